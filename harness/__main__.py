@@ -1,0 +1,5 @@
+"""`python -m harness` is `compat`."""
+
+from harness.cli import main
+
+main()

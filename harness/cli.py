@@ -1,0 +1,152 @@
+"""The command line. One catcher: every error a user can meet becomes its message and exit code, never a trace.
+
+Imports of what a command needs stand inside it, so that `compat --help` and the commands that only read start at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from harness.errors import CompatError, ExitCode
+
+if TYPE_CHECKING:
+    from harness.matrix import LockPlan, Matrix, Stack
+
+app = typer.Typer(
+    name="compat",
+    help="What breaks when the fine-tuning stack is upgraded, measured.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _root() -> None:
+    """With a callback, a single command is still called by its name."""
+
+
+@app.command()
+def stacks(
+    *, as_json: Annotated[bool, typer.Option("--json", help="One JSON array instead of a table.")] = False
+) -> None:
+    """Every stack of the matrix: what it pins, its day, its Pythons, and what its locks resolved to."""
+    from harness.matrix import read_matrix
+
+    matrix = read_matrix()
+    rows = [_row(matrix, stack) for stack in matrix.stacks]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        _print_table(rows)
+
+
+@app.command()
+def lock(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[STACK]...", help="Stacks; all of them if none.")
+    ] = None,
+) -> int:
+    """Resolve stacks into matrices/locks/. One that cannot be solved keeps its reason, and the others go on."""
+    from harness.locks import drop_orphans, exit_code, make_locks, summary
+    from harness.matrix import read_matrix
+
+    matrix = read_matrix()
+    chosen = [matrix.stack(name) for name in names] if names else matrix.stacks
+    plans = [plan for stack in chosen for plan in matrix.plans(stack)]
+    results = make_locks(plans, _say)
+    for name in () if names else drop_orphans(plans):
+        _say(f"{name}: removed, no row asks for it")
+    _say(summary(results))
+    return exit_code(results)
+
+
+@app.command()
+def report(
+    run: Annotated[str, typer.Argument(help="Name or directory of a run; `latest` is the newest.")] = "latest",
+) -> int:
+    """Judge a stored run again with today's ledger, write its summaries anew, and print them."""
+    from harness.report import report_command
+
+    return report_command(run)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _row(matrix: Matrix, stack: Stack) -> dict[str, Any]:
+    return {
+        "name": stack.name,
+        "pin": f"{stack.package}=={stack.pin}",
+        "released": stack.released.isoformat(),
+        "as_of": stack.as_of.isoformat(),
+        "why": stack.why,
+        "pythons": list(stack.pythons),
+        "locks": {plan.name: _lock_state(plan) for plan in matrix.plans(stack)},
+    }
+
+
+def _lock_state(plan: LockPlan) -> dict[str, Any]:
+    from harness.errors import LockError
+    from harness.locks import Unsolvable, locked
+
+    try:
+        found = locked(plan)
+    except LockError as error:
+        return {"state": "unusable", "reason": error.what}
+    if isinstance(found, Unsolvable):
+        return {"state": "unsolvable", "reason": found.cause}
+    return {"state": "locked", "sha256": found.sha256, "resolved": dict(found.requirements)}
+
+
+_SHOWN = ("trl", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
+"""The packages a person asks about, in the order of the table's columns."""
+
+_WIDTH = 128
+"""What the table needs for the longest names and versions."""
+
+
+def _print_table(rows: Sequence[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("stack", "as of", "python", *_SHOWN, "locks", box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*_cells(row))
+    console = Console()
+    # Cut-off versions say nothing: a narrow terminal wraps the lines instead.
+    console.width = max(console.width, _WIDTH)
+    console.print(table)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    states = list(row["locks"].values())
+    resolved: dict[str, str] = next((state["resolved"] for state in states if state["state"] == "locked"), {})
+    wrong = [
+        f"{name}: {state['state']}, {state['reason']}" for name, state in row["locks"].items() if "reason" in state
+    ]
+    fine = f"{len(states)} locked"
+    versions = [resolved.get(package, "-") for package in _SHOWN]
+    return [row["name"], row["as_of"], " ".join(row["pythons"]), *versions, "\n".join(wrong) or fine]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit with its code."""
+    try:
+        code = app(arguments, standalone_mode=False)
+    except CompatError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except typer.TyperException as error:
+        # Typer's own code for a wrong option is 2; ours says the same thing for files and for options.
+        print(f"{error.format_message()}\nSee `compat --help`.", file=sys.stderr)
+        sys.exit(ExitCode.BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(code or ExitCode.HEALTHY)

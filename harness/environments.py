@@ -1,0 +1,326 @@
+"""Environments: a virtual environment made equal to a lock plus torch, and proof that it is.
+
+torch is the platform layer. Its version comes from the matrix, its build from the machine: a CPU wheel where one is
+offered, the registry's CUDA build elsewhere, or, when asked for, the torch of the Python that runs nox. A stamp says
+which lock an environment was made from; one whose stamp and contents both still hold is used as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from harness.errors import EnvironmentMismatch, InstallError, RegistryUnreachable
+from harness.locks import Lock
+from harness.uv_tool import Answer, install_environ, run_uv
+
+SEEDS = frozenset({"pip", "uv", "virtualenv"})
+"""What a tool that makes environments may put into one. setuptools and wheel are not here: stacks lock those."""
+NAMED = 8
+"""How many packages an error names. More does not help to see what kind of difference it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """An environment that was compared with its lock and is equal to it."""
+
+    python: Path
+    lock: Lock
+    torch: str
+    """The torch in it, with its build, such as `2.13.0+cpu`."""
+    base_torch: bool
+    """True if that is another version than the matrix names, which was asked for."""
+    reused: bool
+    """True if nothing had to be installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    """What an environment was made from. Written last, removed first."""
+
+    lock_sha256: str
+    torch: str
+    lent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Venv:
+    """The places of a virtual environment."""
+
+    python: Path
+
+    @property
+    def root(self) -> Path:
+        return self.python.parent.parent
+
+    @property
+    def site(self) -> Path:
+        return next(iter(sorted(self.root.glob("lib/python3.*/site-packages"))))
+
+    @property
+    def version(self) -> str:
+        """Python's minor, such as `3.11`."""
+        return self.site.parent.name.removeprefix("python")
+
+    @property
+    def stamp(self) -> Path:
+        return self.root / "compat-stamp.json"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "compat-install.log"
+
+    @property
+    def lent(self) -> Path:
+        """Links to a torch that lives elsewhere. Outside site-packages: no installer may ever remove through them."""
+        return self.root / "lent-torch"
+
+    @property
+    def lent_pth(self) -> Path:
+        return self.site / "compat-lent-torch.pth"
+
+
+def prepare_environment(
+    python: Path, lock: Lock, torch: str, *, base_torch: bool = False, base_path: Sequence[str] | None = None
+) -> Environment:
+    """Make the virtual environment of `python` equal to `lock` plus `torch`, and prove that it is.
+
+    Args:
+        python: the environment's interpreter.
+        lock: what it must hold.
+        torch: the version of torch the matrix names.
+        base_torch: take the torch found on `base_path`, whatever its version, instead of installing one.
+        base_path: where to look for it; by default where this process imports from.
+
+    Raises:
+        InstallError: the interpreter is missing, a package does not build, a hash differs.
+        RegistryUnreachable: there was no way to ask.
+        EnvironmentMismatch: after installation the environment is still not what the lock says.
+    """
+    venv = _venv(python)
+    stamp = _Stamp(lock.sha256, torch, lent=base_torch)
+    reused = _read_stamp(venv) == stamp and not _differences(venv, lock, stamp)
+    if not reused:
+        venv.stamp.unlink(missing_ok=True)
+        _install(venv, lock, stamp, sys.path if base_path is None else base_path)
+        _refuse_differences(venv, lock, stamp)
+        venv.stamp.write_text(json.dumps(asdict(stamp)), encoding="utf-8")
+    installed = _torch_in(venv, stamp)
+    other = Version(installed).base_version != Version(torch).base_version
+    return Environment(python, lock, installed, base_torch=other, reused=reused)
+
+
+def _venv(python: Path) -> _Venv:
+    venv = _Venv(python)
+    if not python.exists() or not list(venv.root.glob("lib/python3.*/site-packages")):
+        raise InstallError(
+            "its Python interpreter is missing",
+            where=str(python),
+            meaning="The interpreter this environment was made with was removed or moved.",
+            todo="Delete the environment's folder and run the session again; it is made anew.",
+        )
+    return venv
+
+
+def _read_stamp(venv: _Venv) -> _Stamp | None:
+    try:
+        return _Stamp(**json.loads(venv.stamp.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        # No stamp, or one that says nothing: the environment is installed again, which is always right.
+        return None
+
+
+# --------------------------------------------------------------------------------------------------------- installing
+
+
+def _install(venv: _Venv, lock: Lock, stamp: _Stamp, base_path: Sequence[str]) -> None:
+    """The lock first, so that what torch shares with it is already of the right version when torch comes."""
+    _return_lent(venv)
+    venv.log.unlink(missing_ok=True)
+    _uv(venv, lock, "install", "--require-hashes", "--no-deps", "--requirements", str(lock.path))
+    if stamp.lent:
+        _lend(venv, lock, base_path)
+    else:
+        _uv(venv, lock, "install", f"torch=={stamp.torch}")
+    extra = _differences(venv, lock, stamp).extra
+    if extra:
+        _uv(venv, lock, "uninstall", *extra)
+
+
+def _uv(venv: _Venv, lock: Lock, verb: str, *arguments: str) -> None:
+    answer = run_uv(["pip", verb, "--python", str(venv.python), *arguments], environ=install_environ())
+    with venv.log.open("a", encoding="utf-8") as log:
+        log.write(f"$ uv pip {verb} {' '.join(arguments)}\n{answer.output}{answer.complaint}\n")
+    if not answer.ok:
+        raise _install_error(venv, lock, answer)
+
+
+def _install_error(venv: _Venv, lock: Lock, answer: Answer) -> InstallError:
+    where, log = lock.path.stem, f"uv's own words are in {venv.log}."
+    line = answer.cause
+    if answer.unreachable:
+        return RegistryUnreachable(
+            f"the package registry is out of reach: {line}",
+            where=where,
+            meaning=f"This machine has no network, or needs a proxy or a mirror (UV_DEFAULT_INDEX). {log}",
+            todo="Check the connection and run the session again; what was downloaded is kept.",
+        )
+    if "Hash mismatch" in answer.complaint:
+        return InstallError(
+            f"a downloaded file is not the one that was locked: {line}",
+            where=where,
+            meaning=f"A mirror serves another build, or the file was replaced after the lock was made. {log}",
+            todo="Do not install it. Compare the file with the registry's, then make the lock again if that is right.",
+        )
+    if "Failed to build" in answer.complaint or "build backend" in answer.complaint:
+        return InstallError(
+            f"a package fails to build: {line}",
+            where=where,
+            meaning=f"There is no wheel for this Python and platform, and the source does not build here. {log}",
+            todo="Run the stack on a Python that has a wheel, or install the compiler the log asks for.",
+        )
+    return InstallError(
+        f"uv could not install it: {line}",
+        where=where,
+        meaning=f"The lock has no file for this Python and platform, or the disk is full. {log}",
+        todo="Read that log; if the lock is at fault, make it again with `nox -s lock`.",
+    )
+
+
+# --------------------------------------------------------------------------------------------- a torch from elsewhere
+
+
+def _lend(venv: _Venv, lock: Lock, base_path: Sequence[str]) -> None:
+    """Link the torch of this process, and what only torch needs, into the environment."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    base = _by_name(distributions(path=list(base_path)))
+    if "torch" not in base or here != venv.version:
+        raise InstallError(
+            f"there is no torch for Python {venv.version} to take",
+            where="--base-torch",
+            meaning=f"It takes the torch of the Python that runs nox, which is {here} at {sys.executable}.",
+            todo="Run nox with the Python that has torch (`python -m nox`), and the stack on the same Python.",
+        )
+    venv.lent.mkdir()
+    for name in _closure("torch", base, venv.version) - lock.requirements.keys():
+        for entry in _top_level(base[name]):
+            link = venv.lent / entry.name
+            if not link.exists():
+                link.symlink_to(entry)
+    venv.lent_pth.write_text(f"{venv.lent}\n", encoding="utf-8")
+
+
+def _return_lent(venv: _Venv) -> None:
+    venv.lent_pth.unlink(missing_ok=True)
+    shutil.rmtree(venv.lent, ignore_errors=True)
+
+
+def _top_level(distribution: Distribution) -> set[Path]:
+    """The files and folders directly in site-packages that `distribution` brought."""
+    names = {file.parts[0] for file in distribution.files or ()}
+    root = Path(str(distribution.locate_file("")))
+    return {root / name for name in names - {"..", "__pycache__"} if (root / name).exists()}
+
+
+# ---------------------------------------------------------------------------------------------------------- comparing
+
+
+@dataclass(frozen=True, slots=True)
+class _Differences:
+    """What an environment has other than its lock. Falsy if nothing."""
+
+    missing: tuple[str, ...]
+    other: tuple[str, ...]
+    extra: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.other or self.extra)
+
+
+def _differences(venv: _Venv, lock: Lock, stamp: _Stamp) -> _Differences:
+    """Compare both ways: nothing missing or other than locked, nothing extra beyond what torch itself needs."""
+    site = _by_name(distributions(path=[str(venv.site)]))
+    torch = _by_name(distributions(path=[str(venv.lent)])) if stamp.lent else site
+    wanted = dict(lock.requirements)
+    missing = [name for name in wanted if name not in site] + ([] if "torch" in torch else ["torch"])
+    found = {name: site[name].version for name in wanted if name in site}
+    other = [
+        f"{name} {version} (locked: {wanted[name]})"
+        for name, version in found.items()
+        if not _same(version, wanted[name])
+    ]
+    if not stamp.lent and "torch" in site and Version(site["torch"].version).public != stamp.torch:
+        other.append(f"torch {site['torch'].version} (wanted: {stamp.torch})")
+    allowed = wanted.keys() | SEEDS | (set() if stamp.lent else _closure("torch", site, venv.version))
+    return _Differences(tuple(sorted(missing)), tuple(sorted(other)), tuple(sorted(site.keys() - allowed)))
+
+
+def _refuse_differences(venv: _Venv, lock: Lock, stamp: _Stamp) -> None:
+    found = _differences(venv, lock, stamp)
+    if not found:
+        return
+    kinds = (("missing", found.missing), ("other", found.other), ("extra", found.extra))
+    raise EnvironmentMismatch(
+        "the environment is not what its lock says\n"
+        + "\n".join(f"  {kind}: {_some(names)}" for kind, names in kinds if names),
+        where=lock.path.stem,
+        meaning="Something else installs into this environment, or an installation was cut off.",
+        todo=f"Delete {venv.root} and run the session again.",
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _same(installed: str, locked: str) -> bool:
+    return Version(installed) == Version(locked)
+
+
+def _torch_in(venv: _Venv, stamp: _Stamp) -> str:
+    place = venv.lent if stamp.lent else venv.site
+    return _by_name(distributions(path=[str(place)]))["torch"].version
+
+
+def _by_name(found: Iterable[Distribution]) -> dict[str, Distribution]:
+    """Distributions by canonical name. The first of a name is the one that is imported."""
+    named: dict[str, Distribution] = {}
+    for distribution in found:
+        # A folder left over from a broken installation has no name; it cannot be imported as a distribution either.
+        if distribution.metadata["Name"]:
+            named.setdefault(canonicalize_name(distribution.name), distribution)
+    return named
+
+
+def _closure(name: str, among: Mapping[str, Distribution], python: str) -> set[str]:
+    """`name` and everything of `among` that it needs on this Python, extras included."""
+    todo: list[tuple[str, frozenset[str]]] = [(name, frozenset())]
+    done: set[tuple[str, frozenset[str]]] = set()
+    while todo:
+        item = todo.pop()
+        if item in done or item[0] not in among:
+            continue
+        done.add(item)
+        todo.extend(_needs(among[item[0]], item[1], python))
+    return {found for found, _ in done}
+
+
+def _needs(distribution: Distribution, extras: frozenset[str], python: str) -> Iterator[tuple[str, frozenset[str]]]:
+    environment: dict[str, str] = {name: str(value) for name, value in default_environment().items()}
+    environment |= {"python_version": python, "python_full_version": f"{python}.0"}
+    for text in distribution.requires or ():
+        need = Requirement(text)
+        marker = need.marker
+        if marker is None or any(marker.evaluate({**environment, "extra": extra}) for extra in ("", *extras)):
+            yield canonicalize_name(need.name), frozenset(need.extras)

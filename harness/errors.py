@@ -1,0 +1,102 @@
+"""One error tree. Every error a user can meet derives from `CompatError` and carries the exit code the command ends
+with.
+
+An error names what is wrong, where, what it usually means and what to do next; the command line prints exactly that and
+no stack trace. Anything else that escapes is a bug of this project.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every `compat` command and of every compat session."""
+
+    HEALTHY = 0
+    """Every verdict is a pass or a known, listed deviation."""
+    UNHEALTHY = 1
+    """At least one verdict failed: an unlisted bug, a listed bug that did not appear, or another failure than the
+    listed one.
+    """
+    COULD_NOT_TELL = 3
+    """The machine failed (a cell was killed, hung, or never ran): nothing is known about the versions."""
+    BAD_INPUT = 4
+    """A file, a name or an option the user gave is wrong."""
+    ENVIRONMENT = 5
+    """An environment could not be resolved, installed, or does not match its lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong inside one file: `path` is the place in it, such as `stacks[2].peft`."""
+
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}" if self.path else self.problem
+
+
+class CompatError(Exception):
+    """Base of all errors shown to a user.
+
+    Args:
+        what: what is wrong, one sentence.
+        where: file, stack or option it was found in.
+        meaning: what this usually means.
+        todo: what to do next.
+    """
+
+    exit_code = ExitCode.BAD_INPUT
+
+    def __init__(self, what: str, *, where: str = "", meaning: str = "", todo: str = "") -> None:
+        super().__init__(what)
+        self.what, self.where, self.meaning, self.todo = what, where, meaning, todo
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        return "\n".join(part for part in (head, self.meaning, self.todo) if part)
+
+
+class MatrixError(CompatError):
+    """A matrix or ledger file cannot be read, or says something impossible. Lists every fault of the file."""
+
+    def __init__(self, where: str, faults: tuple[Fault, ...], *, todo: str) -> None:
+        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
+        lines = "\n".join(f"  {fault}" for fault in faults)
+        super().__init__(f"{count}\n{lines}", where=where, todo=todo)
+        self.faults = faults
+
+
+class UnknownName(CompatError):
+    """A stack, flow, issue or run that does not exist was asked for."""
+
+
+class RecordsError(CompatError):
+    """A results file cannot be read: wrong schema, cut off, or not written by this harness."""
+
+
+class LockError(CompatError):
+    """A lock is missing, stale against the matrix, or could not be resolved."""
+
+    exit_code = ExitCode.ENVIRONMENT
+
+
+class EnvironmentMismatch(CompatError):
+    """What is installed is not what the lock says, in either direction."""
+
+    exit_code = ExitCode.ENVIRONMENT
+
+
+class InstallError(CompatError):
+    """An environment could not be built: no interpreter, a package that fails to build, no registry in reach."""
+
+    exit_code = ExitCode.ENVIRONMENT
+
+
+class RegistryUnreachable(InstallError):
+    """The package registry is out of reach: the machine failed, and nothing is known about the versions."""
+
+    exit_code = ExitCode.COULD_NOT_TELL

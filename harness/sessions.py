@@ -1,0 +1,69 @@
+"""What one compat session of nox does: take the stack's lock, make its environment equal to it, run its cells.
+
+nox itself appears in noxfile.py only, so that this is an ordinary function with ordinary errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import assert_never
+
+from harness import runs
+from harness.environments import prepare_environment
+from harness.errors import ExitCode, InstallError, RegistryUnreachable
+from harness.locks import Unsolvable, locked
+from harness.matrix import Matrix, Stack
+
+BASE_TORCH = "--base-torch"
+"""Run on the torch of the Python that runs nox, whatever its version. Every observation is marked with it."""
+
+
+def run_compat(
+    matrix: Matrix, stack: Stack, python: str, env_python: Path, posargs: Sequence[str]
+) -> ExitCode | Unsolvable:
+    """Run the cells of `stack` in the environment of `env_python`; arguments that are not ours reach pytest.
+
+    Returns:
+        How healthy the stack is, or that the resolver found no solution for it.
+
+    Raises:
+        CompatError: an argument is wrong, the lock is stale, or the environment cannot be made equal to it.
+    """
+    rest = [argument for argument in posargs if argument != BASE_TORCH]
+    lock = locked(matrix.plan(stack, python, runs.chosen_device(rest)))
+    if isinstance(lock, Unsolvable):
+        runs.record_uninstallable(stack.on(python), lock.cause)
+        return lock
+    try:
+        environment = prepare_environment(env_python, lock, matrix.torch, base_torch=BASE_TORCH in posargs)
+    except RegistryUnreachable:
+        raise
+    except InstallError as error:
+        runs.record_uninstallable(stack.on(python), error.what)
+        raise
+    return runs.run_stack(
+        stack=stack,
+        python=python,
+        lock=lock,
+        env_python=env_python,
+        base_torch=environment.base_torch,
+        posargs=rest,
+    )
+
+
+def verdict_sentence(code: ExitCode) -> str:
+    """One sentence on what an unhealthy session found, for nox's last line."""
+    match code:
+        case ExitCode.HEALTHY:
+            return "Every verdict is a pass or a known, listed deviation."
+        case ExitCode.UNHEALTHY:
+            return "At least one verdict failed; the table above names it, reports/README.md says how to triage."
+        case ExitCode.COULD_NOT_TELL:
+            return "A cell was killed, hung, or never ran: nothing is known about it. This is not the version's fault."
+        case ExitCode.BAD_INPUT:
+            return "An argument or a file is wrong; the message above says which."
+        case ExitCode.ENVIRONMENT:
+            return "The environment could not be made; the message above says why."
+        case _ as unreachable:
+            assert_never(unreachable)

@@ -1,0 +1,109 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["nox>=2026.8.10", "packaging", "pydantic>=2", "rich", "typer>=0.28", "uv"]
+# ///
+"""What breaks when the fine-tuning stack is upgraded, measured.
+
+  nox -s "compat-3.11(trl='0.22')"     run every flow on one stack
+  nox -s compat-3.11 -j 2              every stack of that Python, two side by side
+  nox -s tests lint                    the harness's own checks
+
+Arguments after -- : --device cpu|cuda|auto, --base-torch (the torch of the Python that runs nox), all others go to
+pytest (-k sft-peft-model). The stacks are in matrices/stacks.toml; `compat stacks` shows what each was resolved to.
+"""
+
+# The block at the top lets any nox run this file from a fresh clone. A test keeps it equal to pyproject.toml.
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from secrets import token_hex
+
+import nox
+
+HERE = Path(__file__).parent
+# A nox of its own environment does not have this project installed.
+sys.path.insert(0, str(HERE))
+
+from harness import matrix  # noqa: E402 - needs the line above
+from harness.errors import CompatError, ExitCode  # noqa: E402
+
+nox.needs_version = ">=2026.8.10"  # the first with --parallel
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests", "lint"]
+# A Python that is not there is a failure, not a green skip.
+nox.options.error_on_missing_interpreters = True
+
+# With it every import of TRL costs 10 s instead of 4 s, in every environment made from here.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Sessions that run side by side are processes of their own; they inherit this and write into one run.
+os.environ.setdefault("COMPAT_RUN_ID", f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{token_hex(2)}")
+
+try:
+    MATRIX = matrix.read_matrix()
+except CompatError as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+@nox.session(allow_parallel=True)
+def tests(session: nox.Session) -> None:
+    """The harness's own tests, without torch, in seconds."""
+    session.install("--editable", ".", "--group", "dev")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(allow_parallel=True)
+def lint(session: nox.Session) -> None:
+    """Lint, format and types of the host side."""
+    session.install("--editable", ".", "--group", "dev")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session(python=False)
+def lock(session: nox.Session) -> None:
+    """Resolve the matrix into matrices/locks/: all of it, or the stacks named after --."""
+    _compat(session, "lock")
+
+
+@nox.session(python=False)
+def report(session: nox.Session) -> None:
+    """The report of the latest run, or of the one named after --."""
+    _compat(session, "report")
+
+
+def _compat(session: nox.Session, command: str) -> None:
+    session.run(sys.executable, "-m", "harness", command, *session.posargs, external=True)
+
+
+def _compat_session(python: str) -> None:
+    """Register `compat-<python>`, parametrised over the stacks that run on it."""
+    stacks = [stack for stack in MATRIX.stacks if python in stack.pythons]
+
+    @nox.session(name=f"compat-{python}", python=python, allow_parallel=True)
+    # By name: nox writes parameters as JSON when sessions run side by side.
+    @nox.parametrize("name", [nox.param(stack.name, id=f"{stack.package}='{stack.label}'") for stack in stacks])
+    def compat(session: nox.Session, name: str) -> None:
+        """Run every flow for real on the stack's locked environment."""
+        # Only a session that runs pays for these imports; `nox -l` does not.
+        from harness import locks, sessions
+
+        env_python = Path(session.virtualenv.location, "bin", "python")
+        try:
+            outcome = sessions.run_compat(MATRIX, MATRIX.stack(name), python, env_python, session.posargs)
+        except CompatError as error:
+            session.error(f"{error}")
+        if isinstance(outcome, locks.Unsolvable):
+            session.skip(f"no versions go together: {outcome.cause}")
+        if outcome is not ExitCode.HEALTHY:
+            session.error(sessions.verdict_sentence(outcome))
+
+
+for _python in MATRIX.pythons:
+    _compat_session(_python)

@@ -1,0 +1,135 @@
+"""The command line: what it prints, where, and what it ends with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+from test_locks import BODY
+
+from harness import cli, locks, matrix
+from harness.errors import CompatError, ExitCode
+from harness.matrix import ROOT, read_matrix
+from harness.uv_tool import Answer
+
+
+def run(*arguments: str) -> int:
+    """Run a command in this process; its exit code."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    return int(caught.value.code or 0)
+
+
+class TestCatcher:
+    def test_an_error_of_ours_is_its_message_on_stderr_and_its_code(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nothing on stdout, no trace."""
+
+        def fail() -> None:
+            raise CompatError("it is wrong", where="here", meaning="It was.", todo="Right it.")
+
+        monkeypatch.setattr(matrix, "read_matrix", fail)
+        assert run("stacks") == ExitCode.BAD_INPUT
+        assert capsys.readouterr() == ("", "here: it is wrong\nIt was.\nRight it.\n")
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["stacks", "--yaml"], "No such option: --yaml"),
+            (["stakcs"], "No such command 'stakcs'. Did you mean 'stacks'?"),
+            ([], "Missing command."),
+        ],
+    )
+    def test_a_usage_error_is_bad_input(
+        self, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    ) -> None:
+        """Exit code 4 like every other wrong input, not typer's own 2."""
+        assert run(*arguments) == ExitCode.BAD_INPUT
+        assert capsys.readouterr().err == f"{message}\nSee `compat --help`.\n"
+
+    def test_a_mistyped_stack_is_answered_with_names(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """Before anything is resolved."""
+        assert run("lock", "trl0.2222") == ExitCode.BAD_INPUT
+        assert capsys.readouterr().err.startswith("matrices/stacks.toml: there is no stack 'trl0.2222'\n")
+
+    def test_an_interrupt_ends_quietly(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With the shell's own code for it."""
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(matrix, "read_matrix", interrupt)
+        assert run("stacks") == 130
+        assert capsys.readouterr().err == ""
+
+
+class TestStacks:
+    def test_json_holds_every_row_with_what_it_resolved_to(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """One object a row; each of its locks has a state."""
+        assert run("stacks", "--json") == 0
+        rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+        assert list(rows) == [stack.name for stack in read_matrix().stacks]
+        flagship = rows["trl0.22"]
+        assert (flagship["pin"], flagship["as_of"], flagship["pythons"]) == (
+            "trl==0.22.2",
+            "2025-09-03",
+            ["3.11", "3.12"],
+        )
+        assert flagship["locks"]["trl0.22-py311"]["resolved"]["peft"] == "0.17.1"
+
+    def test_the_table_cuts_no_version_off(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """Also where the terminal is narrow."""
+        assert run("stacks") == 0
+        table = capsys.readouterr().out
+        assert "…" not in table
+        assert "  transformers4.57   2026-01-16   3.11        0.27.0   4.57.6 " in table
+
+    def test_a_row_without_a_usable_lock_says_why(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    ) -> None:
+        """A stale, missing or unsolvable lock is a fact of the row, not an error of the command."""
+        monkeypatch.setattr(locks, "LOCKS", tmp_path)
+        monkeypatch.setattr(locks.locked, "__defaults__", (tmp_path,))
+        assert run("stacks", "--json") == 0
+        (row, *_) = json.loads(capsys.readouterr().out)
+        assert row["locks"]["trl0.4-py311"] == {"state": "unusable", "reason": "there is no lock"}
+
+
+class TestLock:
+    def test_it_tells_what_became_of_each_and_ends_with_a_count(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    ) -> None:
+        """The exit code is that of the worst of them."""
+        monkeypatch.setattr(locks, "run_uv", lambda *_, **__: Answer(0, BODY, ""))
+        monkeypatch.setattr(locks.make_locks, "__defaults__", (tmp_path,))
+        assert run("lock", "trl1.16") == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert min(lines[:-1]).startswith("[1/2] trl1.16-py31")
+        assert lines[-1] == "2 locked"
+        monkeypatch.setattr(locks, "run_uv", lambda *_, **__: Answer(2, "", "error: dns error"))
+        assert run("lock", "trl1.16") == ExitCode.COULD_NOT_TELL
+
+
+class TestStart:
+    @pytest.mark.parametrize("arguments", [["--help"], ["stacks"]])
+    def test_a_command_that_needs_no_torch_starts_at_once(self, arguments: list[str]) -> None:
+        """Half a second is the promise; the best of three, on a machine that may be busy."""
+        taken = []
+        for _ in range(3):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-m", "harness", *arguments], check=True, capture_output=True, cwd=ROOT)
+            taken.append(time.perf_counter() - start)
+        assert min(taken) < 0.5
+
+    def test_help_imports_neither_the_matrix_nor_pydantic(self) -> None:
+        """What a command needs is imported by that command."""
+        code = "import sys, harness.cli; print([m for m in ('pydantic', 'harness.matrix', 'nox') if m in sys.modules])"
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+        assert done.stdout == "[]\n"

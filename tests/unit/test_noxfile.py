@@ -1,0 +1,121 @@
+"""noxfile.py, as nox itself sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.matrix import ROOT, read_matrix
+
+
+def nox(*arguments: str, root: Path = ROOT, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run nox on `root`'s noxfile."""
+    command = [sys.executable, "-m", "nox", "-f", str(root / "noxfile.py"), "--no-color", *arguments]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NOX", "COMPAT", "FORCE_"))}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**inherited, **environ})
+
+
+@cache
+def listed(*selection: str) -> list[dict[str, Any]]:
+    """The sessions nox would run."""
+    answer = nox("--list", "--json", *selection)
+    assert answer.returncode == 0, answer.stderr
+    sessions: list[dict[str, Any]] = json.loads(answer.stdout)
+    return sessions
+
+
+def ids(*selection: str) -> list[str]:
+    """Their ids."""
+    return [session["session"] for session in listed(*selection)]
+
+
+class TestSessions:
+    @pytest.mark.parametrize(
+        "name", ["compat-3.11(trl='0.22')", "compat-3.11(transformers='4.57')", "compat-3.11(peft='0.17')"]
+    )
+    def test_a_stack_is_a_session_by_its_axis_and_label(self, name: str) -> None:
+        """Exactly this spelling selects exactly this session."""
+        assert ids("-s", name) == [name]
+
+    def test_a_python_selects_all_of_its_stacks_and_no_other(self) -> None:
+        """In the order of the matrix."""
+        for python in read_matrix().pythons:
+            expected = [
+                f"compat-{python}({stack.package}='{stack.label}')"
+                for stack in read_matrix().stacks
+                if python in stack.pythons
+            ]
+            assert ids("-s", f"compat-{python}") == expected
+
+    def test_without_a_name_only_the_harness_is_checked(self) -> None:
+        """Nothing that takes minutes starts by itself."""
+        assert ids() == ["tests", "lint"]
+
+    def test_every_session_says_in_one_line_what_it_does(self) -> None:
+        """`nox -l` reads well: a sentence each, in a terminal's width."""
+        names = ["tests", "lint", "lock", "report", "compat-3.11"]
+        sentences = {session["description"] for session in listed("-s", *names)}
+        assert len(sentences) == len(names)
+        assert all(sentence.endswith(".") and len(sentence) < 90 for sentence in sentences)
+
+    def test_a_stack_that_does_not_exist_is_said_not_to_exist(self) -> None:
+        """One line, no trace."""
+        answer = nox("-s", "compat-3.11(trl='9.9')")
+        assert answer.returncode == 3
+        assert answer.stderr.endswith("Sessions not found: compat-3.11(trl='9.9')\n")
+        assert "Traceback" not in answer.stderr
+
+    def test_parameters_can_be_written_as_json(self) -> None:
+        """nox does that when sessions run side by side, and fails a session whose parameters it cannot write."""
+        assert listed("-s", "compat-3.11(trl='0.22')")[0]["call_spec"] == {"name": "trl0.22"}
+
+
+class TestFile:
+    def test_it_holds_no_version_of_any_stack(self) -> None:
+        """Versions are in matrices/; the examples in the docstring are examples."""
+        code = (ROOT / "noxfile.py").read_text().split('"""', 2)[2]
+        for stack in read_matrix().stacks:
+            assert f'"{stack.pin}"' not in code and f'"{stack.label}"' not in code
+
+    def test_any_nox_can_run_it_from_a_fresh_clone(self) -> None:
+        """The block at its top asks for what pyproject.toml asks for, no more and no less."""
+        block = (ROOT / "noxfile.py").read_text().partition("# ///\n")[0]
+        script = tomllib.loads("".join(f"{line[2:]}\n" for line in block.splitlines()[1:]))
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        assert sorted(script["dependencies"]) == sorted(project["dependencies"])
+        assert script["requires-python"] == project["requires-python"]
+
+    def test_a_malformed_matrix_is_its_own_message_and_exit_code(self, tmp_path: Path) -> None:
+        """Every fault, no trace, and no session."""
+        shutil.copy(ROOT / "noxfile.py", tmp_path)
+        shutil.copytree(ROOT / "harness", tmp_path / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+        (tmp_path / "matrices").mkdir()
+        text = (ROOT / "matrices" / "stacks.toml").read_text()
+        (tmp_path / "matrices" / "stacks.toml").write_text(text.replace('version = "2.13.0"', "version = 2.13"))
+        answer = nox("-l", root=tmp_path)
+        assert (answer.returncode, answer.stdout) == (4, "")
+        assert answer.stderr == (
+            "matrices/stacks.toml: 1 fault\n"
+            "  torch.version: must be text, not 2.13\n"
+            "Correct each of these places; the file's own comments say what they hold.\n"
+        )
+
+    @pytest.mark.parametrize(("given", "shown"), [({"COMPAT_RUN_ID": "mine"}, "mine"), ({}, "20")])
+    def test_sessions_side_by_side_share_one_run(self, given: dict[str, str], shown: str) -> None:
+        """A child inherits its parent's run id; only the parent makes one."""
+        code = "import os, noxfile; print(os.environ['COMPAT_RUN_ID'], 'PYTHONDONTWRITEBYTECODE' in os.environ)"
+        environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        environ.pop("COMPAT_RUN_ID", None)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env={**environ, **given}
+        )
+        assert done.stdout.startswith(shown) and done.stdout.endswith(" False\n")

@@ -1,0 +1,151 @@
+"""One compat session, with stand-ins for the environment and the cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_locks import BODY, NO_SOLUTION, plan
+from test_matrix import document, row
+
+from harness import locks, runs, sessions
+from harness.environments import Environment
+from harness.errors import CompatError, EnvironmentMismatch, ExitCode, InstallError, RegistryUnreachable
+from harness.locks import Lock, Unsolvable, read_lock
+from harness.matrix import LockPlan, Matrix, parse_matrix
+
+MATRIX = parse_matrix(document(row()))
+ENV = Path("/env/bin/python")
+
+
+class Stage:
+    """What the session asked of the parts it stands on."""
+
+    def __init__(self, lock: Lock) -> None:
+        self.lock: Lock | Unsolvable = lock
+        self.planned: list[str] = []
+        self.prepared: list[dict[str, Any]] = []
+        self.ran: list[dict[str, Any]] = []
+        self.uninstallable: list[tuple[str, str]] = []
+        self.error: CompatError | None = None
+
+    def locked(self, asked: LockPlan) -> Lock | Unsolvable:
+        self.planned.append(asked.name)
+        return self.lock
+
+    def prepare(self, python: Path, lock: Lock, torch: str, *, base_torch: bool) -> Environment:
+        self.prepared.append({"python": python, "torch": torch, "base_torch": base_torch})
+        if self.error is not None:
+            raise self.error
+        return Environment(python, lock, "2.11.0", base_torch=base_torch, reused=False)
+
+    def run(self, **asked: Any) -> ExitCode:
+        self.ran.append(asked)
+        return ExitCode.HEALTHY
+
+    def session(self, *posargs: str, matrix: Matrix = MATRIX) -> ExitCode | Unsolvable:
+        return sessions.run_compat(matrix, matrix.stacks[0], "3.11", ENV, posargs)
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A machine without a GPU, on which everything works."""
+    path = tmp_path / "trl0.22-py311.txt"
+    path.write_text(locks._render(plan(), BODY, packages="2"))
+    stage = Stage(read_lock(path))
+    monkeypatch.setattr(sessions, "locked", stage.locked)
+    monkeypatch.setattr(sessions, "prepare_environment", stage.prepare)
+    monkeypatch.setattr(runs, "run_stack", stage.run)
+    monkeypatch.setattr(runs, "record_uninstallable", lambda name, reason: stage.uninstallable.append((name, reason)))
+    monkeypatch.setattr(runs, "visible_gpus", lambda: 0)
+    return stage
+
+
+class TestRunning:
+    def test_the_cells_run_in_the_environment_of_the_lock(self, stage: Stage) -> None:
+        """What is not ours reaches the cells as it is."""
+        assert stage.session("-k", "sft-peft-model", "-x") is ExitCode.HEALTHY
+        assert stage.planned == ["trl0.22-py311"]
+        assert stage.prepared == [{"python": ENV, "torch": "2.13.0", "base_torch": False}]
+        assert stage.ran == [
+            {
+                "stack": MATRIX.stacks[0],
+                "python": "3.11",
+                "lock": stage.lock,
+                "env_python": ENV,
+                "base_torch": False,
+                "posargs": ["-k", "sft-peft-model", "-x"],
+            }
+        ]
+
+    def test_the_base_torch_is_asked_for_and_marked(self, stage: Stage) -> None:
+        """The option is ours and does not reach pytest; that another torch was found does reach the cells."""
+        stage.session("--base-torch", "-x")
+        assert (stage.prepared[0]["base_torch"], stage.ran[0]["base_torch"]) == (True, True)
+        assert stage.ran[0]["posargs"] == ["-x"]
+
+    def test_a_row_without_a_solution_is_recorded_and_not_run(self, stage: Stage, tmp_path: Path) -> None:
+        """It is neither healthy nor unhealthy: it is a row with the resolver's reason."""
+        stage.lock = Unsolvable(tmp_path / "x", NO_SOLUTION, {})
+        assert stage.session() is stage.lock
+        assert stage.uninstallable == [("trl0.22-py311", stage.lock.cause)]
+        assert stage.ran == []
+
+    @pytest.mark.parametrize(
+        ("error", "recorded"),
+        [
+            (InstallError("a package fails to build: x"), [("trl0.22-py311", "a package fails to build: x")]),
+            (RegistryUnreachable("the package registry is out of reach"), []),
+            (EnvironmentMismatch("the environment is not what its lock says"), []),
+        ],
+    )
+    def test_only_what_the_packages_are_to_blame_for_makes_a_row_uninstallable(
+        self, stage: Stage, error: CompatError, recorded: list[tuple[str, str]]
+    ) -> None:
+        """A machine that failed says nothing about the versions; in every case the session ends with the error."""
+        stage.error = error
+        with pytest.raises(type(error)):
+            stage.session()
+        assert (stage.uninstallable, stage.ran) == (recorded, [])
+
+
+class TestDevice:
+    @pytest.mark.parametrize(
+        ("posargs", "gpus", "lock"),
+        [
+            ((), 0, "trl0.22-py311"),
+            ((), 1, "trl0.22-py311-cuda"),
+            (("--device", "auto"), 1, "trl0.22-py311-cuda"),
+            (("--device", "cpu"), 1, "trl0.22-py311"),
+            (("--device=cuda",), 0, "trl0.22-py311-cuda"),
+        ],
+    )
+    def test_the_device_chooses_the_lock(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch, posargs: tuple[str, ...], gpus: int, lock: str
+    ) -> None:
+        """A GPU that is there is used unless told otherwise, and then with the lock made for it."""
+        monkeypatch.setattr(runs, "visible_gpus", lambda: gpus)
+        stage.session(*posargs)
+        assert stage.planned == [lock]
+
+    def test_a_device_there_is_not_is_bad_input(self, stage: Stage) -> None:
+        """It is refused before anything is installed."""
+        with pytest.raises(CompatError) as caught:
+            stage.session("--device", "tpu")
+        assert caught.value.exit_code is ExitCode.BAD_INPUT
+        assert stage.prepared == []
+
+
+class TestSentences:
+    def test_every_exit_code_has_a_sentence(self) -> None:
+        """None is empty and none is used twice."""
+        sentence: Callable[[ExitCode], str] = sessions.verdict_sentence
+        assert len({sentence(code) for code in ExitCode}) == len(ExitCode)
+
+    def test_a_machine_that_failed_is_not_the_versions_fault(self) -> None:
+        """The sentence says so."""
+        assert sessions.verdict_sentence(ExitCode.COULD_NOT_TELL) == (
+            "A cell was killed, hung, or never ran: nothing is known about it. This is not the version's fault."
+        )
