@@ -1,0 +1,225 @@
+"""The flows, as an explicit tuple of values, and what a user is entitled to expect of each: written before anything
+runs.
+
+A flow is a value here plus one file in `harness/cell/flows/`. No torch.
+
+Entitlement is the user's side of the bargain, not the library's: a trainer that was asked to train either trains what
+it was given, or refuses with an error that says so. A flow in which nothing trains without a word is a deviation in
+every version, also where the maintainers call it intended, and is listed as such in `matrices/known-issues.toml`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from harness.errors import UnknownName
+from harness.records import DeviceKind, LoraShape, ModelShape, Precision, Stage, Variant
+
+
+class Expect(StrEnum):
+    """How many parameters a user is entitled to find trainable at a stage."""
+
+    UNQUANTIZED = "every parameter that is not quantized"
+    NONE = "none"
+    ADAPTER = "exactly the adapters"
+    EVERYTHING = "every parameter"
+
+
+class Subject(StrEnum):
+    """What a flow means to train."""
+
+    ADAPTER = "adapter"
+    MODEL = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One fine-tuning script and the table row of what its user is entitled to."""
+
+    name: str
+    story: str
+    """What the script does, one sentence."""
+    correct: bool
+    """Whether the libraries document this way of doing it. The entitlement holds either way."""
+    subject: Subject
+    expects: dict[Stage, Expect]
+    """Trainable parameters by stage. A stage that is not here is not judged."""
+    handed_over: bool
+    """Whether the adapters are made before the trainer sees them, so that the trainer must keep their values."""
+    refusal: str | None
+    """A ValueError raised while the trainer is built is a fair answer if its message names this; None: nothing is."""
+    variants: tuple[Variant, ...]
+
+    @property
+    def module(self) -> str:
+        """The flow's own file, as a module."""
+        return f"harness.cell.flows.{self.name.replace('-', '_')}"
+
+
+QWEN2, LLAMA = "qwen2", "llama"
+
+MODELS: dict[str, ModelShape] = {
+    # Tiny, but with every distinction that matters: grouped key/value heads, a gated MLP, biases for Qwen2 and none
+    # for Llama, linear layers that are a whole number of bitsandbytes' 64-element blocks.
+    QWEN2: ModelShape(QWEN2, 128, 64, 128, 2, 4, 2, True),
+    LLAMA: ModelShape(LLAMA, 128, 64, 128, 2, 4, 2, False),
+}
+
+LORA = LoraShape(
+    r=8,
+    alpha=16,
+    dropout=0.05,  # as users have it: a frozen run then shows a training loss that wiggles and goes nowhere
+    target_modules=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+)
+
+STEPS = 10
+"""Training steps of a cell unless told otherwise: a healthy tiny model loses 14 % and more of its eval loss in them."""
+
+LEARNING_RATE = {Subject.ADAPTER: 1e-2, Subject.MODEL: 2e-3}
+"""Large, so that ten steps decide: adapters start at zero effect, a whole random model needs less."""
+
+_FOUR = (Precision.NF4, Precision.NF4_PLAIN, Precision.INT8, Precision.FULL)
+_QUANTIZED = (Precision.NF4, Precision.NF4_PLAIN, Precision.INT8)
+_THREE = (Precision.NF4, Precision.INT8, Precision.FULL)
+
+
+def _both_gc(model: str, precisions: tuple[Precision, ...]) -> tuple[Variant, ...]:
+    return tuple(Variant(model, precision, gc) for precision in precisions for gc in (True, False))
+
+
+_LLAMA_MAIN = (
+    Variant(LLAMA, Precision.NF4, True),
+    Variant(LLAMA, Precision.INT8, True),
+    Variant(LLAMA, Precision.FULL, False),
+)
+
+_ATTACHED_BY_TRAINER = {
+    Stage.LOAD: Expect.UNQUANTIZED,
+    Stage.TRAINER: Expect.ADAPTER,
+    Stage.AFTER_TRAINING: Expect.ADAPTER,
+    Stage.RELOAD: Expect.ADAPTER,
+}
+_ATTACHED_BY_USER = {**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER}
+_PREPARED_BY_USER = {**_ATTACHED_BY_USER, Stage.PREPARE: Expect.NONE}
+
+CATALOG: tuple[Flow, ...] = (
+    Flow(
+        name="sft-peft-config",
+        story="The base model and a LoraConfig go to SFTTrainer, which prepares it and attaches the adapters.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN,
+    ),
+    Flow(
+        name="sft-peft-model",
+        story="The user prepares and wraps the model, and hands the PeftModel to SFTTrainer without peft_config.",
+        correct=False,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal=None,
+        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN,
+    ),
+    Flow(
+        name="sft-peft-model-unprepared",
+        story="The user wraps a quantized model without preparing it, and hands the PeftModel to SFTTrainer.",
+        correct=False,
+        subject=Subject.ADAPTER,
+        expects=_ATTACHED_BY_USER,
+        handed_over=True,
+        refusal=None,
+        variants=_both_gc(QWEN2, _QUANTIZED),
+    ),
+    Flow(
+        name="sft-peft-model-and-config",
+        story="SFTTrainer is given a PeftModel that was trained before, and the same LoraConfig as peft_config.",
+        correct=False,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal="peft_config",
+        variants=_both_gc(QWEN2, _THREE),
+    ),
+    Flow(
+        name="sft-inference-mode-config",
+        story="The LoraConfig handed to SFTTrainer was read from a saved adapter and still says inference_mode=True.",
+        correct=False,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal="inference_mode",
+        variants=_both_gc(QWEN2, _THREE),
+    ),
+    Flow(
+        name="sft-adapter-reload-frozen",
+        story="A saved adapter is loaded as PeftModel.from_pretrained does it, and handed to SFTTrainer to train on.",
+        correct=False,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal="trainable",
+        variants=_both_gc(QWEN2, _THREE),
+    ),
+    Flow(
+        name="sft-adapter-reload-trainable",
+        story="A saved adapter is loaded with is_trainable=True and handed to SFTTrainer to train on.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal=None,
+        variants=_both_gc(QWEN2, _THREE),
+    ),
+    Flow(
+        name="sft-full",
+        story="The whole model is trained by SFTTrainer, without PEFT.",
+        correct=True,
+        subject=Subject.MODEL,
+        expects=dict.fromkeys((Stage.LOAD, Stage.TRAINER, Stage.AFTER_TRAINING, Stage.RELOAD), Expect.EVERYTHING),
+        handed_over=False,
+        refusal=None,
+        variants=(*_both_gc(QWEN2, (Precision.FULL,)), Variant(LLAMA, Precision.FULL, True)),
+    ),
+    Flow(
+        name="trainer-peft-model",
+        story="The user prepares and wraps the model, and trains it with transformers.Trainer, without TRL.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal=None,
+        variants=_both_gc(QWEN2, _FOUR),
+    ),
+)
+
+
+def flow_named(name: str) -> Flow:
+    """The flow called `name`.
+
+    Raises:
+        UnknownName: there is no such flow; the message lists those there are.
+    """
+    for flow in CATALOG:
+        if flow.name == name:
+            return flow
+    raise UnknownName(
+        f"there is no flow {name!r}",
+        meaning="A results file of a newer harness, or a misspelt name.",
+        todo=f"The flows are: {', '.join(flow.name for flow in CATALOG)}.",
+    )
+
+
+def cells_on(device: DeviceKind) -> tuple[tuple[Flow, Variant], ...]:
+    """All flow x variant pairs of a device, in catalog order. Plain CPU placement of 4-bit weights exists on a CPU
+    only.
+    """
+    return tuple(
+        (flow, variant)
+        for flow in CATALOG
+        for variant in flow.variants
+        if device is DeviceKind.CPU or variant.precision is not Precision.NF4_PLAIN
+    )

@@ -1,0 +1,63 @@
+"""Run one flow on its freshly made setup, under the recorder. From here on the stack is imported."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib
+import shutil
+
+import torch
+from transformers import set_seed
+
+from harness.catalog import LEARNING_RATE, Flow
+from harness.cell import models
+from harness.cell.recorder import Recorder
+from harness.cell.runner import Facts, emulated
+from harness.cell.setup import Setup
+from harness.plan import Plan, PlannedCell
+from harness.records import DeviceKind
+
+
+def execute(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
+    """The facts of one run of `flow`; nothing of it is left behind, on disk or in memory."""
+    if plan.device is DeviceKind.CUDA and not torch.cuda.is_available():
+        raise RuntimeError("no CUDA device: torch sees none, although the plan asks for one")
+    setup = _setup(plan, planned, flow)
+    set_seed(plan.seed)
+    try:
+        with Recorder(flow) as recorder:
+            _run(flow, setup, recorder)
+        return recorder.facts(tuple(dict.fromkeys(setup.dropped)))
+    finally:
+        shutil.rmtree(setup.scratch, ignore_errors=True)
+        gc.collect()
+        _set_imports_aside()
+
+
+@functools.cache
+def _set_imports_aside() -> None:
+    """Once, after the first cell has imported all it needs: leave the stack's modules out of later garbage collections.
+
+    A collection over a whole imported stack takes 0.2 s, and Trainer asks for several in every flow.
+    """
+    gc.freeze()
+
+
+def _run(flow: Flow, setup: Setup, recorder: Recorder) -> None:
+    try:
+        importlib.import_module(flow.module).run(setup, recorder)
+    except Exception as error:  # noqa: BLE001 - whatever a library raises is what this cell observed
+        recorder.failed(error)
+
+
+def _setup(plan: Plan, planned: PlannedCell, flow: Flow) -> Setup:
+    return Setup(
+        variant=planned.variant,
+        device=plan.device,
+        emulates=emulated(plan.device, planned.variant.precision),
+        model_dir=models.saved_model(planned.variant.model, plan.seed),
+        learning_rate=LEARNING_RATE[flow.subject],
+        steps=plan.steps,
+        seed=plan.seed,
+    )

@@ -1,0 +1,1 @@
+"""Instruments measure and do not judge. None of them changes what a flow computes."""

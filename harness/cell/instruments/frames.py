@@ -1,0 +1,64 @@
+"""Call chains, reduced to the lines a reader needs: the flow's own and the libraries'."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from pathlib import Path
+from types import FrameType, TracebackType
+
+from harness.records import Frame
+
+PROJECT = Path(__file__).parents[3]
+_SITE = "site-packages/"
+_OWN_FLOWS = str(PROJECT / "harness" / "cell" / "flows") + "/"
+
+# Layers every call passes through and no reader learns from.
+_PLUMBING = ("torch/", "pytest", "_pytest/", "pluggy/", "xdist/", "execnet/")
+
+Chain = tuple[tuple[str, int, str], ...]
+"""File, line and function of each frame, outermost first: cheap to take and to compare."""
+
+
+def calling_chain(frame: FrameType | None) -> Chain:
+    """The chain of library and flow frames that leads to `frame`, which comes last."""
+    chain = []
+    while frame is not None:
+        if _is_telling(frame.f_code.co_filename):
+            chain.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        frame = frame.f_back
+    return tuple(reversed(chain))
+
+
+def raised_chain(traceback: TracebackType | None) -> Chain:
+    """The chain of library and flow frames an exception came through, outermost first."""
+    chain = []
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if _is_telling(code.co_filename):
+            chain.append((code.co_filename, traceback.tb_lineno, code.co_name))
+        traceback = traceback.tb_next
+    return tuple(chain)
+
+
+def _is_telling(file: str) -> bool:
+    if file.startswith(_OWN_FLOWS):
+        return True
+    _, found, inside = file.rpartition(_SITE)
+    return bool(found) and not inside.startswith(_PLUMBING)
+
+
+def readable(chain: Chain) -> tuple[Frame, ...]:
+    """The same chain with short file names and the source lines."""
+    return tuple(Frame(_short(file), line, name, linecache.getline(file, line).strip()) for file, line, name in chain)
+
+
+def _short(file: str) -> str:
+    # Environments lie inside the project, so site-packages is asked first.
+    _, installed, inside = file.rpartition(_SITE)
+    return inside if installed else str(Path(file).relative_to(PROJECT))
+
+
+def here() -> Chain:
+    """The chain that leads to the caller of the instrument that asks."""
+    return calling_chain(sys._getframe(2))

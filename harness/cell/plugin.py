@@ -1,0 +1,81 @@
+"""The pytest plugin of a cell process: `pytest -p harness.cell.plugin --plan PLAN tests/cells`.
+
+It parametrises the tests with the planned cells, records each observation before it is judged, and ends a cell that
+hangs. Loaded in xdist's controller as well, where it must not import the stack.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.plan import Plan, PlannedCell, read_plan
+from harness.records import DeviceKind
+
+_PLAN = pytest.StashKey[Plan]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--plan` names the host's plan file."""
+    parser.addoption("--plan", type=Path, help="plan file written by the host (harness.plan)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the plan, and give each xdist worker its own GPU before torch is imported."""
+    path = config.getoption("--plan")
+    if path is None or not path.is_file():
+        raise pytest.UsageError(
+            f"--plan: no plan file at {path}. Cells are run by nox: nox -s \"compat-3.11(trl='0.22')\""
+        )
+    config.stash[_PLAN] = plan = read_plan(path)
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and plan.device is DeviceKind.CUDA:
+        _pin_gpu(int(worker.removeprefix("gw")))
+
+
+def _pin_gpu(number: int) -> None:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    gpus = [gpu for gpu in visible.split(",") if gpu]
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)] if gpus else str(number)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test per planned cell, under the cell's own name."""
+    if "planned" in metafunc.fixturenames:
+        cells = metafunc.config.stash[_PLAN].cells
+        metafunc.parametrize("planned", cells, ids=[str(cell) for cell in cells])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tell the host which cells were selected, after `-k` and the like: it then misses those without an observation."""
+    plan = config.stash[_PLAN]
+    functions = [item for item in items if isinstance(item, pytest.Function) and "planned" in item.fixturenames]
+    planned: list[PlannedCell] = [item.callspec.params["planned"] for item in functions]  # type: ignore[misc]
+    lines = "".join(f"{plan.id_of(cell)}\n" for cell in planned)
+    part = plan.selected_file.with_suffix(f".{os.getpid()}")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    part.write_text(lines, encoding="utf-8")
+    part.replace(plan.selected_file)
+
+
+@pytest.fixture(scope="session")
+def plan(pytestconfig: pytest.Config) -> Plan:
+    """What the host asked this process to do."""
+    return pytestconfig.stash[_PLAN]
+
+
+@pytest.fixture(autouse=True)
+def _limit(plan: Plan) -> Iterator[None]:
+    """End the process when a cell exceeds its limit; xdist replaces it and only this cell is lost."""
+    # A C thread: it fires even while an extension holds the interpreter lock.
+    faulthandler.dump_traceback_later(plan.limit_s, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+__all__ = ["PlannedCell", "plan"]

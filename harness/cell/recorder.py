@@ -1,0 +1,133 @@
+"""The notebook of one cell: flows say where they are, the recorder measures and writes it down. It holds no opinion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Self
+
+from peft import get_peft_model, prepare_model_for_kbit_training
+from torch import nn
+
+from harness.catalog import Flow, Subject
+from harness.cell.instruments import census, freezes, library_calls, messages, training
+from harness.cell.runner import Facts, failure
+from harness.records import (
+    CENSUS_STAGES,
+    Absence,
+    AbsentStage,
+    Actor,
+    Census,
+    Failure,
+    Freeze,
+    Stage,
+    Training,
+)
+
+
+class Recorder:
+    """Collects the facts of one cell. Use as a context manager around the whole flow."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        self._now = Stage.IMPORT
+        self._model: nn.Module | None = None
+        self._scopes, self._watch = ExitStack(), ExitStack()
+        self._watching = True
+        self._labels = training.LabelLog()
+        self._censuses: list[Census] = []
+        self._freezes: tuple[Freeze, ...] = ()
+        self._training: Training | None = None
+        self._error: Failure | None = None
+
+    def __enter__(self) -> Self:
+        self._messages = self._scopes.enter_context(messages.collected(lambda: self._now))
+        self._freeze_log = self._watch.enter_context(freezes.watched())
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._end_watch()
+        self._scopes.close()
+
+    @contextmanager
+    def at(self, stage: Stage) -> Iterator[None]:
+        """What runs inside belongs to `stage`: its warnings, freezes and errors, and what a trainer does in its
+        constructor.
+        """
+        self._now = self._freeze_log.stage = stage
+        with ExitStack() as scope:
+            if stage is Stage.TRAINER:
+                scope.enter_context(self._observing_the_library())
+            yield
+
+    @contextmanager
+    def _observing_the_library(self) -> Iterator[None]:
+        hooks = {
+            prepare_model_for_kbit_training: lambda model: self._take(model, Stage.PREPARE, Actor.LIBRARY),
+            get_peft_model: lambda model: self._take(model, Stage.PEFT, Actor.LIBRARY),
+        }
+        with library_calls.observed(hooks):
+            yield
+
+    def census(self, model: nn.Module) -> None:
+        """Count the parameters of `model` at the stage the flow is at."""
+        self._take(model, self._now, Actor.FLOW)
+
+    def _take(self, model: nn.Module, stage: Stage, actor: Actor) -> None:
+        self._model = model
+        has_subject = self._flow.subject is Subject.MODEL or any(
+            census.is_adapter(n) for n, _ in model.named_parameters()
+        )
+        self._censuses.append(census.take(model, stage, actor, digest=has_subject))
+
+    def train(self, trainer: Any, rates_asked: tuple[float, ...]) -> None:
+        """Evaluate, train and evaluate again. From here on `requires_grad` is no longer watched: training runs
+        undisturbed.
+        """
+        self._end_watch()
+        self._now = Stage.TRAINING
+        self._training = training.train(trainer, self._labels, rates_asked)
+
+    def _end_watch(self) -> None:
+        if not self._watching:
+            return
+        self._watching = False
+        if self._model is not None:
+            self._freezes = self._freeze_log.of(self._watched_subject(self._model))
+        self._watch.close()
+
+    def _watched_subject(self, model: nn.Module) -> dict[str, nn.Parameter]:
+        """Parameters whose freezing matters: those the flow trains. A base model without its adapters has none yet."""
+        found = census.subject(model)
+        if self._flow.subject is Subject.MODEL:
+            return found
+        return {name: parameter for name, parameter in found.items() if census.is_adapter(name)}
+
+    def failed(self, error: Exception) -> None:
+        """Note the exception that ended the flow, with the stage it came from."""
+        self._error = failure(error, self._now)
+
+    def facts(self, options_dropped: tuple[str, ...]) -> Facts:
+        """All that was recorded."""
+        return Facts(
+            absent=self._absent(),
+            stages=tuple(self._censuses),
+            freezes=self._freezes,
+            training=self._training,
+            labels=self._labels.labels(),
+            options_dropped=options_dropped,
+            warnings=self._messages.messages(),
+            error=self._error,
+        )
+
+    def _absent(self) -> tuple[AbsentStage, ...]:
+        taken = {taken.name for taken in self._censuses}
+        return tuple(AbsentStage(stage, self._why_absent(stage)) for stage in CENSUS_STAGES if stage not in taken)
+
+    def _why_absent(self, stage: Stage) -> Absence:
+        order = list(Stage)
+        if self._error is not None and order.index(stage) >= order.index(self._error.stage):
+            return Absence.NOT_REACHED
+        if self._flow.subject is Subject.ADAPTER and stage in (Stage.PREPARE, Stage.PEFT):
+            return Absence.NOT_CALLED
+        return Absence.NOT_IN_FLOW

@@ -1,0 +1,167 @@
+"""Run one planned cell and write down its observation. Imports nothing of the stack itself: a stack that cannot even be
+imported is an observation too.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import importlib
+import importlib.metadata
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import __version__
+from harness.catalog import LORA, MODELS, Flow, Subject, flow_named
+from harness.cell.instruments.frames import raised_chain, readable
+from harness.plan import Plan, PlannedCell
+from harness.records import (
+    CENSUS_STAGES,
+    Absence,
+    AbsentStage,
+    Census,
+    DeviceKind,
+    DeviceRecord,
+    Failure,
+    Freeze,
+    Labels,
+    Message,
+    Observation,
+    Precision,
+    StackRecord,
+    Stage,
+    Started,
+    Training,
+    to_json,
+)
+
+REPORTED = ("trl", "peft", "transformers", "bitsandbytes", "torch", "accelerate", "datasets")
+"""Distributions whose versions every observation names."""
+
+LONGEST_ERROR = 2000
+"""Characters of an error's message that are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What running a flow brought to light: the part of an observation that is not known beforehand."""
+
+    absent: tuple[AbsentStage, ...]
+    stages: tuple[Census, ...] = ()
+    freezes: tuple[Freeze, ...] = ()
+    training: Training | None = None
+    labels: Labels | None = None
+    options_dropped: tuple[str, ...] = ()
+    warnings: tuple[Message, ...] = ()
+    error: Failure | None = None
+
+
+def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
+    """Run one cell and return what was observed. An exception of the flow is an observation, not an error here."""
+    flow = flow_named(planned.flow)
+    started, clock = _now(), time.perf_counter()
+    facts = _facts(plan, planned, flow)
+    return Observation(
+        cell=plan.id_of(planned),
+        stack=_stack(plan),
+        device=_device(plan.device, emulated(plan.device, planned.variant.precision)),
+        flow=flow.name,
+        variant=planned.variant,
+        seed=plan.seed,
+        model=MODELS[planned.variant.model],
+        lora=LORA if flow.subject is Subject.ADAPTER else None,
+        stages=facts.stages,
+        absent=facts.absent,
+        freezes=facts.freezes,
+        training=facts.training,
+        labels=facts.labels,
+        options_dropped=facts.options_dropped,
+        warnings=facts.warnings,
+        error=facts.error,
+        duration_s=round(time.perf_counter() - clock, 3),
+        started_at=started,
+        harness_version=__version__,
+    )
+
+
+def _facts(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
+    try:
+        execution = importlib.import_module("harness.cell.execution")
+    except Exception as error:  # noqa: BLE001 - whatever a broken stack raises is what this cell observed
+        absent = tuple(AbsentStage(stage, Absence.NOT_REACHED) for stage in CENSUS_STAGES)
+        return Facts(absent=absent, error=failure(error, Stage.IMPORT))
+    facts: Facts = execution.execute(plan, planned, flow)
+    return facts
+
+
+def failure(error: Exception, stage: Stage) -> Failure:
+    """The record of an exception that ended a flow at `stage`."""
+    chain = readable(raised_chain(error.__traceback__))
+    return Failure(type(error).__name__, str(error)[:LONGEST_ERROR], stage, chain)
+
+
+def emulated(device: DeviceKind, precision: Precision) -> DeviceKind | None:
+    """The device that 4-bit weights present to TRL, where it is not the one they are on."""
+    return DeviceKind.CUDA if device is DeviceKind.CPU and precision is Precision.NF4 else None
+
+
+def _stack(plan: Plan) -> StackRecord:
+    resolved = {name: version for name, version in installed_versions().items() if name in REPORTED}
+    python = platform.python_version()
+    return StackRecord(plan.stack, python, plan.lock_sha256, plan.torch_wanted, plan.base_torch, resolved)
+
+
+@functools.cache
+def installed_versions() -> dict[str, str]:
+    """Version of every distribution in this environment, by normalized name."""
+    return {
+        dist.metadata["Name"].lower().replace("_", "-"): dist.version for dist in importlib.metadata.distributions()
+    }
+
+
+def _device(kind: DeviceKind, emulates: DeviceKind | None) -> DeviceRecord:
+    name = _gpu() if kind is DeviceKind.CUDA else _cpu_field("model name") or platform.machine()
+    return DeviceRecord(kind, name, emulates, _features(kind))
+
+
+@functools.cache
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no CUDA device"
+
+
+@functools.cache
+def _features(kind: DeviceKind) -> tuple[str, ...]:
+    flags = _cpu_field("flags").split()
+    return ("avx512_bf16",) if kind is DeviceKind.CPU and "avx512_bf16" in flags else ()
+
+
+@functools.cache
+def _cpu_field(name: str) -> str:
+    """A field of the first processor in /proc/cpuinfo; empty where there is none."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+
+
+def append(plan: Plan, record: Observation | Started) -> None:
+    """Append one line to the run's observations: a single write, so that sessions side by side do not mix lines."""
+    path = Path(plan.run) / "observations.jsonl"
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, (to_json(record) + "\n").encode())
+    finally:
+        os.close(handle)
+
+
+def mark_started(plan: Plan, planned: PlannedCell) -> None:
+    """Write the line that makes a killed process read as infrastructure."""
+    append(plan, Started(cell=plan.id_of(planned), started=_now()))
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

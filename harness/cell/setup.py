@@ -1,0 +1,37 @@
+"""What a flow is given: the variant to build, where the model lies, and how long to train."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.catalog import LORA
+from harness.records import DeviceKind, LoraShape, Variant
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The givens of one cell. `dropped` collects options that no name of the installed version accepts."""
+
+    variant: Variant
+    device: DeviceKind
+    emulates: DeviceKind | None
+    """The device that 4-bit weights present to TRL, where it is not the one they are on."""
+    model_dir: Path
+    learning_rate: float
+    steps: int
+    seed: int
+    lora: LoraShape = LORA
+    scratch: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="compat-cell-")))
+    dropped: list[str] = field(default_factory=list)
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the base weights are stored by bitsandbytes."""
+        return self.variant.precision.quantized
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether activations are recomputed in the backward pass."""
+        return self.variant.gradient_checkpointing

@@ -1,0 +1,309 @@
+"""The checks: each a code, a claim, what it presupposes, advice, and one function.
+
+A check function returns None where the claim holds, a message where it does not, and raises `NotApplicable` where the
+observation has nothing to hold it against. A flow that ends in an error leaves later checks without data; F001 speaks
+for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness import counts
+from harness.checks.case import DECIMALS, MINIMUM_FALL, Case, freeze_line, symptom
+from harness.checks.verdict import Symptom
+from harness.records import Stage, Training
+
+
+class NotApplicable(Exception):
+    """The observation has nothing this check could be held against; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One claim about a healthy observation."""
+
+    code: str
+    title: str
+    requires: tuple[str, ...]
+    """Codes of checks whose failure already explains a failure of this one."""
+    advice: str
+    run: Callable[[Case], str | None]
+
+
+def _training(case: Case) -> Training:
+    if case.seen.training is None:
+        raise NotApplicable("training did not finish")
+    return case.seen.training
+
+
+def runs_to_its_end(case: Case) -> str | None:
+    """The flow ends without an error, or with one that says what the user should change."""
+    error = case.seen.error
+    if error is None or case.refused:
+        return None
+    return f"{error.type} at {error.stage}: {error.message}"
+
+
+def _census_check(stage: Stage) -> Callable[[Case], str | None]:
+    def run(case: Case) -> str | None:
+        expect = case.flow.expects.get(stage)
+        if expect is None:
+            raise NotApplicable("the flow promises nothing here")
+        census = case.seen.census(stage)
+        if census is None:
+            return _without_census(case, stage)
+        allowed = case.expected(expect)
+        if census.trainable in allowed:
+            return None
+        wanted = " or ".join(f"{count:,}" for count in sorted(allowed))
+        blame = "".join(f"; frozen by {freeze_line(freeze)}" for freeze in case.seen.freezes)
+        return f"{census.trainable:,} trainable at {stage}, expected {wanted} ({expect}){blame}"
+
+    return run
+
+
+def _without_census(case: Case, stage: Stage) -> str | None:
+    reason = case.absence(stage)
+    if reason is None:
+        return f"no census at {stage}, and no reason recorded for its absence"
+    raise NotApplicable(f"no census at {stage}: {reason}")
+
+
+def totals_follow_from_the_config(case: Case) -> str | None:
+    """Stored and logical totals at the trainer equal the closed form: base plus adapters, nothing else."""
+    census = case.seen.census(Stage.TRAINER)
+    if census is None:
+        raise NotApplicable("no census at trainer")
+    model, precision = case.seen.model, case.seen.variant.precision
+    logical = counts.base_logical(model) + case.adapter
+    stored = counts.base_stored(model, precision) + case.adapter
+    if (census.total_logical, census.total) == (logical, stored):
+        return None
+    return (
+        f"{census.total_logical:,} logical and {census.total:,} stored parameters, expected {logical:,} and {stored:,}"
+    )
+
+
+def adapter_kept(case: Case) -> str | None:
+    """An adapter handed to the trainer comes out of its constructor with the values it had."""
+    if not case.flow.handed_over:
+        raise NotApplicable("the trainer makes the adapter itself")
+    given, kept = case.seen.census(Stage.PEFT), case.seen.census(Stage.TRAINER)
+    if given is None or kept is None:
+        raise NotApplicable("no census at peft or trainer")
+    if given.subject_sha256 == kept.subject_sha256:
+        return None
+    return "the adapter handed over was replaced: its values differ between peft and trainer"
+
+
+def reloaded_is_what_was_trained(case: Case) -> str | None:
+    """What is saved and loaded again has the values that training ended with."""
+    trained, reloaded = case.seen.census(Stage.AFTER_TRAINING), case.seen.census(Stage.RELOAD)
+    if trained is None or reloaded is None:
+        raise NotApplicable("no census after training or at reload")
+    if trained.subject_sha256 == reloaded.subject_sha256:
+        return None
+    return "the values loaded again are not those training ended with"
+
+
+def optimizer_holds_what_is_trainable(case: Case) -> str | None:
+    """The optimizer holds exactly the trainable parameters, and some."""
+    held = _training(case).optimizer
+    if held.parameters and not held.missing and not held.extra:
+        return None
+    return (
+        f"the optimizer holds {held.parameters:,} parameters; "
+        f"{held.missing:,} trainable ones are missing from it and {held.extra:,} in it are not trainable"
+    )
+
+
+def gradients_arrive(case: Case) -> str | None:
+    """Every trainable tensor receives a gradient that is finite, and not always exactly zero."""
+    training = _training(case)
+    grads = training.gradients
+    # Where no weight ever moved, lora_B stays zero and with it the gradient of lora_A: that is for W701 to say.
+    zero = 0 if training.subject_delta == 0 and grads.zero < grads.tensors else grads.zero
+    if grads.tensors and not (grads.silent or zero or grads.non_finite):
+        return None
+    return (
+        f"of {grads.tensors} trainable tensors {grads.silent} never received a gradient, {grads.zero} only zeros, "
+        f"{grads.non_finite} a non-finite one"
+    )
+
+
+def labels_present(case: Case) -> str | None:
+    """Every row trained on has something to learn."""
+    labels = case.seen.labels
+    if labels is None:
+        raise NotApplicable("no training step ran")
+    if labels.samples and labels.label_tokens and not labels.all_masked:
+        return None
+    return f"{labels.all_masked} of {labels.samples} rows have nothing to learn (every label is -100)"
+
+
+def learning_rate_as_asked(case: Case) -> str | None:
+    """The optimizer's learning rate before each step is the schedule that was asked for."""
+    training = _training(case)
+    asked, seen = training.learning_rate_asked, training.learning_rate
+    # The schedule is computed in double precision on both sides; only rounding may differ.
+    if len(asked) == len(seen) and all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(asked, seen, strict=True)):
+        return None
+    return f"learning rate was {_rates(seen)}, asked for {_rates(asked)}"
+
+
+def _rates(rates: tuple[float, ...]) -> str:
+    return ", ".join(f"{rate:.3g}" for rate in rates) or "never set"
+
+
+def weights_change(case: Case) -> str | None:
+    """What the flow trains really changes, and stays finite."""
+    training = _training(case)
+    if not training.subject_finite:
+        return "some trained weights are NaN or infinite after training"
+    return None if training.subject_delta > 0 else "no trained weight changed at all"
+
+
+def eval_loss_present(case: Case) -> str | None:
+    """`evaluate()` reports a finite eval_loss before and after training."""
+    training = _training(case)
+    pair = (training.eval_before, training.eval_after)
+    if all(value is not None and math.isfinite(value) for value in pair):
+        return None
+    return f"eval_loss was {pair[0]} before and {pair[1]} after training"
+
+
+def eval_loss_falls(case: Case) -> str | None:
+    """Eval loss on held-out rows falls by more than a healthy run can miss."""
+    training = _training(case)
+    before, after = training.eval_before, training.eval_after
+    if before is None or after is None or symptom(case.seen) is Symptom.FALLS:
+        return None
+    if symptom(case.seen) is Symptom.FLAT:
+        return f"eval loss is flat to {DECIMALS} decimals: {before:.6f} -> {after:.6f}"
+    return f"eval loss {before:.6f} -> {after:.6f}: a fall of {1 - after / before:.2%}, under {MINIMUM_FALL:.0%}"
+
+
+_FROZEN_ADVICE = (
+    "Look at the freeze line. Hand the base model and peft_config to the trainer instead of a PeftModel, "
+    "or move to a release outside the listed window."
+)
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "C101",
+        "Load leaves trainable exactly what is not quantized",
+        (),
+        "Look at the quantization config.",
+        _census_check(Stage.LOAD),
+    ),
+    Check(
+        "C102",
+        "Preparation freezes every parameter",
+        (),
+        "Look at prepare_model_for_kbit_training.",
+        _census_check(Stage.PREPARE),
+    ),
+    Check(
+        "C103",
+        "Wrapping leaves exactly the adapters trainable",
+        (),
+        "Look at inference_mode and is_trainable.",
+        _census_check(Stage.PEFT),
+    ),
+    Check(
+        "C104",
+        "The trainer leaves trainable what it was given",
+        ("C103",),
+        _FROZEN_ADVICE,
+        _census_check(Stage.TRAINER),
+    ),
+    Check(
+        "C105",
+        "Training leaves trainable what it was given",
+        ("C104",),
+        _FROZEN_ADVICE,
+        _census_check(Stage.AFTER_TRAINING),
+    ),
+    Check(
+        "C106",
+        "A reload asked to be trainable is trainable",
+        (),
+        "Look at is_trainable and inference_mode.",
+        _census_check(Stage.RELOAD),
+    ),
+    Check(
+        "C110",
+        "Totals follow from the config",
+        (),
+        "The model is not what its config says.",
+        totals_follow_from_the_config,
+    ),
+    Check(
+        "F001",
+        "The flow runs to its end",
+        ("C103", "C104"),
+        "Read the error and the library frame that raised it.",
+        runs_to_its_end,
+    ),
+    Check(
+        "A201",
+        "The trainer keeps the adapter it was given",
+        (),
+        "Do not pass peft_config along with a PeftModel.",
+        adapter_kept,
+    ),
+    Check(
+        "A202",
+        "A reload gives what was trained",
+        ("C105",),
+        "Compare the saved keys with the model's.",
+        reloaded_is_what_was_trained,
+    ),
+    Check("L501", "Every row has labels", (), "Look at the collator, the mask and the maximum length.", labels_present),
+    Check(
+        "O301",
+        "The optimizer holds exactly what is trainable",
+        ("C104",),
+        "Something flipped requires_grad after or before the optimizer was built.",
+        optimizer_holds_what_is_trainable,
+    ),
+    Check(
+        "R601",
+        "The learning rate follows the schedule",
+        ("O301",),
+        "Look at the scheduler's arguments.",
+        learning_rate_as_asked,
+    ),
+    Check(
+        "G401",
+        "Gradients arrive",
+        ("O301", "L501"),
+        "Look at gradient checkpointing and enable_input_require_grads().",
+        gradients_arrive,
+    ),
+    Check(
+        "W701",
+        "Trained weights change",
+        ("O301", "G401", "R601"),
+        "Optimizer and gradients are fine, so look at the step itself.",
+        weights_change,
+    ),
+    Check(
+        "E801",
+        "Eval loss is reported",
+        ("L501", "W701"),
+        "Look at label_names and the evaluation's columns.",
+        eval_loss_present,
+    ),
+    Check(
+        "E802",
+        "Eval loss falls",
+        ("W701", "E801"),
+        "Everything moves but nothing is learned: look at gradients and labels.",
+        eval_loss_falls,
+    ),
+)
+"""All checks, presupposed ones first."""

@@ -1,0 +1,74 @@
+"""What a cell process is asked to do, handed from host to cell as one JSON file. Standard library only."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.checks import Deviation, Symptom
+from harness.records import DeviceKind, Precision, Variant, cell_id
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCell:
+    """One cell to run, and the deviations listed for it."""
+
+    flow: str
+    variant: Variant
+    listed: tuple[Deviation, ...]
+
+    def __str__(self) -> str:
+        return f"{self.flow}[{self.variant}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The cells of one stack, and what every observation says of that stack."""
+
+    run: str
+    """Directory of the run; `observations.jsonl` in it is appended to."""
+    stack: str
+    """Name with its Python, such as `trl0.22-py311`."""
+    lock_sha256: str
+    torch_wanted: str
+    base_torch: bool
+    device: DeviceKind
+    steps: int
+    seed: int
+    limit_s: float
+    """A cell that takes longer is killed, and recorded as infrastructure."""
+    cells: tuple[PlannedCell, ...]
+
+    def id_of(self, cell: PlannedCell) -> str:
+        """The cell's full id."""
+        return cell_id(self.stack, cell.flow, cell.variant, self.device)
+
+    @property
+    def selected_file(self) -> Path:
+        """Where the cell process writes which cells were selected, one id per line."""
+        return Path(self.run) / "selected" / f"{self.stack}.txt"
+
+    def to_json(self) -> str:
+        """The plan as JSON text."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in `path`, which the host wrote: it is trusted, not checked."""
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    cells = tuple(
+        PlannedCell(cell["flow"], _variant(cell["variant"]), tuple(_deviation(item) for item in cell["listed"]))
+        for cell in raw.pop("cells")
+    )
+    return Plan(**{**raw, "device": DeviceKind(raw["device"]), "cells": cells})
+
+
+def _variant(raw: dict[str, str | bool]) -> Variant:
+    return Variant(str(raw["model"]), Precision(str(raw["precision"])), bool(raw["gradient_checkpointing"]))
+
+
+def _deviation(raw: dict[str, str | None]) -> Deviation:
+    symptom = raw.pop("symptom")
+    return Deviation(**raw, symptom=Symptom(symptom) if symptom else None)  # type: ignore[arg-type]  # host wrote it

@@ -1,0 +1,358 @@
+"""The contract between the two sides: what a cell observed, as frozen values.
+
+The cell side builds and writes these; the host side reads and judges them, years later too. Standard library only: this
+module is imported inside every stack's environment. An observation holds facts and no opinion.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+SCHEMA = 1
+"""Version of the observation's schema; raised whenever a field changes its meaning or is removed."""
+
+
+class Stage(StrEnum):
+    """A named moment in a flow. Censuses are taken at `CENSUS_STAGES`; messages, freezes and errors come from any."""
+
+    IMPORT = "import"
+    LOAD = "load"
+    PREPARE = "prepare"
+    PEFT = "peft"
+    TRAINER = "trainer"
+    TRAINING = "training"
+    AFTER_TRAINING = "after-training"
+    RELOAD = "reload"
+
+
+CENSUS_STAGES = (Stage.LOAD, Stage.PREPARE, Stage.PEFT, Stage.TRAINER, Stage.AFTER_TRAINING, Stage.RELOAD)
+
+
+class Area(StrEnum):
+    """Part of a model a parameter belongs to."""
+
+    LANGUAGE = "language"
+    VISION = "vision"
+    PROJECTOR = "projector"
+    EMBEDDING = "embedding"
+    NORM = "norm"
+    HEAD = "head"
+    ADAPTER = "adapter"
+
+
+class Precision(StrEnum):
+    """How the base weights are stored and where they are placed."""
+
+    NF4 = "nf4"
+    """4-bit NF4 as on an accelerator. On a CPU the weights present an accelerator device to TRL's own modules."""
+    NF4_PLAIN = "nf4-plain"
+    """4-bit NF4 that openly sits on the CPU: a real placement, and one in which TRL takes other paths."""
+    INT8 = "int8"
+    FULL = "full"
+
+    @property
+    def quantized(self) -> bool:
+        """Whether bitsandbytes stores the linear layers."""
+        return self is not Precision.FULL
+
+    @property
+    def four_bit(self) -> bool:
+        """Whether two weights share one stored byte."""
+        return self in (Precision.NF4, Precision.NF4_PLAIN)
+
+
+class DeviceKind(StrEnum):
+    """Where a cell ran."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Actor(StrEnum):
+    """Whose call a census was taken at: the flow's own line, or one the library made inside a trainer."""
+
+    FLOW = "flow"
+    LIBRARY = "library"
+
+
+class Absence(StrEnum):
+    """Why a stage has no census."""
+
+    NOT_IN_FLOW = "not in flow"
+    """The flow has no such step, and neither has any library call it makes."""
+    NOT_CALLED = "not called"
+    """The step is the library's, and the library did not take it in this version."""
+    NOT_REACHED = "not reached"
+    """The flow ended in an error before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Model family x precision x gradient checkpointing."""
+
+    model: str
+    precision: Precision
+    gradient_checkpointing: bool
+
+    def __str__(self) -> str:
+        return f"{self.model}-{self.precision}-{'gc' if self.gradient_checkpointing else 'nogc'}"
+
+
+def cell_id(stack: str, flow: str, variant: Variant, device: DeviceKind) -> str:
+    """The one spelling of a cell, such as `trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu`."""
+    return f"{stack}/{flow}[{variant}]@{device}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """The sizes a decoder's parameter counts follow from, as its config names them."""
+
+    family: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    qkv_bias: bool
+    """Whether `q_proj`, `k_proj` and `v_proj` have a bias (Qwen2) or not (Llama)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoraShape:
+    """The part of a LoRA configuration its parameter count follows from."""
+
+    r: int
+    alpha: int
+    dropout: float
+    target_modules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StackRecord:
+    """The versions a cell really ran on."""
+
+    name: str
+    python: str
+    lock_sha256: str
+    torch_wanted: str
+    """The torch version the matrix names."""
+    base_torch: bool
+    """True if another torch than `torch_wanted` was there and was allowed."""
+    resolved: Mapping[str, str]
+    """Installed version by distribution name, as the environment itself reports it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRecord:
+    """The device a cell ran on. `emulates` is `cuda` where 4-bit weights presented an accelerator to TRL."""
+
+    kind: DeviceKind
+    name: str
+    emulates: DeviceKind | None
+    features: tuple[str, ...]
+    """Capabilities that change what a library does, such as `avx512_bf16`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AreaCount:
+    """Stored (raw) elements of one area."""
+
+    trainable: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Parameters of the model at one stage. Counts are stored elements; `*_logical` unpacks 4-bit storage, as PEFT
+    prints it.
+    """
+
+    name: Stage
+    by: Actor
+    trainable: int
+    total: int
+    trainable_logical: int
+    total_logical: int
+    by_area: Mapping[Area, AreaCount]
+    trainable_names_sha256: str
+    dtypes: Mapping[str, int]
+    """Stored elements by dtype."""
+    adapter_dtypes: tuple[str, ...]
+    subject_sha256: str | None
+    """Digest of the values of what this flow trains (adapters, or the whole model where there are none)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentStage:
+    """A stage without a census, and why. No stage is ever filled in."""
+
+    name: Stage
+    reason: Absence
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One line of a call chain. `file` is relative to site-packages, or to the project for the flow's own line."""
+
+    file: str
+    line: int
+    function: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """`requires_grad` went from True to False on parameters this flow means to train. Innermost frame last."""
+
+    stage: Stage
+    parameters: int
+    """Elements frozen by this call chain."""
+    tensors: int
+    frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """What the optimizer held when training began, against what was trainable then. Elements."""
+
+    parameters: int
+    missing: int
+    """Trainable, but not in the optimizer."""
+    extra: int
+    """In the optimizer, but not trainable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    """Gradients that arrived at the trainable tensors during training, by tensor."""
+
+    tensors: int
+    """Trainable tensors when training began."""
+    silent: int
+    """Never received a gradient."""
+    zero: int
+    """Received gradients, all of them exactly zero."""
+    non_finite: int
+    """Received at least one NaN or infinite gradient."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What N steps did. Lists have one entry per step that ran."""
+
+    steps: int
+    """Steps asked for."""
+    loss: tuple[float, ...]
+    grad_norm: tuple[float, ...]
+    """Euclidean norm over all trainable tensors before clipping, measured at the tensors."""
+    learning_rate: tuple[float, ...]
+    """Read from the optimizer before each step; empty where the optimizer holds no group."""
+    learning_rate_asked: tuple[float, ...]
+    """The schedule the flow asked for."""
+    eval_before: float | None
+    eval_after: float | None
+    accuracy_before: float | None
+    accuracy_after: float | None
+    subject_delta: float
+    """Largest absolute change of any element this flow means to train."""
+    subject_finite: bool
+    """Whether every element this flow means to train is finite after training."""
+    optimizer: Optimizer
+    gradients: Gradients
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Labels the model really received in training steps."""
+
+    samples: int
+    label_tokens: int
+    all_masked: int
+    """Samples with nothing to learn: every label is -100."""
+    ids_sha256: str
+    labels_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A warning or log record of level WARNING and above, with the stage it came from and how often."""
+
+    stage: Stage
+    category: str
+    text: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The exception that ended the flow. Innermost frame last."""
+
+    type: str
+    message: str
+    stage: Stage
+    frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """All one cell recorded."""
+
+    cell: str
+    stack: StackRecord
+    device: DeviceRecord
+    flow: str
+    variant: Variant
+    seed: int
+    model: ModelShape
+    lora: LoraShape | None
+    stages: tuple[Census, ...] = ()
+    absent: tuple[AbsentStage, ...] = ()
+    freezes: tuple[Freeze, ...] = ()
+    training: Training | None = None
+    labels: Labels | None = None
+    options_dropped: tuple[str, ...] = ()
+    """Options the flow set that no name of the installed version accepts."""
+    warnings: tuple[Message, ...] = ()
+    error: Failure | None = None
+    duration_s: float = 0.0
+    started_at: str = ""
+    harness_version: str = ""
+    schema: int = SCHEMA
+
+    def census(self, stage: Stage) -> Census | None:
+        """The last census at `stage` by the flow's own call, else by the library's; None if it is absent."""
+        found = [census for census in self.stages if census.name is stage]
+        own = [census for census in found if census.by is Actor.FLOW]
+        return next(reversed(own or found), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """Written before a cell runs, so that a killed process reads as infrastructure and not as nothing."""
+
+    cell: str
+    started: str
+    """UTC time, ISO 8601."""
+    schema: int = field(default=SCHEMA)
+
+
+def to_json(record: Observation | Started) -> str:
+    """One line of standard JSON. Non-finite floats become the strings `NaN`, `Infinity`, `-Infinity`."""
+    return json.dumps(_standard(dataclasses.asdict(record)), separators=(",", ":"), allow_nan=False)
+
+
+def _standard(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, Mapping):
+        return {str(key): _standard(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_standard(item) for item in value]
+    return value

@@ -1,0 +1,68 @@
+"""What a run says, for people and for CI: counted once (`summary`), worded once (`wording`), rendered many times."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from harness.errors import ExitCode, RecordsError
+from harness.ledger import Ledger, load_ledger
+from harness.report import junit, markdown
+from harness.report.summary import Summary, summarize
+from harness.report.terminal import print_run, print_stack, print_window
+from harness.results import RUNS, find_run, judged, locked, verdict_lines, write_atomically
+
+__all__ = ["Summary", "print_run", "print_stack", "print_window", "publish", "report_command", "summarize"]
+
+
+def publish(run: Path, ledger: Ledger) -> Summary:
+    """Judge the run as far as it has come, write its derived files, and make `latest` beside it lead to it.
+
+    Raises:
+        RecordsError: a file of the run cannot be read.
+    """
+    with locked(run):
+        summary = _write_derived(run, ledger)
+        _point_latest_at(run)
+    return summary
+
+
+def report_command(run_name: str, runs: Path = RUNS) -> ExitCode:
+    """Judge a stored run again with today's ledger and checks, write its derived files anew, and print everything.
+
+    Raises:
+        UnknownName: there is no such run.
+        RecordsError: the directory holds no run, or a file of it cannot be read.
+        MatrixError: the ledger is wrong.
+    """
+    run = find_run(run_name, runs)
+    if not (run / "rows").is_dir():
+        raise RecordsError(
+            "this directory holds no run",
+            where=str(run),
+            meaning="A run has its rows in rows/ and its observations in observations.jsonl.",
+            todo="Name a run, such as: compat report latest",
+        )
+    ledger = load_ledger()
+    with locked(run):
+        summary = _write_derived(run, ledger)
+    print_run(summary)
+    return summary.exit_code
+
+
+def _write_derived(run: Path, ledger: Ledger) -> Summary:
+    results = judged(run, ledger)
+    summary = summarize(results, ledger)
+    write_atomically(run / "verdicts.jsonl", verdict_lines(results.verdicts))
+    write_atomically(run / "junit.xml", junit.render(summary))
+    write_atomically(run / "summary.md", markdown.render(summary))
+    return summary
+
+
+def _point_latest_at(run: Path) -> None:
+    """Replace `latest` whole: a reader finds the run before or this one, never nothing."""
+    run = run.resolve()
+    with tempfile.TemporaryDirectory(dir=run.parent, prefix=".latest.") as aside:
+        link = Path(aside) / "latest"
+        link.symlink_to(run.name)
+        link.replace(run.parent / "latest")

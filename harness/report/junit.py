@@ -1,0 +1,85 @@
+"""The report as JUnit XML, for CI systems that draw their own tables.
+
+A stack that cannot be installed is `skipped`, like a listed deviation: `error` would make a CI system red where the
+command itself does not end in failure, for something no change to the code under test can mend, and `passed` would be a
+lie.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import assert_never
+from xml.etree import ElementTree as ET
+
+from harness.checks import Outcome
+from harness.report import wording
+from harness.report.summary import CellLine, Group, StackSummary, Summary
+
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 has no way to write, such as the escape characters of coloured messages."""
+
+
+def render(summary: Summary) -> str:
+    """The whole run: one suite per stack, one case per cell."""
+    root = ET.Element("testsuites", name="finetune-compat")
+    for stack in summary.stacks:
+        root.append(_suite(stack))
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _suite(stack: StackSummary) -> ET.Element:
+    tally = stack.tally
+    suite = ET.Element(
+        "testsuite",
+        name=stack.name,
+        tests=str(len(stack.lines)),
+        failures=str(tally.failed),
+        errors=str(tally.infrastructure),
+        skipped=str(tally.xfailed + tally.uninstallable),
+        time=_seconds(stack.duration_s),
+    )
+    if stack.versions:
+        properties = ET.SubElement(suite, "properties")
+        for name, version in sorted({**stack.versions, "python": stack.python, "device": stack.device}.items()):
+            ET.SubElement(properties, "property", name=name, value=_writable(version))
+    causes = {cell: group for group in stack.groups for cell in group.cells}
+    for line in stack.lines:
+        suite.append(_case(stack.name, line, causes.get(line.cell)))
+    return suite
+
+
+def _case(stack: str, line: CellLine, cause: Group | None) -> ET.Element:
+    name = line.cell.partition("/")[2] or "environment"
+    case = ET.Element("testcase", classname=stack, name=name, time=_seconds(line.duration_s))
+    told = _writable(wording.shortened(line.reason))
+    match line.outcome:
+        case Outcome.PASS:
+            pass
+        case Outcome.XFAIL:
+            ET.SubElement(case, "skipped", type="pytest.xfail", message=told)
+        case Outcome.UNINSTALLABLE:
+            ET.SubElement(case, "skipped", type="uninstallable", message=told)
+        case Outcome.FAIL:
+            ET.SubElement(case, "failure", message=told).text = _writable(_details(line, cause))
+        case Outcome.INFRASTRUCTURE:
+            ET.SubElement(case, "error", type="infrastructure", message=told).text = _writable(_details(line, cause))
+        case _:
+            assert_never(line.outcome)
+    return case
+
+
+def _details(line: CellLine, cause: Group | None) -> str:
+    """What a developer needs who sees nothing but this case."""
+    told = [line.reason, *(f"frozen by {wording.chain(frames)}" for frames in line.freezes)]
+    told += [wording.error(line.error)] if line.error else []
+    told += [f"to do: {advice}" for advice in (wording.cause_advice(cause) if cause else ())]
+    return "\n".join([*told, *line.links])
+
+
+def _seconds(duration: float) -> str:
+    return f"{duration:.3f}"
+
+
+def _writable(text: str) -> str:
+    return _FORBIDDEN.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

@@ -1,0 +1,91 @@
+"""The report as GitHub Markdown: `summary.md`, made to be shown as the summary of a CI step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from harness.report import wording
+from harness.report.summary import CellLine, CountColumn, Group, Mark, StackSummary, Summary, count_columns
+
+LARGEST = 1_000_000
+"""Bytes of a `summary.md`. GitHub takes 1 MiB for the summary of a step and shows nothing at all of a larger one."""
+
+
+def render(summary: Summary) -> str:
+    """The whole run, as much of it as may be: verdict, window, causes from the most urgent on, then stack by stack."""
+    letters = {cell: wording.marker(index) for index, group in enumerate(summary.groups) for cell in group.cells}
+    verdict = wording.conclusion(summary.exit_code, summary.tally)
+    head = [f"# {wording.TITLE}", f"**{verdict}** {wording.totals(summary.tally, len(summary.stacks))}"]
+    causes = [_cause(wording.marker(index), group) for index, group in enumerate(summary.groups)]
+    window = [_window(summary)] if len(summary.stacks) > 1 else []
+    return _within_size([*head, *window, *reversed(causes), *(_stack(stack, letters) for stack in summary.stacks)])
+
+
+def _within_size(sections: Sequence[str]) -> str:
+    taken: list[str] = []
+    room = LARGEST - len(wording.left_out(len(sections)).encode()) - 2
+    for section in sections:
+        room -= len(section.encode()) + 2
+        if room < 0:
+            break
+        taken.append(section)
+    missing = len(sections) - len(taken)
+    return "\n\n".join([*taken, *([wording.left_out(missing)] if missing else [])]) + "\n"
+
+
+def _window(summary: Summary) -> str:
+    head = ["stack", *wording.WINDOW_PACKAGES.values(), *summary.flows]
+    rows = [
+        [stack.name, *wording.window_versions(stack), *map(wording.heat, row)]
+        for stack, row in zip(summary.stacks, summary.heat, strict=True)
+    ]
+    return f"{_table(head, rows)}\n\n{'; '.join(wording.HEAT_NOTES)}."
+
+
+def _cause(letter: str, group: Group) -> str:
+    # A fence of facts: messages of libraries hold whatever they like, and here none of it is markup.
+    facts = "\n".join(wording.cause_facts(group)).replace("```", "'''")
+    told = [
+        f"### {letter}. {_plain(wording.cause_head(group))}",
+        f"{wording.cause_cells(group)}.",
+        *([f"```text\n{facts}\n```"] if facts else []),
+        *(f"<{link}>" if link.startswith("https://") else _plain(link) for link in group.links),
+        *(f"To do: {_plain(advice)}" for advice in wording.cause_advice(group)),
+    ]
+    return "\n\n".join(told)
+
+
+def _stack(stack: StackSummary, letters: Mapping[str, str]) -> str:
+    cells = [line for line in stack.lines if line.flow]
+    news = [line for line in cells if line.mark is not Mark.PASS]
+    passes = [line for line in cells if line.mark is Mark.PASS]
+    told = [f"## {stack.name}", _plain(wording.versions(stack) or wording.nothing_to_show(stack))]
+    if news:
+        told.append(_cells(news, letters))
+    if passes:
+        told.append(f"<details><summary>{wording.passes(len(passes))}</summary>")
+        told += [_cells(passes, letters), "</details>"]
+    return "\n\n".join([*told, *map(_plain, wording.notes(cells))])
+
+
+def _cells(lines: Sequence[CellLine], letters: Mapping[str, str]) -> str:
+    columns = count_columns(lines)
+    head = ["cell", *map(wording.column_head, columns), *wording.ENDING_HEADS]
+    return _table(head, (_row(line, columns, letters) for line in lines))
+
+
+def _row(line: CellLine, columns: Sequence[CountColumn], letters: Mapping[str, str]) -> list[str]:
+    name = f"`{line.flow}[{line.variant}]`{' ' + wording.EMULATED if line.emulates else ''}"
+    counts = (wording.count(column.of(line)) for column in columns)
+    said = wording.verdict(line, letters.get(line.cell, ""))
+    return [name.replace("*", r"\*"), *counts, _plain(wording.eval_loss(line)), _plain(said)]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+
+
+def _plain(text: str) -> str:
+    """`text` on one line, with everything escaped that Markdown or HTML would take for markup."""
+    return re.sub(r"([\\|*_`\[\]<&])", r"\\\1", " ".join(text.split()))

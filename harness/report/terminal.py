@@ -1,0 +1,177 @@
+"""The report for a terminal, and for a log: no colour and a fixed width where there is no terminal."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from harness.checks import Symptom
+from harness.errors import ExitCode
+from harness.report import style, wording
+from harness.report.summary import CellLine, CountColumn, Group, Mark, StackSummary, Summary, Tally, count_columns
+from harness.report.window import window_table
+
+PIPED_WIDTH = 120
+"""Columns where there is no terminal to ask: what CI logs show without wrapping."""
+
+
+def open_console() -> Console:
+    """The terminal; or plain text of a fixed width where standard output is none."""
+    probe = Console()
+    return probe if probe.is_terminal else Console(width=PIPED_WIDTH, color_system=None, force_terminal=False)
+
+
+def print_stack(summary: Summary, name: str, console: Console | None = None) -> None:
+    """Print one stack's cells, causes and totals, and where the files are.
+
+    Raises:
+        KeyError: the run has no stack called `name`.
+    """
+    out = console or open_console()
+    stack = summary.stack(name)
+    _print(out, _stack(stack, stack.lines, stack.groups, out.width))
+    _print(out, _causes(stack.groups, out.width))
+    _print(out, _ending(stack.tally, 1, stack.exit_code, summary.run, out.width))
+
+
+def print_window(summary: Summary, console: Console | None = None) -> None:
+    """Print a run of several stacks: one line per stack and one column per flow, then all causes and the totals.
+
+    Of a run of one stack there is nothing to say that `print_stack` does not.
+    """
+    if len(summary.stacks) == 1:
+        return
+    out = console or open_console()
+    if summary.stacks:
+        _print(out, [Text(), *window_table(summary, out.width), Text()])
+    _print(out, _causes(summary.groups, out.width))
+    _print(out, _ending(summary.tally, len(summary.stacks), summary.exit_code, summary.run, out.width))
+
+
+def print_run(summary: Summary, console: Console | None = None) -> None:
+    """Print everything: of one stack all there is; of several each one's cells that are news, then the window."""
+    out = console or open_console()
+    if len(summary.stacks) == 1:
+        print_stack(summary, summary.stacks[0].name, out)
+        return
+    for stack in summary.stacks:
+        news = [line for line in stack.lines if line.mark is not Mark.PASS]
+        _print(out, _stack(stack, news, summary.groups, out.width))
+    print_window(summary, out)
+
+
+def _print(console: Console, lines: Iterable[Text]) -> None:
+    for line in lines:
+        line.rstrip()
+        # Lines are laid out here; a terminal narrower than they are wraps them itself, and nothing is cut off.
+        console.print(line, soft_wrap=True)
+
+
+# ---------------------------------------------------------------------------------------------------------- one stack
+
+
+def _stack(stack: StackSummary, lines: Sequence[CellLine], groups: Sequence[Group], width: int) -> list[Text]:
+    """A stack's name, versions and those of its cells that are in `lines`, with the letters their causes have."""
+    head = _wrapped(f"{stack.name}  {wording.versions(stack)}", width, 0)
+    head[0].stylize("bold", 0, len(stack.name))
+    rows = [line for line in lines if line.flow]
+    if not rows:
+        return [*head, *_wrapped(wording.nothing_to_show(stack), width, 0), Text()]
+    return [*head, Text(), *_table(rows, groups, width), Text(), *_notes(rows, width)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How generous a table is. On a narrow terminal that goes first which can be read elsewhere too."""
+
+    gap: int
+    issues: bool
+    """Name the listed issue in the row; the row's letter leads to it as well."""
+    repeat_flat: bool
+    """Print a flat eval loss twice; once and `flat` says the same."""
+
+
+_FORMS = (_Form(2, True, True), _Form(1, True, True), _Form(1, False, True), _Form(1, False, False))
+
+
+def _table(lines: Sequence[CellLine], groups: Sequence[Group], width: int) -> list[Text]:
+    letters = {cell: wording.marker(index) for index, group in enumerate(groups) for cell in group.cells}
+    columns = count_columns(lines)
+    head = [Text(head) for head in (wording.COUNTS_HEAD, *map(wording.column_head, columns), *wording.ENDING_HEADS)]
+    for form in _FORMS:
+        rows = [[*_row(line, columns, form), _verdict(line, letters.get(line.cell, ""), form)] for line in lines]
+        widths = [max(len(cells[i]) for cells in [head, *rows]) for i in range(len(head))]
+        if sum(widths) + form.gap * (len(widths) - 1) <= width:
+            break
+    laid_out = [_aligned(row, widths, form.gap) for row in rows]
+    by_flow = itertools.groupby(zip(lines, laid_out, strict=True), key=lambda pair: pair[0].flow)
+    body = [text for flow, rows_of in by_flow for text in (Text(flow, "bold"), *(row for _, row in rows_of))]
+    return [_aligned(head, widths, form.gap), *body]
+
+
+def _row(line: CellLine, columns: Sequence[CountColumn], form: _Form) -> list[Text]:
+    name = f"  {line.variant}{' ' + wording.EMULATED if line.emulates else ''}"
+    loss = wording.eval_loss(line, repeat_flat=form.repeat_flat)
+    still = "yellow" if line.symptom is Symptom.FLAT else ""
+    return [Text(name), *(Text(wording.count(column.of(line))) for column in columns), Text(loss, still)]
+
+
+def _verdict(line: CellLine, letter: str, form: _Form) -> Text:
+    return Text(wording.verdict(line, letter, issues=form.issues), style.of_mark(line.mark))
+
+
+def _aligned(cells: Sequence[Text], widths: Sequence[int], gap: int) -> Text:
+    """Names and words to the left, counts (all between the first and the last two) to the right."""
+    padded = []
+    for index, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        space = " " * (width - len(cell))
+        padded.append(Text.assemble(space, cell) if 0 < index < len(cells) - 2 else Text.assemble(cell, space))
+    return Text(" " * gap).join(padded)
+
+
+def _notes(lines: Sequence[CellLine], width: int) -> list[Text]:
+    notes = [line for note in wording.notes(lines) for line in _wrapped(note, width, 0)]
+    return [*notes, Text()] if notes else []
+
+
+# ------------------------------------------------------------------------------------------------------------- causes
+
+
+def _causes(groups: Sequence[Group], width: int) -> list[Text]:
+    return [line for index, group in enumerate(groups) for line in _cause(wording.marker(index), group, width)]
+
+
+def _cause(letter: str, group: Group, width: int) -> list[Text]:
+    head = _wrapped(f"{letter}  {wording.cause_head(group)}", width, 0)
+    for line in head:
+        line.stylize(style.of_mark(group.mark))
+    told = [*wording.cause_facts(group), *group.links, *(f"To do: {advice}" for advice in wording.cause_advice(group))]
+    body = [line for text in (wording.cause_cells(group), *told) for line in _wrapped(text, width, 3)]
+    return [*head, *body, Text()]
+
+
+def _wrapped(text: str, width: int, indent: int) -> list[Text]:
+    """`text` in lines of `width`; what cannot be broken (a path, a link) is left whole."""
+    pad = " " * indent
+    lines = textwrap.wrap(
+        text,
+        width,
+        initial_indent=pad,
+        subsequent_indent=pad + "   ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [Text(line) for line in lines]
+
+
+def _ending(tally: Tally, stacks: int, code: ExitCode, run: Path, width: int) -> list[Text]:
+    conclusion = _wrapped(wording.conclusion(code, tally), width, 0)
+    for line in conclusion:
+        line.stylize(style.of_exit_code(code))
+    return [*_wrapped(wording.totals(tally, stacks), width, 0), *conclusion, *_wrapped(wording.files(run), width, 0)]

@@ -1,0 +1,310 @@
+"""Every sentence and label of the reports. Takes numbers and facts as they are; counts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import assert_never
+
+from harness.checks import Symptom
+from harness.errors import ExitCode
+from harness.records import Failure, Frame, Stage
+from harness.report.summary import CellLine, CountColumn, Finding, Group, Mark, Span, StackSummary, Tally, count_columns
+from harness.results import RowState
+
+TITLE = "Does fine-tuning still train?"
+ABSENT = "-"
+EMULATED = "*"
+EMULATED_NOTE = (
+    f"{EMULATED} 4-bit weights on this CPU present an accelerator to TRL, which then does what it does on a GPU."
+)
+REFUSED_NOTE = "refused: the library did not start, with an error that says what to change. That is a fair answer."
+ALL_GREEN = "."
+FILES = ("summary.md", "junit.xml", "verdicts.jsonl", "observations.jsonl")
+
+PACKAGES = {
+    "trl": "TRL",
+    "transformers": "Transformers",
+    "peft": "PEFT",
+    "bitsandbytes": "bitsandbytes",
+    "accelerate": "Accelerate",
+    "torch": "torch",
+}
+"""Packages whose versions a reader wants beside a stack's name, in order."""
+
+WINDOW_PACKAGES = {"trl": "TRL", "transformers": "Transf.", "peft": "PEFT", "bitsandbytes": "bnb"}
+
+LONGEST_MESSAGE = 400
+"""Characters of a library's message that a report shows; `observations.jsonl` has all that was kept of it."""
+
+
+MOST_ALIKE = 3
+"""Freezing chains or errors of one cause that are shown: their line numbers differ from release to release."""
+
+RAISED = "F001"
+"""The check that fails where a flow ends in an error; the error itself is shown in its place."""
+
+
+def marker(index: int) -> str:
+    """The letter of the cause at `index`: a, b, ... z, aa, ab, ..."""
+    head, last = divmod(index, 26)
+    return (marker(head - 1) if head else "") + chr(ord("a") + last)
+
+
+def stage_name(stage: Stage) -> str:
+    """A stage, short enough for the head of a column."""
+    match stage:
+        case Stage.AFTER_TRAINING:
+            return "after"
+        case Stage.IMPORT | Stage.LOAD | Stage.PREPARE | Stage.PEFT | Stage.TRAINER | Stage.TRAINING | Stage.RELOAD:
+            return stage.value
+    assert_never(stage)
+
+
+COUNTS_HEAD = "trainable at"
+"""Over the names of the cells, beside the heads of the columns of counts."""
+
+
+ENDING_HEADS = ("eval loss", "verdict")
+"""Heads of the columns after the counts."""
+
+
+def column_head(column: CountColumn) -> str:
+    """Head of a column of counts; `#2` is the library's second call of that step."""
+    return f"{stage_name(column.stage)}{'#2' if column.again else ''}"
+
+
+def count(value: int | None) -> str:
+    """A parameter count in full."""
+    return ABSENT if value is None else f"{value:,}"
+
+
+def eval_loss(line: CellLine, *, repeat_flat: bool = True) -> str:
+    """Eval loss before -> after with four decimals, or six where four show no difference; else the error there was."""
+    before, after = line.eval_before, line.eval_after
+    if before is None and after is None:
+        return line.error.type if line.error else ABSENT
+    if line.symptom is Symptom.FLAT and not repeat_flat:
+        return f"{before:.6f} flat"
+    same = before is not None and after is not None and f"{before:.4f}" == f"{after:.4f}"
+    decimals = 6 if same else 4
+    return " -> ".join(ABSENT if value is None else f"{value:.{decimals}f}" for value in (before, after))
+
+
+def verdict(line: CellLine, letter: str, *, issues: bool = True) -> str:
+    """A cell's verdict, the listed issue it shows, and the letter of its cause."""
+    issue = ", ".join(line.issues) if issues and line.mark is Mark.XFAIL else ""
+    return " ".join(part for part in (line.mark.value, issue, letter) if part)
+
+
+def heat(tally: Tally) -> str:
+    """All cells of a flow on a stack in a few characters: `.`, or what is not green and how often."""
+    signs = (("F", tally.failed), ("x", tally.xfailed), ("?", tally.infrastructure))
+    marks = [f"{sign}{number}" for sign, number in signs if number]
+    return "".join(marks) or (ALL_GREEN if tally.cells else ABSENT)
+
+
+def notes(lines: Iterable[CellLine]) -> tuple[str, ...]:
+    """What the signs in a table of `lines` mean."""
+    lines = list(lines)
+    again = [column_head(column) for column in count_columns(lines) if column.again]
+    meant = [f"{' and '.join(again)}: after the library did this step once more, inside the trainer."] if again else []
+    meant += [EMULATED_NOTE] if any(line.emulates for line in lines) else []
+    return (*meant, *([REFUSED_NOTE] if any(line.mark is Mark.REFUSED for line in lines) else []))
+
+
+HEAT_NOTES = (
+    f"{ALL_GREEN} all cells pass",
+    "xN of them deviate exactly as listed",
+    "FN fail",
+    "?N lost to the machine",
+    f"{ABSENT} none selected",
+)
+
+
+# ------------------------------------------------------------------------------------------------------------- stacks
+
+
+def versions(stack: StackSummary) -> str:
+    """What a stack really ran on, in one line; empty where no cell got as far as saying so."""
+    named = [f"{label} {stack.versions[name]}" for name, label in PACKAGES.items() if name in stack.versions]
+    matrix = [f"though the matrix says torch {stack.torch_wanted}"] if stack.base_torch else []
+    python = [f"Python {stack.python}"] if stack.python else []
+    return ", ".join([*named, *matrix, *python, *([stack.device] if stack.device else [])])
+
+
+def window_versions(stack: StackSummary) -> tuple[str, ...]:
+    """The versions that stand beside a stack in the window."""
+    return tuple(stack.versions.get(name, ABSENT) for name in WINDOW_PACKAGES)
+
+
+def nothing_to_show(stack: StackSummary) -> str:
+    """Why a stack's table is empty."""
+    match stack.state:
+        case RowState.UNINSTALLABLE:
+            return f"uninstallable: {shortened(stack.reason)}"
+        case RowState.INFRASTRUCTURE:
+            return f"infrastructure: {shortened(stack.reason)}"
+        case RowState.RAN if stack.lines:
+            return passes(stack.tally.cells)
+        case RowState.RAN:
+            return "No cell was selected."
+    assert_never(stack.state)
+
+
+def span(span: Span) -> str:
+    """Neighbouring stacks."""
+    if span.stacks == 1:
+        return span.first
+    return f"{span.first} to {span.last} ({span.stacks} stacks)"
+
+
+# ------------------------------------------------------------------------------------------------------------- causes
+
+
+def cause_head(group: Group) -> str:
+    """First line of a cause: verdict, issue, what it is."""
+    issues, titles = ", ".join(group.issues), "; ".join(group.titles)
+    match group.finding:
+        case Finding.LISTED:
+            return f"xfail {issues}: {titles}"
+        case Finding.UNLISTED:
+            return "FAIL, a deviation that is not listed"
+        case Finding.GONE:
+            return f"FAIL, listed as {issues}, and it did not appear: {titles}"
+        case Finding.DIFFERENT:
+            return f"FAIL, listed as {issues}, but what appeared is something else"
+        case Finding.MACHINE:
+            return "infrastructure"
+        case Finding.UNINSTALLABLE:
+            return "uninstallable"
+    assert_never(group.finding)
+
+
+def cause_facts(group: Group) -> tuple[str, ...]:
+    """What was seen: failing checks, lines that froze, errors; or the reason why nothing was."""
+    if group.finding in (Finding.MACHINE, Finding.UNINSTALLABLE):
+        return (shortened(group.reason),)
+    # The judge's messages end with the freezing chain, which has a line of its own here.
+    failing = [(code, message.partition("; frozen by ")[0]) for code, message in group.failing if code != RAISED]
+    checks = [f"{code} {shortened(message)}" for code, message in failing]
+    raised = f"{RAISED} " if RAISED in dict(group.failing) else ""
+    freezes = _at_most(MOST_ALIKE, [f"frozen by {chain(frames)}" for frames in group.freezes])
+    return (*checks, *freezes, *_at_most(MOST_ALIKE, [raised + error(item) for item in group.errors]))
+
+
+def _at_most(number: int, facts: list[str]) -> list[str]:
+    more = len(facts) - number
+    return [*facts[:number], f"and {more} more like these"] if more > 0 else facts
+
+
+def cause_cells(group: Group) -> str:
+    """How many cells, of which flows, and where."""
+    stacks = ", ".join(span(item) for item in group.spans)
+    if not group.flows:
+        return f"all cells of {stacks}"
+    return f"{_numbered(len(group.cells), 'cell')} of {', '.join(group.flows)} on {stacks}"
+
+
+def cause_advice(group: Group) -> tuple[str, ...]:
+    """What to do about it."""
+    match group.finding:
+        case Finding.LISTED | Finding.UNLISTED:
+            return group.advice
+        case Finding.GONE:
+            return (
+                "Run it again. If it stays away it is fixed here: narrow its window in matrices/known-issues.toml.",
+            )
+        case Finding.DIFFERENT:
+            return ("Compare what is listed with what was seen: another bug, or a signature that says too little.",)
+        case Finding.MACHINE:
+            return ("Nothing is known about the versions. Run these cells again, alone and with more memory.",)
+        case Finding.UNINSTALLABLE:
+            return ("No cell ran. If an installation should exist, make the lock again: nox -s lock.",)
+    assert_never(group.finding)
+
+
+def chain(frames: Iterable[Frame]) -> str:
+    """A call chain, outermost first, and the code of its last line."""
+    called = list(frames)
+    if not called:
+        return "a call that left no Python frame"
+    return " -> ".join(f"{frame.file}:{frame.line}" for frame in called) + f": {called[-1].code}"
+
+
+def error(failure: Failure) -> str:
+    """An error, with its stage and the library line it came from."""
+    place = f", raised by {failure.frames[-1].file}:{failure.frames[-1].line}" if failure.frames else ""
+    return f"{failure.type} at {failure.stage}{place}: {shortened(failure.message)}"
+
+
+def shortened(text: str) -> str:
+    """A text as one line of bearable length."""
+    line = " ".join(text.split()) or "no reason was recorded"
+    return line if len(line) <= LONGEST_MESSAGE else line[: LONGEST_MESSAGE - 4].rstrip() + " ..."
+
+
+# ------------------------------------------------------------------------------------------------------------- totals
+
+
+def totals(tally: Tally, stacks: int) -> str:
+    """All cells in one sentence."""
+    parts = [
+        f"{tally.passed} pass",
+        *([f"{tally.refused} refused with a reason"] if tally.refused else []),
+        f"{tally.xfailed} xfail",
+        f"{tally.failed} FAIL",
+        f"{tally.infrastructure} infrastructure",
+    ]
+    gone = f" {_numbered(tally.uninstallable, 'stack')} uninstallable." if tally.uninstallable else ""
+    return f"{_numbered(tally.cells, 'cell')} on {_numbered(stacks, 'stack')}: {', '.join(parts)}.{gone}"
+
+
+def passes(number: int) -> str:
+    """So many cells are as stated."""
+    return f"{_numbered(number, 'cell')} as stated"
+
+
+def left_out(sections: int) -> str:
+    """The end of a file that may not be larger."""
+    return f"{_numbered(sections, 'section')} left out: CI systems show no larger file. verdicts.jsonl has every cell."
+
+
+def _numbered(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def conclusion(code: ExitCode, tally: Tally) -> str:
+    """What the run says as a whole."""
+    match code:
+        case ExitCode.HEALTHY:
+            return "Healthy: every cell passes, or deviates exactly as listed."
+        case ExitCode.UNHEALTHY:
+            return "Unhealthy: something fails that is not listed as it was seen. reports/README.md says how to triage."
+        case ExitCode.COULD_NOT_TELL if tally.infrastructure:
+            return "Could not tell: the machine failed, which says nothing about the versions."
+        case ExitCode.COULD_NOT_TELL:
+            return "Could not tell: no cell ran."
+        case ExitCode.BAD_INPUT | ExitCode.ENVIRONMENT:
+            raise ValueError(f"a judged run does not end with {code!r}")
+    assert_never(code)
+
+
+def files(run: Path) -> str:
+    """Where the run's files are, as short as it stays true."""
+    return f"{_from_here(run)}/ has {', '.join(FILES[:-1])} and {FILES[-1]}"
+
+
+def _from_here(path: Path) -> str:
+    here = Path.cwd()
+    return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.as_posix()
+
+
+def flow_letters(flows: Iterable[str]) -> tuple[str, ...]:
+    """What the letters over the columns of the window mean."""
+    return tuple(f"{flow_letter(index)} {flow}" for index, flow in enumerate(flows))
+
+
+def flow_letter(index: int) -> str:
+    """The letter of the flow at `index`."""
+    return marker(index).upper()

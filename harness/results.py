@@ -1,0 +1,206 @@
+"""A run's files: what cells wrote into them, read back as values and judged. Host side.
+
+reports/runs/<run-id>/
+    observations.jsonl      one `Started` line and one `Observation` line per cell, appended by the cells as they run
+    rows/<stack>.json       one `StackRow` per stack: ran, or why not, and which cells were selected
+    verdicts.jsonl  junit.xml  summary.md   derived; written anew, whole, whenever a stack finishes
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from harness.catalog import flow_named
+from harness.checks import Outcome, Symptom, Verdict, judge
+from harness.checks.judge import not_recorded
+from harness.errors import RecordsError, UnknownName
+from harness.ledger import Ledger
+from harness.records import SCHEMA, Observation, Started
+
+RUNS = Path(__file__).parent.parent / "reports" / "runs"
+
+
+class RowState(StrEnum):
+    """What became of a stack in a run."""
+
+    RAN = "ran"
+    UNINSTALLABLE = "uninstallable"
+    """No lock, or nothing that could be installed from it; `reason` is the resolver's."""
+    INFRASTRUCTURE = "infrastructure"
+    """The cells' process ended before it could select any cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackRow:
+    """One stack in one run."""
+
+    name: str
+    state: RowState
+    reason: str
+    selected: tuple[str, ...]
+    """Ids of the cells that were to run, after `-k` and the like."""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A whole run, judged. Verdicts are in row order, then in the order the cells were selected."""
+
+    run: Path
+    rows: tuple[StackRow, ...]
+    observations: dict[str, Observation]
+    verdicts: tuple[Verdict, ...]
+
+
+_OBSERVATION = TypeAdapter(Observation)
+_STARTED = TypeAdapter(Started)
+_ROW = TypeAdapter(StackRow)
+
+
+def find_run(name: str, runs: Path = RUNS) -> Path:
+    """The directory of the run called `name` (`latest` is the newest), or `name` itself if it is a directory.
+
+    Raises:
+        UnknownName: there is no such run.
+    """
+    for path in (runs / name, Path(name)):
+        if path.is_dir():
+            return path.resolve()
+    there = ", ".join(sorted(p.name for p in runs.glob("*") if p.is_dir() and not p.is_symlink())) or "none yet"
+    raise UnknownName(
+        f"there is no run {name!r}",
+        where=str(runs),
+        meaning="The run was never made on this machine, or its directory was removed.",
+        todo=f"Runs there are: {there}. A run is made by: nox -s \"compat-3.11(trl='0.22')\"",
+    )
+
+
+def read_observations(path: Path) -> tuple[dict[str, Started], dict[str, Observation]]:
+    """Cells started and cells observed in an `observations.jsonl`, each by cell id; a later line replaces an earlier
+    one.
+
+    Raises:
+        RecordsError: a line is not a record of schema 1. A cut-off last line is a killed cell, and is left out.
+    """
+    started: dict[str, Started] = {}
+    observed: dict[str, Observation] = {}
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    whole, _, _cut_off = text.rpartition("\n")
+    for number, line in enumerate(whole.splitlines(), 1):
+        record = _decode(line, f"{path}:{number}")
+        if isinstance(record, Started):
+            started[record.cell] = record
+        else:
+            observed[record.cell] = record
+    return started, observed
+
+
+def _decode(line: str, where: str) -> Started | Observation:
+    try:
+        raw = json.loads(line)
+        if raw.get("schema") != SCHEMA:
+            raise _unreadable(where, f"schema {raw.get('schema')!r}, this harness reads {SCHEMA}")
+        return _STARTED.validate_python(raw) if "started" in raw else _OBSERVATION.validate_python(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _unreadable(where, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (ValueError, AttributeError) as error:
+        raise _unreadable(where, f"not a JSON object: {error}") from None
+
+
+def _unreadable(where: str, problem: str) -> RecordsError:
+    return RecordsError(
+        problem,
+        where=where,
+        meaning="The file was edited, cut off in the middle, or written by another version of the harness.",
+        todo="Run the stack again, or read the file with the harness version that wrote it.",
+    )
+
+
+def read_rows(run: Path) -> tuple[StackRow, ...]:
+    """The rows of a run, in the order of their files' names.
+
+    Raises:
+        RecordsError: a row file is not a row.
+    """
+    rows = []
+    for path in sorted((run / "rows").glob("*.json")):
+        try:
+            rows.append(_ROW.validate_json(path.read_bytes()))
+        except ValidationError as error:
+            raise _unreadable(str(path), error.errors()[0]["msg"]) from None
+    return tuple(rows)
+
+
+def write_row(run: Path, row: StackRow) -> None:
+    """Write one stack's row into the run."""
+    write_atomically(run / "rows" / f"{row.name}.json", json.dumps(dataclasses.asdict(row), indent=1) + "\n")
+
+
+def judged(run: Path, ledger: Ledger) -> Results:
+    """Read a run and judge every selected cell against `ledger`.
+
+    Raises:
+        RecordsError: a file of the run cannot be read.
+    """
+    rows = read_rows(run)
+    started, observed = read_observations(run / "observations.jsonl")
+    verdicts = [verdict for row in rows for verdict in _judge_row(row, started, observed, ledger)]
+    return Results(run, rows, observed, tuple(verdicts))
+
+
+def _judge_row(
+    row: StackRow, started: dict[str, Started], observed: dict[str, Observation], ledger: Ledger
+) -> Iterator[Verdict]:
+    if row.state is RowState.UNINSTALLABLE:
+        yield Verdict(row.name, Outcome.UNINSTALLABLE, row.reason, Symptom.UNKNOWN)
+    elif row.state is RowState.INFRASTRUCTURE:
+        yield not_recorded(row.name, row.reason)
+    for cell in row.selected:
+        if cell in observed:
+            yield judge_one(observed[cell], ledger)
+        elif cell in started:
+            yield not_recorded(
+                cell, "started and left no observation: its process crashed, hung past its limit, or was killed"
+            )
+        else:
+            yield not_recorded(cell, "never started: the session ended before its turn")
+
+
+def judge_one(seen: Observation, ledger: Ledger) -> Verdict:
+    """The verdict on one stored observation, with today's ledger and checks."""
+    listed = ledger.listed(seen.flow, seen.variant, seen.device.kind, seen.stack.resolved)
+    return judge(seen, flow_named(seen.flow), listed)
+
+
+def verdict_lines(verdicts: Sequence[Verdict]) -> str:
+    """`verdicts.jsonl`: one JSON object per verdict."""
+    return "".join(json.dumps(dataclasses.asdict(verdict)) + "\n" for verdict in verdicts)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` with `text` whole: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(name).replace(path)
+
+
+@contextlib.contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold the run's lock: sessions side by side write its derived files one after another."""
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

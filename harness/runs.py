@@ -1,0 +1,204 @@
+"""Run the cells of one stack in its environment, and publish what they say. Host side."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import secrets
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import assert_never
+
+from harness import catalog
+from harness.errors import CompatError, ExitCode
+from harness.ledger import Ledger, load_ledger
+from harness.locks import Lock
+from harness.matrix import ROOT, Stack
+from harness.plan import Plan, PlannedCell
+from harness.records import DeviceKind
+from harness.report import print_stack, print_window, publish
+from harness.results import RUNS, RowState, StackRow, write_atomically, write_row
+
+RUN_ID = "COMPAT_RUN_ID"
+"""Environment variable by which sessions that run side by side write into the same run."""
+
+SEED = 0
+
+LIMIT_S = 120.0
+"""Seconds a cell may take. A tiny cell takes under one; the first of a process also pays for importing the stack."""
+
+FEWEST_STEPS = 2
+"""lora_B starts at zero, so lora_A receives its first gradient at step 2."""
+
+
+class DeviceChoice(StrEnum):
+    """What `--device` accepts."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Our own arguments after `--`; `pytest` holds the rest."""
+
+    device: DeviceChoice
+    steps: int
+    limit_s: float
+    pytest: tuple[str, ...]
+
+
+def run_stack(
+    *, stack: Stack, python: str, lock: Lock, env_python: Path, base_torch: bool, posargs: Sequence[str]
+) -> ExitCode:
+    """Run every selected cell of `stack` and print its table.
+
+    Returns:
+        HEALTHY, UNHEALTHY or COULD_NOT_TELL over this stack's cells.
+
+    Raises:
+        CompatError: an argument, the ledger or a results file is wrong.
+    """
+    options = parse_options(posargs)
+    ledger = load_ledger()
+    run = RUNS / os.environ.setdefault(RUN_ID, new_run_id())
+    device = chosen_device(posargs)
+    plan = Plan(
+        run=str(run),
+        stack=stack.on(python),
+        lock_sha256=lock.sha256,
+        torch_wanted=lock.facts["torch"],
+        base_torch=base_torch,
+        device=device,
+        steps=options.steps,
+        seed=SEED,
+        limit_s=options.limit_s,
+        cells=planned_cells(ledger, device, lock.requirements),
+    )
+    path = run / "plans" / f"{plan.stack}.json"
+    write_atomically(path, plan.to_json())
+    status = subprocess.run(
+        _command(env_python, path, device, options), cwd=ROOT, env=_environment(device), check=False
+    )
+    write_row(run, _row(plan, status.returncode))
+    summary = publish(run, ledger)
+    print_stack(summary, plan.stack)
+    print_window(summary)
+    return summary.exit_code_of(plan.stack)
+
+
+def record_uninstallable(name: str, reason: str) -> None:
+    """Write the row of a stack that could not be resolved or installed into the run."""
+    run = RUNS / os.environ.setdefault(RUN_ID, new_run_id())
+    write_row(run, StackRow(name, RowState.UNINSTALLABLE, reason, ()))
+    publish(run, load_ledger())
+
+
+def new_run_id() -> str:
+    """A name that sorts by time and that two runs of one second do not share."""
+    return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def parse_options(posargs: Sequence[str]) -> Options:
+    """Split our options from pytest's.
+
+    Raises:
+        CompatError: an option of ours has a value it cannot have.
+    """
+    parser = argparse.ArgumentParser(prog="nox -s compat --", add_help=False, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--device", default="auto", choices=[choice.value for choice in DeviceChoice])
+    parser.add_argument("--steps", type=int, default=catalog.STEPS)
+    parser.add_argument("--limit", type=float, default=LIMIT_S)
+    try:
+        ours, rest = parser.parse_known_args(list(posargs))
+    except argparse.ArgumentError as error:
+        raise CompatError(
+            str(error), where="arguments after --", todo="Correct it; what is not ours is handed to pytest as it is."
+        ) from None
+    if ours.steps < FEWEST_STEPS or ours.limit <= 0:
+        raise CompatError(
+            f"--steps {ours.steps} --limit {ours.limit:g}",
+            where="arguments after --",
+            meaning="Before step 2 half of a LoRA adapter has no gradient to receive; a limit is in seconds.",
+            todo=f"Ask for {FEWEST_STEPS} steps or more, and for a limit above 0.",
+        )
+    return Options(DeviceChoice(ours.device), ours.steps, ours.limit, tuple(rest))
+
+
+def chosen_device(posargs: Sequence[str]) -> DeviceKind:
+    """The device cells will run on: what `--device` says, and where it says `auto`, a GPU if there is one.
+
+    Raises:
+        CompatError: an option of ours has a value it cannot have.
+    """
+    match parse_options(posargs).device:
+        case DeviceChoice.CPU:
+            return DeviceKind.CPU
+        case DeviceChoice.CUDA:
+            return DeviceKind.CUDA
+        case DeviceChoice.AUTO:
+            return DeviceKind.CUDA if visible_gpus() else DeviceKind.CPU
+        case unreachable:
+            assert_never(unreachable)
+
+
+def visible_gpus() -> int:
+    """NVIDIA GPUs this process may use, without importing torch: device files, or what CUDA_VISIBLE_DEVICES leaves of
+    them.
+    """
+    files = [path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()]
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return len(files) if chosen is None else min(len(files), len([gpu for gpu in chosen.split(",") if gpu.strip()]))
+
+
+def planned_cells(ledger: Ledger, device: DeviceKind, versions: Mapping[str, str]) -> tuple[PlannedCell, ...]:
+    """Every cell of `device`, with the deviations the ledger lists for these versions."""
+    return tuple(
+        PlannedCell(flow.name, variant, ledger.listed(flow.name, variant, device, versions))
+        for flow, variant in catalog.cells_on(device)
+    )
+
+
+def _command(env_python: Path, plan: Path, device: DeviceKind, options: Options) -> list[str]:
+    workers = visible_gpus() if device is DeviceKind.CUDA else 1
+    return [
+        *(str(env_python), "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT)),
+        *("-p", "harness.cell.plugin", "--plan", str(plan), "-n", str(max(workers, 1))),
+        # A cell that kills its worker is lost alone, however many there are.
+        f"--max-worker-restart={len(catalog.cells_on(device))}",
+        *("-q", "--no-header", "--no-summary", "--tb=no", *options.pytest, "tests/cells"),
+    ]
+
+
+def _environment(device: DeviceKind) -> dict[str, str]:
+    """The cell process's environment: this project on the path, one thread, no network, bytecode kept."""
+    inherited = {
+        name: value for name, value in os.environ.items() if name not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH")
+    }
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if device is DeviceKind.CPU else {}
+    return {
+        # Tiny models gain nothing from a second thread, and stacks run side by side.
+        "OMP_NUM_THREADS": "1",
+        **inherited,
+        **hidden,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONHASHSEED": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+
+
+def _row(plan: Plan, status: int) -> StackRow:
+    if not plan.selected_file.exists():
+        reason = f"pytest ended with status {status} before it could select any cell; its output is above"
+        return StackRow(plan.stack, RowState.INFRASTRUCTURE, reason, ())
+    selected = tuple(plan.selected_file.read_text(encoding="utf-8").split("\n"))[:-1]
+    if not selected:
+        return StackRow(plan.stack, RowState.INFRASTRUCTURE, "no cell matches the selection after --", ())
+    return StackRow(plan.stack, RowState.RAN, "", selected)

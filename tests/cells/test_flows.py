@@ -1,0 +1,25 @@
+"""Every planned cell: run the flow for real, write down what happened, and hold it against what its user was entitled
+to.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.catalog import flow_named
+from harness.checks import Outcome, judge
+from harness.plan import Plan, PlannedCell
+
+
+def test_flow(plan: Plan, planned: PlannedCell) -> None:
+    """The cell is as stated, or deviates exactly as listed."""
+    from harness.cell import runner
+
+    runner.mark_started(plan, planned)
+    seen = runner.run_cell(plan, planned)
+    runner.append(plan, seen)
+    verdict = judge(seen, flow_named(planned.flow), planned.listed)
+    if verdict.outcome is Outcome.XFAIL:
+        pytest.xfail(verdict.reason)
+    if verdict.outcome is not Outcome.PASS:
+        pytest.fail(f"{verdict.outcome}: {verdict.reason}", pytrace=False)

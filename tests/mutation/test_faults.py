@@ -1,0 +1,191 @@
+"""Plant one fault of each kind into a healthy stack, as a broken release would bring it, and see which check names it.
+
+Runs inside a stack's environment: nox -s "compat-3.11(trl='0.29')" -- --faults
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from trl import SFTTrainer
+
+from harness.catalog import QWEN2, flow_named
+from harness.cell import runner
+from harness.cell.instruments.census import is_adapter
+from harness.checks import Outcome, judge
+from harness.plan import Plan, PlannedCell
+from harness.records import Precision, Variant
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+ATTACHED_BY_TRAINER, ATTACHED_BY_USER = "sft-peft-config", "sft-peft-model"
+
+
+def _after_construction(change: Callable[[Any], None]) -> Plant:
+    """A fault that the trainer's constructor commits as its last act."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        original = SFTTrainer.__init__
+
+        @functools.wraps(original)
+        def faulty(self: Any, *args: Any, **kwargs: Any) -> None:
+            original(self, *args, **kwargs)
+            change(self)
+
+        patch.setattr(SFTTrainer, "__init__", faulty)
+
+    return plant
+
+
+def _adapters(trainer: Any) -> list[nn.Parameter]:
+    return [parameter for name, parameter in trainer.model.named_parameters() if is_adapter(name)]
+
+
+def _freeze_the_adapters(trainer: Any) -> None:
+    for parameter in _adapters(trainer):
+        parameter.requires_grad = False
+
+
+def _thaw_the_base(trainer: Any) -> None:
+    for parameter in trainer.model.parameters():
+        parameter.requires_grad = True
+
+
+def _freeze_one_adapter(trainer: Any) -> None:
+    _adapters(trainer)[0].requires_grad = False
+
+
+def _replace_the_adapter(trainer: Any) -> None:
+    for parameter in _adapters(trainer):
+        parameter.data += 0.02 * torch.randn_like(parameter)
+
+
+def _mask_all_labels(trainer: Any) -> None:
+    collate = trainer.data_collator
+
+    def masked(rows: Any) -> Any:
+        batch = collate(rows)
+        batch["labels"] = torch.full_like(batch["labels"], -100)
+        return batch
+
+    trainer.data_collator = masked
+
+
+def _ask_for_no_learning_rate(trainer: Any) -> None:
+    trainer.args.learning_rate = 0.0
+
+
+def _forget_the_schedule(trainer: Any) -> None:
+    trainer.args.lr_scheduler_type = "constant"
+
+
+def _give_the_optimizer_something_else(trainer: Any) -> None:
+    trainer.create_optimizer = lambda *_: _set_optimizer(trainer, [torch.nn.Parameter(torch.zeros(1))])
+
+
+def _give_the_optimizer_half(trainer: Any) -> None:
+    trainer.create_optimizer = lambda *_: _set_optimizer(trainer, _adapters(trainer)[::2])
+
+
+def _set_optimizer(trainer: Any, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    trainer.optimizer = torch.optim.AdamW(parameters, lr=trainer.args.learning_rate)
+    return trainer.optimizer
+
+
+def _zero_the_gradients(trainer: Any) -> None:
+    for parameter in _adapters(trainer):
+        parameter.register_hook(torch.zeros_like)
+
+
+def _poison_one_gradient(trainer: Any) -> None:
+    _adapters(trainer)[0].register_hook(lambda gradient: gradient * float("nan"))
+
+
+def _climb_instead_of_descending(trainer: Any) -> None:
+    for parameter in _adapters(trainer):
+        parameter.register_hook(torch.neg)
+
+
+def _step_without_effect(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(torch.optim.AdamW, "step", lambda self, closure=None: None)
+
+
+def _report_no_eval_loss(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SFTTrainer, "evaluate", lambda self, *args, **kwargs: {})
+
+
+def _freeze_while_training(patch: pytest.MonkeyPatch) -> None:
+    original = SFTTrainer.train
+
+    def faulty(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        _freeze_the_adapters(self)
+        return result
+
+    patch.setattr(SFTTrainer, "train", faulty)
+
+
+def _save_something_else(patch: pytest.MonkeyPatch) -> None:
+    original = SFTTrainer.save_model
+
+    def faulty(self: Any, *args: Any, **kwargs: Any) -> None:
+        kept = [parameter.detach().clone() for parameter in _adapters(self)]
+        _replace_the_adapter(self)
+        original(self, *args, **kwargs)
+        for parameter, value in zip(_adapters(self), kept, strict=True):
+            parameter.data.copy_(value)
+
+    patch.setattr(SFTTrainer, "save_model", faulty)
+
+
+def _crash(trainer: Any) -> None:
+    raise RuntimeError("planted")
+
+
+FAULTS: tuple[tuple[str, str, Plant, str], ...] = (
+    # name, flow, fault, the one check that names it
+    ("freeze-the-adapters", ATTACHED_BY_TRAINER, _after_construction(_freeze_the_adapters), "C104"),
+    ("freeze-one-adapter", ATTACHED_BY_USER, _after_construction(_freeze_one_adapter), "C104"),
+    ("thaw-the-base", ATTACHED_BY_TRAINER, _after_construction(_thaw_the_base), "C104"),
+    ("freeze-while-training", ATTACHED_BY_TRAINER, _freeze_while_training, "C105"),
+    ("replace-the-adapter", ATTACHED_BY_USER, _after_construction(_replace_the_adapter), "A201"),
+    ("save-something-else", ATTACHED_BY_TRAINER, _save_something_else, "A202"),
+    ("mask-all-labels", ATTACHED_BY_TRAINER, _after_construction(_mask_all_labels), "L501"),
+    ("empty-the-optimizer", ATTACHED_BY_TRAINER, _after_construction(_give_the_optimizer_something_else), "O301"),
+    ("halve-the-optimizer", ATTACHED_BY_TRAINER, _after_construction(_give_the_optimizer_half), "O301"),
+    ("zero-the-learning-rate", ATTACHED_BY_TRAINER, _after_construction(_ask_for_no_learning_rate), "R601"),
+    ("forget-the-schedule", ATTACHED_BY_TRAINER, _after_construction(_forget_the_schedule), "R601"),
+    ("zero-the-gradients", ATTACHED_BY_TRAINER, _after_construction(_zero_the_gradients), "G401"),
+    ("poison-one-gradient", ATTACHED_BY_TRAINER, _after_construction(_poison_one_gradient), "G401"),
+    ("step-without-effect", ATTACHED_BY_TRAINER, _step_without_effect, "W701"),
+    ("report-no-eval-loss", ATTACHED_BY_TRAINER, _report_no_eval_loss, "E801"),
+    ("climb-instead-of-descending", ATTACHED_BY_TRAINER, _after_construction(_climb_instead_of_descending), "E802"),
+    ("crash", ATTACHED_BY_TRAINER, _after_construction(_crash), "F001"),
+)
+
+VARIANT = Variant(QWEN2, Precision.FULL, False)
+
+
+@pytest.mark.parametrize("flow", [ATTACHED_BY_TRAINER, ATTACHED_BY_USER])
+def test_nothing_planted_nothing_found(plan: Plan, flow: str) -> None:
+    """The stack is healthy: without a fault both flows pass every check."""
+    seen = runner.run_cell(plan, PlannedCell(flow, VARIANT, ()))
+    verdict = judge(seen, flow_named(flow), ())
+    assert verdict.outcome is Outcome.PASS, verdict.reason
+
+
+@pytest.mark.parametrize(("flow", "plant", "code"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS])
+def test_planted_fault_is_named(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, flow: str, plant: Plant, code: str
+) -> None:
+    """Each planted fault fails the cell, and exactly the check that names it is at the root."""
+    plant(monkeypatch)
+    seen = runner.run_cell(plan, PlannedCell(flow, VARIANT, ()))
+    verdict = judge(seen, flow_named(flow), ())
+    assert verdict.outcome is Outcome.FAIL
+    assert verdict.failing == (code,), verdict.reason
