@@ -1,0 +1,467 @@
+"""The judge: as stated is a pass, exactly what is listed is an xfail, anything else fails."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import builders as b
+import pytest
+from builders import FLAGSHIP, LISTED, NF4, UNLISTED, frozen, frozen_loud, healthy, issue, on_trl
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import results
+from harness.catalog import CATALOG, Flow, Subject
+from harness.checks import CHECKS, Outcome, Result, Symptom, Verdict
+from harness.ledger import Ledger
+from harness.records import (
+    CENSUS_STAGES,
+    Absence,
+    AbsentStage,
+    DeviceKind,
+    Failure,
+    Frame,
+    Freeze,
+    Observation,
+    Stage,
+    Variant,
+    to_json,
+)
+from harness.results import judge_one
+
+CELLS = [(flow, variant) for flow in CATALOG for variant in flow.variants]
+ADAPTED = [(flow, variant) for flow, variant in CELLS if flow.subject is Subject.ADAPTER]
+HANDED_OVER = [(flow, variant) for flow, variant in ADAPTED if flow.handed_over]
+
+cells = st.sampled_from(CELLS)
+adapted = st.sampled_from(ADAPTED)
+handed_over = st.sampled_from(HANDED_OVER)
+Cell = tuple[Flow, Variant]
+Fault = Callable[[Observation], Observation]
+
+on_any: list[Fault] = [b.masked_labels, b.empty_optimizer, b.zero_learning_rate, b.zero_gradients, b.no_step]
+
+
+def made(cell: Cell) -> Observation:
+    """A healthy observation of the cell."""
+    flow, variant = cell
+    return healthy(flow.name, variant)
+
+
+# ------------------------------------------------------------------------------------------------------- what is stated
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell[0].name}[{cell[1]}]")
+def test_a_cell_that_is_as_stated_passes(cell: Cell) -> None:
+    """Every flow and variant, with the numbers worked out by hand."""
+    verdict = judge_one(made(cell), UNLISTED)
+    assert (verdict.outcome, verdict.reason, verdict.symptom) == (Outcome.PASS, "as stated", Symptom.FALLS)
+
+
+@pytest.mark.parametrize("flow", [flow for flow in CATALOG if flow.refusal], ids=lambda flow: flow.name)
+def test_a_refusal_that_names_the_mistake_passes(flow: Flow) -> None:
+    """A ValueError of the trainer that says what is wrong serves the user."""
+    verdict = judge_one(b.refused(healthy(flow.name, NF4)), UNLISTED)
+    assert (verdict.outcome, verdict.refused) == (Outcome.PASS, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stage", "message"),
+    [
+        ("ValueError", Stage.TRAINER, "something else"),
+        ("ValueError", Stage.TRAINING, "peft_config"),
+        ("TypeError", Stage.TRAINER, "peft_config"),
+    ],
+)
+def test_an_error_that_is_no_refusal_fails(kind: str, stage: Stage, message: str) -> None:
+    """Another type, a later stage, or a message that does not name the mistake."""
+    seen = b.failed(healthy("sft-peft-model-and-config"), kind, message, stage)
+    verdict = judge_one(seen, UNLISTED)
+    assert (verdict.outcome, verdict.failing, verdict.refused) == (Outcome.FAIL, ("F001",), False)
+
+
+def test_the_warning_of_the_reports_is_not_judged() -> None:
+    """`None of the inputs have requires_grad=True` is printed by healthy runs as well."""
+    assert judge_one(b.warned(healthy()), UNLISTED).outcome is Outcome.PASS
+
+
+# ------------------------------------------------------------------------------------------------------- planted faults
+
+
+@given(st.sampled_from(HANDED_OVER), st.sampled_from([frozen, frozen_loud]))
+def test_frozen_adapters_are_named_by_c104_alone(cell: Cell, freeze: Fault) -> None:
+    """Silent or loud, whatever follows from the freeze is blocked by it."""
+    assert judge_one(freeze(made(cell)), UNLISTED).failing == ("C104",)
+
+
+@given(cells)
+def test_masked_labels_are_named_by_l501_alone(cell: Cell) -> None:
+    """The NaN loss and gradients that follow are blocked."""
+    assert judge_one(b.masked_labels(made(cell)), UNLISTED).failing == ("L501",)
+
+
+@given(cells)
+def test_an_empty_optimizer_is_named_by_o301_alone(cell: Cell) -> None:
+    """Its missing learning rate and the unmoved weights are blocked."""
+    assert judge_one(b.empty_optimizer(made(cell)), UNLISTED).failing == ("O301",)
+
+
+@given(cells)
+def test_a_zero_learning_rate_is_named_by_r601_alone(cell: Cell) -> None:
+    """The unmoved weights are blocked."""
+    assert judge_one(b.zero_learning_rate(made(cell)), UNLISTED).failing == ("R601",)
+
+
+@given(cells)
+def test_zero_gradients_are_named_by_g401_alone(cell: Cell) -> None:
+    """The unmoved weights are blocked."""
+    assert judge_one(b.zero_gradients(made(cell)), UNLISTED).failing == ("G401",)
+
+
+@given(cells)
+def test_a_step_that_does_nothing_is_named_by_w701_alone(cell: Cell) -> None:
+    """Optimizer, rate and gradients are fine, and nothing moved."""
+    assert judge_one(b.no_step(made(cell)), UNLISTED).failing == ("W701",)
+
+
+@given(handed_over)
+def test_a_replaced_adapter_is_named_by_a201_alone(cell: Cell) -> None:
+    """Training went well, of another adapter."""
+    assert judge_one(b.adapter_replaced(made(cell)), UNLISTED).failing == ("A201",)
+
+
+@given(cells)
+def test_a_reload_that_differs_is_named_by_a202_alone(cell: Cell) -> None:
+    """What was saved is not what was trained."""
+    assert judge_one(b.reload_differs(made(cell)), UNLISTED).failing == ("A202",)
+
+
+@given(cells)
+def test_weights_that_move_and_learn_nothing_are_named_by_e802_alone(cell: Cell) -> None:
+    """Eval loss went up."""
+    verdict = judge_one(b.learns_nothing(made(cell)), UNLISTED)
+    assert (verdict.failing, verdict.symptom) == (("E802",), Symptom.RISES)
+
+
+@given(cells, st.sampled_from(list(Stage)))
+def test_an_error_out_of_the_blue_is_named_by_f001_alone(cell: Cell, stage: Stage) -> None:
+    """Stages that were not reached are nobody's fault."""
+    seen = b.failed(made(cell), "AttributeError", "gone", stage)
+    assert judge_one(seen, UNLISTED).failing == ("F001",)
+
+
+@given(cells, st.sampled_from(CENSUS_STAGES))
+def test_a_census_that_is_neither_there_nor_excused_fails(cell: Cell, stage: Stage) -> None:
+    """No stage is ever filled in, and none may go missing without a word."""
+    seen = made(cell)
+    gone = tuple(census for census in seen.stages if census.name is not stage)
+    excuses = tuple(absent for absent in seen.absent if absent.name is not stage)
+    verdict = judge_one(dataclasses.replace(seen, stages=gone, absent=excuses), UNLISTED)
+    promised = stage in cell[0].expects
+    assert verdict.outcome is (Outcome.FAIL if promised else Outcome.PASS)
+
+
+@pytest.mark.parametrize("off", [-1, 1])
+@given(cells, st.sampled_from(CENSUS_STAGES))
+def test_one_parameter_more_or_less_fails(off: int, cell: Cell, stage: Stage) -> None:
+    """Counts are held to the closed form exactly."""
+    seen = made(cell)
+    stages = tuple(dataclasses.replace(c, trainable=c.trainable + off) if c.name is stage else c for c in seen.stages)
+    judged = stage in cell[0].expects and seen.census(stage) is not None
+    assert judge_one(dataclasses.replace(seen, stages=stages), UNLISTED).outcome is (
+        Outcome.FAIL if judged else Outcome.PASS
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- the machine
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB"),
+        ("MemoryError", ""),
+        ("OSError", "[Errno 28] No space left on device"),
+        ("RuntimeError", "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ],
+)
+@given(cells, st.sampled_from([LISTED, UNLISTED]))
+def test_an_exhausted_machine_is_never_the_versions_fault(kind: str, message: str, cell: Cell, ledger: Ledger) -> None:
+    """Neither green nor a failure, listed or not."""
+    seen = b.failed(made(cell), kind, message, Stage.TRAINING)
+    assert judge_one(seen, ledger).outcome is Outcome.INFRASTRUCTURE
+
+
+def test_another_os_error_is_the_versions_fault() -> None:
+    """A missing file is no exhausted machine."""
+    seen = b.failed(healthy(), "OSError", "model.safetensors not found", Stage.LOAD)
+    assert judge_one(seen, UNLISTED).outcome is Outcome.FAIL
+
+
+# ---------------------------------------------------------------------------------------------------------- the ledger
+
+
+def test_exactly_the_listed_deviation_is_an_xfail() -> None:
+    """Check, frame and caller as listed."""
+    verdict = judge_one(frozen(healthy(versions=on_trl("0.22.2"))), LISTED)
+    assert (verdict.outcome, verdict.issues) == (Outcome.XFAIL, ("trl#3926",))
+    assert verdict.links == ("https://github.com/huggingface/trl/issues/3926",)
+
+
+def test_an_unlisted_deviation_fails() -> None:
+    """The same freeze, on a release the window does not take in."""
+    verdict = judge_one(frozen(healthy(versions=on_trl("0.24.0"))), LISTED)
+    assert (verdict.outcome, verdict.issues) == (Outcome.FAIL, ())
+    assert verdict.reason.startswith("not listed: C104 0 trainable at trainer, expected 16,384 (exactly the adapters)")
+
+
+def test_a_listed_deviation_that_does_not_appear_fails() -> None:
+    """It may be fixed, and then the ledger is wrong."""
+    verdict = judge_one(healthy(versions=on_trl("0.22.2")), LISTED)
+    assert (verdict.outcome, verdict.issues, verdict.failing) == (Outcome.FAIL, ("trl#3926",), ())
+
+
+@given(st.sampled_from([*on_any, b.adapter_replaced, b.reload_differs, b.learns_nothing]))
+def test_another_deviation_than_the_listed_fails(fault: Fault) -> None:
+    """Where C104 is listed, no other code will do."""
+    verdict = judge_one(fault(healthy(versions=on_trl("0.22.2"))), LISTED)
+    assert (verdict.outcome, verdict.issues) == (Outcome.FAIL, ("trl#3926",))
+
+
+@given(st.sampled_from([b.adapter_replaced, b.reload_differs]))
+def test_a_second_deviation_beside_the_listed_fails(fault: Fault) -> None:
+    """An xfail hides nothing but what it names."""
+    seen = fault(frozen(healthy(versions=on_trl("0.22.2"))))
+    expected = Outcome.XFAIL if fault is b.reload_differs else Outcome.FAIL  # A202 follows from C104 and is blocked by it
+    assert judge_one(seen, LISTED).outcome is expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "gap"),
+    [
+        ({"frame": "peft/tuners/lora.py"}, "no parameter was frozen by peft/tuners/lora.py"),
+        ({"called_from": "trl/trainer/dpo_trainer.py"}, "no freezing call came through trl/trainer/dpo_trainer.py"),
+        ({"symptom": Symptom.FALLS}, "expected eval loss that falls, seen: flat"),
+        ({"error": "RuntimeError: element 0"}, "expected an error with 'RuntimeError: element 0', seen: no error"),
+    ],
+)
+def test_a_listed_deviation_with_other_evidence_fails(changes: dict[str, object], gap: str) -> None:
+    """The right check for another reason is another bug."""
+    ledger = Ledger(issues=(issue(dataclasses.replace(FLAGSHIP, **changes)),))  # type: ignore[arg-type]  # fields by name
+    verdict = judge_one(frozen(healthy(versions=on_trl("0.22.2"))), ledger)
+    assert verdict.outcome is Outcome.FAIL
+    assert gap in verdict.reason
+
+
+def test_a_deviation_of_some_devices_is_listed_for_those_alone() -> None:
+    """On a CPU without the feature the same observation is unlisted."""
+    ledger = Ledger(issues=(issue(dataclasses.replace(FLAGSHIP, feature="avx512_bf16")),))
+    seen = frozen(healthy(versions=on_trl("0.22.2"), features=("avx512_bf16",)))
+    plain = frozen(healthy(versions=on_trl("0.22.2")))
+    assert [judge_one(each, ledger).outcome for each in (seen, plain)] == [Outcome.XFAIL, Outcome.FAIL]
+
+
+RELEASES = ("0.9.6", "0.10.1", "0.19.1", "0.20.0", "0.21.0", "0.22.0", "0.22.2", "0.23.0", "0.23.1", "0.24.0", "1.0.0")
+
+
+def verdicts(bad: range, listed: range) -> list[Verdict]:
+    """A world in which the releases `bad` freeze, judged by a ledger that lists the releases `listed`."""
+    window = f">={RELEASES[listed.start]},<={RELEASES[listed.stop - 1]}"
+    ledger = Ledger(issues=(issue(dataclasses.replace(FLAGSHIP, windows={"trl": window})),))
+    worlds = [healthy(versions=on_trl(release)) for release in RELEASES]
+    return [judge_one(frozen(seen) if i in bad else seen, ledger) for i, seen in enumerate(worlds)]
+
+
+@given(st.integers(1, len(RELEASES) - 3), st.integers(2, 6))
+def test_a_window_shifted_by_one_release_either_way_fails_there(start: int, length: int) -> None:
+    """The right window is green throughout; moving either edge by one release fails on exactly that release."""
+    stop = min(start + length, len(RELEASES) - 1)
+    bad = range(start, stop)
+    assert {v.outcome for v in verdicts(bad, bad)} == {Outcome.PASS, Outcome.XFAIL}
+    shifted = {
+        start - 1: range(start - 1, stop),
+        start: range(start + 1, stop),
+        stop: range(start, stop + 1),
+        stop - 1: range(start, stop - 1),
+    }
+    for release, listed in shifted.items():
+        if listed:
+            failed = [i for i, verdict in enumerate(verdicts(bad, listed)) if verdict.outcome is Outcome.FAIL]
+            assert failed == [release]
+
+
+# ---------------------------------------------------------------------------------------------- whatever is observed
+
+stories: list[Fault] = [
+    frozen,
+    frozen_loud,
+    *on_any,
+    b.reload_differs,
+    b.learns_nothing,
+    b.warned,
+    lambda seen: seen,
+]
+errors = st.builds(
+    Failure,
+    st.sampled_from(["ValueError", "RuntimeError", "AttributeError", "KeyError", "OutOfMemoryError"]),
+    st.sampled_from(["peft_config", "inference_mode", "trainable", b.NO_GRAD, ""]),
+    st.sampled_from(list(Stage)),
+    st.just(()),
+)
+
+
+@st.composite
+def anything(draw: st.DrawFn) -> Observation:
+    """A story, with numbers, an error and absences that need not fit it."""
+    flow, variant = draw(cells)
+    seen = healthy(flow.name, variant)
+    if flow.handed_over:
+        seen = draw(st.sampled_from(stories))(seen)
+    stages = tuple(census for census in seen.stages if draw(st.integers(0, 9)))
+    excused = st.sampled_from([*Absence, None])
+    missing = {stage: draw(excused) for stage in CENSUS_STAGES if stage not in {census.name for census in stages}}
+    training = seen.training
+    if training is not None:
+        # Zero is left out: see test_an_eval_loss_that_leaves_zero_is_judged.
+        losses = st.none() | st.floats(min_value=1e-3, allow_infinity=True) | st.just(float("nan"))
+        training = dataclasses.replace(training, eval_before=draw(losses), eval_after=draw(losses))
+    return dataclasses.replace(
+        seen,
+        stages=stages,
+        absent=tuple(AbsentStage(stage, reason) for stage, reason in missing.items() if reason),
+        training=draw(st.sampled_from([training, None])),
+        error=draw(st.none() | errors),
+    )
+
+
+@given(anything(), st.sampled_from([LISTED, UNLISTED]))
+def test_an_error_is_never_a_pass_unless_it_refuses(seen: Observation, ledger: Ledger) -> None:
+    """However healthy the rest looks."""
+    verdict = judge_one(seen, ledger)
+    if seen.error is not None and not verdict.refused:
+        assert verdict.outcome is not Outcome.PASS
+
+
+@given(anything(), st.sampled_from([LISTED, UNLISTED]))
+def test_judging_is_a_function_of_what_is_stored(seen: Observation, ledger: Ledger) -> None:
+    """Twice the same, and the same after the file as before it."""
+    verdict = judge_one(seen, ledger)
+    assert judge_one(seen, ledger) == verdict
+    back = results._decode(to_json(seen), "observations.jsonl:1")
+    assert isinstance(back, Observation)
+    assert judge_one(back, ledger) == verdict
+
+
+@given(anything())
+def test_every_check_says_something_and_blocked_checks_name_a_failure(seen: Observation) -> None:
+    """Opinions are in the order of the checks; what is blocked leads back to a check that failed."""
+    opinions = judge_one(seen, UNLISTED).opinions
+    if opinions:
+        assert [opinion.code for opinion in opinions] == [check.code for check in CHECKS]
+    results_by_code = {opinion.code: opinion.result for opinion in opinions}
+    for opinion in opinions:
+        if opinion.result is Result.BLOCKED:
+            blockers = opinion.message.split(", ")
+            assert {results_by_code[code] for code in blockers} <= {Result.FAIL, Result.BLOCKED}
+
+
+@given(anything(), st.sampled_from([LISTED, UNLISTED]))
+def test_a_pass_has_no_failing_check_and_a_failure_has_a_reason(seen: Observation, ledger: Ledger) -> None:
+    """Outcome, opinions and issues agree."""
+    verdict = judge_one(seen, ledger)
+    if verdict.outcome is Outcome.PASS:
+        assert not verdict.failing
+        assert not verdict.issues
+    if verdict.outcome is Outcome.XFAIL:
+        assert verdict.failing
+        assert verdict.issues
+    if verdict.outcome is Outcome.FAIL:
+        assert verdict.failing or verdict.issues
+
+
+def test_checks_presuppose_only_checks_before_them() -> None:
+    """The registry's order is the order of asking."""
+    before: list[str] = []
+    for check in CHECKS:
+        assert set(check.requires) <= set(before)
+        before.append(check.code)
+    assert len(set(before)) == len(before)
+
+
+# ----------------------------------------------------------------------------------- what the judge must not let through
+
+
+@pytest.mark.xfail(strict=True, reason="eval_loss_falls divides by eval_before")
+def test_an_eval_loss_that_leaves_zero_is_judged() -> None:
+    """A loss stuck at 0.0 before training is odd, and no reason to crash."""
+    assert judge_one(_losses(healthy(), 0.0, 0.1), UNLISTED).failing == ("E802",)
+
+
+def _losses(seen: Observation, before: float, after: float) -> Observation:
+    assert seen.training is not None
+    return dataclasses.replace(seen, training=dataclasses.replace(seen.training, eval_before=before, eval_after=after))
+
+
+@pytest.mark.xfail(strict=True, reason="checks of training are n/a without training, also where no error explains it")
+def test_a_flow_that_never_trained_and_says_nothing_does_not_pass() -> None:
+    """No error and no training is not as stated."""
+    assert judge_one(dataclasses.replace(healthy(), training=None, labels=None), UNLISTED).outcome is Outcome.FAIL
+
+
+@pytest.mark.xfail(strict=True, reason="any recorded absence excuses any stage")
+def test_a_stage_excused_as_not_reached_by_a_flow_without_an_error_fails() -> None:
+    """The excuse contradicts the rest of the observation."""
+    seen = healthy()
+    stages = tuple(census for census in seen.stages if census.name is not Stage.TRAINER)
+    absent = (AbsentStage(Stage.TRAINER, Absence.NOT_REACHED),)
+    assert judge_one(dataclasses.replace(seen, stages=stages, absent=absent), UNLISTED).outcome is Outcome.FAIL
+
+
+@pytest.mark.xfail(strict=True, reason="labels_present is n/a without labels, also where training ran")
+def test_training_without_labels_does_not_pass() -> None:
+    """Ten steps ran, and nobody saw a label."""
+    assert judge_one(dataclasses.replace(healthy(), labels=None), UNLISTED).outcome is Outcome.FAIL
+
+
+@pytest.mark.xfail(strict=True, reason="None == None counts as the same digest")
+def test_adapters_nobody_took_a_digest_of_do_not_count_as_kept() -> None:
+    """Two missing digests are not two equal ones."""
+    seen = healthy()
+    stages = tuple(dataclasses.replace(census, subject_sha256=None) for census in seen.stages)
+    verdict = judge_one(dataclasses.replace(seen, stages=stages), UNLISTED)
+    said = {opinion.code: opinion.result for opinion in verdict.opinions}
+    assert Result.PASS not in (said["A201"], said["A202"])
+
+
+@pytest.mark.xfail(strict=True, reason="Training.steps is not held against the steps that ran")
+def test_fewer_steps_than_asked_for_do_not_pass() -> None:
+    """A trainer that stops early trained something else than it was asked to."""
+    seen = healthy()
+    assert seen.training is not None
+    short = dataclasses.replace(seen.training, steps=100)
+    assert judge_one(dataclasses.replace(seen, training=short), UNLISTED).outcome is Outcome.FAIL
+
+
+@pytest.mark.xfail(strict=True, reason="F001 is blocked by C104, and a signature of a frame alone does not look at the error")
+def test_an_unrelated_crash_after_a_listed_freeze_fails() -> None:
+    """A signature of a freeze does not excuse whatever error comes after it."""
+    crash = b.failed(frozen(healthy(versions=on_trl("0.22.2"))), "AttributeError", "unrelated", Stage.TRAINING)
+    assert judge_one(crash, LISTED).outcome is Outcome.FAIL
+
+
+@pytest.mark.xfail(strict=True, reason="_missing_evidence looks for frame and called_from in any chain, each for itself")
+def test_frame_and_caller_must_be_of_one_chain() -> None:
+    """Two harmless chains do not add up to the listed one."""
+    seen = frozen(healthy(versions=on_trl("0.22.2")))
+    elsewhere = Frame("trl/models/utils.py", 99, "cast", "param.requires_grad = False")
+    chains = (b.FREEZING_CHAIN[-1:], (elsewhere,))
+    apart = dataclasses.replace(seen, freezes=tuple(Freeze(Stage.TRAINER, 8192, 14, chain) for chain in chains))
+    assert judge_one(apart, LISTED).outcome is Outcome.FAIL
+
+
+@pytest.mark.xfail(strict=True, reason="freeze_line and _missing_evidence take the last frame of an empty chain")
+def test_a_freeze_without_frames_is_judged() -> None:
+    """A chain all of whose frames are plumbing is empty."""
+    seen = frozen(healthy(versions=on_trl("0.22.2")), chain=())
+    assert judge_one(seen, LISTED).outcome is Outcome.FAIL

@@ -1,0 +1,90 @@
+"""Publishing a run: derived files are whole, `latest` leads to the run, and a stored run can be judged again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import builders as b
+import pytest
+from builders import LISTED, UNLISTED, frozen, healthy, on_trl, ran, stored
+
+from harness.errors import ExitCode, RecordsError, UnknownName
+from harness.ledger import Ledger
+from harness.report import publish, report_command
+
+SEEN = frozen(healthy(stack="trl0.22-py311", versions=on_trl("0.22.2")))
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """A directory of runs with one run in it."""
+    stored(tmp_path / "runs" / "one", [ran(SEEN)], SEEN)
+    return tmp_path / "runs"
+
+
+def test_publishing_writes_the_derived_files_and_nothing_else(runs: Path) -> None:
+    """Three files beside what the cells wrote, and the lock."""
+    before = {path.name for path in (runs / "one").iterdir()}
+    summary = publish(runs / "one", LISTED)
+    after = {path.name for path in (runs / "one").iterdir()}
+    assert after - before == {"verdicts.jsonl", "junit.xml", "summary.md", ".lock"}
+    assert summary.exit_code is ExitCode.HEALTHY
+
+
+def test_latest_leads_to_the_run_published_last(runs: Path) -> None:
+    """As a relative link, so that the directory may be moved; nothing is left beside it."""
+    stored(runs / "two", [ran(SEEN)], SEEN)
+    publish(runs / "one", LISTED)
+    publish(runs / "two", LISTED)
+    assert (runs / "latest").readlink() == Path("two")
+    publish(runs / "latest" / ".." / "one", LISTED)
+    assert (runs / "latest").readlink() == Path("one")
+    assert sorted(path.name for path in runs.iterdir()) == ["latest", "one", "two"]
+
+
+def test_publishing_latest_itself_does_not_make_it_lead_to_itself(runs: Path) -> None:
+    """The link is followed first."""
+    publish(runs / "one", LISTED)
+    publish(runs / "latest", LISTED)
+    assert (runs / "latest").resolve() == runs / "one"
+
+
+def judged_with(monkeypatch: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    """Today's ledger."""
+    monkeypatch.setattr("harness.report.load_ledger", lambda: ledger)
+
+
+def test_a_stored_run_is_judged_again_with_todays_ledger(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code, verdicts and print all follow it; `latest` stays where it was."""
+    stored(runs / "two", [ran(SEEN)], SEEN)
+    publish(runs / "two", LISTED)
+    for ledger, code, outcome in ((LISTED, ExitCode.HEALTHY, "xfail"), (UNLISTED, ExitCode.UNHEALTHY, "fail")):
+        judged_with(monkeypatch, ledger)
+        assert report_command("one", runs) is code
+        assert json.loads((runs / "one" / "verdicts.jsonl").read_text(encoding="utf-8"))["outcome"] == outcome
+        assert " FAIL" in capsys.readouterr().out
+    assert (runs / "latest").readlink() == Path("two")
+
+
+def test_an_unknown_run_is_one_message(runs: Path) -> None:
+    """Never a stack trace."""
+    with pytest.raises(UnknownName, match="there is no run 'three'"):
+        report_command("three", runs)
+
+
+def test_a_directory_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
+    """Nothing is written into a directory that was named by mistake."""
+    (tmp_path / "home").mkdir()
+    with pytest.raises(RecordsError, match="this directory holds no run"):
+        report_command(str(tmp_path / "home"), tmp_path)
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_a_run_without_cells_could_not_tell(tmp_path: Path) -> None:
+    """And is published all the same."""
+    run = stored(tmp_path / "runs" / "empty", [b.uninstallable("trl0.4-py311")])
+    assert publish(run, LISTED).exit_code is ExitCode.COULD_NOT_TELL
+    assert "Could not tell: no cell ran." in (run / "summary.md").read_text(encoding="utf-8")
