@@ -75,6 +75,21 @@ def report(
     return report_command(run)
 
 
+@app.command()
+def keep(
+    run: Annotated[str, typer.Argument(help="Name or directory of a finished run.")] = "latest",
+    name: Annotated[str, typer.Option(help="Name of the baseline.")] = "cpu",
+) -> None:
+    """Keep a finished run as reports/baseline/NAME, packed and with its provenance."""
+    from harness.baseline import keep as keep_run
+    from harness.ledger import load_ledger
+    from harness.report import derive
+
+    target = keep_run(run, name)
+    derive(target, load_ledger())
+    _say(f"kept as {target}; commit it, and read its summary.md")
+
+
 def _say(line: str) -> None:
     print(line, flush=True)
 

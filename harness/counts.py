@@ -60,8 +60,13 @@ def base_logical(model: ModelShape) -> int:
 
 def base_stored(model: ModelShape, precision: Precision) -> int:
     """Stored elements of the model without adapters: 4-bit storage packs two weights into one byte."""
-    packed = linear_weights(model) // 2 if precision.four_bit else 0
-    return base_logical(model) - packed
+    return base_logical(model) - linear_weights(model) + stored_weights(model, precision)
+
+
+def stored_weights(model: ModelShape, precision: Precision) -> int:
+    """Stored elements of all block linears, without biases: in 4 bits each matrix takes half its size in bytes, rounded up."""
+    sizes = [linear.in_features * linear.out_features for linear in block_linears(model)]
+    return model.num_hidden_layers * sum((size + 1) // 2 if precision.four_bit else size for size in sizes)
 
 
 def adapter(model: ModelShape, lora: LoraShape) -> int:

@@ -32,10 +32,8 @@ NAMED = 8
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """An environment that was compared with its lock and is equal to it."""
+    """What is true of an environment that was compared with its lock and is equal to it."""
 
-    python: Path
-    lock: Lock
     torch: str
     """The torch in it, with its build, such as `2.13.0+cpu`."""
     base_torch: bool
@@ -117,7 +115,7 @@ def prepare_environment(
         venv.stamp.write_text(json.dumps(asdict(stamp)), encoding="utf-8")
     installed = _torch_in(venv, stamp)
     other = Version(installed).base_version != Version(torch).base_version
-    return Environment(python, lock, installed, base_torch=other, reused=reused)
+    return Environment(installed, base_torch=other, reused=reused)
 
 
 def _venv(python: Path) -> _Venv:

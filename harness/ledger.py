@@ -16,7 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from harness.catalog import CATALOG, MODELS
 from harness.checks import CHECKS, Deviation, Symptom
 from harness.errors import Fault, MatrixError
-from harness.records import DeviceKind, Precision, Variant
+from harness.records import REPORTED, DeviceKind, Precision, Variant
 
 LEDGER = Path(__file__).parent.parent / "matrices" / "known-issues.toml"
 
@@ -36,7 +36,11 @@ _STRICT = ConfigDict(extra="forbid")
 @with_config(_STRICT)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """Where an issue shows itself, and exactly how. Empty tuples mean: all of them."""
+    """Where an issue shows itself, and exactly how. Empty `precisions` and `models` mean: all of them.
+
+    `error` alone: the flow ends in it. `symptom` alone: it ends without an error, and so. Both: one or the other. Neither:
+    it ends without an error.
+    """
 
     windows: dict[str, str]
     """Version specifier by distribution name; all must hold."""
@@ -135,8 +139,10 @@ def load_ledger(path: Path = LEDGER) -> Ledger:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         issues = TypeAdapter(_File).validate_python(raw).issue
-    except FileNotFoundError:
-        raise MatrixError(str(path), (Fault("", "the file is not there"),), todo=todo) from None
+    except OSError as error:
+        raise MatrixError(str(path), (Fault("", f"cannot be read: {error.strerror}"),), todo=todo) from None
+    except UnicodeDecodeError as error:
+        raise MatrixError(str(path), (Fault("", f"not UTF-8: {error}"),), todo=todo) from None
     except tomllib.TOMLDecodeError as error:
         raise MatrixError(str(path), (Fault("", f"not TOML: {error}"),), todo=todo) from None
     except ValidationError as error:
@@ -168,12 +174,15 @@ def _faults(issues: tuple[Issue, ...]) -> list[Fault]:
 def _signature_faults(signature: Signature) -> list[tuple[str, str]]:
     flows, codes = {flow.name for flow in CATALOG}, {check.code for check in CHECKS}
     faults = [("flows", f"there is no flow {name!r}") for name in signature.flows if name not in flows]
+    faults += [] if signature.flows else [("flows", "names no flow: the entry would apply nowhere")]
     faults += [("models", f"there is no model {name!r}") for name in signature.models if name not in MODELS]
     if signature.check not in codes:
         faults.append(("check", f"there is no check {signature.check!r}"))
     if not (signature.frame or signature.called_from or signature.error or signature.symptom):
         faults.append(("check", "no evidence to look for: name a frame, called_from, an error or a symptom"))
     for name, window in signature.windows.items():
+        if name not in REPORTED:
+            faults.append((f"windows.{name}", f"no observation names {name!r}; they name {', '.join(REPORTED)}"))
         try:
             SpecifierSet(window)
         except InvalidSpecifier:

@@ -18,6 +18,10 @@ SCHEMA = 1
 """Version of the observation's schema; raised whenever a field changes its meaning or is removed."""
 
 
+REPORTED = ("trl", "peft", "transformers", "bitsandbytes", "torch", "accelerate", "datasets")
+"""Distributions whose versions every observation names."""
+
+
 class Stage(StrEnum):
     """A named moment in a flow. Censuses are taken at `CENSUS_STAGES`; messages, freezes and errors come from any."""
 

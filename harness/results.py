@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import gzip
 import json
 import os
 import tempfile
@@ -74,7 +75,7 @@ def find_run(name: str, runs: Path = RUNS) -> Path:
         UnknownName: there is no such run.
     """
     for path in (runs / name, Path(name)):
-        if path.is_dir():
+        if name and path.is_dir():
             return path.resolve()
     there = ", ".join(sorted(p.name for p in runs.glob("*") if p.is_dir() and not p.is_symlink())) or "none yet"
     raise UnknownName(
@@ -94,7 +95,7 @@ def read_observations(path: Path) -> tuple[dict[str, Started], dict[str, Observa
     """
     started: dict[str, Started] = {}
     observed: dict[str, Observation] = {}
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    text = _text(path)
     whole, _, _cut_off = text.rpartition("\n")
     for number, line in enumerate(whole.splitlines(), 1):
         record = _decode(line, f"{path}:{number}")
@@ -103,6 +104,17 @@ def read_observations(path: Path) -> tuple[dict[str, Started], dict[str, Observa
         else:
             observed[record.cell] = record
     return started, observed
+
+
+def _text(path: Path) -> str:
+    """The text of `path`, or of `path` with `.gz` behind it, as the baseline keeps it; empty if neither is there."""
+    packed = path.with_name(f"{path.name}.gz")
+    try:
+        if path.exists():
+            return path.read_text(encoding="utf-8")
+        return gzip.decompress(packed.read_bytes()).decode("utf-8") if packed.exists() else ""
+    except (UnicodeDecodeError, OSError, EOFError) as error:
+        raise _unreadable(str(path), f"cannot be read as text: {error}") from None
 
 
 def _decode(line: str, where: str) -> Started | Observation:
@@ -155,8 +167,21 @@ def judged(run: Path, ledger: Ledger) -> Results:
     """
     rows = read_rows(run)
     started, observed = read_observations(run / "observations.jsonl")
+    rows += _rows_of_strays(rows, {*started, *observed})
     verdicts = [verdict for row in rows for verdict in _judge_row(row, started, observed, ledger)]
     return Results(run, rows, observed, tuple(verdicts))
+
+
+def _rows_of_strays(rows: Sequence[StackRow], cells: set[str]) -> tuple[StackRow, ...]:
+    """Rows for stacks that left cells and no row: their session was killed before it could write one."""
+    strays = sorted({cell.partition("/")[0] for cell in cells} - {row.name for row in rows})
+    return tuple(unfinished(stack, sorted(c for c in cells if c.startswith(f"{stack}/"))) for stack in strays)
+
+
+def unfinished(stack: str, cells: Sequence[str]) -> StackRow:
+    """The row of a stack whose session has not ended."""
+    reason = "its session has not ended: it is still running, or it was killed"
+    return StackRow(stack, RowState.INFRASTRUCTURE, reason, tuple(cells))
 
 
 def _judge_row(
@@ -192,9 +217,15 @@ def write_atomically(path: Path, text: str) -> None:
     """Replace `path` with `text` whole: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(name).replace(path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        # mkstemp's files are private; a run's are for whoever may read the project.
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

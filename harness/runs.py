@@ -21,7 +21,7 @@ from harness.matrix import ROOT, Stack
 from harness.plan import Plan, PlannedCell
 from harness.records import DeviceKind
 from harness.report import print_stack, print_window, publish
-from harness.results import RUNS, RowState, StackRow, write_atomically, write_row
+from harness.results import RUNS, RowState, StackRow, unfinished, write_atomically, write_row
 
 RUN_ID = "COMPAT_RUN_ID"
 """Environment variable by which sessions that run side by side write into the same run."""
@@ -50,13 +50,17 @@ class Options:
     device: DeviceChoice
     steps: int
     limit_s: float
+    faults: bool
+    """Plant faults and see whether the checks name them, instead of running the cells."""
+    overhead: bool
+    """Measure what the recorder costs, instead of running the cells."""
     pytest: tuple[str, ...]
 
 
 def run_stack(
     *, stack: Stack, python: str, lock: Lock, env_python: Path, base_torch: bool, posargs: Sequence[str]
 ) -> ExitCode:
-    """Run every selected cell of `stack` and print its table.
+    """Run every selected cell of `stack` and print its table; or, where asked, plant faults or measure the overhead.
 
     Returns:
         HEALTHY, UNHEALTHY or COULD_NOT_TELL over this stack's cells.
@@ -82,20 +86,27 @@ def run_stack(
     )
     path = run / "plans" / f"{plan.stack}.json"
     write_atomically(path, plan.to_json())
-    status = subprocess.run(
-        _command(env_python, path, device, options), cwd=ROOT, env=_environment(device), check=False
-    )
-    write_row(run, _row(plan, status.returncode))
+    if options.faults or options.overhead:
+        command = _faults_command if options.faults else _overhead_command
+        status = _run(command(env_python, path, options), device)
+        return ExitCode.UNHEALTHY if status else ExitCode.HEALTHY
+    write_row(run, unfinished(plan.stack, ()))
+    status = _run(_cells_command(env_python, path, device, options), device)
+    write_row(run, _row(plan, status))
     summary = publish(run, ledger)
     print_stack(summary, plan.stack)
     print_window(summary)
     return summary.exit_code_of(plan.stack)
 
 
-def record_uninstallable(name: str, reason: str) -> None:
-    """Write the row of a stack that could not be resolved or installed into the run."""
+def _run(command: Sequence[str], device: DeviceKind) -> int:
+    return subprocess.run(command, cwd=ROOT, env=_environment(device), check=False).returncode
+
+
+def record_absent(name: str, state: RowState, reason: str) -> None:
+    """Write the row of a stack of which no cell could run into the run."""
     run = RUNS / os.environ.setdefault(RUN_ID, new_run_id())
-    write_row(run, StackRow(name, RowState.UNINSTALLABLE, reason, ()))
+    write_row(run, StackRow(name, state, reason, ()))
     publish(run, load_ledger())
 
 
@@ -114,6 +125,8 @@ def parse_options(posargs: Sequence[str]) -> Options:
     parser.add_argument("--device", default="auto", choices=[choice.value for choice in DeviceChoice])
     parser.add_argument("--steps", type=int, default=catalog.STEPS)
     parser.add_argument("--limit", type=float, default=LIMIT_S)
+    parser.add_argument("--faults", action="store_true")
+    parser.add_argument("--overhead", action="store_true")
     try:
         ours, rest = parser.parse_known_args(list(posargs))
     except argparse.ArgumentError as error:
@@ -127,7 +140,7 @@ def parse_options(posargs: Sequence[str]) -> Options:
             meaning="Before step 2 half of a LoRA adapter has no gradient to receive; a limit is in seconds.",
             todo=f"Ask for {FEWEST_STEPS} steps or more, and for a limit above 0.",
         )
-    return Options(DeviceChoice(ours.device), ours.steps, ours.limit, tuple(rest))
+    return Options(DeviceChoice(ours.device), ours.steps, ours.limit, ours.faults, ours.overhead, tuple(rest))
 
 
 def chosen_device(posargs: Sequence[str]) -> DeviceKind:
@@ -164,14 +177,36 @@ def planned_cells(ledger: Ledger, device: DeviceKind, versions: Mapping[str, str
     )
 
 
-def _command(env_python: Path, plan: Path, device: DeviceKind, options: Options) -> list[str]:
+def _cells_command(env_python: Path, plan: Path, device: DeviceKind, options: Options) -> list[str]:
     workers = visible_gpus() if device is DeviceKind.CUDA else 1
     return [
-        *(str(env_python), "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT)),
-        *("-p", "harness.cell.plugin", "--plan", str(plan), "-n", str(max(workers, 1))),
+        *_pytest(env_python, plan),
+        *("-n", str(max(workers, 1))),
         # A cell that kills its worker is lost alone, however many there are.
         f"--max-worker-restart={len(catalog.cells_on(device))}",
         *("-q", "--no-header", "--no-summary", "--tb=no", *options.pytest, "tests/cells"),
+    ]
+
+
+def _faults_command(env_python: Path, plan: Path, options: Options) -> list[str]:
+    return [
+        *_pytest(env_python, plan),
+        "-v",
+        "--no-header",
+        "--tb=short",
+        *options.pytest,
+        "tests/mutation/test_faults.py",
+    ]
+
+
+def _overhead_command(env_python: Path, plan: Path, options: Options) -> list[str]:
+    return [str(env_python), "tests/benchmarks/overhead.py", str(plan), *options.pytest]
+
+
+def _pytest(env_python: Path, plan: Path) -> list[str]:
+    return [
+        *(str(env_python), "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT)),
+        *("-p", "harness.cell.plugin", "--plan", str(plan)),
     ]
 
 

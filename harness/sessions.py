@@ -5,15 +5,17 @@ nox itself appears in noxfile.py only, so that this is an ordinary function with
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_never
 
 from harness import runs
 from harness.environments import prepare_environment
-from harness.errors import ExitCode, InstallError, RegistryUnreachable
+from harness.errors import EnvironmentMismatch, ExitCode, InstallError, RegistryUnreachable
 from harness.locks import Unsolvable, locked
 from harness.matrix import Matrix, Stack
+from harness.results import RowState
 
 BASE_TORCH = "--base-torch"
 """Run on the torch of the Python that runs nox, whatever its version. Every observation is marked with it."""
@@ -33,15 +35,19 @@ def run_compat(
     rest = [argument for argument in posargs if argument != BASE_TORCH]
     lock = locked(matrix.plan(stack, python, runs.chosen_device(rest)))
     if isinstance(lock, Unsolvable):
-        runs.record_uninstallable(stack.on(python), lock.cause)
+        runs.record_absent(stack.on(python), RowState.UNINSTALLABLE, lock.cause)
         return lock
+    start = time.perf_counter()
     try:
         environment = prepare_environment(env_python, lock, matrix.torch, base_torch=BASE_TORCH in posargs)
-    except RegistryUnreachable:
+    except (RegistryUnreachable, EnvironmentMismatch) as error:
+        runs.record_absent(stack.on(python), RowState.INFRASTRUCTURE, error.what)
         raise
     except InstallError as error:
-        runs.record_uninstallable(stack.on(python), error.what)
+        runs.record_absent(stack.on(python), RowState.UNINSTALLABLE, error.what)
         raise
+    how, seconds = "reused" if environment.reused else "made", time.perf_counter() - start
+    print(f"environment {how} in {seconds:.1f} s from {lock.path.name}, torch {environment.torch}", flush=True)
     return runs.run_stack(
         stack=stack,
         python=python,

@@ -23,7 +23,7 @@ def execute(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
     """The facts of one run of `flow`; nothing of it is left behind, on disk or in memory."""
     if plan.device is DeviceKind.CUDA and not torch.cuda.is_available():
         raise RuntimeError("no CUDA device: torch sees none, although the plan asks for one")
-    setup = _setup(plan, planned, flow)
+    setup = prepared(plan, planned, flow)
     set_seed(plan.seed)
     try:
         with Recorder(flow) as recorder:
@@ -51,7 +51,8 @@ def _run(flow: Flow, setup: Setup, recorder: Recorder) -> None:
         recorder.failed(error)
 
 
-def _setup(plan: Plan, planned: PlannedCell, flow: Flow) -> Setup:
+def prepared(plan: Plan, planned: PlannedCell, flow: Flow) -> Setup:
+    """What `flow` is given: the model saved on disk, an empty directory, and the numbers of the plan."""
     return Setup(
         variant=planned.variant,
         device=plan.device,

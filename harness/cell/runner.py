@@ -20,6 +20,7 @@ from harness.cell.instruments.frames import raised_chain, readable
 from harness.plan import Plan, PlannedCell
 from harness.records import (
     CENSUS_STAGES,
+    REPORTED,
     Absence,
     AbsentStage,
     Census,
@@ -37,9 +38,6 @@ from harness.records import (
     Training,
     to_json,
 )
-
-REPORTED = ("trl", "peft", "transformers", "bitsandbytes", "torch", "accelerate", "datasets")
-"""Distributions whose versions every observation names."""
 
 LONGEST_ERROR = 2000
 """Characters of an error's message that are kept."""

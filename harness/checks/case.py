@@ -11,7 +11,7 @@ from harness.checks.verdict import Symptom
 from harness.records import Absence, Freeze, Observation, Stage
 
 MINIMUM_FALL = 0.05
-"""Share of the eval loss a healthy cell must lose. Measured healthy cells lose 14 % and more in ten steps; a frozen one
+"""Share of the eval loss a healthy cell must lose. Measured healthy cells lose 13 % and more in ten steps; a frozen one
 loses exactly nothing.
 """
 
@@ -90,5 +90,7 @@ def _finite(value: float) -> bool:
 
 def freeze_line(freeze: Freeze) -> str:
     """The line that froze, and the library calls that led to it, outermost first."""
+    if not freeze.frames:
+        return "an unknown line"
     chain = " -> ".join(f"{frame.file}:{frame.line}" for frame in freeze.frames)
     return f"{chain}: {freeze.frames[-1].code}"

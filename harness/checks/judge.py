@@ -13,16 +13,17 @@ from harness.catalog import Flow
 from harness.checks.case import Case, freeze_line, symptom
 from harness.checks.registry import CHECKS, Check, NotApplicable
 from harness.checks.verdict import Deviation, Opinion, Outcome, Result, Symptom, Verdict
-from harness.records import Failure, Observation
+from harness.records import Failure, Freeze, Observation
 
-# What an exhausted machine raises. None of these says anything about a version.
-_MACHINE_ERRORS = {
-    "MemoryError": "",
-    "OutOfMemoryError": "",
-    "ConnectionError": "",
-    "OSError": "No space left on device",
-    "RuntimeError": "DefaultCPUAllocator: can't allocate memory",
-}
+# What an exhausted machine or network raises. None of these says anything about a version.
+_MACHINE_TYPES = (
+    "MemoryError",
+    "OutOfMemoryError",
+    "ConnectionError",
+    "ConnectionResetError",
+    "ConnectionRefusedError",
+)
+_MACHINE_WORDS = ("No space left on device", "Cannot allocate memory", "can't allocate memory", "out of memory")
 
 
 def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict:
@@ -58,7 +59,7 @@ def not_recorded(cell: str, reason: str) -> Verdict:
 
 
 def _machine_failed(error: Failure) -> bool:
-    return error.type in _MACHINE_ERRORS and _MACHINE_ERRORS[error.type] in error.message
+    return error.type in _MACHINE_TYPES or any(words in error.message for words in _MACHINE_WORDS)
 
 
 def _opinions(case: Case) -> tuple[Opinion, ...]:
@@ -112,18 +113,50 @@ def _said(failed: dict[str, str]) -> str:
 def _missing_evidence(case: Case, entry: Deviation) -> list[str]:
     """What the ledger entry says should be seen beside the failing check, and is not."""
     gaps = []
-    chains = [freeze.frames for freeze in case.seen.freezes]
-    if entry.frame and not any(chain[-1].file.endswith(entry.frame) for chain in chains):
-        gaps.append(f"no parameter was frozen by {entry.frame} (seen: {_lines(case)})")
-    if entry.called_from and not any(f.file.endswith(entry.called_from) for chain in chains for f in chain):
-        gaps.append(f"no freezing call came through {entry.called_from} (seen: {_lines(case)})")
-    error = case.seen.error
-    raised = f"{error.type}: {error.message}" if error else "no error"
-    if entry.error and entry.error not in raised:
-        gaps.append(f"expected an error with {entry.error!r}, seen: {raised}")
-    if entry.symptom and symptom(case.seen) is not entry.symptom:
-        gaps.append(f"expected eval loss that {entry.symptom}, seen: {symptom(case.seen)}")
+    if (entry.frame or entry.called_from) and not any(_shows(freeze, entry) for freeze in case.seen.freezes):
+        through = f" called from {entry.called_from}" if entry.called_from else ""
+        gaps.append(f"nothing was frozen by {entry.frame or 'a line'}{through} (seen: {_lines(case)})")
+    if not _face_is_listed(case, entry):
+        gaps.append(f"expected {_listed_faces(entry)}, seen: {_face(case)}")
     return gaps
+
+
+def _shows(freeze: Freeze, entry: Deviation) -> bool:
+    files = [frame.file for frame in freeze.frames]
+    by_frame = bool(files) and (entry.frame is None or files[-1].endswith(entry.frame))
+    return by_frame and (entry.called_from is None or any(file.endswith(entry.called_from) for file in files))
+
+
+def _face_is_listed(case: Case, entry: Deviation) -> bool:
+    """A deviation is loud, with the listed error, or silent, with the listed symptom; an entry that names both has both."""
+    error = case.seen.error
+    if error is not None and not case.refused:
+        return entry.error is not None and entry.error in f"{error.type}: {error.message}"
+    if entry.symptom is not None:
+        return symptom(case.seen) is entry.symptom
+    return entry.error is None
+
+
+def _listed_faces(entry: Deviation) -> str:
+    faces = [f"an error with {entry.error!r}"] if entry.error else []
+    faces += [f"an eval loss that {_VERB[entry.symptom]}"] if entry.symptom else []
+    return " or ".join(faces) or "no error"
+
+
+def _face(case: Case) -> str:
+    error = case.seen.error
+    return f"{error.type}: {error.message}" if error else f"an eval loss that {_VERB[symptom(case.seen)]}"
+
+
+_VERB = {
+    Symptom.FALLS: "falls",
+    Symptom.BARELY: "barely moves",
+    Symptom.FLAT: "stays flat",
+    Symptom.RISES: "rises",
+    Symptom.NOT_FINITE: "is not finite",
+    Symptom.ERROR: "ends in an error",
+    Symptom.UNKNOWN: "is not there",
+}
 
 
 def _lines(case: Case) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from harness import counts
 from harness.checks.case import DECIMALS, MINIMUM_FALL, Case, freeze_line, symptom
 from harness.checks.verdict import Symptom
-from harness.records import Stage, Training
+from harness.records import Absence, Stage, Training
 
 
 class NotApplicable(Exception):
@@ -40,11 +40,16 @@ def _training(case: Case) -> Training:
 
 
 def runs_to_its_end(case: Case) -> str | None:
-    """The flow ends without an error, or with one that says what the user should change."""
-    error = case.seen.error
-    if error is None or case.refused:
+    """The flow ends without an error and with all its steps run, or with an error that says what to change."""
+    error, training = case.seen.error, case.seen.training
+    if case.refused:
         return None
-    return f"{error.type} at {error.stage}: {error.message}"
+    if error is not None:
+        return f"{error.type} at {error.stage}: {error.message}"
+    if training is None:
+        return "the flow ended without an error and without training"
+    done = len(training.grad_norm)
+    return None if done == training.steps else f"training ended after {done} of {training.steps} steps"
 
 
 def _census_check(stage: Stage) -> Callable[[Case], str | None]:
@@ -52,6 +57,8 @@ def _census_check(stage: Stage) -> Callable[[Case], str | None]:
         expect = case.flow.expects.get(stage)
         if expect is None:
             raise NotApplicable("the flow promises nothing here")
+        if case.refused and stage not in (Stage.LOAD, Stage.PREPARE):
+            raise NotApplicable("the trainer refused")
         census = case.seen.census(stage)
         if census is None:
             return _without_census(case, stage)
@@ -65,11 +72,13 @@ def _census_check(stage: Stage) -> Callable[[Case], str | None]:
     return run
 
 
-def _without_census(case: Case, stage: Stage) -> str | None:
+def _without_census(case: Case, stage: Stage) -> str:
+    """A census may be absent behind an error, and where a step is the library's or the precision's choice to take."""
     reason = case.absence(stage)
-    if reason is None:
-        return f"no census at {stage}, and no reason recorded for its absence"
-    raise NotApplicable(f"no census at {stage}: {reason}")
+    optional = stage in (Stage.PREPARE, Stage.PEFT) and reason is Absence.NOT_CALLED
+    if optional or (reason is Absence.NOT_REACHED and case.seen.error is not None):
+        raise NotApplicable(f"no census at {stage}: {reason}")
+    return f"no census at {stage}, and no good reason for its absence ({reason or 'none recorded'})"
 
 
 def totals_follow_from_the_config(case: Case) -> str | None:
@@ -94,6 +103,8 @@ def adapter_kept(case: Case) -> str | None:
     given, kept = case.seen.census(Stage.PEFT), case.seen.census(Stage.TRAINER)
     if given is None or kept is None:
         raise NotApplicable("no census at peft or trainer")
+    if given.subject_sha256 is None:
+        return "no digest of the adapter handed over"
     if given.subject_sha256 == kept.subject_sha256:
         return None
     return "the adapter handed over was replaced: its values differ between peft and trainer"
@@ -104,6 +115,8 @@ def reloaded_is_what_was_trained(case: Case) -> str | None:
     trained, reloaded = case.seen.census(Stage.AFTER_TRAINING), case.seen.census(Stage.RELOAD)
     if trained is None or reloaded is None:
         raise NotApplicable("no census after training or at reload")
+    if trained.subject_sha256 is None:
+        return "no digest of what was trained"
     if trained.subject_sha256 == reloaded.subject_sha256:
         return None
     return "the values loaded again are not those training ended with"
@@ -137,8 +150,10 @@ def gradients_arrive(case: Case) -> str | None:
 def labels_present(case: Case) -> str | None:
     """Every row trained on has something to learn."""
     labels = case.seen.labels
+    if labels is None and case.seen.training is None:
+        raise NotApplicable("training did not finish")
     if labels is None:
-        raise NotApplicable("no training step ran")
+        return "training ran and no batch had labels"
     if labels.samples and labels.label_tokens and not labels.all_masked:
         return None
     return f"{labels.all_masked} of {labels.samples} rows have nothing to learn (every label is -100)"
@@ -183,7 +198,7 @@ def eval_loss_falls(case: Case) -> str | None:
         return None
     if symptom(case.seen) is Symptom.FLAT:
         return f"eval loss is flat to {DECIMALS} decimals: {before:.6f} -> {after:.6f}"
-    return f"eval loss {before:.6f} -> {after:.6f}: a fall of {1 - after / before:.2%}, under {MINIMUM_FALL:.0%}"
+    return f"eval loss {before:.6f} -> {after:.6f}: a fall of {before - after:.4f}, under {MINIMUM_FALL:.0%} of it"
 
 
 _FROZEN_ADVICE = (

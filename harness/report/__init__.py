@@ -12,7 +12,7 @@ from harness.report.summary import Summary, summarize
 from harness.report.terminal import print_run, print_stack, print_window
 from harness.results import RUNS, find_run, judged, locked, verdict_lines, write_atomically
 
-__all__ = ["Summary", "print_run", "print_stack", "print_window", "publish", "report_command", "summarize"]
+__all__ = ["Summary", "derive", "print_run", "print_stack", "print_window", "publish", "report_command", "summarize"]
 
 
 def publish(run: Path, ledger: Ledger) -> Summary:
@@ -22,9 +22,19 @@ def publish(run: Path, ledger: Ledger) -> Summary:
         RecordsError: a file of the run cannot be read.
     """
     with locked(run):
-        summary = _write_derived(run, ledger)
+        summary = _derive(run, ledger)
         _point_latest_at(run)
     return summary
+
+
+def derive(run: Path, ledger: Ledger) -> Summary:
+    """Judge the run with `ledger` and write its derived files anew; `latest` stays where it is.
+
+    Raises:
+        RecordsError: a file of the run cannot be read.
+    """
+    with locked(run):
+        return _derive(run, ledger)
 
 
 def report_command(run_name: str, runs: Path = RUNS) -> ExitCode:
@@ -43,14 +53,12 @@ def report_command(run_name: str, runs: Path = RUNS) -> ExitCode:
             meaning="A run has its rows in rows/ and its observations in observations.jsonl.",
             todo="Name a run, such as: compat report latest",
         )
-    ledger = load_ledger()
-    with locked(run):
-        summary = _write_derived(run, ledger)
+    summary = derive(run, load_ledger())
     print_run(summary)
     return summary.exit_code
 
 
-def _write_derived(run: Path, ledger: Ledger) -> Summary:
+def _derive(run: Path, ledger: Ledger) -> Summary:
     results = judged(run, ledger)
     summary = summarize(results, ledger)
     write_atomically(run / "verdicts.jsonl", verdict_lines(results.verdicts))

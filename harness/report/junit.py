@@ -13,7 +13,9 @@ from xml.etree import ElementTree as ET
 
 from harness.checks import Outcome
 from harness.report import wording
-from harness.report.summary import CellLine, Group, StackSummary, Summary
+from harness.report.causes import Group
+from harness.report.lines import CellLine
+from harness.report.summary import StackSummary, Summary
 
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 has no way to write, such as the escape characters of coloured messages."""

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness.report import wording
-from harness.report.summary import CellLine, CountColumn, Group, Mark, StackSummary, Summary, count_columns
+from harness.report.causes import Group
+from harness.report.lines import CellLine, CountColumn, Mark, count_columns
+from harness.report.summary import Heat, StackSummary, Summary
 
 LARGEST = 1_000_000
 """Bytes of a `summary.md`. GitHub takes 1 MiB for the summary of a step and shows nothing at all of a larger one."""
@@ -36,11 +38,14 @@ def _within_size(sections: Sequence[str]) -> str:
 
 def _window(summary: Summary) -> str:
     head = ["stack", *wording.WINDOW_PACKAGES.values(), *summary.flows]
-    rows = [
-        [stack.name, *wording.window_versions(stack), *map(wording.heat, row)]
-        for stack, row in zip(summary.stacks, summary.heat, strict=True)
-    ]
+    rows = [_window_row(stack, row) for stack, row in zip(summary.stacks, summary.heat, strict=True)]
     return f"{_table(head, rows)}\n\n{'; '.join(wording.HEAT_NOTES)}."
+
+
+def _window_row(stack: StackSummary, heat: Sequence[Heat]) -> list[str]:
+    if not stack.has_cells:
+        return [stack.name, wording.without_cells(stack), *[""] * (len(wording.WINDOW_PACKAGES) - 1 + len(heat))]
+    return [stack.name, *wording.window_versions(stack), *map(wording.heat, heat)]
 
 
 def _cause(letter: str, group: Group) -> str:

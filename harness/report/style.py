@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import assert_never
 
 from harness.errors import ExitCode
-from harness.report.summary import Mark, Tally
+from harness.report.lines import Mark
+from harness.report.summary import Tally
 
 
 def of_mark(mark: Mark) -> str:

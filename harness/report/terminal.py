@@ -14,7 +14,9 @@ from rich.text import Text
 from harness.checks import Symptom
 from harness.errors import ExitCode
 from harness.report import style, wording
-from harness.report.summary import CellLine, CountColumn, Group, Mark, StackSummary, Summary, Tally, count_columns
+from harness.report.causes import Group
+from harness.report.lines import CellLine, CountColumn, Mark, count_columns
+from harness.report.summary import StackSummary, Summary, Tally
 from harness.report.window import window_table
 
 PIPED_WIDTH = 120
@@ -93,11 +95,16 @@ class _Form:
     gap: int
     issues: bool
     """Name the listed issue in the row; the row's letter leads to it as well."""
-    repeat_flat: bool
-    """Print a flat eval loss twice; once and `flat` says the same."""
+    brief: bool
+    """A flat eval loss once and not twice, long words short."""
 
 
-_FORMS = (_Form(2, True, True), _Form(1, True, True), _Form(1, False, True), _Form(1, False, False))
+_FORMS = (
+    _Form(2, issues=True, brief=False),
+    _Form(1, issues=True, brief=False),
+    _Form(1, issues=False, brief=False),
+    _Form(1, issues=False, brief=True),
+)
 
 
 def _table(lines: Sequence[CellLine], groups: Sequence[Group], width: int) -> list[Text]:
@@ -117,13 +124,13 @@ def _table(lines: Sequence[CellLine], groups: Sequence[Group], width: int) -> li
 
 def _row(line: CellLine, columns: Sequence[CountColumn], form: _Form) -> list[Text]:
     name = f"  {line.variant}{' ' + wording.EMULATED if line.emulates else ''}"
-    loss = wording.eval_loss(line, repeat_flat=form.repeat_flat)
+    loss = wording.eval_loss(line, brief=form.brief)
     still = "yellow" if line.symptom is Symptom.FLAT else ""
     return [Text(name), *(Text(wording.count(column.of(line))) for column in columns), Text(loss, still)]
 
 
 def _verdict(line: CellLine, letter: str, form: _Form) -> Text:
-    return Text(wording.verdict(line, letter, issues=form.issues), style.of_mark(line.mark))
+    return Text(wording.verdict(line, letter, issues=form.issues, brief=form.brief), style.of_mark(line.mark))
 
 
 def _aligned(cells: Sequence[Text], widths: Sequence[int], gap: int) -> Text:

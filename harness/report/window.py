@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from harness.report import style, wording
-from harness.report.summary import StackSummary, Summary, Tally, stack_order
+from harness.report.order import same_axis
+from harness.report.summary import Heat, StackSummary, Summary
 
 _Row = Sequence[Text]
 
@@ -22,11 +23,10 @@ def window_table(summary: Summary, width: int) -> list[Text]:
             break
     legend = [*_packed(wording.flow_letters(summary.flows), width), Text()] if heads is letters else []
     table = [_line(row, widths, gap) for row in heads]
-    for stack, row, cells in zip(summary.stacks, summary.heat, body, strict=True):
+    for stack, cells in zip(summary.stacks, body, strict=True):
         if _first_of_axis(stack, summary.stacks):
             table.append(Text())
-        ran = any(tally.cells for tally in row)
-        table.append(_line(cells, widths, gap) if ran else _without_cells(stack, widths[0], gap, width))
+        table.append(_line(cells, widths, gap) if stack.has_cells else _without_cells(stack, widths[0], gap, width))
     return [*legend, *table, Text(), *_packed(wording.HEAT_NOTES, width)]
 
 
@@ -34,8 +34,8 @@ def _left(stack: StackSummary) -> list[Text]:
     return [Text(stack.name), *map(Text, wording.window_versions(stack))]
 
 
-def _mark(tally: Tally) -> Text:
-    return Text(wording.heat(tally), style.of_tally(tally))
+def _mark(heat: Heat) -> Text:
+    return Text(wording.heat(heat), style.of_tally(heat.tally))
 
 
 def _flow_names(flows: Sequence[str]) -> list[_Row]:
@@ -78,5 +78,5 @@ def _without_cells(stack: StackSummary, name_width: int, gap: int, width: int) -
 
 
 def _first_of_axis(stack: StackSummary, stacks: Sequence[StackSummary]) -> bool:
-    same = [other for other in stacks if stack_order(other.name)[0] == stack_order(stack.name)[0]]
+    same = [other for other in stacks if same_axis(other.name, stack.name)]
     return same[0] is stack and stack is not stacks[0]

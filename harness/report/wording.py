@@ -9,7 +9,9 @@ from typing import assert_never
 from harness.checks import Symptom
 from harness.errors import ExitCode
 from harness.records import Failure, Frame, Stage
-from harness.report.summary import CellLine, CountColumn, Finding, Group, Mark, Span, StackSummary, Tally, count_columns
+from harness.report.causes import Group, Span
+from harness.report.lines import CellLine, CountColumn, Finding, Mark, count_columns
+from harness.report.summary import Heat, StackSummary, Tally
 from harness.results import RowState
 
 TITLE = "Does fine-tuning still train?"
@@ -38,8 +40,11 @@ LONGEST_MESSAGE = 400
 """Characters of a library's message that a report shows; `observations.jsonl` has all that was kept of it."""
 
 
+BRIEF_ERROR = 16
+"""Characters of an error's name in a narrow table: as wide as a loss."""
+
 MOST_ALIKE = 3
-"""Freezing chains or errors of one cause that are shown: their line numbers differ from release to release."""
+"""Freezing chains, errors or flows of one cause that are named; of more of them, how many."""
 
 RAISED = "F001"
 """The check that fails where a flow ends in an error; the error itself is shown in its place."""
@@ -71,7 +76,7 @@ ENDING_HEADS = ("eval loss", "verdict")
 
 def column_head(column: CountColumn) -> str:
     """Head of a column of counts; `#2` is the library's second call of that step."""
-    return f"{stage_name(column.stage)}{'#2' if column.again else ''}"
+    return f"{column.stage.value[:4]}#2" if column.again else stage_name(column.stage)
 
 
 def count(value: int | None) -> str:
@@ -79,45 +84,52 @@ def count(value: int | None) -> str:
     return ABSENT if value is None else f"{value:,}"
 
 
-def eval_loss(line: CellLine, *, repeat_flat: bool = True) -> str:
+def eval_loss(line: CellLine, *, brief: bool = False) -> str:
     """Eval loss before -> after with four decimals, or six where four show no difference; else the error there was."""
     before, after = line.eval_before, line.eval_after
     if before is None and after is None:
-        return line.error.type if line.error else ABSENT
-    if line.symptom is Symptom.FLAT and not repeat_flat:
+        kind = line.error.type if line.error else ABSENT
+        return f"{kind[: BRIEF_ERROR - 1]}…" if brief and len(kind) > BRIEF_ERROR else kind
+    if line.symptom is Symptom.FLAT and brief:
         return f"{before:.6f} flat"
     same = before is not None and after is not None and f"{before:.4f}" == f"{after:.4f}"
     decimals = 6 if same else 4
     return " -> ".join(ABSENT if value is None else f"{value:.{decimals}f}" for value in (before, after))
 
 
-def verdict(line: CellLine, letter: str, *, issues: bool = True) -> str:
+def verdict(line: CellLine, letter: str, *, issues: bool = True, brief: bool = False) -> str:
     """A cell's verdict, the listed issue it shows, and the letter of its cause."""
+    mark = "infra" if brief and line.mark is Mark.INFRASTRUCTURE else line.mark.value
     issue = ", ".join(line.issues) if issues and line.mark is Mark.XFAIL else ""
-    return " ".join(part for part in (line.mark.value, issue, letter) if part)
+    return " ".join(part for part in (mark, issue, letter) if part)
 
 
-def heat(tally: Tally) -> str:
+def heat(found: Heat) -> str:
     """All cells of a flow on a stack in a few characters: `.`, or what is not green and how often."""
-    signs = (("F", tally.failed), ("x", tally.xfailed), ("?", tally.infrastructure))
+    listed = [(marker(place), number) for place, number in found.listed]
+    signs = [("F", found.tally.failed), *listed, ("?", found.tally.infrastructure)]
     marks = [f"{sign}{number}" for sign, number in signs if number]
-    return "".join(marks) or (ALL_GREEN if tally.cells else ABSENT)
+    return "".join(marks) or (ALL_GREEN if found.tally.cells else ABSENT)
 
 
 def notes(lines: Iterable[CellLine]) -> tuple[str, ...]:
     """What the signs in a table of `lines` mean."""
     lines = list(lines)
     again = [column_head(column) for column in count_columns(lines) if column.again]
-    meant = [f"{' and '.join(again)}: after the library did this step once more, inside the trainer."] if again else []
+    meant = (
+        [f"{' and '.join(again)}: counted after the library took that step a second time, inside the trainer."]
+        if again
+        else []
+    )
     meant += [EMULATED_NOTE] if any(line.emulates for line in lines) else []
     return (*meant, *([REFUSED_NOTE] if any(line.mark is Mark.REFUSED for line in lines) else []))
 
 
 HEAT_NOTES = (
     f"{ALL_GREEN} all cells pass",
-    "xN of them deviate exactly as listed",
-    "FN fail",
-    "?N lost to the machine",
+    "a6 six deviate exactly as listed, see a below",
+    "F2 two fail",
+    "?1 one was lost to the machine",
     f"{ABSENT} none selected",
 )
 
@@ -136,6 +148,11 @@ def versions(stack: StackSummary) -> str:
 def window_versions(stack: StackSummary) -> tuple[str, ...]:
     """The versions that stand beside a stack in the window."""
     return tuple(stack.versions.get(name, ABSENT) for name in WINDOW_PACKAGES)
+
+
+def without_cells(stack: StackSummary) -> str:
+    """What became of a stack without cells, in a word."""
+    return "no cell" if stack.state is RowState.RAN else stack.state.value
 
 
 def nothing_to_show(stack: StackSummary) -> str:
@@ -167,7 +184,7 @@ def cause_head(group: Group) -> str:
     issues, titles = ", ".join(group.issues), "; ".join(group.titles)
     match group.finding:
         case Finding.LISTED:
-            return f"xfail {issues}: {titles}"
+            return f"xfail {issues}{', this platform only' if group.platform else ''}: {titles}"
         case Finding.UNLISTED:
             return "FAIL, a deviation that is not listed"
         case Finding.GONE:
@@ -189,8 +206,15 @@ def cause_facts(group: Group) -> tuple[str, ...]:
     failing = [(code, message.partition("; frozen by ")[0]) for code, message in group.failing if code != RAISED]
     checks = [f"{code} {shortened(message)}" for code, message in failing]
     raised = f"{RAISED} " if RAISED in dict(group.failing) else ""
-    freezes = _at_most(MOST_ALIKE, [f"frozen by {chain(frames)}" for frames in group.freezes])
-    return (*checks, *freezes, *_at_most(MOST_ALIKE, [raised + error(item) for item in group.errors]))
+    freezes = [f"frozen{_on(seen.stack, group)} by {chain(seen.what)}" for seen in group.freezes]
+    errors = [f"{raised}{error(seen.what, _on(seen.stack, group))}" for seen in group.errors]
+    return (*checks, *_at_most(MOST_ALIKE, freezes), *_at_most(MOST_ALIKE, errors))
+
+
+def _on(stack: str, group: Group) -> str:
+    """Where the lines of a group of several stacks were read: their numbers are those of one release."""
+    several = len(group.spans) > 1 or any(item.stacks > 1 for item in group.spans)
+    return f" on {stack}" if several else ""
 
 
 def _at_most(number: int, facts: list[str]) -> list[str]:
@@ -203,7 +227,9 @@ def cause_cells(group: Group) -> str:
     stacks = ", ".join(span(item) for item in group.spans)
     if not group.flows:
         return f"all cells of {stacks}"
-    return f"{_numbered(len(group.cells), 'cell')} of {', '.join(group.flows)} on {stacks}"
+    many = len(group.flows) > MOST_ALIKE
+    flows = f"{len(group.flows)} flows" if many else ", ".join(group.flows)
+    return f"{_numbered(len(group.cells), 'cell')} of {flows} on {stacks}"
 
 
 def cause_advice(group: Group) -> tuple[str, ...]:
@@ -232,10 +258,10 @@ def chain(frames: Iterable[Frame]) -> str:
     return " -> ".join(f"{frame.file}:{frame.line}" for frame in called) + f": {called[-1].code}"
 
 
-def error(failure: Failure) -> str:
+def error(failure: Failure, where: str = "") -> str:
     """An error, with its stage and the library line it came from."""
     place = f", raised by {failure.frames[-1].file}:{failure.frames[-1].line}" if failure.frames else ""
-    return f"{failure.type} at {failure.stage}{place}: {shortened(failure.message)}"
+    return f"{failure.type} at {failure.stage}{where}{place}: {shortened(failure.message)}"
 
 
 def shortened(text: str) -> str:

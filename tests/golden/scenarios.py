@@ -1,7 +1,7 @@
-"""The inputs of the golden scenarios, written by hand-made observations: `python tests/golden/scenarios.py` writes them anew.
+"""The inputs of the golden scenarios, made of hand-made observations: `python tests/golden/scenarios.py` writes them.
 
-Only needed when the schema of observations changes. What they are expected to look like is accepted by `pytest tests/golden
---accept`, after reading it.
+Only needed when the schema of observations changes. What they are expected to look like is accepted, after reading it,
+by `pytest tests/golden --accept`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent / "unit"), str(HERE.parent.parent)]  # also run as a script, where pytest has not set the path
+sys.path[:0] = [
+    str(HERE.parent / "unit"),
+    str(HERE.parent.parent),
+]  # also run as a script, where pytest has not set the path
 
 import builders as b  # noqa: E402  # after the path is set
 
 from harness.catalog import CATALOG, cells_on  # noqa: E402
-from harness.records import DeviceKind, Observation, Started, cell_id, to_json  # noqa: E402
+from harness.records import DeviceKind, Frame, Observation, Stage, Started, cell_id, to_json  # noqa: E402
 from harness.results import RowState, StackRow, write_row  # noqa: E402
 
-LISTED = '''[[issue]]
+LISTED = """[[issue]]
 id = "trl#3926"
 title = "SFTTrainer freezes the adapters of a PeftModel it is handed"
 kind = "upstream"
@@ -29,10 +32,17 @@ link = "https://github.com/huggingface/trl/issues/3926"
 cause = "SFTTrainer prepares a PeftModel for k-bit training a second time, which freezes every parameter."
 remedy = "Hand the base model and peft_config to SFTTrainer, or use TRL 0.23.1 or newer."
 fixed_by = "https://github.com/huggingface/trl/pull/4081"
-shows = [
-  { windows = { trl = ">=0.20.0,<0.23.1" }, flows = ["sft-peft-model"], precisions = ["nf4", "int8"], check = "C104", frame = "peft/utils/other.py", called_from = "trl/models/utils.py" },
-]
-'''
+
+[[issue.shows]]
+windows = { trl = ">=0.20.0,<0.23.1" }
+flows = ["sft-peft-model"]
+precisions = ["nf4", "int8"]
+check = "C104"
+frame = "peft/utils/other.py"
+called_from = "trl/models/utils.py"
+symptom = "flat"
+error = "element 0 of tensors does not require grad"
+"""
 NOTHING_LISTED = "issue = []\n"
 
 
@@ -52,7 +62,12 @@ class Part:
 
 def _small(stack: str, trl: str) -> tuple[Observation, ...]:
     """Healthy cells of two flows."""
-    pairs = [("sft-peft-config", b.NF4), ("sft-peft-config", b.FULL), ("sft-peft-model", b.NF4), ("sft-peft-model", b.INT8)]
+    pairs = [
+        ("sft-peft-config", b.NF4),
+        ("sft-peft-config", b.FULL),
+        ("sft-peft-model", b.NF4),
+        ("sft-peft-model", b.INT8),
+    ]
     return tuple(b.healthy(flow, variant, stack=stack, versions=b.on_trl(trl)) for flow, variant in pairs)
 
 
@@ -94,15 +109,23 @@ def _infrastructure() -> list[Part]:
     stack = "trl0.24-py311"
     config, full, model, _ = _small(stack, "0.24.0")
     lost = cell_id(stack, "sft-full", b.FULL, DeviceKind.CPU)
-    never = (cell_id(stack, "trainer-peft-model", b.NF4, DeviceKind.CPU), cell_id(stack, "trainer-peft-model", b.INT8, DeviceKind.CPU))
+    never = (
+        cell_id(stack, "trainer-peft-model", b.NF4, DeviceKind.CPU),
+        cell_id(stack, "trainer-peft-model", b.INT8, DeviceKind.CPU),
+    )
     return [
         Part(stack, (config, full, b.out_of_memory(model)), (lost,), never),
-        Part("trl0.25-py311", state=RowState.INFRASTRUCTURE, reason="pytest ended with exit code 139 before it collected a cell"),
+        Part(
+            "trl0.25-py311",
+            state=RowState.INFRASTRUCTURE,
+            reason="pytest ended with exit code 139 before it collected a cell",
+        ),
     ]
 
 
 NO_SOLUTION = """  x No solution found when resolving dependencies:
-  `-> Because trl==0.4.7 depends on tyro==0.5.* and tyro==0.5.* was never published for Python 3.11, trl==0.4.7 cannot be used.
+  `-> Because trl==0.4.7 depends on tyro==0.5.* and tyro==0.5.* was never published for Python 3.11,
+      trl==0.4.7 cannot be used.
 """
 
 
@@ -111,8 +134,8 @@ def _mixed() -> list[Part]:
     config, full, model, int8 = _small("trl0.22-py311", "0.22.2")
     loud = b.frozen_loud(b.healthy("sft-peft-model", b.NF4_NOGC, stack="trl0.22-py311", versions=b.on_trl("0.22.2")))
     fine, dead, good, replaced = _small("peft0.17-py311", "0.24.0")
-    place = b.Frame("trl/trainer/sft_trainer.py", 712, "__init__", "self.aux_loss_enabled = args.aux_loss")
-    crash = b.failed(dead, "AttributeError", "'SFTConfig' object has no attribute 'aux_loss'", b.Stage.TRAINER, place)
+    place = Frame("trl/trainer/sft_trainer.py", 712, "__init__", "self.aux_loss_enabled = args.aux_loss")
+    crash = b.failed(dead, "AttributeError", "'SFTConfig' object has no attribute 'aux_loss'", Stage.TRAINER, place)
     lost = cell_id("peft0.17-py311", "sft-full", b.FULL, DeviceKind.CPU)
     return [
         Part("trl0.9-py311", state=RowState.UNINSTALLABLE, reason=NO_SOLUTION),

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.catalog import LORA, MODELS, flow_named
+from harness.checks import Symptom
 from harness.ledger import Issue, Kind, Ledger, Signature
 from harness.records import (
     CENSUS_STAGES,
@@ -31,8 +32,8 @@ from harness.records import (
     Observation,
     Optimizer,
     Precision,
-    Stage,
     StackRecord,
+    Stage,
     Training,
     Variant,
     cell_id,
@@ -156,7 +157,9 @@ def failed(seen: Observation, kind: str, message: str, stage: Stage, place: Fram
         absent=(*seen.absent, *(AbsentStage(name, Absence.NOT_REACHED) for name in lost)),
         training=None,
         labels=seen.labels if stage in (Stage.AFTER_TRAINING, Stage.RELOAD) else None,
-        error=Failure(kind, message, stage, (place or Frame("transformers/trainer.py", 4071, "training_step", "loss.backward()"),)),
+        error=Failure(
+            kind, message, stage, (place or Frame("transformers/trainer.py", 4071, "training_step", "loss.backward()"),)
+        ),
     )
 
 
@@ -230,7 +233,9 @@ def learns_nothing(seen: Observation) -> Observation:
 
 def warned(seen: Observation) -> Observation:
     """The warning of the flagship's reports, which healthy runs print as well."""
-    message = Message(Stage.TRAINING, "UserWarning", "None of the inputs have requires_grad=True. Gradients will be None", 3)
+    message = Message(
+        Stage.TRAINING, "UserWarning", "None of the inputs have requires_grad=True. Gradients will be None", 3
+    )
     return dataclasses.replace(seen, warnings=(message,))
 
 
@@ -344,7 +349,10 @@ FLAGSHIP = Signature(
     precisions=(Precision.NF4, Precision.INT8),
     frame=OTHER,
     called_from="trl/models/utils.py",
+    symptom=Symptom.FLAT,
+    error="element 0 of tensors does not require grad",
 )
+"""Both faces of one fault: silent with gradient checkpointing, loud without."""
 
 
 def issue(*shows: Signature, name: str = "trl#3926") -> Issue:

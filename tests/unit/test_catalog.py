@@ -27,7 +27,7 @@ def test_no_cell_is_there_twice() -> None:
 
 @pytest.mark.parametrize("flow", CATALOG, ids=lambda flow: flow.name)
 def test_every_flow_has_its_file(flow: harness.catalog.Flow) -> None:
-    """`module` leads to a file of the cell side; looked for, not imported, because that would import the stack."""
+    """`module` leads to a file of the cell side; looked for, not imported, which would import the stack."""
     assert (Path(harness.__file__).parent.parent / f"{flow.module.replace('.', '/')}.py").is_file()
 
 
@@ -52,5 +52,6 @@ def test_an_unknown_flow_is_one_message_that_lists_the_known_ones() -> None:
         "there is no flow 'sft-peft-modle'\n"
         "A results file of a newer harness, or a misspelt name.\n"
         "The flows are: sft-peft-config, sft-peft-model, sft-peft-model-unprepared, sft-peft-model-and-config, "
-        "sft-inference-mode-config, sft-adapter-reload-frozen, sft-adapter-reload-trainable, sft-full, trainer-peft-model."
+        "sft-inference-mode-config, sft-adapter-reload-frozen, sft-adapter-reload-trainable, sft-full, "
+        "trainer-peft-model."
     )

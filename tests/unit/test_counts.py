@@ -67,7 +67,9 @@ def test_logical_count_is_every_tensor_written_out(model: ModelShape) -> None:
 
 
 @given(shapes(), st.sampled_from(Precision))
-def test_only_four_bit_storage_packs_and_packs_each_block_matrix_in_half(model: ModelShape, precision: Precision) -> None:
+def test_only_four_bit_storage_packs_and_packs_each_block_matrix_in_half(
+    model: ModelShape, precision: Precision
+) -> None:
     """4-bit stores two weights of a block's matrix in one byte; int8 and full precision store each weight."""
     four_bit = precision in (Precision.NF4, Precision.NF4_PLAIN)
     saved = sum(out * into - out * into // 2 for _, out, into in matrices(model)) if four_bit else 0
@@ -78,7 +80,11 @@ def test_tiny_models_have_the_sizes_worked_out_by_hand() -> None:
     """The literals every other test uses."""
     qwen2, llama = MODELS["qwen2"], MODELS["llama"]
     assert counts.adapter(qwen2, LORA) == counts.adapter(llama, LORA) == ADAPTER
-    assert (counts.linear_weights(qwen2), counts.linear_biases(qwen2), counts.linear_biases(llama)) == (LINEARS, BIASES, 0)
+    assert (counts.linear_weights(qwen2), counts.linear_biases(qwen2), counts.linear_biases(llama)) == (
+        LINEARS,
+        BIASES,
+        0,
+    )
     assert counts.embedding_norm_head(qwen2) == REST
     assert counts.base_logical(qwen2) == 90_688
     assert counts.base_stored(qwen2, Precision.NF4) == 53_824

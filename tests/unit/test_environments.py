@@ -16,7 +16,6 @@ from harness import environments
 from harness.environments import Environment, prepare_environment
 from harness.errors import EnvironmentMismatch, ExitCode, InstallError, RegistryUnreachable
 from harness.locks import Lock, read_lock
-from harness.uv_tool import install_environ, lock_environ
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 HEADER = "# Made by `nox -s lock`, from matrices/stacks.toml. Never edited by hand.\n"
@@ -91,7 +90,7 @@ class TestInstalling:
     def test_an_environment_holds_the_lock_and_torch_and_nothing_else(self, place: Place) -> None:
         """The versions are the lock's, also where torch alone would have taken a newer one."""
         lock = place.lock("trl==0.22.2", "filelock==1.0")
-        assert place.prepare(lock) == Environment(place.python, lock, "2.13.0", base_torch=False, reused=False)
+        assert place.prepare(lock) == Environment("2.13.0", base_torch=False, reused=False)
         assert place.installed() == {"trl-0.22.2", "filelock-1.0", "torch-2.13.0"}
 
     def test_an_environment_that_holds_is_used_as_it_is(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,45 +302,4 @@ class TestRefusal:
             "  extra: extra0, extra1, extra2, extra3, extra4, extra5, extra6, extra7 and 2 more\n"
             "Something else installs into this environment, or an installation was cut off.\n"
             f"Delete {place.root / 'env'} and run the session again."
-        )
-
-
-class TestWhatReachesUv:
-    def test_pips_find_links_are_handed_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """uv does not read pip's settings; separated by blanks there, by commas here."""
-        monkeypatch.delenv("UV_FIND_LINKS", raising=False)
-        monkeypatch.setenv("PIP_FIND_LINKS", "/a /b")
-        assert install_environ()["UV_FIND_LINKS"] == "/a,/b"
-
-    def test_what_the_user_told_uv_goes_before_pips_settings(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nothing is mixed."""
-        monkeypatch.setenv("UV_FIND_LINKS", "/mine")
-        monkeypatch.setenv("PIP_FIND_LINKS", "/a")
-        assert install_environ()["UV_FIND_LINKS"] == "/mine"
-
-    def test_pips_configuration_file_is_read_where_the_variable_is_not_set(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        """Through pip itself, which knows where its files are."""
-        pip = tmp_path / "pip"
-        pip.write_text("#!/bin/sh\ntest \"$*\" = 'config get global.find-links' && echo /from/file\n")
-        pip.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-        monkeypatch.delenv("UV_FIND_LINKS", raising=False)
-        monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-        assert install_environ()["UV_FIND_LINKS"] == "/from/file"
-
-    def test_nothing_is_handed_on_where_there_is_nothing(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """Without pip and without settings uv uses the registry."""
-        monkeypatch.setenv("PATH", str(tmp_path))
-        monkeypatch.delenv("UV_FIND_LINKS", raising=False)
-        monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-        assert "UV_FIND_LINKS" not in install_environ()
-
-    def test_a_lock_does_not_depend_on_this_machines_wheels(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nor on a cut-off somebody set."""
-        for name in ("UV_FIND_LINKS", "UV_EXCLUDE_NEWER", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV"):
-            monkeypatch.setenv(name, "x")
-        assert (
-            not {"UV_FIND_LINKS", "UV_EXCLUDE_NEWER", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV"} & lock_environ().keys()
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import builders as b
 import pytest
@@ -19,7 +19,6 @@ from harness.records import (
     CENSUS_STAGES,
     Absence,
     AbsentStage,
-    DeviceKind,
     Failure,
     Frame,
     Freeze,
@@ -233,7 +232,9 @@ def test_another_deviation_than_the_listed_fails(fault: Fault) -> None:
 def test_a_second_deviation_beside_the_listed_fails(fault: Fault) -> None:
     """An xfail hides nothing but what it names."""
     seen = fault(frozen(healthy(versions=on_trl("0.22.2"))))
-    expected = Outcome.XFAIL if fault is b.reload_differs else Outcome.FAIL  # A202 follows from C104 and is blocked by it
+    expected = (
+        Outcome.XFAIL if fault is b.reload_differs else Outcome.FAIL
+    )  # A202 follows from C104 and is blocked by it
     assert judge_one(seen, LISTED).outcome is expected
 
 
@@ -389,7 +390,7 @@ def test_checks_presuppose_only_checks_before_them() -> None:
     assert len(set(before)) == len(before)
 
 
-# ----------------------------------------------------------------------------------- what the judge must not let through
+# ---------------------------------------------------------------------------------- what the judge must not let through
 
 
 @pytest.mark.xfail(strict=True, reason="eval_loss_falls divides by eval_before")
@@ -443,14 +444,18 @@ def test_fewer_steps_than_asked_for_do_not_pass() -> None:
     assert judge_one(dataclasses.replace(seen, training=short), UNLISTED).outcome is Outcome.FAIL
 
 
-@pytest.mark.xfail(strict=True, reason="F001 is blocked by C104, and a signature of a frame alone does not look at the error")
+@pytest.mark.xfail(
+    strict=True, reason="F001 is blocked by C104, and a signature of a frame alone does not look at the error"
+)
 def test_an_unrelated_crash_after_a_listed_freeze_fails() -> None:
     """A signature of a freeze does not excuse whatever error comes after it."""
     crash = b.failed(frozen(healthy(versions=on_trl("0.22.2"))), "AttributeError", "unrelated", Stage.TRAINING)
     assert judge_one(crash, LISTED).outcome is Outcome.FAIL
 
 
-@pytest.mark.xfail(strict=True, reason="_missing_evidence looks for frame and called_from in any chain, each for itself")
+@pytest.mark.xfail(
+    strict=True, reason="_missing_evidence looks for frame and called_from in any chain, each for itself"
+)
 def test_frame_and_caller_must_be_of_one_chain() -> None:
     """Two harmless chains do not add up to the listed one."""
     seen = frozen(healthy(versions=on_trl("0.22.2")))

@@ -9,13 +9,13 @@ from builders import FULL, INT8, LISTED, NF4, frozen, healthy, ran, summary_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.records import Observation, Stage
+from harness.records import Observation, Stage, Variant
 from harness.report import junit
 
 STACK = "trl0.22-py311"
 
 
-def at(flow: str = "sft-peft-model", variant: b.Variant = NF4) -> Observation:
+def at(flow: str = "sft-peft-model", variant: Variant = NF4) -> Observation:
     """A healthy cell."""
     return healthy(flow, variant, stack=STACK, versions=b.on_trl("0.22.2"))
 

@@ -25,8 +25,8 @@ from harness.records import (
     Labels,
     Message,
     Observation,
-    Stage,
     StackRecord,
+    Stage,
     Started,
     Training,
     Variant,
@@ -119,7 +119,10 @@ def test_a_started_line_is_not_mistaken_for_an_observation() -> None:
 
 def test_a_cell_has_one_spelling() -> None:
     """Stack, flow, variant, device; plain placement is part of the precision."""
-    assert cell_id("trl0.22-py311", "sft-peft-model", NF4, DeviceKind.CPU) == "trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu"
+    assert (
+        cell_id("trl0.22-py311", "sft-peft-model", NF4, DeviceKind.CPU)
+        == "trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu"
+    )
     assert str(NF4_PLAIN) == "qwen2-nf4-plain-gc"
 
 
@@ -140,7 +143,9 @@ def test_the_last_census_of_a_stage_counts_and_the_librarys_where_the_flow_has_n
     assert seen.census(Stage.RELOAD) is None
 
 
-@pytest.mark.parametrize(("variant", "quantized", "four_bit"), [(NF4, True, True), (NF4_PLAIN, True, True), (FULL, False, False)])
+@pytest.mark.parametrize(
+    ("variant", "quantized", "four_bit"), [(NF4, True, True), (NF4_PLAIN, True, True), (FULL, False, False)]
+)
 def test_precisions_know_how_they_store(variant: Variant, *, quantized: bool, four_bit: bool) -> None:
     """Only 4-bit storage packs."""
     assert (variant.precision.quantized, variant.precision.four_bit) == (quantized, four_bit)

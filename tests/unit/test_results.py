@@ -130,7 +130,11 @@ def test_every_selected_cell_has_a_verdict_in_the_order_of_selection(tmp_path: P
     write_row(tmp_path, ran(f"{STACK}/trainer-peft-model[qwen2-nf4-gc]@cpu", lost.cell, SEEN.cell))
     verdicts = judged(tmp_path, UNLISTED).verdicts
     assert [(verdict.cell.partition("/")[2], verdict.outcome, verdict.reason) for verdict in verdicts] == [
-        ("trainer-peft-model[qwen2-nf4-gc]@cpu", Outcome.INFRASTRUCTURE, "never started: the session ended before its turn"),
+        (
+            "trainer-peft-model[qwen2-nf4-gc]@cpu",
+            Outcome.INFRASTRUCTURE,
+            "never started: the session ended before its turn",
+        ),
         (
             "sft-full[qwen2-full-gc]@cpu",
             Outcome.INFRASTRUCTURE,
@@ -230,16 +234,16 @@ def test_the_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------- what reading must not let through
 
 
-@pytest.mark.xfail(strict=True, reason="UnicodeDecodeError is not caught")
 def test_a_file_that_is_no_text_is_one_message(tmp_path: Path) -> None:
     """Never a stack trace."""
     path = stored(tmp_path)
     path.write_bytes(b"\xff\xfe\n")
-    with pytest.raises(RecordsError):
+    with pytest.raises(RecordsError) as raised:
         read_observations(path)
+    assert str(raised.value).startswith(f"{path}: not UTF-8: 'utf-8' codec can't decode byte 0xff ")
+    assert str(raised.value).endswith(ADVICE)
 
 
-@pytest.mark.xfail(strict=True, reason="cells without a row are not judged")
 def test_an_observation_whose_stack_has_no_row_is_not_lost(tmp_path: Path) -> None:
     """A session that was killed before it wrote its row has cells nobody would hear of."""
     stored(tmp_path, frozen(SEEN))
@@ -248,7 +252,6 @@ def test_an_observation_whose_stack_has_no_row_is_not_lost(tmp_path: Path) -> No
     assert SEEN.cell in {verdict.cell for verdict in judged(tmp_path, UNLISTED).verdicts}
 
 
-@pytest.mark.xfail(strict=True, reason="mkstemp makes files of mode 0600")
 def test_written_files_can_be_read_by_others(tmp_path: Path) -> None:
     """Reports are collected by other users of a CI machine."""
     path = tmp_path / "summary.md"
@@ -256,10 +259,7 @@ def test_written_files_can_be_read_by_others(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o044 == 0o044
 
 
-@pytest.mark.xfail(strict=True, reason='runs / "" is runs itself')
 def test_a_run_has_a_name(tmp_path: Path) -> None:
     """The empty name is not the directory of all runs."""
     with pytest.raises(UnknownName):
         find_run("", tmp_path)
-
-

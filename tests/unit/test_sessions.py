@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Stage:
         self.prepared.append({"python": python, "torch": torch, "base_torch": base_torch})
         if self.error is not None:
             raise self.error
-        return Environment(python, lock, "2.11.0", base_torch=base_torch, reused=False)
+        return Environment("2.11.0", base_torch=base_torch, reused=False)
 
     def run(self, **asked: Any) -> ExitCode:
         self.ran.append(asked)
@@ -79,6 +80,14 @@ class TestRunning:
                 "posargs": ["-k", "sft-peft-model", "-x"],
             }
         ]
+
+    def test_what_became_of_the_environment_is_said_in_one_line(
+        self, stage: Stage, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Made or reused, how long it took, from which lock, with which torch."""
+        stage.session()
+        said = re.sub(r"[0-9.]+ s ", "N s ", capsys.readouterr().out)
+        assert said == "environment made in N s from trl0.22-py311.txt, torch 2.11.0\n"
 
     def test_the_base_torch_is_asked_for_and_marked(self, stage: Stage) -> None:
         """The option is ours and does not reach pytest; that another torch was found does reach the cells."""

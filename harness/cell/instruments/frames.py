@@ -14,7 +14,7 @@ _SITE = "site-packages/"
 _OWN_FLOWS = str(PROJECT / "harness" / "cell" / "flows") + "/"
 
 # Layers every call passes through and no reader learns from.
-_PLUMBING = ("torch/", "pytest", "_pytest/", "pluggy/", "xdist/", "execnet/")
+_PLUMBING = ("torch/", "pytest", "_pytest/", "pluggy/", "xdist/", "execnet/", "huggingface_hub/utils/_deprecation.py")
 
 Chain = tuple[tuple[str, int, str], ...]
 """File, line and function of each frame, outermost first: cheap to take and to compare."""

@@ -1,0 +1,83 @@
+"""Keep a finished run under `reports/baseline/`, packed and with its provenance, so that it can be judged again years later."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+from harness import __version__
+from harness.errors import CompatError
+from harness.ledger import load_ledger
+from harness.matrix import ROOT
+from harness.records import Observation
+from harness.results import Results, RowState, find_run, judged, write_atomically
+
+BASELINES = ROOT / "reports" / "baseline"
+
+
+def keep(run_name: str, name: str) -> Path:
+    """Copy the run called `run_name` to `reports/baseline/<name>`, replacing what was there, and return the directory.
+
+    Raises:
+        UnknownName: there is no such run.
+        CompatError: the run did not end: a stack of it is still running, was killed, or lost its process.
+        RecordsError: a file of the run cannot be read.
+    """
+    run = find_run(run_name)
+    results = judged(run, load_ledger())
+    _refuse_unfinished(results)
+    target = BASELINES / name
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(run / "rows", target / "rows")
+    packed = gzip.compress((run / "observations.jsonl").read_bytes(), mtime=0)
+    (target / "observations.jsonl.gz").write_bytes(packed)
+    write_atomically(target / "provenance.json", json.dumps(_provenance(results), indent=1) + "\n")
+    return target
+
+
+def _refuse_unfinished(results: Results) -> None:
+    broken = [row.name for row in results.rows if row.state is RowState.INFRASTRUCTURE]
+    if broken or not results.rows:
+        raise CompatError(
+            f"the run did not end: {', '.join(broken) or 'it has no stacks'}",
+            where=str(results.run),
+            meaning="A baseline with holes would read as lost coverage in every later comparison.",
+            todo="Run the stacks named here again, in the same run or all together.",
+        )
+
+
+def _provenance(results: Results) -> dict[str, object]:
+    seen = list(results.observations.values())
+    return {
+        "run": results.run.name,
+        "command": "compat keep",
+        "harness_version": __version__,
+        "commit": _commit(),
+        "stacks": len(results.rows),
+        "cells": len(seen),
+        "first_cell": min(observation.started_at for observation in seen),
+        "last_cell": max(observation.started_at for observation in seen),
+        "devices": sorted({_device(observation) for observation in seen}),
+        "pythons": sorted({observation.stack.python for observation in seen}),
+        "torch": sorted({observation.stack.resolved["torch"] for observation in seen}),
+        "base_torch": any(observation.stack.base_torch for observation in seen),
+    }
+
+
+def _device(seen: Observation) -> str:
+    return " ".join((seen.device.kind, seen.device.name, *seen.device.features))
+
+
+def _commit() -> str:
+    """The commit the harness stands at, with `+` where files differ from it; `unknown` outside a checkout."""
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+", "--abbrev=40"],  # noqa: S607 - git is found on the path, as everywhere
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return asked.stdout.strip() or "unknown"

@@ -1,0 +1,31 @@
+"""The order in which stacks are shown."""
+
+from __future__ import annotations
+
+import re
+
+from packaging.version import Version
+
+AXES = ("trl", "transformers", "peft")
+"""The order in which stacks are shown; a stack of any other name comes last."""
+
+_STACK = re.compile(r"(?P<axis>[a-z]+)(?P<version>[0-9]+(\.[0-9]+)*)(-py3(?P<python>[0-9]+))?")
+
+
+def stack_order(name: str) -> tuple[int, Version, bool, Version, int, str]:
+    """Sort key of a stack's name: axis, then version as numbers, then Python.
+
+    A minor follows its single patches, because a minor means its newest patch.
+    """
+    found = _STACK.match(name)
+    if found is None:
+        return len(AXES), Version("0"), False, Version("0"), 0, name
+    version = Version(found["version"])
+    axis = AXES.index(found["axis"]) if found["axis"] in AXES else len(AXES)
+    minor = Version(f"{version.major}.{version.minor}")
+    return axis, minor, version.release == minor.release, version, int(found["python"] or 0), name
+
+
+def same_axis(left: str, right: str) -> bool:
+    """Whether two stacks vary the same package."""
+    return stack_order(left)[0] == stack_order(right)[0]

@@ -1,0 +1,106 @@
+"""The ledger over the committed baseline: it explains every deviation, and none of its windows could lie elsewhere.
+
+The baseline holds the observations of a whole run of the matrix on real versions. No torch is needed to judge them again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from harness.baseline import BASELINES
+from harness.checks import Outcome
+from harness.ledger import Issue, Ledger, Signature, load_ledger
+from harness.matrix import read_matrix
+from harness.records import Observation
+from harness.results import RowState, judge_one, read_observations, read_rows
+
+BASELINE = BASELINES / "cpu"
+
+
+@cache
+def observations() -> tuple[Observation, ...]:
+    return tuple(read_observations(BASELINE / "observations.jsonl")[1].values())
+
+
+@cache
+def measured(package: str) -> tuple[Version, ...]:
+    return tuple(sorted({Version(seen.stack.resolved[package]) for seen in observations()}))
+
+
+def test_the_baseline_holds_every_stack_of_the_matrix() -> None:
+    """Each row of the matrix on Python 3.11 ran to its end, or is a row with its reason."""
+    rows = {row.name: row for row in read_rows(BASELINE)}
+    wanted = {stack.on("3.11") for stack in read_matrix().stacks}
+    assert set(rows) == wanted
+    assert all(row.state in (RowState.RAN, RowState.UNINSTALLABLE) for row in rows.values())
+    assert {cell for row in rows.values() for cell in row.selected} == {seen.cell for seen in observations()}
+
+
+def test_every_deviation_of_the_baseline_is_listed() -> None:
+    """Judged with today's ledger and checks, no cell of the baseline fails."""
+    ledger = load_ledger()
+    wrong = {verdict.cell: verdict.reason for verdict in (judge_one(seen, ledger) for seen in observations())
+             if verdict.outcome not in (Outcome.PASS, Outcome.XFAIL)}
+    assert wrong == {}
+
+
+def test_every_signature_of_the_ledger_is_seen() -> None:
+    """No entry is there for nothing: each signature takes in at least one cell of the baseline."""
+    unseen = [
+        (issue.id, signature)
+        for issue in load_ledger().issues
+        for signature in issue.shows
+        if not any(applies(signature, seen) for seen in observations())
+    ]
+    assert unseen == []
+
+
+def applies(signature: Signature, seen: Observation) -> bool:
+    return signature.takes_in(seen.flow, seen.variant, seen.device.kind, seen.stack.resolved)
+
+
+def shifts(signature: Signature) -> Iterator[tuple[str, str, Signature]]:
+    """The signature with one edge of one window moved by one measured release: outwards, and inwards."""
+    for package, window in signature.windows.items():
+        versions = measured(package)
+        inside = [version for version in versions if SpecifierSet(window).contains(version, prereleases=True)]
+        first, last = versions.index(inside[0]), versions.index(inside[-1])
+        edges = []
+        if ">" in window or "=" in window.replace("<=", ""):
+            edges += [("starts earlier", first - 1, last), ("starts later", first + 1, last)]
+        if "<" in window:
+            edges += [("ends earlier", first, last - 1), ("ends later", first, last + 1)]
+        for how, low, high in edges:
+            if 0 <= low and high < len(versions):
+                # A window emptied by the move is written as one no version is in.
+                moved = f">={versions[low]},<={versions[high]}" if low <= high else "<0"
+                windows = {**signature.windows, package: moved}
+                yield package, how, dataclasses.replace(signature, windows=windows)
+
+
+def shift_cases() -> list[object]:
+    return [
+        pytest.param(issue, place, moved, id=f"{issue.id}-{place}-{package}-{how.replace(' ', '-')}")
+        for issue in load_ledger().issues
+        for place, signature in enumerate(issue.shows)
+        for package, how, moved in shifts(signature)
+    ]
+
+
+@pytest.mark.parametrize(("issue", "place", "moved"), shift_cases())
+def test_a_window_moved_by_one_release_fails(issue: Issue, place: int, moved: Signature) -> None:
+    """Any edge of any window, moved by one measured release either way, makes at least one cell fail."""
+    original = issue.shows[place]
+    shows = (*issue.shows[:place], moved, *issue.shows[place + 1 :])
+    issues = tuple(
+        dataclasses.replace(other, shows=shows) if other.id == issue.id else other for other in load_ledger().issues
+    )
+    ledger = Ledger(issues=issues)
+    touched = [seen for seen in observations() if applies(original, seen) != applies(moved, seen)]
+    assert any(judge_one(seen, ledger).outcome is Outcome.FAIL for seen in touched)
