@@ -161,7 +161,7 @@ class DeviceRecord:
     name: str
     emulates: DeviceKind | None
     features: tuple[str, ...]
-    """Capabilities that change what a library does, such as `avx512_bf16`."""
+    """What changes what a library does: `avx512_bf16` (the CPU has it), `without_triton` (it is not installed)."""
 
 
 @dataclass(frozen=True, slots=True)

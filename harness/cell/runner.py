@@ -8,6 +8,7 @@ import datetime
 import functools
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import time
@@ -134,8 +135,9 @@ def _gpu() -> str:
 
 @functools.cache
 def _features(kind: DeviceKind) -> tuple[str, ...]:
-    flags = _cpu_field("flags").split()
-    return ("avx512_bf16",) if kind is DeviceKind.CPU and "avx512_bf16" in flags else ()
+    repacks = kind is DeviceKind.CPU and "avx512_bf16" in _cpu_field("flags").split()
+    compiles = importlib.util.find_spec("triton") is not None
+    return (*(("avx512_bf16",) if repacks else ()), *(() if compiles else ("without_triton",)))
 
 
 @functools.cache

@@ -45,8 +45,11 @@ def test_the_baseline_holds_every_stack_of_the_matrix() -> None:
 def test_every_deviation_of_the_baseline_is_listed() -> None:
     """Judged with today's ledger and checks, no cell of the baseline fails."""
     ledger = load_ledger()
-    wrong = {verdict.cell: verdict.reason for verdict in (judge_one(seen, ledger) for seen in observations())
-             if verdict.outcome not in (Outcome.PASS, Outcome.XFAIL)}
+    wrong = {
+        verdict.cell: verdict.reason
+        for verdict in (judge_one(seen, ledger) for seen in observations())
+        if verdict.outcome not in (Outcome.PASS, Outcome.XFAIL)
+    }
     assert wrong == {}
 
 

@@ -98,8 +98,7 @@ def test_the_committed_ledger_is_sound() -> None:
         (
             "{ trl =",
             "{ tlr =",
-            "issue[0].shows[0].windows.tlr: no observation names 'tlr'; "
-            "they name trl, peft, transformers, bitsandbytes, torch, accelerate, datasets",
+            f"issue[0].shows[0].windows.tlr: no observation names 'tlr'; they name {', '.join(VERSIONS)}",
         ),
         ('remedy = "Hand it the base model."', "", "issue[0].remedy: Field required"),
     ],

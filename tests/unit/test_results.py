@@ -21,6 +21,7 @@ from harness.results import (
     locked,
     read_observations,
     read_rows,
+    unfinished,
     verdict_lines,
     write_atomically,
     write_row,
@@ -240,23 +241,62 @@ def test_a_file_that_is_no_text_is_one_message(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\n")
     with pytest.raises(RecordsError) as raised:
         read_observations(path)
-    assert str(raised.value).startswith(f"{path}: not UTF-8: 'utf-8' codec can't decode byte 0xff ")
+    assert str(raised.value).startswith(f"{path}: cannot be read as text: 'utf-8' codec can't decode byte 0xff ")
     assert str(raised.value).endswith(ADVICE)
 
 
 def test_an_observation_whose_stack_has_no_row_is_not_lost(tmp_path: Path) -> None:
     """A session that was killed before it wrote its row has cells nobody would hear of."""
-    stored(tmp_path, frozen(SEEN))
     other = healthy(stack="trl0.24-py311")
+    lost = dataclasses.replace(STARTED, cell=f"{STACK}/sft-full[qwen2-full-gc]@cpu")
+    stored(tmp_path, frozen(SEEN), lost, other)
     write_row(tmp_path, ran(other.cell, name="trl0.24-py311"))
-    assert SEEN.cell in {verdict.cell for verdict in judged(tmp_path, UNLISTED).verdicts}
+    found = judged(tmp_path, UNLISTED)
+    assert [(row.name, row.state, row.selected) for row in found.rows] == [
+        ("trl0.24-py311", RowState.RAN, (other.cell,)),
+        (STACK, RowState.INFRASTRUCTURE, (lost.cell, SEEN.cell)),
+    ]
+    assert [(verdict.cell, verdict.outcome) for verdict in found.verdicts] == [
+        (other.cell, Outcome.PASS),
+        (STACK, Outcome.INFRASTRUCTURE),
+        (lost.cell, Outcome.INFRASTRUCTURE),
+        (SEEN.cell, Outcome.FAIL),
+    ]
+
+
+def test_a_stack_whose_name_begins_another_has_its_own_cells(tmp_path: Path) -> None:
+    """`trl0.2` is not the beginning of `trl0.22`, also where neither has a row."""
+    short = healthy(stack="trl0.2")
+    stored(tmp_path, SEEN, short)
+    assert [(row.name, row.selected) for row in judged(tmp_path, UNLISTED).rows] == [
+        ("trl0.2", (short.cell,)),
+        (STACK, (SEEN.cell,)),
+    ]
+
+
+def test_a_session_that_has_not_ended_is_never_green(tmp_path: Path) -> None:
+    """What stands in a row's place until the cells have run."""
+    write_row(tmp_path, unfinished(STACK, ()))
+    [verdict] = judged(tmp_path, UNLISTED).verdicts
+    assert (verdict.cell, verdict.outcome) == (STACK, Outcome.INFRASTRUCTURE)
+    assert verdict.reason == "its session has not ended: it is still running, or it was killed"
 
 
 def test_written_files_can_be_read_by_others(tmp_path: Path) -> None:
     """Reports are collected by other users of a CI machine."""
     path = tmp_path / "summary.md"
     write_atomically(path, "text")
-    assert path.stat().st_mode & 0o044 == 0o044
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The old file stays, and no half of a new one lies beside it."""
+    path = tmp_path / "summary.md"
+    write_atomically(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "\ud800")
+    assert [found.name for found in tmp_path.iterdir()] == ["summary.md"]
+    assert path.read_text(encoding="utf-8") == "old"
 
 
 def test_a_run_has_a_name(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from harness.environments import Environment
 from harness.errors import CompatError, EnvironmentMismatch, ExitCode, InstallError, RegistryUnreachable
 from harness.locks import Lock, Unsolvable, read_lock
 from harness.matrix import LockPlan, Matrix, parse_matrix
+from harness.results import RowState
 
 MATRIX = parse_matrix(document(row()))
 ENV = Path("/env/bin/python")
@@ -29,7 +30,7 @@ class Stage:
         self.planned: list[str] = []
         self.prepared: list[dict[str, Any]] = []
         self.ran: list[dict[str, Any]] = []
-        self.uninstallable: list[tuple[str, str]] = []
+        self.absent: list[tuple[str, RowState, str]] = []
         self.error: CompatError | None = None
 
     def locked(self, asked: LockPlan) -> Lock | Unsolvable:
@@ -59,7 +60,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(sessions, "locked", stage.locked)
     monkeypatch.setattr(sessions, "prepare_environment", stage.prepare)
     monkeypatch.setattr(runs, "run_stack", stage.run)
-    monkeypatch.setattr(runs, "record_uninstallable", lambda name, reason: stage.uninstallable.append((name, reason)))
+    monkeypatch.setattr(runs, "record_absent", lambda *row: stage.absent.append(row))
     monkeypatch.setattr(runs, "visible_gpus", lambda: 0)
     return stage
 
@@ -99,25 +100,25 @@ class TestRunning:
         """It is neither healthy nor unhealthy: it is a row with the resolver's reason."""
         stage.lock = Unsolvable(tmp_path / "x", NO_SOLUTION, {})
         assert stage.session() is stage.lock
-        assert stage.uninstallable == [("trl0.22-py311", stage.lock.cause)]
+        assert stage.absent == [("trl0.22-py311", RowState.UNINSTALLABLE, stage.lock.cause)]
         assert stage.ran == []
 
     @pytest.mark.parametrize(
-        ("error", "recorded"),
+        ("error", "state"),
         [
-            (InstallError("a package fails to build: x"), [("trl0.22-py311", "a package fails to build: x")]),
-            (RegistryUnreachable("the package registry is out of reach"), []),
-            (EnvironmentMismatch("the environment is not what its lock says"), []),
+            (InstallError("a package fails to build: x"), RowState.UNINSTALLABLE),
+            (RegistryUnreachable("the package registry is out of reach"), RowState.INFRASTRUCTURE),
+            (EnvironmentMismatch("the environment is not what its lock says"), RowState.INFRASTRUCTURE),
         ],
     )
     def test_only_what_the_packages_are_to_blame_for_makes_a_row_uninstallable(
-        self, stage: Stage, error: CompatError, recorded: list[tuple[str, str]]
+        self, stage: Stage, error: CompatError, state: RowState
     ) -> None:
-        """A machine that failed says nothing about the versions; in every case the session ends with the error."""
+        """A machine that failed says nothing about the versions. Either way there is a row, and the error ends it."""
         stage.error = error
         with pytest.raises(type(error)):
             stage.session()
-        assert (stage.uninstallable, stage.ran) == (recorded, [])
+        assert (stage.absent, stage.ran) == ([("trl0.22-py311", state, error.what)], [])
 
 
 class TestDevice:

@@ -1,0 +1,189 @@
+"""The plugin of a cell process, in a pytest of its own: with stand-ins for the cells, and without torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from builders import NF4, UNLISTED
+
+from harness.cell import plugin
+from harness.checks import Outcome
+from harness.matrix import ROOT
+from harness.plan import Plan, PlannedCell
+from harness.records import DeviceKind, Precision, Variant
+from harness.results import judged, write_row
+from harness.runs import _row
+
+FLOWS = ("sft-peft-config", "sft-peft-model", "trainer-peft-model")
+CELLS = tuple(PlannedCell(flow, NF4, ()) for flow in FLOWS)
+NAMES = [f"{flow}[qwen2-nf4-gc]" for flow in FLOWS]
+IDS = [f"trl0.24-py311/{name}@cpu" for name in NAMES]
+
+CELL = """
+import os, time
+import builders
+from harness.cell import runner
+from harness.plan import Plan, PlannedCell
+
+def test_flow(plan: Plan, planned: PlannedCell) -> None:
+    runner.mark_started(plan, planned)
+    if planned.flow == "sft-peft-model":
+        {fate}
+    runner.append(plan, builders.healthy(planned.flow, planned.variant, stack=plan.stack))
+"""
+"""tests/cells/test_flows.py, with a story in place of a flow."""
+
+
+def planned(run: Path, cells: tuple[PlannedCell, ...] = CELLS, limit_s: float = 60.0) -> Plan:
+    """A plan of these cells, and its file."""
+    plan = Plan(str(run), "trl0.24-py311", "5f" * 32, "2.13.0", False, DeviceKind.CPU, 10, 0, limit_s, cells)
+    run.mkdir(exist_ok=True)
+    (run / "plan.json").write_text(plan.to_json(), encoding="utf-8")
+    return plan
+
+
+@pytest.fixture
+def cells(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A pytest that is run as runs.py runs it, and that does not know it is run by a test, perhaps in a worker."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests" / "unit")]))
+    for name in [name for name in os.environ if name.startswith(("PYTEST_XDIST", "PYTEST_ADDOPTS"))]:
+        monkeypatch.delenv(name)
+    return pytester
+
+
+def run(cells: pytest.Pytester, plan: Plan, *arguments: str, fate: str = "pass") -> pytest.RunResult:
+    """Run the cells of `plan`, the second of which has this fate."""
+    file = cells.makepyfile(test_flows=CELL.format(fate=fate))
+    return cells.runpytest_subprocess(*_configured(), "--plan", f"{plan.run}/plan.json", *arguments, str(file))
+
+
+def _configured() -> Sequence[str]:
+    return ("-c", str(ROOT / "tests" / "cells" / "pytest.ini"), "-p", "harness.cell.plugin")
+
+
+def selected(plan: Plan) -> list[str]:
+    """Ids of the cells the host is told were selected."""
+    return plan.selected_file.read_text(encoding="utf-8").splitlines()
+
+
+def outcomes(plan: Plan, status: int) -> dict[str, Outcome]:
+    """What the host makes of the run that has ended with this status."""
+    write_row(Path(plan.run), _row(plan, status))
+    return {verdict.cell: verdict.outcome for verdict in judged(Path(plan.run), UNLISTED).verdicts}
+
+
+# ------------------------------------------------------------------------------------------------------------ the plan
+
+
+@pytest.mark.parametrize("arguments", [(), ("--plan", "/nowhere/plan.json")])
+def test_without_a_plan_there_is_one_clear_usage_error(cells: pytest.Pytester, arguments: tuple[str, ...]) -> None:
+    """What is missing, and who writes it; no trace."""
+    result = cells.runpytest_subprocess(*_configured(), *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said = [line for line in result.errlines if line]
+    assert said == [
+        f"ERROR: --plan: no plan file at {arguments[1] if arguments else None}. "
+        "Cells are run by nox: nox -s \"compat-3.11(trl='0.22')\""
+    ]
+
+
+def test_every_planned_cell_is_one_test_of_its_own_name(cells: pytest.Pytester, tmp_path: Path) -> None:
+    """In the order of the plan, and spelled as everywhere."""
+    result = run(cells, planned(tmp_path / "run"), "--collect-only", "-q")
+    assert result.ret == pytest.ExitCode.OK
+    tests = [line.partition("::")[2] for line in result.outlines if "::" in line]
+    assert tests == [f"test_flow[{name}]" for name in NAMES]
+
+
+def test_a_cell_is_recorded_and_the_host_reads_it(cells: pytest.Pytester, tmp_path: Path) -> None:
+    """The way round: plan, process, observations, verdicts."""
+    plan = planned(tmp_path / "run")
+    result = run(cells, plan)
+    result.assert_outcomes(passed=3)
+    assert outcomes(plan, result.ret) == dict.fromkeys(IDS, Outcome.PASS)
+
+
+# ----------------------------------------------------------------------------------------------------------- selection
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_the_selection_is_written_after_k_has_been_applied(
+    cells: pytest.Pytester, tmp_path: Path, workers: str
+) -> None:
+    """With and without workers: the controller collects nothing and must not overwrite what they wrote."""
+    plan = planned(tmp_path / "run")
+    result = run(cells, plan, "-n", workers, "-k", "sft and not config")
+    result.assert_outcomes(passed=1, deselected=0 if workers == "2" else 2)
+    assert selected(plan) == [IDS[1]]
+    assert [path.name for path in plan.selected_file.parent.iterdir()] == ["trl0.24-py311.txt"]
+
+
+def test_a_selection_that_matches_nothing_is_written_too(cells: pytest.Pytester, tmp_path: Path) -> None:
+    """An empty selection is another finding than a process that never selected."""
+    plan = planned(tmp_path / "run")
+    assert run(cells, plan, "-k", "no such cell").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert selected(plan) == []
+
+
+def test_a_process_that_cannot_collect_selects_nothing(cells: pytest.Pytester, tmp_path: Path) -> None:
+    """The host then says that nothing was selected, not that all is well."""
+    plan = planned(tmp_path / "run")
+    file = cells.makepyfile(test_flows="import a_module_there_is_not\ndef test_flow(planned): ...")
+    result = cells.runpytest_subprocess(*_configured(), "--plan", f"{plan.run}/plan.json", str(file))
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert set(outcomes(plan, result.ret).values()) == {Outcome.INFRASTRUCTURE}
+
+
+# ------------------------------------------------------------------------------------------------------- lost processes
+
+
+@pytest.mark.parametrize(("fate", "limit_s"), [("os._exit(139)", 60.0), ("time.sleep(60)", 2.0)])
+def test_a_worker_that_crashes_or_hangs_loses_its_cell_alone(
+    cells: pytest.Pytester, tmp_path: Path, fate: str, limit_s: float
+) -> None:
+    """The worker is replaced, the cells before and after it are as they are, and the lost one is the machine's."""
+    plan = planned(tmp_path / "run", limit_s=limit_s)
+    result = run(cells, plan, "-n", "1", "--max-worker-restart=3", fate=fate)
+    result.assert_outcomes(passed=2, failed=1)
+    assert selected(plan) == IDS
+    assert outcomes(plan, result.ret) == {
+        IDS[0]: Outcome.PASS,
+        IDS[1]: Outcome.INFRASTRUCTURE,
+        IDS[2]: Outcome.PASS,
+    }
+
+
+def test_the_limit_is_for_one_cell_and_not_for_all(cells: pytest.Pytester, tmp_path: Path) -> None:
+    """Three cells of 0.8 s each are no cell of 2 s."""
+    plan = planned(tmp_path / "run", limit_s=2.0)
+    file = cells.makepyfile(test_flows="import time\ndef test_flow(planned): time.sleep(0.8)")
+    result = cells.runpytest_subprocess(*_configured(), "--plan", f"{plan.run}/plan.json", str(file))
+    result.assert_outcomes(passed=3)
+
+
+# ---------------------------------------------------------------------------------------------------------------- GPUs
+
+
+@pytest.mark.parametrize(
+    ("visible", "worker", "pinned"),
+    [(None, 0, "0"), (None, 3, "3"), ("4,5", 0, "4"), ("4,5", 1, "5"), ("4,5", 2, "4"), ("GPU-5f", 1, "GPU-5f")],
+)
+def test_each_worker_has_a_gpu_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, worker: int, pinned: str
+) -> None:
+    """One of those its caller may use; a replaced worker, whose number is higher, goes round."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    plugin._pin_gpu(worker)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == pinned
+
+
+def test_cells_of_every_kind_have_names_that_differ() -> None:
+    """A test's name is what -k and the reports know it by."""
+    variants = [Variant(m, p, gc) for m in ("qwen2", "llama") for p in Precision for gc in (True, False)]
+    names = {str(PlannedCell("sft-full", variant, ())) for variant in variants}
+    assert len(names) == len(variants)
