@@ -1,4 +1,4 @@
-"""Keep a finished run under `reports/baseline/`, packed and with its provenance, so that it can be judged again years later."""
+"""Keep a finished run under `reports/baseline/`, packed and with its provenance, to be judged again years later."""
 
 from __future__ import annotations
 

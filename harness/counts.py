@@ -64,7 +64,7 @@ def base_stored(model: ModelShape, precision: Precision) -> int:
 
 
 def stored_weights(model: ModelShape, precision: Precision) -> int:
-    """Stored elements of all block linears, without biases: in 4 bits each matrix takes half its size in bytes, rounded up."""
+    """Stored elements of all block linears, without biases: in 4 bits a matrix takes half its size, rounded up."""
     sizes = [linear.in_features * linear.out_features for linear in block_linears(model)]
     return model.num_hidden_layers * sum((size + 1) // 2 if precision.four_bit else size for size in sizes)
 

@@ -38,8 +38,8 @@ _STRICT = ConfigDict(extra="forbid")
 class Signature:
     """Where an issue shows itself, and exactly how. Empty `precisions` and `models` mean: all of them.
 
-    `error` alone: the flow ends in it. `symptom` alone: it ends without an error, and so. Both: one or the other. Neither:
-    it ends without an error.
+    `error` alone: the flow ends in it. `symptom` alone: it ends without an error, and so. Both: one or the other.
+    Neither: it ends without an error.
     """
 
     windows: dict[str, str]

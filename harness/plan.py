@@ -50,6 +50,11 @@ class Plan:
         """Where the cell process writes which cells were selected, one id per line."""
         return Path(self.run) / "selected" / f"{self.stack}.txt"
 
+    @property
+    def scratch(self) -> Path:
+        """Where cells put models and outputs; the host removes it when the cell process has ended, however it ended."""
+        return Path(self.run) / "scratch" / self.stack
+
     def to_json(self) -> str:
         """The plan as JSON text."""
         return json.dumps(dataclasses.asdict(self), indent=1)

@@ -159,6 +159,11 @@ def write_row(run: Path, row: StackRow) -> None:
     write_atomically(run / "rows" / f"{row.name}.json", json.dumps(dataclasses.asdict(row), indent=1) + "\n")
 
 
+def remove_row(run: Path, stack: str) -> None:
+    """Take back the row of a stack of which nothing was to run."""
+    (run / "rows" / f"{stack}.json").unlink(missing_ok=True)
+
+
 def judged(run: Path, ledger: Ledger) -> Results:
     """Read a run and judge every selected cell against `ledger`.
 

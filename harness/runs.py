@@ -6,6 +6,7 @@ import argparse
 import datetime
 import os
 import secrets
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from harness.matrix import ROOT, Stack
 from harness.plan import Plan, PlannedCell
 from harness.records import DeviceKind
 from harness.report import print_stack, print_window, publish
-from harness.results import RUNS, RowState, StackRow, unfinished, write_atomically, write_row
+from harness.results import RUNS, RowState, StackRow, remove_row, unfinished, write_atomically, write_row
 
 RUN_ID = "COMPAT_RUN_ID"
 """Environment variable by which sessions that run side by side write into the same run."""
@@ -33,6 +34,10 @@ LIMIT_S = 120.0
 
 FEWEST_STEPS = 2
 """lora_B starts at zero, so lora_A receives its first gradient at step 2."""
+
+
+_PYTEST_USAGE_ERROR = 4
+"""pytest's exit code for arguments it does not understand."""
 
 
 class DeviceChoice(StrEnum):
@@ -88,10 +93,11 @@ def run_stack(
     write_atomically(path, plan.to_json())
     if options.faults or options.overhead:
         command = _faults_command if options.faults else _overhead_command
-        status = _run(command(env_python, path, options), device)
-        return ExitCode.UNHEALTHY if status else ExitCode.HEALTHY
+        return ExitCode.UNHEALTHY if _run(command(env_python, path, options), plan) else ExitCode.HEALTHY
     write_row(run, unfinished(plan.stack, ()))
-    status = _run(_cells_command(env_python, path, device, options), device)
+    plan.selected_file.unlink(missing_ok=True)
+    status = _run(_cells_command(env_python, path, device, options), plan)
+    _refuse_empty_selection(plan, status, options)
     write_row(run, _row(plan, status))
     summary = publish(run, ledger)
     print_stack(summary, plan.stack)
@@ -99,8 +105,11 @@ def run_stack(
     return summary.exit_code_of(plan.stack)
 
 
-def _run(command: Sequence[str], device: DeviceKind) -> int:
-    return subprocess.run(command, cwd=ROOT, env=_environment(device), check=False).returncode
+def _run(command: Sequence[str], plan: Plan) -> int:
+    try:
+        return subprocess.run(command, cwd=ROOT, env=_environment(plan.device), check=False).returncode
+    finally:
+        shutil.rmtree(plan.scratch, ignore_errors=True)
 
 
 def record_absent(name: str, state: RowState, reason: str) -> None:
@@ -152,6 +161,13 @@ def chosen_device(posargs: Sequence[str]) -> DeviceKind:
     match parse_options(posargs).device:
         case DeviceChoice.CPU:
             return DeviceKind.CPU
+        case DeviceChoice.CUDA if not visible_gpus():
+            raise CompatError(
+                "--device cuda, and there is no NVIDIA GPU to be seen",
+                where="arguments after --",
+                meaning="There is no /dev/nvidia0, or CUDA_VISIBLE_DEVICES hides it.",
+                todo="Ask for --device cpu, or for auto, which takes a GPU where there is one.",
+            )
         case DeviceChoice.CUDA:
             return DeviceKind.CUDA
         case DeviceChoice.AUTO:
@@ -234,6 +250,18 @@ def _row(plan: Plan, status: int) -> StackRow:
         reason = f"pytest ended with status {status} before it could select any cell; its output is above"
         return StackRow(plan.stack, RowState.INFRASTRUCTURE, reason, ())
     selected = tuple(plan.selected_file.read_text(encoding="utf-8").split("\n"))[:-1]
-    if not selected:
-        return StackRow(plan.stack, RowState.INFRASTRUCTURE, "no cell matches the selection after --", ())
     return StackRow(plan.stack, RowState.RAN, "", selected)
+
+
+def _refuse_empty_selection(plan: Plan, status: int, options: Options) -> None:
+    """What follows `--` was refused by pytest, or selects nothing: that is bad input, not a finding."""
+    empty = plan.selected_file.exists() and not plan.selected_file.read_text(encoding="utf-8")
+    if not empty and status != _PYTEST_USAGE_ERROR:
+        return
+    remove_row(Path(plan.run), plan.stack)
+    raise CompatError(
+        "no cell matches" if empty else "pytest does not understand",
+        where=f"arguments after -- ({' '.join(options.pytest)})",
+        meaning="-k matches parts of a cell's name, such as sft-peft-model[qwen2-nf4-gc].",
+        todo=f"The flows are {', '.join(flow.name for flow in catalog.CATALOG)}.",
+    )

@@ -6,6 +6,8 @@ import functools
 import gc
 import importlib
 import shutil
+import tempfile
+from pathlib import Path
 
 import torch
 from transformers import set_seed
@@ -53,11 +55,13 @@ def _run(flow: Flow, setup: Setup, recorder: Recorder) -> None:
 
 def prepared(plan: Plan, planned: PlannedCell, flow: Flow) -> Setup:
     """What `flow` is given: the model saved on disk, an empty directory, and the numbers of the plan."""
+    plan.scratch.mkdir(parents=True, exist_ok=True)
     return Setup(
         variant=planned.variant,
         device=plan.device,
         emulates=emulated(plan.device, planned.variant.precision),
-        model_dir=models.saved_model(planned.variant.model, plan.seed),
+        model_dir=models.saved_model(planned.variant.model, plan.seed, plan.scratch),
+        scratch=Path(tempfile.mkdtemp(dir=plan.scratch)),
         learning_rate=LEARNING_RATE[flow.subject],
         steps=plan.steps,
         seed=plan.seed,

@@ -16,16 +16,16 @@ from harness.records import ModelShape
 LONGEST_POSITION = 128
 
 INITIALIZER_RANGE = 0.05
-"""Standard deviation of random weights. The usual 0.02 leaves a frozen tiny head too flat to tell learning from noise."""
+"""Standard deviation of random weights. The usual 0.02 leaves a frozen tiny head too flat to tell learning by."""
 
 _CONFIGS: dict[str, type[PretrainedConfig]] = {QWEN2: Qwen2Config, LLAMA: LlamaConfig}
 
 
 @functools.cache
-def saved_model(family: str, seed: int) -> Path:
-    """Directory of a saved tiny model of `family` with random float32 weights."""
+def saved_model(family: str, seed: int, parent: Path) -> Path:
+    """Directory, made below `parent`, of a saved tiny model of `family` with random float32 weights."""
     set_seed(seed)
-    directory = Path(tempfile.mkdtemp(prefix=f"compat-{family}-"))
+    directory = Path(tempfile.mkdtemp(prefix=f"{family}-", dir=parent))
     model: PreTrainedModel = AutoModelForCausalLM.from_config(_config(MODELS[family]))
     model.to(torch.float32).save_pretrained(directory)
     return directory

@@ -51,8 +51,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tell the host which cells were selected, after `-k` and the like: it then misses those without an observation."""
+    if session.testsfailed:
+        return  # pytest calls this after collection errors too: nothing was selected then, rather than no cell
     plan = config.stash[_PLAN]
     functions = [item for item in items if isinstance(item, pytest.Function) and "planned" in item.fixturenames]
     planned: list[PlannedCell] = [item.callspec.params["planned"] for item in functions]  # type: ignore[misc]

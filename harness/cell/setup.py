@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +18,12 @@ class Setup:
     emulates: DeviceKind | None
     """The device that 4-bit weights present to TRL, where it is not the one they are on."""
     model_dir: Path
+    scratch: Path
+    """An empty directory of this cell's own."""
     learning_rate: float
     steps: int
     seed: int
     lora: LoraShape = LORA
-    scratch: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="compat-cell-")))
     dropped: list[str] = field(default_factory=list)
 
     @property

@@ -13,7 +13,7 @@ from harness.catalog import Flow
 from harness.checks.case import Case, freeze_line, symptom
 from harness.checks.registry import CHECKS, Check, NotApplicable
 from harness.checks.verdict import Deviation, Opinion, Outcome, Result, Symptom, Verdict
-from harness.records import Failure, Freeze, Observation
+from harness.records import Failure, Frame, Freeze, Observation
 
 # What an exhausted machine or network raises. None of these says anything about a version.
 _MACHINE_TYPES = (
@@ -104,14 +104,14 @@ def _conclude(case: Case, opinions: Sequence[Opinion], listed: Sequence[Deviatio
 def _gaps(case: Case, listed: Sequence[Deviation], failed: Mapping[str, str]) -> list[str]:
     """What the listed deviations say should be seen beside their failing checks, and is not.
 
-    One cell has one face. Where two bugs meet, one of them shows it; the check of the other may be blocked, and then
-    the face must be that one's, since nothing else is left to know it by.
+    One cell has one face. Where a second bug hides behind a first, because its check is blocked, the face must be the
+    second one's: nothing else is left to know it by.
     """
     gaps = [gap for entry in listed if entry.check in failed for gap in _missing_frames(case, entry)]
     hidden = [entry for entry in listed if entry.check not in failed]
     faceless = [entry for entry in hidden or listed if not _face_is_listed(case, entry)]
-    if faceless and (hidden or len(faceless) == len(listed)):
-        gaps.append(f"expected {' or '.join(_listed_faces(entry) for entry in faceless)}, seen: {_face(case)}")
+    if faceless:
+        gaps.append(f"expected {' and '.join(_listed_faces(entry) for entry in faceless)}, seen: {_face(case)}")
     return gaps
 
 
@@ -133,13 +133,17 @@ def _missing_frames(case: Case, entry: Deviation) -> list[str]:
 
 
 def _shows(freeze: Freeze, entry: Deviation) -> bool:
-    files = [frame.file for frame in freeze.frames]
-    by_frame = bool(files) and (entry.frame is None or files[-1].endswith(entry.frame))
-    return by_frame and (entry.called_from is None or any(file.endswith(entry.called_from) for file in files))
+    """Whether the freeze was done by the file the entry names, called directly from the other file it names."""
+    by, called_from = (freeze.frames[-1:], freeze.frames[-2:-1])
+    return _ends(by, entry.frame) and _ends(called_from, entry.called_from)
+
+
+def _ends(frames: Sequence[Frame], path: str | None) -> bool:
+    return path is None or any(frame.file.endswith(path) for frame in frames)
 
 
 def _face_is_listed(case: Case, entry: Deviation) -> bool:
-    """A deviation is loud, with the listed error, or silent, with the listed symptom; an entry that names both has both."""
+    """A deviation is loud, with the listed error, or silent, with the listed symptom; one that names both is either."""
     error = case.seen.error
     if error is not None and not case.refused:
         return entry.error is not None and entry.error in f"{error.type}: {error.message}"

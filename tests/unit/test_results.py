@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import threading
 from pathlib import Path
@@ -75,6 +76,28 @@ def test_a_run_without_observations_has_none(tmp_path: Path) -> None:
     """Neither a missing nor an empty file is an error: no cell got that far."""
     assert read_observations(tmp_path / "observations.jsonl") == ({}, {})
     assert read_observations(stored(tmp_path)) == ({}, {})
+
+
+def test_packed_observations_are_read_as_well(tmp_path: Path) -> None:
+    """The baseline keeps them so; where both are there the plain file counts, which a run still appends to."""
+    path = stored(tmp_path, STARTED, SEEN)
+    plain = path.read_bytes()
+    packed = path.with_name("observations.jsonl.gz")
+    packed.write_bytes(gzip.compress(plain))
+    path.unlink()
+    assert read_observations(path) == ({SEEN.cell: STARTED}, {SEEN.cell: SEEN})
+    stored(tmp_path, STARTED)
+    assert read_observations(path) == ({SEEN.cell: STARTED}, {})
+
+
+@pytest.mark.parametrize("cut", [5, -5])
+def test_a_packed_file_that_is_cut_off_is_one_message(tmp_path: Path, cut: int) -> None:
+    """A half-fetched baseline is no half run."""
+    path = tmp_path / "observations.jsonl"
+    path.with_name("observations.jsonl.gz").write_bytes(gzip.compress(to_json(SEEN).encode())[:cut])
+    with pytest.raises(RecordsError) as raised:
+        read_observations(path)
+    assert str(raised.value).startswith(f"{path}: cannot be read as text: ")
 
 
 def without(record: dict[str, object], field: str) -> str:

@@ -114,15 +114,28 @@ def gpus(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
         ((), 2, DeviceKind.CUDA),
         (("--device", "auto"), 1, DeviceKind.CUDA),
         (("--device", "cpu"), 1, DeviceKind.CPU),
-        (("--device", "cuda"), 0, DeviceKind.CUDA),
+        (("--device", "cuda"), 1, DeviceKind.CUDA),
     ],
 )
 def test_a_gpu_that_is_there_is_used_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], there: int, chosen: DeviceKind
 ) -> None:
-    """And one that is asked for is asked for, also where none is seen: torch will say so."""
+    """Never the other way round."""
     gpus(monkeypatch, there)
     assert runs.chosen_device(given) is chosen
+
+
+def test_a_gpu_that_is_asked_for_and_is_not_there_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is installed for it."""
+    gpus(monkeypatch, 0)
+    with pytest.raises(CompatError) as raised:
+        runs.chosen_device(("--device=cuda",))
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+    assert str(raised.value) == (
+        "arguments after --: --device cuda, and there is no NVIDIA GPU to be seen\n"
+        "There is no /dev/nvidia0, or CUDA_VISIBLE_DEVICES hides it.\n"
+        "Ask for --device cpu, or for auto, which takes a GPU where there is one."
+    )
 
 
 @pytest.mark.parametrize(
@@ -358,19 +371,38 @@ def test_a_cell_without_an_observation_is_the_machines(cells: Cells) -> None:
 
 def test_a_process_that_ends_before_it_selects_is_the_machines(cells: Cells, tmp_path: Path) -> None:
     """With pytest's status, since its own words are above the table."""
-    cells.selects, cells.status = lambda _: None, 4
+    cells.selects, cells.status = lambda _: None, 139
     assert run_stack() is ExitCode.COULD_NOT_TELL
     [row] = read_rows(tmp_path / "one")
     assert (row.state, row.selected) == (RowState.INFRASTRUCTURE, ())
-    assert row.reason == "pytest ended with status 4 before it could select any cell; its output is above"
+    assert row.reason == "pytest ended with status 139 before it could select any cell; its output is above"
 
 
-def test_a_selection_without_a_cell_is_not_green(cells: Cells, tmp_path: Path) -> None:
-    """A misspelt -k has found nothing out."""
-    cells.selects, cells.status = lambda _: (), 5
-    assert run_stack("-k", "sft_peft") is ExitCode.COULD_NOT_TELL
-    [row] = read_rows(tmp_path / "one")
-    assert (row.state, row.reason) == (RowState.INFRASTRUCTURE, "no cell matches the selection after --")
+def test_the_selection_of_an_earlier_session_of_the_run_does_not_count(cells: Cells, tmp_path: Path) -> None:
+    """A process that ends before it selects has selected nothing, whatever lies there from before."""
+    run_stack()
+    cells.selects, cells.status = lambda _: None, 139
+    assert run_stack() is ExitCode.COULD_NOT_TELL
+    assert [row.state for row in read_rows(tmp_path / "one")] == [RowState.INFRASTRUCTURE]
+
+
+@pytest.mark.parametrize(
+    ("selected", "status", "what"), [((), 5, "no cell matches"), (None, 4, "pytest does not understand")]
+)
+def test_arguments_that_select_nothing_are_bad_input(
+    cells: Cells, tmp_path: Path, selected: tuple[PlannedCell, ...] | None, status: int, what: str
+) -> None:
+    """A misspelt -k has found nothing out: it is no row of the run."""
+    cells.selects, cells.status = lambda _: selected, status
+    with pytest.raises(CompatError) as raised:
+        run_stack("-k", "sft_peft", "-x")
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+    assert str(raised.value) == (
+        f"arguments after -- (-k sft_peft -x): {what}\n"
+        "-k matches parts of a cell's name, such as sft-peft-model[qwen2-nf4-gc].\n"
+        f"The flows are {', '.join(flow.name for flow in catalog.CATALOG)}."
+    )
+    assert read_rows(tmp_path / "one") == ()
 
 
 def test_while_its_cells_run_a_stack_is_unfinished(cells: Cells) -> None:
@@ -379,6 +411,25 @@ def test_while_its_cells_run_a_stack_is_unfinished(cells: Cells) -> None:
     [row] = cells.rows_meanwhile
     assert (row.name, row.state) == (STACK, RowState.INFRASTRUCTURE)
     assert row.reason == "its session has not ended: it is still running, or it was killed"
+
+
+@pytest.mark.parametrize("posargs", [(), ("--faults",), ("--overhead",)])
+@pytest.mark.usefixtures("cells")
+def test_what_cells_leave_behind_is_removed_however_they_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, posargs: tuple[str, ...]
+) -> None:
+    """Models of a process that was interrupted would fill the disk; the run's own files stay."""
+    scratch = tmp_path / "one" / "scratch" / STACK
+
+    def interrupted(*_: object, **__: object) -> None:
+        (scratch / "qwen2-5f").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_stack(*posargs)
+    assert not scratch.exists()
+    assert (tmp_path / "one" / "plans" / f"{STACK}.json").exists()
 
 
 # ----------------------------------------------------------------------------------------------------------- run's name

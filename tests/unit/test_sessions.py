@@ -129,7 +129,7 @@ class TestDevice:
             ((), 1, "trl0.22-py311-cuda"),
             (("--device", "auto"), 1, "trl0.22-py311-cuda"),
             (("--device", "cpu"), 1, "trl0.22-py311"),
-            (("--device=cuda",), 0, "trl0.22-py311-cuda"),
+            (("--device=cuda",), 1, "trl0.22-py311-cuda"),
         ],
     )
     def test_the_device_chooses_the_lock(
@@ -140,10 +140,11 @@ class TestDevice:
         stage.session(*posargs)
         assert stage.planned == [lock]
 
-    def test_a_device_there_is_not_is_bad_input(self, stage: Stage) -> None:
+    @pytest.mark.parametrize("device", ["tpu", "cuda"])
+    def test_a_device_there_is_not_is_bad_input(self, stage: Stage, device: str) -> None:
         """It is refused before anything is installed."""
         with pytest.raises(CompatError) as caught:
-            stage.session("--device", "tpu")
+            stage.session("--device", device)
         assert caught.value.exit_code is ExitCode.BAD_INPUT
         assert stage.prepared == []
 
