@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,10 +24,21 @@ def keep(run_name: str, name: str) -> Path:
 
     Raises:
         UnknownName: there is no such run.
-        CompatError: the run did not end: a stack of it is still running, was killed, or lost its process.
+        CompatError: the name is none, or the run did not end: a stack is still running, was killed or lost its process.
         RecordsError: a file of the run cannot be read.
     """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        raise CompatError(
+            f"{name!r} is no name of a baseline",
+            where="--name",
+            meaning="It becomes a directory below reports/baseline.",
+            todo="Use letters, digits and dashes, such as cpu or h200.",
+        )
     run = find_run(run_name)
+    if run.is_relative_to(BASELINES):
+        raise CompatError(
+            "this is a baseline already", where=str(run), todo="Name a run below reports/runs, or a copy of one."
+        )
     results = judged(run, load_ledger())
     _refuse_unfinished(results)
     target = BASELINES / name
@@ -40,9 +52,9 @@ def keep(run_name: str, name: str) -> Path:
 
 def _refuse_unfinished(results: Results) -> None:
     broken = [row.name for row in results.rows if row.state is RowState.INFRASTRUCTURE]
-    if broken or not results.rows:
+    if broken or not results.observations:
         raise CompatError(
-            f"the run did not end: {', '.join(broken) or 'it has no stacks'}",
+            f"the run did not end: {', '.join(broken) or 'no cell of it ran'}",
             where=str(results.run),
             meaning="A baseline with holes would read as lost coverage in every later comparison.",
             todo="Run the stacks named here again, in the same run or all together.",

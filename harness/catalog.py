@@ -76,6 +76,15 @@ LORA = LoraShape(
 STEPS = 10
 """Training steps of a cell unless told otherwise: a healthy tiny model loses 13 % and more of its eval loss in them."""
 
+BATCH_ROWS = 8
+"""Rows of a training step."""
+
+ROW_WORDS = 24
+"""Words of a row of data; each is a token with a label."""
+
+MAY_DROP = frozenset({"loss_type"})
+"""Options a version may not know without changing what a cell does: before TRL 0.23 the loss is the one asked for."""
+
 LEARNING_RATE = {Subject.ADAPTER: 1e-2, Subject.MODEL: 2e-3}
 """Large, so that ten steps decide: adapters start at zero effect, a whole random model needs less."""
 
@@ -141,7 +150,7 @@ CATALOG: tuple[Flow, ...] = (
         subject=Subject.ADAPTER,
         expects=_PREPARED_BY_USER,
         handed_over=True,
-        refusal="peft_config",
+        refusal="together with a `peft_config`",
         variants=_both_gc(QWEN2, _THREE),
     ),
     Flow(
@@ -161,7 +170,7 @@ CATALOG: tuple[Flow, ...] = (
         subject=Subject.ADAPTER,
         expects=_PREPARED_BY_USER,
         handed_over=True,
-        refusal="trainable",
+        refusal="is_trainable",
         variants=_both_gc(QWEN2, _THREE),
     ),
     Flow(

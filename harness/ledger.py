@@ -180,6 +180,10 @@ def _signature_faults(signature: Signature) -> list[tuple[str, str]]:
         faults.append(("check", f"there is no check {signature.check!r}"))
     if not (signature.frame or signature.called_from or signature.error or signature.symptom):
         faults.append(("check", "no evidence to look for: name a frame, called_from, an error or a symptom"))
+    empty = [name for name in ("frame", "called_from", "error", "feature") if getattr(signature, name) == ""]
+    faults += [(name, "is empty: it would be found everywhere") for name in empty]
+    if signature.symptom in (Symptom.ERROR, Symptom.UNKNOWN):
+        faults.append(("symptom", f"{signature.symptom} is no symptom to look for; an error is named by `error`"))
     for name, window in signature.windows.items():
         if name not in REPORTED:
             faults.append((f"windows.{name}", f"no observation names {name!r}; they name {', '.join(REPORTED)}"))

@@ -15,6 +15,7 @@ import gzip
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -101,6 +102,7 @@ def read_observations(path: Path) -> tuple[dict[str, Started], dict[str, Observa
         record = _decode(line, f"{path}:{number}")
         if isinstance(record, Started):
             started[record.cell] = record
+            observed.pop(record.cell, None)  # it runs again: what an earlier try observed no longer counts
         else:
             observed[record.cell] = record
     return started, observed
@@ -113,7 +115,7 @@ def _text(path: Path) -> str:
         if path.exists():
             return path.read_text(encoding="utf-8")
         return gzip.decompress(packed.read_bytes()).decode("utf-8") if packed.exists() else ""
-    except (UnicodeDecodeError, OSError, EOFError) as error:
+    except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
         raise _unreadable(str(path), f"cannot be read as text: {error}") from None
 
 
@@ -172,15 +174,22 @@ def judged(run: Path, ledger: Ledger) -> Results:
     """
     rows = read_rows(run)
     started, observed = read_observations(run / "observations.jsonl")
-    rows += _rows_of_strays(rows, {*started, *observed})
+    rows = _with_strays(rows, {*started, *observed})
     verdicts = [verdict for row in rows for verdict in _judge_row(row, started, observed, ledger)]
     return Results(run, rows, observed, tuple(verdicts))
 
 
-def _rows_of_strays(rows: Sequence[StackRow], cells: set[str]) -> tuple[StackRow, ...]:
-    """Rows for stacks that left cells and no row: their session was killed before it could write one."""
-    strays = sorted({cell.partition("/")[0] for cell in cells} - {row.name for row in rows})
-    return tuple(unfinished(stack, sorted(c for c in cells if c.startswith(f"{stack}/"))) for stack in strays)
+def _with_strays(rows: tuple[StackRow, ...], cells: set[str]) -> tuple[StackRow, ...]:
+    """The rows, also of stacks whose session was killed before it could write one, with all cells that left a line."""
+    by_stack: dict[str, list[str]] = {}
+    for cell in sorted(cells):
+        by_stack.setdefault(cell.partition("/")[0], []).append(cell)
+    known = {row.name for row in rows}
+    ended = [
+        row if row.state is RowState.RAN else dataclasses.replace(row, selected=tuple(by_stack.get(row.name, ())))
+        for row in rows
+    ]
+    return (*ended, *(unfinished(stack, found) for stack, found in by_stack.items() if stack not in known))
 
 
 def unfinished(stack: str, cells: Sequence[str]) -> StackRow:

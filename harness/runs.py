@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import math
 import os
 import secrets
 import shutil
@@ -22,7 +23,7 @@ from harness.matrix import ROOT, Stack
 from harness.plan import Plan, PlannedCell
 from harness.records import DeviceKind
 from harness.report import print_stack, print_window, publish
-from harness.results import RUNS, RowState, StackRow, remove_row, unfinished, write_atomically, write_row
+from harness.results import RUNS, RowState, StackRow, read_rows, remove_row, unfinished, write_atomically, write_row
 
 RUN_ID = "COMPAT_RUN_ID"
 """Environment variable by which sessions that run side by side write into the same run."""
@@ -87,18 +88,19 @@ def run_stack(
         steps=options.steps,
         seed=SEED,
         limit_s=options.limit_s,
-        cells=planned_cells(ledger, device, lock.requirements),
+        cells=planned_cells(ledger, device, {**lock.requirements, "torch": lock.facts["torch"]}),
     )
     path = run / "plans" / f"{plan.stack}.json"
     write_atomically(path, plan.to_json())
     if options.faults or options.overhead:
         command = _faults_command if options.faults else _overhead_command
-        return ExitCode.UNHEALTHY if _run(command(env_python, path, options), plan) else ExitCode.HEALTHY
-    write_row(run, unfinished(plan.stack, ()))
+        return _exit_code(_run(command(env_python, path, options), plan))
+    earlier = _earlier_selection(run, plan.stack)
+    write_row(run, unfinished(plan.stack, earlier))
     plan.selected_file.unlink(missing_ok=True)
     status = _run(_cells_command(env_python, path, device, options), plan)
-    _refuse_empty_selection(plan, status, options)
-    write_row(run, _row(plan, status))
+    _refuse_empty_selection(plan, status, options, earlier)
+    write_row(run, _row(plan, status, earlier))
     summary = publish(run, ledger)
     print_stack(summary, plan.stack)
     print_window(summary)
@@ -142,7 +144,7 @@ def parse_options(posargs: Sequence[str]) -> Options:
         raise CompatError(
             str(error), where="arguments after --", todo="Correct it; what is not ours is handed to pytest as it is."
         ) from None
-    if ours.steps < FEWEST_STEPS or ours.limit <= 0:
+    if ours.steps < FEWEST_STEPS or not 0 < ours.limit < math.inf:
         raise CompatError(
             f"--steps {ours.steps} --limit {ours.limit:g}",
             where="arguments after --",
@@ -182,7 +184,10 @@ def visible_gpus() -> int:
     """
     files = [path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()]
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return len(files) if chosen is None else min(len(files), len([gpu for gpu in chosen.split(",") if gpu.strip()]))
+    if chosen is None:
+        return len(files)
+    named = [gpu.strip() for gpu in chosen.split(",")]
+    return min(len(files), len([gpu for gpu in named if gpu and gpu != "-1"]))  # -1 is how people hide them all
 
 
 def planned_cells(ledger: Ledger, device: DeviceKind, versions: Mapping[str, str]) -> tuple[PlannedCell, ...]:
@@ -228,9 +233,9 @@ def _pytest(env_python: Path, plan: Path) -> list[str]:
 
 def _environment(device: DeviceKind) -> dict[str, str]:
     """The cell process's environment: this project on the path, one thread, no network, bytecode kept."""
-    inherited = {
-        name: value for name, value in os.environ.items() if name not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH")
-    }
+    # What would change how a cell runs, and belongs to the shell it was started from.
+    foreign = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTEST_", "ACCELERATE_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if device is DeviceKind.CPU else {}
     return {
         # Tiny models gain nothing from a second thread, and stacks run side by side.
@@ -245,20 +250,35 @@ def _environment(device: DeviceKind) -> dict[str, str]:
     }
 
 
-def _row(plan: Plan, status: int) -> StackRow:
+def _earlier_selection(run: Path, stack: str) -> tuple[str, ...]:
+    """Cells of the same stack that this run selected before, on another device or by another `-k`: they stay judged."""
+    return next((row.selected for row in read_rows(run) if row.name == stack and row.state is RowState.RAN), ())
+
+
+def _exit_code(status: int) -> ExitCode:
+    """Of a process that judges itself; a negative status is the signal that ended it."""
+    if status < 0:
+        return ExitCode.COULD_NOT_TELL
+    return ExitCode.UNHEALTHY if status else ExitCode.HEALTHY
+
+
+def _row(plan: Plan, status: int, earlier: Sequence[str]) -> StackRow:
     if not plan.selected_file.exists():
-        reason = f"pytest ended with status {status} before it could select any cell; its output is above"
-        return StackRow(plan.stack, RowState.INFRASTRUCTURE, reason, ())
+        reason = f"pytest ended with status {status} before it could select any cell: see the session's output"
+        return StackRow(plan.stack, RowState.INFRASTRUCTURE, reason, tuple(earlier))
     selected = tuple(plan.selected_file.read_text(encoding="utf-8").split("\n"))[:-1]
-    return StackRow(plan.stack, RowState.RAN, "", selected)
+    return StackRow(plan.stack, RowState.RAN, "", tuple(dict.fromkeys((*earlier, *selected))))
 
 
-def _refuse_empty_selection(plan: Plan, status: int, options: Options) -> None:
+def _refuse_empty_selection(plan: Plan, status: int, options: Options, earlier: Sequence[str]) -> None:
     """What follows `--` was refused by pytest, or selects nothing: that is bad input, not a finding."""
     empty = plan.selected_file.exists() and not plan.selected_file.read_text(encoding="utf-8")
     if not empty and status != _PYTEST_USAGE_ERROR:
         return
-    remove_row(Path(plan.run), plan.stack)
+    if earlier:
+        write_row(Path(plan.run), StackRow(plan.stack, RowState.RAN, "", tuple(earlier)))
+    else:
+        remove_row(Path(plan.run), plan.stack)
     raise CompatError(
         "no cell matches" if empty else "pytest does not understand",
         where=f"arguments after -- ({' '.join(options.pytest)})",

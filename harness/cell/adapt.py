@@ -18,12 +18,11 @@ from peft import LoraConfig
 from torch import nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, DataCollatorForLanguageModeling, PreTrainedModel
 
+from harness.catalog import BATCH_ROWS, ROW_WORDS
 from harness.cell import data
 from harness.cell.instruments.emulation import present_accelerator
 from harness.cell.setup import Setup
 from harness.records import DeviceKind
-
-BATCH_ROWS = 8
 
 _OLDER_NAMES = {
     "max_length": ("max_seq_length",),
@@ -88,7 +87,7 @@ def sft_arguments(setup: Setup) -> dict[str, Any]:
 
     train, held_out = data.text_rows(setup.seed)
     rest = {"train_dataset": train, "eval_dataset": held_out, "processing_class": data.tokenizer()}
-    text = {"dataset_text_field": "text", "max_length": 2 * data.ROW_WORDS, "packing": False, "loss_type": "nll"}
+    text = {"dataset_text_field": "text", "max_length": 2 * ROW_WORDS, "packing": False, "loss_type": "nll"}
     options = {**_training_options(setup), **text}
     takes = _parameters(trl.SFTTrainer.__init__)
     if hasattr(trl, "SFTConfig"):

@@ -11,6 +11,8 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from harness.catalog import ROW_WORDS
+
 WORDS = 125
 USED_WORDS = 20
 """Words that occur. That the others do not is what a model learns first, and what makes ten steps enough to see it."""
@@ -18,7 +20,6 @@ USED_WORDS = 20
 PAD, EOS, UNKNOWN = 125, 126, 127
 VOCABULARY = WORDS + 3
 
-ROW_WORDS = 24
 TRAIN_ROWS, EVAL_ROWS = 64, 16
 
 

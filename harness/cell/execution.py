@@ -15,7 +15,7 @@ from transformers import set_seed
 from harness.catalog import LEARNING_RATE, Flow
 from harness.cell import models
 from harness.cell.recorder import Recorder
-from harness.cell.runner import Facts, emulated
+from harness.cell.runner import Facts, emulated, nothing_reached
 from harness.cell.setup import Setup
 from harness.plan import Plan, PlannedCell
 from harness.records import DeviceKind
@@ -25,7 +25,11 @@ def execute(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
     """The facts of one run of `flow`; nothing of it is left behind, on disk or in memory."""
     if plan.device is DeviceKind.CUDA and not torch.cuda.is_available():
         raise RuntimeError("no CUDA device: torch sees none, although the plan asks for one")
-    setup = prepared(plan, planned, flow)
+    set_seed(plan.seed)
+    try:
+        setup = prepared(plan, planned, flow)
+    except Exception as error:  # noqa: BLE001 - a version that cannot make the tiny model is what this cell observed
+        return nothing_reached(error)
     set_seed(plan.seed)
     try:
         with Recorder(flow) as recorder:

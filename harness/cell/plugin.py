@@ -28,9 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the plan, and give each xdist worker its own GPU before torch is imported."""
     path = config.getoption("--plan")
     if path is None or not path.is_file():
-        raise pytest.UsageError(
-            f"--plan: no plan file at {path}. Cells are run by nox: nox -s \"compat-3.11(trl='0.22')\""
-        )
+        problem = "no plan file was named" if path is None else f"no plan file at {path}"
+        raise pytest.UsageError(f"--plan: {problem}. Cells are run by nox: nox -s \"compat-3.11(trl='0.22')\"")
     config.stash[_PLAN] = plan = read_plan(path)
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker and plan.device is DeviceKind.CUDA:

@@ -90,10 +90,15 @@ def _facts(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
     try:
         execution = importlib.import_module("harness.cell.execution")
     except Exception as error:  # noqa: BLE001 - whatever a broken stack raises is what this cell observed
-        absent = tuple(AbsentStage(stage, Absence.NOT_REACHED) for stage in CENSUS_STAGES)
-        return Facts(absent=absent, error=failure(error, Stage.IMPORT))
+        return nothing_reached(error)
     facts: Facts = execution.execute(plan, planned, flow)
     return facts
+
+
+def nothing_reached(error: Exception) -> Facts:
+    """The facts of a flow that could not even begin."""
+    absent = tuple(AbsentStage(stage, Absence.NOT_REACHED) for stage in CENSUS_STAGES)
+    return Facts(absent=absent, error=failure(error, Stage.IMPORT))
 
 
 def failure(error: Exception, stage: Stage) -> Failure:
@@ -116,9 +121,8 @@ def _stack(plan: Plan) -> StackRecord:
 @functools.cache
 def installed_versions() -> dict[str, str]:
     """Version of every distribution in this environment, by normalized name."""
-    return {
-        dist.metadata["Name"].lower().replace("_", "-"): dist.version for dist in importlib.metadata.distributions()
-    }
+    found = [(dist.metadata["Name"], dist.version) for dist in importlib.metadata.distributions()]
+    return {name.lower().replace("_", "-"): version for name, version in found if name}
 
 
 def _device(kind: DeviceKind, emulates: DeviceKind | None) -> DeviceRecord:

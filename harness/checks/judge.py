@@ -20,10 +20,24 @@ _MACHINE_TYPES = (
     "MemoryError",
     "OutOfMemoryError",
     "ConnectionError",
-    "ConnectionResetError",
     "ConnectionRefusedError",
+    "ConnectionResetError",
+    "TimeoutError",
 )
-_MACHINE_WORDS = ("No space left on device", "Cannot allocate memory", "can't allocate memory", "out of memory")
+_MACHINE_WORDS = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "Input/output error",
+    "Too many open files",
+    "Cannot allocate memory",
+    "can't allocate memory",
+    "can't start new thread",
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "uncorrectable ECC error",
+    "NVIDIA driver on your system is too old",
+)
 
 
 def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict:
@@ -107,7 +121,11 @@ def _gaps(case: Case, listed: Sequence[Deviation], failed: Mapping[str, str]) ->
     One cell has one face. Where a second bug hides behind a first, because its check is blocked, the face must be the
     second one's: nothing else is left to know it by.
     """
-    gaps = [gap for entry in listed if entry.check in failed for gap in _missing_frames(case, entry)]
+    gaps = [gap for entry in listed for gap in _missing_frames(case, entry)]
+    frozen_by = [entry for entry in listed if entry.frame or entry.called_from]
+    strange = [freeze for freeze in case.seen.freezes if not any(_shows(freeze, entry) for entry in frozen_by)]
+    if frozen_by and strange and not gaps:
+        gaps.append(f"also frozen by {'; '.join(freeze_line(freeze) for freeze in strange)}")
     hidden = [entry for entry in listed if entry.check not in failed]
     faceless = [entry for entry in hidden or listed if not _face_is_listed(case, entry)]
     if faceless:
@@ -149,7 +167,7 @@ def _face_is_listed(case: Case, entry: Deviation) -> bool:
         return entry.error is not None and entry.error in f"{error.type}: {error.message}"
     if entry.symptom is not None:
         return symptom(case.seen) is entry.symptom
-    return entry.error is None
+    return entry.error is None and symptom(case.seen) is not Symptom.UNKNOWN
 
 
 def _listed_faces(entry: Deviation) -> str:

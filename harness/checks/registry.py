@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness import counts
+from harness.catalog import BATCH_ROWS, MAY_DROP, ROW_WORDS
 from harness.checks.case import DECIMALS, MINIMUM_FALL, Case, freeze_line, symptom
 from harness.checks.verdict import Symptom
 from harness.records import Absence, Stage, Training
@@ -76,7 +77,8 @@ def _without_census(case: Case, stage: Stage) -> str:
     """A census may be absent behind an error, and where a step is the library's or the precision's choice to take."""
     reason = case.absence(stage)
     optional = stage in (Stage.PREPARE, Stage.PEFT) and reason is Absence.NOT_CALLED
-    if optional or (reason is Absence.NOT_REACHED and case.seen.error is not None):
+    own = case.flow.handed_over and (stage is Stage.PEFT or case.seen.variant.precision.quantized)
+    if (optional and not own) or (reason is Absence.NOT_REACHED and case.seen.error is not None):
         raise NotApplicable(f"no census at {stage}: {reason}")
     return f"no census at {stage}, and no good reason for its absence ({reason or 'none recorded'})"
 
@@ -154,9 +156,22 @@ def labels_present(case: Case) -> str | None:
         raise NotApplicable("training did not finish")
     if labels is None:
         return "training ran and no batch had labels"
-    if labels.samples and labels.label_tokens and not labels.all_masked:
-        return None
-    return f"{labels.all_masked} of {labels.samples} rows have nothing to learn (every label is -100)"
+    if labels.all_masked or not labels.samples:
+        return f"{labels.all_masked} of {labels.samples} rows have nothing to learn (every label is -100)"
+    # Every word of a row is a label; releases differ in whether they append an end token.
+    allowed = (ROW_WORDS * labels.samples, (ROW_WORDS + 1) * labels.samples)
+    if labels.label_tokens not in allowed:
+        return f"{labels.label_tokens:,} label tokens in {labels.samples} rows of {ROW_WORDS} words"
+    training = case.seen.training
+    if training is not None and labels.samples != len(training.grad_norm) * BATCH_ROWS:
+        return f"{labels.samples} rows were trained on in {len(training.grad_norm)} steps of {BATCH_ROWS}"
+    return None
+
+
+def options_accepted(case: Case) -> str | None:
+    """Every option the flow sets is known to the installed version, under one name or another."""
+    lost = [option for option in case.seen.options_dropped if option not in MAY_DROP]
+    return f"no name of this version accepts {', '.join(lost)}: the cell is not the one it is called" if lost else None
 
 
 def learning_rate_as_asked(case: Case) -> str | None:
@@ -198,6 +213,8 @@ def eval_loss_falls(case: Case) -> str | None:
         return None
     if symptom(case.seen) is Symptom.FLAT:
         return f"eval loss is flat to {DECIMALS} decimals: {before:.6f} -> {after:.6f}"
+    if after > before:
+        return f"eval loss rises: {before:.6f} -> {after:.6f}"
     return f"eval loss {before:.6f} -> {after:.6f}: a fall of {before - after:.4f}, under {MINIMUM_FALL:.0%} of it"
 
 
@@ -207,6 +224,13 @@ _FROZEN_ADVICE = (
 )
 
 CHECKS: tuple[Check, ...] = (
+    Check(
+        "P101",
+        "Every option is accepted",
+        (),
+        "Find the option's new name and add it to harness/cell/adapt.py.",
+        options_accepted,
+    ),
     Check(
         "C101",
         "Load leaves trainable exactly what is not quantized",

@@ -107,7 +107,7 @@ def healthy(
         stages=censuses,
         absent=_absent(censuses, adapters),
         training=_training(ADAPTER if adapters else _stored(variant)),
-        labels=Labels(20, 292, 0, "aa" * 32, "bb" * 32),
+        labels=Labels(80, 2000, 0, "aa" * 32, "bb" * 32),
         duration_s=0.5,
         started_at="2026-11-20T12:00:00+00:00",
         harness_version="0.1.0",

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import results
-from harness.catalog import CATALOG, Flow, Subject
-from harness.checks import CHECKS, Outcome, Result, Symptom, Verdict
+from harness.catalog import CATALOG, Flow, Subject, flow_named
+from harness.checks import CHECKS, Outcome, Result, Symptom, Verdict, judge
 from harness.ledger import Ledger
 from harness.records import (
     CENSUS_STAGES,
@@ -23,6 +23,7 @@ from harness.records import (
     Frame,
     Freeze,
     Observation,
+    Precision,
     Stage,
     Variant,
     to_json,
@@ -519,7 +520,7 @@ def test_an_eval_loss_that_leaves_zero_is_judged() -> None:
         (3.80001, "eval loss 4.000000 -> 3.800010: a fall of 0.2000, under 5% of it", Symptom.BARELY),
         (3.9999994, "eval loss 4.000000 -> 3.999999: a fall of 0.0000, under 5% of it", Symptom.BARELY),
         (3.9999996, "eval loss is flat to 6 decimals: 4.000000 -> 4.000000", Symptom.FLAT),
-        (4.1, "eval loss 4.000000 -> 4.100000: a fall of -0.1000, under 5% of it", Symptom.RISES),
+        (4.1, "eval loss rises: 4.000000 -> 4.100000", Symptom.RISES),
     ],
 )
 def test_a_twentieth_of_the_eval_loss_is_the_least_that_counts_as_learning(
@@ -623,3 +624,37 @@ def test_a_freeze_without_frames_is_judged() -> None:
     verdict = judge_one(seen, LISTED)
     assert verdict.outcome is Outcome.FAIL
     assert "called from trl/models/utils.py (seen: an unknown line)" in verdict.reason
+
+
+def test_an_option_no_name_accepts_is_a_failure() -> None:
+    """A cell without the option it is named after is another cell; `loss_type` alone may be missing."""
+    seen = healthy("sft-full", Variant("qwen2", Precision.FULL, gradient_checkpointing=True))
+    lost = dataclasses.replace(seen, options_dropped=("loss_type", "gradient_checkpointing"))
+    assert (
+        judge(dataclasses.replace(seen, options_dropped=("loss_type",)), flow_named("sft-full"), ()).outcome
+        is Outcome.PASS
+    )
+    assert judge(lost, flow_named("sft-full"), ()).failing == ("P101",)
+
+
+def test_labels_that_went_missing_are_a_failure() -> None:
+    """Rows have as many labels as words, and as many rows are trained on as steps take."""
+    seen = healthy("sft-full", Variant("qwen2", Precision.FULL, gradient_checkpointing=True))
+    assert seen.labels is not None
+    for labels in (
+        dataclasses.replace(seen.labels, label_tokens=80),
+        dataclasses.replace(seen.labels, samples=40, label_tokens=1000),
+    ):
+        assert judge(dataclasses.replace(seen, labels=labels), flow_named("sft-full"), ()).failing == ("L501",)
+
+
+def test_a_second_line_that_froze_is_not_covered_by_the_first() -> None:
+    """A listed freeze does not excuse another one beside it."""
+    seen = frozen(healthy("sft-peft-model", Variant("qwen2", Precision.NF4, gradient_checkpointing=True)))
+    frames = (Frame("trl/other.py", 1, "f", "x"), Frame("peft/another.py", 2, "g", "p.requires_grad = False"))
+    strange = dataclasses.replace(seen.freezes[0], frames=frames)
+    listed = issue().deviation(issue().shows[0])
+    assert judge(seen, flow_named(seen.flow), (listed,)).outcome is Outcome.XFAIL
+    verdict = judge(dataclasses.replace(seen, freezes=(*seen.freezes, strange)), flow_named(seen.flow), (listed,))
+    assert verdict.outcome is Outcome.FAIL
+    assert "also frozen by trl/other.py:1 -> peft/another.py:2: p.requires_grad = False" in verdict.reason

@@ -60,7 +60,7 @@ def test_a_failure_says_what_to_do() -> None:
     [failure] = case_of(parsed(b.masked_labels(at("sft-full", FULL))), "sft-full[qwen2-full-gc]@cpu")
     assert failure.tag == "failure"
     assert failure.text == (
-        "not listed: L501 20 of 20 rows have nothing to learn (every label is -100)\n"
+        "not listed: L501 80 of 80 rows have nothing to learn (every label is -100)\n"
         "to do: Look at the collator, the mask and the maximum length."
     )
 

@@ -206,3 +206,37 @@ def test_a_deviation_carries_the_evidence_of_its_signature() -> None:
     [deviation] = LISTED.listed("sft-peft-model", NF4, DeviceKind.CPU, on_trl("0.22.2"))
     assert (deviation.issue, deviation.check, deviation.frame) == ("trl#3926", "C104", "peft/utils/other.py")
     assert (deviation.called_from, deviation.kind) == ("trl/models/utils.py", "upstream")
+
+
+@pytest.mark.parametrize("evidence", ['error = ""', 'frame = ""', 'called_from = ""', 'feature = ""'])
+def test_evidence_that_would_be_found_everywhere_is_a_fault(tmp_path: Path, evidence: str) -> None:
+    """An empty string is part of every error and the end of every path."""
+    text = LEDGER_TEXT.format(evidence=evidence)
+    (tmp_path / "known-issues.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(MatrixError, match="is empty: it would be found everywhere"):
+        load_ledger(tmp_path / "known-issues.toml")
+
+
+@pytest.mark.parametrize("symptom", ["error", "unknown"])
+def test_what_no_user_sees_is_no_symptom(tmp_path: Path, symptom: str) -> None:
+    """An entry that could never match is a fault of the file, not a failure of every run."""
+    text = LEDGER_TEXT.format(evidence=f'symptom = "{symptom}"')
+    (tmp_path / "known-issues.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(MatrixError, match=f"{symptom} is no symptom to look for"):
+        load_ledger(tmp_path / "known-issues.toml")
+
+
+LEDGER_TEXT = """
+[[issue]]
+id = "x"
+title = "t"
+kind = "upstream"
+link = "https://example.org"
+cause = "c"
+remedy = "r"
+[[issue.shows]]
+windows = {{ trl = ">=0.20" }}
+flows = ["sft-full"]
+check = "F001"
+{evidence}
+"""

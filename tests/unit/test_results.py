@@ -326,3 +326,19 @@ def test_a_run_has_a_name(tmp_path: Path) -> None:
     """The empty name is not the directory of all runs."""
     with pytest.raises(UnknownName):
         find_run("", tmp_path)
+
+
+def test_a_second_try_that_crashes_is_not_judged_by_the_first(tmp_path: Path) -> None:
+    """A cell that starts again has not been observed until it ends again."""
+    write_row(tmp_path, ran(SEEN.cell))
+    lines = [to_json(SEEN), to_json(Started(cell=SEEN.cell, started="2026-11-20T12:00:00+00:00"))]
+    (tmp_path / "observations.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    [verdict] = judged(tmp_path, UNLISTED).verdicts
+    assert verdict.outcome is Outcome.INFRASTRUCTURE
+
+
+def test_a_packed_file_that_is_broken_is_one_message(tmp_path: Path) -> None:
+    """A baseline cut off in transfer says where, and what to do."""
+    (tmp_path / "observations.jsonl.gz").write_bytes(gzip.compress(b"{}\n" * 99)[:-9])
+    with pytest.raises(RecordsError, match="cannot be read as text"):
+        read_observations(tmp_path / "observations.jsonl")

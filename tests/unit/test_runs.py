@@ -375,7 +375,7 @@ def test_a_process_that_ends_before_it_selects_is_the_machines(cells: Cells, tmp
     assert run_stack() is ExitCode.COULD_NOT_TELL
     [row] = read_rows(tmp_path / "one")
     assert (row.state, row.selected) == (RowState.INFRASTRUCTURE, ())
-    assert row.reason == "pytest ended with status 139 before it could select any cell; its output is above"
+    assert row.reason == "pytest ended with status 139 before it could select any cell: see the session's output"
 
 
 def test_the_selection_of_an_earlier_session_of_the_run_does_not_count(cells: Cells, tmp_path: Path) -> None:

@@ -23,7 +23,11 @@ class _Collector(logging.Handler):
         self._note = note
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._note(f"log:{record.name.partition('.')[0]}", record.getMessage())
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError):
+            text = str(record.msg)  # a library's malformed call, as transformers 4.46 has one, is not the flow's fault
+        self._note(f"log:{record.name.partition('.')[0]}", text)
 
 
 class MessageLog:

@@ -1,0 +1,67 @@
+"""A baseline is a whole run, packed, with its provenance; nothing is deleted before that is certain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import builders as b
+import pytest
+
+from harness import baseline
+from harness.errors import CompatError
+from harness.records import Precision, Variant, to_json
+from harness.results import RowState, StackRow, read_observations, unfinished, write_row
+
+SEEN = b.healthy("sft-full", Variant("qwen2", Precision.FULL, gradient_checkpointing=True))
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run of one cell, beside an empty place for baselines."""
+    monkeypatch.setattr(baseline, "BASELINES", tmp_path / "baseline")
+    run = tmp_path / "runs" / "one"
+    write_row(run, StackRow(SEEN.stack.name, RowState.RAN, "", (SEEN.cell,)))
+    (run / "observations.jsonl").write_text(f"{to_json(SEEN)}\n", encoding="utf-8")
+    return run
+
+
+def test_a_kept_run_reads_as_the_run_did(run: Path) -> None:
+    """The packed observations are the same values, and provenance says where they come from."""
+    target = baseline.keep(str(run), "cpu")
+    assert read_observations(target / "observations.jsonl")[1] == {SEEN.cell: SEEN}
+    provenance = json.loads((target / "provenance.json").read_text(encoding="utf-8"))
+    assert (provenance["run"], provenance["cells"], provenance["base_torch"]) == ("one", 1, False)
+
+
+@pytest.mark.parametrize("name", ["..", "", "/tmp/elsewhere", "a/b", ".cpu"])
+def test_a_name_that_leads_elsewhere_deletes_nothing(run: Path, name: str) -> None:
+    """A name becomes a directory below reports/baseline, or is refused."""
+    with pytest.raises(CompatError, match="is no name of a baseline"):
+        baseline.keep(str(run), name)
+    assert (run / "observations.jsonl").exists()
+
+
+def test_a_run_that_has_not_ended_is_not_kept(run: Path) -> None:
+    """And what was kept before stays."""
+    kept = baseline.keep(str(run), "cpu")
+    write_row(run, unfinished("trl1.16-py311", ()))
+    with pytest.raises(CompatError, match=r"the run did not end: trl1\.16-py311"):
+        baseline.keep(str(run), "cpu")
+    assert (kept / "observations.jsonl.gz").exists()
+
+
+def test_a_baseline_is_not_kept_again(run: Path) -> None:
+    """Not onto itself, which would delete it first."""
+    kept = baseline.keep(str(run), "cpu")
+    with pytest.raises(CompatError, match="this is a baseline already"):
+        baseline.keep(str(kept), "cpu")
+    assert (kept / "observations.jsonl.gz").exists()
+
+
+def test_a_run_in_which_no_cell_ran_is_not_kept(tmp_path: Path, run: Path) -> None:
+    """Uninstallable stacks alone are no baseline."""
+    other = tmp_path / "runs" / "two"
+    write_row(other, StackRow("trl0.4-py311", RowState.UNINSTALLABLE, "no versions go together", ()))
+    with pytest.raises(CompatError, match="no cell of it ran"):
+        baseline.keep(str(other), "cpu")
