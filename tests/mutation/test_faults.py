@@ -15,7 +15,7 @@ from torch import nn
 from trl import SFTTrainer
 
 from harness.catalog import QWEN2, flow_named
-from harness.cell import runner
+from harness.cell import adapt, runner
 from harness.cell.instruments.census import is_adapter
 from harness.checks import Outcome, judge
 from harness.plan import Plan, PlannedCell
@@ -143,6 +143,15 @@ def _save_something_else(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SFTTrainer, "save_model", faulty)
 
 
+def _lose_an_option(patch: pytest.MonkeyPatch) -> None:
+    original = adapt._configured
+
+    def faulty(config: type[Any], options: dict[str, Any], setup: Any) -> Any:
+        return original(config, {**options, "an_option_of_another_release": 1}, setup)
+
+    patch.setattr(adapt, "_configured", faulty)
+
+
 def _crash(trainer: Any) -> None:
     raise RuntimeError("planted")
 
@@ -165,6 +174,7 @@ FAULTS: tuple[tuple[str, str, Plant, str], ...] = (
     ("step-without-effect", ATTACHED_BY_TRAINER, _step_without_effect, "W701"),
     ("report-no-eval-loss", ATTACHED_BY_TRAINER, _report_no_eval_loss, "E801"),
     ("climb-instead-of-descending", ATTACHED_BY_TRAINER, _after_construction(_climb_instead_of_descending), "E802"),
+    ("lose-an-option", ATTACHED_BY_TRAINER, _lose_an_option, "P101"),
     ("crash", ATTACHED_BY_TRAINER, _after_construction(_crash), "F001"),
 )
 

@@ -34,7 +34,7 @@ def test_a_kept_run_reads_as_the_run_did(run: Path) -> None:
     assert (provenance["run"], provenance["cells"], provenance["base_torch"]) == ("one", 1, False)
 
 
-@pytest.mark.parametrize("name", ["..", "", "/tmp/elsewhere", "a/b", ".cpu"])
+@pytest.mark.parametrize("name", ["..", "", "/elsewhere", "a/b", ".cpu"])
 def test_a_name_that_leads_elsewhere_deletes_nothing(run: Path, name: str) -> None:
     """A name becomes a directory below reports/baseline, or is refused."""
     with pytest.raises(CompatError, match="is no name of a baseline"):
