@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, DataCollatorF
 
 from harness.catalog import BATCH_ROWS, ROW_WORDS
 from harness.cell import data
-from harness.cell.instruments.emulation import present_accelerator
+from harness.cell.instruments.emulation import keep_as_on_an_accelerator
 from harness.cell.setup import Setup
 from harness.records import DeviceKind
 
@@ -39,7 +39,7 @@ def load_model(setup: Setup) -> PreTrainedModel:
         options["quantization_config"] = _quantization(setup)
     model = AutoModelForCausalLM.from_pretrained(setup.model_dir, **options)
     if setup.emulates is not None:
-        present_accelerator(model)
+        keep_as_on_an_accelerator(model)
     return model
 
 
@@ -58,7 +58,7 @@ def _quantization(setup: Setup) -> BitsAndBytesConfig:
     return BitsAndBytesConfig(load_in_8bit=True)
 
 
-def lora_config(setup: Setup, *, inference_mode: bool = False) -> LoraConfig:
+def lora_config(setup: Setup) -> LoraConfig:
     """The LoRA configuration of the catalog."""
     return LoraConfig(
         r=setup.lora.r,
@@ -66,7 +66,6 @@ def lora_config(setup: Setup, *, inference_mode: bool = False) -> LoraConfig:
         lora_dropout=setup.lora.dropout,
         target_modules=list(setup.lora.target_modules),
         task_type="CAUSAL_LM",
-        inference_mode=inference_mode,
     )
 
 

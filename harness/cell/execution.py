@@ -7,6 +7,7 @@ import gc
 import importlib
 import shutil
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from transformers import set_seed
 
 from harness.catalog import LEARNING_RATE, Flow
 from harness.cell import models
+from harness.cell.instruments.emulation import presented
 from harness.cell.recorder import Recorder
 from harness.cell.runner import Facts, emulated, nothing_reached
 from harness.cell.setup import Setup
@@ -52,7 +54,8 @@ def _set_imports_aside() -> None:
 
 def _run(flow: Flow, setup: Setup, recorder: Recorder) -> None:
     try:
-        importlib.import_module(flow.module).run(setup, recorder)
+        with presented() if setup.emulates else nullcontext():
+            importlib.import_module(flow.module).run(setup, recorder)
     except Exception as error:  # noqa: BLE001 - whatever a library raises is what this cell observed
         recorder.failed(error)
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
-from peft import get_peft_model, prepare_model_for_kbit_training
 from torch import nn
 
 from harness.catalog import Flow, Subject
@@ -62,11 +61,13 @@ class Recorder:
 
     @contextmanager
     def _observing_the_library(self) -> Iterator[None]:
-        hooks = {
-            prepare_model_for_kbit_training: lambda model: self._take(model, Stage.PREPARE, Actor.LIBRARY),
-            get_peft_model: lambda model: self._take(model, Stage.PEFT, Actor.LIBRARY),
-        }
-        with library_calls.observed(hooks):
+        with library_calls.observed(
+            {
+                "prepare_model_for_kbit_training": lambda model: self._take(model, Stage.PREPARE, Actor.LIBRARY),
+                "prepare_model_for_int8_training": lambda model: self._take(model, Stage.PREPARE, Actor.LIBRARY),
+                "get_peft_model": lambda model: self._take(model, Stage.PEFT, Actor.LIBRARY),
+            }
+        ):
             yield
 
     def census(self, model: nn.Module) -> None:

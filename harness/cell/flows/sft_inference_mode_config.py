@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from trl import SFTTrainer
 
 from harness.cell import adapt
@@ -13,13 +13,16 @@ from harness.records import Stage
 
 def run(setup: Setup, record: Recorder) -> None:
     with record.at(Stage.LOAD):
+        earlier_run = get_peft_model(adapt.load_model(setup), adapt.lora_config(setup))
+        earlier_run.save_pretrained(str(setup.scratch / "earlier"))
+        del earlier_run
+
         model = adapt.load_model(setup)
         record.census(model)
 
     with record.at(Stage.TRAINER):
-        trainer = SFTTrainer(
-            model=model, peft_config=adapt.lora_config(setup, inference_mode=True), **adapt.sft_arguments(setup)
-        )
+        config = LoraConfig.from_pretrained(str(setup.scratch / "earlier"))
+        trainer = SFTTrainer(model=model, peft_config=config, **adapt.sft_arguments(setup))
         record.census(trainer.model)
 
     record.train(trainer, adapt.learning_rates(setup))

@@ -1,15 +1,16 @@
 """Let 4-bit weights on a CPU present an accelerator to TRL, and to TRL only.
 
-TRL decides "sharded QLoRA" by `param.data.device.type in {"cpu", "meta"}` of the first `Params4bit`, and then
-skips its preparation. On a CPU the flagship bug therefore hides. A subclass of the same name answers that question as
-an accelerator would; PEFT, bitsandbytes and torch see the weights as they are. Such an observation says `emulates:
-cuda`.
+TRL decides "sharded QLoRA" by `param.data.device.type in {"cpu", "meta"}` of the first `Params4bit`, and then skips its
+preparation. On a CPU the flagship bug therefore hides. While a cell emulates, the class of 4-bit weights answers that
+question as an accelerator would; PEFT, bitsandbytes and torch see the weights as they are. It is the class that answers
+and not single weights, because PEFT makes new ones when it merges. Such an observation says `emulates: cuda`.
 """
 
 from __future__ import annotations
 
-import functools
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,11 +28,12 @@ class _Presented:
         return getattr(self._real, name)
 
 
-@functools.cache
-def _presenting_class() -> type:
+@contextmanager
+def presented() -> Iterator[None]:
+    """While open, `data` of every 4-bit weight presents an accelerator to code of TRL."""
     import bitsandbytes as bnb
 
-    plain: Any = bnb.nn.Params4bit
+    weights: Any = bnb.nn.Params4bit
 
     def get(parameter: torch.Tensor) -> Any:
         real = torch.Tensor.data.__get__(parameter)  # type: ignore[attr-defined]
@@ -41,19 +43,18 @@ def _presenting_class() -> type:
     def set_(parameter: torch.Tensor, value: torch.Tensor) -> None:
         torch.Tensor.data.__set__(parameter, value)  # type: ignore[attr-defined]
 
-    # Libraries recognise 4-bit weights by the class's name.
-    return type("Params4bit", (plain,), {"data": property(get, set_), "__module__": plain.__module__})
+    weights.data = property(get, set_)
+    try:
+        yield
+    finally:
+        del weights.data
 
 
-def present_accelerator(model: nn.Module) -> None:
-    """Make the 4-bit weights of `model` present an accelerator to TRL, and keep them as an accelerator would.
+def keep_as_on_an_accelerator(model: nn.Module) -> None:
+    """Keep bitsandbytes from repacking the 4-bit weights of `model` at the first forward in eval mode.
 
-    bitsandbytes 0.50 repacks 4-bit weights at the first forward without gradients on AVX512-BF16 CPUs; no accelerator
-    does.
+    It does so from 0.49 on, on AVX512-BF16 CPUs and on no accelerator.
     """
     for module in model.modules():
-        weight = getattr(module, "weight", None)
-        if weight.__class__.__name__ == "Params4bit":
-            weight.__class__ = _presenting_class()
-            if hasattr(module, "support_avx512bf16_for_cpu"):
-                module.support_avx512bf16_for_cpu = False
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False

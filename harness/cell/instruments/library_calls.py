@@ -1,14 +1,15 @@
 """Observe the preparation and wrapping that a library does inside a trainer, at the library's own calls.
 
-Trainers import `prepare_model_for_kbit_training` and `get_peft_model` by name, so every reference to them in the
-trainer library's loaded modules is replaced for the duration, and put back.
+A step is known by its function's name: trainers import PEFT's, or define their own of the same name, as TRL 0.25 and
+0.26 do. Every function of that name in the libraries' loaded modules is replaced for the duration, and put back.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -16,18 +17,18 @@ from typing import Any
 Hook = Callable[[Any], None]
 """Receives what the observed call returned."""
 
-_LIBRARIES = ("trl", "transformers")
+_LIBRARIES = ("trl", "transformers", "peft")
 
 
 @contextmanager
-def observed(hooks: dict[Callable[..., Any], Hook]) -> Iterator[None]:
-    """Call each hook with what its function returns, whenever trainer code calls it by a name it imported."""
-    replaced: list[tuple[ModuleType, str, Callable[..., Any]]] = []
-    for original, hook in hooks.items():
-        stand_in = _reporting(original, hook)
-        for module, name in _references(original):
-            replaced.append((module, name, original))
-            setattr(module, name, stand_in)
+def observed(hooks: Mapping[str, Hook]) -> Iterator[None]:
+    """Call each hook with what a library function of its name returns; of nested calls only the outermost counts."""
+    depth: Counter[str] = Counter()
+    stand_ins: dict[int, Callable[..., Any]] = {}
+    replaced = _references(hooks)
+    for module, name, original in replaced:
+        stand_in = stand_ins.setdefault(id(original), _reporting(original, hooks[name], depth))
+        setattr(module, name, stand_in)
     try:
         yield
     finally:
@@ -35,21 +36,26 @@ def observed(hooks: dict[Callable[..., Any], Hook]) -> Iterator[None]:
             setattr(module, name, original)
 
 
-def _reporting(original: Callable[..., Any], hook: Hook) -> Callable[..., Any]:
+def _reporting(original: Callable[..., Any], hook: Hook, depth: Counter[str]) -> Callable[..., Any]:
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
-        result = original(*args, **kwargs)
-        hook(result)
+        depth["calls"] += 1
+        try:
+            result = original(*args, **kwargs)
+        finally:
+            depth["calls"] -= 1
+        if not depth["calls"]:
+            hook(result)
         return result
 
     return call
 
 
-def _references(original: Callable[..., Any]) -> list[tuple[ModuleType, str]]:
+def _references(names: Mapping[str, Hook]) -> list[tuple[ModuleType, str, Callable[..., Any]]]:
     return [
-        (module, name)
+        (module, name, vars(module)[name])
         for module in list(sys.modules.values())
         if getattr(module, "__name__", "").partition(".")[0] in _LIBRARIES
-        for name, value in list(vars(module).items())
-        if value is original
+        for name in names
+        if callable(vars(module).get(name))
     ]
