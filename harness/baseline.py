@@ -10,11 +10,12 @@ import subprocess
 from pathlib import Path
 
 from harness import __version__
+from harness.catalog import cells_on
 from harness.errors import CompatError
 from harness.ledger import load_ledger
 from harness.matrix import ROOT
-from harness.records import Observation
-from harness.results import Results, RowState, find_run, judged, write_atomically
+from harness.records import DeviceKind, Observation
+from harness.results import Results, RowState, StackRow, find_run, judged, write_atomically
 
 BASELINES = ROOT / "reports" / "baseline"
 
@@ -41,31 +42,39 @@ def keep(run_name: str, name: str) -> Path:
         )
     results = judged(run, load_ledger())
     _refuse_unfinished(results)
+    provenance = _provenance(results)  # before the baseline itself makes the checkout differ from its commit
     target = BASELINES / name
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(run / "rows", target / "rows")
     packed = gzip.compress((run / "observations.jsonl").read_bytes(), mtime=0)
     (target / "observations.jsonl.gz").write_bytes(packed)
-    write_atomically(target / "provenance.json", json.dumps(_provenance(results), indent=1) + "\n")
+    write_atomically(target / "provenance.json", json.dumps(provenance, indent=1) + "\n")
     return target
 
 
 def _refuse_unfinished(results: Results) -> None:
-    broken = [row.name for row in results.rows if row.state is RowState.INFRASTRUCTURE]
+    broken = [row.name for row in results.rows if row.state is RowState.INFRASTRUCTURE or _lacks_cells(row)]
     if broken or not results.observations:
         raise CompatError(
-            f"the run did not end: {', '.join(broken) or 'no cell of it ran'}",
+            f"the run is not whole: {', '.join(broken) or 'no cell of it ran'}",
             where=str(results.run),
             meaning="A baseline with holes would read as lost coverage in every later comparison.",
             todo="Run the stacks named here again, in the same run or all together.",
         )
 
 
+def _lacks_cells(row: StackRow) -> bool:
+    """Whether a stack ran a selection of its device's cells only."""
+    devices = {cell.rpartition("@")[2] for cell in row.selected}
+    every = sum(len(cells_on(DeviceKind(device))) for device in devices)
+    return row.state is RowState.RAN and len(row.selected) < every
+
+
 def _provenance(results: Results) -> dict[str, object]:
     seen = list(results.observations.values())
     return {
         "run": results.run.name,
-        "command": "compat keep",
+        "command": "nox -s compat-3.11 -j 2; compat keep",
         "harness_version": __version__,
         "commit": _commit(),
         "stacks": len(results.rows),

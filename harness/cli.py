@@ -162,6 +162,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # Typer's own code for a wrong option is 2; ours says the same thing for files and for options.
         print(f"{error.format_message()}\nSee `compat --help`.", file=sys.stderr)
         sys.exit(ExitCode.BAD_INPUT)
+    except OSError as error:
+        print(f"{error.filename or 'this machine'}: {error.strerror}\nNothing was half-written.", file=sys.stderr)
+        sys.exit(ExitCode.COULD_NOT_TELL)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(code or ExitCode.HEALTHY)

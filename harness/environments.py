@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from harness.errors import EnvironmentMismatch, InstallError, RegistryUnreachable
+from harness.errors import EnvironmentMismatch, InstallError, RegistryUnreachable, Unbuildable
 from harness.locks import Lock
 from harness.uv_tool import Answer, install_environ, run_uv
 
@@ -181,7 +181,7 @@ def _install_error(venv: _Venv, lock: Lock, answer: Answer) -> InstallError:
             todo="Do not install it. Compare the file with the registry's, then make the lock again if that is right.",
         )
     if "Failed to build" in answer.complaint or "build backend" in answer.complaint:
-        return InstallError(
+        return Unbuildable(
             f"a package fails to build: {line}",
             where=where,
             meaning=f"There is no wheel for this Python and platform, and the source does not build here. {log}",

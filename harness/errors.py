@@ -96,6 +96,10 @@ class InstallError(CompatError):
     exit_code = ExitCode.ENVIRONMENT
 
 
+class Unbuildable(InstallError):
+    """A package of the lock has no wheel here and does not build: the stack, and not the machine, is at fault."""
+
+
 class RegistryUnreachable(InstallError):
     """The package registry is out of reach: the machine failed, and nothing is known about the versions."""
 

@@ -33,6 +33,10 @@ from harness.records import SCHEMA, Observation, Started
 RUNS = Path(__file__).parent.parent / "reports" / "runs"
 
 
+NEWEST = 5
+"""Runs an error message names: enough to find the one that was meant."""
+
+
 class RowState(StrEnum):
     """What became of a stack in a run."""
 
@@ -78,12 +82,12 @@ def find_run(name: str, runs: Path = RUNS) -> Path:
     for path in (runs / name, Path(name)):
         if name and path.is_dir():
             return path.resolve()
-    there = ", ".join(sorted(p.name for p in runs.glob("*") if p.is_dir() and not p.is_symlink())) or "none yet"
+    there = sorted(p.name for p in runs.glob("*") if p.is_dir() and not p.is_symlink())[-NEWEST:]
     raise UnknownName(
         f"there is no run {name!r}",
         where=str(runs),
         meaning="The run was never made on this machine, or its directory was removed.",
-        todo=f"Runs there are: {there}. A run is made by: nox -s \"compat-3.11(trl='0.22')\"",
+        todo=f"The newest are: {', '.join(there) or 'none yet'}. A run is made by: nox -s \"compat-3.11(trl='0.22')\"",
     )
 
 
@@ -150,9 +154,14 @@ def read_rows(run: Path) -> tuple[StackRow, ...]:
     rows = []
     for path in sorted((run / "rows").glob("*.json")):
         try:
-            rows.append(_ROW.validate_json(path.read_bytes()))
+            row = _ROW.validate_json(path.read_bytes())
         except ValidationError as error:
             raise _unreadable(str(path), error.errors()[0]["msg"]) from None
+        except OSError as error:
+            raise _unreadable(str(path), f"cannot be read: {error.strerror}") from None
+        if any(cell.partition("/")[0] != row.name for cell in row.selected):
+            raise _unreadable(str(path), f"selects cells of another stack than {row.name}")
+        rows.append(row)
     return tuple(rows)
 
 

@@ -232,7 +232,7 @@ def _pytest(env_python: Path, plan: Path) -> list[str]:
 
 
 def _environment(device: DeviceKind) -> dict[str, str]:
-    """The cell process's environment: this project on the path, one thread, no network, bytecode kept."""
+    """The cell process's environment: this project on the path, one thread unless told, no hub, bytecode kept."""
     # What would change how a cell runs, and belongs to the shell it was started from.
     foreign = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTEST_", "ACCELERATE_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}

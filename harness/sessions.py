@@ -12,7 +12,7 @@ from typing import assert_never
 
 from harness import runs
 from harness.environments import prepare_environment
-from harness.errors import EnvironmentMismatch, ExitCode, InstallError, RegistryUnreachable
+from harness.errors import EnvironmentMismatch, ExitCode, InstallError, Unbuildable
 from harness.locks import Unsolvable, locked
 from harness.matrix import Matrix, Stack
 from harness.results import RowState
@@ -40,11 +40,11 @@ def run_compat(
     start = time.perf_counter()
     try:
         environment = prepare_environment(env_python, lock, matrix.torch, base_torch=BASE_TORCH in posargs)
-    except (RegistryUnreachable, EnvironmentMismatch) as error:
-        runs.record_absent(stack.on(python), RowState.INFRASTRUCTURE, error.what)
-        raise
-    except InstallError as error:
+    except Unbuildable as error:
         runs.record_absent(stack.on(python), RowState.UNINSTALLABLE, error.what)
+        raise
+    except (InstallError, EnvironmentMismatch) as error:
+        runs.record_absent(stack.on(python), RowState.INFRASTRUCTURE, error.what)
         raise
     how, seconds = "reused" if environment.reused else "made", time.perf_counter() - start
     print(f"environment {how} in {seconds:.1f} s from {lock.path.name}, torch {environment.torch}", flush=True)

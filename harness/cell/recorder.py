@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Self
 
 from torch import nn
@@ -59,16 +59,14 @@ class Recorder:
                 scope.enter_context(self._observing_the_library())
             yield
 
-    @contextmanager
-    def _observing_the_library(self) -> Iterator[None]:
-        with library_calls.observed(
+    def _observing_the_library(self) -> AbstractContextManager[None]:
+        return library_calls.observed(
             {
                 "prepare_model_for_kbit_training": lambda model: self._take(model, Stage.PREPARE, Actor.LIBRARY),
                 "prepare_model_for_int8_training": lambda model: self._take(model, Stage.PREPARE, Actor.LIBRARY),
                 "get_peft_model": lambda model: self._take(model, Stage.PEFT, Actor.LIBRARY),
             }
-        ):
-            yield
+        )
 
     def census(self, model: nn.Module) -> None:
         """Count the parameters of `model` at the stage the flow is at."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from harness import __version__
 from harness.catalog import LORA, MODELS, Flow, Subject, flow_named
-from harness.cell.instruments.frames import raised_chain, readable
+from harness.cell.instruments.frames import raised_chain, readable, without_place
 from harness.plan import Plan, PlannedCell
 from harness.records import (
     CENSUS_STAGES,
@@ -104,7 +104,7 @@ def nothing_reached(error: Exception) -> Facts:
 def failure(error: Exception, stage: Stage) -> Failure:
     """The record of an exception that ended a flow at `stage`."""
     chain = readable(raised_chain(error.__traceback__))
-    return Failure(type(error).__name__, str(error)[:LONGEST_ERROR], stage, chain)
+    return Failure(type(error).__name__, without_place(str(error))[:LONGEST_ERROR], stage, chain)
 
 
 def emulated(device: DeviceKind, precision: Precision) -> DeviceKind | None:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness import counts
-from harness.catalog import BATCH_ROWS, MAY_DROP, ROW_WORDS
+from harness.catalog import BATCH_ROWS, MAY_DROP, ROW_WORDS, Expect
 from harness.checks.case import DECIMALS, MINIMUM_FALL, Case, freeze_line, symptom
 from harness.checks.verdict import Symptom
-from harness.records import Absence, Stage, Training
+from harness.records import Absence, Area, Census, Stage, Training
 
 
 class NotApplicable(Exception):
@@ -64,6 +64,8 @@ def _census_check(stage: Stage) -> Callable[[Case], str | None]:
         if census is None:
             return _without_census(case, stage)
         allowed = case.expected(expect)
+        if expect is Expect.ADAPTER and _others_train(census) > 0:
+            return f"{_others_train(census):,} parameters outside the adapters are trainable at {stage}"
         if census.trainable in allowed:
             return None
         wanted = " or ".join(f"{count:,}" for count in sorted(allowed))
@@ -71,6 +73,12 @@ def _census_check(stage: Stage) -> Callable[[Case], str | None]:
         return f"{census.trainable:,} trainable at {stage}, expected {wanted} ({expect}){blame}"
 
     return run
+
+
+def _others_train(census: Census) -> int:
+    """Trainable elements outside the adapters."""
+    adapters = census.by_area.get(Area.ADAPTER)
+    return census.trainable - (adapters.trainable if adapters else 0)
 
 
 def _without_census(case: Case, stage: Stage) -> str:

@@ -17,8 +17,9 @@ from harness.baseline import BASELINES
 from harness.checks import Outcome
 from harness.ledger import Issue, Ledger, Signature, load_ledger
 from harness.matrix import read_matrix
-from harness.records import Observation
-from harness.results import RowState, judge_one, read_observations, read_rows
+from harness.records import Observation, Precision
+from harness.report import markdown, summarize
+from harness.results import RowState, judge_one, judged, read_observations, read_rows
 
 BASELINE = BASELINES / "cpu"
 
@@ -62,6 +63,35 @@ def test_every_signature_of_the_ledger_is_seen() -> None:
         if not any(applies(signature, seen) for seen in observations())
     ]
     assert unseen == []
+
+
+def test_no_entry_leaves_it_open_whether_the_bug_is_silent() -> None:
+    """A release that turns a loud failure silent must not stay listed: every signature names one face."""
+    two_faced = [s for issue in load_ledger().issues for s in issue.shows if s.error and s.symptom]
+    assert two_faced == []
+
+
+def test_the_committed_summary_is_what_the_baseline_says_today() -> None:
+    """After a change of ledger, checks or wording: compat report reports/baseline/cpu"""
+    ledger = load_ledger()
+    told = markdown.render(summarize(judged(BASELINE, ledger), ledger))
+    assert (BASELINE / "summary.md").read_text(encoding="utf-8") == told
+
+
+def test_int8_and_emulated_nf4_agree() -> None:
+    """On every stack, flow and model: the same stages, trainable counts, freezing lines and verdicts."""
+    ledger = load_ledger()
+    by_place: dict[tuple[object, ...], dict[Precision, object]] = {}
+    for seen in observations():
+        variant = seen.variant
+        if variant.precision in (Precision.NF4, Precision.INT8):
+            place = (seen.stack.name, seen.flow, variant.model, variant.gradient_checkpointing)
+            stages = [(census.name, census.by, census.trainable) for census in seen.stages]
+            freezes = [(freeze.stage, freeze.parameters, freeze.frames[-2:]) for freeze in seen.freezes]
+            outcome = judge_one(seen, ledger).outcome
+            by_place.setdefault(place, {})[variant.precision] = (stages, seen.absent, freezes, outcome)
+    differing = [place for place, found in by_place.items() if found[Precision.NF4] != found[Precision.INT8]]
+    assert differing == []
 
 
 def applies(signature: Signature, seen: Observation) -> bool:

@@ -132,3 +132,8 @@ def test_a_line_that_cannot_be_read_is_empty() -> None:
 def test_no_traceback_is_no_chain() -> None:
     """An exception that was never raised came from nowhere."""
     assert raised_chain(None) == calling_chain(None) == ()
+
+
+def test_a_librarys_words_do_not_tell_where_the_checkout_lies() -> None:
+    """A baseline is read on other machines."""
+    assert frames.without_place(f"saved in {frames.PROJECT}/reports/runs/one") == "saved in ./reports/runs/one"

@@ -20,6 +20,7 @@ SEEN = b.healthy("sft-full", Variant("qwen2", Precision.FULL, gradient_checkpoin
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished run of one cell, beside an empty place for baselines."""
     monkeypatch.setattr(baseline, "BASELINES", tmp_path / "baseline")
+    monkeypatch.setattr(baseline, "cells_on", lambda device: ["the one cell there is"])
     run = tmp_path / "runs" / "one"
     write_row(run, StackRow(SEEN.stack.name, RowState.RAN, "", (SEEN.cell,)))
     (run / "observations.jsonl").write_text(f"{to_json(SEEN)}\n", encoding="utf-8")
@@ -46,7 +47,7 @@ def test_a_run_that_has_not_ended_is_not_kept(run: Path) -> None:
     """And what was kept before stays."""
     kept = baseline.keep(str(run), "cpu")
     write_row(run, unfinished("trl1.16-py311", ()))
-    with pytest.raises(CompatError, match=r"the run did not end: trl1\.16-py311"):
+    with pytest.raises(CompatError, match=r"the run is not whole: trl1\.16-py311"):
         baseline.keep(str(run), "cpu")
     assert (kept / "observations.jsonl.gz").exists()
 
@@ -65,3 +66,10 @@ def test_a_run_in_which_no_cell_ran_is_not_kept(tmp_path: Path, run: Path) -> No
     write_row(other, StackRow("trl0.4-py311", RowState.UNINSTALLABLE, "no versions go together", ()))
     with pytest.raises(CompatError, match="no cell of it ran"):
         baseline.keep(str(other), "cpu")
+
+
+def test_a_run_of_some_cells_is_not_kept(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A selection by -k does not replace the whole matrix."""
+    monkeypatch.setattr(baseline, "cells_on", lambda device: ["one", "another"])
+    with pytest.raises(CompatError, match=f"the run is not whole: {SEEN.stack.name}"):
+        baseline.keep(str(run), "cpu")

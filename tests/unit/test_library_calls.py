@@ -1,4 +1,4 @@
-"""Calls inside a trainer: observed by the function's name, whoever defines it, for as long as asked, and then as before."""
+"""Calls inside a trainer: observed by name, whoever defines the function, for as long as asked, and then as before."""
 
 from __future__ import annotations
 

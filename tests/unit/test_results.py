@@ -129,10 +129,21 @@ def test_a_line_that_is_no_record_is_one_message_with_its_place(tmp_path: Path, 
 
 def test_a_row_survives_its_file(tmp_path: Path) -> None:
     """Every state, with a reason of several lines."""
-    rows = [StackRow(f"trl0.{i}-py311", state, "first\nsecond", ("a", "b")) for i, state in enumerate(RowState)]
+    names = [f"trl0.{i}-py311" for i in range(len(RowState))]
+    rows = [
+        StackRow(name, state, "first\nsecond", (f"{name}/a", f"{name}/b"))
+        for name, state in zip(names, RowState, strict=True)
+    ]
     for row in rows:
         write_row(tmp_path, row)
     assert list(read_rows(tmp_path)) == rows
+
+
+def test_a_row_with_cells_of_another_stack_is_one_message(tmp_path: Path) -> None:
+    """They would be judged under the wrong name."""
+    write_row(tmp_path, StackRow("trl0.22-py311", RowState.RAN, "", ("trl0.23-py311/a",)))
+    with pytest.raises(RecordsError, match=r"selects cells of another stack than trl0\.22-py311"):
+        read_rows(tmp_path)
 
 
 def test_a_row_that_is_no_row_is_one_message(tmp_path: Path) -> None:
@@ -220,7 +231,7 @@ def test_an_unknown_run_is_one_message_that_lists_the_known_ones(tmp_path: Path)
     assert str(raised.value) == (
         f"{tmp_path}: there is no run 'two'\n"
         "The run was never made on this machine, or its directory was removed.\n"
-        "Runs there are: one. A run is made by: nox -s \"compat-3.11(trl='0.22')\""
+        "The newest are: one. A run is made by: nox -s \"compat-3.11(trl='0.22')\""
     )
 
 

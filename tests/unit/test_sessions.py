@@ -13,7 +13,7 @@ from test_matrix import document, row
 
 from harness import locks, runs, sessions
 from harness.environments import Environment
-from harness.errors import CompatError, EnvironmentMismatch, ExitCode, InstallError, RegistryUnreachable
+from harness.errors import CompatError, EnvironmentMismatch, ExitCode, InstallError, RegistryUnreachable, Unbuildable
 from harness.locks import Lock, Unsolvable, read_lock
 from harness.matrix import LockPlan, Matrix, parse_matrix
 from harness.results import RowState
@@ -106,7 +106,8 @@ class TestRunning:
     @pytest.mark.parametrize(
         ("error", "state"),
         [
-            (InstallError("a package fails to build: x"), RowState.UNINSTALLABLE),
+            (Unbuildable("a package fails to build: x"), RowState.UNINSTALLABLE),
+            (InstallError("a downloaded file is not the one that was locked: x"), RowState.INFRASTRUCTURE),
             (RegistryUnreachable("the package registry is out of reach"), RowState.INFRASTRUCTURE),
             (EnvironmentMismatch("the environment is not what its lock says"), RowState.INFRASTRUCTURE),
         ],

@@ -59,6 +59,11 @@ def _short(file: str) -> str:
     return inside if installed else str(Path(file).relative_to(PROJECT))
 
 
+def without_place(text: str) -> str:
+    """A library's words without the directory this checkout happens to lie in."""
+    return text.replace(str(PROJECT), ".")
+
+
 def here() -> Chain:
     """The chain that leads to the caller of the instrument that asks."""
     return calling_chain(sys._getframe(2))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from harness.cell.instruments.frames import without_place
 from harness.records import Message, Stage
 
 _LIBRARIES = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
@@ -39,7 +40,7 @@ class MessageLog:
 
     def note(self, category: str, text: str) -> None:
         """Count one message at the present stage."""
-        self._seen[self._stage(), category, text.strip()[:LONGEST]] += 1
+        self._seen[self._stage(), category, without_place(text.strip())[:LONGEST]] += 1
 
     def messages(self) -> tuple[Message, ...]:
         """All messages in the order they first came."""
