@@ -18,7 +18,6 @@ USED_WORDS = 20
 """Words that occur. That the others do not is what a model learns first, and what makes ten steps enough to see it."""
 
 PAD, EOS, UNKNOWN = 125, 126, 127
-VOCABULARY = WORDS + 3
 
 TRAIN_ROWS, EVAL_ROWS = 64, 16
 

@@ -77,6 +77,3 @@ def _limit(plan: Plan) -> Iterator[None]:
     faulthandler.dump_traceback_later(plan.limit_s, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()
-
-
-__all__ = ["PlannedCell", "plan"]
