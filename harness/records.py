@@ -218,14 +218,14 @@ class Census:
     trainable_logical: int
     total_logical: int
     by_area: Mapping[Area, AreaCount]
-    adapters_on: Mapping[Area, AreaCount]
-    """Adapters by the area of the module they sit on."""
     trainable_names_sha256: str
     dtypes: Mapping[str, int]
     """Stored elements by dtype."""
     adapter_dtypes: tuple[str, ...]
     subject_sha256: str | None
     """Digest of the values of what this flow trains (adapters, or the whole model where there are none)."""
+    adapters_on: Mapping[Area, AreaCount] | None = None
+    """Adapters by the area of the module they sit on; None in observations from before it was counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +283,49 @@ class Gradients:
 
 
 @dataclass(frozen=True, slots=True)
+class ParameterClass:
+    """One class of trainable tensors: those whose names end alike, such as `lora_A`, in one part of the model."""
+
+    tensors: int
+    reached: int | None
+    """The step by which every tensor had received a gradient other than zero, counted from 1; None if some never did."""
+    unchanged: int
+    """Tensors that training left exactly as they were."""
+    largest_change: float
+    """Largest absolute change of any element."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """What was not trainable when training began, compared in float32 after it. Biases of 4-bit layers are left out:
+    bitsandbytes casts them in place from 0.50 on.
+    """
+
+    tensors: int
+    changed: int
+    examples: tuple[str, ...]
+    """Names of some that changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Labels the model really received."""
+
+    samples: int
+    label_tokens: int
+    all_masked: int
+    """Samples with nothing to learn: every label is -100."""
+    ids_sha256: str
+    labels_sha256: str
+    positions: int = 0
+    """Tokens, with padding and whatever has the label -100."""
+    ends: int = 0
+    """Samples with an end-of-sequence token among their inputs."""
+    ends_masked: int = 0
+    """Those whose end is not a label, so that the model never learns to stop."""
+
+
+@dataclass(frozen=True, slots=True)
 class Training:
     """What N steps did. Lists have one entry per step that ran."""
 
@@ -305,18 +348,28 @@ class Training:
     """Whether every element this flow means to train is finite after training."""
     optimizer: Optimizer
     gradients: Gradients
+    classes: Mapping[str, ParameterClass] = field(default_factory=dict)
+    """By class; empty in observations from before it was measured, as the fields below are None."""
+    frozen: Frozen | None = None
+    rates_agree: bool = True
+    """Whether all groups of the optimizer had the same learning rate before each step."""
+    reference_before: float | None = None
+    """Mean negative log-likelihood of the evaluation's label tokens, computed here from the logits: what eval_loss should
+    be. None where the model gave no logits.
+    """
+    reference_after: float | None = None
+    evaluated: Labels | None = None
+    """Labels of the first evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
-    """Labels the model really received in training steps."""
+class Reply:
+    """What the trained model says of one evaluation batch, against two others. Largest absolute difference of a logit."""
 
-    samples: int
-    label_tokens: int
-    all_masked: int
-    """Samples with nothing to learn: every label is -100."""
-    ids_sha256: str
-    labels_sha256: str
+    without_adapter: float | None
+    """Against itself with its adapters switched off; None where it has none."""
+    reloaded: float | None
+    """Against the model saved and loaded again; None if that was not reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +410,8 @@ class Observation:
     freezes: tuple[Freeze, ...] = ()
     training: Training | None = None
     labels: Labels | None = None
+    """Labels of all training steps."""
+    reply: Reply | None = None
     options_dropped: tuple[str, ...] = ()
     """Options the flow set that no name of the installed version accepts."""
     warnings: tuple[Message, ...] = ()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Self
 
+import torch
 from torch import nn
 
 from harness.catalog import Flow, Subject
-from harness.cell.instruments import census, freezes, library_calls, messages, training
+from harness.cell.data import EOS
+from harness.cell.instruments import batches, census, freezes, library_calls, messages, training
 from harness.cell.runner import Facts, failure
 from harness.records import (
     CENSUS_STAGES,
@@ -19,6 +22,7 @@ from harness.records import (
     Census,
     Failure,
     Freeze,
+    Reply,
     Stage,
     Training,
 )
@@ -33,12 +37,15 @@ class Recorder:
         self._model: nn.Module | None = None
         self._scopes, self._watch = ExitStack(), ExitStack()
         self._watching = True
-        self._labels = training.LabelLog()
+        self._labels = batches.LabelLog(EOS)
         self._censuses: list[Census] = []
         self._freezes: tuple[Freeze, ...] = ()
         self._training: Training | None = None
         self._error: Failure | None = None
         self._attention: str | None = None
+        self._batch: dict[str, Any] | None = None
+        self._answer: torch.Tensor | None = None
+        self._reply: Reply | None = None
 
     def __enter__(self) -> Self:
         self._messages = self._scopes.enter_context(messages.collected(lambda: self._now))
@@ -72,6 +79,8 @@ class Recorder:
     def census(self, model: nn.Module) -> None:
         """Count the parameters of `model` at the stage the flow is at."""
         self._take(model, self._now, Actor.FLOW)
+        if self._now is Stage.RELOAD:
+            self._ask_the_reloaded(model)
 
     def _take(self, model: nn.Module, stage: Stage, actor: Actor) -> None:
         self._model = model
@@ -87,7 +96,24 @@ class Recorder:
         """
         self._end_watch()
         self._now = Stage.TRAINING
-        self._training = training.train(trainer, self._labels, rates_asked)
+        self._training, self._batch = training.train(trainer, self._labels, rates_asked, EOS)
+        self._ask_with_and_without_adapter(trainer.model)
+
+    def _ask_with_and_without_adapter(self, model: nn.Module) -> None:
+        if self._batch is None:
+            return
+        self._answer = batches.asked_again(model, self._batch)
+        alone: float | None = None
+        if self._flow.subject is Subject.ADAPTER:
+            with model.disable_adapter():
+                alone = _difference(self._answer, batches.asked_again(model, self._batch))
+        self._reply = Reply(alone, None)
+
+    def _ask_the_reloaded(self, model: nn.Module) -> None:
+        if self._batch is None or self._answer is None or self._reply is None:
+            return
+        reloaded = _difference(self._answer, batches.asked_again(model, self._batch))
+        self._reply = dataclasses.replace(self._reply, reloaded=reloaded)
 
     def _end_watch(self) -> None:
         if not self._watching:
@@ -117,6 +143,7 @@ class Recorder:
             freezes=self._freezes,
             training=self._training,
             labels=self._labels.labels(),
+            reply=self._reply,
             options_dropped=options_dropped,
             warnings=self._messages.messages(),
             error=self._error,
@@ -133,6 +160,10 @@ class Recorder:
         if self._flow.subject is Subject.ADAPTER and stage in (Stage.PREPARE, Stage.PEFT):
             return Absence.NOT_CALLED
         return Absence.NOT_IN_FLOW
+
+
+def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).abs().max())
 
 
 def _attention_of(model: nn.Module) -> str | None:

@@ -34,6 +34,7 @@ from harness.records import (
     Message,
     Observation,
     Precision,
+    Reply,
     StackRecord,
     Stage,
     Started,
@@ -55,6 +56,7 @@ class Facts:
     freezes: tuple[Freeze, ...] = ()
     training: Training | None = None
     labels: Labels | None = None
+    reply: Reply | None = None
     options_dropped: tuple[str, ...] = ()
     warnings: tuple[Message, ...] = ()
     error: Failure | None = None
@@ -80,6 +82,7 @@ def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
         freezes=facts.freezes,
         training=facts.training,
         labels=facts.labels,
+        reply=facts.reply,
         options_dropped=facts.options_dropped,
         warnings=facts.warnings,
         error=facts.error,

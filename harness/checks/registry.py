@@ -109,8 +109,8 @@ def totals_follow_from_the_config(case: Case) -> str | None:
 def adapters_sit_where_the_targets_are(case: Case) -> str | None:
     """In each part of the model there are as many adapter parameters as its matched layers call for, and no others."""
     census = case.seen.census(Stage.TRAINER)
-    if census is None or case.seen.lora is None:
-        raise NotApplicable("no adapters, or no census at trainer")
+    if census is None or census.adapters_on is None or case.seen.lora is None:
+        raise NotApplicable("no adapters, or none counted at trainer")
     seen = {area: count.total for area, count in census.adapters_on.items() if count.total}
     wanted = dict(case.adapters_on)
     return None if seen == wanted else f"adapters sit on {_areas(seen)}, expected {_areas(wanted)}"
