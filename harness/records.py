@@ -288,7 +288,7 @@ class ParameterClass:
 
     tensors: int
     reached: int | None
-    """The step by which every tensor had received a gradient other than zero, counted from 1; None if some never did."""
+    """The step, from 1, by which every tensor had received a gradient other than zero; None if some never did."""
     unchanged: int
     """Tensors that training left exactly as they were."""
     largest_change: float
@@ -354,8 +354,8 @@ class Training:
     rates_agree: bool = True
     """Whether all groups of the optimizer had the same learning rate before each step."""
     reference_before: float | None = None
-    """Mean negative log-likelihood of the evaluation's label tokens, computed here from the logits: what eval_loss should
-    be. None where the model gave no logits.
+    """Mean negative log-likelihood of the evaluation's label tokens, computed here from the model's logits: what
+    eval_loss should be.
     """
     reference_after: float | None = None
     evaluated: Labels | None = None
@@ -364,7 +364,7 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the trained model says of one evaluation batch, against two others. Largest absolute difference of a logit."""
+    """What the trained model says of one evaluation batch, against two others: largest difference of a logit."""
 
     without_adapter: float | None
     """Against itself with its adapters switched off; None where it has none."""
@@ -412,6 +412,8 @@ class Observation:
     labels: Labels | None = None
     """Labels of all training steps."""
     reply: Reply | None = None
+    weights_sha256: str | None = None
+    """Digest of the base model's weights before anything was done to them."""
     options_dropped: tuple[str, ...] = ()
     """Options the flow set that no name of the installed version accepts."""
     warnings: tuple[Message, ...] = ()

@@ -42,7 +42,7 @@ def load_model(setup: Setup) -> PreTrainedModel:
     }
     if setup.quantized:
         options["quantization_config"] = _quantization(setup)
-    model = models.model_class(setup.model.family).from_pretrained(setup.model_dir, **options)
+    model = models.model_class(setup.model.family).from_pretrained(setup.saved.directory, **options)
     if setup.emulates is not None:
         keep_as_on_an_accelerator(model)
     return model

@@ -36,7 +36,7 @@ def execute(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
     try:
         with Recorder(flow) as recorder:
             _run(flow, setup, recorder)
-        return recorder.facts(tuple(dict.fromkeys(setup.dropped)))
+        return recorder.facts(setup)
     finally:
         shutil.rmtree(setup.scratch, ignore_errors=True)
         gc.collect()
@@ -71,7 +71,7 @@ def prepared(plan: Plan, planned: PlannedCell, flow: Flow) -> Setup:
         attention=plan.attention,
         device=plan.device,
         emulates=emulated(plan.device, planned.variant.precision),
-        model_dir=models.saved_model(tiny.shape, plan.seed, plan.scratch),
+        saved=models.saved_model(tiny.shape, plan.seed, plan.scratch),
         scratch=Path(tempfile.mkdtemp(dir=plan.scratch)),
         learning_rate=LEARNING_RATE[flow.subject],
         steps=plan.steps,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import tempfile
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import PretrainedConfig, PreTrainedModel, set_seed
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
 
 from harness.catalog import LLAMA, QWEN2, QWEN2_5_VL, QWEN2_VL
 from harness.cell.data import EOS, IMAGE, PAD, VIDEO, VISION_END, VISION_START
@@ -35,14 +39,48 @@ def model_class(family: str) -> type[PreTrainedModel]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class SavedModel:
+    """A model on disk, and the digest of its weights: where it differs, what two stacks compute cannot be compared."""
+
+    directory: Path
+    weights_sha256: str
+
+
 @functools.cache
-def saved_model(shape: ModelShape, seed: int, parent: Path) -> Path:
-    """Directory, made below `parent`, of a saved tiny model of `shape` with random float32 weights."""
-    set_seed(seed)
+def saved_model(shape: ModelShape, seed: int, parent: Path) -> SavedModel:
+    """A tiny model of `shape` with random float32 weights, saved below `parent`."""
     directory = Path(tempfile.mkdtemp(prefix=f"{shape.family}-", dir=parent))
-    model: Any = model_class(shape.family)(_config(shape))
-    model.to(torch.float32).save_pretrained(directory)
-    return directory
+    model: Any = model_class(shape.family)(_config(shape)).to(torch.float32)
+    digest = _fill(model, seed)
+    model.save_pretrained(directory)
+    return SavedModel(directory, digest)
+
+
+def _fill(model: nn.Module, seed: int) -> str:
+    """Draw every parameter from `seed` and its own name: a release's own initialization would draw in its own order.
+
+    Returns:
+        A digest of all values.
+    """
+    named = sorted((_canonical(name), parameter) for name, parameter in model.named_parameters())
+    digest = hashlib.sha256()
+    for name, parameter in named:
+        parameter.data = _drawn(name, parameter, seed)
+        digest.update(name.encode() + parameter.data.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _canonical(name: str) -> str:
+    """The name without the containers that releases put their parts into."""
+    return ".".join(part for part in name.split(".") if part not in ("model", "language_model"))
+
+
+def _drawn(name: str, parameter: torch.Tensor, seed: int) -> torch.Tensor:
+    if "norm" in name or "ln_q" in name:
+        return torch.zeros(parameter.shape) if name.endswith("bias") else torch.ones(parameter.shape)
+    generator = torch.Generator().manual_seed(seed * 2**32 + zlib.crc32(name.encode()))
+    return torch.randn(parameter.shape, generator=generator) * INITIALIZER_RANGE
 
 
 def _config(shape: ModelShape) -> PretrainedConfig:
@@ -54,7 +92,6 @@ def _config(shape: ModelShape) -> PretrainedConfig:
         num_attention_heads=shape.num_attention_heads,
         num_key_value_heads=shape.num_key_value_heads,
         max_position_embeddings=LONGEST_POSITION,
-        initializer_range=INITIALIZER_RANGE,
         tie_word_embeddings=False,
         pad_token_id=PAD,
         eos_token_id=EOS,

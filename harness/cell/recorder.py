@@ -14,6 +14,7 @@ from harness.catalog import Flow, Subject
 from harness.cell.data import EOS
 from harness.cell.instruments import batches, census, freezes, library_calls, messages, training
 from harness.cell.runner import Facts, failure
+from harness.cell.setup import Setup
 from harness.records import (
     CENSUS_STAGES,
     Absence,
@@ -134,8 +135,8 @@ class Recorder:
         """Note the exception that ended the flow, with the stage it came from."""
         self._error = failure(error, self._now)
 
-    def facts(self, options_dropped: tuple[str, ...]) -> Facts:
-        """All that was recorded."""
+    def facts(self, setup: Setup) -> Facts:
+        """All that was recorded of a flow that was given `setup`."""
         return Facts(
             absent=self._absent(),
             attention_used=self._attention,
@@ -144,7 +145,8 @@ class Recorder:
             training=self._training,
             labels=self._labels.labels(),
             reply=self._reply,
-            options_dropped=options_dropped,
+            weights_sha256=setup.saved.weights_sha256,
+            options_dropped=tuple(dict.fromkeys(setup.dropped)),
             warnings=self._messages.messages(),
             error=self._error,
         )

@@ -57,6 +57,7 @@ class Facts:
     training: Training | None = None
     labels: Labels | None = None
     reply: Reply | None = None
+    weights_sha256: str | None = None
     options_dropped: tuple[str, ...] = ()
     warnings: tuple[Message, ...] = ()
     error: Failure | None = None
@@ -83,6 +84,7 @@ def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
         training=facts.training,
         labels=facts.labels,
         reply=facts.reply,
+        weights_sha256=facts.weights_sha256,
         options_dropped=facts.options_dropped,
         warnings=facts.warnings,
         error=facts.error,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.cell.models import SavedModel
 from harness.records import DeviceKind, LoraShape, ModelShape, Variant
 
 
@@ -20,7 +21,7 @@ class Setup:
     lora: LoraShape
     attention: str
     """Attention implementation to load the model with, by Transformers' name."""
-    model_dir: Path
+    saved: SavedModel
     scratch: Path
     """An empty directory of this cell's own."""
     learning_rate: float

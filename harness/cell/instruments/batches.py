@@ -91,8 +91,10 @@ def listening(model: nn.Module, labels: LabelLog, answers: AnswerLog | None = No
         if kwargs.get("labels") is None:
             return
         labels.note(kwargs["input_ids"], kwargs["labels"])
-        if answers is not None and getattr(output, "logits", None) is not None:
-            answers.note(kwargs, output.logits)
+        if answers is not None:
+            # SFTTrainer of TRL 1.7 and later computes the loss without ever holding the logits.
+            logits = getattr(output, "logits", None)
+            answers.note(kwargs, asked_again(module, kwargs) if logits is None else logits)
 
     handle = model.register_forward_hook(note, with_kwargs=True)
     try:
@@ -106,10 +108,12 @@ def asked_again(model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
     CPU, [rows, tokens, vocabulary].
     """
     training = model.training
+    # Labels, and flags such as TRL's fused_lm_head, ask for a loss in place of the logits.
+    batch = {name: value for name, value in inputs.items() if name != "labels" and isinstance(value, torch.Tensor)}
     model.eval()
     try:
         with torch.no_grad():
-            logits: torch.Tensor = model(**inputs).logits
+            logits: torch.Tensor = model(**batch).logits
     finally:
         model.train(training)
     return logits.detach().float().cpu()

@@ -15,8 +15,8 @@ _EXAMPLES = 5
 
 
 def class_of(name: str) -> str:
-    """The class of the parameter called `name`: the suffix that says what it is, and its part of the model where that is
-    not the language model.
+    """The class of the parameter called `name`: the suffix that says what it is, and its part of the model where that
+    is not the language model.
     """
     suffix, seat = (_adapter_suffix(name), seat_of(name)) if is_adapter(name) else (_suffix(name), area_of(name))
     return f"{seat} {suffix}" if seat in (Area.VISION, Area.PROJECTOR) else suffix
