@@ -9,7 +9,7 @@ from typing import assert_never
 from harness import counts
 from harness.catalog import Expect, Flow
 from harness.checks.verdict import Symptom
-from harness.records import Absence, Area, Freeze, Observation, Stage
+from harness.records import Absence, Area, Freeze, Observation, Stage, Training
 
 MINIMUM_FALL = 0.05
 """Share of the eval loss a healthy cell must lose. Measured healthy cells lose 13 % and more in ten steps; a frozen one
@@ -20,12 +20,27 @@ DECIMALS = 6
 """Eval losses that agree to this many decimals are called flat, as the users of trl#3926 saw them."""
 
 
+class NotApplicable(Exception):
+    """The observation has nothing this check could be held against; the message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """What was observed, and the catalog's row for it."""
 
     seen: Observation
     flow: Flow
+
+    @property
+    def training(self) -> Training:
+        """What training did.
+
+        Raises:
+            NotApplicable: it did not finish.
+        """
+        if self.seen.training is None:
+            raise NotApplicable("training did not finish")
+        return self.seen.training
 
     def expected(self, expect: Expect) -> frozenset[int]:
         """The stored trainable counts that fulfil `expect`, in closed form."""
@@ -55,6 +70,16 @@ class Case:
     def adapters_on(self) -> Mapping[Area, int]:
         """Adapter parameters in closed form, by the area they sit in."""
         return counts.adapters_on(self.seen.model, self.seen.lora) if self.seen.lora else {}
+
+    @property
+    def dtypes_at_load(self) -> Mapping[str, int]:
+        """Stored elements by dtype of the base model as asked for: float32, and the storage type of what is quantized."""
+        model, precision = self.seen.model, self.seen.variant.precision
+        if not precision.quantized:
+            return {"float32": counts.base_logical(model)}
+        packed = counts.stored_weights(model, precision)
+        rest = counts.base_stored(model, precision) - packed
+        return {"float32": rest, "uint8" if precision.four_bit else "int8": packed}
 
     def absence(self, stage: Stage) -> Absence | None:
         """Why `stage` has no census, if it has none."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.catalog import Flow
-from harness.checks.case import Case, freeze_line, symptom
-from harness.checks.registry import CHECKS, Check, NotApplicable
+from harness.checks.case import Case, NotApplicable, freeze_line, symptom
+from harness.checks.registry import CHECKS, Check
 from harness.checks.verdict import Deviation, Opinion, Outcome, Result, Symptom, Verdict
 from harness.records import Failure, Frame, Freeze, Observation
 
