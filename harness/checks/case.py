@@ -73,7 +73,7 @@ class Case:
 
     @property
     def dtypes_at_load(self) -> Mapping[str, int]:
-        """Stored elements by dtype of the base model as asked for: float32, and the storage type of what is quantized."""
+        """Stored elements by dtype of the base model as asked for: float32, and the storage type of quantized weights."""
         model, precision = self.seen.model, self.seen.variant.precision
         if not precision.quantized:
             return {"float32": counts.base_logical(model)}
