@@ -150,6 +150,10 @@ class ModelShape:
     vision: VisionShape | None = None
 
 
+ALL_LINEAR = "all-linear"
+"""PEFT's name for every linear layer but the head, in place of a list of targets."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoraShape:
     """The part of a LoRA configuration its parameter count follows from."""

@@ -67,7 +67,7 @@ def prepared(plan: Plan, planned: PlannedCell, flow: Flow) -> Setup:
     return Setup(
         variant=planned.variant,
         model=tiny.shape,
-        lora=tiny.lora,
+        lora=flow.lora or tiny.lora,
         attention=plan.attention,
         device=plan.device,
         emulates=emulated(plan.device, planned.variant.precision),

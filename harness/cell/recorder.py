@@ -106,7 +106,7 @@ class Recorder:
         self._answer = batches.asked_again(model, self._batch)
         alone: float | None = None
         if self._flow.subject is Subject.ADAPTER:
-            with model.disable_adapter():
+            with _trainability_kept(model), model.disable_adapter():
                 alone = _difference(self._answer, batches.asked_again(model, self._batch))
         self._reply = Reply(alone, None)
 
@@ -162,6 +162,15 @@ class Recorder:
         if self._flow.subject is Subject.ADAPTER and stage in (Stage.PREPARE, Stage.PEFT):
             return Absence.NOT_CALLED
         return Absence.NOT_IN_FLOW
+
+
+@contextmanager
+def _trainability_kept(model: nn.Module) -> Iterator[None]:
+    """PEFT makes adapters trainable when it switches them on again, also those it found frozen."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    yield
+    for parameter, trainable in before:
+        parameter.requires_grad = trainable
 
 
 def _difference(one: torch.Tensor, other: torch.Tensor) -> float:

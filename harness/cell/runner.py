@@ -76,7 +76,7 @@ def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
         variant=planned.variant,
         seed=plan.seed,
         model=tiny.shape,
-        lora=tiny.lora if flow.subject is Subject.ADAPTER else None,
+        lora=(flow.lora or tiny.lora) if flow.subject is Subject.ADAPTER else None,
         attention=Attention(plan.attention, facts.attention_used),
         stages=facts.stages,
         absent=facts.absent,
