@@ -60,6 +60,8 @@ class Flow:
     """The flow's own LoRA configuration; None: the model's."""
     row_labels: tuple[int, ...] = (ROW_WORDS, ROW_WORDS + 1)
     """Label tokens a row may have: releases differ in whether they append an end token."""
+    since: str = "0"
+    """First TRL release that can be asked for it."""
 
     @property
     def module(self) -> str:
@@ -282,6 +284,7 @@ CATALOG: tuple[Flow, ...] = (
         variants=_N4,
         lora=_ALL_LINEAR,
         row_labels=(COMPLETION_WORDS + 1,),
+        since="0.8.0",  # with skip_prepare_dataset; before, SFTTrainer tokenizes whatever it is given
     ),
     Flow(
         name="rft-labels-masked",
@@ -294,6 +297,7 @@ CATALOG: tuple[Flow, ...] = (
         variants=_N4,
         lora=_ALL_LINEAR,
         row_labels=(COMPLETION_WORDS + 1,),
+        since="0.8.0",  # with skip_prepare_dataset; before, SFTTrainer tokenizes whatever it is given
     ),
     Flow(
         name="sft-full",

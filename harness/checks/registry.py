@@ -209,13 +209,6 @@ CHECKS: tuple[Check, ...] = (
         learning.eval_loss_present,
     ),
     Check(
-        "E803",
-        "Eval loss is what the logits say",
-        ("E801",),
-        "The trainer computes another loss than the mean over label tokens: look at loss_type and label smoothing.",
-        learning.eval_loss_is_what_the_logits_say,
-    ),
-    Check(
         "E802",
         "Eval loss falls",
         ("W701", "E801"),
