@@ -355,6 +355,8 @@ class Training:
     classes: Mapping[str, ParameterClass] = field(default_factory=dict)
     """By class; empty in observations from before it was measured, as the fields below are None."""
     frozen: Frozen | None = None
+    learning_rate_logged: tuple[float, ...] = ()
+    """What the trainer's own log says of each step."""
     rates_agree: bool = True
     """Whether all groups of the optimizer had the same learning rate before each step."""
     reference_before: float | None = None

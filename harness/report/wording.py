@@ -359,7 +359,8 @@ def _change(drift: Drift) -> str:
 
 def drift_line(drift: Drift) -> str:
     """One drift in one line."""
-    return f"{drift.before} -> {drift.after}: {drift.kind}, loss before any update {_change(drift)}, {len(drift.cells)} cells; {drift.detail}"
+    loss = f"loss before any update {_change(drift)}"
+    return f"{drift.before} -> {drift.after}: {drift.kind}, {loss}, {len(drift.cells)} cells; {drift.detail}"
 
 
 def definition_line(definition: Definition) -> str:
