@@ -215,5 +215,12 @@ CHECKS: tuple[Check, ...] = (
         "Everything moves but nothing is learned: look at gradients and labels.",
         learning.eval_loss_falls,
     ),
+    Check(
+        "M901",
+        "Memory is given back",
+        (),
+        "Something global keeps tensors alive, such as a cache or the last trainer: gc.get_referrers() names it.",
+        steps.memory_is_given_back,
+    ),
 )
 """All checks, presupposed ones first."""

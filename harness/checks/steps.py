@@ -124,3 +124,16 @@ def frozen_weights_stay(case: Case) -> str | None:
     if not frozen.changed:
         return None
     return f"{frozen.changed} of {frozen.tensors} frozen tensors changed in training: {', '.join(frozen.examples)}"
+
+
+def memory_is_given_back(case: Case) -> str | None:
+    """When all of the flow has been dropped, the tensors of before are alive, and no others."""
+    memory = case.seen.memory
+    if memory is None:
+        raise NotApplicable("memory was not measured")
+    if memory.end_bytes == memory.start_bytes:
+        return None
+    return (
+        f"{memory.end_bytes:,} bytes of tensors are alive when the flow is gone, {memory.start_bytes:,} were before it "
+        f"(peak {memory.peak_bytes:,})"
+    )
