@@ -52,6 +52,7 @@ def print_window(summary: Summary, console: Console | None = None) -> None:
     out = console or open_console()
     if summary.stacks:
         _print(out, [Text(), *window_table(summary, out.width), Text()])
+    _print(out, _drift(summary, out.width))
     _print(out, _causes(summary.groups, out.width))
     _print(out, _ending(summary.tally, len(summary.stacks), summary.exit_code, summary.run, out.width))
 
@@ -170,6 +171,13 @@ def _cause(letter: str, group: Group, width: int) -> list[Text]:
     told = [*wording.cause_facts(group), *group.links, *(f"To do: {advice}" for advice in wording.cause_advice(group))]
     body = [line for text in (wording.cause_cells(group), *told) for line in _wrapped(text, width, 3)]
     return [*head, *body, Text()]
+
+
+def _drift(summary: Summary, width: int) -> list[Text]:
+    told = [*map(wording.definition_line, summary.definitions), *map(wording.drift_line, summary.drifts)]
+    if not told:
+        return []
+    return [Text(wording.DRIFT_TITLE, "bold"), *(line for text in told for line in _wrapped(text, width, 0)), Text()]
 
 
 def _wrapped(text: str, width: int, indent: int) -> list[Text]:
