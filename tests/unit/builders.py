@@ -30,6 +30,7 @@ from harness.records import (
     Frozen,
     Gradients,
     Labels,
+    Memory,
     Message,
     Observation,
     Optimizer,
@@ -156,14 +157,15 @@ def healthy(
         variant=variant,
         seed=17,
         model=MODELS[variant.model].shape,
-        lora=MODELS[variant.model].lora if adapters else None,
+        lora=(row.lora or MODELS[variant.model].lora) if adapters else None,
         attention=Attention("sdpa", "sdpa"),
         stages=censuses,
         absent=_absent(censuses, adapters),
         training=_training(flow, variant),
-        labels=_labels(80, variant),
+        labels=_labels(80, flow, variant),
         reply=Reply(2.2 if adapters else None, 0.0),
         weights_sha256="77" * 32,
+        memory=Memory(2_048, 2_048, 900_000),
         duration_s=0.5,
         started_at="2026-11-20T12:00:00+00:00",
         harness_version="0.1.0",
@@ -265,7 +267,8 @@ def masked_labels(seen: Observation) -> Observation:
 def ends_masked(seen: Observation) -> Observation:
     """The pad token is the end token, and the collator masks both."""
     assert seen.labels is not None
-    labels = dataclasses.replace(seen.labels, label_tokens=24 * seen.labels.samples, ends_masked=seen.labels.ends)
+    without = seen.labels.label_tokens - seen.labels.samples
+    labels = dataclasses.replace(seen.labels, label_tokens=without, ends_masked=seen.labels.ends)
     return dataclasses.replace(seen, labels=labels)
 
 
@@ -360,11 +363,6 @@ def learns_nothing(seen: Observation) -> Observation:
     return losses(seen, 4.8921, 4.9)
 
 
-def smoothed_loss(seen: Observation) -> Observation:
-    """What `evaluate()` reports before training is another loss than the one asked for."""
-    return _trained(seen, eval_before=4.9921)
-
-
 def half_precision_at_load(seen: Observation) -> Observation:
     """What is not quantized was loaded in half the precision asked for."""
     dtypes = _census_of(seen, Stage.LOAD).dtypes
@@ -384,23 +382,28 @@ def adapters_elsewhere(seen: Observation) -> Observation:
     return at_stage(seen, Stage.TRAINER, adapters_on={Area.VISION: AreaCount(total, total)})
 
 
+def leaking(seen: Observation, left: int = 363_264) -> Observation:
+    """So many bytes more are alive when the flow is gone."""
+    assert seen.memory is not None
+    return dataclasses.replace(seen, memory=dataclasses.replace(seen.memory, end_bytes=seen.memory.start_bytes + left))
+
+
 def other_attention(seen: Observation) -> Observation:
     """The model fell back to another implementation than the one asked for."""
     return dataclasses.replace(seen, attention=Attention("sdpa", "eager"))
 
 
 def of_older_harness(seen: Observation) -> Observation:
-    """The same cell as recorded before attention, classes, frozen weights, references and replies were."""
+    """The same cell as recorded before attention, classes, frozen weights, references, replies and memory were."""
     before = {field.name: field.default for field in dataclasses.fields(Training) if field.name in _NEW_IN_TRAINING}
     training = seen.training and dataclasses.replace(seen.training, classes={}, **before)
     labels = seen.labels and dataclasses.replace(seen.labels, positions=0, ends=0, ends_masked=0)
     stages = tuple(dataclasses.replace(taken, adapters_on=None) for taken in seen.stages)
-    return dataclasses.replace(
-        seen, attention=None, stages=stages, training=training, labels=labels, reply=None, weights_sha256=None
-    )
+    absent = dict.fromkeys(("attention", "reply", "weights_sha256", "memory"))
+    return dataclasses.replace(seen, stages=stages, training=training, labels=labels, **absent)  # type: ignore[arg-type]  # fields by name
 
 
-_NEW_IN_TRAINING = ("frozen", "rates_agree", "reference_before", "reference_after", "evaluated")
+_NEW_IN_TRAINING = ("learning_rate_logged", "frozen", "rates_agree", "reference_before", "reference_after", "evaluated")
 
 
 def warned(seen: Observation) -> Observation:
@@ -453,7 +456,7 @@ def at_stage(seen: Observation, stage: Stage, **changes: object) -> Observation:
 
 def _censuses(flow: str, variant: Variant) -> tuple[Census, ...]:
     stages = flow_named(flow).expects
-    by_library = Actor.LIBRARY if flow in ("sft-peft-config", "sft-inference-mode-config") else Actor.FLOW
+    by_library = Actor.FLOW if flow == "sft-full" or flow_named(flow).handed_over else Actor.LIBRARY
     found = []
     for stage in CENSUS_STAGES:
         prepares = stage is Stage.PREPARE and variant.precision.quantized and by_library is Actor.LIBRARY
@@ -492,6 +495,7 @@ def _training(flow: str, variant: Variant) -> Training:
         grad_norm=(1.17,) * 10,
         learning_rate=rates,
         learning_rate_asked=rates,
+        learning_rate_logged=rates,
         eval_before=4.8921,
         eval_after=4.4012,
         accuracy_before=0.01,
@@ -504,11 +508,16 @@ def _training(flow: str, variant: Variant) -> Training:
         frozen=Frozen(0 if whole else _base_tensors(variant), 0, ()),
         reference_before=4.8921,
         reference_after=4.4012,
-        evaluated=_labels(16, variant),
+        evaluated=_labels(16, flow, variant),
     )
 
 
-PRETENDED = ("sft-peft-model-and-config", "sft-adapter-reload-frozen", "sft-adapter-reload-trainable")
+PRETENDED = (
+    "sft-peft-model-and-config",
+    "sft-adapter-reload-frozen",
+    "sft-adapter-reload-trainable",
+    "sft-adapter-reload-edited",
+)
 """Flows whose lora_B was trained before, so that lora_A has a gradient from the first step on."""
 
 
@@ -538,10 +547,13 @@ def _base_tensors(variant: Variant) -> int:
     return sizes.tensors + (0 if variant.precision.four_bit else sizes.bias_tensors)
 
 
-def _labels(rows: int, variant: Variant) -> Labels:
-    """24 words and an end token to a row; before a picture's row stand its two marks and 4 merged patches."""
+def _labels(rows: int, flow: str, variant: Variant) -> Labels:
+    """24 words and an end token to a row; before a picture's row stand its two marks and 4 merged patches. Where the
+    first 10 words are a prompt, labels begin behind it.
+    """
     picture = 6 if "-vl" in variant.model else 0
-    return Labels(rows, 25 * rows, 0, "aa" * 32, "bb" * 32, (25 + picture) * rows, rows, 0)
+    prompt = 10 if flow.startswith("rft-") else 0
+    return Labels(rows, (25 - prompt) * rows, 0, "aa" * 32, "bb" * 32, (25 + picture) * rows, rows, 0)
 
 
 def _unlabelled(labels: Labels | None) -> Labels:

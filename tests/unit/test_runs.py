@@ -286,6 +286,36 @@ def test_every_cell_of_the_device_is_planned_with_what_is_listed_for_it() -> Non
         }
 
 
+@pytest.mark.parametrize(
+    ("package", "version", "gone"),
+    [
+        ("transformers", "4.44.2", {"qwen2-vl", "qwen2-vl+vision", "qwen2.5-vl", "qwen2.5-vl+vision"}),
+        ("transformers", "4.45.0rc1", {"qwen2-vl", "qwen2-vl+vision", "qwen2.5-vl", "qwen2.5-vl+vision"}),
+        ("transformers", "4.45.0", {"qwen2.5-vl", "qwen2.5-vl+vision"}),
+        ("transformers", "4.48.3", {"qwen2.5-vl", "qwen2.5-vl+vision"}),
+        ("transformers", "4.49.0", set()),
+        ("transformers", "5.3.0", set()),
+        ("trl", "0.7.11", {"rft-all-linear", "rft-labels-masked"}),
+        ("trl", "0.8.0", set()),
+    ],
+)
+def test_cells_that_these_versions_cannot_have_are_not_planned(package: str, version: str, gone: set[str]) -> None:
+    """Older Transformers lack an architecture, older TRL what a flow asks for: nothing is missing, nothing is red."""
+    every = catalog.cells_on(DeviceKind.CPU)
+    planned = runs.planned_cells(UNLISTED, DeviceKind.CPU, {**VERSIONS, package: version})
+    kept = [(cell.flow, cell.variant) for cell in planned]
+    assert kept == [(f.name, v) for f, v in every if v.model not in gone and f.name not in gone]
+    assert len(kept) < len(every) or not gone
+
+
+def test_models_are_loaded_with_the_attention_that_was_asked_for(cells: Cells, tmp_path: Path) -> None:
+    """sdpa, as users train, unless told otherwise; the plan tells the cells."""
+    run_stack()
+    assert read_plan(tmp_path / "one" / "plans" / f"{STACK}.json").attention == "sdpa"
+    run_stack("--attention", "eager")
+    assert read_plan(tmp_path / "one" / "plans" / f"{STACK}.json").attention == "eager"
+
+
 class Cells:
     """Stands in for the cells' process: plays a part in the run it is given, and ends with a status."""
 
