@@ -36,14 +36,32 @@ STACK = "trl0.22-py311"
 
 def test_without_arguments_a_cell_has_its_usual_length_and_limit() -> None:
     """Ten steps, two minutes, whatever device there is."""
-    assert parse_options(()) == Options(DeviceChoice.AUTO, 10, 120.0, faults=False, overhead=False, pytest=())
+    assert parse_options(()) == Options(DeviceChoice.AUTO, "sdpa", 10, 120.0, faults=False, overhead=False, pytest=())
 
 
 def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
     """pytest gets what is not ours, as it was typed."""
-    given = ("-k", "nf4 and not llama", "--steps", "20", "-x", "--device=cuda", "--limit", "7.5", "--lf")
+    given = (
+        "-k",
+        "nf4 and not llama",
+        "--steps",
+        "20",
+        "-x",
+        "--device=cuda",
+        "--attention",
+        "eager",
+        "--limit",
+        "7.5",
+        "--lf",
+    )
     assert parse_options(given) == Options(
-        DeviceChoice.CUDA, 20, 7.5, faults=False, overhead=False, pytest=("-k", "nf4 and not llama", "-x", "--lf")
+        DeviceChoice.CUDA,
+        "eager",
+        20,
+        7.5,
+        faults=False,
+        overhead=False,
+        pytest=("-k", "nf4 and not llama", "-x", "--lf"),
     )
 
 
@@ -63,6 +81,10 @@ def test_the_beginning_of_an_option_is_not_ours() -> None:
     [
         # Python 3.12 and later name the choices without quotes.
         (("--device", "tpu"), r"argument --device: invalid choice: 'tpu' \(choose from '?auto'?, '?cpu'?, '?cuda'?\)"),
+        (
+            ("--attention", "flash"),
+            r"argument --attention: invalid choice: 'flash' \(choose from '?sdpa'?, '?eager'?, '?flash_attention_2'?\)",
+        ),
         (("--steps", "ten"), r"argument --steps: invalid int value: 'ten'"),
         (("--steps", "2.5"), r"argument --steps: invalid int value: '2\.5'"),
         (("--limit", "long"), r"argument --limit: invalid float value: 'long'"),
@@ -262,6 +284,36 @@ def test_every_cell_of_the_device_is_planned_with_what_is_listed_for_it() -> Non
             for variant in catalog.flow_named("sft-peft-model").variants
             if variant.precision.value in ("nf4", "int8")
         }
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "gone"),
+    [
+        ("transformers", "4.44.2", {"qwen2-vl", "qwen2-vl+vision", "qwen2.5-vl", "qwen2.5-vl+vision"}),
+        ("transformers", "4.45.0rc1", {"qwen2-vl", "qwen2-vl+vision", "qwen2.5-vl", "qwen2.5-vl+vision"}),
+        ("transformers", "4.45.0", {"qwen2.5-vl", "qwen2.5-vl+vision"}),
+        ("transformers", "4.48.3", {"qwen2.5-vl", "qwen2.5-vl+vision"}),
+        ("transformers", "4.49.0", set()),
+        ("transformers", "5.3.0", set()),
+        ("trl", "0.7.11", {"rft-all-linear", "rft-labels-masked"}),
+        ("trl", "0.8.0", set()),
+    ],
+)
+def test_cells_that_these_versions_cannot_have_are_not_planned(package: str, version: str, gone: set[str]) -> None:
+    """Older Transformers lack an architecture, older TRL what a flow asks for: nothing is missing, nothing is red."""
+    every = catalog.cells_on(DeviceKind.CPU)
+    planned = runs.planned_cells(UNLISTED, DeviceKind.CPU, {**VERSIONS, package: version})
+    kept = [(cell.flow, cell.variant) for cell in planned]
+    assert kept == [(f.name, v) for f, v in every if v.model not in gone and f.name not in gone]
+    assert len(kept) < len(every) or not gone
+
+
+def test_models_are_loaded_with_the_attention_that_was_asked_for(cells: Cells, tmp_path: Path) -> None:
+    """sdpa, as users train, unless told otherwise; the plan tells the cells."""
+    run_stack()
+    assert read_plan(tmp_path / "one" / "plans" / f"{STACK}.json").attention == "sdpa"
+    run_stack("--attention", "eager")
+    assert read_plan(tmp_path / "one" / "plans" / f"{STACK}.json").attention == "eager"
 
 
 class Cells:
