@@ -10,6 +10,7 @@ from torch import nn
 
 from harness.catalog import Flow, Subject
 from harness.cell.instruments import census, freezes, library_calls, messages, training
+from harness.cell.instruments.memory import MemoryLog
 from harness.cell.runner import Facts, failure
 from harness.records import (
     CENSUS_STAGES,
@@ -27,8 +28,8 @@ from harness.records import (
 class Recorder:
     """Collects the facts of one cell. Use as a context manager around the whole flow."""
 
-    def __init__(self, flow: Flow) -> None:
-        self._flow = flow
+    def __init__(self, flow: Flow, memory: MemoryLog) -> None:
+        self._flow, self._memory = flow, memory
         self._now = Stage.IMPORT
         self._model: nn.Module | None = None
         self._scopes, self._watch = ExitStack(), ExitStack()
@@ -73,11 +74,13 @@ class Recorder:
         self._take(model, self._now, Actor.FLOW)
 
     def _take(self, model: nn.Module, stage: Stage, actor: Actor) -> None:
-        self._model = model
+        if self._watching:
+            self._model = model
         has_subject = self._flow.subject is Subject.MODEL or any(
             census.is_adapter(n) for n, _ in model.named_parameters()
         )
         self._censuses.append(census.take(model, stage, actor, digest=has_subject))
+        self._memory.look()
 
     def train(self, trainer: Any, rates_asked: tuple[float, ...]) -> None:
         """Evaluate, train and evaluate again. From here on `requires_grad` is no longer watched: training runs
@@ -85,7 +88,8 @@ class Recorder:
         """
         self._end_watch()
         self._now = Stage.TRAINING
-        self._training = training.train(trainer, self._labels, rates_asked)
+        with self._memory.looking_at_the_first_step():
+            self._training = training.train(trainer, self._labels, rates_asked)
 
     def _end_watch(self) -> None:
         if not self._watching:
@@ -93,6 +97,7 @@ class Recorder:
         self._watching = False
         if self._model is not None:
             self._freezes = self._freeze_log.of(self._watched_subject(self._model))
+        self._model = None  # nothing here may keep it alive
         self._watch.close()
 
     def _watched_subject(self, model: nn.Module) -> dict[str, nn.Parameter]:

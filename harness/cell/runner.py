@@ -30,6 +30,7 @@ from harness.records import (
     Failure,
     Freeze,
     Labels,
+    Memory,
     Message,
     Observation,
     Precision,
@@ -56,6 +57,7 @@ class Facts:
     options_dropped: tuple[str, ...] = ()
     warnings: tuple[Message, ...] = ()
     error: Failure | None = None
+    memory: Memory | None = None
 
 
 def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
@@ -80,6 +82,7 @@ def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
         options_dropped=facts.options_dropped,
         warnings=facts.warnings,
         error=facts.error,
+        memory=facts.memory,
         duration_s=round(time.perf_counter() - clock, 3),
         started_at=started,
         harness_version=__version__,

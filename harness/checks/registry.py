@@ -226,6 +226,19 @@ def eval_loss_falls(case: Case) -> str | None:
     return f"eval loss {before:.6f} -> {after:.6f}: a fall of {before - after:.4f}, under {MINIMUM_FALL:.0%} of it"
 
 
+def memory_is_given_back(case: Case) -> str | None:
+    """When all of the flow has been dropped, the tensors of before are alive, and no others."""
+    memory = case.seen.memory
+    if memory is None:
+        raise NotApplicable("memory was not measured")
+    if memory.end_bytes == memory.start_bytes:
+        return None
+    return (
+        f"{memory.end_bytes:,} bytes of tensors are alive when the flow is gone, {memory.start_bytes:,} were before it "
+        f"(peak {memory.peak_bytes:,})"
+    )
+
+
 _FROZEN_ADVICE = (
     "Look at the freeze line. Hand the base model and peft_config to the trainer instead of a PeftModel, "
     "or move to a release outside the listed window."
@@ -351,6 +364,13 @@ CHECKS: tuple[Check, ...] = (
         ("W701", "E801"),
         "Everything moves but nothing is learned: look at gradients and labels.",
         eval_loss_falls,
+    ),
+    Check(
+        "M901",
+        "Memory is given back",
+        (),
+        "Something global keeps tensors alive, such as a cache or the last trainer: gc.get_referrers() names it.",
+        memory_is_given_back,
     ),
 )
 """All checks, presupposed ones first."""

@@ -6,7 +6,7 @@ Runs inside a stack's environment: nox -s "compat-3.11(trl='0.29')" -- --faults
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -156,6 +156,18 @@ def _crash(trainer: Any) -> None:
     raise RuntimeError("planted")
 
 
+kept: list[object] = []
+"""A module's global."""
+
+
+def _keep_the_model(trainer: Any) -> None:
+    kept.append(trainer.model)
+
+
+def _keep_one_adapter(trainer: Any) -> None:
+    kept.append(_adapters(trainer)[0])
+
+
 FAULTS: tuple[tuple[str, str, Plant, str], ...] = (
     # name, flow, fault, the one check that names it
     ("freeze-the-adapters", ATTACHED_BY_TRAINER, _after_construction(_freeze_the_adapters), "C104"),
@@ -176,9 +188,17 @@ FAULTS: tuple[tuple[str, str, Plant, str], ...] = (
     ("climb-instead-of-descending", ATTACHED_BY_TRAINER, _after_construction(_climb_instead_of_descending), "E802"),
     ("lose-an-option", ATTACHED_BY_TRAINER, _lose_an_option, "P101"),
     ("crash", ATTACHED_BY_TRAINER, _after_construction(_crash), "F001"),
+    ("keep-the-model", ATTACHED_BY_TRAINER, _after_construction(_keep_the_model), "M901"),
+    ("keep-one-adapter", ATTACHED_BY_USER, _after_construction(_keep_one_adapter), "M901"),
 )
 
 VARIANT = Variant(QWEN2, Precision.FULL, False)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept() -> Iterator[None]:
+    yield
+    kept.clear()
 
 
 @pytest.mark.parametrize("flow", [ATTACHED_BY_TRAINER, ATTACHED_BY_USER])
@@ -199,3 +219,12 @@ def test_planted_fault_is_named(
     verdict = judge(seen, flow_named(flow), ())
     assert verdict.outcome is Outcome.FAIL
     assert verdict.failing == (code,), verdict.reason
+
+
+def test_what_one_cell_keeps_is_not_held_against_the_next(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same flow, with a trainer that keeps its model and then without, in one process."""
+    cell = PlannedCell(ATTACHED_BY_TRAINER, VARIANT, ())
+    with monkeypatch.context() as patch:
+        _after_construction(_keep_the_model)(patch)
+        assert judge(runner.run_cell(plan, cell), flow_named(cell.flow), ()).failing == ("M901",)
+    assert judge(runner.run_cell(plan, cell), flow_named(cell.flow), ()).outcome is Outcome.PASS

@@ -28,6 +28,7 @@ from harness.records import (
     Freeze,
     Gradients,
     Labels,
+    Memory,
     Message,
     Observation,
     Optimizer,
@@ -108,6 +109,7 @@ def healthy(
         absent=_absent(censuses, adapters),
         training=_training(ADAPTER if adapters else _stored(variant)),
         labels=Labels(80, 2000, 0, "aa" * 32, "bb" * 32),
+        memory=Memory(start_bytes=0, end_bytes=0, peak_bytes=4 * _logical(variant)),
         duration_s=0.5,
         started_at="2026-11-20T12:00:00+00:00",
         harness_version="0.1.0",
@@ -229,6 +231,13 @@ def learns_nothing(seen: Observation) -> Observation:
     """Weights move, and eval loss does not fall."""
     assert seen.training is not None
     return dataclasses.replace(seen, training=dataclasses.replace(seen.training, eval_after=4.9))
+
+
+def kept_alive(seen: Observation, kept: int = 4 * ADAPTER) -> Observation:
+    """So many bytes of tensors, the adapter in float32 unless told otherwise, outlive the flow."""
+    assert seen.memory is not None
+    memory = dataclasses.replace(seen.memory, end_bytes=seen.memory.start_bytes + kept)
+    return dataclasses.replace(seen, memory=memory)
 
 
 def warned(seen: Observation) -> Observation:
