@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["nox>=2026.8.10", "packaging", "pydantic>=2", "rich", "typer>=0.28", "uv"]
+# dependencies = ["nox>=2026.8.10", "nvidia-ml-py", "packaging", "pydantic>=2", "rich", "typer>=0.28", "uv"]
 # ///
 """What breaks when the fine-tuning stack is upgraded, measured.
 
@@ -8,8 +8,9 @@
   nox -s compat-3.11 -j 2              every stack of that Python, two side by side
   nox -s tests lint                    the harness's own checks
 
-Arguments after -- : --device cpu|cuda|auto, --base-torch (the torch of the Python that runs nox), --steps N, --limit
-SECONDS a cell, --faults (plant faults, see them named), --overhead (what measuring costs); all others go to pytest
+Arguments after -- : --device cpu|cuda|auto, --gpus N (at most so many, each a worker), --gpu-idle-below GB and
+--gpu-larger-than GB (which ones), --base-torch (the torch of the Python that runs nox), --steps N, --limit SECONDS a
+cell, --faults (plant faults, see them named), --overhead (what measuring costs); all others go to pytest
 (-k sft-peft-model). The stacks are in matrices/stacks.toml; `compat stacks` shows what each was resolved to.
 """
 

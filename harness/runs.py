@@ -18,6 +18,7 @@ from typing import assert_never
 from packaging.version import Version
 
 from harness import catalog
+from harness.devices import USUAL, Gpu, Wanted, choose, kind_of, read_gpus, told, visible
 from harness.errors import CompatError, ExitCode
 from harness.ledger import Ledger, load_ledger
 from harness.locks import Lock
@@ -68,12 +69,29 @@ class Options:
     overhead: bool
     """Measure what the recorder costs, instead of running the cells."""
     pytest: tuple[str, ...]
+    gpus: Wanted = USUAL
 
 
 def run_stack(
-    *, stack: Stack, python: str, lock: Lock, env_python: Path, base_torch: bool, posargs: Sequence[str]
+    *,
+    stack: Stack,
+    python: str,
+    lock: Lock,
+    env_python: Path,
+    base_torch: bool,
+    gpus: Sequence[Gpu],
+    posargs: Sequence[str],
 ) -> ExitCode:
     """Run every selected cell of `stack` and print its table; or, where asked, plant faults or measure the overhead.
+
+    Args:
+        stack: the row of the matrix.
+        python: the Python the stack runs on, such as `3.11`.
+        lock: what the row was resolved to.
+        env_python: the interpreter of the environment that equals `lock`.
+        base_torch: whether that environment has another torch than the lock names.
+        gpus: what the cells run on; without any, the CPU.
+        posargs: arguments after `--`.
 
     Returns:
         HEALTHY, UNHEALTHY or COULD_NOT_TELL over this stack's cells.
@@ -84,7 +102,7 @@ def run_stack(
     options = parse_options(posargs)
     ledger = load_ledger()
     run = RUNS / os.environ.setdefault(RUN_ID, new_run_id())
-    device = chosen_device(posargs)
+    device = kind_of(gpus)
     plan = Plan(
         run=str(run),
         stack=stack.on(python),
@@ -102,11 +120,12 @@ def run_stack(
     write_atomically(path, plan.to_json())
     if options.faults or options.overhead:
         command = _faults_command if options.faults else _overhead_command
-        return _exit_code(_run(command(env_python, path, options), plan))
+        # One process, and a Trainer that sees two GPUs spreads its model over both.
+        return _exit_code(_run(command(env_python, path, options), plan, gpus[:1]))
     earlier = _earlier_selection(run, plan.stack)
     write_row(run, unfinished(plan.stack, earlier))
     plan.selected_file.unlink(missing_ok=True)
-    status = _run(_cells_command(env_python, path, device, options), plan)
+    status = _run(_cells_command(env_python, path, gpus, options), plan, gpus)
     _refuse_empty_selection(plan, status, options, earlier)
     write_row(run, _row(plan, status, earlier))
     summary = publish(run, ledger)
@@ -115,9 +134,9 @@ def run_stack(
     return summary.exit_code_of(plan.stack)
 
 
-def _run(command: Sequence[str], plan: Plan) -> int:
+def _run(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu]) -> int:
     try:
-        return subprocess.run(command, cwd=ROOT, env=_environment(plan.device), check=False).returncode
+        return subprocess.run(command, cwd=ROOT, env=_environment(gpus), check=False).returncode
     finally:
         shutil.rmtree(plan.scratch, ignore_errors=True)
 
@@ -145,6 +164,9 @@ def parse_options(posargs: Sequence[str]) -> Options:
     parser.add_argument("--attention", default=ATTENTION[0], choices=ATTENTION)
     parser.add_argument("--steps", type=int, default=catalog.STEPS)
     parser.add_argument("--limit", type=float, default=LIMIT_S)
+    parser.add_argument("--gpus", type=int, default=USUAL.most)
+    parser.add_argument("--gpu-idle-below", type=float, default=USUAL.idle_below)
+    parser.add_argument("--gpu-larger-than", type=float, default=USUAL.larger_than)
     parser.add_argument("--faults", action="store_true")
     parser.add_argument("--overhead", action="store_true")
     try:
@@ -160,45 +182,57 @@ def parse_options(posargs: Sequence[str]) -> Options:
             meaning="Before step 2 half of a LoRA adapter has no gradient to receive; a limit is in seconds.",
             todo=f"Ask for {FEWEST_STEPS} steps or more, and for a limit above 0.",
         )
+    wanted = Wanted(ours.gpus, ours.gpu_idle_below, ours.gpu_larger_than)
+    if not wanted.makes_sense:
+        raise CompatError(
+            f"--gpus {wanted.most} --gpu-idle-below {wanted.idle_below:g} --gpu-larger-than {wanted.larger_than:g}",
+            where="arguments after --",
+            meaning="No GPU can be as asked for. The limits are in GB of memory: used by others, and in all.",
+            todo="Ask for one GPU or more, used below some number above 0, and larger than 0 or more.",
+        )
     return Options(
-        DeviceChoice(ours.device), ours.attention, ours.steps, ours.limit, ours.faults, ours.overhead, tuple(rest)
+        device=DeviceChoice(ours.device),
+        attention=ours.attention,
+        steps=ours.steps,
+        limit_s=ours.limit,
+        faults=ours.faults,
+        overhead=ours.overhead,
+        pytest=tuple(rest),
+        gpus=wanted,
     )
 
 
-def chosen_device(posargs: Sequence[str]) -> DeviceKind:
-    """The device cells will run on: what `--device` says, and where it says `auto`, a GPU if there is one.
+def chosen_gpus(posargs: Sequence[str]) -> tuple[Gpu, ...]:
+    """The GPUs that cells will run on, said in a line or two; none where `--device`, or that there is none, says CPU.
 
     Raises:
-        CompatError: an option of ours has a value it cannot have.
+        CompatError: an option of ours has a value it cannot have, or asks for a GPU that is not to be seen.
+        GpuFailed: there are GPUs, and the driver does not answer.
     """
-    match parse_options(posargs).device:
+    options = parse_options(posargs)
+    match options.device:
         case DeviceChoice.CPU:
-            return DeviceKind.CPU
-        case DeviceChoice.CUDA if not visible_gpus():
-            raise CompatError(
-                "--device cuda, and there is no NVIDIA GPU to be seen",
-                where="arguments after --",
-                meaning="There is no /dev/nvidia0, or CUDA_VISIBLE_DEVICES hides it.",
-                todo="Ask for --device cpu, or for auto, which takes a GPU where there is one.",
-            )
-        case DeviceChoice.CUDA:
-            return DeviceKind.CUDA
-        case DeviceChoice.AUTO:
-            return DeviceKind.CUDA if visible_gpus() else DeviceKind.CPU
+            return ()
+        case DeviceChoice.CUDA | DeviceChoice.AUTO:
+            there, names = read_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")
+            candidates = visible(there, names, os.environ.get("CUDA_DEVICE_ORDER"))
         case unreachable:
             assert_never(unreachable)
-
-
-def visible_gpus() -> int:
-    """NVIDIA GPUs this process may use, without importing torch: device files, or what CUDA_VISIBLE_DEVICES leaves of
-    them.
-    """
-    files = [path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()]
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is None:
-        return len(files)
-    named = [gpu.strip() for gpu in chosen.split(",")]
-    return min(len(files), len([gpu for gpu in named if gpu and gpu != "-1"]))  # -1 is how people hide them all
+    if candidates:
+        choice = choose(there, candidates, options.gpus)
+        print(*told(choice), sep="\n", flush=True)
+        return choice.chosen
+    hidden = f"CUDA_VISIBLE_DEVICES={names} hides every GPU there is ({len(there)})" if there else ""
+    if options.device is DeviceChoice.CUDA:
+        raise CompatError(
+            "--device cuda, and there is no NVIDIA GPU to be seen",
+            where="arguments after --",
+            meaning=f"{hidden or 'There is no NVIDIA driver, or it knows no GPU'}.",
+            todo="Ask for --device cpu, or for auto, which takes a GPU where there is one.",
+        )
+    if hidden:
+        print(f"CPU: {hidden}", flush=True)
+    return ()
 
 
 def planned_cells(ledger: Ledger, device: DeviceKind, versions: Mapping[str, str]) -> tuple[PlannedCell, ...]:
@@ -216,13 +250,12 @@ def exists(flow: catalog.Flow, variant: Variant, versions: Mapping[str, str]) ->
     return Version(versions["transformers"]) >= architecture and Version(versions["trl"]) >= Version(flow.since)
 
 
-def _cells_command(env_python: Path, plan: Path, device: DeviceKind, options: Options) -> list[str]:
-    workers = visible_gpus() if device is DeviceKind.CUDA else 1
+def _cells_command(env_python: Path, plan: Path, gpus: Sequence[Gpu], options: Options) -> list[str]:
     return [
         *_pytest(env_python, plan),
-        *("-n", str(max(workers, 1))),
+        *("-n", str(max(len(gpus), 1))),
         # A cell that kills its worker is lost alone, however many there are.
-        f"--max-worker-restart={len(catalog.cells_on(device))}",
+        f"--max-worker-restart={len(catalog.cells_on(kind_of(gpus)))}",
         *("-q", "--no-header", "--no-summary", "--tb=no", *options.pytest, "tests/cells"),
     ]
 
@@ -234,7 +267,7 @@ def _faults_command(env_python: Path, plan: Path, options: Options) -> list[str]
         "--no-header",
         "--tb=short",
         *options.pytest,
-        "tests/mutation/test_faults.py",
+        "tests/mutation",
     ]
 
 
@@ -249,17 +282,17 @@ def _pytest(env_python: Path, plan: Path) -> list[str]:
     ]
 
 
-def _environment(device: DeviceKind) -> dict[str, str]:
+def _environment(gpus: Sequence[Gpu]) -> dict[str, str]:
     """The cell process's environment: this project on the path, one thread unless told, no hub, bytecode kept."""
     # What would change how a cell runs, and belongs to the shell it was started from.
     foreign = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTEST_", "ACCELERATE_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    hidden = {"CUDA_VISIBLE_DEVICES": ""} if device is DeviceKind.CPU else {}
     return {
         # Tiny models gain nothing from a second thread, and stacks run side by side.
         "OMP_NUM_THREADS": "1",
         **inherited,
-        **hidden,
+        # By UUID, which any CUDA_DEVICE_ORDER leaves as it is. A CPU cell sees none: a trainer takes a GPU it sees.
+        "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in gpus),
         "PYTHONPATH": str(ROOT),
         "PYTHONHASHSEED": "0",
         "TOKENIZERS_PARALLELISM": "false",

@@ -406,6 +406,13 @@ def of_older_harness(seen: Observation) -> Observation:
 _NEW_IN_TRAINING = ("learning_rate_logged", "frozen", "rates_agree", "reference_before", "reference_after", "evaluated")
 
 
+def kept_alive(seen: Observation, kept: int = 4 * ADAPTER) -> Observation:
+    """So many bytes of tensors, the adapter in float32 unless told otherwise, outlive the flow."""
+    assert seen.memory is not None
+    memory = dataclasses.replace(seen.memory, end_bytes=seen.memory.start_bytes + kept)
+    return dataclasses.replace(seen, memory=memory)
+
+
 def warned(seen: Observation) -> Observation:
     """The warning of the flagship's reports, which healthy runs print as well."""
     message = Message(

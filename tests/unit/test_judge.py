@@ -22,6 +22,7 @@ from harness.records import (
     Failure,
     Frame,
     Freeze,
+    Memory,
     Observation,
     Precision,
     Stage,
@@ -148,6 +149,37 @@ def test_weights_that_move_and_learn_nothing_are_named_by_e802_alone(cell: Cell)
     """Eval loss went up."""
     verdict = judge_one(b.learns_nothing(made(cell)), UNLISTED)
     assert (verdict.failing, verdict.symptom) == (("E802",), Symptom.RISES)
+
+
+@given(cells)
+def test_a_model_that_outlives_its_flow_is_named_by_m901_alone(cell: Cell) -> None:
+    """All went well, and something global holds on to what was trained."""
+    verdict = judge_one(b.kept_alive(made(cell)), UNLISTED)
+    assert (verdict.failing, verdict.symptom) == (("M901",), Symptom.FALLS)
+
+
+@given(st.integers().filter(bool))
+def test_memory_is_held_to_its_start_exactly(off: int) -> None:
+    """A byte more was kept; a byte less means that something kept earlier was replaced."""
+    seen = dataclasses.replace(healthy(), memory=Memory(start_bytes=1_000, end_bytes=1_000, peak_bytes=362_752))
+    verdict = judge_one(b.kept_alive(seen, off), UNLISTED)
+    assert (verdict.outcome, verdict.failing) == (Outcome.FAIL, ("M901",))
+    assert verdict.reason == (
+        f"not listed: M901 {1_000 + off:,} bytes of tensors are alive when the flow is gone, 1,000 were before it "
+        "(peak 362,752)"
+    )
+
+
+@given(cells)
+def test_memory_that_nobody_measured_is_not_judged(cell: Cell) -> None:
+    """Observations of before it was recorded stay what they were."""
+    verdict = judge_one(dataclasses.replace(made(cell), memory=None), UNLISTED)
+    [said] = [opinion for opinion in verdict.opinions if opinion.code == "M901"]
+    assert (verdict.outcome, said.result, said.message) == (
+        Outcome.PASS,
+        Result.NOT_APPLICABLE,
+        "memory was not measured",
+    )
 
 
 @given(cells, st.sampled_from(list(Stage)))

@@ -26,6 +26,7 @@ from harness.records import (
     Frozen,
     Labels,
     LoraShape,
+    Memory,
     Message,
     ModelShape,
     Observation,
@@ -90,6 +91,7 @@ observations = st.builds(
     options_dropped=some(str),
     warnings=some(Message),
     error=st.none() | st.from_type(Failure),
+    memory=st.none() | st.builds(Memory, counts, counts, counts),
     duration_s=st.floats(),
     started_at=st.text(),
     harness_version=st.text(),
@@ -132,6 +134,13 @@ def test_text_that_is_no_text_survives() -> None:
     """File names that are no UTF-8 reach warnings as lone surrogates."""
     seen = dataclasses.replace(healthy(), harness_version="\udcff\x1b[31m\u2028")
     assert decoded(seen) == seen
+
+
+def test_an_observation_of_before_memory_was_measured_is_read() -> None:
+    """The schema is the same: a file without the field says that nobody measured it."""
+    raw = json.loads(to_json(healthy()))
+    del raw["memory"]
+    assert results._decode(json.dumps(raw), "observations.jsonl:1") == dataclasses.replace(healthy(), memory=None)
 
 
 def test_a_started_line_is_not_mistaken_for_an_observation() -> None:

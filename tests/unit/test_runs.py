@@ -17,6 +17,7 @@ from test_locks import plan as lock_plan
 
 from harness import catalog, runs
 from harness.checks import Outcome
+from harness.devices import GB, Gpu, Wanted
 from harness.errors import CompatError, ExitCode
 from harness.ledger import Ledger
 from harness.locks import Lock
@@ -35,8 +36,10 @@ STACK = "trl0.22-py311"
 
 
 def test_without_arguments_a_cell_has_its_usual_length_and_limit() -> None:
-    """Ten steps, two minutes, whatever device there is."""
-    assert parse_options(()) == Options(DeviceChoice.AUTO, "sdpa", 10, 120.0, faults=False, overhead=False, pytest=())
+    """Ten steps, two minutes, whatever device there is, and of GPUs up to two with more than 40 GB that are idle."""
+    assert parse_options(()) == Options(
+        DeviceChoice.AUTO, "sdpa", 10, 120.0, faults=False, overhead=False, pytest=(), gpus=Wanted(2, 2.0, 40.0)
+    )
 
 
 def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
@@ -54,7 +57,8 @@ def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
         "7.5",
         "--lf",
     )
-    assert parse_options(given) == Options(
+    limits = ("--gpus", "4", "--gpu-idle-below=0.5", "--gpu-larger-than", "16")
+    assert parse_options((*given, *limits)) == Options(
         DeviceChoice.CUDA,
         "eager",
         20,
@@ -62,6 +66,7 @@ def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
         faults=False,
         overhead=False,
         pytest=("-k", "nf4 and not llama", "-x", "--lf"),
+        gpus=Wanted(4, 0.5, 16.0),
     )
 
 
@@ -121,70 +126,127 @@ def test_too_few_steps_and_no_time_are_bad_input(given: tuple[str, ...], what: s
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        (("--gpus", "0"), "--gpus 0 --gpu-idle-below 2 --gpu-larger-than 40"),
+        (("--gpu-idle-below", "0"), "--gpus 2 --gpu-idle-below 0 --gpu-larger-than 40"),
+        (("--gpu-larger-than=-1", "--device", "cpu"), "--gpus 2 --gpu-idle-below 2 --gpu-larger-than -1"),
+        (("--gpu-larger-than", "nan"), "--gpus 2 --gpu-idle-below 2 --gpu-larger-than nan"),
+    ],
+)
+def test_limits_no_gpu_can_meet_are_bad_input(given: tuple[str, ...], what: str) -> None:
+    """Also where no GPU is asked for: what is wrong there is wrong."""
+    with pytest.raises(CompatError) as raised:
+        parse_options(given)
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+    assert str(raised.value) == (
+        f"arguments after --: {what}\n"
+        "No GPU can be as asked for. The limits are in GB of memory: used by others, and in all.\n"
+        "Ask for one GPU or more, used below some number above 0, and larger than 0 or more."
+    )
+
+
 # -------------------------------------------------------------------------------------------------------------- device
 
 
-def gpus(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """A machine with that many GPUs."""
-    monkeypatch.setattr(runs, "visible_gpus", lambda: number)
+def gpu(index: int) -> Gpu:
+    """An idle GPU with 80 GB."""
+    return Gpu(index, None, f"GPU-{index}f", f"GPU-{index}f", "NVIDIA H100", 80 * GB, 0)
+
+
+def gpus(monkeypatch: pytest.MonkeyPatch, number: int, visible: str | None = None) -> tuple[Gpu, ...]:
+    """A machine with that many idle GPUs, and what its user has set CUDA_VISIBLE_DEVICES to."""
+    found = tuple(gpu(index) for index in range(number))
+    monkeypatch.setattr(runs, "read_gpus", lambda: found)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    return found
 
 
 @pytest.mark.parametrize(
     ("given", "there", "chosen"),
     [
-        ((), 0, DeviceKind.CPU),
-        ((), 2, DeviceKind.CUDA),
-        (("--device", "auto"), 1, DeviceKind.CUDA),
-        (("--device", "cpu"), 1, DeviceKind.CPU),
-        (("--device", "cuda"), 1, DeviceKind.CUDA),
+        ((), 0, 0),
+        ((), 1, 1),
+        ((), 3, 2),
+        (("--device", "auto"), 1, 1),
+        (("--device", "cpu"), 1, 0),
+        (("--device", "cuda"), 1, 1),
+        (("--device", "cuda", "--gpus", "3"), 4, 3),
+        (("--gpus=1",), 4, 1),
     ],
 )
-def test_a_gpu_that_is_there_is_used_unless_told_otherwise(
-    monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], there: int, chosen: DeviceKind
+def test_gpus_that_are_there_are_used_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], there: int, chosen: int
 ) -> None:
-    """Never the other way round."""
-    gpus(monkeypatch, there)
-    assert runs.chosen_device(given) is chosen
+    """Never the other way round; two of them unless told otherwise."""
+    found = gpus(monkeypatch, there)
+    assert runs.chosen_gpus(given) == found[:chosen]
 
 
-def test_a_gpu_that_is_asked_for_and_is_not_there_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything is installed for it."""
-    gpus(monkeypatch, 0)
-    with pytest.raises(CompatError) as raised:
-        runs.chosen_device(("--device=cuda",))
-    assert raised.value.exit_code is ExitCode.BAD_INPUT
-    assert str(raised.value) == (
-        "arguments after --: --device cuda, and there is no NVIDIA GPU to be seen\n"
-        "There is no /dev/nvidia0, or CUDA_VISIBLE_DEVICES hides it.\n"
-        "Ask for --device cpu, or for auto, which takes a GPU where there is one."
+def test_what_was_chosen_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the limits that were asked for."""
+    gpus(monkeypatch, 2, "1")
+    assert runs.chosen_gpus(("--gpu-larger-than", "16", "--gpu-idle-below", "4")) == (gpu(1),)
+    assert capsys.readouterr().out == (
+        "GPU 1 (NVIDIA H100) of 2: idle and large enough (under 4 GB used, over 16 GB in all)\n"
+        "not GPU 0: hidden by CUDA_VISIBLE_DEVICES\n"
     )
 
 
+def test_nobody_asks_a_driver_for_a_cpu_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A broken driver does not stand in its way, and there is nothing to say."""
+    monkeypatch.delattr(runs, "read_gpus")
+    assert runs.chosen_gpus(("--device", "cpu")) == ()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_gpu_that_is_hidden_leaves_the_cpu_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where there is none, nothing is said: that is how most machines are."""
+    gpus(monkeypatch, 2, "-1")
+    assert runs.chosen_gpus(()) == ()
+    assert capsys.readouterr().out == "CPU: CUDA_VISIBLE_DEVICES=-1 hides every GPU there is (2)\n"
+    gpus(monkeypatch, 0)
+    assert runs.chosen_gpus(()) == ()
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(
-    ("visible", "counted"), [(None, 2), ("", 0), ("0", 1), ("1,0", 2), ("0,", 1), ("GPU-5f,GPU-6a", 2), ("0,1,2", 2)]
+    ("there", "visible", "meaning"),
+    [
+        (0, None, "There is no NVIDIA driver, or it knows no GPU."),
+        (0, "0", "There is no NVIDIA driver, or it knows no GPU."),
+        (2, "", "CUDA_VISIBLE_DEVICES= hides every GPU there is (2)."),
+        (2, "7", "CUDA_VISIBLE_DEVICES=7 hides every GPU there is (2)."),
+    ],
 )
-def test_gpus_are_counted_without_torch(monkeypatch: pytest.MonkeyPatch, visible: str | None, counted: int) -> None:
-    """Device files, or what CUDA_VISIBLE_DEVICES leaves of them; control files are no GPUs."""
-    files = [Path("/dev") / name for name in ("nvidia0", "nvidia1", "nvidia0-caps", "nvidiactl")]
-    monkeypatch.setattr(runs, "Path", lambda _: SimpleNamespace(glob=lambda _: files))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
-    if visible is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert runs.visible_gpus() == counted
+def test_a_gpu_that_is_asked_for_and_is_not_there_is_bad_input(
+    monkeypatch: pytest.MonkeyPatch, there: int, visible: str | None, meaning: str
+) -> None:
+    """Before anything is installed for it."""
+    gpus(monkeypatch, there, visible)
+    with pytest.raises(CompatError) as raised:
+        runs.chosen_gpus(("--device=cuda",))
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+    assert str(raised.value) == (
+        "arguments after --: --device cuda, and there is no NVIDIA GPU to be seen\n"
+        f"{meaning}\n"
+        "Ask for --device cpu, or for auto, which takes a GPU where there is one."
+    )
 
 
 # --------------------------------------------------------------------------------------------------- the cells' process
 
 
-def cells_command(monkeypatch: pytest.MonkeyPatch, device: DeviceKind, there: int, *given: str) -> list[str]:
-    """The command of a cells' process."""
-    gpus(monkeypatch, there)
-    return runs._cells_command(ENV, PLAN, device, parse_options(given))
-
-
-def test_cells_are_run_by_the_environments_own_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_are_run_by_the_environments_own_pytest() -> None:
     """Every word of it: quiet, since the table is ours, and with what is not ours before the folder."""
-    assert cells_command(monkeypatch, DeviceKind.CPU, 0, "-k", "nf4", "--steps", "3") == [
+    assert runs._cells_command(ENV, PLAN, (), parse_options(("-k", "nf4", "--steps", "3"))) == [
         *("/env/bin/python", "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT)),
         *("-p", "harness.cell.plugin", "--plan", "/runs/one/plans/trl0.22-py311.json"),
         *("-n", "1", f"--max-worker-restart={len(catalog.cells_on(DeviceKind.CPU))}"),
@@ -192,16 +254,12 @@ def test_cells_are_run_by_the_environments_own_pytest(monkeypatch: pytest.Monkey
     ]
 
 
-@pytest.mark.parametrize(
-    ("device", "there", "workers"),
-    [(DeviceKind.CPU, 4, "1"), (DeviceKind.CUDA, 4, "4"), (DeviceKind.CUDA, 1, "1"), (DeviceKind.CUDA, 0, "1")],
-)
-def test_there_is_one_worker_on_a_cpu_and_one_for_each_gpu(
-    monkeypatch: pytest.MonkeyPatch, device: DeviceKind, there: int, workers: str
-) -> None:
-    """Never none: without a GPU the one worker says that there is none."""
-    command = cells_command(monkeypatch, device, there)
+@pytest.mark.parametrize(("chosen", "device", "workers"), [(0, "cpu", "1"), (1, "cuda", "1"), (4, "cuda", "4")])
+def test_there_is_one_worker_on_a_cpu_and_one_for_each_gpu(chosen: int, device: str, workers: str) -> None:
+    """Each cell of the device may lose a worker."""
+    command = runs._cells_command(ENV, PLAN, [gpu(index) for index in range(chosen)], parse_options(()))
     assert command[command.index("-n") + 1] == workers
+    assert f"--max-worker-restart={len(catalog.cells_on(DeviceKind(device)))}" in command
 
 
 def test_planted_faults_and_the_overhead_have_commands_of_their_own() -> None:
@@ -210,7 +268,7 @@ def test_planted_faults_and_the_overhead_have_commands_of_their_own() -> None:
     assert runs._faults_command(ENV, PLAN, options) == [
         *("/env/bin/python", "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT)),
         *("-p", "harness.cell.plugin", "--plan", str(PLAN)),
-        *("-v", "--no-header", "--tb=short", "-k", "crash", "tests/mutation/test_faults.py"),
+        *("-v", "--no-header", "--tb=short", "-k", "crash", "tests/mutation"),
     ]
     assert runs._overhead_command(ENV, PLAN, parse_options(("--overhead",))) == [
         *("/env/bin/python", "tests/benchmarks/overhead.py", str(PLAN))
@@ -221,7 +279,7 @@ def test_files_that_commands_name_are_there() -> None:
     """They are run from the checkout."""
     every = (parse_options(()),)
     commands = [
-        runs._cells_command(ENV, PLAN, DeviceKind.CPU, *every),
+        runs._cells_command(ENV, PLAN, (), *every),
         runs._faults_command(ENV, PLAN, *every),
         runs._overhead_command(ENV, PLAN, *every),
     ]
@@ -230,19 +288,19 @@ def test_files_that_commands_name_are_there() -> None:
     assert all((ROOT / file).exists() for file in named)
 
 
-def environment(monkeypatch: pytest.MonkeyPatch, device: DeviceKind, **inherited: str) -> dict[str, str]:
+def environment(monkeypatch: pytest.MonkeyPatch, *gpus: Gpu, **inherited: str) -> dict[str, str]:
     """The environment of a cells' process whose parent has `inherited`."""
     for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     for name, value in inherited.items():
         monkeypatch.setenv(name, value)
-    return runs._environment(device)
+    return runs._environment(gpus)
 
 
 def test_cells_see_this_project_one_thread_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the caller's own path is; the rest is inherited."""
-    made = environment(monkeypatch, DeviceKind.CPU, PYTHONPATH="/elsewhere", MINE="kept")
+    made = environment(monkeypatch, PYTHONPATH="/elsewhere", MINE="kept")
     ours = ("OMP_NUM_THREADS", "PYTHONPATH", "PYTHONHASHSEED", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "MINE")
     assert {name: made[name] for name in ours} == {
         "OMP_NUM_THREADS": "1",
@@ -256,19 +314,21 @@ def test_cells_see_this_project_one_thread_and_no_network(monkeypatch: pytest.Mo
 
 def test_cells_keep_their_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it every import of TRL costs seconds."""
-    assert "PYTHONDONTWRITEBYTECODE" not in environment(monkeypatch, DeviceKind.CPU, PYTHONDONTWRITEBYTECODE="1")
+    assert "PYTHONDONTWRITEBYTECODE" not in environment(monkeypatch, PYTHONDONTWRITEBYTECODE="1")
 
 
 def test_who_wants_more_threads_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """One is the default, not the law."""
-    assert environment(monkeypatch, DeviceKind.CPU, OMP_NUM_THREADS="4")["OMP_NUM_THREADS"] == "4"
+    assert environment(monkeypatch, OMP_NUM_THREADS="4")["OMP_NUM_THREADS"] == "4"
 
 
-def test_a_cpu_cell_sees_no_gpu_and_a_gpu_cell_those_its_caller_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trainer takes a GPU it sees, whatever it was asked for."""
-    assert environment(monkeypatch, DeviceKind.CPU, CUDA_VISIBLE_DEVICES="1")["CUDA_VISIBLE_DEVICES"] == ""
-    assert environment(monkeypatch, DeviceKind.CUDA, CUDA_VISIBLE_DEVICES="1")["CUDA_VISIBLE_DEVICES"] == "1"
-    assert "CUDA_VISIBLE_DEVICES" not in environment(monkeypatch, DeviceKind.CUDA)
+@pytest.mark.parametrize("inherited", [{}, {"CUDA_VISIBLE_DEVICES": "1"}])
+def test_a_cpu_cell_sees_no_gpu_and_a_gpu_cell_those_that_were_chosen(
+    monkeypatch: pytest.MonkeyPatch, inherited: dict[str, str]
+) -> None:
+    """By UUID, whatever the caller's numbers are. A trainer takes a GPU it sees, whatever it was asked for."""
+    assert environment(monkeypatch, **inherited)["CUDA_VISIBLE_DEVICES"] == ""
+    assert environment(monkeypatch, gpu(2), gpu(0), **inherited)["CUDA_VISIBLE_DEVICES"] == "GPU-2f,GPU-0f"
 
 
 # ---------------------------------------------------------------------------------------------------------- what is run
@@ -352,12 +412,11 @@ class Cells:
 
 @pytest.fixture
 def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cells:
-    """A machine without a GPU, an empty ledger, a directory for runs, and cells that are all healthy."""
+    """An empty ledger, a directory for runs, and cells that are all healthy."""
     stand_in = Cells()
     monkeypatch.setattr(subprocess, "run", stand_in.run)
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     monkeypatch.setenv(runs.RUN_ID, "one")
-    gpus(monkeypatch, 0)
     listing(monkeypatch, UNLISTED)
     return stand_in
 
@@ -372,10 +431,12 @@ def lock() -> Lock:
     return Lock(Path("trl0.22-py311.txt"), "5f" * 32, on_trl("0.22.2"), {"torch": "2.13.0"})
 
 
-def run_stack(*posargs: str, plan: LockPlan | None = None) -> ExitCode:
+def run_stack(*posargs: str, plan: LockPlan | None = None, on: Sequence[Gpu] = ()) -> ExitCode:
     """Run the stack of one correct row of a matrix."""
     stack = (plan or lock_plan()).stack
-    return runs.run_stack(stack=stack, python="3.11", lock=lock(), env_python=ENV, base_torch=True, posargs=posargs)
+    return runs.run_stack(
+        stack=stack, python="3.11", lock=lock(), env_python=ENV, base_torch=True, gpus=on, posargs=posargs
+    )
 
 
 def test_a_stack_whose_cells_are_as_stated_is_healthy(cells: Cells, tmp_path: Path) -> None:
@@ -399,6 +460,26 @@ def test_the_process_is_told_all_a_cell_needs(cells: Cells, tmp_path: Path) -> N
     assert (plan.steps, plan.seed, plan.limit_s) == (3, 0, 9.0)
     assert plan.cells == runs.planned_cells(UNLISTED, DeviceKind.CPU, VERSIONS)
     assert cells.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_cells_run_on_the_gpus_that_were_chosen(cells: Cells, tmp_path: Path) -> None:
+    """One worker for each, and the cells of a GPU."""
+    cells.plays = lambda plan, cell: healthy(
+        cell.flow, cell.variant, stack=plan.stack, versions=on_trl("0.22.2"), device=DeviceKind.CUDA
+    )
+    assert run_stack(on=(gpu(2), gpu(0))) is ExitCode.HEALTHY
+    assert read_plan(tmp_path / "one" / "plans" / f"{STACK}.json").device is DeviceKind.CUDA
+    [command] = cells.commands
+    assert command[command.index("-n") + 1] == "2"
+    assert cells.environ["CUDA_VISIBLE_DEVICES"] == "GPU-2f,GPU-0f"
+
+
+@pytest.mark.parametrize("option", ["--faults", "--overhead"])
+def test_what_runs_in_one_process_is_given_one_gpu(cells: Cells, option: str) -> None:
+    """A Trainer that sees two spreads its model over both."""
+    cells.selects = lambda _: None
+    run_stack(option, on=(gpu(2), gpu(0)))
+    assert cells.environ["CUDA_VISIBLE_DEVICES"] == "GPU-2f"
 
 
 def test_listed_and_unlisted_deviations_make_the_exit_code(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -518,7 +599,7 @@ def test_a_session_that_was_given_no_run_makes_one_and_keeps_it(
 # ------------------------------------------------------------------------------------------------- instead of the cells
 
 
-@pytest.mark.parametrize(("option", "file"), [("--faults", "test_faults.py"), ("--overhead", "overhead.py")])
+@pytest.mark.parametrize(("option", "file"), [("--faults", "tests/mutation"), ("--overhead", "overhead.py")])
 @pytest.mark.parametrize(("status", "code"), [(0, ExitCode.HEALTHY), (1, ExitCode.UNHEALTHY)])
 def test_what_runs_in_place_of_the_cells_ends_with_its_own_result(
     cells: Cells, tmp_path: Path, option: str, file: str, status: int, code: ExitCode
