@@ -75,15 +75,12 @@ def _import_all(flow: Flow, setup: Setup) -> None:
 
 @functools.cache
 def _make_tables(device: DeviceKind) -> None:
-    """Have bitsandbytes make the tables it keeps from its first 4-bit weight on.
-
-    Every release keeps the one that scales are quantized with, and from 0.50 on those of the codes, for each device.
-    """
+    """Have bitsandbytes make the tables it keeps for a device. From 0.50 on it does so with the first 4-bit weight."""
     with suppress(Exception):  # whether it can quantize here is likewise for the flow to find out
         from bitsandbytes import functional
 
-        weight = torch.zeros(64, device=device)
-        functional.dequantize_4bit(*functional.quantize_4bit(weight, compress_statistics=True, quant_type="nf4"))
+        # Not with compressed statistics: bitsandbytes 0.47 ends the process over them on a CPU.
+        functional.dequantize_4bit(*functional.quantize_4bit(torch.zeros(64, device=device), quant_type="nf4"))
 
 
 def _observed(flow: Flow, setup: Setup, memory: MemoryLog) -> Facts:
