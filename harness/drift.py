@@ -181,7 +181,8 @@ def _definition(a: Training, b: Training) -> Change | None:
 def _ratio(training: Training | None) -> float | None:
     if training is None or training.eval_before is None or not training.reference_before:
         return None
-    return training.eval_before / training.reference_before
+    ratio = training.eval_before / training.reference_before
+    return ratio if math.isfinite(ratio) else None
 
 
 def _batch(before: Observation, after: Observation) -> Change | None:

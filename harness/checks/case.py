@@ -72,14 +72,12 @@ class Case:
         return counts.adapters_on(self.seen.model, self.seen.lora) if self.seen.lora else {}
 
     @property
-    def dtypes_at_load(self) -> Mapping[str, int]:
-        """Stored elements of the base model by dtype, as asked for: float32, or what stores quantized weights."""
-        model, precision = self.seen.model, self.seen.variant.precision
+    def dtypes_at_load(self) -> frozenset[str]:
+        """Dtypes of the base model as asked for: float32, and what quantized weights are stored in."""
+        precision = self.seen.variant.precision
         if not precision.quantized:
-            return {"float32": counts.base_logical(model)}
-        packed = counts.stored_weights(model, precision)
-        rest = counts.base_stored(model, precision) - packed
-        return {"float32": rest, "uint8" if precision.four_bit else "int8": packed}
+            return frozenset({"float32"})
+        return frozenset({"float32", "uint8" if precision.four_bit else "int8"})
 
     def absence(self, stage: Stage) -> Absence | None:
         """Why `stage` has no census, if it has none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from harness import counts
@@ -39,12 +40,10 @@ def weights_have_the_dtype_asked_for(case: Case) -> str | None:
     census = case.seen.census(Stage.LOAD)
     if census is None:
         raise NotApplicable("no census at load")
-    wanted = dict(case.dtypes_at_load)
-    return None if dict(census.dtypes) == wanted else f"{_dtypes(census.dtypes)} at load, asked for {_dtypes(wanted)}"
-
-
-def _dtypes(elements: Mapping[str, int]) -> str:
-    return ", ".join(f"{dtype} {count:,}" for dtype, count in sorted(elements.items()))
+    if set(census.dtypes) == case.dtypes_at_load:
+        return None
+    found = " and ".join(f"{dtype} ({count:,} elements)" for dtype, count in sorted(census.dtypes.items()))
+    return f"weights are {found} at load, asked for {' and '.join(sorted(case.dtypes_at_load))}"
 
 
 def census_check(stage: Stage) -> Callable[[Case], str | None]:
@@ -169,4 +168,6 @@ def adapter_has_effect(case: Case) -> str | None:
     reply = case.seen.reply
     if reply is None or reply.without_adapter is None:
         raise NotApplicable("no adapters, or the trained model was not asked")
+    if not math.isfinite(reply.without_adapter):
+        return "the trained model answers with logits that are not finite"
     return None if reply.without_adapter > 0 else "the same logits with the adapters on and off"

@@ -96,8 +96,8 @@ def gradients_arrive(case: Case) -> str | None:
 
 
 def _classes_cut_off(training: Training) -> str:
-    """The classes no tensor of which was reached, where others were."""
-    cut = sorted(name for name, seen in training.classes.items() if seen.reached is None)
+    """The classes that were not reached and stood still as a whole, where others were."""
+    cut = sorted(n for n, seen in training.classes.items() if seen.reached is None and seen.unchanged == seen.tensors)
     return f": {', '.join(cut)}" if cut and len(cut) < len(training.classes) else ""
 
 

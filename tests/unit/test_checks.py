@@ -87,11 +87,14 @@ def test_any_attention_is_right_that_was_asked_for(asked: str) -> None:
     ("variant", "said"),
     [
         # 36,864 bytes of packed weights; 73,728 in int8; the rest is 16,704 and 256 biases.
-        (NF4, "float16 16,960, uint8 36,864 at load, asked for float32 16,960, uint8 36,864"),
-        (INT8, "float16 16,960, int8 73,728 at load, asked for float32 16,960, int8 73,728"),
-        (FULL, "float16 90,688 at load, asked for float32 90,688"),
+        (NF4, "weights are float16 (16,960 elements) and uint8 (36,864 elements) at load, asked for float32 and uint8"),
+        (INT8, "weights are float16 (16,960 elements) and int8 (73,728 elements) at load, asked for float32 and int8"),
+        (FULL, "weights are float16 (90,688 elements) at load, asked for float32"),
         # Of Qwen2.5-VL: (73,728 + 57,344) / 2 packed; 16,704 + 3,232 and biases 256 + 1,024.
-        (GATED, "float16 21,216, uint8 65,536 at load, asked for float32 21,216, uint8 65,536"),
+        (
+            GATED,
+            "weights are float16 (21,216 elements) and uint8 (65,536 elements) at load, asked for float32 and uint8",
+        ),
     ],
 )
 def test_weights_of_another_dtype_than_asked_for_are_named(variant: Variant, said: str) -> None:
@@ -102,7 +105,7 @@ def test_weights_of_another_dtype_than_asked_for_are_named(variant: Variant, sai
 def test_weights_that_were_not_quantized_are_named() -> None:
     """A quantization config that the loader ignored."""
     whole = b.at_stage(healthy(variant=INT8), Stage.LOAD, dtypes={"float32": 90_688})
-    assert failures(whole) == {"D801": "float32 90,688 at load, asked for float32 16,960, int8 73,728"}
+    assert failures(whole) == {"D801": "weights are float32 (90,688 elements) at load, asked for float32 and int8"}
 
 
 def test_dtypes_are_not_judged_where_nothing_was_loaded() -> None:
