@@ -215,7 +215,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, device: DeviceKind, **inherited
         monkeypatch.delenv(name)
     for name, value in inherited.items():
         monkeypatch.setenv(name, value)
-    return runs._environment(device)
+    return runs.cell_environ(device)
 
 
 def test_cells_see_this_project_one_thread_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
