@@ -71,10 +71,10 @@ def _stored(named: Iterable[tuple[str, torch.Tensor]]) -> int:
 
 
 def _logical(named: Iterable[tuple[str, torch.Tensor]]) -> int:
-    return sum(_unpacked(parameter) for _, parameter in named)
+    return sum(unpacked(parameter) for _, parameter in named)
 
 
-def _unpacked(parameter: torch.Tensor) -> int:
+def unpacked(parameter: torch.Tensor) -> int:
     """Weights a parameter stands for: bitsandbytes packs two 4-bit weights into each byte of storage, whatever its
     dtype.
     """

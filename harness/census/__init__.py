@@ -1,0 +1,4 @@
+"""`compat census`: who is trainable where, at full size and without weights. Facts, opinions and wording are three layers.
+
+`facts` is the contract with the cell side and standard library only; everything else here is host side.
+"""
