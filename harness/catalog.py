@@ -10,11 +10,11 @@ every version, also where the maintainers call it intended, and is listed as suc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from harness.errors import UnknownName
-from harness.records import DeviceKind, LoraShape, ModelShape, Precision, Stage, Variant
+from harness.records import DeviceKind, LoraShape, ModelShape, Precision, Stage, Variant, VisionShape
 
 
 class Expect(StrEnum):
@@ -58,13 +58,8 @@ class Flow:
 
 
 QWEN2, LLAMA = "qwen2", "llama"
-
-MODELS: dict[str, ModelShape] = {
-    # Tiny, but with every distinction that matters: grouped key/value heads, a gated MLP, biases for Qwen2 and none
-    # for Llama, linear layers that are a whole number of bitsandbytes' 64-element blocks.
-    QWEN2: ModelShape(QWEN2, 128, 64, 128, 2, 4, 2, True),
-    LLAMA: ModelShape(LLAMA, 128, 64, 128, 2, 4, 2, False),
-}
+QWEN2_VL, QWEN2_VL_VISION = "qwen2-vl", "qwen2-vl+vision"
+QWEN2_5_VL, QWEN2_5_VL_VISION = "qwen2.5-vl", "qwen2.5-vl+vision"
 
 LORA = LoraShape(
     r=8,
@@ -72,6 +67,47 @@ LORA = LoraShape(
     dropout=0.05,  # as users have it: a frozen run then shows a training loss that wiggles and goes nowhere
     target_modules=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class TinyModel:
+    """A tiny model, and what of it LoRA reaches."""
+
+    shape: ModelShape
+    lora: LoraShape
+    since: str
+    """First Transformers release with this architecture: the earliest whose wheel has its module."""
+
+
+# Tiny, but with every distinction that matters: grouped key/value heads, a gated MLP, biases for Qwen2 and none for
+# Llama, linear layers that are a whole number of bitsandbytes' 64-element blocks.
+_DECODER = ModelShape(QWEN2, 128, 64, 128, 2, 4, 2, True)
+_ENCODER = VisionShape(
+    depth=2,
+    hidden_size=32,
+    intermediate_size=128,
+    num_heads=2,
+    patch_size=4,
+    temporal_patch_size=2,
+    in_channels=3,
+    spatial_merge_size=2,
+    gated=False,
+)
+_VL = replace(_DECODER, family=QWEN2_VL, vision=_ENCODER)
+_VL_2_5 = replace(_DECODER, family=QWEN2_5_VL, vision=replace(_ENCODER, gated=True))
+
+MODELS: dict[str, TinyModel] = {
+    QWEN2: TinyModel(_DECODER, LORA, "4.37.0"),
+    LLAMA: TinyModel(replace(_DECODER, family=LLAMA, qkv_bias=False), LORA, "4.28.0"),
+    # The names of LORA exist in the language model of Qwen2-VL only.
+    QWEN2_VL: TinyModel(_VL, LORA, "4.45.0"),
+    QWEN2_VL_VISION: TinyModel(
+        _VL, replace(LORA, target_modules=(*LORA.target_modules, "qkv", "fc1", "fc2")), "4.45.0"
+    ),
+    # In Qwen2.5-VL gate_proj, up_proj and down_proj are names of the vision encoder's layers too.
+    QWEN2_5_VL: TinyModel(_VL_2_5, replace(LORA, language_only=True), "4.49.0"),
+    QWEN2_5_VL_VISION: TinyModel(_VL_2_5, replace(LORA, target_modules=(*LORA.target_modules, "qkv")), "4.49.0"),
+}
 
 STEPS = 10
 """Training steps of a cell unless told otherwise: a healthy tiny model loses 13 % and more of its eval loss in them."""
@@ -103,6 +139,19 @@ _LLAMA_MAIN = (
     Variant(LLAMA, Precision.FULL, False),
 )
 
+_VISION_MAIN = (
+    *_both_gc(QWEN2_VL, _THREE),
+    Variant(QWEN2_VL_VISION, Precision.NF4, True),
+    Variant(QWEN2_VL_VISION, Precision.NF4, False),
+    Variant(QWEN2_VL_VISION, Precision.INT8, True),
+    Variant(QWEN2_VL_VISION, Precision.FULL, True),
+    Variant(QWEN2_5_VL, Precision.NF4, True),
+    Variant(QWEN2_5_VL, Precision.INT8, True),
+    Variant(QWEN2_5_VL, Precision.FULL, False),
+    Variant(QWEN2_5_VL_VISION, Precision.NF4, True),
+    Variant(QWEN2_5_VL_VISION, Precision.FULL, False),
+)
+
 _ATTACHED_BY_TRAINER = {
     Stage.LOAD: Expect.UNQUANTIZED,
     Stage.TRAINER: Expect.ADAPTER,
@@ -121,7 +170,7 @@ CATALOG: tuple[Flow, ...] = (
         expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
         handed_over=False,
         refusal=None,
-        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN,
+        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN + _VISION_MAIN,
     ),
     Flow(
         name="sft-peft-model",
@@ -131,7 +180,7 @@ CATALOG: tuple[Flow, ...] = (
         expects=_PREPARED_BY_USER,
         handed_over=True,
         refusal=None,
-        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN,
+        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN + _VISION_MAIN,
     ),
     Flow(
         name="sft-peft-model-unprepared",

@@ -35,6 +35,8 @@ class Plan:
     torch_wanted: str
     base_torch: bool
     device: DeviceKind
+    attention: str
+    """Attention implementation models are loaded with, by Transformers' name."""
     steps: int
     seed: int
     limit_s: float

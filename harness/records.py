@@ -114,6 +114,27 @@ def cell_id(stack: str, flow: str, variant: Variant, device: DeviceKind) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class VisionShape:
+    """The sizes the parameter counts of a Qwen2-VL or Qwen2.5-VL vision encoder follow from.
+
+    `hidden_size` is the width of its blocks; what leaves its merger has the width of the language model.
+    """
+
+    depth: int
+    hidden_size: int
+    intermediate_size: int
+    num_heads: int
+    patch_size: int
+    temporal_patch_size: int
+    in_channels: int
+    spatial_merge_size: int
+    gated: bool
+    """Whether a block's MLP is `gate_proj`, `up_proj`, `down_proj` behind RMS norms (Qwen2.5-VL) or `fc1`, `fc2` behind
+    layer norms (Qwen2-VL).
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class ModelShape:
     """The sizes a decoder's parameter counts follow from, as its config names them."""
 
@@ -126,6 +147,7 @@ class ModelShape:
     num_key_value_heads: int
     qkv_bias: bool
     """Whether `q_proj`, `k_proj` and `v_proj` have a bias (Qwen2) or not (Llama)."""
+    vision: VisionShape | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +158,8 @@ class LoraShape:
     alpha: int
     dropout: float
     target_modules: tuple[str, ...]
+    language_only: bool = False
+    """The targets are given as a pattern that leaves the vision encoder out, instead of as bare names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +189,15 @@ class DeviceRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Attention:
+    """Which attention the model was loaded with, by Transformers' names: `sdpa`, `eager`, `flash_attention_2`."""
+
+    asked: str
+    used: str | None
+    """What the loaded model says it uses; None if it was not loaded, or does not say."""
+
+
+@dataclass(frozen=True, slots=True)
 class AreaCount:
     """Stored (raw) elements of one area."""
 
@@ -185,6 +218,8 @@ class Census:
     trainable_logical: int
     total_logical: int
     by_area: Mapping[Area, AreaCount]
+    adapters_on: Mapping[Area, AreaCount]
+    """Adapters by the area of the module they sit on."""
     trainable_names_sha256: str
     dtypes: Mapping[str, int]
     """Stored elements by dtype."""
@@ -316,6 +351,7 @@ class Observation:
     seed: int
     model: ModelShape
     lora: LoraShape | None
+    attention: Attention | None = None
     stages: tuple[Census, ...] = ()
     absent: tuple[AbsentStage, ...] = ()
     freezes: tuple[Freeze, ...] = ()

@@ -15,6 +15,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import assert_never
 
+from packaging.version import Version
+
 from harness import catalog
 from harness.errors import CompatError, ExitCode
 from harness.ledger import Ledger, load_ledger
@@ -32,6 +34,9 @@ SEED = 0
 
 LIMIT_S = 120.0
 """Seconds a cell may take. A tiny cell takes under one; the first of a process also pays for importing the stack."""
+
+ATTENTION = ("sdpa", "eager", "flash_attention_2")
+"""Attention implementations of Transformers; the first is what users train with."""
 
 FEWEST_STEPS = 2
 """lora_B starts at zero, so lora_A receives its first gradient at step 2."""
@@ -54,6 +59,8 @@ class Options:
     """Our own arguments after `--`; `pytest` holds the rest."""
 
     device: DeviceChoice
+    attention: str
+    """By Transformers' name: sdpa unless told otherwise, as users train."""
     steps: int
     limit_s: float
     faults: bool
@@ -85,6 +92,7 @@ def run_stack(
         torch_wanted=lock.facts["torch"],
         base_torch=base_torch,
         device=device,
+        attention=options.attention,
         steps=options.steps,
         seed=SEED,
         limit_s=options.limit_s,
@@ -134,6 +142,7 @@ def parse_options(posargs: Sequence[str]) -> Options:
     """
     parser = argparse.ArgumentParser(prog="nox -s compat --", add_help=False, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--device", default="auto", choices=[choice.value for choice in DeviceChoice])
+    parser.add_argument("--attention", default=ATTENTION[0], choices=ATTENTION)
     parser.add_argument("--steps", type=int, default=catalog.STEPS)
     parser.add_argument("--limit", type=float, default=LIMIT_S)
     parser.add_argument("--faults", action="store_true")
@@ -151,7 +160,9 @@ def parse_options(posargs: Sequence[str]) -> Options:
             meaning="Before step 2 half of a LoRA adapter has no gradient to receive; a limit is in seconds.",
             todo=f"Ask for {FEWEST_STEPS} steps or more, and for a limit above 0.",
         )
-    return Options(DeviceChoice(ours.device), ours.steps, ours.limit, ours.faults, ours.overhead, tuple(rest))
+    return Options(
+        DeviceChoice(ours.device), ours.attention, ours.steps, ours.limit, ours.faults, ours.overhead, tuple(rest)
+    )
 
 
 def chosen_device(posargs: Sequence[str]) -> DeviceKind:
@@ -191,11 +202,20 @@ def visible_gpus() -> int:
 
 
 def planned_cells(ledger: Ledger, device: DeviceKind, versions: Mapping[str, str]) -> tuple[PlannedCell, ...]:
-    """Every cell of `device`, with the deviations the ledger lists for these versions."""
+    """Every cell of `device` whose architecture the stack's Transformers has, with the deviations the ledger lists for
+    these versions.
+    """
+    missing = absent_models(versions["transformers"])
     return tuple(
         PlannedCell(flow.name, variant, ledger.listed(flow.name, variant, device, versions))
         for flow, variant in catalog.cells_on(device)
+        if variant.model not in missing
     )
+
+
+def absent_models(transformers: str) -> frozenset[str]:
+    """The catalog's models whose architecture came after release `transformers`."""
+    return frozenset(name for name, tiny in catalog.MODELS.items() if Version(transformers) < Version(tiny.since))
 
 
 def _cells_command(env_python: Path, plan: Path, device: DeviceKind, options: Options) -> list[str]:

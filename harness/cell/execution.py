@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from transformers import set_seed
 
-from harness.catalog import LEARNING_RATE, Flow
+from harness.catalog import LEARNING_RATE, MODELS, Flow
 from harness.cell import models
 from harness.cell.instruments.emulation import presented
 from harness.cell.recorder import Recorder
@@ -63,11 +63,15 @@ def _run(flow: Flow, setup: Setup, recorder: Recorder) -> None:
 def prepared(plan: Plan, planned: PlannedCell, flow: Flow) -> Setup:
     """What `flow` is given: the model saved on disk, an empty directory, and the numbers of the plan."""
     plan.scratch.mkdir(parents=True, exist_ok=True)
+    tiny = MODELS[planned.variant.model]
     return Setup(
         variant=planned.variant,
+        model=tiny.shape,
+        lora=tiny.lora,
+        attention=plan.attention,
         device=plan.device,
         emulates=emulated(plan.device, planned.variant.precision),
-        model_dir=models.saved_model(planned.variant.model, plan.seed, plan.scratch),
+        model_dir=models.saved_model(tiny.shape, plan.seed, plan.scratch),
         scratch=Path(tempfile.mkdtemp(dir=plan.scratch)),
         learning_rate=LEARNING_RATE[flow.subject],
         steps=plan.steps,

@@ -38,6 +38,7 @@ class Recorder:
         self._freezes: tuple[Freeze, ...] = ()
         self._training: Training | None = None
         self._error: Failure | None = None
+        self._attention: str | None = None
 
     def __enter__(self) -> Self:
         self._messages = self._scopes.enter_context(messages.collected(lambda: self._now))
@@ -74,6 +75,7 @@ class Recorder:
 
     def _take(self, model: nn.Module, stage: Stage, actor: Actor) -> None:
         self._model = model
+        self._attention = _attention_of(model) or self._attention
         has_subject = self._flow.subject is Subject.MODEL or any(
             census.is_adapter(n) for n, _ in model.named_parameters()
         )
@@ -110,6 +112,7 @@ class Recorder:
         """All that was recorded."""
         return Facts(
             absent=self._absent(),
+            attention_used=self._attention,
             stages=tuple(self._censuses),
             freezes=self._freezes,
             training=self._training,
@@ -130,3 +133,8 @@ class Recorder:
         if self._flow.subject is Subject.ADAPTER and stage in (Stage.PREPARE, Stage.PEFT):
             return Absence.NOT_CALLED
         return Absence.NOT_IN_FLOW
+
+
+def _attention_of(model: nn.Module) -> str | None:
+    used = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    return None if used is None else str(used)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import __version__
-from harness.catalog import LORA, MODELS, Flow, Subject, flow_named
+from harness.catalog import MODELS, Flow, Subject, flow_named
 from harness.cell.instruments.frames import raised_chain, readable, without_place
 from harness.plan import Plan, PlannedCell
 from harness.records import (
@@ -24,6 +24,7 @@ from harness.records import (
     REPORTED,
     Absence,
     AbsentStage,
+    Attention,
     Census,
     DeviceKind,
     DeviceRecord,
@@ -49,6 +50,7 @@ class Facts:
     """What running a flow brought to light: the part of an observation that is not known beforehand."""
 
     absent: tuple[AbsentStage, ...]
+    attention_used: str | None = None
     stages: tuple[Census, ...] = ()
     freezes: tuple[Freeze, ...] = ()
     training: Training | None = None
@@ -60,7 +62,7 @@ class Facts:
 
 def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
     """Run one cell and return what was observed. An exception of the flow is an observation, not an error here."""
-    flow = flow_named(planned.flow)
+    flow, tiny = flow_named(planned.flow), MODELS[planned.variant.model]
     started, clock = _now(), time.perf_counter()
     facts = _facts(plan, planned, flow)
     return Observation(
@@ -70,8 +72,9 @@ def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
         flow=flow.name,
         variant=planned.variant,
         seed=plan.seed,
-        model=MODELS[planned.variant.model],
-        lora=LORA if flow.subject is Subject.ADAPTER else None,
+        model=tiny.shape,
+        lora=tiny.lora if flow.subject is Subject.ADAPTER else None,
+        attention=Attention(plan.attention, facts.attention_used),
         stages=facts.stages,
         absent=facts.absent,
         freezes=facts.freezes,

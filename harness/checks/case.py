@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
 from harness import counts
 from harness.catalog import Expect, Flow
 from harness.checks.verdict import Symptom
-from harness.records import Absence, Freeze, Observation, Stage
+from harness.records import Absence, Area, Freeze, Observation, Stage
 
 MINIMUM_FALL = 0.05
 """Share of the eval loss a healthy cell must lose. Measured healthy cells lose 13 % and more in ten steps; a frozen one
@@ -41,7 +42,7 @@ class Case:
             case Expect.UNQUANTIZED:
                 # Biases of quantized layers stay trainable at load from Transformers 5 on; before, the whole layer is
                 # frozen with its weight. Both leave exactly what is not quantized, and preparation freezes either.
-                rest = counts.embedding_norm_head(model)
+                rest = counts.never_linear(model)
                 return frozenset({rest, rest + counts.linear_biases(model)})
         assert_never(expect)
 
@@ -49,6 +50,11 @@ class Case:
     def adapter(self) -> int:
         """Adapter parameters in closed form; 0 for a flow without adapters."""
         return counts.adapter(self.seen.model, self.seen.lora) if self.seen.lora else 0
+
+    @property
+    def adapters_on(self) -> Mapping[Area, int]:
+        """Adapter parameters in closed form, by the area they sit in."""
+        return counts.adapters_on(self.seen.model, self.seen.lora) if self.seen.lora else {}
 
     def absence(self, stage: Stage) -> Absence | None:
         """Why `stage` has no census, if it has none."""

@@ -8,7 +8,7 @@ for them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from harness import counts
@@ -104,6 +104,30 @@ def totals_follow_from_the_config(case: Case) -> str | None:
     return (
         f"{census.total_logical:,} logical and {census.total:,} stored parameters, expected {logical:,} and {stored:,}"
     )
+
+
+def adapters_sit_where_the_targets_are(case: Case) -> str | None:
+    """In each part of the model there are as many adapter parameters as its matched layers call for, and no others."""
+    census = case.seen.census(Stage.TRAINER)
+    if census is None or case.seen.lora is None:
+        raise NotApplicable("no adapters, or no census at trainer")
+    seen = {area: count.total for area, count in census.adapters_on.items() if count.total}
+    wanted = dict(case.adapters_on)
+    return None if seen == wanted else f"adapters sit on {_areas(seen)}, expected {_areas(wanted)}"
+
+
+def _areas(counts_by_area: Mapping[Area, int]) -> str:
+    return ", ".join(f"{area} {count:,}" for area, count in sorted(counts_by_area.items())) or "nothing"
+
+
+def attention_as_asked(case: Case) -> str | None:
+    """The model uses the attention implementation it was loaded with."""
+    attention = case.seen.attention
+    if attention is None or attention.used is None:
+        raise NotApplicable("the model was not loaded, or does not say")
+    if attention.used == attention.asked:
+        return None
+    return f"asked for {attention.asked} attention, the model uses {attention.used}"
 
 
 def adapter_kept(case: Case) -> str | None:
@@ -240,6 +264,13 @@ CHECKS: tuple[Check, ...] = (
         options_accepted,
     ),
     Check(
+        "P102",
+        "The attention asked for is used",
+        (),
+        "Look at attn_implementation, and at what the model class supports.",
+        attention_as_asked,
+    ),
+    Check(
         "C101",
         "Load leaves trainable exactly what is not quantized",
         (),
@@ -287,6 +318,13 @@ CHECKS: tuple[Check, ...] = (
         (),
         "The model is not what its config says.",
         totals_follow_from_the_config,
+    ),
+    Check(
+        "C120",
+        "Adapters sit where the targets are",
+        (),
+        "Compare the matched modules with target_modules: a name may exist in another part of the model, or no more.",
+        adapters_sit_where_the_targets_are,
     ),
     Check(
         "F001",

@@ -14,11 +14,9 @@ import torch
 from torch import nn
 from transformers import TrainerCallback
 
+from harness.cell.data import IGNORED
 from harness.cell.instruments.census import subject
 from harness.records import Gradients, Labels, Optimizer, Training
-
-IGNORED = -100
-"""Label of a token the loss leaves out (PyTorch's `ignore_index`)."""
 
 
 class LabelLog:
