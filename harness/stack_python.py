@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.environments import Environment, environment_of
+from harness.environments import ENVS, Environment, environment_of
 from harness.errors import LockError, StackFailed
 from harness.locks import Lock, Unsolvable, locked
 from harness.matrix import ROOT, Matrix
@@ -52,6 +53,9 @@ def stack_python(matrix: Matrix, name: str, python: str | None = None) -> StackP
             meaning="The resolver found no solution for this stack, so there is no environment to ask.",
             todo="Name another stack; `compat stacks` lists all of them.",
         )
+    if not (ENVS / lock.path.stem).exists():
+        # Made once; with a CUDA build of torch that is gigabytes.
+        print(f"making the environment of {stack.on(version)}", file=sys.stderr, flush=True)
     interpreter, environment = environment_of(lock)
     return StackPython(stack.on(version), interpreter, lock, environment)
 

@@ -23,7 +23,7 @@ from transformers.quantizers import AutoHfQuantizer
 
 from harness.census.facts import LoadDtype, Quantization
 
-# torch imports its compiler, 800 modules, when it first computes with meta tensors. Better now than in a measured second.
+# torch imports its compiler, 800 modules, when it first computes with meta tensors. That is no work of a census.
 importlib.import_module("torch._dynamo")
 
 DTYPES = {LoadDtype.BF16: torch.bfloat16, LoadDtype.FP32: torch.float32}
@@ -115,7 +115,8 @@ def quantize(model: PreTrainedModel, quantization: Quantization, dtype: LoadDtyp
     """Replace the linear layers the stack's own quantizer replaces, and give their weights the storage they would have.
 
     bitsandbytes packs when weights reach a device, which meta weights never do: a 4-bit matrix of n elements becomes
-    ceil(n / 2) bytes here, an 8-bit one n. Biases of replaced layers are made in the default dtype, and loaded in `dtype`.
+    ceil(n / 2) bytes here, an 8-bit one n. Biases of replaced layers are made in the default dtype and loaded in
+    `dtype`.
     """
     # 4.38 (4.46 no longer) imports what its own function needs only where there is a GPU; replacing layers needs none.
     vars(bnb_integration).update(bnb=bnb, nn=nn, torch=torch, Conv1D=Conv1D)

@@ -1,8 +1,8 @@
 """Answer one census: `python -m harness.cell.stage_table REQUEST ANSWER`, inside a stack's environment.
 
 The model is built without weights. The stack's own quantizer, its own `prepare_model_for_kbit_training` and its own
-`get_peft_model` then do to it what they would do to the real one, and every stage is counted. Where layers are alike one
-of them is handled and counted for all of them: the table is that of the whole model.
+`get_peft_model` then do to it what they would do to the real one, and every stage is counted. Where layers are alike
+one of them is handled and counted for all of them: the table is that of the whole model.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,11 @@ from transformers.pytorch_utils import Conv1D
 
 from harness.cell import alike, meta
 from harness.cell.alike import Layout
-from harness.cell.instruments.census import area_of, unpacked
+from harness.cell.instruments.census import area_of, is_adapter, seat_of, unpacked
 from harness.cell.runner import installed_versions
-from harness.cell.targets import ALL_LINEAR, Targets, targets_of
+from harness.cell.targets import Targets, lora_config, targets_of
 from harness.census.facts import (
+    ALL_LINEAR,
     Adapter,
     AdapterKind,
     CannotBuild,
@@ -70,7 +71,7 @@ def stage_table(request: Request, cls: type[PreTrainedModel]) -> StageTable:
         Rejected: the class cannot be built from this config.
     """
     start = time.perf_counter()
-    lora, refusal = _lora_config(request.lora)
+    lora = lora_config(request.lora)
     targets = targets_of(request.lora, lora)
     model, layout = _thinned(request, cls, targets)
     if request.quantization is not Quantization.NONE:
@@ -81,37 +82,27 @@ def stage_table(request: Request, cls: type[PreTrainedModel]) -> StageTable:
     if request.quantization is not Quantization.NONE:
         model = prepare_model_for_kbit_training(model)
         stages.append(_count(model, layout, Stage.PREPARE))
-    effective = None
-    if lora is not None:
-        wrapped, refusal = _wrapped(model, lora)
-        if wrapped is not None:
-            stages.append(_count(wrapped, layout, Stage.PEFT))
-            weights = _with_adapters(weights, wrapped, layout, request.lora)
-            effective = _effective(wrapped)
+    wrapped = lora if isinstance(lora, Refusal) else _wrapped(model, lora)
+    if isinstance(wrapped, PeftModel):
+        stages.append(_count(wrapped, layout, Stage.PEFT))
+        weights = _with_adapters(weights, wrapped, layout, request.lora)
     return StageTable(
         model_class=cls.__name__,
         versions={name: version for name, version in installed_versions().items() if name in REPORTED},
         stages=tuple(stages),
         weights=weights,
-        effective=effective,
-        refusal=refusal,
+        effective=_effective(wrapped, layout) if isinstance(wrapped, PeftModel) else None,
+        refusal=wrapped if isinstance(wrapped, Refusal) else None,
         work_s=round(time.perf_counter() - start, 3),
     )
 
 
-def _lora_config(asked: Mapping[str, Any]) -> tuple[LoraConfig | None, Refusal | None]:
-    try:
-        return LoraConfig(**asked), None
-    except Exception as error:  # noqa: BLE001 - whatever PEFT says to it is its answer
-        return None, Refusal(type(error).__name__, str(error))
-
-
-def _wrapped(model: PreTrainedModel, lora: LoraConfig) -> tuple[PeftModel | None, Refusal | None]:
+def _wrapped(model: PreTrainedModel, lora: LoraConfig) -> PeftModel | Refusal:
     try:
         with torch.device("meta"):
-            return get_peft_model(model, lora), None
+            return get_peft_model(model, lora)
     except Exception as error:  # noqa: BLE001 - whatever PEFT says to it is its answer
-        return None, Refusal(type(error).__name__, str(error))
+        return Refusal(type(error).__name__, str(error))
 
 
 def _thinned(request: Request, cls: type[PreTrainedModel], targets: Targets) -> tuple[PreTrainedModel, Layout]:
@@ -131,27 +122,29 @@ def _thinned(request: Request, cls: type[PreTrainedModel], targets: Targets) -> 
 
 
 def _count(model: nn.Module, layout: Layout, stage: Stage) -> StageCount:
-    trainable: Counter[Area] = Counter()
-    total: Counter[Area] = Counter()
+    counted = [(name, p, layout.times(_plain(name))) for name, p in model.named_parameters()]
     dtypes: Counter[str] = Counter()
-    logical = trainable_logical = 0
-    for name, parameter in model.named_parameters():
-        times, area = layout.times(_plain(name)), area_of(name)
-        total[area] += parameter.numel() * times
+    for _, parameter, times in counted:
         dtypes[str(parameter.dtype).removeprefix("torch.")] += parameter.numel() * times
-        logical += unpacked(parameter) * times
-        if parameter.requires_grad:
-            trainable[area] += parameter.numel() * times
-            trainable_logical += unpacked(parameter) * times
     return StageCount(
         stage=stage,
-        trainable=trainable.total(),
-        total=total.total(),
-        trainable_logical=trainable_logical,
-        total_logical=logical,
-        by_area={area: AreaCount(trainable[area], total[area]) for area in total},
+        trainable=sum(p.numel() * times for _, p, times in counted if p.requires_grad),
+        total=sum(p.numel() * times for _, p, times in counted),
+        trainable_logical=sum(unpacked(p) * times for _, p, times in counted if p.requires_grad),
+        total_logical=sum(unpacked(p) * times for _, p, times in counted),
+        by_area=_by_area(counted, area_of),
+        adapters_on=_by_area([item for item in counted if is_adapter(item[0])], seat_of),
         dtypes=dict(dtypes),
     )
+
+
+def _by_area(counted: Iterable[tuple[str, torch.Tensor, int]], place: Callable[[str], Area]) -> dict[Area, AreaCount]:
+    trainable: Counter[Area] = Counter()
+    total: Counter[Area] = Counter()
+    for name, parameter, times in counted:
+        total[place(name)] += parameter.numel() * times
+        trainable[place(name)] += parameter.numel() * times if parameter.requires_grad else 0
+    return {area: AreaCount(trainable[area], total[area]) for area in total}
 
 
 def _plain(name: str) -> str:
@@ -204,29 +197,25 @@ def _shape(module: nn.Module, parameter: nn.Parameter) -> tuple[int, ...]:
 def _with_adapters(
     weights: tuple[Weight, ...], wrapped: PeftModel, layout: Layout, asked: Mapping[str, Any]
 ) -> tuple[Weight, ...]:
-    adapters = {layout.path(place): adapter for place, adapter in _adapters(wrapped)}
+    adapters = {layout.path(name): adapter for name, adapter in _adapters(wrapped)}
     all_linear = asked.get("target_modules") == ALL_LINEAR
-    return tuple(
-        dataclasses.replace(
-            weight,
-            adapter=adapters.get(weight.path),
-            patterns=(ALL_LINEAR,) if all_linear and weight.path in adapters else weight.patterns,
-        )
-        for weight in weights
-    )
+    changed = []
+    for weight in weights:
+        full = weight.path if weight.kind is WeightKind.PARAMETER else f"{weight.path}.weight"
+        patterns = (ALL_LINEAR,) if all_linear and full in adapters else weight.patterns
+        changed.append(dataclasses.replace(weight, adapter=adapters.get(full), patterns=patterns))
+    return tuple(changed)
 
 
 def _adapters(wrapped: PeftModel) -> Iterator[tuple[str, Adapter]]:
-    """What PEFT put where: the place is that of a `Weight`, in the base model's names."""
+    """What PEFT put beside which parameter, by the parameter's name in the base model."""
     for name, module in wrapped.named_modules():
-        place = _plain(name)
         if hasattr(module, "lora_A"):
             # The layers of two parameters of one module are nested, and each knows the name of its own.
-            parameter = getattr(module, "parameter_name", "weight")
-            yield (place if parameter == "weight" else f"{place}.{parameter}"), _lora(module)
+            yield f"{_plain(name)}.{getattr(module, 'parameter_name', None) or 'weight'}", _lora(module)
         elif isinstance(module, ModulesToSaveWrapper):
             copied = sum(p.numel() for p in module.modules_to_save.parameters() if p.requires_grad)
-            yield place, Adapter(AdapterKind.COPY, (), (), copied)
+            yield f"{_plain(name)}.weight", Adapter(AdapterKind.COPY, (), (), copied)
 
 
 def _lora(module: Any) -> Adapter:
@@ -237,16 +226,16 @@ def _lora(module: Any) -> Adapter:
     return Adapter(AdapterKind.LORA, tuple(a.shape), tuple(b.shape), sum(p.numel() for p in own if p.requires_grad))
 
 
-def _effective(wrapped: PeftModel) -> Effective:
+def _effective(wrapped: PeftModel, layout: Layout) -> Effective:
     config: Any = wrapped.peft_config["default"]
     modules = config.target_modules or ()
     return Effective(
-        target_modules=(modules,) if isinstance(modules, str) else tuple(sorted(modules)),
+        target_modules=(modules,) if isinstance(modules, str) else tuple(sorted({layout.path(m) for m in modules})),
         target_parameters=tuple(sorted(getattr(config, "target_parameters", None) or ())),
     )
 
 
-# --------------------------------------------------------------------------------------------------------- the two files
+# -------------------------------------------------------------------------------------------------------- the two files
 
 
 def main(asked: Path, answer: Path) -> None:

@@ -3,15 +3,52 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import peft
 from peft import LoraConfig
 from peft.tuners.tuners_utils import check_target_module_exists
 
-ALL_LINEAR = "all-linear"
+from harness.census.facts import ALL_LINEAR, Refusal
+
+DECISIVE = frozenset(
+    {
+        "alora_invocation_tokens",
+        "bias",
+        "ensure_weight_tying",
+        "exclude_modules",
+        "layer_replication",
+        "layers_pattern",
+        "lora_bias",
+        "modules_to_save",
+        "rank_pattern",
+        "target_parameters",
+        "trainable_token_indices",
+        "use_dora",
+    }
+)
+"""Options of LoraConfig that decide what trains, and that older releases of PEFT lack."""
+
+UNSET: tuple[Any, ...] = (None, False, "none", "", [], {})
+"""Values by which a saved adapter_config.json says that an option is not used."""
+
+
+def lora_config(asked: Mapping[str, Any]) -> LoraConfig | Refusal:
+    """The LoraConfig of this PEFT. Options it does not know and that decide nothing are left out, as PEFT itself does
+    when it reads the file of a newer release.
+    """
+    known = {field.name for field in dataclasses.fields(LoraConfig)}
+    foreign = [name for name, value in asked.items() if name in DECISIVE - known and value not in UNSET]
+    if foreign:
+        return Refusal("TypeError", f"LoraConfig of PEFT {peft.__version__} has no option {', '.join(foreign)}")
+    try:
+        return LoraConfig(**{name: value for name, value in asked.items() if name in known})
+    except Exception as error:  # noqa: BLE001 - whatever PEFT says to it is its answer
+        return Refusal(type(error).__name__, str(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +85,11 @@ class Targets:
         return not literal or any(re.search(r"\d", pattern) for pattern in (*self.modules, *self.parameters))
 
 
-def targets_of(asked: Mapping[str, Any], config: LoraConfig | None) -> Targets:
-    """The targets of the keyword arguments `asked`, of which `config` was made (None if PEFT refused them)."""
+def targets_of(asked: Mapping[str, Any], config: LoraConfig | Refusal) -> Targets:
+    """The targets of the keyword arguments `asked`, of which `config` was made."""
     modules = asked.get("target_modules")
     parameters = tuple(asked.get("target_parameters") or ())
-    if config is None or modules in (None, ALL_LINEAR):
+    if isinstance(config, Refusal) or modules in (None, ALL_LINEAR):
         return Targets({}, parameters, None, ())
     patterns = [modules] if isinstance(modules, str) else list(modules)
     ranks = (*(config.rank_pattern or ()), *(config.alpha_pattern or ()))

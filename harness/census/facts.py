@@ -1,7 +1,7 @@
 """The contract of a census between the two sides: what is asked of a stack, and the stage table it answers with.
 
-Standard library only. A stage table holds what the stack's own libraries did to a model without weights; whether that is
-what a user wanted is said by `harness.census.verdicts`.
+Standard library only. A stage table holds what the stack's own libraries did to a model without weights; whether that
+is what a user wanted is said by `harness.census.verdicts`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from enum import StrEnum
 from typing import Any
 
 from harness.records import Area, AreaCount, Stage
+
+ALL_LINEAR = "all-linear"
+"""The word by which `target_modules` names every linear layer but the head."""
 
 
 class Quantization(StrEnum):
@@ -54,6 +57,8 @@ class StageCount:
     trainable_logical: int
     total_logical: int
     by_area: Mapping[Area, AreaCount]
+    adapters_on: Mapping[Area, AreaCount]
+    """The area `adapter`, by the area of the module each adapter sits on."""
     dtypes: Mapping[str, int]
     """Stored elements by dtype."""
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from harness.records import Actor, Area, AreaCount, Census, Stage
 
-ADAPTER_MARKS = ("lora_", "modules_to_save")
+ADAPTER_MARKS = ("lora_", "modules_to_save", "trainable_tokens_")
 """Parts of a parameter's name by which PEFT's own modules are known."""
 
 _AREA_MARKS: tuple[tuple[Area, tuple[str, ...]], ...] = (
