@@ -7,10 +7,12 @@ which lock an environment was made from; one whose stamp and contents both still
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -22,8 +24,11 @@ from packaging.version import Version
 
 from harness.errors import EnvironmentMismatch, InstallError, RegistryUnreachable, Unbuildable
 from harness.locks import Lock
+from harness.matrix import ROOT
 from harness.uv_tool import Answer, install_environ, run_uv
 
+ENVS = ROOT / ".envs"
+"""Environments made outside nox, one per lock and named after it. Never committed."""
 SEEDS = frozenset({"pip", "uv", "virtualenv"})
 """What a tool that makes environments may put into one. setuptools and wheel are not here: stacks lock those."""
 NAMED = 8
@@ -86,6 +91,45 @@ class _Venv:
     @property
     def lent_pth(self) -> Path:
         return self.site / "compat-lent-torch.pth"
+
+
+def environment_of(lock: Lock, envs: Path = ENVS) -> tuple[Path, Environment]:
+    """The interpreter of the environment of `lock`, for commands nox does not run: made on first use, and compared with
+    its lock before every use.
+
+    Raises:
+        InstallError: the lock's Python is not on this machine, or as for `prepare_environment`.
+        RegistryUnreachable, EnvironmentMismatch: as for `prepare_environment`.
+    """
+    folder = envs / lock.path.stem
+    python = folder / "bin" / "python"
+    with _alone(folder):
+        if not python.exists():
+            _make_venv(folder, lock)
+        return python, prepare_environment(python, lock, lock.facts["torch"])
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While open, no other command makes or changes the environment in `folder`."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _make_venv(folder: Path, lock: Lock) -> None:
+    # What is there has no interpreter: its Python was removed, or making it was cut off.
+    shutil.rmtree(folder, ignore_errors=True)
+    python = lock.facts["python"]
+    answer = run_uv(["venv", "--no-python-downloads", "--python", python, str(folder)], environ=install_environ())
+    if not answer.ok:
+        raise InstallError(
+            f"uv could not make an environment with Python {python}: {answer.cause}",
+            where=lock.path.stem,
+            meaning="The stack is locked for this Python, and it is not on this machine; nor is another taken for it.",
+            todo=f"Install Python {python}, or name a stack that is locked for one that is here (`compat stacks`).",
+        )
 
 
 def prepare_environment(

@@ -104,3 +104,9 @@ class RegistryUnreachable(InstallError):
     """The package registry is out of reach: the machine failed, and nothing is known about the versions."""
 
     exit_code = ExitCode.COULD_NOT_TELL
+
+
+class StackFailed(CompatError):
+    """A process inside a stack's environment ended without an answer: nothing was learnt."""
+
+    exit_code = ExitCode.COULD_NOT_TELL

@@ -136,7 +136,7 @@ def run_stack(
 
 def _run(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu]) -> int:
     try:
-        return subprocess.run(command, cwd=ROOT, env=_environment(gpus), check=False).returncode
+        return subprocess.run(command, cwd=ROOT, env=cell_environ(gpus), check=False).returncode
     finally:
         shutil.rmtree(plan.scratch, ignore_errors=True)
 
@@ -282,7 +282,7 @@ def _pytest(env_python: Path, plan: Path) -> list[str]:
     ]
 
 
-def _environment(gpus: Sequence[Gpu]) -> dict[str, str]:
+def cell_environ(gpus: Sequence[Gpu]) -> dict[str, str]:
     """The cell process's environment: this project on the path, one thread unless told, no hub, bytecode kept."""
     # What would change how a cell runs, and belongs to the shell it was started from.
     foreign = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTEST_", "ACCELERATE_")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from uv import find_uv_bin
 from wheels import make_wheel
 
 from harness import environments
-from harness.environments import Environment, prepare_environment
+from harness.environments import Environment, environment_of, prepare_environment
 from harness.errors import EnvironmentMismatch, ExitCode, InstallError, RegistryUnreachable
 from harness.locks import Lock, read_lock
 
@@ -44,12 +45,14 @@ class Place:
         """Offer a wheel."""
         self.hashes[f"{name}=={version}"] = make_wheel(self.wheels, name, version, requires, broken=broken)
 
-    def lock(self, *requirements: str, **hashes: str) -> Lock:
+    def lock(self, *requirements: str, python: str = PYTHON, **hashes: str) -> Lock:
         """A lock over wheels that are offered; `hashes` replaces the right ones."""
         known = {**self.hashes, **{name.replace("_", "=="): digest for name, digest in hashes.items()}}
         lines = "".join(f"{item} \\\n    --hash=sha256:{known[item]}\n" for item in requirements)
         path = self.root / "trl0.22-py311.txt"
-        path.write_text(f"{HEADER}# packages: {len(requirements)}\n{lines}")
+        facts = {"python": python, "torch": "2.13.0", "packages": len(requirements)}
+        header = HEADER + "".join(f"# {name}: {value}\n" for name, value in facts.items())
+        path.write_text(header + lines)
         return read_lock(path)
 
     def prepare(self, lock: Lock, *, base: Path | None = None) -> Environment:
@@ -166,6 +169,47 @@ class TestInstalling:
 
 def _interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
+
+
+class TestOutsideNox:
+    def test_it_is_made_on_first_use_and_then_used_as_it_is(self, place: Place, tmp_path: Path) -> None:
+        """Named after its lock, of the lock's Python, with the lock's packages and torch; verified every time."""
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+        python, made = environment_of(lock, tmp_path / "envs")
+        assert python == tmp_path / "envs" / "trl0.22-py311" / "bin" / "python"
+        assert made == Environment("2.13.0", base_torch=False, reused=False)
+        code = "import sys, trl; print(*sys.version_info[:2], trl.__version__)"
+        said = subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True).stdout
+        assert said.split() == [*PYTHON.split("."), "0.22.2"]
+        assert environment_of(lock, tmp_path / "envs") == (python, Environment("2.13.0", False, True))
+        place.uv("install", "--target", str(next(python.parent.parent.glob("lib/*/site-packages"))), "extra==1.0")
+        assert not environment_of(lock, tmp_path / "envs")[1].reused
+
+    def test_one_whose_python_is_gone_is_made_anew(self, place: Place, tmp_path: Path) -> None:
+        """A person need not delete what no person made."""
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+        python, _ = environment_of(lock, tmp_path / "envs")
+        python.unlink()
+        python.symlink_to("/nowhere/python")
+        assert environment_of(lock, tmp_path / "envs") == (python, Environment("2.13.0", False, False))
+
+    def test_two_commands_at_once_make_it_once(self, place: Place, tmp_path: Path) -> None:
+        """The second waits, and finds it as it should be."""
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+        with ThreadPoolExecutor(2) as pool:
+            made = list(pool.map(lambda _: environment_of(lock, tmp_path / "envs")[1].reused, range(2)))
+        assert sorted(made) == [False, True]
+
+    def test_a_python_that_is_not_here_is_not_replaced_by_another(self, place: Place, tmp_path: Path) -> None:
+        """Nor downloaded: what a stack is asked on is a fact of its answer."""
+        with pytest.raises(InstallError) as caught:
+            environment_of(place.lock("trl==0.22.2", python="3.99"), tmp_path / "envs")
+        assert caught.value.exit_code is ExitCode.ENVIRONMENT
+        assert caught.value.what.startswith("uv could not make an environment with Python 3.99: ")
+        assert (caught.value.where, caught.value.todo) == (
+            "trl0.22-py311",
+            "Install Python 3.99, or name a stack that is locked for one that is here (`compat stacks`).",
+        )
 
 
 class TestBaseTorch:

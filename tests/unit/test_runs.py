@@ -295,7 +295,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, *gpus: Gpu, **inherited: str) -
         monkeypatch.delenv(name)
     for name, value in inherited.items():
         monkeypatch.setenv(name, value)
-    return runs._environment(gpus)
+    return runs.cell_environ(gpus)
 
 
 def test_cells_see_this_project_one_thread_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from harness.records import Actor, Area, AreaCount, Census, Stage
 
-ADAPTER_MARKS = ("lora_", "modules_to_save")
+ADAPTER_MARKS = ("lora_", "modules_to_save", "trainable_tokens_")
 """Parts of a parameter's name by which PEFT's own modules are known."""
 
 _AREA_MARKS: tuple[tuple[Area, tuple[str, ...]], ...] = (
@@ -77,10 +77,10 @@ def _stored(named: Iterable[tuple[str, torch.Tensor]]) -> int:
 
 
 def _logical(named: Iterable[tuple[str, torch.Tensor]]) -> int:
-    return sum(_unpacked(parameter) for _, parameter in named)
+    return sum(unpacked(parameter) for _, parameter in named)
 
 
-def _unpacked(parameter: torch.Tensor) -> int:
+def unpacked(parameter: torch.Tensor) -> int:
     """Weights a parameter stands for: bitsandbytes packs two 4-bit weights into each byte of storage, whatever its
     dtype.
     """
