@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from harness import counts
 from harness.catalog import BATCH_ROWS, MAY_DROP, ROW_WORDS, Expect
-from harness.checks.case import DECIMALS, MINIMUM_FALL, Case, freeze_line, symptom
+from harness.checks import rules
+from harness.checks.case import MINIMUM_FALL, Case, freeze_line, symptom
 from harness.checks.verdict import Symptom
 from harness.records import Absence, Area, Census, Stage, Training
 
@@ -158,27 +159,12 @@ def reloaded_is_what_was_trained(case: Case) -> str | None:
 
 def optimizer_holds_what_is_trainable(case: Case) -> str | None:
     """The optimizer holds exactly the trainable parameters, and some."""
-    held = _training(case).optimizer
-    if held.parameters and not held.missing and not held.extra:
-        return None
-    return (
-        f"the optimizer holds {held.parameters:,} parameters; "
-        f"{held.missing:,} trainable ones are missing from it and {held.extra:,} in it are not trainable"
-    )
+    return rules.optimizer_wrong(_training(case).optimizer)
 
 
 def gradients_arrive(case: Case) -> str | None:
     """Every trainable tensor receives a gradient that is finite, and not always exactly zero."""
-    training = _training(case)
-    grads = training.gradients
-    # Where no weight ever moved, lora_B stays zero and with it the gradient of lora_A: that is for W701 to say.
-    zero = 0 if training.subject_delta == 0 and grads.zero < grads.tensors else grads.zero
-    if grads.tensors and not (grads.silent or zero or grads.non_finite):
-        return None
-    return (
-        f"of {grads.tensors} trainable tensors {grads.silent} never received a gradient, {grads.zero} only zeros, "
-        f"{grads.non_finite} a non-finite one"
-    )
+    return rules.gradients_missing(_training(case))
 
 
 def labels_present(case: Case) -> str | None:
@@ -188,8 +174,8 @@ def labels_present(case: Case) -> str | None:
         raise NotApplicable("training did not finish")
     if labels is None:
         return "training ran and no batch had labels"
-    if labels.all_masked or not labels.samples:
-        return f"{labels.all_masked} of {labels.samples} rows have nothing to learn (every label is -100)"
+    if masked := rules.labels_masked(labels):
+        return masked
     # Every word of a row is a label; releases differ in whether they append an end token.
     allowed = (ROW_WORDS * labels.samples, (ROW_WORDS + 1) * labels.samples)
     if labels.label_tokens not in allowed:
@@ -222,19 +208,12 @@ def _rates(rates: tuple[float, ...]) -> str:
 
 def weights_change(case: Case) -> str | None:
     """What the flow trains really changes, and stays finite."""
-    training = _training(case)
-    if not training.subject_finite:
-        return "some trained weights are NaN or infinite after training"
-    return None if training.subject_delta > 0 else "no trained weight changed at all"
+    return rules.weights_stand_still(_training(case))
 
 
 def eval_loss_present(case: Case) -> str | None:
     """`evaluate()` reports a finite eval_loss before and after training."""
-    training = _training(case)
-    pair = (training.eval_before, training.eval_after)
-    if all(value is not None and math.isfinite(value) for value in pair):
-        return None
-    return f"eval_loss was {pair[0]} before and {pair[1]} after training"
+    return rules.eval_loss_missing(_training(case))
 
 
 def eval_loss_falls(case: Case) -> str | None:
@@ -243,8 +222,8 @@ def eval_loss_falls(case: Case) -> str | None:
     before, after = training.eval_before, training.eval_after
     if before is None or after is None or symptom(case.seen) is Symptom.FALLS:
         return None
-    if symptom(case.seen) is Symptom.FLAT:
-        return f"eval loss is flat to {DECIMALS} decimals: {before:.6f} -> {after:.6f}"
+    if flat := rules.eval_loss_flat(before, after):
+        return flat
     if after > before:
         return f"eval loss rises: {before:.6f} -> {after:.6f}"
     return f"eval loss {before:.6f} -> {after:.6f}: a fall of {before - after:.4f}, under {MINIMUM_FALL:.0%} of it"
