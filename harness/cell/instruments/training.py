@@ -95,6 +95,24 @@ class GradientLog:
         return Gradients(self._tensors, len(self._silent), len(zero), len(self._non_finite))
 
 
+def parameters_held(optimizer: Any) -> dict[int, torch.Tensor]:
+    """What `optimizer` updates, by identity; where each layer has an optimizer of its own, what all of them do."""
+    inner = getattr(optimizer, "optimizer", optimizer)  # as Accelerate wraps it
+    # Transformers' LayerWiseDummyOptimizer: a stand-in that holds nothing and lists those that do the work.
+    each = (getattr(inner, "optimizer_dict", None) or {}).values() or [inner]
+    return {id(p): p for one in each for group in one.param_groups for p in group["params"]}
+
+
+def holdings(model: nn.Module, held: dict[int, torch.Tensor]) -> Optimizer:
+    """What an optimizer holds of `model`, in elements."""
+    trainable = {id(p): p for p in model.parameters() if p.requires_grad}
+    return Optimizer(
+        parameters=_elements(held),
+        missing=_elements({key: p for key, p in trainable.items() if key not in held}),
+        extra=_elements({key: p for key, p in held.items() if key not in trainable}),
+    )
+
+
 class _Probe(TrainerCallback):
     """Reads the optimizer where every Transformers release hands it over: at the begin of training and of each step."""
 
@@ -104,15 +122,8 @@ class _Probe(TrainerCallback):
         self.optimizer = Optimizer(0, 0, 0)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        model, optimizer = given["model"], given["optimizer"]
-        held = {id(p): p for group in optimizer.param_groups for p in group["params"]}
-        trainable = {id(p): p for p in model.parameters() if p.requires_grad}
-        self.optimizer = Optimizer(
-            parameters=_elements(held),
-            missing=_elements({key: p for key, p in trainable.items() if key not in held}),
-            extra=_elements({key: p for key, p in held.items() if key not in trainable}),
-        )
-        self.gradients.attach(model)
+        self.optimizer = holdings(given["model"], parameters_held(given["optimizer"]))
+        self.gradients.attach(given["model"])
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         groups = given["optimizer"].param_groups
