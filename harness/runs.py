@@ -65,15 +65,17 @@ class Options:
     limit_s: float
     faults: bool
     """Plant faults and see whether the checks name them, instead of running the cells."""
+    guard: bool
+    """Run every cell under a `TrainingGuard`, its own tests and its documentation, instead of the cells."""
     overhead: bool
-    """Measure what the recorder costs, instead of running the cells."""
+    """Measure what the recorder costs, or with `guard` what the guard does, instead of running the cells."""
     pytest: tuple[str, ...]
 
 
 def run_stack(
     *, stack: Stack, python: str, lock: Lock, env_python: Path, base_torch: bool, posargs: Sequence[str]
 ) -> ExitCode:
-    """Run every selected cell of `stack` and print its table; or, where asked, plant faults or measure the overhead.
+    """Run every selected cell of `stack` and print its table; or what an option asks for in place of the cells.
 
     Returns:
         HEALTHY, UNHEALTHY or COULD_NOT_TELL over this stack's cells.
@@ -100,9 +102,8 @@ def run_stack(
     )
     path = run / "plans" / f"{plan.stack}.json"
     write_atomically(path, plan.to_json())
-    if options.faults or options.overhead:
-        command = _faults_command if options.faults else _overhead_command
-        return _exit_code(_run(command(env_python, path, options), plan))
+    if command := _instead_of_cells(env_python, path, options):
+        return _exit_code(_run(command, plan))
     earlier = _earlier_selection(run, plan.stack)
     write_row(run, unfinished(plan.stack, earlier))
     plan.selected_file.unlink(missing_ok=True)
@@ -145,7 +146,9 @@ def parse_options(posargs: Sequence[str]) -> Options:
     parser.add_argument("--attention", default=ATTENTION[0], choices=ATTENTION)
     parser.add_argument("--steps", type=int, default=catalog.STEPS)
     parser.add_argument("--limit", type=float, default=LIMIT_S)
-    parser.add_argument("--faults", action="store_true")
+    tested = parser.add_mutually_exclusive_group()
+    tested.add_argument("--faults", action="store_true")
+    tested.add_argument("--guard", action="store_true")
     parser.add_argument("--overhead", action="store_true")
     try:
         ours, rest = parser.parse_known_args(list(posargs))
@@ -161,7 +164,14 @@ def parse_options(posargs: Sequence[str]) -> Options:
             todo=f"Ask for {FEWEST_STEPS} steps or more, and for a limit above 0.",
         )
     return Options(
-        DeviceChoice(ours.device), ours.attention, ours.steps, ours.limit, ours.faults, ours.overhead, tuple(rest)
+        DeviceChoice(ours.device),
+        ours.attention,
+        ours.steps,
+        ours.limit,
+        ours.faults,
+        ours.guard,
+        ours.overhead,
+        tuple(rest),
     )
 
 
@@ -229,19 +239,15 @@ def _cells_command(env_python: Path, plan: Path, device: DeviceKind, options: Op
     ]
 
 
-def _faults_command(env_python: Path, plan: Path, options: Options) -> list[str]:
-    return [
-        *_pytest(env_python, plan),
-        "-v",
-        "--no-header",
-        "--tb=short",
-        *options.pytest,
-        "tests/mutation/test_faults.py",
-    ]
-
-
-def _overhead_command(env_python: Path, plan: Path, options: Options) -> list[str]:
-    return [str(env_python), "tests/benchmarks/overhead.py", str(plan), *options.pytest]
+def _instead_of_cells(env_python: Path, plan: Path, options: Options) -> list[str] | None:
+    """The command of what was asked for in place of the cells, if anything was."""
+    if options.overhead:
+        measured = "guard" if options.guard else "overhead"
+        return [str(env_python), f"tests/benchmarks/{measured}.py", str(plan), *options.pytest]
+    if not options.faults and not options.guard:
+        return None
+    tests = ("-p", "harness.cell.fixtures", "tests/guard") if options.guard else ("tests/mutation/test_faults.py",)
+    return [*_pytest(env_python, plan), "-v", "--no-header", "--tb=short", *options.pytest, *tests]
 
 
 def _pytest(env_python: Path, plan: Path) -> list[str]:

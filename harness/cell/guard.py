@@ -17,8 +17,8 @@ from torch import nn
 from transformers import TrainerCallback
 
 from harness.cell.instruments import census
-from harness.cell.instruments.live import StepLook, fingerprints, unchanged
-from harness.cell.instruments.training import holdings, parameters_held
+from harness.cell.instruments.live import StepLook, fingerprints, rewards_make_the_gradient, unchanged
+from harness.cell.instruments.optimizer import holdings, parameters_held
 from harness.checks import live
 from harness.checks.live import Kind, Look, Problem
 from harness.errors import CompatError, ExitCode
@@ -60,6 +60,9 @@ class _Run:
         """Looks without a gradient, from steps whose rewards differ."""
         self.rows = self.masked = 0
         self.told_of_rows = False
+        self.never_trained = set(watched)
+        self.alive = 0
+        """Looks with a gradient."""
         self.fingerprints: list[torch.Tensor] | None = fingerprints(watched.values()) if watched else None
         self.open: StepLook | None = None
 
@@ -124,7 +127,7 @@ class TrainingGuard(TrainerCallback):
             self._progress += _share_of_full_rate(given["optimizer"], self._rate)
         if run.open is not None:
             look, run.open = run.open.close(state.global_step), None
-            self._judge(run, look, rewarded=_rewarded(args), scaled=scaled)
+            self._judge(run, look, rewarded=rewards_make_the_gradient(args), scaled=scaled)
         self._compare_weights(run)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **given: Any) -> None:
@@ -142,7 +145,7 @@ class TrainingGuard(TrainerCallback):
             run.unrewarded.clear()
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        if _rewarded(args):
+        if rewards_make_the_gradient(args):
             return  # the loss of a policy that is its own reference is 0 whatever it has learned
         metrics = given.get("metrics") or {}
         for name in [name for name in metrics if name.endswith("_loss")]:
@@ -196,11 +199,21 @@ class TrainingGuard(TrainerCallback):
         if run.masked and not look.empty and not run.told_of_rows:
             run.told_of_rows = True
             self._mention(live.rows_without_labels(run.rows, run.masked))
+        self._note_idle(run, look)
+
+    def _note_idle(self, run: _Run, look: Look) -> None:
+        if look.dead or not look.tensors:
+            return
+        run.alive += 1
+        run.never_trained &= set(look.idle)
+        if run.never_trained and run.alive == live.LOOKS_AT_EACH:
+            idle = [name for name in run.watched if name in run.never_trained]
+            self._mention(live.never_trained(idle, look.tensors, run.alive))
 
     def _compare_weights(self, run: _Run) -> None:
         if run.fingerprints is None or self._progress - run.began_at < self._patience:
             return
-        if not any(look.tensors and not look.dead for look in run.looks):
+        if not run.alive:
             return  # no gradient has been seen: that is another problem, or none where rewards make it
         before, run.fingerprints = run.fingerprints, None
         if unchanged(before, fingerprints(run.watched.values())):
@@ -245,11 +258,6 @@ def _owner_of_shards(model: nn.Module, optimizer: Any) -> str | None:
         return str(kind)
     # Known by what it has: importing its class takes a second.
     return "DTensor" if any(hasattr(p, "placements") for p in model.parameters()) else None
-
-
-def _rewarded(args: Any) -> bool:
-    """Whether rewards make the gradient, as in GRPO and RLOO: it is zero where all completions earn the same."""
-    return hasattr(args, "num_generations")
 
 
 def _compiled(args: Any) -> bool:

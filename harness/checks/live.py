@@ -25,6 +25,9 @@ SMALLEST_LOSS = 1e-4
 heart.
 """
 
+LOOKS_AT_EACH = 10
+"""Looks before a word is said of tensors that were idle in all of them while others trained."""
+
 NAMED = 3
 """Parameters a message names before it counts the rest."""
 
@@ -62,6 +65,8 @@ class Look:
     """Received no gradient in this step."""
     zero: int
     """Received one that is exactly zero."""
+    idle: tuple[str, ...]
+    """Names of both."""
     non_finite: tuple[str, ...]
     """Names of those that received NaN or an infinity."""
     rows: int
@@ -221,6 +226,15 @@ def rows_without_labels(rows: int, masked: int) -> str:
     return (
         f"{masked} of {rows} rows looked at have nothing to learn: every label is -100. "
         "They take time and train nothing; look at the maximum length and at what the mask keeps."
+    )
+
+
+def never_trained(idle: Sequence[str], tensors: int, looks: int) -> str:
+    """Some tensors stand still while others train: an expert nobody asked for, or a part of the model cut off."""
+    return (
+        f"{len(idle)} of {tensors} trained tensors received no gradient but zeros in any of {looks} steps looked at: "
+        f"{_named(idle)}. Experts may be idle; other layers are cut off from the loss, as by gradient checkpointing "
+        "over inputs that need no gradient."
     )
 
 

@@ -12,8 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.cell.instruments.training import IGNORED
 from harness.checks.live import Look
+
+_IGNORED = nn.CrossEntropyLoss().ignore_index
+"""Label of a token that every loss leaves out."""
+
+_PER_TOKEN = 2
+"""Dimensions of labels that have one entry per token: [rows, tokens]."""
 
 
 class StepLook:
@@ -46,7 +51,7 @@ class StepLook:
         if not module.training or not isinstance(labels, torch.Tensor) or labels.dim() < _PER_TOKEN:
             return
         self._rows += labels.shape[0]
-        self._with_labels.append((labels != IGNORED).flatten(1).any(dim=1).sum())
+        self._with_labels.append((labels != _IGNORED).flatten(1).any(dim=1).sum())
 
     def close(self, step: int) -> Look:
         """What the step showed. Waits for the device, once."""
@@ -55,11 +60,14 @@ class StepLook:
         pairs = _read([torch.stack(self._extremes[number]).float() for number in numbers])
         extremes = dict(zip(numbers, pairs, strict=True))
         finite = {number: all(map(math.isfinite, pair)) for number, pair in extremes.items()}
+        silent = set(range(len(self._names))) - self._arrived
+        zero = {number for number, pair in extremes.items() if pair == [0, 0]}
         return Look(
             step=step,
             tensors=len(self._names),
-            silent=len(self._names) - len(self._arrived),
-            zero=sum(pair == [0, 0] for pair in extremes.values()),
+            silent=len(silent),
+            zero=len(zero),
+            idle=tuple(self._names[number] for number in sorted(silent | zero)),
             non_finite=tuple(self._names[number] for number in sorted(finite) if not finite[number]),
             rows=self._rows,
             masked=self._rows - sum(_read(self._with_labels)),
@@ -70,10 +78,6 @@ class StepLook:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-
-
-_PER_TOKEN = 2
-"""Dimensions of labels that have one entry per token: [rows, tokens]."""
 
 
 def _read(values: list[torch.Tensor]) -> list[Any]:
@@ -108,3 +112,11 @@ def _bits(values: torch.Tensor) -> torch.Tensor:
 def unchanged(before: list[torch.Tensor], now: list[torch.Tensor]) -> bool:
     """Whether all fingerprints are the same. Waits for the device."""
     return _read(before) == _read(now)
+
+
+def rewards_make_the_gradient(args: Any) -> bool:
+    """Whether a trainer with these arguments learns from rewards, as GRPO and RLOO do, by an option all of them have.
+
+    Then the gradient is zero where all completions of a prompt earn the same, and the loss is 0.0 while it learns.
+    """
+    return hasattr(args, "num_generations")

@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 
 from harness.cell.data import IGNORED
 from harness.cell.instruments.census import subject
+from harness.cell.instruments.optimizer import holdings, parameters_held
 from harness.records import Gradients, Labels, Optimizer, Training
 
 
@@ -95,24 +96,6 @@ class GradientLog:
         return Gradients(self._tensors, len(self._silent), len(zero), len(self._non_finite))
 
 
-def parameters_held(optimizer: Any) -> dict[int, torch.Tensor]:
-    """What `optimizer` updates, by identity; where each layer has an optimizer of its own, what all of them do."""
-    inner = getattr(optimizer, "optimizer", optimizer)  # as Accelerate wraps it
-    # Transformers' LayerWiseDummyOptimizer: a stand-in that holds nothing and lists those that do the work.
-    each = (getattr(inner, "optimizer_dict", None) or {}).values() or [inner]
-    return {id(p): p for one in each for group in one.param_groups for p in group["params"]}
-
-
-def holdings(model: nn.Module, held: dict[int, torch.Tensor]) -> Optimizer:
-    """What an optimizer holds of `model`, in elements."""
-    trainable = {id(p): p for p in model.parameters() if p.requires_grad}
-    return Optimizer(
-        parameters=_elements(held),
-        missing=_elements({key: p for key, p in trainable.items() if key not in held}),
-        extra=_elements({key: p for key, p in held.items() if key not in trainable}),
-    )
-
-
 class _Probe(TrainerCallback):
     """Reads the optimizer where every Transformers release hands it over: at the begin of training and of each step."""
 
@@ -132,10 +115,6 @@ class _Probe(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         self.gradients.end_step()
-
-
-def _elements(parameters: dict[int, torch.Tensor]) -> int:
-    return sum(parameter.numel() for parameter in parameters.values())
 
 
 class _Accuracy:
@@ -172,6 +151,8 @@ def _listening(model: nn.Module, labels: LabelLog, accuracy: _Accuracy) -> Itera
 
 
 def _evaluated(trainer: Any, labels: LabelLog) -> tuple[float | None, float | None]:
+    if trainer.eval_dataset is None:
+        return None, None
     accuracy = _Accuracy()
     with _listening(trainer.model, labels, accuracy):
         loss = trainer.evaluate().get("eval_loss")
@@ -187,6 +168,7 @@ def train(trainer: Any, labels: LabelLog, rates_asked: tuple[float, ...]) -> Tra
     loss_before, accuracy_before = _evaluated(trainer, labels)
     with _listening(trainer.model, labels, _Accuracy()):
         trainer.train()
+    trainer.remove_callback(probe)
     probe.gradients.detach()
     loss_after, accuracy_after = _evaluated(trainer, labels)
     return Training(
