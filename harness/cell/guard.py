@@ -202,7 +202,8 @@ class TrainingGuard(TrainerCallback):
         self._note_idle(run, look)
 
     def _note_idle(self, run: _Run, look: Look) -> None:
-        if look.dead or not look.tensors:
+        # Of a step that is skipped nothing is expected: lora_B stays zero, and with it the gradient of lora_A.
+        if look.dead or look.non_finite or not look.tensors:
             return
         run.alive += 1
         run.never_trained &= set(look.idle)

@@ -72,7 +72,7 @@ class Look:
     rows: int
     """Rows with a label per token; 0 where the model was not given such labels."""
     masked: int
-    """Rows of which every label is -100."""
+    """Rows with no label to predict: all are -100, but perhaps for the first of a row, which nothing predicts."""
 
     @property
     def dead(self) -> bool:
@@ -150,9 +150,9 @@ def labels_masked(looks: Sequence[Look], patience: int, *, scaled: bool) -> Prob
     gradient = ", and the gradient is not finite" if poisoned else ""
     return Problem(
         Kind.LABELS,
-        f"there is nothing to learn in {_steps(streak)}: every label of all {rows} rows is -100{gradient}",
-        "A loss over no labels is 0 or NaN. Truncation cut the answers off, or the mask (completions only, assistant "
-        "only) found nothing to keep.",
+        f"there is nothing to learn in {_steps(streak)}: none of {rows} rows has a label to predict{gradient}",
+        "All labels are -100, but perhaps for the first of a row; a loss over none is 0 or NaN. Truncation cut the "
+        "answers off, the mask (completions only, assistant only) kept nothing, or the tokenizer found no tokens.",
         'Look at next(iter(trainer.get_train_dataloader()))["labels"], the maximum length and the chat template.',
     )
 
@@ -163,7 +163,7 @@ def gradients_not_finite(looks: Sequence[Look], *, scaled: bool) -> Problem | No
     if not streak or (scaled and len(streak) <= SCALER_SKIPS):
         return None
     last = streak[-1]
-    hint = f" {last.masked} of {last.rows} rows of the step had every label masked: their loss is NaN."
+    hint = f" {last.masked} of {last.rows} rows of the step had no label to predict: their loss is NaN."
     return Problem(
         Kind.NOT_FINITE,
         f"gradients are NaN or infinite in {_steps(streak)}, "
@@ -178,10 +178,10 @@ def no_gradient(looks: Sequence[Look], patience: int, *, rewarded: bool) -> Prob
     """Some tensor must receive a gradient other than zero within `patience` steps.
 
     Over all tensors, because single ones are idle in healthy runs: `lora_A` at step 1, where `lora_B` is zero; an
-    expert no token went to. Where rewards make the gradient, `looks` are of steps whose rewards differ: else it is zero
-    by definition.
+    expert no token went to. Steps without a label to predict have none to give. Where rewards make the gradient,
+    `looks` are of steps whose rewards differ: else it is zero by definition.
     """
-    streak = _last(looks, lambda look: look.dead)
+    streak = _last(looks, lambda look: look.dead and not look.empty)
     if len(streak) < patience:
         return None
     last = streak[-1]
@@ -224,7 +224,7 @@ def eval_flat(name: str, before: float, after: float, steps: int) -> Problem | N
 def rows_without_labels(rows: int, masked: int) -> str:
     """Some rows are wasted while others train: worth a word, and no reason to stop."""
     return (
-        f"{masked} of {rows} rows looked at have nothing to learn: every label is -100. "
+        f"{masked} of {rows} rows looked at have no label to predict: every one is -100, but perhaps for the first. "
         "They take time and train nothing; look at the maximum length and at what the mask keeps."
     )
 

@@ -50,8 +50,10 @@ class StepLook:
         # One label per row, or a number to predict, is never masked.
         if not module.training or not isinstance(labels, torch.Tensor) or labels.dim() < _PER_TOKEN:
             return
+        # A decoder predicts the next token, so the first label of a row is for nothing.
+        first = 0 if getattr(getattr(module, "config", None), "is_encoder_decoder", False) else 1
         self._rows += labels.shape[0]
-        self._with_labels.append((labels != _IGNORED).flatten(1).any(dim=1).sum())
+        self._with_labels.append((labels[:, first:] != _IGNORED).flatten(1).any(dim=1).sum())
 
     def close(self, step: int) -> Look:
         """What the step showed. Waits for the device, once."""
