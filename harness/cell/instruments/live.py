@@ -58,12 +58,11 @@ class StepLook:
     def close(self, step: int) -> Look:
         """What the step showed. Waits for the device, once."""
         self.release()
-        numbers = list(self._extremes)
-        pairs = _read([torch.stack(self._extremes[number]).float() for number in numbers])
-        extremes = dict(zip(numbers, pairs, strict=True))
+        values = iter(_read([value.float() for pair in self._extremes.values() for value in pair]))
+        extremes = {number: (next(values), next(values)) for number in self._extremes}
         finite = {number: all(map(math.isfinite, pair)) for number, pair in extremes.items()}
         silent = set(range(len(self._names))) - self._arrived
-        zero = {number for number, pair in extremes.items() if pair == [0, 0]}
+        zero = {number for number, pair in extremes.items() if pair == (0, 0)}
         return Look(
             step=step,
             tensors=len(self._names),
