@@ -66,8 +66,10 @@ class Options:
     limit_s: float
     faults: bool
     """Plant faults and see whether the checks name them, instead of running the cells."""
+    guard: bool
+    """Run every cell under a `TrainingGuard`, its own tests and its documentation, instead of the cells."""
     overhead: bool
-    """Measure what the recorder costs, instead of running the cells."""
+    """Measure what the recorder costs, or with `guard` what the guard does, instead of running the cells."""
     pytest: tuple[str, ...]
     gpus: Wanted = USUAL
 
@@ -82,7 +84,7 @@ def run_stack(
     gpus: Sequence[Gpu],
     posargs: Sequence[str],
 ) -> ExitCode:
-    """Run every selected cell of `stack` and print its table; or, where asked, plant faults or measure the overhead.
+    """Run every selected cell of `stack` and print its table; or what an option asks for in place of the cells.
 
     Args:
         stack: the row of the matrix.
@@ -118,10 +120,9 @@ def run_stack(
     )
     path = run / "plans" / f"{plan.stack}.json"
     write_atomically(path, plan.to_json())
-    if options.faults or options.overhead:
-        command = _faults_command if options.faults else _overhead_command
+    if command := _instead_of_cells(env_python, path, options):
         # One process, and a Trainer that sees two GPUs spreads its model over both.
-        return _exit_code(_run(command(env_python, path, options), plan, gpus[:1]))
+        return _exit_code(_run(command, plan, gpus[:1]))
     earlier = _earlier_selection(run, plan.stack)
     write_row(run, unfinished(plan.stack, earlier))
     plan.selected_file.unlink(missing_ok=True)
@@ -167,7 +168,9 @@ def parse_options(posargs: Sequence[str]) -> Options:
     parser.add_argument("--gpus", type=int, default=USUAL.most)
     parser.add_argument("--gpu-idle-below", type=float, default=USUAL.idle_below)
     parser.add_argument("--gpu-larger-than", type=float, default=USUAL.larger_than)
-    parser.add_argument("--faults", action="store_true")
+    tested = parser.add_mutually_exclusive_group()
+    tested.add_argument("--faults", action="store_true")
+    tested.add_argument("--guard", action="store_true")
     parser.add_argument("--overhead", action="store_true")
     try:
         ours, rest = parser.parse_known_args(list(posargs))
@@ -196,6 +199,7 @@ def parse_options(posargs: Sequence[str]) -> Options:
         steps=ours.steps,
         limit_s=ours.limit,
         faults=ours.faults,
+        guard=ours.guard,
         overhead=ours.overhead,
         pytest=tuple(rest),
         gpus=wanted,
@@ -260,19 +264,15 @@ def _cells_command(env_python: Path, plan: Path, gpus: Sequence[Gpu], options: O
     ]
 
 
-def _faults_command(env_python: Path, plan: Path, options: Options) -> list[str]:
-    return [
-        *_pytest(env_python, plan),
-        "-v",
-        "--no-header",
-        "--tb=short",
-        *options.pytest,
-        "tests/mutation",
-    ]
-
-
-def _overhead_command(env_python: Path, plan: Path, options: Options) -> list[str]:
-    return [str(env_python), "tests/benchmarks/overhead.py", str(plan), *options.pytest]
+def _instead_of_cells(env_python: Path, plan: Path, options: Options) -> list[str] | None:
+    """The command of what was asked for in place of the cells, if anything was."""
+    if options.overhead:
+        measured = "guard" if options.guard else "overhead"
+        return [str(env_python), f"tests/benchmarks/{measured}.py", str(plan), *options.pytest]
+    if not options.faults and not options.guard:
+        return None
+    tests = ("-p", "harness.cell.fixtures", "tests/guard") if options.guard else ("tests/mutation",)
+    return [*_pytest(env_python, plan), "-v", "--no-header", "--tb=short", *options.pytest, *tests]
 
 
 def _pytest(env_python: Path, plan: Path) -> list[str]:

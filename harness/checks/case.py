@@ -8,6 +8,7 @@ from typing import assert_never
 
 from harness import counts
 from harness.catalog import Expect, Flow
+from harness.checks.rules import eval_loss_flat
 from harness.checks.verdict import Symptom
 from harness.records import Absence, Area, Freeze, Observation, Stage, Training
 
@@ -15,9 +16,6 @@ MINIMUM_FALL = 0.05
 """Share of the eval loss a healthy cell must lose. Measured healthy cells lose 13 % and more in ten steps; a frozen one
 loses exactly nothing.
 """
-
-DECIMALS = 6
-"""Eval losses that agree to this many decimals are called flat, as the users of trl#3926 saw them."""
 
 
 class NotApplicable(Exception):
@@ -106,7 +104,7 @@ def symptom(seen: Observation) -> Symptom:
     before, after = training.eval_before, training.eval_after
     if not (_finite(before) and _finite(after)):
         return Symptom.NOT_FINITE
-    if round(before, DECIMALS) == round(after, DECIMALS):
+    if eval_loss_flat(before, after):
         return Symptom.FLAT
     if after > before:
         return Symptom.RISES

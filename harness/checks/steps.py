@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from harness.catalog import BATCH_ROWS
+from harness.checks import rules
 from harness.checks.case import Case, NotApplicable
-from harness.records import ParameterClass, Training
 
 
 def runs_to_its_end(case: Case) -> str | None:
@@ -29,8 +29,8 @@ def labels_present(case: Case) -> str | None:
         raise NotApplicable("training did not finish")
     if labels is None:
         return "training ran and no batch had labels"
-    if labels.all_masked or not labels.samples:
-        return f"{labels.all_masked} of {labels.samples} rows have nothing to learn (every label is -100)"
+    if masked := rules.labels_masked(labels):
+        return masked
     allowed = tuple(tokens * labels.samples for tokens in case.flow.row_labels)
     if labels.label_tokens not in allowed:
         per_row = " or ".join(f"{tokens}" for tokens in case.flow.row_labels)
@@ -53,13 +53,7 @@ def ends_are_labels(case: Case) -> str | None:
 
 def optimizer_holds_what_is_trainable(case: Case) -> str | None:
     """The optimizer holds exactly the trainable parameters, and some."""
-    held = case.training.optimizer
-    if held.parameters and not held.missing and not held.extra:
-        return None
-    return (
-        f"the optimizer holds {held.parameters:,} parameters; "
-        f"{held.missing:,} trainable ones are missing from it and {held.extra:,} in it are not trainable"
-    )
+    return rules.optimizer_wrong(case.training.optimizer)
 
 
 def learning_rate_as_asked(case: Case) -> str | None:
@@ -79,41 +73,13 @@ def _rates(rates: tuple[float, ...]) -> str:
 
 
 def gradients_arrive(case: Case) -> str | None:
-    """Every trainable tensor receives gradients that are finite and not zero, at the step where it must: the first, and
-    for a `lora_A` behind a `lora_B` of zeros the second.
-    """
-    training = case.training
-    grads = training.gradients
-    # Where no weight ever moved, lora_B stays zero and with it the gradient of lora_A: that is for W701 to say.
-    zero = 0 if training.subject_delta == 0 and grads.zero < grads.tensors else grads.zero
-    if not grads.tensors or grads.silent or zero or grads.non_finite:
-        return (
-            f"of {grads.tensors} trainable tensors {grads.silent} never received a gradient, {grads.zero} only zeros, "
-            f"{grads.non_finite} a non-finite one{_classes_cut_off(training)}"
-        )
-    late = [f"{name} at step {seen.reached}" for name, seen in training.classes.items() if _late(name, seen)]
-    return f"the first gradient other than zero came late: {', '.join(late)}" if late else None
-
-
-def _classes_cut_off(training: Training) -> str:
-    """The classes that were not reached and stood still as a whole, where others were."""
-    cut = sorted(n for n, seen in training.classes.items() if seen.reached is None and seen.unchanged == seen.tensors)
-    return f": {', '.join(cut)}" if cut and len(cut) < len(training.classes) else ""
-
-
-def _late(name: str, seen: ParameterClass) -> bool:
-    return seen.reached is not None and seen.reached > (2 if name.endswith("lora_A") else 1)
+    """Every trainable tensor receives gradients that are finite and not zero, at the step where it must."""
+    return rules.gradients_missing(case.training)
 
 
 def weights_change(case: Case) -> str | None:
     """Every class of what the flow trains really changes, in every tensor, and stays finite."""
-    training = case.training
-    if not training.subject_finite:
-        return "some trained weights are NaN or infinite after training"
-    if training.subject_delta == 0:
-        return "no trained weight changed at all"
-    still = [f"{c.unchanged} of {c.tensors} {name}" for name, c in training.classes.items() if c.unchanged]
-    return f"while others changed, these tensors stood still: {', '.join(still)}" if still else None
+    return rules.weights_stand_still(case.training)
 
 
 def frozen_weights_stay(case: Case) -> str | None:

@@ -13,6 +13,9 @@ from torch import nn
 from harness.cell.data import IGNORED
 from harness.records import Labels
 
+ROWS_OF_TOKENS = 2
+"""Dimensions of labels that have one for every token."""
+
 
 class LabelLog:
     """Labels and input ids of every batch, as the model received them. `end` is the end-of-sequence token."""
@@ -88,8 +91,9 @@ def listening(model: nn.Module, labels: LabelLog, answers: AnswerLog | None = No
     """Note every batch with labels that `model` receives; with `answers`, also what it says."""
 
     def note(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        if kwargs.get("labels") is None:
-            return
+        found = kwargs.get("labels")
+        if found is None or found.dim() != ROWS_OF_TOKENS or kwargs.get("input_ids") is None:
+            return  # a class for a row, or a batch of another kind: nothing here counts those
         labels.note(kwargs["input_ids"], kwargs["labels"])
         if answers is not None:
             # SFTTrainer of TRL 1.7 and later computes the loss without ever holding the logits.

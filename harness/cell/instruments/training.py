@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 from harness.cell.instruments.batches import AnswerLog, LabelLog, listening
 from harness.cell.instruments.census import subject
 from harness.cell.instruments.changes import ClassLog, compared, frozen_digests
+from harness.cell.instruments.optimizer import holdings, parameters_held
 from harness.records import Gradients, Labels, Optimizer, Training
 
 
@@ -81,16 +82,9 @@ class _Probe(TrainerCallback):
         self.frozen: dict[str, str] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        model, optimizer = given["model"], given["optimizer"]
-        held = {id(p): p for group in optimizer.param_groups for p in group["params"]}
-        trainable = {id(p): p for p in model.parameters() if p.requires_grad}
-        self.optimizer = Optimizer(
-            parameters=_elements(held),
-            missing=_elements({key: p for key, p in trainable.items() if key not in held}),
-            extra=_elements({key: p for key, p in held.items() if key not in trainable}),
-        )
-        self.frozen = frozen_digests(model)
-        self.gradients.attach(model)
+        self.optimizer = holdings(given["model"], parameters_held(given["optimizer"]))
+        self.frozen = frozen_digests(given["model"])
+        self.gradients.attach(given["model"])
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         rates = [float(group["lr"]) for group in given["optimizer"].param_groups if group["params"]]
@@ -99,10 +93,6 @@ class _Probe(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         self.gradients.end_step()
-
-
-def _elements(parameters: dict[int, torch.Tensor]) -> int:
-    return sum(parameter.numel() for parameter in parameters.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +108,9 @@ class Evaluation:
 
 
 def evaluated(trainer: Any, end: int) -> Evaluation:
-    """Evaluate, and listen."""
+    """Evaluate, and listen. Nothing is there where the trainer has no evaluation set."""
+    if trainer.eval_dataset is None:
+        return Evaluation(None, None, None, None, None)
     labels, answers = LabelLog(end), AnswerLog()
     with listening(trainer.model, labels, answers):
         loss = trainer.evaluate().get("eval_loss")
@@ -142,6 +134,7 @@ def train(
         with listening(trainer.model, labels):
             trainer.train()
     finally:
+        trainer.remove_callback(probe)
         probe.gradients.detach()
     frozen = compared(probe.frozen, trainer.model)
     after = evaluated(trainer, end)
