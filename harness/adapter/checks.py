@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from harness.adapter.layers import Layer, ends_as, ends_with
 from harness.adapter.loading import Loading
-from harness.adapter.names import EMBEDDINGS, FACTORS, OUTPUTS, PREFIX, WHOLE, Part, parse, places
+from harness.adapter.names import EMBEDDINGS, FACTORS, OUTPUTS, PREFIX, WHOLE, WRAPPERS, Part, parse, places
 from harness.adapter.saved import Saved
 from harness.adapter.weights import Tensor
 
@@ -59,6 +59,11 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def _so_many(number: int, noun: str, one: str, more: str) -> str:
+    """Subject and verb."""
+    return f"{_count(number, noun)} {one if number == 1 else more}"
+
+
 def _share(part: int, whole: int, noun: str) -> str:
     return f"all {_count(whole, noun)}" if 1 < part == whole else f"{part:,} of {_count(whole, noun)}"
 
@@ -104,7 +109,8 @@ def patterns_match(case: Case) -> Seen | None:
     idle = tuple(key for key in keys if not any(ends_as(key, subject) for subject in subjects))
     if not idle:
         return None
-    return Seen(f"{_count(len(idle), 'key')} of rank_pattern and alpha_pattern without a module {_named(idle)}.", idle)
+    verb = "matches" if len(idle) == 1 else "match"
+    return Seen(f"{_count(len(idle), 'key')} of rank_pattern and alpha_pattern {verb} no module {_named(idle)}.", idle)
 
 
 def heads_told_apart(case: Case) -> Seen | None:
@@ -208,7 +214,8 @@ def finite(case: Case) -> Seen | None:
     nan, infinite = sum(v.nan for v in values), sum(v.infinite for v in values)
     kinds = " and ".join(f"{number:,} {kind}" for number, kind in ((nan, "NaN"), (infinite, "infinite")) if number)
     where = _of_tensors(broken)
-    return Seen(f"{kinds} values in {_share(len(broken), len(tensors), 'tensor')} {_places(where)}.", where)
+    share = _share(len(broken), len(tensors), "tensor")
+    return Seen(f"Not every value is a finite number: {kinds} in {share} {_places(where)}.", where)
 
 
 def ever_trained(case: Case) -> Seen | None:
@@ -256,8 +263,8 @@ def nothing_wiped(case: Case) -> Seen | None:
     )
     if not where or not saved.config.is_lora:
         return None
-    count = _count(len(where), "tensor")
-    return Seen(f"{count} with only zeros, where no training starts or ends {_places(where)}.", where)
+    which = _so_many(len(where), "tensor", "holds", "hold")
+    return Seen(f"{which} only zeros, where no training starts or ends {_places(where)}.", where)
 
 
 def no_copies(case: Case) -> Seen | None:
@@ -270,8 +277,8 @@ def no_copies(case: Case) -> Seen | None:
             copies += [tensor.name] if same != tensor.name else []
     if not copies or case.saved.config.layer_replication:
         return None
-    count = _count(len(copies), "tensor")
-    return Seen(f"{count} equal to another one byte for byte {_places(copies)}.", tuple(copies))
+    which = _so_many(len(copies), "tensor", "equals", "equal")
+    return Seen(f"{which} another one byte for byte {_places(copies)}.", tuple(copies))
 
 
 # --------------------------------------------------------------------------------------------------------------- names
@@ -283,13 +290,13 @@ def named_as_peft_does(case: Case) -> Seen | None:
     wrong = tuple(name for name, parsed in names.items() if parsed.foreign or not parsed.prefixed)
     if not wrong or not case.saved.config.is_lora:
         return None
-    extra = dict.fromkeys(names[name].foreign for name in wrong if names[name].foreign)
-    problems = [f"contain {', '.join(extra)}"] if extra else []
-    problems += [f"lack {PREFIX}"] if any(not names[name].prefixed for name in wrong) else []
-    return Seen(
-        f"The names of {_share(len(wrong), len(names), 'tensor')} {' and '.join(problems)}: PEFT finds none of them.",
-        wrong,
-    )
+    bare = any(not names[name].prefixed for name in wrong)
+    extra = tuple(dict.fromkeys(names[name].foreign for name in wrong if names[name].foreign))
+    problems = [f"contain {', '.join(extra)}"] * bool(extra) + [f"lack {PREFIX}"] * bare
+    # The adapter's own name inside is understood from PEFT 0.21.2 on (measured; not by 0.20.0).
+    reader = "PEFT" if bare or set(extra) & set(WRAPPERS) else "PEFT before 0.21"
+    share = _share(len(wrong), len(names), "tensor")
+    return Seen(f"The names of {share} {' and '.join(problems)}: {reader} finds none of them.", wrong)
 
 
 def in_pairs(case: Case) -> Seen | None:
@@ -300,8 +307,8 @@ def in_pairs(case: Case) -> Seen | None:
     parts = [part for layer in halves for part in layer.parts if part in FACTORS]
     kinds = " and ".join(dict.fromkeys(part.value for part in parts))
     where = _of_layers(halves)
-    count = _count(len(halves), "module")
-    return Seen(f"{count} with {kinds} alone, without the other factor {_places(where)}.", where)
+    which = _so_many(len(halves), "module", "has", "have")
+    return Seen(f"{which} {kinds} alone, without the other factor {_places(where)}.", where)
 
 
 def ranks_as_asked(case: Case) -> Seen | None:
@@ -311,10 +318,10 @@ def ranks_as_asked(case: Case) -> Seen | None:
         return None
     seen = dict.fromkeys("/".join(map(str, dict.fromkeys(layer.ranks))) for layer in wrong)
     wanted = dict.fromkeys(str(layer.rank_asked) for layer in wrong)
-    where = _of_layers(wrong)
+    share, where = _share(len(wrong), len(case.saved.layers), "module"), _of_layers(wrong)
     return Seen(
-        f"Rank {', '.join(seen)} in {_share(len(wrong), len(case.saved.layers), 'module')} where the configuration "
-        f"asks for {', '.join(wanted)} {_places(where)}.",
+        f"The rank is {', '.join(seen)} in {share} where the configuration asks for {', '.join(wanted)} "
+        f"{_places(where)}.",
         where,
     )
 
@@ -341,8 +348,10 @@ def targets_have_tensors(case: Case) -> Seen | None:
     without += [name for name in config.target_parameters or () if not _parameter_adapted(name, layers)]
     if not without:
         return None
-    count = _count(len(without), "target")
-    return Seen(f"{count} of the configuration without a tensor {_places(without)}.", tuple(without))
+    verb = "has" if len(without) == 1 else "have"
+    return Seen(
+        f"{_count(len(without), 'target')} of the configuration {verb} no tensor {_places(without)}.", tuple(without)
+    )
 
 
 def _parameter_adapted(name: str, layers: Sequence[Layer]) -> bool:
@@ -359,7 +368,7 @@ def updates_are_asked_for(case: Case) -> Seen | None:
     stray = _of_layers(layer for layer in layers if not layer.targeted)
     if not stray:
         return None
-    return Seen(f"{_share(len(stray), len(layers), 'module')} named by no target {_places(stray)}.", stray)
+    return Seen(f"No target names {_share(len(stray), len(layers), 'module')} {_places(stray)}.", stray)
 
 
 _CLASSIFIERS = ("classifier", "score")
@@ -377,7 +386,8 @@ def saved_whole_is_there(case: Case) -> Seen | None:
         missing = tuple(name for name in missing if name not in _CLASSIFIERS)
     if not missing:
         return None
-    return Seen(f"{_count(len(missing), 'module')} of modules_to_save without a tensor {_named(missing)}.", missing)
+    verb = "has" if len(missing) == 1 else "have"
+    return Seen(f"{_count(len(missing), 'name')} of modules_to_save {verb} no tensor {_named(missing)}.", missing)
 
 
 def _asked_whole(saved: Saved) -> list[tuple[str, str]]:
@@ -400,8 +410,8 @@ def whole_is_asked_for(case: Case) -> Seen | None:
     )
     if not stray:
         return None
-    count = _count(len(stray), "weight")
-    return Seen(f"{count} of the base saved whole without being asked for {_places(stray)}.", stray)
+    which = _so_many(len(stray), "weight", "was", "were")
+    return Seen(f"{which} saved whole without being asked for {_places(stray)}.", stray)
 
 
 def magnitudes_as_asked(case: Case) -> Seen | None:
@@ -445,10 +455,9 @@ def nothing_missing(case: Case) -> Seen | None:
     loading = case.loading
     if loading is None or not loading.missing:
         return None
-    count = _count(len(loading.missing), "parameter")
+    which = _so_many(len(loading.missing), "parameter", "finds", "find")
     return Seen(
-        f"{_under(loading)} {count} of the adapter left as they start, for want of a tensor "
-        f"{_their_modules(loading.missing)}.",
+        f"{_under(loading)} {which} no tensor, and the adapter starts anew there {_their_modules(loading.missing)}.",
         loading.missing,
     )
 
@@ -458,9 +467,10 @@ def nothing_dropped(case: Case) -> Seen | None:
     loading = case.loading
     if loading is None or not loading.unexpected:
         return None
-    count = _count(len(loading.unexpected), "tensor")
+    which = _so_many(len(loading.unexpected), "tensor", "finds", "find")
     return Seen(
-        f"{_under(loading)} {count} without a place in {loading.base}, dropped {_their_modules(loading.unexpected)}.",
+        f"{_under(loading)} {which} no place in {loading.base}, and PEFT goes on without "
+        f"{_their_modules(loading.unexpected)}.",
         loading.unexpected,
     )
 
@@ -471,9 +481,9 @@ def shapes_fit(case: Case) -> Seen | None:
     if loading is None or not loading.mismatched:
         return None
     where = tuple(item.name for item in loading.mismatched)
-    first = loading.mismatched[0]
+    which, first = _so_many(len(where), "tensor", "has", "have"), loading.mismatched[0]
     return Seen(
-        f"{_under(loading)} {_count(len(where), 'tensor')} of another shape than in {loading.base}, the first "
+        f"{_under(loading)} {which} another shape in {loading.base}, the first "
         f"{list(first.saved)} for {list(first.model)} {_their_modules(where)}.",
         where,
     )

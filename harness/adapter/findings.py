@@ -116,13 +116,13 @@ CHECKS: tuple[Check, ...] = (
         "S202",
         Severity.UNHEALTHY,
         checks.gathered,
-        "Gather the parameters of DeepSpeed ZeRO-3 or FSDP before saving, or save through the trainer, which does.",
+        "Gather the parameters (DeepSpeed ZeRO-3, FSDP) before save_pretrained.",
     ),
     Check(
         "S203",
         Severity.UNHEALTHY,
         checks.finite,
-        "Take an earlier checkpoint. Rows whose labels are all masked, a large learning rate and fp16 lead there.",
+        "Take an earlier checkpoint, and look at loss and gradient norm from there on.",
     ),
     Check(
         "S204",
@@ -156,7 +156,7 @@ CHECKS: tuple[Check, ...] = (
         "S208",
         Severity.NOTE,
         checks.no_copies,
-        "EVA starts the projections of one input alike. Otherwise two layers were saved from the same memory.",
+        "Look whether layers share their memory, or were started from the same seed.",
     ),
     Check(
         "S301",
@@ -190,7 +190,7 @@ CHECKS: tuple[Check, ...] = (
         "S306",
         Severity.UNHEALTHY,
         checks.saved_whole_is_there,
-        "A reload starts them at random. Look whether the base has them, and train and save with task_type set.",
+        "Loading it fails, or starts them at random (PEFT 0.13). Look whether the base has them, and save again.",
         unless=("S201",),
     ),
     Check(
@@ -217,13 +217,13 @@ CHECKS: tuple[Check, ...] = (
         "S401",
         Severity.UNHEALTHY,
         checks.loads_at_all,
-        "Use the PEFT that saved it, or a newer one; remove options it does not know that are not set.",
+        "Use the PEFT that saved it, or a newer one; options that are not set may be removed from adapter_config.json.",
     ),
     Check(
         "S402",
         Severity.UNHEALTHY,
         checks.nothing_missing,
-        "PEFT only warns of it. Load it under the versions it was saved with, or rename its tensors.",
+        "PEFT warns of it at most. Load it under the versions it was saved with, or rename its tensors.",
     ),
     Check(
         "S403",

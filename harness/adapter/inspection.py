@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from harness.adapter.findings import Finding, Severity, findings_of
 from harness.adapter.layers import Layer
 from harness.adapter.loading import Loading, load_under
 from harness.adapter.saved import Saved, read_adapter
+from harness.adapter.values import Values
 from harness.adapter.weights import Tensor
 from harness.errors import ExitCode
 
@@ -56,7 +58,7 @@ def as_json(seen: Inspection) -> dict[str, Any]:
         "findings": [dataclasses.asdict(finding) for finding in seen.findings],
         "config": saved.config_raw,
         "file": {"bytes": saved.weights.size, "metadata": saved.weights.metadata, "pickles": saved.pickles},
-        "classes": [dataclasses.asdict(facts) for facts in saved.classes],
+        "classes": [{**dataclasses.asdict(facts), "values": _values(facts.values)} for facts in saved.classes],
         "modules": [_module(layer) for layer in saved.layers],
         "tensors": [_tensor(saved, tensor) for tensor in saved.weights.tensors],
         "loading": None if seen.loading is None else dataclasses.asdict(seen.loading),
@@ -76,4 +78,12 @@ def _module(layer: Layer) -> dict[str, Any]:
 
 def _tensor(saved: Saved, tensor: Tensor) -> dict[str, Any]:
     name = saved.names[tensor.name]
-    return {**dataclasses.asdict(tensor), "module": name.module, "class": name.class_name}
+    facts = {**dataclasses.asdict(tensor), "values": _values(tensor.values)}
+    return {**facts, "module": name.module, "class": name.class_name}
+
+
+def _values(values: Values | None) -> dict[str, Any] | None:
+    if values is None:
+        return None
+    # Extremes are finite by definition; the norm of numbers as large as doubles can be is not.
+    return {**dataclasses.asdict(values), "norm": values.norm if math.isfinite(values.norm) else None}

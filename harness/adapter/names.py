@@ -85,21 +85,26 @@ class Name:
 
 def parse(name: str) -> Name:
     """Take `name` apart."""
-    prefixed = name.startswith(PREFIX)
-    steps = name.removeprefix(PREFIX).split(".")
-    # A model may have a part called `module`; a wrapper is outermost or has a name no part has.
-    wrapper = next((s for i, s in enumerate(steps) if s in WRAPPERS and (s != "module" or i == 0)), "")
-    bare = ".".join(step for i, step in enumerate(steps) if step not in WRAPPERS or (step == "module" and i > 0))
+    steps = name.split(".")
+    wrappers = [index for index in range(len(steps)) if _wraps(steps, index)]
+    wrapper = steps[wrappers[0]] if wrappers else ""
+    unwrapped = ".".join(step for index, step in enumerate(steps) if index not in wrappers)
+    prefixed, bare = unwrapped.startswith(PREFIX), unwrapped.removeprefix(PREFIX)
     found = _LORA.fullmatch(bare)
     if found is None:
-        module, part, suffix = _whole(bare)
-        return Name(module, part, suffix, wrapper, prefixed)
+        return Name(*_whole(bare), wrapper, prefixed)
     rest = found["rest"] or ""
     adapter = rest.removesuffix("weight").removesuffix("bias").removesuffix(".")
     part = _PARTS.get(found["part"], Part.OTHER)
     if part is Part.LORA_B and rest.endswith("bias"):
         part = Part.LORA_BIAS
     return Name(found["module"], part, found["part"], wrapper or adapter, prefixed)
+
+
+def _wraps(steps: list[str], index: int) -> bool:
+    """Whether the step at `index` is a wrapper's. A model may have a part called `module` further in."""
+    outermost = index == 0 or ".".join(steps[:index]) + "." == PREFIX
+    return steps[index] in WRAPPERS and (steps[index] != "module" or outermost)
 
 
 def _whole(bare: str) -> tuple[str, Part, str]:

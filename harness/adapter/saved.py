@@ -11,10 +11,9 @@ from typing import Any
 from harness.adapter.config import CONFIG, AdapterConfig, read_config
 from harness.adapter.layers import Layer, layers_of
 from harness.adapter.names import Name, Part, parse
-from harness.adapter.weights import NO_VALUES, Tensor, Values, Weights, pickled, read_weights, together
+from harness.adapter.values import NO_VALUES, Values, together
+from harness.adapter.weights import WEIGHTS, Tensor, Weights, pickled, read_weights
 from harness.errors import AdapterError
-
-WEIGHTS = "adapter_model.safetensors"
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Endings of files that torch.save writes."""

@@ -1,7 +1,7 @@
 """The tensors of a safetensors file: names, shapes, and what their values are. Host side, without torch.
 
-The library proves that the file is well-formed. Values are read in pieces, as raw bytes, because numpy has no bfloat16
-and no 8-bit float, and because an adapter may be larger than the memory of the machine that looks at it.
+The library proves that the file is well-formed. Values are read from it in pieces, because an adapter may be larger
+than the memory of the machine that looks at it.
 """
 
 from __future__ import annotations
@@ -10,19 +10,24 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import safetensors
-from numpy.typing import NDArray
 
+from harness.adapter.values import NO_VALUES, READABLE, Values, together, values_of
 from harness.errors import AdapterError
 
-PIECE = 1 << 20
-"""Elements read at once: what a look at a file costs in memory does not grow with the file."""
+WEIGHTS = "adapter_model.safetensors"
+"""What PEFT calls the file."""
+
+PIECE = 1 << 15
+"""Elements read at once. As doubles they stay under what malloc gives back to the system each time: larger pieces took
+three times as long.
+"""
 
 _LENGTH = 8
 """Bytes before the header: its length, little-endian (the format's own definition)."""
@@ -34,23 +39,6 @@ _PICKLES = (b"PK\x03\x04", *(b"\x80" + bytes([protocol]) for protocol in range(2
 """How torch.save (a zip, in releases before 1.6 a bare pickle) and pickle.dump begin."""
 
 _LFS_POINTER = b"version https://git-lfs"
-
-
-@dataclass(frozen=True, slots=True)
-class Values:
-    """What the elements of a tensor, or of several, are. Extremes and norm are over the finite ones."""
-
-    zero: int
-    nan: int
-    infinite: int
-    minimum: float | None
-    """None if no element is finite."""
-    maximum: float | None
-    norm: float
-    """Euclidean."""
-
-
-NO_VALUES = Values(0, 0, 0, None, None, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +122,6 @@ def _refuse_strangers(path: Path) -> None:
 
 def pickled(path: Path, what: str) -> AdapterError:
     """The refusal of a pickle, with the way out of it."""
-    target = path.with_name("adapter_model.safetensors").name
     return AdapterError(
         what,
         where=str(path),
@@ -142,7 +129,7 @@ def pickled(path: Path, what: str) -> AdapterError:
         todo="If you trust where it comes from, convert it, in its directory and with the stack that made it:\n"
         '  python -c "import torch, safetensors.torch as st; '
         f"t = torch.load('{path.name}', map_location='cpu', weights_only=True); "
-        f"st.save_file({{k: v.contiguous() for k, v in t.items()}}, '{target}', {{'format': 'pt'}})\"",
+        f"st.save_file({{k: v.contiguous() for k, v in t.items()}}, '{WEIGHTS}', {{'format': 'pt'}})\"",
     )
 
 
@@ -164,12 +151,11 @@ def _header(path: Path) -> dict[str, Any]:
 def _decoded(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(_LENGTH))
-        pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]] = lambda items: _without_repetition(items, path)  # noqa: E731
-        header: dict[str, Any] = json.loads(file.read(length), object_pairs_hook=pairs)
+        header: dict[str, Any] = json.loads(file.read(length), object_pairs_hook=partial(_without_repetition, path))
     return header
 
 
-def _without_repetition(items: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
+def _without_repetition(path: Path, items: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in items]
     repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if repeated:
@@ -235,99 +221,11 @@ def _pieces(file: BinaryIO, length: int, piece: int) -> Iterator[bytes]:
     while length > 0:
         read = file.read(min(piece, length))
         if not read:
-            raise OSError(f"{file.name} became shorter while it was read")
+            raise AdapterError(
+                "became shorter while it was read",
+                where=file.name,
+                meaning="Something is writing to it.",
+                todo="Wait until it is saved, and look again.",
+            )
         yield read
         length -= len(read)
-
-
-def values_of(elements: NDArray[np.float64]) -> Values:
-    """What `elements`, of which there is at least one, are."""
-    finite = elements[np.isfinite(elements)]
-    nan = int(np.count_nonzero(np.isnan(elements)))
-    infinite = elements.size - finite.size - nan
-    if not finite.size:
-        return Values(0, nan, infinite, None, None, 0.0)
-    low, high = float(finite.min()), float(finite.max())
-    zero = elements.size - int(np.count_nonzero(elements))
-    return Values(zero, nan, infinite, low, high, _norm(finite, max(-low, high)))
-
-
-def _norm(finite: NDArray[np.float64], peak: float) -> float:
-    if not peak:
-        return 0.0
-    # Squares of large or tiny doubles leave the range of a double; those of a fraction of the peak do not.
-    scaled = finite / peak
-    return peak * math.sqrt(float(np.dot(scaled, scaled)))
-
-
-def together(one: Values, other: Values) -> Values:
-    """What the elements of both are."""
-    lows = [low for low in (one.minimum, other.minimum) if low is not None]
-    highs = [high for high in (one.maximum, other.maximum) if high is not None]
-    return Values(
-        zero=one.zero + other.zero,
-        nan=one.nan + other.nan,
-        infinite=one.infinite + other.infinite,
-        minimum=min(lows, default=None),
-        maximum=max(highs, default=None),
-        norm=math.hypot(one.norm, other.norm),
-    )
-
-
-# ------------------------------------------------------------------------------------------------------ number formats
-
-
-def _plain(code: str) -> Callable[[bytes], NDArray[np.float64]]:
-    def decode(raw: bytes) -> NDArray[np.float64]:
-        # A signalling NaN is an invalid operand of a conversion, and numpy says so.
-        with np.errstate(invalid="ignore"):
-            return np.frombuffer(raw, dtype=code).astype(np.float64)
-
-    return decode
-
-
-def _upper_half(code: str, wider: str, shift: int) -> Callable[[bytes], NDArray[np.float64]]:
-    """A format that is the upper half of the bits of a wider one."""
-
-    def decode(raw: bytes) -> NDArray[np.float64]:
-        bits = np.frombuffer(raw, dtype=code).astype(wider.replace("f", "u")) << shift
-        with np.errstate(invalid="ignore"):
-            return bits.view(wider).astype(np.float64)
-
-    return decode
-
-
-def _e4m3(byte: int) -> float:
-    """OCP 8-bit float E4M3: bias 7, no infinity, all ones is NaN."""
-    sign, exponent, mantissa = -1.0 if byte & 0x80 else 1.0, byte >> 3 & 0xF, byte & 0x7
-    if (exponent, mantissa) == (0xF, 0x7):
-        return math.nan
-    return sign * (math.ldexp(8 + mantissa, exponent - 10) if exponent else math.ldexp(mantissa, -9))
-
-
-_E4M3 = np.array([_e4m3(byte) for byte in range(256)])
-
-
-def _by_table(raw: bytes) -> NDArray[np.float64]:
-    values: NDArray[np.float64] = _E4M3[np.frombuffer(raw, dtype="u1")]
-    return values
-
-
-READABLE: dict[str, tuple[int, Callable[[bytes], NDArray[np.float64]]]] = {
-    "F64": (8, _plain("<f8")),
-    "F32": (4, _plain("<f4")),
-    "F16": (2, _plain("<f2")),
-    "BF16": (2, _upper_half("<u2", "<f4", 16)),
-    "F8_E5M2": (1, _upper_half("u1", "<f2", 8)),
-    "F8_E4M3": (1, _by_table),
-    "I64": (8, _plain("<i8")),
-    "U64": (8, _plain("<u8")),
-    "I32": (4, _plain("<i4")),
-    "U32": (4, _plain("<u4")),
-    "I16": (2, _plain("<i2")),
-    "U16": (2, _plain("<u2")),
-    "I8": (1, _plain("i1")),
-    "U8": (1, _plain("u1")),
-    "BOOL": (1, _plain("u1")),
-}
-"""Bytes of an element and how to read them, by the format's name of a dtype."""
