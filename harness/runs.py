@@ -9,7 +9,8 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -60,13 +61,15 @@ class Options:
     """Plant faults and see whether the checks name them, instead of running the cells."""
     overhead: bool
     """Measure what the recorder costs, instead of running the cells."""
+    adapters: bool
+    """Save adapters and hold `compat inspect` against what this stack makes of them, instead of running the cells."""
     pytest: tuple[str, ...]
 
 
 def run_stack(
     *, stack: Stack, python: str, lock: Lock, env_python: Path, base_torch: bool, posargs: Sequence[str]
 ) -> ExitCode:
-    """Run every selected cell of `stack` and print its table; or, where asked, plant faults or measure the overhead.
+    """Run every selected cell of `stack` and print its table; or what is asked for in place of the cells.
 
     Returns:
         HEALTHY, UNHEALTHY or COULD_NOT_TELL over this stack's cells.
@@ -92,9 +95,9 @@ def run_stack(
     )
     path = run / "plans" / f"{plan.stack}.json"
     write_atomically(path, plan.to_json())
-    if options.faults or options.overhead:
-        command = _faults_command if options.faults else _overhead_command
-        return _exit_code(_run(command(env_python, path, options), plan))
+    instead = _instead_of_cells(options)
+    if instead is not None:
+        return _exit_code(_run(instead(env_python, path, options), plan))
     earlier = _earlier_selection(run, plan.stack)
     write_row(run, unfinished(plan.stack, earlier))
     plan.selected_file.unlink(missing_ok=True)
@@ -138,6 +141,7 @@ def parse_options(posargs: Sequence[str]) -> Options:
     parser.add_argument("--limit", type=float, default=LIMIT_S)
     parser.add_argument("--faults", action="store_true")
     parser.add_argument("--overhead", action="store_true")
+    parser.add_argument("--adapters", action="store_true")
     try:
         ours, rest = parser.parse_known_args(list(posargs))
     except argparse.ArgumentError as error:
@@ -151,7 +155,9 @@ def parse_options(posargs: Sequence[str]) -> Options:
             meaning="Before step 2 half of a LoRA adapter has no gradient to receive; a limit is in seconds.",
             todo=f"Ask for {FEWEST_STEPS} steps or more, and for a limit above 0.",
         )
-    return Options(DeviceChoice(ours.device), ours.steps, ours.limit, ours.faults, ours.overhead, tuple(rest))
+    return Options(
+        DeviceChoice(ours.device), ours.steps, ours.limit, ours.faults, ours.overhead, ours.adapters, tuple(rest)
+    )
 
 
 def chosen_device(posargs: Sequence[str]) -> DeviceKind:
@@ -209,19 +215,31 @@ def _cells_command(env_python: Path, plan: Path, device: DeviceKind, options: Op
     ]
 
 
+def _instead_of_cells(options: Options) -> Callable[[Path, Path, Options], list[str]] | None:
+    """What makes the command of what is asked for in place of the cells."""
+    if options.faults:
+        return _faults_command
+    if options.adapters:
+        return _adapters_command
+    return _overhead_command if options.overhead else None
+
+
 def _faults_command(env_python: Path, plan: Path, options: Options) -> list[str]:
-    return [
-        *_pytest(env_python, plan),
-        "-v",
-        "--no-header",
-        "--tb=short",
-        *options.pytest,
-        "tests/mutation/test_faults.py",
-    ]
+    return [*_told(env_python, plan), *options.pytest, "tests/mutation/test_faults.py"]
+
+
+def _adapters_command(env_python: Path, plan: Path, options: Options) -> list[str]:
+    # The command under test is the host's; what it looks at is saved by the stack.
+    return [*_told(env_python, plan), "--host-python", sys.executable, *options.pytest, "tests/adapters"]
 
 
 def _overhead_command(env_python: Path, plan: Path, options: Options) -> list[str]:
     return [str(env_python), "tests/benchmarks/overhead.py", str(plan), *options.pytest]
+
+
+def _told(env_python: Path, plan: Path) -> list[str]:
+    """pytest, each test told by its name and each failure in full."""
+    return [*_pytest(env_python, plan), "-v", "--no-header", "--tb=short"]
 
 
 def _pytest(env_python: Path, plan: Path) -> list[str]:
