@@ -1,6 +1,16 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["nox>=2026.8.10", "nvidia-ml-py", "packaging", "pydantic>=2", "rich", "typer>=0.28", "uv"]
+# dependencies = [
+#   "nox>=2026.8.10",
+#   "numpy",
+#   "nvidia-ml-py",
+#   "packaging",
+#   "pydantic>=2",
+#   "rich",
+#   "safetensors",
+#   "typer>=0.28",
+#   "uv",
+# ]
 # ///
 """What breaks when the fine-tuning stack is upgraded, measured.
 

@@ -142,6 +142,38 @@ def census(  # noqa: PLR0913 - one parameter an option
     return run(asked, as_json=as_json, tree=tree)
 
 
+@app.command()
+def inspect(
+    directory: Annotated[Path, typer.Argument(metavar="ADAPTER_DIR", help="What save_pretrained wrote.")],
+    base: Annotated[
+        str | None, typer.Option(metavar="CONFIG", help="Base to load it into: a saved model or its config.json.")
+    ] = None,
+    stack: Annotated[
+        str | None, typer.Option(help="Stack to load it under, such as trl1.16. Goes with --base.")
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON object.")] = False,
+) -> int:
+    """Look into a saved adapter without loading a model: was it trained, is it whole, would it load."""
+    from harness.adapter.inspection import as_json as jsonable
+    from harness.adapter.inspection import inspect_adapter
+    from harness.adapter.render import print_inspection
+
+    if (base is None) is not (stack is None):
+        raise CompatError(
+            "--base and --stack go together",
+            where="compat inspect",
+            meaning="Whether an adapter loads depends on the base and on the versions that load it.",
+            todo="Give both: --base my-model/config.json --stack trl1.16.",
+        )
+    seen = inspect_adapter(directory, base=base, stack=stack)
+    if as_json:
+        print(json.dumps(jsonable(seen), indent=2, allow_nan=False))
+    else:
+        print_inspection(seen)
+    return seen.exit_code
+
+
 def _say(line: str) -> None:
     print(line, flush=True)
 

@@ -39,6 +39,12 @@ class Fault:
         return f"{self.path}: {self.problem}" if self.path else self.problem
 
 
+def listed(faults: tuple[Fault, ...]) -> str:
+    """All faults of a file, a line each under their number."""
+    lines = "\n".join(f"  {fault}" for fault in faults)
+    return f"{len(faults)} fault{'s' if len(faults) > 1 else ''}\n{lines}"
+
+
 class CompatError(Exception):
     """Base of all errors shown to a user.
 
@@ -64,9 +70,7 @@ class MatrixError(CompatError):
     """A matrix or ledger file cannot be read, or says something impossible. Lists every fault of the file."""
 
     def __init__(self, where: str, faults: tuple[Fault, ...], *, todo: str) -> None:
-        count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-        lines = "\n".join(f"  {fault}" for fault in faults)
-        super().__init__(f"{count}\n{lines}", where=where, todo=todo)
+        super().__init__(listed(faults), where=where, todo=todo)
         self.faults = faults
 
 
@@ -76,6 +80,10 @@ class UnknownName(CompatError):
 
 class RecordsError(CompatError):
     """A results file cannot be read: wrong schema, cut off, or not written by this harness."""
+
+
+class AdapterError(CompatError):
+    """A saved adapter cannot be looked into: it is not there, not whole, not safetensors, or not PEFT's."""
 
 
 class LockError(CompatError):

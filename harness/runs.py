@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -55,6 +56,21 @@ class DeviceChoice(StrEnum):
     CUDA = "cuda"
 
 
+class Instead(StrEnum):
+    """What a session can do in place of running the cells, each an option of that name."""
+
+    FAULTS = "faults"
+    """Plant faults, and see whether the check that must name one names it."""
+    GUARD = "guard"
+    """Run every cell under a `TrainingGuard`, the guard's own tests and its documentation."""
+    ADAPTERS = "adapters"
+    """Save adapters, and hold `compat inspect` against what this stack makes of them."""
+    OVERHEAD = "overhead"
+    """Measure what the recorder costs."""
+    GUARD_OVERHEAD = "guard-overhead"
+    """Measure what the guard costs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """Our own arguments after `--`; `pytest` holds the rest."""
@@ -64,12 +80,7 @@ class Options:
     """By Transformers' name: sdpa unless told otherwise, as users train."""
     steps: int
     limit_s: float
-    faults: bool
-    """Plant faults and see whether the checks name them, instead of running the cells."""
-    guard: bool
-    """Run every cell under a `TrainingGuard`, its own tests and its documentation, instead of the cells."""
-    overhead: bool
-    """Measure what the recorder costs, or with `guard` what the guard does, instead of running the cells."""
+    instead: Instead | None
     pytest: tuple[str, ...]
     gpus: Wanted = USUAL
 
@@ -120,9 +131,9 @@ def run_stack(
     )
     path = run / "plans" / f"{plan.stack}.json"
     write_atomically(path, plan.to_json())
-    if command := _instead_of_cells(env_python, path, options):
+    if options.instead is not None:
         # One process, and a Trainer that sees two GPUs spreads its model over both.
-        return _exit_code(_run(command, plan, gpus[:1]))
+        return _exit_code(_run(_instead_command(options.instead, env_python, path, options), plan, gpus[:1]))
     earlier = _earlier_selection(run, plan.stack)
     write_row(run, unfinished(plan.stack, earlier))
     plan.selected_file.unlink(missing_ok=True)
@@ -168,10 +179,9 @@ def parse_options(posargs: Sequence[str]) -> Options:
     parser.add_argument("--gpus", type=int, default=USUAL.most)
     parser.add_argument("--gpu-idle-below", type=float, default=USUAL.idle_below)
     parser.add_argument("--gpu-larger-than", type=float, default=USUAL.larger_than)
-    tested = parser.add_mutually_exclusive_group()
-    tested.add_argument("--faults", action="store_true")
-    tested.add_argument("--guard", action="store_true")
-    parser.add_argument("--overhead", action="store_true")
+    asked = parser.add_mutually_exclusive_group()
+    for instead in Instead:
+        asked.add_argument(f"--{instead}", dest="instead", action="store_const", const=instead)
     try:
         ours, rest = parser.parse_known_args(list(posargs))
     except argparse.ArgumentError as error:
@@ -198,9 +208,7 @@ def parse_options(posargs: Sequence[str]) -> Options:
         attention=ours.attention,
         steps=ours.steps,
         limit_s=ours.limit,
-        faults=ours.faults,
-        guard=ours.guard,
-        overhead=ours.overhead,
+        instead=ours.instead,
         pytest=tuple(rest),
         gpus=wanted,
     )
@@ -264,15 +272,30 @@ def _cells_command(env_python: Path, plan: Path, gpus: Sequence[Gpu], options: O
     ]
 
 
-def _instead_of_cells(env_python: Path, plan: Path, options: Options) -> list[str] | None:
-    """The command of what was asked for in place of the cells, if anything was."""
-    if options.overhead:
-        measured = "guard" if options.guard else "overhead"
-        return [str(env_python), f"tests/benchmarks/{measured}.py", str(plan), *options.pytest]
-    if not options.faults and not options.guard:
-        return None
-    tests = ("-p", "harness.cell.fixtures", "tests/guard") if options.guard else ("tests/mutation",)
+def _instead_command(instead: Instead, env_python: Path, plan: Path, options: Options) -> list[str]:
+    match instead:
+        case Instead.FAULTS:
+            tests = ["tests/mutation"]
+        case Instead.GUARD:
+            tests = ["-p", "harness.cell.fixtures", "tests/guard"]
+        case Instead.ADAPTERS:
+            # The command under test is the host's; what it looks at is saved by the stack.
+            tests = ["--host-python", sys.executable, "tests/adapters"]
+        case Instead.OVERHEAD | Instead.GUARD_OVERHEAD:
+            return [
+                str(env_python),
+                f"tests/benchmarks/{instead.value.replace('-', '_')}.py",
+                str(plan),
+                *options.pytest,
+            ]
+        case unreachable:
+            assert_never(unreachable)
     return [*_pytest(env_python, plan), "-v", "--no-header", "--tb=short", *options.pytest, *tests]
+
+
+def _told(env_python: Path, plan: Path) -> list[str]:
+    """pytest, each test told by its name and each failure in full."""
+    return [*_pytest(env_python, plan), "-v", "--no-header", "--tb=short"]
 
 
 def _pytest(env_python: Path, plan: Path) -> list[str]:

@@ -81,11 +81,11 @@ def _print(console: Console, lines: Iterable[Text]) -> None:
 
 def _stack(stack: StackSummary, lines: Sequence[CellLine], groups: Sequence[Group], width: int) -> list[Text]:
     """A stack's name, versions and those of its cells that are in `lines`, with the letters their causes have."""
-    head = _wrapped(f"{stack.name}  {wording.versions(stack)}", width, 0)
+    head = wrapped(f"{stack.name}  {wording.versions(stack)}", width, 0)
     head[0].stylize("bold", 0, len(stack.name))
     rows = [line for line in lines if line.flow]
     if not rows:
-        return [*head, *_wrapped(wording.nothing_to_show(stack), width, 0), Text()]
+        return [*head, *wrapped(wording.nothing_to_show(stack), width, 0), Text()]
     return [*head, Text(), *_table(rows, groups, width), Text(), *_notes(rows, width)]
 
 
@@ -153,7 +153,7 @@ def _aligned(cells: Sequence[Text], widths: Sequence[int], gap: int) -> Text:
 
 
 def _notes(lines: Sequence[CellLine], width: int) -> list[Text]:
-    notes = [line for note in wording.notes(lines) for line in _wrapped(note, width, 0)]
+    notes = [line for note in wording.notes(lines) for line in wrapped(note, width, 0)]
     return [*notes, Text()] if notes else []
 
 
@@ -165,11 +165,11 @@ def _causes(groups: Sequence[Group], width: int) -> list[Text]:
 
 
 def _cause(letter: str, group: Group, width: int) -> list[Text]:
-    head = _wrapped(f"{letter}  {wording.cause_head(group)}", width, 0)
+    head = wrapped(f"{letter}  {wording.cause_head(group)}", width, 0)
     for line in head:
         line.stylize(style.of_mark(group.mark))
     told = [*wording.cause_facts(group), *group.links, *(f"To do: {advice}" for advice in wording.cause_advice(group))]
-    body = [line for text in (wording.cause_cells(group), *told) for line in _wrapped(text, width, 3)]
+    body = [line for text in (wording.cause_cells(group), *told) for line in wrapped(text, width, 3)]
     return [*head, *body, Text()]
 
 
@@ -177,10 +177,10 @@ def _drift(summary: Summary, width: int) -> list[Text]:
     told = [*map(wording.definition_line, summary.definitions), *map(wording.drift_line, summary.drifts)]
     if not told:
         return []
-    return [Text(wording.DRIFT_TITLE, "bold"), *(line for text in told for line in _wrapped(text, width, 0)), Text()]
+    return [Text(wording.DRIFT_TITLE, "bold"), *(line for text in told for line in wrapped(text, width, 0)), Text()]
 
 
-def _wrapped(text: str, width: int, indent: int) -> list[Text]:
+def wrapped(text: str, width: int, indent: int) -> list[Text]:
     """`text` in lines of `width`; what cannot be broken (a path, a link) is left whole."""
     pad = " " * indent
     lines = textwrap.wrap(
@@ -195,7 +195,7 @@ def _wrapped(text: str, width: int, indent: int) -> list[Text]:
 
 
 def _ending(tally: Tally, stacks: int, code: ExitCode, run: Path, width: int) -> list[Text]:
-    conclusion = _wrapped(wording.conclusion(code, tally), width, 0)
+    conclusion = wrapped(wording.conclusion(code, tally), width, 0)
     for line in conclusion:
         line.stylize(style.of_exit_code(code))
-    return [*_wrapped(wording.totals(tally, stacks), width, 0), *conclusion, *_wrapped(wording.files(run), width, 0)]
+    return [*wrapped(wording.totals(tally, stacks), width, 0), *conclusion, *wrapped(wording.files(run), width, 0)]

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,7 +39,7 @@ STACK = "trl0.22-py311"
 def test_without_arguments_a_cell_has_its_usual_length_and_limit() -> None:
     """Ten steps, two minutes, whatever device there is, and of GPUs up to two with more than 40 GB that are idle."""
     assert parse_options(()) == Options(
-        DeviceChoice.AUTO, "sdpa", 10, 120.0, faults=False, overhead=False, pytest=(), gpus=Wanted(2, 2.0, 40.0)
+        DeviceChoice.AUTO, "sdpa", 10, 120.0, instead=None, pytest=(), gpus=Wanted(2, 2.0, 40.0)
     )
 
 
@@ -63,17 +64,17 @@ def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
         "eager",
         20,
         7.5,
-        faults=False,
-        overhead=False,
+        instead=None,
         pytest=("-k", "nf4 and not llama", "-x", "--lf"),
         gpus=Wanted(4, 0.5, 16.0),
     )
 
 
-def test_what_is_run_in_place_of_the_cells_is_an_option_too() -> None:
-    """Planted faults, or the recorder's cost."""
-    assert parse_options(("--faults",)).faults and not parse_options(("--faults",)).overhead
-    assert parse_options(("--overhead",)).overhead and not parse_options(("--overhead",)).faults
+@pytest.mark.parametrize("each", list(runs.Instead))
+def test_what_is_run_in_place_of_the_cells_is_an_option_too(each: runs.Instead) -> None:
+    """Ours, and not pytest's."""
+    options = parse_options((f"--{each}",))
+    assert (options.instead, options.pytest) == (each, ())
 
 
 def test_the_beginning_of_an_option_is_not_ours() -> None:
@@ -262,30 +263,37 @@ def test_there_is_one_worker_on_a_cpu_and_one_for_each_gpu(chosen: int, device: 
     assert f"--max-worker-restart={len(catalog.cells_on(DeviceKind(device)))}" in command
 
 
-def test_planted_faults_and_the_overhead_have_commands_of_their_own() -> None:
+def instead(*posargs: str) -> list[str]:
+    options = parse_options(posargs)
+    assert options.instead is not None
+    return runs._instead_command(options.instead, ENV, PLAN, options)
+
+
+def test_what_is_run_in_place_of_the_cells_has_a_command_of_its_own() -> None:
     """In the same environment, on the same plan, with what is not ours."""
-    options = parse_options(("--faults", "-k", "crash"))
-    assert runs._faults_command(ENV, PLAN, options) == [
-        *("/env/bin/python", "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT)),
-        *("-p", "harness.cell.plugin", "--plan", str(PLAN)),
-        *("-v", "--no-header", "--tb=short", "-k", "crash", "tests/mutation"),
-    ]
-    assert runs._overhead_command(ENV, PLAN, parse_options(("--overhead",))) == [
-        *("/env/bin/python", "tests/benchmarks/overhead.py", str(PLAN))
-    ]
+    plugin = ("-p", "harness.cell.plugin", "--plan", str(PLAN))
+    pytest_ = ("/env/bin/python", "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT), *plugin)
+    shown = ("-v", "--no-header", "--tb=short")
+    assert instead("--faults", "-k", "crash") == [*pytest_, *shown, "-k", "crash", "tests/mutation"]
+    assert instead("--guard") == [*pytest_, *shown, "-p", "harness.cell.fixtures", "tests/guard"]
+    assert instead("--adapters", "-x") == [*pytest_, *shown, "-x", "--host-python", sys.executable, "tests/adapters"]
+    assert instead("--overhead") == ["/env/bin/python", "tests/benchmarks/overhead.py", str(PLAN)]
+    assert instead("--guard-overhead") == ["/env/bin/python", "tests/benchmarks/guard_overhead.py", str(PLAN)]
+
+
+def test_one_thing_is_run_in_place_of_the_cells() -> None:
+    """Two at once is a question nobody can have meant."""
+    with pytest.raises(CompatError) as raised:
+        parse_options(("--faults", "--guard"))
+    assert str(raised.value).startswith("arguments after --: argument --guard: not allowed with argument --faults")
 
 
 def test_files_that_commands_name_are_there() -> None:
     """They are run from the checkout."""
-    every = (parse_options(()),)
-    commands = [
-        runs._cells_command(ENV, PLAN, (), *every),
-        runs._faults_command(ENV, PLAN, *every),
-        runs._overhead_command(ENV, PLAN, *every),
-    ]
+    commands = [runs._cells_command(ENV, PLAN, (), parse_options(())), *(instead(f"--{each}") for each in runs.Instead)]
     named = {word for command in commands for word in command if word.startswith("tests/")}
-    assert len(named) == 4
-    assert all((ROOT / file).exists() for file in named)
+    assert named
+    assert [word for word in named if not (ROOT / word).exists()] == []
 
 
 def environment(monkeypatch: pytest.MonkeyPatch, *gpus: Gpu, **inherited: str) -> dict[str, str]:
@@ -546,7 +554,7 @@ def test_while_its_cells_run_a_stack_is_unfinished(cells: Cells) -> None:
     assert row.reason == "its session has not ended: it is still running, or it was killed"
 
 
-@pytest.mark.parametrize("posargs", [(), ("--faults",), ("--overhead",)])
+@pytest.mark.parametrize("posargs", [(), ("--faults",), ("--adapters",), ("--overhead",)])
 @pytest.mark.usefixtures("cells")
 def test_what_cells_leave_behind_is_removed_however_they_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, posargs: tuple[str, ...]
@@ -599,7 +607,16 @@ def test_a_session_that_was_given_no_run_makes_one_and_keeps_it(
 # ------------------------------------------------------------------------------------------------- instead of the cells
 
 
-@pytest.mark.parametrize(("option", "file"), [("--faults", "tests/mutation"), ("--overhead", "overhead.py")])
+@pytest.mark.parametrize(
+    ("option", "file"),
+    [
+        ("--faults", "tests/mutation"),
+        ("--guard", "tests/guard"),
+        ("--adapters", "tests/adapters"),
+        ("--overhead", "overhead.py"),
+        ("--guard-overhead", "guard_overhead.py"),
+    ],
+)
 @pytest.mark.parametrize(("status", "code"), [(0, ExitCode.HEALTHY), (1, ExitCode.UNHEALTHY)])
 def test_what_runs_in_place_of_the_cells_ends_with_its_own_result(
     cells: Cells, tmp_path: Path, option: str, file: str, status: int, code: ExitCode

@@ -1,6 +1,6 @@
 """What a TrainingGuard costs a step, on a model large enough that a step takes about a second on one core.
 
-    nox -s "compat-3.11(trl='0.22')" -- --guard --overhead
+    nox -s "compat-3.11(trl='0.22')" -- --guard-overhead
 
 One run, three kinds of step in turn: without the guard, with a guard that does not look at this one, with a guard that
 looks. Each is held against its neighbour without a guard, in seconds of processor time, so that what else the machine

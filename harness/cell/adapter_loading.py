@@ -1,0 +1,161 @@
+"""Load an adapter's names and shapes into a base without weights: run as a module, with a request and an answer file.
+
+The base is built from its config on the meta device, and PEFT's own from_pretrained loads a file with the adapter's
+names and shapes, so that whatever a release does to names (prefixes it converts, experts it merges) is done here too.
+The file is a header and a hole: tensors without a byte on disk, which nobody reads, for a model on the meta device has
+no place for values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import struct
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+from peft import PeftModel
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+_HEADS = {
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
+    "QUESTION_ANS": "AutoModelForQuestionAnswering",
+    "FEATURE_EXTRACTION": "AutoModel",
+}
+"""Tasks whose model is another than the one a base was saved from."""
+
+_OTHERWISE = {"SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM"}
+
+_CLASSIFIERS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
+"""Tensors with a row for each label."""
+
+_BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16}
+"""Bits of an element; 8 for what is not here."""
+
+Shape = tuple[int, ...]
+
+
+def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What came of loading.
+
+    Args:
+        request: `adapter`, the adapter's configuration; `tensors`, dtype and shape by name; `base`, the base's
+            config.json.
+    """
+    tensors = {name: (str(dtype), tuple(shape)) for name, (dtype, shape) in request["tensors"].items()}
+    given: dict[str, Shape] = {}
+    model, base, tied, error = None, "", None, ""
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings(), loads_seen(given) as seen:
+        warnings.simplefilter("ignore")
+        try:
+            bare = base_model(request["base"], request["adapter"], tensors, Path(scratch, "base"))
+            base, tied = type(bare).__name__, getattr(bare.config, "tie_word_embeddings", None)
+            adapter = saved_without_bytes(request["adapter"], tensors, Path(scratch, "adapter"))
+            with torch.device("meta"):
+                model = PeftModel.from_pretrained(bare, str(adapter), is_trainable=True)
+        except Exception as raised:  # noqa: BLE001 - whatever a library raises is the answer
+            error = f"{type(raised).__name__}: {raised}"
+        model = model or (seen[0] if seen else None)
+    return {
+        "versions": {library.__name__: library.__version__ for library in (peft, transformers, torch)},
+        "base": base,
+        "tied": tied,
+        **compared(model, given, error),
+        "unknown_options": unknown_options(request["adapter"]),
+    }
+
+
+def compared(model: Any, given: Mapping[str, Shape], error: str) -> dict[str, Any]:
+    """What PEFT gave the model against what the model has. A shape that does not fit is no error beside that."""
+    if model is None:
+        return {"error": error, "fitting": 0, "missing": [], "unexpected": [], "mismatched": []}
+    has = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    wanted = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    mismatched = [(name, shape, has[name]) for name, shape in given.items() if has.get(name, shape) != shape]
+    return {
+        "error": "" if mismatched else error,
+        "fitting": sum(has.get(name) == shape for name, shape in given.items()),
+        "missing": [name for name in wanted if name not in given],
+        "unexpected": [name for name in given if name not in has],
+        "mismatched": mismatched,
+    }
+
+
+@contextmanager
+def loads_seen(given: dict[str, Shape]) -> Iterator[list[Any]]:
+    """While open, notes the shapes a PeftModel is told to load, under the names PEFT has made of the file's."""
+    models: list[Any] = []
+    original = torch.nn.Module.load_state_dict
+
+    def noted(self: Any, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if isinstance(self, PeftModel):
+            models.append(self)
+            given.update({name: tuple(value.shape) for name, value in state_dict.items()})
+        return original(self, state_dict, *args, **kwargs)
+
+    torch.nn.Module.load_state_dict = noted  # type: ignore[method-assign, assignment]
+    try:
+        yield models
+    finally:
+        torch.nn.Module.load_state_dict = original  # type: ignore[method-assign]
+
+
+def base_model(
+    config: Mapping[str, Any], adapter: Mapping[str, Any], tensors: Mapping[str, tuple[str, Shape]], folder: Path
+) -> Any:
+    """The base of `config` on the meta device, with the head the adapter's task needs."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    parsed = transformers.AutoConfig.from_pretrained(str(folder))
+    task = adapter.get("task_type")
+    labels = [shape[0] for name, (_, shape) in tensors.items() if name.endswith(_CLASSIFIERS)]
+    if task in _HEADS and labels:
+        parsed.num_labels = labels[0]
+    with torch.device("meta"):
+        saved_as = [name for name in parsed.architectures or () if hasattr(transformers, name)]
+        if task not in _HEADS and saved_as:
+            return getattr(transformers, saved_as[0])._from_config(parsed)
+        auto = _HEADS.get(task or "", _OTHERWISE.get(task or "", "AutoModelForCausalLM"))
+        return getattr(transformers, auto).from_config(parsed)
+
+
+def saved_without_bytes(adapter: Mapping[str, Any], tensors: Mapping[str, tuple[str, Shape]], folder: Path) -> Path:
+    """A saved adapter with these tensors in `folder`, as a file with a hole where their values would be."""
+    folder.mkdir()
+    # Starts that are computed from the base's weights have none here; they change no name and no shape.
+    plain = {**adapter, "init_lora_weights": True} if "init_lora_weights" in adapter else adapter
+    (folder / "adapter_config.json").write_text(json.dumps(plain), encoding="utf-8")
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, (dtype, shape) in tensors.items():
+        begin, end = end, end + math.prod(shape) * _BITS.get(dtype, 8) // 8
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    with (folder / "adapter_model.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
+    return folder
+
+
+def unknown_options(adapter: Mapping[str, Any]) -> list[str]:
+    """Options that `adapter` switches on and the installed PEFT has no field for."""
+    config = PEFT_TYPE_TO_CONFIG_MAPPING.get(adapter["peft_type"])
+    known = {field.name for field in dataclasses.fields(config)} if config else set(adapter)
+    unknown = {name: value for name, value in adapter.items() if name not in known and name != "peft_version"}
+    # A number is the setting of some switch, and is there whether or not that is on.
+    return sorted(name for name, value in unknown.items() if value and (value is True or not isinstance(value, int)))
+
+
+if __name__ == "__main__":
+    asked, answered = (Path(name) for name in sys.argv[1:])
+    answered.write_text(json.dumps(answer_to(json.loads(asked.read_text(encoding="utf-8")))), encoding="utf-8")

@@ -1,0 +1,437 @@
+"""`compat inspect` on adapters this stack really saves, and its word on loading against what this stack really loads.
+
+Runs inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --adapters
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from conftest import Inspected
+from packaging.version import Version
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
+from trl import SFTTrainer
+
+from harness.catalog import LORA, QWEN2, flow_named
+from harness.cell import adapt, execution
+from harness.cell.adapter_loading import answer_to
+from harness.cell.recorder import Recorder
+from harness.cell.setup import Setup
+from harness.plan import Plan, PlannedCell
+from harness.records import Precision, Stage, Variant
+
+Inspect = Callable[[Path], Inspected]
+Tensors = dict[str, torch.Tensor]
+
+VARIANT = Variant(QWEN2, Precision.FULL, gradient_checkpointing=True)
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+FROZEN_WHEN_RELOADED = "S101"
+
+
+def setup(plan: Plan, flow: str) -> Setup:
+    """What a cell of `flow` is given."""
+    return execution.prepared(plan, PlannedCell(flow, VARIANT, ()), flow_named(flow))
+
+
+def with_values(model: torch.nn.Module) -> torch.nn.Module:
+    """The model with an adapter that an earlier run might have left."""
+    adapt.pretend_trained(model, 0)
+    return model
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+
+
+def test_a_trained_adapter_is_healthy_and_before_training_it_is_not(
+    plan: Plan, inspected: Inspect, tmp_path: Path
+) -> None:
+    """The same trainer saves both; the numbers are those of the closed form: 14 modules, 16,384 elements, alpha / r."""
+    given = setup(plan, "sft-peft-config")
+    trainer = SFTTrainer(
+        model=adapt.load_model(given), peft_config=adapt.lora_config(given), **adapt.sft_arguments(given)
+    )
+    trainer.save_model(str(tmp_path / "before"))
+    trainer.train()
+    trainer.save_model(str(tmp_path / "after"))
+
+    before, after = inspected(tmp_path / "before"), inspected(tmp_path / "after")
+    assert (before.code, before.found) == (1, ["S204", FROZEN_WHEN_RELOADED])
+    assert (after.code, after.found) == (0, [FROZEN_WHEN_RELOADED])
+    classes = {facts["name"]: facts for facts in after.told["classes"]}
+    assert {name: facts["tensors"] for name, facts in classes.items()} == {"lora_A": 14, "lora_B": 14}
+    assert sum(facts["elements"] for facts in classes.values()) == 16_384
+    assert {(module["rank_asked"], module["scaling"]) for module in after.told["modules"]} == {
+        (LORA.r, LORA.alpha / LORA.r)
+    }
+    assert all(module["targeted"] for module in after.told["modules"])
+
+
+def test_a_flow_that_trains_nothing_saves_an_adapter_that_says_so(
+    plan: Plan, inspected: Inspect, tmp_path: Path
+) -> None:
+    """The trainer runs to its end, and what it saves is named: inference mode, read from the saved configuration."""
+    given = setup(plan, "sft-inference-mode-config")
+    with Recorder(flow_named("sft-inference-mode-config")) as record, record.at(Stage.TRAINER):
+        get_peft_model(adapt.load_model(given), adapt.lora_config(given)).save_pretrained(str(tmp_path / "earlier"))
+        config = LoraConfig.from_pretrained(str(tmp_path / "earlier"))
+        trainer = SFTTrainer(model=adapt.load_model(given), peft_config=config, **adapt.sft_arguments(given))
+    trainer.train()
+    trainer.save_model(str(tmp_path / "saved"))
+    seen = inspected(tmp_path / "saved")
+    assert (seen.code, seen.found) == (1, ["S204", FROZEN_WHEN_RELOADED])
+    named = seen.told["findings"][0]
+    assert "sft-inference-mode-config" in named["flows"]
+
+
+def trainable(model: torch.nn.Module) -> int:
+    """Parameters that would be trained."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def test_inference_mode_is_saved_whatever_the_adapter_was_doing(plan: Plan, inspected: Inspect, tmp_path: Path) -> None:
+    """In memory it stays false. The file's word freezes what is made from its configuration, and is not asked when an
+    adapter is loaded: there `is_trainable` alone decides.
+    """
+    given = setup(plan, "sft-peft-model")
+    model = with_values(get_peft_model(adapt.load_model(given), adapt.lora_config(given)))
+    model.save_pretrained(str(tmp_path))
+    assert model.peft_config["default"].inference_mode is False
+    assert json.loads((tmp_path / CONFIG).read_text())["inference_mode"] is True
+    assert inspected(tmp_path).found == [FROZEN_WHEN_RELOADED]
+
+    def reloaded(**options: Any) -> int:
+        return trainable(PeftModel.from_pretrained(adapt.load_model(given), str(tmp_path), **options))
+
+    assert trainable(get_peft_model(adapt.load_model(given), LoraConfig.from_pretrained(str(tmp_path)))) == 0
+    assert (reloaded(), reloaded(is_trainable=True)) == (0, 16_384)
+    config = json.loads((tmp_path / CONFIG).read_text())
+    (tmp_path / CONFIG).write_text(json.dumps({**config, "inference_mode": False}))
+    assert FROZEN_WHEN_RELOADED not in inspected(tmp_path).found
+    assert (reloaded(), reloaded(is_trainable=True)) == (0, 16_384)
+
+
+# ------------------------------------------------------------------------------------------------------------- loading
+
+
+def tiny(**options: Any) -> Qwen2Config:
+    """A tiny Qwen2."""
+    return Qwen2Config(
+        vocab_size=128,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        pad_token_id=0,
+        tie_word_embeddings=False,
+        **options,
+    )
+
+
+def causal() -> torch.nn.Module:
+    """A causal language model."""
+    torch.manual_seed(0)
+    return Qwen2ForCausalLM(tiny())
+
+
+def classifier() -> torch.nn.Module:
+    """A model with a head for three labels."""
+    torch.manual_seed(0)
+    return Qwen2ForSequenceClassification(tiny(num_labels=3))
+
+
+def tensors_of(directory: Path) -> Tensors:
+    """The saved tensors."""
+    return load_file(str(directory / WEIGHTS))
+
+
+def asked(base: torch.nn.Module, directory: Path) -> dict[str, Any]:
+    """What loading without weights says."""
+    dtypes = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+    return answer_to(
+        {
+            "adapter": json.loads((directory / CONFIG).read_text()),
+            "tensors": {name: [dtypes[t.dtype], list(t.shape)] for name, t in tensors_of(directory).items()},
+            "base": {**base.config.to_dict(), "architectures": [type(base).__name__]},
+        }
+    )
+
+
+KINDS: dict[str, tuple[Callable[[], torch.nn.Module], dict[str, Any]]] = {
+    "lora": (causal, {"target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}),
+    "all-linear, rsLoRA": (causal, {"target_modules": "all-linear", "use_rslora": True}),
+    "expression, patterns": (
+        causal,
+        {
+            "target_modules": r".*self_attn\.[qv]_proj",
+            "rank_pattern": {"q_proj": 4},
+            "alpha_pattern": {"v_proj": 3},
+        },
+    ),
+    "DoRA": (causal, {"target_modules": ["q_proj", "down_proj"], "use_dora": True}),
+    "embeddings": (causal, {"target_modules": ["q_proj", "embed_tokens", "lm_head"]}),
+    "modules_to_save": (causal, {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "norm"]}),
+    "all biases": (causal, {"target_modules": ["q_proj"], "bias": "all"}),
+    "some layers": (causal, {"target_modules": ["q_proj"], "layers_to_transform": [1]}),
+    "classification": (classifier, {"target_modules": ["q_proj"], "task_type": "SEQ_CLS"}),
+}
+
+
+def with_every_class_trained(model: torch.nn.Module) -> torch.nn.Module:
+    """Every parameter the adapter has moved from where it starts."""
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_adapter_the_stack_saves_is_healthy_and_loads(
+    inspected: Inspect, tmp_path: Path, kind: str
+) -> None:
+    """No finding but notes, no tensor without a place, no parameter without a tensor."""
+    base, options = KINDS[kind]
+    with_every_class_trained(get_peft_model(base(), LoraConfig(r=8, **options))).save_pretrained(str(tmp_path))
+    seen = inspected(tmp_path)
+    assert seen.code == 0, seen.told["findings"]
+    assert set(seen.found) <= {FROZEN_WHEN_RELOADED, "S105"}
+    answer = asked(base(), tmp_path)
+    assert answer["base"] == type(base()).__name__
+    assert (answer["error"], answer["missing"], answer["unexpected"], answer["mismatched"]) == ("", [], [], [])
+    assert answer["fitting"] == len(tensors_of(tmp_path))
+    assert answer["unknown_options"] == []
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What really loading an adapter came to."""
+
+    zero: frozenset[str] = frozenset()
+    """Modules whose update is zero afterwards: lora_B found nothing, for every saved one has values."""
+    error: str = ""
+
+
+def really_loaded(base: torch.nn.Module, directory: Path) -> Loaded:
+    """Load it as a user does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            model = PeftModel.from_pretrained(base, str(directory))
+        except Exception as error:  # noqa: BLE001 - whatever the library raises is what is compared
+            return Loaded(error=f"{type(error).__name__}: {error}")
+    parameters = model.named_parameters()
+    return Loaded(frozenset(module_of(name) for name, tensor in parameters if "lora_B" in name and not tensor.any()))
+
+
+def module_of(name: str) -> str:
+    """The module of a parameter's name inside a PeftModel."""
+    return name.removeprefix("base_model.model.").partition(".lora_")[0]
+
+
+Change = Callable[[Tensors], Tensors]
+
+
+def renamed(pattern: str, by: str) -> Change:
+    """Every tensor under another name."""
+    return lambda tensors: {re.sub(pattern, by, name): tensor for name, tensor in tensors.items()}
+
+
+def kept(part: str) -> Change:
+    """Only tensors whose name has `part`."""
+    return lambda tensors: {name: tensor for name, tensor in tensors.items() if part in name}
+
+
+def doubled(source: str, target: str) -> Change:
+    """Other modules' tensors added."""
+    return lambda tensors: tensors | {name.replace(source, target): tensor.clone() for name, tensor in tensors.items()}
+
+
+BROKEN: dict[str, tuple[Change, dict[str, Any], str]] = {
+    # what was done to the tensors, to the configuration, and the finding that names it
+    "of a compiled base": (renamed(r"^base_model\.model\.", "base_model.model._orig_mod."), {}, "S301"),
+    "of a compiled PeftModel": (renamed("^", "_orig_mod."), {}, "S301"),
+    "of DistributedDataParallel": (renamed("^", "module."), {}, "S301"),
+    "without the prefix": (renamed(r"^base_model\.model\.", ""), {}, "S301"),
+    "of a state_dict": (renamed(r"\.weight$", ".default.weight"), {}, "S301"),
+    "half of the targets": (kept("q_proj"), {}, "S304"),
+    "A alone": (kept("lora_A"), {}, "S302"),
+    "targets of another run": (doubled("q_proj", "k_proj"), {}, "S305"),
+    "another rank": (lambda tensors: tensors, {"r": 4}, "S303"),
+    "not gathered": (lambda tensors: {name: tensor.new_zeros(0) for name, tensor in tensors.items()}, {}, "S202"),
+    "DoRA without magnitudes": (lambda tensors: tensors, {"use_dora": True}, "S307"),
+    "a head that is not there": (lambda tensors: tensors, {"modules_to_save": ["lm_head"]}, "S306"),
+    "whole": (lambda tensors: tensors, {}, ""),
+}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A trained adapter."""
+    config = LoraConfig(r=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    with_values(get_peft_model(causal(), config)).save_pretrained(str(tmp_path / "saved"))
+    return tmp_path / "saved"
+
+
+def rewritten(directory: Path, change: Change, config: Mapping[str, Any]) -> None:
+    """Replace what was saved."""
+    changed = {name: tensor.clone() for name, tensor in change(tensors_of(directory)).items()}
+    save_file(changed, str(directory / WEIGHTS), {"format": "pt"})
+    as_saved = json.loads((directory / CONFIG).read_text())
+    (directory / CONFIG).write_text(json.dumps({**as_saved, **config}))
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_what_is_called_broken_does_not_load_and_the_stack_is_foretold(
+    inspected: Inspect, saved: Path, fault: str
+) -> None:
+    """Three witnesses: what is found in the files, what loading without weights says, and what loading really does."""
+    change, config, code = BROKEN[fault]
+    rewritten(saved, change, config)
+    assert [found for found in inspected(saved).found if found == code] == [code] * bool(code)
+    answer, loaded = asked(causal(), saved), really_loaded(causal(), saved)
+    size_mismatch = "size mismatch" in loaded.error
+    assert bool(answer["mismatched"]) is size_mismatch
+    assert answer["error"] == ("" if size_mismatch else loaded.error)
+    if not loaded.error:
+        assert {module_of(name) for name in answer["missing"] if "lora_B" in name} == loaded.zero
+    fine = not any(answer[key] for key in ("error", "missing", "unexpected", "mismatched"))
+    # From 0.21 on PEFT understands the adapter's own name inside the file's names.
+    assert fine is (fault == "whole" or (fault == "of a state_dict" and not loaded.zero))
+
+
+def test_an_option_of_another_release_is_named(saved: Path) -> None:
+    """Whether PEFT refuses it or goes on without."""
+    rewritten(saved, lambda tensors: tensors, {"of_another_release": True, "its_size": 16, "unset": None})
+    answer = asked(causal(), saved)
+    assert answer["unknown_options"] == ["of_another_release"]
+    assert answer["error"] == really_loaded(causal(), saved).error
+
+
+def test_a_base_this_stack_cannot_build_is_its_answer(saved: Path) -> None:
+    """With the library's own error, and no word on the adapter."""
+    request = {"adapter": json.loads((saved / CONFIG).read_text()), "tensors": {}}
+    answer = answer_to({**request, "base": {"model_type": "of_another_release"}})
+    assert answer["base"] == "" and "of_another_release" in answer["error"]
+    assert (answer["fitting"], answer["missing"], answer["tied"]) == (0, [], None)
+
+
+def test_the_module_reads_a_request_and_writes_an_answer(saved: Path, tmp_path: Path) -> None:
+    """As the host runs it."""
+    request = {
+        "adapter": json.loads((saved / CONFIG).read_text()),
+        "tensors": {name: ["F32", list(tensor.shape)] for name, tensor in tensors_of(saved).items()},
+        "base": {**causal().config.to_dict(), "architectures": ["Qwen2ForCausalLM"]},
+    }
+    (tmp_path / "request").write_text(json.dumps(request))
+    command = [
+        sys.executable,
+        "-m",
+        "harness.cell.adapter_loading",
+        str(tmp_path / "request"),
+        str(tmp_path / "answer"),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    told = json.loads((tmp_path / "answer").read_text())
+    assert (told["base"], told["fitting"], told["tied"], told["missing"]) == ("Qwen2ForCausalLM", 8, False, [])
+    assert told["versions"]["transformers"] == transformers.__version__
+
+
+def test_weights_saved_whole_without_being_asked_for_replace_the_bases(inspected: Inspect, saved: Path) -> None:
+    """Which is what the note says of them."""
+    rewritten(saved, lambda tensors: {**tensors, "base_model.model.model.norm.weight": torch.full((64,), 5.0)}, {})
+    assert "S308" in inspected(saved).found
+    loaded = PeftModel.from_pretrained(causal(), str(saved))
+    assert bool((loaded.base_model.model.model.norm.weight == 5).all())
+
+
+def test_a_pickle_is_converted_by_the_line_its_refusal_gives(
+    pytestconfig: pytest.Config, inspected: Inspect, saved: Path
+) -> None:
+    """Run in this stack, it gives the tensors that were pickled."""
+    tensors = tensors_of(saved)
+    torch.save(tensors, saved / "adapter_model.bin")
+    (saved / WEIGHTS).unlink()
+    command = [str(pytestconfig.getoption("--host-python")), "-m", "harness", "inspect", str(saved)]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    line = refused.stderr.splitlines()[-1].strip()
+    assert refused.returncode == 4 and line.startswith("python -c ")
+    subprocess.run(line.replace("python", sys.executable, 1), shell=True, check=True, cwd=saved)  # noqa: S602 - as told
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in tensors_of(saved).items())
+    assert inspected(saved).found == [FROZEN_WHEN_RELOADED, "S108"]
+
+
+# ----------------------------------------------------------------------------------------------------- moved prefixes
+
+OLD = (
+    (r"^base_model\.model\.model\.language_model\.", "base_model.model.model."),
+    (r"^base_model\.model\.model\.visual\.", "base_model.model.visual."),
+)
+"""From the names of Transformers 4.52 and later back to those before."""
+
+
+def vision_language() -> Any:
+    """A tiny Qwen2-VL, by the configuration of this stack's Transformers."""
+    text: dict[str, Any] = {
+        "vocab_size": 128,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "rope_scaling": {"type": "mrope", "rope_type": "default", "mrope_section": [2, 3, 3]},
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    vision = {"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 2, "mlp_ratio": 2}
+    nested = Version(transformers.__version__) >= Version("4.52")
+    given = {"text_config": text} if nested else text
+    config = transformers.Qwen2VLConfig(vision_config=vision, **given)
+    torch.manual_seed(0)
+    return transformers.Qwen2VLForConditionalGeneration(config)
+
+
+@pytest.mark.skipif(not hasattr(transformers, "Qwen2VLConfig"), reason="this Transformers has no Qwen2-VL")
+@pytest.mark.parametrize("names", ["of this stack", "before 4.52", "of no release"])
+def test_names_that_moved_are_foretold_as_they_load(tmp_path: Path, names: str) -> None:
+    """Adapters of vision-language models carry the names of the Transformers that saved them. Which modules find
+    nothing is the same with and without weights; what this stack saved itself always loads.
+    """
+    base = vision_language()
+    base.save_pretrained(str(tmp_path / "base"))
+    config = LoraConfig(r=4, target_modules=["q_proj", "qkv"], task_type="CAUSAL_LM")
+    adapter = tmp_path / "adapter"
+    with_values(get_peft_model(base, config)).save_pretrained(str(adapter))
+    moved = {"of this stack": (), "before 4.52": OLD, "of no release": ((r"model\.model\.", "model.moved."),)}[names]
+    for pattern, by in moved:
+        rewritten(adapter, renamed(pattern, by), {})
+    if names == "before 4.52" and Version(transformers.__version__) < Version("4.52"):
+        saved_here = {re.sub(r"\d+", "0", name.partition(".lora_")[0]) for name in tensors_of(adapter)}
+        assert saved_here == {
+            "base_model.model.model.layers.0.self_attn.q_proj",
+            "base_model.model.visual.blocks.0.attn.qkv",
+        }
+
+    def fresh() -> Any:
+        return transformers.Qwen2VLForConditionalGeneration.from_pretrained(str(tmp_path / "base"))
+
+    answer, loaded = asked(fresh(), adapter), really_loaded(fresh(), adapter)
+    assert (answer["error"], loaded.error) == ("", "")
+    assert {module_of(name) for name in answer["missing"] if "lora_B" in name} == loaded.zero
+    assert bool(answer["unexpected"]) is bool(loaded.zero)
+    assert len(loaded.zero) == {"of this stack": 0, "of no release": 4}.get(names, len(loaded.zero))

@@ -1,0 +1,84 @@
+"""Saved adapters made by hand, whole ones and broken ones. Values are small, distinct and never zero by accident."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+Array = NDArray[np.float32]
+
+PREFIX = "base_model.model."
+LAYER = "model.layers.{}.self_attn.{}"
+WIDTH, RANK, LAYERS = 6, 2, 2
+TARGETS = ("q_proj", "v_proj")
+
+CONFIG: dict[str, Any] = {
+    "peft_type": "LORA",
+    "task_type": "CAUSAL_LM",
+    "base_model_name_or_path": "tiny/qwen2",
+    "inference_mode": False,
+    "r": RANK,
+    "lora_alpha": 2 * RANK,
+    "target_modules": list(TARGETS),
+    "bias": "none",
+    "modules_to_save": None,
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "use_rslora": False,
+    "use_dora": False,
+}
+"""What save_pretrained writes for a small LoRA, but for inference_mode: healthy down to the last note."""
+
+
+def values(*shape: int, seed: int = 1) -> Array:
+    """Distinct numbers other than zero."""
+    size = int(np.prod(shape))
+    return (np.arange(1, size + 1, dtype=np.float32) / 8 + seed).reshape(shape)
+
+
+def modules(targets: tuple[str, ...] = TARGETS, layers: int = LAYERS) -> list[str]:
+    """The modules of the base that are adapted."""
+    return [LAYER.format(layer, target) for layer in range(layers) for target in targets]
+
+
+Q0, V0, Q1, V1 = modules()
+
+
+def update(module: str, seed: int = 1, rank: int = RANK) -> dict[str, Array]:
+    """The two factors of a linear layer's update."""
+    return {
+        f"{PREFIX}{module}.lora_A.weight": values(rank, WIDTH, seed=seed),
+        f"{PREFIX}{module}.lora_B.weight": values(WIDTH, rank, seed=-seed),
+    }
+
+
+def tensors() -> dict[str, Array]:
+    """A trained adapter of four modules."""
+    return {name: array for i, module in enumerate(modules(), 1) for name, array in update(module, i).items()}
+
+
+def write(directory: Path, arrays: Mapping[str, NDArray[Any]] | None = None, **config: Any) -> Path:
+    """Save an adapter in `directory`: the healthy one, with other tensors or other configuration where given."""
+    directory.mkdir(exist_ok=True)
+    (directory / "adapter_config.json").write_text(json.dumps({**CONFIG, **config}))
+    save_file(dict(tensors() if arrays is None else arrays), directory / "adapter_model.safetensors", {"format": "pt"})
+    return directory
+
+
+def raw(path: Path, entries: list[tuple[str, str, list[int], bytes]]) -> Path:
+    """A safetensors file of any dtype, written byte by byte: name, dtype, shape and bytes of each tensor."""
+    parts, end = [], 0
+    for name, dtype, shape, data in entries:
+        begin, end = end, end + len(data)
+        entry = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+        parts.append(f"{json.dumps(name)}: {json.dumps(entry)}")
+    header = ("{" + ", ".join(parts) + "}").encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + b"".join(data for *_, data in entries))
+    return path
