@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import gc
 import importlib
@@ -14,7 +15,7 @@ import torch
 from transformers import set_seed
 
 from harness.catalog import LEARNING_RATE, MODELS, Flow
-from harness.cell import models
+from harness.cell import deep, handicaps, models
 from harness.cell.instruments.emulation import presented
 from harness.cell.recorder import Recorder
 from harness.cell.runner import Facts, emulated, nothing_reached
@@ -34,9 +35,11 @@ def execute(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
         return nothing_reached(error)
     set_seed(plan.seed)
     try:
-        with Recorder(flow) as recorder:
+        setup = handicaps.slowed(setup, planned.handicap)
+        with Recorder(flow, handicaps.callback(planned.handicap, plan.seed)) as recorder:
             _run(flow, setup, recorder)
-        return recorder.facts(setup)
+        facts = recorder.facts(setup)
+        return dataclasses.replace(facts, deep=deep.measured(flow, setup, facts)) if planned.deep else facts
     finally:
         shutil.rmtree(setup.scratch, ignore_errors=True)
         gc.collect()

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import torch
 from torch import nn
+from transformers import TrainerCallback
 
 from harness.catalog import Flow, Subject
 from harness.cell.data import EOS
@@ -32,8 +33,10 @@ from harness.records import (
 class Recorder:
     """Collects the facts of one cell. Use as a context manager around the whole flow."""
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, handicap: TrainerCallback | None = None) -> None:
+        """`handicap` keeps the flow from learning, to see what is measured then."""
         self._flow = flow
+        self._handicap = handicap
         self._now = Stage.IMPORT
         self._model: nn.Module | None = None
         self._scopes, self._watch = ExitStack(), ExitStack()
@@ -97,6 +100,8 @@ class Recorder:
         """
         self._end_watch()
         self._now = Stage.TRAINING
+        if self._handicap is not None:
+            trainer.add_callback(self._handicap)
         self._training, self._batch = training.train(trainer, self._labels, rates_asked, EOS)
         self._ask_with_and_without_adapter(trainer.model)
 
