@@ -14,7 +14,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from harness.errors import UnknownName
-from harness.records import DeviceKind, LoraShape, ModelShape, Precision, Stage, Variant, VisionShape
+from harness.records import ALL_LINEAR, DeviceKind, LoraShape, ModelShape, Precision, Stage, Variant, VisionShape
+
+ROW_WORDS = 24
+"""Words of a row of data; each is a token with a label."""
+
+COMPLETION_WORDS = 14
+"""Words of a row that follow the prompt, where a flow's data have one; these and an end token have labels."""
 
 
 class Expect(StrEnum):
@@ -73,6 +79,12 @@ class Flow:
     refusal: str | None
     """A ValueError raised while the trainer is built is a fair answer if its message names this; None: nothing is."""
     variants: tuple[Variant, ...]
+    lora: LoraShape | None = None
+    """The flow's own LoRA configuration; None: the model's."""
+    row_labels: tuple[int, ...] = (ROW_WORDS, ROW_WORDS + 1)
+    """Label tokens a row may have: releases differ in whether they append an end token."""
+    since: str = "0"
+    """First TRL release that can be asked for it."""
 
     @property
     def module(self) -> str:
@@ -138,9 +150,6 @@ STEPS = 10
 BATCH_ROWS = 8
 """Rows of a training step."""
 
-ROW_WORDS = 24
-"""Words of a row of data; each is a token with a label."""
-
 MAY_DROP = frozenset({"loss_type"})
 """Options a version may not know without changing what a cell does: before TRL 0.23 the loss is the one asked for."""
 
@@ -174,6 +183,16 @@ _VISION_MAIN = (
     Variant(QWEN2_5_VL_VISION, Precision.NF4, True),
     Variant(QWEN2_5_VL_VISION, Precision.FULL, False),
 )
+
+_ALL_LINEAR = replace(LORA, alpha=4 * LORA.r, dropout=0.0, target_modules=(ALL_LINEAR,))
+
+_N4 = (
+    Variant(QWEN2, Precision.NF4, True),
+    Variant(QWEN2, Precision.INT8, True),
+    Variant(QWEN2, Precision.FULL, True),
+    Variant(QWEN2, Precision.FULL, False),
+)
+"""The field notes' second project; its flows vary in data, so they need not vary in everything."""
 
 _ATTACHED_BY_TRAINER = {
     Stage.LOAD: Expect.UNQUANTIZED,
@@ -254,6 +273,54 @@ CATALOG: tuple[Flow, ...] = (
         handed_over=True,
         refusal=None,
         variants=_both_gc(QWEN2, _THREE),
+    ),
+    Flow(
+        name="sft-adapter-reload-edited",
+        story="A saved adapter is loaded after its file was edited to inference_mode=false, with train() and "
+        "enable_input_require_grads(), and handed to SFTTrainer.",
+        correct=False,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal="is_trainable",
+        variants=_both_gc(QWEN2, _THREE),
+    ),
+    Flow(
+        name="sft-all-linear",
+        story="LoRA on all linear layers with alpha = 4r and no dropout, attached by SFTTrainer.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=_N4,
+        lora=_ALL_LINEAR,
+    ),
+    Flow(
+        name="rft-all-linear",
+        story="The same on rows the user tokenized, with labels on the completion alone.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=_N4,
+        lora=_ALL_LINEAR,
+        row_labels=(COMPLETION_WORDS + 1,),
+        since="0.8.0",  # with skip_prepare_dataset; before, SFTTrainer tokenizes whatever it is given
+    ),
+    Flow(
+        name="rft-labels-masked",
+        story="The same, and the mask found no completion in any row: every label is -100.",
+        correct=False,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal="label",
+        variants=_N4,
+        lora=_ALL_LINEAR,
+        row_labels=(COMPLETION_WORDS + 1,),
+        since="0.8.0",  # with skip_prepare_dataset; before, SFTTrainer tokenizes whatever it is given
     ),
     Flow(
         name="sft-full",

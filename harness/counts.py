@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.records import Area, LoraShape, ModelShape, Precision, VisionShape
+from harness.records import ALL_LINEAR, Area, LoraShape, ModelShape, Precision, VisionShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,11 @@ def adapters_on(model: ModelShape, lora: LoraShape) -> Mapping[Area, int]:
     """
     found: Counter[Area] = Counter()
     for linear in linears(model):
-        if linear.name in lora.target_modules and (linear.area is Area.LANGUAGE or not lora.language_only):
+        if _reached(linear, lora):
             found[linear.area] += linear.copies * lora.r * (linear.in_features + linear.out_features)
     return found
+
+
+def _reached(linear: Linear, lora: LoraShape) -> bool:
+    named = linear.name in lora.target_modules or lora.target_modules == (ALL_LINEAR,)
+    return named and (linear.area is Area.LANGUAGE or not lora.language_only)

@@ -150,6 +150,10 @@ class ModelShape:
     vision: VisionShape | None = None
 
 
+ALL_LINEAR = "all-linear"
+"""PEFT's name for every linear layer but the head, in place of a list of targets."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoraShape:
     """The part of a LoRA configuration its parameter count follows from."""
@@ -351,6 +355,8 @@ class Training:
     classes: Mapping[str, ParameterClass] = field(default_factory=dict)
     """By class; empty in observations from before it was measured, as the fields below are None."""
     frozen: Frozen | None = None
+    learning_rate_logged: tuple[float, ...] = ()
+    """What the trainer's own log says of each step."""
     rates_agree: bool = True
     """Whether all groups of the optimizer had the same learning rate before each step."""
     reference_before: float | None = None
@@ -470,6 +476,23 @@ class Deep:
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of tensors that were alive. On a CPU: in distinct storages that Python objects hold, without what the
+    stack's modules define when they are imported; on a GPU: what torch's allocator has handed out.
+    """
+
+    start_bytes: int
+    """When the stack was imported and the flow had not begun."""
+    end_bytes: int
+    """When everything of the flow had been dropped and garbage collected."""
+    peak_bytes: int
+    """On a CPU the most that was found at a census, or after the first optimizer step with its gradients still there;
+    what autograd keeps for the backward pass is not in it, as no Python object holds that. On a GPU the allocator's own
+    peak. Either way with the recorder's copy of what is trained, which it compares with after training.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """A warning or log record of level WARNING and above, with the stage it came from and how often."""
 
@@ -519,6 +542,8 @@ class Observation:
     """Options the flow set that no name of the installed version accepts."""
     warnings: tuple[Message, ...] = ()
     error: Failure | None = None
+    memory: Memory | None = None
+    """None where the flow could not begin, and in observations of before it was measured."""
     duration_s: float = 0.0
     started_at: str = ""
     harness_version: str = ""

@@ -23,7 +23,7 @@ from harness.ledger import Ledger, load_ledger
 from harness.locks import Lock
 from harness.matrix import ROOT, Stack
 from harness.plan import Plan, PlannedCell
-from harness.records import DeviceKind
+from harness.records import DeviceKind, Variant
 from harness.report import print_stack, print_window, publish
 from harness.results import RUNS, RowState, StackRow, read_rows, remove_row, unfinished, write_atomically, write_row
 
@@ -202,20 +202,18 @@ def visible_gpus() -> int:
 
 
 def planned_cells(ledger: Ledger, device: DeviceKind, versions: Mapping[str, str]) -> tuple[PlannedCell, ...]:
-    """Every cell of `device` whose architecture the stack's Transformers has, with the deviations the ledger lists for
-    these versions.
-    """
-    missing = absent_models(versions["transformers"])
+    """Every cell of `device` that exists on these versions, with the deviations the ledger lists for them."""
     return tuple(
         PlannedCell(flow.name, variant, ledger.listed(flow.name, variant, device, versions))
         for flow, variant in catalog.cells_on(device)
-        if variant.model not in missing
+        if exists(flow, variant, versions)
     )
 
 
-def absent_models(transformers: str) -> frozenset[str]:
-    """The catalog's models whose architecture came after release `transformers`."""
-    return frozenset(name for name, tiny in catalog.MODELS.items() if Version(transformers) < Version(tiny.since))
+def exists(flow: catalog.Flow, variant: Variant, versions: Mapping[str, str]) -> bool:
+    """Whether these versions have the variant's architecture, and can be asked for the flow at all."""
+    architecture = Version(catalog.MODELS[variant.model].since)
+    return Version(versions["transformers"]) >= architecture and Version(versions["trl"]) >= Version(flow.since)
 
 
 def _cells_command(env_python: Path, plan: Path, device: DeviceKind, options: Options) -> list[str]:

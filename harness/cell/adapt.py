@@ -17,13 +17,13 @@ import torch
 import transformers
 from peft import LoraConfig
 from torch import nn
-from transformers import BitsAndBytesConfig, DataCollatorForLanguageModeling, PreTrainedModel
+from transformers import BitsAndBytesConfig, DataCollatorForLanguageModeling, DataCollatorForSeq2Seq, PreTrainedModel
 
 from harness.catalog import BATCH_ROWS, ROW_WORDS
 from harness.cell import data, models
 from harness.cell.instruments.emulation import keep_as_on_an_accelerator
 from harness.cell.setup import Setup
-from harness.records import DeviceKind, LoraShape, VisionShape
+from harness.records import ALL_LINEAR, DeviceKind, LoraShape, VisionShape
 
 _OLDER_NAMES = {
     "max_length": ("max_seq_length",),
@@ -75,7 +75,9 @@ def lora_config(setup: Setup) -> LoraConfig:
 
 
 def _targets(lora: LoraShape) -> list[str] | str:
-    """Bare names, or a pattern that leaves the vision encoder out wherever a version puts it."""
+    """PEFT's word for all, bare names, or a pattern that leaves the vision encoder out wherever a version puts it."""
+    if lora.target_modules == (ALL_LINEAR,):
+        return ALL_LINEAR
     if not lora.language_only:
         return list(lora.target_modules)
     return rf"(?!.*\bvisual\b).*\.({'|'.join(lora.target_modules)})"
@@ -94,17 +96,37 @@ def pretend_trained(model: nn.Module, seed: int) -> None:
 
 def sft_arguments(setup: Setup) -> dict[str, Any]:
     """Keyword arguments for `SFTTrainer`, beside the model: configuration, data, tokenizer."""
+    vision = setup.model.vision
+    if vision:
+        return _sft_arguments(setup, _picture_arguments(setup, vision), _PREPARED)
+    return _sft_arguments(setup, _text_arguments(setup), {})
+
+
+def sft_arguments_for_completions(setup: Setup) -> dict[str, Any]:
+    """The same for rows that the user tokenized, with labels on the completion alone."""
+    train, held_out = data.completion_rows(setup.seed)
+    rows = {
+        "train_dataset": train,
+        "eval_dataset": held_out,
+        "processing_class": data.tokenizer(),
+        "data_collator": DataCollatorForSeq2Seq(data.tokenizer()),
+    }
+    return _sft_arguments(setup, rows, _PREPARED)
+
+
+_PREPARED = {"dataset_kwargs": {"skip_prepare_dataset": True}}
+"""For rows that are what the collator takes."""
+
+
+def _sft_arguments(setup: Setup, rows: dict[str, Any], prepared: dict[str, Any]) -> dict[str, Any]:
     import trl
 
-    vision = setup.model.vision
-    rows = _picture_arguments(setup, vision) if vision else _text_arguments(setup)
-    text = {"dataset_text_field": "text", "max_length": 2 * ROW_WORDS, "packing": False, "loss_type": "nll"}
-    skip = {"dataset_kwargs": {"skip_prepare_dataset": True}} if vision else {}
-    options = {**_training_options(setup), **text, **skip}
+    text = {"dataset_text_field": "text", "max_length": 2 * ROW_WORDS, "packing": False, "loss_type": "nll", **prepared}
+    options = {**_training_options(setup), **text}
     takes = _parameters(trl.SFTTrainer.__init__)
     if hasattr(trl, "SFTConfig"):
         return {"args": _configured(trl.SFTConfig, options, setup), **_named(takes, rows, setup)}
-    given = {name: options.pop(name) for name in {**text, **skip}}
+    given = {name: options.pop(name) for name in text}
     arguments = _configured(transformers.TrainingArguments, options, setup)
     return {"args": arguments, **_named(takes, {**rows, **given}, setup)}
 

@@ -14,7 +14,7 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 
-from harness.catalog import ROW_WORDS
+from harness.catalog import COMPLETION_WORDS, ROW_WORDS
 from harness.records import VisionShape
 
 WORDS = 121
@@ -87,6 +87,25 @@ def token_rows(seed: int) -> tuple[Dataset, Dataset]:
 
 def _tokenized(rows: Dataset) -> Dataset:
     return Dataset.from_dict({"input_ids": [tokenizer()(text)["input_ids"] for text in rows["text"]]})
+
+
+def completion_rows(seed: int) -> tuple[Dataset, Dataset]:
+    """The same rows as prompt and completion, tokenized as users of a reinforcement fine-tuning set do it: `input_ids`
+    with an end token, and `labels` of the completion alone.
+    """
+    train, held_out = token_rows(seed)
+    return _completions(train), _completions(held_out)
+
+
+def _completions(rows: Dataset) -> Dataset:
+    ids = [[*row, EOS] for row in rows["input_ids"]]
+    prompt = ROW_WORDS - COMPLETION_WORDS
+    return Dataset.from_dict({"input_ids": ids, "labels": [[IGNORED] * prompt + row[prompt:] for row in ids]})
+
+
+def without_labels(rows: Dataset) -> Dataset:
+    """The rows with every label masked, as a mask that found no completion leaves them."""
+    return rows.map(lambda row: {"labels": [IGNORED] * len(row["labels"])})
 
 
 def picture_rows(seed: int, vision: VisionShape) -> tuple[Dataset, Dataset]:

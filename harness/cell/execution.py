@@ -8,15 +8,17 @@ import gc
 import importlib
 import shutil
 import tempfile
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import torch
 from transformers import set_seed
 
-from harness.catalog import LEARNING_RATE, MODELS, Flow
+from harness.catalog import LEARNING_RATE, MODELS, Flow, Handicap
 from harness.cell import deep, handicaps, models
 from harness.cell.instruments.emulation import presented
+from harness.cell.instruments.memory import MemoryLog
 from harness.cell.recorder import Recorder
 from harness.cell.runner import Facts, emulated, nothing_reached
 from harness.cell.setup import Setup
@@ -25,7 +27,7 @@ from harness.records import DeviceKind
 
 
 def execute(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
-    """The facts of one run of `flow`; nothing of it is left behind, on disk or in memory."""
+    """The facts of one run of `flow`; nothing of it is left behind on disk, and what is left in memory is noted."""
     if plan.device is DeviceKind.CUDA and not torch.cuda.is_available():
         raise RuntimeError("no CUDA device: torch sees none, although the plan asks for one")
     set_seed(plan.seed)
@@ -34,33 +36,65 @@ def execute(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
     except Exception as error:  # noqa: BLE001 - a version that cannot make the tiny model is what this cell observed
         return nothing_reached(error)
     set_seed(plan.seed)
+    memory = MemoryLog(plan.device)
     try:
-        setup = handicaps.slowed(setup, planned.handicap)
-        with Recorder(flow, handicaps.callback(planned.handicap, plan.seed)) as recorder:
-            _run(flow, setup, recorder)
-        facts = recorder.facts(setup)
+        facts = _observed(flow, setup, memory, planned.handicap)
+        # Only now is the recorder gone too, and whatever an error's traceback held.
+        facts = dataclasses.replace(facts, memory=memory.end())
+        _set_imports_aside("when the first cell has ended")
         return dataclasses.replace(facts, deep=deep.measured(flow, setup, facts)) if planned.deep else facts
     finally:
         shutil.rmtree(setup.scratch, ignore_errors=True)
-        gc.collect()
-        _set_imports_aside()
 
 
 @functools.cache
-def _set_imports_aside() -> None:
-    """Once, after the first cell has imported all it needs: leave the stack's modules out of later garbage collections.
+def _set_imports_aside(when: str) -> None:
+    """Once for each `when`: leave the stack's modules out of later garbage collections, and of what counts as memory.
 
-    A collection over a whole imported stack takes 0.2 s, and Trainer asks for several in every flow.
+    A collection over a whole imported stack takes 0.2 s, as does looking for its tensors, and Trainer asks for several
+    in every flow. At the first `when` no flow has begun, so no tensor of one is hidden. At the second, the first flow's
+    have been counted; what it has left behind is its own fault and not the next one's.
     """
+    gc.collect()  # garbage set aside would stay for good
     gc.freeze()
 
 
-def _run(flow: Flow, setup: Setup, recorder: Recorder) -> None:
+def _observed(flow: Flow, setup: Setup, memory: MemoryLog, handicap: Handicap | None) -> Facts:
+    setup = handicaps.slowed(setup, handicap)
+    with Recorder(flow, memory, handicaps.callback(handicap, setup.seed)) as recorder:
+        _run(flow, setup, recorder, memory)
+    return recorder.facts(setup)
+
+
+def _run(flow: Flow, setup: Setup, recorder: Recorder, memory: MemoryLog) -> None:
     try:
+        run = _imported(flow)
+        if setup.variant.precision.four_bit:
+            _make_tables(setup.device)
+        _set_imports_aside("when the first flow is imported")
+        memory.begin()
         with presented() if setup.emulates else nullcontext():
-            importlib.import_module(flow.module).run(setup, recorder)
+            run(setup, recorder)
     except Exception as error:  # noqa: BLE001 - whatever a library raises is what this cell observed
         recorder.failed(error)
+
+
+def _imported(flow: Flow) -> Callable[[Setup, Recorder], None]:
+    """The flow, with all it imports: tensors that modules define, such as bitsandbytes' tables, are not its memory."""
+    # PEFT imports it in the middle of a flow. Whether it can be imported is for flows that need it to find out.
+    with suppress(Exception):
+        importlib.import_module("bitsandbytes")
+    run: Callable[[Setup, Recorder], None] = importlib.import_module(flow.module).run
+    return run
+
+
+@functools.cache
+def _make_tables(device: DeviceKind) -> None:
+    """Have bitsandbytes make the tables it keeps for a device. From 0.50 on it does so with the first 4-bit weight."""
+    with suppress(Exception):  # whether it can quantize here is likewise for the flow to find out
+        from bitsandbytes import functional
+
+        functional.dequantize_4bit(*functional.quantize_4bit(torch.zeros(64, device=device), quant_type="nf4"))
 
 
 def prepared(plan: Plan, planned: PlannedCell, flow: Flow) -> Setup:
@@ -70,7 +104,7 @@ def prepared(plan: Plan, planned: PlannedCell, flow: Flow) -> Setup:
     return Setup(
         variant=planned.variant,
         model=tiny.shape,
-        lora=tiny.lora,
+        lora=flow.lora or tiny.lora,
         attention=plan.attention,
         device=plan.device,
         emulates=emulated(plan.device, planned.variant.precision),

@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 from harness.catalog import Flow, Subject
 from harness.cell.data import EOS
 from harness.cell.instruments import batches, census, freezes, library_calls, messages, training
+from harness.cell.instruments.memory import MemoryLog
 from harness.cell.runner import Facts, failure
 from harness.cell.setup import Setup
 from harness.records import (
@@ -33,10 +34,9 @@ from harness.records import (
 class Recorder:
     """Collects the facts of one cell. Use as a context manager around the whole flow."""
 
-    def __init__(self, flow: Flow, handicap: TrainerCallback | None = None) -> None:
+    def __init__(self, flow: Flow, memory: MemoryLog, handicap: TrainerCallback | None = None) -> None:
         """`handicap` keeps the flow from learning, to see what is measured then."""
-        self._flow = flow
-        self._handicap = handicap
+        self._flow, self._memory, self._handicap = flow, memory, handicap
         self._now = Stage.IMPORT
         self._model: nn.Module | None = None
         self._scopes, self._watch = ExitStack(), ExitStack()
@@ -87,12 +87,14 @@ class Recorder:
             self._ask_the_reloaded(model)
 
     def _take(self, model: nn.Module, stage: Stage, actor: Actor) -> None:
-        self._model = model
+        if self._watching:
+            self._model = model
         self._attention = _attention_of(model) or self._attention
         has_subject = self._flow.subject is Subject.MODEL or any(
             census.is_adapter(n) for n, _ in model.named_parameters()
         )
         self._censuses.append(census.take(model, stage, actor, digest=has_subject))
+        self._memory.look()
 
     def train(self, trainer: Any, rates_asked: tuple[float, ...]) -> None:
         """Evaluate, train and evaluate again. From here on `requires_grad` is no longer watched: training runs
@@ -102,7 +104,8 @@ class Recorder:
         self._now = Stage.TRAINING
         if self._handicap is not None:
             trainer.add_callback(self._handicap)
-        self._training, self._batch = training.train(trainer, self._labels, rates_asked, EOS)
+        with self._memory.looking_at_the_first_step():
+            self._training, self._batch = training.train(trainer, self._labels, rates_asked, EOS)
         self._ask_with_and_without_adapter(trainer.model)
 
     def _ask_with_and_without_adapter(self, model: nn.Module) -> None:
@@ -111,7 +114,7 @@ class Recorder:
         self._answer = batches.asked_again(model, self._batch)
         alone: float | None = None
         if self._flow.subject is Subject.ADAPTER:
-            with model.disable_adapter():
+            with _trainability_kept(model), model.disable_adapter():
                 alone = _difference(self._answer, batches.asked_again(model, self._batch))
         self._reply = Reply(alone, None)
 
@@ -127,6 +130,7 @@ class Recorder:
         self._watching = False
         if self._model is not None:
             self._freezes = self._freeze_log.of(self._watched_subject(self._model))
+        self._model = None  # nothing here may keep it alive
         self._watch.close()
 
     def _watched_subject(self, model: nn.Module) -> dict[str, nn.Parameter]:
@@ -167,6 +171,15 @@ class Recorder:
         if self._flow.subject is Subject.ADAPTER and stage in (Stage.PREPARE, Stage.PEFT):
             return Absence.NOT_CALLED
         return Absence.NOT_IN_FLOW
+
+
+@contextmanager
+def _trainability_kept(model: nn.Module) -> Iterator[None]:
+    """PEFT makes adapters trainable when it switches them on again, also those it found frozen."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    yield
+    for parameter, trainable in before:
+        parameter.requires_grad = trainable
 
 
 def _difference(one: torch.Tensor, other: torch.Tensor) -> float:

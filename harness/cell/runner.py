@@ -32,6 +32,7 @@ from harness.records import (
     Failure,
     Freeze,
     Labels,
+    Memory,
     Message,
     Observation,
     Precision,
@@ -63,6 +64,7 @@ class Facts:
     options_dropped: tuple[str, ...] = ()
     warnings: tuple[Message, ...] = ()
     error: Failure | None = None
+    memory: Memory | None = None
 
 
 def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
@@ -78,7 +80,7 @@ def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
         variant=planned.variant,
         seed=plan.seed,
         model=tiny.shape,
-        lora=tiny.lora if flow.subject is Subject.ADAPTER else None,
+        lora=(flow.lora or tiny.lora) if flow.subject is Subject.ADAPTER else None,
         handicap=planned.handicap,
         attention=Attention(plan.attention, facts.attention_used),
         stages=facts.stages,
@@ -92,6 +94,7 @@ def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
         options_dropped=facts.options_dropped,
         warnings=facts.warnings,
         error=facts.error,
+        memory=facts.memory,
         duration_s=round(time.perf_counter() - clock, 3),
         started_at=started,
         harness_version=__version__,

@@ -2,8 +2,8 @@
 
     nox -s "compat-3.11(trl='1.16')" -- --seeds 200
 
-A seed is that of the model's weights, of the data and of the adapters. Every run is recorded as any cell is, one line of
-`seeds/<stack>.jsonl` in the run's directory; the host judges them.
+A seed is that of the model's weights, of the data and of the adapters. Every run is recorded as any cell is, one line
+of `seeds/<stack>.jsonl` in the run's directory; the host judges them.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class Case:
 
     @property
     def dtypes_at_load(self) -> Mapping[str, int]:
-        """Stored elements by dtype of the base model as asked for: float32, and the storage type of quantized weights."""
+        """Stored elements of the base model by dtype, as asked for: float32, or what stores quantized weights."""
         model, precision = self.seen.model, self.seen.variant.precision
         if not precision.quantized:
             return {"float32": counts.base_logical(model)}

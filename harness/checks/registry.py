@@ -209,18 +209,18 @@ CHECKS: tuple[Check, ...] = (
         learning.eval_loss_present,
     ),
     Check(
-        "E803",
-        "Eval loss is what the logits say",
-        ("E801",),
-        "The trainer computes another loss than the mean over label tokens: look at loss_type and label smoothing.",
-        learning.eval_loss_is_what_the_logits_say,
-    ),
-    Check(
         "E802",
         "Eval loss falls",
         ("W701", "E801"),
         "Everything moves but nothing is learned: look at gradients and labels.",
         learning.eval_loss_falls,
+    ),
+    Check(
+        "M901",
+        "Memory is given back",
+        (),
+        "Something global keeps tensors alive, such as a cache or the last trainer: gc.get_referrers() names it.",
+        steps.memory_is_given_back,
     ),
 )
 """All checks, presupposed ones first."""

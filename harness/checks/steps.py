@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from harness.catalog import BATCH_ROWS, ROW_WORDS
+from harness.catalog import BATCH_ROWS
 from harness.checks.case import Case, NotApplicable
 from harness.records import ParameterClass, Training
 
@@ -31,10 +31,10 @@ def labels_present(case: Case) -> str | None:
         return "training ran and no batch had labels"
     if labels.all_masked or not labels.samples:
         return f"{labels.all_masked} of {labels.samples} rows have nothing to learn (every label is -100)"
-    # Every word of a row is a label; releases differ in whether they append an end token.
-    allowed = (ROW_WORDS * labels.samples, (ROW_WORDS + 1) * labels.samples)
+    allowed = tuple(tokens * labels.samples for tokens in case.flow.row_labels)
     if labels.label_tokens not in allowed:
-        return f"{labels.label_tokens:,} label tokens in {labels.samples} rows of {ROW_WORDS} words"
+        per_row = " or ".join(f"{tokens}" for tokens in case.flow.row_labels)
+        return f"{labels.label_tokens:,} label tokens in {labels.samples} rows that have {per_row} each"
     training = case.seen.training
     if training is not None and labels.samples != len(training.grad_norm) * BATCH_ROWS:
         return f"{labels.samples} rows were trained on in {len(training.grad_norm)} steps of {BATCH_ROWS}"
@@ -124,3 +124,16 @@ def frozen_weights_stay(case: Case) -> str | None:
     if not frozen.changed:
         return None
     return f"{frozen.changed} of {frozen.tensors} frozen tensors changed in training: {', '.join(frozen.examples)}"
+
+
+def memory_is_given_back(case: Case) -> str | None:
+    """When all of the flow has been dropped, the tensors of before are alive, and no others."""
+    memory = case.seen.memory
+    if memory is None:
+        raise NotApplicable("memory was not measured")
+    if memory.end_bytes == memory.start_bytes:
+        return None
+    return (
+        f"{memory.end_bytes:,} bytes of tensors are alive when the flow is gone, {memory.start_bytes:,} were before it "
+        f"(peak {memory.peak_bytes:,})"
+    )

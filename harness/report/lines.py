@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from harness.checks import Outcome, Result, Symptom, Verdict
-from harness.records import CENSUS_STAGES, Absence, Actor, Failure, Frame, Observation, Stage
+from harness.records import CENSUS_STAGES, Absence, Actor, Failure, Frame, Observation, Precision, Stage
 
 
 class Mark(StrEnum):
@@ -56,6 +56,8 @@ class CellLine:
     cell: str
     flow: str
     """Empty where the verdict is on a whole stack."""
+    model: str
+    """The first part of `variant`."""
     variant: str
     device: str
     outcome: Outcome
@@ -105,7 +107,9 @@ def count_columns(lines: Iterable[CellLine]) -> tuple[CountColumn, ...]:
     return (*own[:at], *again, *own[at:])
 
 
-_CELL = re.compile(r"[^/]+/(?P<flow>[^\[]+)\[(?P<variant>[^\]]+)\]@(?P<device>.+)")
+_CELL = re.compile(
+    rf"[^/]+/(?P<flow>[^\[]+)\[(?P<variant>(?P<model>[^\]]+?)-(?:{'|'.join(Precision)})-[^\]]+)\]@(?P<device>.+)"
+)
 
 
 def line_of(verdict: Verdict, seen: Observation | None) -> CellLine:
@@ -114,6 +118,7 @@ def line_of(verdict: Verdict, seen: Observation | None) -> CellLine:
     return CellLine(
         cell=verdict.cell,
         flow=place["flow"] if place else "",
+        model=place["model"] if place else "",
         variant=place["variant"] if place else "",
         device=place["device"] if place else "",
         outcome=verdict.outcome,

@@ -21,7 +21,9 @@ def render(summary: Summary) -> str:
     head = [f"# {wording.TITLE}", f"**{verdict}** {wording.totals(summary.tally, len(summary.stacks))}"]
     causes = [_cause(wording.marker(index), group) for index, group in enumerate(summary.groups)]
     window = [_window(summary)] if len(summary.stacks) > 1 else []
-    return _within_size([*head, *window, *reversed(causes), *(_stack(stack, letters) for stack in summary.stacks)])
+    return _within_size(
+        [*head, *window, *_drift(summary), *reversed(causes), *(_stack(stack, letters) for stack in summary.stacks)]
+    )
 
 
 def _within_size(sections: Sequence[str]) -> str:
@@ -59,6 +61,13 @@ def _cause(letter: str, group: Group) -> str:
         *(f"To do: {_plain(advice)}" for advice in wording.cause_advice(group)),
     ]
     return "\n\n".join(told)
+
+
+def _drift(summary: Summary) -> list[str]:
+    told = [f"- {_plain(wording.definition_line(definition))}" for definition in summary.definitions]
+    rows = [[_plain(cell) for cell in wording.drift_row(drift)] for drift in summary.drifts]
+    parts = ["\n".join(told), *([_table(wording.DRIFT_HEADS, rows)] if rows else [])]
+    return [f"## {wording.DRIFT_TITLE}", *filter(None, parts)] if told or rows else []
 
 
 def _stack(stack: StackSummary, letters: Mapping[str, str]) -> str:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.catalog import CATALOG
+from harness.drift import Definition, Drift, definitions, drifts
 from harness.errors import ExitCode
 from harness.ledger import Ledger
 from harness.records import Observation
 from harness.report.causes import Group, groups_of
 from harness.report.lines import CellLine, Mark, line_of
-from harness.report.order import stack_order
+from harness.report.order import same_axis, stack_order
 from harness.results import Results, RowState, StackRow
 
 
@@ -82,6 +83,10 @@ class Summary:
     """Stacks x flows, in the orders of `stacks` and `flows`."""
     tally: Tally
     groups: tuple[Group, ...]
+    drifts: tuple[Drift, ...]
+    """What neighbouring stacks compute differently, whether or not it trains."""
+    definitions: tuple[Definition, ...]
+    """Stacks whose `eval_loss` is not what it is taken for."""
     exit_code: ExitCode
 
     def stack(self, name: str) -> StackSummary:
@@ -121,6 +126,8 @@ def summarize(results: Results, ledger: Ledger) -> Summary:
         heat=tuple(tuple(_heat(stack.lines, flow, groups) for flow in flows) for stack in stacks),
         tally=tally,
         groups=groups,
+        drifts=drifts(order, results.observations.values(), same_axis),
+        definitions=definitions(order, results.observations.values(), same_axis),
         exit_code=exit_code_of(tally),
     )
 

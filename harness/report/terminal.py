@@ -52,6 +52,7 @@ def print_window(summary: Summary, console: Console | None = None) -> None:
     out = console or open_console()
     if summary.stacks:
         _print(out, [Text(), *window_table(summary, out.width), Text()])
+    _print(out, _drift(summary, out.width))
     _print(out, _causes(summary.groups, out.width))
     _print(out, _ending(summary.tally, len(summary.stacks), summary.exit_code, summary.run, out.width))
 
@@ -97,6 +98,8 @@ class _Form:
     """Name the listed issue in the row; the row's letter leads to it as well."""
     brief: bool
     """A flat eval loss once and not twice, long words short."""
+    by_model: bool = False
+    """Name the model beside the flow, over its rows, and not in each of them."""
 
 
 _FORMS = (
@@ -104,6 +107,7 @@ _FORMS = (
     _Form(1, issues=True, brief=False),
     _Form(1, issues=False, brief=False),
     _Form(1, issues=False, brief=True),
+    _Form(1, issues=False, brief=True, by_model=True),
 )
 
 
@@ -117,13 +121,19 @@ def _table(lines: Sequence[CellLine], groups: Sequence[Group], width: int) -> li
         if sum(widths) + form.gap * (len(widths) - 1) <= width:
             break
     laid_out = [_aligned(row, widths, form.gap) for row in rows]
-    by_flow = itertools.groupby(zip(lines, laid_out, strict=True), key=lambda pair: pair[0].flow)
-    body = [text for flow, rows_of in by_flow for text in (Text(flow, "bold"), *(row for _, row in rows_of))]
+    parts = itertools.groupby(zip(lines, laid_out, strict=True), key=lambda pair: _part(pair[0], form))
+    body = [text for part, rows_of in parts for text in (Text(part, "bold"), *(row for _, row in rows_of))]
     return [_aligned(head, widths, form.gap), *body]
 
 
+def _part(line: CellLine, form: _Form) -> str:
+    """The line over the rows of a flow, or of a flow's model."""
+    return f"{line.flow}  {line.model}" if form.by_model else line.flow
+
+
 def _row(line: CellLine, columns: Sequence[CountColumn], form: _Form) -> list[Text]:
-    name = f"  {line.variant}{' ' + wording.EMULATED if line.emulates else ''}"
+    variant = line.variant.removeprefix(f"{line.model}-") if form.by_model else line.variant
+    name = f"  {variant}{' ' + wording.EMULATED if line.emulates else ''}"
     loss = wording.eval_loss(line, brief=form.brief)
     still = "yellow" if line.symptom is Symptom.FLAT else ""
     return [Text(name), *(Text(wording.count(column.of(line))) for column in columns), Text(loss, still)]
@@ -161,6 +171,13 @@ def _cause(letter: str, group: Group, width: int) -> list[Text]:
     told = [*wording.cause_facts(group), *group.links, *(f"To do: {advice}" for advice in wording.cause_advice(group))]
     body = [line for text in (wording.cause_cells(group), *told) for line in _wrapped(text, width, 3)]
     return [*head, *body, Text()]
+
+
+def _drift(summary: Summary, width: int) -> list[Text]:
+    told = [*map(wording.definition_line, summary.definitions), *map(wording.drift_line, summary.drifts)]
+    if not told:
+        return []
+    return [Text(wording.DRIFT_TITLE, "bold"), *(line for text in told for line in _wrapped(text, width, 0)), Text()]
 
 
 def _wrapped(text: str, width: int, indent: int) -> list[Text]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import assert_never
 
 from harness.checks import Symptom
+from harness.drift import Definition, Drift
 from harness.errors import ExitCode
 from harness.records import Failure, Frame, Stage
 from harness.report.causes import Group, Span
@@ -334,3 +336,38 @@ def flow_letters(flows: Iterable[str]) -> tuple[str, ...]:
 def flow_letter(index: int) -> str:
     """The letter of the flow at `index`."""
     return marker(index).upper()
+
+
+DRIFT_TITLE = "Objective drift"
+
+DRIFT_HEADS = ("from", "to", "what differs", "loss before any update", "cells", "in figures", "packages that moved")
+
+
+def drift_row(drift: Drift) -> tuple[str, ...]:
+    """One drift, as a row under `DRIFT_HEADS`."""
+    cells = f"{len(drift.cells)}, such as {drift.cells[0]}"
+    return drift.before, drift.after, str(drift.kind), _change(drift), cells, drift.detail, ", ".join(drift.moved)
+
+
+def _change(drift: Drift) -> str:
+    if drift.smallest is None or drift.largest is None:
+        return "not affected"
+    if math.isclose(drift.smallest, drift.largest, rel_tol=0.05):
+        return f"by {drift.largest:.1e}"
+    return f"by {drift.smallest:.1e} to {drift.largest:.1e}"
+
+
+def drift_line(drift: Drift) -> str:
+    """One drift in one line."""
+    loss = f"loss before any update {_change(drift)}"
+    return f"{drift.before} -> {drift.after}: {drift.kind}, {loss}, {len(drift.cells)} cells; {drift.detail}"
+
+
+def definition_line(definition: Definition) -> str:
+    """Stacks whose eval_loss is something else, in one line."""
+    first, last = definition.stacks[0], definition.stacks[-1]
+    stacks = first if first == last else f"{first} to {last}"
+    return (
+        f"{stacks}: eval_loss is {definition.ratio:.4f} of the mean over its label tokens in "
+        f"{len(definition.cells)} cells a stack, such as {definition.cells[0]}"
+    )

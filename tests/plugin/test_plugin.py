@@ -39,7 +39,7 @@ def test_flow(plan: Plan, planned: PlannedCell) -> None:
 
 def planned(run: Path, cells: tuple[PlannedCell, ...] = CELLS, limit_s: float = 60.0) -> Plan:
     """A plan of these cells, and its file."""
-    plan = Plan(str(run), "trl0.24-py311", "5f" * 32, "2.13.0", False, DeviceKind.CPU, 10, 0, limit_s, cells)
+    plan = Plan(str(run), "trl0.24-py311", "5f" * 32, "2.13.0", False, DeviceKind.CPU, "sdpa", 10, 0, limit_s, cells)
     run.mkdir(exist_ok=True)
     (run / "plan.json").write_text(plan.to_json(), encoding="utf-8")
     return plan

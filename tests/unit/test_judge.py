@@ -510,7 +510,7 @@ def test_checks_presuppose_only_checks_before_them() -> None:
 
 def test_an_eval_loss_that_leaves_zero_is_judged() -> None:
     """A loss of 0.0 before training is odd, and no reason to crash."""
-    assert judge_one(_losses(healthy(), 0.0, 0.1), UNLISTED).failing == ("E802",)
+    assert judge_one(b.losses(healthy(), 0.0, 0.1), UNLISTED).failing == ("E802",)
 
 
 @pytest.mark.parametrize(
@@ -527,14 +527,9 @@ def test_a_twentieth_of_the_eval_loss_is_the_least_that_counts_as_learning(
     after: float, said: str | None, symptom: Symptom
 ) -> None:
     """The message says both losses and the fall; flat is told apart from little."""
-    verdict = judge_one(_losses(healthy(), 4.0, after), UNLISTED)
+    verdict = judge_one(b.losses(healthy(), 4.0, after), UNLISTED)
     said_by_check = {opinion.code: opinion.message for opinion in verdict.opinions}
     assert (said_by_check["E802"] or None, verdict.symptom) == (said, symptom)
-
-
-def _losses(seen: Observation, before: float, after: float) -> Observation:
-    assert seen.training is not None
-    return dataclasses.replace(seen, training=dataclasses.replace(seen.training, eval_before=before, eval_after=after))
 
 
 def failures(seen: Observation) -> dict[str, str]:

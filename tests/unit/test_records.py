@@ -18,18 +18,25 @@ from harness.records import (
     Actor,
     Area,
     AreaCount,
+    Attention,
     Census,
     DeviceKind,
     Failure,
     Freeze,
+    Frozen,
     Labels,
+    LoraShape,
     Message,
+    ModelShape,
     Observation,
+    ParameterClass,
+    Reply,
     StackRecord,
     Stage,
     Started,
     Training,
     Variant,
+    VisionShape,
     cell_id,
     to_json,
 )
@@ -49,12 +56,23 @@ def some(kind: type) -> st.SearchStrategy[tuple[Any, ...]]:
     return st.lists(st.from_type(kind), max_size=2).map(tuple)
 
 
+areas = st.dictionaries(st.sampled_from(Area), st.builds(AreaCount, counts, counts), max_size=3)
 censuses = st.builds(
     Census,
     trainable=counts,
     total=counts,
-    by_area=st.dictionaries(st.sampled_from(Area), st.builds(AreaCount, counts, counts), max_size=3),
+    by_area=areas,
     dtypes=st.dictionaries(st.text(), counts, max_size=3),
+    adapters_on=st.none() | areas,
+)
+trainings = st.builds(
+    Training,
+    classes=st.dictionaries(st.text(), st.from_type(ParameterClass), max_size=3),
+    frozen=st.none() | st.from_type(Frozen),
+    rates_agree=st.booleans(),
+    reference_before=st.none() | st.floats(),
+    reference_after=st.none() | st.floats(),
+    evaluated=st.none() | st.from_type(Labels),
 )
 observations = st.builds(
     Observation,
@@ -62,8 +80,13 @@ observations = st.builds(
     stages=st.lists(censuses, max_size=2).map(tuple),
     absent=some(AbsentStage),
     freezes=some(Freeze),
-    training=st.none() | st.from_type(Training),
+    training=st.none() | trainings,
     labels=st.none() | st.from_type(Labels),
+    model=st.builds(ModelShape, vision=st.none() | st.from_type(VisionShape)),
+    lora=st.none() | st.builds(LoraShape, language_only=st.booleans()),
+    attention=st.none() | st.from_type(Attention),
+    reply=st.none() | st.from_type(Reply),
+    weights_sha256=st.none() | st.text(),
     options_dropped=some(str),
     warnings=some(Message),
     error=st.none() | st.from_type(Failure),

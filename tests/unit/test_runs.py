@@ -36,14 +36,32 @@ STACK = "trl0.22-py311"
 
 def test_without_arguments_a_cell_has_its_usual_length_and_limit() -> None:
     """Ten steps, two minutes, whatever device there is."""
-    assert parse_options(()) == Options(DeviceChoice.AUTO, 10, 120.0, faults=False, overhead=False, pytest=())
+    assert parse_options(()) == Options(DeviceChoice.AUTO, "sdpa", 10, 120.0, faults=False, overhead=False, pytest=())
 
 
 def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
     """pytest gets what is not ours, as it was typed."""
-    given = ("-k", "nf4 and not llama", "--steps", "20", "-x", "--device=cuda", "--limit", "7.5", "--lf")
+    given = (
+        "-k",
+        "nf4 and not llama",
+        "--steps",
+        "20",
+        "-x",
+        "--device=cuda",
+        "--attention",
+        "eager",
+        "--limit",
+        "7.5",
+        "--lf",
+    )
     assert parse_options(given) == Options(
-        DeviceChoice.CUDA, 20, 7.5, faults=False, overhead=False, pytest=("-k", "nf4 and not llama", "-x", "--lf")
+        DeviceChoice.CUDA,
+        "eager",
+        20,
+        7.5,
+        faults=False,
+        overhead=False,
+        pytest=("-k", "nf4 and not llama", "-x", "--lf"),
     )
 
 
@@ -63,6 +81,10 @@ def test_the_beginning_of_an_option_is_not_ours() -> None:
     [
         # Python 3.12 and later name the choices without quotes.
         (("--device", "tpu"), r"argument --device: invalid choice: 'tpu' \(choose from '?auto'?, '?cpu'?, '?cuda'?\)"),
+        (
+            ("--attention", "flash"),
+            r"argument --attention: invalid choice: 'flash' \(choose from '?sdpa'?, '?eager'?, '?flash_attention_2'?\)",
+        ),
         (("--steps", "ten"), r"argument --steps: invalid int value: 'ten'"),
         (("--steps", "2.5"), r"argument --steps: invalid int value: '2\.5'"),
         (("--limit", "long"), r"argument --limit: invalid float value: 'long'"),

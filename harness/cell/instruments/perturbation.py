@@ -24,8 +24,8 @@ def evaluation_responds(model: nn.Module, evaluate: Evaluate, *, seed: int = 0) 
     """What `evaluate` says of `model` as it is (twice), with its weights scrambled, and with its weights zeroed.
 
     The weights are those of the adapters, or where there are none all floating-point weights, of which a copy is held
-    meanwhile. They are put back bit for bit, also if `evaluate` raises. A metric that comes out the same of a scrambled and
-    of a zeroed model does not depend on the model, or cannot tell this model from a broken one.
+    meanwhile. They are put back bit for bit, also if `evaluate` raises. A metric that comes out the same of a
+    scrambled and of a zeroed model does not depend on the model, or cannot tell this model from a broken one.
 
     Args:
         model: what `evaluate` is supposed to look at.

@@ -149,7 +149,7 @@ def train(
     after = evaluated(trainer, end)
     measured = Training(
         steps=len(rates_asked),
-        loss=tuple(float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry),
+        loss=_logged(trainer, "loss"),
         grad_norm=tuple(probe.gradients.norms),
         learning_rate=tuple(probe.learning_rates),
         learning_rate_asked=rates_asked,
@@ -163,6 +163,7 @@ def train(
         gradients=probe.gradients.gradients(),
         classes=probe.classes.classes(),
         frozen=frozen,
+        learning_rate_logged=_logged(trainer, "learning_rate"),
         rates_agree=probe.rates_agree,
         reference_before=before.reference,
         reference_after=after.reference,
@@ -170,3 +171,7 @@ def train(
         still_layers=probe.classes.still_layers(),
     )
     return measured, after.first
+
+
+def _logged(trainer: Any, name: str) -> tuple[float, ...]:
+    return tuple(float(entry[name]) for entry in trainer.state.log_history if name in entry)
