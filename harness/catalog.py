@@ -16,6 +16,9 @@ from enum import StrEnum
 from harness.errors import UnknownName
 from harness.records import ALL_LINEAR, DeviceKind, LoraShape, ModelShape, Precision, Stage, Variant, VisionShape
 
+ACCUMULATED_ROWS = 4
+"""Rows of the step that the deep tier computes at once and one by one."""
+
 ROW_WORDS = 24
 """Words of a row of data; each is a token with a label."""
 

@@ -397,6 +397,14 @@ class ClassDifference:
     difference: float
     """Norm of the difference of the two."""
 
+    @property
+    def relative(self) -> float:
+        """The difference as a share of the larger gradient; NaN and infinite gradients differ wholly."""
+        larger = max(self.one, self.other)
+        if not math.isfinite(self.difference):
+            return math.inf
+        return self.difference / larger if larger else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class StepPair:

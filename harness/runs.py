@@ -18,6 +18,7 @@ from typing import assert_never
 from packaging.version import Version
 
 from harness import catalog
+from harness.catalog import Tier
 from harness.errors import CompatError, ExitCode
 from harness.ledger import Ledger, load_ledger
 from harness.locks import Lock
@@ -67,13 +68,18 @@ class Options:
     """Plant faults and see whether the checks name them, instead of running the cells."""
     overhead: bool
     """Measure what the recorder costs, instead of running the cells."""
+    tier: Tier
+    """How much is measured of the cells."""
+    seeds: range
+    """Calibrate the learning test with these seeds, instead of running the cells; empty: do not."""
     pytest: tuple[str, ...]
 
 
 def run_stack(
     *, stack: Stack, python: str, lock: Lock, env_python: Path, base_torch: bool, posargs: Sequence[str]
 ) -> ExitCode:
-    """Run every selected cell of `stack` and print its table; or, where asked, plant faults or measure the overhead.
+    """Run every selected cell of `stack` and print its table; or, where asked, plant faults, measure the overhead or
+    calibrate the learning test.
 
     Returns:
         HEALTHY, UNHEALTHY or COULD_NOT_TELL over this stack's cells.
@@ -96,13 +102,15 @@ def run_stack(
         steps=options.steps,
         seed=SEED,
         limit_s=options.limit_s,
-        cells=planned_cells(ledger, device, {**lock.requirements, "torch": lock.facts["torch"]}),
+        cells=planned_cells(ledger, device, {**lock.requirements, "torch": lock.facts["torch"]}, options.tier),
     )
     path = run / "plans" / f"{plan.stack}.json"
     write_atomically(path, plan.to_json())
     if options.faults or options.overhead:
         command = _faults_command if options.faults else _overhead_command
         return _exit_code(_run(command(env_python, path, options), plan))
+    if options.seeds:
+        return _calibrate(env_python, path, plan, options.seeds)
     earlier = _earlier_selection(run, plan.stack)
     write_row(run, unfinished(plan.stack, earlier))
     plan.selected_file.unlink(missing_ok=True)
@@ -113,6 +121,20 @@ def run_stack(
     print_stack(summary, plan.stack)
     print_window(summary)
     return summary.exit_code_of(plan.stack)
+
+
+def _calibrate(env_python: Path, path: Path, plan: Plan, seeds: range) -> ExitCode:
+    """Sweep the learning test over `seeds`, and keep and print what it says."""
+    from harness import calibration
+    from harness.report import learning
+
+    status = _run([str(env_python), "-m", "harness.cell.sweep", str(path), str(seeds.start), str(seeds.stop)], plan)
+    if status:
+        return ExitCode.COULD_NOT_TELL
+    found = calibration.keep(plan.seeds_file)
+    learning.publish()
+    print(learning.told(found))
+    return ExitCode.HEALTHY if found.on_target else ExitCode.UNHEALTHY
 
 
 def _run(command: Sequence[str], plan: Plan) -> int:
@@ -147,6 +169,8 @@ def parse_options(posargs: Sequence[str]) -> Options:
     parser.add_argument("--limit", type=float, default=LIMIT_S)
     parser.add_argument("--faults", action="store_true")
     parser.add_argument("--overhead", action="store_true")
+    parser.add_argument("--tier", default=Tier.QUICK.value, choices=[tier.value for tier in Tier])
+    parser.add_argument("--seeds", type=_seeds, default=range(0), metavar="N or FIRST-LAST")
     try:
         ours, rest = parser.parse_known_args(list(posargs))
     except argparse.ArgumentError as error:
@@ -161,8 +185,27 @@ def parse_options(posargs: Sequence[str]) -> Options:
             todo=f"Ask for {FEWEST_STEPS} steps or more, and for a limit above 0.",
         )
     return Options(
-        DeviceChoice(ours.device), ours.attention, ours.steps, ours.limit, ours.faults, ours.overhead, tuple(rest)
+        device=DeviceChoice(ours.device),
+        attention=ours.attention,
+        steps=ours.steps,
+        limit_s=ours.limit,
+        faults=ours.faults,
+        overhead=ours.overhead,
+        tier=Tier(ours.tier),
+        seeds=ours.seeds,
+        pytest=tuple(rest),
     )
+
+
+def _seeds(text: str) -> range:
+    """`200` is the first two hundred, `200-399` the next."""
+    first, dash, last = text.partition("-")
+    if not first.isdigit() or not (last.isdigit() if dash else last == ""):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seeds nor a span such as 200-399")
+    seeds = range(int(first), int(last) + 1) if dash else range(int(first))
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"{text!r} holds no seed")
+    return seeds
 
 
 def chosen_device(posargs: Sequence[str]) -> DeviceKind:
@@ -201,10 +244,18 @@ def visible_gpus() -> int:
     return min(len(files), len([gpu for gpu in named if gpu and gpu != "-1"]))  # -1 is how people hide them all
 
 
-def planned_cells(ledger: Ledger, device: DeviceKind, versions: Mapping[str, str]) -> tuple[PlannedCell, ...]:
+def planned_cells(
+    ledger: Ledger, device: DeviceKind, versions: Mapping[str, str], tier: Tier = Tier.QUICK
+) -> tuple[PlannedCell, ...]:
     """Every cell of `device` that exists on these versions, with the deviations the ledger lists for them."""
+    deep = catalog.DEEP_CELLS if tier is Tier.DEEP else ()
     return tuple(
-        PlannedCell(flow.name, variant, ledger.listed(flow.name, variant, device, versions))
+        PlannedCell(
+            flow.name,
+            variant,
+            ledger.listed(flow.name, variant, device, versions),
+            deep=(flow.name, variant) in deep,
+        )
         for flow, variant in catalog.cells_on(device)
         if exists(flow, variant, versions)
     )
@@ -234,7 +285,7 @@ def _faults_command(env_python: Path, plan: Path, options: Options) -> list[str]
         "--no-header",
         "--tb=short",
         *options.pytest,
-        "tests/mutation/test_faults.py",
+        "tests/mutation",
     ]
 
 

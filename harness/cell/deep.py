@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from transformers import TrainerCallback, set_seed
 
-from harness.catalog import Flow, Handicap
+from harness.catalog import ACCUMULATED_ROWS, Flow, Handicap
 from harness.cell import adapt, handicaps
 from harness.cell.data import EOS, IGNORED
 from harness.cell.instruments.batches import LabelLog, listening
@@ -31,7 +31,6 @@ from harness.records import ClassDifference, Deep, Failure, Labels, LossPair, Re
 
 REPEATS = 2
 WANDERERS = 2
-ACCUMULATED_ROWS = 4
 
 _T = TypeVar("_T")
 _Measure = Callable[[Any], _T]
@@ -39,7 +38,7 @@ _Measure = Callable[[Any], _T]
 
 
 def measured(flow: Flow, setup: Setup, facts: Facts) -> Deep:
-    """What the deep tier measures of `flow`; nothing where the flow did not finish training, as none of its like will."""
+    """What the deep tier measures of `flow`; nothing where training did not finish, as it will not in other ways."""
     if facts.training is None:
         return Deep()
     clock = time.perf_counter()
@@ -192,8 +191,8 @@ def _one_step(trainer: Any, seed: int) -> _Step:
 
 
 def _unequal_rows(collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A collator like `collate` whose rows have unequal numbers of labels, as real data have: the mean over the labels of a
-    batch is then not the mean of its rows' means.
+    """A collator like `collate` whose rows have unequal numbers of labels, as real data have: the mean over the labels
+    of a batch is then not the mean of its rows' means.
     """
 
     def unequal(rows: Any) -> Any:

@@ -22,17 +22,17 @@ FLOW, VARIANT = "sft-peft-config", Variant(QWEN2, Precision.FULL, gradient_check
 _TOLD_EVERY = 10
 
 
-def main(plan_file: str, seeds: int) -> None:
+def main(plan_file: str, seeds: range) -> None:
     plan = read_plan(Path(plan_file))
     path = plan.seeds_file
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as lines:
-        for seed in range(seeds):
+        for done, seed in enumerate(seeds, 1):
             for handicap in (None, *Handicap):
                 lines.write(_observed(plan, seed, handicap))
             lines.flush()
-            if (seed + 1) % _TOLD_EVERY == 0:
-                print(f"{seed + 1} of {seeds} seeds", flush=True)
+            if done % _TOLD_EVERY == 0:
+                print(f"{done} of {len(seeds)} seeds", flush=True)
 
 
 def _observed(plan: Plan, seed: int, handicap: Handicap | None) -> str:
@@ -41,4 +41,4 @@ def _observed(plan: Plan, seed: int, handicap: Handicap | None) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], range(int(sys.argv[2]), int(sys.argv[3])))
