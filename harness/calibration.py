@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from harness.catalog import Handicap, flow_named
-from harness.checks import judge
+from harness.checks import Verdict, judge
 from harness.checks.case import Case
 from harness.checks.learning import eval_loss_falls, learns_beyond_the_null
 from harness.checks.rates import Rate
@@ -208,8 +208,13 @@ def _kind(runs: Sequence[Observation]) -> Kind:
         after=tuple(round(pair.after or 0.0, _DIGITS) for pair in pairs),
         failing=tuple(" ".join(verdict.failing) for verdict in verdicts),
         learning=tuple(_learning_alone(seen) for seen in runs),
-        example=verdicts[0].reason,
+        example=_said(verdicts[0]),
     )
+
+
+def _said(verdict: Verdict) -> str:
+    failing = [f"{said.code} {said.message}" for said in verdict.opinions if said.code in verdict.failing]
+    return "; ".join(failing) or "nothing is wrong"
 
 
 def _learning_alone(seen: Observation) -> str:

@@ -354,8 +354,9 @@ DEEP_CELLS: tuple[tuple[str, Variant], ...] = (
     ("sft-peft-config", Variant(QWEN2, Precision.INT8, True)),
     ("sft-peft-config", Variant(QWEN2, Precision.FULL, True)),
     ("sft-peft-config", Variant(QWEN2, Precision.FULL, False)),
-    # The labels come from a collator of the user's own, and the forward is another.
+    # The labels come from a collator of the user's own, and the forward was late to take the number of a step's labels.
     ("sft-peft-config", Variant(QWEN2_VL, Precision.NF4, True)),
+    ("sft-peft-config", Variant(QWEN2_VL, Precision.FULL, False)),
     # Handed over as a PeftModel, the trainer must see through it to know what the base model's loss takes.
     ("sft-peft-model", Variant(QWEN2, Precision.NF4, True)),
     ("sft-peft-model", Variant(QWEN2, Precision.INT8, True)),

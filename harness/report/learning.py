@@ -86,7 +86,7 @@ def _sweep(sweep: Sweep) -> str:
         f"{versions}, Python {sweep.python}, {sweep.device}; harness {sweep.harness_version}, begun {sweep.measured}.",
         _table(head, [_row(name, kind) for name, kind in sweep.kinds.items()]),
         "What is said of the first seed:",
-        *(f"- {name}: {kind.example}" for name, kind in sweep.kinds.items()),
+        "\n".join(f"- {name}: {kind.example}" for name, kind in sweep.kinds.items()),
     ]
     return "\n\n".join(told)
 
