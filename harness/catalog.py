@@ -16,6 +16,9 @@ from enum import StrEnum
 from harness.errors import UnknownName
 from harness.records import ALL_LINEAR, DeviceKind, LoraShape, ModelShape, Precision, Stage, Variant, VisionShape
 
+ACCUMULATED_ROWS = 4
+"""Rows of the step that the deep tier computes at once and one by one."""
+
 ROW_WORDS = 24
 """Words of a row of data; each is a token with a label."""
 
@@ -37,6 +40,29 @@ class Subject(StrEnum):
 
     ADAPTER = "adapter"
     MODEL = "model"
+
+
+class Tier(StrEnum):
+    """How much is measured."""
+
+    QUICK = "quick"
+    """Every cell once."""
+    DEEP = "deep"
+    """The cells of `DEEP_CELLS` again in several ways as well."""
+
+
+class Handicap(StrEnum):
+    """What keeps a flow from learning, wholly or nearly. The learning test is calibrated with these."""
+
+    FROZEN = "frozen"
+    """Every step is undone."""
+    WANDERING = "wandering"
+    """Every step has the size it would have, in random directions."""
+    HUNDREDTH = "learning rate / 100"
+    ONE_LAYER = "one live layer"
+    """Steps are undone but in the first layer."""
+    ONE_CLASS = "one live class"
+    """Steps are undone but in `lora_B` of `q_proj`; the flow must train adapters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +346,29 @@ CATALOG: tuple[Flow, ...] = (
         variants=_both_gc(QWEN2, _FOUR),
     ),
 )
+
+
+DEEP_CELLS: tuple[tuple[str, Variant], ...] = (
+    # The documented way in each precision, with checkpointing and without: what every other flow shares.
+    ("sft-peft-config", Variant(QWEN2, Precision.NF4, True)),
+    ("sft-peft-config", Variant(QWEN2, Precision.INT8, True)),
+    ("sft-peft-config", Variant(QWEN2, Precision.FULL, True)),
+    ("sft-peft-config", Variant(QWEN2, Precision.FULL, False)),
+    # The labels come from a collator of the user's own, and the forward was late to take the number of a step's labels.
+    ("sft-peft-config", Variant(QWEN2_VL, Precision.NF4, True)),
+    ("sft-peft-config", Variant(QWEN2_VL, Precision.FULL, False)),
+    # Handed over as a PeftModel, the trainer must see through it to know what the base model's loss takes.
+    ("sft-peft-model", Variant(QWEN2, Precision.NF4, True)),
+    ("sft-peft-model", Variant(QWEN2, Precision.INT8, True)),
+    ("sft-peft-model", Variant(QWEN2, Precision.FULL, False)),
+    # The same without TRL: a deviation of both is Transformers', of one alone TRL's.
+    ("trainer-peft-model", Variant(QWEN2, Precision.NF4, True)),
+    ("trainer-peft-model", Variant(QWEN2, Precision.FULL, False)),
+    # The same without PEFT.
+    ("sft-full", Variant(QWEN2, Precision.FULL, True)),
+    ("sft-full", Variant(QWEN2, Precision.FULL, False)),
+)
+"""The cells that the deep tier measures in more ways, by flow and variant."""
 
 
 def flow_named(name: str) -> Flow:

@@ -366,6 +366,8 @@ class Training:
     reference_after: float | None = None
     evaluated: Labels | None = None
     """Labels of the first evaluation."""
+    still_layers: tuple[str, ...] = ()
+    """Layers, such as `layers.1`, in which training changed nothing of what the flow trains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +378,109 @@ class Reply:
     """Against itself with its adapters switched off; None where it has none."""
     reloaded: float | None
     """Against the model saved and loaded again; None if that was not reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossPair:
+    """Eval loss before and after training in one more run of a flow; None where none was reported."""
+
+    before: float | None
+    after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassDifference:
+    """Gradients of one class of tensors in the same step computed in two ways: Euclidean norms over all its tensors."""
+
+    one: float
+    other: float
+    difference: float
+    """Norm of the difference of the two."""
+
+    @property
+    def relative(self) -> float:
+        """The difference as a share of the larger gradient; NaN and infinite gradients differ wholly."""
+        larger = max(self.one, self.other)
+        if not math.isfinite(self.difference):
+            return math.inf
+        return self.difference / larger if larger else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepPair:
+    """The same optimizer step computed in two ways, without dropout: gradients before clipping, and the loss that was
+    reported. `one` is the plain way, `other` the way that should change nothing.
+    """
+
+    loss_one: float | None
+    loss_other: float | None
+    same_labels: bool
+    """Whether both were given the same rows and labels, in the same order."""
+    classes: Mapping[str, ClassDifference]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricResponse:
+    """One metric of an evaluation: twice of the model as it is, then with its weights scrambled, then zeroed."""
+
+    as_it_is: float
+    again: float
+    scrambled: float
+    zeroed: float
+
+    @property
+    def moved(self) -> bool:
+        """Whether a perturbed model got another value. Where the metric differs between two evaluations of the model as
+        it is, by more than that.
+        """
+        noise = abs(self.again - self.as_it_is)
+        return any(_apart(value, self.as_it_is, noise) for value in (self.scrambled, self.zeroed))
+
+
+def _apart(value: float, other: float, noise: float) -> bool:
+    if not (math.isfinite(value) and math.isfinite(other)):
+        return math.isnan(value) != math.isnan(other) or (not math.isnan(value) and value != other)
+    return not abs(value - other) <= noise
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What an evaluation says of a model whose weights were tampered with, by metric."""
+
+    metrics: Mapping[str, MetricResponse]
+
+    @property
+    def ignoring(self) -> tuple[str, ...]:
+        """Metrics that stayed what they were whatever was done to the model."""
+        return tuple(name for name, metric in self.metrics.items() if not metric.moved)
+
+    @property
+    def responds(self) -> bool:
+        """Whether there is a metric, and every one moved when the model did."""
+        return bool(self.metrics) and not self.ignoring
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deep:
+    """What the deep tier measured beside one run of a flow, by running it again in other ways. What was not measured,
+    or ended in an error, is None or empty.
+    """
+
+    repeats: tuple[LossPair, ...] = ()
+    """The same flow with the same seed: the noise of this machine."""
+    twin: LossPair | None = None
+    """The same flow, each step of which was undone: what eval loss does when nothing can be learned."""
+    wanderers: tuple[LossPair, ...] = ()
+    """The same flow with steps of the same size in random directions: what eval loss does by luck."""
+    accumulation: StepPair | None = None
+    """One step on 4 rows at once, against the same rows one by one; rows have unequal numbers of labels."""
+    checkpointing: StepPair | None = None
+    """One step without gradient checkpointing, against the same step with it; None where the variant has none."""
+    evaluation: Response | None = None
+    """The trainer's own evaluation of the trained model."""
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    """Errors that ended a measurement, by the name of its field above."""
+    duration_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,6 +532,8 @@ class Observation:
     seed: int
     model: ModelShape
     lora: LoraShape | None
+    handicap: str | None = None
+    """What kept the flow from learning, where the learning test was calibrated."""
     attention: Attention | None = None
     stages: tuple[Census, ...] = ()
     absent: tuple[AbsentStage, ...] = ()
@@ -435,6 +542,8 @@ class Observation:
     labels: Labels | None = None
     """Labels of all training steps."""
     reply: Reply | None = None
+    deep: Deep | None = None
+    """None where the deep tier was not run for this cell."""
     weights_sha256: str | None = None
     """Digest of the base model's weights before anything was done to them."""
     options_dropped: tuple[str, ...] = ()

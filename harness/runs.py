@@ -19,6 +19,7 @@ from typing import assert_never
 from packaging.version import Version
 
 from harness import catalog
+from harness.catalog import Tier
 from harness.devices import USUAL, Gpu, Wanted, choose, kind_of, read_gpus, told, visible
 from harness.errors import CompatError, ExitCode
 from harness.ledger import Ledger, load_ledger
@@ -81,6 +82,10 @@ class Options:
     steps: int
     limit_s: float
     instead: Instead | None
+    tier: Tier
+    """How much is measured of the cells."""
+    seeds: range
+    """Calibrate the learning test with these seeds, instead of running the cells; empty: do not."""
     pytest: tuple[str, ...]
     gpus: Wanted = USUAL
 
@@ -127,13 +132,15 @@ def run_stack(
         steps=options.steps,
         seed=SEED,
         limit_s=options.limit_s,
-        cells=planned_cells(ledger, device, {**lock.requirements, "torch": lock.facts["torch"]}),
+        cells=planned_cells(ledger, device, {**lock.requirements, "torch": lock.facts["torch"]}, options.tier),
     )
     path = run / "plans" / f"{plan.stack}.json"
     write_atomically(path, plan.to_json())
     if options.instead is not None:
         # One process, and a Trainer that sees two GPUs spreads its model over both.
         return _exit_code(_run(_instead_command(options.instead, env_python, path, options), plan, gpus[:1]))
+    if options.seeds:
+        return _calibrate(env_python, path, plan, options.seeds)
     earlier = _earlier_selection(run, plan.stack)
     write_row(run, unfinished(plan.stack, earlier))
     plan.selected_file.unlink(missing_ok=True)
@@ -144,6 +151,20 @@ def run_stack(
     print_stack(summary, plan.stack)
     print_window(summary)
     return summary.exit_code_of(plan.stack)
+
+
+def _calibrate(env_python: Path, path: Path, plan: Plan, seeds: range) -> ExitCode:
+    """Sweep the learning test over `seeds`, and keep and print what it says."""
+    from harness import calibration
+    from harness.report import learning
+
+    status = _run([str(env_python), "-m", "harness.cell.sweep", str(path), str(seeds.start), str(seeds.stop)], plan, ())
+    if status:
+        return ExitCode.COULD_NOT_TELL
+    found = calibration.keep(plan.seeds_file)
+    learning.publish()
+    print(learning.told(found))
+    return ExitCode.HEALTHY if found.on_target else ExitCode.UNHEALTHY
 
 
 def _run(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu]) -> int:
@@ -182,6 +203,8 @@ def parse_options(posargs: Sequence[str]) -> Options:
     asked = parser.add_mutually_exclusive_group()
     for instead in Instead:
         asked.add_argument(f"--{instead}", dest="instead", action="store_const", const=instead)
+    parser.add_argument("--tier", default=Tier.QUICK.value, choices=[tier.value for tier in Tier])
+    parser.add_argument("--seeds", type=_seeds, default=range(0), metavar="N or FIRST-LAST")
     try:
         ours, rest = parser.parse_known_args(list(posargs))
     except argparse.ArgumentError as error:
@@ -209,9 +232,22 @@ def parse_options(posargs: Sequence[str]) -> Options:
         steps=ours.steps,
         limit_s=ours.limit,
         instead=ours.instead,
+        tier=Tier(ours.tier),
+        seeds=ours.seeds,
         pytest=tuple(rest),
         gpus=wanted,
     )
+
+
+def _seeds(text: str) -> range:
+    """`200` is the first two hundred, `200-399` the next."""
+    first, dash, last = text.partition("-")
+    if not first.isdigit() or not (last.isdigit() if dash else last == ""):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seeds nor a span such as 200-399")
+    seeds = range(int(first), int(last) + 1) if dash else range(int(first))
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"{text!r} holds no seed")
+    return seeds
 
 
 def chosen_gpus(posargs: Sequence[str]) -> tuple[Gpu, ...]:
@@ -247,10 +283,18 @@ def chosen_gpus(posargs: Sequence[str]) -> tuple[Gpu, ...]:
     return ()
 
 
-def planned_cells(ledger: Ledger, device: DeviceKind, versions: Mapping[str, str]) -> tuple[PlannedCell, ...]:
+def planned_cells(
+    ledger: Ledger, device: DeviceKind, versions: Mapping[str, str], tier: Tier = Tier.QUICK
+) -> tuple[PlannedCell, ...]:
     """Every cell of `device` that exists on these versions, with the deviations the ledger lists for them."""
+    deep = catalog.DEEP_CELLS if tier is Tier.DEEP else ()
     return tuple(
-        PlannedCell(flow.name, variant, ledger.listed(flow.name, variant, device, versions))
+        PlannedCell(
+            flow.name,
+            variant,
+            ledger.listed(flow.name, variant, device, versions),
+            deep=(flow.name, variant) in deep,
+        )
         for flow, variant in catalog.cells_on(device)
         if exists(flow, variant, versions)
     )

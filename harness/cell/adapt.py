@@ -175,9 +175,9 @@ def _training_options(setup: Setup) -> dict[str, Any]:
     return {
         "output_dir": str(setup.scratch / "trainer"),
         "max_steps": setup.steps,
-        "per_device_train_batch_size": BATCH_ROWS,
+        "per_device_train_batch_size": setup.rows,
         "per_device_eval_batch_size": BATCH_ROWS,
-        "gradient_accumulation_steps": 1,
+        "gradient_accumulation_steps": setup.accumulation,
         "learning_rate": setup.learning_rate,
         "lr_scheduler_type": "linear",
         "warmup_steps": 0,

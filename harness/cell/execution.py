@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from transformers import set_seed
 
-from harness.catalog import LEARNING_RATE, MODELS, Flow
-from harness.cell import models
+from harness.catalog import LEARNING_RATE, MODELS, Flow, Handicap
+from harness.cell import deep, handicaps, models
 from harness.cell.instruments.emulation import presented
 from harness.cell.instruments.memory import MemoryLog
 from harness.cell.recorder import Recorder
@@ -40,13 +40,13 @@ def execute(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
     _set_imports_aside("when all is imported and the first flow has not begun")
     memory = MemoryLog(plan.device)
     try:
-        facts = _observed(flow, setup, memory)
+        facts = _observed(flow, setup, memory, planned.handicap)
+        # Only now is the recorder gone too, and whatever an error's traceback held.
+        facts = dataclasses.replace(facts, memory=memory.end())
+        _set_imports_aside("when the first cell has ended")
+        return dataclasses.replace(facts, deep=deep.measured(flow, setup, facts)) if planned.deep else facts
     finally:
         shutil.rmtree(setup.scratch, ignore_errors=True)
-    # Only now is the recorder gone too, and whatever an error's traceback held.
-    facts = dataclasses.replace(facts, memory=memory.end())
-    _set_imports_aside("when the first cell has ended")
-    return facts
 
 
 @functools.cache
@@ -83,9 +83,10 @@ def _make_tables(device: DeviceKind) -> None:
         functional.dequantize_4bit(*functional.quantize_4bit(torch.zeros(64, device=device), quant_type="nf4"))
 
 
-def _observed(flow: Flow, setup: Setup, memory: MemoryLog) -> Facts:
+def _observed(flow: Flow, setup: Setup, memory: MemoryLog, handicap: Handicap | None) -> Facts:
+    setup = handicaps.slowed(setup, handicap)
     memory.begin()
-    with Recorder(flow, memory) as recorder:
+    with Recorder(flow, memory, handicaps.callback(handicap, setup.seed)) as recorder:
         _run(flow, setup, recorder)
     return recorder.facts(setup)
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import torch
 from torch import nn
+from transformers import TrainerCallback
 
 from harness.catalog import Flow, Subject
 from harness.cell.data import EOS
@@ -33,8 +34,9 @@ from harness.records import (
 class Recorder:
     """Collects the facts of one cell. Use as a context manager around the whole flow."""
 
-    def __init__(self, flow: Flow, memory: MemoryLog) -> None:
-        self._flow, self._memory = flow, memory
+    def __init__(self, flow: Flow, memory: MemoryLog, handicap: TrainerCallback | None = None) -> None:
+        """`handicap` keeps the flow from learning, to see what is measured then."""
+        self._flow, self._memory, self._handicap = flow, memory, handicap
         self._now = Stage.IMPORT
         self._model: nn.Module | None = None
         self._scopes, self._watch = ExitStack(), ExitStack()
@@ -100,6 +102,8 @@ class Recorder:
         """
         self._end_watch()
         self._now = Stage.TRAINING
+        if self._handicap is not None:
+            trainer.add_callback(self._handicap)
         with self._memory.looking_at_the_first_step():
             self._training, self._batch = training.train(trainer, self._labels, rates_asked, EOS)
         self._ask_with_and_without_adapter(trainer.model)

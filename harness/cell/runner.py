@@ -26,6 +26,7 @@ from harness.records import (
     AbsentStage,
     Attention,
     Census,
+    Deep,
     DeviceKind,
     DeviceRecord,
     Failure,
@@ -58,6 +59,7 @@ class Facts:
     training: Training | None = None
     labels: Labels | None = None
     reply: Reply | None = None
+    deep: Deep | None = None
     weights_sha256: str | None = None
     options_dropped: tuple[str, ...] = ()
     warnings: tuple[Message, ...] = ()
@@ -79,6 +81,7 @@ def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
         seed=plan.seed,
         model=tiny.shape,
         lora=(flow.lora or tiny.lora) if flow.subject is Subject.ADAPTER else None,
+        handicap=planned.handicap,
         attention=Attention(plan.attention, facts.attention_used),
         stages=facts.stages,
         absent=facts.absent,
@@ -86,6 +89,7 @@ def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
         training=facts.training,
         labels=facts.labels,
         reply=facts.reply,
+        deep=facts.deep,
         weights_sha256=facts.weights_sha256,
         options_dropped=facts.options_dropped,
         warnings=facts.warnings,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.catalog import BATCH_ROWS
 from harness.cell.models import SavedModel
 from harness.records import DeviceKind, LoraShape, ModelShape, Variant
 
@@ -27,6 +28,10 @@ class Setup:
     learning_rate: float
     steps: int
     seed: int
+    rows: int = BATCH_ROWS
+    """Rows of one forward in training."""
+    accumulation: int = 1
+    """Forwards whose gradients make one step."""
     dropped: list[str] = field(default_factory=list)
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from harness.catalog import Tier
 from harness.checks import learning, stages, steps
 from harness.checks.case import Case
 from harness.records import Stage
@@ -25,6 +26,8 @@ class Check:
     """Codes of checks whose failure already explains a failure of this one."""
     advice: str
     run: Callable[[Case], str | None]
+    tier: Tier = Tier.QUICK
+    """Which tier measures what it looks at."""
 
 
 _FROZEN_ADVICE = (
@@ -216,6 +219,39 @@ CHECKS: tuple[Check, ...] = (
         learning.eval_loss_falls,
     ),
     Check(
+        "G402",
+        "Gradient accumulation changes nothing",
+        ("C104", "G401"),
+        "Train without accumulation, or divide the learning rate by the factor. Trainer divides the loss itself, "
+        "leaves it to Accelerate, or does neither; which one depends on the release of both.",
+        steps.accumulation_changes_nothing,
+        Tier.DEEP,
+    ),
+    Check(
+        "G403",
+        "Gradient checkpointing changes nothing",
+        ("C104", "G401"),
+        "Look at use_reentrant, and at whether hooks are applied in the forward that is computed again.",
+        steps.checkpointing_changes_nothing,
+        Tier.DEEP,
+    ),
+    Check(
+        "E804",
+        "It learns beyond the null",
+        ("W701", "E801", "E802"),
+        "Eval loss moves without anything being learned: look at what the evaluation is given, and at the noise.",
+        learning.learns_beyond_the_null,
+        Tier.DEEP,
+    ),
+    Check(
+        "E805",
+        "The evaluation depends on the model",
+        ("C104", "E801"),
+        "The evaluation does not look at this model: a look-up, a cache, a copy, or another model.",
+        learning.evaluation_depends_on_the_model,
+        Tier.DEEP,
+    ),
+    Check(
         "M901",
         "Memory is given back",
         (),
@@ -224,3 +260,6 @@ CHECKS: tuple[Check, ...] = (
     ),
 )
 """All checks, presupposed ones first."""
+
+DEEP_CHECKS = frozenset(check.code for check in CHECKS if check.tier is Tier.DEEP)
+"""Codes of the checks that have something to look at only where the deep tier was run."""

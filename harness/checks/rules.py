@@ -32,7 +32,7 @@ def gradients_missing(training: Training) -> str | None:
     if not grads.tensors or grads.silent or zero or grads.non_finite:
         return (
             f"of {grads.tensors} trainable tensors {grads.silent} never received a gradient, {grads.zero} only zeros, "
-            f"{grads.non_finite} a non-finite one{_classes_cut_off(training)}"
+            f"{grads.non_finite} a non-finite one{_classes_cut_off(training)}{_left_behind(training)}"
         )
     late = [f"{name} at step {seen.reached}" for name, seen in training.classes.items() if _late(name, seen)]
     return f"the first gradient other than zero came late: {', '.join(late)}" if late else None
@@ -42,6 +42,12 @@ def _classes_cut_off(training: Training) -> str:
     """The classes that were not reached and stood still as a whole, where others were."""
     cut = sorted(n for n, seen in training.classes.items() if seen.reached is None and seen.unchanged == seen.tensors)
     return f": {', '.join(cut)}" if cut and len(cut) < len(training.classes) else ""
+
+
+def _left_behind(training: Training) -> str:
+    """The tensors that did not change, where others did."""
+    still = _still(training) if training.subject_delta else ""
+    return f"; while others changed, these stood still: {still}" if still else ""
 
 
 def _late(name: str, seen: ParameterClass) -> bool:
@@ -61,8 +67,15 @@ def weights_stand_still(training: Training) -> str | None:
         return "some trained weights are NaN or infinite after training"
     if training.subject_delta == 0:
         return "no trained weight changed at all"
+    still = _still(training)
+    return f"while others changed, these tensors stood still: {still}" if still else None
+
+
+def _still(training: Training) -> str:
+    """Which tensors did not change, by class, and the layers they fill."""
     still = [f"{c.unchanged} of {c.tensors} {name}" for name, c in training.classes.items() if c.unchanged]
-    return f"while others changed, these tensors stood still: {', '.join(still)}" if still else None
+    layers = f", all of {' and '.join(training.still_layers)}" if still and training.still_layers else ""
+    return f"{', '.join(still)}{layers}"
 
 
 def eval_loss_missing(training: Training) -> str | None:

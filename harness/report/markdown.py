@@ -18,7 +18,11 @@ def render(summary: Summary) -> str:
     """The whole run, as much of it as may be: verdict, window, causes from the most urgent on, then stack by stack."""
     letters = {cell: wording.marker(index) for index, group in enumerate(summary.groups) for cell in group.cells}
     verdict = wording.conclusion(summary.exit_code, summary.tally)
-    head = [f"# {wording.TITLE}", f"**{verdict}** {wording.totals(summary.tally, len(summary.stacks))}"]
+    head = [
+        f"# {wording.TITLE}",
+        f"**{verdict}** {wording.totals(summary.tally, len(summary.stacks))}",
+        _plain(wording.depth(summary.depth, summary.tally.cells)),
+    ]
     causes = [_cause(wording.marker(index), group) for index, group in enumerate(summary.groups)]
     window = [_window(summary)] if len(summary.stacks) > 1 else []
     return _within_size(
@@ -80,6 +84,9 @@ def _stack(stack: StackSummary, letters: Mapping[str, str]) -> str:
     if passes:
         told.append(f"<details><summary>{wording.passes(len(passes))}</summary>")
         told += [_cells(passes, letters), "</details>"]
+    deep = [wording.deep_row(f"`{line.flow}[{line.variant}]`", line.deep) for line in cells if line.deep]
+    if deep:
+        told += [f"{wording.DEEP_TITLE}:", _table(wording.DEEP_HEADS, deep)]
     return "\n\n".join([*told, *map(_plain, wording.notes(cells))])
 
 

@@ -37,6 +37,16 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class Depth:
+    """How much of the deep tier was run."""
+
+    measured: int
+    """Cells."""
+    seconds: float
+    """What it took."""
+
+
+@dataclass(frozen=True, slots=True)
 class Heat:
     """All cells of one flow on one stack."""
 
@@ -62,6 +72,7 @@ class StackSummary:
     lines: tuple[CellLine, ...]
     tally: Tally
     groups: tuple[Group, ...]
+    depth: Depth
     exit_code: ExitCode
     duration_s: float
 
@@ -87,6 +98,7 @@ class Summary:
     """What neighbouring stacks compute differently, whether or not it trains."""
     definitions: tuple[Definition, ...]
     """Stacks whose `eval_loss` is not what it is taken for."""
+    depth: Depth
     exit_code: ExitCode
 
     def stack(self, name: str) -> StackSummary:
@@ -128,6 +140,7 @@ def summarize(results: Results, ledger: Ledger) -> Summary:
         groups=groups,
         drifts=drifts(order, results.observations.values(), same_axis),
         definitions=definitions(order, results.observations.values(), same_axis),
+        depth=depth_of(every),
         exit_code=exit_code_of(tally),
     )
 
@@ -143,6 +156,12 @@ def tally_of(lines: Iterable[CellLine]) -> Tally:
         infrastructure=marks[Mark.INFRASTRUCTURE],
         uninstallable=marks[Mark.UNINSTALLABLE],
     )
+
+
+def depth_of(lines: Iterable[CellLine]) -> Depth:
+    """How much of the deep tier was run for `lines`."""
+    deep = [line.deep for line in lines if line.deep]
+    return Depth(len(deep), sum(measured.duration_s for measured in deep))
 
 
 def exit_code_of(tally: Tally) -> ExitCode:
@@ -185,6 +204,7 @@ def _stack(
         lines=lines,
         tally=tally,
         groups=groups_of(lines, ledger, [row.name]),
+        depth=depth_of(lines),
         exit_code=exit_code_of(tally),
         duration_s=sum(line.duration_s for line in lines),
     )

@@ -16,7 +16,7 @@ from harness.errors import ExitCode
 from harness.report import style, wording
 from harness.report.causes import Group
 from harness.report.lines import CellLine, CountColumn, Mark, count_columns
-from harness.report.summary import StackSummary, Summary, Tally
+from harness.report.summary import Depth, StackSummary, Summary, Tally
 from harness.report.window import window_table
 
 PIPED_WIDTH = 120
@@ -38,8 +38,9 @@ def print_stack(summary: Summary, name: str, console: Console | None = None) -> 
     out = console or open_console()
     stack = summary.stack(name)
     _print(out, _stack(stack, stack.lines, stack.groups, out.width))
+    _print(out, _deep(stack, out.width))
     _print(out, _causes(stack.groups, out.width))
-    _print(out, _ending(stack.tally, 1, stack.exit_code, summary.run, out.width))
+    _print(out, _ending(stack.tally, stack.depth, 1, stack.exit_code, summary.run, out.width))
 
 
 def print_window(summary: Summary, console: Console | None = None) -> None:
@@ -54,7 +55,7 @@ def print_window(summary: Summary, console: Console | None = None) -> None:
         _print(out, [Text(), *window_table(summary, out.width), Text()])
     _print(out, _drift(summary, out.width))
     _print(out, _causes(summary.groups, out.width))
-    _print(out, _ending(summary.tally, len(summary.stacks), summary.exit_code, summary.run, out.width))
+    _print(out, _ending(summary.tally, summary.depth, len(summary.stacks), summary.exit_code, summary.run, out.width))
 
 
 def print_run(summary: Summary, console: Console | None = None) -> None:
@@ -180,6 +181,13 @@ def _drift(summary: Summary, width: int) -> list[Text]:
     return [Text(wording.DRIFT_TITLE, "bold"), *(line for text in told for line in wrapped(text, width, 0)), Text()]
 
 
+def _deep(stack: StackSummary, width: int) -> list[Text]:
+    told = [wording.deep_line(f"{line.flow}[{line.variant}]", line.deep) for line in stack.lines if line.deep]
+    if not told:
+        return []
+    return [Text(wording.DEEP_TITLE, "bold"), *(line for text in told for line in wrapped(text, width, 2)), Text()]
+
+
 def wrapped(text: str, width: int, indent: int) -> list[Text]:
     """`text` in lines of `width`; what cannot be broken (a path, a link) is left whole."""
     pad = " " * indent
@@ -194,8 +202,10 @@ def wrapped(text: str, width: int, indent: int) -> list[Text]:
     return [Text(line) for line in lines]
 
 
-def _ending(tally: Tally, stacks: int, code: ExitCode, run: Path, width: int) -> list[Text]:
+def _ending(tally: Tally, depth: Depth, stacks: int, code: ExitCode, run: Path, width: int) -> list[Text]:
     conclusion = wrapped(wording.conclusion(code, tally), width, 0)
     for line in conclusion:
         line.stylize(style.of_exit_code(code))
-    return [*wrapped(wording.totals(tally, stacks), width, 0), *conclusion, *wrapped(wording.files(run), width, 0)]
+    totals, deep = wording.totals(tally, stacks), wording.depth(depth, tally.cells)
+    told = [line for text in (totals, deep) for line in wrapped(text, width, 0)]
+    return [*told, *conclusion, *wrapped(wording.files(run), width, 0)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 
 import torch
@@ -35,6 +36,15 @@ def _suffix(name: str) -> str:
     return leaf if leaf == "bias" else owner.rpartition(".")[2]
 
 
+_LAYER = re.compile(r"\b(?:layers|blocks|h)\.\d+")
+
+
+def layer_of(name: str) -> str | None:
+    """The layer of the parameter called `name`, such as `layers.1`; None if it is in none."""
+    found = _LAYER.search(name)
+    return found[0] if found else None
+
+
 class ClassLog:
     """What happens to each trainable tensor from the begin of training on, by class."""
 
@@ -61,6 +71,12 @@ class ClassLog:
         for name in self._trained:
             members.setdefault(class_of(name), []).append(name)
         return {kind: self._class(names, changes) for kind, names in members.items()}
+
+    def still_layers(self) -> tuple[str, ...]:
+        """Layers of which nothing changed."""
+        moved = {name: change != 0 for name, change in self.changes().items()}
+        layers = dict.fromkeys(layer for name in self._trained if (layer := layer_of(name)))
+        return tuple(layer for layer in layers if not any(moved[name] for name in moved if layer_of(name) == layer))
 
     def _class(self, names: list[str], changes: Mapping[str, float]) -> ParameterClass:
         reached = [self._reached.get(name) for name in names]

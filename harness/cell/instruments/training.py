@@ -159,6 +159,7 @@ def train(
         reference_before=before.reference,
         reference_after=after.reference,
         evaluated=before.labels,
+        still_layers=probe.classes.still_layers(),
     )
     return measured, after.first
 
