@@ -32,16 +32,10 @@ def gradients_missing(training: Training) -> str | None:
     if not grads.tensors or grads.silent or zero or grads.non_finite:
         return (
             f"of {grads.tensors} trainable tensors {grads.silent} never received a gradient, {grads.zero} only zeros, "
-            f"{grads.non_finite} a non-finite one{_classes_cut_off(training)}{_left_behind(training)}"
+            f"{grads.non_finite} a non-finite one{_left_behind(training)}"
         )
     late = [f"{name} at step {seen.reached}" for name, seen in training.classes.items() if _late(name, seen)]
     return f"the first gradient other than zero came late: {', '.join(late)}" if late else None
-
-
-def _classes_cut_off(training: Training) -> str:
-    """The classes that were not reached and stood still as a whole, where others were."""
-    cut = sorted(n for n, seen in training.classes.items() if seen.reached is None and seen.unchanged == seen.tensors)
-    return f": {', '.join(cut)}" if cut and len(cut) < len(training.classes) else ""
 
 
 def _left_behind(training: Training) -> str:

@@ -252,8 +252,8 @@ def test_groups_with_different_learning_rates_are_named() -> None:
 def test_gradients_that_never_reach_a_part_of_the_model_are_named_with_it() -> None:
     """Adapters on the vision encoder, behind a checkpoint whose input has no gradient."""
     assert failures(b.vision_cut_off(healthy(variant=VISION))) == {
-        "G401": "of 40 trainable tensors 12 never received a gradient, 0 only zeros, 0 a non-finite one: "
-        "vision lora_A, vision lora_B"
+        "G401": "of 40 trainable tensors 12 never received a gradient, 0 only zeros, 0 a non-finite one; "
+        "while others changed, these stood still: 6 of 6 vision lora_A, 6 of 6 vision lora_B"
     }
 
 
@@ -368,14 +368,14 @@ def test_adapters_that_never_moved_need_no_effect(fault: Fault) -> None:
 
 
 def test_a_reload_that_answers_otherwise_is_named_with_what_is_allowed() -> None:
-    """A hundredth of the adapters' effect of 2.2: the reload may keep them in another dtype."""
+    """A twentieth of the adapters' effect of 2.2: the reload may keep them in another dtype."""
     assert failures(b.reload_answers_otherwise(healthy())) == {
-        "A203": "logits of the reloaded model are off by up to 1.1, allowed 0.022"
+        "A203": "logits of the reloaded model are off by up to 1.1, allowed 0.11"
     }
 
 
-@pytest.mark.parametrize(("off", "passes"), [(0.0, True), (0.02, True), (0.03, False), (float("nan"), False)])
-def test_a_reload_may_differ_by_a_hundredth_of_the_effect(off: float, *, passes: bool) -> None:
+@pytest.mark.parametrize(("off", "passes"), [(0.0, True), (0.1, True), (0.11, False), (float("nan"), False)])
+def test_a_reload_may_differ_by_a_twentieth_of_the_effect(off: float, *, passes: bool) -> None:
     """And no more; NaN is no small difference."""
     seen = dataclasses.replace(healthy(), reply=Reply(2.0, off))
     assert (results(seen)["A203"] is Result.PASS) is passes
@@ -460,6 +460,7 @@ def test_a_fault_is_named_by_its_own_check_alone(code: str, cell: Cell) -> None:
 
 
 def test_every_check_has_a_fault_that_it_names() -> None:
-    """Here or in test_judge.py; a check nobody saw fail may never fail."""
+    """Here, in test_judge.py or in test_deep.py; a check nobody saw fail may never fail."""
     elsewhere = {"P101", "C101", "C102", "C103", "C104", "C105", "C106", "C110", "F001", "A201", "A202", "L501", "O301"}
-    assert {check.code for check in CHECKS} == elsewhere | {"E801", "E802"} | set(FAULTS)
+    deep = {"G402", "G403", "E804", "E805"}
+    assert {check.code for check in CHECKS} == elsewhere | deep | {"E801", "E802"} | set(FAULTS)

@@ -17,6 +17,7 @@ from builders import LISTED, UNLISTED, VERSIONS, frozen, healthy, on_trl
 from test_locks import plan as lock_plan
 
 from harness import catalog, runs
+from harness.catalog import Tier
 from harness.checks import Outcome
 from harness.devices import GB, Gpu, Wanted
 from harness.errors import CompatError, ExitCode
@@ -39,7 +40,15 @@ STACK = "trl0.22-py311"
 def test_without_arguments_a_cell_has_its_usual_length_and_limit() -> None:
     """Ten steps, two minutes, whatever device there is, and of GPUs up to two with more than 40 GB that are idle."""
     assert parse_options(()) == Options(
-        DeviceChoice.AUTO, "sdpa", 10, 120.0, instead=None, pytest=(), gpus=Wanted(2, 2.0, 40.0)
+        DeviceChoice.AUTO,
+        "sdpa",
+        10,
+        120.0,
+        instead=None,
+        tier=Tier.QUICK,
+        seeds=range(0),
+        pytest=(),
+        gpus=Wanted(2, 2.0, 40.0),
     )
 
 
@@ -65,6 +74,8 @@ def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
         20,
         7.5,
         instead=None,
+        tier=Tier.QUICK,
+        seeds=range(0),
         pytest=("-k", "nf4 and not llama", "-x", "--lf"),
         gpus=Wanted(4, 0.5, 16.0),
     )
