@@ -82,7 +82,7 @@ def _provenance(results: Results) -> dict[str, object]:
         "run": results.run.name,
         "command": "nox -s compat-3.11 -j 2; compat keep",
         "harness_version": __version__,
-        "commit": _commit(),
+        "kept_at_commit": _commit(),
         "stacks": len(results.rows),
         "cells": len(seen),
         "first_cell": min(observation.started_at for observation in seen),
