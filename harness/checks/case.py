@@ -20,7 +20,7 @@ flows lost 11.8 % and more; with steps in random directions 0.8 % at most, with 
 """
 
 LUCK = 0.02
-"""Share of the eval loss that steps in random directions may lose by luck: twice what they did in the sweep, and more."""
+"""Share of the eval loss that steps in random directions may lose by luck: over twice what they did in the sweep."""
 
 NULL_MARGIN = 3.0
 """How many times the noise measured beside a flow its fall must be: few random walks show little of what one can do."""

@@ -517,8 +517,8 @@ def test_an_eval_loss_that_leaves_zero_is_judged() -> None:
     ("after", "said", "symptom"),
     [
         (3.8, None, Symptom.FALLS),
-        (3.80001, "eval loss 4.000000 -> 3.800010: a fall of 0.2000, under 5% of it", Symptom.BARELY),
-        (3.9999994, "eval loss 4.000000 -> 3.999999: a fall of 0.0000, under 5% of it", Symptom.BARELY),
+        (3.80001, "eval loss barely moves: 4.000000 -> 3.800010, a fall of 0.2000, under 5% of it", Symptom.BARELY),
+        (3.9999994, "eval loss barely moves: 4.000000 -> 3.999999, a fall of 0.0000, under 5% of it", Symptom.BARELY),
         (3.9999996, "eval loss is flat to 6 decimals: 4.000000 -> 4.000000", Symptom.FLAT),
         (4.1, "eval loss rises: 4.000000 -> 4.100000", Symptom.RISES),
     ],

@@ -16,6 +16,7 @@ from builders import LISTED, UNLISTED, VERSIONS, frozen, healthy, on_trl
 from test_locks import plan as lock_plan
 
 from harness import catalog, runs
+from harness.catalog import Tier
 from harness.checks import Outcome
 from harness.errors import CompatError, ExitCode
 from harness.ledger import Ledger
@@ -36,7 +37,17 @@ STACK = "trl0.22-py311"
 
 def test_without_arguments_a_cell_has_its_usual_length_and_limit() -> None:
     """Ten steps, two minutes, whatever device there is."""
-    assert parse_options(()) == Options(DeviceChoice.AUTO, "sdpa", 10, 120.0, faults=False, overhead=False, pytest=())
+    assert parse_options(()) == Options(
+        DeviceChoice.AUTO,
+        "sdpa",
+        10,
+        120.0,
+        faults=False,
+        overhead=False,
+        tier=Tier.QUICK,
+        seeds=range(0),
+        pytest=(),
+    )
 
 
 def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
@@ -61,6 +72,8 @@ def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
         7.5,
         faults=False,
         overhead=False,
+        tier=Tier.QUICK,
+        seeds=range(0),
         pytest=("-k", "nf4 and not llama", "-x", "--lf"),
     )
 
@@ -210,7 +223,7 @@ def test_planted_faults_and_the_overhead_have_commands_of_their_own() -> None:
     assert runs._faults_command(ENV, PLAN, options) == [
         *("/env/bin/python", "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT)),
         *("-p", "harness.cell.plugin", "--plan", str(PLAN)),
-        *("-v", "--no-header", "--tb=short", "-k", "crash", "tests/mutation/test_faults.py"),
+        *("-v", "--no-header", "--tb=short", "-k", "crash", "tests/mutation"),
     ]
     assert runs._overhead_command(ENV, PLAN, parse_options(("--overhead",))) == [
         *("/env/bin/python", "tests/benchmarks/overhead.py", str(PLAN))
@@ -488,7 +501,7 @@ def test_a_session_that_was_given_no_run_makes_one_and_keeps_it(
 # ------------------------------------------------------------------------------------------------- instead of the cells
 
 
-@pytest.mark.parametrize(("option", "file"), [("--faults", "test_faults.py"), ("--overhead", "overhead.py")])
+@pytest.mark.parametrize(("option", "file"), [("--faults", "mutation"), ("--overhead", "overhead.py")])
 @pytest.mark.parametrize(("status", "code"), [(0, ExitCode.HEALTHY), (1, ExitCode.UNHEALTHY)])
 def test_what_runs_in_place_of_the_cells_ends_with_its_own_result(
     cells: Cells, tmp_path: Path, option: str, file: str, status: int, code: ExitCode
@@ -503,3 +516,37 @@ def test_what_runs_in_place_of_the_cells_ends_with_its_own_result(
     assert str(tmp_path / "one" / "plans" / f"{STACK}.json") in command
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["plans"]
     assert (tmp_path / "latest").readlink() == Path("before")
+
+
+# ------------------------------------------------------------------------------------------------------ tiers and seeds
+
+
+def test_only_the_deep_tier_plans_deep_cells() -> None:
+    """Those of the list, and every other cell as before."""
+    versions = {"trl": "0.29.0", "transformers": "4.57.0"}
+    quick = runs.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions)
+    deep = runs.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions, Tier.DEEP)
+    assert {(cell.flow, cell.variant) for cell in deep if cell.deep} == set(catalog.DEEP_CELLS)
+    assert not any(cell.deep for cell in quick)
+    assert [str(cell) for cell in deep] == [str(cell) for cell in quick]
+
+
+@pytest.mark.parametrize(
+    ("given", "seeds"), [("200", range(200)), ("200-399", range(200, 400)), ("7-7", range(7, 8)), ("1", range(1))]
+)
+def test_seeds_are_a_number_or_a_span(given: str, seeds: range) -> None:
+    """A span includes its last."""
+    assert parse_options(("--seeds", given)).seeds == seeds
+
+
+@pytest.mark.parametrize("given", ["", "0", "-3", "x", "5-", "9-3", "1.5", "3-4-5"])
+def test_seeds_that_are_none_are_refused(given: str) -> None:
+    """Nothing is swept by mistake."""
+    with pytest.raises(CompatError, match="--seeds"):
+        parse_options((f"--seeds={given}",))
+
+
+def test_a_tier_that_is_none_is_refused() -> None:
+    """And named."""
+    with pytest.raises(CompatError, match="shallow"):
+        parse_options(("--tier", "shallow"))
