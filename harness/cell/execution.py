@@ -8,7 +8,6 @@ import gc
 import importlib
 import shutil
 import tempfile
-from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -36,6 +35,9 @@ def execute(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
     except Exception as error:  # noqa: BLE001 - a version that cannot make the tiny model is what this cell observed
         return nothing_reached(error)
     set_seed(plan.seed)
+    _import_all(flow, setup)
+    # Before the recorder: what is set aside is never collected, and a recorder is part of cycles.
+    _set_imports_aside("when all is imported and the first flow has not begun")
     memory = MemoryLog(plan.device)
     try:
         facts = _observed(flow, setup, memory, planned.handicap)
@@ -59,33 +61,16 @@ def _set_imports_aside(when: str) -> None:
     gc.freeze()
 
 
-def _observed(flow: Flow, setup: Setup, memory: MemoryLog, handicap: Handicap | None) -> Facts:
-    setup = handicaps.slowed(setup, handicap)
-    with Recorder(flow, memory, handicaps.callback(handicap, setup.seed)) as recorder:
-        _run(flow, setup, recorder, memory)
-    return recorder.facts(setup)
+def _import_all(flow: Flow, setup: Setup) -> None:
+    """Import the flow and what it will import, and have tables made that stay: none of this is the flow's memory.
 
-
-def _run(flow: Flow, setup: Setup, recorder: Recorder, memory: MemoryLog) -> None:
-    try:
-        run = _imported(flow)
-        if setup.variant.precision.four_bit:
-            _make_tables(setup.device)
-        _set_imports_aside("when the first flow is imported")
-        memory.begin()
-        with presented() if setup.emulates else nullcontext():
-            run(setup, recorder)
-    except Exception as error:  # noqa: BLE001 - whatever a library raises is what this cell observed
-        recorder.failed(error)
-
-
-def _imported(flow: Flow) -> Callable[[Setup, Recorder], None]:
-    """The flow, with all it imports: tensors that modules define, such as bitsandbytes' tables, are not its memory."""
-    # PEFT imports it in the middle of a flow. Whether it can be imported is for flows that need it to find out.
-    with suppress(Exception):
-        importlib.import_module("bitsandbytes")
-    run: Callable[[Setup, Recorder], None] = importlib.import_module(flow.module).run
-    return run
+    Whether it can be imported at all is for the flow to find out.
+    """
+    for module in ("bitsandbytes", flow.module):  # PEFT imports bitsandbytes in the middle of a flow
+        with suppress(Exception):
+            importlib.import_module(module)
+    if setup.variant.precision.four_bit:
+        _make_tables(setup.device)
 
 
 @functools.cache
@@ -94,7 +79,24 @@ def _make_tables(device: DeviceKind) -> None:
     with suppress(Exception):  # whether it can quantize here is likewise for the flow to find out
         from bitsandbytes import functional
 
+        # Not with compressed statistics: bitsandbytes 0.47 ends the process over them on a CPU.
         functional.dequantize_4bit(*functional.quantize_4bit(torch.zeros(64, device=device), quant_type="nf4"))
+
+
+def _observed(flow: Flow, setup: Setup, memory: MemoryLog, handicap: Handicap | None) -> Facts:
+    setup = handicaps.slowed(setup, handicap)
+    memory.begin()
+    with Recorder(flow, memory, handicaps.callback(handicap, setup.seed)) as recorder:
+        _run(flow, setup, recorder)
+    return recorder.facts(setup)
+
+
+def _run(flow: Flow, setup: Setup, recorder: Recorder) -> None:
+    try:
+        with presented() if setup.emulates else nullcontext():
+            importlib.import_module(flow.module).run(setup, recorder)
+    except Exception as error:  # noqa: BLE001 - whatever a library raises is what this cell observed
+        recorder.failed(error)
 
 
 def prepared(plan: Plan, planned: PlannedCell, flow: Flow) -> Setup:

@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 from harness.cell.instruments.batches import AnswerLog, LabelLog, listening
 from harness.cell.instruments.census import subject
 from harness.cell.instruments.changes import ClassLog, compared, frozen_digests
-from harness.records import Frozen, Gradients, Labels, Optimizer, Training
+from harness.records import Gradients, Labels, Optimizer, Training
 
 
 class GradientLog:
@@ -100,11 +100,6 @@ class _Probe(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         self.gradients.end_step()
 
-    def end(self, model: nn.Module) -> Frozen:
-        """Stop listening, and see what of the frozen weights changed."""
-        self.gradients.detach()
-        return compared(self.frozen, model)
-
 
 def _elements(parameters: dict[int, torch.Tensor]) -> int:
     return sum(parameter.numel() for parameter in parameters.values())
@@ -143,9 +138,12 @@ def train(
     probe = _Probe(trained)
     trainer.add_callback(probe)
     before = evaluated(trainer, end)
-    with listening(trainer.model, labels):
-        trainer.train()
-    frozen = probe.end(trainer.model)
+    try:
+        with listening(trainer.model, labels):
+            trainer.train()
+    finally:
+        probe.gradients.detach()
+    frozen = compared(probe.frozen, trainer.model)
     after = evaluated(trainer, end)
     measured = Training(
         steps=len(rates_asked),
