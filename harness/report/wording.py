@@ -381,8 +381,8 @@ def definition_line(definition: Definition) -> str:
 
 DEEP_TITLE = "Deep tier"
 
-DEEP_COST_S = 30
-"""Seconds the deep tier adds to a stack: what was measured on two cores of a CPU, rounded."""
+DEEP_COST_S = 40
+"""Seconds the deep tier adds to a stack: what was measured on one core of a CPU, rounded up."""
 
 DEEP_HEADS = ("cell", "eval loss fell by", "null", "accumulation", "checkpointing", "evaluation")
 

@@ -642,3 +642,37 @@ def test_what_runs_in_place_of_the_cells_ends_with_its_own_result(
     assert str(tmp_path / "one" / "plans" / f"{STACK}.json") in command
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["plans"]
     assert (tmp_path / "latest").readlink() == Path("before")
+
+
+# ------------------------------------------------------------------------------------------------------ tiers and seeds
+
+
+def test_only_the_deep_tier_plans_deep_cells() -> None:
+    """Those of the list, and every other cell as before."""
+    versions = {"trl": "0.29.0", "transformers": "4.57.0"}
+    quick = runs.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions)
+    deep = runs.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions, Tier.DEEP)
+    assert {(cell.flow, cell.variant) for cell in deep if cell.deep} == set(catalog.DEEP_CELLS)
+    assert not any(cell.deep for cell in quick)
+    assert [str(cell) for cell in deep] == [str(cell) for cell in quick]
+
+
+@pytest.mark.parametrize(
+    ("given", "seeds"), [("200", range(200)), ("200-399", range(200, 400)), ("7-7", range(7, 8)), ("1", range(1))]
+)
+def test_seeds_are_a_number_or_a_span(given: str, seeds: range) -> None:
+    """A span includes its last."""
+    assert parse_options(("--seeds", given)).seeds == seeds
+
+
+@pytest.mark.parametrize("given", ["", "0", "-3", "x", "5-", "9-3", "1.5", "3-4-5"])
+def test_seeds_that_are_none_are_refused(given: str) -> None:
+    """Nothing is swept by mistake."""
+    with pytest.raises(CompatError, match="--seeds"):
+        parse_options((f"--seeds={given}",))
+
+
+def test_a_tier_that_is_none_is_refused() -> None:
+    """And named."""
+    with pytest.raises(CompatError, match="shallow"):
+        parse_options(("--tier", "shallow"))
