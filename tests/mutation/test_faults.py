@@ -236,8 +236,12 @@ def _mask_the_end(trainer: Any) -> None:
 
     def masked(rows: Any) -> Any:
         batch = collate(rows)
-        # One word more is a label in its place, so that their number stays what it was.
-        batch["input_ids"][:, 0], batch["labels"][:, -1] = EOS, -100
+        # In place of an end that has a label, in releases that append one, one that has none: the labels stay as many.
+        batch["labels"][batch["labels"] == EOS] = 0
+        batch["input_ids"][batch["input_ids"] == EOS] = 0
+        for name, value in (("input_ids", EOS), ("labels", -100), ("attention_mask", 1), ("position_ids", 0)):
+            if name in batch:
+                batch[name] = nn.functional.pad(batch[name], (0, 1), value=value)
         return batch
 
     trainer.data_collator = masked
