@@ -153,12 +153,20 @@ def reload_answers_alike(case: Case) -> str | None:
     reply = case.seen.reply
     if reply is None or reply.reloaded is None:
         raise NotApplicable("the reloaded model was not asked")
+    if case.seen.model is None and _dtypes_of(case, Stage.AFTER_TRAINING) != _dtypes_of(case, Stage.RELOAD):
+        # Real weights are loaded in bfloat16, of which preparation makes float32 in part: rounding alone moves logits.
+        raise NotApplicable("it was trained in other dtypes than it was loaded again in")
     # Relative to what the adapter does at all; a trainer may keep adapters in bfloat16 and the reload in float32, which
     # has moved logits by 0.4 % of that. A model that was trained whole is saved and loaded in one dtype.
     allowed = REPLY_TOLERANCE * reply.without_adapter if reply.without_adapter else 0.0
     if reply.reloaded <= allowed:
         return None
     return f"logits of the reloaded model are off by up to {reply.reloaded:.4g}, allowed {allowed:.4g}"
+
+
+def _dtypes_of(case: Case, stage: Stage) -> frozenset[str]:
+    census = case.seen.census(stage)
+    return frozenset(census.dtypes) if census else frozenset()
 
 
 def adapter_has_effect(case: Case) -> str | None:
