@@ -20,9 +20,10 @@
 
 Arguments after -- : --device cpu|cuda|auto, --gpus N (at most so many, each a worker), --gpu-idle-below GB and
 --gpu-larger-than GB (which ones), --attention NAME, --base-torch (the torch of the Python that runs nox), --steps N,
---limit SECONDS a cell, --tier quick|deep, --seeds N (how often the learning test is wrong). In place of the cells:
---faults (plant faults, see them named), --closed-forms, --adapters, --guard, --overhead, --guard-overhead. All others
-go to pytest (-k sft-peft-model). The stacks are in matrices/stacks.toml; `compat stacks` shows their versions.
+--limit SECONDS a cell, --tier quick|deep, --seeds N (how often the learning test is wrong), --model ID_OR_PATH (real
+weights in place of the tiny models). In place of the cells: --faults (plant faults, see them named), --closed-forms,
+--adapters, --guard, --overhead, --guard-overhead. All others go to pytest (-k sft-peft-model). The stacks are in
+matrices/stacks.toml; `compat stacks` shows their versions.
 """
 
 # The block at the top lets any nox run this file from a fresh clone. A test keeps it equal to pyproject.toml.

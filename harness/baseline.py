@@ -26,7 +26,8 @@ def keep(run_name: str, name: str) -> Path:
 
     Raises:
         UnknownName: there is no such run.
-        CompatError: the name is none, or the run did not end: a stack is still running, was killed or lost its process.
+        CompatError: the name is none, the run has cells of real weights, or it did not end: a stack is still running,
+            was killed or lost its process.
         RecordsError: a file of the run cannot be read.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
@@ -42,6 +43,7 @@ def keep(run_name: str, name: str) -> Path:
             "this is a baseline already", where=str(run), todo="Name a run below reports/runs, or a copy of one."
         )
     results = judged(run, load_ledger())
+    _refuse_real_weights(results)
     _refuse_unfinished(results)
     provenance = _provenance(results)  # before the baseline itself makes the checkout differ from its commit
     target = BASELINES / name
@@ -51,6 +53,17 @@ def keep(run_name: str, name: str) -> Path:
     (target / "observations.jsonl.gz").write_bytes(packed)
     write_atomically(target / "provenance.json", json.dumps(provenance, indent=1) + "\n")
     return target
+
+
+def _refuse_real_weights(results: Results) -> None:
+    real = sorted({seen.variant.model for seen in results.observations.values() if seen.model is None})
+    if real:
+        raise CompatError(
+            f"cells of this run trained real weights: {', '.join(real)}",
+            where=str(results.run),
+            meaning="A baseline is what anyone can measure again; these weights are not part of the project.",
+            todo="Keep a run that was made without --model.",
+        )
 
 
 def _refuse_unfinished(results: Results) -> None:

@@ -159,6 +159,9 @@ MAY_DROP = frozenset({"loss_type"})
 LEARNING_RATE = {Subject.ADAPTER: 1e-2, Subject.MODEL: 2e-3}
 """Large, so that ten steps decide: adapters start at zero effect, a whole random model needs less."""
 
+REAL_LEARNING_RATE = {Subject.ADAPTER: 2e-4, Subject.MODEL: 2e-5}
+"""For real weights, as users train them."""
+
 _FOUR = (Precision.NF4, Precision.NF4_PLAIN, Precision.INT8, Precision.FULL)
 _QUANTIZED = (Precision.NF4, Precision.NF4_PLAIN, Precision.INT8)
 _THREE = (Precision.NF4, Precision.INT8, Precision.FULL)
@@ -348,6 +351,11 @@ CATALOG: tuple[Flow, ...] = (
 )
 
 
+def lora_of(flow: Flow, model: str) -> LoraShape:
+    """The LoRA configuration of `flow` on the model called `model`, which is that of text models if it is not ours."""
+    return flow.lora or (MODELS[model].lora if model in MODELS else LORA)
+
+
 DEEP_CELLS: tuple[tuple[str, Variant], ...] = (
     # The documented way in each precision, with checkpointing and without: what every other flow shares.
     ("sft-peft-config", Variant(QWEN2, Precision.NF4, True)),
@@ -397,3 +405,8 @@ def cells_on(device: DeviceKind) -> tuple[tuple[Flow, Variant], ...]:
         for variant in flow.variants
         if device is DeviceKind.CPU or variant.precision is not Precision.NF4_PLAIN
     )
+
+
+def cells_with(model: str, device: DeviceKind) -> tuple[tuple[Flow, Variant], ...]:
+    """All flows in the variants that the tiny Qwen2 has of each, with `model` in its place."""
+    return tuple((flow, replace(variant, model=model)) for flow, variant in cells_on(device) if variant.model == QWEN2)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.records import ALL_LINEAR, Area, LoraShape, ModelShape, Precision, VisionShape
+from harness.records import ALL_LINEAR, Area, LoraShape, ModelShape, ModelSizes, Precision, VisionShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,21 @@ def adapters_on(model: ModelShape, lora: LoraShape) -> Mapping[Area, int]:
         if _reached(linear, lora):
             found[linear.area] += linear.copies * lora.r * (linear.in_features + linear.out_features)
     return found
+
+
+def sizes(model: ModelShape, precision: Precision, lora: LoraShape | None) -> ModelSizes:
+    """All sizes of a tiny model that is loaded in float32, and in `precision` what bitsandbytes quantizes."""
+    stored = base_stored(model, precision)
+    # Biases of quantized layers stay trainable at load from Transformers 5 on; before, the whole layer is frozen with
+    # its weight. Both leave exactly what is not quantized, and preparation freezes either.
+    rest = never_linear(model)
+    return ModelSizes(
+        logical=base_logical(model),
+        stored=stored,
+        at_load=(rest, rest + linear_biases(model)) if precision.quantized else (stored,),
+        adapters_on=adapters_on(model, lora) if lora else {},
+        dtypes=("float32", *((("uint8" if precision.four_bit else "int8"),) if precision.quantized else ())),
+    )
 
 
 def _reached(linear: Linear, lora: LoraShape) -> bool:

@@ -167,6 +167,21 @@ class LoraShape:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelSizes:
+    """What the parameters of a cell must add up to. Counts are stored elements, but for `logical`."""
+
+    logical: int
+    """All parameters of the model without adapters, unpacked."""
+    stored: int
+    at_load: tuple[int, ...]
+    """What may be trainable once it is loaded, one of these."""
+    adapters_on: Mapping[Area, int]
+    """Adapter parameters by the area of the module they sit on; empty for a flow without adapters."""
+    dtypes: tuple[str, ...]
+    """All dtypes there are at load."""
+
+
+@dataclass(frozen=True, slots=True)
 class StackRecord:
     """The versions a cell really ran on."""
 
@@ -530,10 +545,15 @@ class Observation:
     flow: str
     variant: Variant
     seed: int
-    model: ModelShape
+    model: ModelShape | None
+    """The shape of a tiny model; None where real weights were trained."""
     lora: LoraShape | None
     handicap: str | None = None
     """What kept the flow from learning, where the learning test was calibrated."""
+    sizes: ModelSizes | None = None
+    """Of real weights, as the stack's own libraries make them of the config without weights; None for a tiny model,
+    whose sizes follow from its shape, and where that failed.
+    """
     attention: Attention | None = None
     stages: tuple[Census, ...] = ()
     absent: tuple[AbsentStage, ...] = ()

@@ -18,7 +18,7 @@ from typing import assert_never
 
 from packaging.version import Version
 
-from harness import catalog
+from harness import catalog, weights
 from harness.catalog import Tier
 from harness.devices import USUAL, Gpu, Wanted, choose, kind_of, read_gpus, told, visible
 from harness.errors import CompatError, ExitCode
@@ -37,6 +37,9 @@ SEED = 0
 
 LIMIT_S = 120.0
 """Seconds a cell may take. A tiny cell takes under one; the first of a process also pays for importing the stack."""
+
+REAL_LIMIT_S = 3600.0
+"""The same for real weights, which may have to be fetched first."""
 
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 """Attention implementations of Transformers; the first is what users train with."""
@@ -88,6 +91,8 @@ class Options:
     """Calibrate the learning test with these seeds, instead of running the cells; empty: do not."""
     pytest: tuple[str, ...]
     gpus: Wanted = USUAL
+    model: str | None = None
+    """Real weights in place of the tiny models: a directory, or a hub id."""
 
 
 def run_stack(
@@ -132,7 +137,14 @@ def run_stack(
         steps=options.steps,
         seed=SEED,
         limit_s=options.limit_s,
-        cells=planned_cells(ledger, device, {**lock.requirements, "torch": lock.facts["torch"]}, options.tier),
+        cells=planned_cells(
+            ledger,
+            device,
+            {**lock.requirements, "torch": lock.facts["torch"]},
+            tier=options.tier,
+            model=options.model,
+        ),
+        model=options.model,
     )
     path = run / "plans" / f"{plan.stack}.json"
     write_atomically(path, plan.to_json())
@@ -169,9 +181,13 @@ def _calibrate(env_python: Path, path: Path, plan: Plan, seeds: range) -> ExitCo
 
 def _run(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu]) -> int:
     try:
-        return subprocess.run(command, cwd=ROOT, env=cell_environ(gpus), check=False).returncode
+        return subprocess.run(command, cwd=ROOT, env=cell_environ(gpus, hub=_from_hub(plan)), check=False).returncode
     finally:
         shutil.rmtree(plan.scratch, ignore_errors=True)
+
+
+def _from_hub(plan: Plan) -> bool:
+    return plan.model is not None and weights.from_hub(plan.model)
 
 
 def record_absent(name: str, state: RowState, reason: str) -> None:
@@ -196,7 +212,8 @@ def parse_options(posargs: Sequence[str]) -> Options:
     parser.add_argument("--device", default="auto", choices=[choice.value for choice in DeviceChoice])
     parser.add_argument("--attention", default=ATTENTION[0], choices=ATTENTION)
     parser.add_argument("--steps", type=int, default=catalog.STEPS)
-    parser.add_argument("--limit", type=float, default=LIMIT_S)
+    parser.add_argument("--limit", type=float)
+    parser.add_argument("--model")
     parser.add_argument("--gpus", type=int, default=USUAL.most)
     parser.add_argument("--gpu-idle-below", type=float, default=USUAL.idle_below)
     parser.add_argument("--gpu-larger-than", type=float, default=USUAL.larger_than)
@@ -211,6 +228,8 @@ def parse_options(posargs: Sequence[str]) -> Options:
         raise CompatError(
             str(error), where="arguments after --", todo="Correct it; what is not ours is handed to pytest as it is."
         ) from None
+    if ours.limit is None:
+        ours.limit = LIMIT_S if ours.model is None else REAL_LIMIT_S
     if ours.steps < FEWEST_STEPS or not 0 < ours.limit < math.inf:
         raise CompatError(
             f"--steps {ours.steps} --limit {ours.limit:g}",
@@ -226,6 +245,13 @@ def parse_options(posargs: Sequence[str]) -> Options:
             meaning="No GPU can be as asked for. The limits are in GB of memory: used by others, and in all.",
             todo="Ask for one GPU or more, used below some number above 0, and larger than 0 or more.",
         )
+    if ours.model is not None and (ours.faults or ours.overhead):
+        raise CompatError(
+            "--model does not go with --faults or --overhead",
+            where="arguments after --",
+            meaning="Both are about the harness, and made for its tiny models.",
+            todo="Leave one of them out.",
+        )
     return Options(
         device=DeviceChoice(ours.device),
         attention=ours.attention,
@@ -236,6 +262,7 @@ def parse_options(posargs: Sequence[str]) -> Options:
         seeds=ours.seeds,
         pytest=tuple(rest),
         gpus=wanted,
+        model=None if ours.model is None else weights.checked(ours.model),
     )
 
 
@@ -284,10 +311,18 @@ def chosen_gpus(posargs: Sequence[str]) -> tuple[Gpu, ...]:
 
 
 def planned_cells(
-    ledger: Ledger, device: DeviceKind, versions: Mapping[str, str], tier: Tier = Tier.QUICK
+    ledger: Ledger,
+    device: DeviceKind,
+    versions: Mapping[str, str],
+    *,
+    tier: Tier = Tier.QUICK,
+    model: str | None = None,
 ) -> tuple[PlannedCell, ...]:
-    """Every cell of `device` that exists on these versions, with the deviations the ledger lists for them."""
+    """Every cell of `device` that exists on these versions, with the deviations the ledger lists for them; of the real
+    weights `model`, if there are any.
+    """
     deep = catalog.DEEP_CELLS if tier is Tier.DEEP else ()
+    cells = catalog.cells_on(device) if model is None else catalog.cells_with(weights.cell_name(model), device)
     return tuple(
         PlannedCell(
             flow.name,
@@ -295,15 +330,16 @@ def planned_cells(
             ledger.listed(flow.name, variant, device, versions),
             deep=(flow.name, variant) in deep,
         )
-        for flow, variant in catalog.cells_on(device)
+        for flow, variant in cells
         if exists(flow, variant, versions)
     )
 
 
 def exists(flow: catalog.Flow, variant: Variant, versions: Mapping[str, str]) -> bool:
-    """Whether these versions have the variant's architecture, and can be asked for the flow at all."""
-    architecture = Version(catalog.MODELS[variant.model].since)
-    return Version(versions["transformers"]) >= architecture and Version(versions["trl"]) >= Version(flow.since)
+    """Whether these versions have the variant's architecture, if it is ours, and can be asked for the flow at all."""
+    tiny = catalog.MODELS.get(variant.model)
+    known = tiny is None or Version(versions["transformers"]) >= Version(tiny.since)
+    return known and Version(versions["trl"]) >= Version(flow.since)
 
 
 def _cells_command(env_python: Path, plan: Path, gpus: Sequence[Gpu], options: Options) -> list[str]:
@@ -349,8 +385,10 @@ def _pytest(env_python: Path, plan: Path) -> list[str]:
     ]
 
 
-def cell_environ(gpus: Sequence[Gpu]) -> dict[str, str]:
-    """The cell process's environment: this project on the path, one thread unless told, no hub, bytecode kept."""
+def cell_environ(gpus: Sequence[Gpu], *, hub: bool = False) -> dict[str, str]:
+    """The cell process's environment: this project on the path, one thread unless told, bytecode kept, and no hub
+    unless weights come from there.
+    """
     # What would change how a cell runs, and belongs to the shell it was started from.
     foreign = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTEST_", "ACCELERATE_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
@@ -363,7 +401,7 @@ def cell_environ(gpus: Sequence[Gpu]) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "PYTHONHASHSEED": "0",
         "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
+        **({} if hub else {"HF_HUB_OFFLINE": "1"}),
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
 

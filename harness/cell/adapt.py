@@ -19,8 +19,8 @@ from peft import LoraConfig
 from torch import nn
 from transformers import BitsAndBytesConfig, DataCollatorForLanguageModeling, DataCollatorForSeq2Seq, PreTrainedModel
 
-from harness.catalog import BATCH_ROWS, ROW_WORDS
-from harness.cell import data, models
+from harness.catalog import BATCH_ROWS
+from harness.cell import data
 from harness.cell.instruments.emulation import keep_as_on_an_accelerator
 from harness.cell.setup import Setup
 from harness.records import ALL_LINEAR, DeviceKind, LoraShape, VisionShape
@@ -34,15 +34,15 @@ _OLDER_NAMES = {
 
 
 def load_model(setup: Setup) -> PreTrainedModel:
-    """The saved base model as a user loads it, quantized as the variant says."""
+    """The base model as a user loads it, quantized as the variant says."""
     options: dict[str, Any] = {
-        _dtype_name(): torch.float32,
+        _dtype_name(): setup.model.dtype,
         "device_map": {"": _place(setup)},
         "attn_implementation": setup.attention,
     }
     if setup.quantized:
         options["quantization_config"] = _quantization(setup)
-    model = models.model_class(setup.model.family).from_pretrained(setup.saved.directory, **options)
+    model = setup.model.loader.from_pretrained(setup.model.place, **options)
     if setup.emulates is not None:
         keep_as_on_an_accelerator(model)
     return model
@@ -59,19 +59,26 @@ def _dtype_name() -> str:
 
 def _quantization(setup: Setup) -> BitsAndBytesConfig:
     if setup.variant.precision.four_bit:
-        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
+        return BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=setup.model.dtype
+        )
     return BitsAndBytesConfig(load_in_8bit=True)
 
 
 def lora_config(setup: Setup) -> LoraConfig:
     """The LoRA configuration of the catalog."""
-    return LoraConfig(
-        r=setup.lora.r,
-        lora_alpha=setup.lora.alpha,
-        lora_dropout=setup.lora.dropout,
-        target_modules=_targets(setup.lora),
-        task_type="CAUSAL_LM",
-    )
+    return LoraConfig(**lora_options(setup.lora))
+
+
+def lora_options(lora: LoraShape) -> dict[str, Any]:
+    """`lora` as keyword arguments of PEFT's `LoraConfig`."""
+    return {
+        "r": lora.r,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": _targets(lora),
+        "task_type": "CAUSAL_LM",
+    }
 
 
 def _targets(lora: LoraShape) -> list[str] | str:
@@ -104,12 +111,12 @@ def sft_arguments(setup: Setup) -> dict[str, Any]:
 
 def sft_arguments_for_completions(setup: Setup) -> dict[str, Any]:
     """The same for rows that the user tokenized, with labels on the completion alone."""
-    train, held_out = data.completion_rows(setup.seed)
+    train, held_out = data.completion_rows(setup.seed, setup.model.tokenizer)
     rows = {
         "train_dataset": train,
         "eval_dataset": held_out,
-        "processing_class": data.tokenizer(),
-        "data_collator": DataCollatorForSeq2Seq(data.tokenizer()),
+        "processing_class": setup.model.tokenizer,
+        "data_collator": DataCollatorForSeq2Seq(setup.model.tokenizer),
     }
     return _sft_arguments(setup, rows, _PREPARED)
 
@@ -121,7 +128,8 @@ _PREPARED = {"dataset_kwargs": {"skip_prepare_dataset": True}}
 def _sft_arguments(setup: Setup, rows: dict[str, Any], prepared: dict[str, Any]) -> dict[str, Any]:
     import trl
 
-    text = {"dataset_text_field": "text", "max_length": 2 * ROW_WORDS, "packing": False, "loss_type": "nll", **prepared}
+    text = {"dataset_text_field": "text", "max_length": setup.model.max_length, "packing": False, "loss_type": "nll"}
+    text |= prepared
     options = {**_training_options(setup), **text}
     takes = _parameters(trl.SFTTrainer.__init__)
     if hasattr(trl, "SFTConfig"):
@@ -133,13 +141,13 @@ def _sft_arguments(setup: Setup, rows: dict[str, Any], prepared: dict[str, Any])
 
 def _text_arguments(setup: Setup) -> dict[str, Any]:
     train, held_out = data.text_rows(setup.seed)
-    return {"train_dataset": train, "eval_dataset": held_out, "processing_class": data.tokenizer()}
+    return {"train_dataset": train, "eval_dataset": held_out, "processing_class": setup.model.tokenizer}
 
 
 def _picture_arguments(setup: Setup, vision: VisionShape) -> dict[str, Any]:
     train, held_out = data.picture_rows(setup.seed, vision)
-    marks = "mm_token_type_ids" in _parameters(models.model_class(setup.model.family).forward)
-    processor = data.PictureProcessor(data.tokenizer(), vision, marks_pictures=marks)
+    marks = "mm_token_type_ids" in _parameters(setup.model.loader.forward)
+    processor = data.PictureProcessor(setup.model.tokenizer, vision, marks_pictures=marks)
     return {
         "train_dataset": train,
         "eval_dataset": held_out,
@@ -159,14 +167,14 @@ def _knows_processors() -> bool:
 
 def trainer_arguments(setup: Setup) -> dict[str, Any]:
     """Keyword arguments for `transformers.Trainer`, beside the model."""
-    train, held_out = data.token_rows(setup.seed)
+    train, held_out = data.token_rows(setup.seed, setup.model.tokenizer)
     # A PeftModel hides its base model's arguments, so Trainer cannot infer which column holds the labels.
     options = {**_training_options(setup), "label_names": ["labels"]}
     return {
         "args": _configured(transformers.TrainingArguments, options, setup),
         "train_dataset": train,
         "eval_dataset": held_out,
-        "data_collator": DataCollatorForLanguageModeling(data.tokenizer(), mlm=False),
+        "data_collator": DataCollatorForLanguageModeling(setup.model.tokenizer, mlm=False),
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
+from transformers import BatchFeature, PreTrainedTokenizerBase, PreTrainedTokenizerFast, ProcessorMixin
 
 from harness.catalog import COMPLETION_WORDS, ROW_WORDS
 from harness.records import VisionShape
@@ -79,28 +79,40 @@ def _row(start: int, stride: int) -> str:
     return " ".join(f"w{(start + stride * i) % USED_WORDS}" for i in range(ROW_WORDS))
 
 
-def token_rows(seed: int) -> tuple[Dataset, Dataset]:
+def token_rows(seed: int, tokenize: PreTrainedTokenizerBase) -> tuple[Dataset, Dataset]:
     """The same rows as token ids, for trainers that do not tokenize."""
     train, held_out = text_rows(seed)
-    return _tokenized(train), _tokenized(held_out)
+    return _tokenized(train, tokenize), _tokenized(held_out, tokenize)
 
 
-def _tokenized(rows: Dataset) -> Dataset:
-    return Dataset.from_dict({"input_ids": [tokenizer()(text)["input_ids"] for text in rows["text"]]})
+def _tokenized(rows: Dataset, tokenize: PreTrainedTokenizerBase) -> Dataset:
+    return Dataset.from_dict({"input_ids": [tokenize(text)["input_ids"] for text in rows["text"]]})
 
 
-def completion_rows(seed: int) -> tuple[Dataset, Dataset]:
+def completion_rows(seed: int, tokenize: PreTrainedTokenizerBase) -> tuple[Dataset, Dataset]:
     """The same rows as prompt and completion, tokenized as users of a reinforcement fine-tuning set do it: `input_ids`
     with an end token, and `labels` of the completion alone.
     """
-    train, held_out = token_rows(seed)
-    return _completions(train), _completions(held_out)
+    train, held_out = text_rows(seed)
+    return _completions(train, tokenize), _completions(held_out, tokenize)
 
 
-def _completions(rows: Dataset) -> Dataset:
-    ids = [[*row, EOS] for row in rows["input_ids"]]
-    prompt = ROW_WORDS - COMPLETION_WORDS
-    return Dataset.from_dict({"input_ids": ids, "labels": [[IGNORED] * prompt + row[prompt:] for row in ids]})
+def _completions(rows: Dataset, tokenize: PreTrainedTokenizerBase) -> Dataset:
+    split = [_split(text, tokenize) for text in rows["text"]]
+    return Dataset.from_dict(
+        {
+            "input_ids": [prompt + completion for prompt, completion in split],
+            "labels": [[IGNORED] * len(prompt) + completion for prompt, completion in split],
+        }
+    )
+
+
+def _split(text: str, tokenize: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Ids of the prompt, and of the completion with its end, each tokenized for itself: no token is in both."""
+    words = text.split(" ")
+    prompt, completion = words[:-COMPLETION_WORDS], words[-COMPLETION_WORDS:]
+    ids = tokenize(" " + " ".join(completion), add_special_tokens=False)["input_ids"]
+    return tokenize(" ".join(prompt))["input_ids"], [*ids, tokenize.eos_token_id]
 
 
 def without_labels(rows: Dataset) -> Dataset:

@@ -14,15 +14,16 @@ from pathlib import Path
 import torch
 from transformers import set_seed
 
-from harness.catalog import LEARNING_RATE, MODELS, Flow, Handicap
-from harness.cell import deep, handicaps, models
+from harness.catalog import LEARNING_RATE, MODELS, REAL_LEARNING_RATE, Flow, Handicap, Subject, lora_of
+from harness.cell import deep, handicaps
 from harness.cell.instruments.emulation import presented
 from harness.cell.instruments.memory import MemoryLog
+from harness.cell.models import Model, tiny_model
 from harness.cell.recorder import Recorder
 from harness.cell.runner import Facts, emulated, nothing_reached
 from harness.cell.setup import Setup
 from harness.plan import Plan, PlannedCell
-from harness.records import DeviceKind
+from harness.records import DeviceKind, Stage
 
 
 def execute(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
@@ -32,8 +33,8 @@ def execute(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
     set_seed(plan.seed)
     try:
         setup = prepared(plan, planned, flow)
-    except Exception as error:  # noqa: BLE001 - a version that cannot make the tiny model is what this cell observed
-        return nothing_reached(error)
+    except Exception as error:  # noqa: BLE001 - a version that cannot make or read the model is what this cell observed
+        return nothing_reached(error, Stage.IMPORT if plan.model is None else Stage.LOAD)
     set_seed(plan.seed)
     _import_all(flow, setup)
     # Before the recorder: what is set aside is never collected, and a recorder is part of cycles.
@@ -86,7 +87,8 @@ def _make_tables(device: DeviceKind) -> None:
 def _observed(flow: Flow, setup: Setup, memory: MemoryLog, handicap: Handicap | None) -> Facts:
     setup = handicaps.slowed(setup, handicap)
     memory.begin()
-    with Recorder(flow, memory, handicaps.callback(handicap, setup.seed)) as recorder:
+    end = setup.model.tokenizer.eos_token_id
+    with Recorder(flow, memory, end, handicaps.callback(handicap, setup.seed)) as recorder:
         _run(flow, setup, recorder)
     return recorder.facts(setup)
 
@@ -100,19 +102,28 @@ def _run(flow: Flow, setup: Setup, recorder: Recorder) -> None:
 
 
 def prepared(plan: Plan, planned: PlannedCell, flow: Flow) -> Setup:
-    """What `flow` is given: the model saved on disk, an empty directory, and the numbers of the plan."""
+    """What `flow` is given: the model, an empty directory, and the numbers of the plan."""
     plan.scratch.mkdir(parents=True, exist_ok=True)
-    tiny = MODELS[planned.variant.model]
+    rates = LEARNING_RATE if plan.model is None else REAL_LEARNING_RATE
     return Setup(
         variant=planned.variant,
-        model=tiny.shape,
-        lora=flow.lora or tiny.lora,
+        model=_model(plan, planned, flow),
+        lora=lora_of(flow, planned.variant.model),
         attention=plan.attention,
         device=plan.device,
         emulates=emulated(plan.device, planned.variant.precision),
-        saved=models.saved_model(tiny.shape, plan.seed, plan.scratch),
         scratch=Path(tempfile.mkdtemp(dir=plan.scratch)),
-        learning_rate=LEARNING_RATE[flow.subject],
+        learning_rate=rates[flow.subject],
         steps=plan.steps,
         seed=plan.seed,
     )
+
+
+def _model(plan: Plan, planned: PlannedCell, flow: Flow) -> Model:
+    if plan.model is None:
+        return tiny_model(MODELS[planned.variant.model].shape, plan.seed, plan.scratch)
+    # Only with real weights must a stack be able to build a model without any.
+    from harness.cell.real import real_model
+
+    lora = lora_of(flow, planned.variant.model)
+    return real_model(plan.model, planned.variant.precision, lora, adapters=flow.subject is Subject.ADAPTER)

@@ -1,4 +1,6 @@
-"""Tiny models from config with random weights, saved to disk once per process so that flows load them as users do."""
+"""The model a flow trains. Tiny ones are made from config with random weights and saved to disk once per process, so
+that flows load them as users do; real ones are described by `harness.cell.real`.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,11 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from harness.catalog import LLAMA, QWEN2, QWEN2_5_VL, QWEN2_VL
-from harness.cell.data import EOS, IMAGE, PAD, VIDEO, VISION_END, VISION_START
-from harness.records import ModelShape, VisionShape
+from harness.catalog import LLAMA, QWEN2, QWEN2_5_VL, QWEN2_VL, ROW_WORDS
+from harness.cell.data import EOS, IMAGE, PAD, VIDEO, VISION_END, VISION_START, tokenizer
+from harness.records import ModelShape, ModelSizes, VisionShape
 
 LONGEST_POSITION = 128
 
@@ -32,7 +34,7 @@ _CLASSES = {
 }
 
 
-def model_class(family: str) -> type[PreTrainedModel]:
+def _model_class(family: str) -> type[PreTrainedModel]:
     """The class users load a model of `family` with."""
     # By name: not every release of a stack has every one of them.
     found: type[PreTrainedModel] = getattr(transformers, _CLASSES[family][1])
@@ -40,21 +42,43 @@ def model_class(family: str) -> type[PreTrainedModel]:
 
 
 @dataclass(frozen=True, slots=True)
-class SavedModel:
-    """A model on disk, and the digest of its weights: where it differs, what two stacks compute cannot be compared."""
+class Model:
+    """What the helpers of a flow load and train, and what they need to know of it."""
 
-    directory: Path
-    weights_sha256: str
+    loader: type[PreTrainedModel]
+    """The class users load it with."""
+    place: str
+    """A directory, or a hub id."""
+    dtype: torch.dtype
+    """What is not quantized is loaded in it, and what is computes in it."""
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    """Tokens a row is cut at; no row has so many."""
+    vision: VisionShape | None = None
+    """Of a tiny vision-language model, which is trained on pictures. A real one is trained on text."""
+    weights_sha256: str | None = None
+    """Where it differs, what two stacks compute cannot be compared; None for real weights, which are not read for it.
+    """
+    sizes: ModelSizes | None = None
+    """Of real weights; those of a tiny model follow from its shape."""
 
 
 @functools.cache
-def saved_model(shape: ModelShape, seed: int, parent: Path) -> SavedModel:
+def tiny_model(shape: ModelShape, seed: int, parent: Path) -> Model:
     """A tiny model of `shape` with random float32 weights, saved below `parent`."""
     directory = Path(tempfile.mkdtemp(prefix=f"{shape.family}-", dir=parent))
-    model: Any = model_class(shape.family)(_config(shape)).to(torch.float32)
+    model: Any = _model_class(shape.family)(_config(shape)).to(torch.float32)
     digest = _fill(model, seed)
     model.save_pretrained(directory)
-    return SavedModel(directory, digest)
+    return Model(
+        loader=_model_class(shape.family),
+        place=str(directory),
+        dtype=torch.float32,
+        tokenizer=tokenizer(),
+        max_length=2 * ROW_WORDS,
+        vision=shape.vision,
+        weights_sha256=digest,
+    )
 
 
 def _fill(model: nn.Module, seed: int) -> str:

@@ -12,7 +12,6 @@ from torch import nn
 from transformers import TrainerCallback
 
 from harness.catalog import Flow, Subject
-from harness.cell.data import EOS
 from harness.cell.instruments import batches, census, freezes, library_calls, messages, training
 from harness.cell.instruments.memory import MemoryLog
 from harness.cell.runner import Facts, failure
@@ -32,16 +31,18 @@ from harness.records import (
 
 
 class Recorder:
-    """Collects the facts of one cell. Use as a context manager around the whole flow."""
+    """Collects the facts of one cell. Use as a context manager around the whole flow. `end` is the end-of-sequence
+    token of its tokenizer.
+    """
 
-    def __init__(self, flow: Flow, memory: MemoryLog, handicap: TrainerCallback | None = None) -> None:
+    def __init__(self, flow: Flow, memory: MemoryLog, end: int, handicap: TrainerCallback | None = None) -> None:
         """`handicap` keeps the flow from learning, to see what is measured then."""
-        self._flow, self._memory, self._handicap = flow, memory, handicap
+        self._flow, self._memory, self._end, self._handicap = flow, memory, end, handicap
         self._now = Stage.IMPORT
         self._model: nn.Module | None = None
         self._scopes, self._watch = ExitStack(), ExitStack()
         self._watching = True
-        self._labels = batches.LabelLog(EOS)
+        self._labels = batches.LabelLog(end)
         self._censuses: list[Census] = []
         self._freezes: tuple[Freeze, ...] = ()
         self._training: Training | None = None
@@ -105,7 +106,7 @@ class Recorder:
         if self._handicap is not None:
             trainer.add_callback(self._handicap)
         with self._memory.looking_at_the_first_step():
-            self._training, self._batch = training.train(trainer, self._labels, rates_asked, EOS)
+            self._training, self._batch = training.train(trainer, self._labels, rates_asked, self._end)
         self._ask_with_and_without_adapter(trainer.model)
 
     def _ask_with_and_without_adapter(self, model: nn.Module) -> None:
@@ -154,7 +155,8 @@ class Recorder:
             training=self._training,
             labels=self._labels.labels(),
             reply=self._reply,
-            weights_sha256=setup.saved.weights_sha256,
+            sizes=setup.model.sizes,
+            weights_sha256=setup.model.weights_sha256,
             options_dropped=tuple(dict.fromkeys(setup.dropped)),
             warnings=self._messages.messages(),
             error=self._error,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import __version__
-from harness.catalog import MODELS, Flow, Subject, flow_named
+from harness.catalog import MODELS, Flow, Subject, flow_named, lora_of
 from harness.cell.instruments.frames import raised_chain, readable, without_place
 from harness.plan import Plan, PlannedCell
 from harness.records import (
@@ -34,6 +34,7 @@ from harness.records import (
     Labels,
     Memory,
     Message,
+    ModelSizes,
     Observation,
     Precision,
     Reply,
@@ -60,6 +61,7 @@ class Facts:
     labels: Labels | None = None
     reply: Reply | None = None
     deep: Deep | None = None
+    sizes: ModelSizes | None = None
     weights_sha256: str | None = None
     options_dropped: tuple[str, ...] = ()
     warnings: tuple[Message, ...] = ()
@@ -69,7 +71,7 @@ class Facts:
 
 def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
     """Run one cell and return what was observed. An exception of the flow is an observation, not an error here."""
-    flow, tiny = flow_named(planned.flow), MODELS[planned.variant.model]
+    flow = flow_named(planned.flow)
     started, clock = _now(), time.perf_counter()
     facts = _facts(plan, planned, flow)
     return Observation(
@@ -79,8 +81,9 @@ def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
         flow=flow.name,
         variant=planned.variant,
         seed=plan.seed,
-        model=tiny.shape,
-        lora=(flow.lora or tiny.lora) if flow.subject is Subject.ADAPTER else None,
+        model=MODELS[planned.variant.model].shape if plan.model is None else None,
+        lora=lora_of(flow, planned.variant.model) if flow.subject is Subject.ADAPTER else None,
+        sizes=facts.sizes,
         handicap=planned.handicap,
         attention=Attention(plan.attention, facts.attention_used),
         stages=facts.stages,
@@ -110,10 +113,10 @@ def _facts(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
     return facts
 
 
-def nothing_reached(error: Exception) -> Facts:
-    """The facts of a flow that could not even begin."""
+def nothing_reached(error: Exception, stage: Stage = Stage.IMPORT) -> Facts:
+    """The facts of a flow that could not even begin, for what was to be done before or at `stage`."""
     absent = tuple(AbsentStage(stage, Absence.NOT_REACHED) for stage in CENSUS_STAGES)
-    return Facts(absent=absent, error=failure(error, Stage.IMPORT))
+    return Facts(absent=absent, error=failure(error, stage))
 
 
 def failure(error: Exception, stage: Stage) -> Failure:

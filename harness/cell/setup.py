@@ -1,4 +1,4 @@
-"""What a flow is given: the variant to build, where the model lies, and how long to train."""
+"""What a flow is given: the variant to build, the model, and how long to train."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.catalog import BATCH_ROWS
-from harness.cell.models import SavedModel
-from harness.records import DeviceKind, LoraShape, ModelShape, Variant
+from harness.cell.models import Model
+from harness.records import DeviceKind, LoraShape, Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +18,10 @@ class Setup:
     device: DeviceKind
     emulates: DeviceKind | None
     """The device that 4-bit weights present to TRL, where it is not the one they are on."""
-    model: ModelShape
+    model: Model
     lora: LoraShape
     attention: str
     """Attention implementation to load the model with, by Transformers' name."""
-    saved: SavedModel
     scratch: Path
     """An empty directory of this cell's own."""
     learning_rate: float

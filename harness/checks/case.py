@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -12,7 +12,7 @@ from harness import counts
 from harness.catalog import Expect, Flow
 from harness.checks.rules import DECIMALS, eval_loss_flat
 from harness.checks.verdict import Sign, Symptom
-from harness.records import Absence, Area, Deep, Failure, Freeze, LossPair, Observation, Stage, Training
+from harness.records import Absence, Deep, Failure, Freeze, LossPair, ModelSizes, Observation, Stage, Training
 
 MINIMUM_FALL = 0.05
 """Share of the eval loss a healthy cell must lose in ten steps. In the sweep over seeds (`reports/learning/`) healthy
@@ -68,42 +68,36 @@ class Case:
             raise NotApplicable("the deep tier was not run for this cell")
         return self.seen.deep
 
+    @property
+    def sizes(self) -> ModelSizes:
+        """What the parameters must add up to: in closed form for a tiny model, as recorded for real weights.
+
+        Raises:
+            NotApplicable: neither is known.
+        """
+        if self.seen.sizes is not None:
+            return self.seen.sizes
+        if self.seen.model is None:
+            raise NotApplicable("the sizes of the model are not known")
+        return counts.sizes(self.seen.model, self.seen.variant.precision, self.seen.lora)
+
     def expected(self, expect: Expect) -> frozenset[int]:
-        """The stored trainable counts that fulfil `expect`, in closed form."""
-        model, precision = self.seen.model, self.seen.variant.precision
+        """The stored trainable counts that fulfil `expect`."""
         match expect:
             case Expect.NONE:
                 return frozenset({0})
             case Expect.ADAPTER:
                 return frozenset({self.adapter})
             case Expect.EVERYTHING:
-                return frozenset({counts.base_stored(model, precision)})
-            case Expect.UNQUANTIZED if not precision.quantized:
-                return frozenset({counts.base_stored(model, precision)})
+                return frozenset({self.sizes.stored})
             case Expect.UNQUANTIZED:
-                # Biases of quantized layers stay trainable at load from Transformers 5 on; before, the whole layer is
-                # frozen with its weight. Both leave exactly what is not quantized, and preparation freezes either.
-                rest = counts.never_linear(model)
-                return frozenset({rest, rest + counts.linear_biases(model)})
+                return frozenset(self.sizes.at_load)
         assert_never(expect)
 
     @property
     def adapter(self) -> int:
-        """Adapter parameters in closed form; 0 for a flow without adapters."""
-        return counts.adapter(self.seen.model, self.seen.lora) if self.seen.lora else 0
-
-    @property
-    def adapters_on(self) -> Mapping[Area, int]:
-        """Adapter parameters in closed form, by the area they sit in."""
-        return counts.adapters_on(self.seen.model, self.seen.lora) if self.seen.lora else {}
-
-    @property
-    def dtypes_at_load(self) -> frozenset[str]:
-        """Dtypes of the base model as asked for: float32, and what quantized weights are stored in."""
-        precision = self.seen.variant.precision
-        if not precision.quantized:
-            return frozenset({"float32"})
-        return frozenset({"float32", "uint8" if precision.four_bit else "int8"})
+        """Adapter parameters; 0 for a flow without adapters."""
+        return sum(self.sizes.adapters_on.values())
 
     def absence(self, stage: Stage) -> Absence | None:
         """Why `stage` has no census, if it has none."""

@@ -32,6 +32,7 @@ from harness.records import (
     Labels,
     Memory,
     Message,
+    ModelSizes,
     Observation,
     Optimizer,
     ParameterClass,
@@ -51,6 +52,8 @@ ADAPTER = 16_384
 """2 layers x r 8 x (q 128 + k 96 + v 96 + o 128 + gate 192 + up 192 + down 192)."""
 REST = 16_704
 """Embedding and head 2 x 128 x 64, and 5 norms of 64: what is not quantized."""
+HEAD = 8_192
+"""128 x 64: what a model whose head is its embedding does not have."""
 BIASES = 256
 """Qwen2's q, k and v biases: 2 layers x (64 + 32 + 32)."""
 LINEARS = 73_728
@@ -169,6 +172,31 @@ def healthy(
         duration_s=0.5,
         started_at="2026-11-20T12:00:00+00:00",
         harness_version="0.1.0",
+    )
+
+
+def real() -> Observation:
+    """Real weights in 4 bits, all as stated: bfloat16, and the head is the embedding, as in no tiny model."""
+    seen, variant = healthy(), dataclasses.replace(NF4, model="tied-llama")
+    stages = [dataclasses.replace(c, total=c.total - HEAD, total_logical=c.total_logical - HEAD) for c in seen.stages]
+    load = stages[0]
+    dtypes = {"bfloat16": load.dtypes["float32"] - HEAD, "uint8": load.dtypes["uint8"]}
+    stages[0] = dataclasses.replace(load, trainable=load.trainable - HEAD, dtypes=dtypes)
+    sizes = ModelSizes(
+        logical=LINEARS + REST + BIASES - HEAD,
+        stored=LINEARS // 2 + REST + BIASES - HEAD,
+        at_load=(REST - HEAD,),
+        adapters_on={Area.LANGUAGE: ADAPTER},
+        dtypes=("bfloat16", "uint8"),
+    )
+    return dataclasses.replace(
+        seen,
+        cell=cell_id(seen.stack.name, seen.flow, variant, seen.device.kind),
+        variant=variant,
+        model=None,
+        sizes=sizes,
+        stages=tuple(stages),
+        weights_sha256=None,
     )
 
 

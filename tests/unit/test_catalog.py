@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.catalog import CATALOG, MODELS, Expect, cells_on, flow_named
+from harness.catalog import CATALOG, LORA, MODELS, Expect, cells_on, cells_with, flow_named, lora_of
 from harness.errors import UnknownName
 from harness.records import DeviceKind, Precision, Stage
 
@@ -17,6 +17,24 @@ def test_a_cpu_runs_every_cell_and_a_gpu_all_but_plain_placement() -> None:
     assert len(cells_on(DeviceKind.CPU)) == 111
     assert len(cells_on(DeviceKind.CUDA)) == 103
     assert not [variant for _, variant in cells_on(DeviceKind.CUDA) if variant.precision is Precision.NF4_PLAIN]
+
+
+def test_real_weights_go_through_every_flow_in_the_variants_of_the_tiny_qwen2() -> None:
+    """Under their own name; plain placement on a CPU only, and no variant that another tiny model is there for."""
+    for device in DeviceKind:
+        cells = cells_with("Qwen2.5-7B", device)
+        tiny = [(f.name, v.precision, v.gradient_checkpointing) for f, v in cells_on(device) if v.model == "qwen2"]
+        assert [(f.name, v.precision, v.gradient_checkpointing) for f, v in cells] == tiny
+        assert {v.model for _, v in cells} == {"Qwen2.5-7B"}
+        assert {f.name for f, _ in cells} == {f.name for f in CATALOG}
+        assert any(v.precision is Precision.NF4_PLAIN for _, v in cells) is (device is DeviceKind.CPU)
+
+
+def test_lora_is_the_flows_own_or_that_of_the_model() -> None:
+    """Of real weights that of text models."""
+    assert lora_of(flow_named("sft-all-linear"), "qwen2") is flow_named("sft-all-linear").lora
+    assert lora_of(flow_named("sft-peft-model"), "qwen2-vl+vision") is MODELS["qwen2-vl+vision"].lora
+    assert lora_of(flow_named("sft-peft-model"), "Qwen2.5-7B") is LORA
 
 
 def test_no_cell_is_there_twice() -> None:

@@ -464,3 +464,61 @@ def test_every_check_has_a_fault_that_it_names() -> None:
     elsewhere = {"P101", "C101", "C102", "C103", "C104", "C105", "C106", "C110", "F001", "A201", "A202", "L501", "O301"}
     deep = {"G402", "G403", "E804", "E805"}
     assert {check.code for check in CHECKS} == elsewhere | deep | {"E801", "E802"} | set(FAULTS)
+
+
+# --------------------------------------------------------------------------------------------------------- real weights
+
+
+def test_real_weights_are_judged_by_the_sizes_recorded_with_them() -> None:
+    """A head that is the embedding is no fault, though no tiny model has one; nor is bfloat16, which was asked for."""
+    seen = b.real()
+    assert judge_one(seen, UNLISTED).outcome is Outcome.PASS
+    assert {results(seen)[code] for code in ("D801", "C101", "C104", "C110", "C120")} == {Result.PASS}
+
+
+def test_real_weights_that_are_not_what_their_config_says_are_named() -> None:
+    """90,688 parameters less the head's 8,192 and with 16,384 of adapters; one more than that is one too many."""
+    more = b.at_stage(b.real(), Stage.TRAINER, total=62_017, total_logical=98_881)
+    assert failures(more) == {
+        "C110": "98,881 logical and 62,017 stored parameters, expected 98,880 and 62,016",
+    }
+
+
+def test_a_real_tokenizer_may_make_any_number_of_tokens_of_a_row() -> None:
+    """A tiny model has one to a word, and must have as many labels."""
+    for seen, said in ((b.real(), Result.PASS), (healthy(), Result.FAIL)):
+        assert seen.labels is not None
+        longer = dataclasses.replace(seen, labels=dataclasses.replace(seen.labels, label_tokens=80 * 71))
+        assert why(longer, "L501")[0] is said
+
+
+def test_rows_without_labels_are_a_fault_of_real_weights_too() -> None:
+    """Whatever the tokenizer, nothing can be learned from them."""
+    assert failures(b.masked_labels(b.real()))["L501"] == "80 of 80 rows have nothing to learn (every label is -100)"
+
+
+def test_real_weights_this_stack_cannot_build_are_one_error_and_no_crash() -> None:
+    """Nothing is known of their sizes, and nothing else is said than why."""
+    seen = dataclasses.replace(b.failed(b.real(), "NoStageTable", "no class", Stage.LOAD), sizes=None, attention=None)
+    assert failures(seen) == {"F001": "NoStageTable at load: no class"}
+
+
+def test_counts_without_sizes_are_not_judged() -> None:
+    """An observation that somebody edited."""
+    assert why(dataclasses.replace(b.real(), sizes=None), "C110") == (
+        Result.NOT_APPLICABLE,
+        "the sizes of the model are not known",
+    )
+
+
+def test_answers_of_real_weights_are_compared_in_the_same_dtypes_only() -> None:
+    """Preparation makes float32 of what was loaded in bfloat16, and a reload does not: the rest is rounding."""
+    off = b.real()
+    off = dataclasses.replace(off, reply=Reply(2.2, 0.5))
+    same = b.at_stage(b.at_stage(off, Stage.AFTER_TRAINING, dtypes={"float32": 9}), Stage.RELOAD, dtypes={"float32": 9})
+    assert failures(same) == {"A203": "logits of the reloaded model are off by up to 0.5, allowed 0.11"}
+    other = b.at_stage(same, Stage.RELOAD, dtypes={"bfloat16": 9})
+    assert why(other, "A203") == (
+        Result.NOT_APPLICABLE,
+        "it was trained in other dtypes than it was loaded again in",
+    )

@@ -252,3 +252,22 @@ def test_the_reported_model_in_four_bits_has_the_size_worked_out_by_hand() -> No
     stored = (language + vision) // 2 + biases + rest
     assert stored == counts.base_stored(QWEN2_VL_7B, Precision.NF4) == 4_691_876_352
     assert stored + counts.adapter(QWEN2_VL_7B, R64) == 4_853_357_056
+
+
+@pytest.mark.parametrize(
+    ("precision", "stored", "at_load", "dtypes"),
+    [
+        (Precision.NF4, 53_824, {REST, REST + 256}, {"float32", "uint8"}),
+        (Precision.NF4_PLAIN, 53_824, {REST, REST + 256}, {"float32", "uint8"}),
+        (Precision.INT8, 90_688, {REST, REST + 256}, {"float32", "int8"}),
+        (Precision.FULL, 90_688, {90_688}, {"float32"}),
+    ],
+)
+def test_the_sizes_of_a_tiny_model_are_its_closed_forms(
+    precision: Precision, stored: int, at_load: set[int], dtypes: set[str]
+) -> None:
+    """53,824 is 90,688 less half of the 73,728 weights that 4 bits pack; 256 are Qwen2's biases."""
+    found = counts.sizes(MODELS["qwen2"].shape, precision, LORA)
+    assert (found.logical, found.stored, set(found.at_load)) == (90_688, stored, at_load)
+    assert (found.adapters_on, set(found.dtypes)) == ({Area.LANGUAGE: ADAPTER}, dtypes)
+    assert counts.sizes(MODELS["qwen2"].shape, precision, None).adapters_on == {}

@@ -111,3 +111,20 @@ def test_a_run_whose_cells_left_nothing_behind_is_not_kept(run: Path) -> None:
     write_row(run, StackRow("trl0.25-py311", RowState.RAN, "", ("trl0.25-py311/sft-full[qwen2-full-gc]@cpu",)))
     with pytest.raises(CompatError, match=r"the run is not whole: trl0\.25-py311"):
         baseline.keep(str(run), "cpu")
+
+
+def test_a_run_of_real_weights_is_no_baseline(run: Path) -> None:
+    """Whoever compares with it would need the same weights; what was kept before stays."""
+    kept = baseline.keep(str(run), "cpu")
+    seen = b.real()
+    write_row(run, StackRow(seen.stack.name, RowState.RAN, "", (SEEN.cell, seen.cell)))
+    with (run / "observations.jsonl").open("a", encoding="utf-8") as file:
+        file.write(f"{to_json(seen)}\n")
+    with pytest.raises(CompatError) as raised:
+        baseline.keep(str(run), "cpu")
+    assert str(raised.value) == (
+        f"{run}: cells of this run trained real weights: tied-llama\n"
+        "A baseline is what anyone can measure again; these weights are not part of the project.\n"
+        "Keep a run that was made without --model."
+    )
+    assert (kept / "observations.jsonl.gz").exists()

@@ -17,6 +17,7 @@ from harness.records import DeviceKind, Precision, Variant
 plans = st.builds(
     Plan,
     limit_s=st.floats(allow_nan=False),
+    model=st.none() | st.text(),
     cells=st.lists(
         st.builds(PlannedCell, listed=st.lists(st.from_type(Deviation), max_size=2).map(tuple)), max_size=2
     ).map(tuple),

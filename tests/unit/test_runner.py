@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from builders import FULL, INT8, NF4, NF4_PLAIN, UNLISTED, VERSIONS, healthy
+from builders import FULL, INT8, NF4, NF4_PLAIN, UNLISTED, VERSIONS, healthy, real
 
 from harness import __version__, catalog
 from harness.cell import runner
@@ -143,6 +143,18 @@ def test_an_observation_joins_what_was_known_with_what_came_to_light(
     assert seen.stack.python == platform.python_version()
     assert seen.harness_version == __version__
     assert datetime.datetime.fromisoformat(seen.started_at).tzinfo == datetime.UTC
+
+
+def test_real_weights_have_no_shape_and_the_sizes_that_came_to_light(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the LoRA configuration of text models, whatever they are called."""
+    story = real()
+    executing(monkeypatch, Facts(absent=(), sizes=story.sizes))
+    planned = PlannedCell("sft-peft-model", story.variant, ())
+    seen = run_cell(dataclasses.replace(plan, model="/weights/tied-llama", cells=(planned,)), planned)
+    assert (seen.model, seen.sizes, seen.lora) == (None, story.sizes, catalog.LORA)
+    assert seen.cell == "trl0.24-py311/sft-peft-model[tied-llama-nf4-gc]@cpu"
 
 
 def test_only_the_stacks_versions_are_reported(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

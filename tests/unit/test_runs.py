@@ -88,6 +88,31 @@ def test_what_is_run_in_place_of_the_cells_is_an_option_too(each: runs.Instead) 
     assert (options.instead, options.pytest) == (each, ())
 
 
+def test_real_weights_have_an_hour_for_a_cell_unless_told_otherwise() -> None:
+    """They may have to be fetched; `--limit` still overrides."""
+    asked = parse_options(("--model", "Qwen/Qwen2.5-7B", "-k", "nf4"))
+    assert (asked.model, asked.limit_s, asked.pytest) == ("Qwen/Qwen2.5-7B", 3600.0, ("-k", "nf4"))
+    assert parse_options(("--model", "gpt2", "--limit", "9")).limit_s == 9.0
+
+
+def test_a_model_that_cannot_be_is_bad_input() -> None:
+    """Before anything is made for it."""
+    with pytest.raises(CompatError, match=r"--model: '\./nowhere' is neither a directory nor a hub id"):
+        parse_options(("--model", "./nowhere"))
+
+
+@pytest.mark.parametrize("other", ["--faults", "--overhead"])
+def test_faults_and_overhead_are_for_tiny_models(other: str) -> None:
+    """They plant and time what their own models do."""
+    with pytest.raises(CompatError) as raised:
+        parse_options(("--model", "gpt2", other))
+    assert str(raised.value) == (
+        "arguments after --: --model does not go with --faults or --overhead\n"
+        "Both are about the harness, and made for its tiny models.\n"
+        "Leave one of them out."
+    )
+
+
 def test_the_beginning_of_an_option_is_not_ours() -> None:
     """`--fault` or `--dev` may be an option of some pytest plugin."""
     assert parse_options(("--fault", "--dev", "cpu")).pytest == ("--fault", "--dev", "cpu")
@@ -331,6 +356,17 @@ def test_cells_see_this_project_one_thread_and_no_network(monkeypatch: pytest.Mo
     }
 
 
+def test_only_cells_of_a_hub_id_may_ask_the_hub(cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny models and a directory need none; how the caller's shell has it then decides."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    cells.plays = lambda plan, cell: b.real()
+    for given, offline in (((), True), (("--model", str(tmp_path / "mine")), True), (("--model", "org/some"), False)):
+        run_stack(*given)
+        assert ("HF_HUB_OFFLINE" in cells.environ) is offline
+
+
 def test_cells_keep_their_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it every import of TRL costs seconds."""
     assert "PYTHONDONTWRITEBYTECODE" not in environment(monkeypatch, PYTHONDONTWRITEBYTECODE="1")
@@ -385,6 +421,16 @@ def test_cells_that_these_versions_cannot_have_are_not_planned(package: str, ver
     kept = [(cell.flow, cell.variant) for cell in planned]
     assert kept == [(f.name, v) for f, v in every if v.model not in gone and f.name not in gone]
     assert len(kept) < len(every) or not gone
+
+
+def test_real_weights_are_planned_under_their_name_whatever_the_transformers() -> None:
+    """What is listed for a flow is listed for them; a flow that TRL is too old for does not exist for them either."""
+    versions = {**on_trl("0.22.2"), "transformers": "4.30.0"}
+    cells = runs.planned_cells(LISTED, DeviceKind.CPU, versions, "org/Some-Model_1.5")
+    assert [cell.variant for cell in cells] == [v for _, v in catalog.cells_with("Some-Model_1.5", DeviceKind.CPU)]
+    assert {cell.flow for cell in cells if cell.listed} == {"sft-peft-model"}
+    old = runs.planned_cells(UNLISTED, DeviceKind.CPU, {**versions, "trl": "0.7.11"}, "org/Some-Model_1.5")
+    assert {cell.flow for cell in cells} - {cell.flow for cell in old} == {"rft-all-linear", "rft-labels-masked"}
 
 
 def test_models_are_loaded_with_the_attention_that_was_asked_for(cells: Cells, tmp_path: Path) -> None:
@@ -478,7 +524,15 @@ def test_the_process_is_told_all_a_cell_needs(cells: Cells, tmp_path: Path) -> N
     assert (plan.torch_wanted, plan.base_torch, plan.device) == ("2.13.0", True, DeviceKind.CPU)
     assert (plan.steps, plan.seed, plan.limit_s) == (3, 0, 9.0)
     assert plan.cells == runs.planned_cells(UNLISTED, DeviceKind.CPU, VERSIONS)
-    assert cells.environ["CUDA_VISIBLE_DEVICES"] == ""
+    assert (plan.model, cells.environ["CUDA_VISIBLE_DEVICES"]) == (None, "")
+
+
+def test_the_process_is_told_which_weights_to_train(cells: Cells, tmp_path: Path) -> None:
+    """As they were asked for, in the plan and not in the names of cells."""
+    cells.plays = lambda plan, cell: b.real()
+    run_stack("--model", "org/some")
+    plan = read_plan(tmp_path / "one" / "plans" / f"{STACK}.json")
+    assert (plan.model, {cell.variant.model for cell in plan.cells}) == ("org/some", {"some"})
 
 
 def test_cells_run_on_the_gpus_that_were_chosen(cells: Cells, tmp_path: Path) -> None:

@@ -26,4 +26,5 @@ def run(setup: Setup, record: Recorder) -> None:
         trainer.save_model(str(setup.scratch / "saved"))
 
     with record.at(Stage.RELOAD):
-        record.census(AutoModelForCausalLM.from_pretrained(str(setup.scratch / "saved")))
+        saved = str(setup.scratch / "saved")
+        record.census(AutoModelForCausalLM.from_pretrained(saved, attn_implementation=setup.attention))

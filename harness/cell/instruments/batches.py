@@ -25,10 +25,13 @@ class LabelLog:
         self._samples = self._label_tokens = self._all_masked = self._positions = self._ends = self._ends_masked = 0
         self._ids, self._labels = hashlib.sha256(), hashlib.sha256()
 
-    def note(self, input_ids: torch.Tensor, labels: torch.Tensor) -> None:
-        """Count one batch; `input_ids` and `labels` are [rows, tokens]."""
+    def note(self, input_ids: torch.Tensor, labels: torch.Tensor, attended: torch.Tensor | None) -> None:
+        """Count one batch; all are [rows, tokens], and `attended` is 0 for padding."""
         kept = (labels != IGNORED).sum(dim=-1)
         ends = input_ids == self._end
+        if attended is not None and attended.shape == ends.shape:
+            # Where the pad token is the end token, padding is no end.
+            ends &= attended.bool()
         self._samples += labels.shape[0]
         self._positions += labels.numel()
         self._label_tokens += int(kept.sum())
@@ -94,7 +97,7 @@ def listening(model: nn.Module, labels: LabelLog, answers: AnswerLog | None = No
         found = kwargs.get("labels")
         if found is None or found.dim() != ROWS_OF_TOKENS or kwargs.get("input_ids") is None:
             return  # a class for a row, or a batch of another kind: nothing here counts those
-        labels.note(kwargs["input_ids"], kwargs["labels"])
+        labels.note(kwargs["input_ids"], kwargs["labels"], kwargs.get("attention_mask"))
         if answers is not None:
             # SFTTrainer of TRL 1.7 and later computes the loss without ever holding the logits.
             logits = getattr(output, "logits", None)
