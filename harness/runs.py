@@ -245,11 +245,11 @@ def parse_options(posargs: Sequence[str]) -> Options:
             meaning="No GPU can be as asked for. The limits are in GB of memory: used by others, and in all.",
             todo="Ask for one GPU or more, used below some number above 0, and larger than 0 or more.",
         )
-    if ours.model is not None and (ours.faults or ours.overhead):
+    if ours.model is not None and ours.instead is not None:
         raise CompatError(
-            "--model does not go with --faults or --overhead",
+            f"--model does not go with --{ours.instead}",
             where="arguments after --",
-            meaning="Both are about the harness, and made for its tiny models.",
+            meaning="That is about the harness, and made for its tiny models.",
             todo="Leave one of them out.",
         )
     return Options(

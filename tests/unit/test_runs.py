@@ -107,8 +107,8 @@ def test_faults_and_overhead_are_for_tiny_models(other: str) -> None:
     with pytest.raises(CompatError) as raised:
         parse_options(("--model", "gpt2", other))
     assert str(raised.value) == (
-        "arguments after --: --model does not go with --faults or --overhead\n"
-        "Both are about the harness, and made for its tiny models.\n"
+        f"arguments after --: --model does not go with {other}\n"
+        "That is about the harness, and made for its tiny models.\n"
         "Leave one of them out."
     )
 
@@ -426,10 +426,10 @@ def test_cells_that_these_versions_cannot_have_are_not_planned(package: str, ver
 def test_real_weights_are_planned_under_their_name_whatever_the_transformers() -> None:
     """What is listed for a flow is listed for them; a flow that TRL is too old for does not exist for them either."""
     versions = {**on_trl("0.22.2"), "transformers": "4.30.0"}
-    cells = runs.planned_cells(LISTED, DeviceKind.CPU, versions, "org/Some-Model_1.5")
+    cells = runs.planned_cells(LISTED, DeviceKind.CPU, versions, model="org/Some-Model_1.5")
     assert [cell.variant for cell in cells] == [v for _, v in catalog.cells_with("Some-Model_1.5", DeviceKind.CPU)]
     assert {cell.flow for cell in cells if cell.listed} == {"sft-peft-model"}
-    old = runs.planned_cells(UNLISTED, DeviceKind.CPU, {**versions, "trl": "0.7.11"}, "org/Some-Model_1.5")
+    old = runs.planned_cells(UNLISTED, DeviceKind.CPU, {**versions, "trl": "0.7.11"}, model="org/Some-Model_1.5")
     assert {cell.flow for cell in cells} - {cell.flow for cell in old} == {"rft-all-linear", "rft-labels-masked"}
 
 
@@ -705,7 +705,7 @@ def test_only_the_deep_tier_plans_deep_cells() -> None:
     """Those of the list, and every other cell as before."""
     versions = {"trl": "0.29.0", "transformers": "4.57.0"}
     quick = runs.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions)
-    deep = runs.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions, Tier.DEEP)
+    deep = runs.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions, tier=Tier.DEEP)
     assert {(cell.flow, cell.variant) for cell in deep if cell.deep} == set(catalog.DEEP_CELLS)
     assert not any(cell.deep for cell in quick)
     assert [str(cell) for cell in deep] == [str(cell) for cell in quick]
