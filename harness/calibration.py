@@ -187,11 +187,14 @@ def judged(seen: Sequence[Observation]) -> Sweep:
 
 
 def _beside(runs: dict[tuple[int, str], Observation], seed: int, name: str) -> Observation:
-    """A run with the frozen and the wandering run of its seed as its null. A wandering run is not its own null: it is
-    left what luck is known to do.
+    """A run with the frozen and the wandering run of its seed as its null. No run is its own null: a frozen one gets a
+    twin that stands still, a wandering one is left what luck is known to do.
     """
     frozen, wandering = _pair(runs[seed, Handicap.FROZEN]), _pair(runs[seed, Handicap.WANDERING])
-    deep = Deep(twin=frozen, wanderers=() if name == Handicap.WANDERING else (wandering,))
+    deep = Deep(
+        twin=LossPair(frozen.before, frozen.before) if name == Handicap.FROZEN else frozen,
+        wanderers=() if name == Handicap.WANDERING else (wandering,),
+    )
     return dataclasses.replace(runs[seed, name], deep=deep)
 
 

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 from harness.calibration import Sweep
 from harness.checks.case import LUCK, MINIMUM_FALL
 
-WIDTH, LEFT, RIGHT, STRIP, HEAD, FOOT = 900, 170, 20, 34, 40, 44
+WIDTH, LEFT, RIGHT, STRIP, HEAD, FOOT = 900, 170, 50, 34, 40, 44
 
 TICKS = (-0.01, -0.001, 0.0, 0.001, 0.01, 0.05, 0.1, 0.2)
 LINEAR = 0.0005
