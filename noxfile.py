@@ -11,7 +11,8 @@
 Arguments after -- : --device cpu|cuda|auto, --gpus N (at most so many, each a worker), --gpu-idle-below GB and
 --gpu-larger-than GB (which ones), --base-torch (the torch of the Python that runs nox), --steps N, --limit SECONDS a
 cell, --model ID_OR_PATH (real weights in place of the tiny models), --faults (plant faults, see them named), --overhead
-(what measuring costs); all others go to pytest (-k sft-peft-model). The stacks are in matrices/stacks.toml; `compat stacks` shows what each was resolved to.
+(what measuring costs); all others go to pytest (-k sft-peft-model). The stacks are in matrices/stacks.toml;
+`compat stacks` shows what each was resolved to.
 """
 
 # The block at the top lets any nox run this file from a fresh clone. A test keeps it equal to pyproject.toml.
