@@ -165,9 +165,9 @@ def reload_answers_alike(case: Case) -> str | None:
     return f"logits of the reloaded model are off by up to {reply.reloaded:.4g}, allowed {allowed:.4g}"
 
 
-def _dtypes_of(case: Case, stage: Stage) -> frozenset[str]:
+def _dtypes_of(case: Case, stage: Stage) -> Mapping[str, int]:
     census = case.seen.census(stage)
-    return frozenset(census.dtypes) if census else frozenset()
+    return census.dtypes if census else {}
 
 
 def adapter_has_effect(case: Case) -> str | None:

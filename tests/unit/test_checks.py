@@ -517,8 +517,11 @@ def test_answers_of_real_weights_are_compared_in_the_same_dtypes_only() -> None:
     off = dataclasses.replace(off, reply=Reply(2.2, 0.5))
     same = b.at_stage(b.at_stage(off, Stage.AFTER_TRAINING, dtypes={"float32": 9}), Stage.RELOAD, dtypes={"float32": 9})
     assert failures(same) == {"A203": "logits of the reloaded model are off by up to 0.5, allowed 0.11"}
-    other = b.at_stage(same, Stage.RELOAD, dtypes={"bfloat16": 9})
-    assert why(other, "A203") == (
-        Result.NOT_APPLICABLE,
-        "it was trained in other dtypes than it was loaded again in",
-    )
+    # The last has the same two dtypes, and more in one of them: TRL keeps in bfloat16 the adapters, a reload the base.
+    for there in ({"bfloat16": 9}, {"float32": 4, "bfloat16": 5}):
+        trained = b.at_stage(same, Stage.AFTER_TRAINING, dtypes={"float32": 5, "bfloat16": 4})
+        other = b.at_stage(trained, Stage.RELOAD, dtypes=there)
+        assert why(other, "A203") == (
+            Result.NOT_APPLICABLE,
+            "it was trained in other dtypes than it was loaded again in",
+        )
