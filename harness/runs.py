@@ -65,6 +65,8 @@ class Options:
     limit_s: float
     faults: bool
     """Plant faults and see whether the checks name them, instead of running the cells."""
+    closed_forms: bool
+    """Hold the closed forms of `compat census` against models really loaded, instead of running the cells."""
     overhead: bool
     """Measure what the recorder costs, instead of running the cells."""
     pytest: tuple[str, ...]
@@ -73,7 +75,7 @@ class Options:
 def run_stack(
     *, stack: Stack, python: str, lock: Lock, env_python: Path, base_torch: bool, posargs: Sequence[str]
 ) -> ExitCode:
-    """Run every selected cell of `stack` and print its table; or, where asked, plant faults or measure the overhead.
+    """Run every selected cell of `stack` and print its table; or what an option asks for in place of the cells.
 
     Returns:
         HEALTHY, UNHEALTHY or COULD_NOT_TELL over this stack's cells.
@@ -100,9 +102,8 @@ def run_stack(
     )
     path = run / "plans" / f"{plan.stack}.json"
     write_atomically(path, plan.to_json())
-    if options.faults or options.overhead:
-        command = _faults_command if options.faults else _overhead_command
-        return _exit_code(_run(command(env_python, path, options), plan))
+    if command := _instead_of_cells(env_python, path, options):
+        return _exit_code(_run(command, plan))
     earlier = _earlier_selection(run, plan.stack)
     write_row(run, unfinished(plan.stack, earlier))
     plan.selected_file.unlink(missing_ok=True)
@@ -146,6 +147,7 @@ def parse_options(posargs: Sequence[str]) -> Options:
     parser.add_argument("--steps", type=int, default=catalog.STEPS)
     parser.add_argument("--limit", type=float, default=LIMIT_S)
     parser.add_argument("--faults", action="store_true")
+    parser.add_argument("--closed-forms", action="store_true")
     parser.add_argument("--overhead", action="store_true")
     try:
         ours, rest = parser.parse_known_args(list(posargs))
@@ -161,7 +163,14 @@ def parse_options(posargs: Sequence[str]) -> Options:
             todo=f"Ask for {FEWEST_STEPS} steps or more, and for a limit above 0.",
         )
     return Options(
-        DeviceChoice(ours.device), ours.attention, ours.steps, ours.limit, ours.faults, ours.overhead, tuple(rest)
+        DeviceChoice(ours.device),
+        ours.attention,
+        ours.steps,
+        ours.limit,
+        ours.faults,
+        ours.closed_forms,
+        ours.overhead,
+        tuple(rest),
     )
 
 
@@ -229,19 +238,14 @@ def _cells_command(env_python: Path, plan: Path, device: DeviceKind, options: Op
     ]
 
 
-def _faults_command(env_python: Path, plan: Path, options: Options) -> list[str]:
-    return [
-        *_pytest(env_python, plan),
-        "-v",
-        "--no-header",
-        "--tb=short",
-        *options.pytest,
-        "tests/mutation/test_faults.py",
-    ]
-
-
-def _overhead_command(env_python: Path, plan: Path, options: Options) -> list[str]:
-    return [str(env_python), "tests/benchmarks/overhead.py", str(plan), *options.pytest]
+def _instead_of_cells(env_python: Path, plan: Path, options: Options) -> list[str] | None:
+    """The command of what was asked for in place of the cells, if anything was."""
+    if options.overhead:
+        return [str(env_python), "tests/benchmarks/overhead.py", str(plan), *options.pytest]
+    tests = "tests/mutation/test_faults.py" if options.faults else "tests/families"
+    if not options.faults and not options.closed_forms:
+        return None
+    return [*_pytest(env_python, plan), "-v", "--no-header", "--tb=short", *options.pytest, tests]
 
 
 def _pytest(env_python: Path, plan: Path) -> list[str]:

@@ -36,19 +36,29 @@ STACK = "trl0.22-py311"
 
 def test_without_arguments_a_cell_has_its_usual_length_and_limit() -> None:
     """Ten steps, two minutes, whatever device there is."""
-    assert parse_options(()) == Options(DeviceChoice.AUTO, 10, 120.0, faults=False, overhead=False, pytest=())
+    assert parse_options(()) == Options(
+        DeviceChoice.AUTO, "sdpa", 10, 120.0, faults=False, closed_forms=False, overhead=False, pytest=()
+    )
 
 
 def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
     """pytest gets what is not ours, as it was typed."""
     given = ("-k", "nf4 and not llama", "--steps", "20", "-x", "--device=cuda", "--limit", "7.5", "--lf")
     assert parse_options(given) == Options(
-        DeviceChoice.CUDA, 20, 7.5, faults=False, overhead=False, pytest=("-k", "nf4 and not llama", "-x", "--lf")
+        DeviceChoice.CUDA,
+        "sdpa",
+        20,
+        7.5,
+        faults=False,
+        closed_forms=False,
+        overhead=False,
+        pytest=("-k", "nf4 and not llama", "-x", "--lf"),
     )
 
 
 def test_what_is_run_in_place_of_the_cells_is_an_option_too() -> None:
-    """Planted faults, or the recorder's cost."""
+    """Planted faults, closed forms against real models, or the recorder's cost."""
+    assert parse_options(("--closed-forms",)).closed_forms and not parse_options(("--faults",)).closed_forms
     assert parse_options(("--faults",)).faults and not parse_options(("--faults",)).overhead
     assert parse_options(("--overhead",)).overhead and not parse_options(("--overhead",)).faults
 
@@ -182,29 +192,34 @@ def test_there_is_one_worker_on_a_cpu_and_one_for_each_gpu(
     assert command[command.index("-n") + 1] == workers
 
 
-def test_planted_faults_and_the_overhead_have_commands_of_their_own() -> None:
+@pytest.mark.parametrize(
+    ("option", "tests"), [("--faults", "tests/mutation/test_faults.py"), ("--closed-forms", "tests/families")]
+)
+def test_what_runs_in_place_of_the_cells_is_tests_of_their_own(option: str, tests: str) -> None:
     """In the same environment, on the same plan, with what is not ours."""
-    options = parse_options(("--faults", "-k", "crash"))
-    assert runs._faults_command(ENV, PLAN, options) == [
+    assert runs._instead_of_cells(ENV, PLAN, parse_options((option, "-k", "crash"))) == [
         *("/env/bin/python", "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT)),
         *("-p", "harness.cell.plugin", "--plan", str(PLAN)),
-        *("-v", "--no-header", "--tb=short", "-k", "crash", "tests/mutation/test_faults.py"),
+        *("-v", "--no-header", "--tb=short", "-k", "crash", tests),
     ]
-    assert runs._overhead_command(ENV, PLAN, parse_options(("--overhead",))) == [
-        *("/env/bin/python", "tests/benchmarks/overhead.py", str(PLAN))
-    ]
+
+
+def test_the_overhead_has_a_command_of_its_own() -> None:
+    """And without any of these options the cells run."""
+    overhead = ["/env/bin/python", "tests/benchmarks/overhead.py", str(PLAN)]
+    assert runs._instead_of_cells(ENV, PLAN, parse_options(("--overhead",))) == overhead
+    assert runs._instead_of_cells(ENV, PLAN, parse_options(("-k", "crash"))) is None
 
 
 def test_files_that_commands_name_are_there() -> None:
     """They are run from the checkout."""
-    every = (parse_options(()),)
+    others = (parse_options((option,)) for option in ("--faults", "--closed-forms", "--overhead"))
     commands = [
-        runs._cells_command(ENV, PLAN, DeviceKind.CPU, *every),
-        runs._faults_command(ENV, PLAN, *every),
-        runs._overhead_command(ENV, PLAN, *every),
+        runs._cells_command(ENV, PLAN, DeviceKind.CPU, parse_options(())),
+        *(runs._instead_of_cells(ENV, PLAN, options) or [] for options in others),
     ]
     named = {word for command in commands for word in command if word.startswith("tests/")}
-    assert len(named) == 4
+    assert len(named) == 5
     assert all((ROOT / file).exists() for file in named)
 
 
@@ -413,7 +428,7 @@ def test_while_its_cells_run_a_stack_is_unfinished(cells: Cells) -> None:
     assert row.reason == "its session has not ended: it is still running, or it was killed"
 
 
-@pytest.mark.parametrize("posargs", [(), ("--faults",), ("--overhead",)])
+@pytest.mark.parametrize("posargs", [(), ("--faults",), ("--closed-forms",), ("--overhead",)])
 @pytest.mark.usefixtures("cells")
 def test_what_cells_leave_behind_is_removed_however_they_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, posargs: tuple[str, ...]
@@ -466,7 +481,10 @@ def test_a_session_that_was_given_no_run_makes_one_and_keeps_it(
 # ------------------------------------------------------------------------------------------------- instead of the cells
 
 
-@pytest.mark.parametrize(("option", "file"), [("--faults", "test_faults.py"), ("--overhead", "overhead.py")])
+@pytest.mark.parametrize(
+    ("option", "file"),
+    [("--faults", "test_faults.py"), ("--closed-forms", "families"), ("--overhead", "overhead.py")],
+)
 @pytest.mark.parametrize(("status", "code"), [(0, ExitCode.HEALTHY), (1, ExitCode.UNHEALTHY)])
 def test_what_runs_in_place_of_the_cells_ends_with_its_own_result(
     cells: Cells, tmp_path: Path, option: str, file: str, status: int, code: ExitCode
