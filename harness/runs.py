@@ -67,6 +67,8 @@ class Instead(StrEnum):
     """Plant faults, and see whether the check that must name one names it."""
     GUARD = "guard"
     """Run every cell under a `TrainingGuard`, the guard's own tests and its documentation."""
+    CLOSED_FORMS = "closed-forms"
+    """Hold the closed forms of `compat census` against models really loaded."""
     ADAPTERS = "adapters"
     """Save adapters, and hold `compat inspect` against what this stack makes of them."""
     OVERHEAD = "overhead"
@@ -358,6 +360,8 @@ def _instead_command(instead: Instead, env_python: Path, plan: Path, options: Op
             tests = ["tests/mutation"]
         case Instead.GUARD:
             tests = ["-p", "harness.cell.fixtures", "tests/guard"]
+        case Instead.CLOSED_FORMS:
+            tests = ["tests/families"]
         case Instead.ADAPTERS:
             # The command under test is the host's; what it looks at is saved by the stack.
             tests = ["--host-python", sys.executable, "tests/adapters"]
@@ -371,11 +375,6 @@ def _instead_command(instead: Instead, env_python: Path, plan: Path, options: Op
         case unreachable:
             assert_never(unreachable)
     return [*_pytest(env_python, plan), "-v", "--no-header", "--tb=short", *options.pytest, *tests]
-
-
-def _told(env_python: Path, plan: Path) -> list[str]:
-    """pytest, each test told by its name and each failure in full."""
-    return [*_pytest(env_python, plan), "-v", "--no-header", "--tb=short"]
 
 
 def _pytest(env_python: Path, plan: Path) -> list[str]:
