@@ -18,8 +18,9 @@
   nox -s tests lint                    the harness's own checks
 
 Arguments after -- : --device cpu|cuda|auto, --base-torch (the torch of the Python that runs nox), --steps N, --limit
-SECONDS a cell, --faults (plant faults, see them named), --overhead (what measuring costs); all others go to pytest
-(-k sft-peft-model). The stacks are in matrices/stacks.toml; `compat stacks` shows what each was resolved to.
+SECONDS a cell, --faults (plant faults, see them named), --adapters (compat inspect against what a stack saves and
+loads), --overhead (what measuring costs); all others go to pytest (-k sft-peft-model). The stacks are in
+matrices/stacks.toml; `compat stacks` shows what each was resolved to.
 """
 
 # The block at the top lets any nox run this file from a fresh clone. A test keeps it equal to pyproject.toml.
