@@ -391,9 +391,11 @@ def saved_whole_is_there(case: Case) -> Seen | None:
 
 
 def _asked_whole(saved: Saved) -> list[tuple[str, str]]:
-    """Names in modules_to_save with the modules they end, as PEFT matches them: not from a dot on."""
+    """Names in modules_to_save with the modules of their tensors. PEFT matches ends of names, not from a dot on, and
+    saves all that is inside.
+    """
     whole = dict.fromkeys(name.module for name in saved.names.values() if name.part in WHOLE)
-    return [(name, m) for name in saved.config.modules_to_save or () for m in whole if m.endswith(name)]
+    return [(name, m) for name in saved.config.modules_to_save or () for m in whole if f"{name}." in f"{m}."]
 
 
 def whole_is_asked_for(case: Case) -> Seen | None:

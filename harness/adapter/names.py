@@ -94,8 +94,9 @@ def parse(name: str) -> Name:
     if found is None:
         return Name(*_whole(bare), wrapper, prefixed)
     rest = found["rest"] or ""
-    adapter = rest.removesuffix("weight").removesuffix("bias").removesuffix(".")
     part = _PARTS.get(found["part"], Part.OTHER)
+    # Parts that variants of LoRA add have parts of their own.
+    adapter = "" if part is Part.OTHER else rest.removesuffix("weight").removesuffix("bias").removesuffix(".")
     if part is Part.LORA_B and rest.endswith("bias"):
         part = Part.LORA_BIAS
     return Name(found["module"], part, found["part"], wrapper or adapter, prefixed)

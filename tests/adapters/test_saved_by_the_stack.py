@@ -41,7 +41,7 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 FROZEN_WHEN_RELOADED = "S101"
 
 
-def setup(plan: Plan, flow: str) -> Setup:
+def prepared(plan: Plan, flow: str) -> Setup:
     """What a cell of `flow` is given."""
     return execution.prepared(plan, PlannedCell(flow, VARIANT, ()), flow_named(flow))
 
@@ -59,7 +59,7 @@ def test_a_trained_adapter_is_healthy_and_before_training_it_is_not(
     plan: Plan, inspected: Inspect, tmp_path: Path
 ) -> None:
     """The same trainer saves both; the numbers are those of the closed form: 14 modules, 16,384 elements, alpha / r."""
-    given = setup(plan, "sft-peft-config")
+    given = prepared(plan, "sft-peft-config")
     trainer = SFTTrainer(
         model=adapt.load_model(given), peft_config=adapt.lora_config(given), **adapt.sft_arguments(given)
     )
@@ -83,7 +83,7 @@ def test_a_flow_that_trains_nothing_saves_an_adapter_that_says_so(
     plan: Plan, inspected: Inspect, tmp_path: Path
 ) -> None:
     """The trainer runs to its end, and what it saves is named: inference mode, read from the saved configuration."""
-    given = setup(plan, "sft-inference-mode-config")
+    given = prepared(plan, "sft-inference-mode-config")
     with Recorder(flow_named("sft-inference-mode-config")) as record, record.at(Stage.TRAINER):
         get_peft_model(adapt.load_model(given), adapt.lora_config(given)).save_pretrained(str(tmp_path / "earlier"))
         config = LoraConfig.from_pretrained(str(tmp_path / "earlier"))
@@ -105,7 +105,7 @@ def test_inference_mode_is_saved_whatever_the_adapter_was_doing(plan: Plan, insp
     """In memory it stays false. The file's word freezes what is made from its configuration, and is not asked when an
     adapter is loaded: there `is_trainable` alone decides.
     """
-    given = setup(plan, "sft-peft-model")
+    given = prepared(plan, "sft-peft-model")
     model = with_values(get_peft_model(adapt.load_model(given), adapt.lora_config(given)))
     model.save_pretrained(str(tmp_path))
     assert model.peft_config["default"].inference_mode is False

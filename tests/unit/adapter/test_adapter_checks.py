@@ -451,6 +451,13 @@ STORIES = (
     story("S306", "a model has one classifier", None, whole("score.weight"), modules_to_save=["classifier", "score"]),
     story(
         "S306",
+        "a head of several layers",
+        None,
+        whole("classifier.dense.weight", "classifier.out_proj.bias"),
+        modules_to_save=["classifier"],
+    ),
+    story(
+        "S306",
         "no classifier at all",
         "2 names of modules_to_save have no tensor (classifier, score).",
         modules_to_save=["classifier", "score"],
@@ -477,6 +484,13 @@ STORIES = (
         whole("model.norm.weight", f"{Q0}.bias"),
     ),
     story("S308", "asked for", None, whole("model.norm.weight", f"{Q0}.bias"), modules_to_save=["norm"], bias="all"),
+    story(
+        "S308",
+        "inside what was asked for",
+        None,
+        whole("classifier.dense.weight", "classifier.out_proj.bias"),
+        modules_to_save=["classifier"],
+    ),
     story("S308", "a resized vocabulary", None, whole(f"{EMBED}.weight", "lm_head.weight")),
     story("S308", "another method", None, {"prompt_embeddings": values(2)}, peft_type="PROMPT_TUNING"),
     story("S309", "lost biases", LOST_BIASES, bias="lora_only"),

@@ -33,6 +33,7 @@ Q = "model.layers.0.self_attn.q_proj"
         ("model.layers.1.input_layernorm.weight", "model.layers.1.input_layernorm", Part.NORM),
         ("transformer.h.0.ln_1.weight", "transformer.h.0.ln_1", Part.NORM),
         ("model.layers.0.mlp.gate.weight", "model.layers.0.mlp.gate", Part.OTHER),
+        (f"{Q}.lora_sampler.first.weight", Q, Part.OTHER),
         ("mlp.experts.base_layer.lora_A.weight", "mlp.experts.base_layer", Part.LORA_A),
     ],
 )
