@@ -49,7 +49,7 @@ def test_a_name_there_is_not_is_an_attribute_error() -> None:
 
 def test_all_that_is_promised_is_named() -> None:
     """A star import promises it; only the version is there without a stack."""
-    assert set(harness.__all__) == {"TrainingGuard", "TrainingStopped", "__version__"}
+    assert set(harness.__all__) == {"TrainingGuard", "TrainingStopped", "__version__", "evaluation_responds"}
 
 
 def test_the_plugin_is_published_under_its_modules_name() -> None:
