@@ -1,29 +1,57 @@
-"""Does this trainer train? A few steps, measured as the flows of this project are and held against the same rules."""
+"""Does this trainer train? A few steps, looked at as the guard does, and held against the rules of this project's own
+flows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from harness.cell.instruments import census, training
-from harness.cell.instruments.batches import LabelLog
-from harness.cell.instruments.live import rewards_make_the_gradient
+import torch
+from transformers import TrainerCallback
+
+from harness.cell.instruments import census
+from harness.cell.instruments.live import StepLook, fingerprints, rewards_make_the_gradient, unchanged
+from harness.cell.instruments.optimizer import holdings, parameters_held
 from harness.checks import live, rules
-from harness.records import Actor, Census, Labels, Stage, Training
+from harness.checks.live import Look
+from harness.records import Actor, Census, Gradients, Optimizer, Stage
 
 
-def assert_trains(trainer: Any, steps: int = 10) -> Training:
+class _EveryStep(TrainerCallback):
+    """Looks at every step, at all that is trainable when training begins."""
+
+    def __init__(self) -> None:
+        self.optimizer = Optimizer(0, 0, 0)
+        self.looks: list[Look] = []
+        self._open: StepLook | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        self.optimizer = holdings(given["model"], parameters_held(given["optimizer"]))
+        self._trained = {name: p for name, p in given["model"].named_parameters() if p.requires_grad}
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        self._open = StepLook(given["model"], self._trained, labels=True)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        if self._open is not None:
+            self.looks.append(self._open.close(state.global_step))
+
+    def release(self) -> None:
+        """Stop listening, also in the middle of a step."""
+        if self._open is not None:
+            self._open.release()
+
+
+def assert_trains(trainer: Any, steps: int = 10) -> None:
     """Train `steps` steps, and demand what makes them training.
 
     The same parameters are trainable before and after; the optimizer holds exactly these; every one of their tensors
-    receives a finite gradient, not always zero; no row has all its labels masked; weights change and stay finite; where
+    receives a gradient, finite and not always zero; no row is without a label; weights change and stay finite; where
     there is an eval set, eval loss is a number and moves in the first six decimals. Training loss is not asked: that of
     GRPO is 0.0 while it learns, and that of a frozen model wiggles.
 
-    Keeps a copy of what is trained, and goes on from where `trainer` is: give it a small model, or a fresh one.
-
-    Returns:
-        What was measured, for assertions of your own.
+    Trains the trainer it is given, which is not what it was afterwards.
 
     Raises:
         AssertionError: something of this does not hold; the message says all that does not.
@@ -32,59 +60,77 @@ def assert_trains(trainer: Any, steps: int = 10) -> Training:
     before = _counted(trainer)
     if nothing := live.nothing_trainable(before):
         raise AssertionError(f"{nothing.what}\n{nothing.meaning}\n{nothing.todo}")
-    end = _end_token(trainer)
-    asked, log = trainer.args.max_steps, LabelLog(end)
-    trainer.args.max_steps = steps
-    try:
-        seen, _ = training.train(trainer, log, (), end)
-    finally:
-        trainer.args.max_steps = asked
+    trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
+    values, loss = fingerprints(trained), _eval_loss(trainer)
+    seen = _trained(trainer, steps)
+    moved = not unchanged(values, fingerprints(trained))
+    finite = all(bool(torch.isfinite(parameter).all()) for parameter in trained)
     faults = [
-        *_faults(seen, log.labels(), steps),
-        *_eval_loss_wrong(trainer, seen),
+        *_faults(seen, steps, moved=moved, finite=finite),
+        *_eval_loss_wrong(trainer, loss, _eval_loss(trainer)),
         *_set_changed(before, _counted(trainer)),
     ]
     if faults:
         raise AssertionError("\n".join(("it does not train:", *(f"- {fault}" for fault in faults))))
-    return seen
-
-
-NO_END = -1
-"""In place of an end-of-sequence token where the trainer knows none; no token has it."""
-
-
-def _end_token(trainer: Any) -> int:
-    processing = getattr(trainer, "processing_class", None) or getattr(trainer, "tokenizer", None)
-    found = getattr(getattr(processing, "tokenizer", processing), "eos_token_id", None)
-    return NO_END if found is None else int(found)
 
 
 def _counted(trainer: Any) -> Census:
     return census.take(trainer.model, Stage.TRAINING, Actor.FLOW, digest=False)
 
 
-def _faults(seen: Training, labels: Labels | None, steps: int) -> Iterator[str]:
-    done = len(seen.grad_norm)
-    if done != steps:
-        yield f"training ended after {done} of {steps} steps"
+def _eval_loss(trainer: Any) -> float | None:
+    loss = None if trainer.eval_dataset is None else trainer.evaluate().get("eval_loss")
+    return None if loss is None else float(loss)
+
+
+def _trained(trainer: Any, steps: int) -> _EveryStep:
+    """What was seen of that many steps; the trainer's own settings are put back."""
+    asked, watch = trainer.args.max_steps, _EveryStep()
+    trainer.args.max_steps = steps
+    trainer.add_callback(watch)
+    try:
+        trainer.train()
+    finally:
+        watch.release()
+        trainer.remove_callback(watch)
+        trainer.args.max_steps = asked
+    return watch
+
+
+def _faults(seen: _EveryStep, steps: int, *, moved: bool, finite: bool) -> Iterator[str]:
+    looks = seen.looks
+    if len(looks) != steps:
+        yield f"training ended after {len(looks)} of {steps} steps"
+    rows, masked = sum(look.rows for look in looks), sum(look.masked for look in looks)
     found = (
         rules.optimizer_wrong(seen.optimizer),
         # Trainers that compare completions hand their model no labels.
-        rules.labels_masked(labels) if labels else None,
-        rules.gradients_missing(seen),
-        rules.weights_stand_still(seen),
+        rules.labels_masked(rows, masked) if rows else None,
+        rules.gradients_absent(_gradients(looks), moved=moved),
+        rules.weights_wrong(moved=moved, finite=finite),
     )
     yield from (fault for fault in found if fault)
 
 
-def _eval_loss_wrong(trainer: Any, seen: Training) -> Iterator[str]:
+def _gradients(looks: list[Look]) -> Gradients:
+    silent = _in_all(look.silent for look in looks)
+    idle = _in_all((*look.silent, *look.zero) for look in looks)
+    non_finite = {name for look in looks for name in look.non_finite}
+    tensors = looks[0].tensors if looks else 0
+    return Gradients(tensors, len(silent), len(idle - silent), len(non_finite))
+
+
+def _in_all(names: Iterable[Iterable[str]]) -> set[str]:
+    return set.intersection(*each) if (each := [set(some) for some in names]) else set()
+
+
+def _eval_loss_wrong(trainer: Any, before: float | None, after: float | None) -> Iterator[str]:
     if trainer.eval_dataset is None or rewards_make_the_gradient(trainer.args):
         return
-    if missing := rules.eval_loss_missing(seen):
+    if missing := rules.eval_loss_missing(before, after):
         yield missing
-    elif seen.eval_before is not None and seen.eval_after is not None:
-        flat = rules.eval_loss_flat(seen.eval_before, seen.eval_after)
-        yield from [flat] if flat else []
+    elif before is not None and after is not None and (flat := rules.eval_loss_flat(before, after)):
+        yield flat
 
 
 def _set_changed(before: Census, after: Census) -> Iterator[str]:

@@ -12,7 +12,6 @@ import pytest
 
 if TYPE_CHECKING:
     from harness.cell.stages import StageRecorder
-    from harness.records import Training
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def stage_recorder() -> StageRecorder:
 
 
 @pytest.fixture
-def assert_trains() -> Callable[..., Training]:
+def assert_trains() -> Callable[..., None]:
     """`assert_trains(trainer, steps=10)` trains, and demands gradients, weights that change and an eval loss that
     moves.
     """

@@ -206,7 +206,7 @@ class TrainingGuard(TrainerCallback):
         if look.dead or look.non_finite or not look.tensors:
             return
         run.alive += 1
-        run.never_trained &= set(look.idle)
+        run.never_trained &= {*look.silent, *look.zero}
         if run.never_trained and run.alive == live.LOOKS_AT_EACH:
             idle = [name for name in run.watched if name in run.never_trained]
             self._mention(live.never_trained(idle, look.tensors, run.alive))

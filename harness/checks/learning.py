@@ -30,7 +30,7 @@ JUDGED_METRICS = ("loss", "accuracy")
 
 def eval_loss_present(case: Case) -> str | None:
     """`evaluate()` reports a finite eval_loss before and after training."""
-    return rules.eval_loss_missing(case.training)
+    return rules.eval_loss_missing(case.training.eval_before, case.training.eval_after)
 
 
 def eval_loss_falls(case: Case) -> str | None:

@@ -61,12 +61,10 @@ class Look:
     step: int
     tensors: int
     """Tensors the optimizer trains; 0 where gradients cannot be seen."""
-    silent: int
-    """Received no gradient in this step."""
-    zero: int
-    """Received one that is exactly zero."""
-    idle: tuple[str, ...]
-    """Names of both."""
+    silent: tuple[str, ...]
+    """Names of those that received no gradient in this step."""
+    zero: tuple[str, ...]
+    """Names of those that received one that is exactly zero."""
     non_finite: tuple[str, ...]
     """Names of those that received NaN or an infinity."""
     rows: int
@@ -77,7 +75,7 @@ class Look:
     @property
     def dead(self) -> bool:
         """Whether no tensor received anything but zeros. One silent tensor proves nothing: an expert may be idle."""
-        return self.tensors > 0 and self.silent + self.zero == self.tensors
+        return self.tensors > 0 and len(self.silent) + len(self.zero) == self.tensors
 
     @property
     def empty(self) -> bool:
@@ -189,7 +187,7 @@ def no_gradient(looks: Sequence[Look], patience: int, *, rewarded: bool) -> Prob
     return Problem(
         Kind.NO_GRADIENT,
         f"no gradient reaches the weights in {_steps(streak)}{although}: "
-        f"of {last.tensors} trainable tensors {last.silent} received none and {last.zero} only zeros",
+        f"of {last.tensors} trainable tensors {len(last.silent)} received none and {len(last.zero)} only zeros",
         "The loss does not depend on what is trained: gradient checkpointing over inputs that need no gradient, an "
         "output that was detached, or a loss that is not computed from this model.",
         'Call model.enable_input_require_grads(), or set gradient_checkpointing_kwargs={"use_reentrant": False}.',

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 
-from harness.records import Labels, Optimizer, ParameterClass, Training
+from harness.records import Gradients, Optimizer, ParameterClass, Training
 
 DECIMALS = 6
 """Eval losses that agree to this many decimals are called flat, as the users of trl#3926 saw them."""
@@ -22,18 +22,29 @@ def optimizer_wrong(held: Optimizer) -> str | None:
     )
 
 
+def gradients_absent(seen: Gradients, *, moved: bool) -> str | None:
+    """Every trainable tensor must receive gradients that are finite, and not always exactly zero.
+
+    Args:
+        seen: what arrived.
+        moved: whether any weight changed. Where none did, `lora_B` stays zero and with it the gradient of `lora_A`: the
+            standstill says it.
+    """
+    zero = seen.zero if moved or seen.zero == seen.tensors else 0
+    if seen.tensors and not (seen.silent or zero or seen.non_finite):
+        return None
+    return (
+        f"of {seen.tensors} trainable tensors {seen.silent} never received a gradient, {seen.zero} only zeros, "
+        f"{seen.non_finite} a non-finite one"
+    )
+
+
 def gradients_missing(training: Training) -> str | None:
     """Every trainable tensor must receive gradients that are finite and not zero, at the step where it must: the first,
     and for a `lora_A` behind a `lora_B` of zeros the second.
     """
-    grads = training.gradients
-    # Where no weight ever moved, lora_B stays zero and with it the gradient of lora_A: the standstill says it.
-    zero = 0 if training.subject_delta == 0 and grads.zero < grads.tensors else grads.zero
-    if not grads.tensors or grads.silent or zero or grads.non_finite:
-        return (
-            f"of {grads.tensors} trainable tensors {grads.silent} never received a gradient, {grads.zero} only zeros, "
-            f"{grads.non_finite} a non-finite one{_left_behind(training)}"
-        )
+    if absent := gradients_absent(training.gradients, moved=training.subject_delta != 0):
+        return f"{absent}{_left_behind(training)}"
     late = [f"{name} at step {seen.reached}" for name, seen in training.classes.items() if _late(name, seen)]
     return f"the first gradient other than zero came late: {', '.join(late)}" if late else None
 
@@ -48,19 +59,22 @@ def _late(name: str, seen: ParameterClass) -> bool:
     return seen.reached is not None and seen.reached > (2 if name.endswith("lora_A") else 1)
 
 
-def labels_masked(labels: Labels) -> str | None:
-    """Every row trained on must have something to learn."""
-    if labels.samples and not labels.all_masked:
-        return None
-    return f"{labels.all_masked} of {labels.samples} rows have nothing to learn (every label is -100)"
+def labels_masked(rows: int, masked: int) -> str | None:
+    """Every row trained on must have something to learn, and there must be rows."""
+    return f"{masked} of {rows} rows have nothing to learn (every label is -100)" if masked or not rows else None
+
+
+def weights_wrong(*, moved: bool, finite: bool) -> str | None:
+    """What is trained must change, and stay finite."""
+    if not finite:
+        return "some trained weights are NaN or infinite after training"
+    return None if moved else "no trained weight changed at all"
 
 
 def weights_stand_still(training: Training) -> str | None:
     """Every class of what is trained must change, in every tensor, and stay finite."""
-    if not training.subject_finite:
-        return "some trained weights are NaN or infinite after training"
-    if training.subject_delta == 0:
-        return "no trained weight changed at all"
+    if wrong := weights_wrong(moved=training.subject_delta != 0, finite=training.subject_finite):
+        return wrong
     still = _still(training)
     return f"while others changed, these tensors stood still: {still}" if still else None
 
@@ -72,12 +86,11 @@ def _still(training: Training) -> str:
     return f"{', '.join(still)}{layers}"
 
 
-def eval_loss_missing(training: Training) -> str | None:
+def eval_loss_missing(before: float | None, after: float | None) -> str | None:
     """`evaluate()` must report a finite eval_loss before and after training."""
-    pair = (training.eval_before, training.eval_after)
-    if all(value is not None and math.isfinite(value) for value in pair):
+    if all(value is not None and math.isfinite(value) for value in (before, after)):
         return None
-    return f"eval_loss was {pair[0]} before and {pair[1]} after training"
+    return f"eval_loss was {before} before and {after} after training"
 
 
 def eval_loss_flat(before: float, after: float) -> str | None:

@@ -43,7 +43,7 @@ def labels_present(case: Case) -> str | None:
         raise NotApplicable("training did not finish")
     if labels is None:
         return "training ran and no batch had labels"
-    if masked := rules.labels_masked(labels):
+    if masked := rules.labels_masked(labels.samples, labels.all_masked):
         return masked
     allowed = tuple(tokens * labels.samples for tokens in case.flow.row_labels)
     # How many tokens a real tokenizer makes of a word is its own affair.

@@ -19,13 +19,13 @@ NAMES = ("a.lora_A", "a.lora_B", "b.lora_A", "b.lora_B")
 
 def look(step: int, **seen: object) -> Look:
     """A step in which all four tensors received a gradient and all four rows had labels, or as told."""
-    alive = Look(step, tensors=4, silent=0, zero=0, idle=(), non_finite=(), rows=4, masked=0)
+    alive = Look(step, tensors=4, silent=(), zero=(), non_finite=(), rows=4, masked=0)
     return dataclasses.replace(alive, **seen)  # type: ignore[arg-type]
 
 
 def dead(step: int, silent: int = 0, **seen: object) -> Look:
     """A step without any gradient."""
-    return look(step, silent=silent, zero=4 - silent, idle=NAMES, **seen)
+    return look(step, silent=NAMES[:silent], zero=NAMES[silent:], **seen)
 
 
 def told(problem: Problem | None) -> tuple[Kind, str]:
@@ -185,7 +185,7 @@ def test_three_steps_without_a_gradient_are_certain(silent: int, received: str) 
 
 def test_the_first_step_of_lora_is_alive() -> None:
     """lora_B is zero, so every lora_A has a zero gradient; lora_B has not."""
-    first = look(1, zero=2, idle=NAMES[::2])
+    first = look(1, zero=NAMES[::2])
     assert not first.dead and not first.suspicious
 
 

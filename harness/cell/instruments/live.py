@@ -61,15 +61,12 @@ class StepLook:
         values = iter(_read([value.float() for pair in self._extremes.values() for value in pair]))
         extremes = {number: (next(values), next(values)) for number in self._extremes}
         finite = {number: all(map(math.isfinite, pair)) for number, pair in extremes.items()}
-        silent = set(range(len(self._names))) - self._arrived
-        zero = {number for number, pair in extremes.items() if pair == (0, 0)}
         return Look(
             step=step,
             tensors=len(self._names),
-            silent=len(silent),
-            zero=len(zero),
-            idle=tuple(self._names[number] for number in sorted(silent | zero)),
-            non_finite=tuple(self._names[number] for number in sorted(finite) if not finite[number]),
+            silent=tuple(name for number, name in enumerate(self._names) if number not in self._arrived),
+            zero=tuple(name for number, name in enumerate(self._names) if extremes.get(number) == (0, 0)),
+            non_finite=tuple(name for number, name in enumerate(self._names) if not finite.get(number, True)),
             rows=self._rows,
             masked=self._rows - sum(_read(self._with_labels)),
         )
