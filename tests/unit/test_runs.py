@@ -324,13 +324,6 @@ def test_one_thing_is_run_in_place_of_the_cells() -> None:
     assert str(raised.value).startswith("arguments after --: argument --guard: not allowed with argument --faults")
 
 
-def test_the_overhead_has_a_command_of_its_own() -> None:
-    """And without any of these options the cells run."""
-    overhead = ["/env/bin/python", "tests/benchmarks/overhead.py", str(PLAN)]
-    assert runs._instead_of_cells(ENV, PLAN, parse_options(("--overhead",))) == overhead
-    assert runs._instead_of_cells(ENV, PLAN, parse_options(("-k", "crash"))) is None
-
-
 def test_files_that_commands_name_are_there() -> None:
     """They are run from the checkout."""
     commands = [runs._cells_command(ENV, PLAN, (), parse_options(())), *(instead(f"--{each}") for each in runs.Instead)]
