@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from pathlib import Path
 
 import bitsandbytes as bnb
 import pytest
@@ -16,9 +15,9 @@ from torch import nn
 
 from harness.catalog import QWEN2, flow_named
 from harness.cell import adapt, execution, runner
-from harness.cell.instruments.memory import live_bytes
+from harness.cell.instruments.memory import MemoryLog, live_bytes
 from harness.plan import Plan, PlannedCell
-from harness.records import DeviceKind, Precision, Variant
+from harness.records import DeviceKind, Memory, Precision, Variant
 
 FLOAT = 4
 """Bytes of a float32."""
@@ -121,7 +120,30 @@ def test_the_peak_is_that_of_a_step(plan: Plan) -> None:
     assert 5 * weights <= memory.peak_bytes - memory.start_bytes < 5.1 * weights
 
 
-def test_a_flow_that_cannot_begin_has_no_memory(plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_gpus_memory_is_its_allocators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cleared of cuBLAS's scratch space at both ends; the peak is the allocator's own since the begin."""
+    asked: list[str] = []
+
+    def answering(name: str, answer: int | None = None) -> Callable[[], int | None]:
+        def call() -> int | None:
+            asked.append(name)
+            return answer
+
+        return call
+
+    monkeypatch.setattr(torch.cuda, "memory_allocated", answering("allocated", 100))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", answering("highest", 900))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", answering("reset"))
+    monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", answering("cleared"), raising=False)
+    log = MemoryLog(DeviceKind.CUDA)
+    assert log.end() is None
+    log.begin()
+    log.look()
+    assert log.end() == Memory(start_bytes=100, end_bytes=100, peak_bytes=900)
+    assert asked == ["cleared", "allocated", "reset", "highest", "cleared", "allocated"]
+
+
+def test_a_flow_that_cannot_begin_has_no_memory(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was measured, rather than nothing found."""
     cell = PlannedCell("sft-full", Variant(QWEN2, Precision.FULL, gradient_checkpointing=False), ())
 
