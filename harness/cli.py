@@ -143,6 +143,14 @@ def census(  # noqa: PLR0913 - one parameter an option
 
 
 @app.command()
+def notes() -> None:
+    """Write reports/field-notes.md anew: the users' statements beside what is counted and measured."""
+    from harness import notes as field_notes
+
+    _say(f"wrote {field_notes.write()}")
+
+
+@app.command()
 def inspect(
     directory: Annotated[Path, typer.Argument(metavar="ADAPTER_DIR", help="What save_pretrained wrote.")],
     base: Annotated[
