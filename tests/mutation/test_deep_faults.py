@@ -1,6 +1,6 @@
 """Plant faults that only the deep tier can see, as a broken release would bring them, and see which check names them.
 
-Runs inside a stack's environment: nox -s "compat-3.11(trl='0.29')" -- --faults
+Runs inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --faults
 """
 
 from __future__ import annotations

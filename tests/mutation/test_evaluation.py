@@ -1,6 +1,6 @@
 """`evaluation_responds` on evaluations of users: honest ones, and ones that never look at the model.
 
-Runs inside a stack's environment: nox -s "compat-3.11(trl='0.29')" -- --faults
+Runs inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --faults
 """
 
 from __future__ import annotations

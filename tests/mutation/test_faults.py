@@ -1,6 +1,6 @@
 """Plant one fault of each kind into a healthy stack, as a broken release would bring it, and see which check names it.
 
-Runs inside a stack's environment: nox -s "compat-3.11(trl='0.29')" -- --faults
+Runs inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --faults
 """
 
 from __future__ import annotations

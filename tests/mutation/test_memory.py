@@ -1,6 +1,6 @@
 """The memory instrument, held against what is known to be there. On the CPU, where it has to look for tensors itself.
 
-Runs inside a stack's environment: nox -s "compat-3.11(trl='0.29')" -- --faults
+Runs inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --faults
 """
 
 from __future__ import annotations
