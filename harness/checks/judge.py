@@ -37,6 +37,7 @@ _MACHINE_WORDS = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "uncorrectable ECC error",
     "NVIDIA driver on your system is too old",
+    "We couldn't connect to 'http",  # Transformers, of the hub
 )
 
 
