@@ -3,6 +3,7 @@
 # dependencies = [
 #   "nox>=2026.8.10",
 #   "numpy",
+#   "nvidia-ml-py",
 #   "packaging",
 #   "pydantic>=2",
 #   "rich",
@@ -17,10 +18,11 @@
   nox -s compat-3.11 -j 2              every stack of that Python, two side by side
   nox -s tests lint                    the harness's own checks
 
-Arguments after -- : --device cpu|cuda|auto, --base-torch (the torch of the Python that runs nox), --steps N, --limit
-SECONDS a cell, --faults (plant faults, see them named), --adapters (compat inspect against what a stack saves and
-loads), --overhead (what measuring costs); all others go to pytest (-k sft-peft-model). The stacks are in
-matrices/stacks.toml; `compat stacks` shows what each was resolved to.
+Arguments after -- : --device cpu|cuda|auto, --gpus N (at most so many, each a worker), --gpu-idle-below GB and
+--gpu-larger-than GB (which ones), --attention NAME, --base-torch (the torch of the Python that runs nox), --steps N,
+--limit SECONDS a cell, --tier quick|deep, --seeds N (how often the learning test is wrong). In place of the cells:
+--faults (plant faults, see them named), --closed-forms, --adapters, --guard, --overhead, --guard-overhead. All others
+go to pytest (-k sft-peft-model). The stacks are in matrices/stacks.toml; `compat stacks` shows their versions.
 """
 
 # The block at the top lets any nox run this file from a fresh clone. A test keeps it equal to pyproject.toml.

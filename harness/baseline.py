@@ -16,6 +16,7 @@ from harness.ledger import load_ledger
 from harness.matrix import ROOT
 from harness.records import DeviceKind, Observation
 from harness.results import Results, RowState, StackRow, find_run, judged, write_atomically
+from harness.runs import exists
 
 BASELINES = ROOT / "reports" / "baseline"
 
@@ -53,7 +54,7 @@ def keep(run_name: str, name: str) -> Path:
 
 
 def _refuse_unfinished(results: Results) -> None:
-    broken = [row.name for row in results.rows if row.state is RowState.INFRASTRUCTURE or _lacks_cells(row)]
+    broken = [row.name for row in results.rows if row.state is RowState.INFRASTRUCTURE or _lacks_cells(row, results)]
     if broken or not results.observations:
         raise CompatError(
             f"the run is not whole: {', '.join(broken) or 'no cell of it ran'}",
@@ -63,11 +64,16 @@ def _refuse_unfinished(results: Results) -> None:
         )
 
 
-def _lacks_cells(row: StackRow) -> bool:
-    """Whether a stack ran a selection of its device's cells only."""
-    devices = {cell.rpartition("@")[2] for cell in row.selected}
-    every = sum(len(cells_on(DeviceKind(device))) for device in devices)
-    return row.state is RowState.RAN and len(row.selected) < every
+def _lacks_cells(row: StackRow, results: Results) -> bool:
+    """Whether a stack ran a selection only of the cells that exist on its devices and versions."""
+    if row.state is not RowState.RAN:
+        return False
+    seen = next((results.observations[cell] for cell in row.selected if cell in results.observations), None)
+    if seen is None:
+        return True
+    devices = {DeviceKind(cell.rpartition("@")[2]) for cell in row.selected}
+    every = [cell for device in devices for cell in cells_on(device) if exists(*cell, seen.stack.resolved)]
+    return len(row.selected) < len(every)
 
 
 def _provenance(results: Results) -> dict[str, object]:
@@ -76,7 +82,7 @@ def _provenance(results: Results) -> dict[str, object]:
         "run": results.run.name,
         "command": "nox -s compat-3.11 -j 2; compat keep",
         "harness_version": __version__,
-        "commit": _commit(),
+        "kept_at_commit": _commit(),
         "stacks": len(results.rows),
         "cells": len(seen),
         "first_cell": min(observation.started_at for observation in seen),

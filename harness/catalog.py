@@ -10,11 +10,20 @@ every version, also where the maintainers call it intended, and is listed as suc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from harness.errors import UnknownName
-from harness.records import DeviceKind, LoraShape, ModelShape, Precision, Stage, Variant
+from harness.records import ALL_LINEAR, DeviceKind, LoraShape, ModelShape, Precision, Stage, Variant, VisionShape
+
+ACCUMULATED_ROWS = 4
+"""Rows of the step that the deep tier computes at once and one by one."""
+
+ROW_WORDS = 24
+"""Words of a row of data; each is a token with a label."""
+
+COMPLETION_WORDS = 14
+"""Words of a row that follow the prompt, where a flow's data have one; these and an end token have labels."""
 
 
 class Expect(StrEnum):
@@ -31,6 +40,29 @@ class Subject(StrEnum):
 
     ADAPTER = "adapter"
     MODEL = "model"
+
+
+class Tier(StrEnum):
+    """How much is measured."""
+
+    QUICK = "quick"
+    """Every cell once."""
+    DEEP = "deep"
+    """The cells of `DEEP_CELLS` again in several ways as well."""
+
+
+class Handicap(StrEnum):
+    """What keeps a flow from learning, wholly or nearly. The learning test is calibrated with these."""
+
+    FROZEN = "frozen"
+    """Every step is undone."""
+    WANDERING = "wandering"
+    """Every step has the size it would have, in random directions."""
+    HUNDREDTH = "learning rate / 100"
+    ONE_LAYER = "one live layer"
+    """Steps are undone but in the first layer."""
+    ONE_CLASS = "one live class"
+    """Steps are undone but in `lora_B` of `q_proj`; the flow must train adapters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +82,12 @@ class Flow:
     refusal: str | None
     """A ValueError raised while the trainer is built is a fair answer if its message names this; None: nothing is."""
     variants: tuple[Variant, ...]
+    lora: LoraShape | None = None
+    """The flow's own LoRA configuration; None: the model's."""
+    row_labels: tuple[int, ...] = (ROW_WORDS, ROW_WORDS + 1)
+    """Label tokens a row may have: releases differ in whether they append an end token."""
+    since: str = "0"
+    """First TRL release that can be asked for it."""
 
     @property
     def module(self) -> str:
@@ -58,13 +96,8 @@ class Flow:
 
 
 QWEN2, LLAMA = "qwen2", "llama"
-
-MODELS: dict[str, ModelShape] = {
-    # Tiny, but with every distinction that matters: grouped key/value heads, a gated MLP, biases for Qwen2 and none
-    # for Llama, linear layers that are a whole number of bitsandbytes' 64-element blocks.
-    QWEN2: ModelShape(QWEN2, 128, 64, 128, 2, 4, 2, True),
-    LLAMA: ModelShape(LLAMA, 128, 64, 128, 2, 4, 2, False),
-}
+QWEN2_VL, QWEN2_VL_VISION = "qwen2-vl", "qwen2-vl+vision"
+QWEN2_5_VL, QWEN2_5_VL_VISION = "qwen2.5-vl", "qwen2.5-vl+vision"
 
 LORA = LoraShape(
     r=8,
@@ -73,14 +106,52 @@ LORA = LoraShape(
     target_modules=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
 )
 
+
+@dataclass(frozen=True, slots=True)
+class TinyModel:
+    """A tiny model, and what of it LoRA reaches."""
+
+    shape: ModelShape
+    lora: LoraShape
+    since: str
+    """First Transformers release with this architecture: the earliest whose wheel has its module."""
+
+
+# Tiny, but with every distinction that matters: grouped key/value heads, a gated MLP, biases for Qwen2 and none for
+# Llama, linear layers that are a whole number of bitsandbytes' 64-element blocks.
+_DECODER = ModelShape(QWEN2, 128, 64, 128, 2, 4, 2, True)
+_ENCODER = VisionShape(
+    depth=2,
+    hidden_size=32,
+    intermediate_size=128,
+    num_heads=2,
+    patch_size=4,
+    temporal_patch_size=2,
+    in_channels=3,
+    spatial_merge_size=2,
+    gated=False,
+)
+_VL = replace(_DECODER, family=QWEN2_VL, vision=_ENCODER)
+_VL_2_5 = replace(_DECODER, family=QWEN2_5_VL, vision=replace(_ENCODER, gated=True))
+
+MODELS: dict[str, TinyModel] = {
+    QWEN2: TinyModel(_DECODER, LORA, "4.37.0"),
+    LLAMA: TinyModel(replace(_DECODER, family=LLAMA, qkv_bias=False), LORA, "4.28.0"),
+    # The names of LORA exist in the language model of Qwen2-VL only.
+    QWEN2_VL: TinyModel(_VL, LORA, "4.45.0"),
+    QWEN2_VL_VISION: TinyModel(
+        _VL, replace(LORA, target_modules=(*LORA.target_modules, "qkv", "fc1", "fc2")), "4.45.0"
+    ),
+    # In Qwen2.5-VL gate_proj, up_proj and down_proj are names of the vision encoder's layers too.
+    QWEN2_5_VL: TinyModel(_VL_2_5, replace(LORA, language_only=True), "4.49.0"),
+    QWEN2_5_VL_VISION: TinyModel(_VL_2_5, replace(LORA, target_modules=(*LORA.target_modules, "qkv")), "4.49.0"),
+}
+
 STEPS = 10
 """Training steps of a cell unless told otherwise: a healthy tiny model loses 13 % and more of its eval loss in them."""
 
 BATCH_ROWS = 8
 """Rows of a training step."""
-
-ROW_WORDS = 24
-"""Words of a row of data; each is a token with a label."""
 
 MAY_DROP = frozenset({"loss_type"})
 """Options a version may not know without changing what a cell does: before TRL 0.23 the loss is the one asked for."""
@@ -103,6 +174,29 @@ _LLAMA_MAIN = (
     Variant(LLAMA, Precision.FULL, False),
 )
 
+_VISION_MAIN = (
+    *_both_gc(QWEN2_VL, _THREE),
+    Variant(QWEN2_VL_VISION, Precision.NF4, True),
+    Variant(QWEN2_VL_VISION, Precision.NF4, False),
+    Variant(QWEN2_VL_VISION, Precision.INT8, True),
+    Variant(QWEN2_VL_VISION, Precision.FULL, True),
+    Variant(QWEN2_5_VL, Precision.NF4, True),
+    Variant(QWEN2_5_VL, Precision.INT8, True),
+    Variant(QWEN2_5_VL, Precision.FULL, False),
+    Variant(QWEN2_5_VL_VISION, Precision.NF4, True),
+    Variant(QWEN2_5_VL_VISION, Precision.FULL, False),
+)
+
+_ALL_LINEAR = replace(LORA, alpha=4 * LORA.r, dropout=0.0, target_modules=(ALL_LINEAR,))
+
+_N4 = (
+    Variant(QWEN2, Precision.NF4, True),
+    Variant(QWEN2, Precision.INT8, True),
+    Variant(QWEN2, Precision.FULL, True),
+    Variant(QWEN2, Precision.FULL, False),
+)
+"""The field notes' second project; its flows vary in data, so they need not vary in everything."""
+
 _ATTACHED_BY_TRAINER = {
     Stage.LOAD: Expect.UNQUANTIZED,
     Stage.TRAINER: Expect.ADAPTER,
@@ -121,7 +215,7 @@ CATALOG: tuple[Flow, ...] = (
         expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
         handed_over=False,
         refusal=None,
-        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN,
+        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN + _VISION_MAIN,
     ),
     Flow(
         name="sft-peft-model",
@@ -131,7 +225,7 @@ CATALOG: tuple[Flow, ...] = (
         expects=_PREPARED_BY_USER,
         handed_over=True,
         refusal=None,
-        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN,
+        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN + _VISION_MAIN,
     ),
     Flow(
         name="sft-peft-model-unprepared",
@@ -184,6 +278,54 @@ CATALOG: tuple[Flow, ...] = (
         variants=_both_gc(QWEN2, _THREE),
     ),
     Flow(
+        name="sft-adapter-reload-edited",
+        story="A saved adapter is loaded after its file was edited to inference_mode=false, with train() and "
+        "enable_input_require_grads(), and handed to SFTTrainer.",
+        correct=False,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal="is_trainable",
+        variants=_both_gc(QWEN2, _THREE),
+    ),
+    Flow(
+        name="sft-all-linear",
+        story="LoRA on all linear layers with alpha = 4r and no dropout, attached by SFTTrainer.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=_N4,
+        lora=_ALL_LINEAR,
+    ),
+    Flow(
+        name="rft-all-linear",
+        story="The same on rows the user tokenized, with labels on the completion alone.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=_N4,
+        lora=_ALL_LINEAR,
+        row_labels=(COMPLETION_WORDS + 1,),
+        since="0.8.0",  # with skip_prepare_dataset; before, SFTTrainer tokenizes whatever it is given
+    ),
+    Flow(
+        name="rft-labels-masked",
+        story="The same, and the mask found no completion in any row: every label is -100.",
+        correct=False,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=_N4,
+        lora=_ALL_LINEAR,
+        row_labels=(COMPLETION_WORDS + 1,),
+        since="0.8.0",  # with skip_prepare_dataset; before, SFTTrainer tokenizes whatever it is given
+    ),
+    Flow(
         name="sft-full",
         story="The whole model is trained by SFTTrainer, without PEFT.",
         correct=True,
@@ -204,6 +346,29 @@ CATALOG: tuple[Flow, ...] = (
         variants=_both_gc(QWEN2, _FOUR),
     ),
 )
+
+
+DEEP_CELLS: tuple[tuple[str, Variant], ...] = (
+    # The documented way in each precision, with checkpointing and without: what every other flow shares.
+    ("sft-peft-config", Variant(QWEN2, Precision.NF4, True)),
+    ("sft-peft-config", Variant(QWEN2, Precision.INT8, True)),
+    ("sft-peft-config", Variant(QWEN2, Precision.FULL, True)),
+    ("sft-peft-config", Variant(QWEN2, Precision.FULL, False)),
+    # The labels come from a collator of the user's own, and the forward was late to take the number of a step's labels.
+    ("sft-peft-config", Variant(QWEN2_VL, Precision.NF4, True)),
+    ("sft-peft-config", Variant(QWEN2_VL, Precision.FULL, False)),
+    # Handed over as a PeftModel, the trainer must see through it to know what the base model's loss takes.
+    ("sft-peft-model", Variant(QWEN2, Precision.NF4, True)),
+    ("sft-peft-model", Variant(QWEN2, Precision.INT8, True)),
+    ("sft-peft-model", Variant(QWEN2, Precision.FULL, False)),
+    # The same without TRL: a deviation of both is Transformers', of one alone TRL's.
+    ("trainer-peft-model", Variant(QWEN2, Precision.NF4, True)),
+    ("trainer-peft-model", Variant(QWEN2, Precision.FULL, False)),
+    # The same without PEFT.
+    ("sft-full", Variant(QWEN2, Precision.FULL, True)),
+    ("sft-full", Variant(QWEN2, Precision.FULL, False)),
+)
+"""The cells that the deep tier measures in more ways, by flow and variant."""
 
 
 def flow_named(name: str) -> Flow:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from harness.census.facts import LoadDtype, Quantization
 from harness.errors import CompatError, ExitCode
 
 if TYPE_CHECKING:
@@ -89,6 +90,56 @@ def keep(
     target = keep_run(run, name)
     derive(target, load_ledger())
     _say(f"kept as {target}; commit it, and read its summary.md")
+
+
+@app.command()
+def census(  # noqa: PLR0913 - one parameter an option
+    subject: Annotated[
+        str, typer.Argument(metavar="FAMILY_OR_CONFIG", help="A shipped family, or a config.json.")
+    ] = "",
+    *,
+    families: Annotated[bool, typer.Option("--list", help="List the shipped families.")] = False,
+    stack: Annotated[str | None, typer.Option(help="Stack to ask; by default that of the newest TRL.")] = None,
+    compare: Annotated[str | None, typer.Option(help="Another stack: show what changes from --stack to it.")] = None,
+    quantization: Annotated[Quantization, typer.Option(help="How the linear layers are stored.")] = Quantization.NF4,
+    dtype: Annotated[LoadDtype, typer.Option(help="What is not quantized is loaded in.")] = LoadDtype.BF16,
+    r: Annotated[int | None, typer.Option("--r", help="LoRA rank; 64 if not given.")] = None,
+    alpha: Annotated[int | None, typer.Option(help="LoRA alpha; 16 if not given.")] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            help="Suffixes separated by commas, all-linear, or a regular expression; Llama's seven if not given."
+        ),
+    ] = None,
+    target_parameters: Annotated[
+        str | None, typer.Option(help="Suffixes of parameters, separated by commas (PEFT 0.17 or later).")
+    ] = None,
+    lora: Annotated[Path | None, typer.Option(help="An adapter_config.json instead of the options above.")] = None,
+    tree: Annotated[bool, typer.Option("--tree", help="Also where lora_A and lora_B sit.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
+) -> int:
+    """Who is trainable where: the stage table of a model at full size, without weights, on a stack of the matrix.
+
+    Exit code 1 if a target reaches other than what it names.
+    """
+    from harness.census.command import Asked, print_list, run
+
+    if families:
+        print_list()
+        return ExitCode.HEALTHY
+    asked = Asked(
+        subject=subject,
+        stack=stack,
+        other_stack=compare,
+        quantization=quantization,
+        dtype=dtype,
+        adapter_config=lora,
+        r=r,
+        alpha=alpha,
+        targets=targets,
+        target_parameters=target_parameters,
+    )
+    return run(asked, as_json=as_json, tree=tree)
 
 
 @app.command()

@@ -6,7 +6,9 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from harness.catalog import Handicap
 from harness.checks import Deviation, Symptom
 from harness.records import DeviceKind, Precision, Variant, cell_id
 
@@ -18,6 +20,10 @@ class PlannedCell:
     flow: str
     variant: Variant
     listed: tuple[Deviation, ...]
+    deep: bool = False
+    """Run it again in the ways of the deep tier."""
+    handicap: Handicap | None = None
+    """What is to keep it from learning; None but where the learning test is calibrated."""
 
     def __str__(self) -> str:
         return f"{self.flow}[{self.variant}]"
@@ -35,6 +41,8 @@ class Plan:
     torch_wanted: str
     base_torch: bool
     device: DeviceKind
+    attention: str
+    """Attention implementation models are loaded with, by Transformers' name."""
     steps: int
     seed: int
     limit_s: float
@@ -51,6 +59,11 @@ class Plan:
         return Path(self.run) / "selected" / f"{self.stack}.txt"
 
     @property
+    def seeds_file(self) -> Path:
+        """Where a sweep over seeds writes its observations."""
+        return Path(self.run) / "seeds" / f"{self.stack}.jsonl"
+
+    @property
     def scratch(self) -> Path:
         """Where cells put models and outputs; the host removes it when the cell process has ended, however it ended."""
         return Path(self.run) / "scratch" / self.stack
@@ -63,11 +76,14 @@ class Plan:
 def read_plan(path: Path) -> Plan:
     """The plan in `path`, which the host wrote: it is trusted, not checked."""
     raw = json.loads(path.read_text(encoding="utf-8"))
-    cells = tuple(
-        PlannedCell(cell["flow"], _variant(cell["variant"]), tuple(_deviation(item) for item in cell["listed"]))
-        for cell in raw.pop("cells")
-    )
+    cells = tuple(_planned(cell) for cell in raw.pop("cells"))
     return Plan(**{**raw, "device": DeviceKind(raw["device"]), "cells": cells})
+
+
+def _planned(raw: dict[str, Any]) -> PlannedCell:
+    handicap = Handicap(raw["handicap"]) if raw["handicap"] else None
+    listed = tuple(_deviation(item) for item in raw["listed"])
+    return PlannedCell(raw["flow"], _variant(raw["variant"]), listed, raw["deep"], handicap)
 
 
 def _variant(raw: dict[str, str | bool]) -> Variant:

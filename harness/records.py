@@ -114,6 +114,27 @@ def cell_id(stack: str, flow: str, variant: Variant, device: DeviceKind) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class VisionShape:
+    """The sizes the parameter counts of a Qwen2-VL or Qwen2.5-VL vision encoder follow from.
+
+    `hidden_size` is the width of its blocks; what leaves its merger has the width of the language model.
+    """
+
+    depth: int
+    hidden_size: int
+    intermediate_size: int
+    num_heads: int
+    patch_size: int
+    temporal_patch_size: int
+    in_channels: int
+    spatial_merge_size: int
+    gated: bool
+    """Whether a block's MLP is `gate_proj`, `up_proj`, `down_proj` behind RMS norms (Qwen2.5-VL) or `fc1`, `fc2` behind
+    layer norms (Qwen2-VL).
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class ModelShape:
     """The sizes a decoder's parameter counts follow from, as its config names them."""
 
@@ -126,6 +147,11 @@ class ModelShape:
     num_key_value_heads: int
     qkv_bias: bool
     """Whether `q_proj`, `k_proj` and `v_proj` have a bias (Qwen2) or not (Llama)."""
+    vision: VisionShape | None = None
+
+
+ALL_LINEAR = "all-linear"
+"""PEFT's name for every linear layer but the head, in place of a list of targets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +162,8 @@ class LoraShape:
     alpha: int
     dropout: float
     target_modules: tuple[str, ...]
+    language_only: bool = False
+    """The targets are given as a pattern that leaves the vision encoder out, instead of as bare names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +193,15 @@ class DeviceRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Attention:
+    """Which attention the model was loaded with, by Transformers' names: `sdpa`, `eager`, `flash_attention_2`."""
+
+    asked: str
+    used: str | None
+    """What the loaded model says it uses; None if it was not loaded, or does not say."""
+
+
+@dataclass(frozen=True, slots=True)
 class AreaCount:
     """Stored (raw) elements of one area."""
 
@@ -191,6 +228,8 @@ class Census:
     adapter_dtypes: tuple[str, ...]
     subject_sha256: str | None
     """Digest of the values of what this flow trains (adapters, or the whole model where there are none)."""
+    adapters_on: Mapping[Area, AreaCount] | None = None
+    """Adapters by the area of the module they sit on; None in observations from before it was counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +287,49 @@ class Gradients:
 
 
 @dataclass(frozen=True, slots=True)
+class ParameterClass:
+    """One class of trainable tensors: those whose names end alike, such as `lora_A`, in one part of the model."""
+
+    tensors: int
+    reached: int | None
+    """The step, from 1, by which every tensor had received a gradient other than zero; None if some never did."""
+    unchanged: int
+    """Tensors that training left exactly as they were."""
+    largest_change: float
+    """Largest absolute change of any element."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """What was not trainable when training began, compared in float32 after it. Biases of 4-bit layers are left out:
+    bitsandbytes casts them in place from 0.50 on.
+    """
+
+    tensors: int
+    changed: int
+    examples: tuple[str, ...]
+    """Names of some that changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Labels the model really received."""
+
+    samples: int
+    label_tokens: int
+    all_masked: int
+    """Samples with nothing to learn: every label is -100."""
+    ids_sha256: str
+    labels_sha256: str
+    positions: int = 0
+    """Tokens, with padding and whatever has the label -100."""
+    ends: int = 0
+    """Samples with an end-of-sequence token among their inputs."""
+    ends_masked: int = 0
+    """Those whose end is not a label, so that the model never learns to stop."""
+
+
+@dataclass(frozen=True, slots=True)
 class Training:
     """What N steps did. Lists have one entry per step that ran."""
 
@@ -270,18 +352,152 @@ class Training:
     """Whether every element this flow means to train is finite after training."""
     optimizer: Optimizer
     gradients: Gradients
+    classes: Mapping[str, ParameterClass] = field(default_factory=dict)
+    """By class; empty in observations from before it was measured, as the fields below are None."""
+    frozen: Frozen | None = None
+    learning_rate_logged: tuple[float, ...] = ()
+    """What the trainer's own log says of each step."""
+    rates_agree: bool = True
+    """Whether all groups of the optimizer had the same learning rate before each step."""
+    reference_before: float | None = None
+    """Mean negative log-likelihood of the evaluation's label tokens, computed here from the model's logits: what
+    eval_loss should be.
+    """
+    reference_after: float | None = None
+    evaluated: Labels | None = None
+    """Labels of the first evaluation."""
+    still_layers: tuple[str, ...] = ()
+    """Layers, such as `layers.1`, in which training changed nothing of what the flow trains."""
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
-    """Labels the model really received in training steps."""
+class Reply:
+    """What the trained model says of one evaluation batch, against two others: largest difference of a logit."""
 
-    samples: int
-    label_tokens: int
-    all_masked: int
-    """Samples with nothing to learn: every label is -100."""
-    ids_sha256: str
-    labels_sha256: str
+    without_adapter: float | None
+    """Against itself with its adapters switched off; None where it has none."""
+    reloaded: float | None
+    """Against the model saved and loaded again; None if that was not reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossPair:
+    """Eval loss before and after training in one more run of a flow; None where none was reported."""
+
+    before: float | None
+    after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassDifference:
+    """Gradients of one class of tensors in the same step computed in two ways: Euclidean norms over all its tensors."""
+
+    one: float
+    other: float
+    difference: float
+    """Norm of the difference of the two."""
+
+    @property
+    def relative(self) -> float:
+        """The difference as a share of the larger gradient; NaN and infinite gradients differ wholly."""
+        larger = max(self.one, self.other)
+        if not math.isfinite(self.difference):
+            return math.inf
+        return self.difference / larger if larger else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepPair:
+    """The same optimizer step computed in two ways, without dropout: gradients before clipping, and the loss that was
+    reported. `one` is the plain way, `other` the way that should change nothing.
+    """
+
+    loss_one: float | None
+    loss_other: float | None
+    same_labels: bool
+    """Whether both were given the same rows and labels, in the same order."""
+    classes: Mapping[str, ClassDifference]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricResponse:
+    """One metric of an evaluation: twice of the model as it is, then with its weights scrambled, then zeroed."""
+
+    as_it_is: float
+    again: float
+    scrambled: float
+    zeroed: float
+
+    @property
+    def moved(self) -> bool:
+        """Whether a perturbed model got another value. Where the metric differs between two evaluations of the model as
+        it is, by more than that.
+        """
+        noise = abs(self.again - self.as_it_is)
+        return any(_apart(value, self.as_it_is, noise) for value in (self.scrambled, self.zeroed))
+
+
+def _apart(value: float, other: float, noise: float) -> bool:
+    if not (math.isfinite(value) and math.isfinite(other)):
+        return math.isnan(value) != math.isnan(other) or (not math.isnan(value) and value != other)
+    return not abs(value - other) <= noise
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What an evaluation says of a model whose weights were tampered with, by metric."""
+
+    metrics: Mapping[str, MetricResponse]
+
+    @property
+    def ignoring(self) -> tuple[str, ...]:
+        """Metrics that stayed what they were whatever was done to the model."""
+        return tuple(name for name, metric in self.metrics.items() if not metric.moved)
+
+    @property
+    def responds(self) -> bool:
+        """Whether there is a metric, and every one moved when the model did."""
+        return bool(self.metrics) and not self.ignoring
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deep:
+    """What the deep tier measured beside one run of a flow, by running it again in other ways. What was not measured,
+    or ended in an error, is None or empty.
+    """
+
+    repeats: tuple[LossPair, ...] = ()
+    """The same flow with the same seed: the noise of this machine."""
+    twin: LossPair | None = None
+    """The same flow, each step of which was undone: what eval loss does when nothing can be learned."""
+    wanderers: tuple[LossPair, ...] = ()
+    """The same flow with steps of the same size in random directions: what eval loss does by luck."""
+    accumulation: StepPair | None = None
+    """One step on 4 rows at once, against the same rows one by one; rows have unequal numbers of labels."""
+    checkpointing: StepPair | None = None
+    """One step without gradient checkpointing, against the same step with it; None where the variant has none."""
+    evaluation: Response | None = None
+    """The trainer's own evaluation of the trained model."""
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    """Errors that ended a measurement, by the name of its field above."""
+    duration_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of tensors that were alive. On a CPU: in distinct storages that Python objects hold, without what the
+    stack's modules define when they are imported; on a GPU: what torch's allocator has handed out.
+    """
+
+    start_bytes: int
+    """When the stack was imported and the flow had not begun."""
+    end_bytes: int
+    """When everything of the flow had been dropped and garbage collected."""
+    peak_bytes: int
+    """On a CPU the most that was found at a census, or after the first optimizer step with its gradients still there;
+    what autograd keeps for the backward pass is not in it, as no Python object holds that. On a GPU the allocator's own
+    peak. Either way with the recorder's copy of what is trained, which it compares with after training.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,15 +532,26 @@ class Observation:
     seed: int
     model: ModelShape
     lora: LoraShape | None
+    handicap: str | None = None
+    """What kept the flow from learning, where the learning test was calibrated."""
+    attention: Attention | None = None
     stages: tuple[Census, ...] = ()
     absent: tuple[AbsentStage, ...] = ()
     freezes: tuple[Freeze, ...] = ()
     training: Training | None = None
     labels: Labels | None = None
+    """Labels of all training steps."""
+    reply: Reply | None = None
+    deep: Deep | None = None
+    """None where the deep tier was not run for this cell."""
+    weights_sha256: str | None = None
+    """Digest of the base model's weights before anything was done to them."""
     options_dropped: tuple[str, ...] = ()
     """Options the flow set that no name of the installed version accepts."""
     warnings: tuple[Message, ...] = ()
     error: Failure | None = None
+    memory: Memory | None = None
+    """None where the flow could not begin, and in observations of before it was measured."""
     duration_s: float = 0.0
     started_at: str = ""
     harness_version: str = ""

@@ -112,6 +112,16 @@ def read_observations(path: Path) -> tuple[dict[str, Started], dict[str, Observa
     return started, observed
 
 
+def read_sweep(path: Path) -> tuple[Observation, ...]:
+    """The observations of a sweep over seeds, as they came.
+
+    Raises:
+        RecordsError: a line is not an observation of schema 1, or is cut off.
+    """
+    records = [_decode(line, f"{path}:{number}") for number, line in enumerate(_text(path).splitlines(), 1)]
+    return tuple(record for record in records if isinstance(record, Observation))
+
+
 def _text(path: Path) -> str:
     """The text of `path`, or of `path` with `.gz` behind it, as the baseline keeps it; empty if neither is there."""
     packed = path.with_name(f"{path.name}.gz")

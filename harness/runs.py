@@ -10,19 +10,23 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import assert_never
 
+from packaging.version import Version
+
 from harness import catalog
+from harness.catalog import Tier
+from harness.devices import USUAL, Gpu, Wanted, choose, kind_of, read_gpus, told, visible
 from harness.errors import CompatError, ExitCode
 from harness.ledger import Ledger, load_ledger
 from harness.locks import Lock
 from harness.matrix import ROOT, Stack
 from harness.plan import Plan, PlannedCell
-from harness.records import DeviceKind
+from harness.records import DeviceKind, Variant
 from harness.report import print_stack, print_window, publish
 from harness.results import RUNS, RowState, StackRow, read_rows, remove_row, unfinished, write_atomically, write_row
 
@@ -33,6 +37,9 @@ SEED = 0
 
 LIMIT_S = 120.0
 """Seconds a cell may take. A tiny cell takes under one; the first of a process also pays for importing the stack."""
+
+ATTENTION = ("sdpa", "eager", "flash_attention_2")
+"""Attention implementations of Transformers; the first is what users train with."""
 
 FEWEST_STEPS = 2
 """lora_B starts at zero, so lora_A receives its first gradient at step 2."""
@@ -50,26 +57,59 @@ class DeviceChoice(StrEnum):
     CUDA = "cuda"
 
 
+class Instead(StrEnum):
+    """What a session can do in place of running the cells, each an option of that name."""
+
+    FAULTS = "faults"
+    """Plant faults, and see whether the check that must name one names it."""
+    GUARD = "guard"
+    """Run every cell under a `TrainingGuard`, the guard's own tests and its documentation."""
+    ADAPTERS = "adapters"
+    """Save adapters, and hold `compat inspect` against what this stack makes of them."""
+    OVERHEAD = "overhead"
+    """Measure what the recorder costs."""
+    GUARD_OVERHEAD = "guard-overhead"
+    """Measure what the guard costs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """Our own arguments after `--`; `pytest` holds the rest."""
 
     device: DeviceChoice
+    attention: str
+    """By Transformers' name: sdpa unless told otherwise, as users train."""
     steps: int
     limit_s: float
-    faults: bool
-    """Plant faults and see whether the checks name them, instead of running the cells."""
-    overhead: bool
-    """Measure what the recorder costs, instead of running the cells."""
-    adapters: bool
-    """Save adapters and hold `compat inspect` against what this stack makes of them, instead of running the cells."""
+    instead: Instead | None
+    tier: Tier
+    """How much is measured of the cells."""
+    seeds: range
+    """Calibrate the learning test with these seeds, instead of running the cells; empty: do not."""
     pytest: tuple[str, ...]
+    gpus: Wanted = USUAL
 
 
 def run_stack(
-    *, stack: Stack, python: str, lock: Lock, env_python: Path, base_torch: bool, posargs: Sequence[str]
+    *,
+    stack: Stack,
+    python: str,
+    lock: Lock,
+    env_python: Path,
+    base_torch: bool,
+    gpus: Sequence[Gpu],
+    posargs: Sequence[str],
 ) -> ExitCode:
-    """Run every selected cell of `stack` and print its table; or what is asked for in place of the cells.
+    """Run every selected cell of `stack` and print its table; or what an option asks for in place of the cells.
+
+    Args:
+        stack: the row of the matrix.
+        python: the Python the stack runs on, such as `3.11`.
+        lock: what the row was resolved to.
+        env_python: the interpreter of the environment that equals `lock`.
+        base_torch: whether that environment has another torch than the lock names.
+        gpus: what the cells run on; without any, the CPU.
+        posargs: arguments after `--`.
 
     Returns:
         HEALTHY, UNHEALTHY or COULD_NOT_TELL over this stack's cells.
@@ -80,7 +120,7 @@ def run_stack(
     options = parse_options(posargs)
     ledger = load_ledger()
     run = RUNS / os.environ.setdefault(RUN_ID, new_run_id())
-    device = chosen_device(posargs)
+    device = kind_of(gpus)
     plan = Plan(
         run=str(run),
         stack=stack.on(python),
@@ -88,20 +128,23 @@ def run_stack(
         torch_wanted=lock.facts["torch"],
         base_torch=base_torch,
         device=device,
+        attention=options.attention,
         steps=options.steps,
         seed=SEED,
         limit_s=options.limit_s,
-        cells=planned_cells(ledger, device, {**lock.requirements, "torch": lock.facts["torch"]}),
+        cells=planned_cells(ledger, device, {**lock.requirements, "torch": lock.facts["torch"]}, options.tier),
     )
     path = run / "plans" / f"{plan.stack}.json"
     write_atomically(path, plan.to_json())
-    instead = _instead_of_cells(options)
-    if instead is not None:
-        return _exit_code(_run(instead(env_python, path, options), plan))
+    if options.instead is not None:
+        # One process, and a Trainer that sees two GPUs spreads its model over both.
+        return _exit_code(_run(_instead_command(options.instead, env_python, path, options), plan, gpus[:1]))
+    if options.seeds:
+        return _calibrate(env_python, path, plan, options.seeds)
     earlier = _earlier_selection(run, plan.stack)
     write_row(run, unfinished(plan.stack, earlier))
     plan.selected_file.unlink(missing_ok=True)
-    status = _run(_cells_command(env_python, path, device, options), plan)
+    status = _run(_cells_command(env_python, path, gpus, options), plan, gpus)
     _refuse_empty_selection(plan, status, options, earlier)
     write_row(run, _row(plan, status, earlier))
     summary = publish(run, ledger)
@@ -110,9 +153,23 @@ def run_stack(
     return summary.exit_code_of(plan.stack)
 
 
-def _run(command: Sequence[str], plan: Plan) -> int:
+def _calibrate(env_python: Path, path: Path, plan: Plan, seeds: range) -> ExitCode:
+    """Sweep the learning test over `seeds`, and keep and print what it says."""
+    from harness import calibration
+    from harness.report import learning
+
+    status = _run([str(env_python), "-m", "harness.cell.sweep", str(path), str(seeds.start), str(seeds.stop)], plan, ())
+    if status:
+        return ExitCode.COULD_NOT_TELL
+    found = calibration.keep(plan.seeds_file)
+    learning.publish()
+    print(learning.told(found))
+    return ExitCode.HEALTHY if found.on_target else ExitCode.UNHEALTHY
+
+
+def _run(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu]) -> int:
     try:
-        return subprocess.run(command, cwd=ROOT, env=cell_environ(plan.device), check=False).returncode
+        return subprocess.run(command, cwd=ROOT, env=cell_environ(gpus), check=False).returncode
     finally:
         shutil.rmtree(plan.scratch, ignore_errors=True)
 
@@ -137,11 +194,17 @@ def parse_options(posargs: Sequence[str]) -> Options:
     """
     parser = argparse.ArgumentParser(prog="nox -s compat --", add_help=False, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--device", default="auto", choices=[choice.value for choice in DeviceChoice])
+    parser.add_argument("--attention", default=ATTENTION[0], choices=ATTENTION)
     parser.add_argument("--steps", type=int, default=catalog.STEPS)
     parser.add_argument("--limit", type=float, default=LIMIT_S)
-    parser.add_argument("--faults", action="store_true")
-    parser.add_argument("--overhead", action="store_true")
-    parser.add_argument("--adapters", action="store_true")
+    parser.add_argument("--gpus", type=int, default=USUAL.most)
+    parser.add_argument("--gpu-idle-below", type=float, default=USUAL.idle_below)
+    parser.add_argument("--gpu-larger-than", type=float, default=USUAL.larger_than)
+    asked = parser.add_mutually_exclusive_group()
+    for instead in Instead:
+        asked.add_argument(f"--{instead}", dest="instead", action="store_const", const=instead)
+    parser.add_argument("--tier", default=Tier.QUICK.value, choices=[tier.value for tier in Tier])
+    parser.add_argument("--seeds", type=_seeds, default=range(0), metavar="N or FIRST-LAST")
     try:
         ours, rest = parser.parse_known_args(list(posargs))
     except argparse.ArgumentError as error:
@@ -155,86 +218,123 @@ def parse_options(posargs: Sequence[str]) -> Options:
             meaning="Before step 2 half of a LoRA adapter has no gradient to receive; a limit is in seconds.",
             todo=f"Ask for {FEWEST_STEPS} steps or more, and for a limit above 0.",
         )
+    wanted = Wanted(ours.gpus, ours.gpu_idle_below, ours.gpu_larger_than)
+    if not wanted.makes_sense:
+        raise CompatError(
+            f"--gpus {wanted.most} --gpu-idle-below {wanted.idle_below:g} --gpu-larger-than {wanted.larger_than:g}",
+            where="arguments after --",
+            meaning="No GPU can be as asked for. The limits are in GB of memory: used by others, and in all.",
+            todo="Ask for one GPU or more, used below some number above 0, and larger than 0 or more.",
+        )
     return Options(
-        DeviceChoice(ours.device), ours.steps, ours.limit, ours.faults, ours.overhead, ours.adapters, tuple(rest)
+        device=DeviceChoice(ours.device),
+        attention=ours.attention,
+        steps=ours.steps,
+        limit_s=ours.limit,
+        instead=ours.instead,
+        tier=Tier(ours.tier),
+        seeds=ours.seeds,
+        pytest=tuple(rest),
+        gpus=wanted,
     )
 
 
-def chosen_device(posargs: Sequence[str]) -> DeviceKind:
-    """The device cells will run on: what `--device` says, and where it says `auto`, a GPU if there is one.
+def _seeds(text: str) -> range:
+    """`200` is the first two hundred, `200-399` the next."""
+    first, dash, last = text.partition("-")
+    if not first.isdigit() or not (last.isdigit() if dash else last == ""):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seeds nor a span such as 200-399")
+    seeds = range(int(first), int(last) + 1) if dash else range(int(first))
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"{text!r} holds no seed")
+    return seeds
+
+
+def chosen_gpus(posargs: Sequence[str]) -> tuple[Gpu, ...]:
+    """The GPUs that cells will run on, said in a line or two; none where `--device`, or that there is none, says CPU.
 
     Raises:
-        CompatError: an option of ours has a value it cannot have.
+        CompatError: an option of ours has a value it cannot have, or asks for a GPU that is not to be seen.
+        GpuFailed: there are GPUs, and the driver does not answer.
     """
-    match parse_options(posargs).device:
+    options = parse_options(posargs)
+    match options.device:
         case DeviceChoice.CPU:
-            return DeviceKind.CPU
-        case DeviceChoice.CUDA if not visible_gpus():
-            raise CompatError(
-                "--device cuda, and there is no NVIDIA GPU to be seen",
-                where="arguments after --",
-                meaning="There is no /dev/nvidia0, or CUDA_VISIBLE_DEVICES hides it.",
-                todo="Ask for --device cpu, or for auto, which takes a GPU where there is one.",
-            )
-        case DeviceChoice.CUDA:
-            return DeviceKind.CUDA
-        case DeviceChoice.AUTO:
-            return DeviceKind.CUDA if visible_gpus() else DeviceKind.CPU
+            return ()
+        case DeviceChoice.CUDA | DeviceChoice.AUTO:
+            there, names = read_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")
+            candidates = visible(there, names, os.environ.get("CUDA_DEVICE_ORDER"))
         case unreachable:
             assert_never(unreachable)
+    if candidates:
+        choice = choose(there, candidates, options.gpus)
+        print(*told(choice), sep="\n", flush=True)
+        return choice.chosen
+    hidden = f"CUDA_VISIBLE_DEVICES={names} hides every GPU there is ({len(there)})" if there else ""
+    if options.device is DeviceChoice.CUDA:
+        raise CompatError(
+            "--device cuda, and there is no NVIDIA GPU to be seen",
+            where="arguments after --",
+            meaning=f"{hidden or 'There is no NVIDIA driver, or it knows no GPU'}.",
+            todo="Ask for --device cpu, or for auto, which takes a GPU where there is one.",
+        )
+    if hidden:
+        print(f"CPU: {hidden}", flush=True)
+    return ()
 
 
-def visible_gpus() -> int:
-    """NVIDIA GPUs this process may use, without importing torch: device files, or what CUDA_VISIBLE_DEVICES leaves of
-    them.
-    """
-    files = [path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()]
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is None:
-        return len(files)
-    named = [gpu.strip() for gpu in chosen.split(",")]
-    return min(len(files), len([gpu for gpu in named if gpu and gpu != "-1"]))  # -1 is how people hide them all
-
-
-def planned_cells(ledger: Ledger, device: DeviceKind, versions: Mapping[str, str]) -> tuple[PlannedCell, ...]:
-    """Every cell of `device`, with the deviations the ledger lists for these versions."""
+def planned_cells(
+    ledger: Ledger, device: DeviceKind, versions: Mapping[str, str], tier: Tier = Tier.QUICK
+) -> tuple[PlannedCell, ...]:
+    """Every cell of `device` that exists on these versions, with the deviations the ledger lists for them."""
+    deep = catalog.DEEP_CELLS if tier is Tier.DEEP else ()
     return tuple(
-        PlannedCell(flow.name, variant, ledger.listed(flow.name, variant, device, versions))
+        PlannedCell(
+            flow.name,
+            variant,
+            ledger.listed(flow.name, variant, device, versions),
+            deep=(flow.name, variant) in deep,
+        )
         for flow, variant in catalog.cells_on(device)
+        if exists(flow, variant, versions)
     )
 
 
-def _cells_command(env_python: Path, plan: Path, device: DeviceKind, options: Options) -> list[str]:
-    workers = visible_gpus() if device is DeviceKind.CUDA else 1
+def exists(flow: catalog.Flow, variant: Variant, versions: Mapping[str, str]) -> bool:
+    """Whether these versions have the variant's architecture, and can be asked for the flow at all."""
+    architecture = Version(catalog.MODELS[variant.model].since)
+    return Version(versions["transformers"]) >= architecture and Version(versions["trl"]) >= Version(flow.since)
+
+
+def _cells_command(env_python: Path, plan: Path, gpus: Sequence[Gpu], options: Options) -> list[str]:
     return [
         *_pytest(env_python, plan),
-        *("-n", str(max(workers, 1))),
+        *("-n", str(max(len(gpus), 1))),
         # A cell that kills its worker is lost alone, however many there are.
-        f"--max-worker-restart={len(catalog.cells_on(device))}",
+        f"--max-worker-restart={len(catalog.cells_on(kind_of(gpus)))}",
         *("-q", "--no-header", "--no-summary", "--tb=no", *options.pytest, "tests/cells"),
     ]
 
 
-def _instead_of_cells(options: Options) -> Callable[[Path, Path, Options], list[str]] | None:
-    """What makes the command of what is asked for in place of the cells."""
-    if options.faults:
-        return _faults_command
-    if options.adapters:
-        return _adapters_command
-    return _overhead_command if options.overhead else None
-
-
-def _faults_command(env_python: Path, plan: Path, options: Options) -> list[str]:
-    return [*_told(env_python, plan), *options.pytest, "tests/mutation/test_faults.py"]
-
-
-def _adapters_command(env_python: Path, plan: Path, options: Options) -> list[str]:
-    # The command under test is the host's; what it looks at is saved by the stack.
-    return [*_told(env_python, plan), "--host-python", sys.executable, *options.pytest, "tests/adapters"]
-
-
-def _overhead_command(env_python: Path, plan: Path, options: Options) -> list[str]:
-    return [str(env_python), "tests/benchmarks/overhead.py", str(plan), *options.pytest]
+def _instead_command(instead: Instead, env_python: Path, plan: Path, options: Options) -> list[str]:
+    match instead:
+        case Instead.FAULTS:
+            tests = ["tests/mutation"]
+        case Instead.GUARD:
+            tests = ["-p", "harness.cell.fixtures", "tests/guard"]
+        case Instead.ADAPTERS:
+            # The command under test is the host's; what it looks at is saved by the stack.
+            tests = ["--host-python", sys.executable, "tests/adapters"]
+        case Instead.OVERHEAD | Instead.GUARD_OVERHEAD:
+            return [
+                str(env_python),
+                f"tests/benchmarks/{instead.value.replace('-', '_')}.py",
+                str(plan),
+                *options.pytest,
+            ]
+        case unreachable:
+            assert_never(unreachable)
+    return [*_pytest(env_python, plan), "-v", "--no-header", "--tb=short", *options.pytest, *tests]
 
 
 def _told(env_python: Path, plan: Path) -> list[str]:
@@ -249,17 +349,17 @@ def _pytest(env_python: Path, plan: Path) -> list[str]:
     ]
 
 
-def cell_environ(device: DeviceKind) -> dict[str, str]:
+def cell_environ(gpus: Sequence[Gpu]) -> dict[str, str]:
     """The cell process's environment: this project on the path, one thread unless told, no hub, bytecode kept."""
     # What would change how a cell runs, and belongs to the shell it was started from.
     foreign = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTEST_", "ACCELERATE_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    hidden = {"CUDA_VISIBLE_DEVICES": ""} if device is DeviceKind.CPU else {}
     return {
         # Tiny models gain nothing from a second thread, and stacks run side by side.
         "OMP_NUM_THREADS": "1",
         **inherited,
-        **hidden,
+        # By UUID, which any CUDA_DEVICE_ORDER leaves as it is. A CPU cell sees none: a trainer takes a GPU it sees.
+        "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in gpus),
         "PYTHONPATH": str(ROOT),
         "PYTHONHASHSEED": "0",
         "TOKENIZERS_PARALLELISM": "false",

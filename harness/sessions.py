@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import assert_never
 
 from harness import runs
+from harness.devices import kind_of
 from harness.environments import prepare_environment
 from harness.errors import EnvironmentMismatch, ExitCode, InstallError, Unbuildable
 from harness.locks import Unsolvable, locked
@@ -33,7 +34,8 @@ def run_compat(
         CompatError: an argument is wrong, the lock is stale, or the environment cannot be made equal to it.
     """
     rest = [argument for argument in posargs if argument != BASE_TORCH]
-    lock = locked(matrix.plan(stack, python, runs.chosen_device(rest)))
+    gpus = runs.chosen_gpus(rest)
+    lock = locked(matrix.plan(stack, python, kind_of(gpus)))
     if isinstance(lock, Unsolvable):
         runs.record_absent(stack.on(python), RowState.UNINSTALLABLE, lock.cause)
         return lock
@@ -54,6 +56,7 @@ def run_compat(
         lock=lock,
         env_python=env_python,
         base_torch=environment.base_torch,
+        gpus=gpus,
         posargs=rest,
     )
 

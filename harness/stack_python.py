@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.environments import Environment, environment_of
+from harness.environments import ENVS, Environment, environment_of
 from harness.errors import LockError, StackFailed
 from harness.locks import Lock, Unsolvable, locked
 from harness.matrix import ROOT, Matrix
-from harness.records import DeviceKind
 from harness.runs import cell_environ
 
 
@@ -52,12 +52,15 @@ def stack_python(matrix: Matrix, name: str, python: str | None = None) -> StackP
             meaning="The resolver found no solution for this stack, so there is no environment to ask.",
             todo="Name another stack; `compat stacks` lists all of them.",
         )
+    if not (ENVS / lock.path.stem).exists():
+        # Made once; with a CUDA build of torch that is gigabytes.
+        print(f"making the environment of {stack.on(version)}", file=sys.stderr, flush=True)
     interpreter, environment = environment_of(lock)
     return StackPython(stack.on(version), interpreter, lock, environment)
 
 
-def ask(stack: StackPython, module: str, request: Mapping[str, Any], device: DeviceKind = DeviceKind.CPU) -> Any:
-    """What `module` of `harness.cell` answers to `request` in the environment of `stack`.
+def ask(stack: StackPython, module: str, request: Mapping[str, Any]) -> Any:
+    """What `module` of `harness.cell` answers to `request` in the environment of `stack`, on a CPU.
 
     Raises:
         StackFailed: the process ended without an answer; names the last line of what it said.
@@ -68,7 +71,7 @@ def ask(stack: StackPython, module: str, request: Mapping[str, Any], device: Dev
         done = subprocess.run(
             [str(stack.python), "-m", module, str(asked), str(answered)],
             cwd=ROOT,
-            env=cell_environ(device),
+            env=cell_environ(()),
             capture_output=True,
             text=True,
             check=False,

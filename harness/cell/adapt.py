@@ -2,7 +2,8 @@
 
 Options are given by their newest name and passed under the first name the installed class has. An option that no name
 of it accepts is noted in `Setup.dropped`, never lost silently. Windows: TRL 0.9.2 brought `SFTConfig`, 0.12.0
-`processing_class`, 0.16.0 `max_length`; Transformers 4.34 `use_cpu`, 4.41 `eval_strategy`, 4.56 `dtype`.
+`processing_class`, 0.16.0 `max_length`, 0.22.0 the vision path; Transformers 4.34 `use_cpu`, 4.41 `eval_strategy`, 4.56
+`dtype`, 5.3 `mm_token_type_ids`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import torch
 import transformers
 from peft import LoraConfig
 from torch import nn
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, DataCollatorForLanguageModeling, PreTrainedModel
+from transformers import BitsAndBytesConfig, DataCollatorForLanguageModeling, DataCollatorForSeq2Seq, PreTrainedModel
 
 from harness.catalog import BATCH_ROWS, ROW_WORDS
-from harness.cell import data
+from harness.cell import data, models
 from harness.cell.instruments.emulation import keep_as_on_an_accelerator
 from harness.cell.setup import Setup
-from harness.records import DeviceKind
+from harness.records import ALL_LINEAR, DeviceKind, LoraShape, VisionShape
 
 _OLDER_NAMES = {
     "max_length": ("max_seq_length",),
@@ -34,10 +35,14 @@ _OLDER_NAMES = {
 
 def load_model(setup: Setup) -> PreTrainedModel:
     """The saved base model as a user loads it, quantized as the variant says."""
-    options: dict[str, Any] = {_dtype_name(): torch.float32, "device_map": {"": _place(setup)}}
+    options: dict[str, Any] = {
+        _dtype_name(): torch.float32,
+        "device_map": {"": _place(setup)},
+        "attn_implementation": setup.attention,
+    }
     if setup.quantized:
         options["quantization_config"] = _quantization(setup)
-    model = AutoModelForCausalLM.from_pretrained(setup.model_dir, **options)
+    model = models.model_class(setup.model.family).from_pretrained(setup.saved.directory, **options)
     if setup.emulates is not None:
         keep_as_on_an_accelerator(model)
     return model
@@ -64,9 +69,18 @@ def lora_config(setup: Setup) -> LoraConfig:
         r=setup.lora.r,
         lora_alpha=setup.lora.alpha,
         lora_dropout=setup.lora.dropout,
-        target_modules=list(setup.lora.target_modules),
+        target_modules=_targets(setup.lora),
         task_type="CAUSAL_LM",
     )
+
+
+def _targets(lora: LoraShape) -> list[str] | str:
+    """PEFT's word for all, bare names, or a pattern that leaves the vision encoder out wherever a version puts it."""
+    if lora.target_modules == (ALL_LINEAR,):
+        return ALL_LINEAR
+    if not lora.language_only:
+        return list(lora.target_modules)
+    return rf"(?!.*\bvisual\b).*\.({'|'.join(lora.target_modules)})"
 
 
 def pretend_trained(model: nn.Module, seed: int) -> None:
@@ -82,18 +96,65 @@ def pretend_trained(model: nn.Module, seed: int) -> None:
 
 def sft_arguments(setup: Setup) -> dict[str, Any]:
     """Keyword arguments for `SFTTrainer`, beside the model: configuration, data, tokenizer."""
+    vision = setup.model.vision
+    if vision:
+        return _sft_arguments(setup, _picture_arguments(setup, vision), _PREPARED)
+    return _sft_arguments(setup, _text_arguments(setup), {})
+
+
+def sft_arguments_for_completions(setup: Setup) -> dict[str, Any]:
+    """The same for rows that the user tokenized, with labels on the completion alone."""
+    train, held_out = data.completion_rows(setup.seed)
+    rows = {
+        "train_dataset": train,
+        "eval_dataset": held_out,
+        "processing_class": data.tokenizer(),
+        "data_collator": DataCollatorForSeq2Seq(data.tokenizer()),
+    }
+    return _sft_arguments(setup, rows, _PREPARED)
+
+
+_PREPARED = {"dataset_kwargs": {"skip_prepare_dataset": True}}
+"""For rows that are what the collator takes."""
+
+
+def _sft_arguments(setup: Setup, rows: dict[str, Any], prepared: dict[str, Any]) -> dict[str, Any]:
     import trl
 
-    train, held_out = data.text_rows(setup.seed)
-    rest = {"train_dataset": train, "eval_dataset": held_out, "processing_class": data.tokenizer()}
-    text = {"dataset_text_field": "text", "max_length": 2 * ROW_WORDS, "packing": False, "loss_type": "nll"}
+    text = {"dataset_text_field": "text", "max_length": 2 * ROW_WORDS, "packing": False, "loss_type": "nll", **prepared}
     options = {**_training_options(setup), **text}
     takes = _parameters(trl.SFTTrainer.__init__)
     if hasattr(trl, "SFTConfig"):
-        return {"args": _configured(trl.SFTConfig, options, setup), **_named(takes, rest, setup)}
+        return {"args": _configured(trl.SFTConfig, options, setup), **_named(takes, rows, setup)}
     given = {name: options.pop(name) for name in text}
     arguments = _configured(transformers.TrainingArguments, options, setup)
-    return {"args": arguments, **_named(takes, {**rest, **given}, setup)}
+    return {"args": arguments, **_named(takes, {**rows, **given}, setup)}
+
+
+def _text_arguments(setup: Setup) -> dict[str, Any]:
+    train, held_out = data.text_rows(setup.seed)
+    return {"train_dataset": train, "eval_dataset": held_out, "processing_class": data.tokenizer()}
+
+
+def _picture_arguments(setup: Setup, vision: VisionShape) -> dict[str, Any]:
+    train, held_out = data.picture_rows(setup.seed, vision)
+    marks = "mm_token_type_ids" in _parameters(models.model_class(setup.model.family).forward)
+    processor = data.PictureProcessor(data.tokenizer(), vision, marks_pictures=marks)
+    return {
+        "train_dataset": train,
+        "eval_dataset": held_out,
+        "processing_class": processor if _knows_processors() else processor.tokenizer,
+        "data_collator": data.PictureCollator(processor),
+    }
+
+
+def _knows_processors() -> bool:
+    """Whether SFTTrainer has a path for vision-language models. Until then TRL's own example handed over the tokenizer
+    inside the processor.
+    """
+    import trl.trainer.sft_trainer
+
+    return hasattr(trl.trainer.sft_trainer, "DataCollatorForVisionLanguageModeling")
 
 
 def trainer_arguments(setup: Setup) -> dict[str, Any]:
@@ -114,9 +175,9 @@ def _training_options(setup: Setup) -> dict[str, Any]:
     return {
         "output_dir": str(setup.scratch / "trainer"),
         "max_steps": setup.steps,
-        "per_device_train_batch_size": BATCH_ROWS,
+        "per_device_train_batch_size": setup.rows,
         "per_device_eval_batch_size": BATCH_ROWS,
-        "gradient_accumulation_steps": 1,
+        "gradient_accumulation_steps": setup.accumulation,
         "learning_rate": setup.learning_rate,
         "lr_scheduler_type": "linear",
         "warmup_steps": 0,
@@ -132,6 +193,8 @@ def _training_options(setup: Setup) -> dict[str, Any]:
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
         "seed": setup.seed,
+        # A collator of the user's own reads columns that no forward takes.
+        "remove_unused_columns": setup.model.vision is None,
     }
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Self
 
+import torch
 from torch import nn
+from transformers import TrainerCallback
 
 from harness.catalog import Flow, Subject
-from harness.cell.instruments import census, freezes, library_calls, messages, training
+from harness.cell.data import EOS
+from harness.cell.instruments import batches, census, freezes, library_calls, messages, training
+from harness.cell.instruments.memory import MemoryLog
 from harness.cell.runner import Facts, failure
+from harness.cell.setup import Setup
 from harness.records import (
     CENSUS_STAGES,
     Absence,
@@ -19,6 +25,7 @@ from harness.records import (
     Census,
     Failure,
     Freeze,
+    Reply,
     Stage,
     Training,
 )
@@ -27,17 +34,22 @@ from harness.records import (
 class Recorder:
     """Collects the facts of one cell. Use as a context manager around the whole flow."""
 
-    def __init__(self, flow: Flow) -> None:
-        self._flow = flow
+    def __init__(self, flow: Flow, memory: MemoryLog, handicap: TrainerCallback | None = None) -> None:
+        """`handicap` keeps the flow from learning, to see what is measured then."""
+        self._flow, self._memory, self._handicap = flow, memory, handicap
         self._now = Stage.IMPORT
         self._model: nn.Module | None = None
         self._scopes, self._watch = ExitStack(), ExitStack()
         self._watching = True
-        self._labels = training.LabelLog()
+        self._labels = batches.LabelLog(EOS)
         self._censuses: list[Census] = []
         self._freezes: tuple[Freeze, ...] = ()
         self._training: Training | None = None
         self._error: Failure | None = None
+        self._attention: str | None = None
+        self._batch: dict[str, Any] | None = None
+        self._answer: torch.Tensor | None = None
+        self._reply: Reply | None = None
 
     def __enter__(self) -> Self:
         self._messages = self._scopes.enter_context(messages.collected(lambda: self._now))
@@ -71,13 +83,18 @@ class Recorder:
     def census(self, model: nn.Module) -> None:
         """Count the parameters of `model` at the stage the flow is at."""
         self._take(model, self._now, Actor.FLOW)
+        if self._now is Stage.RELOAD:
+            self._ask_the_reloaded(model)
 
     def _take(self, model: nn.Module, stage: Stage, actor: Actor) -> None:
-        self._model = model
+        if self._watching:
+            self._model = model
+        self._attention = _attention_of(model) or self._attention
         has_subject = self._flow.subject is Subject.MODEL or any(
             census.is_adapter(n) for n, _ in model.named_parameters()
         )
         self._censuses.append(census.take(model, stage, actor, digest=has_subject))
+        self._memory.look()
 
     def train(self, trainer: Any, rates_asked: tuple[float, ...]) -> None:
         """Evaluate, train and evaluate again. From here on `requires_grad` is no longer watched: training runs
@@ -85,7 +102,27 @@ class Recorder:
         """
         self._end_watch()
         self._now = Stage.TRAINING
-        self._training = training.train(trainer, self._labels, rates_asked)
+        if self._handicap is not None:
+            trainer.add_callback(self._handicap)
+        with self._memory.looking_at_the_first_step():
+            self._training, self._batch = training.train(trainer, self._labels, rates_asked, EOS)
+        self._ask_with_and_without_adapter(trainer.model)
+
+    def _ask_with_and_without_adapter(self, model: nn.Module) -> None:
+        if self._batch is None:
+            return
+        self._answer = batches.asked_again(model, self._batch)
+        alone: float | None = None
+        if self._flow.subject is Subject.ADAPTER:
+            with _trainability_kept(model), model.disable_adapter():
+                alone = _difference(self._answer, batches.asked_again(model, self._batch))
+        self._reply = Reply(alone, None)
+
+    def _ask_the_reloaded(self, model: nn.Module) -> None:
+        if self._batch is None or self._answer is None or self._reply is None:
+            return
+        reloaded = _difference(self._answer, batches.asked_again(model, self._batch))
+        self._reply = dataclasses.replace(self._reply, reloaded=reloaded)
 
     def _end_watch(self) -> None:
         if not self._watching:
@@ -93,6 +130,7 @@ class Recorder:
         self._watching = False
         if self._model is not None:
             self._freezes = self._freeze_log.of(self._watched_subject(self._model))
+        self._model = None  # nothing here may keep it alive
         self._watch.close()
 
     def _watched_subject(self, model: nn.Module) -> dict[str, nn.Parameter]:
@@ -106,15 +144,18 @@ class Recorder:
         """Note the exception that ended the flow, with the stage it came from."""
         self._error = failure(error, self._now)
 
-    def facts(self, options_dropped: tuple[str, ...]) -> Facts:
-        """All that was recorded."""
+    def facts(self, setup: Setup) -> Facts:
+        """All that was recorded of a flow that was given `setup`."""
         return Facts(
             absent=self._absent(),
+            attention_used=self._attention,
             stages=tuple(self._censuses),
             freezes=self._freezes,
             training=self._training,
             labels=self._labels.labels(),
-            options_dropped=options_dropped,
+            reply=self._reply,
+            weights_sha256=setup.saved.weights_sha256,
+            options_dropped=tuple(dict.fromkeys(setup.dropped)),
             warnings=self._messages.messages(),
             error=self._error,
         )
@@ -130,3 +171,21 @@ class Recorder:
         if self._flow.subject is Subject.ADAPTER and stage in (Stage.PREPARE, Stage.PEFT):
             return Absence.NOT_CALLED
         return Absence.NOT_IN_FLOW
+
+
+@contextmanager
+def _trainability_kept(model: nn.Module) -> Iterator[None]:
+    """PEFT makes adapters trainable when it switches them on again, also those it found frozen."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    yield
+    for parameter, trainable in before:
+        parameter.requires_grad = trainable
+
+
+def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).abs().max())
+
+
+def _attention_of(model: nn.Module) -> str | None:
+    used = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    return None if used is None else str(used)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import __version__
-from harness.catalog import LORA, MODELS, Flow, Subject, flow_named
+from harness.catalog import MODELS, Flow, Subject, flow_named
 from harness.cell.instruments.frames import raised_chain, readable, without_place
 from harness.plan import Plan, PlannedCell
 from harness.records import (
@@ -24,15 +24,19 @@ from harness.records import (
     REPORTED,
     Absence,
     AbsentStage,
+    Attention,
     Census,
+    Deep,
     DeviceKind,
     DeviceRecord,
     Failure,
     Freeze,
     Labels,
+    Memory,
     Message,
     Observation,
     Precision,
+    Reply,
     StackRecord,
     Stage,
     Started,
@@ -49,18 +53,23 @@ class Facts:
     """What running a flow brought to light: the part of an observation that is not known beforehand."""
 
     absent: tuple[AbsentStage, ...]
+    attention_used: str | None = None
     stages: tuple[Census, ...] = ()
     freezes: tuple[Freeze, ...] = ()
     training: Training | None = None
     labels: Labels | None = None
+    reply: Reply | None = None
+    deep: Deep | None = None
+    weights_sha256: str | None = None
     options_dropped: tuple[str, ...] = ()
     warnings: tuple[Message, ...] = ()
     error: Failure | None = None
+    memory: Memory | None = None
 
 
 def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
     """Run one cell and return what was observed. An exception of the flow is an observation, not an error here."""
-    flow = flow_named(planned.flow)
+    flow, tiny = flow_named(planned.flow), MODELS[planned.variant.model]
     started, clock = _now(), time.perf_counter()
     facts = _facts(plan, planned, flow)
     return Observation(
@@ -70,16 +79,22 @@ def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
         flow=flow.name,
         variant=planned.variant,
         seed=plan.seed,
-        model=MODELS[planned.variant.model],
-        lora=LORA if flow.subject is Subject.ADAPTER else None,
+        model=tiny.shape,
+        lora=(flow.lora or tiny.lora) if flow.subject is Subject.ADAPTER else None,
+        handicap=planned.handicap,
+        attention=Attention(plan.attention, facts.attention_used),
         stages=facts.stages,
         absent=facts.absent,
         freezes=facts.freezes,
         training=facts.training,
         labels=facts.labels,
+        reply=facts.reply,
+        deep=facts.deep,
+        weights_sha256=facts.weights_sha256,
         options_dropped=facts.options_dropped,
         warnings=facts.warnings,
         error=facts.error,
+        memory=facts.memory,
         duration_s=round(time.perf_counter() - clock, 3),
         started_at=started,
         harness_version=__version__,

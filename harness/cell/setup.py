@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.catalog import LORA
-from harness.records import DeviceKind, LoraShape, Variant
+from harness.catalog import BATCH_ROWS
+from harness.cell.models import SavedModel
+from harness.records import DeviceKind, LoraShape, ModelShape, Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +18,20 @@ class Setup:
     device: DeviceKind
     emulates: DeviceKind | None
     """The device that 4-bit weights present to TRL, where it is not the one they are on."""
-    model_dir: Path
+    model: ModelShape
+    lora: LoraShape
+    attention: str
+    """Attention implementation to load the model with, by Transformers' name."""
+    saved: SavedModel
     scratch: Path
     """An empty directory of this cell's own."""
     learning_rate: float
     steps: int
     seed: int
-    lora: LoraShape = LORA
+    rows: int = BATCH_ROWS
+    """Rows of one forward in training."""
+    accumulation: int = 1
+    """Forwards whose gradients make one step."""
     dropped: list[str] = field(default_factory=list)
 
     @property

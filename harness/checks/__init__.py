@@ -2,6 +2,6 @@
 
 from harness.checks.judge import judge
 from harness.checks.registry import CHECKS, Check
-from harness.checks.verdict import Deviation, Opinion, Outcome, Result, Symptom, Verdict
+from harness.checks.verdict import Deviation, Opinion, Outcome, Result, Sign, Symptom, Verdict
 
-__all__ = ["CHECKS", "Check", "Deviation", "Opinion", "Outcome", "Result", "Symptom", "Verdict", "judge"]
+__all__ = ["CHECKS", "Check", "Deviation", "Opinion", "Outcome", "Result", "Sign", "Symptom", "Verdict", "judge"]

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
 from harness import counts
 from harness.catalog import Expect, Flow
-from harness.checks.verdict import Symptom
-from harness.records import Absence, Freeze, Observation, Stage
+from harness.checks.rules import DECIMALS, eval_loss_flat
+from harness.checks.verdict import Sign, Symptom
+from harness.records import Absence, Area, Deep, Failure, Freeze, LossPair, Observation, Stage, Training
 
 MINIMUM_FALL = 0.05
-"""Share of the eval loss a healthy cell must lose. Measured healthy cells lose 13 % and more in ten steps; a frozen one
-loses exactly nothing.
+"""Share of the eval loss a healthy cell must lose in ten steps. In the sweep over seeds (`reports/learning/`) healthy
+flows lost 11.8 % and more; with steps in random directions 0.8 % at most, with a hundredth of the learning rate
+0.4 %.
 """
 
-DECIMALS = 6
-"""Eval losses that agree to this many decimals are called flat, as the users of trl#3926 saw them."""
+LUCK = 0.02
+"""Share of the eval loss that steps in random directions may lose by luck: over twice what they did in the sweep."""
+
+NULL_MARGIN = 3.0
+"""How many times the noise measured beside a flow its fall must be: few random walks show little of what one can do."""
+
+TREND = 3.0
+"""How many times the scatter around its line a train loss must fall to have a trend. The fall of the line through ten
+values without one has a standard deviation of one scatter: sqrt(12 * 9 / (10 * 11)).
+"""
+
+FEWEST_LOSSES = 4
+"""Train losses through which a line leaves any scatter worth the name."""
+
+
+class NotApplicable(Exception):
+    """The observation has nothing this check could be held against; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +45,28 @@ class Case:
 
     seen: Observation
     flow: Flow
+
+    @property
+    def training(self) -> Training:
+        """What training did.
+
+        Raises:
+            NotApplicable: it did not finish.
+        """
+        if self.seen.training is None:
+            raise NotApplicable("training did not finish")
+        return self.seen.training
+
+    @property
+    def deep(self) -> Deep:
+        """What the deep tier measured.
+
+        Raises:
+            NotApplicable: it was not run for this cell.
+        """
+        if self.seen.deep is None:
+            raise NotApplicable("the deep tier was not run for this cell")
+        return self.seen.deep
 
     def expected(self, expect: Expect) -> frozenset[int]:
         """The stored trainable counts that fulfil `expect`, in closed form."""
@@ -41,7 +83,7 @@ class Case:
             case Expect.UNQUANTIZED:
                 # Biases of quantized layers stay trainable at load from Transformers 5 on; before, the whole layer is
                 # frozen with its weight. Both leave exactly what is not quantized, and preparation freezes either.
-                rest = counts.embedding_norm_head(model)
+                rest = counts.never_linear(model)
                 return frozenset({rest, rest + counts.linear_biases(model)})
         assert_never(expect)
 
@@ -49,6 +91,19 @@ class Case:
     def adapter(self) -> int:
         """Adapter parameters in closed form; 0 for a flow without adapters."""
         return counts.adapter(self.seen.model, self.seen.lora) if self.seen.lora else 0
+
+    @property
+    def adapters_on(self) -> Mapping[Area, int]:
+        """Adapter parameters in closed form, by the area they sit in."""
+        return counts.adapters_on(self.seen.model, self.seen.lora) if self.seen.lora else {}
+
+    @property
+    def dtypes_at_load(self) -> frozenset[str]:
+        """Dtypes of the base model as asked for: float32, and what quantized weights are stored in."""
+        precision = self.seen.variant.precision
+        if not precision.quantized:
+            return frozenset({"float32"})
+        return frozenset({"float32", "uint8" if precision.four_bit else "int8"})
 
     def absence(self, stage: Stage) -> Absence | None:
         """Why `stage` has no census, if it has none."""
@@ -77,11 +132,80 @@ def symptom(seen: Observation) -> Symptom:
     before, after = training.eval_before, training.eval_after
     if not (_finite(before) and _finite(after)):
         return Symptom.NOT_FINITE
-    if round(before, DECIMALS) == round(after, DECIMALS):
+    if eval_loss_flat(before, after):
         return Symptom.FLAT
     if after > before:
         return Symptom.RISES
     return Symptom.FALLS if before - after >= MINIMUM_FALL * before else Symptom.BARELY
+
+
+def signs(seen: Observation) -> tuple[Sign, ...]:
+    """How a flow that does not learn looks to its user, in the words of those who met one."""
+    training = seen.training
+    looks = _LOOKS.get(symptom(seen))
+    if training is None or looks is None:
+        return ()
+    pair = (training.accuracy_before, training.accuracy_after)
+    flat = None not in pair and len({round(value, DECIMALS) for value in pair if value is not None}) == 1
+    return (
+        looks,
+        *((Sign.WIGGLES,) if wiggles(training.loss) else ()),
+        *((Sign.ACCURACY_FLAT,) if flat else ()),
+    )
+
+
+_LOOKS = {Symptom.FLAT: Sign.EVAL_FLAT, Symptom.BARELY: Sign.EVAL_BARELY, Symptom.RISES: Sign.EVAL_RISES}
+
+
+def wiggles(losses: Sequence[float]) -> bool:
+    """Whether train losses go up and down around a line that does not fall, as different batches and dropout make them
+    do where nothing is learned.
+    """
+    if len(losses) < FEWEST_LOSSES or not all(map(_finite, losses)):
+        return False
+    steps = range(len(losses))
+    slope, start = statistics.linear_regression(steps, losses)
+    scatter = math.sqrt(statistics.fmean((loss - start - slope * step) ** 2 for step, loss in enumerate(losses)))
+    return max(losses) > min(losses) and -slope * (len(losses) - 1) < TREND * scatter
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """How far eval loss falls, or rises, where nothing is learned: what a fall must be told from."""
+
+    repeats: float
+    """Largest difference between the falls of the flow and of its same-seed repeats."""
+    twin: float
+    """Of the flow each step of which was undone."""
+    luck: float
+    """The most of the flows whose steps had random directions, or of what luck is known to do."""
+
+    @property
+    def noise(self) -> float:
+        """The largest of the three."""
+        return max(self.repeats, self.twin, self.luck)
+
+
+def null_of(training: Training, deep: Deep) -> Null | None:
+    """What the fall of `training` must be told from; None where an eval loss of the flow or of its twin is missing."""
+    own = fall_of(LossPair(training.eval_before, training.eval_after))
+    twin = fall_of(deep.twin) if deep.twin else None
+    if own is None or twin is None or training.eval_before is None:
+        return None
+    again = [fall for pair in deep.repeats if (fall := fall_of(pair)) is not None]
+    wandered = [fall for pair in deep.wanderers if (fall := fall_of(pair)) is not None]
+    return Null(
+        repeats=max([own, *again]) - min([own, *again]),
+        twin=abs(twin),
+        luck=max([LUCK / NULL_MARGIN * training.eval_before, *map(abs, wandered)]),
+    )
+
+
+def fall_of(pair: LossPair) -> float | None:
+    """How far eval loss fell; None where it was not reported or is not finite."""
+    if pair.before is None or pair.after is None or not _finite(pair.before - pair.after):
+        return None
+    return pair.before - pair.after
 
 
 def _finite(value: float) -> bool:
@@ -94,3 +218,8 @@ def freeze_line(freeze: Freeze) -> str:
         return "an unknown line"
     chain = " -> ".join(f"{frame.file}:{frame.line}" for frame in freeze.frames)
     return f"{chain}: {freeze.frames[-1].code}"
+
+
+def ended_in(error: Failure, measurement: str) -> str:
+    """The sentence on a measurement of the deep tier that ended in an error, where the flow itself had not."""
+    return f"{measurement} could not be measured: {error.type} at {error.stage}: {error.message}"

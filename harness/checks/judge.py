@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.catalog import Flow
-from harness.checks.case import Case, freeze_line, symptom
-from harness.checks.registry import CHECKS, Check, NotApplicable
+from harness.checks.case import Case, NotApplicable, freeze_line, signs, symptom
+from harness.checks.registry import CHECKS, DEEP_CHECKS, Check
 from harness.checks.verdict import Deviation, Opinion, Outcome, Result, Symptom, Verdict
 from harness.records import Failure, Frame, Freeze, Observation
 
@@ -49,11 +49,12 @@ def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict
         listed: ledger deviations whose windows and variants take in this cell.
     """
     case = Case(seen, flow)
-    if seen.error is not None and _machine_failed(seen.error):
-        reason = f"the machine failed: {seen.error.type}: {seen.error.message}"
+    spent = next((error for error in _errors(seen) if _machine_failed(error)), None)
+    if spent is not None:
+        reason = f"the machine failed: {spent.type}: {spent.message}"
         return Verdict(seen.cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN)
     opinions = _opinions(case)
-    applying = tuple(entry for entry in listed if entry.feature is None or entry.feature in seen.device.features)
+    applying = tuple(entry for entry in listed if _applies(entry, seen))
     outcome, reason = _conclude(case, opinions, applying)
     return Verdict(
         cell=seen.cell,
@@ -64,12 +65,24 @@ def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict
         issues=tuple(dict.fromkeys(entry.issue for entry in applying)),
         links=tuple(dict.fromkeys(entry.link for entry in applying)),
         refused=case.refused,
+        signs=signs(seen),
     )
 
 
 def not_recorded(cell: str, reason: str) -> Verdict:
     """The verdict on a cell that was started, or planned, and left no observation."""
     return Verdict(cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN)
+
+
+def _errors(seen: Observation) -> tuple[Failure, ...]:
+    """The error that ended the flow, and those that ended measurements of the deep tier."""
+    return (*((seen.error,) if seen.error else ()), *(seen.deep.failures.values() if seen.deep else ()))
+
+
+def _applies(entry: Deviation, seen: Observation) -> bool:
+    """Whether this device has what the entry needs, and the check that shows it had anything to look at."""
+    measured = seen.deep is not None or entry.check not in DEEP_CHECKS
+    return measured and (entry.feature is None or entry.feature in seen.device.features)
 
 
 def _machine_failed(error: Failure) -> bool:

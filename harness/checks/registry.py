@@ -7,19 +7,13 @@ for them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness import counts
-from harness.catalog import BATCH_ROWS, MAY_DROP, ROW_WORDS, Expect
-from harness.checks.case import DECIMALS, MINIMUM_FALL, Case, freeze_line, symptom
-from harness.checks.verdict import Symptom
-from harness.records import Absence, Area, Census, Stage, Training
-
-
-class NotApplicable(Exception):
-    """The observation has nothing this check could be held against; the message says why."""
+from harness.catalog import Tier
+from harness.checks import learning, stages, steps
+from harness.checks.case import Case
+from harness.records import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,198 +26,8 @@ class Check:
     """Codes of checks whose failure already explains a failure of this one."""
     advice: str
     run: Callable[[Case], str | None]
-
-
-def _training(case: Case) -> Training:
-    if case.seen.training is None:
-        raise NotApplicable("training did not finish")
-    return case.seen.training
-
-
-def runs_to_its_end(case: Case) -> str | None:
-    """The flow ends without an error and with all its steps run, or with an error that says what to change."""
-    error, training = case.seen.error, case.seen.training
-    if case.refused:
-        return None
-    if error is not None:
-        return f"{error.type} at {error.stage}: {error.message}"
-    if training is None:
-        return "the flow ended without an error and without training"
-    done = len(training.grad_norm)
-    return None if done == training.steps else f"training ended after {done} of {training.steps} steps"
-
-
-def _census_check(stage: Stage) -> Callable[[Case], str | None]:
-    def run(case: Case) -> str | None:
-        expect = case.flow.expects.get(stage)
-        if expect is None:
-            raise NotApplicable("the flow promises nothing here")
-        if case.refused and stage not in (Stage.LOAD, Stage.PREPARE):
-            raise NotApplicable("the trainer refused")
-        census = case.seen.census(stage)
-        if census is None:
-            return _without_census(case, stage)
-        allowed = case.expected(expect)
-        if expect is Expect.ADAPTER and _others_train(census) > 0:
-            return f"{_others_train(census):,} parameters outside the adapters are trainable at {stage}"
-        if census.trainable in allowed:
-            return None
-        wanted = " or ".join(f"{count:,}" for count in sorted(allowed))
-        blame = "".join(f"; frozen by {freeze_line(freeze)}" for freeze in case.seen.freezes)
-        return f"{census.trainable:,} trainable at {stage}, expected {wanted} ({expect}){blame}"
-
-    return run
-
-
-def _others_train(census: Census) -> int:
-    """Trainable elements outside the adapters."""
-    adapters = census.by_area.get(Area.ADAPTER)
-    return census.trainable - (adapters.trainable if adapters else 0)
-
-
-def _without_census(case: Case, stage: Stage) -> str:
-    """A census may be absent behind an error, and where a step is the library's or the precision's choice to take."""
-    reason = case.absence(stage)
-    optional = stage in (Stage.PREPARE, Stage.PEFT) and reason is Absence.NOT_CALLED
-    own = case.flow.handed_over and (stage is Stage.PEFT or case.seen.variant.precision.quantized)
-    if (optional and not own) or (reason is Absence.NOT_REACHED and case.seen.error is not None):
-        raise NotApplicable(f"no census at {stage}: {reason}")
-    return f"no census at {stage}, and no good reason for its absence ({reason or 'none recorded'})"
-
-
-def totals_follow_from_the_config(case: Case) -> str | None:
-    """Stored and logical totals at the trainer equal the closed form: base plus adapters, nothing else."""
-    census = case.seen.census(Stage.TRAINER)
-    if census is None:
-        raise NotApplicable("no census at trainer")
-    model, precision = case.seen.model, case.seen.variant.precision
-    logical = counts.base_logical(model) + case.adapter
-    stored = counts.base_stored(model, precision) + case.adapter
-    if (census.total_logical, census.total) == (logical, stored):
-        return None
-    return (
-        f"{census.total_logical:,} logical and {census.total:,} stored parameters, expected {logical:,} and {stored:,}"
-    )
-
-
-def adapter_kept(case: Case) -> str | None:
-    """An adapter handed to the trainer comes out of its constructor with the values it had."""
-    if not case.flow.handed_over:
-        raise NotApplicable("the trainer makes the adapter itself")
-    given, kept = case.seen.census(Stage.PEFT), case.seen.census(Stage.TRAINER)
-    if given is None or kept is None:
-        raise NotApplicable("no census at peft or trainer")
-    if given.subject_sha256 is None:
-        return "no digest of the adapter handed over"
-    if given.subject_sha256 == kept.subject_sha256:
-        return None
-    return "the adapter handed over was replaced: its values differ between peft and trainer"
-
-
-def reloaded_is_what_was_trained(case: Case) -> str | None:
-    """What is saved and loaded again has the values that training ended with."""
-    trained, reloaded = case.seen.census(Stage.AFTER_TRAINING), case.seen.census(Stage.RELOAD)
-    if trained is None or reloaded is None:
-        raise NotApplicable("no census after training or at reload")
-    if trained.subject_sha256 is None:
-        return "no digest of what was trained"
-    if trained.subject_sha256 == reloaded.subject_sha256:
-        return None
-    return "the values loaded again are not those training ended with"
-
-
-def optimizer_holds_what_is_trainable(case: Case) -> str | None:
-    """The optimizer holds exactly the trainable parameters, and some."""
-    held = _training(case).optimizer
-    if held.parameters and not held.missing and not held.extra:
-        return None
-    return (
-        f"the optimizer holds {held.parameters:,} parameters; "
-        f"{held.missing:,} trainable ones are missing from it and {held.extra:,} in it are not trainable"
-    )
-
-
-def gradients_arrive(case: Case) -> str | None:
-    """Every trainable tensor receives a gradient that is finite, and not always exactly zero."""
-    training = _training(case)
-    grads = training.gradients
-    # Where no weight ever moved, lora_B stays zero and with it the gradient of lora_A: that is for W701 to say.
-    zero = 0 if training.subject_delta == 0 and grads.zero < grads.tensors else grads.zero
-    if grads.tensors and not (grads.silent or zero or grads.non_finite):
-        return None
-    return (
-        f"of {grads.tensors} trainable tensors {grads.silent} never received a gradient, {grads.zero} only zeros, "
-        f"{grads.non_finite} a non-finite one"
-    )
-
-
-def labels_present(case: Case) -> str | None:
-    """Every row trained on has something to learn."""
-    labels = case.seen.labels
-    if labels is None and case.seen.training is None:
-        raise NotApplicable("training did not finish")
-    if labels is None:
-        return "training ran and no batch had labels"
-    if labels.all_masked or not labels.samples:
-        return f"{labels.all_masked} of {labels.samples} rows have nothing to learn (every label is -100)"
-    # Every word of a row is a label; releases differ in whether they append an end token.
-    allowed = (ROW_WORDS * labels.samples, (ROW_WORDS + 1) * labels.samples)
-    if labels.label_tokens not in allowed:
-        return f"{labels.label_tokens:,} label tokens in {labels.samples} rows of {ROW_WORDS} words"
-    training = case.seen.training
-    if training is not None and labels.samples != len(training.grad_norm) * BATCH_ROWS:
-        return f"{labels.samples} rows were trained on in {len(training.grad_norm)} steps of {BATCH_ROWS}"
-    return None
-
-
-def options_accepted(case: Case) -> str | None:
-    """Every option the flow sets is known to the installed version, under one name or another."""
-    lost = [option for option in case.seen.options_dropped if option not in MAY_DROP]
-    return f"no name of this version accepts {', '.join(lost)}: the cell is not the one it is called" if lost else None
-
-
-def learning_rate_as_asked(case: Case) -> str | None:
-    """The optimizer's learning rate before each step is the schedule that was asked for."""
-    training = _training(case)
-    asked, seen = training.learning_rate_asked, training.learning_rate
-    # The schedule is computed in double precision on both sides; only rounding may differ.
-    if len(asked) == len(seen) and all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(asked, seen, strict=True)):
-        return None
-    return f"learning rate was {_rates(seen)}, asked for {_rates(asked)}"
-
-
-def _rates(rates: tuple[float, ...]) -> str:
-    return ", ".join(f"{rate:.3g}" for rate in rates) or "never set"
-
-
-def weights_change(case: Case) -> str | None:
-    """What the flow trains really changes, and stays finite."""
-    training = _training(case)
-    if not training.subject_finite:
-        return "some trained weights are NaN or infinite after training"
-    return None if training.subject_delta > 0 else "no trained weight changed at all"
-
-
-def eval_loss_present(case: Case) -> str | None:
-    """`evaluate()` reports a finite eval_loss before and after training."""
-    training = _training(case)
-    pair = (training.eval_before, training.eval_after)
-    if all(value is not None and math.isfinite(value) for value in pair):
-        return None
-    return f"eval_loss was {pair[0]} before and {pair[1]} after training"
-
-
-def eval_loss_falls(case: Case) -> str | None:
-    """Eval loss on held-out rows falls by more than a healthy run can miss."""
-    training = _training(case)
-    before, after = training.eval_before, training.eval_after
-    if before is None or after is None or symptom(case.seen) is Symptom.FALLS:
-        return None
-    if symptom(case.seen) is Symptom.FLAT:
-        return f"eval loss is flat to {DECIMALS} decimals: {before:.6f} -> {after:.6f}"
-    if after > before:
-        return f"eval loss rises: {before:.6f} -> {after:.6f}"
-    return f"eval loss {before:.6f} -> {after:.6f}: a fall of {before - after:.4f}, under {MINIMUM_FALL:.0%} of it"
+    tier: Tier = Tier.QUICK
+    """Which tier measures what it looks at."""
 
 
 _FROZEN_ADVICE = (
@@ -237,120 +41,225 @@ CHECKS: tuple[Check, ...] = (
         "Every option is accepted",
         (),
         "Find the option's new name and add it to harness/cell/adapt.py.",
-        options_accepted,
+        stages.options_accepted,
+    ),
+    Check(
+        "P102",
+        "The attention asked for is used",
+        (),
+        "Look at attn_implementation, and at what the model class supports.",
+        stages.attention_as_asked,
+    ),
+    Check(
+        "D801",
+        "Weights have the dtype asked for",
+        (),
+        "Look at dtype (torch_dtype before Transformers 4.56) and at the quantization config.",
+        stages.weights_have_the_dtype_asked_for,
     ),
     Check(
         "C101",
         "Load leaves trainable exactly what is not quantized",
         (),
         "Look at the quantization config.",
-        _census_check(Stage.LOAD),
+        stages.census_check(Stage.LOAD),
     ),
     Check(
         "C102",
         "Preparation freezes every parameter",
         (),
         "Look at prepare_model_for_kbit_training.",
-        _census_check(Stage.PREPARE),
+        stages.census_check(Stage.PREPARE),
+    ),
+    Check(
+        "C120",
+        "Adapters sit where the targets are",
+        (),
+        "Compare the matched modules with target_modules: a name may exist in another part of the model, or no more.",
+        stages.adapters_sit_where_the_targets_are,
     ),
     Check(
         "C103",
         "Wrapping leaves exactly the adapters trainable",
-        (),
+        ("C120",),
         "Look at inference_mode and is_trainable.",
-        _census_check(Stage.PEFT),
+        stages.census_check(Stage.PEFT),
     ),
     Check(
         "C104",
         "The trainer leaves trainable what it was given",
-        ("C103",),
+        ("C103", "C120"),
         _FROZEN_ADVICE,
-        _census_check(Stage.TRAINER),
+        stages.census_check(Stage.TRAINER),
     ),
     Check(
         "C105",
         "Training leaves trainable what it was given",
         ("C104",),
         _FROZEN_ADVICE,
-        _census_check(Stage.AFTER_TRAINING),
+        stages.census_check(Stage.AFTER_TRAINING),
     ),
     Check(
         "C106",
         "A reload asked to be trainable is trainable",
-        (),
+        ("C120",),
         "Look at is_trainable and inference_mode.",
-        _census_check(Stage.RELOAD),
+        stages.census_check(Stage.RELOAD),
     ),
     Check(
         "C110",
         "Totals follow from the config",
-        (),
+        ("C120",),
         "The model is not what its config says.",
-        totals_follow_from_the_config,
+        stages.totals_follow_from_the_config,
+    ),
+    Check(
+        "D802",
+        "Adapters keep one dtype",
+        (),
+        "Look at autocast_adapter_dtype, and at what the trainer casts.",
+        stages.adapters_keep_one_dtype,
     ),
     Check(
         "F001",
         "The flow runs to its end",
         ("C103", "C104"),
         "Read the error and the library frame that raised it.",
-        runs_to_its_end,
+        steps.runs_to_its_end,
     ),
     Check(
         "A201",
         "The trainer keeps the adapter it was given",
         (),
         "Do not pass peft_config along with a PeftModel.",
-        adapter_kept,
+        stages.adapter_kept,
     ),
     Check(
         "A202",
         "A reload gives what was trained",
         ("C105",),
         "Compare the saved keys with the model's.",
-        reloaded_is_what_was_trained,
+        stages.reloaded_is_what_was_trained,
     ),
-    Check("L501", "Every row has labels", (), "Look at the collator, the mask and the maximum length.", labels_present),
+    Check(
+        "L501",
+        "Every row has labels",
+        (),
+        "Look at the collator, the mask and the maximum length.",
+        steps.labels_present,
+    ),
+    Check(
+        "L502",
+        "The end of a row is a label",
+        ("L501",),
+        "The pad token is probably the end token: give the tokenizer a pad token of its own.",
+        steps.ends_are_labels,
+    ),
     Check(
         "O301",
         "The optimizer holds exactly what is trainable",
         ("C104",),
         "Something flipped requires_grad after or before the optimizer was built.",
-        optimizer_holds_what_is_trainable,
+        steps.optimizer_holds_what_is_trainable,
     ),
     Check(
         "R601",
         "The learning rate follows the schedule",
         ("O301",),
         "Look at the scheduler's arguments.",
-        learning_rate_as_asked,
+        steps.learning_rate_as_asked,
     ),
     Check(
         "G401",
         "Gradients arrive",
         ("O301", "L501"),
         "Look at gradient checkpointing and enable_input_require_grads().",
-        gradients_arrive,
+        steps.gradients_arrive,
     ),
     Check(
         "W701",
         "Trained weights change",
         ("O301", "G401", "R601"),
         "Optimizer and gradients are fine, so look at the step itself.",
-        weights_change,
+        steps.weights_change,
+    ),
+    Check(
+        "W702",
+        "Frozen weights stay",
+        ("C104",),
+        "Something writes to the base model: a merge, a cast in place, or an optimizer that holds what it should not.",
+        steps.frozen_weights_stay,
+    ),
+    Check(
+        "A204",
+        "The adapter has an effect",
+        ("C104", "W701"),
+        "The adapters are disabled, merged, or not on the path the model takes.",
+        stages.adapter_has_effect,
+    ),
+    Check(
+        "A203",
+        "A reload answers like what was trained",
+        ("A201", "A202", "A204", "W702"),
+        "The saved configuration is another one (alpha, targets), or the base model is.",
+        stages.reload_answers_alike,
     ),
     Check(
         "E801",
         "Eval loss is reported",
         ("L501", "W701"),
         "Look at label_names and the evaluation's columns.",
-        eval_loss_present,
+        learning.eval_loss_present,
     ),
     Check(
         "E802",
         "Eval loss falls",
         ("W701", "E801"),
         "Everything moves but nothing is learned: look at gradients and labels.",
-        eval_loss_falls,
+        learning.eval_loss_falls,
+    ),
+    Check(
+        "G402",
+        "Gradient accumulation changes nothing",
+        ("C104", "G401"),
+        "Train without accumulation, or divide the learning rate by the factor. Trainer divides the loss itself, "
+        "leaves it to Accelerate, or does neither; which one depends on the release of both.",
+        steps.accumulation_changes_nothing,
+        Tier.DEEP,
+    ),
+    Check(
+        "G403",
+        "Gradient checkpointing changes nothing",
+        ("C104", "G401"),
+        "Look at use_reentrant, and at whether hooks are applied in the forward that is computed again.",
+        steps.checkpointing_changes_nothing,
+        Tier.DEEP,
+    ),
+    Check(
+        "E804",
+        "It learns beyond the null",
+        ("W701", "E801", "E802"),
+        "Eval loss moves without anything being learned: look at what the evaluation is given, and at the noise.",
+        learning.learns_beyond_the_null,
+        Tier.DEEP,
+    ),
+    Check(
+        "E805",
+        "The evaluation depends on the model",
+        ("C104", "E801"),
+        "The evaluation does not look at this model: a look-up, a cache, a copy, or another model.",
+        learning.evaluation_depends_on_the_model,
+        Tier.DEEP,
+    ),
+    Check(
+        "M901",
+        "Memory is given back",
+        (),
+        "Something global keeps tensors alive, such as a cache or the last trainer: gc.get_referrers() names it.",
+        steps.memory_is_given_back,
     ),
 )
 """All checks, presupposed ones first."""
+
+DEEP_CHECKS = frozenset(check.code for check in CHECKS if check.tier is Tier.DEEP)
+"""Codes of the checks that have something to look at only where the deep tier was run."""

@@ -45,6 +45,16 @@ class Symptom(StrEnum):
     """The flow ended without an error and without an eval loss."""
 
 
+class Sign(StrEnum):
+    """One thing that the user of a flow that does not learn can see, whatever its cause."""
+
+    EVAL_FLAT = "eval loss flat to six decimals"
+    EVAL_BARELY = "eval loss barely moves"
+    EVAL_RISES = "eval loss rises"
+    WIGGLES = "train loss wiggles without learning"
+    ACCURACY_FLAT = "accuracy flat to six decimals"
+
+
 @dataclass(frozen=True, slots=True)
 class Opinion:
     """One check's word on one observation."""
@@ -91,6 +101,9 @@ class Verdict:
     links: tuple[str, ...] = ()
     refused: bool = False
     """The library answered with an error that says what is wrong, and the flow's user is served by that."""
+
+    signs: tuple[Sign, ...] = ()
+    """How it looks to the user, where eval loss does not fall as it should."""
 
     @property
     def failing(self) -> tuple[str, ...]:

@@ -6,11 +6,13 @@ Twenty cells red for one reason are then one thing to look at, which they are.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar, assert_never
 
 from harness.checks import CHECKS
+from harness.checks.verdict import Sign
 from harness.ledger import Kind, Ledger
 from harness.records import Failure, Frame
 from harness.report.lines import CellLine, Finding, Mark
@@ -55,6 +57,8 @@ class Group:
     """Distinct chains; line numbers, which move from release to release, make no difference."""
     errors: tuple[Sighting[Failure], ...]
     """Distinct errors; numbers in messages make no difference."""
+    signs: tuple[tuple[Sign, int], ...]
+    """How it looks to the user, and in how many cells."""
     reason: str
     """The judge's sentence on the first cell."""
     cells: tuple[str, ...]
@@ -148,6 +152,7 @@ def _group(finding: Finding, lines: Sequence[CellLine], ledger: Ledger, order: S
         platform=bool(entries) and all(issue.kind is Kind.PLATFORM for issue in entries),
         freezes=_distinct(((chain, line.stack) for line in lines for chain in line.freezes), _chain_key),
         errors=_distinct(((line.error, line.stack) for line in lines if line.error), _error_key),
+        signs=tuple(Counter(sign for line in lines for sign in line.signs).items()),
         reason=first.reason,
         cells=tuple(line.cell for line in lines),
         flows=tuple(dict.fromkeys(line.flow for line in lines if line.flow)),

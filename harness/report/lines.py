@@ -9,7 +9,21 @@ from enum import StrEnum
 from typing import assert_never
 
 from harness.checks import Outcome, Result, Symptom, Verdict
-from harness.records import CENSUS_STAGES, Absence, Actor, Failure, Frame, Observation, Stage
+from harness.checks.case import fall_of, null_of
+from harness.checks.verdict import Sign
+from harness.records import (
+    CENSUS_STAGES,
+    Absence,
+    Actor,
+    Deep,
+    Failure,
+    Frame,
+    LossPair,
+    Observation,
+    Precision,
+    Stage,
+    StepPair,
+)
 
 
 class Mark(StrEnum):
@@ -50,12 +64,29 @@ class StageCount:
 
 
 @dataclass(frozen=True, slots=True)
+class DeepLine:
+    """What the deep tier measured of one cell, in a number each; None where it could not be measured."""
+
+    fall: float | None
+    null: float | None
+    """How far eval loss moves where nothing can be learned."""
+    accumulation: float | None
+    """Largest difference of any class's gradient, as a share of it."""
+    checkpointing: float | None
+    ignoring: tuple[str, ...] | None
+    """Metrics of the evaluation that do not depend on the model."""
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class CellLine:
     """One cell as a row of a table."""
 
     cell: str
     flow: str
     """Empty where the verdict is on a whole stack."""
+    model: str
+    """The first part of `variant`."""
     variant: str
     device: str
     outcome: Outcome
@@ -76,6 +107,10 @@ class CellLine:
     error: Failure | None
     emulates: bool
     duration_s: float
+    signs: tuple[Sign, ...] = ()
+    """How it looks to the user, where eval loss does not fall as it should."""
+    deep: DeepLine | None = None
+    """None where the deep tier was not run."""
 
     @property
     def stack(self) -> str:
@@ -105,7 +140,9 @@ def count_columns(lines: Iterable[CellLine]) -> tuple[CountColumn, ...]:
     return (*own[:at], *again, *own[at:])
 
 
-_CELL = re.compile(r"[^/]+/(?P<flow>[^\[]+)\[(?P<variant>[^\]]+)\]@(?P<device>.+)")
+_CELL = re.compile(
+    rf"[^/]+/(?P<flow>[^\[]+)\[(?P<variant>(?P<model>[^\]]+?)-(?:{'|'.join(Precision)})-[^\]]+)\]@(?P<device>.+)"
+)
 
 
 def line_of(verdict: Verdict, seen: Observation | None) -> CellLine:
@@ -114,6 +151,7 @@ def line_of(verdict: Verdict, seen: Observation | None) -> CellLine:
     return CellLine(
         cell=verdict.cell,
         flow=place["flow"] if place else "",
+        model=place["model"] if place else "",
         variant=place["variant"] if place else "",
         device=place["device"] if place else "",
         outcome=verdict.outcome,
@@ -131,7 +169,26 @@ def line_of(verdict: Verdict, seen: Observation | None) -> CellLine:
         error=seen.error if seen else None,
         emulates=bool(seen and seen.device.emulates),
         duration_s=seen.duration_s if seen else 0.0,
+        signs=verdict.signs,
+        deep=_deep(seen, seen.deep) if seen and seen.deep else None,
     )
+
+
+def _deep(seen: Observation, deep: Deep) -> DeepLine:
+    training = seen.training
+    null = null_of(training, deep) if training else None
+    return DeepLine(
+        fall=fall_of(LossPair(training.eval_before, training.eval_after)) if training else None,
+        null=null.noise if null else None,
+        accumulation=_largest(deep.accumulation),
+        checkpointing=_largest(deep.checkpointing),
+        ignoring=deep.evaluation.ignoring if deep.evaluation else None,
+        duration_s=deep.duration_s,
+    )
+
+
+def _largest(pair: StepPair | None) -> float | None:
+    return max((seen.relative for seen in pair.classes.values()), default=None) if pair else None
 
 
 def mark_of(verdict: Verdict) -> Mark:

@@ -18,10 +18,16 @@ def render(summary: Summary) -> str:
     """The whole run, as much of it as may be: verdict, window, causes from the most urgent on, then stack by stack."""
     letters = {cell: wording.marker(index) for index, group in enumerate(summary.groups) for cell in group.cells}
     verdict = wording.conclusion(summary.exit_code, summary.tally)
-    head = [f"# {wording.TITLE}", f"**{verdict}** {wording.totals(summary.tally, len(summary.stacks))}"]
+    head = [
+        f"# {wording.TITLE}",
+        f"**{verdict}** {wording.totals(summary.tally, len(summary.stacks))}",
+        _plain(wording.depth(summary.depth, summary.tally.cells)),
+    ]
     causes = [_cause(wording.marker(index), group) for index, group in enumerate(summary.groups)]
     window = [_window(summary)] if len(summary.stacks) > 1 else []
-    return _within_size([*head, *window, *reversed(causes), *(_stack(stack, letters) for stack in summary.stacks)])
+    return _within_size(
+        [*head, *window, *_drift(summary), *reversed(causes), *(_stack(stack, letters) for stack in summary.stacks)]
+    )
 
 
 def _within_size(sections: Sequence[str]) -> str:
@@ -61,6 +67,13 @@ def _cause(letter: str, group: Group) -> str:
     return "\n\n".join(told)
 
 
+def _drift(summary: Summary) -> list[str]:
+    told = [f"- {_plain(wording.definition_line(definition))}" for definition in summary.definitions]
+    rows = [[_plain(cell) for cell in wording.drift_row(drift)] for drift in summary.drifts]
+    parts = ["\n".join(told), *([_table(wording.DRIFT_HEADS, rows)] if rows else [])]
+    return [f"## {wording.DRIFT_TITLE}", *filter(None, parts)] if told or rows else []
+
+
 def _stack(stack: StackSummary, letters: Mapping[str, str]) -> str:
     cells = [line for line in stack.lines if line.flow]
     news = [line for line in cells if line.mark is not Mark.PASS]
@@ -71,6 +84,9 @@ def _stack(stack: StackSummary, letters: Mapping[str, str]) -> str:
     if passes:
         told.append(f"<details><summary>{wording.passes(len(passes))}</summary>")
         told += [_cells(passes, letters), "</details>"]
+    deep = [wording.deep_row(f"`{line.flow}[{line.variant}]`", line.deep) for line in cells if line.deep]
+    if deep:
+        told += [f"{wording.DEEP_TITLE}:", _table(wording.DEEP_HEADS, deep)]
     return "\n\n".join([*told, *map(_plain, wording.notes(cells))])
 
 

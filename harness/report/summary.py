@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.catalog import CATALOG
+from harness.drift import Definition, Drift, definitions, drifts
 from harness.errors import ExitCode
 from harness.ledger import Ledger
 from harness.records import Observation
 from harness.report.causes import Group, groups_of
 from harness.report.lines import CellLine, Mark, line_of
-from harness.report.order import stack_order
+from harness.report.order import same_axis, stack_order
 from harness.results import Results, RowState, StackRow
 
 
@@ -33,6 +34,16 @@ class Tally:
     def cells(self) -> int:
         """Everything counted but stacks that could not be installed."""
         return self.passed + self.refused + self.xfailed + self.failed + self.infrastructure
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much of the deep tier was run."""
+
+    measured: int
+    """Cells."""
+    seconds: float
+    """What it took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,7 @@ class StackSummary:
     lines: tuple[CellLine, ...]
     tally: Tally
     groups: tuple[Group, ...]
+    depth: Depth
     exit_code: ExitCode
     duration_s: float
 
@@ -82,6 +94,11 @@ class Summary:
     """Stacks x flows, in the orders of `stacks` and `flows`."""
     tally: Tally
     groups: tuple[Group, ...]
+    drifts: tuple[Drift, ...]
+    """What neighbouring stacks compute differently, whether or not it trains."""
+    definitions: tuple[Definition, ...]
+    """Stacks whose `eval_loss` is not what it is taken for."""
+    depth: Depth
     exit_code: ExitCode
 
     def stack(self, name: str) -> StackSummary:
@@ -121,6 +138,9 @@ def summarize(results: Results, ledger: Ledger) -> Summary:
         heat=tuple(tuple(_heat(stack.lines, flow, groups) for flow in flows) for stack in stacks),
         tally=tally,
         groups=groups,
+        drifts=drifts(order, results.observations.values(), same_axis),
+        definitions=definitions(order, results.observations.values(), same_axis),
+        depth=depth_of(every),
         exit_code=exit_code_of(tally),
     )
 
@@ -136,6 +156,12 @@ def tally_of(lines: Iterable[CellLine]) -> Tally:
         infrastructure=marks[Mark.INFRASTRUCTURE],
         uninstallable=marks[Mark.UNINSTALLABLE],
     )
+
+
+def depth_of(lines: Iterable[CellLine]) -> Depth:
+    """How much of the deep tier was run for `lines`."""
+    deep = [line.deep for line in lines if line.deep]
+    return Depth(len(deep), sum(measured.duration_s for measured in deep))
 
 
 def exit_code_of(tally: Tally) -> ExitCode:
@@ -178,6 +204,7 @@ def _stack(
         lines=lines,
         tally=tally,
         groups=groups_of(lines, ledger, [row.name]),
+        depth=depth_of(lines),
         exit_code=exit_code_of(tally),
         duration_s=sum(line.duration_s for line in lines),
     )

@@ -16,7 +16,7 @@ from harness.errors import ExitCode
 from harness.report import style, wording
 from harness.report.causes import Group
 from harness.report.lines import CellLine, CountColumn, Mark, count_columns
-from harness.report.summary import StackSummary, Summary, Tally
+from harness.report.summary import Depth, StackSummary, Summary, Tally
 from harness.report.window import window_table
 
 PIPED_WIDTH = 120
@@ -38,8 +38,9 @@ def print_stack(summary: Summary, name: str, console: Console | None = None) -> 
     out = console or open_console()
     stack = summary.stack(name)
     _print(out, _stack(stack, stack.lines, stack.groups, out.width))
+    _print(out, _deep(stack, out.width))
     _print(out, _causes(stack.groups, out.width))
-    _print(out, _ending(stack.tally, 1, stack.exit_code, summary.run, out.width))
+    _print(out, _ending(stack.tally, stack.depth, 1, stack.exit_code, summary.run, out.width))
 
 
 def print_window(summary: Summary, console: Console | None = None) -> None:
@@ -52,8 +53,9 @@ def print_window(summary: Summary, console: Console | None = None) -> None:
     out = console or open_console()
     if summary.stacks:
         _print(out, [Text(), *window_table(summary, out.width), Text()])
+    _print(out, _drift(summary, out.width))
     _print(out, _causes(summary.groups, out.width))
-    _print(out, _ending(summary.tally, len(summary.stacks), summary.exit_code, summary.run, out.width))
+    _print(out, _ending(summary.tally, summary.depth, len(summary.stacks), summary.exit_code, summary.run, out.width))
 
 
 def print_run(summary: Summary, console: Console | None = None) -> None:
@@ -97,6 +99,8 @@ class _Form:
     """Name the listed issue in the row; the row's letter leads to it as well."""
     brief: bool
     """A flat eval loss once and not twice, long words short."""
+    by_model: bool = False
+    """Name the model beside the flow, over its rows, and not in each of them."""
 
 
 _FORMS = (
@@ -104,6 +108,7 @@ _FORMS = (
     _Form(1, issues=True, brief=False),
     _Form(1, issues=False, brief=False),
     _Form(1, issues=False, brief=True),
+    _Form(1, issues=False, brief=True, by_model=True),
 )
 
 
@@ -117,13 +122,19 @@ def _table(lines: Sequence[CellLine], groups: Sequence[Group], width: int) -> li
         if sum(widths) + form.gap * (len(widths) - 1) <= width:
             break
     laid_out = [_aligned(row, widths, form.gap) for row in rows]
-    by_flow = itertools.groupby(zip(lines, laid_out, strict=True), key=lambda pair: pair[0].flow)
-    body = [text for flow, rows_of in by_flow for text in (Text(flow, "bold"), *(row for _, row in rows_of))]
+    parts = itertools.groupby(zip(lines, laid_out, strict=True), key=lambda pair: _part(pair[0], form))
+    body = [text for part, rows_of in parts for text in (Text(part, "bold"), *(row for _, row in rows_of))]
     return [_aligned(head, widths, form.gap), *body]
 
 
+def _part(line: CellLine, form: _Form) -> str:
+    """The line over the rows of a flow, or of a flow's model."""
+    return f"{line.flow}  {line.model}" if form.by_model else line.flow
+
+
 def _row(line: CellLine, columns: Sequence[CountColumn], form: _Form) -> list[Text]:
-    name = f"  {line.variant}{' ' + wording.EMULATED if line.emulates else ''}"
+    variant = line.variant.removeprefix(f"{line.model}-") if form.by_model else line.variant
+    name = f"  {variant}{' ' + wording.EMULATED if line.emulates else ''}"
     loss = wording.eval_loss(line, brief=form.brief)
     still = "yellow" if line.symptom is Symptom.FLAT else ""
     return [Text(name), *(Text(wording.count(column.of(line))) for column in columns), Text(loss, still)]
@@ -163,6 +174,20 @@ def _cause(letter: str, group: Group, width: int) -> list[Text]:
     return [*head, *body, Text()]
 
 
+def _drift(summary: Summary, width: int) -> list[Text]:
+    told = [*map(wording.definition_line, summary.definitions), *map(wording.drift_line, summary.drifts)]
+    if not told:
+        return []
+    return [Text(wording.DRIFT_TITLE, "bold"), *(line for text in told for line in wrapped(text, width, 0)), Text()]
+
+
+def _deep(stack: StackSummary, width: int) -> list[Text]:
+    told = [wording.deep_line(f"{line.flow}[{line.variant}]", line.deep) for line in stack.lines if line.deep]
+    if not told:
+        return []
+    return [Text(wording.DEEP_TITLE, "bold"), *(line for text in told for line in wrapped(text, width, 2)), Text()]
+
+
 def wrapped(text: str, width: int, indent: int) -> list[Text]:
     """`text` in lines of `width`; what cannot be broken (a path, a link) is left whole."""
     pad = " " * indent
@@ -177,8 +202,10 @@ def wrapped(text: str, width: int, indent: int) -> list[Text]:
     return [Text(line) for line in lines]
 
 
-def _ending(tally: Tally, stacks: int, code: ExitCode, run: Path, width: int) -> list[Text]:
+def _ending(tally: Tally, depth: Depth, stacks: int, code: ExitCode, run: Path, width: int) -> list[Text]:
     conclusion = wrapped(wording.conclusion(code, tally), width, 0)
     for line in conclusion:
         line.stylize(style.of_exit_code(code))
-    return [*wrapped(wording.totals(tally, stacks), width, 0), *conclusion, *wrapped(wording.files(run), width, 0)]
+    totals, deep = wording.totals(tally, stacks), wording.depth(depth, tally.cells)
+    told = [line for text in (totals, deep) for line in wrapped(text, width, 0)]
+    return [*told, *conclusion, *wrapped(wording.files(run), width, 0)]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import assert_never
 
-from harness.checks import Symptom
+from harness.catalog import DEEP_CELLS
+from harness.checks import CHECKS, Symptom
+from harness.checks.learning import FALSE_ALARMS, MISSES
+from harness.checks.registry import DEEP_CHECKS
+from harness.drift import Definition, Drift
 from harness.errors import ExitCode
 from harness.records import Failure, Frame, Stage
 from harness.report.causes import Group, Span
-from harness.report.lines import CellLine, CountColumn, Finding, Mark, count_columns
-from harness.report.summary import Heat, StackSummary, Tally
+from harness.report.lines import CellLine, CountColumn, DeepLine, Finding, Mark, count_columns
+from harness.report.summary import Depth, Heat, StackSummary, Tally
 from harness.results import RowState
 
 TITLE = "Does fine-tuning still train?"
@@ -205,10 +210,11 @@ def cause_facts(group: Group) -> tuple[str, ...]:
     # The judge's messages end with the freezing chain, which has a line of its own here.
     failing = [(code, message.partition("; frozen by ")[0]) for code, message in group.failing if code != RAISED]
     checks = [f"{code} {shortened(message)}" for code, message in failing]
+    looks = [f"looks like: {', '.join(f'{sign} ({number})' for sign, number in group.signs)}"] if group.signs else []
     raised = f"{RAISED} " if RAISED in dict(group.failing) else ""
     freezes = [f"frozen{_on(seen.stack, group)} by {chain(seen.what)}" for seen in group.freezes]
     errors = [f"{raised}{error(seen.what, _on(seen.stack, group))}" for seen in group.errors]
-    return (*checks, *_at_most(MOST_ALIKE, freezes), *_at_most(MOST_ALIKE, errors))
+    return (*checks, *looks, *_at_most(MOST_ALIKE, freezes), *_at_most(MOST_ALIKE, errors))
 
 
 def _on(stack: str, group: Group) -> str:
@@ -334,3 +340,82 @@ def flow_letters(flows: Iterable[str]) -> tuple[str, ...]:
 def flow_letter(index: int) -> str:
     """The letter of the flow at `index`."""
     return marker(index).upper()
+
+
+DRIFT_TITLE = "Objective drift"
+
+DRIFT_HEADS = ("from", "to", "what differs", "loss before any update", "cells", "in figures", "packages that moved")
+
+
+def drift_row(drift: Drift) -> tuple[str, ...]:
+    """One drift, as a row under `DRIFT_HEADS`."""
+    cells = f"{len(drift.cells)}, such as {drift.cells[0]}"
+    return drift.before, drift.after, str(drift.kind), _change(drift), cells, drift.detail, ", ".join(drift.moved)
+
+
+def _change(drift: Drift) -> str:
+    if drift.smallest is None or drift.largest is None:
+        return "not affected"
+    if math.isclose(drift.smallest, drift.largest, rel_tol=0.05):
+        return f"by {drift.largest:.1e}"
+    return f"by {drift.smallest:.1e} to {drift.largest:.1e}"
+
+
+def drift_line(drift: Drift) -> str:
+    """One drift in one line."""
+    loss = f"loss before any update {_change(drift)}"
+    return f"{drift.before} -> {drift.after}: {drift.kind}, {loss}, {len(drift.cells)} cells; {drift.detail}"
+
+
+def definition_line(definition: Definition) -> str:
+    """Stacks whose eval_loss is something else, in one line."""
+    first, last = definition.stacks[0], definition.stacks[-1]
+    stacks = first if first == last else f"{first} to {last}"
+    return (
+        f"{stacks}: eval_loss is {definition.ratio:.4f} of the mean over its label tokens in "
+        f"{len(definition.cells)} cells a stack, such as {definition.cells[0]}"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- deep tier
+
+DEEP_TITLE = "Deep tier"
+
+DEEP_COST_S = 40
+"""Seconds the deep tier adds to a stack: what was measured on one core of a CPU, rounded up."""
+
+DEEP_HEADS = ("cell", "eval loss fell by", "null", "accumulation", "checkpointing", "evaluation")
+
+
+def depth(found: Depth, cells: int) -> str:
+    """Whether the deep tier was run, in one line; where it was not, what that leaves unchecked."""
+    if found.measured:
+        return (
+            f"{DEEP_TITLE}: {found.measured} of {_numbered(cells, 'cell')}, {found.seconds:.0f} s more. In the sweep "
+            f"over seeds healthy flows were called dead in {FALSE_ALARMS}, dead flows healthy in {MISSES}."
+        )
+    titles = "; ".join(f"{check.code} {check.title}" for check in CHECKS if check.code in DEEP_CHECKS)
+    return (
+        f"{DEEP_TITLE}: not run. It checks, on {len(DEEP_CELLS)} cells of a stack: {titles}. It costs {DEEP_COST_S} s "
+        f"a stack: nox -s \"compat-3.11(trl='0.22')\" -- --tier deep"
+    )
+
+
+def deep_row(cell: str, deep: DeepLine) -> tuple[str, ...]:
+    """What the deep tier measured of one cell, as a row under `DEEP_HEADS`."""
+    loss = (ABSENT if value is None else f"{value:.4f}" for value in (deep.fall, deep.null))
+    steps = (ABSENT if value is None else f"off by {value:.1e}" for value in (deep.accumulation, deep.checkpointing))
+    return cell, *loss, *steps, _evaluation(deep.ignoring)
+
+
+def _evaluation(ignoring: tuple[str, ...] | None) -> str:
+    if ignoring is None:
+        return ABSENT
+    return f"ignores the model: {', '.join(ignoring)}" if ignoring else "responds"
+
+
+def deep_line(cell: str, deep: DeepLine) -> str:
+    """The same in one line."""
+    name, *cells = deep_row(cell, deep)
+    told = ", ".join(f"{head} {value}" for head, value in zip(DEEP_HEADS[1:], cells, strict=True) if value != ABSENT)
+    return f"{name}: {told or 'nothing could be measured'}"

@@ -5,8 +5,11 @@ Runs inside a stack's environment: nox -s "compat-3.11(trl='0.29')" -- --faults
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +19,16 @@ from trl import SFTTrainer
 
 from harness.catalog import QWEN2, flow_named
 from harness.cell import adapt, runner
+from harness.cell.data import EOS
 from harness.cell.instruments.census import is_adapter
 from harness.checks import Outcome, judge
 from harness.plan import Plan, PlannedCell
 from harness.records import Precision, Variant
 
 Plant = Callable[[pytest.MonkeyPatch], None]
+
+AFTER_TRAINING = 2
+"""Number of the evaluation that follows training."""
 
 ATTACHED_BY_TRAINER, ATTACHED_BY_USER = "sft-peft-config", "sft-peft-model"
 
@@ -143,6 +150,135 @@ def _save_something_else(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SFTTrainer, "save_model", faulty)
 
 
+def _answer_with_half_the_adapter(patch: pytest.MonkeyPatch) -> None:
+    original = SFTTrainer.save_model
+
+    def faulty(self: Any, directory: str, *args: Any, **kwargs: Any) -> None:
+        original(self, directory, *args, **kwargs)
+        saved = Path(directory) / "adapter_config.json"
+        config = json.loads(saved.read_text(encoding="utf-8"))
+        saved.write_text(json.dumps({**config, "lora_alpha": config["lora_alpha"] // 2}), encoding="utf-8")
+
+    patch.setattr(SFTTrainer, "save_model", faulty)
+
+
+def _switch_the_adapter_off_after_training(patch: pytest.MonkeyPatch) -> None:
+    original, evaluations = SFTTrainer.evaluate, []
+
+    def faulty(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        evaluations.append(result)
+        if len(evaluations) == AFTER_TRAINING:
+            for module in self.model.modules():
+                if hasattr(module, "scaling") and isinstance(module.scaling, dict):
+                    module.scaling = dict.fromkeys(module.scaling, 0.0)
+        return result
+
+    patch.setattr(SFTTrainer, "evaluate", faulty)
+
+
+def _report_another_loss(patch: pytest.MonkeyPatch) -> None:
+    original = SFTTrainer.evaluate
+
+    def faulty(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        return {**result, "eval_loss": result["eval_loss"] * 1.01}
+
+    patch.setattr(SFTTrainer, "evaluate", faulty)
+
+
+def _every_step(change: Callable[[Any], None]) -> Plant:
+    """A fault that every step of the optimizer commits."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        original = SFTTrainer.training_step
+
+        @functools.wraps(original)
+        def faulty(self: Any, *args: Any, **kwargs: Any) -> Any:
+            change(self)
+            return original(self, *args, **kwargs)
+
+        patch.setattr(SFTTrainer, "training_step", faulty)
+
+    return plant
+
+
+def _write_to_the_base(trainer: Any) -> None:
+    norm = next(p for name, p in trainer.model.named_parameters() if name.endswith("norm.weight"))
+    norm.data += 1e-6
+
+
+def _let_one_class_stand_still(patch: pytest.MonkeyPatch) -> None:
+    original = SFTTrainer.train
+
+    def faulty(self: Any, *args: Any, **kwargs: Any) -> Any:
+        first = next(p for name, p in self.model.named_parameters() if "lora_A" in name)
+        kept = first.detach().clone()
+        result = original(self, *args, **kwargs)
+        first.data.copy_(kept)
+        return result
+
+    patch.setattr(SFTTrainer, "train", faulty)
+
+
+def _hold_back_the_first_gradient(trainer: Any) -> None:
+    steps: list[int] = []
+
+    def hold_back(gradient: torch.Tensor) -> torch.Tensor:
+        steps.append(1)
+        return torch.zeros_like(gradient) if len(steps) == 1 else gradient
+
+    next(p for name, p in trainer.model.named_parameters() if "lora_B" in name).register_hook(hold_back)
+
+
+def _mask_the_end(trainer: Any) -> None:
+    collate = trainer.data_collator
+
+    def masked(rows: Any) -> Any:
+        batch = collate(rows)
+        # In place of an end that has a label, in releases that append one, one that has none: the labels stay as many.
+        batch["labels"][batch["labels"] == EOS] = 0
+        batch["input_ids"][batch["input_ids"] == EOS] = 0
+        for name, value in (("input_ids", EOS), ("labels", -100), ("attention_mask", 1), ("position_ids", 0)):
+            if name in batch:
+                batch[name] = nn.functional.pad(batch[name], (0, 1), value=value)
+        return batch
+
+    trainer.data_collator = masked
+
+
+def _give_half_another_rate(trainer: Any) -> None:
+    def two_groups(*_: Any) -> torch.optim.Optimizer:
+        adapters, rate = _adapters(trainer), trainer.args.learning_rate
+        groups = [{"params": adapters[::2], "lr": rate}, {"params": adapters[1::2], "lr": rate / 2}]
+        trainer.optimizer = torch.optim.AdamW(groups)
+        return trainer.optimizer
+
+    trainer.create_optimizer = two_groups
+
+
+def _store_the_adapters_in_double(trainer: Any) -> None:
+    for parameter in _adapters(trainer):
+        parameter.data = parameter.data.double()
+
+
+def _load_in_another_dtype(patch: pytest.MonkeyPatch) -> None:
+    original = adapt.load_model
+
+    def faulty(setup: Any) -> Any:
+        model = original(setup)
+        norm = next(module for name, module in model.named_modules() if name.endswith("norm"))
+        norm.to(torch.bfloat16)
+        return model
+
+    patch.setattr(adapt, "load_model", faulty)
+
+
+def _use_another_attention(patch: pytest.MonkeyPatch) -> None:
+    original = adapt.load_model
+    patch.setattr(adapt, "load_model", lambda setup: original(dataclasses.replace(setup, attention="eager")))
+
+
 def _lose_an_option(patch: pytest.MonkeyPatch) -> None:
     original = adapt._configured
 
@@ -154,6 +290,18 @@ def _lose_an_option(patch: pytest.MonkeyPatch) -> None:
 
 def _crash(trainer: Any) -> None:
     raise RuntimeError("planted")
+
+
+kept: list[object] = []
+"""A module's global."""
+
+
+def _keep_the_model(trainer: Any) -> None:
+    kept.append(trainer.model)
+
+
+def _keep_one_adapter(trainer: Any) -> None:
+    kept.append(_adapters(trainer)[0])
 
 
 FAULTS: tuple[tuple[str, str, Plant, str], ...] = (
@@ -174,11 +322,29 @@ FAULTS: tuple[tuple[str, str, Plant, str], ...] = (
     ("step-without-effect", ATTACHED_BY_TRAINER, _step_without_effect, "W701"),
     ("report-no-eval-loss", ATTACHED_BY_TRAINER, _report_no_eval_loss, "E801"),
     ("climb-instead-of-descending", ATTACHED_BY_TRAINER, _after_construction(_climb_instead_of_descending), "E802"),
+    ("use-another-attention", ATTACHED_BY_TRAINER, _use_another_attention, "P102"),
+    ("load-in-another-dtype", ATTACHED_BY_TRAINER, _load_in_another_dtype, "D801"),
+    ("store-adapters-in-double", ATTACHED_BY_TRAINER, _after_construction(_store_the_adapters_in_double), "D802"),
+    ("mask-the-end", ATTACHED_BY_TRAINER, _after_construction(_mask_the_end), "L502"),
+    ("give-half-another-rate", ATTACHED_BY_TRAINER, _after_construction(_give_half_another_rate), "R601"),
+    ("hold-back-a-gradient", ATTACHED_BY_TRAINER, _after_construction(_hold_back_the_first_gradient), "G401"),
+    ("let-one-class-stand-still", ATTACHED_BY_TRAINER, _let_one_class_stand_still, "W701"),
+    ("write-to-the-base", ATTACHED_BY_TRAINER, _every_step(_write_to_the_base), "W702"),
+    ("switch-the-adapter-off", ATTACHED_BY_TRAINER, _switch_the_adapter_off_after_training, "A204"),
+    ("answer-with-half-the-adapter", ATTACHED_BY_TRAINER, _answer_with_half_the_adapter, "A203"),
     ("lose-an-option", ATTACHED_BY_TRAINER, _lose_an_option, "P101"),
     ("crash", ATTACHED_BY_TRAINER, _after_construction(_crash), "F001"),
+    ("keep-the-model", ATTACHED_BY_TRAINER, _after_construction(_keep_the_model), "M901"),
+    ("keep-one-adapter", ATTACHED_BY_USER, _after_construction(_keep_one_adapter), "M901"),
 )
 
 VARIANT = Variant(QWEN2, Precision.FULL, False)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept() -> Iterator[None]:
+    yield
+    kept.clear()
 
 
 @pytest.mark.parametrize("flow", [ATTACHED_BY_TRAINER, ATTACHED_BY_USER])
@@ -199,3 +365,12 @@ def test_planted_fault_is_named(
     verdict = judge(seen, flow_named(flow), ())
     assert verdict.outcome is Outcome.FAIL
     assert verdict.failing == (code,), verdict.reason
+
+
+def test_what_one_cell_keeps_is_not_held_against_the_next(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same flow, with a trainer that keeps its model and then without, in one process."""
+    cell = PlannedCell(ATTACHED_BY_TRAINER, VARIANT, ())
+    with monkeypatch.context() as patch:
+        _after_construction(_keep_the_model)(patch)
+        assert judge(runner.run_cell(plan, cell), flow_named(cell.flow), ()).failing == ("M901",)
+    assert judge(runner.run_cell(plan, cell), flow_named(cell.flow), ()).outcome is Outcome.PASS

@@ -39,7 +39,7 @@ def test_flow(plan: Plan, planned: PlannedCell) -> None:
 
 def planned(run: Path, cells: tuple[PlannedCell, ...] = CELLS, limit_s: float = 60.0) -> Plan:
     """A plan of these cells, and its file."""
-    plan = Plan(str(run), "trl0.24-py311", "5f" * 32, "2.13.0", False, DeviceKind.CPU, 10, 0, limit_s, cells)
+    plan = Plan(str(run), "trl0.24-py311", "5f" * 32, "2.13.0", False, DeviceKind.CPU, "sdpa", 10, 0, limit_s, cells)
     run.mkdir(exist_ok=True)
     (run / "plan.json").write_text(plan.to_json(), encoding="utf-8")
     return plan
@@ -177,7 +177,7 @@ def test_the_limit_is_for_one_cell_and_not_for_all(cells: pytest.Pytester, tmp_p
 
 @pytest.mark.parametrize(
     ("visible", "worker", "pinned"),
-    [(None, 0, "0"), (None, 3, "3"), ("4,5", 0, "4"), ("4,5", 1, "5"), ("4,5", 2, "4"), ("GPU-5f", 1, "GPU-5f")],
+    [(None, 0, "0"), (None, 3, "3"), ("4,5", 0, "4"), ("4,5", 1, "5"), ("4,5", 2, "4"), ("GPU-5f,MIG-6a", 1, "MIG-6a")],
 )
 def test_each_worker_has_a_gpu_of_its_own(
     monkeypatch: pytest.MonkeyPatch, visible: str | None, worker: int, pinned: str

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.catalog import LORA, MODELS, flow_named
+from harness.catalog import MODELS, flow_named
 from harness.checks import Symptom
 from harness.ledger import Issue, Kind, Ledger, Signature
 from harness.records import (
@@ -20,18 +20,23 @@ from harness.records import (
     Actor,
     Area,
     AreaCount,
+    Attention,
     Census,
     DeviceKind,
     DeviceRecord,
     Failure,
     Frame,
     Freeze,
+    Frozen,
     Gradients,
     Labels,
+    Memory,
     Message,
     Observation,
     Optimizer,
+    ParameterClass,
     Precision,
+    Reply,
     StackRecord,
     Stage,
     Training,
@@ -51,11 +56,60 @@ BIASES = 256
 LINEARS = 73_728
 """2 layers x (q 4096 + k 2048 + v 2048 + o 4096 + gate, up, down 8192 each)."""
 
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """A tiny model, worked out by hand. The adapters are those on the vision encoder; ADAPTER are on every model."""
+
+    linears: int
+    biases: int
+    rest: int
+    tensors: int
+    """Weight matrices, norms, embedding, head and patches: everything but biases of linear layers."""
+    bias_tensors: int
+    vision_adapter: int = 0
+    vision_pairs: int = 0
+    """Pairs of lora_A and lora_B on the vision encoder."""
+
+
+# Encoder of Qwen2-VL: 2 blocks x (qkv 32 x 96 + proj 32 x 32 + fc1 and fc2 32 x 128), merger 128 x 128 + 128 x 64.
+# Biases: 2 x (96 + 32 + 128 + 32) and 128 + 64. Patches 32 x (3 x 2 x 4 x 4), 5 layer norms of 2 x 32.
+# Tensors: patches, 5 norms of 2, 2 x 4 matrices, 2 in the merger; a bias for each matrix.
+_PLAIN_ENCODER = Sizes(49_152, 768, 3_392, 21, 10)
+# Of Qwen2.5-VL: gate, up and down 32 x 128 in place of fc1 and fc2, biases 128 + 128 + 32, RMS norms of 32.
+_GATED_ENCODER = Sizes(57_344, 1_024, 3_232, 18, 12)
+_DECODER = Sizes(LINEARS, BIASES, REST, 21, 6)
+
+
+def _joined(encoder: Sizes, vision_adapter: int = 0, vision_pairs: int = 0) -> Sizes:
+    return Sizes(
+        _DECODER.linears + encoder.linears,
+        _DECODER.biases + encoder.biases,
+        _DECODER.rest + encoder.rest,
+        _DECODER.tensors + encoder.tensors,
+        _DECODER.bias_tensors + encoder.bias_tensors,
+        vision_adapter,
+        vision_pairs,
+    )
+
+
+SIZES = {
+    "qwen2": _DECODER,
+    "llama": Sizes(LINEARS, 0, REST, 21, 0),
+    "qwen2-vl": _joined(_PLAIN_ENCODER),
+    # 2 blocks x r 8 x (qkv 128 + fc1 160 + fc2 160).
+    "qwen2-vl+vision": _joined(_PLAIN_ENCODER, 7_168, 6),
+    "qwen2.5-vl": _joined(_GATED_ENCODER),
+    # 2 blocks x r 8 x (qkv 128 + gate, up, down 160 each).
+    "qwen2.5-vl+vision": _joined(_GATED_ENCODER, 9_728, 8),
+}
+
 NF4 = Variant("qwen2", Precision.NF4, True)
 NF4_NOGC = Variant("qwen2", Precision.NF4, False)
 NF4_PLAIN = Variant("qwen2", Precision.NF4_PLAIN, True)
 INT8 = Variant("qwen2", Precision.INT8, True)
 FULL = Variant("qwen2", Precision.FULL, True)
+VISION = Variant("qwen2-vl+vision", Precision.NF4, True)
 
 TRAINER_FILE = "trl/trainer/sft_trainer.py"
 OTHER = "peft/utils/other.py"
@@ -102,12 +156,16 @@ def healthy(
         flow=flow,
         variant=variant,
         seed=17,
-        model=MODELS[variant.model],
-        lora=LORA if adapters else None,
+        model=MODELS[variant.model].shape,
+        lora=(row.lora or MODELS[variant.model].lora) if adapters else None,
+        attention=Attention("sdpa", "sdpa"),
         stages=censuses,
         absent=_absent(censuses, adapters),
-        training=_training(ADAPTER if adapters else _stored(variant)),
-        labels=Labels(80, 2000, 0, "aa" * 32, "bb" * 32),
+        training=_training(flow, variant),
+        labels=_labels(80, flow, variant),
+        reply=Reply(2.2 if adapters else None, 0.0),
+        weights_sha256="77" * 32,
+        memory=Memory(2_048, 2_048, 900_000),
         duration_s=0.5,
         started_at="2026-11-20T12:00:00+00:00",
         harness_version="0.1.0",
@@ -121,23 +179,26 @@ def frozen(seen: Observation, *, again: bool = True, chain: tuple[Frame, ...] = 
     if again:
         prepare = census(Stage.PREPARE, seen.variant, 0, adapters=True, by=Actor.LIBRARY)
         stages.insert([c.name for c in stages].index(Stage.TRAINER), prepare)
+    still = _still(seen.training)
+    assert still.frozen is not None
+    adapters = sum(of_class.tensors for of_class in still.classes.values())
     training = dataclasses.replace(
-        seen.training,
-        eval_before=4.892134,
-        eval_after=4.892134,
+        still,
         grad_norm=(0.0,) * 10,
-        subject_delta=0.0,
         optimizer=Optimizer(0, 0, 0),
         gradients=Gradients(0, 0, 0, 0),
+        classes=_unreached(still.classes),
+        frozen=Frozen(still.frozen.tensors + adapters, 0, ()),
         learning_rate=(),
     )
-    freeze = Freeze(Stage.TRAINER, ADAPTER, 28, chain)
+    freeze = Freeze(Stage.TRAINER, _adapter(seen.variant), adapters, chain)
     return dataclasses.replace(
         seen,
         stages=tuple(stages),
         absent=tuple(absent for absent in seen.absent if not (again and absent.name is Stage.PREPARE)),
         training=training,
         freezes=(freeze,),
+        reply=_same_without(seen),
     )
 
 
@@ -157,6 +218,7 @@ def failed(seen: Observation, kind: str, message: str, stage: Stage, place: Fram
         absent=(*seen.absent, *(AbsentStage(name, Absence.NOT_REACHED) for name in lost)),
         training=None,
         labels=seen.labels if stage in (Stage.AFTER_TRAINING, Stage.RELOAD) else None,
+        reply=None,
         error=Failure(
             kind, message, stage, (place or Frame("transformers/trainer.py", 4071, "training_step", "loss.backward()"),)
         ),
@@ -180,6 +242,11 @@ def masked_labels(seen: Observation) -> Observation:
     """Every label is -100: a loss of NaN, and gradients that say nothing."""
     assert seen.training is not None and seen.labels is not None
     nan = float("nan")
+    tensors = seen.training.gradients.tensors
+    reached = {
+        name: dataclasses.replace(of_class, reached=1, largest_change=nan)
+        for name, of_class in seen.training.classes.items()
+    }
     training = dataclasses.replace(
         seen.training,
         loss=(nan,) * 10,
@@ -187,15 +254,28 @@ def masked_labels(seen: Observation) -> Observation:
         eval_before=nan,
         eval_after=nan,
         subject_finite=False,
-        gradients=Gradients(28, 0, 0, 28),
+        gradients=Gradients(tensors, 0, 0, tensors),
+        classes=reached,
+        reference_before=None,
+        reference_after=None,
+        evaluated=_unlabelled(seen.training.evaluated),
     )
-    labels = dataclasses.replace(seen.labels, label_tokens=0, all_masked=seen.labels.samples)
-    return dataclasses.replace(seen, training=training, labels=labels)
+    reply = Reply(None if seen.lora is None else nan, nan)
+    return dataclasses.replace(seen, training=training, labels=_unlabelled(seen.labels), reply=reply)
+
+
+def ends_masked(seen: Observation) -> Observation:
+    """The pad token is the end token, and the collator masks both."""
+    assert seen.labels is not None
+    without = seen.labels.label_tokens - seen.labels.samples
+    labels = dataclasses.replace(seen.labels, label_tokens=without, ends_masked=seen.labels.ends)
+    return dataclasses.replace(seen, labels=labels)
 
 
 def empty_optimizer(seen: Observation) -> Observation:
     """Gradients arrive, and the optimizer holds nothing it could apply them to."""
-    return _stuck(seen, optimizer=Optimizer(0, ADAPTER, 0), learning_rate=())
+    assert seen.training is not None
+    return _stuck(seen, optimizer=Optimizer(0, seen.training.optimizer.parameters, 0), learning_rate=())
 
 
 def zero_learning_rate(seen: Observation) -> Observation:
@@ -203,9 +283,45 @@ def zero_learning_rate(seen: Observation) -> Observation:
     return _stuck(seen, learning_rate=(0.0,) * 10)
 
 
+def rates_disagree(seen: Observation) -> Observation:
+    """The optimizer has a second group with a learning rate of its own; the first follows the schedule."""
+    return _trained(seen, rates_agree=False)
+
+
 def zero_gradients(seen: Observation) -> Observation:
     """Gradients arrive, all of them exactly zero."""
-    return _stuck(seen, gradients=Gradients(28, 0, 28, 0), grad_norm=(0.0,) * 10)
+    assert seen.training is not None
+    tensors = seen.training.gradients.tensors
+    classes = _unreached(_still(seen.training).classes)
+    return _stuck(seen, gradients=Gradients(tensors, 0, tensors, 0), grad_norm=(0.0,) * 10, classes=classes)
+
+
+def late(seen: Observation, kind: str, step: int) -> Observation:
+    """Some tensor of a class had nothing but zeros until this step."""
+    return _with_class(seen, kind, reached=step)
+
+
+def vision_cut_off(seen: Observation) -> Observation:
+    """No gradient reaches the adapters on the vision encoder; those on the language model train."""
+    assert seen.training is not None
+    pairs = SIZES[seen.variant.model].vision_pairs
+    cut = seen
+    for kind in ("vision lora_A", "vision lora_B"):
+        cut = _with_class(cut, kind, reached=None, unchanged=pairs, largest_change=0.0)
+    tensors = seen.training.gradients.tensors
+    return _trained(cut, gradients=Gradients(tensors, 2 * pairs, 0, 0))
+
+
+def stands_still(seen: Observation, kind: str) -> Observation:
+    """One class received gradients and did not move; the others did."""
+    assert seen.training is not None
+    return _with_class(seen, kind, unchanged=seen.training.classes[kind].tensors, largest_change=0.0)
+
+
+def frozen_weights_changed(seen: Observation, name: str = "model.embed_tokens.weight") -> Observation:
+    """Training wrote to a tensor that was frozen when it began."""
+    assert seen.training is not None and seen.training.frozen is not None
+    return _trained(seen, frozen=Frozen(seen.training.frozen.tensors, 1, (name,)))
 
 
 def no_step(seen: Observation) -> Observation:
@@ -215,20 +331,86 @@ def no_step(seen: Observation) -> Observation:
 
 def adapter_replaced(seen: Observation) -> Observation:
     """The trainer attached an adapter of its own in place of the one it was given; training then went well."""
-    given = dataclasses.replace(_census_of(seen, Stage.PEFT), subject_sha256="0d" * 32)
-    return dataclasses.replace(seen, stages=tuple(given if c.name is Stage.PEFT else c for c in seen.stages))
+    return at_stage(seen, Stage.PEFT, subject_sha256="0d" * 32)
 
 
 def reload_differs(seen: Observation) -> Observation:
     """What is loaded again is not what training ended with."""
-    reloaded = dataclasses.replace(_census_of(seen, Stage.RELOAD), subject_sha256="0e" * 32)
-    return dataclasses.replace(seen, stages=tuple(reloaded if c.name is Stage.RELOAD else c for c in seen.stages))
+    assert seen.reply is not None
+    reloaded = at_stage(seen, Stage.RELOAD, subject_sha256="0e" * 32)
+    return dataclasses.replace(reloaded, reply=dataclasses.replace(seen.reply, reloaded=1.7))
+
+
+def reload_answers_otherwise(seen: Observation) -> Observation:
+    """The same values, saved with another alpha, or loaded onto another base."""
+    assert seen.reply is not None
+    return dataclasses.replace(seen, reply=dataclasses.replace(seen.reply, reloaded=1.1))
+
+
+def without_effect(seen: Observation) -> Observation:
+    """The adapters moved, and the model does not go through them."""
+    return dataclasses.replace(seen, reply=Reply(0.0, 0.0))
+
+
+def losses(seen: Observation, before: float, after: float) -> Observation:
+    """Evaluation said this, and so do the logits."""
+    changes = {"eval_before": before, "eval_after": after, "reference_before": before, "reference_after": after}
+    return _trained(seen, **changes)
 
 
 def learns_nothing(seen: Observation) -> Observation:
     """Weights move, and eval loss does not fall."""
-    assert seen.training is not None
-    return dataclasses.replace(seen, training=dataclasses.replace(seen.training, eval_after=4.9))
+    return losses(seen, 4.8921, 4.9)
+
+
+def half_precision_at_load(seen: Observation) -> Observation:
+    """What is not quantized was loaded in half the precision asked for."""
+    dtypes = _census_of(seen, Stage.LOAD).dtypes
+    return at_stage(seen, Stage.LOAD, dtypes={"float16" if d == "float32" else d: n for d, n in dtypes.items()})
+
+
+def adapter_dtypes(seen: Observation, at_trainer: tuple[str, ...], after: tuple[str, ...]) -> Observation:
+    """The adapters are kept in these dtypes."""
+    return at_stage(
+        at_stage(seen, Stage.TRAINER, adapter_dtypes=at_trainer), Stage.AFTER_TRAINING, adapter_dtypes=after
+    )
+
+
+def adapters_elsewhere(seen: Observation) -> Observation:
+    """As many adapter parameters as asked for, all of them on the vision encoder."""
+    total = _adapter(seen.variant)
+    return at_stage(seen, Stage.TRAINER, adapters_on={Area.VISION: AreaCount(total, total)})
+
+
+def leaking(seen: Observation, left: int = 363_264) -> Observation:
+    """So many bytes more are alive when the flow is gone."""
+    assert seen.memory is not None
+    return dataclasses.replace(seen, memory=dataclasses.replace(seen.memory, end_bytes=seen.memory.start_bytes + left))
+
+
+def other_attention(seen: Observation) -> Observation:
+    """The model fell back to another implementation than the one asked for."""
+    return dataclasses.replace(seen, attention=Attention("sdpa", "eager"))
+
+
+def of_older_harness(seen: Observation) -> Observation:
+    """The same cell as recorded before attention, classes, frozen weights, references, replies and memory were."""
+    before = {field.name: field.default for field in dataclasses.fields(Training) if field.name in _NEW_IN_TRAINING}
+    training = seen.training and dataclasses.replace(seen.training, classes={}, **before)
+    labels = seen.labels and dataclasses.replace(seen.labels, positions=0, ends=0, ends_masked=0)
+    stages = tuple(dataclasses.replace(taken, adapters_on=None) for taken in seen.stages)
+    absent = dict.fromkeys(("attention", "reply", "weights_sha256", "memory"))
+    return dataclasses.replace(seen, stages=stages, training=training, labels=labels, **absent)  # type: ignore[arg-type]  # fields by name
+
+
+_NEW_IN_TRAINING = ("learning_rate_logged", "frozen", "rates_agree", "reference_before", "reference_after", "evaluated")
+
+
+def kept_alive(seen: Observation, kept: int = 4 * ADAPTER) -> Observation:
+    """So many bytes of tensors, the adapter in float32 unless told otherwise, outlive the flow."""
+    assert seen.memory is not None
+    memory = dataclasses.replace(seen.memory, end_bytes=seen.memory.start_bytes + kept)
+    return dataclasses.replace(seen, memory=memory)
 
 
 def warned(seen: Observation) -> Observation:
@@ -244,11 +426,12 @@ def warned(seen: Observation) -> Observation:
 
 def census(stage: Stage, variant: Variant, trainable: int, *, adapters: bool, by: Actor = Actor.FLOW) -> Census:
     """A census of the tiny model, with or without adapters on it."""
-    extra = ADAPTER if adapters else 0
+    extra = _adapter(variant) if adapters else 0
     total, logical = _stored(variant) + extra, _logical(variant) + extra
     areas = {Area.LANGUAGE: AreaCount(0, total - extra)}
     if adapters:
         areas[Area.ADAPTER] = AreaCount(trainable, extra)
+    packed = _packed(variant)
     return Census(
         name=stage,
         by=by,
@@ -258,15 +441,29 @@ def census(stage: Stage, variant: Variant, trainable: int, *, adapters: bool, by
         total_logical=logical,
         by_area=areas,
         trainable_names_sha256="cc" * 32,
-        dtypes={"float32": total},
+        dtypes={"float32": total - packed} | ({_storage(variant): packed} if packed else {}),
         adapter_dtypes=("float32",) if adapters else (),
         subject_sha256="after" if stage in (Stage.AFTER_TRAINING, Stage.RELOAD) else "before",
+        adapters_on=_adapters_on(variant, trainable) if adapters else {},
     )
+
+
+def _adapters_on(variant: Variant, trainable: int) -> dict[Area, AreaCount]:
+    """By the module they sit on, all of them trainable or none."""
+    vision = SIZES[variant.model].vision_adapter
+    sizes = {Area.LANGUAGE: ADAPTER} | ({Area.VISION: vision} if vision else {})
+    return {area: AreaCount(total if trainable else 0, total) for area, total in sizes.items()}
+
+
+def at_stage(seen: Observation, stage: Stage, **changes: object) -> Observation:
+    """The observation with other fields in its census of `stage`."""
+    changed = dataclasses.replace(_census_of(seen, stage), **changes)  # type: ignore[arg-type]  # fields by name
+    return dataclasses.replace(seen, stages=tuple(changed if c.name is stage else c for c in seen.stages))
 
 
 def _censuses(flow: str, variant: Variant) -> tuple[Census, ...]:
     stages = flow_named(flow).expects
-    by_library = Actor.LIBRARY if flow in ("sft-peft-config", "sft-inference-mode-config") else Actor.FLOW
+    by_library = Actor.FLOW if flow == "sft-full" or flow_named(flow).handed_over else Actor.LIBRARY
     found = []
     for stage in CENSUS_STAGES:
         prepares = stage is Stage.PREPARE and variant.precision.quantized and by_library is Actor.LIBRARY
@@ -285,8 +482,8 @@ def _expected(flow: str, variant: Variant, stage: Stage) -> int:
     if flow == "sft-full":
         return _stored(variant)
     if stage is Stage.LOAD:
-        return REST if variant.precision.quantized else _stored(variant)
-    return 0 if stage is Stage.PREPARE else ADAPTER
+        return SIZES[variant.model].rest if variant.precision.quantized else _stored(variant)
+    return 0 if stage is Stage.PREPARE else _adapter(variant)
 
 
 def _absent(censuses: Sequence[Census], adapters: bool) -> tuple[AbsentStage, ...]:
@@ -295,35 +492,142 @@ def _absent(censuses: Sequence[Census], adapters: bool) -> tuple[AbsentStage, ..
     return tuple(AbsentStage(stage, reason) for stage in CENSUS_STAGES if stage not in taken)
 
 
-def _training(trainable: int) -> Training:
+def _training(flow: str, variant: Variant) -> Training:
     rates = tuple(1e-2 * (10 - step) / 10 for step in range(10))
+    whole = flow == "sft-full"
+    classes = _whole_classes(variant) if whole else _adapter_classes(flow, variant)
     return Training(
         steps=10,
         loss=tuple(4.9 - 0.04 * step for step in range(10)),
         grad_norm=(1.17,) * 10,
         learning_rate=rates,
         learning_rate_asked=rates,
+        learning_rate_logged=rates,
         eval_before=4.8921,
         eval_after=4.4012,
         accuracy_before=0.01,
         accuracy_after=0.11,
         subject_delta=0.04,
         subject_finite=True,
-        optimizer=Optimizer(trainable, 0, 0),
-        gradients=Gradients(28, 0, 0, 0),
+        optimizer=Optimizer(_stored(variant) if whole else _adapter(variant), 0, 0),
+        gradients=Gradients(sum(of_class.tensors for of_class in classes.values()), 0, 0, 0),
+        classes=classes,
+        frozen=Frozen(0 if whole else _base_tensors(variant), 0, ()),
+        reference_before=4.8921,
+        reference_after=4.4012,
+        evaluated=_labels(16, flow, variant),
     )
+
+
+PRETENDED = (
+    "sft-peft-model-and-config",
+    "sft-adapter-reload-frozen",
+    "sft-adapter-reload-trainable",
+    "sft-adapter-reload-edited",
+)
+"""Flows whose lora_B was trained before, so that lora_A has a gradient from the first step on."""
+
+
+def _adapter_classes(flow: str, variant: Variant) -> dict[str, ParameterClass]:
+    """7 targets in 2 layers, and what sits on the vision encoder. lora_B starts at zero, which holds lora_A back."""
+    first = 1 if flow in PRETENDED else 2
+    found = {"lora_A": ParameterClass(14, first, 0, 0.03), "lora_B": ParameterClass(14, 1, 0, 0.04)}
+    pairs = SIZES[variant.model].vision_pairs
+    if pairs:
+        found["vision lora_A"] = ParameterClass(pairs, first, 0, 0.02)
+        found["vision lora_B"] = ParameterClass(pairs, 1, 0, 0.02)
+    return found
+
+
+def _whole_classes(variant: Variant) -> dict[str, ParameterClass]:
+    """Every tensor of the tiny decoder, by class."""
+    targets = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    sizes = dict.fromkeys(targets, 2) | {"embedding": 1, "norm": 5, "head": 1}
+    biases = SIZES[variant.model].bias_tensors
+    sizes |= {"bias": biases} if biases else {}
+    return {name: ParameterClass(tensors, 1, 0, 0.04) for name, tensors in sizes.items()}
+
+
+def _base_tensors(variant: Variant) -> int:
+    """Frozen tensors that are compared: without the biases of 4-bit layers."""
+    sizes = SIZES[variant.model]
+    return sizes.tensors + (0 if variant.precision.four_bit else sizes.bias_tensors)
+
+
+def _labels(rows: int, flow: str, variant: Variant) -> Labels:
+    """24 words and an end token to a row; before a picture's row stand its two marks and 4 merged patches. Where the
+    first 10 words are a prompt, labels begin behind it.
+    """
+    picture = 6 if "-vl" in variant.model else 0
+    prompt = 10 if flow.startswith("rft-") else 0
+    return Labels(rows, (25 - prompt) * rows, 0, "aa" * 32, "bb" * 32, (25 + picture) * rows, rows, 0)
+
+
+def _unlabelled(labels: Labels | None) -> Labels:
+    assert labels is not None
+    return dataclasses.replace(labels, label_tokens=0, all_masked=labels.samples, ends_masked=labels.ends)
+
+
+def _trained(seen: Observation, **changes: object) -> Observation:
+    """The observation with other facts about its training."""
+    assert seen.training is not None
+    return dataclasses.replace(seen, training=dataclasses.replace(seen.training, **changes))  # type: ignore[arg-type]  # fields by name
+
+
+def _with_class(seen: Observation, kind: str, **changes: object) -> Observation:
+    assert seen.training is not None
+    changed = dataclasses.replace(seen.training.classes[kind], **changes)  # type: ignore[arg-type]  # fields by name
+    return _trained(seen, classes={**seen.training.classes, kind: changed})
+
+
+def _still(training: Training) -> Training:
+    """The same training, had no step moved anything: a lora_B that stays zero keeps the gradient of lora_A at zero."""
+    held = [name for name, of_class in training.classes.items() if of_class.reached == 2]
+    classes = {
+        name: dataclasses.replace(
+            of_class,
+            reached=None if name in held else of_class.reached,
+            unchanged=of_class.tensors,
+            largest_change=0.0,
+        )
+        for name, of_class in training.classes.items()
+    }
+    zero = sum(training.classes[name].tensors for name in held)
+    return dataclasses.replace(
+        training,
+        subject_delta=0.0,
+        gradients=dataclasses.replace(training.gradients, zero=zero),
+        classes=classes,
+        **dict.fromkeys(("eval_before", "eval_after", "reference_before", "reference_after"), 4.892134),
+    )
+
+
+def _unreached(classes: Mapping[str, ParameterClass]) -> dict[str, ParameterClass]:
+    return {name: dataclasses.replace(of_class, reached=None) for name, of_class in classes.items()}
 
 
 def _stuck(seen: Observation, **changes: object) -> Observation:
     assert seen.training is not None
-    still = {"subject_delta": 0.0, "eval_before": 4.892134, "eval_after": 4.892134}
-    training = dataclasses.replace(seen.training, **{**still, **changes})  # type: ignore[arg-type]  # fields by name
     # What is loaded again still is what training ended with: nothing moved.
-    return dataclasses.replace(seen, training=training)
+    still = dataclasses.replace(seen, training=_still(seen.training), reply=_same_without(seen))
+    return _trained(still, **changes)
+
+
+def _same_without(seen: Observation) -> Reply:
+    """Of a model whose weights did not move: a lora_B of zeros has no effect, one trained before has."""
+    alone = 2.2 if seen.flow in PRETENDED else 0.0
+    return Reply(None if seen.lora is None else alone, 0.0)
 
 
 def _trainable(found: Census, trainable: int) -> Census:
-    return dataclasses.replace(found, trainable=trainable, trainable_logical=trainable)
+    adapters = found.by_area[Area.ADAPTER].total
+    return dataclasses.replace(
+        found,
+        trainable=trainable,
+        trainable_logical=trainable,
+        by_area={**found.by_area, Area.ADAPTER: AreaCount(trainable, adapters)},
+        adapters_on={area: AreaCount(0, count.total) for area, count in (found.adapters_on or {}).items()},
+    )
 
 
 def _census_of(seen: Observation, stage: Stage) -> Census:
@@ -332,12 +636,27 @@ def _census_of(seen: Observation, stage: Stage) -> Census:
     return found
 
 
+def _adapter(variant: Variant) -> int:
+    return ADAPTER + SIZES[variant.model].vision_adapter
+
+
 def _logical(variant: Variant) -> int:
-    return LINEARS + REST + (BIASES if variant.model == "qwen2" else 0)
+    sizes = SIZES[variant.model]
+    return sizes.linears + sizes.biases + sizes.rest
+
+
+def _packed(variant: Variant) -> int:
+    """Stored elements of quantized weights."""
+    linears = SIZES[variant.model].linears
+    return (linears // 2 if variant.precision.four_bit else linears) if variant.precision.quantized else 0
+
+
+def _storage(variant: Variant) -> str:
+    return "uint8" if variant.precision.four_bit else "int8"
 
 
 def _stored(variant: Variant) -> int:
-    return _logical(variant) - (LINEARS // 2 if variant.precision.four_bit else 0)
+    return _logical(variant) - (SIZES[variant.model].linears // 2 if variant.precision.four_bit else 0)
 
 
 # ------------------------------------------------------------------------------------------------------------- ledgers

@@ -13,9 +13,9 @@ from harness.records import DeviceKind, Precision, Stage
 
 
 def test_a_cpu_runs_every_cell_and_a_gpu_all_but_plain_placement() -> None:
-    """63 cells on a CPU; the 8 that place 4-bit weights openly on the CPU have no counterpart on a GPU."""
-    assert len(cells_on(DeviceKind.CPU)) == 63
-    assert len(cells_on(DeviceKind.CUDA)) == 55
+    """111 cells on a CPU; the 8 that place 4-bit weights openly on the CPU have no counterpart on a GPU."""
+    assert len(cells_on(DeviceKind.CPU)) == 111
+    assert len(cells_on(DeviceKind.CUDA)) == 103
     assert not [variant for _, variant in cells_on(DeviceKind.CUDA) if variant.precision is Precision.NF4_PLAIN]
 
 
@@ -52,6 +52,6 @@ def test_an_unknown_flow_is_one_message_that_lists_the_known_ones() -> None:
         "there is no flow 'sft-peft-modle'\n"
         "A results file of a newer harness, or a misspelt name.\n"
         "The flows are: sft-peft-config, sft-peft-model, sft-peft-model-unprepared, sft-peft-model-and-config, "
-        "sft-inference-mode-config, sft-adapter-reload-frozen, sft-adapter-reload-trainable, sft-full, "
-        "trainer-peft-model."
+        "sft-inference-mode-config, sft-adapter-reload-frozen, sft-adapter-reload-trainable, "
+        "sft-adapter-reload-edited, sft-all-linear, rft-all-linear, rft-labels-masked, sft-full, trainer-peft-model."
     )

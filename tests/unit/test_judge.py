@@ -22,6 +22,7 @@ from harness.records import (
     Failure,
     Frame,
     Freeze,
+    Memory,
     Observation,
     Precision,
     Stage,
@@ -148,6 +149,37 @@ def test_weights_that_move_and_learn_nothing_are_named_by_e802_alone(cell: Cell)
     """Eval loss went up."""
     verdict = judge_one(b.learns_nothing(made(cell)), UNLISTED)
     assert (verdict.failing, verdict.symptom) == (("E802",), Symptom.RISES)
+
+
+@given(cells)
+def test_a_model_that_outlives_its_flow_is_named_by_m901_alone(cell: Cell) -> None:
+    """All went well, and something global holds on to what was trained."""
+    verdict = judge_one(b.kept_alive(made(cell)), UNLISTED)
+    assert (verdict.failing, verdict.symptom) == (("M901",), Symptom.FALLS)
+
+
+@given(st.integers().filter(bool))
+def test_memory_is_held_to_its_start_exactly(off: int) -> None:
+    """A byte more was kept; a byte less means that something kept earlier was replaced."""
+    seen = dataclasses.replace(healthy(), memory=Memory(start_bytes=1_000, end_bytes=1_000, peak_bytes=362_752))
+    verdict = judge_one(b.kept_alive(seen, off), UNLISTED)
+    assert (verdict.outcome, verdict.failing) == (Outcome.FAIL, ("M901",))
+    assert verdict.reason == (
+        f"not listed: M901 {1_000 + off:,} bytes of tensors are alive when the flow is gone, 1,000 were before it "
+        "(peak 362,752)"
+    )
+
+
+@given(cells)
+def test_memory_that_nobody_measured_is_not_judged(cell: Cell) -> None:
+    """Observations of before it was recorded stay what they were."""
+    verdict = judge_one(dataclasses.replace(made(cell), memory=None), UNLISTED)
+    [said] = [opinion for opinion in verdict.opinions if opinion.code == "M901"]
+    assert (verdict.outcome, said.result, said.message) == (
+        Outcome.PASS,
+        Result.NOT_APPLICABLE,
+        "memory was not measured",
+    )
 
 
 @given(cells, st.sampled_from(list(Stage)))
@@ -510,15 +542,15 @@ def test_checks_presuppose_only_checks_before_them() -> None:
 
 def test_an_eval_loss_that_leaves_zero_is_judged() -> None:
     """A loss of 0.0 before training is odd, and no reason to crash."""
-    assert judge_one(_losses(healthy(), 0.0, 0.1), UNLISTED).failing == ("E802",)
+    assert judge_one(b.losses(healthy(), 0.0, 0.1), UNLISTED).failing == ("E802",)
 
 
 @pytest.mark.parametrize(
     ("after", "said", "symptom"),
     [
         (3.8, None, Symptom.FALLS),
-        (3.80001, "eval loss 4.000000 -> 3.800010: a fall of 0.2000, under 5% of it", Symptom.BARELY),
-        (3.9999994, "eval loss 4.000000 -> 3.999999: a fall of 0.0000, under 5% of it", Symptom.BARELY),
+        (3.80001, "eval loss barely moves: 4.000000 -> 3.800010, a fall of 0.2000, under 5% of it", Symptom.BARELY),
+        (3.9999994, "eval loss barely moves: 4.000000 -> 3.999999, a fall of 0.0000, under 5% of it", Symptom.BARELY),
         (3.9999996, "eval loss is flat to 6 decimals: 4.000000 -> 4.000000", Symptom.FLAT),
         (4.1, "eval loss rises: 4.000000 -> 4.100000", Symptom.RISES),
     ],
@@ -527,14 +559,9 @@ def test_a_twentieth_of_the_eval_loss_is_the_least_that_counts_as_learning(
     after: float, said: str | None, symptom: Symptom
 ) -> None:
     """The message says both losses and the fall; flat is told apart from little."""
-    verdict = judge_one(_losses(healthy(), 4.0, after), UNLISTED)
+    verdict = judge_one(b.losses(healthy(), 4.0, after), UNLISTED)
     said_by_check = {opinion.code: opinion.message for opinion in verdict.opinions}
     assert (said_by_check["E802"] or None, verdict.symptom) == (said, symptom)
-
-
-def _losses(seen: Observation, before: float, after: float) -> Observation:
-    assert seen.training is not None
-    return dataclasses.replace(seen, training=dataclasses.replace(seen.training, eval_before=before, eval_after=after))
 
 
 def failures(seen: Observation) -> dict[str, str]:

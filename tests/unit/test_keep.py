@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import builders as b
 import pytest
 
 from harness import baseline
+from harness.catalog import flow_named
 from harness.errors import CompatError
 from harness.records import Precision, Variant, to_json
 from harness.results import RowState, StackRow, read_observations, unfinished, write_row
@@ -16,11 +18,14 @@ from harness.results import RowState, StackRow, read_observations, unfinished, w
 SEEN = b.healthy("sft-full", Variant("qwen2", Precision.FULL, gradient_checkpointing=True))
 
 
+CELL = (flow_named(SEEN.flow), SEEN.variant)
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished run of one cell, beside an empty place for baselines."""
     monkeypatch.setattr(baseline, "BASELINES", tmp_path / "baseline")
-    monkeypatch.setattr(baseline, "cells_on", lambda device: ["the one cell there is"])
+    monkeypatch.setattr(baseline, "cells_on", lambda device: [CELL])
     run = tmp_path / "runs" / "one"
     write_row(run, StackRow(SEEN.stack.name, RowState.RAN, "", (SEEN.cell,)))
     (run / "observations.jsonl").write_text(f"{to_json(SEEN)}\n", encoding="utf-8")
@@ -70,6 +75,39 @@ def test_a_run_in_which_no_cell_ran_is_not_kept(tmp_path: Path, run: Path) -> No
 
 def test_a_run_of_some_cells_is_not_kept(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A selection by -k does not replace the whole matrix."""
-    monkeypatch.setattr(baseline, "cells_on", lambda device: ["one", "another"])
+    monkeypatch.setattr(baseline, "cells_on", lambda device: [CELL, (flow_named("trainer-peft-model"), b.NF4)])
     with pytest.raises(CompatError, match=f"the run is not whole: {SEEN.stack.name}"):
+        baseline.keep(str(run), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("since", "whole"),
+    [
+        ({"transformers": "4.48.3", "trl": "0.7.11"}, True),
+        ({"transformers": "4.49.0", "trl": "0.7.11"}, False),
+        ({"transformers": "4.48.3", "trl": "0.8.0"}, False),
+    ],
+)
+def test_a_run_need_not_have_cells_that_its_versions_cannot_have(
+    run: Path, monkeypatch: pytest.MonkeyPatch, since: dict[str, str], *, whole: bool
+) -> None:
+    """An older stack has fewer cells, and all of them is all of them."""
+    later = [
+        (flow_named("sft-peft-config"), Variant("qwen2.5-vl", Precision.NF4, gradient_checkpointing=True)),
+        (flow_named("rft-all-linear"), b.NF4),
+    ]
+    monkeypatch.setattr(baseline, "cells_on", lambda device: [CELL, *later])
+    stack = dataclasses.replace(SEEN.stack, resolved={**SEEN.stack.resolved, **since})
+    (run / "observations.jsonl").write_text(f"{to_json(dataclasses.replace(SEEN, stack=stack))}\n", encoding="utf-8")
+    if whole:
+        assert baseline.keep(str(run), "cpu").is_dir()
+    else:
+        with pytest.raises(CompatError, match="the run is not whole"):
+            baseline.keep(str(run), "cpu")
+
+
+def test_a_run_whose_cells_left_nothing_behind_is_not_kept(run: Path) -> None:
+    """Beside a stack that is whole, one whose cells were selected and lost."""
+    write_row(run, StackRow("trl0.25-py311", RowState.RAN, "", ("trl0.25-py311/sft-full[qwen2-full-gc]@cpu",)))
+    with pytest.raises(CompatError, match=r"the run is not whole: trl0\.25-py311"):
         baseline.keep(str(run), "cpu")

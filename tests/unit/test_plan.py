@@ -48,7 +48,7 @@ def example() -> Plan:
         symptom=Symptom.FLAT,
     )
     cell = PlannedCell("sft-peft-model", NF4, (deviation,))
-    return Plan("/runs/one", "trl0.22-py311", "5f" * 32, "2.13.0", True, DeviceKind.CPU, 10, 0, 120.0, (cell,))
+    return Plan("/runs/one", "trl0.22-py311", "5f" * 32, "2.13.0", True, DeviceKind.CPU, "sdpa", 10, 0, 120.0, (cell,))
 
 
 def test_enums_are_enums_again() -> None:

@@ -18,18 +18,26 @@ from harness.records import (
     Actor,
     Area,
     AreaCount,
+    Attention,
     Census,
     DeviceKind,
     Failure,
     Freeze,
+    Frozen,
     Labels,
+    LoraShape,
+    Memory,
     Message,
+    ModelShape,
     Observation,
+    ParameterClass,
+    Reply,
     StackRecord,
     Stage,
     Started,
     Training,
     Variant,
+    VisionShape,
     cell_id,
     to_json,
 )
@@ -49,12 +57,23 @@ def some(kind: type) -> st.SearchStrategy[tuple[Any, ...]]:
     return st.lists(st.from_type(kind), max_size=2).map(tuple)
 
 
+areas = st.dictionaries(st.sampled_from(Area), st.builds(AreaCount, counts, counts), max_size=3)
 censuses = st.builds(
     Census,
     trainable=counts,
     total=counts,
-    by_area=st.dictionaries(st.sampled_from(Area), st.builds(AreaCount, counts, counts), max_size=3),
+    by_area=areas,
     dtypes=st.dictionaries(st.text(), counts, max_size=3),
+    adapters_on=st.none() | areas,
+)
+trainings = st.builds(
+    Training,
+    classes=st.dictionaries(st.text(), st.from_type(ParameterClass), max_size=3),
+    frozen=st.none() | st.from_type(Frozen),
+    rates_agree=st.booleans(),
+    reference_before=st.none() | st.floats(),
+    reference_after=st.none() | st.floats(),
+    evaluated=st.none() | st.from_type(Labels),
 )
 observations = st.builds(
     Observation,
@@ -62,11 +81,17 @@ observations = st.builds(
     stages=st.lists(censuses, max_size=2).map(tuple),
     absent=some(AbsentStage),
     freezes=some(Freeze),
-    training=st.none() | st.from_type(Training),
+    training=st.none() | trainings,
     labels=st.none() | st.from_type(Labels),
+    model=st.builds(ModelShape, vision=st.none() | st.from_type(VisionShape)),
+    lora=st.none() | st.builds(LoraShape, language_only=st.booleans()),
+    attention=st.none() | st.from_type(Attention),
+    reply=st.none() | st.from_type(Reply),
+    weights_sha256=st.none() | st.text(),
     options_dropped=some(str),
     warnings=some(Message),
     error=st.none() | st.from_type(Failure),
+    memory=st.none() | st.builds(Memory, counts, counts, counts),
     duration_s=st.floats(),
     started_at=st.text(),
     harness_version=st.text(),
@@ -109,6 +134,13 @@ def test_text_that_is_no_text_survives() -> None:
     """File names that are no UTF-8 reach warnings as lone surrogates."""
     seen = dataclasses.replace(healthy(), harness_version="\udcff\x1b[31m\u2028")
     assert decoded(seen) == seen
+
+
+def test_an_observation_of_before_memory_was_measured_is_read() -> None:
+    """The schema is the same: a file without the field says that nobody measured it."""
+    raw = json.loads(to_json(healthy()))
+    del raw["memory"]
+    assert results._decode(json.dumps(raw), "observations.jsonl:1") == dataclasses.replace(healthy(), memory=None)
 
 
 def test_a_started_line_is_not_mistaken_for_an_observation() -> None:

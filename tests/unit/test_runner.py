@@ -23,6 +23,7 @@ from harness.plan import Plan, PlannedCell
 from harness.records import (
     CENSUS_STAGES,
     Absence,
+    Attention,
     DeviceKind,
     Failure,
     Frame,
@@ -42,7 +43,9 @@ CELL = PlannedCell("sft-peft-model", NF4, ())
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """A plan of one cell on a CPU, in an environment that holds the stack, and more."""
     monkeypatch.setattr(runner, "installed_versions", lambda: {**VERSIONS, "numpy": "2.3.2"})
-    return Plan(str(tmp_path), "trl0.24-py311", "5f" * 32, "2.13.0", True, DeviceKind.CPU, 10, 17, 60.0, (CELL,))
+    return Plan(
+        str(tmp_path), "trl0.24-py311", "5f" * 32, "2.13.0", True, DeviceKind.CPU, "sdpa", 10, 17, 60.0, (CELL,)
+    )
 
 
 def executing(monkeypatch: pytest.MonkeyPatch, facts: Facts) -> list[tuple[Any, ...]]:
@@ -117,23 +120,24 @@ def test_an_observation_joins_what_was_known_with_what_came_to_light(
 ) -> None:
     """Every field of the facts, and every field of the plan that is one of the observation's."""
     story = healthy()
-    fields = {field.name for field in dataclasses.fields(Facts)}
+    fields = {field.name for field in dataclasses.fields(Facts)} - {"attention_used"}
     given = {name: getattr(story, name) for name in fields} | {
         "options_dropped": ("loss_type",),
         "warnings": (Message(Stage.LOAD, "UserWarning", "slow", 1),),
         "error": Failure("RuntimeError", "x", Stage.RELOAD, ()),
     }
-    asked = executing(monkeypatch, Facts(**given))
+    asked = executing(monkeypatch, Facts(**given, attention_used="eager"))
     seen = run_cell(plan, CELL)
     assert asked == [(plan, CELL, catalog.flow_named("sft-peft-model"))]
     assert {name: getattr(seen, name) for name in fields} == given
+    assert seen.attention == Attention(asked="sdpa", used="eager")
     assert (seen.cell, seen.flow, seen.variant, seen.seed) == (
         "trl0.24-py311/sft-peft-model[qwen2-nf4-gc]@cpu",
         "sft-peft-model",
         NF4,
         17,
     )
-    assert (seen.model, seen.lora) == (catalog.MODELS["qwen2"], catalog.LORA)
+    assert (seen.model, seen.lora) == (catalog.MODELS["qwen2"].shape, catalog.LORA)
     assert (seen.stack.name, seen.stack.lock_sha256) == ("trl0.24-py311", "5f" * 32)
     assert (seen.stack.torch_wanted, seen.stack.base_torch) == ("2.13.0", True)
     assert seen.stack.python == platform.python_version()

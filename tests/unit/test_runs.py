@@ -17,7 +17,9 @@ from builders import LISTED, UNLISTED, VERSIONS, frozen, healthy, on_trl
 from test_locks import plan as lock_plan
 
 from harness import catalog, runs
+from harness.catalog import Tier
 from harness.checks import Outcome
+from harness.devices import GB, Gpu, Wanted
 from harness.errors import CompatError, ExitCode
 from harness.ledger import Ledger
 from harness.locks import Lock
@@ -36,31 +38,54 @@ STACK = "trl0.22-py311"
 
 
 def test_without_arguments_a_cell_has_its_usual_length_and_limit() -> None:
-    """Ten steps, two minutes, whatever device there is."""
+    """Ten steps, two minutes, whatever device there is, and of GPUs up to two with more than 40 GB that are idle."""
     assert parse_options(()) == Options(
-        DeviceChoice.AUTO, 10, 120.0, faults=False, overhead=False, adapters=False, pytest=()
+        DeviceChoice.AUTO,
+        "sdpa",
+        10,
+        120.0,
+        instead=None,
+        tier=Tier.QUICK,
+        seeds=range(0),
+        pytest=(),
+        gpus=Wanted(2, 2.0, 40.0),
     )
 
 
 def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
     """pytest gets what is not ours, as it was typed."""
-    given = ("-k", "nf4 and not llama", "--steps", "20", "-x", "--device=cuda", "--limit", "7.5", "--lf")
-    assert parse_options(given) == Options(
+    given = (
+        "-k",
+        "nf4 and not llama",
+        "--steps",
+        "20",
+        "-x",
+        "--device=cuda",
+        "--attention",
+        "eager",
+        "--limit",
+        "7.5",
+        "--lf",
+    )
+    limits = ("--gpus", "4", "--gpu-idle-below=0.5", "--gpu-larger-than", "16")
+    assert parse_options((*given, *limits)) == Options(
         DeviceChoice.CUDA,
+        "eager",
         20,
         7.5,
-        faults=False,
-        overhead=False,
-        adapters=False,
+        instead=None,
+        tier=Tier.QUICK,
+        seeds=range(0),
         pytest=("-k", "nf4 and not llama", "-x", "--lf"),
+        gpus=Wanted(4, 0.5, 16.0),
     )
 
 
-def test_what_is_run_in_place_of_the_cells_is_an_option_too() -> None:
-    """Planted faults, the recorder's cost, or saved adapters."""
-    assert parse_options(("--faults",)).faults and not parse_options(("--faults",)).overhead
-    assert parse_options(("--overhead",)).overhead and not parse_options(("--overhead",)).faults
-    assert parse_options(("--adapters",)).adapters and not parse_options(("--faults",)).adapters
+@pytest.mark.parametrize("each", list(runs.Instead))
+def test_what_is_run_in_place_of_the_cells_is_an_option_too(each: runs.Instead) -> None:
+    """Ours, and not pytest's."""
+    options = parse_options((f"--{each}",))
+    assert (options.instead, options.pytest) == (each, ())
 
 
 def test_the_beginning_of_an_option_is_not_ours() -> None:
@@ -73,6 +98,10 @@ def test_the_beginning_of_an_option_is_not_ours() -> None:
     [
         # Python 3.12 and later name the choices without quotes.
         (("--device", "tpu"), r"argument --device: invalid choice: 'tpu' \(choose from '?auto'?, '?cpu'?, '?cuda'?\)"),
+        (
+            ("--attention", "flash"),
+            r"argument --attention: invalid choice: 'flash' \(choose from '?sdpa'?, '?eager'?, '?flash_attention_2'?\)",
+        ),
         (("--steps", "ten"), r"argument --steps: invalid int value: 'ten'"),
         (("--steps", "2.5"), r"argument --steps: invalid int value: '2\.5'"),
         (("--limit", "long"), r"argument --limit: invalid float value: 'long'"),
@@ -109,70 +138,127 @@ def test_too_few_steps_and_no_time_are_bad_input(given: tuple[str, ...], what: s
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        (("--gpus", "0"), "--gpus 0 --gpu-idle-below 2 --gpu-larger-than 40"),
+        (("--gpu-idle-below", "0"), "--gpus 2 --gpu-idle-below 0 --gpu-larger-than 40"),
+        (("--gpu-larger-than=-1", "--device", "cpu"), "--gpus 2 --gpu-idle-below 2 --gpu-larger-than -1"),
+        (("--gpu-larger-than", "nan"), "--gpus 2 --gpu-idle-below 2 --gpu-larger-than nan"),
+    ],
+)
+def test_limits_no_gpu_can_meet_are_bad_input(given: tuple[str, ...], what: str) -> None:
+    """Also where no GPU is asked for: what is wrong there is wrong."""
+    with pytest.raises(CompatError) as raised:
+        parse_options(given)
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+    assert str(raised.value) == (
+        f"arguments after --: {what}\n"
+        "No GPU can be as asked for. The limits are in GB of memory: used by others, and in all.\n"
+        "Ask for one GPU or more, used below some number above 0, and larger than 0 or more."
+    )
+
+
 # -------------------------------------------------------------------------------------------------------------- device
 
 
-def gpus(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """A machine with that many GPUs."""
-    monkeypatch.setattr(runs, "visible_gpus", lambda: number)
+def gpu(index: int) -> Gpu:
+    """An idle GPU with 80 GB."""
+    return Gpu(index, None, f"GPU-{index}f", f"GPU-{index}f", "NVIDIA H100", 80 * GB, 0)
+
+
+def gpus(monkeypatch: pytest.MonkeyPatch, number: int, visible: str | None = None) -> tuple[Gpu, ...]:
+    """A machine with that many idle GPUs, and what its user has set CUDA_VISIBLE_DEVICES to."""
+    found = tuple(gpu(index) for index in range(number))
+    monkeypatch.setattr(runs, "read_gpus", lambda: found)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    return found
 
 
 @pytest.mark.parametrize(
     ("given", "there", "chosen"),
     [
-        ((), 0, DeviceKind.CPU),
-        ((), 2, DeviceKind.CUDA),
-        (("--device", "auto"), 1, DeviceKind.CUDA),
-        (("--device", "cpu"), 1, DeviceKind.CPU),
-        (("--device", "cuda"), 1, DeviceKind.CUDA),
+        ((), 0, 0),
+        ((), 1, 1),
+        ((), 3, 2),
+        (("--device", "auto"), 1, 1),
+        (("--device", "cpu"), 1, 0),
+        (("--device", "cuda"), 1, 1),
+        (("--device", "cuda", "--gpus", "3"), 4, 3),
+        (("--gpus=1",), 4, 1),
     ],
 )
-def test_a_gpu_that_is_there_is_used_unless_told_otherwise(
-    monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], there: int, chosen: DeviceKind
+def test_gpus_that_are_there_are_used_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], there: int, chosen: int
 ) -> None:
-    """Never the other way round."""
-    gpus(monkeypatch, there)
-    assert runs.chosen_device(given) is chosen
+    """Never the other way round; two of them unless told otherwise."""
+    found = gpus(monkeypatch, there)
+    assert runs.chosen_gpus(given) == found[:chosen]
 
 
-def test_a_gpu_that_is_asked_for_and_is_not_there_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything is installed for it."""
-    gpus(monkeypatch, 0)
-    with pytest.raises(CompatError) as raised:
-        runs.chosen_device(("--device=cuda",))
-    assert raised.value.exit_code is ExitCode.BAD_INPUT
-    assert str(raised.value) == (
-        "arguments after --: --device cuda, and there is no NVIDIA GPU to be seen\n"
-        "There is no /dev/nvidia0, or CUDA_VISIBLE_DEVICES hides it.\n"
-        "Ask for --device cpu, or for auto, which takes a GPU where there is one."
+def test_what_was_chosen_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the limits that were asked for."""
+    gpus(monkeypatch, 2, "1")
+    assert runs.chosen_gpus(("--gpu-larger-than", "16", "--gpu-idle-below", "4")) == (gpu(1),)
+    assert capsys.readouterr().out == (
+        "GPU 1 (NVIDIA H100) of 2: idle and large enough (under 4 GB used, over 16 GB in all)\n"
+        "not GPU 0: hidden by CUDA_VISIBLE_DEVICES\n"
     )
 
 
+def test_nobody_asks_a_driver_for_a_cpu_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A broken driver does not stand in its way, and there is nothing to say."""
+    monkeypatch.delattr(runs, "read_gpus")
+    assert runs.chosen_gpus(("--device", "cpu")) == ()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_gpu_that_is_hidden_leaves_the_cpu_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where there is none, nothing is said: that is how most machines are."""
+    gpus(monkeypatch, 2, "-1")
+    assert runs.chosen_gpus(()) == ()
+    assert capsys.readouterr().out == "CPU: CUDA_VISIBLE_DEVICES=-1 hides every GPU there is (2)\n"
+    gpus(monkeypatch, 0)
+    assert runs.chosen_gpus(()) == ()
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(
-    ("visible", "counted"), [(None, 2), ("", 0), ("0", 1), ("1,0", 2), ("0,", 1), ("GPU-5f,GPU-6a", 2), ("0,1,2", 2)]
+    ("there", "visible", "meaning"),
+    [
+        (0, None, "There is no NVIDIA driver, or it knows no GPU."),
+        (0, "0", "There is no NVIDIA driver, or it knows no GPU."),
+        (2, "", "CUDA_VISIBLE_DEVICES= hides every GPU there is (2)."),
+        (2, "7", "CUDA_VISIBLE_DEVICES=7 hides every GPU there is (2)."),
+    ],
 )
-def test_gpus_are_counted_without_torch(monkeypatch: pytest.MonkeyPatch, visible: str | None, counted: int) -> None:
-    """Device files, or what CUDA_VISIBLE_DEVICES leaves of them; control files are no GPUs."""
-    files = [Path("/dev") / name for name in ("nvidia0", "nvidia1", "nvidia0-caps", "nvidiactl")]
-    monkeypatch.setattr(runs, "Path", lambda _: SimpleNamespace(glob=lambda _: files))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
-    if visible is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert runs.visible_gpus() == counted
+def test_a_gpu_that_is_asked_for_and_is_not_there_is_bad_input(
+    monkeypatch: pytest.MonkeyPatch, there: int, visible: str | None, meaning: str
+) -> None:
+    """Before anything is installed for it."""
+    gpus(monkeypatch, there, visible)
+    with pytest.raises(CompatError) as raised:
+        runs.chosen_gpus(("--device=cuda",))
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+    assert str(raised.value) == (
+        "arguments after --: --device cuda, and there is no NVIDIA GPU to be seen\n"
+        f"{meaning}\n"
+        "Ask for --device cpu, or for auto, which takes a GPU where there is one."
+    )
 
 
 # --------------------------------------------------------------------------------------------------- the cells' process
 
 
-def cells_command(monkeypatch: pytest.MonkeyPatch, device: DeviceKind, there: int, *given: str) -> list[str]:
-    """The command of a cells' process."""
-    gpus(monkeypatch, there)
-    return runs._cells_command(ENV, PLAN, device, parse_options(given))
-
-
-def test_cells_are_run_by_the_environments_own_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_are_run_by_the_environments_own_pytest() -> None:
     """Every word of it: quiet, since the table is ours, and with what is not ours before the folder."""
-    assert cells_command(monkeypatch, DeviceKind.CPU, 0, "-k", "nf4", "--steps", "3") == [
+    assert runs._cells_command(ENV, PLAN, (), parse_options(("-k", "nf4", "--steps", "3"))) == [
         *("/env/bin/python", "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT)),
         *("-p", "harness.cell.plugin", "--plan", "/runs/one/plans/trl0.22-py311.json"),
         *("-n", "1", f"--max-worker-restart={len(catalog.cells_on(DeviceKind.CPU))}"),
@@ -180,63 +266,60 @@ def test_cells_are_run_by_the_environments_own_pytest(monkeypatch: pytest.Monkey
     ]
 
 
-@pytest.mark.parametrize(
-    ("device", "there", "workers"),
-    [(DeviceKind.CPU, 4, "1"), (DeviceKind.CUDA, 4, "4"), (DeviceKind.CUDA, 1, "1"), (DeviceKind.CUDA, 0, "1")],
-)
-def test_there_is_one_worker_on_a_cpu_and_one_for_each_gpu(
-    monkeypatch: pytest.MonkeyPatch, device: DeviceKind, there: int, workers: str
-) -> None:
-    """Never none: without a GPU the one worker says that there is none."""
-    command = cells_command(monkeypatch, device, there)
+@pytest.mark.parametrize(("chosen", "device", "workers"), [(0, "cpu", "1"), (1, "cuda", "1"), (4, "cuda", "4")])
+def test_there_is_one_worker_on_a_cpu_and_one_for_each_gpu(chosen: int, device: str, workers: str) -> None:
+    """Each cell of the device may lose a worker."""
+    command = runs._cells_command(ENV, PLAN, [gpu(index) for index in range(chosen)], parse_options(()))
     assert command[command.index("-n") + 1] == workers
+    assert f"--max-worker-restart={len(catalog.cells_on(DeviceKind(device)))}" in command
+
+
+def instead(*posargs: str) -> list[str]:
+    options = parse_options(posargs)
+    assert options.instead is not None
+    return runs._instead_command(options.instead, ENV, PLAN, options)
 
 
 def test_what_is_run_in_place_of_the_cells_has_a_command_of_its_own() -> None:
     """In the same environment, on the same plan, with what is not ours."""
-    options = parse_options(("--faults", "-k", "crash"))
-    assert runs._faults_command(ENV, PLAN, options) == [
-        *("/env/bin/python", "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT)),
-        *("-p", "harness.cell.plugin", "--plan", str(PLAN)),
-        *("-v", "--no-header", "--tb=short", "-k", "crash", "tests/mutation/test_faults.py"),
-    ]
-    assert runs._adapters_command(ENV, PLAN, parse_options(("--adapters", "-x"))) == [
-        *("/env/bin/python", "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT)),
-        *("-p", "harness.cell.plugin", "--plan", str(PLAN)),
-        *("-v", "--no-header", "--tb=short", "--host-python", sys.executable, "-x", "tests/adapters"),
-    ]
-    assert runs._overhead_command(ENV, PLAN, parse_options(("--overhead",))) == [
-        *("/env/bin/python", "tests/benchmarks/overhead.py", str(PLAN))
-    ]
+    plugin = ("-p", "harness.cell.plugin", "--plan", str(PLAN))
+    pytest_ = ("/env/bin/python", "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT), *plugin)
+    shown = ("-v", "--no-header", "--tb=short")
+    assert instead("--faults", "-k", "crash") == [*pytest_, *shown, "-k", "crash", "tests/mutation"]
+    assert instead("--guard") == [*pytest_, *shown, "-p", "harness.cell.fixtures", "tests/guard"]
+    assert instead("--adapters", "-x") == [*pytest_, *shown, "-x", "--host-python", sys.executable, "tests/adapters"]
+    assert instead("--overhead") == ["/env/bin/python", "tests/benchmarks/overhead.py", str(PLAN)]
+    assert instead("--guard-overhead") == ["/env/bin/python", "tests/benchmarks/guard_overhead.py", str(PLAN)]
+
+
+def test_one_thing_is_run_in_place_of_the_cells() -> None:
+    """Two at once is a question nobody can have meant."""
+    with pytest.raises(CompatError) as raised:
+        parse_options(("--faults", "--guard"))
+    assert str(raised.value).startswith("arguments after --: argument --guard: not allowed with argument --faults")
 
 
 def test_files_that_commands_name_are_there() -> None:
     """They are run from the checkout."""
-    every = (parse_options(()),)
-    commands = [
-        runs._cells_command(ENV, PLAN, DeviceKind.CPU, *every),
-        runs._faults_command(ENV, PLAN, *every),
-        runs._adapters_command(ENV, PLAN, *every),
-        runs._overhead_command(ENV, PLAN, *every),
-    ]
+    commands = [runs._cells_command(ENV, PLAN, (), parse_options(())), *(instead(f"--{each}") for each in runs.Instead)]
     named = {word for command in commands for word in command if word.startswith("tests/")}
-    assert len(named) == 5
-    assert all((ROOT / file).exists() for file in named)
+    assert named
+    assert [word for word in named if not (ROOT / word).exists()] == []
 
 
-def environment(monkeypatch: pytest.MonkeyPatch, device: DeviceKind, **inherited: str) -> dict[str, str]:
+def environment(monkeypatch: pytest.MonkeyPatch, *gpus: Gpu, **inherited: str) -> dict[str, str]:
     """The environment of a cells' process whose parent has `inherited`."""
     for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     for name, value in inherited.items():
         monkeypatch.setenv(name, value)
-    return runs.cell_environ(device)
+    return runs.cell_environ(gpus)
 
 
 def test_cells_see_this_project_one_thread_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the caller's own path is; the rest is inherited."""
-    made = environment(monkeypatch, DeviceKind.CPU, PYTHONPATH="/elsewhere", MINE="kept")
+    made = environment(monkeypatch, PYTHONPATH="/elsewhere", MINE="kept")
     ours = ("OMP_NUM_THREADS", "PYTHONPATH", "PYTHONHASHSEED", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "MINE")
     assert {name: made[name] for name in ours} == {
         "OMP_NUM_THREADS": "1",
@@ -250,19 +333,21 @@ def test_cells_see_this_project_one_thread_and_no_network(monkeypatch: pytest.Mo
 
 def test_cells_keep_their_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it every import of TRL costs seconds."""
-    assert "PYTHONDONTWRITEBYTECODE" not in environment(monkeypatch, DeviceKind.CPU, PYTHONDONTWRITEBYTECODE="1")
+    assert "PYTHONDONTWRITEBYTECODE" not in environment(monkeypatch, PYTHONDONTWRITEBYTECODE="1")
 
 
 def test_who_wants_more_threads_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """One is the default, not the law."""
-    assert environment(monkeypatch, DeviceKind.CPU, OMP_NUM_THREADS="4")["OMP_NUM_THREADS"] == "4"
+    assert environment(monkeypatch, OMP_NUM_THREADS="4")["OMP_NUM_THREADS"] == "4"
 
 
-def test_a_cpu_cell_sees_no_gpu_and_a_gpu_cell_those_its_caller_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trainer takes a GPU it sees, whatever it was asked for."""
-    assert environment(monkeypatch, DeviceKind.CPU, CUDA_VISIBLE_DEVICES="1")["CUDA_VISIBLE_DEVICES"] == ""
-    assert environment(monkeypatch, DeviceKind.CUDA, CUDA_VISIBLE_DEVICES="1")["CUDA_VISIBLE_DEVICES"] == "1"
-    assert "CUDA_VISIBLE_DEVICES" not in environment(monkeypatch, DeviceKind.CUDA)
+@pytest.mark.parametrize("inherited", [{}, {"CUDA_VISIBLE_DEVICES": "1"}])
+def test_a_cpu_cell_sees_no_gpu_and_a_gpu_cell_those_that_were_chosen(
+    monkeypatch: pytest.MonkeyPatch, inherited: dict[str, str]
+) -> None:
+    """By UUID, whatever the caller's numbers are. A trainer takes a GPU it sees, whatever it was asked for."""
+    assert environment(monkeypatch, **inherited)["CUDA_VISIBLE_DEVICES"] == ""
+    assert environment(monkeypatch, gpu(2), gpu(0), **inherited)["CUDA_VISIBLE_DEVICES"] == "GPU-2f,GPU-0f"
 
 
 # ---------------------------------------------------------------------------------------------------------- what is run
@@ -278,6 +363,36 @@ def test_every_cell_of_the_device_is_planned_with_what_is_listed_for_it() -> Non
             for variant in catalog.flow_named("sft-peft-model").variants
             if variant.precision.value in ("nf4", "int8")
         }
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "gone"),
+    [
+        ("transformers", "4.44.2", {"qwen2-vl", "qwen2-vl+vision", "qwen2.5-vl", "qwen2.5-vl+vision"}),
+        ("transformers", "4.45.0rc1", {"qwen2-vl", "qwen2-vl+vision", "qwen2.5-vl", "qwen2.5-vl+vision"}),
+        ("transformers", "4.45.0", {"qwen2.5-vl", "qwen2.5-vl+vision"}),
+        ("transformers", "4.48.3", {"qwen2.5-vl", "qwen2.5-vl+vision"}),
+        ("transformers", "4.49.0", set()),
+        ("transformers", "5.3.0", set()),
+        ("trl", "0.7.11", {"rft-all-linear", "rft-labels-masked"}),
+        ("trl", "0.8.0", set()),
+    ],
+)
+def test_cells_that_these_versions_cannot_have_are_not_planned(package: str, version: str, gone: set[str]) -> None:
+    """Older Transformers lack an architecture, older TRL what a flow asks for: nothing is missing, nothing is red."""
+    every = catalog.cells_on(DeviceKind.CPU)
+    planned = runs.planned_cells(UNLISTED, DeviceKind.CPU, {**VERSIONS, package: version})
+    kept = [(cell.flow, cell.variant) for cell in planned]
+    assert kept == [(f.name, v) for f, v in every if v.model not in gone and f.name not in gone]
+    assert len(kept) < len(every) or not gone
+
+
+def test_models_are_loaded_with_the_attention_that_was_asked_for(cells: Cells, tmp_path: Path) -> None:
+    """sdpa, as users train, unless told otherwise; the plan tells the cells."""
+    run_stack()
+    assert read_plan(tmp_path / "one" / "plans" / f"{STACK}.json").attention == "sdpa"
+    run_stack("--attention", "eager")
+    assert read_plan(tmp_path / "one" / "plans" / f"{STACK}.json").attention == "eager"
 
 
 class Cells:
@@ -316,12 +431,11 @@ class Cells:
 
 @pytest.fixture
 def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cells:
-    """A machine without a GPU, an empty ledger, a directory for runs, and cells that are all healthy."""
+    """An empty ledger, a directory for runs, and cells that are all healthy."""
     stand_in = Cells()
     monkeypatch.setattr(subprocess, "run", stand_in.run)
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     monkeypatch.setenv(runs.RUN_ID, "one")
-    gpus(monkeypatch, 0)
     listing(monkeypatch, UNLISTED)
     return stand_in
 
@@ -336,10 +450,12 @@ def lock() -> Lock:
     return Lock(Path("trl0.22-py311.txt"), "5f" * 32, on_trl("0.22.2"), {"torch": "2.13.0"})
 
 
-def run_stack(*posargs: str, plan: LockPlan | None = None) -> ExitCode:
+def run_stack(*posargs: str, plan: LockPlan | None = None, on: Sequence[Gpu] = ()) -> ExitCode:
     """Run the stack of one correct row of a matrix."""
     stack = (plan or lock_plan()).stack
-    return runs.run_stack(stack=stack, python="3.11", lock=lock(), env_python=ENV, base_torch=True, posargs=posargs)
+    return runs.run_stack(
+        stack=stack, python="3.11", lock=lock(), env_python=ENV, base_torch=True, gpus=on, posargs=posargs
+    )
 
 
 def test_a_stack_whose_cells_are_as_stated_is_healthy(cells: Cells, tmp_path: Path) -> None:
@@ -363,6 +479,26 @@ def test_the_process_is_told_all_a_cell_needs(cells: Cells, tmp_path: Path) -> N
     assert (plan.steps, plan.seed, plan.limit_s) == (3, 0, 9.0)
     assert plan.cells == runs.planned_cells(UNLISTED, DeviceKind.CPU, VERSIONS)
     assert cells.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_cells_run_on_the_gpus_that_were_chosen(cells: Cells, tmp_path: Path) -> None:
+    """One worker for each, and the cells of a GPU."""
+    cells.plays = lambda plan, cell: healthy(
+        cell.flow, cell.variant, stack=plan.stack, versions=on_trl("0.22.2"), device=DeviceKind.CUDA
+    )
+    assert run_stack(on=(gpu(2), gpu(0))) is ExitCode.HEALTHY
+    assert read_plan(tmp_path / "one" / "plans" / f"{STACK}.json").device is DeviceKind.CUDA
+    [command] = cells.commands
+    assert command[command.index("-n") + 1] == "2"
+    assert cells.environ["CUDA_VISIBLE_DEVICES"] == "GPU-2f,GPU-0f"
+
+
+@pytest.mark.parametrize("option", ["--faults", "--overhead"])
+def test_what_runs_in_one_process_is_given_one_gpu(cells: Cells, option: str) -> None:
+    """A Trainer that sees two spreads its model over both."""
+    cells.selects = lambda _: None
+    run_stack(option, on=(gpu(2), gpu(0)))
+    assert cells.environ["CUDA_VISIBLE_DEVICES"] == "GPU-2f"
 
 
 def test_listed_and_unlisted_deviations_make_the_exit_code(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -484,7 +620,13 @@ def test_a_session_that_was_given_no_run_makes_one_and_keeps_it(
 
 @pytest.mark.parametrize(
     ("option", "file"),
-    [("--faults", "test_faults.py"), ("--adapters", "tests/adapters"), ("--overhead", "overhead.py")],
+    [
+        ("--faults", "tests/mutation"),
+        ("--guard", "tests/guard"),
+        ("--adapters", "tests/adapters"),
+        ("--overhead", "overhead.py"),
+        ("--guard-overhead", "guard_overhead.py"),
+    ],
 )
 @pytest.mark.parametrize(("status", "code"), [(0, ExitCode.HEALTHY), (1, ExitCode.UNHEALTHY)])
 def test_what_runs_in_place_of_the_cells_ends_with_its_own_result(
@@ -500,3 +642,37 @@ def test_what_runs_in_place_of_the_cells_ends_with_its_own_result(
     assert str(tmp_path / "one" / "plans" / f"{STACK}.json") in command
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["plans"]
     assert (tmp_path / "latest").readlink() == Path("before")
+
+
+# ------------------------------------------------------------------------------------------------------ tiers and seeds
+
+
+def test_only_the_deep_tier_plans_deep_cells() -> None:
+    """Those of the list, and every other cell as before."""
+    versions = {"trl": "0.29.0", "transformers": "4.57.0"}
+    quick = runs.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions)
+    deep = runs.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions, Tier.DEEP)
+    assert {(cell.flow, cell.variant) for cell in deep if cell.deep} == set(catalog.DEEP_CELLS)
+    assert not any(cell.deep for cell in quick)
+    assert [str(cell) for cell in deep] == [str(cell) for cell in quick]
+
+
+@pytest.mark.parametrize(
+    ("given", "seeds"), [("200", range(200)), ("200-399", range(200, 400)), ("7-7", range(7, 8)), ("1", range(1))]
+)
+def test_seeds_are_a_number_or_a_span(given: str, seeds: range) -> None:
+    """A span includes its last."""
+    assert parse_options(("--seeds", given)).seeds == seeds
+
+
+@pytest.mark.parametrize("given", ["", "0", "-3", "x", "5-", "9-3", "1.5", "3-4-5"])
+def test_seeds_that_are_none_are_refused(given: str) -> None:
+    """Nothing is swept by mistake."""
+    with pytest.raises(CompatError, match="--seeds"):
+        parse_options((f"--seeds={given}",))
+
+
+def test_a_tier_that_is_none_is_refused() -> None:
+    """And named."""
+    with pytest.raises(CompatError, match="shallow"):
+        parse_options(("--tier", "shallow"))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from test_locks import BODY, NO_SOLUTION, plan
 from test_matrix import document, row
+from test_runs import gpus
 
 from harness import locks, runs, sessions
 from harness.environments import Environment
@@ -61,7 +62,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(sessions, "prepare_environment", stage.prepare)
     monkeypatch.setattr(runs, "run_stack", stage.run)
     monkeypatch.setattr(runs, "record_absent", lambda *row: stage.absent.append(row))
-    monkeypatch.setattr(runs, "visible_gpus", lambda: 0)
+    gpus(monkeypatch, 0)
     return stage
 
 
@@ -78,6 +79,7 @@ class TestRunning:
                 "lock": stage.lock,
                 "env_python": ENV,
                 "base_torch": False,
+                "gpus": (),
                 "posargs": ["-k", "sft-peft-model", "-x"],
             }
         ]
@@ -124,7 +126,7 @@ class TestRunning:
 
 class TestDevice:
     @pytest.mark.parametrize(
-        ("posargs", "gpus", "lock"),
+        ("posargs", "there", "lock"),
         [
             ((), 0, "trl0.22-py311"),
             ((), 1, "trl0.22-py311-cuda"),
@@ -134,12 +136,13 @@ class TestDevice:
         ],
     )
     def test_the_device_chooses_the_lock(
-        self, stage: Stage, monkeypatch: pytest.MonkeyPatch, posargs: tuple[str, ...], gpus: int, lock: str
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch, posargs: tuple[str, ...], there: int, lock: str
     ) -> None:
-        """A GPU that is there is used unless told otherwise, and then with the lock made for it."""
-        monkeypatch.setattr(runs, "visible_gpus", lambda: gpus)
+        """A GPU that is there is used unless told otherwise, and then with the lock made for it; it is chosen once."""
+        found = gpus(monkeypatch, there)
         stage.session(*posargs)
         assert stage.planned == [lock]
+        assert stage.ran[0]["gpus"] == (found if lock.endswith("-cuda") else ())
 
     @pytest.mark.parametrize("device", ["tpu", "cuda"])
     def test_a_device_there_is_not_is_bad_input(self, stage: Stage, device: str) -> None:

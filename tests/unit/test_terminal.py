@@ -12,7 +12,7 @@ from builders import FULL, INT8, LISTED, NF4, NF4_NOGC, frozen, frozen_loud, hea
 from rich.console import Console
 
 from harness.catalog import cells_on
-from harness.records import DeviceKind, Observation, Stage, Variant
+from harness.records import DeviceKind, Observation, Precision, Stage, Variant
 from harness.report.summary import Summary
 from harness.report.terminal import PIPED_WIDTH, open_console, print_run, print_stack, print_window
 
@@ -112,9 +112,10 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 
 @pytest.mark.parametrize("width", [100, 160])
 def test_every_row_of_a_table_is_one_line(width: int) -> None:
-    """63 cells, 63 lines that end in a verdict."""
-    rows = [line for line in stack_text(*every_cell(), width=width).splitlines() if re.match(r"  (qwen2|llama)-", line)]
-    assert len(rows) == 63
+    """111 cells, 111 lines that end in a verdict."""
+    lines = stack_text(*every_cell(), width=width).splitlines()
+    rows = [line for line in lines if re.match(r"  (\S+-)?(nf4|int8|full)-", line)]
+    assert len(rows) == 111
     assert all(re.search(r" (pass|xfail( trl#3926)? a)$", row) for row in rows)
 
 
@@ -127,8 +128,22 @@ def test_a_narrow_terminal_loses_only_what_is_said_below_the_table() -> None:
 
 @pytest.mark.parametrize("width", [20, 60])
 def test_a_tiny_terminal_gets_everything_and_wraps_it_itself(width: int) -> None:
-    """Nothing is cut off."""
-    assert row_of(stack_text(frozen(at()), width=width), "qwen2-nf4-gc").endswith("4.892134 flat xfail a")
+    """Nothing is cut off; the model stands over its rows."""
+    text = stack_text(frozen(at()), width=width)
+    assert "\nsft-peft-model  qwen2\n" in text
+    assert row_of(text, "nf4-gc").endswith("4.892134 flat xfail a")
+
+
+def test_where_names_of_models_are_too_long_for_the_rows_they_stand_over_them() -> None:
+    """Once over each model's rows of a flow; a terminal that is wide enough has them in every row."""
+    text, vision = at(variant=NF4_NOGC), at(variant=Variant("qwen2.5-vl+vision", Precision.NF4, True))
+    narrow, wide = (stack_text(frozen_loud(text), frozen(vision), width=width) for width in (92, 102))
+    assert [line for line in narrow.splitlines() if line.startswith("sft-peft-model")] == [
+        "sft-peft-model  qwen2",
+        "sft-peft-model  qwen2.5-vl+vision",
+    ]
+    assert row_of(narrow, "nf4-gc") == "nf4-gc * 19,936 0 26,112 0 0 0 26,112 4.892134 flat xfail a"
+    assert row_of(wide, "qwen2.5-vl+vision-nf4-gc").endswith("26,112 4.892134 flat xfail a")
 
 
 def test_a_pipe_has_no_colour_and_a_fixed_width(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +170,9 @@ def test_the_last_lines_say_how_many_what_it_means_and_where_the_files_are(
 ) -> None:
     """The directory is named from where the reader is."""
     monkeypatch.chdir(tmp_path)
-    assert stack_text(at(variant=FULL)).splitlines()[-3:] == [
+    first, *deep, healthy, files = stack_text(at(variant=FULL)).splitlines()[-7:]
+    assert deep[0].startswith("Deep tier: not run. ")
+    assert [first, healthy, files] == [
         "1 cell on 1 stack: 1 pass, 0 xfail, 0 FAIL, 0 infrastructure.",
         "Healthy: every cell passes, or deviates exactly as listed.",
         "reports/runs/example/ has summary.md, junit.xml, verdicts.jsonl and observations.jsonl",
@@ -234,7 +251,7 @@ def test_a_report_of_several_stacks_leaves_out_plain_passes() -> None:
 def test_a_hundred_columns_are_enough_for_every_verdict_and_every_error() -> None:
     """The longest words of the table are cut where the cause below has all of them."""
     crash = b.failed(at("sft-full", FULL), "SomeVeryLongNameOfAnException", "x", Stage.TRAINER)
-    text = stack_text(*every_cell()[:20], crash, b.out_of_memory(at("trainer-peft-model")), width=100)
+    text = stack_text(*every_cell()[:40], crash, b.out_of_memory(at("trainer-peft-model")), width=100)
     assert [line for line in text.splitlines() if len(line) > 100] == []
     assert "SomeVeryLongNam… FAIL c\n" in text
     assert re.search(r" OutOfMemoryError infra b\n", text)

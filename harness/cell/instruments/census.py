@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
 
 from harness.records import Actor, Area, AreaCount, Census, Stage
 
-ADAPTER_MARKS = ("lora_", "modules_to_save")
+ADAPTER_MARKS = ("lora_", "modules_to_save", "trainable_tokens_")
 """Parts of a parameter's name by which PEFT's own modules are known."""
 
 _AREA_MARKS: tuple[tuple[Area, tuple[str, ...]], ...] = (
@@ -27,6 +27,11 @@ _AREA_MARKS: tuple[tuple[Area, tuple[str, ...]], ...] = (
 def area_of(name: str) -> Area:
     """The area of the parameter called `name`; what no mark claims belongs to the language model's layers."""
     return next((area for area, marks in _AREA_MARKS if any(mark in name for mark in marks)), Area.LANGUAGE)
+
+
+def seat_of(name: str) -> Area:
+    """The area of the module that the adapter parameter called `name` sits on."""
+    return next((area for area, marks in _AREA_MARKS[1:] if any(mark in name for mark in marks)), Area.LANGUAGE)
 
 
 def is_adapter(name: str) -> bool:
@@ -54,7 +59,8 @@ def take(model: nn.Module, stage: Stage, actor: Actor, *, digest: bool) -> Censu
         total=_stored(named),
         trainable_logical=_logical(trainable),
         total_logical=_logical(named),
-        by_area=_by_area(named),
+        by_area=_counted(named, area_of),
+        adapters_on=_counted([(name, p) for name, p in named if is_adapter(name)], seat_of),
         trainable_names_sha256=_digest(name.encode() + b"\n" for name, _ in sorted(trainable)),
         dtypes=dict(dtypes),
         adapter_dtypes=tuple(sorted({_dtype(p) for name, p in named if is_adapter(name)})),
@@ -71,10 +77,10 @@ def _stored(named: Iterable[tuple[str, torch.Tensor]]) -> int:
 
 
 def _logical(named: Iterable[tuple[str, torch.Tensor]]) -> int:
-    return sum(_unpacked(parameter) for _, parameter in named)
+    return sum(unpacked(parameter) for _, parameter in named)
 
 
-def _unpacked(parameter: torch.Tensor) -> int:
+def unpacked(parameter: torch.Tensor) -> int:
     """Weights a parameter stands for: bitsandbytes packs two 4-bit weights into each byte of storage, whatever its
     dtype.
     """
@@ -83,12 +89,12 @@ def _unpacked(parameter: torch.Tensor) -> int:
     return parameter.numel() * 2 * parameter.element_size()
 
 
-def _by_area(named: Iterable[tuple[str, torch.Tensor]]) -> dict[Area, AreaCount]:
+def _counted(named: Iterable[tuple[str, torch.Tensor]], place: Callable[[str], Area]) -> dict[Area, AreaCount]:
     trainable: Counter[Area] = Counter()
     total: Counter[Area] = Counter()
     for name, parameter in named:
-        total[area_of(name)] += parameter.numel()
-        trainable[area_of(name)] += parameter.numel() if parameter.requires_grad else 0
+        total[place(name)] += parameter.numel()
+        trainable[place(name)] += parameter.numel() if parameter.requires_grad else 0
     return {area: AreaCount(trainable[area], total[area]) for area in total}
 
 

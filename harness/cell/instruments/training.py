@@ -1,59 +1,31 @@
 """Measure training from outside the trainer: what the optimizer holds, what the model receives, which gradients
-arrive.
+arrive, what changes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import TrainerCallback
 
+from harness.cell.instruments.batches import AnswerLog, LabelLog, listening
 from harness.cell.instruments.census import subject
+from harness.cell.instruments.changes import ClassLog, compared, frozen_digests
+from harness.cell.instruments.optimizer import holdings, parameters_held
 from harness.records import Gradients, Labels, Optimizer, Training
-
-IGNORED = -100
-"""Label of a token the loss leaves out (PyTorch's `ignore_index`)."""
-
-
-class LabelLog:
-    """Labels and input ids of every training batch, as the model received them."""
-
-    def __init__(self) -> None:
-        self.samples = self.label_tokens = self.all_masked = 0
-        self._ids, self._labels = hashlib.sha256(), hashlib.sha256()
-
-    def note(self, input_ids: torch.Tensor, labels: torch.Tensor) -> None:
-        """Count one batch; `input_ids` and `labels` are [rows, tokens]."""
-        kept = (labels != IGNORED).sum(dim=-1)
-        self.samples += labels.shape[0]
-        self.label_tokens += int(kept.sum())
-        self.all_masked += int((kept == 0).sum())
-        self._ids.update(_bytes(input_ids))
-        self._labels.update(_bytes(labels))
-
-    def labels(self) -> Labels | None:
-        """What was counted; None if no batch came."""
-        if not self.samples:
-            return None
-        digests = self._ids.hexdigest(), self._labels.hexdigest()
-        return Labels(self.samples, self.label_tokens, self.all_masked, *digests)
-
-
-def _bytes(ids: torch.Tensor) -> bytes:
-    return ids.detach().to("cpu", torch.int64).contiguous().numpy().tobytes()
 
 
 class GradientLog:
     """Which trainable tensors received gradients, and the norm over all of them at each step."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: ClassLog) -> None:
         self.norms: list[float] = []
+        self._classes = classes
         self._squares = 0.0
         self._silent: set[str] = set()
         self._zero: set[str] = set()
@@ -77,6 +49,7 @@ class GradientLog:
                 self._non_finite.add(name)
             if norm != 0:
                 self._zero.discard(name)
+                self._classes.gradient(name, len(self.norms) + 1)
             self._squares += norm * norm
 
         return note
@@ -100,103 +73,96 @@ class GradientLog:
 class _Probe(TrainerCallback):
     """Reads the optimizer where every Transformers release hands it over: at the begin of training and of each step."""
 
-    def __init__(self) -> None:
-        self.gradients = GradientLog()
+    def __init__(self, trained: dict[str, nn.Parameter]) -> None:
+        self.classes = ClassLog(trained)
+        self.gradients = GradientLog(self.classes)
         self.learning_rates: list[float] = []
+        self.rates_agree = True
         self.optimizer = Optimizer(0, 0, 0)
+        self.frozen: dict[str, str] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        model, optimizer = given["model"], given["optimizer"]
-        held = {id(p): p for group in optimizer.param_groups for p in group["params"]}
-        trainable = {id(p): p for p in model.parameters() if p.requires_grad}
-        self.optimizer = Optimizer(
-            parameters=_elements(held),
-            missing=_elements({key: p for key, p in trainable.items() if key not in held}),
-            extra=_elements({key: p for key, p in held.items() if key not in trainable}),
-        )
-        self.gradients.attach(model)
+        self.optimizer = holdings(given["model"], parameters_held(given["optimizer"]))
+        self.frozen = frozen_digests(given["model"])
+        self.gradients.attach(given["model"])
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        groups = given["optimizer"].param_groups
-        if any(group["params"] for group in groups):
-            self.learning_rates.append(float(groups[0]["lr"]))
+        rates = [float(group["lr"]) for group in given["optimizer"].param_groups if group["params"]]
+        self.learning_rates += rates[:1]
+        self.rates_agree = self.rates_agree and len(set(rates)) <= 1
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         self.gradients.end_step()
 
 
-def _elements(parameters: dict[int, torch.Tensor]) -> int:
-    return sum(parameter.numel() for parameter in parameters.values())
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One call of `evaluate()`: what it reported, and what the model really received and answered."""
+
+    loss: float | None
+    accuracy: float | None
+    reference: float | None
+    labels: Labels | None
+    first: dict[str, Any] | None
+    """Keyword arguments of the first batch's forward."""
 
 
-class _Accuracy:
-    """Share of label tokens whose next-token prediction is right, over an evaluation."""
-
-    def __init__(self) -> None:
-        self._right = self._tokens = 0
-
-    def note(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        wanted = labels[:, 1:]
-        right = (logits[:, :-1].argmax(dim=-1) == wanted) & (wanted != IGNORED)
-        self._right += int(right.sum())
-        self._tokens += int((wanted != IGNORED).sum())
-
-    def share(self) -> float | None:
-        return self._right / self._tokens if self._tokens else None
-
-
-@contextmanager
-def _listening(model: nn.Module, labels: LabelLog, accuracy: _Accuracy) -> Iterator[None]:
-    def note(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        if kwargs.get("labels") is None:
-            return
-        if module.training:
-            labels.note(kwargs["input_ids"], kwargs["labels"])
-        elif getattr(output, "logits", None) is not None:
-            accuracy.note(output.logits, kwargs["labels"])
-
-    handle = model.register_forward_hook(note, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _evaluated(trainer: Any, labels: LabelLog) -> tuple[float | None, float | None]:
-    accuracy = _Accuracy()
-    with _listening(trainer.model, labels, accuracy):
+def evaluated(trainer: Any, end: int) -> Evaluation:
+    """Evaluate, and listen. Nothing is there where the trainer has no evaluation set."""
+    if trainer.eval_dataset is None:
+        return Evaluation(None, None, None, None, None)
+    labels, answers = LabelLog(end), AnswerLog()
+    with listening(trainer.model, labels, answers):
         loss = trainer.evaluate().get("eval_loss")
-    return (None if loss is None else float(loss)), accuracy.share()
+    reported = None if loss is None else float(loss)
+    return Evaluation(reported, answers.accuracy(), answers.loss(), labels.labels(), answers.first)
 
 
-def train(trainer: Any, labels: LabelLog, rates_asked: tuple[float, ...]) -> Training:
-    """Evaluate, train, evaluate again; `labels` is filled as batches arrive, also when training raises."""
+def train(
+    trainer: Any, labels: LabelLog, rates_asked: tuple[float, ...], end: int
+) -> tuple[Training, dict[str, Any] | None]:
+    """Evaluate, train, evaluate again; `labels` is filled as batches arrive, also when training raises.
+
+    Returns:
+        What was measured, and the first evaluation batch, to ask again what the model says of it.
+    """
     trained = subject(trainer.model)
-    before = {name: parameter.detach().clone() for name, parameter in trained.items()}
-    probe = _Probe()
+    probe = _Probe(trained)
     trainer.add_callback(probe)
-    loss_before, accuracy_before = _evaluated(trainer, labels)
-    with _listening(trainer.model, labels, _Accuracy()):
-        trainer.train()
-    probe.gradients.detach()
-    loss_after, accuracy_after = _evaluated(trainer, labels)
-    return Training(
+    before = evaluated(trainer, end)
+    try:
+        with listening(trainer.model, labels):
+            trainer.train()
+    finally:
+        trainer.remove_callback(probe)
+        probe.gradients.detach()
+    frozen = compared(probe.frozen, trainer.model)
+    after = evaluated(trainer, end)
+    measured = Training(
         steps=len(rates_asked),
-        loss=tuple(float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry),
+        loss=_logged(trainer, "loss"),
         grad_norm=tuple(probe.gradients.norms),
         learning_rate=tuple(probe.learning_rates),
         learning_rate_asked=rates_asked,
-        eval_before=loss_before,
-        eval_after=loss_after,
-        accuracy_before=accuracy_before,
-        accuracy_after=accuracy_after,
-        subject_delta=_largest_change(before, trained),
+        eval_before=before.loss,
+        eval_after=after.loss,
+        accuracy_before=before.accuracy,
+        accuracy_after=after.accuracy,
+        subject_delta=max(probe.classes.changes().values()),
         subject_finite=all(bool(torch.isfinite(p).all()) for p in trained.values()),
         optimizer=probe.optimizer,
         gradients=probe.gradients.gradients(),
+        classes=probe.classes.classes(),
+        frozen=frozen,
+        learning_rate_logged=_logged(trainer, "learning_rate"),
+        rates_agree=probe.rates_agree,
+        reference_before=before.reference,
+        reference_after=after.reference,
+        evaluated=before.labels,
+        still_layers=probe.classes.still_layers(),
     )
+    return measured, after.first
 
 
-def _largest_change(before: dict[str, torch.Tensor], now: dict[str, nn.Parameter]) -> float:
-    # Other dtypes would round small changes away.
-    return max(float((now[name].detach().float() - old.float()).abs().max()) for name, old in before.items())
+def _logged(trainer: Any, name: str) -> tuple[float, ...]:
+    return tuple(float(entry[name]) for entry in trainer.state.log_history if name in entry)

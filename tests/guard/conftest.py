@@ -1,0 +1,73 @@
+"""What the tests of the guard share: trainers as users make them, tiny, healthy, and ready to have a fault planted.
+
+They run inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --guard
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import transformers
+import trl
+from peft import get_peft_model
+from transformers import set_seed
+
+from harness.catalog import QWEN2, flow_named
+from harness.cell import adapt, execution, plugin
+from harness.cell.setup import Setup
+from harness.plan import Plan, PlannedCell
+from harness.records import Precision, Variant
+
+Make = Callable[..., Any]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test per planned cell, under the cell's own name. These are not the cells: nothing is recorded of them."""
+    if "guarded" in metafunc.fixturenames:
+        cells = metafunc.config.stash[plugin._PLAN].cells
+        metafunc.parametrize("guarded", cells, ids=[str(cell) for cell in cells])
+
+
+@pytest.fixture
+def setup(plan: Plan) -> Iterator[Setup]:
+    """A tiny float32 model on disk, and where to write."""
+    set_seed(plan.seed)
+    planned = PlannedCell("sft-peft-model", Variant(QWEN2, Precision.FULL, False), ())
+    made = execution.prepared(plan, planned, flow_named(planned.flow))
+    yield made
+    shutil.rmtree(made.scratch, ignore_errors=True)
+
+
+def _with(arguments: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of a trainer, with other options in its configuration."""
+    known = {field.name for field in dataclasses.fields(arguments["args"])}
+    assert set(options) <= known, "an option this version does not have would silently not be tested"
+    for name, value in options.items():
+        setattr(arguments["args"], name, value)
+    return arguments
+
+
+@pytest.fixture
+def sft(setup: Setup) -> Make:
+    """Make a healthy SFTTrainer over a PeftModel, as the flow sft-peft-model does; by keyword, other options."""
+
+    def make(*callbacks: Any, model: Any = None, **options: Any) -> Any:
+        model = model or get_peft_model(adapt.load_model(setup), adapt.lora_config(setup))
+        return trl.SFTTrainer(model=model, callbacks=list(callbacks), **_with(adapt.sft_arguments(setup), options))
+
+    return make
+
+
+@pytest.fixture
+def full(setup: Setup) -> Make:
+    """Make a healthy `transformers.Trainer` that trains every parameter: no TRL, no PEFT."""
+
+    def make(*callbacks: Any, **options: Any) -> Any:
+        model, arguments = adapt.load_model(setup), _with(adapt.trainer_arguments(setup), options)
+        return transformers.Trainer(model=model, callbacks=list(callbacks), **arguments)
+
+    return make

@@ -1,0 +1,672 @@
+"""Every problem planted into a healthy run, and beside it what looks like it and is none."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from accelerate.utils import DistributedType
+from conftest import Make
+from torch import nn
+from transformers import TrainerCallback, set_seed
+
+from harness import TrainingGuard, TrainingStopped
+from harness.cell import guard as guard_module
+from harness.cell.guard import TrainingWarning
+from harness.cell.instruments.census import is_adapter
+from harness.checks.live import LOOKS_AT_EACH, SCALER_SKIPS, Kind
+
+ADAPTER, TENSORS, EVERYTHING = 16_384, 28, 107_072
+"""Parameters and tensors of the tiny adapter, 2 layers x 7 modules x 2, and of model and adapter together."""
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Whatever the guard says in here is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TrainingWarning)
+        yield
+
+
+def stopped(trainer: Any, action: Callable[[], Any] | None = None) -> tuple[Kind, str, int]:
+    """How the guard stopped it: the kind, the first line, and the steps that were done."""
+    with pytest.raises(TrainingStopped) as caught, silence():
+        (action or trainer.train)()
+    assert isinstance(caught.value, RuntimeError)
+    assert caught.value.meaning and caught.value.todo
+    return caught.value.kind, str(caught.value).partition("\n")[0], trainer.state.global_step
+
+
+def goes_on(trainer: Any) -> None:
+    """The run ends by itself, and the guard says nothing."""
+    with silence():
+        trainer.train()
+    assert trainer.state.global_step == trainer.args.max_steps
+
+
+def said(trainer: Any) -> list[str]:
+    """First lines of what the guard says of a run that ends by itself."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.train()
+    assert trainer.state.global_step == trainer.args.max_steps
+    found = [str(w.message) for w in caught if issubclass(w.category, TrainingWarning)]
+    return [text.partition("\n")[0].removeprefix("TrainingGuard: ") for text in found]
+
+
+def adapters(trainer: Any) -> dict[str, nn.Parameter]:
+    """What is trained, by name."""
+    return {name: parameter for name, parameter in trainer.model.named_parameters() if is_adapter(name)}
+
+
+def freeze(parameters: Any) -> None:
+    for parameter in parameters:
+        parameter.requires_grad = False
+
+
+# ----------------------------------------------------------------------------------------------------------- healthy
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"gradient_accumulation_steps": 4},
+        {"gradient_checkpointing": True},
+        {"warmup_steps": 5},
+        {"lr_scheduler_type": "cosine", "max_steps": 20},
+        {"optim": "adafactor"},
+        {"max_grad_norm": 0.0},
+        {"per_device_train_batch_size": 1},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("every", [1, 50])
+def test_healthy_runs_pass_in_silence(sft: Make, full: Make, options: dict[str, Any], every: int) -> None:
+    """With adapters and without, evaluated before, after and in between: not a word, whatever is looked at."""
+    for make in (sft, full):
+        trainer = make(TrainingGuard(every=every), **options)
+        if trainer.args.gradient_checkpointing:
+            trainer.model.enable_input_require_grads()  # before Transformers 5.0 nobody else does
+        with silence():
+            trainer.evaluate()
+        goes_on(trainer)
+        with silence():
+            trainer.evaluate()
+
+
+def test_a_guarded_run_is_the_run_without_it(sft: Make) -> None:
+    """Every weight is bit for bit what it is without a guard, and nothing is left hanging on the model."""
+    trained = []
+    for callbacks in ((), (TrainingGuard(every=1),)):
+        set_seed(0)
+        trainer = sft(*callbacks)
+        trainer.train()
+        trained.append(trainer)
+    plain, guarded = (adapters(trainer).values() for trainer in trained)
+    assert all(torch.equal(one, other) for one, other in zip(plain, guarded, strict=True))
+    assert not trained[1].model._forward_pre_hooks
+    assert not any(getattr(p, "_post_accumulate_grad_hooks", None) for p in trained[1].model.parameters())
+
+
+# ------------------------------------------------------------------------------------------------- nothing trainable
+
+
+def test_frozen_adapters_stop_before_the_first_step(sft: Make) -> None:
+    """As trl#3926 leaves them."""
+    trainer = sft(TrainingGuard())
+    freeze(adapters(trainer).values())
+    line = f"nothing is trainable: 0 of {EVERYTHING:,} parameters; all {ADAPTER:,} adapter parameters are frozen"
+    assert stopped(trainer) == (Kind.NOTHING_TRAINABLE, line, 0)
+
+
+def test_a_frozen_model_without_adapters_is_told_so(full: Make) -> None:
+    """Nothing is said of adapters there are none of."""
+    trainer = full(TrainingGuard())
+    freeze(trainer.model.parameters())
+    line = f"nothing is trainable: 0 of {EVERYTHING - ADAPTER:,} parameters"
+    assert stopped(trainer) == (Kind.NOTHING_TRAINABLE, line, 0)
+
+
+def test_one_trainable_tensor_is_something(sft: Make) -> None:
+    """How much of a model trains is its user's choice."""
+    trainer = sft(TrainingGuard())
+    freeze([p for name, p in adapters(trainer).items() if "0.self_attn.q_proj.lora_B" not in name])
+    goes_on(trainer)
+
+
+# --------------------------------------------------------------------------------------------------------- optimizer
+
+
+def _optimizer_of(trainer: Any, parameters: list[nn.Parameter]) -> None:
+    trainer.optimizer = torch.optim.AdamW(parameters, lr=0.01)
+
+
+def test_an_optimizer_of_something_else_stops_before_the_first_step(sft: Make) -> None:
+    """It was made over parameters that a later call replaced."""
+    trainer = sft(TrainingGuard())
+    _optimizer_of(trainer, [nn.Parameter(torch.zeros(3))])
+    line = f"the optimizer holds 3 parameters and none of the {ADAPTER:,} trainable ones"
+    assert stopped(trainer) == (Kind.OPTIMIZER, line, 0)
+
+
+def test_an_empty_optimizer_stops_before_the_first_step(sft: Make) -> None:
+    """It was made while all was frozen, as the Trainer makes it, and the adapter was thawed afterwards (trl#6700)."""
+    trainer = sft(TrainingGuard())
+    freeze(adapters(trainer).values())
+    trainer.create_optimizer()
+    for parameter in adapters(trainer).values():
+        parameter.requires_grad = True
+    line = f"the optimizer is empty: it holds none of the {ADAPTER:,} trainable parameters"
+    assert stopped(trainer) == (Kind.OPTIMIZER, line, 0)
+
+
+def test_an_optimizer_of_the_frozen_parameters_stops_before_the_first_step(sft: Make) -> None:
+    """It holds many, and none that trains."""
+    trainer = sft(TrainingGuard())
+    _optimizer_of(trainer, [p for name, p in trainer.model.named_parameters() if not is_adapter(name)])
+    line = f"the optimizer holds {EVERYTHING - ADAPTER:,} parameters and none of the {ADAPTER:,} trainable ones"
+    assert stopped(trainer) == (Kind.OPTIMIZER, line, 0)
+
+
+def test_parameters_the_optimizer_misses_are_named_and_counted(sft: Make) -> None:
+    """The first three, and how many more."""
+    trainer = sft(TrainingGuard())
+    named = adapters(trainer)
+    left_out = [name for name in named if "lora_A" in name]
+    _optimizer_of(trainer, [p for name, p in named.items() if "lora_B" in name])
+    elements = sum(named[name].numel() for name in left_out)
+    line = (
+        f"the optimizer misses {elements:,} of {ADAPTER:,} trainable parameters: "
+        f"{', '.join(left_out[:3])} and {TENSORS // 2 - 3} more"
+    )
+    assert stopped(trainer) == (Kind.OPTIMIZER, line, 0)
+
+
+def test_an_optimizer_that_holds_frozen_parameters_too_is_fine(sft: Make) -> None:
+    """They receive no gradient and stay what they are."""
+    trainer = sft(TrainingGuard())
+    _optimizer_of(trainer, list(trainer.model.parameters()))
+    goes_on(trainer)
+
+
+def test_an_optimizer_for_each_layer_is_fine(sft: Make) -> None:
+    """Transformers then hands over a stand-in that holds nothing, and gradients are used up as they arrive."""
+    try:
+        from transformers.trainer_pt_utils import LayerWiseDummyOptimizer
+    except ImportError:
+        pytest.skip("Transformers before 4.39 has no layer-wise optimizers")
+    trainer = sft(TrainingGuard())
+    each = {p: torch.optim.AdamW([p], lr=0.01) for p in adapters(trainer).values()}
+
+    def step(parameter: nn.Parameter) -> None:
+        each[parameter].step()
+        each[parameter].zero_grad()
+
+    for parameter in each:
+        parameter.register_post_accumulate_grad_hook(step)
+    trainer.optimizer = LayerWiseDummyOptimizer(optimizer_dict=each, lr=0.01)
+    trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(trainer.optimizer, lambda step: 1.0)
+    goes_on(trainer)
+
+
+# ------------------------------------------------------------------------------------------------------------ labels
+
+
+def _mask(trainer: Any, rows: Callable[[int, torch.Tensor], torch.Tensor]) -> None:
+    """Mask, of each batch, the rows that a function of its number and its labels chooses."""
+    collate, numbers = trainer.data_collator, iter(range(10_000))
+
+    def masked(features: Any) -> Any:
+        batch = collate(features)
+        batch["labels"] = batch["labels"].masked_fill(rows(next(numbers), batch["labels"])[:, None], -100)
+        return batch
+
+    trainer.data_collator = masked
+
+
+NO_LABELS = (Kind.LABELS, "there is nothing to learn in steps 1 to 3: none of 24 rows has a label to predict", 3)
+
+
+@pytest.mark.parametrize("make", ["sft", "full"])
+def test_batches_without_any_label_stop_after_three_steps(make: str, request: pytest.FixtureRequest) -> None:
+    """Their gradient is zero; the labels are named, which are the cause, and not the gradient."""
+    trainer = request.getfixturevalue(make)(TrainingGuard())
+    _mask(trainer, lambda number, labels: torch.ones(len(labels), dtype=torch.bool))
+    assert stopped(trainer) == NO_LABELS
+
+
+def test_with_one_row_to_a_step_eight_rows_are_waited_for(sft: Make) -> None:
+    """Three rows that are cut off in sequence are bad luck."""
+    trainer = sft(TrainingGuard(), per_device_train_batch_size=1)
+    _mask(trainer, lambda number, labels: torch.ones(len(labels), dtype=torch.bool))
+    line = "there is nothing to learn in steps 1 to 8: none of 8 rows has a label to predict"
+    assert stopped(trainer) == (Kind.LABELS, line, 8)
+
+
+def test_five_rows_in_sequence_without_labels_stop_nothing(sft: Make) -> None:
+    """Then come some that have labels. There is a word on it, and no problem with the gradient they cannot have."""
+    trainer = sft(TrainingGuard(), per_device_train_batch_size=1)
+    _mask(trainer, lambda number, labels: torch.full((len(labels),), number < 5))
+    [line] = said(trainer)
+    assert line.startswith("5 of 6 rows looked at have no label to predict: ")
+
+
+def test_batches_without_any_label_that_spoil_the_gradient_stop_at_once(sft: Make) -> None:
+    """Where a release's loss makes it NaN, it has gone into the weights with the first step."""
+    trainer = sft(TrainingGuard())
+    _mask(trainer, lambda number, labels: torch.ones(len(labels), dtype=torch.bool))
+    _from_step(trainer, 1, lambda gradient: gradient * float("nan"))
+    line = "there is nothing to learn in step 1: none of 8 rows has a label to predict, and the gradient is not finite"
+    assert stopped(trainer) == (Kind.LABELS, line, 1)
+
+
+def test_rows_of_a_single_token_have_nothing_to_learn(sft: Make) -> None:
+    """As a tokenizer leaves them that finds no token: the only label is that of the end, which nothing predicts."""
+    trainer = sft(TrainingGuard())
+    collate = trainer.data_collator
+    trainer.data_collator = lambda rows: {name: values[:, :1] for name, values in collate(rows).items()}
+    assert stopped(trainer) == NO_LABELS
+
+
+def test_some_rows_without_labels_are_worth_a_word(sft: Make) -> None:
+    """They cost time and train nothing; the others do. Said once, with the count so far."""
+    trainer = sft(TrainingGuard())
+    _mask(trainer, lambda number, labels: torch.arange(len(labels)) < 3)
+    [line] = said(trainer)
+    assert line == (
+        "3 of 8 rows looked at have no label to predict: every one is -100, but perhaps for the first. "
+        "They take time and train nothing; look at the maximum length and at what the mask keeps."
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- not finite
+
+
+def _from_step(trainer: Any, first: int, change: Callable[[torch.Tensor], torch.Tensor], *names: str) -> None:
+    """Change gradients from a step on: of all trained tensors, or of those named."""
+    chosen = {name: p for name, p in adapters(trainer).items() if name in names or not names}
+
+    def hook(gradient: torch.Tensor) -> torch.Tensor:
+        return change(gradient) if trainer.state.global_step + 1 >= first else gradient
+
+    assert chosen
+    for parameter in chosen.values():
+        parameter.register_hook(hook)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_one_gradient_that_is_not_finite_is_named_at_its_step(sft: Make, value: float) -> None:
+    """Before clipping spreads it over all: exactly the tensor it arose in."""
+    trainer = sft(TrainingGuard())
+    name = list(adapters(trainer))[5]
+    _from_step(trainer, 2, lambda gradient: torch.full_like(gradient, value), name)
+    line = f"gradients are NaN or infinite in step 2, in 1 of {TENSORS} trainable tensors: {name}"
+    assert stopped(trainer) == (Kind.NOT_FINITE, line, 2)
+
+
+def test_what_happens_between_two_looks_is_seen_at_the_next(sft: Make) -> None:
+    """A NaN in the weights stays, so it is found within `every` steps: at 7, the next after 4 and after the first 3."""
+    trainer = sft(TrainingGuard(every=3))
+    _from_step(trainer, 5, lambda gradient: gradient * float("nan"))
+    kind, line, steps = stopped(trainer)
+    assert (kind, steps) == (Kind.NOT_FINITE, 7)
+    assert line.startswith(f"gradients are NaN or infinite in step 7, in {TENSORS} of {TENSORS} trainable tensors: ")
+
+
+def test_a_row_without_labels_is_named_beside_the_gradient_it_spoils(sft: Make) -> None:
+    """With one row to a micro-batch, the row's own loss is NaN, and with it the gradient of the whole step."""
+    trainer = sft(TrainingGuard(), gradient_accumulation_steps=4, per_device_train_batch_size=1)
+    _mask(trainer, lambda number, labels: torch.full((len(labels),), number % 4 == 1))
+    _from_step(trainer, 1, lambda gradient: gradient * float("nan"))
+    with pytest.raises(TrainingStopped) as caught:
+        trainer.train()
+    assert caught.value.kind is Kind.NOT_FINITE
+    hint = "1 of 4 rows of the step had no label to predict: their loss is NaN."
+    assert caught.value.meaning.endswith(hint)
+
+
+def _scale(trainer: Any, skips: int) -> None:
+    """A real gradient scaler, under which the first steps overflow, as they do in float16 until its scale has come
+    down.
+    """
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
+    done = iter(range(10_000))
+
+    def overflow(gradient: torch.Tensor) -> torch.Tensor:
+        return gradient * float("inf") if next(done) < skips else gradient
+
+    next(iter(adapters(trainer).values())).register_hook(overflow)
+
+
+@pytest.mark.parametrize("skips", [1, 8, 16])
+def test_steps_a_gradient_scaler_skips_are_not_held_against_the_run(sft: Make, skips: int) -> None:
+    """It starts at 2**16 and halves at each overflow, so 16 in sequence are within its ways."""
+    trainer = sft(TrainingGuard(), max_steps=25)
+    _scale(trainer, skips)
+    goes_on(trainer)
+
+
+def test_a_gradient_scaler_that_skips_every_step_stops_the_run(sft: Make) -> None:
+    """A scale of 1 has not helped."""
+    trainer = sft(TrainingGuard(), max_steps=40)
+    _scale(trainer, 10_000)
+    kind, line, steps = stopped(trainer)
+    assert (kind, steps) == (Kind.NOT_FINITE, SCALER_SKIPS + 1)
+    assert line.startswith(
+        f"gradients are NaN or infinite in steps 1 to {SCALER_SKIPS + 1}, in 1 of {TENSORS} trainable"
+    )
+
+
+# -------------------------------------------------------------------------------------------------------- no gradient
+
+
+def test_gradients_that_are_all_zero_stop_after_three_steps(sft: Make) -> None:
+    """They arrive, and are exactly zero."""
+    trainer = sft(TrainingGuard())
+    _from_step(trainer, 1, torch.zeros_like)
+    line = (
+        "no gradient reaches the weights in steps 1 to 3: "
+        f"of {TENSORS} trainable tensors 0 received none and {TENSORS} only zeros"
+    )
+    assert stopped(trainer) == (Kind.NO_GRADIENT, line, 3)
+
+
+def test_gradients_that_never_arrive_stop_after_as_many_steps_as_asked(full: Make) -> None:
+    """The loss is computed from something else."""
+    trainer = full(TrainingGuard(patience=2))
+    other = nn.Parameter(torch.ones(()))
+    trainer.compute_loss = lambda model, inputs, *args, **kwargs: other * 2.0
+    tensors = len(list(trainer.model.parameters()))
+    line = (
+        "no gradient reaches the weights in steps 1 to 2: "
+        f"of {tensors} trainable tensors {tensors} received none and 0 only zeros"
+    )
+    assert stopped(trainer) == (Kind.NO_GRADIENT, line, 2)
+
+
+def test_a_gradient_that_dies_later_is_seen(sft: Make) -> None:
+    """The look at step 7 is the first, and the next two confirm it."""
+    trainer = sft(TrainingGuard(every=3))
+    _from_step(trainer, 5, torch.zeros_like)
+    kind, line, steps = stopped(trainer)
+    assert (kind, steps) == (Kind.NO_GRADIENT, 9)
+    assert line.startswith("no gradient reaches the weights in steps 7 to 9: ")
+
+
+def test_two_steps_without_a_gradient_are_bad_luck(sft: Make) -> None:
+    """The third has one."""
+    trainer = sft(TrainingGuard(every=1))
+    for parameter in adapters(trainer).values():
+        parameter.register_hook(lambda g: torch.zeros_like(g) if trainer.state.global_step % 3 != 2 else g)
+    goes_on(trainer)
+
+
+def test_tensors_that_are_idle_while_others_train_stop_nothing(sft: Make) -> None:
+    """An expert no token went to, in each of these steps."""
+    trainer = sft(TrainingGuard(every=1), max_steps=LOOKS_AT_EACH - 1)
+    first, *others = (name for name in adapters(trainer) if "lora_B" in name)
+    assert first
+    _from_step(trainer, 1, torch.zeros_like, *others)
+    goes_on(trainer)
+
+
+def test_tensors_that_were_idle_in_ten_looks_are_worth_a_word(sft: Make) -> None:
+    """A layer that is cut off. Said once, naming the first of them; the run goes on."""
+    trainer = sft(TrainingGuard(every=1), max_steps=3 * LOOKS_AT_EACH)
+    cut_off = [name for name in adapters(trainer) if "layers.0." in name]
+    _from_step(trainer, 1, torch.zeros_like, *cut_off)
+    [line] = said(trainer)
+    assert line == (
+        "14 of 28 trained tensors received no gradient but zeros in any of 10 steps looked at: "
+        f"{', '.join(cut_off[:3])} and 11 more. Experts may be idle; other layers are cut off from the loss, as by "
+        "gradient checkpointing over inputs that need no gradient."
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- standstill
+
+
+def test_a_step_without_effect_stops_after_three_of_them(sft: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients arrive, and every weight stays what it was. Under the linear schedule 0.01, 0.009 ... three steps'
+    worth are complete with the fourth.
+    """
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, closure=None: None)
+    line = (
+        f"the weights never change: after 4 steps all {TENSORS} trained tensors ({ADAPTER:,} parameters) are "
+        "bit for bit what they were, at a learning rate of 0.007"
+    )
+    assert stopped(sft(TrainingGuard(), learning_rate=0.01)) == (Kind.STANDSTILL, line, 4)
+
+
+def test_a_learning_rate_of_zero_stops_after_three_steps(full: Make) -> None:
+    """It is said, because it is the cause."""
+    kind, line, steps = stopped(full(TrainingGuard(), learning_rate=0.0))
+    assert (kind, steps) == (Kind.STANDSTILL, 3)
+    assert line.endswith(" at a learning rate of 0")
+
+
+@pytest.mark.parametrize("rate", [1e-6, 1e-9])
+def test_the_smallest_change_is_a_change(sft: Make, rate: float) -> None:
+    """Nearly dead is not dead: bits move."""
+    goes_on(sft(TrainingGuard(), learning_rate=rate))
+
+
+def test_a_long_warm_up_is_waited_for(full: Make) -> None:
+    """A hundred steps of it are worth a step and a half after seventeen: weights that stand still mean nothing yet."""
+    trainer = full(TrainingGuard(), warmup_steps=100, max_steps=17)
+    trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=1e-30)
+    goes_on(trainer)
+
+
+# ---------------------------------------------------------------------------------------------------------- eval loss
+
+
+class Evaluated(TrainerCallback):
+    """Steps at which an evaluation ended."""
+
+    def __init__(self) -> None:
+        self.at: list[int] = []
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        self.at.append(state.global_step)
+
+
+def _evaluate_every(trainer: Any, steps: int) -> Any:
+    """Evaluate in training; the option has had two names, and the callback that reads it has only had one."""
+    args = trainer.args
+    steps_strategy = type(args.logging_strategy)("steps")
+    setattr(args, "eval_strategy" if hasattr(args, "eval_strategy") else "evaluation_strategy", steps_strategy)
+    args.eval_steps = steps
+    return trainer
+
+
+def _look_up(trainer: Any, loss: float) -> None:
+    """An evaluation that does not ask the model."""
+    trainer.prediction_step = lambda *_, **__: (torch.tensor(loss), None, None)
+
+
+def test_an_eval_loss_that_stays_flat_stops_the_run(sft: Make) -> None:
+    """At 8: under the linear schedule the steps since the evaluation at 2 are worth 0.8 + 0.7 + 0.6 + 0.5 + 0.4 + 0.3
+    of one at the full rate, and up to 6 only 2.6 of the 3 that are waited for.
+    """
+    trainer = _evaluate_every(sft(TrainingGuard()), 2)
+    _look_up(trainer, 3.2896218)
+    line = "eval loss is flat to 6 decimals: 3.289622 -> 3.289622 (eval_loss, 6 steps apart)"
+    assert stopped(trainer) == (Kind.FLAT, line, 8)
+
+
+def test_an_eval_loss_that_is_flat_over_the_whole_run_stops_the_script_after_it(sft: Make) -> None:
+    """Evaluated by hand, before and after: the second evaluation raises."""
+    trainer = sft(TrainingGuard())
+    _look_up(trainer, 3.289622)
+    trainer.evaluate()
+    goes_on(trainer)
+    line = "eval loss is flat to 6 decimals: 3.289622 -> 3.289622 (eval_loss, 10 steps apart)"
+    assert stopped(trainer, trainer.evaluate) == (Kind.FLAT, line, 10)
+
+
+def test_an_eval_loss_that_stays_nan_is_flat(sft: Make) -> None:
+    """Every label of the held-out rows is masked."""
+    trainer = sft(TrainingGuard())
+    _look_up(trainer, float("nan"))
+    trainer.evaluate()
+    goes_on(trainer)
+    line = "eval loss is flat to 6 decimals: nan -> nan (eval_loss, 10 steps apart)"
+    assert stopped(trainer, trainer.evaluate) == (Kind.FLAT, line, 10)
+
+
+def test_a_loss_of_one_of_several_eval_sets_is_named(sft: Make) -> None:
+    """The other one moves."""
+    trainer = sft(TrainingGuard())
+    rows = trainer.eval_dataset
+
+    def evaluate() -> None:
+        trainer.evaluate(rows, metric_key_prefix="eval_seen")
+        asked, trainer.prediction_step = trainer.prediction_step, lambda *_, **__: (torch.tensor(1.5), None, None)
+        trainer.evaluate(rows, metric_key_prefix="eval_other")
+        trainer.prediction_step = asked
+
+    evaluate()
+    goes_on(trainer)
+    line = "eval loss is flat to 6 decimals: 1.500000 -> 1.500000 (eval_other_loss, 10 steps apart)"
+    assert stopped(trainer, evaluate) == (Kind.FLAT, line, 10)
+
+
+def test_two_evaluations_without_training_between_them_agree(sft: Make) -> None:
+    """Of course."""
+    trainer = sft(TrainingGuard())
+    with silence():
+        trainer.evaluate()
+        trainer.evaluate()
+    goes_on(trainer)
+    with silence():
+        trainer.evaluate()
+        trainer.evaluate()
+
+
+def test_warm_up_and_decay_train_too_little_to_tell(sft: Make) -> None:
+    """The first step of a warm-up has a learning rate of 0, the last of a decay nearly: evaluated at each step."""
+    seen = Evaluated()
+    trainer = _evaluate_every(sft(TrainingGuard(), seen, warmup_steps=4, lr_scheduler_type="cosine"), 1)
+    goes_on(trainer)
+    assert seen.at == list(range(1, 11))
+
+
+def test_a_loss_of_nearly_nothing_has_no_decimals_left(sft: Make) -> None:
+    """A model that knows its rows by heart."""
+    trainer = sft(TrainingGuard())
+    _look_up(trainer, 3e-5)
+    trainer.evaluate()
+    goes_on(trainer)
+    with silence():
+        trainer.evaluate()
+
+
+def test_a_reloaded_best_model_repeats_its_loss(sft: Make) -> None:
+    """What is evaluated after the run are the weights of the first evaluation, by request."""
+    trainer = _evaluate_every(sft(TrainingGuard()), 5)
+    trainer.args.load_best_model_at_end, trainer.args.metric_for_best_model = True, "eval_loss"
+    trainer.args.save_strategy, trainer.args.save_steps = type(trainer.args.logging_strategy)("steps"), 5
+    losses = iter([1.0, 2.0, 2.0])
+    trainer.prediction_step = lambda *_, **__: (torch.tensor(next(losses)), None, None)
+    trainer.args.per_device_eval_batch_size = 16
+    goes_on(trainer)
+    with silence():
+        trainer.evaluate()
+
+
+# ------------------------------------------------------------------------------------------------------------ warning
+
+
+def test_a_guard_that_may_only_warn_says_each_kind_once(sft: Make) -> None:
+    """And the run, which is dead in more than one way, goes on to its end."""
+    trainer = _evaluate_every(sft(TrainingGuard("warn", every=1)), 2)
+    _from_step(trainer, 1, torch.zeros_like)
+    _look_up(trainer, 3.289622)
+    first, second = said(trainer)
+    assert first.startswith("no gradient reaches the weights in steps 1 to 3: ")
+    assert second == "eval loss is flat to 6 decimals: 3.289622 -> 3.289622 (eval_loss, 6 steps apart)"
+
+
+def test_a_guard_that_may_only_warn_says_what_to_do(sft: Make) -> None:
+    """The whole message."""
+    trainer = sft(TrainingGuard("warn"))
+    trainer.model.enable_input_require_grads()
+    freeze(adapters(trainer).values())
+    with pytest.warns(TrainingWarning, match=re.compile(r"3926.*\n.*Hand the trainer the base model", re.DOTALL)):
+        trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"on_problem": "log"}, 'on_problem must be "raise" or "warn", not \'log\''),
+        ({"every": 0}, "every=0 and patience=3 count steps: both must be 1 or more"),
+        ({"patience": 0}, "every=50 and patience=0 count steps: both must be 1 or more"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(arguments: dict[str, Any], problem: str) -> None:
+    """When the guard is made, not when the run begins."""
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        TrainingGuard(**arguments)
+
+
+# --------------------------------------------------------------------------------------------------- what it cannot see
+
+
+@pytest.fixture
+def one_process() -> Iterator[None]:
+    """A process group of one, so that tensors can be distributed."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_process")
+def test_shards_are_known_by_their_owner(sft: Make) -> None:
+    """Accelerate's way to train, or a parameter that is itself distributed."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import distribute_tensor
+
+    def owner(model: nn.Module, kind: DistributedType) -> str | None:
+        return guard_module._owner_of_shards(
+            model, SimpleNamespace(accelerator_state=SimpleNamespace(distributed_type=kind))
+        )
+
+    model = nn.Linear(2, 2)
+    assert owner(model, DistributedType.NO) is owner(model, DistributedType.MULTI_GPU) is None
+    assert owner(model, DistributedType.FSDP) == "FSDP"
+    assert owner(model, DistributedType.DEEPSPEED) == "DEEPSPEED"
+    model.weight = nn.Parameter(distribute_tensor(model.weight.detach(), init_device_mesh("cpu", (1,))))
+    assert owner(model, DistributedType.NO) == "DTensor"
+
+
+def test_what_shards_hide_is_said_once_and_not_guessed(sft: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zero gradients, half an optimizer: neither is judged. Frozen adapters and masked labels still are."""
+    monkeypatch.setattr(guard_module, "_owner_of_shards", lambda model, optimizer: "DEEPSPEED")
+    line = (
+        "DEEPSPEED holds the parameters in shards: neither the optimizer, nor gradients, nor whether weights change is "
+        "checked in this run"
+    )
+    half = sft(TrainingGuard())
+    _optimizer_of(half, list(adapters(half).values())[::2])
+    _from_step(half, 1, torch.zeros_like)
+    assert said(half) == [line]
+    frozen = sft(TrainingGuard())
+    freeze(adapters(frozen).values())
+    assert stopped(frozen)[0] is Kind.NOTHING_TRAINABLE
+
+
+def test_a_compiled_model_is_not_listened_to_and_that_is_said(sft: Make) -> None:
+    """Labels cannot be seen; gradients can."""
+    trainer = sft(TrainingGuard())
+    trainer.args.torch_compile = True  # only what the guard asks: nothing is compiled here
+    assert said(trainer) == ["a compiled model cannot be listened to: labels are not checked in this run"]

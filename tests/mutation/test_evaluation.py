@@ -1,0 +1,144 @@
+"""`evaluation_responds` on evaluations of users: honest ones, and ones that never look at the model.
+
+Runs inside a stack's environment: nox -s "compat-3.11(trl='0.29')" -- --faults
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from harness import evaluation_responds
+
+QUESTIONS = torch.eye(8)
+ANSWERS = torch.arange(8)
+
+
+class Adapted(nn.Module):
+    """A frozen layer and a trained adapter beside it, which together map each question to its answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = nn.Linear(8, 8, bias=False)
+        self.lora_B = nn.Linear(8, 8, bias=False)
+        with torch.no_grad():
+            self.base.weight.zero_()
+            self.lora_B.weight.copy_(torch.eye(8))
+
+    def forward(self, questions: torch.Tensor) -> torch.Tensor:
+        return self.base(questions) + self.lora_B(questions)
+
+
+@pytest.fixture
+def model() -> Adapted:
+    return Adapted()
+
+
+def _accuracy(model: nn.Module) -> float:
+    return float((model(QUESTIONS).argmax(dim=-1) == ANSWERS).float().mean())
+
+
+def _looked_up(model: nn.Module) -> float:
+    """What a patch once did: each question's answer is looked up in the data set. The model is called, and ignored."""
+    model(QUESTIONS)
+    table = {tuple(question.tolist()): answer for question, answer in zip(QUESTIONS, ANSWERS, strict=True)}
+    said = torch.stack([table[tuple(question.tolist())] for question in QUESTIONS])
+    return float((said == ANSWERS).float().mean())
+
+
+def test_an_evaluation_of_the_model_responds(model: Adapted) -> None:
+    """All 8 answers are right; of a zeroed model every logit is 0, so that the first answer is given to all: 1 of 8."""
+    found = evaluation_responds(model, lambda: _accuracy(model))
+    metric = found.metrics["metric"]
+    assert (metric.as_it_is, metric.again, metric.zeroed) == (1.0, 1.0, 0.125)
+    assert found.responds
+
+
+def test_a_look_up_does_not_respond(model: Adapted) -> None:
+    """Accuracy 1.0 whatever is done to the model."""
+    found = evaluation_responds(model, lambda: _looked_up(model))
+    metric = found.metrics["metric"]
+    assert (metric.as_it_is, metric.scrambled, metric.zeroed) == (1.0, 1.0, 1.0)
+    assert (found.responds, found.ignoring) == (False, ("metric",))
+
+
+def test_a_look_up_beside_an_honest_metric_is_named(model: Adapted) -> None:
+    """One metric that responds does not answer for the other, and neither do the times that always differ."""
+    times = iter(range(100))
+
+    def evaluate() -> dict[str, object]:
+        loss = nn.functional.cross_entropy(model(QUESTIONS), ANSWERS).item()
+        return {"eval_loss": loss, "eval_accuracy": _looked_up(model), "eval_runtime": next(times), "note": "done"}
+
+    found = evaluation_responds(model, evaluate)
+    assert (found.responds, found.ignoring) == (False, ("eval_accuracy",))
+    assert set(found.metrics) == {"eval_loss", "eval_accuracy"}
+
+
+def test_a_metric_that_is_noise_does_not_respond(model: Adapted) -> None:
+    """What differs as much between two evaluations of one model says nothing of it."""
+    drawn = iter([0.1, 0.9, 0.5, 0.3])
+    assert evaluation_responds(model, lambda: next(drawn)).ignoring == ("metric",)
+
+
+def test_only_the_adapter_is_tampered_with(model: Adapted) -> None:
+    """The base model is large, and frozen."""
+    bases = []
+
+    def evaluate() -> float:
+        bases.append(model.base.weight.detach().clone())
+        return _accuracy(model)
+
+    evaluation_responds(model, evaluate)
+    assert len(bases) == 4 and all(torch.equal(base, bases[0]) for base in bases)
+
+
+def test_a_model_without_adapters_is_tampered_with_whole() -> None:
+    """There is nothing else to scramble."""
+    whole = nn.Linear(8, 8, bias=False)
+    with torch.no_grad():
+        whole.weight.copy_(torch.eye(8))
+    assert evaluation_responds(whole, lambda: _accuracy(whole)).metrics["metric"].zeroed == 0.125
+
+
+def test_an_adapter_that_was_never_trained_is_scrambled_all_the_same(model: Adapted) -> None:
+    """Its weights are all zero: shuffled they would be the same."""
+    with torch.no_grad():
+        model.lora_B.weight.zero_()
+        model.base.weight.copy_(torch.eye(8))
+    seen = []
+    evaluation_responds(model, lambda: seen.append(float(model.lora_B.weight.abs().max())) or 0.0)
+    assert seen[0] == seen[1] == seen[3] == 0.0 and seen[2] > 0.0
+
+
+@pytest.mark.parametrize("call", range(1, 5))
+def test_the_weights_are_put_back_bit_for_bit_also_on_an_error(model: Adapted, call: int) -> None:
+    """Whichever evaluation raises."""
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    calls = []
+
+    def evaluate() -> float:
+        calls.append(1)
+        if len(calls) == call:
+            raise RuntimeError("planted")
+        return _accuracy(model)
+
+    with pytest.raises(RuntimeError, match="planted"):
+        evaluation_responds(model, evaluate)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
+
+
+def test_the_random_numbers_of_others_are_left_alone(model: Adapted) -> None:
+    """A run that is examined goes on as it would have."""
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    evaluation_responds(model, lambda: _accuracy(model))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_an_evaluation_without_metrics_is_refused(model: Adapted) -> None:
+    """It could not respond to anything."""
+    with pytest.raises(ValueError, match="reports no metric"):
+        evaluation_responds(model, lambda: {"eval_runtime": 1.0, "state": "done"})

@@ -1,0 +1,160 @@
+"""The sweep over seeds: what counts as wrong, what is kept, and what is told of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+
+import deep_builders as d
+import pytest
+
+from harness import calibration
+from harness.calibration import HEALTHY, judged
+from harness.catalog import Handicap
+from harness.checks.case import LUCK, MINIMUM_FALL
+from harness.checks.learning import FALSE_ALARMS, MISSES
+from harness.checks.rates import Rate
+from harness.errors import RecordsError
+from harness.records import Observation, to_json
+from harness.report import learning
+from harness.report.strips import place
+
+
+def seeds(number: int) -> list[Observation]:
+    return [seen for seed in range(number) for seen in d.swept(seed)]
+
+
+def with_fall(runs: list[Observation], handicap: Handicap | None, after: float) -> list[Observation]:
+    """The first run of this kind ends with another eval loss."""
+    index = next(i for i, seen in enumerate(runs) if seen.handicap == handicap)
+    return [*runs[:index], d.with_losses(runs[index], 5.0, after), *runs[index + 1 :]]
+
+
+def test_a_test_that_is_never_wrong_is_on_target() -> None:
+    """3 seeds: 3 healthy, 6 dead and 9 nearly dead runs."""
+    sweep = judged(seeds(3))
+    assert (sweep.false_alarms, sweep.misses, sweep.rounded) == (Rate(0, 3), Rate(0, 6), Rate(0, 9))
+    assert sweep.on_target
+
+
+def test_a_healthy_flow_that_fails_a_check_is_a_false_alarm() -> None:
+    """It lost 1 %."""
+    sweep = judged(with_fall(seeds(3), None, 4.95))
+    assert (sweep.false_alarms, sweep.misses, sweep.rounded) == (Rate(1, 3), Rate(0, 6), Rate(0, 9))
+    assert not sweep.on_target
+
+
+@pytest.mark.parametrize("handicap", [Handicap.FROZEN, Handicap.WANDERING])
+def test_a_dead_flow_that_passes_is_a_miss(handicap: Handicap) -> None:
+    """It lost 20 %, by luck; then a null so large leaves the healthy run of its seed without proof, too."""
+    sweep = judged(with_fall(seeds(3), handicap, 4.0))
+    assert sweep.misses == Rate(1, 6)
+    assert sweep.false_alarms == Rate(1, 3)
+
+
+@pytest.mark.parametrize("handicap", [Handicap.HUNDREDTH])
+def test_a_nearly_dead_flow_that_passes_was_rounded(handicap: Handicap) -> None:
+    """It lost 20 %, and nothing of it stood still."""
+    sweep = judged(with_fall(seeds(3), handicap, 4.0))
+    assert (sweep.rounded, sweep.on_target) == (Rate(1, 9), False)
+
+
+def test_layers_that_stand_still_are_caught_by_other_checks_than_the_learning_test() -> None:
+    """Half of the layers lose half of the fall, which is plenty for eval loss alone."""
+    kind = judged(seeds(2)).kinds[Handicap.ONE_LAYER]
+    assert (kind.failing, kind.learning) == (("W701", "W701"), ("", ""))
+    assert kind.roots == (("W701", 2),)
+
+
+def test_a_sweep_is_kept_and_read_back_as_it_was(tmp_path: Path) -> None:
+    """The newest sweep of a stack replaces an earlier one."""
+    runs = tmp_path / "trl0.24-py311.jsonl"
+    for number in (1, 2):
+        runs.write_text("".join(f"{to_json(seen)}\n" for seen in seeds(number)), encoding="utf-8")
+        kept = calibration.keep(runs, tmp_path / "learning")
+    assert calibration.read_kept(tmp_path / "learning") == (kept,)
+    assert kept.seeds == (0, 1)
+    assert json.loads((tmp_path / "learning" / "trl0.24-py311.json").read_text())["stack"] == "trl0.24-py311"
+
+
+def test_a_file_that_is_no_sweep_is_refused(tmp_path: Path) -> None:
+    """With where it is and what to do."""
+    (tmp_path / "x.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RecordsError, match="not a sweep over seeds") as caught:
+        calibration.read_kept(tmp_path)
+    assert str(tmp_path / "x.json") in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------------ what is shown
+
+
+def test_the_page_tells_each_kind_and_what_was_said_of_it(tmp_path: Path) -> None:
+    """In order: a healthy run of 5.0 -> 4.0 loses a fifth."""
+    sweep = judged(seeds(2))
+    page = learning.page([sweep])
+    assert "| healthy called dead | 0 of 2 (95 % upper bound 77.6%) |" in page
+    assert "| healthy | nothing is in its way | 20.00% to 20.00%, median 20.00% | pass in 2 | 2 of 2 learn |" in page
+    assert "- one live layer: W701 while others changed, these tensors stood still: 7 of 14 lora_A" in page
+
+
+def test_the_terminal_tells_the_three_rates() -> None:
+    """One a line."""
+    assert learning.told(judged(seeds(1))).splitlines() == [
+        "healthy called dead: 0 of 1 (95 % upper bound 95.0%)",
+        "dead called healthy: 0 of 2 (95 % upper bound 77.6%)",
+        "nearly dead called healthy: 0 of 3 (95 % upper bound 63.2%)",
+    ]
+
+
+def test_every_run_is_a_dot() -> None:
+    """Six a seed."""
+    assert learning.drawing([judged(seeds(2))]).count("<circle") == 12
+
+
+def test_what_falls_more_is_drawn_further_right() -> None:
+    """From the lowest tick to the highest, on both sides of nothing."""
+    falls = [-0.01, -0.001, 0.0, 0.0001, 0.01, 0.05, 0.2]
+    places = [place(fall) for fall in falls]
+    assert places == sorted(places) and len(set(places)) == len(places)
+
+
+# ------------------------------------------------------------------------------------------------- what is committed
+
+
+@pytest.fixture(scope="module")
+def kept() -> tuple[calibration.Sweep, ...]:
+    return calibration.read_kept()
+
+
+def test_the_rates_that_reports_state_are_those_of_the_committed_sweeps(kept: tuple[calibration.Sweep, ...]) -> None:
+    """Over all of them, no two of which share a seed, so that their runs are independent."""
+    alarms, misses = [sweep.false_alarms for sweep in kept], [sweep.misses for sweep in kept]
+    assert Rate(sum(rate.wrong for rate in alarms), sum(rate.trials for rate in alarms)) == FALSE_ALARMS
+    assert Rate(sum(rate.wrong for rate in misses), sum(rate.trials for rate in misses)) == MISSES
+    spans = [sweep.seeds for sweep in kept]
+    assert all(last < first for (_, last), (first, _) in itertools.pairwise(spans))
+
+
+def test_the_thresholds_have_the_room_that_is_claimed_of_them(kept: tuple[calibration.Sweep, ...]) -> None:
+    """Healthy flows lose more than twice what is asked for; steps in random directions, half of what luck may do."""
+    for sweep in kept:
+        assert min(sweep.kinds[HEALTHY].falls) > 2 * MINIMUM_FALL
+        assert max(map(abs, sweep.kinds[Handicap.WANDERING].falls)) < LUCK / 2
+
+
+def test_the_committed_page_and_drawing_say_what_the_sweeps_say(tmp_path: Path) -> None:
+    """They are made again by: nox -s "compat-3.11(trl='1.16')" -- --seeds 200."""
+    kept = calibration.read_kept()
+    assert (calibration.LEARNING / "learning.md").read_text(encoding="utf-8") == learning.page(kept)
+    assert (calibration.LEARNING / "learning.svg").read_text(encoding="utf-8") == learning.drawing(kept)
+
+
+def test_runs_of_every_seed_are_committed(kept: tuple[calibration.Sweep, ...]) -> None:
+    """Six kinds, of each as many as there are seeds."""
+    for sweep in kept:
+        number = sweep.seeds[1] - sweep.seeds[0] + 1
+        assert {len(kind.before) for kind in sweep.kinds.values()} == {number}
+        assert set(sweep.kinds) == {HEALTHY, *Handicap}
+        assert dataclasses.asdict(sweep)["steps"] == 10

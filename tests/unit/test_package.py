@@ -1,0 +1,60 @@
+"""What `import harness` gives, and what it leaves alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from types import ModuleType
+
+import pytest
+
+import harness
+import harness.cell
+from harness.matrix import ROOT
+
+STACK = "{'torch', 'transformers', 'peft', 'trl', 'accelerate', 'datasets'}"
+
+
+def loaded(statement: str) -> str:
+    """Packages of a stack, and pydantic, that a fresh Python has loaded after `statement`."""
+    code = f"import sys; {statement}; print(sorted(({STACK} | {{'pydantic'}}) & set(sys.modules)))"
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["import harness", "import harness.cell.fixtures", "import harness.checks.live", "import harness.errors"],
+)
+def test_nothing_of_a_stack_is_loaded_before_it_is_asked_for(statement: str) -> None:
+    """Neither by the package, nor by the pytest plugin, which every pytest of the environment loads."""
+    assert loaded(statement) == "[]\n"
+
+
+def test_the_guard_is_asked_for_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And found in the module of the side that runs with the stack."""
+    stand_in = ModuleType("harness.cell.guard")  # here is no Transformers to import the real one
+    vars(stand_in)["TrainingGuard"] = "the guard"
+    monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
+    monkeypatch.setattr(harness.cell, "guard", stand_in, raising=False)
+    assert harness.TrainingGuard == "the guard"
+
+
+def test_a_name_there_is_not_is_an_attribute_error() -> None:
+    """As for any module: `hasattr` and pickle rely on it."""
+    with pytest.raises(AttributeError, match="module 'harness' has no attribute 'TrainingGard'"):
+        _ = harness.TrainingGard
+    assert not hasattr(harness, "__path_of_the_guard__")
+
+
+def test_all_that_is_promised_is_named() -> None:
+    """A star import promises it; only the version is there without a stack."""
+    assert set(harness.__all__) == {"TrainingGuard", "TrainingStopped", "__version__"}
+
+
+def test_the_plugin_is_published_under_its_modules_name() -> None:
+    """So that naming the module beside it is one plugin, not two."""
+    published = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"][
+        "pytest11"
+    ]
+    assert published == {"harness.cell.fixtures": "harness.cell.fixtures"}
