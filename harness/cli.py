@@ -154,7 +154,10 @@ def notes() -> None:
 def inspect(
     directory: Annotated[Path, typer.Argument(metavar="ADAPTER_DIR", help="What save_pretrained wrote.")],
     base: Annotated[
-        str | None, typer.Option(metavar="CONFIG", help="Base to load it into: a saved model or its config.json.")
+        str | None,
+        typer.Option(
+            metavar="CONFIG_OR_FAMILY", help="Base to load it into: a saved model, its config.json, a family."
+        ),
     ] = None,
     stack: Annotated[
         str | None, typer.Option(help="Stack to load it under, such as trl1.16. Goes with --base.")
@@ -172,7 +175,7 @@ def inspect(
             "--base and --stack go together",
             where="compat inspect",
             meaning="Whether an adapter loads depends on the base and on the versions that load it.",
-            todo="Give both: --base my-model/config.json --stack trl1.16.",
+            todo="Give both: --base qwen2.5-7b --stack trl1.16.",
         )
     seen = inspect_adapter(directory, base=base, stack=stack)
     if as_json:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.adapter.saved import Saved
+from harness.census.families import find
 from harness.errors import AdapterError
 from harness.matrix import read_matrix
 from harness.stack_python import ask, stack_python
@@ -55,11 +56,11 @@ def load_under(saved: Saved, base: str, stack: str) -> Loading:
 
     Args:
         saved: the adapter.
-        base: directory of a saved model, or its config.json.
+        base: directory of a saved model, its config.json, or a family this project ships the config of.
         stack: a stack of the matrix, such as `trl0.22`.
 
     Raises:
-        AdapterError: there is no such base.
+        AdapterError, UnknownName: there is no such base.
         CompatError: as for `stack_python` and `ask`.
     """
     config = _base_config(base)
@@ -72,8 +73,10 @@ def _shapes(saved: Saved) -> dict[str, list[Any]]:
     return {tensor.name: [tensor.dtype, tensor.shape] for tensor in saved.weights.tensors}
 
 
-def _base_config(base: str) -> dict[str, Any]:
+def _base_config(base: str) -> Mapping[str, Any]:
     path = Path(base)
+    if not path.exists() and path.suffix != ".json" and "/" not in base:
+        return find(base).config  # a family, or the refusal that names them all
     file = path / "config.json" if path.is_dir() else path
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -89,7 +92,7 @@ def _base_config(base: str) -> dict[str, Any]:
         problem,
         where=str(file),
         meaning="The base is built from its config.json alone; its weights are not needed.",
-        todo="Give the directory of a saved model, or its config.json.",
+        todo="Give the directory of a saved model, its config.json, or a family (compat census --list).",
     )
 
 

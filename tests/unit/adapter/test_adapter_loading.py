@@ -93,8 +93,21 @@ def test_a_base_that_is_none_is_refused_before_a_stack_is_asked(
     assert str(caught.value) == (
         f"{path}: {problem}\n"
         "The base is built from its config.json alone; its weights are not needed.\n"
-        "Give the directory of a saved model, or its config.json."
+        "Give the directory of a saved model, its config.json, or a family (compat census --list)."
     )
+
+
+def test_a_family_is_a_base(tmp_path: Path, asked: list[Any]) -> None:
+    """By the config this project ships of it."""
+    load_under(read_adapter(write(tmp_path / "a")), "qwen2-vl-7b", "trl0.22")
+    assert asked[0][2]["base"]["architectures"] == ["Qwen2VLForConditionalGeneration"]
+
+
+def test_a_misspelt_family_is_answered_with_names(tmp_path: Path, asked: list[Any]) -> None:
+    """Before a stack is asked."""
+    with pytest.raises(UnknownName, match=r"there is no family 'qwen2-vl'\nDid you mean qwen2-vl-7b\?"):
+        load_under(read_adapter(write(tmp_path / "a")), "qwen2-vl", "trl0.22")
+    assert asked == []
 
 
 def test_an_unknown_stack_is_the_matrixs_own_message(tmp_path: Path) -> None:

@@ -290,7 +290,7 @@ class TestCommand:
         assert capsys.readouterr().err == (
             "compat inspect: --base and --stack go together\n"
             "Whether an adapter loads depends on the base and on the versions that load it.\n"
-            "Give both: --base my-model/config.json --stack trl1.16.\n"
+            "Give both: --base qwen2.5-7b --stack trl1.16.\n"
         )
 
     def test_it_works_without_torch(self) -> None:
