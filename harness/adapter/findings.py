@@ -70,8 +70,8 @@ CHECKS: tuple[Check, ...] = (
         "S101",
         Severity.NOTE,
         checks.not_frozen_when_reloaded,
-        "Train on with PeftModel.from_pretrained(..., is_trainable=True), which does not ask the file: editing it there "
-        "changes nothing. Set inference_mode=False in a configuration that is used again.",
+        "Train on with PeftModel.from_pretrained(..., is_trainable=True), which does not ask the file: editing it "
+        "there changes nothing. Set inference_mode=False in a configuration that is used again.",
         flows=("sft-adapter-reload-frozen", "sft-adapter-reload-edited", "sft-inference-mode-config"),
         issues=("inference-mode", "trl#6700"),
     ),
