@@ -1,5 +1,5 @@
-"""Every cell of the stack again, with a guard in it: it stops those in which nothing is trainable, before their first
-step, and lets all others be what they are without it.
+"""Every cell of the stack again, with a guard in it: it stops those that cannot learn, and lets all others be what they
+are without it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness import TrainingGuard, counts
-from harness.catalog import flow_named
+from harness.catalog import BATCH_ROWS, flow_named
 from harness.cell import adapt, runner
 from harness.checks import Outcome, judge
 from harness.plan import Plan, PlannedCell
@@ -24,32 +24,44 @@ def _attached(monkeypatch: pytest.MonkeyPatch) -> None:
     def guarded(arguments: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
         return lambda setup: {**arguments(setup), "callbacks": [TrainingGuard()]}
 
-    monkeypatch.setattr(adapt, "sft_arguments", guarded(adapt.sft_arguments))
-    monkeypatch.setattr(adapt, "trainer_arguments", guarded(adapt.trainer_arguments))
+    for name in ("sft_arguments", "sft_arguments_for_completions", "trainer_arguments"):
+        monkeypatch.setattr(adapt, name, guarded(getattr(adapt, name)))
 
 
 def test_a_guarded_cell(plan: Plan, guarded: PlannedCell) -> None:
-    """Stopped if and only if nothing is trainable once its trainer is made; a cell that is not stopped is judged as
-    the ledger says, and hears no word from the guard.
+    """Stopped where nothing is trainable once its trainer is made, before a step; where no row has a label, after
+    three; and nowhere else. A cell that is not stopped is judged as the ledger says, and hears no word from the guard.
     """
     seen = runner.run_cell(plan, guarded)
     said = [message for message in seen.warnings if "TrainingGuard" in message.text]
     assert said == []
-    census = seen.census(Stage.TRAINER)
-    if census is not None and census.trainable == 0:
-        assert seen.error is not None
-        assert (seen.error.type, seen.error.stage) == ("TrainingStopped", Stage.TRAINING)
-        assert seen.error.message.startswith(_nothing_trainable(seen))
-        assert seen.labels is None, "a training step ran"
+    expected, rows = _stop(seen)
+    if expected is None:
+        verdict = judge(seen, flow_named(seen.flow), guarded.listed)
+        assert verdict.outcome in (Outcome.PASS, Outcome.XFAIL), verdict.reason
         return
-    verdict = judge(seen, flow_named(seen.flow), guarded.listed)
-    assert verdict.outcome in (Outcome.PASS, Outcome.XFAIL), verdict.reason
+    assert seen.error is not None
+    assert (seen.error.type, seen.error.stage) == ("TrainingStopped", Stage.TRAINING)
+    assert seen.error.message.partition("\n")[0] == expected
+    assert (seen.labels.samples if seen.labels else 0) == rows, "rows that were trained on before it stopped"
+
+
+def _stop(seen: Observation) -> tuple[str | None, int]:
+    """What the guard must say of the cell, if anything, and the rows that are trained on until then."""
+    census, labels = seen.census(Stage.TRAINER), seen.labels
+    if census is not None and census.trainable == 0:
+        return _nothing_trainable(seen), 0
+    if labels is not None and labels.all_masked == labels.samples:
+        rows = 3 * BATCH_ROWS
+        return f"there is nothing to learn in steps 1 to 3: none of {rows} rows has a label to predict", rows
+    return None, 0
 
 
 def _nothing_trainable(seen: Observation) -> str:
     """The message's first line, in closed form."""
     base = counts.base_logical(seen.model)
     if seen.lora is None:
-        return f"nothing is trainable: 0 of {base:,} parameters\n"
+        return f"nothing is trainable: 0 of {base:,} parameters"
     adapter = counts.adapter(seen.model, seen.lora)
-    return f"nothing is trainable: 0 of {base + adapter:,} parameters; all {adapter:,} adapter parameters are frozen\n"
+    all_of_it = f"0 of {base + adapter:,} parameters; all {adapter:,} adapter parameters"
+    return f"nothing is trainable: {all_of_it} are frozen"
