@@ -28,10 +28,9 @@ from trl import SFTTrainer
 from harness.catalog import LORA, QWEN2, flow_named
 from harness.cell import adapt, execution
 from harness.cell.adapter_loading import answer_to
-from harness.cell.recorder import Recorder
 from harness.cell.setup import Setup
 from harness.plan import Plan, PlannedCell
-from harness.records import Precision, Stage, Variant
+from harness.records import Precision, Variant
 
 Inspect = Callable[[Path], Inspected]
 Tensors = dict[str, torch.Tensor]
@@ -84,10 +83,9 @@ def test_a_flow_that_trains_nothing_saves_an_adapter_that_says_so(
 ) -> None:
     """The trainer runs to its end, and what it saves is named: inference mode, read from the saved configuration."""
     given = prepared(plan, "sft-inference-mode-config")
-    with Recorder(flow_named("sft-inference-mode-config")) as record, record.at(Stage.TRAINER):
-        get_peft_model(adapt.load_model(given), adapt.lora_config(given)).save_pretrained(str(tmp_path / "earlier"))
-        config = LoraConfig.from_pretrained(str(tmp_path / "earlier"))
-        trainer = SFTTrainer(model=adapt.load_model(given), peft_config=config, **adapt.sft_arguments(given))
+    get_peft_model(adapt.load_model(given), adapt.lora_config(given)).save_pretrained(str(tmp_path / "earlier"))
+    config = LoraConfig.from_pretrained(str(tmp_path / "earlier"))
+    trainer = SFTTrainer(model=adapt.load_model(given), peft_config=config, **adapt.sft_arguments(given))
     trainer.train()
     trainer.save_model(str(tmp_path / "saved"))
     seen = inspected(tmp_path / "saved")
