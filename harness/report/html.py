@@ -42,7 +42,7 @@ def render(
     def shown_of(group: Group) -> list[Exhibit]:
         return [] if asked else [shown[cell] for cell in group.cells if cell in shown]
 
-    return _rendered(
+    return rendered(
         "run.html",
         summary=summary,
         asked=asked is not None,
@@ -67,7 +67,8 @@ def _deep_rows(stack: StackSummary) -> list[tuple[str, ...]]:
     return [wording.deep_row(f"{line.flow}[{line.variant}]", line.deep) for line in stack.lines if line.deep]
 
 
-def _rendered(template: str, **values: object) -> str:
+def rendered(template: str, **values: object) -> str:
+    """One of the pages in templates/, with the wording and the charts at hand."""
     return _environment().get_template(template).render(values)
 
 
@@ -88,6 +89,7 @@ def _environment() -> Environment:
         packages=packages,
         raw=raw,
     )
+    found.filters["gated"] = lambda value, word: word(value)
     return found
 
 
