@@ -1,6 +1,8 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = [
+#   "jinja2",
+#   "markupsafe",
 #   "nox>=2026.8.10",
 #   "numpy",
 #   "nvidia-ml-py",

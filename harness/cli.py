@@ -70,11 +70,25 @@ def lock(
 @app.command()
 def report(
     run: Annotated[str, typer.Argument(help="Name or directory of a run; `latest` is the newest.")] = "latest",
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the page here as well.")] = None,
+    cells: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN", help="Cells that page shows in full, such as 'trl0.22*nf4*'. Goes with --html."
+        ),
+    ] = None,
 ) -> int:
-    """Judge a stored run again with today's ledger, write its summaries anew, and print them."""
+    """Judge a stored run again with today's ledger, write its summaries and its page anew, and print them."""
     from harness.report import report_command
 
-    return report_command(run)
+    if cells is not None and html is None:
+        raise CompatError(
+            "--cells goes with --html",
+            where="compat report",
+            meaning="Cells are shown in full on a page of their own, beside the one in the run's directory.",
+            todo="Say where: --html cells.html.",
+        )
+    return report_command(run, page=html, cells=cells)
 
 
 @app.command()
