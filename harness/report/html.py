@@ -23,6 +23,8 @@ from harness.report.summary import StackSummary, Summary, Tally
 MOST_CAUSES = 200
 """Causes that are told on a page. A run with more has one that nobody grouped yet; the files have all of them."""
 
+_URGENCY = ("fail", "machine", "listed", "pass")
+
 
 def render(
     summary: Summary, observations: Mapping[str, Observation], asked: Callable[[str], bool] | None = None
@@ -35,8 +37,9 @@ def render(
         asked: whether a cell is to be shown in full, by its id; None: some of every cause.
     """
     exhibits = exhibits_of(summary, observations, asked)
-    # What fails first, as far as it will be told; letters are those of every other report of the run.
-    causes = [(wording.marker(i), group) for i, group in enumerate(summary.groups)][::-1]
+    # What fails first; letters are those of every other report of the run.
+    lettered = [(wording.marker(i), group) for i, group in enumerate(summary.groups)]
+    causes = sorted(lettered, key=lambda item: _URGENCY.index(tone_of_mark(item[1].mark)))
     shown = {item.here.line.cell: item for item in exhibits}
 
     def shown_of(group: Group) -> list[Exhibit]:
