@@ -92,6 +92,14 @@ def report(
 
 
 @app.command()
+def schema() -> None:
+    """Write the JSON Schema of a gate's answer anew, beside the code that writes the answer."""
+    from harness.report.gate import machine
+
+    _say(f"wrote {machine.write_schema()}")
+
+
+@app.command()
 def keep(
     run: Annotated[str, typer.Argument(help="Name or directory of a finished run.")] = "latest",
     name: Annotated[str, typer.Option(help="Name of the baseline.")] = "cpu",
