@@ -35,7 +35,9 @@ def rendered(name: str, tmp_path: Path) -> dict[str, str]:
     """Every file a reader gets, by name."""
     gate, run = answered(name, tmp_path)
     found = {file: (run / file).read_text(encoding="utf-8").replace(f"{tmp_path}/", "") for file in FILES}
-    found["gate.html"] = re.sub(r'<style>.*?</style>|(?<=tabindex="0">)\{.*?(?=</pre>)', "...", found["gate.html"], flags=re.S)
+    found["gate.html"] = re.sub(
+        r'<style>.*?</style>|(?<=tabindex="0">)\{.*?(?=</pre>)', "...", found["gate.html"], flags=re.DOTALL
+    )
     found["gate.json"] = json.dumps(without_observations(json.loads(found["gate.json"])), indent=1) + "\n"
     return {**found, "exit-code.txt": f"{gate.decision.exit_code.name}\n"}
 
