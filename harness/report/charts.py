@@ -54,7 +54,8 @@ def stage_chart(title: str, stages: Sequence[str], series: Sequence[Bars]) -> Ma
             if value:
                 drawn.append(_rect(LABEL, y + 1, max(width, 1.5), BAR - 2, kind))
             told = bars.absent[row] if value is None else f"{value:,}"
-            style = "muted" if value is None else ("zero" if value == 0 else "")
+            lost = value == 0 and any(other.values[row] for other in series)
+            style = "muted" if value is None else ("zero" if lost else "")
             drawn.append(_text(LABEL + width + 5, y + BAR - 1.5, told, style=style, small=True))
     told = "; ".join(f"{bars.name}: {_spoken(stages, bars)}" for bars in series)
     return _svg(title, told, group * len(stages) + GAP, drawn)

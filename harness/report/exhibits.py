@@ -25,10 +25,10 @@ MOST_OF_A_FAILURE = 3
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell: its row, and its observation if it left one."""
+    """One cell: its row and its observation."""
 
     line: CellLine
-    seen: Observation | None
+    seen: Observation
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +55,25 @@ def exhibits_of(
         asked: whether a cell was asked for by its id; None: nobody asked for any.
     """
     lines = {line.cell: line for stack in summary.stacks for line in stack.lines}
-    wanted = [cell for cell in lines if asked(cell)] if asked else [*_chosen(summary.groups)]
+    cells = {cell: Cell(line, observations[cell]) for cell, line in lines.items() if cell in observations}
+    wanted = [cell for cell in cells if asked(cell)] if asked else [*_chosen(summary.groups, cells)]
     order = [stack.name for stack in summary.stacks]
-    return tuple(_exhibit(lines[cell], lines, observations, order) for cell in wanted[:MOST])
+    return tuple(_exhibit(cells[cell], cells, order) for cell in wanted[:MOST])
 
 
-def _chosen(groups: Sequence[Group]) -> Iterable[str]:
+def _chosen(groups: Sequence[Group], cells: Mapping[str, Cell]) -> Iterable[str]:
     for group in reversed(groups):
-        yield from group.cells[: MOST_OF_A_FAILURE if group.mark is Mark.FAIL else 1]
+        seen = [cell for cell in group.cells if cell in cells]
+        yield from seen[: MOST_OF_A_FAILURE if group.mark is Mark.FAIL else 1]
 
 
-def _exhibit(
-    line: CellLine, lines: Mapping[str, CellLine], observations: Mapping[str, Observation], order: Sequence[str]
-) -> Exhibit:
-    before = _nearest_pass(line, lines, order)
-    twin = next((lines[cell] for cell in twins(line.cell, line.flow, lines) if _learned(lines[cell])), None)
+def _exhibit(here: Cell, cells: Mapping[str, Cell], order: Sequence[str]) -> Exhibit:
+    beside = (cells[cell] for cell in twins(here.line.cell, here.line.flow, cells))
     return Exhibit(
-        here=Cell(line, observations.get(line.cell)),
-        before=Cell(before, observations.get(before.cell)) if before else None,
-        twin=Cell(twin, observations.get(twin.cell)) if twin else None,
-        again=again(line, observations.get(line.cell)),
+        here=here,
+        before=_nearest_pass(here.line, cells, order),
+        twin=next((cell for cell in beside if _learned(cell)), None),
+        again=again(here.line, here.seen),
     )
 
 
@@ -97,21 +96,19 @@ def _project(flow: Flow) -> str:
     return flow.name.partition("-")[0]
 
 
-def _learned(line: CellLine) -> bool:
-    return line.mark is Mark.PASS and line.eval_after is not None
+def _learned(cell: Cell) -> bool:
+    return cell.line.mark is Mark.PASS and cell.line.eval_after is not None
 
 
-def _nearest_pass(line: CellLine, lines: Mapping[str, CellLine], order: Sequence[str]) -> CellLine | None:
-    """The same cell on the nearest stack of the axis on which it passes, earlier ones first; None for a whole stack."""
-    if not line.flow or line.stack not in order:
-        return None
+def _nearest_pass(line: CellLine, cells: Mapping[str, Cell], order: Sequence[str]) -> Cell | None:
+    """The same cell on the nearest stack of the axis on which it passes, earlier ones first."""
     at, rest = order.index(line.stack), line.cell.partition("/")[2]
     near = [name for name in (*reversed(order[:at]), *order[at + 1 :]) if same_axis(name, line.stack)]
-    found = (lines.get(f"{name}/{rest}") for name in near)
-    return next((other for other in found if other and _learned(other)), None)
+    found = (cells.get(f"{name}/{rest}") for name in near)
+    return next((cell for cell in found if cell and _learned(cell)), None)
 
 
-def again(line: CellLine, seen: Observation | None) -> str:
+def again(line: CellLine, seen: Observation | None = None) -> str:
     """The command that runs the cell, or the whole of a stack without cells, again; empty for a stack of no matrix."""
     session = session_of(line.stack)
     if session is None:

@@ -15,13 +15,15 @@ from harness.errors import ExitCode
 from harness.records import REPORTED, Observation, to_json
 from harness.report import charts, wording
 from harness.report.causes import Group
-from harness.report.exhibits import Cell, Exhibit, exhibits_of
+from harness.report.exhibits import Cell, Exhibit, again, exhibits_of
 from harness.report.lines import CellLine, Mark, count_columns
 from harness.report.order import same_axis
 from harness.report.summary import StackSummary, Summary, Tally
 
 MOST_CAUSES = 200
 """Causes that are told on a page. A run with more has one that nobody grouped yet; the files have all of them."""
+
+_URGENCY = ("fail", "machine", "listed", "pass")
 
 
 def render(
@@ -35,9 +37,12 @@ def render(
         asked: whether a cell is to be shown in full, by its id; None: some of every cause.
     """
     exhibits = exhibits_of(summary, observations, asked)
-    # What fails first, as far as it will be told; letters are those of every other report of the run.
-    causes = [(wording.marker(i), group) for i, group in enumerate(summary.groups)][::-1]
+    # What fails first; letters are those of every other report of the run.
+    lettered = [(wording.marker(i), group) for i, group in enumerate(summary.groups)]
+    causes = sorted(lettered, key=lambda item: _URGENCY.index(tone_of_mark(item[1].mark)))
     shown = {item.here.line.cell: item for item in exhibits}
+
+    lines = {line.cell: line for stack in summary.stacks for line in stack.lines}
 
     def shown_of(group: Group) -> list[Exhibit]:
         return [] if asked else [shown[cell] for cell in group.cells if cell in shown]
@@ -52,6 +57,7 @@ def render(
         left_out=len(causes[MOST_CAUSES:]),
         shown_of=shown_of,
         unshown_of=lambda group: len(group.cells) - len(shown_of(group)),
+        again_of=lambda group: again(lines[group.cells[0]]),
         letters={cell: letter for letter, group in causes[:MOST_CAUSES] for cell in group.cells},
         drift_rows=[wording.drift_row(drift) for drift in summary.drifts],
         news=[(stack, _news(stack)) for stack in summary.stacks],
@@ -170,7 +176,7 @@ def loss_chart(exhibit: Exhibit) -> Chart | None:
 
 
 def _curve(cell: Cell, name: str) -> charts.Curve | None:
-    training = cell.seen.training if cell.seen else None
+    training = cell.seen.training
     if training is None:
         return None
     return charts.Curve(name, training.loss, training.eval_before, training.eval_after)
@@ -193,11 +199,10 @@ class Package:
 
 def packages(exhibit: Exhibit) -> list[Package]:
     """Versions here and where it was before, those that moved first."""
-    here = exhibit.here.seen.stack.resolved if exhibit.here.seen else {}
-    seen = exhibit.before.seen if exhibit.before else None
-    before = seen.stack.resolved if seen else {}
+    here = exhibit.here.seen.stack.resolved
+    before = exhibit.before.seen.stack.resolved if exhibit.before else {}
     names = [name for name in REPORTED if name in here or name in before]
-    rows = [_package(name, before, here, compared=seen is not None) for name in names]
+    rows = [_package(name, before, here, compared=exhibit.before is not None) for name in names]
     return sorted(rows, key=lambda row: not row.moved)
 
 

@@ -36,4 +36,4 @@ def session_of(name: str) -> str | None:
     found = _STACK.fullmatch(name)
     if found is None or found["python"] is None:
         return None
-    return f"compat-{found['python'][0]}.{found['python'][1:]}({found['axis']}='{found['version']}')"
+    return f"compat-3.{found['python']}({found['axis']}='{found['version']}')"

@@ -289,7 +289,9 @@ def shortened(text: str) -> str:
 def exhibit_head(exhibit: Exhibit) -> str:
     """What stands beside the name of a cell that is shown in full."""
     line = exhibit.here.line
-    return f"{line.mark}: eval loss {eval_loss(line)}" if line.flow else str(line.mark)
+    if line.eval_before is None and line.eval_after is None:
+        return f"{line.mark}: {line.error.type}" if line.error else str(line.mark)
+    return f"{line.mark}: eval loss {eval_loss(line)}"
 
 
 def absence(line: CellLine, column: CountColumn) -> str:

@@ -24,29 +24,32 @@ def render(gate: Gate) -> str:
         rows=heat.rows(gate),
         causes=[(said.marker(place), cause) for place, cause in enumerate(gate.causes)],
         exhibits=exhibits,
-        unshown={cause: len(cause.cells) - sum(name in exhibits for name in cause.cells) for cause in gate.causes},
+        unshown=[sum(name not in exhibits for name in cause.cells) for cause in gate.causes],
         first_open=next((name for cause in gate.causes for name in cause.cells if name in exhibits), None),
     )
 
 
 def _exhibits(gate: Gate) -> dict[str, Exhibit]:
-    """Cells to show in full, by name: those of the worst causes first."""
-    sides = {cell.after.verdict.cell: cell.after for cell in gate.cells if cell.after}
+    """Cells to show in full, by name: those of the worst causes first. What left no observation has nothing to show."""
+    sides = {cell.after.verdict.cell: _cell(cell.after) for cell in gate.cells if cell.after}
+    there = {cell: side for cell, side in sides.items() if side}
     names = [name for cause in gate.causes for name in cause.cells[:MOST_OF_A_CAUSE]][:MOST]
-    found = {name: _exhibit(gate.cell(name), sides) for name in names}
+    found = {name: _exhibit(gate.cell(name), there) for name in names}
     return {name: exhibit for name, exhibit in found.items() if exhibit}
 
 
-def _exhibit(cell: CellChange, sides: Mapping[str, CellSide]) -> Exhibit | None:
-    """A cell in full; None where neither side has it."""
-    here = cell.after or cell.before
+def _cell(side: CellSide | None) -> Cell | None:
+    return Cell(side.line, side.seen) if side and side.seen else None
+
+
+def _exhibit(cell: CellChange, sides: Mapping[str, Cell]) -> Exhibit | None:
+    here, before = _cell(cell.after), _cell(cell.before)
     if here is None:
         return None
-    beside = [sides[name] for name in twins(here.verdict.cell, cell.flow, sides)]
-    twin = next((side for side in beside if side.seen and side.seen.training), None)
+    beside = (sides[name] for name in twins(here.line.cell, cell.flow, sides))
     return Exhibit(
-        here=Cell(here.line, here.seen),
-        before=Cell(cell.before.line, cell.before.seen) if cell.before and cell.before is not here else None,
-        twin=Cell(twin.line, twin.seen) if twin else None,
+        here=here,
+        before=before,
+        twin=next((side for side in beside if side.seen.training), None),
         again=cell.again,
     )

@@ -28,7 +28,7 @@ def render(gate: Gate, largest: int) -> str:
         table(wording.SIDES_HEADS, ([plain(cell) for cell in row] for row in wording.sides(gate))),
     ]
     flows = [
-        [f"`{row.flow.flow}`", *map(wording.marks, (row.before, row.after)), wording.changes(row.flow), row.flow.effect]
+        [f"`{row.flow.flow}`", *map(wording.marks, (row.before, row.after)), row.flow.effect, wording.changes(row.flow)]
         for row in heat.rows(gate)
     ]
     window = [
@@ -56,7 +56,7 @@ def render(gate: Gate, largest: int) -> str:
 def _cause(letter: str, cause: Cause, gate: Gate) -> str:
     first = gate.cell(cause.cells[0])
     # A fence of facts: messages of libraries hold whatever they like, and here none of it is markup.
-    facts = "\n".join((*wording.cause_facts(cause), *wording.drift_lines(first))).replace("```", "'''")
+    facts = "\n".join(wording.cause_facts(cause)).replace("```", "'''")
     links = cause.group.links if cause.group else ()
     told = [
         f"### {letter}. {plain(wording.cause_head(cause))}",

@@ -27,7 +27,7 @@ from harness.results import RowState
 TITLE = "May I upgrade?"
 SIDES_HEADS = ("", "from", "to")
 WINDOW_TITLE = "Flow by flow"
-WINDOW_HEADS = ("flow", "from", "to", "what changed", "so")
+WINDOW_HEADS = ("flow", "from", "to", "so", "what changed")
 CAUSES_TITLE = "What changed, by cause"
 DIFFERENCES_HEADS = ("what", "at", "from", "to")
 MOVED_TITLE = "Packages that moved"
@@ -110,8 +110,12 @@ def cause_head(cause: Cause) -> str:
 def _what(cause: Cause) -> str:
     if cause.group is None:
         return ""
-    issues, titles = ", ".join(cause.group.issues), "; ".join(cause.group.titles)
-    return ": ".join(part for part in (issues, titles) if part)
+    titles = "; ".join(cause.group.titles)
+    if cause.group.issues:
+        return f"{', '.join(cause.group.issues)}: {titles}"
+    # The title of a check is what should hold.
+    codes = ", ".join(code for code, _ in cause.group.failing)
+    return f"{'failed' if cause.change is Change.FIXED else 'fails'} {codes} ({titles})" if codes else ""
 
 
 def cause_cells(cause: Cause) -> str:
