@@ -100,6 +100,47 @@ def schema() -> None:
 
 
 @app.command()
+def gate(
+    before: Annotated[
+        list[str],
+        typer.Option("--from", metavar="SIDE", help="What is in use: a stack, pins, a lock file, or an interpreter."),
+    ],
+    after: Annotated[list[str], typer.Option("--to", metavar="SIDE", help="What it is to become, likewise.")],
+    *,
+    flows: Annotated[
+        list[str] | None, typer.Option(metavar="FLOW", help="Only these flows; by commas, or repeated.")
+    ] = None,
+    cell: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CELL", help="Only this cell, such as 'sft-full\\[qwen2-full-gc]'; may be repeated."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, or auto.")] = None,
+    python: Annotated[str | None, typer.Option(help="Python of both sides, such as 3.12.")] = None,
+    candidates: Annotated[
+        int, typer.Option(min=0, help="Other releases to run at most for each cause, in search of a safe one.")
+    ] = 6,
+    policy: Annotated[Path | None, typer.Option(help="Instead of matrices/gate.toml.")] = None,
+) -> int:
+    """May I upgrade? Run both sides and answer ALLOW (exit code 0), HOLD (1) or BLOCK (2).
+
+    3: could not tell. 4: bad input.
+    """
+    from harness.gate.command import Asked, gate_command
+
+    asked = Asked(
+        tuple(before),
+        tuple(after),
+        tuple(name for text in flows or () for name in text.split(",")),
+        tuple(cell or ()),
+        device,
+        python,
+        candidates,
+        policy,
+    )
+    return gate_command(asked)
+
+
+@app.command()
 def keep(
     run: Annotated[str, typer.Argument(help="Name or directory of a finished run.")] = "latest",
     name: Annotated[str, typer.Option(help="Name of the baseline.")] = "cpu",

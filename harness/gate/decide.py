@@ -12,22 +12,22 @@ from harness import __version__, drift
 from harness.catalog import CATALOG
 from harness.checks.verdict import Outcome, Verdict
 from harness.comparison import Change, Health, compare, health
-from harness.gate import wording
 from harness.gate.decision import (
     AppliedException,
     Cause,
     CellChange,
     CellSide,
     Decision,
-    DefaultChange,
     FlowChange,
     Gate,
     Moved,
     SafeTarget,
     Side,
 )
+from harness.gate.defaults import Defaults
 from harness.gate.differences import differences
 from harness.gate.policy import Exempted, Policy
+from harness.gate.reason import reason
 from harness.ledger import Ledger
 from harness.records import REPORTED
 from harness.report.causes import Group, groups_of
@@ -56,14 +56,6 @@ class Compared:
     left_out: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """The comparison of configuration defaults, or why there is none."""
-
-    changed: tuple[DefaultChange, ...]
-    unknown: str
-
-
 def decide(given: Compared, defaults: Defaults, targets: Mapping[str, SafeTarget]) -> Gate:
     """The answer.
 
@@ -77,7 +69,7 @@ def decide(given: Compared, defaults: Defaults, targets: Mapping[str, SafeTarget
     decision = _decision(cells)
     return Gate(
         decision=decision,
-        reason=wording.reason(decision, given.before, given.after, cells, causes),
+        reason=reason(decision, given.before, given.after, cells, causes),
         before=given.before,
         after=given.after,
         cells=cells,
@@ -106,14 +98,13 @@ def compared_cells(given: Compared) -> tuple[CellChange, ...]:
         stack, _, name = cell.partition("/")
         if name and stack in sides:
             named[name] = None
-    # The verdict on a whole stack: why none of its cells ran.
-    whole = [verdicts.get(stack) for stack in sides]
     order = {flow.name: place for place, flow in enumerate(CATALOG)}
     ordered = sorted(named, key=lambda name: order.get(name.partition("[")[0], len(order)))
-    return tuple(
-        _cell(name, *(verdicts.get(f"{stack}/{name}", of_all) for stack, of_all in zip(sides, whole, strict=True)), given)
-        for name in ordered
+    # Where there is no verdict on a cell, that on its whole stack says why none of its cells ran.
+    before, after = (
+        {name: verdicts.get(f"{stack}/{name}", verdicts.get(stack)) for name in ordered} for stack in sides
     )
+    return tuple(_cell(name, before[name], after[name], given) for name in ordered)
 
 
 def _cell(name: str, before: Verdict | None, after: Verdict | None, given: Compared) -> CellChange:
@@ -173,9 +164,7 @@ def _verdict(side: CellSide | None) -> Verdict | None:
 # ------------------------------------------------------------------------------------------------------------- causes
 
 
-def _causes(
-    cells: Sequence[CellChange], given: Compared, targets: Mapping[str, SafeTarget]
-) -> tuple[Cause, ...]:
+def _causes(cells: Sequence[CellChange], given: Compared, targets: Mapping[str, SafeTarget]) -> tuple[Cause, ...]:
     found: dict[tuple[object, ...], list[CellChange]] = {}
     for change in Change:
         news = [cell for cell in cells if cell.change is change and cell.is_news]

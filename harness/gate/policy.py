@@ -65,7 +65,9 @@ class Policy:
         if change is Change.INCONCLUSIVE:
             return Decision.COULD_NOT_TELL
         kinds = {issue.kind for issue in ledger.issues if verdict and issue.id in verdict.issues}
-        return self.on_this_platform if change is Change.REGRESSED and kinds == {Kind.PLATFORM} else self.effects[change]
+        return (
+            self.on_this_platform if change is Change.REGRESSED and kinds == {Kind.PLATFORM} else self.effects[change]
+        )
 
 
 def load_policy(ledger: Ledger, path: Path = POLICY) -> Policy:

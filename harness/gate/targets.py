@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -61,26 +61,71 @@ def candidates(of: Suspect, there: Sequence[Release]) -> tuple[tuple[Release, ..
     return tuple(above), tuple(reversed(below))
 
 
-def search(
-    of: Suspect, there: Sequence[Release], bound: int, passes: Callable[[Release], Tried | None]
-) -> SafeTarget:
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """How releases are held to be safe or not."""
+
+    passes: Callable[[Release], Tried | None]
+    """Runs the regressed cells on one; None where the machine failed."""
+    listed: Callable[[Release], bool]
+    """Whether the ledger lists a deviation of one of these cells for it."""
+    bound: int
+    """How many may be run."""
+
+
+def search(of: Suspect, there: Sequence[Release], bench: Bench) -> SafeTarget:
     """The nearest release above the one asked for that passes; where none does, the nearest below.
 
-    Args:
-        of: the package.
-        there: its releases, the oldest first.
-        bound: how many may be run.
-        passes: runs one; None where the machine failed.
+    What the ledger lists is not run first. What passes is always run, and so is the release before it on the way there,
+    until one does not pass: a window of the ledger that is too wide cannot hide a nearer release.
     """
     above, below = candidates(of, there)
-    tried: list[Tried] = []
-    # Half of the bound at most goes upwards if there is anything to find below.
-    upwards = above[: bound if not below else max(1, bound - min(len(below), bound // 2))]
-    for release in (*upwards, *below[: bound - len(upwards)]):
-        answer = passes(release)
-        if answer is None:
-            continue
-        tried.append(answer)
-        if answer.passes:
-            return SafeTarget(of.package, answer.version, release.version > of.after, tuple(tried), 0)
-    return SafeTarget(of.package, None, False, tuple(tried), len(above) + len(below) - len(tried))
+    walk = _Walk(bench)
+    found = walk.along(above) or walk.along(below)
+    left = [release for release in (*above, *below) if release not in walk.seen]
+    listed = [release for release in left if bench.listed(release)]
+    return SafeTarget(
+        package=of.package,
+        version=str(found.version) if found else None,
+        above=found is not None and found.version > of.after,
+        tried=tuple(walk.tried),
+        untried=0 if found else len(left) - len(listed),
+        listed=tuple(str(release.version) for release in listed if found is None or _before(release, found, of)),
+    )
+
+
+def _before(release: Release, found: Release, of: Suspect) -> bool:
+    """Whether a release lies between the one asked for and the one found."""
+    low, high = sorted((found.version, of.after))
+    return low < release.version < high
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Releases run so far."""
+
+    bench: Bench
+    seen: list[Release] = field(default_factory=list)
+    tried: list[Tried] = field(default_factory=list)
+
+    def along(self, way: Sequence[Release]) -> Release | None:
+        """The first release on `way` that passes, as far as the bound lets it be known."""
+        for place, release in enumerate(way):
+            if not self.bench.listed(release) and self._passes(release):
+                return self._nearer(way[:place], release)
+        return None
+
+    def _nearer(self, before: Sequence[Release], found: Release) -> Release:
+        for release in reversed(before):
+            if release in self.seen or not self._passes(release):
+                break
+            found = release
+        return found
+
+    def _passes(self, release: Release) -> bool:
+        if len(self.seen) >= self.bench.bound:
+            return False
+        self.seen.append(release)
+        answer = self.bench.passes(release)
+        self.tried += [answer] if answer else []
+        return answer is not None and answer.passes
