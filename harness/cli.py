@@ -92,14 +92,6 @@ def report(
 
 
 @app.command()
-def schema() -> None:
-    """Write the JSON Schema of a gate's answer anew, beside the code that writes the answer."""
-    from harness.report.gate import machine
-
-    _say(f"wrote {machine.write_schema()}")
-
-
-@app.command()
 def gate(
     before: Annotated[
         list[str],
@@ -130,7 +122,7 @@ def gate(
     asked = Asked(
         tuple(before),
         tuple(after),
-        tuple(name for text in flows or () for name in text.split(",")),
+        tuple(name for text in flows or () for name in text.split(",") if name),
         tuple(cell or ()),
         device,
         python,
@@ -138,6 +130,14 @@ def gate(
         policy,
     )
     return gate_command(asked)
+
+
+@app.command()
+def schema() -> None:
+    """Write the JSON Schema of a gate's answer anew, beside the code that writes the answer."""
+    from harness.report.gate import machine
+
+    _say(f"wrote {machine.write_schema()}")
 
 
 @app.command()

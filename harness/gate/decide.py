@@ -10,7 +10,7 @@ from typing import assert_never
 
 from harness import __version__, drift
 from harness.catalog import CATALOG
-from harness.checks.verdict import Outcome, Verdict
+from harness.checks.verdict import Outcome, Symptom, Verdict
 from harness.comparison import Change, Health, compare, health
 from harness.gate.decision import (
     AppliedException,
@@ -237,7 +237,10 @@ def _cause(cells: Sequence[CellChange], given: Compared, targets: Mapping[str, S
 
 def _why(cell: CellChange, sides: Sequence[CellSide]) -> str:
     if sides:
-        return sides[0].verdict.reason
+        before = cell.before.verdict.symptom if cell.before else None
+        loud = cell.change is Change.NEWLY_FAILING and before is Symptom.ERROR
+        hushed = loud and sides[0].verdict.symptom is not Symptom.ERROR
+        return f"{sides[0].verdict.reason}{'; it ended in an error before, and now in none' if hushed else ''}"
     if cell.change is Change.OBJECTIVE_CHANGED:
         return "; ".join(f"{item.kind}: {item.detail}" for item in cell.drifts)
     return cell.after.verdict.reason if cell.after else ""

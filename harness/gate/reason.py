@@ -21,7 +21,7 @@ def reason(decision: Decision, before: Side, after: Side, cells: Sequence[CellCh
     first, more = found[0], len(found) - 1
     also = f" (and {_numbered(more, 'other cause')})" if more else ""
     safe = f"; {_target(first.target, after)}" if first.target else ""
-    return f"{_cells(first)} {_verb(first.change)}{_why(first)}{also}{safe}."
+    return f"{_cells(first)} {_verb(first.change, many=len(first.cells) != 1)}{_why(first)}{also}{safe}."
 
 
 def _nothing_against(cells: Sequence[CellChange]) -> str:
@@ -38,24 +38,24 @@ def _cells(cause: Cause) -> str:
     return f"{_numbered(len(cause.cells), 'cell')} of {flows}"
 
 
-def _verb(change: Change) -> str:
+def _verb(change: Change, *, many: bool) -> str:
     match change:
         case Change.REGRESSED:
-            return "no longer get what they did"
+            return "no longer get what they did" if many else "no longer gets what it did"
         case Change.NEWLY_FAILING:
-            return "fail in a way the other side does not show"
+            return f"{'fail' if many else 'fails'} in a way the other side does not show"
         case Change.STILL_FAILING:
-            return "fail as before"
+            return f"{'fail' if many else 'fails'} as before"
         case Change.NOW_REFUSED:
-            return "trained and are now refused"
+            return f"trained and {'are' if many else 'is'} now refused"
         case Change.OBJECTIVE_CHANGED:
-            return "train on something else"
+            return f"{'train' if many else 'trains'} on something else"
         case Change.LOST_COVERAGE:
             return "can no longer be run"
         case Change.INCONCLUSIVE:
             return "could not be compared"
         case Change.UNCHANGED | Change.FIXED | Change.GAINED_COVERAGE:
-            return f"are {change}, which the policy does not allow"
+            return f"{'are' if many else 'is'} {change}, which the policy does not allow"
     assert_never(change)
 
 

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from harness.environments import ENVS
-from harness.errors import LockError, RegistryUnreachable
+from harness.errors import CompatError, LockError, RegistryUnreachable
 from harness.gate import index
 from harness.gate.decision import Rule
 from harness.gate.inputs import Row, Wanted, python_for
@@ -89,7 +89,7 @@ def told_rule(rule: Rule, as_of: date) -> str:
 def _of_row(row: Row, asked: str, matrix: Matrix, device: DeviceKind, python: str | None) -> Resolved:
     version = row.python or python or row.stack.pythons[0]
     if version not in row.stack.pythons:
-        raise LockError(
+        raise CompatError(
             f"{row.stack.name} is not locked for Python {version}",
             where="matrices/stacks.toml",
             meaning=f"Its row names {', '.join(row.stack.pythons)}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from pathlib import Path
@@ -47,7 +48,9 @@ FAINT = r"""(() => {
 })()"""
 
 
-@pytest.fixture(scope="session", params=[*(f"run-{name}" for name in RUNS), *(f"gate-{name}" for name in gates.SCENARIOS)])
+@pytest.fixture(
+    scope="session", params=[*(f"run-{name}" for name in RUNS), *(f"gate-{name}" for name in gates.SCENARIOS)]
+)
 def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of every golden scenario."""
     kind, _, name = str(request.param).partition("-")
@@ -106,13 +109,19 @@ def test_a_page_can_be_heard(page: Page, file: Path) -> None:
     """
     page.show(file, *DESK)
     page.evaluate(OPEN_ALL)
-    ranks = [int(rank) for rank in page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(h => h.tagName[1])")]
+    ranks = [
+        int(rank) for rank in page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(h => h.tagName[1])")
+    ]
     assert ranks[0] == 1 and ranks.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(ranks, ranks[1:], strict=False))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(ranks))
     assert page.evaluate("[...document.querySelectorAll('th:not([scope])')].length") == 0
-    named = "[...document.querySelectorAll('svg')].filter(s => !s.querySelector('title') && s.ariaHidden !== 'true').length"
+    named = (
+        "[...document.querySelectorAll('svg')].filter(s => !s.querySelector('title') && s.ariaHidden !== 'true').length"
+    )
     assert page.evaluate(named) == 0
-    broken = "[...document.querySelectorAll('a[href^=\"#\"]')].filter(a => !document.getElementById(a.hash.slice(1))).length"
+    broken = (
+        "[...document.querySelectorAll('a[href^=\"#\"]')].filter(a => !document.getElementById(a.hash.slice(1))).length"
+    )
     assert page.evaluate(broken) == 0
 
 
