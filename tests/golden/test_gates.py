@@ -5,6 +5,7 @@ The page and the JSON are kept without their raw observations, which are `run/ob
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -14,9 +15,11 @@ from typing import Any
 import gates
 import pytest
 from jsonschema import Draft202012Validator
+from rich.console import Console
 
 from harness.gate.decision import Gate
 from harness.report.gate import FILES, machine, publish
+from harness.report.gate.terminal import print_gate
 
 ACCEPT = "Read it; if it is what you meant: pytest tests/golden --accept"
 NAMES = sorted(path.parent.name for path in gates.FOLDER.glob("*/ledger.toml"))
@@ -39,6 +42,9 @@ def rendered(name: str, tmp_path: Path) -> dict[str, str]:
         r'<style>.*?</style>|(?<=tabindex="0">)\{.*?(?=</pre>)', "...", found["gate.html"], flags=re.DOTALL
     )
     found["gate.json"] = json.dumps(without_observations(json.loads(found["gate.json"])), indent=1) + "\n"
+    out = io.StringIO()
+    print_gate(gate, Console(file=out, width=100, color_system=None, force_terminal=False))
+    found["terminal-100.txt"] = out.getvalue()
     return {**found, "exit-code.txt": f"{gate.decision.exit_code.name}\n"}
 
 
