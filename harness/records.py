@@ -245,6 +245,10 @@ class Census:
     """Digest of the values of what this flow trains (adapters, or the whole model where there are none)."""
     adapters_on: Mapping[Area, AreaCount] | None = None
     """Adapters by the area of the module they sit on; None in observations from before it was counted."""
+    adapted: Mapping[str, int] | None = None
+    """Modules that carry an adapter, by the last part of their name, such as `q_proj`; None likewise."""
+    checkpointing: str | None = None
+    """Gradient checkpointing as the model has it: `off`, `on`, `reentrant`, `not reentrant`; None likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -596,14 +600,15 @@ class Started:
 
 def to_json(record: Observation | Started) -> str:
     """One line of standard JSON. Non-finite floats become the strings `NaN`, `Infinity`, `-Infinity`."""
-    return json.dumps(_standard(dataclasses.asdict(record)), separators=(",", ":"), allow_nan=False)
+    return json.dumps(standard(dataclasses.asdict(record)), separators=(",", ":"), allow_nan=False)
 
 
-def _standard(value: Any) -> Any:
+def standard(value: Any) -> Any:
+    """`value` as standard JSON can write it: a float that is not finite becomes a string."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
     if isinstance(value, Mapping):
-        return {str(key): _standard(item) for key, item in value.items()}
+        return {str(key): standard(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_standard(item) for item in value]
+        return [standard(item) for item in value]
     return value
