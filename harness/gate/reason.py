@@ -69,7 +69,7 @@ def _why(cause: Cause) -> str:
 def _target(found: SafeTarget, after: Side) -> str:
     asked = after.versions.get(found.package, after.asked)
     if found.version is None:
-        return f"no {found.package} release that was run instead passes"
+        return f"no other release of {found.package} is known to pass"
     place = "first release above" if found.above else "newest release below"
     return f"{found.package} {found.version} is the {place} {asked} that passes"
 

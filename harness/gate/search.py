@@ -75,9 +75,15 @@ class Search:
     def _listed(
         self, versions: Mapping[str, str], package: Suspect, release: Release, cells: Sequence[CellChange]
     ) -> bool:
+        """Whether the issue that these cells show is listed for one of them on the release."""
         there = {**versions, package.package: str(release.version)}
+        issues = {issue for cell in cells if cell.after for issue in cell.after.verdict.issues}
         variants = [(cell.flow, cell.after.seen.variant) for cell in cells if cell.after and cell.after.seen]
-        return any(self.runner.ledger.listed(flow, variant, self.device, there) for flow, variant in variants)
+        return any(
+            item.issue in issues
+            for flow, variant in variants
+            for item in self.runner.ledger.listed(flow, variant, self.device, there)
+        )
 
     def _try(self, package: Suspect, release: Release, selection: Selection) -> Tried | None:
         version = str(release.version)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import runs
 from harness.devices import Gpu, kind_of
-from harness.environments import Environment, environment_of
-from harness.errors import EnvironmentMismatch, RegistryUnreachable, Unbuildable
+from harness.environments import environment_of
+from harness.errors import EnvironmentMismatch, Unbuildable
 from harness.gate.decision import Side
 from harness.gate.resolve import Resolved
 from harness.ledger import Ledger
@@ -54,25 +54,16 @@ class Runner:
             return None
         try:
             python, environment = environment_of(of.lock)
-        except RegistryUnreachable:
-            raise
         except Unbuildable as error:
             self._absent(of, error.what)
             return None
         except EnvironmentMismatch as error:
             write_row(self.run, StackRow(of.stack, RowState.INFRASTRUCTURE, error.what, ()))
             return None
-        plan = self._plan(of, environment, selection)
-        self._run(plan, python)
+        device, lent = kind_of(self.gpus), environment.base_torch
+        whole = runs.plan_of(of.stack, of.lock, self.options, self.ledger, device, base_torch=lent)
+        self._run(replace(whole, cells=tuple(cell for cell in whole.cells if selection.takes(cell))), python)
         return StackPython(of.stack, python, of.lock, environment)
-
-    def _plan(self, of: Resolved, environment: Environment, selection: Selection) -> Plan:
-        if isinstance(of.lock, Unsolvable):
-            raise TypeError(of.lock)
-        whole = runs.plan_of(
-            of.stack, of.lock, self.options, self.ledger, kind_of(self.gpus), base_torch=environment.base_torch
-        )
-        return replace(whole, cells=tuple(cell for cell in whole.cells if selection.takes(cell)))
 
     def _run(self, plan: Plan, python: Path) -> None:
         if not plan.cells:
@@ -90,20 +81,15 @@ class Runner:
 def side(of: Resolved, run: Path) -> Side:
     """A side, after it ran."""
     row = next(row for row in read_rows(run) if row.name == of.stack)
-    solved = not isinstance(of.lock, Unsolvable)
+    lock = None if isinstance(of.lock, Unsolvable) else of.lock
     return Side(
         asked=of.asked,
         stack=of.stack,
         rule=of.rule,
         as_of=of.plan.as_of,
-        versions={**of.lock.requirements, "torch": of.plan.torch} if not isinstance(of.lock, Unsolvable) else {},
+        versions={**lock.requirements, "torch": of.plan.torch} if lock else {},
         not_followed=of.not_followed,
-        lock_sha256=of.lock.sha256 if not isinstance(of.lock, Unsolvable) else "",
+        lock_sha256=lock.sha256 if lock else "",
         state=row.state,
-        reason=row.reason if solved or row.reason else "",
+        reason=row.reason,
     )
-
-
-def names(cells: Collection[str]) -> Selection:
-    """The cells of these names, which end in a device."""
-    return Selection(cells=tuple(name.rpartition("@")[0] for name in cells))
