@@ -87,6 +87,23 @@ def lint(session: nox.Session) -> None:
         session.run("mypy", "--allow-subclassing-any", f"tests/{directory}")
 
 
+@nox.session(allow_parallel=True)
+def pages(session: nox.Session) -> None:
+    """Every page of the reports in headless Chromium; `-- --shots DIR` keeps pictures. Without a Chromium it fails."""
+    session.install("--editable", ".", "--group", "pages")
+    session.run("pytest", "-c", "tests/pages/pytest.ini", "tests/pages", *session.posargs)
+
+
+@nox.session(allow_parallel=True)
+def workflows(session: nox.Session) -> None:
+    """The workflows of .github against the provider's schema, and past a linter for what makes them unsafe."""
+    session.install("--group", "workflows")
+    found = sorted(map(str, Path(".github/workflows").glob("*.yml")))
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *found)
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-actions", ".github/actions/gate/action.yml")
+    session.run("zizmor", "--offline", "--no-progress", ".github")
+
+
 @nox.session(python=False)
 def lock(session: nox.Session) -> None:
     """Resolve the matrix into matrices/locks/: all of it, or the stacks named after --."""

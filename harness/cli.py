@@ -141,6 +141,53 @@ def schema() -> None:
 
 
 @app.command()
+def alarm(
+    body: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the issue, if there is one.")],
+    run: Annotated[str, typer.Argument(help="Name or directory of a run.")] = "latest",
+    link: Annotated[str, typer.Option(help="Where the run can be looked at.")] = "",
+) -> int:
+    """Did a library release break training? Exit code 1 and an issue if one did, 0 if none, 3 if nothing is known."""
+    from harness.report import alarm_command
+
+    return alarm_command(run, body, link)
+
+
+@app.command()
+def shards(
+    jobs: Annotated[int, typer.Option(help="Machines at most.")] = 8,
+    baseline: Annotated[str, typer.Option(help="Committed baseline whose durations count.")] = "cpu",
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="A matrix of GitHub Actions.")] = False,
+) -> None:
+    """The whole matrix in parts of even length, to run on several machines."""
+    from dataclasses import asdict
+
+    from harness.matrix import read_matrix
+    from harness.shards import shards_of
+
+    parts = shards_of(read_matrix(), jobs, baseline)
+    if as_json:
+        print(json.dumps({"include": [asdict(part) for part in parts]}))
+    else:
+        for part in parts:
+            _say(f"{part.name}: {part.seconds:.0f} s, {', '.join(part.stacks)}")
+
+
+@app.command()
+def collect(
+    parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="Directories of runs.")],
+    plan: Annotated[Path, typer.Option(metavar="FILE", help="What `compat shards --json` said.")],
+    run: Annotated[Path, typer.Option(metavar="DIR", help="Where to write the whole run.")],
+) -> None:
+    """Put the runs of several machines together as one; a stack that none of them has is lost, and not green."""
+    from harness.shards import collect as put_together
+    from harness.shards import planned
+
+    put_together(planned(plan), parts, run)
+    _say(f"wrote {run}")
+
+
+@app.command()
 def keep(
     run: Annotated[str, typer.Argument(help="Name or directory of a finished run.")] = "latest",
     name: Annotated[str, typer.Option(help="Name of the baseline.")] = "cpu",

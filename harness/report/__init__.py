@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.errors import ExitCode, RecordsError, UnknownName
 from harness.ledger import Ledger, load_ledger
-from harness.report import html, junit, markdown
+from harness.report import alarm, html, junit, markdown
 from harness.report.summary import Summary, summarize
 from harness.report.terminal import print_run, print_stack, print_window
 from harness.results import RUNS, Results, find_run, judged, locked, verdict_lines, write_atomically
@@ -68,6 +68,22 @@ def report_command(run_name: str, runs: Path = RUNS, *, page: Path | None = None
         write_atomically(page, html.render(summary, results.observations, _pattern(cells, summary)))
     print_run(summary)
     return summary.exit_code
+
+
+def alarm_command(run_name: str, body: Path, link: str, runs: Path = RUNS) -> ExitCode:
+    """Write to `body` what a library release broke in a run, if one did. 1: it did; 0: none did; 3: nothing is known.
+
+    Raises:
+        UnknownName: there is no such run.
+        RecordsError: a file of the run cannot be read.
+    """
+    summary = derive(find_run(run_name, runs), load_ledger())
+    found = alarm.broken(summary)
+    if found:
+        write_atomically(body, alarm.text(summary, found, link))
+        return ExitCode.UNHEALTHY
+    # What is listed and stayed away is for the ledger's keeper, not for an alarm.
+    return ExitCode.COULD_NOT_TELL if summary.exit_code is ExitCode.COULD_NOT_TELL else ExitCode.HEALTHY
 
 
 def _pattern(cells: str | None, summary: Summary) -> Callable[[str], bool] | None:

@@ -23,7 +23,7 @@ def render(summary: Summary) -> str:
         f"**{verdict}** {wording.totals(summary.tally, len(summary.stacks))}",
         plain(wording.depth(summary.depth, summary.tally.cells)),
     ]
-    causes = [_cause(wording.marker(index), group) for index, group in enumerate(summary.groups)]
+    causes = [cause(wording.marker(index), group) for index, group in enumerate(summary.groups)]
     window = [_window(summary)] if len(summary.stacks) > 1 else []
     stacks = [_stack(stack, letters) for stack in summary.stacks]
     return within([*head, *window, *_drift(summary), *reversed(causes), *stacks], LARGEST, wording.left_out)
@@ -54,7 +54,8 @@ def _window_row(stack: StackSummary, heat: Sequence[Heat]) -> list[str]:
     return [stack.name, *wording.window_versions(stack), *map(wording.heat, heat)]
 
 
-def _cause(letter: str, group: Group) -> str:
+def cause(letter: str, group: Group) -> str:
+    """One root cause as a section of its own."""
     # A fence of facts: messages of libraries hold whatever they like, and here none of it is markup.
     facts = "\n".join(wording.cause_facts(group)).replace("```", "'''")
     told = [

@@ -364,6 +364,11 @@ def passes(number: int) -> str:
     return f"{_numbered(number, 'cell')} as stated"
 
 
+def alarm(cells: int, causes: int) -> str:
+    """First line of the issue that a nightly run opens."""
+    return f"A library release breaks training: {_numbered(cells, 'cell')}, {_numbered(causes, 'cause')}."
+
+
 def left_out(sections: int) -> str:
     """The end of a file that may not be larger."""
     return f"{_numbered(sections, 'section')} left out: CI systems show no larger file. verdicts.jsonl has every cell."

@@ -1,0 +1,62 @@
+"""A gate's files: the published schema, and the limits of the places they are shown in."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from harness.gate.decision import Gate
+from harness.report.gate import machine, markdown
+
+sys.path.append(str(Path(__file__).parent.parent / "golden"))
+
+import gates
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Gate:
+    """The answer in which everything happens at once."""
+    import shutil
+
+    run = tmp_path_factory.mktemp("runs") / "mixed"
+    shutil.copytree(gates.FOLDER / "mixed" / "run", run)
+    return gates.gate_of("mixed", run)
+
+
+def test_the_committed_schema_is_that_of_the_code() -> None:
+    """Made by `compat schema`."""
+    assert machine.SCHEMA.read_text(encoding="utf-8") == machine.schema(), "write it anew: compat schema"
+
+
+def test_the_schema_is_one() -> None:
+    """By the meta-schema of its draft."""
+    Draft202012Validator.check_schema(json.loads(machine.schema()))
+
+
+@pytest.mark.parametrize(
+    "change", [("decision", "MAYBE"), ("reason", None), ("cells", [{}]), ("moved", [{"package": 3}])]
+)
+def test_the_schema_refuses_what_is_no_answer(gate: Gate, change: tuple[str, object]) -> None:
+    """It is more than `{}`."""
+    told = json.loads(machine.render(gate))
+    told["gate"][change[0]] = change[1]
+    assert not Draft202012Validator(json.loads(machine.schema())).is_valid(told)
+
+
+def test_a_comment_that_would_be_refused_says_what_it_leaves_out(gate: Gate) -> None:
+    """The decision and the worst cause always fit."""
+    text = markdown.render(gate, 2_500)
+    assert len(text.encode()) <= 2_500
+    assert text.startswith(f"{markdown.MARKER}\n# BLOCK: ")
+    assert "sections left out, as no more than 2,500 bytes are shown here. gate.html has all of it." in text
+
+
+def test_the_limits_are_the_providers(gate: Gate) -> None:
+    """65,536 characters of a comment; 1 MiB of a step's summary."""
+    assert markdown.COMMENT < 65_536
+    assert markdown.STEP_SUMMARY < 1024**2
+    assert len(markdown.render(gate, markdown.COMMENT).encode()) <= markdown.COMMENT
