@@ -126,11 +126,27 @@ def run_stack(
     """
     options = parse_options(posargs)
     ledger = load_ledger()
+    plan = plan_of(stack.on(python), lock, options, ledger, kind_of(gpus), base_torch=base_torch)
+    if options.instead is not None or options.seeds:
+        path = _write_plan(plan)
+        if options.instead is None:
+            return _calibrate(env_python, path, plan, options.seeds)
+        # One process, and a Trainer that sees two GPUs spreads its model over both.
+        return _exit_code(_run(_instead_command(options.instead, env_python, path, options), plan, gpus[:1]))
+    run_plan(plan, env_python, gpus, options)
+    summary = publish(Path(plan.run), ledger)
+    print_stack(summary, plan.stack)
+    print_window(summary)
+    return summary.exit_code_of(plan.stack)
+
+
+def plan_of(stack: str, lock: Lock, options: Options, ledger: Ledger, device: DeviceKind, *, base_torch: bool) -> Plan:
+    """What `options` ask of the stack called `stack`, in the run that this process writes into: every cell there is."""
     run = RUNS / os.environ.setdefault(RUN_ID, new_run_id())
-    device = kind_of(gpus)
-    plan = Plan(
+    versions = {**lock.requirements, "torch": lock.facts["torch"]}
+    return Plan(
         run=str(run),
-        stack=stack.on(python),
+        stack=stack,
         lock_sha256=lock.sha256,
         torch_wanted=lock.facts["torch"],
         base_torch=base_torch,
@@ -139,32 +155,37 @@ def run_stack(
         steps=options.steps,
         seed=SEED,
         limit_s=options.limit_s,
-        cells=planned_cells(
-            ledger,
-            device,
-            {**lock.requirements, "torch": lock.facts["torch"]},
-            tier=options.tier,
-            model=options.model,
-        ),
+        cells=planned_cells(ledger, device, versions, tier=options.tier, model=options.model),
         model=options.model,
     )
-    path = run / "plans" / f"{plan.stack}.json"
-    write_atomically(path, plan.to_json())
-    if options.instead is not None:
-        # One process, and a Trainer that sees two GPUs spreads its model over both.
-        return _exit_code(_run(_instead_command(options.instead, env_python, path, options), plan, gpus[:1]))
-    if options.seeds:
-        return _calibrate(env_python, path, plan, options.seeds)
+
+
+def run_plan(plan: Plan, env_python: Path, gpus: Sequence[Gpu], options: Options, log: Path | None = None) -> None:
+    """Run the cells of `plan`, and write the stack's row into the run.
+
+    Args:
+        plan: the cells.
+        env_python: the interpreter of the stack's environment.
+        gpus: what they run on; without any, the CPU.
+        options: what is not ours of them reaches pytest.
+        log: takes what pytest prints; None prints it.
+
+    Raises:
+        CompatError: pytest does not understand the options, or they select nothing.
+    """
+    run, path = Path(plan.run), _write_plan(plan)
     earlier = _earlier_selection(run, plan.stack)
     write_row(run, unfinished(plan.stack, earlier))
     plan.selected_file.unlink(missing_ok=True)
-    status = _run(_cells_command(env_python, path, gpus, options), plan, gpus)
+    status = _run(_cells_command(env_python, path, gpus, options), plan, gpus, log)
     _refuse_empty_selection(plan, status, options, earlier)
     write_row(run, _row(plan, status, earlier))
-    summary = publish(run, ledger)
-    print_stack(summary, plan.stack)
-    print_window(summary)
-    return summary.exit_code_of(plan.stack)
+
+
+def _write_plan(plan: Plan) -> Path:
+    path = Path(plan.run) / "plans" / f"{plan.stack}.json"
+    write_atomically(path, plan.to_json())
+    return path
 
 
 def _calibrate(env_python: Path, path: Path, plan: Plan, seeds: range) -> ExitCode:
@@ -181,9 +202,16 @@ def _calibrate(env_python: Path, path: Path, plan: Plan, seeds: range) -> ExitCo
     return ExitCode.HEALTHY if found.on_target else ExitCode.UNHEALTHY
 
 
-def _run(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu]) -> int:
+def _run(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu], log: Path | None = None) -> int:
+    environ = cell_environ(gpus, hub=_from_hub(plan))
     try:
-        return subprocess.run(command, cwd=ROOT, env=cell_environ(gpus, hub=_from_hub(plan)), check=False).returncode
+        if log is None:
+            return subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as out:
+            return subprocess.run(
+                command, cwd=ROOT, env=environ, check=False, stdout=out, stderr=subprocess.STDOUT
+            ).returncode
     finally:
         shutil.rmtree(plan.scratch, ignore_errors=True)
 
