@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,6 +29,8 @@ from harness.plan import Plan, PlannedCell, read_plan
 from harness.records import DeviceKind, Observation, to_json
 from harness.results import RowState, StackRow, judged, read_rows
 from harness.runs import DeviceChoice, Options, parse_options
+from harness.store import serving
+from harness.store.recipes import Installed
 
 ENV = Path("/env/bin/python")
 PLAN = Path("/runs/one/plans/trl0.22-py311.json")
@@ -482,6 +485,7 @@ def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cells:
     monkeypatch.setattr(subprocess, "run", stand_in.run)
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     monkeypatch.setenv(runs.RUN_ID, "one")
+    monkeypatch.setattr(serving, "installed", lambda _: Installed("3.11.7", "2.13.0+cpu", triton=True))
     listing(monkeypatch, UNLISTED)
     return stand_in
 
@@ -523,7 +527,11 @@ def test_the_process_is_told_all_a_cell_needs(cells: Cells, tmp_path: Path) -> N
     assert (plan.run, plan.stack, plan.lock_sha256) == (str(tmp_path / "one"), STACK, "5f" * 32)
     assert (plan.torch_wanted, plan.base_torch, plan.device) == ("2.13.0", True, DeviceKind.CPU)
     assert (plan.steps, plan.seed, plan.limit_s) == (3, 0, 9.0)
-    assert plan.cells == runs.planned_cells(UNLISTED, DeviceKind.CPU, VERSIONS)
+    assert tuple(replace(cell, recipe=None) for cell in plan.cells) == runs.planned_cells(
+        UNLISTED, DeviceKind.CPU, VERSIONS
+    )
+    assert all(cell.recipe is not None and not cell.stored for cell in plan.cells)
+    assert plan.store == os.environ["COMPAT_STORE"]
     assert (plan.model, cells.environ["CUDA_VISIBLE_DEVICES"]) == (None, "")
 
 

@@ -1,0 +1,69 @@
+"""Recipes and kept observations for the tests of the store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from builders import NF4, healthy
+
+from harness.plan import Plan, PlannedCell
+from harness.records import DeviceKind, Observation, to_json
+from harness.store.objects import Stored
+from harness.store.recipe import Recipe
+
+FLOW = "sft-peft-config"
+
+
+def seen(**changes: object) -> Observation:
+    """A healthy observation."""
+    return replace(healthy(FLOW, NF4), **changes)  # type: ignore[arg-type]
+
+
+def recipe_of(observation: Observation, **changes: object) -> Recipe:
+    """The recipe that `observation` agrees with."""
+    recipe = Recipe(
+        cell=observation.cell,
+        lock_sha256=observation.stack.lock_sha256,
+        python=observation.stack.python,
+        torch=observation.stack.resolved["torch"],
+        base_torch=observation.stack.base_torch,
+        device="x86_64",
+        features=observation.device.features,
+        sources="a" * 64,
+        given="b" * 64,
+        model="tiny",
+        steps=10,
+        seed=observation.seed,
+        attention="sdpa",
+        handicap=None,
+        deep=False,
+    )
+    return replace(recipe, **changes)  # type: ignore[arg-type]
+
+
+def kept(
+    observation: Observation | None = None, at: str = "2026-01-02T03:04:05.000006+00:00", **changes: object
+) -> Stored:
+    """An observation as the store keeps it; `changes` are the recipe's."""
+    what = observation or seen()
+    return Stored(
+        recipe=recipe_of(what, **changes), line=to_json(what), recorded_at=at, harness="0.1.0", outcome="pass"
+    )
+
+
+def planned(run: object, *cells: PlannedCell) -> Plan:
+    """A plan of `cells` on the stack of `seen`."""
+    stack = seen().stack
+    return Plan(
+        run=str(run),
+        stack=stack.name,
+        lock_sha256=stack.lock_sha256,
+        torch_wanted=stack.torch_wanted,
+        base_torch=stack.base_torch,
+        device=DeviceKind.CPU,
+        attention="sdpa",
+        steps=10,
+        seed=0,
+        limit_s=120.0,
+        cells=cells or (PlannedCell(FLOW, NF4, ()),),
+    )

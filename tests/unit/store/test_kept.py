@@ -1,0 +1,223 @@
+"""The store itself: what is the answer, merging, history, and the shared store behind it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import fsspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kept_builders import kept, recipe_of, seen
+
+from harness.errors import CompatError, ExitCode, UnknownName
+from harness.store import objects
+from harness.store.kept import Past, Store, default_root, latest
+from harness.store.remote import Remote, StoreUnreachable
+
+EARLY, LATE = "2026-01-01T00:00:00.000000+00:00", "2026-01-02T00:00:00.000000+00:00"
+
+
+@pytest.fixture
+def shared() -> Iterator[Remote]:
+    """An empty shared store in this process's memory."""
+    fs = fsspec.filesystem("memory")
+    fs.store.clear()
+    yield Remote("memory://team/compat")
+    fs.store.clear()
+
+
+def test_what_was_put_is_got(tmp_path: Path) -> None:
+    """As an observation."""
+    store, recipe = Store(tmp_path), recipe_of(seen())
+    store.put(recipe, seen())
+    assert store.has([recipe.address, "f" * 64]) == {recipe.address}
+    assert store.get(recipe.address) == seen()
+
+
+def test_an_observation_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    """Nothing is kept that the address does not account for."""
+    with pytest.raises(CompatError) as raised:
+        Store(tmp_path).put(recipe_of(seen(), torch="2.14.0"), seen())
+    assert str(raised.value) == (
+        f"{seen().cell}: the observation is not of its recipe: "
+        f"torch {seen().stack.resolved['torch']}, expected 2.14.0\n"
+        "The environment is not what the host took it for.\n"
+        "Delete the environment and run the stack again."
+    )
+    assert objects.names(tmp_path) == {}
+
+
+def test_nothing_at_an_address_is_said(tmp_path: Path) -> None:
+    """With where it was looked for."""
+    with pytest.raises(UnknownName) as raised:
+        Store(tmp_path).get("f" * 64)
+    assert str(raised.value) == (
+        f"{tmp_path}: there is no observation at {'f' * 64}\n"
+        "It was never made here, or its files were pruned.\n"
+        "`compat store ls` lists those there are."
+    )
+
+
+def test_the_latest_observation_is_the_answer(tmp_path: Path) -> None:
+    """`--fresh` is heard; a later file that is damaged is not."""
+    old, new = kept(seen(duration_s=1.0), EARLY), kept(seen(duration_s=2.0), LATE)
+    for each in (new, old):
+        objects.write(tmp_path, each)
+    address = old.recipe.address
+    assert Store(tmp_path).read([address]) == {address: new}
+    objects.path_of(tmp_path, objects.name_of(new)).write_text("cut off")
+    assert Store(tmp_path).read([address]) == {address: old}
+
+
+@given(st.permutations([kept(seen(duration_s=float(n)), EARLY if n < 3 else LATE) for n in range(5)]))
+def test_the_answer_does_not_depend_on_the_order(found: list[objects.Stored]) -> None:
+    """Also where two were recorded in the same microsecond: two machines that merged agree."""
+    assert latest(found) == latest(list(reversed(found)))
+
+
+def test_stores_of_two_machines_merge_by_copying_files(tmp_path: Path) -> None:
+    """Either way, and both then answer alike."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    for root, seeds in ((one, (1, 2)), (other, (2, 3))):
+        for seed in seeds:
+            objects.write(root, kept(at=EARLY if root == one else LATE, seed=seed))
+    for source, target in ((one, other), (other, one)):
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    assert objects.names(one).keys() == objects.names(other).keys()
+    addresses = [kept(seed=seed).recipe.address for seed in (1, 2, 3)]
+    assert Store(one).read(addresses) == Store(other).read(addresses)
+    assert Store(one).read(addresses)[addresses[1]].recorded_at == LATE
+
+
+# ------------------------------------------------------------------------------------------------------------- history
+
+
+def test_history_is_the_latest_of_each_cell_at_any_address(tmp_path: Path) -> None:
+    """A cell whose sources changed has a past all the same."""
+    objects.write(tmp_path, kept(seen(duration_s=1.0), EARLY))
+    newer = kept(seen(duration_s=2.0), LATE, sources="c" * 64)
+    objects.write(tmp_path, newer)
+    assert Store(tmp_path).history() == {seen().cell: Past(newer.recipe.address, 2.0, "pass", LATE)}
+
+
+@pytest.mark.parametrize("remembered", [None, "", "{}", '{"format": 99, "objects": {"x": []}}', "[1"])
+def test_what_history_remembers_can_be_lost(tmp_path: Path, remembered: str | None) -> None:
+    """Or damaged, or of another version: it is made again."""
+    objects.write(tmp_path, kept())
+    before = Store(tmp_path).history()
+    if remembered is None:
+        (tmp_path / "history.json").unlink()
+    else:
+        (tmp_path / "history.json").write_text(remembered)
+    assert Store(tmp_path).history() == before
+
+
+def test_history_forgets_what_was_removed(tmp_path: Path) -> None:
+    """And opens nothing twice."""
+    name = objects.write(tmp_path, kept())
+    assert Store(tmp_path).history()
+    objects.path_of(tmp_path, name).unlink()
+    assert Store(tmp_path).history() == {}
+
+
+# -------------------------------------------------------------------------------------------------------- where it is
+
+
+def test_where_the_store_is(tmp_path: Path) -> None:
+    """A variable of its own, else the user's cache directory."""
+    assert default_root({"COMPAT_STORE": str(tmp_path / "s")}) == tmp_path / "s"
+    assert default_root({"XDG_CACHE_HOME": "/c"}) == Path("/c/finetune-compat/store")
+    assert default_root({}) == Path.home() / ".cache/finetune-compat/store"
+
+
+def test_a_kind_of_url_that_is_none_is_bad_input() -> None:
+    """With what is usually missing."""
+    with pytest.raises(CompatError) as raised:
+        Store.configured({"COMPAT_STORE_REMOTE": "s4://bucket"})
+    assert str(raised.value).startswith("COMPAT_STORE_REMOTE: no shared store can be at 's4://bucket': ")
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+
+
+# ------------------------------------------------------------------------------------------------------ a shared store
+
+
+def test_one_machines_results_are_anothers(tmp_path: Path, shared: Remote) -> None:
+    """Through the shared store; what was fetched is then here."""
+    one, other = Store(tmp_path / "one", shared), Store(tmp_path / "other", shared)
+    objects.write(one.root, kept())
+    address = kept().recipe.address
+    assert (one.push(), one.push()) == (1, 0)
+    assert other.has([address]) == {address}
+    assert objects.names(other.root) == {}
+    assert other.read([address]) == {address: kept()}
+    assert Store(other.root).has([address]) == {address}
+
+
+def test_what_is_here_is_not_asked_for_there(tmp_path: Path, shared: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that is down harms nobody who has all the answers."""
+    objects.write(tmp_path, kept())
+    break_down(monkeypatch, shared)
+    address = kept().recipe.address
+    store = Store(tmp_path, shared)
+    assert store.read([address]) == {address: kept()}
+    assert store.has([address]) == {address}
+
+
+def test_a_shared_store_out_of_reach_is_an_error(
+    tmp_path: Path, shared: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never a silent run of everything again."""
+    break_down(monkeypatch, shared)
+    for ask in (Store(tmp_path, shared).read, Store(tmp_path, shared).has):
+        with pytest.raises(StoreUnreachable) as raised:
+            ask(["f" * 64])
+        assert str(raised.value) == (
+            "memory://team/compat: the shared store cannot be listed: TimeoutError: no route\n"
+            "The network, or the access to it, is missing. What was run is kept on this machine.\n"
+            "Try again, or unset COMPAT_STORE_REMOTE to go on with this machine's own store; "
+            "`compat store push` sends later what the shared one lacks."
+        )
+        assert raised.value.exit_code is ExitCode.COULD_NOT_TELL
+
+
+def test_damage_there_does_not_come_here(tmp_path: Path, shared: Remote, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is named, and a machine that has it whole mends it."""
+    one = Store(tmp_path / "one", shared)
+    name = objects.write(one.root, kept())
+    path = f"team/compat/objects/{name[:2]}/{name}"
+    fs = fsspec.filesystem("memory")
+    fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+    fs.pipe(path, b"cut off")
+    address = kept().recipe.address
+    other = Store(tmp_path / "other", shared)
+    assert other.read([address]) == {}
+    assert f"{name}: its content is not what its name says" in capsys.readouterr().err
+    assert objects.names(other.root) == {}
+    assert one.push() == 1
+    assert other.read([address]) == {address: kept()}
+
+
+def break_down(monkeypatch: pytest.MonkeyPatch, shared: Remote) -> None:
+    """The network is gone."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise TimeoutError("no route")
+
+    monkeypatch.setattr(shared._fs, "find", fail)
+
+
+def test_ten_thousand_names_are_one_look_at_each_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one at each address."""
+    import os
+
+    store = Store(tmp_path)
+    addresses = [replace(recipe_of(seen()), seed=seed).address for seed in range(1000)]
+    looks: list[object] = []
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: looks.append(path) or listdir(path))
+    assert store.has(addresses) == set()
+    assert len(looks) <= 256

@@ -1,0 +1,278 @@
+"""Which files run inside a cell, and which change makes which cells run again."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from builders import UNLISTED, VERSIONS
+from kept_builders import planned
+
+from harness import catalog, runs
+from harness.catalog import CATALOG, flow_named
+from harness.errors import InstallError
+from harness.matrix import ROOT
+from harness.plan import APART, Plan, apart
+from harness.records import DeviceKind
+from harness.store.recipes import Installed, addressed, installed, recipes
+from harness.store.sources import ENTRANCES, Sources
+
+ENVIRONMENT = Installed("3.11.7", "2.13.0+cpu", triton=False)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of this project's modules, to be changed."""
+    shutil.copytree(ROOT / "harness", tmp_path / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def whole_plan() -> Plan:
+    """Every cell of a CPU."""
+    return planned("/runs/one", *runs.planned_cells(UNLISTED, DeviceKind.CPU, VERSIONS))
+
+
+def moved(checkout: Path, change: Callable[[], object], plan: Plan | None = None) -> set[str]:
+    """Flows of the cells that have another address after `change`."""
+    plan = plan or whole_plan()
+    before = recipes(plan, ENVIRONMENT, of=Sources(checkout))
+    change()
+    after = recipes(plan, ENVIRONMENT, of=Sources(checkout))
+    assert before.keys() == after.keys()
+    return {cell.flow for cell in plan.cells if before[plan.id_of(cell)].address != after[plan.id_of(cell)].address}
+
+
+def edit(path: Path) -> None:
+    """Append a comment: whatever a file that runs says, it is another file."""
+    assert path.is_file()
+    path.write_text(path.read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
+
+
+ALL = {flow.name for flow in CATALOG}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "checks/registry.py",
+        "checks/judge.py",
+        "counts.py",
+        "report/wording.py",
+        "ledger.py",
+        "errors.py",
+        "plan.py",
+        "catalog.py",
+        "__init__.py",
+        "cell/plugin.py",
+        "cell/guard.py",
+        "cell/fixtures.py",
+        "cell/sweep.py",
+        "cell/assertions.py",
+        "cell/adapter_loading.py",
+        "store/objects.py",
+        "census/terminal.py",
+        "cell/stage_table.py",
+    ],
+)
+def test_what_judges_words_or_hands_out_moves_no_cell(checkout: Path, file: str) -> None:
+    """It is judged again, and not run again."""
+    assert moved(checkout, lambda: edit(checkout / "harness" / file)) == set()
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "records.py",
+        "processor.py",
+        "cell/__init__.py",
+        "cell/runner.py",
+        "cell/execution.py",
+        "cell/adapt.py",
+        "cell/deep.py",
+        "cell/instruments/freezes.py",
+        "cell/instruments/__init__.py",
+    ],
+)
+def test_what_runs_in_every_cell_moves_all(checkout: Path, file: str) -> None:
+    """Whatever was changed in it."""
+    assert moved(checkout, lambda: edit(checkout / "harness" / file)) == ALL
+
+
+@pytest.mark.parametrize("flow", sorted(ALL))
+def test_a_flows_file_moves_its_own_cells(checkout: Path, flow: str) -> None:
+    """Those of the flow, all of them, and no others."""
+    file = checkout.joinpath(*flow_named(flow).module.split(".")).with_suffix(".py")
+    assert moved(checkout, lambda: edit(file)) == {flow}
+
+
+def test_a_module_that_a_flow_begins_to_import_counts(checkout: Path) -> None:
+    """Nobody has to list it; by name in a string too."""
+    flow = checkout / "harness/cell/flows/sft_full.py"
+    (checkout / "harness/cell/extra.py").write_text("X = 1\n")
+    flow.write_text(flow.read_text() + 'import importlib\nimportlib.import_module("harness.cell.extra")\n')
+    assert moved(checkout, lambda: edit(checkout / "harness/cell/extra.py")) == {"sft-full"}
+
+
+def test_what_real_weights_need_moves_them_alone(checkout: Path, tmp_path: Path) -> None:
+    """The tiny models never import it."""
+    model = tmp_path / "weights"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    plan = replace(whole_plan(), model=str(model))
+    assert moved(checkout, lambda: edit(checkout / "harness/cell/real.py"), plan) == ALL
+    assert moved(checkout, lambda: edit(checkout / "harness/cell/real.py")) == set()
+
+
+def test_other_weights_are_another_address(checkout: Path, tmp_path: Path) -> None:
+    """A directory is what is in it, not its name; hidden files are not the model's."""
+    model = tmp_path / "weights"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    plan = replace(whole_plan(), model=str(model))
+    assert moved(checkout, lambda: (model / ".note").write_text("x"), plan) == set()
+    assert moved(checkout, lambda: (model / "model.safetensors").write_bytes(b"1"), plan) == ALL
+    assert moved(checkout, lambda: (model / "model.safetensors").write_bytes(b"2"), plan) == ALL
+
+
+def test_what_cannot_be_told_apart_has_no_recipe() -> None:
+    """A hub id says nothing of its commit."""
+    assert recipes(replace(whole_plan(), model="Qwen/Qwen2.5-7B"), ENVIRONMENT) == {}
+
+
+# ------------------------------------------------------------------------------------------------- the catalog's values
+
+
+def test_an_entitlement_moves_no_cell(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a user is owed is an opinion."""
+    changed = tuple(replace(flow, expects={}, refusal="x", story="", row_labels=(1,)) for flow in CATALOG)
+    assert moved(checkout, lambda: monkeypatch.setattr(catalog, "CATALOG", changed)) == set()
+
+
+@pytest.mark.parametrize("name", ["ROW_WORDS", "BATCH_ROWS", "COMPLETION_WORDS", "LEARNING_RATE", "ACCUMULATED_ROWS"])
+def test_a_value_a_cell_is_given_moves_all(checkout: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Rows, words, learning rates."""
+    other = {} if name == "LEARNING_RATE" else 99
+    assert moved(checkout, lambda: monkeypatch.setattr(catalog, name, other)) == ALL
+
+
+def test_a_models_shape_moves_the_cells_that_have_it(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Llama is in two flows' and one more's variants."""
+    tiny = catalog.MODELS["llama"]
+    other = replace(tiny, shape=replace(tiny.shape, hidden_size=96))
+    having = {flow.name for flow in CATALOG if any(variant.model == "llama" for variant in flow.variants)}
+    assert moved(checkout, lambda: monkeypatch.setitem(catalog.MODELS, "llama", other)) == having
+    # The first release that has the architecture decides whether there is a cell, not what it computes.
+    since = replace(other, since="4.99")
+    assert moved(checkout, lambda: monkeypatch.setitem(catalog.MODELS, "llama", since)) == set()
+
+
+def test_everything_a_cell_takes_from_the_catalog_is_counted() -> None:
+    """By value, or as one of these: types, the model's own shape, and functions whose result is counted."""
+    found, attributes = set(), set()
+    own = Sources()
+    for name in own.modules(CATALOG[0], real=True):
+        path = ROOT.joinpath(*name.split("."))
+        tree = ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "harness.catalog":
+                found |= {alias.name for alias in node.names}
+            if isinstance(node, ast.ImportFrom) and node.module == "harness":
+                assert "catalog" not in {alias.name for alias in node.names}
+            if isinstance(node, ast.Import):
+                assert "harness.catalog" not in {alias.name for alias in node.names}
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("flow", "self._flow"):
+                attributes.add(node.attr)
+    uncounted = found - own.constants(CATALOG[0], real=True)
+    assert uncounted == {"Flow", "Handicap", "MODELS", "Subject", "flow_named", "lora_of"}
+    assert attributes == {"name", "module", "subject"}
+
+
+# --------------------------------------------------------------------------------------------- nothing that runs is left out
+
+
+def test_nothing_that_measures_imports_what_judges() -> None:
+    """Else a check that changed would have changed an observation: `plan` alone does, for what it hands the judge."""
+    own = Sources()
+    for name in sorted({each for flow in CATALOG for each in own.modules(flow, real=True)}):
+        path = ROOT.joinpath(*name.split("."))
+        text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+        names = {node.module or "" for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)}
+        assert not {each for each in names if each.startswith(("harness.checks", "harness.counts"))}, name
+
+
+def test_all_that_hands_cells_out_is_set_apart() -> None:
+    """What the plugin and the test around a cell import is either counted or known to measure nothing."""
+    own = Sources()
+    known = own.modules(CATALOG[0], real=True)
+    code = "import sys, harness.cell.plugin, harness.cell.keeping, harness.cell.runner\n"
+    code += "print(*(name for name in sys.modules if name.partition('.')[0] == 'harness'))"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {name for name in loaded.stdout.split() if name not in known and not apart(name)} == set()
+
+
+def test_what_is_set_apart_is_there() -> None:
+    """A name of a module that is gone hides the next one of that name."""
+    for name in APART:
+        path = ROOT.joinpath(*name.split("."))
+        assert path.with_suffix(".py").is_file() or path.is_dir(), name
+    assert not any(apart(name) for name in ENTRANCES)
+    assert not apart("harness.catalogue")
+
+
+# ---------------------------------------------------------------------------------------------------- what is installed
+
+
+def environment(root: Path, *names: str, config: str = "version_info = 3.11.7\n") -> Path:
+    """A virtual environment with these in its site-packages."""
+    site = root / "lib/python3.11/site-packages"
+    site.mkdir(parents=True)
+    for name in names:
+        (site / name).mkdir()
+    (root / "pyvenv.cfg").write_text(f"home = /usr/bin\n{config}")
+    return root / "bin" / "python"
+
+
+@pytest.mark.parametrize("config", ["version_info = 3.11.7\n", "version = 3.11.7\n", "version_info = 3.11.7.final.0\n"])
+def test_an_environment_says_what_it_holds(tmp_path: Path, config: str) -> None:
+    """As uv, venv and virtualenv write it."""
+    python = environment(tmp_path, "torch", "torch-2.13.0+cpu.dist-info", "torchvision-1.dist-info", config=config)
+    assert installed(python) == Installed("3.11.7", "2.13.0+cpu", triton=False)
+
+
+def test_a_torch_that_is_lent_counts(tmp_path: Path) -> None:
+    """With the triton that comes with it."""
+    python = environment(tmp_path)
+    for name in ("torch-2.14.0.dist-info", "triton"):
+        (tmp_path / "lent-torch" / name).mkdir(parents=True)
+    assert installed(python) == Installed("3.11.7", "2.14.0", triton=True)
+
+
+def test_what_is_no_environment_is_refused(tmp_path: Path) -> None:
+    """With what to do."""
+    with pytest.raises(InstallError) as raised:
+        installed(tmp_path / "bin" / "python")
+    assert str(raised.value) == (
+        f"{tmp_path}: this is not an environment with torch\n"
+        "It was never made, or its making was cut off.\n"
+        "Run the stack's session: it makes the environment."
+    )
+
+
+def test_a_plan_tells_its_cells_their_recipes(tmp_path: Path) -> None:
+    """Through its file."""
+    from harness.plan import read_plan
+
+    plan = whole_plan()
+    wanted = recipes(plan, ENVIRONMENT)
+    told = addressed(plan, wanted, tmp_path)
+    (tmp_path / "plan.json").write_text(told.to_json())
+    again = read_plan(tmp_path / "plan.json")
+    assert again == told
+    assert {plan.id_of(cell): cell.recipe for cell in again.cells} == wanted
+    assert set(again.modules) == {name for flow in CATALOG for name in Sources().modules(flow, real=False)}

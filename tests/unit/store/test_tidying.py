@@ -1,0 +1,413 @@
+"""`compat store` as it is typed: ls, show, verify, prune, export, import, push; and what they refuse."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import tarfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import builders as b
+import pytest
+from builders import NF4, UNLISTED
+from kept_builders import kept, planned, recipe_of, seen
+
+from harness import cli
+from harness.errors import CompatError, ExitCode
+from harness.plan import PlannedCell
+from harness.results import judged
+from harness.store import archive, objects
+from harness.store.kept import Store
+from harness.store.sources import Sources
+from harness.store.verify import differences
+
+OLD, NEW = "2020-01-01T00:00:00.000000+00:00", "2099-01-01T00:00:00.000000+00:00"
+
+
+def store() -> Store:
+    """The store of the test."""
+    return Store.configured()
+
+
+def compat(*arguments: str) -> int:
+    """Run one command and return its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(("store", *arguments))
+    return int(ended.value.code or 0)
+
+
+# --------------------------------------------------------------------------------------------------------- ls and show
+
+
+def test_ls_names_cells_latest_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """When, address, verdict of then, seconds; by a part of their names."""
+    other = b.healthy("sft-full", replace(NF4, precision=b.Precision.FULL))
+    one, two = kept(seen(duration_s=1.25), OLD), kept(replace(other, duration_s=0.5), NEW)
+    for each in (one, two):
+        objects.write(store().root, each)
+    assert compat("ls") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"2099-01-01 00:00  {two.recipe.address[:12]}  pass        0.50 s  {other.cell}",
+        f"2020-01-01 00:00  {one.recipe.address[:12]}  pass        1.25 s  {seen().cell}",
+        f"2 cells in {store().root}",
+    ]
+    assert compat("ls", "sft-full", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {
+            "cell": other.cell,
+            "address": two.recipe.address,
+            "outcome": "pass",
+            "duration_s": 0.5,
+            "recorded_at": NEW,
+        }
+    ]
+
+
+@pytest.mark.parametrize("by", [lambda each: each.recipe.cell, lambda each: each.recipe.address[:8]])
+def test_show_says_what_an_observation_depends_on(
+    capsys: pytest.CaptureFixture[str], by: Callable[[objects.Stored], str]
+) -> None:
+    """By the cell's name or the beginning of the address; with --json the whole file."""
+    objects.write(store().root, kept())
+    assert compat("show", by(kept())) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"address      {kept().recipe.address}"
+    assert f"lock_sha256  {kept().recipe.lock_sha256}" in lines
+    assert compat("show", by(kept()), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["observation"]["cell"] == seen().cell
+
+
+def test_show_of_what_is_not_there_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    """Or of a beginning that many have."""
+    assert compat("show", "nonesuch") == ExitCode.BAD_INPUT
+    assert capsys.readouterr().err == (
+        f"{store().root}: no observations are kept under 'nonesuch'\n"
+        "`compat store ls` lists them: name a cell's whole id, or more letters of the address.\n"
+    )
+    for seed in range(2):
+        objects.write(store().root, kept(seed=seed))
+    assert compat("show", "") == ExitCode.BAD_INPUT
+    assert "2 observations are kept under ''" in capsys.readouterr().err
+
+
+# -------------------------------------------------------------------------------------------------------------- verify
+
+
+def test_a_sound_store_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two runs of a cell take different times, on other CPUs; that is no disagreement."""
+    elsewhere = seen(duration_s=9.0, started_at="later", device=replace(seen().device, name="Another CPU"), memory=None)
+    for each in (kept(at=OLD), kept(elsewhere, NEW)):
+        objects.write(store().root, each)
+    assert compat("verify") == ExitCode.HEALTHY
+    assert capsys.readouterr().out == f"2 whole, 0 damaged, 0 disagree, in {store().root}\n"
+
+
+def test_damage_and_disagreement_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """The file and why; the cell, and the facts in which its observations differ."""
+    damaged = objects.write(store().root, kept(seed=99))
+    objects.path_of(store().root, damaged).write_text("cut off")
+    training = replace(seen().training, eval_after=1.0)  # type: ignore[type-var]
+    for each in (kept(at=OLD), kept(seen(training=training), NEW)):
+        objects.write(store().root, each)
+    assert compat("verify") == ExitCode.UNHEALTHY
+    assert capsys.readouterr().out.splitlines() == [
+        f"damaged: {damaged}: its content is not what its name says",
+        f"disagree: {seen().cell} at {kept().recipe.address[:12]}: training.eval_after",
+        f"2 whole, 1 damaged, 1 disagree, in {store().root}",
+    ]
+
+
+def test_an_observation_under_a_recipe_it_contradicts_is_damage(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whole, and not what it is kept as."""
+    name = objects.write(store().root, kept(torch="9.9"))
+    assert compat("verify", "--json") == ExitCode.UNHEALTHY
+    found = json.loads(capsys.readouterr().out)["damaged"]
+    assert found[name].startswith("the observation is not of its recipe: torch ")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "where"),
+    [
+        ({"a": 1.0}, {"a": 1.0000001}, []),
+        ({"a": 1.0}, {"a": 1.1}, ["a"]),
+        ({"a": 1}, {"a": 2}, ["a"]),
+        ({"a": [1, 2]}, {"a": [1, 3]}, ["a[1]"]),
+        ({"a": [1]}, {"a": [1, 3]}, ["a"]),
+        ({"a": {"b": None}}, {"a": {"b": "x"}}, ["a.b"]),
+        ({"a": {"duration_s": 1}}, {"a": {"duration_s": 2}}, []),
+        ({"weights_sha256": "a"}, {"weights_sha256": "b"}, ["weights_sha256"]),
+        ({}, {"a": 0.0}, ["a"]),
+    ],
+)
+def test_facts_differ_where_they_do(one: object, other: object, where: list[str]) -> None:
+    """Last digits of a sum are none of it."""
+    assert list(differences(one, other)) == where
+
+
+# --------------------------------------------------------------------------------------------------------------- prune
+
+
+def test_prune_by_age(capsys: pytest.CaptureFixture[str]) -> None:
+    """A dry run says the same and removes nothing."""
+    old, new = (objects.write(store().root, kept(at=at, seed=17)) for at in (OLD, NEW))
+    size = objects.path_of(store().root, old).stat().st_size / 1e6
+    assert compat("prune", "--older-than", "90d", "--dry-run") == 0
+    assert capsys.readouterr().out == f"1 of 2 observations would go, {size:.1f} MB, from {store().root}\n"
+    assert compat("prune", "--older-than", "90d") == 0
+    assert capsys.readouterr().out == f"1 of 2 observations removed, {size:.1f} MB, from {store().root}\n"
+    assert list(objects.names(store().root).values()) == [[new]]
+
+
+def test_prune_by_size_keeps_the_latest() -> None:
+    """As many as fit."""
+    names = [objects.write(store().root, kept(at=f"20{year}-01-01T00:00:00.000000+00:00")) for year in (25, 24, 26)]
+    size = objects.path_of(store().root, names[0]).stat().st_size
+    assert compat("prune", "--max-size", str(2 * size)) == 0
+    assert {name for found in objects.names(store().root).values() for name in found} == {names[0], names[2]}
+
+
+def test_prune_of_what_no_cell_can_ask_for() -> None:
+    """Other sources, or a lock that is not in this checkout; a damaged file answers nobody."""
+    from harness.catalog import CATALOG
+    from harness.locks import LOCKS, read_lock
+
+    lock = read_lock(LOCKS / "trl0.22-py311.txt").sha256
+    sources = Sources().digest(CATALOG[0], real=False)
+    stays = objects.write(store().root, kept(lock_sha256=lock, sources=sources))
+    objects.write(store().root, kept(lock_sha256="0" * 64, sources=sources))
+    objects.write(store().root, kept(lock_sha256=lock, sources="0" * 64))
+    damaged = objects.write(store().root, kept(lock_sha256=lock, sources=sources, seed=1))
+    objects.path_of(store().root, damaged).write_text("")
+    assert compat("prune", "--unreachable") == 0
+    assert [name for found in objects.names(store().root).values() for name in found] == [stays]
+
+
+def test_prune_removes_what_killed_processes_were_writing() -> None:
+    """Not what one is writing now."""
+    name = objects.write(store().root, kept())
+    folder = objects.path_of(store().root, name).parent
+    for part, age in ((".part-old", 7200), (".part-new", 0)):
+        (folder / part).write_text("half")
+        os.utime(folder / part, (time.time() - age,) * 2)
+    assert compat("prune", "--older-than", "1d") == 0
+    assert sorted(path.name for path in folder.iterdir() if path.name.startswith(".")) == [".part-new"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            (),
+            "compat store prune: nothing was asked to go\n"
+            "Give --older-than, --max-size or --unreachable; --dry-run shows what would go.\n",
+        ),
+        (("--older-than", "soon"), "--older-than: 'soon' is no age\nWrite days or hours: 90d, 12h.\n"),
+        (("--max-size", "1I"), "--max-size: '1I' is no size\nWrite bytes with a unit: 500MB, 2GiB.\n"),
+    ],
+)
+def test_prune_of_nothing_sensible_is_bad_input(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    """Nothing goes by mistake."""
+    assert compat("prune", *arguments) == ExitCode.BAD_INPUT
+    assert capsys.readouterr().err == said
+
+
+# ----------------------------------------------------------------------------------------------------- export, import
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of one kept cell, with a log, and files that are derived."""
+    cell = PlannedCell("sft-peft-config", NF4, (), recipe=recipe_of(seen()))
+    path = b.stored(tmp_path / "there" / "20260101T000000Z-abcd", [b.ran(seen())], seen())
+    for folder in ("plans", "logs"):
+        (path / folder).mkdir()
+    (path / "plans" / f"{seen().stack.name}.json").write_text(planned(path, cell).to_json())
+    (path / "logs" / f"{seen().stack.name}.txt").write_text("what pytest said")
+    (path / "summary.md").write_text("derived")
+    objects.write(store().root, kept())
+    return path
+
+
+@pytest.fixture
+def packed(run: Path, tmp_path: Path) -> Path:
+    """The run in one file."""
+    assert archive.export(run, store(), tmp_path / "results.tar.gz") == 1
+    return tmp_path / "results.tar.gz"
+
+
+def test_a_run_is_judged_on_another_machine_as_here(packed: Path, run: Path, tmp_path: Path) -> None:
+    """Its facts travel, its derived files do not; kept observations answer there too."""
+    other = Store(tmp_path / "other")
+    arrived = archive.take(packed, other, tmp_path / "here")
+    assert (arrived.run, arrived.already, arrived.objects) == (tmp_path / "here" / run.name, False, 1)
+    assert judged(arrived.run, UNLISTED).verdicts == judged(run, UNLISTED).verdicts
+    assert (arrived.run / "logs" / f"{seen().stack.name}.txt").read_text() == "what pytest said"
+    assert not (arrived.run / "summary.md").exists()
+    assert other.get(kept().recipe.address) == seen()
+
+
+def test_an_archive_says_how_to_run_it_again(packed: Path) -> None:
+    """The lock, too."""
+    with tarfile.open(packed) as file:
+        names = file.getnames()
+        repro = file.extractfile("repro.txt")
+        assert repro is not None
+        assert repro.read().decode() == (
+            "nox -s \"compat-3.11(trl='0.24')\" -- --device cpu --steps 10 --attention sdpa\n"
+        )
+    assert "locks/trl0.24-py311.txt" in names
+
+
+def test_what_is_here_already_is_taken_once(packed: Path, tmp_path: Path) -> None:
+    """Importing again changes nothing."""
+    other = Store(tmp_path / "other")
+    archive.take(packed, other, tmp_path / "here")
+    again = archive.take(packed, other, tmp_path / "here")
+    assert (again.already, again.objects) == (True, 0)
+
+
+def test_another_run_of_that_name_is_not_overwritten(packed: Path, run: Path, tmp_path: Path) -> None:
+    """And nothing of the archive is taken."""
+    there = tmp_path / "here" / run.name
+    there.mkdir(parents=True)
+    (there / "observations.jsonl").write_text("")
+    other = Store(tmp_path / "other")
+    with pytest.raises(CompatError) as raised:
+        archive.take(packed, other, tmp_path / "here")
+    assert str(raised.value) == (
+        f"{packed}: another run called {run.name} is here, and it holds other facts\n"
+        "The run went on after it was exported, here or there.\n"
+        f"Rename {there} and import again."
+    )
+    assert objects.names(other.root) == {}
+
+
+def repacked(source: Path, change: Callable[[dict[str, bytes]], object], *, honest: bool) -> None:
+    """Change the files of an archive; `honest` writes their digests anew, as a malicious packer would."""
+    import hashlib
+
+    with tarfile.open(source) as file:
+        files = {member.name: (file.extractfile(member) or io.BytesIO()).read() for member in file}
+    change(files)
+    if honest:
+        manifest = json.loads(files.pop("manifest.json"))
+        manifest["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        files = {"manifest.json": json.dumps(manifest).encode(), **files}
+    with tarfile.open(source, "w:gz") as file:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            file.addfile(member, io.BytesIO(content))
+
+
+def renamed(files: dict[str, bytes], new: str) -> None:
+    """Give the run's observations another name."""
+    files[new] = files.pop("run/observations.jsonl")
+
+
+def damaged(files: dict[str, bytes]) -> None:
+    """Cut a kept observation off."""
+    name = next(name for name in files if name.startswith("objects/"))
+    files[name] = files[name][:-9]
+
+
+def in_manifest(files: dict[str, bytes], **changes: str) -> None:
+    """Change fields of the manifest."""
+    files["manifest.json"] = json.dumps({**json.loads(files["manifest.json"]), **changes}).encode()
+
+
+@pytest.mark.parametrize(
+    ("change", "honest", "problem"),
+    [
+        (damaged, False, "is not the file that was packed, 1 in all"),
+        (lambda files: files.update({"run/x": b""}), False, "run/x is not the file that was packed, 1 in all"),
+        (lambda files: files.pop("repro.txt"), False, "repro.txt is not the file that was packed, 1 in all"),
+        (damaged, True, "a kept observation in it is damaged: its content is not what its name says"),
+        (lambda files: renamed(files, "run/../../x"), True, "it holds a file that is none of ours: 'run/../../x'"),
+        (lambda files: renamed(files, "/etc/x"), True, "it holds a file that is none of ours: '/etc/x'"),
+        (lambda files: renamed(files, "bin/x"), True, "it holds a file that is none of ours: 'bin/x'"),
+        (lambda files: in_manifest(files, run="../x"), True, "'../x' is no name of a run"),
+        (lambda files: in_manifest(files, format="2"), True, "its format is '2', this harness reads "),
+        (lambda files: files.pop("manifest.json"), False, "it cannot be read: 'manifest.json'"),
+        (
+            lambda files: files.update({"run/observations.jsonl": b"{}\n"}),
+            True,
+            "its run cannot be read: schema None, this harness reads 1",
+        ),
+    ],
+)
+def test_a_damaged_or_foreign_file_is_refused_whole(
+    packed: Path, tmp_path: Path, change: Callable[[dict[str, bytes]], object], honest: bool, problem: str
+) -> None:
+    """Nothing of it is written, in the store or among the runs."""
+    repacked(packed, change, honest=honest)
+    other = Store(tmp_path / "other")
+    with pytest.raises(CompatError) as raised:
+        archive.take(packed, other, tmp_path / "here")
+    assert raised.value.what.startswith("not taken: ") and problem in raised.value.what
+    assert (raised.value.meaning, raised.value.todo) == (
+        "It was cut off or changed on its way, or `compat store export` did not write it. Nothing was written.",
+        "Copy it again, or export it again.",
+    )
+    assert not other.root.exists() and not (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a tar", gzip.compress(b"not a tar")])
+def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+    """Whatever it is."""
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(CompatError, match="not taken: it cannot be read"):
+        archive.take(tmp_path / "x", store(), tmp_path / "here")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
+def test_an_archive_that_was_cut_off_is_refused(packed: Path, tmp_path: Path, share: float) -> None:
+    """Wherever."""
+    content = packed.read_bytes()
+    packed.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(CompatError, match="not taken: "):
+        archive.take(packed, Store(tmp_path / "other"), tmp_path / "here")
+    assert not (tmp_path / "here").exists()
+
+
+def test_an_archive_is_never_overwritten_or_half_written(run: Path, tmp_path: Path) -> None:
+    """Nor one written of what is no run."""
+    (tmp_path / "x").write_text("mine")
+    with pytest.raises(CompatError, match="there is such a file already"):
+        archive.export(run, store(), tmp_path / "x")
+    with pytest.raises(CompatError, match="this is not a run"):
+        archive.export(tmp_path, store(), tmp_path / "y")
+    assert (tmp_path / "x").read_text() == "mine" and not (tmp_path / "y").exists()
+
+
+def test_export_and_import_as_they_are_typed(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each says what it did, and what to do next."""
+    target = tmp_path / "out.tar.gz"
+    assert compat("export", str(target), "--run", str(run)) == 0
+    size = target.stat().st_size / 1e6
+    assert capsys.readouterr().out == f"{target}: run {run.name}, 1 kept observations, {size:.1f} MB\n"
+    monkeypatch.setattr(archive.take, "__defaults__", (tmp_path / "runs",))
+    monkeypatch.setenv("COMPAT_STORE", str(tmp_path / "other"))
+    assert compat("import", str(target)) == 0
+    assert capsys.readouterr().out == (
+        f"run {run.name} is here, 1 kept observations are new\njudge it: compat report {run.name}\n"
+    )
+    assert compat("import", str(tmp_path / "nowhere")) == ExitCode.COULD_NOT_TELL
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_without_a_shared_store_nothing_is_pushed(capsys: pytest.CaptureFixture[str]) -> None:
+    """That is bad input."""
+    assert compat("push") == ExitCode.BAD_INPUT
+    assert capsys.readouterr().err == (
+        "COMPAT_STORE_REMOTE: there is no shared store\nSet it to its URL, such as s3://bucket/compat.\n"
+    )
