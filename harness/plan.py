@@ -48,6 +48,8 @@ class Plan:
     limit_s: float
     """A cell that takes longer is killed, and recorded as infrastructure."""
     cells: tuple[PlannedCell, ...]
+    memory_limit: int | None = None
+    """Bytes of resident memory; a cell whose process holds more is ended, and recorded as infrastructure."""
     model: str | None = None
     """Real weights to train in every cell, a directory or a hub id; None: the tiny models of the cells' variants."""
 

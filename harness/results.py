@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import assert_never
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -28,7 +29,7 @@ from harness.checks import Outcome, Symptom, Verdict, judge
 from harness.checks.judge import not_recorded
 from harness.errors import RecordsError, UnknownName
 from harness.ledger import Ledger
-from harness.records import SCHEMA, Observation, Started
+from harness.records import SCHEMA, End, EndCause, Observation, Started
 
 RUNS = Path(__file__).parent.parent / "reports" / "runs"
 
@@ -91,9 +92,9 @@ def find_run(name: str, runs: Path = RUNS) -> Path:
     )
 
 
-def read_observations(path: Path) -> tuple[dict[str, Started], dict[str, Observation]]:
+def read_observations(path: Path, *, only: str | None = None) -> tuple[dict[str, Started], dict[str, Observation]]:
     """Cells started and cells observed in an `observations.jsonl`, each by cell id; a later line replaces an earlier
-    one.
+    one. Lines of other stacks than `only`, if one is named, are not looked at.
 
     Raises:
         RecordsError: a line is not a record of schema 1. A cut-off last line is a killed cell, and is left out.
@@ -102,7 +103,10 @@ def read_observations(path: Path) -> tuple[dict[str, Started], dict[str, Observa
     observed: dict[str, Observation] = {}
     text = _text(path)
     whole, _, _cut_off = text.rpartition("\n")
+    mark = "" if only is None else _CELL + only + "/"
     for number, line in enumerate(whole.splitlines(), 1):
+        if not line.startswith(mark) and line.startswith(_CELL):
+            continue
         record = _decode(line, f"{path}:{number}")
         if isinstance(record, Started):
             started[record.cell] = record
@@ -110,6 +114,10 @@ def read_observations(path: Path) -> tuple[dict[str, Started], dict[str, Observa
         else:
             observed[record.cell] = record
     return started, observed
+
+
+_CELL = '{"cell":"'
+"""What `to_json` begins a line with."""
 
 
 def read_sweep(path: Path) -> tuple[Observation, ...]:
@@ -185,14 +193,14 @@ def remove_row(run: Path, stack: str) -> None:
     (run / "rows" / f"{stack}.json").unlink(missing_ok=True)
 
 
-def judged(run: Path, ledger: Ledger) -> Results:
-    """Read a run and judge every selected cell against `ledger`.
+def judged(run: Path, ledger: Ledger, *, only: str | None = None) -> Results:
+    """Read a run and judge every selected cell against `ledger`; of the stack `only`, if one is named.
 
     Raises:
         RecordsError: a file of the run cannot be read.
     """
-    rows = read_rows(run)
-    started, observed = read_observations(run / "observations.jsonl")
+    rows = tuple(row for row in read_rows(run) if only in (None, row.name))
+    started, observed = read_observations(run / "observations.jsonl", only=only)
     rows = _with_strays(rows, {*started, *observed})
     verdicts = [verdict for row in rows for verdict in _judge_row(row, started, observed, ledger)]
     return Results(run, rows, observed, tuple(verdicts))
@@ -228,11 +236,24 @@ def _judge_row(
         if cell in observed:
             yield judge_one(observed[cell], ledger)
         elif cell in started:
-            yield not_recorded(
-                cell, "started and left no observation: its process crashed, hung past its limit, or was killed"
-            )
+            yield not_recorded(cell, how_it_ended(started[cell].end))
         else:
             yield not_recorded(cell, "never started: the session ended before its turn")
+
+
+def how_it_ended(end: End | None) -> str:
+    """One sentence on a cell that was started and left no observation."""
+    if end is None:
+        return "started and left no observation: its process crashed, hung past its limit, or was killed"
+    held = f"{end.resident_bytes:,} bytes resident" if end.resident_bytes else "its memory not looked at"
+    match end.cause:
+        case EndCause.MEMORY:
+            return f"ended after {end.seconds:.0f} s for its memory: {held}, over its limit"
+        case EndCause.TIME:
+            return f"ended after {end.seconds:.0f} s, over its limit; {held}"
+        case EndCause.CRASH:
+            return f"its process crashed or was killed after {end.seconds:.0f} s; {held}"
+    assert_never(end.cause)
 
 
 def judge_one(seen: Observation, ledger: Ledger) -> Verdict:

@@ -12,7 +12,7 @@ from harness.report.summary import Summary, summarize
 from harness.report.terminal import print_run, print_stack, print_window
 from harness.results import RUNS, find_run, judged, locked, verdict_lines, write_atomically
 
-__all__ = ["Summary", "derive", "print_run", "print_stack", "print_window", "publish", "report_command", "summarize"]
+__all__ = ["Summary", "derive", "print_run", "print_stack", "print_window", "publish", "report_command", "summarize", "summary_of"]
 
 
 def publish(run: Path, ledger: Ledger) -> Summary:
@@ -25,6 +25,20 @@ def publish(run: Path, ledger: Ledger) -> Summary:
         summary = _derive(run, ledger)
         _point_latest_at(run)
     return summary
+
+
+def summary_of(run: Path, stack: str, ledger: Ledger) -> Summary:
+    """Judge one stack of the run and nothing else, and make `latest` lead to the run.
+
+    A session asks for no more when its stack has ended: were the whole run judged after each of them, sixty stacks would
+    be judged thirty times over.
+
+    Raises:
+        RecordsError: a file of the run cannot be read.
+    """
+    with locked(run):
+        _point_latest_at(run)
+    return summarize(judged(run, ledger, only=stack), ledger)
 
 
 def derive(run: Path, ledger: Ledger) -> Summary:
