@@ -12,7 +12,7 @@ from harness.scheduling.estimate import START_S, makespan, stack_of
 
 
 class Why(StrEnum):
-    """Why a cell matters; the earlier the more."""
+    """Why a cell matters; the earlier the more. A cell may have several reasons."""
 
     CHANGED = "changed"
     """What it is made of changed since it ran, or it never ran."""
@@ -20,10 +20,7 @@ class Why(StrEnum):
     """When it last ran it failed, or the machine did."""
     EDGE = "edge of a ledger window"
     """The neighbouring release has other known issues listed for it: where fixes and regressions begin."""
-    REST = "the rest"
 
-
-ORDER = tuple(Why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +30,12 @@ class Task:
     cell: str
     seconds: float
     """It is expected to take."""
-    why: Why
+    why: frozenset[Why]
+
+    @property
+    def told(self) -> str:
+        """Why it matters, in words."""
+        return ", ".join(why for why in Why if why in self.why) or "unchanged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Cut:
 
 def by_importance(tasks: Iterable[Task]) -> tuple[Task, ...]:
     """What matters most first; among equals the cheapest, so that most of them are run."""
-    return tuple(sorted(tasks, key=lambda task: (ORDER.index(task.why), task.seconds, task.cell)))
+    return tuple(sorted(tasks, key=lambda task: ([why not in task.why for why in Why], task.seconds, task.cell)))
 
 
 def cut(tasks: Iterable[Task], budget_s: float, jobs: int) -> Cut:
