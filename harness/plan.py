@@ -19,9 +19,11 @@ APART = (
     "harness.cell.fixtures",  # for users' own tests
     "harness.cell.keeping",
     "harness.cell.plugin",
+    "harness.cell.watch",
     "harness.checks",
     "harness.counts",  # what checks expect
     "harness.errors",
+    "harness.orphans",
     "harness.plan",
     "harness.store",
 )
