@@ -15,6 +15,7 @@ import typer
 
 from harness.census.facts import LoadDtype, Quantization
 from harness.errors import CompatError, ExitCode
+from harness.store.command import app as store_app
 
 if TYPE_CHECKING:
     from harness.matrix import LockPlan, Matrix, Stack
@@ -25,6 +26,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(store_app)
 
 
 @app.callback()

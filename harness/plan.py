@@ -32,6 +32,11 @@ them are meant too, but for the first, which is meant alone.
 """
 
 
+def apart(module: str) -> bool:
+    """Whether `module` measures nothing."""
+    return module == "harness" or any(module == name or module.startswith(f"{name}.") for name in APART[1:])
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedCell:
     """One cell to run, and the deviations listed for it."""
@@ -88,6 +93,11 @@ class Plan:
     def selected_file(self) -> Path:
         """Where the cell process writes which cells were selected, one id per line."""
         return Path(self.run) / "selected" / f"{self.stack}.txt"
+
+    @property
+    def unkept_file(self) -> Path:
+        """Where cells write why the store does not take what they observed, one a line."""
+        return Path(self.run) / "unkept" / f"{self.stack}.txt"
 
     @property
     def seeds_file(self) -> Path:

@@ -30,6 +30,7 @@ from harness.plan import Plan, PlannedCell
 from harness.records import DeviceKind, Variant, cell_id
 from harness.report import print_stack, print_window, publish, summary_of
 from harness.results import RUNS, RowState, StackRow, read_rows, remove_row, unfinished, write_atomically, write_row
+from harness.selection import selected
 
 RUN_ID = "COMPAT_RUN_ID"
 """Environment variable by which sessions that run side by side write into the same run."""
@@ -105,6 +106,8 @@ class Options:
     """Bytes of resident memory of a cell's process; None: no limit."""
     cells: Path | None = None
     """Names the only cells to run, one id a line, in their order; None: all."""
+    fresh: bool = False
+    """Run also what the store has; the new observations are its answers from then on."""
 
 
 def run_stack(
@@ -190,7 +193,7 @@ def _named(file: Path, cells: Sequence[PlannedCell], stack: str, device: DeviceK
 
 
 def run_plan(plan: Plan, env_python: Path, gpus: Sequence[Gpu], options: Options, log: Path | None = None) -> None:
-    """Run the cells of `plan`, and write the stack's row into the run.
+    """Run the cells of `plan` that the store does not have, copy those it has, and write the stack's row into the run.
 
     Args:
         plan: the cells.
@@ -200,15 +203,31 @@ def run_plan(plan: Plan, env_python: Path, gpus: Sequence[Gpu], options: Options
         log: takes what pytest prints; None prints it.
 
     Raises:
-        CompatError: pytest does not understand the options, or they select nothing.
+        CompatError: pytest does not understand the options, they select nothing, or the shared store does not answer.
     """
-    run, path = Path(plan.run), _write_plan(plan)
+    from harness.store.serving import look_up
+
+    run = Path(plan.run)
+    served = look_up(plan, env_python, gpus, fresh=options.fresh)
+    plan, path = served.plan, _write_plan(served.plan)
     earlier = _earlier_selection(run, plan.stack)
     write_row(run, unfinished(plan.stack, earlier))
-    plan.selected_file.unlink(missing_ok=True)
-    status = _run(_cells_command(env_python, path, gpus, options), plan, gpus, log)
+    for file in (plan.selected_file, plan.unkept_file):
+        file.unlink(missing_ok=True)
+    chosen = selected(plan.cells, options.pytest)
+    told = served.told([plan.id_of(cell) for cell in (plan.cells if chosen is None else chosen)])
+    print(told, flush=True)
+    if chosen and all(cell.stored for cell in chosen):
+        status = 0
+        write_atomically(plan.selected_file, "".join(f"{plan.id_of(cell)}\n" for cell in chosen))
+    else:
+        status = _run(_cells_command(env_python, path, gpus, options), plan, gpus, log)
     _refuse_empty_selection(plan, status, options, earlier)
-    write_row(run, _row(plan, status, earlier))
+    row = _row(plan, status, earlier)
+    served.copy(row.selected)
+    write_row(run, row)
+    for line in served.finish():
+        print(line, flush=True)
 
 
 def _write_plan(plan: Plan) -> Path:
@@ -281,6 +300,7 @@ def parse_options(posargs: Sequence[str]) -> Options:
     for instead in Instead:
         asked.add_argument(f"--{instead}", dest="instead", action="store_const", const=instead)
     parser.add_argument("--tier", default=Tier.QUICK.value, choices=[tier.value for tier in Tier])
+    parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--seeds", type=_seeds, default=range(0), metavar="N or FIRST-LAST")
     try:
         ours, rest = parser.parse_known_args(list(posargs))
@@ -327,6 +347,7 @@ def parse_options(posargs: Sequence[str]) -> Options:
         model=None if ours.model is None else weights.checked(ours.model),
         memory_limit=ours.memory_limit,
         cells=ours.cells,
+        fresh=ours.fresh,
     )
 
 
@@ -507,8 +528,8 @@ def _row(plan: Plan, status: int, earlier: Sequence[str]) -> StackRow:
     if not plan.selected_file.exists():
         reason = f"pytest ended with status {status} before it could select any cell: see the session's output"
         return StackRow(plan.stack, RowState.INFRASTRUCTURE, reason, tuple(earlier))
-    selected = tuple(plan.selected_file.read_text(encoding="utf-8").split("\n"))[:-1]
-    return StackRow(plan.stack, RowState.RAN, "", tuple(dict.fromkeys((*earlier, *selected))))
+    cells = tuple(plan.selected_file.read_text(encoding="utf-8").split("\n"))[:-1]
+    return StackRow(plan.stack, RowState.RAN, "", tuple(dict.fromkeys((*earlier, *cells))))
 
 
 def _refuse_empty_selection(plan: Plan, status: int, options: Options, earlier: Sequence[str]) -> None:

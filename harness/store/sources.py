@@ -22,7 +22,7 @@ from typing import Any
 from harness import catalog
 from harness.catalog import Flow
 from harness.matrix import ROOT
-from harness.plan import APART
+from harness.plan import apart
 
 ENTRANCES = ("harness.cell.runner", "harness.cell.execution")
 """What a cell process calls; `execution` runs the flow's own module as well."""
@@ -120,11 +120,6 @@ class Sources:
 def sources() -> Sources:
     """Those of this checkout, as they are when first asked for."""
     return Sources()
-
-
-def apart(module: str) -> bool:
-    """Whether `module` measures nothing."""
-    return any(module == name or (name != "harness" and module.startswith(f"{name}.")) for name in APART)
 
 
 def _parents(name: str) -> list[str]:
