@@ -10,7 +10,7 @@ from harness.ledger import Ledger, load_ledger
 from harness.report import junit, markdown
 from harness.report.summary import Summary, summarize
 from harness.report.terminal import print_run, print_stack, print_window
-from harness.results import RUNS, find_run, judged, locked, verdict_lines, write_atomically
+from harness.results import RUNS, find_run, judged, locked, uncollected, verdict_lines, write_atomically
 
 __all__ = ["Summary", "derive", "print_run", "print_stack", "print_window", "publish", "report_command", "summarize"]
 
@@ -58,6 +58,7 @@ def report_command(run_name: str, runs: Path = RUNS) -> ExitCode:
     return summary.exit_code
 
 
+@uncollected()
 def _derive(run: Path, ledger: Ledger) -> Summary:
     results = judged(run, ledger)
     summary = summarize(results, ledger)

@@ -61,6 +61,11 @@ def marker(index: int) -> str:
     return (marker(head - 1) if head else "") + chr(ord("a") + last)
 
 
+def letters(groups: Iterable[Group]) -> dict[str, str]:
+    """The letter of its cause, by cell."""
+    return {cell: letter for index, group in enumerate(groups) for letter in [marker(index)] for cell in group.cells}
+
+
 def stage_name(stage: Stage) -> str:
     """A stage, short enough for the head of a column."""
     match stage:
