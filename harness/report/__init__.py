@@ -12,9 +12,20 @@ from harness.ledger import Ledger, load_ledger
 from harness.report import alarm, html, junit, markdown
 from harness.report.summary import Summary, summarize
 from harness.report.terminal import print_run, print_stack, print_window
-from harness.results import RUNS, Results, find_run, judged, locked, verdict_lines, write_atomically
+from harness.results import RUNS, Results, find_run, judged, locked, uncollected, verdict_lines, write_atomically
 
-__all__ = ["Summary", "derive", "print_run", "print_stack", "print_window", "publish", "report_command", "summarize"]
+__all__ = [
+    "Summary",
+    "derive",
+    "point_latest_at",
+    "print_run",
+    "print_stack",
+    "print_window",
+    "publish",
+    "report_command",
+    "summarize",
+    "summary_of",
+]
 
 
 def publish(run: Path, ledger: Ledger) -> Summary:
@@ -25,8 +36,22 @@ def publish(run: Path, ledger: Ledger) -> Summary:
     """
     with locked(run):
         summary, _ = _derive(run, ledger)
-        _point_latest_at(run)
+        point_latest_at(run)
     return summary
+
+
+def summary_of(run: Path, stack: str, ledger: Ledger) -> Summary:
+    """Judge one stack of the run and nothing else, and make `latest` lead to the run.
+
+    A session asks for no more when its stack has ended: were the whole run judged after each of them, sixty stacks would
+    be judged thirty times over.
+
+    Raises:
+        RecordsError: a file of the run cannot be read.
+    """
+    with locked(run):
+        point_latest_at(run)
+    return summarize(judged(run, ledger, only=stack), ledger)
 
 
 def derive(run: Path, ledger: Ledger) -> Summary:
@@ -103,6 +128,7 @@ def _matches(cell: str, pattern: str) -> bool:
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), cell) is not None
 
 
+@uncollected()
 def _derive(run: Path, ledger: Ledger) -> tuple[Summary, Results]:
     results = judged(run, ledger)
     summary = summarize(results, ledger)
@@ -113,7 +139,7 @@ def _derive(run: Path, ledger: Ledger) -> tuple[Summary, Results]:
     return summary, results
 
 
-def _point_latest_at(run: Path) -> None:
+def point_latest_at(run: Path) -> None:
     """Replace `latest` whole: a reader finds the run before or this one, never nothing."""
     run = run.resolve()
     with tempfile.TemporaryDirectory(dir=run.parent, prefix=".latest.") as aside:
