@@ -5,6 +5,7 @@
 #   "numpy",
 #   "nvidia-ml-py",
 #   "packaging",
+#   "pip",
 #   "pydantic>=2",
 #   "rich",
 #   "safetensors",
