@@ -90,10 +90,11 @@ def refuse_incomplete(manifest: dict[str, Any]) -> None:
         raise _missing(manifest, missing)
     other = [name for name, packed in files.items() if _sha256(ROOT / name) != packed["sha256"]]
     if other:
+        parts = _parts(manifest, {files[name]["part"] for name in other})
         raise Refusal(
             f"not what was packed: {_some(other)}",
             "The file was changed or damaged, or parts of two bundles were unpacked in one place.",
-            f"Compare it with the sender's, and unpack {_parts(manifest, {files[name]['part'] for name in other})} again.",
+            f"Compare it with the sender's, and unpack {parts} again.",
             INCOMPLETE,
         )
 
