@@ -1,6 +1,7 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = [
+#   "fsspec",
 #   "nox>=2026.8.10",
 #   "numpy",
 #   "nvidia-ml-py",

@@ -16,6 +16,7 @@ import typer
 from harness.census.facts import LoadDtype, Quantization
 from harness.errors import CompatError, ExitCode
 from harness.records import DeviceKind
+from harness.store.command import app as store_app
 
 if TYPE_CHECKING:
     from harness.matrix import LockPlan, Matrix, Stack
@@ -26,6 +27,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(store_app)
 
 
 @app.callback()

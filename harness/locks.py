@@ -30,6 +30,7 @@ PLATFORM_PREFIXES = ("nvidia-", "cuda-", "triton")
 """Names that only CUDA builds of torch bring. None of them may be in a lock, whatever the matrix excludes."""
 
 _HEADER = "# Made by `nox -s lock`, from matrices/stacks.toml. Never edited by hand."
+_HEADER_ELSE = "# Made for a stack that is no row of matrices/stacks.toml. Never edited by hand."
 _FACT = re.compile(r"# ([a-z-]+): (.*)")
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)==([^\s;\\]+)((?: \\)?)")
 _HASH = "    --hash=sha256:"
@@ -100,8 +101,13 @@ def facts_of(plan: LockPlan) -> dict[str, str]:
         "asked": " ".join(plan.requirements),
         "exempt": " ".join(f"{name}<={until}" for name, until in sorted(plan.exempt.items())) or "none",
         "excluded": " ".join(sorted(plan.excluded)),
-        "again": f"nox -s lock -- {plan.stack.name}",
+        **({"constrained": _digest(plan.constraints)} if plan.constraints else {}),
+        "again": plan.again or f"nox -s lock -- {plan.stack.name}",
     }
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
 def lock_path(plan: LockPlan, locks: Path = LOCKS) -> Path:
@@ -170,7 +176,7 @@ def _text(path: Path) -> str:
 def _split(text: str, path: Path) -> tuple[dict[str, str], int, list[str]]:
     """The facts, the number of lines they took, and the other lines."""
     lines = text.splitlines()
-    if not lines or lines[0] != _HEADER:
+    if not lines or lines[0] not in (_HEADER, _HEADER_ELSE):
         raise _malformed(path, "line 1 is not the header of a lock")
     size = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
     found = (_FACT.fullmatch(line) for line in lines[1:size])
@@ -306,6 +312,10 @@ def _resolve(plan: LockPlan) -> Answer:
             *("--no-emit-package", "torch", "--excludes", str(excluded)),
             *("--exclude-newer", _end_of(plan.as_of)),
         ]
+        if plan.constraints:
+            constraints = Path(scratch) / "constraints.txt"
+            constraints.write_text("\n".join(plan.constraints), encoding="utf-8")
+            arguments += ["--constraints", str(constraints)]
         for name, until in sorted(plan.exempt.items()):
             arguments += ["--exclude-newer-package", f"{name}={_end_of(until)}"]
         asked = (*plan.requirements, f"torch=={plan.torch}")
@@ -352,7 +362,8 @@ def _refuse_platform_packages(text: str, path: Path) -> None:
 
 def _render(plan: LockPlan, body: str, **more: str) -> str:
     facts = [f"# {key}: {value}" for key, value in {**facts_of(plan), **more}.items()]
-    return "\n".join([_HEADER, *facts, body.strip()]) + "\n"
+    header = _HEADER_ELSE if plan.again else _HEADER
+    return "\n".join([header, *facts, body.strip()]) + "\n"
 
 
 def _write(path: Path, text: str) -> None:

@@ -83,6 +83,10 @@ class LockPlan:
     excluded: tuple[str, ...]
     """torch's platform layer: never resolved, never locked."""
     platform: str
+    constraints: tuple[str, ...] = ()
+    """What the resolver must keep to where it needs such a package; for stacks that are no row of the matrix."""
+    again: str = ""
+    """The command that makes the lock again; empty for a row: `nox -s lock`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,28 @@ from typing import Any
 from harness.catalog import Handicap
 from harness.checks import Deviation, Symptom
 from harness.records import DeviceKind, Precision, Variant, cell_id
+from harness.store.recipe import Recipe, from_dict
+
+APART = (
+    "harness",  # its version, and names for users' own training
+    "harness.catalog",  # counted by value
+    "harness.cell.fixtures",  # for users' own tests
+    "harness.cell.keeping",
+    "harness.cell.plugin",
+    "harness.checks",
+    "harness.counts",  # what checks expect
+    "harness.errors",
+    "harness.plan",
+    "harness.store",
+)
+"""Modules that are loaded in a cell process and measure nothing: they judge, word, keep, or hand cells out. Those below
+them are meant too, but for the first, which is meant alone.
+"""
+
+
+def apart(module: str) -> bool:
+    """Whether `module` measures nothing."""
+    return module == "harness" or any(module == name or module.startswith(f"{name}.") for name in APART[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +46,10 @@ class PlannedCell:
     """Run it again in the ways of the deep tier."""
     handicap: Handicap | None = None
     """What is to keep it from learning; None but where the learning test is calibrated."""
+    recipe: Recipe | None = None
+    """What its observation is kept by; None: it is not kept."""
+    stored: bool = False
+    """The store has its observation: it is not to run."""
 
     def __str__(self) -> str:
         return f"{self.flow}[{self.variant}]"
@@ -50,6 +76,10 @@ class Plan:
     cells: tuple[PlannedCell, ...]
     model: str | None = None
     """Real weights to train in every cell, a directory or a hub id; None: the tiny models of the cells' variants."""
+    store: str | None = None
+    """Directory of the local store, in which cells keep their observations; None: they do not."""
+    modules: tuple[str, ...] = ()
+    """Modules of this project whose contents the recipes count."""
 
     def id_of(self, cell: PlannedCell) -> str:
         """The cell's full id."""
@@ -59,6 +89,11 @@ class Plan:
     def selected_file(self) -> Path:
         """Where the cell process writes which cells were selected, one id per line."""
         return Path(self.run) / "selected" / f"{self.stack}.txt"
+
+    @property
+    def unkept_file(self) -> Path:
+        """Where cells write why the store does not take what they observed, one a line."""
+        return Path(self.run) / "unkept" / f"{self.stack}.txt"
 
     @property
     def seeds_file(self) -> Path:
@@ -79,13 +114,15 @@ def read_plan(path: Path) -> Plan:
     """The plan in `path`, which the host wrote: it is trusted, not checked."""
     raw = json.loads(path.read_text(encoding="utf-8"))
     cells = tuple(_planned(cell) for cell in raw.pop("cells"))
-    return Plan(**{**raw, "device": DeviceKind(raw["device"]), "cells": cells})
+    typed = {"device": DeviceKind(raw["device"]), "cells": cells, "modules": tuple(raw["modules"])}
+    return Plan(**{**raw, **typed})
 
 
 def _planned(raw: dict[str, Any]) -> PlannedCell:
     handicap = Handicap(raw["handicap"]) if raw["handicap"] else None
     listed = tuple(_deviation(item) for item in raw["listed"])
-    return PlannedCell(raw["flow"], _variant(raw["variant"]), listed, raw["deep"], handicap)
+    recipe = from_dict(raw["recipe"]) if raw["recipe"] else None
+    return PlannedCell(raw["flow"], _variant(raw["variant"]), listed, raw["deep"], handicap, recipe, raw["stored"])
 
 
 def _variant(raw: dict[str, str | bool]) -> Variant:

@@ -245,6 +245,10 @@ class Census:
     """Digest of the values of what this flow trains (adapters, or the whole model where there are none)."""
     adapters_on: Mapping[Area, AreaCount] | None = None
     """Adapters by the area of the module they sit on; None in observations from before it was counted."""
+    adapted: Mapping[str, int] | None = None
+    """Modules that carry an adapter, by the last part of their name, such as `q_proj`; None likewise."""
+    checkpointing: str | None = None
+    """Gradient checkpointing as the model has it: `off`, `on`, `reentrant`, `not reentrant`; None likewise."""
 
 
 @dataclass(frozen=True, slots=True)

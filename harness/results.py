@@ -133,6 +133,18 @@ def _text(path: Path) -> str:
         raise _unreadable(str(path), f"cannot be read as text: {error}") from None
 
 
+def read_line(line: str, where: str) -> Observation:
+    """The observation in one line of JSON.
+
+    Raises:
+        RecordsError: it is not an observation of schema 1. The message says `where` it was found.
+    """
+    record = _decode(line, where)
+    if isinstance(record, Started):
+        raise _unreadable(where, "not an observation")
+    return record
+
+
 def _decode(line: str, where: str) -> Started | Observation:
     try:
         raw = json.loads(line)

@@ -29,6 +29,7 @@ from harness.plan import Plan, PlannedCell
 from harness.records import DeviceKind, Variant
 from harness.report import print_stack, print_window, publish
 from harness.results import RUNS, RowState, StackRow, read_rows, remove_row, unfinished, write_atomically, write_row
+from harness.selection import selected
 
 RUN_ID = "COMPAT_RUN_ID"
 """Environment variable by which sessions that run side by side write into the same run."""
@@ -95,6 +96,8 @@ class Options:
     gpus: Wanted = USUAL
     model: str | None = None
     """Real weights in place of the tiny models: a directory, or a hub id."""
+    fresh: bool = False
+    """Run also what the store has; the new observations are its answers from then on."""
 
 
 def run_stack(
@@ -126,11 +129,27 @@ def run_stack(
     """
     options = parse_options(posargs)
     ledger = load_ledger()
+    plan = plan_of(stack.on(python), lock, options, ledger, kind_of(gpus), base_torch=base_torch)
+    if options.instead is not None or options.seeds:
+        path = _write_plan(plan)
+        if options.instead is None:
+            return _calibrate(env_python, path, plan, options.seeds)
+        # One process, and a Trainer that sees two GPUs spreads its model over both.
+        return _exit_code(_run(_instead_command(options.instead, env_python, path, options), plan, gpus[:1]))
+    run_plan(plan, env_python, gpus, options)
+    summary = publish(Path(plan.run), ledger)
+    print_stack(summary, plan.stack)
+    print_window(summary)
+    return summary.exit_code_of(plan.stack)
+
+
+def plan_of(stack: str, lock: Lock, options: Options, ledger: Ledger, device: DeviceKind, *, base_torch: bool) -> Plan:
+    """What `options` ask of the stack called `stack`, in the run that this process writes into: every cell there is."""
     run = RUNS / os.environ.setdefault(RUN_ID, new_run_id())
-    device = kind_of(gpus)
-    plan = Plan(
+    versions = {**lock.requirements, "torch": lock.facts["torch"]}
+    return Plan(
         run=str(run),
-        stack=stack.on(python),
+        stack=stack,
         lock_sha256=lock.sha256,
         torch_wanted=lock.facts["torch"],
         base_torch=base_torch,
@@ -139,32 +158,53 @@ def run_stack(
         steps=options.steps,
         seed=SEED,
         limit_s=options.limit_s,
-        cells=planned_cells(
-            ledger,
-            device,
-            {**lock.requirements, "torch": lock.facts["torch"]},
-            tier=options.tier,
-            model=options.model,
-        ),
+        cells=planned_cells(ledger, device, versions, tier=options.tier, model=options.model),
         model=options.model,
     )
-    path = run / "plans" / f"{plan.stack}.json"
-    write_atomically(path, plan.to_json())
-    if options.instead is not None:
-        # One process, and a Trainer that sees two GPUs spreads its model over both.
-        return _exit_code(_run(_instead_command(options.instead, env_python, path, options), plan, gpus[:1]))
-    if options.seeds:
-        return _calibrate(env_python, path, plan, options.seeds)
+
+
+def run_plan(plan: Plan, env_python: Path, gpus: Sequence[Gpu], options: Options, log: Path | None = None) -> None:
+    """Run the cells of `plan` that the store does not have, copy those it has, and write the stack's row into the run.
+
+    Args:
+        plan: the cells.
+        env_python: the interpreter of the stack's environment.
+        gpus: what they run on; without any, the CPU.
+        options: what is not ours of them reaches pytest.
+        log: takes what pytest prints; None prints it.
+
+    Raises:
+        CompatError: pytest does not understand the options, they select nothing, or the shared store does not answer.
+    """
+    from harness.store.serving import look_up
+
+    run = Path(plan.run)
+    served = look_up(plan, env_python, gpus, fresh=options.fresh)
+    plan, path = served.plan, _write_plan(served.plan)
     earlier = _earlier_selection(run, plan.stack)
     write_row(run, unfinished(plan.stack, earlier))
-    plan.selected_file.unlink(missing_ok=True)
-    status = _run(_cells_command(env_python, path, gpus, options), plan, gpus)
+    for file in (plan.selected_file, plan.unkept_file):
+        file.unlink(missing_ok=True)
+    chosen = selected(plan.cells, options.pytest)
+    told = served.told([plan.id_of(cell) for cell in (plan.cells if chosen is None else chosen)])
+    print(told, flush=True)
+    if chosen and all(cell.stored for cell in chosen):
+        status = 0
+        write_atomically(plan.selected_file, "".join(f"{plan.id_of(cell)}\n" for cell in chosen))
+    else:
+        status = _run(_cells_command(env_python, path, gpus, options), plan, gpus, log)
     _refuse_empty_selection(plan, status, options, earlier)
-    write_row(run, _row(plan, status, earlier))
-    summary = publish(run, ledger)
-    print_stack(summary, plan.stack)
-    print_window(summary)
-    return summary.exit_code_of(plan.stack)
+    row = _row(plan, status, earlier)
+    served.copy(row.selected)
+    write_row(run, row)
+    for line in served.finish():
+        print(line, flush=True)
+
+
+def _write_plan(plan: Plan) -> Path:
+    path = Path(plan.run) / "plans" / f"{plan.stack}.json"
+    write_atomically(path, plan.to_json())
+    return path
 
 
 def _calibrate(env_python: Path, path: Path, plan: Plan, seeds: range) -> ExitCode:
@@ -181,9 +221,16 @@ def _calibrate(env_python: Path, path: Path, plan: Plan, seeds: range) -> ExitCo
     return ExitCode.HEALTHY if found.on_target else ExitCode.UNHEALTHY
 
 
-def _run(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu]) -> int:
+def _run(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu], log: Path | None = None) -> int:
+    environ = cell_environ(gpus, hub=_from_hub(plan))
     try:
-        return subprocess.run(command, cwd=ROOT, env=cell_environ(gpus, hub=_from_hub(plan)), check=False).returncode
+        if log is None:
+            return subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as out:
+            return subprocess.run(
+                command, cwd=ROOT, env=environ, check=False, stdout=out, stderr=subprocess.STDOUT
+            ).returncode
     finally:
         shutil.rmtree(plan.scratch, ignore_errors=True)
 
@@ -223,6 +270,7 @@ def parse_options(posargs: Sequence[str]) -> Options:
     for instead in Instead:
         asked.add_argument(f"--{instead}", dest="instead", action="store_const", const=instead)
     parser.add_argument("--tier", default=Tier.QUICK.value, choices=[tier.value for tier in Tier])
+    parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--seeds", type=_seeds, default=range(0), metavar="N or FIRST-LAST")
     try:
         ours, rest = parser.parse_known_args(list(posargs))
@@ -265,6 +313,7 @@ def parse_options(posargs: Sequence[str]) -> Options:
         pytest=tuple(rest),
         gpus=wanted,
         model=None if ours.model is None else weights.checked(ours.model),
+        fresh=ours.fresh,
     )
 
 
@@ -421,8 +470,8 @@ def _row(plan: Plan, status: int, earlier: Sequence[str]) -> StackRow:
     if not plan.selected_file.exists():
         reason = f"pytest ended with status {status} before it could select any cell: see the session's output"
         return StackRow(plan.stack, RowState.INFRASTRUCTURE, reason, tuple(earlier))
-    selected = tuple(plan.selected_file.read_text(encoding="utf-8").split("\n"))[:-1]
-    return StackRow(plan.stack, RowState.RAN, "", tuple(dict.fromkeys((*earlier, *selected))))
+    cells = tuple(plan.selected_file.read_text(encoding="utf-8").split("\n"))[:-1]
+    return StackRow(plan.stack, RowState.RAN, "", tuple(dict.fromkeys((*earlier, *cells))))
 
 
 def _refuse_empty_selection(plan: Plan, status: int, options: Options, earlier: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import faulthandler
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -55,13 +56,21 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     if session.testsfailed:
         return  # pytest calls this after collection errors too: nothing was selected then, rather than no cell
     plan = config.stash[_PLAN]
-    functions = [item for item in items if isinstance(item, pytest.Function) and "planned" in item.fixturenames]
-    planned: list[PlannedCell] = [item.callspec.params["planned"] for item in functions]  # type: ignore[misc]
-    lines = "".join(f"{plan.id_of(cell)}\n" for cell in planned)
+    cells = [item for item in items if isinstance(item, pytest.Function) and "planned" in item.fixturenames]
+    lines = "".join(f"{plan.id_of(_planned(item))}\n" for item in cells)
     part = plan.selected_file.with_suffix(f".{os.getpid()}")
     part.parent.mkdir(parents=True, exist_ok=True)
     part.write_text(lines, encoding="utf-8")
     part.replace(plan.selected_file)
+    stored = [item for item in cells if _planned(item).stored]
+    if stored:
+        # Selected, and not to run: the host copies what the store has into the run.
+        config.hook.pytest_deselected(items=stored)
+        items[:] = [item for item in items if item not in stored]
+
+
+def _planned(item: pytest.Function) -> PlannedCell:
+    return cast(PlannedCell, item.callspec.params["planned"])
 
 
 @pytest.fixture(scope="session")

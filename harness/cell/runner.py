@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import __version__
+from harness import __version__, processor
 from harness.catalog import MODELS, Flow, Subject, flow_named, lora_of
 from harness.cell.instruments.frames import raised_chain, readable, without_place
 from harness.plan import Plan, PlannedCell
@@ -144,7 +144,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def _device(kind: DeviceKind, emulates: DeviceKind | None) -> DeviceRecord:
-    name = _gpu() if kind is DeviceKind.CUDA else _cpu_field("model name") or platform.machine()
+    name = _gpu() if kind is DeviceKind.CUDA else processor.name()
     return DeviceRecord(kind, name, emulates, _features(kind))
 
 
@@ -155,19 +155,8 @@ def _gpu() -> str:
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no CUDA device"
 
 
-@functools.cache
 def _features(kind: DeviceKind) -> tuple[str, ...]:
-    repacks = kind is DeviceKind.CPU and "avx512_bf16" in _cpu_field("flags").split()
-    compiles = importlib.util.find_spec("triton") is not None
-    return (*(("avx512_bf16",) if repacks else ()), *(() if compiles else ("without_triton",)))
-
-
-@functools.cache
-def _cpu_field(name: str) -> str:
-    """A field of the first processor in /proc/cpuinfo; empty where there is none."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+    return processor.features(kind, triton=importlib.util.find_spec("triton") is not None)
 
 
 def append(plan: Plan, record: Observation | Started) -> None:

@@ -13,12 +13,16 @@ from harness.plan import Plan, PlannedCell
 
 def test_flow(plan: Plan, planned: PlannedCell) -> None:
     """The cell is as stated, or deviates exactly as listed."""
-    from harness.cell import runner
+    from harness.cell import keeping, runner
 
     runner.mark_started(plan, planned)
     seen = runner.run_cell(plan, planned)
-    runner.append(plan, seen)
-    verdict = judge(seen, flow_named(planned.flow), planned.listed)
+    try:
+        verdict = judge(seen, flow_named(planned.flow), planned.listed)
+        # First, so that no moment is left at which a finished cell could be lost to the next run.
+        keeping.keep(plan, planned, seen, verdict)
+    finally:
+        runner.append(plan, seen)
     if verdict.outcome is Outcome.XFAIL:
         pytest.xfail(verdict.reason)
     if verdict.outcome is not Outcome.PASS:

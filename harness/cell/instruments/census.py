@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -61,11 +62,34 @@ def take(model: nn.Module, stage: Stage, actor: Actor, *, digest: bool) -> Censu
         total_logical=_logical(named),
         by_area=_counted(named, area_of),
         adapters_on=_counted([(name, p) for name, p in named if is_adapter(name)], seat_of),
+        adapted=_adapted(name for name, _ in named),
+        checkpointing=_checkpointing(model),
         trainable_names_sha256=_digest(name.encode() + b"\n" for name, _ in sorted(trainable)),
         dtypes=dict(dtypes),
         adapter_dtypes=tuple(sorted({_dtype(p) for name, p in named if is_adapter(name)})),
         subject_sha256=values_digest(subject(model)) if digest else None,
     )
+
+
+def _adapted(names: Iterable[str]) -> dict[str, int]:
+    """Modules with an adapter, by the last part of their name."""
+    modules = {seat[1] for name in names if (seat := _SEAT.match(name))}
+    return dict(sorted(Counter(module.rpartition(".")[2] for module in modules).items()))
+
+
+_SEAT = re.compile(rf"(.+?)\.(?:{'|'.join(ADAPTER_MARKS)})")
+"""The module an adapter's parameter belongs to."""
+
+
+def _checkpointing(model: nn.Module) -> str:
+    """Transformers keeps the switch, and the function it calls, at every module that can do it."""
+    on = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False) is True]
+    if not on:
+        return "off"
+    keywords = getattr(getattr(on[0], "_gradient_checkpointing_func", None), "keywords", None) or {}
+    if "use_reentrant" not in keywords:
+        return "on"
+    return "reentrant" if keywords["use_reentrant"] else "not reentrant"
 
 
 def _dtype(parameter: torch.Tensor) -> str:

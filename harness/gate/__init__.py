@@ -1,0 +1,1 @@
+"""The upgrade gate: two sides are run and compared cell by cell, and a policy answers ALLOW, HOLD or BLOCK."""

@@ -1,0 +1,11 @@
+"""Results kept by what they depend on, so that no cell runs twice: address -> observation.
+
+    recipe    everything an observation depends on; its digest is the address      both sides, standard library only
+    objects   one file per observation, written whole, merged by set union         both sides, standard library only
+    sources   which files of this project run inside a cell, and their digest      host
+    recipes   the recipes of a plan's cells, without importing the stack           host
+    kept      the store: this machine's directory, and a shared one behind it      host
+
+The cells keep what they observed themselves, as they finish (`harness.cell.keeping`). Verdicts are not kept: a stored
+observation is judged by the checks and the ledger of the day.
+"""

@@ -1,0 +1,218 @@
+"""The store: this machine's directory, and a shared one behind it. Host side.
+
+    COMPAT_STORE         the directory; by default `finetune-compat/store` in the user's cache directory
+    COMPAT_STORE_REMOTE  URL of a shared store, of any kind fsspec knows (s3://, gs://, hf://datasets/..., file://)
+
+What is asked for is looked for here first and there second, and what is found there is copied here. A shared store that
+cannot be read is an error, because the alternative is to run everything again; one that cannot be written to is a
+warning, because the results are here.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+from harness.errors import CompatError, UnknownName
+from harness.records import Observation, to_json
+from harness.results import read_line, write_atomically
+from harness.store import objects
+from harness.store.objects import Damaged, Stored
+from harness.store.recipe import Recipe, contradiction
+from harness.store.remote import Remote
+
+HERE = "COMPAT_STORE"
+SHARED = "COMPAT_STORE_REMOTE"
+
+_HISTORY = "history.json"
+_HISTORY_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The latest observation of a cell, at whatever address."""
+
+    address: str
+    duration_s: float
+    outcome: str | None
+    """How it was judged when it was recorded."""
+    recorded_at: str
+
+
+class Store:
+    """Kept observations by address."""
+
+    def __init__(self, root: Path, remote: Remote | None = None) -> None:
+        self.root = root
+        self.remote = remote
+
+    @classmethod
+    def configured(cls, environ: Mapping[str, str] = os.environ) -> Store:
+        """The store that the environment names.
+
+        Raises:
+            CompatError: the remote's URL is none, or its kind needs a package that is not installed.
+        """
+        url = environ.get(SHARED, "")
+        return cls(default_root(environ), Remote(url) if url else None)
+
+    def __str__(self) -> str:
+        return f"{self.root}" + (f" and {self.remote}" if self.remote else "")
+
+    def has(self, addresses: Iterable[str]) -> set[str]:
+        """Those of `addresses` that have an observation, by name: nothing is opened or fetched.
+
+        Raises:
+            StoreUnreachable: some are not here, and the shared store cannot be asked.
+        """
+        wanted = set(addresses)
+        here = set(objects.names(self.root, wanted))
+        missing = wanted - here
+        return here | (set(self.remote.names(missing)) if self.remote and missing else set())
+
+    def read(self, addresses: Iterable[str]) -> dict[str, Stored]:
+        """The answers at those of `addresses` that have one: the latest whole observation of each.
+
+        A damaged file is no answer; it is said on stderr and left where it is.
+
+        Raises:
+            StoreUnreachable: some are not here, and the shared store cannot be asked.
+        """
+        wanted = set(addresses)
+        found = self._read_here(wanted)
+        missing = wanted - found.keys()
+        if self.remote and missing:
+            for damage in self.remote.fetch(missing, self.root):
+                _warn(damage)
+            found |= self._read_here(missing)
+        return found
+
+    def get(self, address: str) -> Observation:
+        """The answer at `address`.
+
+        Raises:
+            UnknownName: there is none.
+            RecordsError: it was written by another version of the harness.
+        """
+        found = self.read([address]).get(address)
+        if found is None:
+            raise UnknownName(
+                f"there is no observation at {address}",
+                where=str(self),
+                meaning="It was never made here, or its files were pruned.",
+                todo="`compat store ls` lists those there are.",
+            )
+        return read_line(found.line, f"{self.root}: {address}")
+
+    def put(self, recipe: Recipe, seen: Observation, *, outcome: str | None = None) -> str:
+        """Keep `seen` at the address of `recipe`, in this machine's directory, and return the name of its file.
+
+        The caller leaves out what an exhausted machine observed. The shared store is written by `push`.
+
+        Raises:
+            CompatError: the observation says other than the recipe.
+            OSError: the directory cannot be written to.
+        """
+        other = contradiction(recipe, seen)
+        if other:
+            raise CompatError(
+                f"the observation is not of its recipe: {other}",
+                where=seen.cell,
+                meaning="The environment is not what the host took it for.",
+                todo="Delete the environment and run the stack again.",
+            )
+        return objects.write(self.root, stored(recipe, to_json(seen), outcome))
+
+    def push(self, addresses: Iterable[str] | None = None) -> int:
+        """Copy what is here and not in the shared store to it, of `addresses` or all; return how many files.
+
+        Raises:
+            StoreUnreachable: the shared store cannot be asked, or not be written to.
+        """
+        if self.remote is None:
+            return 0
+        here = objects.names(self.root, addresses)
+        return self.remote.add(self.root, [name for names in here.values() for name in names])
+
+    def history(self) -> Mapping[str, Past]:
+        """The latest observation of every cell that is kept here, by cell id.
+
+        What was read once is remembered in a file beside the objects, which may be removed at any time.
+        """
+        names = {name for found in objects.names(self.root).values() for name in found}
+        known = self._remembered()
+        facts = {name: known[name] for name in names & known.keys()}
+        for name in sorted(names - known.keys()):
+            try:
+                facts[name] = _facts(objects.read(self.root, name))
+            except Damaged as damage:
+                _warn(f"{objects.path_of(self.root, name)}: {damage}")
+        if facts.keys() != known.keys():
+            text = json.dumps({"format": _HISTORY_FORMAT, "objects": facts}, separators=(",", ":"))
+            write_atomically(self.root / _HISTORY, text)
+        latest: dict[str, Past] = {}
+        for name, (cell, *rest) in facts.items():
+            past = Past(objects.address_of(name), *rest)
+            if cell not in latest or latest[cell].recorded_at < past.recorded_at:
+                latest[cell] = past
+        return latest
+
+    def _remembered(self) -> dict[str, list[Any]]:
+        try:
+            raw = json.loads((self.root / _HISTORY).read_text(encoding="utf-8"))
+            return dict(raw["objects"]) if raw["format"] == _HISTORY_FORMAT else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}  # it is made again
+
+    def _read_here(self, addresses: set[str]) -> dict[str, Stored]:
+        found: dict[str, Stored] = {}
+        for address, names in objects.names(self.root, addresses).items():
+            whole = [read for name in names if (read := self._whole(name)) is not None]
+            if whole:
+                found[address] = latest(whole)
+        return found
+
+    def _whole(self, name: str) -> Stored | None:
+        try:
+            return objects.read(self.root, name)
+        except Damaged as damage:
+            _warn(f"{objects.path_of(self.root, name)}: {damage}")
+            return None
+
+
+def default_root(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the store is unless an argument says otherwise."""
+    named = environ.get(HERE)
+    if named:
+        return Path(named).expanduser().resolve()
+    cache = environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "finetune-compat" / "store"
+
+
+def latest(found: Iterable[Stored]) -> Stored:
+    """The answer among several observations of one address: the last recorded, so that `--fresh` is heard. On every
+    machine the same, in whatever order the files came.
+    """
+    return max(found, key=lambda each: (each.recorded_at, objects.name_of(each)))
+
+
+def stored(recipe: Recipe, line: str, outcome: str | None) -> Stored:
+    """An observation recorded now."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+    return Stored(recipe=recipe, line=line, recorded_at=now, harness=__version__, outcome=outcome)
+
+
+def _facts(kept: Stored) -> list[Any]:
+    seen = kept.observation
+    return [seen["cell"], seen["duration_s"], kept.outcome, kept.recorded_at]
+
+
+def _warn(problem: str) -> None:
+    print(f"store: {problem}; it is left out (`compat store verify`)", file=sys.stderr, flush=True)

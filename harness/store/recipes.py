@@ -1,0 +1,142 @@
+"""The recipes of a plan's cells, from what lies on disk: no stack is imported, no process started. Host side."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import processor, weights
+from harness.catalog import flow_named
+from harness.devices import Gpu
+from harness.errors import InstallError
+from harness.plan import Plan, PlannedCell
+from harness.records import DeviceKind
+from harness.store.recipe import TINY, Recipe
+from harness.store.sources import Sources, sources
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What an environment holds beside its lock."""
+
+    python: str
+    """In full, such as `3.11.7`."""
+    torch: str
+    """With its build, such as `2.13.0+cpu`."""
+    triton: bool
+
+
+def installed(env_python: Path) -> Installed:
+    """What the virtual environment of `env_python` holds, read from its files.
+
+    Raises:
+        InstallError: it is not an environment with torch.
+    """
+    root = env_python.parent.parent
+    version = _version(root / "pyvenv.cfg")
+    folders = [*root.glob("lib/python3.*/site-packages"), root / "lent-torch"]
+    there = [path.name for folder in folders if folder.is_dir() for path in folder.iterdir()]
+    # In the order of imports: a torch that is lent comes after one that is installed.
+    torch = [name for name in there if name.startswith("torch-") and name.endswith(".dist-info")]
+    if version is None or not torch:
+        raise InstallError(
+            "this is not an environment with torch",
+            where=str(root),
+            meaning="It was never made, or its making was cut off.",
+            todo="Run the stack's session: it makes the environment.",
+        )
+    return Installed(version, torch[0].removeprefix("torch-").removesuffix(".dist-info"), "triton" in there)
+
+
+def _version(config: Path) -> str | None:
+    """Python's version as who made the environment wrote it: uv and virtualenv `version_info`, venv `version`."""
+    try:
+        lines = config.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
+    found = fields.get("version_info") or fields.get("version")
+    return None if found is None else ".".join(found.split(".")[:3])
+
+
+def recipes(
+    plan: Plan, environment: Installed, gpus: Sequence[Gpu] = (), *, of: Sources | None = None
+) -> Mapping[str, Recipe]:
+    """Recipes by cell id, in the plan's order.
+
+    None for cells whose result could not be told from another's: real weights named by a hub id, whose commit is known
+    only once they are fetched (hand `--model` their directory instead), and GPUs of different kinds in one run.
+
+    Args:
+        plan: the cells.
+        environment: what they run in.
+        gpus: what they run on; without any, the CPU.
+        of: the sources; this checkout's by default.
+    """
+    model = _model(plan)
+    names = {gpu.name for gpu in gpus}
+    if model is None or (plan.device is DeviceKind.CUDA and len(names) != 1):
+        return {}
+    shared = Recipe(
+        cell="",
+        lock_sha256=plan.lock_sha256,
+        python=environment.python,
+        torch=environment.torch,
+        base_torch=plan.base_torch,
+        device=names.pop() if plan.device is DeviceKind.CUDA else platform.machine(),
+        features=processor.features(plan.device, triton=environment.triton),
+        sources="",
+        given="",
+        model=model,
+        steps=plan.steps,
+        seed=plan.seed,
+        attention=plan.attention,
+        handicap=None,
+        deep=False,
+    )
+    found = of or sources()
+    return {plan.id_of(cell): _recipe(shared, plan, cell, found) for cell in plan.cells}
+
+
+def _recipe(shared: Recipe, plan: Plan, cell: PlannedCell, found: Sources) -> Recipe:
+    flow, real = flow_named(cell.flow), plan.model is not None
+    return dataclasses.replace(
+        shared,
+        cell=plan.id_of(cell),
+        sources=found.digest(flow, real=real),
+        given=found.given(flow, cell.variant.model, real=real),
+        handicap=cell.handicap,
+        deep=cell.deep,
+    )
+
+
+def addressed(plan: Plan, wanted: Mapping[str, Recipe], store: Path, *, of: Sources | None = None) -> Plan:
+    """`plan` with what its cells need to keep their observations in the store at `store` themselves."""
+    found = of or sources()
+    flows = [flow_named(name) for name in {cell.flow for cell in plan.cells}]
+    modules = {name for flow in flows for name in found.modules(flow, real=plan.model is not None)}
+    cells = tuple(dataclasses.replace(cell, recipe=wanted.get(plan.id_of(cell))) for cell in plan.cells)
+    return dataclasses.replace(plan, cells=cells, store=str(store), modules=tuple(sorted(modules)))
+
+
+def _model(plan: Plan) -> str | None:
+    if plan.model is None:
+        return TINY
+    return None if weights.from_hub(plan.model) else f"sha256:{_directory_digest(Path(plan.model))}"
+
+
+def _directory_digest(directory: Path) -> str:
+    """sha256 over the names and contents of all files but hidden ones. A hub's cache is of links: they are followed."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file() and not path.name.startswith("."))
+    digests = [(path.relative_to(directory).as_posix(), _file_digest(path)) for path in files]
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,121 @@
+"""A shared store at a URL, through fsspec. Host side."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.errors import CompatError, ExitCode
+from harness.store import objects
+from harness.store.objects import Damaged
+
+
+class StoreUnreachable(CompatError):
+    """The shared store does not answer: the network failed, and nothing is known about what it holds."""
+
+    exit_code = ExitCode.COULD_NOT_TELL
+
+
+class Remote:
+    """The shared store at `url`. Its layout is that of a local one."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._fs, self._base = _filesystem(self.url)
+
+    def __str__(self) -> str:
+        return self.url
+
+    def names(self, addresses: Iterable[str] | None = None) -> dict[str, list[str]]:
+        """Names of its objects by address, of `addresses` only if any are given: one listing.
+
+        Raises:
+            StoreUnreachable: it does not answer.
+        """
+        wanted = None if addresses is None else frozenset(addresses)
+        found: dict[str, list[str]] = defaultdict(list)
+        for name in self._sizes():
+            if wanted is None or objects.address_of(name) in wanted:
+                found[objects.address_of(name)].append(name)
+        return dict(found)
+
+    def fetch(self, addresses: Iterable[str], root: Path) -> list[str]:
+        """Copy the objects of `addresses` into the store at `root`; return what is wrong with those that are damaged.
+
+        Raises:
+            StoreUnreachable: it does not answer.
+            OSError: the store at `root` cannot be written to.
+        """
+        names = [name for found in self.names(addresses).values() for name in found]
+        with self._asked("read"):
+            contents = self._fs.cat([self._path(name) for name in names]) if names else {}
+        damages = []
+        for name in names:
+            content = contents[self._path(name)]
+            try:
+                objects.parsed(name, content)
+            except Damaged as damage:
+                damages.append(f"{self.url}/{objects.OBJECTS}/{name[:2]}/{name}: {damage}")
+            else:
+                objects.write_content(root, name, content)
+        return damages
+
+    def add(self, root: Path, names: Iterable[str]) -> int:
+        """Copy those of `names` that it does not have from the store at `root`; return how many.
+
+        One that is shorter or longer there was cut off, and is replaced.
+
+        Raises:
+            StoreUnreachable: it does not answer, or refuses.
+        """
+        there = self._sizes()
+        missing = [name for name in names if there.get(name) != objects.path_of(root, name).stat().st_size]
+        with self._asked("written to"):
+            for folder in sorted({self._path(name).rpartition("/")[0] for name in missing}):
+                self._fs.makedirs(folder, exist_ok=True)
+            if missing:
+                self._fs.pipe({self._path(name): objects.path_of(root, name).read_bytes() for name in missing})
+        return len(missing)
+
+    def _sizes(self) -> dict[str, int]:
+        """Size in bytes by name."""
+        with self._asked("listed"):
+            self._fs.invalidate_cache()  # other machines write too
+            found = self._fs.find(f"{self._base}/{objects.OBJECTS}", detail=True)
+        named = ((path.rpartition("/")[2], entry) for path, entry in found.items())
+        return {name: entry["size"] for name, entry in named if objects.is_name(name)}
+
+    def _path(self, name: str) -> str:
+        return f"{self._base}/{objects.OBJECTS}/{name[:2]}/{name}"
+
+    @contextlib.contextmanager
+    def _asked(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - each kind of filesystem raises what its own client raises
+            raise StoreUnreachable(
+                f"the shared store cannot be {verb}: {type(error).__name__}: {error}",
+                where=self.url,
+                meaning="The network, or the access to it, is missing. What was run is kept on this machine.",
+                todo="Try again, or unset COMPAT_STORE_REMOTE to go on with this machine's own store; "
+                "`compat store push` sends later what the shared one lacks.",
+            ) from None
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    import fsspec
+
+    try:
+        fs, base = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise CompatError(
+            f"no shared store can be at {url!r}: {error}",
+            where="COMPAT_STORE_REMOTE",
+            meaning="Its kind is misspelt, or needs a package of its own: s3fs, gcsfs, huggingface_hub.",
+            todo="Name a URL such as s3://bucket/compat or hf://datasets/org/name, and install its package beside "
+            "this one.",
+        ) from None
+    return fs, str(base).rstrip("/")
