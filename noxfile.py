@@ -32,6 +32,7 @@ matrices/stacks.toml; `compat stacks` shows their versions.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from datetime import UTC, datetime
@@ -44,8 +45,22 @@ HERE = Path(__file__).parent
 # A nox of its own environment does not have this project installed.
 sys.path.insert(0, str(HERE))
 
-from harness import matrix  # noqa: E402 - needs the line above
+from harness import matrix, orphans  # noqa: E402 - needs the line above
 from harness.errors import CompatError, ExitCode  # noqa: E402
+
+
+def _finish_run() -> None:
+    """Write and print what a run of several stacks says as a whole."""
+    if not (HERE / "reports" / "runs" / os.environ["COMPAT_RUN_ID"]).exists():
+        return
+    from harness.results import find_run
+    from harness.runs import finish_run
+
+    try:
+        finish_run(find_run(os.environ["COMPAT_RUN_ID"]))
+    except CompatError as error:
+        print(error, file=sys.stderr)
+
 
 nox.needs_version = ">=2026.8.10"  # the first with --parallel
 nox.options.default_venv_backend = "uv"
@@ -58,6 +73,10 @@ nox.options.error_on_missing_interpreters = True
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Sessions that run side by side are processes of their own; they inherit this and write into one run.
 os.environ.setdefault("COMPAT_RUN_ID", f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{token_hex(2)}")
+# They end with the nox that started them, as that ends with `compat run`. Whoever is first ends the run.
+if not orphans.end_with_parent():
+    atexit.register(_finish_run)
+orphans.adopt()
 
 try:
     MATRIX = matrix.read_matrix()

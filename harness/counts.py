@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from harness.records import ALL_LINEAR, Area, LoraShape, ModelShape, ModelSizes, Precision, VisionShape
 
@@ -123,6 +124,7 @@ def adapters_on(model: ModelShape, lora: LoraShape) -> Mapping[Area, int]:
     return found
 
 
+@cache  # a run asks for those of a few models, ten times a cell
 def sizes(model: ModelShape, precision: Precision, lora: LoraShape | None) -> ModelSizes:
     """All sizes of a tiny model that is loaded in float32, and in `precision` what bitsandbytes quantizes."""
     stored = base_stored(model, precision)

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -125,6 +126,7 @@ class _File:
     issue: tuple[Issue, ...] = ()
 
 
+@cache  # a run has few versions and the ledger few windows, and every cell asks for all of them
 def _within(version: str | None, window: str) -> bool:
     return version is not None and SpecifierSet(window).contains(version, prereleases=True)
 

@@ -19,9 +19,11 @@ APART = (
     "harness.cell.fixtures",  # for users' own tests
     "harness.cell.keeping",
     "harness.cell.plugin",
+    "harness.cell.watch",
     "harness.checks",
     "harness.counts",  # what checks expect
     "harness.errors",
+    "harness.orphans",
     "harness.plan",
     "harness.store",
 )
@@ -74,6 +76,8 @@ class Plan:
     limit_s: float
     """A cell that takes longer is killed, and recorded as infrastructure."""
     cells: tuple[PlannedCell, ...]
+    memory_limit: int | None = None
+    """Bytes of resident memory; a cell whose process holds more is ended, and recorded as infrastructure."""
     model: str | None = None
     """Real weights to train in every cell, a directory or a hub id; None: the tiny models of the cells' variants."""
     store: str | None = None

@@ -588,6 +588,28 @@ class Observation:
         return next(reversed(own or found), None)
 
 
+class EndCause(StrEnum):
+    """Why the process of a cell ended before the cell was through."""
+
+    MEMORY = "memory"
+    """It held more memory than the plan's limit, and was ended."""
+    TIME = "time"
+    """It took longer than the plan's limit, and was ended."""
+    CRASH = "crash"
+    """It ended by itself, or somebody else ended it: a crash, or the kernel out of memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How the process of a cell ended before the cell was through, as it was seen from outside."""
+
+    cause: EndCause
+    resident_bytes: int
+    """Resident memory of the process, imports included, when it was last looked at; 0 where nobody looked."""
+    seconds: float
+    """From the cell's start."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
     """Written before a cell runs, so that a killed process reads as infrastructure and not as nothing."""
@@ -595,6 +617,8 @@ class Started:
     cell: str
     started: str
     """UTC time, ISO 8601."""
+    end: End | None = None
+    """How its process ended, in a line that is added when it did so before the cell was through."""
     schema: int = field(default=SCHEMA)
 
 

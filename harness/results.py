@@ -2,6 +2,7 @@
 
 reports/runs/<run-id>/
     observations.jsonl      one `Started` line and one `Observation` line per cell, appended by the cells as they run
+    left-out.txt            cells that were asked for and left out, for want of time
     rows/<stack>.json       one `StackRow` per stack: ran, or why not, and which cells were selected
     verdicts.jsonl  junit.xml  summary.md   derived; written anew, whole, whenever a stack finishes
 """
@@ -11,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import gc
 import gzip
+import io
 import json
 import os
 import tempfile
@@ -20,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import assert_never
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -28,7 +32,7 @@ from harness.checks import Outcome, Symptom, Verdict, judge
 from harness.checks.judge import not_recorded
 from harness.errors import RecordsError, UnknownName
 from harness.ledger import Ledger
-from harness.records import SCHEMA, Observation, Started
+from harness.records import SCHEMA, End, EndCause, Observation, Started
 
 RUNS = Path(__file__).parent.parent / "reports" / "runs"
 
@@ -66,11 +70,14 @@ class Results:
     rows: tuple[StackRow, ...]
     observations: dict[str, Observation]
     verdicts: tuple[Verdict, ...]
+    left_out: tuple[str, ...] = ()
+    """Cells that were asked for and left out, for want of time: nothing is known of them."""
 
 
 _OBSERVATION = TypeAdapter(Observation)
 _STARTED = TypeAdapter(Started)
 _ROW = TypeAdapter(StackRow)
+_VERDICT = TypeAdapter(Verdict)
 
 
 def find_run(name: str, runs: Path = RUNS) -> Path:
@@ -91,18 +98,21 @@ def find_run(name: str, runs: Path = RUNS) -> Path:
     )
 
 
-def read_observations(path: Path) -> tuple[dict[str, Started], dict[str, Observation]]:
+def read_observations(path: Path, *, only: str | None = None) -> tuple[dict[str, Started], dict[str, Observation]]:
     """Cells started and cells observed in an `observations.jsonl`, each by cell id; a later line replaces an earlier
-    one.
+    one. Lines of other stacks than `only`, if one is named, are not looked at.
 
     Raises:
         RecordsError: a line is not a record of schema 1. A cut-off last line is a killed cell, and is left out.
     """
     started: dict[str, Started] = {}
     observed: dict[str, Observation] = {}
-    text = _text(path)
-    whole, _, _cut_off = text.rpartition("\n")
-    for number, line in enumerate(whole.splitlines(), 1):
+    mark = "" if only is None else f"{_CELL}{only}/"
+    for number, line in _lines(path):
+        if not line.endswith("\n"):
+            break
+        if line.startswith(_CELL) and not line.startswith(mark):
+            continue
         record = _decode(line, f"{path}:{number}")
         if isinstance(record, Started):
             started[record.cell] = record
@@ -112,23 +122,30 @@ def read_observations(path: Path) -> tuple[dict[str, Started], dict[str, Observa
     return started, observed
 
 
+_CELL = '{"cell":"'
+"""What `to_json` begins a line with."""
+
+
 def read_sweep(path: Path) -> tuple[Observation, ...]:
     """The observations of a sweep over seeds, as they came.
 
     Raises:
         RecordsError: a line is not an observation of schema 1, or is cut off.
     """
-    records = [_decode(line, f"{path}:{number}") for number, line in enumerate(_text(path).splitlines(), 1)]
+    records = [_decode(line, f"{path}:{number}") for number, line in _lines(path)]
     return tuple(record for record in records if isinstance(record, Observation))
 
 
-def _text(path: Path) -> str:
-    """The text of `path`, or of `path` with `.gz` behind it, as the baseline keeps it; empty if neither is there."""
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The numbered lines of `path`, or of `path` with `.gz` behind it, as the baseline keeps it; none if neither is
+    there. One after another: a run's text is as large as what is made of it.
+    """
     packed = path.with_name(f"{path.name}.gz")
     try:
-        if path.exists():
-            return path.read_text(encoding="utf-8")
-        return gzip.decompress(packed.read_bytes()).decode("utf-8") if packed.exists() else ""
+        if not path.exists() and not packed.exists():
+            return
+        with path.open("rb") if path.exists() else io.BytesIO(gzip.decompress(packed.read_bytes())) as file:
+            yield from ((number, line.decode()) for number, line in enumerate(file, 1))
     except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
         raise _unreadable(str(path), f"cannot be read as text: {error}") from None
 
@@ -139,13 +156,35 @@ def read_line(line: str, where: str) -> Observation:
     Raises:
         RecordsError: it is not an observation of schema 1. The message says `where` it was found.
     """
-    record = _decode(line, where)
+    record = read_record(line, where)
     if isinstance(record, Started):
         raise _unreadable(where, "not an observation")
     return record
 
 
+def read_record(line: str, where: str) -> Started | Observation:
+    """The record in one line of JSON.
+
+    Raises:
+        RecordsError: it is not a record of schema 1. The message says `where` it was found.
+    """
+    return _decode(line, where)
+
+
+_ENDS = f'"schema":{SCHEMA}}}'
+"""What `to_json` ends a line with."""
+
+
 def _decode(line: str, where: str) -> Started | Observation:
+    """The record in `line`. What this harness wrote itself is read at once; anything else is looked at step by step."""
+    text = line.rstrip("\n")
+    if text.endswith(_ENDS):
+        with contextlib.suppress(ValidationError):
+            return _STARTED.validate_json(text) if '"started":' in text else _OBSERVATION.validate_json(text)
+    return _decode_warily(text, where)
+
+
+def _decode_warily(line: str, where: str) -> Started | Observation:
     try:
         raw = json.loads(line)
         if raw.get("schema") != SCHEMA:
@@ -192,22 +231,54 @@ def write_row(run: Path, row: StackRow) -> None:
     write_atomically(run / "rows" / f"{row.name}.json", json.dumps(dataclasses.asdict(row), indent=1) + "\n")
 
 
+def read_left_out(run: Path) -> tuple[str, ...]:
+    """Cells that were asked for and left out of the run."""
+    return tuple(_text_of(run / _LEFT_OUT).split("\n")[:-1])
+
+
+def write_left_out(run: Path, cells: Sequence[str]) -> None:
+    """Write down which cells were left out of the run."""
+    write_atomically(run / _LEFT_OUT, "".join(f"{cell}\n" for cell in cells))
+
+
+_LEFT_OUT = "left-out.txt"
+
+
+def _text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
 def remove_row(run: Path, stack: str) -> None:
     """Take back the row of a stack of which nothing was to run."""
     (run / "rows" / f"{stack}.json").unlink(missing_ok=True)
 
 
-def judged(run: Path, ledger: Ledger) -> Results:
-    """Read a run and judge every selected cell against `ledger`.
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Put Python's garbage collector off. A run's records are millions of objects and none of them garbage: looking
+    through them again and again takes half as long as all else that is done with them.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@uncollected()
+def judged(run: Path, ledger: Ledger, *, only: str | None = None) -> Results:
+    """Read a run and judge every selected cell against `ledger`; of the stack `only`, if one is named.
 
     Raises:
         RecordsError: a file of the run cannot be read.
     """
-    rows = read_rows(run)
-    started, observed = read_observations(run / "observations.jsonl")
+    rows = tuple(row for row in read_rows(run) if only in (None, row.name))
+    started, observed = read_observations(run / "observations.jsonl", only=only)
     rows = _with_strays(rows, {*started, *observed})
     verdicts = [verdict for row in rows for verdict in _judge_row(row, started, observed, ledger)]
-    return Results(run, rows, observed, tuple(verdicts))
+    return Results(run, rows, observed, tuple(verdicts), read_left_out(run))
 
 
 def _with_strays(rows: tuple[StackRow, ...], cells: set[str]) -> tuple[StackRow, ...]:
@@ -240,11 +311,24 @@ def _judge_row(
         if cell in observed:
             yield judge_one(observed[cell], ledger)
         elif cell in started:
-            yield not_recorded(
-                cell, "started and left no observation: its process crashed, hung past its limit, or was killed"
-            )
+            yield not_recorded(cell, how_it_ended(started[cell].end))
         else:
             yield not_recorded(cell, "never started: the session ended before its turn")
+
+
+def how_it_ended(end: End | None) -> str:
+    """One sentence on a cell that was started and left no observation."""
+    if end is None:
+        return "started and left no observation: its process crashed, hung past its limit, or was killed"
+    held = f"{end.resident_bytes:,} bytes resident" if end.resident_bytes else "its memory not looked at"
+    match end.cause:
+        case EndCause.MEMORY:
+            return f"ended after {end.seconds:.0f} s for its memory: {held}, over its limit"
+        case EndCause.TIME:
+            return f"ended after {end.seconds:.0f} s, over its limit; {held}"
+        case EndCause.CRASH:
+            return f"its process crashed or was killed after {end.seconds:.0f} s; {held}"
+    assert_never(end.cause)
 
 
 def judge_one(seen: Observation, ledger: Ledger) -> Verdict:
@@ -255,7 +339,7 @@ def judge_one(seen: Observation, ledger: Ledger) -> Verdict:
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> str:
     """`verdicts.jsonl`: one JSON object per verdict."""
-    return "".join(json.dumps(dataclasses.asdict(verdict)) + "\n" for verdict in verdicts)
+    return "".join(json.dumps(_VERDICT.dump_python(verdict, mode="json")) + "\n" for verdict in verdicts)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ import argparse
 import datetime
 import math
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from typing import assert_never
 
 from packaging.version import Version
 
-from harness import catalog, weights
+from harness import catalog, orphans, weights
 from harness.catalog import Tier
 from harness.devices import USUAL, Gpu, Wanted, choose, kind_of, read_gpus, told, visible
 from harness.errors import CompatError, ExitCode
@@ -26,8 +27,8 @@ from harness.ledger import Ledger, load_ledger
 from harness.locks import Lock
 from harness.matrix import ROOT, Stack
 from harness.plan import Plan, PlannedCell
-from harness.records import DeviceKind, Variant
-from harness.report import print_stack, print_window, publish
+from harness.records import DeviceKind, Variant, cell_id
+from harness.report import print_stack, print_window, publish, summary_of
 from harness.results import RUNS, RowState, StackRow, read_rows, remove_row, unfinished, write_atomically, write_row
 from harness.selection import selected
 
@@ -41,6 +42,11 @@ LIMIT_S = 120.0
 
 REAL_LIMIT_S = 3600.0
 """The same for real weights, which may have to be fetched first."""
+
+MEMORY_LIMIT = 8 * 2**30
+"""Bytes of resident memory the process of a tiny cell may hold: many times what any was seen to hold (`scheduling`). Real
+weights have no limit unless one is given.
+"""
 
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 """Attention implementations of Transformers; the first is what users train with."""
@@ -96,6 +102,10 @@ class Options:
     gpus: Wanted = USUAL
     model: str | None = None
     """Real weights in place of the tiny models: a directory, or a hub id."""
+    memory_limit: int | None = None
+    """Bytes of resident memory of a cell's process; None: no limit."""
+    cells: Path | None = None
+    """Names the only cells to run, one id a line, in their order; None: all."""
     fresh: bool = False
     """Run also what the store has; the new observations are its answers from then on."""
 
@@ -137,16 +147,22 @@ def run_stack(
         # One process, and a Trainer that sees two GPUs spreads its model over both.
         return _exit_code(_run(_instead_command(options.instead, env_python, path, options), plan, gpus[:1]))
     run_plan(plan, env_python, gpus, options)
-    summary = publish(Path(plan.run), ledger)
+    summary = summary_of(Path(plan.run), plan.stack, ledger)
     print_stack(summary, plan.stack)
-    print_window(summary)
     return summary.exit_code_of(plan.stack)
+
+
+def finish_run(run: Path) -> None:
+    """Write the derived files of a run whose sessions have ended, and print its window. Without a stack, do nothing."""
+    if (run / "rows").is_dir():
+        print_window(publish(run, load_ledger()))
 
 
 def plan_of(stack: str, lock: Lock, options: Options, ledger: Ledger, device: DeviceKind, *, base_torch: bool) -> Plan:
     """What `options` ask of the stack called `stack`, in the run that this process writes into: every cell there is."""
     run = RUNS / os.environ.setdefault(RUN_ID, new_run_id())
     versions = {**lock.requirements, "torch": lock.facts["torch"]}
+    cells = planned_cells(ledger, device, versions, tier=options.tier, model=options.model)
     return Plan(
         run=str(run),
         stack=stack,
@@ -158,9 +174,22 @@ def plan_of(stack: str, lock: Lock, options: Options, ledger: Ledger, device: De
         steps=options.steps,
         seed=SEED,
         limit_s=options.limit_s,
-        cells=planned_cells(ledger, device, versions, tier=options.tier, model=options.model),
+        cells=cells if options.cells is None else _named(options.cells, cells, stack, device),
+        memory_limit=options.memory_limit,
         model=options.model,
     )
+
+
+def _named(file: Path, cells: Sequence[PlannedCell], stack: str, device: DeviceKind) -> tuple[PlannedCell, ...]:
+    """Those of `cells` that `file` names, in its order."""
+    try:
+        names = file.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CompatError(
+            f"cannot be read: {error}", where=str(file), todo="Name a file with a cell's id a line after --cells."
+        ) from None
+    known = {cell_id(stack, cell.flow, cell.variant, device): cell for cell in cells}
+    return tuple(known[name] for name in names if name in known)
 
 
 def run_plan(plan: Plan, env_python: Path, gpus: Sequence[Gpu], options: Options, log: Path | None = None) -> None:
@@ -243,7 +272,6 @@ def record_absent(name: str, state: RowState, reason: str) -> None:
     """Write the row of a stack of which no cell could run into the run."""
     run = RUNS / os.environ.setdefault(RUN_ID, new_run_id())
     write_row(run, StackRow(name, state, reason, ()))
-    publish(run, load_ledger())
 
 
 def new_run_id() -> str:
@@ -262,6 +290,8 @@ def parse_options(posargs: Sequence[str]) -> Options:
     parser.add_argument("--attention", default=ATTENTION[0], choices=ATTENTION)
     parser.add_argument("--steps", type=int, default=catalog.STEPS)
     parser.add_argument("--limit", type=float)
+    parser.add_argument("--memory-limit", type=size, metavar="BYTES")
+    parser.add_argument("--cells", type=Path, metavar="FILE")
     parser.add_argument("--model")
     parser.add_argument("--gpus", type=int, default=USUAL.most)
     parser.add_argument("--gpu-idle-below", type=float, default=USUAL.idle_below)
@@ -280,6 +310,8 @@ def parse_options(posargs: Sequence[str]) -> Options:
         ) from None
     if ours.limit is None:
         ours.limit = LIMIT_S if ours.model is None else REAL_LIMIT_S
+    if ours.memory_limit is None and ours.model is None:
+        ours.memory_limit = MEMORY_LIMIT
     if ours.steps < FEWEST_STEPS or not 0 < ours.limit < math.inf:
         raise CompatError(
             f"--steps {ours.steps} --limit {ours.limit:g}",
@@ -313,8 +345,30 @@ def parse_options(posargs: Sequence[str]) -> Options:
         pytest=tuple(rest),
         gpus=wanted,
         model=None if ours.model is None else weights.checked(ours.model),
+        memory_limit=ours.memory_limit,
+        cells=ours.cells,
         fresh=ours.fresh,
     )
+
+
+def size(text: str) -> int:
+    """Bytes, such as 1500000000, 1500MB or 1.5GiB.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no amount of memory.
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(B|[KMGT]i?B|)", text.strip())
+    amount = int(float(found[1]) * _UNITS[found[2]]) if found else 0
+    if not amount:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory such as 3GiB or 1500MB")
+    return amount
+
+
+_UNITS = {"": 1, "B": 1} | {
+    f"{letter}{kind}": base**power
+    for power, letter in enumerate("KMGT", 1)
+    for kind, base in (("B", 1000), ("iB", 1024))
+}
 
 
 def _seeds(text: str) -> range:
@@ -441,7 +495,7 @@ def cell_environ(gpus: Sequence[Gpu], *, hub: bool = False) -> dict[str, str]:
     foreign = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTEST_", "ACCELERATE_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {
-        # Tiny models gain nothing from a second thread, and stacks run side by side.
+        # Tiny models gain nothing from a second thread, and stacks run side by side. `compat run` gives real ones more.
         "OMP_NUM_THREADS": "1",
         **inherited,
         # By UUID, which any CUDA_DEVICE_ORDER leaves as it is. A CPU cell sees none: a trainer takes a GPU it sees.
@@ -451,12 +505,16 @@ def cell_environ(gpus: Sequence[Gpu], *, hub: bool = False) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         **({} if hub else {"HF_HUB_OFFLINE": "1"}),
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        # A cell without its host would run on beside the run that takes its place.
+        orphans.PARENT: str(os.getpid()),
     }
 
 
 def _earlier_selection(run: Path, stack: str) -> tuple[str, ...]:
-    """Cells of the same stack that this run selected before, on another device or by another `-k`: they stay judged."""
-    return next((row.selected for row in read_rows(run) if row.name == stack and row.state is RowState.RAN), ())
+    """Cells of the same stack that this run selected before, on another device, by another `-k` or from the store: they
+    stay judged.
+    """
+    return next((row.selected for row in read_rows(run) if row.name == stack), ())
 
 
 def _exit_code(status: int) -> ExitCode:

@@ -14,6 +14,8 @@ from typing import cast
 
 import pytest
 
+from harness import orphans
+from harness.cell.watch import Watch
 from harness.plan import Plan, PlannedCell, read_plan
 from harness.records import DeviceKind
 
@@ -33,8 +35,23 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--plan: {problem}. Cells are run by nox: nox -s \"compat-3.11(trl='0.22')\"")
     config.stash[_PLAN] = plan = read_plan(path)
     worker = os.environ.get("PYTEST_XDIST_WORKER")
+    # Before the workers are started, which then end with the controller as it ends with the host.
+    orphans.end_with_parent()
+    orphans.adopt()
+    if worker is None:
+        _watch(config, plan)
     if worker and plan.device is DeviceKind.CUDA:
         _pin_gpu(int(worker.removeprefix("gw")))
+
+
+def _watch(config: pytest.Config, plan: Plan) -> None:
+    """Watch the workers from the controller. Without workers there is no process to end but this one."""
+    if getattr(config.option, "numprocesses", None):
+        config.pluginmanager.register(Watch(plan), "compat-watch")
+    elif plan.memory_limit is not None and not config.option.collectonly:
+        raise pytest.UsageError(
+            "--memory-limit: cells are ended for their memory in workers (-n 1 or more), not in -n 0"
+        )
 
 
 def _pin_gpu(number: int) -> None:

@@ -72,7 +72,7 @@ class Facts:
 def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
     """Run one cell and return what was observed. An exception of the flow is an observation, not an error here."""
     flow = flow_named(planned.flow)
-    started, clock = _now(), time.perf_counter()
+    started, clock = now(), time.perf_counter()
     facts = _facts(plan, planned, flow)
     return Observation(
         cell=plan.id_of(planned),
@@ -171,8 +171,9 @@ def append(plan: Plan, record: Observation | Started) -> None:
 
 def mark_started(plan: Plan, planned: PlannedCell) -> None:
     """Write the line that makes a killed process read as infrastructure."""
-    append(plan, Started(cell=plan.id_of(planned), started=_now()))
+    append(plan, Started(cell=plan.id_of(planned), started=now()))
 
 
-def _now() -> str:
+def now() -> str:
+    """This moment in UTC, ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

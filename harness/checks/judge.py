@@ -90,10 +90,14 @@ def _machine_failed(error: Failure) -> bool:
     return error.type in _MACHINE_TYPES or any(words in error.message for words in _MACHINE_WORDS)
 
 
+_EXPLAINS = frozenset({Result.FAIL, Result.BLOCKED})
+"""Results of a check that explain what the checks after it would find."""
+
+
 def _opinions(case: Case) -> tuple[Opinion, ...]:
     said: dict[str, Opinion] = {}
     for check in CHECKS:
-        blockers = [code for code in check.requires if said[code].result in (Result.FAIL, Result.BLOCKED)]
+        blockers = [code for code in check.requires if said[code].result in _EXPLAINS]
         said[check.code] = _blocked(check, blockers) if blockers else _ask(check, case)
     return tuple(said.values())
 

@@ -10,9 +10,20 @@ from harness.ledger import Ledger, load_ledger
 from harness.report import junit, markdown
 from harness.report.summary import Summary, summarize
 from harness.report.terminal import print_run, print_stack, print_window
-from harness.results import RUNS, find_run, judged, locked, verdict_lines, write_atomically
+from harness.results import RUNS, find_run, judged, locked, uncollected, verdict_lines, write_atomically
 
-__all__ = ["Summary", "derive", "print_run", "print_stack", "print_window", "publish", "report_command", "summarize"]
+__all__ = [
+    "Summary",
+    "derive",
+    "point_latest_at",
+    "print_run",
+    "print_stack",
+    "print_window",
+    "publish",
+    "report_command",
+    "summarize",
+    "summary_of",
+]
 
 
 def publish(run: Path, ledger: Ledger) -> Summary:
@@ -23,8 +34,22 @@ def publish(run: Path, ledger: Ledger) -> Summary:
     """
     with locked(run):
         summary = _derive(run, ledger)
-        _point_latest_at(run)
+        point_latest_at(run)
     return summary
+
+
+def summary_of(run: Path, stack: str, ledger: Ledger) -> Summary:
+    """Judge one stack of the run and nothing else, and make `latest` lead to the run.
+
+    A session asks for no more when its stack has ended: were the whole run judged after each of them, sixty stacks would
+    be judged thirty times over.
+
+    Raises:
+        RecordsError: a file of the run cannot be read.
+    """
+    with locked(run):
+        point_latest_at(run)
+    return summarize(judged(run, ledger, only=stack), ledger)
 
 
 def derive(run: Path, ledger: Ledger) -> Summary:
@@ -58,6 +83,7 @@ def report_command(run_name: str, runs: Path = RUNS) -> ExitCode:
     return summary.exit_code
 
 
+@uncollected()
 def _derive(run: Path, ledger: Ledger) -> Summary:
     results = judged(run, ledger)
     summary = summarize(results, ledger)
@@ -67,7 +93,7 @@ def _derive(run: Path, ledger: Ledger) -> Summary:
     return summary
 
 
-def _point_latest_at(run: Path) -> None:
+def point_latest_at(run: Path) -> None:
     """Replace `latest` whole: a reader finds the run before or this one, never nothing."""
     run = run.resolve()
     with tempfile.TemporaryDirectory(dir=run.parent, prefix=".latest.") as aside:

@@ -8,6 +8,7 @@ lie.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import assert_never
 from xml.etree import ElementTree as ET
 
@@ -26,8 +27,19 @@ def render(summary: Summary) -> str:
     root = ET.Element("testsuites", name="finetune-compat")
     for stack in summary.stacks:
         root.append(_suite(stack))
+    if summary.left_out:
+        root.append(_left_out(summary.left_out))
     ET.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _left_out(cells: Sequence[str]) -> ET.Element:
+    suite = ET.Element("testsuite", name="left out", tests=str(len(cells)), skipped=str(len(cells)))
+    for cell in cells:
+        stack, _, name = cell.partition("/")
+        case = ET.SubElement(suite, "testcase", classname=stack, name=name)
+        ET.SubElement(case, "skipped", type="left-out", message=wording.LEFT_OUT)
+    return suite
 
 
 def _suite(stack: StackSummary) -> ET.Element:

@@ -16,7 +16,7 @@ LARGEST = 1_000_000
 
 def render(summary: Summary) -> str:
     """The whole run, as much of it as may be: verdict, window, causes from the most urgent on, then stack by stack."""
-    letters = {cell: wording.marker(index) for index, group in enumerate(summary.groups) for cell in group.cells}
+    letters = wording.letters(summary.groups)
     verdict = wording.conclusion(summary.exit_code, summary.tally)
     head = [
         f"# {wording.TITLE}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from packaging.version import Version
 
@@ -12,6 +13,7 @@ AXES = ("trl", "transformers", "peft")
 _STACK = re.compile(r"(?P<axis>[a-z]+)(?P<version>[0-9]+(\.[0-9]+)*)(-py3(?P<python>[0-9]+))?")
 
 
+@cache  # asked of every neighbour of every stack
 def stack_order(name: str) -> tuple[int, Version, bool, Version, int, str]:
     """Sort key of a stack's name: axis, then version as numbers, then Python.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.catalog import CATALOG
@@ -29,6 +29,8 @@ class Tally:
     failed: int = 0
     infrastructure: int = 0
     uninstallable: int = 0
+    left_out: int = 0
+    """Asked for and not run, for want of time; not part of `cells`."""
 
     @property
     def cells(self) -> int:
@@ -100,6 +102,8 @@ class Summary:
     """Stacks whose `eval_loss` is not what it is taken for."""
     depth: Depth
     exit_code: ExitCode
+    left_out: tuple[str, ...] = ()
+    """Cells that were asked for and not run, for want of time."""
 
     def stack(self, name: str) -> StackSummary:
         """The part of the stack called `name`.
@@ -126,22 +130,25 @@ def summarize(results: Results, ledger: Ledger) -> Summary:
     lines = _lines_by_stack(results)
     rows = sorted(results.rows, key=lambda row: stack_order(row.name))
     order = [row.name for row in rows]
-    stacks = tuple(_stack(row, lines.get(row.name, ()), results.observations, ledger) for row in rows)
+    stacks = tuple(_stack(row, tuple(lines[row.name]), results.observations, ledger) for row in rows)
     every = tuple(line for stack in stacks for line in stack.lines)
     seen_flows = {line.flow for line in every}
     flows = tuple(flow.name for flow in CATALOG if flow.name in seen_flows)
-    tally, groups = tally_of(every), groups_of(every, ledger, order)
+    tally = replace(tally_of(every), left_out=len(results.left_out))
+    groups = groups_of(every, ledger, order)
+    places = {cell: i for i, group in enumerate(groups) if group.mark is Mark.XFAIL for cell in group.cells}
     return Summary(
         run=results.run,
         stacks=stacks,
         flows=flows,
-        heat=tuple(tuple(_heat(stack.lines, flow, groups) for flow in flows) for stack in stacks),
+        heat=tuple(_heat(stack.lines, flows, places) for stack in stacks),
         tally=tally,
         groups=groups,
         drifts=drifts(order, results.observations.values(), same_axis),
         definitions=definitions(order, results.observations.values(), same_axis),
         depth=depth_of(every),
         exit_code=exit_code_of(tally),
+        left_out=results.left_out,
     )
 
 
@@ -171,19 +178,26 @@ def exit_code_of(tally: Tally) -> ExitCode:
     return ExitCode.COULD_NOT_TELL if tally.infrastructure or not tally.cells else ExitCode.HEALTHY
 
 
-def _heat(lines: Iterable[CellLine], flow: str, groups: Sequence[Group]) -> Heat:
-    found = [line for line in lines if line.flow == flow]
-    cells = {line.cell for line in found}
-    listed = [(i, len(cells.intersection(group.cells))) for i, group in enumerate(groups) if group.mark is Mark.XFAIL]
-    return Heat(tally_of(found), tuple((place, number) for place, number in listed if number))
+def _heat(lines: Iterable[CellLine], flows: Iterable[str], places: Mapping[str, int]) -> tuple[Heat, ...]:
+    """One stack's heat by flow. `places`: of the group among the run's, by listed cell."""
+    by_flow: dict[str, list[CellLine]] = {flow: [] for flow in flows}
+    for line in lines:
+        if line.flow in by_flow:
+            by_flow[line.flow].append(line)
+    return tuple(
+        Heat(
+            tally_of(found), tuple(sorted(Counter(places[line.cell] for line in found if line.cell in places).items()))
+        )
+        for found in by_flow.values()
+    )
 
 
-def _lines_by_stack(results: Results) -> dict[str, tuple[CellLine, ...]]:
-    lines: dict[str, tuple[CellLine, ...]] = {row.name: () for row in results.rows}
+def _lines_by_stack(results: Results) -> dict[str, list[CellLine]]:
+    lines: dict[str, list[CellLine]] = {row.name: [] for row in results.rows}
     for verdict in results.verdicts:
         stack = verdict.cell.partition("/")[0]
         # A verdict on a stack without a row would vanish from every count; KeyError is better than a green report.
-        lines[stack] += (line_of(verdict, results.observations.get(verdict.cell)),)
+        lines[stack].append(line_of(verdict, results.observations.get(verdict.cell)))
     return lines
 
 

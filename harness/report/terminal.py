@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def print_stack(summary: Summary, name: str, console: Console | None = None) -> 
     """
     out = console or open_console()
     stack = summary.stack(name)
-    _print(out, _stack(stack, stack.lines, stack.groups, out.width))
+    _print(out, _stack(stack, stack.lines, wording.letters(stack.groups), out.width))
     _print(out, _deep(stack, out.width))
     _print(out, _causes(stack.groups, out.width))
     _print(out, _ending(stack.tally, stack.depth, 1, stack.exit_code, summary.run, out.width))
@@ -64,30 +64,33 @@ def print_run(summary: Summary, console: Console | None = None) -> None:
     if len(summary.stacks) == 1:
         print_stack(summary, summary.stacks[0].name, out)
         return
+    letters = wording.letters(summary.groups)
     for stack in summary.stacks:
         news = [line for line in stack.lines if line.mark is not Mark.PASS]
-        _print(out, _stack(stack, news, summary.groups, out.width))
+        _print(out, _stack(stack, news, letters, out.width))
     print_window(summary, out)
 
 
 def _print(console: Console, lines: Iterable[Text]) -> None:
-    for line in lines:
+    laid_out = list(lines)
+    for line in laid_out:
         line.rstrip()
+    if laid_out:
         # Lines are laid out here; a terminal narrower than they are wraps them itself, and nothing is cut off.
-        console.print(line, soft_wrap=True)
+        console.print(Text("\n").join(laid_out), soft_wrap=True)
 
 
 # ---------------------------------------------------------------------------------------------------------- one stack
 
 
-def _stack(stack: StackSummary, lines: Sequence[CellLine], groups: Sequence[Group], width: int) -> list[Text]:
+def _stack(stack: StackSummary, lines: Sequence[CellLine], letters: Mapping[str, str], width: int) -> list[Text]:
     """A stack's name, versions and those of its cells that are in `lines`, with the letters their causes have."""
     head = wrapped(f"{stack.name}  {wording.versions(stack)}", width, 0)
     head[0].stylize("bold", 0, len(stack.name))
     rows = [line for line in lines if line.flow]
     if not rows:
         return [*head, *wrapped(wording.nothing_to_show(stack), width, 0), Text()]
-    return [*head, Text(), *_table(rows, groups, width), Text(), *_notes(rows, width)]
+    return [*head, Text(), *_table(rows, letters, width), Text(), *_notes(rows, width)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +115,7 @@ _FORMS = (
 )
 
 
-def _table(lines: Sequence[CellLine], groups: Sequence[Group], width: int) -> list[Text]:
-    letters = {cell: wording.marker(index) for index, group in enumerate(groups) for cell in group.cells}
+def _table(lines: Sequence[CellLine], letters: Mapping[str, str], width: int) -> list[Text]:
     columns = count_columns(lines)
     head = [Text(head) for head in (wording.COUNTS_HEAD, *map(wording.column_head, columns), *wording.ENDING_HEADS)]
     for form in _FORMS:
@@ -148,8 +150,9 @@ def _aligned(cells: Sequence[Text], widths: Sequence[int], gap: int) -> Text:
     """Names and words to the left, counts (all between the first and the last two) to the right."""
     padded = []
     for index, (cell, width) in enumerate(zip(cells, widths, strict=True)):
-        space = " " * (width - len(cell))
-        padded.append(Text.assemble(space, cell) if 0 < index < len(cells) - 2 else Text.assemble(cell, space))
+        pad = cell.pad_left if 0 < index < len(cells) - 2 else cell.pad_right
+        pad(width - len(cell))
+        padded.append(cell)
     return Text(" " * gap).join(padded)
 
 

@@ -23,8 +23,8 @@ def window_table(summary: Summary, width: int) -> list[Text]:
             break
     legend = [*_packed(wording.flow_letters(summary.flows), width), Text()] if heads is letters else []
     table = [_line(row, widths, gap) for row in heads]
-    for stack, cells in zip(summary.stacks, body, strict=True):
-        if _first_of_axis(stack, summary.stacks):
+    for before, stack, cells in zip((None, *summary.stacks), summary.stacks, body, strict=False):
+        if before is not None and not same_axis(before.name, stack.name):
             table.append(Text())
         table.append(_line(cells, widths, gap) if stack.has_cells else _without_cells(stack, widths[0], gap, width))
     return [*legend, *table, Text(), *_packed(wording.HEAT_NOTES, width)]
@@ -75,8 +75,3 @@ def _without_cells(stack: StackSummary, name_width: int, gap: int, width: int) -
     line = Text.assemble(stack.name.ljust(name_width + gap), (wording.nothing_to_show(stack), "magenta"))
     line.truncate(width, overflow="ellipsis")
     return line
-
-
-def _first_of_axis(stack: StackSummary, stacks: Sequence[StackSummary]) -> bool:
-    same = [other for other in stacks if same_axis(other.name, stack.name)]
-    return same[0] is stack and stack is not stacks[0]

@@ -61,6 +61,11 @@ def marker(index: int) -> str:
     return (marker(head - 1) if head else "") + chr(ord("a") + last)
 
 
+def letters(groups: Iterable[Group]) -> dict[str, str]:
+    """The letter of its cause, by cell."""
+    return {cell: letter for index, group in enumerate(groups) for letter in [marker(index)] for cell in group.cells}
+
+
 def stage_name(stage: Stage) -> str:
     """A stage, short enough for the head of a column."""
     match stage:
@@ -279,6 +284,9 @@ def shortened(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------------- totals
 
 
+LEFT_OUT = "left out for want of time: nothing is known of it"
+
+
 def totals(tally: Tally, stacks: int) -> str:
     """All cells in one sentence."""
     parts = [
@@ -289,6 +297,7 @@ def totals(tally: Tally, stacks: int) -> str:
         f"{tally.infrastructure} infrastructure",
     ]
     gone = f" {_numbered(tally.uninstallable, 'stack')} uninstallable." if tally.uninstallable else ""
+    gone += f" {_numbered(tally.left_out, 'cell')} left out for want of time." if tally.left_out else ""
     return f"{_numbered(tally.cells, 'cell')} on {_numbered(stacks, 'stack')}: {', '.join(parts)}.{gone}"
 
 
@@ -309,6 +318,11 @@ def _numbered(number: int, noun: str) -> str:
 def conclusion(code: ExitCode, tally: Tally) -> str:
     """What the run says as a whole."""
     match code:
+        case ExitCode.HEALTHY if tally.left_out:
+            return (
+                "Healthy as far as it ran: every cell that ran passes, or deviates exactly as listed. "
+                "Of those left out nothing is known."
+            )
         case ExitCode.HEALTHY:
             return "Healthy: every cell passes, or deviates exactly as listed."
         case ExitCode.UNHEALTHY:

@@ -1,0 +1,10 @@
+"""Which cells a run takes, in which order, how many at once and for how long: pure functions over cells and durations.
+
+    selection   the cells that were asked for, by stack, axis, flow, variant and words
+    machine     how many stacks at once, and threads each, from cores, memory and GPUs
+    priority    what a budget is spent on first, and what it leaves out
+    estimate    what cells will take, by what they took
+    progress    what is done, failed and left, from a run's observations as they come
+
+Running is nox's and pytest-xdist's business; `run_command` hands over.
+"""
