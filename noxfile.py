@@ -8,6 +8,7 @@
 #   "numpy",
 #   "nvidia-ml-py",
 #   "packaging",
+#   "pip",
 #   "pydantic>=2",
 #   "rich",
 #   "safetensors",

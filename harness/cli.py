@@ -15,6 +15,7 @@ import typer
 
 from harness.census.facts import LoadDtype, Quantization
 from harness.errors import CompatError, ExitCode
+from harness.records import DeviceKind
 from harness.store.command import app as store_app
 
 if TYPE_CHECKING:
@@ -323,6 +324,27 @@ def census(  # noqa: PLR0913 - one parameter an option
         target_parameters=target_parameters,
     )
     return run(asked, as_json=as_json, tree=tree)
+
+
+@app.command()
+def bundle(
+    names: Annotated[list[str], typer.Argument(metavar="STACK...", help="Stacks, such as trl1.16.")],
+    *,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the parts; an earlier bundle there is replaced.")
+    ],
+    max_size: Annotated[
+        str | None, typer.Option(help="What a part may have, such as 60MiB; one part if not given.")
+    ] = None,
+    python: Annotated[str | None, typer.Option(help="The target's Python; the stack's first if not given.")] = None,
+    device: Annotated[DeviceKind, typer.Option(help="What the target runs on.")] = DeviceKind.CUDA,
+) -> None:
+    """Pack stacks, without torch, for a machine that has torch and no registry: wheels, locks and the harness."""
+    from harness.bundle.command import asked_for, make
+    from harness.matrix import read_matrix
+
+    matrix = read_matrix()
+    make(matrix, asked_for(matrix, names, python, device, max_size), out, _say)
 
 
 @app.command()

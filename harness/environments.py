@@ -1,8 +1,8 @@
 """Environments: a virtual environment made equal to a lock plus torch, and proof that it is.
 
 torch is the platform layer. Its version comes from the matrix, its build from the machine: a CPU wheel where one is
-offered, the registry's CUDA build elsewhere, or, when asked for, the torch of the Python that runs nox. A stamp says
-which lock an environment was made from; one whose stamp and contents both still hold is used as it is.
+offered, the registry's CUDA build elsewhere, or, when asked for, the torch of another Python. A stamp says which lock
+an environment was made from; one whose stamp and contents both still hold is used as it is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from packaging.version import Version
 from harness.errors import EnvironmentMismatch, InstallError, RegistryUnreachable, Unbuildable
 from harness.locks import Lock
 from harness.matrix import ROOT
+from harness.supply import BasePython, Supply
 from harness.uv_tool import Answer, install_environ, run_uv
 
 ENVS = ROOT / ".envs"
@@ -53,7 +53,8 @@ class _Stamp:
 
     lock_sha256: str
     torch: str
-    lent: bool
+    lender: str | None
+    """The Python whose torch is lent, if one is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,29 +133,28 @@ def _make_venv(folder: Path, lock: Lock) -> None:
         )
 
 
-def prepare_environment(
-    python: Path, lock: Lock, torch: str, *, base_torch: bool = False, base_path: Sequence[str] | None = None
-) -> Environment:
+def prepare_environment(python: Path, lock: Lock, torch: str, supply: Supply | None = None) -> Environment:
     """Make the virtual environment of `python` equal to `lock` plus `torch`, and prove that it is.
 
     Args:
         python: the environment's interpreter.
         lock: what it must hold.
         torch: the version of torch the matrix names.
-        base_torch: take the torch found on `base_path`, whatever its version, instead of installing one.
-        base_path: where to look for it; by default where this process imports from.
+        supply: where packages and torch come from; by default the registry.
 
     Raises:
-        InstallError: the interpreter is missing, a package does not build, a hash differs.
+        InstallError: the interpreter is missing, a package does not build, a hash differs, the wheelhouse
+            lacks a wheel, the base Python has no torch for the environment's Python.
         RegistryUnreachable: there was no way to ask.
         EnvironmentMismatch: after installation the environment is still not what the lock says.
     """
-    venv = _venv(python)
-    stamp = _Stamp(lock.sha256, torch, lent=base_torch)
+    venv, supply = _venv(python), supply or Supply()
+    stamp = _Stamp(lock.sha256, torch, None if supply.base is None else supply.base.executable)
     reused = _read_stamp(venv) == stamp and not _differences(venv, lock, stamp)
     if not reused:
+        _refuse_lacking(lock, supply)
         venv.stamp.unlink(missing_ok=True)
-        _install(venv, lock, stamp, sys.path if base_path is None else base_path)
+        _install(venv, lock, stamp, supply)
         _refuse_differences(venv, lock, stamp)
         venv.stamp.write_text(json.dumps(asdict(stamp)), encoding="utf-8")
     installed = _torch_in(venv, stamp)
@@ -185,24 +185,51 @@ def _read_stamp(venv: _Venv) -> _Stamp | None:
 # --------------------------------------------------------------------------------------------------------- installing
 
 
-def _install(venv: _Venv, lock: Lock, stamp: _Stamp, base_path: Sequence[str]) -> None:
+def _install(venv: _Venv, lock: Lock, stamp: _Stamp, supply: Supply) -> None:
     """The lock first, so that what torch shares with it is already of the right version when torch comes."""
     _return_lent(venv)
     venv.log.unlink(missing_ok=True)
-    _uv(venv, lock, "install", "--require-hashes", "--no-deps", "--requirements", str(lock.path))
-    if stamp.lent:
-        _lend(venv, lock, base_path)
+    _uv(venv, lock, supply, "install", "--require-hashes", "--no-deps", "--requirements", str(lock.path))
+    if supply.base is not None:
+        _lend(venv, lock, supply.base)
     else:
-        _uv(venv, lock, "install", f"torch=={stamp.torch}")
+        _install_torch(venv, lock, stamp, supply)
     extra = _differences(venv, lock, stamp).extra
     if extra:
-        _uv(venv, lock, "uninstall", *extra)
+        _uv(venv, lock, supply, "uninstall", *extra)
 
 
-def _uv(venv: _Venv, lock: Lock, verb: str, *arguments: str) -> None:
-    answer = run_uv(["pip", verb, "--python", str(venv.python), *arguments], environ=install_environ())
+def _install_torch(venv: _Venv, lock: Lock, stamp: _Stamp, supply: Supply) -> None:
+    try:
+        _uv(venv, lock, supply, "install", f"torch=={stamp.torch}")
+    except InstallError:
+        if not supply.offline:
+            raise
+        raise InstallError(
+            f"there is no torch {stamp.torch} to install",
+            where=lock.path.stem,
+            meaning=f"With --offline no registry is asked, and a bundle has none. uv's own words are in {venv.log}.",
+            todo="Take the torch of a Python on this machine: --base-python PY.",
+        ) from None
+
+
+def _refuse_lacking(lock: Lock, supply: Supply) -> None:
+    lacking = supply.lacking(lock.requirements)
+    if lacking:
+        raise InstallError(
+            f"the wheelhouse lacks {len(lacking)} of the lock's {len(lock.requirements)} wheels: {_some(lacking)}",
+            where=f"{lock.path.stem}: --wheelhouse {supply.wheelhouse}",
+            meaning="The bundle was made for other stacks, or for another device (--device), or not all of it is here.",
+            todo="`python3 start.py` in the bundle says what is missing; where the registry is, `compat bundle "
+            f"{lock.path.stem.partition('-py')[0]}` packs this stack.",
+        )
+
+
+def _uv(venv: _Venv, lock: Lock, supply: Supply, verb: str, *arguments: str) -> None:
+    options = supply.options if verb == "install" else ()
+    answer = run_uv(["pip", verb, "--python", str(venv.python), *options, *arguments], environ=supply.environ())
     with venv.log.open("a", encoding="utf-8") as log:
-        log.write(f"$ uv pip {verb} {' '.join(arguments)}\n{answer.output}{answer.complaint}\n")
+        log.write(f"$ uv pip {verb} {' '.join([*options, *arguments])}\n{answer.output}{answer.complaint}\n")
     if not answer.ok:
         raise _install_error(venv, lock, answer)
 
@@ -242,20 +269,27 @@ def _install_error(venv: _Venv, lock: Lock, answer: Answer) -> InstallError:
 # --------------------------------------------------------------------------------------------- a torch from elsewhere
 
 
-def _lend(venv: _Venv, lock: Lock, base_path: Sequence[str]) -> None:
-    """Link the torch of this process, and what only torch needs, into the environment."""
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    base = _by_name(distributions(path=list(base_path)))
-    if "torch" not in base or here != venv.version:
+def _lend(venv: _Venv, lock: Lock, base: BasePython) -> None:
+    """Link the torch of `base`, and what only torch needs, into the environment."""
+    if base.version != venv.version:
         raise InstallError(
-            f"there is no torch for Python {venv.version} to take",
-            where="--base-torch",
-            meaning=f"It takes the torch of the Python that runs nox, which is {here} at {sys.executable}.",
-            todo="Run nox with the Python that has torch (`python -m nox`), and the stack on the same Python.",
+            f"it is Python {base.version}, and {lock.path.stem} runs on {venv.version}",
+            where=base.where,
+            meaning="A build of torch is for one Python.",
+            todo=f"Name a Python {venv.version} that has torch, or a stack that is locked for {base.version} "
+            "(`compat stacks`).",
+        )
+    there = _by_name(distributions(path=list(base.path)))
+    if "torch" not in there:
+        raise InstallError(
+            "there is no torch in it",
+            where=base.where,
+            meaning="The environment was to take the torch of this Python.",
+            todo="Name the Python in which `import torch` works.",
         )
     venv.lent.mkdir()
-    for name in _closure("torch", base, venv.version) - lock.requirements.keys():
-        for entry in _top_level(base[name]):
+    for name in _closure("torch", there, venv.version) - lock.requirements.keys():
+        for entry in _top_level(there[name]):
             link = venv.lent / entry.name
             if not link.exists():
                 link.symlink_to(entry)
@@ -292,7 +326,7 @@ class _Differences:
 def _differences(venv: _Venv, lock: Lock, stamp: _Stamp) -> _Differences:
     """Compare both ways: nothing missing or other than locked, nothing extra beyond what torch itself needs."""
     site = _by_name(distributions(path=[str(venv.site)]))
-    torch = _by_name(distributions(path=[str(venv.lent)])) if stamp.lent else site
+    torch = _by_name(distributions(path=[str(venv.lent)])) if stamp.lender else site
     wanted = dict(lock.requirements)
     missing = [name for name in wanted if name not in site] + ([] if "torch" in torch else ["torch"])
     found = {name: site[name].version for name in wanted if name in site}
@@ -301,9 +335,9 @@ def _differences(venv: _Venv, lock: Lock, stamp: _Stamp) -> _Differences:
         for name, version in found.items()
         if not _same(version, wanted[name])
     ]
-    if not stamp.lent and "torch" in site and Version(site["torch"].version).public != stamp.torch:
+    if not stamp.lender and "torch" in site and Version(site["torch"].version).public != stamp.torch:
         other.append(f"torch {site['torch'].version} (wanted: {stamp.torch})")
-    allowed = wanted.keys() | SEEDS | (set() if stamp.lent else _closure("torch", site, venv.version))
+    allowed = wanted.keys() | SEEDS | (set() if stamp.lender else _closure("torch", site, venv.version))
     return _Differences(tuple(sorted(missing)), tuple(sorted(other)), tuple(sorted(site.keys() - allowed)))
 
 
@@ -331,7 +365,7 @@ def _same(installed: str, locked: str) -> bool:
 
 
 def _torch_in(venv: _Venv, stamp: _Stamp) -> str:
-    place = venv.lent if stamp.lent else venv.site
+    place = venv.lent if stamp.lender else venv.site
     return _by_name(distributions(path=[str(place)]))["torch"].version
 
 

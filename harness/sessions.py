@@ -17,9 +17,7 @@ from harness.errors import EnvironmentMismatch, ExitCode, InstallError, Unbuilda
 from harness.locks import Unsolvable, locked
 from harness.matrix import Matrix, Stack
 from harness.results import RowState
-
-BASE_TORCH = "--base-torch"
-"""Run on the torch of the Python that runs nox, whatever its version. Every observation is marked with it."""
+from harness.supply import parse_supply
 
 
 def run_compat(
@@ -33,7 +31,7 @@ def run_compat(
     Raises:
         CompatError: an argument is wrong, the lock is stale, or the environment cannot be made equal to it.
     """
-    rest = [argument for argument in posargs if argument != BASE_TORCH]
+    supply, rest = parse_supply(posargs)
     gpus = runs.chosen_gpus(rest)
     lock = locked(matrix.plan(stack, python, kind_of(gpus)))
     if isinstance(lock, Unsolvable):
@@ -41,7 +39,7 @@ def run_compat(
         return lock
     start = time.perf_counter()
     try:
-        environment = prepare_environment(env_python, lock, matrix.torch, base_torch=BASE_TORCH in posargs)
+        environment = prepare_environment(env_python, lock, matrix.torch, supply)
     except Unbuildable as error:
         runs.record_absent(stack.on(python), RowState.UNINSTALLABLE, error.what)
         raise

@@ -17,6 +17,7 @@ from harness import environments
 from harness.environments import Environment, environment_of, prepare_environment
 from harness.errors import EnvironmentMismatch, ExitCode, InstallError, RegistryUnreachable
 from harness.locks import Lock, read_lock
+from harness.supply import BasePython, Supply
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 HEADER = "# Made by `nox -s lock`, from matrices/stacks.toml. Never edited by hand.\n"
@@ -55,10 +56,10 @@ class Place:
         path.write_text(header + lines)
         return read_lock(path)
 
-    def prepare(self, lock: Lock, *, base: Path | None = None) -> Environment:
+    def prepare(self, lock: Lock, *, base: Path | None = None, supply: Supply | None = None) -> Environment:
         """Prepare the environment with torch 2.13.0, or with what `base` has."""
-        path = None if base is None else [str(base)]
-        return prepare_environment(self.python, lock, "2.13.0", base_torch=base is not None, base_path=path)
+        lender = None if base is None else BasePython("/base/python", PYTHON, (str(base),))
+        return prepare_environment(self.python, lock, "2.13.0", supply or Supply(base=lender))
 
     def installed(self) -> set[str]:
         """Distributions in site-packages."""
@@ -250,15 +251,37 @@ class TestBaseTorch:
             assert place.prepare(lock, base=lender).reused
         assert sorted(path.relative_to(base) for path in base.rglob("*") if "__pycache__" not in path.parts) == before
 
+    def test_another_base_is_another_environment(self, place: Place, base: Path, tmp_path: Path) -> None:
+        """Its links are made anew, to the Python that is named now."""
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+        place.prepare(lock, base=base)
+        other = tmp_path / "other"
+        place.uv("install", "--target", str(other), "torch==2.13.0", "filelock==2.0")
+        supply = Supply(base=BasePython("/other/python", PYTHON, (str(other),)))
+        assert place.prepare(lock, supply=supply) == Environment("2.13.0", base_torch=False, reused=False)
+        assert self.imported(place, "torch") == "2.13.0"
+
     def test_a_base_without_torch_is_said_to_have_none(self, place: Place, tmp_path: Path) -> None:
         """The message names the Python that was looked at."""
         with pytest.raises(InstallError) as caught:
             place.prepare(place.lock("trl==0.22.2", "filelock==1.0"), base=tmp_path / "nothing")
         assert str(caught.value) == (
-            f"--base-torch: there is no torch for Python {PYTHON} to take\n"
-            f"It takes the torch of the Python that runs nox, which is {PYTHON} at {sys.executable}.\n"
-            "Run nox with the Python that has torch (`python -m nox`), and the stack on the same Python."
+            "--base-python /base/python: there is no torch in it\n"
+            "The environment was to take the torch of this Python.\n"
+            "Name the Python in which `import torch` works."
         )
+
+    def test_a_base_of_another_version_is_refused(self, place: Place, base: Path) -> None:
+        """Before anything of it is linked."""
+        supply = Supply(base=BasePython("/base/python", "3.8", (str(base),)))
+        with pytest.raises(InstallError) as caught:
+            place.prepare(place.lock("trl==0.22.2", "filelock==1.0"), supply=supply)
+        assert str(caught.value) == (
+            f"--base-python /base/python: it is Python 3.8, and trl0.22-py311 runs on {PYTHON}\n"
+            "A build of torch is for one Python.\n"
+            f"Name a Python {PYTHON} that has torch, or a stack that is locked for 3.8 (`compat stacks`)."
+        )
+        assert not (place.root / "env" / "lent-torch").exists()
 
     @staticmethod
     def imported(place: Place, module: str) -> str:
@@ -266,6 +289,65 @@ class TestBaseTorch:
         code = f"import {module}; print({module}.__version__)"
         command = [str(place.python), "-B", "-c", code]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+class TestOffline:
+    @pytest.fixture
+    def closed(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+        """No registry and no links: what is not in the wheelhouse cannot be had."""
+        monkeypatch.delenv("UV_FIND_LINKS")
+        monkeypatch.setenv("PIP_FIND_LINKS", "")
+        monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+        return place
+
+    def test_the_wheelhouse_is_enough(self, closed: Place) -> None:
+        """With torch in it; the registry, which does not answer, is not asked."""
+        supply = Supply(offline=True, wheelhouse=closed.wheels)
+        environment = closed.prepare(closed.lock("trl==0.22.2", "filelock==1.0"), supply=supply)
+        assert environment == Environment("2.13.0", base_torch=False, reused=False)
+        assert closed.installed() == {"trl-0.22.2", "filelock-1.0", "torch-2.13.0"}
+
+    def test_a_wheel_that_is_not_in_the_wheelhouse_is_named(self, closed: Place) -> None:
+        """Before anything is installed; another version of it does not count."""
+        (closed.wheels / "trl-0.22.2-py3-none-any.whl").unlink()
+        (closed.wheels / "filelock-1.0-py3-none-any.whl").unlink()
+        with pytest.raises(InstallError) as caught:
+            closed.prepare(
+                closed.lock("trl==0.22.2", "filelock==1.0", "extra==1.0"),
+                supply=Supply(offline=True, wheelhouse=closed.wheels),
+            )
+        assert caught.value.exit_code is ExitCode.ENVIRONMENT
+        assert str(caught.value) == (
+            f"trl0.22-py311: --wheelhouse {closed.wheels}: the wheelhouse lacks 2 of the lock's 3 wheels: "
+            "trl 0.22.2, filelock 1.0\n"
+            "The bundle was made for other stacks, or for another device (--device), or not all of it is here.\n"
+            "`python3 start.py` in the bundle says what is missing; where the registry is, `compat bundle trl0.22` "
+            "packs this stack."
+        )
+        assert closed.installed() == set()
+
+    def test_a_bundle_has_no_torch_and_the_message_says_where_one_is(self, closed: Place) -> None:
+        """Not the resolver's words on what it did not find."""
+        (closed.wheels / "torch-2.13.0-py3-none-any.whl").unlink()
+        with pytest.raises(InstallError) as caught:
+            closed.prepare(
+                closed.lock("trl==0.22.2", "filelock==1.0"), supply=Supply(offline=True, wheelhouse=closed.wheels)
+            )
+        log = closed.root / "env" / "compat-install.log"
+        assert str(caught.value) == (
+            "trl0.22-py311: there is no torch 2.13.0 to install\n"
+            f"With --offline no registry is asked, and a bundle has none. uv's own words are in {log}.\n"
+            "Take the torch of a Python on this machine: --base-python PY."
+        )
+
+    def test_a_wheel_in_the_wheelhouse_with_another_hash_is_not_installed(self, closed: Place) -> None:
+        """Its name is not enough."""
+        with pytest.raises(InstallError) as caught:
+            closed.prepare(
+                closed.lock("trl==0.22.2", **{"trl_0.22.2": "b" * 64}),
+                supply=Supply(offline=True, wheelhouse=closed.wheels),
+            )
+        assert caught.value.what.startswith("a downloaded file is not the one that was locked: ")
 
 
 class TestRefusal:

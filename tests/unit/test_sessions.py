@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from harness.errors import CompatError, EnvironmentMismatch, ExitCode, InstallEr
 from harness.locks import Lock, Unsolvable, read_lock
 from harness.matrix import LockPlan, Matrix, parse_matrix
 from harness.results import RowState
+from harness.supply import Supply
 
 MATRIX = parse_matrix(document(row()))
 ENV = Path("/env/bin/python")
@@ -38,11 +40,11 @@ class Stage:
         self.planned.append(asked.name)
         return self.lock
 
-    def prepare(self, python: Path, lock: Lock, torch: str, *, base_torch: bool) -> Environment:
-        self.prepared.append({"python": python, "torch": torch, "base_torch": base_torch})
+    def prepare(self, python: Path, lock: Lock, torch: str, supply: Supply) -> Environment:
+        self.prepared.append({"python": python, "torch": torch, "supply": supply})
         if self.error is not None:
             raise self.error
-        return Environment("2.11.0", base_torch=base_torch, reused=False)
+        return Environment("2.11.0", base_torch=supply.base is not None, reused=False)
 
     def run(self, **asked: Any) -> ExitCode:
         self.ran.append(asked)
@@ -71,7 +73,7 @@ class TestRunning:
         """What is not ours reaches the cells as it is."""
         assert stage.session("-k", "sft-peft-model", "-x") is ExitCode.HEALTHY
         assert stage.planned == ["trl0.22-py311"]
-        assert stage.prepared == [{"python": ENV, "torch": "2.13.0", "base_torch": False}]
+        assert stage.prepared == [{"python": ENV, "torch": "2.13.0", "supply": Supply()}]
         assert stage.ran == [
             {
                 "stack": MATRIX.stacks[0],
@@ -95,7 +97,8 @@ class TestRunning:
     def test_the_base_torch_is_asked_for_and_marked(self, stage: Stage) -> None:
         """The option is ours and does not reach pytest; that another torch was found does reach the cells."""
         stage.session("--base-torch", "-x")
-        assert (stage.prepared[0]["base_torch"], stage.ran[0]["base_torch"]) == (True, True)
+        assert stage.prepared[0]["supply"].base.executable == sys.executable
+        assert stage.ran[0]["base_torch"]
         assert stage.ran[0]["posargs"] == ["-x"]
 
     def test_a_row_without_a_solution_is_recorded_and_not_run(self, stage: Stage, tmp_path: Path) -> None:
