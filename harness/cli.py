@@ -71,6 +71,76 @@ def lock(
 
 
 @app.command()
+def run(  # noqa: PLR0913 - one parameter an option
+    stacks: Annotated[
+        list[str] | None, typer.Argument(metavar="[STACK]...", help="Names or globs, such as trl0.22 or 'peft*'.")
+    ] = None,
+    *,
+    axis: Annotated[list[str] | None, typer.Option(help="Rows of a package: trl, transformers, peft.")] = None,
+    flows: Annotated[str, typer.Option(help="Names or globs, separated by commas.")] = "",
+    variants: Annotated[str, typer.Option(help="Names or globs, such as 'qwen2-nf4-*', separated by commas.")] = "",
+    words: Annotated[str, typer.Option("-k", help="Parts of cells' names, with and, or, not, as in pytest.")] = "",
+    python: Annotated[str, typer.Option(help="Python of the stacks.")] = "3.11",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run also what the store has.")] = False,
+    budget: Annotated[
+        str, typer.Option(help="Such as 30m: run what matters most in that time, and say what is left out.")
+    ] = "",
+    retry: Annotated[
+        int, typer.Option("--retry-infrastructure", min=0, help="Run what the machine lost so many times again.")
+    ] = 0,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Stacks at once; as fit if not given.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or auto.")] = None,
+    tier: Annotated[str | None, typer.Option(help="quick or deep.")] = None,
+    steps: Annotated[str | None, typer.Option(help="Training steps of a cell.")] = None,
+    model: Annotated[str | None, typer.Option(help="Real weights: a directory or a hub id.")] = None,
+    attention: Annotated[str | None, typer.Option(help="sdpa, eager or flash_attention_2.")] = None,
+    limit: Annotated[str | None, typer.Option(help="Seconds a cell may take.")] = None,
+    memory_limit: Annotated[str | None, typer.Option(help="Memory a cell's process may hold, such as 3GiB.")] = None,
+    gpus: Annotated[str | None, typer.Option(help="At most so many GPUs.")] = None,
+    gpu_idle_below: Annotated[str | None, typer.Option(help="GB used by others at most.")] = None,
+    gpu_larger_than: Annotated[str | None, typer.Option(help="GB a GPU has at least.")] = None,
+    base_torch: Annotated[bool, typer.Option("--base-torch", help="The torch of this Python.")] = False,
+) -> int:
+    """Run cells: all that the store does not have, or those named, several stacks at once.
+
+    Stopped at any moment, the same command goes on where it was.
+    """
+    from harness import run_command
+    from harness.scheduling.priority import parse_span
+    from harness.scheduling.selection import Asked
+
+    passed = {
+        "--device": device,
+        "--tier": tier,
+        "--steps": steps,
+        "--model": model,
+        "--attention": attention,
+        "--limit": limit,
+        "--memory-limit": memory_limit,
+        "--gpus": gpus,
+        "--gpu-idle-below": gpu_idle_below,
+        "--gpu-larger-than": gpu_larger_than,
+    }
+    request = run_command.Request(
+        asked=Asked(tuple(stacks or ()), tuple(axis or ()), _names(flows), _names(variants), words),
+        python=python,
+        fresh=fresh,
+        budget_s=parse_span(budget, "--budget") if budget else None,
+        retries=retry,
+        jobs=jobs,
+        base_torch=base_torch,
+        options=tuple(part for name, value in passed.items() if value is not None for part in (name, value)),
+    )
+    return run_command.run(request)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@app.command()
 def report(
     run: Annotated[str, typer.Argument(help="Name or directory of a run; `latest` is the newest.")] = "latest",
 ) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 import re
 import shutil
@@ -12,42 +11,48 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
+
+from packaging.version import Version
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 
 from harness import answers, orphans, runs
 from harness.answers import Answer
-from harness.catalog import flow_named
 from harness.checks import Outcome
 from harness.devices import Gpu, kind_of
 from harness.errors import CompatError, ExitCode, InstallError
 from harness.ledger import Ledger, load_ledger
 from harness.locks import Lock, Unsolvable, locked
 from harness.matrix import ROOT, read_matrix
-from harness.records import DeviceKind, Variant, cell_id
-from harness.report import Summary, print_stack, print_window, publish
+from harness.plan import Plan
+from harness.records import DeviceKind, Started, Variant, cell_id
+from harness.report import Summary, point_latest_at, print_stack, print_window, publish
 from harness.report.terminal import open_console
 from harness.results import (
     RUNS,
     RowState,
     StackRow,
+    how_it_ended,
     judge_one,
     judged,
-    point_latest_at,
+    read_observations,
     read_record,
+    read_rows,
     unfinished,
     write_atomically,
     write_left_out,
     write_row,
 )
-from harness.records import Started
-from harness.scheduling.estimate import expected, loads, longest_first, stack_of
+from harness.scheduling.estimate import START_S, expected, loads, longest_first, stack_of
 from harness.scheduling.machine import Share, share, this_machine
-from harness.scheduling.priority import Task, Why, cut, edges, span_told
+from harness.scheduling.priority import Cut, Task, Why, cut, edges, span_told
 from harness.scheduling.progress import Follower, Progress
-from harness.scheduling.selection import Asked, On, cell_filter, stacks_of
+from harness.scheduling.selection import Asked, On, cells_of, stacks_of
 from harness.store import objects
 from harness.store.kept import Past, Store
 from harness.store.recipes import installed, recipes
@@ -58,6 +63,9 @@ LOOK_EVERY_S = 0.25
 
 TELL_EVERY_S = 30.0
 """Between two lines of progress where there is no terminal."""
+
+NOX_LOG = "nox.log"
+"""In the run's directory: what the sessions printed."""
 
 PATIENCE_S = 5.0
 """For a process to end when it is told to; then it is killed."""
@@ -75,6 +83,8 @@ class Request:
     retries: int = 0
     """Of cells the machine lost."""
     jobs: int | None = None
+    base_torch: bool = False
+    """Run on the torch of this Python."""
     options: tuple[str, ...] = ()
     """For the sessions: what follows `--` of nox."""
 
@@ -95,6 +105,13 @@ class Selection:
     """Flow and variant, by cell."""
     versions: Mapping[str, Mapping[str, str]]
     """Locked versions, by stack."""
+    gpus: tuple[Gpu, ...]
+    """To run on; without any, the CPU."""
+
+    @property
+    def device(self) -> DeviceKind:
+        """What cells run on."""
+        return kind_of(self.gpus)
 
     @property
     def rows(self) -> dict[str, tuple[str, ...]]:
@@ -127,7 +144,7 @@ def run(request: Request) -> int:
     gpus = runs.chosen_gpus(request.options)
     selection = select(request, options, gpus)
     store = Store.configured()
-    files = {} if request.fresh else _files(store, selection)
+    files = {} if request.fresh else stored_files(store, selection)
     todo = [cell for cell in selection.cells if cell not in files]
     _say(_told_first(selection, len(todo)))
     if not todo:
@@ -143,7 +160,6 @@ def select(request: Request, options: runs.Options, gpus: Sequence[Gpu]) -> Sele
         CompatError: a name is wrong, a lock is stale, or nothing matches.
     """
     matrix, device = read_matrix(), kind_of(gpus)
-    wanted = cell_filter(request.asked)
     stacks: dict[str, On] = {}
     absent: list[StackRow] = []
     cells: list[str] = []
@@ -157,16 +173,13 @@ def select(request: Request, options: runs.Options, gpus: Sequence[Gpu]) -> Sele
             continue
         # What the ledger lists is for the judge; addresses do not depend on it, and it takes a second for a matrix.
         plan = runs.plan_of(on.name, lock, options, Ledger(issues=()), device, base_torch=False)
-        kept = [cell for cell in plan.cells if wanted(plan.id_of(cell), cell.flow, str(cell.variant))]
-        plan = dataclasses.replace(plan, cells=tuple(kept))
+        plan = dataclasses.replace(plan, cells=cells_of(plan.cells, request.asked))
         stacks[on.name] = on
         versions[on.name] = {**lock.requirements, "torch": lock.facts["torch"]}
         for cell in plan.cells:
             cells.append(plan.id_of(cell))
             variants[cells[-1]] = (cell.flow, cell.variant)
-        with contextlib.suppress(InstallError):  # not made yet: the session makes it, and looks into the store itself
-            found = recipes(plan, installed(env_python(on)), gpus, of=sources())
-            addresses.update({cell: recipe.address for cell, recipe in found.items()})
+        addresses |= _addresses(plan, env_python(on), gpus, base_torch=request.base_torch)
     if not cells and not absent:
         raise CompatError(
             "no cell matches",
@@ -174,7 +187,21 @@ def select(request: Request, options: runs.Options, gpus: Sequence[Gpu]) -> Sele
             meaning="A cell's name is such as trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu.",
             todo="Ask for fewer things at once.",
         )
-    return Selection(stacks, tuple(absent), tuple(cells), addresses, variants, versions)
+    return Selection(stacks, tuple(absent), tuple(cells), addresses, variants, versions, tuple(gpus))
+
+
+def _addresses(plan: Plan, python: Path, gpus: Sequence[Gpu], *, base_torch: bool) -> dict[str, str]:
+    """Addresses by cell; none where the environment is to be made yet: the session then looks into the store itself."""
+    lent = (python.parent.parent / "lent-torch").exists()
+    if lent is not base_torch:
+        return {}
+    try:
+        environment = installed(python)
+    except InstallError:
+        return {}
+    other = Version(environment.torch).base_version != Version(plan.torch_wanted).base_version
+    plan = dataclasses.replace(plan, base_torch=other)
+    return {cell: recipe.address for cell, recipe in recipes(plan, environment, gpus, of=sources()).items()}
 
 
 def env_python(on: On, environments: Path = ROOT / ".nox") -> Path:
@@ -190,7 +217,7 @@ def share_of(
     return share(this_machine(len(gpus)), len({stack_of(cell) for cell in todo}), asked=asked)
 
 
-def _files(store: Store, selection: Selection) -> dict[str, str]:
+def stored_files(store: Store, selection: Selection) -> dict[str, str]:
     """The name of the file that answers each stored cell."""
     there = store.has(selection.addresses.values())
     names = objects.names(store.root, there)
@@ -213,6 +240,16 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
+def told_path(path: Path) -> str:
+    """A path as short as it can be told."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def cell_of(line: str) -> str:
+    """The cell of a line that `records.to_json` wrote; the cell is its first field."""
+    return line.split('"', 4)[3]
+
+
 def _say(line: str) -> None:
     print(line, flush=True)
 
@@ -222,14 +259,14 @@ def _say(line: str) -> None:
 
 def _show_again(selection: Selection, files: Mapping[str, str], store: Store, ledger: Ledger) -> int:
     """What the stored cells say: as it was said before, if that is provably the same question; else judged anew."""
-    key, form = _question(selection, files), _form()
-    answer = answers.find(key, form)
+    key, laid_out = question(selection, files), form()
+    answer = answers.find(key, laid_out)
     if answer is None:
-        run = runs.RUNS / runs.new_run_id()
-        _write_stored(run, selection, files, store)
-        _write_rows(run, selection, ())
+        run = RUNS / runs.new_run_id()
+        write_stored(run, selection, files, store)
+        write_rows(run, selection, (), ())
         summary = publish(run, ledger)
-        answer = Answer(run.name, int(summary.exit_code), form, _text(summary))
+        answer = Answer(run.name, int(summary.exit_code), laid_out, _text(summary))
         answers.keep(key, answer)
     point_latest_at(RUNS / answer.run)
     sys.stdout.write(answer.text)
@@ -237,13 +274,13 @@ def _show_again(selection: Selection, files: Mapping[str, str], store: Store, le
     return answer.exit_code
 
 
-def _question(selection: Selection, files: Mapping[str, str]) -> str:
+def question(selection: Selection, files: Mapping[str, str]) -> str:
     return answers.question(
         [(cell, selection.addresses[cell], files[cell]) for cell in selection.cells], selection.absent
     )
 
 
-def _form() -> str:
+def form() -> str:
     """What a text is laid out for."""
     console = open_console()
     return f"{console.width} {console.color_system}"
@@ -259,7 +296,7 @@ def _text(summary: Summary) -> str:
     return captured.get()
 
 
-def _write_stored(run: Path, selection: Selection, files: Mapping[str, str], store: Store) -> None:
+def write_stored(run: Path, selection: Selection, files: Mapping[str, str], store: Store) -> None:
     """Copy stored observations into the run: a report reads runs, and a run is whole."""
     found = store.read(selection.addresses[cell] for cell in files)
     lines = [found[selection.addresses[cell]].line for cell in files if selection.addresses[cell] in found]
@@ -268,14 +305,21 @@ def _write_stored(run: Path, selection: Selection, files: Mapping[str, str], sto
         file.writelines(f"{line}\n" for line in lines)
 
 
-def _write_rows(run: Path, selection: Selection, todo: Iterable[str]) -> None:
-    """A row for every stack. One with cells to run is unfinished until its session says otherwise."""
-    running = {stack_of(cell) for cell in todo}
+def write_rows(run: Path, selection: Selection, todo: Iterable[str], left_out: Sequence[str]) -> None:
+    """A row for every stack. One with cells to run is unfinished until its session says otherwise; a cell that is left
+    out is nobody's failure, and named apart.
+    """
+    running, gone = {stack_of(cell) for cell in todo}, frozenset(left_out)
     for row in selection.absent:
         write_row(run, row)
     for name, cells in selection.rows.items():
-        done = StackRow(name, RowState.RAN, "", cells)
-        write_row(run, unfinished(name, cells) if name in running else done)
+        rest = tuple(cell for cell in cells if cell not in gone)
+        if name in running:
+            write_row(run, unfinished(name, rest))
+        elif rest:
+            write_row(run, StackRow(name, RowState.RAN, "", rest))
+    if left_out:
+        write_left_out(run, left_out)
 
 
 # --------------------------------------------------------------------------------------------------------- cells to run
@@ -289,107 +333,98 @@ class Execution:
         self.path = RUNS / os.environ.setdefault(runs.RUN_ID, runs.new_run_id())
 
     def run(self, todo: Sequence[str], files: Mapping[str, str]) -> int:
-        """Run the cells of `todo`, and say what they and the stored ones say."""
+        """Run the cells of `todo`, and say what they and the stored ones say.
+
+        Raises:
+            CompatError: the budget is too small for any cell, or a file of results cannot be read.
+        """
         past = self.store.history()
         seconds = expected(todo, {cell: known.duration_s for cell, known in past.items()})
-        kept, left_out = self._within_budget(seconds, past)
-        _write_stored(self.path, self.selection, files, self.store)
-        _write_rows(self.path, self.selection, kept)
-        self._leave_out(left_out)
-        point_latest_at(self.path)
+        chosen = self._within_budget(seconds, past)
+        kept = [task.cell for task in chosen.kept]
+        left_out = [task.cell for task in chosen.left_out]
         deadline = None if self.request.budget_s is None else time.monotonic() + self.request.budget_s
+        write_stored(self.path, self.selection, files, self.store)
+        write_rows(self.path, self.selection, kept, left_out)
+        for line in told_left_out(chosen.left_out, self.path):
+            _say(line)
+        point_latest_at(self.path)
         try:
             with _stoppable():
                 self._rounds({cell: seconds[cell] for cell in kept}, deadline, left_out)
         except (Stopped, KeyboardInterrupt) as stop:
             return self._stopped(kept, stop.number if isinstance(stop, Stopped) else signal.SIGINT)
         summary = publish(self.path, self.ledger)
-        sys.stdout.write(_text(summary))
-        self._remember(summary)
+        text = _text(summary)
+        self._remember(summary, text)
+        sys.stdout.write(text)
         return int(summary.exit_code)
 
-    def _rounds(self, seconds: Mapping[str, float], deadline: float | None, left_out: list[str]) -> None:
+    def _rounds(self, seconds: Mapping[str, float], deadline: float | None, left_out: Sequence[str]) -> None:
         """Run cells, and those again that the machine lost, as often as was asked for."""
         for attempt in range(self.request.retries + 1):
             if attempt:
-                lost = self._lost()
-                seconds = {cell: seconds.get(cell, 0.0) for cell in lost}
-                if not lost or (deadline is not None and time.monotonic() >= deadline):
+                lost = self._lost(seconds)
+                if not lost:
                     return
+                seconds = {cell: seconds[cell] for cell in lost}
                 _say(f"retry {attempt} of {self.request.retries}: {_count(len(lost), 'cell')} that the machine lost")
-            in_time = self._hand_over(seconds, deadline)
-            if not in_time:
-                cut_off = self._unrecorded(seconds)
-                self._leave_out([*left_out, *cut_off])
-                _say(f"the budget is spent: {_count(len(cut_off), 'cell')} more left out")
+            if not self._hand_over(seconds, deadline):
+                self._cut_off(seconds, left_out)
                 return
 
-    def _within_budget(self, seconds: Mapping[str, float], past: Mapping[str, Past]) -> tuple[list[str], list[str]]:
+    def _within_budget(self, seconds: Mapping[str, float], past: Mapping[str, Past]) -> Cut:
         if self.request.budget_s is None:
-            return list(seconds), []
+            return Cut(tuple(Task(cell, needs, frozenset()) for cell, needs in seconds.items()), ())
         tasks = [Task(cell, seconds[cell], why) for cell, why in self._why(seconds, past).items()]
         chosen = cut(tasks, self.request.budget_s, self.share.jobs)
         if not chosen.kept:
             raise CompatError(
                 f"no cell fits into {span_told(self.request.budget_s)}",
                 where="--budget",
-                meaning="A stack takes some seconds before its first cell.",
-                todo="Give it more time, or ask for fewer cells without a budget.",
+                meaning=f"A stack takes about {START_S:.0f} s before its first cell.",
+                todo="Give it more time.",
             )
-        return [task.cell for task in chosen.kept], [task.cell for task in chosen.left_out]
+        return chosen
 
     def _why(self, cells: Iterable[str], past: Mapping[str, Past]) -> dict[str, frozenset[Why]]:
         """Why each cell matters."""
-        at_edges = self._edges(cells)
+        at_edges = edge_cells(self.selection, self.ledger)
         found: dict[str, frozenset[Why]] = {}
         for cell in cells:
             known = past.get(cell)
             reasons = {
                 Why.CHANGED: known is None or known.address != self.selection.addresses.get(cell),
-                Why.RED: known is not None and known.outcome in (Outcome.FAIL, Outcome.INFRASTRUCTURE),
+                Why.RED: known is not None and known.outcome == Outcome.FAIL,
                 Why.EDGE: cell in at_edges,
             }
             found[cell] = frozenset(why for why, holds in reasons.items() if holds)
         return found
 
-    def _edges(self, cells: Iterable[str]) -> frozenset[str]:
-        """Cells whose neighbour on the axis has other issues listed."""
-        asked = {self.selection.variants[cell] for cell in cells}
-        axes: dict[str, list[On]] = defaultdict(list)
-        for on in self.selection.stacks.values():
-            axes[f"{on.stack.package} {on.python}"].append(on)
-        found: set[str] = set()
-        for ons in axes.values():
-            for flow, variant in asked:
-                listed = {on.name: self._listed(on.name, flow, variant) for on in ons}
-                found |= {cell_id(name, flow, variant, self._device) for name in edges(listed)}
-        return frozenset(found)
-
-    def _listed(self, stack: str, flow: str, variant: Variant) -> tuple[object, ...]:
-        return self.ledger.listed(flow, variant, self._device, self.selection.versions[stack])
-
-    @functools.cached_property
-    def _device(self) -> DeviceKind:
-        return DeviceKind(self.selection.cells[0].rpartition("@")[2])
-
     def _hand_over(self, seconds: Mapping[str, float], deadline: float | None) -> bool:
-        """Have nox run these cells; whether that ended before `deadline`."""
+        """Have nox run these cells, and whether it was through before `deadline`."""
         stacks = longest_first(loads(seconds))
         file = self.path / "cells.txt"
         write_atomically(file, "".join(f"{cell}\n" for cell in seconds))
         jobs = min(self.share.jobs, len(stacks))
-        _say(self._told(seconds, len(stacks), jobs))
-        command = [
-            *(sys.executable, "-m", "nox", "-f", str(ROOT / "noxfile.py"), "--no-color", "-j", str(jobs), "-s"),
-            *(self.selection.stacks[stack].session for stack in stacks),
-            *("--", *self.request.options, "--cells", str(file), *(["--fresh"] if self.request.fresh else [])),
-        ]
         progress = Progress(seconds, jobs)
+        _say(
+            f"{_count(len(seconds), 'cell')} on {_count(len(stacks), 'stack')}, {jobs} at once with "
+            f"{_count(self._threads, 'thread')} each: about {span_told(progress.left_s)}; "
+            f"what nox prints is in {told_path(self.path / NOX_LOG)}"
+        )
         follower = Follower(self.path / "observations.jsonl")
         orphans.adopt()
-        with (self.path / "nox.log").open("a") as log:
+        with (self.path / NOX_LOG).open("a") as log:
             nox = subprocess.Popen(
-                command, cwd=ROOT, env=self._environ(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                self._command(stacks, file, jobs),
+                cwd=ROOT,
+                env={"OMP_NUM_THREADS": str(self._threads), **os.environ},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C is for this process, which ends the others.
+                start_new_session=True,
             )
             try:
                 return self._watch(nox, progress, follower, deadline)
@@ -397,27 +432,26 @@ class Execution:
                 end(nox)
                 shutil.rmtree(self.path / "scratch", ignore_errors=True)
 
-    def _told(self, seconds: Mapping[str, float], stacks: int, jobs: int) -> str:
-        left = Progress(seconds, jobs).left_s
-        return (
-            f"{_count(len(seconds), 'cell')} on {_count(stacks, 'stack')}, {jobs} at once with "
-            f"{_count(self._threads, 'thread')} each: about {span_told(left)}"
-        )
+    def _command(self, stacks: Sequence[str], cells: Path, jobs: int) -> list[str]:
+        fresh = ["--fresh"] if self.request.fresh else []
+        base = ["--base-torch"] if self.request.base_torch else []
+        return [
+            *(sys.executable, "-m", "nox", "-f", str(ROOT / "noxfile.py"), "--no-color", "-j", str(jobs), "-s"),
+            *(self.selection.stacks[stack].session for stack in stacks),
+            *("--", *self.request.options, *fresh, *base, "--cells", str(cells)),
+        ]
 
     @property
     def _threads(self) -> int:
-        """Tiny models gain nothing from a second thread, and their losses would depend on how many there are."""
+        """Tiny models gain nothing from a second thread, and the last digits of a loss depend on how many there are."""
         return self.share.threads if "--model" in self.request.options else 1
-
-    def _environ(self) -> dict[str, str]:
-        return {"OMP_NUM_THREADS": str(self._threads), **os.environ}
 
     def _watch(
         self, nox: subprocess.Popen[bytes], progress: Progress, follower: Follower, deadline: float | None
     ) -> bool:
         with Display(progress) as display:
             while True:
-                over = nox.poll() is not None
+                over = nox.poll() is not None  # asked first: what was written before the end is then read
                 for line in follower.lines():
                     self._take(line, progress, display)
                 display.refresh()
@@ -436,43 +470,143 @@ class Execution:
                 display.say(f"{outcome}: {record.cell}")
         elif record.end is not None:
             progress.ends(record.cell, record.end.seconds, Outcome.INFRASTRUCTURE)
-            display.say(f"{Outcome.INFRASTRUCTURE}: {record.cell}, {record.end.cause}")
+            display.say(f"{Outcome.INFRASTRUCTURE}: {record.cell}: {how_it_ended(record.end)}")
         else:
             progress.begins(record.cell)
 
-    def _leave_out(self, cells: Sequence[str]) -> None:
-        """Write down what the budget leaves out, and take it from what was selected: it is nobody's failure."""
-        if not cells:
-            return
-        write_left_out(self.path, cells)
-        out = frozenset(cells)
-        for name, selected in self.selection.rows.items():
-            rest = tuple(cell for cell in selected if cell not in out)
-            if rest != selected:
-                self._narrow(name, rest)
-
-    def _narrow(self, name: str, rest: tuple[str, ...]) -> None:
-        ...
-
-    def _lost(self) -> list[str]:
-        """Cells of this run that the machine lost, in the order they were selected."""
-        verdicts = judged(self.path, self.ledger).verdicts
-        lost = {verdict.cell for verdict in verdicts if verdict.outcome is Outcome.INFRASTRUCTURE}
-        return [cell for cell in self.selection.cells if cell in lost]
-
-    def _unrecorded(self, cells: Iterable[str]) -> list[str]:
-        """Of these cells, those of which nothing is known: not begun, or ended by us."""
+    def _lost(self, cells: Iterable[str]) -> list[str]:
+        """Those of `cells` that the machine lost: without an observation, or with one of an exhausted machine."""
         results = judged(self.path, self.ledger)
-        return [cell for cell in cells if cell not in results.observations]
+        told = {verdict.cell for verdict in results.verdicts if verdict.outcome is not Outcome.INFRASTRUCTURE}
+        return [cell for cell in cells if cell not in told and stack_of(cell) not in told]
+
+    def _cut_off(self, cells: Iterable[str], left_out: Sequence[str]) -> None:
+        """What the budget's end cut off is left out too; what the machine lost before it is not."""
+        started, observed = read_observations(self.path / "observations.jsonl")
+        ended = {cell for cell, record in started.items() if record.end is not None}
+        cut_off = [cell for cell in cells if cell not in observed and cell not in ended]
+        _say(f"the budget is spent: {_count(len(cut_off), 'cell')} more left out")
+        write_left_out(self.path, [*left_out, *cut_off])
+        gone = frozenset(cut_off)
+        for row in read_rows(self.path):
+            rest = tuple(cell for cell in row.selected if cell not in gone)
+            if rest != row.selected:
+                write_row(self.path, StackRow(row.name, RowState.RAN, "", rest))
 
     def _stopped(self, cells: Sequence[str], number: int) -> int:
-        left = len(self._unrecorded(cells))
+        _, observed = read_observations(self.path / "observations.jsonl")
+        done = len(observed.keys() & set(cells))
         _say(
-            f"stopped: {_count(len(cells) - left, 'cell')} of {len(cells):,} ran and are stored; "
-            f"the same command runs the other {left:,}"
+            f"stopped: {done:,} of {_count(len(cells), 'cell')} ran and are stored; "
+            f"the same command runs the other {len(cells) - done:,}"
         )
         return 128 + number
 
-    def _remember(self, summary: Summary) -> None:
-        """Keep the answer for when the same is asked again, unless something would then be run."""
-        again = select(self.request, runs.parse_options(self.request.options), ())
+    def _remember(self, summary: Summary, text: str) -> None:
+        """Keep the answer for when the same is asked again, if this run is what the store would then answer with."""
+        if summary.left_out:
+            return
+        again = select(self.request, runs.parse_options(self.request.options), self.selection.gpus)
+        files = stored_files(self.store, again)
+        if len(files) == len(again.cells) and self._equals_the_store(again):
+            key = question(again, files)
+            answers.keep(key, Answer(self.path.name, int(summary.exit_code), form(), text))
+
+    def _equals_the_store(self, selection: Selection) -> bool:
+        kept = self.store.read(selection.addresses.values())
+        last: dict[str, str] = {}
+        with (self.path / "observations.jsonl").open(encoding="utf-8") as file:
+            for line in file:
+                last[cell_of(line)] = line.rstrip("\n")
+        return all(last.get(cell) == kept[address].line for cell, address in selection.addresses.items())
+
+
+def edge_cells(selection: Selection, ledger: Ledger) -> frozenset[str]:
+    """Cells for which the neighbouring release of their axis has other issues listed."""
+    axes: dict[tuple[str, str], list[On]] = defaultdict(list)
+    for on in selection.stacks.values():
+        axes[on.stack.package, on.python].append(on)
+    found: set[str] = set()
+    for ons in axes.values():
+        ordered = sorted(ons, key=lambda on: Version(on.stack.pin))
+        for flow, variant in set(selection.variants.values()):
+            listed = {
+                on.name: ledger.listed(flow, variant, selection.device, selection.versions[on.name]) for on in ordered
+            }
+            found |= {cell_id(name, flow, variant, selection.device) for name in edges(listed)}
+    return frozenset(found)
+
+
+def told_left_out(tasks: Sequence[Task], run: Path) -> list[str]:
+    """What a budget leaves out: how many cells for which reason to run them, on which stacks, and where each is named."""
+    if not tasks:
+        return []
+    reasons = Counter(task.told for task in tasks)
+    stacks = Counter(stack_of(task.cell) for task in tasks)
+    return [
+        f"left out: {_count(len(tasks), 'cell')} ({', '.join(f'{n:,} {why}' for why, n in reasons.most_common())}), "
+        f"named in {told_path(run / 'left-out.txt')}",
+        f"  on {', '.join(f'{stack} ({n})' for stack, n in stacks.items())}",
+    ]
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """While open, SIGTERM ends the run as Ctrl-C does."""
+
+    def stop(number: int, _frame: object) -> NoReturn:
+        raise Stopped(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, and with it those that it started and that asked to end with it (`orphans`)."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+class Display:
+    """Progress on a terminal as a bar, elsewhere as a line now and then; what failed, at once, on a line of its own."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._console = open_console()
+        self._bar = Bar(
+            BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=self._console, transient=True
+        )
+        self._task = self._bar.add_task(str(progress), total=len(progress.expected))
+        self._told_at = time.monotonic()
+
+    def __enter__(self) -> Display:
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._bar.stop()
+        self.say(str(self._progress))
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+        self._console.file.flush()
+
+    def refresh(self) -> None:
+        """Show how far it has come."""
+        if self._console.is_terminal:
+            self._bar.update(self._task, completed=self._progress.done, description=str(self._progress))
+        elif time.monotonic() - self._told_at >= TELL_EVERY_S:
+            self._told_at = time.monotonic()
+            self.say(str(self._progress))

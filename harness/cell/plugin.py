@@ -49,7 +49,9 @@ def _watch(config: pytest.Config, plan: Plan) -> None:
     if getattr(config.option, "numprocesses", None):
         config.pluginmanager.register(Watch(plan), "compat-watch")
     elif plan.memory_limit is not None and not config.option.collectonly:
-        raise pytest.UsageError("--memory-limit: cells are ended for their memory in workers (-n 1 or more), not in -n 0")
+        raise pytest.UsageError(
+            "--memory-limit: cells are ended for their memory in workers (-n 1 or more), not in -n 0"
+        )
 
 
 def _pin_gpu(number: int) -> None:

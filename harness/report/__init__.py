@@ -12,7 +12,18 @@ from harness.report.summary import Summary, summarize
 from harness.report.terminal import print_run, print_stack, print_window
 from harness.results import RUNS, find_run, judged, locked, uncollected, verdict_lines, write_atomically
 
-__all__ = ["Summary", "derive", "point_latest_at", "print_run", "print_stack", "print_window", "publish", "report_command", "summarize", "summary_of"]
+__all__ = [
+    "Summary",
+    "derive",
+    "point_latest_at",
+    "print_run",
+    "print_stack",
+    "print_window",
+    "publish",
+    "report_command",
+    "summarize",
+    "summary_of",
+]
 
 
 def publish(run: Path, ledger: Ledger) -> Summary:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.catalog import CATALOG
@@ -134,7 +134,8 @@ def summarize(results: Results, ledger: Ledger) -> Summary:
     every = tuple(line for stack in stacks for line in stack.lines)
     seen_flows = {line.flow for line in every}
     flows = tuple(flow.name for flow in CATALOG if flow.name in seen_flows)
-    tally, groups = tally_of(every), groups_of(every, ledger, order)
+    tally = replace(tally_of(every), left_out=len(results.left_out))
+    groups = groups_of(every, ledger, order)
     places = {cell: i for i, group in enumerate(groups) if group.mark is Mark.XFAIL for cell in group.cells}
     return Summary(
         run=results.run,
@@ -147,6 +148,7 @@ def summarize(results: Results, ledger: Ledger) -> Summary:
         definitions=definitions(order, results.observations.values(), same_axis),
         depth=depth_of(every),
         exit_code=exit_code_of(tally),
+        left_out=results.left_out,
     )
 
 

@@ -22,7 +22,6 @@ class Why(StrEnum):
     """The neighbouring release has other known issues listed for it: where fixes and regressions begin."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class Task:
     """A cell to run."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -11,6 +10,8 @@ from fnmatch import fnmatchcase
 from harness.catalog import CATALOG
 from harness.errors import CompatError, UnknownName
 from harness.matrix import Matrix, Stack
+from harness.plan import PlannedCell
+from harness.selection import selected
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,8 @@ def _unknown(name: str, what: str, known: Sequence[str], where: str, todo: str =
     )
 
 
-def cell_filter(asked: Asked) -> Callable[[str, str, str], bool]:
-    """A function of a cell's id, flow and variant that says whether the cell is asked for.
+def cells_of(cells: Sequence[PlannedCell], asked: Asked) -> tuple[PlannedCell, ...]:
+    """Those of `cells` that are asked for.
 
     Raises:
         UnknownName: a name or glob matches no flow.
@@ -97,81 +98,16 @@ def cell_filter(asked: Asked) -> Callable[[str, str, str], bool]:
     for pattern in asked.flows:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise _unknown(pattern, "flow", names, "--flows")
-    words = parse_words(asked.words)
-
-    def wanted(cell: str, flow: str, variant: str) -> bool:
-        return (
-            (not asked.flows or any(fnmatchcase(flow, pattern) for pattern in asked.flows))
-            and (not asked.variants or any(fnmatchcase(variant, pattern) for pattern in asked.variants))
-            and words(cell)
+    named = selected(cells, ("-k", asked.words))
+    if named is None:
+        raise CompatError(
+            f"{asked.words!r} is no expression",
+            where="-k",
+            meaning="Between two words stands `and` or `or`; every parenthesis is closed.",
+            todo="Such as: -k 'sft-peft-model and not (int8 or vision)'.",
         )
-
-    return wanted
-
-
-_Match = Callable[[str], bool]
-_TOKEN = re.compile(r"\(|\)|[^\s()]+")
+    return tuple(cell for cell in named if _any(cell.flow, asked.flows) and _any(str(cell.variant), asked.variants))
 
 
-def parse_words(text: str) -> _Match:
-    """A function that says whether a name matches `text`: words that are part of it, whatever their case, with `and`,
-    `or`, `not` and parentheses. Nothing matches everything.
-
-    Raises:
-        CompatError: `text` is no such expression.
-    """
-    tokens = _TOKEN.findall(text)
-    if not tokens:
-        return lambda _: True
-    match, rest = _either(tokens, text)
-    if rest:
-        raise _no_words(text, rest[0])
-    return match
-
-
-def _either(tokens: Sequence[str], text: str) -> tuple[_Match, Sequence[str]]:
-    left, rest = _both(tokens, text)
-    while rest[:1] == ["or"]:
-        right, rest = _both(rest[1:], text)
-        left = _or(left, right)
-    return left, rest
-
-
-def _both(tokens: Sequence[str], text: str) -> tuple[_Match, Sequence[str]]:
-    left, rest = _one(tokens, text)
-    while rest[:1] == ["and"]:
-        right, rest = _one(rest[1:], text)
-        left = _and(left, right)
-    return left, rest
-
-
-def _one(tokens: Sequence[str], text: str) -> tuple[_Match, Sequence[str]]:
-    if not tokens or tokens[0] in (")", "and", "or"):
-        raise _no_words(text, tokens[0] if tokens else "its end")
-    if tokens[0] == "not":
-        inner, rest = _one(tokens[1:], text)
-        return (lambda name: not inner(name)), rest
-    if tokens[0] == "(":
-        inner, rest = _either(tokens[1:], text)
-        if rest[:1] != [")"]:
-            raise _no_words(text, rest[0] if rest else "its end")
-        return inner, rest[1:]
-    word = tokens[0].lower()
-    return (lambda name: word in name.lower()), tokens[1:]
-
-
-def _or(left: _Match, right: _Match) -> _Match:
-    return lambda name: left(name) or right(name)
-
-
-def _and(left: _Match, right: _Match) -> _Match:
-    return lambda name: left(name) and right(name)
-
-
-def _no_words(text: str, at: str) -> CompatError:
-    return CompatError(
-        f"{text!r} cannot be read at {at}" if at == "its end" else f"{text!r} cannot be read at {at!r}",
-        where="-k",
-        meaning="Between two words stands `and` or `or`; every parenthesis is closed.",
-        todo="Such as: -k 'sft-peft-model and not (int8 or vision)'.",
-    )
+def _any(name: str, patterns: Sequence[str]) -> bool:
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
