@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.cell.runner import _cpu_field as cpu_field
+from harness import processor
 from harness.errors import CompatError
 from harness.matrix import ROOT, read_matrix
 from harness.scheduling.machine import this_machine
@@ -59,9 +59,7 @@ class Benchmark:
 def main() -> int:
     asked = _arguments()
     machine = this_machine(0)
-    named = (
-        f"{cpu_field('model name') or platform.machine()}, {machine.cores} cores, Python {platform.python_version()}"
-    )
+    named = f"{processor.name()}, {machine.cores} cores, Python {platform.python_version()}"
     bench = Benchmark(asked.out.resolve(), Measured(named, jobs=asked.jobs or machine.cores), time.perf_counter())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # On the disk of the checkout: environments are linked from uv's cache where they can be.
