@@ -143,6 +143,13 @@ def gate(session: nox.Session) -> None:
     _compat(session, "gate")
 
 
+@nox.session(python=False)
+def bench(session: nox.Session) -> None:
+    """What the harness costs beside the ways it could be done without it; --only, --stacks and --quick after --."""
+    path = os.pathsep.join((str(HERE), str(HERE / "tests" / "benchmarks")))
+    session.run(sys.executable, "-m", "side_by_side", *session.posargs, external=True, env={"PYTHONPATH": path})
+
+
 def _compat(session: nox.Session, command: str) -> None:
     session.run(sys.executable, "-m", "harness", command, *session.posargs, external=True)
 

@@ -1,0 +1,15 @@
+"""The flows as a project without a harness tests them: train a little, and the eval loss must have fallen."""
+
+from __future__ import annotations
+
+import pytest
+import straight_line
+
+PLAN = straight_line.planned()
+
+
+@pytest.mark.parametrize("cell", PLAN.cells, ids=str)
+def test_eval_loss_falls(cell: straight_line.PlannedCell) -> None:
+    """Ten steps are enough for these models."""
+    told = straight_line.run(PLAN, cell)
+    assert told.after < told.before

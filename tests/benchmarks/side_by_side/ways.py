@@ -1,0 +1,219 @@
+"""The ways that are measured beside each other: `compat run` in a fresh checkout, the plain way, and the floor.
+
+The plain way is what a careful project's CI does for each set of versions: `python -m venv`, `pip install` of the same
+lock with its hashes, one pytest process with the same flows as plain tests. It has pip's cache warm, as ours has uv's.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from harness.environments import environment_of
+from harness.errors import CompatError
+from harness.locks import Lock, Unsolvable, locked
+from harness.matrix import ROOT, Stack, read_matrix
+from harness.records import DeviceKind
+from harness.scheduling.selection import On
+from side_by_side.children import Took, pinned, timed
+
+PYTHON = "3.11"
+
+FAILING = (0, 1)
+"""What pytest and `compat run` end with where flows fail; the old releases have bugs, and either way names them."""
+
+
+def spread(stacks: Sequence[Stack], number: int) -> tuple[Stack, ...]:
+    """`number` of the stacks, the first and the last among them, at equal distances."""
+    if number >= len(stacks):
+        return tuple(stacks)
+    if number == 1:
+        return (stacks[-1],)
+    return tuple(stacks[round(place * (len(stacks) - 1) / (number - 1))] for place in range(number))
+
+
+@dataclass(frozen=True)
+class Place:
+    """A copy of the checkout, and everything the ways make. Removed when all is measured."""
+
+    work: Path
+    logs: Path
+    stacks: tuple[On, ...]
+
+    @property
+    def checkout(self) -> Path:
+        """The copy: without environments, runs and caches."""
+        return self.work / "checkout"
+
+    @cached_property
+    def environ(self) -> dict[str, str]:
+        """For every process; the store and pip's cache are the benchmark's own."""
+        return {
+            **pinned(),
+            "COMPAT_STORE": str(self.work / "store"),
+            "PIP_CACHE_DIR": str(self.work / "pip-cache"),
+            "PIP_NO_CACHE_DIR": "false",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        }
+
+    def lock(self, on: On) -> Lock:
+        """What a stack was resolved to.
+
+        Raises:
+            CompatError: it has no lock.
+        """
+        found = locked(read_matrix().plan(on.stack, on.python, DeviceKind.CPU))
+        if isinstance(found, Unsolvable):
+            raise CompatError(f"{on.name} has no lock", where="--stacks", todo="Ask for another number of stacks.")
+        return found
+
+    # ------------------------------------------------------------------------------------------------------- ours
+
+    def copy_checkout(self) -> None:
+        """Copy what git tracks, and what it would."""
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607 - as everywhere
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for name in filter(None, listed.split("\0")):
+            if (ROOT / name).is_file():
+                (self.checkout / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, self.checkout / name)
+
+    def compat(self, name: str, *arguments: str) -> Took:
+        """`compat` in the copy."""
+        command = [sys.executable, "-m", "harness", *arguments]
+        return timed(command, log=self.logs / f"{name}.log", cwd=self.checkout, environ=self.environ, statuses=FAILING)
+
+    def run(self, name: str, *options: str) -> Took:
+        """`compat run` of the stacks, on the CPU."""
+        return self.compat(name, "run", *(on.name for on in self.stacks), *options, "--device", "cpu")
+
+    def overhead(self, on: On) -> float:
+        """What the recorder costs on one stack, as `-- --overhead` says it."""
+        log = self.logs / "overhead.log"
+        command = [sys.executable, "-m", "nox", "-s", on.session, "--", "--device", "cpu", "--overhead"]
+        timed(command, log=log, cwd=self.checkout, environ=self.environ)
+        return overall(log.read_text(encoding="utf-8"))
+
+    def keep_plans(self) -> int:
+        """Set the plans of the latest run aside, for the other ways to run the same cells; returns their number.
+
+        Raises:
+            CompatError: a stack has no plan.
+        """
+        shutil.copytree(self.checkout / "reports" / "runs" / "latest" / "plans", self.work / "plans")
+        return sum(len(self.cells(on)) for on in self.stacks)
+
+    def plan(self, on: On) -> Path:
+        """What our session was asked to do."""
+        return self.work / "plans" / f"{on.name}.json"
+
+    def cells(self, on: On) -> tuple[str, ...]:
+        """The cells our session ran."""
+        from harness.plan import read_plan
+
+        return tuple(map(str, read_plan(self.plan(on)).cells))
+
+    # -------------------------------------------------------------------------------------------------- the others
+
+    def warm_caches(self, on: On) -> None:
+        """Have uv and pip fetch what a stack needs, so that no way waits for a network."""
+        lock = self.lock(on)
+        with tempfile.TemporaryDirectory(dir=self.work) as aside:
+            environment_of(lock, Path(aside))
+        command = [*self._pip(Path(sys.executable)), "download", "--quiet", "--no-deps", "--dest"]
+        with tempfile.TemporaryDirectory(dir=self.work) as aside:
+            log = self.logs / f"{on.name}-download.log"
+            timed([*command, aside, "--require-hashes", "-r", str(lock.path)], log=log, cwd=ROOT, environ=self.environ)
+
+    def plain_environment(self, on: On) -> Took:
+        """`python -m venv` and `pip install` of the stack's lock and torch."""
+        lock, folder, log = self.lock(on), self._venv(on), self.logs / f"{on.name}-plain-environment.log"
+        base = shutil.which(f"python{on.python}") or sys.executable
+        pip = " ".join(self._pip(folder / "bin" / "python"))
+        script = (
+            f"set -e; {base} -m venv {folder}; {pip} install --quiet --no-deps --require-hashes -r {lock.path}; "
+            f"{pip} install --quiet torch=={lock.facts['torch']}"
+        )
+        return timed(["bash", "-c", script], log=log, cwd=self.checkout, environ=self.environ)
+
+    def plain_tests(self, on: On) -> Took:
+        """One pytest process with every flow as a plain test.
+
+        Raises:
+            CompatError: it ran other cells than our session.
+        """
+        result = self.work / f"{on.name}.xml"
+        command = [
+            *(str(self._venv(on) / "bin" / "python"), "-m", "pytest", "-q", "--no-header", "--tb=line"),
+            *("-c", "tests/cells/pytest.ini", "--rootdir", str(self.checkout), f"--junitxml={result}"),
+            "tests/benchmarks/plain",
+        ]
+        log = self.logs / f"{on.name}-plain-tests.log"
+        took = timed(command, log=log, cwd=self.checkout, environ=self._environ(on), statuses=FAILING)
+        ran = sum(int(suite.get("tests", "0")) for suite in ET.parse(result).iter("testsuite"))  # noqa: S314 - our own
+        self._same_cells(on, ran, log)
+        return took
+
+    def remove_plain(self, on: On) -> None:
+        """Make room: an environment is a gigabyte."""
+        shutil.rmtree(self._venv(on), ignore_errors=True)
+
+    def straight_line(self, on: On) -> Took:
+        """The same flows as one script in our environment: the floor.
+
+        Raises:
+            CompatError: it ran other cells than our session.
+        """
+        from harness.run_command import env_python
+
+        log = self.logs / f"{on.name}-straight-line.log"
+        python = env_python(on, self.checkout / ".nox")
+        command = [str(python), "tests/benchmarks/straight_line.py"]
+        took = timed(command, log=log, cwd=self.checkout, environ=self._environ(on))
+        ran = len([line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("ran ")])
+        self._same_cells(on, ran, log)
+        return took
+
+    def _same_cells(self, on: On, ran: int, log: Path) -> None:
+        wanted = len(self.cells(on))
+        if ran != wanted:
+            raise CompatError(
+                f"{on.name}: ran {ran} cells, our session {wanted}",
+                where=str(log),
+                meaning="Two ways that do different work cannot be compared.",
+                todo="Read that log; what was measured before is in the table.",
+            )
+
+    def _environ(self, on: On) -> dict[str, str]:
+        return {**self.environ, "PYTHONPATH": str(self.checkout), "BENCHMARK_PLAN": str(self.plan(on))}
+
+    def _venv(self, on: On) -> Path:
+        return self.work / "plain" / on.name
+
+    def _pip(self, python: Path) -> tuple[str, ...]:
+        return str(python), "-m", "pip"
+
+
+def overall(output: str) -> float:
+    """The ratio in the last line of `-- --overhead`.
+
+    Raises:
+        CompatError: there is none.
+    """
+    for line in reversed(output.splitlines()):
+        words = line.split()
+        if words[:1] == ["all"]:
+            return float(words[1])
+    raise CompatError("no ratio over all flows", where="-- --overhead", todo="Read the log of the benchmark.")

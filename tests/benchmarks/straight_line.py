@@ -1,0 +1,83 @@
+"""Every planned flow once, one after another, without a recorder: the least that running them can take.
+
+BENCHMARK_PLAN names the plan of a session. As a script this is the floor that sessions are held against; the tests in
+`plain/` run the same functions, as a project would that has no harness.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.catalog import flow_named
+from harness.plan import Plan, PlannedCell, read_plan
+from harness.records import Stage
+
+
+class NoRecorder:
+    """Goes through the motions of a recorder and keeps eval loss before and after training."""
+
+    before = after = float("nan")
+
+    @contextmanager
+    def at(self, stage: Stage) -> Iterator[None]:
+        yield
+
+    def census(self, model: Any) -> None:
+        pass
+
+    def train(self, trainer: Any, rates_asked: tuple[float, ...]) -> None:
+        self.before = trainer.evaluate().get("eval_loss", self.before)
+        trainer.train()
+        self.after = trainer.evaluate().get("eval_loss", self.after)
+
+
+def planned() -> Plan:
+    """What the session was asked to do, with room of its own for models."""
+    file = Path(os.environ["BENCHMARK_PLAN"])
+    return replace(read_plan(file), run=str(file.parent.parent / "straight-line"))
+
+
+def run(plan: Plan, cell: PlannedCell) -> NoRecorder:
+    """Run one flow as its file has it."""
+    from transformers import set_seed
+
+    from harness.cell import execution
+    from harness.cell.instruments.emulation import presented
+
+    flow = flow_named(cell.flow)
+    set_seed(plan.seed)
+    setup = execution.prepared(plan, cell, flow)
+    set_seed(plan.seed)
+    recorder = NoRecorder()
+    try:
+        with presented() if setup.emulates else nullcontext():
+            importlib.import_module(flow.module).run(setup, recorder)
+    finally:
+        shutil.rmtree(setup.scratch, ignore_errors=True)
+    return recorder
+
+
+def main() -> None:
+    plan = planned()
+    for number, cell in enumerate(plan.cells):
+        try:
+            run(plan, cell)
+        except Exception as error:  # noqa: BLE001 - flows that fail in a release are part of the work
+            print(f"ran {cell}: {type(error).__name__}", flush=True)
+        else:
+            print(f"ran {cell}", flush=True)
+        if number == 0:
+            # As sessions do: without it every collection looks through the whole imported stack.
+            gc.freeze()
+
+
+if __name__ == "__main__":
+    main()
