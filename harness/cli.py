@@ -390,6 +390,43 @@ def inspect(
     return seen.exit_code
 
 
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def watch(
+    given: Annotated[
+        list[str], typer.Argument(metavar="SCRIPT [ARGUMENT]...", help="A script, a notebook, or -- accelerate launch ...")
+    ],
+    *,
+    python: Annotated[
+        str | None, typer.Option(help="Interpreter to run it with; by default that of the active environment.")
+    ] = None,
+    stack: Annotated[str | None, typer.Option(help="Stack of the matrix to run it on, such as trl0.22.")] = None,
+    steps: Annotated[int, typer.Option(help="Steps after which every training is ended.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON object.")] = False,
+) -> int:
+    """Run an unmodified training script for a few steps: what is trainable at each stage, and does it learn.
+
+    Exit code 0 healthy, 1 unhealthy, 3 could not tell.
+    """
+    from harness.report.pipeline import as_json as jsonable
+    from harness.report.pipeline import page
+    from harness.watch import exit_code, of_stack, own_interpreter, run_pipeline
+
+    if python is not None and stack is not None:
+        raise CompatError(
+            "--python and --stack exclude each other", where="compat watch", todo="Name one environment to run in."
+        )
+    if stack is None:
+        interpreter = own_interpreter(python)
+    else:
+        from harness.matrix import read_matrix
+        from harness.stack_python import stack_python
+
+        interpreter = of_stack(stack_python(read_matrix(), stack))
+    seen = run_pipeline(given, interpreter, steps)
+    print(json.dumps(jsonable(seen), indent=2, allow_nan=False) if as_json else page(seen))
+    return exit_code(seen)
+
+
 def _say(line: str) -> None:
     print(line, flush=True)
 

@@ -166,7 +166,7 @@ class TrainingGuard(TrainerCallback):
         counted = census.take(model, Stage.TRAINING, Actor.FLOW, digest=False)
         self._report(live.nothing_trainable(counted))
         watched: dict[str, nn.Parameter] = {}
-        if owner := _owner_of_shards(model, optimizer):
+        if owner := owner_of_shards(model, optimizer):
             self._mention(
                 f"{owner} holds the parameters in shards: neither the optimizer, nor gradients, nor whether weights "
                 "change is checked in this run"
@@ -251,7 +251,7 @@ class TrainingGuard(TrainerCallback):
             self._run.open = None
 
 
-def _owner_of_shards(model: nn.Module, optimizer: Any) -> str | None:
+def owner_of_shards(model: nn.Module, optimizer: Any) -> str | None:
     """Who spreads the parameters over processes, if anybody does."""
     state = getattr(optimizer, "accelerator_state", None)
     kind = getattr(getattr(state, "distributed_type", None), "name", "")

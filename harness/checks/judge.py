@@ -50,7 +50,7 @@ def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict
         listed: ledger deviations whose windows and variants take in this cell.
     """
     case = Case(seen, flow)
-    spent = next((error for error in _errors(seen) if _machine_failed(error)), None)
+    spent = next((error for error in _errors(seen) if machine_failed(error)), None)
     if spent is not None:
         reason = f"the machine failed: {spent.type}: {spent.message}"
         return Verdict(seen.cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN)
@@ -86,7 +86,8 @@ def _applies(entry: Deviation, seen: Observation) -> bool:
     return measured and (entry.feature is None or entry.feature in seen.device.features)
 
 
-def _machine_failed(error: Failure) -> bool:
+def machine_failed(error: Failure) -> bool:
+    """Whether an exhausted machine or network raised it, of which no version is at fault."""
     return error.type in _MACHINE_TYPES or any(words in error.message for words in _MACHINE_WORDS)
 
 

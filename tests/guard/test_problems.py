@@ -637,7 +637,7 @@ def test_shards_are_known_by_their_owner(sft: Make) -> None:
     from torch.distributed.tensor import distribute_tensor
 
     def owner(model: nn.Module, kind: DistributedType) -> str | None:
-        return guard_module._owner_of_shards(
+        return guard_module.owner_of_shards(
             model, SimpleNamespace(accelerator_state=SimpleNamespace(distributed_type=kind))
         )
 
@@ -651,7 +651,7 @@ def test_shards_are_known_by_their_owner(sft: Make) -> None:
 
 def test_what_shards_hide_is_said_once_and_not_guessed(sft: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Zero gradients, half an optimizer: neither is judged. Frozen adapters and masked labels still are."""
-    monkeypatch.setattr(guard_module, "_owner_of_shards", lambda model, optimizer: "DEEPSPEED")
+    monkeypatch.setattr(guard_module, "owner_of_shards", lambda model, optimizer: "DEEPSPEED")
     line = (
         "DEEPSPEED holds the parameters in shards: neither the optimizer, nor gradients, nor whether weights change is "
         "checked in this run"

@@ -48,9 +48,10 @@ def layer_of(name: str) -> str | None:
 class ClassLog:
     """What happens to each trainable tensor from the begin of training on, by class."""
 
-    def __init__(self, trained: Mapping[str, nn.Parameter]) -> None:
+    def __init__(self, trained: Mapping[str, nn.Parameter], keep_on: str | None = None) -> None:
+        """A copy of `trained` is kept where they are, or on the device `keep_on`."""
         self._trained = trained
-        self._before = {name: parameter.detach().clone() for name, parameter in trained.items()}
+        self._before = {name: p.detach().to(keep_on or p.device, copy=True) for name, p in trained.items()}
         self._reached: dict[str, int] = {}
 
     def gradient(self, name: str, step: int) -> None:
@@ -60,7 +61,7 @@ class ClassLog:
     def changes(self) -> dict[str, float]:
         """Largest absolute change of each tensor. Other dtypes than float32 would round small ones away."""
         return {
-            name: float((self._trained[name].detach().float() - old.float()).abs().max())
+            name: float((self._trained[name].detach().to(old.device).float() - old.float()).abs().max())
             for name, old in self._before.items()
         }
 

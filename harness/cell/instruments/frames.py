@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import sys
+import sysconfig
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -41,11 +42,24 @@ def raised_chain(traceback: TracebackType | None) -> Chain:
     return tuple(chain)
 
 
+_users = False
+
+
+def tell_users_lines() -> None:
+    """From now on count the lines of a user's own files as telling, wherever those lie."""
+    global _users  # noqa: PLW0603 - a process is watched, or it is not
+    _users = True
+
+
 def _is_telling(file: str) -> bool:
     if file.startswith(_OWN_FLOWS):
         return True
     _, found, inside = file.rpartition(_SITE)
-    return bool(found) and not inside.startswith(_PLUMBING)
+    return not inside.startswith(_PLUMBING) if found else _users and _is_users(file)
+
+
+def _is_users(file: str) -> bool:
+    return not file.startswith(("<", str(PROJECT / "harness") + "/", sysconfig.get_path("stdlib") + "/"))
 
 
 def readable(chain: Chain) -> tuple[Frame, ...]:
@@ -56,7 +70,10 @@ def readable(chain: Chain) -> tuple[Frame, ...]:
 def _short(file: str) -> str:
     # Environments lie inside the project, so site-packages is asked first.
     _, installed, inside = file.rpartition(_SITE)
-    return inside if installed else str(Path(file).relative_to(PROJECT))
+    if installed:
+        return inside
+    lies_in = next((place for place in (PROJECT, Path.cwd()) if Path(file).is_relative_to(place)), None)
+    return str(Path(file).relative_to(lies_in)) if lies_in else Path(file).name
 
 
 def without_place(text: str) -> str:

@@ -64,17 +64,21 @@ class GradientLog:
         for handle in self._handles:
             handle.remove()
 
+    def idle(self) -> tuple[str, ...]:
+        """Names of the tensors that never received a gradient other than zero."""
+        return tuple(sorted(self._zero))
+
     def gradients(self) -> Gradients:
         """What arrived."""
         zero = self._zero - self._silent
         return Gradients(self._tensors, len(self._silent), len(zero), len(self._non_finite))
 
 
-class _Probe(TrainerCallback):
+class Probe(TrainerCallback):
     """Reads the optimizer where every Transformers release hands it over: at the begin of training and of each step."""
 
-    def __init__(self, trained: dict[str, nn.Parameter]) -> None:
-        self.classes = ClassLog(trained)
+    def __init__(self, trained: dict[str, nn.Parameter], keep_on: str | None = None) -> None:
+        self.classes = ClassLog(trained, keep_on)
         self.gradients = GradientLog(self.classes)
         self.learning_rates: list[float] = []
         self.rates_agree = True
@@ -127,7 +131,7 @@ def train(
         What was measured, and the first evaluation batch, to ask again what the model says of it.
     """
     trained = subject(trainer.model)
-    probe = _Probe(trained)
+    probe = Probe(trained)
     trainer.add_callback(probe)
     before = evaluated(trainer, end)
     try:

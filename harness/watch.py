@@ -1,0 +1,211 @@
+"""Run a script of the user's own in its own environment, for a few steps, and read what was seen. Host side."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from harness.errors import CompatError, ExitCode, RecordsError, StackFailed
+from harness.matrix import ROOT
+from harness.pipeline import PIPELINE_SCHEMA, REQUEST, Pipeline, Request
+from harness.stack_python import StackPython
+
+SITE = ROOT / "harness" / "cell" / "site"
+
+STEPS = 10
+"""Steps of each training unless told otherwise."""
+
+FEWEST_STEPS = 2
+"""lora_B starts at zero, so lora_A receives its first gradient at step 2."""
+
+_PIPELINE = TypeAdapter(Pipeline)
+
+_PROBE = (
+    "import importlib.util as u, sys; "
+    "print(*sys.version_info[:2], *[n for n in ('torch', 'transformers') if not u.find_spec(n)])"
+)
+
+_OLDEST = (3, 11)
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """Whose environment the script runs in."""
+
+    name: str
+    """A stack's, such as `trl0.22-py311`; else `own`."""
+    python: Path
+    lock_sha256: str = ""
+    torch_wanted: str = ""
+
+
+def of_stack(stack: StackPython) -> Interpreter:
+    """The environment of a stack of the matrix."""
+    return Interpreter(stack.name, stack.python, stack.lock.sha256, stack.lock.facts["torch"])
+
+
+def own_interpreter(python: str | None) -> Interpreter:
+    """The user's own: `python` if it is given, else that of the active virtual environment, else `python3`.
+
+    Raises:
+        CompatError: it is not there, is older than Python 3.11, or has no torch or no Transformers.
+    """
+    active = os.environ.get("VIRTUAL_ENV")
+    wanted = python or (str(Path(active, "bin", "python")) if active else "python3")
+    found = shutil.which(wanted)
+    if found is None:
+        raise CompatError(
+            "there is no such interpreter",
+            where=f"--python {wanted}",
+            meaning="It is neither a file that can be run nor on the PATH.",
+            todo="Give the python of the environment your script runs in, such as .venv/bin/python.",
+        )
+    said = subprocess.run([found, "-c", _PROBE], capture_output=True, text=True, check=False)
+    words = said.stdout.split()
+    if said.returncode or len(words) < len(_OLDEST):
+        raise CompatError("it does not run as a Python", where=f"--python {wanted}", todo="Give another one.")
+    version, missing = (int(words[0]), int(words[1])), words[2:]
+    if version < _OLDEST or missing:
+        what = f"it has no {' and no '.join(missing)}" if missing else f"it is Python {words[0]}.{words[1]}"
+        raise CompatError(
+            what,
+            where=found,
+            meaning="A script is watched where it runs: Python 3.11 or later, with torch and Transformers.",
+            todo="Activate that environment, name it (--python .venv/bin/python), or take one of ours (--stack trl0.22).",
+        )
+    return Interpreter("own", Path(found))
+
+
+def command_of(python: Path, given: Sequence[str]) -> tuple[str, list[str]]:
+    """The name of what is run, and the command that runs it: a script, a notebook, a file of three calls, or a launcher
+    of the environment with what follows it (`accelerate launch train.py`).
+
+    Raises:
+        CompatError: there is no such file or launcher.
+    """
+    first, *rest = given
+    if first.endswith((".py", ".ipynb")):
+        script = Path(first)
+        if not script.is_file():
+            raise CompatError(
+                "there is no such file", where=first, todo="Give a script (.py) or a notebook (.ipynb) that is there."
+            )
+        if script.suffix == ".ipynb":
+            return script.stem, [str(python), "-m", "harness.cell.watching.notebook", first, *rest]
+        if is_three_calls(script):
+            return script.stem, [str(python), "-m", "harness.cell.watching.calls", first, *rest]
+        return script.stem, [str(python), first, *rest]
+    launcher = python.parent / first
+    if not launcher.is_file():
+        raise CompatError(
+            "it is neither a script, a notebook nor a command of that environment",
+            where=first,
+            meaning=f"There is no {launcher}.",
+            todo="Give train.py, train.ipynb, or a launcher: compat watch -- accelerate launch train.py.",
+        )
+    script_name = next((Path(word).stem for word in rest if word.endswith(".py")), first)
+    return script_name, [str(launcher), *rest]
+
+
+CALLS = ("build", "train", "evaluate")
+"""What a flow written as a small file defines."""
+
+
+def is_three_calls(script: Path) -> bool:
+    """Whether `script` defines `build`, `train` and `evaluate` and does nothing itself."""
+    try:
+        body = ast.parse(script.read_text(encoding="utf-8")).body
+    except (SyntaxError, UnicodeDecodeError):
+        return False  # Python will say it better
+    defined = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    passive = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
+    idle = all(isinstance(node, passive) or _is_docstring(node) for node in body)
+    return set(CALLS) <= defined and idle
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def run_pipeline(given: Sequence[str], interpreter: Interpreter, steps: int = STEPS) -> Pipeline:
+    """Run a script, with its arguments, for `steps` steps of each of its trainings. Its output goes to stderr.
+
+    Raises:
+        CompatError: there is no such script, or too few steps are asked for.
+        StackFailed: the process left no record.
+        RecordsError: it left one that cannot be read.
+    """
+    if steps < FEWEST_STEPS:
+        raise CompatError(
+            f"--steps {steps}",
+            where="compat watch",
+            meaning="Before step 2 half of a LoRA adapter has no gradient to receive.",
+            todo=f"Ask for {FEWEST_STEPS} steps or more.",
+        )
+    flow, command = command_of(interpreter.python, given)
+    with tempfile.TemporaryDirectory(prefix="compat-watch-") as folder:
+        request = Request(folder, flow, interpreter.name, steps, interpreter.lock_sha256, interpreter.torch_wanted)
+        asked = Path(folder, "request")
+        asked.write_text(json.dumps(dataclasses.asdict(request)), encoding="utf-8")
+        # Standard output is the command's own: with --json it must be nothing but the record.
+        done = subprocess.run(command, env=_environ(asked), stdout=sys.stderr, check=False)
+        return _read(Path(folder), done.returncode, given)
+
+
+def _environ(request: Path) -> dict[str, str]:
+    """The user's own environment, and what makes Python load the watch first."""
+    path = os.pathsep.join([str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, "PYTHONPATH": path, REQUEST: str(request)}
+
+
+def _read(folder: Path, status: int, given: Sequence[str]) -> Pipeline:
+    """The record of the process that saw most: a launcher starts others, and sees nothing itself."""
+    records = [_decoded(path) for path in sorted(folder.glob("*.json"))]
+    if not records:
+        raise StackFailed(
+            f"it ended with {_ended(status)}, and no library of the stack was seen",
+            where=given[0],
+            meaning="It imports neither Transformers, PEFT nor TRL, or Python was started without its environment (-I, -E).",
+            todo="Run it once by itself. Where it starts Python itself, leave PYTHONPATH in its environment.",
+        )
+    most = max(records, key=lambda record: (len(record.runs), sum(len(run.seen.stages) for run in record.runs)))
+    others = [record for record in records if record is not most and record.runs]
+    unseen = (f"{len(others)} other processes of the script trained or loaded models too",) if others else ()
+    return dataclasses.replace(most, status=status, unseen=(*most.unseen, *unseen))
+
+
+def _ended(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"status {status}"
+
+
+def _decoded(path: Path) -> Pipeline:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw.get("schema") != PIPELINE_SCHEMA:
+            raise RecordsError(f"schema {raw.get('schema')!r}, this harness reads {PIPELINE_SCHEMA}", where=path.name)
+        return _PIPELINE.validate_python(raw)
+    except (ValidationError, ValueError) as error:
+        raise RecordsError(f"not a record of a watched process: {error}", where=path.name) from None
+
+
+def exit_code(seen: Pipeline) -> ExitCode:
+    """UNHEALTHY if a trainer fails, COULD_NOT_TELL if nothing can be said of one, else HEALTHY."""
+    from harness.checks.pipeline import judge
+    from harness.checks.verdict import Outcome
+
+    outcomes = {verdict.outcome for verdict in judge(seen)}
+    if Outcome.FAIL in outcomes:
+        return ExitCode.UNHEALTHY
+    return ExitCode.COULD_NOT_TELL if outcomes != {Outcome.PASS} else ExitCode.HEALTHY
