@@ -5,6 +5,9 @@
     sources   which files of this project run inside a cell, and their digest      host
     recipes   the recipes of a plan's cells, without importing the stack           host
     kept      the store: this machine's directory, and a shared one behind it      host
+    serving   what a session takes from it and gives to it                         host
+    archive   one file that takes a run to another machine                         host
+    verify, prune, command   `compat store`                                        host
 
 The cells keep what they observed themselves, as they finish (`harness.cell.keeping`). Verdicts are not kept: a stored
 observation is judged by the checks and the ledger of the day.

@@ -167,9 +167,9 @@ def _checked(source: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     try:
         with tarfile.open(source, "r:gz") as archive:
             files = {
-                member.name: content.read()
+                member.name: opened.read()
                 for member in archive
-                if member.isfile() and (content := archive.extractfile(member)) is not None
+                if member.isfile() and (opened := archive.extractfile(member)) is not None
             }
         manifest = json.loads(files.pop(_MANIFEST))
         if manifest["format"] != FORMAT:

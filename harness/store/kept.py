@@ -25,10 +25,10 @@ from harness.records import Observation, to_json
 from harness.results import read_line, write_atomically
 from harness.store import objects
 from harness.store.objects import Damaged, Stored
+from harness.store.place import default_root
 from harness.store.recipe import Recipe, contradiction
 from harness.store.remote import Remote
 
-HERE = "COMPAT_STORE"
 SHARED = "COMPAT_STORE_REMOTE"
 
 _HISTORY = "history.json"
@@ -185,15 +185,6 @@ class Store:
         except Damaged as damage:
             _warn(f"{objects.path_of(self.root, name)}: {damage}")
             return None
-
-
-def default_root(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the store is unless an argument says otherwise."""
-    named = environ.get(HERE)
-    if named:
-        return Path(named).expanduser().resolve()
-    cache = environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "finetune-compat" / "store"
 
 
 def latest(found: Iterable[Stored]) -> Stored:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,8 @@ from harness.devices import Gpu
 from harness.errors import InstallError
 from harness.plan import Plan, PlannedCell
 from harness.records import DeviceKind
+from harness.store.directories import digest
+from harness.store.place import default_root
 from harness.store.recipe import TINY, Recipe
 from harness.store.sources import Sources, sources
 
@@ -127,16 +127,4 @@ def addressed(plan: Plan, wanted: Mapping[str, Recipe], store: Path, *, of: Sour
 def _model(plan: Plan) -> str | None:
     if plan.model is None:
         return TINY
-    return None if weights.from_hub(plan.model) else f"sha256:{_directory_digest(Path(plan.model))}"
-
-
-def _directory_digest(directory: Path) -> str:
-    """sha256 over the names and contents of all files but hidden ones. A hub's cache is of links: they are followed."""
-    files = sorted(path for path in directory.rglob("*") if path.is_file() and not path.name.startswith("."))
-    digests = [(path.relative_to(directory).as_posix(), _file_digest(path)) for path in files]
-    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return None if weights.from_hub(plan.model) else f"sha256:{digest(Path(plan.model), default_root())}"

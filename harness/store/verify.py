@@ -18,8 +18,8 @@ from harness.store.recipe import contradiction
 OF_THE_MACHINE = frozenset(
     {"duration_s", "started_at", "harness_version", "memory", "device", "warnings", "subject_sha256"}
 )
-"""Fields in which two observations of one recipe may differ: when, on which CPU, how long, in how many bytes, with which
-messages, and to the last bit of what was trained.
+"""Fields in which two observations of one recipe may differ: when, on which CPU, how long, in how many bytes, with
+which messages, and in the last bits of what was trained.
 """
 
 TOLERANCE = 1e-3

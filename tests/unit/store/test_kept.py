@@ -15,7 +15,8 @@ from kept_builders import kept, recipe_of, seen
 
 from harness.errors import CompatError, ExitCode, UnknownName
 from harness.store import objects
-from harness.store.kept import Past, Store, default_root, latest
+from harness.store.kept import Past, Store, latest
+from harness.store.place import default_root
 from harness.store.remote import Remote, StoreUnreachable
 
 EARLY, LATE = "2026-01-01T00:00:00.000000+00:00", "2026-01-02T00:00:00.000000+00:00"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,9 @@ def test_whatever_it_holds_is_read_back(text: str, outcome: str) -> None:
         (lambda content: b"", "its content is not what its name says"),
     ],
 )
-def test_a_damaged_file_is_no_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str], change, problem: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_damaged_file_is_no_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[bytes], bytes], problem: str
+) -> None:
     """It is named, and the cell runs again."""
     name = objects.write(tmp_path, kept())
     path = objects.path_of(tmp_path, name)
@@ -111,7 +114,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     names = objects.names(tmp_path)
     assert len(names) == 25 + 4 * 25
     assert all(objects.read(tmp_path, name) for found in names.values() for name in found)
-    assert [path for path in tmp_path.rglob(".part-*")] == []
+    assert not list(tmp_path.rglob(".part-*"))
 
 
 def test_a_process_that_is_killed_leaves_whole_files_alone(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from harness.cell import keeping
 from harness.checks import Outcome, Symptom, Verdict
 from harness.errors import CompatError
 from harness.plan import Plan, PlannedCell, read_plan
-from harness.records import Observation, to_json
+from harness.records import Observation, Precision, to_json
 from harness.results import judged, read_observations, read_rows
 from harness.runs import parse_options, run_plan
 from harness.store import objects, serving
@@ -29,14 +29,13 @@ from harness.store.recipes import Installed
 from harness.store.remote import StoreUnreachable
 
 FLOWS = ("sft-peft-config", "sft-full", "trainer-peft-model")
-CELLS = tuple(
-    PlannedCell(flow, NF4 if flow != "sft-full" else replace(NF4, precision=b.Precision.FULL), ()) for flow in FLOWS
-)
+FULL = replace(NF4, precision=Precision.FULL)
+CELLS = tuple(PlannedCell(flow, FULL if flow == "sft-full" else NF4, ()) for flow in FLOWS)
 PYTHON = Path("/env/bin/python")
 
 
 class Process:
-    """Stands in for the cells' process: selects what its plan holds, runs what is not stored, keeps what it observes."""
+    """Stands in for the cells' process: selects from its plan, runs what is not stored, keeps what it observes."""
 
     def __init__(self) -> None:
         self.ran: list[str] = []

@@ -20,6 +20,7 @@ from harness.errors import InstallError
 from harness.matrix import ROOT
 from harness.plan import APART, Plan, apart
 from harness.records import DeviceKind
+from harness.store import directories
 from harness.store.recipes import Installed, addressed, installed, recipes
 from harness.store.sources import ENTRANCES, Sources
 
@@ -140,6 +141,19 @@ def test_other_weights_are_another_address(checkout: Path, tmp_path: Path) -> No
     assert moved(checkout, lambda: (model / "model.safetensors").write_bytes(b"2"), plan) == ALL
 
 
+def test_weights_are_read_once(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gigabytes take a minute: a file that was not touched has the digest it had."""
+    model = tmp_path / "weights"
+    model.mkdir()
+    (model / "model.safetensors").write_bytes(b"1")
+    first = directories.digest(model, tmp_path)
+    monkeypatch.setattr(directories, "_sha256", lambda path: pytest.fail(f"{path} was read again"))
+    assert directories.digest(model, tmp_path) == first
+    monkeypatch.undo()
+    (tmp_path / directories.MEMORY).write_text("[")
+    assert directories.digest(model, tmp_path) == first
+
+
 def test_what_cannot_be_told_apart_has_no_recipe() -> None:
     """A hub id says nothing of its commit."""
     assert recipes(replace(whole_plan(), model="Qwen/Qwen2.5-7B"), ENVIRONMENT) == {}
@@ -193,7 +207,7 @@ def test_everything_a_cell_takes_from_the_catalog_is_counted() -> None:
     assert attributes == {"name", "module", "subject"}
 
 
-# --------------------------------------------------------------------------------------------- nothing that runs is left out
+# ------------------------------------------------------------------------------------ nothing that runs is left out
 
 
 def test_nothing_that_measures_imports_what_judges() -> None:

@@ -203,8 +203,10 @@ def test_prune_removes_what_killed_processes_were_writing() -> None:
     [
         (
             (),
-            "compat store prune: nothing was asked to go\n"
-            "Give --older-than, --max-size or --unreachable; --dry-run shows what would go.\n",
+            (
+                "compat store prune: nothing was asked to go\n"
+                "Give --older-than, --max-size or --unreachable; --dry-run shows what would go.\n"
+            ),
         ),
         (("--older-than", "soon"), "--older-than: 'soon' is no age\nWrite days or hours: 90d, 12h.\n"),
         (("--max-size", "1I"), "--max-size: '1I' is no size\nWrite bytes with a unit: 500MB, 2GiB.\n"),
