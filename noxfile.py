@@ -2,6 +2,8 @@
 # requires-python = ">=3.11"
 # dependencies = [
 #   "fsspec",
+#   "jinja2",
+#   "markupsafe",
 #   "nox>=2026.8.10",
 #   "numpy",
 #   "nvidia-ml-py",
@@ -17,6 +19,7 @@
 
   nox -s "compat-3.11(trl='0.22')"     run every flow on one stack
   nox -s compat-3.11 -j 2              every stack of that Python, two side by side
+  nox -s gate -- --from X --to Y       may I upgrade? a stack, trl==0.22.2, a lock file or an interpreter each
   nox -s tests lint                    the harness's own checks
 
 Arguments after -- : --device cpu|cuda|auto, --gpus N (at most so many, each a worker), --gpu-idle-below GB and
@@ -117,6 +120,12 @@ def bench(session: nox.Session) -> None:
     """What the harness costs beside the ways it could be done without it; --only, --stacks and --quick after --."""
     path = os.pathsep.join((str(HERE), str(HERE / "tests" / "benchmarks")))
     session.run(sys.executable, "-m", "side_by_side", *session.posargs, external=True, env={"PYTHONPATH": path})
+
+
+@nox.session(python=False)
+def gate(session: nox.Session) -> None:
+    """May I upgrade? Fails unless ALLOW: nox -s gate -- --from trl==0.19.1 --to trl==0.22.2."""
+    _compat(session, "gate")
 
 
 def _compat(session: nox.Session, command: str) -> None:

@@ -143,11 +143,74 @@ def _names(text: str) -> tuple[str, ...]:
 @app.command()
 def report(
     run: Annotated[str, typer.Argument(help="Name or directory of a run; `latest` is the newest.")] = "latest",
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the page here as well.")] = None,
+    cells: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN", help="Cells that page shows in full, such as 'trl0.22*nf4*'. Goes with --html."
+        ),
+    ] = None,
 ) -> int:
-    """Judge a stored run again with today's ledger, write its summaries anew, and print them."""
+    """Judge a stored run again with today's ledger, write its summaries and its page anew, and print them."""
     from harness.report import report_command
 
-    return report_command(run)
+    if cells is not None and html is None:
+        raise CompatError(
+            "--cells goes with --html",
+            where="compat report",
+            meaning="Cells are shown in full on a page of their own, beside the one in the run's directory.",
+            todo="Say where: --html cells.html.",
+        )
+    return report_command(run, page=html, cells=cells)
+
+
+@app.command()
+def gate(
+    before: Annotated[
+        list[str],
+        typer.Option("--from", metavar="SIDE", help="What is in use: a stack, pins, a lock file, or an interpreter."),
+    ],
+    after: Annotated[list[str], typer.Option("--to", metavar="SIDE", help="What it is to become, likewise.")],
+    *,
+    flows: Annotated[
+        list[str] | None, typer.Option(metavar="FLOW", help="Only these flows; by commas, or repeated.")
+    ] = None,
+    cell: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CELL", help="Only this cell, such as 'sft-full\\[qwen2-full-gc]'; may be repeated."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, or auto.")] = None,
+    python: Annotated[str | None, typer.Option(help="Python of both sides, such as 3.12.")] = None,
+    candidates: Annotated[
+        int, typer.Option(min=0, help="Other releases to run at most for each cause, in search of a safe one.")
+    ] = 6,
+    policy: Annotated[Path | None, typer.Option(help="Instead of matrices/gate.toml.")] = None,
+) -> int:
+    """May I upgrade? Run both sides and answer ALLOW (exit code 0), HOLD (1) or BLOCK (2).
+
+    3: could not tell. 4: bad input.
+    """
+    from harness.gate.command import Asked, gate_command
+
+    asked = Asked(
+        tuple(before),
+        tuple(after),
+        tuple(name for text in flows or () for name in text.split(",") if name),
+        tuple(cell or ()),
+        device,
+        python,
+        candidates,
+        policy,
+    )
+    return gate_command(asked)
+
+
+@app.command()
+def schema() -> None:
+    """Write the JSON Schema of a gate's answer anew, beside the code that writes the answer."""
+    from harness.report.gate import machine
+
+    _say(f"wrote {machine.write_schema()}")
 
 
 @app.command()

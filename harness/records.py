@@ -624,14 +624,15 @@ class Started:
 
 def to_json(record: Observation | Started) -> str:
     """One line of standard JSON. Non-finite floats become the strings `NaN`, `Infinity`, `-Infinity`."""
-    return json.dumps(_standard(dataclasses.asdict(record)), separators=(",", ":"), allow_nan=False)
+    return json.dumps(standard(dataclasses.asdict(record)), separators=(",", ":"), allow_nan=False)
 
 
-def _standard(value: Any) -> Any:
+def standard(value: Any) -> Any:
+    """`value` as standard JSON can write it: a float that is not finite becomes a string."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
     if isinstance(value, Mapping):
-        return {str(key): _standard(item) for key, item in value.items()}
+        return {str(key): standard(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_standard(item) for item in value]
+        return [standard(item) for item in value]
     return value

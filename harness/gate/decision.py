@@ -163,6 +163,8 @@ class SafeTarget:
     """In the order they ran."""
     untried: int
     """Releases the bound left out."""
+    listed: tuple[str, ...] = ()
+    """Releases that were not run, as the ledger lists a deviation of these cells for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

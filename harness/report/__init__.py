@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from harness.errors import ExitCode, RecordsError
+from harness.errors import ExitCode, RecordsError, UnknownName
 from harness.ledger import Ledger, load_ledger
-from harness.report import junit, markdown
+from harness.report import html, junit, markdown
 from harness.report.summary import Summary, summarize
 from harness.report.terminal import print_run, print_stack, print_window
-from harness.results import RUNS, find_run, judged, locked, uncollected, verdict_lines, write_atomically
+from harness.results import RUNS, Results, find_run, judged, locked, uncollected, verdict_lines, write_atomically
 
 __all__ = [
     "Summary",
@@ -33,7 +35,7 @@ def publish(run: Path, ledger: Ledger) -> Summary:
         RecordsError: a file of the run cannot be read.
     """
     with locked(run):
-        summary = _derive(run, ledger)
+        summary, _ = _derive(run, ledger)
         point_latest_at(run)
     return summary
 
@@ -59,11 +61,18 @@ def derive(run: Path, ledger: Ledger) -> Summary:
         RecordsError: a file of the run cannot be read.
     """
     with locked(run):
-        return _derive(run, ledger)
+        return _derive(run, ledger)[0]
 
 
-def report_command(run_name: str, runs: Path = RUNS) -> ExitCode:
+@uncollected()
+def report_command(run_name: str, runs: Path = RUNS, *, page: Path | None = None, cells: str | None = None) -> ExitCode:
     """Judge a stored run again with today's ledger and checks, write its derived files anew, and print everything.
+
+    Args:
+        run_name: name or directory of the run.
+        runs: where runs are.
+        page: where to write a page as well; None: only the run's own.
+        cells: show on that page, in full, the cells whose ids this glob pattern matches, instead of some of each cause.
 
     Raises:
         UnknownName: there is no such run.
@@ -78,19 +87,41 @@ def report_command(run_name: str, runs: Path = RUNS) -> ExitCode:
             meaning="A run has its rows in rows/ and its observations in observations.jsonl.",
             todo="Name a run, such as: compat report latest",
         )
-    summary = derive(run, load_ledger())
+    ledger = load_ledger()
+    with locked(run):
+        summary, results = _derive(run, ledger)
+    if page is not None:
+        write_atomically(page, html.render(summary, results.observations, _pattern(cells, summary)))
     print_run(summary)
     return summary.exit_code
 
 
+def _pattern(cells: str | None, summary: Summary) -> Callable[[str], bool] | None:
+    if cells is None:
+        return None
+    if not any(_matches(line.cell, cells) for stack in summary.stacks for line in stack.lines):
+        raise UnknownName(
+            f"no cell of this run matches {cells!r}",
+            where="--cells",
+            meaning="A cell's id is stack/flow[variant]@device; * stands for anything and nothing else is special.",
+            todo="Such as: --cells 'trl0.22-py311/sft-peft-model[*]@cpu'",
+        )
+    return lambda cell: _matches(cell, cells)
+
+
+def _matches(cell: str, pattern: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), cell) is not None
+
+
 @uncollected()
-def _derive(run: Path, ledger: Ledger) -> Summary:
+def _derive(run: Path, ledger: Ledger) -> tuple[Summary, Results]:
     results = judged(run, ledger)
     summary = summarize(results, ledger)
     write_atomically(run / "verdicts.jsonl", verdict_lines(results.verdicts))
     write_atomically(run / "junit.xml", junit.render(summary))
     write_atomically(run / "summary.md", markdown.render(summary))
-    return summary
+    write_atomically(run / "report.html", html.render(summary, results.observations))
+    return summary, results
 
 
 def point_latest_at(run: Path) -> None:

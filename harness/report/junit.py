@@ -51,12 +51,12 @@ def _suite(stack: StackSummary) -> ET.Element:
         failures=str(tally.failed),
         errors=str(tally.infrastructure),
         skipped=str(tally.xfailed + tally.uninstallable),
-        time=_seconds(stack.duration_s),
+        time=seconds(stack.duration_s),
     )
     if stack.versions:
         properties = ET.SubElement(suite, "properties")
         for name, version in sorted({**stack.versions, "python": stack.python, "device": stack.device}.items()):
-            ET.SubElement(properties, "property", name=name, value=_writable(version))
+            ET.SubElement(properties, "property", name=name, value=writable(version))
     causes = {cell: group for group in stack.groups for cell in group.cells}
     for line in stack.lines:
         suite.append(_case(stack.name, line, causes.get(line.cell)))
@@ -65,8 +65,8 @@ def _suite(stack: StackSummary) -> ET.Element:
 
 def _case(stack: str, line: CellLine, cause: Group | None) -> ET.Element:
     name = line.cell.partition("/")[2] or "environment"
-    case = ET.Element("testcase", classname=stack, name=name, time=_seconds(line.duration_s))
-    told = _writable(wording.shortened(line.reason))
+    case = ET.Element("testcase", classname=stack, name=name, time=seconds(line.duration_s))
+    told = writable(wording.shortened(line.reason))
     match line.outcome:
         case Outcome.PASS:
             pass
@@ -75,9 +75,9 @@ def _case(stack: str, line: CellLine, cause: Group | None) -> ET.Element:
         case Outcome.UNINSTALLABLE:
             ET.SubElement(case, "skipped", type="uninstallable", message=told)
         case Outcome.FAIL:
-            ET.SubElement(case, "failure", message=told).text = _writable(_details(line, cause))
+            ET.SubElement(case, "failure", message=told).text = writable(_details(line, cause))
         case Outcome.INFRASTRUCTURE:
-            ET.SubElement(case, "error", type="infrastructure", message=told).text = _writable(_details(line, cause))
+            ET.SubElement(case, "error", type="infrastructure", message=told).text = writable(_details(line, cause))
         case _:
             assert_never(line.outcome)
     return case
@@ -91,9 +91,11 @@ def _details(line: CellLine, cause: Group | None) -> str:
     return "\n".join([*told, *line.links])
 
 
-def _seconds(duration: float) -> str:
+def seconds(duration: float) -> str:
+    """A duration as JUnit has it."""
     return f"{duration:.3f}"
 
 
-def _writable(text: str) -> str:
+def writable(text: str) -> str:
+    """`text`, with what XML cannot hold written out."""
     return _FORBIDDEN.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from harness.report import wording
 from harness.report.causes import Group
@@ -21,31 +21,31 @@ def render(summary: Summary) -> str:
     head = [
         f"# {wording.TITLE}",
         f"**{verdict}** {wording.totals(summary.tally, len(summary.stacks))}",
-        _plain(wording.depth(summary.depth, summary.tally.cells)),
+        plain(wording.depth(summary.depth, summary.tally.cells)),
     ]
     causes = [_cause(wording.marker(index), group) for index, group in enumerate(summary.groups)]
     window = [_window(summary)] if len(summary.stacks) > 1 else []
-    return _within_size(
-        [*head, *window, *_drift(summary), *reversed(causes), *(_stack(stack, letters) for stack in summary.stacks)]
-    )
+    stacks = [_stack(stack, letters) for stack in summary.stacks]
+    return within([*head, *window, *_drift(summary), *reversed(causes), *stacks], LARGEST, wording.left_out)
 
 
-def _within_size(sections: Sequence[str]) -> str:
+def within(sections: Sequence[str], largest: int, left_out: Callable[[int], str]) -> str:
+    """As many of `sections`, from the first on, as go into `largest` bytes; `left_out` says how many did not."""
     taken: list[str] = []
-    room = LARGEST - len(wording.left_out(len(sections)).encode()) - 2
+    room = largest - len(left_out(len(sections)).encode()) - 2
     for section in sections:
         room -= len(section.encode()) + 2
         if room < 0:
             break
         taken.append(section)
     missing = len(sections) - len(taken)
-    return "\n\n".join([*taken, *([wording.left_out(missing)] if missing else [])]) + "\n"
+    return "\n\n".join([*taken, *([left_out(missing)] if missing else [])]) + "\n"
 
 
 def _window(summary: Summary) -> str:
     head = ["stack", *wording.WINDOW_PACKAGES.values(), *summary.flows]
     rows = [_window_row(stack, row) for stack, row in zip(summary.stacks, summary.heat, strict=True)]
-    return f"{_table(head, rows)}\n\n{'; '.join(wording.HEAT_NOTES)}."
+    return f"{table(head, rows)}\n\n{'; '.join(wording.HEAT_NOTES)}."
 
 
 def _window_row(stack: StackSummary, heat: Sequence[Heat]) -> list[str]:
@@ -58,19 +58,19 @@ def _cause(letter: str, group: Group) -> str:
     # A fence of facts: messages of libraries hold whatever they like, and here none of it is markup.
     facts = "\n".join(wording.cause_facts(group)).replace("```", "'''")
     told = [
-        f"### {letter}. {_plain(wording.cause_head(group))}",
+        f"### {letter}. {plain(wording.cause_head(group))}",
         f"{wording.cause_cells(group)}.",
         *([f"```text\n{facts}\n```"] if facts else []),
-        *(f"<{link}>" if link.startswith("https://") else _plain(link) for link in group.links),
-        *(f"To do: {_plain(advice)}" for advice in wording.cause_advice(group)),
+        *(f"<{link}>" if link.startswith("https://") else plain(link) for link in group.links),
+        *(f"To do: {plain(advice)}" for advice in wording.cause_advice(group)),
     ]
     return "\n\n".join(told)
 
 
 def _drift(summary: Summary) -> list[str]:
-    told = [f"- {_plain(wording.definition_line(definition))}" for definition in summary.definitions]
-    rows = [[_plain(cell) for cell in wording.drift_row(drift)] for drift in summary.drifts]
-    parts = ["\n".join(told), *([_table(wording.DRIFT_HEADS, rows)] if rows else [])]
+    told = [f"- {plain(wording.definition_line(definition))}" for definition in summary.definitions]
+    rows = [[plain(cell) for cell in wording.drift_row(drift)] for drift in summary.drifts]
+    parts = ["\n".join(told), *([table(wording.DRIFT_HEADS, rows)] if rows else [])]
     return [f"## {wording.DRIFT_TITLE}", *filter(None, parts)] if told or rows else []
 
 
@@ -78,7 +78,7 @@ def _stack(stack: StackSummary, letters: Mapping[str, str]) -> str:
     cells = [line for line in stack.lines if line.flow]
     news = [line for line in cells if line.mark is not Mark.PASS]
     passes = [line for line in cells if line.mark is Mark.PASS]
-    told = [f"## {stack.name}", _plain(wording.versions(stack) or wording.nothing_to_show(stack))]
+    told = [f"## {stack.name}", plain(wording.versions(stack) or wording.nothing_to_show(stack))]
     if news:
         told.append(_cells(news, letters))
     if passes:
@@ -86,27 +86,28 @@ def _stack(stack: StackSummary, letters: Mapping[str, str]) -> str:
         told += [_cells(passes, letters), "</details>"]
     deep = [wording.deep_row(f"`{line.flow}[{line.variant}]`", line.deep) for line in cells if line.deep]
     if deep:
-        told += [f"{wording.DEEP_TITLE}:", _table(wording.DEEP_HEADS, deep)]
-    return "\n\n".join([*told, *map(_plain, wording.notes(cells))])
+        told += [f"{wording.DEEP_TITLE}:", table(wording.DEEP_HEADS, deep)]
+    return "\n\n".join([*told, *map(plain, wording.notes(cells))])
 
 
 def _cells(lines: Sequence[CellLine], letters: Mapping[str, str]) -> str:
     columns = count_columns(lines)
     head = ["cell", *map(wording.column_head, columns), *wording.ENDING_HEADS]
-    return _table(head, (_row(line, columns, letters) for line in lines))
+    return table(head, (_row(line, columns, letters) for line in lines))
 
 
 def _row(line: CellLine, columns: Sequence[CountColumn], letters: Mapping[str, str]) -> list[str]:
     name = f"`{line.flow}[{line.variant}]`{' ' + wording.EMULATED if line.emulates else ''}"
     counts = (wording.count(column.of(line)) for column in columns)
     said = wording.verdict(line, letters.get(line.cell, ""))
-    return [name.replace("*", r"\*"), *counts, _plain(wording.eval_loss(line)), _plain(said)]
+    return [name.replace("*", r"\*"), *counts, plain(wording.eval_loss(line)), plain(said)]
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table. Cells are Markdown already."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """`text` on one line, with everything escaped that Markdown or HTML would take for markup."""
     return re.sub(r"([\\|*_`\[\]<&])", r"\\\1", " ".join(text.split()))

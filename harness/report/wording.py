@@ -13,8 +13,9 @@ from harness.checks.learning import FALSE_ALARMS, MISSES
 from harness.checks.registry import DEEP_CHECKS
 from harness.drift import Definition, Drift
 from harness.errors import ExitCode
-from harness.records import Failure, Frame, Stage
+from harness.records import Failure, Frame, Freeze, Stage
 from harness.report.causes import Group, Span
+from harness.report.exhibits import Exhibit
 from harness.report.lines import CellLine, CountColumn, DeepLine, Finding, Mark, count_columns
 from harness.report.summary import Depth, Heat, StackSummary, Tally
 from harness.results import RowState
@@ -27,7 +28,13 @@ EMULATED_NOTE = (
 )
 REFUSED_NOTE = "refused: the library did not start, with an error that says what to change. That is a fair answer."
 ALL_GREEN = "."
-FILES = ("summary.md", "junit.xml", "verdicts.jsonl", "observations.jsonl")
+FILES = ("report.html", "summary.md", "junit.xml", "verdicts.jsonl", "observations.jsonl")
+
+WINDOW_TITLE = "Stacks and flows"
+CAUSES_TITLE = "Causes"
+STACKS_TITLE = "Stack by stack"
+STAGES_TITLE = "Trainable parameters by stage"
+LOSSES_TITLE = "Loss: training by step, eval loss hollow at both ends"
 
 PACKAGES = {
     "trl": "TRL",
@@ -279,6 +286,66 @@ def shortened(text: str) -> str:
     """A text as one line of bearable length."""
     line = " ".join(text.split()) or "no reason was recorded"
     return line if len(line) <= LONGEST_MESSAGE else line[: LONGEST_MESSAGE - 4].rstrip() + " ..."
+
+
+# ------------------------------------------------------------------------------------------------------- cells in full
+
+
+def exhibit_head(exhibit: Exhibit) -> str:
+    """What stands beside the name of a cell that is shown in full."""
+    line = exhibit.here.line
+    if line.eval_before is None and line.eval_after is None:
+        return f"{line.mark}: {line.error.type}" if line.error else str(line.mark)
+    return f"{line.mark}: eval loss {eval_loss(line)}"
+
+
+def absence(line: CellLine, column: CountColumn) -> str:
+    """Why there is no count at a stage."""
+    found = next(item for item in line.counts if item.stage is column.stage)
+    return "not called again" if column.again else (found.absence.value if found.absence else "unknown")
+
+
+def freeze_head(freeze: Freeze) -> str:
+    """Over the call chain that froze parameters."""
+    return f"{freeze.parameters:,} parameters in {freeze.tensors} tensors frozen at {stage_name(freeze.stage)} by"
+
+
+def packages_head(exhibit: Exhibit) -> str:
+    """Over the versions of a cell, beside those it is held against."""
+    return f"Packages, against {exhibit.before.line.stack}" if exhibit.before else "Packages"
+
+
+def alike(cells: int) -> str:
+    """What became of the other cells of a cause."""
+    return f"{_numbered(cells, 'cell')} more of this cause: look at one and you have seen them."
+
+
+def asked_head(shown: int, found: int) -> str:
+    """Over cells that were asked for."""
+    return f"Cells asked for: {found}" if shown == found else f"Cells asked for: the first {shown} of {found}"
+
+
+def causes_left_out(number: int) -> str:
+    """After the last cause that a page has room for."""
+    return f"{_numbered(number, 'cause')} left out: verdicts.jsonl has every cell."
+
+
+def on_request(run: Path) -> str:
+    """How to see what the page leaves out."""
+    return f"Any cell in full, healthy ones too: compat report {run.name} --html cells.html --cells 'trl0.22*nf4*'"
+
+
+def tally(found: Tally) -> str:
+    """How the cells of one stack ended, in a line; nothing that is nought."""
+    named = (
+        (found.failed, "FAIL"),
+        (found.infrastructure, "infrastructure"),
+        (found.uninstallable, "uninstallable"),
+        (found.xfailed, "xfail"),
+        (found.refused, "refused"),
+        (found.passed, "pass"),
+    )
+    return ", ".join(f"{number} {name}" for number, name in named if number) or "no cell"
 
 
 # ------------------------------------------------------------------------------------------------------------- totals

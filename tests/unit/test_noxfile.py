@@ -62,7 +62,7 @@ class TestSessions:
 
     def test_every_session_says_in_one_line_what_it_does(self) -> None:
         """`nox -l` reads well: a sentence each, in a terminal's width."""
-        names = ["tests", "lint", "lock", "report", "compat-3.11"]
+        names = ["tests", "lint", "lock", "report", "gate", "compat-3.11"]
         sentences = {session["description"] for session in listed("-s", *names)}
         assert len(sentences) == len(names)
         assert all(sentence.endswith(".") and len(sentence) < 90 for sentence in sentences)

@@ -1,0 +1,167 @@
+"""What `compat gate` does: read both sides, make their locks, run their cells, look for a safe target, answer."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+
+from harness import runs
+from harness.catalog import CATALOG, cells_on
+from harness.devices import kind_of
+from harness.errors import CompatError, ExitCode, UnknownName
+from harness.gate.decide import Compared, compared_cells, decide
+from harness.gate.decision import Gate, GateExit
+from harness.gate.defaults import Defaults, compared
+from harness.gate.inputs import read_side
+from harness.gate.policy import POLICY, load_policy
+from harness.gate.resolve import Resolved, resolve
+from harness.gate.search import Search
+from harness.gate.sides import Runner, Selection, side
+from harness.ledger import load_ledger
+from harness.matrix import read_matrix
+from harness.records import DeviceKind
+from harness.report.gate import FILES, publish
+from harness.report.gate.terminal import print_gate
+from harness.results import RUNS, judged
+from harness.stack_python import StackPython
+
+CANDIDATES = 6
+"""Releases that are run at most, per cause, in search of a safe target; each costs an import of the stack."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options of one call. None and nothing are options that were not given."""
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    flows: tuple[str, ...] = ()
+    cells: tuple[str, ...] = ()
+    device: str | None = None
+    python: str | None = None
+    candidates: int = CANDIDATES
+    policy: Path | None = None
+
+    @property
+    def command(self) -> str:
+        """The call as it can be typed again, without what narrows it to flows or cells."""
+        words = ["compat", "gate"]
+        for option, values in (("--from", self.before), ("--to", self.after)):
+            words += [word for value in values for word in (option, value)]
+        for option, value in (("--device", self.device), ("--python", self.python), ("--policy", self.policy)):
+            words += [option, str(value)] if value is not None else []
+        return shlex.join(words)
+
+    @property
+    def narrowed(self) -> str:
+        """What narrows it, to be written behind `command`."""
+        words = ["--flows", ",".join(self.flows)] if self.flows else []
+        words += [word for cell in self.cells for word in ("--cell", cell)]
+        return f" {shlex.join(words)}" if words else ""
+
+
+def gate_command(asked: Asked) -> GateExit:
+    """Answer, and turn every error into an exit code of a gate: what is wrong with the input is 4, all else is 3."""
+    try:
+        gate = run(asked)
+    except CompatError as error:
+        print(error, file=sys.stderr)
+        return GateExit.BAD_INPUT if error.exit_code is ExitCode.BAD_INPUT else GateExit.COULD_NOT_TELL
+    except OSError as error:
+        print(f"{error.filename or 'this machine'}: {error.strerror}", file=sys.stderr)
+        return GateExit.COULD_NOT_TELL
+    except Exception:  # noqa: BLE001 - Python's own exit code for a bug of ours is that of HOLD
+        traceback.print_exc()
+        return GateExit.COULD_NOT_TELL
+    print_gate(gate)
+    print(f"{gate.run} has {', '.join(FILES)}")
+    return gate.decision.exit_code
+
+
+def run(asked: Asked) -> Gate:
+    """The answer, written into the directory of its run.
+
+    Raises:
+        CompatError: an option, a file, a stack or the policy is not what it should be, or the machine failed.
+    """
+    matrix, ledger = read_matrix(), load_ledger()
+    policy = load_policy(ledger, asked.policy or POLICY)
+    posargs = ["--device", asked.device] if asked.device else []
+    options = runs.parse_options(posargs)
+    sides = [
+        (read_side(texts, option, matrix), " ".join(texts))
+        for texts, option in ((asked.before, "--from"), (asked.after, "--to"))
+    ]
+    selection = _selection(asked)
+    gpus = runs.chosen_gpus(posargs)
+    device = kind_of(gpus)
+    before, after = (resolve(given, text, matrix, device, asked.python, _tell) for given, text in sides)
+    directory = RUNS / os.environ.setdefault(runs.RUN_ID, runs.new_run_id())
+    runner = Runner(directory, ledger, gpus, options, _tell)
+    environments = _run_both(runner, before, after, selection, device)
+    given = Compared(
+        before=side(before, directory),
+        after=side(after, directory),
+        results=judged(directory, ledger),
+        ledger=ledger,
+        policy=policy,
+        today=datetime.now(UTC).date(),
+        command=asked.command,
+        narrowed=asked.narrowed,
+        left_out=_left_out(selection),
+    )
+    targets = Search(matrix, runner, before, after, device, asked.candidates).of(given, compared_cells(given))
+    gate = decide(replace(given, results=judged(directory, ledger)), _defaults(environments), targets)
+    publish(gate, directory)
+    return gate
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _run_both(
+    runner: Runner, before: Resolved, after: Resolved, selection: Selection, device: DeviceKind
+) -> tuple[StackPython | None, ...]:
+    """Both sides, side by side on a CPU: a cell process has one thread."""
+    if before.stack == after.stack:
+        found = runner.cells(before, selection)
+        return found, found
+    with ThreadPoolExecutor(2 if device is DeviceKind.CPU else 1) as pool:
+        return tuple(pool.map(lambda of: runner.cells(of, selection), (before, after)))
+
+
+def _defaults(environments: tuple[StackPython | None, ...]) -> Defaults:
+    before, after = environments
+    if before is None or after is None:
+        return Defaults((), "there is no environment of one side")
+    return compared(before, after)
+
+
+def _selection(asked: Asked) -> Selection:
+    flows = [flow.name for flow in CATALOG]
+    cells = [f"{flow.name}[{variant}]" for flow, variant in cells_on(DeviceKind.CPU)]
+    for option, given, known in (("--flows", asked.flows, flows), ("--cell", asked.cells, cells)):
+        unknown = next((name for name in given if name not in known), None)
+        if unknown is not None:
+            near = get_close_matches(unknown, known, n=3, cutoff=0.5)
+            raise UnknownName(
+                f"there is no {option.removeprefix('--').removesuffix('s')} {unknown!r}",
+                where=option,
+                meaning=f"Names that look like it: {', '.join(near)}." if near else "No name looks like it.",
+                todo=f"The flows are {', '.join(flows)}; a cell is such as {cells[0]}.",
+            )
+    return Selection(asked.flows, asked.cells)
+
+
+def _left_out(selection: Selection) -> tuple[str, ...]:
+    if selection.cells:
+        return (f"every cell but {', '.join(selection.cells)}",)
+    return tuple(flow.name for flow in CATALOG if selection.flows and flow.name not in selection.flows)

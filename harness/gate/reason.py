@@ -1,0 +1,78 @@
+"""The reason of a decision, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import assert_never
+
+from harness.comparison import Change
+from harness.gate.decision import Cause, CellChange, Decision, SafeTarget, Side
+from harness.report import wording
+
+
+def reason(decision: Decision, before: Side, after: Side, cells: Sequence[CellChange], causes: Sequence[Cause]) -> str:
+    """Why the decision is what it is: its first cause, and how many others there are."""
+    if decision is Decision.ALLOW:
+        return _nothing_against(cells)
+    found = [cause for cause in causes if cause.effect is decision]
+    if not found:
+        told = before.reason or after.reason or "no cell of it ran"
+        return f"Nothing is known of {before.asked}: {wording.shortened(told)}."
+    first, more = found[0], len(found) - 1
+    also = f" (and {_numbered(more, 'other cause')})" if more else ""
+    safe = f"; {_target(first.target, after)}" if first.target else ""
+    return f"{_cells(first)} {_verb(first.change, many=len(first.cells) != 1)}{_why(first)}{also}{safe}."
+
+
+def _nothing_against(cells: Sequence[CellChange]) -> str:
+    fixed = sum(cell.change is Change.FIXED for cell in cells)
+    accepted = sum(cell.exception is not None for cell in cells)
+    also = f", {fixed} of them fixed" if fixed else ""
+    also += f", {accepted} of them accepted by exceptions" if accepted else ""
+    return f"Nothing stands against it in {_numbered(len(cells), 'cell')}{also}."
+
+
+def _cells(cause: Cause) -> str:
+    many = len(cause.flows) > wording.MOST_ALIKE
+    flows = f"{len(cause.flows)} flows" if many else ", ".join(cause.flows)
+    return f"{_numbered(len(cause.cells), 'cell')} of {flows}"
+
+
+def _verb(change: Change, *, many: bool) -> str:
+    match change:
+        case Change.REGRESSED:
+            return "no longer get what they did" if many else "no longer gets what it did"
+        case Change.NEWLY_FAILING:
+            return f"{'fail' if many else 'fails'} in a way the other side does not show"
+        case Change.STILL_FAILING:
+            return f"{'fail' if many else 'fails'} as before"
+        case Change.NOW_REFUSED:
+            return f"trained and {'are' if many else 'is'} now refused"
+        case Change.OBJECTIVE_CHANGED:
+            return f"{'train' if many else 'trains'} on something else"
+        case Change.LOST_COVERAGE:
+            return "can no longer be run"
+        case Change.INCONCLUSIVE:
+            return "could not be compared"
+        case Change.UNCHANGED | Change.FIXED | Change.GAINED_COVERAGE:
+            return f"{'are' if many else 'is'} {change}, which the policy does not allow"
+    assert_never(change)
+
+
+def _why(cause: Cause) -> str:
+    if cause.group is not None and cause.group.titles:
+        issues = f" ({', '.join(cause.group.issues)})" if cause.group.issues else ""
+        return f": {'; '.join(cause.group.titles)}{issues}"
+    return f": {wording.shortened(cause.reason)}" if cause.reason else ""
+
+
+def _target(found: SafeTarget, after: Side) -> str:
+    asked = after.versions.get(found.package, after.asked)
+    if found.version is None:
+        return f"no other release of {found.package} is known to pass"
+    place = "first release above" if found.above else "newest release below"
+    return f"{found.package} {found.version} is the {place} {asked} that passes"
+
+
+def _numbered(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

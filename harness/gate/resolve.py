@@ -1,0 +1,182 @@
+"""From what a side names to a lock: the committed one of a row, or one made for it below `.envs/locks`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from harness.environments import ENVS
+from harness.errors import CompatError, LockError, RegistryUnreachable
+from harness.gate import index
+from harness.gate.decision import Rule
+from harness.gate.inputs import Row, Wanted, python_for
+from harness.locks import Lock, Outcome, Unsolvable, lock_path, locked, make_locks, read_lock, unsolvable_path
+from harness.matrix import LockPlan, Matrix, Stack
+from harness.records import DeviceKind
+
+MADE = ENVS / "locks"
+"""Locks of stacks that are no row of the matrix. Never committed."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A side with its lock, or the resolver's reason why there is none."""
+
+    asked: str
+    rule: Rule
+    plan: LockPlan
+    lock: Lock | Unsolvable
+    not_followed: tuple[str, ...]
+    pins: tuple[Requirement, ...]
+    """What of the packages of the matrix it states itself."""
+
+    @property
+    def stack(self) -> str:
+        """Name with its Python."""
+        return self.plan.stack.on(self.plan.python)
+
+
+def resolve(
+    side: Row | Wanted, asked: str, matrix: Matrix, device: DeviceKind, python: str | None, tell: Tell
+) -> Resolved:
+    """The lock of a side: read where there is one, made where not.
+
+    Args:
+        side: what was named.
+        asked: as it was typed.
+        matrix: for rows, packages, the floor and exemptions.
+        device: locks may differ between a CPU and a GPU.
+        python: the Python to run on; None leaves it to the side.
+        tell: takes a line of progress.
+
+    Raises:
+        CompatError: a pin is no release, or no Python goes with it.
+        RegistryUnreachable: a lock must be made, and the index does not answer.
+    """
+    if isinstance(side, Row):
+        return _of_row(side, asked, matrix, device, python)
+    version = python_for(side, python, matrix)
+    if side.rule is Rule.OF_ITS_DAY:
+        day = max(index.release_day(canonicalize_name(pin.name), _version(pin)) for pin in side.requirements)
+        plan = _plan(matrix, side, side.name, (day, max(day, matrix.floor)), version, device)
+    else:
+        plan = _of_today(matrix, side, version, device)
+    tell(f"{asked}: resolving, {told_rule(side.rule, plan.as_of)}")
+    return Resolved(asked, side.rule, plan, _locked(plan), side.not_followed, side.requirements)
+
+
+def told_rule(rule: Rule, as_of: date) -> str:
+    """Where the versions come from, in a clause."""
+    match rule:
+        case Rule.ROW:
+            return f"a row of the matrix, as of {as_of}"
+        case Rule.OF_ITS_DAY:
+            return f"the other packages as of {as_of}"
+        case Rule.FILE:
+            return f"the file's versions, what it leaves open as of {as_of}"
+        case Rule.LIVE:
+            return f"the versions installed there, what is missing as of {as_of}"
+
+
+def _of_row(row: Row, asked: str, matrix: Matrix, device: DeviceKind, python: str | None) -> Resolved:
+    version = row.python or python or row.stack.pythons[0]
+    if version not in row.stack.pythons:
+        raise CompatError(
+            f"{row.stack.name} is not locked for Python {version}",
+            where="matrices/stacks.toml",
+            meaning=f"Its row names {', '.join(row.stack.pythons)}.",
+            todo="Leave --python out, or name one of these.",
+        )
+    plan = matrix.plan(row.stack, version, device)
+    pin = Requirement(f"{row.stack.package}=={row.stack.pin}")
+    return Resolved(asked, Rule.ROW, plan, locked(plan), (), (pin,))
+
+
+def of_release(
+    resolved: Resolved, package: str, version: Version, day: date, matrix: Matrix, device: DeviceKind
+) -> Resolved:
+    """The same side with another release of one package: the row or the day of that release for pins and rows, and the
+    other versions of a file as they are.
+
+    Raises:
+        RegistryUnreachable: a lock must be made, and the index does not answer.
+    """
+    pin = Requirement(f"{package}=={version}")
+    others = tuple(item for item in resolved.pins if canonicalize_name(item.name) != package)
+    python, asked = resolved.plan.python, str(pin)
+    row = next((stack for stack in matrix.stacks if stack.package == package and Version(stack.pin) == version), None)
+    if not others and row is not None and python in row.pythons:
+        return _of_row(Row(row, python), asked, matrix, device, None)
+    if resolved.rule in (Rule.ROW, Rule.OF_ITS_DAY):
+        name = "-".join(f"{canonicalize_name(item.name)}{_version(item)}" for item in (pin, *others))
+        wanted = Wanted(Rule.OF_ITS_DAY, name, (pin, *others), (), ())
+        newest = max(day, resolved.plan.stack.released) if others else day
+        days = (newest, max(newest, matrix.floor))
+    else:
+        name = f"{resolved.plan.stack.name}-{package}{version}"
+        wanted = Wanted(resolved.rule, name, (pin, *others), resolved.plan.constraints, ())
+        days = (resolved.plan.as_of, resolved.plan.as_of)
+    plan = _plan(matrix, wanted, name, days, python, device)
+    return Resolved(asked, wanted.rule, plan, _locked(plan), (), wanted.requirements)
+
+
+def _version(pin: Requirement) -> Version:
+    return Version(next(iter(pin.specifier)).version)
+
+
+def _of_today(matrix: Matrix, side: Wanted, python: str, device: DeviceKind) -> LockPlan:
+    """The same file resolved on another day gets the lock of the first: its name holds a digest of what is asked."""
+    said = "\n".join((*map(str, side.requirements), *side.constraints))
+    name = f"{side.name}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+    today = datetime.now(UTC).date()
+    plan = _plan(matrix, side, name, (today, today), python, device)
+    made = lock_path(plan, MADE)
+    if not made.exists():
+        return plan
+    first = date.fromisoformat(read_lock(made).facts["as-of"])
+    return _plan(matrix, side, name, (first, first), python, device)
+
+
+def _plan(
+    matrix: Matrix, side: Wanted, name: str, days: tuple[date, date], python: str, device: DeviceKind
+) -> LockPlan:
+    """What the resolver is asked, as for a row that has these pins. Days: of the release, and of its companions."""
+    released, as_of = days
+    package = canonicalize_name(side.requirements[0].name) if side.rule is Rule.OF_ITS_DAY else ""
+    label = name.removeprefix(package)
+    stack = Stack(package, label, "", released, as_of, "", (python,))
+    base = matrix.plan(stack, python, device)
+    stated: dict[str, str] = {canonicalize_name(item.name): str(item) for item in side.requirements}
+    rest = [stated.pop(name, name) for name in matrix.packages]
+    return replace(
+        base,
+        requirements=(*rest, *stated.values(), *matrix.tools),
+        constraints=side.constraints,
+        again="compat gate",
+    )
+
+
+def _locked(plan: LockPlan) -> Lock | Unsolvable:
+    """The lock in `MADE` if it answers `plan`, else a new one."""
+    if lock_path(plan, MADE).exists() or unsolvable_path(plan, MADE).exists():
+        try:
+            return locked(plan, MADE)
+        except LockError:
+            pass  # of another matrix, or cut off: it is made again
+    (result,) = make_locks([plan], lambda _: None, MADE)
+    if result.outcome is Outcome.COULD_NOT_ASK:
+        raise RegistryUnreachable(
+            f"no lock could be made: {result.detail}",
+            where=plan.name,
+            meaning="The package index did not answer, or uv itself failed.",
+            todo="Check the connection and run the gate again, or name stacks of the matrix: they have locks.",
+        )
+    return locked(plan, MADE)

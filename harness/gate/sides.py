@@ -1,0 +1,95 @@
+"""Run the cells of a side: its environment by its lock, its cells in the gate's run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness import runs
+from harness.devices import Gpu, kind_of
+from harness.environments import environment_of
+from harness.errors import EnvironmentMismatch, Unbuildable
+from harness.gate.decision import Side
+from harness.gate.resolve import Resolved
+from harness.ledger import Ledger
+from harness.locks import Unsolvable
+from harness.plan import Plan, PlannedCell
+from harness.results import RowState, StackRow, read_rows, write_row
+from harness.runs import Options
+from harness.stack_python import StackPython
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which cells a gate asks about; empty: all of them."""
+
+    flows: tuple[str, ...] = ()
+    cells: tuple[str, ...] = ()
+    """As `sft-peft-model[qwen2-nf4-gc]`."""
+
+    def takes(self, cell: PlannedCell) -> bool:
+        """Whether a cell was asked for."""
+        return (not self.flows or cell.flow in self.flows) and (not self.cells or str(cell) in self.cells)
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """How cells are run in one gate."""
+
+    run: Path
+    ledger: Ledger
+    gpus: Sequence[Gpu]
+    options: Options
+    tell: Callable[[str], None]
+
+    def cells(self, of: Resolved, selection: Selection) -> StackPython | None:
+        """Run the selected cells of a side; its row says so where none can be run.
+
+        Raises:
+            RegistryUnreachable, InstallError: an environment cannot be made, and the versions are not at fault.
+        """
+        if isinstance(of.lock, Unsolvable):
+            self._absent(of, of.lock.cause)
+            return None
+        try:
+            python, environment = environment_of(of.lock)
+        except Unbuildable as error:
+            self._absent(of, error.what)
+            return None
+        except EnvironmentMismatch as error:
+            write_row(self.run, StackRow(of.stack, RowState.INFRASTRUCTURE, error.what, ()))
+            return None
+        device, lent = kind_of(self.gpus), environment.base_torch
+        whole = runs.plan_of(of.stack, of.lock, self.options, self.ledger, device, base_torch=lent)
+        self._run(replace(whole, cells=tuple(cell for cell in whole.cells if selection.takes(cell))), python)
+        return StackPython(of.stack, python, of.lock, environment)
+
+    def _run(self, plan: Plan, python: Path) -> None:
+        if not plan.cells:
+            # These versions have none of the cells: that is known without running anything.
+            write_row(self.run, StackRow(plan.stack, RowState.RAN, "", ()))
+            return
+        self.tell(f"{plan.stack}: running {len(plan.cells)} cells")
+        runs.run_plan(plan, python, self.gpus, self.options, log=self.run / "logs" / f"{plan.stack}.txt")
+        self.tell(f"{plan.stack}: done")
+
+    def _absent(self, of: Resolved, reason: str) -> None:
+        write_row(self.run, StackRow(of.stack, RowState.UNINSTALLABLE, reason, ()))
+
+
+def side(of: Resolved, run: Path) -> Side:
+    """A side, after it ran."""
+    row = next(row for row in read_rows(run) if row.name == of.stack)
+    lock = None if isinstance(of.lock, Unsolvable) else of.lock
+    return Side(
+        asked=of.asked,
+        stack=of.stack,
+        rule=of.rule,
+        as_of=of.plan.as_of,
+        versions={**lock.requirements, "torch": of.plan.torch} if lock else {},
+        not_followed=of.not_followed,
+        lock_sha256=lock.sha256 if lock else "",
+        state=row.state,
+        reason=row.reason,
+    )

@@ -1,0 +1,55 @@
+"""How the cells of every flow ended on both sides of a gate, counted: what its window shows. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from harness.comparison import Health, health
+from harness.gate.decision import CellChange, CellSide, FlowChange, Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The cells of one flow on one side."""
+
+    healthy: int
+    """They train, or are refused with a reason."""
+    deviating: tuple[tuple[int, int], ...]
+    """Place of a cause among the gate's causes, and how many of these cells deviate for it."""
+    unknown: int
+    absent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One flow on both sides."""
+
+    flow: FlowChange
+    before: Marks
+    after: Marks
+
+
+def rows(gate: Gate) -> tuple[Row, ...]:
+    """The window of a gate: one row a flow."""
+    places = {name: place for place, cause in enumerate(gate.causes) for name in cause.cells}
+    return tuple(_row(flow, [cell for cell in gate.cells if cell.flow == flow.flow], places) for flow in gate.flows)
+
+
+def _row(flow: FlowChange, cells: list[CellChange], places: Mapping[str, int]) -> Row:
+    before = _marks(((cell.name, cell.before) for cell in cells), places)
+    return Row(flow, before, _marks(((cell.name, cell.after) for cell in cells), places))
+
+
+def _marks(cells: Iterable[tuple[str, CellSide | None]], places: Mapping[str, int]) -> Marks:
+    found = [(name, health(side.verdict if side else None)) for name, side in cells]
+    number = Counter(what for _, what in found)
+    # A cell that deviates is in a cause: only what is healthy on both sides is in none.
+    deviating = Counter(places[name] for name, what in found if what is Health.DEVIATES)
+    return Marks(
+        healthy=number[Health.TRAINS] + number[Health.REFUSED],
+        deviating=tuple(sorted(deviating.items())),
+        unknown=number[Health.UNKNOWN],
+        absent=number[Health.ABSENT],
+    )

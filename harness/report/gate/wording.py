@@ -1,0 +1,228 @@
+"""Every sentence and label of a gate's reports. Takes numbers and facts as they are; counts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from harness.comparison import Change
+from harness.gate.decision import (
+    AppliedException,
+    Cause,
+    CellChange,
+    Decision,
+    DefaultChange,
+    Difference,
+    FlowChange,
+    Gate,
+    Moved,
+    Rule,
+    SafeTarget,
+    Side,
+)
+from harness.report import wording
+from harness.report.gate.heat import Marks
+from harness.results import RowState
+
+TITLE = "May I upgrade?"
+SIDES_HEADS = ("", "from", "to")
+WINDOW_TITLE = "Flow by flow"
+WINDOW_HEADS = ("flow", "from", "to", "so", "what changed")
+CAUSES_TITLE = "What changed, by cause"
+DIFFERENCES_HEADS = ("what", "at", "from", "to")
+MOVED_TITLE = "Packages that moved"
+MOVED_HEADS = ("package", "from", "to")
+DEFAULTS_TITLE = "Defaults that changed"
+DEFAULTS_HEADS = ("class", "field", "from", "to")
+EXCEPTIONS_TITLE = "Exceptions of the policy"
+EXCEPTIONS_HEADS = ("for", "reason", "expires", "cells")
+LIMITS_TITLE = "What this does not cover"
+
+MARKS_NOTES = (
+    f"{wording.ALL_GREEN} all cells train",
+    "a6 six deviate, see a below",
+    "?1 one was lost to the machine",
+    "-2 two do not exist on that side",
+)
+
+
+def head(gate: Gate) -> str:
+    """The decision and what it is about, for a title."""
+    return f"{gate.decision}: {gate.before.asked} to {gate.after.asked}"
+
+
+def sides(gate: Gate) -> tuple[tuple[str, str, str], ...]:
+    """Both sides as rows under `SIDES_HEADS`."""
+    before, after = gate.before, gate.after
+    return (
+        ("asked for", before.asked, after.asked),
+        ("stack", before.stack, after.stack),
+        ("versions", versions(before), versions(after)),
+        ("the rest", rule(before), rule(after)),
+        ("became", state(before), state(after)),
+    )
+
+
+def versions(side: Side) -> str:
+    """The packages users name, in one line."""
+    named = [f"{label} {side.versions[name]}" for name, label in wording.PACKAGES.items() if name in side.versions]
+    return ", ".join(named) or wording.ABSENT
+
+
+def rule(side: Side) -> str:
+    """Where the versions come from that were not asked for."""
+    match side.rule:
+        case Rule.ROW:
+            return f"the committed lock of this row of the matrix, as of {side.as_of}"
+        case Rule.OF_ITS_DAY:
+            return f"as it was on {side.as_of}, the day of what was asked for"
+        case Rule.FILE:
+            return f"as the file says; what it leaves open as of {side.as_of}"
+        case Rule.LIVE:
+            return f"as installed there; what is missing as of {side.as_of}"
+    assert_never(side.rule)
+
+
+def state(side: Side) -> str:
+    """What became of the side."""
+    return "ran" if side.state is RowState.RAN else f"{side.state}: {wording.shortened(side.reason)}"
+
+
+def marks(found: Marks) -> str:
+    """All cells of a flow on one side in a few characters."""
+    listed = [f"{wording.marker(place)}{number}" for place, number in found.deviating]
+    lost = [f"?{found.unknown}"] if found.unknown else []
+    gone = [f"{wording.ABSENT}{found.absent}"] if found.absent else []
+    return "".join([*listed, *lost, *gone]) or wording.ALL_GREEN
+
+
+def changes(flow: FlowChange) -> str:
+    """How many cells of a flow changed how."""
+    return ", ".join(f"{number} {change}" for change, number in flow.changes.items())
+
+
+def cause_head(cause: Cause) -> str:
+    """First line of a cause: what the policy makes of it, what happened, what it is."""
+    what = _what(cause)
+    return f"{cause.effect}: {cause.change}" + (f", {what}" if what else "")
+
+
+def _what(cause: Cause) -> str:
+    if cause.group is None:
+        return ""
+    titles = "; ".join(cause.group.titles)
+    if cause.group.issues:
+        return f"{', '.join(cause.group.issues)}: {titles}"
+    # The title of a check is what should hold.
+    codes = ", ".join(code for code, _ in cause.group.failing)
+    return f"{'failed' if cause.change is Change.FIXED else 'fails'} {codes} ({titles})" if codes else ""
+
+
+def cause_cells(cause: Cause) -> str:
+    """How many cells of which flows."""
+    number = f"{len(cause.cells)} cell{'s' if len(cause.cells) != 1 else ''}"
+    return f"{number} of {', '.join(cause.flows)}" if cause.flows else number
+
+
+def cause_facts(cause: Cause) -> tuple[str, ...]:
+    """What was seen."""
+    return wording.cause_facts(cause.group) if cause.group else (wording.shortened(cause.reason),)
+
+
+def cause_advice(cause: Cause, gate: Gate) -> tuple[str, ...]:
+    """What to do about it."""
+    advice = wording.cause_advice(cause.group) if cause.group and bad(cause.change) else ()
+    return (*advice, *([target(cause.target, gate)] if cause.target else []))
+
+
+def bad(change: Change) -> bool:
+    """Whether a user loses something, or nothing is known."""
+    match change:
+        case Change.UNCHANGED | Change.FIXED | Change.GAINED_COVERAGE:
+            return False
+        case (
+            Change.REGRESSED
+            | Change.STILL_FAILING
+            | Change.NEWLY_FAILING
+            | Change.NOW_REFUSED
+            | Change.OBJECTIVE_CHANGED
+            | Change.LOST_COVERAGE
+            | Change.INCONCLUSIVE
+        ):
+            return True
+    assert_never(change)
+
+
+def target(found: SafeTarget, gate: Gate) -> str:
+    """The nearest release that is safe, and how far the search went."""
+    asked = gate.after.versions.get(found.package, gate.after.asked)
+    untried = f" {found.untried} more were not tried." if found.untried else ""
+    failed = [f"{tried.version} ({wording.shortened(tried.reason)})" for tried in found.tried if not tried.passes]
+    others = f" Ran and does not pass: {', '.join(failed)}." if failed else ""
+    if found.version is None:
+        return f"No safe release of {found.package} was found.{others}{untried}"
+    which = "first release above" if found.above else "newest release below"
+    return f"{found.package} {found.version} is the {which} {asked} that passes.{others}{untried}"
+
+
+def difference(found: Difference) -> tuple[str, ...]:
+    """One fact that is not what it was, as a row under `DIFFERENCES_HEADS`."""
+    stage = wording.stage_name(found.stage) if found.stage else wording.ABSENT
+    return str(found.aspect), stage, found.before, found.after
+
+
+def drift_lines(cell: CellChange) -> tuple[str, ...]:
+    """What is computed differently before any update."""
+    return tuple(f"{change.kind}: {change.detail}" for change in cell.drifts)
+
+
+def moved(found: Moved) -> tuple[str, str, str]:
+    """A package, as a row under `MOVED_HEADS`."""
+    return found.package, found.before or wording.ABSENT, found.after or wording.ABSENT
+
+
+def default(found: DefaultChange) -> tuple[str, str, str, str]:
+    """A field of a configuration class, as a row under `DEFAULTS_HEADS`."""
+    return found.config, found.field, found.before or "no such field", found.after or "no such field"
+
+
+def exception(found: AppliedException) -> tuple[str, str, str, str]:
+    """An exception, as a row under `EXCEPTIONS_HEADS`."""
+    about = [str(part) for part in (found.issue, found.flow, found.change) if part]
+    expires = f"{found.expires}, EXPIRED: it does not apply any more" if found.expired else str(found.expires)
+    return ", ".join(about) or "everything", found.reason, expires, str(len(found.cells))
+
+
+def exceptions_line(found: Iterable[AppliedException]) -> str:
+    """Exceptions that hold something back, in a line; empty where there are none."""
+    used = [item for item in found if not item.expired and item.cells]
+    if not used:
+        return ""
+    return "Allowed by exception: " + "; ".join(f"{item.reason} (until {item.expires})" for item in used) + "."
+
+
+def limits(gate: Gate) -> tuple[str, ...]:
+    """What the answer does not rest on."""
+    told = [f"{side.asked}: {what}" for side in (gate.before, gate.after) for what in side.not_followed]
+    told += [f"not asked for: {', '.join(gate.left_out)}"] if gate.left_out else []
+    return (*told, *([f"defaults could not be compared: {gate.defaults_unknown}"] if gate.defaults_unknown else []))
+
+
+def left_out(sections: int, bytes_: int) -> str:
+    """The end of a text that may not be longer."""
+    number = f"{sections} section{'s' if sections != 1 else ''}"
+    return f"{number} left out, as no more than {bytes_:,} bytes are shown here. gate.html has all of it."
+
+
+def tone(decision: Decision) -> str:
+    """The class, and so the colour, of a decision."""
+    match decision:
+        case Decision.ALLOW:
+            return "pass"
+        case Decision.HOLD:
+            return "listed"
+        case Decision.BLOCK:
+            return "fail"
+        case Decision.COULD_NOT_TELL:
+            return "machine"
+    assert_never(decision)

@@ -1,0 +1,81 @@
+"""Gates over stored runs: what a person, a pull request and a CI system are shown, letter by letter.
+
+The page and the JSON are kept without their raw observations, which are `run/observations.jsonl` again.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import gates
+import pytest
+from jsonschema import Draft202012Validator
+from rich.console import Console
+
+from harness.gate.decision import Gate
+from harness.report.gate import FILES, machine, publish
+from harness.report.gate.terminal import print_gate
+
+ACCEPT = "Read it; if it is what you meant: pytest tests/golden --accept"
+NAMES = sorted(path.parent.name for path in gates.FOLDER.glob("*/ledger.toml"))
+
+
+def answered(name: str, tmp_path: Path) -> tuple[Gate, Path]:
+    """The scenario's answer, and the directory its files are in."""
+    run = tmp_path / "reports" / "runs" / name
+    shutil.copytree(gates.FOLDER / name / "run", run)
+    gate = gates.gate_of(name, run)
+    publish(gate, run)
+    return gate, run
+
+
+def rendered(name: str, tmp_path: Path) -> dict[str, str]:
+    """Every file a reader gets, by name."""
+    gate, run = answered(name, tmp_path)
+    found = {file: (run / file).read_text(encoding="utf-8").replace(f"{tmp_path}/", "") for file in FILES}
+    found["gate.html"] = re.sub(
+        r'<style>.*?</style>|(?<=tabindex="0">)\{.*?(?=</pre>)', "...", found["gate.html"], flags=re.DOTALL
+    )
+    found["gate.json"] = json.dumps(without_observations(json.loads(found["gate.json"])), indent=1) + "\n"
+    out = io.StringIO()
+    print_gate(gate, Console(file=out, width=100, color_system=None, force_terminal=False))
+    found["terminal-100.txt"] = out.getvalue()
+    return {**found, "exit-code.txt": f"{gate.decision.exit_code.name}\n"}
+
+
+def without_observations(value: Any) -> Any:
+    """The JSON, with nothing under `seen`."""
+    if isinstance(value, dict):
+        return {key: "..." if key == "seen" and item else without_observations(item) for key, item in value.items()}
+    return [without_observations(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gate_reads_as_accepted(name: str, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    """Comparing, deciding and rendering a stored run gives exactly the accepted files."""
+    for file, text in rendered(name, tmp_path).items():
+        path = gates.FOLDER / name / "expected" / file
+        if pytestconfig.getoption("--accept", default=False):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.exists(), f"{path} is not there. {ACCEPT}"
+        assert text == path.read_text(encoding="utf-8"), f"{path} says something else. {ACCEPT}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_json_keeps_to_the_published_schema(name: str, tmp_path: Path) -> None:
+    """Whole, with all observations; a validator that is not ours says so."""
+    _, run = answered(name, tmp_path)
+    schema = json.loads(machine.SCHEMA.read_text(encoding="utf-8"))
+    Draft202012Validator(schema).validate(json.loads((run / "gate.json").read_text(encoding="utf-8")))
+
+
+def test_scenarios_are_found() -> None:
+    """The folders are really there: an empty parametrisation would pass without a word."""
+    assert sorted(gates.SCENARIOS) == NAMES
+    assert len(NAMES) == 8

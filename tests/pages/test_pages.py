@@ -1,0 +1,132 @@
+"""Every page in a real browser: nothing is fetched, nothing runs, nothing runs off a phone, and all can be read."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+from pathlib import Path
+
+import gates
+import pytest
+from browser import Page
+
+from harness.ledger import load_ledger
+from harness.report import publish as publish_run
+from harness.report.gate import publish as publish_gate
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+RUNS = sorted(path.parent.name for path in GOLDEN.glob("*/ledger.toml"))
+PHONE, DESK = (390, 844), (1280, 900)
+
+OPEN_ALL = "document.querySelectorAll('details').forEach(found => found.open = true)"
+TOO_WIDE = """[...document.querySelectorAll('body *')].filter(found => !found.closest('.scroll, pre.raw')
+    && found.getBoundingClientRect().right > innerWidth + 1).map(found => found.outerHTML.slice(0, 120))"""
+FAINT = r"""(() => {
+  const light = text => {
+    const [r, g, b] = text.match(/[\d.]+/g).map(Number).map(v => text.startsWith('color(') ? v : v / 255)
+      .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = found => {
+    for (; found; found = found.parentElement) {
+      const colour = getComputedStyle(found).backgroundColor;
+      if (colour !== 'rgba(0, 0, 0, 0)') return colour;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  const faint = [];
+  for (const found of document.querySelectorAll('body *')) {
+    const text = [...found.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+    if (!text || found.closest('style, title, desc')) continue;
+    const style = getComputedStyle(found);
+    const pair = [light(found.closest('svg') ? style.fill : style.color), light(behind(found))].sort();
+    const ratio = (pair[1] + 0.05) / (pair[0] + 0.05);
+    if (ratio < 4.5) faint.push(`${ratio.toFixed(2)} ${found.outerHTML.slice(0, 100)}`);
+  }
+  return faint;
+})()"""
+
+
+@pytest.fixture(
+    scope="session", params=[*(f"run-{name}" for name in RUNS), *(f"gate-{name}" for name in gates.SCENARIOS)]
+)
+def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of every golden scenario."""
+    kind, _, name = str(request.param).partition("-")
+    folder = GOLDEN / name if kind == "run" else gates.FOLDER / name
+    run = tmp_path_factory.mktemp("runs") / name
+    shutil.copytree(folder / "run", run)
+    if kind == "run":
+        publish_run(run, load_ledger(folder / "ledger.toml"))
+        return run / "report.html"
+    publish_gate(gates.gate_of(name, run), run)
+    return run / "gate.html"
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_a_page_fits_its_screen(
+    page: Page, file: Path, size: tuple[int, int], dark: bool, pytestconfig: pytest.Config
+) -> None:
+    """With everything unfolded nothing runs off the side but tables, which scroll on their own."""
+    page.show(file, *size, dark=dark)
+    page.evaluate(OPEN_ALL)
+    shots = pytestconfig.getoption("--shots")
+    if shots:
+        shots.mkdir(parents=True, exist_ok=True)
+        page.picture(shots / f"{file.parent.name}-{file.stem}-{size[0]}-{'dark' if dark else 'light'}.png", whole=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert page.evaluate(TOO_WIDE) == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_all_text_can_be_read(page: Page, file: Path, dark: bool) -> None:
+    """WCAG AA: 4.5 to 1 between every text and what is behind it."""
+    page.show(file, *DESK, dark=dark)
+    page.evaluate(OPEN_ALL)
+    assert page.evaluate(FAINT) == []
+
+
+def test_nothing_is_fetched(page: Page, file: Path) -> None:
+    """One file is the whole page."""
+    page.show(file, *DESK)
+    assert page.requests == []
+
+
+def test_a_page_is_the_same_without_scripts(page: Page, file: Path) -> None:
+    """It has none, and its own policy forbids them."""
+    page.show(file, *DESK, scripts=False)
+    without = page.evaluate("document.documentElement.outerHTML")
+    page.show(file, *DESK)
+    assert page.evaluate("document.documentElement.outerHTML") == without
+    assert "<script" not in without
+
+
+def test_a_page_can_be_heard(page: Page, file: Path) -> None:
+    """Headings in order and one of the first rank; heads of tables with their scope; drawings named; links that lead
+    somewhere.
+    """
+    page.show(file, *DESK)
+    page.evaluate(OPEN_ALL)
+    ranks = [
+        int(rank) for rank in page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(h => h.tagName[1])")
+    ]
+    assert ranks[0] == 1 and ranks.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(ranks))
+    assert page.evaluate("[...document.querySelectorAll('th:not([scope])')].length") == 0
+    named = (
+        "[...document.querySelectorAll('svg')].filter(s => !s.querySelector('title') && s.ariaHidden !== 'true').length"
+    )
+    assert page.evaluate(named) == 0
+    broken = (
+        "[...document.querySelectorAll('a[href^=\"#\"]')].filter(a => !document.getElementById(a.hash.slice(1))).length"
+    )
+    assert page.evaluate(broken) == 0
+
+
+def test_a_verdict_is_said_in_words(page: Page, file: Path) -> None:
+    """No colour alone: the page's first line is the conclusion."""
+    page.show(file, *PHONE)
+    head = page.evaluate("document.querySelector('h1').textContent")
+    assert re.match(r"Healthy|Unhealthy|Could not tell|ALLOW|HOLD|BLOCK|COULD NOT TELL", head)

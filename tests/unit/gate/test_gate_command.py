@@ -1,0 +1,289 @@
+"""A whole gate, from what is typed to the exit code. Cells are stood in for by observations made by hand; locks, rows,
+judging, comparison, search and reports are real.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import builders as b
+import pytest
+from packaging.version import Version
+
+from harness import runs
+from harness.environments import Environment
+from harness.errors import RegistryUnreachable, StackFailed, Unbuildable
+from harness.gate import command, defaults, index, sides
+from harness.gate.command import Asked, gate_command
+from harness.gate.decision import GateExit
+from harness.gate.index import Release
+from harness.gate.policy import POLICY
+from harness.locks import Lock
+from harness.plan import Plan, PlannedCell
+from harness.records import Observation, Stage, to_json
+from harness.results import RowState, StackRow, write_row
+
+FLOW = ("sft-peft-model",)
+Cell = Callable[[Plan, PlannedCell, str], Observation | None]
+
+
+def flagship(plan: Plan, cell: PlannedCell, trl: str) -> Observation | None:
+    """What TRL does with a PeftModel on a quantized base: frozen from 0.20.0 to 0.23.0, silent or loud."""
+    versions = {**b.VERSIONS, "trl": trl}
+    seen = b.healthy(cell.flow, cell.variant, stack=plan.stack, versions=versions)
+    broken = Version("0.20.0") <= Version(trl) < Version("0.23.1") and any(item.frame for item in cell.listed)
+    if not broken:
+        return seen
+    chain = b.FREEZING_CHAIN if Version(trl) >= Version("0.22.0") else (*b.FREEZING_CHAIN[:2], b.FREEZING_CHAIN[3])
+    frozen = b.frozen(seen, chain=chain)
+    return (
+        frozen if cell.variant.gradient_checkpointing else b.failed(frozen, "RuntimeError", b.NO_GRAD, Stage.TRAINING)
+    )
+
+
+@pytest.fixture
+def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Cell], list[str]]:
+    """Lets cells be what a function says; gives the list of the stacks that ran and their cells."""
+    monkeypatch.setenv("COMPAT_RUN_ID", "gate")
+    for module in (command, runs):
+        monkeypatch.setattr(module, "RUNS", tmp_path)
+    monkeypatch.setattr(
+        sides, "environment_of", lambda lock: (Path("/envs/bin/python"), Environment("2.13.0+cpu", False, True))
+    )
+    monkeypatch.setattr(
+        index,
+        "releases",
+        lambda package: tuple(Release(Version(v), date(2025, 9, 1)) for v in ("0.19.1", "0.22.2", "0.23.0", "0.23.1")),
+    )
+    monkeypatch.setattr(
+        defaults, "ask", lambda stack, *_: {"SFTConfig": {"gradient_checkpointing": str("0.22" in stack.name)}}
+    )
+
+    def use(cell_of: Cell) -> list[str]:
+        ran: list[str] = []
+
+        def run_plan(plan: Plan, env_python: Path, gpus: Sequence[Any], options: Any, log: Path | None = None) -> None:
+            trl = dict(LOCKED)[plan.stack]
+            seen = [cell_of(plan, cell, trl) for cell in plan.cells]
+            path = Path(plan.run) / "observations.jsonl"
+            path.parent.mkdir(exist_ok=True)
+            with path.open("a") as file:
+                file.writelines(f"{to_json(item)}\n" for item in seen if item)
+            write_row(Path(plan.run), StackRow(plan.stack, RowState.RAN, "", tuple(map(plan.id_of, plan.cells))))
+            ran.append(f"{plan.stack} {len(plan.cells)}")
+
+        monkeypatch.setattr(runs, "run_plan", run_plan)
+        return ran
+
+    return use
+
+
+LOCKED = (
+    ("trl0.19-py311", "0.19.1"),
+    ("trl0.22-py311", "0.22.2"),
+    ("trl0.23.0-py311", "0.23.0"),
+    ("trl0.23-py311", "0.23.1"),
+)
+
+
+def asked(before: str = "trl==0.19.1", after: str = "trl==0.22.2", **options: Any) -> Asked:
+    """A call."""
+    return Asked((before,), (after,), **{"flows": FLOW, "device": "cpu", **options})
+
+
+def answer(tmp_path: Path) -> dict[str, Any]:
+    """What was written for machines."""
+    gate: dict[str, Any] = json.loads((tmp_path / "gate" / "gate.json").read_text())["gate"]
+    return gate
+
+
+class TestDecisions:
+    def test_the_flagship_blocks_with_the_line_and_a_safe_target(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """0.19.1 -> 0.22.2: the issue, the freezing line, 0.23.1 found by running it and the release before it."""
+        ran = stand(flagship)
+        assert gate_command(asked()) is GateExit.BLOCK
+        out = " ".join(capsys.readouterr().out.split())
+        assert "trl#3926" in out
+        assert "frozen by trl/trainer/sft_trainer.py:694 -> trl/models/utils.py:539 -> peft/utils/other.py:142" in out
+        assert "trl 0.23.1 is the first release above 0.22.2 that passes" in out
+        regressed = [cell for cell in answer(tmp_path)["cells"] if cell["change"] == "regressed"]
+        assert sorted(ran[:2]) == ["trl0.19-py311 26", "trl0.22-py311 26"]
+        assert ran[2:] == [f"trl0.23-py311 {len(regressed)}", f"trl0.23.0-py311 {len(regressed)}"]
+        assert [item["version"] for item in answer(tmp_path)["causes"][0]["target"]["tried"]] == ["0.23.1", "0.23.0"]
+
+    def test_its_repair_is_not_stopped_by_it(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
+        """0.19.1 -> 0.23.1 and 0.22.2 -> 0.23.1: nothing stands against either, and the second is a fix."""
+        stand(flagship)
+        assert gate_command(asked(after="trl==0.23.1")) is GateExit.ALLOW
+        assert gate_command(asked(before="trl0.22", after="trl0.23")) is GateExit.ALLOW
+        assert "of them fixed" in answer(tmp_path)["reason"]
+
+    def test_one_cell_runs_alone(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The command a red cell is shown with asks for that cell and gives its verdict."""
+        ran = stand(flagship)
+        gate_command(asked(candidates=0))
+        again = next(cell["again"] for cell in answer(tmp_path)["cells"] if cell["change"] == "regressed")
+        assert again == (
+            "compat gate --from trl==0.19.1 --to trl==0.22.2 --device cpu --cell 'sft-peft-model[qwen2-nf4-gc]'"
+        )
+        ran.clear()
+        assert gate_command(asked(flows=(), cells=("sft-peft-model[qwen2-nf4-gc]",), candidates=0)) is GateExit.BLOCK
+        assert sorted(ran) == ["trl0.19-py311 1", "trl0.22-py311 1"]
+        assert answer(tmp_path)["left_out"] == ["every cell but sft-peft-model[qwen2-nf4-gc]"]
+
+    def test_a_machine_that_failed_is_no_regression(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
+        """Lost cells are never green, and a safe target is not looked for."""
+        lost = b.out_of_memory
+
+        def cell(plan: Plan, planned: PlannedCell, trl: str) -> Observation | None:
+            seen = b.healthy(planned.flow, planned.variant, stack=plan.stack, versions=b.on_trl(trl))
+            return lost(seen) if plan.stack == "trl0.23-py311" and planned == plan.cells[0] else seen
+
+        stand(cell)
+        assert gate_command(asked(after="trl0.23")) is GateExit.COULD_NOT_TELL
+        assert answer(tmp_path)["reason"].startswith("1 cell of sft-peft-model could not be compared: ")
+        assert gate_command(asked(before="trl0.23", after="trl0.19")) is GateExit.COULD_NOT_TELL
+
+    def test_a_stack_that_cannot_be_installed_holds(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As the side asked about every cell is lost; as the side in use nothing can be said."""
+        stand(flagship)
+        made = sides.environment_of
+
+        def environment_of(lock: Lock) -> tuple[Path, Environment]:
+            if lock.facts["stack"] == "trl0.23":
+                raise Unbuildable("a package fails to build: tokenizers")
+            return made(lock)
+
+        monkeypatch.setattr(sides, "environment_of", environment_of)
+        assert gate_command(asked(after="trl0.23")) is GateExit.HOLD
+        assert answer(tmp_path)["reason"] == (
+            "26 cells of sft-peft-model can no longer be run: a package fails to build: tokenizers."
+        )
+        assert answer(tmp_path)["defaults_unknown"] == "there is no environment of one side"
+        assert gate_command(asked(before="trl0.23", after="trl0.19")) is GateExit.COULD_NOT_TELL
+
+    def test_defaults_are_held_side_by_side(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
+        """And where a side cannot be asked, the report says so and the decision stands."""
+        stand(flagship)
+        gate_command(asked(candidates=0))
+        (change,) = answer(tmp_path)["defaults"]
+        assert change == {"config": "SFTConfig", "field": "gradient_checkpointing", "before": "False", "after": "True"}
+
+
+class TestExceptions:
+    def with_exception(self, tmp_path: Path, expires: str) -> Path:
+        """The policy, and trl#3926 accepted until then."""
+        path = tmp_path / "policy.toml"
+        lines = ('[[exception]]\nissue = "trl#3926"\nreason = "we hand over the base model"', f"expires = {expires}\n")
+        path.write_text("\n".join((POLICY.read_text(), *lines)))
+        return path
+
+    def test_one_that_holds_is_told(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The upgrade is allowed, and the reason is in every report."""
+        stand(flagship)
+        assert gate_command(asked(policy=self.with_exception(tmp_path, "9999-12-31"))) is GateExit.ALLOW
+        for text in (capsys.readouterr().out, (tmp_path / "gate" / "gate.md").read_text()):
+            assert "we hand over the base model" in text
+
+    def test_one_that_expired_does_not_apply_and_is_named(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Nobody wonders why the gate closed."""
+        stand(flagship)
+        assert gate_command(asked(policy=self.with_exception(tmp_path, "2020-01-01"), candidates=0)) is GateExit.BLOCK
+        assert "2020-01-01, EXPIRED: it does not apply any more" in " ".join(capsys.readouterr().out.split())
+
+
+class TestExitCodes:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                {"flows": ("sft-peft",)},
+                "--flows: there is no flow 'sft-peft'\nNames that look like it: sft-peft-model, sft-peft-config, ",
+            ),
+            ({"flows": (), "cells": ("sft",)}, "--cell: there is no cell 'sft'\nNo name looks like it.\n"),
+            ({"device": "tpu"}, "arguments after --: argument --device: invalid choice: 'tpu'"),
+            ({"python": "3.9"}, "matrices/stacks.toml: trl0.19 is not locked for Python 3.9\n"),
+            ({"before": "nonsense"}, "--from: 'nonsense' is neither a stack, a pin, a file nor an interpreter\n"),
+            ({"policy": Path("none.toml")}, "none.toml: 1 fault\n  cannot be read: No such file or directory\n"),
+        ],
+    )
+    def test_bad_input_is_4(
+        self,
+        stand: Callable[[Cell], list[str]],
+        options: dict[str, Any],
+        message: str,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """Before anything runs, with its one message."""
+        ran = stand(flagship)
+        assert gate_command(asked(**options)) is GateExit.BAD_INPUT
+        out, err = capsys.readouterr()
+        assert err.startswith(message) and (out, ran) == ("", [])
+
+    @pytest.mark.parametrize(
+        ("error", "message"),
+        [
+            (RegistryUnreachable("the registry is out of reach", where="trl0.19"), "trl0.19: the registry"),
+            (OSError(28, "No space left on device", "/envs"), "/envs: No space left on device"),
+            (ZeroDivisionError("a bug"), "Traceback"),
+        ],
+    )
+    def test_whatever_else_goes_wrong_is_3(
+        self,
+        stand: Callable[[Cell], list[str]],
+        error: Exception,
+        message: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """A machine that fails, and a bug of ours: Python's own exit code for it is that of HOLD."""
+        stand(flagship)
+
+        def fail(lock: Lock) -> None:
+            raise error
+
+        monkeypatch.setattr(sides, "environment_of", fail)
+        assert gate_command(asked()) is GateExit.COULD_NOT_TELL
+        assert message in capsys.readouterr().err
+
+    def test_a_usage_error_is_4(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """Where typer would say 2, which is BLOCK."""
+        from harness import cli
+
+        for arguments, message in (
+            (["gate", "--from", "trl0.22"], "Missing option '--to'."),
+            (["gate", "--of", "trl0.22"], "No such option: --of"),
+        ):
+            with pytest.raises(SystemExit) as caught:
+                cli.main(arguments)
+            assert caught.value.code == GateExit.BAD_INPUT
+            assert capsys.readouterr().err.startswith(message)
+
+    def test_a_stack_that_says_nothing_of_its_defaults_changes_no_decision(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is told."""
+        stand(flagship)
+
+        def fail(*_: Any) -> None:
+            raise StackFailed("no answer", where="trl0.23-py311")
+
+        monkeypatch.setattr(defaults, "ask", fail)
+        assert gate_command(asked(after="trl0.23")) is GateExit.ALLOW
+        assert answer(tmp_path)["defaults_unknown"] == "trl0.23-py311: no answer"
+        assert os.environ["COMPAT_RUN_ID"] == "gate"

@@ -1,0 +1,337 @@
+"""What a side can be, and the exact answer to everything it cannot."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.errors import CompatError, ExitCode
+from harness.gate.decision import Rule
+from harness.gate.inputs import Row, Wanted, python_for, read_side
+from harness.matrix import read_matrix
+
+MATRIX = read_matrix()
+CAN_BE = (
+    "A side is a stack (trl0.22), pins (trl==0.22.2), a requirements.txt, uv.lock or pylock.toml, or the path of an "
+    "interpreter or a virtual environment."
+)
+KIND = "By its name it is a requirements file, a uv.lock (version 1) or a pylock.toml (PEP 751)."
+AGAIN = "Make it again with the tool that wrote it, or name pins instead."
+PLATFORM = "torch is the platform layer; its version is the matrix's, its build the machine's"
+
+UV_LOCK = """version = 1
+requires-python = ">=3.11"
+
+[[package]]
+name = "mine"
+version = "0.1"
+source = { editable = "." }
+
+[[package]]
+name = "trl"
+version = "0.22.2"
+source = { registry = "https://pypi.org/simple" }
+
+[[package]]
+name = "torch"
+version = "2.8.0"
+source = { registry = "https://download.pytorch.org/whl/cu126" }
+
+[[package]]
+name = "numpy"
+version = "1.26.4"
+source = { registry = "https://pypi.org/simple" }
+resolution-markers = ["sys_platform == 'win32'"]
+
+[[package]]
+name = "numpy"
+version = "2.2.0"
+source = { registry = "https://pypi.org/simple" }
+resolution-markers = ["sys_platform != 'win32'"]
+
+[[package]]
+name = "ours"
+version = "3"
+source = { git = "https://example.org/ours" }
+"""
+PYLOCK = """lock-version = "1.0"
+created-by = "test"
+requires-python = ">=3.11"
+
+[[packages]]
+name = "trl"
+version = "0.22.2"
+wheels = [{ name = "trl-0.22.2-py3-none-any.whl", path = "trl-0.22.2-py3-none-any.whl", hashes = { sha256 = "00" } }]
+
+[[packages]]
+name = "tokenizers"
+version = "0.22.0"
+marker = "sys_platform == 'linux'"
+wheels = [{ name = "tokenizers-0.22.0-py3-none-any.whl", path = "t", hashes = { sha256 = "00" } }]
+
+[[packages]]
+name = "pywin32"
+version = "300"
+marker = "sys_platform == 'win32'"
+wheels = [{ name = "pywin32-300-py3-none-any.whl", path = "pywin32-300-py3-none-any.whl", hashes = { sha256 = "00" } }]
+"""
+
+
+def wanted(*texts: str) -> Wanted:
+    """A side that is no row."""
+    found = read_side(texts, "--to", MATRIX)
+    assert isinstance(found, Wanted)
+    return found
+
+
+def refusal(*texts: str) -> str:
+    """The message for input that cannot be followed; always bad input."""
+    with pytest.raises(CompatError) as raised:
+        read_side(texts, "--to", MATRIX)
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+    return str(raised.value)
+
+
+class TestRows:
+    @pytest.mark.parametrize("text", ["trl0.22", "trl==0.22.2", " trl0.22 ", "TRL==0.22.2"])
+    def test_a_name_and_the_pin_of_a_row_are_that_row(self, text: str) -> None:
+        """With its committed lock, however it is named."""
+        assert read_side([text], "--to", MATRIX) == Row(MATRIX.stack("trl0.22"), None)
+
+    def test_a_name_may_say_its_python(self) -> None:
+        """As cells and reports do."""
+        assert read_side(["trl0.22-py312"], "--to", MATRIX) == Row(MATRIX.stack("trl0.22"), "3.12")
+
+    def test_a_python_it_is_not_locked_for(self) -> None:
+        """Names those it is."""
+        assert refusal("trl0.24-py312") == (
+            "matrices/stacks.toml: trl0.24 is not locked for Python 3.12\nIts row names 3.11.\nName trl0.24-py311."
+        )
+
+
+class TestPins:
+    def test_another_release_brings_the_packages_of_its_day(self) -> None:
+        """It is no row, and named after the pin."""
+        found = wanted("trl==0.22.1")
+        assert (found.rule, found.name, list(map(str, found.requirements))) == (
+            Rule.OF_ITS_DAY,
+            "trl0.22.1",
+            ["trl==0.22.1"],
+        )
+
+    @pytest.mark.parametrize(
+        "texts", [["peft==0.16.0 trl==0.22.2"], ["peft==0.16.0", "trl==0.22.2"], ["peft==0.16.0,trl==0.22.2"]]
+    )
+    def test_several_in_one_value_or_in_several(self, texts: list[str]) -> None:
+        """In the matrix's order, whatever the order they were typed in: one name for one stack."""
+        assert wanted(*texts).name == "trl0.22.2-peft0.16.0"
+
+    def test_torch_is_told_not_to_be_followed(self) -> None:
+        """And the rest is."""
+        assert wanted("trl==0.22.2", "torch==2.8.0").not_followed == (f"torch==2.8.0: {PLATFORM}",)
+
+    @pytest.mark.parametrize("text", ["trl>=0.22", "trl==0.22.*", "trl>=0.22,<0.23", "trl===0.22.2"])
+    def test_what_names_no_single_release(self, text: str) -> None:
+        """A range is what a resolver is for; a gate compares two stacks."""
+        word = text.partition(",")[0]
+        assert refusal(text) == (
+            f"--to: {word!r} names no single release\n"
+            "A gate runs two stacks, so each side must say which release it means.\n"
+            "Pin it with == and all of the version, such as trl==0.22.2."
+        )
+
+    def test_twice(self) -> None:
+        """Whichever was meant."""
+        assert refusal("trl==0.22.2", "trl==0.23.1") == "--to: trl is pinned twice\nLeave one of the pins out."
+
+    def test_none_of_the_stack(self) -> None:
+        """A web framework trains nothing, and torch is the machine's."""
+        pins = "Pin one or more of trl, transformers, peft, bitsandbytes, accelerate, datasets."
+        assert refusal("flask==3.0") == (
+            f"--to: no pin of a package that the matrix resolves: flask==3.0\n"
+            f"What is compared is the stack that trains.\n{pins}"
+        )
+        assert refusal("torch==2.8.0") == (
+            "--to: no pin of a package that the matrix resolves: torch==2.8.0\n"
+            "torch is the platform layer: its version is in matrices/stacks.toml, its build is the machine's.\n"
+            f"{pins}"
+        )
+
+    def test_nothing(self) -> None:
+        """Says what a side can be."""
+        assert refusal(" ") == f"compat gate: --to is empty\n{CAN_BE}"
+
+    def test_a_word(self) -> None:
+        """With the names that look like it."""
+        assert refusal("trl0.2222") == (
+            "--to: 'trl0.2222' is neither a stack, a pin, a file nor an interpreter\n"
+            f"Stacks that look like it: trl0.22, trl0.22.0, trl0.29.\n{CAN_BE}"
+        )
+        assert refusal("!!") == (
+            f"--to: '!!' is neither a stack, a pin, a file nor an interpreter\nNo stack looks like it.\n{CAN_BE}"
+        )
+
+    def test_a_stack_beside_a_pin(self) -> None:
+        """Only pins can be several."""
+        assert refusal("trl0.22", "peft==0.16.0") == (
+            "--to: 'trl0.22' does not go with other values\n"
+            "A side is one stack, one file or one interpreter, or pins; only pins can be several.\n"
+            "Leave one of them out."
+        )
+
+
+def written(folder: Path, name: str, text: str) -> str:
+    """The path of a file with this text."""
+    (folder / name).write_text(text, encoding="utf-8")
+    return str(folder / name)
+
+
+class TestRequirements:
+    def test_what_it_pins_and_what_it_does_not(self, tmp_path: Path) -> None:
+        """Continued lines, hashes, comments and includes are read; what cannot be followed is named."""
+        written(tmp_path, "base.txt", "transformers>=4.55,<4.57\n")
+        path = written(
+            tmp_path,
+            "requirements.txt",
+            "# ours\n-r base.txt\ntrl[peft]==0.22.2 \\\n    --hash=sha256:00 \\\n    --hash=sha256:11\n"
+            "tokenizers==0.22.0  # as locked\ntorch==2.8.0\nsympy==1.12\n--extra-index-url https://example.org\n"
+            "-e .\n./wheels/ours.whl\nours @ https://example.org/ours.zip\npytest==8.0\n",
+        )
+        found = wanted(path)
+        assert list(map(str, found.requirements)) == ["transformers<4.57,>=4.55", "trl[peft]==0.22.2"]
+        assert (found.rule, found.name, found.constraints) == (Rule.FILE, "requirements", ("tokenizers==0.22.0",))
+        assert found.not_followed == (
+            "--extra-index-url https://example.org: an option of pip",
+            "-e .: not from an index",
+            "./wheels/ours.whl: not from an index",
+            "ours @ https://example.org/ours.zip: not from an index",
+            f"torch==2.8.0: {PLATFORM}",
+            f"sympy==1.12: torch {MATRIX.torch} needs its own",
+            "peft, bitsandbytes, accelerate, datasets: not in it, and needed by the flows; the resolver chose",
+        )
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            (
+                "trl==0.22.2\n???\n",
+                "line 2 is no requirement: Expected package name at the start of dependency specifier: '???'",
+            ),
+            ("-r other.txt\n", "line 1 includes {folder}/other.txt, which is not there"),
+            ("-r requirements.txt\n", "line 1 includes {folder}/requirements.txt, which includes it"),
+        ],
+    )
+    def test_a_file_that_is_not_what_its_name_says(self, tmp_path: Path, text: str, problem: str) -> None:
+        """The line, and what is wrong with it."""
+        path = written(tmp_path, "requirements.txt", text)
+        assert refusal(path) == f"{path}: {problem.format(folder=tmp_path)}\n{KIND}\n{AGAIN}"
+
+    def test_without_a_package_of_the_stack(self, tmp_path: Path) -> None:
+        """Nothing could be compared."""
+        path = written(tmp_path, "requirements.txt", "flask==3.0\n")
+        assert refusal(path) == (
+            f"{path}: it names no package that the matrix resolves\nWhat is compared is the stack that trains.\n"
+            "Give one that holds one or more of trl, transformers, peft, bitsandbytes, accelerate, datasets."
+        )
+
+    def test_not_text(self, tmp_path: Path) -> None:
+        """Says so, without a trace."""
+        path = tmp_path / "requirements.txt"
+        path.write_bytes(b"\xff\xfe")
+        assert refusal(str(path)) == (
+            f"{path}: it cannot be read: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte\n"
+            f"{KIND}\n{AGAIN}"
+        )
+
+
+class TestLockFiles:
+    def test_a_uv_lock(self, tmp_path: Path) -> None:
+        """The entry for Linux of each package; the project itself is none of its packages."""
+        found = wanted(written(tmp_path, "uv.lock", UV_LOCK))
+        assert (list(map(str, found.requirements)), found.constraints) == (["trl==0.22.2"], ("numpy==2.2.0",))
+        assert found.not_followed[:2] == ("ours: not from an index", f"torch==2.8.0: {PLATFORM}")
+        assert found.requires_python == ">=3.11"
+
+    def test_a_pylock(self, tmp_path: Path) -> None:
+        """The same of PEP 751."""
+        found = wanted(written(tmp_path, "pylock.toml", PYLOCK))
+        assert (list(map(str, found.requirements)), found.constraints) == (["trl==0.22.2"], ("tokenizers==0.22.0",))
+
+    @pytest.mark.parametrize(
+        ("name", "text", "problem"),
+        [
+            ("uv.lock", "version = 2\n", "version 2 of uv.lock, and version 1 is known"),
+            ("uv.lock", "version = 1\n[[package]]\nversion = '1'\n", "package[0] is no locked package: 'name'"),
+            ("uv.lock", "= 1", "not TOML: Invalid statement (at line 1, column 1)"),
+            ("pylock.toml", "lock-version = '1.0'\n", "not a pylock.toml: Missing required value in 'created-by'"),
+        ],
+    )
+    def test_one_that_is_none(self, tmp_path: Path, name: str, text: str, problem: str) -> None:
+        """What is wrong, and what the name promised."""
+        path = written(tmp_path, name, text)
+        assert refusal(path) == f"{path}: {problem}\n{KIND}\n{AGAIN}"
+
+
+class TestInterpreters:
+    def test_what_is_installed_in_one(self, tmp_path: Path) -> None:
+        """Asked of the interpreter itself; an environment's folder stands for its interpreter."""
+        (tmp_path / "bin").mkdir()
+        installed = [["trl", "0.22.2", False], ["peft", "0.17.1", True], ["torch", "2.8.0+cpu", False]]
+        answer = json.dumps({"python": "3.11", "found": installed})
+        python = tmp_path / "bin" / "python"
+        python.write_text(f"#!/bin/sh\necho '{answer}'\n")
+        python.chmod(0o755)
+        found = wanted(str(tmp_path))
+        assert (found.rule, found.python) == (Rule.LIVE, "3.11")
+        assert list(map(str, found.requirements)) == ["trl==0.22.2", "peft==0.17.1"]
+        assert found.not_followed[:2] == (
+            "peft 0.17.1: installed from elsewhere than an index; the index's 0.17.1 is taken",
+            f"torch==2.8.0+cpu: {PLATFORM}",
+        )
+        assert wanted(str(python)).requirements == found.requirements
+
+    def test_a_real_one_without_the_stack(self) -> None:
+        """This one has no TRL."""
+        assert refusal(sys.executable).partition("\n")[0].endswith("it names no package that the matrix resolves")
+
+    def test_a_folder_that_is_none(self, tmp_path: Path) -> None:
+        """Says what was asked."""
+        assert refusal(str(tmp_path)) == (
+            f"--to {tmp_path}: this is no Python interpreter, no virtual environment, and no file of versions\n"
+            f"{tmp_path}/bin/python was asked what is installed and did not answer.\n{CAN_BE}"
+        )
+
+    def test_a_path_that_is_not_there(self) -> None:
+        """A name with a slash or a file's ending is a path."""
+        for name in ("no/such/place", "missing.txt"):
+            assert refusal(name) == (
+                f"--to {name}: there is no such file or folder\n"
+                f"The path is misspelt, or relative to another folder than this one.\n{CAN_BE}"
+            )
+
+
+class TestPython:
+    def test_the_first_that_a_side_takes(self) -> None:
+        """Of the matrix, unless one is asked for."""
+        side = Wanted(Rule.FILE, "uv", (), (), (), requires_python=">=3.12")
+        assert python_for(side, None, MATRIX) == "3.12"
+
+    def test_none_that_it_takes(self) -> None:
+        """Those that could be had are named."""
+        side = Wanted(Rule.FILE, "uv", (), (), (), requires_python="<3.11")
+        with pytest.raises(CompatError) as raised:
+            python_for(side, None, MATRIX)
+        assert str(raised.value) == (
+            "uv: it needs Python <3.11\nThe matrix runs on 3.11, 3.12.\n"
+            "Name one of these with --python, or give a file for one of them."
+        )
+
+
+def test_a_file_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As typed beside it."""
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, "requirements.txt", "trl==0.22.2\n")
+    assert wanted("requirements.txt").name == "requirements"

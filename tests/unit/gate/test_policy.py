@@ -1,0 +1,137 @@
+"""matrices/gate.toml: what it says, and every way it can be wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import builders as b
+import pytest
+
+from harness.comparison import Change
+from harness.errors import MatrixError
+from harness.gate.decision import Decision
+from harness.gate.policy import POLICY, Exempted, load_policy
+from harness.ledger import load_ledger
+from harness.results import judge_one
+
+LEDGER = load_ledger()
+EXCEPTION = """
+[[exception]]
+flow = "sft-peft-model"
+issue = "trl#3926"
+change = "regressed"
+reason = "we hand over the base model"
+expires = 2027-01-31
+"""
+
+
+def faults(tmp_path: Path, text: str) -> list[str]:
+    """What is wrong with a policy file of this text."""
+    path = tmp_path / "gate.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(MatrixError) as raised:
+        load_policy(LEDGER, path)
+    return [str(fault) for fault in raised.value.faults]
+
+
+class TestTheCommittedOne:
+    def test_a_regression_blocks_and_nothing_unknown_is_allowed(self) -> None:
+        """The defaults users get."""
+        policy = load_policy(LEDGER)
+        allowed = {change for change, effect in policy.effects.items() if effect is Decision.ALLOW}
+        assert policy.effects[Change.REGRESSED] is Decision.BLOCK
+        assert allowed == {Change.UNCHANGED, Change.FIXED, Change.STILL_FAILING, Change.GAINED_COVERAGE}
+        assert policy.effect(Change.INCONCLUSIVE, None, LEDGER) is Decision.COULD_NOT_TELL
+
+    def test_it_accepts_nothing(self) -> None:
+        """An exception is a user's own."""
+        assert load_policy(LEDGER).exceptions == ()
+
+
+class TestExceptions:
+    def test_one_is_read(self, tmp_path: Path) -> None:
+        """All of it."""
+        path = tmp_path / "gate.toml"
+        path.write_text(POLICY.read_text() + EXCEPTION)
+        assert load_policy(LEDGER, path).exceptions == (
+            Exempted("sft-peft-model", "trl#3926", Change.REGRESSED, "we hand over the base model", date(2027, 1, 31)),
+        )
+
+    def test_it_covers_what_it_names_and_nothing_else(self) -> None:
+        """Another flow, another change, a second issue beside it, and what nobody knows are not accepted."""
+        item = Exempted("sft-peft-model", "trl#3926", Change.REGRESSED, "why", date(2027, 1, 31))
+        assert item.covers("sft-peft-model", Change.REGRESSED, ("trl#3926",))
+        assert not item.covers("sft-full", Change.REGRESSED, ("trl#3926",))
+        assert not item.covers("sft-peft-model", Change.NEWLY_FAILING, ("trl#3926",))
+        assert not item.covers("sft-peft-model", Change.REGRESSED, ("trl#3926", "trl#6700"))
+        assert not item.covers("sft-peft-model", Change.REGRESSED, ())
+        every = Exempted("sft-peft-model", None, None, "why", date(2027, 1, 31))
+        assert not every.covers("sft-peft-model", Change.INCONCLUSIVE, ())
+
+    def test_its_last_day_is_a_day_it_holds(self) -> None:
+        """The next is not."""
+        item = Exempted("sft-full", None, None, "why", date(2027, 1, 31))
+        assert [item.expired(date(2027, *day)) for day in ((1, 31), (2, 1))] == [False, True]
+
+
+class TestFaults:
+    def test_all_of_a_file_at_once_each_with_its_place(self, tmp_path: Path) -> None:
+        """What is unknown, missing, impossible, or would accept everything."""
+        text = POLICY.read_text()
+        text = text.replace('fixed = "allow"\n', "").replace(
+            'regressed = "block"', 'regressed = "stop"\nworse = "hold"'
+        )
+        text = text.replace('lost_coverage = "hold"', 'lost_coverage = "allow"')
+        text = f"other = 1\n{text}\n[[exception]]\nchange = 'worse'\nwhy = 1\nexpires = 2027-01-31T00:00:00\n"
+        text += EXCEPTION.replace("sft-peft-model", "sft").replace("3926", "0")
+        assert faults(tmp_path, text) == [
+            "other: is not a key this file knows",
+            "effects.worse: is not a change this file knows",
+            "effects.fixed: is missing",
+            "effects.regressed: must be allow, hold or block, not 'stop'",
+            "effects.lost_coverage: can never be allowed: nothing would be known of these cells",
+            "exception[0].why: is not a key of an exception",
+            "exception[0]: names neither a flow nor an issue: it would accept everything",
+            "exception[0].change: there is no change 'worse'",
+            "exception[0].reason: is missing: what is accepted has its reason",
+            "exception[0].expires: is missing, or no day such as 2027-01-31 (without quotes)",
+            "exception[1].flow: there is no flow 'sft'",
+            "exception[1].issue: there is no issue 'trl#0'",
+        ]
+
+    @pytest.mark.parametrize(
+        ("text", "fault"),
+        [
+            ("effects = 1", "effects: must be a table, not 1"),
+            (f"exception = 1\n{POLICY.read_text()}", "exception: must be a list of tables: write [[exception]]"),
+            (f"exception = [1]\n{POLICY.read_text()}", "exception[0]: must be a table, not 1"),
+            ("= 1", "not TOML: Invalid statement (at line 1, column 1)"),
+        ],
+    )
+    def test_of_form(self, tmp_path: Path, text: str, fault: str) -> None:
+        """Each is named."""
+        assert fault in faults(tmp_path, text)
+
+    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+        """The whole message."""
+        with pytest.raises(MatrixError) as raised:
+            load_policy(LEDGER, tmp_path / "none.toml")
+        assert str(raised.value) == (
+            f"{tmp_path}/none.toml: 1 fault\n  cannot be read: No such file or directory\n"
+            "Correct each of these places; the file's own comments say what they hold."
+        )
+
+
+def test_what_only_this_kind_of_machine_does_holds() -> None:
+    """A user of another machine is not stopped by it; a library's fault beside it stops anyone."""
+    policy = load_policy(LEDGER)
+    kinds = {issue.kind: issue.id for issue in LEDGER.issues}
+    platform, upstream = kinds["platform"], kinds["upstream"]  # type: ignore[index]  # an enum of texts
+    seen = judge_one(b.frozen(b.healthy()), b.UNLISTED)
+    effects = [
+        policy.effect(Change.REGRESSED, replace(seen, issues=issues), LEDGER)
+        for issues in ((platform,), (platform, upstream), ())
+    ]
+    assert effects == [Decision.HOLD, Decision.BLOCK, Decision.BLOCK]
