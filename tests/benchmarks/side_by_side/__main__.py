@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import platform
 import shutil
 import signal
@@ -106,13 +107,20 @@ def _reports(bench: Benchmark, work: Path) -> None:
     for cells in SIZES:
         run = work / f"simulated-{cells}"
         simulate(run, cells)
-        command = [sys.executable, "-m", "harness", "report", str(run)]
-        log = bench.out / "logs" / f"report-{cells}.log"
-        took = [timed(command, log=log, cwd=ROOT, environ=pinned(), statuses=(0, 1)) for _ in range(REPEATS)]
-        seconds = statistics.median(each.seconds for each in took)
-        bench.seen.reports.append(Reported(cells, seconds, max(each.peak_bytes for each in took)))
-        bench.note(f"report of {cells:,} cells: {seconds:.2f} s")
+        bench.seen.reports.append(_reported(bench, run, cells, "harness", "report"))
+        bench.seen.comparisons.append(_reported(bench, run, cells, "side_by_side.compared"))
         shutil.rmtree(run)
+
+
+def _reported(bench: Benchmark, run: Path, cells: int, module: str, *arguments: str) -> Reported:
+    log = bench.out / "logs" / f"{module}-{cells}.log"
+    environ = {**pinned(), "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "benchmarks")))}
+    command = [sys.executable, "-m", module, *arguments, str(run)]
+    took = [timed(command, log=log, cwd=ROOT, environ=environ, statuses=(0, 1)) for _ in range(REPEATS)]
+    seconds = statistics.median(each.seconds for each in took)
+    bench.note(f"{module} of {cells:,} cells: {seconds:.2f} s")
+    cpu_seconds = statistics.median(each.cpu_seconds for each in took)
+    return Reported(cells, seconds, cpu_seconds, max(each.peak_bytes for each in took))
 
 
 # ------------------------------------------------------------------------------------------------------------- matrix
