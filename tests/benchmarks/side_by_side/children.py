@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -47,6 +48,9 @@ def timed(
         _running.add(process.pid)
         try:
             _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            _end(process.pid)
+            raise
         finally:
             _running.discard(process.pid)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -82,10 +86,12 @@ def side_by_side(work: Callable[[T], None], items: Sequence[T], jobs: int) -> fl
 def end_all() -> None:
     """End what runs, with all it started."""
     for group in tuple(_running):
-        try:
-            os.killpg(group, signal.SIGTERM)
-        except ProcessLookupError:
-            continue
+        _end(group)
+
+
+def _end(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGTERM)
 
 
 def pinned() -> dict[str, str]:
