@@ -1,5 +1,5 @@
-"""Watch the cells' processes from outside, in xdist's controller: end one that holds too much memory, and write down how
-one ended before its cell was through.
+"""Watch the cells' processes from outside, in xdist's controller: end one that holds too much memory, and write down
+how one ended before its cell was through.
 
 Resident memory is read from /proc. A limit on address space (RLIMIT_AS) would count what torch and CUDA reserve and
 never touch, tens of gigabytes, and would show as whatever error the library makes of a refused allocation; a cgroup
@@ -37,6 +37,11 @@ def resident(pid: int) -> int:
         return 0
 
 
+def _pid(node: Any) -> int:
+    """The process of a worker. execnet's own handle: asking the worker would wait for a cell to end."""
+    return int(node.gateway._io.popen.pid)
+
+
 class Watch:
     """xdist's hooks, and one thread that looks at the workers."""
 
@@ -62,7 +67,7 @@ class Watch:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodeready(self, node: Any) -> None:
         """A worker is there: its process is watched."""
-        self._held[node.workerinfo["pid"]] = 0
+        self._held[_pid(node)] = 0
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """A worker begins a cell."""
@@ -73,7 +78,7 @@ class Watch:
         """A worker ended in the middle of a cell: one more line says how, so far as it is known."""
         cell = self._cells.get(crashitem.partition("[")[2].removesuffix("]"))
         if cell is not None:
-            runner.append(self._plan, self._started(cell, crashitem, report.node.workerinfo["pid"]))
+            runner.append(self._plan, self._started(cell, crashitem, _pid(report.node)))
 
     def _started(self, cell: PlannedCell, nodeid: str, pid: int) -> Started:
         seconds = time.monotonic() - self._began.get(nodeid, time.monotonic())
