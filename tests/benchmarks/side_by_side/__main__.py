@@ -1,6 +1,6 @@
 """Measure and print the table.
 
-python -m side_by_side [--only a,b,c,d] [--stacks 8] [--jobs 2] [--quick] [--out build/bench]
+python -m side_by_side [--only a,b,c,d] [--stacks 8] [--jobs 2] [--flows F] [--quick] [--out build/bench]
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> int:
             if "d" in asked.only:
                 _reports(bench, Path(work))
             if set(asked.only) & set("abc"):
-                _matrix(bench, Path(work), asked.only, asked.stacks)
+                _matrix(bench, Path(work), asked)
         except KeyboardInterrupt:
             end_all()
             bench.note("interrupted; this is what there is")
@@ -88,14 +88,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", type=lambda text: text.replace(",", ""), default=PARTS, metavar="a,b,c,d")
     parser.add_argument("--stacks", type=int, default=8, metavar="N", help="spread over the TRL axis")
     parser.add_argument("--jobs", type=int, help="stacks at once; as many as there are cores")
-    parser.add_argument("--quick", action="store_true", help="two stacks, to try it out")
+    parser.add_argument("--flows", default="", help="only these, as in compat run")
+    parser.add_argument("--quick", action="store_true", help="two stacks and one flow, to try it out")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench")
     parser.add_argument("--work", type=Path, help="disk for environments; the temporary directory")
     asked = parser.parse_args()
     if set(asked.only) - set(PARTS) or not asked.only or asked.stacks < 1:
         parser.error(f"--only takes some of {', '.join(PARTS)}; --stacks 1 or more")
     if asked.quick:
-        asked.stacks = 2
+        asked.stacks, asked.flows = 2, "sft-full"
     return asked
 
 
@@ -126,12 +127,14 @@ def _reported(bench: Benchmark, run: Path, cells: int, module: str, *arguments: 
 # ------------------------------------------------------------------------------------------------------------- matrix
 
 
-def _matrix(bench: Benchmark, work: Path, only: str, number: int) -> None:
+def _matrix(bench: Benchmark, work: Path, asked: argparse.Namespace) -> None:
     """Parts a, b and c, which share their runs."""
-    seen = bench.seen
+    seen, only = bench.seen, asked.only
     matrix = read_matrix()
     trl = [stack for stack in matrix.stacks if stack.package == "trl" and PYTHON in stack.pythons]
-    place = Place(work, bench.out / "logs", tuple(On(stack, PYTHON) for stack in spread(trl, number)))
+    place = Place(
+        work, bench.out / "logs", tuple(On(stack, PYTHON) for stack in spread(trl, asked.stacks)), asked.flows
+    )
     seen.stacks = tuple(on.stack.name for on in place.stacks)
     place.copy_checkout()
     for on in place.stacks:
