@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import assert_never
 
 from harness import counts
@@ -39,9 +40,9 @@ class NotApplicable(Exception):
     """The observation has nothing this check could be held against; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Case:
-    """What was observed, and the catalog's row for it."""
+    """What was observed, and the catalog's row for it. A dozen checks look at one."""
 
     seen: Observation
     flow: Flow
@@ -68,7 +69,7 @@ class Case:
             raise NotApplicable("the deep tier was not run for this cell")
         return self.seen.deep
 
-    @property
+    @cached_property
     def sizes(self) -> ModelSizes:
         """What the parameters must add up to: in closed form for a tiny model, as recorded for real weights.
 
@@ -94,7 +95,7 @@ class Case:
                 return frozenset(self.sizes.at_load)
         assert_never(expect)
 
-    @property
+    @cached_property
     def adapter(self) -> int:
         """Adapter parameters; 0 for a flow without adapters."""
         return sum(self.sizes.adapters_on.values())

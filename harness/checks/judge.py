@@ -112,7 +112,10 @@ def _ask(check: Check, case: Case) -> Opinion:
         message = check.run(case)
     except NotApplicable as why:
         return Opinion(check.code, check.title, Result.NOT_APPLICABLE, str(why))
-    return Opinion(check.code, check.title, Result.FAIL if message else Result.PASS, message or "")
+    return Opinion(check.code, check.title, Result.FAIL, message) if message else _PASSED[check.code]
+
+
+_PASSED = {check.code: Opinion(check.code, check.title, Result.PASS, "") for check in CHECKS}
 
 
 def _conclude(case: Case, opinions: Sequence[Opinion], listed: Sequence[Deviation]) -> tuple[Outcome, str]:

@@ -64,6 +64,7 @@ def derive(run: Path, ledger: Ledger) -> Summary:
         return _derive(run, ledger)[0]
 
 
+@uncollected()
 def report_command(run_name: str, runs: Path = RUNS, *, page: Path | None = None, cells: str | None = None) -> ExitCode:
     """Judge a stored run again with today's ledger and checks, write its derived files anew, and print everything.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import gzip
 import json
 import threading
@@ -13,15 +14,17 @@ from builders import FULL, LISTED, UNLISTED, frozen, healthy, masked_labels, on_
 
 from harness.checks import Outcome, Symptom
 from harness.errors import ExitCode, RecordsError, UnknownName
-from harness.records import Observation, Started, to_json
+from harness.records import Message, Observation, Stage, Started, to_json
 from harness.results import (
     RowState,
     StackRow,
     find_run,
+    judge_one,
     judged,
     locked,
     read_observations,
     read_rows,
+    uncollected,
     unfinished,
     verdict_lines,
     write_atomically,
@@ -353,3 +356,41 @@ def test_a_packed_file_that_is_broken_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "observations.jsonl.gz").write_bytes(gzip.compress(b"{}\n" * 99)[:-9])
     with pytest.raises(RecordsError, match="cannot be read as text"):
         read_observations(tmp_path / "observations.jsonl")
+
+
+# ------------------------------------------------------------------------------------------------------------- speed
+
+
+def test_a_record_reads_the_same_the_fast_way_and_the_wary_way(tmp_path: Path) -> None:
+    """What ends as this harness writes it is decoded at once; a blank at the end makes it the other way."""
+    strange = Message(Stage.LOAD, "UserWarning", 'says "started": and \ud800 and "schema":1}', 2)
+    nan = dataclasses.replace(SEEN, warnings=(strange,), duration_s=float("inf"))
+    for record in (STARTED, SEEN, nan):
+        fast, wary = (stored(tmp_path / way, record) for way in ("fast", "wary"))
+        wary.write_text(wary.read_text(encoding="utf-8").replace("}\n", "} \n"), encoding="utf-8")
+        assert read_observations(fast) == read_observations(wary)
+        assert list((read_observations(fast)[0 if record is STARTED else 1]).values()) == [record]
+
+
+def test_verdict_lines_are_the_verdicts_fields() -> None:
+    """Every field, in order, as the standard library writes them."""
+    verdicts = [judge_one(seen, LISTED) for seen in (SEEN, frozen(SEEN), masked_labels(SEEN))]
+    assert verdict_lines(verdicts) == "".join(f"{json.dumps(dataclasses.asdict(verdict))}\n" for verdict in verdicts)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_is_as_it_was_when_the_work_is_done(enabled: bool) -> None:
+    """Whoever has switched it off finds it off, also after an error."""
+
+    @uncollected()
+    def work() -> None:
+        assert not gc.isenabled()
+        raise ValueError("at work")
+
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with pytest.raises(ValueError, match="at work"):
+            work()
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable()

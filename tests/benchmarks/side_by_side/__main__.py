@@ -1,6 +1,6 @@
 """Measure and print the table.
 
-python -m side_by_side [--only a,b,c,d] [--stacks 8] [--jobs 2] [--quick] [--out build/bench]
+python -m side_by_side [--only a,b,c,d] [--stacks 8] [--jobs 2] [--flows F] [--quick] [--out build/bench]
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import platform
 import shutil
 import signal
@@ -68,7 +69,7 @@ def main() -> int:
             if "d" in asked.only:
                 _reports(bench, Path(work))
             if set(asked.only) & set("abc"):
-                _matrix(bench, Path(work), asked.only, asked.stacks)
+                _matrix(bench, Path(work), asked)
         except KeyboardInterrupt:
             end_all()
             bench.note("interrupted; this is what there is")
@@ -87,14 +88,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", type=lambda text: text.replace(",", ""), default=PARTS, metavar="a,b,c,d")
     parser.add_argument("--stacks", type=int, default=8, metavar="N", help="spread over the TRL axis")
     parser.add_argument("--jobs", type=int, help="stacks at once; as many as there are cores")
-    parser.add_argument("--quick", action="store_true", help="two stacks, to try it out")
+    parser.add_argument("--flows", default="", help="only these, as in compat run")
+    parser.add_argument("--quick", action="store_true", help="two stacks and one flow, to try it out")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench")
     parser.add_argument("--work", type=Path, help="disk for environments; the temporary directory")
     asked = parser.parse_args()
     if set(asked.only) - set(PARTS) or not asked.only or asked.stacks < 1:
         parser.error(f"--only takes some of {', '.join(PARTS)}; --stacks 1 or more")
     if asked.quick:
-        asked.stacks = 2
+        asked.stacks, asked.flows = 2, "sft-full"
     return asked
 
 
@@ -106,24 +108,33 @@ def _reports(bench: Benchmark, work: Path) -> None:
     for cells in SIZES:
         run = work / f"simulated-{cells}"
         simulate(run, cells)
-        command = [sys.executable, "-m", "harness", "report", str(run)]
-        log = bench.out / "logs" / f"report-{cells}.log"
-        took = [timed(command, log=log, cwd=ROOT, environ=pinned(), statuses=(0, 1)) for _ in range(REPEATS)]
-        seconds = statistics.median(each.seconds for each in took)
-        bench.seen.reports.append(Reported(cells, seconds, max(each.peak_bytes for each in took)))
-        bench.note(f"report of {cells:,} cells: {seconds:.2f} s")
+        bench.seen.reports.append(_reported(bench, run, cells, "harness", "report"))
+        bench.seen.comparisons.append(_reported(bench, run, cells, "side_by_side.compared"))
         shutil.rmtree(run)
+
+
+def _reported(bench: Benchmark, run: Path, cells: int, module: str, *arguments: str) -> Reported:
+    log = bench.out / "logs" / f"{module}-{cells}.log"
+    environ = {**pinned(), "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "benchmarks")))}
+    command = [sys.executable, "-m", module, *arguments, str(run)]
+    took = [timed(command, log=log, cwd=ROOT, environ=environ, statuses=(0, 1)) for _ in range(REPEATS)]
+    seconds = statistics.median(each.seconds for each in took)
+    bench.note(f"{module} of {cells:,} cells: {seconds:.2f} s")
+    cpu_seconds = statistics.median(each.cpu_seconds for each in took)
+    return Reported(cells, seconds, cpu_seconds, max(each.peak_bytes for each in took))
 
 
 # ------------------------------------------------------------------------------------------------------------- matrix
 
 
-def _matrix(bench: Benchmark, work: Path, only: str, number: int) -> None:
+def _matrix(bench: Benchmark, work: Path, asked: argparse.Namespace) -> None:
     """Parts a, b and c, which share their runs."""
-    seen = bench.seen
+    seen, only = bench.seen, asked.only
     matrix = read_matrix()
     trl = [stack for stack in matrix.stacks if stack.package == "trl" and PYTHON in stack.pythons]
-    place = Place(work, bench.out / "logs", tuple(On(stack, PYTHON) for stack in spread(trl, number)))
+    place = Place(
+        work, bench.out / "logs", tuple(On(stack, PYTHON) for stack in spread(trl, asked.stacks)), asked.flows
+    )
     seen.stacks = tuple(on.stack.name for on in place.stacks)
     place.copy_checkout()
     for on in place.stacks:

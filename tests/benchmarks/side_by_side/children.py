@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -24,6 +25,8 @@ class Took:
     """What one process took."""
 
     seconds: float
+    cpu_seconds: float
+    """Its own processor time: what others do on the machine takes little part in it."""
     peak_bytes: int
 
 
@@ -45,6 +48,9 @@ def timed(
         _running.add(process.pid)
         try:
             _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            _end(process.pid)
+            raise
         finally:
             _running.discard(process.pid)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -55,7 +61,8 @@ def timed(
             meaning="A way that fails is no way to compare with.",
             todo="Read its last lines; what was measured before is in the table.",
         )
-    return Took(time.perf_counter() - start, usage.ru_maxrss * 1024)  # Linux counts it in KiB
+    # Linux counts memory in KiB.
+    return Took(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
 def side_by_side(work: Callable[[T], None], items: Sequence[T], jobs: int) -> float:
@@ -79,10 +86,12 @@ def side_by_side(work: Callable[[T], None], items: Sequence[T], jobs: int) -> fl
 def end_all() -> None:
     """End what runs, with all it started."""
     for group in tuple(_running):
-        try:
-            os.killpg(group, signal.SIGTERM)
-        except ProcessLookupError:
-            continue
+        _end(group)
+
+
+def _end(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGTERM)
 
 
 def pinned() -> dict[str, str]:

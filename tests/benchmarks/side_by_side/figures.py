@@ -15,6 +15,8 @@ class Reported:
 
     cells: int
     seconds: float
+    cpu_seconds: float
+    """Of its process: what others do on the machine takes less part in it."""
     peak_bytes: int
     """Most memory its process held."""
 
@@ -112,22 +114,25 @@ def _overhead(seen: Measured) -> Section | None:
 
 
 def _growth(title: str, reports: Sequence[Reported]) -> Section | None:
-    """Time and memory by size, and of each cell beyond the size before: equal if they grow in a straight line."""
+    """Time and memory by size, and what each cell beyond the size before adds: the same, if they grow in a line."""
     if not reports:
         return None
-    rows = [(f"{reports[0].cells:,}", _seconds(reports[0].seconds), _megabytes(reports[0].peak_bytes), "", "")]
+    rows = [(*_sized(reports[0]), "", "")]
     for before, now in itertools.pairwise(reports):
         more = now.cells - before.cells
         rows.append(
             (
-                f"{now.cells:,}",
-                _seconds(now.seconds),
-                _megabytes(now.peak_bytes),
-                f"{(now.seconds - before.seconds) / more * 1000:.2f}",
+                *_sized(now),
+                f"{(now.cpu_seconds - before.cpu_seconds) / more * 1000:.2f}",
                 f"{(now.peak_bytes - before.peak_bytes) / more / 1000:.0f}",
             )
         )
-    return Section(title, ("cells", "seconds", "peak MB", "ms a further cell", "kB a further cell"), tuple(rows))
+    heads = ("cells", "seconds", "of a processor", "peak MB", "ms a further cell", "kB a further cell")
+    return Section(title, heads, tuple(rows))
+
+
+def _sized(seen: Reported) -> tuple[str, ...]:
+    return f"{seen.cells:,}", _seconds(seen.seconds), _seconds(seen.cpu_seconds), _megabytes(seen.peak_bytes)
 
 
 def ratio(took: float, own: float) -> str:

@@ -46,6 +46,8 @@ class Place:
     work: Path
     logs: Path
     stacks: tuple[On, ...]
+    flows: str
+    """Of these flows only, by commas; empty: all."""
 
     @property
     def checkout(self) -> Path:
@@ -90,14 +92,19 @@ class Place:
                 (self.checkout / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, self.checkout / name)
 
-    def compat(self, name: str, *arguments: str) -> Took:
-        """`compat` in the copy."""
-        command = [sys.executable, "-m", "harness", *arguments]
-        return timed(command, log=self.logs / f"{name}.log", cwd=self.checkout, environ=self.environ, statuses=FAILING)
-
     def run(self, name: str, *options: str) -> Took:
         """`compat run` of the stacks, on the CPU."""
-        return self.compat(name, "run", *(on.name for on in self.stacks), *options, "--device", "cpu")
+        flows = ("--flows", self.flows) if self.flows else ()
+        command = [sys.executable, "-m", "harness", "run", *(on.name for on in self.stacks), *flows, *options]
+        log = self.logs / f"{name}.log"
+        try:
+            return timed(
+                [*command, "--device", "cpu"], log=log, cwd=self.checkout, environ=self.environ, statuses=FAILING
+            )
+        finally:
+            sessions = self.checkout / "reports" / "runs" / "latest" / "nox.log"
+            if sessions.exists():
+                shutil.copy(sessions, self.logs / f"{name}-nox.log")
 
     def overhead(self, on: On) -> float:
         """What the recorder costs on one stack, as `-- --overhead` says it."""

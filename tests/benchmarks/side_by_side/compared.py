@@ -1,0 +1,47 @@
+"""Report a run, and compare every cell with its neighbour on the axis: what a gate does to two stacks, of all of them.
+
+python -m side_by_side.compared RUN
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections import Counter
+from pathlib import Path
+
+from harness import drift, report
+from harness.checks import Verdict
+from harness.comparison import Change, compare
+from harness.ledger import load_ledger
+from harness.report.order import same_axis, stack_order
+from harness.results import Results, uncollected
+
+
+def compared(results: Results) -> Counter[Change]:
+    """What becomes of the cells between every two stacks that follow each other on an axis, counted."""
+    by_stack: dict[str, dict[str, Verdict]] = {row.name: {} for row in results.rows}
+    for verdict in results.verdicts:
+        stack, _, name = verdict.cell.partition("/")
+        by_stack[stack][name] = verdict
+    seen = results.observations
+    changes: Counter[Change] = Counter()
+    for before, after in itertools.pairwise(sorted(by_stack, key=stack_order)):
+        if not same_axis(before, after):
+            continue
+        for name in dict.fromkeys((*by_stack[before], *by_stack[after])):
+            one, other = seen.get(f"{before}/{name}"), seen.get(f"{after}/{name}")
+            moved = drift.changes(one, other) if one and other else ()
+            changes[compare(by_stack[before].get(name), by_stack[after].get(name), moved)] += 1
+    return changes
+
+
+@uncollected()
+def main(run: str) -> None:
+    summary, results = report._derive(Path(run), load_ledger())
+    report.print_run(summary)
+    print(dict(compared(results)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
