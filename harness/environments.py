@@ -174,6 +174,16 @@ def _venv(python: Path) -> _Venv:
     return venv
 
 
+def lender_of(python: Path) -> str | None:
+    """The Python whose torch the environment of `python` was given; None if it has one of its own, or none yet.
+
+    Raises:
+        InstallError: there is no such environment.
+    """
+    stamp = _read_stamp(_venv(python))
+    return None if stamp is None else stamp.lender
+
+
 def _read_stamp(venv: _Venv) -> _Stamp | None:
     try:
         return _Stamp(**json.loads(venv.stamp.read_text(encoding="utf-8")))
