@@ -58,7 +58,7 @@ from harness.store import objects
 from harness.store.kept import Past, Store
 from harness.store.recipes import installed, recipes
 from harness.store.sources import sources
-from harness.supply import Supply
+from harness.supply import REGISTRY, Supply
 
 LOOK_EVERY_S = 0.25
 """Between two looks at what the cells wrote."""
@@ -85,7 +85,7 @@ class Request:
     retries: int = 0
     """Of cells the machine lost."""
     jobs: int | None = None
-    supply: Supply = Supply()
+    supply: Supply = REGISTRY
     """Where packages and torch come from."""
     options: tuple[str, ...] = ()
     """For the sessions: what follows `--` of nox."""

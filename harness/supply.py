@@ -84,6 +84,10 @@ class Supply:
         )
 
 
+REGISTRY = Supply()
+"""As a machine with a registry has it."""
+
+
 def wheels_in(folder: Path) -> dict[Path, tuple[str, Version]]:
     """The wheels in `folder`, each with its canonical name and its version."""
     found = {}
