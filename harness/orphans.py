@@ -1,7 +1,7 @@
 """A process that ends with the one that started it, however that ends: SIGKILL too. Standard library only, both sides.
 
-A run is a tree of processes (compat, nox, a nox a stack, pytest, its workers), some in process groups of their own. Left
-alone, the rest of a killed tree would go on running cells beside the run that resumes it.
+A run is a tree of processes (compat, nox, a nox a stack, pytest, its workers), some in process groups of their own.
+Left alone, the rest of a killed tree would go on running cells beside the run that resumes it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""`compat run`: select cells, leave out what the store has, hand the rest to `nox --parallel`, and say what came of it."""
+"""`compat run`: select cells, leave out what the store has, hand the rest to `nox --parallel`, and say what came of it.
+
+Nothing here runs a cell: nox starts the sessions of noxfile.py, stacks side by side and in the order given, and
+pytest-xdist its workers. This process reads what the cells write as they finish.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,9 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Self
 
 from packaging.version import Version
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
@@ -26,9 +30,9 @@ from harness.answers import Answer
 from harness.checks import Outcome
 from harness.devices import Gpu, kind_of
 from harness.environments import lender_of
-from harness.errors import CompatError, ExitCode, InstallError
+from harness.errors import CompatError, InstallError
 from harness.ledger import Ledger, load_ledger
-from harness.locks import Lock, Unsolvable, locked
+from harness.locks import Unsolvable, locked
 from harness.matrix import ROOT, read_matrix
 from harness.plan import Plan
 from harness.records import DeviceKind, Started, Variant, cell_id
@@ -77,7 +81,7 @@ PATIENCE_S = 5.0
 class Request:
     """What was typed."""
 
-    asked: Asked = Asked()
+    asked: Asked = field(default_factory=Asked)
     python: str = "3.11"
     fresh: bool = False
     """Run cells that the store has, too."""
@@ -151,7 +155,7 @@ def run(request: Request) -> int:
     _say(_told_first(selection, len(todo)))
     if not todo:
         return _show_again(selection, files, store, ledger)
-    execution = Execution(request, selection, store, ledger, share_of(request, selection, todo, gpus, options))
+    execution = Execution(request, selection, store, ledger, share_of(request, todo, gpus, options))
     return execution.run(todo, files)
 
 
@@ -210,9 +214,7 @@ def env_python(on: On, environments: Path = ROOT / ".nox") -> Path:
     return environments / re.sub(r"[^a-zA-Z0-9]+", "-", on.session).strip("-") / "bin" / "python"
 
 
-def share_of(
-    request: Request, selection: Selection, todo: Sequence[str], gpus: Sequence[Gpu], options: runs.Options
-) -> Share:
+def share_of(request: Request, todo: Sequence[str], gpus: Sequence[Gpu], options: runs.Options) -> Share:
     """How the machine is shared out among the stacks of `todo`; real weights run one stack at a time unless told."""
     asked = request.jobs or (1 if options.model is not None else None)
     return share(this_machine(len(gpus)), len({stack_of(cell) for cell in todo}), asked=asked)
@@ -538,14 +540,14 @@ def edge_cells(selection: Selection, ledger: Ledger) -> frozenset[str]:
 
 
 def told_left_out(tasks: Sequence[Task], run: Path) -> list[str]:
-    """What a budget leaves out: how many cells for which reason to run them, on which stacks, and where each is named."""
+    """What a budget leaves out: how many cells that matter for which reason, on which stacks, and where each is named."""
     if not tasks:
         return []
     reasons = Counter(task.told for task in tasks)
     stacks = Counter(stack_of(task.cell) for task in tasks)
+    why = ", ".join(f"{number:,} {reason}" for reason, number in reasons.most_common())
     return [
-        f"left out: {_count(len(tasks), 'cell')} ({', '.join(f'{n:,} {why}' for why, n in reasons.most_common())}), "
-        f"named in {told_path(run / 'left-out.txt')}",
+        f"left out: {_count(len(tasks), 'cell')} ({why}), named in {told_path(run / 'left-out.txt')}",
         f"  on {', '.join(f'{stack} ({n})' for stack, n in stacks.items())}",
     ]
 
@@ -588,7 +590,7 @@ class Display:
         self._task = self._bar.add_task(str(progress), total=len(progress.expected))
         self._told_at = time.monotonic()
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._bar.start()
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import math
 import os
 import re
@@ -44,8 +45,8 @@ REAL_LIMIT_S = 3600.0
 """The same for real weights, which may have to be fetched first."""
 
 MEMORY_LIMIT = 8 * 2**30
-"""Bytes of resident memory the process of a tiny cell may hold: many times what any was seen to hold (`scheduling`). Real
-weights have no limit unless one is given.
+"""Bytes of resident memory the process of a tiny cell may hold: many times what any was seen to hold
+(`scheduling.machine`). Real weights have no limit unless one is given.
 """
 
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
@@ -443,8 +444,11 @@ def planned_cells(
 def exists(flow: catalog.Flow, variant: Variant, versions: Mapping[str, str]) -> bool:
     """Whether these versions have the variant's architecture, if it is ours, and can be asked for the flow at all."""
     tiny = catalog.MODELS.get(variant.model)
-    known = tiny is None or Version(versions["transformers"]) >= Version(tiny.since)
-    return known and Version(versions["trl"]) >= Version(flow.since)
+    known = tiny is None or _version(versions["transformers"]) >= _version(tiny.since)
+    return known and _version(versions["trl"]) >= _version(flow.since)
+
+
+_version = functools.cache(Version)  # a matrix asks for a few versions, some thousands of times
 
 
 def _cells_command(env_python: Path, plan: Path, gpus: Sequence[Gpu], options: Options) -> list[str]:

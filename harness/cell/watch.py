@@ -1,5 +1,5 @@
-"""Watch the cells' processes from outside, in xdist's controller: end one that holds too much memory, and write down how
-one ended before its cell was through.
+"""Watch the cells' processes from outside, in xdist's controller: end one that holds too much memory, and write down
+how one ended before its cell was through.
 
 Resident memory is read from /proc. A limit on address space (RLIMIT_AS) would count what torch and CUDA reserve and
 never touch, tens of gigabytes, and would show as whatever error the library makes of a refused allocation; a cgroup

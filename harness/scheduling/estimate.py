@@ -14,8 +14,14 @@ CELL_S = 0.6
 """Seconds of a cell nothing is known of: the mean of the committed baseline (6,599 cells in 3,705 s)."""
 
 
+OUTLIER = 4.0
+"""How many times the median of its like a cell may take and be believed. The first of a process imports the stack, which
+`START_S` counts, and in a new environment compiles it.
+"""
+
+
 def expected(cells: Iterable[str], took: Mapping[str, float]) -> dict[str, float]:
-    """Seconds each cell will take: what it took; else the median of the same flow and variant on other stacks; else of
+    """Seconds each cell will take: what it took; else the median of the same flow and variant on all stacks; else of
     all cells that are known; else `CELL_S`.
     """
     alike: dict[str, list[float]] = defaultdict(list)
@@ -23,7 +29,8 @@ def expected(cells: Iterable[str], took: Mapping[str, float]) -> dict[str, float
         alike[_kind(cell)].append(seconds)
     medians = {kind: statistics.median(found) for kind, found in alike.items()}
     usual = statistics.median(took.values()) if took else CELL_S
-    return {cell: took[cell] if cell in took else medians.get(_kind(cell), usual) for cell in cells}
+    alone = {cell: medians.get(_kind(cell), usual) for cell in cells}
+    return {cell: min(took.get(cell, like), OUTLIER * max(like, usual)) for cell, like in alone.items()}
 
 
 def stack_of(cell: str) -> str:

@@ -41,8 +41,8 @@ def this_machine(gpus: int) -> Machine:
 def share(machine: Machine, stacks: int, *, asked: int | None = None, cell_bytes: int = CELL_BYTES) -> Share:
     """Stacks at once, and threads for each of their processes.
 
-    One stack a core, as tiny cells use one; no more than there is memory for, and never none. With GPUs one stack has all
-    of them, a worker each: sessions side by side would choose the same ones. `asked` overrides all of this.
+    One stack a core, as tiny cells use one; no more than there is memory for, and never none. With GPUs one stack has
+    all of them, a worker each: sessions side by side would choose the same ones. `asked` overrides all of this.
     """
     stacks = max(stacks, 1)
     fitting = machine.memory // cell_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,8 +54,8 @@ def by_importance(tasks: Iterable[Task]) -> tuple[Task, ...]:
 def cut(tasks: Iterable[Task], budget_s: float, jobs: int) -> Cut:
     """As many of `tasks` as end within `budget_s` on `jobs` stacks at once, the most important first.
 
-    A cell of a stack that is not started yet costs its start as well. One that does not fit is left out, and a smaller one
-    after it may still fit.
+    A cell of a stack that is not started yet costs its start as well. One that does not fit is left out, and a smaller
+    one after it may still fit.
     """
     load: dict[str, float] = {}
     kept, left_out = [], []
@@ -70,11 +71,11 @@ def cut(tasks: Iterable[Task], budget_s: float, jobs: int) -> Cut:
 
 
 def edges(listed: Mapping[str, Sequence[object]]) -> frozenset[str]:
-    """Stacks of one axis, given oldest first with what the ledger lists for one flow and variant on each, whose neighbour
-    has something else listed.
+    """Stacks of one axis whose neighbour has something else listed: given oldest first, with what the ledger lists for
+    one flow and variant on each.
     """
     names = list(listed)
-    pairs = [(a, b) for a, b in zip(names, names[1:], strict=False) if tuple(listed[a]) != tuple(listed[b])]
+    pairs = [(a, b) for a, b in itertools.pairwise(names) if tuple(listed[a]) != tuple(listed[b])]
     return frozenset(name for pair in pairs for name in pair)
 
 
