@@ -24,7 +24,8 @@
   nox -s tests lint                    the harness's own checks
 
 Arguments after -- : --device cpu|cuda|auto, --gpus N (at most so many, each a worker), --gpu-idle-below GB and
---gpu-larger-than GB (which ones), --attention NAME, --base-torch (the torch of the Python that runs nox), --steps N,
+--gpu-larger-than GB (which ones), --attention NAME, --base-python PY (its torch), --base-torch (that of the Python that
+runs nox), --offline, --wheelhouse DIR (no registry, a folder of wheels: docs/air-gapped.md), --steps N,
 --limit SECONDS a cell, --tier quick|deep, --seeds N (how often the learning test is wrong), --model ID_OR_PATH (real
 weights in place of the tiny models). In place of the cells: --faults (plant faults, see them named), --closed-forms,
 --adapters, --guard, --overhead, --guard-overhead. All others go to pytest (-k sft-peft-model). The stacks are in

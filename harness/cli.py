@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -102,7 +102,10 @@ def run(  # noqa: PLR0913 - one parameter an option
     gpus: Annotated[str | None, typer.Option(help="At most so many GPUs.")] = None,
     gpu_idle_below: Annotated[str | None, typer.Option(help="GB used by others at most.")] = None,
     gpu_larger_than: Annotated[str | None, typer.Option(help="GB a GPU has at least.")] = None,
-    base_torch: Annotated[bool, typer.Option("--base-torch", help="The torch of this Python.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no registry.")] = False,
+    wheelhouse: Annotated[str | None, typer.Option(help="Folder of wheels, or an unpacked bundle.")] = None,
+    base_python: Annotated[str | None, typer.Option(help="Take the torch of that Python.")] = None,
+    base_torch: Annotated[bool, typer.Option("--base-torch", help="Take the torch of this Python.")] = False,
 ) -> int:
     """Run cells: all that the store does not have, or those named, several stacks at once.
 
@@ -111,6 +114,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     from harness import run_command
     from harness.scheduling.priority import parse_span
     from harness.scheduling.selection import Asked
+    from harness.supply import BASE_TORCH, parse_supply
 
     passed = {
         "--device": device,
@@ -124,6 +128,9 @@ def run(  # noqa: PLR0913 - one parameter an option
         "--gpu-idle-below": gpu_idle_below,
         "--gpu-larger-than": gpu_larger_than,
     }
+    places = {"--wheelhouse": wheelhouse, "--base-python": base_python}
+    flags = {"--offline": offline, BASE_TORCH: base_torch}
+    supply, _ = parse_supply([*_given(places), *(name for name, wanted in flags.items() if wanted)])
     request = run_command.Request(
         asked=Asked(tuple(stacks or ()), tuple(axis or ()), _names(flows), _names(variants), words),
         python=python,
@@ -131,10 +138,14 @@ def run(  # noqa: PLR0913 - one parameter an option
         budget_s=parse_span(budget, "--budget") if budget else None,
         retries=retry,
         jobs=jobs,
-        base_torch=base_torch,
-        options=tuple(part for name, value in passed.items() if value is not None for part in (name, value)),
+        supply=supply,
+        options=_given(passed),
     )
     return run_command.run(request)
+
+
+def _given(options: Mapping[str, str | None]) -> tuple[str, ...]:
+    return tuple(part for name, value in options.items() if value is not None for part in (name, value))
 
 
 def _names(text: str) -> tuple[str, ...]:

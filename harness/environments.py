@@ -24,7 +24,7 @@ from packaging.version import Version
 from harness.errors import EnvironmentMismatch, InstallError, RegistryUnreachable, Unbuildable
 from harness.locks import Lock
 from harness.matrix import ROOT
-from harness.supply import BasePython, Supply
+from harness.supply import REGISTRY, BasePython, Supply
 from harness.uv_tool import Answer, install_environ, run_uv
 
 ENVS = ROOT / ".envs"
@@ -133,7 +133,7 @@ def _make_venv(folder: Path, lock: Lock) -> None:
         )
 
 
-def prepare_environment(python: Path, lock: Lock, torch: str, supply: Supply | None = None) -> Environment:
+def prepare_environment(python: Path, lock: Lock, torch: str, supply: Supply = REGISTRY) -> Environment:
     """Make the virtual environment of `python` equal to `lock` plus `torch`, and prove that it is.
 
     Args:
@@ -148,7 +148,7 @@ def prepare_environment(python: Path, lock: Lock, torch: str, supply: Supply | N
         RegistryUnreachable: there was no way to ask.
         EnvironmentMismatch: after installation the environment is still not what the lock says.
     """
-    venv, supply = _venv(python), supply or Supply()
+    venv = _venv(python)
     stamp = _Stamp(lock.sha256, torch, None if supply.base is None else supply.base.executable)
     reused = _read_stamp(venv) == stamp and not _differences(venv, lock, stamp)
     if not reused:
@@ -172,6 +172,16 @@ def _venv(python: Path) -> _Venv:
             todo="Delete the environment's folder and run the session again; it is made anew.",
         )
     return venv
+
+
+def lender_of(python: Path) -> str | None:
+    """The Python whose torch the environment of `python` was given; None if it has one of its own, or none yet.
+
+    Raises:
+        InstallError: there is no such environment.
+    """
+    stamp = _read_stamp(_venv(python))
+    return None if stamp is None else stamp.lender
 
 
 def _read_stamp(venv: _Venv) -> _Stamp | None:

@@ -29,6 +29,7 @@ from harness import answers, orphans, runs
 from harness.answers import Answer
 from harness.checks import Outcome
 from harness.devices import Gpu, kind_of
+from harness.environments import lender_of
 from harness.errors import CompatError, InstallError
 from harness.ledger import Ledger, load_ledger
 from harness.locks import Unsolvable, locked
@@ -61,6 +62,7 @@ from harness.store import objects
 from harness.store.kept import Past, Store
 from harness.store.recipes import installed, recipes
 from harness.store.sources import sources
+from harness.supply import REGISTRY, Supply
 
 LOOK_EVERY_S = 0.25
 """Between two looks at what the cells wrote."""
@@ -87,8 +89,8 @@ class Request:
     retries: int = 0
     """Of cells the machine lost."""
     jobs: int | None = None
-    base_torch: bool = False
-    """Run on the torch of this Python."""
+    supply: Supply = REGISTRY
+    """Where packages and torch come from."""
     options: tuple[str, ...] = ()
     """For the sessions: what follows `--` of nox."""
 
@@ -183,7 +185,7 @@ def select(request: Request, options: runs.Options, gpus: Sequence[Gpu]) -> Sele
         for cell in plan.cells:
             cells.append(plan.id_of(cell))
             variants[cells[-1]] = (cell.flow, cell.variant)
-        addresses |= _addresses(plan, env_python(on), gpus, base_torch=request.base_torch)
+        addresses |= _addresses(plan, env_python(on), gpus, request.supply)
     if not cells and not absent:
         raise CompatError(
             "no cell matches",
@@ -194,12 +196,11 @@ def select(request: Request, options: runs.Options, gpus: Sequence[Gpu]) -> Sele
     return Selection(stacks, tuple(absent), tuple(cells), addresses, variants, versions, tuple(gpus))
 
 
-def _addresses(plan: Plan, python: Path, gpus: Sequence[Gpu], *, base_torch: bool) -> dict[str, str]:
+def _addresses(plan: Plan, python: Path, gpus: Sequence[Gpu], supply: Supply) -> dict[str, str]:
     """Addresses by cell; none where the environment is to be made yet: the session then looks into the store itself."""
-    lent = (python.parent.parent / "lent-torch").exists()
-    if lent is not base_torch:
-        return {}
     try:
+        if lender_of(python) != (None if supply.base is None else supply.base.executable):
+            return {}
         environment = installed(python)
     except InstallError:
         return {}
@@ -436,11 +437,10 @@ class Execution:
 
     def _command(self, stacks: Sequence[str], cells: Path, jobs: int) -> list[str]:
         fresh = ["--fresh"] if self.request.fresh else []
-        base = ["--base-torch"] if self.request.base_torch else []
         return [
             *(sys.executable, "-m", "nox", "-f", str(ROOT / "noxfile.py"), "--no-color", "-j", str(jobs), "-s"),
             *(self.selection.stacks[stack].session for stack in stacks),
-            *("--", *self.request.options, *fresh, *base, "--cells", str(cells)),
+            *("--", *self.request.options, *fresh, *self.request.supply.words, "--cells", str(cells)),
         ]
 
     @property

@@ -53,6 +53,13 @@ class Supply:
     """Take the torch of this Python, whatever its version, instead of installing one."""
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """The options that `parse_supply` reads it from."""
+        offline = ("--offline",) if self.offline else ()
+        folder = () if self.wheelhouse is None else ("--wheelhouse", str(self.wheelhouse))
+        return (*offline, *folder, *(() if self.base is None else ("--base-python", self.base.executable)))
+
+    @property
     def options(self) -> tuple[str, ...]:
         """What `uv pip install` is told."""
         if not self.offline:
@@ -75,6 +82,10 @@ class Supply:
         return tuple(
             f"{name} {version}" for name, version in requirements.items() if (name, Version(version)) not in there
         )
+
+
+REGISTRY = Supply()
+"""As a machine with a registry has it."""
 
 
 def wheels_in(folder: Path) -> dict[Path, tuple[str, Version]]:
@@ -142,7 +153,8 @@ def base_python(name: str) -> BasePython:
     except ValueError:
         lines = done.stderr.strip().splitlines()
         raise _unusable(name, f"it is not a Python that runs: {lines[-1] if lines else 'it said nothing'}") from None
-    return BasePython(found, version, tuple(entry for entry in path if entry))
+    # Sessions have another working directory. A link stays one: it is what makes a virtual environment of a Python.
+    return BasePython(str(Path(found).absolute()), version, tuple(entry for entry in path if entry))
 
 
 def _unusable(name: str, problem: str) -> InstallError:

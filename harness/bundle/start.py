@@ -183,8 +183,8 @@ def about_torch(wanted: str) -> str:
 
 def next_command(manifest: dict[str, Any]) -> str:
     """What runs every cell of the bundle's stacks."""
-    words = [str(ROOT / "compat"), "run", "--offline", "--wheelhouse", str(ROOT), "--base-python", sys.executable]
-    return shlex.join([*words, *manifest["stacks"]])
+    words = [str(ROOT / "compat"), "run", *manifest["stacks"], "--python", manifest["python"], "--offline"]
+    return shlex.join([*words, "--wheelhouse", str(ROOT), "--base-python", sys.executable])
 
 
 if __name__ == "__main__":

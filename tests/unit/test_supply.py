@@ -31,6 +31,7 @@ class TestOptions:
         assert (supply.offline, supply.wheelhouse) == (True, tmp_path / "wheels")
         assert supply.base is not None
         assert (supply.base.executable, supply.base.version) == (sys.executable, HERE)
+        assert parse_supply(supply.words) == (supply, [])
 
     def test_a_folder_without_wheels_is_refused(self, tmp_path: Path) -> None:
         """So is one that is not there; both before anything is installed."""

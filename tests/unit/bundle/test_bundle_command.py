@@ -156,7 +156,8 @@ class TestFromHereToThere:
         first, _, last = done.stdout.splitlines()
         assert first == f"compat-bundle: all 8 files are here, of commit {commit[:12]}"
         assert last == (
-            f"next: {target}/compat run --offline --wheelhouse {target} --base-python {sys.executable} trl0.22"
+            f"next: {target}/compat run trl0.22 --python {HERE} --offline --wheelhouse {target} "
+            f"--base-python {sys.executable}"
         )
         ran = subprocess.run([str(target / "compat"), "a b", "c"], capture_output=True, text=True, check=True, cwd="/")
         assert ran.stdout == "1.0 ['a b', 'c']\n"
