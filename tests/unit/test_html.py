@@ -1,4 +1,4 @@
-"""The page of a run: whatever a library says is text, and the whole stays bounded. How it looks is tests/pages' business."""
+"""The page of a run: whatever a library says is text, and it stays bounded. How it looks is tests/pages' business."""
 
 from __future__ import annotations
 
