@@ -165,12 +165,17 @@ def stage_chart(exhibit: Exhibit) -> Chart | None:
 
 
 def loss_chart(exhibit: Exhibit) -> Chart | None:
-    """Losses of the correct twin and of this cell on one plot; None where this cell has none."""
+    """Losses of this cell and of the one it should be like on one plot; None where this cell has none.
+
+    A cell that fails should be like its correct twin, one that passes as it was before, as one without a twin should.
+    """
     here = _curve(exhibit.here, exhibit.here.line.flow)
     if here is None:
         return None
-    twin = _curve(exhibit.twin, f"{exhibit.twin.line.flow} (correct)") if exhibit.twin else None
-    curves = [twin, here] if twin else [here]
+    before = exhibit.before and _curve(exhibit.before, f"{exhibit.before.line.flow} on {exhibit.before.line.stack}")
+    twin = exhibit.twin and _curve(exhibit.twin, f"{exhibit.twin.line.flow} (correct)")
+    other = before or twin if exhibit.here.line.mark is Mark.PASS else twin or before
+    curves = [other, here] if other else [here]
     drawn = charts.loss_chart(wording.LOSSES_TITLE, curves)
     return Chart(_legend([(charts.swatch(i), curve.name) for i, curve in enumerate(curves)]), drawn) if drawn else None
 

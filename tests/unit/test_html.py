@@ -1,4 +1,4 @@
-"""The page of a run: whatever a library says is text, and the whole stays bounded. How it looks is tests/pages' business."""
+"""The page of a run: whatever a library says is text, and it stays bounded. How it looks is tests/pages' business."""
 
 from __future__ import annotations
 
@@ -43,6 +43,15 @@ def test_a_freeze_shows_its_chain_its_charts_and_how_to_see_it_again() -> None:
     assert page.count('<svg class="chart"') == 2
     assert "sft-peft-config (correct)" in page
     assert "nox -s &#34;compat-3.11(trl=&#39;0.22&#39;)&#34; -- -k &#39;sft-peft-model[qwen2-nf4-gc]&#39;" in page
+
+
+def test_a_cell_without_a_twin_stands_beside_what_it_was() -> None:
+    """On the release before."""
+    old = healthy(stack="trl0.19-py311", versions=b.on_trl("0.19.1"))
+    results = results_of([ran(old), ran(frozen(at()))], old, frozen(at()), ledger=b.LISTED)
+    page = html.render(summarize(results, b.LISTED), results.observations)
+    assert "sft-peft-model on trl0.19-py311</li>" in page
+    assert page.count('class="curve c1"') == 2  # the curve, and its sign in the legend
 
 
 def test_what_a_library_says_is_text_and_never_markup() -> None:

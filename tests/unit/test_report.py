@@ -24,11 +24,11 @@ def runs(tmp_path: Path) -> Path:
 
 
 def test_publishing_writes_the_derived_files_and_nothing_else(runs: Path) -> None:
-    """Three files beside what the cells wrote, and the lock."""
+    """Four files beside what the cells wrote, and the lock."""
     before = {path.name for path in (runs / "one").iterdir()}
     summary = publish(runs / "one", LISTED)
     after = {path.name for path in (runs / "one").iterdir()}
-    assert after - before == {"verdicts.jsonl", "junit.xml", "summary.md", ".lock"}
+    assert after - before == {"verdicts.jsonl", "junit.xml", "summary.md", "report.html", ".lock"}
     assert summary.exit_code is ExitCode.HEALTHY
 
 

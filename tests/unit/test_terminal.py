@@ -175,7 +175,7 @@ def test_the_last_lines_say_how_many_what_it_means_and_where_the_files_are(
     assert [first, healthy, files] == [
         "1 cell on 1 stack: 1 pass, 0 xfail, 0 FAIL, 0 infrastructure.",
         "Healthy: every cell passes, or deviates exactly as listed.",
-        "reports/runs/example/ has summary.md, junit.xml, verdicts.jsonl and observations.jsonl",
+        "reports/runs/example/ has report.html, summary.md, junit.xml, verdicts.jsonl and observations.jsonl",
     ]
 
 
