@@ -102,9 +102,23 @@ class Observer:
             if self._log is not None:
                 self._log.stage = stage
 
-    def _frozen(self, model: nn.Module) -> tuple[Freeze, ...]:
+    def frozen(self, model: nn.Module) -> tuple[Freeze, ...]:
         """Who froze the adapters of `model`; where it has none, what froze its parameters."""
         return self._log.of(census.subject(model)) if self._log is not None else ()
+
+    def story_of(self, model: nn.Module) -> Story:
+        """What is known of `model`."""
+        return self._stories.of(model)
+
+    @property
+    def has_trained(self) -> bool:
+        """Whether a trainer was watched."""
+        return bool(self._trained)
+
+    @property
+    def stage(self) -> Stage:
+        """Where the script is."""
+        return self._stage
 
     @contextmanager
     def _instrument(self, what: str) -> Iterator[None]:
@@ -209,7 +223,7 @@ class Observer:
         run.stages = [taken for taken in story.stages if taken.name in (Stage.LOAD, Stage.PREPARE, Stage.PEFT)]
         adapted = any(census.is_adapter(name) for name, _ in trainer.model.named_parameters())
         run.stages.append(census.take(trainer.model, Stage.TRAINER, Actor.FLOW, digest=adapted))
-        run.freezes = self._frozen(trainer.model)
+        run.freezes = self.frozen(trainer.model)
         self._trained.append(run)
         self._of[id(trainer)] = run
         self._save()
@@ -231,7 +245,7 @@ class Observer:
             if run.times_trained > 1:
                 self.notes.miss(f"{run.kind}.train() was called again: the table is that of the first call")
             with self._instrument("who froze"):
-                run.freezes = self._frozen(trainer.model)
+                run.freezes = self.frozen(trainer.model)
             self._watch.close()
             self._log = None
             self._stage = Stage.TRAINING
@@ -282,7 +296,7 @@ class Observer:
 
     def _run(self, run: _Trained) -> Run:
         return Run(
-            seen=self._observation(
+            seen=self.observation(
                 run.flow,
                 run.variant,
                 tuple(run.stages),
@@ -302,12 +316,13 @@ class Observer:
 
     def _untrained(self, story: Story) -> Run:
         variant = Variant(story.model_type, story.precision, False)
-        seen = self._observation(self._request.flow, variant, tuple(story.stages), self.error)
+        seen = self.observation(self._request.flow, variant, tuple(story.stages), self.error)
         return Run(seen=seen, trainer=None, asks_for_adapters=story.wrapped or self._wants_adapters)
 
-    def _observation(
+    def observation(
         self, flow: str, variant: Variant, stages: tuple[Census, ...], error: Failure | None, **facts: Any
     ) -> Observation:
+        """What was seen of one model or trainer, as a cell of the matrix is written down."""
         from harness import __version__
 
         taken = {census.name for census in stages}
