@@ -188,7 +188,8 @@ def inspect(
 @app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def watch(
     given: Annotated[
-        list[str], typer.Argument(metavar="SCRIPT [ARGUMENT]...", help="A script, a notebook, or -- accelerate launch ...")
+        list[str],
+        typer.Argument(metavar="SCRIPT [ARGUMENT]...", help="A script, a notebook, or -- accelerate launch ..."),
     ],
     *,
     python: Annotated[

@@ -36,7 +36,10 @@ def page(seen: Pipeline) -> str:
     if not seen.runs:
         lines += ["", f"could not tell: {verdicts[0].reason}"]
     if any(run.seen.device.emulates for run in seen.runs):
-        lines += ["", f"{_MARK} 4-bit weights on this CPU present an accelerator to TRL, which then does what it does on"]
+        lines += [
+            "",
+            f"{_MARK} 4-bit weights on this CPU present an accelerator to TRL, which then does what it does on",
+        ]
         lines += ["  a GPU. Without that a CPU run would hide what TRL does to them."]
     lines += _listed("done otherwise than the script says", seen.changed)
     lines += _listed("not seen", seen.unseen)
@@ -96,6 +99,6 @@ def _training(run: Run, mark: str) -> Iterator[str]:
         over = f" over {run.rows_evaluated} rows" if run.rows_evaluated else ""
         yield f"  eval loss {pair}{over}{mark}"
     elif training.loss:
-        yield f"  no evaluation set; train loss {training.loss[0]:.4f} -> {training.loss[-1]:.4f}, which tells less{mark}"
+        yield f"  no evaluation set; train loss {training.loss[0]:.4f} -> {training.loss[-1]:.4f}, which tells less"
     if run.idle and len(run.idle) < training.gradients.tensors:
         yield f"  {len(run.idle)} of {training.gradients.tensors} trainable tensors never had a gradient: {run.idle[0]}"

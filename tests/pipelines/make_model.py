@@ -25,7 +25,7 @@ config = Qwen2Config(
     bos_token_id=None,
 )
 Qwen2ForCausalLM(config).save_pretrained(place)
-# In the way of Qwen2's own: beside a config of Qwen2, Transformers 5.20 reads any other tokenizer as one that finds none.
+# In the way of Qwen2's own: beside its config Transformers 5.20 reads any other tokenizer as one that finds no tokens.
 core = Tokenizer(models.BPE({letter: i for i, letter in enumerate(ALPHABET)}, []))
 core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
 tokenizer = PreTrainedTokenizerFast(

@@ -19,19 +19,19 @@ TRL, TRANSFORMERS = Version(version("trl")), Version(version("transformers"))
 ADAPTER = 2 * (8 * (64 + 64) * 2 + 8 * (64 + 32) * 2 + 8 * (64 + 128) * 3)
 """r * (in + out) over q and o, k and v, and the three of the MLP, in two layers."""
 
-OLD = (
-    # Transformers below 4.54 refuse 4 bits on a CPU: there the model is loaded whole.
-    (
-        "    quantization_config=BitsAndBytesConfig(\n"
-        '        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, '
-        "bnb_4bit_compute_dtype=torch.float32\n    ),\n",
-        "",
-    ),
-)
-FOUR_BIT = TRANSFORMERS >= Version("4.54")
-PLAIN: tuple[tuple[str, str], ...] = () if FOUR_BIT else OLD
+WHOLE = ("quantization_config=quantization, ", "")
+"""Transformers below 4.54 refuse 4 bits on a CPU: there the model is loaded whole."""
 
-needs_four_bit = pytest.mark.skipif(not FOUR_BIT, reason="Transformers below 4.54 refuse 4 bits on a CPU")
+FOUR_BIT = Version("4.54") <= TRANSFORMERS
+PLAIN: tuple[tuple[str, str], ...] = () if FOUR_BIT else (WHOLE,)
+
+MINE = """
+class Mine(SFTTrainer):
+    def __init__(self, **given):
+        super().__init__(**given)
+
+
+trainer = Mine("""
 
 
 def frozen_by_trl() -> bool:
@@ -79,8 +79,10 @@ def test_a_trainer_of_the_users_own_is_watched_to_where_the_script_ends(watch: A
     seen = watch(
         script(
             *PLAIN,
-            ("\ntrainer = SFTTrainer(", "\nclass Mine(SFTTrainer):\n    def __init__(self, **given):\n"
-             "        super().__init__(**given)\n\n\ntrainer = Mine("),
+            (
+                "\ntrainer = SFTTrainer(",
+                MINE,
+            ),
             ("trainer.save_model", "sys.exit(7)\ntrainer.save_model"),
         ),
         str(model),
@@ -187,7 +189,7 @@ def test_three_calls_that_train_nothing_are_told(watch: Any, model: Path, tmp_pa
     assert [one["code"] for one in seen.verdicts[0]["opinions"] if one["result"] == "fail"] == ["O301"]
 
 
-@pytest.mark.skipif(TRL < Version("0.22"), reason="TRL 0.22 brought trl.scripts.sft with data sets from a directory")
+@pytest.mark.skipif(Version("0.22") > TRL, reason="TRL 0.22 brought trl.scripts.sft with data sets from a directory")
 def test_trls_own_script(watch: Any, model: Path, tmp_path: Path) -> None:
     """As it is installed, on a local model and data set."""
     import trl.scripts.sft

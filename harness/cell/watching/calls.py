@@ -1,7 +1,7 @@
 """Run a flow written as three functions: `python -m harness.cell.watching.calls FILE [ARGUMENT]...`
 
-`build()` returns the model as training is given it, `train(model, steps)` trains it in any way, `evaluate(model)` returns
-a loss. For loops of the user's own; where a Trainer does the training, it is watched as in any script.
+`build()` returns the model as training is given it, `train(model, steps)` trains it in any way, `evaluate(model)`
+returns a loss. For loops of the user's own; where a Trainer does the training, it is watched as in any script.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class _Steps:
             hook.remove()
 
 
-def run(watched: process.Process, build: Callable[[], Any], train: Callable[..., Any], evaluate: Callable[..., Any]) -> None:
+def run(
+    watched: process.Process, build: Callable[[], Any], train: Callable[..., Any], evaluate: Callable[..., Any]
+) -> None:
     """Build, evaluate, train for the steps of the request, evaluate; and add what was measured to `watched`."""
     observer = watched.observer
     model = build()

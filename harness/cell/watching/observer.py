@@ -127,7 +127,7 @@ class Observer:
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self.notes.miss(f"{what}: the instrument failed ({type(error).__name__}: {str(error)[:200]})")
 
-    # ------------------------------------------------------------------------------------------------ functions, methods
+    # ----------------------------------------------------------------------------------------------- functions, methods
 
     def step(self, original: Callable[..., Any], stage: Stage) -> Callable[..., Any]:
         """A function that loads, prepares or wraps a model, followed by a census of what it returns."""
@@ -195,7 +195,9 @@ class Observer:
             if not self._building:
                 # Whatever its name, a PEFT configuration is known by its class.
                 given = (*args, *kwargs.values())
-                self._wants_adapters = any(hasattr(one, "peft_type") and not isinstance(one, nn.Module) for one in given)
+                self._wants_adapters = any(
+                    hasattr(one, "peft_type") and not isinstance(one, nn.Module) for one in given
+                )
                 self._at(Stage.TRAINER)
             self._building += 1
             try:
@@ -213,7 +215,9 @@ class Observer:
 
     def _built(self, trainer: Any) -> None:
         if not isinstance(getattr(trainer, "model", None), nn.Module):
-            self.notes.miss(f"{type(trainer).__name__} has no model yet when it is made: what it was given was not seen")
+            self.notes.miss(
+                f"{type(trainer).__name__} has no model yet when it is made: what it was given was not seen"
+            )
             return
         story = self._stories.of(trainer.model)
         story.handed_over = True
@@ -254,9 +258,7 @@ class Observer:
             steps = self._request.steps
             self.notes.change(f"every training was ended after {steps} steps; its schedule is that of the whole run")
             try:
-                return trained.train(
-                    trainer, lambda: original(trainer, *args, **kwargs), steps, found, self.notes
-                )
+                return trained.train(trainer, lambda: original(trainer, *args, **kwargs), steps, found, self.notes)
             except Exception as error:
                 self._note_error(error, Stage.TRAINING, run)
                 raise
@@ -352,11 +354,11 @@ def _checkpoints(model: nn.Module) -> bool:
     return any(getattr(module, "gradient_checkpointing", False) is True for module in model.modules())
 
 
-# ------------------------------------------------------------------------------------------- modules, as they are imported
+# ----------------------------------------------------------------------------------------- modules as they are imported
 
 
 def of_library(observer: Callable[[], Observer]) -> Callable[[ModuleType], None]:
-    """Follow functions of a module that prepare or wrap a model, by name: trainers import PEFT's or define their own."""
+    """Follow the functions of a module that prepare or wrap a model, by name: TRL has defined some of its own."""
 
     def change(module: ModuleType) -> None:
         for name in (*PREPARATIONS, *WRAPPINGS):

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from harness.records import REPORTED, DeviceKind, DeviceRecord, Failure, StackRe
 
 if TYPE_CHECKING:
     from harness.cell.watching.observer import Observer
+
 
 class Process:
     """One watched process. Nothing of the libraries is imported before the script does."""
@@ -121,7 +122,7 @@ class Process:
         observer, base = self.observer, module.Trainer
         observer.trainer_class(base)
 
-        def subclassed(cls: type[Any], **options: Any) -> None:
+        def subclassed(cls: type[Any], /, **options: Any) -> None:
             super(base, cls).__init_subclass__(**options)
             observer.trainer_class(cls)
 
