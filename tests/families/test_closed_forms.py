@@ -250,7 +250,7 @@ ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 # Where 18,432 expert layers are modules of their own, wrapping every one of them takes minutes: all of them are made
 # and quantized, and all projections wrapped in four of the layers.
 HUGE = [name for name in PRESENT if FAMILIES[name]["layers_alike"] and not since("5.0")]
-WHOLE = [(name, None, SEVEN) for name in PRESENT if name not in HUGE]
+WHOLE: list[tuple[str, int | None, list[str]]] = [(name, None, SEVEN) for name in PRESENT if name not in HUGE]
 WHOLE += [(name, layers, targets) for name in HUGE for layers, targets in ((None, ATTENTION), (4, SEVEN))]
 
 

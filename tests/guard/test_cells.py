@@ -59,6 +59,7 @@ def _stop(seen: Observation) -> tuple[str | None, int]:
 
 def _nothing_trainable(seen: Observation) -> str:
     """The message's first line, in closed form."""
+    assert seen.model is not None
     base = counts.base_logical(seen.model)
     if seen.lora is None:
         return f"nothing is trainable: 0 of {base:,} parameters"

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(not hasattr(trl, "SFTConfig"), reason="TRL befor
 def home(setup: Setup, tmp_path: Path) -> Path:
     """A user's directory: the data, and a tiny model by the name the scripts ask for."""
     here = tmp_path / "Qwen" / "Qwen2-0.5B"
-    AutoModelForCausalLM.from_pretrained(setup.saved.directory).save_pretrained(here)
+    AutoModelForCausalLM.from_pretrained(setup.model.place).save_pretrained(here)
     _tokenizer().save_pretrained(here)
     data.text_rows(setup.seed)[0].to_json(tmp_path / "train.jsonl")
     for name, text in SCRIPTS.items():

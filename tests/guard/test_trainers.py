@@ -185,7 +185,7 @@ def test_a_gradient_that_is_nan_stops_grpo_at_once(setup: Setup) -> None:
 
 def test_a_classifier_passes_in_silence(setup: Setup) -> None:
     """Its labels are one number a row, of which none is masked."""
-    config = transformers.AutoConfig.from_pretrained(setup.saved.directory, num_labels=2)
+    config = transformers.AutoConfig.from_pretrained(setup.model.place, num_labels=2)
     rows = [{"input_ids": [i % 20, (i * 7) % 20, 3], "labels": i % 2} for i in range(64)]
     args = transformers.TrainingArguments(
         output_dir=str(setup.scratch), max_steps=10, report_to="none", logging_steps=1, per_device_train_batch_size=8

@@ -107,8 +107,13 @@ def test_an_adapter_that_was_never_trained_is_scrambled_all_the_same(model: Adap
     with torch.no_grad():
         model.lora_B.weight.zero_()
         model.base.weight.copy_(torch.eye(8))
-    seen = []
-    evaluation_responds(model, lambda: seen.append(float(model.lora_B.weight.abs().max())) or 0.0)
+    seen: list[float] = []
+
+    def evaluate() -> float:
+        seen.append(float(model.lora_B.weight.abs().max()))
+        return 0.0
+
+    evaluation_responds(model, evaluate)
     assert seen[0] == seen[1] == seen[3] == 0.0 and seen[2] > 0.0
 
 

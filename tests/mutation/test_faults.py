@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import test_deep_faults
 import torch
+from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
 from torch import nn
 from trl import SFTTrainer
 
 from harness.catalog import QWEN2, flow_named
 from harness.cell import adapt, runner
 from harness.cell.data import EOS
+from harness.cell.flows import sft_peft_model, trainer_peft_model
 from harness.cell.instruments.census import is_adapter
-from harness.checks import Outcome, judge
+from harness.checks import CHECKS, Outcome, judge
 from harness.plan import Plan, PlannedCell
 from harness.records import Precision, Variant
 
@@ -274,6 +277,59 @@ def _load_in_another_dtype(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(adapt, "load_model", faulty)
 
 
+def _norm(model: Any) -> nn.Parameter:
+    return next(parameter for name, parameter in model.named_parameters() if name.endswith("norm.weight"))
+
+
+def _freeze_a_norm_at_load(patch: pytest.MonkeyPatch) -> None:
+    original = adapt.load_model
+
+    def faulty(setup: Any) -> Any:
+        model = original(setup)
+        _norm(model).requires_grad = False
+        return model
+
+    patch.setattr(adapt, "load_model", faulty)
+
+
+def _prepare_all_but_a_norm(patch: pytest.MonkeyPatch) -> None:
+    def faulty(model: Any, **options: Any) -> Any:
+        prepared = prepare_model_for_kbit_training(model, **options)
+        _norm(prepared).requires_grad = True
+        return prepared
+
+    patch.setattr(trainer_peft_model, "prepare_model_for_kbit_training", faulty)
+
+
+def _miss_a_target(patch: pytest.MonkeyPatch) -> None:
+    original = adapt.lora_config
+
+    def faulty(setup: Any) -> Any:
+        config = original(setup)
+        config.target_modules = set(config.target_modules) - {"down_proj"}
+        return config
+
+    patch.setattr(adapt, "lora_config", faulty)
+
+
+def _wrap_with_one_adapter_frozen(patch: pytest.MonkeyPatch) -> None:
+    def faulty(*args: Any, **options: Any) -> Any:
+        wrapped = get_peft_model(*args, **options)
+        next(parameter for name, parameter in wrapped.named_parameters() if is_adapter(name)).requires_grad = False
+        return wrapped
+
+    patch.setattr(sft_peft_model, "get_peft_model", faulty)
+
+
+def _reload_frozen(patch: pytest.MonkeyPatch) -> None:
+    original = PeftModel.from_pretrained
+    patch.setattr(PeftModel, "from_pretrained", lambda base, path, **_: original(base, path))
+
+
+def _add_a_parameter(trainer: Any) -> None:
+    trainer.model.register_parameter("planted", nn.Parameter(torch.zeros(3), requires_grad=False))
+
+
 def _use_another_attention(patch: pytest.MonkeyPatch) -> None:
     original = adapt.load_model
     patch.setattr(adapt, "load_model", lambda setup: original(dataclasses.replace(setup, attention="eager")))
@@ -322,6 +378,11 @@ FAULTS: tuple[tuple[str, str, Plant, str], ...] = (
     ("step-without-effect", ATTACHED_BY_TRAINER, _step_without_effect, "W701"),
     ("report-no-eval-loss", ATTACHED_BY_TRAINER, _report_no_eval_loss, "E801"),
     ("climb-instead-of-descending", ATTACHED_BY_TRAINER, _after_construction(_climb_instead_of_descending), "E802"),
+    ("freeze-a-norm-at-load", ATTACHED_BY_TRAINER, _freeze_a_norm_at_load, "C101"),
+    ("miss-a-target", ATTACHED_BY_USER, _miss_a_target, "C120"),
+    ("wrap-with-one-adapter-frozen", ATTACHED_BY_USER, _wrap_with_one_adapter_frozen, "C103"),
+    ("reload-frozen", ATTACHED_BY_TRAINER, _reload_frozen, "C106"),
+    ("add-a-parameter", ATTACHED_BY_TRAINER, _after_construction(_add_a_parameter), "C110"),
     ("use-another-attention", ATTACHED_BY_TRAINER, _use_another_attention, "P102"),
     ("load-in-another-dtype", ATTACHED_BY_TRAINER, _load_in_another_dtype, "D801"),
     ("store-adapters-in-double", ATTACHED_BY_TRAINER, _after_construction(_store_the_adapters_in_double), "D802"),
@@ -339,6 +400,8 @@ FAULTS: tuple[tuple[str, str, Plant, str], ...] = (
 )
 
 VARIANT = Variant(QWEN2, Precision.FULL, False)
+QUANTIZED = PlannedCell("trainer-peft-model", Variant(QWEN2, Precision.INT8, False), ())
+"""Prepared by hand, and trained without TRL: no release has a bug here."""
 
 
 @pytest.fixture(autouse=True)
@@ -365,6 +428,20 @@ def test_planted_fault_is_named(
     verdict = judge(seen, flow_named(flow), ())
     assert verdict.outcome is Outcome.FAIL
     assert verdict.failing == (code,), verdict.reason
+
+
+def test_a_preparation_that_leaves_something_trainable_is_named(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only quantized models are prepared. Wrapping freezes the base again, so that nothing else would tell."""
+    assert judge(runner.run_cell(plan, QUANTIZED), flow_named(QUANTIZED.flow), ()).outcome is Outcome.PASS
+    _prepare_all_but_a_norm(monkeypatch)
+    verdict = judge(runner.run_cell(plan, QUANTIZED), flow_named(QUANTIZED.flow), ())
+    assert verdict.failing == ("C102",), verdict.reason
+
+
+def test_every_check_has_a_fault() -> None:
+    """A check that no planted fault fails may be one that cannot fail."""
+    named = {"C102"} | {fault[-1] for fault in FAULTS} | {fault[-1] for fault in test_deep_faults.FAULTS}
+    assert named == {check.code for check in CHECKS}
 
 
 def test_what_one_cell_keeps_is_not_held_against_the_next(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
