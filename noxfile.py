@@ -80,7 +80,7 @@ def lint(session: nox.Session) -> None:
     session.run("mypy")
     # Tests that run inside a stack's environment: nothing else on the host side would see what they call renamed. One
     # by one, since each directory has modules of its own called conftest.
-    for directory in ("adapters", "benchmarks", "cells", "families", "guard", "mutation"):
+    for directory in ("adapters", "benchmarks", "cells", "families", "guard", "mutation", "pipelines"):
         session.run("mypy", "--allow-subclassing-any", f"tests/{directory}")
 
 

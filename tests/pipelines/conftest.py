@@ -31,12 +31,13 @@ class Watched:
     @property
     def run(self) -> dict[str, Any]:
         """The only trainer."""
+        run: dict[str, Any]
         (run,) = self.pipeline["runs"]
         return run
 
     def trainable(self, stage: str) -> int:
         """Trainable parameters at the last census of a stage."""
-        return [taken["trainable"] for taken in self.run["seen"]["stages"] if taken["name"] == stage][-1]
+        return [int(taken["trainable"]) for taken in self.run["seen"]["stages"] if taken["name"] == stage][-1]
 
 
 Watch = Callable[..., Watched]

@@ -119,7 +119,7 @@ class TestTheInterpreter:
 
 
 class TestTheRun:
-    def test_the_record_of_the_script_comes_back_with_how_it_ended(self) -> None:
+    def test_the_record_of_the_script_comes_back_with_how_it_ended(self, capfd: pytest.CaptureFixture[str]) -> None:
         """The script writes what a watched process would; its own prints do not mix with the command's."""
         record = pipeline(frozen(), status=None).to_json()
         Path("train.py").write_text(
@@ -132,6 +132,7 @@ class TestTheRun:
         seen = run_pipeline(["train.py"], HERE, 5)
         assert seen == pipeline(frozen(), status=7)
         assert exit_code(seen) is ExitCode.UNHEALTHY
+        assert capfd.readouterr().out == ""
 
     def test_the_environment_is_the_users_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """With their PYTHONPATH behind ours, and nothing of the checkout on it but that one directory."""
