@@ -28,8 +28,8 @@ Arguments after -- : --device cpu|cuda|auto, --gpus N (at most so many, each a w
 runs nox), --offline, --wheelhouse DIR (no registry, a folder of wheels: docs/air-gapped.md), --steps N,
 --limit SECONDS a cell, --tier quick|deep, --seeds N (how often the learning test is wrong), --model ID_OR_PATH (real
 weights in place of the tiny models). In place of the cells: --faults (plant faults, see them named), --closed-forms,
---adapters, --guard, --overhead, --guard-overhead. All others go to pytest (-k sft-peft-model). The stacks are in
-matrices/stacks.toml; `compat stacks` shows their versions.
+--adapters, --guard, --pipelines (scripts of users, watched), --overhead, --guard-overhead. All others go to pytest (-k
+sft-peft-model). The stacks are in matrices/stacks.toml; `compat stacks` shows their versions.
 """
 
 # The block at the top lets any nox run this file from a fresh clone. A test keeps it equal to pyproject.toml.
@@ -105,7 +105,7 @@ def lint(session: nox.Session) -> None:
     session.run("mypy")
     # Tests that run inside a stack's environment: nothing else on the host side would see what they call renamed. One
     # by one, since each directory has modules of its own called conftest.
-    for directory in ("adapters", "benchmarks", "cells", "families", "guard", "mutation"):
+    for directory in ("adapters", "benchmarks", "cells", "families", "guard", "mutation", "pipelines"):
         session.run("mypy", "--allow-subclassing-any", f"tests/{directory}")
 
 

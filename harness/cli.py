@@ -401,10 +401,11 @@ def inspect(
     return seen.exit_code
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@app.command(context_settings={"allow_interspersed_args": False})
 def watch(
     given: Annotated[
-        list[str], typer.Argument(metavar="SCRIPT [ARGUMENT]...", help="A script, a notebook, or -- accelerate launch ...")
+        list[str],
+        typer.Argument(metavar="SCRIPT [ARGUMENT]...", help="A script, a notebook, or -- accelerate launch ..."),
     ],
     *,
     python: Annotated[

@@ -45,7 +45,7 @@ class Run:
     rewarded: bool = False
     """Whether rewards make the gradient: it may then be zero, and the loss too, while the model learns."""
     rows_evaluated: int | None = None
-    """Rows of each evaluation; None without an evaluation set."""
+    """Rows of each evaluation; 0 where nobody counted them, None without an evaluation set."""
     full_rate: float | None = None
     """The learning rate the script asks for, which warm-up leads up to."""
     idle: tuple[str, ...] = ()

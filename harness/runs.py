@@ -79,6 +79,8 @@ class Instead(StrEnum):
     """Hold the closed forms of `compat census` against models really loaded."""
     ADAPTERS = "adapters"
     """Save adapters, and hold `compat inspect` against what this stack makes of them."""
+    PIPELINES = "pipelines"
+    """Watch scripts as users write them, and see that what they do is told."""
     OVERHEAD = "overhead"
     """Measure what the recorder costs."""
     GUARD_OVERHEAD = "guard-overhead"
@@ -472,6 +474,9 @@ def _instead_command(instead: Instead, env_python: Path, plan: Path, options: Op
         case Instead.ADAPTERS:
             # The command under test is the host's; what it looks at is saved by the stack.
             tests = ["--host-python", sys.executable, "tests/adapters"]
+        case Instead.PIPELINES:
+            # Likewise; the scripts run in this stack.
+            tests = ["--host-python", sys.executable, "tests/pipelines"]
         case Instead.OVERHEAD | Instead.GUARD_OVERHEAD:
             return [
                 str(env_python),

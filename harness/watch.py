@@ -82,7 +82,7 @@ def own_interpreter(python: str | None) -> Interpreter:
             what,
             where=found,
             meaning="A script is watched where it runs: Python 3.11 or later, with torch and Transformers.",
-            todo="Activate that environment, name it (--python .venv/bin/python), or take one of ours (--stack trl0.22).",
+            todo="Activate that environment, name it (--python .venv/bin/python), or take a stack (--stack trl0.22).",
         )
     return Interpreter("own", Path(found))
 
@@ -177,7 +177,7 @@ def _read(folder: Path, status: int, given: Sequence[str]) -> Pipeline:
         raise StackFailed(
             f"it ended with {_ended(status)}, and no library of the stack was seen",
             where=given[0],
-            meaning="It imports neither Transformers, PEFT nor TRL, or Python was started without its environment (-I, -E).",
+            meaning="It imports neither Transformers, PEFT nor TRL, or Python was started without its variables (-E).",
             todo="Run it once by itself. Where it starts Python itself, leave PYTHONPATH in its environment.",
         )
     most = max(records, key=lambda record: (len(record.runs), sum(len(run.seen.stages) for run in record.runs)))

@@ -124,7 +124,9 @@ def _trainer_keeps(run: Run) -> str | None:
         return f"0 of {total:,} adapter parameters are trainable at trainer{blame}"
     before = run.seen.census(Stage.PEFT)
     if before is not None and before.by is Actor.FLOW and trainable < _adapters(before)[0]:
-        return f"{trainable:,} adapter parameters are trainable at trainer, {_adapters(before)[0]:,} were at peft{blame}"
+        return (
+            f"{trainable:,} adapter parameters are trainable at trainer, {_adapters(before)[0]:,} were at peft{blame}"
+        )
     return None
 
 

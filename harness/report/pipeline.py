@@ -36,7 +36,10 @@ def page(seen: Pipeline) -> str:
     if not seen.runs:
         lines += ["", f"could not tell: {verdicts[0].reason}"]
     if any(run.seen.device.emulates for run in seen.runs):
-        lines += ["", f"{_MARK} 4-bit weights on this CPU present an accelerator to TRL, which then does what it does on"]
+        lines += [
+            "",
+            f"{_MARK} 4-bit weights on this CPU present an accelerator to TRL, which then does what it does on",
+        ]
         lines += ["  a GPU. Without that a CPU run would hide what TRL does to them."]
     lines += _listed("done otherwise than the script says", seen.changed)
     lines += _listed("not seen", seen.unseen)
@@ -54,7 +57,7 @@ def _listed(title: str, sentences: tuple[str, ...]) -> list[str]:
 
 def _run(run: Run, verdict: Verdict) -> Iterator[str]:
     mark = f" {_MARK}" if run.seen.device.emulates else ""
-    yield f"{run.trainer or 'no trainer'}  {run.seen.variant}{mark}"
+    yield f"{run.trainer or 'no Trainer'}  {run.seen.variant}{mark}"
     yield from _table(run.seen.stages, mark)
     for freeze in run.seen.freezes:
         yield f"  {freeze.parameters:,} frozen at {freeze.stage} by {freeze_line(freeze)}{mark}"
@@ -93,8 +96,9 @@ def _training(run: Run, mark: str) -> Iterator[str]:
     yield f"  optimizer holds {training.optimizer.parameters:,}, {training.steps} steps{mark}"
     if training.eval_before is not None and training.eval_after is not None:
         pair = f"{training.eval_before:.6f} -> {training.eval_after:.6f}"
-        yield f"  eval loss {pair} over {run.rows_evaluated} rows{mark}"
+        over = f" over {run.rows_evaluated} rows" if run.rows_evaluated else ""
+        yield f"  eval loss {pair}{over}{mark}"
     elif training.loss:
-        yield f"  no evaluation set; train loss {training.loss[0]:.4f} -> {training.loss[-1]:.4f}, which tells less{mark}"
+        yield f"  no evaluation set; train loss {training.loss[0]:.4f} -> {training.loss[-1]:.4f}, which tells less"
     if run.idle and len(run.idle) < training.gradients.tensors:
         yield f"  {len(run.idle)} of {training.gradients.tensors} trainable tensors never had a gradient: {run.idle[0]}"

@@ -25,9 +25,12 @@ config = Qwen2Config(
     bos_token_id=None,
 )
 Qwen2ForCausalLM(config).save_pretrained(place)
-# In the way of Qwen2's own: beside a config of Qwen2, Transformers 5.20 reads any other tokenizer as one that finds none.
+# In the way of Qwen2's own: beside its config Transformers 5.20 reads any other tokenizer as one that finds no tokens.
 core = Tokenizer(models.BPE({letter: i for i, letter in enumerate(ALPHABET)}, []))
 core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-PreTrainedTokenizerFast(
+tokenizer = PreTrainedTokenizerFast(
     tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=64
-).save_pretrained(place)
+)
+# Without one TRL's own script fetches Qwen3's.
+tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+tokenizer.save_pretrained(place)

@@ -132,3 +132,39 @@ class TestStart:
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
         imported = set(done.stderr.split())
         assert "harness.cli" in imported and not imported & left_out
+
+
+class TestWatch:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (
+                ["--python", "a", "--stack", "b", "train.py"],
+                "compat watch: --python and --stack exclude each other\nName one environment to run in.\n",
+            ),
+            (
+                ["--setps", "3", "train.py"],
+                "No such option: --setps (Possible options: --help, --steps)\nSee `compat --help`.\n",
+            ),
+            ([], "Missing argument 'SCRIPT [ARGUMENT]...'.\nSee `compat --help`.\n"),
+        ],
+    )
+    def test_what_is_wrong_is_said_before_anything_runs(
+        self, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    ) -> None:
+        """As for every command: one message, code 4."""
+        assert run("watch", *arguments) == ExitCode.BAD_INPUT
+        assert capsys.readouterr() == ("", message)
+
+    def test_the_script_gets_its_own_options(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What follows the script is its, whatever it looks like."""
+        from pipelines import pipeline
+        from pipelines import run as healthy
+
+        from harness import watch
+
+        called: list[Any] = []
+        monkeypatch.setattr(watch, "own_interpreter", called.append)
+        monkeypatch.setattr(watch, "run_pipeline", lambda *given: called.append(given) or pipeline(healthy()))
+        assert run("watch", "--steps", "4", "train.py", "--steps", "900", "--json") == ExitCode.HEALTHY
+        assert called == [None, (["train.py", "--steps", "900", "--json"], None, 4)]

@@ -316,6 +316,7 @@ def test_what_is_run_in_place_of_the_cells_has_a_command_of_its_own() -> None:
     assert instead("--faults", "-k", "crash") == [*pytest_, *shown, "-k", "crash", "tests/mutation"]
     assert instead("--guard") == [*pytest_, *shown, "-p", "harness.cell.fixtures", "tests/guard"]
     assert instead("--adapters", "-x") == [*pytest_, *shown, "-x", "--host-python", sys.executable, "tests/adapters"]
+    assert instead("--pipelines") == [*pytest_, *shown, "--host-python", sys.executable, "tests/pipelines"]
     assert instead("--overhead") == ["/env/bin/python", "tests/benchmarks/overhead.py", str(PLAN)]
     assert instead("--guard-overhead") == ["/env/bin/python", "tests/benchmarks/guard_overhead.py", str(PLAN)]
 
@@ -687,6 +688,7 @@ def test_a_session_that_was_given_no_run_makes_one_and_keeps_it(
         ("--guard", "tests/guard"),
         ("--closed-forms", "tests/families"),
         ("--adapters", "tests/adapters"),
+        ("--pipelines", "tests/pipelines"),
         ("--overhead", "overhead.py"),
         ("--guard-overhead", "guard_overhead.py"),
     ],

@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a directory of its own is how Python finds it
 """Python imports this before the user's script, in every process that has this directory on its PYTHONPATH.
 
 Whatever starts the script (`python`, `accelerate launch`, `torchrun`), it runs as it always does, and is watched.

@@ -102,9 +102,23 @@ class Observer:
             if self._log is not None:
                 self._log.stage = stage
 
-    def _frozen(self, model: nn.Module) -> tuple[Freeze, ...]:
+    def frozen(self, model: nn.Module) -> tuple[Freeze, ...]:
         """Who froze the adapters of `model`; where it has none, what froze its parameters."""
         return self._log.of(census.subject(model)) if self._log is not None else ()
+
+    def story_of(self, model: nn.Module) -> Story:
+        """What is known of `model`."""
+        return self._stories.of(model)
+
+    @property
+    def has_trained(self) -> bool:
+        """Whether a trainer was watched."""
+        return bool(self._trained)
+
+    @property
+    def stage(self) -> Stage:
+        """Where the script is."""
+        return self._stage
 
     @contextmanager
     def _instrument(self, what: str) -> Iterator[None]:
@@ -113,7 +127,7 @@ class Observer:
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self.notes.miss(f"{what}: the instrument failed ({type(error).__name__}: {str(error)[:200]})")
 
-    # ------------------------------------------------------------------------------------------------ functions, methods
+    # ----------------------------------------------------------------------------------------------- functions, methods
 
     def step(self, original: Callable[..., Any], stage: Stage) -> Callable[..., Any]:
         """A function that loads, prepares or wraps a model, followed by a census of what it returns."""
@@ -181,7 +195,9 @@ class Observer:
             if not self._building:
                 # Whatever its name, a PEFT configuration is known by its class.
                 given = (*args, *kwargs.values())
-                self._wants_adapters = any(hasattr(one, "peft_type") and not isinstance(one, nn.Module) for one in given)
+                self._wants_adapters = any(
+                    hasattr(one, "peft_type") and not isinstance(one, nn.Module) for one in given
+                )
                 self._at(Stage.TRAINER)
             self._building += 1
             try:
@@ -199,7 +215,9 @@ class Observer:
 
     def _built(self, trainer: Any) -> None:
         if not isinstance(getattr(trainer, "model", None), nn.Module):
-            self.notes.miss(f"{type(trainer).__name__} has no model yet when it is made: what it was given was not seen")
+            self.notes.miss(
+                f"{type(trainer).__name__} has no model yet when it is made: what it was given was not seen"
+            )
             return
         story = self._stories.of(trainer.model)
         story.handed_over = True
@@ -209,7 +227,7 @@ class Observer:
         run.stages = [taken for taken in story.stages if taken.name in (Stage.LOAD, Stage.PREPARE, Stage.PEFT)]
         adapted = any(census.is_adapter(name) for name, _ in trainer.model.named_parameters())
         run.stages.append(census.take(trainer.model, Stage.TRAINER, Actor.FLOW, digest=adapted))
-        run.freezes = self._frozen(trainer.model)
+        run.freezes = self.frozen(trainer.model)
         self._trained.append(run)
         self._of[id(trainer)] = run
         self._save()
@@ -231,7 +249,7 @@ class Observer:
             if run.times_trained > 1:
                 self.notes.miss(f"{run.kind}.train() was called again: the table is that of the first call")
             with self._instrument("who froze"):
-                run.freezes = self._frozen(trainer.model)
+                run.freezes = self.frozen(trainer.model)
             self._watch.close()
             self._log = None
             self._stage = Stage.TRAINING
@@ -240,9 +258,7 @@ class Observer:
             steps = self._request.steps
             self.notes.change(f"every training was ended after {steps} steps; its schedule is that of the whole run")
             try:
-                return trained.train(
-                    trainer, lambda: original(trainer, *args, **kwargs), steps, found, self.notes
-                )
+                return trained.train(trainer, lambda: original(trainer, *args, **kwargs), steps, found, self.notes)
             except Exception as error:
                 self._note_error(error, Stage.TRAINING, run)
                 raise
@@ -282,7 +298,7 @@ class Observer:
 
     def _run(self, run: _Trained) -> Run:
         return Run(
-            seen=self._observation(
+            seen=self.observation(
                 run.flow,
                 run.variant,
                 tuple(run.stages),
@@ -302,12 +318,13 @@ class Observer:
 
     def _untrained(self, story: Story) -> Run:
         variant = Variant(story.model_type, story.precision, False)
-        seen = self._observation(self._request.flow, variant, tuple(story.stages), self.error)
+        seen = self.observation(self._request.flow, variant, tuple(story.stages), self.error)
         return Run(seen=seen, trainer=None, asks_for_adapters=story.wrapped or self._wants_adapters)
 
-    def _observation(
+    def observation(
         self, flow: str, variant: Variant, stages: tuple[Census, ...], error: Failure | None, **facts: Any
     ) -> Observation:
+        """What was seen of one model or trainer, as a cell of the matrix is written down."""
         from harness import __version__
 
         taken = {census.name for census in stages}
@@ -337,11 +354,11 @@ def _checkpoints(model: nn.Module) -> bool:
     return any(getattr(module, "gradient_checkpointing", False) is True for module in model.modules())
 
 
-# ------------------------------------------------------------------------------------------- modules, as they are imported
+# ----------------------------------------------------------------------------------------- modules as they are imported
 
 
 def of_library(observer: Callable[[], Observer]) -> Callable[[ModuleType], None]:
-    """Follow functions of a module that prepare or wrap a model, by name: trainers import PEFT's or define their own."""
+    """Follow the functions of a module that prepare or wrap a model, by name: TRL has defined some of its own."""
 
     def change(module: ModuleType) -> None:
         for name in (*PREPARATIONS, *WRAPPINGS):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
+import atexit
 import functools
 import importlib.metadata
 import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,6 @@ from harness.records import REPORTED, DeviceKind, DeviceRecord, Failure, StackRe
 
 if TYPE_CHECKING:
     from harness.cell.watching.observer import Observer
-
-THREE_CALLS = "COMPAT_WATCH_CALLS"
 
 
 class Process:
@@ -43,6 +41,7 @@ class Process:
         finder = AfterImport(self._changes(), {"trl": self._library}, self._cannot_follow)
         sys.meta_path.insert(0, finder)  # type: ignore[arg-type]  # a finder has no base class
         sys.excepthook = self._noting_errors(sys.excepthook)
+        atexit.register(self._end)
 
     def _cannot_follow(self, module: str, error: Exception) -> None:
         self.notes.miss(f"calls of {module} cannot be followed: {type(error).__name__}: {error}")
@@ -123,7 +122,7 @@ class Process:
         observer, base = self.observer, module.Trainer
         observer.trainer_class(base)
 
-        def subclassed(cls: type[Any], **options: Any) -> None:
+        def subclassed(cls: type[Any], /, **options: Any) -> None:
             super(base, cls).__init_subclass__(**options)
             observer.trainer_class(cls)
 
@@ -143,8 +142,13 @@ class Process:
         """Note the exception that ended the script."""
         from harness.cell.runner import failure
 
-        self._error = failure(error, self._observer._stage if self._observer else Stage.IMPORT)
+        self._error = failure(error, self._observer.stage if self._observer else Stage.IMPORT)
         self.save()
+
+    def _end(self) -> None:
+        # A launcher, and whatever else the script starts, imports nothing of this and leaves no record.
+        if self._observer is not None:
+            self.save()
 
     def save(self) -> None:
         """Write down all that was seen so far: whatever ends the process, what was seen before it stays."""
@@ -156,7 +160,7 @@ class Process:
             steps=self.request.steps,
             stack=self._stack(),
             device=_device(),
-            runs=(*(self._observer.runs() if self._observer else ()), *self.by_hand),
+            runs=tuple(self.by_hand) or (self._observer.runs() if self._observer else ()),
             changed=self.notes.changed,
             unseen=(*self.notes.unseen, *self._not_trained()),
             error=self._error,

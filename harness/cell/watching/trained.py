@@ -142,10 +142,8 @@ def _few(rows: Any, notes: Notes) -> Any:
         return rows.take(EVAL_ROWS) if hasattr(rows, "take") else rows
     if len(rows) <= EVAL_ROWS:
         return rows
-    if hasattr(rows, "select"):
-        few = rows.select(range(EVAL_ROWS))
-    else:
-        few = torch.utils.data.Subset(rows, range(EVAL_ROWS))
+    first = range(EVAL_ROWS)
+    few = rows.select(first) if hasattr(rows, "select") else torch.utils.data.Subset(rows, first)
     notes.change(f"evaluation before and after took the first {EVAL_ROWS} of {len(rows):,} rows")
     return few
 

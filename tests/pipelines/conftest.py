@@ -1,0 +1,95 @@
+"""What the tests of watched scripts are given: a tiny model on disk, and the host's command.
+
+They run inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --pipelines
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What `compat watch --json` told."""
+
+    code: int
+    pipeline: dict[str, Any]
+    verdicts: list[dict[str, Any]]
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """The only trainer."""
+        run: dict[str, Any]
+        (run,) = self.pipeline["runs"]
+        return run
+
+    def trainable(self, stage: str) -> int:
+        """Trainable parameters at the last census of a stage."""
+        return [int(taken["trainable"]) for taken in self.run["seen"]["stages"] if taken["name"] == stage][-1]
+
+
+Watch = Callable[..., Watched]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--host-python` names the Python that has the host side."""
+    parser.addoption("--host-python", type=Path, required=True, help="the Python of the command line under test")
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen2 with its tokenizer, saved by this stack."""
+    place = tmp_path_factory.mktemp("models") / "tiny"
+    subprocess.run([sys.executable, str(HERE / "make_model.py"), str(place)], check=True)
+    return place
+
+
+@pytest.fixture
+def watch(pytestconfig: pytest.Config, tmp_path: Path) -> Watch:
+    """Runs `compat watch --json` in a directory of the test's own, on this stack's interpreter."""
+
+    def run(*given: str) -> Watched:
+        # Host-side modules are the checkout's; the script's environment is this one.
+        host = str(pytestconfig.getoption("--host-python"))
+        command = [host, "-m", "harness", "watch", "--python", sys.executable, "--json", "--", *given]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=dict(os.environ))
+        assert done.returncode in (0, 1, 3), done.stderr
+        told = json.loads(done.stdout)
+        return Watched(done.returncode, told["pipeline"], told["verdicts"])
+
+    return run
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[..., str]:
+    """The users' script in the test's directory, with pieces of it replaced."""
+
+    def write(*changes: tuple[str, str]) -> str:
+        text = (HERE / "train.py").read_text(encoding="utf-8")
+        for old, new in changes:
+            assert old in text, f"{old!r} is not in train.py: the change would silently not be tested"
+            text = text.replace(old, new)
+        (tmp_path / "train.py").write_text(text, encoding="utf-8")
+        return "train.py"
+
+    return write
+
+
+@pytest.fixture
+def launcher() -> str:
+    """Accelerate's command line, beside this interpreter."""
+    found = shutil.which("accelerate", path=str(Path(sys.executable).parent))
+    assert found
+    return "accelerate"

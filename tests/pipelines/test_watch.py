@@ -1,0 +1,209 @@
+"""Scripts as users write them, watched on this stack: nox -s "compat-3.11(trl='0.22')" -- --pipelines"""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from packaging.version import Version
+
+from harness.cell.instruments.frames import PROJECT
+
+TRL, TRANSFORMERS = Version(version("trl")), Version(version("transformers"))
+
+ADAPTER = 2 * (8 * (64 + 64) * 2 + 8 * (64 + 32) * 2 + 8 * (64 + 128) * 3)
+"""r * (in + out) over q and o, k and v, and the three of the MLP, in two layers."""
+
+WHOLE = ("quantization_config=quantization, ", "")
+"""Transformers below 4.54 refuse 4 bits on a CPU: there the model is loaded whole."""
+
+FOUR_BIT = Version("4.54") <= TRANSFORMERS
+PLAIN: tuple[tuple[str, str], ...] = () if FOUR_BIT else (WHOLE,)
+
+MINE = """
+class Mine(SFTTrainer):
+    def __init__(self, **given):
+        super().__init__(**given)
+
+
+trainer = Mine("""
+
+
+def frozen_by_trl() -> bool:
+    """The window of trl#3926."""
+    return Version("0.20.0") <= TRL < Version("0.23.1")
+
+
+def test_the_users_script_is_told_as_it_is(watch: Any, script: Any, model: Path) -> None:
+    """In the window of trl#3926 nothing is trainable at the trainer, and the line that froze it is named; elsewhere it
+    trains. Nothing of it imports us.
+    """
+    seen = watch(script(*PLAIN), str(model))
+    if FOUR_BIT and frozen_by_trl():
+        assert seen.code == 1
+        assert (seen.trainable("peft"), seen.trainable("trainer")) == (ADAPTER, 0)
+        (freeze,) = seen.run["seen"]["freezes"]
+        files = [frame["file"] for frame in freeze["frames"]]
+        assert files[0] == "train.py"
+        assert files[1].startswith("trl/")
+        assert files[-1] == "peft/utils/other.py"
+        training = seen.run["seen"]["training"]
+        assert f"{training['eval_before']:.6f}" == f"{training['eval_after']:.6f}"
+    else:
+        assert (seen.code, seen.verdicts[0]["outcome"]) == (0, "pass")
+        assert (seen.trainable("peft"), seen.trainable("trainer")) == (ADAPTER, ADAPTER)
+        training = seen.run["seen"]["training"]
+        assert training["eval_after"] < training["eval_before"]
+        assert training["optimizer"]["parameters"] == ADAPTER
+    assert len(training["grad_norm"]) == 10
+    emulates = None if torch.cuda.is_available() or not FOUR_BIT else "cuda"
+    assert seen.run["seen"]["device"]["emulates"] == emulates
+
+
+def test_what_is_there_is_not_overwritten(watch: Any, script: Any, model: Path, tmp_path: Path) -> None:
+    """Neither checkpoints in output_dir nor what the script saves at its end replace an earlier training."""
+    (tmp_path / "out" / "final").mkdir(parents=True)
+    (tmp_path / "out" / "final" / "adapter.txt").write_text("weeks of training")
+    seen = watch(script(*PLAIN), str(model))
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["final", "adapter.txt"]
+    assert "what 'out/final' holds was left as it is: what was saved there was thrown away" in seen.pipeline["changed"]
+
+
+def test_a_trainer_of_the_users_own_is_watched_to_where_the_script_ends(watch: Any, script: Any, model: Path) -> None:
+    """A subclass with its own constructor, and an exit in the middle of the script."""
+    seen = watch(
+        script(
+            *PLAIN,
+            (
+                "\ntrainer = SFTTrainer(",
+                MINE,
+            ),
+            ("trainer.save_model", "sys.exit(7)\ntrainer.save_model"),
+        ),
+        str(model),
+    )
+    assert (seen.run["trainer"], seen.pipeline["status"]) == ("Mine", 7)
+    assert len(seen.run["seen"]["training"]["grad_norm"]) == 10
+
+
+def test_os_exit_keeps_what_was_seen(watch: Any, script: Any, model: Path) -> None:
+    """Nothing runs after os._exit: what was seen before it is on disk already. Untrained is not healthy."""
+    seen = watch(script(*PLAIN, ("trainer.train()", "import os; os._exit(0)")), str(model))
+    stages = [taken["name"] for taken in seen.run["seen"]["stages"] if taken["by"] == "flow"]
+    assert stages[-2:] == ["peft", "trainer"]
+    assert seen.run["seen"]["training"] is None
+    assert seen.code == (1 if FOUR_BIT and frozen_by_trl() else 3)
+
+
+def test_an_error_of_the_script_is_told(watch: Any, script: Any, model: Path) -> None:
+    """With its place in the script; what was trained before it stays judged."""
+    seen = watch(script(*PLAIN, ("trainer.save_model", 'raise RuntimeError("mine")\ntrainer.save_model')), str(model))
+    assert (seen.pipeline["error"]["type"], seen.pipeline["error"]["message"]) == ("RuntimeError", "mine")
+    assert seen.pipeline["error"]["frames"][-1]["file"] == "train.py"
+    assert seen.run["seen"]["training"] is not None
+
+
+def test_two_trainers_are_two_runs(watch: Any, script: Any, model: Path) -> None:
+    """Each with the stages of its own model."""
+    text = (Path(__file__).parent / "train.py").read_text(encoding="utf-8")
+    again = text[text.index("model = Auto") :]
+    seen = watch(script(*PLAIN, ("trainer.save_model", f"{_plain(again)}\ntrainer.save_model")), str(model))
+    assert [run["seen"]["flow"] for run in seen.pipeline["runs"]] == ["train", "train#2"]
+    assert len(seen.verdicts) == 2
+    assert len({tuple(taken["name"] for taken in run["seen"]["stages"]) for run in seen.pipeline["runs"]}) == 1
+
+
+def _plain(text: str) -> str:
+    for old, new in PLAIN:
+        text = text.replace(old, new)
+    return text.rpartition("trainer.save_model")[0]
+
+
+def test_what_asks_for_a_gpu_is_redirected_and_said(watch: Any, script: Any, model: Path) -> None:
+    """Where there is none: a device map, a half-precision option, and an optimizer."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    seen = watch(
+        script(
+            *PLAIN,
+            ('device_map="auto"', "device_map={'': 0}"),
+            ("bf16=False", 'bf16=False, fp16=True, optim="paged_adamw_8bit"'),
+        ),
+        str(model),
+    )
+    changed = "\n".join(seen.pipeline["changed"])
+    assert "device_map={'': 0} was taken as 'cpu': this machine has no GPU" in changed
+    assert "fp16=True was taken as False: float16 training needs a GPU" in changed
+    assert "optim='paged_adamw_8bit' was taken as 'adamw_torch': that optimizer needs a GPU" in changed
+    assert seen.run["seen"]["training"] is not None
+
+
+def test_a_launcher_starts_what_is_watched(watch: Any, script: Any, model: Path, launcher: str) -> None:
+    """`accelerate launch` starts the script in a process of its own."""
+    seen = watch(launcher, "launch", "--cpu", "--num_processes", "1", script(*PLAIN), str(model))
+    assert seen.pipeline["script"] == "train"
+    assert len(seen.run["seen"]["training"]["grad_norm"]) == 10
+
+
+def test_a_notebook_is_run_cell_by_cell(watch: Any, script: Any, model: Path, tmp_path: Path) -> None:
+    """Magics are left out, and said."""
+    script(*PLAIN)
+    head, _, tail = (tmp_path / "train.py").read_text(encoding="utf-8").partition("\nmodel = Auto")
+    cells = [
+        {"cell_type": "markdown", "source": ["# Training"]},
+        {"cell_type": "code", "source": ["!pip install trl\n", *head.splitlines(keepends=True)]},
+        {"cell_type": "code", "source": f"model = Auto{tail}"},
+    ]
+    (tmp_path / "train.ipynb").write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    seen = watch("train.ipynb", str(model))
+    assert "cell 2: left out: !pip install trl" in seen.pipeline["unseen"]
+    assert len(seen.run["seen"]["training"]["grad_norm"]) == 10
+
+
+def test_the_three_calls_of_the_documentation(watch: Any, model: Path, tmp_path: Path) -> None:
+    """A loop without a Trainer, as docs/your-pipeline.md shows it."""
+    text = (PROJECT / "docs" / "your-pipeline.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    (tmp_path / "flow.py").write_text(code, encoding="utf-8")
+    seen = watch("flow.py", str(model))
+    assert (seen.code, seen.run["trainer"]) == (0, None), seen.verdicts
+    training = seen.run["seen"]["training"]
+    assert len(training["grad_norm"]) == 10
+    assert seen.trainable("trainer") == training["optimizer"]["parameters"] == 2 * (8 * (64 + 64) + 8 * (64 + 32))
+    assert training["eval_after"] < training["eval_before"]
+
+
+def test_three_calls_that_train_nothing_are_told(watch: Any, model: Path, tmp_path: Path) -> None:
+    """An optimizer over the wrong parameters."""
+    text = (PROJECT / "docs" / "your-pipeline.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    wrong = code.replace("[p for p in model.parameters() if p.requires_grad]", "[torch.nn.Parameter(torch.ones(2))]")
+    (tmp_path / "flow.py").write_text(wrong, encoding="utf-8")
+    seen = watch("flow.py", str(model))
+    assert seen.code == 1
+    assert [one["code"] for one in seen.verdicts[0]["opinions"] if one["result"] == "fail"] == ["O301"]
+
+
+@pytest.mark.skipif(Version("0.22") > TRL, reason="TRL 0.22 brought trl.scripts.sft with data sets from a directory")
+def test_trls_own_script(watch: Any, model: Path, tmp_path: Path) -> None:
+    """As it is installed, on a local model and data set."""
+    import trl.scripts.sft
+
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = [{"text": " ".join(f"w{(a + b * i) % 20}" for i in range(16))} for a in range(20) for b in range(1, 5)]
+    for split, few in (("train", rows[16:]), ("test", rows[:16])):
+        (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in few), encoding="utf-8")
+    seen = watch(
+        trl.scripts.sft.__file__,
+        *("--model_name_or_path", str(model), "--dataset_name", str(data), "--output_dir", str(tmp_path / "out")),
+        *("--use_peft", "--lora_r", "8", "--lora_target_modules", "q_proj", "v_proj", "--learning_rate", "1e-2"),
+        *("--eval_strategy", "epoch", "--num_train_epochs", "5", "--report_to", "none", "--bf16", "False"),
+    )
+    assert seen.code == 0, (seen.verdicts, seen.pipeline["error"])
+    assert seen.trainable("trainer") == 2 * (8 * (64 + 64) + 8 * (64 + 32))

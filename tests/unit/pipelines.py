@@ -1,0 +1,48 @@
+"""Watched runs made of observations made by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import builders
+
+from harness.pipeline import Pipeline, Run
+from harness.records import Observation, Precision, Stage, Variant
+
+NF4 = Variant("qwen2", Precision.NF4, True)
+RATE = 1e-2
+
+
+def run(seen: Observation | None = None, **changes: object) -> Run:
+    """A trainer that was handed a PeftModel, as it is seen from outside: no closed form, no labels of ours."""
+    seen = builders.healthy("sft-peft-model", NF4) if seen is None else seen
+    seen = dataclasses.replace(seen, model=None, lora=None, reply=None, memory=None)
+    made = Run(seen=seen, trainer="SFTTrainer", asks_for_adapters=True, rows_evaluated=16, full_rate=RATE)
+    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
+
+
+def training(made: Run, **changes: object) -> Run:
+    """The same run with other facts of its training."""
+    assert made.seen.training is not None
+    trained = dataclasses.replace(made.seen.training, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(made, seen=dataclasses.replace(made.seen, training=trained))
+
+
+def frozen() -> Run:
+    """As TRL 0.22 leaves it."""
+    return run(builders.frozen(builders.healthy("sft-peft-model", NF4)))
+
+
+def pipeline(*runs: Run, **changes: object) -> Pipeline:
+    """A script with these trainers."""
+    seen = builders.healthy("sft-peft-model", NF4)
+    made = Pipeline(
+        script="train", arguments=("tiny",), steps=10, stack=seen.stack, device=seen.device, runs=runs, status=0
+    )
+    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
+
+
+def without_training(made: Run) -> Run:
+    """Nothing was trained: the script ended before it."""
+    stages = tuple(taken for taken in made.seen.stages if taken.name is not Stage.AFTER_TRAINING)
+    return dataclasses.replace(made, seen=dataclasses.replace(made.seen, training=None, labels=None, stages=stages))

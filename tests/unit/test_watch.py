@@ -1,0 +1,214 @@
+"""`compat watch` on the host: what is run, where, and what is made of what it leaves. This interpreter stands in."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from pipelines import frozen, pipeline, run, without_training
+
+from harness import watch
+from harness.errors import CompatError, ExitCode, RecordsError, StackFailed
+from harness.pipeline import Pipeline
+from harness.report.pipeline import as_json, page
+from harness.watch import Interpreter, command_of, exit_code, is_three_calls, own_interpreter, run_pipeline
+
+NO_LAUNCHER = """\
+launch: it is neither a script, a notebook nor a command of that environment
+There is no /env/bin/launch.
+Give train.py, train.ipynb, or a launcher: compat watch -- accelerate launch train.py."""
+
+HERE = Interpreter("own", Path(sys.executable))
+
+
+@pytest.fixture(autouse=True)
+def _in_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+class TestTheCommand:
+    def test_a_script_is_run_as_it_always_is(self) -> None:
+        Path("train.py").write_text("print()")
+        assert command_of(Path("/env/bin/python"), ["train.py", "--a"]) == (
+            "train",
+            ["/env/bin/python", "train.py", "--a"],
+        )
+
+    def test_a_notebook_is_run_by_a_module_of_ours(self) -> None:
+        Path("train.ipynb").write_text("{}")
+        _, command = command_of(Path("/env/bin/python"), ["train.ipynb"])
+        assert command == ["/env/bin/python", "-m", "harness.cell.watching.notebook", "train.ipynb"]
+
+    def test_three_functions_and_nothing_else_are_a_flow(self) -> None:
+        Path("flow.py").write_text(
+            '"""Mine."""\nimport os\ndef build(): ...\ndef train(m, s): ...\ndef evaluate(m): ...\n'
+        )
+        _, command = command_of(Path("/env/bin/python"), ["flow.py"])
+        assert command == ["/env/bin/python", "-m", "harness.cell.watching.calls", "flow.py"]
+        with Path("flow.py").open("a") as file:
+            file.write("train(build(), 3)\n")
+        assert not is_three_calls(Path("flow.py"))
+
+    def test_a_launcher_of_the_environment_is_run_as_it_is(self, tmp_path: Path) -> None:
+        (tmp_path / "accelerate").touch()
+        name, command = command_of(tmp_path / "python", ["accelerate", "launch", "mine.py", "--a"])
+        assert (name, command) == ("mine", [str(tmp_path / "accelerate"), "launch", "mine.py", "--a"])
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            (
+                "absent.py",
+                "absent.py: there is no such file\nGive a script (.py) or a notebook (.ipynb) that is there.",
+            ),
+            (
+                "launch",
+                NO_LAUNCHER,
+            ),
+        ],
+    )
+    def test_what_is_not_there_is_bad_input(self, given: str, message: str) -> None:
+        with pytest.raises(CompatError) as raised:
+            command_of(Path("/env/bin/python"), [given])
+        assert (str(raised.value), raised.value.exit_code) == (message, ExitCode.BAD_INPUT)
+
+
+class TestTheInterpreter:
+    def test_one_that_is_not_there(self) -> None:
+        with pytest.raises(CompatError) as raised:
+            own_interpreter("/nowhere/python")
+        assert str(raised.value) == (
+            "--python /nowhere/python: there is no such interpreter\n"
+            "It is neither a file that can be run nor on the PATH.\n"
+            "Give the python of the environment your script runs in, such as .venv/bin/python."
+        )
+
+    @pytest.mark.parametrize(
+        ("says", "what"),
+        [
+            ("3 11 torch transformers", "it has no torch and no transformers"),
+            ("3 11 torch", "it has no torch"),
+            ("3 9", "it is Python 3.9"),
+        ],
+    )
+    def test_one_a_script_cannot_be_watched_in(self, tmp_path: Path, says: str, what: str) -> None:
+        python = tmp_path / "python"
+        python.write_text(f"#!/bin/sh\necho {says}\n")
+        python.chmod(0o755)
+        with pytest.raises(CompatError) as raised:
+            own_interpreter(str(python))
+        assert str(raised.value) == (
+            f"{python}: {what}\n"
+            "A script is watched where it runs: Python 3.11 or later, with torch and Transformers.\n"
+            "Activate that environment, name it (--python .venv/bin/python), or take a stack (--stack trl0.22)."
+        )
+
+    def test_the_active_environment_is_the_default(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "bin").mkdir()
+        python = tmp_path / "bin" / "python"
+        python.write_text("#!/bin/sh\necho 3 12\n")
+        python.chmod(0o755)
+        monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))
+        assert own_interpreter(None) == Interpreter("own", python)
+
+    def test_something_else_than_python(self) -> None:
+        with pytest.raises(CompatError, match="it does not run as a Python"):
+            own_interpreter("/bin/true")
+
+
+class TestTheRun:
+    def test_the_record_of_the_script_comes_back_with_how_it_ended(self, capfd: pytest.CaptureFixture[str]) -> None:
+        """The script writes what a watched process would; its own prints do not mix with the command's."""
+        record = pipeline(frozen(), status=None).to_json()
+        Path("train.py").write_text(
+            "import json, os, pathlib, sys\n"
+            'request = json.loads(pathlib.Path(os.environ.pop("COMPAT_WATCH")).read_text())\n'
+            'assert (request["flow"], request["steps"]) == ("train", 5)\n'
+            f'pathlib.Path(request["folder"], "1.json").write_text({record!r})\n'
+            'print("mine")\nsys.exit(7)\n'
+        )
+        seen = run_pipeline(["train.py"], HERE, 5)
+        assert seen == pipeline(frozen(), status=7)
+        assert exit_code(seen) is ExitCode.UNHEALTHY
+        assert capfd.readouterr().out == ""
+
+    def test_the_environment_is_the_users_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With their PYTHONPATH behind ours, and nothing of the checkout on it but that one directory."""
+        monkeypatch.setenv("PYTHONPATH", "/mine")
+        assert watch._environ(Path("/r"))["PYTHONPATH"] == f"{watch.SITE}:/mine"
+        assert watch.SITE.is_dir()
+
+    def test_a_script_without_any_library_is_told_as_that(self) -> None:
+        """The watch is loaded for real, sees nothing and leaves nothing; the script does not notice."""
+        Path("train.py").write_text(
+            "import sys\nfrom pathlib import Path\n"
+            'assert not [place for place in sys.path if "site/" in place]\n'
+            'Path("told").write_text(__name__ + " " + " ".join(sys.argv))\nsys.exit(3)\n'
+        )
+        with pytest.raises(StackFailed) as raised:
+            run_pipeline(["train.py", "-x"], HERE)
+        assert str(raised.value).startswith("train.py: it ended with status 3, and no library of the stack was seen\n")
+        assert raised.value.exit_code is ExitCode.COULD_NOT_TELL
+        assert Path("told").read_text() == "__main__ train.py -x"
+
+    def test_of_several_processes_the_one_that_saw_most(self, tmp_path: Path) -> None:
+        (tmp_path / "1.json").write_text(pipeline(status=None).to_json())
+        (tmp_path / "2.json").write_text(pipeline(run(), status=None).to_json())
+        (tmp_path / "3.json").write_text(pipeline(run(), run(), status=None).to_json())
+        seen = watch._read(tmp_path, 0, ["x.py"])
+        assert len(seen.runs) == 2
+        assert seen.unseen == ("1 other processes of the script trained or loaded models too",)
+
+    @pytest.mark.parametrize("text", ['{"schema": 2}', '{"schema": 1}', "not json"])
+    def test_a_record_that_cannot_be_read_is_an_error(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "1.json").write_text(text)
+        with pytest.raises(RecordsError):
+            watch._read(tmp_path, 0, ["x.py"])
+
+    def test_one_step_is_too_few(self) -> None:
+        with pytest.raises(CompatError) as raised:
+            run_pipeline(["train.py"], HERE, 1)
+        assert str(raised.value) == (
+            "compat watch: --steps 1\nBefore step 2 half of a LoRA adapter has no gradient to receive.\n"
+            "Ask for 2 steps or more."
+        )
+
+
+@pytest.mark.parametrize(
+    ("seen", "code"),
+    [
+        (pipeline(run()), ExitCode.HEALTHY),
+        (pipeline(run(), frozen()), ExitCode.UNHEALTHY),
+        (pipeline(run(), without_training(run())), ExitCode.COULD_NOT_TELL),
+        (pipeline(), ExitCode.COULD_NOT_TELL),
+    ],
+)
+def test_the_worst_trainer_decides(seen: Pipeline, code: ExitCode) -> None:
+    """A fault is certain; what was not seen hides one."""
+    assert exit_code(seen) is code
+
+
+class TestThePage:
+    def test_every_line_that_rests_on_the_emulation_says_so(self) -> None:
+        lines = page(pipeline(frozen(), changed=("fp16=True was taken as False",))).splitlines()
+        for begin in ("SFTTrainer  ", "  trainer ", "  16,384 frozen at ", "  eval loss ", "  UNHEALTHY: C104 "):
+            assert next(line for line in lines if line.startswith(begin)).endswith(" *"), begin
+        assert not next(line for line in lines if line.startswith("  load ")).endswith("*")
+        assert "done otherwise than the script says:" in lines
+
+    def test_without_an_evaluation_set_it_says_that_this_tells_less(self) -> None:
+        from pipelines import training
+
+        shown = page(pipeline(training(run(rows_evaluated=None), eval_before=None, eval_after=None)))
+        assert "which tells less" in shown
+
+    def test_nothing_seen_is_said(self) -> None:
+        assert "could not tell: nothing was seen" in page(pipeline(status=-9))
+        assert page(pipeline(status=-9)).endswith("the script ended with:\n  signal 9")
+
+    def test_json_holds_the_record_and_the_verdicts(self) -> None:
+        told = json.loads(json.dumps(as_json(pipeline(frozen())), allow_nan=False))
+        assert told["verdicts"][0]["outcome"] == "fail"
+        assert told["pipeline"]["runs"][0]["trainer"] == "SFTTrainer"
