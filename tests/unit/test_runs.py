@@ -52,6 +52,7 @@ def test_without_arguments_a_cell_has_its_usual_length_and_limit() -> None:
         seeds=range(0),
         pytest=(),
         gpus=Wanted(2, 2.0, 40.0),
+        memory_limit=runs.MEMORY_LIMIT,
     )
 
 
@@ -81,6 +82,7 @@ def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
         seeds=range(0),
         pytest=("-k", "nf4 and not llama", "-x", "--lf"),
         gpus=Wanted(4, 0.5, 16.0),
+        memory_limit=runs.MEMORY_LIMIT,
     )
 
 
@@ -510,15 +512,17 @@ def run_stack(*posargs: str, plan: LockPlan | None = None, on: Sequence[Gpu] = (
 
 
 def test_a_stack_whose_cells_are_as_stated_is_healthy(cells: Cells, tmp_path: Path) -> None:
-    """One process, its row, the derived files, and the table."""
+    """One process, its row, and the table; the derived files once the run is at its end."""
     assert run_stack("-k", "nf4") is ExitCode.HEALTHY
     [command] = cells.commands
     assert (command[-1], command[-3:-1]) == ("tests/cells", ["-k", "nf4"])
     [row] = read_rows(tmp_path / "one")
     assert (row.name, row.state, row.reason, len(row.selected)) == (STACK, RowState.RAN, "", 3)
     assert {verdict.outcome for verdict in judged(tmp_path / "one", UNLISTED).verdicts} == {Outcome.PASS}
-    assert (tmp_path / "one" / "summary.md").exists()
     assert (tmp_path / "latest").readlink() == Path("one")
+    assert not (tmp_path / "one" / "summary.md").exists()
+    runs.finish_run(tmp_path / "one")
+    assert (tmp_path / "one" / "summary.md").exists()
 
 
 def test_the_process_is_told_all_a_cell_needs(cells: Cells, tmp_path: Path) -> None:
@@ -661,6 +665,7 @@ def test_sessions_of_one_run_id_write_into_one_run(cells: Cells, tmp_path: Path)
         ("trl0.4-py311", RowState.UNINSTALLABLE, "no solution found"),
         ("trl0.5-py311", RowState.INFRASTRUCTURE, "the package registry is out of reach"),
     ]
+    runs.finish_run(tmp_path / "one")
     lines = (tmp_path / "one" / "verdicts.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["outcome"] for line in lines][-2:] == ["uninstallable", "infrastructure"]
 
