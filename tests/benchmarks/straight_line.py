@@ -67,13 +67,14 @@ def run(plan: Plan, cell: PlannedCell) -> NoRecorder:
 
 def main() -> None:
     plan = planned()
+    # Each on a line of its own, whatever progress bars left unfinished before it.
     for number, cell in enumerate(plan.cells):
         try:
             run(plan, cell)
         except Exception as error:  # noqa: BLE001 - flows that fail in a release are part of the work
-            print(f"ran {cell}: {type(error).__name__}", flush=True)
+            print(f"\nran {cell}: {type(error).__name__}", flush=True)
         else:
-            print(f"ran {cell}", flush=True)
+            print(f"\nran {cell}", flush=True)
         if number == 0:
             # As sessions do: without it every collection looks through the whole imported stack.
             gc.freeze()

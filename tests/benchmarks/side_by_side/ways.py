@@ -56,11 +56,10 @@ class Place:
 
     @cached_property
     def environ(self) -> dict[str, str]:
-        """For every process; the store and pip's cache are the benchmark's own."""
+        """For every process; the store is the benchmark's own, pip's cache the user's."""
         return {
             **pinned(),
             "COMPAT_STORE": str(self.work / "store"),
-            "PIP_CACHE_DIR": str(self.work / "pip-cache"),
             "PIP_NO_CACHE_DIR": "false",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         }
