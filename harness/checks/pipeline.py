@@ -13,7 +13,7 @@ from harness.checks.case import NotApplicable, freeze_line, signs, symptom
 from harness.checks.judge import machine_failed
 from harness.checks.verdict import Opinion, Outcome, Result, Symptom, Verdict
 from harness.pipeline import Pipeline, Run
-from harness.records import Actor, Area, Census, Gradients, Optimizer, Stage, Training
+from harness.records import REPORTED, Actor, Area, Census, Failure, Gradients, Optimizer, Stage, Training
 
 FULL_STEPS = 2.0
 """Steps at the full learning rate without which nobody can say that an eval loss should have moved."""
@@ -28,18 +28,36 @@ class _Check:
 
 
 def judge(seen: Pipeline) -> tuple[Verdict, ...]:
-    """A verdict for each trainer of the script; one that says why there is none, where nothing was trained."""
+    """A verdict for each trainer of the script, and one on the script where it ended otherwise than it should."""
+    return (*(judge_run(run) for run in seen.runs), *_of_the_script(seen))
+
+
+def _of_the_script(seen: Pipeline) -> tuple[Verdict, ...]:
+    error, cell = seen.error, f"{seen.stack.name}/{seen.script}"
+    told = f"{error.type} at {error.stage}: {error.message}" if error else ""
     if not seen.runs:
-        what = f"{seen.error.type}: {seen.error.message}" if seen.error else "no model of Transformers was loaded"
-        cell = f"{seen.stack.name}/{seen.script}"
-        return (Verdict(cell, Outcome.INFRASTRUCTURE, f"nothing was seen: {what}", Symptom.UNKNOWN),)
-    return tuple(judge_run(run) for run in seen.runs)
+        reason = f"nothing was seen: {told or 'no model of Transformers was loaded'}"
+        return (Verdict(cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN),)
+    if error is None:
+        ended = f"signal {-seen.status} ended the script" if seen.status is not None and seen.status < 0 else ""
+        return (Verdict(cell, Outcome.INFRASTRUCTURE, ended, Symptom.UNKNOWN),) if ended else ()
+    if any(run.seen.error and run.seen.error.message == error.message for run in seen.runs):
+        return ()  # its trainer has said so
+    if _excused(error) or not _by_a_library(error):
+        # A script may object to what so few steps have made.
+        return (Verdict(cell, Outcome.INFRASTRUCTURE, f"the script ended in {told}", Symptom.ERROR),)
+    opinion = Opinion("F001", "It runs to its last step", Result.FAIL, told)
+    return (Verdict(cell, Outcome.FAIL, f"F001 {told}", Symptom.ERROR, (opinion,)),)
+
+
+def _by_a_library(error: Failure) -> bool:
+    return bool(error.frames) and error.frames[-1].file.partition("/")[0] in REPORTED
 
 
 def judge_run(run: Run) -> Verdict:
     """The verdict on one trainer. INFRASTRUCTURE is what could not be told."""
     error = run.seen.error
-    if error is not None and (machine_failed(error) or _wants_a_gpu(error.message)):
+    if error is not None and _excused(error):
         reason = f"this machine cannot run it: {error.type}: {error.message}"
         return Verdict(run.seen.cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN)
     opinions = _opinions(run)
@@ -59,11 +77,19 @@ def _praise(training: Training) -> str:
     return f"{training.optimizer.parameters:,} parameters train"
 
 
-_NO_GPU = ("Torch not compiled with CUDA", "No CUDA GPUs", "Found no NVIDIA driver", "requires a GPU", "needs a GPU")
+_NO_GPU = (
+    "Torch not compiled with CUDA",
+    "No CUDA GPUs",
+    "Found no NVIDIA driver",
+    "requires a GPU",
+    "needs a GPU",
+    "No GPU found",
+)
 
 
-def _wants_a_gpu(message: str) -> bool:
-    return any(words in message for words in _NO_GPU)
+def _excused(error: Failure) -> bool:
+    """Whether this machine, and not the versions, is why it was raised."""
+    return machine_failed(error) or any(words in error.message for words in _NO_GPU)
 
 
 def _opinions(run: Run) -> tuple[Opinion, ...]:

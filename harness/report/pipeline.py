@@ -33,8 +33,7 @@ def page(seen: Pipeline) -> str:
     # Where nothing was seen there is a verdict and no run.
     for run, verdict in zip(seen.runs, verdicts, strict=False):
         lines += ["", *_run(run, verdict)]
-    if not seen.runs:
-        lines += ["", f"could not tell: {verdicts[0].reason}"]
+    lines += [f"\n{_WORDS[one.outcome]}: {one.reason}" for one in verdicts[len(seen.runs) :]]
     if any(run.seen.device.emulates for run in seen.runs):
         lines += [
             "",

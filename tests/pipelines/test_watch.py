@@ -106,6 +106,7 @@ def test_an_error_of_the_script_is_told(watch: Any, script: Any, model: Path) ->
     assert (seen.pipeline["error"]["type"], seen.pipeline["error"]["message"]) == ("RuntimeError", "mine")
     assert seen.pipeline["error"]["frames"][-1]["file"] == "train.py"
     assert seen.run["seen"]["training"] is not None
+    assert seen.code == (1 if FOUR_BIT and frozen_by_trl() else 3)
 
 
 def test_two_trainers_are_two_runs(watch: Any, script: Any, model: Path) -> None:

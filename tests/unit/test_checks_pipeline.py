@@ -11,7 +11,7 @@ from pipelines import NF4, frozen, pipeline, run, training, without_training
 from harness.checks.pipeline import judge, judge_run
 from harness.checks.verdict import Outcome, Result, Symptom
 from harness.pipeline import Run
-from harness.records import Actor, Failure, Gradients, Labels, Optimizer, Stage
+from harness.records import Actor, Failure, Frame, Gradients, Labels, Optimizer, Stage
 
 
 def said(made: Run, code: str) -> tuple[Result, str]:
@@ -143,6 +143,36 @@ def test_an_adapter_the_trainer_makes_is_not_compared() -> None:
 
 def test_a_script_in_which_nothing_was_seen_could_not_be_told() -> None:
     (verdict,) = judge(pipeline(error=Failure("ImportError", "no trl", Stage.IMPORT, ())))
-    assert (verdict.outcome, verdict.reason) == (Outcome.INFRASTRUCTURE, "nothing was seen: ImportError: no trl")
+    assert (verdict.outcome, verdict.reason) == (
+        Outcome.INFRASTRUCTURE,
+        "nothing was seen: ImportError at import: no trl",
+    )
     (verdict,) = judge(pipeline())
     assert verdict.reason == "nothing was seen: no model of Transformers was loaded"
+
+
+@pytest.mark.parametrize(
+    ("file", "message", "outcome"),
+    [
+        ("trl/trainer/dpo_trainer.py", "no", Outcome.FAIL),
+        ("train.py", "accuracy is below 0.9", Outcome.INFRASTRUCTURE),
+        ("transformers/quantizers/quantizer_bnb_4bit.py", "No GPU found. A GPU is needed", Outcome.INFRASTRUCTURE),
+    ],
+)
+def test_an_error_after_a_healthy_training_is_never_green(file: str, message: str, outcome: Outcome) -> None:
+    """A library that raises is a fault; a script may object to what ten steps have made."""
+    error = Failure("ValueError", message, Stage.TRAINER, (Frame(file, 1, "f", "raise"),))
+    first, last = judge(pipeline(run(), error=error, status=1))
+    assert (first.outcome, last.outcome) == (Outcome.PASS, outcome)
+    assert f"ValueError at trainer: {message}" in last.reason
+
+
+def test_an_error_its_trainer_has_told_is_told_once() -> None:
+    error = Failure("ValueError", "no", Stage.TRAINING, ())
+    made = run(dataclasses.replace(without_training(run()).seen, error=error))
+    assert len(judge(pipeline(made, error=error, status=1))) == 1
+
+
+def test_a_signal_is_never_green() -> None:
+    *_, last = judge(pipeline(run(), status=-9))
+    assert (last.outcome, last.reason) == (Outcome.INFRASTRUCTURE, "signal 9 ended the script")

@@ -257,6 +257,10 @@ class Observer:
             found = run.found if run.times_trained == 1 else Measured()
             steps = self._request.steps
             self.notes.change(f"every training was ended after {steps} steps; its schedule is that of the whole run")
+            if kwargs.get("resume_from_checkpoint") is True or args[:1] == (True,):
+                # The last checkpoint lies where the script writes, and it writes elsewhere now.
+                self.notes.change("resume_from_checkpoint=True was left out: training began anew")
+                args, kwargs = args[1:], {**kwargs, "resume_from_checkpoint": None}
             try:
                 return trained.train(trainer, lambda: original(trainer, *args, **kwargs), steps, found, self.notes)
             except Exception as error:
