@@ -15,8 +15,8 @@ CELL_S = 0.6
 
 
 OUTLIER = 4.0
-"""How many times the median of its like a cell may take and be believed. The first of a process imports the stack, which
-`START_S` counts, and in a new environment compiles it.
+"""How many times the median of its like a cell may take and be believed. The first of a process imports the stack,
+which `START_S` counts, and in a new environment compiles it.
 """
 
 

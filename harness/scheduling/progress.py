@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.checks import Outcome
-from harness.scheduling.estimate import loads, makespan, pace, stack_of
+from harness.scheduling.estimate import OUTLIER, loads, makespan, pace, stack_of
 from harness.scheduling.priority import span_told
 
 
@@ -74,8 +74,9 @@ class Progress:
     def left_s(self) -> float:
         """Seconds until all is done, at the pace of what was seen."""
         left = {cell: seconds for cell, seconds in self.expected.items() if cell not in self.took}
-        really = list(self.took.values())
         foretold = [self.expected[cell] for cell in self.took]
+        # The first cell of a process imports the stack, which says nothing of the others.
+        really = [min(self.took[cell], OUTLIER * self.expected[cell]) for cell in self.took]
         return makespan(loads(left, frozenset(self.begun)).values(), self.jobs) * pace(really, foretold)
 
     def __str__(self) -> str:
