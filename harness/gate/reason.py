@@ -60,9 +60,12 @@ def _verb(change: Change, *, many: bool) -> str:
 
 
 def _why(cause: Cause) -> str:
-    if cause.group is not None and cause.group.titles:
-        issues = f" ({', '.join(cause.group.issues)})" if cause.group.issues else ""
-        return f": {'; '.join(cause.group.titles)}{issues}"
+    group = cause.group
+    if group is not None and group.issues:
+        return f": {'; '.join(group.titles)} ({', '.join(group.issues)})"
+    if group is not None and group.failing:
+        # Not its title, which says what should hold.
+        return f": {wording.shortened('; '.join(f'{code} {message}' for code, message in group.failing))}"
     return f": {wording.shortened(cause.reason)}" if cause.reason else ""
 
 
