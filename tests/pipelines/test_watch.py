@@ -19,11 +19,15 @@ TRL, TRANSFORMERS = Version(version("trl")), Version(version("transformers"))
 ADAPTER = 2 * (8 * (64 + 64) * 2 + 8 * (64 + 32) * 2 + 8 * (64 + 128) * 3)
 """r * (in + out) over q and o, k and v, and the three of the MLP, in two layers."""
 
-WHOLE = ("quantization_config=quantization, ", "")
+WHOLE = (
+    ("quantization_config=quantization, ", ""),
+    # Of a model that is not quantized prepare_model_for_kbit_training leaves inputs without a gradient.
+    ("gradient_checkpointing=True", "gradient_checkpointing=False"),
+)
 """Transformers below 4.54 refuse 4 bits on a CPU: there the model is loaded whole."""
 
 FOUR_BIT = Version("4.54") <= TRANSFORMERS
-PLAIN: tuple[tuple[str, str], ...] = () if FOUR_BIT else (WHOLE,)
+PLAIN: tuple[tuple[str, str], ...] = () if FOUR_BIT else WHOLE
 
 MINE = """
 class Mine(SFTTrainer):
@@ -208,3 +212,12 @@ def test_trls_own_script(watch: Any, model: Path, tmp_path: Path) -> None:
     )
     assert seen.code == 0, (seen.verdicts, seen.pipeline["error"])
     assert seen.trainable("trainer") == 2 * (8 * (64 + 64) + 8 * (64 + 32))
+
+
+@pytest.mark.skipif(FOUR_BIT, reason="a quantized model is prepared for it")
+def test_a_loud_failure_is_told_as_it_is(watch: Any, script: Any, model: Path) -> None:
+    """Checkpointing without gradients of the inputs raises in the first backward pass, watched or not."""
+    seen = watch(script(WHOLE[0]), str(model))
+    assert seen.code == 1
+    assert seen.verdicts[0]["reason"].startswith("F001 RuntimeError at training: element 0 of tensors does not require")
+    assert len(seen.verdicts) == 1
