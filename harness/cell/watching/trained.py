@@ -23,9 +23,6 @@ from harness.records import Labels, Training
 EVAL_ROWS = 256
 """Rows of an evaluation, at most: enough to see whether the loss moves at all."""
 
-LARGE = 2_000_000_000
-"""Frozen elements up to which all are digested before and after. More take minutes."""
-
 
 class _Ends(TrainerCallback):
     """Ends training after `steps` steps of this call."""
