@@ -1,0 +1,82 @@
+"""Which cells are asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import runs
+from harness.errors import CompatError, UnknownName
+from harness.ledger import Ledger
+from harness.matrix import Matrix, read_matrix
+from harness.records import DeviceKind
+from harness.scheduling.selection import Asked, cells_of, stacks_of
+
+VERSIONS = {"trl": "0.22.2", "transformers": "4.56.0", "peft": "0.17.1", "bitsandbytes": "0.47.0"}
+
+
+@pytest.fixture(scope="module")
+def matrix() -> Matrix:
+    return read_matrix()
+
+
+def names(matrix: Matrix, asked: Asked, python: str = "3.11") -> list[str]:
+    return [on.name for on in stacks_of(matrix, asked, python)]
+
+
+def test_without_a_name_every_stack_of_that_python_is_asked_for(matrix: Matrix) -> None:
+    """The whole matrix, in its order."""
+    assert names(matrix, Asked()) == [stack.on("3.11") for stack in matrix.stacks if "3.11" in stack.pythons]
+    assert names(matrix, Asked(), "3.12") == [stack.on("3.12") for stack in matrix.stacks if "3.12" in stack.pythons]
+
+
+def test_names_globs_and_axes_narrow_it(matrix: Matrix) -> None:
+    """A name with a Python asks for that Python, whatever --python says."""
+    assert names(matrix, Asked(stacks=("trl0.22",))) == ["trl0.22-py311"]
+    assert names(matrix, Asked(stacks=("trl1.16-py312",))) == ["trl1.16-py312"]
+    assert names(matrix, Asked(axes=("peft",))) == [s.on("3.11") for s in matrix.stacks if s.package == "peft"]
+    assert names(matrix, Asked(stacks=("trl0.2?",), axes=("peft",))) == []
+
+
+def test_a_session_is_called_as_nox_calls_it(matrix: Matrix) -> None:
+    """The string a person types."""
+    [on] = stacks_of(matrix, Asked(stacks=("trl0.22",)), "3.11")
+    assert on.session == "compat-3.11(trl='0.22')"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (Asked(stacks=("trl9.9",)), "matrices/stacks.toml: there is no stack 'trl9.9'"),
+        (Asked(axes=("torch",)), "--axis: there is no axis 'torch'"),
+    ],
+)
+def test_a_name_that_matches_nothing_is_refused(matrix: Matrix, asked: Asked, said: str) -> None:
+    """Rather than running everything else."""
+    with pytest.raises(UnknownName) as caught:
+        stacks_of(matrix, asked, "3.11")
+    assert str(caught.value).splitlines()[0] == said
+
+
+def test_flows_variants_and_words_narrow_the_cells() -> None:
+    """Each alone, and together."""
+    cells = runs.planned_cells(Ledger(issues=()), DeviceKind.CPU, VERSIONS)
+    of_flow = cells_of(cells, Asked(flows=("sft-peft-*",)))
+    assert {cell.flow for cell in of_flow} == {c.flow for c in cells if c.flow.startswith("sft-peft-")}
+    of_variant = cells_of(cells, Asked(variants=("qwen2-nf4-*",)))
+    assert {str(cell.variant) for cell in of_variant} == {
+        str(c.variant) for c in cells if str(c.variant).startswith("qwen2-nf4-")
+    }
+    both = cells_of(cells, Asked(flows=("sft-full",), variants=("qwen2-*",), words="not nogc"))
+    assert both and all(c.flow == "sft-full" and c.variant.gradient_checkpointing for c in both)
+    assert cells_of(cells, Asked()) == cells
+
+
+def test_a_flow_that_is_none_and_words_that_are_no_expression_are_refused() -> None:
+    """With where, and what to write instead."""
+    cells = runs.planned_cells(Ledger(issues=()), DeviceKind.CPU, VERSIONS)
+    with pytest.raises(UnknownName) as unknown:
+        cells_of(cells, Asked(flows=("sft-pefd-model",)))
+    assert str(unknown.value).splitlines()[0] == "--flows: there is no flow 'sft-pefd-model'"
+    with pytest.raises(CompatError) as wrong:
+        cells_of(cells, Asked(words="a and and b"))
+    assert str(wrong.value).splitlines()[0] == "-k: 'a and and b' is no expression"
