@@ -47,6 +47,16 @@ class Benchmark:
     out: Path
     seen: Measured
     begun: float
+    failures: list[CompatError] = dataclasses.field(default_factory=list)
+
+    def attempt(self, step: Callable[[], None]) -> None:
+        """Take a step; if it fails say so, and go on: the other figures do not depend on it."""
+        try:
+            step()
+        except CompatError as error:
+            end_all()
+            self.failures.append(error)
+            self.note(f"failed: {error}")
 
     def note(self, what: str) -> None:
         """Say how far it has come, and write down what there is: an interrupted benchmark has its table too."""
@@ -67,20 +77,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-", dir=asked.work, ignore_cleanup_errors=True) as work:
         try:
             if "d" in asked.only:
-                _reports(bench, Path(work))
+                bench.attempt(lambda: _reports(bench, Path(work)))
             if set(asked.only) & set("abc"):
-                _matrix(bench, Path(work), asked)
+                bench.attempt(lambda: _matrix(bench, Path(work), asked))
         except KeyboardInterrupt:
             end_all()
             bench.note("interrupted; this is what there is")
             return 130
-        except CompatError as error:
-            end_all()
-            print(error, file=sys.stderr)
-            return error.exit_code
         finally:
             print(f"\n{markdown(bench.seen)}\nAlso in {bench.out / 'table.md'}", flush=True)
-    return 0
+    return 1 if bench.failures else 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -143,19 +149,34 @@ def _matrix(bench: Benchmark, work: Path, asked: argparse.Namespace) -> None:
     seen.cold = place.run("cold", "--jobs", str(seen.jobs)).seconds
     seen.cells = place.keep_plans()
     bench.note(f"compat run, nothing installed: {seen.cold:.0f} s")
-    if "c" in only:
-        seen.unchanged = statistics.median(place.run(f"unchanged-{n}").seconds for n in range(REPEATS))
-        bench.note(f"compat run, nothing changed: {seen.unchanged:.2f} s")
-    if "a" in only:
-        _plain(bench, place)
-    if set(only) & set("ab"):
-        seen.warm = place.run("warm", "--fresh", "--jobs", str(seen.jobs)).seconds
-        bench.note(f"compat run --fresh: {seen.warm:.0f} s")
-        seen.floor = side_by_side(_told(bench, place.straight_line, "straight line"), place.stacks, seen.jobs)
-        bench.note(f"straight-line scripts, {seen.jobs} at once: {seen.floor:.0f} s")
-    if "b" in only:
-        seen.recorder = place.overhead(On(matrix.stack(RECORDED_STACK), PYTHON))
-        bench.note(f"a recorded flow over one without a recorder: {seen.recorder:.2f}")
+    steps: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("c", lambda: _unchanged(bench, place)),
+        ("ab", lambda: _warm(bench, place)),
+        ("b", lambda: _recorder(bench, place, On(matrix.stack(RECORDED_STACK), PYTHON))),
+        ("a", lambda: _plain(bench, place)),
+    )
+    for parts, step in steps:
+        if set(parts) & set(only):
+            bench.attempt(step)
+
+
+def _unchanged(bench: Benchmark, place: Place) -> None:
+    took = [place.run(f"unchanged-{number}").seconds for number in range(REPEATS)]
+    bench.seen.unchanged = statistics.median(took)
+    bench.note(f"compat run, nothing changed: {bench.seen.unchanged:.2f} s")
+
+
+def _warm(bench: Benchmark, place: Place) -> None:
+    seen = bench.seen
+    seen.warm = place.run("warm", "--fresh", "--jobs", str(seen.jobs)).seconds
+    bench.note(f"compat run --fresh: {seen.warm:.0f} s")
+    seen.floor = side_by_side(_told(bench, place.straight_line, "straight line"), place.stacks, seen.jobs)
+    bench.note(f"straight-line scripts, {seen.jobs} at once: {seen.floor:.0f} s")
+
+
+def _recorder(bench: Benchmark, place: Place, on: On) -> None:
+    bench.seen.recorder = place.overhead(on)
+    bench.note(f"a recorded flow over one without a recorder: {bench.seen.recorder:.2f}")
 
 
 def _plain(bench: Benchmark, place: Place) -> None:
