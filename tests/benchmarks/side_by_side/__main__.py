@@ -62,7 +62,6 @@ class Benchmark:
         """Say how far it has come, and write down what there is: an interrupted benchmark has its table too."""
         minutes, seconds = divmod(int(time.perf_counter() - self.begun), 60)
         print(f"[{minutes:3}:{seconds:02}] {what}", flush=True)
-        self.out.mkdir(parents=True, exist_ok=True)
         (self.out / "table.md").write_text(markdown(self.seen), encoding="utf-8")
         (self.out / "measured.json").write_text(json.dumps(dataclasses.asdict(self.seen), indent=1), encoding="utf-8")
 
@@ -73,8 +72,9 @@ def main() -> int:
     named = f"{processor.name()}, {machine.cores} cores, Python {platform.python_version()}"
     bench = Benchmark(asked.out.resolve(), Measured(named, jobs=asked.jobs or machine.cores), time.perf_counter())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # On the disk of the checkout: environments are linked from uv's cache where they can be.
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=asked.work, ignore_cleanup_errors=True) as work:
+    bench.out.mkdir(parents=True, exist_ok=True)
+    # On the disk of the checkout, as the environments of its user are.
+    with tempfile.TemporaryDirectory(prefix="work-", dir=bench.out, ignore_cleanup_errors=True) as work:
         try:
             if "d" in asked.only:
                 bench.attempt(lambda: _reports(bench, Path(work)))
@@ -97,7 +97,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--flows", default="", help="only these, as in compat run")
     parser.add_argument("--quick", action="store_true", help="two stacks and one flow, to try it out")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench")
-    parser.add_argument("--work", type=Path, help="disk for environments; the temporary directory")
     asked = parser.parse_args()
     if set(asked.only) - set(PARTS) or not asked.only or asked.stacks < 1:
         parser.error(f"--only takes some of {', '.join(PARTS)}; --stacks 1 or more")
