@@ -43,8 +43,8 @@ def publish(run: Path, ledger: Ledger) -> Summary:
 def summary_of(run: Path, stack: str, ledger: Ledger) -> Summary:
     """Judge one stack of the run and nothing else, and make `latest` lead to the run.
 
-    A session asks for no more when its stack has ended: were the whole run judged after each of them, sixty stacks would
-    be judged thirty times over.
+    A session asks for no more when its stack has ended: were the whole run judged after each of them, sixty stacks
+    would be judged thirty times over.
 
     Raises:
         RecordsError: a file of the run cannot be read.
