@@ -47,12 +47,21 @@ class Benchmark:
     out: Path
     seen: Measured
     begun: float
+    failures: list[CompatError] = dataclasses.field(default_factory=list)
+
+    def attempt(self, step: Callable[[], None]) -> None:
+        """Take a step; if it fails say so, and go on: the other figures do not depend on it."""
+        try:
+            step()
+        except CompatError as error:
+            end_all()
+            self.failures.append(error)
+            self.note(f"failed: {error}")
 
     def note(self, what: str) -> None:
         """Say how far it has come, and write down what there is: an interrupted benchmark has its table too."""
         minutes, seconds = divmod(int(time.perf_counter() - self.begun), 60)
         print(f"[{minutes:3}:{seconds:02}] {what}", flush=True)
-        self.out.mkdir(parents=True, exist_ok=True)
         (self.out / "table.md").write_text(markdown(self.seen), encoding="utf-8")
         (self.out / "measured.json").write_text(json.dumps(dataclasses.asdict(self.seen), indent=1), encoding="utf-8")
 
@@ -63,24 +72,21 @@ def main() -> int:
     named = f"{processor.name()}, {machine.cores} cores, Python {platform.python_version()}"
     bench = Benchmark(asked.out.resolve(), Measured(named, jobs=asked.jobs or machine.cores), time.perf_counter())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # On the disk of the checkout: environments are linked from uv's cache where they can be.
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=asked.work, ignore_cleanup_errors=True) as work:
+    bench.out.mkdir(parents=True, exist_ok=True)
+    # On the disk of the checkout, as the environments of its user are.
+    with tempfile.TemporaryDirectory(prefix="work-", dir=bench.out, ignore_cleanup_errors=True) as work:
         try:
             if "d" in asked.only:
-                _reports(bench, Path(work))
+                bench.attempt(lambda: _reports(bench, Path(work)))
             if set(asked.only) & set("abc"):
-                _matrix(bench, Path(work), asked)
+                bench.attempt(lambda: _matrix(bench, Path(work), asked))
         except KeyboardInterrupt:
             end_all()
             bench.note("interrupted; this is what there is")
             return 130
-        except CompatError as error:
-            end_all()
-            print(error, file=sys.stderr)
-            return error.exit_code
         finally:
             print(f"\n{markdown(bench.seen)}\nAlso in {bench.out / 'table.md'}", flush=True)
-    return 0
+    return 1 if bench.failures else 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -91,7 +97,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--flows", default="", help="only these, as in compat run")
     parser.add_argument("--quick", action="store_true", help="two stacks and one flow, to try it out")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench")
-    parser.add_argument("--work", type=Path, help="disk for environments; the temporary directory")
     asked = parser.parse_args()
     if set(asked.only) - set(PARTS) or not asked.only or asked.stacks < 1:
         parser.error(f"--only takes some of {', '.join(PARTS)}; --stacks 1 or more")
@@ -143,19 +148,34 @@ def _matrix(bench: Benchmark, work: Path, asked: argparse.Namespace) -> None:
     seen.cold = place.run("cold", "--jobs", str(seen.jobs)).seconds
     seen.cells = place.keep_plans()
     bench.note(f"compat run, nothing installed: {seen.cold:.0f} s")
-    if "c" in only:
-        seen.unchanged = statistics.median(place.run(f"unchanged-{n}").seconds for n in range(REPEATS))
-        bench.note(f"compat run, nothing changed: {seen.unchanged:.2f} s")
-    if "a" in only:
-        _plain(bench, place)
-    if set(only) & set("ab"):
-        seen.warm = place.run("warm", "--fresh", "--jobs", str(seen.jobs)).seconds
-        bench.note(f"compat run --fresh: {seen.warm:.0f} s")
-        seen.floor = side_by_side(_told(bench, place.straight_line, "straight line"), place.stacks, seen.jobs)
-        bench.note(f"straight-line scripts, {seen.jobs} at once: {seen.floor:.0f} s")
-    if "b" in only:
-        seen.recorder = place.overhead(On(matrix.stack(RECORDED_STACK), PYTHON))
-        bench.note(f"a recorded flow over one without a recorder: {seen.recorder:.2f}")
+    steps: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("c", lambda: _unchanged(bench, place)),
+        ("ab", lambda: _warm(bench, place)),
+        ("b", lambda: _recorder(bench, place, On(matrix.stack(RECORDED_STACK), PYTHON))),
+        ("a", lambda: _plain(bench, place)),
+    )
+    for parts, step in steps:
+        if set(parts) & set(only):
+            bench.attempt(step)
+
+
+def _unchanged(bench: Benchmark, place: Place) -> None:
+    took = [place.run(f"unchanged-{number}").seconds for number in range(REPEATS)]
+    bench.seen.unchanged = statistics.median(took)
+    bench.note(f"compat run, nothing changed: {bench.seen.unchanged:.2f} s")
+
+
+def _warm(bench: Benchmark, place: Place) -> None:
+    seen = bench.seen
+    seen.warm = place.run("warm", "--fresh", "--jobs", str(seen.jobs)).seconds
+    bench.note(f"compat run --fresh: {seen.warm:.0f} s")
+    seen.floor = side_by_side(_told(bench, place.straight_line, "straight line"), place.stacks, seen.jobs)
+    bench.note(f"straight-line scripts, {seen.jobs} at once: {seen.floor:.0f} s")
+
+
+def _recorder(bench: Benchmark, place: Place, on: On) -> None:
+    bench.seen.recorder = place.overhead(on)
+    bench.note(f"a recorded flow over one without a recorder: {bench.seen.recorder:.2f}")
 
 
 def _plain(bench: Benchmark, place: Place) -> None:
