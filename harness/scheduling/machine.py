@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CELL_BYTES = 1_000_000_000
-"""Resident memory to keep for a stack with tiny cells. Measured over the 30 vision-language cells of trl1.16 on a CPU: at
-most 642 MB in the worker, 49 MB in pytest's controller, 48 MB in the session's nox.
+"""Resident memory to keep for a stack with tiny cells. Measured over the 30 vision-language cells of trl1.16 on a CPU:
+at most 642 MB in the worker, 49 MB in pytest's controller, 48 MB in the session's nox.
 """
 
 
