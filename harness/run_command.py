@@ -540,7 +540,7 @@ def edge_cells(selection: Selection, ledger: Ledger) -> frozenset[str]:
 
 
 def told_left_out(tasks: Sequence[Task], run: Path) -> list[str]:
-    """What a budget leaves out: how many cells, for which reasons they matter, on which stacks, and where all are named."""
+    """What a budget leaves out: how many cells, why they matter, on which stacks, and where each of them is named."""
     if not tasks:
         return []
     reasons = Counter(task.told for task in tasks)
