@@ -339,7 +339,7 @@ def judge_one(seen: Observation, ledger: Ledger) -> Verdict:
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> str:
     """`verdicts.jsonl`: one JSON object per verdict."""
-    return "".join(json.dumps(_VERDICT.dump_python(verdict, mode="json")) + "\n" for verdict in verdicts)
+    return "".join(_VERDICT.dump_json(verdict).decode() + "\n" for verdict in verdicts)
 
 
 def write_atomically(path: Path, text: str) -> None:
