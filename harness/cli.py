@@ -177,7 +177,7 @@ def report(
 
 
 @app.command()
-def gate(
+def gate(  # noqa: PLR0913 - one parameter an option
     before: Annotated[
         list[str],
         typer.Option("--from", metavar="SIDE", help="What is in use: a stack, pins, a lock file, or an interpreter."),
@@ -197,6 +197,11 @@ def gate(
         int, typer.Option(min=0, help="Other releases to run at most for each cause, in search of a safe one.")
     ] = 6,
     policy: Annotated[Path | None, typer.Option(help="Instead of matrices/gate.toml.")] = None,
+    flow: Annotated[
+        str | None, typer.Option(metavar="SCRIPT", help="A script of your own instead; its arguments stand after --.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps after which every training of it is ended (10).")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENT]...")] = None,
 ) -> int:
     """May I upgrade? Run both sides and answer ALLOW (exit code 0), HOLD (1) or BLOCK (2).
 
@@ -213,6 +218,9 @@ def gate(
         python,
         candidates,
         policy,
+        flow,
+        tuple(arguments or ()),
+        steps,
     )
     return gate_command(asked)
 

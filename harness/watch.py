@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,28 +138,45 @@ def _is_docstring(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def run_pipeline(given: Sequence[str], interpreter: Interpreter, steps: int = STEPS) -> Pipeline:
+def check_steps(steps: int, where: str) -> None:
+    """Nothing can be said of fewer steps.
+
+    Raises:
+        CompatError: too few are asked for.
+    """
+    if steps < FEWEST_STEPS:
+        raise CompatError(
+            f"--steps {steps}",
+            where=where,
+            meaning="Before step 2 half of a LoRA adapter has no gradient to receive.",
+            todo=f"Ask for {FEWEST_STEPS} steps or more.",
+        )
+
+
+def run_pipeline(
+    given: Sequence[str], interpreter: Interpreter, steps: int = STEPS, variables: Mapping[str, str] | None = None
+) -> Pipeline:
     """Run a script, with its arguments, for `steps` steps of each of its trainings. Its output goes to stderr.
+
+    Args:
+        given: the script and its arguments.
+        interpreter: whose environment it runs in.
+        steps: after which each training is ended.
+        variables: of the process's environment, beside what it inherits.
 
     Raises:
         CompatError: there is no such script, or too few steps are asked for.
         StackFailed: the process left no record.
         RecordsError: it left one that cannot be read.
     """
-    if steps < FEWEST_STEPS:
-        raise CompatError(
-            f"--steps {steps}",
-            where="compat watch",
-            meaning="Before step 2 half of a LoRA adapter has no gradient to receive.",
-            todo=f"Ask for {FEWEST_STEPS} steps or more.",
-        )
+    check_steps(steps, "compat watch")
     flow, command = command_of(interpreter.python, given)
     with tempfile.TemporaryDirectory(prefix="compat-watch-") as folder:
         request = Request(folder, flow, interpreter.name, steps, interpreter.lock_sha256, interpreter.torch_wanted)
         asked = Path(folder, "request")
         asked.write_text(json.dumps(dataclasses.asdict(request)), encoding="utf-8")
         # Standard output is the command's own: with --json it must be nothing but the record.
-        done = subprocess.run(command, env=_environ(asked), stdout=sys.stderr, check=False)
+        done = subprocess.run(command, env={**_environ(asked), **(variables or {})}, stdout=sys.stderr, check=False)
         return _read(Path(folder), done.returncode, given)
 
 

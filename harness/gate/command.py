@@ -22,15 +22,17 @@ from harness.gate.defaults import Defaults, compared
 from harness.gate.inputs import read_side
 from harness.gate.policy import POLICY, load_policy
 from harness.gate.resolve import Resolved, resolve
+from harness.gate.script import Script, ScriptRunner
 from harness.gate.search import Search
-from harness.gate.sides import Runner, Selection, side
+from harness.gate.sides import Runner, Runs, Selection, side
 from harness.ledger import load_ledger
 from harness.matrix import read_matrix
 from harness.records import DeviceKind
 from harness.report.gate import FILES, publish
 from harness.report.gate.terminal import print_gate
-from harness.results import RUNS, judged
+from harness.results import RUNS
 from harness.stack_python import StackPython
+from harness.watch import STEPS, check_steps
 
 CANDIDATES = 6
 """Releases that are run at most, per cause, in search of a safe target; each costs an import of the stack."""
@@ -48,6 +50,11 @@ class Asked:
     python: str | None = None
     candidates: int = CANDIDATES
     policy: Path | None = None
+    flow: str | None = None
+    """A script of the user's own, in place of cells."""
+    arguments: tuple[str, ...] = ()
+    """Of the script."""
+    steps: int | None = None
 
     @property
     def command(self) -> str:
@@ -57,6 +64,9 @@ class Asked:
             words += [word for value in values for word in (option, value)]
         for option, value in (("--device", self.device), ("--python", self.python), ("--policy", self.policy)):
             words += [option, str(value)] if value is not None else []
+        if self.flow is not None:
+            words += ["--flow", self.flow, *(["--steps", str(self.steps)] if self.steps is not None else [])]
+            words += ["--", *self.arguments] if self.arguments else []
         return shlex.join(words)
 
     @property
@@ -91,6 +101,7 @@ def run(asked: Asked) -> Gate:
     Raises:
         CompatError: an option, a file, a stack or the policy is not what it should be, or the machine failed.
     """
+    script = _script(asked)
     matrix, ledger = read_matrix(), load_ledger()
     policy = load_policy(ledger, asked.policy or POLICY)
     posargs = ["--device", asked.device] if asked.device else []
@@ -104,23 +115,60 @@ def run(asked: Asked) -> Gate:
     device = kind_of(gpus)
     before, after = (resolve(given, text, matrix, device, asked.python, _tell) for given, text in sides)
     directory = RUNS / os.environ.setdefault(runs.RUN_ID, runs.new_run_id())
-    runner = Runner(directory, ledger, gpus, options, _tell)
-    environments = _run_both(runner, before, after, selection, device)
+    runner: Runs
+    if script is None:
+        runner = Runner(directory, ledger, gpus, options, _tell)
+        environments = _run_both(runner, before, after, selection, device)
+    else:
+        runner = ScriptRunner(directory, ledger, script, gpus, _tell)
+        # One after the other: both would write where the script writes.
+        environments = tuple(runner.cells(of, selection) for of in (before, after))
+        runner.check_trained(before.stack, after.stack)
     given = Compared(
         before=side(before, directory),
         after=side(after, directory),
-        results=judged(directory, ledger),
+        results=runner.results(),
         ledger=ledger,
         policy=policy,
         today=datetime.now(UTC).date(),
         command=asked.command,
         narrowed=asked.narrowed,
         left_out=_left_out(selection),
+        script=script.given[0] if script else "",
     )
     targets = Search(matrix, runner, before, after, device, asked.candidates).of(given, compared_cells(given))
-    gate = decide(replace(given, results=judged(directory, ledger)), _defaults(environments), targets)
+    gate = decide(replace(given, results=runner.results()), _defaults(environments), targets)
     publish(gate, directory)
     return gate
+
+
+def _script(asked: Asked) -> Script | None:
+    if asked.flow is None:
+        odd = "--steps" if asked.steps is not None else next(iter(asked.arguments), None)
+        if odd is not None:
+            raise CompatError(
+                f"{odd} belongs to a script, and none is named",
+                where="compat gate",
+                todo="Name it: compat gate --flow train.py --from X --to Y -- its arguments.",
+            )
+        return None
+    if asked.flows or asked.cells:
+        raise CompatError(
+            f"--flow and {'--flows' if asked.flows else '--cell'} exclude each other",
+            where="compat gate",
+            meaning="--flow is a script of your own; --flows and --cell choose among the flows of the catalog.",
+            todo="Leave one of them out.",
+        )
+    if not asked.flow.endswith((".py", ".ipynb")) or not Path(asked.flow).is_file():
+        raise CompatError(
+            "there is no such script",
+            where=f"--flow {asked.flow}",
+            meaning="It is a script (.py) or a notebook (.ipynb); flows of the catalog are chosen with --flows.",
+            todo="Give one that is there.",
+        )
+    steps = STEPS if asked.steps is None else asked.steps
+    check_steps(steps, "compat gate")
+    return Script((asked.flow, *asked.arguments), steps)
 
 
 def _tell(line: str) -> None:
@@ -128,7 +176,7 @@ def _tell(line: str) -> None:
 
 
 def _run_both(
-    runner: Runner, before: Resolved, after: Resolved, selection: Selection, device: DeviceKind
+    runner: Runs, before: Resolved, after: Resolved, selection: Selection, device: DeviceKind
 ) -> tuple[StackPython | None, ...]:
     """Both sides, side by side on a CPU: a cell process has one thread."""
     if before.stack == after.stack:

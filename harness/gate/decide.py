@@ -32,6 +32,7 @@ from harness.ledger import Ledger
 from harness.records import REPORTED
 from harness.report.causes import Group, groups_of
 from harness.report.lines import line_of
+from harness.report.wording import EMULATED
 from harness.results import Results
 
 RANK = tuple(Decision)
@@ -54,6 +55,8 @@ class Compared:
     narrowed: str
     """What narrows it; empty for all cells."""
     left_out: tuple[str, ...]
+    script: str = ""
+    """The user's own that was run in place of cells."""
 
 
 def decide(given: Compared, defaults: Defaults, targets: Mapping[str, SafeTarget]) -> Gate:
@@ -67,9 +70,11 @@ def decide(given: Compared, defaults: Defaults, targets: Mapping[str, SafeTarget
     cells = compared_cells(given)
     causes = _causes(cells, given, targets)
     decision = _decision(cells)
+    emulated = bool(given.script) and any(side.line.emulates for cell in cells for side in cell.sides)
     return Gate(
         decision=decision,
-        reason=reason(decision, given.before, given.after, cells, causes),
+        reason=reason(decision, given.before, given.after, cells, causes) + (f" {EMULATED}" if emulated else ""),
+        script=given.script,
         before=given.before,
         after=given.after,
         cells=cells,
@@ -99,7 +104,7 @@ def compared_cells(given: Compared) -> tuple[CellChange, ...]:
         if name and stack in sides:
             named[name] = None
     order = {flow.name: place for place, flow in enumerate(CATALOG)}
-    ordered = sorted(named, key=lambda name: order.get(name.partition("[")[0], len(order)))
+    ordered = sorted(named, key=lambda name: order.get(flow_of(name), len(order)))
     # Where there is no verdict on a cell, that on its whole stack says why none of its cells ran.
     before, after = (
         {name: verdicts.get(f"{stack}/{name}", verdicts.get(stack)) for name in ordered} for stack in sides
@@ -107,12 +112,17 @@ def compared_cells(given: Compared) -> tuple[CellChange, ...]:
     return tuple(_cell(name, before[name], after[name], given) for name in ordered)
 
 
+def flow_of(name: str) -> str:
+    """The flow, or the script, of a cell's name without its stack."""
+    return name.partition("@")[0].partition("[")[0]
+
+
 def _cell(name: str, before: Verdict | None, after: Verdict | None, given: Compared) -> CellChange:
     one, other = _side(before, given.results), _side(after, given.results)
     seen = (one.seen if one else None, other.seen if other else None)
     drifts = drift.changes(seen[0], seen[1]) if seen[0] and seen[1] else ()
     change = compare(before, after, drifts)
-    flow = name.partition("[")[0]
+    flow = flow_of(name)
     effect = given.policy.effect(change, after, given.ledger)
     issues = _issues(change, before, after)
     valid = (item for item in given.policy.exceptions if not item.expired(given.today))
@@ -128,7 +138,7 @@ def _cell(name: str, before: Verdict | None, after: Verdict | None, given: Compa
         after=other,
         differences=differences(*seen),
         drifts=drifts,
-        again=f"{given.command} --cell '{name.rpartition('@')[0]}'",
+        again=given.command if given.script else f"{given.command} --cell '{name.rpartition('@')[0]}'",
     )
 
 

@@ -135,6 +135,11 @@ class CellChange:
     """The command that runs this cell again on both sides."""
 
     @property
+    def sides(self) -> tuple[CellSide, ...]:
+        """The sides that have it."""
+        return tuple(side for side in (self.before, self.after) if side)
+
+    @property
     def is_news(self) -> bool:
         """Whether a reader must be shown it."""
         return self.change is not Change.UNCHANGED
@@ -260,6 +265,8 @@ class Gate:
     run: Path
     """Where the observations of both sides are."""
     harness_version: str
+    script: str = ""
+    """The user's own that was run; empty where cells of the catalog were."""
 
     def cell(self, name: str) -> CellChange:
         """The cell called `name`.

@@ -13,11 +13,10 @@ from harness.gate.decide import Compared, moved
 from harness.gate.decision import CellChange, CellSide, SafeTarget, Tried
 from harness.gate.index import Release
 from harness.gate.resolve import Resolved, of_release
-from harness.gate.sides import Runner, Selection
+from harness.gate.sides import Runs, Selection
 from harness.gate.targets import Bench, Suspect, search, suspect
 from harness.matrix import Matrix
 from harness.records import DeviceKind
-from harness.results import judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class Search:
     """What it takes to run other releases in place of the one asked for."""
 
     matrix: Matrix
-    runner: Runner
+    runner: Runs
     before: Resolved
     after: Resolved
     device: DeviceKind
@@ -98,7 +97,7 @@ class Search:
             return Tried(version, False, error.what)
         verdicts = [
             verdict
-            for verdict in judged(self.runner.run, self.runner.ledger).verdicts
+            for verdict in self.runner.results().verdicts
             if verdict.cell.partition("/")[0] == of.stack and _asked(verdict, selection)
         ]
         return _tried(version, verdicts, selection)
@@ -120,5 +119,5 @@ def _tried(version: str, verdicts: Sequence[Verdict], selection: Selection) -> T
     wrong = next((verdict for verdict in verdicts if health(verdict) in (Health.DEVIATES, Health.ABSENT)), None)
     if wrong is not None:
         return Tried(version, False, wrong.reason)
-    missing = len(selection.cells) - len(verdicts)
+    missing = len(selection.cells) - len({verdict.cell for verdict in verdicts})
     return Tried(version, not missing, f"{missing} cells do not exist on it" if missing else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from harness import runs
 from harness.devices import Gpu, kind_of
@@ -15,7 +16,7 @@ from harness.gate.resolve import Resolved
 from harness.ledger import Ledger
 from harness.locks import Unsolvable
 from harness.plan import Plan, PlannedCell
-from harness.results import RowState, StackRow, read_rows, write_row
+from harness.results import Results, RowState, StackRow, judged, read_rows, write_row
 from harness.runs import Options
 from harness.stack_python import StackPython
 
@@ -31,6 +32,28 @@ class Selection:
     def takes(self, cell: PlannedCell) -> bool:
         """Whether a cell was asked for."""
         return (not self.flows or cell.flow in self.flows) and (not self.cells or str(cell) in self.cells)
+
+
+class Runs(Protocol):
+    """What a gate runs on a side, and what is seen of it."""
+
+    @property
+    def run(self) -> Path:
+        """The directory of the gate's run."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """For what is listed."""
+
+    @property
+    def tell(self) -> Callable[[str], None]:
+        """Takes a line of progress."""
+
+    def cells(self, of: Resolved, selection: Selection, /) -> StackPython | None:
+        """Run the selected cells of a side; its row says so where none can be run."""
+
+    def results(self) -> Results:
+        """Everything that ran, judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +72,17 @@ class Runner:
         Raises:
             RegistryUnreachable, InstallError: an environment cannot be made, and the versions are not at fault.
         """
-        if isinstance(of.lock, Unsolvable):
-            self._absent(of, of.lock.cause)
+        stack = prepared(of, self.run)
+        if stack is None:
             return None
-        try:
-            python, environment = environment_of(of.lock)
-        except Unbuildable as error:
-            self._absent(of, error.what)
-            return None
-        except EnvironmentMismatch as error:
-            write_row(self.run, StackRow(of.stack, RowState.INFRASTRUCTURE, error.what, ()))
-            return None
-        device, lent = kind_of(self.gpus), environment.base_torch
-        whole = runs.plan_of(of.stack, of.lock, self.options, self.ledger, device, base_torch=lent)
-        self._run(replace(whole, cells=tuple(cell for cell in whole.cells if selection.takes(cell))), python)
-        return StackPython(of.stack, python, of.lock, environment)
+        device, lent = kind_of(self.gpus), stack.environment.base_torch
+        whole = runs.plan_of(of.stack, stack.lock, self.options, self.ledger, device, base_torch=lent)
+        self._run(replace(whole, cells=tuple(cell for cell in whole.cells if selection.takes(cell))), stack.python)
+        return stack
+
+    def results(self) -> Results:
+        """Everything that ran, judged."""
+        return judged(self.run, self.ledger)
 
     def _run(self, plan: Plan, python: Path) -> None:
         if not plan.cells:
@@ -74,8 +93,25 @@ class Runner:
         runs.run_plan(plan, python, self.gpus, self.options, log=self.run / "logs" / f"{plan.stack}.txt")
         self.tell(f"{plan.stack}: done")
 
-    def _absent(self, of: Resolved, reason: str) -> None:
-        write_row(self.run, StackRow(of.stack, RowState.UNINSTALLABLE, reason, ()))
+
+def prepared(of: Resolved, run: Path) -> StackPython | None:
+    """The environment of a side; None where none can be made of it, and its row then says why.
+
+    Raises:
+        RegistryUnreachable, InstallError: an environment cannot be made, and the versions are not at fault.
+    """
+    if isinstance(of.lock, Unsolvable):
+        write_row(run, StackRow(of.stack, RowState.UNINSTALLABLE, of.lock.cause, ()))
+        return None
+    try:
+        python, environment = environment_of(of.lock)
+    except Unbuildable as error:
+        write_row(run, StackRow(of.stack, RowState.UNINSTALLABLE, error.what, ()))
+        return None
+    except EnvironmentMismatch as error:
+        write_row(run, StackRow(of.stack, RowState.INFRASTRUCTURE, error.what, ()))
+        return None
+    return StackPython(of.stack, python, of.lock, environment)
 
 
 def side(of: Resolved, run: Path) -> Side:

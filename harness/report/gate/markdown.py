@@ -28,7 +28,12 @@ def render(gate: Gate, largest: int) -> str:
         table(wording.SIDES_HEADS, ([plain(cell) for cell in row] for row in wording.sides(gate))),
     ]
     flows = [
-        [f"`{row.flow.flow}`", *map(wording.marks, (row.before, row.after)), row.flow.effect, wording.changes(row.flow)]
+        [
+            f"`{row.flow.flow}`",
+            *map(wording.marks, (row.before, row.after)),
+            row.flow.effect,
+            wording.flow_changes(row.flow, gate),
+        ]
         for row in heat.rows(gate)
     ]
     window = [
@@ -56,10 +61,10 @@ def render(gate: Gate, largest: int) -> str:
 def _cause(letter: str, cause: Cause, gate: Gate) -> str:
     first = gate.cell(cause.cells[0])
     # A fence of facts: messages of libraries hold whatever they like, and here none of it is markup.
-    facts = "\n".join(wording.cause_facts(cause)).replace("```", "'''")
+    facts = "\n".join(wording.cause_facts(cause, gate)).replace("```", "'''")
     links = cause.group.links if cause.group else ()
     told = [
-        f"### {letter}. {plain(wording.cause_head(cause))}",
+        f"### {letter}. {plain(wording.cause_head(cause, gate))}",
         f"{plain(wording.cause_cells(cause))}, such as `{first.name}`.",
         *([f"```text\n{facts}\n```"] if facts else []),
         *(f"<{link}>" if link.startswith("https://") else plain(link) for link in links),

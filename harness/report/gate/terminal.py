@@ -96,14 +96,18 @@ def _cause(out: Console, letter: str, cause: Cause, told_before: str, gate: Gate
     if cause.effect is not Decision.ALLOW:  # what stands against nothing is said in a line
         told += [f"Seen and advised as under {told_before}."] if told_before else _seen_and_advised(cause, gate)
         told += [f"Again: {gate.cell(cause.cells[0]).again}"]
-    out.print(Text(f"\n{letter} {wording.cause_head(cause)}", style=_colour(cause.effect)))
+    out.print(Text(f"\n{letter} {wording.cause_head(cause, gate)}", style=_colour(cause.effect)))
     for line in told:
         out.print(Padding(Text(line), (0, 0, 0, 3)))
 
 
 def _seen_and_advised(cause: Cause, gate: Gate) -> list[str]:
     links = cause.group.links if cause.group else ()
-    return [*wording.cause_facts(cause), *links, *(f"To do: {told}" for told in wording.cause_advice(cause, gate))]
+    return [
+        *wording.cause_facts(cause, gate),
+        *links,
+        *(f"To do: {told}" for told in wording.cause_advice(cause, gate)),
+    ]
 
 
 def _told_before(place: int, causes: Sequence[Cause]) -> str:
@@ -119,5 +123,5 @@ def _flows(out: Console, gate: Gate) -> None:
     table = Table("flow", "what changed", "so", box=box.SIMPLE_HEAD)
     table.columns[0].no_wrap = True
     for flow in gate.flows:
-        table.add_row(flow.flow, wording.changes(flow), Text(flow.effect, style=_colour(flow.effect)))
+        table.add_row(flow.flow, wording.flow_changes(flow, gate), Text(flow.effect, style=_colour(flow.effect)))
     out.print(table)

@@ -101,10 +101,10 @@ def changes(flow: FlowChange) -> str:
     return ", ".join(f"{number} {change}" for change, number in flow.changes.items())
 
 
-def cause_head(cause: Cause) -> str:
+def cause_head(cause: Cause, gate: Gate) -> str:
     """First line of a cause: what the policy makes of it, what happened, what it is."""
     what = _what(cause)
-    return f"{cause.effect}: {cause.change}" + (f", {what}" if what else "")
+    return f"{cause.effect}: {cause.change}" + (f", {what}" if what else "") + _rests(cause.cells, gate)
 
 
 def _what(cause: Cause) -> str:
@@ -124,15 +124,28 @@ def cause_cells(cause: Cause) -> str:
     return f"{number} of {', '.join(cause.flows)}" if cause.flows else number
 
 
-def cause_facts(cause: Cause) -> tuple[str, ...]:
+def cause_facts(cause: Cause, gate: Gate) -> tuple[str, ...]:
     """What was seen."""
-    return wording.cause_facts(cause.group) if cause.group else (wording.shortened(cause.reason),)
+    told = wording.cause_facts(cause.group) if cause.group else (wording.shortened(cause.reason),)
+    return tuple(f"{line}{_rests(cause.cells, gate)}" for line in told if line)
 
 
 def cause_advice(cause: Cause, gate: Gate) -> tuple[str, ...]:
     """What to do about it."""
     advice = wording.cause_advice(cause.group) if cause.group and bad(cause.change) else ()
-    return (*advice, *([target(cause.target, gate)] if cause.target else []))
+    found = [target(cause.target, gate) + _rests(cause.cells, gate)] if cause.target else []
+    return (*advice, *found)
+
+
+def flow_changes(flow: FlowChange, gate: Gate) -> str:
+    """How many cells of a flow changed how."""
+    return changes(flow) + _rests([cell.name for cell in gate.cells if cell.flow == flow.flow], gate)
+
+
+def _rests(cells: Iterable[str], gate: Gate) -> str:
+    """The mark of a line that rests on the emulated accelerator. Cells of the catalog say so by their precision."""
+    emulates = gate.script and any(side.line.emulates for name in cells for side in gate.cell(name).sides)
+    return f" {wording.EMULATED}" if emulates else ""
 
 
 def bad(change: Change) -> bool:
@@ -205,6 +218,8 @@ def limits(gate: Gate) -> tuple[str, ...]:
     """What the answer does not rest on."""
     told = [f"{side.asked}: {what}" for side in (gate.before, gate.after) for what in side.not_followed]
     told += [f"not asked for: {', '.join(gate.left_out)}"] if gate.left_out else []
+    if _rests([cell.name for cell in gate.cells], gate):
+        told += [wording.EMULATED_NOTE]
     return (*told, *([f"defaults could not be compared: {gate.defaults_unknown}"] if gate.defaults_unknown else []))
 
 

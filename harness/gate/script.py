@@ -1,0 +1,165 @@
+"""A script of the user's own in place of cells: run on each side, each of its trainers compared with its like."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.checks.pipeline import judge
+from harness.checks.verdict import Outcome, Symptom, Verdict
+from harness.devices import Gpu
+from harness.errors import CompatError, StackFailed
+from harness.gate.resolve import Resolved
+from harness.gate.sides import Selection, prepared
+from harness.ledger import Ledger
+from harness.pipeline import Pipeline
+from harness.records import Observation, to_json
+from harness.results import Results, RowState, StackRow, read_rows, write_atomically, write_row
+from harness.stack_python import StackPython
+from harness.watch import of_stack, run_pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What to run, and for how long."""
+
+    given: tuple[str, ...]
+    """The script and its arguments."""
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptRunner:
+    """How a script is run in one gate. The first stack that ran is the baseline: its trainers give the names."""
+
+    run: Path
+    ledger: Ledger
+    script: Script
+    gpus: Sequence[Gpu]
+    tell: Callable[[str], None]
+    seen: dict[str, Pipeline] = field(default_factory=dict)
+    """By stack."""
+
+    def cells(self, of: Resolved, _: Selection) -> StackPython | None:
+        """Run the script on a side; its row says so where it could not be run.
+
+        Raises:
+            RegistryUnreachable, InstallError: an environment cannot be made, and the versions are not at fault.
+        """
+        stack = prepared(of, self.run)
+        if stack is None or of.stack in self.seen:
+            return stack
+        self.tell(f"{of.stack}: running {self.script.given[0]}")
+        places = {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in self.gpus)}
+        try:
+            seen = run_pipeline(self.script.given, of_stack(stack), self.script.steps, places)
+        except StackFailed as error:
+            write_row(self.run, StackRow(of.stack, RowState.INFRASTRUCTURE, error.what, ()))
+        else:
+            self.seen[of.stack] = seen
+            write_row(self.run, StackRow(of.stack, RowState.RAN, "", ()))
+            self._keep()
+        self.tell(f"{of.stack}: done")
+        return stack
+
+    def _keep(self) -> None:
+        lines = [to_json(run.seen) + "\n" for seen in self.seen.values() for run in seen.runs]
+        write_atomically(self.run / "observations.jsonl", "".join(lines))
+        records = [seen.to_json() + "\n" for seen in self.seen.values()]
+        write_atomically(self.run / "pipelines.jsonl", "".join(records))
+
+    def results(self) -> Results:
+        """Everything that ran, judged, with like trainers under like names."""
+        rows = read_rows(self.run)
+        observations, verdicts = compared(self.seen)
+        absent = [verdict for row in rows if (verdict := _of_row(row))]
+        return Results(self.run, rows, observations, (*absent, *verdicts))
+
+    def check_trained(self, before: str, after: str) -> None:
+        """Nothing is known of a script that trains on neither side.
+
+        Raises:
+            CompatError: it ended well on both, and trained on neither.
+            StackFailed: it ended otherwise on one of them, so that it cannot be told whether it would have trained.
+        """
+        rows = {row.name: row for row in read_rows(self.run)}
+        seen = [self.seen.get(stack) for stack in (before, after)]
+        if any(one and trains(one) for one in seen) or any(
+            rows[stack].state is RowState.UNINSTALLABLE for stack in (before, after)
+        ):
+            return
+        ended = [_ended(one) or rows[stack].reason for stack, one in zip((before, after), seen, strict=True)]
+        if any(ended):
+            raise StackFailed(
+                f"it trains on neither side: {next(filter(None, ended))}",
+                where=f"--flow {self.script.given[0]}",
+                meaning="It fails for a reason of its own: a wrong argument, a file or a package that is not there.",
+                todo="Run it once by itself. Its arguments stand after --. Only packages of the stack are installed.",
+            )
+        raise CompatError(
+            "no training was seen on either side",
+            where=f"--flow {self.script.given[0]}",
+            meaning="It ended well and trained no Trainer; what trains without one is not seen.",
+            todo="Give the script that trains, or write its loop in three calls (docs/your-pipeline.md).",
+        )
+
+
+def trains(seen: Pipeline) -> bool:
+    """Whether a training was seen, well or ill."""
+    return any(run.seen.training is not None for run in seen.runs)
+
+
+def _ended(seen: Pipeline | None) -> str:
+    """How the script ended otherwise than it should; empty where it did not."""
+    if seen is None:
+        return ""
+    if seen.error is not None:
+        return f"{seen.error.type} at {seen.error.stage}: {seen.error.message}"
+    return f"the script ended with status {seen.status}" if seen.status else ""
+
+
+def _of_row(row: StackRow) -> Verdict | None:
+    match row.state:
+        case RowState.RAN:
+            return None
+        case RowState.UNINSTALLABLE:
+            return Verdict(row.name, Outcome.UNINSTALLABLE, row.reason, Symptom.UNKNOWN)
+        case RowState.INFRASTRUCTURE:
+            return Verdict(row.name, Outcome.INFRASTRUCTURE, row.reason, Symptom.UNKNOWN)
+
+
+def compared(seen: Mapping[str, Pipeline]) -> tuple[dict[str, Observation], tuple[Verdict, ...]]:
+    """Observations and verdicts of all stacks. The n-th trainer of a stack bears the name of the n-th of the first.
+
+    A default that another release has may give it another variant, and it is the same trainer. The script itself is a
+    cell where it ended otherwise than it should on any of the stacks.
+    """
+    names: list[str] = []
+    observations: dict[str, Observation] = {}
+    verdicts: list[Verdict] = []
+    judged = {stack: judge(one) for stack, one in seen.items()}
+    ends = {stack: next(iter(said[len(seen[stack].runs) :]), None) for stack, said in judged.items()}
+    for stack, one in seen.items():
+        for place, (run, verdict) in enumerate(zip(one.runs, judged[stack], strict=False)):
+            if place == len(names):
+                names.append(_named(run.seen.cell.partition("/")[2], names))
+            cell = f"{stack}/{names[place]}"
+            observations[cell] = dataclasses.replace(run.seen, cell=cell)
+            verdicts.append(dataclasses.replace(verdict, cell=cell))
+        if any(ends.values()):
+            ended = ends[stack] or Verdict("", Outcome.PASS, "it ran to its end", Symptom.UNKNOWN)
+            verdicts.append(dataclasses.replace(ended, cell=f"{stack}/{one.script}@{one.device.kind}"))
+    return observations, tuple(verdicts)
+
+
+def _named(name: str, names: Sequence[str]) -> str:
+    """A second trainer of one name is told from the first by its number."""
+    flow, rest = name.split("[", 1)
+    number = 1
+    found = name
+    while found in names:
+        number += 1
+        found = f"{flow}-{number}[{rest}"
+    return found
