@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import straight_line
 
+from harness.plan import PlannedCell
+
 PLAN = straight_line.planned()
 
 
 @pytest.mark.parametrize("cell", PLAN.cells, ids=str)
-def test_eval_loss_falls(cell: straight_line.PlannedCell) -> None:
+def test_eval_loss_falls(cell: PlannedCell) -> None:
     """Ten steps are enough for these models."""
     told = straight_line.run(PLAN, cell)
     assert told.after < told.before
