@@ -313,7 +313,14 @@ def parse_options(posargs: Sequence[str]) -> Options:
         ) from None
     if ours.limit is None:
         ours.limit = LIMIT_S if ours.model is None else REAL_LIMIT_S
-    if ours.memory_limit is None and ours.model is None:
+    if ours.instead is not None and ours.memory_limit is not None:
+        raise CompatError(
+            f"--memory-limit does not go with --{ours.instead}",
+            where="arguments after --",
+            meaning="A worker is ended for its memory, and this runs in one process without workers.",
+            todo="Leave one of them out.",
+        )
+    if ours.memory_limit is None and ours.model is None and ours.instead is None:
         ours.memory_limit = MEMORY_LIMIT
     if ours.steps < FEWEST_STEPS or not 0 < ours.limit < math.inf:
         raise CompatError(

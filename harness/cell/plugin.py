@@ -49,9 +49,7 @@ def _watch(config: pytest.Config, plan: Plan) -> None:
     if getattr(config.option, "numprocesses", None):
         config.pluginmanager.register(Watch(plan), "compat-watch")
     elif plan.memory_limit is not None and not config.option.collectonly:
-        raise pytest.UsageError(
-            "--memory-limit: cells are ended for their memory in workers (-n 1 or more), not in -n 0"
-        )
+        print("no cell is ended for its memory: there is no worker (-n 0)", flush=True)
 
 
 def _pin_gpu(number: int) -> None:

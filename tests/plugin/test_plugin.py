@@ -13,8 +13,8 @@ from harness.cell import plugin
 from harness.checks import Outcome
 from harness.matrix import ROOT
 from harness.plan import Plan, PlannedCell
-from harness.records import DeviceKind, Precision, Variant
-from harness.results import judged, write_row
+from harness.records import DeviceKind, EndCause, Precision, Variant
+from harness.results import judged, read_observations, write_row
 from harness.runs import _row
 
 FLOWS = ("sft-peft-config", "sft-peft-model", "trainer-peft-model")
@@ -37,9 +37,17 @@ def test_flow(plan: Plan, planned: PlannedCell) -> None:
 """tests/cells/test_flows.py, with a story in place of a flow."""
 
 
-def planned(run: Path, cells: tuple[PlannedCell, ...] = CELLS, limit_s: float = 60.0) -> Plan:
+def planned(
+    run: Path,
+    cells: tuple[PlannedCell, ...] = CELLS,
+    limit_s: float = 60.0,
+    memory_limit: int | None = None,
+) -> Plan:
     """A plan of these cells, and its file."""
-    plan = Plan(str(run), "trl0.24-py311", "5f" * 32, "2.13.0", False, DeviceKind.CPU, "sdpa", 10, 0, limit_s, cells)
+    plan = Plan(
+        *(str(run), "trl0.24-py311", "5f" * 32, "2.13.0", False, DeviceKind.CPU, "sdpa", 10, 0, limit_s, cells),
+        memory_limit=memory_limit,
+    )
     run.mkdir(exist_ok=True)
     (run / "plan.json").write_text(plan.to_json(), encoding="utf-8")
     return plan
@@ -156,6 +164,33 @@ def test_a_worker_that_crashes_or_hangs_loses_its_cell_alone(
         IDS[1]: Outcome.INFRASTRUCTURE,
         IDS[2]: Outcome.PASS,
     }
+
+
+HOARD = "held = bytearray(1 << 30); time.sleep(60)"
+"""A gigabyte of zeroes that bytearray writes page by page; ended long before the minute is over."""
+
+
+def test_a_worker_that_holds_too_much_memory_is_ended_and_its_cell_alone(
+    cells: pytest.Pytester, tmp_path: Path
+) -> None:
+    """The file says what ended it and what it held; the cells beside it are as they are."""
+    limit = 400 * 2**20
+    plan = planned(tmp_path / "run", memory_limit=limit)
+    result = run(cells, plan, "-n", "1", "--max-worker-restart=3", fate=HOARD)
+    result.assert_outcomes(passed=2, failed=1)
+    assert outcomes(plan, result.ret)[IDS[1]] is Outcome.INFRASTRUCTURE
+    started, _ = read_observations(Path(plan.run) / "observations.jsonl")
+    end = started[IDS[1]].end
+    assert end is not None and end.cause is EndCause.MEMORY and end.resident_bytes > limit
+
+
+def test_without_workers_nothing_is_ended_for_its_memory_and_that_is_said(
+    cells: pytest.Pytester, tmp_path: Path
+) -> None:
+    """One process, as a debugger needs it: it would end itself, and everything it is to say."""
+    result = run(cells, planned(tmp_path / "run", memory_limit=2**20), "-n", "0")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["no cell is ended for its memory: there is no worker (-n 0)"])
 
 
 def test_the_limit_is_for_one_cell_and_not_for_all(cells: pytest.Pytester, tmp_path: Path) -> None:

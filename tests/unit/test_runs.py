@@ -93,6 +93,19 @@ def test_what_is_run_in_place_of_the_cells_is_an_option_too(each: runs.Instead) 
     assert (options.instead, options.pytest) == (each, ())
 
 
+@pytest.mark.parametrize("each", list(runs.Instead))
+def test_memory_is_limited_where_there_are_workers_to_end(each: runs.Instead) -> None:
+    """What runs in place of the cells is one process without workers: no limit by itself, and none to ask for."""
+    assert parse_options((f"--{each}",)).memory_limit is None
+    with pytest.raises(CompatError) as caught:
+        parse_options((f"--{each}", "--memory-limit", "3GiB"))
+    assert str(caught.value) == (
+        f"arguments after --: --memory-limit does not go with --{each}\n"
+        "A worker is ended for its memory, and this runs in one process without workers.\n"
+        "Leave one of them out."
+    )
+
+
 def test_real_weights_have_an_hour_for_a_cell_unless_told_otherwise() -> None:
     """They may have to be fetched; `--limit` still overrides."""
     asked = parse_options(("--model", "Qwen/Qwen2.5-7B", "-k", "nf4"))
