@@ -12,10 +12,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
 HERE = Path(__file__).parent
 
@@ -41,6 +43,13 @@ class Watched:
 
 
 Watch = Callable[..., Watched]
+
+OF_OLD = (
+    ()
+    if Version(version("trl")) >= Version("0.12")
+    else (("processing_class=", "tokenizer="), ("bf16=False", 'bf16=False, dataset_text_field="text"'))
+)
+"""How the users' script was written for TRL before 0.12, which had neither the name nor the default."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -78,7 +87,7 @@ def script(tmp_path: Path) -> Callable[..., str]:
 
     def write(*changes: tuple[str, str]) -> str:
         text = (HERE / "train.py").read_text(encoding="utf-8")
-        for old, new in changes:
+        for old, new in (*OF_OLD, *changes):
             assert old in text, f"{old!r} is not in train.py: the change would silently not be tested"
             text = text.replace(old, new)
         (tmp_path / "train.py").write_text(text, encoding="utf-8")

@@ -113,20 +113,14 @@ def test_an_error_of_the_script_is_told(watch: Any, script: Any, model: Path) ->
     assert seen.code == (1 if FOUR_BIT and frozen_by_trl() else 3)
 
 
-def test_two_trainers_are_two_runs(watch: Any, script: Any, model: Path) -> None:
+def test_two_trainers_are_two_runs(watch: Any, script: Any, model: Path, tmp_path: Path) -> None:
     """Each with the stages of its own model."""
-    text = (Path(__file__).parent / "train.py").read_text(encoding="utf-8")
-    again = text[text.index("model = Auto") :]
-    seen = watch(script(*PLAIN, ("trainer.save_model", f"{_plain(again)}\ntrainer.save_model")), str(model))
+    text = (tmp_path / script(*PLAIN)).read_text(encoding="utf-8")
+    again = text[text.index("model = Auto") : text.index("trainer.save_model")]
+    seen = watch(script(*PLAIN, ("trainer.save_model", f"{again}\ntrainer.save_model")), str(model))
     assert [run["seen"]["flow"] for run in seen.pipeline["runs"]] == ["train", "train#2"]
     assert len(seen.verdicts) == 2
     assert len({tuple(taken["name"] for taken in run["seen"]["stages"]) for run in seen.pipeline["runs"]}) == 1
-
-
-def _plain(text: str) -> str:
-    for old, new in PLAIN:
-        text = text.replace(old, new)
-    return text.rpartition("trainer.save_model")[0]
 
 
 def test_what_asks_for_a_gpu_is_redirected_and_said(watch: Any, script: Any, model: Path) -> None:
