@@ -39,9 +39,11 @@ class Exempted:
     expires: date
 
     def covers(self, flow: str, change: Change, issues: tuple[str, ...]) -> bool:
-        """Whether a cell is what this was written for. A cell that shows another issue as well is not."""
+        """Whether a cell is what this was written for. A cell that shows another issue as well is not, nor one of which
+        nothing is known.
+        """
         return (
-            change is not Change.INCONCLUSIVE
+            change not in NEVER_ALLOWED
             and self.flow in (None, flow)
             and self.change in (None, change)
             and (self.issue is None or issues == (self.issue,))
@@ -134,6 +136,8 @@ def _exception_faults(item: Any, ledger: Ledger) -> list[tuple[str, str]]:
     for key, known in (("flow", flows), ("issue", issues), ("change", changes)):
         if key in item and item[key] not in known:
             faults.append((f".{key}", f"there is no {key} {item[key]!r}"))
+    if item.get("change") in [change.name.lower() for change in NEVER_ALLOWED]:
+        faults.append((".change", "can never be allowed: nothing would be known of these cells"))
     if not isinstance(item.get("reason"), str) or not item["reason"].strip():
         faults.append((".reason", "is missing: what is accepted has its reason"))
     # A TOML date-time is a date too, in Python.
