@@ -62,7 +62,14 @@ class Asked:
         words = ["compat", "gate"]
         for option, values in (("--from", self.before), ("--to", self.after)):
             words += [word for value in values for word in (option, value)]
-        for option, value in (("--device", self.device), ("--python", self.python), ("--policy", self.policy)):
+        candidates = self.candidates if self.candidates != CANDIDATES else None
+        given = (
+            ("--device", self.device),
+            ("--python", self.python),
+            ("--candidates", candidates),
+            ("--policy", self.policy),
+        )
+        for option, value in given:
             words += [option, str(value)] if value is not None else []
         if self.flow is not None:
             words += ["--flow", self.flow, *(["--steps", str(self.steps)] if self.steps is not None else [])]

@@ -69,13 +69,16 @@ def versions(side: Side) -> str:
     return ", ".join(named) or wording.ABSENT
 
 
+_FLOOR = ", or the matrix's earliest day if that is later"
+
+
 def rule(side: Side) -> str:
     """Where the versions come from that were not asked for."""
     match side.rule:
         case Rule.ROW:
             return f"the committed lock of this row of the matrix, as of {side.as_of}"
         case Rule.OF_ITS_DAY:
-            return f"as it was on {side.as_of}, the day of what was asked for"
+            return f"as it was on {side.as_of}, the day of what was asked for{_FLOOR}"
         case Rule.FILE:
             return f"as the file says; what it leaves open as of {side.as_of}"
         case Rule.LIVE:

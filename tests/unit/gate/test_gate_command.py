@@ -133,7 +133,8 @@ class TestDecisions:
         gate_command(asked(candidates=0))
         again = next(cell["again"] for cell in answer(tmp_path)["cells"] if cell["change"] == "regressed")
         assert again == (
-            "compat gate --from trl==0.19.1 --to trl==0.22.2 --device cpu --cell 'sft-peft-model[qwen2-nf4-gc]'"
+            "compat gate --from trl==0.19.1 --to trl==0.22.2 --device cpu --candidates 0 "
+            "--cell 'sft-peft-model[qwen2-nf4-gc]'"
         )
         ran.clear()
         assert gate_command(asked(flows=(), cells=("sft-peft-model[qwen2-nf4-gc]",), candidates=0)) is GateExit.BLOCK
