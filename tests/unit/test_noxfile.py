@@ -124,8 +124,8 @@ class TestFile:
         """It gets no run id of nox, which at its end would report the gate's run as one of its own."""
         code = (
             "import noxfile, types; told = []; "
-            "noxfile.gate(types.SimpleNamespace(posargs=['--from', 'a'], run=lambda *a, **k: told.append((a[1:], k)))); "
-            "print(told)"
+            "session = types.SimpleNamespace(posargs=['--from', 'a'], run=lambda *a, **k: told.append((a[1:], k))); "
+            "noxfile.gate(session); print(told)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
         words = "('-m', 'harness', 'gate', '--from', 'a')"

@@ -104,6 +104,9 @@ class TestDecisions:
         assert "* 4-bit weights on this CPU present an accelerator to TRL" in out
         gate = answer(tmp_path)
         assert gate["reason"].endswith(" *") and gate["script"] == "train.py"
+        assert gate["reason"].startswith("1 cell of train no longer gets what it did: SFTTrainer prepares a PeftModel")
+        assert gate["causes"][0]["group"]["issues"] == ["trl#3926"]
+        assert "To do: Hand SFTTrainer the base model and peft_config, or use TRL 0.23.1 or later." in out
         assert gate["command"] == (
             "compat gate --from trl==0.19.1 --to trl==0.22.2 --device cpu --flow train.py --steps 4 -- tiny"
         )
@@ -156,6 +159,47 @@ class TestDecisions:
         changes = {cell["name"]: (cell["flow"], cell["change"]) for cell in answer(tmp_path)["cells"]}
         assert changes["train@cpu"] == ("train", "regressed")
         assert "trl 0.23.0 is the first release above 0.22.2 that passes" in answer(tmp_path)["reason"]
+
+    @pytest.mark.parametrize("trainers", [0, 1])
+    def test_an_argument_or_a_name_that_is_gone_is_a_regression(
+        self, trainers: int, stand: Callable[[Watched], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Python raises it in the script's own line, before any trainer or any model is there."""
+        error = Failure("TypeError", "unexpected keyword argument 'max_seq_length'", Stage.PEFT, (OWN,))
+
+        def watch(stack: str) -> Pipeline:
+            if stack != "trl0.22-py311":
+                return watched(stack, p.run())
+            return watched(stack, *[p.without_training(p.run())] * trainers, error=error, status=1)
+
+        stand(watch)
+        assert gate_command(asked()) is GateExit.BLOCK
+        assert {cell["change"] for cell in answer(tmp_path)["cells"]} == {"regressed"}
+        out = " ".join(capsys.readouterr().out.partition("a BLOCK")[2].split())
+        assert "F001 TypeError at peft: unexpected keyword argument 'max_seq_length' (train.py:3)" in out
+        assert "trl 0.23.0 is the first release above 0.22.2 that passes" in out
+
+    def test_a_machine_that_failed_in_it_is_none(self, stand: Callable[[Watched], list[str]]) -> None:
+        """Nothing is known of the versions."""
+        error = Failure("OutOfMemoryError", "CUDA out of memory", Stage.LOAD, (OWN,))
+
+        def watch(stack: str) -> Pipeline:
+            made = watched(stack, p.run())
+            return made if stack == "trl0.19-py311" else watched(stack, error=error, status=1)
+
+        stand(watch)
+        assert gate_command(asked(candidates=0)) is not GateExit.ALLOW
+        stand(lambda stack: watched(stack, p.run(), status=-9 if stack == "trl0.22-py311" else 0))
+        assert gate_command(asked(candidates=0)) is GateExit.COULD_NOT_TELL
+
+    def test_another_exit_status_is_a_regression(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
+        """A script that looks at what it has trained, and ends so on one side alone."""
+        stand(lambda stack: watched(stack, p.run(), status=int(stack == "trl0.22-py311")))
+        assert gate_command(asked(candidates=0)) is GateExit.BLOCK
+        changes = {cell["name"]: cell["change"] for cell in answer(tmp_path)["cells"]}
+        assert changes == {"train[qwen2-nf4-gc]@cpu": "unchanged", "train@cpu": "regressed"}
+        stand(lambda stack: watched(stack, p.run(), status=1))
+        assert gate_command(asked("trl==0.23.1", candidates=0)) is GateExit.ALLOW
 
     def test_a_script_that_objects_on_both_sides_allows_nothing(self, stand: Callable[[Watched], list[str]]) -> None:
         """It trained, and then raised an error of its own."""
