@@ -178,7 +178,8 @@ def target(found: SafeTarget, gate: Gate) -> str:
     if found.version is None:
         return f"No safe release of {found.package} was found.{others}{untried}"
     which = "first release above" if found.above else "newest release below"
-    return f"{found.package} {found.version} is the {which} {asked} that passes.{others}{untried}"
+    beside = f", with {found.beside} in place of what is pinned" if found.beside else ""
+    return f"{found.package} {found.version} is the {which} {asked} that passes{beside}.{others}{untried}"
 
 
 def difference(found: Difference) -> tuple[str, ...]:
