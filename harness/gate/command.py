@@ -17,7 +17,7 @@ from harness.catalog import CATALOG, cells_on
 from harness.devices import kind_of
 from harness.errors import CompatError, ExitCode, UnknownName
 from harness.gate.decide import Compared, compared_cells, decide
-from harness.gate.decision import Gate, GateExit
+from harness.gate.decision import Gate, GateExit, Side
 from harness.gate.defaults import Defaults, compared
 from harness.gate.inputs import read_side
 from harness.gate.policy import POLICY, load_policy
@@ -132,8 +132,8 @@ def run(asked: Asked) -> Gate:
         environments = tuple(runner.cells(of, selection) for of in (before, after))
         runner.check_trained(before.stack, after.stack)
     given = Compared(
-        before=side(before, directory),
-        after=side(after, directory),
+        before=_told_side(before, directory, runner),
+        after=_told_side(after, directory, runner),
         results=runner.results(),
         ledger=ledger,
         policy=policy,
@@ -147,6 +147,13 @@ def run(asked: Asked) -> Gate:
     gate = decide(replace(given, results=runner.results()), _defaults(environments), targets)
     publish(gate, directory)
     return gate
+
+
+def _told_side(of: Resolved, directory: Path, runner: Runs) -> Side:
+    """A side after it ran, with what was done otherwise than a script says and what could not be seen of it."""
+    found = side(of, directory)
+    seen = runner.seen.get(of.stack) if isinstance(runner, ScriptRunner) else None
+    return replace(found, not_followed=(*found.not_followed, *seen.changed, *seen.unseen)) if seen else found
 
 
 def _script(asked: Asked) -> Script | None:

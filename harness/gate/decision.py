@@ -74,7 +74,7 @@ class Side:
     versions: Mapping[str, str]
     """All that is locked, by canonical name, and torch."""
     not_followed: tuple[str, ...]
-    """What the input says and the gate does not follow, each with the reason."""
+    """What the input, or a script, says and the gate does not follow, and what could not be seen; a sentence each."""
     lock_sha256: str
     """Empty where the resolver found no solution."""
     state: RowState

@@ -220,7 +220,10 @@ def exceptions_line(found: Iterable[AppliedException]) -> str:
 
 def limits(gate: Gate) -> tuple[str, ...]:
     """What the answer does not rest on."""
-    told = [f"{side.asked}: {what}" for side in (gate.before, gate.after) for what in side.not_followed]
+    before, after = gate.before, gate.after
+    both = [what for what in before.not_followed if what in after.not_followed]
+    told = [f"{side.asked}: {what}" for side in (before, after) for what in side.not_followed if what not in both]
+    told = [*(f"both sides: {what}" for what in both), *told]
     told += [f"not asked for: {', '.join(gate.left_out)}"] if gate.left_out else []
     if _rests([cell.name for cell in gate.cells], gate):
         told += [wording.EMULATED_NOTE]

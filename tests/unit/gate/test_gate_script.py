@@ -116,6 +116,24 @@ class TestDecisions:
         for file in ("gate.md", "gate.html"):
             assert "present an accelerator to TRL" in (tmp_path / "gate" / file).read_text()
 
+    def test_what_was_done_otherwise_and_not_seen_is_told(
+        self, stand: Callable[[Watched], list[str]], tmp_path: Path
+    ) -> None:
+        """What both sides have in common once."""
+        changed = ("fp16=True was taken as False: float16 training needs a GPU",)
+
+        def watch(stack: str) -> Pipeline:
+            new = stack == "trl0.23-py311"
+            unseen = ("FSDP holds the parameters in shards: gradients and the optimizer were not seen",) * new
+            return watched(stack, p.run(), changed=changed, unseen=unseen)
+
+        stand(watch)
+        gate_command(asked("trl==0.23.1"))
+        for file in ("gate.md", "gate.html"):
+            text = (tmp_path / "gate" / file).read_text()
+            assert text.count("fp16=True was taken as False") == 1
+            assert text.count("trl==0.23.1: FSDP holds the parameters in shards") == 1
+
     def test_its_repair_is_not_stopped(self, stand: Callable[[Watched], list[str]]) -> None:
         """0.23.1 trains."""
         stand(flagship)
