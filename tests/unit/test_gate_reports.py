@@ -11,8 +11,10 @@ from xml.etree import ElementTree as ET
 import pytest
 from jsonschema import Draft202012Validator
 
-from harness.gate.decision import Decision, Gate
-from harness.report.gate import junit, machine, markdown
+from harness.comparison import Change
+from harness.gate.decision import Aspect, Decision, Difference, Gate
+from harness.records import Stage
+from harness.report.gate import html, junit, machine, markdown
 
 sys.path.append(str(Path(__file__).parent.parent / "golden"))
 
@@ -77,3 +79,13 @@ def test_a_gate_that_allows_nothing_has_no_error_in_junit_beside_its_failures(ga
     """The one of the whole is for suites that have none."""
     (suite,) = ET.fromstring(junit.render(gate))  # noqa: S314 - our own
     assert suite.get("tests") == str(len(gate.cells))
+
+
+def test_what_differs_in_healthy_cells_is_told(gate: Gate) -> None:
+    """The terminal sends its reader to gate.md for all of it."""
+    differs = Difference(Aspect.CHECKPOINTING, Stage.TRAINER, "off", "reentrant")
+    first, *others = gate.cells
+    changed = replace(gate, cells=(replace(first, change=Change.UNCHANGED, differences=(differs,)), *others))
+    row = f"| gradient checkpointing | trainer | off | reentrant | 1 | {first.flow} |"
+    assert row in markdown.render(changed, markdown.STEP_SUMMARY)
+    assert "<td>reentrant</td><td>1</td>" in html.render(changed)

@@ -13,6 +13,9 @@ import pytest
 
 GATE = Path(__file__).parent.parent.parent / ".github" / "workflows" / "gate.yml"
 
+SHELL = ("bash", "-eo", "pipefail", "-c")
+"""As the provider runs a step."""
+
 
 def step(name: str) -> str:
     """The script of a step."""
@@ -24,7 +27,8 @@ def step(name: str) -> str:
 def git(*arguments: str, at: Path) -> str:
     """What git says."""
     who = ("-c", "user.name=a", "-c", "user.email=a@b")
-    return subprocess.run(["git", *who, *arguments], cwd=at, capture_output=True, text=True, check=True).stdout.strip()
+    command = ["git", *who, *arguments]
+    return subprocess.run(command, cwd=at, capture_output=True, text=True, check=True).stdout.strip()
 
 
 Step = Callable[..., tuple[int, str, dict[str, str]]]
@@ -46,7 +50,7 @@ def both_locks(tmp_path: Path) -> Step:
             git("commit", "--quiet", "--allow-empty", "--message", "a", at=root)
         given = {"BASE": git("rev-parse", "HEAD^", at=root), "LOCK": lock, "RUNNER_TEMP": str(temporary)}
         done = subprocess.run(
-            ["bash", "-eo", "pipefail", "-c", step("Both locks")],
+            [*SHELL, step("Both locks")],
             cwd=root,
             env={**os.environ, **given, "GITHUB_OUTPUT": str(outputs)},
             capture_output=True,

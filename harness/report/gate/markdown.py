@@ -47,6 +47,9 @@ def render(gate: Gate, largest: int) -> str:
         *(window if flows else []),
         *([f"## {wording.CAUSES_TITLE}"] if causes else []),
         *causes,
+        *_titled(
+            wording.DIFFERING_TITLE, wording.DIFFERING_HEADS, [wording.differing(item) for item in heat.differing(gate)]
+        ),
         *_titled(wording.MOVED_TITLE, wording.MOVED_HEADS, [wording.moved(item) for item in gate.moved]),
         *_titled(wording.DEFAULTS_TITLE, wording.DEFAULTS_HEADS, [wording.default(item) for item in gate.defaults]),
         *_titled(

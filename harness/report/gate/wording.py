@@ -21,7 +21,7 @@ from harness.gate.decision import (
     Side,
 )
 from harness.report import wording
-from harness.report.gate.heat import Marks
+from harness.report.gate.heat import Differing, Marks
 from harness.results import RowState
 
 TITLE = "May I upgrade?"
@@ -30,6 +30,8 @@ WINDOW_TITLE = "Flow by flow"
 WINDOW_HEADS = ("flow", "from", "to", "so", "what changed")
 CAUSES_TITLE = "What changed, by cause"
 DIFFERENCES_HEADS = ("what", "at", "from", "to")
+DIFFERING_TITLE = "What else differs, and in how many cells"
+DIFFERING_HEADS = (*DIFFERENCES_HEADS, "cells", "flows")
 MOVED_TITLE = "Packages that moved"
 MOVED_HEADS = ("package", "from", "to")
 DEFAULTS_TITLE = "Defaults that changed"
@@ -186,6 +188,11 @@ def difference(found: Difference) -> tuple[str, ...]:
     """One fact that is not what it was, as a row under `DIFFERENCES_HEADS`."""
     stage = wording.stage_name(found.stage) if found.stage else wording.ABSENT
     return str(found.aspect), stage, found.before, found.after
+
+
+def differing(found: Differing) -> tuple[str, ...]:
+    """The same of all cells, as a row under `DIFFERING_HEADS`."""
+    return *difference(found.what), str(found.cells), ", ".join(found.flows)
 
 
 def drift_lines(cell: CellChange) -> tuple[str, ...]:
