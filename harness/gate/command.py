@@ -22,7 +22,7 @@ from harness.gate.defaults import Defaults, compared
 from harness.gate.inputs import read_side
 from harness.gate.policy import POLICY, load_policy
 from harness.gate.resolve import Resolved, resolve
-from harness.gate.script import Script, ScriptRunner
+from harness.gate.script import SCRIPTS, Script, ScriptRunner
 from harness.gate.search import Search
 from harness.gate.sides import Runner, Runs, Selection, side
 from harness.ledger import load_ledger
@@ -110,7 +110,7 @@ def run(asked: Asked) -> Gate:
     """
     script = _script(asked)
     matrix, ledger = read_matrix(), load_ledger()
-    policy = load_policy(ledger, asked.policy or POLICY)
+    policy = load_policy(ledger, asked.policy or POLICY, Path(script.file).stem if script else None)
     posargs = ["--device", asked.device] if asked.device else []
     options = runs.parse_options(posargs)
     sides = [
@@ -141,7 +141,7 @@ def run(asked: Asked) -> Gate:
         command=asked.command,
         narrowed=asked.narrowed,
         left_out=_left_out(selection),
-        script=script.given[0] if script else "",
+        script=script.file if script else "",
     )
     targets = Search(matrix, runner, before, after, device, asked.candidates).of(given, compared_cells(given))
     gate = decide(replace(given, results=runner.results()), _defaults(environments), targets)
@@ -173,16 +173,18 @@ def _script(asked: Asked) -> Script | None:
             meaning="--flow is a script of your own; --flows and --cell choose among the flows of the catalog.",
             todo="Leave one of them out.",
         )
-    if not asked.flow.endswith((".py", ".ipynb")) or not Path(asked.flow).is_file():
+    steps = STEPS if asked.steps is None else asked.steps
+    script = Script((asked.flow, *asked.arguments), steps)
+    if not script.file.endswith(SCRIPTS) or not Path(script.file).is_file():
         raise CompatError(
             "there is no such script",
-            where=f"--flow {asked.flow}",
-            meaning="It is a script (.py) or a notebook (.ipynb); flows of the catalog are chosen with --flows.",
+            where=f"--flow {script.file}",
+            meaning="It is a script (.py) or a notebook (.ipynb), or a launcher with what it launches behind --; flows "
+            "of the catalog are chosen with --flows.",
             todo="Give one that is there.",
         )
-    steps = STEPS if asked.steps is None else asked.steps
     check_steps(steps, "compat gate")
-    return Script((asked.flow, *asked.arguments), steps)
+    return script
 
 
 def _tell(line: str) -> None:

@@ -21,14 +21,21 @@ from harness.results import Results, RowState, StackRow, read_rows, write_atomic
 from harness.stack_python import StackPython
 from harness.watch import of_stack, run_pipeline
 
+SCRIPTS = (".py", ".ipynb")
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
     """What to run, and for how long."""
 
     given: tuple[str, ...]
-    """The script and its arguments."""
+    """The script and its arguments, or a launcher and what it launches."""
     steps: int
+
+    @property
+    def file(self) -> str:
+        """The script itself."""
+        return next((word for word in self.given if word.endswith(SCRIPTS)), self.given[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,7 @@ class ScriptRunner:
         stack = prepared(of, self.run)
         if stack is None or of.stack in self.seen:
             return stack
-        self.tell(f"{of.stack}: running {self.script.given[0]}")
+        self.tell(f"{of.stack}: running {self.script.file}")
         places = {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in self.gpus)}
         try:
             seen = run_pipeline(self.script.given, of_stack(stack), self.script.steps, places)
@@ -95,13 +102,13 @@ class ScriptRunner:
         if any(ended):
             raise StackFailed(
                 f"it trains on neither side: {next(filter(None, ended))}",
-                where=f"--flow {self.script.given[0]}",
+                where=f"--flow {self.script.file}",
                 meaning="It fails for a reason of its own: a wrong argument, a file or a package that is not there.",
                 todo="Run it once by itself. Its arguments stand after --. Only packages of the stack are installed.",
             )
         raise CompatError(
             "no training was seen on either side",
-            where=f"--flow {self.script.given[0]}",
+            where=f"--flow {self.script.file}",
             meaning="It ended well and trained no Trainer; what trains without one is not seen.",
             todo="Give the script that trains, or write its loop in three calls (docs/your-pipeline.md).",
         )

@@ -20,6 +20,7 @@ from harness.gate import command, defaults, index, script, sides
 from harness.gate.command import Asked, gate_command
 from harness.gate.decision import GateExit
 from harness.gate.index import Release
+from harness.gate.policy import POLICY
 from harness.pipeline import Pipeline, Run
 from harness.records import DeviceKind, DeviceRecord, Failure, Frame, Stage, cell_id
 from harness.watch import Interpreter
@@ -68,7 +69,8 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Watched]
         def run_pipeline(
             given: Sequence[str], interpreter: Interpreter, steps: int, variables: Mapping[str, str]
         ) -> Pipeline:
-            assert (tuple(given), variables) == (("train.py", "tiny"), {"CUDA_VISIBLE_DEVICES": ""})
+            assert tuple(given) in (("train.py", "tiny"), ("accelerate", "launch", "train.py"))
+            assert variables == {"CUDA_VISIBLE_DEVICES": ""}
             ran.append(f"{interpreter.name} {steps}")
             return watch(interpreter.name)
 
@@ -133,6 +135,25 @@ class TestDecisions:
             text = (tmp_path / "gate" / file).read_text()
             assert text.count("fp16=True was taken as False") == 1
             assert text.count("trl==0.23.1: FSDP holds the parameters in shards") == 1
+
+    def test_a_launcher_may_start_it(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
+        """What it launches stands behind --, and is what the report is about."""
+        stand(flagship)
+        given = asked(flow="accelerate", arguments=("launch", "train.py"), candidates=0)
+        assert gate_command(given) is GateExit.BLOCK
+        assert answer(tmp_path)["script"] == "train.py"
+        assert answer(tmp_path)["command"].endswith("--flow accelerate -- launch train.py")
+
+    def test_an_exception_may_name_it(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
+        """As it may name a flow of the catalog."""
+        stand(flagship)
+        policy = tmp_path / "gate.toml"
+        accepted = '[[exception]]\nflow = "train"\nreason = "a test"\nexpires = 2999-01-31\n'
+        policy.write_text(f"{POLICY.read_text()}\n{accepted}")
+        assert gate_command(asked(policy=policy, candidates=0)) is GateExit.ALLOW
+        assert answer(tmp_path)["cells"][0]["exception"] == "a test"
+        policy.write_text(policy.read_text().replace('"train"', '"trein"'))
+        assert gate_command(asked(policy=policy, candidates=0)) is GateExit.BAD_INPUT
 
     def test_its_repair_is_not_stopped(self, stand: Callable[[Watched], list[str]]) -> None:
         """0.23.1 trains."""
@@ -268,7 +289,8 @@ class TestNothingKnown:
             {"flow": "none.py"},
             (
                 "--flow none.py: there is no such script\n"
-                "It is a script (.py) or a notebook (.ipynb); flows of the catalog are chosen with --flows.\n"
+                "It is a script (.py) or a notebook (.ipynb), or a launcher with what it launches behind --; flows of "
+                "the catalog are chosen with --flows.\n"
                 "Give one that is there.\n"
             ),
         ),
