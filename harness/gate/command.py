@@ -111,6 +111,10 @@ def run(asked: Asked) -> Gate:
     script = _script(asked)
     matrix, ledger = read_matrix(), load_ledger()
     policy = load_policy(ledger, asked.policy or POLICY, Path(script.file).stem if script else None)
+    if asked.device not in (None, *runs.DeviceChoice):
+        raise CompatError(
+            f"there is no device {asked.device!r}", where="--device", todo=f"Name {' or '.join(runs.DeviceChoice)}."
+        )
     posargs = ["--device", asked.device] if asked.device else []
     options = runs.parse_options(posargs)
     sides = [

@@ -40,7 +40,7 @@ class TestTheCommand:
         )
 
     def test_a_notebook_is_run_by_a_module_of_ours(self) -> None:
-        Path("train.ipynb").write_text("{}")
+        Path("train.ipynb").write_text('{"cells": []}')
         _, command = command_of(Path("/env/bin/python"), ["train.ipynb"])
         assert command == ["/env/bin/python", "-m", "harness.cell.watching.notebook", "train.ipynb"]
 
@@ -76,6 +76,26 @@ class TestTheCommand:
         with pytest.raises(CompatError) as raised:
             command_of(Path("/env/bin/python"), [given])
         assert (str(raised.value), raised.value.exit_code) == (message, ExitCode.BAD_INPUT)
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("import trl", "JSONDecodeError: Expecting value: line 1 column 1 (char 0)"),
+            ('{"worksheets": []}', "KeyError: 'cells'"),
+            ('{"cells": [{}]}', "a cell has no type or no source"),
+        ],
+    )
+    def test_what_is_no_notebook_is_bad_input(self, tmp_path: Path, text: str, problem: str) -> None:
+        """Before an environment is made for it, and without a trace of ours."""
+        notebook = tmp_path / "train.ipynb"
+        notebook.write_text(text)
+        with pytest.raises(CompatError) as raised:
+            command_of(Path("/env/bin/python"), [str(notebook)])
+        assert str(raised.value) == (
+            f"{notebook}: it is no notebook: {problem}\n"
+            "It is JSON with code cells, of version 4 of the format.\n"
+            "Open it in Jupyter and save it again, or give a script (.py)."
+        )
 
 
 class TestTheInterpreter:

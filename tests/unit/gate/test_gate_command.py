@@ -242,7 +242,7 @@ class TestExitCodes:
                 "--flows: there is no flow 'sft-peft'\nNames that look like it: sft-peft-model, sft-peft-config, ",
             ),
             ({"flows": (), "cells": ("sft",)}, "--cell: there is no cell 'sft'\nNo name looks like it.\n"),
-            ({"device": "tpu"}, "arguments after --: argument --device: invalid choice: 'tpu'"),
+            ({"device": "tpu"}, "--device: there is no device 'tpu'\nName auto or cpu or cuda.\n"),
             ({"python": "3.9"}, "matrices/stacks.toml: trl0.19 is not locked for Python 3.9\n"),
             ({"before": "nonsense"}, "--from: 'nonsense' is neither a stack, a pin, a file nor an interpreter\n"),
             ({"policy": Path("none.toml")}, "none.toml: 1 fault\n  cannot be read: No such file or directory\n"),
