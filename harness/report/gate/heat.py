@@ -36,8 +36,9 @@ class Differing:
     """One difference, and the cells it is in, healthy ones too."""
 
     what: Difference
+    cells: tuple[str, ...]
+    """Names, as in `CellChange.name`."""
     flows: tuple[str, ...]
-    cells: int
 
 
 def differing(gate: Gate) -> tuple[Differing, ...]:
@@ -46,8 +47,11 @@ def differing(gate: Gate) -> tuple[Differing, ...]:
     for cell in gate.cells:
         for item in cell.differences:
             found.setdefault(item, []).append(cell)
-    told = [Differing(item, tuple(dict.fromkeys(c.flow for c in cells)), len(cells)) for item, cells in found.items()]
-    return tuple(sorted(told, key=lambda item: -item.cells))
+    told = (
+        Differing(item, tuple(cell.name for cell in cells), tuple(dict.fromkeys(cell.flow for cell in cells)))
+        for item, cells in found.items()
+    )
+    return tuple(sorted(told, key=lambda item: -len(item.cells)))
 
 
 def rows(gate: Gate) -> tuple[Row, ...]:

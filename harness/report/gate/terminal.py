@@ -11,10 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.gate.decision import Cause, Decision, Difference, Gate
+from harness.gate.decision import Cause, Decision, Gate
 from harness.report import wording as said
 from harness.report.gate import wording
-from harness.report.gate.heat import differing
+from harness.report.gate.heat import Differing, differing
 
 MOST = 8
 """Packages, defaults or differences that are named; all of them are in gate.md and gate.html."""
@@ -33,7 +33,7 @@ def print_gate(gate: Gate, console: Console | None = None) -> None:
         )
     _listed(out, wording.MOVED_TITLE, [_arrow(*wording.moved(item)) for item in gate.moved])
     _listed(out, wording.DEFAULTS_TITLE, [_default(*wording.default(item)) for item in gate.defaults])
-    _listed(out, wording.DIFFERING_TITLE, [f"{_difference(item.what)} ({item.cells})" for item in differing(gate)])
+    _listed(out, wording.DIFFERING_TITLE, [_differing(item, gate) for item in differing(gate)])
     for place, cause in enumerate(gate.causes):
         _cause(out, said.marker(place), cause, _told_before(place, gate.causes), gate)
     _flows(out, gate)
@@ -67,9 +67,10 @@ def _default(config: str, field: str, before: str, after: str) -> str:
     return f"{config}.{field}: {before} -> {after}"
 
 
-def _difference(item: Difference) -> str:
-    stage = f" at {said.stage_name(item.stage)}" if item.stage else ""
-    return f"{item.aspect}{stage}: {item.before} -> {item.after}"
+def _differing(item: Differing, gate: Gate) -> str:
+    stage = f" at {said.stage_name(item.what.stage)}" if item.what.stage else ""
+    told = f"{item.what.aspect}{stage}: {item.what.before} -> {item.what.after} ({len(item.cells)})"
+    return told + wording.rests(item.cells, gate)
 
 
 def _titled(out: Console, title: str, lines: Iterable[str]) -> None:

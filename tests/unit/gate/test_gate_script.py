@@ -115,8 +115,17 @@ class TestDecisions:
         assert [cell["again"] for cell in gate["cells"]] == [gate["command"]]
         heading = next(line for line in (tmp_path / "gate" / "gate.md").read_text().splitlines() if "### a." in line)
         assert "BLOCK: regressed" in heading and heading.endswith("*")
-        for file in ("gate.md", "gate.html"):
+        for file in ("gate.md", "gate.html", "gate.junit.xml"):
             assert "present an accelerator to TRL" in (tmp_path / "gate" / file).read_text()
+        for file, line in (
+            ("gate.md", r"| trainable parameters \* | trainer | 16,384 | 0 | 1 | train |"),
+            ("gate.html", '<th scope="row">trainable parameters *</th>'),
+            ("gate.html", "frozen at trainer by *</h4>"),
+            ("gate.junit.xml", "param.requires_grad = False *"),
+            ("gate.junit.xml", "trainable parameters * trainer 16,384 0"),
+        ):
+            assert line in (tmp_path / "gate" / file).read_text(), (file, line)
+        assert "trainable parameters at trainer: 16,384 -> 0 (1) *" in out
 
     def test_what_was_done_otherwise_and_not_seen_is_told(
         self, stand: Callable[[Watched], list[str]], tmp_path: Path
