@@ -19,6 +19,9 @@ from harness.locks import Unsolvable
 from harness.matrix import Matrix
 from harness.records import REPORTED, DeviceKind
 
+_PINNED = (Rule.FILE, Rule.LIVE)
+"""Sides whose other versions are the user's own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Search:
@@ -109,13 +112,15 @@ class Search:
         """
         asked = (package.package, release.version, release.day, self.matrix, self.device)
         of = of_release(self.after, *asked)
-        if isinstance(of.lock, Unsolvable) and self.after.rule in (Rule.FILE, Rule.LIVE):
+        if isinstance(of.lock, Unsolvable) and self.after.rule in _PINNED:
             return of_release(replace(self.after, rule=Rule.OF_ITS_DAY, pins=()), *asked)
         return of
 
     def _beside(self, package: Suspect, of: Resolved) -> str:
         """What else has to move where a file or an environment pins it."""
-        if isinstance(of.lock, Unsolvable) or isinstance(self.after.lock, Unsolvable) or of.rule is self.after.rule:
+        if self.after.rule not in _PINNED or of.rule is self.after.rule:
+            return ""
+        if isinstance(of.lock, Unsolvable) or isinstance(self.after.lock, Unsolvable):
             return ""
         there = moved(self.after.lock.requirements, of.lock.requirements)
         names = [item for item in there if item.package in REPORTED and item.package != package.package]

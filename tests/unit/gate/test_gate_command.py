@@ -150,6 +150,16 @@ class TestDecisions:
         told = " ".join((tmp_path / "gate" / "gate.md").read_text().split())
         assert f"that passes, with {beside} in place of what is pinned." in told
 
+    def test_what_moves_with_a_bare_pin_is_no_news(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It brings the packages of its day, whichever release it names."""
+        stand(flagship)
+        of_row = command.resolve
+        monkeypatch.setattr(command, "resolve", lambda *given: replace(of_row(*given), rule=Rule.OF_ITS_DAY))
+        assert gate_command(asked()) is GateExit.BLOCK
+        assert answer(tmp_path)["reason"].endswith("trl 0.23.1 is the first release above 0.22.2 that passes.")
+
     def test_one_cell_runs_alone(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
