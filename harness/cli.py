@@ -427,6 +427,7 @@ def watch(
 
     Exit code 0 healthy, 1 unhealthy, 3 could not tell.
     """
+    from harness.ledger import load_ledger
     from harness.report.pipeline import as_json as jsonable
     from harness.report.pipeline import page
     from harness.watch import exit_code, of_stack, own_interpreter, run_pipeline
@@ -442,8 +443,9 @@ def watch(
         from harness.stack_python import stack_python
 
         interpreter = of_stack(stack_python(read_matrix(), stack))
+    ledger = load_ledger()
     seen = run_pipeline(given, interpreter, steps)
-    print(json.dumps(jsonable(seen), indent=2, allow_nan=False) if as_json else page(seen))
+    print(json.dumps(jsonable(seen, ledger), indent=2, allow_nan=False) if as_json else page(seen, ledger))
     return exit_code(seen)
 
 

@@ -62,9 +62,15 @@ class Signature:
         """Whether a cell of these versions should show this signature."""
         return (
             flow in self.flows
-            and (not self.precisions or variant.precision in self.precisions)
             and (not self.models or variant.model in self.models)
             and self.gradient_checkpointing in (None, variant.gradient_checkpointing)
+            and self.holds(variant.precision, device, versions)
+        )
+
+    def holds(self, precision: Precision, device: DeviceKind, versions: Mapping[str, str]) -> bool:
+        """Whether it is listed for these versions, whatever the flow and the model."""
+        return (
+            (not self.precisions or precision in self.precisions)
             and self.device in (None, device)
             and all(_within(versions.get(name), window) for name, window in self.windows.items())
         )

@@ -102,6 +102,7 @@ def command_of(python: Path, given: Sequence[str]) -> tuple[str, list[str]]:
                 "there is no such file", where=first, todo="Give a script (.py) or a notebook (.ipynb) that is there."
             )
         if script.suffix == ".ipynb":
+            _check_notebook(script)
             return script.stem, [str(python), "-m", "harness.cell.watching.notebook", first, *rest]
         if is_three_calls(script):
             return script.stem, [str(python), "-m", "harness.cell.watching.calls", first, *rest]
@@ -116,6 +117,27 @@ def command_of(python: Path, given: Sequence[str]) -> tuple[str, list[str]]:
         )
     script_name = next((Path(word).stem for word in rest if word.endswith(".py")), first)
     return script_name, [str(launcher), *rest]
+
+
+def _check_notebook(script: Path) -> None:
+    """Before an environment is made for it.
+
+    Raises:
+        CompatError: it has no cells.
+    """
+    try:
+        cells = json.loads(script.read_text(encoding="utf-8"))["cells"]
+        whole = all("cell_type" in cell and "source" in cell for cell in cells)
+        problem = "" if whole else "a cell has no type or no source"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    if problem:
+        raise CompatError(
+            f"it is no notebook: {problem}",
+            where=str(script),
+            meaning="It is JSON with code cells, of version 4 of the format.",
+            todo="Open it in Jupyter and save it again, or give a script (.py).",
+        )
 
 
 CALLS = ("build", "train", "evaluate")

@@ -145,7 +145,7 @@ def _gaps(case: Case, listed: Sequence[Deviation], failed: Mapping[str, str]) ->
     """
     gaps = [gap for entry in listed for gap in _missing_frames(case, entry)]
     frozen_by = [entry for entry in listed if entry.frame or entry.called_from]
-    strange = [freeze for freeze in case.seen.freezes if not any(_shows(freeze, entry) for entry in frozen_by)]
+    strange = [freeze for freeze in case.seen.freezes if not any(shows(freeze, entry) for entry in frozen_by)]
     if frozen_by and strange and not gaps:
         gaps.append(f"also frozen by {'; '.join(freeze_line(freeze) for freeze in strange)}")
     hidden = [entry for entry in listed if entry.check not in failed]
@@ -166,13 +166,13 @@ def _said(failed: Mapping[str, str]) -> str:
 
 
 def _missing_frames(case: Case, entry: Deviation) -> list[str]:
-    if not (entry.frame or entry.called_from) or any(_shows(freeze, entry) for freeze in case.seen.freezes):
+    if not (entry.frame or entry.called_from) or any(shows(freeze, entry) for freeze in case.seen.freezes):
         return []
     through = f" called from {entry.called_from}" if entry.called_from else ""
     return [f"nothing was frozen by {entry.frame or 'a line'}{through} (seen: {_lines(case)})"]
 
 
-def _shows(freeze: Freeze, entry: Deviation) -> bool:
+def shows(freeze: Freeze, entry: Deviation) -> bool:
     """Whether the freeze was done by the file the entry names, called directly from the other file it names."""
     by, called_from = (freeze.frames[-1:], freeze.frames[-2:-1])
     return _ends(by, entry.frame) and _ends(called_from, entry.called_from)

@@ -43,7 +43,7 @@ def _of_the_script(seen: Pipeline) -> tuple[Verdict, ...]:
         return (Verdict(cell, Outcome.INFRASTRUCTURE, ended, Symptom.UNKNOWN),) if ended else ()
     if any(run.seen.error and run.seen.error.message == error.message for run in seen.runs):
         return ()  # its trainer has said so
-    if _excused(error) or not _by_a_library(error):
+    if excused(error) or not _by_a_library(error):
         # A script may object to what so few steps have made.
         return (Verdict(cell, Outcome.INFRASTRUCTURE, f"the script ended in {told}", Symptom.ERROR),)
     opinion = Opinion("F001", "It runs to its last step", Result.FAIL, told)
@@ -57,7 +57,7 @@ def _by_a_library(error: Failure) -> bool:
 def judge_run(run: Run) -> Verdict:
     """The verdict on one trainer. INFRASTRUCTURE is what could not be told."""
     error = run.seen.error
-    if error is not None and _excused(error):
+    if error is not None and excused(error):
         reason = f"this machine cannot run it: {error.type}: {error.message}"
         return Verdict(run.seen.cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN)
     opinions = _opinions(run)
@@ -87,7 +87,7 @@ _NO_GPU = (
 )
 
 
-def _excused(error: Failure) -> bool:
+def excused(error: Failure) -> bool:
     """Whether this machine, and not the versions, is why it was raised."""
     return machine_failed(error) or any(words in error.message for words in _NO_GPU)
 

@@ -17,12 +17,12 @@ from harness.catalog import CATALOG, cells_on
 from harness.devices import kind_of
 from harness.errors import CompatError, ExitCode, UnknownName
 from harness.gate.decide import Compared, compared_cells, decide
-from harness.gate.decision import Gate, GateExit
+from harness.gate.decision import Gate, GateExit, Side
 from harness.gate.defaults import Defaults, compared
 from harness.gate.inputs import read_side
 from harness.gate.policy import POLICY, load_policy
 from harness.gate.resolve import Resolved, resolve
-from harness.gate.script import Script, ScriptRunner
+from harness.gate.script import SCRIPTS, Script, ScriptRunner
 from harness.gate.search import Search
 from harness.gate.sides import Runner, Runs, Selection, side
 from harness.ledger import load_ledger
@@ -62,7 +62,14 @@ class Asked:
         words = ["compat", "gate"]
         for option, values in (("--from", self.before), ("--to", self.after)):
             words += [word for value in values for word in (option, value)]
-        for option, value in (("--device", self.device), ("--python", self.python), ("--policy", self.policy)):
+        candidates = self.candidates if self.candidates != CANDIDATES else None
+        given = (
+            ("--device", self.device),
+            ("--python", self.python),
+            ("--candidates", candidates),
+            ("--policy", self.policy),
+        )
+        for option, value in given:
             words += [option, str(value)] if value is not None else []
         if self.flow is not None:
             words += ["--flow", self.flow, *(["--steps", str(self.steps)] if self.steps is not None else [])]
@@ -103,7 +110,11 @@ def run(asked: Asked) -> Gate:
     """
     script = _script(asked)
     matrix, ledger = read_matrix(), load_ledger()
-    policy = load_policy(ledger, asked.policy or POLICY)
+    policy = load_policy(ledger, asked.policy or POLICY, Path(script.file).stem if script else None)
+    if asked.device not in (None, *runs.DeviceChoice):
+        raise CompatError(
+            f"there is no device {asked.device!r}", where="--device", todo=f"Name {' or '.join(runs.DeviceChoice)}."
+        )
     posargs = ["--device", asked.device] if asked.device else []
     options = runs.parse_options(posargs)
     sides = [
@@ -125,8 +136,8 @@ def run(asked: Asked) -> Gate:
         environments = tuple(runner.cells(of, selection) for of in (before, after))
         runner.check_trained(before.stack, after.stack)
     given = Compared(
-        before=side(before, directory),
-        after=side(after, directory),
+        before=_told_side(before, directory, runner),
+        after=_told_side(after, directory, runner),
         results=runner.results(),
         ledger=ledger,
         policy=policy,
@@ -134,12 +145,19 @@ def run(asked: Asked) -> Gate:
         command=asked.command,
         narrowed=asked.narrowed,
         left_out=_left_out(selection),
-        script=script.given[0] if script else "",
+        script=script.file if script else "",
     )
     targets = Search(matrix, runner, before, after, device, asked.candidates).of(given, compared_cells(given))
     gate = decide(replace(given, results=runner.results()), _defaults(environments), targets)
     publish(gate, directory)
     return gate
+
+
+def _told_side(of: Resolved, directory: Path, runner: Runs) -> Side:
+    """A side after it ran, with what was done otherwise than a script says and what could not be seen of it."""
+    found = side(of, directory)
+    seen = runner.seen.get(of.stack) if isinstance(runner, ScriptRunner) else None
+    return replace(found, not_followed=(*found.not_followed, *seen.changed, *seen.unseen)) if seen else found
 
 
 def _script(asked: Asked) -> Script | None:
@@ -159,16 +177,18 @@ def _script(asked: Asked) -> Script | None:
             meaning="--flow is a script of your own; --flows and --cell choose among the flows of the catalog.",
             todo="Leave one of them out.",
         )
-    if not asked.flow.endswith((".py", ".ipynb")) or not Path(asked.flow).is_file():
+    steps = STEPS if asked.steps is None else asked.steps
+    script = Script((asked.flow, *asked.arguments), steps)
+    if not script.file.endswith(SCRIPTS) or not Path(script.file).is_file():
         raise CompatError(
             "there is no such script",
-            where=f"--flow {asked.flow}",
-            meaning="It is a script (.py) or a notebook (.ipynb); flows of the catalog are chosen with --flows.",
+            where=f"--flow {script.file}",
+            meaning="It is a script (.py) or a notebook (.ipynb), or a launcher with what it launches behind --; flows "
+            "of the catalog are chosen with --flows.",
             todo="Give one that is there.",
         )
-    steps = STEPS if asked.steps is None else asked.steps
     check_steps(steps, "compat gate")
-    return Script((asked.flow, *asked.arguments), steps)
+    return script
 
 
 def _tell(line: str) -> None:

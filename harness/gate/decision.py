@@ -74,7 +74,7 @@ class Side:
     versions: Mapping[str, str]
     """All that is locked, by canonical name, and torch."""
     not_followed: tuple[str, ...]
-    """What the input says and the gate does not follow, each with the reason."""
+    """What the input, or a script, says and the gate does not follow, and what could not be seen; a sentence each."""
     lock_sha256: str
     """Empty where the resolver found no solution."""
     state: RowState
@@ -153,6 +153,8 @@ class Tried:
     passes: bool
     reason: str
     """Why it does not pass; empty where it does."""
+    beside: str = ""
+    """What else of a file or an environment must move with it, where that pins what does not go with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,11 @@ class SafeTarget:
     """Releases the bound left out."""
     listed: tuple[str, ...] = ()
     """Releases that were not run, as the ledger lists a deviation of these cells for them."""
+
+    @property
+    def beside(self) -> str:
+        """What else must move with the one that was found."""
+        return next((tried.beside for tried in self.tried if tried.passes and tried.version == self.version), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

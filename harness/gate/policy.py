@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,9 +40,11 @@ class Exempted:
     expires: date
 
     def covers(self, flow: str, change: Change, issues: tuple[str, ...]) -> bool:
-        """Whether a cell is what this was written for. A cell that shows another issue as well is not."""
+        """Whether a cell is what this was written for. A cell that shows another issue as well is not, nor one of which
+        nothing is known.
+        """
         return (
-            change is not Change.INCONCLUSIVE
+            change not in NEVER_ALLOWED
             and self.flow in (None, flow)
             and self.change in (None, change)
             and (self.issue is None or issues == (self.issue,))
@@ -70,8 +73,8 @@ class Policy:
         )
 
 
-def load_policy(ledger: Ledger, path: Path = POLICY) -> Policy:
-    """The policy in `path`. `ledger` knows the issues that exceptions may name.
+def load_policy(ledger: Ledger, path: Path = POLICY, script: str | None = None) -> Policy:
+    """The policy in `path`. `ledger` knows the issues that exceptions may name; `script` is the name of a user's own.
 
     Raises:
         MatrixError: the file is missing, not TOML, or wrong; every fault is listed with its place.
@@ -84,7 +87,7 @@ def load_policy(ledger: Ledger, path: Path = POLICY) -> Policy:
         raise MatrixError(where, (Fault("", told),), todo=_TODO) from None
     faults = [Fault(key, "is not a key this file knows") for key in raw if key not in ("effects", "exception")]
     effects = _effects(raw.get("effects", {}), faults)
-    exceptions = _exceptions(raw.get("exception", []), ledger, faults)
+    exceptions = _exceptions(raw.get("exception", []), ledger, script, faults)
     if faults:
         raise MatrixError(where, tuple(faults), todo=_TODO)
     return Policy({change: effects[change.name.lower()] for change in _STATED}, effects[PLATFORM], exceptions)
@@ -109,13 +112,13 @@ def _effects(raw: Any, faults: list[Fault]) -> dict[str, Decision]:
     return {name: _EFFECTS[word] for name, word in raw.items() if word in _EFFECTS}
 
 
-def _exceptions(raw: Any, ledger: Ledger, faults: list[Fault]) -> tuple[Exempted, ...]:
+def _exceptions(raw: Any, ledger: Ledger, script: str | None, faults: list[Fault]) -> tuple[Exempted, ...]:
     if not isinstance(raw, list):
         faults.append(Fault("exception", "must be a list of tables: write [[exception]]"))
         return ()
     read = []
     for place, item in enumerate(raw):
-        found = [Fault(f"exception[{place}]{at}", problem) for at, problem in _exception_faults(item, ledger)]
+        found = [Fault(f"exception[{place}]{at}", problem) for at, problem in _exception_faults(item, ledger, script)]
         faults += found
         if not found:
             change = Change[item["change"].upper()] if "change" in item else None
@@ -123,7 +126,7 @@ def _exceptions(raw: Any, ledger: Ledger, faults: list[Fault]) -> tuple[Exempted
     return tuple(read)
 
 
-def _exception_faults(item: Any, ledger: Ledger) -> list[tuple[str, str]]:
+def _exception_faults(item: Any, ledger: Ledger, script: str | None) -> list[tuple[str, str]]:
     if not isinstance(item, dict):
         return [("", f"must be a table, not {item!r}")]
     flows, issues = [flow.name for flow in CATALOG], [issue.id for issue in ledger.issues]
@@ -132,8 +135,14 @@ def _exception_faults(item: Any, ledger: Ledger) -> list[tuple[str, str]]:
     if "flow" not in item and "issue" not in item:
         faults.append(("", "names neither a flow nor an issue: it would accept everything"))
     for key, known in (("flow", flows), ("issue", issues), ("change", changes)):
-        if key in item and item[key] not in known:
+        # Further trainers of a script are numbered.
+        own = (
+            key == "flow" and script is not None and re.fullmatch(rf"{re.escape(script)}(-[0-9]+)?", str(item.get(key)))
+        )
+        if key in item and item[key] not in known and not own:
             faults.append((f".{key}", f"there is no {key} {item[key]!r}"))
+    if item.get("change") in [change.name.lower() for change in NEVER_ALLOWED]:
+        faults.append((".change", "can never be allowed: nothing would be known of these cells"))
     if not isinstance(item.get("reason"), str) or not item["reason"].strip():
         faults.append((".reason", "is missing: what is accepted has its reason"))
     # A TOML date-time is a date too, in Python.

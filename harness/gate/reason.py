@@ -74,7 +74,8 @@ def _target(found: SafeTarget, after: Side) -> str:
     if found.version is None:
         return f"no other release of {found.package} is known to pass"
     place = "first release above" if found.above else "newest release below"
-    return f"{found.package} {found.version} is the {place} {asked} that passes"
+    beside = f", with {found.beside}" if found.beside else ""
+    return f"{found.package} {found.version} is the {place} {asked} that passes{beside}"
 
 
 def _numbered(number: int, noun: str) -> str:

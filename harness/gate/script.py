@@ -7,18 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.checks.pipeline import judge
-from harness.checks.verdict import Outcome, Symptom, Verdict
+from harness.checks.pipeline import excused, judge
+from harness.checks.verdict import Opinion, Outcome, Result, Symptom, Verdict
 from harness.devices import Gpu
 from harness.errors import CompatError, StackFailed
 from harness.gate.resolve import Resolved
 from harness.gate.sides import Selection, prepared
 from harness.ledger import Ledger
 from harness.pipeline import Pipeline
-from harness.records import Observation, to_json
+from harness.recognition import named
+from harness.records import Failure, Observation, to_json
 from harness.results import Results, RowState, StackRow, read_rows, write_atomically, write_row
 from harness.stack_python import StackPython
 from harness.watch import of_stack, run_pipeline
+
+SCRIPTS = (".py", ".ipynb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +29,13 @@ class Script:
     """What to run, and for how long."""
 
     given: tuple[str, ...]
-    """The script and its arguments."""
+    """The script and its arguments, or a launcher and what it launches."""
     steps: int
+
+    @property
+    def file(self) -> str:
+        """The script itself."""
+        return next((word for word in self.given if word.endswith(SCRIPTS)), self.given[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +59,7 @@ class ScriptRunner:
         stack = prepared(of, self.run)
         if stack is None or of.stack in self.seen:
             return stack
-        self.tell(f"{of.stack}: running {self.script.given[0]}")
+        self.tell(f"{of.stack}: running {self.script.file}")
         places = {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in self.gpus)}
         try:
             seen = run_pipeline(self.script.given, of_stack(stack), self.script.steps, places)
@@ -73,7 +81,7 @@ class ScriptRunner:
     def results(self) -> Results:
         """Everything that ran, judged, with like trainers under like names."""
         rows = read_rows(self.run)
-        observations, verdicts = compared(self.seen)
+        observations, verdicts = compared(self.seen, self.ledger)
         absent = [verdict for row in rows if (verdict := _of_row(row))]
         return Results(self.run, rows, observations, (*absent, *verdicts))
 
@@ -94,13 +102,13 @@ class ScriptRunner:
         if any(ended):
             raise StackFailed(
                 f"it trains on neither side: {next(filter(None, ended))}",
-                where=f"--flow {self.script.given[0]}",
+                where=f"--flow {self.script.file}",
                 meaning="It fails for a reason of its own: a wrong argument, a file or a package that is not there.",
                 todo="Run it once by itself. Its arguments stand after --. Only packages of the stack are installed.",
             )
         raise CompatError(
             "no training was seen on either side",
-            where=f"--flow {self.script.given[0]}",
+            where=f"--flow {self.script.file}",
             meaning="It ended well and trained no Trainer; what trains without one is not seen.",
             todo="Give the script that trains, or write its loop in three calls (docs/your-pipeline.md).",
         )
@@ -130,28 +138,65 @@ def _of_row(row: StackRow) -> Verdict | None:
             return Verdict(row.name, Outcome.INFRASTRUCTURE, row.reason, Symptom.UNKNOWN)
 
 
-def compared(seen: Mapping[str, Pipeline]) -> tuple[dict[str, Observation], tuple[Verdict, ...]]:
+def compared(seen: Mapping[str, Pipeline], ledger: Ledger) -> tuple[dict[str, Observation], tuple[Verdict, ...]]:
     """Observations and verdicts of all stacks. The n-th trainer of a stack bears the name of the n-th of the first.
 
     A default that another release has may give it another variant, and it is the same trainer. The script itself is a
-    cell where it ended otherwise than it should on any of the stacks.
+    cell where it ended otherwise than it should on any of the stacks. What ran to its end on the first and does not on
+    another fails there, whoever raised it: the script is the same, and the versions are what differs.
     """
     names: list[str] = []
     observations: dict[str, Observation] = {}
     verdicts: list[Verdict] = []
     judged = {stack: judge(one) for stack, one in seen.items()}
-    ends = {stack: next(iter(said[len(seen[stack].runs) :]), None) for stack, said in judged.items()}
+    first = next(iter(seen.values()), None)
+    said = {stack: next(iter(found[len(seen[stack].runs) :]), None) for stack, found in judged.items()}
+    broken = {stack: _broken(one, said[stack], first) for stack, one in seen.items()}
+    ends = {stack: broken[stack] or said[stack] for stack in seen}
     for stack, one in seen.items():
         for place, (run, verdict) in enumerate(zip(one.runs, judged[stack], strict=False)):
             if place == len(names):
                 names.append(_named(run.seen.cell.partition("/")[2], names))
             cell = f"{stack}/{names[place]}"
             observations[cell] = dataclasses.replace(run.seen, cell=cell)
-            verdicts.append(dataclasses.replace(verdict, cell=cell))
+            untrained = verdict.outcome is Outcome.INFRASTRUCTURE and run.seen.training is None
+            found = (broken[stack] if untrained else None) or named(run.seen, verdict, ledger)
+            verdicts.append(dataclasses.replace(found, cell=cell))
+        if ended := broken[stack]:
+            # Trainers that it did not get to.
+            cells = [f"{stack}/{name}" for name in names[len(one.runs) :]]
+            verdicts += [dataclasses.replace(ended, cell=cell) for cell in cells]
         if any(ends.values()):
-            ended = ends[stack] or Verdict("", Outcome.PASS, "it ran to its end", Symptom.UNKNOWN)
-            verdicts.append(dataclasses.replace(ended, cell=f"{stack}/{one.script}@{one.device.kind}"))
+            end = ends[stack] or Verdict("", Outcome.PASS, "it ran to its end", Symptom.UNKNOWN)
+            verdicts.append(dataclasses.replace(end, cell=f"{stack}/{one.script}@{one.device.kind}"))
     return observations, tuple(verdicts)
+
+
+def _broken(one: Pipeline, said: Verdict | None, first: Pipeline | None) -> Verdict | None:
+    """The verdict on a script that no longer runs to its end, as it did on the first stack; None of any other.
+
+    Args:
+        one: the script on a stack.
+        said: the judge on how it ended there, who leaves to a trainer what that has said.
+        first: the script on the first stack.
+    """
+    if first is None or one is first or not trains(first) or first.error is not None or first.status:
+        return None
+    if one.error is not None:
+        told = "" if said is None or excused(one.error) else _told(one.error)
+    else:
+        # Where a launcher ends so, its process may have been lost to the machine, in the middle of a training.
+        through = bool(one.runs) and all(run.seen.training is not None for run in one.runs)
+        told = f"the script ended with status {one.status}" if one.status and one.status > 0 and through else ""
+    if not told:
+        return None
+    opinion = Opinion("F001", "It runs to its last step", Result.FAIL, told)
+    return Verdict("", Outcome.FAIL, f"F001 {told}", Symptom.ERROR, (opinion,))
+
+
+def _told(error: Failure) -> str:
+    place = "".join(f" ({frame.file}:{frame.line})" for frame in error.frames[-1:])
+    return f"{error.type} at {error.stage}: {error.message}{place}"
 
 
 def _named(name: str, names: Sequence[str]) -> str:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.checks.verdict import Verdict
 from harness.comparison import Change, Health, health
 from harness.errors import CompatError, RegistryUnreachable
 from harness.gate import index
 from harness.gate.decide import Compared, moved
-from harness.gate.decision import CellChange, CellSide, SafeTarget, Tried
+from harness.gate.decision import CellChange, CellSide, Rule, SafeTarget, Tried
 from harness.gate.index import Release
 from harness.gate.resolve import Resolved, of_release
 from harness.gate.sides import Runs, Selection
 from harness.gate.targets import Bench, Suspect, search, suspect
+from harness.locks import Unsolvable
 from harness.matrix import Matrix
-from harness.records import DeviceKind
+from harness.records import REPORTED, DeviceKind
+
+_PINNED = (Rule.FILE, Rule.LIVE)
+"""Sides whose other versions are the user's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class Search:
         version = str(release.version)
         self.runner.tell(f"does {package.package} {version} pass?")
         try:
-            of = of_release(self.after, package.package, release.version, release.day, self.matrix, self.device)
+            of = self._with(package, release)
             self.runner.cells(of, selection)
         except RegistryUnreachable as error:
             self.runner.tell(f"{version}: {error.what}")
@@ -100,7 +104,27 @@ class Search:
             for verdict in self.runner.results().verdicts
             if verdict.cell.partition("/")[0] == of.stack and _asked(verdict, selection)
         ]
-        return _tried(version, verdicts, selection)
+        return _tried(version, verdicts, selection, self._beside(package, of))
+
+    def _with(self, package: Suspect, release: Release) -> Resolved:
+        """The side that was asked for with another release; of that release's day where the side pins what does not go
+        with it, as a lock file does that pins everything.
+        """
+        asked = (package.package, release.version, release.day, self.matrix, self.device)
+        of = of_release(self.after, *asked)
+        if isinstance(of.lock, Unsolvable) and self.after.rule in _PINNED:
+            return of_release(replace(self.after, rule=Rule.OF_ITS_DAY, pins=()), *asked)
+        return of
+
+    def _beside(self, package: Suspect, of: Resolved) -> str:
+        """What else has to move where a file or an environment pins it."""
+        if self.after.rule not in _PINNED or of.rule is self.after.rule:
+            return ""
+        if isinstance(of.lock, Unsolvable) or isinstance(self.after.lock, Unsolvable):
+            return ""
+        there = moved(self.after.lock.requirements, of.lock.requirements)
+        names = [item for item in there if item.package in REPORTED and item.package != package.package]
+        return ", ".join(f"{item.package} {item.after}" for item in names if item.after)
 
 
 def _cause(side: CellSide) -> tuple[object, ...]:
@@ -112,7 +136,7 @@ def _asked(verdict: Verdict, selection: Selection) -> bool:
     return not name or name in selection.cells
 
 
-def _tried(version: str, verdicts: Sequence[Verdict], selection: Selection) -> Tried | None:
+def _tried(version: str, verdicts: Sequence[Verdict], selection: Selection, beside: str) -> Tried | None:
     """A release passes if every cell that was asked for is healthy on it."""
     if any(health(verdict) is Health.UNKNOWN for verdict in verdicts):
         return None
@@ -120,4 +144,6 @@ def _tried(version: str, verdicts: Sequence[Verdict], selection: Selection) -> T
     if wrong is not None:
         return Tried(version, False, wrong.reason)
     missing = len(selection.cells) - len({verdict.cell for verdict in verdicts})
-    return Tried(version, not missing, f"{missing} cells do not exist on it" if missing else "")
+    if missing:
+        return Tried(version, False, f"{missing} cells do not exist on it")
+    return Tried(version, True, "", beside)

@@ -9,7 +9,9 @@ from typing import Any
 from harness.checks.case import freeze_line
 from harness.checks.pipeline import judge
 from harness.checks.verdict import Outcome, Result, Verdict
+from harness.ledger import Ledger
 from harness.pipeline import Pipeline, Run
+from harness.recognition import named
 from harness.records import Actor, Area, Census, Stage, standard
 
 _MARK = "*"
@@ -18,21 +20,31 @@ _MARK = "*"
 _WORDS = {Outcome.PASS: "healthy", Outcome.FAIL: "UNHEALTHY", Outcome.INFRASTRUCTURE: "could not tell"}
 
 
-def as_json(seen: Pipeline) -> dict[str, Any]:
+def as_json(seen: Pipeline, ledger: Ledger) -> dict[str, Any]:
     """Record and verdicts, of standard JSON's types."""
-    verdicts = [dataclasses.asdict(verdict) for verdict in judge(seen)]
+    verdicts = [dataclasses.asdict(verdict) for verdict in _verdicts(seen, ledger)]
     found: dict[str, Any] = standard({"pipeline": dataclasses.asdict(seen), "verdicts": verdicts})
     return found
 
 
-def page(seen: Pipeline) -> str:
-    """What was seen of each trainer, what was not, and the verdicts."""
+def _verdicts(seen: Pipeline, ledger: Ledger) -> tuple[Verdict, ...]:
+    """What is listed fails too: who watches a script asks what it does, and compares with nothing."""
+    found = judge(seen)
+    runs = (
+        dataclasses.replace(named(run.seen, verdict, ledger), outcome=verdict.outcome)
+        for run, verdict in zip(seen.runs, found, strict=False)
+    )
+    return (*runs, *found[len(seen.runs) :])
+
+
+def page(seen: Pipeline, ledger: Ledger) -> str:
+    """What was seen of each trainer, what was not, and the verdicts, with what is listed in `ledger` of them."""
     versions = ", ".join(f"{name} {version}" for name, version in seen.stack.resolved.items())
     lines = [f"{seen.script} on {seen.stack.name}: {versions}, Python {seen.stack.python}, {seen.device.name}"]
-    verdicts = judge(seen)
+    verdicts = _verdicts(seen, ledger)
     # Where nothing was seen there is a verdict and no run.
     for run, verdict in zip(seen.runs, verdicts, strict=False):
-        lines += ["", *_run(run, verdict)]
+        lines += ["", *_run(run, verdict, ledger)]
     lines += [f"\n{_WORDS[one.outcome]}: {one.reason}" for one in verdicts[len(seen.runs) :]]
     if any(run.seen.device.emulates for run in seen.runs):
         lines += [
@@ -54,7 +66,7 @@ def _listed(title: str, sentences: tuple[str, ...]) -> list[str]:
     return ["", f"{title}:", *(f"  {sentence}" for sentence in sentences)] if sentences else []
 
 
-def _run(run: Run, verdict: Verdict) -> Iterator[str]:
+def _run(run: Run, verdict: Verdict, ledger: Ledger) -> Iterator[str]:
     mark = f" {_MARK}" if run.seen.device.emulates else ""
     yield f"{run.trainer or 'no Trainer'}  {run.seen.variant}{mark}"
     yield from _table(run.seen.stages, mark)
@@ -62,6 +74,11 @@ def _run(run: Run, verdict: Verdict) -> Iterator[str]:
         yield f"  {freeze.parameters:,} frozen at {freeze.stage} by {freeze_line(freeze)}{mark}"
     yield from _training(run, mark)
     yield f"  {_WORDS[verdict.outcome]}: {verdict.reason}{mark}"
+    for issue in ledger.issues:
+        if issue.id in verdict.issues:
+            yield f"    {issue.id}: {issue.title}{mark}"
+            yield f"    {issue.link}"
+            yield f"    To do: {issue.remedy}{mark}"
     for opinion in verdict.opinions:
         if opinion.result is Result.NOT_APPLICABLE:
             yield f"    {opinion.code} not judged: {opinion.message}"

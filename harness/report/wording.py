@@ -219,8 +219,10 @@ def cause_facts(group: Group) -> tuple[str, ...]:
     """What was seen: failing checks, lines that froze, errors; or the reason why nothing was."""
     if group.finding in (Finding.MACHINE, Finding.UNINSTALLABLE):
         return (shortened(group.reason),)
-    # The judge's messages end with the freezing chain, which has a line of its own here.
-    failing = [(code, message.partition("; frozen by ")[0]) for code, message in group.failing if code != RAISED]
+    # The judge's messages end with the freezing chain, which has a line of its own here, as an error has that was
+    # seen with its frames.
+    told = [(code, message) for code, message in group.failing if code != RAISED or not group.errors]
+    failing = [(code, message.partition("; frozen by ")[0]) for code, message in told]
     checks = [f"{code} {shortened(message)}" for code, message in failing]
     looks = [f"looks like: {', '.join(f'{sign} ({number})' for sign, number in group.signs)}"] if group.signs else []
     raised = f"{RAISED} " if RAISED in dict(group.failing) else ""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from packaging.version import Version
+from transformers import set_seed
 
 from harness.cell.instruments.frames import PROJECT
+from harness.cell.watching import trained
 
 TRL, TRANSFORMERS = Version(version("trl")), Version(version("transformers"))
 
@@ -111,6 +116,27 @@ def test_an_error_of_the_script_is_told(watch: Any, script: Any, model: Path) ->
     assert seen.pipeline["error"]["frames"][-1]["file"] == "train.py"
     assert seen.run["seen"]["training"] is not None
     assert seen.code == (1 if FOUR_BIT and frozen_by_trl() else 3)
+
+
+def test_evaluating_beside_the_script_leaves_its_random_numbers() -> None:
+    """Whoever draws them; on a GPU there too."""
+
+    def draw() -> tuple[float, ...]:
+        gpu = (float(torch.rand((), device="cuda")),) if torch.cuda.is_available() else ()
+        shared = float(np.random.random())  # noqa: NPY002 - the generator that scripts and libraries share
+        return random.random(), shared, float(torch.rand(())), *gpu
+
+    def drawn(*, evaluated: bool) -> tuple[float, ...]:
+        set_seed(0)
+        if evaluated:
+            trainer = SimpleNamespace(
+                callback_handler=SimpleNamespace(callbacks=[]), state=SimpleNamespace(log_history=[])
+            )
+            with trained._unnoticed(trainer):
+                draw()
+        return draw()
+
+    assert drawn(evaluated=True) == drawn(evaluated=False)
 
 
 def test_two_trainers_are_two_runs(watch: Any, script: Any, model: Path, tmp_path: Path) -> None:

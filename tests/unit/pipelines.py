@@ -30,7 +30,7 @@ def training(made: Run, **changes: object) -> Run:
 
 def frozen() -> Run:
     """As TRL 0.22 leaves it."""
-    return run(builders.frozen(builders.healthy("sft-peft-model", NF4)))
+    return run(builders.frozen(builders.healthy("sft-peft-model", NF4, versions=builders.on_trl("0.22.2"))))
 
 
 def pipeline(*runs: Run, **changes: object) -> Pipeline:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from harness.gate.decision import Gate
-from harness.report.gate import machine, markdown
+from harness.comparison import Change
+from harness.gate.decision import Aspect, Decision, Difference, Gate
+from harness.records import Stage
+from harness.report.gate import html, junit, machine, markdown
 
 sys.path.append(str(Path(__file__).parent.parent / "golden"))
 
@@ -60,3 +64,28 @@ def test_the_limits_are_the_providers(gate: Gate) -> None:
     assert markdown.COMMENT < 65_536
     assert markdown.STEP_SUMMARY < 1024**2
     assert len(markdown.render(gate, markdown.COMMENT).encode()) <= markdown.COMMENT
+
+
+def test_a_gate_without_cells_is_not_green_in_junit(gate: Gate) -> None:
+    """Where no side could be installed there is nothing to count, and one error says so."""
+    bare = replace(gate, cells=(), causes=(), flows=(), decision=Decision.COULD_NOT_TELL, reason="Nothing is known.")
+    (suite,) = ET.fromstring(junit.render(bare))  # noqa: S314 - our own
+    assert (suite.get("tests"), suite.get("errors")) == ("1", "1")
+    (error,) = suite.iter("error")
+    assert (error.get("message"), error.text) == ("Nothing is known.", f"run it again: {gate.command}")
+
+
+def test_a_gate_that_allows_nothing_has_no_error_in_junit_beside_its_failures(gate: Gate) -> None:
+    """The one of the whole is for suites that have none."""
+    (suite,) = ET.fromstring(junit.render(gate))  # noqa: S314 - our own
+    assert suite.get("tests") == str(len(gate.cells))
+
+
+def test_what_differs_in_healthy_cells_is_told(gate: Gate) -> None:
+    """The terminal sends its reader to gate.md for all of it."""
+    differs = Difference(Aspect.CHECKPOINTING, Stage.TRAINER, "off", "reentrant")
+    first, *others = gate.cells
+    changed = replace(gate, cells=(replace(first, change=Change.UNCHANGED, differences=(differs,)), *others))
+    row = f"| gradient checkpointing | trainer | off | reentrant | 1 | {first.flow} |"
+    assert row in markdown.render(changed, markdown.STEP_SUMMARY)
+    assert "<td>reentrant</td><td>1</td>" in html.render(changed)

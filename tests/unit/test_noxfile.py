@@ -119,3 +119,14 @@ class TestFile:
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env={**environ, **given}
         )
         assert done.stdout.startswith(shown) and done.stdout.endswith(" False\n")
+
+    def test_a_gate_is_no_run_of_the_matrix(self) -> None:
+        """It gets no run id of nox, which at its end would report the gate's run as one of its own."""
+        code = (
+            "import noxfile, types; told = []; "
+            "session = types.SimpleNamespace(posargs=['--from', 'a'], run=lambda *a, **k: told.append((a[1:], k))); "
+            "noxfile.gate(session); print(told)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+        words = "('-m', 'harness', 'gate', '--from', 'a')"
+        assert done.stdout == f"[({words}, {{'external': True, 'env': {{'COMPAT_RUN_ID': None}}}})]\n"

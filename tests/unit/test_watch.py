@@ -11,9 +11,12 @@ from pipelines import frozen, pipeline, run, without_training
 
 from harness import watch
 from harness.errors import CompatError, ExitCode, RecordsError, StackFailed
+from harness.ledger import load_ledger
 from harness.pipeline import Pipeline
 from harness.report.pipeline import as_json, page
 from harness.watch import Interpreter, command_of, exit_code, is_three_calls, own_interpreter, run_pipeline
+
+LEDGER = load_ledger()
 
 NO_LAUNCHER = """\
 launch: it is neither a script, a notebook nor a command of that environment
@@ -37,7 +40,7 @@ class TestTheCommand:
         )
 
     def test_a_notebook_is_run_by_a_module_of_ours(self) -> None:
-        Path("train.ipynb").write_text("{}")
+        Path("train.ipynb").write_text('{"cells": []}')
         _, command = command_of(Path("/env/bin/python"), ["train.ipynb"])
         assert command == ["/env/bin/python", "-m", "harness.cell.watching.notebook", "train.ipynb"]
 
@@ -73,6 +76,26 @@ class TestTheCommand:
         with pytest.raises(CompatError) as raised:
             command_of(Path("/env/bin/python"), [given])
         assert (str(raised.value), raised.value.exit_code) == (message, ExitCode.BAD_INPUT)
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("import trl", "JSONDecodeError: Expecting value: line 1 column 1 (char 0)"),
+            ('{"worksheets": []}', "KeyError: 'cells'"),
+            ('{"cells": [{}]}', "a cell has no type or no source"),
+        ],
+    )
+    def test_what_is_no_notebook_is_bad_input(self, tmp_path: Path, text: str, problem: str) -> None:
+        """Before an environment is made for it, and without a trace of ours."""
+        notebook = tmp_path / "train.ipynb"
+        notebook.write_text(text)
+        with pytest.raises(CompatError) as raised:
+            command_of(Path("/env/bin/python"), [str(notebook)])
+        assert str(raised.value) == (
+            f"{notebook}: it is no notebook: {problem}\n"
+            "It is JSON with code cells, of version 4 of the format.\n"
+            "Open it in Jupyter and save it again, or give a script (.py)."
+        )
 
 
 class TestTheInterpreter:
@@ -192,23 +215,37 @@ def test_the_worst_trainer_decides(seen: Pipeline, code: ExitCode) -> None:
 
 class TestThePage:
     def test_every_line_that_rests_on_the_emulation_says_so(self) -> None:
-        lines = page(pipeline(frozen(), changed=("fp16=True was taken as False",))).splitlines()
-        for begin in ("SFTTrainer  ", "  trainer ", "  16,384 frozen at ", "  eval loss ", "  UNHEALTHY: C104 "):
+        lines = page(pipeline(frozen(), changed=("fp16=True was taken as False",)), LEDGER).splitlines()
+        for begin in (
+            "SFTTrainer  ",
+            "  trainer ",
+            "  16,384 frozen at ",
+            "  eval loss ",
+            "  UNHEALTHY: trl#3926: C104 ",
+        ):
             assert next(line for line in lines if line.startswith(begin)).endswith(" *"), begin
         assert not next(line for line in lines if line.startswith("  load ")).endswith("*")
         assert "done otherwise than the script says:" in lines
 
+    def test_a_known_issue_is_named_with_what_to_do(self) -> None:
+        """Its link and its remedy stand below what was seen."""
+        lines = [line.strip() for line in page(pipeline(frozen()), LEDGER).splitlines()]
+        at = lines.index("https://github.com/huggingface/trl/issues/3926")
+        assert lines[at - 1].startswith("trl#3926: SFTTrainer prepares a PeftModel a second time")
+        assert lines[at + 1].startswith("To do: Hand SFTTrainer the base model and peft_config")
+
     def test_without_an_evaluation_set_it_says_that_this_tells_less(self) -> None:
         from pipelines import training
 
-        shown = page(pipeline(training(run(rows_evaluated=None), eval_before=None, eval_after=None)))
+        shown = page(pipeline(training(run(rows_evaluated=None), eval_before=None, eval_after=None)), LEDGER)
         assert "which tells less" in shown
 
     def test_nothing_seen_is_said(self) -> None:
-        assert "could not tell: nothing was seen" in page(pipeline(status=-9))
-        assert page(pipeline(status=-9)).endswith("the script ended with:\n  signal 9")
+        assert "could not tell: nothing was seen" in page(pipeline(status=-9), LEDGER)
+        assert page(pipeline(status=-9), LEDGER).endswith("the script ended with:\n  signal 9")
 
     def test_json_holds_the_record_and_the_verdicts(self) -> None:
-        told = json.loads(json.dumps(as_json(pipeline(frozen())), allow_nan=False))
+        told = json.loads(json.dumps(as_json(pipeline(frozen()), LEDGER), allow_nan=False))
         assert told["verdicts"][0]["outcome"] == "fail"
+        assert told["verdicts"][0]["issues"] == ["trl#3926"]
         assert told["pipeline"]["runs"][0]["trainer"] == "SFTTrainer"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import TrainerCallback
@@ -151,10 +152,15 @@ def _unnoticed(trainer: Any) -> Iterator[None]:
     callbacks, trainer.callback_handler.callbacks = trainer.callback_handler.callbacks, []
     log = list(trainer.state.log_history)
     state, python = torch.get_rng_state(), random.getstate()
+    arrays = np.random.get_state()  # noqa: NPY002 - of the generator that scripts and libraries share
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     try:
         yield
     finally:
         random.setstate(python)
+        np.random.set_state(arrays)  # noqa: NPY002 - likewise
         torch.set_rng_state(state)
+        if gpus:
+            torch.cuda.set_rng_state_all(gpus)
         trainer.state.log_history[:] = log
         trainer.callback_handler.callbacks = callbacks

@@ -1,4 +1,4 @@
-"""How the cells of every flow ended on both sides of a gate, counted: what its window shows. Pure."""
+"""How the cells of every flow ended on both sides of a gate, and what else differs in them, counted. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from harness.comparison import Health, health
-from harness.gate.decision import CellChange, CellSide, FlowChange, Gate
+from harness.gate.decision import CellChange, CellSide, Difference, FlowChange, Gate
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,29 @@ class Row:
     flow: FlowChange
     before: Marks
     after: Marks
+
+
+@dataclass(frozen=True, slots=True)
+class Differing:
+    """One difference, and the cells it is in, healthy ones too."""
+
+    what: Difference
+    cells: tuple[str, ...]
+    """Names, as in `CellChange.name`."""
+    flows: tuple[str, ...]
+
+
+def differing(gate: Gate) -> tuple[Differing, ...]:
+    """What is not what it was beside verdicts, each once, the most frequent first."""
+    found: dict[Difference, list[CellChange]] = {}
+    for cell in gate.cells:
+        for item in cell.differences:
+            found.setdefault(item, []).append(cell)
+    told = (
+        Differing(item, tuple(cell.name for cell in cells), tuple(dict.fromkeys(cell.flow for cell in cells)))
+        for item, cells in found.items()
+    )
+    return tuple(sorted(told, key=lambda item: -len(item.cells)))
 
 
 def rows(gate: Gate) -> tuple[Row, ...]:

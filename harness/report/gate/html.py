@@ -22,6 +22,7 @@ def render(gate: Gate) -> str:
         gate=gate,
         gating=wording,
         rows=heat.rows(gate),
+        differing=[wording.differing(item, gate) for item in heat.differing(gate)],
         causes=[(said.marker(place), cause) for place, cause in enumerate(gate.causes)],
         exhibits=exhibits,
         unshown=[sum(name not in exhibits for name in cause.cells) for cause in gate.causes],

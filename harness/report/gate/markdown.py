@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.gate.decision import Cause, Difference, Gate
+from harness.gate.decision import Cause, CellChange, Gate
 from harness.report import wording as said
 from harness.report.gate import heat, wording
 from harness.report.markdown import plain, table, within
@@ -47,6 +47,11 @@ def render(gate: Gate, largest: int) -> str:
         *(window if flows else []),
         *([f"## {wording.CAUSES_TITLE}"] if causes else []),
         *causes,
+        *_titled(
+            wording.DIFFERING_TITLE,
+            wording.DIFFERING_HEADS,
+            [wording.differing(item, gate) for item in heat.differing(gate)],
+        ),
         *_titled(wording.MOVED_TITLE, wording.MOVED_HEADS, [wording.moved(item) for item in gate.moved]),
         *_titled(wording.DEFAULTS_TITLE, wording.DEFAULTS_HEADS, [wording.default(item) for item in gate.defaults]),
         *_titled(
@@ -69,14 +74,14 @@ def _cause(letter: str, cause: Cause, gate: Gate) -> str:
         *([f"```text\n{facts}\n```"] if facts else []),
         *(f"<{link}>" if link.startswith("https://") else plain(link) for link in links),
         *(f"To do: {plain(advice)}" for advice in wording.cause_advice(cause, gate)),
-        *([table(wording.DIFFERENCES_HEADS, _differences(first.differences))] if first.differences else []),
+        *([table(wording.DIFFERENCES_HEADS, _differences(first, gate))] if first.differences else []),
         f"Run it again:\n\n```sh\n{first.again}\n```",
     ]
     return "\n\n".join(told)
 
 
-def _differences(found: Sequence[Difference]) -> list[list[str]]:
-    return [[plain(cell) for cell in wording.difference(item)] for item in found]
+def _differences(cell: CellChange, gate: Gate) -> list[list[str]]:
+    return [[plain(text) for text in row] for row in wording.differences(cell, gate)]
 
 
 def _titled(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

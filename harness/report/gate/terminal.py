@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
@@ -12,9 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.gate.decision import Cause, Decision, Difference, Gate
+from harness.gate.decision import Cause, Decision, Gate
 from harness.report import wording as said
 from harness.report.gate import wording
+from harness.report.gate.heat import Differing, differing
 
 MOST = 8
 """Packages, defaults or differences that are named; all of them are in gate.md and gate.html."""
@@ -33,7 +33,7 @@ def print_gate(gate: Gate, console: Console | None = None) -> None:
         )
     _listed(out, wording.MOVED_TITLE, [_arrow(*wording.moved(item)) for item in gate.moved])
     _listed(out, wording.DEFAULTS_TITLE, [_default(*wording.default(item)) for item in gate.defaults])
-    _listed(out, "What else differs, and in how many cells", _differences(gate))
+    _listed(out, wording.DIFFERING_TITLE, [_differing(item, gate) for item in differing(gate)])
     for place, cause in enumerate(gate.causes):
         _cause(out, said.marker(place), cause, _told_before(place, gate.causes), gate)
     _flows(out, gate)
@@ -67,15 +67,10 @@ def _default(config: str, field: str, before: str, after: str) -> str:
     return f"{config}.{field}: {before} -> {after}"
 
 
-def _differences(gate: Gate) -> list[str]:
-    """Each once, with the number of cells it is in, the most frequent first."""
-    counted = Counter(item for cell in gate.cells for item in cell.differences)
-    return [f"{_difference(item)} ({number})" for item, number in counted.most_common()]
-
-
-def _difference(item: Difference) -> str:
-    stage = f" at {said.stage_name(item.stage)}" if item.stage else ""
-    return f"{item.aspect}{stage}: {item.before} -> {item.after}"
+def _differing(item: Differing, gate: Gate) -> str:
+    stage = f" at {said.stage_name(item.what.stage)}" if item.what.stage else ""
+    told = f"{item.what.aspect}{stage}: {item.what.before} -> {item.what.after} ({len(item.cells)})"
+    return told + wording.rests(item.cells, gate)
 
 
 def _titled(out: Console, title: str, lines: Iterable[str]) -> None:

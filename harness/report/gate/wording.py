@@ -21,7 +21,7 @@ from harness.gate.decision import (
     Side,
 )
 from harness.report import wording
-from harness.report.gate.heat import Marks
+from harness.report.gate.heat import Differing, Marks
 from harness.results import RowState
 
 TITLE = "May I upgrade?"
@@ -30,6 +30,8 @@ WINDOW_TITLE = "Flow by flow"
 WINDOW_HEADS = ("flow", "from", "to", "so", "what changed")
 CAUSES_TITLE = "What changed, by cause"
 DIFFERENCES_HEADS = ("what", "at", "from", "to")
+DIFFERING_TITLE = "What else differs, and in how many cells"
+DIFFERING_HEADS = (*DIFFERENCES_HEADS, "cells", "flows")
 MOVED_TITLE = "Packages that moved"
 MOVED_HEADS = ("package", "from", "to")
 DEFAULTS_TITLE = "Defaults that changed"
@@ -69,13 +71,16 @@ def versions(side: Side) -> str:
     return ", ".join(named) or wording.ABSENT
 
 
+_FLOOR = ", or the matrix's earliest day if that is later"
+
+
 def rule(side: Side) -> str:
     """Where the versions come from that were not asked for."""
     match side.rule:
         case Rule.ROW:
             return f"the committed lock of this row of the matrix, as of {side.as_of}"
         case Rule.OF_ITS_DAY:
-            return f"as it was on {side.as_of}, the day of what was asked for"
+            return f"as it was on {side.as_of}, the day of what was asked for{_FLOOR}"
         case Rule.FILE:
             return f"as the file says; what it leaves open as of {side.as_of}"
         case Rule.LIVE:
@@ -104,7 +109,7 @@ def changes(flow: FlowChange) -> str:
 def cause_head(cause: Cause, gate: Gate) -> str:
     """First line of a cause: what the policy makes of it, what happened, what it is."""
     what = _what(cause)
-    return f"{cause.effect}: {cause.change}" + (f", {what}" if what else "") + _rests(cause.cells, gate)
+    return f"{cause.effect}: {cause.change}" + (f", {what}" if what else "") + rests(cause.cells, gate)
 
 
 def _what(cause: Cause) -> str:
@@ -127,22 +132,22 @@ def cause_cells(cause: Cause) -> str:
 def cause_facts(cause: Cause, gate: Gate) -> tuple[str, ...]:
     """What was seen."""
     told = wording.cause_facts(cause.group) if cause.group else (wording.shortened(cause.reason),)
-    return tuple(f"{line}{_rests(cause.cells, gate)}" for line in told if line)
+    return tuple(f"{line}{rests(cause.cells, gate)}" for line in told if line)
 
 
 def cause_advice(cause: Cause, gate: Gate) -> tuple[str, ...]:
     """What to do about it."""
     advice = wording.cause_advice(cause.group) if cause.group and bad(cause.change) else ()
-    found = [target(cause.target, gate) + _rests(cause.cells, gate)] if cause.target else []
+    found = [target(cause.target, gate) + rests(cause.cells, gate)] if cause.target else []
     return (*advice, *found)
 
 
 def flow_changes(flow: FlowChange, gate: Gate) -> str:
     """How many cells of a flow changed how."""
-    return changes(flow) + _rests([cell.name for cell in gate.cells if cell.flow == flow.flow], gate)
+    return changes(flow) + rests([cell.name for cell in gate.cells if cell.flow == flow.flow], gate)
 
 
-def _rests(cells: Iterable[str], gate: Gate) -> str:
+def rests(cells: Iterable[str], gate: Gate) -> str:
     """The mark of a line that rests on the emulated accelerator. Cells of the catalog say so by their precision."""
     emulates = gate.script and any(side.line.emulates for name in cells for side in gate.cell(name).sides)
     return f" {wording.EMULATED}" if emulates else ""
@@ -175,13 +180,23 @@ def target(found: SafeTarget, gate: Gate) -> str:
     if found.version is None:
         return f"No safe release of {found.package} was found.{others}{untried}"
     which = "first release above" if found.above else "newest release below"
-    return f"{found.package} {found.version} is the {which} {asked} that passes.{others}{untried}"
+    beside = f", with {found.beside} in place of what is pinned" if found.beside else ""
+    return f"{found.package} {found.version} is the {which} {asked} that passes{beside}.{others}{untried}"
 
 
-def difference(found: Difference) -> tuple[str, ...]:
-    """One fact that is not what it was, as a row under `DIFFERENCES_HEADS`."""
+def differences(cell: CellChange, gate: Gate) -> tuple[tuple[str, ...], ...]:
+    """Every fact of a cell that is not what it was, as rows under `DIFFERENCES_HEADS`."""
+    return tuple(_difference(item, rests([cell.name], gate)) for item in cell.differences)
+
+
+def _difference(found: Difference, mark: str) -> tuple[str, ...]:
     stage = wording.stage_name(found.stage) if found.stage else wording.ABSENT
-    return str(found.aspect), stage, found.before, found.after
+    return f"{found.aspect}{mark}", stage, found.before, found.after
+
+
+def differing(found: Differing, gate: Gate) -> tuple[str, ...]:
+    """The same of all cells, as a row under `DIFFERING_HEADS`."""
+    return *_difference(found.what, rests(found.cells, gate)), str(len(found.cells)), ", ".join(found.flows)
 
 
 def drift_lines(cell: CellChange) -> tuple[str, ...]:
@@ -216,9 +231,12 @@ def exceptions_line(found: Iterable[AppliedException]) -> str:
 
 def limits(gate: Gate) -> tuple[str, ...]:
     """What the answer does not rest on."""
-    told = [f"{side.asked}: {what}" for side in (gate.before, gate.after) for what in side.not_followed]
+    before, after = gate.before, gate.after
+    both = [what for what in before.not_followed if what in after.not_followed]
+    told = [f"{side.asked}: {what}" for side in (before, after) for what in side.not_followed if what not in both]
+    told = [*(f"both sides: {what}" for what in both), *told]
     told += [f"not asked for: {', '.join(gate.left_out)}"] if gate.left_out else []
-    if _rests([cell.name for cell in gate.cells], gate):
+    if rests([cell.name for cell in gate.cells], gate):
         told += [wording.EMULATED_NOTE]
     return (*told, *([f"defaults could not be compared: {gate.defaults_unknown}"] if gate.defaults_unknown else []))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from packaging.version import Version
 from harness import runs
 from harness.environments import Environment
 from harness.errors import RegistryUnreachable, StackFailed, Unbuildable
-from harness.gate import command, defaults, index, sides
+from harness.gate import command, defaults, index, search, sides
 from harness.gate.command import Asked, gate_command
-from harness.gate.decision import GateExit
+from harness.gate.decision import GateExit, Rule
 from harness.gate.index import Release
 from harness.gate.policy import POLICY
-from harness.locks import Lock
+from harness.gate.resolve import Resolved
+from harness.locks import Lock, Unsolvable
 from harness.plan import Plan, PlannedCell
 from harness.records import Observation, Stage, to_json
 from harness.results import RowState, StackRow, write_row
@@ -125,6 +127,39 @@ class TestDecisions:
         assert gate_command(asked(before="trl0.22", after="trl0.23")) is GateExit.ALLOW
         assert "of them fixed" in answer(tmp_path)["reason"]
 
+    def test_a_lock_that_pins_everything_hides_no_safe_target(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where a release does not go with the other pins it is run as of its day, and what has to move is named."""
+        stand(flagship)
+        of_row, of_release = command.resolve, search.of_release
+
+        def resolved(*given: Any) -> Resolved:
+            return replace(of_row(*given), rule=Rule.FILE)
+
+        def released(side: Resolved, *given: Any) -> Resolved:
+            found = of_release(replace(side, rule=Rule.ROW), *given)
+            pinned = Unsolvable(Path("lock"), "cause: trl needs a newer transformers", {})
+            return replace(found, rule=side.rule, lock=pinned) if side.rule is Rule.FILE else found
+
+        monkeypatch.setattr(command, "resolve", resolved)
+        monkeypatch.setattr(search, "of_release", released)
+        assert gate_command(asked()) is GateExit.BLOCK
+        beside = "transformers 4.56.2, bitsandbytes 0.48.1, datasets 4.1.1"
+        assert f"trl 0.23.1 is the first release above 0.22.2 that passes, with {beside}." in answer(tmp_path)["reason"]
+        told = " ".join((tmp_path / "gate" / "gate.md").read_text().split())
+        assert f"that passes, with {beside} in place of what is pinned." in told
+
+    def test_what_moves_with_a_bare_pin_is_no_news(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It brings the packages of its day, whichever release it names."""
+        stand(flagship)
+        of_row = command.resolve
+        monkeypatch.setattr(command, "resolve", lambda *given: replace(of_row(*given), rule=Rule.OF_ITS_DAY))
+        assert gate_command(asked()) is GateExit.BLOCK
+        assert answer(tmp_path)["reason"].endswith("trl 0.23.1 is the first release above 0.22.2 that passes.")
+
     def test_one_cell_runs_alone(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -133,7 +168,8 @@ class TestDecisions:
         gate_command(asked(candidates=0))
         again = next(cell["again"] for cell in answer(tmp_path)["cells"] if cell["change"] == "regressed")
         assert again == (
-            "compat gate --from trl==0.19.1 --to trl==0.22.2 --device cpu --cell 'sft-peft-model[qwen2-nf4-gc]'"
+            "compat gate --from trl==0.19.1 --to trl==0.22.2 --device cpu --candidates 0 "
+            "--cell 'sft-peft-model[qwen2-nf4-gc]'"
         )
         ran.clear()
         assert gate_command(asked(flows=(), cells=("sft-peft-model[qwen2-nf4-gc]",), candidates=0)) is GateExit.BLOCK
@@ -216,7 +252,7 @@ class TestExitCodes:
                 "--flows: there is no flow 'sft-peft'\nNames that look like it: sft-peft-model, sft-peft-config, ",
             ),
             ({"flows": (), "cells": ("sft",)}, "--cell: there is no cell 'sft'\nNo name looks like it.\n"),
-            ({"device": "tpu"}, "arguments after --: argument --device: invalid choice: 'tpu'"),
+            ({"device": "tpu"}, "--device: there is no device 'tpu'\nName auto or cpu or cuda.\n"),
             ({"python": "3.9"}, "matrices/stacks.toml: trl0.19 is not locked for Python 3.9\n"),
             ({"before": "nonsense"}, "--from: 'nonsense' is neither a stack, a pin, a file nor an interpreter\n"),
             ({"policy": Path("none.toml")}, "none.toml: 1 fault\n  cannot be read: No such file or directory\n"),

@@ -20,6 +20,7 @@ from harness.gate import command, defaults, index, script, sides
 from harness.gate.command import Asked, gate_command
 from harness.gate.decision import GateExit
 from harness.gate.index import Release
+from harness.gate.policy import POLICY
 from harness.pipeline import Pipeline, Run
 from harness.records import DeviceKind, DeviceRecord, Failure, Frame, Stage, cell_id
 from harness.watch import Interpreter
@@ -68,7 +69,8 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Watched]
         def run_pipeline(
             given: Sequence[str], interpreter: Interpreter, steps: int, variables: Mapping[str, str]
         ) -> Pipeline:
-            assert (tuple(given), variables) == (("train.py", "tiny"), {"CUDA_VISIBLE_DEVICES": ""})
+            assert tuple(given) in (("train.py", "tiny"), ("accelerate", "launch", "train.py"))
+            assert variables == {"CUDA_VISIBLE_DEVICES": ""}
             ran.append(f"{interpreter.name} {steps}")
             return watch(interpreter.name)
 
@@ -104,14 +106,63 @@ class TestDecisions:
         assert "* 4-bit weights on this CPU present an accelerator to TRL" in out
         gate = answer(tmp_path)
         assert gate["reason"].endswith(" *") and gate["script"] == "train.py"
+        assert gate["reason"].startswith("1 cell of train no longer gets what it did: SFTTrainer prepares a PeftModel")
+        assert gate["causes"][0]["group"]["issues"] == ["trl#3926"]
+        assert "To do: Hand SFTTrainer the base model and peft_config, or use TRL 0.23.1 or later." in out
         assert gate["command"] == (
             "compat gate --from trl==0.19.1 --to trl==0.22.2 --device cpu --flow train.py --steps 4 -- tiny"
         )
         assert [cell["again"] for cell in gate["cells"]] == [gate["command"]]
         heading = next(line for line in (tmp_path / "gate" / "gate.md").read_text().splitlines() if "### a." in line)
         assert "BLOCK: regressed" in heading and heading.endswith("*")
-        for file in ("gate.md", "gate.html"):
+        for file in ("gate.md", "gate.html", "gate.junit.xml"):
             assert "present an accelerator to TRL" in (tmp_path / "gate" / file).read_text()
+        for file, line in (
+            ("gate.md", r"| trainable parameters \* | trainer | 16,384 | 0 | 1 | train |"),
+            ("gate.html", '<th scope="row">trainable parameters *</th>'),
+            ("gate.html", "frozen at trainer by *</h4>"),
+            ("gate.junit.xml", "param.requires_grad = False *"),
+            ("gate.junit.xml", "trainable parameters * trainer 16,384 0"),
+        ):
+            assert line in (tmp_path / "gate" / file).read_text(), (file, line)
+        assert "trainable parameters at trainer: 16,384 -> 0 (1) *" in out
+
+    def test_what_was_done_otherwise_and_not_seen_is_told(
+        self, stand: Callable[[Watched], list[str]], tmp_path: Path
+    ) -> None:
+        """What both sides have in common once."""
+        changed = ("fp16=True was taken as False: float16 training needs a GPU",)
+
+        def watch(stack: str) -> Pipeline:
+            new = stack == "trl0.23-py311"
+            unseen = ("FSDP holds the parameters in shards: gradients and the optimizer were not seen",) * new
+            return watched(stack, p.run(), changed=changed, unseen=unseen)
+
+        stand(watch)
+        gate_command(asked("trl==0.23.1"))
+        for file in ("gate.md", "gate.html"):
+            text = (tmp_path / "gate" / file).read_text()
+            assert text.count("fp16=True was taken as False") == 1
+            assert text.count("trl==0.23.1: FSDP holds the parameters in shards") == 1
+
+    def test_a_launcher_may_start_it(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
+        """What it launches stands behind --, and is what the report is about."""
+        stand(flagship)
+        given = asked(flow="accelerate", arguments=("launch", "train.py"), candidates=0)
+        assert gate_command(given) is GateExit.BLOCK
+        assert answer(tmp_path)["script"] == "train.py"
+        assert answer(tmp_path)["command"].endswith("--flow accelerate -- launch train.py")
+
+    def test_an_exception_may_name_it(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
+        """As it may name a flow of the catalog."""
+        stand(flagship)
+        policy = tmp_path / "gate.toml"
+        accepted = '[[exception]]\nflow = "train"\nreason = "a test"\nexpires = 2999-01-31\n'
+        policy.write_text(f"{POLICY.read_text()}\n{accepted}")
+        assert gate_command(asked(policy=policy, candidates=0)) is GateExit.ALLOW
+        assert answer(tmp_path)["cells"][0]["exception"] == "a test"
+        policy.write_text(policy.read_text().replace('"train"', '"trein"'))
+        assert gate_command(asked(policy=policy, candidates=0)) is GateExit.BAD_INPUT
 
     def test_its_repair_is_not_stopped(self, stand: Callable[[Watched], list[str]]) -> None:
         """0.23.1 trains."""
@@ -156,6 +207,47 @@ class TestDecisions:
         changes = {cell["name"]: (cell["flow"], cell["change"]) for cell in answer(tmp_path)["cells"]}
         assert changes["train@cpu"] == ("train", "regressed")
         assert "trl 0.23.0 is the first release above 0.22.2 that passes" in answer(tmp_path)["reason"]
+
+    @pytest.mark.parametrize("trainers", [0, 1])
+    def test_an_argument_or_a_name_that_is_gone_is_a_regression(
+        self, trainers: int, stand: Callable[[Watched], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Python raises it in the script's own line, before any trainer or any model is there."""
+        error = Failure("TypeError", "unexpected keyword argument 'max_seq_length'", Stage.PEFT, (OWN,))
+
+        def watch(stack: str) -> Pipeline:
+            if stack != "trl0.22-py311":
+                return watched(stack, p.run())
+            return watched(stack, *[p.without_training(p.run())] * trainers, error=error, status=1)
+
+        stand(watch)
+        assert gate_command(asked()) is GateExit.BLOCK
+        assert {cell["change"] for cell in answer(tmp_path)["cells"]} == {"regressed"}
+        out = " ".join(capsys.readouterr().out.partition("a BLOCK")[2].split())
+        assert "F001 TypeError at peft: unexpected keyword argument 'max_seq_length' (train.py:3)" in out
+        assert "trl 0.23.0 is the first release above 0.22.2 that passes" in out
+
+    def test_a_machine_that_failed_in_it_is_none(self, stand: Callable[[Watched], list[str]]) -> None:
+        """Nothing is known of the versions."""
+        error = Failure("OutOfMemoryError", "CUDA out of memory", Stage.LOAD, (OWN,))
+
+        def watch(stack: str) -> Pipeline:
+            made = watched(stack, p.run())
+            return made if stack == "trl0.19-py311" else watched(stack, error=error, status=1)
+
+        stand(watch)
+        assert gate_command(asked(candidates=0)) is not GateExit.ALLOW
+        stand(lambda stack: watched(stack, p.run(), status=-9 if stack == "trl0.22-py311" else 0))
+        assert gate_command(asked(candidates=0)) is GateExit.COULD_NOT_TELL
+
+    def test_another_exit_status_is_a_regression(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
+        """A script that looks at what it has trained, and ends so on one side alone."""
+        stand(lambda stack: watched(stack, p.run(), status=int(stack == "trl0.22-py311")))
+        assert gate_command(asked(candidates=0)) is GateExit.BLOCK
+        changes = {cell["name"]: cell["change"] for cell in answer(tmp_path)["cells"]}
+        assert changes == {"train[qwen2-nf4-gc]@cpu": "unchanged", "train@cpu": "regressed"}
+        stand(lambda stack: watched(stack, p.run(), status=1))
+        assert gate_command(asked("trl==0.23.1", candidates=0)) is GateExit.ALLOW
 
     def test_a_script_that_objects_on_both_sides_allows_nothing(self, stand: Callable[[Watched], list[str]]) -> None:
         """It trained, and then raised an error of its own."""
@@ -206,7 +298,8 @@ class TestNothingKnown:
             {"flow": "none.py"},
             (
                 "--flow none.py: there is no such script\n"
-                "It is a script (.py) or a notebook (.ipynb); flows of the catalog are chosen with --flows.\n"
+                "It is a script (.py) or a notebook (.ipynb), or a launcher with what it launches behind --; flows of "
+                "the catalog are chosen with --flows.\n"
                 "Give one that is there.\n"
             ),
         ),

@@ -69,6 +69,7 @@ class TestExceptions:
         assert not item.covers("sft-peft-model", Change.REGRESSED, ())
         every = Exempted("sft-peft-model", None, None, "why", date(2027, 1, 31))
         assert not every.covers("sft-peft-model", Change.INCONCLUSIVE, ())
+        assert not every.covers("sft-peft-model", Change.LOST_COVERAGE, ())
 
     def test_its_last_day_is_a_day_it_holds(self) -> None:
         """The next is not."""
@@ -107,6 +108,10 @@ class TestFaults:
             ("effects = 1", "effects: must be a table, not 1"),
             (f"exception = 1\n{POLICY.read_text()}", "exception: must be a list of tables: write [[exception]]"),
             (f"exception = [1]\n{POLICY.read_text()}", "exception[0]: must be a table, not 1"),
+            (
+                f"{POLICY.read_text()}{EXCEPTION.replace('regressed', 'lost_coverage')}",
+                "exception[0].change: can never be allowed: nothing would be known of these cells",
+            ),
             ("= 1", "not TOML: Invalid statement (at line 1, column 1)"),
         ],
     )

@@ -1,0 +1,101 @@
+"""Which lock files a pull request's gate compares: the step's own script, in a repository."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+GATE = Path(__file__).parent.parent.parent / ".github" / "workflows" / "gate.yml"
+
+SHELL = ("bash", "-eo", "pipefail", "-c")
+"""As the provider runs a step."""
+
+
+def step(name: str) -> str:
+    """The script of a step."""
+    found = re.search(rf"- name: {name}\n.*?run: \|\n(.*?)(?=\n {{0,6}}\S)", GATE.read_text(), re.DOTALL)
+    assert found is not None
+    return textwrap.dedent(found[1])
+
+
+def git(*arguments: str, at: Path) -> str:
+    """What git says."""
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    command = ["git", *who, *arguments]
+    return subprocess.run(command, cwd=at, capture_output=True, text=True, check=True).stdout.strip()
+
+
+Step = Callable[..., tuple[int, str, dict[str, str]]]
+
+
+@pytest.fixture
+def both_locks(tmp_path: Path) -> Step:
+    """Runs the step on a base commit with these files and a head with those changed: status, output, outputs."""
+
+    def run(base: dict[str, str], head: dict[str, str], lock: str = "") -> tuple[int, str, dict[str, str]]:
+        root, temporary, outputs = (tmp_path / name for name in ("root", "temporary", "outputs"))
+        for folder in (root, temporary):
+            folder.mkdir()
+        git("init", "--quiet", at=root)
+        for files in (base, head):
+            for name, text in files.items():
+                (root / name).write_text(text)
+            git("add", "--all", at=root)
+            git("commit", "--quiet", "--allow-empty", "--message", "a", at=root)
+        given = {"BASE": git("rev-parse", "HEAD^", at=root), "LOCK": lock, "RUNNER_TEMP": str(temporary)}
+        done = subprocess.run(
+            [*SHELL, step("Both locks")],
+            cwd=root,
+            env={**os.environ, **given, "GITHUB_OUTPUT": str(outputs)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        told = outputs.read_text().splitlines() if outputs.exists() else []
+        found = {key: Path(path).read_text() for key, _, path in (line.partition("=") for line in told)}
+        return done.returncode, done.stdout.replace(str(tmp_path), ""), found
+
+    return run
+
+
+def test_the_one_that_changed_is_compared(both_locks: Step) -> None:
+    """Beside one that did not, which would be found equal to itself, and allowed."""
+    base = {"uv.lock": "u", "requirements.txt": "-r more.txt", "more.txt": "old"}
+    _, _, found = both_locks(base, {"requirements.txt": "-r more.txt\ntrl"})
+    assert found == {"before": "-r more.txt", "after": "-r more.txt\ntrl"}
+
+
+def test_what_it_includes_is_there_as_it_was(both_locks: Step, tmp_path: Path) -> None:
+    """A requirements file is not alone."""
+    both_locks({"requirements.txt": "-r more.txt", "more.txt": "old"}, {"requirements.txt": "trl", "more.txt": "new"})
+    assert (tmp_path / "temporary" / "before" / "more.txt").read_text() == "old"
+
+
+def test_one_that_is_named_is_taken(both_locks: Step) -> None:
+    """Whatever else changed."""
+    base = {"uv.lock": "u", "locks.txt": "a"}
+    assert both_locks(base, {"uv.lock": "v", "locks.txt": "b"}, "locks.txt")[2] == {"before": "a", "after": "b"}
+
+
+def test_one_that_is_misspelt_is_no_other(both_locks: Step) -> None:
+    """Another lock would be gated in its place."""
+    status, said, found = both_locks({"uv.lock": "u"}, {"uv.lock": "v"}, "uv.look")
+    assert (status, found) == (1, {})
+    assert said == "::error::/temporary/before/uv.look is not there: nothing to compare\n"
+
+
+def test_a_lock_that_is_new_is_said_to_be(both_locks: Step) -> None:
+    """There is nothing to compare it with."""
+    status, said, _ = both_locks({"a": "a"}, {"uv.lock": "v"})
+    assert (status, said) == (1, "::error::/temporary/before/uv.lock is not there: nothing to compare\n")
+
+
+def test_without_a_change_there_is_no_gate(both_locks: Step) -> None:
+    """Nothing is compared with itself."""
+    assert both_locks({"uv.lock": "u"}, {"a": "a"})[:2] == (1, "::error::no lock file changed\n")
