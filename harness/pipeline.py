@@ -31,6 +31,24 @@ class Request:
     steps: int
     lock_sha256: str
     torch_wanted: str
+    throw_away: bool = False
+    """Whether all that is saved is thrown away, and not only what would replace something: the script runs again."""
+
+
+SCRATCH = "thrown-away"
+"""Directory below a request's folder that is written to in place of what the script names."""
+
+SHOWN = ".shown.json"
+"""Ending of a `Shown` in `SCRATCH`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A directory of the script's own that has links to what was saved elsewhere. The host takes them away."""
+
+    directory: str
+    made: tuple[str, ...]
+    """Directories that were made for it, the innermost first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

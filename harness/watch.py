@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import json
 import os
@@ -18,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import CompatError, ExitCode, RecordsError, StackFailed
 from harness.matrix import ROOT
-from harness.pipeline import PIPELINE_SCHEMA, REQUEST, Pipeline, Request
+from harness.pipeline import PIPELINE_SCHEMA, REQUEST, SCRATCH, SHOWN, Pipeline, Request
 from harness.stack_python import StackPython
 
 SITE = ROOT / "harness" / "cell" / "site"
@@ -176,7 +177,12 @@ def check_steps(steps: int, where: str) -> None:
 
 
 def run_pipeline(
-    given: Sequence[str], interpreter: Interpreter, steps: int = STEPS, variables: Mapping[str, str] | None = None
+    given: Sequence[str],
+    interpreter: Interpreter,
+    steps: int = STEPS,
+    variables: Mapping[str, str] | None = None,
+    *,
+    throw_away: bool = False,
 ) -> Pipeline:
     """Run a script, with its arguments, for `steps` steps of each of its trainings. Its output goes to stderr.
 
@@ -185,6 +191,7 @@ def run_pipeline(
         interpreter: whose environment it runs in.
         steps: after which each training is ended.
         variables: of the process's environment, beside what it inherits.
+        throw_away: whether nothing that is saved may be there afterwards; else what would replace nothing is.
 
     Raises:
         CompatError: there is no such script, or too few steps are asked for.
@@ -194,12 +201,30 @@ def run_pipeline(
     check_steps(steps, "compat watch")
     flow, command = command_of(interpreter.python, given)
     with tempfile.TemporaryDirectory(prefix="compat-watch-") as folder:
-        request = Request(folder, flow, interpreter.name, steps, interpreter.lock_sha256, interpreter.torch_wanted)
+        lock, torch = interpreter.lock_sha256, interpreter.torch_wanted
+        request = Request(folder, flow, interpreter.name, steps, lock, torch, throw_away)
         asked = Path(folder, "request")
         asked.write_text(json.dumps(dataclasses.asdict(request)), encoding="utf-8")
-        # Standard output is the command's own: with --json it must be nothing but the record.
-        done = subprocess.run(command, env={**_environ(asked), **(variables or {})}, stdout=sys.stderr, check=False)
+        environ = {**_environ(asked), **(variables or {})}
+        try:
+            # Standard output is the command's own: with --json it must be nothing but the record.
+            done = subprocess.run(command, env=environ, stdout=sys.stderr, check=False)
+        finally:
+            _take_away(Path(folder, SCRATCH).resolve())
         return _read(Path(folder), done.returncode, given)
+
+
+def _take_away(scratch: Path) -> None:
+    """Take away the links to what was saved in `scratch`, and what was made for them and holds nothing else."""
+    for record in scratch.glob(f"*{SHOWN}"):
+        # The script may have removed or renamed it, or have been ended before the record was whole.
+        with contextlib.suppress(OSError, ValueError):
+            shown = json.loads(record.read_text(encoding="utf-8"))
+            for link in list(Path(shown["directory"]).iterdir()):
+                if link.is_symlink() and link.readlink().is_relative_to(scratch):
+                    link.unlink()
+            for made in shown["made"]:
+                Path(made).rmdir()
 
 
 def _environ(request: Path) -> dict[str, str]:

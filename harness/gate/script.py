@@ -62,7 +62,8 @@ class ScriptRunner:
         self.tell(f"{of.stack}: running {self.script.file}")
         places = {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in self.gpus)}
         try:
-            seen = run_pipeline(self.script.given, of_stack(stack), self.script.steps, places)
+            # What one side saves must not be there for the other.
+            seen = run_pipeline(self.script.given, of_stack(stack), self.script.steps, places, throw_away=True)
         except StackFailed as error:
             write_row(self.run, StackRow(of.stack, RowState.INFRASTRUCTURE, error.what, ()))
         else:

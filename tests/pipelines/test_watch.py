@@ -34,6 +34,17 @@ WHOLE = (
 FOUR_BIT = Version("4.54") <= TRANSFORMERS
 PLAIN: tuple[tuple[str, str], ...] = () if FOUR_BIT else WHOLE
 
+SAVED = """
+from peft import AutoPeftModelForCausalLM
+
+trainer.save_model("final")
+AutoTokenizer.from_pretrained(place).save_pretrained("final")
+AutoTokenizer.from_pretrained("final")
+merged = AutoPeftModelForCausalLM.from_pretrained("final").merge_and_unload()
+merged.save_pretrained("out/whole")
+AutoModelForCausalLM.from_pretrained("out/whole")
+"""
+
 MINE = """
 class Mine(SFTTrainer):
     def __init__(self, **given):
@@ -81,6 +92,24 @@ def test_what_is_there_is_not_overwritten(watch: Any, script: Any, model: Path, 
     seen = watch(script(*PLAIN), str(model))
     assert [path.name for path in (tmp_path / "out").rglob("*")] == ["final", "adapter.txt"]
     assert "what 'out/final' holds was left as it is: what was saved there was thrown away" in seen.pipeline["changed"]
+
+
+def test_what_one_side_of_a_gate_saves_is_not_there_for_the_other(
+    watch: Any, script: Any, model: Path, tmp_path: Path
+) -> None:
+    """While the script runs it can be read back, and more be saved beside it."""
+    given = script(
+        *PLAIN,
+        ("import sys\n", 'import os\nimport sys\nif os.path.isdir("final"):\n    sys.exit(4)\n'),
+        ('trainer.save_model("out/final")', SAVED),
+    )
+    seen = [watch(given, str(model), for_a_gate=True) for _ in range(2)]
+    assert [(one.code, one.pipeline["error"], one.pipeline["status"]) for one in seen] == [
+        (int(FOUR_BIT and frozen_by_trl()), None, 0)
+    ] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["train.py"]
+    for place in ("final", "out/whole"):
+        assert f"what was saved in {place!r} was thrown away when the script had ended" in seen[1].pipeline["changed"]
 
 
 def test_a_trainer_of_the_users_own_is_watched_to_where_the_script_ends(watch: Any, script: Any, model: Path) -> None:

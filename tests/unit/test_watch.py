@@ -157,6 +157,24 @@ class TestTheRun:
         assert exit_code(seen) is ExitCode.UNHEALTHY
         assert capfd.readouterr().out == ""
 
+    def test_what_a_gate_lets_be_saved_is_gone_however_the_script_ends(self) -> None:
+        """The second side finds what the first one found, also where the first was killed."""
+        record = pipeline(run(), status=None).to_json()
+        Path("train.py").write_text(
+            "import os, pathlib\nfrom harness.cell.watching import process\n"
+            'if os.path.isdir("final"): os._exit(4)\n'
+            "def as_libraries_do(owner, place):\n"
+            ' os.makedirs(place, exist_ok=True)\n pathlib.Path(place, "model").touch()\n'
+            'process.current.kept.saving(as_libraries_do)(None, "final")\nassert os.path.isfile("final/model")\n'
+            f'pathlib.Path(process.current.request.folder, "1.json").write_text({record!r})\n'
+            "os.kill(os.getpid(), 9)\n"
+        )
+        assert [run_pipeline(["train.py"], HERE, throw_away=True).status for _ in range(2)] == [-9, -9]
+        assert [path.name for path in Path().iterdir()] == ["train.py"]
+        assert run_pipeline(["train.py"], HERE).status == -9
+        with pytest.raises(StackFailed, match="it ended with status 4"):
+            run_pipeline(["train.py"], HERE)
+
     def test_the_environment_is_the_users_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """With their PYTHONPATH behind ours, and nothing of the checkout on it but that one directory."""
         monkeypatch.setenv("PYTHONPATH", "/mine")

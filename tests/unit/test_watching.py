@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from harness import watch
 from harness.cell.watching.imports import AfterImport
 from harness.cell.watching.kept import Kept
 from harness.cell.watching.notebook import without_magics
@@ -75,6 +76,13 @@ def arguments(**given: object) -> SimpleNamespace:
     return SimpleNamespace(**{"output_dir": "out", "push_to_hub": False, "report_to": "none", **given})
 
 
+def filled(place: str, name: str) -> str:
+    """The directory `place` with an empty file called `name`."""
+    Path(place).mkdir(exist_ok=True)
+    (Path(place) / name).touch()
+    return place
+
+
 class TestWhereItWrites:
     def test_a_trainer_writes_where_it_is_thrown_away(self, tmp_path: Path) -> None:
         notes = Notes()
@@ -106,6 +114,63 @@ class TestWhereItWrites:
         assert Path(places[0][0]).parent == scratch
         assert [place for place, _ in places[1:]] == [str(empty), str(tmp_path / "new"), None]
         assert notes.changed == (f"what {str(full)!r} holds was left as it is: what was saved there was thrown away",)
+
+    def test_what_was_empty_is_the_runs_own(self, tmp_path: Path) -> None:
+        """A tokenizer is saved where its model was."""
+        notes, places = Notes(), []
+        save = Kept(tmp_path / "scratch", notes).saving(lambda owner, place: places.append(filled(place, owner)))
+        for name in ("model", "tokenizer"):
+            save(name, tmp_path / "final")
+        assert places == [str(tmp_path / "final")] * 2
+        assert notes.changed == ()
+
+    def test_where_everything_is_thrown_away_it_can_be_read_back(self, tmp_path: Path) -> None:
+        """Until the host takes the links away: nothing of it is where it was saved, and nothing else is touched."""
+        scratch, empty, full = tmp_path / "scratch", tmp_path / "empty", tmp_path / "full"
+        empty.mkdir()
+        filled(str(full), "mine")
+        notes = Notes()
+        save = Kept(scratch, notes, everything=True).saving(lambda owner, place: filled(place, owner))
+        for place in (tmp_path / "deep" / "new", empty, full):
+            for name in ("model", "tokenizer"):
+                save(name, place)
+            assert (place / "model").read_text() == (place / "tokenizer").read_text() == ""
+            assert (place / "model").resolve().is_relative_to(scratch)
+        assert notes.changed == (
+            f"what was saved in '{tmp_path}/deep/new' was thrown away when the script had ended",
+            f"what was saved in '{tmp_path}/empty' was thrown away when the script had ended",
+            f"what '{tmp_path}/full' holds was left as it is: what was saved there was thrown away",
+        )
+        (empty / "notes").touch()
+        watch._take_away(scratch)
+        assert sorted(path.name for path in tmp_path.rglob("*") if scratch not in (path, *path.parents)) == [
+            *("empty", "full", "mine", "notes")
+        ]
+
+    def test_of_what_is_there_already_nothing_is_mixed_with_what_was_saved(self, tmp_path: Path) -> None:
+        """A former training is read back whole."""
+        for name in ("model", "mine"):
+            filled(str(tmp_path / "full"), name)
+        save = Kept(tmp_path / "scratch", Notes()).saving(lambda owner, place: [filled(place, name) for name in owner])
+        save(("model", "shard"), tmp_path / "full")
+        assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["mine", "model"]
+
+    def test_everything_of_a_module_that_saves_itself_is_followed(self, tmp_path: Path) -> None:
+        """Where it is defined; what it inherits or imports is another module's."""
+        module = ModuleType("savers")
+        code = (
+            "class Model:\n def save_pretrained(self, save_directory): return save_directory\n"
+            " def push_to_hub(self): return 1\n"
+            "class Own(Model): pass\nclass Config:\n def save_pretrained(self, save_directory): return save_directory\n"
+        )
+        exec(code, vars(module))  # noqa: S102 - as a library's module comes to be
+        notes = Notes()
+        kept = Kept(tmp_path / "scratch", notes, everything=True)
+        kept.savers(module)
+        for cls in (module.Model, module.Own, module.Config):
+            assert Path(cls().save_pretrained(tmp_path / cls.__name__)).parent == tmp_path / "scratch"
+        assert module.Own().push_to_hub() is None and not hasattr(module.Config, "push_to_hub")
+        assert notes.changed[-1] == "push_to_hub() sent nothing"
 
     def test_nothing_is_pushed(self, tmp_path: Path) -> None:
         notes, seen = Notes(), []

@@ -10,7 +10,6 @@ import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -70,11 +69,11 @@ class _Trained:
 class Observer:
     """Everything seen of one process."""
 
-    def __init__(self, request: Request, device: DeviceRecord, stack: StackRecord, notes: Notes, save: Any) -> None:
+    def __init__(
+        self, request: Request, device: DeviceRecord, stack: StackRecord, notes: Notes, kept: Kept, save: Any
+    ) -> None:
         self.notes, self._request, self._device, self._stack, self._save = notes, request, device, stack, save
-        scratch = Path(request.folder, "thrown-away")
-        scratch.mkdir(exist_ok=True)
-        self.kept = Kept(scratch, notes)
+        self.kept = kept
         self.without_gpu = device.kind is DeviceKind.CPU
         self._stories = Stories()
         self._trained: list[_Trained] = []

@@ -16,12 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cell.instruments import frames
 from harness.cell.watching.imports import AfterImport, Change
+from harness.cell.watching.kept import Kept
 from harness.cell.watching.notes import Notes
-from harness.pipeline import REQUEST, Pipeline, Request
+from harness.pipeline import REQUEST, SCRATCH, Pipeline, Request
 from harness.records import REPORTED, DeviceKind, DeviceRecord, Failure, StackRecord, Stage
 
 if TYPE_CHECKING:
     from harness.cell.watching.observer import Observer
+
+_SAVERS = (
+    "peft.config",
+    "transformers.configuration_utils",
+    "transformers.feature_extraction_utils",
+    "transformers.generation.configuration_utils",
+    "transformers.image_processing_base",
+    "transformers.processing_utils",
+    "transformers.tokenization_utils_base",
+    "transformers.video_processing_utils",
+)
+"""Modules of what is saved beside a model."""
 
 
 class Process:
@@ -29,6 +42,7 @@ class Process:
 
     def __init__(self, request: Request) -> None:
         self.request, self.notes = request, Notes()
+        self.kept = Kept(Path(request.folder, SCRATCH), self.notes, everything=request.throw_away)
         self._owner = os.getpid()
         self._error: Failure | None = None
         self._observer: Observer | None = None
@@ -57,6 +71,7 @@ class Process:
             "transformers.modeling_utils": self._models,
             "transformers.training_args": self._arguments,
             "transformers.trainer": self._trainers,
+            **dict.fromkeys(_SAVERS, self.kept.savers),
         }
 
     @functools.cached_property
@@ -64,7 +79,7 @@ class Process:
         """Made when the first library is there; torch then is."""
         from harness.cell.watching.observer import Observer
 
-        self._observer = Observer(self.request, _device(), self._stack(), self.notes, self.save)
+        self._observer = Observer(self.request, _device(), self._stack(), self.notes, self.kept, self.save)
         return self._observer
 
     # --------------------------------------------------------------------------------------------- module by module
@@ -86,22 +101,21 @@ class Process:
         from harness.cell.watching.observer import of_library
 
         of_library(lambda: self.observer)(module)
+        self.kept.savers(module)
 
     def _models(self, module: ModuleType) -> None:
         from harness.cell.watching.observer import classmethod_of
 
         observer, models = self.observer, module.PreTrainedModel
         classmethod_of(models, "from_pretrained", observer.load)
-        models.save_pretrained = observer.kept.saving(models.save_pretrained)
-        models.push_to_hub = observer.kept.pushing
+        self.kept.savers(module)
 
     def _peft_model(self, module: ModuleType) -> None:
         from harness.cell.watching.observer import classmethod_of
 
         observer, models = self.observer, module.PeftModel
         classmethod_of(models, "from_pretrained", lambda original: observer.step(original, Stage.PEFT))
-        models.save_pretrained = observer.kept.saving(models.save_pretrained)
-        models.push_to_hub = observer.kept.pushing
+        self.kept.savers(module)
 
     def _arguments(self, module: ModuleType) -> None:
         from harness.cell.watching import without_gpu

@@ -67,8 +67,14 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Watched]
         ran: list[str] = []
 
         def run_pipeline(
-            given: Sequence[str], interpreter: Interpreter, steps: int, variables: Mapping[str, str]
+            given: Sequence[str],
+            interpreter: Interpreter,
+            steps: int,
+            variables: Mapping[str, str],
+            *,
+            throw_away: bool,
         ) -> Pipeline:
+            assert throw_away, "what one side saves would be there for the other"
             assert tuple(given) in (("train.py", "tiny"), ("accelerate", "launch", "train.py"))
             assert variables == {"CUDA_VISIBLE_DEVICES": ""}
             ran.append(f"{interpreter.name} {steps}")
