@@ -42,6 +42,7 @@ class Row:
 
     stack: Stack
     python: str | None
+    not_followed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def read_side(texts: Sequence[str], option: str, matrix: Matrix) -> Row | Wanted
     Raises:
         CompatError: it is none of what a side can be, or a file of it cannot be followed.
     """
-    words = [word for text in texts for word in text.replace(",", " ").split()]
+    words = [word for text in texts for word in _words(text)]
     whole = texts[0].strip() if len(texts) == 1 else ""
     if whole and (found := _named(whole, matrix)):
         return found
@@ -87,6 +88,16 @@ def read_side(texts: Sequence[str], option: str, matrix: Matrix) -> Row | Wanted
             todo="Leave one of them out.",
         )
     return _pins(words, option, matrix)
+
+
+def _words(text: str) -> list[str]:
+    """The values in one. A pin may have blanks and commas in it: it is taken as a whole where there is but one."""
+    try:
+        Requirement(text)
+    except InvalidRequirement:
+        closed = re.sub(r"\s*([=!~<>]=?=?)\s*|\s+(?=\[)", r"\1", text)
+        return [word for word in re.split(r"[\s,]+(?![^\[]*\])", closed) if word]
+    return [text.strip()]
 
 
 _CAN_BE = (
@@ -141,11 +152,16 @@ def _pins(words: Sequence[str], option: str, matrix: Matrix) -> Row | Wanted:
     if len(pins) == 1 and not not_followed:
         row = next((stack for stack in matrix.stacks if _is_pin_of(pins[0], stack)), None)
         if row is not None:
-            return Row(row, None)
+            extras = (f"{pins[0]}: the committed lock of {row.name} has no extras",) if pins[0].extras else ()
+            return Row(row, None, extras)
     order = {name: place for place, name in enumerate(matrix.packages)}
     pins.sort(key=lambda pin: (order.get(canonicalize_name(pin.name), len(order)), pin.name))
-    name = "-".join(f"{canonicalize_name(pin.name)}{_version(pin)}" for pin in pins)
-    return Wanted(Rule.OF_ITS_DAY, name, tuple(pins), (), not_followed)
+    return Wanted(Rule.OF_ITS_DAY, named_after(pins), tuple(pins), (), not_followed)
+
+
+def named_after(pins: Iterable[Requirement]) -> str:
+    """What a stack of these pins is called."""
+    return "-".join(f"{'-'.join((canonicalize_name(pin.name), *sorted(pin.extras)))}{_version(pin)}" for pin in pins)
 
 
 def _pin(word: str, option: str, matrix: Matrix) -> Requirement:

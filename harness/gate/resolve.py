@@ -15,7 +15,7 @@ from harness.environments import ENVS
 from harness.errors import CompatError, LockError, RegistryUnreachable
 from harness.gate import index
 from harness.gate.decision import Rule
-from harness.gate.inputs import Row, Wanted, python_for
+from harness.gate.inputs import Row, Wanted, named_after, python_for
 from harness.locks import Lock, Outcome, Unsolvable, lock_path, locked, make_locks, read_lock, unsolvable_path
 from harness.matrix import LockPlan, Matrix, Stack
 from harness.records import DeviceKind
@@ -97,7 +97,7 @@ def _of_row(row: Row, asked: str, matrix: Matrix, device: DeviceKind, python: st
         )
     plan = matrix.plan(row.stack, version, device)
     pin = Requirement(f"{row.stack.package}=={row.stack.pin}")
-    return Resolved(asked, Rule.ROW, plan, locked(plan), (), (pin,))
+    return Resolved(asked, Rule.ROW, plan, locked(plan), row.not_followed, (pin,))
 
 
 def of_release(
@@ -110,13 +110,14 @@ def of_release(
         RegistryUnreachable: a lock must be made, and the index does not answer.
     """
     pin = Requirement(f"{package}=={version}")
+    pin.extras = {extra for item in resolved.pins if canonicalize_name(item.name) == package for extra in item.extras}
     others = tuple(item for item in resolved.pins if canonicalize_name(item.name) != package)
     python, asked = resolved.plan.python, str(pin)
     row = next((stack for stack in matrix.stacks if stack.package == package and Version(stack.pin) == version), None)
-    if not others and row is not None and python in row.pythons:
+    if not others and not pin.extras and row is not None and python in row.pythons:
         return _of_row(Row(row, python), asked, matrix, device, None)
     if resolved.rule in (Rule.ROW, Rule.OF_ITS_DAY):
-        name = "-".join(f"{canonicalize_name(item.name)}{_version(item)}" for item in (pin, *others))
+        name = named_after((pin, *others))
         wanted = Wanted(Rule.OF_ITS_DAY, name, (pin, *others), (), ())
         newest = max(day, resolved.plan.stack.released) if others else day
         days = (newest, max(newest, matrix.floor))

@@ -248,6 +248,16 @@ class TestLocks:
         again, no_calls = self.made("trl==0.22.1", monkeypatch)
         assert (again, no_calls) == (found, [])
 
+    def test_extras_are_asked_for_or_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of another release too, when a safe one is looked for; the lock of a row has none."""
+        found, _ = self.made("trl[vllm]==0.22.1", monkeypatch)
+        assert (found.stack, found.not_followed) == ("trl-vllm0.22.1-py311", ())
+        other = resolve.of_release(found, "trl", Version("0.22.2"), date(2025, 9, 3), MATRIX, DeviceKind.CPU)
+        assert other.stack == "trl-vllm0.22.2-py311" and "trl[vllm]==0.22.2" in other.plan.requirements
+        row, _ = self.made("trl[vllm]==0.22.2", monkeypatch)
+        told = ("trl[vllm]==0.22.2: the committed lock of trl0.22 has no extras",)
+        assert (row.stack, row.not_followed) == ("trl0.22-py311", told)
+
     def test_a_file_constrains_what_it_does_not_name(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """uv is handed its other versions as constraints; another content is another lock."""
         file = tmp_path / "requirements.txt"

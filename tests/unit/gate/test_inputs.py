@@ -96,7 +96,7 @@ def refusal(*texts: str) -> str:
 
 
 class TestRows:
-    @pytest.mark.parametrize("text", ["trl0.22", "trl==0.22.2", " trl0.22 ", "TRL==0.22.2"])
+    @pytest.mark.parametrize("text", ["trl0.22", "trl==0.22.2", " trl0.22 ", "TRL==0.22.2", "trl == 0.22.2 "])
     def test_a_name_and_the_pin_of_a_row_are_that_row(self, text: str) -> None:
         """With its committed lock, however it is named."""
         assert read_side([text], "--to", MATRIX) == Row(MATRIX.stack("trl0.22"), None)
@@ -104,6 +104,15 @@ class TestRows:
     def test_a_name_may_say_its_python(self) -> None:
         """As cells and reports do."""
         assert read_side(["trl0.22-py312"], "--to", MATRIX) == Row(MATRIX.stack("trl0.22"), "3.12")
+
+    @pytest.mark.parametrize(
+        ("text", "pin"),
+        [("trl[vllm]==0.22.2", "trl[vllm]==0.22.2"), ("trl [vllm, peft] == 0.22.2", "trl[peft,vllm]==0.22.2")],
+    )
+    def test_extras_are_told_not_to_be_followed(self, text: str, pin: str) -> None:
+        """The committed lock is that of the package without them."""
+        told = (f"{pin}: the committed lock of trl0.22 has no extras",)
+        assert read_side([text], "--to", MATRIX) == Row(MATRIX.stack("trl0.22"), None, told)
 
     def test_a_python_it_is_not_locked_for(self) -> None:
         """Names those it is."""
@@ -123,22 +132,35 @@ class TestPins:
         )
 
     @pytest.mark.parametrize(
-        "texts", [["peft==0.16.0 trl==0.22.2"], ["peft==0.16.0", "trl==0.22.2"], ["peft==0.16.0,trl==0.22.2"]]
+        "texts",
+        [
+            ["peft==0.16.0 trl==0.22.2"],
+            ["peft==0.16.0", "trl==0.22.2"],
+            ["peft==0.16.0,trl==0.22.2"],
+            ["peft == 0.16.0 , trl== 0.22.2"],
+        ],
     )
     def test_several_in_one_value_or_in_several(self, texts: list[str]) -> None:
         """In the matrix's order, whatever the order they were typed in: one name for one stack."""
         assert wanted(*texts).name == "trl0.22.2-peft0.16.0"
 
+    def test_extras_of_what_is_no_row_are_asked_for(self) -> None:
+        """And make another stack than the package alone."""
+        found = wanted("peft == 0.16.0 trl [vllm,peft] == 0.22.2")
+        assert (found.name, list(map(str, found.requirements))) == (
+            "trl-peft-vllm0.22.2-peft0.16.0",
+            ["trl[peft,vllm]==0.22.2", "peft==0.16.0"],
+        )
+
     def test_torch_is_told_not_to_be_followed(self) -> None:
         """And the rest is."""
         assert wanted("trl==0.22.2", "torch==2.8.0").not_followed == (f"torch==2.8.0: {PLATFORM}",)
 
-    @pytest.mark.parametrize("text", ["trl>=0.22", "trl==0.22.*", "trl>=0.22,<0.23", "trl===0.22.2"])
+    @pytest.mark.parametrize("text", ["trl>=0.22", "trl==0.22.*", "trl>=0.22,<0.23", "trl===0.22.2", "trl >= 0.22"])
     def test_what_names_no_single_release(self, text: str) -> None:
         """A range is what a resolver is for; a gate compares two stacks."""
-        word = text.partition(",")[0]
         assert refusal(text) == (
-            f"--to: {word!r} names no single release\n"
+            f"--to: {text!r} names no single release\n"
             "A gate runs two stacks, so each side must say which release it means.\n"
             "Pin it with == and all of the version, such as trl==0.22.2."
         )
