@@ -118,7 +118,7 @@ def run(asked: Asked) -> Gate:
     posargs = ["--device", asked.device] if asked.device else []
     options = runs.parse_options(posargs)
     sides = [
-        (read_side(texts, option, matrix), " ".join(texts))
+        (read_side(texts, option, matrix, asked.python), " ".join(texts))
         for texts, option in ((asked.before, "--from"), (asked.after, "--to"))
     ]
     selection = _selection(asked)

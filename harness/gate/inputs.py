@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from packaging.markers import InvalidMarker, Marker, default_environment
+from packaging.markers import InvalidMarker, Marker, UndefinedComparison, default_environment
 from packaging.pylock import Pylock, PylockValidationError
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -34,6 +34,8 @@ found = [(d.metadata["Name"], d.version, bool(d.read_text("direct_url.json"))) f
 print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "found": [f for f in found if f[0]]}))
 """
 _ASK_S = 60
+_NEWEST_PATCH = 99
+"""Of a Python: above all there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +58,28 @@ class Wanted:
     """Of packages of the matrix."""
     constraints: tuple[str, ...]
     not_followed: tuple[str, ...]
-    python: str | None = None
-    """The Python it comes from; None: any."""
-    requires_python: str = ""
+    python: str
+    """The Python it runs on."""
 
 
-def read_side(texts: Sequence[str], option: str, matrix: Matrix) -> Row | Wanted:
+def read_side(texts: Sequence[str], option: str, matrix: Matrix, python: str | None = None) -> Row | Wanted:
     """What the values of `--from` or `--to` name.
 
     Args:
         texts: the values; more than one only for pins, which may also stand in one value with spaces between.
         option: `--from` or `--to`, for messages.
         matrix: its stacks, and the packages it resolves.
+        python: the Python to run on. None leaves it to the side: its own, or the first of the matrix that it takes.
 
     Raises:
-        CompatError: it is none of what a side can be, or a file of it cannot be followed.
+        CompatError: it is none of what a side can be, a file of it cannot be followed, or no Python goes with it.
     """
     words = [word for text in texts for word in _words(text)]
     whole = texts[0].strip() if len(texts) == 1 else ""
     if whole and (found := _named(whole, matrix)):
         return found
     if whole and _is_path(whole):
-        return _read_path(Path(whole).expanduser(), option, matrix)
+        return _read_path(Path(whole).expanduser(), option, matrix, python)
     if not words:
         raise CompatError(f"{option} is empty", where="compat gate", todo=_CAN_BE)
     if len(words) > 1 and (odd := next((word for word in words if _named(word, matrix) or _is_path(word)), None)):
@@ -87,7 +89,7 @@ def read_side(texts: Sequence[str], option: str, matrix: Matrix) -> Row | Wanted
             meaning="A side is one stack, one file or one interpreter, or pins; only pins can be several.",
             todo="Leave one of them out.",
         )
-    return _pins(words, option, matrix)
+    return _pins(words, option, matrix, python)
 
 
 def _words(text: str) -> list[str]:
@@ -131,7 +133,7 @@ def _is_path(text: str) -> bool:
 # --------------------------------------------------------------------------------------------------------------- pins
 
 
-def _pins(words: Sequence[str], option: str, matrix: Matrix) -> Row | Wanted:
+def _pins(words: Sequence[str], option: str, matrix: Matrix, python: str | None) -> Row | Wanted:
     pins = [_pin(word, option, matrix) for word in words]
     names = [canonicalize_name(pin.name) for pin in pins]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -156,7 +158,7 @@ def _pins(words: Sequence[str], option: str, matrix: Matrix) -> Row | Wanted:
             return Row(row, None, extras)
     order = {name: place for place, name in enumerate(matrix.packages)}
     pins.sort(key=lambda pin: (order.get(canonicalize_name(pin.name), len(order)), pin.name))
-    return Wanted(Rule.OF_ITS_DAY, named_after(pins), tuple(pins), (), not_followed)
+    return Wanted(Rule.OF_ITS_DAY, named_after(pins), tuple(pins), (), not_followed, _python_for(python, matrix))
 
 
 def named_after(pins: Iterable[Requirement]) -> str:
@@ -203,7 +205,7 @@ def _is_pin_of(pin: Requirement, stack: Stack) -> bool:
 # -------------------------------------------------------------------------------------------------------------- paths
 
 
-def _read_path(path: Path, option: str, matrix: Matrix) -> Wanted:
+def _read_path(path: Path, option: str, matrix: Matrix, asked: str | None) -> Wanted:
     if not path.exists():
         raise CompatError(
             "there is no such file or folder",
@@ -212,14 +214,16 @@ def _read_path(path: Path, option: str, matrix: Matrix) -> Wanted:
             todo=_CAN_BE,
         )
     if path.is_dir() or path.suffix not in _FILES:
-        return _live(path, option, matrix)
+        return _live(path, option, matrix, asked)
     try:
         text = path.read_text(encoding="utf-8")
-        if path.name == "uv.lock":
-            return _wanted(_uv_lock(tomllib.loads(text)), path, matrix)
-        if path.suffix == ".toml":
-            return _wanted(_pylock(tomllib.loads(text)), path, matrix)
-        return _wanted(_requirements(path, text, ()), path, matrix)
+        if path.suffix not in (".lock", ".toml"):
+            python = _python_for(asked, matrix)
+            return _wanted(_requirements(path, text, python, ()), path, matrix, python)
+        raw = tomllib.loads(text)
+        python = _python_for(asked, matrix, takes=str(raw.get("requires-python", "")), where=str(path))
+        read = _pylock(raw, python) if path.suffix == ".toml" else _uv_lock(raw, python)
+        return _wanted(read, path, matrix, python)
     except (OSError, UnicodeDecodeError) as error:
         raise _unusable(path, f"it cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except tomllib.TOMLDecodeError as error:
@@ -247,10 +251,9 @@ class _Read:
 
     requirements: tuple[Requirement, ...]
     not_followed: tuple[str, ...]
-    requires_python: str = ""
 
 
-def _wanted(read: _Read, path: Path, matrix: Matrix, rule: Rule = Rule.FILE, python: str | None = None) -> Wanted:
+def _wanted(read: _Read, path: Path, matrix: Matrix, python: str, rule: Rule = Rule.FILE) -> Wanted:
     direct, constraints, notes = [], [], list(read.not_followed)
     # What the matrix exempts on every device is what its torch cannot do without.
     needed = {exempt.package for exempt in matrix.exemptions if exempt.device is None}
@@ -264,7 +267,7 @@ def _wanted(read: _Read, path: Path, matrix: Matrix, rule: Rule = Rule.FILE, pyt
             notes.append(f"{item}: torch {matrix.torch} needs its own")
         elif item.specifier and not _is_platform(name) and name not in matrix.tools:
             constraints.append(_without_extras(item))
-    known = tuple(canonicalize_name(item.name) for item in direct)
+    known = {canonicalize_name(item.name) for item in direct}
     if not known:
         raise CompatError(
             "it names no package that the matrix resolves",
@@ -276,7 +279,7 @@ def _wanted(read: _Read, path: Path, matrix: Matrix, rule: Rule = Rule.FILE, pyt
     if missing:
         notes.append(f"{', '.join(missing)}: not in it, and needed by the flows; the resolver chose")
     stem = re.sub(r"[^A-Za-z0-9]+", "-", path.resolve().stem).strip("-").lower() or "env"
-    return Wanted(rule, stem, tuple(direct), tuple(sorted(constraints)), tuple(notes), python, read.requires_python)
+    return Wanted(rule, stem, tuple(direct), tuple(sorted(constraints)), tuple(notes), python)
 
 
 def _is_platform(name: str) -> bool:
@@ -295,14 +298,14 @@ def _without_extras(item: Requirement) -> str:
 # -------------------------------------------------------------------------------------------------- requirements files
 
 
-def _requirements(path: Path, text: str, above: tuple[Path, ...]) -> _Read:
-    """The lines of a requirements file and of those it names with -r and -c."""
+def _requirements(path: Path, text: str, python: str, above: tuple[Path, ...]) -> _Read:
+    """The lines of a requirements file and of those it names with -r and -c that are for this Python."""
     found: list[Requirement] = []
     notes: list[str] = []
     for number, line in _logical_lines(text):
         option, _, value = line.replace("=", " ", 1).partition(" ") if line.startswith("-") else ("", "", "")
         if option in ("-r", "--requirement", "-c", "--constraint"):
-            inner = _included(path.parent / value.strip(), f"line {number}", (*above, path.resolve()))
+            inner = _included(path.parent / value.strip(), f"line {number}", python, (*above, path.resolve()))
             found += inner.requirements
             notes += inner.not_followed
         elif option in ("-e", "--editable") or (not option and _is_place(line)):
@@ -313,7 +316,7 @@ def _requirements(path: Path, text: str, above: tuple[Path, ...]) -> _Read:
             item = _requirement(line, number)
             if item.url:
                 notes.append(f"{line}: not from an index")
-            else:
+            elif item.marker is None or _applies(item.marker, python):
                 found.append(item)
     return _Read(tuple(found), tuple(notes))
 
@@ -322,12 +325,12 @@ def _is_place(line: str) -> bool:
     return line.startswith((".", "/", "git+")) or "://" in line.partition(" @ ")[0] or line.endswith(".whl")
 
 
-def _included(path: Path, where: str, above: tuple[Path, ...]) -> _Read:
+def _included(path: Path, where: str, python: str, above: tuple[Path, ...]) -> _Read:
     if path.resolve() in above:
         raise _Malformed(f"{where} includes {path}, which includes it")
     if not path.is_file():
         raise _Malformed(f"{where} includes {path}, which is not there")
-    return _requirements(path, path.read_text(encoding="utf-8"), above)
+    return _requirements(path, path.read_text(encoding="utf-8"), python, above)
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
@@ -355,7 +358,7 @@ def _requirement(line: str, number: int) -> Requirement:
 # ---------------------------------------------------------------------------------------------------------- lock files
 
 
-def _uv_lock(raw: Mapping[str, Any]) -> _Read:
+def _uv_lock(raw: Mapping[str, Any], python: str) -> _Read:
     if raw.get("version") != 1 or not isinstance(raw.get("package"), list):
         raise _Malformed(f"version {raw.get('version')!r} of uv.lock, and version 1 is known")
     found: list[Requirement] = []
@@ -363,7 +366,10 @@ def _uv_lock(raw: Mapping[str, Any]) -> _Read:
     for place, package in enumerate(raw["package"]):
         try:
             name, source = package["name"], package.get("source", {})
-            if {"editable", "virtual"} & source.keys() or not _for_here(package.get("resolution-markers", ())):
+            # Without markers it is for every platform and every Python.
+            markers = [Marker(marker) for marker in package.get("resolution-markers", ())]
+            elsewhere = bool(markers) and not any(_applies(marker, python) for marker in markers)
+            if {"editable", "virtual"} & source.keys() or elsewhere:
                 continue
             if "registry" in source:
                 found.append(Requirement(f"{name}=={package['version']}"))
@@ -371,10 +377,10 @@ def _uv_lock(raw: Mapping[str, Any]) -> _Read:
                 notes.append(f"{name}: not from an index")
         except (KeyError, TypeError, AttributeError, InvalidRequirement, InvalidMarker) as error:
             raise _Malformed(f"package[{place}] is no locked package: {error}") from None
-    return _Read(tuple(found), tuple(notes), str(raw.get("requires-python", "")))
+    return _Read(tuple(found), tuple(notes))
 
 
-def _pylock(raw: Mapping[str, Any]) -> _Read:
+def _pylock(raw: Mapping[str, Any], python: str) -> _Read:
     try:
         lock = Pylock.from_dict(raw)
     except PylockValidationError as error:
@@ -382,27 +388,35 @@ def _pylock(raw: Mapping[str, Any]) -> _Read:
     found: list[Requirement] = []
     notes: list[str] = []
     for package in lock.packages:
-        if package.marker and not _for_here((str(package.marker),)):
+        if package.marker and not _applies(package.marker, python, lock.default_groups or ()):
             continue
         if package.version is None or package.vcs or package.directory or package.archive:
             notes.append(f"{package.name}: not from an index")
         else:
             found.append(Requirement(f"{package.name}=={package.version}"))
-    return _Read(tuple(found), tuple(notes), str(lock.requires_python or ""))
+    return _Read(tuple(found), tuple(notes))
 
 
-def _for_here(markers: Iterable[str]) -> bool:
-    """Whether an entry is for Linux on x86-64, as the locks are; entries without markers are for every platform."""
-    markers = list(markers)
-    here = {name: str(value) for name, value in default_environment().items()}
+def _applies(marker: Marker, python: str, groups: Iterable[str] = ()) -> bool:
+    """Whether it holds on Linux on x86-64, where locks are for, and on the newest patch of a Python.
+
+    No extra is asked for, and of the dependency groups of a pylock.toml those that it installs by default, `groups`.
+    """
+    whole = f"{python}.{_NEWEST_PATCH}"
+    here: dict[str, str | frozenset[str]] = {name: str(value) for name, value in default_environment().items()}
     here |= {"sys_platform": "linux", "platform_machine": "x86_64", "platform_system": "Linux", "os_name": "posix"}
-    return not markers or any(Marker(marker).evaluate({**here, "extra": ""}) for marker in markers)
+    here |= {"python_version": python, "python_full_version": whole, "implementation_version": whole}
+    here |= {"extra": "", "extras": frozenset(), "dependency_groups": frozenset(groups)}
+    try:
+        return marker.evaluate(here, context="lock_file")
+    except UndefinedComparison:
+        raise _Malformed(f"a marker compares what cannot be compared so: {marker}") from None
 
 
 # --------------------------------------------------------------------------------------------------- live interpreters
 
 
-def _live(path: Path, option: str, matrix: Matrix) -> Wanted:
+def _live(path: Path, option: str, matrix: Matrix, asked: str | None) -> Wanted:
     python = path / "bin" / "python" if path.is_dir() else path
     try:
         done = subprocess.run(
@@ -423,7 +437,8 @@ def _live(path: Path, option: str, matrix: Matrix) -> Wanted:
         if direct and canonicalize_name(name) in matrix.packages
     ]
     folder = path if path.is_dir() else python.parent.parent
-    return _wanted(_Read(tuple(items), tuple(notes)), folder, matrix, Rule.LIVE, answer["python"])
+    runs_on = _python_for(asked, matrix, own=answer["python"], where=f"{option} {path}")
+    return _wanted(_Read(tuple(items), tuple(notes)), folder, matrix, runs_on, Rule.LIVE)
 
 
 def _public(version: str) -> bool:
@@ -435,23 +450,39 @@ def _public(version: str) -> bool:
     return True
 
 
-def python_for(wanted: Wanted, asked: str | None, matrix: Matrix) -> str:
-    """The Python a side that is no row runs on: what was asked for, its own, or the first of the matrix that it takes.
+# ------------------------------------------------------------------------------------------------------------ a Python
+
+
+def _python_for(asked: str | None, matrix: Matrix, *, takes: str = "", own: str | None = None, where: str = "") -> str:
+    """The Python a side that is no row runs on: the one asked for, its own, or the first of the matrix that it takes.
+
+    Args:
+        asked: with `--python`.
+        matrix: its Pythons are those there are locks for.
+        takes: what the side's file requires of a Python.
+        own: that of a live interpreter.
+        where: the side, for messages.
 
     Raises:
-        CompatError: it takes none of them.
+        CompatError: there is none.
     """
-    candidates = [asked or wanted.python] if asked or wanted.python else list(matrix.pythons)
+    if asked is not None and asked not in matrix.pythons:
+        raise CompatError(
+            f"nothing runs on Python {asked}",
+            where="--python",
+            meaning=f"The matrix runs on {', '.join(matrix.pythons)}.",
+            todo="Name one of these, or leave --python out.",
+        )
     try:
-        takes = SpecifierSet(wanted.requires_python)
+        specifier = SpecifierSet(takes)
     except InvalidSpecifier:
-        takes = SpecifierSet()
-    for python in candidates:
-        if python in matrix.pythons and takes.contains(f"{python}.99"):
+        specifier = SpecifierSet()
+    for python in (asked or own,) if asked or own else matrix.pythons:
+        if python in matrix.pythons and specifier.contains(f"{python}.{_NEWEST_PATCH}"):
             return python
     raise CompatError(
-        f"it needs Python {wanted.requires_python or candidates[0]}",
-        where=wanted.name,
+        f"it needs Python {takes or own}",
+        where=where,
         meaning=f"The matrix runs on {', '.join(matrix.pythons)}.",
         todo="Name one of these with --python, or give a file for one of them.",
     )

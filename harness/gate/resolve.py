@@ -15,7 +15,7 @@ from harness.environments import ENVS
 from harness.errors import CompatError, LockError, RegistryUnreachable
 from harness.gate import index
 from harness.gate.decision import Rule
-from harness.gate.inputs import Row, Wanted, named_after, python_for
+from harness.gate.inputs import Row, Wanted, named_after
 from harness.locks import Lock, Outcome, Unsolvable, lock_path, locked, make_locks, read_lock, unsolvable_path
 from harness.matrix import LockPlan, Matrix, Stack
 from harness.records import DeviceKind
@@ -54,21 +54,20 @@ def resolve(
         asked: as it was typed.
         matrix: for rows, packages, the floor and exemptions.
         device: locks may differ between a CPU and a GPU.
-        python: the Python to run on; None leaves it to the side.
+        python: the Python to run a row on; None leaves it to the row.
         tell: takes a line of progress.
 
     Raises:
-        CompatError: a pin is no release, or no Python goes with it.
+        CompatError: a pin is no release, or a row is not locked for that Python.
         RegistryUnreachable: a lock must be made, and the index does not answer.
     """
     if isinstance(side, Row):
         return _of_row(side, asked, matrix, device, python)
-    version = python_for(side, python, matrix)
     if side.rule is Rule.OF_ITS_DAY:
         day = max(index.release_day(canonicalize_name(pin.name), _version(pin)) for pin in side.requirements)
-        plan = _plan(matrix, side, side.name, (day, max(day, matrix.floor)), version, device)
+        plan = _plan(matrix, side, side.name, (day, max(day, matrix.floor)), device)
     else:
-        plan = _of_today(matrix, side, version, device)
+        plan = _of_today(matrix, side, device)
     tell(f"{asked}: resolving, {told_rule(side.rule, plan.as_of)}")
     return Resolved(asked, side.rule, plan, _locked(plan), side.not_followed, side.requirements)
 
@@ -118,14 +117,14 @@ def of_release(
         return _of_row(Row(row, python), asked, matrix, device, None)
     if resolved.rule in (Rule.ROW, Rule.OF_ITS_DAY):
         name = named_after((pin, *others))
-        wanted = Wanted(Rule.OF_ITS_DAY, name, (pin, *others), (), ())
+        wanted = Wanted(Rule.OF_ITS_DAY, name, (pin, *others), (), (), python)
         newest = max(day, resolved.plan.stack.released) if others else day
         days = (newest, max(newest, matrix.floor))
     else:
         name = f"{resolved.plan.stack.name}-{package}{version}"
-        wanted = Wanted(resolved.rule, name, (pin, *others), resolved.plan.constraints, ())
+        wanted = Wanted(resolved.rule, name, (pin, *others), resolved.plan.constraints, (), python)
         days = (resolved.plan.as_of, resolved.plan.as_of)
-    plan = _plan(matrix, wanted, name, days, python, device)
+    plan = _plan(matrix, wanted, name, days, device)
     return Resolved(asked, wanted.rule, plan, _locked(plan), (), wanted.requirements)
 
 
@@ -133,33 +132,32 @@ def _version(pin: Requirement) -> Version:
     return Version(next(iter(pin.specifier)).version)
 
 
-def _of_today(matrix: Matrix, side: Wanted, python: str, device: DeviceKind) -> LockPlan:
+def _of_today(matrix: Matrix, side: Wanted, device: DeviceKind) -> LockPlan:
     """The same file resolved on another day gets the lock of the first: its name holds a digest of what is asked."""
     said = "\n".join((*map(str, side.requirements), *side.constraints))
     name = f"{side.name}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
     today = datetime.now(UTC).date()
-    plan = _plan(matrix, side, name, (today, today), python, device)
+    plan = _plan(matrix, side, name, (today, today), device)
     made = lock_path(plan, MADE)
     if not made.exists():
         return plan
     first = date.fromisoformat(read_lock(made).facts["as-of"])
-    return _plan(matrix, side, name, (first, first), python, device)
+    return _plan(matrix, side, name, (first, first), device)
 
 
-def _plan(
-    matrix: Matrix, side: Wanted, name: str, days: tuple[date, date], python: str, device: DeviceKind
-) -> LockPlan:
+def _plan(matrix: Matrix, side: Wanted, name: str, days: tuple[date, date], device: DeviceKind) -> LockPlan:
     """What the resolver is asked, as for a row that has these pins. Days: of the release, and of its companions."""
     released, as_of = days
     package = canonicalize_name(side.requirements[0].name) if side.rule is Rule.OF_ITS_DAY else ""
     label = name.removeprefix(package)
-    stack = Stack(package, label, "", released, as_of, "", (python,))
-    base = matrix.plan(stack, python, device)
-    stated: dict[str, str] = {canonicalize_name(item.name): str(item) for item in side.requirements}
-    rest = [stated.pop(name, name) for name in matrix.packages]
+    stack = Stack(package, label, "", released, as_of, "", (side.python,))
+    base = matrix.plan(stack, side.python, device)
+    stated: dict[str, list[str]] = {name: [] for name in matrix.packages}
+    for item in side.requirements:  # of one package a file and what it includes may each say something
+        stated.setdefault(canonicalize_name(item.name), []).append(str(item))
     return replace(
         base,
-        requirements=(*rest, *stated.values(), *matrix.tools),
+        requirements=(*(text for name, texts in stated.items() for text in texts or [name]), *matrix.tools),
         constraints=side.constraints,
         again="compat gate",
     )

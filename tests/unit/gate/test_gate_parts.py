@@ -268,6 +268,16 @@ class TestLocks:
         other, _ = self.made(str(file), monkeypatch)
         assert one.stack != other.stack
 
+    def test_all_that_a_file_says_of_a_package_is_asked(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """What it includes may narrow what it names."""
+        (tmp_path / "more.txt").write_text("trl<0.23\nours>=1\n")
+        file = tmp_path / "requirements.txt"
+        file.write_text("-c more.txt\ntrl>=0.22\n")
+        found, _ = self.made(str(file), monkeypatch)
+        rest = [name for name in MATRIX.packages if name != "trl"]
+        assert list(found.plan.requirements) == ["trl<0.23", "trl>=0.22", *rest, *MATRIX.tools]
+        assert found.plan.constraints == ("ours>=1",)
+
     def test_a_registry_out_of_reach_is_the_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nothing is known of the versions."""
         monkeypatch.setattr(locks, "run_uv", lambda *_, **__: Answer(2, "", "error: Failed to fetch: `https://x`"))

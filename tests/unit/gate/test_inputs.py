@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import CompatError, ExitCode
 from harness.gate.decision import Rule
-from harness.gate.inputs import Row, Wanted, python_for, read_side
+from harness.gate.inputs import Row, Wanted, read_side
 from harness.matrix import read_matrix
 
 MATRIX = read_matrix()
@@ -235,12 +235,22 @@ class TestRequirements:
             "peft, bitsandbytes, accelerate, datasets: not in it, and needed by the flows; the resolver chose",
         )
 
+    def test_markers_decide(self, tmp_path: Path) -> None:
+        """As they do for pip, on Linux."""
+        lines = ("trl==0.22.2; sys_platform=='linux'", "trl==9.9; sys_platform=='win32'", "peft==1; extra=='x'\n")
+        found = wanted(written(tmp_path, "requirements.txt", "\n".join(lines)))
+        assert [item.name + str(item.specifier) for item in found.requirements] == ["trl==0.22.2"]
+
     @pytest.mark.parametrize(
         ("text", "problem"),
         [
             (
                 "trl==0.22.2\n???\n",
                 "line 2 is no requirement: Expected package name at the start of dependency specifier: '???'",
+            ),
+            (
+                "trl==0.22.2; sys_platform ~= 'linux'\n",
+                'a marker compares what cannot be compared so: sys_platform ~= "linux"',
             ),
             ("-r other.txt\n", "line 1 includes {folder}/other.txt, which is not there"),
             ("-r requirements.txt\n", "line 1 includes {folder}/requirements.txt, which includes it"),
@@ -275,7 +285,7 @@ class TestLockFiles:
         found = wanted(written(tmp_path, "uv.lock", UV_LOCK))
         assert (list(map(str, found.requirements)), found.constraints) == (["trl==0.22.2"], ("numpy==2.2.0",))
         assert found.not_followed[:2] == ("ours: not from an index", f"torch==2.8.0: {PLATFORM}")
-        assert found.requires_python == ">=3.11"
+        assert found.python == "3.11"
 
     def test_a_pylock(self, tmp_path: Path) -> None:
         """The same of PEP 751."""
@@ -335,21 +345,101 @@ class TestInterpreters:
             )
 
 
-class TestPython:
-    def test_the_first_that_a_side_takes(self) -> None:
-        """Of the matrix, unless one is asked for."""
-        side = Wanted(Rule.FILE, "uv", (), (), (), requires_python=">=3.12")
-        assert python_for(side, None, MATRIX) == "3.12"
+FOR_PYTHONS = """version = 1
+requires-python = ">=3.11"
 
-    def test_none_that_it_takes(self) -> None:
+[[package]]
+name = "trl"
+version = "0.22.2"
+source = { registry = "https://pypi.org/simple" }
+resolution-markers = ["python_full_version < '3.12'"]
+
+[[package]]
+name = "trl"
+version = "0.23.1"
+source = { registry = "https://pypi.org/simple" }
+resolution-markers = ["python_full_version >= '3.12.4' and implementation_name == 'cpython'"]
+"""
+"""A uv.lock that has a release for each Python; the other files say the same."""
+
+PYLOCK_FOR_PYTHONS = "\n".join(
+    (
+        'lock-version = "1.0"\ncreated-by = "test"\nrequires-python = ">=3.11"\ndefault-groups = ["train"]',
+        *(
+            f'[[packages]]\nname = "{name}"\nversion = "{version}"\nmarker = "{marker}"\n'
+            f'wheels = [{{ name = "{name}-{version}-py3-none-any.whl", path = "w", hashes = {{ sha256 = "00" }} }}]'
+            for name, version, marker in (
+                ("trl", "0.22.2", "python_version < '3.12'"),
+                ("trl", "0.23.1", "python_version >= '3.12' and 'train' in dependency_groups"),
+                ("peft", "0.17.0", "'dev' in dependency_groups or 'dev' in extras"),
+            )
+        ),
+    )
+)
+
+
+class TestPython:
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("uv.lock", FOR_PYTHONS),
+            ("pylock.toml", PYLOCK_FOR_PYTHONS),
+            ("requirements.txt", "trl==0.22.2; python_version<'3.12'\ntrl==0.23.1; python_version>='3.12'\n"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        ("asked", "python", "pin"), [(None, "3.11", "0.22.2"), ("3.11", "3.11", "0.22.2"), ("3.12", "3.12", "0.23.1")]
+    )
+    def test_a_file_is_read_for_the_python_it_runs_on(
+        self, tmp_path: Path, name: str, text: str, asked: str | None, python: str, pin: str
+    ) -> None:
+        """Whichever runs this."""
+        found = read_side([written(tmp_path, name, text)], "--to", MATRIX, asked)
+        assert isinstance(found, Wanted)
+        assert found.python == python
+        assert [str(item).partition(";")[0] for item in found.requirements] == [f"trl=={pin}"]
+
+    def test_the_first_that_a_side_takes(self, tmp_path: Path) -> None:
+        """Of the matrix, unless one is asked for."""
+        newer = FOR_PYTHONS.replace(">=3.11", ">=3.12")
+        found = wanted(written(tmp_path, "uv.lock", newer))
+        assert (found.python, list(map(str, found.requirements))) == ("3.12", ["trl==0.23.1"])
+        assert wanted("trl==0.22.1").python == MATRIX.pythons[0]
+
+    @pytest.mark.parametrize(("takes", "asked"), [("<3.11", None), (">=3.12", "3.11")])
+    def test_none_that_it_takes(self, tmp_path: Path, takes: str, asked: str | None) -> None:
         """Those that could be had are named."""
-        side = Wanted(Rule.FILE, "uv", (), (), (), requires_python="<3.11")
+        path = written(tmp_path, "uv.lock", FOR_PYTHONS.replace(">=3.11", takes))
         with pytest.raises(CompatError) as raised:
-            python_for(side, None, MATRIX)
+            read_side([path], "--to", MATRIX, asked)
         assert str(raised.value) == (
-            "uv: it needs Python <3.11\nThe matrix runs on 3.11, 3.12.\n"
+            f"{path}: it needs Python {takes}\nThe matrix runs on 3.11, 3.12.\n"
             "Name one of these with --python, or give a file for one of them."
         )
+
+    @pytest.mark.parametrize("text", ["trl==0.22.1", "requirements.txt"])
+    def test_one_that_nothing_runs_on(self, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It was asked for, and no side needs it."""
+        monkeypatch.chdir(tmp_path)
+        written(tmp_path, "requirements.txt", "trl==0.22.2\n")
+        with pytest.raises(CompatError) as raised:
+            read_side([text], "--to", MATRIX, "3.9")
+        assert str(raised.value) == (
+            "--python: nothing runs on Python 3.9\nThe matrix runs on 3.11, 3.12.\n"
+            "Name one of these, or leave --python out."
+        )
+
+    def test_an_interpreter_that_nothing_runs_on(self, tmp_path: Path) -> None:
+        """As in the files, unless another Python is asked for."""
+        python = tmp_path / "python"
+        python.write_text("""#!/bin/sh\necho '{"python": "3.10", "found": [["trl", "0.22.2", false]]}'\n""")
+        python.chmod(0o755)
+        assert refusal(str(python)) == (
+            f"--to {python}: it needs Python 3.10\nThe matrix runs on 3.11, 3.12.\n"
+            "Name one of these with --python, or give a file for one of them."
+        )
+        found = read_side([str(python)], "--to", MATRIX, "3.11")
+        assert isinstance(found, Wanted) and found.python == "3.11"
 
 
 def test_a_file_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
