@@ -40,6 +40,19 @@ _PROBE = (
 _OLDEST = (3, 11)
 
 
+class NothingSeen(StackFailed):
+    """No process of the script left a record. `status` is that of the one that was started."""
+
+    def __init__(self, status: int, where: str) -> None:
+        super().__init__(
+            f"it ended with {_ended(status)}, and no library of the stack was seen",
+            where=where,
+            meaning="It imports neither Transformers, PEFT nor TRL, or Python was started without its variables (-E).",
+            todo="Run it once by itself. Where it starts Python itself, leave PYTHONPATH in its environment.",
+        )
+        self.status = status
+
+
 @dataclass(frozen=True, slots=True)
 class Interpreter:
     """Whose environment the script runs in."""
@@ -195,7 +208,7 @@ def run_pipeline(
 
     Raises:
         CompatError: there is no such script, or too few steps are asked for.
-        StackFailed: the process left no record.
+        NothingSeen: the process left no record.
         RecordsError: it left one that cannot be read.
     """
     check_steps(steps, "compat watch")
@@ -238,12 +251,7 @@ def _read(folder: Path, status: int, given: Sequence[str]) -> Pipeline:
     """The record of the process that saw most: a launcher starts others, and sees nothing itself."""
     records = [_decoded(path) for path in sorted(folder.glob("*.json"))]
     if not records:
-        raise StackFailed(
-            f"it ended with {_ended(status)}, and no library of the stack was seen",
-            where=given[0],
-            meaning="It imports neither Transformers, PEFT nor TRL, or Python was started without its variables (-E).",
-            todo="Run it once by itself. Where it starts Python itself, leave PYTHONPATH in its environment.",
-        )
+        raise NothingSeen(status, given[0])
     most = max(records, key=lambda record: (len(record.runs), sum(len(run.seen.stages) for run in record.runs)))
     others = [record for record in records if record is not most and record.runs]
     unseen = (f"{len(others)} other processes of the script trained or loaded models too",) if others else ()

@@ -19,9 +19,15 @@ from harness.recognition import named
 from harness.records import Failure, Observation, to_json
 from harness.results import Results, RowState, StackRow, read_rows, write_atomically, write_row
 from harness.stack_python import StackPython
-from harness.watch import of_stack, run_pipeline
+from harness.watch import NothingSeen, of_stack, run_pipeline
 
 SCRIPTS = (".py", ".ipynb")
+
+_UNTRAINED = "It ended well and trained no Trainer; what trains without one is not seen."
+_SILENT = (
+    "It ended with status 0 and imported neither Transformers, PEFT nor TRL, "
+    "or started Python without its variables (-E)."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,8 @@ class ScriptRunner:
     tell: Callable[[str], None]
     seen: dict[str, Pipeline] = field(default_factory=dict)
     """By stack."""
+    silent: dict[str, int] = field(default_factory=dict)
+    """Exit status by stack, where it imported no library of the stack."""
 
     def cells(self, of: Resolved, _: Selection) -> StackPython | None:
         """Run the script on a side; its row says so where it could not be run.
@@ -64,7 +72,8 @@ class ScriptRunner:
         try:
             # What one side saves must not be there for the other.
             seen = run_pipeline(self.script.given, of_stack(stack), self.script.steps, places, throw_away=True)
-        except StackFailed as error:
+        except NothingSeen as error:
+            self.silent[of.stack] = error.status
             write_row(self.run, StackRow(of.stack, RowState.INFRASTRUCTURE, error.what, ()))
         else:
             self.seen[of.stack] = seen
@@ -93,40 +102,42 @@ class ScriptRunner:
             CompatError: it ended well on both, and trained on neither.
             StackFailed: it ended otherwise on one of them, so that it cannot be told whether it would have trained.
         """
-        rows = {row.name: row for row in read_rows(self.run)}
-        seen = [self.seen.get(stack) for stack in (before, after)]
-        if any(one and trains(one) for one in seen) or any(
-            rows[stack].state is RowState.UNINSTALLABLE for stack in (before, after)
-        ):
+        sides = (before, after)
+        if any(stack not in self.seen and stack not in self.silent for stack in sides):
+            return  # it could not be run there, and the report says why
+        if any(trains(self.seen[stack]) for stack in sides if stack in self.seen):
             return
-        ended = [_ended(one) or rows[stack].reason for stack, one in zip((before, after), seen, strict=True)]
-        if any(ended):
+        where = f"--flow {self.script.file}"
+        ended = next(filter(None, map(self._ended, sides)), None)
+        if ended:
             raise StackFailed(
-                f"it trains on neither side: {next(filter(None, ended))}",
-                where=f"--flow {self.script.file}",
+                f"it trains on neither side: {ended}",
+                where=where,
                 meaning="It fails for a reason of its own: a wrong argument, a file or a package that is not there.",
                 todo="Run it once by itself. Its arguments stand after --. Only packages of the stack are installed.",
             )
         raise CompatError(
             "no training was seen on either side",
-            where=f"--flow {self.script.file}",
-            meaning="It ended well and trained no Trainer; what trains without one is not seen.",
+            where=where,
+            meaning=_SILENT if all(stack in self.silent for stack in sides) else _UNTRAINED,
             todo="Give the script that trains, or write its loop in three calls (docs/your-pipeline.md).",
         )
+
+    def _ended(self, stack: str) -> str:
+        """How the script ended otherwise than it should; empty where it did not."""
+        if status := self.silent.get(stack):
+            return NothingSeen(status, "").what
+        seen = self.seen.get(stack)
+        if seen is None:
+            return ""
+        if seen.error is not None:
+            return f"{seen.error.type} at {seen.error.stage}: {seen.error.message}"
+        return f"the script ended with status {seen.status}" if seen.status else ""
 
 
 def trains(seen: Pipeline) -> bool:
     """Whether a training was seen, well or ill."""
     return any(run.seen.training is not None for run in seen.runs)
-
-
-def _ended(seen: Pipeline | None) -> str:
-    """How the script ended otherwise than it should; empty where it did not."""
-    if seen is None:
-        return ""
-    if seen.error is not None:
-        return f"{seen.error.type} at {seen.error.stage}: {seen.error.message}"
-    return f"the script ended with status {seen.status}" if seen.status else ""
 
 
 def _of_row(row: StackRow) -> Verdict | None:

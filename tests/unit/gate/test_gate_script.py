@@ -15,15 +15,16 @@ from packaging.version import Version
 
 from harness import runs
 from harness.environments import Environment
-from harness.errors import StackFailed
+from harness.errors import EnvironmentMismatch
 from harness.gate import command, defaults, index, script, sides
 from harness.gate.command import Asked, gate_command
 from harness.gate.decision import GateExit
 from harness.gate.index import Release
 from harness.gate.policy import POLICY
+from harness.locks import Lock
 from harness.pipeline import Pipeline, Run
 from harness.records import DeviceKind, DeviceRecord, Failure, Frame, Stage, cell_id
-from harness.watch import Interpreter
+from harness.watch import Interpreter, NothingSeen
 
 OWN = Frame("train.py", 3, "<module>", "open(path)")
 BROKEN = ("trl0.22-py311", "trl0.23.0-py311")
@@ -47,6 +48,15 @@ def watched(stack: str, *made: Run, **changes: Any) -> Pipeline:
 def flagship(stack: str) -> Pipeline:
     """Frozen by TRL 0.22 and 0.23.0."""
     return watched(stack, p.frozen() if stack in BROKEN else p.run())
+
+
+def silent(status: int) -> Watched:
+    """A script in which no library is seen."""
+
+    def watch(stack: str) -> Pipeline:
+        raise NothingSeen(status, "train.py")
+
+    return watch
 
 
 @pytest.fixture
@@ -278,13 +288,38 @@ class TestNothingKnown:
 
     def test_wrong_arguments(self, stand: Callable[[Watched], list[str]], capsys: pytest.CaptureFixture[str]) -> None:
         """Which argparse ends with status 2, and nothing was seen."""
-
-        def watch(stack: str) -> Pipeline:
-            raise StackFailed("it ended with status 2, and no library of the stack was seen", where="train.py")
-
-        stand(watch)
+        stand(silent(2))
         assert gate_command(asked()) is GateExit.COULD_NOT_TELL
-        assert "it trains on neither side: it ended with status 2, and no library" in capsys.readouterr().err
+        assert capsys.readouterr().err.endswith(
+            "--flow train.py: it trains on neither side: it ended with status 2, and no library of the stack was seen\n"
+            "It fails for a reason of its own: a wrong argument, a file or a package that is not there.\n"
+            "Run it once by itself. Its arguments stand after --. Only packages of the stack are installed.\n"
+        )
+
+    def test_no_library(self, stand: Callable[[Watched], list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+        """A script that ends well and has nothing to do with training: nothing failed."""
+        stand(silent(0))
+        assert gate_command(asked()) is GateExit.BAD_INPUT
+        assert capsys.readouterr().err.endswith(
+            "--flow train.py: no training was seen on either side\n"
+            "It ended with status 0 and imported neither Transformers, PEFT nor TRL, or started Python without its "
+            "variables (-E).\n"
+            "Give the script that trains, or write its loop in three calls (docs/your-pipeline.md).\n"
+        )
+
+    def test_an_environment_that_is_not_as_its_lock(
+        self, stand: Callable[[Watched], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The script did not run at all: nothing is said of it."""
+
+        def environment_of(lock: Lock) -> None:
+            raise EnvironmentMismatch("trl 0.1 is installed, not 0.19.1")
+
+        ran = stand(watched)
+        monkeypatch.setattr(sides, "environment_of", environment_of)
+        assert gate_command(asked()) is GateExit.COULD_NOT_TELL
+        assert ran == []
+        assert answer(tmp_path)["reason"] == "Nothing is known of trl==0.19.1: trl 0.1 is installed, not 0.19.1."
 
     def test_no_trainer(self, stand: Callable[[Watched], list[str]], capsys: pytest.CaptureFixture[str]) -> None:
         """A script that ends well and trains nothing."""
