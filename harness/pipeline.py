@@ -102,3 +102,8 @@ class Pipeline:
     def to_json(self) -> str:
         """One line of standard JSON."""
         return json.dumps(standard(dataclasses.asdict(self)), separators=(",", ":"), allow_nan=False)
+
+
+def ended_with(status: int) -> str:
+    """An exit status in words."""
+    return f"signal {-status}" if status < 0 else f"status {status}"

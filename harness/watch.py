@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import CompatError, ExitCode, RecordsError, StackFailed
 from harness.matrix import ROOT
-from harness.pipeline import PIPELINE_SCHEMA, REQUEST, SCRATCH, SHOWN, Pipeline, Request
+from harness.pipeline import PIPELINE_SCHEMA, REQUEST, SCRATCH, SHOWN, Pipeline, Request, ended_with
 from harness.stack_python import StackPython
 
 SITE = ROOT / "harness" / "cell" / "site"
@@ -45,7 +45,7 @@ class NothingSeen(StackFailed):
 
     def __init__(self, status: int, where: str) -> None:
         super().__init__(
-            f"it ended with {_ended(status)}, and no library of the stack was seen",
+            f"it ended with {ended_with(status)}, and no library of the stack was seen",
             where=where,
             meaning="It imports neither Transformers, PEFT nor TRL, or Python was started without its variables (-E).",
             todo="Run it once by itself. Where it starts Python itself, leave PYTHONPATH in its environment.",
@@ -256,10 +256,6 @@ def _read(folder: Path, status: int, given: Sequence[str]) -> Pipeline:
     others = [record for record in records if record is not most and record.runs]
     unseen = (f"{len(others)} other processes of the script trained or loaded models too",) if others else ()
     return dataclasses.replace(most, status=status, unseen=(*most.unseen, *unseen))
-
-
-def _ended(status: int) -> str:
-    return f"signal {-status}" if status < 0 else f"status {status}"
 
 
 def _decoded(path: Path) -> Pipeline:

@@ -12,7 +12,7 @@ from harness.checks import rules
 from harness.checks.case import NotApplicable, freeze_line, signs, symptom
 from harness.checks.judge import machine_failed
 from harness.checks.verdict import Opinion, Outcome, Result, Symptom, Verdict
-from harness.pipeline import Pipeline, Run
+from harness.pipeline import Pipeline, Run, ended_with
 from harness.records import REPORTED, Actor, Area, Census, Failure, Gradients, Optimizer, Stage, Training
 
 FULL_STEPS = 2.0
@@ -29,18 +29,24 @@ class _Check:
 
 def judge(seen: Pipeline) -> tuple[Verdict, ...]:
     """A verdict for each trainer of the script, and one on the script where it ended otherwise than it should."""
-    return (*(judge_run(run) for run in seen.runs), *_of_the_script(seen))
+    runs = tuple(judge_run(run) for run in seen.runs)
+    healthy = all(verdict.outcome is Outcome.PASS for verdict in runs)
+    return (*runs, *_of_the_script(seen, healthy=healthy))
 
 
-def _of_the_script(seen: Pipeline) -> tuple[Verdict, ...]:
+def _of_the_script(seen: Pipeline, *, healthy: bool) -> tuple[Verdict, ...]:
     error, cell = seen.error, f"{seen.stack.name}/{seen.script}"
     told = f"{error.type} at {error.stage}: {error.message}" if error else ""
     if not seen.runs:
         reason = f"nothing was seen: {told or 'no model of Transformers was loaded'}"
         return (Verdict(cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN),)
     if error is None:
-        ended = f"signal {-seen.status} ended the script" if seen.status is not None and seen.status < 0 else ""
-        return (Verdict(cell, Outcome.INFRASTRUCTURE, ended, Symptom.UNKNOWN),) if ended else ()
+        if not seen.status or any(run.seen.error for run in seen.runs):
+            return ()  # all is well, or a trainer has said so
+        # A script may have looked at what it has trained, and know better.
+        well = "training was healthy, and " if healthy else ""
+        reason = f"{well}the script itself ended with {ended_with(seen.status)}"
+        return (Verdict(cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN),)
     if any(run.seen.error and run.seen.error.message == error.message for run in seen.runs):
         return ()  # its trainer has said so
     if excused(error) or not _by_a_library(error):

@@ -14,7 +14,7 @@ from harness.errors import CompatError, StackFailed
 from harness.gate.resolve import Resolved
 from harness.gate.sides import Selection, prepared
 from harness.ledger import Ledger
-from harness.pipeline import Pipeline
+from harness.pipeline import Pipeline, ended_with
 from harness.recognition import named
 from harness.records import Failure, Observation, to_json
 from harness.results import Results, RowState, StackRow, read_rows, write_atomically, write_row
@@ -132,7 +132,7 @@ class ScriptRunner:
             return ""
         if seen.error is not None:
             return f"{seen.error.type} at {seen.error.stage}: {seen.error.message}"
-        return f"the script ended with status {seen.status}" if seen.status else ""
+        return f"the script ended with {ended_with(seen.status)}" if seen.status else ""
 
 
 def trains(seen: Pipeline) -> bool:

@@ -10,7 +10,7 @@ from harness.checks.case import freeze_line
 from harness.checks.pipeline import judge
 from harness.checks.verdict import Outcome, Result, Verdict
 from harness.ledger import Ledger
-from harness.pipeline import Pipeline, Run
+from harness.pipeline import Pipeline, Run, ended_with
 from harness.recognition import named
 from harness.records import Actor, Area, Census, Stage, standard
 
@@ -57,8 +57,7 @@ def page(seen: Pipeline, ledger: Ledger) -> str:
     if seen.error is not None:
         lines += _listed("the script ended in", (f"{seen.error.type} at {seen.error.stage}: {seen.error.message}",))
     elif seen.status:
-        ended = f"signal {-seen.status}" if seen.status < 0 else f"status {seen.status}"
-        lines += _listed("the script ended with", (ended,))
+        lines += _listed("the script ended with", (ended_with(seen.status),))
     return "\n".join(lines)
 
 

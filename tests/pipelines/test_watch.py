@@ -126,6 +126,7 @@ def test_a_trainer_of_the_users_own_is_watched_to_where_the_script_ends(watch: A
         str(model),
     )
     assert (seen.run["trainer"], seen.pipeline["status"]) == ("Mine", 7)
+    assert seen.code == (1 if FOUR_BIT and frozen_by_trl() else 3)
     assert len(seen.run["seen"]["training"]["grad_norm"]) == 10
 
 

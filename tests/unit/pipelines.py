@@ -33,6 +33,12 @@ def frozen() -> Run:
     return run(builders.frozen(builders.healthy("sft-peft-model", NF4, versions=builders.on_trl("0.22.2"))))
 
 
+def failed() -> Run:
+    """Its training ended in an error."""
+    seen = builders.healthy("sft-peft-model", NF4)
+    return run(builders.failed(seen, "RuntimeError", builders.NO_GRAD, Stage.TRAINING))
+
+
 def pipeline(*runs: Run, **changes: object) -> Pipeline:
     """A script with these trainers."""
     seen = builders.healthy("sft-peft-model", NF4)

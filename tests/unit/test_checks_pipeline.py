@@ -175,4 +175,7 @@ def test_an_error_its_trainer_has_told_is_told_once() -> None:
 
 def test_a_signal_is_never_green() -> None:
     *_, last = judge(pipeline(run(), status=-9))
-    assert (last.outcome, last.reason) == (Outcome.INFRASTRUCTURE, "signal 9 ended the script")
+    assert (last.outcome, last.reason) == (
+        Outcome.INFRASTRUCTURE,
+        "training was healthy, and the script itself ended with signal 9",
+    )

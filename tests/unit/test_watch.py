@@ -223,6 +223,9 @@ class TestTheRun:
         (pipeline(run()), ExitCode.HEALTHY),
         (pipeline(run(), frozen()), ExitCode.UNHEALTHY),
         (pipeline(run(), without_training(run())), ExitCode.COULD_NOT_TELL),
+        (pipeline(run(), status=7), ExitCode.COULD_NOT_TELL),
+        (pipeline(run(), status=-9), ExitCode.COULD_NOT_TELL),
+        (pipeline(frozen(), status=7), ExitCode.UNHEALTHY),
         (pipeline(), ExitCode.COULD_NOT_TELL),
     ],
 )
@@ -261,6 +264,23 @@ class TestThePage:
     def test_nothing_seen_is_said(self) -> None:
         assert "could not tell: nothing was seen" in page(pipeline(status=-9), LEDGER)
         assert page(pipeline(status=-9), LEDGER).endswith("the script ended with:\n  signal 9")
+
+    @pytest.mark.parametrize(("status", "ended"), [(7, "status 7"), (-9, "signal 9")])
+    def test_a_script_that_ends_otherwise_than_it_should_is_told_apart_from_its_training(
+        self, status: int, ended: str
+    ) -> None:
+        """It may have looked at what it has trained."""
+        told = page(pipeline(run(), status=status), LEDGER)
+        assert f"\n\ncould not tell: training was healthy, and the script itself ended with {ended}\n" in told
+        assert f"\n\ncould not tell: the script itself ended with {ended}\n" in page(
+            pipeline(frozen(), status=status), LEDGER
+        )
+
+    def test_what_a_trainer_has_said_is_not_said_again(self) -> None:
+        """A script that catches its error and ends so."""
+        from pipelines import failed
+
+        assert len(as_json(pipeline(failed(), status=1), LEDGER)["verdicts"]) == 1
 
     def test_json_holds_the_record_and_the_verdicts(self) -> None:
         told = json.loads(json.dumps(as_json(pipeline(frozen()), LEDGER), allow_nan=False))

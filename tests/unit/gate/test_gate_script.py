@@ -262,8 +262,20 @@ class TestDecisions:
         assert gate_command(asked(candidates=0)) is GateExit.BLOCK
         changes = {cell["name"]: cell["change"] for cell in answer(tmp_path)["cells"]}
         assert changes == {"train[qwen2-nf4-gc]@cpu": "unchanged", "train@cpu": "regressed"}
-        stand(lambda stack: watched(stack, p.run(), status=1))
-        assert gate_command(asked("trl==0.23.1", candidates=0)) is GateExit.ALLOW
+
+    @pytest.mark.parametrize("status", [0, 1])
+    def test_a_script_that_ends_so_on_the_first_side_allows_nothing(
+        self, status: int, stand: Callable[[Watched], list[str]], tmp_path: Path
+    ) -> None:
+        """Whatever it does on the second: as `compat watch` says it of either side."""
+        stand(lambda stack: watched(stack, p.run(), status=1 if stack == "trl0.19-py311" else status))
+        assert gate_command(asked("trl==0.23.1", candidates=0)) is GateExit.COULD_NOT_TELL
+        changes = {cell["name"]: cell["change"] for cell in answer(tmp_path)["cells"]}
+        assert changes == {"train[qwen2-nf4-gc]@cpu": "unchanged", "train@cpu": "inconclusive"}
+        assert answer(tmp_path)["reason"].startswith("1 cell of train could not be compared: ")
+        assert "training was healthy, and the script itself ended with status 1" in (
+            (tmp_path / "gate" / "gate.md").read_text()
+        )
 
     def test_a_script_that_objects_on_both_sides_allows_nothing(self, stand: Callable[[Watched], list[str]]) -> None:
         """It trained, and then raised an error of its own."""
