@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import assert_never
 
@@ -109,7 +109,17 @@ def compared_cells(given: Compared) -> tuple[CellChange, ...]:
     before, after = (
         {name: verdicts.get(f"{stack}/{name}", verdicts.get(stack)) for name in ordered} for stack in sides
     )
-    return tuple(_cell(name, before[name], after[name], given) for name in ordered)
+    cells = tuple(_cell(name, before[name], after[name], given) for name in ordered)
+    return cells if any(map(_has_baseline, cells)) else tuple(map(_untold, cells))
+
+
+def _has_baseline(cell: CellChange) -> bool:
+    return health(_verdict(cell.before)) not in (Health.UNKNOWN, Health.ABSENT)
+
+
+def _untold(cell: CellChange) -> CellChange:
+    """A cell of a gate without any baseline: nothing says what the upgrade changes, whatever the candidate does."""
+    return replace(cell, effect=Decision.COULD_NOT_TELL, exception=None)
 
 
 def flow_of(name: str) -> str:
@@ -160,6 +170,7 @@ def _applied(item: Exempted, cells: Iterable[CellChange], today: date) -> Applie
         cell.name
         for cell in cells
         if cell.change is not Change.UNCHANGED
+        and cell.effect is not Decision.COULD_NOT_TELL
         and item.covers(cell.flow, cell.change, _issues(cell.change, _verdict(cell.before), _verdict(cell.after)))
     ]
     return AppliedException(
@@ -260,11 +271,7 @@ def _why(cell: CellChange, sides: Sequence[CellSide]) -> str:
 
 
 def _decision(cells: Sequence[CellChange]) -> Decision:
-    known = [cell for cell in cells if health(_verdict(cell.before)) not in (Health.UNKNOWN, Health.ABSENT)]
-    if not known:
-        # Without a baseline nothing says what the upgrade changes.
-        return Decision.COULD_NOT_TELL
-    return max((cell.effect for cell in cells), key=RANK.index)
+    return max((cell.effect for cell in cells), key=RANK.index, default=Decision.COULD_NOT_TELL)
 
 
 def _flows(cells: Sequence[CellChange]) -> tuple[FlowChange, ...]:

@@ -123,7 +123,7 @@ class CellChange:
     flow: str
     change: Change
     effect: Decision
-    """What the policy makes of this change, exceptions applied."""
+    """What the policy makes of this change, exceptions applied; could not tell, where no cell has a baseline."""
     exception: str | None
     """Reason of the exception that made it ALLOW; None where none applies."""
     before: CellSide | None
@@ -142,7 +142,7 @@ class CellChange:
     @property
     def is_news(self) -> bool:
         """Whether a reader must be shown it."""
-        return self.change is not Change.UNCHANGED
+        return self.change is not Change.UNCHANGED or self.effect is not Decision.ALLOW
 
 
 @dataclass(frozen=True, slots=True)

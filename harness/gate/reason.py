@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
-from harness.comparison import Change
+from harness.comparison import Change, Health, health
 from harness.gate.decision import Cause, CellChange, Decision, SafeTarget, Side
 from harness.report import wording
 
@@ -14,14 +14,18 @@ def reason(decision: Decision, before: Side, after: Side, cells: Sequence[CellCh
     """Why the decision is what it is: its first cause, and how many others there are."""
     if decision is Decision.ALLOW:
         return _nothing_against(cells)
-    found = [cause for cause in causes if cause.effect is decision]
-    if not found:
+    if decision is Decision.COULD_NOT_TELL and all(_is_new(cell) for cell in cells):
         told = before.reason or after.reason or "no cell of it ran"
         return f"Nothing is known of {before.asked}: {wording.shortened(told)}."
+    found = [cause for cause in causes if cause.effect is decision]
     first, more = found[0], len(found) - 1
     also = f" (and {_numbered(more, 'other cause')})" if more else ""
     safe = f"; {_target(first.target, after)}" if first.target else ""
     return f"{_cells(first)} {_verb(first.change, many=len(first.cells) != 1)}{_why(first)}{also}{safe}."
+
+
+def _is_new(cell: CellChange) -> bool:
+    return health(cell.before.verdict if cell.before else None) is Health.ABSENT
 
 
 def _nothing_against(cells: Sequence[CellChange]) -> str:

@@ -192,7 +192,7 @@ class TestDecisions:
     def test_a_stack_that_cannot_be_installed_holds(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As the side asked about every cell is lost; as the side in use nothing can be said."""
+        """As the side asked about: every cell is lost."""
         stand(flagship)
         made = sides.environment_of
 
@@ -207,7 +207,41 @@ class TestDecisions:
             "26 cells of sft-peft-model can no longer be run: a package fails to build: tokenizers."
         )
         assert answer(tmp_path)["defaults_unknown"] == "there is no environment of one side"
-        assert gate_command(asked(before="trl0.23", after="trl0.19")) is GateExit.COULD_NOT_TELL
+
+    @pytest.mark.parametrize("after", ["trl0.19", "trl0.22"])
+    def test_without_a_baseline_no_part_of_the_answer_tells_more_than_the_whole(
+        self, after: str, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whether the side asked about trains or not; and no exception makes known what is not."""
+        stand(flagship)
+        made = sides.environment_of
+
+        def environment_of(lock: Lock) -> tuple[Path, Environment]:
+            if lock.facts["stack"] == "trl0.23":
+                raise Unbuildable("a package fails to build: tokenizers")
+            return made(lock)
+
+        monkeypatch.setattr(sides, "environment_of", environment_of)
+        policy = tmp_path / "policy.toml"
+        accepted = '[[exception]]\nissue = "trl#3926"\nreason = "a test"\nexpires = 9999-12-31\n'
+        policy.write_text(f"{POLICY.read_text()}\n{accepted}")
+        assert gate_command(asked(before="trl0.23", after=after, policy=policy)) is GateExit.COULD_NOT_TELL
+        gate = answer(tmp_path)
+        assert gate["reason"] == "Nothing is known of trl0.23: a package fails to build: tokenizers."
+        parts = (*gate["flows"], *gate["causes"], *gate["cells"])
+        assert {part["effect"] for part in parts} == {"COULD NOT TELL"}
+        assert [item["cells"] for item in gate["exceptions"]] == [[]]
+        suite = (tmp_path / "gate" / "gate.junit.xml").read_text()
+        assert 'failures="0" errors="26" skipped="0"' in suite
+
+    def test_a_policy_may_hold_whatever_is_unchanged(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
+        """And then it is a cause."""
+        stand(flagship)
+        policy = tmp_path / "policy.toml"
+        policy.write_text(POLICY.read_text().replace('unchanged = "allow"', 'unchanged = "hold"'))
+        assert gate_command(asked(after="trl0.23", policy=policy)) is GateExit.HOLD
+        told = answer(tmp_path)["reason"]
+        assert told.startswith("26 cells of sft-peft-model are unchanged, which the policy does not allow: "), told
 
     def test_defaults_are_held_side_by_side(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
         """And where a side cannot be asked, the report says so and the decision stands."""
