@@ -11,6 +11,8 @@ import gates
 import pytest
 from browser import Page
 
+from harness.catalog import CATALOG
+from harness.gate.decision import Decision
 from harness.ledger import load_ledger
 from harness.report import publish as publish_run
 from harness.report.gate import publish as publish_gate
@@ -22,6 +24,8 @@ PHONE, DESK = (390, 844), (1280, 900)
 OPEN_ALL = "document.querySelectorAll('details').forEach(found => found.open = true)"
 TOO_WIDE = """[...document.querySelectorAll('body *')].filter(found => !found.closest('.scroll, pre.raw')
     && found.getBoundingClientRect().right > innerWidth + 1).map(found => found.outerHTML.slice(0, 120))"""
+EFFECTS = """[...document.querySelectorAll('.flows tbody td:nth-child(2)')].map(found => [found.textContent,
+    found.getBoundingClientRect().right <= found.closest('.scroll').getBoundingClientRect().right])"""
 FAINT = r"""(() => {
   const light = text => {
     const [r, g, b] = text.match(/[\d.]+/g).map(Number).map(v => text.startsWith('color(') ? v : v / 255)
@@ -78,6 +82,16 @@ def test_a_page_fits_its_screen(
         page.picture(shots / f"{file.parent.name}-{file.stem}-{size[0]}-{'dark' if dark else 'light'}.png", whole=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
     assert page.evaluate(TOO_WIDE) == []
+
+
+def test_what_a_gate_makes_of_a_flow_is_seen_on_a_phone(page: Page, file: Path) -> None:
+    """Without scrolling, beside the longest name of a flow."""
+    page.show(file, *PHONE)
+    longest = max((flow.name for flow in CATALOG), key=len)
+    page.evaluate(f"document.querySelectorAll('.flows th[scope=row]').forEach(h => h.textContent = {longest!r})")
+    effects = page.evaluate(EFFECTS)
+    assert bool(effects) == (file.name == "gate.html")
+    assert all(text in list(Decision) and within for text, within in effects), effects
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

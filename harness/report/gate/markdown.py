@@ -30,8 +30,8 @@ def render(gate: Gate, largest: int) -> str:
     flows = [
         [
             f"`{row.flow.flow}`",
-            *map(wording.marks, (row.before, row.after)),
             row.flow.effect,
+            *map(wording.marks, (row.before, row.after)),
             wording.flow_changes(row.flow, gate),
         ]
         for row in heat.rows(gate)

@@ -27,7 +27,7 @@ from harness.results import RowState
 TITLE = "May I upgrade?"
 SIDES_HEADS = ("", "from", "to")
 WINDOW_TITLE = "Flow by flow"
-WINDOW_HEADS = ("flow", "from", "to", "so", "what changed")
+WINDOW_HEADS = ("flow", "so", "from", "to", "what changed")
 CAUSES_TITLE = "What changed, by cause"
 DIFFERENCES_HEADS = ("what", "at", "from", "to")
 DIFFERING_TITLE = "What else differs, and in how many cells"
