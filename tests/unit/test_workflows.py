@@ -45,6 +45,7 @@ def both_locks(tmp_path: Path) -> Step:
         git("init", "--quiet", at=root)
         for files in (base, head):
             for name, text in files.items():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
                 (root / name).write_text(text)
             git("add", "--all", at=root)
             git("commit", "--quiet", "--allow-empty", "--message", "a", at=root)
@@ -75,6 +76,52 @@ def test_what_it_includes_is_there_as_it_was(both_locks: Step, tmp_path: Path) -
     """A requirements file is not alone."""
     both_locks({"requirements.txt": "-r more.txt", "more.txt": "old"}, {"requirements.txt": "trl", "more.txt": "new"})
     assert (tmp_path / "temporary" / "before" / "more.txt").read_text() == "old"
+
+
+PATHS = "uv.lock, pylock.toml, requirements*.txt, requirements/**, constraints*.txt"
+
+
+def test_a_pull_request_that_changes_any_of_them_is_gated() -> None:
+    """Here as in the step below."""
+    assert f"    paths: [{PATHS}]\n" in GATE.read_text()
+
+
+@pytest.mark.parametrize(
+    "include",
+    [
+        "requirements-gpu.txt",
+        "requirements/base.txt",
+        "requirements/gpu/base.txt",
+        "constraints.txt",
+        "constraints-1.txt",
+    ],
+)
+def test_a_change_of_an_include_alone_is_one_of_the_file(both_locks: Step, tmp_path: Path, include: str) -> None:
+    """Both are compared as they include it, before and after."""
+    base = {"uv.lock": "u", "requirements.txt": f"-r {include}", include: "old"}
+    status, _, found = both_locks(base, {include: "new"})
+    assert (status, found) == (0, dict.fromkeys(("before", "after"), f"-r {include}"))
+    folders = (tmp_path / "temporary" / "before", tmp_path / "root")
+    assert [(folder / include).read_text() for folder in folders] == ["old", "new"]
+
+
+@pytest.mark.parametrize("other", ["docs/requirements.txt", "docs/constraints.txt", "requirements-gpu.toml"])
+def test_what_only_looks_like_one_is_none(both_locks: Step, other: str) -> None:
+    """A pattern of paths does not go into folders, and neither does the step."""
+    assert both_locks({"requirements.txt": "r", other: "old"}, {other: "new"})[:2] == (
+        1,
+        "::error::no lock file changed\n",
+    )
+
+
+@pytest.mark.parametrize("lock", ["uv.lock", "pylock.toml"])
+def test_a_lock_goes_before_requirements(both_locks: Step, lock: str) -> None:
+    """It pins what they ask for."""
+    base = {lock: "a", "requirements.txt": "r", "constraints.txt": "c"}
+    assert both_locks(base, {lock: "b", "requirements.txt": "s", "constraints.txt": "d"})[2] == {
+        "before": "a",
+        "after": "b",
+    }
 
 
 def test_one_that_is_named_is_taken(both_locks: Step) -> None:
