@@ -212,7 +212,7 @@ def gate(  # noqa: PLR0913 - one parameter an option
     asked = Asked(
         tuple(before),
         tuple(after),
-        tuple(name for text in flows or () for name in text.split(",") if name),
+        tuple(name.strip() for text in flows or () for name in text.split(",")),
         tuple(cell or ()),
         device,
         python,

@@ -45,6 +45,11 @@ def listed(faults: tuple[Fault, ...]) -> str:
     return f"{len(faults)} fault{'s' if len(faults) > 1 else ''}\n{lines}"
 
 
+def why(error: Exception) -> str:
+    """Why a file cannot be read or written, in the system's words."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 class CompatError(Exception):
     """Base of all errors shown to a user.
 

@@ -19,7 +19,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from harness.errors import CompatError, UnknownName
+from harness.errors import CompatError, UnknownName, why
 from harness.gate.decision import Rule
 from harness.matrix import Matrix, Stack
 
@@ -127,6 +127,8 @@ def _named(text: str, matrix: Matrix) -> Row | None:
 
 
 def _is_path(text: str) -> bool:
+    if "://" in text:
+        return False  # a requirement by its address
     return "/" in text or Path(text).suffix in _FILES or Path(text).expanduser().exists()
 
 
@@ -217,7 +219,7 @@ def _read_path(path: Path, option: str, matrix: Matrix, asked: str | None) -> Wa
         return _live(path, option, matrix, asked)
     try:
         text = path.read_text(encoding="utf-8")
-        if path.suffix not in (".lock", ".toml"):
+        if path.name != "uv.lock" and path.suffix != ".toml":
             python = _python_for(asked, matrix)
             return _wanted(_requirements(path, text, python, ()), path, matrix, python)
         raw = tomllib.loads(text)
@@ -225,7 +227,7 @@ def _read_path(path: Path, option: str, matrix: Matrix, asked: str | None) -> Wa
         read = _pylock(raw, python) if path.suffix == ".toml" else _uv_lock(raw, python)
         return _wanted(read, path, matrix, python)
     except (OSError, UnicodeDecodeError) as error:
-        raise _unusable(path, f"it cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise _unusable(path, f"it cannot be read: {why(error)}") from None
     except tomllib.TOMLDecodeError as error:
         raise _unusable(path, f"not TOML: {error}") from None
     except _Malformed as problem:
@@ -305,6 +307,8 @@ def _requirements(path: Path, text: str, python: str, above: tuple[Path, ...]) -
     for number, line in _logical_lines(text):
         option, _, value = line.replace("=", " ", 1).partition(" ") if line.startswith("-") else ("", "", "")
         if option in ("-r", "--requirement", "-c", "--constraint"):
+            if not value.strip() or "://" in value:
+                raise _Malformed(f"line {number} includes no file of this machine: {line!r}")
             inner = _included(path.parent / value.strip(), f"line {number}", python, (*above, path.resolve()))
             found += inner.requirements
             notes += inner.not_followed
@@ -330,7 +334,14 @@ def _included(path: Path, where: str, python: str, above: tuple[Path, ...]) -> _
         raise _Malformed(f"{where} includes {path}, which includes it")
     if not path.is_file():
         raise _Malformed(f"{where} includes {path}, which is not there")
-    return _requirements(path, path.read_text(encoding="utf-8"), python, above)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _Malformed(f"{where} includes {path}, which cannot be read: {why(error)}") from None
+    try:
+        return _requirements(path, text, python, above)
+    except _Malformed as problem:
+        raise _Malformed(f"{where} includes {path}: {problem}") from None
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
@@ -352,15 +363,22 @@ def _requirement(line: str, number: int) -> Requirement:
     try:
         return Requirement(line)
     except InvalidRequirement as error:
-        raise _Malformed(f"line {number} is no requirement: {str(error).splitlines()[0]}: {line!r}") from None
+        raise _Malformed(f"line {number} is no requirement: {_told(error)}: {line!r}") from None
+
+
+def _told(error: Exception) -> str:
+    """What a parser says, without the drawing of where it stopped."""
+    return re.sub(r"\n.*\^", "", str(error), flags=re.DOTALL)
 
 
 # ---------------------------------------------------------------------------------------------------------- lock files
 
 
 def _uv_lock(raw: Mapping[str, Any], python: str) -> _Read:
-    if raw.get("version") != 1 or not isinstance(raw.get("package"), list):
+    if raw.get("version") != 1:
         raise _Malformed(f"version {raw.get('version')!r} of uv.lock, and version 1 is known")
+    if not isinstance(raw.get("package"), list):
+        raise _Malformed("it has no list of packages")
     found: list[Requirement] = []
     notes: list[str] = []
     for place, package in enumerate(raw["package"]):
@@ -375,8 +393,12 @@ def _uv_lock(raw: Mapping[str, Any], python: str) -> _Read:
                 found.append(Requirement(f"{name}=={package['version']}"))
             else:
                 notes.append(f"{name}: not from an index")
-        except (KeyError, TypeError, AttributeError, InvalidRequirement, InvalidMarker) as error:
-            raise _Malformed(f"package[{place}] is no locked package: {error}") from None
+        except KeyError as missing:
+            raise _Malformed(f"package[{place}] is no locked package: it has no {missing}") from None
+        except (InvalidRequirement, InvalidMarker) as error:
+            raise _Malformed(f"package[{place}] is no locked package: {_told(error)}") from None
+        except (TypeError, AttributeError):
+            raise _Malformed(f"package[{place}] is no locked package: {package!r}") from None
     return _Read(tuple(found), tuple(notes))
 
 
@@ -384,7 +406,7 @@ def _pylock(raw: Mapping[str, Any], python: str) -> _Read:
     try:
         lock = Pylock.from_dict(raw)
     except PylockValidationError as error:
-        raise _Malformed(f"not a pylock.toml: {error}") from None
+        raise _Malformed(f"not a pylock.toml: {_told(error)}") from None
     found: list[Requirement] = []
     notes: list[str] = []
     for package in lock.packages:

@@ -156,7 +156,10 @@ class TestPins:
         """And the rest is."""
         assert wanted("trl==0.22.2", "torch==2.8.0").not_followed == (f"torch==2.8.0: {PLATFORM}",)
 
-    @pytest.mark.parametrize("text", ["trl>=0.22", "trl==0.22.*", "trl>=0.22,<0.23", "trl===0.22.2", "trl >= 0.22"])
+    @pytest.mark.parametrize(
+        "text",
+        ["trl>=0.22", "trl==0.22.*", "trl>=0.22,<0.23", "trl===0.22.2", "trl >= 0.22", "trl @ https://x.org/trl.whl"],
+    )
     def test_what_names_no_single_release(self, text: str) -> None:
         """A range is what a resolver is for; a gate compares two stacks."""
         assert refusal(text) == (
@@ -235,6 +238,12 @@ class TestRequirements:
             "peft, bitsandbytes, accelerate, datasets: not in it, and needed by the flows; the resolver chose",
         )
 
+    def test_one_that_is_called_a_lock(self, tmp_path: Path) -> None:
+        """As some tools call what they write; but for uv.lock it is a requirements file."""
+        assert list(map(str, wanted(written(tmp_path, "requirements.lock", "trl==0.22.2\n")).requirements)) == [
+            "trl==0.22.2"
+        ]
+
     def test_markers_decide(self, tmp_path: Path) -> None:
         """As they do for pip, on Linux."""
         lines = ("trl==0.22.2; sys_platform=='linux'", "trl==9.9; sys_platform=='win32'", "peft==1; extra=='x'\n")
@@ -253,11 +262,29 @@ class TestRequirements:
                 'a marker compares what cannot be compared so: sys_platform ~= "linux"',
             ),
             ("-r other.txt\n", "line 1 includes {folder}/other.txt, which is not there"),
+            ("trl\n-r\n", "line 2 includes no file of this machine: '-r'"),
+            ("-c https://x.org/c.txt\n", "line 1 includes no file of this machine: '-c https://x.org/c.txt'"),
+            (
+                "-r binary.txt\n",
+                (
+                    "line 1 includes {folder}/binary.txt, which cannot be read: 'utf-8' codec can't decode byte "
+                    "0xff in position 0: invalid start byte"
+                ),
+            ),
+            (
+                "\n-r wrong.txt\n",
+                (
+                    "line 2 includes {folder}/wrong.txt: line 1 is no requirement: Expected package name at the start "
+                    "of dependency specifier: '?'"
+                ),
+            ),
             ("-r requirements.txt\n", "line 1 includes {folder}/requirements.txt, which includes it"),
         ],
     )
     def test_a_file_that_is_not_what_its_name_says(self, tmp_path: Path, text: str, problem: str) -> None:
         """The line, and what is wrong with it."""
+        (tmp_path / "binary.txt").write_bytes(b"\xff")
+        written(tmp_path, "wrong.txt", "?\n")
         path = written(tmp_path, "requirements.txt", text)
         assert refusal(path) == f"{path}: {problem.format(folder=tmp_path)}\n{KIND}\n{AGAIN}"
 
@@ -296,7 +323,33 @@ class TestLockFiles:
         ("name", "text", "problem"),
         [
             ("uv.lock", "version = 2\n", "version 2 of uv.lock, and version 1 is known"),
-            ("uv.lock", "version = 1\n[[package]]\nversion = '1'\n", "package[0] is no locked package: 'name'"),
+            ("uv.lock", "version = 1\n", "it has no list of packages"),
+            ("uv.lock", "version = 1\npackage = ['trl']\n", "package[0] is no locked package: 'trl'"),
+            (
+                "uv.lock",
+                "version = 1\n[[package]]\nversion = '1'\n",
+                "package[0] is no locked package: it has no 'name'",
+            ),
+            (
+                "uv.lock",
+                "version = 1\n[[package]]\nname = 'trl'\nversion = 'x y'\nsource = { registry = '' }\n",
+                "package[0] is no locked package: Expected semicolon (after name with no version specifier) or end",
+            ),
+            (
+                "uv.lock",
+                "version = 1\n[[package]]\nname = 'trl'\nresolution-markers = ['zzz']\n",
+                "package[0] is no locked package: Expected a marker variable or quoted string",
+            ),
+            (
+                "pylock.toml",
+                "lock-version = '1.0'\ncreated-by = 'x'\npackages = [{ name = 'trl', version = '1', marker = 'z' }]\n",
+                "not a pylock.toml: Expected a marker variable or quoted string in 'packages[0].marker'",
+            ),
+            (
+                "pylock.toml",
+                "lock-version = '9.0'\ncreated-by = 'x'\npackages = []\n",
+                "not a pylock.toml: pylock version 9.0 is not supported",
+            ),
             ("uv.lock", "= 1", "not TOML: Invalid statement (at line 1, column 1)"),
             ("pylock.toml", "lock-version = '1.0'\n", "not a pylock.toml: Missing required value in 'created-by'"),
         ],
@@ -327,7 +380,11 @@ class TestInterpreters:
 
     def test_a_real_one_without_the_stack(self) -> None:
         """This one has no TRL."""
-        assert refusal(sys.executable).partition("\n")[0].endswith("it names no package that the matrix resolves")
+        assert refusal(sys.executable) == (
+            f"{Path(sys.executable).parent.parent}: it names no package that the matrix resolves\n"
+            "What is compared is the stack that trains.\n"
+            "Give one that holds one or more of trl, transformers, peft, bitsandbytes, accelerate, datasets."
+        )
 
     def test_a_folder_that_is_none(self, tmp_path: Path) -> None:
         """Says what was asked."""
