@@ -130,7 +130,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     }
     places = {"--wheelhouse": wheelhouse, "--base-python": base_python}
     flags = {"--offline": offline, BASE_TORCH: base_torch}
-    supply, _ = parse_supply([*_given(places), *(name for name, wanted in flags.items() if wanted)])
+    supply, _ = parse_supply([*_given(places), *(name for name, wanted in flags.items() if wanted)], "compat run")
     request = run_command.Request(
         asked=Asked(tuple(stacks or ()), tuple(axis or ()), _names(flows), _names(variants), words),
         python=python,

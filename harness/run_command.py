@@ -64,6 +64,8 @@ from harness.store.recipes import installed, recipes
 from harness.store.sources import sources
 from harness.supply import REGISTRY, Supply
 
+_WHERE = "compat run"
+
 LOOK_EVERY_S = 0.25
 """Between two looks at what the cells wrote."""
 
@@ -146,8 +148,8 @@ def run(request: Request) -> int:
         CompatError: a name, an option, a lock, the ledger or a file of results is wrong.
     """
     ledger = load_ledger()
-    options = runs.parse_options(request.options)
-    gpus = runs.chosen_gpus(request.options)
+    options = runs.parse_options(request.options, _WHERE)
+    gpus = runs.chosen_gpus(request.options, _WHERE)
     selection = select(request, options, gpus)
     store = Store.configured()
     files = {} if request.fresh else stored_files(store, selection)
@@ -189,7 +191,7 @@ def select(request: Request, options: runs.Options, gpus: Sequence[Gpu]) -> Sele
     if not cells and not absent:
         raise CompatError(
             "no cell matches",
-            where=f"-k {request.asked.words!r}" if request.asked.words else "compat run",
+            where=f"-k {request.asked.words!r}" if request.asked.words else _WHERE,
             meaning="A cell's name is such as trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu.",
             todo="Ask for fewer things at once.",
         )
@@ -508,7 +510,7 @@ class Execution:
         """Keep the answer for when the same is asked again, if this run is what the store would then answer with."""
         if summary.left_out:
             return
-        again = select(self.request, runs.parse_options(self.request.options), self.selection.gpus)
+        again = select(self.request, runs.parse_options(self.request.options, _WHERE), self.selection.gpus)
         files = stored_files(self.store, again)
         if len(files) == len(again.cells) and self._equals_the_store(again):
             key = question(again, files)

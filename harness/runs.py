@@ -23,7 +23,7 @@ from packaging.version import Version
 from harness import catalog, orphans, weights
 from harness.catalog import Tier
 from harness.devices import USUAL, Gpu, Wanted, choose, kind_of, read_gpus, told, visible
-from harness.errors import CompatError, ExitCode
+from harness.errors import CompatError, ExitCode, why
 from harness.ledger import Ledger, load_ledger
 from harness.locks import Lock
 from harness.matrix import ROOT, Stack
@@ -35,6 +35,9 @@ from harness.selection import selected
 
 RUN_ID = "COMPAT_RUN_ID"
 """Environment variable by which sessions that run side by side write into the same run."""
+
+AFTER_DASHES = "arguments after --"
+"""Where nox takes our options; commands that take them themselves are named instead."""
 
 SEED = 0
 
@@ -189,7 +192,7 @@ def _named(file: Path, cells: Sequence[PlannedCell], stack: str, device: DeviceK
         names = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise CompatError(
-            f"cannot be read: {error}", where=str(file), todo="Name a file with a cell's id a line after --cells."
+            f"cannot be read: {why(error)}", where=str(file), todo="Name a file with a cell's id a line after --cells."
         ) from None
     known = {cell_id(stack, cell.flow, cell.variant, device): cell for cell in cells}
     return tuple(known[name] for name in names if name in known)
@@ -282,8 +285,8 @@ def new_run_id() -> str:
     return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
-def parse_options(posargs: Sequence[str]) -> Options:
-    """Split our options from pytest's.
+def parse_options(posargs: Sequence[str], where: str = AFTER_DASHES) -> Options:
+    """Split our options from pytest's. Messages say `where` they were given.
 
     Raises:
         CompatError: an option of ours has a value it cannot have.
@@ -309,14 +312,18 @@ def parse_options(posargs: Sequence[str]) -> Options:
         ours, rest = parser.parse_known_args(list(posargs))
     except argparse.ArgumentError as error:
         raise CompatError(
-            str(error), where="arguments after --", todo="Correct it; what is not ours is handed to pytest as it is."
+            str(error),
+            where=where,
+            todo="Correct it; what is not ours is handed to pytest as it is."
+            if where == AFTER_DASHES
+            else f"`{where} --help` says what each option takes.",
         ) from None
     if ours.limit is None:
         ours.limit = LIMIT_S if ours.model is None else REAL_LIMIT_S
     if ours.instead is not None and ours.memory_limit is not None:
         raise CompatError(
             f"--memory-limit does not go with --{ours.instead}",
-            where="arguments after --",
+            where=where,
             meaning="A worker is ended for its memory, and this runs in one process without workers.",
             todo="Leave one of them out.",
         )
@@ -325,7 +332,7 @@ def parse_options(posargs: Sequence[str]) -> Options:
     if ours.steps < FEWEST_STEPS or not 0 < ours.limit < math.inf:
         raise CompatError(
             f"--steps {ours.steps} --limit {ours.limit:g}",
-            where="arguments after --",
+            where=where,
             meaning="Before step 2 half of a LoRA adapter has no gradient to receive; a limit is in seconds.",
             todo=f"Ask for {FEWEST_STEPS} steps or more, and for a limit above 0.",
         )
@@ -333,14 +340,14 @@ def parse_options(posargs: Sequence[str]) -> Options:
     if not wanted.makes_sense:
         raise CompatError(
             f"--gpus {wanted.most} --gpu-idle-below {wanted.idle_below:g} --gpu-larger-than {wanted.larger_than:g}",
-            where="arguments after --",
+            where=where,
             meaning="No GPU can be as asked for. The limits are in GB of memory: used by others, and in all.",
             todo="Ask for one GPU or more, used below some number above 0, and larger than 0 or more.",
         )
     if ours.model is not None and ours.instead is not None:
         raise CompatError(
             f"--model does not go with --{ours.instead}",
-            where="arguments after --",
+            where=where,
             meaning="That is about the harness, and made for its tiny models.",
             todo="Leave one of them out.",
         )
@@ -392,14 +399,14 @@ def _seeds(text: str) -> range:
     return seeds
 
 
-def chosen_gpus(posargs: Sequence[str]) -> tuple[Gpu, ...]:
+def chosen_gpus(posargs: Sequence[str], where: str = AFTER_DASHES) -> tuple[Gpu, ...]:
     """The GPUs that cells will run on, said in a line or two; none where `--device`, or that there is none, says CPU.
 
     Raises:
         CompatError: an option of ours has a value it cannot have, or asks for a GPU that is not to be seen.
         GpuFailed: there are GPUs, and the driver does not answer.
     """
-    options = parse_options(posargs)
+    options = parse_options(posargs, where)
     match options.device:
         case DeviceChoice.CPU:
             return ()
@@ -416,7 +423,7 @@ def chosen_gpus(posargs: Sequence[str]) -> tuple[Gpu, ...]:
     if options.device is DeviceChoice.CUDA:
         raise CompatError(
             "--device cuda, and there is no NVIDIA GPU to be seen",
-            where="arguments after --",
+            where=where,
             meaning=f"{hidden or 'There is no NVIDIA driver, or it knows no GPU'}.",
             todo="Ask for --device cpu, or for auto, which takes a GPU where there is one.",
         )
@@ -559,7 +566,7 @@ def _refuse_empty_selection(plan: Plan, status: int, options: Options, earlier: 
         remove_row(Path(plan.run), plan.stack)
     raise CompatError(
         "no cell matches" if empty else "pytest does not understand",
-        where=f"arguments after -- ({' '.join(options.pytest)})",
+        where=f"{AFTER_DASHES} ({' '.join(options.pytest)})",
         meaning="-k matches parts of a cell's name, such as sft-peft-model[qwen2-nf4-gc].",
         todo=f"The flows are {', '.join(flow.name for flow in catalog.CATALOG)}.",
     )

@@ -100,8 +100,9 @@ def wheels_in(folder: Path) -> dict[Path, tuple[str, Version]]:
     return {path: (str(name), version) for path, (name, version) in found.items()}
 
 
-def parse_supply(posargs: Sequence[str]) -> tuple[Supply, list[str]]:
-    """Split `--offline`, `--wheelhouse DIR`, `--base-python PY` and `--base-torch` from the other arguments.
+def parse_supply(posargs: Sequence[str], where: str = "arguments after --") -> tuple[Supply, list[str]]:
+    """Split `--offline`, `--wheelhouse DIR`, `--base-python PY` and `--base-torch` from the other arguments. Messages
+    say `where` they were given.
 
     Raises:
         CompatError: the folder has no wheels, or an option has no value.
@@ -116,7 +117,7 @@ def parse_supply(posargs: Sequence[str]) -> tuple[Supply, list[str]]:
     try:
         ours, rest = parser.parse_known_args(list(posargs))
     except argparse.ArgumentError as error:
-        raise CompatError(str(error), where="arguments after --", todo="Correct it.") from None
+        raise CompatError(str(error), where=where, todo="Correct it.") from None
     base = None if ours.base_python is None else base_python(ours.base_python)
     return Supply(ours.offline, None if ours.wheelhouse is None else wheelhouse(ours.wheelhouse), base), rest
 

@@ -34,6 +34,8 @@ from harness.results import RUNS
 from harness.stack_python import StackPython
 from harness.watch import STEPS, check_steps
 
+_WHERE = "compat gate"
+
 CANDIDATES = 6
 """Releases that are run at most, per cause, in search of a safe target; each costs an import of the stack."""
 
@@ -116,13 +118,13 @@ def run(asked: Asked) -> Gate:
             f"there is no device {asked.device!r}", where="--device", todo=f"Name {' or '.join(runs.DeviceChoice)}."
         )
     posargs = ["--device", asked.device] if asked.device else []
-    options = runs.parse_options(posargs)
+    options = runs.parse_options(posargs, _WHERE)
     sides = [
         (read_side(texts, option, matrix, asked.python), " ".join(texts))
         for texts, option in ((asked.before, "--from"), (asked.after, "--to"))
     ]
     selection = _selection(asked)
-    gpus = runs.chosen_gpus(posargs)
+    gpus = runs.chosen_gpus(posargs, _WHERE)
     device = kind_of(gpus)
     before, after = (resolve(given, text, matrix, device, asked.python, _tell) for given, text in sides)
     directory = RUNS / os.environ.setdefault(runs.RUN_ID, runs.new_run_id())
@@ -166,14 +168,14 @@ def _script(asked: Asked) -> Script | None:
         if odd is not None:
             raise CompatError(
                 f"{odd} belongs to a script, and none is named",
-                where="compat gate",
+                where=_WHERE,
                 todo="Name it: compat gate --flow train.py --from X --to Y -- its arguments.",
             )
         return None
     if asked.flows or asked.cells:
         raise CompatError(
             f"--flow and {'--flows' if asked.flows else '--cell'} exclude each other",
-            where="compat gate",
+            where=_WHERE,
             meaning="--flow is a script of your own; --flows and --cell choose among the flows of the catalog.",
             todo="Leave one of them out.",
         )
@@ -187,7 +189,7 @@ def _script(asked: Asked) -> Script | None:
             "of the catalog are chosen with --flows.",
             todo="Give one that is there.",
         )
-    check_steps(steps, "compat gate")
+    check_steps(steps, _WHERE)
     return script
 
 

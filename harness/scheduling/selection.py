@@ -52,10 +52,12 @@ def stacks_of(matrix: Matrix, asked: Asked, python: str) -> tuple[On, ...]:
     """The stacks that are asked for, in the order of the matrix; on `python`, unless a name says another one.
 
     Raises:
-        UnknownName: a name or glob matches no stack, or there is no such axis.
+        UnknownName: a name or glob matches no stack, or there is no such axis or Python.
     """
     everything = [On(stack, version) for stack in matrix.stacks for version in stack.pythons]
     usual = [on for on in everything if on.python == python]
+    if not usual:
+        raise _unknown(python, "Python", matrix.pythons, "--python")
     packages = tuple(dict.fromkeys(on.stack.package for on in everything))
     for axis in asked.axes:
         if axis not in packages:

@@ -59,7 +59,11 @@ def test_a_file_is_no_hub_id_though_it_looks_like_one(tmp_path: Path, monkeypatc
     """`model.safetensors` is a legal name on the hub."""
     (tmp_path / "model.safetensors").touch()
     monkeypatch.chdir(tmp_path)
-    assert refused("model.safetensors").startswith("--model: 'model.safetensors' is neither a directory nor a hub id")
+    assert refused("model.safetensors") == (
+        "--model: 'model.safetensors' is neither a directory nor a hub id\n"
+        "The directory is not there, or a single file of a model was named.\n"
+        "Name the directory that save_pretrained wrote, or a model of the hub, such as Qwen/Qwen2.5-7B."
+    )
 
 
 def test_a_directory_without_a_config_is_bad_input(tmp_path: Path) -> None:

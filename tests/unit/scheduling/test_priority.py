@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,9 +79,9 @@ def test_a_span_is_read_as_people_write_it(text: str, seconds: float) -> None:
 @pytest.mark.parametrize("text", ["", "soon", "30x", "m", "0m", "-5m", "1m2h"])
 def test_what_is_no_span_is_refused(text: str) -> None:
     """In one message, with what to write."""
-    said = re.escape(f"--budget: {text!r} is no span of time\n") + "(.|\n)*Write it as 30m, 1h30m or 90s."
-    with pytest.raises(CompatError, match=said):
+    with pytest.raises(CompatError) as raised:
         parse_span(text, "--budget")
+    assert str(raised.value) == f"--budget: {text!r} is no span of time\nWrite it as 30m, 1h30m or 90s."
 
 
 @pytest.mark.parametrize(
