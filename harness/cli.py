@@ -430,12 +430,14 @@ def watch(
     from harness.ledger import load_ledger
     from harness.report.pipeline import as_json as jsonable
     from harness.report.pipeline import page
-    from harness.watch import exit_code, of_stack, own_interpreter, run_pipeline
+    from harness.watch import check_script, check_steps, exit_code, of_stack, own_interpreter, run_pipeline
 
     if python is not None and stack is not None:
         raise CompatError(
             "--python and --stack exclude each other", where="compat watch", todo="Name one environment to run in."
         )
+    check_script(given)
+    check_steps(steps, "compat watch")
     if stack is None:
         interpreter = own_interpreter(python)
     else:

@@ -17,12 +17,15 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.errors import CompatError, ExitCode, RecordsError, StackFailed
+from harness.errors import CompatError, ExitCode, RecordsError, StackFailed, why
 from harness.matrix import ROOT
 from harness.pipeline import PIPELINE_SCHEMA, REQUEST, SCRATCH, SHOWN, Pipeline, Request, ended_with
 from harness.stack_python import StackPython
 
 SITE = ROOT / "harness" / "cell" / "site"
+
+SCRIPTS = (".py", ".ipynb")
+"""Scripts and notebooks; all else is a launcher."""
 
 STEPS = 10
 """Steps of each training unless told otherwise."""
@@ -38,6 +41,8 @@ _PROBE = (
 )
 
 _OLDEST = (3, 11)
+
+_GIVE_ONE = "Give the python of the environment your script runs in, such as .venv/bin/python."
 
 
 class NothingSeen(StackFailed):
@@ -83,12 +88,17 @@ def own_interpreter(python: str | None) -> Interpreter:
             "there is no such interpreter",
             where=f"--python {wanted}",
             meaning="It is neither a file that can be run nor on the PATH.",
-            todo="Give the python of the environment your script runs in, such as .venv/bin/python.",
+            todo=_GIVE_ONE,
         )
     said = subprocess.run([found, "-c", _PROBE], capture_output=True, text=True, check=False)
     words = said.stdout.split()
     if said.returncode or len(words) < len(_OLDEST):
-        raise CompatError("it does not run as a Python", where=f"--python {wanted}", todo="Give another one.")
+        raise CompatError(
+            "it does not run as a Python",
+            where=f"--python {wanted}",
+            meaning="It was asked for its version and for torch and Transformers, and did not answer.",
+            todo=_GIVE_ONE,
+        )
     version, missing = (int(words[0]), int(words[1])), words[2:]
     if version < _OLDEST or missing:
         what = f"it has no {' and no '.join(missing)}" if missing else f"it is Python {words[0]}.{words[1]}"
@@ -108,15 +118,11 @@ def command_of(python: Path, given: Sequence[str]) -> tuple[str, list[str]]:
     Raises:
         CompatError: there is no such file or launcher.
     """
+    check_script(given)
     first, *rest = given
-    if first.endswith((".py", ".ipynb")):
-        script = Path(first)
-        if not script.is_file():
-            raise CompatError(
-                "there is no such file", where=first, todo="Give a script (.py) or a notebook (.ipynb) that is there."
-            )
+    script = Path(first)
+    if script.suffix in SCRIPTS:
         if script.suffix == ".ipynb":
-            _check_notebook(script)
             return script.stem, [str(python), "-m", "harness.cell.watching.notebook", first, *rest]
         if is_three_calls(script):
             return script.stem, [str(python), "-m", "harness.cell.watching.calls", first, *rest]
@@ -133,18 +139,34 @@ def command_of(python: Path, given: Sequence[str]) -> tuple[str, list[str]]:
     return script_name, [str(launcher), *rest]
 
 
-def _check_notebook(script: Path) -> None:
-    """Before an environment is made for it.
+def check_script(given: Sequence[str]) -> None:
+    """Before an environment is made for it: a launcher is the environment's own.
 
     Raises:
-        CompatError: it has no cells.
+        CompatError: there is no such script, or the notebook is none.
     """
+    script = Path(given[0])
+    if script.suffix not in SCRIPTS:
+        return
+    if not script.is_file():
+        raise CompatError(
+            "there is no such file", where=given[0], todo="Give a script (.py) or a notebook (.ipynb) that is there."
+        )
+    if script.suffix == ".ipynb":
+        _check_notebook(script)
+
+
+def _check_notebook(script: Path) -> None:
     try:
         cells = json.loads(script.read_text(encoding="utf-8"))["cells"]
         whole = all("cell_type" in cell and "source" in cell for cell in cells)
         problem = "" if whole else "a cell has no type or no source"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        problem = f"{type(error).__name__}: {error}"
+    except KeyError as missing:
+        problem = f"it has no {missing}"
+    except TypeError:
+        problem = "it is no object"
+    except (OSError, ValueError) as error:
+        problem = why(error)
     if problem:
         raise CompatError(
             f"it is no notebook: {problem}",
@@ -261,11 +283,24 @@ def _read(folder: Path, status: int, given: Sequence[str]) -> Pipeline:
 def _decoded(path: Path) -> Pipeline:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        if raw.get("schema") != PIPELINE_SCHEMA:
-            raise RecordsError(f"schema {raw.get('schema')!r}, this harness reads {PIPELINE_SCHEMA}", where=path.name)
+        if not isinstance(raw, dict) or raw.get("schema") != PIPELINE_SCHEMA:
+            schema = raw.get("schema") if isinstance(raw, dict) else None
+            raise _unreadable(path, f"schema {schema!r}, this harness reads {PIPELINE_SCHEMA}")
         return _PIPELINE.validate_python(raw)
-    except (ValidationError, ValueError) as error:
-        raise RecordsError(f"not a record of a watched process: {error}", where=path.name) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _unreadable(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except ValueError as error:
+        raise _unreadable(path, f"not JSON: {error}") from None
+
+
+def _unreadable(path: Path, problem: str) -> RecordsError:
+    return RecordsError(
+        f"not a record of a watched process: {problem}",
+        where=path.name,
+        meaning="Something else wrote it into the directory of the watch, or it was changed there.",
+        todo="Run the script again.",
+    )
 
 
 def exit_code(seen: Pipeline) -> ExitCode:

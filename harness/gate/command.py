@@ -22,7 +22,7 @@ from harness.gate.defaults import Defaults, compared
 from harness.gate.inputs import read_side
 from harness.gate.policy import POLICY, load_policy
 from harness.gate.resolve import Resolved, resolve
-from harness.gate.script import SCRIPTS, Script, ScriptRunner
+from harness.gate.script import Script, ScriptRunner
 from harness.gate.search import Search
 from harness.gate.sides import Runner, Runs, Selection, side
 from harness.ledger import load_ledger
@@ -32,7 +32,7 @@ from harness.report.gate import FILES, publish
 from harness.report.gate.terminal import print_gate
 from harness.results import RUNS
 from harness.stack_python import StackPython
-from harness.watch import STEPS, check_steps
+from harness.watch import SCRIPTS, STEPS, check_script, check_steps
 
 _WHERE = "compat gate"
 
@@ -189,6 +189,7 @@ def _script(asked: Asked) -> Script | None:
             "of the catalog are chosen with --flows.",
             todo="Give one that is there.",
         )
+    check_script((script.file,))
     check_steps(steps, _WHERE)
     return script
 

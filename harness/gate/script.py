@@ -19,9 +19,7 @@ from harness.recognition import named
 from harness.records import Failure, Observation, to_json
 from harness.results import Results, RowState, StackRow, read_rows, write_atomically, write_row
 from harness.stack_python import StackPython
-from harness.watch import NothingSeen, of_stack, run_pipeline
-
-SCRIPTS = (".py", ".ipynb")
+from harness.watch import SCRIPTS, NothingSeen, of_stack, run_pipeline
 
 _UNTRAINED = "It ended well and trained no Trainer; what trains without one is not seen."
 _SILENT = (

@@ -80,8 +80,9 @@ class TestTheCommand:
     @pytest.mark.parametrize(
         ("text", "problem"),
         [
-            ("import trl", "JSONDecodeError: Expecting value: line 1 column 1 (char 0)"),
-            ('{"worksheets": []}', "KeyError: 'cells'"),
+            ("import trl", "Expecting value: line 1 column 1 (char 0)"),
+            ('{"worksheets": []}', "it has no 'cells'"),
+            ("[]", "it is no object"),
             ('{"cells": [{}]}', "a cell has no type or no source"),
         ],
     )
@@ -137,8 +138,13 @@ class TestTheInterpreter:
         assert own_interpreter(None) == Interpreter("own", python)
 
     def test_something_else_than_python(self) -> None:
-        with pytest.raises(CompatError, match="it does not run as a Python"):
+        with pytest.raises(CompatError) as raised:
             own_interpreter("/bin/true")
+        assert str(raised.value) == (
+            "--python /bin/true: it does not run as a Python\n"
+            "It was asked for its version and for torch and Transformers, and did not answer.\n"
+            "Give the python of the environment your script runs in, such as .venv/bin/python."
+        )
 
 
 class TestTheRun:
@@ -202,11 +208,23 @@ class TestTheRun:
         assert len(seen.runs) == 2
         assert seen.unseen == ("1 other processes of the script trained or loaded models too",)
 
-    @pytest.mark.parametrize("text", ['{"schema": 2}', '{"schema": 1}', "not json"])
-    def test_a_record_that_cannot_be_read_is_an_error(self, tmp_path: Path, text: str) -> None:
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ('{"schema": 2}', "schema 2, this harness reads 1"),
+            ("[]", "schema None, this harness reads 1"),
+            ('{"schema": 1}', "script: Field required"),
+            ("not json", "not JSON: Expecting value: line 1 column 1 (char 0)"),
+        ],
+    )
+    def test_a_record_that_cannot_be_read_is_an_error(self, tmp_path: Path, text: str, problem: str) -> None:
         (tmp_path / "1.json").write_text(text)
-        with pytest.raises(RecordsError):
+        with pytest.raises(RecordsError) as raised:
             watch._read(tmp_path, 0, ["x.py"])
+        assert str(raised.value) == (
+            f"1.json: not a record of a watched process: {problem}\n"
+            "Something else wrote it into the directory of the watch, or it was changed there.\nRun the script again."
+        )
 
     def test_one_step_is_too_few(self) -> None:
         with pytest.raises(CompatError) as raised:
