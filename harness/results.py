@@ -30,7 +30,7 @@ from pydantic import TypeAdapter, ValidationError
 from harness.catalog import flow_named
 from harness.checks import Outcome, Symptom, Verdict, judge
 from harness.checks.judge import not_recorded
-from harness.errors import RecordsError, UnknownName
+from harness.errors import RecordsError, UnknownName, why
 from harness.ledger import Ledger
 from harness.records import SCHEMA, End, EndCause, Observation, Started
 
@@ -87,7 +87,7 @@ def find_run(name: str, runs: Path = RUNS) -> Path:
         UnknownName: there is no such run.
     """
     for path in (runs / name, Path(name)):
-        if name and path.is_dir():
+        if name and path.is_dir() and path.resolve() != runs.resolve():  # which `.` would name below it
             return path.resolve()
     there = sorted(p.name for p in runs.glob("*") if p.is_dir() and not p.is_symlink())[-NEWEST:]
     raise UnknownName(
@@ -126,6 +126,15 @@ _CELL = '{"cell":"'
 """What `to_json` begins a line with."""
 
 
+def whole_lines(path: Path) -> str:
+    """The text of an `observations.jsonl` without a last line that was cut off.
+
+    Raises:
+        RecordsError: it is no text.
+    """
+    return "".join(line for _, line in _lines(path) if line.endswith("\n"))
+
+
 def read_sweep(path: Path) -> tuple[Observation, ...]:
     """The observations of a sweep over seeds, as they came.
 
@@ -147,7 +156,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         with path.open("rb") if path.exists() else io.BytesIO(gzip.decompress(packed.read_bytes())) as file:
             yield from ((number, line.decode()) for number, line in enumerate(file, 1))
     except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
-        raise _unreadable(str(path), f"cannot be read as text: {error}") from None
+        raise _unreadable(str(path), f"cannot be read as text: {why(error)}") from None
 
 
 def read_line(line: str, where: str) -> Observation:
@@ -191,10 +200,17 @@ def _decode_warily(line: str, where: str) -> Started | Observation:
             raise _unreadable(where, f"schema {raw.get('schema')!r}, this harness reads {SCHEMA}")
         return _STARTED.validate_python(raw) if "started" in raw else _OBSERVATION.validate_python(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise _unreadable(where, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except (ValueError, AttributeError) as error:
+        raise _unreadable(where, _first(error)) from None
+    except AttributeError:
+        raise _unreadable(where, "not a JSON object") from None
+    except ValueError as error:
         raise _unreadable(where, f"not a JSON object: {error}") from None
+
+
+def _first(error: ValidationError) -> str:
+    """The first fault, with its place."""
+    first = error.errors()[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
 
 
 def _unreadable(where: str, problem: str) -> RecordsError:
@@ -217,9 +233,9 @@ def read_rows(run: Path) -> tuple[StackRow, ...]:
         try:
             row = _ROW.validate_json(path.read_bytes())
         except ValidationError as error:
-            raise _unreadable(str(path), error.errors()[0]["msg"]) from None
+            raise _unreadable(str(path), _first(error)) from None
         except OSError as error:
-            raise _unreadable(str(path), f"cannot be read: {error.strerror}") from None
+            raise _unreadable(str(path), f"cannot be read: {why(error)}") from None
         if any(cell.partition("/")[0] != row.name for cell in row.selected):
             raise _unreadable(str(path), f"selects cells of another stack than {row.name}")
         rows.append(row)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.errors import ExitCode, RecordsError, UnknownName
+from harness.errors import CompatError, ExitCode, RecordsError, UnknownName
 from harness.ledger import Ledger, load_ledger
 from harness.report import alarm, html, junit, markdown
 from harness.report.summary import Summary, summarize
@@ -77,16 +77,12 @@ def report_command(run_name: str, runs: Path = RUNS, *, page: Path | None = None
     Raises:
         UnknownName: there is no such run.
         RecordsError: the directory holds no run, or a file of it cannot be read.
+        CompatError: the page is to be a directory.
         MatrixError: the ledger is wrong.
     """
-    run = find_run(run_name, runs)
-    if not (run / "rows").is_dir():
-        raise RecordsError(
-            "this directory holds no run",
-            where=str(run),
-            meaning="A run has its rows in rows/ and its observations in observations.jsonl.",
-            todo="Name a run, such as: compat report latest",
-        )
+    run = _found(run_name, runs)
+    if page is not None:
+        _refuse_directory(page, "--html", "page.html")
     ledger = load_ledger()
     with locked(run):
         summary, results = _derive(run, ledger)
@@ -101,15 +97,36 @@ def alarm_command(run_name: str, body: Path, link: str, runs: Path = RUNS) -> Ex
 
     Raises:
         UnknownName: there is no such run.
-        RecordsError: a file of the run cannot be read.
+        RecordsError: the directory holds no run, or a file of it cannot be read.
+        CompatError: `body` is a directory.
     """
-    summary = derive(find_run(run_name, runs), load_ledger())
+    run = _found(run_name, runs)
+    _refuse_directory(body, "--body", "issue.md")
+    summary = derive(run, load_ledger())
     found = alarm.broken(summary)
     if found:
         write_atomically(body, alarm.text(summary, found, link))
         return ExitCode.UNHEALTHY
     # What is listed and stayed away is for the ledger's keeper, not for an alarm.
     return ExitCode.COULD_NOT_TELL if summary.exit_code is ExitCode.COULD_NOT_TELL else ExitCode.HEALTHY
+
+
+def _found(name: str, runs: Path) -> Path:
+    run = find_run(name, runs)
+    if not (run / "rows").is_dir():
+        raise RecordsError(
+            "this directory holds no run",
+            where=str(run),
+            meaning="A run has its rows in rows/ and its observations in observations.jsonl.",
+            todo="Name a run, such as: compat report latest",
+        )
+    return run
+
+
+def _refuse_directory(path: Path, option: str, such_as: str) -> None:
+    """Before anything is written: a file is replaced whole, and a directory cannot be."""
+    if path.is_dir():
+        raise CompatError("it is a directory", where=f"{option} {path}", todo=f"Name a file, such as {such_as}.")
 
 
 def _pattern(cells: str | None, summary: Summary) -> Callable[[str], bool] | None:

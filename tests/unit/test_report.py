@@ -71,8 +71,12 @@ def test_a_stored_run_is_judged_again_with_todays_ledger(
 
 def test_an_unknown_run_is_one_message(runs: Path) -> None:
     """Never a stack trace."""
-    with pytest.raises(UnknownName, match="there is no run 'three'"):
+    with pytest.raises(UnknownName) as raised:
         report_command("three", runs)
+    assert str(raised.value) == (
+        f"{runs}: there is no run 'three'\nThe run was never made on this machine, or its directory was removed.\n"
+        "The newest are: one. A run is made by: nox -s \"compat-3.11(trl='0.22')\""
+    )
 
 
 def test_a_directory_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
