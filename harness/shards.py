@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.baseline import BASELINES
-from harness.errors import CompatError
+from harness.errors import CompatError, why
 from harness.matrix import Matrix
 from harness.records import Observation
 from harness.report.order import session_of
-from harness.results import RowState, StackRow, read_observations, read_rows, write_atomically, write_row
+from harness.results import RowState, StackRow, read_observations, read_rows, whole_lines, write_atomically, write_row
 
 MOST_JOBS = 256
 """Jobs of one matrix that GitHub Actions starts."""
@@ -48,15 +48,13 @@ def shards_of(matrix: Matrix, jobs: int, baseline: str) -> tuple[Shard, ...]:
             meaning=f"The provider starts at most {MOST_JOBS} jobs of a matrix, and fewer than one run nothing.",
             todo=f"Give a number from 1 to {MOST_JOBS}.",
         )
-    path = BASELINES / baseline
-    if not path.is_dir():
+    there = sorted(found.name for found in BASELINES.iterdir() if found.is_dir())
+    if baseline not in there:
         raise CompatError(
-            f"there is no baseline {baseline!r}",
-            where=str(BASELINES),
-            todo=f"There are: {', '.join(sorted(found.name for found in BASELINES.iterdir()))}.",
+            f"there is no baseline {baseline!r}", where=str(BASELINES), todo=f"There are: {', '.join(there)}."
         )
     names = [stack.on(python) for stack in matrix.stacks for python in stack.pythons]
-    _, observed = read_observations(path / "observations.jsonl")
+    _, observed = read_observations(BASELINES / baseline / "observations.jsonl")
     return _packed(names, _durations(observed), jobs)
 
 
@@ -98,8 +96,10 @@ def planned(path: Path) -> tuple[str, ...]:
         plan = json.loads(path.read_text(encoding="utf-8"))
         return tuple(str(name) for part in plan["include"] for name in part["stacks"])
     except (OSError, ValueError, KeyError, TypeError) as error:
+        told = "it holds something else" if isinstance(error, TypeError) else why(error)
+        told = f"it has no {error}" if isinstance(error, KeyError) else told
         raise CompatError(
-            f"not a plan: {error}",
+            f"not a plan: {told}",
             where=str(path),
             meaning="Without it a stack whose machine was lost would go unnoticed.",
             todo=f"Make it with: compat shards --json > {path}",
@@ -123,10 +123,9 @@ def collect(stacks: Sequence[str], parts: Sequence[Path], run: Path) -> None:
     if run.exists():
         raise CompatError("there is a run already", where=str(run), todo="Name a directory that is not there yet.")
     found: dict[str, StackRow] = {row.name: row for part in parts for row in read_rows(part)}
-    files = [file for part in parts if (file := part / "observations.jsonl").exists()]
     # A line that was cut off when its machine was lost must not swallow the first of the next part.
-    texts = [file.read_text(encoding="utf-8").rpartition("\n") for file in files]
-    write_atomically(run / "observations.jsonl", "".join(f"{whole}{end}" for whole, end, _cut_off in texts))
+    texts = [whole_lines(part / "observations.jsonl") for part in parts]
+    write_atomically(run / "observations.jsonl", "".join(texts))
     for name in dict.fromkeys((*stacks, *found)):
         write_row(run, found.get(name) or _lost(name))
 

@@ -93,9 +93,10 @@ def _subject(file: Path) -> Subject:
             else "Hand over the config.json that lies beside a model's weights.",
         )
     if raw.get("quantization_config"):
-        method = raw["quantization_config"].get("quant_method", "unknown method")
+        stored = raw["quantization_config"]
+        method = stored.get("quant_method") if isinstance(stored, dict) else None
         raise CompatError(
-            f"the model is stored quantized ({method})",
+            f"the model is stored quantized ({method or 'unknown method'})",
             where=str(file),
             meaning="A census quantizes the weights itself, as bitsandbytes does when a model is loaded.",
             todo="Hand over the config.json of the model it was made from, and choose --quantization.",

@@ -27,7 +27,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness import __version__
-from harness.errors import CompatError, RecordsError
+from harness.errors import CompatError, RecordsError, why
 from harness.locks import LOCKS
 from harness.plan import Plan, read_plan
 from harness.records import DeviceKind
@@ -60,11 +60,13 @@ def export(run: Path, store: Store, target: Path) -> int:
     """Write the run and the kept observations of its cells into `target`, a tar.gz, and return how many those are.
 
     Raises:
-        CompatError: `target` is there already, or `run` holds no run.
+        CompatError: `target` is there already, or its folder is not, or `run` holds no run.
         OSError: it cannot be written.
     """
     if target.exists():
         raise CompatError("there is such a file already", where=str(target), todo="Name another, or remove it.")
+    if not target.absolute().parent.is_dir():
+        raise CompatError("there is no such folder", where=str(target.parent), todo="Make it, or name another.")
     if not (run / "rows").is_dir():
         raise CompatError("this is not a run", where=str(run), todo="Name a run below reports/runs, or `latest`.")
     files = dict(_files_of(run, store))
@@ -188,9 +190,13 @@ def _checked(source: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
                 objects.parsed(PurePosixPath(name).name, content)
         _refuse_unreadable_run(files)
     except FileNotFoundError:
-        raise
-    except (tarfile.TarError, OSError, EOFError, zlib.error, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _refused(source, f"it cannot be read: {error}") from None
+        raise CompatError(
+            "there is no such file", where=str(source), todo="Name what `compat store export` wrote."
+        ) from None
+    except KeyError as missing:
+        raise _refused(source, f"it has no {missing}") from None
+    except (tarfile.TarError, OSError, EOFError, zlib.error, TypeError, ValueError, AttributeError) as error:
+        raise _refused(source, f"it cannot be read: {why(error)}") from None
     except Damaged as damage:
         raise _refused(source, f"a kept observation in it is damaged: {damage}") from None
     except RecordsError as error:

@@ -31,6 +31,7 @@ from harness.store.remote import Remote
 
 SHARED = "COMPAT_STORE_REMOTE"
 
+_SET = "Name one in COMPAT_STORE, which need not be there yet, or leave it unset."
 _HISTORY = "history.json"
 _HISTORY_FORMAT = 1
 
@@ -58,10 +59,13 @@ class Store:
         """The store that the environment names.
 
         Raises:
-            CompatError: the remote's URL is none, or its kind needs a package that is not installed.
+            CompatError: the directory is none, or the remote's URL is none, or its kind needs a package that is not
+                installed.
         """
-        url = environ.get(SHARED, "")
-        return cls(default_root(environ), Remote(url) if url else None)
+        url, root = environ.get(SHARED, ""), default_root(environ)
+        if root.exists() and not root.is_dir():
+            raise CompatError("the store is a directory, and this is none", where=str(root), todo=_SET)
+        return cls(root, Remote(url) if url else None)
 
     def __str__(self) -> str:
         return f"{self.root}" + (f" and {self.remote}" if self.remote else "")

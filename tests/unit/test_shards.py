@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.baseline import BASELINES
 from harness.errors import CompatError, ExitCode
 from harness.ledger import Ledger
 from harness.matrix import read_matrix
@@ -68,8 +69,9 @@ def test_more_machines_than_the_provider_starts_are_refused(jobs: int) -> None:
 
 def test_a_baseline_there_is_not_is_refused() -> None:
     """By name, with those there are."""
-    with pytest.raises(CompatError, match=r"there is no baseline 'gpu'\nThere are: cpu"):
+    with pytest.raises(CompatError) as caught:
         shards_of(read_matrix(), 1, "gpu")
+    assert str(caught.value) == f"{BASELINES}: there is no baseline 'gpu'\nThere are: cpu."
 
 
 def test_parts_become_one_run(tmp_path: Path) -> None:
@@ -105,14 +107,26 @@ def test_a_line_cut_off_does_not_swallow_the_next_part(tmp_path: Path) -> None:
 
 def test_no_run_is_written_over(tmp_path: Path) -> None:
     """It may be all that is left of a night."""
-    with pytest.raises(CompatError, match=r"there is a run already\nName a directory that is not there yet\."):
+    with pytest.raises(CompatError) as caught:
         collect([], [], tmp_path)
+    assert str(caught.value) == f"{tmp_path}: there is a run already\nName a directory that is not there yet."
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"include": [{}]}'])
-def test_what_is_no_plan_is_refused(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "Expecting value: line 1 column 1 (char 0)"),
+        ("[]", "it holds something else"),
+        ('{"include": [{}]}', "it has no 'stacks'"),
+    ],
+)
+def test_what_is_no_plan_is_refused(text: str, problem: str, tmp_path: Path) -> None:
     """Or lost stacks would go unnoticed."""
     path = tmp_path / "plan.json"
     path.write_text(text)
-    with pytest.raises(CompatError, match="Without it a stack whose machine was lost would go unnoticed"):
+    with pytest.raises(CompatError) as caught:
         planned(path)
+    assert str(caught.value) == (
+        f"{path}: not a plan: {problem}\nWithout it a stack whose machine was lost would go unnoticed.\n"
+        f"Make it with: compat shards --json > {path}"
+    )

@@ -139,7 +139,23 @@ def test_a_kind_of_url_that_is_none_is_bad_input() -> None:
     """With what is usually missing."""
     with pytest.raises(CompatError) as raised:
         Store.configured({"COMPAT_STORE_REMOTE": "s4://bucket"})
-    assert str(raised.value).startswith("COMPAT_STORE_REMOTE: no shared store can be at 's4://bucket': ")
+    assert str(raised.value) == (
+        "COMPAT_STORE_REMOTE: no shared store can be at 's4://bucket': Protocol not known: s4\n"
+        "Its kind is misspelt, or needs a package of its own: s3fs, gcsfs, huggingface_hub.\n"
+        "Name a URL such as s3://bucket/compat or hf://datasets/org/name, and install its package beside this one."
+    )
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+
+
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    """Said before it is looked into."""
+    (tmp_path / "store").touch()
+    with pytest.raises(CompatError) as raised:
+        Store.configured({"COMPAT_STORE": str(tmp_path / "store")})
+    assert str(raised.value) == (
+        f"{tmp_path}/store: the store is a directory, and this is none\n"
+        "Name one in COMPAT_STORE, which need not be there yet, or leave it unset."
+    )
     assert raised.value.exit_code is ExitCode.BAD_INPUT
 
 

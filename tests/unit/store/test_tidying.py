@@ -328,7 +328,7 @@ def in_manifest(files: dict[str, bytes], **changes: str) -> None:
 @pytest.mark.parametrize(
     ("change", "honest", "problem"),
     [
-        (damaged, False, "is not the file that was packed, 1 in all"),
+        (damaged, False, "OBJECT is not the file that was packed, 1 in all"),
         (lambda files: files.update({"run/x": b""}), False, "run/x is not the file that was packed, 1 in all"),
         (lambda files: files.pop("repro.txt"), False, "repro.txt is not the file that was packed, 1 in all"),
         (damaged, True, "a kept observation in it is damaged: its content is not what its name says"),
@@ -336,8 +336,12 @@ def in_manifest(files: dict[str, bytes], **changes: str) -> None:
         (lambda files: renamed(files, "/etc/x"), True, "it holds a file that is none of ours: '/etc/x'"),
         (lambda files: renamed(files, "bin/x"), True, "it holds a file that is none of ours: 'bin/x'"),
         (lambda files: in_manifest(files, run="../x"), True, "'../x' is no name of a run"),
-        (lambda files: in_manifest(files, format="2"), True, "its format is '2', this harness reads "),
-        (lambda files: files.pop("manifest.json"), False, "it cannot be read: 'manifest.json'"),
+        (
+            lambda files: in_manifest(files, format="2"),
+            True,
+            "its format is '2', this harness reads 'finetune-compat-results-1'",
+        ),
+        (lambda files: files.pop("manifest.json"), False, "it has no 'manifest.json'"),
         (
             lambda files: files.update({"run/observations.jsonl": b"{}\n"}),
             True,
@@ -353,10 +357,12 @@ def test_a_damaged_or_foreign_file_is_refused_whole(
     other = Store(tmp_path / "other")
     with pytest.raises(CompatError) as raised:
         archive.take(packed, other, tmp_path / "here")
-    assert raised.value.what.startswith("not taken: ") and problem in raised.value.what
-    assert (raised.value.meaning, raised.value.todo) == (
-        "It was cut off or changed on its way, or `compat store export` did not write it. Nothing was written.",
-        "Copy it again, or export it again.",
+    with tarfile.open(packed) as file:
+        kept_one = next(name for name in file.getnames() if name.startswith("objects/"))
+    assert str(raised.value) == (
+        f"{packed}: not taken: {problem.replace('OBJECT', kept_one)}\n"
+        "It was cut off or changed on its way, or `compat store export` did not write it. Nothing was written.\n"
+        "Copy it again, or export it again."
     )
     assert not other.root.exists() and not (tmp_path / "here").exists()
 
@@ -382,10 +388,14 @@ def test_an_archive_that_was_cut_off_is_refused(packed: Path, tmp_path: Path, sh
 def test_an_archive_is_never_overwritten_or_half_written(run: Path, tmp_path: Path) -> None:
     """Nor one written of what is no run."""
     (tmp_path / "x").write_text("mine")
-    with pytest.raises(CompatError, match="there is such a file already"):
-        archive.export(run, store(), tmp_path / "x")
-    with pytest.raises(CompatError, match="this is not a run"):
-        archive.export(tmp_path, store(), tmp_path / "y")
+    for source, target, said in (
+        (run, "x", f"{tmp_path}/x: there is such a file already\nName another, or remove it."),
+        (tmp_path, "y", f"{tmp_path}: this is not a run\nName a run below reports/runs, or `latest`."),
+        (run, "none/y", f"{tmp_path}/none: there is no such folder\nMake it, or name another."),
+    ):
+        with pytest.raises(CompatError) as raised:
+            archive.export(source, store(), tmp_path / target)
+        assert str(raised.value) == said
     assert (tmp_path / "x").read_text() == "mine" and not (tmp_path / "y").exists()
 
 
@@ -403,8 +413,10 @@ def test_export_and_import_as_they_are_typed(
     assert capsys.readouterr().out == (
         f"run {run.name} is here, 1 kept observations are new\njudge it: compat report {run.name}\n"
     )
-    assert compat("import", str(tmp_path / "nowhere")) == ExitCode.COULD_NOT_TELL
-    assert "No such file" in capsys.readouterr().err
+    assert compat("import", str(tmp_path / "nowhere")) == ExitCode.BAD_INPUT
+    assert capsys.readouterr().err == (
+        f"{tmp_path}/nowhere: there is no such file\nName what `compat store export` wrote.\n"
+    )
 
 
 def test_without_a_shared_store_nothing_is_pushed(capsys: pytest.CaptureFixture[str]) -> None:
