@@ -241,6 +241,16 @@ def test_an_unknown_run_is_one_message_that_lists_the_known_ones(tmp_path: Path)
     )
 
 
+def test_the_directory_of_all_runs_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dot is where one is, and not where they are."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert find_run(".", tmp_path / "runs") == tmp_path / "here"
+    with pytest.raises(UnknownName):
+        find_run(str(tmp_path / "runs"), tmp_path / "runs")
+
+
 # ------------------------------------------------------------------------------------------------------------- writing
 
 

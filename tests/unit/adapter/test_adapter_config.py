@@ -139,5 +139,10 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     """Its bytes are not UTF-8."""
     path = tmp_path / "adapter_config.json"
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(AdapterError, match="is not JSON: 'utf-8' codec can't decode byte 0xff"):
+    with pytest.raises(AdapterError) as caught:
         read_config(path)
+    assert str(caught.value) == (
+        f"{path}: is not JSON: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte\n"
+        "The file was damaged or edited by hand: PEFT would refuse it too, or load something else.\n"
+        "Take the file from the save it belongs to, or correct it."
+    )

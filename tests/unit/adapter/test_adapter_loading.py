@@ -11,6 +11,7 @@ from adapters import CONFIG, PREFIX, Q0, write
 from harness.adapter import loading
 from harness.adapter.loading import Loading, Mismatch, load_under
 from harness.adapter.saved import read_adapter
+from harness.census.families import families
 from harness.environments import Environment
 from harness.errors import AdapterError, ExitCode, UnknownName
 from harness.locks import Lock
@@ -105,13 +106,22 @@ def test_a_family_is_a_base(tmp_path: Path, asked: list[Any]) -> None:
 
 def test_a_misspelt_family_is_answered_with_names(tmp_path: Path, asked: list[Any]) -> None:
     """Before a stack is asked."""
-    with pytest.raises(UnknownName, match=r"there is no family 'qwen2-vl'\nDid you mean qwen2-vl-7b\?"):
+    with pytest.raises(UnknownName) as raised:
         load_under(read_adapter(write(tmp_path / "a")), "qwen2-vl", "trl0.22")
     assert asked == []
+    assert str(raised.value) == (
+        "there is no family 'qwen2-vl'\n"
+        f"Did you mean qwen2-vl-7b? The families are: {', '.join(family.name for family in families())}.\n"
+        "Or hand over a config.json: any model that the stack's Transformers knows can be counted."
+    )
 
 
 def test_an_unknown_stack_is_the_matrixs_own_message(tmp_path: Path) -> None:
     """Before any environment is made."""
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UnknownName, match=r"there is no stack 'trl0\.2222'"):
+    with pytest.raises(UnknownName) as raised:
         load_under(read_adapter(write(tmp_path / "a")), str(tmp_path), "trl0.2222")
+    assert str(raised.value) == (
+        "matrices/stacks.toml: there is no stack 'trl0.2222'\nNames that look like it: trl0.22, trl0.22.0, trl0.29.\n"
+        "`compat stacks` lists all of them."
+    )

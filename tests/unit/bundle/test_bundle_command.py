@@ -252,14 +252,22 @@ class TestRefusalThere:
         """start.py alone is not one."""
         workshop.unpack(workshop.make(None))
         (workshop.target / "manifest.json").write_text("{")
-        assert self.refusal(workshop).startswith("compat-bundle: its manifest cannot be read: ")
+        assert self.refusal(workshop) == (
+            "compat-bundle: its manifest cannot be read: Expecting property name enclosed in double quotes: line 1 "
+            "column 2 (char 1)\nNo part was unpacked here, or not to its end.\n"
+            "Unpack every part (`tar -xf PART`) in the same place.\n"
+        )
 
 
 class TestRefusalHere:
     def test_an_unknown_stack_is_bad_input(self) -> None:
         """The matrix's own message."""
-        with pytest.raises(UnknownName, match=r"there is no stack 'trl0\.23'"):
+        with pytest.raises(UnknownName) as caught:
             asked_for(MATRIX, ["trl0.22", "trl0.23"], None, DeviceKind.CPU, None)
+        assert str(caught.value) == (
+            "matrices/stacks.toml: there is no stack 'trl0.23'\nNames that look like it: trl0.22.\n"
+            "`compat stacks` lists all of them."
+        )
 
     def test_a_stack_without_a_lock_for_that_python_is_refused(self) -> None:
         """With the Pythons it has."""
