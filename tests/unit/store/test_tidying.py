@@ -367,12 +367,25 @@ def test_a_damaged_or_foreign_file_is_refused_whole(
     assert not other.root.exists() and not (tmp_path / "here").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"not a tar", gzip.compress(b"not a tar")])
-def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "empty file"),
+        (b"not a tar", "not a gzip file"),
+        # Without the time, which would give it another name in each of several processes.
+        (gzip.compress(b"not a tar", mtime=0), "truncated header"),
+    ],
+)
+def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes, problem: str) -> None:
     """Whatever it is."""
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(CompatError, match="not taken: it cannot be read"):
+    with pytest.raises(CompatError) as raised:
         archive.take(tmp_path / "x", store(), tmp_path / "here")
+    assert str(raised.value) == (
+        f"{tmp_path}/x: not taken: it cannot be read: {problem}\n"
+        "It was cut off or changed on its way, or `compat store export` did not write it. Nothing was written.\n"
+        "Copy it again, or export it again."
+    )
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
