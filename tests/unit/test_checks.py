@@ -108,6 +108,22 @@ def test_weights_that_were_not_quantized_are_named() -> None:
     assert failures(whole) == {"D801": "weights are float32 (90,688 elements) at load, asked for float32 and int8"}
 
 
+@pytest.mark.parametrize("stage", [Stage.PEFT, Stage.TRAINER, Stage.AFTER_TRAINING, Stage.RELOAD])
+def test_weights_that_are_cast_later_are_named_with_the_stage(stage: Stage) -> None:
+    """A norm of 64 in half precision; of 107,072 the 16,384 of the adapters are not the base model's."""
+    cast = b.at_stage(healthy(variant=FULL), stage, dtypes={"float32": 107_008, "bfloat16": 64})
+    assert failures(cast) == {"D801": f"of the base model bfloat16 (64 elements) at {stage}, asked for float32"}
+
+
+def test_adapters_of_another_dtype_are_not_taken_for_weights() -> None:
+    """Trained in bfloat16, as TRL from 0.26 on does, beside a base model in float32."""
+    seen = b.adapter_dtypes(healthy(variant=FULL), ("bfloat16",), ("bfloat16",))
+    kept = {"float32": 90_688, "bfloat16": 16_384}
+    for stage in (Stage.TRAINER, Stage.AFTER_TRAINING):
+        seen = b.at_stage(seen, stage, dtypes=kept)
+    assert not failures(seen)
+
+
 def test_dtypes_are_not_judged_where_nothing_was_loaded() -> None:
     """F001 speaks for a flow that ended before."""
     seen = b.failed(healthy(), "OSError", "gone", Stage.LOAD)
@@ -173,6 +189,14 @@ def test_adapters_in_mixed_changing_or_half_precision_are_named(
 ) -> None:
     """float16 loses the small steps of training; a mixture or a change says that something casts behind the back."""
     assert failures(b.adapter_dtypes(healthy(), at_trainer, after)) == {"D802": f"adapters are {said}"}
+
+
+def test_adapters_that_are_reloaded_in_less_than_they_were_trained_in_are_named() -> None:
+    """float32 is never less."""
+    half = b.at_stage(healthy(), Stage.RELOAD, adapter_dtypes=("bfloat16",))
+    said = "float32 at trainer, float32 at after-training, bfloat16 at reload"
+    assert failures(half) == {"D802": f"adapters are {said}"}
+    assert not failures(b.adapter_dtypes(half, ("bfloat16",), ("bfloat16",)))
 
 
 def test_the_dtype_of_adapters_is_judged_where_training_did_not_end() -> None:
@@ -282,6 +306,15 @@ def test_a_gradient_that_comes_late_is_named_with_its_step(flow: str, variant: V
     assert failures(b.late(seen, kind, last + 1)) == {
         "G401": f"the first gradient other than zero came late: {kind} at step {last + 1}"
     }
+
+
+def test_a_gradient_that_dies_later_is_named_with_its_steps() -> None:
+    """What the optimizer has gathered by then lets weights move on and eval loss fall."""
+    seen = healthy()
+    assert seen.training is not None
+    norms = (*seen.training.grad_norm[:8], 0.0, 0.0)
+    seen = dataclasses.replace(seen, training=dataclasses.replace(seen.training, grad_norm=norms))
+    assert failures(seen) == {"G401": "the whole gradient is exactly zero at step 9, 10"}
 
 
 def test_every_class_that_is_late_is_named() -> None:
