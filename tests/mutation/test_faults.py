@@ -136,6 +136,13 @@ def _report_no_eval_loss(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SFTTrainer, "evaluate", lambda self, *args, **kwargs: {})
 
 
+def _make_the_eval_loss_up(patch: pytest.MonkeyPatch) -> None:
+    original, told = SFTTrainer.evaluate, itertools.count()
+    patch.setattr(
+        SFTTrainer, "evaluate", lambda self, *args, **kwargs: {**original(self), "eval_loss": 2.3 - next(told) * 0.68}
+    )
+
+
 def _freeze_while_training(patch: pytest.MonkeyPatch) -> None:
     original = SFTTrainer.train
 
@@ -392,6 +399,7 @@ FAULTS: tuple[tuple[str, str, Plant, str], ...] = (
     ("poison-one-gradient", ATTACHED_BY_TRAINER, _after_construction(_poison_one_gradient), "G401"),
     ("step-without-effect", ATTACHED_BY_TRAINER, _step_without_effect, "W701"),
     ("report-no-eval-loss", ATTACHED_BY_TRAINER, _report_no_eval_loss, "E801"),
+    ("make-the-eval-loss-up", ATTACHED_BY_TRAINER, _make_the_eval_loss_up, "E806"),
     ("climb-instead-of-descending", ATTACHED_BY_TRAINER, _after_construction(_climb_instead_of_descending), "E802"),
     ("freeze-a-norm-at-load", ATTACHED_BY_TRAINER, _freeze_a_norm_at_load, "C101"),
     ("miss-a-target", ATTACHED_BY_USER, _miss_a_target, "C120"),

@@ -463,6 +463,19 @@ def test_memory_is_not_judged_where_the_flow_could_not_begin() -> None:
     assert why(seen, "M901") == (Result.NOT_APPLICABLE, "memory was not measured")
 
 
+# ------------------------------------------------------------------------------------------------------ E806: eval loss
+
+
+@pytest.mark.parametrize(("loss", "plausible"), [(4.4, True), (4.85, True), (5.3, True), (4.3, False), (5.5, False)])
+def test_an_eval_loss_that_no_random_model_has_is_named(loss: float, plausible: bool) -> None:
+    """ln 128 is 4.852; a fall that was made up begins somewhere else."""
+    seen = healthy()
+    assert seen.training is not None
+    training = dataclasses.replace(seen.training, eval_before=loss, eval_after=loss * 0.8)
+    said = f"eval_loss was {loss:.4f} before training; of a random model it is about 4.8520, that of a guess"
+    assert failures(dataclasses.replace(seen, training=training)) == ({} if plausible else {"E806": said})
+
+
 # ---------------------------------------------------------------------------------------------------------- all of them
 
 FAULTS: dict[str, Fault] = {
@@ -496,7 +509,7 @@ def test_every_check_has_a_fault_that_it_names() -> None:
     """Here, in test_judge.py or in test_deep.py; a check nobody saw fail may never fail."""
     elsewhere = {"P101", "C101", "C102", "C103", "C104", "C105", "C106", "C110", "F001", "A201", "A202", "L501", "O301"}
     deep = {"G402", "G403", "E804", "E805"}
-    assert {check.code for check in CHECKS} == elsewhere | deep | {"E801", "E802"} | set(FAULTS)
+    assert {check.code for check in CHECKS} == elsewhere | deep | {"E801", "E802", "E806"} | set(FAULTS)
 
 
 # --------------------------------------------------------------------------------------------------------- real weights
