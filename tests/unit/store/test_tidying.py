@@ -232,6 +232,8 @@ def run(tmp_path: Path) -> Path:
         (path / folder).mkdir()
     (path / "plans" / f"{seen().stack.name}.json").write_text(planned(path, cell).to_json())
     (path / "logs" / f"{seen().stack.name}.txt").write_text("what pytest said")
+    (path / "nox.log").write_text("what nox printed")
+    (path / "left-out.txt").write_text("trl0.24-py311/sft-full[qwen2-full-gc]@cpu\n")
     (path / "summary.md").write_text("derived")
     objects.write(store().root, kept())
     return path
@@ -245,9 +247,13 @@ def packed(run: Path, tmp_path: Path) -> Path:
 
 
 def test_a_run_is_judged_on_another_machine_as_here(packed: Path, run: Path, tmp_path: Path) -> None:
-    """Its facts travel, its derived files do not; kept observations answer there too."""
+    """Its facts travel, its derived files do not; kept observations answer there too. What a budget left out is left
+    out there, and not healthy.
+    """
     other = Store(tmp_path / "other")
     arrived = archive.take(packed, other, tmp_path / "here")
+    assert judged(arrived.run, UNLISTED).left_out == judged(run, UNLISTED).left_out != ()
+    assert (arrived.run / "nox.log").read_text() == "what nox printed"
     assert (arrived.run, arrived.already, arrived.objects) == (tmp_path / "here" / run.name, False, 1)
     assert judged(arrived.run, UNLISTED).verdicts == judged(run, UNLISTED).verdicts
     assert (arrived.run / "logs" / f"{seen().stack.name}.txt").read_text() == "what pytest said"
