@@ -261,6 +261,15 @@ def test_a_run_is_judged_on_another_machine_as_here(packed: Path, run: Path, tmp
     assert other.get(kept().recipe.address) == seen()
 
 
+def test_a_damaged_file_does_not_travel(run: Path, tmp_path: Path) -> None:
+    """The archive would be refused whole for it; the run's own line of that cell is there."""
+    for found in (store().root / "objects").rglob("*.json"):
+        found.write_bytes(found.read_bytes()[:300])
+    assert archive.export(run, store(), tmp_path / "results.tar.gz") == 0
+    arrived = archive.take(tmp_path / "results.tar.gz", Store(tmp_path / "other"), tmp_path / "here")
+    assert judged(arrived.run, UNLISTED).verdicts == judged(run, UNLISTED).verdicts
+
+
 def test_an_archive_says_how_to_run_it_again(packed: Path) -> None:
     """The lock, too."""
     with tarfile.open(packed) as file:
