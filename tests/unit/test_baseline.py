@@ -1,7 +1,7 @@
 """The ledger over the committed baselines: it explains every deviation, and none of its windows could lie elsewhere.
 
-A baseline holds the observations of a whole run of the matrix on real versions, on one machine. Judging them again needs
-no torch. What only one kind of machine shows is seen where that machine ran.
+A baseline holds the observations of a whole run of the matrix on real versions, on one machine. Judging them again
+needs no torch. What only one kind of machine shows is seen where that machine ran.
 """
 
 from __future__ import annotations
