@@ -93,7 +93,8 @@ def _subject(file: Path) -> Subject:
             else "Hand over the config.json that lies beside a model's weights.",
         )
     if raw.get("quantization_config"):
-        method = raw["quantization_config"].get("quant_method", "unknown method")
+        stored = raw["quantization_config"]
+        method = stored.get("quant_method", "unknown method") if isinstance(stored, dict) else "unknown method"
         raise CompatError(
             f"the model is stored quantized ({method})",
             where=str(file),
