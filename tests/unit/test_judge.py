@@ -222,6 +222,7 @@ def test_one_parameter_more_or_less_fails(off: int, cell: Cell, stage: Stage) ->
         ("MemoryError", ""),
         ("OSError", "[Errno 28] No space left on device"),
         ("OSError", "We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them in the"),
+        ("ImportError", "FlashAttention2 has been toggled on, but it cannot be used due to the following error: the"),
         ("RuntimeError", "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
     ],
 )
