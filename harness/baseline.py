@@ -91,9 +91,10 @@ def _lacks_cells(row: StackRow, results: Results) -> bool:
 
 def _provenance(results: Results) -> dict[str, object]:
     seen = list(results.observations.values())
+    deep = any(observation.deep is not None for observation in seen)
     return {
         "run": results.run.name,
-        "command": "nox -s compat-3.11 -j 2; compat keep",
+        "command": f"nox -s compat-3.11 -j 2{' -- --tier deep' if deep else ''}; compat keep",
         "harness_version": __version__,
         "kept_at_commit": _commit(),
         "stacks": len(results.rows),

@@ -32,6 +32,9 @@ HEALTHY = "healthy"
 DEAD = (Handicap.FROZEN, Handicap.WANDERING)
 NEARLY_DEAD = (Handicap.HUNDREDTH, Handicap.ONE_LAYER, Handicap.ONE_CLASS)
 
+FEWEST_SEEDS = 200
+"""Below, a rate of 0 leaves more than 1.5 % open."""
+
 _DIGITS = 6
 
 
@@ -117,15 +120,58 @@ def _passed(kinds: Sequence[Kind]) -> Rate:
 _SWEEP = TypeAdapter(Sweep)
 
 
-def keep(observations: Path, learning: Path = LEARNING) -> Sweep:
-    """Judge a sweep, and keep it in place of an earlier one of its stack.
+def read(observations: Path) -> Sweep:
+    """A sweep, judged.
 
     Raises:
-        RecordsError: the sweep cannot be read.
+        RecordsError: the sweep cannot be read, or a run of it did not train.
     """
-    sweep = judged(read_sweep(observations))
-    write_atomically(learning / f"{sweep.stack}.json", _compact(sweep))
-    return sweep
+    seen = read_sweep(observations)
+    lost = [each for each in seen if each.training is None]
+    if lost or not seen:
+        error = lost[0].error if lost else None
+        raise RecordsError(
+            f"{len(lost)} of {len(seen)} runs of the sweep did not train",
+            where=str(observations),
+            meaning=f"{error.type} at {error.stage}: {error.message}" if error else "Nothing says why.",
+            todo="A stack on which the cheap cell does not train says nothing of the learning test: sweep another one.",
+        )
+    return judged(seen)
+
+
+def keep(sweep: Sweep, learning: Path = LEARNING) -> str:
+    """Keep a sweep in place of an earlier one of its stack; what is kept decides what reports state.
+
+    Returns:
+        Where it was kept, or why it was not, in a sentence.
+
+    Raises:
+        RecordsError: a kept sweep cannot be read.
+    """
+    path, kept = learning / f"{sweep.stack}.json", read_kept(learning)
+    if refusal := _why_not(sweep, kept):
+        return f"Not kept in {learning}: {refusal}"
+    write_atomically(path, _compact(sweep))
+    return f"Kept in {path}."
+
+
+def _why_not(sweep: Sweep, kept: Sequence[Sweep]) -> str | None:
+    if (number := _length(sweep)) < FEWEST_SEEDS:
+        return f"{number} seeds are too few to state a rate; it takes {FEWEST_SEEDS}."
+    for other in kept:
+        if other.stack == sweep.stack and _length(other) > number:
+            return f"an earlier sweep of {other.stack} has {_length(other)} seeds. Remove it first if it is to go."
+        if other.stack != sweep.stack and other.seeds[0] <= sweep.seeds[1] and sweep.seeds[0] <= other.seeds[1]:
+            first = max(each.seeds[1] for each in kept) + 1
+            return (
+                f"{other.stack} has seeds {other.seeds[0]} to {other.seeds[1]}, and rates are added up over seeds that "
+                f"are not shared. Sweep others: --seeds {first}-{first + number - 1}."
+            )
+    return None
+
+
+def _length(sweep: Sweep) -> int:
+    return sweep.seeds[1] - sweep.seeds[0] + 1
 
 
 def _compact(sweep: Sweep) -> str:

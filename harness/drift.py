@@ -17,6 +17,11 @@ from harness.records import REPORTED, Labels, Observation, Stage, Training
 TOLERANCE = 1e-5
 """Relative difference of losses that is no finding: float32 sums in another order differed by 2e-7 (measured)."""
 
+TRAINED_TOLERANCE = 1e-3
+"""The same for the loss of the first training step: releases before Transformers 5.0 log it with four decimals, and it
+is computed under dropout.
+"""
+
 
 class DriftKind(StrEnum):
     """What differs."""
@@ -25,8 +30,12 @@ class DriftKind(StrEnum):
     """Other token ids or labels reach the model for the same rows."""
     MODEL = "model output"
     """Other logits for the same inputs and weights."""
+    ADAPTER = "adapter weights"
+    """Other logits, because the adapters have other values: made anew by the trainer, or drawn otherwise."""
     DEFINITION = "loss definition"
     """`eval_loss` bears another relation to the logits."""
+    TRAINED = "training loss"
+    """The loss of the first step, before any update, is another one for the same rows."""
     BATCH = "effective batch"
     """Another number of rows goes into a step."""
     DTYPE = "adapter dtype"
@@ -132,7 +141,9 @@ def changes(before: Observation, after: Observation) -> tuple[Change, ...]:
         return ()
     if before.weights_sha256 != after.weights_sha256:
         return (Change(DriftKind.WEIGHTS, None, "the digests of the base weights differ"),)
-    found = (_inputs(a, b) or _model(a, b), _definition(a, b), _batch(before, after), _dtype(before, after))
+    outputs = _inputs(a, b) or _model(before, after, a, b)
+    trained = None if outputs else _trained(before, after, a, b)
+    found = (outputs, _definition(a, b), trained, _batch(before, after), _dtype(before, after))
     return tuple(change for change in found if change is not None)
 
 
@@ -161,13 +172,20 @@ def _per_row(labels: Labels) -> str:
     return f"{labels.label_tokens / labels.samples:g} label tokens a row{ends}"
 
 
-def _model(a: Training, b: Training) -> Change | None:
+def _model(before: Observation, after: Observation, a: Training, b: Training) -> Change | None:
     size = _relative(a.reference_before, b.reference_before)
     if size is None or abs(size) <= TOLERANCE:
         return None
-    return Change(
-        DriftKind.MODEL, size, f"mean loss of the label tokens {a.reference_before:.6f} -> {b.reference_before:.6f}"
-    )
+    kind = DriftKind.ADAPTER if _other_adapters(before, after) else DriftKind.MODEL
+    return Change(kind, size, f"mean loss of the label tokens {a.reference_before:.6f} -> {b.reference_before:.6f}")
+
+
+def _other_adapters(before: Observation, after: Observation) -> bool:
+    """Whether training began with adapters of other values; another dtype alone rounds them and is told apart."""
+    one, other = before.census(Stage.TRAINER), after.census(Stage.TRAINER)
+    if one is None or other is None or not one.adapter_dtypes or one.adapter_dtypes != other.adapter_dtypes:
+        return False
+    return None not in (one.subject_sha256, other.subject_sha256) and one.subject_sha256 != other.subject_sha256
 
 
 def _definition(a: Training, b: Training) -> Change | None:
@@ -176,6 +194,27 @@ def _definition(a: Training, b: Training) -> Change | None:
     if size is None or abs(size) <= TOLERANCE:
         return None
     return Change(DriftKind.DEFINITION, size, f"eval_loss is {one:.4f} -> {other:.4f} of the mean over label tokens")
+
+
+def _trained(before: Observation, after: Observation, a: Training, b: Training) -> Change | None:
+    """What the same rows give as the loss that is trained. Of other rows nothing is said here."""
+    if before.labels is None or after.labels is None or not (a.loss and b.loss and a.grad_norm and b.grad_norm):
+        return None
+    if _rows(before.labels) != _rows(after.labels):
+        return None
+    size = _relative(a.loss[0], b.loss[0])
+    if size is None or abs(size) <= TRAINED_TOLERANCE:
+        return None
+    return Change(
+        DriftKind.TRAINED,
+        size,
+        f"loss of the first step {a.loss[0]:.4f} -> {b.loss[0]:.4f}, "
+        f"norm of its gradient {a.grad_norm[0]:.4f} -> {b.grad_norm[0]:.4f}",
+    )
+
+
+def _rows(labels: Labels) -> tuple[int, str, str]:
+    return labels.samples, labels.ids_sha256, labels.labels_sha256
 
 
 def _ratio(training: Training | None) -> float | None:

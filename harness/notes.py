@@ -19,6 +19,7 @@ from harness.census.facts import LoadDtype, Quantization, StageCount, StageTable
 from harness.census.families import find
 from harness.census.taken import take
 from harness.checks import Outcome, Symptom
+from harness.checks.learning import FROM_A_GUESS
 from harness.ledger import Ledger, load_ledger
 from harness.matrix import ROOT, read_matrix
 from harness.records import Area, Observation, Stage, Training
@@ -384,6 +385,21 @@ def _zero_loss(results: Results) -> Statement:
     )
 
 
+def _plausible(results: Results) -> Statement:
+    cells = [seen for flow in ("sft-all-linear", "rft-all-linear") for seen in _cells_of(results, flow)]
+    pairs = [(t.reference_before, math.log(s.model.vocab_size)) for s in cells if (t := s.training) and s.model]
+    losses = [loss for loss, _ in pairs if loss is not None]
+    off = max(abs(loss / guess - 1) for loss, guess in pairs if loss is not None)
+    return Statement(
+        "N4",
+        "the loss before training is finite and plausible (2.26)",
+        f"{min(losses):.2f} to {max(losses):.2f} in {len(losses)} cells; a random model guesses among "
+        f"{math.exp(pairs[0][1]):.0f} tokens, which has {pairs[0][1]:.2f}",
+        Ruling.REPRODUCED if len(losses) == len(pairs) and off <= FROM_A_GUESS else Ruling.REFUTED,
+        "baseline, sft-all-linear and rft-all-linear, E806; the number is that of our model",
+    )
+
+
 def _second_project(results: Results) -> Statement:
     trained = _trained([*_cells_of(results, "sft-all-linear"), *_cells_of(results, "rft-all-linear")])
     falls = [1 - t.eval_after / t.eval_before for t in trained if t.eval_before and t.eval_after]
@@ -424,7 +440,8 @@ def _rates(results: Results) -> Statement:
     return Statement(
         "N4",
         "learning rates 1.8e-4, 1.4e-4, 1.0e-4, 6e-5, 2e-5",
-        f"read from the optimizer before every second step, for 2e-4 asked: {five}. The log shows the rate of the step "
+        f"read from the optimizer before every second step, as shares of the rate asked for, times 2e-4: {five}. "
+        "The log shows the rate of the step "
         f"itself, but on Transformers {', '.join(logged_next)} that of the next",
         Ruling.REPRODUCED if scaled == {(1.8e-4, 1.4e-4, 1.0e-4, 6e-5, 2e-5)} else Ruling.REFUTED,
         "baseline, sft-all-linear, R601",
@@ -440,6 +457,7 @@ _MEASURED: tuple[Callable[[Results], Statement], ...] = (
     _inference_mode,
     _cure,
     _zero_loss,
+    _plausible,
     _second_project,
     _labels,
     _rates,

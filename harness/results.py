@@ -3,6 +3,7 @@
 reports/runs/<run-id>/
     observations.jsonl      one `Started` line and one `Observation` line per cell, appended by the cells as they run
     left-out.txt            cells that were asked for and left out, for want of time
+    stored.json             addresses of the cells whose observations were in the store before any session began
     rows/<stack>.json       one `StackRow` per stack: ran, or why not, and which cells were selected
     verdicts.jsonl  junit.xml  summary.md   derived; written anew, whole, whenever a stack finishes
 """
@@ -19,7 +20,7 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -260,6 +261,20 @@ def write_left_out(run: Path, cells: Sequence[str]) -> None:
 _LEFT_OUT = "left-out.txt"
 
 
+def read_addresses(run: Path) -> dict[str, str]:
+    """Addresses of the cells whose observations came from the store before any session began."""
+    found: dict[str, str] = json.loads(_text_of(run / _STORED) or "{}")
+    return found
+
+
+def write_addresses(run: Path, addresses: Mapping[str, str]) -> None:
+    """Write down where the store keeps what was copied into the run."""
+    write_atomically(run / _STORED, json.dumps(addresses, indent=0) + "\n")
+
+
+_STORED = "stored.json"
+
+
 def _text_of(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
@@ -294,7 +309,8 @@ def judged(run: Path, ledger: Ledger, *, only: str | None = None) -> Results:
     started, observed = read_observations(run / "observations.jsonl", only=only)
     rows = _with_strays(rows, {*started, *observed})
     verdicts = [verdict for row in rows for verdict in _judge_row(row, started, observed, ledger)]
-    return Results(run, rows, observed, tuple(verdicts), read_left_out(run))
+    left_out = tuple(cell for cell in read_left_out(run) if only in (None, cell.partition("/")[0]))
+    return Results(run, rows, observed, tuple(verdicts), left_out)
 
 
 def _with_strays(rows: tuple[StackRow, ...], cells: set[str]) -> tuple[StackRow, ...]:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,11 +30,11 @@ from harness.answers import Answer
 from harness.checks import Outcome
 from harness.devices import Gpu, kind_of
 from harness.environments import lender_of
-from harness.errors import CompatError, InstallError
+from harness.errors import CompatError, InstallError, LockError
 from harness.ledger import Ledger, load_ledger
-from harness.locks import Unsolvable, locked
-from harness.matrix import ROOT, read_matrix
-from harness.plan import Plan
+from harness.locks import Lock, Unsolvable, locked
+from harness.matrix import ROOT, Matrix, read_matrix
+from harness.plan import Plan, read_plan
 from harness.records import DeviceKind, Started, Variant, cell_id
 from harness.report import Summary, point_latest_at, print_stack, print_window, publish
 from harness.report.terminal import open_console
@@ -49,6 +49,7 @@ from harness.results import (
     read_record,
     read_rows,
     unfinished,
+    write_addresses,
     write_atomically,
     write_left_out,
     write_row,
@@ -61,6 +62,7 @@ from harness.scheduling.selection import Asked, On, cells_of, stacks_of
 from harness.store import objects
 from harness.store.kept import Past, Store
 from harness.store.recipes import installed, recipes
+from harness.store.remote import StoreUnreachable
 from harness.store.sources import sources
 from harness.supply import REGISTRY, Supply
 
@@ -111,8 +113,6 @@ class Selection:
     """By cell; of stacks whose environment is there."""
     variants: Mapping[str, tuple[str, Variant]]
     """Flow and variant, by cell."""
-    versions: Mapping[str, Mapping[str, str]]
-    """Locked versions, by stack."""
     gpus: tuple[Gpu, ...]
     """To run on; without any, the CPU."""
 
@@ -153,12 +153,18 @@ def run(request: Request) -> int:
     selection = select(request, options, gpus)
     store = Store.configured()
     files = {} if request.fresh else stored_files(store, selection)
-    todo = [cell for cell in selection.cells if cell not in files]
+    known = answers.find(question(selection, files), form()) if len(files) == len(selection.cells) else None
+    if known is not None:
+        _say(_told_first(selection, 0))
+        return _show(known)
+    # Only now opened: a file that is damaged has a name and answers nothing, and its cell is run again.
+    lines = stored_lines(store, selection, files)
+    todo = [cell for cell in selection.cells if cell not in lines]
     _say(_told_first(selection, len(todo)))
     if not todo:
-        return _show_again(selection, files, store, ledger)
+        return _judge_stored(selection, files, lines, ledger)
     execution = Execution(request, selection, store, ledger, share_of(request, todo, gpus, options))
-    return execution.run(todo, files)
+    return execution.run(todo, lines)
 
 
 def select(request: Request, options: runs.Options, gpus: Sequence[Gpu]) -> Selection:
@@ -173,7 +179,6 @@ def select(request: Request, options: runs.Options, gpus: Sequence[Gpu]) -> Sele
     cells: list[str] = []
     addresses: dict[str, str] = {}
     variants: dict[str, tuple[str, Variant]] = {}
-    versions: dict[str, Mapping[str, str]] = {}
     for on in stacks_of(matrix, request.asked, request.python):
         lock = locked(matrix.plan(on.stack, on.python, device))
         if isinstance(lock, Unsolvable):
@@ -183,7 +188,6 @@ def select(request: Request, options: runs.Options, gpus: Sequence[Gpu]) -> Sele
         plan = runs.plan_of(on.name, lock, options, Ledger(issues=()), device, base_torch=False)
         plan = dataclasses.replace(plan, cells=cells_of(plan.cells, request.asked))
         stacks[on.name] = on
-        versions[on.name] = {**lock.requirements, "torch": lock.facts["torch"]}
         for cell in plan.cells:
             cells.append(plan.id_of(cell))
             variants[cells[-1]] = (cell.flow, cell.variant)
@@ -195,7 +199,7 @@ def select(request: Request, options: runs.Options, gpus: Sequence[Gpu]) -> Sele
             meaning="A cell's name is such as trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu.",
             todo="Ask for fewer things at once.",
         )
-    return Selection(stacks, tuple(absent), tuple(cells), addresses, variants, versions, tuple(gpus))
+    return Selection(stacks, tuple(absent), tuple(cells), addresses, variants, tuple(gpus))
 
 
 def _addresses(plan: Plan, python: Path, gpus: Sequence[Gpu], supply: Supply) -> dict[str, str]:
@@ -262,17 +266,19 @@ def _say(line: str) -> None:
 # ------------------------------------------------------------------------------------------------- nothing is to be run
 
 
-def _show_again(selection: Selection, files: Mapping[str, str], store: Store, ledger: Ledger) -> int:
-    """What the stored cells say: as it was said before, if that is provably the same question; else judged anew."""
-    key, laid_out = question(selection, files), form()
-    answer = answers.find(key, laid_out)
-    if answer is None:
-        run = RUNS / runs.new_run_id()
-        write_stored(run, selection, files, store)
-        write_rows(run, selection, (), ())
-        summary = publish(run, ledger)
-        answer = Answer(run.name, int(summary.exit_code), laid_out, _text(summary))
-        answers.keep(key, answer)
+def _judge_stored(selection: Selection, files: Mapping[str, str], lines: Mapping[str, str], ledger: Ledger) -> int:
+    """What the stored cells say, judged anew, and remembered for when the same is asked again."""
+    run = RUNS / runs.new_run_id()
+    write_stored(run, selection, lines)
+    write_rows(run, selection, (), ())
+    summary = publish(run, ledger)
+    answer = Answer(run.name, int(summary.exit_code), form(), _text(summary))
+    answers.keep(question(selection, files), answer)
+    return _show(answer)
+
+
+def _show(answer: Answer) -> int:
+    """Say it, or say it as it was said before."""
     point_latest_at(RUNS / answer.run)
     sys.stdout.write(answer.text)
     sys.stdout.flush()
@@ -301,13 +307,21 @@ def _text(summary: Summary) -> str:
     return captured.get()
 
 
-def write_stored(run: Path, selection: Selection, files: Mapping[str, str], store: Store) -> None:
-    """Copy stored observations into the run: a report reads runs, and a run is whole."""
-    found = store.read(selection.addresses[cell] for cell in files)
-    lines = [found[selection.addresses[cell]].line for cell in files if selection.addresses[cell] in found]
+def stored_lines(store: Store, selection: Selection, cells: Iterable[str]) -> dict[str, str]:
+    """The stored observation of each of `cells` that has a whole one."""
+    addresses = {cell: selection.addresses[cell] for cell in cells}
+    found = store.read(addresses.values())
+    return {cell: found[address].line for cell, address in addresses.items() if address in found}
+
+
+def write_stored(run: Path, selection: Selection, lines: Mapping[str, str]) -> None:
+    """Copy stored observations into the run: a report reads runs, and a run is whole. Where they are kept is written
+    beside them, for whoever exports it.
+    """
     run.mkdir(parents=True, exist_ok=True)
     with (run / "observations.jsonl").open("a", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in lines)
+        file.writelines(f"{line}\n" for line in lines.values())
+    write_addresses(run, {cell: selection.addresses[cell] for cell in lines})
 
 
 def write_rows(run: Path, selection: Selection, todo: Iterable[str], left_out: Sequence[str]) -> None:
@@ -337,8 +351,8 @@ class Execution:
         self.request, self.selection, self.store, self.ledger, self.share = request, selection, store, ledger, shared
         self.path = RUNS / os.environ.setdefault(runs.RUN_ID, runs.new_run_id())
 
-    def run(self, todo: Sequence[str], files: Mapping[str, str]) -> int:
-        """Run the cells of `todo`, and say what they and the stored ones say.
+    def run(self, todo: Sequence[str], lines: Mapping[str, str]) -> int:
+        """Run the cells of `todo`, and say what they and the stored ones, with their `lines`, say.
 
         Raises:
             CompatError: the budget is too small for any cell, or a file of results cannot be read.
@@ -349,7 +363,7 @@ class Execution:
         kept = [task.cell for task in chosen.kept]
         left_out = [task.cell for task in chosen.left_out]
         deadline = None if self.request.budget_s is None else time.monotonic() + self.request.budget_s
-        write_stored(self.path, self.selection, files, self.store)
+        write_stored(self.path, self.selection, lines)
         write_rows(self.path, self.selection, kept, left_out)
         for line in told_left_out(chosen.left_out, self.path):
             _say(line)
@@ -359,6 +373,7 @@ class Execution:
                 self._rounds({cell: seconds[cell] for cell in kept}, deadline, left_out)
         except (Stopped, KeyboardInterrupt) as stop:
             return self._stopped(kept, stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+        self._share()
         summary = publish(self.path, self.ledger)
         text = _text(summary)
         self._remember(summary, text)
@@ -377,6 +392,15 @@ class Execution:
             if not self._hand_over(seconds, deadline):
                 self._cut_off(seconds, left_out)
                 return
+            self._explain()
+
+    def _explain(self) -> None:
+        """Where a session ended before it could say anything of its stack, let the row say what nox said of it."""
+        log = (self.path / NOX_LOG).read_text(encoding="utf-8", errors="replace")
+        for row in read_rows(self.path):
+            said = nox_said(log, self.selection.stacks[row.name].session) if row.name in self.selection.stacks else ""
+            if said and row == unfinished(row.name, row.selected):
+                write_row(self.path, dataclasses.replace(row, reason=f"its session ended before any cell: {said}"))
 
     def _within_budget(self, seconds: Mapping[str, float], past: Mapping[str, Past]) -> Cut:
         if self.request.budget_s is None:
@@ -394,7 +418,7 @@ class Execution:
 
     def _why(self, cells: Iterable[str], past: Mapping[str, Past]) -> dict[str, frozenset[Why]]:
         """Why each cell matters."""
-        at_edges = edge_cells(self.selection, self.ledger)
+        at_edges = edge_cells(self.selection, self.ledger, read_matrix())
         found: dict[str, frozenset[Why]] = {}
         for cell in cells:
             known = past.get(cell)
@@ -408,7 +432,7 @@ class Execution:
 
     def _hand_over(self, seconds: Mapping[str, float], deadline: float | None) -> bool:
         """Have nox run these cells, and whether it was through before `deadline`."""
-        stacks = longest_first(loads(seconds))
+        stacks = order_of(seconds, by_importance=self.request.budget_s is not None)
         file = self.path / "cells.txt"
         write_atomically(file, "".join(f"{cell}\n" for cell in seconds))
         jobs = min(self.share.jobs, len(stacks))
@@ -500,11 +524,25 @@ class Execution:
     def _stopped(self, cells: Sequence[str], number: int) -> int:
         _, observed = read_observations(self.path / "observations.jsonl")
         done = len(observed.keys() & set(cells))
+        self._share()
         _say(
             f"stopped: {done:,} of {_count(len(cells), 'cell')} ran and are stored; "
             f"the same command runs the other {len(cells) - done:,}"
         )
         return 128 + number
+
+    def _share(self) -> None:
+        """Copy to the shared store what is kept here of these cells: a session that was ended, now or earlier, did not
+        come to it.
+        """
+        if self.store.remote is None:
+            return
+        plans = [read_plan(path) for path in (self.path / "plans").glob("*.json")]
+        ran = {cell.recipe.address for plan in plans for cell in plan.cells if cell.recipe}
+        try:
+            self.store.push(ran | set(self.selection.addresses.values()))
+        except StoreUnreachable as error:
+            _say(str(error))
 
     def _remember(self, summary: Summary, text: str) -> None:
         """Keep the answer for when the same is asked again, if this run is what the store would then answer with."""
@@ -522,23 +560,52 @@ class Execution:
         with (self.path / "observations.jsonl").open(encoding="utf-8") as file:
             for line in file:
                 last[cell_of(line)] = line.rstrip("\n")
-        return all(last.get(cell) == kept[address].line for cell, address in selection.addresses.items())
+        addresses = selection.addresses.items()
+        return all(address in kept and last.get(cell) == kept[address].line for cell, address in addresses)
 
 
-def edge_cells(selection: Selection, ledger: Ledger) -> frozenset[str]:
-    """Cells for which the neighbouring release of their axis has other issues listed."""
-    axes: dict[tuple[str, str], list[On]] = defaultdict(list)
-    for on in selection.stacks.values():
-        axes[on.stack.package, on.python].append(on)
+def nox_said(log: str, session: str) -> str:
+    """What nox last said of why a session ended, such as `Python interpreter 3.12 not found`; empty if nothing."""
+    said = re.findall(rf"^nox > Session {re.escape(session)} (?:failed|aborted): (.*)$", log, re.MULTILINE)
+    return re.sub(r" \(took [^)]*\)\.$", "", said[-1]) if said else ""
+
+
+def order_of(seconds: Mapping[str, float], *, by_importance: bool) -> tuple[str, ...]:
+    """The stacks of these cells in the order to start them in: the longest first; or, where time may run out, as the
+    cells come, which a budget has put in the order of what matters.
+    """
+    return tuple(dict.fromkeys(map(stack_of, seconds))) if by_importance else longest_first(loads(seconds))
+
+
+def edge_cells(selection: Selection, ledger: Ledger, matrix: Matrix) -> frozenset[str]:
+    """Cells for which the neighbouring release of their axis has other issues listed, be it asked for or not."""
+    axes = dict.fromkeys((on.stack.package, on.python) for on in selection.stacks.values())
     found: set[str] = set()
-    for ons in axes.values():
-        ordered = sorted(ons, key=lambda on: Version(on.stack.pin))
-        for flow, variant in set(selection.variants.values()):
+    for package, python in axes:
+        versions = _versions_on(matrix, package, python, selection)
+        for flow, variant in dict.fromkeys(selection.variants.values()):
             listed = {
-                on.name: ledger.listed(flow, variant, selection.device, selection.versions[on.name]) for on in ordered
+                name: ledger.listed(flow, variant, selection.device, locked_to) for name, locked_to in versions.items()
             }
             found |= {cell_id(name, flow, variant, selection.device) for name in edges(listed)}
     return frozenset(found)
+
+
+def _versions_on(matrix: Matrix, package: str, python: str, selection: Selection) -> dict[str, Mapping[str, str]]:
+    """What every stack of an axis was resolved to, oldest release first; one that cannot be installed is not on it."""
+    stacks = [stack for stack in matrix.stacks if stack.package == package and python in stack.pythons]
+    found: dict[str, Mapping[str, str]] = {}
+    for stack in sorted(stacks, key=lambda stack: Version(stack.pin)):
+        # The lock of a stack nobody asked for may be stale or missing without harm.
+        with contextlib.suppress(LockError):
+            lock = locked(matrix.plan(stack, python, selection.device))
+            if not isinstance(lock, Unsolvable):
+                found[stack.on(python)] = _locked_versions(lock)
+    return found
+
+
+def _locked_versions(lock: Lock) -> Mapping[str, str]:
+    return {**lock.requirements, "torch": lock.facts["torch"]}
 
 
 def told_left_out(tasks: Sequence[Task], run: Path) -> list[str]:

@@ -243,16 +243,17 @@ def _write_plan(plan: Plan) -> Path:
 
 
 def _calibrate(env_python: Path, path: Path, plan: Plan, seeds: range) -> ExitCode:
-    """Sweep the learning test over `seeds`, and keep and print what it says."""
+    """Sweep the learning test over `seeds`, and print and keep what it says."""
     from harness import calibration
     from harness.report import learning
 
     status = _run([str(env_python), "-m", "harness.cell.sweep", str(path), str(seeds.start), str(seeds.stop)], plan, ())
     if status:
         return ExitCode.COULD_NOT_TELL
-    found = calibration.keep(plan.seeds_file)
-    learning.publish()
+    found = calibration.read(plan.seeds_file)
     print(learning.told(found))
+    print(calibration.keep(found))
+    learning.publish()
     return ExitCode.HEALTHY if found.on_target else ExitCode.UNHEALTHY
 
 

@@ -12,6 +12,9 @@ from harness.errors import CompatError
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 """`name` or `org/name`, as the hub spells them."""
 
+_WEIGHTS = ("*.safetensors", "*.bin")
+_TOKENIZERS = ("tokenizer*.json", "*.model", "vocab.*")
+
 
 def checked(asked: str) -> str:
     """The absolute path of the directory `asked`, or `asked` itself if it looks like a hub id.
@@ -22,6 +25,7 @@ def checked(asked: str) -> str:
     path = Path(asked)
     if asked and path.is_dir():
         _refuse_other_than_a_model(path / "config.json")
+        _refuse_an_incomplete_one(path)
         return str(path.resolve())
     if path.exists() or not _HUB_ID.fullmatch(asked):
         raise CompatError(
@@ -49,6 +53,18 @@ def _refuse_other_than_a_model(config: Path) -> None:
             meaning="The flows quantize the weights themselves, or leave them whole.",
             todo="Hand --model the model it was made from.",
         )
+
+
+def _refuse_an_incomplete_one(path: Path) -> None:
+    """What no library finds would be an error of a cell, and a release's fault in the report."""
+    for what, names in (("weights", _WEIGHTS), ("tokenizer", _TOKENIZERS)):
+        if not any(found for name in names for found in path.glob(name)):
+            raise CompatError(
+                f"holds no {what}: none of {', '.join(names)}",
+                where=str(path),
+                meaning="Cells load the model and its tokenizer from the one directory.",
+                todo="Put it there with save_pretrained, or name the directory that has both.",
+            )
 
 
 def from_hub(model: str) -> bool:

@@ -48,26 +48,29 @@ def assert_trains(trainer: Any, steps: int = 10) -> None:
 
     The same parameters are trainable before and after; the optimizer holds exactly these; every one of their tensors
     receives a gradient, finite and not always zero; no row is without a label; weights change and stay finite; where
-    there is an eval set, eval loss is a number and moves in the first six decimals. Training loss is not asked: that of
-    GRPO is 0.0 while it learns, and that of a frozen model wiggles.
+    there is an eval set, eval loss is a number and moves in the first six decimals (of several, that of each). Training
+    loss is not asked: that of GRPO is 0.0 while it learns, and that of a frozen model wiggles.
 
     Trains the trainer it is given, which is not what it was afterwards.
 
     Raises:
         AssertionError: something of this does not hold; the message says all that does not.
+        ValueError: `steps` is less than 2.
     """
     __tracebackhide__ = True
+    if steps < 2:  # noqa: PLR2004 - the step of which the reason speaks
+        raise ValueError(f"steps={steps}: lora_A has its first gradient in step 2, behind a lora_B that starts at zero")
     before = _counted(trainer)
     if nothing := live.nothing_trainable(before):
         raise AssertionError(f"{nothing.what}\n{nothing.meaning}\n{nothing.todo}")
     trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
-    values, loss = fingerprints(trained), _eval_loss(trainer)
+    values, losses = fingerprints(trained), _eval_losses(trainer)
     seen = _trained(trainer, steps)
     moved = not unchanged(values, fingerprints(trained))
     finite = all(bool(torch.isfinite(parameter).all()) for parameter in trained)
     faults = [
         *_faults(seen, steps, moved=moved, finite=finite),
-        *_eval_loss_wrong(trainer, loss, _eval_loss(trainer)),
+        *_eval_losses_wrong(trainer, losses, _eval_losses(trainer)),
         *_set_changed(before, _counted(trainer)),
     ]
     if faults:
@@ -78,9 +81,14 @@ def _counted(trainer: Any) -> Census:
     return census.take(trainer.model, Stage.TRAINING, Actor.FLOW, digest=False)
 
 
-def _eval_loss(trainer: Any) -> float | None:
-    loss = None if trainer.eval_dataset is None else trainer.evaluate().get("eval_loss")
-    return None if loss is None else float(loss)
+def _eval_losses(trainer: Any) -> dict[str, float | None]:
+    """By the names under which Trainer reports them: one, or one for each of several eval sets."""
+    sets = trainer.eval_dataset
+    if sets is None:
+        return {}
+    said = trainer.evaluate()
+    names = [f"eval_{name}_loss" for name in sets] if isinstance(sets, dict) else ["eval_loss"]
+    return {name: None if said.get(name) is None else float(said[name]) for name in names}
 
 
 def _trained(trainer: Any, steps: int) -> _EveryStep:
@@ -124,13 +132,16 @@ def _in_all(names: Iterable[Iterable[str]]) -> set[str]:
     return set.intersection(*each) if (each := [set(some) for some in names]) else set()
 
 
-def _eval_loss_wrong(trainer: Any, before: float | None, after: float | None) -> Iterator[str]:
-    if trainer.eval_dataset is None or rewards_make_the_gradient(trainer.args):
+def _eval_losses_wrong(trainer: Any, before: dict[str, float | None], after: dict[str, float | None]) -> Iterator[str]:
+    if rewards_make_the_gradient(trainer.args):
         return
-    if missing := rules.eval_loss_missing(before, after):
-        yield missing
-    elif before is not None and after is not None and (flat := rules.eval_loss_flat(before, after)):
-        yield flat
+    for name, first in before.items():
+        of = "" if name == "eval_loss" else f" ({name})"
+        last = after[name]
+        if missing := rules.eval_loss_missing(first, last):
+            yield f"{missing}{of}"
+        elif first is not None and last is not None and (flat := rules.eval_loss_flat(first, last)):
+            yield f"{flat}{of}"
 
 
 def _set_changed(before: Census, after: Census) -> Iterator[str]:

@@ -31,6 +31,9 @@ DTYPES = {LoadDtype.BF16: torch.bfloat16, LoadDtype.FP32: torch.float32}
 QUANTIZED = ("Params4bit", "Int8Params")
 """Names of the classes of quantized weights; PEFT and TRL know them by name too."""
 
+BLOCK, CODES = 64, 16
+"""Weights that share a scale in bitsandbytes' NF4, and values that a weight can have beside it."""
+
 _AUTO_MAPPINGS = (
     "MODEL_FOR_CAUSAL_LM_MAPPING",
     "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING",
@@ -76,7 +79,8 @@ def class_of(config: PretrainedConfig) -> type[PreTrainedModel]:
     mappings = [getattr(modeling_auto, name, {}) for name in _AUTO_MAPPINGS]
     found = next((mapping[type(config)] for mapping in mappings if type(config) in mapping), None)
     if found is None or config.architectures:
-        raise NoClass(" or ".join(config.architectures or (f"a class for {type(config).__name__}",)))
+        unnamed = f"causal or vision-language model of {type(config).__name__}"
+        raise NoClass(" or ".join(config.architectures or (unnamed,)))
     return found
 
 
@@ -127,6 +131,8 @@ def quantize(model: PreTrainedModel, quantization: Quantization, dtype: LoadDtyp
     for module in model.modules():
         if not isinstance(module, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt):
             continue
+        if quantization is Quantization.NF4:
+            module.weight.quant_state = _quant_state(module.weight, DTYPES[dtype])
         module.weight.data = _stored(module.weight, quantization)
         if module.bias is not None:
             module.bias.data = module.bias.data.to(DTYPES[dtype])
@@ -136,6 +142,19 @@ def _stored(weight: torch.Tensor, quantization: Quantization) -> torch.Tensor:
     if quantization is Quantization.NF4:
         return torch.empty(((weight.numel() + 1) // 2, 1), dtype=torch.uint8, device="meta")
     return torch.empty(weight.shape, dtype=torch.int8, device="meta")
+
+
+def _quant_state(weight: torch.Tensor, dtype: torch.dtype) -> bnb.functional.QuantState:
+    """What a 4-bit weight remembers of itself: PEFT unpacks one to make the magnitudes of DoRA."""
+    blocks = -(-weight.numel() // BLOCK)
+    return bnb.functional.QuantState(
+        absmax=torch.empty(blocks, dtype=torch.float32, device="meta"),
+        shape=weight.shape,
+        code=torch.empty(CODES, dtype=torch.float32, device="meta"),
+        blocksize=BLOCK,
+        quant_type="nf4",
+        dtype=dtype,
+    )
 
 
 def _bnb_config(quantization: Quantization, dtype: torch.dtype) -> BitsAndBytesConfig:

@@ -66,11 +66,13 @@ class Comparison:
     trainers: tuple[tuple[Trainer, Trainer], ...]
     gone_findings: tuple[Finding, ...]
     new_findings: tuple[Finding, ...]
+    lasting_findings: tuple[Finding, ...]
+    """Of both; as the second has them."""
 
     @property
     def same(self) -> bool:
         """Whether nothing changes."""
-        return not any(getattr(self, name) for name in self.__slots__)
+        return not any(getattr(self, name) for name in self.__slots__ if name != "lasting_findings")
 
 
 def compared(before: Taken, after: Taken) -> Comparison:
@@ -95,6 +97,7 @@ def compared(before: Taken, after: Taken) -> Comparison:
         ),
         gone_findings=_without(before.findings, after.findings),
         new_findings=_without(after.findings, before.findings),
+        lasting_findings=_without(after.findings, _without(after.findings, before.findings)),
     )
 
 

@@ -94,9 +94,9 @@ def _subject(file: Path) -> Subject:
         )
     if raw.get("quantization_config"):
         stored = raw["quantization_config"]
-        method = stored.get("quant_method") if isinstance(stored, dict) else None
+        method = stored.get("quant_method", "unknown method") if isinstance(stored, dict) else "unknown method"
         raise CompatError(
-            f"the model is stored quantized ({method or 'unknown method'})",
+            f"the model is stored quantized ({method})",
             where=str(file),
             meaning="A census quantizes the weights itself, as bitsandbytes does when a model is loaded.",
             todo="Hand over the config.json of the model it was made from, and choose --quantization.",

@@ -54,9 +54,11 @@ class Lora:
 class _Checked:
     """The options whose form is known; all others are PEFT's business."""
 
-    r: Annotated[int, Field(ge=1)] | None = None
+    r: Annotated[int, Field(ge=1, strict=True)] | None = None
     target_modules: list[str] | str | None = None
     target_parameters: list[str] | None = None
+    rank_pattern: dict[str, int] | None = None
+    alpha_pattern: dict[str, float] | None = None
 
 
 _CHECKED = TypeAdapter(_Checked)
@@ -168,6 +170,15 @@ def _refuse_impossible(lora: Lora) -> None:
             meaning="With nothing to adapt there is nothing to count.",
             todo="Name modules, such as --targets q_proj,v_proj, or all-linear.",
         )
+    if lora.options.get("layer_replication"):
+        raise CompatError(
+            "layer_replication cannot be counted",
+            where=lora.source,
+            meaning="PEFT then copies layers by number, and a census handles one of those that are alike for all.",
+            todo="Leave it out: what an adapter is on each layer does not depend on it.",
+        )
+    for what in ("rank_pattern", "alpha_pattern"):
+        _refuse_impossible_keys(lora, what)
     try:
         re.compile(lora.regex or "")
     except re.error as error:
@@ -177,3 +188,16 @@ def _refuse_impossible(lora: Lora) -> None:
             meaning="Text with one of \\ * + ? ( ) [ ] { } | ^ $ in it is taken for one.",
             todo="Correct it; without such signs it is a list of suffixes, separated by commas.",
         ) from None
+
+
+def _refuse_impossible_keys(lora: Lora, what: str) -> None:
+    for key in lora.options.get(what) or {}:
+        try:
+            re.compile(key)
+        except re.error as error:
+            raise CompatError(
+                f"{what}: {key!r} is not a regular expression: {error}",
+                where=lora.source,
+                meaning="PEFT takes every key of it for one.",
+                todo="Correct it.",
+            ) from None

@@ -15,7 +15,7 @@ from harness.census.families import Subject, families
 from harness.census.lora import Lora
 from harness.census.verdicts import Finding, findings
 from harness.errors import CompatError, ExitCode
-from harness.ledger import Ledger
+from harness.ledger import Kind, Ledger
 from harness.records import DeviceKind, Precision, Stage, Variant
 from harness.stack_python import StackPython, ask
 
@@ -26,6 +26,9 @@ _INABILITY = TypeAdapter(Inability)
 
 FREEZES = "C104"
 """The check that fails where nothing is trainable once the trainer is built."""
+
+ENDS = "F001"
+"""The check that fails where a flow ends in an error."""
 
 
 class Way(StrEnum):
@@ -49,6 +52,8 @@ class Trainer:
     issue: str | None
     """Id of the known issue because of which it is not all of the adapters."""
     title: str | None
+    unmeasured: str | None = None
+    """Title of the known issue because of which the matrix, on a CPU, never got as far as this trainer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,4 +146,18 @@ def _trainer(
     for deviation in ledger.listed(way, variant, DeviceKind.CUDA, versions):
         if deviation.check == FREEZES:
             return Trainer(way, 0, deviation.issue, deviation.title)
-    return Trainer(way, adapters, None, None)
+    return Trainer(way, adapters, None, None, _unmeasured(way, variant, versions, ledger))
+
+
+def _unmeasured(way: Way, variant: Variant, versions: Mapping[str, str], ledger: Ledger) -> str | None:
+    """What ends the cells of the matrix, which run on a CPU, before there is a trainer."""
+    platform = (issue for issue in ledger.issues if issue.kind is Kind.PLATFORM)
+    return next(
+        (
+            issue.title
+            for issue in platform
+            for shown in issue.shows
+            if shown.check == ENDS and shown.takes_in(way, variant, DeviceKind.CPU, versions)
+        ),
+        None,
+    )

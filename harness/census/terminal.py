@@ -108,7 +108,7 @@ def _cells(count: StageCount) -> tuple[str, ...]:
 
 def _trainer(trainer: Trainer) -> Text:
     line = f"  {wording.way(trainer.way):<{NAME - 2}}{trainer.trainable:>{COUNT},}  {wording.listed(trainer)}"
-    return Text(line, style="yellow" if trainer.issue else "")
+    return Text(line, style="yellow" if trainer.issue or trainer.unmeasured else "")
 
 
 def _areas(taken: Taken) -> Iterator[Text]:
@@ -209,13 +209,12 @@ def _changes(before: Taken, after: Taken, changes: Comparison) -> Iterator[Text]
         what = f"{shift.stage}, {wording.shift(shift)}"
         yield Text(f"  {what:<{NAME}}{shift.before:>{COUNT},} -> {shift.after:>{COUNT},}")
     for old, now in changes.trainers:
-        yield Text(
-            f"  trainer, {wording.way(old.way)}: {old.trainable:,} -> {now.trainable:,}"
-            f"  {wording.listed(old) or wording.listed(now)}"
-        )
+        why = "; ".join(filter(None, (wording.listed(old), wording.listed(now))))
+        yield Text(f"  trainer, {wording.way(old.way)}: {old.trainable:,} -> {now.trainable:,}  {why}")
     for title, findings, taken in (
         ("no longer", changes.gone_findings, before),
         ("from now on", changes.new_findings, after),
+        ("on both", changes.lasting_findings, after),
     ):
         for finding in findings:
             yield Text.assemble(f"  {title}: ", (finding.code, "bold red"), f" {wording.sentence(finding, taken)}")

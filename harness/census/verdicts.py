@@ -3,11 +3,12 @@
 The rules, in the order of what explains what:
 
 T101 refused     PEFT itself refuses the configuration. Of targets nothing else is said, since nothing was adapted.
-T102 unmatched   A pattern matches nothing.
+T102 unmatched   A pattern matches nothing, or one of the names that a regular expression ends in does.
 T103 unreached   A pattern names a projection that the language model holds in a weight of another name, or as one
                  tensor of all experts, and no adapter sits on that weight. `all-linear` names every matrix of a layer.
 T104 partial     A pattern matches a module in some layers, and in the others the same module has no adapter.
-T105 elsewhere   A pattern matches modules of the language model, and modules of another part that it does not name.
+T105 elsewhere   A pattern matches modules of the language model, and modules of another part that it does not name;
+                 a regular expression also names them by spelling out what only they are called.
 T106 frozen      Adapters are attached and none of them trains: the configuration says `inference_mode`.
 T107 unquantized Quantization was asked for, and experts held in one tensor are stored as they were.
 
@@ -155,9 +156,14 @@ def _matrices(table: StageTable) -> list[Weight]:
 
 def _is_matrix(weight: Weight) -> bool:
     if weight.kind is WeightKind.PARAMETER:
-        # Other parameters of two dimensions, such as positions, are no matrix anything is multiplied with.
-        return len(weight.shape) >= STACKED or weight.leaf == "weight"
+        # Other parameters, such as positions, are no matrix anything is multiplied with. Where they have a dimension
+        # more than two it is that of the batch, and is 1.
+        return _is_stacked(weight) or weight.leaf == "weight"
     return weight.kind is WeightKind.LINEAR
+
+
+def _is_stacked(weight: Weight) -> bool:
+    return len(weight.shape) >= STACKED and min(weight.shape) > 1
 
 
 def _matched(table: StageTable, pattern: str) -> list[Weight]:
@@ -185,11 +191,42 @@ def _unmatched(table: StageTable, lora: Lora, spoken_for: set[str]) -> list[Find
         if pattern not in spoken_for and not _matched(table, pattern) and not _by_another_name(table, pattern)
     ]
     there = {pattern: _namesakes(table, (pattern,)) for pattern in missing}
-    unknown = tuple(pattern for pattern in missing if not there[pattern])
+    for pattern in lora.patterns:
+        there |= {name: _namesakes(table, (name,)) for name in _idle_names(table, lora, pattern)}
+    unknown = tuple(pattern for pattern, weights in there.items() if not weights)
     return [
         *(Finding(Code.UNMATCHED, (pattern,), weights) for pattern, weights in there.items() if weights),
         *([Finding(Code.UNMATCHED, unknown, ())] if unknown else []),
     ]
+
+
+def _idle_names(table: StageTable, lora: Lora, pattern: str) -> list[str]:
+    """Names that a regular expression which matches something ends in, and that nothing it matches is called.
+
+    A projection that is there under another name is T103's.
+    """
+    leaves = {weight.leaf for weight in _matched(table, pattern)}
+    if pattern != lora.regex or not leaves:
+        return []
+    return [
+        name
+        for name in last_names(pattern)
+        if not any(leaf.endswith(name) for leaf in leaves) and not _holders(table, name)
+    ]
+
+
+def last_names(regex: str) -> tuple[str, ...]:
+    """The names that a regular expression spells out as last component: those of `.*\\.(q_proj|v_proj)`, or of
+    `.*q_proj|.*v_proj`. None where it ends in anything else.
+    """
+    plain, closed = r"\w+", regex.removesuffix("$")
+    group = re.search(rf"\((?:\?:)?({plain}(?:\|{plain})*)\)$", closed)
+    if group:
+        return tuple(group[1].split("|"))
+    if "(" in closed or "[" in closed:
+        return ()
+    ends = [re.search(rf"(?:^|[*+.])({plain})$", part) for part in closed.split("|")]
+    return tuple(end[1] for end in ends if end)
 
 
 def _by_another_name(table: StageTable, pattern: str) -> bool:
@@ -199,8 +236,17 @@ def _by_another_name(table: StageTable, pattern: str) -> bool:
 
 
 def _holders(table: StageTable, pattern: str) -> list[Weight]:
-    about, wanted = _about(table, pattern), _holds(named_by(pattern))
-    return [weight for weight in _matrices(table) if weight.area in about and wanted & _holds((weight.leaf,))]
+    """The weights that hold what a pattern names, each name in the parts of the model in which it matches."""
+    about = {name: _about_name(table, pattern, name) for name in named_by(pattern)}
+    return [
+        weight
+        for weight in _matrices(table)
+        if any(weight.area in areas and HOLDS[name] & _holds((weight.leaf,)) for name, areas in about.items())
+    ]
+
+
+def _about_name(table: StageTable, pattern: str, name: str) -> frozenset[Area]:
+    return frozenset(w.area for w in _matched(table, pattern) if w.leaf == name) or _about(table, pattern)
 
 
 def _unreached(table: StageTable, lora: Lora) -> list[Finding]:
@@ -262,8 +308,12 @@ def _elsewhere(table: StageTable, lora: Lora) -> list[Finding]:
         matched = _matched(table, pattern)
         if pattern == ALL_LINEAR or not any(weight.area is Area.LANGUAGE for weight in matched):
             continue
+        inside = {weight.leaf for weight in matched if weight.area is Area.LANGUAGE}
+        # `.*proj` does not ask for a vision encoder's `proj`: it is how the language model's names end too.
+        spelled = last_names(pattern) if pattern == lora.regex else ()
+        of_its_own = {name for name in spelled if not any(leaf.endswith(name) for leaf in inside)}
         for weight in matched:
-            if weight.area is not Area.LANGUAGE and not _spells_out(pattern, weight):
+            if weight.area is not Area.LANGUAGE and not (weight.leaf in of_its_own or _spells_out(pattern, weight)):
                 found.setdefault(weight.area, {}).setdefault(pattern, []).append(weight)
     return [
         Finding(
@@ -287,5 +337,5 @@ def _frozen(table: StageTable) -> list[Finding]:
 
 
 def _unquantized(table: StageTable, quantization: Quantization) -> list[Finding]:
-    left = tuple(weight for weight in _matrices(table) if not weight.quantized and len(weight.shape) >= STACKED)
+    left = tuple(weight for weight in _matrices(table) if not weight.quantized and _is_stacked(weight))
     return [Finding(Code.UNQUANTIZED, (), left)] if left and quantization is not Quantization.NONE else []

@@ -84,7 +84,9 @@ def way(way: Way) -> str:
 
 
 def listed(trainer: Trainer) -> str:
-    """Why a trainer leaves other than all adapters trainable."""
+    """Why a trainer leaves other than all adapters trainable, or why nobody knows whether it does."""
+    if trainer.unmeasured:
+        return f"not measured: {trainer.unmeasured}"
     return f"listed: {trainer.issue} {trainer.title}" if trainer.issue else ""
 
 

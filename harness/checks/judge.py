@@ -38,6 +38,7 @@ _MACHINE_WORDS = (
     "uncorrectable ECC error",
     "NVIDIA driver on your system is too old",
     "We couldn't connect to 'http",  # Transformers, of the hub
+    "FlashAttention2 has been toggled on, but it cannot be used",  # Transformers, of a package that no lock has
 )
 
 

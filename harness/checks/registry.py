@@ -212,6 +212,13 @@ CHECKS: tuple[Check, ...] = (
         learning.eval_loss_present,
     ),
     Check(
+        "E806",
+        "Eval loss is plausible before training",
+        ("E801",),
+        "It is not computed from what this model says of these rows: look at what the evaluation reports.",
+        learning.eval_loss_plausible,
+    ),
+    Check(
         "E802",
         "Eval loss falls",
         ("W701", "E801"),

@@ -41,12 +41,15 @@ def gradients_absent(seen: Gradients, *, moved: bool) -> str | None:
 
 def gradients_missing(training: Training) -> str | None:
     """Every trainable tensor must receive gradients that are finite and not zero, at the step where it must: the first,
-    and for a `lora_A` behind a `lora_B` of zeros the second.
+    and for a `lora_A` behind a `lora_B` of zeros the second. At no step may all of them be zero.
     """
     if absent := gradients_absent(training.gradients, moved=training.subject_delta != 0):
         return f"{absent}{_left_behind(training)}"
     late = [f"{name} at step {seen.reached}" for name, seen in training.classes.items() if _late(name, seen)]
-    return f"the first gradient other than zero came late: {', '.join(late)}" if late else None
+    if late:
+        return f"the first gradient other than zero came late: {', '.join(late)}"
+    dry = [str(step) for step, norm in enumerate(training.grad_norm, 1) if norm == 0]
+    return f"the whole gradient is exactly zero at step {', '.join(dry)}" if dry else None
 
 
 def _left_behind(training: Training) -> str:

@@ -37,15 +37,36 @@ def attention_as_asked(case: Case) -> str | None:
 
 
 def weights_have_the_dtype_asked_for(case: Case) -> str | None:
-    """At load, what is not quantized has the dtype asked for, and what is has bitsandbytes' storage type."""
+    """At load, what is not quantized has the dtype asked for, and what is has bitsandbytes' storage type. At no later
+    stage is there another one but float32, which preparation casts to.
+    """
     census = case.seen.census(Stage.LOAD)
     if census is None:
         raise NotApplicable("no census at load")
     asked = case.sizes.dtypes
-    if set(census.dtypes) == set(asked):
-        return None
-    found = " and ".join(f"{dtype} ({count:,} elements)" for dtype, count in sorted(census.dtypes.items()))
-    return f"weights are {found} at load, asked for {' and '.join(sorted(asked))}"
+    if set(census.dtypes) != set(asked):
+        return f"weights are {_elements(census.dtypes)} at load, asked for {' and '.join(sorted(asked))}"
+    for later in case.seen.stages:
+        strange = {dtype: n for dtype, n in _base_dtypes(later).items() if dtype not in {*asked, "float32"}}
+        if strange:
+            return f"of the base model {_elements(strange)} at {later.name}, asked for {' and '.join(sorted(asked))}"
+    return None
+
+
+def _base_dtypes(census: Census) -> dict[str, int]:
+    """Elements by dtype outside the adapters; empty where adapters of several dtypes cannot be told from the rest."""
+    adapters = census.by_area.get(Area.ADAPTER)
+    if adapters is None or not adapters.total:
+        return dict(census.dtypes)
+    if len(census.adapter_dtypes) != 1:
+        return {}
+    [own] = census.adapter_dtypes
+    left = {dtype: n - adapters.total * (dtype == own) for dtype, n in census.dtypes.items()}
+    return {dtype: n for dtype, n in left.items() if n > 0}
+
+
+def _elements(dtypes: Mapping[str, int]) -> str:
+    return " and ".join(f"{dtype} ({count:,} elements)" for dtype, count in sorted(dtypes.items()))
 
 
 def census_check(stage: Stage) -> Callable[[Case], str | None]:
@@ -114,11 +135,14 @@ def _areas(counts_by_area: Mapping[Area, int]) -> str:
 
 
 def adapters_keep_one_dtype(case: Case) -> str | None:
-    """Adapters are float32 or bfloat16, all alike, and the same before and after training."""
+    """Adapters are float32 or bfloat16, all alike, and the same before and after training; float32 may be reloaded."""
     found = {stage: case.seen.census(stage) for stage in (Stage.TRAINER, Stage.AFTER_TRAINING)}
     seen = {stage: census.adapter_dtypes for stage, census in found.items() if census and census.adapter_dtypes}
     if not seen:
         raise NotApplicable("no adapters at trainer")
+    reloaded = case.seen.census(Stage.RELOAD)
+    if reloaded and reloaded.adapter_dtypes and reloaded.adapter_dtypes not in {("float32",), *seen.values()}:
+        seen[Stage.RELOAD] = reloaded.adapter_dtypes
     if len(set(seen.values())) == 1 and next(iter(seen.values())) in ADAPTER_DTYPES:
         return None
     return "adapters are " + ", ".join(f"{' and '.join(dtypes)} at {stage}" for stage, dtypes in seen.items())

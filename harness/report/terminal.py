@@ -40,7 +40,9 @@ def print_stack(summary: Summary, name: str, console: Console | None = None) -> 
     _print(out, _stack(stack, stack.lines, wording.letters(stack.groups), out.width))
     _print(out, _deep(stack, out.width))
     _print(out, _causes(stack.groups, out.width))
-    _print(out, _ending(stack.tally, stack.depth, 1, stack.exit_code, summary.run, out.width))
+    # What was left out is known of a run; where this stack is all of it, it is said here or nowhere.
+    tally = summary.tally if len(summary.stacks) == 1 else stack.tally
+    _print(out, _ending(tally, stack.depth, 1, stack.exit_code, summary.run, out.width))
 
 
 def print_window(summary: Summary, console: Console | None = None) -> None:

@@ -37,7 +37,7 @@ class Share:
 
 def this_machine(gpus: int) -> Machine:
     """The machine as it is now; a container's limits count, as they are what ends its processes."""
-    return Machine(cores=len(os.sched_getaffinity(0)), memory=_free_memory(), gpus=gpus)
+    return Machine(cores=min(len(os.sched_getaffinity(0)), _quota()), memory=_free_memory(), gpus=gpus)
 
 
 def share(machine: Machine, stacks: int, *, asked: int | None = None, cell_bytes: int = CELL_BYTES) -> Share:
@@ -51,6 +51,15 @@ def share(machine: Machine, stacks: int, *, asked: int | None = None, cell_bytes
     best = 1 if machine.gpus else min(machine.cores, fitting)
     jobs = max(1, min(asked or best, stacks))
     return Share(jobs=jobs, threads=max(1, machine.cores // (jobs * max(machine.gpus, 1))))
+
+
+def _quota(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores' worth of time a container (cgroup v2) may use; it sees all cores of its machine."""
+    try:
+        time, period = (cgroup / "cpu.max").read_text(encoding="utf-8").split()
+        return _UNLIMITED if time == "max" else max(1, round(int(time) / int(period)))
+    except (OSError, ValueError):
+        return _UNLIMITED
 
 
 def _free_memory() -> int:

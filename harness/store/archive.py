@@ -1,7 +1,8 @@
 """One file that takes a run to another machine: observations, locks, logs, and how to run it again. Host side.
 
     manifest.json           format, run, and the sha256 of every file below
-    run/...                 observations.jsonl, rows/, plans/, selected/, logs/, unkept/ of the run
+    run/...                 observations.jsonl, left-out.txt, stored.json, nox.log, rows/, plans/, selected/, logs/ and
+                            unkept/ of the run, those that it has
     locks/<stack>.txt       what each stack was resolved to
     objects/<2 hex>/...     the kept observations of the run's cells
     repro.txt               the command of each stack
@@ -31,7 +32,7 @@ from harness.errors import CompatError, RecordsError, why
 from harness.locks import LOCKS
 from harness.plan import Plan, read_plan
 from harness.records import DeviceKind
-from harness.results import RUNS, read_observations, read_rows
+from harness.results import RUNS, read_addresses, read_observations, read_rows
 from harness.store import objects
 from harness.store.kept import Store
 from harness.store.objects import Damaged
@@ -39,7 +40,10 @@ from harness.store.objects import Damaged
 FORMAT = "finetune-compat-results-1"
 
 _MANIFEST = "manifest.json"
-_TAKEN = ("observations.jsonl", "rows", "plans", "selected", "logs", "unkept")
+_TAKEN = (
+    *("observations.jsonl", "left-out.txt", "stored.json", "nox.log"),
+    *("rows", "plans", "selected", "logs", "unkept"),
+)
 """What of a run is facts; the rest is derived again."""
 
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -95,33 +99,46 @@ def _files_of(run: Path, store: Store) -> Iterator[tuple[str, bytes]]:
     for path in sorted(path for name in _TAKEN for path in (run / name, *(run / name).rglob("*"))):
         if path.is_file():
             yield f"run/{path.relative_to(run).as_posix()}", path.read_bytes()
-    plans = [read_plan(path) for path in sorted((run / "plans").glob("*.json"))]
-    for plan in plans:
-        suffixes = ("", "-cuda") if plan.device is DeviceKind.CUDA else ("",)
-        for lock in (LOCKS / f"{plan.stack}{suffix}.txt" for suffix in suffixes):
+    plans = {plan.stack: plan for plan in map(read_plan, sorted((run / "plans").glob("*.json")))}
+    rows = read_rows(run)
+    selected = {cell for row in rows for cell in row.selected}
+    devices = {cell.partition("/")[0]: DeviceKind(cell.rpartition("@")[2]) for cell in sorted(selected)}
+    for name in sorted({row.name for row in rows} | plans.keys()):
+        suffixes = ("", "-cuda") if devices.get(name) is DeviceKind.CUDA else ("",)
+        for lock in (LOCKS / f"{name}{suffix}.txt" for suffix in suffixes):
             if lock.is_file():
                 yield f"locks/{lock.name}", lock.read_bytes()
-    yield "repro.txt", "".join(f"{repro(plan)}\n" for plan in plans).encode()
-    selected = {cell for row in read_rows(run) for cell in row.selected}
-    wanted = [
-        cell.recipe.address for plan in plans for cell in plan.cells if cell.recipe and plan.id_of(cell) in selected
-    ]
+    # A stack whose cells were all stored has no plan: no session of it began.
+    stored = [f"{session_of(name)} -- --device {kind}" for name, kind in devices.items() if name not in plans]
+    yield "repro.txt", "".join(f"{line}\n" for line in [*map(repro, plans.values()), *stored]).encode()
+    addresses = read_addresses(run) | {
+        plan.id_of(cell): cell.recipe.address for plan in plans.values() for cell in plan.cells if cell.recipe
+    }
+    wanted = [address for cell, address in addresses.items() if cell in selected]
     for address, names in sorted(objects.names(store.root, wanted).items()):
         for name in sorted(names):
-            yield f"{objects.OBJECTS}/{address[:2]}/{name}", objects.path_of(store.root, name).read_bytes()
+            content = objects.path_of(store.root, name).read_bytes()
+            # One damaged file here would have the whole archive refused there; `compat store verify` names it.
+            with contextlib.suppress(Damaged):
+                objects.parsed(name, content)
+                yield f"{objects.OBJECTS}/{address[:2]}/{name}", content
+
+
+def session_of(name: str) -> str:
+    """The command that runs the stack called `name`, such as `trl0.22-py311`."""
+    stack, _, python = name.rpartition("-py")
+    package = re.match(r"[a-z]+", stack)
+    label = stack[package.end() :] if package else stack
+    return f"nox -s \"compat-{python[0]}.{python[1:]}({package[0] if package else ''}='{label}')\""
 
 
 def repro(plan: Plan) -> str:
     """The command that runs the cells of `plan` again."""
-    stack, _, python = plan.stack.rpartition("-py")
-    package = re.match(r"[a-z]+", stack)
-    label = stack[package.end() :] if package else stack
-    session = f"compat-{python[0]}.{python[1:]}({package[0] if package else ''}='{label}')"
     options = [f"--device {plan.device}", f"--steps {plan.steps}", f"--attention {plan.attention}"]
     options += ["--base-torch"] if plan.base_torch else []
     options += ["--tier deep"] if any(cell.deep for cell in plan.cells) else []
     options += [f"--model {plan.model}"] if plan.model else []
-    return f'nox -s "{session}" -- {" ".join(options)}'
+    return f"{session_of(plan.stack)} -- {' '.join(options)}"
 
 
 def take(source: Path, store: Store, runs: Path = RUNS) -> Arrived:

@@ -243,6 +243,42 @@ def test_a_public_model_has_the_parameters_its_hub_page_states(name: str) -> Non
     assert table.stages[0].total_logical == family["parameters"]
 
 
+@pytest.mark.parametrize("name", [name for name in ("qwen2-vl-7b",) if name in PRESENT])
+def test_the_reported_model_has_the_figures_users_saw(name: str) -> None:
+    """r=64 on seven projections: 161,480,704 of 8,452,856,320, or of 4.85 packed; 23 % of a load in 4 bits, 1.1B."""
+    table = asked(FAMILIES[name]["config"], Quantization.NF4, {"r": 64, "lora_alpha": 16, "target_modules": SEVEN})
+    load, prepare, wrapped = table.stages
+    biases = 506_368 if since("5.0") else 0
+    assert (load.trainable, load.total, load.total_logical) == (1_091_870_720 + biases, 4_691_876_352, 8_291_375_616)
+    assert prepare.trainable == 0
+    assert (wrapped.trainable, wrapped.total, wrapped.total_logical) == (161_480_704, 4_853_357_056, 8_452_856_320)
+    assert Area.VISION not in wrapped.adapters_on
+    found = Counter({weight.leaf: weight.count for weight in table.weights})
+    assert (found["q_proj"], found["qkv"], found["fc1"], found["fc2"]) == (28, 32, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "area"),
+    [
+        ("model.vision_model.encoder.layers.0.self_attn.q_proj.weight", Area.VISION),  # SmolVLM, Idefics 3, Llama 3.2
+        ("model.vision_tower.encoder.layers.0.self_attn.q_proj.weight", Area.VISION),
+        ("visual.blocks.0.attn.qkv.weight", Area.VISION),
+        ("model.connector.modality_projection.proj.weight", Area.PROJECTOR),
+        ("model.multi_modal_projector.linear_1.weight", Area.PROJECTOR),
+        ("model.visual.merger.mlp.0.weight", Area.PROJECTOR),
+        ("model.text_model.layers.0.self_attn.q_proj.weight", Area.LANGUAGE),
+        ("transformer.wte.weight", Area.EMBEDDING),
+        ("transformer.word_embeddings.weight", Area.EMBEDDING),
+        ("gpt_neox.embed_in.weight", Area.EMBEDDING),
+        ("embed_out.weight", Area.HEAD),
+        ("lm_head.weight", Area.HEAD),
+    ],
+)
+def test_parts_of_a_model_are_known_by_the_names_families_give_them(name: str, area: Area) -> None:
+    """Also those of families that are not shipped: any config.json can be counted."""
+    assert census.area_of(name) is area
+
+
 WHOLE_LIMIT_S = 600
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -290,6 +326,7 @@ VARIETIES: dict[str, dict[str, Any]] = {
     "modules_to_save": {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
     "bias": {"target_modules": ["q_proj"], "bias": "lora_only"},
     "inference_mode": {"target_modules": ["q_proj"], "inference_mode": True},
+    "DoRA": {"target_modules": ["q_proj"], "use_dora": True},
 }
 
 

@@ -185,6 +185,23 @@ def test_an_evaluation_that_does_not_ask_the_model_is_refused(assert_trains: Ass
     assert refused(assert_trains, trainer) == ["- eval loss is flat to 6 decimals: 3.289622 -> 3.289622"]
 
 
+def test_each_of_several_eval_sets_is_asked(assert_trains: AssertTrains, sft: Make) -> None:
+    """Trainer then reports a loss for each, and none by the plain name."""
+    trainer = sft()
+    trainer.eval_dataset = {"easy": trainer.eval_dataset, "hard": trainer.eval_dataset}
+    assert_trains(trainer, steps=4)
+    trainer.prediction_step = lambda *_, **__: (torch.tensor(3.289622), None, None)
+    flat = "- eval loss is flat to 6 decimals: 3.289622 -> 3.289622"
+    assert refused(assert_trains, trainer, steps=4) == [f"{flat} (eval_easy_loss)", f"{flat} (eval_hard_loss)"]
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_single_step_says_nothing(assert_trains: AssertTrains, sft: Make, steps: int) -> None:
+    """A healthy lora_A has no gradient in it, so that it would be refused."""
+    with pytest.raises(ValueError, match="lora_A has its first gradient in step 2"):
+        assert_trains(sft(), steps=steps)
+
+
 def test_an_evaluation_without_a_loss_is_refused(assert_trains: AssertTrains, sft: Make) -> None:
     """There is an eval set, and no eval_loss (label_names, as with a PeftModel in a plain Trainer)."""
     trainer = sft()

@@ -5,6 +5,10 @@ Runs inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --faults
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -77,9 +81,47 @@ def test_a_look_up_beside_an_honest_metric_is_named(model: Adapted) -> None:
 
 
 def test_a_metric_that_is_noise_does_not_respond(model: Adapted) -> None:
-    """What differs as much between two evaluations of one model says nothing of it."""
-    drawn = iter([0.1, 0.9, 0.5, 0.3])
-    assert evaluation_responds(model, lambda: next(drawn)).ignoring == ("metric",)
+    """What differs as much between evaluations of one model says nothing of it, whatever comes up: continuous, and the
+    share of 100 answers that are right by luck. Two looks that agree by chance leave 2 in 100 of the latter.
+    """
+    draws: tuple[Callable[[random.Random], float], ...] = (
+        lambda drawn: drawn.random(),
+        lambda drawn: drawn.gauss(0.9, 0.01),
+        lambda drawn: sum(drawn.random() < 0.9 for _ in range(100)) / 100,
+    )
+    for draw in draws:
+        drawn = random.Random(0)
+        fooled = sum(evaluation_responds(model, lambda: draw(drawn)).responds for _ in range(200))  # noqa: B023 - called here
+        assert fooled <= 8
+
+
+def test_a_noisy_evaluation_of_the_model_responds(model: Adapted) -> None:
+    """Sampling moves it by a hundredth, a ruined model by far more."""
+    drawn = random.Random(0)
+    assert evaluation_responds(model, lambda: _accuracy(model) + drawn.gauss(0, 0.01)).responds
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.float32, np.array, lambda value: torch.tensor([value])])
+def test_a_number_of_another_library_is_a_metric(model: Adapted, kind: Callable[[float], object]) -> None:
+    """A mean of torch's or numpy's is none of Python's floats; a look-up that returns one is caught all the same."""
+    honest = evaluation_responds(model, lambda: {"eval_accuracy": kind(_accuracy(model))})
+    assert honest.responds and honest.metrics["eval_accuracy"].as_it_is == 1.0
+    found = evaluation_responds(model, lambda: {"loss": _accuracy(model), "eval_accuracy": kind(_looked_up(model))})
+    assert found.ignoring == ("eval_accuracy",)
+
+
+def test_metrics_within_metrics_are_asked_too(model: Adapted) -> None:
+    """As reports by class are; what is no number is left out."""
+    found = evaluation_responds(
+        model, lambda: {"loss": _accuracy(model), "by": {"sums": _looked_up(model), "rows": [1, 2], "name": "sums"}}
+    )
+    assert (found.ignoring, set(found.metrics)) == (("by/sums",), {"loss", "by/sums"})
+
+
+def test_a_metric_that_comes_and_goes_does_not_respond(model: Adapted) -> None:
+    """It is NaN, or not there, in some evaluations of the model as it is."""
+    said = iter([{"a": 1.0, "b": 1.0}, {"a": 2.0}, {"a": 3.0, "b": 4.0}, {"a": 5.0}] + [{"a": 1.0}] * 8)
+    assert "b" in evaluation_responds(model, lambda: next(said)).ignoring
 
 
 def test_only_the_adapter_is_tampered_with(model: Adapted) -> None:
@@ -91,7 +133,7 @@ def test_only_the_adapter_is_tampered_with(model: Adapted) -> None:
         return _accuracy(model)
 
     evaluation_responds(model, evaluate)
-    assert len(bases) == 4 and all(torch.equal(base, bases[0]) for base in bases)
+    assert len(bases) == 5 and all(torch.equal(base, bases[0]) for base in bases)
 
 
 def test_a_model_without_adapters_is_tampered_with_whole() -> None:
@@ -114,10 +156,10 @@ def test_an_adapter_that_was_never_trained_is_scrambled_all_the_same(model: Adap
         return 0.0
 
     evaluation_responds(model, evaluate)
-    assert seen[0] == seen[1] == seen[3] == 0.0 and seen[2] > 0.0
+    assert seen[0] == seen[1] == seen[3] == seen[4] == 0.0 and seen[2] > 0.0
 
 
-@pytest.mark.parametrize("call", range(1, 5))
+@pytest.mark.parametrize("call", range(1, 6))
 def test_the_weights_are_put_back_bit_for_bit_also_on_an_error(model: Adapted, call: int) -> None:
     """Whichever evaluation raises."""
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}

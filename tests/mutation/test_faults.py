@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -112,6 +113,12 @@ def _zero_the_gradients(trainer: Any) -> None:
         parameter.register_hook(torch.zeros_like)
 
 
+def _lose_the_gradients_after_two_steps(trainer: Any) -> None:
+    for parameter in _adapters(trainer):
+        steps = itertools.count(1)
+        parameter.register_hook(lambda gradient, steps=steps: gradient * (next(steps) <= 2))
+
+
 def _poison_one_gradient(trainer: Any) -> None:
     _adapters(trainer)[0].register_hook(lambda gradient: gradient * float("nan"))
 
@@ -127,6 +134,13 @@ def _step_without_effect(patch: pytest.MonkeyPatch) -> None:
 
 def _report_no_eval_loss(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SFTTrainer, "evaluate", lambda self, *args, **kwargs: {})
+
+
+def _make_the_eval_loss_up(patch: pytest.MonkeyPatch) -> None:
+    original, told = SFTTrainer.evaluate, itertools.count()
+    patch.setattr(
+        SFTTrainer, "evaluate", lambda self, *args, **kwargs: {**original(self), "eval_loss": 2.3 - next(told) * 0.68}
+    )
 
 
 def _freeze_while_training(patch: pytest.MonkeyPatch) -> None:
@@ -176,16 +190,6 @@ def _switch_the_adapter_off_after_training(patch: pytest.MonkeyPatch) -> None:
                 if hasattr(module, "scaling") and isinstance(module.scaling, dict):
                     module.scaling = dict.fromkeys(module.scaling, 0.0)
         return result
-
-    patch.setattr(SFTTrainer, "evaluate", faulty)
-
-
-def _report_another_loss(patch: pytest.MonkeyPatch) -> None:
-    original = SFTTrainer.evaluate
-
-    def faulty(self: Any, *args: Any, **kwargs: Any) -> Any:
-        result = original(self, *args, **kwargs)
-        return {**result, "eval_loss": result["eval_loss"] * 1.01}
 
     patch.setattr(SFTTrainer, "evaluate", faulty)
 
@@ -275,6 +279,23 @@ def _load_in_another_dtype(patch: pytest.MonkeyPatch) -> None:
         return model
 
     patch.setattr(adapt, "load_model", faulty)
+
+
+def _cast_a_norm(trainer: Any) -> None:
+    next(module for name, module in trainer.model.named_modules() if name.endswith("norm")).to(torch.bfloat16)
+
+
+def _reload_in_bfloat16(patch: pytest.MonkeyPatch) -> None:
+    original = PeftModel.from_pretrained
+
+    def faulty(*args: Any, **kwargs: Any) -> Any:
+        model = original(*args, **kwargs)
+        for name, parameter in model.named_parameters():
+            if is_adapter(name):
+                parameter.data = parameter.data.bfloat16()
+        return model
+
+    patch.setattr(PeftModel, "from_pretrained", faulty)
 
 
 def _norm(model: Any) -> nn.Parameter:
@@ -374,9 +395,11 @@ FAULTS: tuple[tuple[str, str, Plant, str], ...] = (
     ("zero-the-learning-rate", ATTACHED_BY_TRAINER, _after_construction(_ask_for_no_learning_rate), "R601"),
     ("forget-the-schedule", ATTACHED_BY_TRAINER, _after_construction(_forget_the_schedule), "R601"),
     ("zero-the-gradients", ATTACHED_BY_TRAINER, _after_construction(_zero_the_gradients), "G401"),
+    ("lose-the-gradients", ATTACHED_BY_TRAINER, _after_construction(_lose_the_gradients_after_two_steps), "G401"),
     ("poison-one-gradient", ATTACHED_BY_TRAINER, _after_construction(_poison_one_gradient), "G401"),
     ("step-without-effect", ATTACHED_BY_TRAINER, _step_without_effect, "W701"),
     ("report-no-eval-loss", ATTACHED_BY_TRAINER, _report_no_eval_loss, "E801"),
+    ("make-the-eval-loss-up", ATTACHED_BY_TRAINER, _make_the_eval_loss_up, "E806"),
     ("climb-instead-of-descending", ATTACHED_BY_TRAINER, _after_construction(_climb_instead_of_descending), "E802"),
     ("freeze-a-norm-at-load", ATTACHED_BY_TRAINER, _freeze_a_norm_at_load, "C101"),
     ("miss-a-target", ATTACHED_BY_USER, _miss_a_target, "C120"),
@@ -386,6 +409,8 @@ FAULTS: tuple[tuple[str, str, Plant, str], ...] = (
     ("use-another-attention", ATTACHED_BY_TRAINER, _use_another_attention, "P102"),
     ("load-in-another-dtype", ATTACHED_BY_TRAINER, _load_in_another_dtype, "D801"),
     ("store-adapters-in-double", ATTACHED_BY_TRAINER, _after_construction(_store_the_adapters_in_double), "D802"),
+    ("cast-a-norm-in-the-trainer", ATTACHED_BY_TRAINER, _after_construction(_cast_a_norm), "D801"),
+    ("reload-in-bfloat16", ATTACHED_BY_TRAINER, _reload_in_bfloat16, "D802"),
     ("mask-the-end", ATTACHED_BY_TRAINER, _after_construction(_mask_the_end), "L502"),
     ("give-half-another-rate", ATTACHED_BY_TRAINER, _after_construction(_give_half_another_rate), "R601"),
     ("hold-back-a-gradient", ATTACHED_BY_TRAINER, _after_construction(_hold_back_the_first_gradient), "G401"),

@@ -1,6 +1,7 @@
-"""The ledger over the committed baseline: it explains every deviation, and none of its windows could lie elsewhere.
+"""The ledger over the committed baselines: it explains every deviation, and none of its windows could lie elsewhere.
 
-The baseline holds the observations of a whole run of the matrix on real versions. Judging them again needs no torch.
+A baseline holds the observations of a whole run of the matrix on real versions, on one machine. Judging them again
+needs no torch. What only one kind of machine shows is seen where that machine ran.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import pytest
 from packaging.specifiers import SpecifierSet
@@ -22,12 +24,19 @@ from harness.records import Observation, Precision
 from harness.report import markdown, summarize
 from harness.results import RowState, judge_one, judged, read_observations, read_rows
 
-BASELINE = BASELINES / "cpu"
+KEPT = sorted(BASELINES.iterdir())
+
+each_baseline = pytest.mark.parametrize("baseline", KEPT, ids=lambda path: path.name)
+
+
+@cache
+def of(baseline: Path) -> tuple[Observation, ...]:
+    return tuple(read_observations(baseline / "observations.jsonl")[1].values())
 
 
 @cache
 def observations() -> tuple[Observation, ...]:
-    return tuple(read_observations(BASELINE / "observations.jsonl")[1].values())
+    return tuple(seen for baseline in KEPT for seen in of(baseline))
 
 
 @cache
@@ -35,28 +44,30 @@ def measured(package: str) -> tuple[Version, ...]:
     return tuple(sorted({Version(seen.stack.resolved[package]) for seen in observations()}))
 
 
-def test_the_baseline_holds_every_stack_of_the_matrix() -> None:
+@each_baseline
+def test_a_baseline_holds_every_stack_of_the_matrix(baseline: Path) -> None:
     """Each row of the matrix on Python 3.11 ran to its end, or is a row with its reason."""
-    rows = {row.name: row for row in read_rows(BASELINE)}
+    rows = {row.name: row for row in read_rows(baseline)}
     wanted = {stack.on("3.11") for stack in read_matrix().stacks}
     assert set(rows) == wanted
     assert all(row.state in (RowState.RAN, RowState.UNINSTALLABLE) for row in rows.values())
-    assert {cell for row in rows.values() for cell in row.selected} == {seen.cell for seen in observations()}
+    assert {cell for row in rows.values() for cell in row.selected} == {seen.cell for seen in of(baseline)}
 
 
-def test_every_deviation_of_the_baseline_is_listed() -> None:
-    """Judged with today's ledger and checks, no cell of the baseline fails."""
+@each_baseline
+def test_every_deviation_of_a_baseline_is_listed(baseline: Path) -> None:
+    """Judged with today's ledger and checks, no cell of a baseline fails."""
     ledger = load_ledger()
     wrong = {
         verdict.cell: verdict.reason
-        for verdict in (judge_one(seen, ledger) for seen in observations())
+        for verdict in (judge_one(seen, ledger) for seen in of(baseline))
         if verdict.outcome not in (Outcome.PASS, Outcome.XFAIL)
     }
     assert wrong == {}
 
 
 def test_every_signature_of_the_ledger_is_seen() -> None:
-    """No entry is there for nothing: each signature takes in at least one cell of the baseline."""
+    """No entry is there for nothing: each signature takes in at least one cell of a baseline."""
     unseen = [
         (issue.id, signature)
         for issue in load_ledger().issues
@@ -72,18 +83,20 @@ def test_no_entry_leaves_it_open_whether_the_bug_is_silent() -> None:
     assert two_faced == []
 
 
-def test_the_committed_summary_is_what_the_baseline_says_today() -> None:
-    """After a change of ledger, checks or wording: compat report reports/baseline/cpu"""
+@each_baseline
+def test_the_committed_summary_is_what_the_baseline_says_today(baseline: Path) -> None:
+    """After a change of ledger, checks or wording: compat report reports/baseline/<name>"""
     ledger = load_ledger()
-    told = markdown.render(summarize(judged(BASELINE, ledger), ledger))
-    assert (BASELINE / "summary.md").read_text(encoding="utf-8") == told
+    told = markdown.render(summarize(judged(baseline, ledger), ledger))
+    assert (baseline / "summary.md").read_text(encoding="utf-8") == told
 
 
-def test_int8_and_emulated_nf4_agree() -> None:
+@each_baseline
+def test_int8_and_emulated_nf4_agree(baseline: Path) -> None:
     """On every stack, flow and model that has both: the same stages, trainable counts, freezing lines and verdicts."""
     ledger = load_ledger()
     by_place: dict[tuple[object, ...], dict[Precision, object]] = {}
-    for seen in observations():
+    for seen in of(baseline):
         variant = seen.variant
         if variant.precision in TWINS and has_twin(seen):
             place = (seen.stack.name, seen.flow, variant.model, variant.gradient_checkpointing)

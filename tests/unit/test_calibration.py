@@ -7,17 +7,18 @@ import itertools
 import json
 from pathlib import Path
 
+import builders
 import deep_builders as d
 import pytest
 
 from harness import calibration
-from harness.calibration import HEALTHY, judged
+from harness.calibration import HEALTHY, Sweep, judged
 from harness.catalog import Handicap
 from harness.checks.case import LUCK, MINIMUM_FALL
 from harness.checks.learning import FALSE_ALARMS, MISSES
 from harness.checks.rates import Rate
 from harness.errors import RecordsError
-from harness.records import Observation, to_json
+from harness.records import Observation, Stage, to_json
 from harness.report import learning
 from harness.report.strips import place
 
@@ -68,15 +69,57 @@ def test_layers_that_stand_still_are_caught_by_other_checks_than_the_learning_te
     assert kind.roots == (("W701", 2),)
 
 
+def written(runs: list[Observation], path: Path) -> Path:
+    path.write_text("".join(f"{to_json(seen)}\n" for seen in runs), encoding="utf-8")
+    return path
+
+
+def long(first: int = 0, last: int = 199, stack: str = "trl0.24-py311") -> Sweep:
+    """A sweep of as many seeds as it takes; of two of them it says what it says of all."""
+    return dataclasses.replace(judged(seeds(2)), seeds=(first, last), stack=stack)
+
+
 def test_a_sweep_is_kept_and_read_back_as_it_was(tmp_path: Path) -> None:
-    """The newest sweep of a stack replaces an earlier one."""
-    runs = tmp_path / "trl0.24-py311.jsonl"
-    for number in (1, 2):
-        runs.write_text("".join(f"{to_json(seen)}\n" for seen in seeds(number)), encoding="utf-8")
-        kept = calibration.keep(runs, tmp_path / "learning")
-    assert calibration.read_kept(tmp_path / "learning") == (kept,)
-    assert kept.seeds == (0, 1)
-    assert json.loads((tmp_path / "learning" / "trl0.24-py311.json").read_text())["stack"] == "trl0.24-py311"
+    """A newer sweep of a stack replaces an earlier one that has no more seeds."""
+    for sweep in (long(), long(100, 399)):
+        assert calibration.keep(sweep, tmp_path) == f"Kept in {tmp_path / 'trl0.24-py311.json'}."
+        assert calibration.read_kept(tmp_path) == (sweep,)
+    assert json.loads((tmp_path / "trl0.24-py311.json").read_text())["stack"] == "trl0.24-py311"
+
+
+@pytest.mark.parametrize(
+    ("sweep", "why"),
+    [
+        (judged(seeds(2)), "2 seeds are too few to state a rate; it takes 200."),
+        (long(0, 199), "an earlier sweep of trl0.24-py311 has 300 seeds. Remove it first if it is to go."),
+        (
+            long(250, 449, "trl1.16-py311"),
+            (
+                "trl0.24-py311 has seeds 0 to 299, and rates are added up over seeds that are not shared. "
+                "Sweep others: --seeds 300-499."
+            ),
+        ),
+    ],
+)
+def test_a_sweep_that_would_weaken_the_rates_is_not_kept(sweep: Sweep, why: str, tmp_path: Path) -> None:
+    """Of a try with a few seeds, of a shorter one, of runs that are counted already."""
+    calibration.keep(long(0, 299), tmp_path)
+    before = (tmp_path / "trl0.24-py311.json").read_bytes()
+    assert calibration.keep(sweep, tmp_path) == f"Not kept in {tmp_path}: {why}"
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("trl0.24-py311.json", before)]
+
+
+def test_a_sweep_is_read_and_judged(tmp_path: Path) -> None:
+    """As its cells wrote it."""
+    assert calibration.read(written(seeds(2), tmp_path / "x.jsonl")) == judged(seeds(2))
+
+
+def test_a_sweep_that_did_not_train_is_refused(tmp_path: Path) -> None:
+    """With the error that ended its runs: on TRL 1.15.0 without Triton no run gets through an evaluation."""
+    lost = [builders.failed(seen, "AttributeError", "no apply", Stage.TRAINING) for seen in seeds(1)]
+    with pytest.raises(RecordsError, match="6 of 6 runs of the sweep did not train") as caught:
+        calibration.read(written(lost, tmp_path / "x.jsonl"))
+    assert "AttributeError at training: no apply" in str(caught.value)
 
 
 def test_a_file_that_is_no_sweep_is_refused(tmp_path: Path) -> None:

@@ -108,6 +108,22 @@ def test_weights_that_were_not_quantized_are_named() -> None:
     assert failures(whole) == {"D801": "weights are float32 (90,688 elements) at load, asked for float32 and int8"}
 
 
+@pytest.mark.parametrize("stage", [Stage.PEFT, Stage.TRAINER, Stage.AFTER_TRAINING, Stage.RELOAD])
+def test_weights_that_are_cast_later_are_named_with_the_stage(stage: Stage) -> None:
+    """A norm of 64 in half precision; of 107,072 the 16,384 of the adapters are not the base model's."""
+    cast = b.at_stage(healthy(variant=FULL), stage, dtypes={"float32": 107_008, "bfloat16": 64})
+    assert failures(cast) == {"D801": f"of the base model bfloat16 (64 elements) at {stage}, asked for float32"}
+
+
+def test_adapters_of_another_dtype_are_not_taken_for_weights() -> None:
+    """Trained in bfloat16, as TRL from 0.26 on does, beside a base model in float32."""
+    seen = b.adapter_dtypes(healthy(variant=FULL), ("bfloat16",), ("bfloat16",))
+    kept = {"float32": 90_688, "bfloat16": 16_384}
+    for stage in (Stage.TRAINER, Stage.AFTER_TRAINING):
+        seen = b.at_stage(seen, stage, dtypes=kept)
+    assert not failures(seen)
+
+
 def test_dtypes_are_not_judged_where_nothing_was_loaded() -> None:
     """F001 speaks for a flow that ended before."""
     seen = b.failed(healthy(), "OSError", "gone", Stage.LOAD)
@@ -173,6 +189,14 @@ def test_adapters_in_mixed_changing_or_half_precision_are_named(
 ) -> None:
     """float16 loses the small steps of training; a mixture or a change says that something casts behind the back."""
     assert failures(b.adapter_dtypes(healthy(), at_trainer, after)) == {"D802": f"adapters are {said}"}
+
+
+def test_adapters_that_are_reloaded_in_less_than_they_were_trained_in_are_named() -> None:
+    """float32 is never less."""
+    half = b.at_stage(healthy(), Stage.RELOAD, adapter_dtypes=("bfloat16",))
+    said = "float32 at trainer, float32 at after-training, bfloat16 at reload"
+    assert failures(half) == {"D802": f"adapters are {said}"}
+    assert not failures(b.adapter_dtypes(half, ("bfloat16",), ("bfloat16",)))
 
 
 def test_the_dtype_of_adapters_is_judged_where_training_did_not_end() -> None:
@@ -282,6 +306,15 @@ def test_a_gradient_that_comes_late_is_named_with_its_step(flow: str, variant: V
     assert failures(b.late(seen, kind, last + 1)) == {
         "G401": f"the first gradient other than zero came late: {kind} at step {last + 1}"
     }
+
+
+def test_a_gradient_that_dies_later_is_named_with_its_steps() -> None:
+    """What the optimizer has gathered by then lets weights move on and eval loss fall."""
+    seen = healthy()
+    assert seen.training is not None
+    norms = (*seen.training.grad_norm[:8], 0.0, 0.0)
+    seen = dataclasses.replace(seen, training=dataclasses.replace(seen.training, grad_norm=norms))
+    assert failures(seen) == {"G401": "the whole gradient is exactly zero at step 9, 10"}
 
 
 def test_every_class_that_is_late_is_named() -> None:
@@ -430,6 +463,19 @@ def test_memory_is_not_judged_where_the_flow_could_not_begin() -> None:
     assert why(seen, "M901") == (Result.NOT_APPLICABLE, "memory was not measured")
 
 
+# ------------------------------------------------------------------------------------------------------ E806: eval loss
+
+
+@pytest.mark.parametrize(("loss", "plausible"), [(4.4, True), (4.85, True), (5.3, True), (4.3, False), (5.5, False)])
+def test_an_eval_loss_that_no_random_model_has_is_named(loss: float, plausible: bool) -> None:
+    """ln 128 is 4.852; a fall that was made up begins somewhere else."""
+    seen = healthy()
+    assert seen.training is not None
+    training = dataclasses.replace(seen.training, eval_before=loss, eval_after=loss * 0.8)
+    said = f"eval_loss was {loss:.4f} before training; of a random model it is about 4.8520, that of a guess"
+    assert failures(dataclasses.replace(seen, training=training)) == ({} if plausible else {"E806": said})
+
+
 # ---------------------------------------------------------------------------------------------------------- all of them
 
 FAULTS: dict[str, Fault] = {
@@ -463,7 +509,7 @@ def test_every_check_has_a_fault_that_it_names() -> None:
     """Here, in test_judge.py or in test_deep.py; a check nobody saw fail may never fail."""
     elsewhere = {"P101", "C101", "C102", "C103", "C104", "C105", "C106", "C110", "F001", "A201", "A202", "L501", "O301"}
     deep = {"G402", "G403", "E804", "E805"}
-    assert {check.code for check in CHECKS} == elsewhere | deep | {"E801", "E802"} | set(FAULTS)
+    assert {check.code for check in CHECKS} == elsewhere | deep | {"E801", "E802", "E806"} | set(FAULTS)
 
 
 # --------------------------------------------------------------------------------------------------------- real weights

@@ -67,6 +67,46 @@ def test_other_inputs_explain_another_loss() -> None:
     assert change.detail == f"{old} -> 25 label tokens a row, 16 of 16 rows with an end token"
 
 
+def trained(seen: Observation, loss: float, norm: float) -> Observation:
+    """Its first training step has this loss and gradient."""
+    assert seen.training is not None
+    losses, norms = (loss, *seen.training.loss[1:]), (norm, *seen.training.grad_norm[1:])
+    return dataclasses.replace(seen, training=dataclasses.replace(seen.training, loss=losses, grad_norm=norms))
+
+
+def test_another_loss_that_is_trained_is_named_where_eval_loss_stays() -> None:
+    """Transformers 4.46 divides the loss of a step by all its labels, the first of a row included: 23 of 24."""
+    (change,) = changes(trained(measured(A), 4.8, 1.2), trained(measured(B), 4.6, 1.15))
+    assert change.kind is DriftKind.TRAINED
+    assert change.size == pytest.approx(-1 / 24)
+    assert change.detail == "loss of the first step 4.8000 -> 4.6000, norm of its gradient 1.2000 -> 1.1500"
+
+
+def test_a_log_that_rounds_is_no_drift() -> None:
+    """Releases before 5.0 log four decimals."""
+    assert changes(trained(measured(A), 4.8412, 1.2), trained(measured(B), 4.841171741485596, 1.2)) == ()
+
+
+def test_another_first_loss_on_other_rows_is_left_to_the_rows() -> None:
+    """A shuffle of the training rows is another batch, and says nothing of the loss."""
+    other = trained(measured(B), 4.6, 1.15)
+    assert other.labels is not None
+    other = dataclasses.replace(other, labels=dataclasses.replace(other.labels, ids_sha256="3d" * 32))
+    assert changes(trained(measured(A), 4.8, 1.2), other) == ()
+
+
+def test_other_values_of_the_adapters_are_no_other_output_of_the_model() -> None:
+    """An adapter that was made anew, or drawn after other random numbers, gives other logits for that reason alone."""
+    other = measured(B, loss=5.0, reference=5.0)
+    stages = tuple(
+        dataclasses.replace(census, subject_sha256="5a" * 32) if census.name is Stage.TRAINER else census
+        for census in other.stages
+    )
+    assert [change.kind for change in changes(measured(A), other)] == [DriftKind.MODEL]
+    other = dataclasses.replace(other, stages=stages)
+    assert [change.kind for change in changes(measured(A), other)] == [DriftKind.ADAPTER]
+
+
 def test_another_dtype_and_another_batch_are_named() -> None:
     """Neither shows in a loss before any update."""
     other = measured(B)

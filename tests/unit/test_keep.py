@@ -8,6 +8,7 @@ from pathlib import Path
 
 import builders as b
 import pytest
+from deep_builders import deep
 
 from harness import baseline
 from harness.catalog import flow_named
@@ -47,6 +48,14 @@ def test_a_kept_run_reads_as_the_run_did(run: Path) -> None:
     assert read_observations(target / "observations.jsonl")[1] == {SEEN.cell: SEEN}
     provenance = json.loads((target / "provenance.json").read_text(encoding="utf-8"))
     assert (provenance["run"], provenance["cells"], provenance["base_torch"]) == ("one", 1, False)
+    assert provenance["command"] == "nox -s compat-3.11 -j 2; compat keep"
+
+
+def test_provenance_names_the_tier_that_ran(run: Path) -> None:
+    """The command of the quick tier would not measure it again."""
+    (run / "observations.jsonl").write_text(f"{to_json(deep(SEEN))}\n", encoding="utf-8")
+    provenance = json.loads((baseline.keep(str(run), "deep") / "provenance.json").read_text(encoding="utf-8"))
+    assert provenance["command"] == "nox -s compat-3.11 -j 2 -- --tier deep; compat keep"
 
 
 @pytest.mark.parametrize("name", ["..", "", "/elsewhere", "a/b", ".cpu"])

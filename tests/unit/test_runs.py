@@ -389,6 +389,8 @@ def test_only_cells_of_a_hub_id_may_ask_the_hub(cells: Cells, tmp_path: Path, mo
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / "mine" / name).touch()
     cells.plays = lambda plan, cell: b.real()
     for given, offline in (((), True), (("--model", str(tmp_path / "mine")), True), (("--model", "org/some"), False)):
         run_stack(*given)

@@ -19,6 +19,8 @@ def directory(parent: Path, config: str) -> Path:
     made = parent / "mine"
     made.mkdir()
     (made / "config.json").write_text(config, encoding="utf-8")
+    for name in ("model-00001-of-00002.safetensors", "tokenizer.json"):
+        (made / name).touch()
     return made
 
 
@@ -100,6 +102,24 @@ def test_a_config_of_something_else_is_bad_input(tmp_path: Path, config: str) ->
         f"{made}/config.json: not a model's config: it has no model_type\n"
         "The directory holds something else, such as an adapter.\n"
         "Hand --model the directory of the base model."
+    )
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("model-00001-of-00002.safetensors", "holds no weights: none of *.safetensors, *.bin"),
+        ("tokenizer.json", "holds no tokenizer: none of tokenizer*.json, *.model, vocab.*"),
+    ],
+)
+def test_a_directory_without_weights_or_tokenizer_is_bad_input(tmp_path: Path, missing: str, said: str) -> None:
+    """In a cell it would be an ImportError over protobuf, and a failure of the release."""
+    made = directory(tmp_path, '{"model_type": "llama"}')
+    (made / missing).unlink()
+    assert refused(made) == (
+        f"{made}: {said}\n"
+        "Cells load the model and its tokenizer from the one directory.\n"
+        "Put it there with save_pretrained, or name the directory that has both."
     )
 
 

@@ -17,10 +17,11 @@ ADAPTER_MARKS = ("lora_", "modules_to_save", "trainable_tokens_")
 
 _AREA_MARKS: tuple[tuple[Area, tuple[str, ...]], ...] = (
     (Area.ADAPTER, ADAPTER_MARKS),
-    (Area.PROJECTOR, ("visual.merger", "multi_modal_projector")),
-    (Area.VISION, ("visual.", "vision_tower")),
-    (Area.EMBEDDING, ("embed_tokens",)),
-    (Area.HEAD, ("lm_head", "score.")),
+    (Area.PROJECTOR, ("visual.merger", "multi_modal_projector", "model.connector.")),
+    (Area.VISION, ("visual.", "vision_tower", "vision_model.")),
+    # Llama's and most; GPT-2's, Falcon's and BLOOM's, GPT-NeoX's.
+    (Area.EMBEDDING, ("embed_tokens", ".wte.", "word_embeddings.", "embed_in.")),
+    (Area.HEAD, ("lm_head", "score.", "embed_out.")),
     (Area.NORM, ("norm",)),
 )
 

@@ -59,6 +59,16 @@ def test_a_containers_limit_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "cores"), [("200000 100000\n", 2), ("150000 100000\n", 2), ("10000 100000\n", 1), ("max 100000\n", None)]
+)
+def test_a_containers_share_of_the_cores_counts(tmp_path: Path, text: str, cores: int | None) -> None:
+    """It sees all of its machine's, and is throttled when it uses them."""
+    unlimited = machine._quota(tmp_path / "none")
+    (tmp_path / "cpu.max").write_text(text)
+    assert machine._quota(tmp_path) == (unlimited if cores is None else cores)
+
+
+@pytest.mark.parametrize(
     ("text", "free"), [("MemTotal: 9 kB\nMemAvailable:    7 kB\n", 7168), ("MemTotal: 9 kB\n", None)]
 )
 def test_free_memory_is_what_the_kernel_could_give(tmp_path: Path, text: str, free: int | None) -> None:

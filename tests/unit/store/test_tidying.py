@@ -232,6 +232,8 @@ def run(tmp_path: Path) -> Path:
         (path / folder).mkdir()
     (path / "plans" / f"{seen().stack.name}.json").write_text(planned(path, cell).to_json())
     (path / "logs" / f"{seen().stack.name}.txt").write_text("what pytest said")
+    (path / "nox.log").write_text("what nox printed")
+    (path / "left-out.txt").write_text("trl0.24-py311/sft-full[qwen2-full-gc]@cpu\n")
     (path / "summary.md").write_text("derived")
     objects.write(store().root, kept())
     return path
@@ -245,14 +247,27 @@ def packed(run: Path, tmp_path: Path) -> Path:
 
 
 def test_a_run_is_judged_on_another_machine_as_here(packed: Path, run: Path, tmp_path: Path) -> None:
-    """Its facts travel, its derived files do not; kept observations answer there too."""
+    """Its facts travel, its derived files do not; kept observations answer there too. What a budget left out is left
+    out there, and not healthy.
+    """
     other = Store(tmp_path / "other")
     arrived = archive.take(packed, other, tmp_path / "here")
+    assert judged(arrived.run, UNLISTED).left_out == judged(run, UNLISTED).left_out != ()
+    assert (arrived.run / "nox.log").read_text() == "what nox printed"
     assert (arrived.run, arrived.already, arrived.objects) == (tmp_path / "here" / run.name, False, 1)
     assert judged(arrived.run, UNLISTED).verdicts == judged(run, UNLISTED).verdicts
     assert (arrived.run / "logs" / f"{seen().stack.name}.txt").read_text() == "what pytest said"
     assert not (arrived.run / "summary.md").exists()
     assert other.get(kept().recipe.address) == seen()
+
+
+def test_a_damaged_file_does_not_travel(run: Path, tmp_path: Path) -> None:
+    """The archive would be refused whole for it; the run's own line of that cell is there."""
+    for found in (store().root / "objects").rglob("*.json"):
+        found.write_bytes(found.read_bytes()[:300])
+    assert archive.export(run, store(), tmp_path / "results.tar.gz") == 0
+    arrived = archive.take(tmp_path / "results.tar.gz", Store(tmp_path / "other"), tmp_path / "here")
+    assert judged(arrived.run, UNLISTED).verdicts == judged(run, UNLISTED).verdicts
 
 
 def test_an_archive_says_how_to_run_it_again(packed: Path) -> None:
