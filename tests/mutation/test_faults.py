@@ -119,6 +119,28 @@ def _lose_the_gradients_after_two_steps(trainer: Any) -> None:
         parameter.register_hook(lambda gradient, steps=steps: gradient * (next(steps) <= 2))
 
 
+def _lose_two_gradients_after_two_steps(trainer: Any) -> None:
+    """What the optimizer has gathered by then moves the weights on."""
+    for parameter in _adapters(trainer)[:2]:
+        steps = itertools.count(1)
+        parameter.register_hook(lambda gradient, steps=steps: gradient * (next(steps) <= 2))
+
+
+def _stop_two_tensors_after_two_steps(patch: pytest.MonkeyPatch) -> None:
+    original, steps = torch.optim.AdamW.step, itertools.count(1)
+
+    def faulty(self: Any, closure: Any = None) -> Any:
+        two = self.param_groups[0]["params"][:2]
+        kept = [parameter.detach().clone() for parameter in two]
+        result = original(self, closure)
+        if next(steps) > 2:
+            for parameter, value in zip(two, kept, strict=True):
+                parameter.data.copy_(value)
+        return result
+
+    patch.setattr(torch.optim.AdamW, "step", faulty)
+
+
 def _poison_one_gradient(trainer: Any) -> None:
     _adapters(trainer)[0].register_hook(lambda gradient: gradient * float("nan"))
 
@@ -396,6 +418,8 @@ FAULTS: tuple[tuple[str, str, Plant, str], ...] = (
     ("forget-the-schedule", ATTACHED_BY_TRAINER, _after_construction(_forget_the_schedule), "R601"),
     ("zero-the-gradients", ATTACHED_BY_TRAINER, _after_construction(_zero_the_gradients), "G401"),
     ("lose-the-gradients", ATTACHED_BY_TRAINER, _after_construction(_lose_the_gradients_after_two_steps), "G401"),
+    ("lose-two-gradients", ATTACHED_BY_TRAINER, _after_construction(_lose_two_gradients_after_two_steps), "G401"),
+    ("stop-two-tensors", ATTACHED_BY_TRAINER, _stop_two_tensors_after_two_steps, "W701"),
     ("poison-one-gradient", ATTACHED_BY_TRAINER, _after_construction(_poison_one_gradient), "G401"),
     ("step-without-effect", ATTACHED_BY_TRAINER, _step_without_effect, "W701"),
     ("report-no-eval-loss", ATTACHED_BY_TRAINER, _report_no_eval_loss, "E801"),
