@@ -379,6 +379,15 @@ DEEP_CELLS: tuple[tuple[str, Variant], ...] = (
 """The cells that the deep tier measures in more ways, by flow and variant."""
 
 
+SWEPT_CELLS: tuple[tuple[str, Variant], ...] = (
+    ("sft-peft-config", Variant(QWEN2, Precision.FULL, False)),
+    ("sft-peft-config", Variant(LLAMA, Precision.FULL, False)),
+    # As on an accelerator: 4-bit weights, prepared by the trainer, activations computed again.
+    ("sft-peft-config", Variant(QWEN2, Precision.NF4, True)),
+)
+"""The cheap cells with which the learning test is calibrated, by flow and variant."""
+
+
 def flow_named(name: str) -> Flow:
     """The flow called `name`.
 

@@ -100,11 +100,6 @@ class Plan:
         return Path(self.run) / "unkept" / f"{self.stack}.txt"
 
     @property
-    def seeds_file(self) -> Path:
-        """Where a sweep over seeds writes its observations."""
-        return Path(self.run) / "seeds" / f"{self.stack}.jsonl"
-
-    @property
     def scratch(self) -> Path:
         """Where cells put models and outputs; the host removes it when the cell process has ended, however it ended."""
         return Path(self.run) / "scratch" / self.stack

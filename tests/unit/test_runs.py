@@ -31,6 +31,7 @@ from harness.results import RowState, StackRow, judged, read_rows
 from harness.runs import DeviceChoice, Options, parse_options
 from harness.store import serving
 from harness.store.recipes import Installed
+from harness.sweeps import Seeds
 
 ENV = Path("/env/bin/python")
 PLAN = Path("/runs/one/plans/trl0.22-py311.json")
@@ -49,7 +50,7 @@ def test_without_arguments_a_cell_has_its_usual_length_and_limit() -> None:
         120.0,
         instead=None,
         tier=Tier.QUICK,
-        seeds=range(0),
+        seeds=None,
         pytest=(),
         gpus=Wanted(2, 2.0, 40.0),
         memory_limit=runs.MEMORY_LIMIT,
@@ -79,7 +80,7 @@ def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
         7.5,
         instead=None,
         tier=Tier.QUICK,
-        seeds=range(0),
+        seeds=None,
         pytest=("-k", "nf4 and not llama", "-x", "--lf"),
         gpus=Wanted(4, 0.5, 16.0),
         memory_limit=runs.MEMORY_LIMIT,
@@ -741,9 +742,9 @@ def test_only_the_deep_tier_plans_deep_cells() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "seeds"), [("200", range(200)), ("200-399", range(200, 400)), ("7-7", range(7, 8)), ("1", range(1))]
+    ("given", "seeds"), [("200", Seeds(200)), ("200-399", Seeds(200, 200)), ("7-7", Seeds(1, 7)), ("1", Seeds(1))]
 )
-def test_seeds_are_a_number_or_a_span(given: str, seeds: range) -> None:
+def test_seeds_are_a_number_or_a_span(given: str, seeds: Seeds) -> None:
     """A span includes its last."""
     assert parse_options(("--seeds", given)).seeds == seeds
 
