@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 DEEPEST = 100
 """Levels of lists and objects; files of PEFT and Transformers have five or so."""
 
 
-def parsed(data: bytes, **options: Callable[[Any], Any]) -> Any:
-    """What JSON in UTF-8 says.
+def parsed(data: bytes, **options: Any) -> Any:
+    """What JSON in UTF-8 says; `options` are those of `json.loads`.
 
     Raises:
         ValueError: it is none, or nested more than `DEEPEST` levels deep; the message says which, as of a file.
