@@ -100,6 +100,11 @@ class Plan:
         return Path(self.run) / "unkept" / f"{self.stack}.txt"
 
     @property
+    def faults_file(self) -> Path:
+        """Where tests that plant faults write which check named each, one a line."""
+        return Path(self.run) / "faults" / f"{self.stack}.jsonl"
+
+    @property
     def scratch(self) -> Path:
         """Where cells put models and outputs; the host removes it when the cell process has ended, however it ended."""
         return Path(self.run) / "scratch" / self.stack

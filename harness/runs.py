@@ -24,6 +24,7 @@ from harness import calibration, catalog, orphans, sweeps, weights
 from harness.catalog import Tier
 from harness.devices import USUAL, Gpu, Wanted, choose, kind_of, read_gpus, told, visible
 from harness.errors import CompatError, ExitCode
+from harness.faults import keep as keep_faults
 from harness.ledger import Ledger, load_ledger
 from harness.locks import Lock
 from harness.matrix import ROOT, Stack
@@ -149,8 +150,10 @@ def run_stack(
         return max(_calibrate(env_python, one, gpus[:1], options.seeds, fresh=options.fresh) for one in plans)
     if options.instead is not None:
         # One process, and a Trainer that sees two GPUs spreads its model over both.
-        command = _instead_command(options.instead, env_python, _write_plan(plan), options)
-        return _exit_code(_run(command, plan, gpus[:1]))
+        status = _run(_instead_command(options.instead, env_python, _write_plan(plan), options), plan, gpus[:1])
+        if options.instead is Instead.FAULTS:
+            print(keep_faults(plan, status, options.pytest))
+        return _exit_code(status)
     run_plan(plan, env_python, gpus, options)
     summary = summary_of(Path(plan.run), plan.stack, ledger)
     print_stack(summary, plan.stack)

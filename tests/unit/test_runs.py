@@ -574,7 +574,24 @@ def test_cells_run_on_the_gpus_that_were_chosen(cells: Cells, tmp_path: Path) ->
     assert cells.environ["CUDA_VISIBLE_DEVICES"] == "GPU-2f,GPU-0f"
 
 
-@pytest.mark.parametrize("option", ["--faults", "--overhead"])
+@pytest.mark.parametrize(("status", "code"), [(0, ExitCode.HEALTHY), (1, ExitCode.UNHEALTHY)])
+def test_a_run_of_planted_faults_is_handed_to_who_keeps_it(
+    cells: Cells,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    status: int,
+    code: ExitCode,
+) -> None:
+    """With how it ended and what narrowed it; whether it is kept changes no exit code."""
+    given: list[object] = []
+    monkeypatch.setattr(runs, "keep_faults", lambda *what: given.append(what[1:]) or "Not kept.")
+    cells.status, cells.selects = status, lambda _: None
+    assert run_stack("--faults", "-k", "crash") is code
+    assert given == [(status, ("-k", "crash"))]
+    assert "Not kept." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--guard", "--overhead"])
 def test_what_runs_in_one_process_is_given_one_gpu(cells: Cells, option: str) -> None:
     """A Trainer that sees two spreads its model over both."""
     cells.selects = lambda _: None
@@ -714,12 +731,19 @@ def test_a_session_that_was_given_no_run_makes_one_and_keeps_it(
 )
 @pytest.mark.parametrize(("status", "code"), [(0, ExitCode.HEALTHY), (1, ExitCode.UNHEALTHY)])
 def test_what_runs_in_place_of_the_cells_ends_with_its_own_result(
-    cells: Cells, tmp_path: Path, option: str, file: str, status: int, code: ExitCode
+    cells: Cells,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    file: str,
+    status: int,
+    code: ExitCode,
 ) -> None:
     """On the plan of all cells; no row, no verdict, and `latest` still leads to the last real run."""
     b.stored(tmp_path / "before", [b.uninstallable("trl0.4-py311")])
     (tmp_path / "latest").symlink_to("before")
     cells.status, cells.selects = status, lambda _: None
+    monkeypatch.setattr(runs, "keep_faults", lambda *_: "")
     assert run_stack(option) is code
     [command] = cells.commands
     assert any(word.endswith(file) for word in command)
