@@ -369,6 +369,11 @@ DEEP_CELLS: tuple[tuple[str, Variant], ...] = (
     ("sft-peft-model", Variant(QWEN2, Precision.NF4, True)),
     ("sft-peft-model", Variant(QWEN2, Precision.INT8, True)),
     ("sft-peft-model", Variant(QWEN2, Precision.FULL, False)),
+    # Without biases, by another class of model and attention.
+    ("sft-peft-config", Variant(LLAMA, Precision.FULL, False)),
+    # As the field notes' second project: every linear layer, without dropout, with checkpointing on weights that need
+    # no preparation for it.
+    ("sft-all-linear", Variant(QWEN2, Precision.FULL, True)),
     # The same without TRL: a deviation of both is Transformers', of one alone TRL's.
     ("trainer-peft-model", Variant(QWEN2, Precision.NF4, True)),
     ("trainer-peft-model", Variant(QWEN2, Precision.FULL, False)),
