@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 from harness.matrix import ROOT
 
 
-def commit() -> str:
-    """The commit the harness stands at, with `+` where files differ from it; `unknown` outside a checkout."""
-    asked = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+", "--abbrev=40"],  # noqa: S607 - git is found on the path, as everywhere
-        cwd=ROOT,
+def commit(project: Path = ROOT) -> str:
+    """The commit the checkout at `project` stands at, with `+` where files differ from it; `unknown` outside one.
+
+    Reports are left out: of several records that are made one after another, each would call the next one's harness
+    another.
+    """
+    known = _git(project, "rev-parse", "HEAD")
+    if known.returncode:
+        return "unknown"
+    differs = _git(project, "diff", "--quiet", "HEAD", "--", ".", ":(exclude)reports").returncode
+    return known.stdout.strip() + ("+" if differs else "")
+
+
+def _git(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["git", *arguments],  # noqa: S607 - git is found on the path, as everywhere
+        cwd=project,
         capture_output=True,
         text=True,
         check=False,
     )
-    return asked.stdout.strip() or "unknown"
