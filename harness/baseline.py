@@ -6,7 +6,6 @@ import gzip
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 from harness import __version__
@@ -14,6 +13,7 @@ from harness.catalog import cells_on
 from harness.errors import CompatError
 from harness.ledger import load_ledger
 from harness.matrix import ROOT
+from harness.provenance import commit
 from harness.records import DeviceKind, Observation
 from harness.results import Results, RowState, StackRow, find_run, judged, write_atomically
 from harness.runs import exists
@@ -96,7 +96,7 @@ def _provenance(results: Results) -> dict[str, object]:
         "run": results.run.name,
         "command": f"nox -s compat-3.11 -j 2{' -- --tier deep' if deep else ''}; compat keep",
         "harness_version": __version__,
-        "kept_at_commit": _commit(),
+        "kept_at_commit": commit(),
         "stacks": len(results.rows),
         "cells": len(seen),
         "first_cell": min(observation.started_at for observation in seen),
@@ -110,15 +110,3 @@ def _provenance(results: Results) -> dict[str, object]:
 
 def _device(seen: Observation) -> str:
     return " ".join((seen.device.kind, seen.device.name, *seen.device.features))
-
-
-def _commit() -> str:
-    """The commit the harness stands at, with `+` where files differ from it; `unknown` outside a checkout."""
-    asked = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+", "--abbrev=40"],  # noqa: S607 - git is found on the path, as everywhere
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return asked.stdout.strip() or "unknown"

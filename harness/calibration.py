@@ -1,7 +1,7 @@
 """How often the learning test is wrong: a sweep over seeds, judged, kept and told. Host side.
 
 reports/learning/
-    <stack>.json                one sweep: eval losses and what was said of each run, by seed
+    <stack>-<cell>.json         one sweep: eval losses and what was said of each run, by seed
     learning.md  learning.svg   derived from all of them: error rates, what is said of nearly dead flows, a drawing
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from harness.catalog import Handicap, flow_named
-from harness.checks import Verdict, judge
+from harness.checks import CHECKS, Verdict, judge
 from harness.checks.case import Case
 from harness.checks.learning import eval_loss_falls, learns_beyond_the_null
 from harness.checks.rates import Rate
@@ -89,6 +90,8 @@ class Sweep:
     """First and last."""
     seconds: float
     """What the runs took together."""
+    judged_by: tuple[str, ...]
+    """Codes of the checks there were."""
     kinds: dict[str, Kind]
 
     @property
@@ -120,13 +123,13 @@ def _passed(kinds: Sequence[Kind]) -> Rate:
 _SWEEP = TypeAdapter(Sweep)
 
 
-def read(observations: Path) -> Sweep:
-    """A sweep, judged.
+def read(observations: Path, seeds: range) -> Sweep:
+    """The sweep over `seeds` among the runs of one cell in a file, judged.
 
     Raises:
         RecordsError: the sweep cannot be read, or a run of it did not train.
     """
-    seen = read_sweep(observations)
+    seen = [each for each in read_sweep(observations) if each.seed in seeds]
     lost = [each for each in seen if each.training is None]
     if lost or not seen:
         error = lost[0].error if lost else None
@@ -134,13 +137,13 @@ def read(observations: Path) -> Sweep:
             f"{len(lost)} of {len(seen)} runs of the sweep did not train",
             where=str(observations),
             meaning=f"{error.type} at {error.stage}: {error.message}" if error else "Nothing says why.",
-            todo="A stack on which the cheap cell does not train says nothing of the learning test: sweep another one.",
+            todo="A cell that does not train on this stack says nothing of the learning test: sweep another one.",
         )
     return judged(seen)
 
 
 def keep(sweep: Sweep, learning: Path = LEARNING) -> str:
-    """Keep a sweep in place of an earlier one of its stack; what is kept decides what reports state.
+    """Keep a sweep in place of an earlier one of its cell; what is kept decides what reports state.
 
     Returns:
         Where it was kept, or why it was not, in a sentence.
@@ -148,23 +151,28 @@ def keep(sweep: Sweep, learning: Path = LEARNING) -> str:
     Raises:
         RecordsError: a kept sweep cannot be read.
     """
-    path, kept = learning / f"{sweep.stack}.json", read_kept(learning)
+    path, kept = learning / file_of(sweep.cell), read_kept(learning)
     if refusal := _why_not(sweep, kept):
         return f"Not kept in {learning}: {refusal}"
     write_atomically(path, _compact(sweep))
     return f"Kept in {path}."
 
 
+def file_of(cell: str) -> str:
+    """Name of the file that keeps the sweep of `cell`, whose id names the stack too."""
+    return f"{re.sub(r'[^a-z0-9.+]+', '-', cell).strip('-')}.json"
+
+
 def _why_not(sweep: Sweep, kept: Sequence[Sweep]) -> str | None:
     if (number := _length(sweep)) < FEWEST_SEEDS:
         return f"{number} seeds are too few to state a rate; it takes {FEWEST_SEEDS}."
     for other in kept:
-        if other.stack == sweep.stack and _length(other) > number:
-            return f"an earlier sweep of {other.stack} has {_length(other)} seeds. Remove it first if it is to go."
-        if other.stack != sweep.stack and other.seeds[0] <= sweep.seeds[1] and sweep.seeds[0] <= other.seeds[1]:
+        if other.cell == sweep.cell and _length(other) > number:
+            return f"an earlier sweep of {other.cell} has {_length(other)} seeds. Remove it first if it is to go."
+        if other.cell != sweep.cell and other.seeds[0] <= sweep.seeds[1] and sweep.seeds[0] <= other.seeds[1]:
             first = max(each.seeds[1] for each in kept) + 1
             return (
-                f"{other.stack} has seeds {other.seeds[0]} to {other.seeds[1]}, and rates are added up over seeds that "
+                f"{other.cell} has seeds {other.seeds[0]} to {other.seeds[1]}, and rates are added up over seeds that "
                 f"are not shared. Sweep others: --seeds {first}-{first + number - 1}."
             )
     return None
@@ -203,7 +211,7 @@ def read_kept(learning: Path = LEARNING) -> tuple[Sweep, ...]:
                 "not a sweep over seeds",
                 where=str(path),
                 meaning=str(error).splitlines()[0],
-                todo="Remove it, and sweep that stack again with --seeds.",
+                todo="Remove it, and sweep that cell again with --seeds.",
             ) from None
     return tuple(sorted(found, key=lambda sweep: sweep.seeds))
 
@@ -228,6 +236,7 @@ def judged(seen: Sequence[Observation]) -> Sweep:
         steps=first.training.steps if first.training else 0,
         seeds=(seeds[0], seeds[-1]),
         seconds=round(sum(each.duration_s for each in seen), 1),
+        judged_by=tuple(check.code for check in CHECKS),
         kinds={name: _kind([_beside(runs, seed, name) for seed in seeds]) for name in names},
     )
 

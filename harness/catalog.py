@@ -369,6 +369,11 @@ DEEP_CELLS: tuple[tuple[str, Variant], ...] = (
     ("sft-peft-model", Variant(QWEN2, Precision.NF4, True)),
     ("sft-peft-model", Variant(QWEN2, Precision.INT8, True)),
     ("sft-peft-model", Variant(QWEN2, Precision.FULL, False)),
+    # Without biases, by another class of model and attention.
+    ("sft-peft-config", Variant(LLAMA, Precision.FULL, False)),
+    # As the field notes' second project: every linear layer, without dropout, with checkpointing on weights that need
+    # no preparation for it.
+    ("sft-all-linear", Variant(QWEN2, Precision.FULL, True)),
     # The same without TRL: a deviation of both is Transformers', of one alone TRL's.
     ("trainer-peft-model", Variant(QWEN2, Precision.NF4, True)),
     ("trainer-peft-model", Variant(QWEN2, Precision.FULL, False)),
@@ -377,6 +382,15 @@ DEEP_CELLS: tuple[tuple[str, Variant], ...] = (
     ("sft-full", Variant(QWEN2, Precision.FULL, False)),
 )
 """The cells that the deep tier measures in more ways, by flow and variant."""
+
+
+SWEPT_CELLS: tuple[tuple[str, Variant], ...] = (
+    ("sft-peft-config", Variant(QWEN2, Precision.FULL, False)),
+    ("sft-peft-config", Variant(LLAMA, Precision.FULL, False)),
+    # As on an accelerator: 4-bit weights, prepared by the trainer, activations computed again.
+    ("sft-peft-config", Variant(QWEN2, Precision.NF4, True)),
+)
+"""The cheap cells with which the learning test is calibrated, by flow and variant."""
 
 
 def flow_named(name: str) -> Flow:

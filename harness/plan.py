@@ -100,9 +100,9 @@ class Plan:
         return Path(self.run) / "unkept" / f"{self.stack}.txt"
 
     @property
-    def seeds_file(self) -> Path:
-        """Where a sweep over seeds writes its observations."""
-        return Path(self.run) / "seeds" / f"{self.stack}.jsonl"
+    def faults_file(self) -> Path:
+        """Where tests that plant faults write which check named each, one a line."""
+        return Path(self.run) / "faults" / f"{self.stack}.jsonl"
 
     @property
     def scratch(self) -> Path:

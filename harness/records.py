@@ -316,6 +316,12 @@ class ParameterClass:
     """Tensors that training left exactly as they were."""
     largest_change: float
     """Largest absolute change of any element."""
+    gradients_until: int | None = None
+    """The step, from 1, up to which gradients other than zero went on arriving at every tensor; None if some never had
+    one, and in observations from before it was measured.
+    """
+    moving_until: int | None = None
+    """The step up to which every tensor went on changing; None if some never did, and where nobody looked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,11 @@ from typing import assert_never
 
 from packaging.version import Version
 
-from harness import catalog, orphans, weights
+from harness import calibration, catalog, orphans, sweeps, weights
 from harness.catalog import Tier
 from harness.devices import USUAL, Gpu, Wanted, choose, kind_of, read_gpus, told, visible
 from harness.errors import CompatError, ExitCode, why
+from harness.faults import keep as keep_faults
 from harness.ledger import Ledger, load_ledger
 from harness.locks import Lock
 from harness.matrix import ROOT, Stack
@@ -32,6 +33,7 @@ from harness.records import DeviceKind, Variant, cell_id
 from harness.report import print_stack, print_window, publish, summary_of
 from harness.results import RUNS, RowState, StackRow, read_rows, remove_row, unfinished, write_atomically, write_row
 from harness.selection import selected
+from harness.sweeps import Seeds, parse_seeds
 
 RUN_ID = "COMPAT_RUN_ID"
 """Environment variable by which sessions that run side by side write into the same run."""
@@ -102,8 +104,8 @@ class Options:
     instead: Instead | None
     tier: Tier
     """How much is measured of the cells."""
-    seeds: range
-    """Calibrate the learning test with these seeds, instead of running the cells; empty: do not."""
+    seeds: Seeds | None
+    """Calibrate the learning test with these seeds, instead of running the cells; None: do not."""
     pytest: tuple[str, ...]
     gpus: Wanted = USUAL
     model: str | None = None
@@ -146,12 +148,15 @@ def run_stack(
     options = parse_options(posargs)
     ledger = load_ledger()
     plan = plan_of(stack.on(python), lock, options, ledger, kind_of(gpus), base_torch=base_torch)
-    if options.instead is not None or options.seeds:
-        path = _write_plan(plan)
-        if options.instead is None:
-            return _calibrate(env_python, path, plan, options.seeds)
+    if options.seeds is not None:
+        plans = sweeps.plans_of(plan, options.seeds, options.pytest)
+        return max(_calibrate(env_python, one, gpus[:1], options.seeds, fresh=options.fresh) for one in plans)
+    if options.instead is not None:
         # One process, and a Trainer that sees two GPUs spreads its model over both.
-        return _exit_code(_run(_instead_command(options.instead, env_python, path, options), plan, gpus[:1]))
+        status = _run(_instead_command(options.instead, env_python, _write_plan(plan), options), plan, gpus[:1])
+        if options.instead is Instead.FAULTS:
+            print(keep_faults(plan, status, options.pytest))
+        return _exit_code(status)
     run_plan(plan, env_python, gpus, options)
     summary = summary_of(Path(plan.run), plan.stack, ledger)
     print_stack(summary, plan.stack)
@@ -242,15 +247,20 @@ def _write_plan(plan: Plan) -> Path:
     return path
 
 
-def _calibrate(env_python: Path, path: Path, plan: Plan, seeds: range) -> ExitCode:
-    """Sweep the learning test over `seeds`, and print and keep what it says."""
-    from harness import calibration
+def _calibrate(env_python: Path, plan: Plan, gpus: Sequence[Gpu], asked: Seeds, *, fresh: bool) -> ExitCode:
+    """Sweep the plan's one cell over seeds, and print and keep what it says. What was run before is not run again."""
     from harness.report import learning
 
-    status = _run([str(env_python), "-m", "harness.cell.sweep", str(path), str(seeds.start), str(seeds.stop)], plan, ())
-    if status:
+    path, cell = _write_plan(plan), plan.id_of(plan.cells[0])
+    seeds = sweeps.seeds_for(cell, asked, calibration.read_kept())
+    into = sweeps.runs_of(plan, env_python, gpus)
+    if fresh:
+        into.unlink(missing_ok=True)
+    print(f"{cell}: seeds {seeds.start} to {seeds.stop - 1}, {len(catalog.Handicap) + 1} runs each, kept in {into}")
+    command = [str(env_python), "-m", "harness.cell.sweep", str(path), str(into), str(seeds.start), str(seeds.stop)]
+    if _run(command, plan, gpus):
         return ExitCode.COULD_NOT_TELL
-    found = calibration.read(plan.seeds_file)
+    found = calibration.read(into, seeds)
     print(learning.told(found))
     print(calibration.keep(found))
     learning.publish()
@@ -308,7 +318,7 @@ def parse_options(posargs: Sequence[str], where: str = AFTER_DASHES) -> Options:
         asked.add_argument(f"--{instead}", dest="instead", action="store_const", const=instead)
     parser.add_argument("--tier", default=Tier.QUICK.value, choices=[tier.value for tier in Tier])
     parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("--seeds", type=_seeds, default=range(0), metavar="N or FIRST-LAST")
+    asked.add_argument("--seeds", type=parse_seeds, metavar="N or FIRST-LAST")
     try:
         ours, rest = parser.parse_known_args(list(posargs))
     except argparse.ArgumentError as error:
@@ -345,9 +355,10 @@ def parse_options(posargs: Sequence[str], where: str = AFTER_DASHES) -> Options:
             meaning="No GPU can be as asked for. The limits are in GB of memory: used by others, and in all.",
             todo="Ask for one GPU or more, used below some number above 0, and larger than 0 or more.",
         )
-    if ours.model is not None and ours.instead is not None:
+    harness_only = "seeds" if ours.seeds is not None else ours.instead
+    if ours.model is not None and harness_only is not None:
         raise CompatError(
-            f"--model does not go with --{ours.instead}",
+            f"--model does not go with --{harness_only}",
             where=where,
             meaning="That is about the harness, and made for its tiny models.",
             todo="Leave one of them out.",
@@ -387,17 +398,6 @@ _UNITS = {"": 1, "B": 1} | {
     for power, letter in enumerate("KMGT", 1)
     for kind, base in (("B", 1000), ("iB", 1024))
 }
-
-
-def _seeds(text: str) -> range:
-    """`200` is the first two hundred, `200-399` the next."""
-    first, dash, last = text.partition("-")
-    if not first.isdigit() or not (last.isdigit() if dash else last == ""):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seeds nor a span such as 200-399")
-    seeds = range(int(first), int(last) + 1) if dash else range(int(first))
-    if not seeds:
-        raise argparse.ArgumentTypeError(f"{text!r} holds no seed")
-    return seeds
 
 
 def chosen_gpus(posargs: Sequence[str], where: str = AFTER_DASHES) -> tuple[Gpu, ...]:

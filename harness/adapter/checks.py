@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.adapter.layers import Layer, ends_as, ends_with
+from harness.adapter.layers import Layer, ends_as, ends_with, zero_at_start
 from harness.adapter.loading import Loading
 from harness.adapter.names import EMBEDDINGS, FACTORS, OUTPUTS, PREFIX, WHOLE, WRAPPERS, Part, parse, places
 from harness.adapter.saved import Saved
@@ -165,7 +165,7 @@ def every_value_read(case: Case) -> Seen | None:
 def training_shows(case: Case) -> Seen | None:
     """Updates start at zero, so that one that is not zero was trained."""
     config = case.saved.config
-    if not config.is_lora or config.starts_at_zero:
+    if not config.is_lora or zero_at_start(config):
         return None
     return Seen(
         f"init_lora_weights is {json.dumps(config.init_lora_weights)}: updates do not start at zero, so that the file "

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Strict, TypeAdapter, ValidationError
 
+from harness.adapter.nesting import parsed
 from harness.errors import AdapterError, Fault, listed
 
 LORA = "LORA"
@@ -83,9 +84,10 @@ class AdapterConfig:
         return self.peft_type == LORA
 
     @property
-    def starts_at_zero(self) -> bool:
-        """Whether one factor of each update is zero before training. Other starts (PiSSA, OLoRA, LoftQ) have none."""
-        return self.init_lora_weights is True or self.init_lora_weights in ("gaussian", "eva")
+    def start(self) -> str:
+        """The name of how updates start, in lower case as PEFT compares it; `default` for true, `none` for false."""
+        asked = self.init_lora_weights
+        return asked.lower() if isinstance(asked, str) else "default" if asked else "none"
 
     @property
     def method(self) -> str:
@@ -132,9 +134,9 @@ def read_config(path: Path) -> tuple[AdapterConfig, dict[str, Any]]:
         AdapterError: it is not a JSON object, or says something impossible; lists every fault.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
+        raw = parsed(path.read_bytes(), parse_float=_finite, parse_constant=_finite)
     except ValueError as error:
-        raise _unreadable(path, f"is not JSON: {error}") from None
+        raise _unreadable(path, str(error)) from None
     if not isinstance(raw, dict):
         raise _unreadable(path, "must hold a JSON object")
     if "peft_type" not in raw:

@@ -33,6 +33,8 @@ class Layer:
     """Whether a target of the configuration names this module or a parameter of it."""
     by_parameter: bool
     """Whether only `target_parameters` does: the rank is then r times the number of experts."""
+    zero_at_start: tuple[Part, ...]
+    """What `zero_at_start` says of its configuration."""
 
     @property
     def factors(self) -> tuple[Tensor | None, Tensor | None]:
@@ -42,8 +44,8 @@ class Layer:
 
     @property
     def born_zero(self) -> Tensor | None:
-        """The factor PEFT starts at zero, so that an update begins as none: B, but A of an embedding."""
-        return self.parts.get(Part.LORA_B) or self.parts.get(Part.EMBEDDING_A)
+        """The factor PEFT starts at zero, so that an update begins as none; None where it starts otherwise."""
+        return next((self.parts[part] for part in self.zero_at_start if part in self.parts), None)
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -75,7 +77,21 @@ def _layer(config: AdapterConfig, module: str, parts: Mapping[Part, Tensor]) -> 
         scaling=alpha / (math.sqrt(rank) if config.use_rslora else rank),
         targeted=by_name or by_parameter,
         by_parameter=by_parameter and not by_name,
+        zero_at_start=zero_at_start(config),
     )
+
+
+def zero_at_start(config: AdapterConfig) -> tuple[Part, ...]:
+    """The factors that are zero before the first step: B, but A of an embedding and of MiCA, which trains A alone. None
+    where updates start otherwise (PiSSA, OLoRA, CorDA, LoftQ, orthogonal, at random).
+    """
+    match config.start:
+        case "default" | "gaussian" | "eva":
+            return (Part.LORA_B, Part.EMBEDDING_A)
+        case "mica":
+            return (Part.LORA_A, Part.EMBEDDING_A)
+        case _:
+            return ()
 
 
 def asked(pattern: Mapping[str, _T] | None, module: str, otherwise: _T) -> _T:

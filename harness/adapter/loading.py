@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.adapter.nesting import parsed
 from harness.adapter.saved import Saved
 from harness.census.families import find
 from harness.errors import AdapterError
@@ -79,11 +79,11 @@ def _base_config(base: str) -> Mapping[str, Any]:
         return find(base).config  # a family, or the refusal that names them all
     file = path / "config.json" if path.is_dir() else path
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = parsed(file.read_bytes())
     except FileNotFoundError:
         problem = "there is no such base"
     except ValueError as error:
-        problem = f"is not JSON: {error}"
+        problem = str(error)
     else:
         if isinstance(config, dict):
             return config

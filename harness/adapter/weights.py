@@ -7,7 +7,6 @@ than the memory of the machine that looks at it.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import struct
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any, BinaryIO
 
 import safetensors
 
+from harness.adapter.nesting import parsed
 from harness.adapter.values import NO_VALUES, READABLE, Values, together, values_of
 from harness.errors import AdapterError
 
@@ -151,7 +151,7 @@ def _header(path: Path) -> dict[str, Any]:
 def _decoded(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(_LENGTH))
-        header: dict[str, Any] = json.loads(file.read(length), object_pairs_hook=partial(_without_repetition, path))
+        header: dict[str, Any] = parsed(file.read(length), object_pairs_hook=partial(_without_repetition, path))
     return header
 
 
@@ -194,7 +194,7 @@ def _promised(path: Path, size: int) -> int | None:
         if _LENGTH + length > size:
             return _LENGTH + length if file.read(1) in (b"{", b"") else None
         try:
-            entries = json.loads(file.read(length)).items()
+            entries = parsed(file.read(length)).items()
             ends = [int(entry["data_offsets"][1]) for name, entry in entries if name != "__metadata__"]
         except (ValueError, AttributeError, KeyError, TypeError, IndexError):
             return None

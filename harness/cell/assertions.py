@@ -11,7 +11,8 @@ import torch
 from transformers import TrainerCallback
 
 from harness.cell.instruments import census
-from harness.cell.instruments.live import StepLook, fingerprints, rewards_make_the_gradient, unchanged
+from harness.cell.instruments.fingerprints import fingerprints, unchanged
+from harness.cell.instruments.live import StepLook, rewards_make_the_gradient
 from harness.cell.instruments.optimizer import holdings, parameters_held
 from harness.checks import live, rules
 from harness.checks.live import Look

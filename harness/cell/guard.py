@@ -17,7 +17,8 @@ from torch import nn
 from transformers import TrainerCallback
 
 from harness.cell.instruments import census
-from harness.cell.instruments.live import StepLook, fingerprints, rewards_make_the_gradient, unchanged
+from harness.cell.instruments.fingerprints import fingerprints, unchanged
+from harness.cell.instruments.live import StepLook, rewards_make_the_gradient
 from harness.cell.instruments.optimizer import holdings, parameters_held
 from harness.checks import live
 from harness.checks.live import Kind, Look, Problem
@@ -163,8 +164,9 @@ class TrainingGuard(TrainerCallback):
     def _begun(self, args: Any, model: nn.Module | None, optimizer: Any) -> _Run | None:
         if model is None or optimizer is None:
             return None
-        counted = census.take(model, Stage.TRAINING, Actor.FLOW, digest=False)
-        self._report(live.nothing_trainable(counted))
+        trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not trainable:
+            self._report(live.nothing_trainable(census.take(model, Stage.TRAINING, Actor.FLOW, digest=False)))
         watched: dict[str, nn.Parameter] = {}
         if owner := owner_of_shards(model, optimizer):
             self._mention(
@@ -173,9 +175,9 @@ class TrainingGuard(TrainerCallback):
             )
         else:
             held = parameters_held(optimizer)
-            trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
             missing = [name for name, p in trainable.items() if id(p) not in held]
-            self._report(live.optimizer_incomplete(holdings(model, held), missing, counted.trainable))
+            elements = sum(p.numel() for p in trainable.values())
+            self._report(live.optimizer_incomplete(holdings(model, held), missing, elements))
             watched = {name: p for name, p in trainable.items() if id(p) in held and p.numel()}
         if _compiled(args):
             self._mention("a compiled model cannot be listened to: labels are not checked in this run")

@@ -3,42 +3,65 @@
     nox -s "compat-3.11(trl='1.16')" -- --seeds 200
 
 A seed is that of the model's weights, of the data and of the adapters. Every run is recorded as any cell is, one line
-of `seeds/<stack>.jsonl` in the run's directory; the host judges them.
+of a file that the host names and judges. Runs that the file has are not run again, so that a sweep may be stopped at
+any moment and started again.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
+import os
 import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from harness.catalog import QWEN2, Handicap
+from harness.catalog import Handicap
 from harness.cell import runner
 from harness.plan import Plan, PlannedCell, read_plan
-from harness.records import Precision, Variant, to_json
+from harness.records import to_json
 
-FLOW, VARIANT = "sft-peft-config", Variant(QWEN2, Precision.FULL, gradient_checkpointing=False)
+_TOLD_EVERY = 60
+"""Runs between two words on how far it is: ten seeds."""
 
-_TOLD_EVERY = 10
 
-
-def main(plan_file: str, seeds: range) -> None:
-    plan = read_plan(Path(plan_file))
-    path = plan.seeds_file
+def main(plan_file: str, into: str, seeds: range) -> None:
+    """Sweep the one cell of the plan."""
+    plan, path = read_plan(Path(plan_file)), Path(into)
+    [cell] = plan.cells
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as lines:
-        for done, seed in enumerate(seeds, 1):
-            for handicap in (None, *Handicap):
-                lines.write(_observed(plan, seed, handicap))
+    there = _whole(path)
+    wanted = [pair for pair in itertools.product(seeds, (None, *Handicap)) if pair not in there]
+    begun = time.monotonic()
+    with path.open("a", encoding="utf-8") as lines:
+        for done, (seed, handicap) in enumerate(wanted, 1):
+            lines.write(_observed(plan, cell, seed, handicap))
             lines.flush()
             if done % _TOLD_EVERY == 0:
-                print(f"{done} of {len(seeds)} seeds", flush=True)
+                left = (time.monotonic() - begun) / done * (len(wanted) - done)
+                print(f"{cell}: {done} of {len(wanted)} runs, {left / 60:.0f} min left", flush=True)
 
 
-def _observed(plan: Plan, seed: int, handicap: Handicap | None) -> str:
-    planned = PlannedCell(FLOW, VARIANT, (), handicap=handicap)
-    return to_json(runner.run_cell(dataclasses.replace(plan, seed=seed), planned)) + "\n"
+def _whole(path: Path) -> set[tuple[int, str | None]]:
+    """Seed and handicap of the runs that `path` has. A line that was cut off as it was written is removed from it."""
+    if not path.exists():
+        return set()
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        path.write_bytes(whole)
+    runs = map(json.loads, whole.splitlines())
+    return {(run["seed"], run["handicap"]) for run in runs}
+
+
+def _observed(plan: Plan, cell: PlannedCell, seed: int, handicap: Handicap | None) -> str:
+    planned = dataclasses.replace(cell, handicap=handicap)
+    # What trainers print, some twenty lines a run, would bury the words on how far it is.
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        return to_json(runner.run_cell(dataclasses.replace(plan, seed=seed), planned)) + "\n"
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], range(int(sys.argv[2]), int(sys.argv[3])))
+    main(sys.argv[1], sys.argv[2], range(int(sys.argv[3]), int(sys.argv[4])))

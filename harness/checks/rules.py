@@ -5,6 +5,7 @@ test suite say the same thing in the same words. Each returns None, or what is w
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from harness.records import Gradients, Optimizer, ParameterClass, Training
 
@@ -40,8 +41,8 @@ def gradients_absent(seen: Gradients, *, moved: bool) -> str | None:
 
 
 def gradients_missing(training: Training) -> str | None:
-    """Every trainable tensor must receive gradients that are finite and not zero, at the step where it must: the first,
-    and for a `lora_A` behind a `lora_B` of zeros the second. At no step may all of them be zero.
+    """Every trainable tensor must receive gradients that are finite and not zero, from the step where it must (the
+    first, and for a `lora_A` behind a `lora_B` of zeros the second) up to the last. At no step may all of them be zero.
     """
     if absent := gradients_absent(training.gradients, moved=training.subject_delta != 0):
         return f"{absent}{_left_behind(training)}"
@@ -49,7 +50,16 @@ def gradients_missing(training: Training) -> str | None:
     if late:
         return f"the first gradient other than zero came late: {', '.join(late)}"
     dry = [str(step) for step, norm in enumerate(training.grad_norm, 1) if norm == 0]
-    return f"the whole gradient is exactly zero at step {', '.join(dry)}" if dry else None
+    if dry:
+        return f"the whole gradient is exactly zero at step {', '.join(dry)}"
+    ended = _ended({name: seen.gradients_until for name, seen in training.classes.items()}, training)
+    return f"gradients other than zero ended before training did: {ended}" if ended else None
+
+
+def _ended(until: Mapping[str, int | None], training: Training) -> str:
+    """Classes some tensor of which went on only to an earlier step than the last. Of None nothing is known."""
+    last = len(training.grad_norm)
+    return ", ".join(f"{name} after step {step} of {last}" for name, step in until.items() if step and step < last)
 
 
 def _left_behind(training: Training) -> str:
@@ -74,12 +84,21 @@ def weights_wrong(*, moved: bool, finite: bool) -> str | None:
     return None if moved else "no trained weight changed at all"
 
 
-def weights_stand_still(training: Training) -> str | None:
-    """Every class of what is trained must change, in every tensor, and stay finite."""
+def weights_stand_still(training: Training, *, to_the_end: bool = True) -> str | None:
+    """Every class of what is trained must change, in every tensor, and stay finite.
+
+    Args:
+        training: what training did.
+        to_the_end: whether every tensor must have changed in the last step too.
+    """
     if wrong := weights_wrong(moved=training.subject_delta != 0, finite=training.subject_finite):
         return wrong
-    still = _still(training)
-    return f"while others changed, these tensors stood still: {still}" if still else None
+    if still := _still(training):
+        return f"while others changed, these tensors stood still: {still}"
+    if not to_the_end:
+        return None
+    ended = _ended({name: seen.moving_until for name, seen in training.classes.items()}, training)
+    return f"some tensors stopped changing before training ended: {ended}" if ended else None
 
 
 def _still(training: Training) -> str:

@@ -24,9 +24,9 @@ STORIES = {
 
 
 INTRODUCTION = """\
-A cheap cell is run healthy and handicapped in five ways, each with its own seed for the weights of the model, the data
-and the adapters, and judged by all checks. Written by `-- --seeds`; the numbers by seed are in the JSON files beside
-this page.\
+Cheap cells are run healthy and handicapped in five ways, each with its own seed for the weights of the model, the data
+and the adapters, and judged by all checks. No two sweeps share a seed. Written by `-- --seeds`; the numbers by seed are
+in the JSON files beside this page.\
 """
 
 LINES = f"""\
@@ -57,11 +57,30 @@ def page(sweeps: Sequence[Sweep]) -> str:
         "# How often is the learning test wrong?",
         INTRODUCTION,
         _table(("of all sweeps", "wrong, of runs"), _rates(sweeps)),
+        _table(_HEAD_OF_SWEEPS, [_beside_others(sweep) for sweep in sweeps]),
         "![Fall of eval loss by seed](learning.svg)",
         LINES,
         *(_sweep(sweep) for sweep in sweeps),
     ]
     return "\n\n".join(told) + "\n"
+
+
+_HEAD_OF_SWEEPS = (
+    "sweep",
+    "seeds",
+    "healthy called dead",
+    "dead called healthy",
+    "nearly dead called healthy",
+    "healthy lose at least",
+    "random steps move at most",
+)
+
+
+def _beside_others(sweep: Sweep) -> tuple[str, ...]:
+    rates = [f"{rate.wrong} of {rate.trials}" for rate in (sweep.false_alarms, sweep.misses, sweep.rounded)]
+    luck = max(map(abs, sweep.kinds[Handicap.WANDERING].falls))
+    margins = (f"{min(sweep.kinds[HEALTHY].falls):.2%}", f"{luck:.2%}")
+    return f"`{sweep.cell}`", f"{sweep.seeds[0]} to {sweep.seeds[1]}", *rates, *margins
 
 
 def _rates(sweeps: Sequence[Sweep]) -> list[tuple[str, str]]:
@@ -81,8 +100,9 @@ def _sweep(sweep: Sweep) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(sweep.versions.items()))
     head = ("flow", "what it is", "eval loss falls by", "all checks", "E802 and E804 alone")
     told = [
-        f"## {sweep.stack}",
-        f"`{sweep.cell}`, {sweep.steps} steps, seeds {first} to {last}, {sweep.seconds:.0f} s in all.",
+        f"## {sweep.cell}",
+        f"{sweep.steps} steps, seeds {first} to {last}, {sweep.seconds:.0f} s in all.",
+        f"Judged by {', '.join(sweep.judged_by)}.",
         f"{versions}, Python {sweep.python}, {sweep.device}; harness {sweep.harness_version}, begun {sweep.measured}.",
         _table(head, [_row(name, kind) for name, kind in sweep.kinds.items()]),
         "What is said of the first seed:",

@@ -13,6 +13,7 @@ from harness.ledger import Ledger
 from harness.pipeline import Pipeline, Run, ended_with
 from harness.recognition import named
 from harness.records import Actor, Area, Census, Stage, standard
+from harness.report import wording
 
 _MARK = "*"
 """On every line that rests on the emulated accelerator."""
@@ -72,6 +73,8 @@ def _run(run: Run, verdict: Verdict, ledger: Ledger) -> Iterator[str]:
     for freeze in run.seen.freezes:
         yield f"  {freeze.parameters:,} frozen at {freeze.stage} by {freeze_line(freeze)}{mark}"
     yield from _training(run, mark)
+    if run.seen.labels is not None:
+        yield f"  {wording.labels(run.seen.labels)}{mark}"
     yield f"  {_WORDS[verdict.outcome]}: {verdict.reason}{mark}"
     for issue in ledger.issues:
         if issue.id in verdict.issues:

@@ -13,7 +13,7 @@ from harness.checks.learning import FALSE_ALARMS, MISSES
 from harness.checks.registry import DEEP_CHECKS
 from harness.drift import Definition, Drift
 from harness.errors import ExitCode
-from harness.records import Failure, Frame, Freeze, Stage
+from harness.records import Failure, Frame, Freeze, Labels, Stage
 from harness.report.causes import Group, Span
 from harness.report.exhibits import Exhibit
 from harness.report.lines import CellLine, CountColumn, DeepLine, Finding, Mark, count_columns
@@ -305,6 +305,17 @@ def absence(line: CellLine, column: CountColumn) -> str:
     """Why there is no count at a stage."""
     found = next(item for item in line.counts if item.stage is column.stage)
     return "not called again" if column.again else (found.absence.value if found.absence else "unknown")
+
+
+def labels(seen: Labels) -> str:
+    """What of the rows trained on could be learned."""
+    tokens = f"{seen.label_tokens:,} are tokens"
+    if seen.positions:  # observations from before they were counted have none
+        masked = 1 - seen.label_tokens / seen.positions
+        tokens = f"{seen.label_tokens:,} of {seen.positions:,} are tokens, {masked:.1%} are -100 (so is padding)"
+    empty = f"{_numbered(seen.all_masked, 'row')} with -100 alone" if seen.all_masked else "no row with -100 alone"
+    ends = f", {seen.ends - seen.ends_masked:,} of {_numbered(seen.ends, 'end')} of rows kept" if seen.ends else ""
+    return f"labels of {_numbered(seen.samples, 'row')}: {tokens}; {empty}{ends}"
 
 
 def freeze_head(freeze: Freeze) -> str:

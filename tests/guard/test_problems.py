@@ -649,6 +649,17 @@ def test_shards_are_known_by_their_owner(sft: Make) -> None:
     assert owner(model, DistributedType.NO) == "DTensor"
 
 
+def test_shards_of_which_nothing_is_here_are_something_to_train(sft: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DeepSpeed's third stage leaves a parameter without an element until it is gathered."""
+    monkeypatch.setattr(guard_module, "owner_of_shards", lambda model, optimizer: "DEEPSPEED")
+    trainer = sft()
+    for parameter in trainer.model.parameters():
+        parameter.data = parameter.data.new_empty(0)
+    given = {"model": trainer.model, "optimizer": object()}
+    with pytest.warns(TrainingWarning, match="holds the parameters in shards"):
+        TrainingGuard().on_train_begin(trainer.args, trainer.state, trainer.control, **given)
+
+
 def test_what_shards_hide_is_said_once_and_not_guessed(sft: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Zero gradients, half an optimizer: neither is judged. Frozen adapters and masked labels still are."""
     monkeypatch.setattr(guard_module, "owner_of_shards", lambda model, optimizer: "DEEPSPEED")

@@ -17,11 +17,12 @@ from trl import SFTTrainer
 from harness.catalog import QWEN2, flow_named
 from harness.cell import runner
 from harness.cell.data import IGNORED
-from harness.checks import Outcome, judge
+from harness.checks import Outcome, Verdict, judge
 from harness.plan import Plan, PlannedCell
-from harness.records import Precision, Variant
+from harness.records import Observation, Precision, Variant
 
 Plant = Callable[[pytest.MonkeyPatch], None]
+Noted = Callable[[str, Observation, Verdict], None]
 
 FLOW = "sft-peft-config"
 PLAIN, CHECKPOINTED = Variant(QWEN2, Precision.FULL, False), Variant(QWEN2, Precision.FULL, True)
@@ -116,7 +117,7 @@ def _look_the_answers_up(trainer: Any, evaluate: Callable[[], dict[str, Any]]) -
 
 
 FAULTS: tuple[tuple[str, Variant, Plant, str], ...] = (
-    # name, variant, fault, the one check that names it
+    # name, variant, fault, the one check that names it; harness.faults reads first and last
     ("scale-by-the-accumulation", PLAIN, _after_construction(_scale_by_the_accumulation), "G402"),
     ("report-the-sum", PLAIN, _after_construction(_report_the_sum), "G402"),
     ("lose-half-in-the-second-forward", CHECKPOINTED, _after_construction(_lose_half_in_the_second_forward), "G403"),
@@ -144,11 +145,9 @@ def test_a_repeat_without_the_recorder_computes_the_same(plan: Plan, variant: Va
     assert [(pair.before, pair.after) for pair in seen.deep.repeats] == [recorded, recorded]
 
 
-@pytest.mark.parametrize(
-    ("variant", "plant", "code"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS]
-)
+@pytest.mark.parametrize(("name", "variant", "plant", "code"), FAULTS, ids=[fault[0] for fault in FAULTS])
 def test_planted_fault_is_named(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch, variant: Variant, plant: Plant, code: str
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, noted: Noted, name: str, variant: Variant, plant: Plant, code: str
 ) -> None:
     """Each planted fault fails the cell, and exactly the check that names it is at the root."""
     plant(monkeypatch)
@@ -156,3 +155,4 @@ def test_planted_fault_is_named(
     verdict = judge(seen, flow_named(FLOW), ())
     assert verdict.outcome is Outcome.FAIL
     assert verdict.failing == (code,), verdict.reason
+    noted(name, seen, verdict)

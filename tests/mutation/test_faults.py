@@ -25,16 +25,22 @@ from harness.cell import adapt, runner
 from harness.cell.data import EOS
 from harness.cell.flows import sft_peft_model, trainer_peft_model
 from harness.cell.instruments.census import is_adapter
-from harness.checks import CHECKS, Outcome, judge
+from harness.checks import CHECKS, Outcome, Verdict, judge
 from harness.plan import Plan, PlannedCell
-from harness.records import Precision, Variant
+from harness.records import Observation, Precision, Variant
 
 Plant = Callable[[pytest.MonkeyPatch], None]
+Noted = Callable[[str, Observation, Verdict], None]
 
 AFTER_TRAINING = 2
 """Number of the evaluation that follows training."""
 
-ATTACHED_BY_TRAINER, ATTACHED_BY_USER = "sft-peft-config", "sft-peft-model"
+VARIANT = Variant(QWEN2, Precision.FULL, False)
+
+ATTACHED_BY_TRAINER = PlannedCell("sft-peft-config", VARIANT, ())
+ATTACHED_BY_USER = PlannedCell("sft-peft-model", VARIANT, ())
+PREPARED_BY_USER = PlannedCell("trainer-peft-model", Variant(QWEN2, Precision.INT8, False), ())
+"""Quantized, or it would not be prepared; and trained without TRL: no release has a bug here."""
 
 
 def _after_construction(change: Callable[[Any], None]) -> Plant:
@@ -117,6 +123,28 @@ def _lose_the_gradients_after_two_steps(trainer: Any) -> None:
     for parameter in _adapters(trainer):
         steps = itertools.count(1)
         parameter.register_hook(lambda gradient, steps=steps: gradient * (next(steps) <= 2))
+
+
+def _lose_two_gradients_after_two_steps(trainer: Any) -> None:
+    """What the optimizer has gathered by then moves the weights on."""
+    for parameter in _adapters(trainer)[:2]:
+        steps = itertools.count(1)
+        parameter.register_hook(lambda gradient, steps=steps: gradient * (next(steps) <= 2))
+
+
+def _stop_two_tensors_after_two_steps(patch: pytest.MonkeyPatch) -> None:
+    original, steps = torch.optim.AdamW.step, itertools.count(1)
+
+    def faulty(self: Any, closure: Any = None) -> Any:
+        two = self.param_groups[0]["params"][:2]
+        kept = [parameter.detach().clone() for parameter in two]
+        result = original(self, closure)
+        if next(steps) > 2:
+            for parameter, value in zip(two, kept, strict=True):
+                parameter.data.copy_(value)
+        return result
+
+    patch.setattr(torch.optim.AdamW, "step", faulty)
 
 
 def _poison_one_gradient(trainer: Any) -> None:
@@ -381,8 +409,8 @@ def _keep_one_adapter(trainer: Any) -> None:
     kept.append(_adapters(trainer)[0])
 
 
-FAULTS: tuple[tuple[str, str, Plant, str], ...] = (
-    # name, flow, fault, the one check that names it
+FAULTS: tuple[tuple[str, PlannedCell, Plant, str], ...] = (
+    # name, cell, fault, the one check that names it; harness.faults reads first and last
     ("freeze-the-adapters", ATTACHED_BY_TRAINER, _after_construction(_freeze_the_adapters), "C104"),
     ("freeze-one-adapter", ATTACHED_BY_USER, _after_construction(_freeze_one_adapter), "C104"),
     ("thaw-the-base", ATTACHED_BY_TRAINER, _after_construction(_thaw_the_base), "C104"),
@@ -396,12 +424,15 @@ FAULTS: tuple[tuple[str, str, Plant, str], ...] = (
     ("forget-the-schedule", ATTACHED_BY_TRAINER, _after_construction(_forget_the_schedule), "R601"),
     ("zero-the-gradients", ATTACHED_BY_TRAINER, _after_construction(_zero_the_gradients), "G401"),
     ("lose-the-gradients", ATTACHED_BY_TRAINER, _after_construction(_lose_the_gradients_after_two_steps), "G401"),
+    ("lose-two-gradients", ATTACHED_BY_TRAINER, _after_construction(_lose_two_gradients_after_two_steps), "G401"),
+    ("stop-two-tensors", ATTACHED_BY_TRAINER, _stop_two_tensors_after_two_steps, "W701"),
     ("poison-one-gradient", ATTACHED_BY_TRAINER, _after_construction(_poison_one_gradient), "G401"),
     ("step-without-effect", ATTACHED_BY_TRAINER, _step_without_effect, "W701"),
     ("report-no-eval-loss", ATTACHED_BY_TRAINER, _report_no_eval_loss, "E801"),
     ("make-the-eval-loss-up", ATTACHED_BY_TRAINER, _make_the_eval_loss_up, "E806"),
     ("climb-instead-of-descending", ATTACHED_BY_TRAINER, _after_construction(_climb_instead_of_descending), "E802"),
     ("freeze-a-norm-at-load", ATTACHED_BY_TRAINER, _freeze_a_norm_at_load, "C101"),
+    ("prepare-all-but-a-norm", PREPARED_BY_USER, _prepare_all_but_a_norm, "C102"),
     ("miss-a-target", ATTACHED_BY_USER, _miss_a_target, "C120"),
     ("wrap-with-one-adapter-frozen", ATTACHED_BY_USER, _wrap_with_one_adapter_frozen, "C103"),
     ("reload-frozen", ATTACHED_BY_TRAINER, _reload_frozen, "C106"),
@@ -424,10 +455,6 @@ FAULTS: tuple[tuple[str, str, Plant, str], ...] = (
     ("keep-one-adapter", ATTACHED_BY_USER, _after_construction(_keep_one_adapter), "M901"),
 )
 
-VARIANT = Variant(QWEN2, Precision.FULL, False)
-QUANTIZED = PlannedCell("trainer-peft-model", Variant(QWEN2, Precision.INT8, False), ())
-"""Prepared by hand, and trained without TRL: no release has a bug here."""
-
 
 @pytest.fixture(autouse=True)
 def _nothing_kept() -> Iterator[None]:
@@ -435,43 +462,35 @@ def _nothing_kept() -> Iterator[None]:
     kept.clear()
 
 
-@pytest.mark.parametrize("flow", [ATTACHED_BY_TRAINER, ATTACHED_BY_USER])
-def test_nothing_planted_nothing_found(plan: Plan, flow: str) -> None:
-    """The stack is healthy: without a fault both flows pass every check."""
-    seen = runner.run_cell(plan, PlannedCell(flow, VARIANT, ()))
-    verdict = judge(seen, flow_named(flow), ())
+@pytest.mark.parametrize("cell", [ATTACHED_BY_TRAINER, ATTACHED_BY_USER, PREPARED_BY_USER], ids=str)
+def test_nothing_planted_nothing_found(plan: Plan, cell: PlannedCell) -> None:
+    """The stack is healthy: without a fault each cell passes every check."""
+    verdict = judge(runner.run_cell(plan, cell), flow_named(cell.flow), ())
     assert verdict.outcome is Outcome.PASS, verdict.reason
 
 
-@pytest.mark.parametrize(("flow", "plant", "code"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS])
+@pytest.mark.parametrize(("name", "cell", "plant", "code"), FAULTS, ids=[fault[0] for fault in FAULTS])
 def test_planted_fault_is_named(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch, flow: str, plant: Plant, code: str
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, noted: Noted, name: str, cell: PlannedCell, plant: Plant, code: str
 ) -> None:
     """Each planted fault fails the cell, and exactly the check that names it is at the root."""
     plant(monkeypatch)
-    seen = runner.run_cell(plan, PlannedCell(flow, VARIANT, ()))
-    verdict = judge(seen, flow_named(flow), ())
+    seen = runner.run_cell(plan, cell)
+    verdict = judge(seen, flow_named(cell.flow), ())
     assert verdict.outcome is Outcome.FAIL
     assert verdict.failing == (code,), verdict.reason
-
-
-def test_a_preparation_that_leaves_something_trainable_is_named(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only quantized models are prepared. Wrapping freezes the base again, so that nothing else would tell."""
-    assert judge(runner.run_cell(plan, QUANTIZED), flow_named(QUANTIZED.flow), ()).outcome is Outcome.PASS
-    _prepare_all_but_a_norm(monkeypatch)
-    verdict = judge(runner.run_cell(plan, QUANTIZED), flow_named(QUANTIZED.flow), ())
-    assert verdict.failing == ("C102",), verdict.reason
+    noted(name, seen, verdict)
 
 
 def test_every_check_has_a_fault() -> None:
     """A check that no planted fault fails may be one that cannot fail."""
-    named = {"C102"} | {fault[-1] for fault in FAULTS} | {fault[-1] for fault in test_deep_faults.FAULTS}
+    named = {fault[-1] for fault in FAULTS} | {fault[-1] for fault in test_deep_faults.FAULTS}
     assert named == {check.code for check in CHECKS}
 
 
 def test_what_one_cell_keeps_is_not_held_against_the_next(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same flow, with a trainer that keeps its model and then without, in one process."""
-    cell = PlannedCell(ATTACHED_BY_TRAINER, VARIANT, ())
+    cell = ATTACHED_BY_TRAINER
     with monkeypatch.context() as patch:
         _after_construction(_keep_the_model)(patch)
         assert judge(runner.run_cell(plan, cell), flow_named(cell.flow), ()).failing == ("M901",)

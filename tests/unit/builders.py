@@ -333,9 +333,9 @@ def vision_cut_off(seen: Observation) -> Observation:
     """No gradient reaches the adapters on the vision encoder; those on the language model train."""
     assert seen.training is not None
     pairs = SIZES[seen.variant.model].vision_pairs
-    cut = seen
+    cut, never = seen, {"reached": None, "gradients_until": None}
     for kind in ("vision lora_A", "vision lora_B"):
-        cut = _with_class(cut, kind, reached=None, unchanged=pairs, largest_change=0.0)
+        cut = _with_class(_with_class(cut, kind, unchanged=pairs, largest_change=0.0, moving_until=None), kind, **never)
     tensors = seen.training.gradients.tensors
     return _trained(cut, gradients=Gradients(tensors, 2 * pairs, 0, 0))
 
@@ -343,7 +343,13 @@ def vision_cut_off(seen: Observation) -> Observation:
 def stands_still(seen: Observation, kind: str) -> Observation:
     """One class received gradients and did not move; the others did."""
     assert seen.training is not None
-    return _with_class(seen, kind, unchanged=seen.training.classes[kind].tensors, largest_change=0.0)
+    tensors = seen.training.classes[kind].tensors
+    return _with_class(seen, kind, unchanged=tensors, largest_change=0.0, moving_until=None)
+
+
+def ends_early(seen: Observation, kind: str, what: str, step: int | None) -> Observation:
+    """Some tensor of a class went on only up to this step: `gradients` or `moving`. None: nobody looked."""
+    return _with_class(seen, kind, **{f"{what}_until": step})
 
 
 def frozen_weights_changed(seen: Observation, name: str = "model.embed_tokens.weight") -> Observation:
@@ -559,12 +565,17 @@ PRETENDED = (
 def _adapter_classes(flow: str, variant: Variant) -> dict[str, ParameterClass]:
     """7 targets in 2 layers, and what sits on the vision encoder. lora_B starts at zero, which holds lora_A back."""
     first = 1 if flow in PRETENDED else 2
-    found = {"lora_A": ParameterClass(14, first, 0, 0.03), "lora_B": ParameterClass(14, 1, 0, 0.04)}
+    found = {"lora_A": _class(14, first, 0.03), "lora_B": _class(14, 1, 0.04)}
     pairs = SIZES[variant.model].vision_pairs
     if pairs:
-        found["vision lora_A"] = ParameterClass(pairs, first, 0, 0.02)
-        found["vision lora_B"] = ParameterClass(pairs, 1, 0, 0.02)
+        found["vision lora_A"] = _class(pairs, first, 0.02)
+        found["vision lora_B"] = _class(pairs, 1, 0.02)
     return found
+
+
+def _class(tensors: int, reached: int, largest_change: float) -> ParameterClass:
+    """One that trained from the step it was reached to the last of ten."""
+    return ParameterClass(tensors, reached, 0, largest_change, gradients_until=10, moving_until=10)
 
 
 def _whole_classes(variant: Variant) -> dict[str, ParameterClass]:
@@ -573,7 +584,7 @@ def _whole_classes(variant: Variant) -> dict[str, ParameterClass]:
     sizes = dict.fromkeys(targets, 2) | {"embedding": 1, "norm": 5, "head": 1}
     biases = SIZES[variant.model].bias_tensors
     sizes |= {"bias": biases} if biases else {}
-    return {name: ParameterClass(tensors, 1, 0, 0.04) for name, tensors in sizes.items()}
+    return {name: _class(tensors, 1, 0.04) for name, tensors in sizes.items()}
 
 
 def _base_tensors(variant: Variant) -> int:
@@ -617,6 +628,8 @@ def _still(training: Training) -> Training:
             reached=None if name in held else of_class.reached,
             unchanged=of_class.tensors,
             largest_change=0.0,
+            gradients_until=None if name in held else of_class.gradients_until,
+            moving_until=None,
         )
         for name, of_class in training.classes.items()
     }
@@ -631,7 +644,8 @@ def _still(training: Training) -> Training:
 
 
 def _unreached(classes: Mapping[str, ParameterClass]) -> dict[str, ParameterClass]:
-    return {name: dataclasses.replace(of_class, reached=None) for name, of_class in classes.items()}
+    never = {"reached": None, "gradients_until": None}
+    return {name: dataclasses.replace(of_class, **never) for name, of_class in classes.items()}
 
 
 def _stuck(seen: Observation, **changes: object) -> Observation:

@@ -102,7 +102,8 @@ def half_still(seen: Observation) -> Observation:
     """In one layer of two nothing changed."""
     assert seen.training is not None
     classes = {
-        name: dataclasses.replace(found, unchanged=found.tensors // 2) for name, found in seen.training.classes.items()
+        name: dataclasses.replace(found, unchanged=found.tensors // 2, moving_until=None)
+        for name, found in seen.training.classes.items()
     }
     training = dataclasses.replace(seen.training, classes=classes, still_layers=("layers.1",))
     return dataclasses.replace(seen, training=training)

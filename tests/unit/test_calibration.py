@@ -13,12 +13,13 @@ import pytest
 
 from harness import calibration
 from harness.calibration import HEALTHY, Sweep, judged
-from harness.catalog import Handicap
+from harness.catalog import SWEPT_CELLS, Handicap
+from harness.checks import CHECKS
 from harness.checks.case import LUCK, MINIMUM_FALL
 from harness.checks.learning import FALSE_ALARMS, MISSES
 from harness.checks.rates import Rate
 from harness.errors import RecordsError
-from harness.records import Observation, Stage, to_json
+from harness.records import DeviceKind, Observation, Stage, cell_id, to_json
 from harness.report import learning
 from harness.report.strips import place
 
@@ -74,28 +75,40 @@ def written(runs: list[Observation], path: Path) -> Path:
     return path
 
 
-def long(first: int = 0, last: int = 199, stack: str = "trl0.24-py311") -> Sweep:
+QWEN2, LLAMA = (f"trl0.24-py311/sft-peft-config[{name}-full-nogc]@cpu" for name in ("qwen2", "llama"))
+FILE = "trl0.24-py311-sft-peft-config-qwen2-full-nogc-cpu.json"
+
+
+def long(first: int = 0, last: int = 199, cell: str = QWEN2) -> Sweep:
     """A sweep of as many seeds as it takes; of two of them it says what it says of all."""
-    return dataclasses.replace(judged(seeds(2)), seeds=(first, last), stack=stack)
+    return dataclasses.replace(judged(seeds(2)), seeds=(first, last), cell=cell)
 
 
 def test_a_sweep_is_kept_and_read_back_as_it_was(tmp_path: Path) -> None:
-    """A newer sweep of a stack replaces an earlier one that has no more seeds."""
+    """A newer sweep of a cell replaces an earlier one that has no more seeds."""
     for sweep in (long(), long(100, 399)):
-        assert calibration.keep(sweep, tmp_path) == f"Kept in {tmp_path / 'trl0.24-py311.json'}."
+        assert calibration.keep(sweep, tmp_path) == f"Kept in {tmp_path / FILE}."
         assert calibration.read_kept(tmp_path) == (sweep,)
-    assert json.loads((tmp_path / "trl0.24-py311.json").read_text())["stack"] == "trl0.24-py311"
+    assert json.loads((tmp_path / FILE).read_text())["cell"] == QWEN2
+
+
+def test_sweeps_of_two_cells_of_a_stack_lie_side_by_side(tmp_path: Path) -> None:
+    """Each under its own name, in the order of their seeds."""
+    one, other = long(200, 399), long(0, 199, LLAMA)
+    for sweep in (one, other):
+        assert calibration.keep(sweep, tmp_path).startswith("Kept")
+    assert calibration.read_kept(tmp_path) == (other, one)
 
 
 @pytest.mark.parametrize(
     ("sweep", "why"),
     [
         (judged(seeds(2)), "2 seeds are too few to state a rate; it takes 200."),
-        (long(0, 199), "an earlier sweep of trl0.24-py311 has 300 seeds. Remove it first if it is to go."),
+        (long(0, 199), f"an earlier sweep of {QWEN2} has 300 seeds. Remove it first if it is to go."),
         (
-            long(250, 449, "trl1.16-py311"),
+            long(250, 449, LLAMA),
             (
-                "trl0.24-py311 has seeds 0 to 299, and rates are added up over seeds that are not shared. "
+                f"{QWEN2} has seeds 0 to 299, and rates are added up over seeds that are not shared. "
                 "Sweep others: --seeds 300-499."
             ),
         ),
@@ -104,21 +117,28 @@ def test_a_sweep_is_kept_and_read_back_as_it_was(tmp_path: Path) -> None:
 def test_a_sweep_that_would_weaken_the_rates_is_not_kept(sweep: Sweep, why: str, tmp_path: Path) -> None:
     """Of a try with a few seeds, of a shorter one, of runs that are counted already."""
     calibration.keep(long(0, 299), tmp_path)
-    before = (tmp_path / "trl0.24-py311.json").read_bytes()
+    before = (tmp_path / FILE).read_bytes()
     assert calibration.keep(sweep, tmp_path) == f"Not kept in {tmp_path}: {why}"
-    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("trl0.24-py311.json", before)]
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(FILE, before)]
 
 
 def test_a_sweep_is_read_and_judged(tmp_path: Path) -> None:
     """As its cells wrote it."""
-    assert calibration.read(written(seeds(2), tmp_path / "x.jsonl")) == judged(seeds(2))
+    assert calibration.read(written(seeds(2), tmp_path / "x.jsonl"), range(2)) == judged(seeds(2))
+
+
+def test_of_a_file_the_seeds_asked_for_are_judged(tmp_path: Path) -> None:
+    """It may have more of them, from sweeps of before, and in any order."""
+    path = written([*seeds(4)[12:], *seeds(4)[:12]], tmp_path / "x.jsonl")
+    assert calibration.read(path, range(1, 3)).seeds == (1, 2)
+    assert calibration.read(path, range(2)) == judged(seeds(2))
 
 
 def test_a_sweep_that_did_not_train_is_refused(tmp_path: Path) -> None:
     """With the error that ended its runs: on TRL 1.15.0 without Triton no run gets through an evaluation."""
     lost = [builders.failed(seen, "AttributeError", "no apply", Stage.TRAINING) for seen in seeds(1)]
     with pytest.raises(RecordsError, match="6 of 6 runs of the sweep did not train") as caught:
-        calibration.read(written(lost, tmp_path / "x.jsonl"))
+        calibration.read(written(lost, tmp_path / "x.jsonl"), range(1))
     assert "AttributeError at training: no apply" in str(caught.value)
 
 
@@ -142,6 +162,15 @@ def test_the_page_tells_each_kind_and_what_was_said_of_it(tmp_path: Path) -> Non
     assert "- one live layer: W701 while others changed, these tensors stood still: 7 of 14 lora_A" in page
 
 
+def test_the_page_holds_all_sweeps_side_by_side() -> None:
+    """With what separates healthy from dead in each."""
+    page = learning.page([long(), long(200, 399, LLAMA)])
+    row = "0 of 2 | 0 of 4 | 0 of 6 | 20.00% | 0.20% |"
+    assert f"| `{QWEN2}` | 0 to 199 | {row}" in page
+    assert f"| `{LLAMA}` | 200 to 399 | {row}" in page
+    assert f"## {LLAMA}" in page
+
+
 def test_the_terminal_tells_the_three_rates() -> None:
     """One a line."""
     assert learning.told(judged(seeds(1))).splitlines() == [
@@ -152,8 +181,8 @@ def test_the_terminal_tells_the_three_rates() -> None:
 
 
 def test_every_run_is_a_dot() -> None:
-    """Six a seed."""
-    assert learning.drawing([judged(seeds(2))]).count("<circle") == 12
+    """Six a seed, in each sweep."""
+    assert learning.drawing([long(), long(200, 399, LLAMA)]).count("h0") == 24
 
 
 def test_what_falls_more_is_drawn_further_right() -> None:
@@ -195,9 +224,22 @@ def test_the_committed_page_and_drawing_say_what_the_sweeps_say(tmp_path: Path) 
 
 
 def test_runs_of_every_seed_are_committed(kept: tuple[calibration.Sweep, ...]) -> None:
-    """Six kinds, of each as many as there are seeds."""
+    """Six kinds, of each as many as there are seeds, and these are enough to state a rate."""
     for sweep in kept:
         number = sweep.seeds[1] - sweep.seeds[0] + 1
+        assert number >= calibration.FEWEST_SEEDS
         assert {len(kind.before) for kind in sweep.kinds.values()} == {number}
         assert set(sweep.kinds) == {HEALTHY, *Handicap}
         assert dataclasses.asdict(sweep)["steps"] == 10
+
+
+def test_the_sweeps_were_judged_by_all_checks_there_are(kept: tuple[calibration.Sweep, ...]) -> None:
+    """Else a check that came since could call a healthy flow dead, and nobody had looked."""
+    assert {sweep.judged_by for sweep in kept} == {tuple(check.code for check in CHECKS)}
+
+
+def test_every_cheap_cell_was_swept_on_several_stacks(kept: tuple[calibration.Sweep, ...]) -> None:
+    """What one model does on one release is no rate."""
+    for flow, variant in SWEPT_CELLS:
+        cells = [cell_id(sweep.stack, flow, variant, DeviceKind.CPU) for sweep in kept]
+        assert len({sweep.cell for sweep in kept} & set(cells)) > 1, f"{flow}[{variant}]"

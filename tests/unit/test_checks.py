@@ -325,6 +325,15 @@ def test_every_class_that_is_late_is_named() -> None:
     }
 
 
+def test_gradients_that_end_before_training_are_named_by_class() -> None:
+    """What the optimizer has gathered by then moves the weights on, so that nothing else tells."""
+    seen = b.ends_early(b.ends_early(healthy(), "lora_A", "gradients", 2), "lora_B", "gradients", 9)
+    assert failures(seen) == {
+        "G401": "gradients other than zero ended before training did: lora_A after step 2 of 10, "
+        "lora_B after step 9 of 10"
+    }
+
+
 def test_a_lora_a_that_never_had_a_gradient_is_no_fault_of_its_own_where_nothing_moved() -> None:
     """lora_B stayed zero, and with it the gradient of lora_A; that nothing moved is for W701 to say."""
     assert failures(b.no_step(healthy())) == {"W701": "no trained weight changed at all"}
@@ -348,6 +357,29 @@ def test_a_class_that_stands_still_while_others_move_is_named(
     assert failures(b.stands_still(healthy(flow, variant), kind)) == {
         "W701": f"while others changed, these tensors stood still: {said}"
     }
+
+
+def test_a_class_that_stops_moving_before_the_end_is_named_with_the_step() -> None:
+    """Every tensor moved at some time, and gradients arrive to the last."""
+    assert failures(b.ends_early(healthy("sft-full", FULL), "norm", "moving", 2)) == {
+        "W701": "some tensors stopped changing before training ended: norm after step 2 of 10"
+    }
+
+
+def test_where_nobody_looked_at_every_step_nothing_is_said_of_the_last() -> None:
+    """Observations of before have neither number."""
+    seen = healthy()
+    assert seen.training is not None
+    for kind in seen.training.classes:
+        seen = b.ends_early(b.ends_early(seen, kind, "gradients", None), kind, "moving", None)
+    assert not failures(seen)
+
+
+@pytest.mark.parametrize(("dtype", "said"), [("float32", Result.FAIL), ("bfloat16", Result.PASS)])
+def test_bfloat16_may_round_the_last_steps_of_real_weights_away(dtype: str, said: Result) -> None:
+    """They are trained at a rate that ends at 2e-5, which is nothing beside a weight of 1."""
+    seen = b.ends_early(b.real(), "lora_B", "moving", 9)
+    assert results(b.adapter_dtypes(seen, (dtype,), (dtype,)))["W701"] is said
 
 
 def test_weights_that_are_no_numbers_come_before_weights_that_stand_still() -> None:

@@ -33,6 +33,13 @@ def test_the_deep_tier_selects_cells_of_the_catalog() -> None:
     assert set(DEEP_CELLS) <= cells and len(set(DEEP_CELLS)) == len(DEEP_CELLS)
 
 
+def test_the_deep_tier_takes_in_both_projects_of_the_notes_and_each_class_of_model() -> None:
+    """N1's way and N4's, with TRL and without, with PEFT and without; Qwen2, Llama and one that sees."""
+    flows, models = {flow for flow, _ in DEEP_CELLS}, {variant.model for _, variant in DEEP_CELLS}
+    assert flows >= {"sft-peft-config", "sft-peft-model", "sft-all-linear", "trainer-peft-model", "sft-full"}
+    assert models == {"qwen2", "llama", "qwen2-vl"}
+
+
 def test_a_healthy_cell_passes_every_deep_check() -> None:
     """And each of them had something to look at."""
     verdict = judged(d.deep())

@@ -11,8 +11,8 @@ import pytest
 from builders import FULL, NF4, frozen, healthy, ran, results_of
 
 from harness.errors import CompatError, ExitCode, UnknownName
-from harness.records import Frame, Observation, Stage
-from harness.report import charts, html, report_command
+from harness.records import Frame, Labels, Observation, Stage
+from harness.report import charts, html, report_command, wording
 from harness.report.summary import summarize
 
 HOSTILE = '<script>alert(1)</script><img src="https://example.org/x" onerror=alert(1)>'
@@ -43,6 +43,25 @@ def test_a_freeze_shows_its_chain_its_charts_and_how_to_see_it_again() -> None:
     assert page.count('<svg class="chart"') == 2
     assert "sft-peft-config (correct)" in page
     assert "nox -s &#34;compat-3.11(trl=&#39;0.22&#39;)&#34; -- -k &#39;sft-peft-model[qwen2-nf4-gc]&#39;" in page
+
+
+def test_a_cell_says_which_share_of_its_labels_is_masked() -> None:
+    """Of those that the model was given in training: 80 rows of 24 words and an end."""
+    some, none = rendered(frozen(at())), rendered(b.masked_labels(at()))
+    assert (
+        "<p>labels of 80 rows: 2,000 of 2,000 are tokens, 0.0% are -100 (so is padding); no row with -100 alone, "
+        "80 of 80 ends of rows kept.</p>"
+    ) in some
+    assert "0 of 2,000 are tokens, 100.0% are -100 (so is padding); 80 rows with -100 alone, 0 of 80 ends" in none
+
+
+def test_labels_of_before_positions_were_counted_have_no_share() -> None:
+    """What is not known is not told."""
+    assert wording.labels(Labels(8, 200, 0, "aa", "bb")) == "labels of 8 rows: 200 are tokens; no row with -100 alone"
+    assert wording.labels(Labels(8, 150, 1, "aa", "bb", 200, 8, 2)) == (
+        "labels of 8 rows: 150 of 200 are tokens, 25.0% are -100 (so is padding); 1 row with -100 alone, "
+        "6 of 8 ends of rows kept"
+    )
 
 
 def test_a_cell_without_a_twin_stands_beside_what_it_was() -> None:

@@ -31,6 +31,7 @@ from harness.results import RowState, StackRow, judged, read_rows
 from harness.runs import DeviceChoice, Options, parse_options
 from harness.store import serving
 from harness.store.recipes import Installed
+from harness.sweeps import Seeds
 
 ENV = Path("/env/bin/python")
 PLAN = Path("/runs/one/plans/trl0.22-py311.json")
@@ -49,7 +50,7 @@ def test_without_arguments_a_cell_has_its_usual_length_and_limit() -> None:
         120.0,
         instead=None,
         tier=Tier.QUICK,
-        seeds=range(0),
+        seeds=None,
         pytest=(),
         gpus=Wanted(2, 2.0, 40.0),
         memory_limit=runs.MEMORY_LIMIT,
@@ -79,7 +80,7 @@ def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
         7.5,
         instead=None,
         tier=Tier.QUICK,
-        seeds=range(0),
+        seeds=None,
         pytest=("-k", "nf4 and not llama", "-x", "--lf"),
         gpus=Wanted(4, 0.5, 16.0),
         memory_limit=runs.MEMORY_LIMIT,
@@ -584,7 +585,24 @@ def test_cells_run_on_the_gpus_that_were_chosen(cells: Cells, tmp_path: Path) ->
     assert cells.environ["CUDA_VISIBLE_DEVICES"] == "GPU-2f,GPU-0f"
 
 
-@pytest.mark.parametrize("option", ["--faults", "--overhead"])
+@pytest.mark.parametrize(("status", "code"), [(0, ExitCode.HEALTHY), (1, ExitCode.UNHEALTHY)])
+def test_a_run_of_planted_faults_is_handed_to_who_keeps_it(
+    cells: Cells,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    status: int,
+    code: ExitCode,
+) -> None:
+    """With how it ended and what narrowed it; whether it is kept changes no exit code."""
+    given: list[object] = []
+    monkeypatch.setattr(runs, "keep_faults", lambda *what: given.append(what[1:]) or "Not kept.")
+    cells.status, cells.selects = status, lambda _: None
+    assert run_stack("--faults", "-k", "crash") is code
+    assert given == [(status, ("-k", "crash"))]
+    assert "Not kept." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--guard", "--overhead"])
 def test_what_runs_in_one_process_is_given_one_gpu(cells: Cells, option: str) -> None:
     """A Trainer that sees two spreads its model over both."""
     cells.selects = lambda _: None
@@ -724,12 +742,19 @@ def test_a_session_that_was_given_no_run_makes_one_and_keeps_it(
 )
 @pytest.mark.parametrize(("status", "code"), [(0, ExitCode.HEALTHY), (1, ExitCode.UNHEALTHY)])
 def test_what_runs_in_place_of_the_cells_ends_with_its_own_result(
-    cells: Cells, tmp_path: Path, option: str, file: str, status: int, code: ExitCode
+    cells: Cells,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    file: str,
+    status: int,
+    code: ExitCode,
 ) -> None:
     """On the plan of all cells; no row, no verdict, and `latest` still leads to the last real run."""
     b.stored(tmp_path / "before", [b.uninstallable("trl0.4-py311")])
     (tmp_path / "latest").symlink_to("before")
     cells.status, cells.selects = status, lambda _: None
+    monkeypatch.setattr(runs, "keep_faults", lambda *_: "")
     assert run_stack(option) is code
     [command] = cells.commands
     assert any(word.endswith(file) for word in command)
@@ -752,9 +777,9 @@ def test_only_the_deep_tier_plans_deep_cells() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "seeds"), [("200", range(200)), ("200-399", range(200, 400)), ("7-7", range(7, 8)), ("1", range(1))]
+    ("given", "seeds"), [("200", Seeds(200)), ("200-399", Seeds(200, 200)), ("7-7", Seeds(1, 7)), ("1", Seeds(1))]
 )
-def test_seeds_are_a_number_or_a_span(given: str, seeds: range) -> None:
+def test_seeds_are_a_number_or_a_span(given: str, seeds: Seeds) -> None:
     """A span includes its last."""
     assert parse_options(("--seeds", given)).seeds == seeds
 

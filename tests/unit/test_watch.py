@@ -273,6 +273,10 @@ class TestThePage:
         assert lines[at - 1].startswith("trl#3926: SFTTrainer prepares a PeftModel a second time")
         assert lines[at + 1].startswith("To do: Hand SFTTrainer the base model and peft_config")
 
+    def test_the_labels_it_was_given_are_told(self) -> None:
+        """How many of them are -100: 80 rows of 25 tokens, none of them masked."""
+        assert "  labels of 80 rows: 2,000 of 2,000 are tokens, 0.0% are -100" in page(pipeline(run()), LEDGER)
+
     def test_without_an_evaluation_set_it_says_that_this_tells_less(self) -> None:
         from pipelines import training
 

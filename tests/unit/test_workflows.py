@@ -1,7 +1,8 @@
-"""Which lock files a pull request's gate compares: the step's own script, in a repository."""
+"""The workflows: which lock files a pull request's gate compares, by its own script; what a night runs."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.faults import FAULTS
+
 GATE = Path(__file__).parent.parent.parent / ".github" / "workflows" / "gate.yml"
+
+NIGHTLY = GATE.with_name("nightly.yml")
 
 SHELL = ("bash", "-eo", "pipefail", "-c")
 """As the provider runs a step."""
@@ -146,3 +151,13 @@ def test_a_lock_that_is_new_is_said_to_be(both_locks: Step) -> None:
 def test_without_a_change_there_is_no_gate(both_locks: Step) -> None:
     """Nothing is compared with itself."""
     assert both_locks({"uv.lock": "u"}, {"a": "a"})[:2] == (1, "::error::no lock file changed\n")
+
+
+def test_every_night_plants_the_faults_on_the_stacks_whose_records_are_committed() -> None:
+    """And on no other: a record that nobody measures again grows old."""
+    text = NIGHTLY.read_text(encoding="utf-8")
+    found = re.search(r"\n  faults:\n.*?trl: (\[.*?\]).*?run: (nox.*?)\n", text, re.DOTALL)
+    assert found is not None
+    nightly = {f"trl{label}-py311" for label in json.loads(found[1])}
+    assert nightly == {path.stem for path in FAULTS.glob("*.json")}
+    assert found[2] == "nox -s \"compat-3.11(trl='$TRL')\" -- --faults --device cpu"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import nn
 
 from harness.cell.instruments.census import area_of, is_adapter, seat_of
+from harness.cell.instruments.fingerprints import fingerprints, read
 from harness.records import Area, Frozen, ParameterClass
 
 _EXAMPLES = 5
@@ -53,10 +54,31 @@ class ClassLog:
         self._trained = trained
         self._before = {name: p.detach().to(keep_on or p.device, copy=True) for name, p in trained.items()}
         self._reached: dict[str, int] = {}
+        self._last_gradient: dict[str, int] = {}
+        self._last_moved: dict[str, int] = {}
+        self._now: list[int] | None = None
 
     def gradient(self, name: str, step: int) -> None:
         """Note a gradient other than zero for `name` in `step`, counted from 1."""
         self._reached.setdefault(name, step)
+        self._last_gradient[name] = step
+
+    def begin(self) -> None:
+        """Look at every tensor, to know at the end of each step which of them it moved."""
+        self._now = self._fingerprints()
+
+    def end_step(self, step: int) -> None:
+        """Note which tensors `step` moved; nothing before `begin`."""
+        if self._now is None:
+            return
+        before, self._now = self._now, self._fingerprints()
+        for name, old, new in zip(self._trained, before, self._now, strict=True):
+            if old != new:
+                self._last_moved[name] = step
+
+    def _fingerprints(self) -> list[int]:
+        # As numbers: no tensor of the recorder's is alive when the flow's are counted.
+        return read(fingerprints(self._trained.values()))
 
     def changes(self) -> dict[str, float]:
         """Largest absolute change of each tensor. Other dtypes than float32 would round small ones away."""
@@ -80,10 +102,20 @@ class ClassLog:
         return tuple(layer for layer in layers if not any(moved[name] for name in moved if layer_of(name) == layer))
 
     def _class(self, names: list[str], changes: Mapping[str, float]) -> ParameterClass:
-        reached = [self._reached.get(name) for name in names]
-        late = None if None in reached else max(step for step in reached if step is not None)
         of_class = [changes[name] for name in names]
-        return ParameterClass(len(names), late, sum(change == 0 for change in of_class), max(of_class))
+        return ParameterClass(
+            tensors=len(names),
+            reached=_over_all(max, self._reached, names),
+            unchanged=sum(change == 0 for change in of_class),
+            largest_change=max(of_class),
+            gradients_until=_over_all(min, self._last_gradient, names),
+            moving_until=_over_all(min, self._last_moved, names),
+        )
+
+
+def _over_all(pick: Callable[[Iterable[int]], int], steps: Mapping[str, int], names: list[str]) -> int | None:
+    """The latest or the earliest of the steps of all `names`; None if one of them has none."""
+    return pick(steps[name] for name in names) if all(name in steps for name in names) else None
 
 
 def frozen_digests(model: nn.Module) -> dict[str, str]:

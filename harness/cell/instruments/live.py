@@ -5,13 +5,13 @@ of the step, and nothing waits for the device before then.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from harness.cell.instruments.fingerprints import read
 from harness.checks.live import Look
 
 _IGNORED = nn.CrossEntropyLoss().ignore_index
@@ -58,7 +58,7 @@ class StepLook:
     def close(self, step: int) -> Look:
         """What the step showed. Waits for the device, once."""
         self.release()
-        values = iter(_read([value.float() for pair in self._extremes.values() for value in pair]))
+        values = iter(read([value.float() for pair in self._extremes.values() for value in pair]))
         extremes = {number: (next(values), next(values)) for number in self._extremes}
         finite = {number: all(map(math.isfinite, pair)) for number, pair in extremes.items()}
         return Look(
@@ -68,7 +68,7 @@ class StepLook:
             zero=tuple(name for number, name in enumerate(self._names) if extremes.get(number) == (0, 0)),
             non_finite=tuple(name for number, name in enumerate(self._names) if not finite.get(number, True)),
             rows=self._rows,
-            masked=self._rows - sum(_read(self._with_labels)),
+            masked=self._rows - sum(read(self._with_labels)),
         )
 
     def release(self) -> None:
@@ -76,40 +76,6 @@ class StepLook:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-
-
-def _read(values: list[torch.Tensor]) -> list[Any]:
-    """The values of small tensors of one shape, with one transfer per device."""
-    places: dict[torch.device, list[int]] = defaultdict(list)
-    for i, value in enumerate(values):
-        places[value.device].append(i)
-    found: dict[int, Any] = {}
-    for numbers in places.values():
-        found.update(zip(numbers, torch.stack([values[i] for i in numbers]).tolist(), strict=True))
-    return [found[i] for i in range(len(values))]
-
-
-def fingerprints(parameters: Iterable[nn.Parameter]) -> list[torch.Tensor]:
-    """One number per parameter, on its device, that changes with any bit of it: it takes no copy to know it again.
-
-    A change of every element by a rounding error is seen, which a norm would not show.
-    """
-    return [_bits(parameter.detach()).sum(dtype=torch.int64) for parameter in parameters]
-
-
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-def _bits(values: torch.Tensor) -> torch.Tensor:
-    flat, size = values.reshape(-1), values.element_size()
-    # Summing whole words is thirty times as fast; views of them need both ends of the tensor to fall on one.
-    words = flat.numel() * size % 8 == 0 and flat.storage_offset() * size % 8 == 0
-    return flat.view(torch.int64 if words else _INTEGERS[size])
-
-
-def unchanged(before: list[torch.Tensor], now: list[torch.Tensor]) -> bool:
-    """Whether all fingerprints are the same. Waits for the device."""
-    return _read(before) == _read(now)
 
 
 def rewards_make_the_gradient(args: Any) -> bool:

@@ -89,6 +89,7 @@ class Probe(TrainerCallback):
         self.optimizer = holdings(given["model"], parameters_held(given["optimizer"]))
         self.frozen = frozen_digests(given["model"])
         self.gradients.attach(given["model"])
+        self.classes.begin()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         rates = [float(group["lr"]) for group in given["optimizer"].param_groups if group["params"]]
@@ -97,6 +98,7 @@ class Probe(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         self.gradients.end_step()
+        self.classes.end_step(len(self.gradients.norms))
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,7 +198,8 @@ STORIES = (
         "trained.",
         init_lora_weights=False,
     ),
-    story("S109", "gaussian", None, init_lora_weights="gaussian"),
+    story("S109", "gaussian", None, init_lora_weights="Gaussian"),
+    story("S109", "MiCA starts at zero in A", None, init_lora_weights="mica"),
     story("S109", "another method", None, peft_type="IA3", init_lora_weights=False),
     story("S201", "nothing saved", "The file holds no tensor.", {}),
     story("S201", "one tensor", None, {A0: values(2, 6)}),
@@ -251,6 +252,18 @@ STORIES = (
         "lora_B is exactly zero in 1 of 1 module, as before the first step: this adapter was never trained.",
         {name: array * ("A" in name) for name, array in update(Q0).items()},
     ),
+    *(
+        story("S204", f"it starts otherwise: {start}", None, changed(np.zeros_like, *ALL_B), init_lora_weights=start)
+        for start in ("corda", "orthogonal", "pissa_niter_4", "olora", "loftq", "lora_ga", False)
+    ),
+    story("S204", "MiCA trains A alone", None, changed(np.zeros_like, *ALL_B), init_lora_weights="mica"),
+    story(
+        "S204",
+        "never trained, MiCA",
+        "lora_A is exactly zero in all 4 modules, as before the first step: this adapter was never trained.",
+        changed(np.zeros_like, *[name for name in tensors() if "lora_A" in name]),
+        init_lora_weights="mica",
+    ),
     story("S204", "one number moved", None, changed(np.zeros_like, *ALL_B) | with_value(1e-30, *ALL_B[:1])),
     story("S204", "an embedding starts at zero in A", None, embedding() | changed(np.zeros_like, *ALL_B)),
     story(
@@ -266,6 +279,7 @@ STORIES = (
         "The update of 1 of 5 modules is exactly zero, as before the first step (model.embed_tokens).",
         embedding(np.zeros((2, 9), np.float32)),
     ),
+    story("S205", "it starts otherwise", None, changed(np.zeros_like, B0, B1), init_lora_weights="orthogonal"),
     story("S205", "none of it: that is another finding", None, changed(np.zeros_like, *ALL_B)),
     story("S205", "A is zero: that is another finding", None, changed(np.zeros_like, A0)),
     story("S205", "an expert: that is a note", None, EXPERTS | {factor(EXPERT.format(1), "B"): np.zeros((6, 2))}),
@@ -292,6 +306,14 @@ STORIES = (
         modules_to_save=["score"],
     ),
     story("S207", "B starts at zero", None, changed(np.zeros_like, B0)),
+    story(
+        "S207",
+        "B does not start at zero",
+        "4 tensors hold only zeros, where no training starts or ends "
+        "(model.layers.0-1.self_attn.q_proj.lora_B.weight, model.layers.0-1.self_attn.v_proj.lora_B.weight).",
+        changed(np.zeros_like, *ALL_B),
+        init_lora_weights="corda",
+    ),
     story("S207", "a norm or a bias may be zero", None, tensors() | {f"{PREFIX}q.bias": np.zeros(3, np.float32)}),
     story("S207", "another method", None, {f"{PREFIX}lm_head.weight": np.zeros(3, np.float32)}, peft_type="IA3"),
     story(

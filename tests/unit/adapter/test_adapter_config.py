@@ -119,6 +119,9 @@ def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
         ('{"lora_alpha": NaN}', "is not JSON: NaN is not a finite number"),
         ('{"lora_alpha": 1e999}', "is not JSON: 1e999 is not a finite number"),
         ("[]", "must hold a JSON object"),
+        (f'{{"r": {"[" * 100_000}{"]" * 100_000}}}', "is nested more than 100 levels deep"),
+        (f'{{"r": {"[" * 100}{"]" * 100}}}', "is nested more than 100 levels deep"),
+        (f"{'[' * 99}{']' * 99}", "must hold a JSON object"),
     ],
 )
 def test_what_is_no_json_object_is_refused(tmp_path: Path, text: str, problem: str) -> None:

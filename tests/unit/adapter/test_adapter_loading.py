@@ -79,6 +79,7 @@ def test_a_stack_is_asked_with_names_and_shapes_alone(tmp_path: Path, asked: lis
         (None, "there is no such base"),
         ("{", "is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         ('"qwen2"', "must hold a JSON object"),
+        ("[" * 100_000, "is nested more than 100 levels deep"),
     ],
 )
 def test_a_base_that_is_none_is_refused_before_a_stack_is_asked(

@@ -195,3 +195,11 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path, monkeyp
     assert refused(path) == (
         "became shorter while it was read\nSomething is writing to it.\nWait until it is saved, and look again."
     )
+
+
+def test_a_header_of_lists_in_lists_is_refused(tmp_path: Path) -> None:
+    """The library refuses it, and looking whether it was cut off does not fail over it."""
+    header = b'{"a":' + b"[" * 100_000
+    (tmp_path / NAME).write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(AdapterError, match="is not a safetensors file"):
+        read_weights(tmp_path / NAME)

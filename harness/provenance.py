@@ -1,0 +1,31 @@
+"""Where committed records come from."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from harness.matrix import ROOT
+
+
+def commit(project: Path = ROOT) -> str:
+    """The commit the checkout at `project` stands at, with `+` where files differ from it; `unknown` outside one.
+
+    Reports are left out: of several records that are made one after another, each would call the next one's harness
+    another.
+    """
+    known = _git(project, "rev-parse", "HEAD")
+    if known.returncode:
+        return "unknown"
+    differs = _git(project, "diff", "--quiet", "HEAD", "--", ".", ":(exclude)reports").returncode
+    return known.stdout.strip() + ("+" if differs else "")
+
+
+def _git(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["git", *arguments],  # noqa: S607 - git is found on the path, as everywhere
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

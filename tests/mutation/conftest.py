@@ -1,0 +1,33 @@
+"""What the tests of planted faults share: each writes down what was named, for the host to keep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from harness.checks import Verdict
+from harness.plan import Plan
+from harness.records import Observation, to_json
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _begin(plan: Plan) -> None:
+    """Nothing of an earlier run under the same name is left."""
+    plan.faults_file.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def noted(plan: Plan) -> Callable[[str, Observation, Verdict], None]:
+    """Write down that a fault, by name, was named by the one check at the root of the verdict."""
+
+    def note(fault: str, seen: Observation, verdict: Verdict) -> None:
+        [code] = verdict.failing
+        said = next(opinion.message for opinion in verdict.opinions if opinion.code == code)
+        line = {"fault": fault, "check": code, "said": said, "observation": json.loads(to_json(seen))}
+        plan.faults_file.parent.mkdir(parents=True, exist_ok=True)
+        with plan.faults_file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(line) + "\n")
+
+    return note
