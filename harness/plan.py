@@ -17,6 +17,7 @@ APART = (
     "harness",  # its version, and names for users' own training
     "harness.catalog",  # counted by value
     "harness.cell.fixtures",  # for users' own tests
+    "harness.cell.gpus",
     "harness.cell.keeping",
     "harness.cell.plugin",
     "harness.cell.watch",

@@ -15,6 +15,7 @@ from typing import cast
 import pytest
 
 from harness import orphans
+from harness.cell.gpus import GPU, Gpus
 from harness.cell.watch import Watch
 from harness.plan import Plan, PlannedCell, read_plan
 from harness.records import DeviceKind
@@ -40,8 +41,18 @@ def pytest_configure(config: pytest.Config) -> None:
     orphans.adopt()
     if worker is None:
         _watch(config, plan)
-    if worker and plan.device is DeviceKind.CUDA:
-        _pin_gpu(int(worker.removeprefix("gw")))
+    if plan.device is DeviceKind.CUDA:
+        _pin_gpu(config)
+
+
+def _pin_gpu(config: pytest.Config) -> None:
+    """In a worker, leave the GPU that the controller gave it, and no other; in the controller, be ready to give."""
+    workers = getattr(config.option, "numprocesses", None)
+    if hasattr(config, "workerinput"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = config.workerinput[GPU]
+    elif workers:
+        seen = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+        config.pluginmanager.register(Gpus(seen or [str(number) for number in range(workers)]), "compat-gpus")
 
 
 def _watch(config: pytest.Config, plan: Plan) -> None:
@@ -50,12 +61,6 @@ def _watch(config: pytest.Config, plan: Plan) -> None:
         config.pluginmanager.register(Watch(plan), "compat-watch")
     elif plan.memory_limit is not None and not config.option.collectonly:
         print("no cell is ended for its memory: there is no worker (-n 0)", flush=True)
-
-
-def _pin_gpu(number: int) -> None:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    gpus = [gpu for gpu in visible.split(",") if gpu]
-    os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)] if gpus else str(number)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from builders import NF4, UNLISTED
 
-from harness.cell import plugin
+from harness.cell.gpus import GPU, Gpus
 from harness.checks import Outcome
 from harness.matrix import ROOT
 from harness.plan import Plan, PlannedCell
@@ -42,10 +43,11 @@ def planned(
     cells: tuple[PlannedCell, ...] = CELLS,
     limit_s: float = 60.0,
     memory_limit: int | None = None,
+    device: DeviceKind = DeviceKind.CPU,
 ) -> Plan:
     """A plan of these cells, and its file."""
     plan = Plan(
-        *(str(run), "trl0.24-py311", "5f" * 32, "2.13.0", False, DeviceKind.CPU, "sdpa", 10, 0, limit_s, cells),
+        *(str(run), "trl0.24-py311", "5f" * 32, "2.13.0", False, device, "sdpa", 10, 0, limit_s, cells),
         memory_limit=memory_limit,
     )
     run.mkdir(exist_ok=True)
@@ -210,19 +212,58 @@ def test_the_limit_is_for_one_cell_and_not_for_all(cells: pytest.Pytester, tmp_p
 # ---------------------------------------------------------------------------------------------------------------- GPUs
 
 
-@pytest.mark.parametrize(
-    ("visible", "worker", "pinned"),
-    [(None, 0, "0"), (None, 3, "3"), ("4,5", 0, "4"), ("4,5", 1, "5"), ("4,5", 2, "4"), ("GPU-5f,MIG-6a", 1, "MIG-6a")],
-)
-def test_each_worker_has_a_gpu_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, visible: str | None, worker: int, pinned: str
+def node(name: str) -> SimpleNamespace:
+    """A worker as xdist's controller knows it."""
+    return SimpleNamespace(gateway=SimpleNamespace(id=name), workerinput={})
+
+
+def given(gpus: Gpus, name: str) -> str:
+    """The GPU that a new worker gets."""
+    worker = node(name)
+    gpus.pytest_configure_node(worker)
+    return str(worker.workerinput[GPU])
+
+
+def test_each_worker_has_a_gpu_of_its_own() -> None:
+    """In the order in which they were chosen; more workers than GPUs go round."""
+    gpus = Gpus(["GPU-5f", "MIG-6a"])
+    assert [given(gpus, f"gw{number}") for number in range(4)] == ["GPU-5f", "MIG-6a", "GPU-5f", "MIG-6a"]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_worker_that_is_replaced_leaves_its_gpu_to_the_one_after_it(lost: int) -> None:
+    """Whose number is neither's: going round by it, one GPU would have two workers and the other none."""
+    gpus = Gpus(["4", "5"])
+    first = [given(gpus, "gw0"), given(gpus, "gw1")]
+    gpus.pytest_testnodedown(node(f"gw{lost}"))
+    assert given(gpus, "gw2") == first[lost]
+
+
+def test_a_lost_workers_cells_run_on_its_own_gpu(
+    cells: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of those its caller may use; a replaced worker, whose number is higher, goes round."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
-    if visible is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    plugin._pin_gpu(worker)
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == pinned
+    """In real workers: each sees one GPU when it begins, and never one that another has."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5f,GPU-6a")
+    plan = planned(tmp_path / "run", device=DeviceKind.CUDA)
+    file = cells.makepyfile(
+        test_flows="""
+            import os
+            from pathlib import Path
+
+            name = os.environ["PYTEST_XDIST_WORKER"]
+            with Path(__file__).with_name(os.environ["CUDA_VISIBLE_DEVICES"]).open("a") as seen:
+                seen.write(f"{name} ")
+
+            def test_flow(planned):
+                if name == "gw1":
+                    os._exit(139)
+            """
+    )
+    cells.runpytest_subprocess(
+        *_configured(), "--plan", f"{plan.run}/plan.json", "-n", "2", "--max-worker-restart=3", str(file)
+    )
+    seen = {gpu: file.with_name(gpu).read_text(encoding="utf-8").split() for gpu in ("GPU-5f", "GPU-6a")}
+    assert seen == {"GPU-5f": ["gw0"], "GPU-6a": ["gw1", "gw2"]}
 
 
 def test_cells_of_every_kind_have_names_that_differ() -> None:
