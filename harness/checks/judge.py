@@ -8,6 +8,7 @@ different failure than the listed one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from harness.catalog import Flow
 from harness.checks.case import Case, NotApplicable, freeze_line, signs, symptom
@@ -96,26 +97,32 @@ _EXPLAINS = frozenset({Result.FAIL, Result.BLOCKED})
 
 
 def _opinions(case: Case) -> tuple[Opinion, ...]:
-    said: dict[str, Opinion] = {}
+    said: list[Opinion] = []
+    explaining: set[str] = set()
     for check in CHECKS:
-        blockers = [code for code in check.requires if said[code].result in _EXPLAINS]
-        said[check.code] = _blocked(check, blockers) if blockers else _ask(check, case)
-    return tuple(said.values())
+        blockers = [code for code in check.requires if code in explaining]
+        said.append(_blocked(check, blockers) if blockers else _ask(check, case))
+        if said[-1].result in _EXPLAINS:
+            explaining.add(check.code)
+    return tuple(said)
 
 
 def _blocked(check: Check, blockers: Sequence[str]) -> Opinion:
-    return Opinion(check.code, check.title, Result.BLOCKED, ", ".join(blockers))
+    return _shared(check.code, check.title, Result.BLOCKED, ", ".join(blockers))
 
 
 def _ask(check: Check, case: Case) -> Opinion:
     try:
         message = check.run(case)
     except NotApplicable as why:
-        return Opinion(check.code, check.title, Result.NOT_APPLICABLE, str(why))
+        return _shared(check.code, check.title, Result.NOT_APPLICABLE, str(why))
     return Opinion(check.code, check.title, Result.FAIL, message) if message else _PASSED[check.code]
 
 
 _PASSED = {check.code: Opinion(check.code, check.title, Result.PASS, "") for check in CHECKS}
+
+_shared = cache(Opinion)
+"""What is said of thousands of cells in the same few words is one value."""
 
 
 def _conclude(case: Case, opinions: Sequence[Opinion], listed: Sequence[Deviation]) -> tuple[Outcome, str]:

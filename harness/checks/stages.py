@@ -46,8 +46,11 @@ def weights_have_the_dtype_asked_for(case: Case) -> str | None:
     asked = case.sizes.dtypes
     if set(census.dtypes) != set(asked):
         return f"weights are {_elements(census.dtypes)} at load, asked for {' and '.join(sorted(asked))}"
+    allowed = {*asked, "float32"}
     for later in case.seen.stages:
-        strange = {dtype: n for dtype, n in _base_dtypes(later).items() if dtype not in {*asked, "float32"}}
+        if later.dtypes.keys() <= allowed:
+            continue  # nor has the base model, which is part of it
+        strange = {dtype: n for dtype, n in _base_dtypes(later).items() if dtype not in allowed}
         if strange:
             return f"of the base model {_elements(strange)} at {later.name}, asked for {' and '.join(sorted(asked))}"
     return None

@@ -119,16 +119,20 @@ _FORMS = (
 
 def _table(lines: Sequence[CellLine], letters: Mapping[str, str], width: int) -> list[Text]:
     columns = count_columns(lines)
-    head = [Text(head) for head in (wording.COUNTS_HEAD, *map(wording.column_head, columns), *wording.ENDING_HEADS)]
+    head = [wording.COUNTS_HEAD, *map(wording.column_head, columns), *wording.ENDING_HEADS]
+    counts = [[wording.count(column.of(line)) for column in columns] for line in lines]
     for form in _FORMS:
-        rows = [[*_row(line, columns, form), _verdict(line, letters.get(line.cell, ""), form)] for line in lines]
-        widths = [max(len(cells[i]) for cells in [head, *rows]) for i in range(len(head))]
+        rows = [
+            [_name(line, form), *counted, *_ending_of(line, letters.get(line.cell, ""), form)]
+            for line, counted in zip(lines, counts, strict=True)
+        ]
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
         if sum(widths) + form.gap * (len(widths) - 1) <= width:
             break
-    laid_out = [_aligned(row, widths, form.gap) for row in rows]
+    laid_out = [_styled(line, row, widths, form.gap) for line, row in zip(lines, rows, strict=True)]
     parts = itertools.groupby(zip(lines, laid_out, strict=True), key=lambda pair: _part(pair[0], form))
     body = [text for part, rows_of in parts for text in (Text(part, "bold"), *(row for _, row in rows_of))]
-    return [_aligned(head, widths, form.gap), *body]
+    return [Text(_aligned(head, widths, form.gap)), *body]
 
 
 def _part(line: CellLine, form: _Form) -> str:
@@ -136,26 +140,36 @@ def _part(line: CellLine, form: _Form) -> str:
     return f"{line.flow}  {line.model}" if form.by_model else line.flow
 
 
-def _row(line: CellLine, columns: Sequence[CountColumn], form: _Form) -> list[Text]:
+def _name(line: CellLine, form: _Form) -> str:
     variant = line.variant.removeprefix(f"{line.model}-") if form.by_model else line.variant
-    name = f"  {variant}{' ' + wording.EMULATED if line.emulates else ''}"
+    return f"  {variant}{' ' + wording.EMULATED if line.emulates else ''}"
+
+
+def _ending_of(line: CellLine, letter: str, form: _Form) -> tuple[str, str]:
+    """Eval loss and verdict."""
     loss = wording.eval_loss(line, brief=form.brief)
-    still = "yellow" if line.symptom is Symptom.FLAT else ""
-    return [Text(name), *(Text(wording.count(column.of(line))) for column in columns), Text(loss, still)]
+    return loss, wording.verdict(line, letter, issues=form.issues, brief=form.brief)
 
 
-def _verdict(line: CellLine, letter: str, form: _Form) -> Text:
-    return Text(wording.verdict(line, letter, issues=form.issues, brief=form.brief), style.of_mark(line.mark))
-
-
-def _aligned(cells: Sequence[Text], widths: Sequence[int], gap: int) -> Text:
+def _aligned(cells: Sequence[str], widths: Sequence[int], gap: int) -> str:
     """Names and words to the left, counts (all between the first and the last two) to the right."""
-    padded = []
-    for index, (cell, width) in enumerate(zip(cells, widths, strict=True)):
-        pad = cell.pad_left if 0 < index < len(cells) - 2 else cell.pad_right
-        pad(width - len(cell))
-        padded.append(cell)
-    return Text(" " * gap).join(padded)
+    last = len(cells) - 2
+    padded = [
+        cell.rjust(width) if 0 < index < last else cell.ljust(width)
+        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return (" " * gap).join(padded)
+
+
+def _styled(line: CellLine, cells: Sequence[str], widths: Sequence[int], gap: int) -> Text:
+    """A row with the colours of its last two cells."""
+    text = Text(_aligned(cells, widths, gap))
+    verdict = len(text) - widths[-1]
+    text.stylize(style.of_mark(line.mark), verdict, verdict + len(cells[-1]))
+    if line.symptom is Symptom.FLAT:
+        loss = verdict - gap - widths[-2]
+        text.stylize("yellow", loss, loss + len(cells[-2]))
+    return text
 
 
 def _notes(lines: Sequence[CellLine], width: int) -> list[Text]:
