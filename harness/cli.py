@@ -112,6 +112,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     Stopped at any moment, the same command goes on where it was.
     """
     from harness import run_command
+    from harness.request import Request
     from harness.scheduling.priority import parse_span
     from harness.scheduling.selection import Asked
     from harness.supply import BASE_TORCH, parse_supply
@@ -131,7 +132,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     places = {"--wheelhouse": wheelhouse, "--base-python": base_python}
     flags = {"--offline": offline, BASE_TORCH: base_torch}
     supply, _ = parse_supply([*_given(places), *(name for name, wanted in flags.items() if wanted)])
-    request = run_command.Request(
+    request = Request(
         asked=Asked(tuple(stacks or ()), tuple(axis or ()), _names(flows), _names(variants), words),
         python=python,
         fresh=fresh,

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import assert_never
+from typing import Any, TypeVar, assert_never
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -34,6 +34,8 @@ from harness.checks.judge import not_recorded
 from harness.errors import RecordsError, UnknownName
 from harness.ledger import Ledger
 from harness.records import SCHEMA, End, EndCause, Observation, Started
+
+T = TypeVar("T")
 
 RUNS = Path(__file__).parent.parent / "reports" / "runs"
 
@@ -75,10 +77,15 @@ class Results:
     """Cells that were asked for and left out, for want of time: nothing is known of them."""
 
 
-_OBSERVATION = TypeAdapter(Observation)
-_STARTED = TypeAdapter(Started)
-_ROW = TypeAdapter(StackRow)
-_VERDICT = TypeAdapter(Verdict)
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def _adapter(of: type[T]) -> TypeAdapter[T]:
+    """Made when first asked for: what writes files only, or shows a remembered answer, needs none."""
+    if of not in _ADAPTERS:
+        _ADAPTERS[of] = TypeAdapter(of)
+    found: TypeAdapter[T] = _ADAPTERS[of]
+    return found
 
 
 def find_run(name: str, runs: Path = RUNS) -> Path:
@@ -181,7 +188,9 @@ def _decode(line: str, where: str) -> Started | Observation:
     text = line.rstrip("\n")
     if text.endswith(_ENDS):
         with contextlib.suppress(ValidationError):
-            return _STARTED.validate_json(text) if '"started":' in text else _OBSERVATION.validate_json(text)
+            if '"started":' in text:
+                return _adapter(Started).validate_json(text)
+            return _adapter(Observation).validate_json(text)
     return _decode_warily(text, where)
 
 
@@ -190,7 +199,9 @@ def _decode_warily(line: str, where: str) -> Started | Observation:
         raw = json.loads(line)
         if raw.get("schema") != SCHEMA:
             raise _unreadable(where, f"schema {raw.get('schema')!r}, this harness reads {SCHEMA}")
-        return _STARTED.validate_python(raw) if "started" in raw else _OBSERVATION.validate_python(raw)
+        if "started" in raw:
+            return _adapter(Started).validate_python(raw)
+        return _adapter(Observation).validate_python(raw)
     except ValidationError as error:
         first = error.errors()[0]
         raise _unreadable(where, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -216,7 +227,7 @@ def read_rows(run: Path) -> tuple[StackRow, ...]:
     rows = []
     for path in sorted((run / "rows").glob("*.json")):
         try:
-            row = _ROW.validate_json(path.read_bytes())
+            row = _adapter(StackRow).validate_json(path.read_bytes())
         except ValidationError as error:
             raise _unreadable(str(path), error.errors()[0]["msg"]) from None
         except OSError as error:
@@ -355,7 +366,7 @@ def judge_one(seen: Observation, ledger: Ledger) -> Verdict:
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> str:
     """`verdicts.jsonl`: one JSON object per verdict."""
-    return "".join(_VERDICT.dump_json(verdict).decode() + "\n" for verdict in verdicts)
+    return "".join(_adapter(Verdict).dump_json(verdict).decode() + "\n" for verdict in verdicts)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -380,3 +391,12 @@ def locked(run: Path) -> Iterator[None]:
     with (run / ".lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def point_latest_at(run: Path) -> None:
+    """Replace `latest` whole: a reader finds the run before or this one, never nothing."""
+    run = run.resolve()
+    with tempfile.TemporaryDirectory(dir=run.parent, prefix=".latest.") as aside:
+        link = Path(aside) / "latest"
+        link.symlink_to(run.name)
+        link.replace(run.parent / "latest")

@@ -29,7 +29,6 @@ from harness.locks import Lock
 from harness.matrix import ROOT, Stack
 from harness.plan import Plan, PlannedCell
 from harness.records import DeviceKind, Variant, cell_id
-from harness.report import print_stack, print_window, publish, summary_of
 from harness.results import RUNS, RowState, StackRow, read_rows, remove_row, unfinished, write_atomically, write_row
 from harness.selection import selected
 
@@ -140,6 +139,8 @@ def run_stack(
     Raises:
         CompatError: an argument, the ledger or a results file is wrong.
     """
+    from harness.report import print_stack, summary_of
+
     options = parse_options(posargs)
     ledger = load_ledger()
     plan = plan_of(stack.on(python), lock, options, ledger, kind_of(gpus), base_torch=base_torch)
@@ -157,6 +158,8 @@ def run_stack(
 
 def finish_run(run: Path) -> None:
     """Write the derived files of a run whose sessions have ended, and print its window. Without a stack, do nothing."""
+    from harness.report import print_window, publish
+
     if (run / "rows").is_dir():
         print_window(publish(run, load_ledger()))
 

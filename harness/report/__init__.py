@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from harness.errors import ExitCode, RecordsError, UnknownName
 from harness.ledger import Ledger, load_ledger
-from harness.report import alarm, html, junit, markdown
 from harness.report.summary import Summary, summarize
 from harness.report.terminal import print_run, print_stack, print_window
-from harness.results import RUNS, Results, find_run, judged, locked, uncollected, verdict_lines, write_atomically
+from harness.results import (
+    RUNS,
+    Results,
+    find_run,
+    judged,
+    locked,
+    point_latest_at,
+    uncollected,
+    verdict_lines,
+    write_atomically,
+)
 
 __all__ = [
     "Summary",
     "derive",
-    "point_latest_at",
     "print_run",
     "print_stack",
     "print_window",
@@ -91,6 +98,8 @@ def report_command(run_name: str, runs: Path = RUNS, *, page: Path | None = None
     with locked(run):
         summary, results = _derive(run, ledger)
     if page is not None:
+        from harness.report import html
+
         write_atomically(page, html.render(summary, results.observations, _pattern(cells, summary)))
     print_run(summary)
     return summary.exit_code
@@ -103,6 +112,8 @@ def alarm_command(run_name: str, body: Path, link: str, runs: Path = RUNS) -> Ex
         UnknownName: there is no such run.
         RecordsError: a file of the run cannot be read.
     """
+    from harness.report import alarm
+
     summary = derive(find_run(run_name, runs), load_ledger())
     found = alarm.broken(summary)
     if found:
@@ -131,6 +142,9 @@ def _matches(cell: str, pattern: str) -> bool:
 
 @uncollected()
 def _derive(run: Path, ledger: Ledger) -> tuple[Summary, Results]:
+    # A session prints its stack and derives nothing: it does without these, and the template engine behind one of them.
+    from harness.report import html, junit, markdown
+
     results = judged(run, ledger)
     summary = summarize(results, ledger)
     write_atomically(run / "verdicts.jsonl", verdict_lines(results.verdicts))
@@ -138,12 +152,3 @@ def _derive(run: Path, ledger: Ledger) -> tuple[Summary, Results]:
     write_atomically(run / "summary.md", markdown.render(summary))
     write_atomically(run / "report.html", html.render(summary, results.observations))
     return summary, results
-
-
-def point_latest_at(run: Path) -> None:
-    """Replace `latest` whole: a reader finds the run before or this one, never nothing."""
-    run = run.resolve()
-    with tempfile.TemporaryDirectory(dir=run.parent, prefix=".latest.") as aside:
-        link = Path(aside) / "latest"
-        link.symlink_to(run.name)
-        link.replace(run.parent / "latest")

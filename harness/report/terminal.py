@@ -12,21 +12,13 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.checks import Symptom
+from harness.console import open_console
 from harness.errors import ExitCode
 from harness.report import style, wording
 from harness.report.causes import Group
-from harness.report.lines import CellLine, CountColumn, Mark, count_columns
+from harness.report.lines import CellLine, Mark, count_columns
 from harness.report.summary import Depth, StackSummary, Summary, Tally
 from harness.report.window import window_table
-
-PIPED_WIDTH = 120
-"""Columns where there is no terminal to ask: what CI logs show without wrapping."""
-
-
-def open_console() -> Console:
-    """The terminal; or plain text of a fixed width where standard output is none."""
-    probe = Console()
-    return probe if probe.is_terminal else Console(width=PIPED_WIDTH, color_system=None, force_terminal=False)
 
 
 def print_stack(summary: Summary, name: str, console: Console | None = None) -> None:

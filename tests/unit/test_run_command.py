@@ -13,11 +13,14 @@ import builders as b
 import pytest
 from builders import UNLISTED
 
-from harness import answers, run_command, runs
+from harness import answers, execution, run_command, runs
+from harness import request as requested
+from harness.execution import order_of
 from harness.matrix import read_matrix
 from harness.records import Observation, Variant, to_json
+from harness.request import Request
 from harness.results import RowState, StackRow, read_observations, read_rows, write_row
-from harness.run_command import Request, order_of, run
+from harness.run_command import run
 from harness.scheduling.selection import Asked
 from harness.store import archive, objects
 from harness.store.kept import Store, stored
@@ -87,11 +90,12 @@ def nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nox:
     (tmp_path / "env" / "bin").mkdir()
     (tmp_path / "env" / "bin" / "python").touch()
     (tmp_path / "env" / "pyvenv.cfg").write_text("version_info = 3.11.7\n")
-    monkeypatch.setattr(run_command, "env_python", lambda _: tmp_path / "env" / "bin" / "python")
-    monkeypatch.setattr(run_command.subprocess, "Popen", stand_in)
-    monkeypatch.setattr(run_command, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(run_command, "LOOK_EVERY_S", 0.0)
-    monkeypatch.setattr(run_command, "load_ledger", lambda: UNLISTED)
+    monkeypatch.setattr(requested, "env_python", lambda _: tmp_path / "env" / "bin" / "python")
+    monkeypatch.setattr(execution.subprocess, "Popen", stand_in)
+    for module in (run_command, execution):
+        monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(execution, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(execution, "load_ledger", lambda: UNLISTED)
     for function in (answers.find, answers.keep):
         monkeypatch.setattr(function, "__defaults__", (tmp_path / "runs" / ".answers",))
     # Both are set by a run, for what it starts.
@@ -111,8 +115,8 @@ def kept(monkeypatch: pytest.MonkeyPatch, *cells: str) -> dict[str, Path]:
         return answer
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_command, "recipes", noted)
-        run_command.select(request(), runs.parse_options(request().options), ())
+        patch.setattr(requested, "recipes", noted)
+        requested.select(request(), runs.parse_options(request().options), ())
     root = Store.configured().root
     names = {
         cell: objects.write(root, stored(found[cell], to_json(observed(cell, found[cell].features)), "pass"))
@@ -251,7 +255,7 @@ def test_what_an_ended_session_did_not_share_is_shared(
     monkeypatch.setenv("COMPAT_STORE_REMOTE", f"file://{tmp_path}/shared")
     if stopped:
         monkeypatch.setattr(nox, "poll", lambda: os.kill(os.getpid(), signal.SIGTERM))
-        monkeypatch.setattr(run_command, "end", lambda _: None)
+        monkeypatch.setattr(execution, "end", lambda _: None)
     assert run(request()) == (143 if stopped else 0)
     assert {path.name for path in (tmp_path / "shared").rglob("*.json")} == {path.name for path in files.values()}
 
@@ -269,8 +273,8 @@ def test_an_edge_is_one_though_its_neighbour_was_not_asked_for() -> None:
 
     def at_edges(*stacks: str) -> set[str]:
         asked = request(asked=Asked(stacks=stacks, flows=("sft-peft-model",), variants=("qwen2-nf4-gc",)))
-        selection = run_command.select(asked, runs.parse_options(asked.options), ())
-        return set(run_command.edge_cells(selection, load_ledger(), read_matrix())) & set(selection.cells)
+        selection = requested.select(asked, runs.parse_options(asked.options), ())
+        return set(execution.edge_cells(selection, load_ledger(), read_matrix())) & set(selection.cells)
 
     cell = "sft-peft-model[qwen2-nf4-gc]@cpu"
     assert at_edges("trl0.20") == {f"trl0.20-py311/{cell}"}

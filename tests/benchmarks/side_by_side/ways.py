@@ -182,7 +182,7 @@ class Place:
         Raises:
             CompatError: it ran other cells than our session.
         """
-        from harness.run_command import env_python
+        from harness.request import env_python
 
         log = self.logs / f"{on.name}-straight-line.log"
         python = env_python(on, self.checkout / ".nox")
