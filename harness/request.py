@@ -15,7 +15,7 @@ from harness.devices import Gpu, kind_of
 from harness.environments import lender_of
 from harness.errors import CompatError, InstallError
 from harness.ledger import Ledger
-from harness.locks import Unsolvable, locked
+from harness.locks import Lock, Unsolvable, locked
 from harness.matrix import ROOT, read_matrix
 from harness.plan import Plan
 from harness.records import DeviceKind, Variant
@@ -24,7 +24,7 @@ from harness.scheduling.estimate import stack_of
 from harness.scheduling.selection import Asked, On, cells_of, stacks_of
 from harness.store import objects
 from harness.store.kept import Store
-from harness.store.recipes import installed, recipes
+from harness.store.recipes import addresses, installed
 from harness.store.sources import sources
 from harness.supply import REGISTRY, Supply
 
@@ -102,7 +102,7 @@ def select(request: Request, options: runs.Options, gpus: Sequence[Gpu]) -> Sele
         for cell in plan.cells:
             cells.append(plan.id_of(cell))
             variants[cells[-1]] = (cell.flow, cell.variant)
-        addresses |= _addresses(plan, env_python(on), gpus, request.supply)
+        addresses |= _addresses(plan, lock, env_python(on), gpus, request.supply)
     if not cells and not absent:
         raise CompatError(
             "no cell matches",
@@ -113,17 +113,17 @@ def select(request: Request, options: runs.Options, gpus: Sequence[Gpu]) -> Sele
     return Selection(stacks, tuple(absent), tuple(cells), addresses, variants, tuple(gpus))
 
 
-def _addresses(plan: Plan, python: Path, gpus: Sequence[Gpu], supply: Supply) -> dict[str, str]:
+def _addresses(plan: Plan, lock: Lock, python: Path, gpus: Sequence[Gpu], supply: Supply) -> dict[str, str]:
     """Addresses by cell; none where the environment is to be made yet: the session then looks into the store itself."""
     try:
         if lender_of(python) != (None if supply.base is None else supply.base.executable):
             return {}
-        environment = installed(python)
+        environment = installed(python, lock)
     except InstallError:
         return {}
     other = Version(environment.torch).base_version != Version(plan.torch_wanted).base_version
     plan = dataclasses.replace(plan, base_torch=other)
-    return {cell: recipe.address for cell, recipe in recipes(plan, environment, gpus, of=sources()).items()}
+    return dict(addresses(plan, environment, gpus, of=sources()))
 
 
 def env_python(on: On, environments: Path = ROOT / ".nox") -> Path:

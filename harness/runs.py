@@ -150,7 +150,7 @@ def run_stack(
             return _calibrate(env_python, path, plan, options.seeds)
         # One process, and a Trainer that sees two GPUs spreads its model over both.
         return _exit_code(_run(_instead_command(options.instead, env_python, path, options), plan, gpus[:1]))
-    run_plan(plan, env_python, gpus, options)
+    run_plan(plan, lock, env_python, gpus, options)
     summary = summary_of(Path(plan.run), plan.stack, ledger)
     print_stack(summary, plan.stack)
     return summary.exit_code_of(plan.stack)
@@ -198,12 +198,15 @@ def _named(file: Path, cells: Sequence[PlannedCell], stack: str, device: DeviceK
     return tuple(known[name] for name in names if name in known)
 
 
-def run_plan(plan: Plan, env_python: Path, gpus: Sequence[Gpu], options: Options, log: Path | None = None) -> None:
+def run_plan(
+    plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], options: Options, log: Path | None = None
+) -> None:
     """Run the cells of `plan` that the store does not have, copy those it has, and write the stack's row into the run.
 
     Args:
         plan: the cells.
-        env_python: the interpreter of the stack's environment.
+        lock: what the stack was resolved to.
+        env_python: the interpreter of the environment that equals `lock`.
         gpus: what they run on; without any, the CPU.
         options: what is not ours of them reaches pytest.
         log: takes what pytest prints; None prints it.
@@ -214,7 +217,7 @@ def run_plan(plan: Plan, env_python: Path, gpus: Sequence[Gpu], options: Options
     from harness.store.serving import look_up
 
     run = Path(plan.run)
-    served = look_up(plan, env_python, gpus, fresh=options.fresh)
+    served = look_up(plan, lock, env_python, gpus, fresh=options.fresh)
     plan, path = served.plan, _write_plan(served.plan)
     earlier = _earlier_selection(run, plan.stack)
     write_row(run, unfinished(plan.stack, earlier))

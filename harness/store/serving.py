@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.devices import Gpu
+from harness.locks import Lock
 from harness.plan import Plan
 from harness.store.kept import Store
 from harness.store.objects import Stored
@@ -57,8 +58,9 @@ class Served:
         return tuple(lines)
 
 
-def look_up(plan: Plan, env_python: Path, gpus: Sequence[Gpu], *, fresh: bool = False) -> Served:
-    """`plan` with the addresses of its cells, and what the configured store has at them; nothing if `fresh`.
+def look_up(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], *, fresh: bool = False) -> Served:
+    """`plan`, of a stack with this lock, with the addresses of its cells, and what the configured store has at them;
+    nothing if `fresh`.
 
     Raises:
         InstallError: `env_python` is not that of an environment with torch.
@@ -66,7 +68,7 @@ def look_up(plan: Plan, env_python: Path, gpus: Sequence[Gpu], *, fresh: bool = 
         StoreUnreachable: some cells are not kept here, and the shared store does not answer.
     """
     store = Store.configured()
-    wanted = recipes(plan, installed(env_python), gpus)
+    wanted = recipes(plan, installed(env_python, lock), gpus)
     by_address = {} if fresh else store.read(recipe.address for recipe in wanted.values())
     answers = {cell: by_address[found.address] for cell, found in wanted.items() if found.address in by_address}
     plan = addressed(plan, wanted, store.root)

@@ -25,7 +25,7 @@ from harness.scheduling.selection import Asked
 from harness.store import archive, objects
 from harness.store.kept import Store, stored
 from harness.store.recipe import Recipe
-from harness.store.recipes import recipes
+from harness.store.recipes import addresses, recipes
 
 STACK = "trl0.22-py311"
 CELLS = ("sft-full[qwen2-full-gc]", "sft-full[qwen2-full-nogc]", "sft-full[llama-full-gc]")
@@ -110,12 +110,11 @@ def kept(monkeypatch: pytest.MonkeyPatch, *cells: str) -> dict[str, Path]:
     found: dict[str, Recipe] = {}
 
     def noted(*given: object, **named: object) -> object:
-        answer = recipes(*given, **named)  # type: ignore[arg-type]
-        found.update(answer)
-        return answer
+        found.update(recipes(*given, **named))  # type: ignore[arg-type]
+        return addresses(*given, **named)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(requested, "recipes", noted)
+        patch.setattr(requested, "addresses", noted)
         requested.select(request(), runs.parse_options(request().options), ())
     root = Store.configured().root
     names = {

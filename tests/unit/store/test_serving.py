@@ -18,6 +18,7 @@ from harness import runs
 from harness.cell import keeping
 from harness.checks import Outcome, Symptom, Verdict
 from harness.errors import CompatError
+from harness.locks import Lock
 from harness.plan import Plan, PlannedCell, read_plan
 from harness.records import Observation, Precision, to_json
 from harness.results import judged, read_observations, read_rows
@@ -32,6 +33,7 @@ FLOWS = ("sft-peft-config", "sft-full", "trainer-peft-model")
 FULL = replace(NF4, precision=Precision.FULL)
 CELLS = tuple(PlannedCell(flow, FULL if flow == "sft-full" else NF4, ()) for flow in FLOWS)
 PYTHON = Path("/env/bin/python")
+LOCK = Lock(Path("lock.txt"), "0" * 64, {}, {})
 
 
 class Process:
@@ -84,7 +86,7 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Process:
     monkeypatch.setattr(runs.subprocess, "run", stand_in.run)
     # Here the host's modules are loaded too.
     monkeypatch.setattr(keeping, "sys", SimpleNamespace(modules={"harness": 1, "harness.cell.runner": 1}))
-    monkeypatch.setattr(serving, "installed", lambda _: Installed("3.11.7", "2.13.0+cpu", triton=True))
+    monkeypatch.setattr(serving, "installed", lambda *_: Installed("3.11.7", "2.13.0+cpu", triton=True))
     return stand_in
 
 
@@ -92,7 +94,7 @@ def session(run: Path, *arguments: str, cells: tuple[PlannedCell, ...] = CELLS) 
     """One session of a stack with these cells, in a run of its own."""
     run.mkdir()
     plan = replace(planned(run, *cells), run=str(run))
-    run_plan(plan, PYTHON, (), parse_options(arguments))
+    run_plan(plan, LOCK, PYTHON, (), parse_options(arguments))
     return plan
 
 
@@ -172,7 +174,7 @@ def test_another_question_is_not_answered(process: Process, tmp_path: Path, opti
     one = session(tmp_path / "one")
     changed = {"steps": 20} if option[0] == "--steps" else {"attention": "eager"}
     (tmp_path / "two").mkdir()
-    found = serving.look_up(replace(one, run=str(tmp_path / "two"), **changed), PYTHON, ())  # type: ignore[arg-type]
+    found = serving.look_up(replace(one, run=str(tmp_path / "two"), **changed), LOCK, PYTHON, ())  # type: ignore[arg-type]
     assert found.answers == {}
 
 
@@ -233,6 +235,16 @@ def test_an_environment_that_is_another_keeps_nothing(tmp_path: Path, modules: d
     said = kept_by(tmp_path, recipe=recipe_of(seen(), torch="2.14.0"))
     assert said == f"{seen().cell}: torch {seen().stack.resolved['torch']}, expected 2.14.0\n"
     assert objects.names(store().root) == {}
+
+
+def test_another_package_beside_the_lock_keeps_nothing(tmp_path: Path, modules: dict[str, object]) -> None:
+    """Of another version than the host read, or none at all; what is as it was read, is kept."""
+    own = f"pytest {pytest.__version__}"
+    said = kept_by(tmp_path, recipe=recipe_of(seen(), beside=(own, "pytest 0.1", "triton-of-nobody 3.7.0")))
+    assert said == f"{seen().cell}: beside the lock is not what the host found: pytest 0.1, triton-of-nobody 3.7.0\n"
+    assert objects.names(store().root) == {}
+    kept_by(tmp_path, recipe=recipe_of(seen(), beside=(own,)))
+    assert store().history()[seen().cell].outcome == "pass"
 
 
 def test_a_store_that_cannot_be_written_to_costs_no_observation(tmp_path: Path, modules: dict[str, object]) -> None:
