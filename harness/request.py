@@ -22,7 +22,6 @@ from harness.records import DeviceKind, Variant
 from harness.results import RowState, StackRow
 from harness.scheduling.estimate import stack_of
 from harness.scheduling.selection import Asked, On, cells_of, stacks_of
-from harness.store import objects
 from harness.store.kept import Store
 from harness.store.recipes import addresses, installed
 from harness.store.sources import sources
@@ -132,14 +131,9 @@ def env_python(on: On, environments: Path = ROOT / ".nox") -> Path:
 
 
 def stored_files(store: Store, selection: Selection) -> dict[str, str]:
-    """The name of the file that answers each stored cell."""
-    there = store.has(selection.addresses.values())
-    names = objects.names(store.root, there)
-    return {
-        cell: " ".join(sorted(names.get(address, ["shared"])))
-        for cell, address in selection.addresses.items()
-        if address in there
-    }
+    """The names of the files that answer each stored cell."""
+    names = store.names(selection.addresses.values())
+    return {cell: " ".join(sorted(names[address])) for cell, address in selection.addresses.items() if address in names}
 
 
 def stored_lines(store: Store, selection: Selection, cells: Iterable[str]) -> dict[str, str]:

@@ -96,6 +96,16 @@ class Case:
         assert_never(expect)
 
     @cached_property
+    def symptom(self) -> Symptom:
+        """What the user of the flow would have seen."""
+        return symptom(self.seen)
+
+    @cached_property
+    def signs(self) -> tuple[Sign, ...]:
+        """How it looks to them, where it does not learn."""
+        return signs(self.seen)
+
+    @cached_property
     def adapter(self) -> int:
         """Adapter parameters; 0 for a flow without adapters."""
         return sum(self.sizes.adapters_on.values())

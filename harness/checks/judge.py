@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 from harness.catalog import Flow
-from harness.checks.case import Case, NotApplicable, freeze_line, signs, symptom
+from harness.checks.case import Case, NotApplicable, freeze_line
 from harness.checks.registry import CHECKS, DEEP_CHECKS, Check
 from harness.checks.verdict import Deviation, Opinion, Outcome, Result, Symptom, Verdict
 from harness.records import Failure, Frame, Freeze, Observation
@@ -62,12 +62,12 @@ def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict
         cell=seen.cell,
         outcome=outcome,
         reason=reason,
-        symptom=symptom(seen),
+        symptom=case.symptom,
         opinions=opinions,
         issues=tuple(dict.fromkeys(entry.issue for entry in applying)),
         links=tuple(dict.fromkeys(entry.link for entry in applying)),
         refused=case.refused,
-        signs=signs(seen),
+        signs=case.signs,
     )
 
 
@@ -100,7 +100,7 @@ def _opinions(case: Case) -> tuple[Opinion, ...]:
     said: list[Opinion] = []
     explaining: set[str] = set()
     for check in CHECKS:
-        blockers = [code for code in check.requires if code in explaining]
+        blockers = explaining and [code for code in check.requires if code in explaining]
         said.append(_blocked(check, blockers) if blockers else _ask(check, case))
         if said[-1].result in _EXPLAINS:
             explaining.add(check.code)
@@ -195,8 +195,8 @@ def _face_is_listed(case: Case, entry: Deviation) -> bool:
     if error is not None and not case.refused:
         return entry.error is not None and entry.error in f"{error.type}: {error.message}"
     if entry.symptom is not None:
-        return symptom(case.seen) is entry.symptom
-    return entry.error is None and symptom(case.seen) is not Symptom.UNKNOWN
+        return case.symptom is entry.symptom
+    return entry.error is None and case.symptom is not Symptom.UNKNOWN
 
 
 def _listed_faces(entry: Deviation) -> str:
@@ -207,7 +207,7 @@ def _listed_faces(entry: Deviation) -> str:
 
 def _face(case: Case) -> str:
     error = case.seen.error
-    return f"{error.type}: {error.message}" if error else f"an eval loss that {_VERB[symptom(case.seen)]}"
+    return f"{error.type}: {error.message}" if error else f"an eval loss that {_VERB[case.symptom]}"
 
 
 _VERB = {

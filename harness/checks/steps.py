@@ -77,6 +77,8 @@ def learning_rate_as_asked(case: Case) -> str | None:
     asked, seen = training.learning_rate_asked, training.learning_rate
     if not training.rates_agree:
         return f"the optimizer's groups have different learning rates; the first had {_rates(seen)}"
+    if asked == seen:
+        return None
     # The schedule is computed in double precision on both sides; only rounding may differ.
     if len(asked) == len(seen) and all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(asked, seen, strict=True)):
         return None

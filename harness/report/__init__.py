@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from harness.aside import aside
 from harness.errors import ExitCode, RecordsError, UnknownName
 from harness.ledger import Ledger, load_ledger
 from harness.report.summary import Summary, summarize
 from harness.report.terminal import print_run, print_stack, print_window
 from harness.results import (
+    MANY,
     RUNS,
     Results,
     find_run,
@@ -41,8 +44,7 @@ def publish(run: Path, ledger: Ledger) -> Summary:
     Raises:
         RecordsError: a file of the run cannot be read.
     """
-    with locked(run):
-        summary, _ = _derive(run, ledger)
+    with locked(run), deriving(run, ledger) as (summary, _):
         point_latest_at(run)
     return summary
 
@@ -67,11 +69,10 @@ def derive(run: Path, ledger: Ledger) -> Summary:
     Raises:
         RecordsError: a file of the run cannot be read.
     """
-    with locked(run):
-        return _derive(run, ledger)[0]
+    with locked(run), deriving(run, ledger) as (summary, _):
+        return summary
 
 
-@uncollected()
 def report_command(run_name: str, runs: Path = RUNS, *, page: Path | None = None, cells: str | None = None) -> ExitCode:
     """Judge a stored run again with today's ledger and checks, write its derived files anew, and print everything.
 
@@ -95,13 +96,12 @@ def report_command(run_name: str, runs: Path = RUNS, *, page: Path | None = None
             todo="Name a run, such as: compat report latest",
         )
     ledger = load_ledger()
-    with locked(run):
-        summary, results = _derive(run, ledger)
-    if page is not None:
-        from harness.report import html
+    with locked(run), deriving(run, ledger) as (summary, results):
+        if page is not None:
+            from harness.report import html
 
-        write_atomically(page, html.render(summary, results.observations, _pattern(cells, summary)))
-    print_run(summary)
+            write_atomically(page, html.render(summary, results.observations, _pattern(cells, summary)))
+        print_run(summary)
     return summary.exit_code
 
 
@@ -140,15 +140,27 @@ def _matches(cell: str, pattern: str) -> bool:
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), cell) is not None
 
 
-@uncollected()
-def _derive(run: Path, ledger: Ledger) -> tuple[Summary, Results]:
+@contextlib.contextmanager
+def deriving(run: Path, ledger: Ledger) -> Iterator[tuple[Summary, Results]]:
+    """Judge the run and write its derived files anew. The largest is written beside what is done in the context; all of
+    them are there at its end.
+
+    Raises:
+        RecordsError: a file of the run cannot be read.
+    """
     # A session prints its stack and derives nothing: it does without these, and the template engine behind one of them.
     from harness.report import html, junit, markdown
 
-    results = judged(run, ledger)
-    summary = summarize(results, ledger)
-    write_atomically(run / "verdicts.jsonl", verdict_lines(results.verdicts))
-    write_atomically(run / "junit.xml", junit.render(summary))
-    write_atomically(run / "summary.md", markdown.render(summary))
-    write_atomically(run / "report.html", html.render(summary, results.observations))
-    return summary, results
+    with uncollected():
+        results = judged(run, ledger)
+        many = len(results.verdicts) >= MANY
+        told = aside(lambda: write_atomically(run / "verdicts.jsonl", verdict_lines(results.verdicts)), worth_it=many)
+        with told:
+            summary = summarize(results, ledger)
+        page = aside(
+            lambda: write_atomically(run / "report.html", html.render(summary, results.observations)), worth_it=many
+        )
+        with page:
+            write_atomically(run / "junit.xml", junit.render(summary))
+            write_atomically(run / "summary.md", markdown.render(summary))
+            yield summary, results

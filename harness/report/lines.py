@@ -96,6 +96,7 @@ class CellLine:
     reason: str
     symptom: Symptom
     counts: tuple[StageCount, ...]
+    """One a stage, in the order of `CENSUS_STAGES`."""
     eval_before: float | None
     eval_after: float | None
     failing: tuple[tuple[str, str], ...]
@@ -127,8 +128,11 @@ class CountColumn:
 
     def of(self, line: CellLine) -> int | None:
         """The count of `line` in this column."""
-        found = next(item for item in line.counts if item.stage is self.stage)
+        found = line.counts[_PLACES[self.stage]]
         return found.again if self.again else found.trainable
+
+
+_PLACES = {stage: place for place, stage in enumerate(CENSUS_STAGES)}
 
 
 def count_columns(lines: Iterable[CellLine]) -> tuple[CountColumn, ...]:

@@ -111,4 +111,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def plain(text: str) -> str:
     """`text` on one line, with everything escaped that Markdown or HTML would take for markup."""
-    return re.sub(r"([\\|*_`\[\]<&])", r"\\\1", " ".join(text.split()))
+    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+_MARKUP = re.compile(r"[\\|*_`\[\]<&]")

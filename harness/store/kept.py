@@ -72,10 +72,19 @@ class Store:
         Raises:
             StoreUnreachable: some are not here, and the shared store cannot be asked.
         """
+        return set(self.names(addresses))
+
+    def names(self, addresses: Iterable[str]) -> dict[str, list[str]]:
+        """Names of the files at those of `addresses` that have one, here or else in the shared store. A name is a
+        digest of what its file holds; nothing is opened or fetched.
+
+        Raises:
+            StoreUnreachable: some are not here, and the shared store cannot be asked.
+        """
         wanted = set(addresses)
-        here = set(objects.names(self.root, wanted))
-        missing = wanted - here
-        return here | (set(self.remote.names(missing)) if self.remote and missing else set())
+        here = objects.names(self.root, wanted)
+        missing = wanted - here.keys()
+        return here | (self.remote.names(missing) if self.remote and missing else {})
 
     def read(self, addresses: Iterable[str]) -> dict[str, Stored]:
         """The answers at those of `addresses` that have one: the latest whole observation of each.
@@ -174,7 +183,7 @@ class Store:
     def _read_here(self, addresses: set[str]) -> dict[str, Stored]:
         found: dict[str, Stored] = {}
         for address, names in objects.names(self.root, addresses).items():
-            whole = [read for name in names if (read := self._whole(name)) is not None]
+            whole = {name: read for name in names if (read := self._whole(name)) is not None}
             if whole:
                 found[address] = latest(whole)
         return found
@@ -187,11 +196,11 @@ class Store:
             return None
 
 
-def latest(found: Iterable[Stored]) -> Stored:
-    """The answer among several observations of one address: the last recorded, so that `--fresh` is heard. On every
-    machine the same, in whatever order the files came.
+def latest(found: Mapping[str, Stored]) -> Stored:
+    """The answer among several observations of one address, by name: the last recorded, so that `--fresh` is heard. On
+    every machine the same, in whatever order the files came.
     """
-    return max(found, key=lambda each: (each.recorded_at, objects.name_of(each)))
+    return max(found.items(), key=lambda each: (each[1].recorded_at, each[0]))[1]
 
 
 def stored(recipe: Recipe, line: str, outcome: str | None) -> Stored:

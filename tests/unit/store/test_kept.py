@@ -77,7 +77,8 @@ def test_the_latest_observation_is_the_answer(tmp_path: Path) -> None:
 @given(st.permutations([kept(seen(duration_s=float(n)), EARLY if n < 3 else LATE) for n in range(5)]))
 def test_the_answer_does_not_depend_on_the_order(found: list[objects.Stored]) -> None:
     """Also where two were recorded in the same microsecond: two machines that merged agree."""
-    assert latest(found) == latest(list(reversed(found)))
+    named = [(objects.name_of(each), each) for each in found]
+    assert latest(dict(named)) == latest(dict(reversed(named)))
 
 
 def test_stores_of_two_machines_merge_by_copying_files(tmp_path: Path) -> None:
