@@ -7,7 +7,6 @@ import datetime
 import functools
 import math
 import os
-import re
 import secrets
 import shutil
 import subprocess
@@ -31,6 +30,7 @@ from harness.plan import Plan, PlannedCell
 from harness.records import DeviceKind, Variant, cell_id
 from harness.results import RUNS, RowState, StackRow, read_rows, remove_row, unfinished, write_atomically, write_row
 from harness.selection import selected
+from harness.units import bytes_of
 
 RUN_ID = "COMPAT_RUN_ID"
 """Environment variable by which sessions that run side by side write into the same run."""
@@ -374,18 +374,10 @@ def size(text: str) -> int:
     Raises:
         argparse.ArgumentTypeError: it is no amount of memory.
     """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(B|[KMGT]i?B|)", text.strip())
-    amount = int(float(found[1]) * _UNITS[found[2]]) if found else 0
-    if not amount:
+    amount = bytes_of(text)
+    if amount is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory such as 3GiB or 1500MB")
     return amount
-
-
-_UNITS = {"": 1, "B": 1} | {
-    f"{letter}{kind}": base**power
-    for power, letter in enumerate("KMGT", 1)
-    for kind, base in (("B", 1000), ("iB", 1024))
-}
 
 
 def _seeds(text: str) -> range:

@@ -25,7 +25,7 @@ from harness.records import Observation, to_json
 from harness.results import read_line, write_atomically
 from harness.store import objects
 from harness.store.objects import Damaged, Stored
-from harness.store.place import default_root
+from harness.store.place import HERE, default_root
 from harness.store.recipe import Recipe, contradiction
 from harness.store.remote import Remote
 
@@ -58,10 +58,11 @@ class Store:
         """The store that the environment names.
 
         Raises:
-            CompatError: the remote's URL is none, or its kind needs a package that is not installed.
+            CompatError: the directory is a file or below one; the remote's URL is none, or its kind needs a package
+                that is not installed.
         """
         url = environ.get(SHARED, "")
-        return cls(default_root(environ), Remote(url) if url else None)
+        return cls(_directory(default_root(environ)), Remote(url) if url else None)
 
     def __str__(self) -> str:
         return f"{self.root}" + (f" and {self.remote}" if self.remote else "")
@@ -99,7 +100,7 @@ class Store:
         missing = wanted - found.keys()
         if self.remote and missing:
             for damage in self.remote.fetch(missing, self.root):
-                _warn(damage)
+                _warn(damage, "compat store verify --remote")
             found |= self._read_here(missing)
         return found
 
@@ -196,6 +197,19 @@ class Store:
             return None
 
 
+def _directory(root: Path) -> Path:
+    """`root`, if it is a directory or can become one."""
+    there = next((path for path in (root, *root.parents) if path.exists()), root)
+    if not there.is_dir():
+        raise CompatError(
+            f"there can be no store: {there} is a file" if there != root else "this is a file",
+            where=f"{HERE}: {root}",
+            meaning="The store is a directory with a file for each observation.",
+            todo=f"Let {HERE} name a directory; it is made when the first cell has run.",
+        )
+    return root
+
+
 def latest(found: Mapping[str, Stored]) -> Stored:
     """The answer among several observations of one address, by name: the last recorded, so that `--fresh` is heard. On
     every machine the same, in whatever order the files came.
@@ -214,5 +228,5 @@ def _facts(kept: Stored) -> list[Any]:
     return [seen["cell"], seen["duration_s"], kept.outcome, kept.recorded_at]
 
 
-def _warn(problem: str) -> None:
-    print(f"store: {problem}; it is left out (`compat store verify`)", file=sys.stderr, flush=True)
+def _warn(problem: str, see: str = "compat store verify") -> None:
+    print(f"store: {problem}; it is left out (`{see}`)", file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any
 from harness.errors import CompatError, ExitCode
 from harness.store import objects
 from harness.store.objects import Damaged
+
+AT_ONCE = 1_000
+"""Files that are read by one request, of some 10 kB each."""
 
 
 class StoreUnreachable(CompatError):
@@ -49,12 +53,8 @@ class Remote:
             StoreUnreachable: it does not answer.
             OSError: the store at `root` cannot be written to.
         """
-        names = [name for found in self.names(addresses).values() for name in found]
-        with self._asked("read"):
-            contents = self._fs.cat([self._path(name) for name in names]) if names else {}
         damages = []
-        for name in names:
-            content = contents[self._path(name)]
+        for name, content in self._contents(name for found in self.names(addresses).values() for name in found):
             try:
                 objects.parsed(name, content)
             except Damaged as damage:
@@ -62,6 +62,24 @@ class Remote:
             else:
                 objects.write_content(root, name, content)
         return damages
+
+    def copy(self, root: Path) -> None:
+        """Copy all of it to `root`, damaged files too.
+
+        Raises:
+            StoreUnreachable: it does not answer.
+            OSError: `root` cannot be written to.
+        """
+        for name, content in self._contents(self._sizes()):
+            objects.write_content(root, name, content)
+
+    def _contents(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Files by name, so many at once as go into little memory."""
+        todo = iter(names)
+        while some := list(itertools.islice(todo, AT_ONCE)):
+            with self._asked("read"):
+                contents = self._fs.cat([self._path(name) for name in some])
+            yield from ((name, contents[self._path(name)]) for name in some)
 
     def add(self, root: Path, names: Iterable[str]) -> int:
         """Copy those of `names` that it does not have from the store at `root`; return how many.

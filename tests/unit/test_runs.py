@@ -501,7 +501,7 @@ def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cells:
     monkeypatch.setattr(subprocess, "run", stand_in.run)
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     monkeypatch.setenv(runs.RUN_ID, "one")
-    monkeypatch.setattr(serving, "installed", lambda _: Installed("3.11.7", "2.13.0+cpu", triton=True))
+    monkeypatch.setattr(serving, "installed", lambda *_: Installed("3.11.7", "2.13.0+cpu", triton=True))
     listing(monkeypatch, UNLISTED)
     return stand_in
 

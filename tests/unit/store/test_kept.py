@@ -197,7 +197,8 @@ def test_damage_there_does_not_come_here(tmp_path: Path, shared: Remote, capsys:
     address = kept().recipe.address
     other = Store(tmp_path / "other", shared)
     assert other.read([address]) == {}
-    assert f"{name}: its content is not what its name says" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{name}: its content is not what its name says; it is left out (`compat store verify --remote`)" in said
     assert objects.names(other.root) == {}
     assert one.push() == 1
     assert other.read([address]) == {address: kept()}
