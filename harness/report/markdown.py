@@ -21,7 +21,7 @@ def render(summary: Summary) -> str:
     head = [
         f"# {wording.TITLE}",
         f"**{verdict}** {wording.totals(summary.tally, len(summary.stacks))}",
-        plain(wording.depth(summary.depth, summary.tally.cells)),
+        plain(wording.depth(summary.depth, summary.tally.cells, summary.stacks)),
     ]
     causes = [cause(wording.marker(index), group) for index, group in enumerate(summary.groups)]
     window = [_window(summary)] if len(summary.stacks) > 1 else []

@@ -34,7 +34,7 @@ def print_stack(summary: Summary, name: str, console: Console | None = None) -> 
     _print(out, _causes(stack.groups, out.width))
     # What was left out is known of a run; where this stack is all of it, it is said here or nowhere.
     tally = summary.tally if len(summary.stacks) == 1 else stack.tally
-    _print(out, _ending(tally, stack.depth, 1, stack.exit_code, summary.run, out.width))
+    _print(out, _ending(tally, stack.depth, [stack], stack.exit_code, summary.run, out.width))
 
 
 def print_window(summary: Summary, console: Console | None = None) -> None:
@@ -49,7 +49,7 @@ def print_window(summary: Summary, console: Console | None = None) -> None:
         _print(out, [Text(), *window_table(summary, out.width), Text()])
     _print(out, _drift(summary, out.width))
     _print(out, _causes(summary.groups, out.width))
-    _print(out, _ending(summary.tally, summary.depth, len(summary.stacks), summary.exit_code, summary.run, out.width))
+    _print(out, _ending(summary.tally, summary.depth, summary.stacks, summary.exit_code, summary.run, out.width))
 
 
 def print_run(summary: Summary, console: Console | None = None) -> None:
@@ -213,10 +213,12 @@ def wrapped(text: str, width: int, indent: int) -> list[Text]:
     return [Text(line) for line in lines]
 
 
-def _ending(tally: Tally, depth: Depth, stacks: int, code: ExitCode, run: Path, width: int) -> list[Text]:
+def _ending(
+    tally: Tally, depth: Depth, stacks: Sequence[StackSummary], code: ExitCode, run: Path, width: int
+) -> list[Text]:
     conclusion = wrapped(wording.conclusion(code, tally), width, 0)
     for line in conclusion:
         line.stylize(style.of_exit_code(code))
-    totals, deep = wording.totals(tally, stacks), wording.depth(depth, tally.cells)
+    totals, deep = wording.totals(tally, len(stacks)), wording.depth(depth, tally.cells, stacks)
     told = [line for text in (totals, deep) for line in wrapped(text, width, 0)]
     return [*told, *conclusion, *wrapped(wording.files(run), width, 0)]
