@@ -36,7 +36,7 @@ def run(request: Request) -> int:
     # Only now opened: a file that is damaged has a name and answers nothing, and its cell is run again.
     lines = stored_lines(store, selection, files)
     todo = [cell for cell in selection.cells if cell not in lines]
-    say(_told_first(selection, len(todo)))
+    say(_told_first(selection, len(todo), fresh=request.fresh))
     from harness import execution
 
     if not todo:
@@ -44,9 +44,11 @@ def run(request: Request) -> int:
     return execution.Execution(request, selection, store, options).run(todo, lines)
 
 
-def _told_first(selection: Selection, todo: int) -> str:
+def _told_first(selection: Selection, todo: int, *, fresh: bool = False) -> str:
     stored = len(selection.cells) - todo
     head = f"{counted(len(selection.cells), 'cell')} on {counted(len(selection.rows), 'stack')}"
+    if fresh:
+        return f"{head}, all to run: the store is not asked (--fresh)"
     if not todo:
         return f"{head}: all of them are stored, nothing is run"
     return f"{head}: {stored:,} stored, {todo:,} to run"

@@ -156,11 +156,13 @@ def test_where_all_is_stored_nothing_starts_and_the_answer_is_given_again(
     assert nox.sessions == []
 
 
-def test_fresh_asks_no_store(nox: Nox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every cell is handed over."""
+def test_fresh_asks_no_store(nox: Nox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every cell is handed over, and nobody is told that none is stored."""
     kept(monkeypatch, *IDS)
     assert run(request(fresh=True)) == 0
     assert nox.asked == [IDS]
+    said = capsys.readouterr().out
+    assert said.startswith("3 cells on 1 stack, all to run: the store is not asked (--fresh)\n")
 
 
 @pytest.mark.parametrize("content", [b"", b"cut off", None])
