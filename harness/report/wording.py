@@ -13,11 +13,11 @@ from harness.checks.learning import FALSE_ALARMS, MISSES
 from harness.checks.registry import DEEP_CHECKS
 from harness.drift import Definition, Drift
 from harness.errors import ExitCode
+from harness.matrix import session_of
 from harness.records import Failure, Frame, Freeze, Stage
 from harness.report.causes import Group, Span
 from harness.report.exhibits import Exhibit
 from harness.report.lines import CellLine, CountColumn, DeepLine, Finding, Mark, count_columns
-from harness.report.order import session_of
 from harness.report.summary import Depth, Heat, StackSummary, Tally
 from harness.results import RowState
 

@@ -244,7 +244,9 @@ def test_a_run_is_exported_with_what_came_from_the_store_and_what_nox_said(
     assert home.has(json.loads((shown / "stored.json").read_text()).values())
     _, files = archive._checked(tmp_path / "stored.tar.gz")
     assert f"locks/{STACK}.txt" in files
-    assert files["repro.txt"].decode() == f'nox -s "{SESSION}" -- --device cpu\n'
+    again = f'nox -s "{SESSION}" -- --device cpu --cells "$FROM/cells/{STACK}.txt"'
+    assert files["repro.txt"].decode().splitlines()[1:] == [again]
+    assert files[f"cells/{STACK}.txt"].decode().splitlines() == list(IDS)
 
 
 @pytest.mark.parametrize("stopped", [False, True])

@@ -345,14 +345,18 @@ def test_a_damaged_file_does_not_travel(run: Path, tmp_path: Path) -> None:
 
 
 def test_an_archive_says_how_to_run_it_again(packed: Path) -> None:
-    """The lock, too."""
+    """With what lock, and which cells: those that were selected and no others."""
     with tarfile.open(packed) as file:
         names = file.getnames()
         repro = file.extractfile("repro.txt")
         assert repro is not None
         assert repro.read().decode() == (
-            "nox -s \"compat-3.11(trl='0.24')\" -- --device cpu --steps 10 --attention sdpa\n"
+            "# In a checkout of finetune-compat 0.1.0, with FROM the folder this file was unpacked into:\n"
+            "nox -s \"compat-3.11(trl='0.24')\" -- --device cpu --steps 10 --attention sdpa"
+            ' --cells "$FROM/cells/trl0.24-py311.txt"\n'
         )
+        cells = file.extractfile("cells/trl0.24-py311.txt")
+        assert cells is not None and cells.read().decode() == f"{seen().cell}\n"
     assert "locks/trl0.24-py311.txt" in names
 
 
