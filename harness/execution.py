@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from packaging.version import Version
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from harness import answers, orphans, runs
+from harness import answers, orphans, runs, scratch
 from harness.answers import Answer
 from harness.checks import Outcome
 from harness.console import counted, form, open_console, say
@@ -248,7 +247,7 @@ class Execution:
                 return self._watch(nox, progress, follower, deadline)
             finally:
                 end(nox)
-                shutil.rmtree(self.path / "scratch", ignore_errors=True)
+                scratch.sweep(RUNS)  # a session that did not end in time was killed
 
     def _command(self, stacks: Sequence[str], cells: Path, jobs: int) -> list[str]:
         fresh = ["--fresh"] if self.request.fresh else []

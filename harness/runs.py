@@ -8,7 +8,6 @@ import functools
 import math
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import assert_never
 
 from packaging.version import Version
 
-from harness import catalog, orphans, weights
+from harness import catalog, orphans, scratch, weights
 from harness.catalog import Tier
 from harness.devices import USUAL, Gpu, Wanted, choose, kind_of, read_gpus, told, visible
 from harness.errors import CompatError, ExitCode
@@ -262,7 +261,7 @@ def _calibrate(env_python: Path, path: Path, plan: Plan, seeds: range) -> ExitCo
 
 def _run(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu], log: Path | None = None) -> int:
     environ = cell_environ(gpus, hub=_from_hub(plan))
-    try:
+    with scratch.held(plan.scratch, Path(plan.run).parent):
         if log is None:
             return subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -270,8 +269,6 @@ def _run(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu], log: Path | No
             return subprocess.run(
                 command, cwd=ROOT, env=environ, check=False, stdout=out, stderr=subprocess.STDOUT
             ).returncode
-    finally:
-        shutil.rmtree(plan.scratch, ignore_errors=True)
 
 
 def _from_hub(plan: Plan) -> bool:
