@@ -35,6 +35,7 @@ from harness.matrix import ROOT, Matrix, read_matrix
 from harness.plan import read_plan
 from harness.records import Started, cell_id
 from harness.report import Summary, print_stack, print_window, publish
+from harness.report.lines import Mark
 from harness.request import Request, Selection, question, select, stored_files
 from harness.results import (
     RUNS,
@@ -164,6 +165,7 @@ class Execution:
         self._share()
         summary = publish(self.path, self.ledger)
         text = _text(summary)
+        self._remember_lost(summary, kept)
         self._remember(summary, text)
         sys.stdout.write(text)
         return int(summary.exit_code)
@@ -207,12 +209,13 @@ class Execution:
     def _why(self, cells: Iterable[str], past: Mapping[str, Past]) -> dict[str, frozenset[Why]]:
         """Why each cell matters."""
         at_edges = edge_cells(self.selection, self.ledger, read_matrix())
+        lost = self.store.lost()
         found: dict[str, frozenset[Why]] = {}
         for cell in cells:
             known = past.get(cell)
             reasons = {
                 Why.CHANGED: known is None or known.address != self.selection.addresses.get(cell),
-                Why.RED: known is not None and known.outcome == Outcome.FAIL,
+                Why.RED: was_red(known, lost.get(cell)),
                 Why.EDGE: cell in at_edges,
             }
             found[cell] = frozenset(why for why, holds in reasons.items() if holds)
@@ -332,6 +335,12 @@ class Execution:
         except StoreUnreachable as error:
             say(str(error))
 
+    def _remember_lost(self, summary: Summary, ran: Sequence[str]) -> None:
+        """Remember which of the cells that ran the machine failed, for a budget to begin with."""
+        marks = {line.cell: line.mark for stack in summary.stacks for line in stack.lines}
+        lost = [cell for cell in ran if marks.get(cell) is Mark.INFRASTRUCTURE]
+        self.store.remember(lost=lost, told=set(ran) & marks.keys() - set(lost))
+
     def _remember(self, summary: Summary, text: str) -> None:
         """Keep the answer for when the same is asked again, if this run is what the store would then answer with."""
         if summary.left_out:
@@ -356,6 +365,13 @@ def nox_said(log: str, session: str) -> str:
     """What nox last said of why a session ended, such as `Python interpreter 3.12 not found`; empty if nothing."""
     said = re.findall(rf"^nox > Session {re.escape(session)} (?:failed|aborted): (.*)$", log, re.MULTILINE)
     return re.sub(r" \(took [^)]*\)\.$", "", said[-1]) if said else ""
+
+
+def was_red(past: Past | None, lost: str | None) -> bool:
+    """Whether a cell failed when it last ran, or the machine did, at `lost`: after anything was known of it."""
+    if lost is not None and (past is None or past.recorded_at < lost):
+        return True
+    return past is not None and past.outcome == Outcome.FAIL
 
 
 def order_of(seconds: Mapping[str, float], *, by_importance: bool) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ warning, because the results are here.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -31,6 +32,7 @@ from harness.store.remote import Remote
 
 SHARED = "COMPAT_STORE_REMOTE"
 
+_LOST = "lost.json"
 _HISTORY = "history.json"
 _HISTORY_FORMAT = 1
 
@@ -166,13 +168,34 @@ class Store:
                 _warn(f"{objects.path_of(self.root, name)}: {damage}")
         if facts.keys() != known.keys():
             text = json.dumps({"format": _HISTORY_FORMAT, "objects": facts}, separators=(",", ":"))
-            write_atomically(self.root / _HISTORY, text)
+            self._note(_HISTORY, text)
         latest: dict[str, Past] = {}
         for name, (cell, *rest) in facts.items():
             past = Past(objects.address_of(name), *rest)
             if cell not in latest or latest[cell].recorded_at < past.recorded_at:
                 latest[cell] = past
         return latest
+
+    def lost(self) -> Mapping[str, str]:
+        """Cells that the machine failed when `compat run` last ran them, and when that was. What it failed is not kept:
+        this is remembered in a file that may be removed at any time.
+        """
+        try:
+            return dict(json.loads((self.root / _LOST).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return {}
+
+    def remember(self, *, lost: Iterable[str], told: Iterable[str]) -> None:
+        """Of the cells that were run now: those that the machine failed, and those that something is known of."""
+        before, found = self.lost(), frozenset(told)
+        after = {cell: at for cell, at in before.items() if cell not in found} | dict.fromkeys(lost, _now())
+        if after != before:
+            self._note(_LOST, json.dumps(after, indent=0))
+
+    def _note(self, name: str, text: str) -> None:
+        """Write a file that may be missing at any time, if this user may write here at all."""
+        with contextlib.suppress(OSError):
+            write_atomically(self.root / name, text)
 
     def _remembered(self) -> dict[str, list[Any]]:
         try:
@@ -219,8 +242,11 @@ def latest(found: Mapping[str, Stored]) -> Stored:
 
 def stored(recipe: Recipe, line: str, outcome: str | None) -> Stored:
     """An observation recorded now."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
-    return Stored(recipe=recipe, line=line, recorded_at=now, harness=__version__, outcome=outcome)
+    return Stored(recipe=recipe, line=line, recorded_at=_now(), harness=__version__, outcome=outcome)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
 
 
 def _facts(kept: Stored) -> list[Any]:

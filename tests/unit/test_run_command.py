@@ -15,7 +15,7 @@ from builders import UNLISTED
 
 from harness import answers, execution, run_command, runs
 from harness import request as requested
-from harness.execution import order_of
+from harness.execution import order_of, was_red
 from harness.matrix import read_matrix
 from harness.records import Observation, Variant, to_json
 from harness.request import Request
@@ -23,7 +23,7 @@ from harness.results import RowState, StackRow, read_observations, read_rows, wr
 from harness.run_command import run
 from harness.scheduling.selection import Asked
 from harness.store import archive, objects
-from harness.store.kept import Store, stored
+from harness.store.kept import Past, Store, stored
 from harness.store.recipe import Recipe
 from harness.store.recipes import addresses, recipes
 
@@ -222,6 +222,33 @@ def test_a_budget_says_what_it_leaves_out_and_no_more_than_that_is_healthy(
     assert "left out: 1 cell (1 changed)" in said
     assert "2 cells on 1 stack: 2 pass, 0 xfail, 0 FAIL, 0 infrastructure. 1 cell left out for want of time.\n" in said
     assert "Healthy as far as it ran" in said
+
+
+def test_a_budget_begins_with_what_the_machine_lost(nox: Nox, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing of it is kept, and it is remembered until something is known of it."""
+    nox.loses = [{IDS[2]}]
+    assert run(request(fresh=True)) == 3
+    assert Store.configured().lost().keys() == {IDS[2]}
+    assert run(request(budget_s=9.7, fresh=True)) == 0
+    assert nox.asked[-1] == (IDS[2],)
+    assert "(2 changed)" in capsys.readouterr().out
+    assert Store.configured().lost() == {}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "lost", "red"),
+    [
+        ("pass", None, False),
+        ("fail", None, True),
+        ("pass", "2026-02", True),
+        ("fail", "2025", True),
+        ("pass", "2025", False),
+    ],
+)
+def test_a_cell_was_red_if_it_or_the_machine_failed_last(outcome: str, lost: str | None, red: bool) -> None:
+    """What was observed after the machine had failed counts."""
+    assert was_red(Past("0", 1.0, outcome, "2026-01-01"), lost) is red
+    assert was_red(None, lost) is (lost is not None)
 
 
 def test_a_run_is_exported_with_what_came_from_the_store_and_what_nox_said(

@@ -126,6 +126,19 @@ def test_history_forgets_what_was_removed(tmp_path: Path) -> None:
     assert Store(tmp_path).history() == {}
 
 
+def test_what_the_machine_lost_is_remembered_until_it_is_known(tmp_path: Path) -> None:
+    """By cell; in a file that may be lost, damaged, or not written at all."""
+    store = Store(tmp_path)
+    store.remember(lost=["a", "b"], told=["c"])
+    store.remember(lost=["d"], told=["a", "e"])
+    assert store.lost().keys() == {"b", "d"}
+    (tmp_path / "lost.json").write_text("[1")
+    assert store.lost() == {}
+    unwritable = Store(tmp_path / "lost.json" / "store")
+    unwritable.remember(lost=["a"], told=[])
+    assert unwritable.lost() == {}
+
+
 # -------------------------------------------------------------------------------------------------------- where it is
 
 
