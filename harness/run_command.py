@@ -6,6 +6,7 @@ Where nothing is to run this starts no process, and imports nothing of what runs
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 from harness import answers, runs
 from harness.answers import Answer
@@ -13,6 +14,7 @@ from harness.console import counted, form, say
 from harness.request import Request, Selection, question, select, stored_files, stored_lines
 from harness.results import RUNS, point_latest_at
 from harness.store.kept import Store
+from harness.store.remote import StoreUnreachable
 
 
 def run(request: Request) -> int:
@@ -32,6 +34,7 @@ def run(request: Request) -> int:
     known = answers.find(question(selection, files), form()) if len(files) == len(selection.cells) else None
     if known is not None:
         say(_told_first(selection, 0))
+        _share(store, files)
         return _show(known)
     # Only now opened: a file that is damaged has a name and answers nothing, and its cell is run again.
     lines = stored_lines(store, selection, files)
@@ -40,6 +43,7 @@ def run(request: Request) -> int:
     from harness import execution
 
     if not todo:
+        _share(store, files)
         return _show(execution.judge_stored(selection, files, lines))
     return execution.Execution(request, selection, store, options).run(todo, lines)
 
@@ -52,6 +56,17 @@ def _told_first(selection: Selection, todo: int, *, fresh: bool = False) -> str:
     if not todo:
         return f"{head}: all of them are stored, nothing is run"
     return f"{head}: {stored:,} stored, {todo:,} to run"
+
+
+def _share(store: Store, files: Mapping[str, str]) -> None:
+    """Let the others have what was run before there was a shared store, or while it was out of reach."""
+    try:
+        number = store.share(name for names in files.values() for name in names.split())
+    except StoreUnreachable as error:
+        say(str(error))
+    else:
+        if number:
+            say(f"{counted(number, 'observation')} copied to {store.remote}")
 
 
 def _show(answer: Answer) -> int:

@@ -15,7 +15,7 @@ import datetime
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from harness.store.remote import Remote
 
 SHARED = "COMPAT_STORE_REMOTE"
 
+_THERE = "shared.json"
 _LOST = "lost.json"
 _HISTORY = "history.json"
 _HISTORY_FORMAT = 1
@@ -151,7 +152,34 @@ class Store:
         if self.remote is None:
             return 0
         here = objects.names(self.root, addresses)
-        return self.remote.add(self.root, [name for names in here.values() for name in names])
+        return self._add(self.remote, [name for names in here.values() for name in names])
+
+    def share(self, names: Iterable[str]) -> int:
+        """Copy those of the files `names` to the shared store that are here and not known to be there; return how many.
+        Where all are known, as most times, nobody is asked.
+
+        Raises:
+            StoreUnreachable: the shared store cannot be asked, or not be written to.
+        """
+        if self.remote is None:
+            return 0
+        known = self._known_there(self.remote)
+        new = [name for name in names if name not in known and objects.path_of(self.root, name).exists()]
+        return self._add(self.remote, new) if new else 0
+
+    def _add(self, remote: Remote, names: Sequence[str]) -> int:
+        added = remote.add(self.root, names)
+        known = sorted(self._known_there(remote) | remote.seen)
+        self._note(_THERE, json.dumps({"url": remote.url, "names": known}, separators=(",", ":")))
+        return added
+
+    def _known_there(self, remote: Remote) -> frozenset[str]:
+        """Names of files that were seen in the shared store or copied to it, as a file remembers them."""
+        try:
+            told = json.loads((self.root / _THERE).read_text(encoding="utf-8"))
+            return frozenset(told["names"]) if told["url"] == remote.url else frozenset()
+        except (OSError, ValueError, KeyError, TypeError):
+            return frozenset()
 
     def history(self) -> Mapping[str, Past]:
         """The latest observation of every cell that is kept here, by cell id.

@@ -29,6 +29,8 @@ class Remote:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self._fs, self._base = _filesystem(self.url)
+        self.seen: frozenset[str] = frozenset()
+        """Names that were there when it was last listed, and those that were added since."""
 
     def __str__(self) -> str:
         return self.url
@@ -96,6 +98,7 @@ class Remote:
                 self._fs.makedirs(folder, exist_ok=True)
             if missing:
                 self._fs.pipe({self._path(name): objects.path_of(root, name).read_bytes() for name in missing})
+        self.seen |= frozenset(missing)
         return len(missing)
 
     def _sizes(self) -> dict[str, int]:
@@ -104,7 +107,9 @@ class Remote:
             self._fs.invalidate_cache()  # other machines write too
             found = self._fs.find(f"{self._base}/{objects.OBJECTS}", detail=True)
         named = ((path.rpartition("/")[2], entry) for path, entry in found.items())
-        return {name: entry["size"] for name, entry in named if objects.is_name(name)}
+        sizes = {name: entry["size"] for name, entry in named if objects.is_name(name)}
+        self.seen = frozenset(sizes)
+        return sizes
 
     def _path(self, name: str) -> str:
         return f"{self._base}/{objects.OBJECTS}/{name[:2]}/{name}"

@@ -26,6 +26,7 @@ from harness.store import archive, objects
 from harness.store.kept import Past, Store, stored
 from harness.store.recipe import Recipe
 from harness.store.recipes import addresses, recipes
+from harness.store.remote import Remote, StoreUnreachable
 
 STACK = "trl0.22-py311"
 CELLS = ("sft-full[qwen2-full-gc]", "sft-full[qwen2-full-nogc]", "sft-full[llama-full-gc]")
@@ -288,6 +289,33 @@ def test_what_an_ended_session_did_not_share_is_shared(
         monkeypatch.setattr(execution, "end", lambda _: None)
     assert run(request()) == (143 if stopped else 0)
     assert {path.name for path in (tmp_path / "shared").rglob("*.json")} == {path.name for path in files.values()}
+
+
+def test_a_run_of_stored_cells_shares_them_and_asks_no_more(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was run before there was a shared store; when all of it is known to be there, a network that is down harms
+    nobody.
+    """
+    files = kept(monkeypatch, *IDS)
+    assert run(request()) == 0
+    monkeypatch.setenv("COMPAT_STORE_REMOTE", f"file://{tmp_path}/shared")
+    for said in ("3 observations copied to file://", ""):
+        capsys.readouterr()
+        assert run(request()) == 0
+        assert capsys.readouterr().out.splitlines()[1].startswith(said)
+        assert {path.name for path in (tmp_path / "shared").rglob("*.json")} == {path.name for path in files.values()}
+    monkeypatch.setattr(Remote, "add", lambda *_: pytest.fail("it was asked"))
+    assert run(request()) == 0
+    monkeypatch.setattr(Remote, "add", unreachable)
+    monkeypatch.setenv("COMPAT_STORE_REMOTE", f"file://{tmp_path}/another")
+    assert run(request()) == 0
+    assert "the shared store cannot be listed" in capsys.readouterr().out
+
+
+def unreachable(*_: object) -> int:
+    """No network."""
+    raise StoreUnreachable("the shared store cannot be listed")
 
 
 def test_the_longest_stack_starts_first_unless_time_may_run_out() -> None:
