@@ -6,6 +6,7 @@
     recipes   the recipes of a plan's cells, without importing the stack           host
     kept      the store: this machine's directory, and a shared one behind it      host
     serving   what a session takes from it and gives to it                         host
+    hub       a shared store in a repository, which takes files by the commit      host
     archive   one file that takes a run to another machine                         host
     verify, prune, command   `compat store`                                        host
 

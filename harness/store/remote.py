@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import CompatError, ExitCode
-from harness.store import objects
+from harness.store import hub, objects
 from harness.store.objects import Damaged
 
 AT_ONCE = 1_000
@@ -60,7 +60,7 @@ class Remote:
             try:
                 objects.parsed(name, content)
             except Damaged as damage:
-                damages.append(f"{self.url}/{objects.OBJECTS}/{name[:2]}/{name}: {damage}")
+                damages.append(f"{self.url}/{_below(name)}: {damage}")
             else:
                 objects.write_content(root, name, content)
         return damages
@@ -94,12 +94,19 @@ class Remote:
         there = self._sizes()
         missing = [name for name in names if there.get(name) != objects.path_of(root, name).stat().st_size]
         with self._asked("written to"):
-            for folder in sorted({self._path(name).rpartition("/")[0] for name in missing}):
-                self._fs.makedirs(folder, exist_ok=True)
-            if missing:
-                self._fs.pipe({self._path(name): objects.path_of(root, name).read_bytes() for name in missing})
+            self._write({_below(name): objects.path_of(root, name).read_bytes() for name in missing})
         self.seen |= frozenset(missing)
         return len(missing)
+
+    def _write(self, files: Mapping[str, bytes]) -> None:
+        """Files by their names below the base."""
+        if hub.is_repository(self._fs, self._base):
+            hub.commit(self._fs, self._base, files)
+            return
+        for folder in sorted({name.rpartition("/")[0] for name in files}):
+            self._fs.makedirs(f"{self._base}/{folder}", exist_ok=True)
+        if files:
+            self._fs.pipe({f"{self._base}/{name}": content for name, content in files.items()})
 
     def _sizes(self) -> dict[str, int]:
         """Size in bytes by name."""
@@ -112,7 +119,7 @@ class Remote:
         return sizes
 
     def _path(self, name: str) -> str:
-        return f"{self._base}/{objects.OBJECTS}/{name[:2]}/{name}"
+        return f"{self._base}/{_below(name)}"
 
     @contextlib.contextmanager
     def _asked(self, verb: str) -> Iterator[None]:
@@ -126,6 +133,10 @@ class Remote:
                 todo="Try again, or unset COMPAT_STORE_REMOTE to go on with this machine's own store; "
                 "`compat store push` sends later what the shared one lacks.",
             ) from None
+
+
+def _below(name: str) -> str:
+    return f"{objects.OBJECTS}/{name[:2]}/{name}"
 
 
 def _filesystem(url: str) -> tuple[Any, str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import fsspec
 import pytest
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 from kept_builders import kept, recipe_of, seen
 
 from harness.errors import CompatError, ExitCode, UnknownName
-from harness.store import objects
+from harness.store import hub, objects, remote
 from harness.store.kept import Past, Store, latest
 from harness.store.place import default_root
 from harness.store.remote import Remote, StoreUnreachable
@@ -215,6 +218,51 @@ def test_damage_there_does_not_come_here(tmp_path: Path, shared: Remote, capsys:
     assert objects.names(other.root) == {}
     assert one.push() == 1
     assert other.read([address]) == {address: kept()}
+
+
+class Hub:
+    """Stands in for the hub's library and its filesystem: takes commits, and writes no file on its own."""
+
+    protocol, endpoint, token = "hf", "https://hub", None
+
+    def __init__(self) -> None:
+        self.commits: list[dict[str, Any]] = []
+
+    def create_commit(self, **given: Any) -> None:
+        self.commits.append(given)
+
+    def resolve_path(self, path: str) -> SimpleNamespace:
+        assert path == "datasets/team/results/compat"
+        return SimpleNamespace(repo_id="team/results", repo_type="dataset", revision="main", path_in_repo="compat")
+
+    def invalidate_cache(self) -> None:
+        pass
+
+    def find(self, path: str, *, detail: bool) -> dict[str, dict[str, int]]:
+        files = dict(file for each in self.commits for file in each["operations"])
+        return {name: {"size": len(content)} for name, content in files.items()}
+
+
+def test_a_repository_of_the_hub_is_written_by_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many files in one as it takes: a commit each and a matrix would take days."""
+    stand_in = Hub()
+    library = ModuleType("huggingface_hub")
+    library.HfApi = lambda **_: stand_in  # type: ignore[attr-defined]
+    library.CommitOperationAdd = lambda **given: (given["path_in_repo"], given["path_or_fileobj"])  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", library)
+    monkeypatch.setattr(remote, "_filesystem", lambda _: (stand_in, "datasets/team/results/compat"))
+    monkeypatch.setattr(hub, "AT_ONCE", 3)
+    store = Store(tmp_path, Remote("hf://datasets/team/results/compat"))
+    names = [objects.write(tmp_path, kept(seed=seed)) for seed in range(5)]
+    assert (store.push(), store.push()) == (5, 0)
+    assert [(each["repo_id"], each["repo_type"], len(each["operations"])) for each in stand_in.commits] == [
+        ("team/results", "dataset", 3),
+        ("team/results", "dataset", 2),
+    ]
+    written = {path: content for each in stand_in.commits for path, content in each["operations"]}
+    assert written == {
+        f"compat/objects/{name[:2]}/{name}": objects.path_of(tmp_path, name).read_bytes() for name in names
+    }
 
 
 def break_down(monkeypatch: pytest.MonkeyPatch, shared: Remote) -> None:
