@@ -54,7 +54,7 @@ from harness.results import (
     write_left_out,
     write_row,
 )
-from harness.scheduling.estimate import START_S, expected, loads, longest_first, stack_of
+from harness.scheduling.estimate import START_S, cells_longest_first, expected, loads, longest_first, stack_of
 from harness.scheduling.machine import Share, share, this_machine
 from harness.scheduling.priority import Cut, Task, Why, cut, edges, span_told
 from harness.scheduling.progress import Follower, Progress
@@ -223,9 +223,12 @@ class Execution:
 
     def _hand_over(self, seconds: Mapping[str, float], deadline: float | None) -> bool:
         """Have nox run these cells, and whether it was through before `deadline`."""
-        stacks = order_of(seconds, by_importance=self.request.budget_s is not None)
+        by_importance = self.request.budget_s is not None
+        stacks = order_of(seconds, by_importance=by_importance)
         file = self.path / "cells.txt"
-        write_atomically(file, "".join(f"{cell}\n" for cell in seconds))
+        in_turn = by_importance or len(self.selection.gpus) < 2  # noqa: PLR2004 - with one worker the order is no matter
+        cells = seconds if in_turn else cells_longest_first(seconds)
+        write_atomically(file, "".join(f"{cell}\n" for cell in cells))
         jobs = min(self.share.jobs, len(stacks))
         progress = Progress(seconds, jobs)
         say(

@@ -213,9 +213,11 @@ def run_plan(
     Raises:
         CompatError: pytest does not understand the options, they select nothing, or the shared store does not answer.
     """
-    from harness.store.serving import look_up
+    from harness.store.serving import longest_first, look_up
 
     run = Path(plan.run)
+    if len(gpus) > 1 and options.cells is None:
+        plan = longest_first(plan)
     served = look_up(plan, lock, env_python, gpus, fresh=options.fresh)
     plan, path = served.plan, _write_plan(served.plan)
     earlier = _earlier_selection(run, plan.stack)
@@ -460,6 +462,8 @@ def _cells_command(env_python: Path, plan: Path, gpus: Sequence[Gpu], options: O
     return [
         *_pytest(env_python, plan),
         *("-n", str(max(len(gpus), 1))),
+        # Cells come longest first: handed out in larger batches, the longest would all be one worker's.
+        *(("--maxschedchunk=1",) if len(gpus) > 1 else ()),
         # A cell that kills its worker is lost alone, however many there are.
         f"--max-worker-restart={len(catalog.cells_on(kind_of(gpus)))}",
         *("-q", "--no-header", "--no-summary", "--tb=no", *options.pytest, "tests/cells"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.devices import Gpu
 from harness.locks import Lock
 from harness.plan import Plan
+from harness.scheduling.estimate import cells_longest_first, expected
 from harness.store.kept import Store
 from harness.store.objects import Stored
 from harness.store.recipe import Recipe
@@ -56,6 +57,13 @@ class Served:
         except StoreUnreachable as error:
             lines.append(str(error))
         return tuple(lines)
+
+
+def longest_first(plan: Plan) -> Plan:
+    """`plan` with its cells in the order in which several workers are to take them, by what they took before."""
+    took = {cell: past.duration_s for cell, past in Store.configured().history().items()}
+    by_id = {plan.id_of(cell): cell for cell in plan.cells}
+    return dataclasses.replace(plan, cells=tuple(by_id[name] for name in cells_longest_first(expected(by_id, took))))
 
 
 def look_up(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], *, fresh: bool = False) -> Served:

@@ -314,6 +314,7 @@ def test_there_is_one_worker_on_a_cpu_and_one_for_each_gpu(chosen: int, device: 
     """Each cell of the device may lose a worker."""
     command = runs._cells_command(ENV, PLAN, [gpu(index) for index in range(chosen)], parse_options(()))
     assert command[command.index("-n") + 1] == workers
+    assert ("--maxschedchunk=1" in command) is (chosen > 1)
     assert f"--max-worker-restart={len(catalog.cells_on(DeviceKind(device)))}" in command
 
 

@@ -12,11 +12,12 @@ import builders as b
 import fsspec
 import pytest
 from builders import NF4, UNLISTED
-from kept_builders import planned, recipe_of, seen
+from kept_builders import kept, planned, recipe_of, seen
 
 from harness import runs
 from harness.cell import keeping
 from harness.checks import Outcome, Symptom, Verdict
+from harness.devices import Gpu
 from harness.errors import CompatError
 from harness.locks import Lock
 from harness.plan import Plan, PlannedCell, read_plan
@@ -194,6 +195,23 @@ def test_failures_of_versions_are_kept(process: Process, tmp_path: Path) -> None
     assert {past.outcome for past in store().history().values()} == {"fail"}
     session(tmp_path / "two")
     assert process.ran == list(FLOWS)
+
+
+def test_several_workers_are_given_what_took_longest_first(
+    process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what is kept of the cells, whatever has changed since."""
+    took = dict(zip(FLOWS, (2.0, 9.0, 5.0), strict=True))
+    plan = planned(tmp_path, *CELLS)
+    for cell in CELLS:
+        found = replace(b.healthy(cell.flow, cell.variant, stack=plan.stack), duration_s=took[cell.flow])
+        objects.write(store().root, kept(found))
+    assert [cell.flow for cell in serving.longest_first(plan).cells] == ["sft-full", "trainer-peft-model", FLOWS[0]]
+    two = [Gpu(index, None, f"GPU-{index}", f"GPU-{index}", "NVIDIA H100", 80 * 2**30, 0) for index in range(2)]
+    (tmp_path / "run").mkdir()
+    on_gpus = replace(plan, run=str(tmp_path / "run"))
+    run_plan(on_gpus, LOCK, PYTHON, two, parse_options(()))
+    assert process.ran == ["sft-full", "trainer-peft-model", FLOWS[0]]
 
 
 # ---------------------------------------------------------------------------------------------------------- not kept
