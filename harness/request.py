@@ -22,8 +22,9 @@ from harness.records import DeviceKind, Variant
 from harness.results import RowState, StackRow
 from harness.scheduling.estimate import stack_of
 from harness.scheduling.selection import Asked, On, cells_of, stacks_of
+from harness.store.foretold import foretell
 from harness.store.kept import Store
-from harness.store.recipes import addresses, installed
+from harness.store.recipes import Installed, addresses, installed
 from harness.store.sources import sources
 from harness.supply import REGISTRY, Supply
 
@@ -57,7 +58,7 @@ class Selection:
     cells: tuple[str, ...]
     """Ids, in the order of the matrix and the catalog."""
     addresses: Mapping[str, str]
-    """By cell; of stacks whose environment is there."""
+    """By cell; of stacks whose environment is there, or can be foretold."""
     variants: Mapping[str, tuple[str, Variant]]
     """Flow and variant, by cell."""
     gpus: tuple[Gpu, ...]
@@ -87,7 +88,7 @@ def select(request: Request, options: runs.Options, gpus: Sequence[Gpu]) -> Sele
     stacks: dict[str, On] = {}
     absent: list[StackRow] = []
     cells: list[str] = []
-    addresses: dict[str, str] = {}
+    by_cell: dict[str, str] = {}
     variants: dict[str, tuple[str, Variant]] = {}
     for on in stacks_of(matrix, request.asked, request.python):
         lock = locked(matrix.plan(on.stack, on.python, device))
@@ -101,7 +102,7 @@ def select(request: Request, options: runs.Options, gpus: Sequence[Gpu]) -> Sele
         for cell in plan.cells:
             cells.append(plan.id_of(cell))
             variants[cells[-1]] = (cell.flow, cell.variant)
-        addresses |= _addresses(plan, lock, env_python(on), gpus, request.supply)
+        by_cell |= _addresses(plan, on, lock, gpus, request)
     if not cells and not absent:
         raise CompatError(
             "no cell matches",
@@ -109,20 +110,31 @@ def select(request: Request, options: runs.Options, gpus: Sequence[Gpu]) -> Sele
             meaning="A cell's name is such as trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu.",
             todo="Ask for fewer things at once.",
         )
-    return Selection(stacks, tuple(absent), tuple(cells), addresses, variants, tuple(gpus))
+    return Selection(stacks, tuple(absent), tuple(cells), by_cell, variants, tuple(gpus))
 
 
-def _addresses(plan: Plan, lock: Lock, python: Path, gpus: Sequence[Gpu], supply: Supply) -> dict[str, str]:
-    """Addresses by cell; none where the environment is to be made yet: the session then looks into the store itself."""
-    try:
-        if lender_of(python) != (None if supply.base is None else supply.base.executable):
-            return {}
-        environment = installed(python, lock)
-    except InstallError:
+def _addresses(plan: Plan, on: On, lock: Lock, gpus: Sequence[Gpu], request: Request) -> Mapping[str, str]:
+    """Addresses by cell; none where the environment is to be made yet and what it will hold cannot be told: the session
+    then looks into the store itself.
+    """
+    environment = _environment(env_python(on), lock, request.supply)
+    if environment is None and not request.fresh and Store.configured().holds_anything:
+        foretold = foretell(on.python, plan.torch_wanted, request.supply)
+        environment = None if foretold is None else foretold.installed(lock)
+    if environment is None:
         return {}
     other = Version(environment.torch).base_version != Version(plan.torch_wanted).base_version
-    plan = dataclasses.replace(plan, base_torch=other)
-    return dict(addresses(plan, environment, gpus, of=sources()))
+    return addresses(dataclasses.replace(plan, base_torch=other), environment, gpus, of=sources())
+
+
+def _environment(python: Path, lock: Lock, supply: Supply) -> Installed | None:
+    """What the environment that is there holds; None where it is to be made, or made anew."""
+    try:
+        if lender_of(python) != (None if supply.base is None else supply.base.executable):
+            return None
+        return installed(python, lock)
+    except InstallError:
+        return None
 
 
 def env_python(on: On, environments: Path = ROOT / ".nox") -> Path:

@@ -67,6 +67,11 @@ class Store:
         url = environ.get(SHARED, "")
         return cls(_directory(default_root(environ)), Remote(url) if url else None)
 
+    @property
+    def holds_anything(self) -> bool:
+        """Whether it may have an answer at all; a shared store is taken to."""
+        return self.remote is not None or objects.any_there(self.root)
+
     def __str__(self) -> str:
         return f"{self.root}" + (f" and {self.remote}" if self.remote else "")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,13 +57,14 @@ def installed(env_python: Path, lock: Lock) -> Installed:
             meaning="It was never made, or its making was cut off.",
             todo="Run the stack's session: it makes the environment.",
         )
-    return Installed(version, _named(torch[0])[1], "triton" in there, _beside(there, lock))
+    versions = dict(_named(name) for name in there if name.endswith(".dist-info"))
+    return Installed(version, _named(torch[0])[1], "triton" in there, beside(versions, lock))
 
 
-def _beside(there: Iterable[str], lock: Lock) -> tuple[str, ...]:
-    found = (_named(name) for name in there if name.endswith(".dist-info"))
+def beside(versions: Mapping[str, str], lock: Lock) -> tuple[str, ...]:
+    """What of these packages is neither torch, nor locked, nor there to make environments."""
     known = lock.requirements.keys() | SEEDS | {"torch"}
-    return tuple(sorted(f"{name} {version}" for name, version in found if name not in known))
+    return tuple(sorted(f"{name} {version}" for name, version in versions.items() if name not in known))
 
 
 def _named(folder: str) -> tuple[str, str]:

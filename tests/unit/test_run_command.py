@@ -23,6 +23,7 @@ from harness.results import RowState, StackRow, read_observations, read_rows, wr
 from harness.run_command import run
 from harness.scheduling.selection import Asked
 from harness.store import archive, objects
+from harness.store.foretold import Foretold
 from harness.store.kept import Past, Store, stored
 from harness.store.recipe import Recipe
 from harness.store.recipes import addresses, recipes
@@ -155,6 +156,31 @@ def test_where_all_is_stored_nothing_starts_and_the_answer_is_given_again(
     assert capsys.readouterr().out == first
     assert first.startswith("3 cells on 1 stack: all of them are stored, nothing is run\n")
     assert nox.sessions == []
+
+
+def test_a_checkout_without_environments_finds_what_is_stored(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it can be told what the environment would hold; what would hold anything else finds nothing."""
+    kept(monkeypatch, *IDS)
+    monkeypatch.setattr(requested, "env_python", lambda _: Path("/nowhere/bin/python"))
+    told: list[Foretold | None] = [Foretold("3.11.7", {"torch": "2.13.0+cpu"})]
+    monkeypatch.setattr(requested, "foretell", lambda *_: told[0])
+    assert run(request()) == 0
+    assert nox.sessions == []
+    assert "all of them are stored, nothing is run" in capsys.readouterr().out
+    for told[0] in (None, Foretold("3.11.8", {"torch": "2.13.0+cpu"}), Foretold("3.11.7", {"torch": "2.13.0+cu130"})):
+        assert run(request()) == 0
+        assert nox.asked.pop() == IDS
+
+
+def test_an_empty_store_asks_nothing_of_uv(nox: Nox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first run pays for nothing that cannot help; nor does --fresh."""
+    monkeypatch.setattr(requested, "env_python", lambda _: Path("/nowhere/bin/python"))
+    monkeypatch.setattr(requested, "foretell", lambda *_: pytest.fail("it was asked"))
+    assert run(request()) == 0
+    (Store.configured().root / "objects" / "00").mkdir(parents=True)
+    assert run(request(fresh=True)) == 0
 
 
 def test_fresh_asks_no_store(nox: Nox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
