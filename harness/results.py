@@ -30,7 +30,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.aside import aside
 from harness.catalog import flow_named
-from harness.checks import Outcome, Symptom, Verdict, judge
+from harness.checks import Opinion, Outcome, Symptom, Verdict, judge
 from harness.checks.judge import not_recorded
 from harness.errors import RecordsError, UnknownName
 from harness.ledger import Ledger
@@ -383,8 +383,25 @@ def judge_one(seen: Observation, ledger: Ledger) -> Verdict:
 
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> str:
-    """`verdicts.jsonl`: one JSON object per verdict."""
-    return "".join(_adapter(Verdict).dump_json(verdict).decode() + "\n" for verdict in verdicts)
+    """`verdicts.jsonl`: one JSON object per verdict. Most of one are opinions that thousands share: each is written out
+    once.
+    """
+    of_verdict, of_opinion = _adapter(Verdict), _adapter(Opinion)
+    known: dict[int, str] = {}
+    lines = []
+    for verdict in verdicts:
+        told = []
+        for opinion in verdict.opinions:
+            if id(opinion) not in known:
+                known[id(opinion)] = of_opinion.dump_json(opinion).decode()
+            told.append(known[id(opinion)])
+        line = of_verdict.dump_json(dataclasses.replace(verdict, opinions=())).decode()
+        lines.append(line.replace(_NO_OPINIONS, f'"opinions":[{",".join(told)}]', 1))
+    return "".join(f"{line}\n" for line in lines)
+
+
+_NO_OPINIONS = '"opinions":[]'
+"""In no text of a verdict: there a quotation mark has a backslash before it."""
 
 
 def write_atomically(path: Path, text: str) -> None:

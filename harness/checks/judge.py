@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from harness.catalog import Flow
-from harness.checks.case import Case, NotApplicable, freeze_line
+from harness.catalog import Flow, Tier
+from harness.checks.case import NOT_DEEP, Case, NotApplicable, freeze_line
 from harness.checks.registry import CHECKS, DEEP_CHECKS, Check
 from harness.checks.verdict import Deviation, Opinion, Outcome, Result, Symptom, Verdict
 from harness.records import Failure, Frame, Freeze, Observation
@@ -101,7 +101,12 @@ def _opinions(case: Case) -> tuple[Opinion, ...]:
     explaining: set[str] = set()
     for check in CHECKS:
         blockers = explaining and [code for code in check.requires if code in explaining]
-        said.append(_blocked(check, blockers) if blockers else _ask(check, case))
+        if blockers:
+            said.append(_blocked(check, blockers))
+        elif check.tier is Tier.DEEP and case.seen.deep is None:
+            said.append(_NOT_DEEP[check.code])
+        else:
+            said.append(_ask(check, case))
         if said[-1].result in _EXPLAINS:
             explaining.add(check.code)
     return tuple(said)
@@ -120,6 +125,8 @@ def _ask(check: Check, case: Case) -> Opinion:
 
 
 _PASSED = {check.code: Opinion(check.code, check.title, Result.PASS, "") for check in CHECKS}
+
+_NOT_DEEP = {check.code: Opinion(check.code, check.title, Result.NOT_APPLICABLE, NOT_DEEP) for check in CHECKS}
 
 _shared = cache(Opinion)
 """What is said of thousands of cells in the same few words is one value."""

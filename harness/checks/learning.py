@@ -81,7 +81,7 @@ def learns_beyond_the_null(case: Case) -> str | None:
     """Eval loss falls by more than it does where nothing can be learned: in repeats, in a twin whose steps are undone,
     in flows whose steps have random directions.
     """
-    training, deep = case.training, case.deep
+    deep, training = case.deep, case.training
     failed = next((name for name in ("repeats", "twin", "wanderers") if name in deep.failures), None)
     if failed:
         return ended_in(deep.failures[failed], failed)

@@ -143,7 +143,7 @@ def _apart(case: Case, pair: StepPair | None, one: str, other: str) -> str | Non
         raise NotApplicable("the step was not computed in both ways")
     if not pair.same_labels:
         return f"{one} and {other} were not given the same rows and labels"
-    census = case.seen.census(Stage.TRAINER)
+    census = case.census(Stage.TRAINER)
     rounded = census is not None and census.adapter_dtypes == ("bfloat16",)
     off = [
         f"gradient of {name} off by {seen.relative:.1%} (norms {seen.one:.4g} and {seen.other:.4g})"

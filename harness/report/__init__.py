@@ -142,8 +142,8 @@ def _matches(cell: str, pattern: str) -> bool:
 
 @contextlib.contextmanager
 def deriving(run: Path, ledger: Ledger) -> Iterator[tuple[Summary, Results]]:
-    """Judge the run and write its derived files anew. The largest is written beside what is done in the context; all of
-    them are there at its end.
+    """Judge the run and write its derived files anew. The larger ones are written beside what is done in the context;
+    all of them are there at its end.
 
     Raises:
         RecordsError: a file of the run cannot be read.
@@ -157,10 +157,11 @@ def deriving(run: Path, ledger: Ledger) -> Iterator[tuple[Summary, Results]]:
         told = aside(lambda: write_atomically(run / "verdicts.jsonl", verdict_lines(results.verdicts)), worth_it=many)
         with told:
             summary = summarize(results, ledger)
-        page = aside(
-            lambda: write_atomically(run / "report.html", html.render(summary, results.observations)), worth_it=many
-        )
-        with page:
+
+        def pages() -> None:
+            write_atomically(run / "report.html", html.render(summary, results.observations))
             write_atomically(run / "junit.xml", junit.render(summary))
+
+        with aside(pages, worth_it=many):
             write_atomically(run / "summary.md", markdown.render(summary))
             yield summary, results
