@@ -299,7 +299,7 @@ def _lend(venv: _Venv, lock: Lock, base: BasePython) -> None:
         )
     venv.lent.mkdir()
     for name in _closure("torch", there, venv.version) - lock.requirements.keys():
-        for entry in _top_level(there[name]):
+        for entry in _top_level(there[name].distribution):
             link = venv.lent / entry.name
             if not link.exists():
                 link.symlink_to(entry)
@@ -376,20 +376,29 @@ def _same(installed: str, locked: str) -> bool:
 
 def _torch_in(venv: _Venv, stamp: _Stamp) -> str:
     place = venv.lent if stamp.lender else venv.site
-    return _by_name(distributions(path=[str(place)]))["torch"].version
+    return next(found.version for found in distributions(name="torch", path=[str(place)]) if found.metadata["Version"])
 
 
-def _by_name(found: Iterable[Distribution]) -> dict[str, Distribution]:
+@dataclass(frozen=True, slots=True)
+class _Package:
+    """A distribution and its version, which it looks up in its metadata anew whenever it is asked."""
+
+    version: str
+    distribution: Distribution
+
+
+def _by_name(found: Iterable[Distribution]) -> dict[str, _Package]:
     """Distributions by canonical name. The first of a name is the one that is imported."""
-    named: dict[str, Distribution] = {}
+    named: dict[str, _Package] = {}
     for distribution in found:
+        metadata = distribution.metadata
         # A folder left over from a broken installation has no name; it cannot be imported as a distribution either.
-        if distribution.metadata["Name"]:
-            named.setdefault(canonicalize_name(distribution.name), distribution)
+        if metadata["Name"]:
+            named.setdefault(canonicalize_name(metadata["Name"]), _Package(metadata["Version"], distribution))
     return named
 
 
-def _closure(name: str, among: Mapping[str, Distribution], python: str) -> set[str]:
+def _closure(name: str, among: Mapping[str, _Package], python: str) -> set[str]:
     """`name` and everything of `among` that it needs on this Python, extras included."""
     todo: list[tuple[str, frozenset[str]]] = [(name, frozenset())]
     done: set[tuple[str, frozenset[str]]] = set()
@@ -398,7 +407,7 @@ def _closure(name: str, among: Mapping[str, Distribution], python: str) -> set[s
         if item in done or item[0] not in among:
             continue
         done.add(item)
-        todo.extend(_needs(among[item[0]], item[1], python))
+        todo.extend(_needs(among[item[0]].distribution, item[1], python))
     return {found for found, _ in done}
 
 

@@ -5,10 +5,10 @@ cell.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -108,20 +108,29 @@ class Issue:
 
 
 @with_config(_STRICT)
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Ledger:
     """All known issues."""
 
     issues: tuple[Issue, ...]
+
+    @cached_property
+    def _by_flow(self) -> Mapping[str, Sequence[tuple[Signature, Deviation]]]:
+        """Signatures by the flows they name: every cell of a run asks, and most of them are of other flows."""
+        found: dict[str, list[tuple[Signature, Deviation]]] = {}
+        for issue in self.issues:
+            for signature in issue.shows:
+                for flow in dict.fromkeys(signature.flows):
+                    found.setdefault(flow, []).append((signature, issue.deviation(signature)))
+        return found
 
     def listed(
         self, flow: str, variant: Variant, device: DeviceKind, versions: Mapping[str, str]
     ) -> tuple[Deviation, ...]:
         """Deviations a cell of these versions must show (device features are for the judge to compare)."""
         return tuple(
-            issue.deviation(signature)
-            for issue in self.issues
-            for signature in issue.shows
+            deviation
+            for signature, deviation in self._by_flow.get(flow, ())
             if signature.takes_in(flow, variant, device, versions)
         )
 

@@ -459,3 +459,14 @@ def _stack(package: str, row: _Row, resolve: _Resolve) -> Stack:
         why=row.why or "",
         pythons=row.pythons or resolve.pythons,
     )
+
+
+_ON_A_PYTHON = re.compile(r"(?P<axis>[a-z]+)(?P<version>[0-9]+(\.[0-9]+)*)-py3(?P<python>[0-9]+)")
+
+
+def session_of(name: str) -> str | None:
+    """The nox session of a stack on its Python, such as `compat-3.11(trl='0.22')` of `trl0.22-py311`; None for a name
+    that is no row of a matrix.
+    """
+    found = _ON_A_PYTHON.fullmatch(name)
+    return None if found is None else f"compat-3.{found['python']}({found['axis']}='{found['version']}')"

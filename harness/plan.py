@@ -107,7 +107,7 @@ class Plan:
 
     @property
     def scratch(self) -> Path:
-        """Where cells put models and outputs; the host removes it when the cell process has ended, however it ended."""
+        """Where cells put models and outputs; it goes with the process that hands them out (`harness.scratch`)."""
         return Path(self.run) / "scratch" / self.stack
 
     def to_json(self) -> str:

@@ -598,9 +598,13 @@ class Observation:
 
     def census(self, stage: Stage) -> Census | None:
         """The last census at `stage` by the flow's own call, else by the library's; None if it is absent."""
-        found = [census for census in self.stages if census.name is stage]
-        own = [census for census in found if census.by is Actor.FLOW]
-        return next(reversed(own or found), None)
+        found = None
+        for census in reversed(self.stages):
+            if census.name is stage:
+                if census.by is Actor.FLOW:
+                    return census
+                found = found or census
+        return found
 
 
 class EndCause(StrEnum):

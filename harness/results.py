@@ -20,23 +20,29 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import assert_never
+from typing import Any, TypeVar, assert_never
 
 from pydantic import TypeAdapter, ValidationError
 
+from harness.aside import aside
 from harness.catalog import flow_named
-from harness.checks import Outcome, Symptom, Verdict, judge
+from harness.checks import Opinion, Outcome, Symptom, Verdict, judge
 from harness.checks.judge import not_recorded
 from harness.errors import RecordsError, UnknownName, why
 from harness.ledger import Ledger
 from harness.records import SCHEMA, End, EndCause, Observation, Started
 
+T = TypeVar("T")
+
 RUNS = Path(__file__).parent.parent / "reports" / "runs"
 
+
+MANY = 500
+"""Cells whose judging or rendering takes a few times as long as starting a process for it."""
 
 NEWEST = 5
 """Runs an error message names: enough to find the one that was meant."""
@@ -75,10 +81,15 @@ class Results:
     """Cells that were asked for and left out, for want of time: nothing is known of them."""
 
 
-_OBSERVATION = TypeAdapter(Observation)
-_STARTED = TypeAdapter(Started)
-_ROW = TypeAdapter(StackRow)
-_VERDICT = TypeAdapter(Verdict)
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def _adapter(of: type[T]) -> TypeAdapter[T]:
+    """Made when first asked for: what writes files only, or shows a remembered answer, needs none."""
+    if of not in _ADAPTERS:
+        _ADAPTERS[of] = TypeAdapter(of)
+    found: TypeAdapter[T] = _ADAPTERS[of]
+    return found
 
 
 def find_run(name: str, runs: Path = RUNS) -> Path:
@@ -190,7 +201,9 @@ def _decode(line: str, where: str) -> Started | Observation:
     text = line.rstrip("\n")
     if text.endswith(_ENDS):
         with contextlib.suppress(ValidationError):
-            return _STARTED.validate_json(text) if '"started":' in text else _OBSERVATION.validate_json(text)
+            if '"started":' in text:
+                return _adapter(Started).validate_json(text)
+            return _adapter(Observation).validate_json(text)
     return _decode_warily(text, where)
 
 
@@ -199,7 +212,9 @@ def _decode_warily(line: str, where: str) -> Started | Observation:
         raw = json.loads(line)
         if raw.get("schema") != SCHEMA:
             raise _unreadable(where, f"schema {raw.get('schema')!r}, this harness reads {SCHEMA}")
-        return _STARTED.validate_python(raw) if "started" in raw else _OBSERVATION.validate_python(raw)
+        if "started" in raw:
+            return _adapter(Started).validate_python(raw)
+        return _adapter(Observation).validate_python(raw)
     except ValidationError as error:
         raise _unreadable(where, _first(error)) from None
     except AttributeError:
@@ -232,7 +247,7 @@ def read_rows(run: Path) -> tuple[StackRow, ...]:
     rows = []
     for path in sorted((run / "rows").glob("*.json")):
         try:
-            row = _ROW.validate_json(path.read_bytes())
+            row = _adapter(StackRow).validate_json(path.read_bytes())
         except ValidationError as error:
             raise _unreadable(str(path), _first(error)) from None
         except OSError as error:
@@ -308,9 +323,23 @@ def judged(run: Path, ledger: Ledger, *, only: str | None = None) -> Results:
     rows = tuple(row for row in read_rows(run) if only in (None, row.name))
     started, observed = read_observations(run / "observations.jsonl", only=only)
     rows = _with_strays(rows, {*started, *observed})
-    verdicts = [verdict for row in rows for verdict in _judge_row(row, started, observed, ledger)]
+    verdicts = _judge_rows(rows, lambda row: _judge_row(row, started, observed, ledger))
     left_out = tuple(cell for cell in read_left_out(run) if only in (None, cell.partition("/")[0]))
-    return Results(run, rows, observed, tuple(verdicts), left_out)
+    return Results(run, rows, observed, verdicts, left_out)
+
+
+def _judge_rows(rows: Sequence[StackRow], judge_row: Callable[[StackRow], Iterable[Verdict]]) -> tuple[Verdict, ...]:
+    """The verdicts of all rows. For the second half of a large run another process pays: verdicts share most of what
+    they say, and cross to this one in a fraction of the time it takes to find them.
+    """
+    half = len(rows) // 2
+
+    def found(some: Sequence[StackRow]) -> list[Verdict]:
+        return [verdict for row in some for verdict in judge_row(row)]
+
+    with aside(lambda: found(rows[half:]), worth_it=sum(len(row.selected) for row in rows[half:]) >= MANY) as second:
+        first = found(rows[:half])
+    return (*first, *second.result)
 
 
 def _with_strays(rows: tuple[StackRow, ...], cells: set[str]) -> tuple[StackRow, ...]:
@@ -370,8 +399,25 @@ def judge_one(seen: Observation, ledger: Ledger) -> Verdict:
 
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> str:
-    """`verdicts.jsonl`: one JSON object per verdict."""
-    return "".join(_VERDICT.dump_json(verdict).decode() + "\n" for verdict in verdicts)
+    """`verdicts.jsonl`: one JSON object per verdict. Most of one are opinions that thousands share: each is written out
+    once.
+    """
+    of_verdict, of_opinion = _adapter(Verdict), _adapter(Opinion)
+    known: dict[int, str] = {}
+    lines = []
+    for verdict in verdicts:
+        told = []
+        for opinion in verdict.opinions:
+            if id(opinion) not in known:
+                known[id(opinion)] = of_opinion.dump_json(opinion).decode()
+            told.append(known[id(opinion)])
+        line = of_verdict.dump_json(dataclasses.replace(verdict, opinions=())).decode()
+        lines.append(line.replace(_NO_OPINIONS, f'"opinions":[{",".join(told)}]', 1))
+    return "".join(f"{line}\n" for line in lines)
+
+
+_NO_OPINIONS = '"opinions":[]'
+"""In no text of a verdict: there a quotation mark has a backslash before it."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -396,3 +442,12 @@ def locked(run: Path) -> Iterator[None]:
     with (run / ".lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def point_latest_at(run: Path) -> None:
+    """Replace `latest` whole: a reader finds the run before or this one, never nothing."""
+    run = run.resolve()
+    with tempfile.TemporaryDirectory(dir=run.parent, prefix=".latest.") as aside:
+        link = Path(aside) / "latest"
+        link.symlink_to(run.name)
+        link.replace(run.parent / "latest")

@@ -7,9 +7,7 @@ import datetime
 import functools
 import math
 import os
-import re
 import secrets
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,7 +18,7 @@ from typing import assert_never
 
 from packaging.version import Version
 
-from harness import calibration, catalog, orphans, sweeps, weights
+from harness import calibration, catalog, orphans, scratch, sweeps, weights
 from harness.catalog import Tier
 from harness.devices import USUAL, Gpu, Wanted, choose, kind_of, read_gpus, told, visible
 from harness.errors import CompatError, ExitCode, why
@@ -30,10 +28,10 @@ from harness.locks import Lock
 from harness.matrix import ROOT, Stack
 from harness.plan import Plan, PlannedCell
 from harness.records import DeviceKind, Variant, cell_id
-from harness.report import print_stack, print_window, publish, summary_of
 from harness.results import RUNS, RowState, StackRow, read_rows, remove_row, unfinished, write_atomically, write_row
 from harness.selection import selected
 from harness.sweeps import Seeds, parse_seeds
+from harness.units import bytes_of
 
 RUN_ID = "COMPAT_RUN_ID"
 """Environment variable by which sessions that run side by side write into the same run."""
@@ -145,19 +143,21 @@ def run_stack(
     Raises:
         CompatError: an argument, the ledger or a results file is wrong.
     """
+    from harness.report import print_stack, summary_of
+
     options = parse_options(posargs)
     ledger = load_ledger()
     plan = plan_of(stack.on(python), lock, options, ledger, kind_of(gpus), base_torch=base_torch)
     if options.seeds is not None:
         plans = sweeps.plans_of(plan, options.seeds, options.pytest)
-        return max(_calibrate(env_python, one, gpus[:1], options.seeds, fresh=options.fresh) for one in plans)
+        return max(_calibrate(one, lock, env_python, gpus[:1], options.seeds, fresh=options.fresh) for one in plans)
     if options.instead is not None:
         # One process, and a Trainer that sees two GPUs spreads its model over both.
         status = _run(_instead_command(options.instead, env_python, _write_plan(plan), options), plan, gpus[:1])
         if options.instead is Instead.FAULTS:
             print(keep_faults(plan, status, options.pytest))
         return _exit_code(status)
-    run_plan(plan, env_python, gpus, options)
+    run_plan(plan, lock, env_python, gpus, options)
     summary = summary_of(Path(plan.run), plan.stack, ledger)
     print_stack(summary, plan.stack)
     return summary.exit_code_of(plan.stack)
@@ -165,6 +165,8 @@ def run_stack(
 
 def finish_run(run: Path) -> None:
     """Write the derived files of a run whose sessions have ended, and print its window. Without a stack, do nothing."""
+    from harness.report import print_window, publish
+
     if (run / "rows").is_dir():
         print_window(publish(run, load_ledger()))
 
@@ -203,12 +205,15 @@ def _named(file: Path, cells: Sequence[PlannedCell], stack: str, device: DeviceK
     return tuple(known[name] for name in names if name in known)
 
 
-def run_plan(plan: Plan, env_python: Path, gpus: Sequence[Gpu], options: Options, log: Path | None = None) -> None:
+def run_plan(
+    plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], options: Options, log: Path | None = None
+) -> None:
     """Run the cells of `plan` that the store does not have, copy those it has, and write the stack's row into the run.
 
     Args:
         plan: the cells.
-        env_python: the interpreter of the stack's environment.
+        lock: what the stack was resolved to.
+        env_python: the interpreter of the environment that equals `lock`.
         gpus: what they run on; without any, the CPU.
         options: what is not ours of them reaches pytest.
         log: takes what pytest prints; None prints it.
@@ -216,10 +221,12 @@ def run_plan(plan: Plan, env_python: Path, gpus: Sequence[Gpu], options: Options
     Raises:
         CompatError: pytest does not understand the options, they select nothing, or the shared store does not answer.
     """
-    from harness.store.serving import look_up
+    from harness.store.serving import longest_first, look_up
 
     run = Path(plan.run)
-    served = look_up(plan, env_python, gpus, fresh=options.fresh)
+    if len(gpus) > 1 and options.cells is None:
+        plan = longest_first(plan)
+    served = look_up(plan, lock, env_python, gpus, fresh=options.fresh)
     plan, path = served.plan, _write_plan(served.plan)
     earlier = _earlier_selection(run, plan.stack)
     write_row(run, unfinished(plan.stack, earlier))
@@ -247,13 +254,13 @@ def _write_plan(plan: Plan) -> Path:
     return path
 
 
-def _calibrate(env_python: Path, plan: Plan, gpus: Sequence[Gpu], asked: Seeds, *, fresh: bool) -> ExitCode:
+def _calibrate(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], asked: Seeds, *, fresh: bool) -> ExitCode:
     """Sweep the plan's one cell over seeds, and print and keep what it says. What was run before is not run again."""
     from harness.report import learning
 
     path, cell = _write_plan(plan), plan.id_of(plan.cells[0])
     seeds = sweeps.seeds_for(cell, asked, calibration.read_kept())
-    into = sweeps.runs_of(plan, env_python, gpus)
+    into = sweeps.runs_of(plan, lock, env_python, gpus)
     if fresh:
         into.unlink(missing_ok=True)
     print(f"{cell}: seeds {seeds.start} to {seeds.stop - 1}, {len(catalog.Handicap) + 1} runs each, kept in {into}")
@@ -269,7 +276,7 @@ def _calibrate(env_python: Path, plan: Plan, gpus: Sequence[Gpu], asked: Seeds, 
 
 def _run(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu], log: Path | None = None) -> int:
     environ = cell_environ(gpus, hub=_from_hub(plan))
-    try:
+    with scratch.held(plan.scratch, Path(plan.run).parent):
         if log is None:
             return subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -277,8 +284,6 @@ def _run(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu], log: Path | No
             return subprocess.run(
                 command, cwd=ROOT, env=environ, check=False, stdout=out, stderr=subprocess.STDOUT
             ).returncode
-    finally:
-        shutil.rmtree(plan.scratch, ignore_errors=True)
 
 
 def _from_hub(plan: Plan) -> bool:
@@ -386,18 +391,10 @@ def size(text: str) -> int:
     Raises:
         argparse.ArgumentTypeError: it is no amount of memory.
     """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(B|[KMGT]i?B|)", text.strip())
-    amount = int(float(found[1]) * _UNITS[found[2]]) if found else 0
-    if not amount:
+    amount = bytes_of(text)
+    if amount is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not an amount of memory such as 3GiB or 1500MB")
     return amount
-
-
-_UNITS = {"": 1, "B": 1} | {
-    f"{letter}{kind}": base**power
-    for power, letter in enumerate("KMGT", 1)
-    for kind, base in (("B", 1000), ("iB", 1024))
-}
 
 
 def chosen_gpus(posargs: Sequence[str], where: str = AFTER_DASHES) -> tuple[Gpu, ...]:
@@ -472,6 +469,8 @@ def _cells_command(env_python: Path, plan: Path, gpus: Sequence[Gpu], options: O
     return [
         *_pytest(env_python, plan),
         *("-n", str(max(len(gpus), 1))),
+        # Cells come longest first: handed out in larger batches, the longest would all be one worker's.
+        *(("--maxschedchunk=1",) if len(gpus) > 1 else ()),
         # A cell that kills its worker is lost alone, however many there are.
         f"--max-worker-restart={len(catalog.cells_on(kind_of(gpus)))}",
         *("-q", "--no-header", "--no-summary", "--tb=no", *options.pytest, "tests/cells"),

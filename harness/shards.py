@@ -11,9 +11,8 @@ from pathlib import Path
 
 from harness.baseline import BASELINES
 from harness.errors import CompatError, why
-from harness.matrix import Matrix
+from harness.matrix import Matrix, session_of
 from harness.records import Observation
-from harness.report.order import session_of
 from harness.results import RowState, StackRow, read_observations, read_rows, whole_lines, write_atomically, write_row
 
 MOST_JOBS = 256

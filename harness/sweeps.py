@@ -12,6 +12,7 @@ from harness.calibration import Sweep
 from harness.catalog import SWEPT_CELLS
 from harness.devices import Gpu
 from harness.errors import CompatError
+from harness.locks import Lock
 from harness.plan import Plan
 from harness.selection import selected
 from harness.store.place import default_root
@@ -77,11 +78,11 @@ def seeds_for(cell: str, seeds: Seeds, kept: Sequence[Sweep]) -> range:
     return range(first, first + seeds.number)
 
 
-def runs_of(plan: Plan, env_python: Path, gpus: Sequence[Gpu]) -> Path:
+def runs_of(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu]) -> Path:
     """Where the runs of a sweep of the plan's one cell are kept: in the store, by all they depend on but the seed.
 
     Raises:
         CompatError: what they depend on cannot be told: GPUs of unlike kinds.
     """
-    [recipe] = recipes(plan, installed(env_python), gpus).values()
+    [recipe] = recipes(plan, installed(env_python, lock), gpus).values()
     return default_root() / "sweeps" / f"{recipe.address}.jsonl"

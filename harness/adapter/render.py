@@ -15,9 +15,10 @@ from harness.adapter.inspection import Inspection
 from harness.adapter.loading import Loading
 from harness.adapter.names import places
 from harness.adapter.saved import ClassFacts, Saved
+from harness.console import open_console
 from harness.errors import ExitCode
 from harness.report import style
-from harness.report.terminal import open_console, wrapped
+from harness.report.terminal import wrapped
 
 _INDENT = 3
 _UNITS = (("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000))

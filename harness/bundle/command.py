@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,10 +20,8 @@ from harness.errors import CompatError, InstallError, LockError
 from harness.locks import Lock, Unsolvable, locked
 from harness.matrix import ROOT, Matrix, Stack
 from harness.records import DeviceKind
+from harness.units import bytes_of
 from harness.uv_tool import install_environ, run_uv
-
-_SIZE = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?) ?(?P<unit>[KMG]i?B|B)?", re.IGNORECASE)
-_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +53,12 @@ def asked_for(matrix: Matrix, names: Sequence[str], python: str | None, device: 
                 meaning=f"Its row is locked for {' and '.join(stack.pythons)}. A bundle is for one Python.",
                 todo=f"Name that Python with --python, or add {version} to the row's `pythons` and run `nox -s lock`.",
             )
-    return Asked(stacks, version, device, None if size is None else bytes_of(size))
+    return Asked(stacks, version, device, None if size is None else _limit(size))
 
 
-def bytes_of(size: str) -> int:
-    """`60MiB`, `1.5 GB` or a number of bytes.
-
-    Raises:
-        CompatError: it is no size.
-    """
-    match = _SIZE.fullmatch(size.strip())
-    number = int(float(match["number"]) * _UNITS[(match["unit"] or "B").lower()]) if match else 0
-    if not number:
+def _limit(size: str) -> int:
+    number = bytes_of(size)
+    if number is None:
         raise CompatError(
             f"{size!r} is not a size",
             where="--max-size",

@@ -5,6 +5,8 @@ Imports nothing of the stack.
 from __future__ import annotations
 
 import datetime
+import functools
+import importlib.metadata
 import os
 import sys
 from pathlib import Path
@@ -26,7 +28,7 @@ def keep(plan: Plan, planned: PlannedCell, seen: Observation, verdict: Verdict) 
     """
     if plan.store is None or planned.recipe is None or verdict.outcome is Outcome.INFRASTRUCTURE:
         return
-    problem = contradiction(planned.recipe, seen) or _unaccounted(plan)
+    problem = contradiction(planned.recipe, seen) or _other_beside(planned.recipe.beside) or _unaccounted(plan)
     if not problem:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
         stored = Stored(
@@ -42,6 +44,20 @@ def keep(plan: Plan, planned: PlannedCell, seen: Observation, verdict: Verdict) 
             problem = f"{plan.store} cannot be written to: {error.strerror}"
     if problem:
         _say(plan, f"{seen.cell}: {problem}\n")
+
+
+@functools.cache
+def _other_beside(expected: tuple[str, ...]) -> str:
+    """What of the packages beside the lock is not as the host read it."""
+    other = [told for told in expected if told.partition(" ")[2] != _version(told.partition(" ")[0])]
+    return f"beside the lock is not what the host found: {', '.join(other)}" if other else ""
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _unaccounted(plan: Plan) -> str:

@@ -18,8 +18,8 @@ from harness.census.facts import StageCount, Weight, WeightKind
 from harness.census.families import Family
 from harness.census.taken import Taken, Trainer
 from harness.census.verdicts import Finding
+from harness.console import open_console
 from harness.records import Area, Stage
-from harness.report.terminal import open_console
 from harness.report.wording import PACKAGES
 
 VERSIONS = ("trl", "transformers", "peft", "bitsandbytes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import assert_never
@@ -13,7 +13,19 @@ from harness import counts
 from harness.catalog import Expect, Flow
 from harness.checks.rules import DECIMALS, eval_loss_flat
 from harness.checks.verdict import Sign, Symptom
-from harness.records import Absence, Deep, Failure, Freeze, LossPair, ModelSizes, Observation, Stage, Training
+from harness.records import (
+    CENSUS_STAGES,
+    Absence,
+    Census,
+    Deep,
+    Failure,
+    Freeze,
+    LossPair,
+    ModelSizes,
+    Observation,
+    Stage,
+    Training,
+)
 
 MINIMUM_FALL = 0.05
 """Share of the eval loss a healthy cell must lose in ten steps. In the sweep over seeds (`reports/learning/`) healthy
@@ -36,6 +48,9 @@ FEWEST_LOSSES = 4
 """Train losses through which a line leaves any scatter worth the name."""
 
 
+NOT_DEEP = "the deep tier was not run for this cell"
+
+
 class NotApplicable(Exception):
     """The observation has nothing this check could be held against; the message says why."""
 
@@ -46,6 +61,14 @@ class Case:
 
     seen: Observation
     flow: Flow
+
+    def census(self, stage: Stage) -> Census | None:
+        """As `Observation.census`, which a dozen checks ask for."""
+        return self._censuses[stage]
+
+    @cached_property
+    def _censuses(self) -> Mapping[Stage, Census | None]:
+        return {stage: self.seen.census(stage) for stage in CENSUS_STAGES}
 
     @property
     def training(self) -> Training:
@@ -66,7 +89,7 @@ class Case:
             NotApplicable: it was not run for this cell.
         """
         if self.seen.deep is None:
-            raise NotApplicable("the deep tier was not run for this cell")
+            raise NotApplicable(NOT_DEEP)
         return self.seen.deep
 
     @cached_property
@@ -94,6 +117,16 @@ class Case:
             case Expect.UNQUANTIZED:
                 return frozenset(self.sizes.at_load)
         assert_never(expect)
+
+    @cached_property
+    def symptom(self) -> Symptom:
+        """What the user of the flow would have seen."""
+        return symptom(self.seen)
+
+    @cached_property
+    def signs(self) -> tuple[Sign, ...]:
+        """How it looks to them, where it does not learn."""
+        return signs(self.seen)
 
     @cached_property
     def adapter(self) -> int:

@@ -8,9 +8,10 @@ different failure than the listed one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
-from harness.catalog import Flow
-from harness.checks.case import Case, NotApplicable, freeze_line, signs, symptom
+from harness.catalog import Flow, Tier
+from harness.checks.case import NOT_DEEP, Case, NotApplicable, freeze_line
 from harness.checks.registry import CHECKS, DEEP_CHECKS, Check
 from harness.checks.verdict import Deviation, Opinion, Outcome, Result, Symptom, Verdict
 from harness.records import Failure, Frame, Freeze, Observation
@@ -62,12 +63,12 @@ def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict
         cell=seen.cell,
         outcome=outcome,
         reason=reason,
-        symptom=symptom(seen),
+        symptom=case.symptom,
         opinions=opinions,
         issues=tuple(dict.fromkeys(entry.issue for entry in applying)),
         links=tuple(dict.fromkeys(entry.link for entry in applying)),
         refused=case.refused,
-        signs=signs(seen),
+        signs=case.signs,
     )
 
 
@@ -97,26 +98,39 @@ _EXPLAINS = frozenset({Result.FAIL, Result.BLOCKED})
 
 
 def _opinions(case: Case) -> tuple[Opinion, ...]:
-    said: dict[str, Opinion] = {}
+    said: list[Opinion] = []
+    explaining: set[str] = set()
     for check in CHECKS:
-        blockers = [code for code in check.requires if said[code].result in _EXPLAINS]
-        said[check.code] = _blocked(check, blockers) if blockers else _ask(check, case)
-    return tuple(said.values())
+        blockers = explaining and [code for code in check.requires if code in explaining]
+        if blockers:
+            said.append(_blocked(check, blockers))
+        elif check.tier is Tier.DEEP and case.seen.deep is None:
+            said.append(_NOT_DEEP[check.code])
+        else:
+            said.append(_ask(check, case))
+        if said[-1].result in _EXPLAINS:
+            explaining.add(check.code)
+    return tuple(said)
 
 
 def _blocked(check: Check, blockers: Sequence[str]) -> Opinion:
-    return Opinion(check.code, check.title, Result.BLOCKED, ", ".join(blockers))
+    return _shared(check.code, check.title, Result.BLOCKED, ", ".join(blockers))
 
 
 def _ask(check: Check, case: Case) -> Opinion:
     try:
         message = check.run(case)
     except NotApplicable as why:
-        return Opinion(check.code, check.title, Result.NOT_APPLICABLE, str(why))
+        return _shared(check.code, check.title, Result.NOT_APPLICABLE, str(why))
     return Opinion(check.code, check.title, Result.FAIL, message) if message else _PASSED[check.code]
 
 
 _PASSED = {check.code: Opinion(check.code, check.title, Result.PASS, "") for check in CHECKS}
+
+_NOT_DEEP = {check.code: Opinion(check.code, check.title, Result.NOT_APPLICABLE, NOT_DEEP) for check in CHECKS}
+
+_shared = cache(Opinion)
+"""What is said of thousands of cells in the same few words is one value."""
 
 
 def _conclude(case: Case, opinions: Sequence[Opinion], listed: Sequence[Deviation]) -> tuple[Outcome, str]:
@@ -189,8 +203,8 @@ def _face_is_listed(case: Case, entry: Deviation) -> bool:
     if error is not None and not case.refused:
         return entry.error is not None and entry.error in f"{error.type}: {error.message}"
     if entry.symptom is not None:
-        return symptom(case.seen) is entry.symptom
-    return entry.error is None and symptom(case.seen) is not Symptom.UNKNOWN
+        return case.symptom is entry.symptom
+    return entry.error is None and case.symptom is not Symptom.UNKNOWN
 
 
 def _listed_faces(entry: Deviation) -> str:
@@ -201,7 +215,7 @@ def _listed_faces(entry: Deviation) -> str:
 
 def _face(case: Case) -> str:
     error = case.seen.error
-    return f"{error.type}: {error.message}" if error else f"an eval loss that {_VERB[symptom(case.seen)]}"
+    return f"{error.type}: {error.message}" if error else f"an eval loss that {_VERB[case.symptom]}"
 
 
 _VERB = {

@@ -13,8 +13,6 @@ from harness.checks.case import (
     ended_in,
     fall_of,
     null_of,
-    signs,
-    symptom,
 )
 from harness.checks.rates import Rate
 from harness.checks.verdict import Sign, Symptom
@@ -55,9 +53,9 @@ def eval_loss_falls(case: Case) -> str | None:
     """Eval loss on held-out rows falls by more than a healthy run can miss."""
     training = case.training
     before, after = training.eval_before, training.eval_after
-    if before is None or after is None or symptom(case.seen) is Symptom.FALLS:
+    if before is None or after is None or case.symptom is Symptom.FALLS:
         return None
-    return f"{_how(before, after)}{_beside(training, signs(case.seen))}"
+    return f"{_how(before, after)}{_beside(training, case.signs)}"
 
 
 def _how(before: float, after: float) -> str:
@@ -83,7 +81,7 @@ def learns_beyond_the_null(case: Case) -> str | None:
     """Eval loss falls by more than it does where nothing can be learned: in repeats, in a twin whose steps are undone,
     in flows whose steps have random directions.
     """
-    training, deep = case.training, case.deep
+    deep, training = case.deep, case.training
     failed = next((name for name in ("repeats", "twin", "wanderers") if name in deep.failures), None)
     if failed:
         return ended_in(deep.failures[failed], failed)

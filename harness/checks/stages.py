@@ -40,14 +40,17 @@ def weights_have_the_dtype_asked_for(case: Case) -> str | None:
     """At load, what is not quantized has the dtype asked for, and what is has bitsandbytes' storage type. At no later
     stage is there another one but float32, which preparation casts to.
     """
-    census = case.seen.census(Stage.LOAD)
+    census = case.census(Stage.LOAD)
     if census is None:
         raise NotApplicable("no census at load")
     asked = case.sizes.dtypes
     if set(census.dtypes) != set(asked):
         return f"weights are {_elements(census.dtypes)} at load, asked for {' and '.join(sorted(asked))}"
+    allowed = {*asked, "float32"}
     for later in case.seen.stages:
-        strange = {dtype: n for dtype, n in _base_dtypes(later).items() if dtype not in {*asked, "float32"}}
+        if later.dtypes.keys() <= allowed:
+            continue  # nor has the base model, which is part of it
+        strange = {dtype: n for dtype, n in _base_dtypes(later).items() if dtype not in allowed}
         if strange:
             return f"of the base model {_elements(strange)} at {later.name}, asked for {' and '.join(sorted(asked))}"
     return None
@@ -76,7 +79,7 @@ def census_check(stage: Stage) -> Callable[[Case], str | None]:
             raise NotApplicable("the flow promises nothing here")
         if case.refused and stage not in (Stage.LOAD, Stage.PREPARE):
             raise NotApplicable("the trainer refused")
-        census = case.seen.census(stage)
+        census = case.census(stage)
         if census is None:
             return _without_census(case, stage)
         allowed = case.expected(expect)
@@ -109,7 +112,7 @@ def _without_census(case: Case, stage: Stage) -> str:
 
 def totals_follow_from_the_config(case: Case) -> str | None:
     """Stored and logical totals at the trainer are those of the base and of the adapters, and nothing else."""
-    census = case.seen.census(Stage.TRAINER)
+    census = case.census(Stage.TRAINER)
     if census is None:
         raise NotApplicable("no census at trainer")
     logical, stored = case.sizes.logical + case.adapter, case.sizes.stored + case.adapter
@@ -122,7 +125,7 @@ def totals_follow_from_the_config(case: Case) -> str | None:
 
 def adapters_sit_where_the_targets_are(case: Case) -> str | None:
     """In each part of the model there are as many adapter parameters as its matched layers call for, and no others."""
-    census = case.seen.census(Stage.TRAINER)
+    census = case.census(Stage.TRAINER)
     if census is None or census.adapters_on is None or case.seen.lora is None:
         raise NotApplicable("no adapters, or none counted at trainer")
     seen = {area: count.total for area, count in census.adapters_on.items() if count.total}
@@ -136,11 +139,11 @@ def _areas(counts_by_area: Mapping[Area, int]) -> str:
 
 def adapters_keep_one_dtype(case: Case) -> str | None:
     """Adapters are float32 or bfloat16, all alike, and the same before and after training; float32 may be reloaded."""
-    found = {stage: case.seen.census(stage) for stage in (Stage.TRAINER, Stage.AFTER_TRAINING)}
+    found = {stage: case.census(stage) for stage in (Stage.TRAINER, Stage.AFTER_TRAINING)}
     seen = {stage: census.adapter_dtypes for stage, census in found.items() if census and census.adapter_dtypes}
     if not seen:
         raise NotApplicable("no adapters at trainer")
-    reloaded = case.seen.census(Stage.RELOAD)
+    reloaded = case.census(Stage.RELOAD)
     if reloaded and reloaded.adapter_dtypes and reloaded.adapter_dtypes not in {("float32",), *seen.values()}:
         seen[Stage.RELOAD] = reloaded.adapter_dtypes
     if len(set(seen.values())) == 1 and next(iter(seen.values())) in ADAPTER_DTYPES:
@@ -152,7 +155,7 @@ def adapter_kept(case: Case) -> str | None:
     """An adapter handed to the trainer comes out of its constructor with the values it had."""
     if not case.flow.handed_over:
         raise NotApplicable("the trainer makes the adapter itself")
-    given, kept = case.seen.census(Stage.PEFT), case.seen.census(Stage.TRAINER)
+    given, kept = case.census(Stage.PEFT), case.census(Stage.TRAINER)
     if given is None or kept is None:
         raise NotApplicable("no census at peft or trainer")
     if given.subject_sha256 is None:
@@ -164,7 +167,7 @@ def adapter_kept(case: Case) -> str | None:
 
 def reloaded_is_what_was_trained(case: Case) -> str | None:
     """What is saved and loaded again has the values that training ended with."""
-    trained, reloaded = case.seen.census(Stage.AFTER_TRAINING), case.seen.census(Stage.RELOAD)
+    trained, reloaded = case.census(Stage.AFTER_TRAINING), case.census(Stage.RELOAD)
     if trained is None or reloaded is None:
         raise NotApplicable("no census after training or at reload")
     if trained.subject_sha256 is None:
@@ -190,7 +193,7 @@ def reload_answers_alike(case: Case) -> str | None:
 
 
 def _dtypes_of(case: Case, stage: Stage) -> Mapping[str, int]:
-    census = case.seen.census(stage)
+    census = case.census(stage)
     return census.dtypes if census else {}
 
 

@@ -77,6 +77,8 @@ def learning_rate_as_asked(case: Case) -> str | None:
     asked, seen = training.learning_rate_asked, training.learning_rate
     if not training.rates_agree:
         return f"the optimizer's groups have different learning rates; the first had {_rates(seen)}"
+    if asked == seen:
+        return None
     # The schedule is computed in double precision on both sides; only rounding may differ.
     if len(asked) == len(seen) and all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(asked, seen, strict=True)):
         return None
@@ -149,7 +151,7 @@ def _apart(case: Case, pair: StepPair | None, one: str, other: str) -> str | Non
         raise NotApplicable("the step was not computed in both ways")
     if not pair.same_labels:
         return f"{one} and {other} were not given the same rows and labels"
-    census = case.seen.census(Stage.TRAINER)
+    census = case.census(Stage.TRAINER)
     rounded = census is not None and census.adapter_dtypes == ("bfloat16",)
     off = [
         f"gradient of {name} off by {seen.relative:.1%} (norms {seen.one:.4g} and {seen.other:.4g})"

@@ -77,20 +77,21 @@ class Runner:
             return None
         device, lent = kind_of(self.gpus), stack.environment.base_torch
         whole = runs.plan_of(of.stack, stack.lock, self.options, self.ledger, device, base_torch=lent)
-        self._run(replace(whole, cells=tuple(cell for cell in whole.cells if selection.takes(cell))), stack.python)
+        self._run(replace(whole, cells=tuple(cell for cell in whole.cells if selection.takes(cell))), stack)
         return stack
 
     def results(self) -> Results:
         """Everything that ran, judged."""
         return judged(self.run, self.ledger)
 
-    def _run(self, plan: Plan, python: Path) -> None:
+    def _run(self, plan: Plan, stack: StackPython) -> None:
         if not plan.cells:
             # These versions have none of the cells: that is known without running anything.
             write_row(self.run, StackRow(plan.stack, RowState.RAN, "", ()))
             return
         self.tell(f"{plan.stack}: running {len(plan.cells)} cells")
-        runs.run_plan(plan, python, self.gpus, self.options, log=self.run / "logs" / f"{plan.stack}.txt")
+        log = self.run / "logs" / f"{plan.stack}.txt"
+        runs.run_plan(plan, stack.lock, stack.python, self.gpus, self.options, log=log)
         self.tell(f"{plan.stack}: done")
 
 

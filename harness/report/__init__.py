@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from harness.aside import aside
 from harness.errors import CompatError, ExitCode, RecordsError, UnknownName
 from harness.ledger import Ledger, load_ledger
-from harness.report import alarm, html, junit, markdown
 from harness.report.summary import Summary, summarize
 from harness.report.terminal import print_run, print_stack, print_window
-from harness.results import RUNS, Results, find_run, judged, locked, uncollected, verdict_lines, write_atomically
+from harness.results import (
+    MANY,
+    RUNS,
+    Results,
+    find_run,
+    judged,
+    locked,
+    point_latest_at,
+    uncollected,
+    verdict_lines,
+    write_atomically,
+)
 
 __all__ = [
     "Summary",
     "derive",
-    "point_latest_at",
     "print_run",
     "print_stack",
     "print_window",
@@ -34,8 +44,7 @@ def publish(run: Path, ledger: Ledger) -> Summary:
     Raises:
         RecordsError: a file of the run cannot be read.
     """
-    with locked(run):
-        summary, _ = _derive(run, ledger)
+    with locked(run), deriving(run, ledger) as (summary, _):
         point_latest_at(run)
     return summary
 
@@ -60,11 +69,10 @@ def derive(run: Path, ledger: Ledger) -> Summary:
     Raises:
         RecordsError: a file of the run cannot be read.
     """
-    with locked(run):
-        return _derive(run, ledger)[0]
+    with locked(run), deriving(run, ledger) as (summary, _):
+        return summary
 
 
-@uncollected()
 def report_command(run_name: str, runs: Path = RUNS, *, page: Path | None = None, cells: str | None = None) -> ExitCode:
     """Judge a stored run again with today's ledger and checks, write its derived files anew, and print everything.
 
@@ -84,11 +92,12 @@ def report_command(run_name: str, runs: Path = RUNS, *, page: Path | None = None
     if page is not None:
         _refuse_directory(page, "--html", "page.html")
     ledger = load_ledger()
-    with locked(run):
-        summary, results = _derive(run, ledger)
-    if page is not None:
-        write_atomically(page, html.render(summary, results.observations, _pattern(cells, summary)))
-    print_run(summary)
+    with locked(run), deriving(run, ledger) as (summary, results):
+        if page is not None:
+            from harness.report import html
+
+            write_atomically(page, html.render(summary, results.observations, _pattern(cells, summary)))
+        print_run(summary)
     return summary.exit_code
 
 
@@ -100,6 +109,8 @@ def alarm_command(run_name: str, body: Path, link: str, runs: Path = RUNS) -> Ex
         RecordsError: the directory holds no run, or a file of it cannot be read.
         CompatError: `body` is a directory.
     """
+    from harness.report import alarm
+
     run = _found(run_name, runs)
     _refuse_directory(body, "--body", "issue.md")
     summary = derive(run, load_ledger())
@@ -146,21 +157,28 @@ def _matches(cell: str, pattern: str) -> bool:
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), cell) is not None
 
 
-@uncollected()
-def _derive(run: Path, ledger: Ledger) -> tuple[Summary, Results]:
-    results = judged(run, ledger)
-    summary = summarize(results, ledger)
-    write_atomically(run / "verdicts.jsonl", verdict_lines(results.verdicts))
-    write_atomically(run / "junit.xml", junit.render(summary))
-    write_atomically(run / "summary.md", markdown.render(summary))
-    write_atomically(run / "report.html", html.render(summary, results.observations))
-    return summary, results
+@contextlib.contextmanager
+def deriving(run: Path, ledger: Ledger) -> Iterator[tuple[Summary, Results]]:
+    """Judge the run and write its derived files anew. The larger ones are written beside what is done in the context;
+    all of them are there at its end.
 
+    Raises:
+        RecordsError: a file of the run cannot be read.
+    """
+    # A session prints its stack and derives nothing: it does without these, and the template engine behind one of them.
+    from harness.report import html, junit, markdown
 
-def point_latest_at(run: Path) -> None:
-    """Replace `latest` whole: a reader finds the run before or this one, never nothing."""
-    run = run.resolve()
-    with tempfile.TemporaryDirectory(dir=run.parent, prefix=".latest.") as aside:
-        link = Path(aside) / "latest"
-        link.symlink_to(run.name)
-        link.replace(run.parent / "latest")
+    with uncollected():
+        results = judged(run, ledger)
+        many = len(results.verdicts) >= MANY
+        told = aside(lambda: write_atomically(run / "verdicts.jsonl", verdict_lines(results.verdicts)), worth_it=many)
+        with told:
+            summary = summarize(results, ledger)
+
+        def pages() -> None:
+            write_atomically(run / "report.html", html.render(summary, results.observations))
+            write_atomically(run / "junit.xml", junit.render(summary))
+
+        with aside(pages, worth_it=many):
+            write_atomically(run / "summary.md", markdown.render(summary))
+            yield summary, results

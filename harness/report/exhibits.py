@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.catalog import CATALOG, Flow
+from harness.matrix import session_of
 from harness.records import DeviceKind, Observation
 from harness.report.causes import Group
 from harness.report.lines import CellLine, Mark
-from harness.report.order import same_axis, session_of
+from harness.report.order import same_axis
 from harness.report.summary import Summary
 
 MOST = 60

@@ -118,7 +118,7 @@ def tone_of_mark(mark: Mark) -> str:
 
 def tone_of_tally(tally: Tally) -> str:
     """That of the worst of many cells."""
-    ranked = ((tally.failed, Mark.FAIL), (tally.infrastructure, Mark.INFRASTRUCTURE), (tally.xfailed, Mark.XFAIL))
+    ranked = ((tally.failed, Mark.FAIL), (tally.by_the_machine, Mark.INFRASTRUCTURE), (tally.xfailed, Mark.XFAIL))
     return tone_of_mark(next((mark for number, mark in ranked if number), Mark.PASS))
 
 

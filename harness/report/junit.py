@@ -49,7 +49,7 @@ def _suite(stack: StackSummary) -> ET.Element:
         name=stack.name,
         tests=str(len(stack.lines)),
         failures=str(tally.failed),
-        errors=str(tally.infrastructure),
+        errors=str(tally.by_the_machine),
         skipped=str(tally.xfailed + tally.uninstallable),
         time=seconds(stack.duration_s),
     )

@@ -96,6 +96,7 @@ class CellLine:
     reason: str
     symptom: Symptom
     counts: tuple[StageCount, ...]
+    """One a stage, in the order of `CENSUS_STAGES`."""
     eval_before: float | None
     eval_after: float | None
     failing: tuple[tuple[str, str], ...]
@@ -127,8 +128,11 @@ class CountColumn:
 
     def of(self, line: CellLine) -> int | None:
         """The count of `line` in this column."""
-        found = next(item for item in line.counts if item.stage is self.stage)
+        found = line.counts[_PLACES[self.stage]]
         return found.again if self.again else found.trainable
+
+
+_PLACES = {stage: place for place, stage in enumerate(CENSUS_STAGES)}
 
 
 def count_columns(lines: Iterable[CellLine]) -> tuple[CountColumn, ...]:
@@ -159,7 +163,7 @@ def line_of(verdict: Verdict, seen: Observation | None) -> CellLine:
         finding=finding_of(verdict),
         reason=verdict.reason,
         symptom=verdict.symptom,
-        counts=tuple(_count(seen, stage) for stage in CENSUS_STAGES),
+        counts=tuple(_count(seen, stage) for stage in CENSUS_STAGES) if seen else _UNCOUNTED,
         eval_before=training.eval_before if training else None,
         eval_after=training.eval_after if training else None,
         failing=tuple((said.code, said.message) for said in verdict.opinions if said.result is Result.FAIL),
@@ -225,14 +229,23 @@ def finding_of(verdict: Verdict) -> Finding | None:
     assert_never(verdict.outcome)
 
 
-def _count(seen: Observation | None, stage: Stage) -> StageCount:
-    census = seen.census(stage) if seen else None
-    if seen is None or census is None:
-        reasons = (absent.reason for absent in seen.absent if absent.name is stage) if seen else ()
-        return StageCount(stage, None, next(iter(reasons), None), None)
-    library = [other.trainable for other in seen.stages if other.name is stage and other.by is Actor.LIBRARY]
-    again = library[-1] if library and census.by is Actor.FLOW else None
-    return StageCount(stage, census.trainable, None, again)
+_UNCOUNTED = tuple(StageCount(stage, None, None, None) for stage in CENSUS_STAGES)
+
+
+def _count(seen: Observation, stage: Stage) -> StageCount:
+    own = library = None
+    for census in seen.stages:
+        if census.name is stage:
+            if census.by is Actor.FLOW:
+                own = census.trainable
+            else:
+                library = census.trainable
+    if own is not None:
+        return StageCount(stage, own, None, library)
+    absence = None
+    if library is None:
+        absence = next((absent.reason for absent in seen.absent if absent.name is stage), None)
+    return StageCount(stage, library, absence, None)
 
 
 def _library_part(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:

@@ -21,7 +21,7 @@ def render(summary: Summary) -> str:
     head = [
         f"# {wording.TITLE}",
         f"**{verdict}** {wording.totals(summary.tally, len(summary.stacks))}",
-        plain(wording.depth(summary.depth, summary.tally.cells)),
+        plain(wording.depth(summary.depth, summary.tally.cells, summary.stacks)),
     ]
     causes = [cause(wording.marker(index), group) for index, group in enumerate(summary.groups)]
     window = [_window(summary)] if len(summary.stacks) > 1 else []
@@ -111,4 +111,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def plain(text: str) -> str:
     """`text` on one line, with everything escaped that Markdown or HTML would take for markup."""
-    return re.sub(r"([\\|*_`\[\]<&])", r"\\\1", " ".join(text.split()))
+    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+_MARKUP = re.compile(r"[\\|*_`\[\]<&]")

@@ -31,11 +31,3 @@ def stack_order(name: str) -> tuple[int, Version, bool, Version, int, str]:
 def same_axis(left: str, right: str) -> bool:
     """Whether two stacks vary the same package."""
     return stack_order(left)[0] == stack_order(right)[0]
-
-
-def session_of(name: str) -> str | None:
-    """The nox session of a stack, such as `compat-3.11(trl='0.22')`; None for a name that is no row of the matrix."""
-    found = _STACK.fullmatch(name)
-    if found is None or found["python"] is None:
-        return None
-    return f"compat-3.{found['python']}({found['axis']}='{found['version']}')"

@@ -27,7 +27,7 @@ def of_mark(mark: Mark) -> str:
 
 def of_tally(tally: Tally) -> str:
     """Colour of many cells: that of the worst of them."""
-    ranked = ((tally.failed, Mark.FAIL), (tally.infrastructure, Mark.INFRASTRUCTURE), (tally.xfailed, Mark.XFAIL))
+    ranked = ((tally.failed, Mark.FAIL), (tally.by_the_machine, Mark.INFRASTRUCTURE), (tally.xfailed, Mark.XFAIL))
     return of_mark(next((mark for number, mark in ranked if number), Mark.PASS))
 
 

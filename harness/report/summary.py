@@ -28,14 +28,21 @@ class Tally:
     xfailed: int = 0
     failed: int = 0
     infrastructure: int = 0
+    lost: int = 0
+    """Stacks whose session did not come to its cells; not part of `cells`."""
     uninstallable: int = 0
     left_out: int = 0
     """Asked for and not run, for want of time; not part of `cells`."""
 
     @property
     def cells(self) -> int:
-        """Everything counted but stacks that could not be installed."""
+        """Every cell that was counted."""
         return self.passed + self.refused + self.xfailed + self.failed + self.infrastructure
+
+    @property
+    def by_the_machine(self) -> int:
+        """Cells and whole sessions that the machine failed."""
+        return self.infrastructure + self.lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +161,14 @@ def summarize(results: Results, ledger: Ledger) -> Summary:
 
 def tally_of(lines: Iterable[CellLine]) -> Tally:
     """How many of `lines` carry each mark."""
-    marks = Counter(line.mark for line in lines)
+    marks = Counter(line.mark if line.flow or line.mark is not Mark.INFRASTRUCTURE else None for line in lines)
     return Tally(
         passed=marks[Mark.PASS],
         refused=marks[Mark.REFUSED],
         xfailed=marks[Mark.XFAIL],
         failed=marks[Mark.FAIL],
         infrastructure=marks[Mark.INFRASTRUCTURE],
+        lost=marks[None],
         uninstallable=marks[Mark.UNINSTALLABLE],
     )
 
@@ -175,7 +183,7 @@ def exit_code_of(tally: Tally) -> ExitCode:
     """What the command ends with. A run in which no cell says anything about the versions is never healthy."""
     if tally.failed:
         return ExitCode.UNHEALTHY
-    return ExitCode.COULD_NOT_TELL if tally.infrastructure or not tally.cells else ExitCode.HEALTHY
+    return ExitCode.COULD_NOT_TELL if tally.by_the_machine or not tally.cells else ExitCode.HEALTHY
 
 
 def _heat(lines: Iterable[CellLine], flows: Iterable[str], places: Mapping[str, int]) -> tuple[Heat, ...]:

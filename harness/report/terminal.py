@@ -12,21 +12,13 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.checks import Symptom
+from harness.console import open_console
 from harness.errors import ExitCode
 from harness.report import style, wording
 from harness.report.causes import Group
-from harness.report.lines import CellLine, CountColumn, Mark, count_columns
+from harness.report.lines import CellLine, Mark, count_columns
 from harness.report.summary import Depth, StackSummary, Summary, Tally
 from harness.report.window import window_table
-
-PIPED_WIDTH = 120
-"""Columns where there is no terminal to ask: what CI logs show without wrapping."""
-
-
-def open_console() -> Console:
-    """The terminal; or plain text of a fixed width where standard output is none."""
-    probe = Console()
-    return probe if probe.is_terminal else Console(width=PIPED_WIDTH, color_system=None, force_terminal=False)
 
 
 def print_stack(summary: Summary, name: str, console: Console | None = None) -> None:
@@ -42,7 +34,7 @@ def print_stack(summary: Summary, name: str, console: Console | None = None) -> 
     _print(out, _causes(stack.groups, out.width))
     # What was left out is known of a run; where this stack is all of it, it is said here or nowhere.
     tally = summary.tally if len(summary.stacks) == 1 else stack.tally
-    _print(out, _ending(tally, stack.depth, 1, stack.exit_code, summary.run, out.width))
+    _print(out, _ending(tally, stack.depth, [stack], stack.exit_code, summary.run, out.width))
 
 
 def print_window(summary: Summary, console: Console | None = None) -> None:
@@ -57,7 +49,7 @@ def print_window(summary: Summary, console: Console | None = None) -> None:
         _print(out, [Text(), *window_table(summary, out.width), Text()])
     _print(out, _drift(summary, out.width))
     _print(out, _causes(summary.groups, out.width))
-    _print(out, _ending(summary.tally, summary.depth, len(summary.stacks), summary.exit_code, summary.run, out.width))
+    _print(out, _ending(summary.tally, summary.depth, summary.stacks, summary.exit_code, summary.run, out.width))
 
 
 def print_run(summary: Summary, console: Console | None = None) -> None:
@@ -119,16 +111,20 @@ _FORMS = (
 
 def _table(lines: Sequence[CellLine], letters: Mapping[str, str], width: int) -> list[Text]:
     columns = count_columns(lines)
-    head = [Text(head) for head in (wording.COUNTS_HEAD, *map(wording.column_head, columns), *wording.ENDING_HEADS)]
+    head = [wording.COUNTS_HEAD, *map(wording.column_head, columns), *wording.ENDING_HEADS]
+    counts = [[wording.count(column.of(line)) for column in columns] for line in lines]
     for form in _FORMS:
-        rows = [[*_row(line, columns, form), _verdict(line, letters.get(line.cell, ""), form)] for line in lines]
-        widths = [max(len(cells[i]) for cells in [head, *rows]) for i in range(len(head))]
+        rows = [
+            [_name(line, form), *counted, *_ending_of(line, letters.get(line.cell, ""), form)]
+            for line, counted in zip(lines, counts, strict=True)
+        ]
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
         if sum(widths) + form.gap * (len(widths) - 1) <= width:
             break
-    laid_out = [_aligned(row, widths, form.gap) for row in rows]
+    laid_out = [_styled(line, row, widths, form.gap) for line, row in zip(lines, rows, strict=True)]
     parts = itertools.groupby(zip(lines, laid_out, strict=True), key=lambda pair: _part(pair[0], form))
     body = [text for part, rows_of in parts for text in (Text(part, "bold"), *(row for _, row in rows_of))]
-    return [_aligned(head, widths, form.gap), *body]
+    return [Text(_aligned(head, widths, form.gap)), *body]
 
 
 def _part(line: CellLine, form: _Form) -> str:
@@ -136,26 +132,36 @@ def _part(line: CellLine, form: _Form) -> str:
     return f"{line.flow}  {line.model}" if form.by_model else line.flow
 
 
-def _row(line: CellLine, columns: Sequence[CountColumn], form: _Form) -> list[Text]:
+def _name(line: CellLine, form: _Form) -> str:
     variant = line.variant.removeprefix(f"{line.model}-") if form.by_model else line.variant
-    name = f"  {variant}{' ' + wording.EMULATED if line.emulates else ''}"
+    return f"  {variant}{' ' + wording.EMULATED if line.emulates else ''}"
+
+
+def _ending_of(line: CellLine, letter: str, form: _Form) -> tuple[str, str]:
+    """Eval loss and verdict."""
     loss = wording.eval_loss(line, brief=form.brief)
-    still = "yellow" if line.symptom is Symptom.FLAT else ""
-    return [Text(name), *(Text(wording.count(column.of(line))) for column in columns), Text(loss, still)]
+    return loss, wording.verdict(line, letter, issues=form.issues, brief=form.brief)
 
 
-def _verdict(line: CellLine, letter: str, form: _Form) -> Text:
-    return Text(wording.verdict(line, letter, issues=form.issues, brief=form.brief), style.of_mark(line.mark))
-
-
-def _aligned(cells: Sequence[Text], widths: Sequence[int], gap: int) -> Text:
+def _aligned(cells: Sequence[str], widths: Sequence[int], gap: int) -> str:
     """Names and words to the left, counts (all between the first and the last two) to the right."""
-    padded = []
-    for index, (cell, width) in enumerate(zip(cells, widths, strict=True)):
-        pad = cell.pad_left if 0 < index < len(cells) - 2 else cell.pad_right
-        pad(width - len(cell))
-        padded.append(cell)
-    return Text(" " * gap).join(padded)
+    last = len(cells) - 2
+    padded = [
+        cell.rjust(width) if 0 < index < last else cell.ljust(width)
+        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return (" " * gap).join(padded)
+
+
+def _styled(line: CellLine, cells: Sequence[str], widths: Sequence[int], gap: int) -> Text:
+    """A row with the colours of its last two cells."""
+    text = Text(_aligned(cells, widths, gap))
+    verdict = len(text) - widths[-1]
+    text.stylize(style.of_mark(line.mark), verdict, verdict + len(cells[-1]))
+    if line.symptom is Symptom.FLAT:
+        loss = verdict - gap - widths[-2]
+        text.stylize("yellow", loss, loss + len(cells[-2]))
+    return text
 
 
 def _notes(lines: Sequence[CellLine], width: int) -> list[Text]:
@@ -207,10 +213,12 @@ def wrapped(text: str, width: int, indent: int) -> list[Text]:
     return [Text(line) for line in lines]
 
 
-def _ending(tally: Tally, depth: Depth, stacks: int, code: ExitCode, run: Path, width: int) -> list[Text]:
+def _ending(
+    tally: Tally, depth: Depth, stacks: Sequence[StackSummary], code: ExitCode, run: Path, width: int
+) -> list[Text]:
     conclusion = wrapped(wording.conclusion(code, tally), width, 0)
     for line in conclusion:
         line.stylize(style.of_exit_code(code))
-    totals, deep = wording.totals(tally, stacks), wording.depth(depth, tally.cells)
+    totals, deep = wording.totals(tally, len(stacks)), wording.depth(depth, tally.cells, stacks)
     told = [line for text in (totals, deep) for line in wrapped(text, width, 0)]
     return [*told, *conclusion, *wrapped(wording.files(run), width, 0)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -13,6 +13,7 @@ from harness.checks.learning import FALSE_ALARMS, MISSES
 from harness.checks.registry import DEEP_CHECKS
 from harness.drift import Definition, Drift
 from harness.errors import ExitCode
+from harness.matrix import session_of
 from harness.records import Failure, Frame, Freeze, Labels, Stage
 from harness.report.causes import Group, Span
 from harness.report.exhibits import Exhibit
@@ -376,7 +377,8 @@ def totals(tally: Tally, stacks: int) -> str:
         f"{tally.failed} FAIL",
         f"{tally.infrastructure} infrastructure",
     ]
-    gone = f" {_numbered(tally.uninstallable, 'stack')} uninstallable." if tally.uninstallable else ""
+    gone = f" {_numbered(tally.lost, 'session')} ended before any cell." if tally.lost else ""
+    gone += f" {_numbered(tally.uninstallable, 'stack')} uninstallable." if tally.uninstallable else ""
     gone += f" {_numbered(tally.left_out, 'cell')} left out for want of time." if tally.left_out else ""
     return f"{_numbered(tally.cells, 'cell')} on {_numbered(stacks, 'stack')}: {', '.join(parts)}.{gone}"
 
@@ -412,7 +414,7 @@ def conclusion(code: ExitCode, tally: Tally) -> str:
             return "Healthy: every cell passes, or deviates exactly as listed."
         case ExitCode.UNHEALTHY:
             return "Unhealthy: something fails that is not listed as it was seen. reports/README.md says how to triage."
-        case ExitCode.COULD_NOT_TELL if tally.infrastructure:
+        case ExitCode.COULD_NOT_TELL if tally.by_the_machine:
             return "Could not tell: the machine failed, which says nothing about the versions."
         case ExitCode.COULD_NOT_TELL:
             return "Could not tell: no cell ran."
@@ -486,17 +488,22 @@ DEEP_COST_S = 40
 DEEP_HEADS = ("cell", "eval loss fell by", "null", "accumulation", "checkpointing", "evaluation")
 
 
-def depth(found: Depth, cells: int) -> str:
-    """Whether the deep tier was run, in one line; where it was not, what that leaves unchecked."""
+def depth(found: Depth, cells: int, stacks: Sequence[StackSummary]) -> str:
+    """Whether the deep tier was run, in one line; where it was not, what that leaves unchecked on these stacks, and how
+    to run it on the last that has cells.
+    """
     if found.measured:
         return (
             f"{DEEP_TITLE}: {found.measured} of {_numbered(cells, 'cell')}, {found.seconds:.0f} s more. In the sweep "
             f"over seeds healthy flows were called dead in {FALSE_ALARMS}, dead flows healthy in {MISSES}."
         )
     titles = "; ".join(f"{check.code} {check.title}" for check in CHECKS if check.code in DEEP_CHECKS)
+    ran = [stack.name for stack in stacks if stack.has_cells]
+    session = session_of(ran[-1]) if ran else None
+    how = f': nox -s "{session}" -- --tier deep' if session else ", with --tier deep."
     return (
         f"{DEEP_TITLE}: not run. It checks, on {len(DEEP_CELLS)} cells of a stack: {titles}. It costs {DEEP_COST_S} s "
-        f"a stack: nox -s \"compat-3.11(trl='0.22')\" -- --tier deep"
+        f"a stack{how}"
     )
 
 

@@ -6,5 +6,5 @@
     estimate    what cells will take, by what they took
     progress    what is done, failed and left, from a run's observations as they come
 
-Running is nox's and pytest-xdist's business; `run_command` hands over.
+Running is nox's and pytest-xdist's business; `execution` hands over.
 """

@@ -56,6 +56,13 @@ def longest_first(load: Mapping[str, float]) -> tuple[str, ...]:
     return tuple(sorted(load, key=lambda stack: (-load[stack], stack)))
 
 
+def cells_longest_first(seconds: Mapping[str, float]) -> tuple[str, ...]:
+    """Cells in the order in which several workers are to take them, for the same reason. Each worker makes a model
+    once, in whatever order the cells of it come.
+    """
+    return tuple(sorted(seconds, key=lambda cell: -seconds[cell]))
+
+
 def makespan(load: Iterable[float], jobs: int) -> float:
     """Seconds until all is done, where the longest is started first and the next as soon as one is through."""
     ends = [0.0] * jobs

@@ -18,7 +18,7 @@ class Why(StrEnum):
     CHANGED = "changed"
     """What it is made of changed since it ran, or it never ran."""
     RED = "red before"
-    """When it last ran it failed, or the machine did."""
+    """When it last ran it failed, or the machine did (`Store.lost`)."""
     EDGE = "edge of a ledger window"
     """The neighbouring release has other known issues listed for it: where fixes and regressions begin."""
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
+from packaging.version import Version
+
 from harness.catalog import CATALOG
 from harness.errors import CompatError, UnknownName
 from harness.matrix import Matrix, Stack
@@ -52,12 +54,10 @@ def stacks_of(matrix: Matrix, asked: Asked, python: str) -> tuple[On, ...]:
     """The stacks that are asked for, in the order of the matrix; on `python`, unless a name says another one.
 
     Raises:
-        UnknownName: a name or glob matches no stack, or there is no such axis or Python.
+        UnknownName: a name or glob matches no stack, there is no such axis, or nothing on that Python.
     """
     everything = [On(stack, version) for stack in matrix.stacks for version in stack.pythons]
     usual = [on for on in everything if on.python == python]
-    if not usual:
-        raise _unknown(python, "Python", matrix.pythons, "--python")
     packages = tuple(dict.fromkeys(on.stack.package for on in everything))
     for axis in asked.axes:
         if axis not in packages:
@@ -66,13 +66,42 @@ def stacks_of(matrix: Matrix, asked: Asked, python: str) -> tuple[On, ...]:
         if not any(_names(pattern, on) for on in everything):
             names = [on.stack.name for on in everything]
             raise _unknown(pattern, "stack", names, "matrices/stacks.toml", todo="`compat stacks` lists all of them.")
-    return tuple(
+    pythons = tuple(sorted({on.python for on in everything}, key=Version))
+    if python not in pythons:
+        raise UnknownName(
+            f"no stack is locked for Python {python}",
+            where="--python",
+            todo=f"There are: {', '.join(pythons)}. `compat stacks` says which stack is locked for which.",
+        )
+    found = tuple(
         on
         for on in everything
         if (not asked.axes or on.stack.package in asked.axes)
         and (any(_names(pattern, on) for pattern in asked.stacks) if asked.stacks else on in usual)
         and (on in usual or any(fnmatchcase(on.name, pattern) for pattern in asked.stacks))
     )
+    if not found:
+        raise _on_no_stack(asked, python, everything)
+    return found
+
+
+def _on_no_stack(asked: Asked, python: str, everything: Sequence[On]) -> UnknownName:
+    named = [
+        on
+        for on in everything
+        if (not asked.axes or on.stack.package in asked.axes)
+        and (not asked.stacks or any(_names(pattern, on) for pattern in asked.stacks))
+    ]
+    pythons = ", ".join(sorted({on.python for on in named}, key=Version))
+    what = " ".join((*asked.stacks, *(f"--axis {axis}" for axis in asked.axes)))
+    if pythons:
+        return UnknownName(
+            f"not locked for Python {python}",
+            where=what,
+            todo=f"It is for: {pythons}. Name one of these with --python, or the stack with its Python: "
+            f"{named[-1].name}.",
+        )
+    return UnknownName("no stack is on all of these", where=what, todo="Ask for a stack of that axis, or for less.")
 
 
 def _names(pattern: str, on: On) -> bool:

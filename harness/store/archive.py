@@ -5,7 +5,8 @@
                             unkept/ of the run, those that it has
     locks/<stack>.txt       what each stack was resolved to
     objects/<2 hex>/...     the kept observations of the run's cells
-    repro.txt               the command of each stack
+    cells/<stack>.txt       which cells were selected
+    repro.txt               the command that runs them again, a stack each
 
 An archive is taken whole or not at all: everything in it is checked before anything is written.
 """
@@ -22,7 +23,7 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,6 +31,7 @@ from typing import Any
 from harness import __version__
 from harness.errors import CompatError, RecordsError, why
 from harness.locks import LOCKS
+from harness.matrix import session_of
 from harness.plan import Plan, read_plan
 from harness.records import DeviceKind
 from harness.results import RUNS, read_addresses, read_observations, read_rows
@@ -45,6 +47,8 @@ _TAKEN = (
     *("rows", "plans", "selected", "logs", "unkept"),
 )
 """What of a run is facts; the rest is derived again."""
+
+_CELLS = "cells"
 
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -108,9 +112,13 @@ def _files_of(run: Path, store: Store) -> Iterator[tuple[str, bytes]]:
         for lock in (LOCKS / f"{name}{suffix}.txt" for suffix in suffixes):
             if lock.is_file():
                 yield f"locks/{lock.name}", lock.read_bytes()
+    for row in rows:
+        if row.selected:
+            yield f"{_CELLS}/{row.name}.txt", "".join(f"{cell}\n" for cell in row.selected).encode()
     # A stack whose cells were all stored has no plan: no session of it began.
-    stored = [f"{session_of(name)} -- --device {kind}" for name, kind in devices.items() if name not in plans]
-    yield "repro.txt", "".join(f"{line}\n" for line in [*map(repro, plans.values()), *stored]).encode()
+    stored = {name: f"--device {kind}" for name, kind in devices.items() if name not in plans}
+    options = {name: _options(plan) for name, plan in plans.items()} | stored
+    yield "repro.txt", _repro(options, {row.name for row in rows if row.selected}).encode()
     addresses = read_addresses(run) | {
         plan.id_of(cell): cell.recipe.address for plan in plans.values() for cell in plan.cells if cell.recipe
     }
@@ -124,21 +132,21 @@ def _files_of(run: Path, store: Store) -> Iterator[tuple[str, bytes]]:
                 yield f"{objects.OBJECTS}/{address[:2]}/{name}", content
 
 
-def session_of(name: str) -> str:
-    """The command that runs the stack called `name`, such as `trl0.22-py311`."""
-    stack, _, python = name.rpartition("-py")
-    package = re.match(r"[a-z]+", stack)
-    label = stack[package.end() :] if package else stack
-    return f"nox -s \"compat-{python[0]}.{python[1:]}({package[0] if package else ''}='{label}')\""
+def _repro(options: Mapping[str, str], with_cells: Collection[str]) -> str:
+    """The commands, and where they are to be typed: nox runs in its checkout, so that files need whole names."""
+    lines = [f"# In a checkout of finetune-compat {__version__}, with FROM the folder this file was unpacked into:"]
+    for name, given in options.items():
+        cells = f' --cells "$FROM/{_CELLS}/{name}.txt"' if name in with_cells else ""
+        lines.append(f'nox -s "{session_of(name) or name}" -- {given}{cells}')
+    return "".join(f"{line}\n" for line in lines)
 
 
-def repro(plan: Plan) -> str:
-    """The command that runs the cells of `plan` again."""
+def _options(plan: Plan) -> str:
     options = [f"--device {plan.device}", f"--steps {plan.steps}", f"--attention {plan.attention}"]
     options += ["--base-torch"] if plan.base_torch else []
     options += ["--tier deep"] if any(cell.deep for cell in plan.cells) else []
     options += [f"--model {plan.model}"] if plan.model else []
-    return f"{session_of(plan.stack)} -- {' '.join(options)}"
+    return " ".join(options)
 
 
 def take(source: Path, store: Store, runs: Path = RUNS) -> Arrived:
@@ -223,7 +231,7 @@ def _checked(source: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 def _refuse_strange_names(source: Path, run: str, files: Mapping[str, bytes]) -> None:
     """Every name must be one that `export` writes: nothing is ever written outside the store and the run."""
-    allowed = ("run", "locks", objects.OBJECTS, "repro.txt")
+    allowed = ("run", "locks", _CELLS, objects.OBJECTS, "repro.txt")
     for name in files:
         parts = PurePosixPath(name).parts
         if ".." in parts or name.startswith("/") or parts[0] not in allowed:

@@ -5,23 +5,26 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.errors import CompatError, ExitCode
+from harness.units import bytes_of
 
 if TYPE_CHECKING:
+    from harness.store.kept import Store
     from harness.store.objects import Stored
+    from harness.store.remote import Remote
+    from harness.store.verify import Found
 
 app = typer.Typer(name="store", help="What has been run once: kept observations, by what they depend on.")
 
 _JSON = Annotated[bool, typer.Option("--json", help="JSON instead of lines.")]
 _SHORT = 12
 """Letters of an address that are shown: more than enough to tell a million apart."""
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
 @app.command("ls")
@@ -52,7 +55,11 @@ def ls(
     for cell, past in found:
         when = past.recorded_at[:16].replace("T", " ")
         print(f"{when}  {past.address[:_SHORT]}  {past.outcome or '-':<8} {past.duration_s:>7.2f} s  {cell}")
-    print(f"{len(found)} cells in {store.root}")
+    print(f"{len(found)} cells in {store.root}{_unmade(store.root)}")
+
+
+def _unmade(root: Path) -> str:
+    return "" if root.is_dir() else ", which does not exist yet: COMPAT_STORE names the directory"
 
 
 @app.command()
@@ -102,7 +109,7 @@ def prune(
     *,
     older_than: Annotated[str | None, typer.Option(metavar="AGE", help="Recorded longer ago: 90d, 12h.")] = None,
     max_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="The oldest, until the rest is no larger: 500MB, 2GiB.")
+        str | None, typer.Option(metavar="SIZE", help="The oldest, until the rest is no larger: 500MB, 1.5GB.")
     ] = None,
     unreachable: Annotated[
         bool, typer.Option("--unreachable", help="Those of other sources or locks than this checkout has.")
@@ -139,10 +146,12 @@ def _age(text: str) -> datetime.timedelta:
 
 
 def _size(text: str) -> int:
-    match = re.fullmatch(r"(\d+)([KMG]?I?)B?", text.upper())
-    if match is None or match[2] not in _UNITS:
-        raise CompatError(f"{text!r} is no size", where="--max-size", todo="Write bytes with a unit: 500MB, 2GiB.")
-    return int(match[1]) * _UNITS[match[2]]
+    amount = bytes_of(text)
+    if amount is None:
+        raise CompatError(
+            f"{text!r} is no size", where="--max-size", todo="Write bytes with a unit: 500MB, 1.5GB, 2GiB."
+        )
+    return amount
 
 
 @app.command("export")
@@ -173,13 +182,31 @@ def take(source: Annotated[Path, typer.Argument(metavar="FILE", help="What `comp
 
 
 @app.command()
-def verify(*, as_json: _JSON = False) -> int:
+def verify(
+    *,
+    remote: Annotated[bool, typer.Option("--remote", help="Those of the shared store.")] = False,
+    as_json: _JSON = False,
+) -> int:
     """Read every kept observation: damaged files, and two that answer one question differently. Exit code 1 if any."""
     from harness.store.kept import Store
     from harness.store.verify import verify as check
 
-    root = Store.configured().root
-    found = check(root)
+    store = Store.configured()
+    if remote:
+        with tempfile.TemporaryDirectory() as copy:
+            _shared(store).copy(Path(copy))
+            return _verified(check(Path(copy)), f"{store.remote}", as_json=as_json)
+    if not store.root.is_dir():
+        raise CompatError(
+            "there is no store to verify",
+            where=f"{store.root}",
+            meaning="No cell has run with this directory as its store, or COMPAT_STORE names another than was meant.",
+            todo="`compat run` makes it; `compat store verify --remote` looks into the shared one.",
+        )
+    return _verified(check(store.root), f"{store.root}", as_json=as_json)
+
+
+def _verified(found: Found, where: str, *, as_json: bool) -> int:
     if as_json:
         facts = {"whole": found.whole, "damaged": dict(found.damaged), "disagreements": dict(found.disagreements)}
         print(json.dumps(facts, indent=1))
@@ -188,18 +215,25 @@ def verify(*, as_json: _JSON = False) -> int:
         print(f"damaged: {name}: {reason}")
     for address, fields in found.disagreements.items():
         print(f"disagree: {found.cells[address]} at {address[:_SHORT]}: {', '.join(fields)}")
-    print(f"{found.whole} whole, {len(found.damaged)} damaged, {len(found.disagreements)} disagree, in {root}")
+    print(f"{found.whole} whole, {len(found.damaged)} damaged, {len(found.disagreements)} disagree, in {where}")
     return ExitCode.HEALTHY if found.sound else ExitCode.UNHEALTHY
 
 
 @app.command()
 def push() -> None:
     """Copy to the shared store what this machine has and it has not."""
-    from harness.store.kept import SHARED, Store
+    from harness.store.kept import Store
 
     store = Store.configured()
+    _shared(store)
+    print(f"{store.push()} observations copied to {store.remote}")
+
+
+def _shared(store: Store) -> Remote:
+    from harness.store.kept import SHARED
+
     if store.remote is None:
         raise CompatError(
             "there is no shared store", where=SHARED, todo="Set it to its URL, such as s3://bucket/compat."
         )
-    print(f"{store.push()} observations copied to {store.remote}")
+    return store.remote

@@ -10,11 +10,12 @@ warning, because the results are here.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,14 @@ from harness.records import Observation, to_json
 from harness.results import read_line, write_atomically
 from harness.store import objects
 from harness.store.objects import Damaged, Stored
-from harness.store.place import default_root
+from harness.store.place import HERE, default_root
 from harness.store.recipe import Recipe, contradiction
 from harness.store.remote import Remote
 
 SHARED = "COMPAT_STORE_REMOTE"
 
-_SET = "Name one in COMPAT_STORE, which need not be there yet, or leave it unset."
+_THERE = "shared.json"
+_LOST = "lost.json"
 _HISTORY = "history.json"
 _HISTORY_FORMAT = 1
 
@@ -59,13 +61,16 @@ class Store:
         """The store that the environment names.
 
         Raises:
-            CompatError: the directory is none, or the remote's URL is none, or its kind needs a package that is not
-                installed.
+            CompatError: the directory is a file or below one; the remote's URL is none, or its kind needs a package
+                that is not installed.
         """
-        url, root = environ.get(SHARED, ""), default_root(environ)
-        if root.exists() and not root.is_dir():
-            raise CompatError("the store is a directory, and this is none", where=str(root), todo=_SET)
-        return cls(root, Remote(url) if url else None)
+        url = environ.get(SHARED, "")
+        return cls(_directory(default_root(environ)), Remote(url) if url else None)
+
+    @property
+    def holds_anything(self) -> bool:
+        """Whether it may have an answer at all; a shared store is taken to."""
+        return self.remote is not None or objects.any_there(self.root)
 
     def __str__(self) -> str:
         return f"{self.root}" + (f" and {self.remote}" if self.remote else "")
@@ -76,10 +81,19 @@ class Store:
         Raises:
             StoreUnreachable: some are not here, and the shared store cannot be asked.
         """
+        return set(self.names(addresses))
+
+    def names(self, addresses: Iterable[str]) -> dict[str, list[str]]:
+        """Names of the files at those of `addresses` that have one, here or else in the shared store. A name is a
+        digest of what its file holds; nothing is opened or fetched.
+
+        Raises:
+            StoreUnreachable: some are not here, and the shared store cannot be asked.
+        """
         wanted = set(addresses)
-        here = set(objects.names(self.root, wanted))
-        missing = wanted - here
-        return here | (set(self.remote.names(missing)) if self.remote and missing else set())
+        here = objects.names(self.root, wanted)
+        missing = wanted - here.keys()
+        return here | (self.remote.names(missing) if self.remote and missing else {})
 
     def read(self, addresses: Iterable[str]) -> dict[str, Stored]:
         """The answers at those of `addresses` that have one: the latest whole observation of each.
@@ -94,7 +108,7 @@ class Store:
         missing = wanted - found.keys()
         if self.remote and missing:
             for damage in self.remote.fetch(missing, self.root):
-                _warn(damage)
+                _warn(damage, "compat store verify --remote")
             found |= self._read_here(missing)
         return found
 
@@ -143,7 +157,34 @@ class Store:
         if self.remote is None:
             return 0
         here = objects.names(self.root, addresses)
-        return self.remote.add(self.root, [name for names in here.values() for name in names])
+        return self._add(self.remote, [name for names in here.values() for name in names])
+
+    def share(self, names: Iterable[str]) -> int:
+        """Copy those of the files `names` to the shared store that are here and not known to be there; return how many.
+        Where all are known, as most times, nobody is asked.
+
+        Raises:
+            StoreUnreachable: the shared store cannot be asked, or not be written to.
+        """
+        if self.remote is None:
+            return 0
+        known = self._known_there(self.remote)
+        new = [name for name in names if name not in known and objects.path_of(self.root, name).exists()]
+        return self._add(self.remote, new) if new else 0
+
+    def _add(self, remote: Remote, names: Sequence[str]) -> int:
+        added = remote.add(self.root, names)
+        known = sorted(self._known_there(remote) | remote.seen)
+        self._note(_THERE, json.dumps({"url": remote.url, "names": known}, separators=(",", ":")))
+        return added
+
+    def _known_there(self, remote: Remote) -> frozenset[str]:
+        """Names of files that were seen in the shared store or copied to it, as a file remembers them."""
+        try:
+            told = json.loads((self.root / _THERE).read_text(encoding="utf-8"))
+            return frozenset(told["names"]) if told["url"] == remote.url else frozenset()
+        except (OSError, ValueError, KeyError, TypeError):
+            return frozenset()
 
     def history(self) -> Mapping[str, Past]:
         """The latest observation of every cell that is kept here, by cell id.
@@ -160,13 +201,34 @@ class Store:
                 _warn(f"{objects.path_of(self.root, name)}: {damage}")
         if facts.keys() != known.keys():
             text = json.dumps({"format": _HISTORY_FORMAT, "objects": facts}, separators=(",", ":"))
-            write_atomically(self.root / _HISTORY, text)
+            self._note(_HISTORY, text)
         latest: dict[str, Past] = {}
         for name, (cell, *rest) in facts.items():
             past = Past(objects.address_of(name), *rest)
             if cell not in latest or latest[cell].recorded_at < past.recorded_at:
                 latest[cell] = past
         return latest
+
+    def lost(self) -> Mapping[str, str]:
+        """Cells that the machine failed when `compat run` last ran them, and when that was. What it failed is not kept:
+        this is remembered in a file that may be removed at any time.
+        """
+        try:
+            return dict(json.loads((self.root / _LOST).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return {}
+
+    def remember(self, *, lost: Iterable[str], told: Iterable[str]) -> None:
+        """Of the cells that were run now: those that the machine failed, and those that something is known of."""
+        before, found = self.lost(), frozenset(told)
+        after = {cell: at for cell, at in before.items() if cell not in found} | dict.fromkeys(lost, _now())
+        if after != before:
+            self._note(_LOST, json.dumps(after, indent=0))
+
+    def _note(self, name: str, text: str) -> None:
+        """Write a file that may be missing at any time, if this user may write here at all."""
+        with contextlib.suppress(OSError):
+            write_atomically(self.root / name, text)
 
     def _remembered(self) -> dict[str, list[Any]]:
         try:
@@ -178,7 +240,7 @@ class Store:
     def _read_here(self, addresses: set[str]) -> dict[str, Stored]:
         found: dict[str, Stored] = {}
         for address, names in objects.names(self.root, addresses).items():
-            whole = [read for name in names if (read := self._whole(name)) is not None]
+            whole = {name: read for name in names if (read := self._whole(name)) is not None}
             if whole:
                 found[address] = latest(whole)
         return found
@@ -191,17 +253,33 @@ class Store:
             return None
 
 
-def latest(found: Iterable[Stored]) -> Stored:
-    """The answer among several observations of one address: the last recorded, so that `--fresh` is heard. On every
-    machine the same, in whatever order the files came.
+def _directory(root: Path) -> Path:
+    """`root`, if it is a directory or can become one."""
+    there = next((path for path in (root, *root.parents) if path.exists()), root)
+    if not there.is_dir():
+        raise CompatError(
+            f"there can be no store: {there} is a file" if there != root else "this is a file",
+            where=f"{HERE}: {root}",
+            meaning="The store is a directory with a file for each observation.",
+            todo=f"Let {HERE} name a directory; it is made when the first cell has run.",
+        )
+    return root
+
+
+def latest(found: Mapping[str, Stored]) -> Stored:
+    """The answer among several observations of one address, by name: the last recorded, so that `--fresh` is heard. On
+    every machine the same, in whatever order the files came.
     """
-    return max(found, key=lambda each: (each.recorded_at, objects.name_of(each)))
+    return max(found.items(), key=lambda each: (each[1].recorded_at, each[0]))[1]
 
 
 def stored(recipe: Recipe, line: str, outcome: str | None) -> Stored:
     """An observation recorded now."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
-    return Stored(recipe=recipe, line=line, recorded_at=now, harness=__version__, outcome=outcome)
+    return Stored(recipe=recipe, line=line, recorded_at=_now(), harness=__version__, outcome=outcome)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
 
 
 def _facts(kept: Stored) -> list[Any]:
@@ -209,5 +287,5 @@ def _facts(kept: Stored) -> list[Any]:
     return [seen["cell"], seen["duration_s"], kept.outcome, kept.recorded_at]
 
 
-def _warn(problem: str) -> None:
-    print(f"store: {problem}; it is left out (`compat store verify`)", file=sys.stderr, flush=True)
+def _warn(problem: str, see: str = "compat store verify") -> None:
+    print(f"store: {problem}; it is left out (`{see}`)", file=sys.stderr, flush=True)

@@ -179,6 +179,11 @@ def names(root: Path, addresses: Iterable[str] | None = None) -> dict[str, list[
     return dict(found)
 
 
+def any_there(root: Path) -> bool:
+    """Whether there is any folder of objects at `root`."""
+    return bool(_folders(root))
+
+
 def _folders(root: Path) -> list[str]:
     try:
         return sorted(os.listdir(root / OBJECTS))  # noqa: PTH208 - as above

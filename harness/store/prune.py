@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -56,21 +57,16 @@ def doomed(
     kept: Iterable[Kept], *, before: datetime.datetime | None, most: int | None, unreachable: bool
 ) -> tuple[Kept, ...]:
     """Those of `kept` that go: recorded before `before`, not reachable, and then the oldest until the rest is of at
-    most `most` bytes.
+    most `most` bytes. None stays that is older than one that went for its size.
     """
-    newest_first = sorted(kept, key=lambda each: (each.recorded_at, each.name), reverse=True)
     limit = before.isoformat(timespec="microseconds") if before else ""
-    going, size = [], 0
-    for each in newest_first:
-        if (
-            each.recorded_at < limit
-            or (unreachable and not each.reachable)
-            or (most is not None and size + each.size > most)
-        ):
-            going.append(each)
-        else:
-            size += each.size
-    return tuple(going)
+    ordered = sorted(kept, key=lambda each: (each.recorded_at, each.name), reverse=True)
+    going = [each for each in ordered if each.recorded_at < limit or (unreachable and not each.reachable)]
+    gone = {each.name for each in going}
+    rest = [each for each in ordered if each.name not in gone]
+    sizes = itertools.accumulate(each.size for each in rest)
+    fitting = sum(most is None or size <= most for size in sizes)
+    return (*going, *rest[fitting:])
 
 
 def remove(root: Path, going: Collection[Kept]) -> None:

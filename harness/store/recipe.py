@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,10 @@ class Recipe:
     torch: str
     """The installed one, with its build, such as `2.13.0+cpu`."""
     base_torch: bool
+    beside: tuple[str, ...] = ()
+    """What is installed beside the lock and torch, such as `triton 3.7.0`: what a CUDA build brings computes, and is in
+    no lock. None with a CPU build; an address then says nothing of it.
+    """
     device: str
     """The GPU's name; on a CPU the machine's architecture."""
     features: tuple[str, ...]
@@ -56,7 +60,16 @@ class Recipe:
     @property
     def address(self) -> str:
         """sha256 of the recipe as canonical JSON (keys sorted, no blanks), in hexadecimal."""
-        return hashlib.sha256(_CANONICAL({name: getattr(self, name) for name in _FIELDS}).encode()).hexdigest()
+        return hashlib.sha256(self._canonical().encode()).hexdigest()
+
+    def addresses(self, cells: Iterable[str]) -> dict[str, str]:
+        """Addresses of recipes that are this one but for their cells, by cell: what is equal is written once."""
+        own = f'"cell":{_CANONICAL(self.cell)},'
+        head, _, tail = self._canonical().partition(own)
+        return {cell: hashlib.sha256(f'{head}"cell":{_CANONICAL(cell)},{tail}'.encode()).hexdigest() for cell in cells}
+
+    def _canonical(self) -> str:
+        return _CANONICAL(to_dict(self))
 
 
 _FIELDS = tuple(sorted(field.name for field in dataclasses.fields(Recipe)))
@@ -66,8 +79,8 @@ _CANONICAL = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON can hold it."""
-    return dataclasses.asdict(recipe)
+    """The recipe as JSON can hold it, keys sorted. `beside` is left out where it is empty, as with any CPU build."""
+    return {name: getattr(recipe, name) for name in _FIELDS if name != "beside" or recipe.beside}
 
 
 def from_dict(raw: Mapping[str, Any]) -> Recipe:
@@ -76,7 +89,7 @@ def from_dict(raw: Mapping[str, Any]) -> Recipe:
     Raises:
         TypeError, KeyError: a field is missing, or there is one this harness does not know.
     """
-    return Recipe(**{**raw, "features": tuple(raw["features"])})
+    return Recipe(**{**raw, "features": tuple(raw["features"]), "beside": tuple(raw.get("beside", ()))})
 
 
 def contradiction(recipe: Recipe, seen: Observation) -> str:

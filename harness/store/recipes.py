@@ -8,10 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from harness import processor, weights
-from harness.catalog import flow_named
+from harness.catalog import Handicap, flow_named
 from harness.devices import Gpu
+from harness.environments import SEEDS
 from harness.errors import InstallError
+from harness.locks import Lock
 from harness.plan import Plan, PlannedCell
 from harness.records import DeviceKind
 from harness.store.directories import digest
@@ -29,10 +33,13 @@ class Installed:
     torch: str
     """With its build, such as `2.13.0+cpu`."""
     triton: bool
+    beside: tuple[str, ...] = ()
+    """Beside the lock and torch: what a CUDA build of torch brings, or what a lent torch needs; such as `triton 3.7.0`.
+    """
 
 
-def installed(env_python: Path) -> Installed:
-    """What the virtual environment of `env_python` holds, read from its files.
+def installed(env_python: Path, lock: Lock) -> Installed:
+    """What the virtual environment of `env_python`, made from `lock`, holds, read from its files.
 
     Raises:
         InstallError: it is not an environment with torch.
@@ -50,7 +57,20 @@ def installed(env_python: Path) -> Installed:
             meaning="It was never made, or its making was cut off.",
             todo="Run the stack's session: it makes the environment.",
         )
-    return Installed(version, torch[0].removeprefix("torch-").removesuffix(".dist-info"), "triton" in there)
+    versions = dict(_named(name) for name in there if name.endswith(".dist-info"))
+    return Installed(version, _named(torch[0])[1], "triton" in there, beside(versions, lock))
+
+
+def beside(versions: Mapping[str, str], lock: Lock) -> tuple[str, ...]:
+    """What of these packages is neither torch, nor locked, nor there to make environments."""
+    known = lock.requirements.keys() | SEEDS | {"torch"}
+    return tuple(sorted(f"{name} {version}" for name, version in versions.items() if name not in known))
+
+
+def _named(folder: str) -> tuple[str, str]:
+    """Name and version of `nvidia_cublas-13.1.0.3.dist-info`."""
+    name, _, version = folder.removesuffix(".dist-info").rpartition("-")
+    return canonicalize_name(name), version
 
 
 def _version(config: Path) -> str | None:
@@ -78,16 +98,49 @@ def recipes(
         gpus: what they run on; without any, the CPU.
         of: the sources; this checkout's by default.
     """
+    shared = _shared(plan, environment, gpus)
+    found = of or sources()
+    if shared is None:
+        return {}
+    return {cell: _recipe(shared, plan, planned, found, cell) for cell, planned in _by_id(plan)}
+
+
+def addresses(
+    plan: Plan, environment: Installed, gpus: Sequence[Gpu] = (), *, of: Sources | None = None
+) -> Mapping[str, str]:
+    """Addresses by cell id: those of `recipes`, which thousands of cells need no more of."""
+    shared = _shared(plan, environment, gpus)
+    found = of or sources()
+    if shared is None:
+        return {}
+    alike: dict[tuple[str, str, Handicap | None, bool], list[tuple[str, PlannedCell]]] = {}
+    for cell, planned in _by_id(plan):
+        key = (planned.flow, planned.variant.model, planned.handicap, planned.deep)
+        alike.setdefault(key, []).append((cell, planned))
+    by_cell: dict[str, str] = {}
+    for (first, planned), *rest in alike.values():
+        recipe = _recipe(shared, plan, planned, found, first)
+        by_cell |= recipe.addresses([first, *(cell for cell, _ in rest)])
+    return by_cell
+
+
+def _by_id(plan: Plan) -> list[tuple[str, PlannedCell]]:
+    return [(plan.id_of(cell), cell) for cell in plan.cells]
+
+
+def _shared(plan: Plan, environment: Installed, gpus: Sequence[Gpu]) -> Recipe | None:
+    """What the recipes of a plan have in common; None where there are none."""
     model = _model(plan)
     names = {gpu.name for gpu in gpus}
     if model is None or (plan.device is DeviceKind.CUDA and len(names) != 1):
-        return {}
-    shared = Recipe(
+        return None
+    return Recipe(
         cell="",
         lock_sha256=plan.lock_sha256,
         python=environment.python,
         torch=environment.torch,
         base_torch=plan.base_torch,
+        beside=environment.beside,
         device=names.pop() if plan.device is DeviceKind.CUDA else platform.machine(),
         features=processor.features(plan.device, triton=environment.triton),
         sources="",
@@ -99,15 +152,13 @@ def recipes(
         handicap=None,
         deep=False,
     )
-    found = of or sources()
-    return {plan.id_of(cell): _recipe(shared, plan, cell, found) for cell in plan.cells}
 
 
-def _recipe(shared: Recipe, plan: Plan, cell: PlannedCell, found: Sources) -> Recipe:
+def _recipe(shared: Recipe, plan: Plan, cell: PlannedCell, found: Sources, name: str) -> Recipe:
     flow, real = flow_named(cell.flow), plan.model is not None
     return dataclasses.replace(
         shared,
-        cell=plan.id_of(cell),
+        cell=name,
         sources=found.digest(flow, real=real),
         given=found.given(flow, cell.variant.model, real=real),
         handicap=cell.handicap,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import CompatError, ExitCode
-from harness.store import objects
+from harness.store import hub, objects
 from harness.store.objects import Damaged
+
+AT_ONCE = 1_000
+"""Files that are read by one request, of some 10 kB each."""
 
 
 class StoreUnreachable(CompatError):
@@ -25,6 +29,8 @@ class Remote:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self._fs, self._base = _filesystem(self.url)
+        self.seen: frozenset[str] = frozenset()
+        """Names that were there when it was last listed, and those that were added since."""
 
     def __str__(self) -> str:
         return self.url
@@ -49,19 +55,33 @@ class Remote:
             StoreUnreachable: it does not answer.
             OSError: the store at `root` cannot be written to.
         """
-        names = [name for found in self.names(addresses).values() for name in found]
-        with self._asked("read"):
-            contents = self._fs.cat([self._path(name) for name in names]) if names else {}
         damages = []
-        for name in names:
-            content = contents[self._path(name)]
+        for name, content in self._contents(name for found in self.names(addresses).values() for name in found):
             try:
                 objects.parsed(name, content)
             except Damaged as damage:
-                damages.append(f"{self.url}/{objects.OBJECTS}/{name[:2]}/{name}: {damage}")
+                damages.append(f"{self.url}/{_below(name)}: {damage}")
             else:
                 objects.write_content(root, name, content)
         return damages
+
+    def copy(self, root: Path) -> None:
+        """Copy all of it to `root`, damaged files too.
+
+        Raises:
+            StoreUnreachable: it does not answer.
+            OSError: `root` cannot be written to.
+        """
+        for name, content in self._contents(self._sizes()):
+            objects.write_content(root, name, content)
+
+    def _contents(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Files by name, so many at once as go into little memory."""
+        todo = iter(names)
+        while some := list(itertools.islice(todo, AT_ONCE)):
+            with self._asked("read"):
+                contents = self._fs.cat([self._path(name) for name in some])
+            yield from ((name, contents[self._path(name)]) for name in some)
 
     def add(self, root: Path, names: Iterable[str]) -> int:
         """Copy those of `names` that it does not have from the store at `root`; return how many.
@@ -74,11 +94,19 @@ class Remote:
         there = self._sizes()
         missing = [name for name in names if there.get(name) != objects.path_of(root, name).stat().st_size]
         with self._asked("written to"):
-            for folder in sorted({self._path(name).rpartition("/")[0] for name in missing}):
-                self._fs.makedirs(folder, exist_ok=True)
-            if missing:
-                self._fs.pipe({self._path(name): objects.path_of(root, name).read_bytes() for name in missing})
+            self._write({_below(name): objects.path_of(root, name).read_bytes() for name in missing})
+        self.seen |= frozenset(missing)
         return len(missing)
+
+    def _write(self, files: Mapping[str, bytes]) -> None:
+        """Files by their names below the base."""
+        if hub.is_repository(self._fs, self._base):
+            hub.commit(self._fs, self._base, files)
+            return
+        for folder in sorted({name.rpartition("/")[0] for name in files}):
+            self._fs.makedirs(f"{self._base}/{folder}", exist_ok=True)
+        if files:
+            self._fs.pipe({f"{self._base}/{name}": content for name, content in files.items()})
 
     def _sizes(self) -> dict[str, int]:
         """Size in bytes by name."""
@@ -86,10 +114,12 @@ class Remote:
             self._fs.invalidate_cache()  # other machines write too
             found = self._fs.find(f"{self._base}/{objects.OBJECTS}", detail=True)
         named = ((path.rpartition("/")[2], entry) for path, entry in found.items())
-        return {name: entry["size"] for name, entry in named if objects.is_name(name)}
+        sizes = {name: entry["size"] for name, entry in named if objects.is_name(name)}
+        self.seen = frozenset(sizes)
+        return sizes
 
     def _path(self, name: str) -> str:
-        return f"{self._base}/{objects.OBJECTS}/{name[:2]}/{name}"
+        return f"{self._base}/{_below(name)}"
 
     @contextlib.contextmanager
     def _asked(self, verb: str) -> Iterator[None]:
@@ -103,6 +133,10 @@ class Remote:
                 todo="Try again, or unset COMPAT_STORE_REMOTE to go on with this machine's own store; "
                 "`compat store push` sends later what the shared one lacks.",
             ) from None
+
+
+def _below(name: str) -> str:
+    return f"{objects.OBJECTS}/{name[:2]}/{name}"
 
 
 def _filesystem(url: str) -> tuple[Any, str]:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.devices import Gpu
+from harness.locks import Lock
 from harness.plan import Plan
+from harness.scheduling.estimate import cells_longest_first, expected
 from harness.store.kept import Store
 from harness.store.objects import Stored
 from harness.store.recipe import Recipe
@@ -57,8 +59,16 @@ class Served:
         return tuple(lines)
 
 
-def look_up(plan: Plan, env_python: Path, gpus: Sequence[Gpu], *, fresh: bool = False) -> Served:
-    """`plan` with the addresses of its cells, and what the configured store has at them; nothing if `fresh`.
+def longest_first(plan: Plan) -> Plan:
+    """`plan` with its cells in the order in which several workers are to take them, by what they took before."""
+    took = {cell: past.duration_s for cell, past in Store.configured().history().items()}
+    by_id = {plan.id_of(cell): cell for cell in plan.cells}
+    return dataclasses.replace(plan, cells=tuple(by_id[name] for name in cells_longest_first(expected(by_id, took))))
+
+
+def look_up(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], *, fresh: bool = False) -> Served:
+    """`plan`, of a stack with this lock, with the addresses of its cells, and what the configured store has at them;
+    nothing if `fresh`.
 
     Raises:
         InstallError: `env_python` is not that of an environment with torch.
@@ -66,7 +76,7 @@ def look_up(plan: Plan, env_python: Path, gpus: Sequence[Gpu], *, fresh: bool = 
         StoreUnreachable: some cells are not kept here, and the shared store does not answer.
     """
     store = Store.configured()
-    wanted = recipes(plan, installed(env_python), gpus)
+    wanted = recipes(plan, installed(env_python, lock), gpus)
     by_address = {} if fresh else store.read(recipe.address for recipe in wanted.values())
     answers = {cell: by_address[found.address] for cell, found in wanted.items() if found.address in by_address}
     plan = addressed(plan, wanted, store.root)

@@ -35,7 +35,7 @@ CATALOG = "harness.catalog"
 _NOT_BY_VALUE = frozenset({"MODELS"})
 """A cell has one model: its own shape is counted, not those of all."""
 
-_DOTTED = re.compile(r"harness(\.\w+)+")
+_QUOTED = re.compile(rb"""["'](harness(?:\.\w+)+)["']""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,21 +129,34 @@ def _parents(name: str) -> list[str]:
 
 def _read(path: Path) -> _Module:
     content = path.read_bytes()
-    imports: set[str] = set()
+    imports = {name.decode() for name in _QUOTED.findall(content)}
     from_catalog: set[str] = set()
-    for node in ast.walk(ast.parse(content)):
+    for node in _statements(ast.parse(content)):
         match node:
             case ast.Import(names=names):
                 imports.update(alias.name for alias in names)
             case ast.ImportFrom(module=str(module), names=names):
                 imports.update({module, *(f"{module}.{alias.name}" for alias in names)})
                 from_catalog.update(alias.name for alias in names if module == CATALOG)
-            case ast.Constant(value=str(text)) if _DOTTED.fullmatch(text):
-                imports.add(text)
             case _:
                 pass
     ours = frozenset(name for name in imports if name.partition(".")[0] == "harness")
     return _Module(hashlib.sha256(content).hexdigest(), ours, frozenset(from_catalog))
+
+
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every statement, however deep. Expressions hold no imports, and are nine nodes in ten."""
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        yield node
+        for block in _BLOCKS:
+            found = getattr(node, block, None)
+            if isinstance(found, list):
+                todo += found
 
 
 def _sha256(value: Any) -> str:

@@ -221,7 +221,10 @@ BAD = {
     "run nope": NO_STACK,
     "run --nope": f"No such option: --nope (Possible options: --model)\n{SEE}",
     "run --axis dpo": "--axis: there is no axis 'dpo'\nNo name looks like it.\nThere are: trl, transformers, peft.",
-    "run --python 2.7": "--python: there is no Python '2.7'\nNo name looks like it.\nThere are: 3.11, 3.12.",
+    "run --python 2.7": (
+        "--python: no stack is locked for Python 2.7\n"
+        "There are: 3.11, 3.12. `compat stacks` says which stack is locked for which."
+    ),
     "run --flows nope": f"--flows: there is no flow 'nope'\nNo name looks like it.\nThere are: {FLOWS}.",
     "run trl0.22 --device cpu --variants nope": (
         "compat run: no cell matches\nA cell's name is such as trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu.\n"

@@ -7,10 +7,10 @@ import pytest
 from builders import FULL, INT8, NF4, frozen, healthy, ran, results_of
 
 from harness.catalog import CATALOG
+from harness.matrix import session_of
 from harness.records import DeviceKind, Observation, Variant
 from harness.report.exhibits import MOST, MOST_OF_A_FAILURE, Exhibit, again, exhibits_of, twins
 from harness.report.lines import line_of
-from harness.report.order import session_of
 from harness.report.summary import summarize
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from harness import runs, supply
 from harness.matrix import ROOT, read_matrix
 
 
@@ -80,6 +84,14 @@ class TestSessions:
 
 
 class TestFile:
+    def test_it_names_every_argument_that_is_ours(self) -> None:
+        """What follows `--`: cells, instead of cells, and where packages come from."""
+        ours = "".join(map(inspect.getsource, (runs.parse_options, supply.parse_supply)))
+        options = re.findall(r'add_argument\(\s*"(--[a-z-]+)"', ours) + [f"--{instead}" for instead in runs.Instead]
+        told = ast.get_docstring(ast.parse((ROOT / "noxfile.py").read_text())) or ""
+        assert len(options) > 15
+        assert [option for option in options if not re.search(rf"{option}\b(?!-)", told)] == []
+
     def test_it_holds_no_version_of_any_stack(self) -> None:
         """Versions are in matrices/; the examples in the docstring are examples."""
         code = (ROOT / "noxfile.py").read_text().split('"""', 2)[2]

@@ -9,6 +9,7 @@ import builders as b
 import pytest
 from builders import LISTED, UNLISTED, frozen, healthy, on_trl, ran, stored
 
+from harness import report, results
 from harness.errors import ExitCode, RecordsError, UnknownName
 from harness.ledger import Ledger
 from harness.report import publish, report_command
@@ -30,6 +31,23 @@ def test_publishing_writes_the_derived_files_and_nothing_else(runs: Path) -> Non
     after = {path.name for path in (runs / "one").iterdir()}
     assert after - before == {"verdicts.jsonl", "junit.xml", "summary.md", "report.html", ".lock"}
     assert summary.exit_code is ExitCode.HEALTHY
+
+
+def test_two_cores_write_what_one_writes(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Byte for byte, whoever judges which stack; the report says where it lies."""
+    names = ("trl0.21-py311", "trl0.22-py311", "trl0.23-py311")
+    seen = [frozen(healthy(stack=name, versions=on_trl("0.22.2"))) for name in names]
+    found = []
+    for place, many in (("alone", 10**9), ("shared", 0)):
+        stored(runs / place / "run", [ran(each) for each in seen], *seen)
+        for module in (report, results):
+            monkeypatch.setattr(module, "MANY", many)
+        publish(runs / place / "run", LISTED)
+        files = ("verdicts.jsonl", "junit.xml", "summary.md", "report.html")
+        texts = [(runs / place / "run" / file).read_text() for file in files]
+        found.append([text.replace(f"/{place}/", "/") for text in texts])
+    assert found[0] == found[1]
+    assert [line.partition("/")[0] for line in found[0][0].splitlines()] == [f'{{"cell":"{name}' for name in names]
 
 
 def test_latest_leads_to_the_run_published_last(runs: Path) -> None:

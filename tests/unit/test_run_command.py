@@ -13,16 +13,21 @@ import builders as b
 import pytest
 from builders import UNLISTED
 
-from harness import answers, run_command, runs
+from harness import answers, execution, run_command, runs
+from harness import request as requested
+from harness.execution import order_of, was_red
 from harness.matrix import read_matrix
 from harness.records import Observation, Variant, to_json
+from harness.request import Request
 from harness.results import RowState, StackRow, read_observations, read_rows, write_row
-from harness.run_command import Request, order_of, run
+from harness.run_command import run
 from harness.scheduling.selection import Asked
 from harness.store import archive, objects
-from harness.store.kept import Store, stored
+from harness.store.foretold import Foretold
+from harness.store.kept import Past, Store, stored
 from harness.store.recipe import Recipe
-from harness.store.recipes import recipes
+from harness.store.recipes import addresses, recipes
+from harness.store.remote import Remote, StoreUnreachable
 
 STACK = "trl0.22-py311"
 CELLS = ("sft-full[qwen2-full-gc]", "sft-full[qwen2-full-nogc]", "sft-full[llama-full-gc]")
@@ -87,11 +92,12 @@ def nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nox:
     (tmp_path / "env" / "bin").mkdir()
     (tmp_path / "env" / "bin" / "python").touch()
     (tmp_path / "env" / "pyvenv.cfg").write_text("version_info = 3.11.7\n")
-    monkeypatch.setattr(run_command, "env_python", lambda _: tmp_path / "env" / "bin" / "python")
-    monkeypatch.setattr(run_command.subprocess, "Popen", stand_in)
-    monkeypatch.setattr(run_command, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(run_command, "LOOK_EVERY_S", 0.0)
-    monkeypatch.setattr(run_command, "load_ledger", lambda: UNLISTED)
+    monkeypatch.setattr(requested, "env_python", lambda _: tmp_path / "env" / "bin" / "python")
+    monkeypatch.setattr(execution.subprocess, "Popen", stand_in)
+    for module in (run_command, execution):
+        monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(execution, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(execution, "load_ledger", lambda: UNLISTED)
     for function in (answers.find, answers.keep):
         monkeypatch.setattr(function, "__defaults__", (tmp_path / "runs" / ".answers",))
     # Both are set by a run, for what it starts.
@@ -106,13 +112,12 @@ def kept(monkeypatch: pytest.MonkeyPatch, *cells: str) -> dict[str, Path]:
     found: dict[str, Recipe] = {}
 
     def noted(*given: object, **named: object) -> object:
-        answer = recipes(*given, **named)  # type: ignore[arg-type]
-        found.update(answer)
-        return answer
+        found.update(recipes(*given, **named))  # type: ignore[arg-type]
+        return addresses(*given, **named)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_command, "recipes", noted)
-        run_command.select(request(), runs.parse_options(request().options), ())
+        patch.setattr(requested, "addresses", noted)
+        requested.select(request(), runs.parse_options(request().options), ())
     root = Store.configured().root
     names = {
         cell: objects.write(root, stored(found[cell], to_json(observed(cell, found[cell].features)), "pass"))
@@ -153,11 +158,38 @@ def test_where_all_is_stored_nothing_starts_and_the_answer_is_given_again(
     assert nox.sessions == []
 
 
-def test_fresh_asks_no_store(nox: Nox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every cell is handed over."""
+def test_a_checkout_without_environments_finds_what_is_stored(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it can be told what the environment would hold; what would hold anything else finds nothing."""
+    kept(monkeypatch, *IDS)
+    monkeypatch.setattr(requested, "env_python", lambda _: Path("/nowhere/bin/python"))
+    told: list[Foretold | None] = [Foretold("3.11.7", {"torch": "2.13.0+cpu"})]
+    monkeypatch.setattr(requested, "foretell", lambda *_: told[0])
+    assert run(request()) == 0
+    assert nox.sessions == []
+    assert "all of them are stored, nothing is run" in capsys.readouterr().out
+    for told[0] in (None, Foretold("3.11.8", {"torch": "2.13.0+cpu"}), Foretold("3.11.7", {"torch": "2.13.0+cu130"})):
+        assert run(request()) == 0
+        assert nox.asked.pop() == IDS
+
+
+def test_an_empty_store_asks_nothing_of_uv(nox: Nox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first run pays for nothing that cannot help; nor does --fresh."""
+    monkeypatch.setattr(requested, "env_python", lambda _: Path("/nowhere/bin/python"))
+    monkeypatch.setattr(requested, "foretell", lambda *_: pytest.fail("it was asked"))
+    assert run(request()) == 0
+    (Store.configured().root / "objects" / "00").mkdir(parents=True)
+    assert run(request(fresh=True)) == 0
+
+
+def test_fresh_asks_no_store(nox: Nox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every cell is handed over, and nobody is told that none is stored."""
     kept(monkeypatch, *IDS)
     assert run(request(fresh=True)) == 0
     assert nox.asked == [IDS]
+    said = capsys.readouterr().out
+    assert said.startswith("3 cells on 1 stack, all to run: the store is not asked (--fresh)\n")
 
 
 @pytest.mark.parametrize("content", [b"", b"cut off", None])
@@ -219,6 +251,33 @@ def test_a_budget_says_what_it_leaves_out_and_no_more_than_that_is_healthy(
     assert "Healthy as far as it ran" in said
 
 
+def test_a_budget_begins_with_what_the_machine_lost(nox: Nox, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing of it is kept, and it is remembered until something is known of it."""
+    nox.loses = [{IDS[2]}]
+    assert run(request(fresh=True)) == 3
+    assert Store.configured().lost().keys() == {IDS[2]}
+    assert run(request(budget_s=9.7, fresh=True)) == 0
+    assert nox.asked[-1] == (IDS[2],)
+    assert "(2 changed)" in capsys.readouterr().out
+    assert Store.configured().lost() == {}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "lost", "red"),
+    [
+        ("pass", None, False),
+        ("fail", None, True),
+        ("pass", "2026-02", True),
+        ("fail", "2025", True),
+        ("pass", "2025", False),
+    ],
+)
+def test_a_cell_was_red_if_it_or_the_machine_failed_last(outcome: str, lost: str | None, red: bool) -> None:
+    """What was observed after the machine had failed counts."""
+    assert was_red(Past("0", 1.0, outcome, "2026-01-01"), lost) is red
+    assert was_red(None, lost) is (lost is not None)
+
+
 def test_a_run_is_exported_with_what_came_from_the_store_and_what_nox_said(
     nox: Nox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -239,7 +298,9 @@ def test_a_run_is_exported_with_what_came_from_the_store_and_what_nox_said(
     assert home.has(json.loads((shown / "stored.json").read_text()).values())
     _, files = archive._checked(tmp_path / "stored.tar.gz")
     assert f"locks/{STACK}.txt" in files
-    assert files["repro.txt"].decode() == f'nox -s "{SESSION}" -- --device cpu\n'
+    again = f'nox -s "{SESSION}" -- --device cpu --cells "$FROM/cells/{STACK}.txt"'
+    assert files["repro.txt"].decode().splitlines()[1:] == [again]
+    assert files[f"cells/{STACK}.txt"].decode().splitlines() == list(IDS)
 
 
 @pytest.mark.parametrize("stopped", [False, True])
@@ -251,9 +312,36 @@ def test_what_an_ended_session_did_not_share_is_shared(
     monkeypatch.setenv("COMPAT_STORE_REMOTE", f"file://{tmp_path}/shared")
     if stopped:
         monkeypatch.setattr(nox, "poll", lambda: os.kill(os.getpid(), signal.SIGTERM))
-        monkeypatch.setattr(run_command, "end", lambda _: None)
+        monkeypatch.setattr(execution, "end", lambda _: None)
     assert run(request()) == (143 if stopped else 0)
     assert {path.name for path in (tmp_path / "shared").rglob("*.json")} == {path.name for path in files.values()}
+
+
+def test_a_run_of_stored_cells_shares_them_and_asks_no_more(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was run before there was a shared store; when all of it is known to be there, a network that is down harms
+    nobody.
+    """
+    files = kept(monkeypatch, *IDS)
+    assert run(request()) == 0
+    monkeypatch.setenv("COMPAT_STORE_REMOTE", f"file://{tmp_path}/shared")
+    for said in ("3 observations copied to file://", ""):
+        capsys.readouterr()
+        assert run(request()) == 0
+        assert capsys.readouterr().out.splitlines()[1].startswith(said)
+        assert {path.name for path in (tmp_path / "shared").rglob("*.json")} == {path.name for path in files.values()}
+    monkeypatch.setattr(Remote, "add", lambda *_: pytest.fail("it was asked"))
+    assert run(request()) == 0
+    monkeypatch.setattr(Remote, "add", unreachable)
+    monkeypatch.setenv("COMPAT_STORE_REMOTE", f"file://{tmp_path}/another")
+    assert run(request()) == 0
+    assert "the shared store cannot be listed" in capsys.readouterr().out
+
+
+def unreachable(*_: object) -> int:
+    """No network."""
+    raise StoreUnreachable("the shared store cannot be listed")
 
 
 def test_the_longest_stack_starts_first_unless_time_may_run_out() -> None:
@@ -269,8 +357,8 @@ def test_an_edge_is_one_though_its_neighbour_was_not_asked_for() -> None:
 
     def at_edges(*stacks: str) -> set[str]:
         asked = request(asked=Asked(stacks=stacks, flows=("sft-peft-model",), variants=("qwen2-nf4-gc",)))
-        selection = run_command.select(asked, runs.parse_options(asked.options), ())
-        return set(run_command.edge_cells(selection, load_ledger(), read_matrix())) & set(selection.cells)
+        selection = requested.select(asked, runs.parse_options(asked.options), ())
+        return set(execution.edge_cells(selection, load_ledger(), read_matrix())) & set(selection.cells)
 
     cell = "sft-peft-model[qwen2-nf4-gc]@cpu"
     assert at_edges("trl0.20") == {f"trl0.20-py311/{cell}"}

@@ -321,6 +321,7 @@ def test_there_is_one_worker_on_a_cpu_and_one_for_each_gpu(chosen: int, device: 
     """Each cell of the device may lose a worker."""
     command = runs._cells_command(ENV, PLAN, [gpu(index) for index in range(chosen)], parse_options(()))
     assert command[command.index("-n") + 1] == workers
+    assert ("--maxschedchunk=1" in command) is (chosen > 1)
     assert f"--max-worker-restart={len(catalog.cells_on(DeviceKind(device)))}" in command
 
 
@@ -513,7 +514,7 @@ def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cells:
     monkeypatch.setattr(subprocess, "run", stand_in.run)
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     monkeypatch.setenv(runs.RUN_ID, "one")
-    monkeypatch.setattr(serving, "installed", lambda _: Installed("3.11.7", "2.13.0+cpu", triton=True))
+    monkeypatch.setattr(serving, "installed", lambda *_: Installed("3.11.7", "2.13.0+cpu", triton=True))
     listing(monkeypatch, UNLISTED)
     return stand_in
 

@@ -17,11 +17,12 @@ from harness.errors import ExitCode
 from harness.ledger import Ledger
 from harness.matrix import read_matrix
 from harness.records import Absence, Actor, Frame, Observation, Precision, Stage, Variant
+from harness.report import wording
 from harness.report.causes import Group, Span
 from harness.report.lines import CountColumn, Finding, Mark, StageCount, count_columns
 from harness.report.order import stack_order
 from harness.report.summary import Summary, Tally, exit_code_of, summarize
-from harness.results import RowState, StackRow
+from harness.results import RowState, StackRow, unfinished
 
 OLD = "trl0.22-py311"
 Fault = Callable[[Observation], Observation]
@@ -85,17 +86,30 @@ def test_rows_are_shown_in_order_however_their_files_sort() -> None:
 numbers = st.integers(0, 3)
 
 
-@given(st.builds(Tally, numbers, numbers, numbers, numbers, numbers, numbers))
+@given(st.builds(Tally, numbers, numbers, numbers, numbers, numbers, numbers, numbers))
 def test_a_run_ends_with_the_worst_that_it_knows(tally: Tally) -> None:
     """A failure before everything; then the machine; green only where some cell is, and never because of nothing."""
     green = tally.passed + tally.refused + tally.xfailed
     if tally.failed:
         expected = ExitCode.UNHEALTHY
-    elif tally.infrastructure or not green:
+    elif tally.infrastructure or tally.lost or not green:
         expected = ExitCode.COULD_NOT_TELL
     else:
         expected = ExitCode.HEALTHY
     assert exit_code_of(tally) is expected
+
+
+def test_a_session_that_ended_before_any_cell_is_no_cell() -> None:
+    """It is counted as what it is, beside cells that nothing is known of because of it."""
+    seen, lost = at("trl0.24-py311"), unfinished("trl0.23-py311", ["trl0.23-py311/sft-full[qwen2-full-gc]@cpu"])
+    summary = summary_of([ran(seen), lost], seen)
+    assert summary.tally == Tally(passed=1, infrastructure=1, lost=1)
+    assert (summary.tally.cells, summary.exit_code) == (2, ExitCode.COULD_NOT_TELL)
+    alone = summary_of([StackRow("trl0.23-py311", RowState.INFRASTRUCTURE, "pytest ended", ()), ran(seen)], seen)
+    assert (alone.tally.cells, alone.exit_code) == (1, ExitCode.COULD_NOT_TELL)
+    assert wording.totals(alone.tally, 2) == (
+        "1 cell on 2 stacks: 1 pass, 0 xfail, 0 FAIL, 0 infrastructure. 1 session ended before any cell."
+    )
 
 
 def test_an_empty_run_is_not_healthy() -> None:

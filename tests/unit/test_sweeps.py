@@ -17,9 +17,12 @@ from harness.calibration import Sweep
 from harness.cell import sweep as cell_side
 from harness.errors import CompatError
 from harness.ledger import Ledger
+from harness.locks import Lock
 from harness.plan import Plan, PlannedCell
 from harness.records import DeviceKind, Observation, to_json
 from harness.sweeps import Seeds
+
+LOCK = Lock(Path("trl1.16-py311.txt"), "0" * 64, {}, {})
 
 CELLS = [f"{flow}[{variant}]" for flow, variant in catalog.SWEPT_CELLS]
 
@@ -193,7 +196,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 def test_cells_are_swept_one_after_another_with_seeds_of_their_own(tmp_path: Path, host: list[list[str]]) -> None:
     """Each is judged and kept when it has ended, and asks for the seeds the ones before it left."""
     plans = sweeps.plans_of(plan(tmp_path), Seeds(200), ())
-    codes = [runs._calibrate(Path("python"), one, (), Seeds(200), fresh=False) for one in plans]
+    codes = [runs._calibrate(one, LOCK, Path("python"), (), Seeds(200), fresh=False) for one in plans]
     assert codes == [0, 0, 0]
     assert [command[5:] for command in host] == [["0", "200"], ["200", "400"], ["400", "600"]]
     assert [each.seeds for each in calibration.read_kept()] == [(0, 199), (200, 399), (400, 599)]
@@ -214,5 +217,5 @@ def test_runs_of_before_are_removed_where_all_is_to_run_again(tmp_path: Path, ho
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(runs, "_run", looked)
-            runs._calibrate(Path("python"), one, (), Seeds(1), fresh=fresh)
+            runs._calibrate(one, LOCK, Path("python"), (), Seeds(1), fresh=fresh)
         assert seen == [left]

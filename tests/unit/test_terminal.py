@@ -12,9 +12,10 @@ from builders import FULL, INT8, LISTED, NF4, NF4_NOGC, frozen, frozen_loud, hea
 from rich.console import Console
 
 from harness.catalog import cells_on
+from harness.console import PIPED_WIDTH, open_console
 from harness.records import DeviceKind, Observation, Precision, Stage, Variant
 from harness.report.summary import Summary
-from harness.report.terminal import PIPED_WIDTH, open_console, print_run, print_stack, print_window
+from harness.report.terminal import print_run, print_stack, print_window
 
 STACK = "trl0.22-py311"
 CHAIN = (

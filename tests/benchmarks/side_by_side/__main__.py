@@ -1,212 +1,411 @@
-"""Measure and print the table.
+"""Measure, and print what was measured beside what was asked.
 
-python -m side_by_side [--only a,b,c,d] [--stacks 8] [--jobs 2] [--flows F] [--quick] [--out build/bench]
+    nox -s bench                              every part; 1 if a target is missed
+    nox -s bench -- --only reports,lookup     these parts; the others stay in the table as they were measured before
+    nox -s bench -- --only none               the table again
+    nox -s bench -- --quick                   two stacks and one flow in build/bench/quick, to see that all of it works
+
+| part     | what is measured                                                       | on 2 cores, about |
+|----------|------------------------------------------------------------------------|-------------------|
+| reports  | report, and comparison, of 100 to 10,000 simulated cells               | 4 min             |
+| lookup   | 10,000 addresses looked up in a store of as many observations          | 1 min             |
+| whole    | nothing changed, all axes: simulated observations fill a store         | 1 min             |
+| session  | where the time of one session goes                                     | 6 min             |
+| recorder | a recorded flow beside the same flow without a recorder                | 4 min             |
+| matrix   | 8 stacks, all flows: ours, the floor, and the plain way, each cold and | 100 min           |
+|          | warm, one after another and as many at once as ours                    |                   |
+| axis     | the whole TRL axis, all flows, over its floor                          | 110 min           |
+
+The table is in reports/benchmarks/<machine>.md, the figures beside it in <machine>.json: parts of several days are one
+table, each with its day and the commit of the harness. A part begun beside other work is marked.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import datetime
+import importlib.metadata
 import json
 import os
 import platform
+import re
+import resource
 import shutil
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from harness import processor
 from harness.errors import CompatError
-from harness.matrix import ROOT, read_matrix
+from harness.matrix import ROOT, Stack, read_matrix
+from harness.results import write_atomically
 from harness.scheduling.machine import this_machine
 from harness.scheduling.selection import On
-from side_by_side.children import end_all, pinned, side_by_side, timed
-from side_by_side.figures import Measured, Reported, markdown
+from side_by_side.children import end_all, pinned, sampled, side_by_side, timed
+from side_by_side.figures import (
+    Axis,
+    Lookup,
+    Machine,
+    Made,
+    Matrix,
+    Measured,
+    Recorder,
+    Reported,
+    Reports,
+    Session,
+    Whole,
+    markdown,
+    missed,
+    plain,
+)
+from side_by_side.session import parts
 from side_by_side.simulated import simulate
-from side_by_side.ways import PYTHON, Place, spread
+from side_by_side.ways import PYTHON, Place, of_flows, spread
 
-PARTS = "abcd"
-"""(a) cold and warm matrix, (b) overhead over the floor, (c) nothing changed, (d) reports of simulated cells."""
+COMMITTED = ROOT / "reports" / "benchmarks"
+BUILD = ROOT / "build" / "bench"
+"""Logs, and whatever is measured with, until it is removed."""
 
-SIZES = (100, 1_000, 10_000)
+SIZES = (100, 1_000, 5_000, 10_000)
+ADDRESSES = 10_000
 REPEATS = 3
 """Of what takes seconds; the median counts."""
 
 RECORDED_STACK = "trl0.22"
-"""Whose flows the recorder is held against, as in the README."""
+"""Whose flows the recorder is held against, and whose session is looked into, as in the README."""
+
+_MEASURED = TypeAdapter(Measured)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class Benchmark:
-    """One benchmark: where it writes, and what it has found so far."""
+    """One benchmark: what was asked, where it writes, and what is known so far."""
 
-    out: Path
-    seen: Measured
-    begun: float
-    failures: list[CompatError] = dataclasses.field(default_factory=list)
+    def __init__(self, asked: argparse.Namespace) -> None:
+        self.asked = asked
+        self.jobs: int = asked.jobs or this_machine(0).cores
+        self.begun = time.perf_counter()
+        self.failures: list[CompatError] = []
+        machine = this_one()
+        self.file = (asked.out or (BUILD / "quick" if asked.quick else COMMITTED)) / f"{slug(machine)}.json"
+        self.seen = read(self.file, machine)
+        self.commit = commit()
+        self.logs = BUILD / "logs"
 
-    def attempt(self, step: Callable[[], None]) -> None:
-        """Take a step; if it fails say so, and go on: the other figures do not depend on it."""
-        try:
-            step()
-        except CompatError as error:
-            end_all()
-            self.failures.append(error)
-            self.note(f"failed: {error}")
+    def part(self, name: str, measure: Callable[[Benchmark, Path], None]) -> None:
+        """Measure a part. If it fails that is said, and the others go on: they do not depend on it."""
+        before, start = busy(), time.perf_counter()
+        day = datetime.datetime.now(datetime.UTC).date().isoformat()
+        self.note(f"{name} begins")
+        # On the disk of the checkout, as the environments of its user are.
+        with tempfile.TemporaryDirectory(prefix="work-", dir=BUILD, ignore_cleanup_errors=True) as work:
+            try:
+                measure(self, Path(work))
+            except CompatError as error:
+                end_all()
+                self.failures.append(error)
+                self.note(f"{name} failed: {error}")
+        took = time.perf_counter() - start
+        self.seen.made[name] = Made(day, self.commit, versions(), round((busy() - before) / took, 2), took)
+        self.write()
 
     def note(self, what: str) -> None:
         """Say how far it has come, and write down what there is: an interrupted benchmark has its table too."""
         minutes, seconds = divmod(int(time.perf_counter() - self.begun), 60)
         print(f"[{minutes:3}:{seconds:02}] {what}", flush=True)
-        (self.out / "table.md").write_text(markdown(self.seen), encoding="utf-8")
-        (self.out / "measured.json").write_text(json.dumps(dataclasses.asdict(self.seen), indent=1), encoding="utf-8")
+        self.write()
+
+    def write(self) -> None:
+        write_atomically(self.file, _MEASURED.dump_json(self.seen, indent=1).decode() + "\n")
+        write_atomically(self.file.with_suffix(".md"), markdown(self.seen))
+
+    def place(self, work: Path, stacks: Sequence[Stack]) -> Place:
+        """A copy of the checkout for `stacks`."""
+        found = tuple(On(stack, PYTHON) for stack in stacks)
+        place = Place(work, self.logs, found, self.asked.flows, self.note)
+        place.copy_checkout()
+        return place
 
 
 def main() -> int:
     asked = _arguments()
-    machine = this_machine(0)
-    named = f"{processor.name()}, {machine.cores} cores, Python {platform.python_version()}"
-    bench = Benchmark(asked.out.resolve(), Measured(named, jobs=asked.jobs or machine.cores), time.perf_counter())
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    bench.out.mkdir(parents=True, exist_ok=True)
-    # On the disk of the checkout, as the environments of its user are.
-    with tempfile.TemporaryDirectory(prefix="work-", dir=bench.out, ignore_cleanup_errors=True) as work:
-        try:
-            if "d" in asked.only:
-                bench.attempt(lambda: _reports(bench, Path(work)))
-            if set(asked.only) & set("abc"):
-                bench.attempt(lambda: _matrix(bench, Path(work), asked))
-        except KeyboardInterrupt:
-            end_all()
-            bench.note("interrupted; this is what there is")
-            return 130
-        finally:
-            print(f"\n{markdown(bench.seen)}\nAlso in {bench.out / 'table.md'}", flush=True)
-    return 1 if bench.failures else 0
+    BUILD.mkdir(parents=True, exist_ok=True)
+    bench = Benchmark(asked)
+    try:
+        for name, measure in PARTS.items():
+            if name in asked.only:
+                bench.part(name, measure)
+    except KeyboardInterrupt:
+        end_all()
+        bench.note("interrupted; this is what there is")
+        return 130
+    print(f"\n{plain(bench.seen)}\nAlso in {bench.file.with_suffix('.md')}", flush=True)
+    for target in missed(bench.seen):
+        print(f"missed: {target.what}: {target.measured}, asked for {target.asked}")
+    return 1 if bench.failures or missed(bench.seen) else 0
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
-    parser.add_argument("--only", type=lambda text: text.replace(",", ""), default=PARTS, metavar="a,b,c,d")
-    parser.add_argument("--stacks", type=int, default=8, metavar="N", help="spread over the TRL axis")
+    parser = argparse.ArgumentParser(
+        prog="nox -s bench --", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default=",".join(PARTS), metavar="PART,...", help=f"{', '.join(PARTS)}, or none")
+    parser.add_argument("--stacks", type=int, default=8, metavar="N", help="of the matrix, spread over the TRL axis")
     parser.add_argument("--jobs", type=int, help="stacks at once; as many as there are cores")
     parser.add_argument("--flows", default="", help="only these, as in compat run")
     parser.add_argument("--quick", action="store_true", help="two stacks and one flow, to try it out")
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="instead of reports/benchmarks")
     asked = parser.parse_args()
-    if set(asked.only) - set(PARTS) or not asked.only or asked.stacks < 1:
-        parser.error(f"--only takes some of {', '.join(PARTS)}; --stacks 1 or more")
+    asked.only = [] if asked.only == "none" else asked.only.split(",")
+    if set(asked.only) - set(PARTS) or asked.stacks < 1:
+        parser.error(f"--only takes some of {', '.join(PARTS)}, or none; --stacks 1 or more")
     if asked.quick:
         asked.stacks, asked.flows = 2, "sft-full"
     return asked
 
 
-# ------------------------------------------------------------------------------------------------------------ reports
+# --------------------------------------------------------------------------------------------- what it is measured on
+
+
+def this_one() -> Machine:
+    """This machine."""
+    found = re.search(r"^MemTotal: +(\d+) kB$", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
+    return Machine(processor.name(), this_machine(0).cores, int(found[1]) * 1024 if found else 0)
+
+
+def slug(machine: Machine) -> str:
+    """Its name as that of a file."""
+    words = re.sub(r"\((r|tm)\)|processor|cpu", "", machine.processor.lower())
+    return "-".join([*re.findall(r"[a-z0-9.]+", words), f"{machine.cores}-cores"])
+
+
+def commit() -> str:
+    """The commit the harness stands at, with `+` where what is measured differs from it; `unknown` outside a clone."""
+    what = ("harness", "matrices", "tests", "noxfile.py", "pyproject.toml")
+    git = ["git", "-C", str(ROOT)]
+    asked = ([*git, "rev-parse", "--short=12", "HEAD"], [*git, "status", "--porcelain", "--", *what])
+    answers = [subprocess.run(command, capture_output=True, text=True, check=False) for command in asked]
+    if any(answer.returncode for answer in answers):
+        return "unknown"
+    return answers[0].stdout.strip() + ("+" if answers[1].stdout else "")
+
+
+def busy() -> float:
+    """Seconds for which others have kept cores busy until now, or kept them from this machine."""
+    fields = Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0].split()[1:9]
+    user, nice, system, _, _, irq, soft, steal = map(int, fields)
+    own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    everybody = (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
+    return everybody - sum(each.ru_utime + each.ru_stime for each in own)
+
+
+def versions() -> str:
+    """Of what takes part."""
+    found = {name: importlib.metadata.version(name) for name in ("nox", "uv", "pip", "pydantic")}
+    told = {"Python": platform.python_version(), **found, "torch": read_matrix().torch}
+    return ", ".join(f"{name} {version}" for name, version in told.items())
+
+
+def read(file: Path, machine: Machine) -> Measured:
+    """What was measured on this machine before.
+
+    Raises:
+        CompatError: it cannot be read.
+    """
+    if not file.exists():
+        return Measured(machine)
+    try:
+        return _MEASURED.validate_json(file.read_bytes())
+    except ValueError as error:
+        raise CompatError(
+            "these are no figures of this benchmark",
+            where=str(file),
+            meaning=f"It was edited, or written by another version: {str(error).splitlines()[0]}",
+            todo="Remove it; what it held is to be measured again.",
+        ) from None
+
+
+# -------------------------------------------------------------------------------------------------- of simulated cells
 
 
 def _reports(bench: Benchmark, work: Path) -> None:
-    """Part d: `compat report` of runs of growing size, each a process of its own."""
+    """`compat report` of runs of growing size, each a process of its own."""
+    bench.seen.reports = Reports()
     for cells in SIZES:
         run = work / f"simulated-{cells}"
         simulate(run, cells)
-        bench.seen.reports.append(_reported(bench, run, cells, "harness", "report"))
-        bench.seen.comparisons.append(_reported(bench, run, cells, "side_by_side.compared"))
+        bench.seen.reports.reports.append(_reported(bench, run, cells, "harness", "report"))
+        bench.seen.reports.comparisons.append(_reported(bench, run, cells, "side_by_side.compared"))
         shutil.rmtree(run)
 
 
 def _reported(bench: Benchmark, run: Path, cells: int, module: str, *arguments: str) -> Reported:
-    log = bench.out / "logs" / f"{module}-{cells}.log"
-    environ = {**pinned(), "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "benchmarks")))}
+    log = bench.logs / f"{module}-{cells}.log"
     command = [sys.executable, "-m", module, *arguments, str(run)]
-    took = [timed(command, log=log, cwd=ROOT, environ=environ, statuses=(0, 1)) for _ in range(REPEATS)]
+    took = [timed(command, log=log, cwd=ROOT, environ=_environ(ROOT), statuses=(0, 1)) for _ in range(REPEATS)]
+    with sampled() as peak:  # apart, since looking takes time; and again, since a look may miss the most there was
+        for _ in range(REPEATS):
+            timed(command, log=log, cwd=ROOT, environ=_environ(ROOT), statuses=(0, 1))
     seconds = statistics.median(each.seconds for each in took)
     bench.note(f"{module} of {cells:,} cells: {seconds:.2f} s")
-    cpu_seconds = statistics.median(each.cpu_seconds for each in took)
-    return Reported(cells, seconds, cpu_seconds, max(each.peak_bytes for each in took))
+    return Reported(cells, seconds, statistics.median(each.cpu_seconds for each in took), peak[0])
 
 
-# ------------------------------------------------------------------------------------------------------------- matrix
+def _lookup(bench: Benchmark, work: Path) -> None:
+    log = bench.logs / "lookup.log"
+    command = [sys.executable, "-m", "side_by_side.stored", "look", str(work / "store"), str(ADDRESSES)]
+    timed(command, log=log, cwd=ROOT, environ=_environ(ROOT))
+    looked_up, read_all = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
+    bench.seen.lookup = Lookup(ADDRESSES, looked_up, read_all)
+    bench.note(f"{ADDRESSES:,} addresses: {looked_up:.3f} s")
 
 
-def _matrix(bench: Benchmark, work: Path, asked: argparse.Namespace) -> None:
-    """Parts a, b and c, which share their runs."""
-    seen, only = bench.seen, asked.only
-    matrix = read_matrix()
-    trl = [stack for stack in matrix.stacks if stack.package == "trl" and PYTHON in stack.pythons]
-    place = Place(
-        work, bench.out / "logs", tuple(On(stack, PYTHON) for stack in spread(trl, asked.stacks)), asked.flows
-    )
-    seen.stacks = tuple(on.stack.name for on in place.stacks)
-    place.copy_checkout()
+def _whole(bench: Benchmark, work: Path) -> None:
+    """`compat run` of everything in a copy of the checkout in which everything seems to have run."""
+    place = bench.place(work, ())
+    environ = {**place.environ, **_environ(place.checkout)}
+    fill, log = [sys.executable, "-m", "side_by_side.stored", "fill"], bench.logs / "fill.log"
+    timed(fill, log=log, cwd=place.checkout, environ=environ)
+    cells = int(log.read_text(encoding="utf-8").splitlines()[-1])
+    bench.note(f"a store of {cells:,} simulated observations")
+    command = [sys.executable, "-m", "harness", "run", "--device", "cpu"]
+    took = []
+    for number in range(REPEATS + 1):
+        log = bench.logs / f"whole-{number}.log"
+        took.append(timed(command, log=log, cwd=place.checkout, environ=environ, statuses=(0, 1)).seconds)
+        first = log.read_text(encoding="utf-8").splitlines()[0]
+        if "nothing is run" not in first:
+            raise CompatError(
+                f"cells were run: {first}",
+                where=str(log),
+                meaning="The committed baseline does not have every cell of today.",
+                todo="Keep a run of the whole matrix (`compat keep`), and measure again.",
+            )
+    stacks = int(first.split(" cells on ")[1].split()[0])
+    bench.seen.whole = Whole(stacks, cells, took[0], statistics.median(took[1:]))
+    bench.note(f"compat run, nothing changed, all axes: {bench.seen.whole.unchanged:.2f} s")
+
+
+def _environ(root: Path) -> dict[str, str]:
+    return {**pinned(), "PYTHONPATH": os.pathsep.join((str(root), str(root / "tests" / "benchmarks")))}
+
+
+# -------------------------------------------------------------------------------------------------------- of one stack
+
+
+def _session(bench: Benchmark, work: Path) -> None:
+    """Where the time of a session goes whose environment, with its bytecode, is there."""
+    place = bench.place(work, [read_matrix().stack(RECORDED_STACK)])
+    [on] = place.stacks
+    place.run("session-before")
+    cells = place.keep_plans()
+    place.straight_line(on)
+    flows = of_flows((bench.logs / f"{on.name}-straight-line.log").read_text(encoding="utf-8"))
+    bench.note(f"{cells} flows of {on.name} as a script: {flows:.1f} s")
+    bench.seen.session = Session(on.name, cells, parts(place.session(on), flows))
+    bench.note(f"one session: {sum(seconds for _, seconds in bench.seen.session.parts):.1f} s")
+
+
+def _recorder(bench: Benchmark, work: Path) -> None:
+    place = bench.place(work, [read_matrix().stack(RECORDED_STACK)])
+    [on] = place.stacks
+    bench.seen.recorder = Recorder(on.name, place.overhead(on))
+    bench.note(f"a recorded flow over one without a recorder: {bench.seen.recorder.ratio:.2f}")
+
+
+# ------------------------------------------------------------------------------------------------------------- of many
+
+
+def _axis(bench: Benchmark, work: Path) -> None:
+    """The whole axis over its floor, environments and bytecode there before either."""
+    place = bench.place(work, _trl()[: bench.asked.stacks] if bench.asked.quick else _trl())
+    seen = bench.seen.axis = Axis(len(place.stacks), jobs=bench.jobs)
+    took = place.run("axis-before", "--jobs", str(bench.jobs), "-k", "sft-full and qwen2-full-gc").seconds
+    bench.note(f"{len(place.stacks)} environments, each used once: {took:.0f} s")
+    seen.warm = place.run("axis", "--fresh", "--jobs", str(bench.jobs)).seconds
+    seen.cells = place.keep_plans()
+    bench.note(f"compat run --fresh of {seen.cells:,} cells: {seen.warm:.0f} s")
+    seen.floor = side_by_side(_told(bench, place.straight_line, "straight line"), place.stacks, bench.jobs)
+    bench.note(f"straight-line scripts, {bench.jobs} at once: {seen.floor:.0f} s")
+
+
+def _matrix(bench: Benchmark, work: Path) -> None:
+    """A spread of stacks: ours, the floor, and the plain way."""
+    place = bench.place(work, spread(_trl(), bench.asked.stacks))
+    jobs = str(bench.jobs)
+    seen = bench.seen.matrix = Matrix(tuple(on.stack.name for on in place.stacks), jobs=bench.jobs)
     for on in place.stacks:
         place.warm_caches(on)
         bench.note(f"{on.name}: packages in the caches")
-    seen.cold = place.run("cold", "--jobs", str(seen.jobs)).seconds
+    seen.cold = place.run("cold", "--jobs", jobs).seconds
     seen.cells = place.keep_plans()
     bench.note(f"compat run, nothing installed: {seen.cold:.0f} s")
-    steps: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("c", lambda: _unchanged(bench, place)),
-        ("ab", lambda: _warm(bench, place)),
-        ("b", lambda: _recorder(bench, place, On(matrix.stack(RECORDED_STACK), PYTHON))),
-        ("a", lambda: _plain(bench, place)),
-    )
-    for parts, step in steps:
-        if set(parts) & set(only):
-            bench.attempt(step)
-
-
-def _unchanged(bench: Benchmark, place: Place) -> None:
-    took = [place.run(f"unchanged-{number}").seconds for number in range(REPEATS)]
-    bench.seen.unchanged = statistics.median(took)
-    bench.note(f"compat run, nothing changed: {bench.seen.unchanged:.2f} s")
-
-
-def _warm(bench: Benchmark, place: Place) -> None:
-    seen = bench.seen
-    seen.warm = place.run("warm", "--fresh", "--jobs", str(seen.jobs)).seconds
+    seen.unchanged = statistics.median(place.run(f"unchanged-{number}").seconds for number in range(REPEATS))
+    bench.note(f"compat run, nothing changed: {seen.unchanged:.2f} s")
+    seen.warm = place.run("warm", "--fresh", "--jobs", jobs).seconds
     bench.note(f"compat run --fresh: {seen.warm:.0f} s")
-    seen.floor = side_by_side(_told(bench, place.straight_line, "straight line"), place.stacks, seen.jobs)
-    bench.note(f"straight-line scripts, {seen.jobs} at once: {seen.floor:.0f} s")
+    seen.floor = side_by_side(_told(bench, place.straight_line, "straight line"), place.stacks, bench.jobs)
+    bench.note(f"straight-line scripts, {jobs} at once: {seen.floor:.0f} s")
+    _plain_way(bench, place, seen)
 
 
-def _recorder(bench: Benchmark, place: Place, on: On) -> None:
-    bench.seen.recorder = place.overhead(on)
-    bench.note(f"a recorded flow over one without a recorder: {bench.seen.recorder:.2f}")
+def _plain_way(bench: Benchmark, place: Place, seen: Matrix) -> None:
+    """One after another, then as many at once as ours; each with new environments, then with those it has made."""
 
+    def made_and_run(name: str) -> Callable[[On], None]:
+        def whole(on: On) -> None:
+            place.plain_environment(on)
+            place.plain_tests(on, name)
 
-def _plain(bench: Benchmark, place: Place) -> None:
-    """The plain way: one after another, then as many at once as ours."""
-    seen = bench.seen
-    environments = tests = 0.0
-    for on in place.stacks:
-        environments += (made := place.plain_environment(on).seconds)
-        tests += (ran := place.plain_tests(on).seconds)
-        place.remove_plain(on)
-        bench.note(f"plain way, {on.name}: environment {made:.0f} s, pytest {ran:.0f} s")
-    seen.plain_cold, seen.plain_warm = environments + tests, tests
+        return whole
 
-    def whole(on: On) -> None:
-        place.plain_environment(on)
-        place.plain_tests(on)
+    for name, jobs in (("one-by-one", 1), ("at-once", bench.jobs)):
+        cold = side_by_side(_told(bench, made_and_run(f"{name}-cold"), f"plain way {name}"), place.stacks, jobs)
+        bench.note(f"plain way, {jobs} at once, environments made: {cold:.0f} s")
 
-    seen.plain_parallel = side_by_side(_told(bench, whole, "plain way"), place.stacks, seen.jobs)
-    bench.note(f"plain way, {seen.jobs} at once: {seen.plain_parallel:.0f} s")
-    for on in place.stacks:
-        place.remove_plain(on)
+        def again(on: On, name: str = name) -> None:
+            place.plain_tests(on, f"{name}-warm")
+
+        warm = side_by_side(_told(bench, again, f"plain way {name} again"), place.stacks, jobs)
+        bench.note(f"plain way, {jobs} at once, environments kept: {warm:.0f} s")
+        if jobs == 1 and name == "one-by-one":
+            seen.plain_cold, seen.plain_warm = cold, warm
+        else:
+            seen.parallel_cold, seen.parallel_warm = cold, warm
+        for on in place.stacks:
+            place.remove_plain(on)
 
 
 def _told(bench: Benchmark, work: Callable[[On], object], name: str) -> Callable[[On], None]:
     def told(on: On) -> None:
         start = time.perf_counter()
         work(on)
-        bench.note(f"{name}, {on.name}: {time.perf_counter() - start:.0f} s beside others")
+        bench.note(f"{name}, {on.name}: {time.perf_counter() - start:.0f} s")
 
     return told
 
+
+def _trl() -> tuple[Stack, ...]:
+    return tuple(stack for stack in read_matrix().stacks if stack.package == "trl" and PYTHON in stack.pythons)
+
+
+PARTS: dict[str, Callable[[Benchmark, Path], None]] = {
+    "reports": _reports,
+    "lookup": _lookup,
+    "whole": _whole,
+    "session": _session,
+    "recorder": _recorder,
+    "matrix": _matrix,
+    "axis": _axis,
+}
+"""The shortest first."""
 
 if __name__ == "__main__":
     sys.exit(main())

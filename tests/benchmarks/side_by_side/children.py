@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +19,22 @@ from harness.errors import CompatError
 
 T = TypeVar("T")
 
+TELL_EVERY_S = 60.0
+"""Between two looks at what a long process last said."""
+
+SAMPLE_EVERY_S = 0.02
+"""Between two looks at the memory of processes."""
+
 _running: set[int] = set()
 
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """What one process took."""
+    """What one process took, with those that it waited for."""
 
     seconds: float
     cpu_seconds: float
-    """Its own processor time: what others do on the machine takes little part in it."""
-    peak_bytes: int
+    """Processor time: what others do on the machine takes little part in it."""
 
 
 def timed(
@@ -61,8 +68,70 @@ def timed(
             meaning="A way that fails is no way to compare with.",
             todo="Read its last lines; what was measured before is in the table.",
         )
-    # Linux counts memory in KiB.
-    return Took(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    return Took(time.perf_counter() - start, usage.ru_utime + usage.ru_stime)
+
+
+@contextlib.contextmanager
+def progress(log: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    """While open, say now and then what a process last wrote into its log: what takes an hour is seen to go on."""
+    over = threading.Event()
+
+    def follow() -> None:
+        while not over.wait(TELL_EVERY_S):
+            lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
+            last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing yet")
+            tell(f"  {log.stem}: {last}")
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def sampled() -> Iterator[list[int]]:
+    """While open, look again and again how much memory the processes that `timed` runs hold with all they started: what
+    several share is counted once. A list with the most there was, in bytes, is filled at the end.
+    """
+    over, most, found = threading.Event(), [0], list[int]()
+
+    def look() -> None:
+        while not over.wait(SAMPLE_EVERY_S):
+            most[0] = max(most[0], sum(map(_held, _groups())))
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join()
+        found.append(most[0])
+
+
+def _groups() -> list[int]:
+    """Processes of the groups that run."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208 - names alone
+    return [pid for pid in pids if _group(pid) in _running]
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _held(pid: int) -> int:
+    """Bytes of a process, with its share of those it has together with others; 0 when it is gone."""
+    try:
+        found = re.search(r"^Pss: +(\d+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
 
 
 def side_by_side(work: Callable[[T], None], items: Sequence[T], jobs: int) -> float:

@@ -38,9 +38,9 @@ def compared(results: Results) -> Counter[Change]:
 
 @uncollected()
 def main(run: str) -> None:
-    summary, results = report._derive(Path(run), load_ledger())
-    report.print_run(summary)
-    print(dict(compared(results)))
+    with report.deriving(Path(run), load_ledger()) as (summary, results):
+        report.print_run(summary)
+        print(dict(compared(results)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What was measured, and the table it makes: seconds beside seconds, as ratios. Pure."""
+"""What was measured, what was asked of it, and the tables it makes: seconds beside seconds, as ratios. Pure."""
 
 from __future__ import annotations
 
@@ -8,27 +8,58 @@ from dataclasses import dataclass, field
 
 MEGABYTE = 1_000_000
 
+MOST_OVER_FLOOR = 1.25
+LEAST_FRESH = 3.0
+LEAST_UNCHANGED = 100.0
+UNCHANGED_S = 2.0
+REPORT_S = 5.0
+REPORT_BYTES = 500 * MEGABYTE
+LOOKUP_S = 0.5
+RECORDER = 1.15
+"""Of the project's own making; the others are promised."""
+
+LINEAR = 1.25
+"""How many times what a cell of the first half of 10,000 adds one of the second half may add, where growth is called
+linear: medians of the same work differed by up to a tenth.
+"""
+
+MOST_OTHERS = 0.1
+"""Cores that others may have kept busy while a part was measured."""
+
 
 @dataclass(frozen=True, slots=True)
-class Reported:
-    """What one report of simulated cells took."""
+class Machine:
+    """What was measured on."""
 
-    cells: int
-    seconds: float
-    cpu_seconds: float
-    """Of its process: what others do on the machine takes less part in it."""
-    peak_bytes: int
-    """Most memory its process held."""
+    processor: str
+    cores: int
+    memory: int
+    """Bytes there are."""
+
+    def __str__(self) -> str:
+        return f"{self.processor}, {self.cores} cores, {self.memory / 2**30:.0f} GiB of memory, no GPU used"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """When and of what a part was measured."""
+
+    day: str
+    """UTC."""
+    commit: str
+    """Of the harness; with `+` where files differed from it."""
+    versions: str
+    others: float
+    """Cores that others kept busy meanwhile, on the mean."""
+    took_s: float
 
 
 @dataclass(slots=True)
-class Measured:
-    """Seconds on the clock, as far as the benchmark has come; None is not measured, or not yet."""
+class Matrix:
+    """A spread of stacks with all flows, ours beside the plain way. Seconds; None is not measured, or not yet."""
 
-    machine: str
     stacks: tuple[str, ...] = ()
     cells: int = 0
-    """Of these stacks, all flows."""
     jobs: int = 1
     """Processes side by side, ours and those of the parallel plain way alike."""
     cold: float | None = None
@@ -37,18 +68,215 @@ class Measured:
     """`compat run --fresh`: environments there, every cell run."""
     unchanged: float | None = None
     """`compat run` with every result stored."""
+    floor: float | None = None
+    """Straight-line scripts in our environments, `jobs` at once."""
     plain_cold: float | None = None
     """The plain way, one stack after another."""
     plain_warm: float | None = None
-    """Of that, what pytest took: the environments are there."""
-    plain_parallel: float | None = None
+    """The same again, its environments kept: pytest alone."""
+    parallel_cold: float | None = None
     """The plain way, `jobs` stacks at once."""
+    parallel_warm: float | None = None
+
+
+@dataclass(slots=True)
+class Axis:
+    """The whole TRL axis with all flows."""
+
+    stacks: int = 0
+    cells: int = 0
+    jobs: int = 1
+    warm: float | None = None
     floor: float | None = None
-    """Straight-line scripts in our environments, `jobs` at once."""
-    recorder: float | None = None
-    """A recorded flow over the same flow without a recorder: ratio of medians, one process, in turn."""
+
+
+@dataclass(slots=True)
+class Whole:
+    """`compat run` over all axes with every cell stored: simulated observations, environments of files alone."""
+
+    stacks: int = 0
+    cells: int = 0
+    first: float | None = None
+    """Every stored cell judged anew."""
+    unchanged: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What one report of simulated cells took."""
+
+    cells: int
+    seconds: float
+    cpu_seconds: float
+    """Of its processes: what others do on the machine takes less part in it."""
+    peak_bytes: int
+    """Most memory its processes held together, what they share counted once."""
+
+
+@dataclass(slots=True)
+class Reports:
+    """Reports of simulated runs, the smallest first."""
+
     reports: list[Reported] = field(default_factory=list)
     comparisons: list[Reported] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Lookup:
+    """Addresses asked of a store of as many observations."""
+
+    addresses: int = 0
+    looked_up: float | None = None
+    read: float | None = None
+    """Every observation opened and proven as well."""
+
+
+@dataclass(slots=True)
+class Recorder:
+    """A recorded flow over the same flow without a recorder: ratio of medians, one process, in turn."""
+
+    stack: str = ""
+    ratio: float | None = None
+
+
+@dataclass(slots=True)
+class Session:
+    """Where the time of one session goes, in order."""
+
+    stack: str = ""
+    cells: int = 0
+    parts: list[tuple[str, float]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Measured:
+    """All that was measured on a machine."""
+
+    machine: Machine
+    made: dict[str, Made] = field(default_factory=dict)
+    """By the name of a part."""
+    matrix: Matrix = field(default_factory=Matrix)
+    axis: Axis = field(default_factory=Axis)
+    whole: Whole = field(default_factory=Whole)
+    reports: Reports = field(default_factory=Reports)
+    lookup: Lookup = field(default_factory=Lookup)
+    recorder: Recorder = field(default_factory=Recorder)
+    session: Session = field(default_factory=Session)
+
+
+# ------------------------------------------------------------------------------------------------------------- targets
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One figure, and what was asked of it."""
+
+    what: str
+    asked: str
+    """Empty: nothing, it stands beside the others."""
+    measured: str
+    holds: bool | None
+    """None: not measured, or nothing asked."""
+    own: bool = False
+    """Whether nobody was promised it."""
+
+
+def targets(seen: Measured) -> tuple[Target, ...]:
+    """Every figure that something was asked of, measured or not, and those that stand beside them."""
+    matrix, axis, whole = seen.matrix, seen.axis, seen.whole
+    at_once = f"{matrix.jobs} stacks at once"
+    return (
+        _at_most("the whole TRL axis with all flows, over its floor", axis.warm, axis.floor, MOST_OVER_FLOOR),
+        _under("`compat run` with nothing changed, all axes", whole.unchanged, UNCHANGED_S),
+        _at_least("fresh environments: the plain way", matrix.plain_cold, matrix.cold, LEAST_FRESH),
+        _beside("fresh environments: the plain way, " + at_once, matrix.parallel_cold, matrix.cold),
+        _at_least("nothing changed: the plain way again", matrix.plain_warm, matrix.unchanged, LEAST_UNCHANGED),
+        _beside("nothing changed: the plain way again, " + at_once, matrix.parallel_warm, matrix.unchanged),
+        _beside(f"every cell of {len(matrix.stacks)} stacks, over straight-line scripts", matrix.warm, matrix.floor),
+        *_report_targets(seen.reports.reports),
+        _under(f"look-up of {seen.lookup.addresses:,} addresses", seen.lookup.looked_up, LOOKUP_S),
+        _recorder_target(seen.recorder),
+    )
+
+
+def missed(seen: Measured) -> tuple[Target, ...]:
+    """What was promised and does not hold."""
+    return tuple(target for target in targets(seen) if target.holds is False and not target.own)
+
+
+def _at_most(what: str, took: float | None, own: float | None, limit: float) -> Target:
+    asked = f"at most {limit:g}"
+    if took is None or not own:
+        return Target(what, asked, "", None)
+    return Target(what, asked, f"{ratio(took, own)} ({_seconds(took)} s over {_seconds(own)} s)", took <= limit * own)
+
+
+def _at_least(what: str, took: float | None, own: float | None, limit: float) -> Target:
+    asked = f"at least {limit:g} times ours"
+    if took is None or not own:
+        return Target(what, asked, "", None)
+    return Target(what, asked, f"{ratio(took, own)} ({_seconds(took)} s over {_seconds(own)} s)", took >= limit * own)
+
+
+def _beside(what: str, took: float | None, own: float | None) -> Target:
+    told = "" if took is None or not own else f"{ratio(took, own)} ({_seconds(took)} s over {_seconds(own)} s)"
+    return Target(what, "", told, None)
+
+
+def _under(what: str, took: float | None, limit: float) -> Target:
+    asked = f"under {limit:g} s"
+    return Target(what, asked, "" if took is None else f"{took:.2f} s", None if took is None else took < limit)
+
+
+def _report_targets(reports: Sequence[Reported]) -> tuple[Target, ...]:
+    last = reports[-1] if reports else None
+    size = f"report of {last.cells:,} cells" if last else "report of 10,000 cells"
+    held = None if last is None else last.peak_bytes
+    grown = growth(reports)
+    return (
+        _under(size, None if last is None else last.seconds, REPORT_S),
+        Target(
+            f"{size}: memory",
+            f"under {REPORT_BYTES // MEGABYTE} MB",
+            "" if held is None else f"{_megabytes(held)} MB",
+            None if held is None else held < REPORT_BYTES,
+        ),
+        Target(
+            f"{size}: growth from {reports[0].cells if reports else 100}",
+            "linear",
+            ""
+            if grown is None
+            else f"a further cell adds {grown[0]:.2f} times the time and {grown[1]:.2f} times the memory",
+            None if grown is None else max(grown) <= LINEAR,
+        ),
+    )
+
+
+def growth(reports: Sequence[Reported]) -> tuple[float, float] | None:
+    """Processor time and memory of a further cell in the second half, over those of one in the first; None where there
+    are not both. At most 1 is linear or better.
+    """
+    half = [report for report in reports if 2 * report.cells == reports[-1].cells]
+    if len(reports) < 3 or not half:
+        return None
+    first, middle, last = reports[0], half[0], reports[-1]
+
+    def slope(a: Reported, b: Reported) -> tuple[float, float]:
+        cells = b.cells - a.cells
+        return (b.cpu_seconds - a.cpu_seconds) / cells, (b.peak_bytes - a.peak_bytes) / cells
+
+    (time, memory), (later_time, later_memory) = slope(first, middle), slope(middle, last)
+    return max(later_time, 0) / time, max(later_memory, 0) / memory
+
+
+def _recorder_target(seen: Recorder) -> Target:
+    what = "a recorded flow over the same flow without a recorder"
+    holds = None if seen.ratio is None else seen.ratio <= RECORDER
+    told = "" if seen.ratio is None else f"{seen.ratio:.2f}"
+    return Target(what, f"at most {RECORDER:g} (our own)", told, holds, own=True)
+
+
+# -------------------------------------------------------------------------------------------------------------- tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,40 +289,50 @@ class Section:
 
 
 def sections(seen: Measured) -> tuple[Section, ...]:
-    """The tables of what was measured so far."""
-    one_by_one, at_once = "plain way, one stack after another", f"plain way, {seen.jobs} stacks at once"
+    """The tables of what was measured so far, that of the targets first."""
+    matrix = seen.matrix
+    one_by_one, at_once = "plain way, one stack after another", f"plain way, {matrix.jobs} stacks at once"
+    floor = f"floor: one import and the same flows as a script, {matrix.jobs} at once"
     found = (
-        _beside(
+        _targets(seen),
+        _ways(
             "Nothing installed",
-            ("compat run", seen.cold),
-            {one_by_one: seen.plain_cold, at_once: seen.plain_parallel},
+            ("compat run", matrix.cold),
+            {one_by_one: matrix.plain_cold, at_once: matrix.parallel_cold},
         ),
-        _beside(
+        _ways(
             "Environments there, every cell run",
-            ("compat run --fresh", seen.warm),
-            {"pytest, one stack after another": seen.plain_warm, _floor(seen.jobs): seen.floor},
+            ("compat run --fresh", matrix.warm),
+            {one_by_one: matrix.plain_warm, at_once: matrix.parallel_warm, floor: matrix.floor},
         ),
-        _beside(
+        _ways(
             "Nothing changed",
-            ("compat run", seen.unchanged),
+            ("compat run", matrix.unchanged),
             {
-                one_by_one: seen.plain_cold,
-                at_once: seen.plain_parallel,
-                "pytest alone, environments kept": seen.plain_warm,
+                f"{one_by_one}, environments made anew": matrix.plain_cold,
+                f"{one_by_one}, environments kept": matrix.plain_warm,
+                f"{at_once}, environments kept": matrix.parallel_warm,
             },
         ),
-        _overhead(seen),
-        _growth("`compat report` on simulated cells", seen.reports),
-        _growth("Comparison and report of simulated cells", seen.comparisons),
+        _whole(seen.whole),
+        _session(seen.session),
+        _growth("`compat report` on simulated cells", seen.reports.reports),
+        _growth("Comparison and report of simulated cells", seen.reports.comparisons),
+        _lookup(seen.lookup),
+        _made(seen),
     )
     return tuple(section for section in found if section is not None)
 
 
-def _floor(jobs: int) -> str:
-    return f"floor: one import and the same flows as a script, {jobs} at once"
+def _targets(seen: Measured) -> Section:
+    said = {True: "yes", False: "NO", None: ""}
+    rows = [
+        (target.what, target.asked, target.measured or "not measured", said[target.holds]) for target in targets(seen)
+    ]
+    return Section("Targets", ("what", "asked", "measured", "holds"), tuple(rows))
 
 
-def _beside(title: str, ours: tuple[str, float | None], others: Mapping[str, float | None]) -> Section | None:
+def _ways(title: str, ours: tuple[str, float | None], others: Mapping[str, float | None]) -> Section | None:
     """Seconds of each way, and how many times ours they are."""
     name, own = ours
     if own is None:
@@ -104,13 +342,21 @@ def _beside(title: str, ours: tuple[str, float | None], others: Mapping[str, flo
     return Section(title, ("way", "seconds", f"times `{name}`"), tuple(rows))
 
 
-def _overhead(seen: Measured) -> Section | None:
-    rows = []
-    if seen.warm is not None and seen.floor:
-        rows.append(("`compat run --fresh` over its floor", ratio(seen.warm, seen.floor), "1.25"))
-    if seen.recorder is not None:
-        rows.append(("a recorded flow over the same flow without a recorder", f"{seen.recorder:.2f}", "1.15"))
-    return Section("What the harness adds", ("what", "ratio", "target, at most"), tuple(rows)) if rows else None
+def _whole(seen: Whole) -> Section | None:
+    if seen.first is None:
+        return None
+    rows = [("every stored cell judged anew", _seconds(seen.first))]
+    rows += [] if seen.unchanged is None else [("nothing changed", _seconds(seen.unchanged))]
+    title = f"`compat run`, all axes: {seen.cells:,} cells on {seen.stacks} stacks, simulated observations"
+    return Section(title, ("what", "seconds"), tuple(rows))
+
+
+def _session(seen: Session) -> Section | None:
+    if not seen.parts:
+        return None
+    whole = sum(seconds for _, seconds in seen.parts)
+    rows = [(what, f"{seconds:.2f}", f"{seconds / whole:.1%}") for what, seconds in (*seen.parts, ("all of it", whole))]
+    return Section(f"One session: {seen.cells} cells of {seen.stack}", ("what", "seconds", "share"), tuple(rows))
 
 
 def _growth(title: str, reports: Sequence[Reported]) -> Section | None:
@@ -131,6 +377,23 @@ def _growth(title: str, reports: Sequence[Reported]) -> Section | None:
     return Section(title, heads, tuple(rows))
 
 
+def _lookup(seen: Lookup) -> Section | None:
+    if seen.looked_up is None:
+        return None
+    rows = [(f"{seen.addresses:,} addresses looked up", _seconds(seen.looked_up))]
+    rows += [] if seen.read is None else [("all of their observations read and proven", _seconds(seen.read))]
+    return Section("The store", ("what", "seconds"), tuple(rows))
+
+
+def _made(seen: Measured) -> Section | None:
+    rows = [
+        (name, made.day, made.commit, _minutes(made.took_s), f"{made.others:.2f}", made.versions)
+        for name, made in seen.made.items()
+    ]
+    heads = ("part", "day", "harness", "took", "cores of others", "versions")
+    return Section("Measured", heads, tuple(rows)) if rows else None
+
+
 def _sized(seen: Reported) -> tuple[str, ...]:
     return f"{seen.cells:,}", _seconds(seen.seconds), _seconds(seen.cpu_seconds), _megabytes(seen.peak_bytes)
 
@@ -142,20 +405,52 @@ def ratio(took: float, own: float) -> str:
 
 
 def _seconds(took: float) -> str:
-    return f"{took:.0f}" if took >= 10 else f"{took:.2f}"
+    return f"{took:,.0f}" if took >= 10 else f"{took:.2f}"
+
+
+def _minutes(took: float) -> str:
+    return f"{took / 60:.0f} min" if took >= 90 else f"{took:.0f} s"
 
 
 def _megabytes(amount: int) -> str:
     return f"{amount / MEGABYTE:.0f}"
 
 
+# ------------------------------------------------------------------------------------------------------------- wording
+
+
+def told(seen: Measured) -> list[str]:
+    """What was measured on and of, in sentences; and what else was at work."""
+    lines = [f"{seen.machine}."]
+    if seen.matrix.stacks:
+        names = ", ".join(seen.matrix.stacks)
+        lines.append(
+            f"The plain way beside ours: {len(seen.matrix.stacks)} stacks ({names}), {seen.matrix.cells:,} cells."
+        )
+    if seen.axis.stacks:
+        lines.append(f"The TRL axis: {seen.axis.stacks} stacks, {seen.axis.cells:,} cells, {seen.axis.jobs} at once.")
+    busy = [name for name, made in seen.made.items() if made.others > MOST_OTHERS]
+    if busy:
+        lines.append(f"Measured beside other work on the machine, and to be measured again: {', '.join(busy)}.")
+    return lines
+
+
 def markdown(seen: Measured) -> str:
-    """All tables, with what they were measured on and of."""
-    told = [f"Measured on {seen.machine}."]
-    if seen.stacks:
-        told[0] += f" {len(seen.stacks)} stacks ({', '.join(seen.stacks)}), {seen.cells:,} cells."
+    """All tables, as they are committed."""
+    parts = ["# Benchmarks", "Made by `nox -s bench`; tests/benchmarks/side_by_side says how.", "\n".join(told(seen))]
     for section in sections(seen):
         rule = ["---"] * len(section.heads)
         lines = [f"| {' | '.join(cells)} |" for cells in (section.heads, rule, *section.rows)]
-        told.append("\n".join([f"**{section.title}**", "", *lines]))
-    return "\n\n".join(told) + "\n"
+        parts.append("\n".join([f"## {section.title}", "", *lines]))
+    return "\n\n".join(parts) + "\n"
+
+
+def plain(seen: Measured) -> str:
+    """All tables, for a terminal or a log."""
+    parts = ["\n".join(told(seen))]
+    for section in sections(seen):
+        rows = [tuple(cell.replace("`", "") for cell in row) for row in (section.heads, *section.rows)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        parts.append("\n".join([section.title.replace("`", ""), *(f"  {line}" for line in lines)]))
+    return "\n\n".join(parts) + "\n"

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,8 @@ from harness.locks import Lock, Unsolvable, locked
 from harness.matrix import ROOT, Stack, read_matrix
 from harness.records import DeviceKind
 from harness.scheduling.selection import On
-from side_by_side.children import Took, pinned, timed
+from side_by_side.children import Took, pinned, progress, timed
+from side_by_side.session import PLUGIN, Event, seen
 
 PYTHON = "3.11"
 
@@ -48,6 +49,8 @@ class Place:
     stacks: tuple[On, ...]
     flows: str
     """Of these flows only, by commas; empty: all."""
+    tell: Callable[[str], None]
+    """Takes a line of progress of what takes long."""
 
     @property
     def checkout(self) -> Path:
@@ -97,13 +100,21 @@ class Place:
         command = [sys.executable, "-m", "harness", "run", *(on.name for on in self.stacks), *flows, *options]
         log = self.logs / f"{name}.log"
         try:
-            return timed(
-                [*command, "--device", "cpu"], log=log, cwd=self.checkout, environ=self.environ, statuses=FAILING
-            )
+            with progress(log, self.tell):
+                return timed(
+                    [*command, "--device", "cpu"], log=log, cwd=self.checkout, environ=self.environ, statuses=FAILING
+                )
         finally:
             sessions = self.checkout / "reports" / "runs" / "latest" / "nox.log"
             if sessions.exists():
                 shutil.copy(sessions, self.logs / f"{name}-nox.log")
+
+    def session(self, on: On) -> list[Event]:
+        """What is seen of one session of nox, every cell run."""
+        selected = ("-k", self.flows.replace(",", " or ")) if self.flows else ()
+        command = [sys.executable, "-m", "nox", "--no-color", "-s", on.session, "--"]
+        options = ("--device", "cpu", "--fresh", "-p", PLUGIN, *selected)
+        return seen([*command, *options], log=self.logs / "session.log", cwd=self.checkout, environ=self.environ)
 
     def overhead(self, on: On) -> float:
         """What the recorder costs on one stack, as `-- --overhead` says it."""
@@ -113,11 +124,8 @@ class Place:
         return overall(log.read_text(encoding="utf-8"))
 
     def keep_plans(self) -> int:
-        """Set the plans of the latest run aside, for the other ways to run the same cells; returns their number.
-
-        Raises:
-            CompatError: a stack has no plan.
-        """
+        """Set the plans of the latest run aside, for the other ways to run the same cells; returns their number."""
+        shutil.rmtree(self.work / "plans", ignore_errors=True)
         shutil.copytree(self.checkout / "reports" / "runs" / "latest" / "plans", self.work / "plans")
         return sum(len(self.cells(on)) for on in self.stacks)
 
@@ -154,7 +162,7 @@ class Place:
         )
         return timed(["bash", "-c", script], log=log, cwd=self.checkout, environ=self.environ)
 
-    def plain_tests(self, on: On) -> Took:
+    def plain_tests(self, on: On, name: str) -> Took:
         """One pytest process with every flow as a plain test.
 
         Raises:
@@ -166,7 +174,7 @@ class Place:
             *("-c", "tests/cells/pytest.ini", "--rootdir", str(self.checkout), f"--junitxml={result}"),
             "tests/benchmarks/plain",
         ]
-        log = self.logs / f"{on.name}-plain-tests.log"
+        log = self.logs / f"{on.name}-plain-{name}.log"
         took = timed(command, log=log, cwd=self.checkout, environ=self._environ(on), statuses=FAILING)
         ran = sum(int(suite.get("tests", "0")) for suite in ET.parse(result).iter("testsuite"))  # noqa: S314 - our own
         self._same_cells(on, ran, log)
@@ -182,7 +190,7 @@ class Place:
         Raises:
             CompatError: it ran other cells than our session.
         """
-        from harness.run_command import env_python
+        from harness.request import env_python
 
         log = self.logs / f"{on.name}-straight-line.log"
         python = env_python(on, self.checkout / ".nox")
@@ -210,6 +218,19 @@ class Place:
 
     def _pip(self, python: Path) -> tuple[str, ...]:
         return str(python), "-m", "pip"
+
+
+def of_flows(output: str) -> float:
+    """Seconds of the flows in the last line of a straight-line script.
+
+    Raises:
+        CompatError: there are none.
+    """
+    for line in reversed(output.splitlines()):
+        words = line.split()
+        if words[:2] == ["flows", "took"]:
+            return float(words[2])
+    raise CompatError("it does not say what the flows took", where="straight_line.py", todo="Read its log.")
 
 
 def overall(output: str) -> float:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -71,7 +71,7 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Cell], l
     def use(cell_of: Cell) -> list[str]:
         ran: list[str] = []
 
-        def run_plan(plan: Plan, env_python: Path, gpus: Sequence[Any], options: Any, log: Path | None = None) -> None:
+        def run_plan(plan: Plan, *_: object, log: Path | None = None) -> None:
             trl = dict(LOCKED)[plan.stack]
             seen = [cell_of(plan, cell, trl) for cell in plan.cells]
             path = Path(plan.run) / "observations.jsonl"

@@ -5,7 +5,17 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.scheduling.estimate import CELL_S, OUTLIER, START_S, expected, loads, longest_first, makespan, pace
+from harness.scheduling.estimate import (
+    CELL_S,
+    OUTLIER,
+    START_S,
+    cells_longest_first,
+    expected,
+    loads,
+    longest_first,
+    makespan,
+    pace,
+)
 
 SECONDS = st.floats(min_value=0.01, max_value=1e4)
 LOADS = st.lists(SECONDS, min_size=1, max_size=20)
@@ -59,3 +69,12 @@ def test_pace_is_one_until_enough_was_seen_to_tell() -> None:
     """Then it is what cells took over what was foretold."""
     assert pace([5.0], [START_S / 2]) == 1.0
     assert pace([30.0], [START_S * 2]) == 30.0 / (START_S * 2)
+
+
+def test_several_workers_take_the_longest_cells_first() -> None:
+    """Equal ones as they come."""
+    assert cells_longest_first({"a/f[x]@cuda": 1.0, "a/g[x]@cuda": 9.0, "a/h[x]@cuda": 1.0}) == (
+        "a/g[x]@cuda",
+        "a/f[x]@cuda",
+        "a/h[x]@cuda",
+    )

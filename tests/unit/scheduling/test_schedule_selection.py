@@ -35,7 +35,6 @@ def test_names_globs_and_axes_narrow_it(matrix: Matrix) -> None:
     assert names(matrix, Asked(stacks=("trl0.22",))) == ["trl0.22-py311"]
     assert names(matrix, Asked(stacks=("trl1.16-py312",))) == ["trl1.16-py312"]
     assert names(matrix, Asked(axes=("peft",))) == [s.on("3.11") for s in matrix.stacks if s.package == "peft"]
-    assert names(matrix, Asked(stacks=("trl0.2?",), axes=("peft",))) == []
 
 
 def test_a_session_is_called_as_nox_calls_it(matrix: Matrix) -> None:
@@ -58,12 +57,46 @@ def test_a_session_is_called_as_nox_calls_it(matrix: Matrix) -> None:
             Asked(axes=("torch",)),
             "--axis: there is no axis 'torch'\nNames that look like it: trl.\nThere are: trl, transformers, peft.",
         ),
+        (
+            Asked(stacks=("trl0.2?",), axes=("peft",)),
+            "trl0.2? --axis peft: no stack is on all of these\nAsk for a stack of that axis, or for less.",
+        ),
     ],
 )
 def test_a_name_that_matches_nothing_is_refused(matrix: Matrix, asked: Asked, said: str) -> None:
     """Rather than running everything else."""
     with pytest.raises(UnknownName) as caught:
         stacks_of(matrix, asked, "3.11")
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
+    ("asked", "python", "said"),
+    [
+        (
+            Asked(),
+            "3.9",
+            (
+                "--python: no stack is locked for Python 3.9\n"
+                "There are: 3.11, 3.12. `compat stacks` says which stack is locked for which."
+            ),
+        ),
+        (
+            Asked(stacks=("trl0.4",)),
+            "3.12",
+            (
+                "trl0.4: not locked for Python 3.12\n"
+                "It is for: 3.11. Name one of these with --python, or the stack with its Python: trl0.4-py311."
+            ),
+        ),
+    ],
+)
+def test_a_python_there_is_not_is_answered_with_those_there_are(
+    matrix: Matrix, asked: Asked, python: str, said: str
+) -> None:
+    """Rather than that no cell matches."""
+    with pytest.raises(UnknownName) as caught:
+        stacks_of(matrix, asked, python)
     assert str(caught.value) == said
 
 

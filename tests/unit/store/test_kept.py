@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import fsspec
 import pytest
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 from kept_builders import kept, recipe_of, seen
 
 from harness.errors import CompatError, ExitCode, UnknownName
-from harness.store import objects
+from harness.store import hub, objects, remote
 from harness.store.kept import Past, Store, latest
 from harness.store.place import default_root
 from harness.store.remote import Remote, StoreUnreachable
@@ -77,7 +80,8 @@ def test_the_latest_observation_is_the_answer(tmp_path: Path) -> None:
 @given(st.permutations([kept(seen(duration_s=float(n)), EARLY if n < 3 else LATE) for n in range(5)]))
 def test_the_answer_does_not_depend_on_the_order(found: list[objects.Stored]) -> None:
     """Also where two were recorded in the same microsecond: two machines that merged agree."""
-    assert latest(found) == latest(list(reversed(found)))
+    named = [(objects.name_of(each), each) for each in found]
+    assert latest(dict(named)) == latest(dict(reversed(named)))
 
 
 def test_stores_of_two_machines_merge_by_copying_files(tmp_path: Path) -> None:
@@ -125,6 +129,19 @@ def test_history_forgets_what_was_removed(tmp_path: Path) -> None:
     assert Store(tmp_path).history() == {}
 
 
+def test_what_the_machine_lost_is_remembered_until_it_is_known(tmp_path: Path) -> None:
+    """By cell; in a file that may be lost, damaged, or not written at all."""
+    store = Store(tmp_path)
+    store.remember(lost=["a", "b"], told=["c"])
+    store.remember(lost=["d"], told=["a", "e"])
+    assert store.lost().keys() == {"b", "d"}
+    (tmp_path / "lost.json").write_text("[1")
+    assert store.lost() == {}
+    unwritable = Store(tmp_path / "lost.json" / "store")
+    unwritable.remember(lost=["a"], told=[])
+    assert unwritable.lost() == {}
+
+
 # -------------------------------------------------------------------------------------------------------- where it is
 
 
@@ -143,18 +160,6 @@ def test_a_kind_of_url_that_is_none_is_bad_input() -> None:
         "COMPAT_STORE_REMOTE: no shared store can be at 's4://bucket': Protocol not known: s4\n"
         "Its kind is misspelt, or needs a package of its own: s3fs, gcsfs, huggingface_hub.\n"
         "Name a URL such as s3://bucket/compat or hf://datasets/org/name, and install its package beside this one."
-    )
-    assert raised.value.exit_code is ExitCode.BAD_INPUT
-
-
-def test_a_file_is_no_store(tmp_path: Path) -> None:
-    """Said before it is looked into."""
-    (tmp_path / "store").touch()
-    with pytest.raises(CompatError) as raised:
-        Store.configured({"COMPAT_STORE": str(tmp_path / "store")})
-    assert str(raised.value) == (
-        f"{tmp_path}/store: the store is a directory, and this is none\n"
-        "Name one in COMPAT_STORE, which need not be there yet, or leave it unset."
     )
     assert raised.value.exit_code is ExitCode.BAD_INPUT
 
@@ -212,10 +217,56 @@ def test_damage_there_does_not_come_here(tmp_path: Path, shared: Remote, capsys:
     address = kept().recipe.address
     other = Store(tmp_path / "other", shared)
     assert other.read([address]) == {}
-    assert f"{name}: its content is not what its name says" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{name}: its content is not what its name says; it is left out (`compat store verify --remote`)" in said
     assert objects.names(other.root) == {}
     assert one.push() == 1
     assert other.read([address]) == {address: kept()}
+
+
+class Hub:
+    """Stands in for the hub's library and its filesystem: takes commits, and writes no file on its own."""
+
+    protocol, endpoint, token = "hf", "https://hub", None
+
+    def __init__(self) -> None:
+        self.commits: list[dict[str, Any]] = []
+
+    def create_commit(self, **given: Any) -> None:
+        self.commits.append(given)
+
+    def resolve_path(self, path: str) -> SimpleNamespace:
+        assert path == "datasets/team/results/compat"
+        return SimpleNamespace(repo_id="team/results", repo_type="dataset", revision="main", path_in_repo="compat")
+
+    def invalidate_cache(self) -> None:
+        pass
+
+    def find(self, path: str, *, detail: bool) -> dict[str, dict[str, int]]:
+        files = dict(file for each in self.commits for file in each["operations"])
+        return {name: {"size": len(content)} for name, content in files.items()}
+
+
+def test_a_repository_of_the_hub_is_written_by_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many files in one as it takes: a commit each and a matrix would take days."""
+    stand_in = Hub()
+    library = ModuleType("huggingface_hub")
+    library.HfApi = lambda **_: stand_in  # type: ignore[attr-defined]
+    library.CommitOperationAdd = lambda **given: (given["path_in_repo"], given["path_or_fileobj"])  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", library)
+    monkeypatch.setattr(remote, "_filesystem", lambda _: (stand_in, "datasets/team/results/compat"))
+    monkeypatch.setattr(hub, "AT_ONCE", 3)
+    store = Store(tmp_path, Remote("hf://datasets/team/results/compat"))
+    names = [objects.write(tmp_path, kept(seed=seed)) for seed in range(5)]
+    assert (store.push(), store.push()) == (5, 0)
+    assert [(each["repo_id"], each["repo_type"], len(each["operations"])) for each in stand_in.commits] == [
+        ("team/results", "dataset", 3),
+        ("team/results", "dataset", 2),
+    ]
+    written = {path: content for each in stand_in.commits for path, content in each["operations"]}
+    assert written == {
+        f"compat/objects/{name[:2]}/{name}": objects.path_of(tmp_path, name).read_bytes() for name in names
+    }
 
 
 def break_down(monkeypatch: pytest.MonkeyPatch, shared: Remote) -> None:

@@ -20,6 +20,7 @@ OTHER: dict[str, object] = {
     "python": "3.11.8",
     "torch": "2.13.0+cu130",
     "base_torch": True,
+    "beside": ("triton 3.7.0",),
     "device": "aarch64",
     "features": ("other",),
     "sources": "c" * 64,
@@ -37,8 +38,17 @@ OTHER: dict[str, object] = {
 def test_an_address_is_the_digest_of_canonical_json() -> None:
     """Keys sorted, no blanks: anyone can work it out again."""
     recipe = recipe_of(seen())
-    text = json.dumps(dataclasses.asdict(recipe), sort_keys=True, separators=(",", ":"))
-    assert recipe.address == hashlib.sha256(text.encode()).hexdigest()
+    fields = {name: value for name, value in dataclasses.asdict(recipe).items() if name != "beside"}
+    for beside in ({}, {"beside": ("nvidia-cublas 13.1.0.3", "triton 3.7.0")}):
+        text = json.dumps({**fields, **beside}, sort_keys=True, separators=(",", ":"))
+        assert dataclasses.replace(recipe, **beside).address == hashlib.sha256(text.encode()).hexdigest()
+
+
+@given(st.lists(st.text()), st.text())
+def test_addresses_of_like_recipes_are_those_of_each(cells: list[str], attention: str) -> None:
+    """Whatever names hold."""
+    recipe = recipe_of(seen(), attention=attention)
+    assert recipe.addresses(cells) == {cell: dataclasses.replace(recipe, cell=cell).address for cell in cells}
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Recipe)])

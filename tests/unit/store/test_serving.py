@@ -12,12 +12,14 @@ import builders as b
 import fsspec
 import pytest
 from builders import NF4, UNLISTED
-from kept_builders import planned, recipe_of, seen
+from kept_builders import kept, planned, recipe_of, seen
 
 from harness import runs
 from harness.cell import keeping
 from harness.checks import Outcome, Symptom, Verdict
+from harness.devices import Gpu
 from harness.errors import CompatError
+from harness.locks import Lock
 from harness.plan import Plan, PlannedCell, read_plan
 from harness.records import Observation, Precision, to_json
 from harness.results import judged, read_observations, read_rows
@@ -32,6 +34,7 @@ FLOWS = ("sft-peft-config", "sft-full", "trainer-peft-model")
 FULL = replace(NF4, precision=Precision.FULL)
 CELLS = tuple(PlannedCell(flow, FULL if flow == "sft-full" else NF4, ()) for flow in FLOWS)
 PYTHON = Path("/env/bin/python")
+LOCK = Lock(Path("lock.txt"), "0" * 64, {}, {})
 
 
 class Process:
@@ -84,7 +87,7 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Process:
     monkeypatch.setattr(runs.subprocess, "run", stand_in.run)
     # Here the host's modules are loaded too.
     monkeypatch.setattr(keeping, "sys", SimpleNamespace(modules={"harness": 1, "harness.cell.runner": 1}))
-    monkeypatch.setattr(serving, "installed", lambda _: Installed("3.11.7", "2.13.0+cpu", triton=True))
+    monkeypatch.setattr(serving, "installed", lambda *_: Installed("3.11.7", "2.13.0+cpu", triton=True))
     return stand_in
 
 
@@ -92,7 +95,7 @@ def session(run: Path, *arguments: str, cells: tuple[PlannedCell, ...] = CELLS) 
     """One session of a stack with these cells, in a run of its own."""
     run.mkdir()
     plan = replace(planned(run, *cells), run=str(run))
-    run_plan(plan, PYTHON, (), parse_options(arguments))
+    run_plan(plan, LOCK, PYTHON, (), parse_options(arguments))
     return plan
 
 
@@ -172,7 +175,7 @@ def test_another_question_is_not_answered(process: Process, tmp_path: Path, opti
     one = session(tmp_path / "one")
     changed = {"steps": 20} if option[0] == "--steps" else {"attention": "eager"}
     (tmp_path / "two").mkdir()
-    found = serving.look_up(replace(one, run=str(tmp_path / "two"), **changed), PYTHON, ())  # type: ignore[arg-type]
+    found = serving.look_up(replace(one, run=str(tmp_path / "two"), **changed), LOCK, PYTHON, ())  # type: ignore[arg-type]
     assert found.answers == {}
 
 
@@ -192,6 +195,23 @@ def test_failures_of_versions_are_kept(process: Process, tmp_path: Path) -> None
     assert {past.outcome for past in store().history().values()} == {"fail"}
     session(tmp_path / "two")
     assert process.ran == list(FLOWS)
+
+
+def test_several_workers_are_given_what_took_longest_first(
+    process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what is kept of the cells, whatever has changed since."""
+    took = dict(zip(FLOWS, (2.0, 9.0, 5.0), strict=True))
+    plan = planned(tmp_path, *CELLS)
+    for cell in CELLS:
+        found = replace(b.healthy(cell.flow, cell.variant, stack=plan.stack), duration_s=took[cell.flow])
+        objects.write(store().root, kept(found))
+    assert [cell.flow for cell in serving.longest_first(plan).cells] == ["sft-full", "trainer-peft-model", FLOWS[0]]
+    two = [Gpu(index, None, f"GPU-{index}", f"GPU-{index}", "NVIDIA H100", 80 * 2**30, 0) for index in range(2)]
+    (tmp_path / "run").mkdir()
+    on_gpus = replace(plan, run=str(tmp_path / "run"))
+    run_plan(on_gpus, LOCK, PYTHON, two, parse_options(()))
+    assert process.ran == ["sft-full", "trainer-peft-model", FLOWS[0]]
 
 
 # ---------------------------------------------------------------------------------------------------------- not kept
@@ -233,6 +253,16 @@ def test_an_environment_that_is_another_keeps_nothing(tmp_path: Path, modules: d
     said = kept_by(tmp_path, recipe=recipe_of(seen(), torch="2.14.0"))
     assert said == f"{seen().cell}: torch {seen().stack.resolved['torch']}, expected 2.14.0\n"
     assert objects.names(store().root) == {}
+
+
+def test_another_package_beside_the_lock_keeps_nothing(tmp_path: Path, modules: dict[str, object]) -> None:
+    """Of another version than the host read, or none at all; what is as it was read, is kept."""
+    own = f"pytest {pytest.__version__}"
+    said = kept_by(tmp_path, recipe=recipe_of(seen(), beside=(own, "pytest 0.1", "triton-of-nobody 3.7.0")))
+    assert said == f"{seen().cell}: beside the lock is not what the host found: pytest 0.1, triton-of-nobody 3.7.0\n"
+    assert objects.names(store().root) == {}
+    kept_by(tmp_path, recipe=recipe_of(seen(), beside=(own,)))
+    assert store().history()[seen().cell].outcome == "pass"
 
 
 def test_a_store_that_cannot_be_written_to_costs_no_observation(tmp_path: Path, modules: dict[str, object]) -> None:

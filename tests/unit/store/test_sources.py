@@ -17,14 +17,18 @@ from kept_builders import planned
 from harness import catalog, runs
 from harness.catalog import CATALOG, flow_named
 from harness.errors import InstallError
+from harness.locks import Lock
 from harness.matrix import ROOT
 from harness.plan import APART, Plan, apart
 from harness.records import DeviceKind
 from harness.store import directories
-from harness.store.recipes import Installed, addressed, installed, recipes
+from harness.store.recipes import Installed, addressed, addresses, installed, recipes
 from harness.store.sources import ENTRANCES, Sources
 
 ENVIRONMENT = Installed("3.11.7", "2.13.0+cpu", triton=False)
+LOCK = Lock(
+    Path("trl0.22-py311.txt"), "0" * 64, {"trl": "0.22.2", "typing-extensions": "4.15.0", "torchvision": "1"}, {}
+)
 
 
 @pytest.fixture
@@ -256,7 +260,7 @@ def environment(root: Path, *names: str, config: str = "version_info = 3.11.7\n"
 def test_an_environment_says_what_it_holds(tmp_path: Path, config: str) -> None:
     """As uv, venv and virtualenv write it."""
     python = environment(tmp_path, "torch", "torch-2.13.0+cpu.dist-info", "torchvision-1.dist-info", config=config)
-    assert installed(python) == Installed("3.11.7", "2.13.0+cpu", triton=False)
+    assert installed(python, LOCK) == Installed("3.11.7", "2.13.0+cpu", triton=False)
 
 
 def test_a_torch_that_is_lent_counts(tmp_path: Path) -> None:
@@ -264,13 +268,35 @@ def test_a_torch_that_is_lent_counts(tmp_path: Path) -> None:
     python = environment(tmp_path)
     for name in ("torch-2.14.0.dist-info", "triton"):
         (tmp_path / "lent-torch" / name).mkdir(parents=True)
-    assert installed(python) == Installed("3.11.7", "2.14.0", triton=True)
+    assert installed(python, LOCK) == Installed("3.11.7", "2.14.0", triton=True)
+
+
+def test_what_computes_beside_the_lock_counts(tmp_path: Path) -> None:
+    """What a CUDA build of torch brings, of another version too; not what makes environments, nor what is locked."""
+    locked_and_more = ("trl-0.22.2", "typing_extensions-4.15.0", "torch-2.13.0", "uv-0.9", "nvidia_cublas-13.1.0.3")
+    names = [f"{name}.dist-info" for name in (*locked_and_more, "triton-3.7.0")]
+    python = environment(tmp_path, "triton", *names)
+    found = installed(python, LOCK)
+    assert found == Installed("3.11.7", "2.13.0", triton=True, beside=("nvidia-cublas 13.1.0.3", "triton 3.7.0"))
+    plan, other = whole_plan(), replace(found, beside=("nvidia-cublas 13.1.0.4", "triton 3.7.0"))
+    assert not set(addresses(plan, found).values()) & set(addresses(plan, other).values())
+
+
+def test_addresses_are_those_of_the_recipes(tmp_path: Path) -> None:
+    """Worked out for all that are alike at once."""
+    plan = whole_plan()
+    deep = replace(plan, cells=tuple(replace(cell, deep=cell.flow == "sft-full") for cell in plan.cells))
+    for each in (plan, deep):
+        assert addresses(each, ENVIRONMENT) == {
+            cell: recipe.address for cell, recipe in recipes(each, ENVIRONMENT).items()
+        }
+    assert addresses(replace(plan, model="Qwen/Qwen2.5-7B"), ENVIRONMENT) == {}
 
 
 def test_what_is_no_environment_is_refused(tmp_path: Path) -> None:
     """With what to do."""
     with pytest.raises(InstallError) as raised:
-        installed(tmp_path / "bin" / "python")
+        installed(tmp_path / "bin" / "python", LOCK)
     assert str(raised.value) == (
         f"{tmp_path}: this is not an environment with torch\n"
         "It was never made, or its making was cut off.\n"

@@ -107,6 +107,60 @@ def test_a_sound_store_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == f"2 whole, 0 damaged, 0 disagree, in {store().root}\n"
 
 
+def test_a_store_that_is_not_there_is_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name that was mistyped must not be a sound store."""
+    monkeypatch.setenv("COMPAT_STORE", str(tmp_path / "nowhere"))
+    assert compat("verify") == ExitCode.BAD_INPUT
+    assert capsys.readouterr().err == (
+        f"{tmp_path}/nowhere: there is no store to verify\n"
+        "No cell has run with this directory as its store, or COMPAT_STORE names another than was meant.\n"
+        "`compat run` makes it; `compat store verify --remote` looks into the shared one.\n"
+    )
+    assert compat("ls") == 0
+    assert capsys.readouterr().out == (
+        f"0 cells in {tmp_path}/nowhere, which does not exist yet: COMPAT_STORE names the directory\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("below", "said"), [("", "this is a file"), ("/a/b", "there can be no store: {file} is a file")]
+)
+def test_a_file_is_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], below: str, said: str
+) -> None:
+    """With the variable that names it, and what to do."""
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.setenv("COMPAT_STORE", f"{file}{below}")
+    assert compat("ls") == ExitCode.BAD_INPUT
+    assert capsys.readouterr().err == (
+        f"COMPAT_STORE: {file}{below}: {said.format(file=file)}\n"
+        "The store is a directory with a file for each observation.\n"
+        "Let COMPAT_STORE name a directory; it is made when the first cell has run.\n"
+    )
+
+
+def test_the_shared_store_is_verified_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its damaged files are named, and nothing of it comes here."""
+    shared = tmp_path / "shared"
+    objects.write(shared, kept())
+    damaged = objects.write(shared, kept(seed=99))
+    objects.path_of(shared, damaged).write_text("cut off")
+    assert compat("verify", "--remote") == ExitCode.BAD_INPUT
+    assert "COMPAT_STORE_REMOTE: there is no shared store" in capsys.readouterr().err
+    monkeypatch.setenv("COMPAT_STORE_REMOTE", f"file://{shared}")
+    assert compat("verify", "--remote") == ExitCode.UNHEALTHY
+    assert capsys.readouterr().out.splitlines() == [
+        f"damaged: {damaged}: its content is not what its name says",
+        f"1 whole, 1 damaged, 0 disagree, in file://{shared}",
+    ]
+    assert objects.names(store().root) == {}
+
+
 def test_damage_and_disagreement_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     """The file and why; the cell, and the facts in which its observations differ."""
     damaged = objects.write(store().root, kept(seed=99))
@@ -171,6 +225,26 @@ def test_prune_by_size_keeps_the_latest() -> None:
     assert {name for found in objects.names(store().root).values() for name in found} == {names[0], names[2]}
 
 
+def test_prune_by_size_removes_the_oldest_first() -> None:
+    """One that is too large for what is left takes the older ones with it, small as they may be."""
+    sizes = {2024: 1, 2025: 5_000, 2026: 1}
+    names = {
+        year: objects.write(
+            store().root, kept(seen(harness_version="x" * size), at=f"{year}-01-01T00:00:00.000000+00:00")
+        )
+        for year, size in sizes.items()
+    }
+    room = sum(objects.path_of(store().root, names[year]).stat().st_size for year in (2024, 2026))
+    assert compat("prune", "--max-size", str(room)) == 0
+    assert [name for found in objects.names(store().root).values() for name in found] == [names[2026]]
+
+
+def test_sizes_are_written_as_for_any_option(capsys: pytest.CaptureFixture[str]) -> None:
+    """As `--memory-limit` takes them."""
+    assert compat("prune", "--max-size", "1.5GB") == 0
+    assert capsys.readouterr().out == f"0 of 0 observations removed, 0.0 MB, from {store().root}\n"
+
+
 def test_prune_of_what_no_cell_can_ask_for() -> None:
     """Other sources, or a lock that is not in this checkout; a damaged file answers nobody."""
     from harness.catalog import CATALOG
@@ -209,7 +283,7 @@ def test_prune_removes_what_killed_processes_were_writing() -> None:
             ),
         ),
         (("--older-than", "soon"), "--older-than: 'soon' is no age\nWrite days or hours: 90d, 12h.\n"),
-        (("--max-size", "1I"), "--max-size: '1I' is no size\nWrite bytes with a unit: 500MB, 2GiB.\n"),
+        (("--max-size", "1I"), "--max-size: '1I' is no size\nWrite bytes with a unit: 500MB, 1.5GB, 2GiB.\n"),
     ],
 )
 def test_prune_of_nothing_sensible_is_bad_input(
@@ -271,14 +345,18 @@ def test_a_damaged_file_does_not_travel(run: Path, tmp_path: Path) -> None:
 
 
 def test_an_archive_says_how_to_run_it_again(packed: Path) -> None:
-    """The lock, too."""
+    """With what lock, and which cells: those that were selected and no others."""
     with tarfile.open(packed) as file:
         names = file.getnames()
         repro = file.extractfile("repro.txt")
         assert repro is not None
         assert repro.read().decode() == (
-            "nox -s \"compat-3.11(trl='0.24')\" -- --device cpu --steps 10 --attention sdpa\n"
+            "# In a checkout of finetune-compat 0.1.0, with FROM the folder this file was unpacked into:\n"
+            "nox -s \"compat-3.11(trl='0.24')\" -- --device cpu --steps 10 --attention sdpa"
+            ' --cells "$FROM/cells/trl0.24-py311.txt"\n'
         )
+        cells = file.extractfile("cells/trl0.24-py311.txt")
+        assert cells is not None and cells.read().decode() == f"{seen().cell}\n"
     assert "locks/trl0.24-py311.txt" in names
 
 

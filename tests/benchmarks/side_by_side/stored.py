@@ -1,0 +1,137 @@
+"""Stores with as much in them as a matrix leaves: the committed baseline's observations under the addresses of today.
+
+python -m side_by_side.stored fill          environments of files alone for every stack, and the store filled; in a
+                                            copy of the checkout, of which nothing is left
+python -m side_by_side.stored look STORE N  seconds to look N addresses up, and to read what is at them
+
+What is simulated: no cell ran here, and no package is in the environments. What is real: the addresses, which are
+worked out from the locks and the sources as always, the number of files and their size.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from harness.baseline import BASELINES
+from harness.devices import Gpu
+from harness.ledger import Ledger
+from harness.locks import Lock, Unsolvable, locked
+from harness.matrix import ROOT, read_matrix
+from harness.records import DeviceKind
+from harness.request import Request, env_python
+from harness.runs import parse_options, plan_of
+from harness.scheduling.selection import Asked, On, stacks_of
+from harness.store import objects
+from harness.store.kept import Store, stored
+from harness.store.recipe import Recipe
+from harness.store.recipes import installed, recipes
+
+REPEATS = 5
+NO_GPU: tuple[Gpu, ...] = ()
+
+
+def fill(root: Path) -> int:
+    """Make environments of files alone in this checkout and fill the store at `root`; returns how many cells it has."""
+    lines = baseline()
+    number = 0
+    for on, lock in _stacks():
+        python = fake_environment(on)
+        options = parse_options(("--device", "cpu"))
+        plan = plan_of(on.name, lock, options, Ledger(issues=()), DeviceKind.CPU, base_torch=False)
+        for cell, recipe in recipes(plan, installed(python, lock), NO_GPU).items():
+            if cell in lines:
+                objects.write(root, stored(recipe, lines[cell], "pass"))
+                number += 1
+    return number
+
+
+def fake_environment(on: On, environments: Path = ROOT / ".nox") -> Path:
+    """What is looked at of an environment that is taken as it is: its configuration, and that torch is there."""
+    python = env_python(on, environments)
+    site = python.parent.parent / f"lib/python{on.python}/site-packages"
+    for folder in (python.parent, site / "torch", site / f"torch-{read_matrix().torch}+cpu.dist-info"):
+        folder.mkdir(parents=True, exist_ok=True)
+    python.touch()
+    (python.parent.parent / "pyvenv.cfg").write_text(f"version_info = {platform.python_version()}\n", encoding="utf-8")
+    return python
+
+
+def baseline() -> dict[str, str]:
+    """The lines of the committed baseline, by cell."""
+    packed = (BASELINES / "cpu" / "observations.jsonl.gz").read_bytes()
+    kept = [line for line in gzip.decompress(packed).decode().splitlines() if '"started":' not in line]
+    return {str(json.loads(line)["cell"]): line for line in kept}
+
+
+def _stacks() -> Iterator[tuple[On, Lock]]:
+    matrix = read_matrix()
+    for on in stacks_of(matrix, Asked(), Request().python):
+        lock = locked(matrix.plan(on.stack, on.python, DeviceKind.CPU))
+        if not isinstance(lock, Unsolvable):
+            yield on, lock
+
+
+def look(root: Path, number: int) -> tuple[float, float]:
+    """Fill the store at `root` with `number` observations and time how long it takes to find them, and to read them."""
+    addresses = _different(root, number)
+    store = Store(root)
+    return _median(lambda: store.names(addresses)), _median(lambda: store.read(addresses))
+
+
+def _different(root: Path, number: int) -> list[str]:
+    """Addresses of as many observations, of the baseline's size, that differ in their seeds."""
+    lines = list(baseline().items())
+    found = []
+    for count in range(number):
+        cell, line = lines[count % len(lines)]
+        recipe = replace(_RECIPE, cell=cell, seed=count)
+        objects.write(root, stored(recipe, line, "pass"))
+        found.append(recipe.address)
+    return found
+
+
+_RECIPE = Recipe(
+    cell="",
+    lock_sha256="0" * 64,
+    python="3.11.7",
+    torch="2.13.0+cpu",
+    base_torch=False,
+    device="x86_64",
+    features=(),
+    sources="0" * 64,
+    given="0" * 64,
+    model="tiny",
+    steps=10,
+    seed=0,
+    attention="sdpa",
+    handicap=None,
+    deep=False,
+)
+
+
+def _median(work: Callable[[], object]) -> float:
+    took = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        work()
+        took.append(time.perf_counter() - start)
+    return statistics.median(took)
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[0] == "fill":
+        print(fill(Store.configured().root))
+    else:
+        print(json.dumps(look(Path(arguments[1]), int(arguments[2]))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
