@@ -22,7 +22,6 @@ from harness import calibration, catalog, orphans, scratch, sweeps, weights
 from harness.catalog import Tier
 from harness.devices import USUAL, Gpu, Wanted, choose, kind_of, read_gpus, told, visible
 from harness.errors import CompatError, ExitCode, why
-from harness.faults import keep as keep_faults
 from harness.ledger import Ledger, load_ledger
 from harness.locks import Lock
 from harness.matrix import ROOT, Stack
@@ -155,7 +154,9 @@ def run_stack(
         # One process, and a Trainer that sees two GPUs spreads its model over both.
         status = _run(_instead_command(options.instead, env_python, _write_plan(plan), options), plan, gpus[:1])
         if options.instead is Instead.FAULTS:
-            print(keep_faults(plan, status, options.pytest))
+            from harness import faults
+
+            print(faults.keep(plan, status, options.pytest))
         return _exit_code(status)
     run_plan(plan, lock, env_python, gpus, options)
     summary = summary_of(Path(plan.run), plan.stack, ledger)

@@ -248,6 +248,7 @@ def test_a_lost_workers_cells_run_on_its_own_gpu(
     file = cells.makepyfile(
         test_flows="""
             import os
+            import time
             from pathlib import Path
 
             name = os.environ["PYTEST_XDIST_WORKER"]
@@ -257,6 +258,9 @@ def test_a_lost_workers_cells_run_on_its_own_gpu(
             def test_flow(planned):
                 if name == "gw1":
                     os._exit(139)
+                # Had this worker ended before, its GPU would be free as well.
+                while not any("gw2" in gpu.read_text() for gpu in Path(__file__).parent.glob("GPU-*")):
+                    time.sleep(0.05)
             """
     )
     cells.runpytest_subprocess(

@@ -596,7 +596,7 @@ def test_a_run_of_planted_faults_is_handed_to_who_keeps_it(
 ) -> None:
     """With how it ended and what narrowed it; whether it is kept changes no exit code."""
     given: list[object] = []
-    monkeypatch.setattr(runs, "keep_faults", lambda *what: given.append(what[1:]) or "Not kept.")
+    monkeypatch.setattr("harness.faults.keep", lambda *what: given.append(what[1:]) or "Not kept.")
     cells.status, cells.selects = status, lambda _: None
     assert run_stack("--faults", "-k", "crash") is code
     assert given == [(status, ("-k", "crash"))]
@@ -755,7 +755,7 @@ def test_what_runs_in_place_of_the_cells_ends_with_its_own_result(
     b.stored(tmp_path / "before", [b.uninstallable("trl0.4-py311")])
     (tmp_path / "latest").symlink_to("before")
     cells.status, cells.selects = status, lambda _: None
-    monkeypatch.setattr(runs, "keep_faults", lambda *_: "")
+    monkeypatch.setattr("harness.faults.keep", lambda *_: "")
     assert run_stack(option) is code
     [command] = cells.commands
     assert any(word.endswith(file) for word in command)

@@ -326,7 +326,7 @@ def _recorder(bench: Benchmark, work: Path) -> None:
 def _axis(bench: Benchmark, work: Path) -> None:
     """The whole axis over its floor, environments and bytecode there before either."""
     place = bench.place(work, _trl()[: bench.asked.stacks] if bench.asked.quick else _trl())
-    seen = bench.seen.axis = Axis(len(place.stacks), jobs=bench.jobs)
+    seen = bench.seen.axis = Axis(len(place.stacks), bench.asked.flows, jobs=bench.jobs)
     took = place.run("axis-before", "--jobs", str(bench.jobs), "-k", "sft-full and qwen2-full-gc").seconds
     bench.note(f"{len(place.stacks)} environments, each used once: {took:.0f} s")
     seen.warm = place.run("axis", "--fresh", "--jobs", str(bench.jobs)).seconds
@@ -340,7 +340,8 @@ def _matrix(bench: Benchmark, work: Path) -> None:
     """A spread of stacks: ours, the floor, and the plain way."""
     place = bench.place(work, spread(_trl(), bench.asked.stacks))
     jobs = str(bench.jobs)
-    seen = bench.seen.matrix = Matrix(tuple(on.stack.name for on in place.stacks), jobs=bench.jobs)
+    names = tuple(on.stack.name for on in place.stacks)
+    seen = bench.seen.matrix = Matrix(names, bench.asked.flows, jobs=bench.jobs)
     for on in place.stacks:
         place.warm_caches(on)
         bench.note(f"{on.name}: packages in the caches")

@@ -59,6 +59,8 @@ class Matrix:
     """A spread of stacks with all flows, ours beside the plain way. Seconds; None is not measured, or not yet."""
 
     stacks: tuple[str, ...] = ()
+    flows: str = ""
+    """Only these, by commas; empty: all."""
     cells: int = 0
     jobs: int = 1
     """Processes side by side, ours and those of the parallel plain way alike."""
@@ -81,9 +83,11 @@ class Matrix:
 
 @dataclass(slots=True)
 class Axis:
-    """The whole TRL axis with all flows."""
+    """The whole TRL axis."""
 
     stacks: int = 0
+    flows: str = ""
+    """As in `Matrix`."""
     cells: int = 0
     jobs: int = 1
     warm: float | None = None
@@ -186,7 +190,9 @@ def targets(seen: Measured) -> tuple[Target, ...]:
     matrix, axis, whole = seen.matrix, seen.axis, seen.whole
     at_once = f"{matrix.jobs} stacks at once"
     return (
-        _at_most("the whole TRL axis with all flows, over its floor", axis.warm, axis.floor, MOST_OVER_FLOOR),
+        _at_most(
+            f"the whole TRL axis with {_flows(axis.flows)}, over its floor", axis.warm, axis.floor, MOST_OVER_FLOOR
+        ),
         _under("`compat run` with nothing changed, all axes", whole.unchanged, UNCHANGED_S),
         _at_least("fresh environments: the plain way", matrix.plain_cold, matrix.cold, LEAST_FRESH),
         _beside("fresh environments: the plain way, " + at_once, matrix.parallel_cold, matrix.cold),
@@ -242,11 +248,9 @@ def _report_targets(reports: Sequence[Reported]) -> tuple[Target, ...]:
             None if held is None else held < REPORT_BYTES,
         ),
         Target(
-            f"{size}: growth from {reports[0].cells if reports else 100}",
-            "linear",
-            ""
-            if grown is None
-            else f"a further cell adds {grown[0]:.2f} times the time and {grown[1]:.2f} times the memory",
+            f"{size}: later cells over earlier ones",
+            f"at most {LINEAR:g}: linear",
+            "" if grown is None else f"time {grown[0]:.2f}, memory {grown[1]:.2f}",
             None if grown is None else max(grown) <= LINEAR,
         ),
     )
@@ -425,14 +429,22 @@ def told(seen: Measured) -> list[str]:
     if seen.matrix.stacks:
         names = ", ".join(seen.matrix.stacks)
         lines.append(
-            f"The plain way beside ours: {len(seen.matrix.stacks)} stacks ({names}), {seen.matrix.cells:,} cells."
+            f"The plain way beside ours: {len(seen.matrix.stacks)} stacks ({names}) with {_flows(seen.matrix.flows)}, "
+            f"{seen.matrix.cells:,} cells."
         )
     if seen.axis.stacks:
-        lines.append(f"The TRL axis: {seen.axis.stacks} stacks, {seen.axis.cells:,} cells, {seen.axis.jobs} at once.")
+        lines.append(
+            f"The TRL axis: {seen.axis.stacks} stacks with {_flows(seen.axis.flows)}, {seen.axis.cells:,} cells, "
+            f"{seen.axis.jobs} at once."
+        )
     busy = [name for name, made in seen.made.items() if made.others > MOST_OTHERS]
     if busy:
         lines.append(f"Measured beside other work on the machine, and to be measured again: {', '.join(busy)}.")
     return lines
+
+
+def _flows(names: str) -> str:
+    return f"the flows {' and '.join(names.split(','))} alone" if names else "all flows"
 
 
 def markdown(seen: Measured) -> str:
