@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from harness import __version__
-from harness.catalog import cells_on
+from harness.catalog import DEEP_CELLS, Tier, cells_on
 from harness.errors import CompatError
 from harness.ledger import load_ledger
 from harness.matrix import ROOT
@@ -78,7 +78,9 @@ def _refuse_unfinished(results: Results) -> None:
 
 
 def _lacks_cells(row: StackRow, results: Results) -> bool:
-    """Whether a stack ran a selection only of the cells that exist on its devices and versions."""
+    """Whether a stack ran a selection only of the cells that exist on its devices and versions, or of those of the deep
+    tier.
+    """
     if row.state is not RowState.RAN:
         return False
     seen = next((results.observations[cell] for cell in row.selected if cell in results.observations), None)
@@ -86,15 +88,23 @@ def _lacks_cells(row: StackRow, results: Results) -> bool:
         return True
     devices = {DeviceKind(cell.rpartition("@")[2]) for cell in row.selected}
     every = [cell for device in devices for cell in cells_on(device) if exists(*cell, seen.stack.resolved)]
+    if _only_deep(results):
+        every = [(flow, variant) for flow, variant in every if (flow.name, variant) in DEEP_CELLS]
     return len(row.selected) < len(every)
+
+
+def _only_deep(results: Results) -> bool:
+    """Whether the run is one of the deep tier's cells alone."""
+    return all((seen.flow, seen.variant) in DEEP_CELLS and seen.deep for seen in results.observations.values())
 
 
 def _provenance(results: Results) -> dict[str, object]:
     seen = list(results.observations.values())
     deep = any(observation.deep is not None for observation in seen)
+    tier = f" -- --tier {Tier.DEEP_ONLY if _only_deep(results) else Tier.DEEP}" if deep else ""
     return {
         "run": results.run.name,
-        "command": f"nox -s compat-3.11 -j 2{' -- --tier deep' if deep else ''}; compat keep",
+        "command": f"nox -s compat-3.11 -j 2{tier}; compat keep",
         "harness_version": __version__,
         "kept_at_commit": commit(),
         "stacks": len(results.rows),

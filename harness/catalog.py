@@ -49,6 +49,8 @@ class Tier(StrEnum):
     """Every cell once."""
     DEEP = "deep"
     """The cells of `DEEP_CELLS` again in several ways as well."""
+    DEEP_ONLY = "deep-only"
+    """These in all those ways, and no other cells."""
 
 
 class Handicap(StrEnum):

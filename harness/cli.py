@@ -99,7 +99,7 @@ def run(  # noqa: PLR0913 - one parameter an option
         int | None, typer.Option("--jobs", "-j", min=1, help="Stacks at once; as fit if not given.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto.")] = None,
-    tier: Annotated[str | None, typer.Option(help="quick or deep.")] = None,
+    tier: Annotated[str | None, typer.Option(help="quick, deep or deep-only.")] = None,
     steps: Annotated[str | None, typer.Option(help="Training steps of a cell.")] = None,
     model: Annotated[str | None, typer.Option(help="Real weights: a directory or a hub id.")] = None,
     attention: Annotated[str | None, typer.Option(help="sdpa, eager or flash_attention_2.")] = None,

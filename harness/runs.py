@@ -362,6 +362,8 @@ def parse_options(posargs: Sequence[str], where: str = AFTER_DASHES) -> Options:
             todo="Ask for one GPU or more, used below some number above 0, and larger than 0 or more.",
         )
     harness_only = "seeds" if ours.seeds is not None else ours.instead
+    if ours.tier == Tier.DEEP_ONLY:
+        harness_only = harness_only or f"tier {ours.tier}"
     if ours.model is not None and harness_only is not None:
         raise CompatError(
             f"--model does not go with --{harness_only}",
@@ -442,7 +444,7 @@ def planned_cells(
     """Every cell of `device` that exists on these versions, with the deviations the ledger lists for them; of the real
     weights `model`, if there are any.
     """
-    deep = catalog.DEEP_CELLS if tier is Tier.DEEP else ()
+    deep = () if tier is Tier.QUICK else catalog.DEEP_CELLS
     cells = catalog.cells_on(device) if model is None else catalog.cells_with(weights.cell_name(model), device)
     return tuple(
         PlannedCell(
@@ -452,7 +454,7 @@ def planned_cells(
             deep=(flow.name, variant) in deep,
         )
         for flow, variant in cells
-        if exists(flow, variant, versions)
+        if exists(flow, variant, versions) and (tier is not Tier.DEEP_ONLY or (flow.name, variant) in deep)
     )
 
 

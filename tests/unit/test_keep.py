@@ -21,6 +21,9 @@ SEEN = b.healthy("sft-full", Variant("qwen2", Precision.FULL, gradient_checkpoin
 
 CELL = (flow_named(SEEN.flow), SEEN.variant)
 
+OTHER = (flow_named("trainer-peft-model"), Variant("qwen2", Precision.NF4, gradient_checkpointing=False))
+"""No cell of the deep tier."""
+
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -51,11 +54,34 @@ def test_a_kept_run_reads_as_the_run_did(run: Path) -> None:
     assert provenance["command"] == "nox -s compat-3.11 -j 2; compat keep"
 
 
-def test_provenance_names_the_tier_that_ran(run: Path) -> None:
+def test_provenance_names_the_tier_that_ran(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command of the quick tier would not measure it again."""
-    (run / "observations.jsonl").write_text(f"{to_json(deep(SEEN))}\n", encoding="utf-8")
+    monkeypatch.setattr(baseline, "cells_on", lambda device: [CELL, OTHER])
+    other = dataclasses.replace(SEEN, flow=OTHER[0].name, variant=OTHER[1])
+    write_row(run, StackRow(SEEN.stack.name, RowState.RAN, "", (SEEN.cell, other.cell)))
+    (run / "observations.jsonl").write_text(f"{to_json(deep(SEEN))}\n{to_json(other)}\n", encoding="utf-8")
     provenance = json.loads((baseline.keep(str(run), "deep") / "provenance.json").read_text(encoding="utf-8"))
     assert provenance["command"] == "nox -s compat-3.11 -j 2 -- --tier deep; compat keep"
+
+
+def test_the_cells_of_the_deep_tier_are_whole_without_the_others(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured deep; the same cells of the quick tier are a selection."""
+    monkeypatch.setattr(baseline, "cells_on", lambda device: [CELL, OTHER])
+    with pytest.raises(CompatError) as raised:
+        baseline.keep(str(run), "deep")
+    assert str(raised.value) == not_whole(run, SEEN.stack.name)
+    (run / "observations.jsonl").write_text(f"{to_json(deep(SEEN))}\n", encoding="utf-8")
+    provenance = json.loads((baseline.keep(str(run), "deep") / "provenance.json").read_text(encoding="utf-8"))
+    assert provenance["command"] == "nox -s compat-3.11 -j 2 -- --tier deep-only; compat keep"
+
+
+def test_some_cells_of_the_deep_tier_are_not_kept(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has holes as well."""
+    monkeypatch.setattr(baseline, "cells_on", lambda device: [CELL, (flow_named("sft-peft-model"), b.NF4)])
+    (run / "observations.jsonl").write_text(f"{to_json(deep(SEEN))}\n", encoding="utf-8")
+    with pytest.raises(CompatError) as raised:
+        baseline.keep(str(run), "deep")
+    assert str(raised.value) == not_whole(run, SEEN.stack.name)
 
 
 @pytest.mark.parametrize("name", ["..", "", "/elsewhere", "a/b", ".cpu"])

@@ -125,11 +125,11 @@ def test_a_model_that_cannot_be_is_bad_input() -> None:
     )
 
 
-@pytest.mark.parametrize("other", ["--faults", "--overhead"])
+@pytest.mark.parametrize("other", ["--faults", "--overhead", "--tier deep-only"])
 def test_faults_and_overhead_are_for_tiny_models(other: str) -> None:
     """They plant and time what their own models do."""
     with pytest.raises(CompatError) as raised:
-        parse_options(("--model", "gpt2", other))
+        parse_options(("--model", "gpt2", *other.split()))
     assert str(raised.value) == (
         f"arguments after --: --model does not go with {other}\n"
         "That is about the harness, and made for its tiny models.\n"
@@ -775,6 +775,8 @@ def test_only_the_deep_tier_plans_deep_cells() -> None:
     assert {(cell.flow, cell.variant) for cell in deep if cell.deep} == set(catalog.DEEP_CELLS)
     assert not any(cell.deep for cell in quick)
     assert [str(cell) for cell in deep] == [str(cell) for cell in quick]
+    alone = runs.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions, tier=Tier.DEEP_ONLY)
+    assert alone == tuple(cell for cell in deep if cell.deep)
 
 
 @pytest.mark.parametrize(
