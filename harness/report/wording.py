@@ -494,7 +494,7 @@ def depth(found: Depth, cells: int, stacks: Sequence[StackSummary]) -> str:
     """
     if found.measured:
         return (
-            f"{DEEP_TITLE}: {found.measured} of {_numbered(cells, 'cell')}, {found.seconds:.0f} s more. In the sweep "
+            f"{DEEP_TITLE}: {found.measured} of {_numbered(cells, 'cell')}, {found.seconds:.0f} s more. In the sweeps "
             f"over seeds healthy flows were called dead in {FALSE_ALARMS}, dead flows healthy in {MISSES}."
         )
     titles = "; ".join(f"{check.code} {check.title}" for check in CHECKS if check.code in DEEP_CHECKS)

@@ -301,7 +301,7 @@ BAD = {
         "Give --older-than, --max-size or --unreachable; --dry-run shows what would go."
     ),
     "store prune --older-than soon": "--older-than: 'soon' is no age\nWrite days or hours: 90d, 12h.",
-    "store prune --max-size 1XB": "--max-size: '1XB' is no size\nWrite bytes with a unit: 500MB, 2GiB.",
+    "store prune --max-size 1XB": "--max-size: '1XB' is no size\nWrite bytes with a unit: 500MB, 1.5GB, 2GiB.",
     "store export": f"Missing argument 'FILE'.\n{SEE}",
     "store export out.tar.gz --run nope": NO_RUN,
     "store export out.tar.gz --run empty": "HERE/empty: this is not a run\nName a run below reports/runs, or `latest`.",
