@@ -29,7 +29,7 @@ class Answer:
     """Its name."""
     exit_code: int
     form: str
-    """What the text was laid out for, as `form_of` gives it."""
+    """What the text was laid out for, as `console.form` gives it."""
     text: str
 
 

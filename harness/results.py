@@ -5,7 +5,7 @@ reports/runs/<run-id>/
     left-out.txt            cells that were asked for and left out, for want of time
     stored.json             addresses of the cells whose observations were in the store before any session began
     rows/<stack>.json       one `StackRow` per stack: ran, or why not, and which cells were selected
-    verdicts.jsonl  junit.xml  summary.md   derived; written anew, whole, whenever a stack finishes
+    verdicts.jsonl  junit.xml  summary.md  report.html  derived; written whole when the last session has ended
 """
 
 from __future__ import annotations

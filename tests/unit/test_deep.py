@@ -147,7 +147,7 @@ def test_an_eval_loss_that_falls_by_itself_is_named_by_e804_alone() -> None:
     assert said(seen, "E804")[1] == (
         "eval loss fell by 1.000000; where nothing can be learned it moves by 0.500000 (repeats differ by 0.000000, "
         "the twin whose steps are undone moves by 0.500000, random steps by 0.033333), and 3 times that is asked for; "
-        "false alarms: 0 of 200 (95 % upper bound 1.5%)"
+        "false alarms: 0 of 600 (95 % upper bound 0.5%)"
     )
 
 

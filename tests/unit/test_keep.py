@@ -57,7 +57,7 @@ def test_a_kept_run_reads_as_the_run_did(run: Path) -> None:
 def test_provenance_names_the_tier_that_ran(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command of the quick tier would not measure it again."""
     monkeypatch.setattr(baseline, "cells_on", lambda device: [CELL, OTHER])
-    other = dataclasses.replace(SEEN, flow=OTHER[0].name, variant=OTHER[1])
+    other = b.healthy(OTHER[0].name, OTHER[1])
     write_row(run, StackRow(SEEN.stack.name, RowState.RAN, "", (SEEN.cell, other.cell)))
     (run / "observations.jsonl").write_text(f"{to_json(deep(SEEN))}\n{to_json(other)}\n", encoding="utf-8")
     provenance = json.loads((baseline.keep(str(run), "deep") / "provenance.json").read_text(encoding="utf-8"))

@@ -151,7 +151,10 @@ def test_the_beginning_of_an_option_is_not_ours() -> None:
             ("--attention", "flash"),
             r"argument --attention: invalid choice: 'flash' \(choose from '?sdpa'?, '?eager'?, '?flash_attention_2'?\)",
         ),
-        (("--tier", "shallow"), r"argument --tier: invalid choice: 'shallow' \(choose from '?quick'?, '?deep'?\)"),
+        (
+            ("--tier", "shallow"),
+            r"argument --tier: invalid choice: 'shallow' \(choose from '?quick'?, '?deep'?, '?deep-only'?\)",
+        ),
         (("--steps", "ten"), r"argument --steps: invalid int value: 'ten'"),
         (("--steps", "2.5"), r"argument --steps: invalid int value: '2\.5'"),
         (("--limit", "long"), r"argument --limit: invalid float value: 'long'"),
