@@ -25,12 +25,12 @@
 
 Arguments after -- : --device cpu|cuda|auto, --gpus N (at most so many, each a worker), --gpu-idle-below GB and
 --gpu-larger-than GB (which ones), --attention NAME, --base-python PY (its torch), --base-torch (that of the Python that
-runs nox), --offline, --wheelhouse DIR (no registry, a folder of wheels: docs/air-gapped.md), --steps N,
---limit SECONDS and --memory-limit SIZE a cell (such as 3GiB), --cells FILE (ids, a line each, in that order), --fresh (run also
-what the store has), --tier quick|deep|deep-only, --seeds N or FIRST-LAST (how often the learning test is wrong),
---model ID_OR_PATH (real weights in place of the tiny models). In place of the cells: --faults (plant faults, see them named), --closed-forms,
---adapters, --guard, --pipelines (scripts of users, watched), --overhead, --guard-overhead. All others go to pytest (-k
-sft-peft-model). The stacks are in matrices/stacks.toml; `compat stacks` shows their versions.
+runs nox), --offline, --wheelhouse DIR (no registry, a folder of wheels: docs/air-gapped.md), --steps N, --limit SECONDS
+and --memory-limit SIZE a cell (such as 3GiB), --cells FILE (ids, a line each, in that order), --fresh (run also what
+the store has), --tier quick|deep|deep-only, --seeds N or FIRST-LAST (how often the learning test is wrong), --model
+ID_OR_PATH (real weights in place of the tiny models). In place of the cells: --faults (plant faults, see them named),
+--closed-forms, --adapters, --guard, --pipelines (scripts of users, watched), --overhead, --guard-overhead. All others
+go to pytest (-k sft-peft-model). The stacks are in matrices/stacks.toml; `compat stacks` shows their versions.
 """
 
 # The block at the top lets any nox run this file from a fresh clone. A test keeps it equal to pyproject.toml.
