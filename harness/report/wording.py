@@ -482,8 +482,8 @@ def definition_line(definition: Definition) -> str:
 
 DEEP_TITLE = "Deep tier"
 
-DEEP_COST_S = 40
-"""Seconds the deep tier adds to a stack: what was measured on one core of a CPU, rounded up."""
+DEEP_COST_S = 70
+"""Seconds the deep tier adds to a stack: the median over `reports/baseline/cpu-deep`, on one core, rounded up."""
 
 DEEP_HEADS = ("cell", "eval loss fell by", "null", "accumulation", "checkpointing", "evaluation")
 
