@@ -16,7 +16,6 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from harness.baseline import BASELINES
-from harness.catalog import flow_named
 from harness.checks import Outcome
 from harness.ledger import Issue, Ledger, Signature, load_ledger
 from harness.matrix import read_matrix
@@ -93,28 +92,20 @@ def test_the_committed_summary_is_what_the_baseline_says_today(baseline: Path) -
 
 @each_baseline
 def test_int8_and_emulated_nf4_agree(baseline: Path) -> None:
-    """On every stack, flow and model that has both: the same stages, trainable counts, freezing lines and verdicts."""
+    """Wherever a baseline has both: the same stages, trainable counts, freezing lines and verdicts."""
     ledger = load_ledger()
     by_place: dict[tuple[object, ...], dict[Precision, object]] = {}
     for seen in of(baseline):
         variant = seen.variant
-        if variant.precision in TWINS and has_twin(seen):
+        if variant.precision in (Precision.NF4, Precision.INT8):
             place = (seen.stack.name, seen.flow, variant.model, variant.gradient_checkpointing)
             stages = [(census.name, census.by, census.trainable) for census in seen.stages]
             freezes = [(freeze.stage, freeze.parameters, freeze.frames[-2:]) for freeze in seen.freezes]
             outcome = judge_one(seen, ledger).outcome
             by_place.setdefault(place, {})[variant.precision] = (stages, seen.absent, freezes, outcome)
-    differing = [place for place, found in by_place.items() if found[Precision.NF4] != found[Precision.INT8]]
-    assert differing == []
-
-
-TWINS = {Precision.NF4: Precision.INT8, Precision.INT8: Precision.NF4}
-
-
-def has_twin(seen: Observation) -> bool:
-    """Whether the catalog has the same cell in the other of the two."""
-    other = dataclasses.replace(seen.variant, precision=TWINS[seen.variant.precision])
-    return other in flow_named(seen.flow).variants
+    both = {place: found for place, found in by_place.items() if len(found) == 2}
+    assert both
+    assert [place for place, found in both.items() if found[Precision.NF4] != found[Precision.INT8]] == []
 
 
 def applies(signature: Signature, seen: Observation) -> bool:
