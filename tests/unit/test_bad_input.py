@@ -435,7 +435,7 @@ BAD = {
         for jobs in (0, 257)
     },
     **{
-        f"shards --baseline {name}": f"{BASELINES}: there is no baseline {name!r}\nThere are: cpu."
+        f"shards --baseline {name}": f"{BASELINES}: there is no baseline {name!r}\nThere are: cpu, cpu-deep."
         for name in ("gpu", ".", "../runs")
     },
     "collect": f"Missing argument 'PART...'.\n{SEE}",
