@@ -64,9 +64,9 @@ class TestLacking:
 
     def test_the_wheelhouse_comes_before_other_links(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A CPU build of torch that pip is configured to find is found still."""
-        monkeypatch.setenv("UV_FIND_LINKS", "/opt/wheels")
-        assert Supply(wheelhouse=tmp_path).environ()["UV_FIND_LINKS"] == f"{tmp_path},/opt/wheels"
-        assert Supply().environ()["UV_FIND_LINKS"] == "/opt/wheels"
+        monkeypatch.setenv("UV_FIND_LINKS", "/srv/wheels")
+        assert Supply(wheelhouse=tmp_path).environ()["UV_FIND_LINKS"] == f"{tmp_path},/srv/wheels"
+        assert Supply().environ()["UV_FIND_LINKS"] == "/srv/wheels"
 
 
 class TestBasePython:
