@@ -67,7 +67,12 @@ def _refuse_real_weights(results: Results) -> None:
 
 
 def _refuse_unfinished(results: Results) -> None:
-    broken = [row.name for row in results.rows if row.state is RowState.INFRASTRUCTURE or _lacks_cells(row, results)]
+    only_deep = _only_deep(results)
+    broken = [
+        row.name
+        for row in results.rows
+        if row.state is RowState.INFRASTRUCTURE or _lacks_cells(row, results, only_deep=only_deep)
+    ]
     if broken or not results.observations:
         raise CompatError(
             f"the run is not whole: {', '.join(broken) or 'no cell of it ran'}",
@@ -77,7 +82,7 @@ def _refuse_unfinished(results: Results) -> None:
         )
 
 
-def _lacks_cells(row: StackRow, results: Results) -> bool:
+def _lacks_cells(row: StackRow, results: Results, *, only_deep: bool) -> bool:
     """Whether a stack ran a selection only of the cells that exist on its devices and versions, or of those of the deep
     tier.
     """
@@ -88,7 +93,7 @@ def _lacks_cells(row: StackRow, results: Results) -> bool:
         return True
     devices = {DeviceKind(cell.rpartition("@")[2]) for cell in row.selected}
     every = [cell for device in devices for cell in cells_on(device) if exists(*cell, seen.stack.resolved)]
-    if _only_deep(results):
+    if only_deep:
         every = [(flow, variant) for flow, variant in every if (flow.name, variant) in DEEP_CELLS]
     return len(row.selected) < len(every)
 

@@ -23,8 +23,3 @@ def form() -> str:
 def say(line: str) -> None:
     """Say something at once."""
     print(line, flush=True)
-
-
-def counted(number: int, what: str) -> str:
-    """Such as `1 cell` or `1,000 cells`."""
-    return f"{number:,} {what}" + ("" if number == 1 else "s")

@@ -26,7 +26,7 @@ from rich.progress import Progress as Bar
 from harness import answers, orphans, runs, scratch
 from harness.answers import Answer
 from harness.checks import Outcome
-from harness.console import counted, form, open_console, say
+from harness.console import form, open_console, say
 from harness.devices import Gpu
 from harness.errors import CompatError, LockError
 from harness.ledger import Ledger, load_ledger
@@ -60,6 +60,7 @@ from harness.scheduling.priority import Cut, Task, Why, cut, edges, span_told
 from harness.scheduling.progress import Follower, Progress
 from harness.store.kept import Past, Store
 from harness.store.remote import StoreUnreachable
+from harness.units import counted
 
 LOOK_EVERY_S = 0.25
 """Between two looks at what the cells wrote."""

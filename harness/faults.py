@@ -20,7 +20,7 @@ from harness.checks import CHECKS
 from harness.errors import RecordsError
 from harness.matrix import ROOT
 from harness.plan import Plan
-from harness.provenance import commit
+from harness.provenance import commit, short
 from harness.records import DeviceKind, Observation
 from harness.report.order import stack_order
 from harness.report.wording import shortened
@@ -191,7 +191,7 @@ def page(records: Sequence[Record]) -> str:
             f"Python {record.python}, {record.device}",
             str(len(record.named)),
             record.measured,
-            f"`{record.commit[:12]}{'+' if record.commit.endswith('+') else ''}`",
+            f"`{short(record.commit)}`",
         )
         for record in records
     ]

@@ -9,7 +9,8 @@ from harness.matrix import ROOT
 
 
 def commit(project: Path = ROOT) -> str:
-    """The commit the checkout at `project` stands at, with `+` where files differ from it; `unknown` outside one.
+    """The commit the checkout at `project` stands at, with `+` where files differ from it, or are new; `unknown`
+    outside one.
 
     Reports are left out: of several records that are made one after another, each would call the next one's harness
     another.
@@ -17,8 +18,13 @@ def commit(project: Path = ROOT) -> str:
     known = _git(project, "rev-parse", "HEAD")
     if known.returncode:
         return "unknown"
-    differs = _git(project, "diff", "--quiet", "HEAD", "--", ".", ":(exclude)reports").returncode
+    differs = _git(project, "status", "--porcelain", "--", ".", ":(exclude)reports").stdout
     return known.stdout.strip() + ("+" if differs else "")
+
+
+def short(known: str) -> str:
+    """A commit as a page shows it: its first twelve digits, and its mark."""
+    return known if known == "unknown" else known[:12] + ("+" if known.endswith("+") else "")
 
 
 def _git(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

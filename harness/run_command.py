@@ -10,11 +10,12 @@ from collections.abc import Mapping
 
 from harness import answers, runs
 from harness.answers import Answer
-from harness.console import counted, form, say
+from harness.console import form, say
 from harness.request import WHERE, Request, Selection, question, select, stored_files, stored_lines
 from harness.results import RUNS, point_latest_at
 from harness.store.kept import Store
 from harness.store.remote import StoreUnreachable
+from harness.units import counted
 
 
 def run(request: Request) -> int:

@@ -1,4 +1,4 @@
-"""Amounts of memory as people write them."""
+"""Amounts as people write and read them."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def bytes_of(text: str) -> int | None:
         return None
     power = " KMGT".index(found["letter"].upper()) if found["letter"] else 0
     return int(float(found["number"]) * (1024 if found["binary"] else 1000) ** power) or None
+
+
+def counted(number: int, what: str) -> str:
+    """Such as `1 cell` or `1,000 cells`."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")

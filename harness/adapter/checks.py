@@ -12,6 +12,7 @@ from harness.adapter.loading import Loading
 from harness.adapter.names import EMBEDDINGS, FACTORS, OUTPUTS, PREFIX, WHOLE, WRAPPERS, Part, parse, places
 from harness.adapter.saved import Saved
 from harness.adapter.weights import Tensor
+from harness.units import counted
 
 MOST = 3
 """How many places or values a sentence names; `where` has all of them."""
@@ -55,17 +56,13 @@ def _their_modules(names: Iterable[str]) -> str:
     return _places(parse(name).module for name in names)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def _so_many(number: int, noun: str, one: str, more: str) -> str:
     """Subject and verb."""
-    return f"{_count(number, noun)} {one if number == 1 else more}"
+    return f"{counted(number, noun)} {one if number == 1 else more}"
 
 
 def _share(part: int, whole: int, noun: str) -> str:
-    return f"all {_count(whole, noun)}" if 1 < part == whole else f"{part:,} of {_count(whole, noun)}"
+    return f"all {counted(whole, noun)}" if 1 < part == whole else f"{part:,} of {counted(whole, noun)}"
 
 
 def _of_layers(layers: Iterable[Layer]) -> tuple[str, ...]:
@@ -110,7 +107,7 @@ def patterns_match(case: Case) -> Seen | None:
     if not idle:
         return None
     verb = "matches" if len(idle) == 1 else "match"
-    return Seen(f"{_count(len(idle), 'key')} of rank_pattern and alpha_pattern {verb} no module {_named(idle)}.", idle)
+    return Seen(f"{counted(len(idle), 'key')} of rank_pattern and alpha_pattern {verb} no module {_named(idle)}.", idle)
 
 
 def heads_told_apart(case: Case) -> Seen | None:
@@ -350,7 +347,7 @@ def targets_have_tensors(case: Case) -> Seen | None:
         return None
     verb = "has" if len(without) == 1 else "have"
     return Seen(
-        f"{_count(len(without), 'target')} of the configuration {verb} no tensor {_places(without)}.", tuple(without)
+        f"{counted(len(without), 'target')} of the configuration {verb} no tensor {_places(without)}.", tuple(without)
     )
 
 
@@ -387,7 +384,7 @@ def saved_whole_is_there(case: Case) -> Seen | None:
     if not missing:
         return None
     verb = "has" if len(missing) == 1 else "have"
-    return Seen(f"{_count(len(missing), 'name')} of modules_to_save {verb} no tensor {_named(missing)}.", missing)
+    return Seen(f"{counted(len(missing), 'name')} of modules_to_save {verb} no tensor {_named(missing)}.", missing)
 
 
 def _asked_whole(saved: Saved) -> list[tuple[str, str]]:

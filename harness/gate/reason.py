@@ -19,7 +19,7 @@ def reason(decision: Decision, before: Side, after: Side, cells: Sequence[CellCh
         return f"Nothing is known of {before.asked}: {wording.shortened(told)}."
     found = [cause for cause in causes if cause.effect is decision]
     first, more = found[0], len(found) - 1
-    also = f" (and {_numbered(more, 'other cause')})" if more else ""
+    also = f" (and {wording.numbered(more, 'other cause')})" if more else ""
     safe = f"; {_target(first.target, after)}" if first.target else ""
     return f"{_cells(first)} {_verb(first.change, many=len(first.cells) != 1)}{_why(first)}{also}{safe}."
 
@@ -33,13 +33,13 @@ def _nothing_against(cells: Sequence[CellChange]) -> str:
     accepted = sum(cell.exception is not None for cell in cells)
     also = f", {fixed} of them fixed" if fixed else ""
     also += f", {accepted} of them accepted by exceptions" if accepted else ""
-    return f"Nothing stands against it in {_numbered(len(cells), 'cell')}{also}."
+    return f"Nothing stands against it in {wording.numbered(len(cells), 'cell')}{also}."
 
 
 def _cells(cause: Cause) -> str:
     many = len(cause.flows) > wording.MOST_ALIKE
     flows = f"{len(cause.flows)} flows" if many else ", ".join(cause.flows)
-    return f"{_numbered(len(cause.cells), 'cell')} of {flows}"
+    return f"{wording.numbered(len(cause.cells), 'cell')} of {flows}"
 
 
 def _verb(change: Change, *, many: bool) -> str:
@@ -80,7 +80,3 @@ def _target(found: SafeTarget, after: Side) -> str:
     place = "first release above" if found.above else "newest release below"
     beside = f", with {found.beside}" if found.beside else ""
     return f"{found.package} {found.version} is the {place} {asked} that passes{beside}"
-
-
-def _numbered(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

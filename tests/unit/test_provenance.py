@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.provenance import commit
+from harness.provenance import commit, short
 
 
 @pytest.fixture
@@ -34,6 +34,22 @@ def test_code_that_differs_is_marked(checkout: Path) -> None:
     clean = commit(checkout)
     (checkout / "code.py").write_text("2\n")
     assert commit(checkout) == f"{clean}+"
+
+
+def test_code_that_is_new_is_marked(checkout: Path) -> None:
+    """It takes part, and no commit has it."""
+    clean = commit(checkout)
+    (checkout / "new.py").write_text("1\n")
+    assert commit(checkout) == f"{clean}+"
+
+
+@pytest.mark.parametrize(
+    ("known", "told"), [("5f" * 20, "5f" * 6), (f"{'5f' * 20}+", f"{'5f' * 6}+"), ("unknown", "unknown")]
+)
+def test_a_page_shows_twelve_digits_and_the_mark(known: str, told: str) -> None:
+    """What was short before stays as it is."""
+    assert short(known) == told
+    assert short(told) == told
 
 
 def test_a_report_that_differs_is_not(checkout: Path) -> None:

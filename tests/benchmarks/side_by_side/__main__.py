@@ -33,7 +33,6 @@ import resource
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -45,6 +44,7 @@ from pydantic import TypeAdapter
 from harness import processor
 from harness.errors import CompatError
 from harness.matrix import ROOT, Stack, read_matrix
+from harness.provenance import commit, short
 from harness.results import write_atomically
 from harness.scheduling.machine import this_machine
 from harness.scheduling.selection import On
@@ -95,7 +95,7 @@ class Benchmark:
         machine = this_one()
         self.file = (asked.out or (BUILD / "quick" if asked.quick else COMMITTED)) / f"{slug(machine)}.json"
         self.seen = read(self.file, machine)
-        self.commit = commit()
+        self.commit = short(commit())
         self.logs = BUILD / "logs"
 
     def part(self, name: str, measure: Callable[[Benchmark, Path], None]) -> None:
@@ -184,17 +184,6 @@ def slug(machine: Machine) -> str:
     """Its name as that of a file."""
     words = re.sub(r"\((r|tm)\)|processor|cpu", "", machine.processor.lower())
     return "-".join([*re.findall(r"[a-z0-9.]+", words), f"{machine.cores}-cores"])
-
-
-def commit() -> str:
-    """The commit the harness stands at, with `+` where what is measured differs from it; `unknown` outside a clone."""
-    what = ("harness", "matrices", "tests", "noxfile.py", "pyproject.toml")
-    git = ["git", "-C", str(ROOT)]
-    asked = ([*git, "rev-parse", "--short=12", "HEAD"], [*git, "status", "--porcelain", "--", *what])
-    answers = [subprocess.run(command, capture_output=True, text=True, check=False) for command in asked]
-    if any(answer.returncode for answer in answers):
-        return "unknown"
-    return answers[0].stdout.strip() + ("+" if answers[1].stdout else "")
 
 
 def busy() -> float:
