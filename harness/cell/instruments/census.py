@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections import Counter
@@ -26,11 +27,13 @@ _AREA_MARKS: tuple[tuple[Area, tuple[str, ...]], ...] = (
 )
 
 
+@functools.cache
 def area_of(name: str) -> Area:
     """The area of the parameter called `name`; what no mark claims belongs to the language model's layers."""
     return next((area for area, marks in _AREA_MARKS if any(mark in name for mark in marks)), Area.LANGUAGE)
 
 
+@functools.cache
 def seat_of(name: str) -> Area:
     """The area of the module that the adapter parameter called `name` sits on."""
     return next((area for area, marks in _AREA_MARKS[1:] if any(mark in name for mark in marks)), Area.LANGUAGE)
@@ -43,7 +46,11 @@ def is_adapter(name: str) -> bool:
 
 def subject(model: nn.Module) -> dict[str, nn.Parameter]:
     """What a flow over `model` trains: its adapters, or every parameter where there are none. By name."""
-    named = dict(model.named_parameters())
+    return _subject(model.named_parameters())
+
+
+def _subject(parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
+    named = dict(parameters)
     return {name: p for name, p in named.items() if is_adapter(name)} or named
 
 
@@ -68,7 +75,7 @@ def take(model: nn.Module, stage: Stage, actor: Actor, *, digest: bool) -> Censu
         trainable_names_sha256=_digest(name.encode() + b"\n" for name, _ in sorted(trainable)),
         dtypes=dict(dtypes),
         adapter_dtypes=tuple(sorted({_dtype(p) for name, p in named if is_adapter(name)})),
-        subject_sha256=values_digest(subject(model)) if digest else None,
+        subject_sha256=values_digest(_subject(named)) if digest else None,
     )
 
 

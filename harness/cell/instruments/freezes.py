@@ -28,12 +28,13 @@ class FreezeLog:
         self.stage = Stage.IMPORT
         self._flips: dict[int, tuple[weakref.ref[nn.Parameter], Stage, Chain]] = {}
 
-    def note(self, parameter: nn.Parameter, wanted: bool, chain: Chain) -> None:
-        """Note that `parameter` is about to become `wanted`; thawing it again forgets the flip."""
+    def note(self, parameter: nn.Parameter, wanted: bool) -> None:
+        """Note that the caller's caller is about to make `parameter` `wanted`; thawing it again forgets the flip."""
         if wanted:
             self._flips.pop(id(parameter), None)
         elif _BASE.requires_grad.__get__(parameter):
-            self._flips[id(parameter)] = (weakref.ref(parameter), self.stage, chain)
+            # Only a flip is worth its chain: most assignments change nothing.
+            self._flips[id(parameter)] = (weakref.ref(parameter), self.stage, here())
 
     def of(self, subject: dict[str, nn.Parameter]) -> tuple[Freeze, ...]:
         """The flips of parameters in `subject` that still hold, one `Freeze` per stage and call chain."""
@@ -57,11 +58,11 @@ def watched() -> Iterator[FreezeLog]:
         return bool(_BASE.requires_grad.__get__(parameter))
 
     def set_(parameter: nn.Parameter, wanted: bool) -> None:
-        log.note(parameter, wanted, here())
+        log.note(parameter, wanted)
         _BASE.requires_grad.__set__(parameter, wanted)
 
     def method(parameter: nn.Parameter, requires_grad: bool = True) -> nn.Parameter:
-        log.note(parameter, requires_grad, here())
+        log.note(parameter, requires_grad)
         _BASE.requires_grad_(parameter, requires_grad)
         return parameter
 

@@ -52,10 +52,12 @@ def _reporting(original: Callable[..., Any], hook: Hook, depth: Counter[str]) ->
 
 
 def _references(names: Mapping[str, Hook]) -> list[tuple[ModuleType, str, Callable[..., Any]]]:
+    # By the name they were imported under: thousands of modules are not asked for theirs.
+    modules = [module for key, module in list(sys.modules.items()) if key.partition(".")[0] in _LIBRARIES]
     return [
         (module, name, vars(module)[name])
-        for module in list(sys.modules.values())
-        if getattr(module, "__name__", "").partition(".")[0] in _LIBRARIES
+        for module in modules
+        if isinstance(module, ModuleType)
         for name in names
         if callable(vars(module).get(name))
     ]
