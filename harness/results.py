@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import gc
 import gzip
 import io
@@ -20,12 +21,13 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, assert_never
 
+import msgspec
 from pydantic import TypeAdapter, ValidationError
 
 from harness.aside import aside
@@ -110,20 +112,21 @@ def find_run(name: str, runs: Path = RUNS) -> Path:
     )
 
 
-def read_observations(path: Path, *, only: str | None = None) -> tuple[dict[str, Started], dict[str, Observation]]:
+def read_observations(
+    path: Path, *, only: Collection[str] | None = None
+) -> tuple[dict[str, Started], dict[str, Observation]]:
     """Cells started and cells observed in an `observations.jsonl`, each by cell id; a later line replaces an earlier
-    one. Lines of other stacks than `only`, if one is named, are not looked at.
+    one. Lines of other stacks than `only`, if some are named, are not looked at.
 
     Raises:
         RecordsError: a line is not a record of schema 1. A cut-off last line is a killed cell, and is left out.
     """
     started: dict[str, Started] = {}
     observed: dict[str, Observation] = {}
-    mark = "" if only is None else f"{_CELL}{only}/"
     for number, line in _lines(path):
         if not line.endswith("\n"):
             break
-        if line.startswith(_CELL) and not line.startswith(mark):
+        if only is not None and line.startswith(_CELL) and line[len(_CELL) :].partition("/")[0] not in only:
             continue
         record = _decode(line, f"{path}:{number}")
         if isinstance(record, Started):
@@ -197,14 +200,20 @@ _ENDS = f'"schema":{SCHEMA}}}'
 
 
 def _decode(line: str, where: str) -> Started | Observation:
-    """The record in `line`. What this harness wrote itself is read at once; anything else is looked at step by step."""
+    """The record in `line`. What this harness wrote itself is read at once, in half of pydantic's time; anything else
+    is looked at step by step.
+    """
     text = line.rstrip("\n")
     if text.endswith(_ENDS):
-        with contextlib.suppress(ValidationError):
-            if '"started":' in text:
-                return _adapter(Started).validate_json(text)
-            return _adapter(Observation).validate_json(text)
+        with contextlib.suppress(msgspec.MsgspecError):
+            found: Started | Observation = _decoder(Started if '"started":' in text else Observation).decode(text)
+            return found
     return _decode_warily(text, where)
+
+
+@functools.cache
+def _decoder(of: type) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(of)
 
 
 def _decode_warily(line: str, where: str) -> Started | Observation:
@@ -310,6 +319,9 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            # Makes them old without a look; as young ones they would all be looked through as soon as it is on.
+            gc.freeze()
+            gc.unfreeze()
             gc.enable()
 
 
@@ -320,26 +332,38 @@ def judged(run: Path, ledger: Ledger, *, only: str | None = None) -> Results:
     Raises:
         RecordsError: a file of the run cannot be read.
     """
+    file = run / "observations.jsonl"
     rows = tuple(row for row in read_rows(run) if only in (None, row.name))
-    started, observed = read_observations(run / "observations.jsonl", only=only)
-    rows = _with_strays(rows, {*started, *observed})
-    verdicts = _judge_rows(rows, lambda row: _judge_row(row, started, observed, ledger))
+    others = _for_another(rows)
+    # Before anything is read: pages of memory that two processes share are copied when one of them looks.
+    with aside(lambda: _judge_apart(file, others, ledger), worth_it=bool(others)) as apart:
+        started, observed = read_observations(file, only=None if only is None else {only})
+        rows = _with_strays(rows, {*started, *observed})
+        names = {row.name for row in others}
+        found = {row.name: list(_judge_row(row, started, observed, ledger)) for row in rows if row.name not in names}
+    found |= apart.result
+    verdicts = tuple(verdict for row in rows for verdict in found[row.name])
     left_out = tuple(cell for cell in read_left_out(run) if only in (None, cell.partition("/")[0]))
     return Results(run, rows, observed, verdicts, left_out)
 
 
-def _judge_rows(rows: Sequence[StackRow], judge_row: Callable[[StackRow], Iterable[Verdict]]) -> tuple[Verdict, ...]:
-    """The verdicts of all rows. For the second half of a large run another process pays: verdicts share most of what
-    they say, and cross to this one in a fraction of the time it takes to find them.
+def _for_another(rows: Sequence[StackRow]) -> tuple[StackRow, ...]:
+    """Rows for another process to judge: three fifths of those that say all of what was to run, since this one has to
+    read the observations of all. None of a small run.
     """
-    half = len(rows) // 2
+    ended = [row for row in rows if row.state is RowState.RAN]
+    others = tuple(ended[len(ended) * 2 // 5 :])
+    return others if sum(len(row.selected) for row in others) >= MANY else ()
 
-    def found(some: Sequence[StackRow]) -> list[Verdict]:
-        return [verdict for row in some for verdict in judge_row(row)]
 
-    with aside(lambda: found(rows[half:]), worth_it=sum(len(row.selected) for row in rows[half:]) >= MANY) as second:
-        first = found(rows[:half])
-    return (*first, *second.result)
+def _judge_apart(file: Path, rows: Sequence[StackRow], ledger: Ledger) -> dict[str, list[Verdict]]:
+    """The verdicts of `rows`, by stack. They share most of what they say, and cross to another process in a fraction of
+    the time it takes to find them.
+    """
+    if not rows:
+        return {}
+    started, observed = read_observations(file, only={row.name for row in rows})
+    return {row.name: list(_judge_row(row, started, observed, ledger)) for row in rows}
 
 
 def _with_strays(rows: tuple[StackRow, ...], cells: set[str]) -> tuple[StackRow, ...]:

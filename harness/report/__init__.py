@@ -170,15 +170,13 @@ def deriving(run: Path, ledger: Ledger) -> Iterator[tuple[Summary, Results]]:
 
     with uncollected():
         results = judged(run, ledger)
-        many = len(results.verdicts) >= MANY
-        told = aside(lambda: write_atomically(run / "verdicts.jsonl", verdict_lines(results.verdicts)), worth_it=many)
-        with told:
-            summary = summarize(results, ledger)
+        summary = summarize(results, ledger)
 
         def pages() -> None:
             write_atomically(run / "report.html", html.render(summary, results.observations))
             write_atomically(run / "junit.xml", junit.render(summary))
 
-        with aside(pages, worth_it=many):
+        with aside(pages, worth_it=len(results.verdicts) >= MANY):
+            write_atomically(run / "verdicts.jsonl", verdict_lines(results.verdicts))
             write_atomically(run / "summary.md", markdown.render(summary))
             yield summary, results

@@ -392,6 +392,16 @@ def test_verdict_lines_are_the_verdicts_fields() -> None:
     assert lines == [list(json.loads(json.dumps(dataclasses.asdict(verdict))).items()) for verdict in verdicts]
 
 
+def test_what_was_made_meanwhile_is_not_looked_through_at_once() -> None:
+    """It is among the old when the collector is on again; garbage of before and after is still found."""
+    with uncollected():
+        made = [{} for _ in range(1000)]
+    young = {id(each) for generation in (0, 1) for each in gc.get_objects(generation)}
+    assert gc.isenabled()
+    assert not young & {id(each) for each in made}
+    assert gc.get_freeze_count() == 0
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 def test_the_collector_is_as_it_was_when_the_work_is_done(enabled: bool) -> None:
     """Whoever has switched it off finds it off, also after an error."""
