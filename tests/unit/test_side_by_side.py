@@ -224,6 +224,8 @@ def test_flows_that_were_left_out_are_said_to_be() -> None:
     seen = dataclasses.replace(MEASURED, axis=Axis(31, "sft-full,grpo", 62, 2, 120.0, 100.0))
     assert "The TRL axis: 31 stacks with the flows sft-full and grpo alone, 62 cells, 2 at once." in markdown(seen)
     assert targets(seen)[0].what == "the whole TRL axis with the flows sft-full and grpo alone, over its floor"
+    seen.axis.of = 40
+    assert targets(seen)[0].what.startswith("31 of the 40 stacks of the TRL axis with the flows ")
 
 
 def test_the_parts_of_a_session_are_all_of_it() -> None:

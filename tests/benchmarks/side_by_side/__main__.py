@@ -23,6 +23,7 @@ table, each with its day and the commit of the harness. A part begun beside othe
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import importlib.metadata
 import json
@@ -75,6 +76,8 @@ BUILD = ROOT / "build" / "bench"
 
 SIZES = (100, 1_000, 5_000, 10_000)
 ADDRESSES = 10_000
+AXIS_PARTS = 5
+
 REPEATS = 3
 """Of what takes seconds; the median counts."""
 
@@ -108,12 +111,13 @@ class Benchmark:
             try:
                 measure(self, Path(work))
             except CompatError as error:
-                end_all()
                 self.failures.append(error)
                 self.note(f"{name} failed: {error}")
-        took = time.perf_counter() - start
-        self.seen.made[name] = Made(day, self.commit, versions(), round((busy() - before) / took, 2), took)
-        self.write()
+            finally:
+                end_all()
+                took = time.perf_counter() - start
+                self.seen.made[name] = Made(day, self.commit, versions(), round((busy() - before) / took, 2), took)
+                self.write()
 
     def note(self, what: str) -> None:
         """Say how far it has come, and write down what there is: an interrupted benchmark has its table too."""
@@ -313,16 +317,26 @@ def _recorder(bench: Benchmark, work: Path) -> None:
 
 
 def _axis(bench: Benchmark, work: Path) -> None:
-    """The whole axis over its floor, environments and bytecode there before either."""
-    place = bench.place(work, _trl()[: bench.asked.stacks] if bench.asked.quick else _trl())
-    seen = bench.seen.axis = Axis(len(place.stacks), bench.asked.flows, jobs=bench.jobs)
-    took = place.run("axis-before", "--jobs", str(bench.jobs), "-k", "sft-full and qwen2-full-gc").seconds
-    bench.note(f"{len(place.stacks)} environments, each used once: {took:.0f} s")
-    seen.warm = place.run("axis", "--fresh", "--jobs", str(bench.jobs)).seconds
-    seen.cells = place.keep_plans()
-    bench.note(f"compat run --fresh of {seen.cells:,} cells: {seen.warm:.0f} s")
-    seen.floor = side_by_side(_told(bench, place.straight_line, "straight line"), place.stacks, bench.jobs)
-    bench.note(f"straight-line scripts, {bench.jobs} at once: {seen.floor:.0f} s")
+    """The whole axis over its floor, in parts that are each spread over it: a machine whose speed drifts slows both,
+    and an interrupted benchmark has measured both of the same stacks.
+    """
+    whole = bench.place(work, _trl()[: bench.asked.stacks] if bench.asked.quick else _trl())
+    seen = bench.seen.axis = Axis(0, bench.asked.flows, jobs=bench.jobs, of=len(whole.stacks))
+    jobs = "--jobs", str(bench.jobs)
+    for number in range(AXIS_PARTS):
+        place = dataclasses.replace(whole, stacks=whole.stacks[number::AXIS_PARTS])
+        if not place.stacks:
+            break
+        name = f"axis-{number + 1}"
+        # Environments and bytecode are there before either.
+        took = place.run(f"{name}-before", *jobs, "-k", "sft-full and qwen2-full-gc").seconds
+        bench.note(f"{len(place.stacks)} environments, each used once: {took:.0f} s")
+        warm, cells = place.run(name, "--fresh", *jobs).seconds, place.keep_plans()
+        bench.note(f"compat run --fresh of {cells:,} cells: {warm:.0f} s")
+        floor = side_by_side(_told(bench, place.straight_line, "straight line"), place.stacks, bench.jobs)
+        seen.stacks, seen.cells = seen.stacks + len(place.stacks), seen.cells + cells
+        seen.warm, seen.floor = (seen.warm or 0) + warm, (seen.floor or 0) + floor
+        bench.note(f"straight-line scripts, {bench.jobs} at once: {floor:.0f} s; {seen.stacks} of {seen.of} stacks")
 
 
 def _matrix(bench: Benchmark, work: Path) -> None:

@@ -83,15 +83,23 @@ class Matrix:
 
 @dataclass(slots=True)
 class Axis:
-    """The whole TRL axis."""
+    """The TRL axis."""
 
     stacks: int = 0
+    """Those that were measured."""
     flows: str = ""
     """As in `Matrix`."""
     cells: int = 0
     jobs: int = 1
     warm: float | None = None
     floor: float | None = None
+    of: int = 0
+    """Stacks of the whole axis; 0: those that were measured."""
+
+    @property
+    def whole(self) -> str:
+        """How much of it was measured."""
+        return f"{self.stacks} of the {self.of} stacks of the" if self.of > self.stacks else "the whole"
 
 
 @dataclass(slots=True)
@@ -191,7 +199,7 @@ def targets(seen: Measured) -> tuple[Target, ...]:
     at_once = f"{matrix.jobs} stacks at once"
     return (
         _at_most(
-            f"the whole TRL axis with {_flows(axis.flows)}, over its floor", axis.warm, axis.floor, MOST_OVER_FLOOR
+            f"{axis.whole} TRL axis with {_flows(axis.flows)}, over its floor", axis.warm, axis.floor, MOST_OVER_FLOOR
         ),
         _under("`compat run` with nothing changed, all axes", whole.unchanged, UNCHANGED_S),
         _at_least("fresh environments: the plain way", matrix.plain_cold, matrix.cold, LEAST_FRESH),
