@@ -8,6 +8,7 @@ from typing import assert_never
 from harness.comparison import Change, Health, health
 from harness.gate.decision import Cause, CellChange, Decision, SafeTarget, Side
 from harness.report import wording
+from harness.units import counted
 
 
 def reason(decision: Decision, before: Side, after: Side, cells: Sequence[CellChange], causes: Sequence[Cause]) -> str:
@@ -19,7 +20,7 @@ def reason(decision: Decision, before: Side, after: Side, cells: Sequence[CellCh
         return f"Nothing is known of {before.asked}: {wording.shortened(told)}."
     found = [cause for cause in causes if cause.effect is decision]
     first, more = found[0], len(found) - 1
-    also = f" (and {wording.numbered(more, 'other cause')})" if more else ""
+    also = f" (and {counted(more, 'other cause')})" if more else ""
     safe = f"; {_target(first.target, after)}" if first.target else ""
     return f"{_cells(first)} {_verb(first.change, many=len(first.cells) != 1)}{_why(first)}{also}{safe}."
 
@@ -33,13 +34,13 @@ def _nothing_against(cells: Sequence[CellChange]) -> str:
     accepted = sum(cell.exception is not None for cell in cells)
     also = f", {fixed} of them fixed" if fixed else ""
     also += f", {accepted} of them accepted by exceptions" if accepted else ""
-    return f"Nothing stands against it in {wording.numbered(len(cells), 'cell')}{also}."
+    return f"Nothing stands against it in {counted(len(cells), 'cell')}{also}."
 
 
 def _cells(cause: Cause) -> str:
     many = len(cause.flows) > wording.MOST_ALIKE
     flows = f"{len(cause.flows)} flows" if many else ", ".join(cause.flows)
-    return f"{wording.numbered(len(cause.cells), 'cell')} of {flows}"
+    return f"{counted(len(cause.cells), 'cell')} of {flows}"
 
 
 def _verb(change: Change, *, many: bool) -> str:

@@ -20,6 +20,7 @@ from harness.report.exhibits import Exhibit
 from harness.report.lines import CellLine, CountColumn, DeepLine, Finding, Mark, count_columns
 from harness.report.summary import Depth, Heat, StackSummary, Tally
 from harness.results import RowState
+from harness.units import counted
 
 TITLE = "Does fine-tuning still train?"
 ABSENT = "-"
@@ -250,7 +251,7 @@ def cause_cells(group: Group) -> str:
         return f"all cells of {stacks}"
     many = len(group.flows) > MOST_ALIKE
     flows = f"{len(group.flows)} flows" if many else ", ".join(group.flows)
-    return f"{numbered(len(group.cells), 'cell')} of {flows} on {stacks}"
+    return f"{counted(len(group.cells), 'cell')} of {flows} on {stacks}"
 
 
 def cause_advice(group: Group) -> tuple[str, ...]:
@@ -314,9 +315,9 @@ def labels(seen: Labels) -> str:
     if seen.positions:  # observations from before they were counted have none
         masked = 1 - seen.label_tokens / seen.positions
         tokens = f"{seen.label_tokens:,} of {seen.positions:,} are tokens, {masked:.1%} are -100 (so is padding)"
-    empty = f"{numbered(seen.all_masked, 'row')} with -100 alone" if seen.all_masked else "no row with -100 alone"
-    ends = f", {seen.ends - seen.ends_masked:,} of {numbered(seen.ends, 'end')} of rows kept" if seen.ends else ""
-    return f"labels of {numbered(seen.samples, 'row')}: {tokens}; {empty}{ends}"
+    empty = f"{counted(seen.all_masked, 'row')} with -100 alone" if seen.all_masked else "no row with -100 alone"
+    ends = f", {seen.ends - seen.ends_masked:,} of {counted(seen.ends, 'end')} of rows kept" if seen.ends else ""
+    return f"labels of {counted(seen.samples, 'row')}: {tokens}; {empty}{ends}"
 
 
 def freeze_head(freeze: Freeze) -> str:
@@ -331,7 +332,7 @@ def packages_head(exhibit: Exhibit) -> str:
 
 def alike(cells: int) -> str:
     """What became of the other cells of a cause."""
-    return f"{numbered(cells, 'cell')} more of this cause: look at one and you have seen them."
+    return f"{counted(cells, 'cell')} more of this cause: look at one and you have seen them."
 
 
 def asked_head(shown: int, found: int) -> str:
@@ -341,7 +342,7 @@ def asked_head(shown: int, found: int) -> str:
 
 def causes_left_out(number: int) -> str:
     """After the last cause that a page has room for."""
-    return f"{numbered(number, 'cause')} left out: verdicts.jsonl has every cell."
+    return f"{counted(number, 'cause')} left out: verdicts.jsonl has every cell."
 
 
 def on_request(run: Path) -> str:
@@ -377,30 +378,25 @@ def totals(tally: Tally, stacks: int) -> str:
         f"{tally.failed} FAIL",
         f"{tally.infrastructure} infrastructure",
     ]
-    gone = f" {numbered(tally.lost, 'session')} ended before any cell." if tally.lost else ""
-    gone += f" {numbered(tally.uninstallable, 'stack')} uninstallable." if tally.uninstallable else ""
-    gone += f" {numbered(tally.left_out, 'cell')} left out for want of time." if tally.left_out else ""
-    return f"{numbered(tally.cells, 'cell')} on {numbered(stacks, 'stack')}: {', '.join(parts)}.{gone}"
+    gone = f" {counted(tally.lost, 'session')} ended before any cell." if tally.lost else ""
+    gone += f" {counted(tally.uninstallable, 'stack')} uninstallable." if tally.uninstallable else ""
+    gone += f" {counted(tally.left_out, 'cell')} left out for want of time." if tally.left_out else ""
+    return f"{counted(tally.cells, 'cell')} on {counted(stacks, 'stack')}: {', '.join(parts)}.{gone}"
 
 
 def passes(number: int) -> str:
     """So many cells are as stated."""
-    return f"{numbered(number, 'cell')} as stated"
+    return f"{counted(number, 'cell')} as stated"
 
 
 def alarm(cells: int, causes: int) -> str:
     """First line of the issue that a nightly run opens."""
-    return f"A library release breaks training: {numbered(cells, 'cell')}, {numbered(causes, 'cause')}."
+    return f"A library release breaks training: {counted(cells, 'cell')}, {counted(causes, 'cause')}."
 
 
 def left_out(sections: int) -> str:
     """The end of a file that may not be larger."""
-    return f"{numbered(sections, 'section')} left out: CI systems show no larger file. verdicts.jsonl has every cell."
-
-
-def numbered(number: int, noun: str) -> str:
-    """Such as `1 cell` or `1000 cells`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{counted(sections, 'section')} left out: CI systems show no larger file. verdicts.jsonl has every cell."
 
 
 def conclusion(code: ExitCode, tally: Tally) -> str:
@@ -495,7 +491,7 @@ def depth(found: Depth, cells: int, stacks: Sequence[StackSummary]) -> str:
     """
     if found.measured:
         return (
-            f"{DEEP_TITLE}: {found.measured} of {numbered(cells, 'cell')}, {found.seconds:.0f} s more. In the sweeps "
+            f"{DEEP_TITLE}: {found.measured} of {counted(cells, 'cell')}, {found.seconds:.0f} s more. In the sweeps "
             f"over seeds healthy flows were called dead in {FALSE_ALARMS}, dead flows healthy in {MISSES}."
         )
     titles = "; ".join(f"{check.code} {check.title}" for check in CHECKS if check.code in DEEP_CHECKS)
