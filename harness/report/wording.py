@@ -372,11 +372,11 @@ LEFT_OUT = "left out for want of time: nothing is known of it"
 def totals(tally: Tally, stacks: int) -> str:
     """All cells in one sentence."""
     parts = [
-        f"{tally.passed} pass",
-        *([f"{tally.refused} refused with a reason"] if tally.refused else []),
-        f"{tally.xfailed} xfail",
-        f"{tally.failed} FAIL",
-        f"{tally.infrastructure} infrastructure",
+        f"{tally.passed:,} pass",
+        *([f"{tally.refused:,} refused with a reason"] if tally.refused else []),
+        f"{tally.xfailed:,} xfail",
+        f"{tally.failed:,} FAIL",
+        f"{tally.infrastructure:,} infrastructure",
     ]
     gone = f" {counted(tally.lost, 'session')} ended before any cell." if tally.lost else ""
     gone += f" {counted(tally.uninstallable, 'stack')} uninstallable." if tally.uninstallable else ""
