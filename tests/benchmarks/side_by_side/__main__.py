@@ -14,7 +14,7 @@
 | recorder | a recorded flow beside the same flow without a recorder                | 4 min             |
 | matrix   | 8 stacks, all flows: ours, the floor, and the plain way, each cold and | 100 min           |
 |          | warm, one after another and as many at once as ours                    |                   |
-| axis     | the whole TRL axis, all flows, over its floor                          | 110 min           |
+| axis     | the whole TRL axis, all flows, over its floor, in five parts           | 90 min            |
 
 The table is in reports/benchmarks/<machine>.md, the figures beside it in <machine>.json: parts of several days are one
 table, each with its day and the commit of the harness. A part begun beside other work is marked.
