@@ -393,7 +393,7 @@ def test_verdict_lines_are_the_verdicts_fields() -> None:
 
 
 def test_what_was_made_meanwhile_is_not_looked_through_at_once() -> None:
-    """It is among the old when the collector is on again; garbage of before and after is still found."""
+    """It is among the old when the collector is on again, and nothing stays set aside from it."""
     with uncollected():
         made = [{} for _ in range(1000)]
     young = {id(each) for generation in (0, 1) for each in gc.get_objects(generation)}
