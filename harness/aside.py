@@ -26,6 +26,11 @@ class Later(Generic[T]):
         return result
 
 
+def another_core() -> bool:
+    """Whether this process may run on more than one."""
+    return len(os.sched_getaffinity(0)) > 1
+
+
 @contextlib.contextmanager
 def aside(work: Callable[[], T], *, worth_it: bool = True) -> Iterator[Later[T]]:
     """Have `work` done by another process while this context is open, and be done with it at its end. What it changes
@@ -40,7 +45,7 @@ def aside(work: Callable[[], T], *, worth_it: bool = True) -> Iterator[Later[T]]
         ChildProcessError: its process was killed.
     """
     later: Later[T] = Later()
-    if not worth_it or len(os.sched_getaffinity(0)) == 1:
+    if not worth_it or not another_core():
         yield later
         later.results = (work(),)
         return

@@ -30,7 +30,7 @@ from typing import Any, TypeVar, assert_never
 import msgspec
 from pydantic import TypeAdapter, ValidationError
 
-from harness.aside import aside
+from harness.aside import another_core, aside
 from harness.catalog import flow_named
 from harness.checks import Opinion, Outcome, Symptom, Verdict, judge
 from harness.checks.judge import not_recorded
@@ -349,8 +349,10 @@ def judged(run: Path, ledger: Ledger, *, only: str | None = None) -> Results:
 
 def _for_another(rows: Sequence[StackRow]) -> tuple[StackRow, ...]:
     """Rows for another process to judge: three fifths of those that say all of what was to run, since this one has to
-    read the observations of all. None of a small run.
+    read the observations of all. None of a small run, and none on one core: they would be read twice there.
     """
+    if not another_core():
+        return ()
     ended = [row for row in rows if row.state is RowState.RAN]
     others = tuple(ended[len(ended) * 2 // 5 :])
     return others if sum(len(row.selected) for row in others) >= MANY else ()

@@ -136,7 +136,9 @@ def test_a_file_that_would_be_too_large_says_what_is_left_out() -> None:
     assert 900_000 < len(text.encode()) <= 1_000_000
     assert "**Unhealthy: " in text
     assert re.search(
-        r"\n\n[1-9][0-9]{0,2}(?:,[0-9]{3})* sections left out: CI systems show no larger file\. verdicts\.jsonl has every cell\.\n$", text
+        r"\n\n[1-9][0-9]{0,2}(?:,[0-9]{3})* sections left out: CI systems show no larger file\. "
+        r"verdicts\.jsonl has every cell\.\n$",
+        text,
     )
 
 

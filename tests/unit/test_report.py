@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import builders as b
 import pytest
@@ -12,7 +13,8 @@ from builders import LISTED, UNLISTED, frozen, healthy, on_trl, ran, stored
 from harness import report, results
 from harness.errors import ExitCode, RecordsError, UnknownName
 from harness.ledger import Ledger
-from harness.report import publish, report_command
+from harness.report import derive, publish, report_command
+from harness.results import read_observations
 
 SEEN = frozen(healthy(stack="trl0.22-py311", versions=on_trl("0.22.2")))
 
@@ -48,6 +50,21 @@ def test_two_cores_write_what_one_writes(runs: Path, monkeypatch: pytest.MonkeyP
         found.append([text.replace(f"/{place}/", "/") for text in texts])
     assert found[0] == found[1]
     assert [line.partition("/")[0] for line in found[0][0].splitlines()] == [f'{{"cell":"{name}' for name in names]
+
+
+def test_one_core_reads_a_run_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever would judge a part apart has to read it apart."""
+    reads: list[Path] = []
+
+    def read(path: Path, **options: Any) -> Any:
+        reads.append(path)
+        return read_observations(path, **options)
+
+    monkeypatch.setattr(results, "MANY", 0)
+    monkeypatch.setattr(results, "read_observations", read)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
+    derive(runs / "one", LISTED)
+    assert reads == [runs / "one" / "observations.jsonl"]
 
 
 def test_latest_leads_to_the_run_published_last(runs: Path) -> None:
