@@ -80,7 +80,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Sessions that run side by side are processes of their own; they inherit this and write into one run.
 os.environ.setdefault("COMPAT_RUN_ID", f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{token_hex(2)}")
 # They end with the nox that started them, as that ends with `compat run`. Whoever is first ends the run.
-if not orphans.end_with_parent():
+FIRST = not orphans.end_with_parent()
+if FIRST:
     atexit.register(_finish_run)
 orphans.adopt()
 
@@ -173,7 +174,8 @@ def _compat_session(python: str) -> None:
 
         env_python = Path(session.virtualenv.location, "bin", "python")
         try:
-            outcome = sessions.run_compat(MATRIX, MATRIX.stack(name), python, env_python, session.posargs)
+            # Side by side with others it is a process that another nox, or `compat run`, has started.
+            outcome = sessions.run_compat(MATRIX, MATRIX.stack(name), python, env_python, session.posargs, alone=FIRST)
         except CompatError as error:
             session.error(f"{error}")
         if isinstance(outcome, locks.Unsolvable):

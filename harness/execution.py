@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from harness.errors import CompatError, LockError
 from harness.ledger import Ledger, load_ledger
 from harness.locks import Lock, Unsolvable, locked
 from harness.matrix import ROOT, Matrix, read_matrix
-from harness.plan import read_plan
+from harness.plan import WORKERS, read_plan, workers_file
 from harness.records import Started, cell_id
 from harness.report import Summary, print_stack, print_window, publish
 from harness.report.lines import Mark
@@ -55,9 +56,10 @@ from harness.results import (
     write_row,
 )
 from harness.scheduling.estimate import START_S, cells_longest_first, expected, loads, longest_first, stack_of
-from harness.scheduling.machine import Share, share, this_machine
+from harness.scheduling.machine import Share, at_once, share, this_machine
 from harness.scheduling.priority import Cut, Task, Why, cut, edges, span_told
 from harness.scheduling.progress import Follower, Progress
+from harness.scheduling.workers import shared_out
 from harness.store.kept import Past, Store
 from harness.store.remote import StoreUnreachable
 from harness.units import counted
@@ -231,7 +233,10 @@ class Execution:
         cells = seconds if in_turn else cells_longest_first(seconds)
         write_atomically(file, "".join(f"{cell}\n" for cell in cells))
         jobs = min(self.share.jobs, len(stacks))
-        progress = Progress(seconds, jobs)
+        joining = runs.may_join(self.options, self.selection.gpus)
+        workers = at_once(this_machine(0), asked=self.request.jobs) if joining else jobs
+        progress = Progress(seconds, workers, joining)
+        shutil.rmtree(self.path / WORKERS, ignore_errors=True)  # what an earlier round gave
         say(
             f"{counted(len(seconds), 'cell')} on {counted(len(stacks), 'stack')}, {jobs} at once with "
             f"{counted(self._threads, 'thread')} each: about {span_told(progress.left_s)}; "
@@ -272,17 +277,28 @@ class Execution:
     def _watch(
         self, nox: subprocess.Popen[bytes], progress: Progress, follower: Follower, deadline: float | None
     ) -> bool:
+        workers: dict[str, int] = {}
         with Display(progress) as display:
             while True:
                 over = nox.poll() is not None  # asked first: what was written before the end is then read
                 for line in follower.lines():
                     self._take(line, progress, display)
                 display.refresh()
+                if progress.joining and not progress.waiting:
+                    workers = self._give_workers(workers, progress)
                 if over:
                     return True
                 if deadline is not None and time.monotonic() >= deadline:
                     return False
                 time.sleep(LOOK_EVERY_S)
+
+    def _give_workers(self, given: Mapping[str, int], progress: Progress) -> dict[str, int]:
+        """Let further workers join the stacks at work, now that no other waits for a core."""
+        workers = shared_out(progress.left(), given, progress.jobs)
+        for stack, number in workers.items():
+            if number != given.get(stack, 1):
+                write_atomically(workers_file(self.path, stack), f"{number}")
+        return workers
 
     def _take(self, line: str, progress: Progress, display: Display) -> None:
         record = read_record(line, "observations.jsonl")

@@ -13,11 +13,15 @@ from harness.checks import Deviation, Symptom
 from harness.records import DeviceKind, Precision, Variant, cell_id
 from harness.store.recipe import Recipe, from_dict
 
+WORKERS = "workers"
+"""In the run's directory: how many workers each stack may have, where it is more than one."""
+
 APART = (
     "harness",  # its version, and names for users' own training
     "harness.catalog",  # counted by value
     "harness.cell.fixtures",  # for users' own tests
     "harness.cell.gpus",
+    "harness.cell.joining",
     "harness.cell.keeping",
     "harness.cell.plugin",
     "harness.cell.watch",
@@ -101,6 +105,18 @@ class Plan:
         return Path(self.run) / "unkept" / f"{self.stack}.txt"
 
     @property
+    def workers_file(self) -> Path:
+        """Where the host writes how many workers the stack may have now, if it may have more than one."""
+        return workers_file(Path(self.run), self.stack)
+
+    def workers(self) -> int:
+        """How many workers the stack may have now."""
+        try:
+            return int(self.workers_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return 1
+
+    @property
     def faults_file(self) -> Path:
         """Where tests that plant faults write which check named each, one a line."""
         return Path(self.run) / "faults" / f"{self.stack}.jsonl"
@@ -113,6 +129,11 @@ class Plan:
     def to_json(self) -> str:
         """The plan as JSON text."""
         return json.dumps(dataclasses.asdict(self), indent=1)
+
+
+def workers_file(run: Path, stack: str) -> Path:
+    """Where the host says how many workers `stack` may have in `run`."""
+    return run / WORKERS / f"{stack}.txt"
 
 
 def read_plan(path: Path) -> Plan:

@@ -28,6 +28,7 @@ from harness.matrix import ROOT, Stack
 from harness.plan import Plan, PlannedCell
 from harness.records import DeviceKind, Variant, cell_id
 from harness.results import RUNS, RowState, StackRow, read_rows, remove_row, unfinished, write_atomically, write_row
+from harness.scheduling.machine import at_once, this_machine
 from harness.selection import selected
 from harness.sweeps import Seeds, parse_seeds
 from harness.units import bytes_of
@@ -124,6 +125,7 @@ def run_stack(
     base_torch: bool,
     gpus: Sequence[Gpu],
     posargs: Sequence[str],
+    alone: bool = False,
 ) -> ExitCode:
     """Run every selected cell of `stack` and print its table; or what an option asks for in place of the cells.
 
@@ -135,6 +137,7 @@ def run_stack(
         base_torch: whether that environment has another torch than the lock names.
         gpus: what the cells run on; without any, the CPU.
         posargs: arguments after `--`.
+        alone: no other stack runs beside it, so that its cells may have every core.
 
     Returns:
         HEALTHY, UNHEALTHY or COULD_NOT_TELL over this stack's cells.
@@ -158,6 +161,8 @@ def run_stack(
 
             print(faults.keep(plan, status, options.pytest))
         return _exit_code(status)
+    if alone and may_join(options, gpus):
+        write_atomically(plan.workers_file, f"{at_once(this_machine(0))}")
     run_plan(plan, lock, env_python, gpus, options)
     summary = summary_of(Path(plan.run), plan.stack, ledger)
     print_stack(summary, plan.stack)
@@ -472,12 +477,21 @@ def _cells_command(env_python: Path, plan: Path, gpus: Sequence[Gpu], options: O
     return [
         *_pytest(env_python, plan),
         *("-n", str(max(len(gpus), 1))),
-        # Cells come longest first: handed out in larger batches, the longest would all be one worker's.
-        *(("--maxschedchunk=1",) if len(gpus) > 1 else ()),
+        # Cells may come longest first, and workers may join: a larger batch would leave the others too little.
+        "--maxschedchunk=1",
+        *(("--joining",) if may_join(options, gpus) else ()),
         # A cell that kills its worker is lost alone, however many there are.
         f"--max-worker-restart={len(catalog.cells_on(kind_of(gpus)))}",
         *("-q", "--no-header", "--no-summary", "--tb=no", *options.pytest, "tests/cells"),
     ]
+
+
+def may_join(options: Options, gpus: Sequence[Gpu]) -> bool:
+    """Whether workers may join a stack's first while cores stand idle: on a CPU, with tiny models, which take one core
+    and little memory each, unless their number was asked for.
+    """
+    numbered = any(word.startswith(("-n", "--numprocesses")) for word in options.pytest)
+    return not gpus and options.model is None and not numbered
 
 
 def _instead_command(instead: Instead, env_python: Path, plan: Path, options: Options) -> list[str]:

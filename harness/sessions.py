@@ -21,9 +21,11 @@ from harness.supply import parse_supply
 
 
 def run_compat(
-    matrix: Matrix, stack: Stack, python: str, env_python: Path, posargs: Sequence[str]
+    matrix: Matrix, stack: Stack, python: str, env_python: Path, posargs: Sequence[str], *, alone: bool
 ) -> ExitCode | Unsolvable:
     """Run the cells of `stack` in the environment of `env_python`; arguments that are not ours reach pytest.
+
+    `alone` says that no other stack runs beside it.
 
     Returns:
         How healthy the stack is, or that the resolver found no solution for it.
@@ -56,6 +58,7 @@ def run_compat(
         base_torch=environment.base_torch,
         gpus=gpus,
         posargs=rest,
+        alone=alone,
     )
 
 

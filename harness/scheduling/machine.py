@@ -46,11 +46,13 @@ def share(machine: Machine, stacks: int, *, asked: int | None = None, cell_bytes
     One stack a core, as tiny cells use one; no more than there is memory for, and never none. With GPUs one stack has
     all of them, a worker each: sessions side by side would choose the same ones. `asked` overrides all of this.
     """
-    stacks = max(stacks, 1)
-    fitting = machine.memory // cell_bytes
-    best = 1 if machine.gpus else min(machine.cores, fitting)
-    jobs = max(1, min(asked or best, stacks))
+    jobs = min(at_once(machine, asked=asked, cell_bytes=cell_bytes), max(stacks, 1))
     return Share(jobs=jobs, threads=max(1, machine.cores // (jobs * max(machine.gpus, 1))))
+
+
+def at_once(machine: Machine, *, asked: int | None = None, cell_bytes: int = CELL_BYTES) -> int:
+    """Stacks at once if there are as many; on a CPU also workers, where fewer stacks than that have cells left."""
+    return max(1, asked or (1 if machine.gpus else min(machine.cores, machine.memory // cell_bytes)))
 
 
 def _quota(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

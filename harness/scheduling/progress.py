@@ -38,12 +38,20 @@ class Progress:
     expected: Mapping[str, float]
     """Seconds each cell to run is expected to take."""
     jobs: int
-    """Stacks at once."""
+    """Stacks at once, if there are as many."""
+    joining: bool = False
+    """Whether workers join the stacks at work where fewer are left."""
     took: dict[str, float] = field(default_factory=dict)
     """Seconds, by cell that is done."""
     failed: dict[str, Outcome] = field(default_factory=dict)
     begun: set[str] = field(default_factory=set)
     """Stacks of which a cell began."""
+
+    stacks: frozenset[str] = field(init=False)
+    """All of them."""
+
+    def __post_init__(self) -> None:
+        self.stacks = frozenset(map(stack_of, self.expected))
 
     def begins(self, cell: str) -> None:
         """A cell begins, perhaps once more."""
@@ -61,6 +69,11 @@ class Progress:
             self.failed[cell] = outcome
 
     @property
+    def waiting(self) -> bool:
+        """Whether there are stacks that no core was free for yet."""
+        return len(self.stacks) > self.jobs and not self.stacks <= self.begun
+
+    @property
     def done(self) -> int:
         """Cells."""
         return len(self.took)
@@ -70,14 +83,20 @@ class Progress:
         """Stacks with cells done or running, and cells left."""
         return len(self.begun & {stack_of(cell) for cell in self.expected if cell not in self.took})
 
+    def left(self) -> dict[str, float]:
+        """Seconds of one core, by stack with cells left; with the start of those that wait."""
+        cells = {cell: seconds for cell, seconds in self.expected.items() if cell not in self.took}
+        return loads(cells, frozenset(self.begun))
+
     @property
     def left_s(self) -> float:
         """Seconds until all is done, at the pace of what was seen."""
-        left = {cell: seconds for cell, seconds in self.expected.items() if cell not in self.took}
         foretold = [self.expected[cell] for cell in self.took]
         # The first cell of a process imports the stack, which says nothing of the others.
         really = [min(self.took[cell], OUTLIER * self.expected[cell]) for cell in self.took]
-        return makespan(loads(left, frozenset(self.begun)).values(), self.jobs) * pace(really, foretold)
+        left = self.left().values()
+        span = sum(left) / self.jobs if self.joining else makespan(left, self.jobs)
+        return span * pace(really, foretold)
 
     def __str__(self) -> str:
         red = f", {len(self.failed)} failed" if self.failed else ""

@@ -351,6 +351,41 @@ def test_the_longest_stack_starts_first_unless_time_may_run_out() -> None:
     assert order_of(seconds, by_importance=True) == ("small-py311", "large-py311")
 
 
+class SlowNox(Nox):
+    """Is at work for a while, and observes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[dict[str, str]] = []
+        """Workers files, as they are at each look."""
+        self._looks = 0
+
+    def __call__(self, command: Sequence[str], **named: object) -> Nox:
+        self.run = Path(command[command.index("--cells") + 1]).parent
+        return self
+
+    def poll(self) -> int | None:  # type: ignore[override]
+        self.given.append({file.stem: file.read_text() for file in (self.run / "workers").glob("*.txt")})
+        self._looks += 1
+        return 0 if self._looks > 2 else None
+
+
+@pytest.mark.parametrize(
+    ("changes", "at_most", "workers"),
+    [({}, 4, "4"), ({"jobs": 3}, 4, "3"), ({}, 1, None), ({"options": ("--device", "cpu", "-n", "1")}, 4, None)],
+)
+def test_a_core_that_no_stack_waits_for_goes_to_one_that_runs(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], at_most: int, workers: str | None
+) -> None:
+    """As many as fit, or as were asked for; none where the workers were."""
+    slow = SlowNox()
+    monkeypatch.setattr(execution.subprocess, "Popen", slow)
+    monkeypatch.setattr(execution, "at_once", lambda _, asked: asked or at_most)
+    run(request(**changes))
+    assert slow.given[0] == {}
+    assert slow.given[1:] == [{} if workers is None else {STACK: workers}] * len(slow.given[1:])
+
+
 def test_an_edge_is_one_though_its_neighbour_was_not_asked_for() -> None:
     """And two stacks that were asked for are no neighbours with others between them."""
     from harness.ledger import load_ledger

@@ -314,7 +314,8 @@ def test_cells_are_run_by_the_environments_own_pytest() -> None:
     assert runs._cells_command(ENV, PLAN, (), parse_options(("-k", "nf4", "--steps", "3"))) == [
         *("/env/bin/python", "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT)),
         *("-p", "harness.cell.plugin", "--plan", "/runs/one/plans/trl0.22-py311.json"),
-        *("-n", "1", f"--max-worker-restart={len(catalog.cells_on(DeviceKind.CPU))}"),
+        *("-n", "1", "--maxschedchunk=1", "--joining"),
+        f"--max-worker-restart={len(catalog.cells_on(DeviceKind.CPU))}",
         *("-q", "--no-header", "--no-summary", "--tb=no", "-k", "nf4", "tests/cells"),
     ]
 
@@ -324,8 +325,27 @@ def test_there_is_one_worker_on_a_cpu_and_one_for_each_gpu(chosen: int, device: 
     """Each cell of the device may lose a worker."""
     command = runs._cells_command(ENV, PLAN, [gpu(index) for index in range(chosen)], parse_options(()))
     assert command[command.index("-n") + 1] == workers
-    assert ("--maxschedchunk=1" in command) is (chosen > 1)
     assert f"--max-worker-restart={len(catalog.cells_on(DeviceKind(device)))}" in command
+
+
+@pytest.mark.parametrize(
+    ("posargs", "gpus_there", "join"),
+    [
+        ((), 0, True),
+        (("-k", "nf4"), 0, True),
+        ((), 1, False),
+        (("--model", "org/some"), 0, False),
+        (("-n", "1"), 0, False),
+        (("-n4",), 0, False),
+        (("--numprocesses=2",), 0, False),
+    ],
+)
+def test_workers_join_tiny_cells_of_a_cpu_unless_their_number_was_asked_for(
+    posargs: tuple[str, ...], gpus_there: int, join: bool
+) -> None:
+    """A GPU has one worker, and real weights take the memory and the cores of many tiny ones."""
+    chosen = [gpu(index) for index in range(gpus_there)]
+    assert ("--joining" in runs._cells_command(ENV, PLAN, chosen, parse_options(posargs))) is join
 
 
 def instead(*posargs: str) -> list[str]:
@@ -532,11 +552,17 @@ def lock() -> Lock:
     return Lock(Path("trl0.22-py311.txt"), "5f" * 32, on_trl("0.22.2"), {"torch": "2.13.0"})
 
 
-def run_stack(*posargs: str, plan: LockPlan | None = None, on: Sequence[Gpu] = ()) -> ExitCode:
+def run_stack(*posargs: str, plan: LockPlan | None = None, on: Sequence[Gpu] = (), alone: bool = False) -> ExitCode:
     """Run the stack of one correct row of a matrix."""
-    stack = (plan or lock_plan()).stack
     return runs.run_stack(
-        stack=stack, python="3.11", lock=lock(), env_python=ENV, base_torch=True, gpus=on, posargs=posargs
+        stack=(plan or lock_plan()).stack,
+        python="3.11",
+        lock=lock(),
+        env_python=ENV,
+        base_torch=True,
+        gpus=on,
+        posargs=posargs,
+        alone=alone,
     )
 
 
@@ -552,6 +578,16 @@ def test_a_stack_whose_cells_are_as_stated_is_healthy(cells: Cells, tmp_path: Pa
     assert not (tmp_path / "one" / "summary.md").exists()
     runs.finish_run(tmp_path / "one")
     assert (tmp_path / "one" / "summary.md").exists()
+
+
+@pytest.mark.parametrize(("alone", "posargs", "workers"), [(True, (), 7), (False, (), 1), (True, ("-n", "2"), 1)])
+def test_a_stack_alone_may_have_a_worker_for_every_core(
+    cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: bool, posargs: tuple[str, ...], workers: int
+) -> None:
+    """Beside others it is `compat run` that knows which cores stand idle."""
+    monkeypatch.setattr(runs, "at_once", lambda _: 7)
+    run_stack(*posargs, alone=alone)
+    assert read_plan(tmp_path / "one" / "plans" / f"{STACK}.json").workers() == workers
 
 
 def test_the_process_is_told_all_a_cell_needs(cells: Cells, tmp_path: Path) -> None:

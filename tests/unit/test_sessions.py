@@ -51,7 +51,7 @@ class Stage:
         return ExitCode.HEALTHY
 
     def session(self, *posargs: str, matrix: Matrix = MATRIX) -> ExitCode | Unsolvable:
-        return sessions.run_compat(matrix, matrix.stacks[0], "3.11", ENV, posargs)
+        return sessions.run_compat(matrix, matrix.stacks[0], "3.11", ENV, posargs, alone=True)
 
 
 @pytest.fixture
@@ -83,6 +83,7 @@ class TestRunning:
                 "base_torch": False,
                 "gpus": (),
                 "posargs": ["-k", "sft-peft-model", "-x"],
+                "alone": True,
             }
         ]
 

@@ -113,7 +113,7 @@ class Place:
         """What is seen of one session of nox, every cell run."""
         selected = ("-k", self.flows.replace(",", " or ")) if self.flows else ()
         command = [sys.executable, "-m", "nox", "--no-color", "-s", on.session, "--"]
-        options = ("--device", "cpu", "--fresh", "-p", PLUGIN, *selected)
+        options = ("--device", "cpu", "--fresh", "-n", "1", "-p", PLUGIN, *selected)
         return seen([*command, *options], log=self.logs / "session.log", cwd=self.checkout, environ=self.environ)
 
     def overhead(self, on: On) -> float:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.scheduling import machine
-from harness.scheduling.machine import CELL_BYTES, Machine, Share, share
+from harness.scheduling.machine import CELL_BYTES, Machine, Share, at_once, share
 
 
 @given(
@@ -46,6 +46,15 @@ def test_what_is_asked_for_is_given() -> None:
     """But never more sessions than stacks."""
     assert share(Machine(cores=2, memory=CELL_BYTES), 61, asked=5).jobs == 5
     assert share(Machine(cores=2, memory=CELL_BYTES), 3, asked=5).jobs == 3
+
+
+def test_workers_are_as_many_as_stacks_would_be() -> None:
+    """A core and a gigabyte each, or what was asked for; with GPUs every stack has a worker for each of them anyway."""
+    assert at_once(Machine(cores=8, memory=100 * CELL_BYTES)) == 8
+    assert at_once(Machine(cores=8, memory=3 * CELL_BYTES)) == 3
+    assert at_once(Machine(cores=8, memory=0)) == 1
+    assert at_once(Machine(cores=8, memory=0), asked=5) == 5
+    assert at_once(Machine(cores=8, memory=100 * CELL_BYTES, gpus=2)) == 1
 
 
 def test_a_containers_limit_counts(tmp_path: Path) -> None:

@@ -48,6 +48,25 @@ def test_it_tells_what_is_done_failed_at_work_and_left() -> None:
     assert str(progress) == "3 of 3 cells, 2 failed, 0 stacks at work"
 
 
+def test_where_workers_join_no_core_stands_idle_before_the_end() -> None:
+    """Two stacks of 4 s and 13 s take two cores half of both, not as long as the longer."""
+    alone, joined = Progress(CELLS, jobs=2), Progress(CELLS, jobs=2, joining=True)
+    for progress in (alone, joined):
+        progress.begins("a/f[x]@cpu")
+    assert progress.left() == {"a": 4.0, "b": START_S + 4.0}
+    assert (alone.left_s, joined.left_s) == (START_S + 4.0, (START_S + 8.0) / 2)
+
+
+def test_stacks_wait_as_long_as_there_are_more_than_cores_and_one_has_not_begun() -> None:
+    """With a core for each none waits, though it has not begun yet."""
+    assert not Progress(CELLS, jobs=2).waiting
+    progress = Progress(CELLS, jobs=1)
+    progress.begins("a/f[x]@cpu")
+    assert progress.waiting
+    progress.begins("b/f[x]@cpu")
+    assert not progress.waiting
+
+
 def test_a_cell_that_runs_again_counts_once() -> None:
     """What an earlier try said of it no longer counts."""
     progress = Progress(CELLS, jobs=1)
