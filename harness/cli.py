@@ -96,7 +96,7 @@ def run(  # noqa: PLR0913 - one parameter an option
         int, typer.Option("--retry-infrastructure", min=0, help="Run what the machine lost so many times again.")
     ] = 0,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Stacks at once, or workers of fewer; as fit if not given.")
+        int | None, typer.Option("--jobs", "-j", min=1, help="Stacks at once, or their workers; as fit if not given.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto.")] = None,
     tier: Annotated[str | None, typer.Option(help="quick, deep or deep-only.")] = None,
