@@ -12,7 +12,7 @@ from typing import assert_never
 
 from harness import runs
 from harness.devices import kind_of
-from harness.environments import prepare_environment
+from harness.environments import keep_bytecode, prepare_environment
 from harness.errors import EnvironmentMismatch, ExitCode, InstallError, Unbuildable
 from harness.locks import Unsolvable, locked
 from harness.matrix import Matrix, Stack
@@ -50,7 +50,7 @@ def run_compat(
         raise
     how, seconds = "reused" if environment.reused else "made", time.perf_counter() - start
     print(f"environment {how} in {seconds:.1f} s from {lock.path.name}, torch {environment.torch}", flush=True)
-    return runs.run_stack(
+    outcome = runs.run_stack(
         stack=stack,
         python=python,
         lock=lock,
@@ -60,6 +60,9 @@ def run_compat(
         posargs=rest,
         alone=alone,
     )
+    if not environment.reused:
+        keep_bytecode(env_python)
+    return outcome
 
 
 def verdict_sentence(code: ExitCode) -> str:
