@@ -281,7 +281,8 @@ def _calibrate(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], as
 
 
 def _run(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu], log: Path | None = None) -> int:
-    environ = cell_environ(gpus, hub=_from_hub(plan))
+    # Elsewhere pytest tidies up after others too: the leftovers of a project's own tests can take it seconds.
+    environ = {**cell_environ(gpus, hub=_from_hub(plan)), "PYTEST_DEBUG_TEMPROOT": str(plan.scratch)}
     with scratch.held(plan.scratch, Path(plan.run).parent):
         if log is None:
             return subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode

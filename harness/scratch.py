@@ -21,7 +21,7 @@ _HELD = ".held"
 
 @contextlib.contextmanager
 def held(folder: Path, runs: Path) -> Iterator[None]:
-    """While open `folder`, of a run among `runs`, is this process's; then it is gone. What belonged to processes that
+    """While open `folder`, of a run among `runs`, is there and this process's; then it is gone. What belonged to processes that
     were killed goes first.
     """
     sweep(runs)
@@ -29,6 +29,7 @@ def held(folder: Path, runs: Path) -> Iterator[None]:
     mark = folder.with_name(f"{folder.name}{_HELD}")
     with mark.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        folder.mkdir(exist_ok=True)
         try:
             yield
         finally:

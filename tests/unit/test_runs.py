@@ -605,6 +605,20 @@ def test_the_process_is_told_all_a_cell_needs(cells: Cells, tmp_path: Path) -> N
     assert (plan.model, cells.environ["CUDA_VISIBLE_DEVICES"]) == (None, "")
 
 
+def test_pytests_own_folder_is_in_the_scratch_room_and_goes_with_it(cells: Cells) -> None:
+    """Where all pytests have theirs, each removes what earlier ones left, at the cost of the session."""
+    rooms: list[Path] = []
+
+    def look(plan: Plan) -> Sequence[PlannedCell]:
+        rooms.append(Path(cells.environ["PYTEST_DEBUG_TEMPROOT"]))
+        assert rooms[0].is_dir() and rooms[0].is_relative_to(plan.scratch)
+        return plan.cells[:3]
+
+    cells.selects = look
+    run_stack()
+    assert len(rooms) == 1 and not rooms[0].exists()
+
+
 def test_the_process_is_told_which_weights_to_train(cells: Cells, tmp_path: Path) -> None:
     """As they were asked for, in the plan and not in the names of cells."""
     cells.plays = lambda plan, cell: b.real()

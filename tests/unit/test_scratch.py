@@ -19,7 +19,6 @@ from pathlib import Path
 from harness.scratch import held
 folder = Path(sys.argv[1])
 with held(folder, folder.parent.parent.parent):
-    folder.mkdir()
     (folder / "model.safetensors").write_text("gigabytes")
     print("held", flush=True)
     time.sleep(60)
@@ -44,7 +43,7 @@ def test_room_is_gone_when_its_process_is_done_with_it(tmp_path: Path, raising: 
     folder = tmp_path / "one" / "scratch" / "trl0.22-py311"
     ends = pytest.raises(KeyboardInterrupt) if raising else contextlib.nullcontext()
     with ends, held(folder, tmp_path):
-        (folder / "outputs").mkdir(parents=True)
+        (folder / "outputs").mkdir()
         if raising:
             raise KeyboardInterrupt
     assert list((tmp_path / "one").iterdir()) == []
