@@ -149,6 +149,8 @@ class Execution:
             CompatError: the budget is too small for any cell, or a file of results cannot be read.
         """
         self.share = share_of(self.request, todo, self.selection.gpus, self.options)
+        self.joining = runs.may_join(self.options, self.selection.gpus)
+        self.at_once = at_once(this_machine(0), asked=self.request.jobs) if self.joining else self.share.jobs
         past = self.store.history()
         seconds = expected(todo, {cell: known.duration_s for cell, known in past.items()})
         chosen = self._within_budget(seconds, past)
@@ -199,7 +201,7 @@ class Execution:
         if self.request.budget_s is None:
             return Cut(tuple(Task(cell, needs, frozenset()) for cell, needs in seconds.items()), ())
         tasks = [Task(cell, seconds[cell], why) for cell, why in self._why(seconds, past).items()]
-        chosen = cut(tasks, self.request.budget_s, self.share.jobs)
+        chosen = cut(tasks, self.request.budget_s, self.at_once, joining=self.joining)
         if not chosen.kept:
             raise CompatError(
                 f"no cell fits into {span_told(self.request.budget_s)}",
@@ -233,9 +235,7 @@ class Execution:
         cells = seconds if in_turn else cells_longest_first(seconds)
         write_atomically(file, "".join(f"{cell}\n" for cell in cells))
         jobs = min(self.share.jobs, len(stacks))
-        joining = runs.may_join(self.options, self.selection.gpus)
-        workers = at_once(this_machine(0), asked=self.request.jobs) if joining else jobs
-        progress = Progress(seconds, workers, joining)
+        progress = Progress(seconds, self.at_once, self.joining)
         shutil.rmtree(self.path / WORKERS, ignore_errors=True)  # what an earlier round gave
         say(
             f"{counted(len(seconds), 'cell')} on {counted(len(stacks), 'stack')}, {jobs} at once with "

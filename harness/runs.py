@@ -161,9 +161,7 @@ def run_stack(
 
             print(faults.keep(plan, status, options.pytest))
         return _exit_code(status)
-    if alone and may_join(options, gpus):
-        write_atomically(plan.workers_file, f"{at_once(this_machine(0))}")
-    run_plan(plan, lock, env_python, gpus, options)
+    run_plan(plan, lock, env_python, gpus, options, alone=alone)
     summary = summary_of(Path(plan.run), plan.stack, ledger)
     print_stack(summary, plan.stack)
     return summary.exit_code_of(plan.stack)
@@ -212,7 +210,14 @@ def _named(file: Path, cells: Sequence[PlannedCell], stack: str, device: DeviceK
 
 
 def run_plan(
-    plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], options: Options, log: Path | None = None
+    plan: Plan,
+    lock: Lock,
+    env_python: Path,
+    gpus: Sequence[Gpu],
+    options: Options,
+    log: Path | None = None,
+    *,
+    alone: bool = False,
 ) -> None:
     """Run the cells of `plan` that the store does not have, copy those it has, and write the stack's row into the run.
 
@@ -223,6 +228,7 @@ def run_plan(
         gpus: what they run on; without any, the CPU.
         options: what is not ours of them reaches pytest.
         log: takes what pytest prints; None prints it.
+        alone: no other stack runs beside it.
 
     Raises:
         CompatError: pytest does not understand the options, they select nothing, or the shared store does not answer.
@@ -245,6 +251,8 @@ def run_plan(
         status = 0
         write_atomically(plan.selected_file, "".join(f"{plan.id_of(cell)}\n" for cell in chosen))
     else:
+        if alone and may_join(options, gpus):
+            write_atomically(plan.workers_file, f"{at_once(this_machine(0))}")
         status = _run(_cells_command(env_python, path, gpus, options), plan, gpus, log)
     _refuse_empty_selection(plan, status, options, earlier)
     row = _row(plan, status, earlier)
@@ -489,10 +497,10 @@ def _cells_command(env_python: Path, plan: Path, gpus: Sequence[Gpu], options: O
 
 def may_join(options: Options, gpus: Sequence[Gpu]) -> bool:
     """Whether workers may join a stack's first while cores stand idle: on a CPU, with tiny models, which take one core
-    and little memory each, unless their number was asked for.
+    and little memory each, unless xdist was told how many or how to share out.
     """
-    numbered = any(word.startswith(("-n", "--numprocesses")) for word in options.pytest)
-    return not gpus and options.model is None and not numbered
+    told = any(word.startswith(("-n", "--numprocesses", "--maxprocesses", "--dist", "--tx")) for word in options.pytest)
+    return not gpus and options.model is None and not told
 
 
 def _instead_command(instead: Instead, env_python: Path, plan: Path, options: Options) -> list[str]:

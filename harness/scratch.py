@@ -21,8 +21,8 @@ _HELD = ".held"
 
 @contextlib.contextmanager
 def held(folder: Path, runs: Path) -> Iterator[None]:
-    """While open `folder`, of a run among `runs`, is there and this process's; then it is gone. What belonged to processes that
-    were killed goes first.
+    """While open `folder`, of a run among `runs`, is there and this process's; then it is gone. What belonged to
+    processes that were killed goes first.
     """
     sweep(runs)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -91,7 +91,7 @@ class Runner:
             return
         self.tell(f"{plan.stack}: running {len(plan.cells)} cells")
         log = self.run / "logs" / f"{plan.stack}.txt"
-        runs.run_plan(plan, stack.lock, stack.python, self.gpus, self.options, log=log)
+        runs.run_plan(plan, stack.lock, stack.python, self.gpus, self.options, log, alone=True)
         self.tell(f"{plan.stack}: done")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 START_S = 9.0
 """Seconds from nox's start of a stack to its first cell, on one core: half of them the import of the stack."""
@@ -63,12 +63,18 @@ def cells_longest_first(seconds: Mapping[str, float]) -> tuple[str, ...]:
     return tuple(sorted(seconds, key=lambda cell: -seconds[cell]))
 
 
-def makespan(load: Iterable[float], jobs: int) -> float:
-    """Seconds until all is done, where the longest is started first and the next as soon as one is through."""
+def makespan(load: Collection[float], jobs: int, *, joining: bool = False) -> float:
+    """Seconds until all is done, where the longest is started first and the next as soon as one is through.
+
+    With `joining`, jobs that have nothing left to start join those at work, where that is worth a start of their own.
+    """
     ends = [0.0] * jobs
     for seconds in sorted(load, reverse=True):
         heapq.heapreplace(ends, ends[0] + seconds)
-    return max(ends)
+    alone = max(ends)
+    if not joining or alone < 2 * START_S:
+        return alone
+    return min(alone, (sum(load) + START_S * max(0, jobs - len(load))) / jobs)
 
 
 def pace(really: Sequence[float], foretold: Sequence[float]) -> float:

@@ -51,8 +51,10 @@ def by_importance(tasks: Iterable[Task]) -> tuple[Task, ...]:
     return tuple(sorted(tasks, key=lambda task: ([why not in task.why for why in Why], task.seconds, task.cell)))
 
 
-def cut(tasks: Iterable[Task], budget_s: float, jobs: int) -> Cut:
+def cut(tasks: Iterable[Task], budget_s: float, jobs: int, *, joining: bool = False) -> Cut:
     """As many of `tasks` as end within `budget_s` on `jobs` stacks at once, the most important first.
+
+    With `joining`, on as many workers where there are fewer stacks.
 
     A cell of a stack that is not started yet costs its start as well. One that does not fit is left out, and a smaller
     one after it may still fit.
@@ -62,7 +64,7 @@ def cut(tasks: Iterable[Task], budget_s: float, jobs: int) -> Cut:
     for task in by_importance(tasks):
         stack = stack_of(task.cell)
         tried = {**load, stack: load.get(stack, START_S) + task.seconds}
-        if makespan(tried.values(), jobs) <= budget_s:
+        if makespan(tried.values(), jobs, joining=joining) <= budget_s:
             load = tried
             kept.append(task)
         else:

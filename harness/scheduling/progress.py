@@ -94,9 +94,7 @@ class Progress:
         foretold = [self.expected[cell] for cell in self.took]
         # The first cell of a process imports the stack, which says nothing of the others.
         really = [min(self.took[cell], OUTLIER * self.expected[cell]) for cell in self.took]
-        left = self.left().values()
-        span = sum(left) / self.jobs if self.joining else makespan(left, self.jobs)
-        return span * pace(really, foretold)
+        return makespan(self.left().values(), self.jobs, joining=self.joining) * pace(really, foretold)
 
     def __str__(self) -> str:
         red = f", {len(self.failed)} failed" if self.failed else ""

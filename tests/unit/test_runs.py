@@ -332,12 +332,13 @@ def test_there_is_one_worker_on_a_cpu_and_one_for_each_gpu(chosen: int, device: 
     ("posargs", "gpus_there", "join"),
     [
         ((), 0, True),
-        (("-k", "nf4"), 0, True),
+        (("-k", "nf4", "--no-cov"), 0, True),
         ((), 1, False),
         (("--model", "org/some"), 0, False),
         (("-n", "1"), 0, False),
         (("-n4",), 0, False),
         (("--numprocesses=2",), 0, False),
+        (("--dist", "loadfile"), 0, False),
     ],
 )
 def test_workers_join_tiny_cells_of_a_cpu_unless_their_number_was_asked_for(

@@ -204,6 +204,14 @@ def test_a_target_that_is_missed_is_named(changes: dict[str, Any], what: str) ->
     assert f"| {what} |" in next(line for line in markdown(seen).splitlines() if line.endswith("| NO |"))
 
 
+def test_parts_of_a_matrix_add_up_but_for_what_is_one_command() -> None:
+    """Stacks, cells and seconds; `compat run` with nothing changed takes what it takes over all of them."""
+    part = Matrix(("trl0.4",), "", 7, 2, 1.0, 2.0, None, 3.0, 4.0, 5.0, 6.0, 7.0)
+    more = Matrix(("trl0.10",), "", 8, 2, 10.0, 20.0, None, 30.0, 40.0, 50.0, 60.0, 70.0)
+    both = Matrix(jobs=2).with_more(part).with_more(more)
+    assert both == Matrix(("trl0.4", "trl0.10"), "", 15, 2, 11.0, 22.0, None, 33.0, 44.0, 55.0, 66.0, 77.0)
+
+
 def test_what_nobody_was_promised_is_not_missed() -> None:
     """The recorder's cost: a NO in the table, and no failure."""
     seen = dataclasses.replace(MEASURED, recorder=Recorder("trl0.22", 1.5))

@@ -13,7 +13,7 @@
 | session  | where the time of one session goes                                     | 6 min             |
 | recorder | a recorded flow beside the same flow without a recorder                | 4 min             |
 | matrix   | 8 stacks, all flows: ours, the floor, and the plain way, each cold and | 100 min           |
-|          | warm, one after another and as many at once as ours                    |                   |
+|          | warm, one after another and as many at once as ours, in two parts      |                   |
 | axis     | the whole TRL axis, all flows, over its floor, in five parts           | 90 min            |
 
 The table is in reports/benchmarks/<machine>.md, the figures beside it in <machine>.json: parts of several days are one
@@ -49,6 +49,7 @@ from harness.provenance import commit, short
 from harness.results import write_atomically
 from harness.scheduling.machine import this_machine
 from harness.scheduling.selection import On
+from harness.units import counted
 from side_by_side.children import end_all, pinned, sampled, side_by_side, timed
 from side_by_side.figures import (
     Axis,
@@ -77,6 +78,7 @@ BUILD = ROOT / "build" / "bench"
 SIZES = (100, 1_000, 5_000, 10_000)
 ADDRESSES = 10_000
 AXIS_PARTS = 5
+MATRIX_PARTS = 2
 
 REPEATS = 3
 """Of what takes seconds; the median counts."""
@@ -340,51 +342,58 @@ def _axis(bench: Benchmark, work: Path) -> None:
 
 
 def _matrix(bench: Benchmark, work: Path) -> None:
-    """A spread of stacks: ours, the floor, and the plain way."""
-    place = bench.place(work, spread(_trl(), bench.asked.stacks))
-    jobs = str(bench.jobs)
-    names = tuple(on.stack.name for on in place.stacks)
-    seen = bench.seen.matrix = Matrix(names, bench.asked.flows, jobs=bench.jobs)
-    for on in place.stacks:
-        place.warm_caches(on)
+    """A spread of stacks in every way, in parts that are each spread over it, for the reasons of `_axis`."""
+    whole = bench.place(work, spread(_trl(), bench.asked.stacks))
+    for on in whole.stacks:
+        whole.warm_caches(on)
         bench.note(f"{on.name}: packages in the caches")
-    seen.cold = place.run("cold", "--jobs", jobs).seconds
-    seen.cells = place.keep_plans()
-    bench.note(f"compat run, nothing installed: {seen.cold:.0f} s")
-    seen.unchanged = statistics.median(place.run(f"unchanged-{number}").seconds for number in range(REPEATS))
-    bench.note(f"compat run, nothing changed: {seen.unchanged:.2f} s")
-    seen.warm = place.run("warm", "--fresh", "--jobs", jobs).seconds
-    bench.note(f"compat run --fresh: {seen.warm:.0f} s")
-    seen.floor = side_by_side(_told(bench, place.straight_line, "straight line"), place.stacks, bench.jobs)
-    bench.note(f"straight-line scripts, {jobs} at once: {seen.floor:.0f} s")
-    _plain_way(bench, place, seen)
+    seen = Matrix(flows=bench.asked.flows, jobs=bench.jobs)
+    measured: tuple[On, ...] = ()
+    for number in range(MATRIX_PARTS):
+        place = dataclasses.replace(whole, stacks=whole.stacks[number::MATRIX_PARTS])
+        if not place.stacks:
+            break
+        seen, measured = seen.with_more(_every_way(bench, place, f"matrix-{number + 1}")), (*measured, *place.stacks)
+        again = dataclasses.replace(whole, stacks=measured)
+        seen.unchanged = statistics.median(again.run(f"unchanged-{n + 1}").seconds for n in range(REPEATS))
+        bench.note(f"compat run of {counted(len(measured), 'stack')}, nothing changed: {seen.unchanged:.2f} s")
+        bench.seen.matrix = seen
 
 
-def _plain_way(bench: Benchmark, place: Place, seen: Matrix) -> None:
-    """One after another, then as many at once as ours; each with new environments, then with those it has made."""
+def _every_way(bench: Benchmark, place: Place, name: str) -> Matrix:
+    """Ours, the floor, and the plain way one after another and as many at once as ours: first all with environments to
+    be made, then all with those that are there.
+    """
+    jobs, seen = bench.jobs, Matrix(tuple(on.stack.name for on in place.stacks))
 
-    def made_and_run(name: str) -> Callable[[On], None]:
-        def whole(on: On) -> None:
-            place.plain_environment(on)
-            place.plain_tests(on, name)
-
-        return whole
-
-    for name, jobs in (("one-by-one", 1), ("at-once", bench.jobs)):
-        cold = side_by_side(_told(bench, made_and_run(f"{name}-cold"), f"plain way {name}"), place.stacks, jobs)
-        bench.note(f"plain way, {jobs} at once, environments made: {cold:.0f} s")
-
-        def again(on: On, name: str = name) -> None:
-            place.plain_tests(on, f"{name}-warm")
-
-        warm = side_by_side(_told(bench, again, f"plain way {name} again"), place.stacks, jobs)
-        bench.note(f"plain way, {jobs} at once, environments kept: {warm:.0f} s")
-        if jobs == 1 and name == "one-by-one":
-            seen.plain_cold, seen.plain_warm = cold, warm
-        else:
-            seen.parallel_cold, seen.parallel_warm = cold, warm
+    def remove_plain() -> None:
         for on in place.stacks:
             place.remove_plain(on)
+
+    def plain(name: str, jobs: int, *, new: bool) -> float:
+        def whole(on: On) -> None:
+            if new:
+                place.plain_environment(on)
+            place.plain_tests(on, name)
+
+        took = side_by_side(_told(bench, whole, f"plain way {name}"), place.stacks, jobs)
+        bench.note(f"plain way, {jobs} at once, environments {'made' if new else 'kept'}: {took:.0f} s")
+        return took
+
+    seen.cold = place.run(f"{name}-cold", "--jobs", str(jobs)).seconds
+    seen.cells = place.keep_plans()
+    bench.note(f"compat run of {seen.cells:,} cells, nothing installed: {seen.cold:.0f} s")
+    seen.plain_cold = plain("one-by-one-cold", 1, new=True)
+    remove_plain()
+    seen.parallel_cold = plain("at-once-cold", jobs, new=True)
+    seen.warm = place.run(f"{name}-warm", "--fresh", "--jobs", str(jobs)).seconds
+    bench.note(f"compat run --fresh: {seen.warm:.0f} s")
+    seen.floor = side_by_side(_told(bench, place.straight_line, "straight line"), place.stacks, jobs)
+    bench.note(f"straight-line scripts, {jobs} at once: {seen.floor:.0f} s")
+    seen.parallel_warm = plain("at-once-warm", jobs, new=False)
+    seen.plain_warm = plain("one-by-one-warm", 1, new=False)
+    remove_plain()
+    return seen
 
 
 def _told(bench: Benchmark, work: Callable[[On], object], name: str) -> Callable[[On], None]:

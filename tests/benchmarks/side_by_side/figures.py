@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 MEGABYTE = 1_000_000
 
@@ -79,6 +79,16 @@ class Matrix:
     parallel_cold: float | None = None
     """The plain way, `jobs` stacks at once."""
     parallel_warm: float | None = None
+
+    def with_more(self, part: Matrix) -> Matrix:
+        """This, and a part of which everything but `unchanged` was measured: that is one command, whatever it is of."""
+        seconds = ("cold", "warm", "floor", "plain_cold", "plain_warm", "parallel_cold", "parallel_warm")
+        return replace(
+            self,
+            stacks=self.stacks + part.stacks,
+            cells=self.cells + part.cells,
+            **{name: (getattr(self, name) or 0.0) + getattr(part, name) for name in seconds},
+        )
 
 
 @dataclass(slots=True)

@@ -71,7 +71,8 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Cell], l
     def use(cell_of: Cell) -> list[str]:
         ran: list[str] = []
 
-        def run_plan(plan: Plan, *_: object, log: Path | None = None) -> None:
+        def run_plan(plan: Plan, *_: object, alone: bool) -> None:
+            assert alone  # the sides run one after another
             trl = dict(LOCKED)[plan.stack]
             seen = [cell_of(plan, cell, trl) for cell in plan.cells]
             path = Path(plan.run) / "observations.jsonl"

@@ -49,12 +49,13 @@ def test_it_tells_what_is_done_failed_at_work_and_left() -> None:
 
 
 def test_where_workers_join_no_core_stands_idle_before_the_end() -> None:
-    """Two stacks of 4 s and 13 s take two cores half of both, not as long as the longer."""
-    alone, joined = Progress(CELLS, jobs=2), Progress(CELLS, jobs=2, joining=True)
+    """Two stacks take two cores half of both, not as long as the longer."""
+    cells = {**CELLS, "b/g[x]@cpu": 40.0}
+    alone, joined = Progress(cells, jobs=2), Progress(cells, jobs=2, joining=True)
     for progress in (alone, joined):
         progress.begins("a/f[x]@cpu")
-    assert progress.left() == {"a": 4.0, "b": START_S + 4.0}
-    assert (alone.left_s, joined.left_s) == (START_S + 4.0, (START_S + 8.0) / 2)
+    assert progress.left() == {"a": 4.0, "b": START_S + 44.0}
+    assert (alone.left_s, joined.left_s) == (START_S + 44.0, (START_S + 48.0) / 2)
 
 
 def test_stacks_wait_as_long_as_there_are_more_than_cores_and_one_has_not_begun() -> None:
