@@ -370,28 +370,28 @@ def _every_way(bench: Benchmark, place: Place, name: str) -> Matrix:
         for on in place.stacks:
             place.remove_plain(on)
 
-    def plain(name: str, jobs: int, *, new: bool) -> float:
-        def whole(on: On) -> None:
+    def plain_way(name: str, jobs: int, *, new: bool) -> float:
+        def run_one(on: On) -> None:
             if new:
                 place.plain_environment(on)
             place.plain_tests(on, name)
 
-        took = side_by_side(_told(bench, whole, f"plain way {name}"), place.stacks, jobs)
+        took = side_by_side(_told(bench, run_one, f"plain way {name}"), place.stacks, jobs)
         bench.note(f"plain way, {jobs} at once, environments {'made' if new else 'kept'}: {took:.0f} s")
         return took
 
     seen.cold = place.run(f"{name}-cold", "--jobs", str(jobs)).seconds
     seen.cells = place.keep_plans()
     bench.note(f"compat run of {seen.cells:,} cells, nothing installed: {seen.cold:.0f} s")
-    seen.plain_cold = plain("one-by-one-cold", 1, new=True)
+    seen.plain_cold = plain_way("one-by-one-cold", 1, new=True)
     remove_plain()
-    seen.parallel_cold = plain("at-once-cold", jobs, new=True)
+    seen.parallel_cold = plain_way("at-once-cold", jobs, new=True)
     seen.warm = place.run(f"{name}-warm", "--fresh", "--jobs", str(jobs)).seconds
     bench.note(f"compat run --fresh: {seen.warm:.0f} s")
     seen.floor = side_by_side(_told(bench, place.straight_line, "straight line"), place.stacks, jobs)
     bench.note(f"straight-line scripts, {jobs} at once: {seen.floor:.0f} s")
-    seen.parallel_warm = plain("at-once-warm", jobs, new=False)
-    seen.plain_warm = plain("one-by-one-warm", 1, new=False)
+    seen.parallel_warm = plain_way("at-once-warm", jobs, new=False)
+    seen.plain_warm = plain_way("one-by-one-warm", 1, new=False)
     remove_plain()
     return seen
 
