@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
-import gc
 import gzip
 import io
 import json
@@ -35,6 +34,7 @@ from harness.catalog import flow_named
 from harness.checks import Opinion, Outcome, Symptom, Verdict, judge
 from harness.checks.judge import not_recorded
 from harness.errors import RecordsError, UnknownName, why
+from harness.garbage import uncollected
 from harness.ledger import Ledger
 from harness.records import SCHEMA, End, EndCause, Observation, Started
 
@@ -306,23 +306,6 @@ def _text_of(path: Path) -> str:
 def remove_row(run: Path, stack: str) -> None:
     """Take back the row of a stack of which nothing was to run."""
     (run / "rows" / f"{stack}.json").unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Put Python's garbage collector off. A run's records are millions of objects and none of them garbage: looking
-    through them again and again takes half as long as all else that is done with them.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            # Makes them old without a look; as young ones they would all be looked through as soon as it is on.
-            gc.freeze()
-            gc.unfreeze()
-            gc.enable()
 
 
 @uncollected()

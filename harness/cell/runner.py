@@ -18,6 +18,7 @@ from pathlib import Path
 from harness import __version__, processor
 from harness.catalog import MODELS, Flow, Subject, flow_named, lora_of
 from harness.cell.instruments.frames import raised_chain, readable, without_place
+from harness.garbage import uncollected
 from harness.plan import Plan, PlannedCell
 from harness.records import (
     CENSUS_STAGES,
@@ -106,7 +107,8 @@ def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
 
 def _facts(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
     try:
-        execution = importlib.import_module("harness.cell.execution")
+        with uncollected():
+            execution = importlib.import_module("harness.cell.execution")
     except Exception as error:  # noqa: BLE001 - whatever a broken stack raises is what this cell observed
         return nothing_reached(error)
     facts: Facts = execution.execute(plan, planned, flow)

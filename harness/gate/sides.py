@@ -9,7 +9,7 @@ from typing import Protocol
 
 from harness import runs
 from harness.devices import Gpu, kind_of
-from harness.environments import environment_of
+from harness.environments import environment_of, keep_bytecode
 from harness.errors import EnvironmentMismatch, Unbuildable
 from harness.gate.decision import Side
 from harness.gate.resolve import Resolved
@@ -92,6 +92,8 @@ class Runner:
         self.tell(f"{plan.stack}: running {len(plan.cells)} cells")
         log = self.run / "logs" / f"{plan.stack}.txt"
         runs.run_plan(plan, stack.lock, stack.python, self.gpus, self.options, log, alone=True)
+        if not stack.environment.reused:
+            keep_bytecode(stack.python)
         self.tell(f"{plan.stack}: done")
 
 

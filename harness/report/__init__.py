@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.aside import aside
 from harness.errors import CompatError, ExitCode, RecordsError, UnknownName
+from harness.garbage import uncollected
 from harness.ledger import Ledger, load_ledger
 from harness.report.summary import Summary, summarize
 from harness.report.terminal import print_run, print_stack, print_window
@@ -20,7 +21,6 @@ from harness.results import (
     judged,
     locked,
     point_latest_at,
-    uncollected,
     verdict_lines,
     write_atomically,
 )

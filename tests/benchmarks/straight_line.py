@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.catalog import flow_named
+from harness.garbage import uncollected
 from harness.plan import Plan, PlannedCell, read_plan
 from harness.records import Stage
 
@@ -87,7 +88,7 @@ def main() -> None:
 def _import() -> None:
     """What all flows import, so that it is not counted as the first one's."""
     for name in ("harness.cell.execution", "bitsandbytes"):
-        with suppress(Exception):  # whether it can be imported is for the flows to find out
+        with suppress(Exception), uncollected():  # whether it can be imported is for the flows to find out
             importlib.import_module(name)
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from harness import drift, report
 from harness.checks import Verdict
 from harness.comparison import Change, compare
+from harness.garbage import uncollected
 from harness.ledger import load_ledger
 from harness.report.order import same_axis, stack_order
-from harness.results import Results, uncollected
+from harness.results import Results
 
 
 def compared(results: Results) -> Counter[Change]:

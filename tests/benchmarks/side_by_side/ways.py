@@ -6,6 +6,7 @@ lock with its hashes, one pytest process with the same flows as plain tests. It 
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -181,8 +182,9 @@ class Place:
         return took
 
     def remove_plain(self, on: On) -> None:
-        """Make room: an environment is a gigabyte."""
+        """Make room: an environment is a gigabyte. What comes next shall not wait for the disk to forget it."""
         shutil.rmtree(self._venv(on), ignore_errors=True)
+        os.sync()
 
     def straight_line(self, on: On) -> Took:
         """The same flows as one script in our environment: the floor.
