@@ -18,7 +18,8 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
-            # Makes them old without a look; as young ones they would all be looked through as soon as it is on.
-            gc.freeze()
-            gc.unfreeze()
+            if not gc.get_freeze_count():  # what somebody has set aside before shall stay so
+                # Makes them old without a look; as young ones they would all be looked through as soon as it is on.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()

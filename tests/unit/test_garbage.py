@@ -19,6 +19,18 @@ def test_what_was_made_meanwhile_is_not_looked_through_at_once() -> None:
     assert gc.get_freeze_count() == 0
 
 
+def test_what_was_set_aside_before_stays_so() -> None:
+    """A cell's process has its whole stack there, and would look through it in every collection."""
+    gc.freeze()
+    try:
+        before = gc.get_freeze_count()
+        with uncollected():
+            pass
+        assert gc.get_freeze_count() == before > 0
+    finally:
+        gc.unfreeze()
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 def test_the_collector_is_as_it_was_when_the_work_is_done(enabled: bool) -> None:
     """Whoever has switched it off finds it off, also after an error."""
