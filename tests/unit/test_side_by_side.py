@@ -76,6 +76,8 @@ MEASURED = Measured(
     matrix=Matrix(
         stacks=("trl0.4", "trl1.16"),
         cells=170,
+        again=("trl0.4", "trl1.16"),
+        again_cells=170,
         jobs=2,
         cold=100.0,
         warm=90.0,
@@ -204,12 +206,50 @@ def test_a_target_that_is_missed_is_named(changes: dict[str, Any], what: str) ->
     assert f"| {what} |" in next(line for line in markdown(seen).splitlines() if line.endswith("| NO |"))
 
 
+def fresh(stack: str, cells: int, ours: float, plain: float) -> Matrix:
+    """A comparison with environments to be made."""
+    return Matrix(stacks=(stack,), cells=cells, cold=ours, plain_cold=plain, parallel_cold=plain / 2)
+
+
+def there(stack: str, cells: int, ours: float, plain: float) -> Matrix:
+    """A comparison with environments there."""
+    return Matrix(
+        again=(stack,), again_cells=cells, warm=ours, floor=ours - 1, plain_warm=plain, parallel_warm=plain / 2
+    )
+
+
 def test_parts_of_a_matrix_add_up_but_for_what_is_one_command() -> None:
     """Stacks, cells and seconds; `compat run` with nothing changed takes what it takes over all of them."""
-    part = Matrix(("trl0.4",), "", 7, 2, 1.0, 2.0, None, 3.0, 4.0, 5.0, 6.0, 7.0)
-    more = Matrix(("trl0.10",), "", 8, 2, 10.0, 20.0, None, 30.0, 40.0, 50.0, 60.0, 70.0)
-    both = Matrix(jobs=2).with_more(part).with_more(more)
-    assert both == Matrix(("trl0.4", "trl0.10"), "", 15, 2, 11.0, 22.0, None, 33.0, 44.0, 55.0, 66.0, 77.0)
+    whole = Matrix(jobs=2, unchanged=0.5)
+    for more in (fresh("a", 7, 10, 30), there("a", 7, 9, 20), fresh("b", 8, 11, 34), there("b", 8, 10, 22)):
+        whole = whole.with_more(more)
+    assert whole == Matrix(
+        stacks=("a", "b"),
+        cells=15,
+        again=("a", "b"),
+        again_cells=15,
+        jobs=2,
+        cold=21,
+        warm=19,
+        unchanged=0.5,
+        floor=17,
+        plain_cold=64,
+        plain_warm=42,
+        parallel_cold=32,
+        parallel_warm=21,
+    )
+
+
+def test_an_interrupted_matrix_compares_like_with_like() -> None:
+    """What was measured of one stack is not held against what was measured of two."""
+    whole = Matrix(jobs=2, unchanged=0.5)
+    for more in (fresh("a", 7, 10, 30), there("a", 7, 9, 20), fresh("b", 8, 11, 34)):
+        whole = whole.with_more(more)
+    text = markdown(dataclasses.replace(MEASURED, matrix=whole))
+    assert "2 stacks (a, b) with all flows, 15 cells.\n" in text
+    assert "With environments there, and with nothing changed, 1 of them (a), 7 cells: it was interrupted." in text
+    assert "| every cell of 1 stack, over straight-line scripts |  | 1.12 (9.00 s over 8.00 s) |  |" in text
+    assert "environments kept |" in text and "environments made anew |" not in text
 
 
 def test_what_nobody_was_promised_is_not_missed() -> None:

@@ -37,7 +37,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -347,24 +347,27 @@ def _matrix(bench: Benchmark, work: Path) -> None:
     for on in whole.stacks:
         whole.warm_caches(on)
         bench.note(f"{on.name}: packages in the caches")
-    seen = Matrix(flows=bench.asked.flows, jobs=bench.jobs)
+    bench.seen.matrix = Matrix(flows=bench.asked.flows, jobs=bench.jobs)
     measured: tuple[On, ...] = ()
     for number in range(MATRIX_PARTS):
         place = dataclasses.replace(whole, stacks=whole.stacks[number::MATRIX_PARTS])
         if not place.stacks:
             break
-        seen, measured = seen.with_more(_every_way(bench, place, f"matrix-{number + 1}")), (*measured, *place.stacks)
+        for compared in _every_way(bench, place, f"matrix-{number + 1}"):
+            bench.seen.matrix = bench.seen.matrix.with_more(compared)
+            bench.write()
+        measured = (*measured, *place.stacks)
         again = dataclasses.replace(whole, stacks=measured)
-        seen.unchanged = statistics.median(again.run(f"unchanged-{n + 1}").seconds for n in range(REPEATS))
-        bench.note(f"compat run of {counted(len(measured), 'stack')}, nothing changed: {seen.unchanged:.2f} s")
-        bench.seen.matrix = seen
+        unchanged = statistics.median(again.run(f"unchanged-{n + 1}").seconds for n in range(REPEATS))
+        bench.seen.matrix = dataclasses.replace(bench.seen.matrix, unchanged=unchanged)
+        bench.note(f"compat run of {counted(len(measured), 'stack')}, nothing changed: {unchanged:.2f} s")
 
 
-def _every_way(bench: Benchmark, place: Place, name: str) -> Matrix:
+def _every_way(bench: Benchmark, place: Place, name: str) -> Iterator[Matrix]:
     """Ours, the floor, and the plain way one after another and as many at once as ours: first all with environments to
     be made, then all with those that are there.
     """
-    jobs, seen = bench.jobs, Matrix(tuple(on.stack.name for on in place.stacks))
+    jobs, names = bench.jobs, tuple(on.stack.name for on in place.stacks)
 
     def remove_plain() -> None:
         for on in place.stacks:
@@ -380,20 +383,28 @@ def _every_way(bench: Benchmark, place: Place, name: str) -> Matrix:
         bench.note(f"plain way, {jobs} at once, environments {'made' if new else 'kept'}: {took:.0f} s")
         return took
 
-    seen.cold = place.run(f"{name}-cold", "--jobs", str(jobs)).seconds
-    seen.cells = place.keep_plans()
-    bench.note(f"compat run of {seen.cells:,} cells, nothing installed: {seen.cold:.0f} s")
-    seen.plain_cold = plain_way("one-by-one-cold", 1, new=True)
+    cold = place.run(f"{name}-cold", "--jobs", str(jobs)).seconds
+    cells = place.keep_plans()
+    bench.note(f"compat run of {cells:,} cells, nothing installed: {cold:.0f} s")
+    plain_cold = plain_way("one-by-one-cold", 1, new=True)
     remove_plain()
-    seen.parallel_cold = plain_way("at-once-cold", jobs, new=True)
-    seen.warm = place.run(f"{name}-warm", "--fresh", "--jobs", str(jobs)).seconds
-    bench.note(f"compat run --fresh: {seen.warm:.0f} s")
-    seen.floor = side_by_side(_told(bench, place.straight_line, "straight line"), place.stacks, jobs)
-    bench.note(f"straight-line scripts, {jobs} at once: {seen.floor:.0f} s")
-    seen.parallel_warm = plain_way("at-once-warm", jobs, new=False)
-    seen.plain_warm = plain_way("one-by-one-warm", 1, new=False)
+    parallel_cold = plain_way("at-once-cold", jobs, new=True)
+    yield Matrix(stacks=names, cells=cells, cold=cold, plain_cold=plain_cold, parallel_cold=parallel_cold)
+    warm = place.run(f"{name}-warm", "--fresh", "--jobs", str(jobs)).seconds
+    bench.note(f"compat run --fresh: {warm:.0f} s")
+    floor = side_by_side(_told(bench, place.straight_line, "straight line"), place.stacks, jobs)
+    bench.note(f"straight-line scripts, {jobs} at once: {floor:.0f} s")
+    parallel_warm = plain_way("at-once-warm", jobs, new=False)
+    plain_warm = plain_way("one-by-one-warm", 1, new=False)
     remove_plain()
-    return seen
+    yield Matrix(
+        again=names,
+        again_cells=cells,
+        warm=warm,
+        floor=floor,
+        plain_warm=plain_warm,
+        parallel_warm=parallel_warm,
+    )
 
 
 def _told(bench: Benchmark, work: Callable[[On], object], name: str) -> Callable[[On], None]:

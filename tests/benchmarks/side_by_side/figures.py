@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from harness.units import counted
+
 MEGABYTE = 1_000_000
 
 MOST_OVER_FLOOR = 1.25
@@ -59,9 +61,13 @@ class Matrix:
     """A spread of stacks with all flows, ours beside the plain way. Seconds; None is not measured, or not yet."""
 
     stacks: tuple[str, ...] = ()
+    """Those that were measured with environments to be made."""
+    cells: int = 0
+    again: tuple[str, ...] = ()
+    """Those of them that were measured once more, with environments there: all, if nothing interrupted it."""
+    again_cells: int = 0
     flows: str = ""
     """Only these, by commas; empty: all."""
-    cells: int = 0
     jobs: int = 1
     """Processes side by side, ours and those of the parallel plain way alike."""
     cold: float | None = None
@@ -81,13 +87,18 @@ class Matrix:
     parallel_warm: float | None = None
 
     def with_more(self, part: Matrix) -> Matrix:
-        """This, and a part of which everything but `unchanged` was measured: that is one command, whatever it is of."""
+        """This, and one comparison of a part: every way of it with environments to be made, or with those there.
+        `unchanged` is one command, whatever it is of.
+        """
         seconds = ("cold", "warm", "floor", "plain_cold", "plain_warm", "parallel_cold", "parallel_warm")
+        more = {name: getattr(part, name) for name in seconds if getattr(part, name) is not None}
         return replace(
             self,
             stacks=self.stacks + part.stacks,
             cells=self.cells + part.cells,
-            **{name: (getattr(self, name) or 0.0) + getattr(part, name) for name in seconds},
+            again=self.again + part.again,
+            again_cells=self.again_cells + part.again_cells,
+            **{name: (getattr(self, name) or 0.0) + found for name, found in more.items()},
         )
 
 
@@ -206,7 +217,7 @@ class Target:
 def targets(seen: Measured) -> tuple[Target, ...]:
     """Every figure that something was asked of, measured or not, and those that stand beside them."""
     matrix, axis, whole = seen.matrix, seen.axis, seen.whole
-    at_once = f"{matrix.jobs} stacks at once"
+    at_once, again = f"{matrix.jobs} stacks at once", counted(len(matrix.again), "stack")
     return (
         _at_most(
             f"{axis.whole} TRL axis with {_flows(axis.flows)}, over its floor", axis.warm, axis.floor, MOST_OVER_FLOOR
@@ -216,7 +227,7 @@ def targets(seen: Measured) -> tuple[Target, ...]:
         _beside("fresh environments: the plain way, " + at_once, matrix.parallel_cold, matrix.cold),
         _at_least("nothing changed: the plain way again", matrix.plain_warm, matrix.unchanged, LEAST_UNCHANGED),
         _beside("nothing changed: the plain way again, " + at_once, matrix.parallel_warm, matrix.unchanged),
-        _beside(f"every cell of {len(matrix.stacks)} stacks, over straight-line scripts", matrix.warm, matrix.floor),
+        _beside(f"every cell of {again}, over straight-line scripts", matrix.warm, matrix.floor),
         *_report_targets(seen.reports.reports),
         _under(f"look-up of {seen.lookup.addresses:,} addresses", seen.lookup.looked_up, LOOKUP_S),
         _recorder_target(seen.recorder),
@@ -331,7 +342,7 @@ def sections(seen: Measured) -> tuple[Section, ...]:
             "Nothing changed",
             ("compat run", matrix.unchanged),
             {
-                f"{one_by_one}, environments made anew": matrix.plain_cold,
+                f"{one_by_one}, environments made anew": matrix.plain_cold if matrix.again == matrix.stacks else None,
                 f"{one_by_one}, environments kept": matrix.plain_warm,
                 f"{at_once}, environments kept": matrix.parallel_warm,
             },
@@ -450,6 +461,11 @@ def told(seen: Measured) -> list[str]:
             f"The plain way beside ours: {len(seen.matrix.stacks)} stacks ({names}) with {_flows(seen.matrix.flows)}, "
             f"{seen.matrix.cells:,} cells."
         )
+        if seen.matrix.again != seen.matrix.stacks:
+            lines.append(
+                f"With environments there, and with nothing changed, {len(seen.matrix.again)} of them "
+                f"({', '.join(seen.matrix.again)}), {seen.matrix.again_cells:,} cells: it was interrupted."
+            )
     if seen.axis.stacks:
         lines.append(
             f"The TRL axis: {seen.axis.stacks} stacks with {_flows(seen.axis.flows)}, {seen.axis.cells:,} cells, "
