@@ -41,7 +41,7 @@ class Change(StrEnum):
     FIXED = "fixed"
     """They do after, and did not before."""
     STILL_FAILING = "still failing"
-    """They do neither before nor after, for no other reason than before."""
+    """They do neither before nor after, for no other reason than before. Both trained, or both deviate as listed."""
     NEWLY_FAILING = "newly failing"
     """They do not after, for a reason that the baseline did not show: another one, the same one grown silent, or in a
     cell that the baseline does not have.
@@ -55,7 +55,7 @@ class Change(StrEnum):
     GAINED_COVERAGE = "gained coverage"
     """The baseline does not have the cell, and the candidate is healthy."""
     INCONCLUSIVE = "inconclusive"
-    """The machine failed on either side, or neither side has the cell."""
+    """The machine failed on either side, neither side has the cell, or neither reached training."""
 
 
 def compare(baseline: Verdict | None, candidate: Verdict | None, drifts: Sequence[drift.Change] = ()) -> Change:
@@ -101,6 +101,17 @@ def health(verdict: Verdict | None) -> Health:
     assert_never(verdict.outcome)
 
 
+def is_judged(verdict: Verdict | None) -> bool:
+    """Whether a verdict says what the user gets from training: it was reached, or refused for a good reason."""
+    match health(verdict):
+        case Health.TRAINS | Health.REFUSED:
+            return True
+        case Health.DEVIATES:
+            return verdict is not None and not verdict.untrained
+        case Health.ABSENT | Health.UNKNOWN:
+            return False
+
+
 def _healthy(before: Health, after: Health, drifts: Sequence[drift.Change]) -> Change:
     match before:
         case Health.DEVIATES:
@@ -118,7 +129,11 @@ def _deviating(before: Health, baseline: Verdict | None, candidate: Verdict | No
         return Change.REGRESSED
     if before is Health.ABSENT or baseline is None or candidate is None:
         return Change.NEWLY_FAILING
-    return Change.NEWLY_FAILING if _news(baseline, candidate) else Change.STILL_FAILING
+    if _news(baseline, candidate):
+        return Change.NEWLY_FAILING
+    # An error that nobody listed may hide whatever training would show.
+    listed = baseline.outcome is candidate.outcome is Outcome.XFAIL
+    return Change.INCONCLUSIVE if candidate.untrained and not listed else Change.STILL_FAILING
 
 
 def _news(baseline: Verdict, candidate: Verdict) -> bool:
@@ -128,6 +143,8 @@ def _news(baseline: Verdict, candidate: Verdict) -> bool:
         return True
     if baseline.outcome is candidate.outcome is Outcome.XFAIL:
         return not set(candidate.issues) <= set(baseline.issues)
+    if candidate.untrained and not baseline.untrained:
+        return True
     return not _roots(candidate) <= _roots(baseline)
 
 

@@ -41,6 +41,7 @@ def named(seen: Observation, verdict: Verdict, ledger: Ledger) -> Verdict:
         outcome=Outcome.XFAIL if set(verdict.failing) <= explained else verdict.outcome,
         reason=f"{', '.join(ids)}: {verdict.reason}",
         issues=ids,
+        shown=ids,
         links=tuple(issue.link for issue in issues),
     )
 

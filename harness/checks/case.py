@@ -167,6 +167,14 @@ def symptom(seen: Observation) -> Symptom:
     return Symptom.FALLS if before - after >= MINIMUM_FALL * before else Symptom.BARELY
 
 
+def before_training(error: Failure) -> bool:
+    """Whether an error ended a flow before its training began."""
+    return _ORDER.index(error.stage) < _ORDER.index(Stage.TRAINING)
+
+
+_ORDER = tuple(Stage)
+
+
 def signs(seen: Observation) -> tuple[Sign, ...]:
     """How a flow that does not learn looks to its user, in the words of those who met one."""
     training = seen.training

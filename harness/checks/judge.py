@@ -7,11 +7,11 @@ different failure than the listed one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 
 from harness.catalog import Flow, Tier
-from harness.checks.case import NOT_DEEP, Case, NotApplicable, freeze_line
+from harness.checks.case import NOT_DEEP, Case, NotApplicable, before_training, freeze_line
 from harness.checks.registry import CHECKS, DEEP_CHECKS, Check
 from harness.checks.verdict import Deviation, Opinion, Outcome, Result, Symptom, Verdict
 from harness.records import Failure, Frame, Freeze, Observation
@@ -42,6 +42,18 @@ _MACHINE_WORDS = (
     "FlashAttention2 has been toggled on, but it cannot be used",  # Transformers, of a package that no lock has
 )
 
+# What a machine without a GPU is, and no version at fault: elsewhere the same versions may do.
+_WITHOUT_GPU = (
+    "Torch not compiled with CUDA",
+    "No CUDA GPUs",
+    "Found no NVIDIA driver",
+    "requires a GPU",
+    "needs a GPU",
+    "No GPU found",
+    "CUDA is required but not available",  # Transformers, of a bitsandbytes without kernels for CPUs
+    "None of the available devices",  # Transformers, of any bitsandbytes, where it looks for accelerators alone
+)
+
 
 def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict:
     """The verdict on one observation.
@@ -59,6 +71,11 @@ def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict
     opinions = _opinions(case)
     applying = tuple(entry for entry in listed if _applies(entry, seen))
     outcome, reason = _conclude(case, opinions, applying)
+    failed = {opinion.code for opinion in opinions if opinion.result is Result.FAIL}
+    # What is listed of this kind of machine is known; and what else fails no GPU would mend.
+    if outcome is Outcome.FAIL and failed == {"F001"} and seen.error is not None and without_gpu(seen.error.message):
+        return Verdict(seen.cell, Outcome.INFRASTRUCTURE, unable(seen.error), Symptom.UNKNOWN)
+    evident = applying if outcome is Outcome.XFAIL else [entry for entry in applying if _shows(case, entry, failed)]
     return Verdict(
         cell=seen.cell,
         outcome=outcome,
@@ -69,6 +86,8 @@ def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict
         links=tuple(dict.fromkeys(entry.link for entry in applying)),
         refused=case.refused,
         signs=case.signs,
+        shown=tuple(dict.fromkeys(entry.issue for entry in evident)),
+        untrained=not case.refused and seen.training is None and seen.error is not None and before_training(seen.error),
     )
 
 
@@ -91,6 +110,16 @@ def _applies(entry: Deviation, seen: Observation) -> bool:
 def machine_failed(error: Failure) -> bool:
     """Whether an exhausted machine or network raised it, of which no version is at fault."""
     return error.type in _MACHINE_TYPES or any(words in error.message for words in _MACHINE_WORDS)
+
+
+def without_gpu(message: str) -> bool:
+    """Whether an error with this message is raised because a machine has no GPU."""
+    return any(words in message for words in _WITHOUT_GPU)
+
+
+def unable(error: Failure) -> str:
+    """The reason of a verdict on what this machine cannot run."""
+    return f"this machine cannot run it: {error.type}: {error.message}"
 
 
 _EXPLAINS = frozenset({Result.FAIL, Result.BLOCKED})
@@ -168,6 +197,13 @@ def _gaps(case: Case, listed: Sequence[Deviation], failed: Mapping[str, str]) ->
     if faceless:
         gaps.append(f"expected {' and '.join(_listed_faces(entry) for entry in faceless)}, seen: {_face(case)}")
     return gaps
+
+
+def _shows(case: Case, entry: Deviation, failed: Collection[str]) -> bool:
+    """Whether the check that an entry names failed, by the lines it names; where it names none, in its face."""
+    if entry.check not in failed:
+        return False
+    return not _missing_frames(case, entry) if entry.frame or entry.called_from else _face_is_listed(case, entry)
 
 
 def _praise(case: Case) -> str:

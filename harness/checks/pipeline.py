@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.checks import rules
-from harness.checks.case import NotApplicable, freeze_line, signs, symptom
-from harness.checks.judge import machine_failed
+from harness.checks.case import NotApplicable, before_training, freeze_line, signs, symptom
+from harness.checks.judge import machine_failed, unable, without_gpu
 from harness.checks.verdict import Opinion, Outcome, Result, Symptom, Verdict
 from harness.pipeline import Pipeline, Run, ended_with
 from harness.records import REPORTED, Actor, Area, Census, Failure, Gradients, Optimizer, Stage, Training
@@ -53,7 +53,8 @@ def _of_the_script(seen: Pipeline, *, healthy: bool) -> tuple[Verdict, ...]:
         # A script may object to what so few steps have made.
         return (Verdict(cell, Outcome.INFRASTRUCTURE, f"the script ended in {told}", Symptom.ERROR),)
     opinion = Opinion("F001", "It runs to its last step", Result.FAIL, told)
-    return (Verdict(cell, Outcome.FAIL, f"F001 {told}", Symptom.ERROR, (opinion,)),)
+    untrained = before_training(error)
+    return (Verdict(cell, Outcome.FAIL, f"F001 {told}", Symptom.ERROR, (opinion,), untrained=untrained),)
 
 
 def _by_a_library(error: Failure) -> bool:
@@ -64,8 +65,7 @@ def judge_run(run: Run) -> Verdict:
     """The verdict on one trainer. INFRASTRUCTURE is what could not be told."""
     error = run.seen.error
     if error is not None and excused(error):
-        reason = f"this machine cannot run it: {error.type}: {error.message}"
-        return Verdict(run.seen.cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN)
+        return Verdict(run.seen.cell, Outcome.INFRASTRUCTURE, unable(error), Symptom.UNKNOWN)
     opinions = _opinions(run)
     failed = [opinion for opinion in opinions if opinion.result is Result.FAIL]
     if failed:
@@ -74,7 +74,15 @@ def judge_run(run: Run) -> Verdict:
         outcome, reason = Outcome.INFRASTRUCTURE, "no training was seen"
     else:
         outcome, reason = Outcome.PASS, _praise(run.seen.training)
-    return Verdict(run.seen.cell, outcome, reason, symptom(run.seen), opinions, signs=signs(run.seen))
+    return Verdict(
+        run.seen.cell,
+        outcome,
+        reason,
+        symptom(run.seen),
+        opinions,
+        signs=signs(run.seen),
+        untrained=run.seen.training is None and error is not None and before_training(error),
+    )
 
 
 def _praise(training: Training) -> str:
@@ -83,19 +91,9 @@ def _praise(training: Training) -> str:
     return f"{training.optimizer.parameters:,} parameters train"
 
 
-_NO_GPU = (
-    "Torch not compiled with CUDA",
-    "No CUDA GPUs",
-    "Found no NVIDIA driver",
-    "requires a GPU",
-    "needs a GPU",
-    "No GPU found",
-)
-
-
 def excused(error: Failure) -> bool:
     """Whether this machine, and not the versions, is why it was raised."""
-    return machine_failed(error) or any(words in error.message for words in _NO_GPU)
+    return machine_failed(error) or without_gpu(error.message)
 
 
 def _opinions(run: Run) -> tuple[Opinion, ...]:

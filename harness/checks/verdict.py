@@ -104,6 +104,10 @@ class Verdict:
 
     signs: tuple[Sign, ...] = ()
     """How it looks to the user, where eval loss does not fall as it should."""
+    shown: tuple[str, ...] = ()
+    """Of `issues`, those whose listed check failed, with the listed evidence. The others were not reached."""
+    untrained: bool = False
+    """Whether an error that is no refusal ended it before training, so that nothing is known of how it trains."""
 
     @property
     def failing(self) -> tuple[str, ...]:

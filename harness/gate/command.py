@@ -147,6 +147,7 @@ def run(asked: Asked) -> Gate:
         command=asked.command,
         narrowed=asked.narrowed,
         left_out=_left_out(selection),
+        wanted=(*selection.flows, *selection.cells),
         script=script.file if script else "",
     )
     targets = Search(matrix, runner, before, after, device, asked.candidates).of(given, compared_cells(given))

@@ -11,7 +11,7 @@ from typing import assert_never
 from harness import __version__, drift
 from harness.catalog import CATALOG
 from harness.checks.verdict import Outcome, Symptom, Verdict
-from harness.comparison import Change, Health, compare, health
+from harness.comparison import Change, Health, compare, health, is_judged
 from harness.gate.decision import (
     AppliedException,
     Cause,
@@ -57,6 +57,8 @@ class Compared:
     left_out: tuple[str, ...]
     script: str = ""
     """The user's own that was run in place of cells."""
+    wanted: tuple[str, ...] = ()
+    """Flows or cells that were asked for by name; empty for all of them."""
 
 
 def decide(given: Compared, defaults: Defaults, targets: Mapping[str, SafeTarget]) -> Gate:
@@ -95,7 +97,7 @@ def decide(given: Compared, defaults: Defaults, targets: Mapping[str, SafeTarget
 
 
 def compared_cells(given: Compared) -> tuple[CellChange, ...]:
-    """Every cell of either side, in catalog order."""
+    """Every cell of either side, and what was asked for and neither side has, in catalog order."""
     verdicts = {verdict.cell: verdict for verdict in given.results.verdicts}
     sides = (given.before.stack, given.after.stack)
     named: dict[str, None] = {}
@@ -103,6 +105,8 @@ def compared_cells(given: Compared) -> tuple[CellChange, ...]:
         stack, _, name = cell.partition("/")
         if name and stack in sides:
             named[name] = None
+    there = {*map(flow_of, named), *(name.partition("@")[0] for name in named)}
+    named.update(dict.fromkeys(name for name in given.wanted if name not in there))
     order = {flow.name: place for place, flow in enumerate(CATALOG)}
     ordered = sorted(named, key=lambda name: order.get(flow_of(name), len(order)))
     # Where there is no verdict on a cell, that on its whole stack says why none of its cells ran.
@@ -110,7 +114,10 @@ def compared_cells(given: Compared) -> tuple[CellChange, ...]:
         {name: verdicts.get(f"{stack}/{name}", verdicts.get(stack)) for name in ordered} for stack in sides
     )
     cells = tuple(_cell(name, before[name], after[name], given) for name in ordered)
-    return cells if any(map(_has_baseline, cells)) else tuple(map(_untold, cells))
+    if not any(map(_has_baseline, cells)):
+        return tuple(map(_untold, cells))
+    judged = {cell.flow for cell in cells if is_judged(_verdict(cell.after))}
+    return tuple(cell if cell.flow in judged else _unjudged(cell) for cell in cells)
 
 
 def _has_baseline(cell: CellChange) -> bool:
@@ -122,12 +129,19 @@ def _untold(cell: CellChange) -> CellChange:
     return replace(cell, effect=Decision.COULD_NOT_TELL, exception=None)
 
 
+def _unjudged(cell: CellChange) -> CellChange:
+    """A cell of a flow that the candidate never trained: no change of it allows anything, unless an exception does."""
+    allowed = cell.effect is Decision.ALLOW and cell.exception is None
+    return replace(cell, effect=Decision.COULD_NOT_TELL) if allowed else cell
+
+
 def flow_of(name: str) -> str:
     """The flow, or the script, of a cell's name without its stack."""
     return name.partition("@")[0].partition("[")[0]
 
 
 def _cell(name: str, before: Verdict | None, after: Verdict | None, given: Compared) -> CellChange:
+    before, after = _as_shown(before, given.ledger), _as_shown(after, given.ledger)
     one, other = _side(before, given.results), _side(after, given.results)
     seen = (one.seen if one else None, other.seen if other else None)
     drifts = drift.changes(seen[0], seen[1]) if seen[0] and seen[1] else ()
@@ -148,8 +162,20 @@ def _cell(name: str, before: Verdict | None, after: Verdict | None, given: Compa
         after=other,
         differences=differences(*seen),
         drifts=drifts,
-        again=given.command if given.script else f"{given.command} --cell '{name.rpartition('@')[0]}'",
+        again=given.command if given.script else f"{given.command} {_narrowed_to(name.partition('@')[0])}",
     )
+
+
+def _narrowed_to(name: str) -> str:
+    return f"--cell '{name}'" if "[" in name else f"--flows {name}"
+
+
+def _as_shown(verdict: Verdict | None, ledger: Ledger) -> Verdict | None:
+    """A verdict that names only those listed issues that a failing cell shows: the others were not reached."""
+    if verdict is None or not verdict.failing or verdict.issues == verdict.shown:
+        return verdict
+    links = tuple(issue.link for issue in ledger.issues if issue.id in verdict.shown)
+    return replace(verdict, issues=verdict.shown, links=links)
 
 
 def _side(verdict: Verdict | None, results: Results) -> CellSide | None:
@@ -227,8 +253,10 @@ def _deviating_side(cell: CellChange) -> CellSide | None:
         case Change.REGRESSED | Change.STILL_FAILING | Change.NEWLY_FAILING:
             return cell.after
         case Change.INCONCLUSIVE:
-            unknown = [side for side in (cell.after, cell.before) if side and health(side.verdict) is Health.UNKNOWN]
-            return next(iter(unknown), None)
+            sides = [side for side in (cell.after, cell.before) if side]
+            unknown = [side for side in sides if health(side.verdict) is Health.UNKNOWN]
+            untrained = [side for side in sides if side.verdict.untrained]
+            return next(iter((*unknown, *untrained)), None)
         case (
             Change.UNCHANGED
             | Change.NOW_REFUSED
@@ -264,6 +292,8 @@ def _why(cell: CellChange, sides: Sequence[CellSide]) -> str:
         return f"{sides[0].verdict.reason}{'; it ended in an error before, and now in none' if hushed else ''}"
     if cell.change is Change.OBJECTIVE_CHANGED:
         return "; ".join(f"{item.kind}: {item.detail}" for item in cell.drifts)
+    if not cell.sides:
+        return "neither side has it"
     return cell.after.verdict.reason if cell.after else ""
 
 

@@ -24,7 +24,7 @@ class Decision(StrEnum):
 
     ALLOW = "ALLOW"
     COULD_NOT_TELL = "COULD NOT TELL"
-    """The machine failed where nothing else stands against the upgrade."""
+    """Nothing stands against the upgrade, and nothing allows it: the machine failed, or a flow ended before training."""
     HOLD = "HOLD"
     """A person must look before the upgrade."""
     BLOCK = "BLOCK"
@@ -123,7 +123,9 @@ class CellChange:
     flow: str
     change: Change
     effect: Decision
-    """What the policy makes of this change, exceptions applied; could not tell, where no cell has a baseline."""
+    """What the policy makes of this change, exceptions applied. Could not tell in place of ALLOW where the candidate
+    trained no cell of the flow, and in place of all where no cell has a baseline.
+    """
     exception: str | None
     """Reason of the exception that made it ALLOW; None where none applies."""
     before: CellSide | None

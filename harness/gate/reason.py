@@ -8,6 +8,7 @@ from typing import assert_never
 from harness.comparison import Change, Health, health
 from harness.gate.decision import Cause, CellChange, Decision, SafeTarget, Side
 from harness.report import wording
+from harness.report.lines import Finding
 from harness.units import counted
 
 
@@ -22,7 +23,15 @@ def reason(decision: Decision, before: Side, after: Side, cells: Sequence[CellCh
     first, more = found[0], len(found) - 1
     also = f" (and {counted(more, 'other cause')})" if more else ""
     safe = f"; {_target(first.target, after)}" if first.target else ""
-    return f"{_cells(first)} {_verb(first.change, many=len(first.cells) != 1)}{_why(first)}{also}{safe}."
+    verb = _untrained if is_untrained(first) else _verb
+    return f"{_cells(first)} {verb(first.change, many=len(first.cells) != 1)}{_why(first)}{also}{safe}."
+
+
+def is_untrained(cause: Cause) -> bool:
+    """Whether nothing can be told of its cells since they end in an error before training, on both sides."""
+    seen = cause.group is not None and cause.group.finding is not Finding.MACHINE
+    alike = cause.change in (Change.STILL_FAILING, Change.INCONCLUSIVE)
+    return seen and alike and cause.effect is Decision.COULD_NOT_TELL
 
 
 def _is_new(cell: CellChange) -> bool:
@@ -34,6 +43,9 @@ def _nothing_against(cells: Sequence[CellChange]) -> str:
     accepted = sum(cell.exception is not None for cell in cells)
     also = f", {fixed} of them fixed" if fixed else ""
     also += f", {accepted} of them accepted by exceptions" if accepted else ""
+    untrained = sum(cell.after is not None and cell.after.verdict.untrained for cell in cells)
+    end = "it ends" if untrained == 1 else "they end"
+    also += f", {untrained} of them not judged, as {end} in an error before training" if untrained else ""
     return f"Nothing stands against it in {counted(len(cells), 'cell')}{also}."
 
 
@@ -41,6 +53,10 @@ def _cells(cause: Cause) -> str:
     many = len(cause.flows) > wording.MOST_ALIKE
     flows = f"{len(cause.flows)} flows" if many else ", ".join(cause.flows)
     return f"{counted(len(cause.cells), 'cell')} of {flows}"
+
+
+def _untrained(_: Change, *, many: bool) -> str:
+    return f"{'end' if many else 'ends'} in an error before training, on both sides"
 
 
 def _verb(change: Change, *, many: bool) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.checks.judge import without_gpu
 from harness.checks.pipeline import excused, judge
 from harness.checks.verdict import Opinion, Outcome, Result, Symptom, Verdict
 from harness.devices import Gpu
@@ -17,11 +18,14 @@ from harness.ledger import Ledger
 from harness.pipeline import Pipeline, ended_with
 from harness.recognition import named
 from harness.records import Failure, Observation, to_json
+from harness.report.wording import WITHOUT_GPU
 from harness.results import Results, RowState, StackRow, read_rows, write_atomically, write_row
 from harness.stack_python import StackPython
 from harness.watch import SCRIPTS, NothingSeen, of_stack, run_pipeline
 
 _UNTRAINED = "It ended well and trained no Trainer; what trains without one is not seen."
+_OF_ITS_OWN = "It fails for a reason of its own: a wrong argument, a file or a package that is not there."
+_RUN_ALONE = "Run it once by itself. Its arguments stand after --. Only packages of the stack are installed."
 _SILENT = (
     "It ended with status 0 and imported neither Transformers, PEFT nor TRL, "
     "or started Python without its variables (-E)."
@@ -108,11 +112,12 @@ class ScriptRunner:
         where = f"--flow {self.script.file}"
         ended = next(filter(None, map(self._ended, sides)), None)
         if ended:
+            machine = without_gpu(ended)
             raise StackFailed(
                 f"it trains on neither side: {ended}",
                 where=where,
-                meaning="It fails for a reason of its own: a wrong argument, a file or a package that is not there.",
-                todo="Run it once by itself. Its arguments stand after --. Only packages of the stack are installed.",
+                meaning="This machine cannot run it with these versions." if machine else _OF_ITS_OWN,
+                todo=WITHOUT_GPU if machine else _RUN_ALONE,
             )
         raise CompatError(
             "no training was seen on either side",
@@ -172,7 +177,7 @@ def compared(seen: Mapping[str, Pipeline], ledger: Ledger) -> tuple[dict[str, Ob
             untrained = verdict.outcome is Outcome.INFRASTRUCTURE and run.seen.training is None
             found = (broken[stack] if untrained else None) or named(run.seen, verdict, ledger)
             verdicts.append(dataclasses.replace(found, cell=cell))
-        if ended := broken[stack]:
+        if ended := broken[stack] or _unknown(said[stack]):
             # Trainers that it did not get to.
             cells = [f"{stack}/{name}" for name in names[len(one.runs) :]]
             verdicts += [dataclasses.replace(ended, cell=cell) for cell in cells]
@@ -202,6 +207,11 @@ def _broken(one: Pipeline, said: Verdict | None, first: Pipeline | None) -> Verd
         return None
     opinion = Opinion("F001", "It runs to its last step", Result.FAIL, told)
     return Verdict("", Outcome.FAIL, f"F001 {told}", Symptom.ERROR, (opinion,))
+
+
+def _unknown(said: Verdict | None) -> Verdict | None:
+    """A verdict that could not tell; None of any other."""
+    return said if said is not None and said.outcome is Outcome.INFRASTRUCTURE else None
 
 
 def _told(error: Failure) -> str:

@@ -9,6 +9,7 @@ from typing import assert_never
 
 from harness.catalog import DEEP_CELLS
 from harness.checks import CHECKS, Symptom
+from harness.checks.judge import without_gpu
 from harness.checks.learning import FALSE_ALARMS, MISSES
 from harness.checks.registry import DEEP_CHECKS
 from harness.drift import Definition, Drift
@@ -25,6 +26,10 @@ from harness.units import counted
 TITLE = "Does fine-tuning still train?"
 ABSENT = "-"
 EMULATED = "*"
+WITHOUT_GPU = (
+    "Run it on a GPU. Without one, quantized weights need bitsandbytes 0.47 or later (it has kernels for CPUs) and "
+    "Transformers 4.54 or later."
+)
 EMULATED_NOTE = (
     f"{EMULATED} 4-bit weights on this CPU present an accelerator to TRL, which then does what it does on a GPU."
 )
@@ -265,6 +270,8 @@ def cause_advice(group: Group) -> tuple[str, ...]:
             )
         case Finding.DIFFERENT:
             return ("Compare what is listed with what was seen: another bug, or a signature that says too little.",)
+        case Finding.MACHINE if without_gpu(group.reason):
+            return (WITHOUT_GPU,)
         case Finding.MACHINE:
             return ("Nothing is known about the versions. Run these cells again, alone and with more memory.",)
         case Finding.UNINSTALLABLE:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from harness import drift
 from harness.checks import Outcome, Symptom, Verdict
 from harness.checks.verdict import Opinion, Result
-from harness.comparison import Change, Health, compare, health
+from harness.comparison import Change, Health, compare, health, is_judged
 from harness.results import judge_one
 
 CODES = ("C104", "F001", "E802")
@@ -26,10 +26,11 @@ def verdict(
     symptom: Symptom = Symptom.FLAT,
     refused: bool = False,
     message: str = "wrong",
+    untrained: bool = False,
 ) -> Verdict:
     """A verdict with these failing checks."""
     opinions = tuple(Opinion(code, code, Result.FAIL, message) for code in failing)
-    return Verdict("s/f[v]@cpu", outcome, "why", symptom, opinions, issues, refused=refused)
+    return Verdict("s/f[v]@cpu", outcome, "why", symptom, opinions, issues, refused=refused, untrained=untrained)
 
 
 PASS = verdict(Outcome.PASS, symptom=Symptom.FALLS)
@@ -126,6 +127,17 @@ class TestEveryPair:
         assert (compare(one, other, drifts) is Change.REGRESSED) == regressed
 
     @given(verdicts(), verdicts())
+    def test_what_nobody_listed_and_never_trained_is_still_failing_for_nobody(
+        self, one: Verdict | None, other: Verdict | None
+    ) -> None:
+        """Whatever failed before it: an error before training may hide all that training would show."""
+        if other is None or health(other) is not Health.DEVIATES:
+            return
+        stopped = replace(other, outcome=Outcome.FAIL, untrained=True)
+        assert compare(one, stopped) in (Change.REGRESSED, Change.NEWLY_FAILING, Change.INCONCLUSIVE)
+        assert not is_judged(stopped)
+
+    @given(verdicts(), verdicts())
     def test_drift_hides_no_other_change(self, one: Verdict | None, other: Verdict | None) -> None:
         """It turns what would be unchanged into a change of objective, and nothing else."""
         without, drifted = compare(one, other), compare(one, other, (DRIFT,))
@@ -178,6 +190,31 @@ class TestCases:
         other = verdict(Outcome.FAIL, "F001", message="TypeError at trainer: no argument")
         assert compare(missing, moved) is Change.STILL_FAILING
         assert compare(missing, other) is Change.NEWLY_FAILING
+
+    def test_the_same_error_before_training_says_nothing(self) -> None:
+        """Of training; but a side that trained before it is news, and so is another error."""
+        stopped = verdict(Outcome.FAIL, "F001", message="ImportError at import: no top_k", untrained=True)
+        other = verdict(Outcome.FAIL, "F001", message="TypeError at trainer: no argument", untrained=True)
+        trained = replace(stopped, untrained=False)
+        assert compare(stopped, stopped) is Change.INCONCLUSIVE
+        assert compare(stopped, other) is Change.NEWLY_FAILING
+        assert compare(trained, stopped) is Change.NEWLY_FAILING
+        assert compare(trained, trained) is compare(stopped, trained) is Change.STILL_FAILING
+        assert compare(PASS, stopped) is Change.REGRESSED
+        assert compare(stopped, PASS) is Change.FIXED
+
+    def test_a_listed_error_before_training_is_still_failing(self) -> None:
+        """Both sides show it, as it is listed; whether the flow may be judged by it is the gate's to say."""
+        listed = verdict(Outcome.XFAIL, "F001", issues=("a",), untrained=True)
+        assert compare(listed, listed) is Change.STILL_FAILING
+        assert [is_judged(item) for item in (listed, LISTED, REFUSED, PASS, LOST, None)] == [
+            False,
+            True,
+            True,
+            True,
+            False,
+            False,
+        ]
 
     def test_frozen_by_another_line_is_the_same_fault(self) -> None:
         """As the judge says it of real observations of two releases, unlisted."""

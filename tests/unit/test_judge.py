@@ -233,6 +233,56 @@ def test_an_exhausted_machine_is_never_the_versions_fault(kind: str, message: st
     assert judge_one(seen, ledger).outcome is Outcome.INFRASTRUCTURE
 
 
+NO_KERNELS = "CUDA is required but not available for bitsandbytes."
+
+
+@pytest.mark.parametrize(
+    "message", [NO_KERNELS, "No GPU found. A GPU is needed for quantization.", "None of the available devices `None`"]
+)
+@pytest.mark.parametrize("ledger", [LISTED, UNLISTED], ids=["listed", "unlisted"])
+def test_a_machine_without_a_gpu_is_not_the_versions_fault(message: str, ledger: Ledger) -> None:
+    """The quantized weights were never loaded, whatever is listed of their training."""
+    seen = b.failed(healthy(versions=on_trl("0.22.2")), "RuntimeError", message, Stage.LOAD)
+    verdict = judge_one(seen, ledger)
+    assert (verdict.outcome, verdict.shown) == (Outcome.INFRASTRUCTURE, ())
+    assert verdict.reason == f"this machine cannot run it: RuntimeError: {message}"
+
+
+def test_what_a_gpu_would_not_mend_is_the_versions_fault() -> None:
+    """The adapters were frozen before anything asked for a GPU."""
+    seen = b.failed(frozen(healthy()), "RuntimeError", NO_KERNELS, Stage.TRAINING)
+    assert judge_one(seen, UNLISTED).outcome is Outcome.FAIL
+
+
+@pytest.mark.parametrize(
+    ("seen", "shown"),
+    [
+        (frozen(healthy(versions=on_trl("0.22.2"))), ("trl#3926",)),
+        (frozen_loud(healthy(versions=on_trl("0.22.2"))), ("trl#3926",)),
+        (b.adapter_replaced(frozen(healthy(versions=on_trl("0.22.2")))), ("trl#3926",)),
+        (frozen(healthy(versions=on_trl("0.22.2")), chain=b.FREEZING_CHAIN[:1]), ()),
+        (b.failed(healthy(versions=on_trl("0.22.2")), "TypeError", "no argument", Stage.TRAINER), ()),
+        (healthy(versions=on_trl("0.22.2")), ()),
+        (frozen(healthy()), ()),
+    ],
+    ids=["silent", "loud", "another-too", "frozen-by-another-line", "not-reached", "did-not-appear", "not-listed"],
+)
+def test_an_issue_is_shown_where_its_evidence_is(seen: Observation, shown: tuple[str, ...]) -> None:
+    """Whatever is listed for the cell, and whatever else is wrong with it."""
+    assert judge_one(seen, LISTED).shown == shown
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_an_error_before_training_leaves_training_untold(stage: Stage) -> None:
+    """From the first step on there is something to judge."""
+    before = (Stage.IMPORT, Stage.LOAD, Stage.PREPARE, Stage.PEFT, Stage.TRAINER)
+    verdict = judge_one(b.failed(healthy(), "TypeError", "no argument", stage), UNLISTED)
+    assert verdict.untrained == (stage in before)
+    refused = b.refused(healthy("sft-peft-model-and-config"))
+    assert not judge_one(healthy(), UNLISTED).untrained
+    assert not judge_one(refused, UNLISTED).untrained
+
+
 def test_another_os_error_is_the_versions_fault() -> None:
     """A missing file is no exhausted machine."""
     seen = b.failed(healthy(), "OSError", "model.safetensors not found", Stage.LOAD)

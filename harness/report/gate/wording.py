@@ -20,6 +20,7 @@ from harness.gate.decision import (
     SafeTarget,
     Side,
 )
+from harness.gate.reason import is_untrained
 from harness.report import wording
 from harness.report.gate.heat import Differing, Marks
 from harness.results import RowState
@@ -39,6 +40,7 @@ DEFAULTS_HEADS = ("class", "field", "from", "to")
 EXCEPTIONS_TITLE = "Exceptions of the policy"
 EXCEPTIONS_HEADS = ("for", "reason", "expires", "cells")
 LIMITS_TITLE = "What this does not cover"
+UNTRAINED = "Choose versions with which the side in use trains, or other cells: nothing is known of training as it is."
 
 MARKS_NOTES = (
     f"{wording.ALL_GREEN} all cells train",
@@ -138,6 +140,7 @@ def cause_facts(cause: Cause, gate: Gate) -> tuple[str, ...]:
 def cause_advice(cause: Cause, gate: Gate) -> tuple[str, ...]:
     """What to do about it."""
     advice = wording.cause_advice(cause.group) if cause.group and bad(cause.change) else ()
+    advice = (*advice, *([UNTRAINED] if is_untrained(cause) else []))
     found = [target(cause.target, gate) + rests(cause.cells, gate)] if cause.target else []
     return (*advice, *found)
 

@@ -29,7 +29,7 @@ from harness.gate.policy import POLICY
 from harness.gate.resolve import Resolved
 from harness.locks import Lock, Unsolvable
 from harness.plan import Plan, PlannedCell
-from harness.records import Observation, Stage, to_json
+from harness.records import Frame, Observation, Stage, to_json
 from harness.results import RowState, StackRow, write_row
 
 FLOW = ("sft-peft-model",)
@@ -90,6 +90,8 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Cell], l
 
 
 LOCKED = (
+    ("trl0.4-py311", "0.4.7"),
+    ("trl0.5-py311", "0.5.0"),
     ("trl0.19-py311", "0.19.1"),
     ("trl0.22-py311", "0.22.2"),
     ("trl0.23.0-py311", "0.23.0"),
@@ -267,6 +269,133 @@ class TestDecisions:
         gate_command(asked(candidates=0))
         (change,) = answer(tmp_path)["defaults"]
         assert change == {"config": "SFTConfig", "field": "gradient_checkpointing", "before": "False", "after": "True"}
+
+
+NO_KERNELS = (
+    "CUDA is required but not available for bitsandbytes. Please consider installing the multi-platform version"
+)
+BROKEN_IMPORT = "cannot import name 'top_k_top_p_filtering' from 'transformers'"
+
+
+def ending(kind: str, message: str, stage: Stage, *stacks: str, **versions: str) -> Cell:
+    """Cells that end in this error on these stacks, and are healthy elsewhere."""
+
+    def cell(plan: Plan, planned: PlannedCell, trl: str) -> Observation | None:
+        there = {**b.VERSIONS, "trl": trl, **versions}
+        seen = b.healthy(planned.flow, planned.variant, stack=plan.stack, versions=there)
+        place = Frame("transformers/integrations/bitsandbytes.py", 500, "validate", "raise RuntimeError(message)")
+        return b.failed(seen, kind, message, stage, place) if plan.stack in stacks else seen
+
+    return cell
+
+
+def quantized(plan: Plan, planned: PlannedCell, trl: str) -> Observation | None:
+    """Quantized cells end as they do with Transformers 4.46 on a CPU, which is listed. The others train."""
+    stacks = [plan.stack] if planned.variant.precision.quantized else []
+    message = "'frozenset' object has no attribute 'discard'"
+    return ending("AttributeError", message, Stage.LOAD, *stacks, transformers="4.46.3")(plan, planned, trl)
+
+
+class TestNothingTrained:
+    def test_a_machine_without_a_gpu_allows_nothing(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Both sides end where bitsandbytes looks for CUDA: no issue is named, and what to do is said."""
+        stand(ending("RuntimeError", NO_KERNELS, Stage.LOAD, "trl0.19-py311", "trl0.22-py311"))
+        assert gate_command(asked()) is GateExit.COULD_NOT_TELL
+        assert answer(tmp_path)["reason"] == (
+            f"26 cells of sft-peft-model could not be compared: this machine cannot run it: RuntimeError: {NO_KERNELS}."
+        )
+        assert {cell["change"] for cell in answer(tmp_path)["cells"]} == {"inconclusive"}
+        out = " ".join(capsys.readouterr().out.split())
+        assert "To do: Run it on a GPU. Without one, quantized weights need bitsandbytes 0.47 or later" in out
+        assert "trl#3926" not in out + (tmp_path / "gate" / "gate.md").read_text()
+
+    def test_a_machine_without_a_gpu_is_no_regression(self, stand: Callable[[Cell], list[str]]) -> None:
+        """Of the candidate: on a GPU the same versions may train."""
+        ran = stand(ending("RuntimeError", NO_KERNELS, Stage.LOAD, "trl0.22-py311"))
+        assert gate_command(asked()) is GateExit.COULD_NOT_TELL
+        assert len(ran) == 2  # nor is a safe release looked for
+
+    @pytest.mark.parametrize("stage", [Stage.IMPORT, Stage.LOAD, Stage.PREPARE, Stage.PEFT, Stage.TRAINER])
+    def test_the_same_error_before_training_on_both_sides_allows_nothing(
+        self, stage: Stage, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """What is listed for these cells was not reached, and is not named."""
+        stand(ending("ImportError", BROKEN_IMPORT, stage, "trl0.19-py311", "trl0.22-py311"))
+        assert gate_command(asked()) is GateExit.COULD_NOT_TELL
+        assert answer(tmp_path)["reason"].startswith(
+            "26 cells of sft-peft-model end in an error before training, on both sides: "
+            f"F001 ImportError at {stage}: {BROKEN_IMPORT}"
+        )
+        out = " ".join(capsys.readouterr().out.split())
+        assert "To do: Choose versions with which the side in use trains, or other cells" in out
+        assert "trl#3926" not in out
+
+    def test_one_side_that_ends_before_training_is_a_regression(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path
+    ) -> None:
+        """The release did it, and no listed issue that was not reached is named for it."""
+        stand(ending("ImportError", BROKEN_IMPORT, Stage.LOAD, "trl0.22-py311"))
+        assert gate_command(asked(candidates=0)) is GateExit.BLOCK
+        assert {cell["change"] for cell in answer(tmp_path)["cells"]} == {"regressed"}
+        assert "trl#3926" not in answer(tmp_path)["reason"]
+
+    def test_a_repair_is_named_by_what_was_seen_before_it(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """0.22.2 lists trl#3926 and did not get as far: what is fixed is the import."""
+        stand(ending("ImportError", BROKEN_IMPORT, Stage.LOAD, "trl0.22-py311"))
+        assert gate_command(asked(before="trl0.22", after="trl0.23")) is GateExit.ALLOW
+        assert answer(tmp_path)["reason"] == "Nothing stands against it in 26 cells, 26 of them fixed."
+        assert "trl#3926" not in capsys.readouterr().out
+
+    def test_the_same_error_in_training_is_what_the_user_has_already(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path
+    ) -> None:
+        """Training was reached, and judged."""
+        stand(ending("IndexError", "index out of range in self", Stage.TRAINING, "trl0.19-py311", "trl0.23-py311"))
+        assert gate_command(asked(after="trl0.23")) is GateExit.ALLOW
+        assert {cell["change"] for cell in answer(tmp_path)["cells"]} == {"still failing"}
+
+    def test_a_listed_error_before_training_leaves_what_else_was_judged(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path
+    ) -> None:
+        """And the answer says how many cells it does not rest on."""
+        stand(quantized)
+        cells = ("sft-peft-config[qwen2-nf4-gc]", "sft-peft-config[qwen2-full-gc]")
+        assert gate_command(asked(after="trl0.23", flows=(), cells=cells)) is GateExit.ALLOW
+        assert answer(tmp_path)["reason"] == (
+            "Nothing stands against it in 2 cells, 1 of them not judged, as it ends in an error before training."
+        )
+
+    def test_a_listed_error_before_training_allows_no_flow_that_nothing_else_was_judged_of(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path
+    ) -> None:
+        """Another flow that trained is no evidence."""
+        stand(quantized)
+        cells = ("sft-peft-config[qwen2-nf4-gc]", "sft-full[qwen2-full-gc]")
+        assert gate_command(asked(after="trl0.23", flows=(), cells=cells)) is GateExit.COULD_NOT_TELL
+        assert {cell["change"]: cell["effect"] for cell in answer(tmp_path)["cells"]} == {
+            "still failing": "COULD NOT TELL",
+            "unchanged": "ALLOW",
+        }
+        assert answer(tmp_path)["reason"] == (
+            "1 cell of sft-peft-config ends in an error before training, on both sides: "
+            "Transformers before 4.53 does not load quantized weights on a CPU (cpu-quantization)."
+        )
+
+    def test_a_flow_that_neither_side_has_allows_nothing(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path
+    ) -> None:
+        """It was asked for by name, and TRL before 0.8 has none of its cells."""
+        stand(ending("", "", Stage.LOAD))
+        given = asked("trl0.4", "trl0.5", flows=("sft-full", "rft-all-linear"))
+        assert gate_command(given) is GateExit.COULD_NOT_TELL
+        assert answer(tmp_path)["reason"] == "1 cell of rft-all-linear could not be compared: neither side has it."
+        (cell,) = (cell for cell in answer(tmp_path)["cells"] if cell["flow"] == "rft-all-linear")
+        assert cell["again"] == "compat gate --from trl0.4 --to trl0.5 --device cpu --flows rft-all-linear"
+        assert gate_command(asked("trl0.4", "trl0.5", flows=("sft-full",))) is GateExit.ALLOW
 
 
 class TestExceptions:

@@ -285,6 +285,47 @@ class TestDecisions:
 
 
 class TestNothingKnown:
+    def test_a_machine_without_a_gpu(
+        self, stand: Callable[[Watched], list[str]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Both sides end at load, where bitsandbytes looks for CUDA: what to do is said."""
+        place = Frame("transformers/integrations/bitsandbytes.py", 500, "validate", "raise RuntimeError(message)")
+        missing = Failure("RuntimeError", "CUDA is required but not available for bitsandbytes.", Stage.LOAD, (place,))
+        stand(lambda stack: watched(stack, error=missing, status=1))
+        assert gate_command(asked()) is GateExit.COULD_NOT_TELL
+        assert capsys.readouterr().err.endswith(
+            "--flow train.py: it trains on neither side: RuntimeError at load: CUDA is required but not available for "
+            "bitsandbytes.\n"
+            "This machine cannot run it with these versions.\n"
+            "Run it on a GPU. Without one, quantized weights need bitsandbytes 0.47 or later (it has kernels for CPUs) "
+            "and Transformers 4.54 or later.\n"
+        )
+
+    def test_a_machine_without_a_gpu_is_no_regression(self, stand: Callable[[Watched], list[str]]) -> None:
+        """Of the candidate: on a GPU the same versions may train."""
+        place = Frame("transformers/integrations/bitsandbytes.py", 500, "validate", "raise RuntimeError(message)")
+        missing = Failure("RuntimeError", "CUDA is required but not available for bitsandbytes.", Stage.LOAD, (place,))
+
+        def watch(stack: str) -> Pipeline:
+            made = watched(stack, p.run())
+            return made if stack == "trl0.19-py311" else watched(stack, error=missing, status=1)
+
+        stand(watch)
+        assert gate_command(asked(candidates=0)) is GateExit.COULD_NOT_TELL
+
+    def test_a_second_trainer_that_no_side_gets_to_train(
+        self, stand: Callable[[Watched], list[str]], tmp_path: Path
+    ) -> None:
+        """The first one trained on both, and is no evidence of the second."""
+        place = Frame("trl/trainer/dpo_trainer.py", 1, "__init__", "raise TypeError()")
+        error = Failure("TypeError", "unexpected keyword argument 'beta'", Stage.TRAINER, (place,))
+        second = p.without_training(p.run())
+        second = dataclasses.replace(second, seen=dataclasses.replace(second.seen, error=error))
+        stand(lambda stack: watched(stack, p.run(), second, error=error, status=1))
+        assert gate_command(asked("trl==0.23.1")) is GateExit.COULD_NOT_TELL
+        changes = {cell["name"]: cell["change"] for cell in answer(tmp_path)["cells"]}
+        assert changes == {"train[qwen2-nf4-gc]@cpu": "unchanged", "train-2[qwen2-nf4-gc]@cpu": "inconclusive"}
+
     def test_an_error_of_its_own_on_both_sides(
         self, stand: Callable[[Watched], list[str]], capsys: pytest.CaptureFixture[str]
     ) -> None:
