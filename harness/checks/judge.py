@@ -72,9 +72,6 @@ def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict
     applying = tuple(entry for entry in listed if _applies(entry, seen))
     outcome, reason = _conclude(case, opinions, applying)
     failed = {opinion.code for opinion in opinions if opinion.result is Result.FAIL}
-    # What is listed of this kind of machine is known; and what else fails no GPU would mend.
-    if outcome is Outcome.FAIL and failed == {"F001"} and seen.error is not None and without_gpu(seen.error.message):
-        return Verdict(seen.cell, Outcome.INFRASTRUCTURE, unable(seen.error), Symptom.UNKNOWN)
     evident = applying if outcome is Outcome.XFAIL else [entry for entry in applying if _shows(case, entry, failed)]
     return Verdict(
         cell=seen.cell,

@@ -10,6 +10,7 @@ from typing import assert_never
 
 from harness import __version__, drift
 from harness.catalog import CATALOG
+from harness.checks.judge import unable, without_gpu
 from harness.checks.verdict import Outcome, Symptom, Verdict
 from harness.comparison import Change, Health, compare, health, is_judged
 from harness.gate.decision import (
@@ -141,7 +142,7 @@ def flow_of(name: str) -> str:
 
 
 def _cell(name: str, before: Verdict | None, after: Verdict | None, given: Compared) -> CellChange:
-    before, after = _as_shown(before, given.ledger), _as_shown(after, given.ledger)
+    before, after = _for_a_gate(before, given), _for_a_gate(after, given)
     one, other = _side(before, given.results), _side(after, given.results)
     seen = (one.seen if one else None, other.seen if other else None)
     drifts = drift.changes(seen[0], seen[1]) if seen[0] and seen[1] else ()
@@ -170,11 +171,20 @@ def _narrowed_to(name: str) -> str:
     return f"--cell '{name}'" if "[" in name else f"--flows {name}"
 
 
-def _as_shown(verdict: Verdict | None, ledger: Ledger) -> Verdict | None:
-    """A verdict that names only those listed issues that a failing cell shows: the others were not reached."""
-    if verdict is None or not verdict.failing or verdict.issues == verdict.shown:
+def _for_a_gate(verdict: Verdict | None, given: Compared) -> Verdict | None:
+    """A verdict as a gate takes it.
+
+    A cell that fails for want of a GPU, and of nothing else, is the machine's: in a run it must be listed, for the user
+    of the cell it says nothing. Of what is listed for a cell that fails, what it does not show is not named: it may not
+    have been reached.
+    """
+    if verdict is None or verdict.outcome is not Outcome.FAIL or not verdict.failing:
         return verdict
-    links = tuple(issue.link for issue in ledger.issues if issue.id in verdict.shown)
+    seen = given.results.observations.get(verdict.cell)
+    error = seen.error if seen else None
+    if error is not None and verdict.failing == ("F001",) and without_gpu(error.message):
+        return Verdict(verdict.cell, Outcome.INFRASTRUCTURE, unable(error), Symptom.UNKNOWN)
+    links = tuple(issue.link for issue in given.ledger.issues if issue.id in verdict.shown)
     return replace(verdict, issues=verdict.shown, links=links)
 
 

@@ -24,7 +24,7 @@ class Decision(StrEnum):
 
     ALLOW = "ALLOW"
     COULD_NOT_TELL = "COULD NOT TELL"
-    """Nothing stands against the upgrade, and nothing allows it: the machine failed, or a flow ended before training."""
+    """Nothing stands against the upgrade, and nothing allows it: the machine failed, or no training was reached."""
     HOLD = "HOLD"
     """A person must look before the upgrade."""
     BLOCK = "BLOCK"

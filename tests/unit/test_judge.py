@@ -233,27 +233,6 @@ def test_an_exhausted_machine_is_never_the_versions_fault(kind: str, message: st
     assert judge_one(seen, ledger).outcome is Outcome.INFRASTRUCTURE
 
 
-NO_KERNELS = "CUDA is required but not available for bitsandbytes."
-
-
-@pytest.mark.parametrize(
-    "message", [NO_KERNELS, "No GPU found. A GPU is needed for quantization.", "None of the available devices `None`"]
-)
-@pytest.mark.parametrize("ledger", [LISTED, UNLISTED], ids=["listed", "unlisted"])
-def test_a_machine_without_a_gpu_is_not_the_versions_fault(message: str, ledger: Ledger) -> None:
-    """The quantized weights were never loaded, whatever is listed of their training."""
-    seen = b.failed(healthy(versions=on_trl("0.22.2")), "RuntimeError", message, Stage.LOAD)
-    verdict = judge_one(seen, ledger)
-    assert (verdict.outcome, verdict.shown) == (Outcome.INFRASTRUCTURE, ())
-    assert verdict.reason == f"this machine cannot run it: RuntimeError: {message}"
-
-
-def test_what_a_gpu_would_not_mend_is_the_versions_fault() -> None:
-    """The adapters were frozen before anything asked for a GPU."""
-    seen = b.failed(frozen(healthy()), "RuntimeError", NO_KERNELS, Stage.TRAINING)
-    assert judge_one(seen, UNLISTED).outcome is Outcome.FAIL
-
-
 @pytest.mark.parametrize(
     ("seen", "shown"),
     [

@@ -311,11 +311,26 @@ class TestNothingTrained:
         assert "To do: Run it on a GPU. Without one, quantized weights need bitsandbytes 0.47 or later" in out
         assert "trl#3926" not in out + (tmp_path / "gate" / "gate.md").read_text()
 
-    def test_a_machine_without_a_gpu_is_no_regression(self, stand: Callable[[Cell], list[str]]) -> None:
+    @pytest.mark.parametrize(
+        "message",
+        [NO_KERNELS, "No GPU found. A GPU is needed for quantization.", "None of the available devices `None` are"],
+    )
+    def test_a_machine_without_a_gpu_is_no_regression(self, message: str, stand: Callable[[Cell], list[str]]) -> None:
         """Of the candidate: on a GPU the same versions may train."""
-        ran = stand(ending("RuntimeError", NO_KERNELS, Stage.LOAD, "trl0.22-py311"))
+        ran = stand(ending("RuntimeError", message, Stage.LOAD, "trl0.22-py311"))
         assert gate_command(asked()) is GateExit.COULD_NOT_TELL
         assert len(ran) == 2  # nor is a safe release looked for
+
+    def test_what_no_gpu_would_mend_is_a_regression(self, stand: Callable[[Cell], list[str]]) -> None:
+        """The adapters were frozen before anything asked for a GPU."""
+
+        def cell(plan: Plan, planned: PlannedCell, trl: str) -> Observation | None:
+            seen = b.healthy(planned.flow, planned.variant, stack=plan.stack, versions={**b.VERSIONS, "trl": trl})
+            ill = b.failed(b.frozen(seen), "RuntimeError", NO_KERNELS, Stage.TRAINING)
+            return ill if plan.stack == "trl0.22-py311" else seen
+
+        stand(cell)
+        assert gate_command(asked(candidates=0)) is GateExit.BLOCK
 
     @pytest.mark.parametrize("stage", [Stage.IMPORT, Stage.LOAD, Stage.PREPARE, Stage.PEFT, Stage.TRAINER])
     def test_the_same_error_before_training_on_both_sides_allows_nothing(
