@@ -49,18 +49,19 @@ import nox
 
 HERE = Path(__file__).parent
 # A nox of its own environment does not have this project installed.
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE / "harness"))
 
-from harness import matrix, orphans  # noqa: E402 - needs the line above
-from harness.errors import CompatError, ExitCode  # noqa: E402
+from finetune_compat.contract.errors import CompatError, ExitCode  # noqa: E402
+from finetune_compat.machine import child_processes  # noqa: E402 - needs the line above
+from finetune_compat.stacks import matrix  # noqa: E402
 
 
 def _finish_run() -> None:
     """Write and print what a run of several stacks says as a whole."""
     if not (HERE / "reports" / "runs" / os.environ["COMPAT_RUN_ID"]).exists():
         return
-    from harness.results import find_run
-    from harness.runs import finish_run
+    from finetune_compat.results.run_files import find_run
+    from finetune_compat.run.stack_run import finish_run
 
     try:
         finish_run(find_run(os.environ["COMPAT_RUN_ID"]))
@@ -80,10 +81,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Sessions that run side by side are processes of their own; they inherit this and write into one run.
 os.environ.setdefault("COMPAT_RUN_ID", f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{token_hex(2)}")
 # They end with the nox that started them, as that ends with `compat run`. Whoever is first ends the run.
-FIRST = not orphans.end_with_parent()
+FIRST = not child_processes.end_with_parent()
 if FIRST:
     atexit.register(_finish_run)
-orphans.adopt()
+child_processes.adopt()
 
 try:
     MATRIX = matrix.read_matrix()
@@ -145,19 +146,19 @@ def report(session: nox.Session) -> None:
 def gate(session: nox.Session) -> None:
     """May I upgrade? Fails unless ALLOW: nox -s gate -- --from trl==0.19.1 --to trl==0.22.2."""
     # Its run is its own and has its own report: nox must not end with one of it as of a run of the matrix.
-    command = (sys.executable, "-m", "harness", "gate", *session.posargs)
+    command = (sys.executable, "-m", "finetune_compat", "gate", *session.posargs)
     session.run(*command, external=True, env={"COMPAT_RUN_ID": None})
 
 
 @nox.session(python=False)
 def bench(session: nox.Session) -> None:
     """What the harness costs beside the ways it could be done without it; --only, --stacks and --quick after --."""
-    path = os.pathsep.join((str(HERE), str(HERE / "tests" / "benchmarks")))
+    path = os.pathsep.join((str(HERE / "harness"), str(HERE / "tests" / "benchmarks")))
     session.run(sys.executable, "-m", "side_by_side", *session.posargs, external=True, env={"PYTHONPATH": path})
 
 
 def _compat(session: nox.Session, command: str) -> None:
-    session.run(sys.executable, "-m", "harness", command, *session.posargs, external=True)
+    session.run(sys.executable, "-m", "finetune_compat", command, *session.posargs, external=True)
 
 
 def _compat_session(python: str) -> None:
@@ -170,18 +171,21 @@ def _compat_session(python: str) -> None:
     def compat(session: nox.Session, name: str) -> None:
         """Run every flow for real on the stack's locked environment."""
         # Only a session that runs pays for these imports; `nox -l` does not.
-        from harness import locks, sessions
+        from finetune_compat import nox_session
+        from finetune_compat.stacks import locks
 
         env_python = Path(session.virtualenv.location, "bin", "python")
         try:
             # Side by side with others it is a process that another nox, or `compat run`, has started.
-            outcome = sessions.run_compat(MATRIX, MATRIX.stack(name), python, env_python, session.posargs, alone=FIRST)
+            outcome = nox_session.run_compat(
+                MATRIX, MATRIX.stack(name), python, env_python, session.posargs, alone=FIRST
+            )
         except CompatError as error:
             session.error(f"{error}")
         if isinstance(outcome, locks.Unsolvable):
             session.skip(f"no versions go together: {outcome.cause}")
         if outcome is not ExitCode.HEALTHY:
-            session.error(sessions.verdict_sentence(outcome))
+            session.error(nox_session.verdict_sentence(outcome))
 
 
 for _python in MATRIX.pythons:

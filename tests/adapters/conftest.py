@@ -36,7 +36,14 @@ def inspected(pytestconfig: pytest.Config) -> Callable[[Path], Inspected]:
     """Runs `compat inspect --json` on a directory, as a user does: outside the stack that saved it."""
 
     def run(directory: Path) -> Inspected:
-        command = [str(pytestconfig.getoption("--host-python")), "-m", "harness", "inspect", str(directory), "--json"]
+        command = [
+            str(pytestconfig.getoption("--host-python")),
+            "-m",
+            "finetune_compat",
+            "inspect",
+            str(directory),
+            "--json",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
         assert done.returncode in (0, 1), done.stderr
         return Inspected(done.returncode, json.loads(done.stdout))

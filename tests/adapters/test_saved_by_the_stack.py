@@ -19,18 +19,17 @@ import pytest
 import torch
 import transformers
 from conftest import Inspected
+from finetune_compat.cell import adapt, execution
+from finetune_compat.cell.adapter_loading import answer_to
+from finetune_compat.cell.setup import Setup
+from finetune_compat.contract.catalog import LORA, QWEN2, flow_named
+from finetune_compat.contract.plan import Plan, PlannedCell
+from finetune_compat.contract.records import Precision, Variant
 from packaging.version import Version
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
 from trl import SFTTrainer
-
-from harness.catalog import LORA, QWEN2, flow_named
-from harness.cell import adapt, execution
-from harness.cell.adapter_loading import answer_to
-from harness.cell.setup import Setup
-from harness.plan import Plan, PlannedCell
-from harness.records import Precision, Variant
 
 Inspect = Callable[[Path], Inspected]
 Tensors = dict[str, torch.Tensor]
@@ -339,7 +338,7 @@ def test_the_module_reads_a_request_and_writes_an_answer(saved: Path, tmp_path: 
     command = [
         sys.executable,
         "-m",
-        "harness.cell.adapter_loading",
+        "finetune_compat.cell.adapter_loading",
         str(tmp_path / "request"),
         str(tmp_path / "answer"),
     ]
@@ -364,7 +363,7 @@ def test_a_pickle_is_converted_by_the_line_its_refusal_gives(
     tensors = tensors_of(saved)
     torch.save(tensors, saved / "adapter_model.bin")
     (saved / WEIGHTS).unlink()
-    command = [str(pytestconfig.getoption("--host-python")), "-m", "harness", "inspect", str(saved)]
+    command = [str(pytestconfig.getoption("--host-python")), "-m", "finetune_compat", "inspect", str(saved)]
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     line = refused.stderr.splitlines()[-1].strip()
     assert refused.returncode == 4 and line.startswith("python -c ")

@@ -21,14 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from finetune_compat import TrainingGuard
+from finetune_compat.cell.instruments.live import StepLook
+from finetune_compat.contract.plan import read_plan
 from guard_share import EVERY, STEPS, TARGET, Cost
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, Qwen2Config, Trainer, TrainerCallback, TrainingArguments
-
-from harness import TrainingGuard
-from harness.cell.instruments.live import StepLook
-from harness.plan import read_plan
 
 FIRST = 5
 """Rounds that are charged as the first steps of a run: a guard looks at three and compares weights once after them."""

@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.catalog import QWEN2, flow_named
-from harness.cell import execution, runner
-from harness.plan import PlannedCell, read_plan
-from harness.records import Precision, Stage, Variant
+from finetune_compat.cell import execution, runner
+from finetune_compat.contract.catalog import QWEN2, flow_named
+from finetune_compat.contract.plan import PlannedCell, read_plan
+from finetune_compat.contract.records import Precision, Stage, Variant
 
 ROUNDS = 10
 FLOWS = ("sft-peft-config", "trainer-peft-model")

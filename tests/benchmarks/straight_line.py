@@ -17,10 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.catalog import flow_named
-from harness.garbage import uncollected
-from harness.plan import Plan, PlannedCell, read_plan
-from harness.records import Stage
+from finetune_compat.contract.catalog import flow_named
+from finetune_compat.contract.plan import Plan, PlannedCell, read_plan
+from finetune_compat.contract.records import Stage
+from finetune_compat.machine.garbage import uncollected
 
 
 class NoRecorder:
@@ -49,10 +49,9 @@ def planned() -> Plan:
 
 def run(plan: Plan, cell: PlannedCell) -> NoRecorder:
     """Run one flow as its file has it."""
+    from finetune_compat.cell import execution
+    from finetune_compat.cell.instruments.emulation import presented
     from transformers import set_seed
-
-    from harness.cell import execution
-    from harness.cell.instruments.emulation import presented
 
     flow = flow_named(cell.flow)
     set_seed(plan.seed)
@@ -87,7 +86,7 @@ def main() -> None:
 
 def _import() -> None:
     """What all flows import, so that it is not counted as the first one's."""
-    for name in ("harness.cell.execution", "bitsandbytes"):
+    for name in ("finetune_compat.cell.execution", "bitsandbytes"):
         with suppress(Exception), uncollected():  # whether it can be imported is for the flows to find out
             importlib.import_module(name)
 

@@ -5,22 +5,21 @@ to.
 from __future__ import annotations
 
 import pytest
-
-from harness.catalog import flow_named
-from harness.checks import Outcome, judge
-from harness.plan import Plan, PlannedCell
+from finetune_compat.checks import Outcome, judge
+from finetune_compat.contract.catalog import flow_named
+from finetune_compat.contract.plan import Plan, PlannedCell
 
 
 def test_flow(plan: Plan, planned: PlannedCell) -> None:
     """The cell is as stated, or deviates exactly as listed."""
-    from harness.cell import keeping, runner
+    from finetune_compat.cell import runner, storing
 
     runner.mark_started(plan, planned)
     seen = runner.run_cell(plan, planned)
     try:
         verdict = judge(seen, flow_named(planned.flow), planned.listed)
         # First, so that no moment is left at which a finished cell could be lost to the next run.
-        keeping.keep(plan, planned, seen, verdict)
+        storing.keep(plan, planned, seen, verdict)
     finally:
         runner.append(plan, seen)
     if verdict.outcome is Outcome.XFAIL:

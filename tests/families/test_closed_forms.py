@@ -23,19 +23,26 @@ import peft
 import pytest
 import torch
 import transformers
+from finetune_compat.cell import adapt, alike, meta
+from finetune_compat.cell.alike import Layout
+from finetune_compat.cell.instruments import census
+from finetune_compat.cell.stage_table import answered
+from finetune_compat.contract.census import (
+    CannotBuild,
+    Inability,
+    LoadDtype,
+    Quantization,
+    Request,
+    StageTable,
+    WeightKind,
+)
+from finetune_compat.contract.records import Actor, Area, Census, Stage
 from packaging.version import Version
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
-from harness.cell import adapt, alike, meta
-from harness.cell.alike import Layout
-from harness.cell.instruments import census
-from harness.cell.stage_table import answered
-from harness.census.facts import CannotBuild, Inability, LoadDtype, Quantization, Request, StageTable, WeightKind
-from harness.records import Actor, Area, Census, Stage
-
 FAMILIES: dict[str, dict[str, Any]] = {
     file.stem: json.loads(file.read_text(encoding="utf-8"))
-    for file in sorted(Path(meta.__file__).parents[1].joinpath("families").glob("*.json"))
+    for file in sorted(Path(meta.__file__).parents[1].joinpath("census", "configs").glob("*.json"))
 }
 
 

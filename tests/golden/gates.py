@@ -14,13 +14,13 @@ import scenarios  # sets the path
 from scenarios import HERE, LISTED, NO_SOLUTION, NOTHING_LISTED, Part
 
 import builders as b  # isort: skip
-from harness.comparison import Change
-from harness.gate.decide import Compared, Defaults, decide
-from harness.gate.decision import DefaultChange, Gate, Rule, SafeTarget, Side, Tried
-from harness.gate.policy import Exempted, load_policy
-from harness.ledger import load_ledger
-from harness.records import DeviceKind, Frame, Observation, Stage, Variant, cell_id
-from harness.results import RowState, judged
+from finetune_compat.checks.comparison import Change
+from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.contract.records import DeviceKind, Frame, Observation, Stage, Variant, cell_id
+from finetune_compat.gate.decide import Compared, Defaults, decide
+from finetune_compat.gate.decision import DefaultChange, Gate, Rule, SafeTarget, Side, Tried
+from finetune_compat.gate.policy import Exempted, load_policy
+from finetune_compat.results.run_files import RowState, judged
 
 FOLDER = HERE / "gates"
 TODAY = date(2026, 11, 24)

@@ -19,10 +19,9 @@ sys.path[:0] = [
 ]  # also run as a script, where pytest has not set the path
 
 import builders as b  # noqa: E402  # after the path is set
-
-from harness.catalog import CATALOG, cells_on  # noqa: E402
-from harness.records import DeviceKind, Frame, Observation, Stage, Started, cell_id, to_json  # noqa: E402
-from harness.results import RowState, StackRow, write_row  # noqa: E402
+from finetune_compat.contract.catalog import CATALOG, cells_on  # noqa: E402
+from finetune_compat.contract.records import DeviceKind, Frame, Observation, Stage, Started, cell_id, to_json  # noqa: E402
+from finetune_compat.results.run_files import RowState, StackRow, write_row  # noqa: E402
 
 LISTED = """[[issue]]
 id = "trl#3926"

@@ -14,12 +14,11 @@ from typing import Any
 
 import gates
 import pytest
+from finetune_compat.gate.decision import Gate
+from finetune_compat.gate.report import FILES, answer_json, publish
+from finetune_compat.gate.report.terminal import print_gate
 from jsonschema import Draft202012Validator
 from rich.console import Console
-
-from harness.gate.decision import Gate
-from harness.report.gate import FILES, machine, publish
-from harness.report.gate.terminal import print_gate
 
 ACCEPT = "Read it; if it is what you meant: pytest tests/golden --accept"
 NAMES = sorted(path.parent.name for path in gates.FOLDER.glob("*/ledger.toml"))
@@ -71,7 +70,7 @@ def test_a_gate_reads_as_accepted(name: str, tmp_path: Path, pytestconfig: pytes
 def test_the_json_keeps_to_the_published_schema(name: str, tmp_path: Path) -> None:
     """Whole, with all observations; a validator that is not ours says so."""
     _, run = answered(name, tmp_path)
-    schema = json.loads(machine.SCHEMA.read_text(encoding="utf-8"))
+    schema = json.loads(answer_json.SCHEMA.read_text(encoding="utf-8"))
     Draft202012Validator(schema).validate(json.loads((run / "gate.json").read_text(encoding="utf-8")))
 
 

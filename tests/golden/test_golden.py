@@ -10,10 +10,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.report import print_run, publish
 from rich.console import Console
-
-from harness.ledger import load_ledger
-from harness.report import print_run, publish
 
 HERE = Path(__file__).parent
 SCENARIOS = sorted(path.parent.name for path in HERE.glob("*/ledger.toml"))

@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 import transformers
 import trl
+from finetune_compat.cell import adapt, execution, plugin
+from finetune_compat.cell.setup import Setup
+from finetune_compat.contract.catalog import QWEN2, flow_named
+from finetune_compat.contract.plan import Plan, PlannedCell
+from finetune_compat.contract.records import Precision, Variant
 from peft import get_peft_model
 from transformers import set_seed
-
-from harness.catalog import QWEN2, flow_named
-from harness.cell import adapt, execution, plugin
-from harness.cell.setup import Setup
-from harness.plan import Plan, PlannedCell
-from harness.records import Precision, Variant
 
 Make = Callable[..., Any]
 

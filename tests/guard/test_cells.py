@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
-from harness import TrainingGuard, counts
-from harness.catalog import BATCH_ROWS, flow_named
-from harness.cell import adapt, runner
-from harness.checks import Outcome, judge
-from harness.plan import Plan, PlannedCell
-from harness.records import Observation, Stage
+from finetune_compat import TrainingGuard
+from finetune_compat.cell import adapt, runner
+from finetune_compat.checks import Outcome, judge
+from finetune_compat.contract import closed_forms
+from finetune_compat.contract.catalog import BATCH_ROWS, flow_named
+from finetune_compat.contract.plan import Plan, PlannedCell
+from finetune_compat.contract.records import Observation, Stage
 
 
 @pytest.fixture(autouse=True)
@@ -60,9 +60,9 @@ def _stop(seen: Observation) -> tuple[str | None, int]:
 def _nothing_trainable(seen: Observation) -> str:
     """The message's first line, in closed form."""
     assert seen.model is not None
-    base = counts.base_logical(seen.model)
+    base = closed_forms.base_logical(seen.model)
     if seen.lora is None:
         return f"nothing is trainable: 0 of {base:,} parameters"
-    adapter = counts.adapter(seen.model, seen.lora)
+    adapter = closed_forms.adapter(seen.model, seen.lora)
     all_of_it = f"0 of {base + adapter:,} parameters; all {adapter:,} adapter parameters"
     return f"nothing is trainable: {all_of_it} are frozen"

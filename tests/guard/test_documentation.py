@@ -10,15 +10,14 @@ from pathlib import Path
 
 import pytest
 import trl
+from finetune_compat.cell import data
+from finetune_compat.cell.instruments.frames import PROJECT
+from finetune_compat.cell.setup import Setup
+from finetune_compat.contract.catalog import QWEN2
+from finetune_compat.contract.plan import Plan
+from finetune_compat.contract.records import Precision, Variant
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
-
-from harness.catalog import QWEN2
-from harness.cell import data
-from harness.cell.instruments.frames import PROJECT
-from harness.cell.setup import Setup
-from harness.plan import Plan
-from harness.records import Precision, Variant
 
 TEXT = (PROJECT / "docs" / "guard.md").read_text(encoding="utf-8")
 SCRIPTS = {
@@ -88,7 +87,9 @@ def test_the_flagship_script_is_stopped_where_it_would_not_train(home: Path, pla
 
 def test_the_test_file_passes_and_prints_the_table(home: Path) -> None:
     """With the plugin named, as from a checkout."""
-    done = run(home, "-m", "pytest", "-p", "harness.cell.fixtures", "-p", "no:cacheprovider", "-s", "test_training.py")
+    done = run(
+        home, "-m", "pytest", "-p", "finetune_compat.cell.fixtures", "-p", "no:cacheprovider", "-s", "test_training.py"
+    )
     assert done.returncode == 0, done.stdout
     assert re.search(r"^=+ 2 passed", done.stdout, re.MULTILINE)
     assert TABLE in done.stdout

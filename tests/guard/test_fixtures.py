@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 import torch
 from conftest import Make
+from finetune_compat.cell import adapt
+from finetune_compat.cell.setup import Setup
+from finetune_compat.cell.stages import StageRecorder
+from finetune_compat.contract.records import Area
 from peft import get_peft_model, prepare_model_for_kbit_training
 from test_problems import ADAPTER, EVERYTHING, TENSORS, adapters
 from torch import nn
 from transformers import TrainerCallback
-
-from harness.cell import adapt
-from harness.cell.setup import Setup
-from harness.cell.stages import StageRecorder
-from harness.records import Area
 
 AssertTrains = Callable[..., None]
 

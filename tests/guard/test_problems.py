@@ -14,14 +14,13 @@ import torch
 import torch.distributed as dist
 from accelerate.utils import DistributedType
 from conftest import Make
+from finetune_compat import TrainingGuard, TrainingStopped
+from finetune_compat.cell import guard as guard_module
+from finetune_compat.cell.guard import TrainingWarning
+from finetune_compat.cell.instruments.census import is_adapter
+from finetune_compat.checks.live import LOOKS_AT_EACH, SCALER_SKIPS, Kind
 from torch import nn
 from transformers import TrainerCallback, set_seed
-
-from harness import TrainingGuard, TrainingStopped
-from harness.cell import guard as guard_module
-from harness.cell.guard import TrainingWarning
-from harness.cell.instruments.census import is_adapter
-from harness.checks.live import LOOKS_AT_EACH, SCALER_SKIPS, Kind
 
 ADAPTER, TENSORS, EVERYTHING = 16_384, 28, 107_072
 """Parameters and tensors of the tiny adapter, 2 layers x 7 modules x 2, and of model and adapter together."""

@@ -12,13 +12,12 @@ import torch
 import transformers
 import trl
 from datasets import Dataset
+from finetune_compat import TrainingGuard
+from finetune_compat.cell import adapt, data
+from finetune_compat.cell.setup import Setup
+from finetune_compat.checks.live import Kind
 from peft import get_peft_model
 from test_problems import adapters, goes_on, said, silence, stopped
-
-from harness import TrainingGuard
-from harness.cell import adapt, data
-from harness.cell.setup import Setup
-from harness.checks.live import Kind
 
 # TRL before 0.12 has a get_batch_samples for DPO that Transformers 4.46 and later take for their own (trl#2275), and no
 # GRPO: where a trainer does not run at all there is nothing to guard.

@@ -6,10 +6,9 @@ import json
 from collections.abc import Callable
 
 import pytest
-
-from harness.checks import Verdict
-from harness.plan import Plan
-from harness.records import Observation, to_json
+from finetune_compat.checks import Verdict
+from finetune_compat.contract.plan import Plan
+from finetune_compat.contract.records import Observation, to_json
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from finetune_compat.cell import runner
+from finetune_compat.cell.data import IGNORED
+from finetune_compat.checks import Outcome, Verdict, judge
+from finetune_compat.contract.catalog import QWEN2, flow_named
+from finetune_compat.contract.plan import Plan, PlannedCell
+from finetune_compat.contract.records import Observation, Precision, Variant
 from torch import nn
 from trl import SFTTrainer
-
-from harness.catalog import QWEN2, flow_named
-from harness.cell import runner
-from harness.cell.data import IGNORED
-from harness.checks import Outcome, Verdict, judge
-from harness.plan import Plan, PlannedCell
-from harness.records import Observation, Precision, Variant
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 Noted = Callable[[str, Observation, Verdict], None]
@@ -117,7 +116,7 @@ def _look_the_answers_up(trainer: Any, evaluate: Callable[[], dict[str, Any]]) -
 
 
 FAULTS: tuple[tuple[str, Variant, Plant, str], ...] = (
-    # name, variant, fault, the one check that names it; harness.faults reads first and last
+    # name, variant, fault, the one check that names it; finetune_compat.evidence.faults reads first and last
     ("scale-by-the-accumulation", PLAIN, _after_construction(_scale_by_the_accumulation), "G402"),
     ("report-the-sum", PLAIN, _after_construction(_report_the_sum), "G402"),
     ("lose-half-in-the-second-forward", CHECKPOINTED, _after_construction(_lose_half_in_the_second_forward), "G403"),

@@ -11,9 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from finetune_compat import evaluation_responds
 from torch import nn
-
-from harness import evaluation_responds
 
 QUESTIONS = torch.eye(8)
 ANSWERS = torch.arange(8)

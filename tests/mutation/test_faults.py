@@ -16,18 +16,17 @@ from typing import Any
 import pytest
 import test_deep_faults
 import torch
+from finetune_compat.cell import adapt, runner
+from finetune_compat.cell.data import EOS
+from finetune_compat.cell.flows import sft_peft_model, trainer_peft_model
+from finetune_compat.cell.instruments.census import is_adapter
+from finetune_compat.checks import CHECKS, Outcome, Verdict, judge
+from finetune_compat.contract.catalog import QWEN2, flow_named
+from finetune_compat.contract.plan import Plan, PlannedCell
+from finetune_compat.contract.records import Observation, Precision, Variant
 from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
 from torch import nn
 from trl import SFTTrainer
-
-from harness.catalog import QWEN2, flow_named
-from harness.cell import adapt, runner
-from harness.cell.data import EOS
-from harness.cell.flows import sft_peft_model, trainer_peft_model
-from harness.cell.instruments.census import is_adapter
-from harness.checks import CHECKS, Outcome, Verdict, judge
-from harness.plan import Plan, PlannedCell
-from harness.records import Observation, Precision, Variant
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 Noted = Callable[[str, Observation, Verdict], None]
@@ -410,7 +409,7 @@ def _keep_one_adapter(trainer: Any) -> None:
 
 
 FAULTS: tuple[tuple[str, PlannedCell, Plant, str], ...] = (
-    # name, cell, fault, the one check that names it; harness.faults reads first and last
+    # name, cell, fault, the one check that names it; finetune_compat.evidence.faults reads first and last
     ("freeze-the-adapters", ATTACHED_BY_TRAINER, _after_construction(_freeze_the_adapters), "C104"),
     ("freeze-one-adapter", ATTACHED_BY_USER, _after_construction(_freeze_one_adapter), "C104"),
     ("thaw-the-base", ATTACHED_BY_TRAINER, _after_construction(_thaw_the_base), "C104"),

@@ -11,13 +11,12 @@ from collections.abc import Callable
 import bitsandbytes as bnb
 import pytest
 import torch
+from finetune_compat.cell import adapt, execution, runner
+from finetune_compat.cell.instruments.memory import MemoryLog, live_bytes
+from finetune_compat.contract.catalog import QWEN2, flow_named
+from finetune_compat.contract.plan import Plan, PlannedCell
+from finetune_compat.contract.records import DeviceKind, Memory, Precision, Variant
 from torch import nn
-
-from harness.catalog import QWEN2, flow_named
-from harness.cell import adapt, execution, runner
-from harness.cell.instruments.memory import MemoryLog, live_bytes
-from harness.plan import Plan, PlannedCell
-from harness.records import DeviceKind, Memory, Precision, Variant
 
 FLOAT = 4
 """Bytes of a float32."""

@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 import torch
 import trl
+from finetune_compat.cell import adapt, execution
+from finetune_compat.cell.data import IGNORED, IMAGE, PAD, PATCHES
+from finetune_compat.cell.setup import Setup
+from finetune_compat.contract.catalog import QWEN2_5_VL, QWEN2_VL, flow_named
+from finetune_compat.contract.plan import Plan, PlannedCell
+from finetune_compat.contract.records import Precision, Variant
 from packaging.version import Version
 from transformers import ProcessorMixin
-
-from harness.catalog import QWEN2_5_VL, QWEN2_VL, flow_named
-from harness.cell import adapt, execution
-from harness.cell.data import IGNORED, IMAGE, PAD, PATCHES
-from harness.cell.setup import Setup
-from harness.plan import Plan, PlannedCell
-from harness.records import Precision, Variant
 
 VISION_PATH = Version(trl.__version__) >= Version("0.22.0")
 """From then on SFTTrainer knows processors; before, it was given the tokenizer inside."""

@@ -10,12 +10,11 @@ from pathlib import Path
 import gates
 import pytest
 from browser import Page
-
-from harness.catalog import CATALOG
-from harness.gate.decision import Decision
-from harness.ledger import load_ledger
-from harness.report import publish as publish_run
-from harness.report.gate import publish as publish_gate
+from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.contract.catalog import CATALOG
+from finetune_compat.gate.decision import Decision
+from finetune_compat.gate.report import publish as publish_gate
+from finetune_compat.report import publish as publish_run
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 RUNS = sorted(path.parent.name for path in GOLDEN.glob("*/ledger.toml"))

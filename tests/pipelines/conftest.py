@@ -47,9 +47,9 @@ Watch = Callable[..., Watched]
 AS_A_GATE_DOES = """
 import json, sys
 from pathlib import Path
-from harness.ledger import load_ledger
-from harness.report.pipeline import as_json
-from harness.watch import Interpreter, exit_code, run_pipeline
+from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.watch.page import as_json
+from finetune_compat.watch.host import Interpreter, exit_code, run_pipeline
 
 seen = run_pipeline(sys.argv[2:], Interpreter("own", Path(sys.argv[1])), throw_away=True)
 print(json.dumps(as_json(seen, load_ledger())))
@@ -84,7 +84,7 @@ def watch(pytestconfig: pytest.Config, tmp_path: Path) -> Watch:
     def run(*given: str, for_a_gate: bool = False) -> Watched:
         # Host-side modules are the checkout's; the script's environment is this one.
         host = str(pytestconfig.getoption("--host-python"))
-        alone = ["-m", "harness", "watch", "--python", sys.executable, "--json", "--"]
+        alone = ["-m", "finetune_compat", "watch", "--python", sys.executable, "--json", "--"]
         command = [host, *(["-c", AS_A_GATE_DOES, sys.executable] if for_a_gate else alone), *given]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=dict(os.environ))
         assert done.returncode in (0, 1, 3), done.stderr

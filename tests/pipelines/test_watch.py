@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from finetune_compat.cell.instruments.frames import PROJECT
+from finetune_compat.cell.script import trained
 from packaging.version import Version
 from transformers import set_seed
-
-from harness.cell.instruments.frames import PROJECT
-from harness.cell.watching import trained
 
 TRL, TRANSFORMERS = Version(version("trl")), Version(version("transformers"))
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 
 import pytest
-
-from harness.matrix import ROOT
+from finetune_compat.stacks.matrix import ROOT
 
 LIGHT = """
 import sys
 
 def test_nothing_of_a_stack_is_loaded():
-    assert {"torch", "transformers", "harness.cell.stages", "harness.cell.assertions"}.isdisjoint(sys.modules)
+    ours = {f"finetune_compat.cell.{name}" for name in ("stages", "assertions")}
+    assert {"torch", "transformers", *ours}.isdisjoint(sys.modules)
 """
 
 
 @pytest.fixture
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A user's suite, run by a pytest that does not know it is run by a test, perhaps in a worker."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "harness"))
     for name in [name for name in os.environ if name.startswith(("PYTEST_XDIST", "PYTEST_ADDOPTS"))]:
         monkeypatch.delenv(name)
     return pytester
@@ -28,13 +28,13 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
 def test_a_suite_that_does_not_ask_for_them_pays_nothing(suite: pytest.Pytester) -> None:
     """Neither torch nor Transformers is imported, and nothing is warned of."""
     suite.makepyfile(LIGHT)
-    result = suite.runpytest_subprocess("-p", "harness.cell.fixtures", "-W", "error")
+    result = suite.runpytest_subprocess("-p", "finetune_compat.cell.fixtures", "-W", "error")
     result.assert_outcomes(passed=1)
 
 
 def test_both_are_listed_with_what_they_do(suite: pytest.Pytester) -> None:
     """As pytest shows the fixtures there are."""
-    result = suite.runpytest_subprocess("-p", "harness.cell.fixtures", "--fixtures", "-q")
+    result = suite.runpytest_subprocess("-p", "finetune_compat.cell.fixtures", "--fixtures", "-q")
     result.stdout.fnmatch_lines(["stage_recorder -- *", "*Counts trainable parameters*"])
     result.stdout.fnmatch_lines(["assert_trains -- *", "*demands gradients*"])
 
@@ -42,8 +42,8 @@ def test_both_are_listed_with_what_they_do(suite: pytest.Pytester) -> None:
 def test_named_twice_they_are_one_plugin(suite: pytest.Pytester) -> None:
     """On the command line, beside the plugin of a cell process: neither changes what the other does."""
     suite.makepyfile(LIGHT)
-    twice = ("-p", "harness.cell.fixtures", "-p", "harness.cell.fixtures")
+    twice = ("-p", "finetune_compat.cell.fixtures", "-p", "finetune_compat.cell.fixtures")
     suite.runpytest_subprocess(*twice).assert_outcomes(passed=1)
-    result = suite.runpytest_subprocess(*twice, "-p", "harness.cell.plugin")
+    result = suite.runpytest_subprocess(*twice, "-p", "finetune_compat.cell.plugin")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert next(line for line in result.errlines if line).startswith("ERROR: --plan: no plan file was named.")

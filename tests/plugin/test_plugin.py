@@ -9,15 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 from builders import NF4, UNLISTED
-
-from harness.catalog import cells_on
-from harness.cell.gpus import GPU, Gpus
-from harness.checks import Outcome
-from harness.matrix import ROOT
-from harness.plan import Plan, PlannedCell
-from harness.records import DeviceKind, EndCause, Precision, Variant
-from harness.results import judged, read_observations, write_row
-from harness.runs import _row
+from finetune_compat.cell.gpus import GPU, Gpus
+from finetune_compat.checks import Outcome
+from finetune_compat.contract.catalog import cells_on
+from finetune_compat.contract.plan import Plan, PlannedCell
+from finetune_compat.contract.records import DeviceKind, EndCause, Precision, Variant
+from finetune_compat.results.run_files import judged, read_observations, write_row
+from finetune_compat.run.stack_run import _row
+from finetune_compat.stacks.matrix import ROOT
 
 FLOWS = ("sft-peft-config", "sft-peft-model", "trainer-peft-model")
 CELLS = tuple(PlannedCell(flow, NF4, ()) for flow in FLOWS)
@@ -27,8 +26,8 @@ IDS = [f"trl0.24-py311/{name}@cpu" for name in NAMES]
 CELL = """
 import os, time
 import builders
-from harness.cell import runner
-from harness.plan import Plan, PlannedCell
+from finetune_compat.cell import runner
+from finetune_compat.contract.plan import Plan, PlannedCell
 
 def test_flow(plan: Plan, planned: PlannedCell) -> None:
     runner.mark_started(plan, planned)
@@ -59,7 +58,7 @@ def planned(
 @pytest.fixture
 def cells(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A pytest that is run as runs.py runs it, and that does not know it is run by a test, perhaps in a worker."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests" / "unit")]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "harness"), str(ROOT / "tests" / "unit")]))
     for name in [name for name in os.environ if name.startswith(("PYTEST_XDIST", "PYTEST_ADDOPTS"))]:
         monkeypatch.delenv(name)
     return pytester
@@ -72,7 +71,7 @@ def run(cells: pytest.Pytester, plan: Plan, *arguments: str, fate: str = "pass")
 
 
 def _configured() -> Sequence[str]:
-    return ("-c", str(ROOT / "tests" / "cells" / "pytest.ini"), "-p", "harness.cell.plugin")
+    return ("-c", str(ROOT / "tests" / "cells" / "pytest.ini"), "-p", "finetune_compat.cell.plugin")
 
 
 def selected(plan: Plan) -> list[str]:

@@ -1,7 +1,7 @@
 """Observations made by hand, one small function per story, for every test of the host side.
 
-The numbers follow from the tiny models' sizes and are worked out here once, by hand; `tests/unit/test_counts.py` holds
-the closed forms of `harness.counts` against a brute-force enumeration.
+The numbers follow from the tiny models' sizes and are worked out here once, by hand; `contract/test_closed_forms.py` holds
+the closed forms of `finetune_compat.contract.closed_forms` against a brute-force enumeration.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from harness.catalog import MODELS, flow_named
-from harness.checks import Symptom
-from harness.ledger import Issue, Kind, Ledger, Signature
-from harness.records import (
+from finetune_compat.checks import Symptom
+from finetune_compat.checks.ledger import Issue, Kind, Ledger, Signature
+from finetune_compat.contract.catalog import MODELS, flow_named
+from finetune_compat.contract.records import (
     CENSUS_STAGES,
     Absence,
     AbsentStage,
@@ -45,8 +45,8 @@ from harness.records import (
     cell_id,
     to_json,
 )
-from harness.report.summary import Summary, summarize
-from harness.results import Results, RowState, StackRow, _judge_row, write_row
+from finetune_compat.results.run_files import Results, RowState, StackRow, _judge_row, write_row
+from finetune_compat.results.summary import Summary, summarize
 
 ADAPTER = 16_384
 """2 layers x r 8 x (q 128 + k 96 + v 96 + o 128 + gate 192 + up 192 + down 192)."""
@@ -117,7 +117,7 @@ VISION = Variant("qwen2-vl+vision", Precision.NF4, True)
 TRAINER_FILE = "trl/trainer/sft_trainer.py"
 OTHER = "peft/utils/other.py"
 FREEZING_CHAIN = (
-    Frame("harness/cell/flows/sft_peft_model.py", 34, "run", "trainer = SFTTrainer(model=model, **arguments)"),
+    Frame("finetune_compat/cell/flows/sft_peft_model.py", 34, "run", "trainer = SFTTrainer(model=model, **arguments)"),
     Frame(TRAINER_FILE, 694, "__init__", "model = prepare_peft_model(model, peft_config, args)"),
     Frame("trl/models/utils.py", 539, "prepare_peft_model", "model = prepare_model_for_kbit_training("),
     Frame(OTHER, 142, "prepare_model_for_kbit_training", "param.requires_grad = False"),

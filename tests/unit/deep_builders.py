@@ -6,9 +6,8 @@ import dataclasses
 import math
 
 from builders import healthy
-
-from harness.catalog import Handicap
-from harness.records import (
+from finetune_compat.contract.catalog import Handicap
+from finetune_compat.contract.records import (
     ClassDifference,
     Deep,
     Failure,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import builders
-
-from harness.pipeline import Pipeline, Run
-from harness.records import Observation, Precision, Stage, Variant
+from finetune_compat.contract.records import Observation, Precision, Stage, Variant
+from finetune_compat.contract.script import Pipeline, Run
 
 NF4 = Variant("qwen2", Precision.NF4, True)
 RATE = 1e-2

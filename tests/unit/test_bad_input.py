@@ -16,14 +16,15 @@ from typing import Any
 
 import pytest
 import typer
-
-from harness import cli, report, results, runs
-from harness.baseline import BASELINES
-from harness.catalog import CATALOG
-from harness.census import command as census
-from harness.census import taken
-from harness.errors import ExitCode
-from harness.scheduling.estimate import START_S
+from finetune_compat import cli, report
+from finetune_compat.census import command as census
+from finetune_compat.census import taken
+from finetune_compat.contract.catalog import CATALOG
+from finetune_compat.contract.errors import ExitCode
+from finetune_compat.evidence.baseline import BASELINES
+from finetune_compat.results import run_files
+from finetune_compat.run import stack_run
+from finetune_compat.run.estimate import START_S
 
 SEE = "See `compat --help`."
 FLOWS = ", ".join(flow.name for flow in CATALOG)
@@ -496,7 +497,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with the files, to be in; and no runs but those in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COMPAT_STORE", str(tmp_path / "store"))
-    for function in (results.find_run, report.report_command, report.alarm_command):
+    for function in (run_files.find_run, report.report_command, report.alarm_command):
         monkeypatch.setattr(getattr(function, "__wrapped__", function), "__defaults__", (tmp_path / "runs",))
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -569,7 +570,7 @@ def test_a_gpu_that_is_not_there(
     here: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where there is none, whatever this machine has."""
-    monkeypatch.setattr(runs, "read_gpus", tuple)
+    monkeypatch.setattr(stack_run, "read_gpus", tuple)
     with pytest.raises(SystemExit) as caught:
         cli.main([*command.split(), "--device", "cuda"])
     assert capsys.readouterr() == (

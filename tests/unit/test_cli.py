@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from finetune_compat import cli
+from finetune_compat.contract.errors import CompatError, ExitCode
+from finetune_compat.stacks import locks, matrix
+from finetune_compat.stacks.matrix import ROOT, read_matrix
+from finetune_compat.stacks.uv_tool import Answer
 from test_locks import BODY
-
-from harness import cli, locks, matrix
-from harness.errors import CompatError, ExitCode
-from harness.matrix import ROOT, read_matrix
-from harness.uv_tool import Answer
 
 
 def run(*arguments: str) -> int:
@@ -125,20 +125,23 @@ class TestStart:
     @pytest.mark.parametrize(
         ("arguments", "left_out"),
         [
-            (["--help"], {"pydantic", "harness.matrix", "nox", "torch", "numpy"}),
+            (["--help"], {"pydantic", "finetune_compat.stacks.matrix", "nox", "torch", "numpy"}),
             # The words are refused where it is known what is asked for, and not yet whether anything is to run.
-            (["run", "--device", "cpu", "-k", "("], {"nox", "jinja2", "rich.progress", "harness.report"}),
-            (["stacks", "--json"], {"nox", "torch", "numpy", "rich.table", "harness.report", "harness.runs"}),
+            (["run", "--device", "cpu", "-k", "("], {"nox", "jinja2", "rich.progress", "finetune_compat.report"}),
+            (
+                ["stacks", "--json"],
+                {"nox", "torch", "numpy", "rich.table", "finetune_compat.report", "finetune_compat.run.stack_run"},
+            ),
         ],
     )
     def test_a_command_imports_what_it_needs_and_nothing_else(self, arguments: list[str], left_out: set[str]) -> None:
         """What makes a command start at once: the imports that would cost most of its time are other commands'."""
         names = "print(*sys.modules, file=sys.stderr)"
-        code = f"import sys, harness.cli\ntry: harness.cli.main(sys.argv[1:])\nfinally: {names}"
+        code = f"import sys, finetune_compat.cli\ntry: finetune_compat.cli.main(sys.argv[1:])\nfinally: {names}"
         command = [sys.executable, "-c", code, *arguments]
         done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
         imported = set(done.stderr.split())
-        assert "harness.cli" in imported and not imported & left_out
+        assert "finetune_compat.cli" in imported and not imported & left_out
         assert done.returncode == (ExitCode.BAD_INPUT if "(" in arguments else ExitCode.HEALTHY)
 
 
@@ -166,15 +169,14 @@ class TestWatch:
 
     def test_the_script_gets_its_own_options(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """What follows the script is its, whatever it looks like."""
+        from finetune_compat.watch import host
         from pipelines import pipeline
         from pipelines import run as healthy
-
-        from harness import watch
 
         called: list[Any] = []
         monkeypatch.chdir(tmp_path)
         (tmp_path / "train.py").touch()
-        monkeypatch.setattr(watch, "own_interpreter", called.append)
-        monkeypatch.setattr(watch, "run_pipeline", lambda *given: called.append(given) or pipeline(healthy()))
+        monkeypatch.setattr(host, "own_interpreter", called.append)
+        monkeypatch.setattr(host, "run_pipeline", lambda *given: called.append(given) or pipeline(healthy()))
         assert run("watch", "--steps", "4", "train.py", "--steps", "900", "--json") == ExitCode.HEALTHY
         assert called == [None, (["train.py", "--steps", "900", "--json"], None, 4)]

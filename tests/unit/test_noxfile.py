@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness import runs, supply
-from harness.matrix import ROOT, read_matrix
+from finetune_compat.run import stack_run
+from finetune_compat.stacks import supply
+from finetune_compat.stacks.matrix import ROOT, read_matrix
 
 
 def nox(*arguments: str, root: Path = ROOT, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -86,8 +86,10 @@ class TestSessions:
 class TestFile:
     def test_it_names_every_argument_that_is_ours(self) -> None:
         """What follows `--`: cells, instead of cells, and where packages come from."""
-        ours = "".join(map(inspect.getsource, (runs.parse_options, supply.parse_supply)))
-        options = re.findall(r'add_argument\(\s*"(--[a-z-]+)"', ours) + [f"--{instead}" for instead in runs.Instead]
+        ours = "".join(map(inspect.getsource, (stack_run.parse_options, supply.parse_supply)))
+        options = re.findall(r'add_argument\(\s*"(--[a-z-]+)"', ours) + [
+            f"--{instead}" for instead in stack_run.Instead
+        ]
         told = ast.get_docstring(ast.parse((ROOT / "noxfile.py").read_text())) or ""
         assert len(options) > 15
         assert [option for option in options if not re.search(rf"{option}\b(?!-)", told)] == []
@@ -140,5 +142,5 @@ class TestFile:
             "noxfile.gate(session); print(told)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-        words = "('-m', 'harness', 'gate', '--from', 'a')"
+        words = "('-m', 'finetune_compat', 'gate', '--from', 'a')"
         assert done.stdout == f"[({words}, {{'external': True, 'env': {{'COMPAT_RUN_ID': None}}}})]\n"

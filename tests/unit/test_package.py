@@ -7,11 +7,10 @@ import sys
 import tomllib
 from types import ModuleType
 
+import finetune_compat
+import finetune_compat.cell
 import pytest
-
-import harness
-import harness.cell
-from harness.matrix import ROOT
+from finetune_compat.stacks.matrix import ROOT
 
 STACK = "{'torch', 'transformers', 'peft', 'trl', 'accelerate', 'datasets'}"
 
@@ -24,7 +23,12 @@ def loaded(statement: str) -> str:
 
 @pytest.mark.parametrize(
     "statement",
-    ["import harness", "import harness.cell.fixtures", "import harness.checks.live", "import harness.errors"],
+    [
+        "import finetune_compat",
+        "import finetune_compat.cell.fixtures",
+        "import finetune_compat.checks.live",
+        "import finetune_compat.contract.errors",
+    ],
 )
 def test_nothing_of_a_stack_is_loaded_before_it_is_asked_for(statement: str) -> None:
     """Neither by the package, nor by the pytest plugin, which every pytest of the environment loads."""
@@ -33,23 +37,23 @@ def test_nothing_of_a_stack_is_loaded_before_it_is_asked_for(statement: str) -> 
 
 def test_the_guard_is_asked_for_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """And found in the module of the side that runs with the stack."""
-    stand_in = ModuleType("harness.cell.guard")  # here is no Transformers to import the real one
+    stand_in = ModuleType("finetune_compat.cell.guard")  # here is no Transformers to import the real one
     vars(stand_in)["TrainingGuard"] = "the guard"
     monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
-    monkeypatch.setattr(harness.cell, "guard", stand_in, raising=False)
-    assert harness.TrainingGuard == "the guard"
+    monkeypatch.setattr(finetune_compat.cell, "guard", stand_in, raising=False)
+    assert finetune_compat.TrainingGuard == "the guard"
 
 
 def test_a_name_there_is_not_is_an_attribute_error() -> None:
     """As for any module: `hasattr` and pickle rely on it."""
-    with pytest.raises(AttributeError, match="module 'harness' has no attribute 'TrainingGard'"):
-        _ = harness.TrainingGard
-    assert not hasattr(harness, "__path_of_the_guard__")
+    with pytest.raises(AttributeError, match="module 'finetune_compat' has no attribute 'TrainingGard'"):
+        _ = finetune_compat.TrainingGard
+    assert not hasattr(finetune_compat, "__path_of_the_guard__")
 
 
 def test_all_that_is_promised_is_named() -> None:
     """A star import promises it; only the version is there without a stack."""
-    assert set(harness.__all__) == {"TrainingGuard", "TrainingStopped", "__version__", "evaluation_responds"}
+    assert set(finetune_compat.__all__) == {"TrainingGuard", "TrainingStopped", "__version__", "evaluation_responds"}
 
 
 def test_the_plugin_is_published_under_its_modules_name() -> None:
@@ -57,4 +61,4 @@ def test_the_plugin_is_published_under_its_modules_name() -> None:
     published = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"][
         "pytest11"
     ]
-    assert published == {"harness.cell.fixtures": "harness.cell.fixtures"}
+    assert published == {"finetune_compat.cell.fixtures": "finetune_compat.cell.fixtures"}

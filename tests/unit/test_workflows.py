@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from harness.faults import FAULTS
+from finetune_compat.evidence.faults import FAULTS
 
 GATE = Path(__file__).parent.parent.parent / ".github" / "workflows" / "gate.yml"
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import straight_line
-
-from harness.plan import PlannedCell
+from finetune_compat.contract.plan import PlannedCell
 
 PLAN = straight_line.planned()
 

@@ -40,16 +40,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from finetune_compat.contract.errors import CompatError
+from finetune_compat.evidence.provenance import commit, short
+from finetune_compat.machine import cpu
+from finetune_compat.machine.capacity import this_machine
+from finetune_compat.machine.units import counted
+from finetune_compat.results.run_files import write_atomically
+from finetune_compat.run.selection import On
+from finetune_compat.stacks.matrix import ROOT, Stack, read_matrix
 from pydantic import TypeAdapter
 
-from harness import processor
-from harness.errors import CompatError
-from harness.matrix import ROOT, Stack, read_matrix
-from harness.provenance import commit, short
-from harness.results import write_atomically
-from harness.scheduling.machine import this_machine
-from harness.scheduling.selection import On
-from harness.units import counted
 from side_by_side.children import end_all, pinned, sampled, side_by_side, timed
 from side_by_side.figures import (
     Axis,
@@ -183,7 +183,7 @@ def _arguments() -> argparse.Namespace:
 def this_one() -> Machine:
     """This machine."""
     found = re.search(r"^MemTotal: +(\d+) kB$", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
-    return Machine(processor.name(), this_machine(0).cores, int(found[1]) * 1024 if found else 0)
+    return Machine(cpu.name(), this_machine(0).cores, int(found[1]) * 1024 if found else 0)
 
 
 def slug(machine: Machine) -> str:
@@ -270,7 +270,7 @@ def _whole(bench: Benchmark, work: Path) -> None:
     timed(fill, log=log, cwd=place.checkout, environ=environ)
     cells = int(log.read_text(encoding="utf-8").splitlines()[-1])
     bench.note(f"a store of {cells:,} simulated observations")
-    command = [sys.executable, "-m", "harness", "run", "--device", "cpu"]
+    command = [sys.executable, "-m", "finetune_compat", "run", "--device", "cpu"]
     took = []
     for number in range(REPEATS + 1):
         log = bench.logs / f"whole-{number}.log"
@@ -289,7 +289,7 @@ def _whole(bench: Benchmark, work: Path) -> None:
 
 
 def _environ(root: Path) -> dict[str, str]:
-    return {**pinned(), "PYTHONPATH": os.pathsep.join((str(root), str(root / "tests" / "benchmarks")))}
+    return {**pinned(), "PYTHONPATH": os.pathsep.join((str(root / "harness"), str(root / "tests" / "benchmarks")))}
 
 
 # -------------------------------------------------------------------------------------------------------- of one stack

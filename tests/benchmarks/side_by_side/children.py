@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from harness.errors import CompatError
+from finetune_compat.contract.errors import CompatError
 
 T = TypeVar("T")
 

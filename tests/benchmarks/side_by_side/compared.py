@@ -10,13 +10,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from harness import drift, report
-from harness.checks import Verdict
-from harness.comparison import Change, compare
-from harness.garbage import uncollected
-from harness.ledger import load_ledger
-from harness.report.order import same_axis, stack_order
-from harness.results import Results
+from finetune_compat import report
+from finetune_compat.checks import Verdict, drift
+from finetune_compat.checks.comparison import Change, compare
+from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.machine.garbage import uncollected
+from finetune_compat.results.order import same_axis, stack_order
+from finetune_compat.results.run_files import Results
 
 
 def compared(results: Results) -> Counter[Change]:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.units import counted
+from finetune_compat.machine.units import counted
 
 MEGABYTE = 1_000_000
 

@@ -68,7 +68,7 @@ def _import(item: pytest.Item) -> None:
     if not hasattr(item.session, "_imported"):
         item.session._imported = True  # type: ignore[attr-defined]
         mark("import")
-        for name in ("harness.cell.runner", "harness.cell.execution", "bitsandbytes"):
+        for name in ("finetune_compat.cell.runner", "finetune_compat.cell.execution", "bitsandbytes"):
             # Whether it can be imported is for the cell to find out.
             with suppress(Exception):
                 importlib.import_module(name)

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import CompatError
+from finetune_compat.contract.errors import CompatError
+
 from side_by_side import CONTROLLER, MARKS, WORKER
 
 PLUGIN = "tests.benchmarks.side_by_side.marks"

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.baseline import BASELINES
-from harness.results import RowState, StackRow, write_row
+from finetune_compat.evidence.baseline import BASELINES
+from finetune_compat.results.run_files import RowState, StackRow, write_row
 
 BASELINE = BASELINES / "cpu"
 

@@ -20,19 +20,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from harness.baseline import BASELINES
-from harness.devices import Gpu
-from harness.ledger import Ledger
-from harness.locks import Lock, Unsolvable, locked
-from harness.matrix import ROOT, read_matrix
-from harness.records import DeviceKind
-from harness.request import Request, env_python
-from harness.runs import parse_options, plan_of
-from harness.scheduling.selection import Asked, On, stacks_of
-from harness.store import objects
-from harness.store.kept import Store, stored
-from harness.store.recipe import Recipe
-from harness.store.recipes import installed, recipes
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.contract import stored_files
+from finetune_compat.contract.recipe import Recipe
+from finetune_compat.contract.records import DeviceKind
+from finetune_compat.evidence.baseline import BASELINES
+from finetune_compat.machine.gpus import Gpu
+from finetune_compat.run.request import Request, env_python
+from finetune_compat.run.selection import Asked, On, stacks_of
+from finetune_compat.run.stack_run import parse_options, plan_of
+from finetune_compat.stacks.locks import Lock, Unsolvable, locked
+from finetune_compat.stacks.matrix import ROOT, read_matrix
+from finetune_compat.store.addresses import installed, recipes
+from finetune_compat.store.store import Store, stored
 
 REPEATS = 5
 NO_GPU: tuple[Gpu, ...] = ()
@@ -48,7 +48,7 @@ def fill(root: Path) -> int:
         plan = plan_of(on.name, lock, options, Ledger(issues=()), DeviceKind.CPU, base_torch=False)
         for cell, recipe in recipes(plan, installed(python, lock), NO_GPU).items():
             if cell in lines:
-                objects.write(root, stored(recipe, lines[cell], "pass"))
+                stored_files.write(root, stored(recipe, lines[cell], "pass"))
                 number += 1
     return number
 
@@ -93,7 +93,7 @@ def _different(root: Path, number: int) -> list[str]:
     for count in range(number):
         cell, line = lines[count % len(lines)]
         recipe = replace(_RECIPE, cell=cell, seed=count)
-        objects.write(root, stored(recipe, line, "pass"))
+        stored_files.write(root, stored(recipe, line, "pass"))
         found.append(recipe.address)
     return found
 

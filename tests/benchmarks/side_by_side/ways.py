@@ -17,12 +17,13 @@ from functools import cached_property
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from harness.environments import environment_of
-from harness.errors import CompatError
-from harness.locks import Lock, Unsolvable, locked
-from harness.matrix import ROOT, Stack, read_matrix
-from harness.records import DeviceKind
-from harness.scheduling.selection import On
+from finetune_compat.contract.errors import CompatError
+from finetune_compat.contract.records import DeviceKind
+from finetune_compat.run.selection import On
+from finetune_compat.stacks.environments import environment_of
+from finetune_compat.stacks.locks import Lock, Unsolvable, locked
+from finetune_compat.stacks.matrix import ROOT, Stack, read_matrix
+
 from side_by_side.children import Took, pinned, progress, timed
 from side_by_side.session import PLUGIN, Event, seen
 
@@ -98,7 +99,7 @@ class Place:
     def run(self, name: str, *options: str) -> Took:
         """`compat run` of the stacks, on the CPU."""
         flows = ("--flows", self.flows) if self.flows else ()
-        command = [sys.executable, "-m", "harness", "run", *(on.name for on in self.stacks), *flows, *options]
+        command = [sys.executable, "-m", "finetune_compat", "run", *(on.name for on in self.stacks), *flows, *options]
         log = self.logs / f"{name}.log"
         try:
             with progress(log, self.tell):
@@ -136,7 +137,7 @@ class Place:
 
     def cells(self, on: On) -> tuple[str, ...]:
         """The cells our session ran."""
-        from harness.plan import read_plan
+        from finetune_compat.contract.plan import read_plan
 
         return tuple(map(str, read_plan(self.plan(on)).cells))
 
@@ -192,7 +193,7 @@ class Place:
         Raises:
             CompatError: it ran other cells than our session.
         """
-        from harness.request import env_python
+        from finetune_compat.run.request import env_python
 
         log = self.logs / f"{on.name}-straight-line.log"
         python = env_python(on, self.checkout / ".nox")
@@ -213,7 +214,7 @@ class Place:
             )
 
     def _environ(self, on: On) -> dict[str, str]:
-        return {**self.environ, "PYTHONPATH": str(self.checkout), "BENCHMARK_PLAN": str(self.plan(on))}
+        return {**self.environ, "PYTHONPATH": str(self.checkout / "harness"), "BENCHMARK_PLAN": str(self.plan(on))}
 
     def _venv(self, on: On) -> Path:
         return self.work / "plain" / on.name

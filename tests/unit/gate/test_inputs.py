@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from harness.errors import CompatError, ExitCode
-from harness.gate.decision import Rule
-from harness.gate.inputs import Row, Wanted, read_side
-from harness.matrix import read_matrix
+from finetune_compat.contract.errors import CompatError, ExitCode
+from finetune_compat.gate.decision import Rule
+from finetune_compat.gate.inputs import Row, Wanted, read_side
+from finetune_compat.stacks.matrix import read_matrix
 
 MATRIX = read_matrix()
 CAN_BE = (

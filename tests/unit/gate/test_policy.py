@@ -8,13 +8,12 @@ from pathlib import Path
 
 import builders as b
 import pytest
-
-from harness.comparison import Change
-from harness.errors import MatrixError
-from harness.gate.decision import Decision
-from harness.gate.policy import POLICY, Exempted, load_policy
-from harness.ledger import load_ledger
-from harness.results import judge_one
+from finetune_compat.checks.comparison import Change
+from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.contract.errors import MatrixError
+from finetune_compat.gate.decision import Decision
+from finetune_compat.gate.policy import POLICY, Exempted, load_policy
+from finetune_compat.results.run_files import judge_one
 
 LEDGER = load_ledger()
 EXCEPTION = """

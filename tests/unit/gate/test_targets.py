@@ -6,13 +6,12 @@ from collections.abc import Collection
 from datetime import date
 
 import builders as b
+from finetune_compat.gate.decision import Moved, SafeTarget, Tried
+from finetune_compat.gate.index import Release
+from finetune_compat.gate.targets import Bench, Suspect, candidates, search, suspect
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
-
-from harness.gate.decision import Moved, SafeTarget, Tried
-from harness.gate.index import Release
-from harness.gate.targets import Bench, Suspect, candidates, search, suspect
 
 TRL = ("0.19.0", "0.19.1", "0.20.0", "0.21.0", "0.22.0", "0.22.1", "0.22.2", "0.23.0", "0.23.1", "0.24.0", "1.0.0rc1")
 BROKEN = {"0.20.0", "0.21.0", "0.22.0", "0.22.1", "0.22.2", "0.23.0"}

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from builders import NF4, healthy
-
-from harness.plan import Plan, PlannedCell
-from harness.records import DeviceKind, Observation, to_json
-from harness.store.objects import Stored
-from harness.store.recipe import Recipe
+from finetune_compat.contract.plan import Plan, PlannedCell
+from finetune_compat.contract.recipe import Recipe
+from finetune_compat.contract.records import DeviceKind, Observation, to_json
+from finetune_compat.contract.stored_files import Stored
 
 FLOW = "sft-peft-config"
 

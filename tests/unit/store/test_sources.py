@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 from builders import UNLISTED, VERSIONS
+from finetune_compat.contract import catalog
+from finetune_compat.contract.catalog import CATALOG, flow_named
+from finetune_compat.contract.errors import InstallError
+from finetune_compat.contract.plan import APART, Plan, apart
+from finetune_compat.contract.records import DeviceKind
+from finetune_compat.run import stack_run
+from finetune_compat.stacks.locks import Lock
+from finetune_compat.stacks.matrix import ROOT
+from finetune_compat.store import directories
+from finetune_compat.store.addresses import Installed, addressed, addresses, installed, recipes
+from finetune_compat.store.sources import ENTRANCES, Sources
 from kept_builders import planned
-
-from harness import catalog, runs
-from harness.catalog import CATALOG, flow_named
-from harness.errors import InstallError
-from harness.locks import Lock
-from harness.matrix import ROOT
-from harness.plan import APART, Plan, apart
-from harness.records import DeviceKind
-from harness.store import directories
-from harness.store.recipes import Installed, addressed, addresses, installed, recipes
-from harness.store.sources import ENTRANCES, Sources
 
 ENVIRONMENT = Installed("3.11.7", "2.13.0+cpu", triton=False)
 LOCK = Lock(
@@ -40,7 +40,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def whole_plan() -> Plan:
     """Every cell of a CPU."""
-    return planned("/runs/one", *runs.planned_cells(UNLISTED, DeviceKind.CPU, VERSIONS))
+    return planned("/runs/one", *stack_run.planned_cells(UNLISTED, DeviceKind.CPU, VERSIONS))
 
 
 def moved(checkout: Path, change: Callable[[], object], plan: Plan | None = None) -> set[str]:
@@ -67,12 +67,12 @@ ALL = {flow.name for flow in CATALOG}
     [
         "checks/registry.py",
         "checks/judge.py",
-        "counts.py",
+        "contract/closed_forms.py",
         "report/wording.py",
-        "ledger.py",
-        "errors.py",
-        "plan.py",
-        "catalog.py",
+        "checks/ledger.py",
+        "contract/errors.py",
+        "contract/plan.py",
+        "contract/catalog.py",
         "__init__.py",
         "cell/plugin.py",
         "cell/guard.py",
@@ -80,21 +80,21 @@ ALL = {flow.name for flow in CATALOG}
         "cell/sweep.py",
         "cell/assertions.py",
         "cell/adapter_loading.py",
-        "store/objects.py",
+        "contract/stored_files.py",
         "census/terminal.py",
         "cell/stage_table.py",
     ],
 )
 def test_what_judges_words_or_hands_out_moves_no_cell(checkout: Path, file: str) -> None:
     """It is judged again, and not run again."""
-    assert moved(checkout, lambda: edit(checkout / "harness" / file)) == set()
+    assert moved(checkout, lambda: edit(checkout / "harness" / "finetune_compat" / file)) == set()
 
 
 @pytest.mark.parametrize(
     "file",
     [
-        "records.py",
-        "processor.py",
+        "contract/records.py",
+        "machine/cpu.py",
         "cell/__init__.py",
         "cell/runner.py",
         "cell/execution.py",
@@ -106,22 +106,22 @@ def test_what_judges_words_or_hands_out_moves_no_cell(checkout: Path, file: str)
 )
 def test_what_runs_in_every_cell_moves_all(checkout: Path, file: str) -> None:
     """Whatever was changed in it."""
-    assert moved(checkout, lambda: edit(checkout / "harness" / file)) == ALL
+    assert moved(checkout, lambda: edit(checkout / "harness" / "finetune_compat" / file)) == ALL
 
 
 @pytest.mark.parametrize("flow", sorted(ALL))
 def test_a_flows_file_moves_its_own_cells(checkout: Path, flow: str) -> None:
     """Those of the flow, all of them, and no others."""
-    file = checkout.joinpath(*flow_named(flow).module.split(".")).with_suffix(".py")
+    file = checkout.joinpath("harness", *flow_named(flow).module.split(".")).with_suffix(".py")
     assert moved(checkout, lambda: edit(file)) == {flow}
 
 
 def test_a_module_that_a_flow_begins_to_import_counts(checkout: Path) -> None:
     """Nobody has to list it; by name in a string too."""
-    flow = checkout / "harness/cell/flows/sft_full.py"
-    (checkout / "harness/cell/extra.py").write_text("X = 1\n")
-    flow.write_text(flow.read_text() + 'import importlib\nimportlib.import_module("harness.cell.extra")\n')
-    assert moved(checkout, lambda: edit(checkout / "harness/cell/extra.py")) == {"sft-full"}
+    flow = checkout / "harness/finetune_compat/cell/flows/sft_full.py"
+    (checkout / "harness/finetune_compat/cell/extra.py").write_text("X = 1\n")
+    flow.write_text(flow.read_text() + 'import importlib\nimportlib.import_module("finetune_compat.cell.extra")\n')
+    assert moved(checkout, lambda: edit(checkout / "harness/finetune_compat/cell/extra.py")) == {"sft-full"}
 
 
 def test_what_real_weights_need_moves_them_alone(checkout: Path, tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_what_real_weights_need_moves_them_alone(checkout: Path, tmp_path: Path)
     model.mkdir()
     (model / "config.json").write_text("{}")
     plan = replace(whole_plan(), model=str(model))
-    assert moved(checkout, lambda: edit(checkout / "harness/cell/real.py"), plan) == ALL
-    assert moved(checkout, lambda: edit(checkout / "harness/cell/real.py")) == set()
+    assert moved(checkout, lambda: edit(checkout / "harness/finetune_compat/cell/real.py"), plan) == ALL
+    assert moved(checkout, lambda: edit(checkout / "harness/finetune_compat/cell/real.py")) == set()
 
 
 def test_other_weights_are_another_address(checkout: Path, tmp_path: Path) -> None:
@@ -195,15 +195,15 @@ def test_everything_a_cell_takes_from_the_catalog_is_counted() -> None:
     found, attributes = set(), set()
     own = Sources()
     for name in own.modules(CATALOG[0], real=True):
-        path = ROOT.joinpath(*name.split("."))
+        path = ROOT.joinpath("harness", *name.split("."))
         tree = ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text())
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.module == "harness.catalog":
+            if isinstance(node, ast.ImportFrom) and node.module == "finetune_compat.contract.catalog":
                 found |= {alias.name for alias in node.names}
-            if isinstance(node, ast.ImportFrom) and node.module == "harness":
+            if isinstance(node, ast.ImportFrom) and node.module == "finetune_compat":
                 assert "catalog" not in {alias.name for alias in node.names}
             if isinstance(node, ast.Import):
-                assert "harness.catalog" not in {alias.name for alias in node.names}
+                assert "finetune_compat.contract.catalog" not in {alias.name for alias in node.names}
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("flow", "self._flow"):
                 attributes.add(node.attr)
     uncounted = found - own.constants(CATALOG[0], real=True)
@@ -218,17 +218,21 @@ def test_nothing_that_measures_imports_what_judges() -> None:
     """Else a check that changed would have changed an observation: `plan` alone does, for what it hands the judge."""
     own = Sources()
     for name in sorted({each for flow in CATALOG for each in own.modules(flow, real=True)}):
-        path = ROOT.joinpath(*name.split("."))
+        path = ROOT.joinpath("harness", *name.split("."))
         text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
         names = {node.module or "" for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)}
-        assert not {each for each in names if each.startswith(("harness.checks", "harness.counts"))}, name
+        assert not {
+            each
+            for each in names
+            if each.startswith(("finetune_compat.checks", "finetune_compat.contract.closed_forms"))
+        }, name
 
 
 def test_all_that_hands_cells_out_is_set_apart() -> None:
     """What the plugin and the test around a cell import is either counted or known to measure nothing."""
     own = Sources()
     known = own.modules(CATALOG[0], real=True)
-    code = "import sys, harness.cell.plugin, harness.cell.keeping, harness.cell.runner\n"
+    code = "import sys, finetune_compat.cell.plugin, finetune_compat.cell.storing, finetune_compat.cell.runner\n"
     code += "print(*(name for name in sys.modules if name.partition('.')[0] == 'harness'))"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert {name for name in loaded.stdout.split() if name not in known and not apart(name)} == set()
@@ -237,10 +241,10 @@ def test_all_that_hands_cells_out_is_set_apart() -> None:
 def test_what_is_set_apart_is_there() -> None:
     """A name of a module that is gone hides the next one of that name."""
     for name in APART:
-        path = ROOT.joinpath(*name.split("."))
+        path = ROOT.joinpath("harness", *name.split("."))
         assert path.with_suffix(".py").is_file() or path.is_dir(), name
     assert not any(apart(name) for name in ENTRANCES)
-    assert not apart("harness.catalogue")
+    assert not apart("finetune_compat.catalogue")
 
 
 # ---------------------------------------------------------------------------------------------------- what is installed
@@ -306,7 +310,7 @@ def test_what_is_no_environment_is_refused(tmp_path: Path) -> None:
 
 def test_a_plan_tells_its_cells_their_recipes(tmp_path: Path) -> None:
     """Through its file."""
-    from harness.plan import read_plan
+    from finetune_compat.contract.plan import read_plan
 
     plan = whole_plan()
     wanted = recipes(plan, ENVIRONMENT)

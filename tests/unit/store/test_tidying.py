@@ -15,16 +15,16 @@ from pathlib import Path
 import builders as b
 import pytest
 from builders import NF4, UNLISTED
+from finetune_compat import cli
+from finetune_compat.contract import stored_files
+from finetune_compat.contract.errors import CompatError, ExitCode
+from finetune_compat.contract.plan import PlannedCell
+from finetune_compat.results.run_files import judged
+from finetune_compat.store import archive
+from finetune_compat.store.sources import Sources
+from finetune_compat.store.store import Store
+from finetune_compat.store.verify import differences
 from kept_builders import kept, planned, recipe_of, seen
-
-from harness import cli
-from harness.errors import CompatError, ExitCode
-from harness.plan import PlannedCell
-from harness.results import judged
-from harness.store import archive, objects
-from harness.store.kept import Store
-from harness.store.sources import Sources
-from harness.store.verify import differences
 
 OLD, NEW = "2020-01-01T00:00:00.000000+00:00", "2099-01-01T00:00:00.000000+00:00"
 
@@ -49,7 +49,7 @@ def test_ls_names_cells_latest_first(capsys: pytest.CaptureFixture[str]) -> None
     other = b.healthy("sft-full", replace(NF4, precision=b.Precision.FULL))
     one, two = kept(seen(duration_s=1.25), OLD), kept(replace(other, duration_s=0.5), NEW)
     for each in (one, two):
-        objects.write(store().root, each)
+        stored_files.write(store().root, each)
     assert compat("ls") == 0
     assert capsys.readouterr().out.splitlines() == [
         f"2099-01-01 00:00  {two.recipe.address[:12]}  pass        0.50 s  {other.cell}",
@@ -70,10 +70,10 @@ def test_ls_names_cells_latest_first(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize("by", [lambda each: each.recipe.cell, lambda each: each.recipe.address[:8]])
 def test_show_says_what_an_observation_depends_on(
-    capsys: pytest.CaptureFixture[str], by: Callable[[objects.Stored], str]
+    capsys: pytest.CaptureFixture[str], by: Callable[[stored_files.Stored], str]
 ) -> None:
     """By the cell's name or the beginning of the address; with --json the whole file."""
-    objects.write(store().root, kept())
+    stored_files.write(store().root, kept())
     assert compat("show", by(kept())) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"address      {kept().recipe.address}"
@@ -90,7 +90,7 @@ def test_show_of_what_is_not_there_is_bad_input(capsys: pytest.CaptureFixture[st
         "`compat store ls` lists them: name a cell's whole id, or more letters of the address.\n"
     )
     for seed in range(2):
-        objects.write(store().root, kept(seed=seed))
+        stored_files.write(store().root, kept(seed=seed))
     assert compat("show", "") == ExitCode.BAD_INPUT
     assert "2 observations are kept under ''" in capsys.readouterr().err
 
@@ -102,7 +102,7 @@ def test_a_sound_store_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None
     """Two runs of a cell take different times, on other CPUs; that is no disagreement."""
     elsewhere = seen(duration_s=9.0, started_at="later", device=replace(seen().device, name="Another CPU"), memory=None)
     for each in (kept(at=OLD), kept(elsewhere, NEW)):
-        objects.write(store().root, each)
+        stored_files.write(store().root, each)
     assert compat("verify") == ExitCode.HEALTHY
     assert capsys.readouterr().out == f"2 whole, 0 damaged, 0 disagree, in {store().root}\n"
 
@@ -147,9 +147,9 @@ def test_the_shared_store_is_verified_where_it_is(
 ) -> None:
     """Its damaged files are named, and nothing of it comes here."""
     shared = tmp_path / "shared"
-    objects.write(shared, kept())
-    damaged = objects.write(shared, kept(seed=99))
-    objects.path_of(shared, damaged).write_text("cut off")
+    stored_files.write(shared, kept())
+    damaged = stored_files.write(shared, kept(seed=99))
+    stored_files.path_of(shared, damaged).write_text("cut off")
     assert compat("verify", "--remote") == ExitCode.BAD_INPUT
     assert "COMPAT_STORE_REMOTE: there is no shared store" in capsys.readouterr().err
     monkeypatch.setenv("COMPAT_STORE_REMOTE", f"file://{shared}")
@@ -158,16 +158,16 @@ def test_the_shared_store_is_verified_where_it_is(
         f"damaged: {damaged}: its content is not what its name says",
         f"1 whole, 1 damaged, 0 disagree, in file://{shared}",
     ]
-    assert objects.names(store().root) == {}
+    assert stored_files.names(store().root) == {}
 
 
 def test_damage_and_disagreement_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     """The file and why; the cell, and the facts in which its observations differ."""
-    damaged = objects.write(store().root, kept(seed=99))
-    objects.path_of(store().root, damaged).write_text("cut off")
+    damaged = stored_files.write(store().root, kept(seed=99))
+    stored_files.path_of(store().root, damaged).write_text("cut off")
     training = replace(seen().training, eval_after=1.0)  # type: ignore[type-var]
     for each in (kept(at=OLD), kept(seen(training=training), NEW)):
-        objects.write(store().root, each)
+        stored_files.write(store().root, each)
     assert compat("verify") == ExitCode.UNHEALTHY
     assert capsys.readouterr().out.splitlines() == [
         f"damaged: {damaged}: its content is not what its name says",
@@ -178,7 +178,7 @@ def test_damage_and_disagreement_are_named(capsys: pytest.CaptureFixture[str]) -
 
 def test_an_observation_under_a_recipe_it_contradicts_is_damage(capsys: pytest.CaptureFixture[str]) -> None:
     """Whole, and not what it is kept as."""
-    name = objects.write(store().root, kept(torch="9.9"))
+    name = stored_files.write(store().root, kept(torch="9.9"))
     assert compat("verify", "--json") == ExitCode.UNHEALTHY
     found = json.loads(capsys.readouterr().out)["damaged"]
     assert found[name].startswith("the observation is not of its recipe: torch ")
@@ -208,35 +208,37 @@ def test_facts_differ_where_they_do(one: object, other: object, where: list[str]
 
 def test_prune_by_age(capsys: pytest.CaptureFixture[str]) -> None:
     """A dry run says the same and removes nothing."""
-    old, new = (objects.write(store().root, kept(at=at, seed=17)) for at in (OLD, NEW))
-    size = objects.path_of(store().root, old).stat().st_size / 1e6
+    old, new = (stored_files.write(store().root, kept(at=at, seed=17)) for at in (OLD, NEW))
+    size = stored_files.path_of(store().root, old).stat().st_size / 1e6
     assert compat("prune", "--older-than", "90d", "--dry-run") == 0
     assert capsys.readouterr().out == f"1 of 2 observations would go, {size:.1f} MB, from {store().root}\n"
     assert compat("prune", "--older-than", "90d") == 0
     assert capsys.readouterr().out == f"1 of 2 observations removed, {size:.1f} MB, from {store().root}\n"
-    assert list(objects.names(store().root).values()) == [[new]]
+    assert list(stored_files.names(store().root).values()) == [[new]]
 
 
 def test_prune_by_size_keeps_the_latest() -> None:
     """As many as fit."""
-    names = [objects.write(store().root, kept(at=f"20{year}-01-01T00:00:00.000000+00:00")) for year in (25, 24, 26)]
-    size = objects.path_of(store().root, names[0]).stat().st_size
+    names = [
+        stored_files.write(store().root, kept(at=f"20{year}-01-01T00:00:00.000000+00:00")) for year in (25, 24, 26)
+    ]
+    size = stored_files.path_of(store().root, names[0]).stat().st_size
     assert compat("prune", "--max-size", str(2 * size)) == 0
-    assert {name for found in objects.names(store().root).values() for name in found} == {names[0], names[2]}
+    assert {name for found in stored_files.names(store().root).values() for name in found} == {names[0], names[2]}
 
 
 def test_prune_by_size_removes_the_oldest_first() -> None:
     """One that is too large for what is left takes the older ones with it, small as they may be."""
     sizes = {2024: 1, 2025: 5_000, 2026: 1}
     names = {
-        year: objects.write(
+        year: stored_files.write(
             store().root, kept(seen(harness_version="x" * size), at=f"{year}-01-01T00:00:00.000000+00:00")
         )
         for year, size in sizes.items()
     }
-    room = sum(objects.path_of(store().root, names[year]).stat().st_size for year in (2024, 2026))
+    room = sum(stored_files.path_of(store().root, names[year]).stat().st_size for year in (2024, 2026))
     assert compat("prune", "--max-size", str(room)) == 0
-    assert [name for found in objects.names(store().root).values() for name in found] == [names[2026]]
+    assert [name for found in stored_files.names(store().root).values() for name in found] == [names[2026]]
 
 
 def test_sizes_are_written_as_for_any_option(capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,24 +249,24 @@ def test_sizes_are_written_as_for_any_option(capsys: pytest.CaptureFixture[str])
 
 def test_prune_of_what_no_cell_can_ask_for() -> None:
     """Other sources, or a lock that is not in this checkout; a damaged file answers nobody."""
-    from harness.catalog import CATALOG
-    from harness.locks import LOCKS, read_lock
+    from finetune_compat.contract.catalog import CATALOG
+    from finetune_compat.stacks.locks import LOCKS, read_lock
 
     lock = read_lock(LOCKS / "trl0.22-py311.txt").sha256
     sources = Sources().digest(CATALOG[0], real=False)
-    stays = objects.write(store().root, kept(lock_sha256=lock, sources=sources))
-    objects.write(store().root, kept(lock_sha256="0" * 64, sources=sources))
-    objects.write(store().root, kept(lock_sha256=lock, sources="0" * 64))
-    damaged = objects.write(store().root, kept(lock_sha256=lock, sources=sources, seed=1))
-    objects.path_of(store().root, damaged).write_text("")
+    stays = stored_files.write(store().root, kept(lock_sha256=lock, sources=sources))
+    stored_files.write(store().root, kept(lock_sha256="0" * 64, sources=sources))
+    stored_files.write(store().root, kept(lock_sha256=lock, sources="0" * 64))
+    damaged = stored_files.write(store().root, kept(lock_sha256=lock, sources=sources, seed=1))
+    stored_files.path_of(store().root, damaged).write_text("")
     assert compat("prune", "--unreachable") == 0
-    assert [name for found in objects.names(store().root).values() for name in found] == [stays]
+    assert [name for found in stored_files.names(store().root).values() for name in found] == [stays]
 
 
 def test_prune_removes_what_killed_processes_were_writing() -> None:
     """Not what one is writing now."""
-    name = objects.write(store().root, kept())
-    folder = objects.path_of(store().root, name).parent
+    name = stored_files.write(store().root, kept())
+    folder = stored_files.path_of(store().root, name).parent
     for part, age in ((".part-old", 7200), (".part-new", 0)):
         (folder / part).write_text("half")
         os.utime(folder / part, (time.time() - age,) * 2)
@@ -309,7 +311,7 @@ def run(tmp_path: Path) -> Path:
     (path / "nox.log").write_text("what nox printed")
     (path / "left-out.txt").write_text("trl0.24-py311/sft-full[qwen2-full-gc]@cpu\n")
     (path / "summary.md").write_text("derived")
-    objects.write(store().root, kept())
+    stored_files.write(store().root, kept())
     return path
 
 
@@ -381,7 +383,7 @@ def test_another_run_of_that_name_is_not_overwritten(packed: Path, run: Path, tm
         "The run went on after it was exported, here or there.\n"
         f"Rename {there} and import again."
     )
-    assert objects.names(other.root) == {}
+    assert stored_files.names(other.root) == {}
 
 
 def repacked(source: Path, change: Callable[[dict[str, bytes]], object], *, honest: bool) -> None:

@@ -1,5 +1,0 @@
-"""`python -m harness` is `compat`."""
-
-from harness.cli import main
-
-main()

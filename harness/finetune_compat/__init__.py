@@ -1,0 +1,24 @@
+"""finetune-compat: does fine-tuning still train on these versions, and if not, since when and because of which line."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from finetune_compat.cell.guard import TrainingGuard, TrainingStopped
+    from finetune_compat.cell.instruments.perturbation import evaluation_responds
+
+__version__ = "0.1.0"
+__all__ = ["TrainingGuard", "TrainingStopped", "__version__", "evaluation_responds"]
+
+_FROM = {
+    "TrainingGuard": "finetune_compat.cell.guard",
+    "TrainingStopped": "finetune_compat.cell.guard",
+    "evaluation_responds": "finetune_compat.cell.instruments.perturbation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What a user's own training imports; not before it does, because the host side has no torch."""
+    if name in _FROM:
+        return getattr(importlib.import_module(_FROM[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,232 @@
+"""The only place that knows how API names differ between versions.
+
+Options are given by their newest name and passed under the first name the installed class has. An option that no name
+of it accepts is noted in `Setup.dropped`, never lost silently. Windows: TRL 0.9.2 brought `SFTConfig`, 0.12.0
+`processing_class`, 0.16.0 `max_length`, 0.22.0 the vision path; Transformers 4.34 `use_cpu`, 4.41 `eval_strategy`, 4.56
+`dtype`, 5.3 `mm_token_type_ids`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import transformers
+from peft import LoraConfig
+from torch import nn
+from transformers import BitsAndBytesConfig, DataCollatorForLanguageModeling, DataCollatorForSeq2Seq, PreTrainedModel
+
+from finetune_compat.cell import data
+from finetune_compat.cell.instruments.emulation import keep_as_on_an_accelerator
+from finetune_compat.cell.setup import Setup
+from finetune_compat.contract.catalog import BATCH_ROWS
+from finetune_compat.contract.records import ALL_LINEAR, DeviceKind, LoraShape, VisionShape
+
+_OLDER_NAMES = {
+    "max_length": ("max_seq_length",),
+    "processing_class": ("tokenizer",),
+    "eval_strategy": ("evaluation_strategy",),
+    "use_cpu": ("no_cuda",),
+}
+
+
+def load_model(setup: Setup) -> PreTrainedModel:
+    """The base model as a user loads it, quantized as the variant says."""
+    options: dict[str, Any] = {
+        _dtype_name(): setup.model.dtype,
+        "device_map": {"": _place(setup)},
+        "attn_implementation": setup.attention,
+    }
+    if setup.quantized:
+        options["quantization_config"] = _quantization(setup)
+    model = setup.model.loader.from_pretrained(setup.model.place, **options)
+    if setup.emulates is not None:
+        keep_as_on_an_accelerator(model)
+    return model
+
+
+def _place(setup: Setup) -> str | int:
+    return 0 if setup.device is DeviceKind.CUDA else "cpu"
+
+
+def _dtype_name() -> str:
+    major, minor = (int(part) for part in transformers.__version__.split(".")[:2])
+    return "dtype" if (major, minor) >= (4, 56) else "torch_dtype"
+
+
+def _quantization(setup: Setup) -> BitsAndBytesConfig:
+    if setup.variant.precision.four_bit:
+        return BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=setup.model.dtype
+        )
+    return BitsAndBytesConfig(load_in_8bit=True)
+
+
+def lora_config(setup: Setup) -> LoraConfig:
+    """The LoRA configuration of the catalog."""
+    return LoraConfig(**lora_options(setup.lora))
+
+
+def lora_options(lora: LoraShape) -> dict[str, Any]:
+    """`lora` as keyword arguments of PEFT's `LoraConfig`."""
+    return {
+        "r": lora.r,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": _targets(lora),
+        "task_type": "CAUSAL_LM",
+    }
+
+
+def _targets(lora: LoraShape) -> list[str] | str:
+    """PEFT's word for all, bare names, or a pattern that leaves the vision encoder out wherever a version puts it."""
+    if lora.target_modules == (ALL_LINEAR,):
+        return ALL_LINEAR
+    if not lora.language_only:
+        return list(lora.target_modules)
+    return rf"(?!.*\bvisual\b).*\.({'|'.join(lora.target_modules)})"
+
+
+def pretend_trained(model: nn.Module, seed: int) -> None:
+    """Give `lora_B`, which starts at zero, values an earlier run might have left: an adapter that can be recognised
+    again.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            noise = torch.randn(parameter.shape, generator=generator) * 0.02
+            parameter.data.copy_(noise)
+
+
+def sft_arguments(setup: Setup) -> dict[str, Any]:
+    """Keyword arguments for `SFTTrainer`, beside the model: configuration, data, tokenizer."""
+    vision = setup.model.vision
+    if vision:
+        return _sft_arguments(setup, _picture_arguments(setup, vision), _PREPARED)
+    return _sft_arguments(setup, _text_arguments(setup), {})
+
+
+def sft_arguments_for_completions(setup: Setup) -> dict[str, Any]:
+    """The same for rows that the user tokenized, with labels on the completion alone."""
+    train, held_out = data.completion_rows(setup.seed, setup.model.tokenizer)
+    rows = {
+        "train_dataset": train,
+        "eval_dataset": held_out,
+        "processing_class": setup.model.tokenizer,
+        "data_collator": DataCollatorForSeq2Seq(setup.model.tokenizer),
+    }
+    return _sft_arguments(setup, rows, _PREPARED)
+
+
+_PREPARED = {"dataset_kwargs": {"skip_prepare_dataset": True}}
+"""For rows that are what the collator takes."""
+
+
+def _sft_arguments(setup: Setup, rows: dict[str, Any], prepared: dict[str, Any]) -> dict[str, Any]:
+    import trl
+
+    text = {"dataset_text_field": "text", "max_length": setup.model.max_length, "packing": False, "loss_type": "nll"}
+    text |= prepared
+    options = {**_training_options(setup), **text}
+    takes = _parameters(trl.SFTTrainer.__init__)
+    if hasattr(trl, "SFTConfig"):
+        return {"args": _configured(trl.SFTConfig, options, setup), **_named(takes, rows, setup)}
+    given = {name: options.pop(name) for name in text}
+    arguments = _configured(transformers.TrainingArguments, options, setup)
+    return {"args": arguments, **_named(takes, {**rows, **given}, setup)}
+
+
+def _text_arguments(setup: Setup) -> dict[str, Any]:
+    train, held_out = data.text_rows(setup.seed)
+    return {"train_dataset": train, "eval_dataset": held_out, "processing_class": setup.model.tokenizer}
+
+
+def _picture_arguments(setup: Setup, vision: VisionShape) -> dict[str, Any]:
+    train, held_out = data.picture_rows(setup.seed, vision)
+    marks = "mm_token_type_ids" in _parameters(setup.model.loader.forward)
+    processor = data.PictureProcessor(setup.model.tokenizer, vision, marks_pictures=marks)
+    return {
+        "train_dataset": train,
+        "eval_dataset": held_out,
+        "processing_class": processor if _knows_processors() else processor.tokenizer,
+        "data_collator": data.PictureCollator(processor),
+    }
+
+
+def _knows_processors() -> bool:
+    """Whether SFTTrainer has a path for vision-language models. Until then TRL's own example handed over the tokenizer
+    inside the processor.
+    """
+    import trl.trainer.sft_trainer
+
+    return hasattr(trl.trainer.sft_trainer, "DataCollatorForVisionLanguageModeling")
+
+
+def trainer_arguments(setup: Setup) -> dict[str, Any]:
+    """Keyword arguments for `transformers.Trainer`, beside the model."""
+    train, held_out = data.token_rows(setup.seed, setup.model.tokenizer)
+    # A PeftModel hides its base model's arguments, so Trainer cannot infer which column holds the labels.
+    options = {**_training_options(setup), "label_names": ["labels"]}
+    return {
+        "args": _configured(transformers.TrainingArguments, options, setup),
+        "train_dataset": train,
+        "eval_dataset": held_out,
+        "data_collator": DataCollatorForLanguageModeling(setup.model.tokenizer, mlm=False),
+    }
+
+
+def _training_options(setup: Setup) -> dict[str, Any]:
+    """Every option a cell depends on, given explicitly: defaults changed between versions."""
+    return {
+        "output_dir": str(setup.scratch / "trainer"),
+        "max_steps": setup.steps,
+        "per_device_train_batch_size": setup.rows,
+        "per_device_eval_batch_size": BATCH_ROWS,
+        "gradient_accumulation_steps": setup.accumulation,
+        "learning_rate": setup.learning_rate,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 0,
+        "optim": "adamw_torch",
+        "gradient_checkpointing": setup.gradient_checkpointing,
+        "use_cpu": setup.device is DeviceKind.CPU,
+        "bf16": False,
+        "fp16": False,
+        "logging_steps": 1,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+        "seed": setup.seed,
+        # A collator of the user's own reads columns that no forward takes.
+        "remove_unused_columns": setup.model.vision is None,
+    }
+
+
+def learning_rates(setup: Setup) -> tuple[float, ...]:
+    """The learning rate of each step under the linear schedule without warm-up that `_training_options` asks for."""
+    return tuple(setup.learning_rate * (setup.steps - step) / setup.steps for step in range(setup.steps))
+
+
+def _configured(config: type[Any], options: dict[str, Any], setup: Setup) -> Any:
+    fields = {field.name for field in dataclasses.fields(config) if field.init}
+    return config(**_named(fields, options, setup))
+
+
+def _parameters(function: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(function).parameters)
+
+
+def _named(accepted: Iterable[str], options: dict[str, Any], setup: Setup) -> dict[str, Any]:
+    names = set(accepted)
+    chosen = {}
+    for option, value in options.items():
+        name = next((n for n in (option, *_OLDER_NAMES.get(option, ())) if n in names), None)
+        if name is None:
+            setup.dropped.append(option)
+        else:
+            chosen[name] = value
+    return chosen

@@ -1,0 +1,249 @@
+"""The deep tier: run a flow again in other ways, and compare.
+
+A flow is run as it is written, with another setup, and with a probe in the recorder's place that measures at the
+moment of training and then ends the flow: what comes after training is not needed again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from transformers import TrainerCallback, set_seed
+
+from finetune_compat.cell import adapt, handicaps
+from finetune_compat.cell.data import EOS, IGNORED
+from finetune_compat.cell.instruments.batches import LabelLog, listening
+from finetune_compat.cell.instruments.changes import class_of
+from finetune_compat.cell.instruments.emulation import presented
+from finetune_compat.cell.instruments.perturbation import evaluation_responds
+from finetune_compat.cell.runner import Facts, failure
+from finetune_compat.cell.setup import Setup
+from finetune_compat.contract.catalog import ACCUMULATED_ROWS, Flow, Handicap
+from finetune_compat.contract.records import ClassDifference, Deep, Failure, Labels, LossPair, Response, Stage, StepPair
+
+REPEATS = 2
+WANDERERS = 2
+
+_T = TypeVar("_T")
+_Measure = Callable[[Any], _T]
+"""Receives the flow's trainer, before training."""
+
+
+def measured(flow: Flow, setup: Setup, facts: Facts) -> Deep:
+    """What the deep tier measures of `flow`; nothing where training did not finish, as it will not in other ways."""
+    if facts.training is None:
+        return Deep()
+    clock = time.perf_counter()
+    again = _Again(flow, setup)
+    repeats = [again.run("repeats", _losses) for _ in range(REPEATS - 1)]
+    last = again.run("repeats", _losses_and_response)
+    wanderers = [again.run("wanderers", _hindered(Handicap.WANDERING, seed)) for seed in range(WANDERERS)]
+    return Deep(
+        repeats=_there(*repeats, last and last[0]),
+        twin=again.run("twin", _hindered(Handicap.FROZEN, 0)),
+        wanderers=_there(*wanderers),
+        accumulation=_accumulation(again),
+        checkpointing=_checkpointing(again) if setup.gradient_checkpointing else None,
+        evaluation=last and last[1],
+        failures=again.failures,
+        duration_s=round(time.perf_counter() - clock, 3),
+    )
+
+
+def _there(*pairs: LossPair | None) -> tuple[LossPair, ...]:
+    return tuple(pair for pair in pairs if pair is not None)
+
+
+class _Measured(BaseException):
+    """Ends a flow whose measurement is done. No library catches it."""
+
+
+class _Probe:
+    """Stands in the recorder's place: goes through the motions until training, measures in its place, and ends the
+    flow.
+    """
+
+    def __init__(self, measure: _Measure[Any]) -> None:
+        self._measure = measure
+        self.now = Stage.IMPORT
+        self.result: Any = None
+
+    @contextmanager
+    def at(self, stage: Stage) -> Iterator[None]:
+        self.now = stage
+        yield
+
+    def census(self, model: nn.Module) -> None:
+        pass
+
+    def train(self, trainer: Any, rates_asked: tuple[float, ...]) -> None:
+        self.now = Stage.TRAINING
+        self.result = self._measure(trainer)
+        raise _Measured
+
+
+class _Again:
+    """Runs one flow in variations of one setup, and keeps the errors."""
+
+    def __init__(self, flow: Flow, setup: Setup) -> None:
+        self._flow = flow
+        self._setup = setup
+        self.failures: dict[str, Failure] = {}
+
+    def run(self, name: str, measure: _Measure[_T], **changes: Any) -> _T | None:
+        """What `measure` found with `changes` to the setup; None if an error ended it, which is then kept under
+        `name`.
+        """
+        setup = dataclasses.replace(self._setup, **changes, dropped=[])
+        probe = _Probe(measure)
+        set_seed(setup.seed)
+        try:
+            with presented() if setup.emulates else nullcontext():
+                importlib.import_module(self._flow.module).run(setup, probe)
+        except _Measured:
+            found: _T = probe.result
+            return found
+        except Exception as error:  # noqa: BLE001 - whatever a library raises is what was observed
+            self.failures[name] = failure(error, probe.now)
+        return None
+
+    def step(self, name: str, **changes: Any) -> _Step | None:
+        """One step without dropout, with `changes` to the setup."""
+        lora = dataclasses.replace(self._setup.lora, dropout=0.0)
+        seed = self._setup.seed
+        return self.run(name, lambda trainer: _one_step(trainer, seed), lora=lora, steps=1, **changes)
+
+    def checkpointed(self, name: str, *, on: bool) -> _Step | None:
+        """One step, with gradient checkpointing or without."""
+        return self.step(name, variant=dataclasses.replace(self._setup.variant, gradient_checkpointing=on))
+
+
+# -------------------------------------------------------------------------------------------------------- eval losses
+
+
+def _losses(trainer: Any) -> LossPair:
+    before = trainer.evaluate().get("eval_loss")
+    trainer.train()
+    return LossPair(before, trainer.evaluate().get("eval_loss"))
+
+
+def _losses_and_response(trainer: Any) -> tuple[LossPair, Response | None]:
+    losses = _losses(trainer)
+    if losses.after is None:
+        return losses, None
+    return losses, evaluation_responds(trainer.model, trainer.evaluate)
+
+
+def _hindered(handicap: Handicap, seed: int) -> _Measure[LossPair]:
+    def measure(trainer: Any) -> LossPair:
+        trainer.add_callback(handicaps.callback(handicap, seed))
+        return _losses(trainer)
+
+    return measure
+
+
+# ------------------------------------------------------------------------------------------------------------ one step
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    loss: float | None
+    gradients: dict[str, torch.Tensor]
+    labels: Labels | None
+
+
+class _GradientCopies(TrainerCallback):
+    """Copies of the gradients as they stand after the last backward pass, before anything clips them."""
+
+    def __init__(self) -> None:
+        self.gradients: dict[str, torch.Tensor] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        for name, parameter in given["model"].named_parameters():
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(self._copier(name))
+
+    def _copier(self, name: str) -> Callable[[torch.Tensor], None]:
+        def copy(parameter: torch.Tensor) -> None:
+            self.gradients[name] = parameter.grad.detach().float().cpu().clone()  # type: ignore[union-attr]
+
+        return copy
+
+
+def _one_step(trainer: Any, seed: int) -> _Step:
+    """One step of an adapter that has effect, so that every class of it has a gradient from the first step on."""
+    adapt.pretend_trained(trainer.model, seed)
+    trainer.data_collator = _unequal_rows(trainer.data_collator)
+    copies, labels = _GradientCopies(), LabelLog(EOS)
+    trainer.add_callback(copies)
+    with listening(trainer.model, labels):
+        trainer.train()
+    losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+    return _Step(losses[0] if losses else None, copies.gradients, labels.labels())
+
+
+def _unequal_rows(collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A collator like `collate` whose rows have unequal numbers of labels, as real data have: the mean over the labels
+    of a batch is then not the mean of its rows' means.
+    """
+
+    def unequal(rows: Any) -> Any:
+        batch = collate(rows)
+        for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
+            labels[: int(ids.sum()) % 4 * len(labels) // 5] = IGNORED
+        return batch
+
+    return unequal
+
+
+def _accumulation(again: _Again) -> StepPair | None:
+    one = again.step("accumulation", rows=ACCUMULATED_ROWS)
+    other = again.step("accumulation", rows=1, accumulation=ACCUMULATED_ROWS)
+    return _compared(one, other)
+
+
+def _checkpointing(again: _Again) -> StepPair | None:
+    one = again.checkpointed("checkpointing", on=False)
+    other = again.checkpointed("checkpointing", on=True)
+    return _compared(one, other)
+
+
+def _compared(one: _Step | None, other: _Step | None) -> StepPair | None:
+    if one is None or other is None:
+        return None
+    same = one.labels is not None and other.labels is not None
+    return StepPair(
+        loss_one=one.loss,
+        loss_other=other.loss,
+        same_labels=same and one.labels.labels_sha256 == other.labels.labels_sha256,  # type: ignore[union-attr]
+        classes=_differences(one.gradients, other.gradients),
+    )
+
+
+def _differences(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> dict[str, ClassDifference]:
+    members: dict[str, list[str]] = {}
+    for name in sorted({*one, *other}):
+        members.setdefault(class_of(name), []).append(name)
+    return {kind: _difference(names, one, other) for kind, names in members.items()}
+
+
+def _difference(names: list[str], one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> ClassDifference:
+    """Over the tensors of one class; a gradient that never arrived counts as zero."""
+    pairs = [(one.get(name), other.get(name)) for name in names]
+    squares = [0.0, 0.0, 0.0]
+    for left, right in pairs:
+        some = left if left is not None else right
+        a = torch.zeros_like(some) if left is None else left
+        b = torch.zeros_like(some) if right is None else right
+        for index, values in enumerate((a, b, a - b)):
+            squares[index] += float(values.double().square().sum())
+    norms = [square**0.5 for square in squares]
+    return ClassDifference(*norms)

@@ -1,0 +1,44 @@
+"""Train on from a saved adapter, loaded with is_trainable=True as PEFT documents."""
+
+from __future__ import annotations
+
+from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
+from trl import SFTTrainer
+
+from finetune_compat.cell import adapt
+from finetune_compat.cell.recorder import Recorder
+from finetune_compat.cell.setup import Setup
+from finetune_compat.contract.records import Stage
+
+
+def run(setup: Setup, record: Recorder) -> None:
+    with record.at(Stage.LOAD):
+        earlier_run = get_peft_model(adapt.load_model(setup), adapt.lora_config(setup))
+        adapt.pretend_trained(earlier_run, setup.seed)
+        earlier_run.save_pretrained(str(setup.scratch / "earlier"))
+        del earlier_run
+
+        model = adapt.load_model(setup)
+        record.census(model)
+
+    if setup.quantized:
+        with record.at(Stage.PREPARE):
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=setup.gradient_checkpointing)
+            record.census(model)
+
+    with record.at(Stage.PEFT):
+        model = PeftModel.from_pretrained(model, str(setup.scratch / "earlier"), is_trainable=True)
+        record.census(model)
+
+    with record.at(Stage.TRAINER):
+        trainer = SFTTrainer(model=model, **adapt.sft_arguments(setup))
+        record.census(trainer.model)
+
+    record.train(trainer, adapt.learning_rates(setup))
+    with record.at(Stage.AFTER_TRAINING):
+        record.census(trainer.model)
+        trainer.save_model(str(setup.scratch / "saved"))
+
+    with record.at(Stage.RELOAD):
+        base = adapt.load_model(setup)
+        record.census(PeftModel.from_pretrained(base, str(setup.scratch / "saved"), is_trainable=True))

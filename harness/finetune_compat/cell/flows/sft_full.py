@@ -1,0 +1,30 @@
+"""Full fine-tuning with SFTTrainer, no PEFT: every parameter trains."""
+
+from __future__ import annotations
+
+from transformers import AutoModelForCausalLM
+from trl import SFTTrainer
+
+from finetune_compat.cell import adapt
+from finetune_compat.cell.recorder import Recorder
+from finetune_compat.cell.setup import Setup
+from finetune_compat.contract.records import Stage
+
+
+def run(setup: Setup, record: Recorder) -> None:
+    with record.at(Stage.LOAD):
+        model = adapt.load_model(setup)
+        record.census(model)
+
+    with record.at(Stage.TRAINER):
+        trainer = SFTTrainer(model=model, **adapt.sft_arguments(setup))
+        record.census(trainer.model)
+
+    record.train(trainer, adapt.learning_rates(setup))
+    with record.at(Stage.AFTER_TRAINING):
+        record.census(trainer.model)
+        trainer.save_model(str(setup.scratch / "saved"))
+
+    with record.at(Stage.RELOAD):
+        saved = str(setup.scratch / "saved")
+        record.census(AutoModelForCausalLM.from_pretrained(saved, attn_implementation=setup.attention))

@@ -1,0 +1,35 @@
+"""The peft_config was read from a saved adapter: it still says inference_mode=True, and nobody noticed."""
+
+from __future__ import annotations
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from trl import SFTTrainer
+
+from finetune_compat.cell import adapt
+from finetune_compat.cell.recorder import Recorder
+from finetune_compat.cell.setup import Setup
+from finetune_compat.contract.records import Stage
+
+
+def run(setup: Setup, record: Recorder) -> None:
+    with record.at(Stage.LOAD):
+        earlier_run = get_peft_model(adapt.load_model(setup), adapt.lora_config(setup))
+        earlier_run.save_pretrained(str(setup.scratch / "earlier"))
+        del earlier_run
+
+        model = adapt.load_model(setup)
+        record.census(model)
+
+    with record.at(Stage.TRAINER):
+        config = LoraConfig.from_pretrained(str(setup.scratch / "earlier"))
+        trainer = SFTTrainer(model=model, peft_config=config, **adapt.sft_arguments(setup))
+        record.census(trainer.model)
+
+    record.train(trainer, adapt.learning_rates(setup))
+    with record.at(Stage.AFTER_TRAINING):
+        record.census(trainer.model)
+        trainer.save_model(str(setup.scratch / "saved"))
+
+    with record.at(Stage.RELOAD):
+        base = adapt.load_model(setup)
+        record.census(PeftModel.from_pretrained(base, str(setup.scratch / "saved"), is_trainable=True))

@@ -1,0 +1,34 @@
+"""As the flagship, but nobody called prepare_model_for_kbit_training on the quantized model."""
+
+from __future__ import annotations
+
+from peft import PeftModel, get_peft_model
+from trl import SFTTrainer
+
+from finetune_compat.cell import adapt
+from finetune_compat.cell.recorder import Recorder
+from finetune_compat.cell.setup import Setup
+from finetune_compat.contract.records import Stage
+
+
+def run(setup: Setup, record: Recorder) -> None:
+    with record.at(Stage.LOAD):
+        model = adapt.load_model(setup)
+        record.census(model)
+
+    with record.at(Stage.PEFT):
+        model = get_peft_model(model, adapt.lora_config(setup))
+        record.census(model)
+
+    with record.at(Stage.TRAINER):
+        trainer = SFTTrainer(model=model, **adapt.sft_arguments(setup))
+        record.census(trainer.model)
+
+    record.train(trainer, adapt.learning_rates(setup))
+    with record.at(Stage.AFTER_TRAINING):
+        record.census(trainer.model)
+        trainer.save_model(str(setup.scratch / "saved"))
+
+    with record.at(Stage.RELOAD):
+        base = adapt.load_model(setup)
+        record.census(PeftModel.from_pretrained(base, str(setup.scratch / "saved"), is_trainable=True))

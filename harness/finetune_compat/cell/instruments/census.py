@@ -1,0 +1,151 @@
+"""Count the parameters of a model: by area, stored and logical, trainable and not."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+from finetune_compat.contract.records import Actor, Area, AreaCount, Census, Stage
+
+ADAPTER_MARKS = ("lora_", "modules_to_save", "trainable_tokens_")
+"""Parts of a parameter's name by which PEFT's own modules are known."""
+
+_AREA_MARKS: tuple[tuple[Area, tuple[str, ...]], ...] = (
+    (Area.ADAPTER, ADAPTER_MARKS),
+    (Area.PROJECTOR, ("visual.merger", "multi_modal_projector", "model.connector.")),
+    (Area.VISION, ("visual.", "vision_tower", "vision_model.")),
+    # Llama's and most; GPT-2's, Falcon's and BLOOM's, GPT-NeoX's.
+    (Area.EMBEDDING, ("embed_tokens", ".wte.", "word_embeddings.", "embed_in.")),
+    (Area.HEAD, ("lm_head", "score.", "embed_out.")),
+    (Area.NORM, ("norm",)),
+)
+
+
+@functools.cache
+def area_of(name: str) -> Area:
+    """The area of the parameter called `name`; what no mark claims belongs to the language model's layers."""
+    return next((area for area, marks in _AREA_MARKS if any(mark in name for mark in marks)), Area.LANGUAGE)
+
+
+@functools.cache
+def seat_of(name: str) -> Area:
+    """The area of the module that the adapter parameter called `name` sits on."""
+    return next((area for area, marks in _AREA_MARKS[1:] if any(mark in name for mark in marks)), Area.LANGUAGE)
+
+
+def is_adapter(name: str) -> bool:
+    """Whether PEFT added the parameter called `name`."""
+    return area_of(name) is Area.ADAPTER
+
+
+def subject(model: nn.Module) -> dict[str, nn.Parameter]:
+    """What a flow over `model` trains: its adapters, or every parameter where there are none. By name."""
+    return _subject(model.named_parameters())
+
+
+def _subject(parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
+    named = dict(parameters)
+    return {name: p for name, p in named.items() if is_adapter(name)} or named
+
+
+def take(model: nn.Module, stage: Stage, actor: Actor, *, digest: bool) -> Census:
+    """The census of `model` at `stage`. `digest` also hashes the values of its subject (reads every element of it)."""
+    named = list(model.named_parameters())
+    trainable = [(name, p) for name, p in named if p.requires_grad]
+    dtypes: Counter[str] = Counter()
+    for _, parameter in named:
+        dtypes[_dtype(parameter)] += parameter.numel()
+    return Census(
+        name=stage,
+        by=actor,
+        trainable=_stored(trainable),
+        total=_stored(named),
+        trainable_logical=_logical(trainable),
+        total_logical=_logical(named),
+        by_area=_counted(named, area_of),
+        adapters_on=_counted([(name, p) for name, p in named if is_adapter(name)], seat_of),
+        adapted=_adapted(name for name, _ in named),
+        checkpointing=_checkpointing(model),
+        trainable_names_sha256=_digest(name.encode() + b"\n" for name, _ in sorted(trainable)),
+        dtypes=dict(dtypes),
+        adapter_dtypes=tuple(sorted({_dtype(p) for name, p in named if is_adapter(name)})),
+        subject_sha256=values_digest(_subject(named)) if digest else None,
+    )
+
+
+def _adapted(names: Iterable[str]) -> dict[str, int]:
+    """Modules with an adapter, by the last part of their name."""
+    modules = {seat[1] for name in names if (seat := _SEAT.match(name))}
+    return dict(sorted(Counter(module.rpartition(".")[2] for module in modules).items()))
+
+
+_SEAT = re.compile(rf"(.+?)\.(?:{'|'.join(ADAPTER_MARKS)})")
+"""The module an adapter's parameter belongs to."""
+
+
+def _checkpointing(model: nn.Module) -> str:
+    """Transformers keeps the switch, and the function it calls, at every module that can do it."""
+    on = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False) is True]
+    if not on:
+        return "off"
+    keywords = getattr(getattr(on[0], "_gradient_checkpointing_func", None), "keywords", None) or {}
+    if "use_reentrant" not in keywords:
+        return "on"
+    return "reentrant" if keywords["use_reentrant"] else "not reentrant"
+
+
+def _dtype(parameter: torch.Tensor) -> str:
+    return str(parameter.dtype).removeprefix("torch.")
+
+
+def _stored(named: Iterable[tuple[str, torch.Tensor]]) -> int:
+    return sum(parameter.numel() for _, parameter in named)
+
+
+def _logical(named: Iterable[tuple[str, torch.Tensor]]) -> int:
+    return sum(unpacked(parameter) for _, parameter in named)
+
+
+def unpacked(parameter: torch.Tensor) -> int:
+    """Weights a parameter stands for: bitsandbytes packs two 4-bit weights into each byte of storage, whatever its
+    dtype.
+    """
+    if parameter.__class__.__name__ != "Params4bit":
+        return parameter.numel()
+    return parameter.numel() * 2 * parameter.element_size()
+
+
+def _counted(named: Iterable[tuple[str, torch.Tensor]], place: Callable[[str], Area]) -> dict[Area, AreaCount]:
+    trainable: Counter[Area] = Counter()
+    total: Counter[Area] = Counter()
+    for name, parameter in named:
+        total[place(name)] += parameter.numel()
+        trainable[place(name)] += parameter.numel() if parameter.requires_grad else 0
+    return {area: AreaCount(trainable[area], total[area]) for area in total}
+
+
+def values_digest(parameters: dict[str, nn.Parameter]) -> str:
+    """Digest of the values of `parameters`, independent of names, which reloading and wrapping change.
+
+    Values are rounded to bfloat16 first: trainers may store the same adapter in another dtype, and that is not another
+    adapter.
+    """
+    blobs = sorted(_bytes(parameter) for parameter in parameters.values())
+    return _digest(blobs)
+
+
+def _bytes(parameter: torch.Tensor) -> bytes:
+    return parameter.detach().to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().tobytes()
+
+
+def _digest(chunks: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,86 @@
+"""Call chains, reduced to the lines a reader needs: the flow's own and the libraries'."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import sysconfig
+from pathlib import Path
+from types import FrameType, TracebackType
+
+from finetune_compat.contract.records import Frame
+
+PROJECT = Path(__file__).parents[3]
+_SITE = "site-packages/"
+_OWN_FLOWS = str(PROJECT / "finetune_compat" / "cell" / "flows") + "/"
+
+# Layers every call passes through and no reader learns from.
+_PLUMBING = ("torch/", "pytest", "_pytest/", "pluggy/", "xdist/", "execnet/", "huggingface_hub/utils/_deprecation.py")
+
+Chain = tuple[tuple[str, int, str], ...]
+"""File, line and function of each frame, outermost first: cheap to take and to compare."""
+
+
+def calling_chain(frame: FrameType | None) -> Chain:
+    """The chain of library and flow frames that leads to `frame`, which comes last."""
+    chain = []
+    while frame is not None:
+        if _is_telling(frame.f_code.co_filename):
+            chain.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        frame = frame.f_back
+    return tuple(reversed(chain))
+
+
+def raised_chain(traceback: TracebackType | None) -> Chain:
+    """The chain of library and flow frames an exception came through, outermost first."""
+    chain = []
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if _is_telling(code.co_filename):
+            chain.append((code.co_filename, traceback.tb_lineno, code.co_name))
+        traceback = traceback.tb_next
+    return tuple(chain)
+
+
+_users = False
+
+
+def tell_users_lines() -> None:
+    """From now on count the lines of a user's own files as telling, wherever those lie."""
+    global _users  # noqa: PLW0603 - a process is watched, or it is not
+    _users = True
+
+
+def _is_telling(file: str) -> bool:
+    if file.startswith(_OWN_FLOWS):
+        return True
+    _, found, inside = file.rpartition(_SITE)
+    return not inside.startswith(_PLUMBING) if found else _users and _is_users(file)
+
+
+def _is_users(file: str) -> bool:
+    return not file.startswith(("<", str(PROJECT / "finetune_compat") + "/", sysconfig.get_path("stdlib") + "/"))
+
+
+def readable(chain: Chain) -> tuple[Frame, ...]:
+    """The same chain with short file names and the source lines."""
+    return tuple(Frame(_short(file), line, name, linecache.getline(file, line).strip()) for file, line, name in chain)
+
+
+def _short(file: str) -> str:
+    # Environments lie inside the project, so site-packages is asked first.
+    _, installed, inside = file.rpartition(_SITE)
+    if installed:
+        return inside
+    lies_in = next((place for place in (PROJECT, Path.cwd()) if Path(file).is_relative_to(place)), None)
+    return str(Path(file).relative_to(lies_in)) if lies_in else Path(file).name
+
+
+def without_place(text: str) -> str:
+    """A library's words without the directory this checkout happens to lie in."""
+    return text.replace(str(PROJECT), ".")
+
+
+def here() -> Chain:
+    """The chain that leads to the caller of the instrument that asks."""
+    return calling_chain(sys._getframe(2))

@@ -1,0 +1,71 @@
+"""Collect warnings and log records of level WARNING and above, with the stage they came from."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from finetune_compat.cell.instruments.frames import without_place
+from finetune_compat.contract.records import Message, Stage
+
+_LIBRARIES = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
+
+LONGEST = 400
+"""Characters of a message that are kept: enough to recognise it, little enough for thousands of cells."""
+
+
+class _Collector(logging.Handler):
+    def __init__(self, note: Callable[[str, str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._note = note
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError):
+            text = str(record.msg)  # a library's malformed call, as transformers 4.46 has one, is not the flow's fault
+        self._note(f"log:{record.name.partition('.')[0]}", text)
+
+
+class MessageLog:
+    """Messages by stage, category and text, counted."""
+
+    def __init__(self, stage: Callable[[], Stage]) -> None:
+        self._stage = stage
+        self._seen: Counter[tuple[Stage, str, str]] = Counter()
+
+    def note(self, category: str, text: str) -> None:
+        """Count one message at the present stage."""
+        self._seen[self._stage(), category, without_place(text.strip())[:LONGEST]] += 1
+
+    def messages(self) -> tuple[Message, ...]:
+        """All messages in the order they first came."""
+        return tuple(Message(stage, category, text, count) for (stage, category, text), count in self._seen.items())
+
+
+@contextmanager
+def collected(stage: Callable[[], Stage]) -> Iterator[MessageLog]:
+    """Collect for as long as the context is open; `stage` says where the flow is."""
+    log = MessageLog(stage)
+    handler = _Collector(log.note)
+
+    def show(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+        log.note(category.__name__, str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = show
+        # The root sees every record, except those of libraries that keep theirs to themselves.
+        silent = [logger for logger in map(logging.getLogger, _LIBRARIES) if not logger.propagate]
+        loggers = [logging.getLogger(), *silent]
+        for logger in loggers:
+            logger.addHandler(handler)
+        try:
+            yield log
+        finally:
+            for logger in loggers:
+                logger.removeHandler(handler)

@@ -1,0 +1,174 @@
+"""Measure training from outside the trainer: what the optimizer holds, what the model receives, which gradients
+arrive, what changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import TrainerCallback
+
+from finetune_compat.cell.instruments.batches import AnswerLog, LabelLog, listening
+from finetune_compat.cell.instruments.census import subject
+from finetune_compat.cell.instruments.changes import ClassLog, compared, frozen_digests
+from finetune_compat.cell.instruments.optimizer import holdings, parameters_held
+from finetune_compat.contract.records import Gradients, Labels, Optimizer, Training
+
+
+class GradientLog:
+    """Which trainable tensors received gradients, and the norm over all of them at each step."""
+
+    def __init__(self, classes: ClassLog) -> None:
+        self.norms: list[float] = []
+        self._classes = classes
+        self._squares = 0.0
+        self._silent: set[str] = set()
+        self._zero: set[str] = set()
+        self._non_finite: set[str] = set()
+        self._tensors = 0
+        self._handles: list[Any] = []
+
+    def attach(self, model: nn.Module) -> None:
+        """Listen at every tensor that is trainable now."""
+        trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self._tensors = len(trainable)
+        self._silent = {name for name, _ in trainable}
+        self._zero = set(self._silent)
+        self._handles = [p.register_post_accumulate_grad_hook(self._listener(name)) for name, p in trainable]
+
+    def _listener(self, name: str) -> Callable[[torch.Tensor], None]:
+        def note(parameter: torch.Tensor) -> None:
+            norm = float(torch.linalg.vector_norm(parameter.grad.detach().float()))  # type: ignore[union-attr]
+            self._silent.discard(name)
+            if not math.isfinite(norm):
+                self._non_finite.add(name)
+            if norm != 0:
+                self._zero.discard(name)
+                self._classes.gradient(name, len(self.norms) + 1)
+            self._squares += norm * norm
+
+        return note
+
+    def end_step(self) -> None:
+        """Close the step: its norm is complete."""
+        self.norms.append(math.sqrt(self._squares))
+        self._squares = 0.0
+
+    def detach(self) -> None:
+        """Stop listening."""
+        for handle in self._handles:
+            handle.remove()
+
+    def idle(self) -> tuple[str, ...]:
+        """Names of the tensors that never received a gradient other than zero."""
+        return tuple(sorted(self._zero))
+
+    def gradients(self) -> Gradients:
+        """What arrived."""
+        zero = self._zero - self._silent
+        return Gradients(self._tensors, len(self._silent), len(zero), len(self._non_finite))
+
+
+class Probe(TrainerCallback):
+    """Reads the optimizer where every Transformers release hands it over: at the begin of training and of each step."""
+
+    def __init__(self, trained: dict[str, nn.Parameter], keep_on: str | None = None) -> None:
+        self.classes = ClassLog(trained, keep_on)
+        self.gradients = GradientLog(self.classes)
+        self.learning_rates: list[float] = []
+        self.rates_agree = True
+        self.optimizer = Optimizer(0, 0, 0)
+        self.frozen: dict[str, str] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        self.optimizer = holdings(given["model"], parameters_held(given["optimizer"]))
+        self.frozen = frozen_digests(given["model"])
+        self.gradients.attach(given["model"])
+        self.classes.begin()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        rates = [float(group["lr"]) for group in given["optimizer"].param_groups if group["params"]]
+        self.learning_rates += rates[:1]
+        self.rates_agree = self.rates_agree and len(set(rates)) <= 1
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        self.gradients.end_step()
+        self.classes.end_step(len(self.gradients.norms))
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One call of `evaluate()`: what it reported, and what the model really received and answered."""
+
+    loss: float | None
+    accuracy: float | None
+    reference: float | None
+    labels: Labels | None
+    first: dict[str, Any] | None
+    """Keyword arguments of the first batch's forward."""
+
+
+def evaluated(trainer: Any, end: int) -> Evaluation:
+    """Evaluate, and listen. Nothing is there where the trainer has no evaluation set."""
+    if trainer.eval_dataset is None:
+        return Evaluation(None, None, None, None, None)
+    labels, answers = LabelLog(end), AnswerLog()
+    with listening(trainer.model, labels, answers):
+        loss = trainer.evaluate().get("eval_loss")
+    reported = None if loss is None else float(loss)
+    return Evaluation(reported, answers.accuracy(), answers.loss(), labels.labels(), answers.first)
+
+
+def train(
+    trainer: Any, labels: LabelLog, rates_asked: tuple[float, ...], end: int
+) -> tuple[Training, dict[str, Any] | None]:
+    """Evaluate, train, evaluate again; `labels` is filled as batches arrive, also when training raises.
+
+    Returns:
+        What was measured, and the first evaluation batch, to ask again what the model says of it.
+    """
+    trained = subject(trainer.model)
+    probe = Probe(trained)
+    trainer.add_callback(probe)
+    before = evaluated(trainer, end)
+    try:
+        with listening(trainer.model, labels):
+            trainer.train()
+    finally:
+        trainer.remove_callback(probe)
+        probe.gradients.detach()
+    frozen = compared(probe.frozen, trainer.model)
+    after = evaluated(trainer, end)
+    measured = Training(
+        steps=len(rates_asked),
+        loss=_logged(trainer, "loss"),
+        grad_norm=tuple(probe.gradients.norms),
+        learning_rate=tuple(probe.learning_rates),
+        learning_rate_asked=rates_asked,
+        eval_before=before.loss,
+        eval_after=after.loss,
+        accuracy_before=before.accuracy,
+        accuracy_after=after.accuracy,
+        subject_delta=max(probe.classes.changes().values()),
+        subject_finite=all(bool(torch.isfinite(p).all()) for p in trained.values()),
+        optimizer=probe.optimizer,
+        gradients=probe.gradients.gradients(),
+        classes=probe.classes.classes(),
+        frozen=frozen,
+        learning_rate_logged=_logged(trainer, "learning_rate"),
+        rates_agree=probe.rates_agree,
+        reference_before=before.reference,
+        reference_after=after.reference,
+        evaluated=before.labels,
+        still_layers=probe.classes.still_layers(),
+    )
+    return measured, after.first
+
+
+def _logged(trainer: Any, name: str) -> tuple[float, ...]:
+    return tuple(float(entry[name]) for entry in trainer.state.log_history if name in entry)

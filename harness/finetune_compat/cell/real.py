@@ -1,0 +1,90 @@
+"""Real weights, from a directory or the hub: their class, their tokenizer, and the sizes they must have.
+
+The sizes come from the config alone: this stack's own libraries build, quantize and wrap the model on the meta device.
+Whatever layers it has and ties, no closed form of ours need know them.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+
+from finetune_compat.cell import adapt, meta
+from finetune_compat.cell.models import Model
+from finetune_compat.cell.stage_table import answered
+from finetune_compat.contract.catalog import ROW_WORDS
+from finetune_compat.contract.census import Inability, LoadDtype, Quantization, Request, StageTable
+from finetune_compat.contract.records import LoraShape, ModelSizes, Precision, Stage
+
+TOKENS_OF_A_WORD = 8
+"""More than any tokenizer makes of a word such as `w17` and the blank before it: four bytes, a blank as up to three."""
+
+
+class NoStageTable(Exception):
+    """This stack cannot build the model, so nothing can be expected of it."""
+
+
+class NoEndOfSequence(Exception):
+    """The tokenizer has no end-of-sequence token, which rows end with."""
+
+
+def real_model(place: str, precision: Precision, lora: LoraShape, *, adapters: bool) -> Model:
+    """The model in `place`, a directory or a hub id, loaded in bfloat16.
+
+    Raises:
+        NoStageTable: this Transformers does not know the model, or rejects its config.
+        NoEndOfSequence: its rows could not end.
+        OSError: its config or its tokenizer is out of reach.
+    """
+    sizes = _sizes(place, precision, lora, adapters)
+    return Model(
+        loader=meta.class_of(meta.config_of(_config(place))),
+        place=place,
+        dtype=torch.bfloat16,
+        tokenizer=_tokenizer(place),
+        max_length=TOKENS_OF_A_WORD * ROW_WORDS,
+        sizes=sizes,
+    )
+
+
+@functools.cache
+def _config(place: str) -> dict[str, Any]:
+    found, _ = PretrainedConfig.get_config_dict(place)
+    return dict(found)
+
+
+@functools.cache
+def _tokenizer(place: str) -> PreTrainedTokenizerBase:
+    found = AutoTokenizer.from_pretrained(place)
+    if found.eos_token is None:
+        raise NoEndOfSequence(f"the tokenizer of {place} names no eos_token")
+    if found.pad_token is None:
+        found.pad_token = found.eos_token  # as users do it
+    return found
+
+
+@functools.cache
+def _sizes(place: str, precision: Precision, lora: LoraShape, adapters: bool) -> ModelSizes:
+    counted = {count.stage: count for count in _stage_table(place, precision, lora).stages}
+    loaded, wrapped = counted[Stage.LOAD], counted.get(Stage.PEFT)
+    # Where PEFT refuses the configuration it will refuse it in the flow too, which then ends before adapters count.
+    seats = wrapped.adapters_on if adapters and wrapped else {}
+    return ModelSizes(
+        logical=loaded.total_logical,
+        stored=loaded.total,
+        at_load=(loaded.trainable,),
+        adapters_on={area: count.total for area, count in seats.items()},
+        dtypes=tuple(sorted(loaded.dtypes)),
+    )
+
+
+def _stage_table(place: str, precision: Precision, lora: LoraShape) -> StageTable:
+    four_bit = Quantization.NF4 if precision.four_bit else Quantization.INT8
+    quantization = four_bit if precision.quantized else Quantization.NONE
+    found = answered(Request(_config(place), adapt.lora_options(lora), quantization, LoadDtype.BF16, False))
+    if isinstance(found, Inability):
+        raise NoStageTable(f"{found.why}: {found.message} (Transformers {found.transformers})")
+    return found

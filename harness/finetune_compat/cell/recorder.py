@@ -1,0 +1,193 @@
+"""The notebook of one cell: flows say where they are, the recorder measures and writes it down. It holds no opinion."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Self
+
+import torch
+from torch import nn
+from transformers import TrainerCallback
+
+from finetune_compat.cell.instruments import batches, census, freezes, library_calls, messages, training
+from finetune_compat.cell.instruments.memory import MemoryLog
+from finetune_compat.cell.runner import Facts, failure
+from finetune_compat.cell.setup import Setup
+from finetune_compat.contract.catalog import Flow, Subject
+from finetune_compat.contract.records import (
+    CENSUS_STAGES,
+    Absence,
+    AbsentStage,
+    Actor,
+    Census,
+    Failure,
+    Freeze,
+    Reply,
+    Stage,
+    Training,
+)
+
+
+class Recorder:
+    """Collects the facts of one cell. Use as a context manager around the whole flow. `end` is the end-of-sequence
+    token of its tokenizer.
+    """
+
+    def __init__(self, flow: Flow, memory: MemoryLog, end: int, handicap: TrainerCallback | None = None) -> None:
+        """`handicap` keeps the flow from learning, to see what is measured then."""
+        self._flow, self._memory, self._end, self._handicap = flow, memory, end, handicap
+        self._now = Stage.IMPORT
+        self._model: nn.Module | None = None
+        self._scopes, self._watch = ExitStack(), ExitStack()
+        self._watching = True
+        self._labels = batches.LabelLog(end)
+        self._censuses: list[Census] = []
+        self._freezes: tuple[Freeze, ...] = ()
+        self._training: Training | None = None
+        self._error: Failure | None = None
+        self._attention: str | None = None
+        self._batch: dict[str, Any] | None = None
+        self._answer: torch.Tensor | None = None
+        self._reply: Reply | None = None
+
+    def __enter__(self) -> Self:
+        self._messages = self._scopes.enter_context(messages.collected(lambda: self._now))
+        self._freeze_log = self._watch.enter_context(freezes.watched())
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._end_watch()
+        self._scopes.close()
+
+    @contextmanager
+    def at(self, stage: Stage) -> Iterator[None]:
+        """What runs inside belongs to `stage`: its warnings, freezes and errors, and what a trainer does in its
+        constructor.
+        """
+        self._now = self._freeze_log.stage = stage
+        with ExitStack() as scope:
+            if stage is Stage.TRAINER:
+                scope.enter_context(self._observing_the_library())
+            yield
+
+    def _observing_the_library(self) -> AbstractContextManager[None]:
+        return library_calls.observed(
+            {
+                "prepare_model_for_kbit_training": lambda model: self._take(model, Stage.PREPARE, Actor.LIBRARY),
+                "prepare_model_for_int8_training": lambda model: self._take(model, Stage.PREPARE, Actor.LIBRARY),
+                "get_peft_model": lambda model: self._take(model, Stage.PEFT, Actor.LIBRARY),
+            }
+        )
+
+    def census(self, model: nn.Module) -> None:
+        """Count the parameters of `model` at the stage the flow is at."""
+        self._take(model, self._now, Actor.FLOW)
+        if self._now is Stage.RELOAD:
+            self._ask_the_reloaded(model)
+
+    def _take(self, model: nn.Module, stage: Stage, actor: Actor) -> None:
+        if self._watching:
+            self._model = model
+        self._attention = _attention_of(model) or self._attention
+        has_subject = self._flow.subject is Subject.MODEL or any(
+            census.is_adapter(n) for n, _ in model.named_parameters()
+        )
+        self._censuses.append(census.take(model, stage, actor, digest=has_subject))
+        self._memory.look()
+
+    def train(self, trainer: Any, rates_asked: tuple[float, ...]) -> None:
+        """Evaluate, train and evaluate again. From here on `requires_grad` is no longer watched: training runs
+        undisturbed.
+        """
+        self._end_watch()
+        self._now = Stage.TRAINING
+        if self._handicap is not None:
+            trainer.add_callback(self._handicap)
+        with self._memory.looking_at_the_first_step():
+            self._training, self._batch = training.train(trainer, self._labels, rates_asked, self._end)
+        self._ask_with_and_without_adapter(trainer.model)
+
+    def _ask_with_and_without_adapter(self, model: nn.Module) -> None:
+        if self._batch is None:
+            return
+        self._answer = batches.asked_again(model, self._batch)
+        alone: float | None = None
+        if self._flow.subject is Subject.ADAPTER:
+            with _trainability_kept(model), model.disable_adapter():
+                alone = _difference(self._answer, batches.asked_again(model, self._batch))
+        self._reply = Reply(alone, None)
+
+    def _ask_the_reloaded(self, model: nn.Module) -> None:
+        if self._batch is None or self._answer is None or self._reply is None:
+            return
+        reloaded = _difference(self._answer, batches.asked_again(model, self._batch))
+        self._reply = dataclasses.replace(self._reply, reloaded=reloaded)
+
+    def _end_watch(self) -> None:
+        if not self._watching:
+            return
+        self._watching = False
+        if self._model is not None:
+            self._freezes = self._freeze_log.of(self._watched_subject(self._model))
+        self._model = None  # nothing here may keep it alive
+        self._watch.close()
+
+    def _watched_subject(self, model: nn.Module) -> dict[str, nn.Parameter]:
+        """Parameters whose freezing matters: those the flow trains. A base model without its adapters has none yet."""
+        found = census.subject(model)
+        if self._flow.subject is Subject.MODEL:
+            return found
+        return {name: parameter for name, parameter in found.items() if census.is_adapter(name)}
+
+    def failed(self, error: Exception) -> None:
+        """Note the exception that ended the flow, with the stage it came from."""
+        self._error = failure(error, self._now)
+
+    def facts(self, setup: Setup) -> Facts:
+        """All that was recorded of a flow that was given `setup`."""
+        return Facts(
+            absent=self._absent(),
+            attention_used=self._attention,
+            stages=tuple(self._censuses),
+            freezes=self._freezes,
+            training=self._training,
+            labels=self._labels.labels(),
+            reply=self._reply,
+            sizes=setup.model.sizes,
+            weights_sha256=setup.model.weights_sha256,
+            options_dropped=tuple(dict.fromkeys(setup.dropped)),
+            warnings=self._messages.messages(),
+            error=self._error,
+        )
+
+    def _absent(self) -> tuple[AbsentStage, ...]:
+        taken = {taken.name for taken in self._censuses}
+        return tuple(AbsentStage(stage, self._why_absent(stage)) for stage in CENSUS_STAGES if stage not in taken)
+
+    def _why_absent(self, stage: Stage) -> Absence:
+        order = list(Stage)
+        if self._error is not None and order.index(stage) >= order.index(self._error.stage):
+            return Absence.NOT_REACHED
+        if self._flow.subject is Subject.ADAPTER and stage in (Stage.PREPARE, Stage.PEFT):
+            return Absence.NOT_CALLED
+        return Absence.NOT_IN_FLOW
+
+
+@contextmanager
+def _trainability_kept(model: nn.Module) -> Iterator[None]:
+    """PEFT makes adapters trainable when it switches them on again, also those it found frozen."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    yield
+    for parameter, trainable in before:
+        parameter.requires_grad = trainable
+
+
+def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).abs().max())
+
+
+def _attention_of(model: nn.Module) -> str | None:
+    used = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    return None if used is None else str(used)

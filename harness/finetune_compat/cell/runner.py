@@ -1,0 +1,188 @@
+"""Run one planned cell and write down its observation. Imports nothing of the stack itself: a stack that cannot even be
+imported is an observation too.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune_compat import __version__
+from finetune_compat.cell.instruments.frames import raised_chain, readable, without_place
+from finetune_compat.contract.catalog import MODELS, Flow, Subject, flow_named, lora_of
+from finetune_compat.contract.plan import Plan, PlannedCell
+from finetune_compat.contract.records import (
+    CENSUS_STAGES,
+    REPORTED,
+    Absence,
+    AbsentStage,
+    Attention,
+    Census,
+    Deep,
+    DeviceKind,
+    DeviceRecord,
+    Failure,
+    Freeze,
+    Labels,
+    Memory,
+    Message,
+    ModelSizes,
+    Observation,
+    Precision,
+    Reply,
+    StackRecord,
+    Stage,
+    Started,
+    Training,
+    to_json,
+)
+from finetune_compat.machine import cpu
+from finetune_compat.machine.garbage import uncollected
+
+LONGEST_ERROR = 2000
+"""Characters of an error's message that are kept."""
+
+_EXECUTION = "finetune_compat.cell.execution"
+"""Imports the stack, of which nothing is garbage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What running a flow brought to light: the part of an observation that is not known beforehand."""
+
+    absent: tuple[AbsentStage, ...]
+    attention_used: str | None = None
+    stages: tuple[Census, ...] = ()
+    freezes: tuple[Freeze, ...] = ()
+    training: Training | None = None
+    labels: Labels | None = None
+    reply: Reply | None = None
+    deep: Deep | None = None
+    sizes: ModelSizes | None = None
+    weights_sha256: str | None = None
+    options_dropped: tuple[str, ...] = ()
+    warnings: tuple[Message, ...] = ()
+    error: Failure | None = None
+    memory: Memory | None = None
+
+
+def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
+    """Run one cell and return what was observed. An exception of the flow is an observation, not an error here."""
+    flow = flow_named(planned.flow)
+    started, clock = now(), time.perf_counter()
+    facts = _facts(plan, planned, flow)
+    return Observation(
+        cell=plan.id_of(planned),
+        stack=_stack(plan),
+        device=_device(plan.device, emulated(plan.device, planned.variant.precision)),
+        flow=flow.name,
+        variant=planned.variant,
+        seed=plan.seed,
+        model=MODELS[planned.variant.model].shape if plan.model is None else None,
+        lora=lora_of(flow, planned.variant.model) if flow.subject is Subject.ADAPTER else None,
+        sizes=facts.sizes,
+        handicap=planned.handicap,
+        attention=Attention(plan.attention, facts.attention_used),
+        stages=facts.stages,
+        absent=facts.absent,
+        freezes=facts.freezes,
+        training=facts.training,
+        labels=facts.labels,
+        reply=facts.reply,
+        deep=facts.deep,
+        weights_sha256=facts.weights_sha256,
+        options_dropped=facts.options_dropped,
+        warnings=facts.warnings,
+        error=facts.error,
+        memory=facts.memory,
+        duration_s=round(time.perf_counter() - clock, 3),
+        started_at=started,
+        harness_version=__version__,
+    )
+
+
+def _facts(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
+    try:
+        # Once: with the stack set aside, uncollected() takes 40 ms to see that it is, and a session has 110 cells.
+        with nullcontext() if _EXECUTION in sys.modules else uncollected():
+            execution = importlib.import_module(_EXECUTION)
+    except Exception as error:  # noqa: BLE001 - whatever a broken stack raises is what this cell observed
+        return nothing_reached(error)
+    facts: Facts = execution.execute(plan, planned, flow)
+    return facts
+
+
+def nothing_reached(error: Exception, stage: Stage = Stage.IMPORT) -> Facts:
+    """The facts of a flow that could not even begin, for what was to be done before or at `stage`."""
+    absent = tuple(AbsentStage(stage, Absence.NOT_REACHED) for stage in CENSUS_STAGES)
+    return Facts(absent=absent, error=failure(error, stage))
+
+
+def failure(error: Exception, stage: Stage) -> Failure:
+    """The record of an exception that ended a flow at `stage`."""
+    chain = readable(raised_chain(error.__traceback__))
+    return Failure(type(error).__name__, without_place(str(error))[:LONGEST_ERROR], stage, chain)
+
+
+def emulated(device: DeviceKind, precision: Precision) -> DeviceKind | None:
+    """The device that 4-bit weights present to TRL, where it is not the one they are on."""
+    return DeviceKind.CUDA if device is DeviceKind.CPU and precision is Precision.NF4 else None
+
+
+def _stack(plan: Plan) -> StackRecord:
+    resolved = {name: version for name, version in installed_versions().items() if name in REPORTED}
+    python = platform.python_version()
+    return StackRecord(plan.stack, python, plan.lock_sha256, plan.torch_wanted, plan.base_torch, resolved)
+
+
+@functools.cache
+def installed_versions() -> dict[str, str]:
+    """Version of every distribution in this environment, by normalized name."""
+    found = [(dist.metadata["Name"], dist.version) for dist in importlib.metadata.distributions()]
+    return {name.lower().replace("_", "-"): version for name, version in found if name}
+
+
+def _device(kind: DeviceKind, emulates: DeviceKind | None) -> DeviceRecord:
+    name = _gpu() if kind is DeviceKind.CUDA else cpu.name()
+    return DeviceRecord(kind, name, emulates, _features(kind))
+
+
+@functools.cache
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no CUDA device"
+
+
+def _features(kind: DeviceKind) -> tuple[str, ...]:
+    return cpu.features(kind, triton=importlib.util.find_spec("triton") is not None)
+
+
+def append(plan: Plan, record: Observation | Started) -> None:
+    """Append one line to the run's observations: a single write, so that sessions side by side do not mix lines."""
+    path = Path(plan.run) / "observations.jsonl"
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, (to_json(record) + "\n").encode())
+    finally:
+        os.close(handle)
+
+
+def mark_started(plan: Plan, planned: PlannedCell) -> None:
+    """Write the line that makes a killed process read as infrastructure."""
+    append(plan, Started(cell=plan.id_of(planned), started=now()))
+
+
+def now() -> str:
+    """This moment in UTC, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,379 @@
+"""Watches the calls of the libraries that a fine-tuning script makes, and keeps a record of them on disk.
+
+Nothing here may end or change the script: an instrument that fails is a sentence in what was not seen.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from finetune_compat.cell import runner
+from finetune_compat.cell.instruments import census, emulation, freezes
+from finetune_compat.cell.instruments.live import rewards_make_the_gradient
+from finetune_compat.cell.script import without_gpu
+from finetune_compat.cell.script.kept import Kept
+from finetune_compat.cell.script.notes import Notes
+from finetune_compat.cell.script.stories import Measured, Stories, Story, precision_of
+from finetune_compat.contract.records import (
+    CENSUS_STAGES,
+    Absence,
+    AbsentStage,
+    Actor,
+    Census,
+    DeviceKind,
+    DeviceRecord,
+    Failure,
+    Freeze,
+    Observation,
+    Precision,
+    StackRecord,
+    Stage,
+    Variant,
+    cell_id,
+)
+from finetune_compat.contract.script import Request, Run
+
+PREPARATIONS = ("prepare_model_for_kbit_training", "prepare_model_for_int8_training")
+WRAPPINGS = ("get_peft_model", "inject_adapter_in_model")
+
+
+class _Trained:
+    """One trainer of the script, as it goes."""
+
+    def __init__(self, trainer: Any, story: Story, flow: str) -> None:
+        self.story, self.flow = story, flow
+        self.kind = type(trainer).__name__
+        arguments = trainer.args
+        self.rewarded = rewards_make_the_gradient(arguments)
+        self.full_rate = float(getattr(arguments, "learning_rate", 0) or 0) or None
+        self.seed = int(getattr(arguments, "seed", 0) or 0)
+        checkpointing = bool(getattr(arguments, "gradient_checkpointing", False))
+        self.variant = Variant(story.model_type, story.precision, checkpointing or _checkpoints(trainer.model))
+        self.attention = getattr(getattr(trainer.model, "config", None), "_attn_implementation", None)
+        self.asks_for_adapters = story.wrapped
+        self.stages: list[Census] = []
+        self.freezes: tuple[Freeze, ...] = ()
+        self.found = Measured()
+        self.error: Failure | None = None
+        self.times_trained = 0
+
+
+class Observer:
+    """Everything seen of one process."""
+
+    def __init__(
+        self, request: Request, device: DeviceRecord, stack: StackRecord, notes: Notes, kept: Kept, save: Any
+    ) -> None:
+        self.notes, self._request, self._device, self._stack, self._save = notes, request, device, stack, save
+        self.kept = kept
+        self.without_gpu = device.kind is DeviceKind.CPU
+        self._stories = Stories()
+        self._trained: list[_Trained] = []
+        self._of: dict[int, _Trained] = {}
+        self._watch = ExitStack()
+        self._log: freezes.FreezeLog | None = None
+        self._stage = Stage.IMPORT
+        self._building = self._training = 0
+        self._depth = 0
+        self._started = time.time()
+        self._wants_adapters = False
+        self.watch()
+
+    # ------------------------------------------------------------------------------------------------------ who freezes
+
+    def watch(self) -> None:
+        """Watch for freezing, until training begins."""
+        self._watch.close()
+        self._log = self._watch.enter_context(freezes.watched())
+        self._log.stage = self._stage
+
+    def _at(self, stage: Stage) -> None:
+        if not self._building:
+            self._stage = stage
+            if self._log is not None:
+                self._log.stage = stage
+
+    def frozen(self, model: nn.Module) -> tuple[Freeze, ...]:
+        """Who froze the adapters of `model`; where it has none, what froze its parameters."""
+        return self._log.of(census.subject(model)) if self._log is not None else ()
+
+    def story_of(self, model: nn.Module) -> Story:
+        """What is known of `model`."""
+        return self._stories.of(model)
+
+    @property
+    def has_trained(self) -> bool:
+        """Whether a trainer was watched."""
+        return bool(self._trained)
+
+    @property
+    def stage(self) -> Stage:
+        """Where the script is."""
+        return self._stage
+
+    @contextmanager
+    def _instrument(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            self.notes.miss(f"{what}: the instrument failed ({type(error).__name__}: {str(error)[:200]})")
+
+    # ----------------------------------------------------------------------------------------------- functions, methods
+
+    def step(self, original: Callable[..., Any], stage: Stage) -> Callable[..., Any]:
+        """A function that loads, prepares or wraps a model, followed by a census of what it returns."""
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._training:
+                return original(*args, **kwargs)
+            self._at(stage)
+            self._depth += 1
+            try:
+                result = original(*args, **kwargs)
+            except Exception as error:
+                self._note_error(error, stage)
+                raise
+            finally:
+                self._depth -= 1
+            # Of nested calls the outermost counts; a census inside a trainer is the library's.
+            if not self._depth:
+                with self._instrument(f"the model at {stage}"):
+                    self._take(result, stage)
+            return result
+
+        return call
+
+    def load(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`from_pretrained`, with options that this machine can follow."""
+        step = self.step(original, Stage.LOAD)
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            options = without_gpu.load_options(kwargs, self.notes) if self.without_gpu else kwargs
+            return step(*args, **options)
+
+        return call
+
+    def _take(self, result: Any, stage: Stage) -> None:
+        model = result[0] if isinstance(result, tuple) else result
+        if not isinstance(model, nn.Module):
+            return
+        if self.without_gpu:
+            emulation.keep_as_on_an_accelerator(model)
+        story = self._stories.of(model)
+        story.wrapped = story.wrapped or stage is Stage.PEFT
+        story.take(model, stage, Actor.LIBRARY if self._building else Actor.FLOW)
+        self._save()
+
+    # ------------------------------------------------------------------------------------------------------- trainers
+
+    def trainer_class(self, cls: type[Any]) -> None:
+        """Follow the constructor and the training of `cls`, where it defines them itself."""
+        own = vars(cls)
+        if "__init__" in own:
+            cls.__init__ = self._constructor(own["__init__"])  # type: ignore[misc]
+        if "train" in own:
+            cls.train = self._train(own["train"])
+        if "save_model" in own:
+            cls.save_model = self.kept.saving(own["save_model"])
+        if "push_to_hub" in own:
+            cls.push_to_hub = self.kept.pushing
+
+    def _constructor(self, original: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(original)
+        def init(trainer: Any, *args: Any, **kwargs: Any) -> None:
+            if not self._building:
+                # Whatever its name, a PEFT configuration is known by its class.
+                given = (*args, *kwargs.values())
+                self._wants_adapters = any(
+                    hasattr(one, "peft_type") and not isinstance(one, nn.Module) for one in given
+                )
+                self._at(Stage.TRAINER)
+            self._building += 1
+            try:
+                original(trainer, *args, **kwargs)
+            except Exception as error:
+                self._note_error(error, Stage.TRAINER)
+                raise
+            finally:
+                self._building -= 1
+            if not self._building:
+                with self._instrument("the trainer"):
+                    self._built(trainer)
+
+        return init
+
+    def _built(self, trainer: Any) -> None:
+        if not isinstance(getattr(trainer, "model", None), nn.Module):
+            self.notes.miss(
+                f"{type(trainer).__name__} has no model yet when it is made: what it was given was not seen"
+            )
+            return
+        story = self._stories.of(trainer.model)
+        story.handed_over = True
+        story.precision = precision_of(trainer.model)
+        run = _Trained(trainer, story, self._flow())
+        run.asks_for_adapters = run.asks_for_adapters or self._wants_adapters
+        run.stages = [taken for taken in story.stages if taken.name in (Stage.LOAD, Stage.PREPARE, Stage.PEFT)]
+        adapted = any(census.is_adapter(name) for name, _ in trainer.model.named_parameters())
+        run.stages.append(census.take(trainer.model, Stage.TRAINER, Actor.FLOW, digest=adapted))
+        run.freezes = self.frozen(trainer.model)
+        self._trained.append(run)
+        self._of[id(trainer)] = run
+        self._save()
+
+    def _flow(self) -> str:
+        number = len(self._trained) + 1
+        return self._request.flow if number == 1 else f"{self._request.flow}#{number}"
+
+    def _train(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def train(trainer: Any, *args: Any, **kwargs: Any) -> Any:
+            run = self._of.get(id(trainer))
+            if self._training or run is None:
+                return original(trainer, *args, **kwargs)
+            # Not before: it imports what a script may not have imported yet.
+            from finetune_compat.cell.script import trained
+
+            run.times_trained += 1
+            if run.times_trained > 1:
+                self.notes.miss(f"{run.kind}.train() was called again: the table is that of the first call")
+            with self._instrument("who froze"):
+                run.freezes = self.frozen(trainer.model)
+            self._watch.close()
+            self._log = None
+            self._stage = Stage.TRAINING
+            self._training += 1
+            found = run.found if run.times_trained == 1 else Measured()
+            steps = self._request.steps
+            self.notes.change(f"every training was ended after {steps} steps; its schedule is that of the whole run")
+            if kwargs.get("resume_from_checkpoint") is True or args[:1] == (True,):
+                # The last checkpoint lies where the script writes, and it writes elsewhere now.
+                self.notes.change("resume_from_checkpoint=True was left out: training began anew")
+                args, kwargs = args[1:], {**kwargs, "resume_from_checkpoint": None}
+            try:
+                return trained.train(trainer, lambda: original(trainer, *args, **kwargs), steps, found, self.notes)
+            except Exception as error:
+                self._note_error(error, Stage.TRAINING, run)
+                raise
+            finally:
+                self._training -= 1
+                with self._instrument("the model after training"):
+                    if run.times_trained == 1 and run.error is None:
+                        run.stages.append(census.take(trainer.model, Stage.AFTER_TRAINING, Actor.FLOW, digest=False))
+                self.watch()
+                self._save()
+
+        return train
+
+    def _note_error(self, error: Exception, stage: Stage, run: _Trained | None = None) -> None:
+        if run is not None:
+            run.error = run.error or runner.failure(error, stage)
+        self.error = runner.failure(error, Stage.TRAINER if self._building else stage)
+        self._save()
+
+    error: Failure | None = None
+    """The last exception a watched call ended in, whether or not the script went on after it."""
+
+    # --------------------------------------------------------------------------------------------------- what there is
+
+    def runs(self) -> tuple[Run, ...]:
+        """The runs so far; a model that no trainer was given is one, if there is no trainer at all."""
+        if self._trained:
+            return tuple(self._run(run) for run in self._trained)
+        wrapped = [story for story in self._stories.all if story.wrapped]
+        found = wrapped or self._stories.all[:1]
+        return tuple(self._untrained(story) for story in found)
+
+    def loaded_only(self) -> tuple[str, ...]:
+        """Models that no trainer was given, where another was."""
+        alone = [story for story in self._stories.all if not story.handed_over]
+        return tuple(story.model_type for story in alone) if self._trained else ()
+
+    def _run(self, run: _Trained) -> Run:
+        return Run(
+            seen=self.observation(
+                run.flow,
+                run.variant,
+                tuple(run.stages),
+                run.error,
+                freezes=run.freezes,
+                training=run.found.training,
+                labels=run.found.labels,
+                seed=run.seed,
+            ),
+            trainer=run.kind,
+            asks_for_adapters=run.asks_for_adapters,
+            rewarded=run.rewarded,
+            rows_evaluated=run.found.rows,
+            full_rate=run.full_rate,
+            idle=run.found.idle,
+        )
+
+    def _untrained(self, story: Story) -> Run:
+        variant = Variant(story.model_type, story.precision, False)
+        seen = self.observation(self._request.flow, variant, tuple(story.stages), self.error)
+        return Run(seen=seen, trainer=None, asks_for_adapters=story.wrapped or self._wants_adapters)
+
+    def observation(
+        self, flow: str, variant: Variant, stages: tuple[Census, ...], error: Failure | None, **facts: Any
+    ) -> Observation:
+        """What was seen of one model or trainer, as a cell of the matrix is written down."""
+        from finetune_compat import __version__
+
+        taken = {census.name for census in stages}
+        emulates = DeviceKind.CUDA if self.without_gpu and variant.precision is Precision.NF4 else None
+        device = DeviceRecord(self._device.kind, self._device.name, emulates, self._device.features)
+        why = Absence.NOT_REACHED if error else Absence.NOT_CALLED
+        return Observation(
+            cell=cell_id(self._request.stack, flow, variant, device.kind),
+            stack=self._stack,
+            device=device,
+            flow=flow,
+            variant=variant,
+            seed=facts.pop("seed", 0),
+            model=None,
+            lora=None,
+            stages=stages,
+            absent=tuple(AbsentStage(stage, why) for stage in CENSUS_STAGES if stage not in taken),
+            error=error,
+            duration_s=round(time.time() - self._started, 3),
+            started_at=time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(self._started)),
+            harness_version=__version__,
+            **facts,
+        )
+
+
+def _checkpoints(model: nn.Module) -> bool:
+    return any(getattr(module, "gradient_checkpointing", False) is True for module in model.modules())
+
+
+# ----------------------------------------------------------------------------------------- modules as they are imported
+
+
+def of_library(observer: Callable[[], Observer]) -> Callable[[ModuleType], None]:
+    """Follow the functions of a module that prepare or wrap a model, by name: TRL has defined some of its own."""
+
+    def change(module: ModuleType) -> None:
+        for name in (*PREPARATIONS, *WRAPPINGS):
+            function = vars(module).get(name)
+            if inspect.isfunction(function) and function.__module__ == module.__name__:
+                stage = Stage.PREPARE if name in PREPARATIONS else Stage.PEFT
+                setattr(module, name, observer().step(function, stage))
+
+    return change
+
+
+def classmethod_of(cls: type[Any], name: str, change: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Put `change` around the class method `name` of `cls`."""
+    with suppress(KeyError):
+        setattr(cls, name, classmethod(change(vars(cls)[name].__func__)))

@@ -1,0 +1,226 @@
+"""Watch this process: what to do to which module of the libraries, and when to write down what was seen."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+from finetune_compat.cell.instruments import frames
+from finetune_compat.cell.script.imports import AfterImport, Change
+from finetune_compat.cell.script.kept import Kept
+from finetune_compat.cell.script.notes import Notes
+from finetune_compat.contract.records import REPORTED, DeviceKind, DeviceRecord, Failure, StackRecord, Stage
+from finetune_compat.contract.script import REQUEST, SCRATCH, Pipeline, Request
+
+if TYPE_CHECKING:
+    from finetune_compat.cell.script.observer import Observer
+
+_SAVERS = (
+    "peft.config",
+    "transformers.configuration_utils",
+    "transformers.feature_extraction_utils",
+    "transformers.generation.configuration_utils",
+    "transformers.image_processing_base",
+    "transformers.processing_utils",
+    "transformers.tokenization_utils_base",
+    "transformers.video_processing_utils",
+)
+"""Modules of what is saved beside a model."""
+
+
+class Process:
+    """One watched process. Nothing of the libraries is imported before the script does."""
+
+    def __init__(self, request: Request) -> None:
+        self.request, self.notes = request, Notes()
+        self.kept = Kept(Path(request.folder, SCRATCH), self.notes, everything=request.throw_away)
+        self._owner = os.getpid()
+        self._error: Failure | None = None
+        self._observer: Observer | None = None
+        self.by_hand: list[Any] = []
+        """Runs that a file of three calls was measured in."""
+
+    def watch(self) -> None:
+        """From now on."""
+        frames.tell_users_lines()
+        finder = AfterImport(self._changes(), {"trl": self._library}, self._cannot_follow)
+        sys.meta_path.insert(0, finder)  # type: ignore[arg-type]  # a finder has no base class
+        sys.excepthook = self._noting_errors(sys.excepthook)
+        atexit.register(self._end)
+
+    def _cannot_follow(self, module: str, error: Exception) -> None:
+        self.notes.miss(f"calls of {module} cannot be followed: {type(error).__name__}: {error}")
+
+    def _changes(self) -> dict[str, Change]:
+        return {
+            "torch": self._torch,
+            "bitsandbytes": self._bitsandbytes,
+            "peft.utils.other": self._library,
+            "peft.mapping": self._library,
+            "peft.mapping_func": self._library,
+            "peft.peft_model": self._peft_model,
+            "transformers.modeling_utils": self._models,
+            "transformers.training_args": self._arguments,
+            "transformers.trainer": self._trainers,
+            **dict.fromkeys(_SAVERS, self.kept.savers),
+        }
+
+    @functools.cached_property
+    def observer(self) -> Observer:
+        """Made when the first library is there; torch then is."""
+        from finetune_compat.cell.script.observer import Observer
+
+        self._observer = Observer(self.request, _device(), self._stack(), self.notes, self.kept, self.save)
+        return self._observer
+
+    # --------------------------------------------------------------------------------------------- module by module
+
+    def _torch(self, module: ModuleType) -> None:
+        if not module.cuda.is_available():
+            from finetune_compat.cell.script.without_gpu import place_on_cpu
+
+            place_on_cpu(self.notes)
+
+    def _bitsandbytes(self, module: ModuleType) -> None:
+        if not sys.modules["torch"].cuda.is_available():
+            from finetune_compat.cell.instruments.emulation import presented
+
+            self._presented = presented()
+            self._presented.__enter__()
+
+    def _library(self, module: ModuleType) -> None:
+        from finetune_compat.cell.script.observer import of_library
+
+        of_library(lambda: self.observer)(module)
+        self.kept.savers(module)
+
+    def _models(self, module: ModuleType) -> None:
+        from finetune_compat.cell.script.observer import classmethod_of
+
+        observer, models = self.observer, module.PreTrainedModel
+        classmethod_of(models, "from_pretrained", observer.load)
+        self.kept.savers(module)
+
+    def _peft_model(self, module: ModuleType) -> None:
+        from finetune_compat.cell.script.observer import classmethod_of
+
+        observer, models = self.observer, module.PeftModel
+        classmethod_of(models, "from_pretrained", lambda original: observer.step(original, Stage.PEFT))
+        self.kept.savers(module)
+
+    def _arguments(self, module: ModuleType) -> None:
+        from finetune_compat.cell.script import without_gpu
+
+        observer, arguments = self.observer, module.TrainingArguments
+        original = arguments.__post_init__
+
+        @functools.wraps(original)
+        def post_init(given: Any) -> None:
+            observer.kept.training_arguments(given)
+            if observer.without_gpu:
+                without_gpu.training_arguments(given, self.notes)
+            original(given)
+
+        arguments.__post_init__ = post_init
+
+    def _trainers(self, module: ModuleType) -> None:
+        observer, base = self.observer, module.Trainer
+        observer.trainer_class(base)
+
+        def subclassed(cls: type[Any], /, **options: Any) -> None:
+            super(base, cls).__init_subclass__(**options)
+            observer.trainer_class(cls)
+
+        base.__init_subclass__ = classmethod(subclassed)
+
+    # --------------------------------------------------------------------------------------------------- what it leaves
+
+    def _noting_errors(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+            if isinstance(error, Exception) and os.getpid() == self._owner:
+                self.failed(error)
+            original(kind, error, traceback)
+
+        return hook
+
+    def failed(self, error: Exception) -> None:
+        """Note the exception that ended the script."""
+        from finetune_compat.cell.runner import failure
+
+        self._error = failure(error, self._observer.stage if self._observer else Stage.IMPORT)
+        self.save()
+
+    def _end(self) -> None:
+        # A launcher, and whatever else the script starts, imports nothing of this and leaves no record.
+        if self._observer is not None:
+            self.save()
+
+    def save(self) -> None:
+        """Write down all that was seen so far: whatever ends the process, what was seen before it stays."""
+        if os.getpid() != self._owner:
+            return  # a worker that loads data is a copy of this process
+        record = Pipeline(
+            script=self.request.flow,
+            arguments=tuple(sys.argv[1:]),
+            steps=self.request.steps,
+            stack=self._stack(),
+            device=_device(),
+            runs=tuple(self.by_hand) or (self._observer.runs() if self._observer else ()),
+            changed=self.notes.changed,
+            unseen=(*self.notes.unseen, *self._not_trained()),
+            error=self._error,
+        )
+        path = Path(self.request.folder, f"{self._owner}.json")
+        fresh = path.with_suffix(".part")
+        fresh.write_text(record.to_json(), encoding="utf-8")
+        fresh.replace(path)
+
+    def _not_trained(self) -> tuple[str, ...]:
+        alone = self._observer.loaded_only() if self._observer else ()
+        return (f"loaded beside what is trained, and not followed: {', '.join(alone)}",) if alone else ()
+
+    def _stack(self) -> StackRecord:
+        found = {name: version for name in REPORTED if (version := _version(name))}
+        wanted = self.request.torch_wanted or found.get("torch", "")
+        return StackRecord(
+            self.request.stack, platform.python_version(), self.request.lock_sha256, wanted, False, found
+        )
+
+
+@functools.cache
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def _device() -> DeviceRecord:
+    import torch
+
+    from finetune_compat.cell import runner
+
+    kind = DeviceKind.CUDA if torch.cuda.is_available() else DeviceKind.CPU
+    return runner._device(kind, None)
+
+
+def begin() -> None:
+    """Watch this process, if it is one of the script's first: of several that train together, the first alone."""
+    if int(os.environ.get("RANK", "0") or 0):
+        return
+    global current  # noqa: PLW0603 - one a process
+    current = Process(Request(**json.loads(Path(os.environ[REQUEST]).read_text(encoding="utf-8"))))
+    current.watch()
+
+
+current: Process | None = None

@@ -1,0 +1,82 @@
+"""What is known of each model of a script, from the call that loaded it to the trainer that was given it."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from torch import nn
+
+from finetune_compat.cell.instruments import census
+from finetune_compat.contract.records import Actor, Census, Labels, Precision, Stage, Training
+
+
+class Story:
+    """One model: its censuses so far. Holds it weakly, so that it is freed when the script lets it go."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = weakref.ref(root(model))
+        self.model_type = str(getattr(getattr(root(model), "config", None), "model_type", type(root(model)).__name__))
+        self.precision = precision_of(model)
+        self.stages: list[Census] = []
+        self.wrapped = False
+        """Whether PEFT was asked to put adapters on it."""
+        self.handed_over = False
+        """Whether a trainer was given it."""
+
+    def is_of(self, model: nn.Module) -> bool:
+        """Whether `model` is this one, perhaps with something around it."""
+        return self._model() is root(model)
+
+    def take(self, model: nn.Module, stage: Stage, actor: Actor) -> None:
+        """Count it."""
+        self.precision = precision_of(model)
+        adapted = any(census.is_adapter(name) for name, _ in model.named_parameters())
+        self.stages.append(census.take(model, stage, actor, digest=adapted))
+
+
+class Measured:
+    """What one call of `train()` shows, as far as it comes."""
+
+    def __init__(self) -> None:
+        self.training: Training | None = None
+        self.labels: Labels | None = None
+        self.rows: int | None = None
+        self.idle: tuple[str, ...] = ()
+
+
+class Stories:
+    """All models seen, in the order they came."""
+
+    def __init__(self) -> None:
+        self.all: list[Story] = []
+
+    def of(self, model: nn.Module) -> Story:
+        """The story of `model`; a new one, if it has not been seen before."""
+        found = next((story for story in self.all if story.is_of(model)), None)
+        if found is None:
+            found = Story(model)
+            self.all.append(found)
+        return found
+
+
+def root(model: Any) -> nn.Module:
+    """The model inside the wrappers of PEFT, of TRL's value heads, of data parallelism and compilation."""
+    while True:
+        if hasattr(model, "get_base_model"):
+            return model.get_base_model()
+        inner = next((vars(model)["_modules"].get(name) for name in _WRAPS if name in model._modules), None)
+        if inner is None:
+            return model
+        model = inner
+
+
+_WRAPS = ("pretrained_model", "module", "_orig_mod")
+
+
+def precision_of(model: nn.Module) -> Precision:
+    """How the base weights of `model` are stored."""
+    kinds = {type(parameter).__name__ for parameter in model.parameters()}
+    if "Params4bit" in kinds:
+        return Precision.NF4
+    return Precision.INT8 if "Int8Params" in kinds else Precision.FULL

@@ -1,0 +1,166 @@
+"""A user's own training, ended after a few steps and measured beside them; evaluated before and after."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import TrainerCallback
+
+from finetune_compat.cell.guard import owner_of_shards
+from finetune_compat.cell.instruments.batches import LabelLog, listening
+from finetune_compat.cell.instruments.census import subject
+from finetune_compat.cell.instruments.changes import compared
+from finetune_compat.cell.instruments.training import Probe
+from finetune_compat.cell.script.notes import Notes
+from finetune_compat.cell.script.stories import Measured
+from finetune_compat.contract.records import Labels, Training
+
+EVAL_ROWS = 256
+"""Rows of an evaluation, at most: enough to see whether the loss moves at all."""
+
+
+class _Ends(TrainerCallback):
+    """Ends training after `steps` steps of this call."""
+
+    def __init__(self, steps: int) -> None:
+        self._left = steps
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        self._left -= 1
+        if self._left <= 0:
+            control.should_training_stop = True
+
+
+class _Beside(Probe):
+    """The probe of the matrix's own flows, where the parameters are whole."""
+
+    def __init__(self, trained: dict[str, nn.Parameter], notes: Notes) -> None:
+        # What a user trains fills the accelerator already: the copy to compare with is kept outside it.
+        super().__init__(trained, keep_on="cpu")
+        self._notes = notes
+        self.whole = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        if owner := owner_of_shards(given["model"], given["optimizer"]):
+            self._notes.miss(f"{owner} holds the parameters in shards: gradients and the optimizer were not seen")
+            return
+        self.whole = True
+        super().on_train_begin(args, state, control, **given)
+
+
+def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, notes: Notes) -> Any:
+    """Evaluate, `run()` the training for `steps` steps, evaluate again; `found` is filled as far as it comes.
+
+    Returns:
+        What `run` returned.
+    """
+    end = _end_token(trainer)
+    labels, trained = LabelLog(end), subject(trainer.model)
+    probe, ends = _Beside(trained, notes), _Ends(steps)
+    before, of_evaluation = _evaluated(trainer, end, found, notes)
+    trainer.add_callback(probe)
+    trainer.add_callback(ends)
+    logged = len(trainer.state.log_history)
+    try:
+        with listening(trainer.model, labels):
+            result = run()
+    finally:
+        trainer.remove_callback(probe)
+        trainer.remove_callback(ends)
+        probe.gradients.detach()
+        found.labels, found.idle = labels.labels(), probe.gradients.idle()
+    frozen = compared(probe.frozen, trainer.model) if probe.whole else None
+    after, _ = _evaluated(trainer, end, found, notes)
+    # `train()` begins a new log.
+    log = trainer.state.log_history
+    losses = [float(entry["loss"]) for entry in (log[logged:] if len(log) > logged else log) if "loss" in entry]
+    if probe.whole:
+        found.training = Training(
+            steps=min(steps, len(probe.gradients.norms)),
+            loss=tuple(losses),
+            grad_norm=tuple(probe.gradients.norms),
+            learning_rate=tuple(probe.learning_rates),
+            learning_rate_asked=(),
+            eval_before=before,
+            eval_after=after,
+            accuracy_before=None,
+            accuracy_after=None,
+            subject_delta=max(probe.classes.changes().values(), default=0.0),
+            subject_finite=all(bool(torch.isfinite(p).all()) for p in trained.values()),
+            optimizer=probe.optimizer,
+            gradients=probe.gradients.gradients(),
+            classes=probe.classes.classes(),
+            frozen=frozen,
+            rates_agree=probe.rates_agree,
+            evaluated=of_evaluation,
+            still_layers=probe.classes.still_layers(),
+        )
+    return result
+
+
+def _end_token(trainer: Any) -> int:
+    """The end-of-sequence token; one no row has, where the trainer has no tokenizer."""
+    # Asking Trainer of Transformers 4.46 to 4.57 for its tokenizer warns.
+    tokens = vars(trainer).get("processing_class") or vars(trainer).get("tokenizer")
+    end = getattr(getattr(tokens, "tokenizer", tokens), "eos_token_id", None)
+    return -1 if end is None else int(end)
+
+
+def _evaluated(trainer: Any, end: int, found: Measured, notes: Notes) -> tuple[float | None, Labels | None]:
+    rows = _few(trainer.eval_dataset, notes)
+    if rows is None:
+        return None, None
+    labels = LabelLog(end)
+    try:
+        with _unnoticed(trainer), listening(trainer.model, labels):
+            metrics = trainer.evaluate(rows)
+    except Exception as error:  # noqa: BLE001 - an evaluation that was not asked for must not end the script
+        notes.miss(f"evaluation raised {type(error).__name__}: {str(error)[:200]}")
+        return None, None
+    found.rows = len(rows) if hasattr(rows, "__len__") else EVAL_ROWS
+    loss = metrics.get("eval_loss")
+    return (None if loss is None else float(loss)), labels.labels()
+
+
+def _few(rows: Any, notes: Notes) -> Any:
+    """The first `EVAL_ROWS` of an evaluation set; of the first one, where there are several by name."""
+    if isinstance(rows, dict):
+        if not rows:
+            return None
+        name = next(iter(rows))
+        notes.miss(f"of {len(rows)} evaluation sets only {name!r} was evaluated")
+        rows = rows[name]
+    if rows is None or not hasattr(rows, "__len__"):
+        return rows.take(EVAL_ROWS) if hasattr(rows, "take") else rows
+    if len(rows) <= EVAL_ROWS:
+        return rows
+    first = range(EVAL_ROWS)
+    few = rows.select(first) if hasattr(rows, "select") else torch.utils.data.Subset(rows, first)
+    notes.change(f"evaluation before and after took the first {EVAL_ROWS} of {len(rows):,} rows")
+    return few
+
+
+@contextmanager
+def _unnoticed(trainer: Any) -> Iterator[None]:
+    """Evaluate beside the script: its callbacks are not told, its log and its random numbers are as before."""
+    callbacks, trainer.callback_handler.callbacks = trainer.callback_handler.callbacks, []
+    log = list(trainer.state.log_history)
+    state, python = torch.get_rng_state(), random.getstate()
+    arrays = np.random.get_state()  # noqa: NPY002 - of the generator that scripts and libraries share
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(arrays)  # noqa: NPY002 - likewise
+        torch.set_rng_state(state)
+        if gpus:
+            torch.cuda.set_rng_state_all(gpus)
+        trainer.state.log_history[:] = log
+        trainer.callback_handler.callbacks = callbacks

@@ -1,0 +1,93 @@
+"""Let a script that asks for a GPU run where there is none, and say what it was given in its place.
+
+Only what asks for a place is redirected: `torch.cuda.is_available()` still says no, and a tensor made on `cuda` still
+raises. Without a GPU `emulation` also shows the 4-bit weights to TRL as an accelerator's.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from finetune_compat.cell.script.notes import Notes
+
+_GPU_OPTIMIZERS = ("paged", "8bit", "bnb", "apex", "ademamix")
+"""Parts of the names of optimizers that have no implementation on a CPU, or not in every release."""
+
+
+def place_on_cpu(notes: Notes) -> None:
+    """`.to("cuda")` and `.cuda()` of modules and tensors leave them where they are."""
+    for cls in (torch.nn.Module, torch.Tensor):
+        cls.to = _elsewhere(cls.to, f"{cls.__name__}.to", notes)
+        cls.cuda = _stays(f"{cls.__name__}.cuda", notes)
+
+
+def _elsewhere(original: Callable[..., Any], name: str, notes: Notes) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def to(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if any(_is_gpu(value) for value in (*args, kwargs.get("device"))):
+            notes.change(f"{name} with a GPU left it on the CPU: this machine has no GPU")
+            args = tuple("cpu" if _is_gpu(value) else value for value in args)
+            kwargs = {key: "cpu" if _is_gpu(value) else value for key, value in kwargs.items()}
+        return original(self, *args, **kwargs)
+
+    return to
+
+
+def _stays(name: str, notes: Notes) -> Callable[..., Any]:
+    def cuda(self: Any, *args: Any, **kwargs: Any) -> Any:
+        notes.change(f"{name}() left it on the CPU: this machine has no GPU")
+        return self
+
+    return cuda
+
+
+def _is_gpu(value: Any) -> bool:
+    if isinstance(value, torch.device):
+        return value.type == "cuda"
+    return isinstance(value, str) and value.partition(":")[0] == "cuda"
+
+
+def load_options(options: dict[str, Any], notes: Notes) -> dict[str, Any]:
+    """Options of `from_pretrained` that a CPU can follow."""
+    changed = dict(options)
+    if _maps_to_gpu(options.get("device_map")):
+        notes.change(f"device_map={options['device_map']!r} was taken as 'cpu': this machine has no GPU")
+        changed["device_map"] = {"": "cpu"}
+    attention = options.get("attn_implementation")
+    if isinstance(attention, str) and "flash" in attention:
+        notes.change(f"attn_implementation={attention!r} was taken as 'sdpa': flash attention needs a GPU")
+        changed["attn_implementation"] = "sdpa"
+    quantized = options.get("quantization_config")
+    if getattr(quantized, "bnb_4bit_use_double_quant", False):
+        # bitsandbytes 0.47 ends the process over compressed statistics on a CPU.
+        notes.change("bnb_4bit_use_double_quant=True was taken as False: bitsandbytes has no such statistics on a CPU")
+        changed["quantization_config"] = copy.copy(quantized)
+        changed["quantization_config"].bnb_4bit_use_double_quant = False
+    return changed
+
+
+def _maps_to_gpu(device_map: Any) -> bool:
+    if isinstance(device_map, dict):
+        return any(_maps_to_gpu(place) for place in device_map.values())
+    # "auto" and its like choose among what is there.
+    return _is_gpu(device_map) or (isinstance(device_map, int) and not isinstance(device_map, bool))
+
+
+def training_arguments(arguments: Any, notes: Notes) -> None:
+    """Set those fields of a `TrainingArguments` otherwise that refuse a CPU, before it looks at them."""
+    for name in ("fp16", "fp16_full_eval"):
+        if getattr(arguments, name, False):
+            notes.change(f"{name}=True was taken as False: float16 training needs a GPU")
+            setattr(arguments, name, False)
+    if getattr(arguments, "tf32", None):
+        notes.change("tf32=True was left out: it needs a GPU")
+        arguments.tf32 = None
+    optimizer = str(getattr(getattr(arguments, "optim", ""), "value", getattr(arguments, "optim", "")))
+    if any(part in optimizer for part in _GPU_OPTIMIZERS):
+        notes.change(f"optim={optimizer!r} was taken as 'adamw_torch': that optimizer needs a GPU")
+        arguments.optim = "adamw_torch"

@@ -1,0 +1,67 @@
+"""Calibrate the learning test: one cheap cell, healthy and handicapped in each way, over many seeds.
+
+    nox -s "compat-3.11(trl='1.16')" -- --seeds 200
+
+A seed is that of the model's weights, of the data and of the adapters. Every run is recorded as any cell is, one line
+of a file that the host names and judges. Runs that the file has are not run again, so that a sweep may be stopped at
+any moment and started again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from finetune_compat.cell import runner
+from finetune_compat.contract.catalog import Handicap
+from finetune_compat.contract.plan import Plan, PlannedCell, read_plan
+from finetune_compat.contract.records import to_json
+
+_TOLD_EVERY = 60
+"""Runs between two words on how far it is: ten seeds."""
+
+
+def main(plan_file: str, into: str, seeds: range) -> None:
+    """Sweep the one cell of the plan."""
+    plan, path = read_plan(Path(plan_file)), Path(into)
+    [cell] = plan.cells
+    path.parent.mkdir(parents=True, exist_ok=True)
+    there = _whole(path)
+    wanted = [pair for pair in itertools.product(seeds, (None, *Handicap)) if pair not in there]
+    begun = time.monotonic()
+    with path.open("a", encoding="utf-8") as lines:
+        for done, (seed, handicap) in enumerate(wanted, 1):
+            lines.write(_observed(plan, cell, seed, handicap))
+            lines.flush()
+            if done % _TOLD_EVERY == 0:
+                left = (time.monotonic() - begun) / done * (len(wanted) - done)
+                print(f"{cell}: {done} of {len(wanted)} runs, {left / 60:.0f} min left", flush=True)
+
+
+def _whole(path: Path) -> set[tuple[int, str | None]]:
+    """Seed and handicap of the runs that `path` has. A line that was cut off as it was written is removed from it."""
+    if not path.exists():
+        return set()
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        path.write_bytes(whole)
+    runs = map(json.loads, whole.splitlines())
+    return {(run["seed"], run["handicap"]) for run in runs}
+
+
+def _observed(plan: Plan, cell: PlannedCell, seed: int, handicap: Handicap | None) -> str:
+    planned = dataclasses.replace(cell, handicap=handicap)
+    # What trainers print, some twenty lines a run, would bury the words on how far it is.
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        return to_json(runner.run_cell(dataclasses.replace(plan, seed=seed), planned)) + "\n"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], range(int(sys.argv[3]), int(sys.argv[4])))

@@ -1,0 +1,104 @@
+"""The model families this project ships configs of, and what else a census can be taken of: any `config.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from finetune_compat.census.lora import read_object
+from finetune_compat.contract.errors import CompatError, UnknownName
+
+FAMILIES = Path(__file__).resolve().parent / "configs"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A shipped config: the values of a public model's `config.json`, and what is publicly known of that model."""
+
+    name: str
+    title: str
+    model: str
+    """Its name on the hub."""
+    parameters: int
+    """Parameters of the public checkpoint, as its hub page states them."""
+    since: str
+    """First release of Transformers that has its classes and reads its config."""
+    layers_alike: bool
+    """Whether its decoder layers differ in nothing but their index, and there are so many modules that it matters."""
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a census is taken of: a family, or a config of the user's own."""
+
+    title: str
+    config: Mapping[str, Any]
+    family: Family | None
+
+    @property
+    def layers_alike(self) -> bool:
+        """Whether one decoder layer may be built for all."""
+        return self.family is not None and self.family.layers_alike
+
+
+@cache
+def families() -> tuple[Family, ...]:
+    """All shipped families, by name."""
+    files = sorted(FAMILIES.glob("*.json"))
+    return tuple(Family(name=file.stem, **json.loads(file.read_text(encoding="utf-8"))) for file in files)
+
+
+def find(asked: str) -> Subject:
+    """The family called `asked`; or the config in `asked`, a file or the folder that holds its `config.json`.
+
+    Raises:
+        UnknownName: it looks like the name of a family, and there is none of that name.
+        CompatError: the file is missing, not JSON, or no config of a model that can be counted.
+    """
+    family = next((family for family in families() if family.name == asked.lower()), None)
+    if family is not None:
+        return Subject(family.title, family.config, family)
+    path = Path(asked)
+    if not asked or (not path.exists() and path.suffix != ".json" and "/" not in asked):
+        raise _unknown(asked)
+    return _subject(path / "config.json" if path.is_dir() else path)
+
+
+def _unknown(asked: str) -> UnknownName:
+    names = [family.name for family in families()]
+    near = get_close_matches(asked.lower(), names, n=1, cutoff=0.4)
+    return UnknownName(
+        f"there is no family {asked!r}" if asked else "no family and no config.json was named",
+        meaning=(f"Did you mean {near[0]}? " if near else "") + f"The families are: {', '.join(names)}.",
+        todo="Or hand over a config.json: any model that the stack's Transformers knows can be counted.",
+    )
+
+
+def _subject(file: Path) -> Subject:
+    raw = read_object(file)
+    if not isinstance(raw.get("model_type"), str):
+        adapter = "peft_type" in raw
+        raise CompatError(
+            "not a model's config: it has no model_type",
+            where=str(file),
+            meaning="It is the config of an adapter." if adapter else "Every config.json of Transformers has one.",
+            todo="Hand it over as --lora, and the config.json of its base model here."
+            if adapter
+            else "Hand over the config.json that lies beside a model's weights.",
+        )
+    if raw.get("quantization_config"):
+        stored = raw["quantization_config"]
+        method = stored.get("quant_method", "unknown method") if isinstance(stored, dict) else "unknown method"
+        raise CompatError(
+            f"the model is stored quantized ({method})",
+            where=str(file),
+            meaning="A census quantizes the weights itself, as bitsandbytes does when a model is loaded.",
+            todo="Hand over the config.json of the model it was made from, and choose --quantization.",
+        )
+    return Subject(file.parent.name if file.name == "config.json" and file.parent.name else file.name, raw, None)

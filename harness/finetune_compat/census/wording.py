@@ -1,0 +1,215 @@
+"""Every sentence and label of a census. Takes facts and findings as they are; decides nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import assert_never
+
+from finetune_compat.census.compare import Figure, Shift
+from finetune_compat.census.taken import Taken, Trainer, Way
+from finetune_compat.census.verdicts import Code, Finding
+from finetune_compat.contract.census import ALL_LINEAR, LoadDtype, Quantization, Weight, WeightKind
+from finetune_compat.contract.records import Area
+
+NO_FINDINGS = "Every target reaches what it names."
+NOTHING_CHANGES = "Nothing changes."
+AT_TRAINER = "At the trainer: listed from what the matrix measured on tiny models, not measured at this size."
+
+GIGA = 10**9
+
+ALIKE = 0.75
+"""How alike a name must be to be suggested, by difflib's ratio: `q_proj` for `qproj`, not `v_proj` for `gate_proj`."""
+
+MOST_PLACES = 4
+"""Paths that a sentence names; of more of them, how many."""
+
+_PARTS = {
+    Area.LANGUAGE: "the language model",
+    Area.VISION: "the vision encoder",
+    Area.PROJECTOR: "the projector",
+    Area.EMBEDDING: "the embeddings",
+    Area.HEAD: "the head",
+    Area.NORM: "norms",
+    Area.ADAPTER: "adapters",
+}
+
+
+def percent(part: int, whole: int, decimals: int = 4) -> str:
+    """A share, with as many decimals as PEFT prints."""
+    return f"{100 * part / whole:.{decimals}f}"
+
+
+def number(count: int) -> str:
+    """A count."""
+    return f"{count:,}"
+
+
+def shape(sizes: Iterable[int]) -> str:
+    """Sizes of a tensor."""
+    return " x ".join(str(size) for size in sizes)
+
+
+def titled(taken: Taken) -> str:
+    """What was counted, and on which stack."""
+    return f"{taken.subject.title} on {taken.stack}: {taken.table.model_class}"
+
+
+def request(taken: Taken) -> str:
+    """How it was loaded and wrapped."""
+    rest = {LoadDtype.BF16: "bf16", LoadDtype.FP32: "fp32"}[taken.dtype]
+    loaded = {
+        Quantization.NF4: f"NF4, the rest in {rest}",
+        Quantization.INT8: f"int8, the rest in {rest}",
+        Quantization.NONE: rest,
+    }[taken.quantization]
+    rank = taken.lora.options.get("r") or "as PEFT has it"
+    return f"{loaded}. LoRA r={rank} on {' '.join(taken.lora.patterns) or 'the targets PEFT has for this model'}"
+
+
+def effort(taken: Taken) -> str:
+    """How the numbers came about."""
+    return f"Counted without weights in {taken.table.work_s:.1f} s of work, from the stack's own libraries."
+
+
+def way(way: Way) -> str:
+    """How adapters reach the trainer."""
+    match way:
+        case Way.BASE:
+            return "base model and peft_config"
+        case Way.WRAPPED:
+            return "PeftModel, no peft_config"
+    assert_never(way)
+
+
+def listed(trainer: Trainer) -> str:
+    """Why a trainer leaves other than all adapters trainable, or why nobody knows whether it does."""
+    if trainer.unmeasured:
+        return f"not measured: {trainer.unmeasured}"
+    return f"listed: {trainer.issue} {trainer.title}" if trainer.issue else ""
+
+
+def shift(changed: Shift) -> str:
+    """What a changed count counts."""
+    match changed.figure:
+        case Figure.TRAINABLE:
+            return f"trainable, {changed.area}" if changed.area else "trainable"
+        case Figure.ADAPTERS:
+            return f"adapters on {changed.area}"
+        case Figure.STORED:
+            return "stored"
+        case Figure.LOGICAL:
+            return "logical"
+    assert_never(changed.figure)
+
+
+# ------------------------------------------------------------------------------------------------------------- verdicts
+
+
+def sentence(finding: Finding, taken: Taken) -> str:
+    """What a verdict says."""
+    patterns, weights = ", ".join(finding.patterns), finding.weights
+    match finding.code:
+        case Code.REFUSED:
+            refusal = taken.table.refusal
+            said = f"{refusal.type}: {refusal.message}" if refusal else ""
+            return f"PEFT {taken.table.versions.get('peft', '')} refuses: {said}"
+        case Code.UNMATCHED:
+            return f"{patterns}: matches nothing."
+        case Code.UNREACHED:
+            return f"{_unreached(finding)}: {_share(finding, taken)} without an adapter."
+        case Code.PARTIAL:
+            return f"{patterns}: {finding.reached} of {finding.of} layers; no adapter on {_places(weights)}."
+        case Code.ELSEWHERE:
+            modules = sum(weight.count for weight in weights)
+            trainable = sum(weight.count * weight.adapter.trainable for weight in weights if weight.adapter)
+            part = _PARTS[weights[0].area]
+            return f"{patterns}: also in {part}, {modules} modules with {number(trainable)} adapter parameters."
+        case Code.FROZEN:
+            return "The configuration says inference_mode: get_peft_model leaves every adapter frozen."
+        case Code.UNQUANTIZED:
+            name = {Quantization.NF4: "NF4", Quantization.INT8: "int8"}.get(taken.quantization, "")
+            return (
+                f"{name} is for linear layers, and {_places(weights)} are none: {_share(finding, taken)} not quantized."
+            )
+    assert_never(finding.code)
+
+
+def _unreached(finding: Finding) -> str:
+    patterns, places = ", ".join(finding.patterns), _places(finding.weights)
+    if finding.patterns == (ALL_LINEAR,):
+        return f"{ALL_LINEAR} leaves out {places}"
+    held = "one tensor of all experts" if _stacked(finding) else "a weight of another name"
+    return f"{patterns}: held in {held} here, {places}"
+
+
+def _stacked(finding: Finding) -> bool:
+    return any(weight.kind is WeightKind.PARAMETER for weight in finding.weights)
+
+
+def _share(finding: Finding, taken: Taken) -> str:
+    share = percent(finding.elements, taken.parameters, 1)
+    return f"{number(finding.elements)} weights, {'under 0.1' if share == '0.0' else share} % of the model,"
+
+
+def _places(weights: Sequence[Weight]) -> str:
+    named = [weight.path for weight in weights[:MOST_PLACES]]
+    more = f" and {len(weights) - MOST_PLACES} more" if len(weights) > MOST_PLACES else ""
+    return ", ".join(named) + more
+
+
+def advice(finding: Finding, taken: Taken) -> str:
+    """What to do about a verdict."""
+    leaves = ",".join(dict.fromkeys(weight.leaf for weight in finding.weights))
+    match finding.code:
+        case Code.REFUSED | Code.UNMATCHED:
+            return _where_it_is(finding, taken)
+        case Code.UNREACHED if _stacked(finding):
+            return f"Name them as parameters: --target-parameters {_parameters(finding.weights)} (PEFT 0.17 or later)."
+        case Code.UNREACHED:
+            return f"Name {leaves} as well."
+        case Code.PARTIAL:
+            return "Widen the pattern; if only these layers are meant, say so with layers_to_transform."
+        case Code.ELSEWHERE:
+            return f"If that is not meant: {_only_language(finding, taken)}"
+        case Code.FROZEN:
+            return "Set inference_mode to false, or load the adapter with is_trainable=True."
+        case Code.UNQUANTIZED:
+            return _full_size(finding, taken)
+    assert_never(finding.code)
+
+
+def _full_size(finding: Finding, taken: Taken) -> str:
+    loaded = {LoadDtype.BF16: 2, LoadDtype.FP32: 4}[taken.dtype] * finding.elements
+    return (
+        f"They take {loaded / GIGA:,.0f} GB, and {4 * finding.elements / GIGA:,.0f} GB where "
+        "prepare_model_for_kbit_training makes float32 of them. In Transformers 4 experts are linear layers."
+    )
+
+
+def _where_it_is(finding: Finding, taken: Taken) -> str:
+    if finding.weights:
+        return f"In this model it is at {_places(finding.weights)}."
+    leaves = list(
+        dict.fromkeys(w.leaf for w in taken.table.weights if w.kind is WeightKind.LINEAR and not w.leaf.isdigit())
+    )
+    near = [get_close_matches(pattern.rpartition(".")[2], leaves, n=1, cutoff=ALIKE) for pattern in finding.patterns]
+    guesses = [f"{guess[0]} for {pattern}" for pattern, guess in zip(finding.patterns, near, strict=True) if guess]
+    guess = f"Did you mean {', '.join(guesses)}? " if guesses else ""
+    return f"{guess}The linear layers of this model are {', '.join(leaves)}."
+
+
+def _parameters(weights: Sequence[Weight]) -> str:
+    """The shortest suffixes by which target_parameters finds stacked experts and nothing else."""
+    return ",".join(dict.fromkeys(".".join(weight.path.split(".")[-2:]) for weight in weights))
+
+
+def _only_language(finding: Finding, taken: Taken) -> str:
+    """How to reach the same names in the language model alone."""
+    inside = [w for w in taken.table.weights if w.area is Area.LANGUAGE and set(w.patterns) & set(finding.patterns)]
+    outside = {part for weight in finding.weights for part in weight.path.split(".")}
+    own = next(part for part in inside[0].path.split(".") if part not in outside and re.fullmatch(r"\w+", part))
+    if taken.lora.regex:
+        return f"narrow the expression to {own}."
+    return rf"--targets '.*\b{own}\b.*\.({'|'.join(taken.lora.patterns)})'"

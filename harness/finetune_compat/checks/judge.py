@@ -1,0 +1,266 @@
+"""The one judge: an observation, the catalog's row, and the deviations listed for it -> a verdict.
+
+Two callers: the test inside the cell, and the host over stored observations. As stated is a pass; exactly the listed
+signature is a strict xfail; anything else fails: a bug where none is listed, a listed bug that does not appear, and a
+different failure than the listed one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+
+from finetune_compat.checks.case import NOT_DEEP, Case, NotApplicable, before_training, freeze_line
+from finetune_compat.checks.registry import CHECKS, DEEP_CHECKS, Check
+from finetune_compat.contract.catalog import Flow, Tier
+from finetune_compat.contract.records import Failure, Frame, Freeze, Observation
+from finetune_compat.contract.verdict import Deviation, Opinion, Outcome, Result, Symptom, Verdict
+
+# What an exhausted machine or network raises. None of these says anything about a version.
+_MACHINE_TYPES = (
+    "MemoryError",
+    "OutOfMemoryError",
+    "ConnectionError",
+    "ConnectionRefusedError",
+    "ConnectionResetError",
+    "TimeoutError",
+)
+_MACHINE_WORDS = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "Input/output error",
+    "Too many open files",
+    "Cannot allocate memory",
+    "can't allocate memory",
+    "can't start new thread",
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "uncorrectable ECC error",
+    "NVIDIA driver on your system is too old",
+    "We couldn't connect to 'http",  # Transformers, of the hub
+    "FlashAttention2 has been toggled on, but it cannot be used",  # Transformers, of a package that no lock has
+)
+
+# What a machine without a GPU is, and no version at fault: elsewhere the same versions may do.
+_WITHOUT_GPU = (
+    "Torch not compiled with CUDA",
+    "No CUDA GPUs",
+    "Found no NVIDIA driver",
+    "requires a GPU",
+    "needs a GPU",
+    "No GPU found",
+    "CUDA is required but not available",  # Transformers, of a bitsandbytes without kernels for CPUs
+    "None of the available devices",  # Transformers, of any bitsandbytes, where it looks for accelerators alone
+)
+
+
+def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict:
+    """The verdict on one observation.
+
+    Args:
+        seen: what the cell recorded.
+        flow: the catalog's row for `seen.flow`.
+        listed: ledger deviations whose windows and variants take in this cell.
+    """
+    case = Case(seen, flow)
+    spent = next((error for error in _errors(seen) if machine_failed(error)), None)
+    if spent is not None:
+        reason = f"the machine failed: {spent.type}: {spent.message}"
+        return Verdict(seen.cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN)
+    opinions = _opinions(case)
+    applying = tuple(entry for entry in listed if _applies(entry, seen))
+    outcome, reason = _conclude(case, opinions, applying)
+    failed = {opinion.code for opinion in opinions if opinion.result is Result.FAIL}
+    evident = applying if outcome is Outcome.XFAIL else [entry for entry in applying if _shows(case, entry, failed)]
+    return Verdict(
+        cell=seen.cell,
+        outcome=outcome,
+        reason=reason,
+        symptom=case.symptom,
+        opinions=opinions,
+        issues=tuple(dict.fromkeys(entry.issue for entry in applying)),
+        links=tuple(dict.fromkeys(entry.link for entry in applying)),
+        refused=case.refused,
+        signs=case.signs,
+        shown=tuple(dict.fromkeys(entry.issue for entry in evident)),
+        untrained=not case.refused and seen.training is None and seen.error is not None and before_training(seen.error),
+    )
+
+
+def not_recorded(cell: str, reason: str) -> Verdict:
+    """The verdict on a cell that was started, or planned, and left no observation."""
+    return Verdict(cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN)
+
+
+def _errors(seen: Observation) -> tuple[Failure, ...]:
+    """The error that ended the flow, and those that ended measurements of the deep tier."""
+    return (*((seen.error,) if seen.error else ()), *(seen.deep.failures.values() if seen.deep else ()))
+
+
+def _applies(entry: Deviation, seen: Observation) -> bool:
+    """Whether this device has what the entry needs, and the check that shows it had anything to look at."""
+    measured = seen.deep is not None or entry.check not in DEEP_CHECKS
+    return measured and (entry.feature is None or entry.feature in seen.device.features)
+
+
+def machine_failed(error: Failure) -> bool:
+    """Whether an exhausted machine or network raised it, of which no version is at fault."""
+    return error.type in _MACHINE_TYPES or any(words in error.message for words in _MACHINE_WORDS)
+
+
+def without_gpu(message: str) -> bool:
+    """Whether an error with this message is raised because a machine has no GPU."""
+    return any(words in message for words in _WITHOUT_GPU)
+
+
+def unable(error: Failure) -> str:
+    """The reason of a verdict on what this machine cannot run."""
+    return f"this machine cannot run it: {error.type}: {error.message}"
+
+
+_EXPLAINS = frozenset({Result.FAIL, Result.BLOCKED})
+"""Results of a check that explain what the checks after it would find."""
+
+
+def _opinions(case: Case) -> tuple[Opinion, ...]:
+    said: list[Opinion] = []
+    explaining: set[str] = set()
+    for check in CHECKS:
+        blockers = explaining and [code for code in check.requires if code in explaining]
+        if blockers:
+            said.append(_blocked(check, blockers))
+        elif check.tier is Tier.DEEP and case.seen.deep is None:
+            said.append(_NOT_DEEP[check.code])
+        else:
+            said.append(_ask(check, case))
+        if said[-1].result in _EXPLAINS:
+            explaining.add(check.code)
+    return tuple(said)
+
+
+def _blocked(check: Check, blockers: Sequence[str]) -> Opinion:
+    return _shared(check.code, check.title, Result.BLOCKED, ", ".join(blockers))
+
+
+def _ask(check: Check, case: Case) -> Opinion:
+    try:
+        message = check.run(case)
+    except NotApplicable as why:
+        return _shared(check.code, check.title, Result.NOT_APPLICABLE, str(why))
+    return Opinion(check.code, check.title, Result.FAIL, message) if message else _PASSED[check.code]
+
+
+_PASSED = {check.code: Opinion(check.code, check.title, Result.PASS, "") for check in CHECKS}
+
+_NOT_DEEP = {check.code: Opinion(check.code, check.title, Result.NOT_APPLICABLE, NOT_DEEP) for check in CHECKS}
+
+_shared = cache(Opinion)
+"""What is said of thousands of cells in the same few words is one value."""
+
+
+def _conclude(case: Case, opinions: Sequence[Opinion], listed: Sequence[Deviation]) -> tuple[Outcome, str]:
+    failed = {opinion.code: opinion.message for opinion in opinions if opinion.result is Result.FAIL}
+    if not failed and not listed:
+        return Outcome.PASS, _praise(case)
+    if not listed:
+        return Outcome.FAIL, f"not listed: {_said(failed)}"
+    names = ", ".join(dict.fromkeys(entry.issue for entry in listed))
+    if not failed:
+        return Outcome.FAIL, f"{names} is listed for this cell and did not appear: it may be fixed; narrow its window"
+    blocked = {opinion.code for opinion in opinions if opinion.result is Result.BLOCKED}
+    expected = {entry.check for entry in listed}
+    if not set(failed) <= expected <= set(failed) | blocked:
+        return Outcome.FAIL, f"other than the listed {names} ({', '.join(sorted(expected))}): {_said(failed)}"
+    gaps = _gaps(case, listed, failed)
+    if gaps:
+        return Outcome.FAIL, f"fails where {names} says, but not as it says: {'; '.join(gaps)}. {_said(failed)}"
+    return Outcome.XFAIL, f"{names}: {_said(failed)}"
+
+
+def _gaps(case: Case, listed: Sequence[Deviation], failed: Mapping[str, str]) -> list[str]:
+    """What the listed deviations say should be seen beside their failing checks, and is not.
+
+    One cell has one face. Where a second bug hides behind a first, because its check is blocked, the face must be the
+    second one's: nothing else is left to know it by.
+    """
+    gaps = [gap for entry in listed for gap in _missing_frames(case, entry)]
+    frozen_by = [entry for entry in listed if entry.frame or entry.called_from]
+    strange = [freeze for freeze in case.seen.freezes if not any(shows(freeze, entry) for entry in frozen_by)]
+    if frozen_by and strange and not gaps:
+        gaps.append(f"also frozen by {'; '.join(freeze_line(freeze) for freeze in strange)}")
+    hidden = [entry for entry in listed if entry.check not in failed]
+    faceless = [entry for entry in hidden or listed if not _face_is_listed(case, entry)]
+    if faceless:
+        gaps.append(f"expected {' and '.join(_listed_faces(entry) for entry in faceless)}, seen: {_face(case)}")
+    return gaps
+
+
+def _shows(case: Case, entry: Deviation, failed: Collection[str]) -> bool:
+    """Whether the check that an entry names failed, by the lines it names; where it names none, in its face."""
+    if entry.check not in failed:
+        return False
+    return not _missing_frames(case, entry) if entry.frame or entry.called_from else _face_is_listed(case, entry)
+
+
+def _praise(case: Case) -> str:
+    if case.refused and case.seen.error is not None:
+        return f"refused, with the reason: {case.seen.error.message}"
+    return "as stated"
+
+
+def _said(failed: Mapping[str, str]) -> str:
+    return "; ".join(f"{code} {message}" for code, message in failed.items())
+
+
+def _missing_frames(case: Case, entry: Deviation) -> list[str]:
+    if not (entry.frame or entry.called_from) or any(shows(freeze, entry) for freeze in case.seen.freezes):
+        return []
+    through = f" called from {entry.called_from}" if entry.called_from else ""
+    return [f"nothing was frozen by {entry.frame or 'a line'}{through} (seen: {_lines(case)})"]
+
+
+def shows(freeze: Freeze, entry: Deviation) -> bool:
+    """Whether the freeze was done by the file the entry names, called directly from the other file it names."""
+    by, called_from = (freeze.frames[-1:], freeze.frames[-2:-1])
+    return _ends(by, entry.frame) and _ends(called_from, entry.called_from)
+
+
+def _ends(frames: Sequence[Frame], path: str | None) -> bool:
+    return path is None or any(frame.file.endswith(path) for frame in frames)
+
+
+def _face_is_listed(case: Case, entry: Deviation) -> bool:
+    """A deviation is loud, with the listed error, or silent, with the listed symptom; one that names both is either."""
+    error = case.seen.error
+    if error is not None and not case.refused:
+        return entry.error is not None and entry.error in f"{error.type}: {error.message}"
+    if entry.symptom is not None:
+        return case.symptom is entry.symptom
+    return entry.error is None and case.symptom is not Symptom.UNKNOWN
+
+
+def _listed_faces(entry: Deviation) -> str:
+    faces = [f"an error with {entry.error!r}"] if entry.error else []
+    faces += [f"an eval loss that {_VERB[entry.symptom]}"] if entry.symptom else []
+    return " or ".join(faces) or "no error"
+
+
+def _face(case: Case) -> str:
+    error = case.seen.error
+    return f"{error.type}: {error.message}" if error else f"an eval loss that {_VERB[case.symptom]}"
+
+
+_VERB = {
+    Symptom.FALLS: "falls",
+    Symptom.BARELY: "barely moves",
+    Symptom.FLAT: "stays flat",
+    Symptom.RISES: "rises",
+    Symptom.NOT_FINITE: "is not finite",
+    Symptom.ERROR: "ends in an error",
+    Symptom.UNKNOWN: "is not there",
+}
+
+
+def _lines(case: Case) -> str:
+    return "; ".join(freeze_line(freeze) for freeze in case.seen.freezes) or "no freeze"

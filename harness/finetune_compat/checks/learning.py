@@ -1,0 +1,100 @@
+"""What was learned, as evaluation tells it."""
+
+from __future__ import annotations
+
+import math
+
+from finetune_compat.checks import rules
+from finetune_compat.checks.case import MINIMUM_FALL, NULL_MARGIN, Case, NotApplicable, ended_in, fall_of, null_of
+from finetune_compat.checks.rates import Rate
+from finetune_compat.contract.records import LossPair, Training
+from finetune_compat.contract.verdict import Sign, Symptom
+
+FALSE_ALARMS = Rate(0, 600)
+"""Healthy flows that were called dead in the sweeps over seeds; `reports/learning/` has it."""
+
+MISSES = Rate(0, 1200)
+"""Dead flows that were called healthy."""
+
+FROM_A_GUESS = 0.1
+"""Share of the loss of a guess by which a random model's may differ from it. Over the baseline it is 3.4 % less, where
+a release divides by all labels, to 1.5 % more.
+"""
+
+JUDGED_METRICS = ("loss", "accuracy")
+"""Ends of the names of metrics that no model and its ruin can share."""
+
+
+def eval_loss_present(case: Case) -> str | None:
+    """`evaluate()` reports a finite eval_loss before and after training."""
+    return rules.eval_loss_missing(case.training.eval_before, case.training.eval_after)
+
+
+def eval_loss_plausible(case: Case) -> str | None:
+    """Before training the eval loss of a tiny model, which is random, is about that of a guess."""
+    before = case.training.eval_before
+    if case.seen.model is None or before is None:
+        raise NotApplicable("what real weights know of our rows is not known beforehand, or no loss was reported")
+    guess = math.log(case.seen.model.vocab_size)
+    if math.isclose(before, guess, rel_tol=FROM_A_GUESS):
+        return None
+    return f"eval_loss was {before:.4f} before training; of a random model it is about {guess:.4f}, that of a guess"
+
+
+def eval_loss_falls(case: Case) -> str | None:
+    """Eval loss on held-out rows falls by more than a healthy run can miss."""
+    training = case.training
+    before, after = training.eval_before, training.eval_after
+    if before is None or after is None or case.symptom is Symptom.FALLS:
+        return None
+    return f"{_how(before, after)}{_beside(training, case.signs)}"
+
+
+def _how(before: float, after: float) -> str:
+    if flat := rules.eval_loss_flat(before, after):
+        return flat
+    if after > before:
+        return f"eval loss rises: {before:.6f} -> {after:.6f}"
+    fall = f"a fall of {before - after:.4f}, under {MINIMUM_FALL:.0%} of it"
+    return f"eval loss barely moves: {before:.6f} -> {after:.6f}, {fall}"
+
+
+def _beside(training: Training, seen: tuple[Sign, ...]) -> str:
+    """What else the user sees, with its numbers."""
+    told = ""
+    if Sign.WIGGLES in seen:
+        told += f"; train loss wiggles between {min(training.loss):.4f} and {max(training.loss):.4f} without learning"
+    if Sign.ACCURACY_FLAT in seen:
+        told += f"; accuracy is flat: {training.accuracy_before:.6f} -> {training.accuracy_after:.6f}"
+    return told
+
+
+def learns_beyond_the_null(case: Case) -> str | None:
+    """Eval loss falls by more than it does where nothing can be learned: in repeats, in a twin whose steps are undone,
+    in flows whose steps have random directions.
+    """
+    deep, training = case.deep, case.training
+    failed = next((name for name in ("repeats", "twin", "wanderers") if name in deep.failures), None)
+    if failed:
+        return ended_in(deep.failures[failed], failed)
+    null, fall = null_of(training, deep), fall_of(LossPair(training.eval_before, training.eval_after))
+    if null is None or fall is None:
+        raise NotApplicable("no eval loss of the flow or of its twin")
+    if fall > NULL_MARGIN * null.noise:
+        return None
+    return (
+        f"eval loss fell by {fall:.6f}; where nothing can be learned it moves by {null.noise:.6f} (repeats differ by "
+        f"{null.repeats:.6f}, the twin whose steps are undone moves by {null.twin:.6f}, random steps by "
+        f"{null.luck:.6f}), and {NULL_MARGIN:g} times that is asked for; false alarms: {FALSE_ALARMS}"
+    )
+
+
+def evaluation_depends_on_the_model(case: Case) -> str | None:
+    """What the trainer's evaluation reports changes when the weights are scrambled, and when they are zeroed."""
+    deep = case.deep
+    if "repeats" in deep.failures or deep.evaluation is None:
+        raise NotApplicable("the evaluation was not tried on a model tampered with")
+    metrics = deep.evaluation.metrics
+    still = [name for name in deep.evaluation.ignoring if name.endswith(JUDGED_METRICS)]
+    told = ", ".join(f"{name} stays {metrics[name].as_it_is:.6f}" for name in still)
+    return f"{told} with the weights scrambled and with the weights zeroed" if told else None

@@ -1,0 +1,211 @@
+"""The ledger of known issues: `matrices/known-issues.toml` parsed once into frozen values, and asked which apply to a
+cell.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache, cached_property
+from pathlib import Path
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from finetune_compat.checks import CHECKS, Deviation, Symptom
+from finetune_compat.contract.catalog import CATALOG, MODELS
+from finetune_compat.contract.errors import Fault, MatrixError
+from finetune_compat.contract.records import REPORTED, DeviceKind, Precision, Variant
+
+LEDGER = Path(__file__).resolve().parents[3] / "matrices" / "known-issues.toml"
+
+
+class Kind(StrEnum):
+    """Whose the deviation is."""
+
+    UPSTREAM = "upstream"
+    """A library's behaviour, wherever it runs."""
+    PLATFORM = "platform"
+    """What this kind of machine cannot do, or does differently."""
+
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """Where an issue shows itself, and exactly how. Empty `precisions` and `models` mean: all of them.
+
+    `error` alone: the flow ends in it. `symptom` alone: it ends without an error, and so. Both: one or the other.
+    Neither: it ends without an error.
+    """
+
+    windows: dict[str, str]
+    """Version specifier by distribution name; all must hold."""
+    flows: tuple[str, ...]
+    check: str
+    """Code of the check that fails."""
+    precisions: tuple[Precision, ...] = ()
+    models: tuple[str, ...] = ()
+    gradient_checkpointing: bool | None = None
+    device: DeviceKind | None = None
+    feature: str | None = None
+    frame: str | None = None
+    called_from: str | None = None
+    error: str | None = None
+    symptom: Symptom | None = None
+
+    def takes_in(self, flow: str, variant: Variant, device: DeviceKind, versions: Mapping[str, str]) -> bool:
+        """Whether a cell of these versions should show this signature."""
+        return (
+            flow in self.flows
+            and (not self.models or variant.model in self.models)
+            and self.gradient_checkpointing in (None, variant.gradient_checkpointing)
+            and self.holds(variant.precision, device, versions)
+        )
+
+    def holds(self, precision: Precision, device: DeviceKind, versions: Mapping[str, str]) -> bool:
+        """Whether it is listed for these versions, whatever the flow and the model."""
+        return (
+            (not self.precisions or precision in self.precisions)
+            and self.device in (None, device)
+            and all(_within(versions.get(name), window) for name, window in self.windows.items())
+        )
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issue:
+    """One known issue, understood: what it is, whose it is, what to do, and every way it shows."""
+
+    id: str
+    title: str
+    kind: Kind
+    link: str
+    """The upstream report; for what nobody has reported yet, the section of our evidence with its reproduction."""
+    cause: str
+    remedy: str
+    shows: tuple[Signature, ...]
+    fixed_by: str | None = None
+
+    def deviation(self, signature: Signature) -> Deviation:
+        """The part of a signature the judge holds an observation against."""
+        return Deviation(
+            issue=self.id,
+            title=self.title,
+            link=self.link,
+            kind=self.kind,
+            check=signature.check,
+            frame=signature.frame,
+            called_from=signature.called_from,
+            error=signature.error,
+            symptom=signature.symptom,
+            feature=signature.feature,
+        )
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """All known issues."""
+
+    issues: tuple[Issue, ...]
+
+    @cached_property
+    def _by_flow(self) -> Mapping[str, Sequence[tuple[Signature, Deviation]]]:
+        """Signatures by the flows they name: every cell of a run asks, and most of them are of other flows."""
+        found: dict[str, list[tuple[Signature, Deviation]]] = {}
+        for issue in self.issues:
+            for signature in issue.shows:
+                for flow in dict.fromkeys(signature.flows):
+                    found.setdefault(flow, []).append((signature, issue.deviation(signature)))
+        return found
+
+    def listed(
+        self, flow: str, variant: Variant, device: DeviceKind, versions: Mapping[str, str]
+    ) -> tuple[Deviation, ...]:
+        """Deviations a cell of these versions must show (device features are for the judge to compare)."""
+        return tuple(
+            deviation
+            for signature, deviation in self._by_flow.get(flow, ())
+            if signature.takes_in(flow, variant, device, versions)
+        )
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    issue: tuple[Issue, ...] = ()
+
+
+@cache  # a run has few versions and the ledger few windows, and every cell asks for all of them
+def _within(version: str | None, window: str) -> bool:
+    return version is not None and SpecifierSet(window).contains(version, prereleases=True)
+
+
+def load_ledger(path: Path = LEDGER) -> Ledger:
+    """The ledger in `path`.
+
+    Raises:
+        MatrixError: the file is missing, not TOML, or wrong; every fault is listed with its place.
+    """
+    todo = "Correct the file and run again; docs/architecture.md describes the ledger's fields."
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        issues = TypeAdapter(_File).validate_python(raw).issue
+    except OSError as error:
+        raise MatrixError(str(path), (Fault("", f"cannot be read: {error.strerror}"),), todo=todo) from None
+    except UnicodeDecodeError as error:
+        raise MatrixError(str(path), (Fault("", f"not UTF-8: {error}"),), todo=todo) from None
+    except tomllib.TOMLDecodeError as error:
+        raise MatrixError(str(path), (Fault("", f"not TOML: {error}"),), todo=todo) from None
+    except ValidationError as error:
+        faults = tuple(Fault(_place(item["loc"]), item["msg"]) for item in error.errors())
+        raise MatrixError(str(path), faults, todo=todo) from None
+    faults = tuple(_faults(issues))
+    if faults:
+        raise MatrixError(str(path), faults, todo=todo)
+    return Ledger(issues=issues)
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+
+
+def _faults(issues: tuple[Issue, ...]) -> list[Fault]:
+    """What is well-formed and still cannot be: unknown names, unreadable windows, no evidence to look for."""
+    faults = []
+    for i, issue in enumerate(issues):
+        if [other.id for other in issues].index(issue.id) != i:
+            faults.append(Fault(f"issue[{i}].id", f"{issue.id!r} is used twice"))
+        if not issue.shows:
+            faults.append(Fault(f"issue[{i}].shows", "an issue that shows itself nowhere"))
+        for j, signature in enumerate(issue.shows):
+            faults += [Fault(f"issue[{i}].shows[{j}].{at}", problem) for at, problem in _signature_faults(signature)]
+    return faults
+
+
+def _signature_faults(signature: Signature) -> list[tuple[str, str]]:
+    flows, codes = {flow.name for flow in CATALOG}, {check.code for check in CHECKS}
+    faults = [("flows", f"there is no flow {name!r}") for name in signature.flows if name not in flows]
+    faults += [] if signature.flows else [("flows", "names no flow: the entry would apply nowhere")]
+    faults += [("models", f"there is no model {name!r}") for name in signature.models if name not in MODELS]
+    if signature.check not in codes:
+        faults.append(("check", f"there is no check {signature.check!r}"))
+    if not (signature.frame or signature.called_from or signature.error or signature.symptom):
+        faults.append(("check", "no evidence to look for: name a frame, called_from, an error or a symptom"))
+    empty = [name for name in ("frame", "called_from", "error", "feature") if getattr(signature, name) == ""]
+    faults += [(name, "is empty: it would be found everywhere") for name in empty]
+    if signature.symptom in (Symptom.ERROR, Symptom.UNKNOWN):
+        faults.append(("symptom", f"{signature.symptom} is no symptom to look for; an error is named by `error`"))
+    for name, window in signature.windows.items():
+        if name not in REPORTED:
+            faults.append((f"windows.{name}", f"no observation names {name!r}; they name {', '.join(REPORTED)}"))
+        try:
+            SpecifierSet(window)
+        except InvalidSpecifier:
+            faults.append((f"windows.{name}", f"{window!r} is not a version specifier such as '>=0.20.0,<0.23.1'"))
+    return faults

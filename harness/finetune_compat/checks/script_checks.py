@@ -1,0 +1,275 @@
+"""Opinions on a script of the user's own. There is no closed form of it: its user is entitled to what the script itself
+asks for. The codes are those of the checks that claim the same of the matrix's own flows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from finetune_compat.checks import rules
+from finetune_compat.checks.case import NotApplicable, before_training, freeze_line, signs, symptom
+from finetune_compat.checks.judge import machine_failed, unable, without_gpu
+from finetune_compat.contract.records import (
+    REPORTED,
+    Actor,
+    Area,
+    Census,
+    Failure,
+    Gradients,
+    Optimizer,
+    Stage,
+    Training,
+)
+from finetune_compat.contract.script import Pipeline, Run, ended_with
+from finetune_compat.contract.verdict import Opinion, Outcome, Result, Symptom, Verdict
+
+FULL_STEPS = 2.0
+"""Steps at the full learning rate without which nobody can say that an eval loss should have moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    code: str
+    title: str
+    requires: tuple[str, ...]
+    run: Callable[[Run], str | None]
+
+
+def judge(seen: Pipeline) -> tuple[Verdict, ...]:
+    """A verdict for each trainer of the script, and one on the script where it ended otherwise than it should."""
+    runs = tuple(judge_run(run) for run in seen.runs)
+    healthy = all(verdict.outcome is Outcome.PASS for verdict in runs)
+    return (*runs, *_of_the_script(seen, healthy=healthy))
+
+
+def _of_the_script(seen: Pipeline, *, healthy: bool) -> tuple[Verdict, ...]:
+    error, cell = seen.error, f"{seen.stack.name}/{seen.script}"
+    told = f"{error.type} at {error.stage}: {error.message}" if error else ""
+    if not seen.runs:
+        reason = f"nothing was seen: {told or 'no model of Transformers was loaded'}"
+        return (Verdict(cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN),)
+    if error is None:
+        if not seen.status or any(run.seen.error for run in seen.runs):
+            return ()  # all is well, or a trainer has said so
+        # A script may have looked at what it has trained, and know better.
+        well = "training was healthy, and " if healthy else ""
+        reason = f"{well}the script itself ended with {ended_with(seen.status)}"
+        return (Verdict(cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN),)
+    if any(run.seen.error and run.seen.error.message == error.message for run in seen.runs):
+        return ()  # its trainer has said so
+    if excused(error) or not _by_a_library(error):
+        # A script may object to what so few steps have made.
+        return (Verdict(cell, Outcome.INFRASTRUCTURE, f"the script ended in {told}", Symptom.ERROR),)
+    opinion = Opinion("F001", "It runs to its last step", Result.FAIL, told)
+    untrained = before_training(error)
+    return (Verdict(cell, Outcome.FAIL, f"F001 {told}", Symptom.ERROR, (opinion,), untrained=untrained),)
+
+
+def _by_a_library(error: Failure) -> bool:
+    return bool(error.frames) and error.frames[-1].file.partition("/")[0] in REPORTED
+
+
+def judge_run(run: Run) -> Verdict:
+    """The verdict on one trainer. INFRASTRUCTURE is what could not be told."""
+    error = run.seen.error
+    if error is not None and excused(error):
+        return Verdict(run.seen.cell, Outcome.INFRASTRUCTURE, unable(error), Symptom.UNKNOWN)
+    opinions = _opinions(run)
+    failed = [opinion for opinion in opinions if opinion.result is Result.FAIL]
+    if failed:
+        outcome, reason = Outcome.FAIL, "; ".join(f"{one.code} {one.message}" for one in failed)
+    elif run.seen.training is None:
+        outcome, reason = Outcome.INFRASTRUCTURE, "no training was seen"
+    else:
+        outcome, reason = Outcome.PASS, _praise(run.seen.training)
+    return Verdict(
+        run.seen.cell,
+        outcome,
+        reason,
+        symptom(run.seen),
+        opinions,
+        signs=signs(run.seen),
+        untrained=run.seen.training is None and error is not None and before_training(error),
+    )
+
+
+def _praise(training: Training) -> str:
+    if training.eval_before is None or training.eval_after is None:
+        return f"{training.optimizer.parameters:,} parameters train; without an evaluation set, nothing says they learn"
+    return f"{training.optimizer.parameters:,} parameters train"
+
+
+def excused(error: Failure) -> bool:
+    """Whether this machine, and not the versions, is why it was raised."""
+    return machine_failed(error) or without_gpu(error.message)
+
+
+def _opinions(run: Run) -> tuple[Opinion, ...]:
+    said: dict[str, Opinion] = {}
+    for check in CHECKS:
+        blockers = [code for code in check.requires if said[code].result in (Result.FAIL, Result.BLOCKED)]
+        if blockers:
+            said[check.code] = Opinion(check.code, check.title, Result.BLOCKED, ", ".join(blockers))
+            continue
+        try:
+            wrong = check.run(run)
+        except NotApplicable as why:
+            said[check.code] = Opinion(check.code, check.title, Result.NOT_APPLICABLE, str(why))
+        else:
+            said[check.code] = Opinion(check.code, check.title, Result.FAIL if wrong else Result.PASS, wrong or "")
+    return tuple(said.values())
+
+
+def _training(run: Run) -> Training:
+    if run.seen.training is None:
+        raise NotApplicable("no training was seen to its end")
+    return run.seen.training
+
+
+def _at(run: Run, stage: Stage) -> Census:
+    census = run.seen.census(stage)
+    if census is None:
+        raise NotApplicable(f"no census at {stage}")
+    return census
+
+
+def _adapters(census: Census) -> tuple[int, int]:
+    """Adapter parameters: trainable, and all."""
+    found = census.by_area.get(Area.ADAPTER)
+    return (found.trainable, found.total) if found else (0, 0)
+
+
+def _wrapping_leaves_something(run: Run) -> str | None:
+    own = [taken for taken in run.seen.stages if taken.name is Stage.PEFT and taken.by is Actor.FLOW]
+    if not own:
+        raise NotApplicable("the script does not wrap the model itself")
+    trainable, total = _adapters(own[-1])
+    if trainable:
+        return None
+    return f"0 of {total:,} adapter parameters are trainable at peft: is_trainable or inference_mode is not as meant"
+
+
+def _trainer_keeps(run: Run) -> str | None:
+    at_trainer = _at(run, Stage.TRAINER)
+    trainable, total = _adapters(at_trainer)
+    blame = "".join(f"; frozen by {freeze_line(freeze)}" for freeze in run.seen.freezes)
+    if not at_trainer.trainable:
+        of = f"{total:,} adapter" if total else f"{at_trainer.total_logical:,}"
+        return f"0 of {of} parameters are trainable at trainer{blame}"
+    if run.asks_for_adapters and not total:
+        return "the script asks for adapters, and the trainer's model has none"
+    if run.asks_for_adapters and not trainable:
+        return f"0 of {total:,} adapter parameters are trainable at trainer{blame}"
+    before = run.seen.census(Stage.PEFT)
+    if before is not None and before.by is Actor.FLOW and trainable < _adapters(before)[0]:
+        return (
+            f"{trainable:,} adapter parameters are trainable at trainer, {_adapters(before)[0]:,} were at peft{blame}"
+        )
+    return None
+
+
+def _training_keeps(run: Run) -> str | None:
+    before, after = _at(run, Stage.TRAINER), _at(run, Stage.AFTER_TRAINING)
+    if after.trainable >= before.trainable:
+        return None
+    return f"{after.trainable:,} parameters are trainable after training, {before.trainable:,} were before"
+
+
+def _runs_to_its_end(run: Run) -> str | None:
+    error = run.seen.error
+    return f"{error.type} at {error.stage}: {error.message}" if error else None
+
+
+def _keeps_the_adapter(run: Run) -> str | None:
+    given, kept = _at(run, Stage.PEFT), _at(run, Stage.TRAINER)
+    if given.by is Actor.LIBRARY or given.subject_sha256 is None:
+        raise NotApplicable("the trainer makes the adapter itself")
+    same = given.subject_sha256 == kept.subject_sha256
+    return None if same else "the adapter handed over was replaced: its values differ between peft and trainer"
+
+
+def _labels(run: Run) -> str | None:
+    labels = run.seen.labels
+    if labels is None:
+        raise NotApplicable("no batch had a label for every token")
+    # A row cut short of its answer is waste; none with an answer is a fault.
+    return rules.labels_masked(labels.samples, labels.all_masked) if labels.all_masked == labels.samples else None
+
+
+def _optimizer(run: Run) -> str | None:
+    held = _training(run).optimizer
+    # What else it holds does no harm.
+    return rules.optimizer_wrong(Optimizer(held.parameters, held.missing, 0))
+
+
+def _gradients(run: Run) -> str | None:
+    training = _training(run)
+    if run.rewarded:
+        raise NotApplicable("rewards make the gradient, which may be zero")
+    seen, moved = training.gradients, training.subject_delta != 0
+    # Single tensors are idle in healthy runs: an expert no token went to. A class, or a layer, is not.
+    dead = seen.silent + seen.zero == seen.tensors
+    return rules.gradients_absent(
+        Gradients(seen.tensors, seen.silent if dead else 0, seen.zero if dead else 0, seen.non_finite), moved=moved
+    )
+
+
+def _weights(run: Run) -> str | None:
+    training = _training(run)
+    if run.rewarded:
+        raise NotApplicable("rewards make the gradient, which may be zero")
+    if wrong := rules.weights_wrong(moved=training.subject_delta != 0, finite=training.subject_finite):
+        return wrong
+    # Of a model without adapters a script may train a part.
+    if not run.asks_for_adapters:
+        return None
+    still = [name for name, seen in training.classes.items() if seen.unchanged == seen.tensors]
+    places = [*still, *training.still_layers]
+    return f"while others changed, nothing changed in {', '.join(places)}" if places else None
+
+
+def _frozen_stay(run: Run) -> str | None:
+    frozen = _training(run).frozen
+    if frozen is None:
+        raise NotApplicable("frozen weights were not compared")
+    if not frozen.changed:
+        return None
+    return f"{frozen.changed} of {frozen.tensors} frozen tensors changed in training: {', '.join(frozen.examples)}"
+
+
+def _eval_reported(run: Run) -> str | None:
+    training = _training(run)
+    if run.rows_evaluated is None:
+        raise NotApplicable("there is no evaluation set; train loss tells less")
+    return rules.eval_loss_missing(training.eval_before, training.eval_after)
+
+
+def _eval_moves(run: Run) -> str | None:
+    training = _training(run)
+    before, after = training.eval_before, training.eval_after
+    if before is None or after is None or not (math.isfinite(before) and math.isfinite(after)):
+        raise NotApplicable("there is no eval loss before and after")
+    if run.rewarded:
+        raise NotApplicable("the loss of a policy that is its own reference is 0 whatever it has learned")
+    done = run.full_steps
+    if done is not None and training.optimizer.parameters and done < FULL_STEPS:
+        raise NotApplicable(f"warm-up: the steps taken are worth {done:.1f} at the full learning rate; ask for more")
+    return rules.eval_loss_flat(before, after)
+
+
+CHECKS: tuple[_Check, ...] = (
+    _Check("C103", "Wrapping leaves the adapters trainable", (), _wrapping_leaves_something),
+    _Check("C104", "The trainer leaves trainable what it was given", ("C103",), _trainer_keeps),
+    _Check("C105", "Training leaves trainable what it was given", ("C104",), _training_keeps),
+    _Check("F001", "It runs to its last step", ("C103", "C104"), _runs_to_its_end),
+    _Check("A201", "The trainer keeps the adapter it was given", (), _keeps_the_adapter),
+    _Check("L501", "Rows have labels", (), _labels),
+    _Check("O301", "The optimizer holds what is trainable", ("C103", "C104"), _optimizer),
+    _Check("G401", "Gradients arrive", ("O301", "L501"), _gradients),
+    _Check("W701", "Trained weights change", ("O301", "G401"), _weights),
+    _Check("W702", "Frozen weights stay", ("C104",), _frozen_stay),
+    _Check("E801", "Eval loss is reported", ("L501", "W701"), _eval_reported),
+    _Check("E803", "Eval loss moves", ("W701", "E801"), _eval_moves),
+)

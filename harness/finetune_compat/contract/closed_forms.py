@@ -1,0 +1,145 @@
+"""Expected parameter counts in closed form, from a model's config and a LoRA configuration. Pure, no torch.
+
+The sums follow the layer shapes of a Llama-style decoder (Llama, Qwen2): token embedding, per layer four attention
+projections, three MLP projections and two norms, one final norm and an untied head; and of the vision encoder that
+Qwen2-VL and Qwen2.5-VL put before it: a patch convolution, blocks with a fused `qkv`, and a merger. Nothing here comes
+from a run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from finetune_compat.contract.records import ALL_LINEAR, Area, LoraShape, ModelShape, ModelSizes, Precision, VisionShape
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A linear layer that a model has `copies` of: `out_features x in_features`, perhaps with a bias."""
+
+    name: str
+    in_features: int
+    out_features: int
+    bias: bool
+    area: Area
+    copies: int
+
+    @property
+    def weights(self) -> int:
+        """Weights of one copy, without its bias."""
+        return self.in_features * self.out_features
+
+
+def linears(model: ModelShape) -> tuple[Linear, ...]:
+    """The linear layers of a model by the last part of their modules' names, without the head."""
+    return _decoder_linears(model) + (_encoder_linears(model.vision, model.hidden_size) if model.vision else ())
+
+
+def _decoder_linears(model: ModelShape) -> tuple[Linear, ...]:
+    hidden, inner = model.hidden_size, model.intermediate_size
+    kv = hidden // model.num_attention_heads * model.num_key_value_heads
+    at = (Area.LANGUAGE, model.num_hidden_layers)
+    return (
+        Linear("q_proj", hidden, hidden, model.qkv_bias, *at),
+        Linear("k_proj", hidden, kv, model.qkv_bias, *at),
+        Linear("v_proj", hidden, kv, model.qkv_bias, *at),
+        Linear("o_proj", hidden, hidden, False, *at),
+        Linear("gate_proj", hidden, inner, False, *at),
+        Linear("up_proj", hidden, inner, False, *at),
+        Linear("down_proj", inner, hidden, False, *at),
+    )
+
+
+def _encoder_linears(vision: VisionShape, out: int) -> tuple[Linear, ...]:
+    hidden, inner, at = vision.hidden_size, vision.intermediate_size, (Area.VISION, vision.depth)
+    into, back = (("gate_proj", "up_proj"), "down_proj") if vision.gated else (("fc1",), "fc2")
+    merged = hidden * vision.spatial_merge_size**2
+    return (
+        Linear("qkv", hidden, 3 * hidden, True, *at),
+        Linear("proj", hidden, hidden, True, *at),
+        *(Linear(name, hidden, inner, True, *at) for name in into),
+        Linear(back, inner, hidden, True, *at),
+        Linear("0", merged, merged, True, Area.PROJECTOR, 1),
+        Linear("2", merged, out, True, Area.PROJECTOR, 1),
+    )
+
+
+def linear_weights(model: ModelShape) -> int:
+    """Weights of all linears, without biases: what bitsandbytes stores quantized (the head is left as it is)."""
+    return sum(linear.copies * linear.weights for linear in linears(model))
+
+
+def linear_biases(model: ModelShape) -> int:
+    """Biases of all linears; they are never quantized."""
+    return sum(linear.copies * linear.out_features for linear in linears(model) if linear.bias)
+
+
+def never_linear(model: ModelShape) -> int:
+    """Token embedding, all norms, an untied head, and the patch convolution of a vision encoder."""
+    norms = (2 * model.num_hidden_layers + 1) * model.hidden_size
+    return 2 * model.vocab_size * model.hidden_size + norms + (_patches_and_norms(model.vision) if model.vision else 0)
+
+
+def _patches_and_norms(vision: VisionShape) -> int:
+    patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    # A layer norm has a weight and a bias, an RMS norm a weight; two norms a block and one before the merger.
+    norm = vision.hidden_size * (1 if vision.gated else 2)
+    return patch * vision.hidden_size + (2 * vision.depth + 1) * norm
+
+
+def base_logical(model: ModelShape) -> int:
+    """All parameters of the model without adapters."""
+    return linear_weights(model) + linear_biases(model) + never_linear(model)
+
+
+def base_stored(model: ModelShape, precision: Precision) -> int:
+    """Stored elements of the model without adapters: 4-bit storage packs two weights into one byte."""
+    return base_logical(model) - linear_weights(model) + stored_weights(model, precision)
+
+
+def stored_weights(model: ModelShape, precision: Precision) -> int:
+    """Stored elements of all linears, without biases: in 4 bits a matrix takes half its size, rounded up."""
+    return sum(
+        linear.copies * ((linear.weights + 1) // 2 if precision.four_bit else linear.weights)
+        for linear in linears(model)
+    )
+
+
+def adapter(model: ModelShape, lora: LoraShape) -> int:
+    """LoRA parameters of the whole model."""
+    return sum(adapters_on(model, lora).values())
+
+
+def adapters_on(model: ModelShape, lora: LoraShape) -> Mapping[Area, int]:
+    """LoRA parameters by the area they sit in: the sum of `r * (in + out)` over all matched linear layers (LoRA,
+    arXiv:2106.09685, section 4.1).
+    """
+    found: Counter[Area] = Counter()
+    for linear in linears(model):
+        if _reached(linear, lora):
+            found[linear.area] += linear.copies * lora.r * (linear.in_features + linear.out_features)
+    return found
+
+
+@cache  # a run asks for those of a few models, ten times a cell
+def sizes(model: ModelShape, precision: Precision, lora: LoraShape | None) -> ModelSizes:
+    """All sizes of a tiny model that is loaded in float32, and in `precision` what bitsandbytes quantizes."""
+    stored = base_stored(model, precision)
+    # Biases of quantized layers stay trainable at load from Transformers 5 on; before, the whole layer is frozen with
+    # its weight. Both leave exactly what is not quantized, and preparation freezes either.
+    rest = never_linear(model)
+    return ModelSizes(
+        logical=base_logical(model),
+        stored=stored,
+        at_load=(rest, rest + linear_biases(model)) if precision.quantized else (stored,),
+        adapters_on=adapters_on(model, lora) if lora else {},
+        dtypes=("float32", *((("uint8" if precision.four_bit else "int8"),) if precision.quantized else ())),
+    )
+
+
+def _reached(linear: Linear, lora: LoraShape) -> bool:
+    named = linear.name in lora.target_modules or lora.target_modules == (ALL_LINEAR,)
+    return named and (linear.area is Area.LANGUAGE or not lora.language_only)

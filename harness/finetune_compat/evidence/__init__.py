@@ -1,0 +1,1 @@
+"""What is committed under reports/: baselines, faults, calibration, field notes, shards, alarm."""

@@ -1,0 +1,127 @@
+"""Keep a finished run under `reports/baseline/`, packed and with its provenance, to be judged again years later."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shutil
+from pathlib import Path
+
+from finetune_compat import __version__
+from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.contract.catalog import DEEP_CELLS, Tier, cells_on
+from finetune_compat.contract.errors import CompatError
+from finetune_compat.contract.records import DeviceKind, Observation
+from finetune_compat.evidence.provenance import commit
+from finetune_compat.results.run_files import Results, RowState, StackRow, find_run, judged, write_atomically
+from finetune_compat.run.stack_run import exists
+from finetune_compat.stacks.matrix import ROOT
+
+BASELINES = ROOT / "reports" / "baseline"
+
+
+def keep(run_name: str, name: str) -> Path:
+    """Copy the run called `run_name` to `reports/baseline/<name>`, replacing what was there, and return the directory.
+
+    Raises:
+        UnknownName: there is no such run.
+        CompatError: the name is none, the run has cells of real weights, or it did not end: a stack is still running,
+            was killed or lost its process.
+        RecordsError: a file of the run cannot be read.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        raise CompatError(
+            f"{name!r} is no name of a baseline",
+            where="--name",
+            meaning="It becomes a directory below reports/baseline.",
+            todo="Use letters, digits and dashes, such as cpu or h200.",
+        )
+    run = find_run(run_name)
+    if run.is_relative_to(BASELINES):
+        raise CompatError(
+            "this is a baseline already", where=str(run), todo="Name a run below reports/runs, or a copy of one."
+        )
+    results = judged(run, load_ledger())
+    _refuse_real_weights(results)
+    _refuse_unfinished(results)
+    provenance = _provenance(results)  # before the baseline itself makes the checkout differ from its commit
+    target = BASELINES / name
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(run / "rows", target / "rows")
+    packed = gzip.compress((run / "observations.jsonl").read_bytes(), mtime=0)
+    (target / "observations.jsonl.gz").write_bytes(packed)
+    write_atomically(target / "provenance.json", json.dumps(provenance, indent=1) + "\n")
+    return target
+
+
+def _refuse_real_weights(results: Results) -> None:
+    real = sorted({seen.variant.model for seen in results.observations.values() if seen.model is None})
+    if real:
+        raise CompatError(
+            f"cells of this run trained real weights: {', '.join(real)}",
+            where=str(results.run),
+            meaning="A baseline is what anyone can measure again; these weights are not part of the project.",
+            todo="Keep a run that was made without --model.",
+        )
+
+
+def _refuse_unfinished(results: Results) -> None:
+    only_deep = _only_deep(results)
+    broken = [
+        row.name
+        for row in results.rows
+        if row.state is RowState.INFRASTRUCTURE or _lacks_cells(row, results, only_deep=only_deep)
+    ]
+    if broken or not results.observations:
+        raise CompatError(
+            f"the run is not whole: {', '.join(broken) or 'no cell of it ran'}",
+            where=str(results.run),
+            meaning="A baseline with holes would read as lost coverage in every later comparison.",
+            todo="Run the stacks named here again, in the same run or all together.",
+        )
+
+
+def _lacks_cells(row: StackRow, results: Results, *, only_deep: bool) -> bool:
+    """Whether a stack ran a selection only of the cells that exist on its devices and versions, or of those of the deep
+    tier.
+    """
+    if row.state is not RowState.RAN:
+        return False
+    seen = next((results.observations[cell] for cell in row.selected if cell in results.observations), None)
+    if seen is None:
+        return True
+    devices = {DeviceKind(cell.rpartition("@")[2]) for cell in row.selected}
+    every = [cell for device in devices for cell in cells_on(device) if exists(*cell, seen.stack.resolved)]
+    if only_deep:
+        every = [(flow, variant) for flow, variant in every if (flow.name, variant) in DEEP_CELLS]
+    return len(row.selected) < len(every)
+
+
+def _only_deep(results: Results) -> bool:
+    """Whether the run is one of the deep tier's cells alone."""
+    return all((seen.flow, seen.variant) in DEEP_CELLS and seen.deep for seen in results.observations.values())
+
+
+def _provenance(results: Results) -> dict[str, object]:
+    seen = list(results.observations.values())
+    deep = any(observation.deep is not None for observation in seen)
+    tier = f" -- --tier {Tier.DEEP_ONLY if _only_deep(results) else Tier.DEEP}" if deep else ""
+    return {
+        "run": results.run.name,
+        "command": f"nox -s compat-3.11 -j 2{tier}; compat keep",
+        "harness_version": __version__,
+        "kept_at_commit": commit(),
+        "stacks": len(results.rows),
+        "cells": len(seen),
+        "first_cell": min(observation.started_at for observation in seen),
+        "last_cell": max(observation.started_at for observation in seen),
+        "devices": sorted({_device(observation) for observation in seen}),
+        "pythons": sorted({observation.stack.python for observation in seen}),
+        "torch": sorted({observation.stack.resolved["torch"] for observation in seen}),
+        "base_torch": any(observation.stack.base_torch for observation in seen),
+    }
+
+
+def _device(seen: Observation) -> str:
+    return " ".join((seen.device.kind, seen.device.name, *seen.device.features))

@@ -1,0 +1,219 @@
+"""Which planted fault was named by which check, on which stack: kept and told. Host side.
+
+reports/faults/
+    <stack>.json    one run of `-- --faults`: every fault, the check that named it, what it said
+    faults.md       derived from all of them
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from finetune_compat.checks import CHECKS
+from finetune_compat.contract.errors import RecordsError
+from finetune_compat.contract.plan import Plan
+from finetune_compat.contract.records import DeviceKind, Observation
+from finetune_compat.evidence.provenance import commit, short
+from finetune_compat.report.wording import shortened
+from finetune_compat.results.order import stack_order
+from finetune_compat.results.run_files import read_line, write_atomically
+from finetune_compat.stacks.matrix import ROOT
+
+FAULTS = ROOT / "reports" / "faults"
+
+TESTS = ROOT / "tests" / "mutation"
+
+_TABLE = "FAULTS"
+"""Name of the tuples in the tests that hold the faults: each begins with its name and ends with its check."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """One fault that was planted, and named."""
+
+    fault: str
+    cell: str
+    """Flow and variant it was planted into."""
+    check: str
+    """The one check that failed at the root."""
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One whole run of all faults on one stack."""
+
+    stack: str
+    versions: Mapping[str, str]
+    python: str
+    device: str
+    harness_version: str
+    commit: str
+    """What the harness stood at, with `+` where files differed from it."""
+    measured: str
+    """When the first fault was planted."""
+    steps: int
+    named: tuple[Named, ...]
+
+
+_RECORD = TypeAdapter(Record)
+
+
+def planted(tests: Path = TESTS) -> dict[str, str]:
+    """All faults that the tests plant, and the check that must name each. Their files are read, and not imported."""
+    found: dict[str, str] = {}
+    for path in sorted(tests.glob("test_*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            match node:
+                case ast.AnnAssign(target=ast.Name(id=name), value=ast.Tuple(elts=rows)) if name == _TABLE:
+                    found |= dict(_ends(row) for row in rows if isinstance(row, ast.Tuple))
+                case _:
+                    pass
+    return found
+
+
+def _ends(row: ast.Tuple) -> tuple[str, str]:
+    return str(ast.literal_eval(row.elts[0])), str(ast.literal_eval(row.elts[-1]))
+
+
+def keep(plan: Plan, status: int, arguments: Sequence[str], faults: Path = FAULTS) -> str:
+    """Keep what a run of the faults found, in place of an earlier one of its stack, and write the page anew.
+
+    Args:
+        plan: what the run was asked to do.
+        status: how pytest ended.
+        arguments: what was handed to pytest.
+        faults: where it is kept.
+
+    Returns:
+        Where it was kept, or why it was not, in a sentence.
+
+    Raises:
+        RecordsError: a kept record cannot be read.
+    """
+    if status:
+        return f"Not kept in {faults}: the run failed."
+    if arguments:
+        return f"Not kept in {faults}: {' '.join(arguments)} may have left some faults out."
+    record, wanted = read_run(plan), planted()
+    found = {named.fault: named.check for named in record.named}
+    if found != wanted:
+        odd = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        return f"Not kept in {faults}: not every fault was planted and named ({', '.join(odd)})."
+    kind = "" if plan.device is DeviceKind.CPU else f"-{plan.device}"
+    path = faults / f"{plan.stack}{kind}.json"
+    write_atomically(path, json.dumps(dataclasses.asdict(record), indent=1) + "\n")
+    write_atomically(faults / "faults.md", page(read_kept(faults)))
+    return f"Kept in {path}."
+
+
+def read_run(plan: Plan) -> Record:
+    """What the tests of a run wrote down.
+
+    Raises:
+        RecordsError: they wrote nothing, or what cannot be read.
+    """
+    path = plan.faults_file
+    if not path.exists():
+        raise RecordsError(
+            "no fault was planted",
+            where=str(path),
+            meaning="The tests ended well without having run.",
+            todo="Look at the session's output: were all of them skipped?",
+        )
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    seen = [read_line(json.dumps(line["observation"]), str(path)) for line in lines]
+    named = [
+        Named(line["fault"], _place(observation), line["check"], shortened(line["said"]))
+        for line, observation in zip(lines, seen, strict=True)
+    ]
+    first = seen[0]
+    return Record(
+        stack=first.stack.name,
+        versions=dict(sorted(first.stack.resolved.items())),
+        python=first.stack.python,
+        device=first.device.name,
+        harness_version=first.harness_version,
+        commit=commit(),
+        measured=first.started_at,
+        steps=plan.steps,
+        named=tuple(named),
+    )
+
+
+def _place(seen: Observation) -> str:
+    return f"{seen.flow}[{seen.variant}]"
+
+
+def read_kept(faults: Path = FAULTS) -> tuple[Record, ...]:
+    """The kept records, in the order of their stacks.
+
+    Raises:
+        RecordsError: a file is not a record.
+    """
+    found = []
+    for path in faults.glob("*.json"):
+        try:
+            found.append(_RECORD.validate_json(path.read_bytes()))
+        except ValueError as error:
+            raise RecordsError(
+                "not a record of planted faults",
+                where=str(path),
+                meaning=str(error).splitlines()[0],
+                todo="Remove it, and run that stack again with --faults.",
+            ) from None
+    return tuple(sorted(found, key=lambda record: (stack_order(record.stack), record.device)))
+
+
+# ---------------------------------------------------------------------------------------------------------------- page
+
+
+INTRODUCTION = """\
+Faults as a broken release would bring them are planted into a stack, one at a time, and the cell is judged by all
+checks. Each must fail exactly the check that names it. Written by `-- --faults`; only whole runs in which every fault
+was named are kept, with what was said of each in the JSON file of the stack.\
+"""
+
+
+def page(records: Sequence[Record]) -> str:
+    """The page, in Markdown."""
+    stacks = [
+        (
+            record.stack,
+            ", ".join(f"{name} {version}" for name, version in record.versions.items()),
+            f"Python {record.python}, {record.device}",
+            str(len(record.named)),
+            record.measured,
+            f"`{short(record.commit)}`",
+        )
+        for record in records
+    ]
+    titles = {check.code: check.title for check in CHECKS}
+    order = list(titles)
+    faults = dict.fromkeys((named.fault, named.check) for record in records for named in record.named)
+    rows = [
+        (check, titles.get(check, "no check of today"), fault, *(_mark(record, fault) for record in records))
+        for fault, check in sorted(faults, key=lambda row: order.index(row[1]) if row[1] in order else len(order))
+    ]
+    told = [
+        "# Does each check name its fault?",
+        INTRODUCTION,
+        _table(("stack", "versions", "on", "faults", "measured", "harness at"), stacks),
+        _table(("check", "its claim", "planted fault", *(record.stack for record in records)), rows),
+    ]
+    return "\n\n".join(told) + "\n"
+
+
+def _mark(record: Record, fault: str) -> str:
+    return "named" if any(named.fault == fault for named in record.named) else "not run"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])

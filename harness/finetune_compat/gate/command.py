@@ -1,0 +1,241 @@
+"""What `compat gate` does: read both sides, make their locks, run their cells, look for a safe target, answer."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+
+from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.contract.catalog import CATALOG, cells_on
+from finetune_compat.contract.errors import CompatError, ExitCode, UnknownName
+from finetune_compat.contract.records import DeviceKind
+from finetune_compat.gate.decide import Compared, compared_cells, decide
+from finetune_compat.gate.decision import Gate, GateExit, Side
+from finetune_compat.gate.defaults import Defaults, compared
+from finetune_compat.gate.inputs import read_side
+from finetune_compat.gate.policy import POLICY, load_policy
+from finetune_compat.gate.report import FILES, publish
+from finetune_compat.gate.report.terminal import print_gate
+from finetune_compat.gate.resolve import Resolved, resolve
+from finetune_compat.gate.script import Script, ScriptRunner
+from finetune_compat.gate.search import Search
+from finetune_compat.gate.sides import Runner, Runs, Selection, side
+from finetune_compat.machine.gpus import kind_of
+from finetune_compat.results.run_files import RUNS
+from finetune_compat.run import stack_run
+from finetune_compat.stacks.ask import StackPython
+from finetune_compat.stacks.matrix import read_matrix
+from finetune_compat.watch.host import SCRIPTS, STEPS, check_script, check_steps
+
+_WHERE = "compat gate"
+
+CANDIDATES = 6
+"""Releases that are run at most, per cause, in search of a safe target; each costs an import of the stack."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options of one call. None and nothing are options that were not given."""
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    flows: tuple[str, ...] = ()
+    cells: tuple[str, ...] = ()
+    device: str | None = None
+    python: str | None = None
+    candidates: int = CANDIDATES
+    policy: Path | None = None
+    flow: str | None = None
+    """A script of the user's own, in place of cells."""
+    arguments: tuple[str, ...] = ()
+    """Of the script."""
+    steps: int | None = None
+
+    @property
+    def command(self) -> str:
+        """The call as it can be typed again, without what narrows it to flows or cells."""
+        words = ["compat", "gate"]
+        for option, values in (("--from", self.before), ("--to", self.after)):
+            words += [word for value in values for word in (option, value)]
+        candidates = self.candidates if self.candidates != CANDIDATES else None
+        given = (
+            ("--device", self.device),
+            ("--python", self.python),
+            ("--candidates", candidates),
+            ("--policy", self.policy),
+        )
+        for option, value in given:
+            words += [option, str(value)] if value is not None else []
+        if self.flow is not None:
+            words += ["--flow", self.flow, *(["--steps", str(self.steps)] if self.steps is not None else [])]
+            words += ["--", *self.arguments] if self.arguments else []
+        return shlex.join(words)
+
+    @property
+    def narrowed(self) -> str:
+        """What narrows it, to be written behind `command`."""
+        words = ["--flows", ",".join(self.flows)] if self.flows else []
+        words += [word for cell in self.cells for word in ("--cell", cell)]
+        return f" {shlex.join(words)}" if words else ""
+
+
+def gate_command(asked: Asked) -> GateExit:
+    """Answer, and turn every error into an exit code of a gate: what is wrong with the input is 4, all else is 3."""
+    try:
+        gate = run(asked)
+    except CompatError as error:
+        print(error, file=sys.stderr)
+        return GateExit.BAD_INPUT if error.exit_code is ExitCode.BAD_INPUT else GateExit.COULD_NOT_TELL
+    except OSError as error:
+        print(f"{error.filename or 'this machine'}: {error.strerror}", file=sys.stderr)
+        return GateExit.COULD_NOT_TELL
+    except Exception:  # noqa: BLE001 - Python's own exit code for a bug of ours is that of HOLD
+        traceback.print_exc()
+        return GateExit.COULD_NOT_TELL
+    print_gate(gate)
+    print(f"{gate.run} has {', '.join(FILES)}")
+    return gate.decision.exit_code
+
+
+def run(asked: Asked) -> Gate:
+    """The answer, written into the directory of its run.
+
+    Raises:
+        CompatError: an option, a file, a stack or the policy is not what it should be, or the machine failed.
+    """
+    script = _script(asked)
+    matrix, ledger = read_matrix(), load_ledger()
+    policy = load_policy(ledger, asked.policy or POLICY, Path(script.file).stem if script else None)
+    if asked.device not in (None, *stack_run.DeviceChoice):
+        raise CompatError(
+            f"there is no device {asked.device!r}",
+            where="--device",
+            todo=f"Name {' or '.join(stack_run.DeviceChoice)}.",
+        )
+    posargs = ["--device", asked.device] if asked.device else []
+    options = stack_run.parse_options(posargs, _WHERE)
+    sides = [
+        (read_side(texts, option, matrix, asked.python), " ".join(texts))
+        for texts, option in ((asked.before, "--from"), (asked.after, "--to"))
+    ]
+    selection = _selection(asked)
+    gpus = stack_run.chosen_gpus(posargs, _WHERE)
+    device = kind_of(gpus)
+    before, after = (resolve(given, text, matrix, device, asked.python, _tell) for given, text in sides)
+    directory = RUNS / os.environ.setdefault(stack_run.RUN_ID, stack_run.new_run_id())
+    runner: Runs
+    if script is None:
+        runner = Runner(directory, ledger, gpus, options, _tell)
+        environments = _run_both(runner, before, after, selection, device)
+    else:
+        runner = ScriptRunner(directory, ledger, script, gpus, _tell)
+        # One after the other: both would write where the script writes.
+        environments = tuple(runner.cells(of, selection) for of in (before, after))
+        runner.check_trained(before.stack, after.stack)
+    given = Compared(
+        before=_told_side(before, directory, runner),
+        after=_told_side(after, directory, runner),
+        results=runner.results(),
+        ledger=ledger,
+        policy=policy,
+        today=datetime.now(UTC).date(),
+        command=asked.command,
+        narrowed=asked.narrowed,
+        left_out=_left_out(selection),
+        wanted=(*selection.flows, *selection.cells),
+        script=script.file if script else "",
+    )
+    targets = Search(matrix, runner, before, after, device, asked.candidates).of(given, compared_cells(given))
+    gate = decide(replace(given, results=runner.results()), _defaults(environments), targets)
+    publish(gate, directory)
+    return gate
+
+
+def _told_side(of: Resolved, directory: Path, runner: Runs) -> Side:
+    """A side after it ran, with what was done otherwise than a script says and what could not be seen of it."""
+    found = side(of, directory)
+    seen = runner.seen.get(of.stack) if isinstance(runner, ScriptRunner) else None
+    return replace(found, not_followed=(*found.not_followed, *seen.changed, *seen.unseen)) if seen else found
+
+
+def _script(asked: Asked) -> Script | None:
+    if asked.flow is None:
+        odd = "--steps" if asked.steps is not None else next(iter(asked.arguments), None)
+        if odd is not None:
+            raise CompatError(
+                f"{odd} belongs to a script, and none is named",
+                where=_WHERE,
+                todo="Name it: compat gate --flow train.py --from X --to Y -- its arguments.",
+            )
+        return None
+    if asked.flows or asked.cells:
+        raise CompatError(
+            f"--flow and {'--flows' if asked.flows else '--cell'} exclude each other",
+            where=_WHERE,
+            meaning="--flow is a script of your own; --flows and --cell choose among the flows of the catalog.",
+            todo="Leave one of them out.",
+        )
+    steps = STEPS if asked.steps is None else asked.steps
+    script = Script((asked.flow, *asked.arguments), steps)
+    if not script.file.endswith(SCRIPTS) or not Path(script.file).is_file():
+        raise CompatError(
+            "there is no such script",
+            where=f"--flow {script.file}",
+            meaning="It is a script (.py) or a notebook (.ipynb), or a launcher with what it launches behind --; flows "
+            "of the catalog are chosen with --flows.",
+            todo="Give one that is there.",
+        )
+    check_script((script.file,))
+    check_steps(steps, _WHERE)
+    return script
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _run_both(
+    runner: Runs, before: Resolved, after: Resolved, selection: Selection, device: DeviceKind
+) -> tuple[StackPython | None, ...]:
+    """Both sides, side by side on a CPU: a cell process has one thread."""
+    if before.stack == after.stack:
+        found = runner.cells(before, selection)
+        return found, found
+    with ThreadPoolExecutor(2 if device is DeviceKind.CPU else 1) as pool:
+        return tuple(pool.map(lambda of: runner.cells(of, selection), (before, after)))
+
+
+def _defaults(environments: tuple[StackPython | None, ...]) -> Defaults:
+    before, after = environments
+    if before is None or after is None:
+        return Defaults((), "there is no environment of one side")
+    return compared(before, after)
+
+
+def _selection(asked: Asked) -> Selection:
+    flows = [flow.name for flow in CATALOG]
+    cells = [f"{flow.name}[{variant}]" for flow, variant in cells_on(DeviceKind.CPU)]
+    for option, given, known in (("--flows", asked.flows, flows), ("--cell", asked.cells, cells)):
+        unknown = next((name for name in given if name not in known), None)
+        if unknown is not None:
+            near = get_close_matches(unknown, known, n=3, cutoff=0.5)
+            raise UnknownName(
+                f"there is no {option.removeprefix('--').removesuffix('s')} {unknown!r}",
+                where=option,
+                meaning=f"Names that look like it: {', '.join(near)}." if near else "No name looks like it.",
+                todo=f"The flows are {', '.join(flows)}; a cell is such as {cells[0]}.",
+            )
+    return Selection(asked.flows, asked.cells)
+
+
+def _left_out(selection: Selection) -> tuple[str, ...]:
+    if selection.cells:
+        return (f"every cell but {', '.join(selection.cells)}",)
+    return tuple(flow.name for flow in CATALOG if selection.flows and flow.name not in selection.flows)

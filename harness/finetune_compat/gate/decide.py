@@ -1,0 +1,338 @@
+"""Two judged sides and a policy -> the answer. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import assert_never
+
+from finetune_compat import __version__
+from finetune_compat.checks import drift
+from finetune_compat.checks.comparison import Change, Health, compare, health, is_judged
+from finetune_compat.checks.judge import unable, without_gpu
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.contract.catalog import CATALOG
+from finetune_compat.contract.records import REPORTED
+from finetune_compat.contract.verdict import Outcome, Symptom, Verdict
+from finetune_compat.gate.decision import (
+    AppliedException,
+    Cause,
+    CellChange,
+    CellSide,
+    Decision,
+    FlowChange,
+    Gate,
+    Moved,
+    SafeTarget,
+    Side,
+)
+from finetune_compat.gate.defaults import Defaults
+from finetune_compat.gate.differences import differences
+from finetune_compat.gate.policy import Exempted, Policy
+from finetune_compat.gate.reason import reason
+from finetune_compat.report.wording import EMULATED
+from finetune_compat.results.causes import Group, groups_of
+from finetune_compat.results.lines import line_of
+from finetune_compat.results.run_files import Results
+
+RANK = tuple(Decision)
+"""The order of urgency, the last the most urgent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """All that a gate is decided from."""
+
+    before: Side
+    after: Side
+    results: Results
+    """Of a run that holds both sides."""
+    ledger: Ledger
+    policy: Policy
+    today: date
+    command: str
+    """The command without the cells it is narrowed to."""
+    narrowed: str
+    """What narrows it; empty for all cells."""
+    left_out: tuple[str, ...]
+    script: str = ""
+    """The user's own that was run in place of cells."""
+    wanted: tuple[str, ...] = ()
+    """Flows or cells that were asked for by name; empty for all of them."""
+
+
+def decide(given: Compared, defaults: Defaults, targets: Mapping[str, SafeTarget]) -> Gate:
+    """The answer.
+
+    Args:
+        given: both sides.
+        defaults: of their configuration classes.
+        targets: what was found by running other releases, by cell name.
+    """
+    cells = compared_cells(given)
+    causes = _causes(cells, given, targets)
+    decision = _decision(cells)
+    emulated = bool(given.script) and any(side.line.emulates for cell in cells for side in cell.sides)
+    return Gate(
+        decision=decision,
+        reason=reason(decision, given.before, given.after, cells, causes) + (f" {EMULATED}" if emulated else ""),
+        script=given.script,
+        before=given.before,
+        after=given.after,
+        cells=cells,
+        causes=causes,
+        flows=_flows(cells),
+        moved=moved(given.before.versions, given.after.versions),
+        defaults=defaults.changed,
+        defaults_unknown=defaults.unknown,
+        exceptions=tuple(_applied(item, cells, given.today) for item in given.policy.exceptions),
+        left_out=given.left_out,
+        command=f"{given.command}{given.narrowed}",
+        run=given.results.run,
+        harness_version=__version__,
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- cells
+
+
+def compared_cells(given: Compared) -> tuple[CellChange, ...]:
+    """Every cell of either side, and what was asked for and neither side has, in catalog order."""
+    verdicts = {verdict.cell: verdict for verdict in given.results.verdicts}
+    sides = (given.before.stack, given.after.stack)
+    named: dict[str, None] = {}
+    for cell in verdicts:
+        stack, _, name = cell.partition("/")
+        if name and stack in sides:
+            named[name] = None
+    there = {*map(flow_of, named), *(name.partition("@")[0] for name in named)}
+    named.update(dict.fromkeys(name for name in given.wanted if name not in there))
+    order = {flow.name: place for place, flow in enumerate(CATALOG)}
+    ordered = sorted(named, key=lambda name: order.get(flow_of(name), len(order)))
+    # Where there is no verdict on a cell, that on its whole stack says why none of its cells ran.
+    before, after = (
+        {name: verdicts.get(f"{stack}/{name}", verdicts.get(stack)) for name in ordered} for stack in sides
+    )
+    cells = tuple(_cell(name, before[name], after[name], given) for name in ordered)
+    if not any(map(_has_baseline, cells)):
+        return tuple(map(_untold, cells))
+    judged = {cell.flow for cell in cells if is_judged(_verdict(cell.after))}
+    return tuple(cell if cell.flow in judged else _unjudged(cell) for cell in cells)
+
+
+def _has_baseline(cell: CellChange) -> bool:
+    return health(_verdict(cell.before)) not in (Health.UNKNOWN, Health.ABSENT)
+
+
+def _untold(cell: CellChange) -> CellChange:
+    """A cell of a gate without any baseline: nothing says what the upgrade changes, whatever the candidate does."""
+    return replace(cell, effect=Decision.COULD_NOT_TELL, exception=None)
+
+
+def _unjudged(cell: CellChange) -> CellChange:
+    """A cell of a flow that the candidate never trained: no change of it allows anything, unless an exception does."""
+    allowed = cell.effect is Decision.ALLOW and cell.exception is None
+    return replace(cell, effect=Decision.COULD_NOT_TELL) if allowed else cell
+
+
+def flow_of(name: str) -> str:
+    """The flow, or the script, of a cell's name without its stack."""
+    return name.partition("@")[0].partition("[")[0]
+
+
+def _cell(name: str, before: Verdict | None, after: Verdict | None, given: Compared) -> CellChange:
+    before, after = _for_a_gate(before, given), _for_a_gate(after, given)
+    one, other = _side(before, given.results), _side(after, given.results)
+    seen = (one.seen if one else None, other.seen if other else None)
+    drifts = drift.changes(seen[0], seen[1]) if seen[0] and seen[1] else ()
+    change = compare(before, after, drifts)
+    flow = flow_of(name)
+    effect = given.policy.effect(change, after, given.ledger)
+    issues = _issues(change, before, after)
+    valid = (item for item in given.policy.exceptions if not item.expired(given.today))
+    exception = next((item for item in valid if item.covers(flow, change, issues)), None)
+    accepted = exception is not None and effect in (Decision.HOLD, Decision.BLOCK)
+    return CellChange(
+        name=name,
+        flow=flow,
+        change=change,
+        effect=Decision.ALLOW if accepted else effect,
+        exception=exception.reason if accepted and exception else None,
+        before=one,
+        after=other,
+        differences=differences(*seen),
+        drifts=drifts,
+        again=given.command if given.script else f"{given.command} {_narrowed_to(name.partition('@')[0])}",
+    )
+
+
+def _narrowed_to(name: str) -> str:
+    return f"--cell '{name}'" if "[" in name else f"--flows {name}"
+
+
+def _for_a_gate(verdict: Verdict | None, given: Compared) -> Verdict | None:
+    """A verdict as a gate takes it.
+
+    A cell that fails for want of a GPU, and of nothing else, is the machine's: in a run it must be listed, for the user
+    of the cell it says nothing. Of what is listed for a cell that fails, what it does not show is not named: it may not
+    have been reached.
+    """
+    if verdict is None or verdict.outcome is not Outcome.FAIL or not verdict.failing:
+        return verdict
+    seen = given.results.observations.get(verdict.cell)
+    error = seen.error if seen else None
+    if error is not None and verdict.failing == ("F001",) and without_gpu(error.message):
+        return Verdict(verdict.cell, Outcome.INFRASTRUCTURE, unable(error), Symptom.UNKNOWN)
+    links = tuple(issue.link for issue in given.ledger.issues if issue.id in verdict.shown)
+    return replace(verdict, issues=verdict.shown, links=links)
+
+
+def _side(verdict: Verdict | None, results: Results) -> CellSide | None:
+    if verdict is None:
+        return None
+    seen = results.observations.get(verdict.cell)
+    return CellSide(verdict, line_of(verdict, seen), seen)
+
+
+def _issues(change: Change, before: Verdict | None, after: Verdict | None) -> tuple[str, ...]:
+    """The listed issues that the cell shows where it deviates. A cell that fails shows none, whatever is listed."""
+    shown = before if change is Change.FIXED else after
+    return shown.issues if shown is not None and shown.outcome is Outcome.XFAIL else ()
+
+
+def _applied(item: Exempted, cells: Iterable[CellChange], today: date) -> AppliedException:
+    covered = [
+        cell.name
+        for cell in cells
+        if cell.change is not Change.UNCHANGED
+        and cell.effect is not Decision.COULD_NOT_TELL
+        and item.covers(cell.flow, cell.change, _issues(cell.change, _verdict(cell.before), _verdict(cell.after)))
+    ]
+    return AppliedException(
+        item.flow, item.issue, item.change, item.reason, item.expires, item.expired(today), tuple(covered)
+    )
+
+
+def _verdict(side: CellSide | None) -> Verdict | None:
+    return side.verdict if side else None
+
+
+# ------------------------------------------------------------------------------------------------------------- causes
+
+
+def _causes(cells: Sequence[CellChange], given: Compared, targets: Mapping[str, SafeTarget]) -> tuple[Cause, ...]:
+    found: dict[tuple[object, ...], list[CellChange]] = {}
+    for change in Change:
+        news = [cell for cell in cells if cell.change is change and cell.is_news]
+        groups = _groups(change, news, given)
+        for cell in news:
+            found.setdefault((change, *_kind(cell, groups)), []).append(cell)
+    causes = [_cause(same, given, targets) for same in found.values()]
+    order = list(Change)
+    return tuple(sorted(causes, key=lambda cause: (-RANK.index(cause.effect), order.index(cause.change))))
+
+
+def _kind(cell: CellChange, groups: Sequence[Group]) -> tuple[object, ...]:
+    """Equal for cells of one change that changed for one reason."""
+    for place, group in enumerate(groups):
+        side = _deviating_side(cell)
+        if side is not None and side.verdict.cell in group.cells:
+            return (place,)
+    match cell.change:
+        case Change.OBJECTIVE_CHANGED:
+            return tuple(sorted({item.kind for item in cell.drifts}))
+        case Change.LOST_COVERAGE | Change.INCONCLUSIVE:
+            return (cell.after.verdict.reason if cell.after else "",)
+        case _:
+            return ()
+
+
+def _groups(change: Change, cells: Sequence[CellChange], given: Compared) -> tuple[Group, ...]:
+    sides = [side for cell in cells if (side := _deviating_side(cell)) is not None]
+    lines = [side.line for side in sides]
+    stacks = list(dict.fromkeys(line.stack for line in lines))
+    return groups_of(lines, given.ledger, stacks) if change is not Change.LOST_COVERAGE else ()
+
+
+def _deviating_side(cell: CellChange) -> CellSide | None:
+    """The side on which to see why the cell is news; None where neither deviates."""
+    match cell.change:
+        case Change.FIXED:
+            return cell.before
+        case Change.REGRESSED | Change.STILL_FAILING | Change.NEWLY_FAILING:
+            return cell.after
+        case Change.INCONCLUSIVE:
+            sides = [side for side in (cell.after, cell.before) if side]
+            unknown = [side for side in sides if health(side.verdict) is Health.UNKNOWN]
+            untrained = [side for side in sides if side.verdict.untrained]
+            return next(iter((*unknown, *untrained)), None)
+        case (
+            Change.UNCHANGED
+            | Change.NOW_REFUSED
+            | Change.OBJECTIVE_CHANGED
+            | Change.LOST_COVERAGE
+            | Change.GAINED_COVERAGE
+        ):
+            return None
+    assert_never(cell.change)
+
+
+def _cause(cells: Sequence[CellChange], given: Compared, targets: Mapping[str, SafeTarget]) -> Cause:
+    first = cells[0]
+    sides = [side for cell in cells if (side := _deviating_side(cell)) is not None]
+    stacks = list(dict.fromkeys(side.line.stack for side in sides))
+    groups = groups_of([side.line for side in sides], given.ledger, stacks)
+    return Cause(
+        change=first.change,
+        effect=max((cell.effect for cell in cells), key=RANK.index),
+        cells=tuple(cell.name for cell in cells),
+        flows=tuple(dict.fromkeys(cell.flow for cell in cells)),
+        group=groups[0] if groups else None,
+        reason=_why(first, sides),
+        target=next((targets[cell.name] for cell in cells if cell.name in targets), None),
+    )
+
+
+def _why(cell: CellChange, sides: Sequence[CellSide]) -> str:
+    if sides:
+        before = cell.before.verdict.symptom if cell.before else None
+        loud = cell.change is Change.NEWLY_FAILING and before is Symptom.ERROR
+        hushed = loud and sides[0].verdict.symptom is not Symptom.ERROR
+        return f"{sides[0].verdict.reason}{'; it ended in an error before, and now in none' if hushed else ''}"
+    if cell.change is Change.OBJECTIVE_CHANGED:
+        return "; ".join(f"{item.kind}: {item.detail}" for item in cell.drifts)
+    if not cell.sides:
+        return "neither side has it"
+    return cell.after.verdict.reason if cell.after else ""
+
+
+# ----------------------------------------------------------------------------------------------------------- the whole
+
+
+def _decision(cells: Sequence[CellChange]) -> Decision:
+    return max((cell.effect for cell in cells), key=RANK.index, default=Decision.COULD_NOT_TELL)
+
+
+def _flows(cells: Sequence[CellChange]) -> tuple[FlowChange, ...]:
+    stories = {flow.name: flow.story for flow in CATALOG}
+    by_flow: dict[str, list[CellChange]] = {}
+    for cell in cells:
+        by_flow.setdefault(cell.flow, []).append(cell)
+    return tuple(
+        FlowChange(
+            flow,
+            stories.get(flow, ""),
+            dict(Counter(cell.change for cell in of_flow)),
+            max((cell.effect for cell in of_flow), key=RANK.index),
+        )
+        for flow, of_flow in by_flow.items()
+    )
+
+
+def moved(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Moved, ...]:
+    """Packages of other versions: those users name first, then the others by name."""
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    names.sort(key=lambda name: (REPORTED.index(name) if name in REPORTED else len(REPORTED), name))
+    return tuple(Moved(name, before.get(name), after.get(name)) for name in names)

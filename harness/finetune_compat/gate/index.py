@@ -1,0 +1,123 @@
+"""Ask the package index which releases there are and when they were uploaded: the simple API in JSON, with PEP 700."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cache
+from typing import Any
+
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import Version
+
+from finetune_compat.contract.errors import CompatError, RegistryUnreachable
+
+INDEX = "https://pypi.org/simple"
+_JSON = "application/vnd.pypi.simple.v1+json"
+_TIMEOUT_S = 60
+_NOT_FOUND = 404
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One version of a package that has a wheel and was not withdrawn."""
+
+    version: Version
+    day: date
+    """Of its first wheel's upload, UTC."""
+
+
+def releases(package: str) -> tuple[Release, ...]:
+    """All releases of `package`, the oldest version first; pre-releases are among them.
+
+    Raises:
+        CompatError: the index has no such package, or does not say when files were uploaded.
+        RegistryUnreachable: it does not answer.
+    """
+    return _releases(package, index_url())
+
+
+def release_day(package: str, version: Version) -> date:
+    """The day `version` of `package` was uploaded.
+
+    Raises:
+        CompatError: there is no such release; names those nearest to it. Otherwise as for `releases`.
+    """
+    there = releases(package)
+    for release in there:
+        if release.version == version:
+            return release.day
+    older = [str(release.version) for release in there if release.version < version][-2:]
+    newer = [str(release.version) for release in there if release.version > version][:2]
+    raise CompatError(
+        f"{package} has no release {version} with a wheel",
+        where=index_url(),
+        meaning=f"Its nearest releases are {', '.join((*older, *newer)) or 'none'}.",
+        todo="Name a release that is there.",
+    )
+
+
+def index_url() -> str:
+    """The index uv resolves from, as its variables or pip's name it."""
+    names = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
+    return next((os.environ[name].rstrip("/") for name in names if os.environ.get(name)), INDEX)
+
+
+@cache
+def _releases(package: str, index: str) -> tuple[Release, ...]:
+    days: dict[Version, date] = {}
+    for file in _files(package, index):
+        version = _version_of(str(file.get("filename")))
+        if version is None or file.get("yanked"):
+            continue
+        if "upload-time" not in file:
+            raise CompatError(
+                "the index does not say when a release was uploaded",
+                where=f"{index}/{package}/",
+                meaning="It has no upload-time (PEP 700), as some mirrors; without it a release has no day.",
+                todo="Set UV_DEFAULT_INDEX to an index that says it, or name stacks of the matrix or lock files.",
+            )
+        day = datetime.fromisoformat(file["upload-time"]).date()
+        days[version] = min(day, days.get(version, day))
+    return tuple(Release(version, days[version]) for version in sorted(days))
+
+
+def _version_of(filename: str) -> Version | None:
+    """Only wheels: nothing else is ever installed."""
+    try:
+        return parse_wheel_filename(filename)[1]
+    except InvalidWheelFilename:
+        return None
+
+
+def _files(package: str, index: str) -> list[Mapping[str, Any]]:
+    request = urllib.request.Request(f"{index}/{package}/", headers={"Accept": _JSON})  # noqa: S310 - an index's address
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - likewise
+            files: list[Mapping[str, Any]] = json.load(answer)["files"]
+    except urllib.error.HTTPError as error:
+        if error.code != _NOT_FOUND:
+            raise _unreachable(index, f"HTTP status {error.code}") from None
+        raise CompatError(
+            f"there is no package {package!r}",
+            where=index,
+            meaning="The name is misspelt, or the package is on another index.",
+            todo="Correct the name, or set UV_DEFAULT_INDEX.",
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unreachable(index, str(getattr(error, "reason", "")) or f"no JSON of the simple API: {error}") from None
+    return files
+
+
+def _unreachable(index: str, why: str) -> RegistryUnreachable:
+    return RegistryUnreachable(
+        f"the package index does not answer: {why}",
+        where=index,
+        meaning="A bare pin takes its companions from the day of its release, which only the index knows.",
+        todo="Check the connection, or name stacks of the matrix: their days and locks are committed.",
+    )

@@ -1,0 +1,510 @@
+"""What `--from` and `--to` take, read into versions: a stack, pins, a file, or a live interpreter."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from packaging.markers import InvalidMarker, Marker, UndefinedComparison, default_environment
+from packaging.pylock import Pylock, PylockValidationError
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from finetune_compat.contract.errors import CompatError, UnknownName, why
+from finetune_compat.gate.decision import Rule
+from finetune_compat.stacks.matrix import Matrix, Stack
+
+TORCH = ("torch", "torchvision", "torchaudio")
+"""The platform layer: its version is the matrix's, its build the machine's."""
+
+_PLATFORM = ("nvidia-", "cuda-", "triton", "pytorch-triton")
+_FILES = (".txt", ".lock", ".toml", ".in")
+_ASK = """
+import importlib.metadata as m, json, platform, sys
+found = [(d.metadata["Name"], d.version, bool(d.read_text("direct_url.json"))) for d in m.distributions()]
+print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "found": [f for f in found if f[0]]}))
+"""
+_ASK_S = 60
+_NEWEST_PATCH = 99
+"""Of a Python: above all there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the matrix; `python` None: the first it names."""
+
+    stack: Stack
+    python: str | None
+    not_followed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Versions that are no row: what must be installed, and what the resolver must keep to."""
+
+    rule: Rule
+    name: str
+    """What the stack is called after."""
+    requirements: tuple[Requirement, ...]
+    """Of packages of the matrix."""
+    constraints: tuple[str, ...]
+    not_followed: tuple[str, ...]
+    python: str
+    """The Python it runs on."""
+
+
+def read_side(texts: Sequence[str], option: str, matrix: Matrix, python: str | None = None) -> Row | Wanted:
+    """What the values of `--from` or `--to` name.
+
+    Args:
+        texts: the values; more than one only for pins, which may also stand in one value with spaces between.
+        option: `--from` or `--to`, for messages.
+        matrix: its stacks, and the packages it resolves.
+        python: the Python to run on. None leaves it to the side: its own, or the first of the matrix that it takes.
+
+    Raises:
+        CompatError: it is none of what a side can be, a file of it cannot be followed, or no Python goes with it.
+    """
+    words = [word for text in texts for word in _words(text)]
+    whole = texts[0].strip() if len(texts) == 1 else ""
+    if whole and (found := _named(whole, matrix)):
+        return found
+    if whole and _is_path(whole):
+        return _read_path(Path(whole).expanduser(), option, matrix, python)
+    if not words:
+        raise CompatError(f"{option} is empty", where="compat gate", todo=_CAN_BE)
+    if len(words) > 1 and (odd := next((word for word in words if _named(word, matrix) or _is_path(word)), None)):
+        raise CompatError(
+            f"{odd!r} does not go with other values",
+            where=option,
+            meaning="A side is one stack, one file or one interpreter, or pins; only pins can be several.",
+            todo="Leave one of them out.",
+        )
+    return _pins(words, option, matrix, python)
+
+
+def _words(text: str) -> list[str]:
+    """The values in one. A pin may have blanks and commas in it: it is taken as a whole where there is but one."""
+    try:
+        Requirement(text)
+    except InvalidRequirement:
+        closed = re.sub(r"\s*([=!~<>]=?=?)\s*|\s+(?=\[)", r"\1", text)
+        return [word for word in re.split(r"[\s,]+(?![^\[]*\])", closed) if word]
+    return [text.strip()]
+
+
+_CAN_BE = (
+    "A side is a stack (trl0.22), pins (trl==0.22.2), a requirements.txt, uv.lock or pylock.toml, or the path of an "
+    "interpreter or a virtual environment."
+)
+
+
+def _named(text: str, matrix: Matrix) -> Row | None:
+    name, _, python = text.partition("-py")
+    stack = next((stack for stack in matrix.stacks if stack.name == name), None)
+    if stack is None:
+        return None
+    if not python:
+        return Row(stack, None)
+    version = f"{python[:1]}.{python[1:]}"
+    if version not in stack.pythons:
+        raise UnknownName(
+            f"{name} is not locked for Python {version}",
+            where="matrices/stacks.toml",
+            meaning=f"Its row names {', '.join(stack.pythons)}.",
+            todo=f"Name {' or '.join(stack.on(known) for known in stack.pythons)}.",
+        )
+    return Row(stack, version)
+
+
+def _is_path(text: str) -> bool:
+    if "://" in text:
+        return False  # a requirement by its address
+    return "/" in text or Path(text).suffix in _FILES or Path(text).expanduser().exists()
+
+
+# --------------------------------------------------------------------------------------------------------------- pins
+
+
+def _pins(words: Sequence[str], option: str, matrix: Matrix, python: str | None) -> Row | Wanted:
+    pins = [_pin(word, option, matrix) for word in words]
+    names = [canonicalize_name(pin.name) for pin in pins]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise CompatError(f"{twice} is pinned twice", where=option, todo="Leave one of the pins out.")
+    not_followed = tuple(_platform_note(str(pin)) for pin in pins if _is_platform(pin.name))
+    pins = [pin for pin in pins if not _is_platform(pin.name)]
+    known = [pin for pin in pins if canonicalize_name(pin.name) in matrix.packages]
+    if not known:
+        raise CompatError(
+            f"no pin of a package that the matrix resolves: {' '.join(words)}",
+            where=option,
+            meaning="torch is the platform layer: its version is in matrices/stacks.toml, its build is the machine's."
+            if not_followed
+            else "What is compared is the stack that trains.",
+            todo=f"Pin one or more of {', '.join(matrix.packages)}.",
+        )
+    if len(pins) == 1 and not not_followed:
+        row = next((stack for stack in matrix.stacks if _is_pin_of(pins[0], stack)), None)
+        if row is not None:
+            extras = (f"{pins[0]}: the committed lock of {row.name} has no extras",) if pins[0].extras else ()
+            return Row(row, None, extras)
+    order = {name: place for place, name in enumerate(matrix.packages)}
+    pins.sort(key=lambda pin: (order.get(canonicalize_name(pin.name), len(order)), pin.name))
+    return Wanted(Rule.OF_ITS_DAY, named_after(pins), tuple(pins), (), not_followed, _python_for(python, matrix))
+
+
+def named_after(pins: Iterable[Requirement]) -> str:
+    """What a stack of these pins is called."""
+    return "-".join(f"{'-'.join((canonicalize_name(pin.name), *sorted(pin.extras)))}{_version(pin)}" for pin in pins)
+
+
+def _pin(word: str, option: str, matrix: Matrix) -> Requirement:
+    try:
+        pin = Requirement(word)
+    except InvalidRequirement:
+        raise _no_side(word, option, matrix) from None
+    if not pin.specifier and not pin.url:
+        raise _no_side(word, option, matrix)
+    exact = [item for item in pin.specifier if item.operator == "==" and not item.version.endswith(".*")]
+    if pin.url or pin.marker or len(pin.specifier) != 1 or not exact:
+        raise CompatError(
+            f"{word!r} names no single release",
+            where=option,
+            meaning="A gate runs two stacks, so each side must say which release it means.",
+            todo="Pin it with == and all of the version, such as trl==0.22.2.",
+        )
+    return pin
+
+
+def _no_side(word: str, option: str, matrix: Matrix) -> UnknownName:
+    near = get_close_matches(word, [stack.name for stack in matrix.stacks], n=3, cutoff=0.6)
+    return UnknownName(
+        f"{word!r} is neither a stack, a pin, a file nor an interpreter",
+        where=option,
+        meaning=f"Stacks that look like it: {', '.join(near)}." if near else "No stack looks like it.",
+        todo=_CAN_BE,
+    )
+
+
+def _version(pin: Requirement) -> Version:
+    return Version(next(iter(pin.specifier)).version)
+
+
+def _is_pin_of(pin: Requirement, stack: Stack) -> bool:
+    return canonicalize_name(pin.name) == stack.package and _version(pin) == Version(stack.pin)
+
+
+# -------------------------------------------------------------------------------------------------------------- paths
+
+
+def _read_path(path: Path, option: str, matrix: Matrix, asked: str | None) -> Wanted:
+    if not path.exists():
+        raise CompatError(
+            "there is no such file or folder",
+            where=f"{option} {path}",
+            meaning="The path is misspelt, or relative to another folder than this one.",
+            todo=_CAN_BE,
+        )
+    if path.is_dir() or path.suffix not in _FILES:
+        return _live(path, option, matrix, asked)
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.name != "uv.lock" and path.suffix != ".toml":
+            python = _python_for(asked, matrix)
+            return _wanted(_requirements(path, text, python, ()), path, matrix, python)
+        raw = tomllib.loads(text)
+        python = _python_for(asked, matrix, takes=str(raw.get("requires-python", "")), where=str(path))
+        read = _pylock(raw, python) if path.suffix == ".toml" else _uv_lock(raw, python)
+        return _wanted(read, path, matrix, python)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unusable(path, f"it cannot be read: {why(error)}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise _unusable(path, f"not TOML: {error}") from None
+    except _Malformed as problem:
+        raise _unusable(path, str(problem)) from None
+
+
+class _Malformed(Exception):
+    """A file is not what its name says; the message says how."""
+
+
+def _unusable(path: Path, problem: str) -> CompatError:
+    return CompatError(
+        problem,
+        where=str(path),
+        meaning="By its name it is a requirements file, a uv.lock (version 1) or a pylock.toml (PEP 751).",
+        todo="Make it again with the tool that wrote it, or name pins instead.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a file or an interpreter says."""
+
+    requirements: tuple[Requirement, ...]
+    not_followed: tuple[str, ...]
+
+
+def _wanted(read: _Read, path: Path, matrix: Matrix, python: str, rule: Rule = Rule.FILE) -> Wanted:
+    direct, constraints, notes = [], [], list(read.not_followed)
+    # What the matrix exempts on every device is what its torch cannot do without.
+    needed = {exempt.package for exempt in matrix.exemptions if exempt.device is None}
+    for item in read.requirements:
+        name = canonicalize_name(item.name)
+        if name in TORCH:
+            notes.append(_platform_note(str(item)))
+        elif name in matrix.packages:
+            direct.append(item)
+        elif name in needed:
+            notes.append(f"{item}: torch {matrix.torch} needs its own")
+        elif item.specifier and not _is_platform(name) and name not in matrix.tools:
+            constraints.append(_without_extras(item))
+    known = {canonicalize_name(item.name) for item in direct}
+    if not known:
+        raise CompatError(
+            "it names no package that the matrix resolves",
+            where=str(path),
+            meaning="What is compared is the stack that trains.",
+            todo=f"Give one that holds one or more of {', '.join(matrix.packages)}.",
+        )
+    missing = [name for name in matrix.packages if name not in known]
+    if missing:
+        notes.append(f"{', '.join(missing)}: not in it, and needed by the flows; the resolver chose")
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", path.resolve().stem).strip("-").lower() or "env"
+    return Wanted(rule, stem, tuple(direct), tuple(sorted(constraints)), tuple(notes), python)
+
+
+def _is_platform(name: str) -> bool:
+    return canonicalize_name(name) in TORCH or canonicalize_name(name).startswith(_PLATFORM)
+
+
+def _platform_note(text: str) -> str:
+    return f"{text}: torch is the platform layer; its version is the matrix's, its build the machine's"
+
+
+def _without_extras(item: Requirement) -> str:
+    marker = f" ; {item.marker}" if item.marker else ""
+    return f"{item.name}{item.specifier}{marker}"
+
+
+# -------------------------------------------------------------------------------------------------- requirements files
+
+
+def _requirements(path: Path, text: str, python: str, above: tuple[Path, ...]) -> _Read:
+    """The lines of a requirements file and of those it names with -r and -c that are for this Python."""
+    found: list[Requirement] = []
+    notes: list[str] = []
+    for number, line in _logical_lines(text):
+        option, _, value = line.replace("=", " ", 1).partition(" ") if line.startswith("-") else ("", "", "")
+        if option in ("-r", "--requirement", "-c", "--constraint"):
+            if not value.strip() or "://" in value:
+                raise _Malformed(f"line {number} includes no file of this machine: {line!r}")
+            inner = _included(path.parent / value.strip(), f"line {number}", python, (*above, path.resolve()))
+            found += inner.requirements
+            notes += inner.not_followed
+        elif option in ("-e", "--editable") or (not option and _is_place(line)):
+            notes.append(f"{line}: not from an index")
+        elif option:
+            notes.append(f"{line}: an option of pip")
+        else:
+            item = _requirement(line, number)
+            if item.url:
+                notes.append(f"{line}: not from an index")
+            elif item.marker is None or _applies(item.marker, python):
+                found.append(item)
+    return _Read(tuple(found), tuple(notes))
+
+
+def _is_place(line: str) -> bool:
+    return line.startswith((".", "/", "git+")) or "://" in line.partition(" @ ")[0] or line.endswith(".whl")
+
+
+def _included(path: Path, where: str, python: str, above: tuple[Path, ...]) -> _Read:
+    if path.resolve() in above:
+        raise _Malformed(f"{where} includes {path}, which includes it")
+    if not path.is_file():
+        raise _Malformed(f"{where} includes {path}, which is not there")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _Malformed(f"{where} includes {path}, which cannot be read: {why(error)}") from None
+    try:
+        return _requirements(path, text, python, above)
+    except _Malformed as problem:
+        raise _Malformed(f"{where} includes {path}: {problem}") from None
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines joined where they end in a backslash, without comments and hashes, with the number of the first of each."""
+    begun, joined = 0, ""
+    for number, line in enumerate([*text.splitlines(), ""], 1):
+        begun = begun or number
+        bare = re.sub(r"(^|\s)#.*$", "", line).strip()
+        joined += f" {bare.removesuffix(chr(92))}"
+        if bare.endswith("\\"):
+            continue
+        told = re.sub(r"\s--hash[=\s]\S+", "", joined).strip()
+        if told:
+            yield begun, told
+        begun, joined = 0, ""
+
+
+def _requirement(line: str, number: int) -> Requirement:
+    try:
+        return Requirement(line)
+    except InvalidRequirement as error:
+        raise _Malformed(f"line {number} is no requirement: {_told(error)}: {line!r}") from None
+
+
+def _told(error: Exception) -> str:
+    """What a parser says, without the drawing of where it stopped."""
+    return re.sub(r"\n.*\^", "", str(error), flags=re.DOTALL)
+
+
+# ---------------------------------------------------------------------------------------------------------- lock files
+
+
+def _uv_lock(raw: Mapping[str, Any], python: str) -> _Read:
+    if raw.get("version") != 1:
+        raise _Malformed(f"version {raw.get('version')!r} of uv.lock, and version 1 is known")
+    if not isinstance(raw.get("package"), list):
+        raise _Malformed("it has no list of packages")
+    found: list[Requirement] = []
+    notes: list[str] = []
+    for place, package in enumerate(raw["package"]):
+        try:
+            name, source = package["name"], package.get("source", {})
+            # Without markers it is for every platform and every Python.
+            markers = [Marker(marker) for marker in package.get("resolution-markers", ())]
+            elsewhere = bool(markers) and not any(_applies(marker, python) for marker in markers)
+            if {"editable", "virtual"} & source.keys() or elsewhere:
+                continue
+            if "registry" in source:
+                found.append(Requirement(f"{name}=={package['version']}"))
+            else:
+                notes.append(f"{name}: not from an index")
+        except KeyError as missing:
+            raise _Malformed(f"package[{place}] is no locked package: it has no {missing}") from None
+        except (InvalidRequirement, InvalidMarker) as error:
+            raise _Malformed(f"package[{place}] is no locked package: {_told(error)}") from None
+        except (TypeError, AttributeError):
+            raise _Malformed(f"package[{place}] is no locked package: {package!r}") from None
+    return _Read(tuple(found), tuple(notes))
+
+
+def _pylock(raw: Mapping[str, Any], python: str) -> _Read:
+    try:
+        lock = Pylock.from_dict(raw)
+    except PylockValidationError as error:
+        raise _Malformed(f"not a pylock.toml: {_told(error)}") from None
+    found: list[Requirement] = []
+    notes: list[str] = []
+    for package in lock.packages:
+        if package.marker and not _applies(package.marker, python, lock.default_groups or ()):
+            continue
+        if package.version is None or package.vcs or package.directory or package.archive:
+            notes.append(f"{package.name}: not from an index")
+        else:
+            found.append(Requirement(f"{package.name}=={package.version}"))
+    return _Read(tuple(found), tuple(notes))
+
+
+def _applies(marker: Marker, python: str, groups: Iterable[str] = ()) -> bool:
+    """Whether it holds on Linux on x86-64, where locks are for, and on the newest patch of a Python.
+
+    No extra is asked for, and of the dependency groups of a pylock.toml those that it installs by default, `groups`.
+    """
+    whole = f"{python}.{_NEWEST_PATCH}"
+    here: dict[str, str | frozenset[str]] = {name: str(value) for name, value in default_environment().items()}
+    here |= {"sys_platform": "linux", "platform_machine": "x86_64", "platform_system": "Linux", "os_name": "posix"}
+    here |= {"python_version": python, "python_full_version": whole, "implementation_version": whole}
+    here |= {"extra": "", "extras": frozenset(), "dependency_groups": frozenset(groups)}
+    try:
+        return marker.evaluate(here, context="lock_file")
+    except UndefinedComparison:
+        raise _Malformed(f"a marker compares what cannot be compared so: {marker}") from None
+
+
+# --------------------------------------------------------------------------------------------------- live interpreters
+
+
+def _live(path: Path, option: str, matrix: Matrix, asked: str | None) -> Wanted:
+    python = path / "bin" / "python" if path.is_dir() else path
+    try:
+        done = subprocess.run(
+            [str(python), "-I", "-c", _ASK], capture_output=True, text=True, check=False, timeout=_ASK_S
+        )
+        answer = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        raise CompatError(
+            "this is no Python interpreter, no virtual environment, and no file of versions",
+            where=f"{option} {path}",
+            meaning=f"{python} was asked what is installed and did not answer.",
+            todo=_CAN_BE,
+        ) from None
+    items = [Requirement(f"{name}=={version}") for name, version, _ in answer["found"] if _public(version)]
+    notes = [
+        f"{name} {version}: installed from elsewhere than an index; the index's {version} is taken"
+        for name, version, direct in answer["found"]
+        if direct and canonicalize_name(name) in matrix.packages
+    ]
+    folder = path if path.is_dir() else python.parent.parent
+    runs_on = _python_for(asked, matrix, own=answer["python"], where=f"{option} {path}")
+    return _wanted(_Read(tuple(items), tuple(notes)), folder, matrix, runs_on, Rule.LIVE)
+
+
+def _public(version: str) -> bool:
+    """A local version, such as 2.13.0+cpu, is no release of any index."""
+    try:
+        Requirement(f"x=={version}")
+    except InvalidRequirement:
+        return False
+    return True
+
+
+# ------------------------------------------------------------------------------------------------------------ a Python
+
+
+def _python_for(asked: str | None, matrix: Matrix, *, takes: str = "", own: str | None = None, where: str = "") -> str:
+    """The Python a side that is no row runs on: the one asked for, its own, or the first of the matrix that it takes.
+
+    Args:
+        asked: with `--python`.
+        matrix: its Pythons are those there are locks for.
+        takes: what the side's file requires of a Python.
+        own: that of a live interpreter.
+        where: the side, for messages.
+
+    Raises:
+        CompatError: there is none.
+    """
+    if asked is not None and asked not in matrix.pythons:
+        raise CompatError(
+            f"nothing runs on Python {asked}",
+            where="--python",
+            meaning=f"The matrix runs on {', '.join(matrix.pythons)}.",
+            todo="Name one of these, or leave --python out.",
+        )
+    try:
+        specifier = SpecifierSet(takes)
+    except InvalidSpecifier:
+        specifier = SpecifierSet()
+    for python in (asked or own,) if asked or own else matrix.pythons:
+        if python in matrix.pythons and specifier.contains(f"{python}.{_NEWEST_PATCH}"):
+            return python
+    raise CompatError(
+        f"it needs Python {takes or own}",
+        where=where,
+        meaning=f"The matrix runs on {', '.join(matrix.pythons)}.",
+        todo="Name one of these with --python, or give a file for one of them.",
+    )

@@ -1,0 +1,151 @@
+"""`matrices/gate.toml` as frozen values: what a gate makes of a change, and what is accepted for a time."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from finetune_compat.checks.comparison import Change
+from finetune_compat.checks.ledger import Kind, Ledger
+from finetune_compat.contract.catalog import CATALOG
+from finetune_compat.contract.errors import Fault, MatrixError
+from finetune_compat.contract.verdict import Verdict
+from finetune_compat.gate.decision import Decision
+from finetune_compat.stacks.matrix import ROOT
+
+POLICY = ROOT / "matrices" / "gate.toml"
+
+NEVER_ALLOWED = (Change.LOST_COVERAGE, Change.INCONCLUSIVE)
+
+PLATFORM = "on_this_platform"
+
+_EFFECTS = {"allow": Decision.ALLOW, "hold": Decision.HOLD, "block": Decision.BLOCK}
+_STATED = tuple(change for change in Change if change is not Change.INCONCLUSIVE)
+_EXCEPTION_KEYS = ("flow", "issue", "change", "reason", "expires")
+
+
+@dataclass(frozen=True, slots=True)
+class Exempted:
+    """An exception. None takes in every flow, issue or change."""
+
+    flow: str | None
+    issue: str | None
+    change: Change | None
+    reason: str
+    expires: date
+
+    def covers(self, flow: str, change: Change, issues: tuple[str, ...]) -> bool:
+        """Whether a cell is what this was written for. A cell that shows another issue as well is not, nor one of which
+        nothing is known.
+        """
+        return (
+            change not in NEVER_ALLOWED
+            and self.flow in (None, flow)
+            and self.change in (None, change)
+            and (self.issue is None or issues == (self.issue,))
+        )
+
+    def expired(self, today: date) -> bool:
+        """Whether its last day is over."""
+        return today > self.expires
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The whole file."""
+
+    effects: Mapping[Change, Decision]
+    on_this_platform: Decision
+    exceptions: tuple[Exempted, ...]
+
+    def effect(self, change: Change, verdict: Verdict | None, ledger: Ledger) -> Decision:
+        """What a change means, exceptions aside. `verdict` is the candidate's."""
+        if change is Change.INCONCLUSIVE:
+            return Decision.COULD_NOT_TELL
+        kinds = {issue.kind for issue in ledger.issues if verdict and issue.id in verdict.issues}
+        return (
+            self.on_this_platform if change is Change.REGRESSED and kinds == {Kind.PLATFORM} else self.effects[change]
+        )
+
+
+def load_policy(ledger: Ledger, path: Path = POLICY, script: str | None = None) -> Policy:
+    """The policy in `path`. `ledger` knows the issues that exceptions may name; `script` is the name of a user's own.
+
+    Raises:
+        MatrixError: the file is missing, not TOML, or wrong; every fault is listed with its place.
+    """
+    where = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        told = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else f"not TOML: {error}"
+        raise MatrixError(where, (Fault("", told),), todo=_TODO) from None
+    faults = [Fault(key, "is not a key this file knows") for key in raw if key not in ("effects", "exception")]
+    effects = _effects(raw.get("effects", {}), faults)
+    exceptions = _exceptions(raw.get("exception", []), ledger, script, faults)
+    if faults:
+        raise MatrixError(where, tuple(faults), todo=_TODO)
+    return Policy({change: effects[change.name.lower()] for change in _STATED}, effects[PLATFORM], exceptions)
+
+
+_TODO = "Correct each of these places; the file's own comments say what they hold."
+
+
+def _effects(raw: Any, faults: list[Fault]) -> dict[str, Decision]:
+    names = (*(change.name.lower() for change in _STATED), PLATFORM)
+    if not isinstance(raw, dict):
+        faults.append(Fault("effects", f"must be a table, not {raw!r}"))
+        return {}
+    faults += [Fault(f"effects.{name}", "is not a change this file knows") for name in raw if name not in names]
+    faults += [Fault(f"effects.{name}", "is missing") for name in names if name not in raw]
+    never = {change.name.lower() for change in NEVER_ALLOWED}
+    for name, word in raw.items():
+        if word not in _EFFECTS:
+            faults.append(Fault(f"effects.{name}", f"must be allow, hold or block, not {word!r}"))
+        elif name in never and word == "allow":
+            faults.append(Fault(f"effects.{name}", "can never be allowed: nothing would be known of these cells"))
+    return {name: _EFFECTS[word] for name, word in raw.items() if word in _EFFECTS}
+
+
+def _exceptions(raw: Any, ledger: Ledger, script: str | None, faults: list[Fault]) -> tuple[Exempted, ...]:
+    if not isinstance(raw, list):
+        faults.append(Fault("exception", "must be a list of tables: write [[exception]]"))
+        return ()
+    read = []
+    for place, item in enumerate(raw):
+        found = [Fault(f"exception[{place}]{at}", problem) for at, problem in _exception_faults(item, ledger, script)]
+        faults += found
+        if not found:
+            change = Change[item["change"].upper()] if "change" in item else None
+            read.append(Exempted(item.get("flow"), item.get("issue"), change, item["reason"], item["expires"]))
+    return tuple(read)
+
+
+def _exception_faults(item: Any, ledger: Ledger, script: str | None) -> list[tuple[str, str]]:
+    if not isinstance(item, dict):
+        return [("", f"must be a table, not {item!r}")]
+    flows, issues = [flow.name for flow in CATALOG], [issue.id for issue in ledger.issues]
+    changes = [change.name.lower() for change in _STATED]
+    faults = [(f".{key}", "is not a key of an exception") for key in item if key not in _EXCEPTION_KEYS]
+    if "flow" not in item and "issue" not in item:
+        faults.append(("", "names neither a flow nor an issue: it would accept everything"))
+    for key, known in (("flow", flows), ("issue", issues), ("change", changes)):
+        # Further trainers of a script are numbered.
+        own = (
+            key == "flow" and script is not None and re.fullmatch(rf"{re.escape(script)}(-[0-9]+)?", str(item.get(key)))
+        )
+        if key in item and item[key] not in known and not own:
+            faults.append((f".{key}", f"there is no {key} {item[key]!r}"))
+    if item.get("change") in [change.name.lower() for change in NEVER_ALLOWED]:
+        faults.append((".change", "can never be allowed: nothing would be known of these cells"))
+    if not isinstance(item.get("reason"), str) or not item["reason"].strip():
+        faults.append((".reason", "is missing: what is accepted has its reason"))
+    # A TOML date-time is a date too, in Python.
+    if type(item.get("expires")) is not date:
+        faults.append((".expires", "is missing, or no day such as 2027-01-31 (without quotes)"))
+    return faults

@@ -1,0 +1,99 @@
+"""The reason of a decision, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import assert_never
+
+from finetune_compat.checks.comparison import Change, Health, health
+from finetune_compat.gate.decision import Cause, CellChange, Decision, SafeTarget, Side
+from finetune_compat.machine.units import counted
+from finetune_compat.report import wording
+from finetune_compat.results.lines import Finding
+
+
+def reason(decision: Decision, before: Side, after: Side, cells: Sequence[CellChange], causes: Sequence[Cause]) -> str:
+    """Why the decision is what it is: its first cause, and how many others there are."""
+    if decision is Decision.ALLOW:
+        return _nothing_against(cells)
+    if decision is Decision.COULD_NOT_TELL and all(_is_new(cell) for cell in cells):
+        told = before.reason or after.reason or "no cell of it ran"
+        return f"Nothing is known of {before.asked}: {wording.shortened(told)}."
+    found = [cause for cause in causes if cause.effect is decision]
+    first, more = found[0], len(found) - 1
+    also = f" (and {counted(more, 'other cause')})" if more else ""
+    safe = f"; {_target(first.target, after)}" if first.target else ""
+    verb = _untrained if is_untrained(first) else _verb
+    return f"{_cells(first)} {verb(first.change, many=len(first.cells) != 1)}{_why(first)}{also}{safe}."
+
+
+def is_untrained(cause: Cause) -> bool:
+    """Whether nothing can be told of its cells since they end in an error before training, on both sides."""
+    seen = cause.group is not None and cause.group.finding is not Finding.MACHINE
+    alike = cause.change in (Change.STILL_FAILING, Change.INCONCLUSIVE)
+    return seen and alike and cause.effect is Decision.COULD_NOT_TELL
+
+
+def _is_new(cell: CellChange) -> bool:
+    return health(cell.before.verdict if cell.before else None) is Health.ABSENT
+
+
+def _nothing_against(cells: Sequence[CellChange]) -> str:
+    fixed = sum(cell.change is Change.FIXED for cell in cells)
+    accepted = sum(cell.exception is not None for cell in cells)
+    also = f", {fixed} of them fixed" if fixed else ""
+    also += f", {accepted} of them accepted by exceptions" if accepted else ""
+    untrained = sum(cell.after is not None and cell.after.verdict.untrained for cell in cells)
+    end = "it ends" if untrained == 1 else "they end"
+    also += f", {untrained} of them not judged, as {end} in an error before training" if untrained else ""
+    return f"Nothing stands against it in {counted(len(cells), 'cell')}{also}."
+
+
+def _cells(cause: Cause) -> str:
+    many = len(cause.flows) > wording.MOST_ALIKE
+    flows = f"{len(cause.flows)} flows" if many else ", ".join(cause.flows)
+    return f"{counted(len(cause.cells), 'cell')} of {flows}"
+
+
+def _untrained(_: Change, *, many: bool) -> str:
+    return f"{'end' if many else 'ends'} in an error before training, on both sides"
+
+
+def _verb(change: Change, *, many: bool) -> str:
+    match change:
+        case Change.REGRESSED:
+            return "no longer get what they did" if many else "no longer gets what it did"
+        case Change.NEWLY_FAILING:
+            return f"{'fail' if many else 'fails'} in a way the other side does not show"
+        case Change.STILL_FAILING:
+            return f"{'fail' if many else 'fails'} as before"
+        case Change.NOW_REFUSED:
+            return f"trained and {'are' if many else 'is'} now refused"
+        case Change.OBJECTIVE_CHANGED:
+            return f"{'train' if many else 'trains'} on something else"
+        case Change.LOST_COVERAGE:
+            return "can no longer be run"
+        case Change.INCONCLUSIVE:
+            return "could not be compared"
+        case Change.UNCHANGED | Change.FIXED | Change.GAINED_COVERAGE:
+            return f"{'are' if many else 'is'} {change}, which the policy does not allow"
+    assert_never(change)
+
+
+def _why(cause: Cause) -> str:
+    group = cause.group
+    if group is not None and group.issues:
+        return f": {'; '.join(group.titles)} ({', '.join(group.issues)})"
+    if group is not None and group.failing:
+        # Not its title, which says what should hold.
+        return f": {wording.shortened('; '.join(f'{code} {message}' for code, message in group.failing))}"
+    return f": {wording.shortened(cause.reason)}" if cause.reason else ""
+
+
+def _target(found: SafeTarget, after: Side) -> str:
+    asked = after.versions.get(found.package, after.asked)
+    if found.version is None:
+        return f"no other release of {found.package} is known to pass"
+    place = "first release above" if found.above else "newest release below"
+    beside = f", with {found.beside}" if found.beside else ""
+    return f"{found.package} {found.version} is the {place} {asked} that passes{beside}"

@@ -1,0 +1,64 @@
+"""The answer as JSON, and the schema it keeps to: `gate.schema.json` here, written by `compat schema`.
+
+The JSON is the value itself, observations and all. Floats that JSON has no way to write are the strings `NaN`,
+`Infinity` and `-Infinity`, as they are in observations.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from finetune_compat.contract.records import standard
+from finetune_compat.gate.decision import Gate
+from finetune_compat.results.run_files import write_atomically
+
+SCHEMA = Path(__file__).parent / "gate.schema.json"
+
+VERSION: Literal[1] = 1
+"""Raised whenever a field changes its meaning or is removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What is written: a version, and the answer."""
+
+    schema_version: Literal[1]
+    gate: Gate
+
+
+_DOCUMENT = TypeAdapter(Document)
+
+
+class _Schema(GenerateJsonSchema):
+    """The schema of what `standard` makes of a value."""
+
+    def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
+        return {"anyOf": [super().float_schema(schema), {"enum": ["NaN", "Infinity", "-Infinity"]}]}
+
+
+def render(gate: Gate) -> str:
+    """The answer, as one JSON object."""
+    return json.dumps(_jsonable(gate), indent=1, allow_nan=False) + "\n"
+
+
+def _jsonable(gate: Gate) -> Any:
+    return standard(_DOCUMENT.dump_python(Document(VERSION, gate), mode="json"))
+
+
+def schema() -> str:
+    """The JSON Schema (draft 2020-12) that every answer keeps to."""
+    made = _DOCUMENT.json_schema(mode="serialization", schema_generator=_Schema)
+    return json.dumps({"$schema": _Schema.schema_dialect, **made}, indent=1, sort_keys=True) + "\n"
+
+
+def write_schema(path: Path = SCHEMA) -> Path:
+    """Write the schema anew; where to."""
+    write_atomically(path, schema())
+    return path

@@ -1,0 +1,56 @@
+"""The answer as one HTML page; what it shares with that of a run is in `finetune_compat.report.html`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from finetune_compat.gate.decision import CellChange, CellSide, Gate
+from finetune_compat.gate.report import heat, wording
+from finetune_compat.report import wording as said
+from finetune_compat.report.exhibits import MOST, Cell, Exhibit, twins
+from finetune_compat.report.html import rendered
+
+MOST_OF_A_CAUSE = 3
+"""Cells of one cause that are shown in full."""
+
+
+def render(gate: Gate) -> str:
+    """The whole answer: decision, both sides, flows, causes with some of their cells in full, and what moved."""
+    exhibits = _exhibits(gate)
+    return rendered(
+        "gate.html",
+        gate=gate,
+        gating=wording,
+        rows=heat.rows(gate),
+        differing=[wording.differing(item, gate) for item in heat.differing(gate)],
+        causes=[(said.marker(place), cause) for place, cause in enumerate(gate.causes)],
+        exhibits=exhibits,
+        unshown=[sum(name not in exhibits for name in cause.cells) for cause in gate.causes],
+        first_open=next((name for cause in gate.causes for name in cause.cells if name in exhibits), None),
+    )
+
+
+def _exhibits(gate: Gate) -> dict[str, Exhibit]:
+    """Cells to show in full, by name: those of the worst causes first. What left no observation has nothing to show."""
+    sides = {cell.after.verdict.cell: _cell(cell.after) for cell in gate.cells if cell.after}
+    there = {cell: side for cell, side in sides.items() if side}
+    names = [name for cause in gate.causes for name in cause.cells[:MOST_OF_A_CAUSE]][:MOST]
+    found = {name: _exhibit(gate.cell(name), there) for name in names}
+    return {name: exhibit for name, exhibit in found.items() if exhibit}
+
+
+def _cell(side: CellSide | None) -> Cell | None:
+    return Cell(side.line, side.seen) if side and side.seen else None
+
+
+def _exhibit(cell: CellChange, sides: Mapping[str, Cell]) -> Exhibit | None:
+    here, before = _cell(cell.after), _cell(cell.before)
+    if here is None:
+        return None
+    beside = (sides[name] for name in twins(here.line.cell, cell.flow, sides))
+    return Exhibit(
+        here=here,
+        before=before,
+        twin=next((side for side in beside if side.seen.training), None),
+        again=cell.again,
+    )

@@ -1,0 +1,122 @@
+"""The answer in a terminal: the decision first, then what it rests on; healthy cells are numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import assert_never
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from finetune_compat.gate.decision import Cause, Decision, Gate
+from finetune_compat.gate.report import wording
+from finetune_compat.gate.report.heat import Differing, differing
+from finetune_compat.report import wording as said
+
+MOST = 8
+"""Packages, defaults or differences that are named; all of them are in gate.md and gate.html."""
+
+
+def print_gate(gate: Gate, console: Console | None = None) -> None:
+    """Print the answer."""
+    out = console or Console(highlight=False)
+    out.print(Text(wording.head(gate), style=_colour(gate.decision)))
+    out.print(Text(gate.reason))
+    if held := wording.exceptions_line(gate.exceptions):
+        out.print(Text(held))
+    for label, side in (("from", gate.before), ("to", gate.after)):
+        _titled(
+            out, f"{label} {side.stack}", [wording.versions(side), wording.rule(side), *_state(wording.state(side))]
+        )
+    _listed(out, wording.MOVED_TITLE, [_arrow(*wording.moved(item)) for item in gate.moved])
+    _listed(out, wording.DEFAULTS_TITLE, [_default(*wording.default(item)) for item in gate.defaults])
+    _listed(out, wording.DIFFERING_TITLE, [_differing(item, gate) for item in differing(gate)])
+    for place, cause in enumerate(gate.causes):
+        _cause(out, said.marker(place), cause, _told_before(place, gate.causes), gate)
+    _flows(out, gate)
+    _titled(out, wording.EXCEPTIONS_TITLE, [", ".join(wording.exception(item)) for item in gate.exceptions])
+    _titled(out, wording.LIMITS_TITLE, wording.limits(gate))
+    out.print(Text(f"\n{gate.command}"))
+
+
+def _colour(decision: Decision) -> str:
+    match decision:
+        case Decision.ALLOW:
+            return "bold green"
+        case Decision.HOLD:
+            return "bold yellow"
+        case Decision.BLOCK:
+            return "bold red"
+        case Decision.COULD_NOT_TELL:
+            return "bold magenta"
+    assert_never(decision)
+
+
+def _state(told: str) -> list[str]:
+    return [] if told == "ran" else [told]
+
+
+def _arrow(name: str, before: str, after: str) -> str:
+    return f"{name} {before} -> {after}"
+
+
+def _default(config: str, field: str, before: str, after: str) -> str:
+    return f"{config}.{field}: {before} -> {after}"
+
+
+def _differing(item: Differing, gate: Gate) -> str:
+    stage = f" at {said.stage_name(item.what.stage)}" if item.what.stage else ""
+    told = f"{item.what.aspect}{stage}: {item.what.before} -> {item.what.after} ({len(item.cells)})"
+    return told + wording.rests(item.cells, gate)
+
+
+def _titled(out: Console, title: str, lines: Iterable[str]) -> None:
+    told = list(lines)
+    if told:
+        out.print(Text(f"\n{title}", style="bold"))
+    for line in told:
+        out.print(Padding(Text(line), (0, 0, 0, 3)))
+
+
+def _listed(out: Console, title: str, items: list[str]) -> None:
+    more = len(items) - MOST
+    _titled(out, title, [*items[:MOST], *([f"and {more} more, see gate.md"] if more > 0 else [])])
+
+
+def _cause(out: Console, letter: str, cause: Cause, told_before: str, gate: Gate) -> None:
+    told = [f"{wording.cause_cells(cause)}, such as {cause.cells[0]}"]
+    if cause.effect is not Decision.ALLOW:  # what stands against nothing is said in a line
+        told += [f"Seen and advised as under {told_before}."] if told_before else _seen_and_advised(cause, gate)
+        told += [f"Again: {gate.cell(cause.cells[0]).again}"]
+    out.print(Text(f"\n{letter} {wording.cause_head(cause, gate)}", style=_colour(cause.effect)))
+    for line in told:
+        out.print(Padding(Text(line), (0, 0, 0, 3)))
+
+
+def _seen_and_advised(cause: Cause, gate: Gate) -> list[str]:
+    links = cause.group.links if cause.group else ()
+    return [
+        *wording.cause_facts(cause, gate),
+        *links,
+        *(f"To do: {told}" for told in wording.cause_advice(cause, gate)),
+    ]
+
+
+def _told_before(place: int, causes: Sequence[Cause]) -> str:
+    """The letter of an earlier cause that shows the same listed issues; empty where there is none."""
+    group = causes[place].group
+    for earlier, cause in enumerate(causes[:place]):
+        if group and group.issues and cause.group and cause.group.issues == group.issues:
+            return said.marker(earlier)
+    return ""
+
+
+def _flows(out: Console, gate: Gate) -> None:
+    table = Table("flow", "what changed", "so", box=box.SIMPLE_HEAD)
+    table.columns[0].no_wrap = True
+    for flow in gate.flows:
+        table.add_row(flow.flow, wording.flow_changes(flow, gate), Text(flow.effect, style=_colour(flow.effect)))
+    out.print(table)

@@ -1,0 +1,149 @@
+"""Look for the nearest safe target of every regression, by running releases in the gate's own run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from finetune_compat.checks.comparison import Change, Health, health
+from finetune_compat.contract.errors import CompatError, RegistryUnreachable
+from finetune_compat.contract.records import REPORTED, DeviceKind
+from finetune_compat.contract.verdict import Verdict
+from finetune_compat.gate import index
+from finetune_compat.gate.decide import Compared, moved
+from finetune_compat.gate.decision import CellChange, CellSide, Rule, SafeTarget, Tried
+from finetune_compat.gate.index import Release
+from finetune_compat.gate.resolve import Resolved, of_release
+from finetune_compat.gate.sides import Runs, Selection
+from finetune_compat.gate.targets import Bench, Suspect, search, suspect
+from finetune_compat.stacks.locks import Unsolvable
+from finetune_compat.stacks.matrix import Matrix
+
+_PINNED = (Rule.FILE, Rule.LIVE)
+"""Sides whose other versions are the user's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What it takes to run other releases in place of the one asked for."""
+
+    matrix: Matrix
+    runner: Runs
+    before: Resolved
+    after: Resolved
+    device: DeviceKind
+    bound: int
+    """Releases run at most for one cause."""
+
+    def of(self, given: Compared, cells: Sequence[CellChange]) -> dict[str, SafeTarget]:
+        """The nearest safe target by regressed cell; a cell is missing where nothing says which package to search."""
+        by_cause: dict[tuple[object, ...], list[CellChange]] = {}
+        for cell in cells:
+            if cell.change is Change.REGRESSED and cell.exception is None and cell.after is not None:
+                by_cause.setdefault(_cause(cell.after), []).append(cell)
+        found: dict[str, SafeTarget] = {}
+        for same in by_cause.values() if self.bound else ():
+            target = self._of_cause(given, same)
+            found.update({cell.name: target for cell in same} if target else {})
+        return found
+
+    def _of_cause(self, given: Compared, cells: Sequence[CellChange]) -> SafeTarget | None:
+        package = self._suspect(given, cells)
+        if package is None:
+            return None
+        try:
+            there = index.releases(package.package)
+        except CompatError as error:
+            self.runner.tell(f"no safe target is looked for: {error.what}")
+            return None
+        selection = Selection(cells=tuple(cell.name.rpartition("@")[0] for cell in cells))
+        bench = Bench(
+            passes=lambda release: self._try(package, release, selection),
+            listed=lambda release: self._listed(given.after.versions, package, release, cells),
+            bound=self.bound,
+        )
+        return search(package, there, bench)
+
+    def _suspect(self, given: Compared, cells: Sequence[CellChange]) -> Suspect | None:
+        line = cells[0].after.line if cells[0].after else None
+        chains = (*line.freezes, *((line.error.frames,) if line.error else ())) if line else ()
+        return suspect(
+            moved(given.before.versions, given.after.versions),
+            pinned=[pin.name for pin in self.after.pins],
+            issues=line.issues if line else (),
+            files=[frame.file for chain in chains for frame in chain[-1:]],
+            ledger=given.ledger,
+        )
+
+    def _listed(
+        self, versions: Mapping[str, str], package: Suspect, release: Release, cells: Sequence[CellChange]
+    ) -> bool:
+        """Whether the issue that these cells show is listed for one of them on the release."""
+        there = {**versions, package.package: str(release.version)}
+        issues = {issue for cell in cells if cell.after for issue in cell.after.verdict.issues}
+        variants = [(cell.flow, cell.after.seen.variant) for cell in cells if cell.after and cell.after.seen]
+        return any(
+            item.issue in issues
+            for flow, variant in variants
+            for item in self.runner.ledger.listed(flow, variant, self.device, there)
+        )
+
+    def _try(self, package: Suspect, release: Release, selection: Selection) -> Tried | None:
+        version = str(release.version)
+        self.runner.tell(f"does {package.package} {version} pass?")
+        try:
+            of = self._with(package, release)
+            self.runner.cells(of, selection)
+        except RegistryUnreachable as error:
+            self.runner.tell(f"{version}: {error.what}")
+            return None
+        except CompatError as error:
+            return Tried(version, False, error.what)
+        verdicts = [
+            verdict
+            for verdict in self.runner.results().verdicts
+            if verdict.cell.partition("/")[0] == of.stack and _asked(verdict, selection)
+        ]
+        return _tried(version, verdicts, selection, self._beside(package, of))
+
+    def _with(self, package: Suspect, release: Release) -> Resolved:
+        """The side that was asked for with another release; of that release's day where the side pins what does not go
+        with it, as a lock file does that pins everything.
+        """
+        asked = (package.package, release.version, release.day, self.matrix, self.device)
+        of = of_release(self.after, *asked)
+        if isinstance(of.lock, Unsolvable) and self.after.rule in _PINNED:
+            return of_release(replace(self.after, rule=Rule.OF_ITS_DAY, pins=()), *asked)
+        return of
+
+    def _beside(self, package: Suspect, of: Resolved) -> str:
+        """What else has to move where a file or an environment pins it."""
+        if self.after.rule not in _PINNED or of.rule is self.after.rule:
+            return ""
+        if isinstance(of.lock, Unsolvable) or isinstance(self.after.lock, Unsolvable):
+            return ""
+        there = moved(self.after.lock.requirements, of.lock.requirements)
+        names = [item for item in there if item.package in REPORTED and item.package != package.package]
+        return ", ".join(f"{item.package} {item.after}" for item in names if item.after)
+
+
+def _cause(side: CellSide) -> tuple[object, ...]:
+    return side.verdict.issues or side.verdict.failing
+
+
+def _asked(verdict: Verdict, selection: Selection) -> bool:
+    name = verdict.cell.partition("/")[2].rpartition("@")[0]
+    return not name or name in selection.cells
+
+
+def _tried(version: str, verdicts: Sequence[Verdict], selection: Selection, beside: str) -> Tried | None:
+    """A release passes if every cell that was asked for is healthy on it."""
+    if any(health(verdict) is Health.UNKNOWN for verdict in verdicts):
+        return None
+    wrong = next((verdict for verdict in verdicts if health(verdict) in (Health.DEVIATES, Health.ABSENT)), None)
+    if wrong is not None:
+        return Tried(version, False, wrong.reason)
+    missing = len(selection.cells) - len({verdict.cell for verdict in verdicts})
+    if missing:
+        return Tried(version, False, f"{missing} cells do not exist on it")
+    return Tried(version, True, "", beside)

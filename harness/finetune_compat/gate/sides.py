@@ -1,0 +1,134 @@
+"""Run the cells of a side: its environment by its lock, its cells in the gate's run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.contract.errors import EnvironmentMismatch, Unbuildable
+from finetune_compat.contract.plan import Plan, PlannedCell
+from finetune_compat.gate.decision import Side
+from finetune_compat.gate.resolve import Resolved
+from finetune_compat.machine.gpus import Gpu, kind_of
+from finetune_compat.results.run_files import Results, RowState, StackRow, judged, read_rows, write_row
+from finetune_compat.run import stack_run
+from finetune_compat.run.stack_run import Options
+from finetune_compat.stacks.ask import StackPython
+from finetune_compat.stacks.environments import environment_of, keep_bytecode
+from finetune_compat.stacks.locks import Unsolvable
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which cells a gate asks about; empty: all of them."""
+
+    flows: tuple[str, ...] = ()
+    cells: tuple[str, ...] = ()
+    """As `sft-peft-model[qwen2-nf4-gc]`."""
+
+    def takes(self, cell: PlannedCell) -> bool:
+        """Whether a cell was asked for."""
+        return (not self.flows or cell.flow in self.flows) and (not self.cells or str(cell) in self.cells)
+
+
+class Runs(Protocol):
+    """What a gate runs on a side, and what is seen of it."""
+
+    @property
+    def run(self) -> Path:
+        """The directory of the gate's run."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """For what is listed."""
+
+    @property
+    def tell(self) -> Callable[[str], None]:
+        """Takes a line of progress."""
+
+    def cells(self, of: Resolved, selection: Selection, /) -> StackPython | None:
+        """Run the selected cells of a side; its row says so where none can be run."""
+
+    def results(self) -> Results:
+        """Everything that ran, judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """How cells are run in one gate."""
+
+    run: Path
+    ledger: Ledger
+    gpus: Sequence[Gpu]
+    options: Options
+    tell: Callable[[str], None]
+
+    def cells(self, of: Resolved, selection: Selection) -> StackPython | None:
+        """Run the selected cells of a side; its row says so where none can be run.
+
+        Raises:
+            RegistryUnreachable, InstallError: an environment cannot be made, and the versions are not at fault.
+        """
+        stack = prepared(of, self.run)
+        if stack is None:
+            return None
+        device, lent = kind_of(self.gpus), stack.environment.base_torch
+        whole = stack_run.plan_of(of.stack, stack.lock, self.options, self.ledger, device, base_torch=lent)
+        self._run(replace(whole, cells=tuple(cell for cell in whole.cells if selection.takes(cell))), stack)
+        return stack
+
+    def results(self) -> Results:
+        """Everything that ran, judged."""
+        return judged(self.run, self.ledger)
+
+    def _run(self, plan: Plan, stack: StackPython) -> None:
+        if not plan.cells:
+            # These versions have none of the cells: that is known without running anything.
+            write_row(self.run, StackRow(plan.stack, RowState.RAN, "", ()))
+            return
+        self.tell(f"{plan.stack}: running {len(plan.cells)} cells")
+        log = self.run / "logs" / f"{plan.stack}.txt"
+        stack_run.run_plan(plan, stack.lock, stack.python, self.gpus, self.options, log, alone=True)
+        if not stack.environment.reused:
+            keep_bytecode(stack.python)
+        self.tell(f"{plan.stack}: done")
+
+
+def prepared(of: Resolved, run: Path) -> StackPython | None:
+    """The environment of a side; None where none can be made of it, and its row then says why.
+
+    Raises:
+        RegistryUnreachable, InstallError: an environment cannot be made, and the versions are not at fault.
+    """
+    if isinstance(of.lock, Unsolvable):
+        write_row(run, StackRow(of.stack, RowState.UNINSTALLABLE, of.lock.cause, ()))
+        return None
+    try:
+        python, environment = environment_of(of.lock)
+    except Unbuildable as error:
+        write_row(run, StackRow(of.stack, RowState.UNINSTALLABLE, error.what, ()))
+        return None
+    except EnvironmentMismatch as error:
+        write_row(run, StackRow(of.stack, RowState.INFRASTRUCTURE, error.what, ()))
+        return None
+    return StackPython(of.stack, python, of.lock, environment)
+
+
+def side(of: Resolved, run: Path) -> Side:
+    """A side, after it ran."""
+    row = next(row for row in read_rows(run) if row.name == of.stack)
+    lock = None if isinstance(of.lock, Unsolvable) else of.lock
+    return Side(
+        asked=of.asked,
+        stack=of.stack,
+        rule=of.rule,
+        as_of=of.plan.as_of,
+        versions={**lock.requirements, "torch": of.plan.torch} if lock else {},
+        not_followed=of.not_followed,
+        lock_sha256=lock.sha256 if lock else "",
+        state=row.state,
+        reason=row.reason,
+    )

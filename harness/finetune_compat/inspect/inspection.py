@@ -1,0 +1,89 @@
+"""A look into a saved adapter: what is true of it, what to think of that, and both as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune_compat.contract.errors import ExitCode
+from finetune_compat.inspect.checks import Case
+from finetune_compat.inspect.findings import Finding, Severity, findings_of
+from finetune_compat.inspect.layers import Layer
+from finetune_compat.inspect.loading import Loading, load_under
+from finetune_compat.inspect.saved import Saved, read_adapter
+from finetune_compat.inspect.values import Values
+from finetune_compat.inspect.weights import Tensor
+
+SCHEMA = 1
+"""Version of the JSON; raised whenever a field changes its meaning or is removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """Facts and findings of one adapter."""
+
+    saved: Saved
+    loading: Loading | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """HEALTHY if nothing but notes was found."""
+        bad = any(finding.severity is Severity.UNHEALTHY for finding in self.findings)
+        return ExitCode.UNHEALTHY if bad else ExitCode.HEALTHY
+
+
+def inspect_adapter(directory: Path, *, base: str | None = None, stack: str | None = None) -> Inspection:
+    """Look into the adapter saved in `directory`; with both others, also whether it loads into `base` under `stack`.
+
+    Raises:
+        AdapterError: the adapter or the base cannot be read.
+        CompatError: the stack has no environment, or its process failed.
+    """
+    saved = read_adapter(directory)
+    loading = load_under(saved, base, stack) if base and stack else None
+    return Inspection(saved, loading, findings_of(Case(saved, loading)))
+
+
+def as_json(seen: Inspection) -> dict[str, Any]:
+    """Everything, in values JSON has: no NaN, no infinity."""
+    saved = seen.saved
+    return {
+        "schema": SCHEMA,
+        "adapter": str(saved.directory),
+        "healthy": seen.exit_code is ExitCode.HEALTHY,
+        "findings": [dataclasses.asdict(finding) for finding in seen.findings],
+        "config": saved.config_raw,
+        "file": {"bytes": saved.weights.size, "metadata": saved.weights.metadata, "pickles": saved.pickles},
+        "classes": [{**dataclasses.asdict(facts), "values": _values(facts.values)} for facts in saved.classes],
+        "modules": [_module(layer) for layer in saved.layers],
+        "tensors": [_tensor(saved, tensor) for tensor in saved.weights.tensors],
+        "loading": None if seen.loading is None else dataclasses.asdict(seen.loading),
+    }
+
+
+def _module(layer: Layer) -> dict[str, Any]:
+    return {
+        "module": layer.module,
+        "ranks": layer.ranks,
+        "rank_asked": layer.rank_asked,
+        "alpha": layer.alpha,
+        "scaling": layer.scaling,
+        "targeted": layer.targeted,
+    }
+
+
+def _tensor(saved: Saved, tensor: Tensor) -> dict[str, Any]:
+    name = saved.names[tensor.name]
+    facts = {**dataclasses.asdict(tensor), "values": _values(tensor.values)}
+    return {**facts, "module": name.module, "class": name.class_name}
+
+
+def _values(values: Values | None) -> dict[str, Any] | None:
+    if values is None:
+        return None
+    # Extremes are finite by definition; the norm of numbers as large as doubles can be is not.
+    return {**dataclasses.asdict(values), "norm": values.norm if math.isfinite(values.norm) else None}

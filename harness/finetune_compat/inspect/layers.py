@@ -1,0 +1,134 @@
+"""The modules an adapter changes, and what its configuration asks for in each. Facts, no opinion.
+
+How a configuration names modules is PEFT's own rule (its `check_target_module_exists` and `get_pattern_key`): the end
+of a name from some dot on, or one regular expression for the whole of it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from finetune_compat.inspect.config import ALL_LINEAR, AdapterConfig
+from finetune_compat.inspect.names import Name, Part
+from finetune_compat.inspect.weights import Tensor
+
+_T = TypeVar("_T", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One module with a low-rank update."""
+
+    module: str
+    parts: Mapping[Part, Tensor]
+    rank_asked: int
+    alpha: float
+    scaling: float
+    """What its update is multiplied with: alpha / r, for rsLoRA alpha / sqrt(r)."""
+    targeted: bool
+    """Whether a target of the configuration names this module or a parameter of it."""
+    by_parameter: bool
+    """Whether only `target_parameters` does: the rank is then r times the number of experts."""
+    zero_at_start: tuple[Part, ...]
+    """What `zero_at_start` says of its configuration."""
+
+    @property
+    def factors(self) -> tuple[Tensor | None, Tensor | None]:
+        """The first and the second factor of the update."""
+        first = self.parts.get(Part.LORA_A) or self.parts.get(Part.EMBEDDING_A)
+        return first, self.parts.get(Part.LORA_B) or self.parts.get(Part.EMBEDDING_B)
+
+    @property
+    def born_zero(self) -> Tensor | None:
+        """The factor PEFT starts at zero, so that an update begins as none; None where it starts otherwise."""
+        return next((self.parts[part] for part in self.zero_at_start if part in self.parts), None)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The rank each factor that is there has: rows of the first, columns of the second."""
+        first, second = self.factors
+        rows = [first.shape[0]] if first and len(first.shape) > 1 else []
+        return (*rows, *([second.shape[1]] if second and len(second.shape) > 1 else []))
+
+
+def layers_of(config: AdapterConfig, tensors: Iterable[Tensor], names: Mapping[str, Name]) -> tuple[Layer, ...]:
+    """The modules that have a tensor of LoRA, in the order of their tensors."""
+    parts: dict[str, dict[Part, Tensor]] = {}
+    for tensor in tensors:
+        name = names[tensor.name]
+        if name.lora:
+            parts.setdefault(name.module, {})[name.part] = tensor
+    return tuple(_layer(config, module, found) for module, found in parts.items())
+
+
+def _layer(config: AdapterConfig, module: str, parts: Mapping[Part, Tensor]) -> Layer:
+    by_name, by_parameter = targets(config, module), adapts_parameters(config, module)
+    rank = asked(config.rank_pattern, module, config.r)
+    alpha = asked(config.alpha_pattern, module, config.lora_alpha)
+    return Layer(
+        module=module,
+        parts=parts,
+        rank_asked=rank,
+        alpha=alpha,
+        scaling=alpha / (math.sqrt(rank) if config.use_rslora else rank),
+        targeted=by_name or by_parameter,
+        by_parameter=by_parameter and not by_name,
+        zero_at_start=zero_at_start(config),
+    )
+
+
+def zero_at_start(config: AdapterConfig) -> tuple[Part, ...]:
+    """The factors that are zero before the first step: B, but A of an embedding and of MiCA, which trains A alone. None
+    where updates start otherwise (PiSSA, OLoRA, CorDA, LoftQ, orthogonal, at random).
+    """
+    match config.start:
+        case "default" | "gaussian" | "eva":
+            return (Part.LORA_B, Part.EMBEDDING_A)
+        case "mica":
+            return (Part.LORA_A, Part.EMBEDDING_A)
+        case _:
+            return ()
+
+
+def asked(pattern: Mapping[str, _T] | None, module: str, otherwise: _T) -> _T:
+    """What `rank_pattern` or `alpha_pattern` says of `module`: its first key that matches the end of the name."""
+    return next((value for key, value in (pattern or {}).items() if ends_as(key, module)), otherwise)
+
+
+def ends_as(pattern: str, module: str) -> bool:
+    """Whether `module`, from the beginning of some part of its name to its end, matches."""
+    return re.fullmatch(rf"(.*\.)?({pattern})", module) is not None
+
+
+def targets(config: AdapterConfig, module: str) -> bool:
+    """Whether `target_modules` names `module`."""
+    wanted = config.target_modules
+    if isinstance(wanted, str):
+        return wanted == ALL_LINEAR or re.fullmatch(wanted, module) is not None
+    return any(ends_with(module, name) for name in wanted or ()) and _in_layers(config, module)
+
+
+def ends_with(module: str, name: str) -> bool:
+    """Whether the last parts of `module` are `name`."""
+    return module == name or module.endswith(f".{name}")
+
+
+def _in_layers(config: AdapterConfig, module: str) -> bool:
+    chosen = config.layers_to_transform
+    if chosen is None or chosen == ():
+        return True
+    patterns = config.layers_pattern or r"[^.]*"
+    each = (patterns,) if isinstance(patterns, str) else patterns
+    found = next((hit for hit in (re.match(rf"(?:^|.*?\.){p}\.(\d+)\.", module) for p in each) if hit), None)
+    return found is not None and int(found[1]) in ((chosen,) if isinstance(chosen, int) else chosen)
+
+
+def adapts_parameters(config: AdapterConfig, module: str) -> bool:
+    """Whether `target_parameters` names a parameter of `module`, in which each wrapper but the last is `base_layer`."""
+    owner = re.sub(r"(\.base_layer)+$", "", module)
+    parents = (name.rpartition(".")[0] for name in config.target_parameters or ())
+    return any(not parent or ends_with(owner, parent) for parent in parents)

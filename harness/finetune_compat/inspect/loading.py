@@ -1,0 +1,111 @@
+"""Would a saved adapter load? Asked of a stack: its own PEFT loads the names and shapes into a base without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune_compat.census.families import find
+from finetune_compat.contract.errors import AdapterError
+from finetune_compat.inspect.nesting import parsed
+from finetune_compat.inspect.saved import Saved
+from finetune_compat.stacks.ask import ask, stack_python
+from finetune_compat.stacks.matrix import read_matrix
+
+MODULE = "finetune_compat.cell.adapter_loading"
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A tensor whose shape is not the one the model has under that name."""
+
+    name: str
+    saved: tuple[int, ...]
+    model: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """What came of loading the adapter into a base under a stack. Names are those PEFT gives inside a model."""
+
+    stack: str
+    """With its Python, such as `trl0.22-py311`."""
+    versions: Mapping[str, str]
+    """Of PEFT, Transformers and torch."""
+    base: str
+    """Class of the base model; empty if it could not be built."""
+    tied: bool | None
+    """Whether the base ties its input embeddings to its output layer; None if its config does not say."""
+    error: str
+    """What ended it other than a shape, such as an option PEFT does not know; empty if nothing did."""
+    fitting: int
+    """Tensors that have a place of their shape in the model."""
+    missing: tuple[str, ...]
+    """The adapter's parameters in the model for which the file has nothing: they stay as they start."""
+    unexpected: tuple[str, ...]
+    """Tensors without a place in the model: PEFT drops them."""
+    mismatched: tuple[Mismatch, ...]
+    unknown_options: tuple[str, ...]
+    """Options the file sets that this PEFT does not know."""
+
+
+def load_under(saved: Saved, base: str, stack: str) -> Loading:
+    """Load `saved` into `base` under the stack called `stack`.
+
+    Args:
+        saved: the adapter.
+        base: directory of a saved model, its config.json, or a family this project ships the config of.
+        stack: a stack of the matrix, such as `trl0.22`.
+
+    Raises:
+        AdapterError, UnknownName: there is no such base.
+        CompatError: as for `stack_python` and `ask`.
+    """
+    config = _base_config(base)
+    there = stack_python(read_matrix(), stack)
+    answer = ask(there, MODULE, {"adapter": saved.config_raw, "tensors": _shapes(saved), "base": config})
+    return _parsed(there.name, answer)
+
+
+def _shapes(saved: Saved) -> dict[str, list[Any]]:
+    return {tensor.name: [tensor.dtype, tensor.shape] for tensor in saved.weights.tensors}
+
+
+def _base_config(base: str) -> Mapping[str, Any]:
+    path = Path(base)
+    if not path.exists() and path.suffix != ".json" and "/" not in base:
+        return find(base).config  # a family, or the refusal that names them all
+    file = path / "config.json" if path.is_dir() else path
+    try:
+        config = parsed(file.read_bytes())
+    except FileNotFoundError:
+        problem = "there is no such base"
+    except ValueError as error:
+        problem = str(error)
+    else:
+        if isinstance(config, dict):
+            return config
+        problem = "must hold a JSON object"
+    raise AdapterError(
+        problem,
+        where=str(file),
+        meaning="The base is built from its config.json alone; its weights are not needed.",
+        todo="Give the directory of a saved model, its config.json, or a family (compat census --list).",
+    )
+
+
+def _parsed(stack: str, answer: Mapping[str, Any]) -> Loading:
+    return Loading(
+        stack=stack,
+        versions=answer["versions"],
+        base=answer["base"],
+        tied=answer["tied"],
+        error=answer["error"],
+        fitting=answer["fitting"],
+        missing=tuple(answer["missing"]),
+        unexpected=tuple(answer["unexpected"]),
+        mismatched=tuple(Mismatch(name, tuple(saved), tuple(model)) for name, saved, model in answer["mismatched"]),
+        unknown_options=tuple(answer["unknown_options"]),
+    )

@@ -1,0 +1,144 @@
+"""A saved adapter: a directory, its configuration and its weights. Facts, no opinion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from finetune_compat.contract.errors import AdapterError
+from finetune_compat.inspect.config import CONFIG, AdapterConfig, read_config
+from finetune_compat.inspect.layers import Layer, layers_of
+from finetune_compat.inspect.names import Name, Part, parse
+from finetune_compat.inspect.values import NO_VALUES, Values, together
+from finetune_compat.inspect.weights import WEIGHTS, Tensor, Weights, pickled, read_weights
+
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+"""Endings of files that torch.save writes."""
+
+_NAMED = 3
+"""How many of several files an error names."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFacts:
+    """All tensors of one class together."""
+
+    name: str
+    tensors: int
+    elements: int
+    dtypes: tuple[str, ...]
+    all_zero: int
+    """Tensors of it in which every element is zero."""
+    values: Values | None
+    """None if one of them has a dtype that is not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """Everything that is true of a saved adapter."""
+
+    directory: Path
+    config: AdapterConfig
+    config_raw: dict[str, Any]
+    weights: Weights
+    names: Mapping[str, Name]
+    """By the tensor's full name."""
+    layers: tuple[Layer, ...]
+    """Empty unless it is of the LoRA family."""
+    pickles: tuple[str, ...]
+    """Files in the same directory that were not read."""
+
+    @property
+    def classes(self) -> tuple[ClassFacts, ...]:
+        """The classes of tensors there are, low-rank factors first."""
+        order = list(Part)
+        named: dict[str, list[Tensor]] = {}
+        for tensor in sorted(self.weights.tensors, key=lambda tensor: order.index(self.names[tensor.name].part)):
+            named.setdefault(self.names[tensor.name].class_name, []).append(tensor)
+        return tuple(_class_facts(name, tensors) for name, tensors in named.items())
+
+
+def read_adapter(directory: Path) -> Saved:
+    """Look at everything in `directory`, reading its weights once.
+
+    Raises:
+        AdapterError: it is not there, is no saved adapter, or one of its files cannot be read.
+    """
+    _refuse_what_is_none(directory)
+    config, raw = read_config(directory / CONFIG)
+    weights = read_weights(_weights_file(directory))
+    names = {tensor.name: parse(tensor.name) for tensor in weights.tensors}
+    layers = layers_of(config, weights.tensors, names) if config.is_lora else ()
+    return Saved(directory, config, raw, weights, names, layers, _pickles(directory))
+
+
+def _refuse_what_is_none(directory: Path) -> None:
+    if directory.is_file():
+        raise _file_given(directory)
+    if not directory.is_dir():
+        raise AdapterError(
+            "there is no such directory",
+            where=str(directory),
+            meaning="A name on a model hub is not looked up: only what is on this machine is looked into.",
+            todo=f"Give the directory that holds {CONFIG} and {WEIGHTS}.",
+        )
+    if not (directory / CONFIG).is_file():
+        below = sorted(path.parent.name for path in directory.glob(f"*/{CONFIG}"))
+        raise AdapterError(
+            f"holds no {CONFIG}",
+            where=str(directory),
+            meaning="It holds saved adapters one level below." if below else "It is not a saved adapter.",
+            todo=f"Give one of them: {_some(below)}." if below else "Give a directory that save_pretrained wrote.",
+        )
+
+
+def _file_given(path: Path) -> AdapterError:
+    if path.suffix in _PICKLED:
+        return pickled(path, "is a pickle")
+    return AdapterError(
+        "is a file, not a directory",
+        where=str(path),
+        meaning=f"An adapter is its weights and its {CONFIG} together.",
+        todo=f"Give the directory: {path.parent}",
+    )
+
+
+def _weights_file(directory: Path) -> Path:
+    path = directory / WEIGHTS
+    if path.is_file():
+        return path
+    pickles = _pickles(directory)
+    if pickles:
+        raise pickled(directory / pickles[0], "is a pickle, and there is no safetensors file beside it")
+    there = sorted(item.name for item in directory.iterdir() if item.name != CONFIG)
+    raise AdapterError(
+        f"holds no {WEIGHTS}",
+        where=str(directory),
+        meaning=f"Beside {CONFIG} there is {_some(there) or 'nothing'}.",
+        todo="Save the adapter again with save_pretrained, or copy the missing file.",
+    )
+
+
+def _pickles(directory: Path) -> tuple[str, ...]:
+    """Pickled weights; the other pickles beside a checkpoint are a trainer's own."""
+    return tuple(sorted(path.name for path in directory.glob("adapter*") if path.suffix in _PICKLED))
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _class_facts(name: str, tensors: list[Tensor]) -> ClassFacts:
+    values = [tensor.values for tensor in tensors if tensor.values is not None]
+    return ClassFacts(
+        name=name,
+        tensors=len(tensors),
+        elements=sum(tensor.elements for tensor in tensors),
+        dtypes=tuple(sorted({tensor.dtype for tensor in tensors})),
+        all_zero=sum(tensor.all_zero for tensor in tensors),
+        values=reduce(together, values, NO_VALUES) if len(values) == len(tensors) else None,
+    )

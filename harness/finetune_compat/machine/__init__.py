@@ -1,0 +1,1 @@
+"""This computer: GPUs, CPU features, capacity, child processes, scratch space, files, console."""

@@ -1,0 +1,275 @@
+"""Which GPUs cells run on: read from the driver without torch, chosen by a pure function, and said with the reasons.
+
+CUDA reads `CUDA_VISIBLE_DEVICES` once, when torch first asks for a device, so GPUs are chosen here, on the host, and
+handed to the cells' process by name. A gigabyte is 2^30 bytes, as `nvidia-smi` and the names of cards count: a card
+sold with 40 GB is not larger than 40.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune_compat.contract.errors import CompatError, ExitCode
+from finetune_compat.contract.records import DeviceKind
+
+GB = 2**30
+
+BY_BUS = "PCI_BUS_ID"
+"""Value of CUDA_DEVICE_ORDER under which CUDA numbers GPUs as the driver does; without it, the fastest is first."""
+
+
+HIDDEN = "hidden by CUDA_VISIBLE_DEVICES"
+
+
+class GpuFailed(CompatError):
+    """The driver, or every GPU that may be used, does not answer: the machine failed."""
+
+    exit_code = ExitCode.COULD_NOT_TELL
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU, or one MIG part of it, as the driver reports it."""
+
+    index: int
+    """The driver's number of the board, in the order of the PCI bus."""
+    part: int | None
+    """Number of the MIG part; None for a whole GPU."""
+    uuid: str
+    """What CUDA_VISIBLE_DEVICES knows it by: `GPU-...` or `MIG-...`."""
+    board: str
+    """UUID of the board; of a whole GPU, its own."""
+    name: str
+    total: int
+    """Bytes of memory in all."""
+    used: int
+    """Bytes of memory that some process or the driver holds."""
+    fault: str = ""
+    """Why the driver cannot say more about it; empty if it can."""
+
+    @property
+    def free(self) -> int:
+        """Bytes that nobody holds."""
+        return self.total - self.used
+
+    def __str__(self) -> str:
+        return f"GPU {self.index}" + ("" if self.part is None else f" MIG {self.part}")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which GPUs a run asks for, in gigabytes."""
+
+    most: int
+    idle_below: float
+    larger_than: float
+
+    def idle(self, gpu: Gpu) -> bool:
+        """Whether `gpu` is as good as unused."""
+        return gpu.used < self.idle_below * GB
+
+    def large(self, gpu: Gpu) -> bool:
+        """Whether `gpu` has the memory asked for."""
+        return gpu.total > self.larger_than * GB
+
+    @property
+    def makes_sense(self) -> bool:
+        """Whether any GPU could meet it."""
+        return self.most > 0 and 0 < self.idle_below < math.inf and 0 <= self.larger_than < math.inf
+
+
+USUAL = Wanted(most=2, idle_below=2.0, larger_than=40.0)
+"""What a run asks for unless told otherwise: GPUs to itself, with room for QLoRA on eight billion weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The GPUs to run on, and why not the others."""
+
+    wanted: Wanted
+    chosen: tuple[Gpu, ...]
+    idle: bool
+    """Whether they are idle and large, as wanted; otherwise it is the one with most memory free."""
+    rejected: tuple[tuple[Gpu, str], ...]
+    """Each with the reason."""
+
+
+def kind_of(gpus: Sequence[Gpu]) -> DeviceKind:
+    """What cells run on that were given these GPUs: without any, the CPU."""
+    return DeviceKind.CUDA if gpus else DeviceKind.CPU
+
+
+def read_gpus() -> tuple[Gpu, ...]:
+    """Every GPU the driver knows, a board in MIG mode as its parts; empty where there is no driver.
+
+    Raises:
+        GpuFailed: there is a GPU, and the driver does not answer.
+    """
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded) as error:
+        if _device_files():
+            raise _unanswered(error) from None
+        return ()
+    except pynvml.NVMLError as error:
+        raise _unanswered(error) from None
+    try:
+        return tuple(gpu for index in range(pynvml.nvmlDeviceGetCount()) for gpu in _board(pynvml, index))
+    except pynvml.NVMLError as error:
+        raise _unanswered(error) from None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _unanswered(error: Exception) -> GpuFailed:
+    return GpuFailed(
+        f"NVML: {error}",
+        where="the NVIDIA driver",
+        meaning="There is a GPU, or a driver, that nothing can be learnt about. A driver that was updated without a "
+        "restart does this, and a container without the driver's utilities.",
+        todo="See what nvidia-smi says, or ask for --device cpu.",
+    )
+
+
+def _device_files() -> bool:
+    return any(path.name.removeprefix("nvidia").isdecimal() for path in Path("/dev").glob("nvidia*"))
+
+
+def _board(nvml: Any, index: int) -> tuple[Gpu, ...]:
+    """The GPU of that number, or its parts. One that does not answer takes no other with it."""
+    try:
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        uuid = nvml.nvmlDeviceGetUUID(handle)
+        if not _in_mig_mode(nvml, handle):
+            return (_gpu(nvml, handle, index, None, uuid),)
+        parts = enumerate(_mig_handles(nvml, handle))
+        return tuple(_gpu(nvml, part, index, number, uuid) for number, part in parts)
+    except nvml.NVMLError as error:
+        return (Gpu(index, None, "", "", "", 0, 0, f"NVML: {error}"),)
+
+
+def _gpu(nvml: Any, handle: Any, index: int, part: int | None, board: str) -> Gpu:
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    name, uuid = nvml.nvmlDeviceGetName(handle), nvml.nvmlDeviceGetUUID(handle)
+    return Gpu(index, part, uuid, board, name, int(memory.total), int(memory.used))
+
+
+def _in_mig_mode(nvml: Any, handle: Any) -> bool:
+    try:
+        current, _ = nvml.nvmlDeviceGetMigMode(handle)
+    except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound):
+        return False  # a GPU, or a driver, of before there were parts
+    return bool(current == nvml.NVML_DEVICE_MIG_ENABLE)
+
+
+def _mig_handles(nvml: Any, handle: Any) -> list[Any]:
+    """Handles of the parts there are; places between them may be empty."""
+    found = []
+    for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        try:
+            found.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place))
+        except nvml.NVMLError_NotFound:
+            continue
+    return found
+
+
+def visible(gpus: Sequence[Gpu], names: str | None, order: str | None) -> tuple[Gpu, ...]:
+    """Those of `gpus` that CUDA would show under CUDA_VISIBLE_DEVICES `names` and CUDA_DEVICE_ORDER `order`.
+
+    As in CUDA, `names` are numbers, UUIDs or unambiguous beginnings of UUIDs; one that names nothing, such as -1, hides
+    itself and all after it. None shows all.
+
+    Raises:
+        CompatError: a number could mean one GPU or another.
+    """
+    if names is None:
+        return tuple(gpus)
+    seen: dict[Gpu, None] = {}
+    for name in (part.strip() for part in names.split(",")):
+        if name.isdecimal() and order != BY_BUS and not _alike(gpus):
+            raise CompatError(
+                f"CUDA_VISIBLE_DEVICES={names}, and these GPUs are not all alike",
+                where="the environment",
+                meaning="CUDA then numbers the fastest first, and the driver by PCI bus: a number may mean either.",
+                todo=f"Set CUDA_DEVICE_ORDER={BY_BUS}, and number them as nvidia-smi does, or name them by UUID.",
+            )
+        named = _named(name, gpus)
+        if not named:
+            break
+        seen.update(dict.fromkeys(named))
+    return tuple(seen)
+
+
+def _alike(gpus: Sequence[Gpu]) -> bool:
+    # A part is called after its board: "... MIG 1g.5gb".
+    return len({gpu.name.partition(" MIG ")[0] for gpu in gpus if not gpu.fault}) <= 1
+
+
+def _named(name: str, gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
+    """What one entry of CUDA_VISIBLE_DEVICES means; of a board in MIG mode, all its parts."""
+    if name.isdecimal():
+        return tuple(gpu for gpu in gpus if gpu.index == int(name))
+    if name.startswith("MIG-"):
+        found = [gpu for gpu in gpus if gpu.part is not None and gpu.uuid.startswith(name)]
+        return tuple(found) if len(found) == 1 else ()
+    boards = {gpu.board for gpu in gpus if name.startswith("GPU-") and gpu.board.startswith(name)}
+    return tuple(gpu for gpu in gpus if gpu.board in boards) if len(boards) == 1 else ()
+
+
+def choose(gpus: Sequence[Gpu], candidates: Sequence[Gpu], wanted: Wanted) -> Choice:
+    """Up to `wanted.most` idle and large GPUs of `candidates`, in their order; without any, the one with most memory
+    free.
+
+    Args:
+        gpus: all there are, so that it can be said why not the others.
+        candidates: those that may be used; not empty.
+        wanted: how many, and what makes them idle and large.
+
+    Raises:
+        GpuFailed: none of the candidates answers.
+    """
+    usable = [gpu for gpu in candidates if not gpu.fault]
+    if not usable:
+        raise GpuFailed(
+            "; ".join(f"{gpu}: {gpu.fault}" for gpu in candidates),
+            where="the NVIDIA driver",
+            meaning="No GPU that may be used answers.",
+            todo="See what nvidia-smi says, or ask for --device cpu.",
+        )
+    fitting = [gpu for gpu in usable if wanted.idle(gpu) and wanted.large(gpu)]
+    chosen = fitting[: wanted.most] or [max(usable, key=lambda gpu: gpu.free)]
+    rest = [gpu for gpu in gpus if gpu not in chosen]
+    rejected = tuple((gpu, _why_not(gpu, wanted) if gpu in candidates else HIDDEN) for gpu in rest)
+    return Choice(wanted, tuple(chosen), bool(fitting), rejected)
+
+
+def _why_not(gpu: Gpu, wanted: Wanted) -> str:
+    if gpu.fault:
+        return gpu.fault
+    reasons = [] if wanted.idle(gpu) else [f"{_gb(gpu.used)} used"]
+    reasons += [] if wanted.large(gpu) else [f"{_gb(gpu.total)} in all"]
+    return ", ".join(reasons) or f"not needed, {wanted.most} of them are enough"
+
+
+def told(choice: Choice) -> tuple[str, ...]:
+    """What was chosen, of what, and why: one line, and one more on those that were not."""
+    wanted, there = choice.wanted, len(choice.chosen) + len(choice.rejected)
+    limits = f"under {wanted.idle_below:g} GB used, over {wanted.larger_than:g} GB in all"
+    names = ", ".join(f"{gpu} ({gpu.name})" for gpu in choice.chosen)
+    if choice.idle:
+        first = f"{names} of {there}: idle and large enough ({limits})"
+    else:
+        first = f"{names} of {there}: none is idle and large enough ({limits}), and it has most memory free, "
+        first += _gb(choice.chosen[0].free)
+    others = "; ".join(f"{gpu}: {why}" for gpu, why in choice.rejected)
+    return (first, f"not {others}") if others else (first,)
+
+
+def _gb(size: int) -> str:
+    return f"{size / GB:.1f} GB"

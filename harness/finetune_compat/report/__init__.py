@@ -1,0 +1,182 @@
+"""What a run says, for people and for CI: counted once (`summary`), worded once (`wording`), rendered many times."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError, UnknownName
+from finetune_compat.machine.aside import aside
+from finetune_compat.machine.garbage import uncollected
+from finetune_compat.report.terminal import print_run, print_stack, print_window
+from finetune_compat.results.run_files import (
+    MANY,
+    RUNS,
+    Results,
+    find_run,
+    judged,
+    locked,
+    point_latest_at,
+    verdict_lines,
+    write_atomically,
+)
+from finetune_compat.results.summary import Summary, summarize
+
+__all__ = [
+    "Summary",
+    "derive",
+    "print_run",
+    "print_stack",
+    "print_window",
+    "publish",
+    "report_command",
+    "summarize",
+    "summary_of",
+]
+
+
+def publish(run: Path, ledger: Ledger) -> Summary:
+    """Judge the run as far as it has come, write its derived files, and make `latest` beside it lead to it.
+
+    Raises:
+        RecordsError: a file of the run cannot be read.
+    """
+    with locked(run), deriving(run, ledger) as (summary, _):
+        point_latest_at(run)
+    return summary
+
+
+def summary_of(run: Path, stack: str, ledger: Ledger) -> Summary:
+    """Judge one stack of the run and nothing else, and make `latest` lead to the run.
+
+    A session asks for no more when its stack has ended: were the whole run judged after each of them, sixty stacks
+    would be judged thirty times over.
+
+    Raises:
+        RecordsError: a file of the run cannot be read.
+    """
+    with locked(run):
+        point_latest_at(run)
+    return summarize(judged(run, ledger, only=stack), ledger)
+
+
+def derive(run: Path, ledger: Ledger) -> Summary:
+    """Judge the run with `ledger` and write its derived files anew; `latest` stays where it is.
+
+    Raises:
+        RecordsError: a file of the run cannot be read.
+    """
+    with locked(run), deriving(run, ledger) as (summary, _):
+        return summary
+
+
+def report_command(run_name: str, runs: Path = RUNS, *, page: Path | None = None, cells: str | None = None) -> ExitCode:
+    """Judge a stored run again with today's ledger and checks, write its derived files anew, and print everything.
+
+    Args:
+        run_name: name or directory of the run.
+        runs: where runs are.
+        page: where to write a page as well; None: only the run's own.
+        cells: show on that page, in full, the cells whose ids this glob pattern matches, instead of some of each cause.
+
+    Raises:
+        UnknownName: there is no such run.
+        RecordsError: the directory holds no run, or a file of it cannot be read.
+        CompatError: the page is to be a directory.
+        MatrixError: the ledger is wrong.
+    """
+    run = _found(run_name, runs)
+    if page is not None:
+        _refuse_directory(page, "--html", "page.html")
+    ledger = load_ledger()
+    with locked(run), deriving(run, ledger) as (summary, results):
+        if page is not None:
+            from finetune_compat.report import html
+
+            write_atomically(page, html.render(summary, results.observations, _pattern(cells, summary)))
+        print_run(summary)
+    return summary.exit_code
+
+
+def alarm_command(run_name: str, body: Path, link: str, runs: Path = RUNS) -> ExitCode:
+    """Write to `body` what a library release broke in a run, if one did. 1: it did; 0: none did; 3: nothing is known.
+
+    Raises:
+        UnknownName: there is no such run.
+        RecordsError: the directory holds no run, or a file of it cannot be read.
+        CompatError: `body` is a directory.
+    """
+    from finetune_compat.evidence import alarm
+
+    run = _found(run_name, runs)
+    _refuse_directory(body, "--body", "issue.md")
+    summary = derive(run, load_ledger())
+    found = alarm.broken(summary)
+    if found:
+        write_atomically(body, alarm.text(summary, found, link))
+        return ExitCode.UNHEALTHY
+    # What is listed and stayed away is for the ledger's keeper, not for an alarm.
+    return ExitCode.COULD_NOT_TELL if summary.exit_code is ExitCode.COULD_NOT_TELL else ExitCode.HEALTHY
+
+
+def _found(name: str, runs: Path) -> Path:
+    run = find_run(name, runs)
+    if not (run / "rows").is_dir():
+        raise RecordsError(
+            "this directory holds no run",
+            where=str(run),
+            meaning="A run has its rows in rows/ and its observations in observations.jsonl.",
+            todo="Name a run, such as: compat report latest",
+        )
+    return run
+
+
+def _refuse_directory(path: Path, option: str, such_as: str) -> None:
+    """Before anything is written: a file is replaced whole, and a directory cannot be."""
+    if path.is_dir():
+        raise CompatError("it is a directory", where=f"{option} {path}", todo=f"Name a file, such as {such_as}.")
+
+
+def _pattern(cells: str | None, summary: Summary) -> Callable[[str], bool] | None:
+    if cells is None:
+        return None
+    if not any(_matches(line.cell, cells) for stack in summary.stacks for line in stack.lines):
+        raise UnknownName(
+            f"no cell of this run matches {cells!r}",
+            where="--cells",
+            meaning="A cell's id is stack/flow[variant]@device; * stands for anything and nothing else is special.",
+            todo="Such as: --cells 'trl0.22-py311/sft-peft-model[*]@cpu'",
+        )
+    return lambda cell: _matches(cell, cells)
+
+
+def _matches(cell: str, pattern: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), cell) is not None
+
+
+@contextlib.contextmanager
+def deriving(run: Path, ledger: Ledger) -> Iterator[tuple[Summary, Results]]:
+    """Judge the run and write its derived files anew. The larger ones are written beside what is done in the context;
+    all of them are there at its end.
+
+    Raises:
+        RecordsError: a file of the run cannot be read.
+    """
+    # A session prints its stack and derives nothing: it does without these, and the template engine behind one of them.
+    from finetune_compat.report import html, junit, markdown
+
+    with uncollected():
+        results = judged(run, ledger)
+        summary = summarize(results, ledger)
+
+        def pages() -> None:
+            write_atomically(run / "report.html", html.render(summary, results.observations))
+            write_atomically(run / "junit.xml", junit.render(summary))
+
+        with aside(pages, worth_it=len(results.verdicts) >= MANY):
+            write_atomically(run / "verdicts.jsonl", verdict_lines(results.verdicts))
+            write_atomically(run / "summary.md", markdown.render(summary))
+            yield summary, results

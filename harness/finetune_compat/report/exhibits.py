@@ -1,0 +1,120 @@
+"""Cells shown in full, and what each is held against: the same cell elsewhere, and the correct flow beside it. Pure.
+
+A page shows few of them. Cells of one cause look alike, and every cell is in the run's files.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from finetune_compat.contract.catalog import CATALOG, Flow
+from finetune_compat.contract.records import DeviceKind, Observation
+from finetune_compat.results.causes import Group
+from finetune_compat.results.lines import CellLine, Mark
+from finetune_compat.results.order import same_axis
+from finetune_compat.results.summary import Summary
+from finetune_compat.stacks.matrix import session_of
+
+MOST = 60
+"""Cells of a page that are shown in full: the raw observation of each is some 25 kB."""
+
+MOST_OF_A_FAILURE = 3
+"""Cells of one cause that fails which are shown in full; of a cause that is listed, one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell: its row and its observation."""
+
+    line: CellLine
+    seen: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Exhibit:
+    """One cell in full."""
+
+    here: Cell
+    before: Cell | None
+    """The same flow and variant where it was before: the nearest release that passes it, or the baseline of a gate."""
+    twin: Cell | None
+    """A correct flow of the same kind that trained in the same place."""
+    again: str
+    """The command that runs this cell again."""
+
+
+def exhibits_of(
+    summary: Summary, observations: Mapping[str, Observation], asked: Callable[[str], bool] | None = None
+) -> tuple[Exhibit, ...]:
+    """Cells of a run to show in full: some of every cause, what fails first; or all of those `asked` for by id.
+
+    Args:
+        summary: the run.
+        observations: of the run, by cell.
+        asked: whether a cell was asked for by its id; None: nobody asked for any.
+    """
+    lines = {line.cell: line for stack in summary.stacks for line in stack.lines}
+    cells = {cell: Cell(line, observations[cell]) for cell, line in lines.items() if cell in observations}
+    wanted = [cell for cell in cells if asked(cell)] if asked else [*_chosen(summary.groups, cells)]
+    order = [stack.name for stack in summary.stacks]
+    return tuple(_exhibit(cells[cell], cells, order) for cell in wanted[:MOST])
+
+
+def _chosen(groups: Sequence[Group], cells: Mapping[str, Cell]) -> Iterable[str]:
+    for group in reversed(groups):
+        seen = [cell for cell in group.cells if cell in cells]
+        yield from seen[: MOST_OF_A_FAILURE if group.mark is Mark.FAIL else 1]
+
+
+def _exhibit(here: Cell, cells: Mapping[str, Cell], order: Sequence[str]) -> Exhibit:
+    beside = (cells[cell] for cell in twins(here.line.cell, here.line.flow, cells))
+    return Exhibit(
+        here=here,
+        before=_nearest_pass(here.line, cells, order),
+        twin=next((cell for cell in beside if _learned(cell)), None),
+        again=again(here.line, here.seen),
+    )
+
+
+def twins(cell: str, flow: str, cells: Mapping[str, object]) -> tuple[str, ...]:
+    """Ids of the cells that do correctly, in the same place, what `cell` of `flow` is about: the most alike first."""
+    own = next((known for known in CATALOG if known.name == flow), None)
+    if own is None:
+        return ()
+    stack, _, rest = cell.partition("/")
+    place = rest.removeprefix(flow)
+    alike = sorted(
+        (other for other in CATALOG if other.correct and other is not own and other.subject is own.subject),
+        key=lambda other: _project(other) != _project(own),
+    )
+    return tuple(name for name in (f"{stack}/{other.name}{place}" for other in alike) if name in cells)
+
+
+def _project(flow: Flow) -> str:
+    """The first word of a flow's name: flows that share it share their data."""
+    return flow.name.partition("-")[0]
+
+
+def _learned(cell: Cell) -> bool:
+    return cell.line.mark is Mark.PASS and cell.line.eval_after is not None
+
+
+def _nearest_pass(line: CellLine, cells: Mapping[str, Cell], order: Sequence[str]) -> Cell | None:
+    """The same cell on the nearest stack of the axis on which it passes, earlier ones first."""
+    at, rest = order.index(line.stack), line.cell.partition("/")[2]
+    near = [name for name in (*reversed(order[:at]), *order[at + 1 :]) if same_axis(name, line.stack)]
+    found = (cells.get(f"{name}/{rest}") for name in near)
+    return next((cell for cell in found if cell and _learned(cell)), None)
+
+
+def again(line: CellLine, seen: Observation | None = None) -> str:
+    """The command that runs the cell, or the whole of a stack without cells, again; empty for a stack of no matrix."""
+    session = session_of(line.stack)
+    if session is None:
+        return ""
+    told = [] if not line.flow else ["-k", shlex.quote(f"{line.flow}[{line.variant}]")]
+    told += ["--device", line.device] if line.device == DeviceKind.CUDA else []
+    told += ["--base-torch"] if seen and seen.stack.base_torch else []
+    return " ".join(["nox", "-s", f'"{session}"', *(["--", *told] if told else [])])

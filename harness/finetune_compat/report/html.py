@@ -1,0 +1,221 @@
+"""The report as one HTML page that needs nothing else: no network, no scripts, readable on a phone and in the dark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import assert_never
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from finetune_compat.contract.errors import ExitCode
+from finetune_compat.contract.records import REPORTED, Observation, to_json
+from finetune_compat.report import charts, wording
+from finetune_compat.report.exhibits import Cell, Exhibit, again, exhibits_of
+from finetune_compat.results.causes import Group
+from finetune_compat.results.lines import CellLine, Mark, count_columns
+from finetune_compat.results.order import same_axis
+from finetune_compat.results.summary import StackSummary, Summary, Tally
+
+MOST_CAUSES = 200
+"""Causes that are told on a page. A run with more has one that nobody grouped yet; the files have all of them."""
+
+_URGENCY = ("fail", "machine", "listed", "pass")
+
+
+def render(
+    summary: Summary, observations: Mapping[str, Observation], asked: Callable[[str], bool] | None = None
+) -> str:
+    """The whole run: verdict, window, causes with some of their cells in full, drift, and the cells that are news.
+
+    Args:
+        summary: the run.
+        observations: of the run, by cell.
+        asked: whether a cell is to be shown in full, by its id; None: some of every cause.
+    """
+    exhibits = exhibits_of(summary, observations, asked)
+    # What fails first; letters are those of every other report of the run.
+    lettered = [(wording.marker(i), group) for i, group in enumerate(summary.groups)]
+    causes = sorted(lettered, key=lambda item: _URGENCY.index(tone_of_mark(item[1].mark)))
+    shown = {item.here.line.cell: item for item in exhibits}
+
+    lines = {line.cell: line for stack in summary.stacks for line in stack.lines}
+
+    def shown_of(group: Group) -> list[Exhibit]:
+        return [] if asked else [shown[cell] for cell in group.cells if cell in shown]
+
+    return rendered(
+        "run.html",
+        summary=summary,
+        asked=asked is not None,
+        exhibits=exhibits,
+        found=sum(asked(line.cell) for stack in summary.stacks for line in stack.lines) if asked else 0,
+        causes=causes[:MOST_CAUSES],
+        left_out=len(causes[MOST_CAUSES:]),
+        shown_of=shown_of,
+        unshown_of=lambda group: len(group.cells) - len(shown_of(group)),
+        again_of=lambda group: again(lines[group.cells[0]]),
+        letters={cell: letter for letter, group in causes[:MOST_CAUSES] for cell in group.cells},
+        drift_rows=[wording.drift_row(drift) for drift in summary.drifts],
+        news=[(stack, _news(stack)) for stack in summary.stacks],
+        deep_rows=_deep_rows,
+    )
+
+
+def _news(stack: StackSummary) -> list[CellLine]:
+    return [line for line in stack.lines if line.flow and line.mark is not Mark.PASS]
+
+
+def _deep_rows(stack: StackSummary) -> list[tuple[str, ...]]:
+    return [wording.deep_row(f"{line.flow}[{line.variant}]", line.deep) for line in stack.lines if line.deep]
+
+
+def rendered(template: str, **values: object) -> str:
+    """One of the pages in templates/, with the wording and the charts at hand."""
+    return _environment().get_template(template).render(values)
+
+
+@cache
+def _environment() -> Environment:
+    loader = PackageLoader("finetune_compat.report", "templates")
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found.globals.update(
+        wording=wording,
+        style=Markup(loader.get_source(found, "style.css")[0]),  # noqa: S704 - our own file
+        same_axis=same_axis,
+        count_columns=count_columns,
+        tone_of_mark=tone_of_mark,
+        tone_of_tally=tone_of_tally,
+        tone_of_exit_code=tone_of_exit_code,
+        stage_chart=stage_chart,
+        loss_chart=loss_chart,
+        packages=packages,
+        raw=raw,
+    )
+    found.filters["gated"] = lambda value, word: word(value)
+    return found
+
+
+# --------------------------------------------------------------------------------------------------------------- tones
+
+
+def tone_of_mark(mark: Mark) -> str:
+    """The class, and so the colour, of a cell's verdict."""
+    match mark:
+        case Mark.PASS | Mark.REFUSED:
+            return "pass"
+        case Mark.XFAIL:
+            return "listed"
+        case Mark.FAIL:
+            return "fail"
+        case Mark.INFRASTRUCTURE | Mark.UNINSTALLABLE:
+            return "machine"
+    assert_never(mark)
+
+
+def tone_of_tally(tally: Tally) -> str:
+    """That of the worst of many cells."""
+    ranked = ((tally.failed, Mark.FAIL), (tally.by_the_machine, Mark.INFRASTRUCTURE), (tally.xfailed, Mark.XFAIL))
+    return tone_of_mark(next((mark for number, mark in ranked if number), Mark.PASS))
+
+
+def tone_of_exit_code(code: ExitCode) -> str:
+    """That of a conclusion."""
+    if code is ExitCode.HEALTHY:
+        return "pass"
+    return "fail" if code is ExitCode.UNHEALTHY else "machine"
+
+
+# ------------------------------------------------------------------------------------------------------------ exhibits
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A drawing and the list that says what is what in it."""
+
+    legend: Markup
+    drawing: Markup
+
+
+def stage_chart(exhibit: Exhibit) -> Chart | None:
+    """Trainable parameters by stage, here and where it was before; None where nothing was counted."""
+    sides = [side for side in (exhibit.before, exhibit.here) if side]
+    columns = [
+        column
+        for column in count_columns(side.line for side in sides)
+        if any(column.of(side.line) is not None for side in sides)
+    ]
+    if not columns:
+        return None
+    series = [
+        charts.Bars(
+            side.line.stack,
+            [column.of(side.line) for column in columns],
+            [wording.absence(side.line, column) for column in columns],
+        )
+        for side in sides
+    ]
+    kinds = ["outlined", "filled"][-len(series) :]
+    names = [(charts.key(kind), bars.name) for kind, bars in zip(kinds, series, strict=True)]
+    heads = [wording.column_head(column) for column in columns]
+    return Chart(_legend(names), charts.stage_chart(wording.STAGES_TITLE, heads, series))
+
+
+def loss_chart(exhibit: Exhibit) -> Chart | None:
+    """Losses of this cell and of the one it should be like on one plot; None where this cell has none.
+
+    A cell that fails should be like its correct twin, one that passes as it was before, as one without a twin should.
+    """
+    here = _curve(exhibit.here, exhibit.here.line.flow)
+    if here is None:
+        return None
+    before = exhibit.before and _curve(exhibit.before, f"{exhibit.before.line.flow} on {exhibit.before.line.stack}")
+    twin = exhibit.twin and _curve(exhibit.twin, f"{exhibit.twin.line.flow} (correct)")
+    other = before or twin if exhibit.here.line.mark is Mark.PASS else twin or before
+    curves = [other, here] if other else [here]
+    drawn = charts.loss_chart(wording.LOSSES_TITLE, curves)
+    return Chart(_legend([(charts.swatch(i), curve.name) for i, curve in enumerate(curves)]), drawn) if drawn else None
+
+
+def _curve(cell: Cell, name: str) -> charts.Curve | None:
+    training = cell.seen.training
+    if training is None:
+        return None
+    return charts.Curve(name, training.loss, training.eval_before, training.eval_after)
+
+
+def _legend(names: Sequence[tuple[Markup, str]]) -> Markup:
+    items = Markup().join(Markup("<li>{}{}</li>").format(sign, name) for sign, name in names)
+    return Markup('<ul class="legend">{}</ul>').format(items)
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One row of two environments side by side."""
+
+    name: str
+    before: str
+    here: str
+    moved: bool
+
+
+def packages(exhibit: Exhibit) -> list[Package]:
+    """Versions here and where it was before, those that moved first."""
+    here = exhibit.here.seen.stack.resolved
+    before = exhibit.before.seen.stack.resolved if exhibit.before else {}
+    names = [name for name in REPORTED if name in here or name in before]
+    rows = [_package(name, before, here, compared=exhibit.before is not None) for name in names]
+    return sorted(rows, key=lambda row: not row.moved)
+
+
+def _package(name: str, before: Mapping[str, str], here: Mapping[str, str], *, compared: bool) -> Package:
+    one, other = before.get(name, wording.ABSENT), here.get(name, wording.ABSENT)
+    return Package(name, one, other, compared and one != other)
+
+
+def raw(seen: Observation) -> str:
+    """The observation as JSON, indented."""
+    return json.dumps(json.loads(to_json(seen)), indent=1)

@@ -1,0 +1,101 @@
+"""The report as JUnit XML, for CI systems that draw their own tables.
+
+A stack that cannot be installed is `skipped`, like a listed deviation: `error` would make a CI system red where the
+command itself does not end in failure, for something no change to the code under test can mend, and `passed` would be a
+lie.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import assert_never
+from xml.etree import ElementTree as ET
+
+from finetune_compat.checks import Outcome
+from finetune_compat.report import wording
+from finetune_compat.results.causes import Group
+from finetune_compat.results.lines import CellLine
+from finetune_compat.results.summary import StackSummary, Summary
+
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 has no way to write, such as the escape characters of coloured messages."""
+
+
+def render(summary: Summary) -> str:
+    """The whole run: one suite per stack, one case per cell."""
+    root = ET.Element("testsuites", name="finetune-compat")
+    for stack in summary.stacks:
+        root.append(_suite(stack))
+    if summary.left_out:
+        root.append(_left_out(summary.left_out))
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _left_out(cells: Sequence[str]) -> ET.Element:
+    suite = ET.Element("testsuite", name="left out", tests=str(len(cells)), skipped=str(len(cells)))
+    for cell in cells:
+        stack, _, name = cell.partition("/")
+        case = ET.SubElement(suite, "testcase", classname=stack, name=name)
+        ET.SubElement(case, "skipped", type="left-out", message=wording.LEFT_OUT)
+    return suite
+
+
+def _suite(stack: StackSummary) -> ET.Element:
+    tally = stack.tally
+    suite = ET.Element(
+        "testsuite",
+        name=stack.name,
+        tests=str(len(stack.lines)),
+        failures=str(tally.failed),
+        errors=str(tally.by_the_machine),
+        skipped=str(tally.xfailed + tally.uninstallable),
+        time=seconds(stack.duration_s),
+    )
+    if stack.versions:
+        properties = ET.SubElement(suite, "properties")
+        for name, version in sorted({**stack.versions, "python": stack.python, "device": stack.device}.items()):
+            ET.SubElement(properties, "property", name=name, value=writable(version))
+    causes = {cell: group for group in stack.groups for cell in group.cells}
+    for line in stack.lines:
+        suite.append(_case(stack.name, line, causes.get(line.cell)))
+    return suite
+
+
+def _case(stack: str, line: CellLine, cause: Group | None) -> ET.Element:
+    name = line.cell.partition("/")[2] or "environment"
+    case = ET.Element("testcase", classname=stack, name=name, time=seconds(line.duration_s))
+    told = writable(wording.shortened(line.reason))
+    match line.outcome:
+        case Outcome.PASS:
+            pass
+        case Outcome.XFAIL:
+            ET.SubElement(case, "skipped", type="pytest.xfail", message=told)
+        case Outcome.UNINSTALLABLE:
+            ET.SubElement(case, "skipped", type="uninstallable", message=told)
+        case Outcome.FAIL:
+            ET.SubElement(case, "failure", message=told).text = writable(_details(line, cause))
+        case Outcome.INFRASTRUCTURE:
+            ET.SubElement(case, "error", type="infrastructure", message=told).text = writable(_details(line, cause))
+        case _:
+            assert_never(line.outcome)
+    return case
+
+
+def _details(line: CellLine, cause: Group | None) -> str:
+    """What a developer needs who sees nothing but this case."""
+    told = [line.reason, *(f"frozen by {wording.chain(frames)}" for frames in line.freezes)]
+    told += [wording.error(line.error)] if line.error else []
+    told += [f"to do: {advice}" for advice in (wording.cause_advice(cause) if cause else ())]
+    return "\n".join([*told, *line.links])
+
+
+def seconds(duration: float) -> str:
+    """A duration as JUnit has it."""
+    return f"{duration:.3f}"
+
+
+def writable(text: str) -> str:
+    """`text`, with what XML cannot hold written out."""
+    return _FORBIDDEN.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

@@ -1,0 +1,117 @@
+"""The report as GitHub Markdown: `summary.md`, made to be shown as the summary of a CI step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from finetune_compat.report import wording
+from finetune_compat.results.causes import Group
+from finetune_compat.results.lines import CellLine, CountColumn, Mark, count_columns
+from finetune_compat.results.summary import Heat, StackSummary, Summary
+
+LARGEST = 1_000_000
+"""Bytes of a `summary.md`. GitHub takes 1 MiB for the summary of a step and shows nothing at all of a larger one."""
+
+
+def render(summary: Summary) -> str:
+    """The whole run, as much of it as may be: verdict, window, causes from the most urgent on, then stack by stack."""
+    letters = wording.letters(summary.groups)
+    verdict = wording.conclusion(summary.exit_code, summary.tally)
+    head = [
+        f"# {wording.TITLE}",
+        f"**{verdict}** {wording.totals(summary.tally, len(summary.stacks))}",
+        plain(wording.depth(summary.depth, summary.tally.cells, summary.stacks)),
+    ]
+    causes = [cause(wording.marker(index), group) for index, group in enumerate(summary.groups)]
+    window = [_window(summary)] if len(summary.stacks) > 1 else []
+    stacks = [_stack(stack, letters) for stack in summary.stacks]
+    return within([*head, *window, *_drift(summary), *reversed(causes), *stacks], LARGEST, wording.left_out)
+
+
+def within(sections: Sequence[str], largest: int, left_out: Callable[[int], str]) -> str:
+    """As many of `sections`, from the first on, as go into `largest` bytes; `left_out` says how many did not."""
+    taken: list[str] = []
+    room = largest - len(left_out(len(sections)).encode()) - 2
+    for section in sections:
+        room -= len(section.encode()) + 2
+        if room < 0:
+            break
+        taken.append(section)
+    missing = len(sections) - len(taken)
+    return "\n\n".join([*taken, *([left_out(missing)] if missing else [])]) + "\n"
+
+
+def _window(summary: Summary) -> str:
+    head = ["stack", *wording.WINDOW_PACKAGES.values(), *summary.flows]
+    rows = [_window_row(stack, row) for stack, row in zip(summary.stacks, summary.heat, strict=True)]
+    return f"{table(head, rows)}\n\n{'; '.join(wording.HEAT_NOTES)}."
+
+
+def _window_row(stack: StackSummary, heat: Sequence[Heat]) -> list[str]:
+    if not stack.has_cells:
+        return [stack.name, wording.without_cells(stack), *[""] * (len(wording.WINDOW_PACKAGES) - 1 + len(heat))]
+    return [stack.name, *wording.window_versions(stack), *map(wording.heat, heat)]
+
+
+def cause(letter: str, group: Group) -> str:
+    """One root cause as a section of its own."""
+    # A fence of facts: messages of libraries hold whatever they like, and here none of it is markup.
+    facts = "\n".join(wording.cause_facts(group)).replace("```", "'''")
+    told = [
+        f"### {letter}. {plain(wording.cause_head(group))}",
+        f"{wording.cause_cells(group)}.",
+        *([f"```text\n{facts}\n```"] if facts else []),
+        *(f"<{link}>" if link.startswith("https://") else plain(link) for link in group.links),
+        *(f"To do: {plain(advice)}" for advice in wording.cause_advice(group)),
+    ]
+    return "\n\n".join(told)
+
+
+def _drift(summary: Summary) -> list[str]:
+    told = [f"- {plain(wording.definition_line(definition))}" for definition in summary.definitions]
+    rows = [[plain(cell) for cell in wording.drift_row(drift)] for drift in summary.drifts]
+    parts = ["\n".join(told), *([table(wording.DRIFT_HEADS, rows)] if rows else [])]
+    return [f"## {wording.DRIFT_TITLE}", *filter(None, parts)] if told or rows else []
+
+
+def _stack(stack: StackSummary, letters: Mapping[str, str]) -> str:
+    cells = [line for line in stack.lines if line.flow]
+    news = [line for line in cells if line.mark is not Mark.PASS]
+    passes = [line for line in cells if line.mark is Mark.PASS]
+    told = [f"## {stack.name}", plain(wording.versions(stack) or wording.nothing_to_show(stack))]
+    if news:
+        told.append(_cells(news, letters))
+    if passes:
+        told.append(f"<details><summary>{wording.passes(len(passes))}</summary>")
+        told += [_cells(passes, letters), "</details>"]
+    deep = [wording.deep_row(f"`{line.flow}[{line.variant}]`", line.deep) for line in cells if line.deep]
+    if deep:
+        told += [f"{wording.DEEP_TITLE}:", table(wording.DEEP_HEADS, deep)]
+    return "\n\n".join([*told, *map(plain, wording.notes(cells))])
+
+
+def _cells(lines: Sequence[CellLine], letters: Mapping[str, str]) -> str:
+    columns = count_columns(lines)
+    head = ["cell", *map(wording.column_head, columns), *wording.ENDING_HEADS]
+    return table(head, (_row(line, columns, letters) for line in lines))
+
+
+def _row(line: CellLine, columns: Sequence[CountColumn], letters: Mapping[str, str]) -> list[str]:
+    name = f"`{line.flow}[{line.variant}]`{' ' + wording.EMULATED if line.emulates else ''}"
+    counts = (wording.count(column.of(line)) for column in columns)
+    said = wording.verdict(line, letters.get(line.cell, ""))
+    return [name.replace("*", r"\*"), *counts, plain(wording.eval_loss(line)), plain(said)]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table. Cells are Markdown already."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+
+
+def plain(text: str) -> str:
+    """`text` on one line, with everything escaped that Markdown or HTML would take for markup."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+_MARKUP = re.compile(r"[\\|*_`\[\]<&]")

@@ -1,0 +1,224 @@
+"""The report for a terminal, and for a log: no colour and a fixed width where there is no terminal."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from finetune_compat.checks import Symptom
+from finetune_compat.contract.errors import ExitCode
+from finetune_compat.machine.console import open_console
+from finetune_compat.report import style, wording
+from finetune_compat.report.window import window_table
+from finetune_compat.results.causes import Group
+from finetune_compat.results.lines import CellLine, Mark, count_columns
+from finetune_compat.results.summary import Depth, StackSummary, Summary, Tally
+
+
+def print_stack(summary: Summary, name: str, console: Console | None = None) -> None:
+    """Print one stack's cells, causes and totals, and where the files are.
+
+    Raises:
+        KeyError: the run has no stack called `name`.
+    """
+    out = console or open_console()
+    stack = summary.stack(name)
+    _print(out, _stack(stack, stack.lines, wording.letters(stack.groups), out.width))
+    _print(out, _deep(stack, out.width))
+    _print(out, _causes(stack.groups, out.width))
+    # What was left out is known of a run; where this stack is all of it, it is said here or nowhere.
+    tally = summary.tally if len(summary.stacks) == 1 else stack.tally
+    _print(out, _ending(tally, stack.depth, [stack], stack.exit_code, summary.run, out.width))
+
+
+def print_window(summary: Summary, console: Console | None = None) -> None:
+    """Print a run of several stacks: one line per stack and one column per flow, then all causes and the totals.
+
+    Of a run of one stack there is nothing to say that `print_stack` does not.
+    """
+    if len(summary.stacks) == 1:
+        return
+    out = console or open_console()
+    if summary.stacks:
+        _print(out, [Text(), *window_table(summary, out.width), Text()])
+    _print(out, _drift(summary, out.width))
+    _print(out, _causes(summary.groups, out.width))
+    _print(out, _ending(summary.tally, summary.depth, summary.stacks, summary.exit_code, summary.run, out.width))
+
+
+def print_run(summary: Summary, console: Console | None = None) -> None:
+    """Print everything: of one stack all there is; of several each one's cells that are news, then the window."""
+    out = console or open_console()
+    if len(summary.stacks) == 1:
+        print_stack(summary, summary.stacks[0].name, out)
+        return
+    letters = wording.letters(summary.groups)
+    for stack in summary.stacks:
+        news = [line for line in stack.lines if line.mark is not Mark.PASS]
+        _print(out, _stack(stack, news, letters, out.width))
+    print_window(summary, out)
+
+
+def _print(console: Console, lines: Iterable[Text]) -> None:
+    laid_out = list(lines)
+    for line in laid_out:
+        line.rstrip()
+    if laid_out:
+        # Lines are laid out here; a terminal narrower than they are wraps them itself, and nothing is cut off.
+        console.print(Text("\n").join(laid_out), soft_wrap=True)
+
+
+# ---------------------------------------------------------------------------------------------------------- one stack
+
+
+def _stack(stack: StackSummary, lines: Sequence[CellLine], letters: Mapping[str, str], width: int) -> list[Text]:
+    """A stack's name, versions and those of its cells that are in `lines`, with the letters their causes have."""
+    head = wrapped(f"{stack.name}  {wording.versions(stack)}", width, 0)
+    head[0].stylize("bold", 0, len(stack.name))
+    rows = [line for line in lines if line.flow]
+    if not rows:
+        return [*head, *wrapped(wording.nothing_to_show(stack), width, 0), Text()]
+    return [*head, Text(), *_table(rows, letters, width), Text(), *_notes(rows, width)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How generous a table is. On a narrow terminal that goes first which can be read elsewhere too."""
+
+    gap: int
+    issues: bool
+    """Name the listed issue in the row; the row's letter leads to it as well."""
+    brief: bool
+    """A flat eval loss once and not twice, long words short."""
+    by_model: bool = False
+    """Name the model beside the flow, over its rows, and not in each of them."""
+
+
+_FORMS = (
+    _Form(2, issues=True, brief=False),
+    _Form(1, issues=True, brief=False),
+    _Form(1, issues=False, brief=False),
+    _Form(1, issues=False, brief=True),
+    _Form(1, issues=False, brief=True, by_model=True),
+)
+
+
+def _table(lines: Sequence[CellLine], letters: Mapping[str, str], width: int) -> list[Text]:
+    columns = count_columns(lines)
+    head = [wording.COUNTS_HEAD, *map(wording.column_head, columns), *wording.ENDING_HEADS]
+    counts = [[wording.count(column.of(line)) for column in columns] for line in lines]
+    for form in _FORMS:
+        rows = [
+            [_name(line, form), *counted, *_ending_of(line, letters.get(line.cell, ""), form)]
+            for line, counted in zip(lines, counts, strict=True)
+        ]
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        if sum(widths) + form.gap * (len(widths) - 1) <= width:
+            break
+    laid_out = [_styled(line, row, widths, form.gap) for line, row in zip(lines, rows, strict=True)]
+    parts = itertools.groupby(zip(lines, laid_out, strict=True), key=lambda pair: _part(pair[0], form))
+    body = [text for part, rows_of in parts for text in (Text(part, "bold"), *(row for _, row in rows_of))]
+    return [Text(_aligned(head, widths, form.gap)), *body]
+
+
+def _part(line: CellLine, form: _Form) -> str:
+    """The line over the rows of a flow, or of a flow's model."""
+    return f"{line.flow}  {line.model}" if form.by_model else line.flow
+
+
+def _name(line: CellLine, form: _Form) -> str:
+    variant = line.variant.removeprefix(f"{line.model}-") if form.by_model else line.variant
+    return f"  {variant}{' ' + wording.EMULATED if line.emulates else ''}"
+
+
+def _ending_of(line: CellLine, letter: str, form: _Form) -> tuple[str, str]:
+    """Eval loss and verdict."""
+    loss = wording.eval_loss(line, brief=form.brief)
+    return loss, wording.verdict(line, letter, issues=form.issues, brief=form.brief)
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int], gap: int) -> str:
+    """Names and words to the left, counts (all between the first and the last two) to the right."""
+    last = len(cells) - 2
+    padded = [
+        cell.rjust(width) if 0 < index < last else cell.ljust(width)
+        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return (" " * gap).join(padded)
+
+
+def _styled(line: CellLine, cells: Sequence[str], widths: Sequence[int], gap: int) -> Text:
+    """A row with the colours of its last two cells."""
+    text = Text(_aligned(cells, widths, gap))
+    verdict = len(text) - widths[-1]
+    text.stylize(style.of_mark(line.mark), verdict, verdict + len(cells[-1]))
+    if line.symptom is Symptom.FLAT:
+        loss = verdict - gap - widths[-2]
+        text.stylize("yellow", loss, loss + len(cells[-2]))
+    return text
+
+
+def _notes(lines: Sequence[CellLine], width: int) -> list[Text]:
+    notes = [line for note in wording.notes(lines) for line in wrapped(note, width, 0)]
+    return [*notes, Text()] if notes else []
+
+
+# ------------------------------------------------------------------------------------------------------------- causes
+
+
+def _causes(groups: Sequence[Group], width: int) -> list[Text]:
+    return [line for index, group in enumerate(groups) for line in _cause(wording.marker(index), group, width)]
+
+
+def _cause(letter: str, group: Group, width: int) -> list[Text]:
+    head = wrapped(f"{letter}  {wording.cause_head(group)}", width, 0)
+    for line in head:
+        line.stylize(style.of_mark(group.mark))
+    told = [*wording.cause_facts(group), *group.links, *(f"To do: {advice}" for advice in wording.cause_advice(group))]
+    body = [line for text in (wording.cause_cells(group), *told) for line in wrapped(text, width, 3)]
+    return [*head, *body, Text()]
+
+
+def _drift(summary: Summary, width: int) -> list[Text]:
+    told = [*map(wording.definition_line, summary.definitions), *map(wording.drift_line, summary.drifts)]
+    if not told:
+        return []
+    return [Text(wording.DRIFT_TITLE, "bold"), *(line for text in told for line in wrapped(text, width, 0)), Text()]
+
+
+def _deep(stack: StackSummary, width: int) -> list[Text]:
+    told = [wording.deep_line(f"{line.flow}[{line.variant}]", line.deep) for line in stack.lines if line.deep]
+    if not told:
+        return []
+    return [Text(wording.DEEP_TITLE, "bold"), *(line for text in told for line in wrapped(text, width, 2)), Text()]
+
+
+def wrapped(text: str, width: int, indent: int) -> list[Text]:
+    """`text` in lines of `width`; what cannot be broken (a path, a link) is left whole."""
+    pad = " " * indent
+    lines = textwrap.wrap(
+        text,
+        width,
+        initial_indent=pad,
+        subsequent_indent=pad + "   ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [Text(line) for line in lines]
+
+
+def _ending(
+    tally: Tally, depth: Depth, stacks: Sequence[StackSummary], code: ExitCode, run: Path, width: int
+) -> list[Text]:
+    conclusion = wrapped(wording.conclusion(code, tally), width, 0)
+    for line in conclusion:
+        line.stylize(style.of_exit_code(code))
+    totals, deep = wording.totals(tally, len(stacks)), wording.depth(depth, tally.cells, stacks)
+    told = [line for text in (totals, deep) for line in wrapped(text, width, 0)]
+    return [*told, *conclusion, *wrapped(wording.files(run), width, 0)]

@@ -1,0 +1,257 @@
+"""One cell as a row of a table: its verdict and the numbers of its observation side by side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
+
+from finetune_compat.checks import Outcome, Result, Symptom, Verdict
+from finetune_compat.checks.case import fall_of, null_of
+from finetune_compat.contract.records import (
+    CENSUS_STAGES,
+    Absence,
+    Actor,
+    Deep,
+    Failure,
+    Frame,
+    LossPair,
+    Observation,
+    Precision,
+    Stage,
+    StepPair,
+)
+from finetune_compat.contract.verdict import Sign
+
+
+class Mark(StrEnum):
+    """What a reader is shown of one cell."""
+
+    PASS = "pass"
+    REFUSED = "refused"
+    """A pass too: the library answered a wrong flow with an error that says what is wrong."""
+    XFAIL = "xfail"
+    FAIL = "FAIL"
+    INFRASTRUCTURE = "infrastructure"
+    UNINSTALLABLE = "uninstallable"
+
+
+class Finding(StrEnum):
+    """What kind of news a cell that is no plain pass brings."""
+
+    LISTED = "listed"
+    UNLISTED = "unlisted"
+    GONE = "gone"
+    """A listed deviation that did not appear."""
+    DIFFERENT = "different"
+    """A deviation where one is listed, but another one."""
+    MACHINE = "machine"
+    UNINSTALLABLE = "uninstallable"
+
+
+@dataclass(frozen=True, slots=True)
+class StageCount:
+    """Trainable parameters at one stage, or why nobody counted them."""
+
+    stage: Stage
+    trainable: int | None
+    absence: Absence | None
+    """Why there is no count, as recorded. None as well where the cell left no observation at all."""
+    again: int | None
+    """The count after a second, later call of this step that the library made on its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeepLine:
+    """What the deep tier measured of one cell, in a number each; None where it could not be measured."""
+
+    fall: float | None
+    null: float | None
+    """How far eval loss moves where nothing can be learned."""
+    accumulation: float | None
+    """Largest difference of any class's gradient, as a share of it."""
+    checkpointing: float | None
+    ignoring: tuple[str, ...] | None
+    """Metrics of the evaluation that do not depend on the model."""
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CellLine:
+    """One cell as a row of a table."""
+
+    cell: str
+    flow: str
+    """Empty where the verdict is on a whole stack."""
+    model: str
+    """The first part of `variant`."""
+    variant: str
+    device: str
+    outcome: Outcome
+    mark: Mark
+    finding: Finding | None
+    """None for a pass."""
+    reason: str
+    symptom: Symptom
+    counts: tuple[StageCount, ...]
+    """One a stage, in the order of `CENSUS_STAGES`."""
+    eval_before: float | None
+    eval_after: float | None
+    failing: tuple[tuple[str, str], ...]
+    """Code and message of every failing check."""
+    issues: tuple[str, ...]
+    links: tuple[str, ...]
+    freezes: tuple[tuple[Frame, ...], ...]
+    """Call chains inside the libraries that froze what the flow trains."""
+    error: Failure | None
+    emulates: bool
+    duration_s: float
+    signs: tuple[Sign, ...] = ()
+    """How it looks to the user, where eval loss does not fall as it should."""
+    deep: DeepLine | None = None
+    """None where the deep tier was not run."""
+
+    @property
+    def stack(self) -> str:
+        """The stack the cell ran on."""
+        return self.cell.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class CountColumn:
+    """One column of counts: a stage, or the library's second call of that step."""
+
+    stage: Stage
+    again: bool
+
+    def of(self, line: CellLine) -> int | None:
+        """The count of `line` in this column."""
+        found = line.counts[_PLACES[self.stage]]
+        return found.again if self.again else found.trainable
+
+
+_PLACES = {stage: place for place, stage in enumerate(CENSUS_STAGES)}
+
+
+def count_columns(lines: Iterable[CellLine]) -> tuple[CountColumn, ...]:
+    """The columns it takes to show the counts of `lines`, in order of events: second calls come from the trainer."""
+    twice = {item.stage for line in lines for item in line.counts if item.again is not None}
+    at = CENSUS_STAGES.index(Stage.TRAINER)
+    again = [CountColumn(stage, True) for stage in CENSUS_STAGES if stage in twice]
+    own = [CountColumn(stage, False) for stage in CENSUS_STAGES]
+    return (*own[:at], *again, *own[at:])
+
+
+_CELL = re.compile(
+    rf"[^/]+/(?P<flow>[^\[]+)\[(?P<variant>(?P<model>[^\]]+?)-(?:{'|'.join(Precision)})-[^\]]+)\]@(?P<device>.+)"
+)
+
+
+def line_of(verdict: Verdict, seen: Observation | None) -> CellLine:
+    place = _CELL.fullmatch(verdict.cell)
+    training = seen.training if seen else None
+    return CellLine(
+        cell=verdict.cell,
+        flow=place["flow"] if place else "",
+        model=place["model"] if place else "",
+        variant=place["variant"] if place else "",
+        device=place["device"] if place else "",
+        outcome=verdict.outcome,
+        mark=mark_of(verdict),
+        finding=finding_of(verdict),
+        reason=verdict.reason,
+        symptom=verdict.symptom,
+        counts=tuple(_count(seen, stage) for stage in CENSUS_STAGES) if seen else _UNCOUNTED,
+        eval_before=training.eval_before if training else None,
+        eval_after=training.eval_after if training else None,
+        failing=tuple((said.code, said.message) for said in verdict.opinions if said.result is Result.FAIL),
+        issues=verdict.issues,
+        links=verdict.links,
+        freezes=tuple(dict.fromkeys(_library_part(freeze.frames) for freeze in seen.freezes)) if seen else (),
+        error=seen.error if seen else None,
+        emulates=bool(seen and seen.device.emulates),
+        duration_s=seen.duration_s if seen else 0.0,
+        signs=verdict.signs,
+        deep=_deep(seen, seen.deep) if seen and seen.deep else None,
+    )
+
+
+def _deep(seen: Observation, deep: Deep) -> DeepLine:
+    training = seen.training
+    null = null_of(training, deep) if training else None
+    return DeepLine(
+        fall=fall_of(LossPair(training.eval_before, training.eval_after)) if training else None,
+        null=null.noise if null else None,
+        accumulation=_largest(deep.accumulation),
+        checkpointing=_largest(deep.checkpointing),
+        ignoring=deep.evaluation.ignoring if deep.evaluation else None,
+        duration_s=deep.duration_s,
+    )
+
+
+def _largest(pair: StepPair | None) -> float | None:
+    return max((seen.relative for seen in pair.classes.values()), default=None) if pair else None
+
+
+def mark_of(verdict: Verdict) -> Mark:
+    """What a reader is shown of the cell."""
+    match verdict.outcome:
+        case Outcome.PASS:
+            return Mark.REFUSED if verdict.refused else Mark.PASS
+        case Outcome.XFAIL:
+            return Mark.XFAIL
+        case Outcome.FAIL:
+            return Mark.FAIL
+        case Outcome.INFRASTRUCTURE:
+            return Mark.INFRASTRUCTURE
+        case Outcome.UNINSTALLABLE:
+            return Mark.UNINSTALLABLE
+    assert_never(verdict.outcome)
+
+
+def finding_of(verdict: Verdict) -> Finding | None:
+    """What kind of news the verdict is; None for a pass."""
+    match verdict.outcome:
+        case Outcome.PASS:
+            return None
+        case Outcome.XFAIL:
+            return Finding.LISTED
+        case Outcome.FAIL if not verdict.issues:
+            return Finding.UNLISTED
+        case Outcome.FAIL:
+            return Finding.DIFFERENT if verdict.failing else Finding.GONE
+        case Outcome.INFRASTRUCTURE:
+            return Finding.MACHINE
+        case Outcome.UNINSTALLABLE:
+            return Finding.UNINSTALLABLE
+    assert_never(verdict.outcome)
+
+
+_UNCOUNTED = tuple(StageCount(stage, None, None, None) for stage in CENSUS_STAGES)
+
+
+def _count(seen: Observation, stage: Stage) -> StageCount:
+    own = library = None
+    for census in seen.stages:
+        if census.name is stage:
+            if census.by is Actor.FLOW:
+                own = census.trainable
+            else:
+                library = census.trainable
+    if own is not None:
+        return StageCount(stage, own, None, library)
+    absence = None
+    if library is None:
+        absence = next((absent.reason for absent in seen.absent if absent.name is stage), None)
+    return StageCount(stage, library, absence, None)
+
+
+OWN_FILES = ("finetune_compat/", "harness/cell/")
+"""How the paths of our own flows begin: today's, and that of observations recorded under the package's first name."""
+
+
+def _library_part(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    """The chain without the flow's own line, which differs from flow to flow where the cause does not."""
+    return tuple(frame for frame in frames if not frame.file.startswith(OWN_FILES)) or frames

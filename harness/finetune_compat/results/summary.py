@@ -1,0 +1,232 @@
+"""A judged run as numbers: what every renderer shows, in one frozen value. Pure; counts and facts, no sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from finetune_compat.checks.drift import Definition, Drift, definitions, drifts
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.contract.catalog import CATALOG
+from finetune_compat.contract.errors import ExitCode
+from finetune_compat.contract.records import Observation
+from finetune_compat.results.causes import Group, groups_of
+from finetune_compat.results.lines import CellLine, Mark, line_of
+from finetune_compat.results.order import same_axis, stack_order
+from finetune_compat.results.run_files import Results, RowState, StackRow
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many cells ended how."""
+
+    passed: int = 0
+    refused: int = 0
+    """Passes whose flow was refused with a reason; not part of `passed`."""
+    xfailed: int = 0
+    failed: int = 0
+    infrastructure: int = 0
+    lost: int = 0
+    """Stacks whose session did not come to its cells; not part of `cells`."""
+    uninstallable: int = 0
+    left_out: int = 0
+    """Asked for and not run, for want of time; not part of `cells`."""
+
+    @property
+    def cells(self) -> int:
+        """Every cell that was counted."""
+        return self.passed + self.refused + self.xfailed + self.failed + self.infrastructure
+
+    @property
+    def by_the_machine(self) -> int:
+        """Cells and whole sessions that the machine failed."""
+        return self.infrastructure + self.lost
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much of the deep tier was run."""
+
+    measured: int
+    """Cells."""
+    seconds: float
+    """What it took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """All cells of one flow on one stack."""
+
+    tally: Tally
+    listed: tuple[tuple[int, int], ...]
+    """Place of a listed group among the run's groups, and how many of these cells are in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackSummary:
+    """One stack's part of a run."""
+
+    name: str
+    state: RowState
+    reason: str
+    """Why it did not run; empty where it did."""
+    versions: Mapping[str, str]
+    """Installed version by distribution; empty where no cell got as far as saying so."""
+    python: str
+    torch_wanted: str
+    base_torch: bool
+    device: str
+    lines: tuple[CellLine, ...]
+    tally: Tally
+    groups: tuple[Group, ...]
+    depth: Depth
+    exit_code: ExitCode
+    duration_s: float
+
+    @property
+    def has_cells(self) -> bool:
+        """Whether any cell was selected, and not just a verdict on the whole stack."""
+        return any(line.flow for line in self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A whole run."""
+
+    run: Path
+    stacks: tuple[StackSummary, ...]
+    flows: tuple[str, ...]
+    """Flows of which some cell was selected, in catalog order."""
+    heat: tuple[tuple[Heat, ...], ...]
+    """Stacks x flows, in the orders of `stacks` and `flows`."""
+    tally: Tally
+    groups: tuple[Group, ...]
+    drifts: tuple[Drift, ...]
+    """What neighbouring stacks compute differently, whether or not it trains."""
+    definitions: tuple[Definition, ...]
+    """Stacks whose `eval_loss` is not what it is taken for."""
+    depth: Depth
+    exit_code: ExitCode
+    left_out: tuple[str, ...] = ()
+    """Cells that were asked for and not run, for want of time."""
+
+    def stack(self, name: str) -> StackSummary:
+        """The part of the stack called `name`.
+
+        Raises:
+            KeyError: the run has no such stack.
+        """
+        for stack in self.stacks:
+            if stack.name == name:
+                return stack
+        raise KeyError(name)
+
+    def exit_code_of(self, name: str) -> ExitCode:
+        """What a session that ran only the stack called `name` ends with.
+
+        Raises:
+            KeyError: the run has no such stack.
+        """
+        return self.stack(name).exit_code
+
+
+def summarize(results: Results, ledger: Ledger) -> Summary:
+    """The run's numbers. `ledger` gives each listed issue its title and its remedy."""
+    lines = _lines_by_stack(results)
+    rows = sorted(results.rows, key=lambda row: stack_order(row.name))
+    order = [row.name for row in rows]
+    stacks = tuple(_stack(row, tuple(lines[row.name]), results.observations, ledger) for row in rows)
+    every = tuple(line for stack in stacks for line in stack.lines)
+    seen_flows = {line.flow for line in every}
+    flows = tuple(flow.name for flow in CATALOG if flow.name in seen_flows)
+    tally = replace(tally_of(every), left_out=len(results.left_out))
+    groups = groups_of(every, ledger, order)
+    places = {cell: i for i, group in enumerate(groups) if group.mark is Mark.XFAIL for cell in group.cells}
+    return Summary(
+        run=results.run,
+        stacks=stacks,
+        flows=flows,
+        heat=tuple(_heat(stack.lines, flows, places) for stack in stacks),
+        tally=tally,
+        groups=groups,
+        drifts=drifts(order, results.observations.values(), same_axis),
+        definitions=definitions(order, results.observations.values(), same_axis),
+        depth=depth_of(every),
+        exit_code=exit_code_of(tally),
+        left_out=results.left_out,
+    )
+
+
+def tally_of(lines: Iterable[CellLine]) -> Tally:
+    """How many of `lines` carry each mark."""
+    marks = Counter(line.mark if line.flow or line.mark is not Mark.INFRASTRUCTURE else None for line in lines)
+    return Tally(
+        passed=marks[Mark.PASS],
+        refused=marks[Mark.REFUSED],
+        xfailed=marks[Mark.XFAIL],
+        failed=marks[Mark.FAIL],
+        infrastructure=marks[Mark.INFRASTRUCTURE],
+        lost=marks[None],
+        uninstallable=marks[Mark.UNINSTALLABLE],
+    )
+
+
+def depth_of(lines: Iterable[CellLine]) -> Depth:
+    """How much of the deep tier was run for `lines`."""
+    deep = [line.deep for line in lines if line.deep]
+    return Depth(len(deep), sum(measured.duration_s for measured in deep))
+
+
+def exit_code_of(tally: Tally) -> ExitCode:
+    """What the command ends with. A run in which no cell says anything about the versions is never healthy."""
+    if tally.failed:
+        return ExitCode.UNHEALTHY
+    return ExitCode.COULD_NOT_TELL if tally.by_the_machine or not tally.cells else ExitCode.HEALTHY
+
+
+def _heat(lines: Iterable[CellLine], flows: Iterable[str], places: Mapping[str, int]) -> tuple[Heat, ...]:
+    """One stack's heat by flow. `places`: of the group among the run's, by listed cell."""
+    by_flow: dict[str, list[CellLine]] = {flow: [] for flow in flows}
+    for line in lines:
+        if line.flow in by_flow:
+            by_flow[line.flow].append(line)
+    return tuple(
+        Heat(
+            tally_of(found), tuple(sorted(Counter(places[line.cell] for line in found if line.cell in places).items()))
+        )
+        for found in by_flow.values()
+    )
+
+
+def _lines_by_stack(results: Results) -> dict[str, list[CellLine]]:
+    lines: dict[str, list[CellLine]] = {row.name: [] for row in results.rows}
+    for verdict in results.verdicts:
+        stack = verdict.cell.partition("/")[0]
+        # A verdict on a stack without a row would vanish from every count; KeyError is better than a green report.
+        lines[stack].append(line_of(verdict, results.observations.get(verdict.cell)))
+    return lines
+
+
+def _stack(
+    row: StackRow, lines: tuple[CellLine, ...], observed: Mapping[str, Observation], ledger: Ledger
+) -> StackSummary:
+    seen = next((observed[line.cell] for line in lines if line.cell in observed), None)
+    tally = tally_of(lines)
+    return StackSummary(
+        name=row.name,
+        state=row.state,
+        reason=row.reason,
+        versions=seen.stack.resolved if seen else {},
+        python=seen.stack.python if seen else "",
+        torch_wanted=seen.stack.torch_wanted if seen else "",
+        base_torch=bool(seen and seen.stack.base_torch),
+        device=seen.device.name if seen else "",
+        lines=lines,
+        tally=tally,
+        groups=groups_of(lines, ledger, [row.name]),
+        depth=depth_of(lines),
+        exit_code=exit_code_of(tally),
+        duration_s=sum(line.duration_s for line in lines),
+    )

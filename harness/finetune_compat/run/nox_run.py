@@ -1,0 +1,524 @@
+"""Cells to run: hand them to `nox --parallel`, watch what they write, and say what came of all that was asked for.
+
+Nothing here runs a cell: nox starts the sessions of noxfile.py, stacks side by side and in the order given, and
+pytest-xdist its workers. This process reads what the cells write as they finish.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn, Self
+
+from packaging.version import Version
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from finetune_compat.checks import Outcome
+from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.contract.errors import CompatError, LockError
+from finetune_compat.contract.plan import WORKERS, read_plan, workers_file
+from finetune_compat.contract.records import Started, cell_id
+from finetune_compat.machine import child_processes, scratch
+from finetune_compat.machine.capacity import Share, at_once, share, this_machine
+from finetune_compat.machine.console import form, open_console, say
+from finetune_compat.machine.gpus import Gpu
+from finetune_compat.machine.units import counted
+from finetune_compat.report import Summary, print_stack, print_window, publish
+from finetune_compat.results.lines import Mark
+from finetune_compat.results.run_files import (
+    RUNS,
+    RowState,
+    StackRow,
+    how_it_ended,
+    judge_one,
+    judged,
+    point_latest_at,
+    read_observations,
+    read_record,
+    read_rows,
+    unfinished,
+    write_addresses,
+    write_atomically,
+    write_left_out,
+    write_row,
+)
+from finetune_compat.run import replay, stack_run
+from finetune_compat.run.estimate import START_S, cells_longest_first, expected, loads, longest_first, stack_of
+from finetune_compat.run.priority import Cut, Task, Why, cut, edges, span_told
+from finetune_compat.run.progress import Follower, Progress
+from finetune_compat.run.replay import Answer
+from finetune_compat.run.request import Request, Selection, question, select, stored_files
+from finetune_compat.run.workers import shared_out
+from finetune_compat.stacks.locks import Lock, Unsolvable, locked
+from finetune_compat.stacks.matrix import ROOT, Matrix, read_matrix
+from finetune_compat.store.remote import StoreUnreachable
+from finetune_compat.store.store import Past, Store
+
+LOOK_EVERY_S = 0.25
+"""Between two looks at what the cells wrote."""
+
+TELL_EVERY_S = 30.0
+"""Between two lines of progress where there is no terminal."""
+
+NOX_LOG = "nox.log"
+"""In the run's directory: what the sessions printed."""
+
+PATIENCE_S = 5.0
+"""For a process to end when it is told to; then it is killed."""
+
+
+class Stopped(Exception):
+    """The user, or the machine, asked to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def judge_stored(selection: Selection, files: Mapping[str, str], lines: Mapping[str, str]) -> Answer:
+    """What the stored cells say, judged anew, and remembered for when the same is asked again."""
+    ledger = load_ledger()
+    run = RUNS / stack_run.new_run_id()
+    write_stored(run, selection, lines)
+    write_rows(run, selection, (), ())
+    summary = publish(run, ledger)
+    answer = Answer(run.name, int(summary.exit_code), form(), _text(summary))
+    replay.keep(question(selection, files), answer)
+    return answer
+
+
+def _text(summary: Summary) -> str:
+    console = open_console()
+    with console.capture() as captured:
+        if len(summary.stacks) == 1:
+            print_stack(summary, summary.stacks[0].name, console)
+        else:
+            print_window(summary, console)
+    return captured.get()
+
+
+def write_stored(run: Path, selection: Selection, lines: Mapping[str, str]) -> None:
+    """Copy stored observations into the run: a report reads runs, and a run is whole. Where they are kept is written
+    beside them, for whoever exports it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / "observations.jsonl").open("a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines.values())
+    write_addresses(run, {cell: selection.addresses[cell] for cell in lines})
+
+
+def write_rows(run: Path, selection: Selection, todo: Iterable[str], left_out: Sequence[str]) -> None:
+    """A row for every stack. One with cells to run is unfinished until its session says otherwise; a cell that is left
+    out is nobody's failure, and named apart.
+    """
+    running, gone = {stack_of(cell) for cell in todo}, frozenset(left_out)
+    for row in selection.absent:
+        write_row(run, row)
+    for name, cells in selection.rows.items():
+        rest = tuple(cell for cell in cells if cell not in gone)
+        if name in running:
+            write_row(run, unfinished(name, rest))
+        elif rest:
+            write_row(run, StackRow(name, RowState.RAN, "", rest))
+    if left_out:
+        write_left_out(run, left_out)
+
+
+class Execution:
+    """One run with cells to run."""
+
+    def __init__(self, request: Request, selection: Selection, store: Store, options: stack_run.Options) -> None:
+        self.request, self.selection, self.store, self.options = request, selection, store, options
+        self.ledger = load_ledger()
+        self.path = RUNS / os.environ.setdefault(stack_run.RUN_ID, stack_run.new_run_id())
+
+    def run(self, todo: Sequence[str], lines: Mapping[str, str]) -> int:
+        """Run the cells of `todo`, and say what they and the stored ones, with their `lines`, say.
+
+        Raises:
+            CompatError: the budget is too small for any cell, or a file of results cannot be read.
+        """
+        self.share = share_of(self.request, todo, self.selection.gpus, self.options)
+        self.joining = stack_run.may_join(self.options, self.selection.gpus)
+        self.at_once = at_once(this_machine(0), asked=self.request.jobs) if self.joining else self.share.jobs
+        past = self.store.history()
+        seconds = expected(todo, {cell: known.duration_s for cell, known in past.items()})
+        chosen = self._within_budget(seconds, past)
+        kept = [task.cell for task in chosen.kept]
+        left_out = [task.cell for task in chosen.left_out]
+        deadline = None if self.request.budget_s is None else time.monotonic() + self.request.budget_s
+        write_stored(self.path, self.selection, lines)
+        write_rows(self.path, self.selection, kept, left_out)
+        for line in told_left_out(chosen.left_out, self.path):
+            say(line)
+        point_latest_at(self.path)
+        try:
+            with _stoppable():
+                self._rounds({cell: seconds[cell] for cell in kept}, deadline, left_out)
+        except (Stopped, KeyboardInterrupt) as stop:
+            return self._stopped(kept, stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+        self._share()
+        summary = publish(self.path, self.ledger)
+        text = _text(summary)
+        self._remember_lost(summary, kept)
+        self._remember(summary, text)
+        sys.stdout.write(text)
+        return int(summary.exit_code)
+
+    def _rounds(self, seconds: Mapping[str, float], deadline: float | None, left_out: Sequence[str]) -> None:
+        """Run cells, and those again that the machine lost, as often as was asked for."""
+        for attempt in range(self.request.retries + 1):
+            if attempt:
+                lost = self._lost(seconds)
+                if not lost:
+                    return
+                seconds = {cell: seconds[cell] for cell in lost}
+                say(f"retry {attempt} of {self.request.retries}: {counted(len(lost), 'cell')} that the machine lost")
+            if not self._hand_over(seconds, deadline):
+                self._cut_off(seconds, left_out)
+                return
+            self._explain()
+
+    def _explain(self) -> None:
+        """Where a session ended before it could say anything of its stack, let the row say what nox said of it."""
+        log = (self.path / NOX_LOG).read_text(encoding="utf-8", errors="replace")
+        for row in read_rows(self.path):
+            said = nox_said(log, self.selection.stacks[row.name].session) if row.name in self.selection.stacks else ""
+            if said and row == unfinished(row.name, row.selected):
+                write_row(self.path, dataclasses.replace(row, reason=f"its session ended before any cell: {said}"))
+
+    def _within_budget(self, seconds: Mapping[str, float], past: Mapping[str, Past]) -> Cut:
+        if self.request.budget_s is None:
+            return Cut(tuple(Task(cell, needs, frozenset()) for cell, needs in seconds.items()), ())
+        tasks = [Task(cell, seconds[cell], why) for cell, why in self._why(seconds, past).items()]
+        chosen = cut(tasks, self.request.budget_s, self.at_once, joining=self.joining)
+        if not chosen.kept:
+            raise CompatError(
+                f"no cell fits into {span_told(self.request.budget_s)}",
+                where="--budget",
+                meaning=f"A stack takes about {START_S:.0f} s before its first cell.",
+                todo="Give it more time.",
+            )
+        return chosen
+
+    def _why(self, cells: Iterable[str], past: Mapping[str, Past]) -> dict[str, frozenset[Why]]:
+        """Why each cell matters."""
+        at_edges = edge_cells(self.selection, self.ledger, read_matrix())
+        lost = self.store.lost()
+        found: dict[str, frozenset[Why]] = {}
+        for cell in cells:
+            known = past.get(cell)
+            reasons = {
+                Why.CHANGED: known is None or known.address != self.selection.addresses.get(cell),
+                Why.RED: was_red(known, lost.get(cell)),
+                Why.EDGE: cell in at_edges,
+            }
+            found[cell] = frozenset(why for why, holds in reasons.items() if holds)
+        return found
+
+    def _hand_over(self, seconds: Mapping[str, float], deadline: float | None) -> bool:
+        """Have nox run these cells, and whether it was through before `deadline`."""
+        by_importance = self.request.budget_s is not None
+        stacks = order_of(seconds, by_importance=by_importance)
+        file = self.path / "cells.txt"
+        in_turn = by_importance or len(self.selection.gpus) < 2  # noqa: PLR2004 - with one worker the order is no matter
+        cells = seconds if in_turn else cells_longest_first(seconds)
+        write_atomically(file, "".join(f"{cell}\n" for cell in cells))
+        jobs = min(self.share.jobs, len(stacks))
+        progress = Progress(seconds, self.at_once, self.joining)
+        shutil.rmtree(self.path / WORKERS, ignore_errors=True)  # what an earlier round gave
+        say(
+            f"{counted(len(seconds), 'cell')} on {counted(len(stacks), 'stack')}, {jobs} at once with "
+            f"{counted(self._threads, 'thread')} each: about {span_told(progress.left_s)}; "
+            f"what nox prints is in {told_path(self.path / NOX_LOG)}"
+        )
+        follower = Follower(self.path / "observations.jsonl")
+        child_processes.adopt()
+        with (self.path / NOX_LOG).open("a") as log:
+            nox = subprocess.Popen(
+                self._command(stacks, file, jobs),
+                cwd=ROOT,
+                env={"OMP_NUM_THREADS": str(self._threads), **os.environ},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C is for this process, which ends the others.
+                start_new_session=True,
+            )
+            try:
+                return self._watch(nox, progress, follower, deadline)
+            finally:
+                end(nox)
+                scratch.sweep(RUNS)  # a session that did not end in time was killed
+
+    def _command(self, stacks: Sequence[str], cells: Path, jobs: int) -> list[str]:
+        fresh = ["--fresh"] if self.request.fresh else []
+        return [
+            *(sys.executable, "-m", "nox", "-f", str(ROOT / "noxfile.py"), "--no-color", "-j", str(jobs), "-s"),
+            *(self.selection.stacks[stack].session for stack in stacks),
+            *("--", *self.request.options, *fresh, *self.request.supply.words, "--cells", str(cells)),
+        ]
+
+    @property
+    def _threads(self) -> int:
+        """Tiny models gain nothing from a second thread, and the last digits of a loss depend on how many there are."""
+        return self.share.threads if "--model" in self.request.options else 1
+
+    def _watch(
+        self, nox: subprocess.Popen[bytes], progress: Progress, follower: Follower, deadline: float | None
+    ) -> bool:
+        workers: dict[str, int] = {}
+        with Display(progress) as display:
+            while True:
+                over = nox.poll() is not None  # asked first: what was written before the end is then read
+                for line in follower.lines():
+                    self._take(line, progress, display)
+                display.refresh()
+                if progress.joining and not progress.waiting:
+                    workers = self._give_workers(workers, progress)
+                if over:
+                    return True
+                if deadline is not None and time.monotonic() >= deadline:
+                    return False
+                time.sleep(LOOK_EVERY_S)
+
+    def _give_workers(self, given: Mapping[str, int], progress: Progress) -> dict[str, int]:
+        """Let further workers join the stacks at work, now that no other waits for a core."""
+        workers = shared_out(progress.left(), given, progress.jobs)
+        for stack, number in workers.items():
+            if number != given.get(stack, 1):
+                write_atomically(workers_file(self.path, stack), f"{number}")
+        return workers
+
+    def _take(self, line: str, progress: Progress, display: Display) -> None:
+        record = read_record(line, "observations.jsonl")
+        if not isinstance(record, Started):
+            outcome = judge_one(record, self.ledger).outcome
+            progress.ends(record.cell, record.duration_s, outcome)
+            if record.cell in progress.failed:
+                display.say(f"{outcome}: {record.cell}")
+        elif record.end is not None:
+            progress.ends(record.cell, record.end.seconds, Outcome.INFRASTRUCTURE)
+            display.say(f"{Outcome.INFRASTRUCTURE}: {record.cell}: {how_it_ended(record.end)}")
+        else:
+            progress.begins(record.cell)
+
+    def _lost(self, cells: Iterable[str]) -> list[str]:
+        """Those of `cells` that the machine lost: without an observation, or with one of an exhausted machine."""
+        results = judged(self.path, self.ledger)
+        told = {verdict.cell for verdict in results.verdicts if verdict.outcome is not Outcome.INFRASTRUCTURE}
+        return [cell for cell in cells if cell not in told and stack_of(cell) not in told]
+
+    def _cut_off(self, cells: Iterable[str], left_out: Sequence[str]) -> None:
+        """What the budget's end cut off is left out too; what the machine lost before it is not."""
+        started, observed = read_observations(self.path / "observations.jsonl")
+        ended = {cell for cell, record in started.items() if record.end is not None}
+        cut_off = [cell for cell in cells if cell not in observed and cell not in ended]
+        say(f"the budget is spent: {counted(len(cut_off), 'cell')} more left out")
+        write_left_out(self.path, [*left_out, *cut_off])
+        gone = frozenset(cut_off)
+        for row in read_rows(self.path):
+            rest = tuple(cell for cell in row.selected if cell not in gone)
+            if rest != row.selected:
+                write_row(self.path, StackRow(row.name, RowState.RAN, "", rest))
+
+    def _stopped(self, cells: Sequence[str], number: int) -> int:
+        _, observed = read_observations(self.path / "observations.jsonl")
+        done = len(observed.keys() & set(cells))
+        self._share()
+        say(
+            f"stopped: {done:,} of {counted(len(cells), 'cell')} ran and are stored; "
+            f"the same command runs the other {len(cells) - done:,}"
+        )
+        return 128 + number
+
+    def _share(self) -> None:
+        """Copy to the shared store what is kept here of these cells: a session that was ended, now or earlier, did not
+        come to it.
+        """
+        if self.store.remote is None:
+            return
+        plans = [read_plan(path) for path in (self.path / "plans").glob("*.json")]
+        ran = {cell.recipe.address for plan in plans for cell in plan.cells if cell.recipe}
+        try:
+            self.store.push(ran | set(self.selection.addresses.values()))
+        except StoreUnreachable as error:
+            say(str(error))
+
+    def _remember_lost(self, summary: Summary, ran: Sequence[str]) -> None:
+        """Remember which of the cells that ran the machine failed, for a budget to begin with."""
+        marks = {line.cell: line.mark for stack in summary.stacks for line in stack.lines}
+        lost = [cell for cell in ran if marks.get(cell) is Mark.INFRASTRUCTURE]
+        self.store.remember(lost=lost, told=set(ran) & marks.keys() - set(lost))
+
+    def _remember(self, summary: Summary, text: str) -> None:
+        """Keep the answer for when the same is asked again, if this run is what the store would then answer with."""
+        if summary.left_out:
+            return
+        again = select(self.request, self.options, self.selection.gpus)
+        files = stored_files(self.store, again)
+        if len(files) == len(again.cells) and self._equals_the_store(again):
+            key = question(again, files)
+            replay.keep(key, Answer(self.path.name, int(summary.exit_code), form(), text))
+
+    def _equals_the_store(self, selection: Selection) -> bool:
+        kept = self.store.read(selection.addresses.values())
+        last: dict[str, str] = {}
+        with (self.path / "observations.jsonl").open(encoding="utf-8") as file:
+            for line in file:
+                last[cell_of(line)] = line.rstrip("\n")
+        addresses = selection.addresses.items()
+        return all(address in kept and last.get(cell) == kept[address].line for cell, address in addresses)
+
+
+def nox_said(log: str, session: str) -> str:
+    """What nox last said of why a session ended, such as `Python interpreter 3.12 not found`; empty if nothing."""
+    said = re.findall(rf"^nox > Session {re.escape(session)} (?:failed|aborted): (.*)$", log, re.MULTILINE)
+    return re.sub(r" \(took [^)]*\)\.$", "", said[-1]) if said else ""
+
+
+def was_red(past: Past | None, lost: str | None) -> bool:
+    """Whether a cell failed when it last ran, or the machine did, at `lost`: after anything was known of it."""
+    if lost is not None and (past is None or past.recorded_at < lost):
+        return True
+    return past is not None and past.outcome == Outcome.FAIL
+
+
+def order_of(seconds: Mapping[str, float], *, by_importance: bool) -> tuple[str, ...]:
+    """The stacks of these cells in the order to start them in: the longest first; or, where time may run out, as the
+    cells come, which a budget has put in the order of what matters.
+    """
+    return tuple(dict.fromkeys(map(stack_of, seconds))) if by_importance else longest_first(loads(seconds))
+
+
+def edge_cells(selection: Selection, ledger: Ledger, matrix: Matrix) -> frozenset[str]:
+    """Cells for which the neighbouring release of their axis has other issues listed, be it asked for or not."""
+    axes = dict.fromkeys((on.stack.package, on.python) for on in selection.stacks.values())
+    found: set[str] = set()
+    for package, python in axes:
+        versions = _versions_on(matrix, package, python, selection)
+        for flow, variant in dict.fromkeys(selection.variants.values()):
+            listed = {
+                name: ledger.listed(flow, variant, selection.device, locked_to) for name, locked_to in versions.items()
+            }
+            found |= {cell_id(name, flow, variant, selection.device) for name in edges(listed)}
+    return frozenset(found)
+
+
+def _versions_on(matrix: Matrix, package: str, python: str, selection: Selection) -> dict[str, Mapping[str, str]]:
+    """What every stack of an axis was resolved to, oldest release first; one that cannot be installed is not on it."""
+    stacks = [stack for stack in matrix.stacks if stack.package == package and python in stack.pythons]
+    found: dict[str, Mapping[str, str]] = {}
+    for stack in sorted(stacks, key=lambda stack: Version(stack.pin)):
+        # The lock of a stack nobody asked for may be stale or missing without harm.
+        with contextlib.suppress(LockError):
+            lock = locked(matrix.plan(stack, python, selection.device))
+            if not isinstance(lock, Unsolvable):
+                found[stack.on(python)] = _locked_versions(lock)
+    return found
+
+
+def _locked_versions(lock: Lock) -> Mapping[str, str]:
+    return {**lock.requirements, "torch": lock.facts["torch"]}
+
+
+def told_left_out(tasks: Sequence[Task], run: Path) -> list[str]:
+    """What a budget leaves out: how many cells, why they matter, on which stacks, and where each of them is named."""
+    if not tasks:
+        return []
+    reasons = Counter(task.told for task in tasks)
+    stacks = Counter(stack_of(task.cell) for task in tasks)
+    why = ", ".join(f"{number:,} {reason}" for reason, number in reasons.most_common())
+    return [
+        f"left out: {counted(len(tasks), 'cell')} ({why}), named in {told_path(run / 'left-out.txt')}",
+        f"  on {', '.join(f'{stack} ({n})' for stack, n in stacks.items())}",
+    ]
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """While open, SIGTERM ends the run as Ctrl-C does."""
+
+    def stop(number: int, _frame: object) -> NoReturn:
+        raise Stopped(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, and with it those that it started and that asked to end with it (`orphans`)."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+class Display:
+    """Progress on a terminal as a bar, elsewhere as a line now and then; what failed, at once, on a line of its own."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._console = open_console()
+        self._bar = Bar(
+            BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=self._console, transient=True
+        )
+        self._task = self._bar.add_task(str(progress), total=len(progress.expected))
+        self._told_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._bar.stop()
+        self.say(str(self._progress))
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+        self._console.file.flush()
+
+    def refresh(self) -> None:
+        """Show how far it has come."""
+        if self._console.is_terminal:
+            self._bar.update(self._task, completed=self._progress.done, description=str(self._progress))
+        elif time.monotonic() - self._told_at >= TELL_EVERY_S:
+            self._told_at = time.monotonic()
+            self.say(str(self._progress))
+
+
+def share_of(request: Request, todo: Sequence[str], gpus: Sequence[Gpu], options: stack_run.Options) -> Share:
+    """How the machine is shared out among the stacks of `todo`; real weights run one stack at a time unless told."""
+    asked = request.jobs or (1 if options.model is not None else None)
+    return share(this_machine(len(gpus)), len({stack_of(cell) for cell in todo}), asked=asked)
+
+
+def told_path(path: Path) -> str:
+    """A path as short as it can be told."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def cell_of(line: str) -> str:
+    """The cell of a line that `records.to_json` wrote; the cell is its first field."""
+    return line.split('"', 4)[3]

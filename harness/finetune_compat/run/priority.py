@@ -1,0 +1,106 @@
+"""What a budget is spent on first, and what it leaves out."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from finetune_compat.contract.errors import CompatError
+from finetune_compat.run.estimate import START_S, makespan, stack_of
+
+
+class Why(StrEnum):
+    """Why a cell matters; the earlier the more. A cell may have several reasons."""
+
+    CHANGED = "changed"
+    """What it is made of changed since it ran, or it never ran."""
+    RED = "red before"
+    """When it last ran it failed, or the machine did (`Store.lost`)."""
+    EDGE = "edge of a ledger window"
+    """The neighbouring release has other known issues listed for it: where fixes and regressions begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A cell to run."""
+
+    cell: str
+    seconds: float
+    """It is expected to take."""
+    why: frozenset[Why]
+
+    @property
+    def told(self) -> str:
+        """Why it matters, in words."""
+        return ", ".join(why for why in Why if why in self.why) or "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What a budget is spent on, each in the order of what matters, and what it leaves out."""
+
+    kept: tuple[Task, ...]
+    left_out: tuple[Task, ...]
+
+
+def by_importance(tasks: Iterable[Task]) -> tuple[Task, ...]:
+    """What matters most first; among equals the cheapest, so that most of them are run."""
+    return tuple(sorted(tasks, key=lambda task: ([why not in task.why for why in Why], task.seconds, task.cell)))
+
+
+def cut(tasks: Iterable[Task], budget_s: float, jobs: int, *, joining: bool = False) -> Cut:
+    """As many of `tasks` as end within `budget_s` on `jobs` stacks at once, the most important first.
+
+    With `joining`, on as many workers where there are fewer stacks.
+
+    A cell of a stack that is not started yet costs its start as well. One that does not fit is left out, and a smaller
+    one after it may still fit.
+    """
+    load: dict[str, float] = {}
+    kept, left_out = [], []
+    for task in by_importance(tasks):
+        stack = stack_of(task.cell)
+        tried = {**load, stack: load.get(stack, START_S) + task.seconds}
+        if makespan(tried.values(), jobs, joining=joining) <= budget_s:
+            load = tried
+            kept.append(task)
+        else:
+            left_out.append(task)
+    return Cut(tuple(kept), tuple(left_out))
+
+
+def edges(listed: Mapping[str, Sequence[object]]) -> frozenset[str]:
+    """Stacks of one axis whose neighbour has something else listed: given oldest first, with what the ledger lists for
+    one flow and variant on each.
+    """
+    names = list(listed)
+    pairs = [(a, b) for a, b in itertools.pairwise(names) if tuple(listed[a]) != tuple(listed[b])]
+    return frozenset(name for pair in pairs for name in pair)
+
+
+_SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+def parse_span(text: str, option: str) -> float:
+    """Seconds of a span such as `30m`, `1h30m`, `90s` or `90`.
+
+    Raises:
+        CompatError: it is none, or is empty of time.
+    """
+    found = _SPAN.fullmatch(text.strip())
+    hours, minutes, seconds = (float(part or 0) for part in found.groups()) if found else (0.0, 0.0, 0.0)
+    span = hours * 3600 + minutes * 60 + seconds
+    if not span:
+        raise CompatError(f"{text!r} is no span of time", where=option, todo="Write it as 30m, 1h30m or 90s.")
+    return span
+
+
+def span_told(seconds: float) -> str:
+    """A span for people: `45 s`, `6 min`, `1 h 5 min`."""
+    if seconds < 90:  # noqa: PLR2004 - up to here seconds say more than "1 min"
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"  # noqa: PLR2004 - an hour

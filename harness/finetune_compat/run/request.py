@@ -1,0 +1,164 @@
+"""What is asked of `compat run`: the cells, where the store would have each of them, and what it has."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from packaging.version import Version
+
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.contract.errors import CompatError, InstallError
+from finetune_compat.contract.plan import Plan
+from finetune_compat.contract.records import DeviceKind, Variant
+from finetune_compat.machine.gpus import Gpu, kind_of
+from finetune_compat.results.run_files import RowState, StackRow
+from finetune_compat.run import replay, stack_run
+from finetune_compat.run.estimate import stack_of
+from finetune_compat.run.selection import Asked, On, cells_of, stacks_of
+from finetune_compat.stacks.environments import lender_of
+from finetune_compat.stacks.locks import Lock, Unsolvable, locked
+from finetune_compat.stacks.matrix import ROOT, read_matrix
+from finetune_compat.stacks.supply import REGISTRY, Supply
+from finetune_compat.store.addresses import Installed, addresses, installed
+from finetune_compat.store.predicted import foretell
+from finetune_compat.store.sources import sources
+from finetune_compat.store.store import Store
+
+WHERE = "compat run"
+"""Where the words of a request are typed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was typed."""
+
+    asked: Asked = field(default_factory=Asked)
+    python: str = "3.11"
+    fresh: bool = False
+    """Run cells that the store has, too."""
+    budget_s: float | None = None
+    retries: int = 0
+    """Of cells the machine lost."""
+    jobs: int | None = None
+    supply: Supply = REGISTRY
+    """Where packages and torch come from."""
+    options: tuple[str, ...] = ()
+    """For the sessions: what follows `--` of nox."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The cells that are asked for."""
+
+    stacks: Mapping[str, On]
+    """By name, those that can be installed."""
+    absent: tuple[StackRow, ...]
+    """Rows of the others."""
+    cells: tuple[str, ...]
+    """Ids, in the order of the matrix and the catalog."""
+    addresses: Mapping[str, str]
+    """By cell; of stacks whose environment is there, or can be foretold."""
+    variants: Mapping[str, tuple[str, Variant]]
+    """Flow and variant, by cell."""
+    gpus: tuple[Gpu, ...]
+    """To run on; without any, the CPU."""
+
+    @property
+    def device(self) -> DeviceKind:
+        """What cells run on."""
+        return kind_of(self.gpus)
+
+    @property
+    def rows(self) -> dict[str, tuple[str, ...]]:
+        """The cells of each stack."""
+        found: dict[str, list[str]] = {name: [] for name in self.stacks}
+        for cell in self.cells:
+            found[stack_of(cell)].append(cell)
+        return {name: tuple(cells) for name, cells in found.items() if cells}
+
+
+def select(request: Request, options: stack_run.Options, gpus: Sequence[Gpu]) -> Selection:
+    """The cells that are asked for, and where the store would have them.
+
+    Raises:
+        CompatError: a name is wrong, a lock is stale, or nothing matches.
+    """
+    matrix, device = read_matrix(), kind_of(gpus)
+    stacks: dict[str, On] = {}
+    absent: list[StackRow] = []
+    cells: list[str] = []
+    by_cell: dict[str, str] = {}
+    variants: dict[str, tuple[str, Variant]] = {}
+    for on in stacks_of(matrix, request.asked, request.python):
+        lock = locked(matrix.plan(on.stack, on.python, device))
+        if isinstance(lock, Unsolvable):
+            absent.append(StackRow(on.name, RowState.UNINSTALLABLE, lock.cause, ()))
+            continue
+        # What the ledger lists is for the judge; addresses do not depend on it, and it takes a second for a matrix.
+        plan = stack_run.plan_of(on.name, lock, options, Ledger(issues=()), device, base_torch=False)
+        plan = dataclasses.replace(plan, cells=cells_of(plan.cells, request.asked))
+        stacks[on.name] = on
+        for cell in plan.cells:
+            cells.append(plan.id_of(cell))
+            variants[cells[-1]] = (cell.flow, cell.variant)
+        by_cell |= _addresses(plan, on, lock, gpus, request)
+    if not cells and not absent:
+        raise CompatError(
+            "no cell matches",
+            where=f"-k {request.asked.words!r}" if request.asked.words else WHERE,
+            meaning="A cell's name is such as trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu.",
+            todo="Ask for fewer things at once.",
+        )
+    return Selection(stacks, tuple(absent), tuple(cells), by_cell, variants, tuple(gpus))
+
+
+def _addresses(plan: Plan, on: On, lock: Lock, gpus: Sequence[Gpu], request: Request) -> Mapping[str, str]:
+    """Addresses by cell; none where the environment is to be made yet and what it will hold cannot be told: the session
+    then looks into the store itself.
+    """
+    environment = _environment(env_python(on), lock, request.supply)
+    if environment is None and not request.fresh and Store.configured().holds_anything:
+        foretold = foretell(on.python, plan.torch_wanted, request.supply)
+        environment = None if foretold is None else foretold.installed(lock)
+    if environment is None:
+        return {}
+    other = Version(environment.torch).base_version != Version(plan.torch_wanted).base_version
+    return addresses(dataclasses.replace(plan, base_torch=other), environment, gpus, of=sources())
+
+
+def _environment(python: Path, lock: Lock, supply: Supply) -> Installed | None:
+    """What the environment that is there holds; None where it is to be made, or made anew."""
+    try:
+        if lender_of(python) != (None if supply.base is None else supply.base.executable):
+            return None
+        return installed(python, lock)
+    except InstallError:
+        return None
+
+
+def env_python(on: On, environments: Path = ROOT / ".nox") -> Path:
+    """The interpreter of the environment that nox makes for a session."""
+    return environments / re.sub(r"[^a-zA-Z0-9]+", "-", on.session).strip("-") / "bin" / "python"
+
+
+def stored_files(store: Store, selection: Selection) -> dict[str, str]:
+    """The names of the files that answer each stored cell."""
+    names = store.names(selection.addresses.values())
+    return {cell: " ".join(sorted(names[address])) for cell, address in selection.addresses.items() if address in names}
+
+
+def stored_lines(store: Store, selection: Selection, cells: Iterable[str]) -> dict[str, str]:
+    """The stored observation of each of `cells` that has a whole one."""
+    addresses = {cell: selection.addresses[cell] for cell in cells}
+    found = store.read(addresses.values())
+    return {cell: found[address].line for cell, address in addresses.items() if address in found}
+
+
+def question(selection: Selection, files: Mapping[str, str]) -> str:
+    return replay.question(
+        [(cell, selection.addresses[cell], files[cell]) for cell in selection.cells], selection.absent
+    )

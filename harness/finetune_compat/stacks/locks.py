@@ -1,0 +1,373 @@
+"""Hashed locks: what the resolver made of a stack, on a Python, as of a day.
+
+A lock is a requirements file with a header of facts. The facts are what the resolver was asked, so that a lock that no
+longer answers the matrix is found by comparing them. torch and its CUDA parts are the platform layer and never in one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from finetune_compat.contract.errors import ExitCode, LockError
+from finetune_compat.stacks.matrix import ROOT, LockPlan
+from finetune_compat.stacks.uv_tool import Answer, lock_environ, one_line, run_uv
+
+LOCKS = ROOT / "matrices" / "locks"
+AT_ONCE = 4
+"""Resolutions at the same time: each waits for the registry most of its second."""
+PLATFORM_PREFIXES = ("nvidia-", "cuda-", "triton")
+"""Names that only CUDA builds of torch bring. None of them may be in a lock, whatever the matrix excludes."""
+
+_HEADER = "# Made by `nox -s lock`, from matrices/stacks.toml. Never edited by hand."
+_HEADER_ELSE = "# Made for a stack that is no row of matrices/stacks.toml. Never edited by hand."
+_FACT = re.compile(r"# ([a-z-]+): (.*)")
+_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)==([^\s;\\]+)((?: \\)?)")
+_HASH = "    --hash=sha256:"
+_HASH_LENGTHS = (len(_HASH) + 64, len(_HASH) + 64 + len(" \\"))
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A lock file: what is installed, and what was asked for."""
+
+    path: Path
+    sha256: str
+    requirements: Mapping[str, str]
+    """Version by canonical name."""
+    facts: Mapping[str, str]
+    """The header: what the resolver was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsolvable:
+    """A plan the resolver found no solution for, and its own words why."""
+
+    path: Path
+    reason: str
+    facts: Mapping[str, str]
+
+    @property
+    def cause(self) -> str:
+        """The reason on one line, without what uv concludes from it."""
+        return one_line(self.reason).rpartition("cause: ")[2].partition(", we can conclude")[0]
+
+
+class Outcome(StrEnum):
+    """What became of one plan."""
+
+    UNCHANGED = "unchanged"
+    LOCKED = "locked"
+    STILL_UNSOLVABLE = "still unsolvable"
+    NEWLY_UNSOLVABLE = "newly unsolvable"
+    COULD_NOT_ASK = "nothing learnt, nothing written"
+    """The registry is out of reach, or uv itself failed: what is committed stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A plan, what became of it, and the details a person wants to see."""
+
+    plan: LockPlan
+    outcome: Outcome
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.plan.name}: {self.outcome}, {self.detail}"
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+def facts_of(plan: LockPlan) -> dict[str, str]:
+    """Everything the resolver is asked for `plan`, as the header of its lock states it."""
+    return {
+        "lock": plan.name,
+        "stack": plan.stack.name,
+        "python": plan.python,
+        "platform": plan.platform,
+        "as-of": plan.as_of.isoformat(),
+        "torch": plan.torch,
+        "asked": " ".join(plan.requirements),
+        "exempt": " ".join(f"{name}<={until}" for name, until in sorted(plan.exempt.items())) or "none",
+        "excluded": " ".join(sorted(plan.excluded)),
+        **({"constrained": _digest(plan.constraints)} if plan.constraints else {}),
+        "again": plan.again or f"nox -s lock -- {plan.stack.name}",
+    }
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def lock_path(plan: LockPlan, locks: Path = LOCKS) -> Path:
+    """Where the lock of `plan` is, if the resolver found one."""
+    return locks / f"{plan.name}.txt"
+
+
+def unsolvable_path(plan: LockPlan, locks: Path = LOCKS) -> Path:
+    """Where the resolver's reason is, if it found no solution."""
+    return locks / f"{plan.name}.unsolvable.txt"
+
+
+def locked(plan: LockPlan, locks: Path = LOCKS) -> Lock | Unsolvable:
+    """What is committed for `plan`.
+
+    Raises:
+        LockError: nothing is, it cannot be read, or it answers another question than the matrix asks today.
+    """
+    reason = unsolvable_path(plan, locks)
+    found: Lock | Unsolvable = _read_unsolvable(reason) if reason.exists() else read_lock(lock_path(plan, locks))
+    asked = facts_of(plan)
+    stale = [key for key in asked if found.facts.get(key) != asked[key]]
+    if stale:
+        raise _stale(found, asked, stale[0])
+    return found
+
+
+def read_lock(path: Path) -> Lock:
+    """The lock in `path`.
+
+    Raises:
+        LockError: the file is missing, or is not a lock this project wrote.
+    """
+    return _parse(_text(path), path)
+
+
+def _parse(text: str, path: Path) -> Lock:
+    facts, size, body = _split(text, path)
+    requirements = _requirements(body, path, first_line=size + 1)
+    if facts.get("packages") != str(len(requirements)):
+        raise _malformed(
+            path, f"its header promises {facts.get('packages', 'no')} packages, it holds {len(requirements)}"
+        )
+    return Lock(path, hashlib.sha256(text.encode()).hexdigest(), requirements, facts)
+
+
+def _read_unsolvable(path: Path) -> Unsolvable:
+    facts, _, body = _split(_text(path), path)
+    return Unsolvable(path, "\n".join(body).strip(), facts)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise LockError(
+            "there is no lock",
+            where=_where(path),
+            meaning="The row is newer than its locks.",
+            todo=f"Make it: {_again(path)}",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _malformed(path, f"it cannot be read: {error}") from None
+
+
+def _split(text: str, path: Path) -> tuple[dict[str, str], int, list[str]]:
+    """The facts, the number of lines they took, and the other lines."""
+    lines = text.splitlines()
+    if not lines or lines[0] not in (_HEADER, _HEADER_ELSE):
+        raise _malformed(path, "line 1 is not the header of a lock")
+    size = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    found = (_FACT.fullmatch(line) for line in lines[1:size])
+    return {match[1]: match[2] for match in found if match}, size, lines[size:]
+
+
+def _requirements(body: Iterable[str], path: Path, *, first_line: int) -> dict[str, str]:
+    versions: dict[str, str] = {}
+    hashed, line = True, ""
+    for number, line in enumerate(body, first_line):
+        # Nine lines in ten are hashes, 140,000 over all locks: no regular expression for them. uv checks the digits.
+        if line.startswith(_HASH) and len(line) in _HASH_LENGTHS and versions:
+            hashed = True
+            continue
+        match = _REQUIREMENT.fullmatch(line)
+        if match is None or not hashed:
+            raise _malformed(path, f"line {number} is neither `name==version` nor one of its hashes: {line!r}")
+        name = canonicalize_name(match[1])
+        if name in versions or not _is_version(match[2]):
+            raise _malformed(path, f"line {number} repeats a package or has no version: {line!r}")
+        versions[name], hashed = match[2], False
+    if not versions or not hashed or line.endswith("\\"):
+        raise _malformed(path, "it ends before the hashes of its last package")
+    return versions
+
+
+def _is_version(text: str) -> bool:
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
+
+
+def _malformed(path: Path, problem: str) -> LockError:
+    return LockError(
+        f"not a lock: {problem}",
+        where=_where(path),
+        meaning="It was edited by hand, or cut off by a merge.",
+        todo=f"Make it again: {_again(path)}",
+    )
+
+
+def _stale(found: Lock | Unsolvable, asked: Mapping[str, str], key: str) -> LockError:
+    return LockError(
+        f"the lock is stale: its {key} is {found.facts.get(key, 'missing')!r}, the matrix asks for {asked[key]!r}",
+        where=_where(found.path),
+        meaning="matrices/stacks.toml changed after the lock was made.",
+        todo=f"Make it again: {asked['again']}",
+    )
+
+
+def _where(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+
+
+def _again(path: Path) -> str:
+    return f"nox -s lock -- {path.name.partition('-py')[0]}"
+
+
+# ------------------------------------------------------------------------------------------------------------- making
+
+
+def make_locks(plans: Iterable[LockPlan], tell: Callable[[str], None], locks: Path = LOCKS) -> tuple[Result, ...]:
+    """Resolve every plan and write what came of it. One that cannot be solved does not stop the others.
+
+    Args:
+        plans: the locks to make.
+        tell: takes one line of progress after each.
+        locks: where they are written.
+
+    Raises:
+        InstallError: there is no uv.
+    """
+    todo = tuple(plans)
+    results: list[Result] = []
+    locks.mkdir(parents=True, exist_ok=True)
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        for future in as_completed([pool.submit(_make, plan, locks) for plan in todo]):
+            results.append(future.result())
+            tell(f"[{len(results):>{len(str(len(todo)))}}/{len(todo)}] {results[-1]}")
+    finally:
+        # An interrupted run does not resolve the rest first.
+        pool.shutdown(cancel_futures=True)
+    order = [plan.name for plan in todo]
+    return tuple(sorted(results, key=lambda result: order.index(result.plan.name)))
+
+
+def drop_orphans(plans: Iterable[LockPlan], locks: Path = LOCKS) -> tuple[str, ...]:
+    """Remove the files no plan asks for any more, and return their names. `plans` must be all of the matrix."""
+    kept = {path for plan in plans for path in (lock_path(plan, locks), unsolvable_path(plan, locks))}
+    orphans = sorted(set(locks.glob("*.txt")) - kept)
+    for path in orphans:
+        path.unlink()
+    return tuple(path.name for path in orphans)
+
+
+def exit_code(results: Iterable[Result]) -> ExitCode:
+    """Healthy unless something is worse than what is committed. A row that was unsolvable before is not."""
+    outcomes = {result.outcome for result in results}
+    if Outcome.NEWLY_UNSOLVABLE in outcomes:
+        return ExitCode.ENVIRONMENT
+    return ExitCode.COULD_NOT_TELL if Outcome.COULD_NOT_ASK in outcomes else ExitCode.HEALTHY
+
+
+def summary(results: Iterable[Result]) -> str:
+    """What became of all plans, in one line, such as `97 unchanged, 3 still unsolvable`."""
+    outcomes = [result.outcome for result in results]
+    return (
+        ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in Outcome if outcome in outcomes)
+        or "nothing to do"
+    )
+
+
+def _make(plan: LockPlan, locks: Path) -> Result:
+    answer = _resolve(plan)
+    if answer.ok:
+        return _write_lock(plan, answer.output, locks)
+    if answer.unsolvable:
+        return _write_unsolvable(plan, answer.complaint, locks)
+    return Result(plan, Outcome.COULD_NOT_ASK, answer.cause)
+
+
+def _resolve(plan: LockPlan) -> Answer:
+    """Ask uv. Only wheels: what a source distribution builds into, and whether it does, depends on the machine."""
+    with TemporaryDirectory() as scratch:
+        excluded = Path(scratch) / "excluded.txt"
+        excluded.write_text("\n".join(plan.excluded), encoding="utf-8")
+        arguments = [
+            *("pip", "compile", "-", "--quiet", "--generate-hashes", "--no-header", "--no-annotate", "--no-build"),
+            *("--python-version", plan.python, "--python-platform", plan.platform),
+            *("--no-emit-package", "torch", "--excludes", str(excluded)),
+            *("--exclude-newer", _end_of(plan.as_of)),
+        ]
+        if plan.constraints:
+            constraints = Path(scratch) / "constraints.txt"
+            constraints.write_text("\n".join(plan.constraints), encoding="utf-8")
+            arguments += ["--constraints", str(constraints)]
+        for name, until in sorted(plan.exempt.items()):
+            arguments += ["--exclude-newer-package", f"{name}={_end_of(until)}"]
+        asked = (*plan.requirements, f"torch=={plan.torch}")
+        return run_uv(arguments, environ=lock_environ(), stdin="\n".join(asked))
+
+
+def _end_of(day: date) -> str:
+    """uv leaves out what was uploaded at or after this moment; a bare date would mean the machine's own time zone."""
+    return f"{day + timedelta(days=1)}T00:00:00Z"
+
+
+def _write_lock(plan: LockPlan, body: str, locks: Path) -> Result:
+    path = lock_path(plan, locks)
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    size = body.count("==")
+    text = _render(plan, body, packages=str(size))
+    _refuse_platform_packages(text, path)
+    if text != before:
+        _write(path, text)
+    unsolvable_path(plan, locks).unlink(missing_ok=True)
+    outcome = Outcome.UNCHANGED if text == before else Outcome.LOCKED
+    return Result(plan, outcome, f"{size} packages as of {plan.as_of}")
+
+
+def _write_unsolvable(plan: LockPlan, complaint: str, locks: Path) -> Result:
+    path = unsolvable_path(plan, locks)
+    outcome = Outcome.STILL_UNSOLVABLE if path.exists() else Outcome.NEWLY_UNSOLVABLE
+    _write(path, _render(plan, complaint))
+    lock_path(plan, locks).unlink(missing_ok=True)
+    return Result(plan, outcome, _read_unsolvable(path).cause)
+
+
+def _refuse_platform_packages(text: str, path: Path) -> None:
+    names = _parse(text, path).requirements
+    foreign = [name for name in names if name == "torch" or name.startswith(PLATFORM_PREFIXES)]
+    if foreign:
+        raise LockError(
+            f"the lock holds parts of torch's CUDA build: {', '.join(foreign)}",
+            where=_where(path),
+            meaning="This torch requires packages that torch.platform does not name.",
+            todo="Add them to torch.platform in matrices/stacks.toml.",
+        )
+
+
+def _render(plan: LockPlan, body: str, **more: str) -> str:
+    facts = [f"# {key}: {value}" for key, value in {**facts_of(plan), **more}.items()]
+    header = _HEADER_ELSE if plan.again else _HEADER
+    return "\n".join([header, *facts, body.strip()]) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all: an interrupted run leaves the old file."""
+    scratch = path.with_suffix(".part")
+    scratch.write_bytes(text.encode())
+    scratch.replace(path)

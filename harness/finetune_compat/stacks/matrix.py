@@ -1,0 +1,472 @@
+"""`matrices/stacks.toml` as frozen values: which stacks there are, and what the resolver is asked for each of them.
+
+The file is parsed at the border and every fault of it is reported at once, each with its path
+(`axes[0].stacks[3].pin`). Behind the border nothing is checked again.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
+
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+from pydantic import AfterValidator, Strict, TypeAdapter, ValidationError
+
+from finetune_compat.contract.errors import Fault, MatrixError, UnknownName
+from finetune_compat.contract.records import DeviceKind
+
+ROOT = Path(__file__).resolve().parents[3]
+"""The checkout: matrices, locks and reports live beside the package."""
+MATRIX = ROOT / "matrices" / "stacks.toml"
+
+_T = TypeVar("_T")
+
+
+# ------------------------------------------------------------------------------------------------------ parsed values
+
+
+@dataclass(frozen=True, slots=True)
+class Exemption:
+    """A package that may be newer than the row's day, up to `until`, and why. `device` None means on every device."""
+
+    package: str
+    until: date
+    why: str
+    device: DeviceKind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One row: a pinned package and the day its companions are taken from."""
+
+    package: str
+    label: str
+    pin: str
+    released: date
+    as_of: date
+    """Day of the companions: the release day or the floor, whichever is later, unless the row overrides it."""
+    why: str
+    """Why `as_of` is what the rule would not give; empty where the rule holds."""
+    pythons: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Name without a Python, such as `trl0.22`."""
+        return f"{self.package}{self.label}"
+
+    def on(self, python: str) -> str:
+        """Name on a Python, such as `trl0.22-py311`: the `stack` of every cell id."""
+        return f"{self.name}-py{python.replace('.', '')}"
+
+
+@dataclass(frozen=True, slots=True)
+class LockPlan:
+    """Everything the resolver is asked for one lock. Two plans that are equal give the same lock."""
+
+    name: str
+    """File name without suffix, such as `trl0.9-py311-cuda`."""
+    stack: Stack
+    python: str
+    device: DeviceKind
+    as_of: date
+    requirements: tuple[str, ...]
+    torch: str
+    exempt: Mapping[str, date]
+    """Last day by package, where it is later than `as_of`."""
+    excluded: tuple[str, ...]
+    """torch's platform layer: never resolved, never locked."""
+    platform: str
+    constraints: tuple[str, ...] = ()
+    """What the resolver must keep to where it needs such a package; for stacks that are no row of the matrix."""
+    again: str = ""
+    """The command that makes the lock again; empty for a row: `nox -s lock`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """The whole file, all of it checked."""
+
+    torch: str
+    torch_platform: tuple[str, ...]
+    floor: date
+    packages: tuple[str, ...]
+    tools: tuple[str, ...]
+    platform: str
+    exemptions: tuple[Exemption, ...]
+    stacks: tuple[Stack, ...]
+
+    @property
+    def pythons(self) -> tuple[str, ...]:
+        """Every Python some row runs on, oldest first."""
+        return tuple(sorted({python for stack in self.stacks for python in stack.pythons}, key=Version))
+
+    def stack(self, name: str) -> Stack:
+        """The stack called `name`, such as `trl0.22`.
+
+        Raises:
+            UnknownName: no row has that name.
+        """
+        for stack in self.stacks:
+            if stack.name == name:
+                return stack
+        near = get_close_matches(name, [stack.name for stack in self.stacks], n=3, cutoff=0.5)
+        raise UnknownName(
+            f"there is no stack {name!r}",
+            where="matrices/stacks.toml",
+            meaning=f"Names that look like it: {', '.join(near)}." if near else "No name looks like it.",
+            todo="`compat stacks` lists all of them.",
+        )
+
+    def plan(self, stack: Stack, python: str, device: DeviceKind = DeviceKind.CPU) -> LockPlan:
+        """The lock of `stack` on `python` that `device` uses: its own where a GPU would be given other packages."""
+        cpu = self._plan(stack, python, DeviceKind.CPU)
+        cuda = self._plan(stack, python, DeviceKind.CUDA)
+        differs = (cpu.as_of, cpu.exempt) != (cuda.as_of, cuda.exempt)
+        return cuda if device is DeviceKind.CUDA and differs else cpu
+
+    def plans(self, stack: Stack) -> tuple[LockPlan, ...]:
+        """Every lock of `stack`, each once."""
+        every = [self.plan(stack, python, device) for python in stack.pythons for device in DeviceKind]
+        return tuple({plan.name: plan for plan in every}.values())
+
+    def _plan(self, stack: Stack, python: str, device: DeviceKind) -> LockPlan:
+        gpu = device is DeviceKind.CUDA
+        # A day of the row's own, with its reason, holds everywhere; the floor is for CPUs only.
+        as_of = stack.released if gpu and not stack.why else stack.as_of
+        pinned = [f"{name}=={stack.pin}" if name == stack.package else name for name in self.packages]
+        return LockPlan(
+            name=stack.on(python) + ("-cuda" if gpu else ""),
+            stack=stack,
+            python=python,
+            device=device,
+            as_of=as_of,
+            requirements=(*pinned, *self.tools),
+            torch=self.torch,
+            exempt={
+                item.package: item.until
+                for item in self.exemptions
+                if item.device in (None, device) and item.until > as_of
+            },
+            excluded=self.torch_platform,
+            platform=self.platform,
+        )
+
+
+# --------------------------------------------------------------------------------------------------------- the border
+
+
+def _version(text: str) -> str:
+    try:
+        Version(text)
+    except InvalidVersion:
+        raise ValueError(f"{text!r} is not a version such as '0.22.2'") from None
+    return text
+
+
+def _python(text: str) -> str:
+    if not re.fullmatch(r"3\.[0-9]{1,2}", text):
+        raise ValueError(f"{text!r} is not a Python such as '3.11'")
+    return text
+
+
+def _package(text: str) -> str:
+    if canonicalize_name(text) != text or not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", text):
+        raise ValueError(f"{text!r} is not a package name in its canonical form, such as 'huggingface-hub'")
+    return text
+
+
+def _label(text: str) -> str:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)*", text):
+        raise ValueError(f"{text!r} is not a label such as '0.22' or '0.22.0'")
+    return text
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty; a reason is what this key is for")
+    return text
+
+
+def _filled(items: tuple[_T, ...]) -> tuple[_T, ...]:
+    if not items:
+        raise ValueError("is empty")
+    return items
+
+
+_Version = Annotated[str, AfterValidator(_version)]
+_Python = Annotated[str, AfterValidator(_python)]
+_Package = Annotated[str, AfterValidator(_package)]
+_Label = Annotated[str, AfterValidator(_label)]
+_Reason = Annotated[str, AfterValidator(_reason)]
+_Day = Annotated[date, Strict()]
+_Packages = Annotated[tuple[_Package, ...], AfterValidator(_filled)]
+_Pythons = Annotated[tuple[_Python, ...], AfterValidator(_filled)]
+_FORBID: dict[str, Any] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Torch:
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+    version: _Version
+    platform: _Packages
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolve:
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+    floor: _Day
+    packages: _Packages
+    tools: _Packages
+    platform: _Reason
+    pythons: _Pythons
+
+
+@dataclass(frozen=True, slots=True)
+class _Exempt:
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+    package: _Package
+    until: _Day
+    why: _Reason
+    device: DeviceKind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+    pin: _Version
+    released: _Day
+    label: _Label | None = None
+    as_of: _Day | None = None
+    why: _Reason | None = None
+    pythons: _Pythons | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+    package: _Package
+    stacks: Annotated[tuple[Any, ...], AfterValidator(_filled)]
+
+
+_TORCH = TypeAdapter(_Torch)
+_RESOLVE = TypeAdapter(_Resolve)
+_EXEMPT = TypeAdapter(_Exempt)
+_ROW = TypeAdapter(_Row)
+_AXIS = TypeAdapter(_Axis)
+
+_KEYS = {"torch": True, "resolve": True, "axes": True, "exempt": False}
+"""The file's tables, and whether each must be there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Located(Generic[_T]):
+    """A parsed value and its place in the file."""
+
+    path: str
+    value: _T
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The parts of the file that could be parsed. One with a fault is left out; the others are still read."""
+
+    torch: _Torch | None
+    resolve: _Resolve | None
+    exempt: tuple[_Located[_Exempt], ...]
+    axes: tuple[_Located[_Axis], ...]
+    rows: tuple[tuple[str, _Located[_Row]], ...]
+    """Each with the package of its axis."""
+
+
+def read_matrix(path: Path = MATRIX) -> Matrix:
+    """The matrix in `path`.
+
+    Raises:
+        MatrixError: the file is missing, is not TOML, or says something impossible; lists every fault.
+    """
+    where = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MatrixError(where, (Fault("", "the file does not exist"),), todo="Restore it from git.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        fault = Fault("", f"not a readable TOML file: {error}")
+        raise MatrixError(where, (fault,), todo="Correct the file at that place.") from None
+    return parse_matrix(data, where)
+
+
+def parse_matrix(data: Mapping[str, Any], where: str = "matrices/stacks.toml") -> Matrix:
+    """The matrix that `data`, a parsed TOML document, states.
+
+    Raises:
+        MatrixError: `data` has faults; lists every one of them with its path.
+    """
+    faults: list[Fault] = []
+    parts = _parse_parts(data, faults)
+    faults.extend(_contradictions(parts))
+    if faults or parts.torch is None or parts.resolve is None:
+        raise MatrixError(
+            where, tuple(faults), todo="Correct each of these places; the file's own comments say what they hold."
+        )
+    return Matrix(
+        torch=parts.torch.version,
+        torch_platform=parts.torch.platform,
+        floor=parts.resolve.floor,
+        packages=parts.resolve.packages,
+        tools=parts.resolve.tools,
+        platform=parts.resolve.platform,
+        exemptions=tuple(
+            Exemption(item.value.package, item.value.until, item.value.why, item.value.device) for item in parts.exempt
+        ),
+        stacks=tuple(_stack(package, row.value, parts.resolve) for package, row in parts.rows),
+    )
+
+
+def _parse_parts(data: Mapping[str, Any], faults: list[Fault]) -> _Parts:
+    faults += [Fault(key, "is not a key this file knows") for key in data if key not in _KEYS]
+    faults += [Fault(key, "is missing") for key, needed in _KEYS.items() if needed and key not in data]
+    faults += [Fault("axes", "is empty")] if data.get("axes") == [] else []
+    axes = _items(data.get("axes", []), "axes", faults)
+    return _Parts(
+        torch=_parse(_TORCH, data["torch"], "torch", faults) if "torch" in data else None,
+        resolve=_parse(_RESOLVE, data["resolve"], "resolve", faults) if "resolve" in data else None,
+        exempt=_parse_all(_EXEMPT, _items(data.get("exempt", []), "exempt", faults), faults),
+        axes=_parse_all(_AXIS, axes, faults),
+        rows=tuple(row for axis in axes for row in _parse_rows(axis, faults)),
+    )
+
+
+def _parse_rows(axis: _Located[Any], faults: list[Fault]) -> list[tuple[str, _Located[_Row]]]:
+    """The rows of an axis, whether or not the axis itself has a fault."""
+    if not isinstance(axis.value, dict) or not isinstance(axis.value.get("stacks"), list):
+        return []
+    rows = _items(axis.value["stacks"], f"{axis.path}.stacks", faults)
+    return [(str(axis.value.get("package")), row) for row in _parse_all(_ROW, rows, faults)]
+
+
+def _items(values: Any, path: str, faults: list[Fault]) -> list[_Located[Any]]:
+    if not isinstance(values, list):
+        faults.append(Fault(path, f"must be a list, not {values!r}"))
+        return []
+    return [_Located(f"{path}[{index}]", value) for index, value in enumerate(values)]
+
+
+def _parse_all(adapter: TypeAdapter[_T], items: list[_Located[Any]], faults: list[Fault]) -> tuple[_Located[_T], ...]:
+    parsed = [_Located(item.path, _parse(adapter, item.value, item.path, faults)) for item in items]
+    return tuple(_Located(item.path, item.value) for item in parsed if item.value is not None)
+
+
+def _parse(adapter: TypeAdapter[_T], value: Any, path: str, faults: list[Fault]) -> _T | None:
+    try:
+        parsed: _T = adapter.validate_python(value)
+    except ValidationError as error:
+        faults.extend(_fault(path, dict(item)) for item in error.errors(include_url=False))
+        return None
+    return parsed
+
+
+def _fault(path: str, error: Mapping[str, Any]) -> Fault:
+    place = path + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
+    return Fault(place.lstrip("."), _problem(error))
+
+
+def _problem(error: Mapping[str, Any]) -> str:
+    """The one place that turns a decoder's error into the file's own language."""
+    given = error["input"]
+    match error["type"]:
+        case "missing":
+            return "is missing"
+        case "unexpected_keyword_argument":
+            return "is not a key this file knows"
+        case "string_type":
+            return f"must be text, not {given!r}"
+        case "date_type" | "date_from_datetime_inexact":
+            return f"must be a day such as 2025-08-29 (without quotes), not {str(given)!r}"
+        case "tuple_type":
+            return f"must be a list, not {given!r}"
+        case "dataclass_type":
+            return f"must be a table, not {given!r}"
+        case "enum":
+            return f"must be {error['ctx']['expected']}, not {given!r}"
+        case "value_error":
+            return str(error["ctx"]["error"])
+        case _:
+            return str(error["msg"])
+
+
+# ------------------------------------------------------------------------------------------- what no single value shows
+
+
+def _contradictions(parts: _Parts) -> Iterator[Fault]:
+    yield from _repeated(
+        [(item.path + ".package", f"{item.value.package} {item.value.device or ''}".strip()) for item in parts.exempt]
+    )
+    yield from _repeated([(axis.path + ".package", axis.value.package) for axis in parts.axes])
+    yield from _repeated([(row.path, f"{package}{_label_of(row.value)}") for package, row in parts.rows])
+    for _, row in parts.rows:
+        yield from _impossible_days(row)
+        yield from _wrong_label(row)
+    if parts.resolve is not None:
+        known = parts.resolve.packages
+        for axis in parts.axes:
+            if axis.value.package not in known:
+                yield Fault(f"{axis.path}.package", f"{axis.value.package!r} is not one of resolve.packages")
+
+
+def _repeated(named: list[tuple[str, str]]) -> Iterator[Fault]:
+    first: dict[str, str] = {}
+    for path, name in named:
+        if name in first:
+            yield Fault(path, f"{name!r} is already at {first[name]}")
+        first.setdefault(name, path)
+
+
+def _impossible_days(row: _Located[_Row]) -> Iterator[Fault]:
+    as_of, why, released = row.value.as_of, row.value.why, row.value.released
+    if as_of is not None and why is None:
+        yield Fault(f"{row.path}.why", "is missing: an as_of of its own needs its reason")
+    if as_of is None and why is not None:
+        yield Fault(f"{row.path}.why", "gives a reason for an as_of that is not there")
+    if as_of is not None and as_of < released:
+        yield Fault(f"{row.path}.as_of", f"{as_of} is before the release on {released}: the pin did not exist yet")
+
+
+def _wrong_label(row: _Located[_Row]) -> Iterator[Fault]:
+    label = row.value.label
+    if label is not None and not f"{row.value.pin}.".startswith(f"{label}."):
+        yield Fault(f"{row.path}.label", f"{label!r} does not begin the pin {row.value.pin!r}")
+
+
+def _label_of(row: _Row) -> str:
+    pin = Version(row.pin)
+    return row.label or f"{pin.major}.{pin.minor}"
+
+
+def _stack(package: str, row: _Row, resolve: _Resolve) -> Stack:
+    return Stack(
+        package=package,
+        label=_label_of(row),
+        pin=row.pin,
+        released=row.released,
+        as_of=row.as_of or max(row.released, resolve.floor),
+        why=row.why or "",
+        pythons=row.pythons or resolve.pythons,
+    )
+
+
+_ON_A_PYTHON = re.compile(r"(?P<axis>[a-z]+)(?P<version>[0-9]+(\.[0-9]+)*)-py3(?P<python>[0-9]+)")
+
+
+def session_of(name: str) -> str | None:
+    """The nox session of a stack on its Python, such as `compat-3.11(trl='0.22')` of `trl0.22-py311`; None for a name
+    that is no row of a matrix.
+    """
+    found = _ON_A_PYTHON.fullmatch(name)
+    return None if found is None else f"compat-3.{found['python']}({found['axis']}='{found['version']}')"

@@ -1,0 +1,46 @@
+"""The digest of a directory of weights. Gigabytes are read once: what a file's digest was is remembered with its size,
+its time and its inode.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from finetune_compat.results.run_files import write_atomically
+
+MEMORY = "weights.json"
+"""In the store; it may be removed at any time."""
+
+
+def digest(directory: Path, store: Path) -> str:
+    """sha256 over the names and contents of all files but hidden ones. A hub's cache is of links: they are followed."""
+    memory = store / MEMORY
+    known = _remembered(memory)
+    files = sorted(path for path in directory.rglob("*") if path.is_file() and not path.name.startswith("."))
+    keys = {path: _key(path) for path in files}
+    found = {key: known.get(key) or _sha256(path) for path, key in keys.items()}
+    if not found.keys() <= known.keys():
+        write_atomically(memory, json.dumps({**known, **found}, indent=0))
+    named = [(path.relative_to(directory).as_posix(), found[keys[path]]) for path in files]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+def _key(path: Path) -> str:
+    """Another content has another key: who writes a file changes its time, and who replaces it its inode."""
+    real = path.resolve()
+    stat = real.stat()
+    return f"{real} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+
+
+def _remembered(memory: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(memory.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}  # it is made again
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

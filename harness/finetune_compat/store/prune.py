@@ -1,0 +1,78 @@
+"""Which files of a store may go: old ones, the oldest beyond a size, and those no cell of this checkout asks for."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune_compat.contract import stored_files
+from finetune_compat.contract.catalog import CATALOG
+from finetune_compat.contract.stored_files import Damaged
+from finetune_compat.stacks.locks import LOCKS, read_lock
+from finetune_compat.store.sources import sources
+
+ABANDONED_S = 3600
+"""Age from which a file that was being written is left over from a process that was killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One file, as far as pruning looks at it. `reachable` is None where nobody asked."""
+
+    name: str
+    size: int
+    recorded_at: str
+    """UTC; of a damaged file empty, so that it counts as the oldest."""
+    reachable: bool
+
+
+def survey(root: Path, *, unreachable: bool) -> list[Kept]:
+    """Every object at `root`; whether it is reachable is worked out only if `unreachable` is asked about."""
+    reach = _reach() if unreachable else None
+    return [_kept(root, name, reach) for names in stored_files.names(root).values() for name in names]
+
+
+def _kept(root: Path, name: str, reach: tuple[frozenset[str], frozenset[str]] | None) -> Kept:
+    size = stored_files.path_of(root, name).stat().st_size
+    try:
+        stored = stored_files.read(root, name)
+    except Damaged:
+        return Kept(name, size, "", reachable=False)
+    here = reach is None or (stored.recipe.sources in reach[0] and stored.recipe.lock_sha256 in reach[1])
+    return Kept(name, size, stored.recorded_at, reachable=here)
+
+
+def _reach() -> tuple[frozenset[str], frozenset[str]]:
+    """Digests of the sources, and of the locks, that cells of this checkout have."""
+    found = {sources().digest(flow, real=real) for flow in CATALOG for real in (False, True)}
+    locks = {read_lock(path).sha256 for path in LOCKS.glob("*.txt") if ".unsolvable" not in path.name}
+    return frozenset(found), frozenset(locks)
+
+
+def doomed(
+    kept: Iterable[Kept], *, before: datetime.datetime | None, most: int | None, unreachable: bool
+) -> tuple[Kept, ...]:
+    """Those of `kept` that go: recorded before `before`, not reachable, and then the oldest until the rest is of at
+    most `most` bytes. None stays that is older than one that went for its size.
+    """
+    limit = before.isoformat(timespec="microseconds") if before else ""
+    ordered = sorted(kept, key=lambda each: (each.recorded_at, each.name), reverse=True)
+    going = [each for each in ordered if each.recorded_at < limit or (unreachable and not each.reachable)]
+    gone = {each.name for each in going}
+    rest = [each for each in ordered if each.name not in gone]
+    sizes = itertools.accumulate(each.size for each in rest)
+    fitting = sum(most is None or size <= most for size in sizes)
+    return (*going, *rest[fitting:])
+
+
+def remove(root: Path, going: Collection[Kept]) -> None:
+    """Remove these files, and what killed processes were writing."""
+    for each in going:
+        stored_files.path_of(root, each.name).unlink(missing_ok=True)
+    for part in (root / stored_files.OBJECTS).glob("*/.part-*"):
+        if part.stat().st_mtime < time.time() - ABANDONED_S:
+            part.unlink(missing_ok=True)

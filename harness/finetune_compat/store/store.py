@@ -1,0 +1,291 @@
+"""The store: this machine's directory, and a shared one behind it. Host side.
+
+    COMPAT_STORE         the directory; by default `finetune-compat/store` in the user's cache directory
+    COMPAT_STORE_REMOTE  URL of a shared store, of any kind fsspec knows (s3://, gs://, hf://datasets/..., file://)
+
+What is asked for is looked for here first and there second, and what is found there is copied here. A shared store that
+cannot be read is an error, because the alternative is to run everything again; one that cannot be written to is a
+warning, because the results are here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune_compat import __version__
+from finetune_compat.contract import stored_files
+from finetune_compat.contract.errors import CompatError, UnknownName
+from finetune_compat.contract.recipe import Recipe, contradiction
+from finetune_compat.contract.records import Observation, to_json
+from finetune_compat.contract.stored_files import Damaged, Stored
+from finetune_compat.results.run_files import read_line, write_atomically
+from finetune_compat.store.place import HERE, default_root
+from finetune_compat.store.remote import Remote
+
+SHARED = "COMPAT_STORE_REMOTE"
+
+_THERE = "shared.json"
+_LOST = "lost.json"
+_HISTORY = "history.json"
+_HISTORY_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The latest observation of a cell, at whatever address."""
+
+    address: str
+    duration_s: float
+    outcome: str | None
+    """How it was judged when it was recorded."""
+    recorded_at: str
+
+
+class Store:
+    """Kept observations by address."""
+
+    def __init__(self, root: Path, remote: Remote | None = None) -> None:
+        self.root = root
+        self.remote = remote
+
+    @classmethod
+    def configured(cls, environ: Mapping[str, str] = os.environ) -> Store:
+        """The store that the environment names.
+
+        Raises:
+            CompatError: the directory is a file or below one; the remote's URL is none, or its kind needs a package
+                that is not installed.
+        """
+        url = environ.get(SHARED, "")
+        return cls(_directory(default_root(environ)), Remote(url) if url else None)
+
+    @property
+    def holds_anything(self) -> bool:
+        """Whether it may have an answer at all; a shared store is taken to."""
+        return self.remote is not None or stored_files.any_there(self.root)
+
+    def __str__(self) -> str:
+        return f"{self.root}" + (f" and {self.remote}" if self.remote else "")
+
+    def has(self, addresses: Iterable[str]) -> set[str]:
+        """Those of `addresses` that have an observation, by name: nothing is opened or fetched.
+
+        Raises:
+            StoreUnreachable: some are not here, and the shared store cannot be asked.
+        """
+        return set(self.names(addresses))
+
+    def names(self, addresses: Iterable[str]) -> dict[str, list[str]]:
+        """Names of the files at those of `addresses` that have one, here or else in the shared store. A name is a
+        digest of what its file holds; nothing is opened or fetched.
+
+        Raises:
+            StoreUnreachable: some are not here, and the shared store cannot be asked.
+        """
+        wanted = set(addresses)
+        here = stored_files.names(self.root, wanted)
+        missing = wanted - here.keys()
+        return here | (self.remote.names(missing) if self.remote and missing else {})
+
+    def read(self, addresses: Iterable[str]) -> dict[str, Stored]:
+        """The answers at those of `addresses` that have one: the latest whole observation of each.
+
+        A damaged file is no answer; it is said on stderr and left where it is.
+
+        Raises:
+            StoreUnreachable: some are not here, and the shared store cannot be asked.
+        """
+        wanted = set(addresses)
+        found = self._read_here(wanted)
+        missing = wanted - found.keys()
+        if self.remote and missing:
+            for damage in self.remote.fetch(missing, self.root):
+                _warn(damage, "compat store verify --remote")
+            found |= self._read_here(missing)
+        return found
+
+    def get(self, address: str) -> Observation:
+        """The answer at `address`.
+
+        Raises:
+            UnknownName: there is none.
+            RecordsError: it was written by another version of the harness.
+        """
+        found = self.read([address]).get(address)
+        if found is None:
+            raise UnknownName(
+                f"there is no observation at {address}",
+                where=str(self),
+                meaning="It was never made here, or its files were pruned.",
+                todo="`compat store ls` lists those there are.",
+            )
+        return read_line(found.line, f"{self.root}: {address}")
+
+    def put(self, recipe: Recipe, seen: Observation, *, outcome: str | None = None) -> str:
+        """Keep `seen` at the address of `recipe`, in this machine's directory, and return the name of its file.
+
+        The caller leaves out what an exhausted machine observed. The shared store is written by `push`.
+
+        Raises:
+            CompatError: the observation says other than the recipe.
+            OSError: the directory cannot be written to.
+        """
+        other = contradiction(recipe, seen)
+        if other:
+            raise CompatError(
+                f"the observation is not of its recipe: {other}",
+                where=seen.cell,
+                meaning="The environment is not what the host took it for.",
+                todo="Delete the environment and run the stack again.",
+            )
+        return stored_files.write(self.root, stored(recipe, to_json(seen), outcome))
+
+    def push(self, addresses: Iterable[str] | None = None) -> int:
+        """Copy what is here and not in the shared store to it, of `addresses` or all; return how many files.
+
+        Raises:
+            StoreUnreachable: the shared store cannot be asked, or not be written to.
+        """
+        if self.remote is None:
+            return 0
+        here = stored_files.names(self.root, addresses)
+        return self._add(self.remote, [name for names in here.values() for name in names])
+
+    def share(self, names: Iterable[str]) -> int:
+        """Copy those of the files `names` to the shared store that are here and not known to be there; return how many.
+        Where all are known, as most times, nobody is asked.
+
+        Raises:
+            StoreUnreachable: the shared store cannot be asked, or not be written to.
+        """
+        if self.remote is None:
+            return 0
+        known = self._known_there(self.remote)
+        new = [name for name in names if name not in known and stored_files.path_of(self.root, name).exists()]
+        return self._add(self.remote, new) if new else 0
+
+    def _add(self, remote: Remote, names: Sequence[str]) -> int:
+        added = remote.add(self.root, names)
+        known = sorted(self._known_there(remote) | remote.seen)
+        self._note(_THERE, json.dumps({"url": remote.url, "names": known}, separators=(",", ":")))
+        return added
+
+    def _known_there(self, remote: Remote) -> frozenset[str]:
+        """Names of files that were seen in the shared store or copied to it, as a file remembers them."""
+        try:
+            told = json.loads((self.root / _THERE).read_text(encoding="utf-8"))
+            return frozenset(told["names"]) if told["url"] == remote.url else frozenset()
+        except (OSError, ValueError, KeyError, TypeError):
+            return frozenset()
+
+    def history(self) -> Mapping[str, Past]:
+        """The latest observation of every cell that is kept here, by cell id.
+
+        What was read once is remembered in a file beside the objects, which may be removed at any time.
+        """
+        names = {name for found in stored_files.names(self.root).values() for name in found}
+        known = self._remembered()
+        facts = {name: known[name] for name in names & known.keys()}
+        for name in sorted(names - known.keys()):
+            try:
+                facts[name] = _facts(stored_files.read(self.root, name))
+            except Damaged as damage:
+                _warn(f"{stored_files.path_of(self.root, name)}: {damage}")
+        if facts.keys() != known.keys():
+            text = json.dumps({"format": _HISTORY_FORMAT, "objects": facts}, separators=(",", ":"))
+            self._note(_HISTORY, text)
+        latest: dict[str, Past] = {}
+        for name, (cell, *rest) in facts.items():
+            past = Past(stored_files.address_of(name), *rest)
+            if cell not in latest or latest[cell].recorded_at < past.recorded_at:
+                latest[cell] = past
+        return latest
+
+    def lost(self) -> Mapping[str, str]:
+        """Cells that the machine failed when `compat run` last ran them, and when that was. What it failed is not kept:
+        this is remembered in a file that may be removed at any time.
+        """
+        try:
+            return dict(json.loads((self.root / _LOST).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return {}
+
+    def remember(self, *, lost: Iterable[str], told: Iterable[str]) -> None:
+        """Of the cells that were run now: those that the machine failed, and those that something is known of."""
+        before, found = self.lost(), frozenset(told)
+        after = {cell: at for cell, at in before.items() if cell not in found} | dict.fromkeys(lost, _now())
+        if after != before:
+            self._note(_LOST, json.dumps(after, indent=0))
+
+    def _note(self, name: str, text: str) -> None:
+        """Write a file that may be missing at any time, if this user may write here at all."""
+        with contextlib.suppress(OSError):
+            write_atomically(self.root / name, text)
+
+    def _remembered(self) -> dict[str, list[Any]]:
+        try:
+            raw = json.loads((self.root / _HISTORY).read_text(encoding="utf-8"))
+            return dict(raw["objects"]) if raw["format"] == _HISTORY_FORMAT else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}  # it is made again
+
+    def _read_here(self, addresses: set[str]) -> dict[str, Stored]:
+        found: dict[str, Stored] = {}
+        for address, names in stored_files.names(self.root, addresses).items():
+            whole = {name: read for name in names if (read := self._whole(name)) is not None}
+            if whole:
+                found[address] = latest(whole)
+        return found
+
+    def _whole(self, name: str) -> Stored | None:
+        try:
+            return stored_files.read(self.root, name)
+        except Damaged as damage:
+            _warn(f"{stored_files.path_of(self.root, name)}: {damage}")
+            return None
+
+
+def _directory(root: Path) -> Path:
+    """`root`, if it is a directory or can become one."""
+    there = next((path for path in (root, *root.parents) if path.exists()), root)
+    if not there.is_dir():
+        raise CompatError(
+            f"there can be no store: {there} is a file" if there != root else "this is a file",
+            where=f"{HERE}: {root}",
+            meaning="The store is a directory with a file for each observation.",
+            todo=f"Let {HERE} name a directory; it is made when the first cell has run.",
+        )
+    return root
+
+
+def latest(found: Mapping[str, Stored]) -> Stored:
+    """The answer among several observations of one address, by name: the last recorded, so that `--fresh` is heard. On
+    every machine the same, in whatever order the files came.
+    """
+    return max(found.items(), key=lambda each: (each[1].recorded_at, each[0]))[1]
+
+
+def stored(recipe: Recipe, line: str, outcome: str | None) -> Stored:
+    """An observation recorded now."""
+    return Stored(recipe=recipe, line=line, recorded_at=_now(), harness=__version__, outcome=outcome)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+
+
+def _facts(kept: Stored) -> list[Any]:
+    seen = kept.observation
+    return [seen["cell"], seen["duration_s"], kept.outcome, kept.recorded_at]
+
+
+def _warn(problem: str, see: str = "compat store verify") -> None:
+    print(f"store: {problem}; it is left out (`{see}`)", file=sys.stderr, flush=True)

@@ -1,0 +1,100 @@
+"""Hold a store against itself: damaged files, and addresses whose observations disagree. Host side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from finetune_compat.contract import stored_files
+from finetune_compat.contract.errors import RecordsError
+from finetune_compat.contract.recipe import contradiction
+from finetune_compat.contract.stored_files import Damaged, Stored
+from finetune_compat.results.run_files import read_line
+
+OF_THE_MACHINE = frozenset(
+    {"duration_s", "started_at", "harness_version", "memory", "device", "warnings", "subject_sha256"}
+)
+"""Fields in which two observations of one recipe may differ: when, on which CPU, how long, in how many bytes, with
+which messages, and in the last bits of what was trained.
+"""
+
+TOLERANCE = 1e-3
+"""Relative difference of numbers that is none: another CPU, or number of threads, sums in another order, and ten steps
+carry that on.
+"""
+
+SMALLEST = 1e-6
+"""Below it a number is as good as zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is wrong with a store."""
+
+    whole: int
+    """Files that are as they should be."""
+    damaged: Mapping[str, str]
+    """Reason by the name of the file."""
+    disagreements: Mapping[str, tuple[str, ...]]
+    """By address: the fields in which two of its observations differ."""
+    cells: Mapping[str, str]
+    """Cell by address, of the disagreements."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is."""
+        return not self.damaged and not self.disagreements
+
+
+def verify(root: Path) -> Found:
+    """Read every file of the store at `root`."""
+    whole, damaged = 0, {}
+    disagreements: dict[str, tuple[str, ...]] = {}
+    cells: dict[str, str] = {}
+    for address, names in sorted(stored_files.names(root).items()):
+        kept: list[Stored] = []
+        for name in sorted(names):
+            try:
+                kept.append(_checked(root, name))
+            except Damaged as damage:
+                damaged[name] = str(damage)
+        whole += len(kept)
+        pairs = pairwise(sorted(kept, key=lambda each: each.recorded_at))
+        fields = {field for one, other in pairs for field in differences(one.observation, other.observation)}
+        if fields:
+            disagreements[address], cells[address] = tuple(sorted(fields)), kept[0].recipe.cell
+    return Found(whole, damaged, disagreements, cells)
+
+
+def _checked(root: Path, name: str) -> Stored:
+    kept = stored_files.read(root, name)
+    try:
+        other = contradiction(kept.recipe, read_line(kept.line, name))
+    except RecordsError as error:
+        raise Damaged(error.what) from None
+    if other:
+        raise Damaged(f"the observation is not of its recipe: {other}")
+    return kept
+
+
+def differences(one: Any, other: Any, path: str = "") -> Iterator[str]:
+    """Paths of the measured facts in which two observations, as parsed JSON, differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            if key not in OF_THE_MACHINE:
+                yield from differences(one.get(key), other.get(key), f"{path}.{key}" if path else key)
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, (left, right) in enumerate(zip(one, other, strict=True)):
+            yield from differences(left, right, f"{path}[{index}]")
+    elif not _same(one, other):
+        yield path
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=SMALLEST)
+    return bool(one == other)

@@ -1,0 +1,314 @@
+"""Run a script of the user's own in its own environment, for a few steps, and read what was seen. Host side."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError, StackFailed, why
+from finetune_compat.contract.script import PIPELINE_SCHEMA, REQUEST, SCRATCH, SHOWN, Pipeline, Request, ended_with
+from finetune_compat.stacks.ask import StackPython
+from finetune_compat.stacks.matrix import ROOT
+
+SITE = ROOT / "harness" / "finetune_compat" / "cell" / "site"
+
+SCRIPTS = (".py", ".ipynb")
+"""Scripts and notebooks; all else is a launcher."""
+
+STEPS = 10
+"""Steps of each training unless told otherwise."""
+
+FEWEST_STEPS = 2
+"""lora_B starts at zero, so lora_A receives its first gradient at step 2."""
+
+_PIPELINE = TypeAdapter(Pipeline)
+
+_PROBE = (
+    "import importlib.util as u, sys; "
+    "print(*sys.version_info[:2], *[n for n in ('torch', 'transformers') if not u.find_spec(n)])"
+)
+
+_OLDEST = (3, 11)
+
+_GIVE_ONE = "Give the python of the environment your script runs in, such as .venv/bin/python."
+
+
+class NothingSeen(StackFailed):
+    """No process of the script left a record. `status` is that of the one that was started."""
+
+    def __init__(self, status: int, where: str) -> None:
+        super().__init__(
+            f"it ended with {ended_with(status)}, and no library of the stack was seen",
+            where=where,
+            meaning="It imports neither Transformers, PEFT nor TRL, or Python was started without its variables (-E).",
+            todo="Run it once by itself. Where it starts Python itself, leave PYTHONPATH in its environment.",
+        )
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """Whose environment the script runs in."""
+
+    name: str
+    """A stack's, such as `trl0.22-py311`; else `own`."""
+    python: Path
+    lock_sha256: str = ""
+    torch_wanted: str = ""
+
+
+def of_stack(stack: StackPython) -> Interpreter:
+    """The environment of a stack of the matrix."""
+    return Interpreter(stack.name, stack.python, stack.lock.sha256, stack.lock.facts["torch"])
+
+
+def own_interpreter(python: str | None) -> Interpreter:
+    """The user's own: `python` if it is given, else that of the active virtual environment, else `python3`.
+
+    Raises:
+        CompatError: it is not there, is older than Python 3.11, or has no torch or no Transformers.
+    """
+    active = os.environ.get("VIRTUAL_ENV")
+    wanted = python or (str(Path(active, "bin", "python")) if active else "python3")
+    found = shutil.which(wanted)
+    if found is None:
+        raise CompatError(
+            "there is no such interpreter",
+            where=f"--python {wanted}",
+            meaning="It is neither a file that can be run nor on the PATH.",
+            todo=_GIVE_ONE,
+        )
+    said = subprocess.run([found, "-c", _PROBE], capture_output=True, text=True, check=False)
+    words = said.stdout.split()
+    if said.returncode or len(words) < len(_OLDEST):
+        raise CompatError(
+            "it does not run as a Python",
+            where=f"--python {wanted}",
+            meaning="It was asked for its version and for torch and Transformers, and did not answer.",
+            todo=_GIVE_ONE,
+        )
+    version, missing = (int(words[0]), int(words[1])), words[2:]
+    if version < _OLDEST or missing:
+        what = f"it has no {' and no '.join(missing)}" if missing else f"it is Python {words[0]}.{words[1]}"
+        raise CompatError(
+            what,
+            where=found,
+            meaning="A script is watched where it runs: Python 3.11 or later, with torch and Transformers.",
+            todo="Activate that environment, name it (--python .venv/bin/python), or take a stack (--stack trl0.22).",
+        )
+    return Interpreter("own", Path(found))
+
+
+def command_of(python: Path, given: Sequence[str]) -> tuple[str, list[str]]:
+    """The name of what is run, and the command that runs it: a script, a notebook, a file of three calls, or a launcher
+    of the environment with what follows it (`accelerate launch train.py`).
+
+    Raises:
+        CompatError: there is no such file or launcher.
+    """
+    check_script(given)
+    first, *rest = given
+    script = Path(first)
+    if script.suffix in SCRIPTS:
+        if script.suffix == ".ipynb":
+            return script.stem, [str(python), "-m", "finetune_compat.cell.script.notebook", first, *rest]
+        if is_three_calls(script):
+            return script.stem, [str(python), "-m", "finetune_compat.cell.script.calls", first, *rest]
+        return script.stem, [str(python), first, *rest]
+    launcher = python.parent / first
+    if not launcher.is_file():
+        raise CompatError(
+            "it is neither a script, a notebook nor a command of that environment",
+            where=first,
+            meaning=f"There is no {launcher}.",
+            todo="Give train.py, train.ipynb, or a launcher: compat watch -- accelerate launch train.py.",
+        )
+    script_name = next((Path(word).stem for word in rest if word.endswith(".py")), first)
+    return script_name, [str(launcher), *rest]
+
+
+def check_script(given: Sequence[str]) -> None:
+    """Before an environment is made for it: a launcher is the environment's own.
+
+    Raises:
+        CompatError: there is no such script, or the notebook is none.
+    """
+    script = Path(given[0])
+    if script.suffix not in SCRIPTS:
+        return
+    if not script.is_file():
+        raise CompatError(
+            "there is no such file", where=given[0], todo="Give a script (.py) or a notebook (.ipynb) that is there."
+        )
+    if script.suffix == ".ipynb":
+        _check_notebook(script)
+
+
+def _check_notebook(script: Path) -> None:
+    try:
+        cells = json.loads(script.read_text(encoding="utf-8"))["cells"]
+        whole = all("cell_type" in cell and "source" in cell for cell in cells)
+        problem = "" if whole else "a cell has no type or no source"
+    except KeyError as missing:
+        problem = f"it has no {missing}"
+    except TypeError:
+        problem = "it is no object"
+    except (OSError, ValueError) as error:
+        problem = why(error)
+    if problem:
+        raise CompatError(
+            f"it is no notebook: {problem}",
+            where=str(script),
+            meaning="It is JSON with code cells, of version 4 of the format.",
+            todo="Open it in Jupyter and save it again, or give a script (.py).",
+        )
+
+
+CALLS = ("build", "train", "evaluate")
+"""What a flow written as a small file defines."""
+
+
+def is_three_calls(script: Path) -> bool:
+    """Whether `script` defines `build`, `train` and `evaluate` and does nothing itself."""
+    try:
+        body = ast.parse(script.read_text(encoding="utf-8")).body
+    except (SyntaxError, UnicodeDecodeError):
+        return False  # Python will say it better
+    defined = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    passive = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
+    idle = all(isinstance(node, passive) or _is_docstring(node) for node in body)
+    return set(CALLS) <= defined and idle
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def check_steps(steps: int, where: str) -> None:
+    """Nothing can be said of fewer steps.
+
+    Raises:
+        CompatError: too few are asked for.
+    """
+    if steps < FEWEST_STEPS:
+        raise CompatError(
+            f"--steps {steps}",
+            where=where,
+            meaning="Before step 2 half of a LoRA adapter has no gradient to receive.",
+            todo=f"Ask for {FEWEST_STEPS} steps or more.",
+        )
+
+
+def run_pipeline(
+    given: Sequence[str],
+    interpreter: Interpreter,
+    steps: int = STEPS,
+    variables: Mapping[str, str] | None = None,
+    *,
+    throw_away: bool = False,
+) -> Pipeline:
+    """Run a script, with its arguments, for `steps` steps of each of its trainings. Its output goes to stderr.
+
+    Args:
+        given: the script and its arguments.
+        interpreter: whose environment it runs in.
+        steps: after which each training is ended.
+        variables: of the process's environment, beside what it inherits.
+        throw_away: whether nothing that is saved may be there afterwards; else what would replace nothing is.
+
+    Raises:
+        CompatError: there is no such script, or too few steps are asked for.
+        NothingSeen: the process left no record.
+        RecordsError: it left one that cannot be read.
+    """
+    check_steps(steps, "compat watch")
+    flow, command = command_of(interpreter.python, given)
+    with tempfile.TemporaryDirectory(prefix="compat-watch-") as folder:
+        lock, torch = interpreter.lock_sha256, interpreter.torch_wanted
+        request = Request(folder, flow, interpreter.name, steps, lock, torch, throw_away)
+        asked = Path(folder, "request")
+        asked.write_text(json.dumps(dataclasses.asdict(request)), encoding="utf-8")
+        environ = {**_environ(asked), **(variables or {})}
+        try:
+            # Standard output is the command's own: with --json it must be nothing but the record.
+            done = subprocess.run(command, env=environ, stdout=sys.stderr, check=False)
+        finally:
+            _take_away(Path(folder, SCRATCH).resolve())
+        return _read(Path(folder), done.returncode, given)
+
+
+def _take_away(scratch: Path) -> None:
+    """Take away the links to what was saved in `scratch`, and what was made for them and holds nothing else."""
+    for record in scratch.glob(f"*{SHOWN}"):
+        # The script may have removed or renamed it, or have been ended before the record was whole.
+        with contextlib.suppress(OSError, ValueError):
+            shown = json.loads(record.read_text(encoding="utf-8"))
+            for link in list(Path(shown["directory"]).iterdir()):
+                if link.is_symlink() and link.readlink().is_relative_to(scratch):
+                    link.unlink()
+            for made in shown["made"]:
+                Path(made).rmdir()
+
+
+def _environ(request: Path) -> dict[str, str]:
+    """The user's own environment, and what makes Python load the watch first."""
+    path = os.pathsep.join([str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, "PYTHONPATH": path, REQUEST: str(request)}
+
+
+def _read(folder: Path, status: int, given: Sequence[str]) -> Pipeline:
+    """The record of the process that saw most: a launcher starts others, and sees nothing itself."""
+    records = [_decoded(path) for path in sorted(folder.glob("*.json"))]
+    if not records:
+        raise NothingSeen(status, given[0])
+    most = max(records, key=lambda record: (len(record.runs), sum(len(run.seen.stages) for run in record.runs)))
+    others = [record for record in records if record is not most and record.runs]
+    unseen = (f"{len(others)} other processes of the script trained or loaded models too",) if others else ()
+    return dataclasses.replace(most, status=status, unseen=(*most.unseen, *unseen))
+
+
+def _decoded(path: Path) -> Pipeline:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(raw, dict) or raw.get("schema") != PIPELINE_SCHEMA:
+            schema = raw.get("schema") if isinstance(raw, dict) else None
+            raise _unreadable(path, f"schema {schema!r}, this harness reads {PIPELINE_SCHEMA}")
+        return _PIPELINE.validate_python(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _unreadable(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except ValueError as error:
+        raise _unreadable(path, f"not JSON: {error}") from None
+
+
+def _unreadable(path: Path, problem: str) -> RecordsError:
+    return RecordsError(
+        f"not a record of a watched process: {problem}",
+        where=path.name,
+        meaning="Something else wrote it into the directory of the watch, or it was changed there.",
+        todo="Run the script again.",
+    )
+
+
+def exit_code(seen: Pipeline) -> ExitCode:
+    """UNHEALTHY if a trainer fails, COULD_NOT_TELL if nothing can be said of one, else HEALTHY."""
+    from finetune_compat.checks.script_checks import judge
+    from finetune_compat.contract.verdict import Outcome
+
+    outcomes = {verdict.outcome for verdict in judge(seen)}
+    if Outcome.FAIL in outcomes:
+        return ExitCode.UNHEALTHY
+    return ExitCode.COULD_NOT_TELL if outcomes != {Outcome.PASS} else ExitCode.HEALTHY

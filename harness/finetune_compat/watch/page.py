@@ -1,0 +1,122 @@
+"""The page of a watched script, as text and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from finetune_compat.checks.case import freeze_line
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.checks.recognition import named
+from finetune_compat.checks.script_checks import judge
+from finetune_compat.contract.records import Actor, Area, Census, Stage, standard
+from finetune_compat.contract.script import Pipeline, Run, ended_with
+from finetune_compat.contract.verdict import Outcome, Result, Verdict
+from finetune_compat.report import wording
+
+_MARK = "*"
+"""On every line that rests on the emulated accelerator."""
+
+_WORDS = {Outcome.PASS: "healthy", Outcome.FAIL: "UNHEALTHY", Outcome.INFRASTRUCTURE: "could not tell"}
+
+
+def as_json(seen: Pipeline, ledger: Ledger) -> dict[str, Any]:
+    """Record and verdicts, of standard JSON's types."""
+    verdicts = [dataclasses.asdict(verdict) for verdict in _verdicts(seen, ledger)]
+    found: dict[str, Any] = standard({"pipeline": dataclasses.asdict(seen), "verdicts": verdicts})
+    return found
+
+
+def _verdicts(seen: Pipeline, ledger: Ledger) -> tuple[Verdict, ...]:
+    """What is listed fails too: who watches a script asks what it does, and compares with nothing."""
+    found = judge(seen)
+    runs = (
+        dataclasses.replace(named(run.seen, verdict, ledger), outcome=verdict.outcome)
+        for run, verdict in zip(seen.runs, found, strict=False)
+    )
+    return (*runs, *found[len(seen.runs) :])
+
+
+def page(seen: Pipeline, ledger: Ledger) -> str:
+    """What was seen of each trainer, what was not, and the verdicts, with what is listed in `ledger` of them."""
+    versions = ", ".join(f"{name} {version}" for name, version in seen.stack.resolved.items())
+    lines = [f"{seen.script} on {seen.stack.name}: {versions}, Python {seen.stack.python}, {seen.device.name}"]
+    verdicts = _verdicts(seen, ledger)
+    # Where nothing was seen there is a verdict and no run.
+    for run, verdict in zip(seen.runs, verdicts, strict=False):
+        lines += ["", *_run(run, verdict, ledger)]
+    lines += [f"\n{_WORDS[one.outcome]}: {one.reason}" for one in verdicts[len(seen.runs) :]]
+    if any(run.seen.device.emulates for run in seen.runs):
+        lines += [
+            "",
+            f"{_MARK} 4-bit weights on this CPU present an accelerator to TRL, which then does what it does on",
+        ]
+        lines += ["  a GPU. Without that a CPU run would hide what TRL does to them."]
+    lines += _listed("done otherwise than the script says", seen.changed)
+    lines += _listed("not seen", seen.unseen)
+    if seen.error is not None:
+        lines += _listed("the script ended in", (f"{seen.error.type} at {seen.error.stage}: {seen.error.message}",))
+    elif seen.status:
+        lines += _listed("the script ended with", (ended_with(seen.status),))
+    return "\n".join(lines)
+
+
+def _listed(title: str, sentences: tuple[str, ...]) -> list[str]:
+    return ["", f"{title}:", *(f"  {sentence}" for sentence in sentences)] if sentences else []
+
+
+def _run(run: Run, verdict: Verdict, ledger: Ledger) -> Iterator[str]:
+    mark = f" {_MARK}" if run.seen.device.emulates else ""
+    yield f"{run.trainer or 'no Trainer'}  {run.seen.variant}{mark}"
+    yield from _table(run.seen.stages, mark)
+    for freeze in run.seen.freezes:
+        yield f"  {freeze.parameters:,} frozen at {freeze.stage} by {freeze_line(freeze)}{mark}"
+    yield from _training(run, mark)
+    if run.seen.labels is not None:
+        yield f"  {wording.labels(run.seen.labels)}{mark}"
+    yield f"  {_WORDS[verdict.outcome]}: {verdict.reason}{mark}"
+    for issue in ledger.issues:
+        if issue.id in verdict.issues:
+            yield f"    {issue.id}: {issue.title}{mark}"
+            yield f"    {issue.link}"
+            yield f"    To do: {issue.remedy}{mark}"
+    for opinion in verdict.opinions:
+        if opinion.result is Result.NOT_APPLICABLE:
+            yield f"    {opinion.code} not judged: {opinion.message}"
+
+
+def _table(stages: tuple[Census, ...], mark: str) -> Iterator[str]:
+    areas = [area for area in Area if any(_of(taken, area) for taken in stages)]
+    rows = [("stage", "trainable", "total", "percent", *areas)]
+    for taken in stages:
+        percent = 100 * taken.trainable_logical / taken.total_logical if taken.total_logical else 0.0
+        name = f"{taken.name} (library)" if taken.by is Actor.LIBRARY else str(taken.name)
+        counts = (f"{_of(taken, area):,}" for area in areas)
+        rows.append((name, f"{taken.trainable:,}", f"{taken.total_logical:,}", f"{percent:.4f}", *counts))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        first, *rest = row
+        cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
+        dependent = mark if row[0].startswith((Stage.TRAINER, Stage.AFTER_TRAINING)) or "library" in row[0] else ""
+        yield f"  {first.ljust(widths[0])}  {'  '.join(cells)}{dependent}"
+
+
+def _of(taken: Census, area: Area) -> int:
+    found = taken.by_area.get(area)
+    return found.trainable if found else 0
+
+
+def _training(run: Run, mark: str) -> Iterator[str]:
+    training = run.seen.training
+    if training is None:
+        return
+    yield f"  optimizer holds {training.optimizer.parameters:,}, {training.steps} steps{mark}"
+    if training.eval_before is not None and training.eval_after is not None:
+        pair = f"{training.eval_before:.6f} -> {training.eval_after:.6f}"
+        over = f" over {run.rows_evaluated} rows" if run.rows_evaluated else ""
+        yield f"  eval loss {pair}{over}{mark}"
+    elif training.loss:
+        yield f"  no evaluation set; train loss {training.loss[0]:.4f} -> {training.loss[-1]:.4f}, which tells less"
+    if run.idle and len(run.idle) < training.gradients.tensors:
+        yield f"  {len(run.idle)} of {training.gradients.tensors} trainable tensors never had a gradient: {run.idle[0]}"

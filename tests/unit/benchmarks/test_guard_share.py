@@ -1,0 +1,61 @@
+"""What a guard costs of a run is added up as the guard works: three looks, one in fifty, and what is done once."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+from finetune_compat.stacks.matrix import ROOT
+from guard_share import EVERY, Cost
+
+FREE = Cost(step=1.0, begin=0.0, first=(0.0,) * 5, idle=0.0, looking=0.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "share"),
+    [
+        ({}, 0.0),
+        ({"begin": 0.5}, 0.005),
+        ({"first": (0.1, 0.1, 0.1, 0.2, 0.0)}, 0.005),
+        ({"idle": 0.001}, 0.001 * 94 / 100),
+        ({"looking": 0.2}, 0.2 / 100),  # step 51; those before it are among the first
+        ({"step": 0.5, "begin": 0.5}, 0.01),
+    ],
+)
+def test_the_share_of_a_run_is_all_that_the_guard_does_in_it(changes: dict[str, float], share: float) -> None:
+    """Of a hundred steps of a second each, or of half a second."""
+    assert dataclasses.replace(FREE, **changes).share == pytest.approx(share)  # type: ignore[arg-type]
+
+
+def test_in_the_long_run_one_step_in_fifty_is_looked_at() -> None:
+    """And the others cost what a comparison does."""
+    assert dataclasses.replace(FREE, idle=0.001, looking=0.051).later == pytest.approx(0.002)
+
+
+@pytest.mark.parametrize(
+    ("changes", "too_much"),
+    [
+        ({}, False),
+        ({"begin": 0.99}, False),
+        ({"begin": 1.0}, True),  # 1 % of a hundred steps of a second
+        ({"looking": 0.49}, False),
+        ({"looking": 0.5}, True),  # 1 % of a step, spread over fifty
+        ({"idle": 0.011}, True),
+    ],
+)
+def test_a_hundredth_is_too_much(changes: dict[str, float], too_much: bool) -> None:
+    """In a run of a hundred steps, or in the long run."""
+    assert dataclasses.replace(FREE, **changes).too_much is too_much
+
+
+def test_the_guard_looks_as_often_as_it_is_charged_for() -> None:
+    """Its own default, read where the stack is not needed."""
+    text = (ROOT / "harness" / "finetune_compat" / "cell" / "guard.py").read_text(encoding="utf-8")
+    assert re.search(rf"every: int = {EVERY}, patience: int = 3\b", text)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guard.md"])
+def test_the_pages_say_how_it_is_measured_again(page: str) -> None:
+    """Beside the figure."""
+    assert "--guard-overhead" in (ROOT / page).read_text(encoding="utf-8")

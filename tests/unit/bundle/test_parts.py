@@ -1,0 +1,99 @@
+"""Parts: none larger than asked, each file in one, all of them one folder."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import tempfile
+from pathlib import Path
+
+import pytest
+from finetune_compat.bundle.parts import item, pack, refuse_other_contents, take_wheels
+from finetune_compat.contract.errors import CompatError, ExitCode
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+LIMIT = 60_000
+
+
+def packed(folder: Path, sizes: list[int], limit: int | None) -> list[Path]:
+    """Files of these sizes, packed."""
+    start = folder / "start.py"
+    start.write_text("print()\n")
+    items = []
+    for number, size in enumerate(sizes):
+        path = folder / f"{number}"
+        path.write_bytes(bytes([number]) * size)
+        # A name as long as numpy's, which takes blocks of its own in a tar.
+        items.append(item(f"wheels/{number:03}{'-manylinux_2_28_x86_64' * (number % 6)}.whl", path))
+    return pack(items, start, {"python": "3.12"}, folder / "parts", limit)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(0, 30_000), max_size=20))
+def test_no_part_is_larger_than_asked_and_together_they_are_all(sizes: list[int]) -> None:
+    """Whatever the files' sizes: counted from the tars themselves."""
+    with tempfile.TemporaryDirectory() as name:
+        parts = packed(Path(name), sizes, LIMIT)
+        assert all(part.stat().st_size <= LIMIT for part in parts)
+        held: dict[str, int] = {}
+        for number, part in enumerate(parts, 1):
+            with tarfile.open(part) as tar:
+                for member in tar:
+                    held[member.name] = member.size
+                manifest = json.loads(tar.extractfile("compat-bundle/manifest.json").read())  # type: ignore[union-attr]
+                for path, facts in manifest["files"].items():
+                    assert (f"compat-bundle/{path}" in tar.getnames()) == (facts["part"] == number)
+        assert sorted(held[f"compat-bundle/{path}"] for path in manifest["files"]) == sorted(sizes)
+        assert manifest["parts"] == len(parts)
+        assert [part.name for part in parts] == [
+            f"compat-bundle-{manifest['id']}-{number}of{len(parts)}.tar" for number in range(1, len(parts) + 1)
+        ]
+
+
+def test_without_a_limit_there_is_one_part(tmp_path: Path) -> None:
+    """However much it is."""
+    assert len(packed(tmp_path, [100_000, 200_000], None)) == 1
+
+
+def test_a_file_larger_than_a_part_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+    """No file is cut: the limit must be raised, and the message says to what."""
+    with pytest.raises(CompatError) as caught:
+        packed(tmp_path, [1000, 5 * 1024 * 1024], 2 * 1024 * 1024)
+    assert caught.value.exit_code is ExitCode.BAD_INPUT
+    assert str(caught.value) == (
+        "--max-size: 001-manylinux_2_28_x86_64.whl is 5.0 MiB, and a part has room for 2.0 MiB\n"
+        "No file is cut: each part holds whole files, and beside them the manifest.\n"
+        "Allow parts of 7 MiB or more."
+    )
+    assert not (tmp_path / "parts").exists()
+
+
+def test_a_folder_with_anything_else_in_it_is_not_replaced(tmp_path: Path) -> None:
+    """What is not ours is not removed; a bundle, an empty folder and none are."""
+    bundle = tmp_path / "bundle"
+    refuse_other_contents(bundle)
+    bundle.mkdir()
+    refuse_other_contents(bundle)
+    (bundle / "compat-bundle-0123abcd-1of2.tar").touch()
+    refuse_other_contents(bundle)
+    (bundle / "thesis.tex").touch()
+    with pytest.raises(CompatError) as caught:
+        refuse_other_contents(bundle)
+    assert str(caught.value) == (
+        f"--out {bundle}: it holds other files than the parts of a bundle, such as thesis.tex\n"
+        "The folder is replaced as a whole by the new bundle.\n"
+        "Name a folder that is not there yet, or that holds an earlier bundle."
+    )
+
+
+def test_wheels_of_an_earlier_bundle_are_taken_by_hash(tmp_path: Path) -> None:
+    """Only those that are wanted; a part that is cut off costs what it held, and is no error."""
+    parts = packed(tmp_path, [30_000, 30_000, 30_000], LIMIT)
+    wanted = {item("", tmp_path / "0").sha256, item("", tmp_path / "2").sha256}
+    take_wheels(tmp_path / "parts", wanted, tmp_path / "taken")
+    assert {path.read_bytes()[:1] for path in (tmp_path / "taken").iterdir()} == {b"\x00", b"\x02"}
+    for part in parts:
+        part.write_bytes(part.read_bytes()[:10_000])
+    take_wheels(tmp_path / "parts", wanted, tmp_path / "nothing")
+    assert list((tmp_path / "nothing").iterdir()) == []

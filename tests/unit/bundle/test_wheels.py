@@ -1,0 +1,152 @@
+"""Wheels for another machine: which fit, which are there, and what a registry that does not help is told as."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from finetune_compat.bundle.wheels import Pin, Target, gather, pins_of
+from finetune_compat.contract.errors import ExitCode, InstallError, LockError, RegistryUnreachable
+from finetune_compat.stacks.locks import LOCKS, read_lock
+from packaging.tags import Tag
+from wheels import make_wheel
+
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+TARGET = Target(HERE, "x86_64-manylinux_2_28")
+
+
+class Registry:
+    """A folder pip finds wheels in, and no other place."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def pin(self, name: str, version: str, digest: str = "") -> Pin:
+        """Offer a wheel, and pin it: to its hash, or to another."""
+        made = make_wheel(self.folder, name, version)
+        return Pin(name, version, frozenset({digest or made}))
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """As a person's pip would be configured to use it."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "registry"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    return Registry(tmp_path / "registry")
+
+
+def silent(_: str) -> None:
+    """For progress that a test is not about."""
+
+
+class TestTarget:
+    def test_it_takes_what_runs_on_its_glibc_and_its_python(self) -> None:
+        """Older glibcs by either name, the stable ABI of older Pythons, and what is for any; nothing newer."""
+        tags = Target("3.12", "x86_64-manylinux_2_28").tags
+        fitting = (
+            "cp312-cp312-manylinux_2_28_x86_64",
+            "cp312-cp312-manylinux2014_x86_64",
+            "cp39-abi3-manylinux1_x86_64",
+        )
+        for text in (*fitting, "py3-none-manylinux_2_24_x86_64", "py3-none-any", "cp312-none-any"):
+            assert Tag(*text.split("-")) in tags
+        for text in (
+            "cp311-cp311-manylinux_2_28_x86_64",
+            "cp312-cp312-manylinux_2_34_x86_64",
+            "cp313-abi3-manylinux1_x86_64",
+        ):
+            assert Tag(*text.split("-")) not in tags
+        assert Tag("cp312", "cp312", "manylinux_2_28_aarch64") not in tags
+
+    def test_another_platform_is_refused(self) -> None:
+        """Rather than packed with wheels that may not run."""
+        with pytest.raises(LockError) as caught:
+            _ = Target("3.12", "macos").tags
+        assert str(caught.value) == (
+            "matrices/stacks.toml: resolve.platform: wheels for the platform 'macos' cannot be chosen\n"
+            "Bundles are for Linux with a glibc, such as x86_64-manylinux_2_28.\n"
+            "Make locks for such a platform."
+        )
+
+
+class TestPins:
+    @pytest.mark.parametrize("path", sorted(LOCKS.glob("trl0.22-*.txt")), ids=lambda path: path.stem)
+    def test_every_package_of_a_lock_has_its_version_and_its_hashes(self, path: Path) -> None:
+        """As the reader of locks has them, which takes no line it does not know."""
+        text = path.read_text()
+        pins = pins_of(text)
+        assert {pin.name: pin.version for pin in pins} == read_lock(path).requirements
+        assert sum(len(pin.hashes) for pin in pins) == text.count("--hash=sha256:")
+
+    def test_a_marker_is_not_part_of_the_version(self) -> None:
+        """As uv writes it for packages that only some machines need."""
+        (pin,) = pins_of(f"colorama==0.4.6 ; sys_platform == 'win32' \\\n    --hash=sha256:{'a' * 64}\n")
+        assert pin == Pin("colorama", "0.4.6", frozenset({"a" * 64}))
+
+
+class TestGathering:
+    def test_what_is_not_there_is_fetched_and_told_of(self, registry: Registry, tmp_path: Path) -> None:
+        """A line a package, counted."""
+        said: list[str] = []
+        pins = [registry.pin("trl", "0.22.2"), registry.pin("peft", "0.17.1")]
+        found = gather(pins, TARGET, tmp_path / "here", "trl0.22-py311", said.append)
+        assert {path.name for path in found} == {"trl-0.22.2-py3-none-any.whl", "peft-0.17.1-py3-none-any.whl"}
+        assert [line.partition("] ")[0] for line in said] == ["[1/2", "[2/2"]
+        assert "trl" in said[0] and "peft" in said[1]
+
+    def test_what_is_there_is_not_fetched(self, registry: Registry, tmp_path: Path) -> None:
+        """The registry may be gone by then."""
+        pin = registry.pin("trl", "0.22.2")
+        gather([pin], TARGET, tmp_path / "here", "", silent)
+        (registry.folder / "trl-0.22.2-py3-none-any.whl").unlink()
+        said: list[str] = []
+        assert len(gather([pin], TARGET, tmp_path / "here", "", said.append)) == 1
+        assert said == []
+
+    def test_a_file_that_is_damaged_is_fetched_again(self, registry: Registry, tmp_path: Path) -> None:
+        """A name is not enough to be kept."""
+        pin = registry.pin("trl", "0.22.2")
+        (path,) = gather([pin], TARGET, tmp_path / "here", "", silent)
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1])
+        gather([pin], TARGET, tmp_path / "here", "", silent)
+        assert path.read_bytes() == whole
+
+    def test_a_file_with_another_hash_is_not_taken(self, registry: Registry, tmp_path: Path) -> None:
+        """A hash mismatch may be an attack: it is its own message, and the file does not stay."""
+        pins = [registry.pin("peft", "0.17.1"), registry.pin("trl", "0.22.2", "b" * 64)]
+        with pytest.raises(InstallError) as caught:
+            gather(pins, TARGET, tmp_path / "here", "trl0.22-py311", silent)
+        assert caught.value.exit_code is ExitCode.ENVIRONMENT
+        assert str(caught.value) == (
+            "trl0.22-py311: the registry's file of trl==0.22.2 is not the one that was locked\n"
+            "A mirror serves another build, or the file was replaced after the lock was made.\n"
+            "Do not pack it. Compare the file with the registry's, then make the lock again if that is right."
+        )
+        assert list((tmp_path / "here").iterdir()) == []
+
+    def test_a_package_without_a_wheel_for_the_target_is_named(self, registry: Registry, tmp_path: Path) -> None:
+        """A source is not built for another machine."""
+        with pytest.raises(InstallError) as caught:
+            gather([Pin("trl", "9.9", frozenset({"a" * 64}))], TARGET, tmp_path / "here", "trl9.9-py311", silent)
+        assert str(caught.value) == (
+            f"trl9.9-py311: the registry has no wheel of trl==9.9 for Python {HERE} on x86_64-manylinux_2_28\n"
+            "It was removed, or a mirror does not have it. Nothing is built from source for another machine.\n"
+            "Ask the registry that the lock was made from, or make the lock again."
+        )
+
+    def test_a_registry_out_of_reach_is_the_machines_fault(
+        self, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The mirror of uv is pip's as well."""
+        monkeypatch.delenv("PIP_NO_INDEX")
+        monkeypatch.setenv("PIP_RETRIES", "1")
+        monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+        with pytest.raises(RegistryUnreachable) as caught:
+            gather([Pin("trl", "9.9", frozenset({"a" * 64}))], TARGET, tmp_path / "here", "trl9.9-py311", silent)
+        assert caught.value.exit_code is ExitCode.COULD_NOT_TELL
+        assert caught.value.what.startswith("the package registry is out of reach: ")
+        assert caught.value.todo == "Check the connection and run the command again; what was fetched is kept."
+        assert list((tmp_path / "here").iterdir()) == []

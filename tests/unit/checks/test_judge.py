@@ -1,0 +1,717 @@
+"""The judge: as stated is a pass, exactly what is listed is an xfail, anything else fails."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import builders as b
+import pytest
+from builders import FLAGSHIP, LISTED, NF4, UNLISTED, frozen, frozen_loud, healthy, issue, on_trl
+from finetune_compat.checks import CHECKS, Outcome, Result, Symptom, Verdict, judge
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.contract.catalog import CATALOG, Flow, Subject, flow_named
+from finetune_compat.contract.records import (
+    CENSUS_STAGES,
+    Absence,
+    AbsentStage,
+    Failure,
+    Frame,
+    Freeze,
+    Memory,
+    Observation,
+    Precision,
+    Stage,
+    Variant,
+    to_json,
+)
+from finetune_compat.results import run_files
+from finetune_compat.results.run_files import judge_one
+from hypothesis import given
+from hypothesis import strategies as st
+
+CELLS = [(flow, variant) for flow in CATALOG for variant in flow.variants]
+ADAPTED = [(flow, variant) for flow, variant in CELLS if flow.subject is Subject.ADAPTER]
+HANDED_OVER = [(flow, variant) for flow, variant in ADAPTED if flow.handed_over]
+
+cells = st.sampled_from(CELLS)
+adapted = st.sampled_from(ADAPTED)
+handed_over = st.sampled_from(HANDED_OVER)
+Cell = tuple[Flow, Variant]
+Fault = Callable[[Observation], Observation]
+
+CHAIN = (
+    "finetune_compat/cell/flows/sft_peft_model.py:34 -> trl/trainer/sft_trainer.py:694 -> trl/models/utils.py:539 -> "
+    "peft/utils/other.py:142: param.requires_grad = False"
+)
+"""The freezing chain of every story, as a reason shows it."""
+
+on_any: list[Fault] = [b.masked_labels, b.empty_optimizer, b.zero_learning_rate, b.zero_gradients, b.no_step]
+
+
+def made(cell: Cell) -> Observation:
+    """A healthy observation of the cell."""
+    flow, variant = cell
+    return healthy(flow.name, variant)
+
+
+# ------------------------------------------------------------------------------------------------------- what is stated
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell[0].name}[{cell[1]}]")
+def test_a_cell_that_is_as_stated_passes(cell: Cell) -> None:
+    """Every flow and variant, with the numbers worked out by hand."""
+    verdict = judge_one(made(cell), UNLISTED)
+    assert (verdict.outcome, verdict.reason, verdict.symptom) == (Outcome.PASS, "as stated", Symptom.FALLS)
+
+
+@pytest.mark.parametrize("flow", [flow for flow in CATALOG if flow.refusal], ids=lambda flow: flow.name)
+def test_a_refusal_that_names_the_mistake_passes(flow: Flow) -> None:
+    """A ValueError of the trainer that says what is wrong serves the user."""
+    verdict = judge_one(b.refused(healthy(flow.name, NF4)), UNLISTED)
+    assert (verdict.outcome, verdict.refused) == (Outcome.PASS, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stage", "message"),
+    [
+        ("ValueError", Stage.TRAINER, "something else"),
+        ("ValueError", Stage.TRAINING, "peft_config"),
+        ("TypeError", Stage.TRAINER, "peft_config"),
+    ],
+)
+def test_an_error_that_is_no_refusal_fails(kind: str, stage: Stage, message: str) -> None:
+    """Another type, a later stage, or a message that does not name the mistake."""
+    seen = b.failed(healthy("sft-peft-model-and-config"), kind, message, stage)
+    verdict = judge_one(seen, UNLISTED)
+    assert (verdict.outcome, verdict.failing, verdict.refused) == (Outcome.FAIL, ("F001",), False)
+
+
+def test_the_warning_of_the_reports_is_not_judged() -> None:
+    """`None of the inputs have requires_grad=True` is printed by healthy runs as well."""
+    assert judge_one(b.warned(healthy()), UNLISTED).outcome is Outcome.PASS
+
+
+# ------------------------------------------------------------------------------------------------------- planted faults
+
+
+@given(st.sampled_from(HANDED_OVER), st.sampled_from([frozen, frozen_loud]))
+def test_frozen_adapters_are_named_by_c104_alone(cell: Cell, freeze: Fault) -> None:
+    """Silent or loud, whatever follows from the freeze is blocked by it."""
+    assert judge_one(freeze(made(cell)), UNLISTED).failing == ("C104",)
+
+
+@given(cells)
+def test_masked_labels_are_named_by_l501_alone(cell: Cell) -> None:
+    """The NaN loss and gradients that follow are blocked."""
+    assert judge_one(b.masked_labels(made(cell)), UNLISTED).failing == ("L501",)
+
+
+@given(cells)
+def test_an_empty_optimizer_is_named_by_o301_alone(cell: Cell) -> None:
+    """Its missing learning rate and the unmoved weights are blocked."""
+    assert judge_one(b.empty_optimizer(made(cell)), UNLISTED).failing == ("O301",)
+
+
+@given(cells)
+def test_a_zero_learning_rate_is_named_by_r601_alone(cell: Cell) -> None:
+    """The unmoved weights are blocked."""
+    assert judge_one(b.zero_learning_rate(made(cell)), UNLISTED).failing == ("R601",)
+
+
+@given(cells)
+def test_zero_gradients_are_named_by_g401_alone(cell: Cell) -> None:
+    """The unmoved weights are blocked."""
+    assert judge_one(b.zero_gradients(made(cell)), UNLISTED).failing == ("G401",)
+
+
+@given(cells)
+def test_a_step_that_does_nothing_is_named_by_w701_alone(cell: Cell) -> None:
+    """Optimizer, rate and gradients are fine, and nothing moved."""
+    assert judge_one(b.no_step(made(cell)), UNLISTED).failing == ("W701",)
+
+
+@given(handed_over)
+def test_a_replaced_adapter_is_named_by_a201_alone(cell: Cell) -> None:
+    """Training went well, of another adapter."""
+    assert judge_one(b.adapter_replaced(made(cell)), UNLISTED).failing == ("A201",)
+
+
+@given(cells)
+def test_a_reload_that_differs_is_named_by_a202_alone(cell: Cell) -> None:
+    """What was saved is not what was trained."""
+    assert judge_one(b.reload_differs(made(cell)), UNLISTED).failing == ("A202",)
+
+
+@given(cells)
+def test_weights_that_move_and_learn_nothing_are_named_by_e802_alone(cell: Cell) -> None:
+    """Eval loss went up."""
+    verdict = judge_one(b.learns_nothing(made(cell)), UNLISTED)
+    assert (verdict.failing, verdict.symptom) == (("E802",), Symptom.RISES)
+
+
+@given(cells)
+def test_a_model_that_outlives_its_flow_is_named_by_m901_alone(cell: Cell) -> None:
+    """All went well, and something global holds on to what was trained."""
+    verdict = judge_one(b.kept_alive(made(cell)), UNLISTED)
+    assert (verdict.failing, verdict.symptom) == (("M901",), Symptom.FALLS)
+
+
+@given(st.integers().filter(bool))
+def test_memory_is_held_to_its_start_exactly(off: int) -> None:
+    """A byte more was kept; a byte less means that something kept earlier was replaced."""
+    seen = dataclasses.replace(healthy(), memory=Memory(start_bytes=1_000, end_bytes=1_000, peak_bytes=362_752))
+    verdict = judge_one(b.kept_alive(seen, off), UNLISTED)
+    assert (verdict.outcome, verdict.failing) == (Outcome.FAIL, ("M901",))
+    assert verdict.reason == (
+        f"not listed: M901 {1_000 + off:,} bytes of tensors are alive when the flow is gone, 1,000 were before it "
+        "(peak 362,752)"
+    )
+
+
+@given(cells)
+def test_memory_that_nobody_measured_is_not_judged(cell: Cell) -> None:
+    """Observations of before it was recorded stay what they were."""
+    verdict = judge_one(dataclasses.replace(made(cell), memory=None), UNLISTED)
+    [said] = [opinion for opinion in verdict.opinions if opinion.code == "M901"]
+    assert (verdict.outcome, said.result, said.message) == (
+        Outcome.PASS,
+        Result.NOT_APPLICABLE,
+        "memory was not measured",
+    )
+
+
+@given(cells, st.sampled_from(list(Stage)))
+def test_an_error_out_of_the_blue_is_named_by_f001_alone(cell: Cell, stage: Stage) -> None:
+    """Stages that were not reached are nobody's fault."""
+    seen = b.failed(made(cell), "AttributeError", "gone", stage)
+    assert judge_one(seen, UNLISTED).failing == ("F001",)
+
+
+@given(cells, st.sampled_from(CENSUS_STAGES))
+def test_a_census_that_is_neither_there_nor_excused_fails(cell: Cell, stage: Stage) -> None:
+    """No stage is ever filled in, and none may go missing without a word."""
+    seen = made(cell)
+    gone = tuple(census for census in seen.stages if census.name is not stage)
+    excuses = tuple(absent for absent in seen.absent if absent.name is not stage)
+    verdict = judge_one(dataclasses.replace(seen, stages=gone, absent=excuses), UNLISTED)
+    promised = stage in cell[0].expects
+    assert verdict.outcome is (Outcome.FAIL if promised else Outcome.PASS)
+
+
+@pytest.mark.parametrize("off", [-1, 1])
+@given(cells, st.sampled_from(CENSUS_STAGES))
+def test_one_parameter_more_or_less_fails(off: int, cell: Cell, stage: Stage) -> None:
+    """Counts are held to the closed form exactly."""
+    seen = made(cell)
+    stages = tuple(dataclasses.replace(c, trainable=c.trainable + off) if c.name is stage else c for c in seen.stages)
+    judged = stage in cell[0].expects and seen.census(stage) is not None
+    assert judge_one(dataclasses.replace(seen, stages=stages), UNLISTED).outcome is (
+        Outcome.FAIL if judged else Outcome.PASS
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- the machine
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB"),
+        ("MemoryError", ""),
+        ("OSError", "[Errno 28] No space left on device"),
+        ("OSError", "We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them in the"),
+        ("ImportError", "FlashAttention2 has been toggled on, but it cannot be used due to the following error: the"),
+        ("RuntimeError", "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ],
+)
+@given(cells, st.sampled_from([LISTED, UNLISTED]))
+def test_an_exhausted_machine_is_never_the_versions_fault(kind: str, message: str, cell: Cell, ledger: Ledger) -> None:
+    """Neither green nor a failure, listed or not."""
+    seen = b.failed(made(cell), kind, message, Stage.TRAINING)
+    assert judge_one(seen, ledger).outcome is Outcome.INFRASTRUCTURE
+
+
+@pytest.mark.parametrize(
+    ("seen", "shown"),
+    [
+        (frozen(healthy(versions=on_trl("0.22.2"))), ("trl#3926",)),
+        (frozen_loud(healthy(versions=on_trl("0.22.2"))), ("trl#3926",)),
+        (b.adapter_replaced(frozen(healthy(versions=on_trl("0.22.2")))), ("trl#3926",)),
+        (frozen(healthy(versions=on_trl("0.22.2")), chain=b.FREEZING_CHAIN[:1]), ()),
+        (b.failed(healthy(versions=on_trl("0.22.2")), "TypeError", "no argument", Stage.TRAINER), ()),
+        (healthy(versions=on_trl("0.22.2")), ()),
+        (frozen(healthy()), ()),
+    ],
+    ids=["silent", "loud", "another-too", "frozen-by-another-line", "not-reached", "did-not-appear", "not-listed"],
+)
+def test_an_issue_is_shown_where_its_evidence_is(seen: Observation, shown: tuple[str, ...]) -> None:
+    """Whatever is listed for the cell, and whatever else is wrong with it."""
+    assert judge_one(seen, LISTED).shown == shown
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_an_error_before_training_leaves_training_untold(stage: Stage) -> None:
+    """From the first step on there is something to judge."""
+    before = (Stage.IMPORT, Stage.LOAD, Stage.PREPARE, Stage.PEFT, Stage.TRAINER)
+    verdict = judge_one(b.failed(healthy(), "TypeError", "no argument", stage), UNLISTED)
+    assert verdict.untrained == (stage in before)
+    refused = b.refused(healthy("sft-peft-model-and-config"))
+    assert not judge_one(healthy(), UNLISTED).untrained
+    assert not judge_one(refused, UNLISTED).untrained
+
+
+def test_another_os_error_is_the_versions_fault() -> None:
+    """A missing file is no exhausted machine."""
+    seen = b.failed(healthy(), "OSError", "model.safetensors not found", Stage.LOAD)
+    assert judge_one(seen, UNLISTED).outcome is Outcome.FAIL
+
+
+# ---------------------------------------------------------------------------------------------------------- the ledger
+
+
+def test_exactly_the_listed_deviation_is_an_xfail() -> None:
+    """Check, frame and caller as listed."""
+    verdict = judge_one(frozen(healthy(versions=on_trl("0.22.2"))), LISTED)
+    assert (verdict.outcome, verdict.issues) == (Outcome.XFAIL, ("trl#3926",))
+    assert verdict.links == ("https://github.com/huggingface/trl/issues/3926",)
+
+
+def test_an_unlisted_deviation_fails() -> None:
+    """The same freeze, on a release the window does not take in."""
+    verdict = judge_one(frozen(healthy(versions=on_trl("0.24.0"))), LISTED)
+    assert (verdict.outcome, verdict.issues) == (Outcome.FAIL, ())
+    assert verdict.reason.startswith("not listed: C104 0 trainable at trainer, expected 16,384 (exactly the adapters)")
+
+
+def test_a_listed_deviation_that_does_not_appear_fails() -> None:
+    """It may be fixed, and then the ledger is wrong."""
+    verdict = judge_one(healthy(versions=on_trl("0.22.2")), LISTED)
+    assert (verdict.outcome, verdict.issues, verdict.failing) == (Outcome.FAIL, ("trl#3926",), ())
+
+
+@given(st.sampled_from([*on_any, b.adapter_replaced, b.reload_differs, b.learns_nothing]))
+def test_another_deviation_than_the_listed_fails(fault: Fault) -> None:
+    """Where C104 is listed, no other code will do."""
+    verdict = judge_one(fault(healthy(versions=on_trl("0.22.2"))), LISTED)
+    assert (verdict.outcome, verdict.issues) == (Outcome.FAIL, ("trl#3926",))
+
+
+@given(st.sampled_from([b.adapter_replaced, b.reload_differs]))
+def test_a_second_deviation_beside_the_listed_fails(fault: Fault) -> None:
+    """An xfail hides nothing but what it names."""
+    seen = fault(frozen(healthy(versions=on_trl("0.22.2"))))
+    expected = (
+        Outcome.XFAIL if fault is b.reload_differs else Outcome.FAIL
+    )  # A202 follows from C104 and is blocked by it
+    assert judge_one(seen, LISTED).outcome is expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "gap"),
+    [
+        (
+            {"frame": "peft/tuners/lora.py"},
+            f"nothing was frozen by peft/tuners/lora.py called from trl/models/utils.py (seen: {CHAIN})",
+        ),
+        (
+            {"frame": "peft/tuners/lora.py", "called_from": None},
+            f"nothing was frozen by peft/tuners/lora.py (seen: {CHAIN})",
+        ),
+        (
+            {"called_from": "trl/trainer/dpo_trainer.py"},
+            f"nothing was frozen by peft/utils/other.py called from trl/trainer/dpo_trainer.py (seen: {CHAIN})",
+        ),
+        # Further up the chain is not the caller: later releases keep the old file there.
+        (
+            {"called_from": "trl/trainer/sft_trainer.py"},
+            f"nothing was frozen by peft/utils/other.py called from trl/trainer/sft_trainer.py (seen: {CHAIN})",
+        ),
+        (
+            {"frame": None, "called_from": "trl/trainer/dpo_trainer.py"},
+            f"nothing was frozen by a line called from trl/trainer/dpo_trainer.py (seen: {CHAIN})",
+        ),
+    ],
+)
+def test_a_listed_deviation_with_other_evidence_fails(changes: dict[str, object], gap: str) -> None:
+    """The right check for another reason is another bug."""
+    ledger = Ledger(issues=(issue(dataclasses.replace(FLAGSHIP, **changes)),))  # type: ignore[arg-type]  # fields by name
+    verdict = judge_one(frozen(healthy(versions=on_trl("0.22.2"))), ledger)
+    assert verdict.outcome is Outcome.FAIL
+    assert verdict.reason.startswith(f"fails where trl#3926 says, but not as it says: {gap}. C104 0 trainable ")
+
+
+NO_GRAD = "element 0 of tensors does not require grad"
+LOUD, SILENT = "RuntimeError: " + b.NO_GRAD, "an eval loss that stays flat"
+
+
+@pytest.mark.parametrize(
+    ("error", "symptom", "freeze", "gap"),
+    [
+        (NO_GRAD, Symptom.FLAT, frozen, None),
+        (NO_GRAD, Symptom.FLAT, frozen_loud, None),
+        (NO_GRAD, None, frozen, f"expected an error with {NO_GRAD!r}, seen: {SILENT}"),
+        (NO_GRAD, None, frozen_loud, None),
+        (None, Symptom.FLAT, frozen, None),
+        (None, Symptom.FLAT, frozen_loud, f"expected {SILENT}, seen: {LOUD}"),
+        (None, None, frozen, None),
+        (None, None, frozen_loud, f"expected no error, seen: {LOUD}"),
+        ("other", Symptom.FLAT, frozen_loud, f"expected an error with 'other' or {SILENT}, seen: {LOUD}"),
+        (
+            NO_GRAD,
+            Symptom.RISES,
+            frozen,
+            f"expected an error with {NO_GRAD!r} or an eval loss that rises, seen: {SILENT}",
+        ),
+        (f"RuntimeError: {NO_GRAD}", None, frozen_loud, None),
+        (f"ValueError: {NO_GRAD}", None, frozen_loud, f"expected an error with 'ValueError: {NO_GRAD}', seen: {LOUD}"),
+    ],
+)
+def test_a_deviation_shows_one_of_its_listed_faces(
+    error: str | None, symptom: Symptom | None, freeze: Fault, gap: str | None
+) -> None:
+    """`error` alone is loud, `symptom` alone silent, both are either, neither is silent with whatever loss."""
+    ledger = Ledger(issues=(issue(dataclasses.replace(FLAGSHIP, error=error, symptom=symptom)),))
+    verdict = judge_one(freeze(healthy(versions=on_trl("0.22.2"))), ledger)
+    if gap is None:
+        assert verdict.outcome is Outcome.XFAIL
+        assert verdict.reason.startswith("trl#3926: C104 0 trainable at trainer, ")
+    else:
+        assert verdict.outcome is Outcome.FAIL
+        assert verdict.reason.startswith(f"fails where trl#3926 says, but not as it says: {gap}. C104 ")
+
+
+def also(check: str, **evidence: object) -> Ledger:
+    """The flagship's entry, and beside it one of another issue for the same cells."""
+    bare = dataclasses.replace(FLAGSHIP, check=check, frame=None, called_from=None, error=None, symptom=None)
+    other = dataclasses.replace(bare, **evidence)  # type: ignore[arg-type]  # fields by name
+    return Ledger(issues=(issue(), issue(other, name="other")))
+
+
+@pytest.mark.parametrize(
+    ("second", "fault", "outcome"),
+    [
+        # Both show, and the cell's one face is listed for both, or not for the second.
+        (also("A201", symptom=Symptom.FLAT), b.adapter_replaced, Outcome.XFAIL),
+        (also("A201", symptom=Symptom.FALLS), b.adapter_replaced, Outcome.FAIL),
+        # The second did not appear, and nothing hides it.
+        (also("A201", symptom=Symptom.FLAT), lambda seen: seen, Outcome.FAIL),
+        # The same check twice: windows that overlap by mistake.
+        (also("C104", symptom=Symptom.FLAT), lambda seen: seen, Outcome.XFAIL),
+        (also("C104", symptom=Symptom.RISES), lambda seen: seen, Outcome.FAIL),
+        (also("C104", symptom=Symptom.FLAT, called_from="trl/elsewhere.py"), lambda seen: seen, Outcome.FAIL),
+        # F001 is hidden behind the freeze: only its own face can tell that it is there.
+        (
+            also("F001", error=NO_GRAD),
+            lambda seen: b.failed(seen, "RuntimeError", b.NO_GRAD, Stage.TRAINING),
+            Outcome.XFAIL,
+        ),
+        (
+            also("F001", error="other"),
+            lambda seen: b.failed(seen, "RuntimeError", "other", Stage.TRAINING),
+            Outcome.XFAIL,
+        ),
+        (
+            also("F001", error="other"),
+            lambda seen: b.failed(seen, "RuntimeError", b.NO_GRAD, Stage.TRAINING),
+            Outcome.FAIL,
+        ),
+        (also("F001", error="other"), lambda seen: seen, Outcome.FAIL),
+        # No entry has the face that is seen.
+        (
+            also("A201", symptom=Symptom.FLAT),
+            lambda seen: b.failed(b.adapter_replaced(seen), "KeyError", "x", Stage.TRAINING),
+            Outcome.FAIL,
+        ),
+    ],
+)
+def test_where_two_listed_deviations_meet_both_are_held_to_what_can_be_seen(
+    second: Ledger, fault: Fault, outcome: Outcome
+) -> None:
+    """Each that is not blocked must fail its check, and the cell's one face must be listed for it."""
+    verdict = judge_one(fault(frozen(healthy(versions=on_trl("0.22.2")))), second)
+    assert (verdict.outcome, verdict.issues) == (outcome, ("trl#3926", "other"))
+
+
+def test_a_deviation_of_some_devices_is_listed_for_those_alone() -> None:
+    """On a CPU without the feature the same observation is unlisted."""
+    ledger = Ledger(issues=(issue(dataclasses.replace(FLAGSHIP, feature="avx512_bf16")),))
+    seen = frozen(healthy(versions=on_trl("0.22.2"), features=("avx512_bf16",)))
+    plain = frozen(healthy(versions=on_trl("0.22.2")))
+    assert [judge_one(each, ledger).outcome for each in (seen, plain)] == [Outcome.XFAIL, Outcome.FAIL]
+
+
+RELEASES = ("0.9.6", "0.10.1", "0.19.1", "0.20.0", "0.21.0", "0.22.0", "0.22.2", "0.23.0", "0.23.1", "0.24.0", "1.0.0")
+
+
+def verdicts(bad: range, listed: range) -> list[Verdict]:
+    """A world in which the releases `bad` freeze, judged by a ledger that lists the releases `listed`."""
+    window = f">={RELEASES[listed.start]},<={RELEASES[listed.stop - 1]}"
+    ledger = Ledger(issues=(issue(dataclasses.replace(FLAGSHIP, windows={"trl": window})),))
+    worlds = [healthy(versions=on_trl(release)) for release in RELEASES]
+    return [judge_one(frozen(seen) if i in bad else seen, ledger) for i, seen in enumerate(worlds)]
+
+
+@given(st.integers(1, len(RELEASES) - 3), st.integers(2, 6))
+def test_a_window_shifted_by_one_release_either_way_fails_there(start: int, length: int) -> None:
+    """The right window is green throughout; moving either edge by one release fails on exactly that release."""
+    stop = min(start + length, len(RELEASES) - 1)
+    bad = range(start, stop)
+    assert {v.outcome for v in verdicts(bad, bad)} == {Outcome.PASS, Outcome.XFAIL}
+    shifted = {
+        start - 1: range(start - 1, stop),
+        start: range(start + 1, stop),
+        stop: range(start, stop + 1),
+        stop - 1: range(start, stop - 1),
+    }
+    for release, listed in shifted.items():
+        if listed:
+            failed = [i for i, verdict in enumerate(verdicts(bad, listed)) if verdict.outcome is Outcome.FAIL]
+            assert failed == [release]
+
+
+# ---------------------------------------------------------------------------------------------- whatever is observed
+
+stories: list[Fault] = [
+    frozen,
+    frozen_loud,
+    *on_any,
+    b.reload_differs,
+    b.learns_nothing,
+    b.warned,
+    lambda seen: seen,
+]
+errors = st.builds(
+    Failure,
+    st.sampled_from(["ValueError", "RuntimeError", "AttributeError", "KeyError", "OutOfMemoryError"]),
+    st.sampled_from(["peft_config", "inference_mode", "trainable", b.NO_GRAD, ""]),
+    st.sampled_from(list(Stage)),
+    st.just(()),
+)
+
+
+@st.composite
+def anything(draw: st.DrawFn) -> Observation:
+    """A story, with numbers, an error and absences that need not fit it."""
+    flow, variant = draw(cells)
+    seen = healthy(flow.name, variant)
+    if flow.handed_over:
+        seen = draw(st.sampled_from(stories))(seen)
+    stages = tuple(census for census in seen.stages if draw(st.integers(0, 9)))
+    excused = st.sampled_from([*Absence, None])
+    missing = {stage: draw(excused) for stage in CENSUS_STAGES if stage not in {census.name for census in stages}}
+    training = seen.training
+    if training is not None:
+        losses = st.none() | st.floats()
+        training = dataclasses.replace(training, eval_before=draw(losses), eval_after=draw(losses))
+    return dataclasses.replace(
+        seen,
+        stages=stages,
+        absent=tuple(AbsentStage(stage, reason) for stage, reason in missing.items() if reason),
+        training=draw(st.sampled_from([training, None])),
+        error=draw(st.none() | errors),
+    )
+
+
+@given(anything(), st.sampled_from([LISTED, UNLISTED]))
+def test_an_error_is_never_a_pass_unless_it_refuses(seen: Observation, ledger: Ledger) -> None:
+    """However healthy the rest looks."""
+    verdict = judge_one(seen, ledger)
+    if seen.error is not None and not verdict.refused:
+        assert verdict.outcome is not Outcome.PASS
+
+
+@given(anything(), st.sampled_from([LISTED, UNLISTED]))
+def test_judging_is_a_function_of_what_is_stored(seen: Observation, ledger: Ledger) -> None:
+    """Twice the same, and the same after the file as before it."""
+    verdict = judge_one(seen, ledger)
+    assert judge_one(seen, ledger) == verdict
+    back = run_files._decode(to_json(seen), "observations.jsonl:1")
+    assert isinstance(back, Observation)
+    assert judge_one(back, ledger) == verdict
+
+
+@given(anything())
+def test_every_check_says_something_and_blocked_checks_name_a_failure(seen: Observation) -> None:
+    """Opinions are in the order of the checks; what is blocked leads back to a check that failed."""
+    opinions = judge_one(seen, UNLISTED).opinions
+    if opinions:
+        assert [opinion.code for opinion in opinions] == [check.code for check in CHECKS]
+    results_by_code = {opinion.code: opinion.result for opinion in opinions}
+    for opinion in opinions:
+        if opinion.result is Result.BLOCKED:
+            blockers = opinion.message.split(", ")
+            assert {results_by_code[code] for code in blockers} <= {Result.FAIL, Result.BLOCKED}
+
+
+@given(anything(), st.sampled_from([LISTED, UNLISTED]))
+def test_a_pass_has_no_failing_check_and_a_failure_has_a_reason(seen: Observation, ledger: Ledger) -> None:
+    """Outcome, opinions and issues agree."""
+    verdict = judge_one(seen, ledger)
+    if verdict.outcome is Outcome.PASS:
+        assert not verdict.failing
+        assert not verdict.issues
+    if verdict.outcome is Outcome.XFAIL:
+        assert verdict.failing
+        assert verdict.issues
+    if verdict.outcome is Outcome.FAIL:
+        assert verdict.failing or verdict.issues
+
+
+def test_checks_presuppose_only_checks_before_them() -> None:
+    """The registry's order is the order of asking."""
+    before: list[str] = []
+    for check in CHECKS:
+        assert set(check.requires) <= set(before)
+        before.append(check.code)
+    assert len(set(before)) == len(before)
+
+
+# ---------------------------------------------------------------------------------- what the judge must not let through
+
+
+def test_an_eval_loss_that_leaves_zero_is_judged() -> None:
+    """A loss of 0.0 before training is odd, which E806 says, and no reason to crash."""
+    assert judge_one(b.losses(healthy(), 0.0, 0.1), UNLISTED).failing == ("E806", "E802")
+
+
+@pytest.mark.parametrize(
+    ("after", "said", "symptom"),
+    [
+        (3.8, None, Symptom.FALLS),
+        (3.80001, "eval loss barely moves: 4.000000 -> 3.800010, a fall of 0.2000, under 5% of it", Symptom.BARELY),
+        (3.9999994, "eval loss barely moves: 4.000000 -> 3.999999, a fall of 0.0000, under 5% of it", Symptom.BARELY),
+        (3.9999996, "eval loss is flat to 6 decimals: 4.000000 -> 4.000000", Symptom.FLAT),
+        (4.1, "eval loss rises: 4.000000 -> 4.100000", Symptom.RISES),
+    ],
+)
+def test_a_twentieth_of_the_eval_loss_is_the_least_that_counts_as_learning(
+    after: float, said: str | None, symptom: Symptom
+) -> None:
+    """The message says both losses and the fall; flat is told apart from little."""
+    verdict = judge_one(b.losses(healthy(), 4.0, after), UNLISTED)
+    said_by_check = {opinion.code: opinion.message for opinion in verdict.opinions}
+    assert (said_by_check["E802"] or None, verdict.symptom) == (said, symptom)
+
+
+def failures(seen: Observation) -> dict[str, str]:
+    """Failing codes and what they say, where nothing is listed; the cell must fail."""
+    verdict = judge_one(seen, UNLISTED)
+    assert verdict.outcome is Outcome.FAIL
+    return {opinion.code: opinion.message for opinion in verdict.opinions if opinion.result is Result.FAIL}
+
+
+def test_a_flow_that_never_trained_and_says_nothing_does_not_pass() -> None:
+    """No error and no training is not as stated."""
+    assert failures(dataclasses.replace(healthy(), training=None, labels=None)) == {
+        "F001": "the flow ended without an error and without training"
+    }
+
+
+@pytest.mark.parametrize("reason", [Absence.NOT_REACHED, Absence.NOT_CALLED, Absence.NOT_IN_FLOW])
+def test_no_excuse_stands_for_the_trainers_census_of_a_flow_without_an_error(reason: Absence) -> None:
+    """The excuse contradicts the rest of the observation, or is not one for this stage."""
+    seen = healthy()
+    stages = tuple(census for census in seen.stages if census.name is not Stage.TRAINER)
+    absent = (AbsentStage(Stage.TRAINER, reason),)
+    assert failures(dataclasses.replace(seen, stages=stages, absent=absent)) == {
+        "C104": f"no census at trainer, and no good reason for its absence ({reason})"
+    }
+
+
+@pytest.mark.parametrize("stage", [Stage.PREPARE, Stage.PEFT])
+@pytest.mark.parametrize("reason", [Absence.NOT_REACHED, Absence.NOT_IN_FLOW, None])
+def test_only_a_step_that_was_not_called_may_be_missing_where_steps_are_optional(
+    stage: Stage, reason: Absence | None
+) -> None:
+    """Preparation and wrapping may be left to others; a flow that ended well cannot have failed to reach them."""
+    seen = healthy()
+    stages = tuple(census for census in seen.stages if census.name is not stage)
+    absent = (AbsentStage(stage, reason),) if reason else ()
+    said = failures(dataclasses.replace(seen, stages=stages, absent=absent))
+    code = "C102" if stage is Stage.PREPARE else "C103"
+    assert said == {code: f"no census at {stage}, and no good reason for its absence ({reason or 'none recorded'})"}
+
+
+def test_training_without_labels_does_not_pass() -> None:
+    """Ten steps ran, and nobody saw a label."""
+    assert failures(dataclasses.replace(healthy(), labels=None)) == {"L501": "training ran and no batch had labels"}
+
+
+def test_adapters_nobody_took_a_digest_of_do_not_count_as_kept() -> None:
+    """Two missing digests are not two equal ones."""
+    seen = healthy()
+    stages = tuple(dataclasses.replace(census, subject_sha256=None) for census in seen.stages)
+    assert failures(dataclasses.replace(seen, stages=stages)) == {
+        "A201": "no digest of the adapter handed over",
+        "A202": "no digest of what was trained",
+    }
+
+
+def test_fewer_steps_than_asked_for_do_not_pass() -> None:
+    """A trainer that stops early trained something else than it was asked to."""
+    seen = healthy()
+    assert seen.training is not None
+    short = dataclasses.replace(seen.training, steps=100)
+    assert failures(dataclasses.replace(seen, training=short)) == {"F001": "training ended after 10 of 100 steps"}
+
+
+def test_an_unrelated_crash_after_a_listed_freeze_fails() -> None:
+    """A signature of a freeze does not excuse whatever error comes after it."""
+    crash = b.failed(frozen(healthy(versions=on_trl("0.22.2"))), "AttributeError", "unrelated", Stage.TRAINING)
+    verdict = judge_one(crash, LISTED)
+    assert verdict.outcome is Outcome.FAIL
+    assert "seen: AttributeError: unrelated" in verdict.reason
+
+
+def test_frame_and_caller_must_be_of_one_chain() -> None:
+    """Two harmless chains do not add up to the listed one."""
+    seen = frozen(healthy(versions=on_trl("0.22.2")))
+    elsewhere = Frame("trl/models/utils.py", 99, "cast", "param.requires_grad = False")
+    chains = (b.FREEZING_CHAIN[-1:], (elsewhere,))
+    apart = dataclasses.replace(seen, freezes=tuple(Freeze(Stage.TRAINER, 8192, 14, chain) for chain in chains))
+    verdict = judge_one(apart, LISTED)
+    assert verdict.outcome is Outcome.FAIL
+    assert "nothing was frozen by peft/utils/other.py called from trl/models/utils.py (seen: " in verdict.reason
+
+
+def test_a_freeze_without_frames_is_judged() -> None:
+    """A chain all of whose frames are plumbing is empty."""
+    seen = frozen(healthy(versions=on_trl("0.22.2")), chain=())
+    verdict = judge_one(seen, LISTED)
+    assert verdict.outcome is Outcome.FAIL
+    assert "called from trl/models/utils.py (seen: an unknown line)" in verdict.reason
+
+
+def test_an_option_no_name_accepts_is_a_failure() -> None:
+    """A cell without the option it is named after is another cell; `loss_type` alone may be missing."""
+    seen = healthy("sft-full", Variant("qwen2", Precision.FULL, gradient_checkpointing=True))
+    lost = dataclasses.replace(seen, options_dropped=("loss_type", "gradient_checkpointing"))
+    assert (
+        judge(dataclasses.replace(seen, options_dropped=("loss_type",)), flow_named("sft-full"), ()).outcome
+        is Outcome.PASS
+    )
+    assert judge(lost, flow_named("sft-full"), ()).failing == ("P101",)
+
+
+def test_labels_that_went_missing_are_a_failure() -> None:
+    """Rows have as many labels as words, and as many rows are trained on as steps take."""
+    seen = healthy("sft-full", Variant("qwen2", Precision.FULL, gradient_checkpointing=True))
+    assert seen.labels is not None
+    for labels in (
+        dataclasses.replace(seen.labels, label_tokens=80),
+        dataclasses.replace(seen.labels, samples=40, label_tokens=1000),
+    ):
+        assert judge(dataclasses.replace(seen, labels=labels), flow_named("sft-full"), ()).failing == ("L501",)
+
+
+def test_a_second_line_that_froze_is_not_covered_by_the_first() -> None:
+    """A listed freeze does not excuse another one beside it."""
+    seen = frozen(healthy("sft-peft-model", Variant("qwen2", Precision.NF4, gradient_checkpointing=True)))
+    frames = (Frame("trl/other.py", 1, "f", "x"), Frame("peft/another.py", 2, "g", "p.requires_grad = False"))
+    strange = dataclasses.replace(seen.freezes[0], frames=frames)
+    listed = issue().deviation(issue().shows[0])
+    assert judge(seen, flow_named(seen.flow), (listed,)).outcome is Outcome.XFAIL
+    verdict = judge(dataclasses.replace(seen, freezes=(*seen.freezes, strange)), flow_named(seen.flow), (listed,))
+    assert verdict.outcome is Outcome.FAIL
+    assert "also frozen by trl/other.py:1 -> peft/another.py:2: p.requires_grad = False" in verdict.reason

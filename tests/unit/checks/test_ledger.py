@@ -1,0 +1,243 @@
+"""The ledger: parsed once, every fault of it named, and asked which issues apply to a cell."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from builders import FLAGSHIP, FULL, INT8, LISTED, NF4, NF4_NOGC, VERSIONS, issue, on_trl
+from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.contract.errors import ExitCode, MatrixError
+from finetune_compat.contract.records import DeviceKind, Precision, Variant
+from hypothesis import given
+from hypothesis import strategies as st
+
+TODO = "Correct the file and run again; docs/architecture.md describes the ledger's fields."
+ENTRY = """
+[[issue]]
+id = "trl#3926"
+title = "SFTTrainer freezes the adapters of a PeftModel it is handed"
+kind = "upstream"
+link = "https://github.com/huggingface/trl/issues/3926"
+cause = "It prepares a second time."
+remedy = "Hand it the base model."
+
+[[issue.shows]]
+windows = { trl = ">=0.20.0,<0.23.1" }
+flows = ["sft-peft-model"]
+precisions = ["nf4", "int8"]
+gradient_checkpointing = true
+device = "cpu"
+check = "C104"
+frame = "peft/utils/other.py"
+symptom = "flat"
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    """A ledger file."""
+    path = tmp_path / "known-issues.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def fault_of(tmp_path: Path, text: str) -> str:
+    """What is said of a wrong ledger file, without the head and the advice."""
+    path = written(tmp_path, text)
+    with pytest.raises(MatrixError) as raised:
+        load_ledger(path)
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+    message = str(raised.value)
+    assert message.startswith(f"{path}: ")
+    assert message.endswith(TODO)
+    return message.removeprefix(f"{path}: ").removesuffix(f"\n{TODO}")
+
+
+def test_an_entry_becomes_values(tmp_path: Path) -> None:
+    """Enums are enums, lists are tuples, what is not said is None."""
+    [entry] = load_ledger(written(tmp_path, ENTRY)).issues
+    [shown] = entry.shows
+    assert (entry.id, entry.kind.value, entry.fixed_by) == ("trl#3926", "upstream", None)
+    assert shown.precisions == (Precision.NF4, Precision.INT8)
+    assert (shown.device, shown.gradient_checkpointing, shown.called_from) == (DeviceKind.CPU, True, None)
+
+
+def test_the_committed_ledger_is_sound() -> None:
+    """It parses, and its first entry is the flagship."""
+    assert load_ledger().issues[0].id == "trl#3926"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ('"C104"', '"C999"', "issue[0].shows[0].check: there is no check 'C999'"),
+        ('["sft-peft-model"]', '["sft-peft"]', "issue[0].shows[0].flows: there is no flow 'sft-peft'"),
+        ('check = "C104"', 'check = "C104"\nmodels = ["gpt2"]', "issue[0].shows[0].models: there is no model 'gpt2'"),
+        (
+            ">=0.20.0,<0.23.1",
+            "0.20 to 0.23",
+            "issue[0].shows[0].windows.trl: '0.20 to 0.23' is not a version specifier such as '>=0.20.0,<0.23.1'",
+        ),
+        (
+            'frame = "peft/utils/other.py"\nsymptom = "flat"',
+            "",
+            "issue[0].shows[0].check: no evidence to look for: name a frame, called_from, an error or a symptom",
+        ),
+        (
+            'symptom = "flat"',
+            'symptom = "flat"\nsymptoms = "x"',
+            "issue[0].shows[0].symptoms: Unexpected keyword argument",
+        ),
+        (
+            '["sft-peft-model"]',
+            "[]",
+            "issue[0].shows[0].flows: names no flow: the entry would apply nowhere",
+        ),
+        (
+            "{ trl =",
+            "{ tlr =",
+            f"issue[0].shows[0].windows.tlr: no observation names 'tlr'; they name {', '.join(VERSIONS)}",
+        ),
+        ('remedy = "Hand it the base model."', "", "issue[0].remedy: Field required"),
+    ],
+)
+def test_a_wrong_entry_is_named_with_its_place(tmp_path: Path, old: str, new: str, fault: str) -> None:
+    """One fault, its path, what is wrong."""
+    assert old in ENTRY
+    assert fault_of(tmp_path, ENTRY.replace(old, new)) == f"1 fault\n  {fault}"
+
+
+def test_all_faults_of_a_file_are_listed_at_once(tmp_path: Path) -> None:
+    """Two entries of one id, one of them with an unknown check and an unknown flow."""
+    wrong = ENTRY.replace('"C104"', '"C999"').replace('["sft-peft-model"]', '["sft-peft"]')
+    assert fault_of(tmp_path, ENTRY + wrong) == (
+        "3 faults\n"
+        "  issue[1].id: 'trl#3926' is used twice\n"
+        "  issue[1].shows[0].flows: there is no flow 'sft-peft'\n"
+        "  issue[1].shows[0].check: there is no check 'C999'"
+    )
+
+
+def test_a_ledger_that_is_no_toml_is_one_message(tmp_path: Path) -> None:
+    """Never a stack trace."""
+    said = "Expected ']]' at the end of an array declaration (at line 1, column 8)"
+    assert fault_of(tmp_path, "[[issue]") == f"1 fault\n  not TOML: {said}"
+
+
+def test_a_ledger_that_is_not_there_is_one_message(tmp_path: Path) -> None:
+    """In the system's own words."""
+    path = tmp_path / "nowhere.toml"
+    with pytest.raises(MatrixError) as raised:
+        load_ledger(path)
+    assert str(raised.value) == f"{path}: 1 fault\n  cannot be read: No such file or directory\n{TODO}"
+
+
+def test_a_ledger_that_is_no_text_is_one_message(tmp_path: Path) -> None:
+    """Another encoding is named as such."""
+    path = tmp_path / "known-issues.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(MatrixError) as raised:
+        load_ledger(path)
+    said = "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"
+    assert str(raised.value) == f"{path}: 1 fault\n  not UTF-8: {said}\n{TODO}"
+
+
+def test_an_empty_ledger_lists_nothing(tmp_path: Path) -> None:
+    """A file of comments is a ledger."""
+    assert load_ledger(written(tmp_path, "# nothing yet\n")).issues == ()
+
+
+# ------------------------------------------------------------------------------------------------------- what applies
+
+
+def listed(ledger: Ledger = LISTED, variant: Variant = NF4, **versions: str) -> bool:
+    """Whether anything is listed for a CPU cell of the flagship flow."""
+    return bool(ledger.listed("sft-peft-model", variant, DeviceKind.CPU, {**VERSIONS, **versions}))
+
+
+@pytest.mark.parametrize(
+    ("version", "inside"),
+    [
+        ("0.19.1", False),
+        ("0.20.0", True),
+        ("0.22.0.dev0", True),
+        ("0.23.0", True),
+        ("0.23.0.post1", True),
+        ("0.23.0+local", True),
+        ("0.23.1.dev0", False),
+        ("0.23.1", False),
+        ("0.9.6", False),
+    ],
+)
+def test_a_window_takes_in_versions_as_numbers_and_pre_releases_too(version: str, inside: bool) -> None:
+    """The development version in which users met the flagship is inside its window."""
+    assert listed(trl=version) is inside
+
+
+@given(st.sampled_from([{"device": DeviceKind.CUDA}, {"models": ("llama",)}, {"gradient_checkpointing": False}]))
+def test_every_restriction_restricts(changes: dict[str, object]) -> None:
+    """A signature of other devices, models or variants does not apply."""
+    narrowed = dataclasses.replace(FLAGSHIP, **changes)  # type: ignore[arg-type]  # fields by name
+    assert listed(trl="0.22.2")
+    assert not listed(Ledger(issues=(issue(narrowed),)), trl="0.22.2")
+
+
+def test_variants_are_chosen_by_precision_and_checkpointing() -> None:
+    """Precisions of the signature, and both ways of checkpointing where it says nothing."""
+    assert [listed(variant=variant, trl="0.22.2") for variant in (NF4, NF4_NOGC, INT8, FULL)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_all_windows_must_hold_and_a_package_that_is_not_there_is_in_none() -> None:
+    """Two windows are an `and`; no version is not any version."""
+    both = Ledger(issues=(issue(dataclasses.replace(FLAGSHIP, windows={"trl": ">=0.20", "peft": "<0.17"})),))
+    assert not listed(both, trl="0.22.2")
+    assert listed(both, trl="0.22.2", peft="0.16.0")
+    assert not both.listed("sft-peft-model", NF4, DeviceKind.CPU, {"trl": "0.22.2"})
+
+
+def test_a_deviation_carries_the_evidence_of_its_signature() -> None:
+    """The judge sees check, frame and caller, and whom to blame."""
+    [deviation] = LISTED.listed("sft-peft-model", NF4, DeviceKind.CPU, on_trl("0.22.2"))
+    assert (deviation.issue, deviation.check, deviation.frame) == ("trl#3926", "C104", "peft/utils/other.py")
+    assert (deviation.called_from, deviation.kind) == ("trl/models/utils.py", "upstream")
+
+
+@pytest.mark.parametrize("evidence", ['error = ""', 'frame = ""', 'called_from = ""', 'feature = ""'])
+def test_evidence_that_would_be_found_everywhere_is_a_fault(tmp_path: Path, evidence: str) -> None:
+    """An empty string is part of every error and the end of every path."""
+    name = evidence.partition(" ")[0]
+    assert fault_of(tmp_path, LEDGER_TEXT.format(evidence=evidence)) == (
+        "2 faults\n"
+        "  issue[0].shows[0].check: no evidence to look for: name a frame, called_from, an error or a symptom\n"
+        f"  issue[0].shows[0].{name}: is empty: it would be found everywhere"
+    )
+
+
+@pytest.mark.parametrize("symptom", ["error", "unknown"])
+def test_what_no_user_sees_is_no_symptom(tmp_path: Path, symptom: str) -> None:
+    """An entry that could never match is a fault of the file, not a failure of every run."""
+    assert fault_of(tmp_path, LEDGER_TEXT.format(evidence=f'symptom = "{symptom}"')) == (
+        f"1 fault\n  issue[0].shows[0].symptom: {symptom} is no symptom to look for; an error is named by `error`"
+    )
+
+
+LEDGER_TEXT = """
+[[issue]]
+id = "x"
+title = "t"
+kind = "upstream"
+link = "https://example.org"
+cause = "c"
+remedy = "r"
+[[issue.shows]]
+windows = {{ trl = ">=0.20" }}
+flows = ["sft-full"]
+check = "F001"
+{evidence}
+"""

@@ -1,0 +1,73 @@
+"""Known issues in scripts: by the code that did it, in its releases, and by nothing less."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import builders as b
+import pipelines as p
+import pytest
+from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.recognition import named
+from finetune_compat.checks.script_checks import judge_run
+from finetune_compat.contract.records import Frame, Precision
+from finetune_compat.contract.script import Run
+from finetune_compat.contract.verdict import Outcome, Verdict
+
+LEDGER = load_ledger()
+
+
+def on(made: Run, trl: str) -> Run:
+    """The same on another TRL."""
+    stack = made.seen.stack
+    there = dataclasses.replace(stack, resolved={**stack.resolved, "trl": trl})
+    return dataclasses.replace(made, seen=dataclasses.replace(made.seen, stack=there))
+
+
+def verdict(made: Run) -> Verdict:
+    """What is said of it."""
+    return named(made.seen, judge_run(made), LEDGER)
+
+
+def test_the_flagship() -> None:
+    """With its link; that is all that is wrong, so that it deviates as is listed."""
+    found = verdict(on(p.frozen(), "0.22.2"))
+    assert (found.outcome, found.issues) == (Outcome.XFAIL, ("trl#3926",))
+    assert found.links == ("https://github.com/huggingface/trl/issues/3926",)
+    assert found.reason.startswith("trl#3926: C104 0 of 16,384 adapter parameters are trainable at trainer; frozen by")
+
+
+@pytest.mark.parametrize("trl", ["0.19.1", "0.23.1", "1.16.0"])
+def test_outside_its_window_the_same_is_another_bug(trl: str) -> None:
+    """Somebody must look at it."""
+    found = verdict(on(p.frozen(), trl))
+    assert (found.outcome, found.issues) == (Outcome.FAIL, ())
+
+
+def test_frozen_by_the_script_itself_is_none() -> None:
+    """The same check fails in the same release, and the line is the user's."""
+    chain = (Frame("train.py", 30, "<module>", "p.requires_grad = False"),)
+    made = on(p.run(b.frozen(b.healthy("sft-peft-model", p.NF4), chain=chain)), "0.22.2")
+    assert (verdict(made).outcome, verdict(made).issues) == (Outcome.FAIL, ())
+
+
+def test_only_where_it_is_listed() -> None:
+    """Full precision is not prepared a second time."""
+    made = on(p.frozen(), "0.22.2")
+    variant = dataclasses.replace(made.seen.variant, precision=Precision.FULL)
+    assert verdict(dataclasses.replace(made, seen=dataclasses.replace(made.seen, variant=variant))).issues == ()
+
+
+def test_what_else_is_wrong_is_not_excused_by_it() -> None:
+    """The issue is named, and the verdict stays what it was."""
+    made = on(p.frozen(), "0.22.2")
+    made = dataclasses.replace(made, seen=b.frozen_weights_changed(b.adapter_replaced(made.seen)))
+    found = verdict(made)
+    assert found.issues == ("trl#3926",)
+    assert "A201" in found.failing and found.outcome is Outcome.FAIL
+
+
+def test_healthy_is_healthy() -> None:
+    """Whatever is listed for these versions."""
+    made = on(p.run(), "0.22.2")
+    assert verdict(made) == judge_run(made)

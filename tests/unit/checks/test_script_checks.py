@@ -1,0 +1,180 @@
+"""The judge of users' scripts: held against what they ask for themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import builders
+import pytest
+from finetune_compat.checks.script_checks import judge, judge_run
+from finetune_compat.contract.records import Actor, Failure, Frame, Gradients, Labels, Optimizer, Stage
+from finetune_compat.contract.script import Run
+from finetune_compat.contract.verdict import Outcome, Result, Symptom
+from pipelines import NF4, frozen, pipeline, run, training, without_training
+
+
+def said(made: Run, code: str) -> tuple[Result, str]:
+    """What one check says."""
+    (opinion,) = [one for one in judge_run(made).opinions if one.code == code]
+    return opinion.result, opinion.message
+
+
+def test_what_trains_is_healthy() -> None:
+    verdict = judge_run(run())
+    assert (verdict.outcome, verdict.failing) == (Outcome.PASS, ())
+    assert verdict.reason == "16,384 parameters train"
+
+
+def test_frozen_adapters_are_one_root_with_the_line_that_froze() -> None:
+    """Optimizer, gradients, weights and loss follow from it and say nothing of their own."""
+    verdict = judge_run(frozen())
+    assert (verdict.outcome, verdict.failing, verdict.symptom) == (Outcome.FAIL, ("C104",), Symptom.FLAT)
+    assert verdict.reason.startswith(
+        "C104 0 of 16,384 adapter parameters are trainable at trainer; frozen by harness/finetune_compat/cell/flows/"
+    )
+    assert "peft/utils/other.py" in verdict.reason
+
+
+def test_a_script_that_freezes_its_own_adapter_is_told_at_peft() -> None:
+    """As PeftModel.from_pretrained does without is_trainable."""
+    seen = builders.at_stage(run().seen, Stage.PEFT, by_area=frozen().seen.census(Stage.TRAINER).by_area)  # type: ignore[union-attr]
+    assert judge_run(run(seen)).failing == ("C103",)
+
+
+def test_a_peft_config_that_left_no_adapter_is_a_fault() -> None:
+    """The trainer dropped it; then the whole model trains, which was not asked for."""
+    seen = builders.healthy("sft-full", dataclasses.replace(NF4, precision=builders.Precision.FULL))
+    assert judge_run(run(seen)).failing == ("C104",)
+    assert judge_run(run(seen, asks_for_adapters=False)).outcome is Outcome.PASS
+
+
+def test_half_of_the_adapters_lost_in_the_trainer_are_missed() -> None:
+    seen = run().seen
+    census = seen.census(Stage.TRAINER)
+    assert census is not None
+    half = {area: dataclasses.replace(count, trainable=count.trainable // 2) for area, count in census.by_area.items()}
+    result, message = said(run(builders.at_stage(seen, Stage.TRAINER, by_area=half, trainable=8192)), "C104")
+    assert (result, message) == (Result.FAIL, "8,192 adapter parameters are trainable at trainer, 16,384 were at peft")
+
+
+def test_an_optimizer_that_misses_some_is_a_fault_and_one_that_holds_more_is_none() -> None:
+    assert judge_run(training(run(), optimizer=Optimizer(8192, 8192, 0))).failing == ("O301",)
+    assert judge_run(training(run(), optimizer=Optimizer(20_000, 0, 3616))).outcome is Outcome.PASS
+
+
+def test_idle_tensors_are_no_fault_and_no_gradient_at_all_is_one() -> None:
+    """An expert no token went to is idle in a healthy run."""
+    assert said(training(run(), gradients=Gradients(28, 2, 1, 0)), "G401")[0] is Result.PASS
+    assert said(training(run(), gradients=Gradients(28, 28, 0, 0)), "G401")[0] is Result.FAIL
+    assert said(training(run(), gradients=Gradients(28, 0, 0, 1)), "G401")[0] is Result.FAIL
+
+
+def test_a_class_that_stands_still_is_a_fault() -> None:
+    made = run(builders.stands_still(run().seen, "lora_A"))
+    assert judge_run(made).failing == ("W701",)
+
+
+@pytest.mark.parametrize("code", ["G401", "W701", "E803"])
+def test_rewards_that_are_all_equal_teach_nothing_and_are_no_fault(code: str) -> None:
+    """GRPO: the gradient is then zero, and the loss."""
+    made = training(run(rewarded=True), gradients=Gradients(28, 0, 28, 0), subject_delta=0.0, eval_after=0.0)
+    assert said(made, code)[0] is Result.NOT_APPLICABLE
+
+
+def test_a_flat_eval_loss_is_a_fault_but_not_in_warm_up() -> None:
+    flat = training(run(), eval_before=3.0, eval_after=3.0000001, learning_rate=(1e-2,) * 10)
+    assert said(flat, "E803") == (Result.FAIL, "eval loss is flat to 6 decimals: 3.000000 -> 3.000000")
+    warming = training(flat, learning_rate=tuple(1e-5 * step for step in range(10)))
+    result, why = said(warming, "E803")
+    assert result is Result.NOT_APPLICABLE
+    assert why == "warm-up: the steps taken are worth 0.0 at the full learning rate; ask for more"
+
+
+def test_without_an_evaluation_set_the_verdict_says_so() -> None:
+    verdict = judge_run(training(run(rows_evaluated=None), eval_before=None, eval_after=None))
+    assert verdict.outcome is Outcome.PASS
+    assert verdict.reason == "16,384 parameters train; without an evaluation set, nothing says they learn"
+
+
+def test_an_evaluation_that_reports_nothing_is_a_fault() -> None:
+    assert judge_run(training(run(), eval_before=None, eval_after=None)).failing == ("E801",)
+
+
+def test_rows_without_labels_are_a_fault_where_all_are() -> None:
+    labels = Labels(80, 0, 80, "", "")
+    seen = dataclasses.replace(run().seen, labels=labels)
+    assert said(run(seen), "L501")[0] is Result.FAIL
+    assert (
+        said(run(dataclasses.replace(seen, labels=dataclasses.replace(labels, all_masked=79))), "L501")[0]
+        is Result.PASS
+    )
+
+
+def test_what_did_not_train_is_not_healthy() -> None:
+    verdict = judge_run(without_training(run()))
+    assert (verdict.outcome, verdict.reason) == (Outcome.INFRASTRUCTURE, "no training was seen")
+
+
+@pytest.mark.parametrize(
+    "message", ["CUDA out of memory", "Torch not compiled with CUDA enabled", "fp16 mixed precision requires a GPU"]
+)
+def test_what_this_machine_lacks_is_no_fault_of_the_script(message: str) -> None:
+    seen = dataclasses.replace(run().seen, error=Failure("RuntimeError", message, Stage.TRAINING, ()))
+    assert judge_run(run(seen)).outcome is Outcome.INFRASTRUCTURE
+
+
+def test_an_error_in_training_is_a_fault() -> None:
+    seen = dataclasses.replace(without_training(run()).seen, error=Failure("ValueError", "no", Stage.TRAINING, ()))
+    assert judge_run(run(seen)).failing == ("F001",)
+
+
+def test_a_trainer_that_replaces_the_adapter_is_told() -> None:
+    assert judge_run(run(builders.adapter_replaced(run().seen))).failing == ("A201",)
+
+
+def test_an_adapter_the_trainer_makes_is_not_compared() -> None:
+    seen = run().seen
+    stages = tuple(
+        dataclasses.replace(taken, by=Actor.LIBRARY) if taken.name is Stage.PEFT else taken for taken in seen.stages
+    )
+    assert said(run(dataclasses.replace(seen, stages=stages)), "A201")[0] is Result.NOT_APPLICABLE
+
+
+def test_a_script_in_which_nothing_was_seen_could_not_be_told() -> None:
+    (verdict,) = judge(pipeline(error=Failure("ImportError", "no trl", Stage.IMPORT, ())))
+    assert (verdict.outcome, verdict.reason) == (
+        Outcome.INFRASTRUCTURE,
+        "nothing was seen: ImportError at import: no trl",
+    )
+    (verdict,) = judge(pipeline())
+    assert verdict.reason == "nothing was seen: no model of Transformers was loaded"
+
+
+@pytest.mark.parametrize(
+    ("file", "message", "outcome"),
+    [
+        ("trl/trainer/dpo_trainer.py", "no", Outcome.FAIL),
+        ("train.py", "accuracy is below 0.9", Outcome.INFRASTRUCTURE),
+        ("transformers/quantizers/quantizer_bnb_4bit.py", "No GPU found. A GPU is needed", Outcome.INFRASTRUCTURE),
+    ],
+)
+def test_an_error_after_a_healthy_training_is_never_green(file: str, message: str, outcome: Outcome) -> None:
+    """A library that raises is a fault; a script may object to what ten steps have made."""
+    error = Failure("ValueError", message, Stage.TRAINER, (Frame(file, 1, "f", "raise"),))
+    first, last = judge(pipeline(run(), error=error, status=1))
+    assert (first.outcome, last.outcome) == (Outcome.PASS, outcome)
+    assert f"ValueError at trainer: {message}" in last.reason
+
+
+def test_an_error_its_trainer_has_told_is_told_once() -> None:
+    error = Failure("ValueError", "no", Stage.TRAINING, ())
+    made = run(dataclasses.replace(without_training(run()).seen, error=error))
+    assert len(judge(pipeline(made, error=error, status=1))) == 1
+
+
+def test_a_signal_is_never_green() -> None:
+    *_, last = judge(pipeline(run(), status=-9))
+    assert (last.outcome, last.reason) == (
+        Outcome.INFRASTRUCTURE,
+        "training was healthy, and the script itself ended with signal 9",
+    )

@@ -1,0 +1,74 @@
+"""The table of flows and of what their users are entitled to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import finetune_compat
+import pytest
+from finetune_compat.contract.catalog import CATALOG, LORA, MODELS, Expect, cells_on, cells_with, flow_named, lora_of
+from finetune_compat.contract.errors import UnknownName
+from finetune_compat.contract.records import DeviceKind, Precision, Stage
+
+
+def test_a_cpu_runs_every_cell_and_a_gpu_all_but_plain_placement() -> None:
+    """111 cells on a CPU; the 8 that place 4-bit weights openly on the CPU have no counterpart on a GPU."""
+    assert len(cells_on(DeviceKind.CPU)) == 111
+    assert len(cells_on(DeviceKind.CUDA)) == 103
+    assert not [variant for _, variant in cells_on(DeviceKind.CUDA) if variant.precision is Precision.NF4_PLAIN]
+
+
+def test_real_weights_go_through_every_flow_in_the_variants_of_the_tiny_qwen2() -> None:
+    """Under their own name; plain placement on a CPU only, and no variant that another tiny model is there for."""
+    for device in DeviceKind:
+        cells = cells_with("Qwen2.5-7B", device)
+        tiny = [(f.name, v.precision, v.gradient_checkpointing) for f, v in cells_on(device) if v.model == "qwen2"]
+        assert [(f.name, v.precision, v.gradient_checkpointing) for f, v in cells] == tiny
+        assert {v.model for _, v in cells} == {"Qwen2.5-7B"}
+        assert {f.name for f, _ in cells} == {f.name for f in CATALOG}
+        assert any(v.precision is Precision.NF4_PLAIN for _, v in cells) is (device is DeviceKind.CPU)
+
+
+def test_lora_is_the_flows_own_or_that_of_the_model() -> None:
+    """Of real weights that of text models."""
+    assert lora_of(flow_named("sft-all-linear"), "qwen2") is flow_named("sft-all-linear").lora
+    assert lora_of(flow_named("sft-peft-model"), "qwen2-vl+vision") is MODELS["qwen2-vl+vision"].lora
+    assert lora_of(flow_named("sft-peft-model"), "Qwen2.5-7B") is LORA
+
+
+def test_no_cell_is_there_twice() -> None:
+    """Flow and variant name a cell."""
+    cells = [(flow.name, str(variant)) for flow, variant in cells_on(DeviceKind.CPU)]
+    assert len(set(cells)) == len(cells)
+
+
+@pytest.mark.parametrize("flow", CATALOG, ids=lambda flow: flow.name)
+def test_every_flow_has_its_file(flow: Flow) -> None:
+    """`module` leads to a file of the cell side; looked for, not imported, which would import the stack."""
+    assert (Path(finetune_compat.__file__).parent.parent / f"{flow.module.replace('.', '/')}.py").is_file()
+
+
+@pytest.mark.parametrize("flow", CATALOG, ids=lambda flow: flow.name)
+def test_every_flow_promises_something_at_load_and_at_the_trainer(flow: Flow) -> None:
+    """A flow whose trainer stage is not judged could freeze everything unseen."""
+    assert flow.expects[Stage.TRAINER] in (Expect.ADAPTER, Expect.EVERYTHING)
+    assert Stage.LOAD in flow.expects
+    assert all(variant.model in MODELS for variant in flow.variants)
+
+
+def test_only_a_flow_that_is_wrong_may_be_refused() -> None:
+    """The documented ways of doing it have to work."""
+    assert [flow.name for flow in CATALOG if flow.correct and flow.refusal] == []
+
+
+def test_an_unknown_flow_is_one_message_that_lists_the_known_ones() -> None:
+    """A results file of a newer harness, or a misspelt name."""
+    with pytest.raises(UnknownName) as raised:
+        flow_named("sft-peft-modle")
+    assert str(raised.value) == (
+        "there is no flow 'sft-peft-modle'\n"
+        "A results file of a newer harness, or a misspelt name.\n"
+        "The flows are: sft-peft-config, sft-peft-model, sft-peft-model-unprepared, sft-peft-model-and-config, "
+        "sft-inference-mode-config, sft-adapter-reload-frozen, sft-adapter-reload-trainable, "
+        "sft-adapter-reload-edited, sft-all-linear, rft-all-linear, rft-labels-masked, sft-full, trainer-peft-model."
+    )

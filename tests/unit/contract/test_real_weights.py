@@ -1,0 +1,155 @@
+"""What `--model` may name: a directory with a model in it, or what looks like a hub id. All else is one message."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from finetune_compat.contract import real_weights
+from finetune_compat.contract.catalog import MODELS
+from finetune_compat.contract.errors import CompatError, ExitCode
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def directory(parent: Path, config: str) -> Path:
+    """A directory with this text as its config."""
+    made = parent / "mine"
+    made.mkdir()
+    (made / "config.json").write_text(config, encoding="utf-8")
+    for name in ("model-00001-of-00002.safetensors", "tokenizer.json"):
+        (made / name).touch()
+    return made
+
+
+def refused(asked: Path | str) -> str:
+    """What is said of it; always bad input."""
+    with pytest.raises(CompatError) as raised:
+        real_weights.checked(str(asked))
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+    return str(raised.value)
+
+
+def test_a_directory_with_a_model_is_known_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells run from the checkout, wherever the path was typed; and nothing of it comes from the hub."""
+    made = directory(tmp_path, '{"model_type": "llama"}')
+    monkeypatch.chdir(tmp_path)
+    assert real_weights.checked("mine") == str(made)
+    assert not real_weights.from_hub(real_weights.checked("mine"))
+
+
+@pytest.mark.parametrize("asked", ["gpt2", "Qwen/Qwen2.5-7B", "org_1/a.b-c_d"])
+def test_what_looks_like_a_hub_id_is_left_to_the_hub(asked: str) -> None:
+    """Whether there is such a model, the hub knows."""
+    assert real_weights.checked(asked) == asked
+    assert real_weights.from_hub(asked)
+
+
+@pytest.mark.parametrize("asked", ["", "./mine", "/no/where", "a/b/c", "org/", "-x", "a b", "https://hub/org/name"])
+def test_what_is_neither_is_bad_input(asked: str) -> None:
+    """A path that is not there reads as neither, for a hub id has no leading dot or slash."""
+    assert refused(asked) == (
+        f"--model: {asked!r} is neither a directory nor a hub id\n"
+        "The directory is not there, or a single file of a model was named.\n"
+        "Name the directory that save_pretrained wrote, or a model of the hub, such as Qwen/Qwen2.5-7B."
+    )
+
+
+def test_a_file_is_no_hub_id_though_it_looks_like_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`model.safetensors` is a legal name on the hub."""
+    (tmp_path / "model.safetensors").touch()
+    monkeypatch.chdir(tmp_path)
+    assert refused("model.safetensors") == (
+        "--model: 'model.safetensors' is neither a directory nor a hub id\n"
+        "The directory is not there, or a single file of a model was named.\n"
+        "Name the directory that save_pretrained wrote, or a model of the hub, such as Qwen/Qwen2.5-7B."
+    )
+
+
+def test_a_directory_without_a_config_is_bad_input(tmp_path: Path) -> None:
+    """It may hold weights all the same: nobody knows of what."""
+    assert refused(tmp_path) == (
+        f"{tmp_path}/config.json: cannot be read: No such file or directory\n"
+        "Check the path; a folder stands for the file in it."
+    )
+
+
+def test_a_config_that_is_cut_off_is_bad_input(tmp_path: Path) -> None:
+    """With the place."""
+    made = directory(tmp_path, '{"model_type": ')
+    assert refused(made) == (
+        f"{made}/config.json: not JSON: Expecting value: line 1 column 16 (char 15)\n"
+        "It was cut off, or edited by hand.\n"
+        "Take the file from the model's repository again."
+    )
+
+
+def test_a_config_that_is_no_object_is_bad_input(tmp_path: Path) -> None:
+    """A list has no model_type to ask for."""
+    made = directory(tmp_path, "[]")
+    assert refused(made) == (
+        f"{made}/config.json: not a JSON object but list\nTake the file from the model's repository again."
+    )
+
+
+@pytest.mark.parametrize("config", ["{}", '{"model_type": null}', '{"peft_type": "LORA"}'])
+def test_a_config_of_something_else_is_bad_input(tmp_path: Path, config: str) -> None:
+    """Such as of an adapter."""
+    made = directory(tmp_path, config)
+    assert refused(made) == (
+        f"{made}/config.json: not a model's config: it has no model_type\n"
+        "The directory holds something else, such as an adapter.\n"
+        "Hand --model the directory of the base model."
+    )
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("model-00001-of-00002.safetensors", "holds no weights: none of *.safetensors, *.bin"),
+        ("tokenizer.json", "holds no tokenizer: none of tokenizer*.json, *.model, vocab.*"),
+    ],
+)
+def test_a_directory_without_weights_or_tokenizer_is_bad_input(tmp_path: Path, missing: str, said: str) -> None:
+    """In a cell it would be an ImportError over protobuf, and a failure of the release."""
+    made = directory(tmp_path, '{"model_type": "llama"}')
+    (made / missing).unlink()
+    assert refused(made) == (
+        f"{made}: {said}\n"
+        "Cells load the model and its tokenizer from the one directory.\n"
+        "Put it there with save_pretrained, or name the directory that has both."
+    )
+
+
+def test_weights_that_are_stored_quantized_are_bad_input(tmp_path: Path) -> None:
+    """`full` would not be full, and int8 not int8."""
+    made = directory(tmp_path, '{"model_type": "llama", "quantization_config": {"quant_method": "awq"}}')
+    assert refused(made) == (
+        f"{made}/config.json: the model is stored quantized\n"
+        "The flows quantize the weights themselves, or leave them whole.\n"
+        "Hand --model the model it was made from."
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("gpt2", "gpt2"),
+        ("Qwen/Qwen2.5-7B", "Qwen2.5-7B"),
+        ("/data/My Model (new)", "My-Model--new-"),
+        ("/data/qwen2", "qwen2-weights"),
+        ("/", "-weights"),
+    ],
+)
+def test_cells_bear_the_last_part_of_the_name(model: str, name: str) -> None:
+    """In characters that cell ids are safe with, and never as a tiny model, whose cells would be taken for these."""
+    assert real_weights.cell_name(model) == name
+
+
+@given(st.text())
+def test_any_name_is_safe_in_a_cells_id(model: str) -> None:
+    """No slash, bracket, blank or line break, and no tiny model."""
+    name = real_weights.cell_name(model)
+    assert re.fullmatch(r"[A-Za-z0-9._-]+", name)
+    assert name not in MODELS

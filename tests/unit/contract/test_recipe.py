@@ -1,0 +1,94 @@
+"""Recipes: what makes another address, and what an observation may not say otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+
+import pytest
+from finetune_compat.contract.recipe import Recipe, contradiction, from_dict, to_dict
+from finetune_compat.contract.records import DeviceKind
+from hypothesis import given
+from hypothesis import strategies as st
+from kept_builders import recipe_of, seen
+
+OTHER: dict[str, object] = {
+    "cell": "trl0.23-py311/sft-full[qwen2-full-gc]@cpu",
+    "lock_sha256": "c" * 64,
+    "python": "3.11.8",
+    "torch": "2.13.0+cu130",
+    "base_torch": True,
+    "beside": ("triton 3.7.0",),
+    "device": "aarch64",
+    "features": ("other",),
+    "sources": "c" * 64,
+    "given": "c" * 64,
+    "model": "sha256:1",
+    "steps": 20,
+    "seed": 1,
+    "attention": "eager",
+    "handicap": "frozen",
+    "deep": True,
+    "schema": 2,
+}
+
+
+def test_an_address_is_the_digest_of_canonical_json() -> None:
+    """Keys sorted, no blanks: anyone can work it out again."""
+    recipe = recipe_of(seen())
+    fields = {name: value for name, value in dataclasses.asdict(recipe).items() if name != "beside"}
+    for beside in ({}, {"beside": ("nvidia-cublas 13.1.0.3", "triton 3.7.0")}):
+        text = json.dumps({**fields, **beside}, sort_keys=True, separators=(",", ":"))
+        assert dataclasses.replace(recipe, **beside).address == hashlib.sha256(text.encode()).hexdigest()
+
+
+@given(st.lists(st.text()), st.text())
+def test_addresses_of_like_recipes_are_those_of_each(cells: list[str], attention: str) -> None:
+    """Whatever names hold."""
+    recipe = recipe_of(seen(), attention=attention)
+    assert recipe.addresses(cells) == {cell: dataclasses.replace(recipe, cell=cell).address for cell in cells}
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Recipe)])
+def test_every_field_makes_another_address(field: str) -> None:
+    """A recipe that differs in anything is another question."""
+    recipe = recipe_of(seen())
+    assert dataclasses.replace(recipe, **{field: OTHER[field]}).address != recipe.address  # type: ignore[arg-type]
+
+
+@given(st.tuples(st.text(), st.text()), st.integers(), st.text())
+def test_a_recipe_survives_json(features: tuple[str, ...], seed: int, name: str) -> None:
+    """Whatever its names hold, with its address."""
+    recipe = recipe_of(seen(), features=features, seed=seed, device=name)
+    again = from_dict(json.loads(json.dumps(to_dict(recipe))))
+    assert (again, again.address) == (recipe, recipe.address)
+
+
+def test_an_observation_of_its_recipe_contradicts_nothing() -> None:
+    """The CPU's model is not in the recipe."""
+    assert contradiction(recipe_of(seen()), seen()) == ""
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("torch", "2.14.0", f"torch {seen().stack.resolved['torch']}, expected 2.14.0"),
+        ("python", "3.11.99", f"Python {seen().stack.python}, expected 3.11.99"),
+        ("seed", 3, f"seed {seen().seed}, expected 3"),
+        ("steps", 11, "steps 10, expected 11"),
+        ("handicap", "frozen", "handicap None, expected frozen"),
+        ("base_torch", not seen().stack.base_torch, f"another torch {seen().stack.base_torch}, expected "),
+    ],
+)
+def test_what_the_cell_found_otherwise_is_named(field: str, value: object, said: str) -> None:
+    """Both sides of it."""
+    assert contradiction(recipe_of(seen(), **{field: value}), seen()).startswith(said)
+
+
+def test_on_a_gpu_its_name_must_agree() -> None:
+    """On a CPU the name is the architecture's, which an observation does not hold."""
+    device = dataclasses.replace(seen().device, kind=DeviceKind.CUDA, name="NVIDIA H200")
+    found = dataclasses.replace(seen(), device=device)
+    assert contradiction(recipe_of(found, device="NVIDIA H200"), found) == ""
+    assert contradiction(recipe_of(found, device="NVIDIA L4"), found) == "device NVIDIA H200, expected NVIDIA L4"

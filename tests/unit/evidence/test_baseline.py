@@ -1,0 +1,164 @@
+"""The ledger over the committed baselines: it explains every deviation, and none of its windows could lie elsewhere.
+
+A baseline holds the observations of a whole run of the matrix on real versions, on one machine. Judging them again
+needs no torch. What only one kind of machine shows is seen where that machine ran.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from finetune_compat.checks import Outcome
+from finetune_compat.checks.ledger import Issue, Ledger, Signature, load_ledger
+from finetune_compat.contract.records import Observation, Precision
+from finetune_compat.evidence.baseline import BASELINES
+from finetune_compat.report import markdown, summarize
+from finetune_compat.results.run_files import RowState, judge_one, judged, read_observations, read_rows
+from finetune_compat.stacks.matrix import read_matrix
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+KEPT = sorted(BASELINES.iterdir())
+
+each_baseline = pytest.mark.parametrize("baseline", KEPT, ids=lambda path: path.name)
+
+
+@cache
+def of(baseline: Path) -> tuple[Observation, ...]:
+    return tuple(read_observations(baseline / "observations.jsonl")[1].values())
+
+
+@cache
+def observations() -> tuple[Observation, ...]:
+    return tuple(seen for baseline in KEPT for seen in of(baseline))
+
+
+@cache
+def measured(package: str) -> tuple[Version, ...]:
+    return tuple(sorted({Version(seen.stack.resolved[package]) for seen in observations()}))
+
+
+@each_baseline
+def test_a_baseline_holds_every_stack_of_the_matrix(baseline: Path) -> None:
+    """Each row of the matrix on Python 3.11 ran to its end, or is a row with its reason."""
+    rows = {row.name: row for row in read_rows(baseline)}
+    wanted = {stack.on("3.11") for stack in read_matrix().stacks}
+    assert set(rows) == wanted
+    assert all(row.state in (RowState.RAN, RowState.UNINSTALLABLE) for row in rows.values())
+    assert {cell for row in rows.values() for cell in row.selected} == {seen.cell for seen in of(baseline)}
+
+
+@each_baseline
+def test_every_deviation_of_a_baseline_is_listed(baseline: Path) -> None:
+    """Judged with today's ledger and checks, no cell of a baseline fails."""
+    ledger = load_ledger()
+    wrong = {
+        verdict.cell: verdict.reason
+        for verdict in (judge_one(seen, ledger) for seen in of(baseline))
+        if verdict.outcome not in (Outcome.PASS, Outcome.XFAIL)
+    }
+    assert wrong == {}
+
+
+def test_every_signature_of_the_ledger_is_seen() -> None:
+    """No entry is there for nothing: each signature takes in at least one cell of a baseline."""
+    unseen = [
+        (issue.id, signature)
+        for issue in load_ledger().issues
+        for signature in issue.shows
+        if not any(applies(signature, seen) for seen in observations())
+    ]
+    assert unseen == []
+
+
+def test_no_entry_leaves_it_open_whether_the_bug_is_silent() -> None:
+    """A release that turns a loud failure silent must not stay listed: every signature names one face."""
+    two_faced = [s for issue in load_ledger().issues for s in issue.shows if s.error and s.symptom]
+    assert two_faced == []
+
+
+@each_baseline
+def test_the_committed_summary_is_what_the_baseline_says_today(baseline: Path) -> None:
+    """After a change of ledger, checks or wording: compat report reports/baseline/<name>"""
+    ledger = load_ledger()
+    told = markdown.render(summarize(judged(baseline, ledger), ledger))
+    assert (baseline / "summary.md").read_text(encoding="utf-8") == told
+
+
+@each_baseline
+def test_int8_and_emulated_nf4_agree(baseline: Path) -> None:
+    """Wherever a baseline has both: the same stages, trainable counts, freezing lines and verdicts."""
+    ledger = load_ledger()
+    by_place: dict[tuple[object, ...], dict[Precision, object]] = {}
+    for seen in of(baseline):
+        variant = seen.variant
+        if variant.precision in (Precision.NF4, Precision.INT8):
+            place = (seen.stack.name, seen.flow, variant.model, variant.gradient_checkpointing)
+            stages = [(census.name, census.by, census.trainable) for census in seen.stages]
+            freezes = [(freeze.stage, freeze.parameters, freeze.frames[-2:]) for freeze in seen.freezes]
+            outcome = judge_one(seen, ledger).outcome
+            by_place.setdefault(place, {})[variant.precision] = (stages, seen.absent, freezes, outcome)
+    both = {place: found for place, found in by_place.items() if len(found) == 2}
+    assert both
+    assert [place for place, found in both.items() if found[Precision.NF4] != found[Precision.INT8]] == []
+
+
+def applies(signature: Signature, seen: Observation) -> bool:
+    return signature.takes_in(seen.flow, seen.variant, seen.device.kind, seen.stack.resolved)
+
+
+def shifts(signature: Signature) -> Iterator[tuple[str, str, Signature]]:
+    """The signature with one edge of one window moved by one measured release: outwards, and inwards."""
+    for package, window in signature.windows.items():
+        moves = holes if window.startswith("!=") else edges
+        for how, moved in moves(window, measured(package)):
+            windows = {**signature.windows, package: moved}
+            yield package, how, dataclasses.replace(signature, windows=windows)
+
+
+def holes(window: str, versions: tuple[Version, ...]) -> Iterator[tuple[str, str]]:
+    """A window that leaves out one release, leaving out its neighbours instead."""
+    place = versions.index(Version(window.removeprefix("!=")))
+    yield "leaves out the one before", f"!={versions[place - 1]}"
+    yield "leaves out the one after", f"!={versions[place + 1]}"
+
+
+def edges(window: str, versions: tuple[Version, ...]) -> Iterator[tuple[str, str]]:
+    """A window whose first or last measured release is another."""
+    inside = [version for version in versions if SpecifierSet(window).contains(version, prereleases=True)]
+    first, last = versions.index(inside[0]), versions.index(inside[-1])
+    moves = []
+    if ">" in window or "==" in window:
+        moves += [("starts earlier", first - 1, last), ("starts later", first + 1, last)]
+    if "<" in window or "==" in window:
+        moves += [("ends earlier", first, last - 1), ("ends later", first, last + 1)]
+    for how, low, high in moves:
+        if low >= 0 and high < len(versions):
+            # A window emptied by the move is written as one no version is in.
+            yield how, f">={versions[low]},<={versions[high]}" if low <= high else "<0"
+
+
+def shift_cases() -> list[object]:
+    return [
+        pytest.param(issue, place, moved, id=f"{issue.id}-{place}-{package}-{how.replace(' ', '-')}")
+        for issue in load_ledger().issues
+        for place, signature in enumerate(issue.shows)
+        for package, how, moved in shifts(signature)
+    ]
+
+
+@pytest.mark.parametrize(("issue", "place", "moved"), shift_cases())
+def test_a_window_moved_by_one_release_fails(issue: Issue, place: int, moved: Signature) -> None:
+    """Any edge of any window, moved by one measured release either way, makes at least one cell fail."""
+    original = issue.shows[place]
+    shows = (*issue.shows[:place], moved, *issue.shows[place + 1 :])
+    issues = tuple(
+        dataclasses.replace(other, shows=shows) if other.id == issue.id else other for other in load_ledger().issues
+    )
+    ledger = Ledger(issues=issues)
+    touched = [seen for seen in observations() if applies(original, seen) != applies(moved, seen)]
+    assert any(judge_one(seen, ledger).outcome is Outcome.FAIL for seen in touched)

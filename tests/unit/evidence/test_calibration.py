@@ -1,0 +1,242 @@
+"""The sweep over seeds: what counts as wrong, what is kept, and what is told of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+
+import builders
+import deep_builders as d
+import pytest
+from finetune_compat.checks import CHECKS
+from finetune_compat.checks.case import LUCK, MINIMUM_FALL
+from finetune_compat.checks.learning import FALSE_ALARMS, MISSES
+from finetune_compat.checks.rates import Rate
+from finetune_compat.contract.catalog import SWEPT_CELLS, Handicap
+from finetune_compat.contract.errors import RecordsError
+from finetune_compat.contract.records import DeviceKind, Observation, Stage, cell_id, to_json
+from finetune_compat.evidence import calibration, learning
+from finetune_compat.evidence.calibration import HEALTHY, Sweep, judged
+from finetune_compat.evidence.strips import place
+
+
+def seeds(number: int) -> list[Observation]:
+    return [seen for seed in range(number) for seen in d.swept(seed)]
+
+
+def with_fall(runs: list[Observation], handicap: Handicap | None, after: float) -> list[Observation]:
+    """The first run of this kind ends with another eval loss."""
+    index = next(i for i, seen in enumerate(runs) if seen.handicap == handicap)
+    return [*runs[:index], d.with_losses(runs[index], 5.0, after), *runs[index + 1 :]]
+
+
+def test_a_test_that_is_never_wrong_is_on_target() -> None:
+    """3 seeds: 3 healthy, 6 dead and 9 nearly dead runs."""
+    sweep = judged(seeds(3))
+    assert (sweep.false_alarms, sweep.misses, sweep.rounded) == (Rate(0, 3), Rate(0, 6), Rate(0, 9))
+    assert sweep.on_target
+
+
+def test_a_healthy_flow_that_fails_a_check_is_a_false_alarm() -> None:
+    """It lost 1 %."""
+    sweep = judged(with_fall(seeds(3), None, 4.95))
+    assert (sweep.false_alarms, sweep.misses, sweep.rounded) == (Rate(1, 3), Rate(0, 6), Rate(0, 9))
+    assert not sweep.on_target
+
+
+@pytest.mark.parametrize("handicap", [Handicap.FROZEN, Handicap.WANDERING])
+def test_a_dead_flow_that_passes_is_a_miss(handicap: Handicap) -> None:
+    """It lost 20 %, by luck; then a null so large leaves the healthy run of its seed without proof, too."""
+    sweep = judged(with_fall(seeds(3), handicap, 4.0))
+    assert sweep.misses == Rate(1, 6)
+    assert sweep.false_alarms == Rate(1, 3)
+
+
+@pytest.mark.parametrize("handicap", [Handicap.HUNDREDTH])
+def test_a_nearly_dead_flow_that_passes_was_rounded(handicap: Handicap) -> None:
+    """It lost 20 %, and nothing of it stood still."""
+    sweep = judged(with_fall(seeds(3), handicap, 4.0))
+    assert (sweep.rounded, sweep.on_target) == (Rate(1, 9), False)
+
+
+def test_layers_that_stand_still_are_caught_by_other_checks_than_the_learning_test() -> None:
+    """Half of the layers lose half of the fall, which is plenty for eval loss alone."""
+    kind = judged(seeds(2)).kinds[Handicap.ONE_LAYER]
+    assert (kind.failing, kind.learning) == (("W701", "W701"), ("", ""))
+    assert kind.roots == (("W701", 2),)
+
+
+def written(runs: list[Observation], path: Path) -> Path:
+    path.write_text("".join(f"{to_json(seen)}\n" for seen in runs), encoding="utf-8")
+    return path
+
+
+QWEN2, LLAMA = (f"trl0.24-py311/sft-peft-config[{name}-full-nogc]@cpu" for name in ("qwen2", "llama"))
+FILE = "trl0.24-py311-sft-peft-config-qwen2-full-nogc-cpu.json"
+
+
+def long(first: int = 0, last: int = 199, cell: str = QWEN2) -> Sweep:
+    """A sweep of as many seeds as it takes; of two of them it says what it says of all."""
+    return dataclasses.replace(judged(seeds(2)), seeds=(first, last), cell=cell)
+
+
+def test_a_sweep_is_kept_and_read_back_as_it_was(tmp_path: Path) -> None:
+    """A newer sweep of a cell replaces an earlier one that has no more seeds."""
+    for sweep in (long(), long(100, 399)):
+        assert calibration.keep(sweep, tmp_path) == f"Kept in {tmp_path / FILE}."
+        assert calibration.read_kept(tmp_path) == (sweep,)
+    assert json.loads((tmp_path / FILE).read_text())["cell"] == QWEN2
+
+
+def test_sweeps_of_two_cells_of_a_stack_lie_side_by_side(tmp_path: Path) -> None:
+    """Each under its own name, in the order of their seeds."""
+    one, other = long(200, 399), long(0, 199, LLAMA)
+    for sweep in (one, other):
+        assert calibration.keep(sweep, tmp_path).startswith("Kept")
+    assert calibration.read_kept(tmp_path) == (other, one)
+
+
+@pytest.mark.parametrize(
+    ("sweep", "why"),
+    [
+        (judged(seeds(2)), "2 seeds are too few to state a rate; it takes 200."),
+        (long(0, 199), f"an earlier sweep of {QWEN2} has 300 seeds. Remove it first if it is to go."),
+        (
+            long(250, 449, LLAMA),
+            (
+                f"{QWEN2} has seeds 0 to 299, and rates are added up over seeds that are not shared. "
+                "Sweep others: --seeds 300-499."
+            ),
+        ),
+    ],
+)
+def test_a_sweep_that_would_weaken_the_rates_is_not_kept(sweep: Sweep, why: str, tmp_path: Path) -> None:
+    """Of a try with a few seeds, of a shorter one, of runs that are counted already."""
+    calibration.keep(long(0, 299), tmp_path)
+    before = (tmp_path / FILE).read_bytes()
+    assert calibration.keep(sweep, tmp_path) == f"Not kept in {tmp_path}: {why}"
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(FILE, before)]
+
+
+def test_a_sweep_is_read_and_judged(tmp_path: Path) -> None:
+    """As its cells wrote it."""
+    assert calibration.read(written(seeds(2), tmp_path / "x.jsonl"), range(2)) == judged(seeds(2))
+
+
+def test_of_a_file_the_seeds_asked_for_are_judged(tmp_path: Path) -> None:
+    """It may have more of them, from sweeps of before, and in any order."""
+    path = written([*seeds(4)[12:], *seeds(4)[:12]], tmp_path / "x.jsonl")
+    assert calibration.read(path, range(1, 3)).seeds == (1, 2)
+    assert calibration.read(path, range(2)) == judged(seeds(2))
+
+
+def test_a_sweep_that_did_not_train_is_refused(tmp_path: Path) -> None:
+    """With the error that ended its runs: on TRL 1.15.0 without Triton no run gets through an evaluation."""
+    lost = [builders.failed(seen, "AttributeError", "no apply", Stage.TRAINING) for seen in seeds(1)]
+    with pytest.raises(RecordsError, match="6 of 6 runs of the sweep did not train") as caught:
+        calibration.read(written(lost, tmp_path / "x.jsonl"), range(1))
+    assert "AttributeError at training: no apply" in str(caught.value)
+
+
+def test_a_file_that_is_no_sweep_is_refused(tmp_path: Path) -> None:
+    """With where it is and what to do."""
+    (tmp_path / "x.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RecordsError, match="not a sweep over seeds") as caught:
+        calibration.read_kept(tmp_path)
+    assert str(tmp_path / "x.json") in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------------ what is shown
+
+
+def test_the_page_tells_each_kind_and_what_was_said_of_it(tmp_path: Path) -> None:
+    """In order: a healthy run of 5.0 -> 4.0 loses a fifth."""
+    sweep = judged(seeds(2))
+    page = learning.page([sweep])
+    assert "| healthy called dead | 0 of 2 (95 % upper bound 77.6%) |" in page
+    assert "| healthy | nothing is in its way | 20.00% to 20.00%, median 20.00% | pass in 2 | 2 of 2 learn |" in page
+    assert "- one live layer: W701 while others changed, these tensors stood still: 7 of 14 lora_A" in page
+
+
+def test_the_page_holds_all_sweeps_side_by_side() -> None:
+    """With what separates healthy from dead in each."""
+    page = learning.page([long(), long(200, 399, LLAMA)])
+    row = "0 of 2 | 0 of 4 | 0 of 6 | 20.00% | 0.20% |"
+    assert f"| `{QWEN2}` | 0 to 199 | {row}" in page
+    assert f"| `{LLAMA}` | 200 to 399 | {row}" in page
+    assert f"## {LLAMA}" in page
+
+
+def test_the_terminal_tells_the_three_rates() -> None:
+    """One a line."""
+    assert learning.told(judged(seeds(1))).splitlines() == [
+        "healthy called dead: 0 of 1 (95 % upper bound 95.0%)",
+        "dead called healthy: 0 of 2 (95 % upper bound 77.6%)",
+        "nearly dead called healthy: 0 of 3 (95 % upper bound 63.2%)",
+    ]
+
+
+def test_every_run_is_a_dot() -> None:
+    """Six a seed, in each sweep."""
+    assert learning.drawing([long(), long(200, 399, LLAMA)]).count("h0") == 24
+
+
+def test_what_falls_more_is_drawn_further_right() -> None:
+    """From the lowest tick to the highest, on both sides of nothing."""
+    falls = [-0.01, -0.001, 0.0, 0.0001, 0.01, 0.05, 0.2]
+    places = [place(fall) for fall in falls]
+    assert places == sorted(places) and len(set(places)) == len(places)
+
+
+# ------------------------------------------------------------------------------------------------- what is committed
+
+
+@pytest.fixture(scope="module")
+def kept() -> tuple[calibration.Sweep, ...]:
+    return calibration.read_kept()
+
+
+def test_the_rates_that_reports_state_are_those_of_the_committed_sweeps(kept: tuple[calibration.Sweep, ...]) -> None:
+    """Over all of them, no two of which share a seed, so that their runs are independent."""
+    alarms, misses = [sweep.false_alarms for sweep in kept], [sweep.misses for sweep in kept]
+    assert Rate(sum(rate.wrong for rate in alarms), sum(rate.trials for rate in alarms)) == FALSE_ALARMS
+    assert Rate(sum(rate.wrong for rate in misses), sum(rate.trials for rate in misses)) == MISSES
+    spans = [sweep.seeds for sweep in kept]
+    assert all(last < first for (_, last), (first, _) in itertools.pairwise(spans))
+
+
+def test_the_thresholds_have_the_room_that_is_claimed_of_them(kept: tuple[calibration.Sweep, ...]) -> None:
+    """Healthy flows lose more than twice what is asked for; random steps less than two thirds of what luck may do."""
+    for sweep in kept:
+        assert min(sweep.kinds[HEALTHY].falls) > 2 * MINIMUM_FALL
+        assert max(map(abs, sweep.kinds[Handicap.WANDERING].falls)) < 2 / 3 * LUCK
+
+
+def test_the_committed_page_and_drawing_say_what_the_sweeps_say(tmp_path: Path) -> None:
+    """They are made again by: nox -s "compat-3.11(trl='1.16')" -- --seeds 200."""
+    kept = calibration.read_kept()
+    assert (calibration.LEARNING / "learning.md").read_text(encoding="utf-8") == learning.page(kept)
+    assert (calibration.LEARNING / "learning.svg").read_text(encoding="utf-8") == learning.drawing(kept)
+
+
+def test_runs_of_every_seed_are_committed(kept: tuple[calibration.Sweep, ...]) -> None:
+    """Six kinds, of each as many as there are seeds, and these are enough to state a rate."""
+    for sweep in kept:
+        number = sweep.seeds[1] - sweep.seeds[0] + 1
+        assert number >= calibration.FEWEST_SEEDS
+        assert {len(kind.before) for kind in sweep.kinds.values()} == {number}
+        assert set(sweep.kinds) == {HEALTHY, *Handicap}
+        assert dataclasses.asdict(sweep)["steps"] == 10
+
+
+def test_the_sweeps_were_judged_by_all_checks_there_are(kept: tuple[calibration.Sweep, ...]) -> None:
+    """Else a check that came since could call a healthy flow dead, and nobody had looked."""
+    assert {sweep.judged_by for sweep in kept} == {tuple(check.code for check in CHECKS)}
+
+
+def test_every_cheap_cell_was_swept(kept: tuple[calibration.Sweep, ...]) -> None:
+    """What one model does is no rate."""
+    cells = {cell_id(sweep.stack, flow, variant, DeviceKind.CPU) for sweep in kept for flow, variant in SWEPT_CELLS}
+    assert {sweep.cell for sweep in kept} == cells

@@ -1,0 +1,222 @@
+"""What a sweep over seeds runs, and that what was run is not run again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import builders as b
+import deep_builders as d
+import pytest
+from finetune_compat.cell import sweep as cell_side
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.contract import catalog
+from finetune_compat.contract.errors import CompatError
+from finetune_compat.contract.plan import Plan, PlannedCell
+from finetune_compat.contract.records import DeviceKind, Observation, to_json
+from finetune_compat.evidence import calibration, sweeps
+from finetune_compat.evidence.calibration import Sweep
+from finetune_compat.evidence.sweeps import Seeds
+from finetune_compat.run import stack_run
+from finetune_compat.stacks.locks import Lock
+
+LOCK = Lock(Path("trl1.16-py311.txt"), "0" * 64, {}, {})
+
+CELLS = [f"{flow}[{variant}]" for flow, variant in catalog.SWEPT_CELLS]
+
+
+def plan(tmp_path: Path, cells: tuple[PlannedCell, ...] | None = None) -> Plan:
+    """Of a whole stack, or of these cells."""
+    versions = {"trl": "1.16.0", "transformers": "5.20.0", "bitsandbytes": "0.50.2"}
+    planned = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions) if cells is None else cells
+    return Plan(
+        run=str(tmp_path / "run"),
+        stack="trl1.16-py311",
+        lock_sha256="aa" * 32,
+        torch_wanted="2.13.0",
+        base_torch=False,
+        device=DeviceKind.CPU,
+        attention="sdpa",
+        steps=10,
+        seed=0,
+        limit_s=60.0,
+        cells=planned,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- which cells
+
+
+def names(tmp_path: Path, *arguments: str) -> list[str]:
+    """The cells that are swept, one to a plan."""
+    plans = sweeps.plans_of(plan(tmp_path), Seeds(200), arguments)
+    assert all(len(each.cells) == 1 for each in plans)
+    return [str(each.cells[0]) for each in plans]
+
+
+def test_all_cheap_cells_are_swept_or_those_that_k_selects(tmp_path: Path) -> None:
+    """In the catalog's order; others than the cheap ones never."""
+    assert sorted(names(tmp_path)) == sorted(CELLS)
+    assert names(tmp_path, "-k", "llama") == ["sft-peft-config[llama-full-nogc]"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seeds", "what"),
+    [
+        (("-k", "sft-full"), Seeds(200), "no cell to sweep"),
+        (("-x",), Seeds(200), "a sweep is given -k alone"),
+        ((), Seeds(200, 400), "--seeds 400-599 for 3 cells"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused_before_anything_runs(
+    tmp_path: Path, arguments: tuple[str, ...], seeds: Seeds, what: str
+) -> None:
+    """With what there is to choose from, or why."""
+    with pytest.raises(CompatError) as caught:
+        sweeps.plans_of(plan(tmp_path), seeds, arguments)
+    assert caught.value.what == what
+    assert caught.value.todo
+
+
+# --------------------------------------------------------------------------------------------------------- which seeds
+
+
+def kept(cell: str, first: int, last: int) -> Sweep:
+    """A sweep of these seeds."""
+    return dataclasses.replace(calibration.judged(d.swept(0)), cell=cell, seeds=(first, last))
+
+
+KEPT = [kept("a", 0, 199), kept("b", 200, 399)]
+
+
+@pytest.mark.parametrize(
+    ("cell", "asked", "seeds"),
+    [
+        ("a", Seeds(200), range(200)),  # those of its kept sweep again
+        ("b", Seeds(200), range(200, 400)),
+        ("b", Seeds(300), range(200, 500)),
+        ("a", Seeds(300), range(400, 700)),  # more than fit before the next sweep's
+        ("c", Seeds(200), range(400, 600)),  # nobody's
+        ("a", Seeds(100, 7), range(7, 107)),  # as named
+    ],
+)
+def test_a_number_of_seeds_is_of_seeds_that_no_other_sweep_has(cell: str, asked: Seeds, seeds: range) -> None:
+    """Rates are added up over independent runs."""
+    assert sweeps.seeds_for(cell, asked, KEPT) == seeds
+
+
+def test_the_first_sweep_begins_at_nought() -> None:
+    """Where nothing is kept."""
+    assert sweeps.seeds_for("a", Seeds(200), []) == range(200)
+
+
+# ------------------------------------------------------------------------------------------------------ inside the cell
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str | None]]:
+    """Seed and handicap of every run, which is none: it prints, as trainers do, and is as it should be."""
+    done: list[tuple[int, str | None]] = []
+
+    def run_cell(given: Plan, planned: PlannedCell) -> Observation:
+        print("a trainer's log")
+        done.append((given.seed, planned.handicap))
+        return dataclasses.replace(b.healthy(), seed=given.seed, handicap=planned.handicap)
+
+    monkeypatch.setattr(cell_side, "runner", SimpleNamespace(run_cell=run_cell))
+    return done
+
+
+def sweep(tmp_path: Path, seeds: range) -> list[dict[str, Any]]:
+    """Sweep one cell into a file, and read it."""
+    flow, variant = catalog.SWEPT_CELLS[0]
+    one = plan(tmp_path, (PlannedCell(flow, variant, ()),))
+    (tmp_path / "plan.json").write_text(one.to_json(), encoding="utf-8")
+    cell_side.main(str(tmp_path / "plan.json"), str(tmp_path / "sweeps" / "x.jsonl"), seeds)
+    return [json.loads(line) for line in (tmp_path / "sweeps" / "x.jsonl").read_text().splitlines()]
+
+
+def test_every_seed_runs_healthy_and_in_each_handicap(tmp_path: Path, ran: list[Any]) -> None:
+    """A line each."""
+    lines = sweep(tmp_path, range(3, 5))
+    assert ran == [(seed, handicap) for seed in (3, 4) for handicap in (None, *catalog.Handicap)]
+    assert [(line["seed"], line["handicap"]) for line in lines] == ran
+
+
+def test_a_sweep_goes_on_where_it_was_stopped(tmp_path: Path, ran: list[Any]) -> None:
+    """What was being written when it was killed runs again; what was whole does not."""
+    sweep(tmp_path, range(2))
+    path = tmp_path / "sweeps" / "x.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:8]) + '{"cell":"trl1.1')
+    ran.clear()
+    lines = sweep(tmp_path, range(3))
+    everything = [(seed, handicap) for seed in range(3) for handicap in (None, *catalog.Handicap)]
+    assert ran == everything[8:]
+    assert [(line["seed"], line["handicap"]) for line in lines] == everything
+
+
+def test_how_far_it_is_can_be_read(tmp_path: Path, ran: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """Every ten seeds, without what trainers print."""
+    sweep(tmp_path, range(20))
+    assert capsys.readouterr().out.splitlines() == [
+        f"{CELLS[0]}: 60 of 120 runs, 0 min left",
+        f"{CELLS[0]}: 120 of 120 runs, 0 min left",
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------------- on the host
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Commands that a sweep on the host starts; each finds its runs made. What is kept, is kept in the test."""
+    commands: list[list[str]] = []
+
+    def run(command: list[str], given: Plan, *_: Any) -> int:
+        commands.append(command)
+        into, seeds = Path(command[4]), range(int(command[5]), int(command[6]))
+        into.parent.mkdir(parents=True, exist_ok=True)
+        cell = given.id_of(given.cells[0])
+        lines = [to_json(dataclasses.replace(seen, cell=cell)) for seed in seeds for seen in d.swept(seed)]
+        into.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        return 0
+
+    learning = tmp_path / "learning"
+    monkeypatch.setattr(stack_run, "_run", run)
+    monkeypatch.setattr(sweeps, "runs_of", lambda given, *_: tmp_path / f"{given.cells[0].variant}.jsonl")
+    keep, read_kept = calibration.keep, calibration.read_kept
+    monkeypatch.setattr(calibration, "read_kept", lambda *_: read_kept(learning))
+    monkeypatch.setattr(calibration, "keep", lambda found: keep(found, learning))
+    monkeypatch.setattr("finetune_compat.evidence.learning.publish", lambda: None)
+    return commands
+
+
+def test_cells_are_swept_one_after_another_with_seeds_of_their_own(tmp_path: Path, host: list[list[str]]) -> None:
+    """Each is judged and kept when it has ended, and asks for the seeds the ones before it left."""
+    plans = sweeps.plans_of(plan(tmp_path), Seeds(200), ())
+    codes = [stack_run._calibrate(one, LOCK, Path("python"), (), Seeds(200), fresh=False) for one in plans]
+    assert codes == [0, 0, 0]
+    assert [command[5:] for command in host] == [["0", "200"], ["200", "400"], ["400", "600"]]
+    assert [each.seeds for each in calibration.read_kept()] == [(0, 199), (200, 399), (400, 599)]
+
+
+def test_runs_of_before_are_removed_where_all_is_to_run_again(tmp_path: Path, host: list[list[str]]) -> None:
+    """As `--fresh` asks."""
+    one, *_ = sweeps.plans_of(plan(tmp_path), Seeds(1), ())
+    there = tmp_path / f"{one.cells[0].variant}.jsonl"
+    for fresh, left in ((False, True), (True, False)):
+        there.write_text("before\n")
+        seen: list[bool] = []
+        runs_before = stack_run._run
+
+        def looked(command: list[str], *given: Any, seen: list[bool] = seen, run: Any = runs_before) -> int:
+            seen.append(there.exists())
+            return int(run(command, *given))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stack_run, "_run", looked)
+            stack_run._calibrate(one, LOCK, Path("python"), (), Seeds(1), fresh=fresh)
+        assert seen == [left]

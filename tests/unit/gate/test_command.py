@@ -1,0 +1,535 @@
+"""A whole gate, from what is typed to the exit code. Cells are stood in for by observations made by hand; locks, rows,
+judging, comparison, search and reports are real.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import builders as b
+import pytest
+from finetune_compat.contract.catalog import CATALOG
+from finetune_compat.contract.errors import RegistryUnreachable, StackFailed, Unbuildable
+from finetune_compat.contract.plan import Plan, PlannedCell
+from finetune_compat.contract.records import Frame, Observation, Stage, to_json
+from finetune_compat.gate import command, defaults, index, search, sides
+from finetune_compat.gate.command import Asked, gate_command
+from finetune_compat.gate.decision import GateExit, Rule
+from finetune_compat.gate.index import Release
+from finetune_compat.gate.policy import POLICY
+from finetune_compat.gate.resolve import Resolved
+from finetune_compat.results.run_files import RowState, StackRow, write_row
+from finetune_compat.run import stack_run
+from finetune_compat.stacks.environments import Environment
+from finetune_compat.stacks.locks import Lock, Unsolvable
+from packaging.version import Version
+
+FLOW = ("sft-peft-model",)
+FLOWS = ", ".join(flow.name for flow in CATALOG)
+Cell = Callable[[Plan, PlannedCell, str], Observation | None]
+
+
+def flagship(plan: Plan, cell: PlannedCell, trl: str) -> Observation | None:
+    """What TRL does with a PeftModel on a quantized base: frozen from 0.20.0 to 0.23.0, silent or loud."""
+    versions = {**b.VERSIONS, "trl": trl}
+    seen = b.healthy(cell.flow, cell.variant, stack=plan.stack, versions=versions)
+    broken = Version("0.20.0") <= Version(trl) < Version("0.23.1") and any(item.frame for item in cell.listed)
+    if not broken:
+        return seen
+    chain = b.FREEZING_CHAIN if Version(trl) >= Version("0.22.0") else (*b.FREEZING_CHAIN[:2], b.FREEZING_CHAIN[3])
+    frozen = b.frozen(seen, chain=chain)
+    return (
+        frozen if cell.variant.gradient_checkpointing else b.failed(frozen, "RuntimeError", b.NO_GRAD, Stage.TRAINING)
+    )
+
+
+@pytest.fixture
+def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Cell], list[str]]:
+    """Lets cells be what a function says; gives the list of the stacks that ran and their cells."""
+    monkeypatch.setenv("COMPAT_RUN_ID", "gate")
+    for module in (command, stack_run):
+        monkeypatch.setattr(module, "RUNS", tmp_path)
+    monkeypatch.setattr(
+        sides, "environment_of", lambda lock: (Path("/envs/bin/python"), Environment("2.13.0+cpu", False, True))
+    )
+    monkeypatch.setattr(
+        index,
+        "releases",
+        lambda package: tuple(Release(Version(v), date(2025, 9, 1)) for v in ("0.19.1", "0.22.2", "0.23.0", "0.23.1")),
+    )
+    monkeypatch.setattr(
+        defaults, "ask", lambda stack, *_: {"SFTConfig": {"gradient_checkpointing": str("0.22" in stack.name)}}
+    )
+
+    def use(cell_of: Cell) -> list[str]:
+        ran: list[str] = []
+
+        def run_plan(plan: Plan, *_: object, alone: bool) -> None:
+            assert alone  # the sides run one after another
+            trl = dict(LOCKED)[plan.stack]
+            seen = [cell_of(plan, cell, trl) for cell in plan.cells]
+            path = Path(plan.run) / "observations.jsonl"
+            path.parent.mkdir(exist_ok=True)
+            with path.open("a") as file:
+                file.writelines(f"{to_json(item)}\n" for item in seen if item)
+            write_row(Path(plan.run), StackRow(plan.stack, RowState.RAN, "", tuple(map(plan.id_of, plan.cells))))
+            ran.append(f"{plan.stack} {len(plan.cells)}")
+
+        monkeypatch.setattr(stack_run, "run_plan", run_plan)
+        return ran
+
+    return use
+
+
+LOCKED = (
+    ("trl0.4-py311", "0.4.7"),
+    ("trl0.5-py311", "0.5.0"),
+    ("trl0.19-py311", "0.19.1"),
+    ("trl0.22-py311", "0.22.2"),
+    ("trl0.23.0-py311", "0.23.0"),
+    ("trl0.23-py311", "0.23.1"),
+)
+
+
+def asked(before: str = "trl==0.19.1", after: str = "trl==0.22.2", **options: Any) -> Asked:
+    """A call."""
+    return Asked((before,), (after,), **{"flows": FLOW, "device": "cpu", **options})
+
+
+def answer(tmp_path: Path) -> dict[str, Any]:
+    """What was written for machines."""
+    gate: dict[str, Any] = json.loads((tmp_path / "gate" / "gate.json").read_text())["gate"]
+    return gate
+
+
+class TestDecisions:
+    def test_the_flagship_blocks_with_the_line_and_a_safe_target(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """0.19.1 -> 0.22.2: the issue, the freezing line, 0.23.1 found by running it and the release before it."""
+        ran = stand(flagship)
+        assert gate_command(asked()) is GateExit.BLOCK
+        out = " ".join(capsys.readouterr().out.split())
+        assert "trl#3926" in out
+        assert "frozen by trl/trainer/sft_trainer.py:694 -> trl/models/utils.py:539 -> peft/utils/other.py:142" in out
+        assert "trl 0.23.1 is the first release above 0.22.2 that passes" in out
+        regressed = [cell for cell in answer(tmp_path)["cells"] if cell["change"] == "regressed"]
+        assert sorted(ran[:2]) == ["trl0.19-py311 26", "trl0.22-py311 26"]
+        assert ran[2:] == [f"trl0.23-py311 {len(regressed)}", f"trl0.23.0-py311 {len(regressed)}"]
+        assert [item["version"] for item in answer(tmp_path)["causes"][0]["target"]["tried"]] == ["0.23.1", "0.23.0"]
+
+    def test_its_repair_is_not_stopped_by_it(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
+        """0.19.1 -> 0.23.1 and 0.22.2 -> 0.23.1: nothing stands against either, and the second is a fix."""
+        stand(flagship)
+        assert gate_command(asked(after="trl==0.23.1")) is GateExit.ALLOW
+        assert gate_command(asked(before="trl0.22", after="trl0.23")) is GateExit.ALLOW
+        assert "of them fixed" in answer(tmp_path)["reason"]
+
+    def test_a_lock_that_pins_everything_hides_no_safe_target(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where a release does not go with the other pins it is run as of its day, and what has to move is named."""
+        stand(flagship)
+        of_row, of_release = command.resolve, search.of_release
+
+        def resolved(*given: Any) -> Resolved:
+            return replace(of_row(*given), rule=Rule.FILE)
+
+        def released(side: Resolved, *given: Any) -> Resolved:
+            found = of_release(replace(side, rule=Rule.ROW), *given)
+            pinned = Unsolvable(Path("lock"), "cause: trl needs a newer transformers", {})
+            return replace(found, rule=side.rule, lock=pinned) if side.rule is Rule.FILE else found
+
+        monkeypatch.setattr(command, "resolve", resolved)
+        monkeypatch.setattr(search, "of_release", released)
+        assert gate_command(asked()) is GateExit.BLOCK
+        beside = "transformers 4.56.2, bitsandbytes 0.48.1, datasets 4.1.1"
+        assert f"trl 0.23.1 is the first release above 0.22.2 that passes, with {beside}." in answer(tmp_path)["reason"]
+        told = " ".join((tmp_path / "gate" / "gate.md").read_text().split())
+        assert f"that passes, with {beside} in place of what is pinned." in told
+
+    def test_what_moves_with_a_bare_pin_is_no_news(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It brings the packages of its day, whichever release it names."""
+        stand(flagship)
+        of_row = command.resolve
+        monkeypatch.setattr(command, "resolve", lambda *given: replace(of_row(*given), rule=Rule.OF_ITS_DAY))
+        assert gate_command(asked()) is GateExit.BLOCK
+        assert answer(tmp_path)["reason"].endswith("trl 0.23.1 is the first release above 0.22.2 that passes.")
+
+    def test_one_cell_runs_alone(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The command a red cell is shown with asks for that cell and gives its verdict."""
+        ran = stand(flagship)
+        gate_command(asked(candidates=0))
+        again = next(cell["again"] for cell in answer(tmp_path)["cells"] if cell["change"] == "regressed")
+        assert again == (
+            "compat gate --from trl==0.19.1 --to trl==0.22.2 --device cpu --candidates 0 "
+            "--cell 'sft-peft-model[qwen2-nf4-gc]'"
+        )
+        ran.clear()
+        assert gate_command(asked(flows=(), cells=("sft-peft-model[qwen2-nf4-gc]",), candidates=0)) is GateExit.BLOCK
+        assert sorted(ran) == ["trl0.19-py311 1", "trl0.22-py311 1"]
+        assert answer(tmp_path)["left_out"] == ["every cell but sft-peft-model[qwen2-nf4-gc]"]
+
+    def test_a_machine_that_failed_is_no_regression(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
+        """Lost cells are never green, and a safe target is not looked for."""
+        lost = b.out_of_memory
+
+        def cell(plan: Plan, planned: PlannedCell, trl: str) -> Observation | None:
+            seen = b.healthy(planned.flow, planned.variant, stack=plan.stack, versions=b.on_trl(trl))
+            return lost(seen) if plan.stack == "trl0.23-py311" and planned == plan.cells[0] else seen
+
+        stand(cell)
+        assert gate_command(asked(after="trl0.23")) is GateExit.COULD_NOT_TELL
+        assert answer(tmp_path)["reason"].startswith("1 cell of sft-peft-model could not be compared: ")
+        assert gate_command(asked(before="trl0.23", after="trl0.19")) is GateExit.COULD_NOT_TELL
+
+    @pytest.mark.parametrize("reused", [True, False])
+    def test_what_a_new_environment_compiled_is_kept(
+        self, reused: bool, stand: Callable[[Cell], list[str]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The next one need not compile it; one that was there has been asked before."""
+        ran, kept = stand(flagship), []
+        made = sides.environment_of
+        monkeypatch.setattr(
+            sides, "environment_of", lambda lock: (made(lock)[0], dataclasses.replace(made(lock)[1], reused=reused))
+        )
+        monkeypatch.setattr(sides, "keep_bytecode", lambda python: kept.append((python, len(ran))))
+        gate_command(asked(after="trl0.23"))
+        assert kept == ([] if reused else [(Path("/envs/bin/python"), number + 1) for number in range(len(ran))])
+
+    def test_a_stack_that_cannot_be_installed_holds(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As the side asked about: every cell is lost."""
+        stand(flagship)
+        made = sides.environment_of
+
+        def environment_of(lock: Lock) -> tuple[Path, Environment]:
+            if lock.facts["stack"] == "trl0.23":
+                raise Unbuildable("a package fails to build: tokenizers")
+            return made(lock)
+
+        monkeypatch.setattr(sides, "environment_of", environment_of)
+        assert gate_command(asked(after="trl0.23")) is GateExit.HOLD
+        assert answer(tmp_path)["reason"] == (
+            "26 cells of sft-peft-model can no longer be run: a package fails to build: tokenizers."
+        )
+        assert answer(tmp_path)["defaults_unknown"] == "there is no environment of one side"
+
+    @pytest.mark.parametrize("after", ["trl0.19", "trl0.22"])
+    def test_without_a_baseline_no_part_of_the_answer_tells_more_than_the_whole(
+        self, after: str, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whether the side asked about trains or not; and no exception makes known what is not."""
+        stand(flagship)
+        made = sides.environment_of
+
+        def environment_of(lock: Lock) -> tuple[Path, Environment]:
+            if lock.facts["stack"] == "trl0.23":
+                raise Unbuildable("a package fails to build: tokenizers")
+            return made(lock)
+
+        monkeypatch.setattr(sides, "environment_of", environment_of)
+        policy = tmp_path / "policy.toml"
+        accepted = '[[exception]]\nissue = "trl#3926"\nreason = "a test"\nexpires = 9999-12-31\n'
+        policy.write_text(f"{POLICY.read_text()}\n{accepted}")
+        assert gate_command(asked(before="trl0.23", after=after, policy=policy)) is GateExit.COULD_NOT_TELL
+        gate = answer(tmp_path)
+        assert gate["reason"] == "Nothing is known of trl0.23: a package fails to build: tokenizers."
+        parts = (*gate["flows"], *gate["causes"], *gate["cells"])
+        assert {part["effect"] for part in parts} == {"COULD NOT TELL"}
+        assert [item["cells"] for item in gate["exceptions"]] == [[]]
+        suite = (tmp_path / "gate" / "gate.junit.xml").read_text()
+        assert 'failures="0" errors="26" skipped="0"' in suite
+
+    def test_a_policy_may_hold_whatever_is_unchanged(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
+        """And then it is a cause."""
+        stand(flagship)
+        policy = tmp_path / "policy.toml"
+        policy.write_text(POLICY.read_text().replace('unchanged = "allow"', 'unchanged = "hold"'))
+        assert gate_command(asked(after="trl0.23", policy=policy)) is GateExit.HOLD
+        told = answer(tmp_path)["reason"]
+        assert told.startswith("26 cells of sft-peft-model are unchanged, which the policy does not allow: "), told
+
+    def test_defaults_are_held_side_by_side(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
+        """And where a side cannot be asked, the report says so and the decision stands."""
+        stand(flagship)
+        gate_command(asked(candidates=0))
+        (change,) = answer(tmp_path)["defaults"]
+        assert change == {"config": "SFTConfig", "field": "gradient_checkpointing", "before": "False", "after": "True"}
+
+
+NO_KERNELS = (
+    "CUDA is required but not available for bitsandbytes. Please consider installing the multi-platform version"
+)
+BROKEN_IMPORT = "cannot import name 'top_k_top_p_filtering' from 'transformers'"
+
+
+def ending(kind: str, message: str, stage: Stage, *stacks: str, **versions: str) -> Cell:
+    """Cells that end in this error on these stacks, and are healthy elsewhere."""
+
+    def cell(plan: Plan, planned: PlannedCell, trl: str) -> Observation | None:
+        there = {**b.VERSIONS, "trl": trl, **versions}
+        seen = b.healthy(planned.flow, planned.variant, stack=plan.stack, versions=there)
+        place = Frame("transformers/integrations/bitsandbytes.py", 500, "validate", "raise RuntimeError(message)")
+        return b.failed(seen, kind, message, stage, place) if plan.stack in stacks else seen
+
+    return cell
+
+
+def quantized(plan: Plan, planned: PlannedCell, trl: str) -> Observation | None:
+    """Quantized cells end as they do with Transformers 4.46 on a CPU, which is listed. The others train."""
+    stacks = [plan.stack] if planned.variant.precision.quantized else []
+    message = "'frozenset' object has no attribute 'discard'"
+    return ending("AttributeError", message, Stage.LOAD, *stacks, transformers="4.46.3")(plan, planned, trl)
+
+
+class TestNothingTrained:
+    def test_a_machine_without_a_gpu_allows_nothing(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Both sides end where bitsandbytes looks for CUDA: no issue is named, and what to do is said."""
+        stand(ending("RuntimeError", NO_KERNELS, Stage.LOAD, "trl0.19-py311", "trl0.22-py311"))
+        assert gate_command(asked()) is GateExit.COULD_NOT_TELL
+        assert answer(tmp_path)["reason"] == (
+            f"26 cells of sft-peft-model could not be compared: this machine cannot run it: RuntimeError: {NO_KERNELS}."
+        )
+        assert {cell["change"] for cell in answer(tmp_path)["cells"]} == {"inconclusive"}
+        out = " ".join(capsys.readouterr().out.split())
+        assert "To do: Run it on a GPU. Without one, quantized weights need bitsandbytes 0.47 or later" in out
+        assert "trl#3926" not in out + (tmp_path / "gate" / "gate.md").read_text()
+
+    @pytest.mark.parametrize(
+        "message",
+        [NO_KERNELS, "No GPU found. A GPU is needed for quantization.", "None of the available devices `None` are"],
+    )
+    def test_a_machine_without_a_gpu_is_no_regression(self, message: str, stand: Callable[[Cell], list[str]]) -> None:
+        """Of the candidate: on a GPU the same versions may train."""
+        ran = stand(ending("RuntimeError", message, Stage.LOAD, "trl0.22-py311"))
+        assert gate_command(asked()) is GateExit.COULD_NOT_TELL
+        assert len(ran) == 2  # nor is a safe release looked for
+
+    def test_what_no_gpu_would_mend_is_a_regression(self, stand: Callable[[Cell], list[str]]) -> None:
+        """The adapters were frozen before anything asked for a GPU."""
+
+        def cell(plan: Plan, planned: PlannedCell, trl: str) -> Observation | None:
+            seen = b.healthy(planned.flow, planned.variant, stack=plan.stack, versions={**b.VERSIONS, "trl": trl})
+            ill = b.failed(b.frozen(seen), "RuntimeError", NO_KERNELS, Stage.TRAINING)
+            return ill if plan.stack == "trl0.22-py311" else seen
+
+        stand(cell)
+        assert gate_command(asked(candidates=0)) is GateExit.BLOCK
+
+    @pytest.mark.parametrize("stage", [Stage.IMPORT, Stage.LOAD, Stage.PREPARE, Stage.PEFT, Stage.TRAINER])
+    def test_the_same_error_before_training_on_both_sides_allows_nothing(
+        self, stage: Stage, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """What is listed for these cells was not reached, and is not named."""
+        stand(ending("ImportError", BROKEN_IMPORT, stage, "trl0.19-py311", "trl0.22-py311"))
+        assert gate_command(asked()) is GateExit.COULD_NOT_TELL
+        assert answer(tmp_path)["reason"].startswith(
+            "26 cells of sft-peft-model end in an error before training, on both sides: "
+            f"F001 ImportError at {stage}: {BROKEN_IMPORT}"
+        )
+        out = " ".join(capsys.readouterr().out.split())
+        assert "To do: Choose versions with which the side in use trains, or other cells" in out
+        assert "trl#3926" not in out
+
+    def test_one_side_that_ends_before_training_is_a_regression(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path
+    ) -> None:
+        """The release did it, and no listed issue that was not reached is named for it."""
+        stand(ending("ImportError", BROKEN_IMPORT, Stage.LOAD, "trl0.22-py311"))
+        assert gate_command(asked(candidates=0)) is GateExit.BLOCK
+        assert {cell["change"] for cell in answer(tmp_path)["cells"]} == {"regressed"}
+        assert "trl#3926" not in answer(tmp_path)["reason"]
+
+    def test_a_repair_is_named_by_what_was_seen_before_it(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """0.22.2 lists trl#3926 and did not get as far: what is fixed is the import."""
+        stand(ending("ImportError", BROKEN_IMPORT, Stage.LOAD, "trl0.22-py311"))
+        assert gate_command(asked(before="trl0.22", after="trl0.23")) is GateExit.ALLOW
+        assert answer(tmp_path)["reason"] == "Nothing stands against it in 26 cells, 26 of them fixed."
+        assert "trl#3926" not in capsys.readouterr().out
+
+    def test_the_same_error_in_training_is_what_the_user_has_already(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path
+    ) -> None:
+        """Training was reached, and judged."""
+        stand(ending("IndexError", "index out of range in self", Stage.TRAINING, "trl0.19-py311", "trl0.23-py311"))
+        assert gate_command(asked(after="trl0.23")) is GateExit.ALLOW
+        assert {cell["change"] for cell in answer(tmp_path)["cells"]} == {"still failing"}
+
+    def test_a_listed_error_before_training_leaves_what_else_was_judged(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path
+    ) -> None:
+        """And the answer says how many cells it does not rest on."""
+        stand(quantized)
+        cells = ("sft-peft-config[qwen2-nf4-gc]", "sft-peft-config[qwen2-full-gc]")
+        assert gate_command(asked(after="trl0.23", flows=(), cells=cells)) is GateExit.ALLOW
+        assert answer(tmp_path)["reason"] == (
+            "Nothing stands against it in 2 cells, 1 of them not judged, as it ends in an error before training."
+        )
+
+    def test_a_listed_error_before_training_allows_no_flow_that_nothing_else_was_judged_of(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path
+    ) -> None:
+        """Another flow that trained is no evidence."""
+        stand(quantized)
+        cells = ("sft-peft-config[qwen2-nf4-gc]", "sft-full[qwen2-full-gc]")
+        assert gate_command(asked(after="trl0.23", flows=(), cells=cells)) is GateExit.COULD_NOT_TELL
+        assert {cell["change"]: cell["effect"] for cell in answer(tmp_path)["cells"]} == {
+            "still failing": "COULD NOT TELL",
+            "unchanged": "ALLOW",
+        }
+        assert answer(tmp_path)["reason"] == (
+            "1 cell of sft-peft-config ends in an error before training, on both sides: "
+            "Transformers before 4.53 does not load quantized weights on a CPU (cpu-quantization)."
+        )
+
+    def test_a_flow_that_neither_side_has_allows_nothing(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path
+    ) -> None:
+        """It was asked for by name, and TRL before 0.8 has none of its cells."""
+        stand(ending("", "", Stage.LOAD))
+        given = asked("trl0.4", "trl0.5", flows=("sft-full", "rft-all-linear"))
+        assert gate_command(given) is GateExit.COULD_NOT_TELL
+        assert answer(tmp_path)["reason"] == "1 cell of rft-all-linear could not be compared: neither side has it."
+        (cell,) = (cell for cell in answer(tmp_path)["cells"] if cell["flow"] == "rft-all-linear")
+        assert cell["again"] == "compat gate --from trl0.4 --to trl0.5 --device cpu --flows rft-all-linear"
+        assert gate_command(asked("trl0.4", "trl0.5", flows=("sft-full",))) is GateExit.ALLOW
+
+
+class TestExceptions:
+    def with_exception(self, tmp_path: Path, expires: str) -> Path:
+        """The policy, and trl#3926 accepted until then."""
+        path = tmp_path / "policy.toml"
+        lines = ('[[exception]]\nissue = "trl#3926"\nreason = "we hand over the base model"', f"expires = {expires}\n")
+        path.write_text("\n".join((POLICY.read_text(), *lines)))
+        return path
+
+    def test_one_that_holds_is_told(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The upgrade is allowed, and the reason is in every report."""
+        stand(flagship)
+        assert gate_command(asked(policy=self.with_exception(tmp_path, "9999-12-31"))) is GateExit.ALLOW
+        for text in (capsys.readouterr().out, (tmp_path / "gate" / "gate.md").read_text()):
+            assert "we hand over the base model" in text
+
+    def test_one_that_expired_does_not_apply_and_is_named(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Nobody wonders why the gate closed."""
+        stand(flagship)
+        assert gate_command(asked(policy=self.with_exception(tmp_path, "2020-01-01"), candidates=0)) is GateExit.BLOCK
+        assert "2020-01-01, EXPIRED: it does not apply any more" in " ".join(capsys.readouterr().out.split())
+
+
+class TestExitCodes:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                {"flows": ("sft-peft",)},
+                (
+                    "--flows: there is no flow 'sft-peft'\n"
+                    "Names that look like it: sft-peft-model, sft-peft-config, sft-full.\n"
+                    f"The flows are {FLOWS}; a cell is such as sft-peft-config[qwen2-nf4-gc].\n"
+                ),
+            ),
+            (
+                {"flows": (), "cells": ("sft",)},
+                (
+                    "--cell: there is no cell 'sft'\nNo name looks like it.\n"
+                    f"The flows are {FLOWS}; a cell is such as sft-peft-config[qwen2-nf4-gc].\n"
+                ),
+            ),
+            ({"device": "tpu"}, "--device: there is no device 'tpu'\nName auto or cpu or cuda.\n"),
+            (
+                {"python": "3.9"},
+                (
+                    "matrices/stacks.toml: trl0.19 is not locked for Python 3.9\nIts row names 3.11, 3.12.\n"
+                    "Leave --python out, or name one of these.\n"
+                ),
+            ),
+            (
+                {"before": "nonsense"},
+                (
+                    "--from: 'nonsense' is neither a stack, a pin, a file nor an interpreter\nNo stack looks like it.\n"
+                    "A side is a stack (trl0.22), pins (trl==0.22.2), a requirements.txt, uv.lock or pylock.toml, or "
+                    "the path of an interpreter or a virtual environment.\n"
+                ),
+            ),
+            (
+                {"policy": Path("none.toml")},
+                (
+                    "none.toml: 1 fault\n  cannot be read: No such file or directory\n"
+                    "Correct each of these places; the file's own comments say what they hold.\n"
+                ),
+            ),
+        ],
+    )
+    def test_bad_input_is_4(
+        self,
+        stand: Callable[[Cell], list[str]],
+        options: dict[str, Any],
+        message: str,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """Before anything runs, with its one message. What else can be typed wrong is in `test_bad_input`."""
+        ran = stand(flagship)
+        assert gate_command(asked(**options)) is GateExit.BAD_INPUT
+        assert (*capsys.readouterr(), ran) == ("", message, [])
+
+    @pytest.mark.parametrize(
+        ("error", "message"),
+        [
+            (RegistryUnreachable("the registry is out of reach", where="trl0.19"), "trl0.19: the registry"),
+            (OSError(28, "No space left on device", "/envs"), "/envs: No space left on device"),
+            (ZeroDivisionError("a bug"), "Traceback"),
+        ],
+    )
+    def test_whatever_else_goes_wrong_is_3(
+        self,
+        stand: Callable[[Cell], list[str]],
+        error: Exception,
+        message: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """A machine that fails, and a bug of ours: Python's own exit code for it is that of HOLD."""
+        stand(flagship)
+
+        def fail(lock: Lock) -> None:
+            raise error
+
+        monkeypatch.setattr(sides, "environment_of", fail)
+        assert gate_command(asked()) is GateExit.COULD_NOT_TELL
+        assert message in capsys.readouterr().err
+
+    def test_a_stack_that_says_nothing_of_its_defaults_changes_no_decision(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is told."""
+        stand(flagship)
+
+        def fail(*_: Any) -> None:
+            raise StackFailed("no answer", where="trl0.23-py311")
+
+        monkeypatch.setattr(defaults, "ask", fail)
+        assert gate_command(asked(after="trl0.23")) is GateExit.ALLOW
+        assert answer(tmp_path)["defaults_unknown"] == "trl0.23-py311: no answer"
+        assert os.environ["COMPAT_RUN_ID"] == "gate"

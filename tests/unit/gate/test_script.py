@@ -1,0 +1,458 @@
+"""A script of the user's own, gated. What is watched is stood in for; judging, comparison, search, reports are real."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pipelines as p
+import pytest
+from finetune_compat.contract.errors import EnvironmentMismatch
+from finetune_compat.contract.records import DeviceKind, DeviceRecord, Failure, Frame, Stage, cell_id
+from finetune_compat.contract.script import Pipeline, Run
+from finetune_compat.gate import command, defaults, index, script, sides
+from finetune_compat.gate.command import Asked, gate_command
+from finetune_compat.gate.decision import GateExit
+from finetune_compat.gate.index import Release
+from finetune_compat.gate.policy import POLICY
+from finetune_compat.run import stack_run
+from finetune_compat.stacks.environments import Environment
+from finetune_compat.stacks.locks import Lock
+from finetune_compat.watch.host import Interpreter, NothingSeen
+from packaging.version import Version
+
+OWN = Frame("train.py", 3, "<module>", "open(path)")
+BROKEN = ("trl0.22-py311", "trl0.23.0-py311")
+
+Watched = Callable[[str], Pipeline]
+
+
+def as_watched(made: Run, stack: str) -> Run:
+    """As the watch names it on `stack`, where the accelerator is emulated."""
+    device = DeviceRecord(DeviceKind.CPU, "a CPU", DeviceKind.CUDA, made.seen.device.features)
+    cell = cell_id(stack, "train", made.seen.variant, DeviceKind.CPU)
+    return dataclasses.replace(made, seen=dataclasses.replace(made.seen, cell=cell, flow="train", device=device))
+
+
+def watched(stack: str, *made: Run, **changes: Any) -> Pipeline:
+    """What was seen of the script on `stack`."""
+    seen = p.pipeline(*(as_watched(one, stack) for one in made), **changes)
+    return dataclasses.replace(seen, stack=dataclasses.replace(seen.stack, name=stack))
+
+
+def flagship(stack: str) -> Pipeline:
+    """Frozen by TRL 0.22 and 0.23.0."""
+    return watched(stack, p.frozen() if stack in BROKEN else p.run())
+
+
+def silent(status: int) -> Watched:
+    """A script in which no library is seen."""
+
+    def watch(stack: str) -> Pipeline:
+        raise NothingSeen(status, "train.py")
+
+    return watch
+
+
+@pytest.fixture
+def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Watched], list[str]]:
+    """Lets the script be seen as a function says; gives the list of stacks it ran on."""
+    monkeypatch.setenv("COMPAT_RUN_ID", "gate")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text("import trl\n")
+    for module in (command, stack_run):
+        monkeypatch.setattr(module, "RUNS", tmp_path)
+    there = tuple(Release(Version(v), date(2025, 9, 1)) for v in ("0.19.1", "0.22.2", "0.23.0", "0.23.1"))
+    environment = Environment("2.13.0+cpu", False, True)
+    monkeypatch.setattr(sides, "environment_of", lambda lock: (Path("/envs/bin/python"), environment))
+    monkeypatch.setattr(index, "releases", lambda package: there)
+    monkeypatch.setattr(defaults, "ask", lambda *_: {})
+
+    def use(watch: Watched) -> list[str]:
+        ran: list[str] = []
+
+        def run_pipeline(
+            given: Sequence[str],
+            interpreter: Interpreter,
+            steps: int,
+            variables: Mapping[str, str],
+            *,
+            throw_away: bool,
+        ) -> Pipeline:
+            assert throw_away, "what one side saves would be there for the other"
+            assert tuple(given) in (("train.py", "tiny"), ("accelerate", "launch", "train.py"))
+            assert variables == {"CUDA_VISIBLE_DEVICES": ""}
+            ran.append(f"{interpreter.name} {steps}")
+            return watch(interpreter.name)
+
+        monkeypatch.setattr(script, "run_pipeline", run_pipeline)
+        return ran
+
+    return use
+
+
+def asked(after: str = "trl==0.22.2", **options: Any) -> Asked:
+    """A call."""
+    given = {"flow": "train.py", "arguments": ("tiny",), "device": "cpu", **options}
+    return Asked(("trl==0.19.1",), (after,), **given)
+
+
+def answer(tmp_path: Path) -> dict[str, Any]:
+    """What was written for machines."""
+    gate: dict[str, Any] = json.loads((tmp_path / "gate" / "gate.json").read_text())["gate"]
+    return gate
+
+
+class TestDecisions:
+    def test_the_flagship_blocks_with_the_line_and_a_safe_target(
+        self, stand: Callable[[Watched], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """And what rests on the emulated accelerator says so."""
+        ran = stand(flagship)
+        assert gate_command(asked(steps=4)) is GateExit.BLOCK
+        out = " ".join(capsys.readouterr().out.split())
+        assert "frozen by trl/trainer/sft_trainer.py:694 -> trl/models/utils.py:539 -> peft/utils/other.py:142" in out
+        assert "trl 0.23.1 is the first release above 0.22.2 that passes" in out
+        assert ran == [f"{stack} 4" for stack in ("trl0.19-py311", "trl0.22-py311", "trl0.23.0-py311", "trl0.23-py311")]
+        assert "* 4-bit weights on this CPU present an accelerator to TRL" in out
+        gate = answer(tmp_path)
+        assert gate["reason"].endswith(" *") and gate["script"] == "train.py"
+        assert gate["reason"].startswith("1 cell of train no longer gets what it did: SFTTrainer prepares a PeftModel")
+        assert gate["causes"][0]["group"]["issues"] == ["trl#3926"]
+        assert "To do: Hand SFTTrainer the base model and peft_config, or use TRL 0.23.1 or later." in out
+        assert gate["command"] == (
+            "compat gate --from trl==0.19.1 --to trl==0.22.2 --device cpu --flow train.py --steps 4 -- tiny"
+        )
+        assert [cell["again"] for cell in gate["cells"]] == [gate["command"]]
+        heading = next(line for line in (tmp_path / "gate" / "gate.md").read_text().splitlines() if "### a." in line)
+        assert "BLOCK: regressed" in heading and heading.endswith("*")
+        for file in ("gate.md", "gate.html", "gate.junit.xml"):
+            assert "present an accelerator to TRL" in (tmp_path / "gate" / file).read_text()
+        for file, line in (
+            ("gate.md", r"| trainable parameters \* | trainer | 16,384 | 0 | 1 | train |"),
+            ("gate.html", '<th scope="row">trainable parameters *</th>'),
+            ("gate.html", "frozen at trainer by *</h4>"),
+            ("gate.junit.xml", "param.requires_grad = False *"),
+            ("gate.junit.xml", "trainable parameters * trainer 16,384 0"),
+        ):
+            assert line in (tmp_path / "gate" / file).read_text(), (file, line)
+        assert "trainable parameters at trainer: 16,384 -> 0 (1) *" in out
+
+    def test_what_was_done_otherwise_and_not_seen_is_told(
+        self, stand: Callable[[Watched], list[str]], tmp_path: Path
+    ) -> None:
+        """What both sides have in common once."""
+        changed = ("fp16=True was taken as False: float16 training needs a GPU",)
+
+        def watch(stack: str) -> Pipeline:
+            new = stack == "trl0.23-py311"
+            unseen = ("FSDP holds the parameters in shards: gradients and the optimizer were not seen",) * new
+            return watched(stack, p.run(), changed=changed, unseen=unseen)
+
+        stand(watch)
+        gate_command(asked("trl==0.23.1"))
+        for file in ("gate.md", "gate.html"):
+            text = (tmp_path / "gate" / file).read_text()
+            assert text.count("fp16=True was taken as False") == 1
+            assert text.count("trl==0.23.1: FSDP holds the parameters in shards") == 1
+
+    def test_a_launcher_may_start_it(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
+        """What it launches stands behind --, and is what the report is about."""
+        stand(flagship)
+        given = asked(flow="accelerate", arguments=("launch", "train.py"), candidates=0)
+        assert gate_command(given) is GateExit.BLOCK
+        assert answer(tmp_path)["script"] == "train.py"
+        assert answer(tmp_path)["command"].endswith("--flow accelerate -- launch train.py")
+
+    def test_an_exception_may_name_it(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
+        """As it may name a flow of the catalog."""
+        stand(flagship)
+        policy = tmp_path / "gate.toml"
+        accepted = '[[exception]]\nflow = "train"\nreason = "a test"\nexpires = 2999-01-31\n'
+        policy.write_text(f"{POLICY.read_text()}\n{accepted}")
+        assert gate_command(asked(policy=policy, candidates=0)) is GateExit.ALLOW
+        assert answer(tmp_path)["cells"][0]["exception"] == "a test"
+        policy.write_text(policy.read_text().replace('"train"', '"trein"'))
+        assert gate_command(asked(policy=policy, candidates=0)) is GateExit.BAD_INPUT
+
+    def test_its_repair_is_not_stopped(self, stand: Callable[[Watched], list[str]]) -> None:
+        """0.23.1 trains."""
+        stand(flagship)
+        assert gate_command(asked("trl==0.23.1")) is GateExit.ALLOW
+
+    def test_a_default_that_moved_is_the_same_trainer(
+        self, stand: Callable[[Watched], list[str]], tmp_path: Path
+    ) -> None:
+        """The n-th trainer is held against the n-th, whatever variant it is on the other side."""
+
+        def watch(stack: str) -> Pipeline:
+            made = p.run()
+            variant = dataclasses.replace(made.seen.variant, gradient_checkpointing=stack != "trl0.19-py311")
+            return watched(stack, dataclasses.replace(made, seen=dataclasses.replace(made.seen, variant=variant)))
+
+        stand(watch)
+        gate_command(asked("trl==0.23.1"))
+        (cell,) = answer(tmp_path)["cells"]
+        assert cell["name"] == "train[qwen2-nf4-nogc]@cpu" and cell["change"] == "unchanged"
+
+    def test_a_trainer_that_is_gone_is_lost_coverage(
+        self, stand: Callable[[Watched], list[str]], tmp_path: Path
+    ) -> None:
+        """The second of two, which are told apart by number."""
+        stand(lambda stack: watched(stack, *[p.run()] * (2 if stack == "trl0.19-py311" else 1)))
+        assert gate_command(asked("trl==0.23.1")) is GateExit.HOLD
+        changes = {cell["name"]: cell["change"] for cell in answer(tmp_path)["cells"]}
+        assert changes == {"train[qwen2-nf4-gc]@cpu": "unchanged", "train-2[qwen2-nf4-gc]@cpu": "lost coverage"}
+
+    def test_a_script_that_a_release_ends_is_a_regression(
+        self, stand: Callable[[Watched], list[str]], tmp_path: Path
+    ) -> None:
+        """After its training: the script is a cell of its own then."""
+        error = Failure("TypeError", "no such argument", Stage.AFTER_TRAINING, (Frame("trl/a.py", 1, "f", "g()"),))
+
+        def watch(stack: str) -> Pipeline:
+            return watched(stack, p.run(), error=error if stack == "trl0.22-py311" else None)
+
+        stand(watch)
+        assert gate_command(asked()) is GateExit.BLOCK
+        changes = {cell["name"]: (cell["flow"], cell["change"]) for cell in answer(tmp_path)["cells"]}
+        assert changes["train@cpu"] == ("train", "regressed")
+        assert "trl 0.23.0 is the first release above 0.22.2 that passes" in answer(tmp_path)["reason"]
+
+    @pytest.mark.parametrize("trainers", [0, 1])
+    def test_an_argument_or_a_name_that_is_gone_is_a_regression(
+        self, trainers: int, stand: Callable[[Watched], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Python raises it in the script's own line, before any trainer or any model is there."""
+        error = Failure("TypeError", "unexpected keyword argument 'max_seq_length'", Stage.PEFT, (OWN,))
+
+        def watch(stack: str) -> Pipeline:
+            if stack != "trl0.22-py311":
+                return watched(stack, p.run())
+            return watched(stack, *[p.without_training(p.run())] * trainers, error=error, status=1)
+
+        stand(watch)
+        assert gate_command(asked()) is GateExit.BLOCK
+        assert {cell["change"] for cell in answer(tmp_path)["cells"]} == {"regressed"}
+        out = " ".join(capsys.readouterr().out.partition("a BLOCK")[2].split())
+        assert "F001 TypeError at peft: unexpected keyword argument 'max_seq_length' (train.py:3)" in out
+        assert "trl 0.23.0 is the first release above 0.22.2 that passes" in out
+
+    def test_a_machine_that_failed_in_it_is_none(self, stand: Callable[[Watched], list[str]]) -> None:
+        """Nothing is known of the versions."""
+        error = Failure("OutOfMemoryError", "CUDA out of memory", Stage.LOAD, (OWN,))
+
+        def watch(stack: str) -> Pipeline:
+            made = watched(stack, p.run())
+            return made if stack == "trl0.19-py311" else watched(stack, error=error, status=1)
+
+        stand(watch)
+        assert gate_command(asked(candidates=0)) is not GateExit.ALLOW
+        stand(lambda stack: watched(stack, p.run(), status=-9 if stack == "trl0.22-py311" else 0))
+        assert gate_command(asked(candidates=0)) is GateExit.COULD_NOT_TELL
+
+    def test_another_exit_status_is_a_regression(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
+        """A script that looks at what it has trained, and ends so on one side alone."""
+        stand(lambda stack: watched(stack, p.run(), status=int(stack == "trl0.22-py311")))
+        assert gate_command(asked(candidates=0)) is GateExit.BLOCK
+        changes = {cell["name"]: cell["change"] for cell in answer(tmp_path)["cells"]}
+        assert changes == {"train[qwen2-nf4-gc]@cpu": "unchanged", "train@cpu": "regressed"}
+
+    @pytest.mark.parametrize("status", [0, 1])
+    def test_a_script_that_ends_so_on_the_first_side_allows_nothing(
+        self, status: int, stand: Callable[[Watched], list[str]], tmp_path: Path
+    ) -> None:
+        """Whatever it does on the second: as `compat watch` says it of either side."""
+        stand(lambda stack: watched(stack, p.run(), status=1 if stack == "trl0.19-py311" else status))
+        assert gate_command(asked("trl==0.23.1", candidates=0)) is GateExit.COULD_NOT_TELL
+        changes = {cell["name"]: cell["change"] for cell in answer(tmp_path)["cells"]}
+        assert changes == {"train[qwen2-nf4-gc]@cpu": "unchanged", "train@cpu": "inconclusive"}
+        assert answer(tmp_path)["reason"].startswith("1 cell of train could not be compared: ")
+        assert "training was healthy, and the script itself ended with status 1" in (
+            (tmp_path / "gate" / "gate.md").read_text()
+        )
+
+    def test_a_script_that_objects_on_both_sides_allows_nothing(self, stand: Callable[[Watched], list[str]]) -> None:
+        """It trained, and then raised an error of its own."""
+        error = Failure("AssertionError", "too bad", Stage.AFTER_TRAINING, (OWN,))
+        stand(lambda stack: watched(stack, p.run(), error=error))
+        assert gate_command(asked("trl==0.23.1")) is GateExit.COULD_NOT_TELL
+
+
+class TestNothingKnown:
+    def test_a_machine_without_a_gpu(
+        self, stand: Callable[[Watched], list[str]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Both sides end at load, where bitsandbytes looks for CUDA: what to do is said."""
+        place = Frame("transformers/integrations/bitsandbytes.py", 500, "validate", "raise RuntimeError(message)")
+        missing = Failure("RuntimeError", "CUDA is required but not available for bitsandbytes.", Stage.LOAD, (place,))
+        stand(lambda stack: watched(stack, error=missing, status=1))
+        assert gate_command(asked()) is GateExit.COULD_NOT_TELL
+        assert capsys.readouterr().err.endswith(
+            "--flow train.py: it trains on neither side: RuntimeError at load: CUDA is required but not available for "
+            "bitsandbytes.\n"
+            "This machine cannot run it with these versions.\n"
+            "Run it on a GPU. Without one, quantized weights need bitsandbytes 0.47 or later (it has kernels for CPUs) "
+            "and Transformers 4.54 or later.\n"
+        )
+
+    def test_a_machine_without_a_gpu_is_no_regression(self, stand: Callable[[Watched], list[str]]) -> None:
+        """Of the candidate: on a GPU the same versions may train."""
+        place = Frame("transformers/integrations/bitsandbytes.py", 500, "validate", "raise RuntimeError(message)")
+        missing = Failure("RuntimeError", "CUDA is required but not available for bitsandbytes.", Stage.LOAD, (place,))
+
+        def watch(stack: str) -> Pipeline:
+            made = watched(stack, p.run())
+            return made if stack == "trl0.19-py311" else watched(stack, error=missing, status=1)
+
+        stand(watch)
+        assert gate_command(asked(candidates=0)) is GateExit.COULD_NOT_TELL
+
+    def test_a_second_trainer_that_no_side_gets_to_train(
+        self, stand: Callable[[Watched], list[str]], tmp_path: Path
+    ) -> None:
+        """The first one trained on both, and is no evidence of the second."""
+        place = Frame("trl/trainer/dpo_trainer.py", 1, "__init__", "raise TypeError()")
+        error = Failure("TypeError", "unexpected keyword argument 'beta'", Stage.TRAINER, (place,))
+        second = p.without_training(p.run())
+        second = dataclasses.replace(second, seen=dataclasses.replace(second.seen, error=error))
+        stand(lambda stack: watched(stack, p.run(), second, error=error, status=1))
+        assert gate_command(asked("trl==0.23.1")) is GateExit.COULD_NOT_TELL
+        changes = {cell["name"]: cell["change"] for cell in answer(tmp_path)["cells"]}
+        assert changes == {"train[qwen2-nf4-gc]@cpu": "unchanged", "train-2[qwen2-nf4-gc]@cpu": "inconclusive"}
+
+    def test_an_error_of_its_own_on_both_sides(
+        self, stand: Callable[[Watched], list[str]], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A file that is not there: 3, and never ALLOW."""
+        missing = Failure("FileNotFoundError", "rows.json", Stage.LOAD, (OWN,))
+        stand(lambda stack: watched(stack, error=missing, status=1))
+        assert gate_command(asked()) is GateExit.COULD_NOT_TELL
+        assert capsys.readouterr().err.endswith(
+            "--flow train.py: it trains on neither side: FileNotFoundError at load: rows.json\n"
+            "It fails for a reason of its own: a wrong argument, a file or a package that is not there.\n"
+            "Run it once by itself. Its arguments stand after --. Only packages of the stack are installed.\n"
+        )
+
+    def test_wrong_arguments(self, stand: Callable[[Watched], list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+        """Which argparse ends with status 2, and nothing was seen."""
+        stand(silent(2))
+        assert gate_command(asked()) is GateExit.COULD_NOT_TELL
+        assert capsys.readouterr().err.endswith(
+            "--flow train.py: it trains on neither side: it ended with status 2, and no library of the stack was seen\n"
+            "It fails for a reason of its own: a wrong argument, a file or a package that is not there.\n"
+            "Run it once by itself. Its arguments stand after --. Only packages of the stack are installed.\n"
+        )
+
+    def test_no_library(self, stand: Callable[[Watched], list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+        """A script that ends well and has nothing to do with training: nothing failed."""
+        stand(silent(0))
+        assert gate_command(asked()) is GateExit.BAD_INPUT
+        assert capsys.readouterr().err.endswith(
+            "--flow train.py: no training was seen on either side\n"
+            "It ended with status 0 and imported neither Transformers, PEFT nor TRL, or started Python without its "
+            "variables (-E).\n"
+            "Give the script that trains, or write its loop in three calls (docs/your-pipeline.md).\n"
+        )
+
+    def test_an_environment_that_is_not_as_its_lock(
+        self, stand: Callable[[Watched], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The script did not run at all: nothing is said of it."""
+
+        def environment_of(lock: Lock) -> None:
+            raise EnvironmentMismatch("trl 0.1 is installed, not 0.19.1")
+
+        ran = stand(watched)
+        monkeypatch.setattr(sides, "environment_of", environment_of)
+        assert gate_command(asked()) is GateExit.COULD_NOT_TELL
+        assert ran == []
+        assert answer(tmp_path)["reason"] == "Nothing is known of trl==0.19.1: trl 0.1 is installed, not 0.19.1."
+
+    def test_no_trainer(self, stand: Callable[[Watched], list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+        """A script that ends well and trains nothing."""
+        stand(watched)
+        assert gate_command(asked()) is GateExit.BAD_INPUT
+        assert capsys.readouterr().err.endswith(
+            "--flow train.py: no training was seen on either side\n"
+            "It ended well and trained no Trainer; what trains without one is not seen.\n"
+            "Give the script that trains, or write its loop in three calls (docs/your-pipeline.md).\n"
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"flow": "none.py"},
+            (
+                "--flow none.py: there is no such script\n"
+                "It is a script (.py) or a notebook (.ipynb), or a launcher with what it launches behind --; flows of "
+                "the catalog are chosen with --flows.\n"
+                "Give one that is there.\n"
+            ),
+        ),
+        (
+            {"flows": ("sft-full",)},
+            (
+                "compat gate: --flow and --flows exclude each other\n"
+                "--flow is a script of your own; --flows and --cell choose among the flows of the catalog.\n"
+                "Leave one of them out.\n"
+            ),
+        ),
+        (
+            {"cells": ("sft-full[qwen2-full-gc]",)},
+            (
+                "compat gate: --flow and --cell exclude each other\n"
+                "--flow is a script of your own; --flows and --cell choose among the flows of the catalog.\n"
+                "Leave one of them out.\n"
+            ),
+        ),
+        (
+            {"flow": None},
+            (
+                "compat gate: tiny belongs to a script, and none is named\n"
+                "Name it: compat gate --flow train.py --from X --to Y -- its arguments.\n"
+            ),
+        ),
+        (
+            {"flow": None, "steps": 4},
+            (
+                "compat gate: --steps belongs to a script, and none is named\n"
+                "Name it: compat gate --flow train.py --from X --to Y -- its arguments.\n"
+            ),
+        ),
+        (
+            {"steps": 1},
+            (
+                "compat gate: --steps 1\nBefore step 2 half of a LoRA adapter has no gradient to receive.\n"
+                "Ask for 2 steps or more.\n"
+            ),
+        ),
+    ],
+)
+def test_bad_input_is_4(
+    stand: Callable[[Watched], list[str]], options: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything runs, with its one message."""
+    ran = stand(flagship)
+    assert gate_command(asked(**options)) is GateExit.BAD_INPUT
+    out, err = capsys.readouterr()
+    assert (out, err, ran) == ("", message, [])
+
+
+def test_the_command_line_takes_arguments_after_dashes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are the script's, options and all."""
+    from finetune_compat import cli
+
+    got: list[Asked] = []
+    monkeypatch.setattr(command, "gate_command", lambda given: got.append(given) or 0)
+    with pytest.raises(SystemExit):
+        cli.main(["gate", "--from", "trl0.19", "--to", "trl0.22", "--flow", "train.py", "--", "tiny", "--rate", "1"])
+    assert (got[0].flow, got[0].arguments, got[0].steps) == ("train.py", ("tiny", "--rate", "1"), None)

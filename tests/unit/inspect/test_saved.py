@@ -1,0 +1,163 @@
+"""The directory of an adapter: what is found in it, and what is refused in which words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from adapters import PREFIX, modules, raw, tensors, values, write
+from finetune_compat.contract.errors import AdapterError, ExitCode
+from finetune_compat.inspect.saved import read_adapter
+
+
+def refused(directory: Path) -> str:
+    """The message."""
+    with pytest.raises(AdapterError) as caught:
+        read_adapter(directory)
+    assert caught.value.exit_code is ExitCode.BAD_INPUT
+    return str(caught.value)
+
+
+def test_an_adapter_is_its_configuration_its_tensors_and_its_modules(tmp_path: Path) -> None:
+    """Modules in the order of their layers."""
+    saved = read_adapter(write(tmp_path / "a"))
+    assert saved.config.r == 2 and len(saved.weights.tensors) == 8
+    assert [layer.module for layer in saved.layers] == modules()
+    assert saved.config_raw["lora_alpha"] == 4
+
+
+def test_a_class_sums_up_its_tensors(tmp_path: Path) -> None:
+    """Factors first, then what is saved whole; extremes and norm over all of a class."""
+    whole = {
+        f"{PREFIX}score.weight": np.array([[3, -4]], dtype=np.float32),
+        f"{PREFIX}model.norm.weight": np.zeros(3, dtype=np.float16),
+        f"{PREFIX}model.layers.0.norm.weight": np.full(3, 2, dtype=np.float32),
+    }
+    classes = read_adapter(write(tmp_path / "a", {**tensors(), **whole})).classes
+    assert [facts.name for facts in classes] == ["lora_A", "lora_B", "head", "norm"]
+    head, norm = classes[2:]
+    assert (head.tensors, head.elements, head.dtypes, head.all_zero) == (1, 2, ("F32",), 0)
+    assert head.values is not None and (head.values.minimum, head.values.maximum, head.values.norm) == (-4, 3, 5)
+    assert (norm.tensors, norm.elements, norm.dtypes, norm.all_zero) == (2, 6, ("F16", "F32"), 1)
+    assert norm.values is not None and (norm.values.zero, norm.values.maximum) == (3, 2)
+
+
+def test_a_class_with_a_tensor_that_is_not_read_has_no_values(tmp_path: Path) -> None:
+    """A minimum over some of them would be none."""
+    directory = write(tmp_path / "a")
+    entries = [
+        (f"{PREFIX}q.lora_A.weight", "F32", [1], b"\0\0\x80\x3f"),
+        (f"{PREFIX}v.lora_A.weight", "F8_E8M0", [1], b"\1"),
+    ]
+    raw(directory / "adapter_model.safetensors", entries)
+    (facts,) = read_adapter(directory).classes
+    assert (facts.tensors, facts.values) == (2, None)
+
+
+def test_another_method_has_classes_and_no_modules(tmp_path: Path) -> None:
+    """Its tensors are called by their suffixes."""
+    saved = read_adapter(write(tmp_path / "a", {f"{PREFIX}q.ia3_l": values(3)}, peft_type="IA3"))
+    assert ([facts.name for facts in saved.classes], saved.layers) == (["ia3_l"], ())
+
+
+def test_pickled_weights_beside_the_file_are_noted_and_a_trainers_state_is_not(tmp_path: Path) -> None:
+    """A checkpoint holds optimizer.pt and training_args.bin; neither is weights."""
+    directory = write(tmp_path / "a")
+    for name in ("adapter_model.bin", "optimizer.pt", "training_args.bin"):
+        (directory / name).touch()
+    assert read_adapter(directory).pickles == ("adapter_model.bin",)
+
+
+# ------------------------------------------------------------------------------------------------------------ refusals
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    """Such as the name of a repository on a hub."""
+    assert refused(tmp_path / "org" / "model") == (
+        f"{tmp_path}/org/model: there is no such directory\n"
+        "A name on a model hub is not looked up: only what is on this machine is looked into.\n"
+        "Give the directory that holds adapter_config.json and adapter_model.safetensors."
+    )
+
+
+def test_a_directory_without_a_configuration(tmp_path: Path) -> None:
+    """Nothing below it either."""
+    assert refused(tmp_path) == (
+        f"{tmp_path}: holds no adapter_config.json\n"
+        "It is not a saved adapter.\n"
+        "Give a directory that save_pretrained wrote."
+    )
+
+
+def test_a_directory_of_adapters_names_them(tmp_path: Path) -> None:
+    """Checkpoints of a trainer, or several adapters of one model; of many, the first."""
+    for step in range(1, 6):
+        write(tmp_path / f"checkpoint-{step}")
+    assert refused(tmp_path) == (
+        f"{tmp_path}: holds no adapter_config.json\n"
+        "It holds saved adapters one level below.\n"
+        "Give one of them: checkpoint-1, checkpoint-2, checkpoint-3 and 2 more."
+    )
+
+
+def test_a_file_in_place_of_the_directory(tmp_path: Path) -> None:
+    """The directory is named."""
+    path = write(tmp_path / "a") / "adapter_model.safetensors"
+    assert refused(path) == (
+        f"{path}: is a file, not a directory\n"
+        "An adapter is its weights and its adapter_config.json together.\n"
+        f"Give the directory: {tmp_path / 'a'}"
+    )
+
+
+def as_the_only_weights(directory: Path, name: str) -> Path:
+    """A directory whose weights are pickled."""
+    write(directory)
+    (directory / "adapter_model.safetensors").rename(directory / name)
+    return directory
+
+
+def as_the_argument(directory: Path, name: str) -> Path:
+    """A pickle itself."""
+    return as_the_only_weights(directory, name) / name
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (as_the_only_weights, "is a pickle, and there is no safetensors file beside it"),
+        (as_the_argument, "is a pickle"),
+    ],
+)
+@pytest.mark.parametrize("name", ["adapter_model.bin", "adapter_model.pt"])
+def test_a_pickle_is_refused_with_the_way_to_convert_it(
+    tmp_path: Path, given: Callable[[Path, str], Path], problem: str, name: str
+) -> None:
+    """By its name, unread: whatever its content."""
+    assert refused(given(tmp_path / "a", name)) == (
+        f"{tmp_path / 'a' / name}: {problem}\n"
+        "A pickle is not looked into: reading one runs whatever code its maker put into it.\n"
+        "If you trust where it comes from, convert it, in its directory and with the stack that made it:\n"
+        '  python -c "import torch, safetensors.torch as st; '
+        f"t = torch.load('{name}', map_location='cpu', weights_only=True); "
+        "st.save_file({k: v.contiguous() for k, v in t.items()}, 'adapter_model.safetensors', {'format': 'pt'})\""
+    )
+
+
+@pytest.mark.parametrize(
+    ("beside", "told"),
+    [((), "nothing"), (("README.md", "tokenizer.json"), "README.md, tokenizer.json")],
+)
+def test_a_directory_without_weights_says_what_is_there(tmp_path: Path, beside: tuple[str, ...], told: str) -> None:
+    """Adapters of other names are not looked for."""
+    directory = write(tmp_path / "a")
+    (directory / "adapter_model.safetensors").unlink()
+    for name in beside:
+        (directory / name).touch()
+    assert refused(directory) == (
+        f"{directory}: holds no adapter_model.safetensors\n"
+        f"Beside adapter_config.json there is {told}.\n"
+        "Save the adapter again with save_pretrained, or copy the missing file."
+    )

@@ -1,0 +1,204 @@
+"""The file of weights: what is refused and in which words, and that its size costs no memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors
+from adapters import raw, values
+from finetune_compat.contract.errors import AdapterError, ExitCode
+from finetune_compat.inspect import weights
+from finetune_compat.inspect.values import Values
+from finetune_compat.inspect.weights import PIECE, read_weights
+from safetensors.numpy import save_file
+
+NAME = "adapter_model.safetensors"
+
+
+def refused(path: Path) -> str:
+    """The message of the refusal, without the path before it."""
+    with pytest.raises(AdapterError) as caught:
+        read_weights(path)
+    assert caught.value.exit_code is ExitCode.BAD_INPUT
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+def test_a_tensor_is_what_was_saved(tmp_path: Path) -> None:
+    """Name, dtype, shape, extremes, norm and digest; the file's size and notes."""
+    array = np.array([[3.0, 0.0], [-4.0, 0.0]], dtype=np.float32)
+    save_file({"a": array}, tmp_path / NAME, {"format": "pt"})
+    seen = read_weights(tmp_path / NAME)
+    (tensor,) = seen.tensors
+    assert (tensor.name, tensor.dtype, tensor.shape, tensor.elements) == ("a", "F32", (2, 2), 4)
+    assert tensor.values == Values(zero=2, nan=0, infinite=0, minimum=-4.0, maximum=3.0, norm=5.0)
+    assert tensor.sha256 == hashlib.sha256(array.tobytes()).hexdigest()
+    assert (seen.size, seen.metadata) == ((tmp_path / NAME).stat().st_size, {"format": "pt"})
+
+
+def test_layers_come_in_their_own_order(tmp_path: Path) -> None:
+    """Two before ten."""
+    names = ["layers.10.a", "layers.2.b", "layers.2.a", "head"]
+    save_file({name: values(1) for name in names}, tmp_path / NAME)
+    read = [tensor.name for tensor in read_weights(tmp_path / NAME).tensors]
+    assert read == ["head", "layers.2.a", "layers.2.b", "layers.10.a"]
+
+
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+def test_a_tensor_of_several_pieces_is_read_whole(tmp_path: Path, extra: int) -> None:
+    """The last element counts as the first does, where a piece ends with it, before it and after it."""
+    array = np.ones(2 * PIECE + extra, dtype=np.float16)
+    array[-1] = np.inf
+    save_file({"a": array, "b": values(2)}, tmp_path / NAME)
+    first, second = read_weights(tmp_path / NAME).tensors
+    assert first.values is not None and (first.values.infinite, first.values.maximum) == (1, 1.0)
+    assert first.sha256 == hashlib.sha256(array.tobytes()).hexdigest()
+    assert second.values is not None and (second.values.minimum, second.values.maximum) == (1.125, 1.25)
+
+
+def test_only_a_whole_tensor_of_zeros_is_all_zero(tmp_path: Path) -> None:
+    """Not one with another number in it, and not one without elements."""
+    arrays = {"none": np.zeros((0, 3), np.float32), "one": values(3) * [0, 0, 1], "zero": -np.zeros(3)}
+    save_file(arrays, tmp_path / NAME)
+    assert [tensor.all_zero for tensor in read_weights(tmp_path / NAME).tensors] == [False, False, True]
+
+
+def test_a_dtype_that_is_not_read_is_there_without_values(tmp_path: Path) -> None:
+    """Its bytes still have a digest."""
+    (tensor,) = read_weights(raw(tmp_path / NAME, [("a", "F8_E8M0", [3], b"\1\2\3")])).tensors
+    assert (tensor.dtype, tensor.values, tensor.all_zero) == ("F8_E8M0", None, False)
+    assert tensor.sha256 == hashlib.sha256(b"\1\2\3").hexdigest()
+
+
+def test_a_large_file_costs_no_memory(tmp_path: Path) -> None:
+    """64 MB on a disk that stores no zeros; reading them takes less than a thirtieth of that."""
+    size = 64_000_000
+    entry = {"a": {"dtype": "BF16", "shape": [size // 2], "data_offsets": [0, size]}}
+    header = json.dumps(entry).encode()
+    with (tmp_path / NAME).open("wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.truncate(8 + len(header) + size)
+    tracemalloc.start()
+    (tensor,) = read_weights(tmp_path / NAME).tensors
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert tensor.all_zero and peak < size / 30
+
+
+# ------------------------------------------------------------------------------------------------------------ refusals
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    """Zero bytes."""
+    (tmp_path / NAME).touch()
+    assert refused(tmp_path / NAME) == (
+        "the file is empty\n"
+        "The process that saved it ended before it had written anything, or the disk was full.\n"
+        "Save the adapter again, or take an earlier checkpoint."
+    )
+
+
+def test_a_file_that_was_cut_off_is_refused_with_both_sizes(tmp_path: Path) -> None:
+    """Cut in its data, after its header, inside its header, and after the header's length."""
+    path = tmp_path / NAME
+    save_file({"a": values(16)}, path)
+    whole = path.read_bytes()
+    size, without_data = len(whole), len(whole) - 16 * 4
+    cuts = [(size - 1, size), (without_data, size), (without_data - 1, without_data), (9, without_data)]
+    for kept, announced in [*cuts, (8, without_data)]:
+        path.write_bytes(whole[:kept])
+        assert refused(path) == (
+            f"is cut off: its header announces {announced} bytes, and it has {kept}\n"
+            "Saving, copying or downloading it did not finish.\n"
+            "Copy it again; if it was cut off where it was saved, take an earlier checkpoint."
+        )
+
+
+@pytest.mark.parametrize("begins", [b"PK\x03\x04", b"\x80\x02}q\x00", b"\x80\x05\x95"])
+def test_a_pickle_under_another_name_is_refused_unread(tmp_path: Path, begins: bytes) -> None:
+    """As torch.save and pickle.dump begin; with the reason, and with the line that converts it."""
+    (tmp_path / NAME).write_bytes(begins + b"\0" * 100)
+    assert refused(tmp_path / NAME) == (
+        "is a pickle under the name of a safetensors file\n"
+        "A pickle is not looked into: reading one runs whatever code its maker put into it.\n"
+        "If you trust where it comes from, convert it, in its directory and with the stack that made it:\n"
+        '  python -c "import torch, safetensors.torch as st; '
+        "t = torch.load('adapter_model.safetensors', map_location='cpu', weights_only=True); "
+        "st.save_file({k: v.contiguous() for k, v in t.items()}, 'adapter_model.safetensors', {'format': 'pt'})\""
+    )
+
+
+def test_a_pointer_of_git_lfs_is_refused(tmp_path: Path) -> None:
+    """A clone without Git LFS has these in the place of weights."""
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    (tmp_path / NAME).write_text(pointer)
+    assert refused(tmp_path / NAME) == (
+        "is a pointer of Git LFS, not the file it points to\n"
+        "The repository was cloned without Git LFS.\n"
+        "Fetch the file: git lfs pull."
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"abc",
+        b"once upon a time",
+        struct.pack("<Q", 8) + b"not json",
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 2) + b"{}" + b"more",
+        struct.pack("<Q", 9) + b'{"a": {}}',
+        struct.pack("<Q", 200) + b"neither a brace nor as long as that",
+    ],
+)
+def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    """With the library's own word on what is wrong with it."""
+    (tmp_path / NAME).write_bytes(content)
+    with pytest.raises(safetensors.SafetensorError) as library:
+        safetensors.safe_open(tmp_path / NAME, framework="numpy")
+    assert refused(tmp_path / NAME) == (
+        f"is not a safetensors file: {library.value}\n"
+        "Something else was saved under this name, or the file was damaged on its way.\n"
+        "Save the adapter again with save_pretrained, or copy it again."
+    )
+
+
+def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    """Two descriptions of the same bytes: a reader keeps the last one, and another reader the first."""
+    entry = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+    header = f'{{"a":{entry},"a":{entry}}}'.encode()
+    (tmp_path / NAME).write_bytes(struct.pack("<Q", len(header)) + header + b"\0\0\x80\x3f")
+    assert refused(tmp_path / NAME) == (
+        "names the same tensor twice: a\n"
+        "No library writes such a header; which of the two is loaded depends on the reader.\n"
+        "Save the adapter again with save_pretrained."
+    )
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some process is still saving there."""
+    path = tmp_path / NAME
+    save_file({"a": values(16)}, path)
+    header = weights._header(path)
+
+    def header_then_shorter(path: Path) -> dict[str, object]:
+        path.write_bytes(path.read_bytes()[:-64])
+        return header
+
+    monkeypatch.setattr(weights, "_header", header_then_shorter)
+    assert refused(path) == (
+        "became shorter while it was read\nSomething is writing to it.\nWait until it is saved, and look again."
+    )
+
+
+def test_a_header_of_lists_in_lists_is_refused(tmp_path: Path) -> None:
+    """The library refuses it, and looking whether it was cut off does not fail over it."""
+    header = b'{"a":' + b"[" * 100_000
+    (tmp_path / NAME).write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(AdapterError, match="is not a safetensors file"):
+        read_weights(tmp_path / NAME)

@@ -1,0 +1,151 @@
+"""`summary.md`: everything in it is either ours or escaped, and it is never too large to be shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+
+import builders as b
+import pytest
+from builders import FULL, INT8, LISTED, NF4, NF4_NOGC, frozen, frozen_loud, healthy, ran, summary_of
+from finetune_compat.contract.catalog import cells_on
+from finetune_compat.contract.records import DeviceKind, Frame, Observation, Stage, Variant
+from finetune_compat.report import markdown
+from finetune_compat.results.run_files import StackRow
+
+STACK = "trl0.22-py311"
+
+
+def at(flow: str = "sft-peft-model", variant: Variant = NF4, stack: str = STACK) -> Observation:
+    """A healthy cell."""
+    return healthy(flow, variant, stack=stack, versions=b.on_trl("0.22.2"))
+
+
+def rendered(*seen: Observation) -> str:
+    """The file for a run of one stack, with the flagship listed."""
+    return markdown.render(summary_of([ran(*seen)], *seen, ledger=LISTED))
+
+
+def section(text: str, heading: str) -> str:
+    """What is under a heading."""
+    return text.partition(f"{heading}\n")[2].partition("\n#")[0]
+
+
+def test_the_verdict_comes_first() -> None:
+    """Before anything that takes reading."""
+    assert rendered(at(variant=FULL)).splitlines()[2] == (
+        "**Healthy: every cell passes, or deviates exactly as listed.** "
+        "1 cell on 1 stack: 1 pass, 0 xfail, 0 FAIL, 0 infrastructure."
+    )
+
+
+def test_a_freeze_shows_counts_loss_issue_and_the_line_that_did_it() -> None:
+    """The four things that a user of the flagship did not see."""
+    text = rendered(frozen(at()), at(variant=FULL))
+    assert (
+        r"| `sft-peft-model[qwen2-nf4-gc]` \* | 16,704 | 0 | 16,384 | 0 | 0 | 0 | 16,384 | 4.892134 -> 4.892134 "
+        "| xfail trl#3926 a |" in text
+    )
+    assert (
+        "frozen by trl/trainer/sft_trainer.py:694 -> trl/models/utils.py:539 -> peft/utils/other.py:142: "
+        "param.requires_grad = False\n" in section(text, "### a. xfail trl#3926: " + b.issue().title)
+    )
+    assert "<https://github.com/huggingface/trl/issues/3926>" in text
+    assert f"To do: {b.issue().remedy}".replace("_", r"\_") in text
+
+
+def test_plain_passes_are_folded_away() -> None:
+    """What is news stands open; what is as stated opens at a click."""
+    text = rendered(frozen(at()), at(variant=FULL))
+    news, _, folded = text.partition("<details><summary>1 cell as stated</summary>")
+    assert "sft-peft-model[qwen2-nf4-gc]" in news
+    assert "sft-peft-model[qwen2-full-gc]" not in news
+    assert "sft-peft-model[qwen2-full-gc]" in folded
+
+
+def test_only_a_run_of_several_stacks_has_a_window() -> None:
+    """One line per stack, one column per flow."""
+    first, second = frozen(at()), healthy(stack="trl0.24-py311")
+    assert "| stack |" not in rendered(first)
+    text = markdown.render(summary_of([ran(first), ran(second)], first, second, ledger=LISTED))
+    assert "| stack | TRL | Transf. | PEFT | bnb | sft-peft-model |" in text
+    assert "| trl0.22-py311 | 0.22.2 | 4.56.1 | 0.17.1 | 0.47.0 | a1 |" in text
+    assert "| trl0.24-py311 | 0.24.0 | 4.56.1 | 0.17.1 | 0.47.0 | . |" in text
+
+
+def test_a_stack_that_could_not_be_installed_says_why() -> None:
+    """In its own section, and as a cause."""
+    text = markdown.render(summary_of([b.uninstallable("trl0.4-py311", "no solution:\n  trl 0.4.7 needs tyro")]))
+    assert section(text, "## trl0.4-py311").strip() == "uninstallable: no solution: trl 0.4.7 needs tyro"
+    assert "0 cells on 1 stack: 0 pass, 0 xfail, 0 FAIL, 0 infrastructure. 1 stack uninstallable." in text
+
+
+HOSTILE = "<img src=x> | `code` *bold* __init__ [link](x)\n# heading ``` fence"
+
+
+def test_messages_of_libraries_are_text_and_never_markup() -> None:
+    """In a fence of their own, in which a fence of theirs is defused; in a table every sign is escaped."""
+    place = Frame("trl/a.py", 1, "f", HOSTILE)
+    seen = b.failed(at(), f"{HOSTILE}Error", HOSTILE, Stage.TRAINER, place)
+    text = rendered(seen)
+    open_text = re.sub(r"```text\n.*?\n```\n", "", text, flags=re.DOTALL)
+    assert not re.search(r"(?<!\\)(<img|\*bold|__init|\[link)", open_text)
+    assert text.count("```") == 2
+
+
+def test_every_row_of_a_table_has_the_columns_of_its_head() -> None:
+    """Also with a bar in a message."""
+    seen = [b.failed(at(), "Bar|Error", "a | b", Stage.TRAINER), frozen(at(variant=INT8)), at(variant=FULL)]
+    for table in re.findall(r"(?:^\|.*\|\n)+", rendered(*seen), flags=re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
+
+
+def run_of(stacks: int, fault: Callable[[Observation], Observation]) -> tuple[list[StackRow], list[Observation]]:
+    """A run of so many stacks with every cell a CPU has, each of them with `fault`."""
+    seen = [
+        fault(made)
+        for number in range(stacks)
+        for flow, variant in cells_on(DeviceKind.CPU)
+        for made in [at(flow.name, variant, f"trl0.{number}-py311")]
+    ]
+    return [ran(*seen[i : i + 111]) for i in range(0, len(seen), 111)], seen
+
+
+def test_sixty_stacks_with_every_cell_are_shown_whole() -> None:
+    """6660 cells, some of them frozen, and nothing is left out."""
+    rows, seen = run_of(60, lambda made: frozen_loud(made) if made.flow == "sft-peft-model" else made)
+    text = markdown.render(summary_of(rows, *seen))
+    assert len(text.encode()) < 1_000_000
+    assert "left out" not in text
+    assert text.count("qwen2-nf4-gc]`") == 60 * 12
+
+
+def test_a_file_that_would_be_too_large_says_what_is_left_out() -> None:
+    """Sixty stacks in which every cell fails for another reason: verdict and as many causes as there is room for."""
+    number = iter(range(10_000))
+    letters = "abcdefghij"
+
+    def crash(made: Observation) -> Observation:
+        own = "".join(letters[int(digit)] for digit in str(next(number)))  # numbers are not told apart, words are
+        return b.failed(made, "RuntimeError", f"{own} {'long message ' * 100}", Stage.TRAINER)
+
+    rows, seen = run_of(60, crash)
+    text = markdown.render(summary_of(rows, *seen))
+    assert 900_000 < len(text.encode()) <= 1_000_000
+    assert "**Unhealthy: " in text
+    assert re.search(
+        r"\n\n[1-9][0-9]{0,2}(?:,[0-9]{3})* sections left out: CI systems show no larger file\. "
+        r"verdicts\.jsonl has every cell\.\n$",
+        text,
+    )
+
+
+@pytest.mark.parametrize("variant", [NF4, NF4_NOGC])
+def test_a_loss_is_shown_with_the_decimals_it_takes(variant: Variant) -> None:
+    """Four, or six where four would call flat what is not."""
+    seen = at(variant=variant)
+    assert seen.training is not None
+    barely = dataclasses.replace(seen.training, eval_before=4.892134, eval_after=4.892121)
+    assert "| 4.8921 -> 4.4012 |" in rendered(seen)
+    assert "| 4.892134 -> 4.892121 |" in rendered(dataclasses.replace(seen, training=barely))

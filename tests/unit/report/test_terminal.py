@@ -1,0 +1,258 @@
+"""The terminal's report: readable at any width and in a pipe; what is cut off can be read elsewhere."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import builders as b
+import pytest
+from builders import FULL, INT8, LISTED, NF4, NF4_NOGC, frozen, frozen_loud, healthy, ran, summary_of
+from finetune_compat.contract.catalog import cells_on
+from finetune_compat.contract.records import DeviceKind, Observation, Precision, Stage, Variant
+from finetune_compat.machine.console import PIPED_WIDTH, open_console
+from finetune_compat.report.terminal import print_run, print_stack, print_window
+from finetune_compat.results.summary import Summary
+from rich.console import Console
+
+STACK = "trl0.22-py311"
+CHAIN = (
+    "frozen by trl/trainer/sft_trainer.py:694 -> trl/models/utils.py:539 -> peft/utils/other.py:142: "
+    "param.requires_grad = False"
+)
+
+
+def at(flow: str = "sft-peft-model", variant: Variant = NF4, stack: str = STACK) -> Observation:
+    """A healthy cell."""
+    return healthy(flow, variant, stack=stack, versions=b.on_trl("0.22.2"))
+
+
+def every_cell() -> list[Observation]:
+    """All cells of a CPU, the flagship frozen as it is in the wild."""
+    seen = []
+    for flow, variant in cells_on(DeviceKind.CPU):
+        cell = at(flow.name, variant)
+        if flow.name == "sft-peft-model" and variant.precision.value in ("nf4", "int8"):
+            cell = frozen(cell) if variant.gradient_checkpointing else frozen_loud(cell)
+        seen.append(cell)
+    return seen
+
+
+def plain(width: int) -> tuple[Console, io.StringIO]:
+    """A pipe of this width."""
+    out = io.StringIO()
+    return Console(file=out, width=width, color_system=None, force_terminal=False), out
+
+
+def stack_text(*seen: Observation, width: int = 160) -> str:
+    """One stack's report, with the flagship listed."""
+    console, out = plain(width)
+    print_stack(summary_of([ran(*seen)], *seen, ledger=LISTED), seen[0].stack.name, console)
+    return out.getvalue()
+
+
+def window_text(summary: Summary, width: int = 160) -> str:
+    """A run's window."""
+    console, out = plain(width)
+    print_window(summary, console)
+    return out.getvalue()
+
+
+def row_of(text: str, variant: str) -> str:
+    """The table's row of a variant, spaces collapsed."""
+    [row] = [" ".join(line.split()) for line in text.splitlines() if line.startswith(f"  {variant} ")]
+    return row
+
+
+def test_a_frozen_cell_shows_its_stages_its_flat_loss_and_its_issue() -> None:
+    """The user's preparation, the library's second one, and what was left of the adapters."""
+    text = stack_text(frozen(at()))
+    assert row_of(text, "qwen2-nf4-gc") == (
+        "qwen2-nf4-gc * 16,704 0 16,384 0 0 0 16,384 4.892134 -> 4.892134 xfail trl#3926 a"
+    )
+    assert "trainable at load prepare peft prep#2 trainer after reload eval loss verdict" in " ".join(text.split())
+
+
+def test_a_healthy_cell_shows_its_falling_loss() -> None:
+    """Four decimals are enough; a stage nobody came to is a dash."""
+    text = stack_text(at(variant=FULL))
+    assert row_of(text, "qwen2-full-gc") == "qwen2-full-gc 90,688 - 16,384 16,384 16,384 16,384 4.8921 -> 4.4012 pass"
+
+
+def test_a_cell_that_raised_shows_the_error_in_place_of_a_loss() -> None:
+    """There is no loss to show."""
+    assert row_of(stack_text(frozen_loud(at(variant=NF4_NOGC))), "qwen2-nf4-nogc").endswith(
+        "RuntimeError xfail trl#3926 a"
+    )
+
+
+def test_a_cause_is_told_once_however_many_cells_share_it() -> None:
+    """The line that froze, the link, the remedy."""
+    text = stack_text(*every_cell())
+    assert text.count(CHAIN) == 1
+    assert text.count("https://github.com/huggingface/trl/issues/3926") == 1
+    assert text.count(f"To do: {b.issue().remedy}") == 1
+    assert "6 cells of sft-peft-model on trl0.22-py311\n" in text
+
+
+def test_emulated_rows_are_marked_and_the_mark_is_explained() -> None:
+    """nf4 on a CPU; not plain placement, not a GPU."""
+    text = stack_text(at(), at(variant=b.NF4_PLAIN), at(variant=INT8))
+    assert [line.split()[0] for line in text.splitlines() if " * " in line] == ["qwen2-nf4-gc"]
+    assert "\n* 4-bit weights on this CPU present an accelerator to TRL" in text
+    assert "*" not in stack_text(healthy(stack=STACK, device=DeviceKind.CUDA))
+
+
+@pytest.mark.parametrize("width", [100, 120, 160, 200])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    """With every cell there is, and the widest table there is."""
+    assert [line for line in stack_text(*every_cell(), width=width).splitlines() if len(line) > width] == []
+
+
+@pytest.mark.parametrize("width", [100, 160])
+def test_every_row_of_a_table_is_one_line(width: int) -> None:
+    """111 cells, 111 lines that end in a verdict."""
+    lines = stack_text(*every_cell(), width=width).splitlines()
+    rows = [line for line in lines if re.match(r"  (\S+-)?(nf4|int8|full)-", line)]
+    assert len(rows) == 111
+    assert all(re.search(r" (pass|xfail( trl#3926)? a)$", row) for row in rows)
+
+
+def test_a_narrow_terminal_loses_only_what_is_said_below_the_table() -> None:
+    """The issue's name is under its letter; a flat loss is one number and the word."""
+    text = stack_text(frozen(at()), width=90)
+    assert row_of(text, "qwen2-nf4-gc").endswith("4.892134 flat xfail a")
+    assert "\na  xfail trl#3926: " in text
+
+
+@pytest.mark.parametrize("width", [20, 60])
+def test_a_tiny_terminal_gets_everything_and_wraps_it_itself(width: int) -> None:
+    """Nothing is cut off; the model stands over its rows."""
+    text = stack_text(frozen(at()), width=width)
+    assert "\nsft-peft-model  qwen2\n" in text
+    assert row_of(text, "nf4-gc").endswith("4.892134 flat xfail a")
+
+
+def test_where_names_of_models_are_too_long_for_the_rows_they_stand_over_them() -> None:
+    """Once over each model's rows of a flow; a terminal that is wide enough has them in every row."""
+    text, vision = at(variant=NF4_NOGC), at(variant=Variant("qwen2.5-vl+vision", Precision.NF4, True))
+    narrow, wide = (stack_text(frozen_loud(text), frozen(vision), width=width) for width in (92, 102))
+    assert [line for line in narrow.splitlines() if line.startswith("sft-peft-model")] == [
+        "sft-peft-model  qwen2",
+        "sft-peft-model  qwen2.5-vl+vision",
+    ]
+    assert row_of(narrow, "nf4-gc") == "nf4-gc * 19,936 0 26,112 0 0 0 26,112 4.892134 flat xfail a"
+    assert row_of(wide, "qwen2.5-vl+vision-nf4-gc").endswith("26,112 4.892134 flat xfail a")
+
+
+def test_a_pipe_has_no_colour_and_a_fixed_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the terminal behind it is like."""
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    console = open_console()
+    assert (console.width, console.color_system) == (PIPED_WIDTH, None)
+    assert "\x1b" not in stack_text(*every_cell())
+
+
+def test_a_terminal_has_colour() -> None:
+    """And the same words."""
+    out = io.StringIO()
+    seen = [frozen(at()), at(variant=FULL)]
+    summary = summary_of([ran(*seen)], *seen, ledger=LISTED)
+    print_stack(summary, STACK, Console(file=out, width=160, color_system="standard", force_terminal=True))
+    assert "\x1b[33mxfail trl#3926 a" in out.getvalue()
+    assert re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()) == stack_text(*seen)
+
+
+def test_the_last_lines_say_how_many_what_it_means_and_where_the_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory is named from where the reader is."""
+    monkeypatch.chdir(tmp_path)
+    first, *deep, healthy, files = stack_text(at(variant=FULL)).splitlines()[-5:]
+    assert deep[0].startswith("Deep tier: not run. ")
+    assert [first, healthy, files] == [
+        "1 cell on 1 stack: 1 pass, 0 xfail, 0 FAIL, 0 infrastructure.",
+        "Healthy: every cell passes, or deviates exactly as listed.",
+        "reports/runs/example/ has report.html, summary.md, junit.xml, verdicts.jsonl and observations.jsonl",
+    ]
+
+
+def test_causes_end_with_what_fails() -> None:
+    """What is listed scrolls away first."""
+    text = stack_text(b.learns_nothing(at(variant=FULL)), frozen(at()))
+    assert text.index("\na  xfail trl#3926: ") < text.index("\nb  FAIL, a deviation that is not listed")
+
+
+# ------------------------------------------------------------------------------------------------------------- window
+
+
+def window(width: int) -> str:
+    """Three releases of two flows, and one stack that could not be installed."""
+    seen = [
+        cell
+        for minor in (21, 22, 23)
+        for flow in ("sft-peft-config", "sft-peft-model-unprepared")
+        for cell in [at(flow, NF4, f"trl0.{minor}-py311")]
+    ]
+    seen[3] = b.learns_nothing(seen[3])
+    rows = [b.uninstallable("trl0.4-py311", "no solution " * 30), *(ran(*seen[i : i + 2]) for i in (0, 2, 4))]
+    return window_text(summary_of(rows, *seen), width)
+
+
+def test_the_window_has_one_line_per_stack_and_one_column_per_flow() -> None:
+    """Marks stand under their flow, in the order of releases."""
+    lines = [line.split() for line in window(160).splitlines() if line.startswith("trl0.2")]
+    assert lines == [
+        ["trl0.21-py311", "0.22.2", "4.56.1", "0.17.1", "0.47.0", ".", "."],
+        ["trl0.22-py311", "0.22.2", "4.56.1", "0.17.1", "0.47.0", ".", "F1"],
+        ["trl0.23-py311", "0.22.2", "4.56.1", "0.17.1", "0.47.0", ".", "."],
+    ]
+    assert "unprepared" in window(160).partition("trl0.4")[0]
+
+
+def test_flows_become_letters_with_a_legend_where_their_names_do_not_fit() -> None:
+    """Above the table, where the reader looks first."""
+    assert window(60).splitlines()[1:3] == ["A sft-peft-config   B sft-peft-model-unprepared", ""]
+
+
+@pytest.mark.parametrize("width", [60, 100, 160])
+def test_the_window_fits(width: int) -> None:
+    """The reason of a stack that did not run is cut in the table, and whole below it."""
+    table, _, causes = window(width).partition("\na  ")
+    assert [line for line in table.splitlines() if len(line) > width] == []
+    assert "…" in table
+    assert " ".join(causes.split()).count("no solution") == 30
+
+
+def test_a_run_of_one_stack_has_no_window() -> None:
+    """Its table says it all."""
+    seen = at()
+    assert window_text(summary_of([ran(seen)], seen)) == ""
+
+
+def test_an_empty_run_says_that_it_could_not_tell() -> None:
+    """And does not look like success."""
+    assert "Could not tell: no cell ran." in window_text(summary_of([]))
+
+
+def test_a_report_of_several_stacks_leaves_out_plain_passes() -> None:
+    """News of each stack, letters of the whole run's causes, then the window."""
+    first, second = at(stack="trl0.21-py311"), b.learns_nothing(at(stack=STACK, variant=FULL))
+    console, out = plain(160)
+    print_run(summary_of([ran(first), ran(second)], first, second), console)
+    text = out.getvalue()
+    assert "  qwen2-nf4-gc" not in text
+    assert "1 cell as stated\n" in text
+    assert row_of(text, "qwen2-full-gc").endswith("FAIL a")
+
+
+def test_a_hundred_columns_are_enough_for_every_verdict_and_every_error() -> None:
+    """The longest words of the table are cut where the cause below has all of them."""
+    crash = b.failed(at("sft-full", FULL), "SomeVeryLongNameOfAnException", "x", Stage.TRAINER)
+    text = stack_text(*every_cell()[:40], crash, b.out_of_memory(at("trainer-peft-model")), width=100)
+    assert [line for line in text.splitlines() if len(line) > 100] == []
+    assert "SomeVeryLongNam… FAIL c\n" in text
+    assert re.search(r" OutOfMemoryError infra b\n", text)
+    assert "F001 SomeVeryLongNameOfAnException at trainer" in text

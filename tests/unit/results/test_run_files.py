@@ -1,0 +1,389 @@
+"""A run's files: read back as they were written, and judged so that nothing selected is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from builders import FULL, LISTED, UNLISTED, frozen, healthy, masked_labels, on_trl
+from finetune_compat.checks import Outcome, Symptom
+from finetune_compat.contract.errors import ExitCode, RecordsError, UnknownName
+from finetune_compat.contract.records import Message, Observation, Stage, Started, to_json
+from finetune_compat.results.run_files import (
+    RowState,
+    StackRow,
+    find_run,
+    judge_one,
+    judged,
+    locked,
+    read_observations,
+    read_rows,
+    unfinished,
+    verdict_lines,
+    write_atomically,
+    write_row,
+)
+
+STACK = "trl0.22-py311"
+SEEN = healthy(stack=STACK, versions=on_trl("0.22.2"))
+STARTED = Started(cell=SEEN.cell, started="2026-11-20T12:00:00+00:00")
+ADVICE = (
+    "The file was edited, cut off in the middle, or written by another version of the harness.\n"
+    "Run the stack again, or read the file with the harness version that wrote it."
+)
+
+
+def stored(run: Path, *records: Observation | Started, cut_off: str = "") -> Path:
+    """A run's observations file."""
+    run.mkdir(exist_ok=True)
+    path = run / "observations.jsonl"
+    path.write_text("".join(f"{to_json(record)}\n" for record in records) + cut_off, encoding="utf-8")
+    return path
+
+
+def ran(*cells: str, name: str = STACK) -> StackRow:
+    """The row of a stack that ran."""
+    return StackRow(name, RowState.RAN, "", cells)
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+def test_started_and_observed_cells_are_told_apart(tmp_path: Path) -> None:
+    """By cell id."""
+    started, observed = read_observations(stored(tmp_path, STARTED, SEEN))
+    assert (started, observed) == ({SEEN.cell: STARTED}, {SEEN.cell: SEEN})
+
+
+def test_a_later_observation_of_a_cell_replaces_an_earlier_one(tmp_path: Path) -> None:
+    """A cell that was run again counts as it came out last."""
+    again = dataclasses.replace(SEEN, seed=99)
+    assert read_observations(stored(tmp_path, SEEN, again))[1] == {SEEN.cell: again}
+
+
+@pytest.mark.parametrize("cut", [1, 40, -1])
+def test_a_cut_off_last_line_is_a_killed_cell_and_no_fault(tmp_path: Path, cut: int) -> None:
+    """What was written before it is read."""
+    path = stored(tmp_path, STARTED, cut_off=to_json(SEEN)[:cut])
+    assert read_observations(path) == ({SEEN.cell: STARTED}, {})
+
+
+def test_a_run_without_observations_has_none(tmp_path: Path) -> None:
+    """Neither a missing nor an empty file is an error: no cell got that far."""
+    assert read_observations(tmp_path / "observations.jsonl") == ({}, {})
+    assert read_observations(stored(tmp_path)) == ({}, {})
+
+
+def test_packed_observations_are_read_as_well(tmp_path: Path) -> None:
+    """The baseline keeps them so; where both are there the plain file counts, which a run still appends to."""
+    path = stored(tmp_path, STARTED, SEEN)
+    plain = path.read_bytes()
+    packed = path.with_name("observations.jsonl.gz")
+    packed.write_bytes(gzip.compress(plain))
+    path.unlink()
+    assert read_observations(path) == ({SEEN.cell: STARTED}, {SEEN.cell: SEEN})
+    stored(tmp_path, STARTED)
+    assert read_observations(path) == ({SEEN.cell: STARTED}, {})
+
+
+@pytest.mark.parametrize("cut", [5, -5])
+def test_a_packed_file_that_is_cut_off_is_one_message(tmp_path: Path, cut: int) -> None:
+    """A half-fetched baseline is no half run."""
+    path = tmp_path / "observations.jsonl"
+    path.with_name("observations.jsonl.gz").write_bytes(gzip.compress(to_json(SEEN).encode())[:cut])
+    with pytest.raises(RecordsError) as raised:
+        read_observations(path)
+    assert str(raised.value).startswith(f"{path}: cannot be read as text: ")
+
+
+def without(record: dict[str, object], field: str) -> str:
+    """The record without one of its fields."""
+    return json.dumps({name: value for name, value in record.items() if name != field})
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("x", "not a JSON object: Expecting value: line 1 column 1 (char 0)"),
+        ("[]", "not a JSON object"),
+        ('{"schema": 99}', "schema 99, this harness reads 1"),
+        ("{}", "schema None, this harness reads 1"),
+        (without(json.loads(to_json(SEEN)), "variant"), "variant: Field required"),
+        (
+            to_json(SEEN).replace('"nf4"', '"nf3"'),
+            "variant.precision: Input should be 'nf4', 'nf4-plain', 'int8' or 'full'",
+        ),
+    ],
+)
+def test_a_line_that_is_no_record_is_one_message_with_its_place(tmp_path: Path, line: str, problem: str) -> None:
+    """File, line, what is wrong, what it usually means, what to do."""
+    path = stored(tmp_path, STARTED, cut_off=f"{line}\n")
+    with pytest.raises(RecordsError) as raised:
+        read_observations(path)
+    assert str(raised.value) == f"{path}:2: {problem}\n{ADVICE}"
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+
+
+def test_a_row_survives_its_file(tmp_path: Path) -> None:
+    """Every state, with a reason of several lines."""
+    names = [f"trl0.{i}-py311" for i in range(len(RowState))]
+    rows = [
+        StackRow(name, state, "first\nsecond", (f"{name}/a", f"{name}/b"))
+        for name, state in zip(names, RowState, strict=True)
+    ]
+    for row in rows:
+        write_row(tmp_path, row)
+    assert list(read_rows(tmp_path)) == rows
+
+
+def test_a_row_with_cells_of_another_stack_is_one_message(tmp_path: Path) -> None:
+    """They would be judged under the wrong name."""
+    write_row(tmp_path, StackRow("trl0.22-py311", RowState.RAN, "", ("trl0.23-py311/a",)))
+    with pytest.raises(RecordsError) as raised:
+        read_rows(tmp_path)
+    path = tmp_path / "rows" / "trl0.22-py311.json"
+    assert str(raised.value) == f"{path}: selects cells of another stack than trl0.22-py311\n{ADVICE}"
+
+
+def test_a_row_that_is_no_row_is_one_message(tmp_path: Path) -> None:
+    """Never a stack trace."""
+    path = tmp_path / "rows" / "trl0.22-py311.json"
+    write_atomically(path, '{"name": "trl0.22-py311"}')
+    with pytest.raises(RecordsError) as raised:
+        read_rows(tmp_path)
+    assert str(raised.value) == f"{path}: state: Field required\n{ADVICE}"
+
+
+# ------------------------------------------------------------------------------------------------------------ judging
+
+
+def test_every_selected_cell_has_a_verdict_in_the_order_of_selection(tmp_path: Path) -> None:
+    """Observed, started and never finished, never started."""
+    lost = dataclasses.replace(STARTED, cell=f"{STACK}/sft-full[qwen2-full-gc]@cpu")
+    stored(tmp_path, lost, SEEN)
+    write_row(tmp_path, ran(f"{STACK}/trainer-peft-model[qwen2-nf4-gc]@cpu", lost.cell, SEEN.cell))
+    verdicts = judged(tmp_path, UNLISTED).verdicts
+    assert [(verdict.cell.partition("/")[2], verdict.outcome, verdict.reason) for verdict in verdicts] == [
+        (
+            "trainer-peft-model[qwen2-nf4-gc]@cpu",
+            Outcome.INFRASTRUCTURE,
+            "never started: the session ended before its turn",
+        ),
+        (
+            "sft-full[qwen2-full-gc]@cpu",
+            Outcome.INFRASTRUCTURE,
+            "started and left no observation: its process crashed, hung past its limit, or was killed",
+        ),
+        ("sft-peft-model[qwen2-nf4-gc]@cpu", Outcome.PASS, "as stated"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome"),
+    [(RowState.UNINSTALLABLE, Outcome.UNINSTALLABLE), (RowState.INFRASTRUCTURE, Outcome.INFRASTRUCTURE)],
+)
+def test_a_stack_that_did_not_run_has_a_verdict_of_its_own(tmp_path: Path, state: RowState, outcome: Outcome) -> None:
+    """Under its name, with its reason."""
+    write_row(tmp_path, StackRow(STACK, state, "why", ()))
+    [verdict] = judged(tmp_path, UNLISTED).verdicts
+    assert (verdict.cell, verdict.outcome, verdict.reason, verdict.symptom) == (STACK, outcome, "why", Symptom.UNKNOWN)
+
+
+def test_a_stored_run_is_judged_with_the_ledger_of_today(tmp_path: Path) -> None:
+    """The same file is a failure before its bug is listed, and an xfail after."""
+    stored(tmp_path, frozen(SEEN))
+    write_row(tmp_path, ran(SEEN.cell))
+    outcomes = [judged(tmp_path, ledger).verdicts[0].outcome for ledger in (UNLISTED, LISTED)]
+    assert outcomes == [Outcome.FAIL, Outcome.XFAIL]
+
+
+def test_a_run_without_rows_has_no_verdicts(tmp_path: Path) -> None:
+    """An empty run is for the summary to call out."""
+    assert judged(tmp_path, UNLISTED).verdicts == ()
+
+
+def test_verdicts_are_lines_of_json(tmp_path: Path) -> None:
+    """One each, NaN messages and all."""
+    stored(tmp_path, masked_labels(SEEN), healthy("sft-full", FULL, stack=STACK))
+    write_row(tmp_path, ran(SEEN.cell, f"{STACK}/sft-full[qwen2-full-gc]@cpu"))
+    lines = verdict_lines(judged(tmp_path, UNLISTED).verdicts).splitlines()
+    assert [json.loads(line)["outcome"] for line in lines] == ["fail", "pass"]
+
+
+# ------------------------------------------------------------------------------------------------------------- finding
+
+
+def test_a_run_is_found_by_name_by_latest_and_by_path(tmp_path: Path) -> None:
+    """All three lead to the directory itself, not to the link."""
+    run = tmp_path / "20261120T120000Z-aa"
+    run.mkdir()
+    (tmp_path / "latest").symlink_to(run.name)
+    assert {find_run(name, tmp_path) for name in (run.name, "latest", str(run))} == {run.resolve()}
+
+
+def test_an_unknown_run_is_one_message_that_lists_the_known_ones(tmp_path: Path) -> None:
+    """The link is no run of its own."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "latest").symlink_to("one")
+    with pytest.raises(UnknownName) as raised:
+        find_run("two", tmp_path)
+    assert str(raised.value) == (
+        f"{tmp_path}: there is no run 'two'\n"
+        "The run was never made on this machine, or its directory was removed.\n"
+        "The newest are: one. A run is made by: nox -s \"compat-3.11(trl='0.22')\""
+    )
+
+
+def test_the_directory_of_all_runs_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dot is where one is, and not where they are."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert find_run(".", tmp_path / "runs") == tmp_path / "here"
+    with pytest.raises(UnknownName):
+        find_run(str(tmp_path / "runs"), tmp_path / "runs")
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    """A reader who has the old file open keeps the old file."""
+    path = tmp_path / "deep" / "summary.md"
+    write_atomically(path, "old")
+    with path.open(encoding="utf-8") as reader:
+        write_atomically(path, "new")
+        assert reader.read() == "old"
+    assert path.read_text(encoding="utf-8") == "new"
+    assert [found.name for found in path.parent.iterdir()] == ["summary.md"]
+
+
+def test_the_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    """A second session waits until the first is done."""
+    order: list[str] = []
+
+    def second() -> None:
+        with locked(tmp_path):
+            order.append("second")
+
+    with locked(tmp_path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(timeout=0.2)
+        order.append("first")
+    thread.join(timeout=5)
+    assert order == ["first", "second"]
+
+
+# -------------------------------------------------------------------------------- what reading must not let through
+
+
+def test_a_file_that_is_no_text_is_one_message(tmp_path: Path) -> None:
+    """Never a stack trace."""
+    path = stored(tmp_path)
+    path.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(RecordsError) as raised:
+        read_observations(path)
+    problem = "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"
+    assert str(raised.value) == f"{path}: cannot be read as text: {problem}\n{ADVICE}"
+
+
+def test_an_observation_whose_stack_has_no_row_is_not_lost(tmp_path: Path) -> None:
+    """A session that was killed before it wrote its row has cells nobody would hear of."""
+    other = healthy(stack="trl0.24-py311")
+    lost = dataclasses.replace(STARTED, cell=f"{STACK}/sft-full[qwen2-full-gc]@cpu")
+    stored(tmp_path, frozen(SEEN), lost, other)
+    write_row(tmp_path, ran(other.cell, name="trl0.24-py311"))
+    found = judged(tmp_path, UNLISTED)
+    assert [(row.name, row.state, row.selected) for row in found.rows] == [
+        ("trl0.24-py311", RowState.RAN, (other.cell,)),
+        (STACK, RowState.INFRASTRUCTURE, (lost.cell, SEEN.cell)),
+    ]
+    assert [(verdict.cell, verdict.outcome) for verdict in found.verdicts] == [
+        (other.cell, Outcome.PASS),
+        (STACK, Outcome.INFRASTRUCTURE),
+        (lost.cell, Outcome.INFRASTRUCTURE),
+        (SEEN.cell, Outcome.FAIL),
+    ]
+
+
+def test_a_stack_whose_name_begins_another_has_its_own_cells(tmp_path: Path) -> None:
+    """`trl0.2` is not the beginning of `trl0.22`, also where neither has a row."""
+    short = healthy(stack="trl0.2")
+    stored(tmp_path, SEEN, short)
+    assert [(row.name, row.selected) for row in judged(tmp_path, UNLISTED).rows] == [
+        ("trl0.2", (short.cell,)),
+        (STACK, (SEEN.cell,)),
+    ]
+
+
+def test_a_session_that_has_not_ended_is_never_green(tmp_path: Path) -> None:
+    """What stands in a row's place until the cells have run."""
+    write_row(tmp_path, unfinished(STACK, ()))
+    [verdict] = judged(tmp_path, UNLISTED).verdicts
+    assert (verdict.cell, verdict.outcome) == (STACK, Outcome.INFRASTRUCTURE)
+    assert verdict.reason == "its session has not ended: it is still running, or it was killed"
+
+
+def test_written_files_can_be_read_by_others(tmp_path: Path) -> None:
+    """Reports are collected by other users of a CI machine."""
+    path = tmp_path / "summary.md"
+    write_atomically(path, "text")
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The old file stays, and no half of a new one lies beside it."""
+    path = tmp_path / "summary.md"
+    write_atomically(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "\ud800")
+    assert [found.name for found in tmp_path.iterdir()] == ["summary.md"]
+    assert path.read_text(encoding="utf-8") == "old"
+
+
+def test_a_run_has_a_name(tmp_path: Path) -> None:
+    """The empty name is not the directory of all runs."""
+    with pytest.raises(UnknownName):
+        find_run("", tmp_path)
+
+
+def test_a_second_try_that_crashes_is_not_judged_by_the_first(tmp_path: Path) -> None:
+    """A cell that starts again has not been observed until it ends again."""
+    write_row(tmp_path, ran(SEEN.cell))
+    lines = [to_json(SEEN), to_json(Started(cell=SEEN.cell, started="2026-11-20T12:00:00+00:00"))]
+    (tmp_path / "observations.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    [verdict] = judged(tmp_path, UNLISTED).verdicts
+    assert verdict.outcome is Outcome.INFRASTRUCTURE
+
+
+def test_a_packed_file_that_is_broken_is_one_message(tmp_path: Path) -> None:
+    """A baseline cut off in transfer says where, and what to do."""
+    (tmp_path / "observations.jsonl.gz").write_bytes(gzip.compress(b"{}\n" * 99)[:-9])
+    with pytest.raises(RecordsError, match="cannot be read as text"):
+        read_observations(tmp_path / "observations.jsonl")
+
+
+# ------------------------------------------------------------------------------------------------------------- speed
+
+
+def test_a_record_reads_the_same_the_fast_way_and_the_wary_way(tmp_path: Path) -> None:
+    """What ends as this harness writes it is decoded at once; a blank at the end makes it the other way."""
+    strange = Message(Stage.LOAD, "UserWarning", 'says "started": and \ud800 and "schema":1}', 2)
+    nan = dataclasses.replace(SEEN, warnings=(strange,), duration_s=float("inf"))
+    for record in (STARTED, SEEN, nan):
+        fast, wary = (stored(tmp_path / way, record) for way in ("fast", "wary"))
+        wary.write_text(wary.read_text(encoding="utf-8").replace("}\n", "} \n"), encoding="utf-8")
+        assert read_observations(fast) == read_observations(wary)
+        assert list((read_observations(fast)[0 if record is STARTED else 1]).values()) == [record]
+
+
+def test_verdict_lines_are_the_verdicts_fields() -> None:
+    """A line each, with every field, in order."""
+    verdicts = [judge_one(seen, LISTED) for seen in (SEEN, frozen(SEEN), masked_labels(SEEN))]
+    lines = [list(json.loads(line).items()) for line in verdict_lines(verdicts).splitlines()]
+    assert lines == [list(json.loads(json.dumps(dataclasses.asdict(verdict))).items()) for verdict in verdicts]

@@ -1,0 +1,401 @@
+"""`compat run`: what it leaves out, what it hands to nox, and what it says of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import builders as b
+import pytest
+from builders import UNLISTED
+from finetune_compat.contract import stored_files
+from finetune_compat.contract.recipe import Recipe
+from finetune_compat.contract.records import Observation, Variant, to_json
+from finetune_compat.results.run_files import RowState, StackRow, read_observations, read_rows, write_row
+from finetune_compat.run import command as run_command
+from finetune_compat.run import nox_run, replay, stack_run
+from finetune_compat.run import request as requested
+from finetune_compat.run.command import run
+from finetune_compat.run.nox_run import order_of, was_red
+from finetune_compat.run.request import Request
+from finetune_compat.run.selection import Asked
+from finetune_compat.stacks.matrix import read_matrix
+from finetune_compat.store import archive
+from finetune_compat.store.addresses import addresses, recipes
+from finetune_compat.store.predicted import Foretold
+from finetune_compat.store.remote import Remote, StoreUnreachable
+from finetune_compat.store.store import Past, Store, stored
+
+STACK = "trl0.22-py311"
+CELLS = ("sft-full[qwen2-full-gc]", "sft-full[qwen2-full-nogc]", "sft-full[llama-full-gc]")
+IDS = tuple(f"{STACK}/{cell}@cpu" for cell in CELLS)
+SESSION = "compat-3.11(trl='0.22')"
+
+
+class Nox:
+    """Stands in for nox: a session observes the cells it is given, but for those that the machine loses."""
+
+    def __init__(self) -> None:
+        self.sessions: list[tuple[str, ...]] = []
+        self.asked: list[tuple[str, ...]] = []
+        self.loses: list[set[str]] = []
+        """Of each session in turn."""
+        self.says = ""
+        self.run = Path()
+
+    def __call__(self, command: Sequence[str], *, stdout: object, **_: object) -> Nox:
+        cells = Path(command[command.index("--cells") + 1])
+        names = tuple(cells.read_text().splitlines())
+        self.run = cells.parent
+        self.asked.append(names)
+        self.sessions.append(tuple(command[command.index("-s") + 1 : command.index("--")]))
+        lost = self.loses.pop(0) if self.loses else set()
+        if self.says:
+            stdout.write(self.says)  # type: ignore[attr-defined]
+            stdout.flush()  # type: ignore[attr-defined]
+            return self
+        with (self.run / "observations.jsonl").open("a") as file:
+            file.writelines(f"{to_json(observed(cell))}\n" for cell in names if cell not in lost)
+        for row in read_rows(self.run):
+            write_row(self.run, StackRow(row.name, RowState.RAN, "", row.selected))
+        return self
+
+    def poll(self) -> int:
+        return 0
+
+
+def observed(cell: str, features: tuple[str, ...] = ()) -> Observation:
+    """What a healthy cell says."""
+    stack, _, rest = cell.partition("/")
+    flow, _, variant = rest.removesuffix("@cpu").removesuffix("]").partition("[")
+    found = b.healthy(flow, _variant(flow, variant), stack=stack)
+    return replace(found, seed=stack_run.SEED, device=replace(found.device, features=features))
+
+
+def _variant(flow: str, name: str) -> Variant:
+    from finetune_compat.contract import catalog
+    from finetune_compat.contract.records import DeviceKind
+
+    cells = catalog.cells_on(DeviceKind.CPU)
+    return next(variant for each, variant in cells if each.name == flow and str(variant) == name)
+
+
+@pytest.fixture
+def nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nox:
+    """No process, an environment of files alone, and runs in a folder of the test."""
+    stand_in = Nox()
+    site = tmp_path / "env" / "lib" / "python3.11" / "site-packages"
+    (site / "torch-2.13.0+cpu.dist-info").mkdir(parents=True)
+    (tmp_path / "env" / "bin").mkdir()
+    (tmp_path / "env" / "bin" / "python").touch()
+    (tmp_path / "env" / "pyvenv.cfg").write_text("version_info = 3.11.7\n")
+    monkeypatch.setattr(requested, "env_python", lambda _: tmp_path / "env" / "bin" / "python")
+    monkeypatch.setattr(nox_run.subprocess, "Popen", stand_in)
+    for module in (run_command, nox_run):
+        monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(nox_run, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(nox_run, "load_ledger", lambda: UNLISTED)
+    for function in (replay.find, replay.keep):
+        monkeypatch.setattr(function, "__defaults__", (tmp_path / "runs" / ".answers",))
+    # Both are set by a run, for what it starts.
+    for name in ("COMPAT_RUN_ID", "COMPAT_PARENT"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return stand_in
+
+
+def kept(monkeypatch: pytest.MonkeyPatch, *cells: str) -> dict[str, Path]:
+    """The store has these cells; returns their files."""
+    found: dict[str, Recipe] = {}
+
+    def noted(*given: object, **named: object) -> object:
+        found.update(recipes(*given, **named))  # type: ignore[arg-type]
+        return addresses(*given, **named)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(requested, "addresses", noted)
+        requested.select(request(), stack_run.parse_options(request().options), ())
+    root = Store.configured().root
+    names = {
+        cell: stored_files.write(root, stored(found[cell], to_json(observed(cell, found[cell].features)), "pass"))
+        for cell in cells
+    }
+    return {cell: stored_files.path_of(root, name) for cell, name in names.items()}
+
+
+def request(**changes: object) -> Request:
+    """The three cells of one flow on one stack."""
+    asked = Asked(stacks=("trl0.22",), flows=("sft-full",))
+    return replace(Request(asked=asked, options=("--device", "cpu")), **changes)  # type: ignore[arg-type]
+
+
+def test_what_is_stored_is_left_out_and_judged_with_the_rest(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """nox is given the one cell that is missing; the run holds all three."""
+    kept(monkeypatch, *IDS[:2])
+    assert run(request()) == 0
+    assert (nox.sessions, nox.asked) == ([(SESSION,)], [IDS[2:]])
+    assert set(read_observations(nox.run / "observations.jsonl")[1]) == set(IDS)
+    said = capsys.readouterr().out
+    assert said.startswith("3 cells on 1 stack: 2 stored, 1 to run\n")
+    assert "3 cells on 1 stack: 3 pass" in said
+
+
+def test_where_all_is_stored_nothing_starts_and_the_answer_is_given_again(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Word for word, and of the same run."""
+    kept(monkeypatch, *IDS)
+    assert run(request()) == 0
+    first = capsys.readouterr().out
+    assert run(request()) == 0
+    assert capsys.readouterr().out == first
+    assert first.startswith("3 cells on 1 stack: all of them are stored, nothing is run\n")
+    assert nox.sessions == []
+
+
+def test_a_checkout_without_environments_finds_what_is_stored(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it can be told what the environment would hold; what would hold anything else finds nothing."""
+    kept(monkeypatch, *IDS)
+    monkeypatch.setattr(requested, "env_python", lambda _: Path("/nowhere/bin/python"))
+    told: list[Foretold | None] = [Foretold("3.11.7", {"torch": "2.13.0+cpu"})]
+    monkeypatch.setattr(requested, "foretell", lambda *_: told[0])
+    assert run(request()) == 0
+    assert nox.sessions == []
+    assert "all of them are stored, nothing is run" in capsys.readouterr().out
+    for told[0] in (None, Foretold("3.11.8", {"torch": "2.13.0+cpu"}), Foretold("3.11.7", {"torch": "2.13.0+cu130"})):
+        assert run(request()) == 0
+        assert nox.asked.pop() == IDS
+
+
+def test_an_empty_store_asks_nothing_of_uv(nox: Nox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first run pays for nothing that cannot help; nor does --fresh."""
+    monkeypatch.setattr(requested, "env_python", lambda _: Path("/nowhere/bin/python"))
+    monkeypatch.setattr(requested, "foretell", lambda *_: pytest.fail("it was asked"))
+    assert run(request()) == 0
+    (Store.configured().root / "objects" / "00").mkdir(parents=True)
+    assert run(request(fresh=True)) == 0
+
+
+def test_fresh_asks_no_store(nox: Nox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every cell is handed over, and nobody is told that none is stored."""
+    kept(monkeypatch, *IDS)
+    assert run(request(fresh=True)) == 0
+    assert nox.asked == [IDS]
+    said = capsys.readouterr().out
+    assert said.startswith("3 cells on 1 stack, all to run: the store is not asked (--fresh)\n")
+
+
+@pytest.mark.parametrize("content", [b"", b"cut off", None])
+def test_a_damaged_file_is_no_answer_and_its_cell_runs(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    """As a session has it. Left out it would be the machine's failure, time and again."""
+    file = kept(monkeypatch, *IDS)[IDS[1]]
+    file.write_bytes(file.read_bytes()[:-100] if content is None else content)
+    assert run(request()) == 0
+    assert nox.asked == [(IDS[1],)]
+    said = capsys.readouterr()
+    assert said.out.startswith("3 cells on 1 stack: 2 stored, 1 to run\n")
+    assert f"{file}: its content is not what its name says" in said.err
+
+
+def test_a_damaged_file_whose_cell_is_lost_too_ends_the_run_as_it_should(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is known of the cell, and nothing is remembered."""
+    kept(monkeypatch, *IDS)[IDS[1]].write_bytes(b"")
+    nox.loses = [{IDS[1]}, {IDS[1]}]
+    assert (run(request()), run(request())) == (3, 3)
+    assert nox.asked == [(IDS[1],)] * 2
+
+
+def test_what_the_machine_lost_and_nothing_else_is_run_again(nox: Nox) -> None:
+    """As often as was asked for, and no longer than anything is lost."""
+    nox.loses = [{IDS[0], IDS[2]}, {IDS[2]}]
+    assert run(request(retries=5)) == 0
+    assert nox.asked == [IDS, (IDS[0], IDS[2]), (IDS[2],)]
+
+
+def test_retries_come_to_an_end(nox: Nox, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is lost to the last is the machine's failure."""
+    nox.loses = [{IDS[0]}, {IDS[0]}]
+    assert run(request(retries=1)) == 3
+    assert "retry 1 of 1: 1 cell that the machine lost\n" in capsys.readouterr().out
+
+
+def test_a_session_that_never_began_says_why(nox: Nox, capsys: pytest.CaptureFixture[str]) -> None:
+    """In nox's words, and not that it may still be running."""
+    nox.says = f"nox > Session {SESSION} failed: Python interpreter 3.11 not found (took 11 seconds).\n"
+    assert run(request()) == 3
+    assert "its session ended before any cell: Python interpreter 3.11 not found\n" in capsys.readouterr().out
+
+
+def test_a_budget_says_what_it_leaves_out_and_no_more_than_that_is_healthy(
+    nox: Nox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where one stack is all there is, and where the run is judged on another machine."""
+    assert run(request(budget_s=10.3)) == 0
+    (names,) = nox.asked
+    left_out = sorted(set(IDS) - set(names))
+    assert (len(names), (nox.run / "left-out.txt").read_text().splitlines()) == (2, left_out)
+    said = capsys.readouterr().out
+    assert "left out: 1 cell (1 changed)" in said
+    assert "2 cells on 1 stack: 2 pass, 0 xfail, 0 FAIL, 0 infrastructure. 1 cell left out for want of time.\n" in said
+    assert "Healthy as far as it ran" in said
+
+
+def test_a_budget_begins_with_what_the_machine_lost(nox: Nox, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing of it is kept, and it is remembered until something is known of it."""
+    nox.loses = [{IDS[2]}]
+    assert run(request(fresh=True)) == 3
+    assert Store.configured().lost().keys() == {IDS[2]}
+    assert run(request(budget_s=9.7, fresh=True)) == 0
+    assert nox.asked[-1] == (IDS[2],)
+    assert "(2 changed)" in capsys.readouterr().out
+    assert Store.configured().lost() == {}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "lost", "red"),
+    [
+        ("pass", None, False),
+        ("fail", None, True),
+        ("pass", "2026-02", True),
+        ("fail", "2025", True),
+        ("pass", "2025", False),
+    ],
+)
+def test_a_cell_was_red_if_it_or_the_machine_failed_last(outcome: str, lost: str | None, red: bool) -> None:
+    """What was observed after the machine had failed counts."""
+    assert was_red(Past("0", 1.0, outcome, "2026-01-01"), lost) is red
+    assert was_red(None, lost) is (lost is not None)
+
+
+def test_a_run_is_exported_with_what_came_from_the_store_and_what_nox_said(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Lock, observations, log and how to run it again, though no session of this stack began."""
+    kept(monkeypatch, *IDS)
+    run(request(budget_s=10.3, fresh=True))
+    (tmp_path / "home").mkdir()
+    archive.export(nox.run, Store.configured(), tmp_path / "cut.tar.gz")
+    arrived = archive.take(tmp_path / "cut.tar.gz", Store(tmp_path / "other"), tmp_path / "home")
+    assert (arrived.run / "left-out.txt").read_text() == (nox.run / "left-out.txt").read_text()
+    assert (arrived.run / "nox.log").is_file()
+
+    run(request())
+    shown = next(path for path in run_command.RUNS.glob("2*") if path != nox.run)
+    assert archive.export(shown, Store.configured(), tmp_path / "stored.tar.gz") == len(IDS)
+    home = Store(tmp_path / "home-store")
+    assert archive.take(tmp_path / "stored.tar.gz", home, tmp_path / "home").objects == len(IDS)
+    assert home.has(json.loads((shown / "stored.json").read_text()).values())
+    _, files = archive._checked(tmp_path / "stored.tar.gz")
+    assert f"locks/{STACK}.txt" in files
+    again = f'nox -s "{SESSION}" -- --device cpu --cells "$FROM/cells/{STACK}.txt"'
+    assert files["repro.txt"].decode().splitlines()[1:] == [again]
+    assert files[f"cells/{STACK}.txt"].decode().splitlines() == list(IDS)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_what_an_ended_session_did_not_share_is_shared(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, stopped: bool
+) -> None:
+    """Whatever is kept here of the cells that were asked for, once the run has ended or was stopped."""
+    files = kept(monkeypatch, *IDS[:2])
+    monkeypatch.setenv("COMPAT_STORE_REMOTE", f"file://{tmp_path}/shared")
+    if stopped:
+        monkeypatch.setattr(nox, "poll", lambda: os.kill(os.getpid(), signal.SIGTERM))
+        monkeypatch.setattr(nox_run, "end", lambda _: None)
+    assert run(request()) == (143 if stopped else 0)
+    assert {path.name for path in (tmp_path / "shared").rglob("*.json")} == {path.name for path in files.values()}
+
+
+def test_a_run_of_stored_cells_shares_them_and_asks_no_more(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was run before there was a shared store; when all of it is known to be there, a network that is down harms
+    nobody.
+    """
+    files = kept(monkeypatch, *IDS)
+    assert run(request()) == 0
+    monkeypatch.setenv("COMPAT_STORE_REMOTE", f"file://{tmp_path}/shared")
+    for said in ("3 observations copied to file://", ""):
+        capsys.readouterr()
+        assert run(request()) == 0
+        assert capsys.readouterr().out.splitlines()[1].startswith(said)
+        assert {path.name for path in (tmp_path / "shared").rglob("*.json")} == {path.name for path in files.values()}
+    monkeypatch.setattr(Remote, "add", lambda *_: pytest.fail("it was asked"))
+    assert run(request()) == 0
+    monkeypatch.setattr(Remote, "add", unreachable)
+    monkeypatch.setenv("COMPAT_STORE_REMOTE", f"file://{tmp_path}/another")
+    assert run(request()) == 0
+    assert "the shared store cannot be listed" in capsys.readouterr().out
+
+
+def unreachable(*_: object) -> int:
+    """No network."""
+    raise StoreUnreachable("the shared store cannot be listed")
+
+
+def test_the_longest_stack_starts_first_unless_time_may_run_out() -> None:
+    """Then the one with the cell that matters most."""
+    seconds = {"small-py311/a[x]@cpu": 1.0, "large-py311/a[x]@cpu": 5.0, "small-py311/b[x]@cpu": 1.0}
+    assert order_of(seconds, by_importance=False) == ("large-py311", "small-py311")
+    assert order_of(seconds, by_importance=True) == ("small-py311", "large-py311")
+
+
+class SlowNox(Nox):
+    """Is at work for a while, and observes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[dict[str, str]] = []
+        """Workers files, as they are at each look."""
+        self._looks = 0
+
+    def __call__(self, command: Sequence[str], **named: object) -> Nox:
+        self.run = Path(command[command.index("--cells") + 1]).parent
+        return self
+
+    def poll(self) -> int | None:  # type: ignore[override]
+        self.given.append({file.stem: file.read_text() for file in (self.run / "workers").glob("*.txt")})
+        self._looks += 1
+        return 0 if self._looks > 2 else None
+
+
+@pytest.mark.parametrize(
+    ("changes", "at_most", "workers"),
+    [({}, 4, "4"), ({"jobs": 3}, 4, "3"), ({}, 1, None), ({"options": ("--device", "cpu", "-n", "1")}, 4, None)],
+)
+def test_a_core_that_no_stack_waits_for_goes_to_one_that_runs(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], at_most: int, workers: str | None
+) -> None:
+    """As many as fit, or as were asked for; none where the workers were."""
+    slow = SlowNox()
+    monkeypatch.setattr(nox_run.subprocess, "Popen", slow)
+    monkeypatch.setattr(nox_run, "at_once", lambda _, asked: asked or at_most)
+    run(request(**changes))
+    assert slow.given[0] == {}
+    assert slow.given[1:] == [{} if workers is None else {STACK: workers}] * len(slow.given[1:])
+
+
+def test_an_edge_is_one_though_its_neighbour_was_not_asked_for() -> None:
+    """And two stacks that were asked for are no neighbours with others between them."""
+    from finetune_compat.checks.ledger import load_ledger
+
+    def at_edges(*stacks: str) -> set[str]:
+        asked = request(asked=Asked(stacks=stacks, flows=("sft-peft-model",), variants=("qwen2-nf4-gc",)))
+        selection = requested.select(asked, stack_run.parse_options(asked.options), ())
+        return set(nox_run.edge_cells(selection, load_ledger(), read_matrix())) & set(selection.cells)
+
+    cell = "sft-peft-model[qwen2-nf4-gc]@cpu"
+    assert at_edges("trl0.20") == {f"trl0.20-py311/{cell}"}
+    assert at_edges("trl0.22", "trl0.24") == set()

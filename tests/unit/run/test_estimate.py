@@ -1,0 +1,92 @@
+"""What cells will take and how long a run with them lasts."""
+
+from __future__ import annotations
+
+from finetune_compat.run.estimate import (
+    CELL_S,
+    OUTLIER,
+    START_S,
+    cells_longest_first,
+    expected,
+    loads,
+    longest_first,
+    makespan,
+    pace,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+SECONDS = st.floats(min_value=0.01, max_value=1e4)
+LOADS = st.lists(SECONDS, min_size=1, max_size=20)
+
+
+def test_a_cell_takes_what_it_took_else_what_its_like_take_else_what_all_take() -> None:
+    """Its own duration first, then the median of the same flow and variant on other stacks, then that of all."""
+    took = {"a/f[x]@cpu": 1.0, "b/f[x]@cpu": 3.0, "b/g[x]@cpu": 2.0}
+    found = expected(["a/f[x]@cpu", "c/f[x]@cpu", "c/h[x]@cpu"], took)
+    assert found == {"a/f[x]@cpu": 1.0, "c/f[x]@cpu": 2.0, "c/h[x]@cpu": 2.0}
+    assert expected(["a/f[x]@cpu"], {}) == {"a/f[x]@cpu": CELL_S}
+
+
+def test_one_slow_look_at_a_cell_is_not_believed() -> None:
+    """The first cell of a process imports the stack; its duration says nothing of the cell."""
+    took = {f"s{n}/f[x]@cpu": 1.0 for n in range(5)} | {"slow/f[x]@cpu": 500.0}
+    assert expected(["slow/f[x]@cpu"], took) == {"slow/f[x]@cpu": OUTLIER}
+
+
+def test_a_stack_costs_its_start_once_and_not_when_it_has_begun() -> None:
+    """Its cells share one process."""
+    seconds = {"a/f[x]@cpu": 1.0, "a/g[x]@cpu": 2.0, "b/f[x]@cpu": 5.0}
+    assert loads(seconds) == {"a": START_S + 3.0, "b": START_S + 5.0}
+    assert loads(seconds, frozenset({"b"})) == {"a": START_S + 3.0, "b": 5.0}
+
+
+def test_the_longest_stack_is_started_first() -> None:
+    """And among equals the order is always the same."""
+    assert longest_first({"a": 1.0, "c": 9.0, "b": 9.0}) == ("b", "c", "a")
+
+
+@given(LOADS, st.integers(min_value=1, max_value=8))
+def test_a_run_lasts_as_long_as_its_longest_stack_and_as_its_share_of_the_work(load: list[float], jobs: int) -> None:
+    """Never shorter than either; never longer than one after another, nor than both together."""
+    lasts, least = makespan(load, jobs), max(*load, sum(load) / jobs)
+    assert least <= lasts * (1 + 1e-9)
+    assert lasts <= sum(load) * (1 + 1e-9)
+    assert lasts <= (sum(load) / jobs + max(load)) * (1 + 1e-9)
+
+
+@given(LOADS, st.integers(min_value=1, max_value=8), SECONDS)
+def test_more_work_never_ends_sooner(load: list[float], jobs: int, more: float) -> None:
+    """Every stack made longer by the same share makes the run longer by that share."""
+    share = 1 + more
+    assert abs(makespan([seconds * share for seconds in load], jobs) - makespan(load, jobs) * share) <= 1e-6 * (
+        makespan(load, jobs) * share
+    )
+
+
+@given(LOADS, st.integers(min_value=1, max_value=8))
+def test_with_workers_that_join_a_run_ends_no_later_and_not_before_its_share(load: list[float], jobs: int) -> None:
+    """Helping takes no time from anyone."""
+    assert sum(load) / jobs * (1 - 1e-9) <= makespan(load, jobs, joining=True) <= makespan(load, jobs)
+
+
+def test_a_worker_that_joins_starts_first() -> None:
+    """So it helps no stack that is nearly through, and none is free to where every core has a stack of its own."""
+    assert makespan([60.0], 2, joining=True) == (60.0 + START_S) / 2
+    assert makespan([START_S * 1.9], 2, joining=True) == START_S * 1.9
+    assert makespan([40.0, 40.0], 2, joining=True) == 40.0
+
+
+def test_pace_is_one_until_enough_was_seen_to_tell() -> None:
+    """Then it is what cells took over what was foretold."""
+    assert pace([5.0], [START_S / 2]) == 1.0
+    assert pace([30.0], [START_S * 2]) == 30.0 / (START_S * 2)
+
+
+def test_several_workers_take_the_longest_cells_first() -> None:
+    """Equal ones as they come."""
+    assert cells_longest_first({"a/f[x]@cuda": 1.0, "a/g[x]@cuda": 9.0, "a/h[x]@cuda": 1.0}) == (
+        "a/g[x]@cuda",
+        "a/f[x]@cuda",
+        "a/h[x]@cuda",
+    )

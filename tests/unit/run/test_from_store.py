@@ -1,0 +1,353 @@
+"""What a session takes from the store and what its cells give to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import builders as b
+import fsspec
+import pytest
+from builders import NF4, UNLISTED
+from finetune_compat.cell import storing
+from finetune_compat.checks import Outcome, Symptom, Verdict
+from finetune_compat.contract import stored_files
+from finetune_compat.contract.errors import CompatError
+from finetune_compat.contract.plan import Plan, PlannedCell, read_plan
+from finetune_compat.contract.recipe import Recipe
+from finetune_compat.contract.records import Observation, Precision, to_json
+from finetune_compat.machine.gpus import Gpu
+from finetune_compat.results.run_files import judged, read_observations, read_rows
+from finetune_compat.run import from_store, stack_run
+from finetune_compat.run.stack_run import parse_options, run_plan
+from finetune_compat.stacks.locks import Lock
+from finetune_compat.store.addresses import Installed
+from finetune_compat.store.remote import StoreUnreachable
+from finetune_compat.store.store import Store
+from kept_builders import kept, planned, recipe_of, seen
+
+FLOWS = ("sft-peft-config", "sft-full", "trainer-peft-model")
+FULL = replace(NF4, precision=Precision.FULL)
+CELLS = tuple(PlannedCell(flow, FULL if flow == "sft-full" else NF4, ()) for flow in FLOWS)
+PYTHON = Path("/env/bin/python")
+LOCK = Lock(Path("lock.txt"), "0" * 64, {}, {})
+
+
+class Process:
+    """Stands in for the cells' process: selects from its plan, runs what is not stored, keeps what it observes."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.number = 0
+        self.dies_after = 99
+        self.verdict = Outcome.PASS
+
+    def run(self, command: Sequence[str], **_: object) -> SimpleNamespace:
+        self.number += 1
+        plan = read_plan(Path(command[command.index("--plan") + 1]))
+        part = command[command.index("-k") + 1] if "-k" in command else ""
+        cells = [cell for cell in plan.cells if part in str(cell)]
+        plan.selected_file.parent.mkdir(exist_ok=True)
+        plan.selected_file.write_text("".join(f"{plan.id_of(cell)}\n" for cell in cells))
+        for cell in [cell for cell in cells if not cell.stored][: self.dies_after]:
+            self.ran.append(cell.flow)
+            self._observe(plan, cell)
+        return SimpleNamespace(returncode=0)
+
+    def _observe(self, plan: Plan, cell: PlannedCell) -> None:
+        found = observed(plan, cell, number=self.number)
+        storing.keep(plan, cell, found, Verdict(found.cell, self.verdict, "", Symptom.UNKNOWN))
+        with (Path(plan.run) / "observations.jsonl").open("a") as file:
+            file.write(f"{to_json(found)}\n")
+
+
+def observed(plan: Plan, cell: PlannedCell, *, number: int = 0) -> Observation:
+    """What the cell would say, as its recipe wants it."""
+    assert cell.recipe is not None
+    found = b.healthy(cell.flow, cell.variant, stack=plan.stack)
+    stack = replace(
+        found.stack,
+        python=cell.recipe.python,
+        base_torch=plan.base_torch,
+        lock_sha256=plan.lock_sha256,
+        resolved={**found.stack.resolved, "torch": cell.recipe.torch},
+    )
+    device = replace(found.device, features=cell.recipe.features)
+    return replace(found, stack=stack, device=device, seed=plan.seed, duration_s=float(number))
+
+
+@pytest.fixture
+def process(monkeypatch: pytest.MonkeyPatch) -> Process:
+    """Cells without a stack, in an environment without files."""
+    stand_in = Process()
+    monkeypatch.setattr(stack_run.subprocess, "run", stand_in.run)
+    # Here the host's modules are loaded too.
+    monkeypatch.setattr(storing, "sys", SimpleNamespace(modules={"harness": 1, "finetune_compat.cell.runner": 1}))
+    monkeypatch.setattr(from_store, "installed", lambda *_: Installed("3.11.7", "2.13.0+cpu", triton=True))
+    return stand_in
+
+
+def session(run: Path, *arguments: str, cells: tuple[PlannedCell, ...] = CELLS) -> Plan:
+    """One session of a stack with these cells, in a run of its own."""
+    run.mkdir()
+    plan = replace(planned(run, *cells), run=str(run))
+    run_plan(plan, LOCK, PYTHON, (), parse_options(arguments))
+    return plan
+
+
+def store() -> Store:
+    """The store of the test."""
+    return Store.configured()
+
+
+def test_the_second_session_runs_nothing_and_says_the_same(
+    process: Process, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No process at all; every observation is in the second run, and judged alike."""
+    session(tmp_path / "one")
+    assert capsys.readouterr().out == f"store: 0 of 3 cells are kept in {store().root}, 3 to run\n"
+    session(tmp_path / "two")
+    assert capsys.readouterr().out == f"store: 3 of 3 cells are kept in {store().root}, 0 to run\n"
+    assert (process.number, process.ran) == (1, list(FLOWS))
+    one, two = judged(tmp_path / "one", UNLISTED), judged(tmp_path / "two", UNLISTED)
+    assert (one.verdicts, one.observations) == (two.verdicts, two.observations)
+    assert len(two.observations) == 3
+
+
+def test_a_session_that_was_cut_off_repeats_nothing(process: Process, tmp_path: Path) -> None:
+    """The cells that had ended are served, the others run."""
+    process.dies_after = 2
+    session(tmp_path / "one")
+    process.dies_after = 99
+    session(tmp_path / "two")
+    assert process.ran == list(FLOWS)
+    assert len(judged(tmp_path / "two", UNLISTED).observations) == 3
+
+
+def test_a_selection_is_all_there_is_in_the_run(process: Process, tmp_path: Path) -> None:
+    """`-k` selects from what is kept as it does from what would run."""
+    session(tmp_path / "one")
+    plan = session(tmp_path / "two", "-k", "sft-full")
+    [row] = read_rows(tmp_path / "two")
+    assert row.selected == (plan.id_of(CELLS[1]),)
+    assert read_observations(tmp_path / "two" / "observations.jsonl")[1].keys() == {plan.id_of(CELLS[1])}
+    assert process.number == 1
+
+
+def test_what_only_pytest_can_select_is_left_to_it(process: Process, tmp_path: Path) -> None:
+    """It leaves out what is stored, and the host serves it all the same."""
+    session(tmp_path / "one")
+    session(tmp_path / "two", "-p", "no:x")
+    assert (process.number, process.ran) == (2, list(FLOWS))
+    assert len(judged(tmp_path / "two", UNLISTED).observations) == 3
+
+
+def test_a_selection_of_nothing_is_still_bad_input(process: Process, tmp_path: Path) -> None:
+    """Although everything is kept."""
+    session(tmp_path / "one")
+    with pytest.raises(CompatError, match="no cell matches"):
+        session(tmp_path / "two", "-k", "nonesuch")
+
+
+def test_fresh_runs_again_and_is_the_answer_from_then_on(
+    process: Process, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both observations are kept; the later one answers."""
+    session(tmp_path / "one")
+    capsys.readouterr()
+    session(tmp_path / "two", "--fresh")
+    assert capsys.readouterr().out == (
+        f"store: not asked (--fresh), 3 cells to run; {store().root} keeps what they observe\n"
+    )
+    session(tmp_path / "three")
+    assert (process.number, process.ran) == (2, [*FLOWS, *FLOWS])
+    assert {seen.duration_s for seen in judged(tmp_path / "three", UNLISTED).observations.values()} == {2.0}
+    assert sorted(len(names) for names in stored_files.names(store().root).values()) == [2, 2, 2]
+
+
+@pytest.mark.parametrize("option", [("--steps", "20"), ("--attention", "eager")])
+def test_another_question_is_not_answered(process: Process, tmp_path: Path, option: tuple[str, ...]) -> None:
+    """Only what the same recipe observed."""
+    one = session(tmp_path / "one")
+    changed = {"steps": 20} if option[0] == "--steps" else {"attention": "eager"}
+    (tmp_path / "two").mkdir()
+    found = from_store.look_up(replace(one, run=str(tmp_path / "two"), **changed), LOCK, PYTHON, ())  # type: ignore[arg-type]
+    assert found.answers == {}
+
+
+def test_the_machines_failures_are_never_kept(process: Process, tmp_path: Path) -> None:
+    """They say nothing of the versions: the next session runs the cells."""
+    process.verdict = Outcome.INFRASTRUCTURE
+    session(tmp_path / "one")
+    assert stored_files.names(store().root) == {}
+    session(tmp_path / "two")
+    assert process.ran == [*FLOWS, *FLOWS]
+
+
+def test_failures_of_versions_are_kept(process: Process, tmp_path: Path) -> None:
+    """A red cell is red again without being run again."""
+    process.verdict = Outcome.FAIL
+    session(tmp_path / "one")
+    assert {past.outcome for past in store().history().values()} == {"fail"}
+    session(tmp_path / "two")
+    assert process.ran == list(FLOWS)
+
+
+def test_several_workers_are_given_what_took_longest_first(
+    process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what is kept of the cells, whatever has changed since."""
+    took = dict(zip(FLOWS, (2.0, 9.0, 5.0), strict=True))
+    plan = planned(tmp_path, *CELLS)
+    for cell in CELLS:
+        found = replace(b.healthy(cell.flow, cell.variant, stack=plan.stack), duration_s=took[cell.flow])
+        stored_files.write(store().root, kept(found))
+    assert [cell.flow for cell in from_store.longest_first(plan).cells] == ["sft-full", "trainer-peft-model", FLOWS[0]]
+    two = [Gpu(index, None, f"GPU-{index}", f"GPU-{index}", "NVIDIA H100", 80 * 2**30, 0) for index in range(2)]
+    (tmp_path / "run").mkdir()
+    on_gpus = replace(plan, run=str(tmp_path / "run"))
+    run_plan(on_gpus, LOCK, PYTHON, two, parse_options(()))
+    assert process.ran == ["sft-full", "trainer-peft-model", FLOWS[0]]
+
+
+# ---------------------------------------------------------------------------------------------------------- not kept
+
+
+def kept_by(tmp_path: Path, *, recipe: Recipe | None = None, root: Path | None = None) -> str:
+    """Have a cell keep an observation, and return why it did not."""
+    found = seen()
+    cell = PlannedCell("sft-peft-config", NF4, (), recipe=recipe or recipe_of(found))
+    plan = replace(planned(tmp_path, cell), store=str(root or store().root), modules=("finetune_compat.cell.runner",))
+    storing.keep(plan, cell, found, Verdict(found.cell, Outcome.PASS, "", Symptom.FALLS))
+    return plan.unkept_file.read_text() if plan.unkept_file.exists() else ""
+
+
+@pytest.fixture
+def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Modules that are loaded in the cell's process."""
+    loaded: dict[str, object] = {
+        "harness": 1,
+        "finetune_compat.cell.runner": 1,
+        "finetune_compat.checks.judge": 1,
+        "os": 1,
+    }
+    monkeypatch.setattr(storing, "sys", SimpleNamespace(modules=loaded))
+    return loaded
+
+
+def test_a_cell_keeps_what_its_recipe_accounts_for(tmp_path: Path, modules: dict[str, object]) -> None:
+    """With how it was judged."""
+    assert kept_by(tmp_path) == ""
+    assert store().get(recipe_of(seen()).address) == seen()
+    assert store().history()[seen().cell].outcome == "pass"
+
+
+def test_a_module_that_no_recipe_counts_keeps_nothing(tmp_path: Path, modules: dict[str, object]) -> None:
+    """What ran may have changed what was measured, and the address would not tell."""
+    modules["finetune_compat.cell.secret"] = 1
+    assert kept_by(tmp_path) == (
+        f"{seen().cell}: modules ran that the address does not count: finetune_compat.cell.secret\n"
+    )
+    assert stored_files.names(store().root) == {}
+
+
+def test_an_environment_that_is_another_keeps_nothing(tmp_path: Path, modules: dict[str, object]) -> None:
+    """The host took it for another torch's."""
+    said = kept_by(tmp_path, recipe=recipe_of(seen(), torch="2.14.0"))
+    assert said == f"{seen().cell}: torch {seen().stack.resolved['torch']}, expected 2.14.0\n"
+    assert stored_files.names(store().root) == {}
+
+
+def test_another_package_beside_the_lock_keeps_nothing(tmp_path: Path, modules: dict[str, object]) -> None:
+    """Of another version than the host read, or none at all; what is as it was read, is kept."""
+    own = f"pytest {pytest.__version__}"
+    said = kept_by(tmp_path, recipe=recipe_of(seen(), beside=(own, "pytest 0.1", "triton-of-nobody 3.7.0")))
+    assert said == f"{seen().cell}: beside the lock is not what the host found: pytest 0.1, triton-of-nobody 3.7.0\n"
+    assert stored_files.names(store().root) == {}
+    kept_by(tmp_path, recipe=recipe_of(seen(), beside=(own,)))
+    assert store().history()[seen().cell].outcome == "pass"
+
+
+def test_a_store_that_cannot_be_written_to_costs_no_observation(tmp_path: Path, modules: dict[str, object]) -> None:
+    """It is said, and the run has it."""
+    (tmp_path / "file").write_text("")
+    said = kept_by(tmp_path, root=tmp_path / "file" / "store")
+    assert said == f"{seen().cell}: {tmp_path}/file/store cannot be written to: Not a directory\n"
+
+
+def test_why_nothing_was_kept_is_said_once_a_reason(
+    process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the host, after the table's cells."""
+    monkeypatch.setattr(storing, "contradiction", lambda *_: "torch 2.14.0, expected 2.13.0+cpu")
+    session(tmp_path / "one")
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "store: 3 observations are not kept: torch 2.14.0, expected 2.13.0+cpu"
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------ a shared store
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A shared store."""
+    fs = fsspec.filesystem("memory")
+    fs.store.clear()
+    monkeypatch.setenv("COMPAT_STORE_REMOTE", "memory://team")
+    yield "memory://team"
+    fs.store.clear()
+
+
+def test_another_machine_runs_nothing(
+    process: Process, tmp_path: Path, shared: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What one has run, the other is served."""
+    session(tmp_path / "one")
+    monkeypatch.setenv("COMPAT_STORE", str(tmp_path / "other"))
+    capsys.readouterr()
+    session(tmp_path / "two")
+    assert process.number == 1
+    assert capsys.readouterr().out == f"store: 3 of 3 cells are kept in {tmp_path}/other and {shared}, 0 to run\n"
+
+
+def test_a_shared_store_that_takes_nothing_loses_nothing(
+    process: Process, tmp_path: Path, shared: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run ends as it would; what is missing there is here, and is sent later."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("read only")
+
+    with monkeypatch.context() as context:
+        context.setattr(fsspec.implementations.memory.MemoryFileSystem, "pipe", refuse)
+        session(tmp_path / "one")
+    assert "the shared store cannot be written to: PermissionError: read only" in capsys.readouterr().out
+    assert len(judged(tmp_path / "one", UNLISTED).observations) == 3
+    assert store().push() == 3
+
+
+def test_a_shared_store_out_of_reach_stops_before_anything_runs(
+    process: Process, tmp_path: Path, shared: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And leaves no row that says a session did not end."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise TimeoutError("no route")
+
+    monkeypatch.setattr(fsspec.implementations.memory.MemoryFileSystem, "find", fail)
+    with pytest.raises(StoreUnreachable):
+        session(tmp_path / "one")
+    assert process.number == 0
+    assert list((tmp_path / "one").iterdir()) == []
+
+
+def test_a_run_is_appended_to_in_one_piece(tmp_path: Path) -> None:
+    """Whatever is in it already stays."""
+    path = tmp_path / "observations.jsonl"
+    path.write_text('{"a":1}\n')
+    from_store._append(path, ['{"b":2}', '{"c":3}'])
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [{"a": 1}, {"b": 2}, {"c": 3}]

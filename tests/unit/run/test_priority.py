@@ -1,0 +1,98 @@
+"""What a budget is spent on first, and what it leaves out."""
+
+from __future__ import annotations
+
+import pytest
+from finetune_compat.contract.errors import CompatError
+from finetune_compat.run.estimate import START_S, makespan, stack_of
+from finetune_compat.run.priority import Task, Why, by_importance, cut, edges, parse_span, span_told
+from hypothesis import given
+from hypothesis import strategies as st
+
+TASKS = st.lists(
+    st.builds(
+        Task,
+        cell=st.builds("{}/f[{}]@cpu".format, st.sampled_from("abc"), st.integers(0, 50)),
+        seconds=st.floats(0.1, 100),
+        why=st.frozensets(st.sampled_from(Why)),
+    ),
+    max_size=30,
+    unique_by=lambda task: task.cell,
+)
+
+
+def task(cell: str, seconds: float, *why: Why) -> Task:
+    return Task(f"{cell}/f[x]@cpu", seconds, frozenset(why))
+
+
+def test_what_changed_comes_before_what_was_red_before_edges_before_the_rest() -> None:
+    """And among equals the cheapest first, so that most of them are run."""
+    rest, dear = task("a", 1.0), task("b", 9.0, Why.CHANGED)
+    cheap, red, edge = task("c", 1.0, Why.CHANGED), task("d", 1.0, Why.RED), task("e", 1.0, Why.EDGE)
+    assert by_importance([rest, edge, red, dear, cheap]) == (cheap, dear, red, edge, rest)
+
+
+@given(TASKS, st.floats(0, 500), st.integers(1, 4))
+def test_a_budget_is_kept_to_and_loses_nothing(tasks: list[Task], budget: float, jobs: int) -> None:
+    """What is kept ends in time, starts included; kept and left out together are what was given, each once."""
+    found = cut(tasks, budget, jobs)
+    assert sorted((*found.kept, *found.left_out), key=lambda t: t.cell) == sorted(tasks, key=lambda t: t.cell)
+    load: dict[str, float] = {}
+    for kept in found.kept:
+        load[stack_of(kept.cell)] = load.get(stack_of(kept.cell), START_S) + kept.seconds
+    assert makespan(load.values(), jobs) <= budget or not found.kept
+
+
+@given(TASKS)
+def test_with_time_enough_nothing_is_left_out(tasks: list[Task]) -> None:
+    """A budget above the sum of everything takes everything."""
+    assert cut(tasks, sum(t.seconds for t in tasks) + 3 * START_S + 1, 1).left_out == ()
+
+
+def test_a_cell_that_does_not_fit_makes_room_for_a_smaller_one() -> None:
+    """A budget is not given up at the first cell that is too long."""
+    long, short = task("a", 100.0, Why.CHANGED), task("b", 1.0)
+    found = cut([long, short], START_S + 5, 1)
+    assert (found.kept, found.left_out) == ((short,), (long,))
+
+
+def test_more_fits_where_workers_join() -> None:
+    """Ten cells of 6 s on one stack take one worker 60 s after its start, two of them 30 s after theirs."""
+    tasks = [Task(f"a/f[{number}]@cpu", 6.0, frozenset()) for number in range(10)]
+    assert len(cut(tasks, START_S + 30, 2).kept) == 5
+    assert len(cut(tasks, START_S + 30, 2, joining=True).kept) == 10
+
+
+def test_an_edge_is_where_neighbours_have_other_issues_listed() -> None:
+    """Both sides of it: the last with the old list and the first with the new one."""
+    assert edges({"0.18": [], "0.19": [], "0.20": ["bug"], "0.21": ["bug"], "0.22": []}) == {
+        "0.19",
+        "0.20",
+        "0.21",
+        "0.22",
+    }
+    assert edges({"0.18": ["bug"], "0.19": ["bug"]}) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30m", 1800), ("1h30m", 5400), ("90s", 90), ("90", 90), ("0.5h", 1800), (" 2m ", 120)]
+)
+def test_a_span_is_read_as_people_write_it(text: str, seconds: float) -> None:
+    """Hours, minutes and seconds, each with its letter; a number alone is seconds."""
+    assert parse_span(text, "--budget") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "30x", "m", "0m", "-5m", "1m2h"])
+def test_what_is_no_span_is_refused(text: str) -> None:
+    """In one message, with what to write."""
+    with pytest.raises(CompatError) as raised:
+        parse_span(text, "--budget")
+    assert str(raised.value) == f"--budget: {text!r} is no span of time\nWrite it as 30m, 1h30m or 90s."
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(45, "45 s"), (89.4, "89 s"), (100, "2 min"), (3599, "1 h 0 min"), (3900, "1 h 5 min")]
+)
+def test_a_span_is_told_in_the_unit_that_says_most(seconds: float, told: str) -> None:
+    """Seconds up to a minute and a half, then minutes, then hours and minutes."""
+    assert span_told(seconds) == told

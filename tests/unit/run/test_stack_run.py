@@ -1,0 +1,863 @@
+"""Running one stack: options, device, the cells' process, and the row that is written after it. No cell runs here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import builders as b
+import pytest
+from builders import LISTED, UNLISTED, VERSIONS, frozen, healthy, on_trl
+from finetune_compat.checks import Outcome
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.contract import catalog
+from finetune_compat.contract.catalog import Tier
+from finetune_compat.contract.errors import CompatError, ExitCode
+from finetune_compat.contract.plan import Plan, PlannedCell, read_plan
+from finetune_compat.contract.records import DeviceKind, Observation, to_json
+from finetune_compat.evidence.sweeps import Seeds
+from finetune_compat.machine.gpus import GB, Gpu, Wanted
+from finetune_compat.results.run_files import RowState, StackRow, judged, read_rows
+from finetune_compat.run import from_store, stack_run
+from finetune_compat.run.stack_run import DeviceChoice, Options, parse_options
+from finetune_compat.stacks.locks import Lock
+from finetune_compat.stacks.matrix import ROOT, LockPlan
+from finetune_compat.store.addresses import Installed
+from test_locks import plan as lock_plan
+
+ENV = Path("/env/bin/python")
+PLAN = Path("/runs/one/plans/trl0.22-py311.json")
+STACK = "trl0.22-py311"
+
+
+# ------------------------------------------------------------------------------------------------------------- options
+
+
+def test_without_arguments_a_cell_has_its_usual_length_and_limit() -> None:
+    """Ten steps, two minutes, whatever device there is, and of GPUs up to two with more than 40 GB that are idle."""
+    assert parse_options(()) == Options(
+        DeviceChoice.AUTO,
+        "sdpa",
+        10,
+        120.0,
+        instead=None,
+        tier=Tier.QUICK,
+        seeds=None,
+        pytest=(),
+        gpus=Wanted(2, 2.0, 40.0),
+        memory_limit=stack_run.MEMORY_LIMIT,
+    )
+
+
+def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
+    """pytest gets what is not ours, as it was typed."""
+    given = (
+        "-k",
+        "nf4 and not llama",
+        "--steps",
+        "20",
+        "-x",
+        "--device=cuda",
+        "--attention",
+        "eager",
+        "--limit",
+        "7.5",
+        "--lf",
+    )
+    limits = ("--gpus", "4", "--gpu-idle-below=0.5", "--gpu-larger-than", "16")
+    assert parse_options((*given, *limits)) == Options(
+        DeviceChoice.CUDA,
+        "eager",
+        20,
+        7.5,
+        instead=None,
+        tier=Tier.QUICK,
+        seeds=None,
+        pytest=("-k", "nf4 and not llama", "-x", "--lf"),
+        gpus=Wanted(4, 0.5, 16.0),
+        memory_limit=stack_run.MEMORY_LIMIT,
+    )
+
+
+@pytest.mark.parametrize("each", list(stack_run.Instead))
+def test_what_is_run_in_place_of_the_cells_is_an_option_too(each: stack_run.Instead) -> None:
+    """Ours, and not pytest's."""
+    options = parse_options((f"--{each}",))
+    assert (options.instead, options.pytest) == (each, ())
+
+
+@pytest.mark.parametrize("each", list(stack_run.Instead))
+def test_memory_is_limited_where_there_are_workers_to_end(each: stack_run.Instead) -> None:
+    """What runs in place of the cells is one process without workers: no limit by itself, and none to ask for."""
+    assert parse_options((f"--{each}",)).memory_limit is None
+    with pytest.raises(CompatError) as caught:
+        parse_options((f"--{each}", "--memory-limit", "3GiB"))
+    assert str(caught.value) == (
+        f"arguments after --: --memory-limit does not go with --{each}\n"
+        "A worker is ended for its memory, and this runs in one process without workers.\n"
+        "Leave one of them out."
+    )
+
+
+def test_real_weights_have_an_hour_for_a_cell_unless_told_otherwise() -> None:
+    """They may have to be fetched; `--limit` still overrides."""
+    asked = parse_options(("--model", "Qwen/Qwen2.5-7B", "-k", "nf4"))
+    assert (asked.model, asked.limit_s, asked.pytest) == ("Qwen/Qwen2.5-7B", 3600.0, ("-k", "nf4"))
+    assert parse_options(("--model", "gpt2", "--limit", "9")).limit_s == 9.0
+
+
+def test_a_model_that_cannot_be_is_bad_input() -> None:
+    """Before anything is made for it."""
+    with pytest.raises(CompatError) as raised:
+        parse_options(("--model", "./nowhere"))
+    assert str(raised.value) == (
+        "--model: './nowhere' is neither a directory nor a hub id\n"
+        "The directory is not there, or a single file of a model was named.\n"
+        "Name the directory that save_pretrained wrote, or a model of the hub, such as Qwen/Qwen2.5-7B."
+    )
+
+
+@pytest.mark.parametrize("other", ["--faults", "--overhead", "--tier deep-only"])
+def test_faults_and_overhead_are_for_tiny_models(other: str) -> None:
+    """They plant and time what their own models do."""
+    with pytest.raises(CompatError) as raised:
+        parse_options(("--model", "gpt2", *other.split()))
+    assert str(raised.value) == (
+        f"arguments after --: --model does not go with {other}\n"
+        "That is about the harness, and made for its tiny models.\n"
+        "Leave one of them out."
+    )
+
+
+def test_the_beginning_of_an_option_is_not_ours() -> None:
+    """`--fault` or `--dev` may be an option of some pytest plugin."""
+    assert parse_options(("--fault", "--dev", "cpu")).pytest == ("--fault", "--dev", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        # Python 3.12 and later name the choices without quotes.
+        (("--device", "tpu"), r"argument --device: invalid choice: 'tpu' \(choose from '?auto'?, '?cpu'?, '?cuda'?\)"),
+        (
+            ("--attention", "flash"),
+            r"argument --attention: invalid choice: 'flash' \(choose from '?sdpa'?, '?eager'?, '?flash_attention_2'?\)",
+        ),
+        (
+            ("--tier", "shallow"),
+            r"argument --tier: invalid choice: 'shallow' \(choose from '?quick'?, '?deep'?, '?deep-only'?\)",
+        ),
+        (("--steps", "ten"), r"argument --steps: invalid int value: 'ten'"),
+        (("--steps", "2.5"), r"argument --steps: invalid int value: '2\.5'"),
+        (("--limit", "long"), r"argument --limit: invalid float value: 'long'"),
+        (("-x", "--limit"), r"argument --limit: expected one argument"),
+    ],
+)
+def test_a_value_that_is_none_is_bad_input(given: tuple[str, ...], problem: str) -> None:
+    """What is wrong, where, and what becomes of the rest."""
+    with pytest.raises(CompatError) as raised:
+        parse_options(given)
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+    wanted = rf"arguments after --: {problem}\nCorrect it; what is not ours is handed to pytest as it is\."
+    assert re.fullmatch(wanted, str(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        (("--steps", "1"), "--steps 1 --limit 120"),
+        (("--steps=-1",), "--steps -1 --limit 120"),
+        (("--limit", "0"), "--steps 10 --limit 0"),
+        (("--limit=-0.5", "--steps", "3"), "--steps 3 --limit -0.5"),
+    ],
+)
+def test_too_few_steps_and_no_time_are_bad_input(given: tuple[str, ...], what: str) -> None:
+    """With the reason: a step less and half of an adapter has nothing to receive."""
+    with pytest.raises(CompatError) as raised:
+        parse_options(given)
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+    assert str(raised.value) == (
+        f"arguments after --: {what}\n"
+        "Before step 2 half of a LoRA adapter has no gradient to receive; a limit is in seconds.\n"
+        "Ask for 2 steps or more, and for a limit above 0."
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        (("--gpus", "0"), "--gpus 0 --gpu-idle-below 2 --gpu-larger-than 40"),
+        (("--gpu-idle-below", "0"), "--gpus 2 --gpu-idle-below 0 --gpu-larger-than 40"),
+        (("--gpu-larger-than=-1", "--device", "cpu"), "--gpus 2 --gpu-idle-below 2 --gpu-larger-than -1"),
+        (("--gpu-larger-than", "nan"), "--gpus 2 --gpu-idle-below 2 --gpu-larger-than nan"),
+    ],
+)
+def test_limits_no_gpu_can_meet_are_bad_input(given: tuple[str, ...], what: str) -> None:
+    """Also where no GPU is asked for: what is wrong there is wrong."""
+    with pytest.raises(CompatError) as raised:
+        parse_options(given)
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+    assert str(raised.value) == (
+        f"arguments after --: {what}\n"
+        "No GPU can be as asked for. The limits are in GB of memory: used by others, and in all.\n"
+        "Ask for one GPU or more, used below some number above 0, and larger than 0 or more."
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- device
+
+
+def gpu(index: int) -> Gpu:
+    """An idle GPU with 80 GB."""
+    return Gpu(index, None, f"GPU-{index}f", f"GPU-{index}f", "NVIDIA H100", 80 * GB, 0)
+
+
+def gpus(monkeypatch: pytest.MonkeyPatch, number: int, visible: str | None = None) -> tuple[Gpu, ...]:
+    """A machine with that many idle GPUs, and what its user has set CUDA_VISIBLE_DEVICES to."""
+    found = tuple(gpu(index) for index in range(number))
+    monkeypatch.setattr(stack_run, "read_gpus", lambda: found)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("given", "there", "chosen"),
+    [
+        ((), 0, 0),
+        ((), 1, 1),
+        ((), 3, 2),
+        (("--device", "auto"), 1, 1),
+        (("--device", "cpu"), 1, 0),
+        (("--device", "cuda"), 1, 1),
+        (("--device", "cuda", "--gpus", "3"), 4, 3),
+        (("--gpus=1",), 4, 1),
+    ],
+)
+def test_gpus_that_are_there_are_used_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], there: int, chosen: int
+) -> None:
+    """Never the other way round; two of them unless told otherwise."""
+    found = gpus(monkeypatch, there)
+    assert stack_run.chosen_gpus(given) == found[:chosen]
+
+
+def test_what_was_chosen_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the limits that were asked for."""
+    gpus(monkeypatch, 2, "1")
+    assert stack_run.chosen_gpus(("--gpu-larger-than", "16", "--gpu-idle-below", "4")) == (gpu(1),)
+    assert capsys.readouterr().out == (
+        "GPU 1 (NVIDIA H100) of 2: idle and large enough (under 4 GB used, over 16 GB in all)\n"
+        "not GPU 0: hidden by CUDA_VISIBLE_DEVICES\n"
+    )
+
+
+def test_nobody_asks_a_driver_for_a_cpu_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A broken driver does not stand in its way, and there is nothing to say."""
+    monkeypatch.delattr(stack_run, "read_gpus")
+    assert stack_run.chosen_gpus(("--device", "cpu")) == ()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_gpu_that_is_hidden_leaves_the_cpu_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where there is none, nothing is said: that is how most machines are."""
+    gpus(monkeypatch, 2, "-1")
+    assert stack_run.chosen_gpus(()) == ()
+    assert capsys.readouterr().out == "CPU: CUDA_VISIBLE_DEVICES=-1 hides every GPU there is (2)\n"
+    gpus(monkeypatch, 0)
+    assert stack_run.chosen_gpus(()) == ()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("there", "visible", "meaning"),
+    [
+        (0, None, "There is no NVIDIA driver, or it knows no GPU."),
+        (0, "0", "There is no NVIDIA driver, or it knows no GPU."),
+        (2, "", "CUDA_VISIBLE_DEVICES= hides every GPU there is (2)."),
+        (2, "7", "CUDA_VISIBLE_DEVICES=7 hides every GPU there is (2)."),
+    ],
+)
+def test_a_gpu_that_is_asked_for_and_is_not_there_is_bad_input(
+    monkeypatch: pytest.MonkeyPatch, there: int, visible: str | None, meaning: str
+) -> None:
+    """Before anything is installed for it."""
+    gpus(monkeypatch, there, visible)
+    with pytest.raises(CompatError) as raised:
+        stack_run.chosen_gpus(("--device=cuda",))
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+    assert str(raised.value) == (
+        "arguments after --: --device cuda, and there is no NVIDIA GPU to be seen\n"
+        f"{meaning}\n"
+        "Ask for --device cpu, or for auto, which takes a GPU where there is one."
+    )
+
+
+# --------------------------------------------------------------------------------------------------- the cells' process
+
+
+def test_cells_are_run_by_the_environments_own_pytest() -> None:
+    """Every word of it: quiet, since the table is ours, and with what is not ours before the folder."""
+    assert stack_run._cells_command(ENV, PLAN, (), parse_options(("-k", "nf4", "--steps", "3"))) == [
+        *("/env/bin/python", "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT)),
+        *("-p", "finetune_compat.cell.plugin", "--plan", "/runs/one/plans/trl0.22-py311.json"),
+        *("-n", "1", "--maxschedchunk=1", "--joining"),
+        f"--max-worker-restart={len(catalog.cells_on(DeviceKind.CPU))}",
+        *("-q", "--no-header", "--no-summary", "--tb=no", "-k", "nf4", "tests/cells"),
+    ]
+
+
+@pytest.mark.parametrize(("chosen", "device", "workers"), [(0, "cpu", "1"), (1, "cuda", "1"), (4, "cuda", "4")])
+def test_there_is_one_worker_on_a_cpu_and_one_for_each_gpu(chosen: int, device: str, workers: str) -> None:
+    """Each cell of the device may lose a worker."""
+    command = stack_run._cells_command(ENV, PLAN, [gpu(index) for index in range(chosen)], parse_options(()))
+    assert command[command.index("-n") + 1] == workers
+    assert f"--max-worker-restart={len(catalog.cells_on(DeviceKind(device)))}" in command
+
+
+@pytest.mark.parametrize(
+    ("posargs", "gpus_there", "join"),
+    [
+        ((), 0, True),
+        (("-k", "nf4", "--no-cov"), 0, True),
+        ((), 1, False),
+        (("--model", "org/some"), 0, False),
+        (("-n", "1"), 0, False),
+        (("-n4",), 0, False),
+        (("--numprocesses=2",), 0, False),
+        (("--dist", "loadfile"), 0, False),
+    ],
+)
+def test_workers_join_tiny_cells_of_a_cpu_unless_their_number_was_asked_for(
+    posargs: tuple[str, ...], gpus_there: int, join: bool
+) -> None:
+    """A GPU has one worker, and real weights take the memory and the cores of many tiny ones."""
+    chosen = [gpu(index) for index in range(gpus_there)]
+    assert ("--joining" in stack_run._cells_command(ENV, PLAN, chosen, parse_options(posargs))) is join
+
+
+def instead(*posargs: str) -> list[str]:
+    options = parse_options(posargs)
+    assert options.instead is not None
+    return stack_run._instead_command(options.instead, ENV, PLAN, options)
+
+
+def test_what_is_run_in_place_of_the_cells_has_a_command_of_its_own() -> None:
+    """In the same environment, on the same plan, with what is not ours."""
+    plugin = ("-p", "finetune_compat.cell.plugin", "--plan", str(PLAN))
+    pytest_ = ("/env/bin/python", "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT), *plugin)
+    shown = ("-v", "--no-header", "--tb=short")
+    assert instead("--faults", "-k", "crash") == [*pytest_, *shown, "-k", "crash", "tests/mutation"]
+    assert instead("--guard") == [*pytest_, *shown, "-p", "finetune_compat.cell.fixtures", "tests/guard"]
+    assert instead("--adapters", "-x") == [*pytest_, *shown, "-x", "--host-python", sys.executable, "tests/adapters"]
+    assert instead("--pipelines") == [*pytest_, *shown, "--host-python", sys.executable, "tests/pipelines"]
+    assert instead("--overhead") == ["/env/bin/python", "tests/benchmarks/overhead.py", str(PLAN)]
+    assert instead("--guard-overhead") == ["/env/bin/python", "tests/benchmarks/guard_overhead.py", str(PLAN)]
+
+
+def test_one_thing_is_run_in_place_of_the_cells() -> None:
+    """Two at once is a question nobody can have meant."""
+    with pytest.raises(CompatError) as raised:
+        parse_options(("--faults", "--guard"))
+    assert str(raised.value) == (
+        "arguments after --: argument --guard: not allowed with argument --faults\n"
+        "Correct it; what is not ours is handed to pytest as it is."
+    )
+
+
+def test_files_that_commands_name_are_there() -> None:
+    """They are run from the checkout."""
+    commands = [
+        stack_run._cells_command(ENV, PLAN, (), parse_options(())),
+        *(instead(f"--{each}") for each in stack_run.Instead),
+    ]
+    named = {word for command in commands for word in command if word.startswith("tests/")}
+    assert named
+    assert [word for word in named if not (ROOT / word).exists()] == []
+
+
+def environment(monkeypatch: pytest.MonkeyPatch, *gpus: Gpu, **inherited: str) -> dict[str, str]:
+    """The environment of a cells' process whose parent has `inherited`."""
+    for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    for name, value in inherited.items():
+        monkeypatch.setenv(name, value)
+    return stack_run.cell_environ(gpus)
+
+
+def test_cells_see_this_project_one_thread_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the caller's own path is; the rest is inherited."""
+    made = environment(monkeypatch, PYTHONPATH="/elsewhere", MINE="kept")
+    ours = ("OMP_NUM_THREADS", "PYTHONPATH", "PYTHONHASHSEED", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "MINE")
+    assert {name: made[name] for name in ours} == {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT / "harness"),
+        "PYTHONHASHSEED": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "MINE": "kept",
+    }
+
+
+def test_only_cells_of_a_hub_id_may_ask_the_hub(cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny models and a directory need none; how the caller's shell has it then decides."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / "mine" / name).touch()
+    cells.plays = lambda plan, cell: b.real()
+    for given, offline in (((), True), (("--model", str(tmp_path / "mine")), True), (("--model", "org/some"), False)):
+        run_stack(*given)
+        assert ("HF_HUB_OFFLINE" in cells.environ) is offline
+
+
+def test_cells_keep_their_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it every import of TRL costs seconds."""
+    assert "PYTHONDONTWRITEBYTECODE" not in environment(monkeypatch, PYTHONDONTWRITEBYTECODE="1")
+
+
+def test_who_wants_more_threads_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is the default, not the law."""
+    assert environment(monkeypatch, OMP_NUM_THREADS="4")["OMP_NUM_THREADS"] == "4"
+
+
+@pytest.mark.parametrize("inherited", [{}, {"CUDA_VISIBLE_DEVICES": "1"}])
+def test_a_cpu_cell_sees_no_gpu_and_a_gpu_cell_those_that_were_chosen(
+    monkeypatch: pytest.MonkeyPatch, inherited: dict[str, str]
+) -> None:
+    """By UUID, whatever the caller's numbers are. A trainer takes a GPU it sees, whatever it was asked for."""
+    assert environment(monkeypatch, **inherited)["CUDA_VISIBLE_DEVICES"] == ""
+    assert environment(monkeypatch, gpu(2), gpu(0), **inherited)["CUDA_VISIBLE_DEVICES"] == "GPU-2f,GPU-0f"
+
+
+# ---------------------------------------------------------------------------------------------------------- what is run
+
+
+def test_every_cell_of_the_device_is_planned_with_what_is_listed_for_it() -> None:
+    """In catalog order; plain CPU placement is for CPUs."""
+    for device in DeviceKind:
+        cells = stack_run.planned_cells(LISTED, device, on_trl("0.22.2"))
+        assert [(cell.flow, cell.variant) for cell in cells] == [(f.name, v) for f, v in catalog.cells_on(device)]
+        assert {str(cell) for cell in cells if cell.listed} == {
+            f"sft-peft-model[{variant}]"
+            for variant in catalog.flow_named("sft-peft-model").variants
+            if variant.precision.value in ("nf4", "int8")
+        }
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "gone"),
+    [
+        ("transformers", "4.44.2", {"qwen2-vl", "qwen2-vl+vision", "qwen2.5-vl", "qwen2.5-vl+vision"}),
+        ("transformers", "4.45.0rc1", {"qwen2-vl", "qwen2-vl+vision", "qwen2.5-vl", "qwen2.5-vl+vision"}),
+        ("transformers", "4.45.0", {"qwen2.5-vl", "qwen2.5-vl+vision"}),
+        ("transformers", "4.48.3", {"qwen2.5-vl", "qwen2.5-vl+vision"}),
+        ("transformers", "4.49.0", set()),
+        ("transformers", "5.3.0", set()),
+        ("trl", "0.7.11", {"rft-all-linear", "rft-labels-masked"}),
+        ("trl", "0.8.0", set()),
+    ],
+)
+def test_cells_that_these_versions_cannot_have_are_not_planned(package: str, version: str, gone: set[str]) -> None:
+    """Older Transformers lack an architecture, older TRL what a flow asks for: nothing is missing, nothing is red."""
+    every = catalog.cells_on(DeviceKind.CPU)
+    planned = stack_run.planned_cells(UNLISTED, DeviceKind.CPU, {**VERSIONS, package: version})
+    kept = [(cell.flow, cell.variant) for cell in planned]
+    assert kept == [(f.name, v) for f, v in every if v.model not in gone and f.name not in gone]
+    assert len(kept) < len(every) or not gone
+
+
+def test_real_weights_are_planned_under_their_name_whatever_the_transformers() -> None:
+    """What is listed for a flow is listed for them; a flow that TRL is too old for does not exist for them either."""
+    versions = {**on_trl("0.22.2"), "transformers": "4.30.0"}
+    cells = stack_run.planned_cells(LISTED, DeviceKind.CPU, versions, model="org/Some-Model_1.5")
+    assert [cell.variant for cell in cells] == [v for _, v in catalog.cells_with("Some-Model_1.5", DeviceKind.CPU)]
+    assert {cell.flow for cell in cells if cell.listed} == {"sft-peft-model"}
+    old = stack_run.planned_cells(UNLISTED, DeviceKind.CPU, {**versions, "trl": "0.7.11"}, model="org/Some-Model_1.5")
+    assert {cell.flow for cell in cells} - {cell.flow for cell in old} == {"rft-all-linear", "rft-labels-masked"}
+
+
+def test_models_are_loaded_with_the_attention_that_was_asked_for(cells: Cells, tmp_path: Path) -> None:
+    """sdpa, as users train, unless told otherwise; the plan tells the cells."""
+    run_stack()
+    assert read_plan(tmp_path / "one" / "plans" / f"{STACK}.json").attention == "sdpa"
+    run_stack("--attention", "eager")
+    assert read_plan(tmp_path / "one" / "plans" / f"{STACK}.json").attention == "eager"
+
+
+class Cells:
+    """Stands in for the cells' process: plays a part in the run it is given, and ends with a status."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.plays: Callable[[Plan, PlannedCell], Observation | None] = lambda plan, cell: healthy(
+            cell.flow, cell.variant, stack=plan.stack, versions=on_trl("0.22.2")
+        )
+        self.selects: Callable[[Plan], Sequence[PlannedCell] | None] = lambda plan: plan.cells[:3]
+        self.commands: list[Sequence[str]] = []
+        self.environ: Mapping[str, str] = {}
+        self.rows_meanwhile: tuple[StackRow, ...] = ()
+
+    def run(self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], check: bool) -> SimpleNamespace:
+        assert (cwd, check) == (ROOT, False)
+        self.commands.append(command)
+        self.environ = env
+        if "--plan" in command:
+            self._play(read_plan(Path(command[command.index("--plan") + 1])))
+        return SimpleNamespace(returncode=self.status)
+
+    def _play(self, plan: Plan) -> None:
+        run = Path(plan.run)
+        self.rows_meanwhile = read_rows(run)
+        selected = self.selects(plan)
+        if selected is None:
+            return
+        plan.selected_file.parent.mkdir(exist_ok=True)
+        plan.selected_file.write_text("".join(f"{plan.id_of(cell)}\n" for cell in selected), encoding="utf-8")
+        seen = [observation for cell in selected if (observation := self.plays(plan, cell))]
+        with (run / "observations.jsonl").open("a", encoding="utf-8") as file:
+            file.writelines(f"{to_json(observation)}\n" for observation in seen)
+
+
+@pytest.fixture
+def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cells:
+    """An empty ledger, a directory for runs, and cells that are all healthy."""
+    stand_in = Cells()
+    monkeypatch.setattr(subprocess, "run", stand_in.run)
+    monkeypatch.setattr(stack_run, "RUNS", tmp_path)
+    monkeypatch.setenv(stack_run.RUN_ID, "one")
+    monkeypatch.setattr(from_store, "installed", lambda *_: Installed("3.11.7", "2.13.0+cpu", triton=True))
+    listing(monkeypatch, UNLISTED)
+    return stand_in
+
+
+def listing(monkeypatch: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    """Make this today's ledger."""
+    monkeypatch.setattr(stack_run, "load_ledger", lambda: ledger)
+
+
+def lock() -> Lock:
+    """A lock of the versions of every story, with TRL 0.22.2."""
+    return Lock(Path("trl0.22-py311.txt"), "5f" * 32, on_trl("0.22.2"), {"torch": "2.13.0"})
+
+
+def run_stack(*posargs: str, plan: LockPlan | None = None, on: Sequence[Gpu] = (), alone: bool = False) -> ExitCode:
+    """Run the stack of one correct row of a matrix."""
+    return stack_run.run_stack(
+        stack=(plan or lock_plan()).stack,
+        python="3.11",
+        lock=lock(),
+        env_python=ENV,
+        base_torch=True,
+        gpus=on,
+        posargs=posargs,
+        alone=alone,
+    )
+
+
+def test_a_stack_whose_cells_are_as_stated_is_healthy(cells: Cells, tmp_path: Path) -> None:
+    """One process, its row, and the table; the derived files once the run is at its end."""
+    assert run_stack("-k", "nf4") is ExitCode.HEALTHY
+    [command] = cells.commands
+    assert (command[-1], command[-3:-1]) == ("tests/cells", ["-k", "nf4"])
+    [row] = read_rows(tmp_path / "one")
+    assert (row.name, row.state, row.reason, len(row.selected)) == (STACK, RowState.RAN, "", 3)
+    assert {verdict.outcome for verdict in judged(tmp_path / "one", UNLISTED).verdicts} == {Outcome.PASS}
+    assert (tmp_path / "latest").readlink() == Path("one")
+    assert not (tmp_path / "one" / "summary.md").exists()
+    stack_run.finish_run(tmp_path / "one")
+    assert (tmp_path / "one" / "summary.md").exists()
+
+
+@pytest.mark.parametrize(("alone", "posargs", "workers"), [(True, (), 7), (False, (), 1), (True, ("-n", "2"), 1)])
+def test_a_stack_alone_may_have_a_worker_for_every_core(
+    cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: bool, posargs: tuple[str, ...], workers: int
+) -> None:
+    """Beside others it is `compat run` that knows which cores stand idle."""
+    monkeypatch.setattr(stack_run, "at_once", lambda _: 7)
+    run_stack(*posargs, alone=alone)
+    assert read_plan(tmp_path / "one" / "plans" / f"{STACK}.json").workers() == workers
+
+
+def test_the_process_is_told_all_a_cell_needs(cells: Cells, tmp_path: Path) -> None:
+    """Versions of the lock, the matrix's torch and whether it is another, steps, limit and device."""
+    run_stack("--steps", "3", "--limit", "9", "--device", "cpu")
+    plan = read_plan(tmp_path / "one" / "plans" / f"{STACK}.json")
+    assert (plan.run, plan.stack, plan.lock_sha256) == (str(tmp_path / "one"), STACK, "5f" * 32)
+    assert (plan.torch_wanted, plan.base_torch, plan.device) == ("2.13.0", True, DeviceKind.CPU)
+    assert (plan.steps, plan.seed, plan.limit_s) == (3, 0, 9.0)
+    assert tuple(replace(cell, recipe=None) for cell in plan.cells) == stack_run.planned_cells(
+        UNLISTED, DeviceKind.CPU, VERSIONS
+    )
+    assert all(cell.recipe is not None and not cell.stored for cell in plan.cells)
+    assert plan.store == os.environ["COMPAT_STORE"]
+    assert (plan.model, cells.environ["CUDA_VISIBLE_DEVICES"]) == (None, "")
+
+
+def test_pytests_own_folder_is_in_the_scratch_room_and_goes_with_it(cells: Cells) -> None:
+    """Where all pytests have theirs, each removes what earlier ones left, at the cost of the session."""
+    rooms: list[Path] = []
+
+    def look(plan: Plan) -> Sequence[PlannedCell]:
+        rooms.append(Path(cells.environ["PYTEST_DEBUG_TEMPROOT"]))
+        assert rooms[0].is_dir() and rooms[0].is_relative_to(plan.scratch)
+        return plan.cells[:3]
+
+    cells.selects = look
+    run_stack()
+    assert len(rooms) == 1 and not rooms[0].exists()
+
+
+def test_the_process_is_told_which_weights_to_train(cells: Cells, tmp_path: Path) -> None:
+    """As they were asked for, in the plan and not in the names of cells."""
+    cells.plays = lambda plan, cell: b.real()
+    run_stack("--model", "org/some")
+    plan = read_plan(tmp_path / "one" / "plans" / f"{STACK}.json")
+    assert (plan.model, {cell.variant.model for cell in plan.cells}) == ("org/some", {"some"})
+
+
+def test_cells_run_on_the_gpus_that_were_chosen(cells: Cells, tmp_path: Path) -> None:
+    """One worker for each, and the cells of a GPU."""
+    cells.plays = lambda plan, cell: healthy(
+        cell.flow, cell.variant, stack=plan.stack, versions=on_trl("0.22.2"), device=DeviceKind.CUDA
+    )
+    assert run_stack(on=(gpu(2), gpu(0))) is ExitCode.HEALTHY
+    assert read_plan(tmp_path / "one" / "plans" / f"{STACK}.json").device is DeviceKind.CUDA
+    [command] = cells.commands
+    assert command[command.index("-n") + 1] == "2"
+    assert cells.environ["CUDA_VISIBLE_DEVICES"] == "GPU-2f,GPU-0f"
+
+
+@pytest.mark.parametrize(("status", "code"), [(0, ExitCode.HEALTHY), (1, ExitCode.UNHEALTHY)])
+def test_a_run_of_planted_faults_is_handed_to_who_keeps_it(
+    cells: Cells,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    status: int,
+    code: ExitCode,
+) -> None:
+    """With how it ended and what narrowed it; whether it is kept changes no exit code."""
+    given: list[object] = []
+    monkeypatch.setattr("finetune_compat.evidence.faults.keep", lambda *what: given.append(what[1:]) or "Not kept.")
+    cells.status, cells.selects = status, lambda _: None
+    assert run_stack("--faults", "-k", "crash") is code
+    assert given == [(status, ("-k", "crash"))]
+    assert "Not kept." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--guard", "--overhead"])
+def test_what_runs_in_one_process_is_given_one_gpu(cells: Cells, option: str) -> None:
+    """A Trainer that sees two spreads its model over both."""
+    cells.selects = lambda _: None
+    run_stack(option, on=(gpu(2), gpu(0)))
+    assert cells.environ["CUDA_VISIBLE_DEVICES"] == "GPU-2f"
+
+
+def test_listed_and_unlisted_deviations_make_the_exit_code(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest's own status says nothing: the observations are judged."""
+    cells.selects = lambda plan: [cell for cell in plan.cells if str(cell) == "sft-peft-model[qwen2-nf4-gc]"]
+    cells.plays = lambda plan, cell: frozen(
+        healthy(cell.flow, cell.variant, stack=plan.stack, versions=on_trl("0.22.2"))
+    )
+    assert run_stack() is ExitCode.UNHEALTHY
+    listing(monkeypatch, LISTED)
+    cells.status = 1
+    assert run_stack() is ExitCode.HEALTHY
+
+
+def test_a_cell_without_an_observation_is_the_machines(cells: Cells) -> None:
+    """The others are as they are."""
+    plays = cells.plays
+    cells.plays = lambda plan, cell: None if cell is plan.cells[1] else plays(plan, cell)
+    cells.status = 1
+    assert run_stack() is ExitCode.COULD_NOT_TELL
+
+
+def test_a_process_that_ends_before_it_selects_is_the_machines(cells: Cells, tmp_path: Path) -> None:
+    """With pytest's status, since its own words are above the table."""
+    cells.selects, cells.status = lambda _: None, 139
+    assert run_stack() is ExitCode.COULD_NOT_TELL
+    [row] = read_rows(tmp_path / "one")
+    assert (row.state, row.selected) == (RowState.INFRASTRUCTURE, ())
+    assert row.reason == "pytest ended with status 139 before it could select any cell: see the session's output"
+
+
+def test_the_selection_of_an_earlier_session_of_the_run_does_not_count(cells: Cells, tmp_path: Path) -> None:
+    """A process that ends before it selects has selected nothing, whatever lies there from before."""
+    run_stack()
+    cells.selects, cells.status = lambda _: None, 139
+    assert run_stack() is ExitCode.COULD_NOT_TELL
+    assert [row.state for row in read_rows(tmp_path / "one")] == [RowState.INFRASTRUCTURE]
+
+
+@pytest.mark.parametrize(
+    ("selected", "status", "what"), [((), 5, "no cell matches"), (None, 4, "pytest does not understand")]
+)
+def test_arguments_that_select_nothing_are_bad_input(
+    cells: Cells, tmp_path: Path, selected: tuple[PlannedCell, ...] | None, status: int, what: str
+) -> None:
+    """A misspelt -k has found nothing out: it is no row of the run."""
+    cells.selects, cells.status = lambda _: selected, status
+    with pytest.raises(CompatError) as raised:
+        run_stack("-k", "sft_peft", "-x")
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+    assert str(raised.value) == (
+        f"arguments after -- (-k sft_peft -x): {what}\n"
+        "-k matches parts of a cell's name, such as sft-peft-model[qwen2-nf4-gc].\n"
+        f"The flows are {', '.join(flow.name for flow in catalog.CATALOG)}."
+    )
+    assert read_rows(tmp_path / "one") == ()
+
+
+def test_while_its_cells_run_a_stack_is_unfinished(cells: Cells) -> None:
+    """A session that is killed leaves that row behind."""
+    run_stack()
+    [row] = cells.rows_meanwhile
+    assert (row.name, row.state) == (STACK, RowState.INFRASTRUCTURE)
+    assert row.reason == "its session has not ended: it is still running, or it was killed"
+
+
+@pytest.mark.parametrize("posargs", [(), ("--faults",), ("--adapters",), ("--overhead",)])
+@pytest.mark.usefixtures("cells")
+def test_what_cells_leave_behind_is_removed_however_they_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, posargs: tuple[str, ...]
+) -> None:
+    """Models of a process that was interrupted would fill the disk; the run's own files stay."""
+    scratch = tmp_path / "one" / "scratch" / STACK
+
+    def interrupted(*_: object, **__: object) -> None:
+        (scratch / "qwen2-5f").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_stack(*posargs)
+    assert not scratch.exists()
+    assert (tmp_path / "one" / "plans" / f"{STACK}.json").exists()
+
+
+# ----------------------------------------------------------------------------------------------------------- run's name
+
+
+def test_sessions_of_one_run_id_write_into_one_run(cells: Cells, tmp_path: Path) -> None:
+    """Stacks that run side by side are one run, with one row each; one without cells too."""
+    run_stack()
+    stack_run.record_absent("trl0.4-py311", RowState.UNINSTALLABLE, "no solution found")
+    stack_run.record_absent("trl0.5-py311", RowState.INFRASTRUCTURE, "the package registry is out of reach")
+    rows = read_rows(tmp_path / "one")
+    assert [(row.name, row.state, row.reason) for row in rows] == [
+        (STACK, RowState.RAN, ""),
+        ("trl0.4-py311", RowState.UNINSTALLABLE, "no solution found"),
+        ("trl0.5-py311", RowState.INFRASTRUCTURE, "the package registry is out of reach"),
+    ]
+    stack_run.finish_run(tmp_path / "one")
+    lines = (tmp_path / "one" / "verdicts.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["outcome"] for line in lines][-2:] == ["uninstallable", "infrastructure"]
+
+
+def test_a_session_that_was_given_no_run_makes_one_and_keeps_it(
+    cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name sorts by time; the session's next stack goes into the same run."""
+    monkeypatch.delenv(stack_run.RUN_ID)
+    run_stack()
+    stack_run.record_absent("trl0.4-py311", RowState.UNINSTALLABLE, "no solution found")
+    [run] = [path for path in tmp_path.iterdir() if not path.is_symlink()]
+    assert re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{4}", run.name)
+    assert os.environ[stack_run.RUN_ID] == run.name
+    assert len(read_rows(run)) == 2
+
+
+# ------------------------------------------------------------------------------------------------- instead of the cells
+
+
+@pytest.mark.parametrize(
+    ("option", "file"),
+    [
+        ("--faults", "tests/mutation"),
+        ("--guard", "tests/guard"),
+        ("--closed-forms", "tests/families"),
+        ("--adapters", "tests/adapters"),
+        ("--pipelines", "tests/pipelines"),
+        ("--overhead", "overhead.py"),
+        ("--guard-overhead", "guard_overhead.py"),
+    ],
+)
+@pytest.mark.parametrize(("status", "code"), [(0, ExitCode.HEALTHY), (1, ExitCode.UNHEALTHY)])
+def test_what_runs_in_place_of_the_cells_ends_with_its_own_result(
+    cells: Cells,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    file: str,
+    status: int,
+    code: ExitCode,
+) -> None:
+    """On the plan of all cells; no row, no verdict, and `latest` still leads to the last real run."""
+    b.stored(tmp_path / "before", [b.uninstallable("trl0.4-py311")])
+    (tmp_path / "latest").symlink_to("before")
+    cells.status, cells.selects = status, lambda _: None
+    monkeypatch.setattr("finetune_compat.evidence.faults.keep", lambda *_: "")
+    assert run_stack(option) is code
+    [command] = cells.commands
+    assert any(word.endswith(file) for word in command)
+    assert str(tmp_path / "one" / "plans" / f"{STACK}.json") in command
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["plans"]
+    assert (tmp_path / "latest").readlink() == Path("before")
+
+
+# ------------------------------------------------------------------------------------------------------ tiers and seeds
+
+
+def test_only_the_deep_tier_plans_deep_cells() -> None:
+    """Those of the list, and every other cell as before."""
+    versions = {"trl": "0.29.0", "transformers": "4.57.0"}
+    quick = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions)
+    deep = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions, tier=Tier.DEEP)
+    assert {(cell.flow, cell.variant) for cell in deep if cell.deep} == set(catalog.DEEP_CELLS)
+    assert not any(cell.deep for cell in quick)
+    assert [str(cell) for cell in deep] == [str(cell) for cell in quick]
+    alone = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions, tier=Tier.DEEP_ONLY)
+    assert alone == tuple(cell for cell in deep if cell.deep)
+
+
+@pytest.mark.parametrize(
+    ("given", "seeds"), [("200", Seeds(200)), ("200-399", Seeds(200, 200)), ("7-7", Seeds(1, 7)), ("1", Seeds(1))]
+)
+def test_seeds_are_a_number_or_a_span(given: str, seeds: Seeds) -> None:
+    """A span includes its last."""
+    assert parse_options(("--seeds", given)).seeds == seeds
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        *((text, "holds no seed") for text in ("0", "9-3")),
+        *(
+            (text, "is neither a number of seeds nor a span such as 200-399")
+            for text in ("", "-3", "x", "5-", "1.5", "3-4-5")
+        ),
+    ],
+)
+def test_seeds_that_are_none_are_refused(given: str, problem: str) -> None:
+    """Nothing is swept by mistake."""
+    with pytest.raises(CompatError) as raised:
+        parse_options((f"--seeds={given}",))
+    assert str(raised.value) == (
+        f"arguments after --: argument --seeds: {given!r} {problem}\n"
+        "Correct it; what is not ours is handed to pytest as it is."
+    )

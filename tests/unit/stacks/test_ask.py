@@ -1,0 +1,101 @@
+"""Asking a stack: the module's answer, or one clear error. The interpreter of these tests stands in for a stack's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from finetune_compat.contract.errors import ExitCode, LockError, StackFailed, UnknownName
+from finetune_compat.stacks import ask as stack_python
+from finetune_compat.stacks import locks
+from finetune_compat.stacks.ask import StackPython, ask
+from finetune_compat.stacks.environments import Environment
+from finetune_compat.stacks.locks import Lock
+from finetune_compat.stacks.matrix import read_matrix
+from finetune_compat.stacks.uv_tool import Answer
+from test_locks import NO_SOLUTION
+
+MATRIX = read_matrix()
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], StackPython]:
+    """Writes the module `answering` and gives the stack it is found in."""
+
+    def write(code: str) -> StackPython:
+        (tmp_path / "answering.py").write_text(f"import json, os, sys\nfrom pathlib import Path\n{code}\n")
+        monkeypatch.setattr(stack_python, "ROOT", tmp_path)
+        lock = Lock(Path("trl0.22-py311.txt"), "", {}, {})
+        return StackPython("trl0.22-py311", Path(sys.executable), lock, Environment("2.13.0", False, True))
+
+    return write
+
+
+class TestAsking:
+    def test_the_answer_is_what_the_module_wrote(self, module: Callable[[str], StackPython]) -> None:
+        """As JSON, whatever libraries print beside it; in the variables of a cell process."""
+        stack = module(
+            'print("loading"); request = json.loads(Path(sys.argv[1]).read_text())\n'
+            'Path(sys.argv[2]).write_text(json.dumps([request, os.environ["HF_HUB_OFFLINE"]]))'
+        )
+        assert ask(stack, "answering", {"r": 64, "name": "é"}) == [{"r": 64, "name": "é"}, "1"]
+
+    @pytest.mark.parametrize(
+        ("code", "problem"),
+        [
+            ('raise ImportError("no top_k")', "status 1 and no answer: ImportError: no top_k"),
+            ('sys.exit("first\\nlast\\n")', "status 1 and no answer: last"),
+            ("pass", "status 0 and no answer: it said nothing"),
+            ("os.kill(os.getpid(), 9)", "signal 9 and no answer: it said nothing"),
+            ('Path(sys.argv[2]).write_text("{}"); sys.exit(7)', "status 7 and no answer: it said nothing"),
+        ],
+    )
+    def test_a_module_without_an_answer_is_one_clear_error(
+        self, module: Callable[[str], StackPython], code: str, problem: str
+    ) -> None:
+        """With the last line it said; a file it wrote before it failed is no answer."""
+        with pytest.raises(StackFailed) as raised:
+            ask(module(code), "answering", {})
+        assert raised.value.exit_code is ExitCode.COULD_NOT_TELL
+        assert str(raised.value) == (
+            f"trl0.22-py311: answering ended with {problem}\n"
+            "A library of this stack fails before it can be asked, or the machine ran out of something.\n"
+            "Run the stack's cells (`nox -l` lists the sessions): they record where a library fails."
+        )
+
+
+class TestEnvironment:
+    def test_it_is_that_of_the_stacks_lock(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The first Python of the row, unless another is named."""
+        made = Environment("2.13.0+cpu", base_torch=False, reused=True)
+        monkeypatch.setattr(stack_python, "environment_of", lambda lock: (Path("/envs", lock.path.stem), made))
+        first, other = (
+            stack_python.stack_python(MATRIX, "trl0.22"),
+            stack_python.stack_python(MATRIX, "trl0.22", "3.12"),
+        )
+        assert (first.name, first.python, first.environment) == ("trl0.22-py311", Path("/envs/trl0.22-py311"), made)
+        assert (other.name, other.python) == ("trl0.22-py312", Path("/envs/trl0.22-py312"))
+        assert first.lock.requirements["trl"] == "0.22.2"
+
+    def test_an_unknown_stack_is_bad_input(self) -> None:
+        """The matrix's own message."""
+        with pytest.raises(UnknownName, match=r"there is no stack 'trl0\.2222'"):
+            stack_python.stack_python(MATRIX, "trl0.2222")
+
+    def test_a_stack_nothing_solves_has_no_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The resolver's reason is the error's."""
+        (plan, *_) = MATRIX.plans(MATRIX.stack("trl1.9"))
+        monkeypatch.setattr(locks, "run_uv", lambda *_, **__: Answer(1, "", NO_SOLUTION))
+        locks.make_locks([plan], lambda _: None, tmp_path)
+        monkeypatch.setattr(stack_python, "locked", lambda plan: locks.locked(plan, tmp_path))
+        with pytest.raises(LockError) as raised:
+            stack_python.stack_python(MATRIX, "trl1.9")
+        found = locks.locked(plan, tmp_path)
+        assert isinstance(found, locks.Unsolvable)
+        assert str(raised.value) == (
+            f"trl1.9-py311: no versions go together: {found.cause}\n"
+            "The resolver found no solution for this stack, so there is no environment to ask.\n"
+            "Name another stack; `compat stacks` lists all of them."
+        )

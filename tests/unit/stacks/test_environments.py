@@ -1,0 +1,430 @@
+"""Environments: really installed by uv, from small wheels made on the spot, and compared with their lock."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from finetune_compat.contract.errors import EnvironmentMismatch, ExitCode, InstallError, RegistryUnreachable
+from finetune_compat.stacks import environments
+from finetune_compat.stacks.environments import Environment, environment_of, prepare_environment
+from finetune_compat.stacks.locks import Lock, read_lock
+from finetune_compat.stacks.supply import BasePython, Supply
+from uv import find_uv_bin
+from wheels import make_wheel
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+HEADER = "# Made by `nox -s lock`, from matrices/stacks.toml. Never edited by hand.\n"
+
+
+@dataclass
+class Place:
+    """A virtual environment, a folder of wheels, and the lock over them."""
+
+    root: Path
+    hashes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def wheels(self) -> Path:
+        return self.root / "wheels"
+
+    @property
+    def python(self) -> Path:
+        return self.root / "env" / "bin" / "python"
+
+    @property
+    def site(self) -> Path:
+        return self.root / "env" / "lib" / f"python{PYTHON}" / "site-packages"
+
+    def wheel(self, name: str, version: str, *requires: str, broken: bool = False) -> None:
+        """Offer a wheel."""
+        self.hashes[f"{name}=={version}"] = make_wheel(self.wheels, name, version, requires, broken=broken)
+
+    def lock(self, *requirements: str, python: str = PYTHON, **hashes: str) -> Lock:
+        """A lock over wheels that are offered; `hashes` replaces the right ones."""
+        known = {**self.hashes, **{name.replace("_", "=="): digest for name, digest in hashes.items()}}
+        lines = "".join(f"{item} \\\n    --hash=sha256:{known[item]}\n" for item in requirements)
+        path = self.root / "trl0.22-py311.txt"
+        facts = {"python": python, "torch": "2.13.0", "packages": len(requirements)}
+        header = HEADER + "".join(f"# {name}: {value}\n" for name, value in facts.items())
+        path.write_text(header + lines)
+        return read_lock(path)
+
+    def prepare(self, lock: Lock, *, base: Path | None = None, supply: Supply | None = None) -> Environment:
+        """Prepare the environment with torch 2.13.0, or with what `base` has."""
+        lender = None if base is None else BasePython("/base/python", PYTHON, (str(base),))
+        return prepare_environment(self.python, lock, "2.13.0", supply or Supply(base=lender))
+
+    def installed(self) -> set[str]:
+        """Distributions in site-packages."""
+        return {path.name.removesuffix(".dist-info") for path in self.site.glob("*.dist-info")}
+
+    def uv(self, *arguments: str) -> None:
+        """Do something to the environment behind the harness's back."""
+        subprocess.run(
+            [find_uv_bin(), "pip", *arguments, "--python", str(self.python)], check=True, capture_output=True
+        )
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A fresh environment; uv sees the wheels beside it and nothing else."""
+    place = Place(tmp_path)
+    place.wheel("torch", "2.13.0", "filelock", 'triton==3.0; sys_platform == "plan9"')
+    place.wheel("filelock", "1.0")
+    place.wheel("filelock", "2.0")
+    place.wheel("trl", "0.22.2", "filelock")
+    place.wheel("extra", "1.0")
+    (tmp_path / "index").mkdir()
+    monkeypatch.setenv("UV_DEFAULT_INDEX", (tmp_path / "index").as_uri())
+    monkeypatch.setenv("UV_FIND_LINKS", str(place.wheels))
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    subprocess.run([find_uv_bin(), "venv", "-q", "-p", sys.executable, str(tmp_path / "env")], check=True)
+    return place
+
+
+class TestInstalling:
+    def test_an_environment_holds_the_lock_and_torch_and_nothing_else(self, place: Place) -> None:
+        """The versions are the lock's, also where torch alone would have taken a newer one."""
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+        assert place.prepare(lock) == Environment("2.13.0", base_torch=False, reused=False)
+        assert place.installed() == {"trl-0.22.2", "filelock-1.0", "torch-2.13.0"}
+
+    def test_an_environment_that_holds_is_used_as_it_is(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        """uv is not even called."""
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+        place.prepare(lock)
+        monkeypatch.setattr(environments, "run_uv", None)
+        assert place.prepare(lock).reused
+
+    def test_another_lock_replaces_what_was_there(self, place: Place) -> None:
+        """Versions change, and packages the new lock does not have are gone."""
+        place.prepare(place.lock("trl==0.22.2", "filelock==1.0", "extra==1.0"))
+        assert not place.prepare(place.lock("trl==0.22.2", "filelock==2.0")).reused
+        assert place.installed() == {"trl-0.22.2", "filelock-2.0", "torch-2.13.0"}
+
+    def test_a_lock_with_other_hashes_is_another_lock(self, place: Place) -> None:
+        """The same versions from other files are not the same environment: it is compared again."""
+        place.wheel("trl", "0.22.2", "filelock")
+        place.prepare(place.lock("trl==0.22.2", "filelock==1.0"))
+        other = place.lock("filelock==1.0", "trl==0.22.2")
+        assert not place.prepare(other).reused
+
+    @pytest.mark.parametrize("change", [("uninstall", "trl"), ("install", "extra==1.0"), ("install", "filelock==2.0")])
+    def test_an_environment_that_was_changed_is_put_right(self, place: Place, change: Sequence[str]) -> None:
+        """Missing, extra and other packages are seen although the stamp still matches."""
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+        place.prepare(lock)
+        place.uv(*change)
+        assert not place.prepare(lock).reused
+        assert place.installed() == {"trl-0.22.2", "filelock-1.0", "torch-2.13.0"}
+
+    def test_what_torch_itself_needs_is_not_an_extra(self, place: Place) -> None:
+        """The CUDA parts of a build are found through torch's own metadata, markers and extras included."""
+        place.wheel("torch", "2.13.0", "cuda-toolkit[cublas]")
+        place.wheel("cuda-toolkit", "13.0", 'nvidia-cublas; extra == "cublas"', 'nvidia-other; extra == "other"')
+        place.wheel("nvidia-cublas", "13.1")
+        place.wheel("nvidia-other", "1.0")
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+        place.prepare(lock)
+        assert place.installed() >= {"cuda_toolkit-13.0", "nvidia_cublas-13.1"}
+        place.uv("install", "nvidia-other")
+        assert not place.prepare(lock).reused
+        assert "nvidia_other-1.0" not in place.installed()
+
+    def test_a_local_build_of_torch_is_the_wanted_torch(self, place: Place) -> None:
+        """`2.13.0+cpu` is 2.13.0, and is reported with its build."""
+        (place.wheels / "torch-2.13.0-py3-none-any.whl").unlink()
+        place.wheel("torch", "2.13.0+cpu", "filelock")
+        environment = place.prepare(place.lock("trl==0.22.2", "filelock==1.0"))
+        assert (environment.torch, environment.base_torch) == ("2.13.0+cpu", False)
+
+    def test_the_installers_words_are_kept(self, place: Place) -> None:
+        """The log lies in the environment."""
+        place.prepare(place.lock("trl==0.22.2", "filelock==1.0"))
+        assert "+ trl==0.22.2" in (place.root / "env" / "compat-install.log").read_text()
+
+    def test_an_interrupted_installation_leaves_no_stamp(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The next session installs again."""
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+        place.prepare(lock)
+        monkeypatch.setattr(environments, "run_uv", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            place.prepare(place.lock("trl==0.22.2", "filelock==2.0"))
+        assert not (place.root / "env" / "compat-stamp.json").exists()
+
+    def test_a_stamp_that_says_nothing_is_no_stamp(self, place: Place) -> None:
+        """It is not an error either."""
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+        place.prepare(lock)
+        (place.root / "env" / "compat-stamp.json").write_text("{}")
+        assert not place.prepare(lock).reused
+
+
+def _interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+class TestOutsideNox:
+    def test_it_is_made_on_first_use_and_then_used_as_it_is(self, place: Place, tmp_path: Path) -> None:
+        """Named after its lock, of the lock's Python, with the lock's packages and torch; verified every time."""
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+        python, made = environment_of(lock, tmp_path / "envs")
+        assert python == tmp_path / "envs" / "trl0.22-py311" / "bin" / "python"
+        assert made == Environment("2.13.0", base_torch=False, reused=False)
+        code = "import sys, trl; print(*sys.version_info[:2], trl.__version__)"
+        said = subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True).stdout
+        assert said.split() == [*PYTHON.split("."), "0.22.2"]
+        assert environment_of(lock, tmp_path / "envs") == (python, Environment("2.13.0", False, True))
+        place.uv("install", "--target", str(next(python.parent.parent.glob("lib/*/site-packages"))), "extra==1.0")
+        assert not environment_of(lock, tmp_path / "envs")[1].reused
+
+    def test_one_whose_python_is_gone_is_made_anew(self, place: Place, tmp_path: Path) -> None:
+        """A person need not delete what no person made."""
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+        python, _ = environment_of(lock, tmp_path / "envs")
+        python.unlink()
+        python.symlink_to("/nowhere/python")
+        assert environment_of(lock, tmp_path / "envs") == (python, Environment("2.13.0", False, False))
+
+    def test_two_commands_at_once_make_it_once(self, place: Place, tmp_path: Path) -> None:
+        """The second waits, and finds it as it should be."""
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+        with ThreadPoolExecutor(2) as pool:
+            made = list(pool.map(lambda _: environment_of(lock, tmp_path / "envs")[1].reused, range(2)))
+        assert sorted(made) == [False, True]
+
+    def test_a_python_that_is_not_here_is_not_replaced_by_another(self, place: Place, tmp_path: Path) -> None:
+        """Nor downloaded: what a stack is asked on is a fact of its answer."""
+        with pytest.raises(InstallError) as caught:
+            environment_of(place.lock("trl==0.22.2", python="3.99"), tmp_path / "envs")
+        assert caught.value.exit_code is ExitCode.ENVIRONMENT
+        assert caught.value.what.startswith("uv could not make an environment with Python 3.99: ")
+        assert (caught.value.where, caught.value.todo) == (
+            "trl0.22-py311",
+            "Install Python 3.99, or name a stack that is locked for one that is here (`compat stacks`).",
+        )
+
+
+class TestBaseTorch:
+    @pytest.fixture
+    def base(self, place: Place) -> Path:
+        """The site-packages of a Python with a torch of its own, and much else."""
+        place.wheel("torch", "2.11.0+cu130", "filelock", "triton")
+        place.wheel("triton", "3.6")
+        place.wheel("transformers", "5.17.0")
+        base = place.root / "base"
+        wheels = ["torch==2.11.0+cu130", "triton", "filelock==2.0", "transformers"]
+        place.uv("install", "--target", str(base), *wheels)
+        return base
+
+    def test_the_torch_of_another_python_is_lent_with_what_only_it_needs(self, place: Place, base: Path) -> None:
+        """The environment imports it, keeps its own versions of the rest, and sees nothing else of the base."""
+        environment = place.prepare(place.lock("trl==0.22.2", "filelock==1.0"), base=base)
+        assert (environment.torch, environment.base_torch) == ("2.11.0+cu130", True)
+        assert self.imported(place, "torch") == "2.11.0+cu130"
+        assert self.imported(place, "triton") == "3.6"
+        assert self.imported(place, "filelock") == "1.0"
+        assert self.imported(place, "transformers") == ""
+
+    def test_a_lent_torch_of_the_wanted_version_is_not_another_torch(self, place: Place, base: Path) -> None:
+        """Only another version is marked in the observations."""
+        place.uv("install", "--target", str(base), "torch==2.13.0")
+        assert not place.prepare(place.lock("trl==0.22.2", "filelock==1.0"), base=base).base_torch
+
+    def test_lending_replaces_an_installed_torch_and_giving_back_leaves_the_base_alone(
+        self, place: Place, base: Path
+    ) -> None:
+        """There and back again; the base's files are never removed through the links."""
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+        before = sorted(path.relative_to(base) for path in base.rglob("*"))
+        for lender, version in ((None, "2.13.0"), (base, "2.11.0+cu130"), (None, "2.13.0")):
+            assert place.prepare(lock, base=lender).torch == version
+            assert self.imported(place, "torch") == version
+            assert place.prepare(lock, base=lender).reused
+        assert sorted(path.relative_to(base) for path in base.rglob("*") if "__pycache__" not in path.parts) == before
+
+    def test_another_base_is_another_environment(self, place: Place, base: Path, tmp_path: Path) -> None:
+        """Its links are made anew, to the Python that is named now."""
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+        place.prepare(lock, base=base)
+        other = tmp_path / "other"
+        place.uv("install", "--target", str(other), "torch==2.13.0", "filelock==2.0")
+        supply = Supply(base=BasePython("/other/python", PYTHON, (str(other),)))
+        assert place.prepare(lock, supply=supply) == Environment("2.13.0", base_torch=False, reused=False)
+        assert self.imported(place, "torch") == "2.13.0"
+
+    def test_a_base_without_torch_is_said_to_have_none(self, place: Place, tmp_path: Path) -> None:
+        """The message names the Python that was looked at."""
+        with pytest.raises(InstallError) as caught:
+            place.prepare(place.lock("trl==0.22.2", "filelock==1.0"), base=tmp_path / "nothing")
+        assert str(caught.value) == (
+            "--base-python /base/python: there is no torch in it\n"
+            "The environment was to take the torch of this Python.\n"
+            "Name the Python in which `import torch` works."
+        )
+
+    def test_a_base_of_another_version_is_refused(self, place: Place, base: Path) -> None:
+        """Before anything of it is linked."""
+        supply = Supply(base=BasePython("/base/python", "3.8", (str(base),)))
+        with pytest.raises(InstallError) as caught:
+            place.prepare(place.lock("trl==0.22.2", "filelock==1.0"), supply=supply)
+        assert str(caught.value) == (
+            f"--base-python /base/python: it is Python 3.8, and trl0.22-py311 runs on {PYTHON}\n"
+            "A build of torch is for one Python.\n"
+            f"Name a Python {PYTHON} that has torch, or a stack that is locked for 3.8 (`compat stacks`)."
+        )
+        assert not (place.root / "env" / "lent-torch").exists()
+
+    @staticmethod
+    def imported(place: Place, module: str) -> str:
+        """The version of `module` that the environment imports, or nothing."""
+        code = f"import {module}; print({module}.__version__)"
+        command = [str(place.python), "-B", "-c", code]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+class TestOffline:
+    @pytest.fixture
+    def closed(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+        """No registry and no links: what is not in the wheelhouse cannot be had."""
+        monkeypatch.delenv("UV_FIND_LINKS")
+        monkeypatch.setenv("PIP_FIND_LINKS", "")
+        monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+        return place
+
+    def test_the_wheelhouse_is_enough(self, closed: Place) -> None:
+        """With torch in it; the registry, which does not answer, is not asked."""
+        supply = Supply(offline=True, wheelhouse=closed.wheels)
+        environment = closed.prepare(closed.lock("trl==0.22.2", "filelock==1.0"), supply=supply)
+        assert environment == Environment("2.13.0", base_torch=False, reused=False)
+        assert closed.installed() == {"trl-0.22.2", "filelock-1.0", "torch-2.13.0"}
+
+    def test_a_wheel_that_is_not_in_the_wheelhouse_is_named(self, closed: Place) -> None:
+        """Before anything is installed; another version of it does not count."""
+        (closed.wheels / "trl-0.22.2-py3-none-any.whl").unlink()
+        (closed.wheels / "filelock-1.0-py3-none-any.whl").unlink()
+        with pytest.raises(InstallError) as caught:
+            closed.prepare(
+                closed.lock("trl==0.22.2", "filelock==1.0", "extra==1.0"),
+                supply=Supply(offline=True, wheelhouse=closed.wheels),
+            )
+        assert caught.value.exit_code is ExitCode.ENVIRONMENT
+        assert str(caught.value) == (
+            f"trl0.22-py311: --wheelhouse {closed.wheels}: the wheelhouse lacks 2 of the lock's 3 wheels: "
+            "trl 0.22.2, filelock 1.0\n"
+            "The bundle was made for other stacks, or for another device (--device), or not all of it is here.\n"
+            "`python3 start.py` in the bundle says what is missing; where the registry is, `compat bundle trl0.22` "
+            "packs this stack."
+        )
+        assert closed.installed() == set()
+
+    def test_a_bundle_has_no_torch_and_the_message_says_where_one_is(self, closed: Place) -> None:
+        """Not the resolver's words on what it did not find."""
+        (closed.wheels / "torch-2.13.0-py3-none-any.whl").unlink()
+        with pytest.raises(InstallError) as caught:
+            closed.prepare(
+                closed.lock("trl==0.22.2", "filelock==1.0"), supply=Supply(offline=True, wheelhouse=closed.wheels)
+            )
+        log = closed.root / "env" / "compat-install.log"
+        assert str(caught.value) == (
+            "trl0.22-py311: there is no torch 2.13.0 to install\n"
+            f"With --offline no registry is asked, and a bundle has none. uv's own words are in {log}.\n"
+            "Take the torch of a Python on this machine: --base-python PY."
+        )
+
+    def test_a_wheel_in_the_wheelhouse_with_another_hash_is_not_installed(self, closed: Place) -> None:
+        """Its name is not enough."""
+        with pytest.raises(InstallError) as caught:
+            closed.prepare(
+                closed.lock("trl==0.22.2", **{"trl_0.22.2": "b" * 64}),
+                supply=Supply(offline=True, wheelhouse=closed.wheels),
+            )
+        assert caught.value.what.startswith("a downloaded file is not the one that was locked: ")
+
+
+class TestRefusal:
+    def refusal(self, place: Place, lock: Lock) -> InstallError:
+        """The error an installation ends with."""
+        with pytest.raises(InstallError) as caught:
+            place.prepare(lock)
+        return caught.value
+
+    def test_a_missing_interpreter_is_named(self, place: Place) -> None:
+        """A link to a Python that was removed is missing too."""
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+        place.python.unlink()
+        place.python.symlink_to("/nowhere/python")
+        error = self.refusal(place, lock)
+        assert error.exit_code is ExitCode.ENVIRONMENT
+        assert str(error) == (
+            f"{place.python}: its Python interpreter is missing\n"
+            "The interpreter this environment was made with was removed or moved.\n"
+            "Delete the environment's folder and run the session again; it is made anew."
+        )
+
+    def test_a_file_other_than_the_locked_one_is_not_installed(self, place: Place) -> None:
+        """A hash mismatch is its own message, because it may be an attack."""
+        error = self.refusal(place, place.lock("trl==0.22.2", **{"trl_0.22.2": "b" * 64}))
+        assert error.what.startswith("a downloaded file is not the one that was locked: ")
+        assert "Hash mismatch for `trl==0.22.2`" in error.what
+        assert error.where == "trl0.22-py311"
+        assert "trl-0.22.2" not in place.installed()
+
+    def test_a_package_that_fails_to_build_is_named(self, place: Place) -> None:
+        """The message names the package; the compiler's words are in the log."""
+        place.wheel("needs-compiler", "1.0", broken=True)
+        error = self.refusal(place, place.lock("needs-compiler==1.0"))
+        assert error.what.startswith("a package fails to build: Failed to build `needs-compiler==1.0`")
+        log = place.root / "env" / "compat-install.log"
+        assert error.meaning == (
+            f"There is no wheel for this Python and platform, and the source does not build here. "
+            f"uv's own words are in {log}."
+        )
+        assert "no compiler" in log.read_text()
+
+    def test_a_registry_out_of_reach_is_the_machines_fault(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing is known about the versions, and the exit code says so."""
+        lock = place.lock("trl==0.22.2")
+        for path in place.wheels.iterdir():
+            path.unlink()
+        monkeypatch.setenv("UV_OFFLINE", "1")
+        error = self.refusal(place, lock)
+        assert isinstance(error, RegistryUnreachable)
+        assert error.exit_code is ExitCode.COULD_NOT_TELL
+        assert error.what.startswith("the package registry is out of reach: ")
+
+    def test_a_torch_that_is_not_offered_is_said_to_be_missing(self, place: Place) -> None:
+        """uv's own reason is in the message."""
+        (place.wheels / "torch-2.13.0-py3-none-any.whl").unlink()
+        error = self.refusal(place, place.lock("trl==0.22.2", "filelock==1.0"))
+        assert error.what.startswith("uv could not install it: No solution found when resolving dependencies")
+
+    def test_an_environment_that_cannot_be_put_right_is_refused(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Every kind of difference is named, with both versions and at most so many packages."""
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+        place.prepare(lock)
+        for number in range(10):
+            place.wheel(f"extra{number}", "1.0")
+        place.uv("install", "filelock==2.0", *(f"extra{number}" for number in range(10)))
+        place.uv("uninstall", "trl")
+        monkeypatch.setattr(environments, "_uv", lambda *_: None)
+        with pytest.raises(EnvironmentMismatch) as caught:
+            place.prepare(lock)
+        assert caught.value.exit_code is ExitCode.ENVIRONMENT
+        assert str(caught.value) == (
+            "trl0.22-py311: the environment is not what its lock says\n"
+            "  missing: trl\n"
+            "  other: filelock 2.0 (locked: 1.0)\n"
+            "  extra: extra0, extra1, extra2, extra3, extra4, extra5, extra6, extra7 and 2 more\n"
+            "Something else installs into this environment, or an installation was cut off.\n"
+            f"Delete {place.root / 'env'} and run the session again."
+        )

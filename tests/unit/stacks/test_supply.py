@@ -1,0 +1,98 @@
+"""Where packages come from: the options, a folder of wheels, another Python."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from finetune_compat.contract.errors import CompatError, ExitCode, InstallError
+from finetune_compat.stacks.supply import Supply, base_python, parse_supply
+from wheels import make_wheel
+
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+class TestOptions:
+    def test_without_any_it_is_the_registry_and_all_else_goes_on(self) -> None:
+        """In the order in which it was typed."""
+        assert parse_supply(["-k", "sft", "--device", "cpu", "-x"]) == (
+            Supply(),
+            ["-k", "sft", "--device", "cpu", "-x"],
+        )
+
+    def test_they_are_taken_out_wherever_they_stand(self, tmp_path: Path) -> None:
+        """An unpacked bundle is a wheelhouse by its own name."""
+        make_wheel(tmp_path / "wheels", "trl", "0.22.2")
+        asked = ["-x", "--offline", "--wheelhouse", str(tmp_path), "-k", "sft", "--base-python", sys.executable]
+        supply, rest = parse_supply(asked)
+        assert rest == ["-x", "-k", "sft"]
+        assert (supply.offline, supply.wheelhouse) == (True, tmp_path / "wheels")
+        assert supply.base is not None
+        assert (supply.base.executable, supply.base.version) == (sys.executable, HERE)
+        assert parse_supply(supply.words) == (supply, [])
+
+    def test_a_folder_without_wheels_is_refused(self, tmp_path: Path) -> None:
+        """So is one that is not there; both before anything is installed."""
+        for folder, problem in ((tmp_path, "there is no wheel in it"), (tmp_path / "x", "there is no such folder")):
+            with pytest.raises(CompatError) as caught:
+                parse_supply(["--wheelhouse", str(folder)])
+            assert caught.value.exit_code is ExitCode.BAD_INPUT
+            assert str(caught.value) == (
+                f"--wheelhouse {folder}: {problem}\n"
+                "It takes an unpacked bundle, or any folder of wheels.\n"
+                "Unpack every part of the bundle, and name the folder that comes out of them."
+            )
+
+    def test_an_option_without_its_value_is_refused(self) -> None:
+        """With the parser's own words."""
+        with pytest.raises(CompatError) as caught:
+            parse_supply(["--base-python"])
+        assert str(caught.value) == ("arguments after --: argument --base-python: expected one argument\nCorrect it.")
+
+
+class TestLacking:
+    def test_only_a_closed_wheelhouse_can_lack_anything(self, tmp_path: Path) -> None:
+        """Where a registry may be asked, it has the rest. Names and versions are compared as packaging does."""
+        make_wheel(tmp_path, "ruamel-yaml", "1.0")
+        (tmp_path / "notes.whl").touch()
+        wanted = {"ruamel-yaml": "1.0.0", "trl": "0.22.2"}
+        assert Supply(offline=True, wheelhouse=tmp_path).lacking(wanted) == ("trl 0.22.2",)
+        assert Supply(wheelhouse=tmp_path).lacking(wanted) == ()
+        assert Supply(offline=True).lacking(wanted) == ()
+
+    def test_the_wheelhouse_comes_before_other_links(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A CPU build of torch that pip is configured to find is found still."""
+        monkeypatch.setenv("UV_FIND_LINKS", "/srv/wheels")
+        assert Supply(wheelhouse=tmp_path).environ()["UV_FIND_LINKS"] == f"{tmp_path},/srv/wheels"
+        assert Supply().environ()["UV_FIND_LINKS"] == "/srv/wheels"
+
+
+class TestBasePython:
+    def test_it_says_where_it_imports_from(self) -> None:
+        """By its name or its path, and as its own shell would have it: no empty entry for the current folder."""
+        found = base_python(sys.executable)
+        assert found.version == HERE
+        assert str(Path(pytest.__file__).parent.parent) in found.path and "" not in found.path
+
+    @pytest.mark.parametrize(
+        ("code", "problem"),
+        [
+            (None, "there is no such program"),
+            ("exit 1", "it is not a Python that runs: it said nothing"),
+            ("echo no libpython >&2; exit 127", "it is not a Python that runs: no libpython"),
+        ],
+    )
+    def test_what_does_not_run_is_refused(self, tmp_path: Path, code: str | None, problem: str) -> None:
+        """With the last line it said."""
+        program = tmp_path / "python"
+        if code is not None:
+            program.write_text(f"#!/bin/sh\n{code}\n")
+            program.chmod(0o755)
+        with pytest.raises(InstallError) as caught:
+            base_python(str(program))
+        assert str(caught.value) == (
+            f"--base-python {program}: {problem}\n"
+            "It takes the torch of that Python, which must be on this machine.\n"
+            "Name a Python in which `import torch` works, such as /usr/bin/python3."
+        )

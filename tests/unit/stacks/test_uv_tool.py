@@ -1,0 +1,117 @@
+"""uv: what reaches it, and how its complaints are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import uv
+from finetune_compat.contract.errors import ExitCode, InstallError
+from finetune_compat.stacks import uv_tool
+from finetune_compat.stacks.uv_tool import Answer, install_environ, lock_environ, one_line, run_uv
+from hypothesis import given
+from hypothesis import strategies as st
+
+NO_SOLUTION = "error: No solution found when resolving dependencies\n  cause: Because a\n         and b.\n\nhint: try c"
+
+
+class TestWhatReachesUv:
+    def test_pips_find_links_are_handed_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """uv does not read pip's settings; separated by blanks there, by commas here."""
+        monkeypatch.delenv("UV_FIND_LINKS", raising=False)
+        monkeypatch.setenv("PIP_FIND_LINKS", "/a /b")
+        assert install_environ()["UV_FIND_LINKS"] == "/a,/b"
+
+    def test_what_the_user_told_uv_goes_before_pips_settings(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing is mixed."""
+        monkeypatch.setenv("UV_FIND_LINKS", "/mine")
+        monkeypatch.setenv("PIP_FIND_LINKS", "/a")
+        assert install_environ()["UV_FIND_LINKS"] == "/mine"
+
+    def test_pips_configuration_file_is_read_where_the_variable_is_not_set(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Through pip itself, which knows where its files are."""
+        pip = tmp_path / "pip"
+        pip.write_text("#!/bin/sh\ntest \"$*\" = 'config get global.find-links' && echo /from/file\n")
+        pip.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+        monkeypatch.delenv("UV_FIND_LINKS", raising=False)
+        monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+        assert install_environ()["UV_FIND_LINKS"] == "/from/file"
+
+    def test_nothing_is_handed_on_where_there_is_nothing(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """Without pip and without settings uv uses the registry."""
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.delenv("UV_FIND_LINKS", raising=False)
+        monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+        assert "UV_FIND_LINKS" not in install_environ()
+
+    def test_a_lock_does_not_depend_on_this_machines_wheels(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nor on a cut-off somebody set."""
+        for name in ("UV_FIND_LINKS", "UV_EXCLUDE_NEWER", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV"):
+            monkeypatch.setenv(name, "x")
+        assert (
+            not {"UV_FIND_LINKS", "UV_EXCLUDE_NEWER", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV"} & lock_environ().keys()
+        )
+
+
+class TestComplaints:
+    def test_an_error_is_one_line_without_progress_and_hints(self) -> None:
+        """What uv printed before the error, and its advice after it, are for the log."""
+        said = f"Using Python 3.11.7 environment at: /env\nwarning: old\n{NO_SOLUTION}"
+        assert one_line(said) == "No solution found when resolving dependencies cause: Because a and b."
+
+    def test_silence_is_said_to_be_silence(self) -> None:
+        """No message ends in nothing."""
+        assert one_line("") == "uv gave no reason"
+
+    @given(st.text())
+    def test_a_line_is_always_one_line_and_never_empty(self, complaint: str) -> None:
+        """Whatever uv says."""
+        assert one_line(complaint)
+        assert "\n" not in one_line(complaint)
+
+    @pytest.mark.parametrize(
+        ("answer", "unreachable", "unsolvable"),
+        [
+            (Answer(0, "", ""), False, False),
+            (Answer(1, "", NO_SOLUTION), False, True),
+            (
+                Answer(1, "", f"{NO_SOLUTION}\nhint: Packages were unavailable because the network was disabled."),
+                True,
+                False,
+            ),
+            (Answer(2, "", "error: Request failed after 3 retries\n  cause: client error (Connect)"), True, False),
+            (Answer(2, "", "error: No space left on device (os error 28)"), False, False),
+        ],
+    )
+    def test_only_a_resolver_that_saw_everything_can_say_unsolvable(
+        self, answer: Answer, unreachable: bool, unsolvable: bool
+    ) -> None:
+        """Without a network nothing is known, and another failure is neither."""
+        assert (answer.unreachable, answer.unsolvable) == (unreachable, unsolvable)
+
+
+class TestUv:
+    def test_the_uv_this_project_depends_on_is_the_one_that_runs(self) -> None:
+        """Not whatever else is on the path."""
+        answer = run_uv(["--version"], environ={})
+        assert answer.ok
+        assert uv_tool._uv() == uv.find_uv_bin()
+
+    def test_no_uv_at_all_is_one_clear_message(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """It says what uv is for and how to get it."""
+
+        def missing() -> str:
+            raise FileNotFoundError
+
+        monkeypatch.setattr(uv, "find_uv_bin", missing)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(InstallError) as caught:
+            uv_tool._uv.__wrapped__()
+        assert caught.value.exit_code is ExitCode.ENVIRONMENT
+        assert str(caught.value).splitlines()[1:] == [
+            "uv makes the locks and the environments of all stacks.",
+            "Install this project with its dependencies (`pip install -e .`), uv is one of them.",
+        ]

@@ -1,0 +1,291 @@
+"""The store itself: what is the answer, merging, history, and the shared store behind it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import fsspec
+import pytest
+from finetune_compat.contract import stored_files
+from finetune_compat.contract.errors import CompatError, ExitCode, UnknownName
+from finetune_compat.store import hub, remote
+from finetune_compat.store.place import default_root
+from finetune_compat.store.remote import Remote, StoreUnreachable
+from finetune_compat.store.store import Past, Store, latest
+from hypothesis import given
+from hypothesis import strategies as st
+from kept_builders import kept, recipe_of, seen
+
+EARLY, LATE = "2026-01-01T00:00:00.000000+00:00", "2026-01-02T00:00:00.000000+00:00"
+
+
+@pytest.fixture
+def shared() -> Iterator[Remote]:
+    """An empty shared store in this process's memory."""
+    fs = fsspec.filesystem("memory")
+    fs.store.clear()
+    yield Remote("memory://team/compat")
+    fs.store.clear()
+
+
+def test_what_was_put_is_got(tmp_path: Path) -> None:
+    """As an observation."""
+    store, recipe = Store(tmp_path), recipe_of(seen())
+    store.put(recipe, seen())
+    assert store.has([recipe.address, "f" * 64]) == {recipe.address}
+    assert store.get(recipe.address) == seen()
+
+
+def test_an_observation_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    """Nothing is kept that the address does not account for."""
+    with pytest.raises(CompatError) as raised:
+        Store(tmp_path).put(recipe_of(seen(), torch="2.14.0"), seen())
+    assert str(raised.value) == (
+        f"{seen().cell}: the observation is not of its recipe: "
+        f"torch {seen().stack.resolved['torch']}, expected 2.14.0\n"
+        "The environment is not what the host took it for.\n"
+        "Delete the environment and run the stack again."
+    )
+    assert stored_files.names(tmp_path) == {}
+
+
+def test_nothing_at_an_address_is_said(tmp_path: Path) -> None:
+    """With where it was looked for."""
+    with pytest.raises(UnknownName) as raised:
+        Store(tmp_path).get("f" * 64)
+    assert str(raised.value) == (
+        f"{tmp_path}: there is no observation at {'f' * 64}\n"
+        "It was never made here, or its files were pruned.\n"
+        "`compat store ls` lists those there are."
+    )
+
+
+def test_the_latest_observation_is_the_answer(tmp_path: Path) -> None:
+    """`--fresh` is heard; a later file that is damaged is not."""
+    old, new = kept(seen(duration_s=1.0), EARLY), kept(seen(duration_s=2.0), LATE)
+    for each in (new, old):
+        stored_files.write(tmp_path, each)
+    address = old.recipe.address
+    assert Store(tmp_path).read([address]) == {address: new}
+    stored_files.path_of(tmp_path, stored_files.name_of(new)).write_text("cut off")
+    assert Store(tmp_path).read([address]) == {address: old}
+
+
+@given(st.permutations([kept(seen(duration_s=float(n)), EARLY if n < 3 else LATE) for n in range(5)]))
+def test_the_answer_does_not_depend_on_the_order(found: list[stored_files.Stored]) -> None:
+    """Also where two were recorded in the same microsecond: two machines that merged agree."""
+    named = [(stored_files.name_of(each), each) for each in found]
+    assert latest(dict(named)) == latest(dict(reversed(named)))
+
+
+def test_stores_of_two_machines_merge_by_copying_files(tmp_path: Path) -> None:
+    """Either way, and both then answer alike."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    for root, seeds in ((one, (1, 2)), (other, (2, 3))):
+        for seed in seeds:
+            stored_files.write(root, kept(at=EARLY if root == one else LATE, seed=seed))
+    for source, target in ((one, other), (other, one)):
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    assert stored_files.names(one).keys() == stored_files.names(other).keys()
+    addresses = [kept(seed=seed).recipe.address for seed in (1, 2, 3)]
+    assert Store(one).read(addresses) == Store(other).read(addresses)
+    assert Store(one).read(addresses)[addresses[1]].recorded_at == LATE
+
+
+# ------------------------------------------------------------------------------------------------------------- history
+
+
+def test_history_is_the_latest_of_each_cell_at_any_address(tmp_path: Path) -> None:
+    """A cell whose sources changed has a past all the same."""
+    stored_files.write(tmp_path, kept(seen(duration_s=1.0), EARLY))
+    newer = kept(seen(duration_s=2.0), LATE, sources="c" * 64)
+    stored_files.write(tmp_path, newer)
+    assert Store(tmp_path).history() == {seen().cell: Past(newer.recipe.address, 2.0, "pass", LATE)}
+
+
+@pytest.mark.parametrize("remembered", [None, "", "{}", '{"format": 99, "objects": {"x": []}}', "[1"])
+def test_what_history_remembers_can_be_lost(tmp_path: Path, remembered: str | None) -> None:
+    """Or damaged, or of another version: it is made again."""
+    stored_files.write(tmp_path, kept())
+    before = Store(tmp_path).history()
+    if remembered is None:
+        (tmp_path / "history.json").unlink()
+    else:
+        (tmp_path / "history.json").write_text(remembered)
+    assert Store(tmp_path).history() == before
+
+
+def test_history_forgets_what_was_removed(tmp_path: Path) -> None:
+    """And opens nothing twice."""
+    name = stored_files.write(tmp_path, kept())
+    assert Store(tmp_path).history()
+    stored_files.path_of(tmp_path, name).unlink()
+    assert Store(tmp_path).history() == {}
+
+
+def test_what_the_machine_lost_is_remembered_until_it_is_known(tmp_path: Path) -> None:
+    """By cell; in a file that may be lost, damaged, or not written at all."""
+    store = Store(tmp_path)
+    store.remember(lost=["a", "b"], told=["c"])
+    store.remember(lost=["d"], told=["a", "e"])
+    assert store.lost().keys() == {"b", "d"}
+    (tmp_path / "lost.json").write_text("[1")
+    assert store.lost() == {}
+    unwritable = Store(tmp_path / "lost.json" / "store")
+    unwritable.remember(lost=["a"], told=[])
+    assert unwritable.lost() == {}
+
+
+# -------------------------------------------------------------------------------------------------------- where it is
+
+
+def test_where_the_store_is(tmp_path: Path) -> None:
+    """A variable of its own, else the user's cache directory."""
+    assert default_root({"COMPAT_STORE": str(tmp_path / "s")}) == tmp_path / "s"
+    assert default_root({"XDG_CACHE_HOME": "/c"}) == Path("/c/finetune-compat/store")
+    assert default_root({}) == Path.home() / ".cache/finetune-compat/store"
+
+
+def test_a_kind_of_url_that_is_none_is_bad_input() -> None:
+    """With what is usually missing."""
+    with pytest.raises(CompatError) as raised:
+        Store.configured({"COMPAT_STORE_REMOTE": "s4://bucket"})
+    assert str(raised.value) == (
+        "COMPAT_STORE_REMOTE: no shared store can be at 's4://bucket': Protocol not known: s4\n"
+        "Its kind is misspelt, or needs a package of its own: s3fs, gcsfs, huggingface_hub.\n"
+        "Name a URL such as s3://bucket/compat or hf://datasets/org/name, and install its package beside this one."
+    )
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+
+
+# ------------------------------------------------------------------------------------------------------ a shared store
+
+
+def test_one_machines_results_are_anothers(tmp_path: Path, shared: Remote) -> None:
+    """Through the shared store; what was fetched is then here."""
+    one, other = Store(tmp_path / "one", shared), Store(tmp_path / "other", shared)
+    stored_files.write(one.root, kept())
+    address = kept().recipe.address
+    assert (one.push(), one.push()) == (1, 0)
+    assert other.has([address]) == {address}
+    assert stored_files.names(other.root) == {}
+    assert other.read([address]) == {address: kept()}
+    assert Store(other.root).has([address]) == {address}
+
+
+def test_what_is_here_is_not_asked_for_there(tmp_path: Path, shared: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that is down harms nobody who has all the answers."""
+    stored_files.write(tmp_path, kept())
+    break_down(monkeypatch, shared)
+    address = kept().recipe.address
+    store = Store(tmp_path, shared)
+    assert store.read([address]) == {address: kept()}
+    assert store.has([address]) == {address}
+
+
+def test_a_shared_store_out_of_reach_is_an_error(
+    tmp_path: Path, shared: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never a silent run of everything again."""
+    break_down(monkeypatch, shared)
+    for ask in (Store(tmp_path, shared).read, Store(tmp_path, shared).has):
+        with pytest.raises(StoreUnreachable) as raised:
+            ask(["f" * 64])
+        assert str(raised.value) == (
+            "memory://team/compat: the shared store cannot be listed: TimeoutError: no route\n"
+            "The network, or the access to it, is missing. What was run is kept on this machine.\n"
+            "Try again, or unset COMPAT_STORE_REMOTE to go on with this machine's own store; "
+            "`compat store push` sends later what the shared one lacks."
+        )
+        assert raised.value.exit_code is ExitCode.COULD_NOT_TELL
+
+
+def test_damage_there_does_not_come_here(tmp_path: Path, shared: Remote, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is named, and a machine that has it whole mends it."""
+    one = Store(tmp_path / "one", shared)
+    name = stored_files.write(one.root, kept())
+    path = f"team/compat/objects/{name[:2]}/{name}"
+    fs = fsspec.filesystem("memory")
+    fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+    fs.pipe(path, b"cut off")
+    address = kept().recipe.address
+    other = Store(tmp_path / "other", shared)
+    assert other.read([address]) == {}
+    said = capsys.readouterr().err
+    assert f"{name}: its content is not what its name says; it is left out (`compat store verify --remote`)" in said
+    assert stored_files.names(other.root) == {}
+    assert one.push() == 1
+    assert other.read([address]) == {address: kept()}
+
+
+class Hub:
+    """Stands in for the hub's library and its filesystem: takes commits, and writes no file on its own."""
+
+    protocol, endpoint, token = "hf", "https://hub", None
+
+    def __init__(self) -> None:
+        self.commits: list[dict[str, Any]] = []
+
+    def create_commit(self, **given: Any) -> None:
+        self.commits.append(given)
+
+    def resolve_path(self, path: str) -> SimpleNamespace:
+        assert path == "datasets/team/results/compat"
+        return SimpleNamespace(repo_id="team/results", repo_type="dataset", revision="main", path_in_repo="compat")
+
+    def invalidate_cache(self) -> None:
+        pass
+
+    def find(self, path: str, *, detail: bool) -> dict[str, dict[str, int]]:
+        files = dict(file for each in self.commits for file in each["operations"])
+        return {name: {"size": len(content)} for name, content in files.items()}
+
+
+def test_a_repository_of_the_hub_is_written_by_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many files in one as it takes: a commit each and a matrix would take days."""
+    stand_in = Hub()
+    library = ModuleType("huggingface_hub")
+    library.HfApi = lambda **_: stand_in  # type: ignore[attr-defined]
+    library.CommitOperationAdd = lambda **given: (given["path_in_repo"], given["path_or_fileobj"])  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", library)
+    monkeypatch.setattr(remote, "_filesystem", lambda _: (stand_in, "datasets/team/results/compat"))
+    monkeypatch.setattr(hub, "AT_ONCE", 3)
+    store = Store(tmp_path, Remote("hf://datasets/team/results/compat"))
+    names = [stored_files.write(tmp_path, kept(seed=seed)) for seed in range(5)]
+    assert (store.push(), store.push()) == (5, 0)
+    assert [(each["repo_id"], each["repo_type"], len(each["operations"])) for each in stand_in.commits] == [
+        ("team/results", "dataset", 3),
+        ("team/results", "dataset", 2),
+    ]
+    written = {path: content for each in stand_in.commits for path, content in each["operations"]}
+    assert written == {
+        f"compat/objects/{name[:2]}/{name}": stored_files.path_of(tmp_path, name).read_bytes() for name in names
+    }
+
+
+def break_down(monkeypatch: pytest.MonkeyPatch, shared: Remote) -> None:
+    """The network is gone."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise TimeoutError("no route")
+
+    monkeypatch.setattr(shared._fs, "find", fail)
+
+
+def test_ten_thousand_names_are_one_look_at_each_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one at each address."""
+    import os
+
+    store = Store(tmp_path)
+    addresses = [replace(recipe_of(seen()), seed=seed).address for seed in range(1000)]
+    looks: list[object] = []
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: looks.append(path) or listdir(path))
+    assert store.has(addresses) == set()
+    assert len(looks) <= 256

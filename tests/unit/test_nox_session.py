@@ -1,0 +1,189 @@
+"""One compat session, with stand-ins for the environment and the cells."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finetune_compat import nox_session
+from finetune_compat.contract.errors import (
+    CompatError,
+    EnvironmentMismatch,
+    ExitCode,
+    InstallError,
+    RegistryUnreachable,
+    Unbuildable,
+)
+from finetune_compat.results.run_files import RowState
+from finetune_compat.run import stack_run
+from finetune_compat.stacks import locks
+from finetune_compat.stacks.environments import Environment
+from finetune_compat.stacks.locks import Lock, Unsolvable, read_lock
+from finetune_compat.stacks.matrix import LockPlan, Matrix, parse_matrix
+from finetune_compat.stacks.supply import Supply
+from test_locks import BODY, NO_SOLUTION, plan
+from test_matrix import document, row
+from test_stack_run import gpus
+
+MATRIX = parse_matrix(document(row()))
+ENV = Path("/env/bin/python")
+
+
+class Stage:
+    """What the session asked of the parts it stands on."""
+
+    def __init__(self, lock: Lock) -> None:
+        self.lock: Lock | Unsolvable = lock
+        self.planned: list[str] = []
+        self.prepared: list[dict[str, Any]] = []
+        self.ran: list[dict[str, Any]] = []
+        self.absent: list[tuple[str, RowState, str]] = []
+        self.error: CompatError | None = None
+        self.reused = False
+        self.kept: list[Path] = []
+        """Environments whose bytecode was kept."""
+
+    def locked(self, asked: LockPlan) -> Lock | Unsolvable:
+        self.planned.append(asked.name)
+        return self.lock
+
+    def prepare(self, python: Path, lock: Lock, torch: str, supply: Supply) -> Environment:
+        self.prepared.append({"python": python, "torch": torch, "supply": supply})
+        if self.error is not None:
+            raise self.error
+        return Environment("2.11.0", base_torch=supply.base is not None, reused=self.reused)
+
+    def run(self, **asked: Any) -> ExitCode:
+        self.ran.append(asked)
+        return ExitCode.HEALTHY
+
+    def session(self, *posargs: str, matrix: Matrix = MATRIX) -> ExitCode | Unsolvable:
+        return nox_session.run_compat(matrix, matrix.stacks[0], "3.11", ENV, posargs, alone=True)
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A machine without a GPU, on which everything works."""
+    path = tmp_path / "trl0.22-py311.txt"
+    path.write_text(locks._render(plan(), BODY, packages="2"))
+    stage = Stage(read_lock(path))
+    monkeypatch.setattr(nox_session, "locked", stage.locked)
+    monkeypatch.setattr(nox_session, "prepare_environment", stage.prepare)
+    monkeypatch.setattr(nox_session, "keep_bytecode", stage.kept.append)
+    monkeypatch.setattr(stack_run, "run_stack", stage.run)
+    monkeypatch.setattr(stack_run, "record_absent", lambda *row: stage.absent.append(row))
+    gpus(monkeypatch, 0)
+    return stage
+
+
+class TestRunning:
+    def test_the_cells_run_in_the_environment_of_the_lock(self, stage: Stage) -> None:
+        """What is not ours reaches the cells as it is."""
+        assert stage.session("-k", "sft-peft-model", "-x") is ExitCode.HEALTHY
+        assert stage.planned == ["trl0.22-py311"]
+        assert stage.prepared == [{"python": ENV, "torch": "2.13.0", "supply": Supply()}]
+        assert stage.ran == [
+            {
+                "stack": MATRIX.stacks[0],
+                "python": "3.11",
+                "lock": stage.lock,
+                "env_python": ENV,
+                "base_torch": False,
+                "gpus": (),
+                "posargs": ["-k", "sft-peft-model", "-x"],
+                "alone": True,
+            }
+        ]
+
+    @pytest.mark.parametrize("reused", [False, True])
+    def test_what_a_new_environment_compiled_is_kept(self, stage: Stage, reused: bool) -> None:
+        """One that was there has given what it has."""
+        stage.reused = reused
+        stage.session()
+        assert stage.kept == ([] if reused else [ENV])
+
+    def test_what_became_of_the_environment_is_said_in_one_line(
+        self, stage: Stage, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Made or reused, how long it took, from which lock, with which torch."""
+        stage.session()
+        said = re.sub(r"[0-9.]+ s ", "N s ", capsys.readouterr().out)
+        assert said == "environment made in N s from trl0.22-py311.txt, torch 2.11.0\n"
+
+    def test_the_base_torch_is_asked_for_and_marked(self, stage: Stage) -> None:
+        """The option is ours and does not reach pytest; that another torch was found does reach the cells."""
+        stage.session("--base-torch", "-x")
+        assert stage.prepared[0]["supply"].base.executable == sys.executable
+        assert stage.ran[0]["base_torch"]
+        assert stage.ran[0]["posargs"] == ["-x"]
+
+    def test_a_row_without_a_solution_is_recorded_and_not_run(self, stage: Stage, tmp_path: Path) -> None:
+        """It is neither healthy nor unhealthy: it is a row with the resolver's reason."""
+        stage.lock = Unsolvable(tmp_path / "x", NO_SOLUTION, {})
+        assert stage.session() is stage.lock
+        assert stage.absent == [("trl0.22-py311", RowState.UNINSTALLABLE, stage.lock.cause)]
+        assert stage.ran == []
+
+    @pytest.mark.parametrize(
+        ("error", "state"),
+        [
+            (Unbuildable("a package fails to build: x"), RowState.UNINSTALLABLE),
+            (InstallError("a downloaded file is not the one that was locked: x"), RowState.INFRASTRUCTURE),
+            (RegistryUnreachable("the package registry is out of reach"), RowState.INFRASTRUCTURE),
+            (EnvironmentMismatch("the environment is not what its lock says"), RowState.INFRASTRUCTURE),
+        ],
+    )
+    def test_only_what_the_packages_are_to_blame_for_makes_a_row_uninstallable(
+        self, stage: Stage, error: CompatError, state: RowState
+    ) -> None:
+        """A machine that failed says nothing about the versions. Either way there is a row, and the error ends it."""
+        stage.error = error
+        with pytest.raises(type(error)):
+            stage.session()
+        assert (stage.absent, stage.ran) == ([("trl0.22-py311", state, error.what)], [])
+
+
+class TestDevice:
+    @pytest.mark.parametrize(
+        ("posargs", "there", "lock"),
+        [
+            ((), 0, "trl0.22-py311"),
+            ((), 1, "trl0.22-py311-cuda"),
+            (("--device", "auto"), 1, "trl0.22-py311-cuda"),
+            (("--device", "cpu"), 1, "trl0.22-py311"),
+            (("--device=cuda",), 1, "trl0.22-py311-cuda"),
+        ],
+    )
+    def test_the_device_chooses_the_lock(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch, posargs: tuple[str, ...], there: int, lock: str
+    ) -> None:
+        """A GPU that is there is used unless told otherwise, and then with the lock made for it; it is chosen once."""
+        found = gpus(monkeypatch, there)
+        stage.session(*posargs)
+        assert stage.planned == [lock]
+        assert stage.ran[0]["gpus"] == (found if lock.endswith("-cuda") else ())
+
+    @pytest.mark.parametrize("device", ["tpu", "cuda"])
+    def test_a_device_there_is_not_is_bad_input(self, stage: Stage, device: str) -> None:
+        """It is refused before anything is installed."""
+        with pytest.raises(CompatError) as caught:
+            stage.session("--device", device)
+        assert caught.value.exit_code is ExitCode.BAD_INPUT
+        assert stage.prepared == []
+
+
+class TestSentences:
+    def test_every_exit_code_has_a_sentence(self) -> None:
+        """None is empty and none is used twice."""
+        sentence: Callable[[ExitCode], str] = nox_session.verdict_sentence
+        assert len({sentence(code) for code in ExitCode}) == len(ExitCode)
+
+    def test_a_machine_that_failed_is_not_the_versions_fault(self) -> None:
+        """The sentence says so."""
+        assert nox_session.verdict_sentence(ExitCode.COULD_NOT_TELL) == (
+            "A cell was killed, hung, or never ran: nothing is known about it. This is not the version's fault."
+        )

@@ -1,0 +1,310 @@
+"""`compat watch` on the host: what is run, where, and what is made of what it leaves. This interpreter stands in."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError, StackFailed
+from finetune_compat.contract.script import Pipeline
+from finetune_compat.watch import host
+from finetune_compat.watch.host import Interpreter, command_of, exit_code, is_three_calls, own_interpreter, run_pipeline
+from finetune_compat.watch.page import as_json, page
+from pipelines import frozen, pipeline, run, without_training
+
+LEDGER = load_ledger()
+
+NO_LAUNCHER = """\
+launch: it is neither a script, a notebook nor a command of that environment
+There is no /env/bin/launch.
+Give train.py, train.ipynb, or a launcher: compat watch -- accelerate launch train.py."""
+
+HERE = Interpreter("own", Path(sys.executable))
+
+
+@pytest.fixture(autouse=True)
+def _in_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+class TestTheCommand:
+    def test_a_script_is_run_as_it_always_is(self) -> None:
+        Path("train.py").write_text("print()")
+        assert command_of(Path("/env/bin/python"), ["train.py", "--a"]) == (
+            "train",
+            ["/env/bin/python", "train.py", "--a"],
+        )
+
+    def test_a_notebook_is_run_by_a_module_of_ours(self) -> None:
+        Path("train.ipynb").write_text('{"cells": []}')
+        _, command = command_of(Path("/env/bin/python"), ["train.ipynb"])
+        assert command == ["/env/bin/python", "-m", "finetune_compat.cell.script.notebook", "train.ipynb"]
+
+    def test_three_functions_and_nothing_else_are_a_flow(self) -> None:
+        Path("flow.py").write_text(
+            '"""Mine."""\nimport os\ndef build(): ...\ndef train(m, s): ...\ndef evaluate(m): ...\n'
+        )
+        _, command = command_of(Path("/env/bin/python"), ["flow.py"])
+        assert command == ["/env/bin/python", "-m", "finetune_compat.cell.script.calls", "flow.py"]
+        with Path("flow.py").open("a") as file:
+            file.write("train(build(), 3)\n")
+        assert not is_three_calls(Path("flow.py"))
+
+    def test_a_launcher_of_the_environment_is_run_as_it_is(self, tmp_path: Path) -> None:
+        (tmp_path / "accelerate").touch()
+        name, command = command_of(tmp_path / "python", ["accelerate", "launch", "mine.py", "--a"])
+        assert (name, command) == ("mine", [str(tmp_path / "accelerate"), "launch", "mine.py", "--a"])
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            (
+                "absent.py",
+                "absent.py: there is no such file\nGive a script (.py) or a notebook (.ipynb) that is there.",
+            ),
+            (
+                "launch",
+                NO_LAUNCHER,
+            ),
+        ],
+    )
+    def test_what_is_not_there_is_bad_input(self, given: str, message: str) -> None:
+        with pytest.raises(CompatError) as raised:
+            command_of(Path("/env/bin/python"), [given])
+        assert (str(raised.value), raised.value.exit_code) == (message, ExitCode.BAD_INPUT)
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("import trl", "Expecting value: line 1 column 1 (char 0)"),
+            ('{"worksheets": []}', "it has no 'cells'"),
+            ("[]", "it is no object"),
+            ('{"cells": [{}]}', "a cell has no type or no source"),
+        ],
+    )
+    def test_what_is_no_notebook_is_bad_input(self, tmp_path: Path, text: str, problem: str) -> None:
+        """Before an environment is made for it, and without a trace of ours."""
+        notebook = tmp_path / "train.ipynb"
+        notebook.write_text(text)
+        with pytest.raises(CompatError) as raised:
+            command_of(Path("/env/bin/python"), [str(notebook)])
+        assert str(raised.value) == (
+            f"{notebook}: it is no notebook: {problem}\n"
+            "It is JSON with code cells, of version 4 of the format.\n"
+            "Open it in Jupyter and save it again, or give a script (.py)."
+        )
+
+
+class TestTheInterpreter:
+    def test_one_that_is_not_there(self) -> None:
+        with pytest.raises(CompatError) as raised:
+            own_interpreter("/nowhere/python")
+        assert str(raised.value) == (
+            "--python /nowhere/python: there is no such interpreter\n"
+            "It is neither a file that can be run nor on the PATH.\n"
+            "Give the python of the environment your script runs in, such as .venv/bin/python."
+        )
+
+    @pytest.mark.parametrize(
+        ("says", "what"),
+        [
+            ("3 11 torch transformers", "it has no torch and no transformers"),
+            ("3 11 torch", "it has no torch"),
+            ("3 9", "it is Python 3.9"),
+        ],
+    )
+    def test_one_a_script_cannot_be_watched_in(self, tmp_path: Path, says: str, what: str) -> None:
+        python = tmp_path / "python"
+        python.write_text(f"#!/bin/sh\necho {says}\n")
+        python.chmod(0o755)
+        with pytest.raises(CompatError) as raised:
+            own_interpreter(str(python))
+        assert str(raised.value) == (
+            f"{python}: {what}\n"
+            "A script is watched where it runs: Python 3.11 or later, with torch and Transformers.\n"
+            "Activate that environment, name it (--python .venv/bin/python), or take a stack (--stack trl0.22)."
+        )
+
+    def test_the_active_environment_is_the_default(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "bin").mkdir()
+        python = tmp_path / "bin" / "python"
+        python.write_text("#!/bin/sh\necho 3 12\n")
+        python.chmod(0o755)
+        monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))
+        assert own_interpreter(None) == Interpreter("own", python)
+
+    def test_something_else_than_python(self) -> None:
+        with pytest.raises(CompatError) as raised:
+            own_interpreter("/bin/true")
+        assert str(raised.value) == (
+            "--python /bin/true: it does not run as a Python\n"
+            "It was asked for its version and for torch and Transformers, and did not answer.\n"
+            "Give the python of the environment your script runs in, such as .venv/bin/python."
+        )
+
+
+class TestTheRun:
+    def test_the_record_of_the_script_comes_back_with_how_it_ended(self, capfd: pytest.CaptureFixture[str]) -> None:
+        """The script writes what a watched process would; its own prints do not mix with the command's."""
+        record = pipeline(frozen(), status=None).to_json()
+        Path("train.py").write_text(
+            "import json, os, pathlib, sys\n"
+            'request = json.loads(pathlib.Path(os.environ.pop("COMPAT_WATCH")).read_text())\n'
+            'assert (request["flow"], request["steps"]) == ("train", 5)\n'
+            f'pathlib.Path(request["folder"], "1.json").write_text({record!r})\n'
+            'print("mine")\nsys.exit(7)\n'
+        )
+        seen = run_pipeline(["train.py"], HERE, 5)
+        assert seen == pipeline(frozen(), status=7)
+        assert exit_code(seen) is ExitCode.UNHEALTHY
+        assert capfd.readouterr().out == ""
+
+    def test_what_a_gate_lets_be_saved_is_gone_however_the_script_ends(self) -> None:
+        """The second side finds what the first one found, also where the first was killed."""
+        record = pipeline(run(), status=None).to_json()
+        Path("train.py").write_text(
+            "import os, pathlib\nfrom finetune_compat.cell.script import process\n"
+            'if os.path.isdir("final"): os._exit(4)\n'
+            "def as_libraries_do(owner, place):\n"
+            ' os.makedirs(place, exist_ok=True)\n pathlib.Path(place, "model").touch()\n'
+            'process.current.kept.saving(as_libraries_do)(None, "final")\nassert os.path.isfile("final/model")\n'
+            f'pathlib.Path(process.current.request.folder, "1.json").write_text({record!r})\n'
+            "os.kill(os.getpid(), 9)\n"
+        )
+        assert [run_pipeline(["train.py"], HERE, throw_away=True).status for _ in range(2)] == [-9, -9]
+        assert [path.name for path in Path().iterdir()] == ["train.py"]
+        assert run_pipeline(["train.py"], HERE).status == -9
+        with pytest.raises(StackFailed, match="it ended with status 4"):
+            run_pipeline(["train.py"], HERE)
+
+    def test_the_environment_is_the_users_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With their PYTHONPATH behind ours, and nothing of the checkout on it but that one directory."""
+        monkeypatch.setenv("PYTHONPATH", "/mine")
+        assert host._environ(Path("/r"))["PYTHONPATH"] == f"{host.SITE}:/mine"
+        assert host.SITE.is_dir()
+
+    def test_a_script_without_any_library_is_told_as_that(self) -> None:
+        """The watch is loaded for real, sees nothing and leaves nothing; the script does not notice."""
+        Path("train.py").write_text(
+            "import sys\nfrom pathlib import Path\n"
+            'assert not [place for place in sys.path if "site/" in place]\n'
+            'Path("told").write_text(__name__ + " " + " ".join(sys.argv))\nsys.exit(3)\n'
+        )
+        with pytest.raises(StackFailed) as raised:
+            run_pipeline(["train.py", "-x"], HERE)
+        assert str(raised.value).startswith("train.py: it ended with status 3, and no library of the stack was seen\n")
+        assert raised.value.exit_code is ExitCode.COULD_NOT_TELL
+        assert Path("told").read_text() == "__main__ train.py -x"
+
+    def test_of_several_processes_the_one_that_saw_most(self, tmp_path: Path) -> None:
+        (tmp_path / "1.json").write_text(pipeline(status=None).to_json())
+        (tmp_path / "2.json").write_text(pipeline(run(), status=None).to_json())
+        (tmp_path / "3.json").write_text(pipeline(run(), run(), status=None).to_json())
+        seen = host._read(tmp_path, 0, ["x.py"])
+        assert len(seen.runs) == 2
+        assert seen.unseen == ("1 other processes of the script trained or loaded models too",)
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ('{"schema": 2}', "schema 2, this harness reads 1"),
+            ("[]", "schema None, this harness reads 1"),
+            ('{"schema": 1}', "script: Field required"),
+            ("not json", "not JSON: Expecting value: line 1 column 1 (char 0)"),
+        ],
+    )
+    def test_a_record_that_cannot_be_read_is_an_error(self, tmp_path: Path, text: str, problem: str) -> None:
+        (tmp_path / "1.json").write_text(text)
+        with pytest.raises(RecordsError) as raised:
+            host._read(tmp_path, 0, ["x.py"])
+        assert str(raised.value) == (
+            f"1.json: not a record of a watched process: {problem}\n"
+            "Something else wrote it into the directory of the watch, or it was changed there.\nRun the script again."
+        )
+
+    def test_one_step_is_too_few(self) -> None:
+        with pytest.raises(CompatError) as raised:
+            run_pipeline(["train.py"], HERE, 1)
+        assert str(raised.value) == (
+            "compat watch: --steps 1\nBefore step 2 half of a LoRA adapter has no gradient to receive.\n"
+            "Ask for 2 steps or more."
+        )
+
+
+@pytest.mark.parametrize(
+    ("seen", "code"),
+    [
+        (pipeline(run()), ExitCode.HEALTHY),
+        (pipeline(run(), frozen()), ExitCode.UNHEALTHY),
+        (pipeline(run(), without_training(run())), ExitCode.COULD_NOT_TELL),
+        (pipeline(run(), status=7), ExitCode.COULD_NOT_TELL),
+        (pipeline(run(), status=-9), ExitCode.COULD_NOT_TELL),
+        (pipeline(frozen(), status=7), ExitCode.UNHEALTHY),
+        (pipeline(), ExitCode.COULD_NOT_TELL),
+    ],
+)
+def test_the_worst_trainer_decides(seen: Pipeline, code: ExitCode) -> None:
+    """A fault is certain; what was not seen hides one."""
+    assert exit_code(seen) is code
+
+
+class TestThePage:
+    def test_every_line_that_rests_on_the_emulation_says_so(self) -> None:
+        lines = page(pipeline(frozen(), changed=("fp16=True was taken as False",)), LEDGER).splitlines()
+        for begin in (
+            "SFTTrainer  ",
+            "  trainer ",
+            "  16,384 frozen at ",
+            "  eval loss ",
+            "  UNHEALTHY: trl#3926: C104 ",
+        ):
+            assert next(line for line in lines if line.startswith(begin)).endswith(" *"), begin
+        assert not next(line for line in lines if line.startswith("  load ")).endswith("*")
+        assert "done otherwise than the script says:" in lines
+
+    def test_a_known_issue_is_named_with_what_to_do(self) -> None:
+        """Its link and its remedy stand below what was seen."""
+        lines = [line.strip() for line in page(pipeline(frozen()), LEDGER).splitlines()]
+        at = lines.index("https://github.com/huggingface/trl/issues/3926")
+        assert lines[at - 1].startswith("trl#3926: SFTTrainer prepares a PeftModel a second time")
+        assert lines[at + 1].startswith("To do: Hand SFTTrainer the base model and peft_config")
+
+    def test_the_labels_it_was_given_are_told(self) -> None:
+        """How many of them are -100: 80 rows of 25 tokens, none of them masked."""
+        assert "  labels of 80 rows: 2,000 of 2,000 are tokens, 0.0% are -100" in page(pipeline(run()), LEDGER)
+
+    def test_without_an_evaluation_set_it_says_that_this_tells_less(self) -> None:
+        from pipelines import training
+
+        shown = page(pipeline(training(run(rows_evaluated=None), eval_before=None, eval_after=None)), LEDGER)
+        assert "which tells less" in shown
+
+    def test_nothing_seen_is_said(self) -> None:
+        assert "could not tell: nothing was seen" in page(pipeline(status=-9), LEDGER)
+        assert page(pipeline(status=-9), LEDGER).endswith("the script ended with:\n  signal 9")
+
+    @pytest.mark.parametrize(("status", "ended"), [(7, "status 7"), (-9, "signal 9")])
+    def test_a_script_that_ends_otherwise_than_it_should_is_told_apart_from_its_training(
+        self, status: int, ended: str
+    ) -> None:
+        """It may have looked at what it has trained."""
+        told = page(pipeline(run(), status=status), LEDGER)
+        assert f"\n\ncould not tell: training was healthy, and the script itself ended with {ended}\n" in told
+        assert f"\n\ncould not tell: the script itself ended with {ended}\n" in page(
+            pipeline(frozen(), status=status), LEDGER
+        )
+
+    def test_what_a_trainer_has_said_is_not_said_again(self) -> None:
+        """A script that catches its error and ends so."""
+        from pipelines import failed
+
+        assert len(as_json(pipeline(failed(), status=1), LEDGER)["verdicts"]) == 1
+
+    def test_json_holds_the_record_and_the_verdicts(self) -> None:
+        told = json.loads(json.dumps(as_json(pipeline(frozen()), LEDGER), allow_nan=False))
+        assert told["verdicts"][0]["outcome"] == "fail"
+        assert told["verdicts"][0]["issues"] == ["trl#3926"]
+        assert told["pipeline"]["runs"][0]["trainer"] == "SFTTrainer"
