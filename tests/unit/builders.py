@@ -1,7 +1,7 @@
 """Observations made by hand, one small function per story, for every test of the host side.
 
-The numbers follow from the tiny models' sizes and are worked out here once, by hand; `contract/test_closed_forms.py` holds
-the closed forms of `finetune_compat.contract.closed_forms` against a brute-force enumeration.
+The numbers follow from the tiny models' sizes and are worked out here once, by hand; `contract/test_closed_forms.py`
+holds the closed forms of `finetune_compat.contract.closed_forms` against a brute-force enumeration.
 """
 
 from __future__ import annotations

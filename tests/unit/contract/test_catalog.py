@@ -6,7 +6,17 @@ from pathlib import Path
 
 import finetune_compat
 import pytest
-from finetune_compat.contract.catalog import CATALOG, LORA, MODELS, Expect, cells_on, cells_with, flow_named, lora_of
+from finetune_compat.contract.catalog import (
+    CATALOG,
+    LORA,
+    MODELS,
+    Expect,
+    Flow,
+    cells_on,
+    cells_with,
+    flow_named,
+    lora_of,
+)
 from finetune_compat.contract.errors import UnknownName
 from finetune_compat.contract.records import DeviceKind, Precision, Stage
 

@@ -304,6 +304,9 @@ class TestCommand:
 
     def test_help_does_not_import_numpy(self) -> None:
         """What this command needs is imported by this command."""
-        code = "import sys, finetune_compat.cli\nprint([m for m in ('numpy', 'safetensors', 'rich.table') if m in sys.modules])"
+        code = (
+            "import sys, finetune_compat.cli\n"
+            "print([m for m in ('numpy', 'safetensors', 'rich.table') if m in sys.modules])"
+        )
         done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
         assert done.stdout == "[]\n"
