@@ -60,8 +60,8 @@ def _finish_run() -> None:
     """Write and print what a run of several stacks says as a whole."""
     if not (HERE / "reports" / "runs" / os.environ["COMPAT_RUN_ID"]).exists():
         return
+    from finetune_compat.nox_session import finish_run
     from finetune_compat.results.run_files import find_run
-    from finetune_compat.run.stack_run import finish_run
 
     try:
         finish_run(find_run(os.environ["COMPAT_RUN_ID"]))
@@ -107,6 +107,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
+    session.run("lint-imports")
     # Tests that run inside a stack's environment: nothing else on the host side would see what they call renamed. One
     # by one, since each directory has modules of its own called conftest.
     for directory in ("adapters", "benchmarks", "cells", "families", "guard", "mutation", "pipelines"):

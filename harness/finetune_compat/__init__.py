@@ -7,7 +7,8 @@ if TYPE_CHECKING:
     from finetune_compat.cell.guard import TrainingGuard, TrainingStopped
     from finetune_compat.cell.instruments.perturbation import evaluation_responds
 
-__version__ = "0.1.0"
+from finetune_compat.contract.version import __version__
+
 __all__ = ["TrainingGuard", "TrainingStopped", "__version__", "evaluation_responds"]
 
 _FROM = {

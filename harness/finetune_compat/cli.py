@@ -247,7 +247,7 @@ def alarm(
     link: Annotated[str, typer.Option(help="Where the run can be looked at.")] = "",
 ) -> int:
     """Did a library release break training? Exit code 1 and an issue if one did, 0 if none, 3 if nothing is known."""
-    from finetune_compat.report import alarm_command
+    from finetune_compat.evidence.alarm import alarm_command
 
     return alarm_command(run, body, link)
 

@@ -5,17 +5,23 @@ nox itself appears in noxfile.py only, so that this is an ordinary function with
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_never
 
+from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.contract import catalog
 from finetune_compat.contract.errors import EnvironmentMismatch, ExitCode, InstallError, Unbuildable
-from finetune_compat.machine.gpus import kind_of
+from finetune_compat.contract.plan import Plan
+from finetune_compat.contract.seeds import Seeds
+from finetune_compat.evidence import calibration, sweeps
+from finetune_compat.machine.gpus import Gpu, kind_of
 from finetune_compat.results.run_files import RowState
 from finetune_compat.run import stack_run
 from finetune_compat.stacks.environments import keep_bytecode, prepare_environment
-from finetune_compat.stacks.locks import Unsolvable, locked
+from finetune_compat.stacks.locks import Lock, Unsolvable, locked
 from finetune_compat.stacks.matrix import Matrix, Stack
 from finetune_compat.stacks.supply import parse_supply
 
@@ -50,7 +56,7 @@ def run_compat(
         raise
     how, seconds = "reused" if environment.reused else "made", time.perf_counter() - start
     print(f"environment {how} in {seconds:.1f} s from {lock.path.name}, torch {environment.torch}", flush=True)
-    outcome = stack_run.run_stack(
+    outcome = run_stack(
         stack=stack,
         python=python,
         lock=lock,
@@ -80,3 +86,125 @@ def verdict_sentence(code: ExitCode) -> str:
             return "The environment could not be made; the message above says why."
         case _ as unreachable:
             assert_never(unreachable)
+
+
+def run_stack(
+    *,
+    stack: Stack,
+    python: str,
+    lock: Lock,
+    env_python: Path,
+    base_torch: bool,
+    gpus: Sequence[Gpu],
+    posargs: Sequence[str],
+    alone: bool = False,
+) -> ExitCode:
+    """Run every selected cell of `stack` and print its table; or what an option asks for in place of the cells.
+
+    Args:
+        stack: the row of the matrix.
+        python: the Python the stack runs on, such as `3.11`.
+        lock: what the row was resolved to.
+        env_python: the interpreter of the environment that equals `lock`.
+        base_torch: whether that environment has another torch than the lock names.
+        gpus: what the cells run on; without any, the CPU.
+        posargs: arguments after `--`.
+        alone: no other stack runs beside it, so that its cells may have every core.
+
+    Returns:
+        HEALTHY, UNHEALTHY or COULD_NOT_TELL over this stack's cells.
+
+    Raises:
+        CompatError: an argument, the ledger or a results file is wrong.
+    """
+    from finetune_compat.report import print_stack, summary_of
+
+    options = stack_run.parse_options(posargs)
+    ledger = load_ledger()
+    plan = stack_run.plan_of(stack.on(python), lock, options, ledger, kind_of(gpus), base_torch=base_torch)
+    if options.seeds is not None:
+        plans = sweeps.plans_of(plan, options.seeds, options.pytest)
+        return max(_calibrate(one, lock, env_python, gpus[:1], options.seeds, fresh=options.fresh) for one in plans)
+    if options.instead is not None:
+        # One process, and a Trainer that sees two GPUs spreads its model over both.
+        status = stack_run.run_process(
+            _instead_command(options.instead, env_python, stack_run.write_plan(plan), options), plan, gpus[:1]
+        )
+        if options.instead is stack_run.Instead.FAULTS:
+            from finetune_compat.evidence import faults
+
+            print(faults.keep(plan, status, options.pytest))
+        return _exit_code(status)
+    stack_run.run_plan(plan, lock, env_python, gpus, options, alone=alone)
+    summary = summary_of(Path(plan.run), plan.stack, ledger)
+    print_stack(summary, plan.stack)
+    return summary.exit_code_of(plan.stack)
+
+
+def finish_run(run: Path) -> None:
+    """Write the derived files of a run whose sessions have ended, and print its window. Without a stack, do nothing."""
+    from finetune_compat.report import print_window, publish
+
+    if (run / "rows").is_dir():
+        print_window(publish(run, load_ledger()))
+
+
+def _calibrate(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], asked: Seeds, *, fresh: bool) -> ExitCode:
+    """Sweep the plan's one cell over seeds, and print and keep what it says. What was run before is not run again."""
+    from finetune_compat.evidence import learning
+
+    path, cell = stack_run.write_plan(plan), plan.id_of(plan.cells[0])
+    seeds = sweeps.seeds_for(cell, asked, calibration.read_kept())
+    into = sweeps.runs_of(plan, lock, env_python, gpus)
+    if fresh:
+        into.unlink(missing_ok=True)
+    print(f"{cell}: seeds {seeds.start} to {seeds.stop - 1}, {len(catalog.Handicap) + 1} runs each, kept in {into}")
+    command = [
+        str(env_python),
+        "-m",
+        "finetune_compat.cell.sweep",
+        str(path),
+        str(into),
+        str(seeds.start),
+        str(seeds.stop),
+    ]
+    if stack_run.run_process(command, plan, gpus):
+        return ExitCode.COULD_NOT_TELL
+    found = calibration.read(into, seeds)
+    print(learning.told(found))
+    print(calibration.keep(found))
+    learning.publish()
+    return ExitCode.HEALTHY if found.on_target else ExitCode.UNHEALTHY
+
+
+def _instead_command(instead: stack_run.Instead, env_python: Path, plan: Path, options: stack_run.Options) -> list[str]:
+    match instead:
+        case stack_run.Instead.FAULTS:
+            tests = ["tests/mutation"]
+        case stack_run.Instead.GUARD:
+            tests = ["-p", "finetune_compat.cell.fixtures", "tests/guard"]
+        case stack_run.Instead.CLOSED_FORMS:
+            tests = ["tests/families"]
+        case stack_run.Instead.ADAPTERS:
+            # The command under test is the host's; what it looks at is saved by the stack.
+            tests = ["--host-python", sys.executable, "tests/adapters"]
+        case stack_run.Instead.PIPELINES:
+            # Likewise; the scripts run in this stack.
+            tests = ["--host-python", sys.executable, "tests/pipelines"]
+        case stack_run.Instead.OVERHEAD | stack_run.Instead.GUARD_OVERHEAD:
+            return [
+                str(env_python),
+                f"tests/benchmarks/{instead.value.replace('-', '_')}.py",
+                str(plan),
+                *options.pytest,
+            ]
+        case unreachable:
+            assert_never(unreachable)
+    return [*stack_run.pytest_command(env_python, plan), "-v", "--no-header", "--tb=short", *options.pytest, *tests]
+
+
+def _exit_code(status: int) -> ExitCode:
+    """Of a process that judges itself; a negative status is the signal that ended it."""
+    if status < 0:
+        return ExitCode.COULD_NOT_TELL
+    return ExitCode.UNHEALTHY if status else ExitCode.HEALTHY

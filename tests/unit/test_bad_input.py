@@ -21,6 +21,7 @@ from finetune_compat.census import command as census
 from finetune_compat.census import taken
 from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.errors import ExitCode
+from finetune_compat.evidence import alarm
 from finetune_compat.evidence.baseline import BASELINES
 from finetune_compat.results import run_files
 from finetune_compat.run import stack_run
@@ -497,7 +498,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with the files, to be in; and no runs but those in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COMPAT_STORE", str(tmp_path / "store"))
-    for function in (run_files.find_run, report.report_command, report.alarm_command):
+    for function in (run_files.find_run, report.report_command, alarm.alarm_command):
         monkeypatch.setattr(getattr(function, "__wrapped__", function), "__defaults__", (tmp_path / "runs",))
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -74,7 +74,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(nox_session, "locked", stage.locked)
     monkeypatch.setattr(nox_session, "prepare_environment", stage.prepare)
     monkeypatch.setattr(nox_session, "keep_bytecode", stage.kept.append)
-    monkeypatch.setattr(stack_run, "run_stack", stage.run)
+    monkeypatch.setattr(nox_session, "run_stack", stage.run)
     monkeypatch.setattr(stack_run, "record_absent", lambda *row: stage.absent.append(row))
     gpus(monkeypatch, 0)
     return stage

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from finetune_compat import __version__
 from finetune_compat.bundle import start
 from finetune_compat.bundle.checkout import Checkout, tracked
 from finetune_compat.bundle.parts import FOLDER, MIB, WHEELS, Item, item, pack, refuse_other_contents, take_wheels
 from finetune_compat.bundle.wheels import Pin, Target, gather, pins_of, unreachable
 from finetune_compat.contract.errors import CompatError, InstallError, LockError
 from finetune_compat.contract.records import DeviceKind
+from finetune_compat.contract.version import __version__
 from finetune_compat.machine.units import bytes_of
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
 from finetune_compat.stacks.matrix import ROOT, Matrix, Stack

@@ -17,7 +17,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_compat import __version__
 from finetune_compat.cell.instruments.frames import raised_chain, readable, without_place
 from finetune_compat.contract.catalog import MODELS, Flow, Subject, flow_named, lora_of
 from finetune_compat.contract.plan import Plan, PlannedCell
@@ -46,6 +45,7 @@ from finetune_compat.contract.records import (
     Training,
     to_json,
 )
+from finetune_compat.contract.version import __version__
 from finetune_compat.machine import cpu
 from finetune_compat.machine.garbage import uncollected
 

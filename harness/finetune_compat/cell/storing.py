@@ -11,13 +11,13 @@ import os
 import sys
 from pathlib import Path
 
-from finetune_compat import __version__
 from finetune_compat.checks import Outcome, Verdict
-from finetune_compat.contract import stored_files
 from finetune_compat.contract.plan import Plan, PlannedCell, apart
 from finetune_compat.contract.recipe import contradiction
 from finetune_compat.contract.records import Observation, to_json
-from finetune_compat.contract.stored_files import Stored
+from finetune_compat.contract.version import __version__
+from finetune_compat.store import stored_files
+from finetune_compat.store.stored_files import Stored
 
 
 def keep(plan: Plan, planned: PlannedCell, seen: Observation, verdict: Verdict) -> None:

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from finetune_compat.census.lora import read_object
 from finetune_compat.contract.errors import CompatError, UnknownName
+from finetune_compat.machine.files import read_object
 
 FAMILIES = Path(__file__).resolve().parent / "configs"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 
 from finetune_compat.contract.census import ALL_LINEAR
 from finetune_compat.contract.errors import CompatError
+from finetune_compat.machine.files import read_object
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Every projection of a Llama-style decoder, under the names most models give them."""
@@ -109,36 +109,6 @@ def from_file(path: Path) -> Lora:
             todo="Hand over the adapter_config.json of a LoRA adapter, or state --r and --targets.",
         )
     return _checked({key: value for key, value in raw.items() if key not in _BOOKKEEPING}, str(file))
-
-
-def read_object(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`.
-
-    Raises:
-        CompatError: the file is missing or cannot be read, or is no JSON object.
-    """
-    try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CompatError(
-            f"cannot be read: {error.strerror}",
-            where=str(file),
-            todo="Check the path; a folder stands for the file in it.",
-        ) from None
-    except ValueError as error:
-        raise CompatError(
-            f"not JSON: {error}",
-            where=str(file),
-            meaning="It was cut off, or edited by hand.",
-            todo="Take the file from the model's repository again.",
-        ) from None
-    if not isinstance(raw, dict):
-        raise CompatError(
-            f"not a JSON object but {type(raw).__name__}",
-            where=str(file),
-            todo="Take the file from the model's repository again.",
-        )
-    return raw
 
 
 def _checked(options: dict[str, Any], source: str) -> Lora:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_compat.checks import Deviation, Symptom
 from finetune_compat.contract.catalog import Handicap
 from finetune_compat.contract.recipe import Recipe, from_dict
 from finetune_compat.contract.records import DeviceKind, Precision, Variant, cell_id
+from finetune_compat.contract.verdict import Deviation, Symptom
 
 WORKERS = "workers"
 """In the run's directory: how many workers each stack may have, where it is more than one."""
@@ -31,7 +31,6 @@ APART = (
     "finetune_compat.machine.child_processes",
     "finetune_compat.contract.plan",
     "finetune_compat.contract.recipe",
-    "finetune_compat.contract.stored_files",
     "finetune_compat.contract.verdict",
     "finetune_compat.store",
 )

@@ -8,13 +8,14 @@ import re
 import shutil
 from pathlib import Path
 
-from finetune_compat import __version__
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.catalog import DEEP_CELLS, Tier, cells_on
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.records import DeviceKind, Observation
+from finetune_compat.contract.version import __version__
 from finetune_compat.evidence.provenance import commit
-from finetune_compat.results.run_files import Results, RowState, StackRow, find_run, judged, write_atomically
+from finetune_compat.machine.files import write_atomically
+from finetune_compat.results.run_files import Results, RowState, StackRow, find_run, judged
 from finetune_compat.run.stack_run import exists
 from finetune_compat.stacks.matrix import ROOT
 

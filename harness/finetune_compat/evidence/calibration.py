@@ -24,7 +24,8 @@ from finetune_compat.checks.rates import Rate
 from finetune_compat.contract.catalog import Handicap, flow_named
 from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.records import Deep, LossPair, Observation
-from finetune_compat.results.run_files import read_sweep, write_atomically
+from finetune_compat.machine.files import write_atomically
+from finetune_compat.results.run_files import read_sweep
 from finetune_compat.stacks.matrix import ROOT
 
 LEARNING = ROOT / "reports" / "learning"

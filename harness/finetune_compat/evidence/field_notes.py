@@ -22,8 +22,9 @@ from finetune_compat.checks.ledger import Ledger, load_ledger
 from finetune_compat.contract.census import LoadDtype, Quantization, StageCount, StageTable
 from finetune_compat.contract.records import Area, Observation, Stage, Training
 from finetune_compat.evidence.baseline import BASELINES
+from finetune_compat.machine.files import write_atomically
 from finetune_compat.results.order import stack_order
-from finetune_compat.results.run_files import Results, judged, write_atomically
+from finetune_compat.results.run_files import Results, judged
 from finetune_compat.stacks.ask import stack_python
 from finetune_compat.stacks.matrix import ROOT, read_matrix
 

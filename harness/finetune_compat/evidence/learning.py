@@ -11,7 +11,7 @@ from finetune_compat.checks.rates import Rate
 from finetune_compat.contract.catalog import Handicap
 from finetune_compat.evidence.calibration import HEALTHY, LEARNING, Kind, Sweep, read_kept
 from finetune_compat.evidence.strips import drawing
-from finetune_compat.results.run_files import write_atomically
+from finetune_compat.machine.files import write_atomically
 
 STORIES = {
     HEALTHY: "nothing is in its way",

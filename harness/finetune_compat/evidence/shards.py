@@ -12,15 +12,8 @@ from pathlib import Path
 from finetune_compat.contract.errors import CompatError, why
 from finetune_compat.contract.records import Observation
 from finetune_compat.evidence.baseline import BASELINES
-from finetune_compat.results.run_files import (
-    RowState,
-    StackRow,
-    read_observations,
-    read_rows,
-    whole_lines,
-    write_atomically,
-    write_row,
-)
+from finetune_compat.machine.files import write_atomically
+from finetune_compat.results.run_files import RowState, StackRow, read_observations, read_rows, whole_lines, write_row
 from finetune_compat.stacks.matrix import Matrix, session_of
 
 MOST_JOBS = 256

@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_compat.contract.catalog import SWEPT_CELLS
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.plan import Plan
+from finetune_compat.contract.seeds import Seeds
 from finetune_compat.evidence.calibration import Sweep
 from finetune_compat.machine.gpus import Gpu
 from finetune_compat.run.keyword import selected
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.store.addresses import installed, recipes
 from finetune_compat.store.place import default_root
-
-
-@dataclass(frozen=True, slots=True)
-class Seeds:
-    """So many seeds: from the first one named, or any that no kept sweep has."""
-
-    number: int
-    first: int | None = None
-
-
-def parse_seeds(text: str) -> Seeds:
-    """`200` is two hundred, `200-399` the span with both ends.
-
-    Raises:
-        argparse.ArgumentTypeError: it is neither, or holds no seed.
-    """
-    first, dash, last = text.partition("-")
-    if not first.isdigit() or not (last.isdigit() if dash else last == ""):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seeds nor a span such as 200-399")
-    seeds = Seeds(int(last) - int(first) + 1, int(first)) if dash else Seeds(int(first))
-    if seeds.number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} holds no seed")
-    return seeds
 
 
 def plans_of(plan: Plan, seeds: Seeds, arguments: Sequence[str]) -> tuple[Plan, ...]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import assert_never
 
-from finetune_compat import __version__
 from finetune_compat.checks import drift
 from finetune_compat.checks.comparison import Change, Health, compare, health, is_judged
 from finetune_compat.checks.judge import unable, without_gpu
@@ -16,6 +15,7 @@ from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.records import REPORTED
 from finetune_compat.contract.verdict import Outcome, Symptom, Verdict
+from finetune_compat.contract.version import __version__
 from finetune_compat.gate.decision import (
     AppliedException,
     Cause,

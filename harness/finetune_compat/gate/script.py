@@ -17,9 +17,10 @@ from finetune_compat.contract.script import Pipeline, ended_with
 from finetune_compat.contract.verdict import Opinion, Outcome, Result, Symptom, Verdict
 from finetune_compat.gate.resolve import Resolved
 from finetune_compat.gate.sides import Selection, prepared
+from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.gpus import Gpu
 from finetune_compat.report.wording import WITHOUT_GPU
-from finetune_compat.results.run_files import Results, RowState, StackRow, read_rows, write_atomically, write_row
+from finetune_compat.results.run_files import Results, RowState, StackRow, read_rows, write_row
 from finetune_compat.stacks.ask import StackPython
 from finetune_compat.watch.host import SCRIPTS, NothingSeen, of_stack, run_pipeline
 

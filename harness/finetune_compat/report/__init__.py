@@ -8,21 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from finetune_compat.checks.ledger import Ledger, load_ledger
-from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError, UnknownName
+from finetune_compat.contract.errors import ExitCode, UnknownName
 from finetune_compat.machine.aside import aside
+from finetune_compat.machine.files import locked, refuse_directory, write_atomically
 from finetune_compat.machine.garbage import uncollected
 from finetune_compat.report.terminal import print_run, print_stack, print_window
-from finetune_compat.results.run_files import (
-    MANY,
-    RUNS,
-    Results,
-    find_run,
-    judged,
-    locked,
-    point_latest_at,
-    verdict_lines,
-    write_atomically,
-)
+from finetune_compat.results.run_files import MANY, RUNS, Results, finished_run, judged, point_latest_at, verdict_lines
 from finetune_compat.results.summary import Summary, summarize
 
 __all__ = [
@@ -88,9 +79,9 @@ def report_command(run_name: str, runs: Path = RUNS, *, page: Path | None = None
         CompatError: the page is to be a directory.
         MatrixError: the ledger is wrong.
     """
-    run = _found(run_name, runs)
+    run = finished_run(run_name, runs)
     if page is not None:
-        _refuse_directory(page, "--html", "page.html")
+        refuse_directory(page, "--html", "page.html")
     ledger = load_ledger()
     with locked(run), deriving(run, ledger) as (summary, results):
         if page is not None:
@@ -99,45 +90,6 @@ def report_command(run_name: str, runs: Path = RUNS, *, page: Path | None = None
             write_atomically(page, html.render(summary, results.observations, _pattern(cells, summary)))
         print_run(summary)
     return summary.exit_code
-
-
-def alarm_command(run_name: str, body: Path, link: str, runs: Path = RUNS) -> ExitCode:
-    """Write to `body` what a library release broke in a run, if one did. 1: it did; 0: none did; 3: nothing is known.
-
-    Raises:
-        UnknownName: there is no such run.
-        RecordsError: the directory holds no run, or a file of it cannot be read.
-        CompatError: `body` is a directory.
-    """
-    from finetune_compat.evidence import alarm
-
-    run = _found(run_name, runs)
-    _refuse_directory(body, "--body", "issue.md")
-    summary = derive(run, load_ledger())
-    found = alarm.broken(summary)
-    if found:
-        write_atomically(body, alarm.text(summary, found, link))
-        return ExitCode.UNHEALTHY
-    # What is listed and stayed away is for the ledger's keeper, not for an alarm.
-    return ExitCode.COULD_NOT_TELL if summary.exit_code is ExitCode.COULD_NOT_TELL else ExitCode.HEALTHY
-
-
-def _found(name: str, runs: Path) -> Path:
-    run = find_run(name, runs)
-    if not (run / "rows").is_dir():
-        raise RecordsError(
-            "this directory holds no run",
-            where=str(run),
-            meaning="A run has its rows in rows/ and its observations in observations.jsonl.",
-            todo="Name a run, such as: compat report latest",
-        )
-    return run
-
-
-def _refuse_directory(path: Path, option: str, such_as: str) -> None:
-    """Before anything is written: a file is replaced whole, and a directory cannot be."""
-    if path.is_dir():
-        raise CompatError("it is a directory", where=f"{option} {path}", todo=f"Name a file, such as {such_as}.")
 
 
 def _pattern(cells: str | None, summary: Summary) -> Callable[[str], bool] | None:

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import gzip
 import io
 import json
-import os
 import tempfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -36,6 +34,7 @@ from finetune_compat.contract.catalog import flow_named
 from finetune_compat.contract.errors import RecordsError, UnknownName, why
 from finetune_compat.contract.records import SCHEMA, End, EndCause, Observation, Started
 from finetune_compat.machine.aside import another_core, aside
+from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.garbage import uncollected
 
 T = TypeVar("T")
@@ -429,30 +428,6 @@ _NO_OPINIONS = '"opinions":[]'
 """In no text of a verdict: there a quotation mark has a backslash before it."""
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` with `text` whole: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        # mkstemp's files are private; a run's are for whoever may read the project.
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-@contextlib.contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Hold the run's lock: sessions side by side write its derived files one after another."""
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
 def point_latest_at(run: Path) -> None:
     """Replace `latest` whole: a reader finds the run before or this one, never nothing."""
     run = run.resolve()
@@ -460,3 +435,21 @@ def point_latest_at(run: Path) -> None:
         link = Path(aside) / "latest"
         link.symlink_to(run.name)
         link.replace(run.parent / "latest")
+
+
+def finished_run(name: str, runs: Path) -> Path:
+    """The directory of the run called `name` among `runs`.
+
+    Raises:
+        UnknownName: there is no such run.
+        RecordsError: the directory holds no run.
+    """
+    run = find_run(name, runs)
+    if not (run / "rows").is_dir():
+        raise RecordsError(
+            "this directory holds no run",
+            where=str(run),
+            meaning="A run has its rows in rows/ and its observations in observations.jsonl.",
+            todo="Name a run, such as: compat report latest",
+        )
+    return run

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.recipe import Recipe
-from finetune_compat.contract.stored_files import Stored
 from finetune_compat.machine.gpus import Gpu
 from finetune_compat.run.estimate import cells_longest_first, expected
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.store.addresses import addressed, installed, recipes
 from finetune_compat.store.remote import StoreUnreachable
 from finetune_compat.store.store import Store
+from finetune_compat.store.stored_files import Stored
 
 
 @dataclass(frozen=True, slots=True)

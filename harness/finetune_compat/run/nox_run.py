@@ -32,6 +32,7 @@ from finetune_compat.contract.records import Started, cell_id
 from finetune_compat.machine import child_processes, scratch
 from finetune_compat.machine.capacity import Share, at_once, share, this_machine
 from finetune_compat.machine.console import form, open_console, say
+from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.gpus import Gpu
 from finetune_compat.machine.units import counted
 from finetune_compat.report import Summary, print_stack, print_window, publish
@@ -49,7 +50,6 @@ from finetune_compat.results.run_files import (
     read_rows,
     unfinished,
     write_addresses,
-    write_atomically,
     write_left_out,
     write_row,
 )

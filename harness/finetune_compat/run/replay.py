@@ -15,7 +15,8 @@ from pathlib import Path
 
 from finetune_compat.checks.ledger import LEDGER
 from finetune_compat.contract.errors import ExitCode
-from finetune_compat.results.run_files import RUNS, StackRow, write_atomically
+from finetune_compat.machine.files import write_atomically
+from finetune_compat.results.run_files import RUNS, StackRow
 from finetune_compat.stacks.matrix import ROOT
 
 ANSWERS = RUNS / ".answers"

@@ -9,7 +9,6 @@ import math
 import os
 import secrets
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,31 +17,24 @@ from typing import assert_never
 
 from packaging.version import Version
 
-from finetune_compat.checks.ledger import Ledger, load_ledger
-from finetune_compat.contract import catalog, real_weights
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.contract import catalog
 from finetune_compat.contract.catalog import Tier
-from finetune_compat.contract.errors import CompatError, ExitCode, why
+from finetune_compat.contract.errors import CompatError, why
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import DeviceKind, Variant, cell_id
-from finetune_compat.evidence import calibration, sweeps
-from finetune_compat.evidence.sweeps import Seeds, parse_seeds
-from finetune_compat.machine import child_processes, scratch
+from finetune_compat.contract.seeds import Seeds, parse_seeds
+from finetune_compat.machine import scratch
 from finetune_compat.machine.capacity import at_once, this_machine
+from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.gpus import USUAL, Gpu, Wanted, choose, kind_of, read_gpus, told, visible
 from finetune_compat.machine.units import bytes_of
-from finetune_compat.results.run_files import (
-    RUNS,
-    RowState,
-    StackRow,
-    read_rows,
-    remove_row,
-    unfinished,
-    write_atomically,
-    write_row,
-)
+from finetune_compat.results.run_files import RUNS, RowState, StackRow, read_rows, remove_row, unfinished, write_row
 from finetune_compat.run.keyword import selected
+from finetune_compat.stacks import real_weights
+from finetune_compat.stacks.ask import cell_environ
 from finetune_compat.stacks.locks import Lock
-from finetune_compat.stacks.matrix import ROOT, Stack
+from finetune_compat.stacks.matrix import ROOT
 
 RUN_ID = "COMPAT_RUN_ID"
 """Environment variable by which sessions that run side by side write into the same run."""
@@ -127,65 +119,6 @@ class Options:
     """Run also what the store has; the new observations are its answers from then on."""
 
 
-def run_stack(
-    *,
-    stack: Stack,
-    python: str,
-    lock: Lock,
-    env_python: Path,
-    base_torch: bool,
-    gpus: Sequence[Gpu],
-    posargs: Sequence[str],
-    alone: bool = False,
-) -> ExitCode:
-    """Run every selected cell of `stack` and print its table; or what an option asks for in place of the cells.
-
-    Args:
-        stack: the row of the matrix.
-        python: the Python the stack runs on, such as `3.11`.
-        lock: what the row was resolved to.
-        env_python: the interpreter of the environment that equals `lock`.
-        base_torch: whether that environment has another torch than the lock names.
-        gpus: what the cells run on; without any, the CPU.
-        posargs: arguments after `--`.
-        alone: no other stack runs beside it, so that its cells may have every core.
-
-    Returns:
-        HEALTHY, UNHEALTHY or COULD_NOT_TELL over this stack's cells.
-
-    Raises:
-        CompatError: an argument, the ledger or a results file is wrong.
-    """
-    from finetune_compat.report import print_stack, summary_of
-
-    options = parse_options(posargs)
-    ledger = load_ledger()
-    plan = plan_of(stack.on(python), lock, options, ledger, kind_of(gpus), base_torch=base_torch)
-    if options.seeds is not None:
-        plans = sweeps.plans_of(plan, options.seeds, options.pytest)
-        return max(_calibrate(one, lock, env_python, gpus[:1], options.seeds, fresh=options.fresh) for one in plans)
-    if options.instead is not None:
-        # One process, and a Trainer that sees two GPUs spreads its model over both.
-        status = _run(_instead_command(options.instead, env_python, _write_plan(plan), options), plan, gpus[:1])
-        if options.instead is Instead.FAULTS:
-            from finetune_compat.evidence import faults
-
-            print(faults.keep(plan, status, options.pytest))
-        return _exit_code(status)
-    run_plan(plan, lock, env_python, gpus, options, alone=alone)
-    summary = summary_of(Path(plan.run), plan.stack, ledger)
-    print_stack(summary, plan.stack)
-    return summary.exit_code_of(plan.stack)
-
-
-def finish_run(run: Path) -> None:
-    """Write the derived files of a run whose sessions have ended, and print its window. Without a stack, do nothing."""
-    from finetune_compat.report import print_window, publish
-
-    if (run / "rows").is_dir():
-        print_window(publish(run, load_ledger()))
-
-
 def plan_of(stack: str, lock: Lock, options: Options, ledger: Ledger, device: DeviceKind, *, base_torch: bool) -> Plan:
     """What `options` ask of the stack called `stack`, in the run that this process writes into: every cell there is."""
     run = RUNS / os.environ.setdefault(RUN_ID, new_run_id())
@@ -250,7 +183,7 @@ def run_plan(
     if len(gpus) > 1 and options.cells is None:
         plan = longest_first(plan)
     served = look_up(plan, lock, env_python, gpus, fresh=options.fresh)
-    plan, path = served.plan, _write_plan(served.plan)
+    plan, path = served.plan, write_plan(served.plan)
     earlier = _earlier_selection(run, plan.stack)
     write_row(run, unfinished(plan.stack, earlier))
     for file in (plan.selected_file, plan.unkept_file):
@@ -264,7 +197,7 @@ def run_plan(
     else:
         if alone and may_join(options, gpus):
             write_atomically(plan.workers_file, f"{at_once(this_machine(0))}")
-        status = _run(_cells_command(env_python, path, gpus, options), plan, gpus, log)
+        status = run_process(_cells_command(env_python, path, gpus, options), plan, gpus, log)
     _refuse_empty_selection(plan, status, options, earlier)
     row = _row(plan, status, earlier)
     served.copy(row.selected)
@@ -273,41 +206,13 @@ def run_plan(
         print(line, flush=True)
 
 
-def _write_plan(plan: Plan) -> Path:
+def write_plan(plan: Plan) -> Path:
     path = Path(plan.run) / "plans" / f"{plan.stack}.json"
     write_atomically(path, plan.to_json())
     return path
 
 
-def _calibrate(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], asked: Seeds, *, fresh: bool) -> ExitCode:
-    """Sweep the plan's one cell over seeds, and print and keep what it says. What was run before is not run again."""
-    from finetune_compat.evidence import learning
-
-    path, cell = _write_plan(plan), plan.id_of(plan.cells[0])
-    seeds = sweeps.seeds_for(cell, asked, calibration.read_kept())
-    into = sweeps.runs_of(plan, lock, env_python, gpus)
-    if fresh:
-        into.unlink(missing_ok=True)
-    print(f"{cell}: seeds {seeds.start} to {seeds.stop - 1}, {len(catalog.Handicap) + 1} runs each, kept in {into}")
-    command = [
-        str(env_python),
-        "-m",
-        "finetune_compat.cell.sweep",
-        str(path),
-        str(into),
-        str(seeds.start),
-        str(seeds.stop),
-    ]
-    if _run(command, plan, gpus):
-        return ExitCode.COULD_NOT_TELL
-    found = calibration.read(into, seeds)
-    print(learning.told(found))
-    print(calibration.keep(found))
-    learning.publish()
-    return ExitCode.HEALTHY if found.on_target else ExitCode.UNHEALTHY
-
-
-def _run(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu], log: Path | None = None) -> int:
+def run_process(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu], log: Path | None = None) -> int:
     # Elsewhere pytest tidies up after others too: the leftovers of a project's own tests can take it seconds.
     environ = {**cell_environ(gpus, hub=_from_hub(plan)), "PYTEST_DEBUG_TEMPROOT": str(plan.scratch)}
     with scratch.held(plan.scratch, Path(plan.run).parent):
@@ -503,7 +408,7 @@ _version = functools.cache(Version)  # a matrix asks for a few versions, some th
 
 def _cells_command(env_python: Path, plan: Path, gpus: Sequence[Gpu], options: Options) -> list[str]:
     return [
-        *_pytest(env_python, plan),
+        *pytest_command(env_python, plan),
         *("-n", str(max(len(gpus), 1))),
         # Cells may come longest first, and workers may join: a larger batch would leave the others too little.
         "--maxschedchunk=1",
@@ -522,60 +427,11 @@ def may_join(options: Options, gpus: Sequence[Gpu]) -> bool:
     return not gpus and options.model is None and not told
 
 
-def _instead_command(instead: Instead, env_python: Path, plan: Path, options: Options) -> list[str]:
-    match instead:
-        case Instead.FAULTS:
-            tests = ["tests/mutation"]
-        case Instead.GUARD:
-            tests = ["-p", "finetune_compat.cell.fixtures", "tests/guard"]
-        case Instead.CLOSED_FORMS:
-            tests = ["tests/families"]
-        case Instead.ADAPTERS:
-            # The command under test is the host's; what it looks at is saved by the stack.
-            tests = ["--host-python", sys.executable, "tests/adapters"]
-        case Instead.PIPELINES:
-            # Likewise; the scripts run in this stack.
-            tests = ["--host-python", sys.executable, "tests/pipelines"]
-        case Instead.OVERHEAD | Instead.GUARD_OVERHEAD:
-            return [
-                str(env_python),
-                f"tests/benchmarks/{instead.value.replace('-', '_')}.py",
-                str(plan),
-                *options.pytest,
-            ]
-        case unreachable:
-            assert_never(unreachable)
-    return [*_pytest(env_python, plan), "-v", "--no-header", "--tb=short", *options.pytest, *tests]
-
-
-def _pytest(env_python: Path, plan: Path) -> list[str]:
+def pytest_command(env_python: Path, plan: Path) -> list[str]:
     return [
         *(str(env_python), "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT)),
         *("-p", "finetune_compat.cell.plugin", "--plan", str(plan)),
     ]
-
-
-def cell_environ(gpus: Sequence[Gpu], *, hub: bool = False) -> dict[str, str]:
-    """The cell process's environment: this project on the path, one thread unless told, bytecode kept, and no hub
-    unless weights come from there.
-    """
-    # What would change how a cell runs, and belongs to the shell it was started from.
-    foreign = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTEST_", "ACCELERATE_")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    return {
-        # Tiny models gain nothing from a second thread, and stacks run side by side. `compat run` gives real ones more.
-        "OMP_NUM_THREADS": "1",
-        **inherited,
-        # By UUID, which any CUDA_DEVICE_ORDER leaves as it is. A CPU cell sees none: a trainer takes a GPU it sees.
-        "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in gpus),
-        "PYTHONPATH": str(ROOT / "harness"),
-        "PYTHONHASHSEED": "0",
-        "TOKENIZERS_PARALLELISM": "false",
-        **({} if hub else {"HF_HUB_OFFLINE": "1"}),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        # A cell without its host would run on beside the run that takes its place.
-        child_processes.PARENT: str(os.getpid()),
-    }
 
 
 def _earlier_selection(run: Path, stack: str) -> tuple[str, ...]:
@@ -583,13 +439,6 @@ def _earlier_selection(run: Path, stack: str) -> tuple[str, ...]:
     stay judged.
     """
     return next((row.selected for row in read_rows(run) if row.name == stack), ())
-
-
-def _exit_code(status: int) -> ExitCode:
-    """Of a process that judges itself; a negative status is the signal that ended it."""
-    if status < 0:
-        return ExitCode.COULD_NOT_TELL
-    return ExitCode.UNHEALTHY if status else ExitCode.HEALTHY
 
 
 def _row(plan: Plan, status: int, earlier: Sequence[str]) -> StackRow:

@@ -7,16 +7,18 @@ names of two files: it reads the first and writes the second.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from finetune_compat.contract.errors import LockError, StackFailed
-from finetune_compat.run.stack_run import cell_environ
+from finetune_compat.machine import child_processes
+from finetune_compat.machine.gpus import Gpu
 from finetune_compat.stacks.environments import ENVS, Environment, environment_of
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
 from finetune_compat.stacks.matrix import ROOT, Matrix
@@ -90,3 +92,26 @@ def _failed(stack: StackPython, module: str, done: subprocess.CompletedProcess[s
         meaning="A library of this stack fails before it can be asked, or the machine ran out of something.",
         todo="Run the stack's cells (`nox -l` lists the sessions): they record where a library fails.",
     )
+
+
+def cell_environ(gpus: Sequence[Gpu], *, hub: bool = False) -> dict[str, str]:
+    """The cell process's environment: this project on the path, one thread unless told, bytecode kept, and no hub
+    unless weights come from there.
+    """
+    # What would change how a cell runs, and belongs to the shell it was started from.
+    foreign = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTEST_", "ACCELERATE_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return {
+        # Tiny models gain nothing from a second thread, and stacks run side by side. `compat run` gives real ones more.
+        "OMP_NUM_THREADS": "1",
+        **inherited,
+        # By UUID, which any CUDA_DEVICE_ORDER leaves as it is. A CPU cell sees none: a trainer takes a GPU it sees.
+        "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in gpus),
+        "PYTHONPATH": str(ROOT / "harness"),
+        "PYTHONHASHSEED": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+        **({} if hub else {"HF_HUB_OFFLINE": "1"}),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        # A cell without its host would run on beside the run that takes its place.
+        child_processes.PARENT: str(os.getpid()),
+    }

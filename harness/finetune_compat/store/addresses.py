@@ -10,7 +10,6 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from finetune_compat.contract import real_weights
 from finetune_compat.contract.catalog import Handicap, flow_named
 from finetune_compat.contract.errors import InstallError
 from finetune_compat.contract.plan import Plan, PlannedCell
@@ -18,6 +17,7 @@ from finetune_compat.contract.recipe import TINY, Recipe
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.machine import cpu
 from finetune_compat.machine.gpus import Gpu
+from finetune_compat.stacks import real_weights
 from finetune_compat.stacks.environments import SEEDS
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.store.directories import digest

@@ -28,16 +28,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from finetune_compat import __version__
-from finetune_compat.contract import stored_files
 from finetune_compat.contract.errors import CompatError, RecordsError, why
 from finetune_compat.contract.plan import Plan, read_plan
 from finetune_compat.contract.records import DeviceKind
-from finetune_compat.contract.stored_files import Damaged
+from finetune_compat.contract.version import __version__
 from finetune_compat.results.run_files import RUNS, read_addresses, read_observations, read_rows
 from finetune_compat.stacks.locks import LOCKS
 from finetune_compat.stacks.matrix import session_of
+from finetune_compat.store import stored_files
 from finetune_compat.store.store import Store
+from finetune_compat.store.stored_files import Damaged
 
 FORMAT = "finetune-compat-results-1"
 

@@ -15,9 +15,9 @@ from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.machine.units import bytes_of
 
 if TYPE_CHECKING:
-    from finetune_compat.contract.stored_files import Stored
     from finetune_compat.store.remote import Remote
     from finetune_compat.store.store import Store
+    from finetune_compat.store.stored_files import Stored
     from finetune_compat.store.verify import Found
 
 app = typer.Typer(name="store", help="What has been run once: kept observations, by what they depend on.")
@@ -84,8 +84,8 @@ def show(
 
 
 def _one(what: str) -> Stored:
-    from finetune_compat.contract import stored_files
     from finetune_compat.contract.errors import UnknownName
+    from finetune_compat.store import stored_files
     from finetune_compat.store.store import Store
 
     store = Store.configured()

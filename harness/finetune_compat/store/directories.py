@@ -8,7 +8,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from finetune_compat.results.run_files import write_atomically
+from finetune_compat.machine.files import write_atomically
 
 MEMORY = "weights.json"
 """In the store; it may be removed at any time."""

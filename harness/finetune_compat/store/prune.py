@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_compat.contract import stored_files
 from finetune_compat.contract.catalog import CATALOG
-from finetune_compat.contract.stored_files import Damaged
 from finetune_compat.stacks.locks import LOCKS, read_lock
+from finetune_compat.store import stored_files
 from finetune_compat.store.sources import sources
+from finetune_compat.store.stored_files import Damaged
 
 ABANDONED_S = 3600
 """Age from which a file that was being written is left over from a process that was killed."""

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from finetune_compat.contract import stored_files
 from finetune_compat.contract.errors import CompatError, ExitCode
-from finetune_compat.contract.stored_files import Damaged
-from finetune_compat.store import hub
+from finetune_compat.store import hub, stored_files
+from finetune_compat.store.stored_files import Damaged
 
 AT_ONCE = 1_000
 """Files that are read by one request, of some 10 kB each."""

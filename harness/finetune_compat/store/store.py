@@ -20,15 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_compat import __version__
-from finetune_compat.contract import stored_files
 from finetune_compat.contract.errors import CompatError, UnknownName
 from finetune_compat.contract.recipe import Recipe, contradiction
 from finetune_compat.contract.records import Observation, to_json
-from finetune_compat.contract.stored_files import Damaged, Stored
-from finetune_compat.results.run_files import read_line, write_atomically
+from finetune_compat.contract.version import __version__
+from finetune_compat.machine.files import write_atomically
+from finetune_compat.results.run_files import read_line
+from finetune_compat.store import stored_files
 from finetune_compat.store.place import HERE, default_root
 from finetune_compat.store.remote import Remote
+from finetune_compat.store.stored_files import Damaged, Stored
 
 SHARED = "COMPAT_STORE_REMOTE"
 

@@ -9,11 +9,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from finetune_compat.contract import stored_files
 from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.recipe import contradiction
-from finetune_compat.contract.stored_files import Damaged, Stored
 from finetune_compat.results.run_files import read_line
+from finetune_compat.store import stored_files
+from finetune_compat.store.stored_files import Damaged, Stored
 
 OF_THE_MACHINE = frozenset(
     {"duration_s", "started_at", "harness_version", "memory", "device", "warnings", "subject_sha256"}

@@ -44,8 +44,8 @@ from finetune_compat.contract.errors import CompatError
 from finetune_compat.evidence.provenance import commit, short
 from finetune_compat.machine import cpu
 from finetune_compat.machine.capacity import this_machine
+from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.units import counted
-from finetune_compat.results.run_files import write_atomically
 from finetune_compat.run.selection import On
 from finetune_compat.stacks.matrix import ROOT, Stack, read_matrix
 from pydantic import TypeAdapter

@@ -21,7 +21,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from finetune_compat.checks.ledger import Ledger
-from finetune_compat.contract import stored_files
 from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.evidence.baseline import BASELINES
@@ -31,6 +30,7 @@ from finetune_compat.run.selection import Asked, On, stacks_of
 from finetune_compat.run.stack_run import parse_options, plan_of
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
 from finetune_compat.stacks.matrix import ROOT, read_matrix
+from finetune_compat.store import stored_files
 from finetune_compat.store.addresses import installed, recipes
 from finetune_compat.store.store import Store, stored
 

@@ -11,15 +11,16 @@ from typing import Any
 import builders as b
 import deep_builders as d
 import pytest
+from finetune_compat import nox_session
 from finetune_compat.cell import sweep as cell_side
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract import catalog
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import DeviceKind, Observation, to_json
+from finetune_compat.contract.seeds import Seeds
 from finetune_compat.evidence import calibration, sweeps
 from finetune_compat.evidence.calibration import Sweep
-from finetune_compat.evidence.sweeps import Seeds
 from finetune_compat.run import stack_run
 from finetune_compat.stacks.locks import Lock
 
@@ -185,7 +186,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         return 0
 
     learning = tmp_path / "learning"
-    monkeypatch.setattr(stack_run, "_run", run)
+    monkeypatch.setattr(stack_run, "run_process", run)
     monkeypatch.setattr(sweeps, "runs_of", lambda given, *_: tmp_path / f"{given.cells[0].variant}.jsonl")
     keep, read_kept = calibration.keep, calibration.read_kept
     monkeypatch.setattr(calibration, "read_kept", lambda *_: read_kept(learning))
@@ -197,7 +198,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 def test_cells_are_swept_one_after_another_with_seeds_of_their_own(tmp_path: Path, host: list[list[str]]) -> None:
     """Each is judged and kept when it has ended, and asks for the seeds the ones before it left."""
     plans = sweeps.plans_of(plan(tmp_path), Seeds(200), ())
-    codes = [stack_run._calibrate(one, LOCK, Path("python"), (), Seeds(200), fresh=False) for one in plans]
+    codes = [nox_session._calibrate(one, LOCK, Path("python"), (), Seeds(200), fresh=False) for one in plans]
     assert codes == [0, 0, 0]
     assert [command[5:] for command in host] == [["0", "200"], ["200", "400"], ["400", "600"]]
     assert [each.seeds for each in calibration.read_kept()] == [(0, 199), (200, 399), (400, 599)]
@@ -210,13 +211,13 @@ def test_runs_of_before_are_removed_where_all_is_to_run_again(tmp_path: Path, ho
     for fresh, left in ((False, True), (True, False)):
         there.write_text("before\n")
         seen: list[bool] = []
-        runs_before = stack_run._run
+        runs_before = stack_run.run_process
 
         def looked(command: list[str], *given: Any, seen: list[bool] = seen, run: Any = runs_before) -> int:
             seen.append(there.exists())
             return int(run(command, *given))
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(stack_run, "_run", looked)
-            stack_run._calibrate(one, LOCK, Path("python"), (), Seeds(1), fresh=fresh)
+            patch.setattr(stack_run, "run_process", looked)
+            nox_session._calibrate(one, LOCK, Path("python"), (), Seeds(1), fresh=fresh)
         assert seen == [left]

@@ -13,18 +13,17 @@ from builders import FULL, LISTED, UNLISTED, frozen, healthy, masked_labels, on_
 from finetune_compat.checks import Outcome, Symptom
 from finetune_compat.contract.errors import ExitCode, RecordsError, UnknownName
 from finetune_compat.contract.records import Message, Observation, Stage, Started, to_json
+from finetune_compat.machine.files import locked, write_atomically
 from finetune_compat.results.run_files import (
     RowState,
     StackRow,
     find_run,
     judge_one,
     judged,
-    locked,
     read_observations,
     read_rows,
     unfinished,
     verdict_lines,
-    write_atomically,
     write_row,
 )
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import builders as b
 import pytest
 from builders import UNLISTED
-from finetune_compat.contract import stored_files
 from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import Observation, Variant, to_json
 from finetune_compat.results.run_files import RowState, StackRow, read_observations, read_rows, write_row
@@ -24,7 +23,7 @@ from finetune_compat.run.nox_run import order_of, was_red
 from finetune_compat.run.request import Request
 from finetune_compat.run.selection import Asked
 from finetune_compat.stacks.matrix import read_matrix
-from finetune_compat.store import archive
+from finetune_compat.store import archive, stored_files
 from finetune_compat.store.addresses import addresses, recipes
 from finetune_compat.store.predicted import Foretold
 from finetune_compat.store.remote import Remote, StoreUnreachable

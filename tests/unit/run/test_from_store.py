@@ -14,7 +14,6 @@ import pytest
 from builders import NF4, UNLISTED
 from finetune_compat.cell import storing
 from finetune_compat.checks import Outcome, Symptom, Verdict
-from finetune_compat.contract import stored_files
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.plan import Plan, PlannedCell, read_plan
 from finetune_compat.contract.recipe import Recipe
@@ -24,6 +23,7 @@ from finetune_compat.results.run_files import judged, read_observations, read_ro
 from finetune_compat.run import from_store, stack_run
 from finetune_compat.run.stack_run import parse_options, run_plan
 from finetune_compat.stacks.locks import Lock
+from finetune_compat.store import stored_files
 from finetune_compat.store.addresses import Installed
 from finetune_compat.store.remote import StoreUnreachable
 from finetune_compat.store.store import Store

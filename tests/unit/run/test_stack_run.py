@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import builders as b
 import pytest
 from builders import LISTED, UNLISTED, VERSIONS, frozen, healthy, on_trl
+from finetune_compat import nox_session
 from finetune_compat.checks import Outcome
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract import catalog
@@ -22,11 +23,12 @@ from finetune_compat.contract.catalog import Tier
 from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.contract.plan import Plan, PlannedCell, read_plan
 from finetune_compat.contract.records import DeviceKind, Observation, to_json
-from finetune_compat.evidence.sweeps import Seeds
+from finetune_compat.contract.seeds import Seeds
 from finetune_compat.machine.gpus import GB, Gpu, Wanted
 from finetune_compat.results.run_files import RowState, StackRow, judged, read_rows
 from finetune_compat.run import from_store, stack_run
 from finetune_compat.run.stack_run import DeviceChoice, Options, parse_options
+from finetune_compat.stacks import ask
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.stacks.matrix import ROOT, LockPlan
 from finetune_compat.store.addresses import Installed
@@ -351,7 +353,7 @@ def test_workers_join_tiny_cells_of_a_cpu_unless_their_number_was_asked_for(
 def instead(*posargs: str) -> list[str]:
     options = parse_options(posargs)
     assert options.instead is not None
-    return stack_run._instead_command(options.instead, ENV, PLAN, options)
+    return nox_session._instead_command(options.instead, ENV, PLAN, options)
 
 
 def test_what_is_run_in_place_of_the_cells_has_a_command_of_its_own() -> None:
@@ -395,7 +397,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, *gpus: Gpu, **inherited: str) -
         monkeypatch.delenv(name)
     for name, value in inherited.items():
         monkeypatch.setenv(name, value)
-    return stack_run.cell_environ(gpus)
+    return ask.cell_environ(gpus)
 
 
 def test_cells_see_this_project_one_thread_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -547,7 +549,7 @@ def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cells:
 
 def listing(monkeypatch: pytest.MonkeyPatch, ledger: Ledger) -> None:
     """Make this today's ledger."""
-    monkeypatch.setattr(stack_run, "load_ledger", lambda: ledger)
+    monkeypatch.setattr(nox_session, "load_ledger", lambda: ledger)
 
 
 def lock() -> Lock:
@@ -557,7 +559,7 @@ def lock() -> Lock:
 
 def run_stack(*posargs: str, plan: LockPlan | None = None, on: Sequence[Gpu] = (), alone: bool = False) -> ExitCode:
     """Run the stack of one correct row of a matrix."""
-    return stack_run.run_stack(
+    return nox_session.run_stack(
         stack=(plan or lock_plan()).stack,
         python="3.11",
         lock=lock(),
@@ -579,7 +581,7 @@ def test_a_stack_whose_cells_are_as_stated_is_healthy(cells: Cells, tmp_path: Pa
     assert {verdict.outcome for verdict in judged(tmp_path / "one", UNLISTED).verdicts} == {Outcome.PASS}
     assert (tmp_path / "latest").readlink() == Path("one")
     assert not (tmp_path / "one" / "summary.md").exists()
-    stack_run.finish_run(tmp_path / "one")
+    nox_session.finish_run(tmp_path / "one")
     assert (tmp_path / "one" / "summary.md").exists()
 
 
@@ -764,7 +766,7 @@ def test_sessions_of_one_run_id_write_into_one_run(cells: Cells, tmp_path: Path)
         ("trl0.4-py311", RowState.UNINSTALLABLE, "no solution found"),
         ("trl0.5-py311", RowState.INFRASTRUCTURE, "the package registry is out of reach"),
     ]
-    stack_run.finish_run(tmp_path / "one")
+    nox_session.finish_run(tmp_path / "one")
     lines = (tmp_path / "one" / "verdicts.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["outcome"] for line in lines][-2:] == ["uninstallable", "infrastructure"]
 

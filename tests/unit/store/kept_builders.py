@@ -8,7 +8,7 @@ from builders import NF4, healthy
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import DeviceKind, Observation, to_json
-from finetune_compat.contract.stored_files import Stored
+from finetune_compat.store.stored_files import Stored
 
 FLOW = "sft-peft-config"
 

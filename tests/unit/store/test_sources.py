@@ -80,7 +80,7 @@ ALL = {flow.name for flow in CATALOG}
         "cell/sweep.py",
         "cell/assertions.py",
         "cell/adapter_loading.py",
-        "contract/stored_files.py",
+        "store/stored_files.py",
         "census/terminal.py",
         "cell/stage_table.py",
     ],

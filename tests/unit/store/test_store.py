@@ -12,9 +12,8 @@ from typing import Any
 
 import fsspec
 import pytest
-from finetune_compat.contract import stored_files
 from finetune_compat.contract.errors import CompatError, ExitCode, UnknownName
-from finetune_compat.store import hub, remote
+from finetune_compat.store import hub, remote, stored_files
 from finetune_compat.store.place import default_root
 from finetune_compat.store.remote import Remote, StoreUnreachable
 from finetune_compat.store.store import Past, Store, latest

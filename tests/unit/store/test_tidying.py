@@ -16,11 +16,10 @@ import builders as b
 import pytest
 from builders import NF4, UNLISTED
 from finetune_compat import cli
-from finetune_compat.contract import stored_files
 from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.contract.plan import PlannedCell
 from finetune_compat.results.run_files import judged
-from finetune_compat.store import archive
+from finetune_compat.store import archive, stored_files
 from finetune_compat.store.sources import Sources
 from finetune_compat.store.store import Store
 from finetune_compat.store.verify import differences

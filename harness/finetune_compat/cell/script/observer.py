@@ -328,7 +328,7 @@ class Observer:
         self, flow: str, variant: Variant, stages: tuple[Census, ...], error: Failure | None, **facts: Any
     ) -> Observation:
         """What was seen of one model or trainer, as a cell of the matrix is written down."""
-        from finetune_compat import __version__
+        from finetune_compat.contract.version import __version__
 
         taken = {census.name for census in stages}
         emulates = DeviceKind.CUDA if self.without_gpu and variant.precision is Precision.NF4 else None

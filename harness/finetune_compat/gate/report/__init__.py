@@ -6,7 +6,7 @@ from pathlib import Path
 
 from finetune_compat.gate.decision import Gate
 from finetune_compat.gate.report import answer_json, html, junit, markdown
-from finetune_compat.results.run_files import write_atomically
+from finetune_compat.machine.files import write_atomically
 
 FILES = ("gate.html", "gate.md", "gate-comment.md", "gate.junit.xml", "gate.json")
 

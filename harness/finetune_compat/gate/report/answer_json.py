@@ -17,7 +17,7 @@ from pydantic_core import core_schema
 
 from finetune_compat.contract.records import standard
 from finetune_compat.gate.decision import Gate
-from finetune_compat.results.run_files import write_atomically
+from finetune_compat.machine.files import write_atomically
 
 SCHEMA = Path(__file__).parent / "gate.schema.json"
 

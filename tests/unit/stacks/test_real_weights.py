@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from finetune_compat.contract import real_weights
 from finetune_compat.contract.catalog import MODELS
 from finetune_compat.contract.errors import CompatError, ExitCode
+from finetune_compat.stacks import real_weights
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from finetune_compat.census.lora import read_object
 from finetune_compat.contract.catalog import MODELS
 from finetune_compat.contract.errors import CompatError
+from finetune_compat.machine.files import read_object
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 """`name` or `org/name`, as the hub spells them."""

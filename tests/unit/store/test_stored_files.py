@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from finetune_compat.contract import stored_files
 from finetune_compat.contract.records import to_json
-from finetune_compat.contract.stored_files import Damaged
 from finetune_compat.stacks.matrix import ROOT
+from finetune_compat.store import stored_files
 from finetune_compat.store.store import Store
+from finetune_compat.store.stored_files import Damaged
 from hypothesis import given
 from hypothesis import strategies as st
 from kept_builders import kept, seen
@@ -27,7 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 sys.path[:0] = [{unit!r}, {store!r}]
 from kept_builders import kept
-from finetune_compat.contract import stored_files as objects
+from finetune_compat.store import stored_files as objects
 root, who = Path(sys.argv[1]), int(sys.argv[2])
 print("go", flush=True)
 number = 0
