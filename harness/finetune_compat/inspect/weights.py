@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,8 +36,10 @@ _LENGTH = 8
 _LONGEST_HEADER = 100_000_000
 """Bytes the format allows a header. A larger number in its place is some other file's beginning."""
 
-_PICKLES = (b"PK\x03\x04", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))
-"""How torch.save (a zip, in releases before 1.6 a bare pickle) and pickle.dump begin."""
+_PICKLE = re.compile(rb"PK\x03\x04|\x80[\x02-\x05][\x28-\xff]")
+"""How torch.save (a zip, in releases before 1.6 a bare pickle) and pickle.dump begin: after its protocol a pickle has
+an opcode, and none is below 0x28. A safetensors header of 640 bytes begins with the same first two bytes.
+"""
 
 _LFS_POINTER = b"version https://git-lfs"
 
@@ -83,7 +86,6 @@ def read_weights(path: Path) -> Weights:
     Raises:
         AdapterError: the file is empty, cut off, a pickle, or not a safetensors file.
     """
-    _refuse_strangers(path)
     header = _header(path)
     metadata = header.pop("__metadata__", {})
     with path.open("rb") as file:
@@ -96,28 +98,6 @@ def read_weights(path: Path) -> Weights:
 def _natural(name: str) -> list[tuple[int, str]]:
     """A key that puts layer 2 before layer 10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
-
-
-def _refuse_strangers(path: Path) -> None:
-    """Refuse by its first bytes what is safetensors by name alone."""
-    with path.open("rb") as file:
-        begins = file.read(len(_LFS_POINTER))
-    if not begins:
-        raise AdapterError(
-            "the file is empty",
-            where=str(path),
-            meaning="The process that saved it ended before it had written anything, or the disk was full.",
-            todo="Save the adapter again, or take an earlier checkpoint.",
-        )
-    if begins.startswith(_PICKLES):
-        raise pickled(path, "is a pickle under the name of a safetensors file")
-    if begins == _LFS_POINTER:
-        raise AdapterError(
-            "is a pointer of Git LFS, not the file it points to",
-            where=str(path),
-            meaning="The repository was cloned without Git LFS.",
-            todo="Fetch the file: git lfs pull.",
-        )
 
 
 def pickled(path: Path, what: str) -> AdapterError:
@@ -134,18 +114,49 @@ def pickled(path: Path, what: str) -> AdapterError:
 
 
 def _header(path: Path) -> dict[str, Any]:
-    """The file's header, which the library has found to describe exactly the bytes that follow it."""
+    """The file's header, which the library has found to describe exactly the bytes that follow it.
+
+    The library decides what a safetensors file is, and runs nothing of it. First bytes decide only why it refused one:
+    the length of a header may equal the first bytes of any other format.
+    """
+    if not path.stat().st_size:
+        raise AdapterError(
+            "the file is empty",
+            where=str(path),
+            meaning="The process that saved it ended before it had written anything, or the disk was full.",
+            todo="Save the adapter again, or take an earlier checkpoint.",
+        )
     opened: Any = safetensors.safe_open  # its stubs leave the types of a context manager open
     try:
         with opened(path, framework="numpy"):
             return _decoded(path)
     except safetensors.SafetensorError as error:
-        raise _cut_off(path) or AdapterError(
-            f"is not a safetensors file: {error}",
-            where=str(path),
-            meaning="Something else was saved under this name, or the file was damaged on its way.",
-            todo="Save the adapter again with save_pretrained, or copy it again.",
+        raise (
+            _cut_off(path)
+            or _stranger(path)
+            or AdapterError(
+                f"is not a safetensors file: {error}",
+                where=str(path),
+                meaning="Something else was saved under this name, or the file was damaged on its way.",
+                todo="Save the adapter again with save_pretrained, or copy it again.",
+            )
         ) from None
+
+
+def _stranger(path: Path) -> AdapterError | None:
+    """The error to raise if the file begins as a format that is known here; None if it does not."""
+    with path.open("rb") as file:
+        begins = file.read(len(_LFS_POINTER))
+    if _PICKLE.match(begins):
+        return pickled(path, "is a pickle under the name of a safetensors file")
+    if begins != _LFS_POINTER:
+        return None
+    return AdapterError(
+        "is a pointer of Git LFS, not the file it points to",
+        where=str(path),
+        meaning="The repository was cloned without Git LFS.",
+        todo="Fetch the file: git lfs pull.",
+    )
 
 
 def _decoded(path: Path) -> dict[str, Any]:

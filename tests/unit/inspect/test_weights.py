@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import pickle
 import struct
+import tempfile
 import tracemalloc
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +21,8 @@ from finetune_compat.contract.errors import AdapterError, ExitCode
 from finetune_compat.inspect import weights
 from finetune_compat.inspect.values import Values
 from finetune_compat.inspect.weights import PIECE, read_weights
+from hypothesis import example, given
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 NAME = "adapter_model.safetensors"
@@ -75,6 +82,40 @@ def test_a_dtype_that_is_not_read_is_there_without_values(tmp_path: Path) -> Non
     assert tensor.sha256 == hashlib.sha256(b"\1\2\3").hexdigest()
 
 
+def with_header(length: int) -> tuple[bytes, list[str]]:
+    """A file whose header has `length` bytes, filled up with spaces as the format allows; and its tensors' names."""
+    header = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}})
+    names, data = (["a"], b"\0\0\x80\x3f") if len(header) <= length else ([], b"")
+    return struct.pack("<Q", length) + (header if names else "{}").ljust(length).encode() + data, names
+
+
+@given(st.integers(2, 8_000))
+@example(640)
+@example(896)
+@example(1152)
+@example(1408)
+@example(0x01_02_80)  # 66,176 begins with the same two bytes as 640
+def test_a_header_may_have_any_length(length: int) -> None:
+    """Also those whose number is written as a pickle of protocol 2, 3, 4 or 5 begins: \\x80 and the protocol."""
+    content, names = with_header(length)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, NAME)
+        path.write_bytes(content)
+        assert [tensor.name for tensor in read_weights(path).tensors] == names
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408])
+def test_what_the_library_writes_with_a_header_of_such_a_length_is_read(tmp_path: Path, length: int) -> None:
+    """A name as long as it takes; the library fills up to whole eights."""
+    save_file({"a": values(3)}, tmp_path / NAME)
+    (shortest,) = struct.unpack("<Q", (tmp_path / NAME).read_bytes()[:8])
+    name = "a" * (length - shortest + 1)
+    save_file({name: values(3)}, tmp_path / NAME)
+    assert (tmp_path / NAME).read_bytes().startswith(struct.pack("<Q", length))
+    (tensor,) = read_weights(tmp_path / NAME).tensors
+    assert (tensor.name, tensor.shape) == (name, (3,))
+
+
 def test_a_large_file_costs_no_memory(tmp_path: Path) -> None:
     """64 MB on a disk that stores no zeros; reading them takes less than a thirtieth of that."""
     size = 64_000_000
@@ -117,6 +158,50 @@ def test_a_file_that_was_cut_off_is_refused_with_both_sizes(tmp_path: Path) -> N
             "Saving, copying or downloading it did not finish.\n"
             "Copy it again; if it was cut off where it was saved, take an earlier checkpoint."
         )
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408])
+@pytest.mark.parametrize("kept", [8, 9, 640, -1])
+def test_a_file_that_was_cut_off_is_no_pickle(tmp_path: Path, length: int, kept: int) -> None:
+    """Although the length of its header is written as a pickle begins."""
+    content, _ = with_header(length)
+    (tmp_path / NAME).write_bytes(content[:kept])
+    assert refused(tmp_path / NAME).startswith("is cut off: its header announces ")
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408])
+def test_a_damaged_header_is_no_pickle(tmp_path: Path, length: int) -> None:
+    """No pickle has a zero where its first opcode must be."""
+    (tmp_path / NAME).write_bytes(struct.pack("<Q", length) + b"{" * length)
+    assert refused(tmp_path / NAME).startswith("is not a safetensors file: ")
+
+
+class Trap:
+    """Makes a directory when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What a pickle of it runs."""
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("size", [0, 1, 640, 100_000])
+def test_a_real_pickle_is_refused_and_never_loaded(tmp_path: Path, protocol: int, size: int) -> None:
+    """Of any protocol torch.save and pickle.dump write; what it would run does not run."""
+    sprung = tmp_path / "sprung"
+    (tmp_path / NAME).write_bytes(pickle.dumps([b"\0" * size, Trap(sprung)], protocol))
+    assert refused(tmp_path / NAME).startswith("is a pickle under the name of a safetensors file\n")
+    assert not sprung.exists()
+
+
+def test_a_zip_of_torch_save_is_refused(tmp_path: Path) -> None:
+    """The form torch.save writes today: an archive, stored without compression, with a pickle in it."""
+    with zipfile.ZipFile(tmp_path / NAME, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({}, 2))
+    assert refused(tmp_path / NAME).startswith("is a pickle under the name of a safetensors file\n")
 
 
 @pytest.mark.parametrize("begins", [b"PK\x03\x04", b"\x80\x02}q\x00", b"\x80\x05\x95"])
