@@ -23,7 +23,7 @@ from typing import Any
 import peft
 import torch
 import transformers
-from peft import PeftModel
+from peft import PeftModel, PromptLearningConfig, get_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 _HEADS = {
@@ -53,7 +53,8 @@ def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
             config.json.
     """
     tensors = {name: (str(dtype), tuple(shape)) for name, (dtype, shape) in request["tensors"].items()}
-    given: dict[str, Shape] = {}
+    given, in_file = dict[str, Shape](), {name: shape for name, (_, shape) in tensors.items()}
+    prompt = learns_a_prompt(request["adapter"])
     model, base, tied, error = None, "", None, ""
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings(), loads_seen(given) as seen:
         warnings.simplefilter("ignore")
@@ -62,7 +63,8 @@ def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
             base, tied = type(bare).__name__, getattr(bare.config, "tie_word_embeddings", None)
             adapter = saved_without_bytes(request["adapter"], tensors, Path(scratch, "adapter"))
             with torch.device("meta"):
-                model = PeftModel.from_pretrained(bare, str(adapter), is_trainable=True)
+                # Trainable, so that the model shows which parameters are the adapter's; of a prompt PEFT refuses that.
+                model = PeftModel.from_pretrained(bare, str(adapter), is_trainable=not prompt)
         except Exception as raised:  # noqa: BLE001 - whatever a library raises is the answer
             error = f"{type(raised).__name__}: {raised}"
         model = model or (seen[0] if seen else None)
@@ -70,17 +72,31 @@ def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
         "versions": {library.__name__: library.__version__ for library in (peft, transformers, torch)},
         "base": base,
         "tied": tied,
-        **compared(model, given, error),
+        **compared(model, in_file if prompt else given, error, prompt=prompt),
         "unknown_options": unknown_options(request["adapter"]),
     }
 
 
-def compared(model: Any, given: Mapping[str, Shape], error: str) -> dict[str, Any]:
-    """What PEFT gave the model against what the model has. A shape that does not fit is no error beside that."""
+def learns_a_prompt(adapter: Mapping[str, Any]) -> bool:
+    """Whether the installed PEFT has its method, and it is one that learns virtual tokens."""
+    config = PEFT_TYPE_TO_CONFIG_MAPPING.get(adapter["peft_type"])
+    return config is not None and issubclass(config, PromptLearningConfig)
+
+
+def compared(model: Any, given: Mapping[str, Shape], error: str, *, prompt: bool) -> dict[str, Any]:
+    """What PEFT was given against what the model has. A shape that does not fit is no error beside that.
+
+    PEFT computes the tensors of a prompt when it saves them, and the model has no parameters of their names. What it
+    would save of the model is what the file must have.
+    """
     if model is None:
         return {"error": error, "fitting": 0, "missing": [], "unexpected": [], "mismatched": []}
-    has = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    wanted = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if prompt:
+        saved = shapes_of(get_peft_model_state_dict(model, save_embedding_layers=False))
+        has, wanted = shapes_of(model.state_dict()) | saved | joined_to_inputs(model, saved), list(saved)
+    else:
+        has = shapes_of(model.state_dict())
+        wanted = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     mismatched = [(name, shape, has[name]) for name, shape in given.items() if has.get(name, shape) != shape]
     return {
         "error": "" if mismatched else error,
@@ -89,6 +105,22 @@ def compared(model: Any, given: Mapping[str, Shape], error: str) -> dict[str, An
         "unexpected": [name for name in given if name not in has],
         "mismatched": mismatched,
     }
+
+
+def joined_to_inputs(model: Any, saved: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The shape a prompt must have to be joined to the base's input embeddings; empty for one that goes elsewhere.
+
+    PEFT makes it as wide as the configuration says, and the forward pass alone would find that the base is not.
+    """
+    *tokens, width = saved["prompt_embeddings"]
+    if width != model.active_peft_config.token_dim:
+        return {}  # keys and values of every layer
+    return {"prompt_embeddings": (*tokens, model.get_base_model().get_input_embeddings().weight.shape[-1])}
+
+
+def shapes_of(tensors: Mapping[str, Any]) -> dict[str, Shape]:
+    """The shape of each."""
+    return {name: tuple(value.shape) for name, value in tensors.items()}
 
 
 @contextmanager
@@ -100,7 +132,7 @@ def loads_seen(given: dict[str, Shape]) -> Iterator[list[Any]]:
     def noted(self: Any, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         if isinstance(self, PeftModel):
             models.append(self)
-            given.update({name: tuple(value.shape) for name, value in state_dict.items()})
+            given.update(shapes_of(state_dict))
         return original(self, state_dict, *args, **kwargs)
 
     torch.nn.Module.load_state_dict = noted  # type: ignore[method-assign, assignment]
@@ -132,8 +164,11 @@ def base_model(
 def saved_without_bytes(adapter: Mapping[str, Any], tensors: Mapping[str, tuple[str, Shape]], folder: Path) -> Path:
     """A saved adapter with these tensors in `folder`, as a file with a hole where their values would be."""
     folder.mkdir()
-    # Starts that are computed from the base's weights have none here; they change no name and no shape.
-    plain = {**adapter, "init_lora_weights": True} if "init_lora_weights" in adapter else adapter
+    # Starts that are computed from the base's weights, or from another file, have none here; they change no name and no
+    # shape.
+    plain = {**adapter, "init_lora_weights": True} if "init_lora_weights" in adapter else dict(adapter)
+    if adapter.get("prompt_tuning_init_state_dict_path"):
+        plain["prompt_tuning_init"] = "RANDOM"
     (folder / "adapter_config.json").write_text(json.dumps(plain), encoding="utf-8")
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from finetune_compat.inspect.layers import Layer, ends_as, ends_with, zero_at_start
+from finetune_compat.inspect.layers import Layer, ends_as, ends_with, excluded, saved_whole, zero_at_start
 from finetune_compat.inspect.loading import Loading
 from finetune_compat.inspect.names import EMBEDDINGS, FACTORS, OUTPUTS, PREFIX, WHOLE, WRAPPERS, Part, parse, places
 from finetune_compat.inspect.saved import Saved
@@ -53,7 +53,8 @@ def _places(names: Iterable[str]) -> str:
 
 
 def _their_modules(names: Iterable[str]) -> str:
-    return _places(parse(name).module for name in names)
+    # A prompt belongs to no module.
+    return _places(parse(name).module or name for name in names)
 
 
 def _so_many(number: int, noun: str, one: str, more: str) -> str:
@@ -78,12 +79,20 @@ def _of_tensors(tensors: Iterable[Tensor]) -> tuple[str, ...]:
 
 def not_frozen_when_reloaded(case: Case) -> Seen | None:
     """The configuration does not ask for inference mode. save_pretrained of PEFT 0.9.0 to 0.21.2 always writes it."""
-    if not case.saved.config.inference_mode:
+    if not case.saved.config.inference_mode or case.saved.is_prompt:
         return None
     return Seen(
         "inference_mode is true, as save_pretrained always writes it: what is loaded without is_trainable=True, or "
         "made anew from this configuration, is frozen."
     )
+
+
+def trainable_when_reloaded(case: Case) -> Seen | None:
+    """PEFT can load the adapter to train it on. It refuses that of all methods that learn virtual tokens."""
+    if not case.saved.is_prompt:
+        return None
+    method = case.saved.config.peft_type
+    return Seen(f"PEFT loads {method} frozen, and refuses to load it with is_trainable=True.")
 
 
 def scaled(case: Case) -> Seen | None:
@@ -331,24 +340,57 @@ def _rank_is_wrong(layer: Layer) -> bool:
 
 
 def targets_have_tensors(case: Case) -> Seen | None:
-    """Every target of the configuration has tensors."""
-    config, layers = case.saved.config, case.saved.layers
+    """Every target of the configuration that is not excluded has tensors."""
+    saved = case.saved
+    config, layers = saved.config, saved.layers
     if not config.is_lora:
         return None
-    wanted = config.target_modules
-    if isinstance(wanted, str):
-        without = [] if any(layer.targeted for layer in layers) else [wanted]
+    if isinstance(config.target_modules, str):
+        without = [] if any(layer.targeted for layer in layers) else [config.target_modules]
     else:
-        # PEFT adapts nothing that is saved whole.
-        named = [name for name in wanted or () if name not in (config.modules_to_save or ())]
-        without = [name for name in named if not any(ends_with(layer.module, name) for layer in layers)]
+        without = [name for name in _names_without_tensors(saved) if not _may_be_excluded(saved, name)]
     without += [name for name in config.target_parameters or () if not _parameter_adapted(name, layers)]
     if not without:
         return None
-    verb = "has" if len(without) == 1 else "have"
+    return Seen(f"{_targets_without(without)} no tensor {_places(without)}.", tuple(without))
+
+
+def exclusion_shows(case: Case) -> Seen | None:
+    """The names alone show which targets `exclude_modules` takes out."""
+    # Loaded into the base, PEFT itself has named the modules it adapts.
+    if not case.saved.config.is_lora or (case.loading is not None and not case.loading.error):
+        return None
+    without = tuple(name for name in _names_without_tensors(case.saved) if _may_be_excluded(case.saved, name))
+    if not without:
+        return None
     return Seen(
-        f"{counted(len(without), 'target')} of the configuration {verb} no tensor {_places(without)}.", tuple(without)
+        f"{_targets_without(without)} no tensor {_places(without)}: exclude_modules may take out all their modules, "
+        "which only the base shows.",
+        without,
     )
+
+
+def _targets_without(names: Sequence[str]) -> str:
+    verb = "has" if len(names) == 1 else "have"
+    return f"{counted(len(names), 'target')} of the configuration {verb}"
+
+
+def _names_without_tensors(saved: Saved) -> list[str]:
+    """Names in target_modules without tensors, but for those PEFT certainly leaves alone."""
+    config, wanted = saved.config, saved.config.target_modules
+    named = () if isinstance(wanted, str) else wanted or ()
+    asked = (name for name in named if not excluded(config, name) and not saved_whole(config, name))
+    return [name for name in asked if not any(ends_with(layer.module, name) for layer in saved.layers)]
+
+
+def _may_be_excluded(saved: Saved, target: str) -> bool:
+    """Whether exclude_modules may name every module that ends in `target`, although it does not name `target`."""
+    names = saved.config.exclude_modules
+    if not isinstance(names, str):
+        return any(ends_with(name, target) for name in names or ())
+    # An expression is for the whole name. A target that begins as modules of the base do is such a name.
+    roots = {layer.module.partition(".")[0] for layer in saved.layers}
+    return bool(names) and target.partition(".")[0] not in roots
 
 
 def _parameter_adapted(name: str, layers: Sequence[Layer]) -> bool:
@@ -365,7 +407,8 @@ def updates_are_asked_for(case: Case) -> Seen | None:
     stray = _of_layers(layer for layer in layers if not layer.targeted)
     if not stray:
         return None
-    return Seen(f"No target names {_share(len(stray), len(layers), 'module')} {_places(stray)}.", stray)
+    lacking = "No target names, or exclude_modules takes out," if config.exclude_modules else "No target names"
+    return Seen(f"{lacking} {_share(len(stray), len(layers), 'module')} {_places(stray)}.", stray)
 
 
 _CLASSIFIERS = ("classifier", "score")

@@ -68,6 +68,8 @@ class AdapterConfig:
     alpha_pattern: dict[_Pattern, _Number] | None = None
     target_modules: tuple[_Text, ...] | _Pattern | None = None
     """Ends of modules' names, or one regular expression."""
+    exclude_modules: tuple[_Text, ...] | _Pattern | None = None
+    """Modules that PEFT leaves alone although a target names them; written as `target_modules` is."""
     target_parameters: tuple[_Text, ...] | None = None
     modules_to_save: tuple[_Text, ...] | None = None
     layers_to_transform: tuple[_Layer, ...] | _Layer | None = None
@@ -116,6 +118,7 @@ _MUST_BE = {
     "rank_pattern": "whole numbers above 0 by regular expression",
     "alpha_pattern": "numbers by regular expression",
     "target_modules": "a list of names or a regular expression",
+    "exclude_modules": "a list of names or a regular expression",
     "target_parameters": _NAMES,
     "modules_to_save": _NAMES,
     "layers_to_transform": "a whole number or a list of them",

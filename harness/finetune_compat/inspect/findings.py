@@ -111,6 +111,21 @@ CHECKS: tuple[Check, ...] = (
         checks.training_shows,
         "Compare with a save from before training: `tensors` of --json has a digest of each.",
     ),
+    Check(
+        "S110",
+        Severity.NOTE,
+        checks.exclusion_shows,
+        "Look into it with --base and --stack: PEFT then names the modules it adapts.",
+        unless=("S201",),
+    ),
+    Check(
+        "S111",
+        Severity.NOTE,
+        checks.trainable_when_reloaded,
+        "That is right for generating. To train on, wrap the base with get_peft_model and this configuration with "
+        "inference_mode=False, then load the tensors with set_peft_model_state_dict. Where an encoder made the "
+        "tensors (P-tuning, prefix_projection), it was not saved and cannot be trained on.",
+    ),
     Check("S201", Severity.UNHEALTHY, checks.has_tensors, f"{_SAVE_AGAIN}, after the adapters were attached."),
     Check(
         "S202",

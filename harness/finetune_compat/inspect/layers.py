@@ -105,11 +105,29 @@ def ends_as(pattern: str, module: str) -> bool:
 
 
 def targets(config: AdapterConfig, module: str) -> bool:
-    """Whether `target_modules` names `module`."""
+    """Whether `target_modules` names `module` and `exclude_modules` does not."""
     wanted = config.target_modules
+    if excluded(config, module):
+        return False
     if isinstance(wanted, str):
         return wanted == ALL_LINEAR or re.fullmatch(wanted, module) is not None
-    return any(ends_with(module, name) for name in wanted or ()) and _in_layers(config, module)
+    # PEFT asks for the layer only where a target is the end of a name, not where it is the whole of it.
+    named = wanted or ()
+    return module in named or (any(ends_with(module, name) for name in named) and _in_layers(config, module))
+
+
+def excluded(config: AdapterConfig, module: str) -> bool:
+    """Whether `exclude_modules` names `module`."""
+    names = config.exclude_modules
+    if isinstance(names, str):
+        return re.fullmatch(names, module) is not None
+    return any(ends_with(module, name) for name in names or ())
+
+
+def saved_whole(config: AdapterConfig, module: str) -> bool:
+    """Whether `module` is one of `modules_to_save` or inside one, so that PEFT adds no update to it."""
+    inside = f".{module}."
+    return any(f".{name}." in inside for name in config.modules_to_save or ())
 
 
 def ends_with(module: str, name: str) -> bool:

@@ -52,6 +52,11 @@ class Saved:
     """Files in the same directory that were not read."""
 
     @property
+    def is_prompt(self) -> bool:
+        """Whether it learns virtual tokens: prompt, prefix and P-tuning, and what other methods derive from them."""
+        return "num_virtual_tokens" in self.config_raw
+
+    @property
     def classes(self) -> tuple[ClassFacts, ...]:
         """The classes of tensors there are, low-rank factors first."""
         order = list(Part)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from adapters import CONFIG, LAYER, PREFIX, Q0, Q1, V0, V1, Array, modules, raw, tensors, update, values, write
+from adapters import CONFIG, LAYER, PREFIX, Q0, Q1, TARGETS, V0, V1, Array, modules, raw, tensors, update, values, write
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.errors import ExitCode
@@ -102,6 +102,7 @@ ALL_B = tuple(factor(module, "B") for module in modules())
 EXPERT = "model.layers.0.mlp.experts.{}.up_proj"
 EXPERTS = of_modules(EXPERT.format(0), EXPERT.format(1))
 FUSED = "model.layers.0.mlp.experts"
+DOWN = ["model.layers.0.mlp.down_proj", "model.layers.1.mlp.down_proj"]
 PARAMETERS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 FREEZES = (
     "inference_mode is true, as save_pretrained always writes it: what is loaded without is_trainable=True, or made "
@@ -113,10 +114,20 @@ TIED = (
 )
 LOST_BIASES = "bias is lora_only, and no bias was saved: PEFT before 0.21 trains them and leaves them out."
 
+PROMPT = {"prompt_embeddings": values(8, 6)}
+PROMPT_TUNING: dict[str, Any] = {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 8}
+WITH_DOWN = ["q_proj", "v_proj", "down_proj"]
+MAYBE_EXCLUDED = (
+    "1 target of the configuration has no tensor (down_proj): exclude_modules may take out all their modules, which "
+    "only the base shows."
+)
+ONE_WITHOUT = "1 target of the configuration has no tensor ({})."
+
 STORIES = (
     story("S101", "as saved", FREEZES, inference_mode=True),
     story("S101", "of another method", FREEZES, peft_type="IA3", inference_mode=True),
     story("S101", "set right", None, inference_mode=False),
+    story("S101", "a prompt: that is another finding", None, PROMPT, inference_mode=True, **PROMPT_TUNING),
     story(
         "S102",
         "alpha is zero",
@@ -450,6 +461,67 @@ STORIES = (
     ),
     story("S304", "an empty file: that is another finding", None, {}),
     story("S304", "another method", None, {"ia3_l": values(2)}, peft_type="IA3"),
+    story("S304", "excluded by name", None, target_modules=WITH_DOWN, exclude_modules=["down_proj"]),
+    story("S304", "excluded by an expression", None, target_modules=WITH_DOWN, exclude_modules=".*_proj"),
+    story(
+        "S304",
+        "every module excluded by its whole name",
+        None,
+        target_modules=[*modules(), *DOWN],
+        exclude_modules=["down_proj"],
+    ),
+    story(
+        "S304",
+        "whole names excluded by an expression",
+        None,
+        target_modules=[*modules(), *DOWN],
+        exclude_modules=r".*\.mlp\..*",
+    ),
+    story(
+        "S304",
+        "a whole name the expression does not exclude",
+        ONE_WITHOUT.format(DOWN[1]),
+        target_modules=[*modules(), *DOWN],
+        exclude_modules=r".*\.0\.mlp\..*",
+    ),
+    story(
+        "S304",
+        "others are excluded",
+        ONE_WITHOUT.format("down_proj"),
+        target_modules=WITH_DOWN,
+        exclude_modules=["proj", "up_proj", "mlp"],
+    ),
+    story("S304", "nothing is excluded", ONE_WITHOUT.format("down_proj"), target_modules=WITH_DOWN, exclude_modules=""),
+    story("S304", "perhaps excluded: that is another finding", None, target_modules=WITH_DOWN, exclude_modules=DOWN),
+    story(
+        "S304",
+        "inside what is saved whole",
+        None,
+        whole(*(f"{module}.weight" for module in DOWN)),
+        target_modules=[*TARGETS, *DOWN],
+        modules_to_save=["mlp"],
+    ),
+    story("S110", "every module named", MAYBE_EXCLUDED, target_modules=WITH_DOWN, exclude_modules=DOWN),
+    story("S110", "an expression", MAYBE_EXCLUDED, target_modules=WITH_DOWN, exclude_modules=r".*\.mlp\..*"),
+    story("S110", "certainly excluded", None, target_modules=WITH_DOWN, exclude_modules=["down_proj"]),
+    story("S110", "certainly not", None, target_modules=WITH_DOWN, exclude_modules=["up_proj"]),
+    story("S110", "some are excluded", None, of_modules(Q0, V0, V1), exclude_modules=[Q1]),
+    story("S110", "an empty file: that is another finding", None, {}, exclude_modules=".*mlp.*"),
+    story(
+        "S111",
+        "prompt tuning",
+        "PEFT loads PROMPT_TUNING frozen, and refuses to load it with is_trainable=True.",
+        PROMPT,
+        **PROMPT_TUNING,
+    ),
+    story("S111", "another method", None, {"ia3_l": values(2)}, peft_type="IA3"),
+    story(
+        "S305",
+        "excluded",
+        "No target names, or exclude_modules takes out, 2 of 4 modules (model.layers.0-1.self_attn.v_proj).",
+        exclude_modules=["v_proj"],
+    ),
+    story("S305", "a whole name outside the layers asked for", None, target_modules=modules(), layers_to_transform=[1]),
     story(
         "S305",
         "of another run",
@@ -612,6 +684,22 @@ def judged(directory: Path, seen: Loading, **config: Any) -> dict[str, str]:
     arrays = None if not config else whole(f"{EMBED}.weight")
     case = Case(read_adapter(write(directory / "a", arrays, **config)), seen)
     return {finding.code: finding.sentence for finding in findings_of(case)}
+
+
+def test_a_load_settles_which_targets_are_excluded(tmp_path: Path) -> None:
+    """PEFT then named the modules it adapts; a load that failed settles nothing."""
+    excluding = {"target_modules": WITH_DOWN, "exclude_modules": ".*mlp.*"}
+    assert "S110" not in judged(tmp_path, loading(), **excluding)
+    assert judged(tmp_path, loading(error="ValueError: no"), **excluding)["S110"] == MAYBE_EXCLUDED
+
+
+def test_a_tensor_of_no_module_is_named_itself(tmp_path: Path) -> None:
+    """A prompt is of the whole model."""
+    seen = loading(mismatched=(Mismatch("prompt_embeddings", (8, 64), (8, 128)),), fitting=0)
+    assert judged(tmp_path, seen)["S404"] == (
+        "Under trl1.16-py311 1 tensor has another shape in Qwen2ForCausalLM, the first [8, 64] for [8, 128] "
+        "(prompt_embeddings)."
+    )
 
 
 LOADED_B = f"{PREFIX}{Q0}.lora_B.default.weight"

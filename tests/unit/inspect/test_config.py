@@ -92,6 +92,7 @@ def test_keys_of_another_method_are_not_read_as_loras(tmp_path: Path) -> None:
         ({"alpha_pattern": {"q": "4"}}, 'alpha_pattern: must be numbers by regular expression, not {"q": "4"}'),
         ({"target_modules": "*q"}, 'target_modules: must be a list of names or a regular expression, not "*q"'),
         ({"target_modules": [1]}, "target_modules: must be a list of names or a regular expression, not [1]"),
+        ({"exclude_modules": "*q"}, 'exclude_modules: must be a list of names or a regular expression, not "*q"'),
         ({"target_parameters": "a.b"}, 'target_parameters: must be a list of names, not "a.b"'),
         ({"modules_to_save": "score"}, 'modules_to_save: must be a list of names, not "score"'),
         ({"layers_to_transform": "1"}, 'layers_to_transform: must be a whole number or a list of them, not "1"'),

@@ -47,6 +47,16 @@ def layer(module: str = Q, **given: Any) -> Layer:
         ({"layers_to_transform": (1,), "layers_pattern": "layers"}, True),
         ({"layers_to_transform": (1,), "layers_pattern": ("blocks", "layers")}, True),
         ({"layers_to_transform": (1,), "layers_pattern": "blocks"}, False),
+        ({"target_modules": (Q,), "layers_to_transform": (0,)}, True),  # PEFT asks no layer of a whole name
+        ({"exclude_modules": ("q_proj",)}, False),
+        ({"exclude_modules": (Q,)}, False),
+        ({"exclude_modules": ("proj", "v_proj")}, True),
+        ({"exclude_modules": ()}, True),
+        ({"exclude_modules": r".*\.self_attn\..*"}, False),
+        ({"exclude_modules": "q_proj"}, True),  # a text is an expression for the whole name
+        ({"target_modules": (Q,), "exclude_modules": ("q_proj",)}, False),
+        ({"target_modules": r".*_proj", "exclude_modules": r".*q_proj"}, False),
+        ({"target_modules": "all-linear", "exclude_modules": ("q_proj",)}, False),
     ],
 )
 def test_a_target_is_matched_as_peft_matches_it(asked: dict[str, Any], hit: bool) -> None:
