@@ -32,6 +32,7 @@ the store has), --tier quick|deep|deep-only, --seeds N or FIRST-LAST (how often 
 ID_OR_PATH (real weights in place of the tiny models). In place of the cells: --faults (plant faults, see them named),
 --closed-forms, --adapters, --guard, --pipelines (scripts of users, watched), --overhead, --guard-overhead. All others
 go to pytest (-k sft-peft-model). The stacks are in matrices/stacks.toml; `compat stacks` shows their versions.
+Not yet measured on a GPU: verdicts of cuda and of an emulating CPU have not been compared.
 """
 
 # The block at the top lets any nox run this file from a fresh clone. A test keeps it equal to pyproject.toml.

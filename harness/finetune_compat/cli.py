@@ -37,6 +37,9 @@ app = typer.Typer(
 app.add_typer(store_app)
 
 
+_DEVICE = "cpu, cuda or auto. Not yet measured on a GPU: its verdicts and a CPU's were not compared."
+
+
 @app.callback()
 def _root() -> None:
     """With a callback, a single command is still called by its name."""
@@ -98,7 +101,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Stacks at once, or their workers; as fit if not given.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or auto.")] = None,
+    device: Annotated[str | None, typer.Option(help=_DEVICE)] = None,
     tier: Annotated[str | None, typer.Option(help="quick, deep or deep-only.")] = None,
     steps: Annotated[str | None, typer.Option(help="Training steps of a cell.")] = None,
     model: Annotated[str | None, typer.Option(help="Real weights: a directory or a hub id.")] = None,
@@ -198,7 +201,7 @@ def gate(  # noqa: PLR0913 - one parameter an option
         list[str] | None,
         typer.Option(metavar="CELL", help="Only this cell, such as 'sft-full\\[qwen2-full-gc]'; may be repeated."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, or auto.")] = None,
+    device: Annotated[str | None, typer.Option(help=_DEVICE)] = None,
     python: Annotated[str | None, typer.Option(help="Python of both sides, such as 3.12.")] = None,
     candidates: Annotated[
         int, typer.Option(min=0, help="Other releases to run at most for each cause, in search of a safe one.")

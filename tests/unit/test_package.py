@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -54,6 +56,34 @@ def test_a_name_there_is_not_is_an_attribute_error() -> None:
 def test_all_that_is_promised_is_named() -> None:
     """A star import promises it; only the version is there without a stack."""
     assert set(finetune_compat.__all__) == {"TrainingGuard", "TrainingStopped", "__version__", "evaluation_responds"}
+
+
+def test_its_types_are_published() -> None:
+    """A type checker passes over the annotations of an installed package without `py.typed`."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "Typing :: Typed" in told["project"]["classifiers"]
+    # The wheel holds every file of these directories that git does not ignore.
+    assert told["tool"]["hatch"]["build"]["targets"]["wheel"] == {"packages": ["harness"]}
+    assert (ROOT / "harness" / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("command", ["run", "gate"])
+def test_help_says_what_was_not_measured_where_it_offers_a_gpu(command: str) -> None:
+    """As the README and the noxfile do."""
+    asked = [sys.executable, "-m", "finetune_compat", command, "--help"]
+    shown = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    words = " ".join(re.sub(r"[│╭╮╰╯─|]", " ", shown).split())
+    assert "cpu, cuda or auto. Not yet measured on a GPU" in words
+
+
+@pytest.mark.parametrize("file", ["README.md", "noxfile.py"])
+def test_a_file_that_offers_a_gpu_says_that_none_was_measured(file: str) -> None:
+    """As long as no committed baseline is of a GPU, and no longer."""
+    text = " ".join((ROOT / file).read_text(encoding="utf-8").split())
+    kept = [json.loads(path.read_text()) for path in (ROOT / "reports" / "baseline").glob("*/provenance.json")]
+    measured = any(not device.startswith("cpu") for baseline in kept for device in baseline["devices"])
+    assert kept and "--device c" in text
+    assert ("Not yet measured on a GPU" in text) is not measured
 
 
 def test_the_plugin_is_published_under_its_modules_name() -> None:
