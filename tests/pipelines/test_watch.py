@@ -257,9 +257,11 @@ def test_trls_own_script(watch: Any, model: Path, tmp_path: Path) -> None:
         trl.scripts.sft.__file__,
         *("--model_name_or_path", str(model), "--dataset_name", str(data), "--output_dir", str(tmp_path / "out")),
         *("--use_peft", "--lora_r", "8", "--lora_target_modules", "q_proj", "v_proj", "--learning_rate", "1e-2"),
-        *("--eval_strategy", "epoch", "--num_train_epochs", "5", "--report_to", "none", "--bf16", "False"),
+        *("--eval_strategy", "epoch", "--num_train_epochs", "5", "--report_to", "none"),
     )
     assert seen.code == 0, (seen.verdicts, seen.pipeline["error"])
+    redirected = [sentence for sentence in seen.pipeline["changed"] if sentence.startswith("bf16")]
+    assert len(redirected) == (not torch.cuda.is_available()), "bf16 is TRL's default"
     assert seen.trainable("trainer") == 2 * (8 * (64 + 64) + 8 * (64 + 32))
 
 

@@ -49,9 +49,20 @@ _WITHOUT_GPU = (
     "Found no NVIDIA driver",
     "requires a GPU",
     "needs a GPU",
-    "No GPU found",
-    "CUDA is required but not available",  # Transformers, of a bitsandbytes without kernels for CPUs
+    "needs a CUDA device",
+    "GPU is required",
+    "only supported on GPU",
+    "No GPU ",
+    "No available GPU",
     "None of the available devices",  # Transformers, of any bitsandbytes, where it looks for accelerators alone
+    "Your setup doesn't support bf16",
+    "requires Ampere",  # tf32
+    "and a supported device",  # mixed precision of Accelerate
+    "can only be used on CUDA",
+    "CUDA is not available",
+    "CUDA is required",  # Transformers, of a bitsandbytes without kernels for CPUs
+    "torch.cuda.is_available() is False",
+    "0 active drivers",  # Triton
 )
 
 

@@ -6,12 +6,15 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import cast
 
 import pytest
+from finetune_compat.cell.script import without_gpu
 from finetune_compat.cell.script.imports import AfterImport
 from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.notebook import without_magics
 from finetune_compat.cell.script.notes import Notes
+from finetune_compat.cell.script.process import Process
 from finetune_compat.watch import host
 
 
@@ -73,6 +76,71 @@ def test_magics_are_left_out_where_they_stand(source: str, code: str, left_out: 
 def arguments(**given: object) -> SimpleNamespace:
     """As much of TrainingArguments as is looked at."""
     return SimpleNamespace(**{"output_dir": "out", "push_to_hub": False, "report_to": "none", **given})
+
+
+class TestWithoutAGpu:
+    """What of TrainingArguments refuses a CPU, and what of it a CPU does."""
+
+    @pytest.mark.parametrize(
+        ("given", "taken", "said"),
+        [
+            ({"bf16": True}, {"bf16": False}, "bf16=True was taken as False: bfloat16 training needs a GPU"),
+            ({"bf16_full_eval": True}, {"bf16_full_eval": False}, "bf16_full_eval=True was taken as False: bfloat16"),
+            ({"bf16": True, "use_cpu": False, "no_cuda": False}, {"bf16": False}, "bf16=True was taken as False"),
+            ({"fp16": True}, {"fp16": False}, "fp16=True was taken as False: float16 training needs a GPU"),
+            ({"fp16_full_eval": True}, {"fp16_full_eval": False}, "fp16_full_eval=True was taken as False: float16"),
+            ({"tf32": True}, {"tf32": None}, "tf32=True was left out: it needs a GPU"),
+            ({"optim": "paged_adamw_8bit"}, {"optim": "adamw_torch"}, "optim='paged_adamw_8bit' was taken as"),
+        ],
+    )
+    def test_what_needs_one_is_redirected_and_said(
+        self, given: dict[str, object], taken: dict[str, object], said: str
+    ) -> None:
+        notes, made = Notes(), arguments(**given)
+        without_gpu.training_arguments(made, notes)
+        assert vars(made) == vars(arguments(**{**given, **taken}))
+        (sentence,) = notes.changed
+        assert sentence.startswith(said)
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"bf16": True, "bf16_full_eval": True, "use_cpu": True},
+            {"bf16": True, "no_cuda": True},  # Transformers below 5 takes it for use_cpu as well
+            {"bf16": False, "fp16": False, "tf32": False, "optim": "adamw_torch_fused"},
+            {"bf16": None},
+        ],
+    )
+    def test_what_a_cpu_does_is_left_as_it_is(self, given: dict[str, object]) -> None:
+        """A script that asks for a CPU gets the bfloat16 it asks for."""
+        notes, made = Notes(), arguments(**given)
+        without_gpu.training_arguments(made, notes)
+        assert (vars(made), notes.changed) == (vars(arguments(**given)), ())
+
+    def test_a_subclass_that_sets_bf16_itself_is_redirected(self) -> None:
+        """As TRL's configurations do before they call the base, where the script sets neither bf16 nor fp16."""
+
+        class Base:
+            bf16: bool | None = None
+            fp16 = False
+
+            def __post_init__(self) -> None:
+                if self.bf16:
+                    raise ValueError("Your setup doesn't support bf16/gpu.")
+
+        class Config(Base):
+            def __post_init__(self) -> None:
+                self.bf16 = not self.fp16 if self.bf16 is None else self.bf16
+                super().__post_init__()
+
+        notes = Notes()
+        kept = SimpleNamespace(training_arguments=lambda given: None)
+        watched = SimpleNamespace(notes=notes, observer=SimpleNamespace(kept=kept, without_gpu=True))
+        Process._arguments(cast("Process", watched), cast("ModuleType", SimpleNamespace(TrainingArguments=Base)))
+        made = Config()
+        made.__post_init__()
+        assert made.bf16 is False
+        assert notes.changed == ("bf16=True was taken as False: bfloat16 training needs a GPU, or use_cpu=True",)
 
 
 def filled(place: str, name: str) -> str:

@@ -116,7 +116,24 @@ def test_what_did_not_train_is_not_healthy() -> None:
 
 
 @pytest.mark.parametrize(
-    "message", ["CUDA out of memory", "Torch not compiled with CUDA enabled", "fp16 mixed precision requires a GPU"]
+    "message",
+    [
+        "CUDA out of memory",
+        "Torch not compiled with CUDA enabled",
+        "fp16 mixed precision requires a GPU",
+        "Your setup doesn't support bf16/gpu. You need to assign use_cpu if you want to train the model on CPU.",
+        "Your setup doesn't support bf16/gpu. You need torch>=1.10, using Ampere GPU with cuda>=11.0",
+        "--tf32 requires Ampere or a newer GPU arch, cuda>=11 and torch>=1.7",
+        "bf16 mixed precision requires PyTorch >= 1.10 and a supported device.",
+        "FP16 Mixed precision training with AMP or APEX (`--fp16`) can only be used on CUDA or MLU devices",
+        "No GPU or XPU found. A GPU or XPU is needed for FP8 quantization.",
+        "The installed version of bitsandbytes (<0.43.1) requires CUDA, but CUDA is not available.",
+        "CUDA is required but not available for bitsandbytes.",
+        "None of the available devices `available_devices = ('cuda', 'xpu')` are supported by the bitsandbytes version",
+        "Attempting to deserialize object on a CUDA device but torch.cuda.is_available() is False.",
+        "GPU is required to run AWQ quantized model.",
+        "0 active drivers ([]). There should only be one.",
+    ],
 )
 def test_what_this_machine_lacks_is_no_fault_of_the_script(message: str) -> None:
     seen = dataclasses.replace(run().seen, error=Failure("RuntimeError", message, Stage.TRAINING, ()))
@@ -156,6 +173,7 @@ def test_a_script_in_which_nothing_was_seen_could_not_be_told() -> None:
         ("trl/trainer/dpo_trainer.py", "no", Outcome.FAIL),
         ("train.py", "accuracy is below 0.9", Outcome.INFRASTRUCTURE),
         ("transformers/quantizers/quantizer_bnb_4bit.py", "No GPU found. A GPU is needed", Outcome.INFRASTRUCTURE),
+        ("transformers/training_args.py", "Your setup doesn't support bf16/gpu.", Outcome.INFRASTRUCTURE),
     ],
 )
 def test_an_error_after_a_healthy_training_is_never_green(file: str, message: str, outcome: Outcome) -> None:

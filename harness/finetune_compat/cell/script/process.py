@@ -88,7 +88,7 @@ class Process:
         if not module.cuda.is_available():
             from finetune_compat.cell.script.without_gpu import place_on_cpu
 
-            place_on_cpu(self.notes)
+            place_on_cpu(module, self.notes)
 
     def _bitsandbytes(self, module: ModuleType) -> None:
         if not sys.modules["torch"].cuda.is_available():

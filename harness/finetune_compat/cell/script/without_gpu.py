@@ -9,9 +9,8 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
-
-import torch
 
 from finetune_compat.cell.script.notes import Notes
 
@@ -19,7 +18,7 @@ _GPU_OPTIMIZERS = ("paged", "8bit", "bnb", "apex", "ademamix")
 """Parts of the names of optimizers that have no implementation on a CPU, or not in every release."""
 
 
-def place_on_cpu(notes: Notes) -> None:
+def place_on_cpu(torch: ModuleType, notes: Notes) -> None:
     """`.to("cuda")` and `.cuda()` of modules and tensors leave them where they are."""
     for cls in (torch.nn.Module, torch.Tensor):
         cls.to = _elsewhere(cls.to, f"{cls.__name__}.to", notes)
@@ -47,9 +46,8 @@ def _stays(name: str, notes: Notes) -> Callable[..., Any]:
 
 
 def _is_gpu(value: Any) -> bool:
-    if isinstance(value, torch.device):
-        return value.type == "cuda"
-    return isinstance(value, str) and value.partition(":")[0] == "cuda"
+    place = value if isinstance(value, str) else getattr(value, "type", None)  # that of a torch.device
+    return isinstance(place, str) and place.partition(":")[0] == "cuda"
 
 
 def load_options(options: dict[str, Any], notes: Notes) -> dict[str, Any]:
@@ -79,11 +77,20 @@ def _maps_to_gpu(device_map: Any) -> bool:
 
 
 def training_arguments(arguments: Any, notes: Notes) -> None:
-    """Set those fields of a `TrainingArguments` otherwise that refuse a CPU, before it looks at them."""
+    """Change those fields of a `TrainingArguments` that refuse a CPU, before its `__post_init__` checks them.
+
+    TRL's configurations set bf16 themselves before that, where the script sets neither it nor fp16.
+    """
     for name in ("fp16", "fp16_full_eval"):
         if getattr(arguments, name, False):
             notes.change(f"{name}=True was taken as False: float16 training needs a GPU")
             setattr(arguments, name, False)
+    # Older releases of Transformers take bf16 without either; the sides of a gate are to compute the same.
+    if not (getattr(arguments, "use_cpu", False) or getattr(arguments, "no_cuda", False)):
+        for name in ("bf16", "bf16_full_eval"):
+            if getattr(arguments, name, False):
+                notes.change(f"{name}=True was taken as False: bfloat16 training needs a GPU, or use_cpu=True")
+                setattr(arguments, name, False)
     if getattr(arguments, "tf32", None):
         notes.change("tf32=True was left out: it needs a GPU")
         arguments.tf32 = None
