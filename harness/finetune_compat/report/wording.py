@@ -31,7 +31,8 @@ WITHOUT_GPU = (
     "Transformers 4.54 or later."
 )
 EMULATED_NOTE = (
-    f"{EMULATED} 4-bit weights on this CPU present an accelerator to TRL, which then does what it does on a GPU."
+    f"{EMULATED} 4-bit weights on this CPU present an accelerator to TRL: its test for sharded QLoRA answers as on a "
+    "GPU. Nothing else of a GPU is emulated: bfloat16 branches, Triton and CUDA kernels do not run."
 )
 REFUSED_NOTE = "refused: the library did not start, with an error that says what to change. That is a fair answer."
 ALL_GREEN = "."

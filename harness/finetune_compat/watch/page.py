@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,8 +16,11 @@ from finetune_compat.contract.script import Pipeline, Run, ended_with
 from finetune_compat.contract.verdict import Outcome, Result, Verdict
 from finetune_compat.report import wording
 
-_MARK = "*"
+_MARK = wording.EMULATED
 """On every line that rests on the emulated accelerator."""
+
+_NOTE_WIDTH = 100
+"""Characters of a line of a note."""
 
 _WORDS = {Outcome.PASS: "healthy", Outcome.FAIL: "UNHEALTHY", Outcome.INFRASTRUCTURE: "could not tell"}
 
@@ -48,11 +52,7 @@ def page(seen: Pipeline, ledger: Ledger) -> str:
         lines += ["", *_run(run, verdict, ledger)]
     lines += [f"\n{_WORDS[one.outcome]}: {one.reason}" for one in verdicts[len(seen.runs) :]]
     if any(run.seen.device.emulates for run in seen.runs):
-        lines += [
-            "",
-            f"{_MARK} 4-bit weights on this CPU present an accelerator to TRL, which then does what it does on",
-        ]
-        lines += ["  a GPU. Without that a CPU run would hide what TRL does to them."]
+        lines += ["", *textwrap.wrap(wording.EMULATED_NOTE, _NOTE_WIDTH, subsequent_indent="  ")]
     lines += _listed("done otherwise than the script says", seen.changed)
     lines += _listed("not seen", seen.unseen)
     if seen.error is not None:
