@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from finetune_compat.contract.census import LoadDtype, Quantization
-from finetune_compat.contract.errors import CompatError, ExitCode
+from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.store.command import app as store_app
 
@@ -537,6 +537,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except OSError as error:
         print(f"{error.filename or 'this machine'}: {error.strerror}\nNothing was half-written.", file=sys.stderr)
         sys.exit(ExitCode.COULD_NOT_TELL)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(code or ExitCode.HEALTHY)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import random
 import re
+import subprocess
+import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -202,6 +205,31 @@ def test_a_launcher_starts_what_is_watched(watch: Any, script: Any, model: Path,
     seen = watch(launcher, "launch", "--cpu", "--num_processes", "1", script(*PLAIN), str(model))
     assert seen.pipeline["script"] == "train"
     assert len(seen.run["seen"]["training"]["grad_norm"]) == 10
+
+
+def test_a_signal_ends_a_launcher_with_what_it_started(
+    pytestconfig: pytest.Config, script: Any, model: Path, tmp_path: Path, launcher: str
+) -> None:
+    """The script too, and the links to what it saved where something was."""
+    final = tmp_path / "out" / "final"
+    final.mkdir(parents=True)
+    (final / "adapter.txt").write_text("weeks of training")
+    save = 'trainer.save_model("out/final")'
+    tells = 'import os, time\nopen("pid.part", "w").write(str(os.getpid()))\nos.rename("pid.part", "pid")'
+    given = script(*PLAIN, (save, f"{save}\n{tells}\ntime.sleep(600)"))
+    words = ["-m", "finetune_compat", "watch", "--python", sys.executable, "--"]
+    launched = [launcher, "launch", "--cpu", "--num_processes", "1", given, str(model)]
+    host = str(pytestconfig.getoption("--host-python"))
+    with subprocess.Popen([host, *words, *launched], cwd=tmp_path) as process:
+        while not (tmp_path / "pid").exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        assert (final / "adapter_config.json").is_symlink()
+        process.terminate()
+        assert process.wait(60) == 143
+    left = Path("/proc", (tmp_path / "pid").read_text(), "cmdline")
+    assert not left.exists() or not left.read_bytes()  # an ended process that nobody has asked has none
+    assert [path.name for path in final.iterdir()] == ["adapter.txt"]
 
 
 def test_a_notebook_is_run_cell_by_cell(watch: Any, script: Any, model: Path, tmp_path: Path) -> None:

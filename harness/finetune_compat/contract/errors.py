@@ -7,6 +7,7 @@ no stack trace. Anything else that escapes is a bug of this project.
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -48,6 +49,18 @@ def listed(faults: tuple[Fault, ...]) -> str:
 def why(error: Exception) -> str:
     """Why a file cannot be read or written, in the system's words."""
     return getattr(error, "strerror", None) or str(error)
+
+
+class Interrupted(BaseException):
+    """A signal asked the command to end. What it started has ended, and what it placed is removed.
+
+    No `Exception`, which a gate answers with "could not tell", and no `KeyboardInterrupt`, which Typer ends with 130.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+        """As shells have it."""
 
 
 class CompatError(Exception):

@@ -8,17 +8,19 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError, StackFailed, why
+from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted, RecordsError, StackFailed, why
 from finetune_compat.contract.script import PIPELINE_SCHEMA, REQUEST, SCRATCH, SHOWN, Pipeline, Request, ended_with
+from finetune_compat.machine import child_processes
 from finetune_compat.stacks.ask import StackPython
 from finetune_compat.stacks.matrix import ROOT
 
@@ -29,6 +31,9 @@ SCRIPTS = (".py", ".ipynb")
 
 STEPS = 10
 """Steps of each training unless told otherwise."""
+
+_LOOK_EVERY_S = 0.2
+"""Seconds between two looks for a signal, while a script runs."""
 
 FEWEST_STEPS = 2
 """lora_B starts at zero, so lora_A receives its first gradient at step 2."""
@@ -232,21 +237,60 @@ def run_pipeline(
         CompatError: there is no such script, or too few steps are asked for.
         NothingSeen: the process left no record.
         RecordsError: it left one that cannot be read.
+        Interrupted: SIGINT, SIGTERM or SIGHUP came. What the script started has ended, and its links are removed.
     """
     check_steps(steps, "compat watch")
     flow, command = command_of(interpreter.python, given)
-    with tempfile.TemporaryDirectory(prefix="compat-watch-") as folder:
+    with _noted_signals() as signals, tempfile.TemporaryDirectory(prefix="compat-watch-") as folder:
         lock, torch = interpreter.lock_sha256, interpreter.torch_wanted
         request = Request(folder, flow, interpreter.name, steps, lock, torch, throw_away)
         asked = Path(folder, "request")
         asked.write_text(json.dumps(dataclasses.asdict(request)), encoding="utf-8")
         environ = {**_environ(asked), **(variables or {})}
         try:
-            # Standard output is the command's own: with --json it must be nothing but the record.
-            done = subprocess.run(command, env=environ, stdout=sys.stderr, check=False)
+            status = _run(command, environ, signals)
         finally:
             _take_away(Path(folder, SCRATCH).resolve())
-        return _read(Path(folder), done.returncode, given)
+        return _read(Path(folder), status, given)
+
+
+@contextlib.contextmanager
+def _noted_signals() -> Iterator[list[int]]:
+    """While open, signals that ask this process to end are only noted, in order: none of them interrupts the removal of
+    what a script left behind.
+
+    Raises:
+        Interrupted: at its end, if there was one.
+    """
+    noted: list[int] = []
+    asking = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # nohup, and a shell that starts a command in the background, have some ignored.
+    heeded = [number for number in asking if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda number, _: noted.append(number)) for number in heeded}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if noted:
+            raise Interrupted(noted[0])
+
+
+def _run(command: Sequence[str], environ: Mapping[str, str], signals: Sequence[int]) -> int:
+    """Run the script to its end and return its exit status; at the first of `signals`, end all that it started.
+
+    Raises:
+        Interrupted: there was one.
+    """
+    # Standard output is the command's own: with --json it must be nothing but the record.
+    process = subprocess.Popen(command, env=environ, stdout=sys.stderr)
+    while not signals:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = process.wait(_LOOK_EVERY_S)
+            if not signals:  # Ctrl-C reaches the script too
+                return status
+    child_processes.end_tree(process, f"{REQUEST}={environ[REQUEST]}")
+    raise Interrupted(signals[0])
 
 
 def _take_away(scratch: Path) -> None:
@@ -266,7 +310,7 @@ def _environ(request: Path) -> dict[str, str]:
     """The user's own environment, and what makes Python load the watch first."""
     path = os.pathsep.join([str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])])
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**inherited, "PYTHONPATH": path, REQUEST: str(request)}
+    return {**inherited, "PYTHONPATH": path, REQUEST: str(request), child_processes.PARENT: str(os.getpid())}
 
 
 def _read(folder: Path, status: int, given: Sequence[str]) -> Pipeline:

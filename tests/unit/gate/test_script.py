@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pipelines as p
 import pytest
-from finetune_compat.contract.errors import EnvironmentMismatch
+from finetune_compat.contract.errors import EnvironmentMismatch, Interrupted
 from finetune_compat.contract.records import DeviceKind, DeviceRecord, Failure, Frame, Stage, cell_id
 from finetune_compat.contract.script import Pipeline, Run
 from finetune_compat.gate import command, defaults, index, script, sides
@@ -105,6 +106,18 @@ def answer(tmp_path: Path) -> dict[str, Any]:
     """What was written for machines."""
     gate: dict[str, Any] = json.loads((tmp_path / "gate" / "gate.json").read_text())["gate"]
     return gate
+
+
+def test_a_signal_ends_the_gate_without_an_answer(stand: Callable[[Watched], list[str]]) -> None:
+    """Not as could not tell: the command line gives it the exit code of the signal."""
+
+    def interrupted(stack: str) -> Pipeline:
+        raise Interrupted(signal.SIGTERM)
+
+    ran = stand(interrupted)
+    with pytest.raises(Interrupted) as raised:
+        gate_command(asked())
+    assert (raised.value.exit_code, len(ran)) == (143, 1)
 
 
 class TestDecisions:

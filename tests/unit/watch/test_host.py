@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError, StackFailed
 from finetune_compat.contract.script import Pipeline
+from finetune_compat.stacks.matrix import ROOT
 from finetune_compat.watch import host
 from finetune_compat.watch.host import Interpreter, command_of, exit_code, is_three_calls, own_interpreter, run_pipeline
 from finetune_compat.watch.page import as_json, page
@@ -232,6 +240,143 @@ class TestTheRun:
             "compat watch: --steps 1\nBefore step 2 half of a LoRA adapter has no gradient to receive.\n"
             "Ask for 2 steps or more."
         )
+
+
+STARTS_OTHERS = """
+import os, pathlib, subprocess, sys, time
+from finetune_compat.cell.script import process
+
+def save(owner, place):
+    os.makedirs(place, exist_ok=True)
+    pathlib.Path(place, "model").touch()
+
+for place in ("full", "deep/new"):
+    process.current.kept.saving(save)(None, place)
+sleeps = "print(0, flush=True); import time; time.sleep(600)"
+refuses = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + sleeps
+alone = {"start_new_session": True}
+children = [
+    subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, **options)
+    for code, options in ((sleeps, {}), (refuses, alone), (sleeps, {"env": {}}))
+]
+for child in children:
+    child.stdout.readline()
+starts = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=2).pid)"
+daemon = subprocess.run([sys.executable, "-c", starts, sleeps], stdout=subprocess.PIPE, **alone).stdout
+pids = [os.getpid(), *(child.pid for child in children), int(daemon)]
+pathlib.Path("pids.part").write_text(" ".join(map(str, pids)))
+os.rename("pids.part", "pids")
+time.sleep(600)
+"""
+"""A script that saves, starts processes in groups of their own, and one whose parent has ended."""
+
+RUNS_IT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from finetune_compat import cli; from finetune_compat.watch import host as watch
+from finetune_compat.gate import command
+here = watch.Interpreter("own", Path(sys.executable))
+watch.own_interpreter = lambda _: here
+command.gate_command = lambda asked: watch.run_pipeline([asked.flow], here, throw_away=True)
+watching = ["watch", "train.py"]
+cli.main(watching if sys.argv[2] == "watch" else ["gate", "--from", "a", "--to", "b", "--flow", "train.py"])
+"""
+"""`compat watch` and `compat gate --flow`, without a stack."""
+
+
+@contextlib.contextmanager
+def watching(command: str, signals: Mapping[signal.Signals, Any]) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """The command while its script sleeps, with the numbers of the script's processes: the script is the first.
+
+    Args:
+        command: `watch` or `gate`.
+        signals: handlers of this process while the command starts: it inherits which are ignored.
+    """
+    Path("full").mkdir()
+    Path("full", "mine").touch()
+    Path("temporary").mkdir()
+    Path("train.py").write_text(STARTS_OTHERS)
+    before = {number: signal.signal(number, handler) for number, handler in signals.items()}
+    words = [sys.executable, "-c", RUNS_IT, str(ROOT), command]
+    environ = {**os.environ, "TMPDIR": str(Path("temporary").resolve())}
+    with subprocess.Popen(words, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        pids: list[int] = []
+        try:
+            while not Path("pids").exists():
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.05)
+            pids += map(int, Path("pids").read_text().split())
+            assert Path("full/model").is_symlink() and Path("full/model").exists()
+            assert Path("deep/new/model").is_symlink() is (command == "gate")
+            yield process, pids
+        finally:
+            process.kill()
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended. A zombie has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def heeded(*numbers: signal.Signals) -> dict[signal.Signals, Any]:
+    """Handlers with which a command that is started heeds signals, also where the tests run in the background."""
+    return dict.fromkeys(numbers, lambda *_: None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+class TestASignal:
+    """Nothing is left of a watch that is told to end: no process, no link, no folder."""
+
+    @pytest.mark.parametrize(
+        ("command", "number", "code"),
+        [
+            ("watch", signal.SIGTERM, 143),
+            ("watch", signal.SIGINT, 130),
+            ("watch", signal.SIGHUP, 129),
+            ("gate", signal.SIGTERM, 143),
+        ],
+    )
+    def test_ends_the_script_and_all_that_it_started(self, command: str, number: signal.Signals, code: int) -> None:
+        with watching(command, heeded(number)) as (process, pids):
+            process.send_signal(number)
+            process.send_signal(number)  # who is in a hurry asks twice, and cuts nothing off
+            _, error = process.communicate(timeout=60)
+            assert [pid for pid in pids if not gone(pid)] == []
+        assert (process.returncode, error.splitlines()[-1]) == (code, f"interrupted by {number.name}")
+        assert [path.name for path in Path("full").iterdir()] == ["mine"]
+        assert Path("deep").exists() is (command == "watch")  # what replaces nothing is the script's to save
+        assert list(Path("temporary").iterdir()) == []
+
+    def test_that_the_command_was_started_to_ignore_is_ignored(self) -> None:
+        """By nohup."""
+        ignoring = {**heeded(signal.SIGTERM), signal.SIGHUP: signal.SIG_IGN}
+        with watching("watch", ignoring) as (process, pids):
+            process.send_signal(signal.SIGHUP)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(1)
+            assert not gone(pids[0])
+            process.terminate()
+            assert process.wait(60) == 143
+
+    def test_that_nobody_can_catch_ends_the_script(self) -> None:
+        """The kernel tells the script; what that started goes on, and folders stay."""
+        with watching("watch", {}) as (process, pids):
+            process.kill()
+            process.wait()
+            for _ in range(600):
+                if gone(pids[0]):
+                    break
+                time.sleep(0.1)
+            assert gone(pids[0])
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.contract.records import REPORTED, DeviceKind, DeviceRecord, Failure, StackRecord, Stage
 from finetune_compat.contract.script import REQUEST, SCRATCH, Pipeline, Request
+from finetune_compat.machine import child_processes
 
 if TYPE_CHECKING:
     from finetune_compat.cell.script.observer import Observer
@@ -216,6 +217,8 @@ def _device() -> DeviceRecord:
 
 def begin() -> None:
     """Watch this process, if it is one of the script's first: of several that train together, the first alone."""
+    child_processes.end_with_parent()
+    os.environ.pop(child_processes.PARENT, None)  # what the script starts may outlive it, as it always may
     if int(os.environ.get("RANK", "0") or 0):
         return
     global current  # noqa: PLW0603 - one a process
