@@ -52,6 +52,7 @@ HERE = Path(__file__).parent
 # A nox of its own environment does not have this project installed.
 sys.path.insert(0, str(HERE / "harness"))
 
+from finetune_compat.contract import names  # noqa: E402
 from finetune_compat.contract.errors import CompatError, ExitCode  # noqa: E402
 from finetune_compat.machine import child_processes  # noqa: E402 - needs the line above
 from finetune_compat.stacks import matrix  # noqa: E402
@@ -81,6 +82,11 @@ nox.options.error_on_missing_interpreters = True
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Sessions that run side by side are processes of their own; they inherit this and write into one run.
 os.environ.setdefault("COMPAT_RUN_ID", f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{token_hex(2)}")
+try:
+    names.check_run_id(os.environ["COMPAT_RUN_ID"], "COMPAT_RUN_ID")
+except CompatError as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)
 # They end with the nox that started them, as that ends with `compat run`. Whoever is first ends the run.
 FIRST = not child_processes.end_with_parent()
 if FIRST:

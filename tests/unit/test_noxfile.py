@@ -134,6 +134,17 @@ class TestFile:
         )
         assert done.stdout.startswith(shown) and done.stdout.endswith(" False\n")
 
+    @pytest.mark.parametrize("run_id", ["latest", ".lock", "../x", "a/b", ""])
+    def test_a_run_id_that_means_something_else_is_refused(self, run_id: str) -> None:
+        """Before any session; and no run is derived anew as this one."""
+        answer = nox("-l", COMPAT_RUN_ID=run_id)
+        assert (answer.returncode, answer.stdout) == (4, "")
+        assert answer.stderr == (
+            f"COMPAT_RUN_ID: {run_id!r} cannot be the name of a run\n"
+            "It becomes a directory below reports/runs, where `latest` is the link to the newest run.\n"
+            "Use letters, digits, dots, dashes and underscores, such as nightly-42.\n"
+        )
+
     def test_a_gate_is_no_run_of_the_matrix(self) -> None:
         """It gets no run id of nox, which at its end would report the gate's run as one of its own."""
         code = (

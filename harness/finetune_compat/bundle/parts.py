@@ -17,6 +17,7 @@ from typing import Any
 
 from finetune_compat.bundle.wheels import sha256_of
 from finetune_compat.contract.errors import CompatError
+from finetune_compat.contract.names import is_plain
 
 FOLDER = "compat-bundle"
 """What all parts unpack into."""
@@ -168,12 +169,13 @@ def take_wheels(bundle: Path, wanted: Collection[str], folder: Path) -> None:
 
 
 def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, wanted: Collection[str], folder: Path) -> None:
-    name = Path(member.name)
-    content = tar.extractfile(member) if name.parts[:2] == (FOLDER, WHEELS) and name.suffix == ".whl" else None
-    if content is None or (folder / name.name).exists():
+    place, _, name = member.name.rpartition("/")
+    ours = place == f"{FOLDER}/{WHEELS}" and is_plain(name) and name.endswith(".whl")
+    content = tar.extractfile(member) if ours and member.isfile() else None
+    if content is None or (folder / name).exists():
         return
     data = content.read()
     if hashlib.sha256(data).hexdigest() in wanted:
-        scratch = folder / f"{name.name}.part"
+        scratch = folder / f"{name}.part"
         scratch.write_bytes(data)
-        scratch.replace(folder / name.name)
+        scratch.replace(folder / name)

@@ -11,6 +11,7 @@ from pathlib import Path
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.catalog import DEEP_CELLS, Tier, cells_on
 from finetune_compat.contract.errors import CompatError
+from finetune_compat.contract.names import is_plain
 from finetune_compat.contract.records import DeviceKind, Observation
 from finetune_compat.contract.version import __version__
 from finetune_compat.evidence.provenance import commit
@@ -31,7 +32,7 @@ def keep(run_name: str, name: str) -> Path:
             was killed or lost its process.
         RecordsError: a file of the run cannot be read.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+    if not is_plain(name) or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
         raise CompatError(
             f"{name!r} is no name of a baseline",
             where="--name",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import heapq
 import json
 import statistics
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_compat.contract.errors import CompatError, why
+from finetune_compat.contract.names import check_run_id, is_stack
 from finetune_compat.contract.records import Observation
 from finetune_compat.evidence.baseline import BASELINES
 from finetune_compat.machine.files import write_atomically
@@ -94,16 +96,23 @@ def planned(path: Path) -> tuple[str, ...]:
     """
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
-        return tuple(str(name) for part in plan["include"] for name in part["stacks"])
+        names = tuple(str(name) for part in plan["include"] for name in part["stacks"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         told = "it holds something else" if isinstance(error, TypeError) else why(error)
-        told = f"it has no {error}" if isinstance(error, KeyError) else told
-        raise CompatError(
-            f"not a plan: {told}",
-            where=str(path),
-            meaning="Without it a stack whose machine was lost would go unnoticed.",
-            todo=f"Make it with: compat shards --json > {path}",
-        ) from None
+        raise _no_plan(path, f"it has no {error}" if isinstance(error, KeyError) else told) from None
+    odd = next((name for name in names if not is_stack(name)), None)
+    if odd is not None:
+        raise _no_plan(path, f"{odd!r} cannot be the name of a stack")
+    return names
+
+
+def _no_plan(path: Path, problem: str) -> CompatError:
+    return CompatError(
+        f"not a plan: {problem}",
+        where=str(path),
+        meaning="Without it a stack whose machine was lost would go unnoticed.",
+        todo=f"Make it with: compat shards --json > {path}",
+    )
 
 
 def collect(stacks: Sequence[str], parts: Sequence[Path], run: Path) -> None:
@@ -117,17 +126,22 @@ def collect(stacks: Sequence[str], parts: Sequence[Path], run: Path) -> None:
         run: where the whole run is written.
 
     Raises:
-        CompatError: the directory has a run already.
-        RecordsError: a file of a part cannot be read.
+        CompatError: the directory has a run already, or a name that no run may have.
+        RecordsError: a file of a part cannot be read, or a stack has a name that no stack may have. Nothing is written.
     """
+    check_run_id(run.absolute().name, f"--run {run}")
     if run.exists():
         raise CompatError("there is a run already", where=str(run), todo="Name a directory that is not there yet.")
     found: dict[str, StackRow] = {row.name: row for part in parts for row in read_rows(part)}
     # A line that was cut off when its machine was lost must not swallow the first of the next part.
     texts = [whole_lines(part / "observations.jsonl") for part in parts]
-    write_atomically(run / "observations.jsonl", "".join(texts))
-    for name in dict.fromkeys((*stacks, *found)):
-        write_row(run, found.get(name) or _lost(name))
+    run.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=run.parent, prefix=f".{run.name}.") as scratch:
+        whole = Path(scratch, run.name)
+        write_atomically(whole / "observations.jsonl", "".join(texts))
+        for name in dict.fromkeys((*stacks, *found)):
+            write_row(whole, found.get(name) or _lost(name))
+        whole.rename(run)
 
 
 def _lost(stack: str) -> StackRow:

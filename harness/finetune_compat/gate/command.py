@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import traceback
@@ -129,7 +128,7 @@ def run(asked: Asked) -> Gate:
     gpus = stack_run.chosen_gpus(posargs, _WHERE)
     device = kind_of(gpus)
     before, after = (resolve(given, text, matrix, device, asked.python, _tell) for given, text in sides)
-    directory = RUNS / os.environ.setdefault(stack_run.RUN_ID, stack_run.new_run_id())
+    directory = stack_run.this_run(RUNS)
     runner: Runs
     if script is None:
         runner = Runner(directory, ledger, gpus, options, _tell)

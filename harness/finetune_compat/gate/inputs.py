@@ -20,6 +20,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from finetune_compat.contract.errors import CompatError, UnknownName, why
+from finetune_compat.contract.names import shortened
 from finetune_compat.gate.decision import Rule
 from finetune_compat.stacks.matrix import Matrix, Stack
 
@@ -34,6 +35,8 @@ found = [(d.metadata["Name"], d.version, bool(d.read_text("direct_url.json"))) f
 print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "found": [f for f in found if f[0]]}))
 """
 _ASK_S = 60
+_LONGEST_STEM = 60
+"""Letters of a file's name in the name of its stack."""
 _NEWEST_PATCH = 99
 """Of a Python: above all there are."""
 
@@ -165,7 +168,8 @@ def _pins(words: Sequence[str], option: str, matrix: Matrix, python: str | None)
 
 def named_after(pins: Iterable[Requirement]) -> str:
     """What a stack of these pins is called."""
-    return "-".join(f"{'-'.join((canonicalize_name(pin.name), *sorted(pin.extras)))}{_version(pin)}" for pin in pins)
+    names = (f"{'-'.join((canonicalize_name(pin.name), *sorted(pin.extras)))}{_version(pin)}" for pin in pins)
+    return shortened("-".join(names))
 
 
 def _pin(word: str, option: str, matrix: Matrix) -> Requirement:
@@ -280,7 +284,7 @@ def _wanted(read: _Read, path: Path, matrix: Matrix, python: str, rule: Rule = R
     missing = [name for name in matrix.packages if name not in known]
     if missing:
         notes.append(f"{', '.join(missing)}: not in it, and needed by the flows; the resolver chose")
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", path.resolve().stem).strip("-").lower() or "env"
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", path.resolve().stem).strip("-").lower()[:_LONGEST_STEM] or "env"
     return Wanted(rule, stem, tuple(direct), tuple(sorted(constraints)), tuple(notes), python)
 
 

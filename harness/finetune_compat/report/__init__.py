@@ -35,7 +35,9 @@ def publish(run: Path, ledger: Ledger) -> Summary:
     Raises:
         RecordsError: a file of the run cannot be read.
     """
-    with locked(run), deriving(run, ledger) as (summary, _):
+    with locked(run):
+        with deriving(run, ledger) as (summary, _):
+            pass
         point_latest_at(run)
     return summary
 

@@ -31,7 +31,8 @@ from finetune_compat.checks import Opinion, Outcome, Symptom, Verdict, judge
 from finetune_compat.checks.judge import not_recorded
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.catalog import flow_named
-from finetune_compat.contract.errors import RecordsError, UnknownName, why
+from finetune_compat.contract.errors import CompatError, RecordsError, UnknownName, why
+from finetune_compat.contract.names import LATEST, is_stack
 from finetune_compat.contract.records import SCHEMA, End, EndCause, Observation, Started
 from finetune_compat.machine.aside import another_core, aside
 from finetune_compat.machine.files import write_atomically
@@ -250,7 +251,7 @@ def read_rows(run: Path) -> tuple[StackRow, ...]:
     """The rows of a run, in the order of their files' names.
 
     Raises:
-        RecordsError: a row file is not a row.
+        RecordsError: a row file is not a row, or its file is not named after its stack.
     """
     rows = []
     for path in sorted((run / "rows").glob("*.json")):
@@ -260,6 +261,8 @@ def read_rows(run: Path) -> tuple[StackRow, ...]:
             raise _unreadable(str(path), _first(error)) from None
         except OSError as error:
             raise _unreadable(str(path), f"cannot be read: {why(error)}") from None
+        if not is_stack(row.name) or path.name != f"{row.name}.json":
+            raise _unreadable(str(path), f"is the row of a stack called {row.name!r}, and not named after it")
         if any(cell.partition("/")[0] != row.name for cell in row.selected):
             raise _unreadable(str(path), f"selects cells of another stack than {row.name}")
         rows.append(row)
@@ -267,7 +270,13 @@ def read_rows(run: Path) -> tuple[StackRow, ...]:
 
 
 def write_row(run: Path, row: StackRow) -> None:
-    """Write one stack's row into the run."""
+    """Write one stack's row into the run.
+
+    Raises:
+        RecordsError: its name cannot be that of a file.
+    """
+    if not is_stack(row.name):
+        raise _unreadable(str(run), f"{row.name!r} cannot be the name of a stack")
     write_atomically(run / "rows" / f"{row.name}.json", json.dumps(dataclasses.asdict(row), indent=1) + "\n")
 
 
@@ -285,9 +294,15 @@ _LEFT_OUT = "left-out.txt"
 
 
 def read_addresses(run: Path) -> dict[str, str]:
-    """Addresses of the cells whose observations came from the store before any session began."""
-    found: dict[str, str] = json.loads(_text_of(run / _STORED) or "{}")
-    return found
+    """Addresses of the cells whose observations came from the store before any session began.
+
+    Raises:
+        RecordsError: the file of addresses holds something else.
+    """
+    try:
+        return dict(_adapter(_Addresses).validate_json(_text_of(run / _STORED) or "{}"))
+    except ValidationError as error:
+        raise _unreadable(str(run / _STORED), _first(error)) from None
 
 
 def write_addresses(run: Path, addresses: Mapping[str, str]) -> None:
@@ -296,6 +311,8 @@ def write_addresses(run: Path, addresses: Mapping[str, str]) -> None:
 
 
 _STORED = "stored.json"
+
+_Addresses = dict[str, str]
 
 
 def _text_of(path: Path) -> str:
@@ -428,13 +445,34 @@ _NO_OPINIONS = '"opinions":[]'
 """In no text of a verdict: there a quotation mark has a backslash before it."""
 
 
+def refuse_other_latest(runs: Path) -> None:
+    """Refuse a `latest` among the `runs` that is not a link, before anything runs: it cannot be replaced.
+
+    Raises:
+        CompatError: there is one.
+    """
+    latest = runs / LATEST
+    if latest.exists() and not latest.is_symlink():
+        raise CompatError(
+            "it is not the link to the newest run",
+            where=str(latest),
+            meaning="A run was copied or imported here under that name. The link cannot take its place.",
+            todo=f"Rename it: mv {latest} {latest}-1. Then run the command again.",
+        )
+
+
 def point_latest_at(run: Path) -> None:
-    """Replace `latest` whole: a reader finds the run before or this one, never nothing."""
+    """Replace `latest` whole: a reader finds the run before or this one, never nothing.
+
+    Raises:
+        CompatError: there is a `latest` that is not a link.
+    """
     run = run.resolve()
+    refuse_other_latest(run.parent)
     with tempfile.TemporaryDirectory(dir=run.parent, prefix=".latest.") as aside:
-        link = Path(aside) / "latest"
+        link = Path(aside) / LATEST
         link.symlink_to(run.name)
-        link.replace(run.parent / "latest")
+        link.replace(run.parent / LATEST)
 
 
 def finished_run(name: str, runs: Path) -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from finetune_compat.machine.console import form, say
 from finetune_compat.machine.units import counted
-from finetune_compat.results.run_files import RUNS, point_latest_at
+from finetune_compat.results.run_files import RUNS, point_latest_at, refuse_other_latest
 from finetune_compat.run import replay, stack_run
 from finetune_compat.run.replay import Answer
 from finetune_compat.run.request import WHERE, Request, Selection, question, select, stored_files, stored_lines
@@ -27,6 +27,7 @@ def run(request: Request) -> int:
     Raises:
         CompatError: a name, an option, a lock, the ledger or a file of results is wrong.
     """
+    refuse_other_latest(RUNS)
     options = stack_run.parse_options(request.options, WHERE)
     gpus = stack_run.chosen_gpus(request.options, WHERE)
     selection = select(request, options, gpus)

@@ -141,7 +141,7 @@ class Execution:
     def __init__(self, request: Request, selection: Selection, store: Store, options: stack_run.Options) -> None:
         self.request, self.selection, self.store, self.options = request, selection, store, options
         self.ledger = load_ledger()
-        self.path = RUNS / os.environ.setdefault(stack_run.RUN_ID, stack_run.new_run_id())
+        self.path = stack_run.this_run(RUNS)
 
     def run(self, todo: Sequence[str], lines: Mapping[str, str]) -> int:
         """Run the cells of `todo`, and say what they and the stored ones, with their `lines`, say.

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from finetune_compat.checks.ledger import LEDGER
 from finetune_compat.contract.errors import ExitCode
+from finetune_compat.contract.names import is_run_id
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.results.run_files import RUNS, StackRow
 from finetune_compat.stacks.matrix import ROOT
@@ -51,6 +52,8 @@ def find(key: str, form: str, answers: Path = ANSWERS) -> Answer | None:
     try:
         found = Answer(**json.loads((answers / f"{key}.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
+        return None
+    if not is_run_id(found.run):
         return None
     whole = (answers.parent / found.run / "summary.md").exists() and found.exit_code in list(ExitCode)
     return found if whole and found.form == form else None

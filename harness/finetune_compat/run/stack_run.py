@@ -21,6 +21,7 @@ from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract import catalog
 from finetune_compat.contract.catalog import Tier
 from finetune_compat.contract.errors import CompatError, why
+from finetune_compat.contract.names import check_run_id
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import DeviceKind, Variant, cell_id
 from finetune_compat.contract.seeds import Seeds, parse_seeds
@@ -29,7 +30,15 @@ from finetune_compat.machine.capacity import at_once, this_machine
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.gpus import USUAL, Gpu, Wanted, choose, kind_of, read_gpus, told, visible
 from finetune_compat.machine.units import bytes_of
-from finetune_compat.results.run_files import RUNS, RowState, StackRow, read_rows, remove_row, unfinished, write_row
+from finetune_compat.results.run_files import (
+    RUNS,
+    RowState,
+    StackRow,
+    read_rows,
+    remove_row,
+    unfinished,
+    write_row,
+)
 from finetune_compat.run.keyword import selected
 from finetune_compat.stacks import real_weights
 from finetune_compat.stacks.ask import cell_environ
@@ -121,7 +130,7 @@ class Options:
 
 def plan_of(stack: str, lock: Lock, options: Options, ledger: Ledger, device: DeviceKind, *, base_torch: bool) -> Plan:
     """What `options` ask of the stack called `stack`, in the run that this process writes into: every cell there is."""
-    run = RUNS / os.environ.setdefault(RUN_ID, new_run_id())
+    run = this_run(RUNS)
     versions = {**lock.requirements, "torch": lock.facts["torch"]}
     cells = planned_cells(ledger, device, versions, tier=options.tier, model=options.model)
     return Plan(
@@ -231,8 +240,20 @@ def _from_hub(plan: Plan) -> bool:
 
 def record_absent(name: str, state: RowState, reason: str) -> None:
     """Write the row of a stack of which no cell could run into the run."""
-    run = RUNS / os.environ.setdefault(RUN_ID, new_run_id())
+    run = this_run(RUNS)
     write_row(run, StackRow(name, state, reason, ()))
+
+
+def this_run(runs: Path) -> Path:
+    """The directory, among `runs`, of the run that this process and those it starts write into. Its id comes from the
+    environment; where there is none, a new one is put there.
+
+    Raises:
+        CompatError: the id in the environment cannot be the name of a run.
+    """
+    run_id = os.environ.setdefault(RUN_ID, new_run_id())
+    check_run_id(run_id, RUN_ID)
+    return runs / run_id
 
 
 def new_run_id() -> str:

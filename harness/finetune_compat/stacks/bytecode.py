@@ -118,4 +118,5 @@ def _recorded(site: Path) -> Iterator[tuple[str, str]]:
     """Path in `site` and SHA-256 of every source that was installed there."""
     for record in site.glob("*.dist-info/RECORD"):
         for source, digest in _RECORDED.findall(record.read_text(encoding="utf-8")):
-            yield source, urlsafe_b64decode(f"{digest}=").hex()
+            if "/../" not in source:  # which would lead out of `site` again
+                yield source, urlsafe_b64decode(f"{digest}=").hex()

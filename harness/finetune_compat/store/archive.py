@@ -8,7 +8,8 @@
     cells/<stack>.txt       which cells were selected
     repro.txt               the command that runs them again, a stack each
 
-An archive is taken whole or not at all: everything in it is checked before anything is written.
+An archive is taken whole or not at all: everything in it is checked before anything is written. It may hold the files
+above and no others, each by its exact name; links, devices and folders are refused.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import tarfile
 import tempfile
@@ -26,13 +26,13 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from finetune_compat.contract.errors import CompatError, RecordsError, why
+from finetune_compat.contract.names import is_run_id, is_stack
 from finetune_compat.contract.plan import Plan, read_plan
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.version import __version__
-from finetune_compat.results.run_files import RUNS, read_addresses, read_observations, read_rows
+from finetune_compat.results.run_files import RUNS, read_addresses, read_left_out, read_observations, read_rows
 from finetune_compat.stacks.locks import LOCKS
 from finetune_compat.stacks.matrix import session_of
 from finetune_compat.store import stored_files
@@ -42,15 +42,17 @@ from finetune_compat.store.stored_files import Damaged
 FORMAT = "finetune-compat-results-1"
 
 _MANIFEST = "manifest.json"
-_TAKEN = (
-    *("observations.jsonl", "left-out.txt", "stored.json", "nox.log"),
-    *("rows", "plans", "selected", "logs", "unkept"),
-)
-"""What of a run is facts; the rest is derived again."""
-
+_REPRO = "repro.txt"
 _CELLS = "cells"
 
-_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_FILES = ("observations.jsonl", "left-out.txt", "stored.json", "nox.log")
+_OF_STACKS = {"rows": ".json", "plans": ".json", "selected": ".txt", "logs": ".txt", "unkept": ".txt"}
+"""Folders with a file a stack, and the ending of their names. With `_FILES` all of a run that is facts; the rest is
+derived again.
+"""
+
+_FOLDERS = {**{f"run/{folder}": ending for folder, ending in _OF_STACKS.items()}, "locks": ".txt", _CELLS: ".txt"}
+"""Folders of an archive with a file a stack, and the ending of their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +102,13 @@ def _replacing(target: Path) -> Iterator[Path]:
 
 
 def _files_of(run: Path, store: Store) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(path for name in _TAKEN for path in (run / name, *(run / name).rglob("*"))):
-        if path.is_file():
-            yield f"run/{path.relative_to(run).as_posix()}", path.read_bytes()
-    plans = {plan.stack: plan for plan in map(read_plan, sorted((run / "plans").glob("*.json")))}
+    for path in sorted(
+        (*(run / name for name in _FILES), *(path for name in _OF_STACKS for path in run.glob(f"{name}/*")))
+    ):
+        # A write that was cut off leaves a file under another name.
+        if path.is_file() and _is_member(name := f"run/{path.relative_to(run).as_posix()}"):
+            yield name, path.read_bytes()
+    plans = {plan.stack: plan for plan in map(_plan, sorted((run / "plans").glob("*.json")))}
     rows = read_rows(run)
     selected = {cell for row in rows for cell in row.selected}
     devices = {cell.partition("/")[0]: DeviceKind(cell.rpartition("@")[2]) for cell in sorted(selected)}
@@ -118,7 +123,7 @@ def _files_of(run: Path, store: Store) -> Iterator[tuple[str, bytes]]:
     # A stack whose cells were all stored has no plan: no session of it began.
     stored = {name: f"--device {kind}" for name, kind in devices.items() if name not in plans}
     options = {name: _options(plan) for name, plan in plans.items()} | stored
-    yield "repro.txt", _repro(options, {row.name for row in rows if row.selected}).encode()
+    yield _REPRO, _repro(options, {row.name for row in rows if row.selected}).encode()
     addresses = read_addresses(run) | {
         plan.id_of(cell): cell.recipe.address for plan in plans.values() for cell in plan.cells if cell.recipe
     }
@@ -130,6 +135,38 @@ def _files_of(run: Path, store: Store) -> Iterator[tuple[str, bytes]]:
             with contextlib.suppress(Damaged):
                 stored_files.parsed(name, content)
                 yield f"{stored_files.OBJECTS}/{address[:2]}/{name}", content
+
+
+def _is_member(name: str) -> bool:
+    """Whether an archive may hold a file called `name`: one that `export` writes."""
+    folder, _, file = name.rpartition("/")
+    if folder == "run" and file in _FILES:
+        return True
+    if folder == f"{stored_files.OBJECTS}/{file[:2]}":
+        return stored_files.is_name(file)
+    ending = _FOLDERS.get(folder)
+    return name == _REPRO or (ending is not None and file.endswith(ending) and is_stack(file.removesuffix(ending)))
+
+
+def _plan(path: Path) -> Plan:
+    """The plan in `path`. It may come from another machine: names in it become paths.
+
+    Raises:
+        RecordsError: it is no plan, or that of another stack than its file is named after.
+    """
+    try:
+        plan = read_plan(path)
+        problem = "" if plan.stack == path.stem and is_stack(plan.stack) else f"is of a stack called {plan.stack!r}"
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        problem = f"is no plan: {why(error)}"
+    if problem:
+        raise RecordsError(
+            f"it {problem}",
+            where=str(path),
+            meaning="It was edited, or another version of the harness wrote it.",
+            todo="Run the stack again, or export the run with the harness version that wrote it.",
+        )
+    return plan
 
 
 def _repro(options: Mapping[str, str], with_cells: Collection[str]) -> str:
@@ -155,8 +192,8 @@ def take(source: Path, store: Store, runs: Path = RUNS) -> Arrived:
     Raises:
         CompatError: it is not such an archive, is damaged, or another run of that name is here. Nothing was written.
     """
-    manifest, files = _checked(source)
-    run = runs / manifest["run"]
+    name, files = _checked(source)
+    run = runs / name
     own = {name.removeprefix("run/"): content for name, content in files.items() if name.startswith("run/")}
     already = run.exists()
     if already and any(not (run / name).is_file() or (run / name).read_bytes() != own[name] for name in own):
@@ -189,15 +226,10 @@ def _write_run(run: Path, files: Mapping[str, bytes]) -> None:
         raise
 
 
-def _checked(source: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The manifest and the files of an archive in which all is as it should be."""
+def _checked(source: Path) -> tuple[str, dict[str, bytes]]:
+    """The name of the run, and the files, of an archive in which all is as it should be."""
     try:
-        with tarfile.open(source, "r:gz") as archive:
-            files = {
-                member.name: opened.read()
-                for member in archive
-                if member.isfile() and (opened := archive.extractfile(member)) is not None
-            }
+        files = _regular_files(source)
         manifest = json.loads(files.pop(_MANIFEST))
         if manifest["format"] != FORMAT:
             raise _refused(source, f"its format is {manifest['format']!r}, this harness reads {FORMAT!r}")
@@ -209,7 +241,7 @@ def _checked(source: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         )
         if wrong:
             raise _refused(source, f"{wrong[0]} is not the file that was packed, {len(wrong)} in all")
-        _refuse_strange_names(source, str(manifest["run"]), files)
+        _refuse_strange_names(source, manifest["run"], files)
         for name, content in files.items():
             if name.startswith(f"{stored_files.OBJECTS}/"):
                 stored_files.parsed(PurePosixPath(name).name, content)
@@ -220,23 +252,42 @@ def _checked(source: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         ) from None
     except KeyError as missing:
         raise _refused(source, f"it has no {missing}") from None
-    except (tarfile.TarError, OSError, EOFError, zlib.error, TypeError, ValueError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise _refused(source, f"it cannot be read: {why(error)}") from None
     except Damaged as damage:
         raise _refused(source, f"a kept observation in it is damaged: {damage}") from None
     except RecordsError as error:
         raise _refused(source, f"its run cannot be read: {error.what}") from None
-    return manifest, files
+    return str(manifest["run"]), files
 
 
-def _refuse_strange_names(source: Path, run: str, files: Mapping[str, bytes]) -> None:
+_UNREADABLE = (
+    *(tarfile.TarError, OSError, EOFError, zlib.error),
+    *(TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError),
+)
+"""What reading a file raises that holds something else, or was made to do harm."""
+
+
+def _regular_files(source: Path) -> dict[str, bytes]:
+    """The content of each file of an archive, by name. Anything else in it is refused."""
+    files: dict[str, bytes] = {}
+    with tarfile.open(source, "r:gz") as archive:
+        for member in archive:
+            if member.name in files:
+                raise _refused(source, f"it holds two files called {member.name!r}")
+            opened = archive.extractfile(member) if member.isfile() else None
+            if opened is None:
+                raise _refused(source, f"it holds something other than files: {member.name!r}")
+            files[member.name] = opened.read()
+    return files
+
+
+def _refuse_strange_names(source: Path, run: object, files: Mapping[str, bytes]) -> None:
     """Every name must be one that `export` writes: nothing is ever written outside the store and the run."""
-    allowed = ("run", "locks", _CELLS, stored_files.OBJECTS, "repro.txt")
-    for name in files:
-        parts = PurePosixPath(name).parts
-        if ".." in parts or name.startswith("/") or parts[0] not in allowed:
-            raise _refused(source, f"it holds a file that is none of ours: {name!r}")
-    if not _RUN_NAME.fullmatch(run):
+    strange = next((name for name in files if not _is_member(name)), None)
+    if strange is not None:
+        raise _refused(source, f"it holds a file that is none of ours: {strange!r}")
+    if not is_run_id(run):
         raise _refused(source, f"{run!r} is no name of a run")
 
 
@@ -247,8 +298,11 @@ def _refuse_unreadable_run(files: Mapping[str, bytes]) -> None:
                 path = Path(scratch, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-        read_rows(Path(scratch, "run"))
-        read_observations(Path(scratch, "run", "observations.jsonl"))
+        run = Path(scratch, "run")
+        read_rows(run)
+        read_observations(run / "observations.jsonl")
+        read_left_out(run)
+        read_addresses(run)
 
 
 def _refused(source: Path, problem: str) -> CompatError:

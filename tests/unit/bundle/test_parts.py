@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tarfile
 import tempfile
@@ -97,3 +98,17 @@ def test_wheels_of_an_earlier_bundle_are_taken_by_hash(tmp_path: Path) -> None:
         part.write_bytes(part.read_bytes()[:10_000])
     take_wheels(tmp_path / "parts", wanted, tmp_path / "nothing")
     assert list((tmp_path / "nothing").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE])
+def test_only_files_are_taken_from_an_earlier_bundle(tmp_path: Path, kind: bytes) -> None:
+    """A link to nothing ended in a trace."""
+    (tmp_path / "old").mkdir()
+    with tarfile.open(tmp_path / "old" / "a.tar", "w") as tar:
+        for name in ("compat-bundle/wheels/x.whl", "compat-bundle/wheels/../../y.whl", "compat-bundle/wheels//z.whl"):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "nowhere"
+            tar.addfile(member)
+            tar.addfile(tarfile.TarInfo(name.replace("x.whl", "deeper/x.whl")))
+    take_wheels(tmp_path / "old", {hashlib.sha256(b"").hexdigest()}, tmp_path / "deep" / "taken")
+    assert list((tmp_path / "deep").rglob("*")) == [tmp_path / "deep" / "taken"]

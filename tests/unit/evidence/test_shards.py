@@ -8,7 +8,7 @@ from pathlib import Path
 import builders as b
 import pytest
 from finetune_compat.checks.ledger import Ledger
-from finetune_compat.contract.errors import CompatError, ExitCode
+from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError
 from finetune_compat.evidence.baseline import BASELINES
 from finetune_compat.evidence.shards import MOST_JOBS, _packed, collect, planned, shards_of
 from finetune_compat.results.run_files import judged
@@ -109,6 +109,40 @@ def test_no_run_is_written_over(tmp_path: Path) -> None:
     with pytest.raises(CompatError) as caught:
         collect([], [], tmp_path)
     assert str(caught.value) == f"{tmp_path}: there is a run already\nName a directory that is not there yet."
+
+
+@pytest.mark.parametrize("name", ["../../../x", "a/b", "..", "", "/x", "a\\b"])
+def test_a_row_cannot_lead_elsewhere(name: str, tmp_path: Path) -> None:
+    """Its name is the one of a file: nothing is written, in the run or outside."""
+    part = b.stored(tmp_path / "deep" / "one", [b.ran(b.healthy(stack="trl0.24-py311"))])
+    row = part / "rows" / "trl0.24-py311.json"
+    row.write_text(json.dumps({**json.loads(row.read_text()), "name": name, "selected": []}))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RecordsError) as caught:
+        collect([], [part], tmp_path / "deep" / "whole")
+    assert caught.value.what == f"is the row of a stack called {name!r}, and not named after it"
+    assert caught.value.exit_code is ExitCode.BAD_INPUT
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["../../../x", "a/b", ".."])
+def test_a_stack_of_a_plan_cannot_lead_elsewhere(name: str, tmp_path: Path) -> None:
+    """Nor one that is handed over in another way; what was begun goes."""
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({"include": [{"stacks": ["trl0.22-py311", name]}]}))
+    with pytest.raises(CompatError, match=r"not a plan: .* cannot be the name of a stack"):
+        planned(path)
+    with pytest.raises(CompatError, match="cannot be the name of a stack"):
+        collect(["trl0.22-py311", name], [], tmp_path / "whole")
+    assert [found.name for found in tmp_path.iterdir()] == ["plan.json"]
+
+
+@pytest.mark.parametrize("name", ["latest", ".lock", "none/..", "a b"])
+def test_no_run_is_collected_under_a_name_that_means_something_else(name: str, tmp_path: Path) -> None:
+    """`latest` is a link: with a directory in its place every later run would fail."""
+    with pytest.raises(CompatError, match="cannot be the name of a run"):
+        collect([], [], tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ import dataclasses
 import gzip
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from builders import FULL, LISTED, UNLISTED, frozen, healthy, masked_labels, on_trl
 from finetune_compat.checks import Outcome, Symptom
-from finetune_compat.contract.errors import ExitCode, RecordsError, UnknownName
+from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError, UnknownName
 from finetune_compat.contract.records import Message, Observation, Stage, Started, to_json
 from finetune_compat.machine.files import locked, write_atomically
 from finetune_compat.results.run_files import (
@@ -20,8 +21,10 @@ from finetune_compat.results.run_files import (
     find_run,
     judge_one,
     judged,
+    point_latest_at,
     read_observations,
     read_rows,
+    refuse_other_latest,
     unfinished,
     verdict_lines,
     write_row,
@@ -245,6 +248,31 @@ def test_the_directory_of_all_runs_is_none(tmp_path: Path, monkeypatch: pytest.M
     assert find_run(".", tmp_path / "runs") == tmp_path / "here"
     with pytest.raises(UnknownName):
         find_run(str(tmp_path / "runs"), tmp_path / "runs")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch])
+def test_a_latest_that_is_no_link_is_one_message_and_stays(make: Callable[[Path], None], tmp_path: Path) -> None:
+    """It may be a run that was copied here, or a user's own file."""
+    (tmp_path / "one").mkdir()
+    make(tmp_path / "latest")
+    for refused in (lambda: refuse_other_latest(tmp_path), lambda: point_latest_at(tmp_path / "one")):
+        with pytest.raises(CompatError) as raised:
+            refused()
+        assert str(raised.value) == (
+            f"{tmp_path}/latest: it is not the link to the newest run\n"
+            "A run was copied or imported here under that name. The link cannot take its place.\n"
+            f"Rename it: mv {tmp_path}/latest {tmp_path}/latest-1. Then run the command again."
+        )
+        assert raised.value.exit_code is ExitCode.BAD_INPUT
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "one"]
+    assert not (tmp_path / "latest").is_symlink()
+
+
+def test_a_row_is_written_under_the_name_of_a_stack_only(tmp_path: Path) -> None:
+    """The last door before the file system."""
+    with pytest.raises(RecordsError, match=r"'\.\./x' cannot be the name of a stack"):
+        write_row(tmp_path / "run", StackRow("../x", RowState.RAN, "", ()))
+    assert list(tmp_path.iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------------------------------- writing

@@ -12,6 +12,7 @@ from pathlib import Path
 import builders as b
 import pytest
 from builders import UNLISTED
+from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import Observation, Variant, to_json
 from finetune_compat.results.run_files import RowState, StackRow, read_observations, read_rows, write_row
@@ -130,6 +131,29 @@ def request(**changes: object) -> Request:
     """The three cells of one flow on one stack."""
     asked = Asked(stacks=("trl0.22",), flows=("sft-full",))
     return replace(Request(asked=asked, options=("--device", "cpu")), **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stored_first", [True, False])
+def test_a_latest_that_is_no_link_is_said_before_anything_runs(
+    nox: Nox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored_first: bool
+) -> None:
+    """Also where all is stored: the link is all that would be written."""
+    if stored_first:
+        kept(monkeypatch, *IDS)
+    (tmp_path / "runs" / "latest").mkdir(parents=True)
+    with pytest.raises(CompatError, match="latest: it is not the link to the newest run"):
+        run(request())
+    assert nox.sessions == [] and [path.name for path in (tmp_path / "runs").iterdir()] == ["latest"]
+
+
+def test_an_answer_of_a_run_elsewhere_is_none(tmp_path: Path) -> None:
+    """What names it is a file."""
+    (tmp_path / "summary.md").touch()
+    (tmp_path / "runs" / ".answers").mkdir(parents=True)
+    for name in ("..", ".", "../runs/..", 5):
+        answer = {"run": name, "exit_code": 0, "form": "plain", "text": ""}
+        (tmp_path / "runs" / ".answers" / "key.json").write_text(json.dumps(answer))
+        assert replay.find("key", "plain", tmp_path / "runs" / ".answers") is None
 
 
 def test_what_is_stored_is_left_out_and_judged_with_the_rest(

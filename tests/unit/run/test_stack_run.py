@@ -414,6 +414,26 @@ def test_cells_see_this_project_one_thread_and_no_network(monkeypatch: pytest.Mo
     }
 
 
+@pytest.mark.parametrize("run_id", ["latest", ".lock", "../x", "/abs", ""])
+def test_a_run_id_that_leads_elsewhere_runs_nothing(
+    cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_id: str
+) -> None:
+    """Nothing is written either, by a session or by the row of one that could not begin."""
+    monkeypatch.setenv(stack_run.RUN_ID, run_id)
+    for begin in (run_stack, lambda: stack_run.record_absent(STACK, RowState.UNINSTALLABLE, "none")):
+        with pytest.raises(CompatError, match=f"COMPAT_RUN_ID: '{run_id}' cannot be the name of a run"):
+            begin()
+    assert cells.commands == [] and list(tmp_path.iterdir()) == []
+
+
+def test_a_latest_that_is_no_link_is_said_before_anything_runs(cells: Cells, tmp_path: Path) -> None:
+    """And not after hours of cells, in a trace."""
+    (tmp_path / "latest").mkdir()
+    with pytest.raises(CompatError, match="latest: it is not the link to the newest run"):
+        run_stack()
+    assert cells.commands == [] and [path.name for path in tmp_path.iterdir()] == ["latest"]
+
+
 def test_only_cells_of_a_hub_id_may_ask_the_hub(cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny models and a directory need none; how the caller's shell has it then decides."""
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)

@@ -414,7 +414,7 @@ def damaged(files: dict[str, bytes]) -> None:
     files[name] = files[name][:-9]
 
 
-def in_manifest(files: dict[str, bytes], **changes: str) -> None:
+def in_manifest(files: dict[str, bytes], **changes: object) -> None:
     """Change fields of the manifest."""
     files["manifest.json"] = json.dumps({**json.loads(files["manifest.json"]), **changes}).encode()
 
@@ -459,6 +459,155 @@ def test_a_damaged_or_foreign_file_is_refused_whole(
         "Copy it again, or export it again."
     )
     assert not other.root.exists() and not (tmp_path / "here").exists()
+
+
+def members(source: Path, *more: tarfile.TarInfo) -> None:
+    """Add members to an archive, with an honest manifest where they are files."""
+    repacked(source, lambda files: files.update({one.name: b"" for one in more if one.isfile()}), honest=True)
+    with tarfile.open(source) as file:
+        files = [(member, (file.extractfile(member) or io.BytesIO()).read()) for member in file]
+    with tarfile.open(source, "w:gz") as file:
+        for member, content in files:
+            file.addfile(member, io.BytesIO(content))
+        for member in more:
+            if not member.isfile():
+                file.addfile(member)
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, to: str = "") -> tarfile.TarInfo:
+    """Something in an archive."""
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, to
+    return made
+
+
+def everything_below(place: Path) -> dict[str, bytes]:
+    """Name and content of every file."""
+    return {str(path): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("run//abs/path", "run/../x", "run/rows/../../../x.json", "run/rows//x.json", "run/rows/a/b.json"),
+        *("run/rows/..json", "run/rows/.json", "run/rows/a\\b.json", "run/rows/C:x.json", "run/rows/x.txt"),
+        *("", ".", "..", "/", "run", "run/", "run/.", "run/./nox.log", "./run/nox.log", "run/x", "run/summary.md"),
+        *("run/scratch/x.held", "run/report.html", "run/latest", "run/.lock", "locks/../x.txt", "cells//x.txt"),
+        *("objects/x", "objects/../x.json", "repro.txt/x", "manifest.json/x"),
+    ],
+)
+def test_an_archive_holds_files_of_a_run_by_their_exact_names(packed: Path, tmp_path: Path, name: str) -> None:
+    """Whatever else it holds, with an honest digest, is refused, and nothing is written anywhere."""
+    members(packed, member(name))
+    before = everything_below(tmp_path)
+    with pytest.raises(CompatError) as raised:
+        archive.take(packed, Store(tmp_path / "other"), tmp_path / "here" / "runs")
+    assert raised.value.what == f"not taken: it holds a file that is none of ours: {name!r}"
+    assert raised.value.exit_code is ExitCode.BAD_INPUT
+    assert everything_below(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["run/nox2.log", "run/nox.log", "run/rows", "./", ".", "run/rows/trl0.1-py311.json"])
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE]
+)
+def test_links_devices_and_folders_are_refused(packed: Path, tmp_path: Path, name: str, kind: bytes) -> None:
+    """They lead elsewhere, or are nothing that can be compared with a digest."""
+    members(packed, member(name, kind, "/etc/passwd"))
+    with pytest.raises(CompatError) as raised:
+        archive.take(packed, Store(tmp_path / "other"), tmp_path / "here")
+    assert raised.value.what.startswith("not taken: it holds ")
+    assert not (tmp_path / "here").exists() and not (tmp_path / "other").exists()
+
+
+def test_a_file_that_is_there_twice_is_refused(packed: Path, tmp_path: Path) -> None:
+    """Programs differ in which of them they take."""
+    with tarfile.open(packed) as file:
+        files = [(one, (file.extractfile(one) or io.BytesIO()).read()) for one in file]
+    with tarfile.open(packed, "w:gz") as file:
+        for one, content in (*files, files[-1]):
+            file.addfile(one, io.BytesIO(content))
+    with pytest.raises(CompatError, match="it holds two files called 'objects/"):
+        archive.take(packed, Store(tmp_path / "other"), tmp_path / "here")
+
+
+@pytest.mark.parametrize("run_id", ["latest", ".lock", ".answers", "", ".", "..", "a/b", "/x", "a\n", 5, None, ["a"]])
+def test_an_archive_brings_no_run_of_a_name_that_means_something_else(
+    packed: Path, tmp_path: Path, run_id: object
+) -> None:
+    """A run called `latest` would stand where the link to the newest run is made."""
+    repacked(packed, lambda files: in_manifest(files, run=run_id), honest=True)
+    with pytest.raises(CompatError) as raised:
+        archive.take(packed, Store(tmp_path / "other"), tmp_path / "here")
+    assert raised.value.what == f"not taken: {run_id!r} is no name of a run"
+    assert not (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        *(b"[]", b"5", b"null", b'"x"', b"", b"\xff", b"[" * 100_000, b'{"format": []}', b"{}", b'{"format": 1e999}'),
+        *(b'{"format": "finetune-compat-results-1"}', b'{"format": "finetune-compat-results-1", "files": []}'),
+        *(b'{"format": "finetune-compat-results-1", "files": {}, "run": "x"}',),
+    ],
+)
+def test_an_odd_manifest_is_one_message(packed: Path, tmp_path: Path, manifest: bytes) -> None:
+    """And never a trace."""
+    repacked(packed, lambda files: files.update({"manifest.json": manifest}), honest=False)
+    with pytest.raises(CompatError, match="not taken: ") as raised:
+        archive.take(packed, Store(tmp_path / "other"), tmp_path / "here")
+    assert raised.value.exit_code is ExitCode.BAD_INPUT and not (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "problem"),
+    [
+        ("rows/trl0.24-py311.json", '{"name": "../../x"}', None),
+        ("rows/other-py311.json", None, "is the row of a stack called 'trl0.24-py311', and not named after it"),
+        ("stored.json", "[]", "Input should be an object"),
+        ("stored.json", "{", None),
+    ],
+)
+def test_a_run_that_an_archive_brings_can_be_read(
+    packed: Path, tmp_path: Path, file: str, text: str | None, problem: str | None
+) -> None:
+    """A row whose name leads elsewhere is none, wherever it stands."""
+
+    def change(files: dict[str, bytes]) -> None:
+        row = files["run/rows/trl0.24-py311.json"]
+        there = json.loads(row) | json.loads(text) if text and file.startswith("rows/") else None
+        files[f"run/{file}"] = json.dumps(there).encode() if there else text.encode() if text else row
+
+    repacked(packed, change, honest=True)
+    with pytest.raises(CompatError, match="not taken: its run cannot be read: ") as raised:
+        archive.take(packed, Store(tmp_path / "other"), tmp_path / "here")
+    assert problem is None or problem in raised.value.what
+    assert not (tmp_path / "here").exists()
+
+
+def test_an_export_reads_no_file_that_a_plan_names(run: Path, tmp_path: Path) -> None:
+    """A plan may come from another machine; its stack's name would lead to any text file."""
+    plan = run / "plans" / f"{seen().stack.name}.json"
+    plan.write_text(plan.read_text().replace(f'"stack": "{seen().stack.name}"', '"stack": "../../../secret"', 1))
+    with pytest.raises(CompatError) as raised:
+        archive.export(run, store(), tmp_path / "results.tar.gz")
+    assert str(raised.value) == (
+        f"{plan}: it is of a stack called '../../../secret'\n"
+        "It was edited, or another version of the harness wrote it.\n"
+        "Run the stack again, or export the run with the harness version that wrote it."
+    )
+    plan.write_text("[]")
+    with pytest.raises(CompatError, match="it is no plan: "):
+        archive.export(run, store(), tmp_path / "results.tar.gz")
+
+
+def test_what_a_cut_off_write_left_does_not_travel(run: Path, tmp_path: Path) -> None:
+    """An import would refuse it."""
+    (run / "rows" / ".trl0.24-py311.json.a1b2c3").write_text("{")
+    (run / "logs" / "deeper").mkdir()
+    (run / "logs" / "deeper" / "x.txt").write_text("")
+    archive.export(run, store(), tmp_path / "results.tar.gz")
+    assert archive.take(tmp_path / "results.tar.gz", Store(tmp_path / "other"), tmp_path / "here").objects == 1
 
 
 @pytest.mark.parametrize(
