@@ -17,6 +17,7 @@ import typer
 from finetune_compat.contract.census import LoadDtype, Quantization
 from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted
 from finetune_compat.contract.records import DeviceKind
+from finetune_compat.contract.redaction import redact
 from finetune_compat.store.command import app as store_app
 
 if TYPE_CHECKING:
@@ -532,7 +533,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(error.exit_code)
     except typer.TyperException as error:
         # Typer's own code for a wrong option is 2; ours says the same thing for files and for options.
-        print(f"{error.format_message()}\nSee `compat --help`.", file=sys.stderr)
+        print(f"{redact(error.format_message())}\nSee `compat --help`.", file=sys.stderr)
         sys.exit(ExitCode.BAD_INPUT)
     except OSError as error:
         print(f"{error.filename or 'this machine'}: {error.strerror}\nNothing was half-written.", file=sys.stderr)

@@ -150,6 +150,22 @@ def test_an_error_of_the_script_is_told(watch: Any, script: Any, model: Path) ->
     assert seen.code == (1 if FOUR_BIT and frozen_by_trl() else 3)
 
 
+def test_the_script_has_its_token_and_the_record_does_not(
+    watch: Any, script: Any, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither those of its arguments nor those of the environment, in warnings, errors and lines of code."""
+    monkeypatch.setenv("HF_TOKEN", "Zq7xW2vKp9env")
+    told = "f\"{sys.argv[3]} and {os.environ['HF_TOKEN']} are wrong\""
+    fails = f"import os, warnings\nwarnings.warn({told})\ndef login(token): raise ValueError({told})\n"
+    fails += 'login(token="hf_Zq7xW2vKp9Zq7xW2vKp9")\n'
+    changed = script(*PLAIN, ("trainer.save_model", f"{fails}trainer.save_model"))
+    seen = watch(changed, str(model), "--hub_token", "Zq7xW2vKp9arg")
+    assert seen.pipeline["arguments"][1:] == ["--hub_token", "REDACTED"]
+    assert seen.pipeline["error"]["message"] == "REDACTED and REDACTED are wrong"
+    assert seen.pipeline["error"]["frames"][0]["code"] == 'login(token="REDACTED")'
+    assert "Zq7xW2vKp9" not in json.dumps([seen.pipeline, seen.verdicts])
+
+
 def test_evaluating_beside_the_script_leaves_its_random_numbers() -> None:
     """Whoever draws them; on a GPU there too."""
 

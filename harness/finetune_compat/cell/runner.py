@@ -45,6 +45,7 @@ from finetune_compat.contract.records import (
     Training,
     to_json,
 )
+from finetune_compat.contract.redaction import redact_here
 from finetune_compat.contract.version import __version__
 from finetune_compat.machine import cpu
 from finetune_compat.machine.garbage import uncollected
@@ -131,7 +132,7 @@ def nothing_reached(error: Exception, stage: Stage = Stage.IMPORT) -> Facts:
 def failure(error: Exception, stage: Stage) -> Failure:
     """The record of an exception that ended a flow at `stage`."""
     chain = readable(raised_chain(error.__traceback__))
-    return Failure(type(error).__name__, without_place(str(error))[:LONGEST_ERROR], stage, chain)
+    return Failure(type(error).__name__, redact_here(without_place(str(error)))[:LONGEST_ERROR], stage, chain)
 
 
 def emulated(device: DeviceKind, precision: Precision) -> DeviceKind | None:

@@ -11,6 +11,8 @@ import signal
 from dataclasses import dataclass
 from enum import IntEnum
 
+from finetune_compat.contract.redaction import redact
+
 
 class ExitCode(IntEnum):
     """Exit codes of every `compat` command and of every compat session."""
@@ -64,7 +66,7 @@ class Interrupted(BaseException):
 
 
 class CompatError(Exception):
-    """Base of all errors shown to a user.
+    """Base of all errors shown to a user. They hold no secrets, whatever they quote.
 
     Args:
         what: what is wrong, one sentence.
@@ -76,8 +78,8 @@ class CompatError(Exception):
     exit_code = ExitCode.BAD_INPUT
 
     def __init__(self, what: str, *, where: str = "", meaning: str = "", todo: str = "") -> None:
-        super().__init__(what)
-        self.what, self.where, self.meaning, self.todo = what, where, meaning, todo
+        self.what, self.where, self.meaning, self.todo = map(redact, (what, where, meaning, todo))
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what

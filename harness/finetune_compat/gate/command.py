@@ -15,6 +15,7 @@ from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.catalog import CATALOG, cells_on
 from finetune_compat.contract.errors import CompatError, ExitCode, UnknownName
 from finetune_compat.contract.records import DeviceKind
+from finetune_compat.contract.redaction import redact, redact_words
 from finetune_compat.gate.decide import Compared, compared_cells, decide
 from finetune_compat.gate.decision import Gate, GateExit, Side
 from finetune_compat.gate.defaults import Defaults, compared
@@ -59,7 +60,7 @@ class Asked:
 
     @property
     def command(self) -> str:
-        """The call as it can be typed again, without what narrows it to flows or cells."""
+        """The call as it can be typed again, without what narrows it to flows or cells, and without secrets."""
         words = ["compat", "gate"]
         for option, values in (("--from", self.before), ("--to", self.after)):
             words += [word for value in values for word in (option, value)]
@@ -75,7 +76,7 @@ class Asked:
         if self.flow is not None:
             words += ["--flow", self.flow, *(["--steps", str(self.steps)] if self.steps is not None else [])]
             words += ["--", *self.arguments] if self.arguments else []
-        return shlex.join(words)
+        return shlex.join(redact_words(words))
 
     @property
     def narrowed(self) -> str:
@@ -96,7 +97,7 @@ def gate_command(asked: Asked) -> GateExit:
         print(f"{error.filename or 'this machine'}: {error.strerror}", file=sys.stderr)
         return GateExit.COULD_NOT_TELL
     except Exception:  # noqa: BLE001 - Python's own exit code for a bug of ours is that of HOLD
-        traceback.print_exc()
+        print(redact(traceback.format_exc()), file=sys.stderr)
         return GateExit.COULD_NOT_TELL
     print_gate(gate)
     print(f"{gate.run} has {', '.join(FILES)}")
@@ -121,7 +122,7 @@ def run(asked: Asked) -> Gate:
     posargs = ["--device", asked.device] if asked.device else []
     options = stack_run.parse_options(posargs, _WHERE)
     sides = [
-        (read_side(texts, option, matrix, asked.python), " ".join(texts))
+        (read_side(texts, option, matrix, asked.python), " ".join(redact_words(texts)))
         for texts, option in ((asked.before, "--from"), (asked.after, "--to"))
     ]
     selection = _selection(asked)

@@ -21,6 +21,7 @@ from packaging.version import Version
 
 from finetune_compat.contract.errors import CompatError, UnknownName, why
 from finetune_compat.contract.names import shortened
+from finetune_compat.contract.redaction import redact
 from finetune_compat.gate.decision import Rule
 from finetune_compat.stacks.matrix import Matrix, Stack
 
@@ -285,7 +286,7 @@ def _wanted(read: _Read, path: Path, matrix: Matrix, python: str, rule: Rule = R
     if missing:
         notes.append(f"{', '.join(missing)}: not in it, and needed by the flows; the resolver chose")
     stem = re.sub(r"[^A-Za-z0-9]+", "-", path.resolve().stem).strip("-").lower()[:_LONGEST_STEM] or "env"
-    return Wanted(rule, stem, tuple(direct), tuple(sorted(constraints)), tuple(notes), python)
+    return Wanted(rule, stem, tuple(direct), tuple(sorted(constraints)), tuple(map(redact, notes)), python)
 
 
 def _is_platform(name: str) -> bool:

@@ -22,7 +22,7 @@ from finetune_compat.machine.gpus import Gpu
 from finetune_compat.report.wording import WITHOUT_GPU
 from finetune_compat.results.run_files import Results, RowState, StackRow, read_rows, write_row
 from finetune_compat.stacks.ask import StackPython
-from finetune_compat.watch.host import SCRIPTS, NothingSeen, of_stack, run_pipeline
+from finetune_compat.watch.host import SCRIPTS, NothingSeen, of_stack, run_pipeline, without_secrets
 
 _UNTRAINED = "It ended well and trained no Trainer; what trains without one is not seen."
 _OF_ITS_OWN = "It fails for a reason of its own: a wrong argument, a file or a package that is not there."
@@ -79,7 +79,7 @@ class ScriptRunner:
             self.silent[of.stack] = error.status
             write_row(self.run, StackRow(of.stack, RowState.INFRASTRUCTURE, error.what, ()))
         else:
-            self.seen[of.stack] = seen
+            self.seen[of.stack] = without_secrets(seen, self.script.given)
             write_row(self.run, StackRow(of.stack, RowState.RAN, "", ()))
             self._keep()
         self.tell(f"{of.stack}: done")

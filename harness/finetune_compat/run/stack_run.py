@@ -24,6 +24,7 @@ from finetune_compat.contract.errors import CompatError, why
 from finetune_compat.contract.names import check_run_id
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import DeviceKind, Variant, cell_id
+from finetune_compat.contract.redaction import redact
 from finetune_compat.contract.seeds import Seeds, parse_seeds
 from finetune_compat.machine import scratch
 from finetune_compat.machine.capacity import at_once, this_machine
@@ -228,10 +229,13 @@ def run_process(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu], log: Pa
         if log is None:
             return subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a") as out:
-            return subprocess.run(
-                command, cwd=ROOT, env=environ, check=False, stdout=out, stderr=subprocess.STDOUT
-            ).returncode
+        try:
+            with log.open("a") as out:
+                return subprocess.run(
+                    command, cwd=ROOT, env=environ, check=False, stdout=out, stderr=subprocess.STDOUT
+                ).returncode
+        finally:
+            write_atomically(log, redact(log.read_text(encoding="utf-8", errors="replace")))
 
 
 def _from_hub(plan: Plan) -> bool:

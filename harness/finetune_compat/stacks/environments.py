@@ -22,6 +22,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from finetune_compat.contract.errors import EnvironmentMismatch, InstallError, RegistryUnreachable, Unbuildable
+from finetune_compat.contract.redaction import redact
 from finetune_compat.stacks import bytecode
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.stacks.matrix import ROOT
@@ -248,7 +249,7 @@ def _uv(venv: _Venv, lock: Lock, supply: Supply, verb: str, *arguments: str) -> 
     options = supply.options if verb == "install" else ()
     answer = run_uv(["pip", verb, "--python", str(venv.python), *options, *arguments], environ=supply.environ())
     with venv.log.open("a", encoding="utf-8") as log:
-        log.write(f"$ uv pip {verb} {' '.join([*options, *arguments])}\n{answer.output}{answer.complaint}\n")
+        log.write(redact(f"$ uv pip {verb} {' '.join([*options, *arguments])}\n{answer.output}{answer.complaint}\n"))
     if not answer.ok:
         raise _install_error(venv, lock, answer)
 

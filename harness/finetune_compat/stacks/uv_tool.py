@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from finetune_compat.contract.errors import InstallError
+from finetune_compat.contract.redaction import redact
 
 _UNREACHABLE = (
     "error sending request",
@@ -30,6 +31,7 @@ class Answer:
     code: int
     output: str
     complaint: str
+    """Without secrets: it may quote the address of an index."""
 
     @property
     def ok(self) -> bool:
@@ -66,7 +68,7 @@ def run_uv(arguments: Sequence[str], *, environ: Mapping[str, str], stdin: str =
     """
     command = [_uv(), "--color", "never", "--no-progress", *arguments]
     done = subprocess.run(command, env=dict(environ), input=stdin, capture_output=True, text=True, check=False)
-    return Answer(done.returncode, done.stdout, done.stderr.strip())
+    return Answer(done.returncode, done.stdout, redact(done.stderr.strip()))
 
 
 @cache

@@ -19,6 +19,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted, RecordsError, StackFailed, why
+from finetune_compat.contract.redaction import Redactor
 from finetune_compat.contract.script import PIPELINE_SCHEMA, REQUEST, SCRATCH, SHOWN, Pipeline, Request, ended_with
 from finetune_compat.machine import child_processes
 from finetune_compat.stacks.ask import StackPython
@@ -251,7 +252,14 @@ def run_pipeline(
             status = _run(command, environ, signals)
         finally:
             _take_away(Path(folder, SCRATCH).resolve())
-        return _read(Path(folder), status, given)
+        return without_secrets(_read(Path(folder), status, given), given)
+
+
+def without_secrets(seen: Pipeline, given: Sequence[str]) -> Pipeline:
+    """What was seen of the script and its arguments `given`, without the secrets that these or the environment hold,
+    before any of it is written or shown.
+    """
+    return Redactor.of(given, os.environ).record(seen)
 
 
 @contextlib.contextmanager

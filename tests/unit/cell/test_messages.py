@@ -45,6 +45,14 @@ def warn(text: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(text, category, stacklevel=1)
 
 
+def test_a_secret_is_taken_out_before_a_message_is_cut(log: MessageLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of it would have no form and be no value that is known."""
+    monkeypatch.setenv("HF_TOKEN", "Zq7xW2vKp9env")
+    for secret in ("hf_Zq7xW2vKp9Zq7xW2vKp9", "Zq7xW2vKp9env"):
+        warn(f"{'x' * (LONGEST - 9)} {secret}")
+    assert log.messages() == (Message(Stage.LOAD, "UserWarning", f"{'x' * (LONGEST - 9)} REDACTED", 2),)
+
+
 def test_warnings_are_counted_with_their_stage(flow: Flow, log: MessageLog) -> None:
     """Each time they come, in the order they first came."""
     warn("slow")

@@ -104,6 +104,15 @@ def test_a_stack_that_cannot_be_imported_is_an_observation(
     assert verdict.reason == f"not listed: F001 {kind} at import: {message}"
 
 
+def test_an_error_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is cut in the middle of one."""
+    monkeypatch.setenv("HF_TOKEN", "Zq7xW2vKp9env")
+    told = runner.failure(ValueError(f"Zq7xW2vKp9env, token=abc {'x' * runner.LONGEST_ERROR}"), Stage.LOAD).message
+    assert told.startswith("REDACTED, token=REDACTED x")
+    told = runner.failure(ValueError(f"{'x' * (runner.LONGEST_ERROR - 4)} Zq7xW2vKp9env"), Stage.LOAD).message
+    assert told == f"{'x' * (runner.LONGEST_ERROR - 4)} RED"
+
+
 def test_an_import_error_names_the_librarys_line(plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As every other error does."""
     broken(monkeypatch, tmp_path / "env", "raise ImportError('gone')")

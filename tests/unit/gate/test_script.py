@@ -12,14 +12,17 @@ from typing import Any
 
 import pipelines as p
 import pytest
-from finetune_compat.contract.errors import EnvironmentMismatch, Interrupted
-from finetune_compat.contract.records import DeviceKind, DeviceRecord, Failure, Frame, Stage, cell_id
+from finetune_compat.contract.errors import EnvironmentMismatch, Interrupted, Unbuildable
+from finetune_compat.contract.records import DeviceKind, DeviceRecord, Failure, Frame, Message, Stage, cell_id
 from finetune_compat.contract.script import Pipeline, Run
 from finetune_compat.gate import command, defaults, index, script, sides
 from finetune_compat.gate.command import Asked, gate_command
 from finetune_compat.gate.decision import GateExit
 from finetune_compat.gate.index import Release
+from finetune_compat.gate.inputs import Row, Wanted, read_side
 from finetune_compat.gate.policy import POLICY
+from finetune_compat.gate.report import FILES
+from finetune_compat.gate.resolve import Resolved, resolve
 from finetune_compat.run import stack_run
 from finetune_compat.stacks.environments import Environment
 from finetune_compat.stacks.locks import Lock
@@ -30,6 +33,25 @@ OWN = Frame("train.py", 3, "<module>", "open(path)")
 BROKEN = ("trl0.22-py311", "trl0.23.0-py311")
 
 Watched = Callable[[str], Pipeline]
+
+SECRETS = ("Zq7xW2vKp9one", "Zq7xW2vKp9two", "hf_Zq7xW2vKp9three", "Zq7xW2vKp9four", "Zq7xW2vKp9five", "Zq7xW2vKp9six")
+"""Nothing else is called so."""
+
+WITH_SECRETS = (
+    *("--hub_token", SECRETS[0], f"--password={SECRETS[1]}", SECRETS[2], "--data", f"https://me:{SECRETS[3]}@host/x"),
+    *("--extra", f'{{"api_key": "{SECRETS[4]}"}}', "--lr", "1e-4"),
+)
+"""Arguments of a script, with a secret of every form."""
+
+REQUIREMENTS = f"""
+--extra-index-url https://user:{SECRETS[0]}@example.com/simple
+-i https://{SECRETS[1]}@example.com/simple
+--find-links=https://example.com/?token={SECRETS[4]}
+peft @ git+https://{SECRETS[3]}@github.com/huggingface/peft.git@v0.17.1
+git+https://user:{SECRETS[5]}@github.com/huggingface/datasets.git@4.0.0
+flash-attn @ https://{SECRETS[2]}@example.com/flash_attn-2.8.0-cp311-cp311-linux_x86_64.whl
+torch==2.8.0+cu128
+"""
 
 
 def as_watched(made: Run, stack: str) -> Run:
@@ -85,7 +107,9 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Watched]
             throw_away: bool,
         ) -> Pipeline:
             assert throw_away, "what one side saves would be there for the other"
-            assert tuple(given) in (("train.py", "tiny"), ("accelerate", "launch", "train.py"))
+            assert tuple(given) in (
+                *(("train.py", "tiny"), ("accelerate", "launch", "train.py"), ("train.py", *WITH_SECRETS)),
+            ), "the script is given what was typed"
             assert variables == {"CUDA_VISIBLE_DEVICES": ""}
             ran.append(f"{interpreter.name} {steps}")
             return watch(interpreter.name)
@@ -294,6 +318,109 @@ class TestDecisions:
         error = Failure("AssertionError", "too bad", Stage.AFTER_TRAINING, (OWN,))
         stand(lambda stack: watched(stack, p.run(), error=error))
         assert gate_command(asked("trl==0.23.1")) is GateExit.COULD_NOT_TELL
+
+
+class TestSecrets:
+    """A report is published: in a pull request, by a workflow, in a mail."""
+
+    def test_no_file_of_the_run_holds_one(
+        self,
+        stand: Callable[[Watched], list[str]],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """Of those in requirements files, in arguments, in the environment, and in what libraries say of them."""
+        monkeypatch.setenv("WANDB_API_KEY", SECRETS[5])
+        told = (
+            f"{SECRETS[0]} is not valid; token={SECRETS[1]}; {SECRETS[2]}; https://me:{SECRETS[3]}@host/x; {SECRETS[5]}"
+        )
+        line = Frame("train.py", 3, "<module>", f"login(api_key='{SECRETS[4]}')")
+
+        def watch(stack: str) -> Pipeline:
+            made = p.run()
+            seen = dataclasses.replace(made.seen, warnings=(Message(Stage.LOAD, "UserWarning", told, 1),))
+            error = Failure("ValueError", told, Stage.AFTER_TRAINING, (line,))
+            return watched(
+                stack,
+                dataclasses.replace(made, seen=seen),
+                arguments=WITH_SECRETS,
+                changed=(f"push_to_hub was not done: {told}",),
+                unseen=(told,),
+                error=error if stack != "trl0.19-py311" else None,
+            )
+
+        for name, release in (("before", "0.19.1"), ("after", "0.22.2")):
+            (tmp_path / f"{name}.txt").write_text(f"trl=={release}\n{REQUIREMENTS}")
+        monkeypatch.setattr(command, "resolve", of_a_file)
+        stand(watch)
+        given = Asked((str(tmp_path / "before.txt"),), (str(tmp_path / "after.txt"),), device="cpu", candidates=1)
+        given = dataclasses.replace(given, flow="train.py", arguments=WITH_SECRETS)
+        assert gate_command(given) is GateExit.BLOCK
+        gate = answer(tmp_path)
+        assert "https://REDACTED@example.com/simple" in "".join(gate["after"]["not_followed"])
+        assert "github.com/huggingface/peft.git@v0.17.1: not from an index" in "".join(gate["after"]["not_followed"])
+        assert "--hub_token REDACTED" in gate["command"] and "--lr 1e-4" in gate["command"]
+        names = {path.name for path in (tmp_path / "gate").rglob("*") if path.is_file()}
+        assert {*FILES, "pipelines.jsonl", "observations.jsonl"} <= names
+        assert found_in(tmp_path / "gate") == [] and not any(secret in f"{capsys.readouterr()}" for secret in SECRETS)
+
+    @pytest.mark.parametrize(
+        "side", [f"trl @ git+https://{SECRETS[0]}@github.com/x/trl.git", f"https://u:{SECRETS[0]}@example.com/trl.whl"]
+    )
+    def test_no_message_repeats_one(self, side: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """What cannot be a side is quoted."""
+        assert gate_command(Asked(("trl0.19",), (side,), device="cpu")) is GateExit.BAD_INPUT
+        told = capsys.readouterr().err
+        assert "REDACTED@" in told and SECRETS[0] not in told
+
+    def test_no_message_on_a_file_repeats_one(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Nor a trace, where this harness is at fault."""
+        (tmp_path / "x.txt").write_text(f"-r https://u:{SECRETS[0]}@example.com/r.txt\n")
+        assert gate_command(Asked(("trl0.19",), (str(tmp_path / "x.txt"),), device="cpu")) is GateExit.BAD_INPUT
+        told = capsys.readouterr().err
+        assert "includes no file of this machine" in told and SECRETS[0] not in told
+
+    def test_no_trace_repeats_one(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        """A fault of this harness quotes what it met."""
+
+        def fail(*_: object) -> None:
+            raise RuntimeError(f"odd: https://u:{SECRETS[0]}@example.com")
+
+        monkeypatch.setattr(command, "read_side", fail)
+        assert gate_command(Asked(("trl0.19",), ("trl0.22",), device="cpu")) is GateExit.COULD_NOT_TELL
+        told = capsys.readouterr().err
+        assert "RuntimeError: odd: https://REDACTED@example.com" in told
+
+    def test_the_reason_of_a_side_that_cannot_be_made_holds_none(
+        self, stand: Callable[[Watched], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is the resolver's, and quotes the address of an index."""
+
+        def environment_of(lock: Lock) -> tuple[Path, Environment]:
+            if "0.22" in lock.path.name:
+                raise Unbuildable(f"a package fails to build: https://u:{SECRETS[0]}@example.com/x.tar.gz")
+            return Path("/envs/bin/python"), Environment("2.13.0+cpu", False, True)
+
+        stand(flagship)
+        monkeypatch.setattr(sides, "environment_of", environment_of)
+        gate_command(asked(candidates=0))
+        assert "https://REDACTED@example.com/x.tar.gz" in answer(tmp_path)["after"]["reason"]
+        assert found_in(tmp_path / "gate") == []
+
+
+def of_a_file(side: Row | Wanted, asked: str, *given: Any) -> Resolved:
+    """The lock of the row whose TRL a file pins."""
+    assert isinstance(side, Wanted)
+    (trl,) = (item for item in side.requirements if item.name == "trl")
+    row = read_side([str(trl)], "--to", given[0])
+    return dataclasses.replace(resolve(row, asked, *given), rule=side.rule, not_followed=side.not_followed)
+
+
+def found_in(run: Path) -> list[str]:
+    """Files that hold a secret."""
+    files = [path for path in run.rglob("*") if path.is_file()]
+    return [f"{path}: {secret}" for path in files for secret in SECRETS if secret in path.read_text()]
 
 
 class TestNothingKnown:

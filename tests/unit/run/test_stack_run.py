@@ -434,6 +434,16 @@ def test_a_latest_that_is_no_link_is_said_before_anything_runs(cells: Cells, tmp
     assert cells.commands == [] and [path.name for path in tmp_path.iterdir()] == ["latest"]
 
 
+def test_a_log_of_the_run_holds_no_secret(tmp_path: Path) -> None:
+    """Whatever the cells' process prints, and however it ends."""
+    run = str(tmp_path / "one")
+    planned = Plan(run, STACK, "5f" * 32, "2.13.0", True, DeviceKind.CPU, "sdpa", 10, 0, 9.0, ())
+    told = "print('Authorization: Bearer abcdef0123456789, --hub_token mine'); raise SystemExit(3)"
+    log = tmp_path / "one" / "logs" / "x.txt"
+    assert stack_run._run([sys.executable, "-c", told], planned, (), log) == 3
+    assert log.read_text() == "Authorization: Bearer REDACTED, --hub_token REDACTED\n"
+
+
 def test_only_cells_of_a_hub_id_may_ask_the_hub(cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny models and a directory need none; how the caller's shell has it then decides."""
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)

@@ -6,8 +6,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from finetune_compat.contract.errors import EnvironmentMismatch, ExitCode, InstallError, RegistryUnreachable
@@ -15,6 +16,7 @@ from finetune_compat.stacks import environments
 from finetune_compat.stacks.environments import Environment, environment_of, prepare_environment
 from finetune_compat.stacks.locks import Lock, read_lock
 from finetune_compat.stacks.supply import BasePython, Supply
+from finetune_compat.stacks.uv_tool import Answer
 from uv import find_uv_bin
 from wheels import make_wheel
 
@@ -376,6 +378,19 @@ class TestRefusal:
         assert "Hash mismatch for `trl==0.22.2`" in error.what
         assert error.where == "trl0.22-py311"
         assert "trl-0.22.2" not in place.installed()
+
+    def test_the_log_of_an_installation_holds_no_secret(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It stays beside the environment, and is what messages tell a user to read, and to send."""
+        told = "Looking into https://user:Zq7xW2vKp9@example.com/simple"
+        original = environments.run_uv
+
+        def run_uv(arguments: Sequence[str], **options: Any) -> Answer:
+            return replace(original(arguments, **options), output=told)
+
+        monkeypatch.setattr(environments, "run_uv", run_uv)
+        place.prepare(place.lock("trl==0.22.2"))
+        log = (place.root / "env" / "compat-install.log").read_text()
+        assert "https://REDACTED@example.com/simple" in log and "Zq7xW2vKp9" not in log
 
     def test_a_package_that_fails_to_build_is_named(self, place: Place) -> None:
         """The message names the package; the compiler's words are in the log."""

@@ -100,6 +100,15 @@ class TestUv:
         assert answer.ok
         assert uv_tool._uv() == uv.find_uv_bin()
 
+    def test_a_complaint_holds_no_secret(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """uv is given the address with its password, and may repeat it; a complaint goes into rows, locks and logs."""
+        stand_in = tmp_path / "uv"
+        stand_in.write_text('#!/bin/sh\necho "error: Failed to fetch $UV_DEFAULT_INDEX" >&2\nexit 2\n')
+        stand_in.chmod(0o755)
+        monkeypatch.setattr(uv_tool, "_uv", lambda: str(stand_in))
+        answer = run_uv(["pip", "compile"], environ={"UV_DEFAULT_INDEX": "https://user:Zq7xW2vKp9@example.com/simple"})
+        assert answer.complaint == "error: Failed to fetch https://REDACTED@example.com/simple" and answer.unreachable
+
     def test_no_uv_at_all_is_one_clear_message(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """It says what uv is for and how to get it."""
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError, StackFailed
+from finetune_compat.contract.records import Failure, Stage
 from finetune_compat.contract.script import Pipeline
 from finetune_compat.stacks.matrix import ROOT
 from finetune_compat.watch import host
@@ -169,6 +170,24 @@ class TestTheRun:
         assert seen == pipeline(frozen(), status=7)
         assert exit_code(seen) is ExitCode.UNHEALTHY
         assert capfd.readouterr().out == ""
+
+    def test_the_script_has_its_secrets_and_the_record_does_not(
+        self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """As text and as JSON: those of its arguments and of the environment, wherever they come up."""
+        monkeypatch.setenv("HF_TOKEN", "Zq7xW2vKp9env")
+        error = Failure("ValueError", "Zq7xW2vKp9arg and Zq7xW2vKp9env are wrong", Stage.TRAINING, ())
+        record = pipeline(run(), arguments=("--hub_token", "Zq7xW2vKp9arg"), error=error, status=None).to_json()
+        Path("train.py").write_text(
+            "import json, os, pathlib, sys\n"
+            'request = json.loads(pathlib.Path(os.environ.pop("COMPAT_WATCH")).read_text())\n'
+            'assert (sys.argv[1:], os.environ["HF_TOKEN"]) == (["--hub_token", "Zq7xW2vKp9arg"], "Zq7xW2vKp9env")\n'
+            f'pathlib.Path(request["folder"], "1.json").write_text({record!r})\n'
+        )
+        seen = run_pipeline(["train.py", "--hub_token", "Zq7xW2vKp9arg"], HERE)
+        assert (seen.arguments, seen.status) == (("--hub_token", "REDACTED"), 0)
+        told = f"{json.dumps(as_json(seen, load_ledger()))}{page(seen, load_ledger())}"
+        assert "REDACTED and REDACTED are wrong" in told and "Zq7xW2vKp9" not in f"{told}{capfd.readouterr()}"
 
     def test_what_a_gate_lets_be_saved_is_gone_however_the_script_ends(self) -> None:
         """The second side finds what the first one found, also where the first was killed."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from finetune_compat.cell.instruments.frames import without_place
 from finetune_compat.contract.records import Message, Stage
+from finetune_compat.contract.redaction import redact_here
 
 _LIBRARIES = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
 
@@ -40,7 +41,7 @@ class MessageLog:
 
     def note(self, category: str, text: str) -> None:
         """Count one message at the present stage."""
-        self._seen[self._stage(), category, without_place(text.strip())[:LONGEST]] += 1
+        self._seen[self._stage(), category, redact_here(without_place(text.strip()))[:LONGEST]] += 1
 
     def messages(self) -> tuple[Message, ...]:
         """All messages in the order they first came."""

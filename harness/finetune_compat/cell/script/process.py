@@ -19,6 +19,7 @@ from finetune_compat.cell.script.imports import AfterImport, Change
 from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.contract.records import REPORTED, DeviceKind, DeviceRecord, Failure, StackRecord, Stage
+from finetune_compat.contract.redaction import redact_words
 from finetune_compat.contract.script import REQUEST, SCRATCH, Pipeline, Request
 from finetune_compat.machine import child_processes
 
@@ -171,7 +172,7 @@ class Process:
             return  # a worker that loads data is a copy of this process
         record = Pipeline(
             script=self.request.flow,
-            arguments=tuple(sys.argv[1:]),
+            arguments=redact_words(sys.argv[1:]),
             steps=self.request.steps,
             stack=self._stack(),
             device=_device(),
