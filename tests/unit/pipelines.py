@@ -5,7 +5,16 @@ from __future__ import annotations
 import dataclasses
 
 import builders
-from finetune_compat.contract.records import Observation, Precision, Stage, Variant
+from finetune_compat.contract.records import (
+    ActiveAdapters,
+    Actor,
+    Area,
+    AreaCount,
+    Observation,
+    Precision,
+    Stage,
+    Variant,
+)
 from finetune_compat.contract.script import Pipeline, Run
 
 NF4 = Variant("qwen2", Precision.NF4, True)
@@ -16,8 +25,32 @@ def run(seen: Observation | None = None, **changes: object) -> Run:
     """A trainer that was handed a PeftModel, as it is seen from outside: no closed form, no labels of ours."""
     seen = builders.healthy("sft-peft-model", NF4) if seen is None else seen
     seen = dataclasses.replace(seen, model=None, lora=None, reply=None, memory=None)
-    made = Run(seen=seen, trainer="SFTTrainer", asks_for_adapters=True, rows_evaluated=16, full_rate=RATE)
+    wrapped = seen.census(Stage.PEFT)
+    handed = dataclasses.replace(wrapped) if wrapped and wrapped.by is Actor.FLOW else None
+    made = Run(
+        seen=seen, trainer="SFTTrainer", asks_for_adapters=True, rows_evaluated=16, full_rate=RATE, handed=handed
+    )
     return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
+
+
+def with_adapters(made: Run, **stages: tuple[tuple[str, ...], int, int, str]) -> Run:
+    """The same run with these active adapters at `peft`, `handed` or `trainer`: names, trainable, of them, digest.
+
+    Another adapter, frozen, of 1,000 parameters is on the model at each of these.
+    """
+    for stage, (names, trainable, total, digest) in stages.items():
+        changes: dict[str, object] = {
+            "active": ActiveAdapters(names, trainable, total),
+            "by_area": {Area.ADAPTER: AreaCount(trainable, total + 1000)},
+            "trainable": trainable,
+            "subject_sha256": digest,
+        }
+        if stage == "handed":
+            assert made.handed is not None
+            made = dataclasses.replace(made, handed=dataclasses.replace(made.handed, **changes))  # type: ignore[arg-type]
+        else:
+            made = dataclasses.replace(made, seen=builders.at_stage(made.seen, Stage(stage), **changes))
+    return made
 
 
 def training(made: Run, **changes: object) -> Run:

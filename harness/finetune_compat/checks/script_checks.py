@@ -136,18 +136,36 @@ def _at(run: Run, stage: Stage) -> Census:
 
 
 def _adapters(census: Census) -> tuple[int, int]:
-    """Adapter parameters: trainable, and all."""
-    found = census.by_area.get(Area.ADAPTER)
+    """Parameters of the active adapters: trainable, and all. Of all adapters, where nothing says which are active."""
+    found = census.active or census.by_area.get(Area.ADAPTER)
     return (found.trainable, found.total) if found else (0, 0)
 
 
+def _names(census: Census) -> tuple[str, ...]:
+    return census.active.names if census.active else ()
+
+
+def _before_the_trainer(run: Run) -> tuple[Census, ...]:
+    """The adapters that the script gives to be trained: as its own last call wrapped the model, then as handed over.
+
+    The first is left out where other adapters are active when the model is handed over.
+    """
+    wrapped = run.seen.census(Stage.PEFT)
+    if wrapped is not None and wrapped.by is Actor.LIBRARY:
+        wrapped = None
+    if run.handed is None:
+        return (wrapped,) if wrapped else ()
+    same = wrapped and (_names(wrapped), _adapters(wrapped)[1]) == (_names(run.handed), _adapters(run.handed)[1])
+    return (wrapped, run.handed) if wrapped and same else (run.handed,)
+
+
 def _wrapping_leaves_something(run: Run) -> str | None:
-    own = [taken for taken in run.seen.stages if taken.name is Stage.PEFT and taken.by is Actor.FLOW]
+    own = _before_the_trainer(run)
     if not own:
         raise NotApplicable("the script does not wrap the model itself")
-    trainable, total = _adapters(own[-1])
-    if trainable:
+    if any(_adapters(taken)[0] for taken in own):
         return None
+    total = _adapters(own[-1])[1]
     return f"0 of {total:,} adapter parameters are trainable at peft: is_trainable or inference_mode is not as meant"
 
 
@@ -162,12 +180,12 @@ def _trainer_keeps(run: Run) -> str | None:
         return "the script asks for adapters, and the trainer's model has none"
     if run.asks_for_adapters and not trainable:
         return f"0 of {total:,} adapter parameters are trainable at trainer{blame}"
-    before = run.seen.census(Stage.PEFT)
-    if before is not None and before.by is Actor.FLOW and trainable < _adapters(before)[0]:
-        return (
-            f"{trainable:,} adapter parameters are trainable at trainer, {_adapters(before)[0]:,} were at peft{blame}"
-        )
-    return None
+    before = max(_before_the_trainer(run), key=lambda taken: _adapters(taken)[0], default=at_trainer)
+    most = _adapters(before)[0]
+    if trainable >= most:
+        return None
+    when = "when handed over" if before is run.handed else "at peft"
+    return f"{trainable:,} adapter parameters are trainable at trainer, {most:,} were {when}{blame}"
 
 
 def _training_keeps(run: Run) -> str | None:
@@ -183,9 +201,12 @@ def _runs_to_its_end(run: Run) -> str | None:
 
 
 def _keeps_the_adapter(run: Run) -> str | None:
-    given, kept = _at(run, Stage.PEFT), _at(run, Stage.TRAINER)
-    if given.by is Actor.LIBRARY or given.subject_sha256 is None:
-        raise NotApplicable("the trainer makes the adapter itself")
+    given, kept = run.handed, _at(run, Stage.TRAINER)
+    if given is None or run.trainer is None:
+        raise NotApplicable("no adapter was seen to be handed to a trainer")
+    if _names(given) != _names(kept):
+        now, before = (" and ".join(map(repr, _names(taken))) or "none" for taken in (kept, given))
+        return f"the trainer trains another adapter than the one handed over: {now} in place of {before}"
     same = given.subject_sha256 == kept.subject_sha256
     return None if same else "the adapter handed over was replaced: its values differ between peft and trainer"
 

@@ -225,6 +225,16 @@ class AreaCount:
 
 
 @dataclass(frozen=True, slots=True)
+class ActiveAdapters:
+    """The adapters that a model computes with; others may be loaded, such as a frozen reference. Stored elements."""
+
+    names: tuple[str, ...]
+    """PEFT's names of them, such as `default`."""
+    trainable: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Census:
     """Parameters of the model at one stage. Counts are stored elements; `*_logical` unpacks 4-bit storage, as PEFT
     prints it.
@@ -242,13 +252,15 @@ class Census:
     """Stored elements by dtype."""
     adapter_dtypes: tuple[str, ...]
     subject_sha256: str | None
-    """Digest of the values of what this flow trains (adapters, or the whole model where there are none)."""
+    """Digest of the values of what this flow trains: the active adapters, or the whole model where there are none."""
     adapters_on: Mapping[Area, AreaCount] | None = None
     """Adapters by the area of the module they sit on; None in observations from before it was counted."""
     adapted: Mapping[str, int] | None = None
     """Modules that carry an adapter, by the last part of their name, such as `q_proj`; None likewise."""
     checkpointing: str | None = None
     """Gradient checkpointing as the model has it: `off`, `on`, `reentrant`, `not reentrant`; None likewise."""
+    active: ActiveAdapters | None = None
+    """None where no layer names an active adapter, and in observations from before it was counted."""
 
 
 @dataclass(frozen=True, slots=True)

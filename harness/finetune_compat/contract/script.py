@@ -10,7 +10,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 
-from finetune_compat.contract.records import DeviceRecord, Failure, Observation, StackRecord, standard
+from finetune_compat.contract.records import Census, DeviceRecord, Failure, Observation, StackRecord, standard
 
 PIPELINE_SCHEMA = 1
 """Version of the record's schema; raised whenever a field changes its meaning or is removed."""
@@ -68,6 +68,10 @@ class Run:
     """The learning rate the script asks for, which warm-up leads up to."""
     idle: tuple[str, ...] = ()
     """Names of trainable tensors that never received a gradient other than zero."""
+    handed: Census | None = None
+    """The model as the script gives it to be trained, after all the script does to its adapters. None where it has no
+    adapter then, and in records from before it was counted.
+    """
 
     @property
     def full_steps(self) -> float | None:

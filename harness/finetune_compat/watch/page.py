@@ -69,7 +69,7 @@ def _listed(title: str, sentences: tuple[str, ...]) -> list[str]:
 def _run(run: Run, verdict: Verdict, ledger: Ledger) -> Iterator[str]:
     mark = f" {_MARK}" if run.seen.device.emulates else ""
     yield f"{run.trainer or 'no Trainer'}  {run.seen.variant}{mark}"
-    yield from _table(run.seen.stages, mark)
+    yield from _table(_stages(run), mark)
     for freeze in run.seen.freezes:
         yield f"  {freeze.parameters:,} frozen at {freeze.stage} by {freeze_line(freeze)}{mark}"
     yield from _training(run, mark)
@@ -86,12 +86,26 @@ def _run(run: Run, verdict: Verdict, ledger: Ledger) -> Iterator[str]:
             yield f"    {opinion.code} not judged: {opinion.message}"
 
 
-def _table(stages: tuple[Census, ...], mark: str) -> Iterator[str]:
-    areas = [area for area in Area if any(_of(taken, area) for taken in stages)]
+def _stages(run: Run) -> list[tuple[str, Census]]:
+    """A name and a census for each line; one for the model handed over, where the script changed it after wrapping."""
+    found = [
+        (f"{taken.name} (library)" if taken.by is Actor.LIBRARY else str(taken.name), taken)
+        for taken in run.seen.stages
+    ]
+    wrapped, handed = run.seen.census(Stage.PEFT), run.handed
+    if wrapped is None or wrapped.by is Actor.LIBRARY or handed is None or not run.trainer:
+        return found
+    if (wrapped.trainable, wrapped.total) != (handed.trainable, handed.total):
+        # What a library did inside the trainer comes after it.
+        found.insert(run.seen.stages.index(wrapped) + 1, ("handed over", handed))
+    return found
+
+
+def _table(stages: list[tuple[str, Census]], mark: str) -> Iterator[str]:
+    areas = [area for area in Area if any(_of(taken, area) for _, taken in stages)]
     rows = [("stage", "trainable", "total", "percent", *areas)]
-    for taken in stages:
+    for name, taken in stages:
         percent = 100 * taken.trainable_logical / taken.total_logical if taken.total_logical else 0.0
-        name = f"{taken.name} (library)" if taken.by is Actor.LIBRARY else str(taken.name)
         counts = (f"{_of(taken, area):,}" for area in areas)
         rows.append((name, f"{taken.trainable:,}", f"{taken.total_logical:,}", f"{percent:.4f}", *counts))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

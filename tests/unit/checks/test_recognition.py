@@ -60,8 +60,7 @@ def test_only_where_it_is_listed() -> None:
 
 def test_what_else_is_wrong_is_not_excused_by_it() -> None:
     """The issue is named, and the verdict stays what it was."""
-    made = on(p.frozen(), "0.22.2")
-    made = dataclasses.replace(made, seen=b.frozen_weights_changed(b.adapter_replaced(made.seen)))
+    made = on(p.run(b.frozen_weights_changed(b.adapter_replaced(p.frozen().seen))), "0.22.2")
     found = verdict(made)
     assert found.issues == ("trl#3926",)
     assert "A201" in found.failing and found.outcome is Outcome.FAIL

@@ -10,7 +10,7 @@ from finetune_compat.checks.script_checks import judge, judge_run
 from finetune_compat.contract.records import Actor, Failure, Frame, Gradients, Labels, Optimizer, Stage
 from finetune_compat.contract.script import Run
 from finetune_compat.contract.verdict import Outcome, Result, Symptom
-from pipelines import NF4, frozen, pipeline, run, training, without_training
+from pipelines import NF4, frozen, pipeline, run, training, with_adapters, without_training
 
 
 def said(made: Run, code: str) -> tuple[Result, str]:
@@ -155,6 +155,64 @@ def test_an_adapter_the_trainer_makes_is_not_compared() -> None:
         dataclasses.replace(taken, by=Actor.LIBRARY) if taken.name is Stage.PEFT else taken for taken in seen.stages
     )
     assert said(run(dataclasses.replace(seen, stages=stages)), "A201")[0] is Result.NOT_APPLICABLE
+
+
+ONE = (("default",), 16_384, 16_384, "one")
+
+
+def test_an_adapter_that_the_trainer_adds_is_its_own() -> None:
+    """DPO, KTO and GRPO of TRL put a frozen copy beside the adapter they train."""
+    made = with_adapters(run(), peft=ONE, handed=ONE, trainer=ONE)
+    assert judge_run(made).outcome is Outcome.PASS
+
+
+def test_what_the_script_makes_active_is_what_counts() -> None:
+    """A frozen adapter was loaded; another one, smaller or larger, was added and is trained."""
+    task = (("task",), 1792, 1792, "task")
+    for loaded in ((("sft",), 0, 1792, "sft"), (("sft",), 16_384, 16_384, "sft")):
+        made = with_adapters(run(), peft=loaded, handed=task, trainer=task)
+        assert judge_run(made).outcome is Outcome.PASS
+    lost = with_adapters(run(), peft=loaded, handed=task, trainer=(("task",), 896, 1792, "task"))
+    assert said(lost, "C104") == (
+        Result.FAIL,
+        "896 adapter parameters are trainable at trainer, 1,792 were when handed over",
+    )
+
+
+def test_an_adapter_that_was_never_made_trainable_is_told_at_peft() -> None:
+    """The first one was trainable; the script then makes a frozen one active."""
+    frozen_one = (("sft",), 0, 1792, "sft")
+    made = with_adapters(run(), peft=ONE, handed=frozen_one, trainer=frozen_one)
+    assert judge_run(made).failing[0] == "C103"
+
+
+def test_values_the_script_gives_its_adapter_are_no_replacement() -> None:
+    """set_peft_model_state_dict, or a training before this one."""
+    other = (("default",), 16_384, 16_384, "two")
+    assert judge_run(with_adapters(run(), peft=ONE, handed=other, trainer=other)).outcome is Outcome.PASS
+    assert judge_run(with_adapters(run(), peft=ONE, handed=other, trainer=ONE)).failing == ("A201",)
+
+
+def test_an_adapter_frozen_before_it_is_handed_over_is_one_fault() -> None:
+    """PEFT 0.18 to 0.20: loading a second adapter freezes the first. Wrapping had left it trainable."""
+    gone = (("default",), 0, 16_384, "one")
+    assert judge_run(with_adapters(frozen(), peft=ONE, handed=gone, trainer=gone)).failing == ("C104",)
+
+
+def test_a_trainer_that_makes_another_adapter_active_is_told() -> None:
+    """Even where that is a copy."""
+    made = with_adapters(run(), peft=ONE, handed=ONE, trainer=(("ref",), 16_384, 16_384, "one"))
+    assert said(made, "A201") == (
+        Result.FAIL,
+        "the trainer trains another adapter than the one handed over: 'ref' in place of 'default'",
+    )
+
+
+@pytest.mark.parametrize("changes", [{"handed": None}, {"trainer": None}])
+def test_what_was_not_handed_to_a_trainer_is_not_compared(changes: dict[str, None]) -> None:
+    """Nor is what a record from before it was counted does not tell."""
+    made = run(builders.adapter_replaced(run().seen), **changes)
+    assert said(made, "A201")[0] is Result.NOT_APPLICABLE
 
 
 def test_a_script_in_which_nothing_was_seen_could_not_be_told() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import builders
 import pytest
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError, StackFailed
@@ -22,7 +24,7 @@ from finetune_compat.stacks.matrix import ROOT
 from finetune_compat.watch import host
 from finetune_compat.watch.host import Interpreter, command_of, exit_code, is_three_calls, own_interpreter, run_pipeline
 from finetune_compat.watch.page import as_json, page
-from pipelines import frozen, pipeline, run, without_training
+from pipelines import NF4, frozen, pipeline, run, with_adapters, without_training
 
 LEDGER = load_ledger()
 
@@ -438,6 +440,16 @@ class TestThePage:
         at = lines.index("https://github.com/huggingface/trl/issues/3926")
         assert lines[at - 1].startswith("trl#3926: SFTTrainer prepares a PeftModel a second time")
         assert lines[at + 1].startswith("To do: Hand SFTTrainer the base model and peft_config")
+
+    def test_the_model_handed_over_has_a_line_where_the_script_changed_it(self) -> None:
+        """Between the call that wrapped it and the trainer; where both are alike there is one line."""
+        task = (("task",), 1792, 1792, "task")
+        shown = page(pipeline(with_adapters(run(), peft=(("sft",), 0, 1792, "sft"), handed=task, trainer=task)), LEDGER)
+        lines = [line for line in shown.splitlines() if line.startswith(("  peft ", "  handed over ", "  trainer "))]
+        first_two = [re.split(r" {2,}", line.strip())[:2] for line in lines]
+        assert first_two == [["peft", "0"], ["handed over", "1,792"], ["trainer", "1,792"]]
+        for unchanged in (run(), frozen(), run(builders.healthy("sft-peft-config", NF4))):
+            assert "handed over" not in page(pipeline(unchanged), LEDGER)
 
     def test_the_labels_it_was_given_are_told(self) -> None:
         """How many of them are -100: 80 rows of 25 tokens, none of them masked."""

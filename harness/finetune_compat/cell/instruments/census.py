@@ -6,12 +6,12 @@ import functools
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import nn
 
-from finetune_compat.contract.records import Actor, Area, AreaCount, Census, Stage
+from finetune_compat.contract.records import ActiveAdapters, Actor, Area, AreaCount, Census, Stage
 
 ADAPTER_MARKS = ("lora_", "modules_to_save", "trainable_tokens_")
 """Parts of a parameter's name by which PEFT's own modules are known."""
@@ -44,20 +44,55 @@ def is_adapter(name: str) -> bool:
     return area_of(name) is Area.ADAPTER
 
 
+def has_adapters(model: nn.Module) -> bool:
+    """Whether PEFT added parameters to `model`."""
+    return any(is_adapter(name) for name, _ in model.named_parameters())
+
+
 def subject(model: nn.Module) -> dict[str, nn.Parameter]:
-    """What a flow over `model` trains: its adapters, or every parameter where there are none. By name."""
-    return _subject(model.named_parameters())
+    """What a flow over `model` trains: its active adapters, or every parameter where there are none. By name."""
+    return _subject(dict(model.named_parameters()), active_adapters(model))
 
 
-def _subject(parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
-    named = dict(parameters)
-    return {name: p for name, p in named.items() if is_adapter(name)} or named
+def _subject(named: Mapping[str, nn.Parameter], active: tuple[str, ...]) -> dict[str, nn.Parameter]:
+    """Where no adapter is known to be active, all of them are taken."""
+    adapters = {name: p for name, p in named.items() if is_adapter(name)}
+    return _owned(adapters, active) or adapters or dict(named)
+
+
+def _owned(adapters: Mapping[str, nn.Parameter], by: tuple[str, ...]) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in adapters.items() if _adapter_name(name) in by}
+
+
+def active_adapters(model: nn.Module) -> tuple[str, ...]:
+    """Names of the adapters that the layers of `model` compute with; empty where no layer of PEFT says so.
+
+    Read from the layers and not from `PeftModel`: they decide what is computed, and Transformers uses no `PeftModel`.
+    """
+    layers = (module for module in model.modules() if _is_adapter_layer(type(module)))
+    return tuple(sorted({name for layer in layers for name in layer.active_adapters}))  # type: ignore[union-attr]
+
+
+def _is_adapter_layer(kind: type[nn.Module]) -> bool:
+    """By name: an environment may have no PEFT."""
+    return any(base.__name__ == "BaseTunerLayer" for base in kind.__mro__)
+
+
+_ADAPTER_NAME = re.compile(rf"(?:^|\.)(?:{'|'.join(ADAPTER_MARKS)})\w*\.([^.]+)")
+
+
+@functools.cache
+def _adapter_name(name: str) -> str | None:
+    """The adapter that the parameter called `name` belongs to: PEFT keeps it under the adapter's name."""
+    found = _ADAPTER_NAME.search(name)
+    return found[1] if found else None
 
 
 def take(model: nn.Module, stage: Stage, actor: Actor, *, digest: bool) -> Census:
     """The census of `model` at `stage`. `digest` also hashes the values of its subject (reads every element of it)."""
     named = list(model.named_parameters())
     trainable = [(name, p) for name, p in named if p.requires_grad]
+    active = active_adapters(model)
     dtypes: Counter[str] = Counter()
     for _, parameter in named:
         dtypes[_dtype(parameter)] += parameter.numel()
@@ -75,8 +110,17 @@ def take(model: nn.Module, stage: Stage, actor: Actor, *, digest: bool) -> Censu
         trainable_names_sha256=_digest(name.encode() + b"\n" for name, _ in sorted(trainable)),
         dtypes=dict(dtypes),
         adapter_dtypes=tuple(sorted({_dtype(p) for name, p in named if is_adapter(name)})),
-        subject_sha256=values_digest(_subject(named)) if digest else None,
+        subject_sha256=values_digest(_subject(dict(named), active)) if digest else None,
+        active=_active(dict(named), active),
     )
+
+
+def _active(named: Mapping[str, nn.Parameter], names: tuple[str, ...]) -> ActiveAdapters | None:
+    owned = _owned({name: p for name, p in named.items() if is_adapter(name)}, names)
+    if not owned:
+        return None
+    trainable = ((name, p) for name, p in owned.items() if p.requires_grad)
+    return ActiveAdapters(names, _stored(trainable), _stored(owned.items()))
 
 
 def _adapted(names: Iterable[str]) -> dict[str, int]:

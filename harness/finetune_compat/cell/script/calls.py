@@ -56,7 +56,7 @@ def run(
     observer = watched.observer
     model = build()
     trained = census.subject(model)
-    adapted = any(census.is_adapter(name) for name in trained)
+    adapted = census.has_adapters(model)
     stages = [census.take(model, Stage.TRAINER, Actor.FLOW, digest=adapted)]
     freezes = observer.frozen(model)
     classes = ClassLog(trained, keep_on="cpu")
@@ -100,7 +100,10 @@ def run(
         watched.request.flow, variant, (*earlier, *stages), None, freezes=freezes, training=training
     )
     idle = gradients.idle()
-    watched.by_hand.append(Run(seen=seen, trainer=None, asks_for_adapters=adapted, rows_evaluated=0, idle=idle))
+    handed = stages[0] if adapted else None
+    watched.by_hand.append(
+        Run(seen=seen, trainer=None, asks_for_adapters=adapted, rows_evaluated=0, idle=idle, handed=handed)
+    )
     watched.save()
 
 

@@ -60,6 +60,7 @@ class _Trained:
         self.attention = getattr(getattr(trainer.model, "config", None), "_attn_implementation", None)
         self.asks_for_adapters = story.wrapped
         self.stages: list[Census] = []
+        self.handed: Census | None = None
         self.freezes: tuple[Freeze, ...] = ()
         self.found = Measured()
         self.error: Failure | None = None
@@ -85,6 +86,7 @@ class Observer:
         self._depth = 0
         self._started = time.time()
         self._wants_adapters = False
+        self._handed: Census | None = None
         self.watch()
 
     # ------------------------------------------------------------------------------------------------------ who freezes
@@ -198,6 +200,9 @@ class Observer:
                     hasattr(one, "peft_type") and not isinstance(one, nn.Module) for one in given
                 )
                 self._at(Stage.TRAINER)
+                self._handed = None
+                with self._instrument("the model handed to the trainer"):
+                    self._handed = _handed_over(args, kwargs)
             self._building += 1
             try:
                 original(trainer, *args, **kwargs)
@@ -224,7 +229,8 @@ class Observer:
         run = _Trained(trainer, story, self._flow())
         run.asks_for_adapters = run.asks_for_adapters or self._wants_adapters
         run.stages = [taken for taken in story.stages if taken.name in (Stage.LOAD, Stage.PREPARE, Stage.PEFT)]
-        adapted = any(census.is_adapter(name) for name, _ in trainer.model.named_parameters())
+        run.handed = self._handed
+        adapted = census.has_adapters(trainer.model)
         run.stages.append(census.take(trainer.model, Stage.TRAINER, Actor.FLOW, digest=adapted))
         run.freezes = self.frozen(trainer.model)
         self._trained.append(run)
@@ -317,6 +323,7 @@ class Observer:
             rows_evaluated=run.found.rows,
             full_rate=run.full_rate,
             idle=run.found.idle,
+            handed=run.handed,
         )
 
     def _untrained(self, story: Story) -> Run:
@@ -351,6 +358,18 @@ class Observer:
             harness_version=__version__,
             **facts,
         )
+
+
+def _handed_over(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Census | None:
+    """The model among the arguments of a trainer, before the trainer has it; None where it has no adapter yet.
+
+    What a script does to its adapters between wrapping and here is its own: it adds, loads, switches or fills them.
+    """
+    given = [kwargs["model"]] if "model" in kwargs else list(args)
+    model = next((one for one in given if isinstance(one, nn.Module)), None)
+    if model is None or not census.has_adapters(model):
+        return None
+    return census.take(model, Stage.PEFT, Actor.FLOW, digest=True)
 
 
 def _checkpoints(model: nn.Module) -> bool:

@@ -31,8 +31,7 @@ class Story:
     def take(self, model: nn.Module, stage: Stage, actor: Actor) -> None:
         """Count it."""
         self.precision = precision_of(model)
-        adapted = any(census.is_adapter(name) for name, _ in model.named_parameters())
-        self.stages.append(census.take(model, stage, actor, digest=adapted))
+        self.stages.append(census.take(model, stage, actor, digest=census.has_adapters(model)))
 
 
 class Measured:
