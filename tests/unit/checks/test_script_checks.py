@@ -30,7 +30,7 @@ def test_frozen_adapters_are_one_root_with_the_line_that_froze() -> None:
     verdict = judge_run(frozen())
     assert (verdict.outcome, verdict.failing, verdict.symptom) == (Outcome.FAIL, ("C104",), Symptom.FLAT)
     assert verdict.reason.startswith(
-        "C104 0 of 16,384 adapter parameters are trainable at trainer; frozen by harness/finetune_compat/cell/flows/"
+        "C104 0 of 16,384 adapter parameters are trainable at trainer; frozen by finetune_compat/cell/flows/"
     )
     assert "peft/utils/other.py" in verdict.reason
 

@@ -440,7 +440,7 @@ def test_a_log_of_the_run_holds_no_secret(tmp_path: Path) -> None:
     planned = Plan(run, STACK, "5f" * 32, "2.13.0", True, DeviceKind.CPU, "sdpa", 10, 0, 9.0, ())
     told = "print('Authorization: Bearer abcdef0123456789, --hub_token mine'); raise SystemExit(3)"
     log = tmp_path / "one" / "logs" / "x.txt"
-    assert stack_run._run([sys.executable, "-c", told], planned, (), log) == 3
+    assert stack_run.run_process([sys.executable, "-c", told], planned, (), log) == 3
     assert log.read_text() == "Authorization: Bearer REDACTED, --hub_token REDACTED\n"
 
 
@@ -571,6 +571,7 @@ def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cells:
     stand_in = Cells()
     monkeypatch.setattr(subprocess, "run", stand_in.run)
     monkeypatch.setattr(stack_run, "RUNS", tmp_path)
+    monkeypatch.setattr(nox_session, "RUNS", tmp_path)
     monkeypatch.setenv(stack_run.RUN_ID, "one")
     monkeypatch.setattr(from_store, "installed", lambda *_: Installed("3.11.7", "2.13.0+cpu", triton=True))
     listing(monkeypatch, UNLISTED)
