@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import test_deep_faults
 import torch
+from accelerate import Accelerator
 from finetune_compat.cell import adapt, runner
 from finetune_compat.cell.data import EOS
 from finetune_compat.cell.flows import sft_peft_model, trainer_peft_model
@@ -392,6 +393,31 @@ def _lose_an_option(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(adapt, "_configured", faulty)
 
 
+def _report_a_gradient_norm_of(value: float) -> Plant:
+    """Clipping works, and returns something else than the norm."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        original = Accelerator.clip_grad_norm_
+
+        def faulty(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return original(self, *args, **kwargs).new_tensor(value)
+
+        patch.setattr(Accelerator, "clip_grad_norm_", faulty)
+
+    return plant
+
+
+def _report_a_training_loss_of_nan(trainer: Any) -> None:
+    """Which Trainer adds up as 0, unless it is told not to."""
+    step = trainer.training_step
+    trainer.training_step = lambda *args, **kwargs: step(*args, **kwargs) * float("nan")
+
+
+def _log_a_training_loss_of_nan(trainer: Any) -> None:
+    trainer.args.logging_nan_inf_filter = False
+    _report_a_training_loss_of_nan(trainer)
+
+
 def _crash(trainer: Any) -> None:
     raise RuntimeError("planted")
 
@@ -423,8 +449,12 @@ FAULTS: tuple[tuple[str, PlannedCell, Plant, str], ...] = (
     ("forget-the-schedule", ATTACHED_BY_TRAINER, _after_construction(_forget_the_schedule), "R601"),
     ("zero-the-gradients", ATTACHED_BY_TRAINER, _after_construction(_zero_the_gradients), "G401"),
     ("lose-the-gradients", ATTACHED_BY_TRAINER, _after_construction(_lose_the_gradients_after_two_steps), "G401"),
-    ("lose-two-gradients", ATTACHED_BY_TRAINER, _after_construction(_lose_two_gradients_after_two_steps), "G401"),
-    ("stop-two-tensors", ATTACHED_BY_TRAINER, _stop_two_tensors_after_two_steps, "W701"),
+    ("lose-two-gradients", ATTACHED_BY_TRAINER, _after_construction(_lose_two_gradients_after_two_steps), "G405"),
+    ("stop-two-tensors", ATTACHED_BY_TRAINER, _stop_two_tensors_after_two_steps, "W703"),
+    ("report-a-gradient-norm-of-nan", ATTACHED_BY_TRAINER, _report_a_gradient_norm_of(float("nan")), "G404"),
+    ("report-a-gradient-norm-of-zero", ATTACHED_BY_TRAINER, _report_a_gradient_norm_of(0.0), "G404"),
+    ("report-a-training-loss-of-nan", ATTACHED_BY_TRAINER, _after_construction(_report_a_training_loss_of_nan), "E807"),
+    ("log-a-training-loss-of-nan", ATTACHED_BY_TRAINER, _after_construction(_log_a_training_loss_of_nan), "E807"),
     ("poison-one-gradient", ATTACHED_BY_TRAINER, _after_construction(_poison_one_gradient), "G401"),
     ("step-without-effect", ATTACHED_BY_TRAINER, _step_without_effect, "W701"),
     ("report-no-eval-loss", ATTACHED_BY_TRAINER, _report_no_eval_loss, "E801"),

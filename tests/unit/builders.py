@@ -352,6 +352,16 @@ def ends_early(seen: Observation, kind: str, what: str, step: int | None) -> Obs
     return _with_class(seen, kind, **{f"{what}_until": step})
 
 
+def gradient_norm_reported_as(seen: Observation, value: float) -> Observation:
+    """The trainer logs this at every step in place of the norm; the gradients themselves are fine."""
+    return _trained(seen, grad_norm_logged=(value,) * 10)
+
+
+def training_loss_reported_as(seen: Observation, value: float) -> Observation:
+    """The trainer logs this at every step in place of the loss; all else is fine."""
+    return _trained(seen, loss=(value,) * 10)
+
+
 def frozen_weights_changed(seen: Observation, name: str = "model.embed_tokens.weight") -> Observation:
     """Training wrote to a tensor that was frozen when it began."""
     assert seen.training is not None and seen.training.frozen is not None
@@ -437,7 +447,15 @@ def of_older_harness(seen: Observation) -> Observation:
     return dataclasses.replace(seen, stages=stages, training=training, labels=labels, **absent)  # type: ignore[arg-type]  # fields by name
 
 
-_NEW_IN_TRAINING = ("learning_rate_logged", "frozen", "rates_agree", "reference_before", "reference_after", "evaluated")
+_NEW_IN_TRAINING = (
+    "learning_rate_logged",
+    "frozen",
+    "rates_agree",
+    "reference_before",
+    "reference_after",
+    "evaluated",
+    "grad_norm_logged",
+)
 
 
 def kept_alive(seen: Observation, kept: int = 4 * ADAPTER) -> Observation:
@@ -550,6 +568,7 @@ def _training(flow: str, variant: Variant) -> Training:
         reference_before=4.8921,
         reference_after=4.4012,
         evaluated=_labels(16, flow, variant),
+        grad_norm_logged=(1.17,) * 10,
     )
 
 

@@ -50,7 +50,9 @@ class Change:
 
     kind: DriftKind
     size: float | None
-    """Relative change of the loss before any update; None where that says nothing."""
+    """Relative change of the loss before any update, infinite where one of the two is no number; None where that says
+    nothing.
+    """
     detail: str
     """What it was and what it is, in figures."""
 
@@ -189,9 +191,9 @@ def _other_adapters(before: Observation, after: Observation) -> bool:
 
 
 def _definition(a: Training, b: Training) -> Change | None:
-    one, other = _ratio(a), _ratio(b)
+    one, other = _share(a), _share(b)
     size = _relative(one, other)
-    if size is None or abs(size) <= TOLERANCE:
+    if one is None or other is None or size is None or abs(size) <= TOLERANCE:
         return None
     return Change(DriftKind.DEFINITION, size, f"eval_loss is {one:.4f} -> {other:.4f} of the mean over label tokens")
 
@@ -202,7 +204,9 @@ def _trained(before: Observation, after: Observation, a: Training, b: Training) 
         return None
     if _rows(before.labels) != _rows(after.labels):
         return None
-    size = _relative(a.loss[0], b.loss[0])
+    size, norms = _relative(a.loss[0], b.loss[0]), _relative(a.grad_norm[0], b.grad_norm[0])
+    if norms is not None and math.isinf(norms):
+        size = norms  # the loss is what it was, and its gradient is a number on one side alone
     if size is None or abs(size) <= TRAINED_TOLERANCE:
         return None
     return Change(
@@ -218,10 +222,15 @@ def _rows(labels: Labels) -> tuple[int, str, str]:
 
 
 def _ratio(training: Training | None) -> float | None:
-    if training is None or training.eval_before is None or not training.reference_before:
+    share = None if training is None else _share(training)
+    return share if share is not None and math.isfinite(share) else None
+
+
+def _share(training: Training) -> float | None:
+    """`eval_loss` over the mean that it should be; not finite where either is not."""
+    if training.eval_before is None or not training.reference_before:
         return None
-    ratio = training.eval_before / training.reference_before
-    return ratio if math.isfinite(ratio) else None
+    return training.eval_before / training.reference_before
 
 
 def _batch(before: Observation, after: Observation) -> Change | None:
@@ -248,9 +257,12 @@ def _named(dtypes: Sequence[str]) -> str:
 
 
 def _relative(a: float | None, b: float | None) -> float | None:
-    if a is None or b is None or not (math.isfinite(a) and math.isfinite(b)) or a == 0:
+    """By what share of `a` the other differs; infinite where one alone is finite, None where nothing can be said."""
+    if a is None or b is None:
         return None
-    return b / a - 1
+    if math.isfinite(a) != math.isfinite(b):
+        return math.inf
+    return None if a == 0 or not math.isfinite(a) else b / a - 1
 
 
 def _moved(a: Observation, b: Observation) -> tuple[str, ...]:

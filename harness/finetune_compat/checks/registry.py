@@ -177,11 +177,39 @@ CHECKS: tuple[Check, ...] = (
         steps.gradients_arrive,
     ),
     Check(
+        "G404",
+        "The gradient norm is a number",
+        ("G401",),
+        "The gradients themselves are fine: look at gradient clipping, and at what the trainer logs.",
+        steps.gradient_norm_finite,
+    ),
+    Check(
+        "G405",
+        "Gradients arrive to the end",
+        ("G401",),
+        "Something cut tensors off in the middle of training: look for a freeze, a hook, or a mask that fills up.",
+        steps.gradients_arrive_to_the_end,
+    ),
+    Check(
+        "E807",
+        "The training loss is a number",
+        ("L501", "G401"),
+        "Gradients are fine, so it is the loss that is reported: look at what compute_loss and training_step return.",
+        steps.training_loss_is_a_number,
+    ),
+    Check(
         "W701",
         "Trained weights change",
         ("O301", "G401", "R601"),
         "Optimizer and gradients are fine, so look at the step itself.",
         steps.weights_change,
+    ),
+    Check(
+        "W703",
+        "Trained weights change to the end",
+        ("W701", "G405"),
+        "Optimizer and gradients are fine, so look at the step itself, and at the schedule.",
+        steps.weights_change_to_the_end,
     ),
     Check(
         "W702",
@@ -221,7 +249,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "E802",
         "Eval loss falls",
-        ("W701", "E801"),
+        ("W701", "W703", "E801"),
         "Everything moves but nothing is learned: look at gradients and labels.",
         learning.eval_loss_falls,
     ),

@@ -5,7 +5,8 @@ test suite say the same thing in the same words. Each returns None, or what is w
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 
 from finetune_compat.contract.records import Gradients, Optimizer, ParameterClass, Training
 
@@ -42,7 +43,7 @@ def gradients_absent(seen: Gradients, *, moved: bool) -> str | None:
 
 def gradients_missing(training: Training) -> str | None:
     """Every trainable tensor must receive gradients that are finite and not zero, from the step where it must (the
-    first, and for a `lora_A` behind a `lora_B` of zeros the second) up to the last. At no step may all of them be zero.
+    first, and for a `lora_A` behind a `lora_B` of zeros the second). At no step may all of them be zero.
     """
     if absent := gradients_absent(training.gradients, moved=training.subject_delta != 0):
         return f"{absent}{_left_behind(training)}"
@@ -50,10 +51,19 @@ def gradients_missing(training: Training) -> str | None:
     if late:
         return f"the first gradient other than zero came late: {', '.join(late)}"
     dry = [str(step) for step, norm in enumerate(training.grad_norm, 1) if norm == 0]
-    if dry:
-        return f"the whole gradient is exactly zero at step {', '.join(dry)}"
+    return f"the whole gradient is exactly zero at step {', '.join(dry)}" if dry else None
+
+
+def gradients_ended(training: Training) -> str | None:
+    """Gradients other than zero must go on arriving at every tensor up to the last step."""
     ended = _ended({name: seen.gradients_until for name, seen in training.classes.items()}, training)
     return f"gradients other than zero ended before training did: {ended}" if ended else None
+
+
+def gradients_followed(training: Training) -> bool:
+    """Whether it was recorded up to which step gradients arrived."""
+    reached = [seen for seen in training.classes.values() if seen.reached is not None]
+    return bool(training.classes) and all(seen.gradients_until is not None for seen in reached)
 
 
 def _ended(until: Mapping[str, int | None], training: Training) -> str:
@@ -69,7 +79,56 @@ def _left_behind(training: Training) -> str:
 
 
 def _late(name: str, seen: ParameterClass) -> bool:
-    return seen.reached is not None and seen.reached > (2 if name.endswith("lora_A") else 1)
+    return seen.reached is not None and seen.reached > (2 if _behind_zeros(name) else 1)
+
+
+def _behind_zeros(name: str) -> bool:
+    """Whether a class is the factor of an adapter that PEFT puts behind zeros: it has no gradient until these move."""
+    return name.endswith(("lora_A", "lora_embedding_B"))
+
+
+def held_back(training: Training) -> tuple[str, ...]:
+    """Classes that cannot have moved yet: what they stand behind has been zero until the last step that had both a
+    gradient and a learning rate above zero.
+    """
+    steps = zip(training.grad_norm, training.learning_rate, strict=False)
+    if sum(norm != 0 and rate > 0 for norm, rate in steps) > 1:
+        return ()
+    unreached = [name for name, seen in training.classes.items() if seen.reached is None and seen.unchanged]
+    return tuple(filter(_behind_zeros, unreached))
+
+
+def loss_wrong(losses: Sequence[float], *, may_be_zero: bool = False) -> str | None:
+    """The training loss a trainer logs must be a number at every step, and not exactly zero at all of them.
+
+    Args:
+        losses: what was logged, one entry or more.
+        may_be_zero: whether the objective has a loss of zero while it learns, as rewards have.
+    """
+    if wrong := _not_finite("the logged training loss", losses):
+        return wrong
+    if may_be_zero or any(losses):
+        return None
+    return f"the logged training loss is exactly 0 {_everywhere(losses)}: Trainer logs a loss of NaN as 0"
+
+
+def gradient_norm_wrong(name: str, norms: Sequence[float], *, may_be_zero: bool = False) -> str | None:
+    """A norm of the whole gradient must be a number at every step, and not exactly zero at all of them."""
+    if wrong := _not_finite(name, norms):
+        return wrong
+    return None if may_be_zero or any(norms) or not norms else f"{name} is exactly 0 {_everywhere(norms)}"
+
+
+def _not_finite(name: str, values: Sequence[float]) -> str | None:
+    wrong = [(place, value) for place, value in enumerate(values, 1) if not math.isfinite(value)]
+    if not wrong:
+        return None
+    place, value = wrong[0]
+    return f"{name} is not finite in {len(wrong)} of {len(values)} entries, first in entry {place}: {value}"
+
+
+def _everywhere(values: Sequence[float]) -> str:
+    return "in its only entry" if len(values) == 1 else f"in all {len(values)} entries"
 
 
 def labels_masked(rows: int, masked: int) -> str | None:
@@ -84,21 +143,24 @@ def weights_wrong(*, moved: bool, finite: bool) -> str | None:
     return None if moved else "no trained weight changed at all"
 
 
-def weights_stand_still(training: Training, *, to_the_end: bool = True) -> str | None:
-    """Every class of what is trained must change, in every tensor, and stay finite.
-
-    Args:
-        training: what training did.
-        to_the_end: whether every tensor must have changed in the last step too.
-    """
+def weights_stand_still(training: Training) -> str | None:
+    """Every class of what is trained must change, in every tensor, and stay finite."""
     if wrong := weights_wrong(moved=training.subject_delta != 0, finite=training.subject_finite):
         return wrong
-    if still := _still(training):
-        return f"while others changed, these tensors stood still: {still}"
-    if not to_the_end:
-        return None
+    still = _still(training)
+    return f"while others changed, these tensors stood still: {still}" if still else None
+
+
+def weights_stopped(training: Training) -> str | None:
+    """Every tensor of what is trained must go on changing up to the last step."""
     ended = _ended({name: seen.moving_until for name, seen in training.classes.items()}, training)
     return f"some tensors stopped changing before training ended: {ended}" if ended else None
+
+
+def weights_followed(training: Training) -> bool:
+    """Whether it was recorded up to which step weights changed."""
+    changed = [seen for seen in training.classes.values() if not seen.unchanged]
+    return bool(training.classes) and all(seen.moving_until is not None for seen in changed)
 
 
 def _still(training: Training) -> str:
@@ -113,6 +175,46 @@ def eval_loss_missing(before: float | None, after: float | None) -> str | None:
     if all(value is not None and math.isfinite(value) for value in (before, after)):
         return None
     return f"eval_loss was {before} before and {after} after training"
+
+
+DIVERGED = 2.0
+"""How many times its first value a loss must end at to have diverged. Healthy steps lower it; steps of their size in
+random directions move it by 1.1 % at most (`reports/learning/`).
+"""
+
+FEWEST_NATS = 1.0
+"""How far it must have risen as well: by one, every right token has become e times less likely. Below it lie losses of
+a model that knows its rows by heart, which double by chance.
+"""
+
+FEWEST_LOSSES = 4
+"""Logged losses that must be there where no evaluation tells the end from a batch of harder rows."""
+
+
+def diverged(before: float | None, after: float | None, losses: Sequence[float]) -> str | None:
+    """Loss must not end far above where it began.
+
+    A model that learns its rows by heart does worse on others, too: an eval loss that rises while train loss falls has
+    not diverged.
+
+    Args:
+        before: eval loss before training; None without an evaluation.
+        after: the same after training.
+        losses: train losses as they were logged, in order.
+    """
+    late = losses[len(losses) // 2 :]
+    if before is None or after is None:
+        if len(losses) < FEWEST_LOSSES or not _far_above(losses[0], min(late)):
+            return None
+        return f"train loss diverges: {losses[0]:.4f} -> {losses[-1]:.4f}, and at least {min(late):.4f} from half-way"
+    begin = losses[0] if len(losses) > 1 else before
+    if not _far_above(before, after) or (late and statistics.median(late) < begin):
+        return None
+    return f"eval loss diverges: {before:.4f} -> {after:.4f}"
+
+
+def _far_above(before: float, after: float) -> bool:
+    return after > DIVERGED * before and after - before > FEWEST_NATS
 
 
 def eval_loss_flat(before: float, after: float) -> str | None:

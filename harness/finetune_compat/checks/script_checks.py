@@ -82,6 +82,8 @@ def judge_run(run: Run) -> Verdict:
         outcome, reason = Outcome.FAIL, "; ".join(f"{one.code} {one.message}" for one in failed)
     elif run.seen.training is None:
         outcome, reason = Outcome.INFRASTRUCTURE, "no training was seen"
+    elif not run.seen.training.subject_delta:
+        outcome, reason = Outcome.INFRASTRUCTURE, f"no trained weight changed: {_why_nothing_changed(run)}"
     else:
         outcome, reason = Outcome.PASS, _praise(run.seen.training)
     return Verdict(
@@ -95,7 +97,18 @@ def judge_run(run: Run) -> Verdict:
     )
 
 
+def _why_nothing_changed(run: Run) -> str:
+    """Why that is no fault, where no check has failed."""
+    if not run.rewarded:
+        return "the only step has a learning rate of 0, as warm-up begins; ask for more steps"
+    if run.rewards_alike:
+        return "all completions of each prompt earned the same reward, so that no gradient was due; look at the reward"
+    return "no gradient arrived, as where all completions of a prompt earn the same, and the trainer logs no spread"
+
+
 def _praise(training: Training) -> str:
+    if held := rules.held_back(training):
+        return f"trained weights change; so few steps cannot show whether {', '.join(held)} does, ask for more"
     if training.eval_before is None or training.eval_after is None:
         return f"{training.optimizer.parameters:,} parameters train; without an evaluation set, nothing says they learn"
     return f"{training.optimizer.parameters:,} parameters train"
@@ -227,28 +240,46 @@ def _optimizer(run: Run) -> str | None:
 
 def _gradients(run: Run) -> str | None:
     training = _training(run)
-    if run.rewarded:
-        raise NotApplicable("rewards make the gradient, which may be zero")
     seen, moved = training.gradients, training.subject_delta != 0
     # Single tensors are idle in healthy runs: an expert no token went to. A class, or a layer, is not.
-    dead = seen.silent + seen.zero == seen.tensors
-    return rules.gradients_absent(
+    dead = _dead(seen)
+    if run.rewarded and dead and run.rewards_alike is not False:
+        raise NotApplicable("rewards make the gradient, and it is zero where they are equal")
+    wrong = rules.gradients_absent(
         Gradients(seen.tensors, seen.silent if dead else 0, seen.zero if dead else 0, seen.non_finite), moved=moved
     )
+    return f"{wrong}, although the rewards differ" if wrong and run.rewarded and dead else wrong
 
 
 def _weights(run: Run) -> str | None:
     training = _training(run)
-    if run.rewarded:
-        raise NotApplicable("rewards make the gradient, which may be zero")
-    if wrong := rules.weights_wrong(moved=training.subject_delta != 0, finite=training.subject_finite):
+    moved = training.subject_delta != 0
+    if not moved and training.subject_finite and (due := _no_change_is_due(run, training)):
+        raise NotApplicable(due)
+    if wrong := rules.weights_wrong(moved=moved, finite=training.subject_finite):
         return wrong
     # Of a model without adapters a script may train a part.
     if not run.asks_for_adapters:
         return None
-    still = [name for name, seen in training.classes.items() if seen.unchanged == seen.tensors]
+    held = rules.held_back(training)
+    classes = {name: seen for name, seen in training.classes.items() if name not in held}
+    still = [name for name, seen in classes.items() if seen.unchanged == seen.tensors]
     places = [*still, *training.still_layers]
     return f"while others changed, nothing changed in {', '.join(places)}" if places else None
+
+
+def _dead(seen: Gradients) -> bool:
+    """Whether no tensor received anything but zeros."""
+    return seen.silent + seen.zero == seen.tensors
+
+
+def _no_change_is_due(run: Run, training: Training) -> str:
+    """Why no weight need have changed; empty where one must have."""
+    if run.rewarded and _dead(training.gradients):
+        return "rewards make the gradient, and none arrived"
+    if run.full_rate and training.learning_rate == (0.0,):
+        return "the only step has a learning rate of 0, as warm-up begins"
+    return ""
 
 
 def _frozen_stay(run: Run) -> str | None:
@@ -265,6 +296,34 @@ def _eval_reported(run: Run) -> str | None:
     if run.rows_evaluated is None:
         raise NotApplicable("there is no evaluation set; train loss tells less")
     return rules.eval_loss_missing(training.eval_before, training.eval_after)
+
+
+def _gradient_norm(run: Run) -> str | None:
+    training, zero = _training(run), run.rewarded
+    wrong = rules.gradient_norm_wrong("the norm measured at the tensors", training.grad_norm, may_be_zero=zero)
+    logged = training.grad_norm_logged or ()
+    return wrong or rules.gradient_norm_wrong("the logged gradient norm", logged, may_be_zero=zero)
+
+
+def _training_loss(run: Run) -> str | None:
+    losses = _training(run).loss
+    if not losses:
+        raise NotApplicable("the trainer logged no training loss")
+    return rules.loss_wrong(losses, may_be_zero=run.rewarded)
+
+
+def _does_not_diverge(run: Run) -> str | None:
+    training = _training(run)
+    before, after = training.eval_before, training.eval_after
+    if run.rewarded:
+        raise NotApplicable("the loss of a policy that is its own reference is 0 whatever it has learned")
+    evaluated = before is not None and after is not None
+    if not evaluated and len(training.loss) < rules.FEWEST_LOSSES:
+        raise NotApplicable("there is no eval loss before and after, and too few train losses were logged")
+    begin = training.loss[0] if before is None or after is None else before
+    if begin <= 0:
+        raise NotApplicable("the loss began at zero or below: twice that says nothing")
+    return rules.diverged(before, after, training.loss)
 
 
 def _eval_moves(run: Run) -> str | None:
@@ -289,8 +348,11 @@ CHECKS: tuple[_Check, ...] = (
     _Check("L501", "Rows have labels", (), _labels),
     _Check("O301", "The optimizer holds what is trainable", ("C103", "C104"), _optimizer),
     _Check("G401", "Gradients arrive", ("O301", "L501"), _gradients),
+    _Check("G404", "The gradient norm is a number", ("G401",), _gradient_norm),
+    _Check("E807", "The training loss is a number", ("L501", "G401"), _training_loss),
     _Check("W701", "Trained weights change", ("O301", "G401"), _weights),
     _Check("W702", "Frozen weights stay", ("C104",), _frozen_stay),
     _Check("E801", "Eval loss is reported", ("L501", "W701"), _eval_reported),
     _Check("E803", "Eval loss moves", ("W701", "E801"), _eval_moves),
+    _Check("E808", "Loss does not diverge", ("W701", "E801", "E807"), _does_not_diverge),
 )

@@ -7,7 +7,7 @@ import math
 from finetune_compat.checks import rules
 from finetune_compat.checks.case import Case, NotApplicable, ended_in
 from finetune_compat.contract.catalog import ACCUMULATED_ROWS, BATCH_ROWS
-from finetune_compat.contract.records import Stage, StepPair
+from finetune_compat.contract.records import Stage, StepPair, Training
 
 EXACT_STEP = 1e-3
 """Share of a float32 gradient by which two ways of one step may differ. 2e-7 was measured on a CPU; a GPU may round
@@ -74,8 +74,14 @@ def optimizer_holds_what_is_trainable(case: Case) -> str | None:
 def learning_rate_as_asked(case: Case) -> str | None:
     """The optimizer's learning rate before each step is the schedule that was asked for."""
     training = case.training
+    if (wrong := _rates_wrong(training)) or training.rates_agree is not None:
+        return wrong
+    raise NotApplicable(_before("the learning rates of all groups of the optimizer were compared"))
+
+
+def _rates_wrong(training: Training) -> str | None:
     asked, seen = training.learning_rate_asked, training.learning_rate
-    if not training.rates_agree:
+    if training.rates_agree is False:
         return f"the optimizer's groups have different learning rates; the first had {_rates(seen)}"
     if asked == seen:
         return None
@@ -91,12 +97,57 @@ def _rates(rates: tuple[float, ...]) -> str:
 
 def gradients_arrive(case: Case) -> str | None:
     """Every trainable tensor receives gradients that are finite and not zero, at the step where it must."""
-    return rules.gradients_missing(case.training)
+    if (wrong := rules.gradients_missing(case.training)) or case.training.classes:
+        return wrong
+    raise NotApplicable(_before("gradients were followed by class of tensors"))
+
+
+def gradient_norm_finite(case: Case) -> str | None:
+    """The norm of the whole gradient, as measured at the tensors and as the trainer logs it, is a number and not always
+    zero.
+    """
+    training = case.training
+    logged = training.grad_norm_logged
+    wrong = rules.gradient_norm_wrong("the norm measured at the tensors", training.grad_norm)
+    wrong = wrong or rules.gradient_norm_wrong("the logged gradient norm", logged or ())
+    if wrong or logged is not None:
+        return wrong
+    raise NotApplicable(_before("the trainer's own log of it was read"))
+
+
+def gradients_arrive_to_the_end(case: Case) -> str | None:
+    """Gradients other than zero go on arriving at every trainable tensor up to the last step."""
+    if (wrong := rules.gradients_ended(case.training)) or rules.gradients_followed(case.training):
+        return wrong
+    raise NotApplicable(_before("the last step with a gradient was measured"))
 
 
 def weights_change(case: Case) -> str | None:
-    """Every class of what the flow trains really changes, in every tensor and up to the last step, and stays finite."""
-    return rules.weights_stand_still(case.training, to_the_end=not _rounds_small_steps(case))
+    """Every class of what the flow trains really changes, in every tensor, and stays finite."""
+    if (wrong := rules.weights_stand_still(case.training)) or case.training.classes:
+        return wrong
+    raise NotApplicable(_before("weights were compared by class of tensors"))
+
+
+def weights_change_to_the_end(case: Case) -> str | None:
+    """Every tensor of what the flow trains goes on changing up to the last step."""
+    if _rounds_small_steps(case):
+        raise NotApplicable("the last steps may be less than the weights' dtype can tell")
+    if (wrong := rules.weights_stopped(case.training)) or rules.weights_followed(case.training):
+        return wrong
+    raise NotApplicable(_before("the last step that changed a weight was measured"))
+
+
+def training_loss_is_a_number(case: Case) -> str | None:
+    """The training loss that the trainer logs is a number at every step, and not zero at all of them."""
+    losses = case.training.loss
+    if not losses:
+        raise NotApplicable("the trainer logged no training loss")
+    return rules.loss_wrong(losses)
+
+
+def _before(measured: str) -> str:
+    return f"recorded before {measured}"
 
 
 def _rounds_small_steps(case: Case) -> bool:

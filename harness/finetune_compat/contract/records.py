@@ -394,8 +394,8 @@ class Training:
     frozen: Frozen | None = None
     learning_rate_logged: tuple[float, ...] = ()
     """What the trainer's own log says of each step."""
-    rates_agree: bool = True
-    """Whether all groups of the optimizer had the same learning rate before each step."""
+    rates_agree: bool | None = None
+    """Whether all groups of the optimizer had the same learning rate before each step; None where nobody looked."""
     reference_before: float | None = None
     """Mean negative log-likelihood of the evaluation's label tokens, computed here from the model's logits: what
     eval_loss should be.
@@ -405,6 +405,10 @@ class Training:
     """Labels of the first evaluation."""
     still_layers: tuple[str, ...] = ()
     """Layers, such as `layers.1`, in which training changed nothing of what the flow trains."""
+    grad_norm_logged: tuple[float, ...] | None = None
+    """What the trainer's own log says of each step: empty where it logs no norm, None in observations from before it
+    was read.
+    """
 
 
 @dataclass(frozen=True, slots=True)

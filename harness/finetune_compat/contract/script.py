@@ -66,6 +66,10 @@ class Run:
     """Rows of each evaluation; 0 where nobody counted them, None without an evaluation set."""
     full_rate: float | None = None
     """The learning rate the script asks for, which warm-up leads up to."""
+    rewards_alike: bool | None = None
+    """Whether every entry of the trainer's log says that all completions of a prompt earned the same, so that no
+    gradient is due; None where it logs nothing of it.
+    """
     idle: tuple[str, ...] = ()
     """Names of trainable tensors that never received a gradient other than zero."""
     handed: Census | None = None

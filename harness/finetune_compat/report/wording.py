@@ -462,6 +462,8 @@ def drift_row(drift: Drift) -> tuple[str, ...]:
 def _change(drift: Drift) -> str:
     if drift.smallest is None or drift.largest is None:
         return "not affected"
+    if math.isinf(drift.largest):
+        return "is a number on one side alone"
     if math.isclose(drift.smallest, drift.largest, rel_tol=0.05):
         return f"by {drift.largest:.1e}"
     return f"by {drift.smallest:.1e} to {drift.largest:.1e}"

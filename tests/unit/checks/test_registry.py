@@ -41,7 +41,10 @@ def why(seen: Observation, code: str) -> tuple[Result, str]:
 # ------------------------------------------------------------------------------------------------------ older harnesses
 
 
-NEW = ("P102", "C120", "L502", "W702", "A203", "A204", "M901")
+NEW = (
+    *("P102", "C120", "L502", "R601", "W702", "A203", "A204", "M901"),
+    *("G401", "G404", "G405", "W701", "W703"),
+)
 """Checks of what earlier harnesses did not record."""
 
 
@@ -328,7 +331,7 @@ def test_gradients_that_end_before_training_are_named_by_class() -> None:
     """What the optimizer has gathered by then moves the weights on, so that nothing else tells."""
     seen = b.ends_early(b.ends_early(healthy(), "lora_A", "gradients", 2), "lora_B", "gradients", 9)
     assert failures(seen) == {
-        "G401": "gradients other than zero ended before training did: lora_A after step 2 of 10, "
+        "G405": "gradients other than zero ended before training did: lora_A after step 2 of 10, "
         "lora_B after step 9 of 10"
     }
 
@@ -361,7 +364,7 @@ def test_a_class_that_stands_still_while_others_move_is_named(
 def test_a_class_that_stops_moving_before_the_end_is_named_with_the_step() -> None:
     """Every tensor moved at some time, and gradients arrive to the last."""
     assert failures(b.ends_early(healthy("sft-full", FULL), "norm", "moving", 2)) == {
-        "W701": "some tensors stopped changing before training ended: norm after step 2 of 10"
+        "W703": "some tensors stopped changing before training ended: norm after step 2 of 10"
     }
 
 
@@ -372,13 +375,22 @@ def test_where_nobody_looked_at_every_step_nothing_is_said_of_the_last() -> None
     for kind in seen.training.classes:
         seen = b.ends_early(b.ends_early(seen, kind, "gradients", None), kind, "moving", None)
     assert not failures(seen)
+    assert why(seen, "G405") == (
+        Result.NOT_APPLICABLE,
+        "recorded before the last step with a gradient was measured",
+    )
+    assert why(seen, "W703") == (
+        Result.NOT_APPLICABLE,
+        "recorded before the last step that changed a weight was measured",
+    )
+    assert (why(seen, "G401")[0], why(seen, "W701")[0]) == (Result.PASS, Result.PASS)
 
 
-@pytest.mark.parametrize(("dtype", "said"), [("float32", Result.FAIL), ("bfloat16", Result.PASS)])
+@pytest.mark.parametrize(("dtype", "said"), [("float32", Result.FAIL), ("bfloat16", Result.NOT_APPLICABLE)])
 def test_bfloat16_may_round_the_last_steps_of_real_weights_away(dtype: str, said: Result) -> None:
     """They are trained at a rate that ends at 2e-5, which is nothing beside a weight of 1."""
     seen = b.ends_early(b.real(), "lora_B", "moving", 9)
-    assert results(b.adapter_dtypes(seen, (dtype,), (dtype,)))["W701"] is said
+    assert results(b.adapter_dtypes(seen, (dtype,), (dtype,)))["W703"] is said
 
 
 def test_weights_that_are_no_numbers_come_before_weights_that_stand_still() -> None:
@@ -494,6 +506,90 @@ def test_memory_is_not_judged_where_the_flow_could_not_begin() -> None:
     assert why(seen, "M901") == (Result.NOT_APPLICABLE, "memory was not measured")
 
 
+# ---------------------------------------------------------------------------------------- G404 and E807: what is logged
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (NAN, "the logged gradient norm is not finite in 10 of 10 entries, first in entry 1: nan"),
+        (INF, "the logged gradient norm is not finite in 10 of 10 entries, first in entry 1: inf"),
+        (0.0, "the logged gradient norm is exactly 0 in all 10 entries"),
+    ],
+)
+def test_a_logged_gradient_norm_that_is_none_is_named(value: float, said: str) -> None:
+    """The gradients at the tensors are fine."""
+    assert failures(b.gradient_norm_reported_as(healthy(), value)) == {"G404": said}
+
+
+def test_one_logged_norm_that_is_no_number_is_enough() -> None:
+    """And one that is zero is not."""
+    for value, code in ((INF, {"G404"}), (0.0, set())):
+        norms = (1.17,) * 9 + (value,)
+        seen = healthy()
+        assert seen.training is not None
+        seen = dataclasses.replace(seen, training=dataclasses.replace(seen.training, grad_norm_logged=norms))
+        assert set(failures(seen)) == code
+
+
+def test_a_norm_measured_at_the_tensors_is_judged_where_none_was_logged() -> None:
+    """A trainer that logs none has nothing to say; what is measured must be a number all the same."""
+    seen = healthy()
+    assert seen.training is not None
+    for logged in ((), None):
+        training = dataclasses.replace(seen.training, grad_norm_logged=logged, grad_norm=(*(1.17,) * 9, NAN))
+        assert failures(dataclasses.replace(seen, training=training)) == {
+            "G404": "the norm measured at the tensors is not finite in 1 of 10 entries, first in entry 10: nan"
+        }
+
+
+def test_a_log_of_gradient_norms_that_was_never_read_is_no_pass() -> None:
+    """Observations from before."""
+    seen = healthy()
+    assert seen.training is not None
+    training = dataclasses.replace(seen.training, grad_norm_logged=None)
+    assert why(dataclasses.replace(seen, training=training), "G404") == (
+        Result.NOT_APPLICABLE,
+        "recorded before the trainer's own log of it was read",
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (NAN, "the logged training loss is not finite in 10 of 10 entries, first in entry 1: nan"),
+        (-INF, "the logged training loss is not finite in 10 of 10 entries, first in entry 1: -inf"),
+        (0.0, "the logged training loss is exactly 0 in all 10 entries: Trainer logs a loss of NaN as 0"),
+    ],
+)
+def test_a_training_loss_that_is_none_is_named(value: float, said: str) -> None:
+    """Whatever else is fine: this is what a user of field note N4 saw."""
+    assert failures(b.training_loss_reported_as(healthy(), value)) == {"E807": said}
+
+
+def test_a_training_loss_that_reaches_zero_is_none_of_its_business() -> None:
+    """A model may know its rows by heart; releases before 5.0 log four decimals."""
+    seen = healthy()
+    assert seen.training is not None
+    training = dataclasses.replace(seen.training, loss=(4.9, *(0.0,) * 9))
+    assert not failures(dataclasses.replace(seen, training=training))
+
+
+def test_a_training_loss_nobody_logged_is_no_pass() -> None:
+    """There is nothing to judge."""
+    seen = healthy()
+    assert seen.training is not None
+    nothing = dataclasses.replace(seen, training=dataclasses.replace(seen.training, loss=()))
+    assert why(nothing, "E807") == (Result.NOT_APPLICABLE, "the trainer logged no training loss")
+
+
+def test_a_cell_that_diverges_fails() -> None:
+    """As a learning rate far too high makes it."""
+    assert failures(b.losses(healthy(), 4.85, 208.0)) == {"E802": "eval loss rises: 4.850000 -> 208.000000"}
+
+
 # ------------------------------------------------------------------------------------------------------ E806: eval loss
 
 
@@ -518,6 +614,10 @@ FAULTS: dict[str, Fault] = {
     "R601": b.rates_disagree,
     "G401": lambda seen: b.late(seen, "lora_A", 4),
     "W701": lambda seen: b.stands_still(seen, "lora_B"),
+    "G404": lambda seen: b.gradient_norm_reported_as(seen, float("nan")),
+    "G405": lambda seen: b.ends_early(seen, "lora_A", "gradients", 9),
+    "E807": lambda seen: b.training_loss_reported_as(seen, 0.0),
+    "W703": lambda seen: b.ends_early(seen, "lora_A", "moving", 9),
     "W702": b.frozen_weights_changed,
     "A204": b.without_effect,
     "A203": b.reload_answers_otherwise,

@@ -5,7 +5,7 @@ arrive, what changes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,7 +146,7 @@ def train(
     after = evaluated(trainer, end)
     measured = Training(
         steps=len(rates_asked),
-        loss=_logged(trainer, "loss"),
+        loss=logged(trainer.state.log_history, "loss"),
         grad_norm=tuple(probe.gradients.norms),
         learning_rate=tuple(probe.learning_rates),
         learning_rate_asked=rates_asked,
@@ -160,15 +160,17 @@ def train(
         gradients=probe.gradients.gradients(),
         classes=probe.classes.classes(),
         frozen=frozen,
-        learning_rate_logged=_logged(trainer, "learning_rate"),
+        learning_rate_logged=logged(trainer.state.log_history, "learning_rate"),
         rates_agree=probe.rates_agree,
         reference_before=before.reference,
         reference_after=after.reference,
         evaluated=before.labels,
         still_layers=probe.classes.still_layers(),
+        grad_norm_logged=logged(trainer.state.log_history, "grad_norm"),
     )
     return measured, after.first
 
 
-def _logged(trainer: Any, name: str) -> tuple[float, ...]:
-    return tuple(float(entry[name]) for entry in trainer.state.log_history if name in entry)
+def logged(log: Iterable[Mapping[str, Any]], name: str) -> tuple[float, ...]:
+    """What the entries of a trainer's log say of `name`. An entry without it, or with None, says nothing."""
+    return tuple(float(value) for entry in log if (value := entry.get(name)) is not None)

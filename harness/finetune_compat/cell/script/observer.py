@@ -320,6 +320,7 @@ class Observer:
             trainer=run.kind,
             asks_for_adapters=run.asks_for_adapters,
             rewarded=run.rewarded,
+            rewards_alike=run.found.rewards_alike,
             rows_evaluated=run.found.rows,
             full_rate=run.full_rate,
             idle=run.found.idle,

@@ -41,6 +41,7 @@ class Measured:
         self.training: Training | None = None
         self.labels: Labels | None = None
         self.rows: int | None = None
+        self.rewards_alike: bool | None = None
         self.idle: tuple[str, ...] = ()
 
 

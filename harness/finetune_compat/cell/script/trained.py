@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from finetune_compat.cell.guard import owner_of_shards
 from finetune_compat.cell.instruments.batches import LabelLog, listening
 from finetune_compat.cell.instruments.census import subject
 from finetune_compat.cell.instruments.changes import compared
-from finetune_compat.cell.instruments.training import Probe
+from finetune_compat.cell.instruments.training import Probe, logged
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.cell.script.stories import Measured
 from finetune_compat.contract.records import Labels, Training
@@ -66,7 +66,7 @@ def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, not
     before, of_evaluation = _evaluated(trainer, end, found, notes)
     trainer.add_callback(probe)
     trainer.add_callback(ends)
-    logged = len(trainer.state.log_history)
+    before_it = len(trainer.state.log_history)
     try:
         with listening(trainer.model, labels):
             result = run()
@@ -79,11 +79,13 @@ def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, not
     after, _ = _evaluated(trainer, end, found, notes)
     # `train()` begins a new log.
     log = trainer.state.log_history
-    losses = [float(entry["loss"]) for entry in (log[logged:] if len(log) > logged else log) if "loss" in entry]
+    log = log[before_it:] if len(log) > before_it else log
+    found.rewards_alike = _rewards_alike(log)
     if probe.whole:
         found.training = Training(
             steps=min(steps, len(probe.gradients.norms)),
-            loss=tuple(losses),
+            # Where steps are logged more rarely than they are taken, the mean over all of them is still there.
+            loss=logged(log, "loss") or logged(log, "train_loss"),
             grad_norm=tuple(probe.gradients.norms),
             learning_rate=tuple(probe.learning_rates),
             learning_rate_asked=(),
@@ -100,8 +102,18 @@ def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, not
             rates_agree=probe.rates_agree,
             evaluated=of_evaluation,
             still_layers=probe.classes.still_layers(),
+            grad_norm_logged=logged(log, "grad_norm"),
         )
     return result
+
+
+def _rewards_alike(log: Sequence[Mapping[str, Any]]) -> bool | None:
+    """Whether, at every entry, all completions of each prompt earned the same reward; None where nothing is logged."""
+    # From TRL 0.23 on `reward_std` is over all prompts of a batch: prompts may differ where no completions of one do.
+    if equal := logged(log, "frac_reward_zero_std"):
+        return all(share == 1 for share in equal)
+    spread = logged(log, "reward_std")
+    return all(value == 0 for value in spread) if spread else None
 
 
 def _end_token(trainer: Any) -> int:
