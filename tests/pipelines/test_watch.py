@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -307,6 +308,48 @@ def test_trls_own_script(watch: Any, model: Path, tmp_path: Path) -> None:
     redirected = [sentence for sentence in seen.pipeline["changed"] if sentence.startswith("bf16")]
     assert len(redirected) == (not torch.cuda.is_available()), "bf16 is TRL's default"
     assert seen.trainable("trainer") == 2 * (8 * (64 + 64) + 8 * (64 + 32))
+
+
+DIVERGES = ("learning_rate=1e-2", 'learning_rate=3.0, max_grad_norm=0.0, lr_scheduler_type="constant"')
+
+
+def test_a_loss_that_ends_far_above_where_it_began_is_told(watch: Any, script: Any, model: Path) -> None:
+    """A learning rate far too high, and no clipping: the run succeeds, and the model is worse than a guess."""
+    # Loaded whole: what freezes quantized adapters must not be in the way.
+    seen = watch(script(*WHOLE, DIVERGES), str(model))
+    assert (seen.code, seen.verdicts[0]["outcome"]) == (1, "fail")
+    assert seen.verdicts[0]["reason"].startswith("E808 eval loss diverges: ")
+
+
+def test_a_single_step_is_no_fault(watch: Any, script: Any, model: Path) -> None:
+    """A smoke test: lora_A cannot move while lora_B is zero."""
+    seen = watch(script(*WHOLE, ("num_train_epochs=20", "max_steps=1")), str(model))
+    training = seen.run["seen"]["training"]
+    assert (training["steps"], training["classes"]["lora_A"]["unchanged"]) == (1, 14)
+    assert (seen.code, seen.verdicts[0]["reason"]) == (
+        0,
+        "trained weights change; so few steps cannot show whether lora_A does, ask for more",
+    )
+
+
+@pytest.mark.parametrize("kind", ["same", "letters"])
+@pytest.mark.skipif(Version("0.16") > TRL, reason="GRPOTrainer of TRL before 0.16 was not tried")
+def test_rewards_that_are_all_equal_are_never_called_training(
+    watch: Any, model: Path, tmp_path: Path, kind: str
+) -> None:
+    """Nothing changes by a bit then. Where they differ, weights change at a loss that may be 0."""
+    shutil.copy(Path(__file__).with_name("reward.py"), tmp_path)
+    seen = watch("reward.py", str(model), kind)
+    run, (verdict,) = seen.run, seen.verdicts
+    assert run["rewarded"]
+    if kind == "same":
+        assert (run["rewards_alike"], run["seen"]["training"]["subject_delta"]) == (True, 0.0)
+        assert (seen.code, verdict["outcome"]) == (3, "infrastructure")
+        assert verdict["reason"].startswith("no trained weight changed: all completions of each prompt earned the same")
+    else:
+        assert run["rewards_alike"] is False
+        assert (seen.code, verdict["outcome"]) == (0, "pass"), verdict["reason"]
+        assert "parameters train" in verdict["reason"]
 
 
 @pytest.mark.skipif(FOUR_BIT, reason="a quantized model is prepared for it")

@@ -569,6 +569,7 @@ def _training(flow: str, variant: Variant) -> Training:
         reference_after=4.4012,
         evaluated=_labels(16, flow, variant),
         grad_norm_logged=(1.17,) * 10,
+        rates_agree=True,
     )
 
 

@@ -51,6 +51,10 @@ FEWEST_LOSSES = 4
 NOT_DEEP = "the deep tier was not run for this cell"
 
 
+NOT_RECORDED = "recorded before "
+"""Beginning of why a check does not apply to an observation of an older harness, which lacks what it looks at."""
+
+
 class NotApplicable(Exception):
     """The observation has nothing this check could be held against; the message says why."""
 

@@ -227,10 +227,11 @@ def _ratio(training: Training | None) -> float | None:
 
 
 def _share(training: Training) -> float | None:
-    """`eval_loss` over the mean that it should be; not finite where either is not."""
-    if training.eval_before is None or not training.reference_before:
+    """`eval_loss` over the mean that it should be; None where that is unknown, zero or no number."""
+    before, reference = training.eval_before, training.reference_before
+    if before is None or not reference or not math.isfinite(reference):
         return None
-    return training.eval_before / training.reference_before
+    return before / reference
 
 
 def _batch(before: Observation, after: Observation) -> Change | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from finetune_compat.checks import rules
-from finetune_compat.checks.case import Case, NotApplicable, ended_in
+from finetune_compat.checks.case import NOT_RECORDED, Case, NotApplicable, ended_in
 from finetune_compat.contract.catalog import ACCUMULATED_ROWS, BATCH_ROWS
 from finetune_compat.contract.records import Stage, StepPair, Training
 
@@ -147,7 +147,7 @@ def training_loss_is_a_number(case: Case) -> str | None:
 
 
 def _before(measured: str) -> str:
-    return f"recorded before {measured}"
+    return f"{NOT_RECORDED}{measured}"
 
 
 def _rounds_small_steps(case: Case) -> bool:

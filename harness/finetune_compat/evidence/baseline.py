@@ -16,7 +16,7 @@ from finetune_compat.contract.records import DeviceKind, Observation
 from finetune_compat.contract.version import __version__
 from finetune_compat.evidence.provenance import commit
 from finetune_compat.machine.files import write_atomically
-from finetune_compat.results.run_files import Results, RowState, StackRow, find_run, judged
+from finetune_compat.results.run_files import PROVENANCE, Results, RowState, StackRow, find_run, judged
 from finetune_compat.run.stack_run import exists
 from finetune_compat.stacks.matrix import ROOT
 
@@ -53,7 +53,7 @@ def keep(run_name: str, name: str) -> Path:
     shutil.copytree(run / "rows", target / "rows")
     packed = gzip.compress((run / "observations.jsonl").read_bytes(), mtime=0)
     (target / "observations.jsonl.gz").write_bytes(packed)
-    write_atomically(target / "provenance.json", json.dumps(provenance, indent=1) + "\n")
+    write_atomically(target / PROVENANCE, json.dumps(provenance, indent=1) + "\n")
     return target
 
 

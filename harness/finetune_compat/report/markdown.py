@@ -18,9 +18,11 @@ def render(summary: Summary) -> str:
     """The whole run, as much of it as may be: verdict, window, causes from the most urgent on, then stack by stack."""
     letters = wording.letters(summary.groups)
     verdict = wording.conclusion(summary.exit_code, summary.tally)
+    provenance = wording.provenance(summary.origin, summary.unrecorded)
     head = [
         f"# {wording.TITLE}",
         f"**{verdict}** {wording.totals(summary.tally, len(summary.stacks))}",
+        *([plain(provenance)] if provenance else []),
         plain(wording.depth(summary.depth, summary.tally.cells, summary.stacks)),
     ]
     causes = [cause(wording.marker(index), group) for index, group in enumerate(summary.groups)]

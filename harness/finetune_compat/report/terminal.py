@@ -33,8 +33,9 @@ def print_stack(summary: Summary, name: str, console: Console | None = None) -> 
     _print(out, _deep(stack, out.width))
     _print(out, _causes(stack.groups, out.width))
     # What was left out is known of a run; where this stack is all of it, it is said here or nowhere.
-    tally = summary.tally if len(summary.stacks) == 1 else stack.tally
-    _print(out, _ending(tally, stack.depth, [stack], stack.exit_code, summary.run, out.width))
+    alone = len(summary.stacks) == 1
+    tally, provenance = (summary.tally, _provenance(summary)) if alone else (stack.tally, "")
+    _print(out, _ending(tally, stack.depth, [stack], stack.exit_code, summary.run, out.width, provenance))
 
 
 def print_window(summary: Summary, console: Console | None = None) -> None:
@@ -49,7 +50,18 @@ def print_window(summary: Summary, console: Console | None = None) -> None:
         _print(out, [Text(), *window_table(summary, out.width), Text()])
     _print(out, _drift(summary, out.width))
     _print(out, _causes(summary.groups, out.width))
-    _print(out, _ending(summary.tally, summary.depth, summary.stacks, summary.exit_code, summary.run, out.width))
+    _print(
+        out,
+        _ending(
+            summary.tally,
+            summary.depth,
+            summary.stacks,
+            summary.exit_code,
+            summary.run,
+            out.width,
+            _provenance(summary),
+        ),
+    )
 
 
 def print_run(summary: Summary, console: Console | None = None) -> None:
@@ -213,12 +225,22 @@ def wrapped(text: str, width: int, indent: int) -> list[Text]:
     return [Text(line) for line in lines]
 
 
+def _provenance(summary: Summary) -> str:
+    return wording.provenance(summary.origin, summary.unrecorded)
+
+
 def _ending(
-    tally: Tally, depth: Depth, stacks: Sequence[StackSummary], code: ExitCode, run: Path, width: int
+    tally: Tally,
+    depth: Depth,
+    stacks: Sequence[StackSummary],
+    code: ExitCode,
+    run: Path,
+    width: int,
+    provenance: str,
 ) -> list[Text]:
     conclusion = wrapped(wording.conclusion(code, tally), width, 0)
     for line in conclusion:
         line.stylize(style.of_exit_code(code))
     totals, deep = wording.totals(tally, len(stacks)), wording.depth(depth, tally.cells, stacks)
-    told = [line for text in (totals, deep) for line in wrapped(text, width, 0)]
+    told = [line for text in (totals, provenance, deep) if text for line in wrapped(text, width, 0)]
     return [*told, *conclusion, *wrapped(wording.files(run), width, 0)]

@@ -15,11 +15,12 @@ from finetune_compat.checks.registry import DEEP_CHECKS
 from finetune_compat.contract.catalog import DEEP_CELLS
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import Failure, Frame, Freeze, Labels, Stage
+from finetune_compat.evidence.provenance import short
 from finetune_compat.machine.units import counted
 from finetune_compat.report.exhibits import Exhibit
 from finetune_compat.results.causes import Group, Span
 from finetune_compat.results.lines import CellLine, CountColumn, DeepLine, Finding, Mark, count_columns
-from finetune_compat.results.run_files import RowState
+from finetune_compat.results.run_files import Origin, RowState
 from finetune_compat.results.summary import Depth, Heat, StackSummary, Tally
 from finetune_compat.stacks.matrix import session_of
 
@@ -446,6 +447,28 @@ def flow_letters(flows: Iterable[str]) -> tuple[str, ...]:
 def flow_letter(index: int) -> str:
     """The letter of the flow at `index`."""
     return marker(index).upper()
+
+
+def provenance(origin: Origin | None, unrecorded: Sequence[tuple[str, int]]) -> str:
+    """Of which day and sources a baseline is, and which checks could not judge all of its cells; empty if there is
+    nothing to say.
+    """
+    told = []
+    if origin is not None:
+        told.append(
+            f"Measured from {_minute(origin.first_cell)} to {_minute(origin.last_cell)} UTC with harness "
+            f"{origin.harness_version} and kept at commit {short(origin.kept_at_commit)}; the verdicts are those of "
+            "the checks that wrote this page."
+        )
+    if unrecorded:
+        titles = {check.code: check.title for check in CHECKS}
+        cells = "; ".join(f"{code} {titles[code]} ({counted(number, 'cell')})" for code, number in unrecorded)
+        told.append(f"Not judged, since the harness of that day did not record what they look at: {cells}.")
+    return " ".join(told)
+
+
+def _minute(moment: str) -> str:
+    return moment[: len("2026-11-20T16:38")].replace("T", " ")
 
 
 DRIFT_TITLE = "Objective drift"

@@ -73,6 +73,18 @@ class StackRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a committed baseline comes from, as its `provenance.json` says."""
+
+    first_cell: str
+    last_cell: str
+    """When its first and its last cell began: UTC, ISO 8601."""
+    harness_version: str
+    kept_at_commit: str
+    """What the sources stood at, with `+` where files differed from it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Results:
     """A whole run, judged. Verdicts are in row order, then in the order the cells were selected."""
 
@@ -82,6 +94,8 @@ class Results:
     verdicts: tuple[Verdict, ...]
     left_out: tuple[str, ...] = ()
     """Cells that were asked for and left out, for want of time: nothing is known of them."""
+    origin: Origin | None = None
+    """Of a committed baseline; None of any other run."""
 
 
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
@@ -282,6 +296,24 @@ def write_row(run: Path, row: StackRow) -> None:
     write_atomically(run / "rows" / f"{row.name}.json", json.dumps(dataclasses.asdict(row), indent=1) + "\n")
 
 
+def read_origin(run: Path) -> Origin | None:
+    """Where a baseline comes from; None of a run that is none.
+
+    Raises:
+        RecordsError: its provenance cannot be read.
+    """
+    path = run / PROVENANCE
+    if not path.exists():
+        return None
+    try:
+        return _adapter(Origin).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise _unreadable(str(path), _first(error)) from None
+
+
+PROVENANCE = "provenance.json"
+
+
 def read_left_out(run: Path) -> tuple[str, ...]:
     """Cells that were asked for and left out of the run."""
     return tuple(_text_of(run / _LEFT_OUT).split("\n")[:-1])
@@ -345,7 +377,7 @@ def judged(run: Path, ledger: Ledger, *, only: str | None = None) -> Results:
     found |= apart.result
     verdicts = tuple(verdict for row in rows for verdict in found[row.name])
     left_out = tuple(cell for cell in read_left_out(run) if only in (None, cell.partition("/")[0]))
-    return Results(run, rows, observed, verdicts, left_out)
+    return Results(run, rows, observed, verdicts, left_out, read_origin(run))
 
 
 def _for_another(rows: Sequence[StackRow]) -> tuple[StackRow, ...]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from finetune_compat.checks import CHECKS, Result, Verdict
+from finetune_compat.checks.case import NOT_RECORDED
 from finetune_compat.checks.drift import Definition, Drift, definitions, drifts
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.catalog import CATALOG
@@ -15,7 +17,7 @@ from finetune_compat.contract.records import Observation
 from finetune_compat.results.causes import Group, groups_of
 from finetune_compat.results.lines import CellLine, Mark, line_of
 from finetune_compat.results.order import same_axis, stack_order
-from finetune_compat.results.run_files import Results, RowState, StackRow
+from finetune_compat.results.run_files import Origin, Results, RowState, StackRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,10 @@ class Summary:
     exit_code: ExitCode
     left_out: tuple[str, ...] = ()
     """Cells that were asked for and not run, for want of time."""
+    origin: Origin | None = None
+    """Of a committed baseline: when it was measured, and with which sources."""
+    unrecorded: tuple[tuple[str, int], ...] = ()
+    """Codes of checks that do not apply to so many cells, as they were recorded before what it looks at was."""
 
     def stack(self, name: str) -> StackSummary:
         """The part of the stack called `name`.
@@ -156,7 +162,20 @@ def summarize(results: Results, ledger: Ledger) -> Summary:
         depth=depth_of(every),
         exit_code=exit_code_of(tally),
         left_out=results.left_out,
+        origin=results.origin,
+        unrecorded=unrecorded(results.verdicts),
     )
+
+
+def unrecorded(verdicts: Iterable[Verdict]) -> tuple[tuple[str, int], ...]:
+    """Codes of checks, in their order, that do not apply to so many cells, as an older harness recorded these."""
+    found = Counter(
+        opinion.code
+        for verdict in verdicts
+        for opinion in verdict.opinions
+        if opinion.result is Result.NOT_APPLICABLE and opinion.message.startswith(NOT_RECORDED)
+    )
+    return tuple((check.code, found[check.code]) for check in CHECKS if found[check.code])
 
 
 def tally_of(lines: Iterable[CellLine]) -> Tally:

@@ -8,6 +8,7 @@ import pytest
 from builders import VERSIONS, healthy
 from finetune_compat.checks.drift import TOLERANCE, DriftKind, changes, definitions, drifts
 from finetune_compat.contract.records import Labels, Observation, Stage
+from finetune_compat.report import wording
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,6 +80,38 @@ def test_another_loss_that_is_trained_is_named_where_eval_loss_stays() -> None:
     assert change.kind is DriftKind.TRAINED
     assert change.size == pytest.approx(-1 / 24)
     assert change.detail == "loss of the first step 4.8000 -> 4.6000, norm of its gradient 1.2000 -> 1.1500"
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("value", [NAN, float("inf")])
+def test_a_number_on_one_side_alone_is_drift_whatever_it_is(value: float) -> None:
+    """What the model says, what evaluation makes of it, the loss that is trained, and the norm of its gradient."""
+    alike = trained(measured(A), 4.8, 1.2)
+    for other, kind in (
+        (measured(B, loss=value, reference=value), DriftKind.MODEL),
+        (trained(measured(B, loss=value), 4.8, 1.2), DriftKind.DEFINITION),
+        (trained(measured(B), value, 1.2), DriftKind.TRAINED),
+        (trained(measured(B), 4.8, value), DriftKind.TRAINED),
+    ):
+        found = [change for pair in ((alike, other), (other, alike)) for change in changes(*pair)]
+        assert [(change.kind, change.size) for change in found] == [(kind, float("inf"))] * 2
+
+
+def test_no_number_on_either_side_is_no_drift() -> None:
+    """Two stacks that agree have nothing to report."""
+    pair = [trained(measured(stack, loss=NAN, reference=NAN), NAN, NAN) for stack in (A, B)]
+    assert changes(*pair) == ()
+
+
+def test_a_drift_says_where_a_number_is_missing() -> None:
+    """The cell that has none is the one that is shown."""
+    other = dataclasses.replace(measured(B, loss=NAN, reference=NAN), flow="sft-full")
+    seen = [measured(A), dataclasses.replace(measured(A), flow="sft-full"), measured(B, loss=5.0, reference=5.0), other]
+    (drift,) = drifts([A, B], seen, same_axis)
+    assert drift.detail == "mean loss of the label tokens 4.900000 -> nan"
+    assert "loss before any update is a number on one side alone, 2 cells" in wording.drift_line(drift)
 
 
 def test_a_log_that_rounds_is_no_drift() -> None:

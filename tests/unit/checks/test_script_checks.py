@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import builders
 import pytest
@@ -79,6 +80,171 @@ def test_rewards_that_are_all_equal_teach_nothing_and_are_no_fault(code: str) ->
     """GRPO: the gradient is then zero, and the loss."""
     made = training(run(rewarded=True), gradients=Gradients(28, 0, 28, 0), subject_delta=0.0, eval_after=0.0)
     assert said(made, code)[0] is Result.NOT_APPLICABLE
+
+
+NAN = float("nan")
+ALL_ZERO = Gradients(28, 0, 28, 0)
+
+
+def rewarded(**changes: object) -> Run:
+    """A trainer that learns from rewards, without an evaluation set: its loss is 0 at every step."""
+    still = {"loss": (0.0,) * 10, "eval_before": None, "eval_after": None}
+    return training(run(rewarded=True, rows_evaluated=None), **still, **changes)
+
+
+def nothing_happened(**changes: object) -> Run:
+    """No gradient arrived, and nothing changed by a bit."""
+    still = {"gradients": ALL_ZERO, "subject_delta": 0.0, "grad_norm": (0.0,) * 10, "grad_norm_logged": (0.0,) * 10}
+    return dataclasses.replace(rewarded(**still), **changes)  # type: ignore[arg-type]  # fields by name
+
+
+def test_rewards_that_teach_are_healthy_at_a_loss_of_zero() -> None:
+    """That is the loss of GRPO while it learns."""
+    verdict = judge_run(rewarded())
+    assert verdict.outcome is Outcome.PASS
+    assert verdict.reason.startswith("16,384 parameters train")
+
+
+@pytest.mark.parametrize(
+    ("alike", "why"),
+    [
+        (
+            True,
+            "all completions of each prompt earned the same reward, so that no gradient was due; look at the reward",
+        ),
+        (
+            None,
+            "no gradient arrived, as where all completions of a prompt earn the same, and the trainer logs no spread",
+        ),
+    ],
+)
+def test_a_run_of_rewards_in_which_no_bit_changed_could_not_be_told(alike: bool | None, why: str) -> None:
+    """It is never said to train."""
+    verdict = judge_run(nothing_happened(rewards_alike=alike))
+    assert (verdict.outcome, verdict.failing) == (Outcome.INFRASTRUCTURE, ())
+    assert verdict.reason == f"no trained weight changed: {why}"
+
+
+def test_rewards_that_differ_must_make_a_gradient() -> None:
+    """By the trainer's own log."""
+    verdict = judge_run(nothing_happened(rewards_alike=False))
+    assert (verdict.outcome, verdict.failing) == (Outcome.FAIL, ("G401",))
+    assert verdict.reason.endswith(", although the rewards differ")
+
+
+def test_weights_must_change_where_rewards_made_a_gradient() -> None:
+    """In whatever class they are, and stay numbers."""
+    assert judge_run(rewarded(subject_delta=0.0)).failing == ("W701",)
+    assert judge_run(rewarded(subject_finite=False)).failing == ("W701",)
+    stuck = run(builders.stands_still(rewarded().seen, "lora_A"), rewarded=True, rows_evaluated=None)
+    assert judge_run(stuck).failing == ("W701",)
+
+
+@pytest.mark.parametrize("made", [run, rewarded], ids=["labels", "rewards"])
+@pytest.mark.parametrize("value", [NAN, float("inf")])
+def test_what_is_logged_must_be_a_number(made: Callable[[], Run], value: float) -> None:
+    """At every step, whatever the objective."""
+    for name, code in (("loss", "E807"), ("grad_norm_logged", "G404"), ("grad_norm", "G404")):
+        assert judge_run(training(made(), **{name: (*(1.0,) * 9, value)})).failing == (code,)
+
+
+def test_a_loss_or_a_norm_of_zero_at_every_step_is_a_fault_where_labels_make_the_gradient() -> None:
+    """A loss of NaN is logged as 0."""
+    assert judge_run(training(run(), loss=(0.0,) * 10)).failing == ("E807",)
+    assert judge_run(training(run(), loss=(0.0,))).failing == ("E807",)
+    assert judge_run(training(run(), loss=(4.0, 0.0))).outcome is Outcome.PASS
+    assert judge_run(training(run(), grad_norm_logged=(0.0,) * 10)).failing == ("G404",)
+
+
+def test_a_trainer_that_logs_nothing_is_not_judged_by_its_log() -> None:
+    """Its steps are fewer than it takes to log one."""
+    made = training(run(), loss=(), grad_norm_logged=())
+    assert said(made, "E807") == (Result.NOT_APPLICABLE, "the trainer logged no training loss")
+    assert judge_run(made).outcome is Outcome.PASS
+
+
+RISING = (4.16, 5.97, 382.6, 315.3, 246.8, 105.5, 143.8, 168.7, 178.8, 312.0)
+"""Of a learning rate of 2."""
+
+FALLING = tuple(4.1 - 0.4 * step for step in range(10))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "losses", "diverged"),
+    [
+        (4.18, 208.0, RISING, True),
+        (4.18, 208.0, (), True),
+        (4.18, 208.0, (150.0,), True),  # a mean over all steps
+        (4.18, 8.5, (4.2, 8.4), True),
+        (4.18, 8.3, RISING, False),  # under twice
+        (4.18, 4.6, (4.2, 4.9, 4.7), False),  # a bump of warm-up
+        (0.02, 0.09, (0.02, 0.05), False),  # by heart: it doubles by chance
+        (1.0, 4.0, FALLING, False),  # overfits: what it trains on falls
+        (2.0, 5.0, (1.2,), False),
+        (4.18, 3.9, RISING, False),
+    ],
+)
+def test_an_eval_loss_that_ends_far_above_where_it_began_has_diverged(
+    before: float, after: float, losses: tuple[float, ...], *, diverged: bool
+) -> None:
+    """By twice and by a nat, unless train loss falls."""
+    verdict = judge_run(training(run(), eval_before=before, eval_after=after, loss=losses))
+    assert verdict.failing == (("E808",) if diverged else ())
+    assert not diverged or verdict.reason == f"E808 eval loss diverges: {before:.4f} -> {after:.4f}"
+
+
+@pytest.mark.parametrize(
+    ("losses", "result"),
+    [
+        (RISING, Result.FAIL),
+        (FALLING, Result.PASS),
+        ((0.4, 1.6, 0.9, 1.7, 0.5, 1.5), Result.PASS),  # one row a step: some are harder
+        ((4.2, 9.0, 9.0), Result.NOT_APPLICABLE),
+        ((-1.0, 9.0, 9.0, 9.0), Result.NOT_APPLICABLE),
+    ],
+)
+def test_without_an_evaluation_train_loss_must_not_end_far_above_where_it_began(
+    losses: tuple[float, ...], result: Result
+) -> None:
+    """In every step of the second half."""
+    made = training(run(rows_evaluated=None), eval_before=None, eval_after=None, loss=losses)
+    assert said(made, "E808")[0] is result
+
+
+def one_step(rates: tuple[float, ...], **changes: object) -> Run:
+    """The first steps of a LoRA, at these learning rates: lora_B is zero until one is above zero."""
+    made = training(run(), learning_rate=rates, grad_norm=(1.0,) * len(rates), steps=len(rates), **changes)
+    assert made.seen.training is not None
+    held = dataclasses.replace(made.seen.training.classes["lora_A"], reached=None, unchanged=14, largest_change=0.0)
+    return training(made, classes={**made.seen.training.classes, "lora_A": held}, gradients=Gradients(28, 0, 14, 0))
+
+
+@pytest.mark.parametrize("rates", [(2e-4,), (0.0, 2e-4)], ids=["one step", "two with warm-up"])
+def test_lora_a_need_not_move_before_it_can(rates: tuple[float, ...]) -> None:
+    """Its gradient is zero while lora_B is."""
+    verdict = judge_run(one_step(rates))
+    assert verdict.outcome is Outcome.PASS
+    assert verdict.reason == "trained weights change; so few steps cannot show whether lora_A does, ask for more"
+    assert judge_run(one_step((1e-4, 2e-4))).failing == ("W701",)
+
+
+def test_a_lora_a_that_had_a_gradient_must_move_in_the_first_step() -> None:
+    """Behind a lora_B that was trained before."""
+    made = one_step((2e-4,))
+    assert made.seen.training is not None
+    reached = dataclasses.replace(made.seen.training.classes["lora_A"], reached=1)
+    classes = {**made.seen.training.classes, "lora_A": reached}
+    assert judge_run(training(made, classes=classes)).failing == ("W701",)
+
+
+def test_the_first_step_of_warm_up_alone_says_nothing() -> None:
+    """Its learning rate is 0. Ten such steps are a fault."""
+    verdict = judge_run(one_step((0.0,), subject_delta=0.0))
+    assert verdict.outcome is Outcome.INFRASTRUCTURE
+    assert verdict.reason == (
+        "no trained weight changed: the only step has a learning rate of 0, as warm-up begins; ask for more steps"
+    )
+    assert judge_run(one_step((0.0,) * 10, subject_delta=0.0)).failing == ("W701",)
 
 
 def test_a_flat_eval_loss_is_a_fault_but_not_in_warm_up() -> None:

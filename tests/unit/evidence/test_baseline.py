@@ -89,6 +89,34 @@ def test_the_committed_summary_is_what_the_baseline_says_today(baseline: Path) -
     assert (baseline / "summary.md").read_text(encoding="utf-8") == told
 
 
+NAN = float("nan")
+
+
+@cache
+def trained_and_passing(baseline: Path) -> tuple[Observation, ...]:
+    ledger = load_ledger()
+    return tuple(seen for seen in of(baseline) if seen.training and judge_one(seen, ledger).outcome is Outcome.PASS)
+
+
+def _nan(measured: object) -> object:
+    """The same with NaN in place of every number."""
+    return NAN if isinstance(measured, float) else tuple(NAN for _ in measured)  # type: ignore[attr-defined]
+
+
+@each_baseline
+@pytest.mark.parametrize("fields", [("loss",), ("grad_norm",), ("eval_before", "eval_after"), ("eval_after",)])
+def test_no_cell_passes_whose_numbers_are_none(baseline: Path, fields: tuple[str, ...]) -> None:
+    """Train losses, gradient norms or eval losses of NaN in a cell that passes, of every flow, variant and stack."""
+    ledger = load_ledger()
+    assert trained_and_passing(baseline)
+    for seen in trained_and_passing(baseline):
+        assert seen.training is not None
+        changes = {field: _nan(getattr(seen.training, field)) for field in fields}
+        training = dataclasses.replace(seen.training, **changes)  # type: ignore[arg-type]  # fields by name
+        verdict = judge_one(dataclasses.replace(seen, training=training), ledger)
+        assert verdict.outcome is Outcome.FAIL, (seen.cell, fields)
+
+
 @each_baseline
 def test_int8_and_emulated_nf4_agree(baseline: Path) -> None:
     """Wherever a baseline has both: the same stages, trainable counts, freezing lines and verdicts."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import builders as b
 import pytest
 from builders import FULL, INT8, LISTED, NF4, NF4_NOGC, frozen, frozen_loud, healthy, ran, summary_of
 from finetune_compat.contract.catalog import cells_on
+from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.records import DeviceKind, Frame, Observation, Stage, Variant
-from finetune_compat.report import markdown
-from finetune_compat.results.run_files import StackRow
+from finetune_compat.report import markdown, summarize
+from finetune_compat.results.run_files import StackRow, judged, read_origin
 
 STACK = "trl0.22-py311"
 
@@ -53,6 +56,36 @@ def test_a_freeze_shows_counts_loss_issue_and_the_line_that_did_it() -> None:
     )
     assert "<https://github.com/huggingface/trl/issues/3926>" in text
     assert f"To do: {b.issue().remedy}".replace("_", r"\_") in text
+
+
+def test_a_baseline_says_of_which_day_and_sources_it_is(tmp_path: Path) -> None:
+    """And which checks of today look at what was not recorded then."""
+    seen = at(variant=FULL)
+    assert seen.training is not None
+    older = dataclasses.replace(seen, training=dataclasses.replace(seen.training, grad_norm_logged=None))
+    run = b.stored(tmp_path, [ran(older)], older)
+    origin = {
+        "first_cell": "2026-11-20T16:38:10+00:00",
+        "last_cell": "2026-11-20T17:12:17+00:00",
+        "harness_version": "0.1.0",
+        "kept_at_commit": "5f" * 20,
+    }
+    (run / "provenance.json").write_text(json.dumps({**origin, "cells": 1}), encoding="utf-8")
+    assert markdown.render(summarize(judged(run, LISTED), LISTED)).splitlines()[4] == (
+        "Measured from 2026-11-20 16:38 to 2026-11-20 17:12 UTC with harness 0.1.0 and kept at commit 5f5f5f5f5f5f; "
+        "the verdicts are those of the checks that wrote this page. Not judged, since the harness of that day did not "
+        "record what they look at: G404 The gradient norm is a number (1 cell)."
+    )
+    assert "Measured from" not in rendered(at(variant=FULL))
+    assert "Not judged" not in rendered(at(variant=FULL))
+
+
+def test_provenance_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """With where it is."""
+    (tmp_path / "provenance.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RecordsError, match="first_cell") as caught:
+        read_origin(tmp_path)
+    assert str(tmp_path / "provenance.json") in str(caught.value)
 
 
 def test_plain_passes_are_folded_away() -> None:
