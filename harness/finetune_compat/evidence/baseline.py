@@ -14,11 +14,11 @@ from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.names import is_plain
 from finetune_compat.contract.records import DeviceKind, Observation
 from finetune_compat.contract.version import __version__
-from finetune_compat.evidence.provenance import commit
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.results.run_files import PROVENANCE, Results, RowState, StackRow, find_run, judged
 from finetune_compat.run.stack_run import exists
 from finetune_compat.stacks.matrix import ROOT
+from finetune_compat.stacks.provenance import commit
 
 BASELINES = ROOT / "reports" / "baseline"
 

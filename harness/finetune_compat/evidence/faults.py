@@ -20,12 +20,12 @@ from finetune_compat.checks import CHECKS
 from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.records import DeviceKind, Observation
-from finetune_compat.evidence.provenance import commit, short
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.report.wording import shortened
 from finetune_compat.results.order import stack_order
 from finetune_compat.results.run_files import read_line
 from finetune_compat.stacks.matrix import ROOT
+from finetune_compat.stacks.provenance import commit, short
 
 FAULTS = ROOT / "reports" / "faults"
 

@@ -41,13 +41,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from finetune_compat.contract.errors import CompatError
-from finetune_compat.evidence.provenance import commit, short
 from finetune_compat.machine import cpu
 from finetune_compat.machine.capacity import this_machine
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.units import counted
 from finetune_compat.run.selection import On
 from finetune_compat.stacks.matrix import ROOT, Stack, read_matrix
+from finetune_compat.stacks.provenance import commit, short
 from pydantic import TypeAdapter
 
 from side_by_side.children import end_all, pinned, sampled, side_by_side, timed
