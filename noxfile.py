@@ -10,6 +10,7 @@
 #   "nvidia-ml-py",
 #   "packaging",
 #   "pip",
+#   "platformdirs",
 #   "pydantic>=2",
 #   "rich",
 #   "safetensors",
@@ -39,12 +40,9 @@ Not yet measured on a GPU: verdicts of cuda and of an emulating CPU have not bee
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
-from secrets import token_hex
 
 import nox
 
@@ -52,79 +50,35 @@ HERE = Path(__file__).parent
 # A nox of its own environment does not have this project installed.
 sys.path.insert(0, str(HERE / "harness"))
 
-from finetune_compat.contract import names  # noqa: E402
-from finetune_compat.contract.errors import CompatError, ExitCode  # noqa: E402
-from finetune_compat.machine import child_processes  # noqa: E402 - needs the line above
-from finetune_compat.stacks import matrix  # noqa: E402
-
-
-def _finish_run() -> None:
-    """Write and print what a run of several stacks says as a whole."""
-    if not (HERE / "reports" / "runs" / os.environ["COMPAT_RUN_ID"]).exists():
-        return
-    from finetune_compat.nox_session import finish_run
-    from finetune_compat.results.run_files import find_run
-
-    try:
-        finish_run(find_run(os.environ["COMPAT_RUN_ID"]))
-    except CompatError as error:
-        print(error, file=sys.stderr)
-
-
 nox.needs_version = ">=2026.8.10"  # the first with --parallel
-nox.options.default_venv_backend = "uv"
-nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests", "lint"]
-# A Python that is not there is a failure, not a green skip.
-nox.options.error_on_missing_interpreters = True
-
-# With it every import of TRL costs 10 s instead of 4 s, in every environment made from here.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# Sessions that run side by side are processes of their own; they inherit this and write into one run.
-os.environ.setdefault("COMPAT_RUN_ID", f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{token_hex(2)}")
-try:
-    names.check_run_id(os.environ["COMPAT_RUN_ID"], "COMPAT_RUN_ID")
-except CompatError as error:
-    print(error, file=sys.stderr)
-    sys.exit(error.exit_code)
-# They end with the nox that started them, as that ends with `compat run`. Whoever is first ends the run.
-FIRST = not child_processes.end_with_parent()
-if FIRST:
-    atexit.register(_finish_run)
-child_processes.adopt()
-
-try:
-    MATRIX = matrix.read_matrix()
-except CompatError as error:
-    print(error, file=sys.stderr)
-    sys.exit(error.exit_code)
 
 
 @nox.session(allow_parallel=True)
 def tests(session: nox.Session) -> None:
     """The harness's own tests, without torch, in minutes."""
-    session.install("--editable", ".", "--group", "dev")
+    session.install("--editable", ".[host]", "--group", "dev")
     session.run("pytest", *session.posargs)
 
 
 @nox.session(allow_parallel=True)
 def lint(session: nox.Session) -> None:
     """Lint, format and types."""
-    session.install("--editable", ".", "--group", "dev")
+    session.install("--editable", ".[host]", "--group", "dev")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
     session.run("lint-imports")
     # Tests that run inside a stack's environment: nothing else on the host side would see what they call renamed. One
     # by one, since each directory has modules of its own called conftest.
-    for directory in ("adapters", "benchmarks", "cells", "families", "guard", "mutation", "pipelines"):
+    for directory in ("adapters", "benchmarks", "families", "guard", "mutation", "pipelines"):
         session.run("mypy", "--allow-subclassing-any", f"tests/{directory}")
 
 
 @nox.session(allow_parallel=True)
 def pages(session: nox.Session) -> None:
     """Every page of the reports in headless Chromium; `-- --shots DIR` keeps pictures. Without a Chromium it fails."""
-    session.install("--editable", ".", "--group", "pages")
+    session.install("--editable", ".[host]", "--group", "pages")
     session.run("pytest", "-c", "tests/pages/pytest.ini", "tests/pages", *session.posargs)
 
 
@@ -169,32 +123,5 @@ def _compat(session: nox.Session, command: str) -> None:
     session.run(sys.executable, "-m", "finetune_compat", command, *session.posargs, external=True)
 
 
-def _compat_session(python: str) -> None:
-    """Register `compat-<python>`, parametrised over the stacks that run on it."""
-    stacks = [stack for stack in MATRIX.stacks if python in stack.pythons]
-
-    @nox.session(name=f"compat-{python}", python=python, allow_parallel=True)
-    # By name: nox writes parameters as JSON when sessions run side by side.
-    @nox.parametrize("name", [nox.param(stack.name, id=f"{stack.package}='{stack.label}'") for stack in stacks])
-    def compat(session: nox.Session, name: str) -> None:
-        """Run every flow for real on the stack's locked environment."""
-        # Only a session that runs pays for these imports; `nox -l` does not.
-        from finetune_compat import nox_session
-        from finetune_compat.stacks import locks
-
-        env_python = Path(session.virtualenv.location, "bin", "python")
-        try:
-            # Side by side with others it is a process that another nox, or `compat run`, has started.
-            outcome = nox_session.run_compat(
-                MATRIX, MATRIX.stack(name), python, env_python, session.posargs, alone=FIRST
-            )
-        except CompatError as error:
-            session.error(f"{error}")
-        if isinstance(outcome, locks.Unsolvable):
-            session.skip(f"no versions go together: {outcome.cause}")
-        if outcome is not ExitCode.HEALTHY:
-            session.error(nox_session.verdict_sentence(outcome))
-
-
-for _python in MATRIX.pythons:
-    _compat_session(_python)
+# Registers compat-3.11 and the like. Last, as `nox -l` lists sessions in the order of their registration.
+import finetune_compat.noxfile  # noqa: E402, F401

@@ -1,5 +1,54 @@
-"""`python -m finetune_compat` is `compat`."""
+"""`compat`, and `python -m finetune_compat`: the command line, or one sentence where what it needs is not installed."""
 
-from finetune_compat.cli import main
+from __future__ import annotations
 
-main()
+import sys
+from importlib import metadata
+
+DISTRIBUTION = "finetune-compat"
+EXTRA = "host"
+BAD_INPUT = 4
+
+
+def main() -> None:
+    """Run one command and exit with its code."""
+    try:
+        from finetune_compat import cli
+
+        cli.main()
+    except Exception:
+        missing = missing_requirements()
+        if not missing:
+            raise
+        print(
+            f"compat needs the extra `{EXTRA}`, which is not installed (missing: {', '.join(missing)}): "
+            f"pip install '{DISTRIBUTION}[{EXTRA}]'",
+            file=sys.stderr,
+        )
+        sys.exit(BAD_INPUT)
+
+
+def missing_requirements() -> list[str]:
+    """What the extra requires and is not installed, or is another version. Empty where the package is not installed."""
+    try:
+        asked = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        return []
+    wanted = [line.partition(";")[0].strip() for line in asked if f'extra == "{EXTRA}"' in line.replace("'", '"')]
+    return [text for text in wanted if not _is_installed(text)]
+
+
+def _is_installed(text: str) -> bool:
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:
+        return False
+    requirement = Requirement(text)
+    try:
+        return requirement.specifier.contains(metadata.version(requirement.name), prereleases=True)
+    except metadata.PackageNotFoundError:
+        return False
+
+
+if __name__ == "__main__":
+    main()

@@ -18,6 +18,8 @@ from finetune_compat.contract.census import LoadDtype, Quantization
 from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.redaction import redact
+from finetune_compat.contract.version import __version__
+from finetune_compat.machine.places import places, write_runs_to
 from finetune_compat.store.command import app as store_app
 
 if TYPE_CHECKING:
@@ -38,11 +40,29 @@ app = typer.Typer(
 app.add_typer(store_app)
 
 
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Directory of runs; by default COMPAT_OUT, a checkout's reports/runs, or compat-reports."
+    ),
+]
+
 _DEVICE = "cpu, cuda or auto. Not yet measured on a GPU: its verdicts and a CPU's were not compared."
 
 
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - called by Typer
+    if wanted:
+        print(f"compat {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
     """With a callback, a single command is still called by its name."""
 
 
@@ -71,6 +91,7 @@ def lock(
     from finetune_compat.stacks.locks import drop_orphans, exit_code, make_locks, summary
     from finetune_compat.stacks.matrix import read_matrix
 
+    places().the_checkout("compat lock")
     matrix = read_matrix()
     chosen = [matrix.stack(name) for name in names] if names else matrix.stacks
     plans = [plan for stack in chosen for plan in matrix.plans(stack)]
@@ -116,6 +137,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     wheelhouse: Annotated[str | None, typer.Option(help="Folder of wheels, or an unpacked bundle.")] = None,
     base_python: Annotated[str | None, typer.Option(help="Take the torch of that Python.")] = None,
     base_torch: Annotated[bool, typer.Option("--base-torch", help="Take the torch of this Python.")] = False,
+    out: Out = None,
 ) -> int:
     """Run cells: all that the store does not have, or those named, several stacks at once.
 
@@ -127,6 +149,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     from finetune_compat.run.selection import Asked
     from finetune_compat.stacks.supply import BASE_TORCH, parse_supply
 
+    write_runs_to(out)
     passed = {
         "--device": device,
         "--tier": tier,
@@ -139,9 +162,9 @@ def run(  # noqa: PLR0913 - one parameter an option
         "--gpu-idle-below": gpu_idle_below,
         "--gpu-larger-than": gpu_larger_than,
     }
-    places = {"--wheelhouse": wheelhouse, "--base-python": base_python}
+    origins = {"--wheelhouse": wheelhouse, "--base-python": base_python}
     flags = {"--offline": offline, BASE_TORCH: base_torch}
-    supply, _ = parse_supply([*_given(places), *(name for name, wanted in flags.items() if wanted)], "compat run")
+    supply, _ = parse_supply([*_given(origins), *(name for name, wanted in flags.items() if wanted)], "compat run")
     request = Request(
         asked=Asked(tuple(stacks or ()), tuple(axis or ()), _names(flows), _names(variants), words),
         python=python,
@@ -173,10 +196,12 @@ def report(
             metavar="PATTERN", help="Cells that page shows in full, such as 'trl0.22*nf4*'. Goes with --html."
         ),
     ] = None,
+    out: Out = None,
 ) -> int:
     """Judge a stored run again with today's ledger, write its summaries and its page anew, and print them."""
     from finetune_compat.report import report_command
 
+    write_runs_to(out)
     if cells is not None and html is None:
         raise CompatError(
             "--cells goes with --html",
@@ -213,6 +238,7 @@ def gate(  # noqa: PLR0913 - one parameter an option
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps after which every training of it is ended (10).")] = None,
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENT]...")] = None,
+    out: Out = None,
 ) -> int:
     """May I upgrade? Run both sides and answer ALLOW (exit code 0), HOLD (1) or BLOCK (2).
 
@@ -220,6 +246,7 @@ def gate(  # noqa: PLR0913 - one parameter an option
     """
     from finetune_compat.gate.command import Asked, gate_command
 
+    write_runs_to(out)
     asked = Asked(
         tuple(before),
         tuple(after),
@@ -241,6 +268,7 @@ def schema() -> None:
     """Write the JSON Schema of a gate's answer anew, beside the code that writes the answer."""
     from finetune_compat.gate.report import answer_json
 
+    places().the_checkout("compat schema")
     _say(f"wrote {answer_json.write_schema()}")
 
 
@@ -373,8 +401,8 @@ def bundle(
     from finetune_compat.bundle.command import asked_for, make
     from finetune_compat.stacks.matrix import read_matrix
 
-    matrix = read_matrix()
-    make(matrix, asked_for(matrix, names, python, device, max_size), out, _say)
+    root, matrix = places().the_checkout("compat bundle"), read_matrix()
+    make(matrix, asked_for(matrix, names, python, device, max_size), out, _say, root)
 
 
 @app.command()

@@ -18,7 +18,8 @@ from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.seeds import Seeds
 from finetune_compat.evidence import calibration, sweeps
 from finetune_compat.machine.gpus import Gpu, kind_of
-from finetune_compat.results.run_files import RUNS, RowState, refuse_other_latest
+from finetune_compat.machine.places import places
+from finetune_compat.results.run_files import RowState, refuse_other_latest
 from finetune_compat.run import stack_run
 from finetune_compat.stacks.environments import keep_bytecode, prepare_environment
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
@@ -119,7 +120,7 @@ def run_stack(
     """
     from finetune_compat.report import print_stack, summary_of
 
-    refuse_other_latest(RUNS)
+    refuse_other_latest(places().runs)
     options = stack_run.parse_options(posargs)
     ledger = load_ledger()
     plan = stack_run.plan_of(stack.on(python), lock, options, ledger, kind_of(gpus), base_torch=base_torch)

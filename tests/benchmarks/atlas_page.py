@@ -21,10 +21,12 @@ sys.path[:0] = [str(ROOT / "harness"), str(ROOT / "tests" / "pages")]
 import browser  # noqa: E402 - after the path is set
 from finetune_compat.checks.ledger import load_ledger  # noqa: E402
 from finetune_compat.contract.records import Observation  # noqa: E402
-from finetune_compat.evidence.baseline import BASELINES  # noqa: E402
+from finetune_compat.machine.places import places  # noqa: E402
 from finetune_compat.report import html  # noqa: E402
 from finetune_compat.results.run_files import Results, judged  # noqa: E402
 from finetune_compat.results.summary import summarize  # noqa: E402
+
+BASELINES = places().baselines
 
 CELLS = 10_000
 LONGEST_S, LARGEST_BYTES = 2.0, 10_000_000

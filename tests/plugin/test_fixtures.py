@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from finetune_compat.stacks.matrix import ROOT
+from finetune_compat.machine.places import PACKAGE
+
+ROOT = PACKAGE.parents[1]
 
 LIGHT = """
 import sys

@@ -14,9 +14,11 @@ from finetune_compat.checks import Outcome
 from finetune_compat.contract.catalog import cells_on
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import DeviceKind, EndCause, Precision, Variant
+from finetune_compat.machine.places import PACKAGE
 from finetune_compat.results.run_files import judged, read_observations, write_row
 from finetune_compat.run.stack_run import _row
-from finetune_compat.stacks.matrix import ROOT
+
+ROOT = PACKAGE.parents[1]
 
 FLOWS = ("sft-peft-config", "sft-peft-model", "trainer-peft-model")
 CELLS = tuple(PlannedCell(flow, NF4, ()) for flow in FLOWS)
@@ -35,7 +37,7 @@ def test_flow(plan: Plan, planned: PlannedCell) -> None:
         {fate}
     runner.append(plan, builders.healthy(planned.flow, planned.variant, stack=plan.stack))
 """
-"""tests/cells/test_flows.py, with a story in place of a flow."""
+"""finetune_compat/cell/session/test_flows.py, with a story in place of a flow."""
 
 
 def planned(
@@ -71,7 +73,7 @@ def run(cells: pytest.Pytester, plan: Plan, *arguments: str, fate: str = "pass")
 
 
 def _configured() -> Sequence[str]:
-    return ("-c", str(ROOT / "tests" / "cells" / "pytest.ini"), "-p", "finetune_compat.cell.plugin")
+    return ("-c", str(PACKAGE / "cell" / "session" / "pytest.ini"), "-p", "finetune_compat.cell.plugin")
 
 
 def selected(plan: Plan) -> list[str]:

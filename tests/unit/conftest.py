@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
+from finetune_compat.machine import places
+from finetune_compat.machine.places import Places
 from hypothesis import settings
 
 # No deadline: how long one example takes says something about the machine, and these tests share it with cells.
@@ -15,3 +21,15 @@ def _no_store_of_the_users(tmp_path_factory: pytest.TempPathFactory, monkeypatch
     """Each test has an empty store of its own, and no shared one."""
     monkeypatch.setenv("COMPAT_STORE", str(tmp_path_factory.mktemp("store")))
     monkeypatch.delenv("COMPAT_STORE_REMOTE", raising=False)
+
+
+@pytest.fixture
+def in_places(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Places]:
+    """Replace some of this process's places until the test ends: `in_places(runs=tmp_path)`."""
+
+    def replaced(**changed: Path) -> Places:
+        found = dataclasses.replace(places.places(), **changed)
+        monkeypatch.setattr(places, "_replaced", found)
+        return found
+
+    return replaced

@@ -16,16 +16,16 @@ from typing import Any
 
 import pytest
 import typer
-from finetune_compat import cli, report
+from finetune_compat import cli
 from finetune_compat.census import command as census
 from finetune_compat.census import taken
 from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.errors import ExitCode
-from finetune_compat.evidence import alarm
-from finetune_compat.evidence.baseline import BASELINES
-from finetune_compat.results import run_files
+from finetune_compat.machine.places import places
 from finetune_compat.run import stack_run
 from finetune_compat.run.estimate import START_S
+
+BASELINES = places().baselines
 
 SEE = "See `compat --help`."
 FLOWS = ", ".join(flow.name for flow in CATALOG)
@@ -37,7 +37,7 @@ FAMILIES = (
 NO_STACK = "matrices/stacks.toml: there is no stack 'nope'\nNo name looks like it.\n`compat stacks` lists all of them."
 NO_RUN = (
     "HERE/runs: there is no run 'nope'\nThe run was never made on this machine, or its directory was removed.\n"
-    "The newest are: none yet. A run is made by: nox -s \"compat-3.11(trl='0.22')\""
+    "The newest are: none yet. A run is made by: compat run trl0.22"
 )
 NOT_A_RUN = (
     "HERE/empty: this directory holds no run\nA run has its rows in rows/ and its observations in observations.jsonl.\n"
@@ -494,12 +494,11 @@ BAD = {
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Path:
     """A directory with the files, to be in; and no runs but those in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COMPAT_STORE", str(tmp_path / "store"))
-    for function in (run_files.find_run, report.report_command, alarm.alarm_command):
-        monkeypatch.setattr(getattr(function, "__wrapped__", function), "__defaults__", (tmp_path / "runs",))
+    in_places(runs=tmp_path / "runs")
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)

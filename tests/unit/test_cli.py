@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 import pytest
 from finetune_compat import cli
 from finetune_compat.contract.errors import CompatError, ExitCode
+from finetune_compat.machine.places import PACKAGE, places
 from finetune_compat.stacks import locks, matrix
-from finetune_compat.stacks.matrix import ROOT, read_matrix
+from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.stacks.uv_tool import Answer
 from test_locks import BODY
+
+ROOT = PACKAGE.parents[1]
 
 
 def run(*arguments: str) -> int:
@@ -96,11 +100,11 @@ class TestStacks:
         assert "  transformers4.57   2026-01-16   3.11        0.27.0   4.57.6 " in table
 
     def test_a_row_without_a_usable_lock_says_why(
-        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+        self, capsys: pytest.CaptureFixture[str], in_places: Any, tmp_path: Any
     ) -> None:
         """A stale, missing or unsolvable lock is a fact of the row, not an error of the command."""
-        monkeypatch.setattr(locks, "LOCKS", tmp_path)
-        monkeypatch.setattr(locks.locked, "__defaults__", (tmp_path,))
+        shutil.copy(places().stacks, tmp_path)
+        in_places(matrices=tmp_path)
         assert run("stacks", "--json") == 0
         (row, *_) = json.loads(capsys.readouterr().out)
         assert row["locks"]["trl0.4-py311"] == {"state": "unusable", "reason": "there is no lock"}
@@ -108,11 +112,12 @@ class TestStacks:
 
 class TestLock:
     def test_it_tells_what_became_of_each_and_ends_with_a_count(
-        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, in_places: Any, tmp_path: Any
     ) -> None:
         """The exit code is that of the worst of them."""
         monkeypatch.setattr(locks, "run_uv", lambda *_, **__: Answer(0, BODY, ""))
-        monkeypatch.setattr(locks.make_locks, "__defaults__", (tmp_path,))
+        shutil.copy(places().stacks, tmp_path)
+        in_places(matrices=tmp_path)
         assert run("lock", "trl1.16") == 0
         lines = capsys.readouterr().out.splitlines()
         assert min(lines[:-1]).startswith("[1/2] trl1.16-py31")

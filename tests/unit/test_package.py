@@ -12,7 +12,9 @@ from types import ModuleType
 import finetune_compat
 import finetune_compat.cell
 import pytest
-from finetune_compat.stacks.matrix import ROOT
+from finetune_compat.machine.places import PACKAGE
+
+ROOT = PACKAGE.parents[1]
 
 STACK = "{'torch', 'transformers', 'peft', 'trl', 'accelerate', 'datasets'}"
 
@@ -63,8 +65,8 @@ def test_its_types_are_published() -> None:
     told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert "Typing :: Typed" in told["project"]["classifiers"]
     # The wheel holds every file of these directories that git does not ignore.
-    assert told["tool"]["hatch"]["build"]["targets"]["wheel"] == {"packages": ["harness/finetune_compat"]}
-    assert (ROOT / "harness" / "finetune_compat" / "py.typed").is_file()
+    assert told["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["harness/finetune_compat"]
+    assert (PACKAGE / "py.typed").is_file()
 
 
 @pytest.mark.parametrize("command", ["run", "gate"])

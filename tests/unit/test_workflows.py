@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from finetune_compat.evidence.faults import FAULTS
+from finetune_compat.machine.places import places
+
+FAULTS = places().faults
 
 GATE = Path(__file__).parent.parent.parent / ".github" / "workflows" / "gate.yml"
 

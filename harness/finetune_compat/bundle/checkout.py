@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from finetune_compat.contract.errors import CompatError
-from finetune_compat.stacks.matrix import ROOT
 
 LEFT_OUT = ("reports/", "tests/golden/", ".git")
 """What no cell needs: measured baselines, and runs that only the harness's own tests read."""
@@ -29,7 +28,7 @@ class Checkout:
     """Tracked files that differ from the commit."""
 
 
-def tracked(locks: Collection[str], root: Path = ROOT) -> Checkout:
+def tracked(locks: Collection[str], root: Path) -> Checkout:
     """What git tracks in `root` and a run needs; of the locks, those whose file names are in `locks`.
 
     Raises:

@@ -20,7 +20,7 @@ from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.version import __version__
 from finetune_compat.machine.units import bytes_of
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
-from finetune_compat.stacks.matrix import ROOT, Matrix, Stack
+from finetune_compat.stacks.matrix import Matrix, Stack
 from finetune_compat.stacks.uv_tool import install_environ, run_uv
 
 
@@ -68,7 +68,7 @@ def _limit(size: str) -> int:
     return number
 
 
-def make(matrix: Matrix, asked: Asked, out: Path, tell: Callable[[str], None], root: Path = ROOT) -> list[Path]:
+def make(matrix: Matrix, asked: Asked, out: Path, tell: Callable[[str], None], root: Path) -> list[Path]:
     """Make the bundle that is `asked` for in `out`, and return its parts.
 
     Args:

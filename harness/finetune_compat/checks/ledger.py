@@ -18,8 +18,7 @@ from finetune_compat.checks import CHECKS, Deviation, Symptom
 from finetune_compat.contract.catalog import CATALOG, MODELS
 from finetune_compat.contract.errors import Fault, MatrixError
 from finetune_compat.contract.records import REPORTED, DeviceKind, Precision, Variant
-
-LEDGER = Path(__file__).resolve().parents[3] / "matrices" / "known-issues.toml"
+from finetune_compat.machine.places import places
 
 
 class Kind(StrEnum):
@@ -146,12 +145,13 @@ def _within(version: str | None, window: str) -> bool:
     return version is not None and SpecifierSet(window).contains(version, prereleases=True)
 
 
-def load_ledger(path: Path = LEDGER) -> Ledger:
-    """The ledger in `path`.
+def load_ledger(path: Path | None = None) -> Ledger:
+    """The ledger in `path`; by default that of `places()`.
 
     Raises:
         MatrixError: the file is missing, not TOML, or wrong; every fault is listed with its place.
     """
+    path = path or places().ledger
     todo = "Correct the file and run again; docs/architecture.md describes the ledger's fields."
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -24,6 +24,7 @@ APART = (
     "finetune_compat.cell.joining",
     "finetune_compat.cell.storing",
     "finetune_compat.cell.plugin",
+    "finetune_compat.cell.session",
     "finetune_compat.cell.worker_limits",
     "finetune_compat.checks",
     "finetune_compat.contract.closed_forms",  # what checks expect

@@ -12,7 +12,7 @@ from finetune_compat.report import derive, wording
 from finetune_compat.report.markdown import cause, plain, within
 from finetune_compat.results.causes import Group
 from finetune_compat.results.lines import Finding
-from finetune_compat.results.run_files import RUNS, finished_run
+from finetune_compat.results.run_files import finished_run
 from finetune_compat.results.summary import Summary
 
 LARGEST = 65_000
@@ -40,7 +40,7 @@ def text(summary: Summary, found: Sequence[tuple[str, Group]], link: str) -> str
     return within([part for part in (*head, *told) if part], LARGEST, wording.left_out)
 
 
-def alarm_command(run_name: str, body: Path, link: str, runs: Path = RUNS) -> ExitCode:
+def alarm_command(run_name: str, body: Path, link: str, runs: Path | None = None) -> ExitCode:
     """Write to `body` what a library release broke in a run, if one did. 1: it did; 0: none did; 3: nothing is known.
 
     Raises:

@@ -15,12 +15,10 @@ from finetune_compat.contract.names import is_plain
 from finetune_compat.contract.records import DeviceKind, Observation
 from finetune_compat.contract.version import __version__
 from finetune_compat.machine.files import write_atomically
+from finetune_compat.machine.places import places
+from finetune_compat.machine.provenance import commit
 from finetune_compat.results.run_files import PROVENANCE, Results, RowState, StackRow, find_run, judged
 from finetune_compat.run.stack_run import exists
-from finetune_compat.stacks.matrix import ROOT
-from finetune_compat.stacks.provenance import commit
-
-BASELINES = ROOT / "reports" / "baseline"
 
 
 def keep(run_name: str, name: str) -> Path:
@@ -39,8 +37,8 @@ def keep(run_name: str, name: str) -> Path:
             meaning="It becomes a directory below reports/baseline.",
             todo="Use letters, digits and dashes, such as cpu or h200.",
         )
-    run = find_run(run_name)
-    if run.is_relative_to(BASELINES):
+    run, baselines = find_run(run_name), places().baselines
+    if run.is_relative_to(baselines):
         raise CompatError(
             "this is a baseline already", where=str(run), todo="Name a run below reports/runs, or a copy of one."
         )
@@ -48,7 +46,7 @@ def keep(run_name: str, name: str) -> Path:
     _refuse_real_weights(results)
     _refuse_unfinished(results)
     provenance = _provenance(results)  # before the baseline itself makes the checkout differ from its commit
-    target = BASELINES / name
+    target = baselines / name
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(run / "rows", target / "rows")
     packed = gzip.compress((run / "observations.jsonl").read_bytes(), mtime=0)

@@ -25,10 +25,8 @@ from finetune_compat.contract.catalog import Handicap, flow_named
 from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.records import Deep, LossPair, Observation
 from finetune_compat.machine.files import write_atomically
+from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import read_sweep
-from finetune_compat.stacks.matrix import ROOT
-
-LEARNING = ROOT / "reports" / "learning"
 
 HEALTHY = "healthy"
 DEAD = (Handicap.FROZEN, Handicap.WANDERING)
@@ -143,7 +141,7 @@ def read(observations: Path, seeds: range) -> Sweep:
     return judged(seen)
 
 
-def keep(sweep: Sweep, learning: Path = LEARNING) -> str:
+def keep(sweep: Sweep, learning: Path | None = None) -> str:
     """Keep a sweep in place of an earlier one of its cell; what is kept decides what reports state.
 
     Returns:
@@ -152,6 +150,7 @@ def keep(sweep: Sweep, learning: Path = LEARNING) -> str:
     Raises:
         RecordsError: a kept sweep cannot be read.
     """
+    learning = learning or places().learning
     path, kept = learning / file_of(sweep.cell), read_kept(learning)
     if refusal := _why_not(sweep, kept):
         return f"Not kept in {learning}: {refusal}"
@@ -197,14 +196,14 @@ def _lists(kind: dict[str, object]) -> str:
     return f"{{\n{fields}\n }}"
 
 
-def read_kept(learning: Path = LEARNING) -> tuple[Sweep, ...]:
+def read_kept(learning: Path | None = None) -> tuple[Sweep, ...]:
     """The kept sweeps, in order of their seeds.
 
     Raises:
         RecordsError: a file is not a sweep.
     """
     found = []
-    for path in learning.glob("*.json"):
+    for path in (learning or places().learning).glob("*.json"):
         try:
             found.append(_SWEEP.validate_json(path.read_bytes()))
         except ValueError as error:

@@ -21,15 +21,11 @@ from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.records import DeviceKind, Observation
 from finetune_compat.machine.files import write_atomically
+from finetune_compat.machine.places import places
+from finetune_compat.machine.provenance import commit, short
 from finetune_compat.report.wording import shortened
 from finetune_compat.results.order import stack_order
 from finetune_compat.results.run_files import read_line
-from finetune_compat.stacks.matrix import ROOT
-from finetune_compat.stacks.provenance import commit, short
-
-FAULTS = ROOT / "reports" / "faults"
-
-TESTS = ROOT / "tests" / "mutation"
 
 _TABLE = "FAULTS"
 """Name of the tuples in the tests that hold the faults: each begins with its name and ends with its check."""
@@ -67,9 +63,10 @@ class Record:
 _RECORD = TypeAdapter(Record)
 
 
-def planted(tests: Path = TESTS) -> dict[str, str]:
+def planted(tests: Path | None = None) -> dict[str, str]:
     """All faults that the tests plant, and the check that must name each. Their files are read, and not imported."""
     found: dict[str, str] = {}
+    tests = tests or places().the_checkout("--faults") / "tests" / "mutation"
     for path in sorted(tests.glob("test_*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             match node:
@@ -84,7 +81,7 @@ def _ends(row: ast.Tuple) -> tuple[str, str]:
     return str(ast.literal_eval(row.elts[0])), str(ast.literal_eval(row.elts[-1]))
 
 
-def keep(plan: Plan, status: int, arguments: Sequence[str], faults: Path = FAULTS) -> str:
+def keep(plan: Plan, status: int, arguments: Sequence[str], faults: Path | None = None) -> str:
     """Keep what a run of the faults found, in place of an earlier one of its stack, and write the page anew.
 
     Args:
@@ -99,6 +96,7 @@ def keep(plan: Plan, status: int, arguments: Sequence[str], faults: Path = FAULT
     Raises:
         RecordsError: a kept record cannot be read.
     """
+    faults = faults or places().faults
     if status:
         return f"Not kept in {faults}: the run failed."
     if arguments:
@@ -153,14 +151,14 @@ def _place(seen: Observation) -> str:
     return f"{seen.flow}[{seen.variant}]"
 
 
-def read_kept(faults: Path = FAULTS) -> tuple[Record, ...]:
+def read_kept(faults: Path | None = None) -> tuple[Record, ...]:
     """The kept records, in the order of their stacks.
 
     Raises:
         RecordsError: a file is not a record.
     """
     found = []
-    for path in faults.glob("*.json"):
+    for path in (faults or places().faults).glob("*.json"):
         try:
             found.append(_RECORD.validate_json(path.read_bytes()))
         except ValueError as error:

@@ -21,14 +21,12 @@ from finetune_compat.checks.learning import FROM_A_GUESS
 from finetune_compat.checks.ledger import Ledger, load_ledger
 from finetune_compat.contract.census import LoadDtype, Quantization, StageCount, StageTable
 from finetune_compat.contract.records import Area, Observation, Stage, Training
-from finetune_compat.evidence.baseline import BASELINES
 from finetune_compat.machine.files import write_atomically
+from finetune_compat.machine.places import places
 from finetune_compat.results.order import stack_order
 from finetune_compat.results.run_files import Results, judged
 from finetune_compat.stacks.ask import stack_python
-from finetune_compat.stacks.matrix import ROOT, read_matrix
-
-REPORT = ROOT / "reports" / "field-notes.md"
+from finetune_compat.stacks.matrix import read_matrix
 
 MODEL, REPORTED_STACK = "qwen2-vl-7b", "trl0.22"
 
@@ -77,9 +75,9 @@ def write() -> Path:
     """
     matrix, ledger = read_matrix(), load_ledger()
     sizes = [full_size(stack, ledger) for stack in (REPORTED_STACK, newest_stack(matrix))]
-    results = judged(BASELINES / "cpu", ledger)
-    write_atomically(REPORT, rendered(sizes, results))
-    return REPORT
+    results = judged(places().baselines / "cpu", ledger)
+    write_atomically(places().field_notes, rendered(sizes, results))
+    return places().field_notes
 
 
 def full_size(stack: str, ledger: Ledger) -> FullSize:

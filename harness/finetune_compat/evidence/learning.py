@@ -9,9 +9,10 @@ from pathlib import Path
 from finetune_compat.checks.case import LUCK, MINIMUM_FALL
 from finetune_compat.checks.rates import Rate
 from finetune_compat.contract.catalog import Handicap
-from finetune_compat.evidence.calibration import HEALTHY, LEARNING, Kind, Sweep, read_kept
+from finetune_compat.evidence.calibration import HEALTHY, Kind, Sweep, read_kept
 from finetune_compat.evidence.strips import drawing
 from finetune_compat.machine.files import write_atomically
+from finetune_compat.machine.places import places
 
 STORIES = {
     HEALTHY: "nothing is in its way",
@@ -35,12 +36,13 @@ Eval loss alone does not tell one live layer from two: G401 and W701 do, from gr
 """
 
 
-def publish(learning: Path = LEARNING) -> None:
+def publish(learning: Path | None = None) -> None:
     """Write the page and the drawing of all kept sweeps.
 
     Raises:
         RecordsError: a kept sweep cannot be read.
     """
+    learning = learning or places().learning
     sweeps = read_kept(learning)
     write_atomically(learning / "learning.md", page(sweeps))
     write_atomically(learning / "learning.svg", drawing(sweeps))

@@ -13,8 +13,8 @@ from pathlib import Path
 from finetune_compat.contract.errors import CompatError, why
 from finetune_compat.contract.names import check_run_id, is_stack
 from finetune_compat.contract.records import Observation
-from finetune_compat.evidence.baseline import BASELINES
 from finetune_compat.machine.files import write_atomically
+from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import RowState, StackRow, read_observations, read_rows, whole_lines, write_row
 from finetune_compat.stacks.matrix import Matrix, session_of
 
@@ -50,13 +50,14 @@ def shards_of(matrix: Matrix, jobs: int, baseline: str) -> tuple[Shard, ...]:
             meaning=f"The provider starts at most {MOST_JOBS} jobs of a matrix, and fewer than one run nothing.",
             todo=f"Give a number from 1 to {MOST_JOBS}.",
         )
-    there = sorted(found.name for found in BASELINES.iterdir() if found.is_dir())
+    baselines = places().baselines
+    there = sorted(found.name for found in baselines.iterdir() if found.is_dir())
     if baseline not in there:
         raise CompatError(
-            f"there is no baseline {baseline!r}", where=str(BASELINES), todo=f"There are: {', '.join(there)}."
+            f"there is no baseline {baseline!r}", where=str(baselines), todo=f"There are: {', '.join(there)}."
         )
     names = [stack.on(python) for stack in matrix.stacks for python in stack.pythons]
-    _, observed = read_observations(BASELINES / baseline / "observations.jsonl")
+    _, observed = read_observations(baselines / baseline / "observations.jsonl")
     return _packed(names, _durations(observed), jobs)
 
 

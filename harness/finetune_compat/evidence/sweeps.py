@@ -12,10 +12,10 @@ from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.seeds import Seeds
 from finetune_compat.evidence.calibration import Sweep
 from finetune_compat.machine.gpus import Gpu
+from finetune_compat.machine.places import places
 from finetune_compat.run.keyword import selected
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.store.addresses import installed, recipes
-from finetune_compat.store.place import default_root
 
 
 def plans_of(plan: Plan, seeds: Seeds, arguments: Sequence[str]) -> tuple[Plan, ...]:
@@ -61,4 +61,4 @@ def runs_of(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu]) -> Pa
         CompatError: what they depend on cannot be told: GPUs of unlike kinds.
     """
     [recipe] = recipes(plan, installed(env_python, lock), gpus).values()
-    return default_root() / "sweeps" / f"{recipe.address}.jsonl"
+    return places().store / "sweeps" / f"{recipe.address}.jsonl"

@@ -20,7 +20,7 @@ from finetune_compat.gate.decide import Compared, compared_cells, decide
 from finetune_compat.gate.decision import Gate, GateExit, Side
 from finetune_compat.gate.defaults import Defaults, compared
 from finetune_compat.gate.inputs import read_side
-from finetune_compat.gate.policy import POLICY, load_policy
+from finetune_compat.gate.policy import load_policy
 from finetune_compat.gate.report import FILES, publish
 from finetune_compat.gate.report.terminal import print_gate
 from finetune_compat.gate.resolve import Resolved, resolve
@@ -28,7 +28,6 @@ from finetune_compat.gate.script import Script, ScriptRunner
 from finetune_compat.gate.search import Search
 from finetune_compat.gate.sides import Runner, Runs, Selection, side
 from finetune_compat.machine.gpus import kind_of
-from finetune_compat.results.run_files import RUNS
 from finetune_compat.run import stack_run
 from finetune_compat.stacks.ask import StackPython
 from finetune_compat.stacks.matrix import read_matrix
@@ -112,7 +111,7 @@ def run(asked: Asked) -> Gate:
     """
     script = _script(asked)
     matrix, ledger = read_matrix(), load_ledger()
-    policy = load_policy(ledger, asked.policy or POLICY, Path(script.file).stem if script else None)
+    policy = load_policy(ledger, asked.policy, Path(script.file).stem if script else None)
     if asked.device not in (None, *stack_run.DeviceChoice):
         raise CompatError(
             f"there is no device {asked.device!r}",
@@ -129,7 +128,7 @@ def run(asked: Asked) -> Gate:
     gpus = stack_run.chosen_gpus(posargs, _WHERE)
     device = kind_of(gpus)
     before, after = (resolve(given, text, matrix, device, asked.python, _tell) for given, text in sides)
-    directory = stack_run.this_run(RUNS)
+    directory = stack_run.this_run()
     runner: Runs
     if script is None:
         runner = Runner(directory, ledger, gpus, options, _tell)

@@ -23,6 +23,7 @@ from finetune_compat.contract.errors import CompatError, UnknownName, why
 from finetune_compat.contract.names import shortened
 from finetune_compat.contract.redaction import redact
 from finetune_compat.gate.decision import Rule
+from finetune_compat.machine.places import places
 from finetune_compat.stacks.matrix import Matrix, Stack
 
 TORCH = ("torch", "torchvision", "torchaudio")
@@ -123,7 +124,7 @@ def _named(text: str, matrix: Matrix) -> Row | None:
     if version not in stack.pythons:
         raise UnknownName(
             f"{name} is not locked for Python {version}",
-            where="matrices/stacks.toml",
+            where=places().shown(places().stacks),
             meaning=f"Its row names {', '.join(stack.pythons)}.",
             todo=f"Name {' or '.join(stack.on(known) for known in stack.pythons)}.",
         )

@@ -16,9 +16,7 @@ from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.errors import Fault, MatrixError
 from finetune_compat.contract.verdict import Verdict
 from finetune_compat.gate.decision import Decision
-from finetune_compat.stacks.matrix import ROOT
-
-POLICY = ROOT / "matrices" / "gate.toml"
+from finetune_compat.machine.places import places
 
 NEVER_ALLOWED = (Change.LOST_COVERAGE, Change.INCONCLUSIVE)
 
@@ -73,13 +71,14 @@ class Policy:
         )
 
 
-def load_policy(ledger: Ledger, path: Path = POLICY, script: str | None = None) -> Policy:
+def load_policy(ledger: Ledger, path: Path | None = None, script: str | None = None) -> Policy:
     """The policy in `path`. `ledger` knows the issues that exceptions may name; `script` is the name of a user's own.
 
     Raises:
         MatrixError: the file is missing, not TOML, or wrong; every fault is listed with its place.
     """
-    where = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+    path = path or places().policy
+    where = places().shown(path)
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

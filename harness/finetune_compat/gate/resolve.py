@@ -1,4 +1,4 @@
-"""From what a side names to a lock: the committed one of a row, or one made for it below `.envs/locks`."""
+"""From what a side names to a lock: the committed one of a row, or one made for it in `places().gate_locks`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from finetune_compat.contract.records import DeviceKind
 from finetune_compat.gate import index
 from finetune_compat.gate.decision import Rule
 from finetune_compat.gate.inputs import Row, Wanted, named_after
-from finetune_compat.stacks.environments import ENVS
+from finetune_compat.machine.places import places
 from finetune_compat.stacks.locks import (
     Lock,
     Outcome,
@@ -28,9 +28,6 @@ from finetune_compat.stacks.locks import (
     unsolvable_path,
 )
 from finetune_compat.stacks.matrix import LockPlan, Matrix, Stack
-
-MADE = ENVS / "locks"
-"""Locks of stacks that are no row of the matrix. Never committed."""
 
 Tell = Callable[[str], None]
 
@@ -99,7 +96,7 @@ def _of_row(row: Row, asked: str, matrix: Matrix, device: DeviceKind, python: st
     if version not in row.stack.pythons:
         raise CompatError(
             f"{row.stack.name} is not locked for Python {version}",
-            where="matrices/stacks.toml",
+            where=places().shown(places().stacks),
             meaning=f"Its row names {', '.join(row.stack.pythons)}.",
             todo="Leave --python out, or name one of these.",
         )
@@ -147,7 +144,7 @@ def _of_today(matrix: Matrix, side: Wanted, device: DeviceKind) -> LockPlan:
     name = f"{side.name}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
     today = datetime.now(UTC).date()
     plan = _plan(matrix, side, name, (today, today), device)
-    made = lock_path(plan, MADE)
+    made = lock_path(plan, places().gate_locks)
     if not made.exists():
         return plan
     first = date.fromisoformat(read_lock(made).facts["as-of"])
@@ -173,13 +170,13 @@ def _plan(matrix: Matrix, side: Wanted, name: str, days: tuple[date, date], devi
 
 
 def _locked(plan: LockPlan) -> Lock | Unsolvable:
-    """The lock in `MADE` if it answers `plan`, else a new one."""
-    if lock_path(plan, MADE).exists() or unsolvable_path(plan, MADE).exists():
+    """The lock that was made before if it answers `plan`, else a new one."""
+    if lock_path(plan, places().gate_locks).exists() or unsolvable_path(plan, places().gate_locks).exists():
         try:
-            return locked(plan, MADE)
+            return locked(plan, places().gate_locks)
         except LockError:
             pass  # of another matrix, or cut off: it is made again
-    (result,) = make_locks([plan], lambda _: None, MADE)
+    (result,) = make_locks([plan], lambda _: None, places().gate_locks)
     if result.outcome is Outcome.COULD_NOT_ASK:
         raise RegistryUnreachable(
             f"no lock could be made: {result.detail}",
@@ -187,4 +184,4 @@ def _locked(plan: LockPlan) -> Lock | Unsolvable:
             meaning="The package index did not answer, or uv itself failed.",
             todo="Check the connection and run the gate again, or name stacks of the matrix: they have locks.",
         )
-    return locked(plan, MADE)
+    return locked(plan, places().gate_locks)

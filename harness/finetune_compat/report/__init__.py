@@ -13,7 +13,7 @@ from finetune_compat.machine.aside import aside
 from finetune_compat.machine.files import locked, refuse_directory, write_atomically
 from finetune_compat.machine.garbage import uncollected
 from finetune_compat.report.terminal import print_run, print_stack, print_window
-from finetune_compat.results.run_files import MANY, RUNS, Results, finished_run, judged, point_latest_at, verdict_lines
+from finetune_compat.results.run_files import MANY, Results, finished_run, judged, point_latest_at, verdict_lines
 from finetune_compat.results.summary import Summary, summarize
 
 __all__ = [
@@ -66,7 +66,9 @@ def derive(run: Path, ledger: Ledger) -> Summary:
         return summary
 
 
-def report_command(run_name: str, runs: Path = RUNS, *, page: Path | None = None, cells: str | None = None) -> ExitCode:
+def report_command(
+    run_name: str, runs: Path | None = None, *, page: Path | None = None, cells: str | None = None
+) -> ExitCode:
     """Judge a stored run again with today's ledger and checks, write its derived files anew, and print everything.
 
     Args:

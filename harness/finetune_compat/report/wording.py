@@ -15,6 +15,7 @@ from finetune_compat.checks.registry import DEEP_CHECKS
 from finetune_compat.contract.catalog import DEEP_CELLS
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import Failure, Frame, Freeze, Labels, Stage
+from finetune_compat.machine.provenance import short
 from finetune_compat.machine.units import counted
 from finetune_compat.report.exhibits import Exhibit
 from finetune_compat.results.causes import Group, Span
@@ -22,7 +23,6 @@ from finetune_compat.results.lines import CellLine, CountColumn, DeepLine, Findi
 from finetune_compat.results.run_files import Origin, RowState
 from finetune_compat.results.summary import Depth, Heat, StackSummary, Tally
 from finetune_compat.stacks.matrix import session_of
-from finetune_compat.stacks.provenance import short
 
 TITLE = "Does fine-tuning still train?"
 ABSENT = "-"

@@ -1,6 +1,6 @@
 """A run's files: what cells wrote into them, read back as values and judged. Host side.
 
-reports/runs/<run-id>/
+<runs>/<run-id>/
     observations.jsonl      one `Started` line and one `Observation` line per cell, appended by the cells as they run
     left-out.txt            cells that were asked for and left out, for want of time
     stored.json             addresses of the cells whose observations were in the store before any session began
@@ -38,11 +38,9 @@ from finetune_compat.contract.redaction import redact
 from finetune_compat.machine.aside import another_core, aside
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.garbage import uncollected
+from finetune_compat.machine.places import places
 
 T = TypeVar("T")
-
-RUNS = Path(__file__).resolve().parents[3] / "reports" / "runs"
-
 
 MANY = 500
 """Cells whose judging or rendering takes a few times as long as starting a process for it."""
@@ -109,12 +107,13 @@ def _adapter(of: type[T]) -> TypeAdapter[T]:
     return found
 
 
-def find_run(name: str, runs: Path = RUNS) -> Path:
+def find_run(name: str, runs: Path | None = None) -> Path:
     """The directory of the run called `name` (`latest` is the newest), or `name` itself if it is a directory.
 
     Raises:
         UnknownName: there is no such run.
     """
+    runs = runs or places().runs
     for path in (runs / name, Path(name)):
         if name and path.is_dir() and path.resolve() != runs.resolve():  # which `.` would name below it
             return path.resolve()
@@ -123,7 +122,7 @@ def find_run(name: str, runs: Path = RUNS) -> Path:
         f"there is no run {name!r}",
         where=str(runs),
         meaning="The run was never made on this machine, or its directory was removed.",
-        todo=f"The newest are: {', '.join(there) or 'none yet'}. A run is made by: nox -s \"compat-3.11(trl='0.22')\"",
+        todo=f"The newest are: {', '.join(there) or 'none yet'}. A run is made by: compat run trl0.22",
     )
 
 
@@ -509,7 +508,7 @@ def point_latest_at(run: Path) -> None:
         link.replace(run.parent / LATEST)
 
 
-def finished_run(name: str, runs: Path) -> Path:
+def finished_run(name: str, runs: Path | None = None) -> Path:
     """The directory of the run called `name` among `runs`.
 
     Raises:

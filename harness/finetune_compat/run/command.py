@@ -9,8 +9,9 @@ import sys
 from collections.abc import Mapping
 
 from finetune_compat.machine.console import form, say
+from finetune_compat.machine.places import places
 from finetune_compat.machine.units import counted
-from finetune_compat.results.run_files import RUNS, point_latest_at, refuse_other_latest
+from finetune_compat.results.run_files import point_latest_at, refuse_other_latest
 from finetune_compat.run import replay, stack_run
 from finetune_compat.run.replay import Answer
 from finetune_compat.run.request import WHERE, Request, Selection, question, select, stored_files, stored_lines
@@ -27,7 +28,7 @@ def run(request: Request) -> int:
     Raises:
         CompatError: a name, an option, a lock, the ledger or a file of results is wrong.
     """
-    refuse_other_latest(RUNS)
+    refuse_other_latest(places().runs)
     options = stack_run.parse_options(request.options, WHERE)
     gpus = stack_run.chosen_gpus(request.options, WHERE)
     selection = select(request, options, gpus)
@@ -73,7 +74,7 @@ def _share(store: Store, files: Mapping[str, str]) -> None:
 
 def _show(answer: Answer) -> int:
     """Say it, or say it as it was said before."""
-    point_latest_at(RUNS / answer.run)
+    point_latest_at(places().runs / answer.run)
     sys.stdout.write(answer.text)
     sys.stdout.flush()
     return answer.exit_code

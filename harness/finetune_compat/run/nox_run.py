@@ -34,11 +34,11 @@ from finetune_compat.machine.capacity import Share, at_once, share, this_machine
 from finetune_compat.machine.console import form, open_console, say
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.gpus import Gpu
+from finetune_compat.machine.places import OUT, places
 from finetune_compat.machine.units import counted
 from finetune_compat.report import Summary, print_stack, print_window, publish
 from finetune_compat.results.lines import Mark
 from finetune_compat.results.run_files import (
-    RUNS,
     RowState,
     StackRow,
     how_it_ended,
@@ -61,7 +61,7 @@ from finetune_compat.run.replay import Answer
 from finetune_compat.run.request import Request, Selection, question, select, stored_files
 from finetune_compat.run.workers import shared_out
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
-from finetune_compat.stacks.matrix import ROOT, Matrix, read_matrix
+from finetune_compat.stacks.matrix import Matrix, read_matrix
 from finetune_compat.store.remote import StoreUnreachable
 from finetune_compat.store.store import Past, Store
 
@@ -89,7 +89,7 @@ class Stopped(Exception):
 def judge_stored(selection: Selection, files: Mapping[str, str], lines: Mapping[str, str]) -> Answer:
     """What the stored cells say, judged anew, and remembered for when the same is asked again."""
     ledger = load_ledger()
-    run = RUNS / stack_run.new_run_id()
+    run = places().runs / stack_run.new_run_id()
     write_stored(run, selection, lines)
     write_rows(run, selection, (), ())
     summary = publish(run, ledger)
@@ -141,7 +141,7 @@ class Execution:
     def __init__(self, request: Request, selection: Selection, store: Store, options: stack_run.Options) -> None:
         self.request, self.selection, self.store, self.options = request, selection, store, options
         self.ledger = load_ledger()
-        self.path = stack_run.this_run(RUNS)
+        self.path = stack_run.this_run()
 
     def run(self, todo: Sequence[str], lines: Mapping[str, str]) -> int:
         """Run the cells of `todo`, and say what they and the stored ones, with their `lines`, say.
@@ -248,8 +248,8 @@ class Execution:
         with (self.path / NOX_LOG).open("a") as log:
             nox = subprocess.Popen(
                 self._command(stacks, file, jobs),
-                cwd=ROOT,
-                env={"OMP_NUM_THREADS": str(self._threads), **os.environ},
+                # nox changes to the directory of its file; this one may be relative to the current one.
+                env={"OMP_NUM_THREADS": str(self._threads), **os.environ, OUT: str(places().runs)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -260,12 +260,12 @@ class Execution:
                 return self._watch(nox, progress, follower, deadline)
             finally:
                 end(nox)
-                scratch.sweep(RUNS)  # a session that did not end in time was killed
+                scratch.sweep(places().runs)  # a session that did not end in time was killed
 
     def _command(self, stacks: Sequence[str], cells: Path, jobs: int) -> list[str]:
         fresh = ["--fresh"] if self.request.fresh else []
         return [
-            *(sys.executable, "-m", "nox", "-f", str(ROOT / "noxfile.py"), "--no-color", "-j", str(jobs), "-s"),
+            *(sys.executable, "-m", "nox", "-f", str(places().noxfile), "--no-color", "-j", str(jobs), "-s"),
             *(self.selection.stacks[stack].session for stack in stacks),
             *("--", *self.request.options, *fresh, *self.request.supply.words, "--cells", str(cells)),
         ]

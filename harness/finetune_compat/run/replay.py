@@ -13,14 +13,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from finetune_compat.checks.ledger import LEDGER
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.names import is_run_id
 from finetune_compat.machine.files import write_atomically
-from finetune_compat.results.run_files import RUNS, StackRow
-from finetune_compat.stacks.matrix import ROOT
-
-ANSWERS = RUNS / ".answers"
+from finetune_compat.machine.places import PACKAGE, places
+from finetune_compat.results.run_files import StackRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +40,26 @@ def question(observations: Iterable[tuple[str, str, str]], rows: Iterable[StackR
 
 def _of_the_host() -> list[str]:
     """A digest of each file that has a say in what a report says of observations."""
-    files = [path for path in sorted((ROOT / "harness").rglob("*")) if path.is_file() and path.suffix != ".pyc"]
-    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*files, LEDGER)]
+    files = [path for path in sorted(PACKAGE.rglob("*")) if path.is_file() and path.suffix != ".pyc"]
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*files, places().ledger)]
 
 
-def find(key: str, form: str, answers: Path = ANSWERS) -> Answer | None:
+def find(key: str, form: str) -> Answer | None:
     """The answer that was given to this question in this form, if its run is still there."""
     try:
-        found = Answer(**json.loads((answers / f"{key}.json").read_text(encoding="utf-8")))
+        found = Answer(**json.loads(_file(key).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
     if not is_run_id(found.run):
         return None
-    whole = (answers.parent / found.run / "summary.md").exists() and found.exit_code in list(ExitCode)
+    whole = (places().runs / found.run / "summary.md").exists() and found.exit_code in list(ExitCode)
     return found if whole and found.form == form else None
 
 
-def keep(key: str, answer: Answer, answers: Path = ANSWERS) -> None:
+def keep(key: str, answer: Answer) -> None:
     """Remember an answer."""
-    write_atomically(answers / f"{key}.json", json.dumps(asdict(answer)))
+    write_atomically(_file(key), json.dumps(asdict(answer)))
+
+
+def _file(key: str) -> Path:
+    return places().runs / ".answers" / f"{key}.json"

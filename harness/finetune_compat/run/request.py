@@ -15,13 +15,14 @@ from finetune_compat.contract.errors import CompatError, InstallError
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.records import DeviceKind, Variant
 from finetune_compat.machine.gpus import Gpu, kind_of
+from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import RowState, StackRow
 from finetune_compat.run import replay, stack_run
 from finetune_compat.run.estimate import stack_of
 from finetune_compat.run.selection import Asked, On, cells_of, stacks_of
 from finetune_compat.stacks.environments import lender_of
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
-from finetune_compat.stacks.matrix import ROOT, read_matrix
+from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.stacks.supply import REGISTRY, Supply
 from finetune_compat.store.addresses import Installed, addresses, installed
 from finetune_compat.store.predicted import foretell
@@ -140,9 +141,9 @@ def _environment(python: Path, lock: Lock, supply: Supply) -> Installed | None:
         return None
 
 
-def env_python(on: On, environments: Path = ROOT / ".nox") -> Path:
+def env_python(on: On, environments: Path | None = None) -> Path:
     """The interpreter of the environment that nox makes for a session."""
-    return environments / re.sub(r"[^a-zA-Z0-9]+", "-", on.session).strip("-") / "bin" / "python"
+    return (environments or places().nox) / re.sub(r"[^a-zA-Z0-9]+", "-", on.session).strip("-") / "bin" / "python"
 
 
 def stored_files(store: Store, selection: Selection) -> dict[str, str]:

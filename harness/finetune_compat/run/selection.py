@@ -12,6 +12,7 @@ from packaging.version import Version
 from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.errors import CompatError, UnknownName
 from finetune_compat.contract.plan import PlannedCell
+from finetune_compat.machine.places import places
 from finetune_compat.run.keyword import selected
 from finetune_compat.stacks.matrix import Matrix, Stack
 
@@ -65,7 +66,9 @@ def stacks_of(matrix: Matrix, asked: Asked, python: str) -> tuple[On, ...]:
     for pattern in asked.stacks:
         if not any(_names(pattern, on) for on in everything):
             names = [on.stack.name for on in everything]
-            raise _unknown(pattern, "stack", names, "matrices/stacks.toml", todo="`compat stacks` lists all of them.")
+            raise _unknown(
+                pattern, "stack", names, places().shown(places().stacks), todo="`compat stacks` lists all of them."
+            )
     pythons = tuple(sorted({on.python for on in everything}, key=Version))
     if python not in pythons:
         raise UnknownName(

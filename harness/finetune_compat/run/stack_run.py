@@ -30,9 +30,9 @@ from finetune_compat.machine import scratch
 from finetune_compat.machine.capacity import at_once, this_machine
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.gpus import USUAL, Gpu, Wanted, choose, kind_of, read_gpus, told, visible
+from finetune_compat.machine.places import places
 from finetune_compat.machine.units import bytes_of
 from finetune_compat.results.run_files import (
-    RUNS,
     RowState,
     StackRow,
     read_rows,
@@ -44,7 +44,6 @@ from finetune_compat.run.keyword import selected
 from finetune_compat.stacks import real_weights
 from finetune_compat.stacks.ask import cell_environ
 from finetune_compat.stacks.locks import Lock
-from finetune_compat.stacks.matrix import ROOT
 
 RUN_ID = "COMPAT_RUN_ID"
 """Environment variable by which sessions that run side by side write into the same run."""
@@ -131,7 +130,7 @@ class Options:
 
 def plan_of(stack: str, lock: Lock, options: Options, ledger: Ledger, device: DeviceKind, *, base_torch: bool) -> Plan:
     """What `options` ask of the stack called `stack`, in the run that this process writes into: every cell there is."""
-    run = this_run(RUNS)
+    run = this_run()
     versions = {**lock.requirements, "torch": lock.facts["torch"]}
     cells = planned_cells(ledger, device, versions, tier=options.tier, model=options.model)
     return Plan(
@@ -225,14 +224,15 @@ def write_plan(plan: Plan) -> Path:
 def run_process(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu], log: Path | None = None) -> int:
     # Elsewhere pytest tidies up after others too: the leftovers of a project's own tests can take it seconds.
     environ = {**cell_environ(gpus, hub=_from_hub(plan)), "PYTEST_DEBUG_TEMPROOT": str(plan.scratch)}
+    cwd = places().checkout or plan.run
     with scratch.held(plan.scratch, Path(plan.run).parent):
         if log is None:
-            return subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode
+            return subprocess.run(command, cwd=cwd, env=environ, check=False).returncode
         log.parent.mkdir(parents=True, exist_ok=True)
         try:
             with log.open("a") as out:
                 return subprocess.run(
-                    command, cwd=ROOT, env=environ, check=False, stdout=out, stderr=subprocess.STDOUT
+                    command, cwd=cwd, env=environ, check=False, stdout=out, stderr=subprocess.STDOUT
                 ).returncode
         finally:
             write_atomically(log, redact(log.read_text(encoding="utf-8", errors="replace")))
@@ -244,12 +244,12 @@ def _from_hub(plan: Plan) -> bool:
 
 def record_absent(name: str, state: RowState, reason: str) -> None:
     """Write the row of a stack of which no cell could run into the run."""
-    run = this_run(RUNS)
+    run = this_run()
     write_row(run, StackRow(name, state, reason, ()))
 
 
-def this_run(runs: Path) -> Path:
-    """The directory, among `runs`, of the run that this process and those it starts write into. Its id comes from the
+def this_run() -> Path:
+    """The directory of the run that this process and those it starts write into. Its id comes from the
     environment; where there is none, a new one is put there.
 
     Raises:
@@ -257,7 +257,7 @@ def this_run(runs: Path) -> Path:
     """
     run_id = os.environ.setdefault(RUN_ID, new_run_id())
     check_run_id(run_id, RUN_ID)
-    return runs / run_id
+    return places().runs / run_id
 
 
 def new_run_id() -> str:
@@ -440,7 +440,7 @@ def _cells_command(env_python: Path, plan: Path, gpus: Sequence[Gpu], options: O
         *(("--joining",) if may_join(options, gpus) else ()),
         # A cell that kills its worker is lost alone, however many there are.
         f"--max-worker-restart={len(catalog.cells_on(kind_of(gpus)))}",
-        *("-q", "--no-header", "--no-summary", "--tb=no", *options.pytest, "tests/cells"),
+        *("-q", "--no-header", "--no-summary", "--tb=no", *options.pytest, str(_session() / "test_flows.py")),
     ]
 
 
@@ -454,9 +454,16 @@ def may_join(options: Options, gpus: Sequence[Gpu]) -> bool:
 
 def pytest_command(env_python: Path, plan: Path) -> list[str]:
     return [
-        *(str(env_python), "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT)),
+        # -P: what lies in the current directory is not importable in cells.
+        *(str(env_python), "-P", "-m", "pytest", "-c", str(_session() / "pytest.ini")),
+        *("--rootdir", str(places().checkout or places().import_path())),
         *("-p", "finetune_compat.cell.plugin", "--plan", str(plan)),
     ]
+
+
+def _session() -> Path:
+    """The tests that a cell process runs, where that process imports this package from."""
+    return places().import_path() / "finetune_compat" / "cell" / "session"
 
 
 def _earlier_selection(run: Path, stack: str) -> tuple[str, ...]:

@@ -19,9 +19,10 @@ from typing import Any
 from finetune_compat.contract.errors import LockError, StackFailed
 from finetune_compat.machine import child_processes
 from finetune_compat.machine.gpus import Gpu
-from finetune_compat.stacks.environments import ENVS, Environment, environment_of
+from finetune_compat.machine.places import places
+from finetune_compat.stacks.environments import Environment, environment_of
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
-from finetune_compat.stacks.matrix import ROOT, Matrix
+from finetune_compat.stacks.matrix import Matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def stack_python(matrix: Matrix, name: str, python: str | None = None) -> StackP
             meaning="The resolver found no solution for this stack, so there is no environment to ask.",
             todo="Name another stack; `compat stacks` lists all of them.",
         )
-    if not (ENVS / lock.path.stem).exists():
+    if not (places().environments / lock.path.stem).exists():
         # Made once; with a CUDA build of torch that is gigabytes.
         print(f"making the environment of {stack.on(version)}", file=sys.stderr, flush=True)
     interpreter, environment = environment_of(lock)
@@ -71,8 +72,9 @@ def ask(stack: StackPython, module: str, request: Mapping[str, Any]) -> Any:
         asked, answered = Path(folder, "request.json"), Path(folder, "answer.json")
         asked.write_text(json.dumps(request), encoding="utf-8")
         done = subprocess.run(
-            [str(stack.python), "-m", module, str(asked), str(answered)],
-            cwd=ROOT,
+            # -P: what lies in a current directory is not importable there.
+            [str(stack.python), "-P", "-m", module, str(asked), str(answered)],
+            cwd=folder,
             env=cell_environ(()),
             capture_output=True,
             text=True,
@@ -107,7 +109,7 @@ def cell_environ(gpus: Sequence[Gpu], *, hub: bool = False) -> dict[str, str]:
         **inherited,
         # By UUID, which any CUDA_DEVICE_ORDER leaves as it is. A CPU cell sees none: a trainer takes a GPU it sees.
         "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in gpus),
-        "PYTHONPATH": str(ROOT / "harness"),
+        "PYTHONPATH": str(places().import_path()),
         "PYTHONHASHSEED": "0",
         "TOKENIZERS_PARALLELISM": "false",
         **({} if hub else {"HF_HUB_OFFLINE": "1"}),

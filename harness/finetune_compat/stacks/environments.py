@@ -23,16 +23,12 @@ from packaging.version import Version
 
 from finetune_compat.contract.errors import EnvironmentMismatch, InstallError, RegistryUnreachable, Unbuildable
 from finetune_compat.contract.redaction import redact
+from finetune_compat.machine.places import places
 from finetune_compat.stacks import bytecode
 from finetune_compat.stacks.locks import Lock
-from finetune_compat.stacks.matrix import ROOT
 from finetune_compat.stacks.supply import REGISTRY, BasePython, Supply
 from finetune_compat.stacks.uv_tool import Answer, install_environ, run_uv
 
-ENVS = ROOT / ".envs"
-"""Environments made outside nox, one per lock and named after it. Never committed."""
-BYTECODE = ENVS / "bytecode"
-"""Of all environments' packages. On their file system, and gone with them."""
 SEEDS = frozenset({"pip", "uv", "virtualenv"})
 """What a tool that makes environments may put into one. setuptools and wheel are not here: stacks lock those."""
 NAMED = 8
@@ -98,7 +94,7 @@ class _Venv:
         return self.site / "compat-lent-torch.pth"
 
 
-def environment_of(lock: Lock, envs: Path = ENVS) -> tuple[Path, Environment]:
+def environment_of(lock: Lock, envs: Path | None = None) -> tuple[Path, Environment]:
     """The interpreter of the environment of `lock`, for commands nox does not run: made on first use, and compared with
     its lock before every use.
 
@@ -106,7 +102,7 @@ def environment_of(lock: Lock, envs: Path = ENVS) -> tuple[Path, Environment]:
         InstallError: the lock's Python is not on this machine, or as for `prepare_environment`.
         RegistryUnreachable, EnvironmentMismatch: as for `prepare_environment`.
     """
-    folder = envs / lock.path.stem
+    folder = (envs or places().environments) / lock.path.stem
     python = folder / "bin" / "python"
     with _alone(folder):
         if not python.exists():
@@ -160,7 +156,7 @@ def prepare_environment(python: Path, lock: Lock, torch: str, supply: Supply = R
         venv.stamp.unlink(missing_ok=True)
         _install(venv, lock, stamp, supply)
         _refuse_differences(venv, lock, stamp)
-        bytecode.lend(venv.site, BYTECODE)
+        bytecode.lend(venv.site, places().bytecode)
         venv.stamp.write_text(json.dumps(asdict(stamp)), encoding="utf-8")
     installed = _torch_in(venv, stamp)
     other = Version(installed).base_version != Version(torch).base_version
@@ -169,7 +165,7 @@ def prepare_environment(python: Path, lock: Lock, torch: str, supply: Supply = R
 
 def keep_bytecode(python: Path) -> None:
     """Let environments that are made later have what was compiled in that of `python`."""
-    bytecode.keep(_venv(python).site, BYTECODE)
+    bytecode.keep(_venv(python).site, places().bytecode)
 
 
 def _venv(python: Path) -> _Venv:

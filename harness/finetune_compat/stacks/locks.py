@@ -20,10 +20,10 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from finetune_compat.contract.errors import ExitCode, LockError
-from finetune_compat.stacks.matrix import ROOT, LockPlan
+from finetune_compat.machine.places import places
+from finetune_compat.stacks.matrix import LockPlan
 from finetune_compat.stacks.uv_tool import Answer, lock_environ, one_line, run_uv
 
-LOCKS = ROOT / "matrices" / "locks"
 AT_ONCE = 4
 """Resolutions at the same time: each waits for the registry most of its second."""
 PLATFORM_PREFIXES = ("nvidia-", "cuda-", "triton")
@@ -110,17 +110,17 @@ def _digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
-def lock_path(plan: LockPlan, locks: Path = LOCKS) -> Path:
-    """Where the lock of `plan` is, if the resolver found one."""
-    return locks / f"{plan.name}.txt"
+def lock_path(plan: LockPlan, locks: Path | None = None) -> Path:
+    """Where the lock of `plan` is, if the resolver found one: in `locks`, by default those of the matrix."""
+    return (locks or places().locks) / f"{plan.name}.txt"
 
 
-def unsolvable_path(plan: LockPlan, locks: Path = LOCKS) -> Path:
+def unsolvable_path(plan: LockPlan, locks: Path | None = None) -> Path:
     """Where the resolver's reason is, if it found no solution."""
-    return locks / f"{plan.name}.unsolvable.txt"
+    return (locks or places().locks) / f"{plan.name}.unsolvable.txt"
 
 
-def locked(plan: LockPlan, locks: Path = LOCKS) -> Lock | Unsolvable:
+def locked(plan: LockPlan, locks: Path | None = None) -> Lock | Unsolvable:
     """What is committed for `plan`.
 
     Raises:
@@ -230,7 +230,7 @@ def _stale(found: Lock | Unsolvable, asked: Mapping[str, str], key: str) -> Lock
 
 
 def _where(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+    return places().shown(path)
 
 
 def _again(path: Path) -> str:
@@ -240,7 +240,7 @@ def _again(path: Path) -> str:
 # ------------------------------------------------------------------------------------------------------------- making
 
 
-def make_locks(plans: Iterable[LockPlan], tell: Callable[[str], None], locks: Path = LOCKS) -> tuple[Result, ...]:
+def make_locks(plans: Iterable[LockPlan], tell: Callable[[str], None], locks: Path | None = None) -> tuple[Result, ...]:
     """Resolve every plan and write what came of it. One that cannot be solved does not stop the others.
 
     Args:
@@ -251,6 +251,7 @@ def make_locks(plans: Iterable[LockPlan], tell: Callable[[str], None], locks: Pa
     Raises:
         InstallError: there is no uv.
     """
+    locks = locks or places().locks
     todo = tuple(plans)
     results: list[Result] = []
     locks.mkdir(parents=True, exist_ok=True)
@@ -266,8 +267,9 @@ def make_locks(plans: Iterable[LockPlan], tell: Callable[[str], None], locks: Pa
     return tuple(sorted(results, key=lambda result: order.index(result.plan.name)))
 
 
-def drop_orphans(plans: Iterable[LockPlan], locks: Path = LOCKS) -> tuple[str, ...]:
+def drop_orphans(plans: Iterable[LockPlan], locks: Path | None = None) -> tuple[str, ...]:
     """Remove the files no plan asks for any more, and return their names. `plans` must be all of the matrix."""
+    locks = locks or places().locks
     kept = {path for plan in plans for path in (lock_path(plan, locks), unsolvable_path(plan, locks))}
     orphans = sorted(set(locks.glob("*.txt")) - kept)
     for path in orphans:

@@ -21,10 +21,7 @@ from pydantic import AfterValidator, Strict, TypeAdapter, ValidationError
 
 from finetune_compat.contract.errors import Fault, MatrixError, UnknownName
 from finetune_compat.contract.records import DeviceKind
-
-ROOT = Path(__file__).resolve().parents[3]
-"""The checkout: matrices, locks and reports live beside the package."""
-MATRIX = ROOT / "matrices" / "stacks.toml"
+from finetune_compat.machine.places import places
 
 _T = TypeVar("_T")
 
@@ -119,7 +116,7 @@ class Matrix:
         near = get_close_matches(name, [stack.name for stack in self.stacks], n=3, cutoff=0.5)
         raise UnknownName(
             f"there is no stack {name!r}",
-            where="matrices/stacks.toml",
+            where=places().shown(places().stacks),
             meaning=f"Names that look like it: {', '.join(near)}." if near else "No name looks like it.",
             todo="`compat stacks` lists all of them.",
         )
@@ -285,13 +282,14 @@ class _Parts:
     """Each with the package of its axis."""
 
 
-def read_matrix(path: Path = MATRIX) -> Matrix:
-    """The matrix in `path`.
+def read_matrix(path: Path | None = None) -> Matrix:
+    """The matrix in `path`; by default that of `places()`.
 
     Raises:
         MatrixError: the file is missing, is not TOML, or says something impossible; lists every fault.
     """
-    where = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+    path = path or places().stacks
+    where = places().shown(path)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

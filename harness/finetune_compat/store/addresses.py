@@ -17,11 +17,11 @@ from finetune_compat.contract.recipe import TINY, Recipe
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.machine import cpu
 from finetune_compat.machine.gpus import Gpu
+from finetune_compat.machine.places import places
 from finetune_compat.stacks import real_weights
 from finetune_compat.stacks.environments import SEEDS
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.store.directories import digest
-from finetune_compat.store.place import default_root
 from finetune_compat.store.sources import Sources, sources
 
 
@@ -179,4 +179,4 @@ def addressed(plan: Plan, wanted: Mapping[str, Recipe], store: Path, *, of: Sour
 def _model(plan: Plan) -> str | None:
     if plan.model is None:
         return TINY
-    return None if real_weights.from_hub(plan.model) else f"sha256:{digest(Path(plan.model), default_root())}"
+    return None if real_weights.from_hub(plan.model) else f"sha256:{digest(Path(plan.model), places().store)}"

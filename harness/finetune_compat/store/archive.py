@@ -32,8 +32,8 @@ from finetune_compat.contract.names import is_run_id, is_stack
 from finetune_compat.contract.plan import Plan, read_plan
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.version import __version__
-from finetune_compat.results.run_files import RUNS, read_addresses, read_left_out, read_observations, read_rows
-from finetune_compat.stacks.locks import LOCKS
+from finetune_compat.machine.places import places
+from finetune_compat.results.run_files import read_addresses, read_left_out, read_observations, read_rows
 from finetune_compat.stacks.matrix import session_of
 from finetune_compat.store import stored_files
 from finetune_compat.store.store import Store
@@ -114,7 +114,7 @@ def _files_of(run: Path, store: Store) -> Iterator[tuple[str, bytes]]:
     devices = {cell.partition("/")[0]: DeviceKind(cell.rpartition("@")[2]) for cell in sorted(selected)}
     for name in sorted({row.name for row in rows} | plans.keys()):
         suffixes = ("", "-cuda") if devices.get(name) is DeviceKind.CUDA else ("",)
-        for lock in (LOCKS / f"{name}{suffix}.txt" for suffix in suffixes):
+        for lock in (places().locks / f"{name}{suffix}.txt" for suffix in suffixes):
             if lock.is_file():
                 yield f"locks/{lock.name}", lock.read_bytes()
     for row in rows:
@@ -186,14 +186,14 @@ def _options(plan: Plan) -> str:
     return " ".join(options)
 
 
-def take(source: Path, store: Store, runs: Path = RUNS) -> Arrived:
+def take(source: Path, store: Store, runs: Path | None = None) -> Arrived:
     """Put the archive's kept observations into `store` and its run among `runs`.
 
     Raises:
         CompatError: it is not such an archive, is damaged, or another run of that name is here. Nothing was written.
     """
     name, files = _checked(source)
-    run = runs / name
+    run = (runs or places().runs) / name
     own = {name.removeprefix("run/"): content for name, content in files.items() if name.startswith("run/")}
     already = run.exists()
     if already and any(not (run / name).is_file() or (run / name).read_bytes() != own[name] for name in own):

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_compat.contract.catalog import CATALOG
-from finetune_compat.stacks.locks import LOCKS, read_lock
+from finetune_compat.machine.places import places
+from finetune_compat.stacks.locks import read_lock
 from finetune_compat.store import stored_files
 from finetune_compat.store.sources import sources
 from finetune_compat.store.stored_files import Damaged
@@ -49,7 +50,7 @@ def _kept(root: Path, name: str, reach: tuple[frozenset[str], frozenset[str]] | 
 def _reach() -> tuple[frozenset[str], frozenset[str]]:
     """Digests of the sources, and of the locks, that cells of this checkout have."""
     found = {sources().digest(flow, real=real) for flow in CATALOG for real in (False, True)}
-    locks = {read_lock(path).sha256 for path in LOCKS.glob("*.txt") if ".unsolvable" not in path.name}
+    locks = {read_lock(path).sha256 for path in places().locks.glob("*.txt") if ".unsolvable" not in path.name}
     return frozenset(found), frozenset(locks)
 
 

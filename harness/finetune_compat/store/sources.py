@@ -22,7 +22,7 @@ from typing import Any
 from finetune_compat.contract import catalog
 from finetune_compat.contract.catalog import Flow
 from finetune_compat.contract.plan import apart
-from finetune_compat.stacks.matrix import ROOT
+from finetune_compat.machine.places import PACKAGE
 
 ENTRANCES = ("finetune_compat.cell.runner", "finetune_compat.cell.execution")
 """What a cell process calls; `execution` runs the flow's own module as well."""
@@ -49,10 +49,10 @@ class _Module:
 
 
 class Sources:
-    """The modules of the checkout at `project`. Each file is read once, and each answer worked out once."""
+    """The modules of the package below `root`. Each file is read once, and each answer worked out once."""
 
-    def __init__(self, project: Path = ROOT) -> None:
-        self._project = project
+    def __init__(self, root: Path = PACKAGE.parent) -> None:
+        self._root = root
         self._modules: dict[str, _Module] = {}
         self._closures: dict[tuple[str, bool], dict[str, _Module]] = {}
         self._digests: dict[tuple[str, ...], str] = {}
@@ -112,7 +112,7 @@ class Sources:
         return self._modules[name]
 
     def _path(self, name: str) -> Path | None:
-        stem = self._project.joinpath("harness", *name.split("."))
+        stem = self._root.joinpath(*name.split("."))
         return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
 
 

@@ -25,9 +25,9 @@ from finetune_compat.contract.recipe import Recipe, contradiction
 from finetune_compat.contract.records import Observation, to_json
 from finetune_compat.contract.version import __version__
 from finetune_compat.machine.files import write_atomically
+from finetune_compat.machine.places import STORE, places
 from finetune_compat.results.run_files import read_line
 from finetune_compat.store import stored_files
-from finetune_compat.store.place import HERE, default_root
 from finetune_compat.store.remote import Remote
 from finetune_compat.store.stored_files import Damaged, Stored
 
@@ -58,15 +58,15 @@ class Store:
         self.remote = remote
 
     @classmethod
-    def configured(cls, environ: Mapping[str, str] = os.environ) -> Store:
+    def configured(cls) -> Store:
         """The store that the environment names.
 
         Raises:
             CompatError: the directory is a file or below one; the remote's URL is none, or its kind needs a package
                 that is not installed.
         """
-        url = environ.get(SHARED, "")
-        return cls(_directory(default_root(environ)), Remote(url) if url else None)
+        url = os.environ.get(SHARED, "")
+        return cls(_directory(places().store), Remote(url) if url else None)
 
     @property
     def holds_anything(self) -> bool:
@@ -260,9 +260,9 @@ def _directory(root: Path) -> Path:
     if not there.is_dir():
         raise CompatError(
             f"there can be no store: {there} is a file" if there != root else "this is a file",
-            where=f"{HERE}: {root}",
+            where=f"{STORE}: {root}",
             meaning="The store is a directory with a file for each observation.",
-            todo=f"Let {HERE} name a directory; it is made when the first cell has run.",
+            todo=f"Let {STORE} name a directory; it is made when the first cell has run.",
         )
     return root
 

@@ -22,10 +22,8 @@ from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted, 
 from finetune_compat.contract.redaction import Redactor
 from finetune_compat.contract.script import PIPELINE_SCHEMA, REQUEST, SCRATCH, SHOWN, Pipeline, Request, ended_with
 from finetune_compat.machine import child_processes
+from finetune_compat.machine.places import places
 from finetune_compat.stacks.ask import StackPython
-from finetune_compat.stacks.matrix import ROOT
-
-SITE = ROOT / "harness" / "finetune_compat" / "cell" / "site"
 
 SCRIPTS = (".py", ".ipynb")
 """Scripts and notebooks; all else is a launcher."""
@@ -316,7 +314,8 @@ def _take_away(scratch: Path) -> None:
 
 def _environ(request: Path) -> dict[str, str]:
     """The user's own environment, and what makes Python load the watch first."""
-    path = os.pathsep.join([str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    site = places().import_path() / "finetune_compat" / "cell" / "site"
+    path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**inherited, "PYTHONPATH": path, REQUEST: str(request), child_processes.PARENT: str(os.getpid())}
 

@@ -44,10 +44,11 @@ from finetune_compat.contract.errors import CompatError
 from finetune_compat.machine import cpu
 from finetune_compat.machine.capacity import this_machine
 from finetune_compat.machine.files import write_atomically
+from finetune_compat.machine.places import PACKAGE
+from finetune_compat.machine.provenance import commit, short
 from finetune_compat.machine.units import counted
 from finetune_compat.run.selection import On
-from finetune_compat.stacks.matrix import ROOT, Stack, read_matrix
-from finetune_compat.stacks.provenance import commit, short
+from finetune_compat.stacks.matrix import Stack, read_matrix
 from pydantic import TypeAdapter
 
 from side_by_side.children import end_all, pinned, sampled, side_by_side, timed
@@ -70,6 +71,8 @@ from side_by_side.figures import (
 from side_by_side.session import parts
 from side_by_side.simulated import simulate
 from side_by_side.ways import PYTHON, Place, of_flows, spread
+
+ROOT = PACKAGE.parents[1]
 
 COMMITTED = ROOT / "reports" / "benchmarks"
 BUILD = ROOT / "build" / "bench"

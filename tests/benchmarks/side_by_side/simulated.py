@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finetune_compat.evidence.baseline import BASELINES
+from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import RowState, StackRow, write_row
+
+BASELINES = places().baselines
 
 BASELINE = BASELINES / "cpu"
 

@@ -23,16 +23,19 @@ from pathlib import Path
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import DeviceKind
-from finetune_compat.evidence.baseline import BASELINES
 from finetune_compat.machine.gpus import Gpu
+from finetune_compat.machine.places import PACKAGE, places
 from finetune_compat.run.request import Request, env_python
 from finetune_compat.run.selection import Asked, On, stacks_of
 from finetune_compat.run.stack_run import parse_options, plan_of
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
-from finetune_compat.stacks.matrix import ROOT, read_matrix
+from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.store import stored_files
 from finetune_compat.store.addresses import installed, recipes
 from finetune_compat.store.store import Store, stored
+
+BASELINES = places().baselines
+ROOT = PACKAGE.parents[1]
 
 REPEATS = 5
 NO_GPU: tuple[Gpu, ...] = ()

@@ -19,13 +19,16 @@ from xml.etree import ElementTree as ET
 
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.records import DeviceKind
+from finetune_compat.machine.places import PACKAGE
 from finetune_compat.run.selection import On
 from finetune_compat.stacks.environments import environment_of
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
-from finetune_compat.stacks.matrix import ROOT, Stack, read_matrix
+from finetune_compat.stacks.matrix import Stack, read_matrix
 
 from side_by_side.children import Took, pinned, progress, timed
 from side_by_side.session import PLUGIN, Event, seen
+
+ROOT = PACKAGE.parents[1]
 
 PYTHON = "3.11"
 
@@ -173,7 +176,13 @@ class Place:
         result = self.work / f"{on.name}.xml"
         command = [
             *(str(self._venv(on) / "bin" / "python"), "-m", "pytest", "-q", "--no-header", "--tb=line"),
-            *("-c", "tests/cells/pytest.ini", "--rootdir", str(self.checkout), f"--junitxml={result}"),
+            *(
+                "-c",
+                "harness/finetune_compat/cell/session/pytest.ini",
+                "--rootdir",
+                str(self.checkout),
+                f"--junitxml={result}",
+            ),
             "tests/benchmarks/plain",
         ]
         log = self.logs / f"{on.name}-plain-{name}.log"

@@ -6,8 +6,10 @@ import dataclasses
 import re
 
 import pytest
-from finetune_compat.stacks.matrix import ROOT
+from finetune_compat.machine.places import PACKAGE
 from guard_share import EVERY, Cost
+
+ROOT = PACKAGE.parents[1]
 
 FREE = Cost(step=1.0, begin=0.0, first=(0.0,) * 5, idle=0.0, looking=0.0)
 

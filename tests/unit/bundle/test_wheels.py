@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from finetune_compat.bundle.wheels import Pin, Target, gather, pins_of
 from finetune_compat.contract.errors import ExitCode, InstallError, LockError, RegistryUnreachable
-from finetune_compat.stacks.locks import LOCKS, read_lock
+from finetune_compat.machine.places import places
+from finetune_compat.stacks.locks import read_lock
 from packaging.tags import Tag
 from wheels import make_wheel
+
+LOCKS = places().locks
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 TARGET = Target(HERE, "x86_64-manylinux_2_28")

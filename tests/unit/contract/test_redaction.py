@@ -16,9 +16,11 @@ from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.records import Message, Stage
 from finetune_compat.contract.redaction import HIDDEN, Redactor, is_secret, redact, redact_here, redact_words
 from finetune_compat.contract.script import Pipeline
-from finetune_compat.evidence.baseline import BASELINES
+from finetune_compat.machine.places import places
 from hypothesis import given
 from hypothesis import strategies as st
+
+BASELINES = places().baselines
 
 OURS = "Zq7xW2vKp9"
 """Stands where a secret stands. Nothing else is called so."""

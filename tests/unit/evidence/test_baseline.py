@@ -15,12 +15,14 @@ import pytest
 from finetune_compat.checks import Outcome
 from finetune_compat.checks.ledger import Issue, Ledger, Signature, load_ledger
 from finetune_compat.contract.records import Observation, Precision
-from finetune_compat.evidence.baseline import BASELINES
+from finetune_compat.machine.places import places
 from finetune_compat.report import markdown, summarize
 from finetune_compat.results.run_files import RowState, judge_one, judged, read_observations, read_rows
 from finetune_compat.stacks.matrix import read_matrix
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
+
+BASELINES = places().baselines
 
 KEPT = sorted(BASELINES.iterdir())
 

@@ -20,6 +20,7 @@ from finetune_compat.contract.records import DeviceKind, Observation, Stage, cel
 from finetune_compat.evidence import calibration, learning
 from finetune_compat.evidence.calibration import HEALTHY, Sweep, judged
 from finetune_compat.evidence.strips import place
+from finetune_compat.machine.places import places
 
 
 def seeds(number: int) -> list[Observation]:
@@ -217,8 +218,8 @@ def test_the_thresholds_have_the_room_that_is_claimed_of_them(kept: tuple[calibr
 def test_the_committed_page_and_drawing_say_what_the_sweeps_say(tmp_path: Path) -> None:
     """They are made again by: nox -s "compat-3.11(trl='1.16')" -- --seeds 200."""
     kept = calibration.read_kept()
-    assert (calibration.LEARNING / "learning.md").read_text(encoding="utf-8") == learning.page(kept)
-    assert (calibration.LEARNING / "learning.svg").read_text(encoding="utf-8") == learning.drawing(kept)
+    assert (places().learning / "learning.md").read_text(encoding="utf-8") == learning.page(kept)
+    assert (places().learning / "learning.svg").read_text(encoding="utf-8") == learning.drawing(kept)
 
 
 def test_runs_of_every_seed_are_committed(kept: tuple[calibration.Sweep, ...]) -> None:

@@ -15,7 +15,10 @@ from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.records import DeviceKind, to_json
 from finetune_compat.evidence import faults
-from finetune_compat.evidence.faults import FAULTS, Record
+from finetune_compat.evidence.faults import Record
+from finetune_compat.machine.places import places
+
+FAULTS = places().faults
 
 PLANTED = faults.planted()
 """By the tests of this checkout, whatever stands in their place below."""

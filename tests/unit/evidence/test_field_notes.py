@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.evidence import field_notes
-from finetune_compat.evidence.baseline import BASELINES
+from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import Results, judged
 
-REPORT = field_notes.REPORT.read_text(encoding="utf-8")
+BASELINES = places().baselines
+
+REPORT = places().field_notes.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

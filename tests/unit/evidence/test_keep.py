@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import builders as b
 import pytest
@@ -25,9 +26,10 @@ OTHER = (flow_named("trainer-peft-model"), Variant("qwen2", Precision.NF4, gradi
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Path:
     """A finished run of one cell, beside an empty place for baselines."""
-    monkeypatch.setattr(baseline, "BASELINES", tmp_path / "baseline")
+    (tmp_path / "checkout").mkdir()
+    in_places(checkout=tmp_path / "checkout")
     monkeypatch.setattr(baseline, "cells_on", lambda device: [CELL])
     run = tmp_path / "runs" / "one"
     write_row(run, StackRow(SEEN.stack.name, RowState.RAN, "", (SEEN.cell,)))

@@ -9,13 +9,15 @@ import builders as b
 import pytest
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError
-from finetune_compat.evidence.baseline import BASELINES
 from finetune_compat.evidence.shards import MOST_JOBS, _packed, collect, planned, shards_of
+from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import judged
 from finetune_compat.results.summary import summarize
 from finetune_compat.stacks.matrix import read_matrix
 from hypothesis import given
 from hypothesis import strategies as st
+
+BASELINES = places().baselines
 
 TAKEN = st.dictionaries(st.from_regex(r"trl0\.[0-9]{1,3}-py311", fullmatch=True), st.floats(0.1, 1000), min_size=1)
 

@@ -23,13 +23,15 @@ from finetune_compat.gate import command, defaults, index, search, sides
 from finetune_compat.gate.command import Asked, gate_command
 from finetune_compat.gate.decision import GateExit, Rule
 from finetune_compat.gate.index import Release
-from finetune_compat.gate.policy import POLICY
 from finetune_compat.gate.resolve import Resolved
+from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import RowState, StackRow, write_row
 from finetune_compat.run import stack_run
 from finetune_compat.stacks.environments import Environment
 from finetune_compat.stacks.locks import Lock, Unsolvable
 from packaging.version import Version
+
+POLICY = places().policy
 
 FLOW = ("sft-peft-model",)
 FLOWS = ", ".join(flow.name for flow in CATALOG)
@@ -51,11 +53,10 @@ def flagship(plan: Plan, cell: PlannedCell, trl: str) -> Observation | None:
 
 
 @pytest.fixture
-def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Cell], list[str]]:
+def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Callable[[Cell], list[str]]:
     """Lets cells be what a function says; gives the list of the stacks that ran and their cells."""
     monkeypatch.setenv("COMPAT_RUN_ID", "gate")
-    for module in (command, stack_run):
-        monkeypatch.setattr(module, "RUNS", tmp_path)
+    in_places(runs=tmp_path)
     monkeypatch.setattr(
         sides, "environment_of", lambda lock: (Path("/envs/bin/python"), Environment("2.13.0+cpu", False, True))
     )

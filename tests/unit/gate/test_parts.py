@@ -220,8 +220,8 @@ BODY = f"trl==0.22.1 \\\n    --hash=sha256:{'0' * 64}\n"
 
 class TestLocks:
     @pytest.fixture(autouse=True)
-    def _elsewhere(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(resolve, "MADE", tmp_path)
+    def _elsewhere(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> None:
+        in_places(environments=tmp_path)
         monkeypatch.setattr(index, "release_day", lambda package, version: date(2025, 8, 29))
 
     def made(self, text: str, monkeypatch: pytest.MonkeyPatch) -> tuple[resolve.Resolved, list[list[str]]]:

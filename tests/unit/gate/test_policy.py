@@ -12,8 +12,11 @@ from finetune_compat.checks.comparison import Change
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.errors import MatrixError
 from finetune_compat.gate.decision import Decision
-from finetune_compat.gate.policy import POLICY, Exempted, load_policy
+from finetune_compat.gate.policy import Exempted, load_policy
+from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import judge_one
+
+POLICY = places().policy
 
 LEDGER = load_ledger()
 EXCEPTION = """

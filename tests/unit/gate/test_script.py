@@ -20,14 +20,15 @@ from finetune_compat.gate.command import Asked, gate_command
 from finetune_compat.gate.decision import GateExit
 from finetune_compat.gate.index import Release
 from finetune_compat.gate.inputs import Row, Wanted, read_side
-from finetune_compat.gate.policy import POLICY
 from finetune_compat.gate.report import FILES
 from finetune_compat.gate.resolve import Resolved, resolve
-from finetune_compat.run import stack_run
+from finetune_compat.machine.places import places
 from finetune_compat.stacks.environments import Environment
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.watch.host import Interpreter, NothingSeen
 from packaging.version import Version
+
+POLICY = places().policy
 
 OWN = Frame("train.py", 3, "<module>", "open(path)")
 BROKEN = ("trl0.22-py311", "trl0.23.0-py311")
@@ -82,13 +83,12 @@ def silent(status: int) -> Watched:
 
 
 @pytest.fixture
-def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Watched], list[str]]:
+def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Callable[[Watched], list[str]]:
     """Lets the script be seen as a function says; gives the list of stacks it ran on."""
     monkeypatch.setenv("COMPAT_RUN_ID", "gate")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text("import trl\n")
-    for module in (command, stack_run):
-        monkeypatch.setattr(module, "RUNS", tmp_path)
+    in_places(runs=tmp_path)
     there = tuple(Release(Version(v), date(2025, 9, 1)) for v in ("0.19.1", "0.22.2", "0.23.0", "0.23.1"))
     environment = Environment("2.13.0+cpu", False, True)
     monkeypatch.setattr(sides, "environment_of", lambda lock: (Path("/envs/bin/python"), environment))

@@ -18,8 +18,10 @@ from finetune_compat.inspect import inspection
 from finetune_compat.inspect.inspection import Inspection, inspect_adapter
 from finetune_compat.inspect.loading import Loading
 from finetune_compat.inspect.render import print_inspection
-from finetune_compat.stacks.matrix import ROOT
+from finetune_compat.machine.places import PACKAGE
 from rich.console import Console
+
+ROOT = PACKAGE.parents[1]
 
 A0 = f"{PREFIX}{Q0}.lora_A.weight"
 LOADS = Loading(

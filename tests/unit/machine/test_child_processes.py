@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 from finetune_compat.machine import child_processes
-from finetune_compat.stacks.matrix import ROOT
+from finetune_compat.machine.places import PACKAGE
+
+ROOT = PACKAGE.parents[1]
 
 TREE = """
 import os, subprocess, sys, time

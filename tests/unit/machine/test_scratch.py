@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from finetune_compat.machine.places import PACKAGE
 from finetune_compat.machine.scratch import held, sweep
-from finetune_compat.stacks.matrix import ROOT
+
+ROOT = PACKAGE.parents[1]
 
 HOLD = """
 import sys, time

@@ -110,7 +110,7 @@ def test_an_unknown_run_is_one_message(runs: Path) -> None:
         report_command("three", runs)
     assert str(raised.value) == (
         f"{runs}: there is no run 'three'\nThe run was never made on this machine, or its directory was removed.\n"
-        "The newest are: one. A run is made by: nox -s \"compat-3.11(trl='0.22')\""
+        "The newest are: one. A run is made by: compat run trl0.22"
     )
 
 

@@ -236,7 +236,7 @@ def test_an_unknown_run_is_one_message_that_lists_the_known_ones(tmp_path: Path)
     assert str(raised.value) == (
         f"{tmp_path}: there is no run 'two'\n"
         "The run was never made on this machine, or its directory was removed.\n"
-        "The newest are: one. A run is made by: nox -s \"compat-3.11(trl='0.22')\""
+        "The newest are: one. A run is made by: compat run trl0.22"
     )
 
 

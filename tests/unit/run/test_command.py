@@ -8,6 +8,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import builders as b
 import pytest
@@ -15,8 +16,8 @@ from builders import UNLISTED
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import Observation, Variant, to_json
+from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import RowState, StackRow, read_observations, read_rows, write_row
-from finetune_compat.run import command as run_command
 from finetune_compat.run import nox_run, replay, stack_run
 from finetune_compat.run import request as requested
 from finetune_compat.run.command import run
@@ -85,7 +86,7 @@ def _variant(flow: str, name: str) -> Variant:
 
 
 @pytest.fixture
-def nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nox:
+def nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Nox:
     """No process, an environment of files alone, and runs in a folder of the test."""
     stand_in = Nox()
     site = tmp_path / "env" / "lib" / "python3.11" / "site-packages"
@@ -95,12 +96,9 @@ def nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nox:
     (tmp_path / "env" / "pyvenv.cfg").write_text("version_info = 3.11.7\n")
     monkeypatch.setattr(requested, "env_python", lambda _: tmp_path / "env" / "bin" / "python")
     monkeypatch.setattr(nox_run.subprocess, "Popen", stand_in)
-    for module in (run_command, nox_run):
-        monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
+    in_places(runs=tmp_path / "runs")
     monkeypatch.setattr(nox_run, "LOOK_EVERY_S", 0.0)
     monkeypatch.setattr(nox_run, "load_ledger", lambda: UNLISTED)
-    for function in (replay.find, replay.keep):
-        monkeypatch.setattr(function, "__defaults__", (tmp_path / "runs" / ".answers",))
     # Both are set by a run, for what it starts.
     for name in ("COMPAT_RUN_ID", "COMPAT_PARENT"):
         monkeypatch.setenv(name, "")
@@ -146,14 +144,15 @@ def test_a_latest_that_is_no_link_is_said_before_anything_runs(
     assert nox.sessions == [] and [path.name for path in (tmp_path / "runs").iterdir()] == ["latest"]
 
 
-def test_an_answer_of_a_run_elsewhere_is_none(tmp_path: Path) -> None:
+def test_an_answer_of_a_run_elsewhere_is_none(tmp_path: Path, in_places: Any) -> None:
     """What names it is a file."""
+    in_places(runs=tmp_path / "runs")
     (tmp_path / "summary.md").touch()
     (tmp_path / "runs" / ".answers").mkdir(parents=True)
     for name in ("..", ".", "../runs/..", 5):
         answer = {"run": name, "exit_code": 0, "form": "plain", "text": ""}
         (tmp_path / "runs" / ".answers" / "key.json").write_text(json.dumps(answer))
-        assert replay.find("key", "plain", tmp_path / "runs" / ".answers") is None
+        assert replay.find("key", "plain") is None
 
 
 def test_what_is_stored_is_left_out_and_judged_with_the_rest(
@@ -315,7 +314,7 @@ def test_a_run_is_exported_with_what_came_from_the_store_and_what_nox_said(
     assert (arrived.run / "nox.log").is_file()
 
     run(request())
-    shown = next(path for path in run_command.RUNS.glob("2*") if path != nox.run)
+    shown = next(path for path in places().runs.glob("2*") if path != nox.run)
     assert archive.export(shown, Store.configured(), tmp_path / "stored.tar.gz") == len(IDS)
     home = Store(tmp_path / "home-store")
     assert archive.take(tmp_path / "stored.tar.gz", home, tmp_path / "home").objects == len(IDS)

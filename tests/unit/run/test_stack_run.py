@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import builders as b
 import pytest
@@ -25,14 +26,18 @@ from finetune_compat.contract.plan import Plan, PlannedCell, read_plan
 from finetune_compat.contract.records import DeviceKind, Observation, to_json
 from finetune_compat.contract.seeds import Seeds
 from finetune_compat.machine.gpus import GB, Gpu, Wanted
+from finetune_compat.machine.places import PACKAGE
 from finetune_compat.results.run_files import RowState, StackRow, judged, read_rows
 from finetune_compat.run import from_store, stack_run
 from finetune_compat.run.stack_run import DeviceChoice, Options, parse_options
 from finetune_compat.stacks import ask
 from finetune_compat.stacks.locks import Lock
-from finetune_compat.stacks.matrix import ROOT, LockPlan
+from finetune_compat.stacks.matrix import LockPlan
 from finetune_compat.store.addresses import Installed
 from test_locks import plan as lock_plan
+
+ROOT = PACKAGE.parents[1]
+SESSION = PACKAGE / "cell" / "session"
 
 ENV = Path("/env/bin/python")
 PLAN = Path("/runs/one/plans/trl0.22-py311.json")
@@ -313,11 +318,11 @@ def test_a_gpu_that_is_asked_for_and_is_not_there_is_bad_input(
 def test_cells_are_run_by_the_environments_own_pytest() -> None:
     """Every word of it: quiet, since the table is ours, and with what is not ours before the folder."""
     assert stack_run._cells_command(ENV, PLAN, (), parse_options(("-k", "nf4", "--steps", "3"))) == [
-        *("/env/bin/python", "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT)),
+        *("/env/bin/python", "-P", "-m", "pytest", "-c", str(SESSION / "pytest.ini"), "--rootdir", str(ROOT)),
         *("-p", "finetune_compat.cell.plugin", "--plan", "/runs/one/plans/trl0.22-py311.json"),
         *("-n", "1", "--maxschedchunk=1", "--joining"),
         f"--max-worker-restart={len(catalog.cells_on(DeviceKind.CPU))}",
-        *("-q", "--no-header", "--no-summary", "--tb=no", "-k", "nf4", "tests/cells"),
+        *("-q", "--no-header", "--no-summary", "--tb=no", "-k", "nf4", str(SESSION / "test_flows.py")),
     ]
 
 
@@ -359,7 +364,17 @@ def instead(*posargs: str) -> list[str]:
 def test_what_is_run_in_place_of_the_cells_has_a_command_of_its_own() -> None:
     """In the same environment, on the same plan, with what is not ours."""
     plugin = ("-p", "finetune_compat.cell.plugin", "--plan", str(PLAN))
-    pytest_ = ("/env/bin/python", "-m", "pytest", "-c", "tests/cells/pytest.ini", "--rootdir", str(ROOT), *plugin)
+    pytest_ = (
+        "/env/bin/python",
+        "-P",
+        "-m",
+        "pytest",
+        "-c",
+        str(SESSION / "pytest.ini"),
+        "--rootdir",
+        str(ROOT),
+        *plugin,
+    )
     shown = ("-v", "--no-header", "--tb=short")
     assert instead("--faults", "-k", "crash") == [*pytest_, *shown, "-k", "crash", "tests/mutation"]
     assert instead("--guard") == [*pytest_, *shown, "-p", "finetune_compat.cell.fixtures", "tests/guard"]
@@ -566,12 +581,11 @@ class Cells:
 
 
 @pytest.fixture
-def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cells:
+def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Cells:
     """An empty ledger, a directory for runs, and cells that are all healthy."""
     stand_in = Cells()
     monkeypatch.setattr(subprocess, "run", stand_in.run)
-    monkeypatch.setattr(stack_run, "RUNS", tmp_path)
-    monkeypatch.setattr(nox_session, "RUNS", tmp_path)
+    in_places(runs=tmp_path)
     monkeypatch.setenv(stack_run.RUN_ID, "one")
     monkeypatch.setattr(from_store, "installed", lambda *_: Installed("3.11.7", "2.13.0+cpu", triton=True))
     listing(monkeypatch, UNLISTED)
@@ -606,7 +620,7 @@ def test_a_stack_whose_cells_are_as_stated_is_healthy(cells: Cells, tmp_path: Pa
     """One process, its row, and the table; the derived files once the run is at its end."""
     assert run_stack("-k", "nf4") is ExitCode.HEALTHY
     [command] = cells.commands
-    assert (command[-1], command[-3:-1]) == ("tests/cells", ["-k", "nf4"])
+    assert (command[-1], command[-3:-1]) == (str(SESSION / "test_flows.py"), ["-k", "nf4"])
     [row] = read_rows(tmp_path / "one")
     assert (row.name, row.state, row.reason, len(row.selected)) == (STACK, RowState.RAN, "", 3)
     assert {verdict.outcome for verdict in judged(tmp_path / "one", UNLISTED).verdicts} == {Outcome.PASS}

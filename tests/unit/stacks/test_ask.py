@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from finetune_compat.contract.errors import ExitCode, LockError, StackFailed, UnknownName
@@ -21,12 +22,13 @@ MATRIX = read_matrix()
 
 
 @pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], StackPython]:
+def module(tmp_path: Path, in_places: Any) -> Callable[[str], StackPython]:
     """Writes the module `answering` and gives the stack it is found in."""
+
+    in_places(importable=tmp_path)
 
     def write(code: str) -> StackPython:
         (tmp_path / "answering.py").write_text(f"import json, os, sys\nfrom pathlib import Path\n{code}\n")
-        monkeypatch.setattr(stack_python, "ROOT", tmp_path)
         lock = Lock(Path("trl0.22-py311.txt"), "", {}, {})
         return StackPython("trl0.22-py311", Path(sys.executable), lock, Environment("2.13.0", False, True))
 

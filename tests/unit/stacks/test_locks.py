@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from finetune_compat.contract.errors import ExitCode, LockError
+from finetune_compat.machine.places import places
 from finetune_compat.stacks import locks
 from finetune_compat.stacks.locks import (
     Lock,
@@ -186,7 +187,7 @@ class TestMaking:
         with pytest.raises(LockError) as caught:
             make(tmp_path)
         assert str(caught.value) == (
-            "trl0.22-py311.txt: the lock holds parts of torch's CUDA build: nvidia-nccl-cu14\n"
+            f"{tmp_path}/trl0.22-py311.txt: the lock holds parts of torch's CUDA build: nvidia-nccl-cu14\n"
             "This torch requires packages that torch.platform does not name.\n"
             "Add them to torch.platform in matrices/stacks.toml."
         )
@@ -225,10 +226,10 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-def malformed(problem: str) -> str:
+def malformed(path: Path, problem: str) -> str:
     """The message of a file that is not a lock."""
     return (
-        f"trl0.22-py311.txt: not a lock: {problem}\n"
+        f"{path}: not a lock: {problem}\n"
         "It was edited by hand, or cut off by a merge.\n"
         "Make it again: nox -s lock -- trl0.22"
     )
@@ -266,12 +267,12 @@ class TestReading:
         path = write_lock(tmp_path)
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join(lines[: data.draw(st.integers(0, len(lines) - 1))]))
-        assert refusal(path).startswith("trl0.22-py311.txt: not a lock: ")
+        assert refusal(path).startswith(f"{path}: not a lock: ")
 
     def test_a_missing_lock_says_how_to_make_it(self, tmp_path: Path) -> None:
         """The command names the stack, not the file."""
         assert refusal(tmp_path / "trl0.22-py311-cuda.txt") == (
-            "trl0.22-py311-cuda.txt: there is no lock\n"
+            f"{tmp_path}/trl0.22-py311-cuda.txt: there is no lock\n"
             "The row is newer than its locks.\n"
             "Make it: nox -s lock -- trl0.22"
         )
@@ -297,19 +298,20 @@ class TestReading:
         self, tmp_path: Path, body: str, packages: int, problem: str
     ) -> None:
         """A package without a hash is as wrong as a line that is no package."""
-        assert refusal(write_lock(tmp_path, body, packages)) == malformed(problem)
+        path = write_lock(tmp_path, body, packages)
+        assert refusal(path) == malformed(path, problem)
 
     def test_a_file_of_something_else_is_not_a_lock(self, tmp_path: Path) -> None:
         """The first line says what it is."""
         path = tmp_path / "trl0.22-py311.txt"
         path.write_text(BODY)
-        assert refusal(path) == malformed("line 1 is not the header of a lock")
+        assert refusal(path) == malformed(path, "line 1 is not the header of a lock")
 
     def test_bytes_that_are_no_text_are_not_a_lock(self, tmp_path: Path) -> None:
         """No decoding error escapes."""
         path = tmp_path / "trl0.22-py311.txt"
         path.write_bytes(b"\xff\xfe")
-        assert refusal(path).startswith("trl0.22-py311.txt: not a lock: it cannot be read: 'utf-8' codec")
+        assert refusal(path).startswith(f"{path}: not a lock: it cannot be read: 'utf-8' codec")
 
     @pytest.mark.parametrize(
         ("asked", "complaint"),
@@ -330,7 +332,7 @@ class TestReading:
         with pytest.raises(LockError) as caught:
             locked(asked, tmp_path)
         assert str(caught.value) == (
-            f"trl0.22-py311.txt: the lock is stale: {complaint}\n"
+            f"{tmp_path}/trl0.22-py311.txt: the lock is stale: {complaint}\n"
             "matrices/stacks.toml changed after the lock was made.\n"
             "Make it again: nox -s lock -- trl0.22"
         )
@@ -339,7 +341,9 @@ class TestReading:
         """It was the answer to another question."""
         uv(Answer(1, "", NO_SOLUTION))
         make(tmp_path)
-        with pytest.raises(LockError, match=r"^trl0\.22-py311\.unsolvable\.txt: the lock is stale: its torch is"):
+        with pytest.raises(
+            LockError, match=rf"^{tmp_path}/trl0\.22-py311\.unsolvable\.txt: the lock is stale: its torch is"
+        ):
             locked(plan(torch="2.14.0"), tmp_path)
 
 
@@ -351,7 +355,7 @@ class TestCommittedLocks:
         matrix = read_matrix()
         plans = [plan for stack in matrix.stacks for plan in matrix.plans(stack)]
         found = [locked(plan) for plan in plans]
-        assert {item.path for item in found} == set(locks.LOCKS.glob("*.txt"))
+        assert {item.path for item in found} == set(places().locks.glob("*.txt"))
 
     def test_every_lock_holds_its_pin_and_nothing_of_torch(self) -> None:
         """torch and its CUDA parts belong to the machine."""
@@ -367,7 +371,7 @@ class TestCommittedLocks:
 
     def test_no_lock_names_a_place_on_the_machine_it_was_made_on(self) -> None:
         """No path and no index but what the header says."""
-        for path in locks.LOCKS.glob("*.txt"):
+        for path in places().locks.glob("*.txt"):
             assert not [
                 line for line in path.read_text().splitlines() if "file:" in line or line.startswith(("-", "--"))
             ]

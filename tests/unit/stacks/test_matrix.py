@@ -258,7 +258,7 @@ class TestRefusal:
         """No trace of where it was opened."""
         with pytest.raises(MatrixError) as caught:
             read_matrix(tmp_path / "stacks.toml")
-        assert str(caught.value) == "stacks.toml: 1 fault\n  the file does not exist\nRestore it from git."
+        assert str(caught.value) == f"{tmp_path}/stacks.toml: 1 fault\n  the file does not exist\nRestore it from git."
 
     def test_text_that_is_not_toml_is_named_with_its_line(self, tmp_path: Path) -> None:
         """The decoder's own place is kept."""
@@ -267,7 +267,7 @@ class TestRefusal:
         with pytest.raises(MatrixError) as caught:
             read_matrix(path)
         assert str(caught.value) == (
-            "stacks.toml: 1 fault\n"
+            f"{path}: 1 fault\n"
             "  not a readable TOML file: Invalid value (at line 2, column 11)\n"
             "Correct the file at that place."
         )

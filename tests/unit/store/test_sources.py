@@ -17,13 +17,15 @@ from finetune_compat.contract.catalog import CATALOG, flow_named
 from finetune_compat.contract.errors import InstallError
 from finetune_compat.contract.plan import APART, Plan, apart
 from finetune_compat.contract.records import DeviceKind
+from finetune_compat.machine.places import PACKAGE
 from finetune_compat.run import stack_run
 from finetune_compat.stacks.locks import Lock
-from finetune_compat.stacks.matrix import ROOT
 from finetune_compat.store import directories
 from finetune_compat.store.addresses import Installed, addressed, addresses, installed, recipes
 from finetune_compat.store.sources import ENTRANCES, Sources
 from kept_builders import planned
+
+ROOT = PACKAGE.parents[1]
 
 ENVIRONMENT = Installed("3.11.7", "2.13.0+cpu", triton=False)
 LOCK = Lock(
@@ -46,9 +48,9 @@ def whole_plan() -> Plan:
 def moved(checkout: Path, change: Callable[[], object], plan: Plan | None = None) -> set[str]:
     """Flows of the cells that have another address after `change`."""
     plan = plan or whole_plan()
-    before = recipes(plan, ENVIRONMENT, of=Sources(checkout))
+    before = recipes(plan, ENVIRONMENT, of=Sources(checkout / "harness"))
     change()
-    after = recipes(plan, ENVIRONMENT, of=Sources(checkout))
+    after = recipes(plan, ENVIRONMENT, of=Sources(checkout / "harness"))
     assert before.keys() == after.keys()
     return {cell.flow for cell in plan.cells if before[plan.id_of(cell)].address != after[plan.id_of(cell)].address}
 

@@ -13,8 +13,8 @@ from typing import Any
 import fsspec
 import pytest
 from finetune_compat.contract.errors import CompatError, ExitCode, UnknownName
+from finetune_compat.machine.places import places
 from finetune_compat.store import hub, remote, stored_files
-from finetune_compat.store.place import default_root
 from finetune_compat.store.remote import Remote, StoreUnreachable
 from finetune_compat.store.store import Past, Store, latest
 from hypothesis import given
@@ -144,17 +144,22 @@ def test_what_the_machine_lost_is_remembered_until_it_is_known(tmp_path: Path) -
 # -------------------------------------------------------------------------------------------------------- where it is
 
 
-def test_where_the_store_is(tmp_path: Path) -> None:
-    """A variable of its own, else the user's cache directory."""
-    assert default_root({"COMPAT_STORE": str(tmp_path / "s")}) == tmp_path / "s"
-    assert default_root({"XDG_CACHE_HOME": "/c"}) == Path("/c/finetune-compat/store")
-    assert default_root({}) == Path.home() / ".cache/finetune-compat/store"
+def test_where_the_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable, else the user's cache directory."""
+    monkeypatch.setenv("COMPAT_STORE", str(tmp_path / "s"))
+    assert places().store == tmp_path / "s"
+    monkeypatch.delenv("COMPAT_STORE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/c")
+    assert places().store == Path("/c/finetune-compat/store")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert places().store == Path.home() / ".cache/finetune-compat/store"
 
 
-def test_a_kind_of_url_that_is_none_is_bad_input() -> None:
+def test_a_kind_of_url_that_is_none_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     """With what is usually missing."""
+    monkeypatch.setenv("COMPAT_STORE_REMOTE", "s4://bucket")
     with pytest.raises(CompatError) as raised:
-        Store.configured({"COMPAT_STORE_REMOTE": "s4://bucket"})
+        Store.configured()
     assert str(raised.value) == (
         "COMPAT_STORE_REMOTE: no shared store can be at 's4://bucket': Protocol not known: s4\n"
         "Its kind is misspelt, or needs a package of its own: s3fs, gcsfs, huggingface_hub.\n"

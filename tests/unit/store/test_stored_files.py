@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 from finetune_compat.contract.records import to_json
-from finetune_compat.stacks.matrix import ROOT
+from finetune_compat.machine.places import PACKAGE
 from finetune_compat.store import stored_files
 from finetune_compat.store.store import Store
 from finetune_compat.store.stored_files import Damaged
 from hypothesis import given
 from hypothesis import strategies as st
 from kept_builders import kept, seen
+
+ROOT = PACKAGE.parents[1]
 
 WRITER = """
 import sys

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import builders as b
 import pytest
@@ -249,9 +250,10 @@ def test_sizes_are_written_as_for_any_option(capsys: pytest.CaptureFixture[str])
 def test_prune_of_what_no_cell_can_ask_for() -> None:
     """Other sources, or a lock that is not in this checkout; a damaged file answers nobody."""
     from finetune_compat.contract.catalog import CATALOG
-    from finetune_compat.stacks.locks import LOCKS, read_lock
+    from finetune_compat.machine.places import places
+    from finetune_compat.stacks.locks import read_lock
 
-    lock = read_lock(LOCKS / "trl0.22-py311.txt").sha256
+    lock = read_lock(places().locks / "trl0.22-py311.txt").sha256
     sources = Sources().digest(CATALOG[0], real=False)
     stays = stored_files.write(store().root, kept(lock_sha256=lock, sources=sources))
     stored_files.write(store().root, kept(lock_sha256="0" * 64, sources=sources))
@@ -656,15 +658,14 @@ def test_an_archive_is_never_overwritten_or_half_written(run: Path, tmp_path: Pa
 
 
 def test_export_and_import_as_they_are_typed(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path, tmp_path: Path, in_places: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each says what it did, and what to do next."""
     target = tmp_path / "out.tar.gz"
     assert compat("export", str(target), "--run", str(run)) == 0
     size = target.stat().st_size / 1e6
     assert capsys.readouterr().out == f"{target}: run {run.name}, 1 kept observations, {size:.1f} MB\n"
-    monkeypatch.setattr(archive.take, "__defaults__", (tmp_path / "runs",))
-    monkeypatch.setenv("COMPAT_STORE", str(tmp_path / "other"))
+    in_places(runs=tmp_path / "runs", store=tmp_path / "other")
     assert compat("import", str(target)) == 0
     assert capsys.readouterr().out == (
         f"run {run.name} is here, 1 kept observations are new\njudge it: compat report {run.name}\n"

@@ -20,11 +20,13 @@ from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError, StackFailed
 from finetune_compat.contract.records import Failure, Stage
 from finetune_compat.contract.script import Pipeline
-from finetune_compat.stacks.matrix import ROOT
+from finetune_compat.machine.places import PACKAGE
 from finetune_compat.watch import host
 from finetune_compat.watch.host import Interpreter, command_of, exit_code, is_three_calls, own_interpreter, run_pipeline
 from finetune_compat.watch.page import as_json, page
 from pipelines import NF4, frozen, pipeline, run, with_adapters, without_training
+
+ROOT = PACKAGE.parents[1]
 
 LEDGER = load_ledger()
 
@@ -212,8 +214,7 @@ class TestTheRun:
     def test_the_environment_is_the_users_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """With their PYTHONPATH behind ours, and nothing of the checkout on it but that one directory."""
         monkeypatch.setenv("PYTHONPATH", "/mine")
-        assert host._environ(Path("/r"))["PYTHONPATH"] == f"{host.SITE}:/mine"
-        assert host.SITE.is_dir()
+        assert host._environ(Path("/r"))["PYTHONPATH"] == f"{PACKAGE}/cell/site:/mine"
 
     def test_a_script_without_any_library_is_told_as_that(self) -> None:
         """The watch is loaded for real, sees nothing and leaves nothing; the script does not notice."""

@@ -11,8 +11,10 @@ from types import FrameType, TracebackType
 from finetune_compat.contract.records import Frame
 
 PROJECT = Path(__file__).parents[3]
+"""What this package is imported from."""
 _SITE = "site-packages/"
-_OWN_FLOWS = str(PROJECT / "finetune_compat" / "cell" / "flows") + "/"
+_PACKAGE = str(PROJECT / "finetune_compat") + "/"
+_OWN_FLOWS = _PACKAGE + "cell/flows/"
 
 # Layers every call passes through and no reader learns from.
 _PLUMBING = ("torch/", "pytest", "_pytest/", "pluggy/", "xdist/", "execnet/", "huggingface_hub/utils/_deprecation.py")
@@ -54,12 +56,14 @@ def tell_users_lines() -> None:
 def _is_telling(file: str) -> bool:
     if file.startswith(_OWN_FLOWS):
         return True
+    if file.startswith(_PACKAGE):  # which lies in site-packages where a user installed it beside the stack
+        return False
     _, found, inside = file.rpartition(_SITE)
     return not inside.startswith(_PLUMBING) if found else _users and _is_users(file)
 
 
 def _is_users(file: str) -> bool:
-    return not file.startswith(("<", str(PROJECT / "finetune_compat") + "/", sysconfig.get_path("stdlib") + "/"))
+    return not file.startswith(("<", sysconfig.get_path("stdlib") + "/"))
 
 
 def readable(chain: Chain) -> tuple[Frame, ...]:
@@ -77,8 +81,8 @@ def _short(file: str) -> str:
 
 
 def without_place(text: str) -> str:
-    """A library's words without the directory this checkout happens to lie in."""
-    return text.replace(str(PROJECT), ".")
+    """A library's words without the directories this package and its run lie in: a checkout, or the run itself."""
+    return text.replace(str(PROJECT), ".").replace(f"{Path.cwd()}/", "./")
 
 
 def here() -> Chain:

@@ -10,8 +10,9 @@ import os
 import sys
 from pathlib import Path
 
-_HERE = Path(__file__).parent
-_ROOT = str(_HERE.parents[2])
+_HERE = Path(__file__).resolve().parent
+# Not resolved: where this package is installed, it is reached through a link in a directory that holds nothing else.
+_ROOT = str(Path(__file__).parents[3])
 
 
 def _watch() -> None:

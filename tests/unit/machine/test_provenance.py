@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from finetune_compat.stacks.provenance import commit, short
+from finetune_compat.machine.provenance import commit, short
 
 
 @pytest.fixture

@@ -5,16 +5,17 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from finetune_compat.stacks.matrix import ROOT
+from finetune_compat.machine.places import places
 
 
-def commit(project: Path = ROOT) -> str:
+def commit(project: Path | None = None) -> str:
     """The commit the checkout at `project` stands at, with `+` where files differ from it, or are new; `unknown`
     outside one.
 
     Reports are left out: of several records that are made one after another, each would call the next one's harness
     another.
     """
+    project = project or places().the_checkout("the commit of a record")
     known = _git(project, "rev-parse", "HEAD")
     if known.returncode:
         return "unknown"

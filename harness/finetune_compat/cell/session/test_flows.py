@@ -5,6 +5,7 @@ to.
 from __future__ import annotations
 
 import pytest
+
 from finetune_compat.checks import Outcome, judge
 from finetune_compat.contract.catalog import flow_named
 from finetune_compat.contract.plan import Plan, PlannedCell

@@ -1,0 +1,196 @@
+"""Where everything lives, as one value: `places()`.
+
+A checkout has its own directories. Installed from a wheel, the matrix is package data, what can be made again lives in
+the user's cache directory, and runs are written below the current directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune_compat.contract.errors import CompatError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+"""The directory of the import package."""
+
+OUT = "COMPAT_OUT"
+"""Environment variable that names the directory of runs; `--out` sets it."""
+
+STORE = "COMPAT_STORE"
+"""Environment variable that names another store."""
+
+IN_CURRENT_DIRECTORY = "compat-reports"
+"""Runs of an installed package, below the current directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The directories of this project, all absolute."""
+
+    checkout: Path | None
+    """The checkout this package runs from; None: it is installed."""
+    matrices: Path
+    """The matrix, its locks, the ledger and the gate's policy."""
+    runs: Path
+    """Results, one directory a run."""
+    environments: Path
+    """Environments of stacks that no nox session uses, one a lock."""
+    nox: Path
+    """Environments of nox sessions."""
+    store: Path
+    """Observations that were made before."""
+    importable: Path
+    """Directory for another process's PYTHONPATH; call `import_path` to use it."""
+
+    @property
+    def stacks(self) -> Path:
+        """The matrix."""
+        return self.matrices / "stacks.toml"
+
+    @property
+    def ledger(self) -> Path:
+        """Known issues."""
+        return self.matrices / "known-issues.toml"
+
+    @property
+    def policy(self) -> Path:
+        """What a gate decides for each change."""
+        return self.matrices / "gate.toml"
+
+    @property
+    def locks(self) -> Path:
+        """Locks of the matrix's stacks."""
+        return self.matrices / "locks"
+
+    @property
+    def gate_locks(self) -> Path:
+        """Locks made for gates, of stacks that are not in the matrix."""
+        return self.environments / "locks"
+
+    @property
+    def bytecode(self) -> Path:
+        """Compiled files that environments share. On their file system, for links."""
+        return self.environments / "bytecode"
+
+    @property
+    def noxfile(self) -> Path:
+        """The file whose sessions run the stacks."""
+        return PACKAGE / "noxfile.py" if self.checkout is None else self.checkout / "noxfile.py"
+
+    @property
+    def reports(self) -> Path:
+        """Committed evidence.
+
+        Raises:
+            CompatError: this package does not run from a checkout.
+        """
+        return self.the_checkout("committed evidence (reports/)") / "reports"
+
+    @property
+    def baselines(self) -> Path:
+        """Runs that are committed whole; raises as `reports`."""
+        return self.reports / "baseline"
+
+    @property
+    def learning(self) -> Path:
+        """Sweeps over seeds; raises as `reports`."""
+        return self.reports / "learning"
+
+    @property
+    def faults(self) -> Path:
+        """Runs of planted faults; raises as `reports`."""
+        return self.reports / "faults"
+
+    @property
+    def field_notes(self) -> Path:
+        """The report on users' statements; raises as `reports`."""
+        return self.reports / "field-notes.md"
+
+    def the_checkout(self, what: str) -> Path:
+        """The checkout, which `what` needs.
+
+        Raises:
+            CompatError: this package does not run from a checkout.
+        """
+        if self.checkout is None:
+            raise CompatError(
+                f"{what} needs a checkout of finetune-compat",
+                where=str(PACKAGE),
+                meaning="This package is installed from a wheel, which does not hold the project's own tests, "
+                "measurements and git history.",
+                todo="Clone the project, and run the command there: pip install -e '.[host]'.",
+            )
+        return self.checkout
+
+    def import_path(self) -> Path:
+        """The directory from which another process can import `finetune_compat`, and nothing else."""
+        if self.checkout is None:
+            self.importable.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):  # its name is made of where it leads
+                (self.importable / PACKAGE.name).symlink_to(PACKAGE)
+        return self.importable
+
+    def shown(self, path: Path) -> str:
+        """`path` as a message names it: relative to the checkout where it lies inside."""
+        inside = self.checkout is not None and path.is_relative_to(self.checkout)
+        return path.relative_to(self.checkout or path).as_posix() if inside else str(path)
+
+
+def of_checkout(root: Path) -> Places:
+    """Those of a checkout at `root`; COMPAT_OUT and COMPAT_STORE name other directories."""
+    return Places(
+        checkout=root,
+        matrices=root / "matrices",
+        runs=_named(OUT) or root / "reports" / "runs",
+        environments=root / ".envs",
+        nox=root / ".nox",
+        store=_named(STORE) or _cache() / "store",
+        importable=PACKAGE.parent,
+    )
+
+
+def of_wheel() -> Places:
+    """Those of an installed package; COMPAT_OUT and COMPAT_STORE name other directories."""
+    cache = _cache()
+    return Places(
+        checkout=None,
+        matrices=PACKAGE / "data" / "matrices",
+        runs=_named(OUT) or Path.cwd() / IN_CURRENT_DIRECTORY,
+        environments=cache / "envs",
+        nox=cache / "nox",
+        store=_named(STORE) or cache / "store",
+        importable=cache / "importable" / hashlib.sha256(str(PACKAGE).encode()).hexdigest()[:16],
+    )
+
+
+_replaced: Places | None = None
+"""What tests use in place of this machine's."""
+
+
+def places() -> Places:
+    """Where everything lives for this process."""
+    if _replaced is not None:
+        return _replaced
+    root = PACKAGE.parents[1]
+    return of_checkout(root) if (root / "noxfile.py").is_file() and (root / "matrices").is_dir() else of_wheel()
+
+
+def write_runs_to(directory: Path | None) -> None:
+    """Read and write runs in `directory` from now on, in this process and its children. None: change nothing."""
+    if directory is not None:
+        os.environ[OUT] = str(directory.expanduser().resolve())
+
+
+def _named(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value).expanduser().resolve() if value else None
+
+
+def _cache() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("finetune-compat")
