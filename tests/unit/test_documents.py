@@ -98,6 +98,7 @@ def test_version_ranges_are_those_of_the_matrix() -> None:
     """Otherwise: python docs/facts.py --write"""
     known = facts.facts()
     assert [page for page in PAGES if facts.filled_in(read(page), known) != read(page)] == []
+    assert [page for page in PAGES if read(page).count("fact:") != len(facts.PLACE.findall(read(page)))] == []
 
 
 def test_a_place_is_filled_in_and_nothing_else() -> None:
