@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import trl
 from finetune_compat.cell import data
-from finetune_compat.cell.instruments.frames import PROJECT
 from finetune_compat.cell.setup import Setup
 from finetune_compat.contract.catalog import QWEN2
 from finetune_compat.contract.plan import Plan
@@ -19,7 +18,7 @@ from finetune_compat.contract.records import Precision, Variant
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-TEXT = (PROJECT / "docs" / "guard.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "guard.md").read_text(encoding="utf-8")
 SCRIPTS = {
     block.partition("\n")[0].removeprefix("# "): block
     for block in re.findall(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
@@ -36,6 +35,7 @@ def home(setup: Setup, tmp_path: Path) -> Path:
     AutoModelForCausalLM.from_pretrained(setup.model.place).save_pretrained(here)
     _tokenizer().save_pretrained(here)
     data.text_rows(setup.seed)[0].to_json(tmp_path / "train.jsonl")
+    (tmp_path / "pytest.ini").touch()  # or pytest takes the checkout's configuration, where every warning is an error
     for name, text in SCRIPTS.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     return tmp_path

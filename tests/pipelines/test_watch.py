@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from finetune_compat.cell.instruments.frames import PROJECT
 from finetune_compat.cell.script import trained
 from packaging.version import Version
 from transformers import set_seed
@@ -265,7 +264,7 @@ def test_a_notebook_is_run_cell_by_cell(watch: Any, script: Any, model: Path, tm
 
 def test_the_three_calls_of_the_documentation(watch: Any, model: Path, tmp_path: Path) -> None:
     """A loop without a Trainer, as docs/your-script.md shows it."""
-    text = (PROJECT / "docs" / "your-script.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "your-script.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     (tmp_path / "flow.py").write_text(code, encoding="utf-8")
     seen = watch("flow.py", str(model))
@@ -278,7 +277,7 @@ def test_the_three_calls_of_the_documentation(watch: Any, model: Path, tmp_path:
 
 def test_three_calls_that_train_nothing_are_told(watch: Any, model: Path, tmp_path: Path) -> None:
     """An optimizer over the wrong parameters."""
-    text = (PROJECT / "docs" / "your-script.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "your-script.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     wrong = code.replace("[p for p in model.parameters() if p.requires_grad]", "[torch.nn.Parameter(torch.ones(2))]")
     (tmp_path / "flow.py").write_text(wrong, encoding="utf-8")
