@@ -1,6 +1,6 @@
-"""The command line. One catcher: every error a user can meet becomes its message and exit code, never a trace.
+"""The command line. `main` turns every error a user can meet into its message and exit code, never a stack trace.
 
-Imports of what a command needs stand inside it, so that `compat --help` and the commands that only read start at once.
+Commands import what they need when they are called, so that `compat --help` starts at once.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from finetune_compat.stacks.matrix import LockPlan, Matrix, Stack
 
 COLLECT_AFTER = 100_000
-"""Objects made since the last collection of garbage, after which there is another one. Modules and a matrix are some
-hundred thousand objects that stay: looking through them every 700 took a sixth of a short command's time.
+"""Threshold of the garbage collector: objects allocated between two collections. Modules and the matrix are some
+hundred thousand objects that stay; scanning them every 700 allocations took a sixth of a short command's time.
 """
 
 app = typer.Typer(
     name="compat",
-    help="What breaks when the fine-tuning stack is upgraded, measured.",
+    help="Measure what breaks when the fine-tuning stack (TRL, PEFT, Transformers, bitsandbytes) is upgraded.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -47,7 +47,7 @@ Out = Annotated[
     ),
 ]
 
-_DEVICE = "cpu, cuda or auto. Not yet measured on a GPU: its verdicts and a CPU's were not compared."
+_DEVICE = "cpu, cuda or auto. Not yet measured on a GPU: its verdicts were not compared with a CPU's."
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - called by Typer
@@ -63,14 +63,14 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """With a callback, a single command is still called by its name."""
+    """Keep a single command callable by its name, which needs a callback."""
 
 
 @app.command()
 def stacks(
-    *, as_json: Annotated[bool, typer.Option("--json", help="One JSON array instead of a table.")] = False
+    *, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array instead of a table.")] = False
 ) -> None:
-    """Every stack of the matrix: what it pins, its day, its Pythons, and what its locks resolved to."""
+    """List the stacks of the matrix: pin, day of the other packages, Pythons, and resolved versions."""
     from finetune_compat.stacks.matrix import read_matrix
 
     matrix = read_matrix()
@@ -84,10 +84,10 @@ def stacks(
 @app.command()
 def lock(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[STACK]...", help="Stacks; all of them if none.")
+        list[str] | None, typer.Argument(metavar="[STACK]...", help="Stacks to resolve. Default: all.")
     ] = None,
 ) -> int:
-    """Resolve stacks into matrices/locks/. One that cannot be solved keeps its reason, and the others go on."""
+    """Resolve stacks into matrices/locks/. For a stack without a solution the reason is stored instead."""
     from finetune_compat.stacks.locks import drop_orphans, exit_code, make_locks, summary
     from finetune_compat.stacks.matrix import read_matrix
 
@@ -105,43 +105,63 @@ def lock(
 @app.command()
 def run(  # noqa: PLR0913 - one parameter an option
     stacks: Annotated[
-        list[str] | None, typer.Argument(metavar="[STACK]...", help="Names or globs, such as trl0.22 or 'peft*'.")
+        list[str] | None,
+        typer.Argument(metavar="[STACK]...", help="Names or globs, such as trl0.22 or 'peft*'. Default: all."),
     ] = None,
     *,
-    axis: Annotated[list[str] | None, typer.Option(help="Rows of a package: trl, transformers, peft.")] = None,
-    flows: Annotated[str, typer.Option(help="Names or globs, separated by commas.")] = "",
-    variants: Annotated[str, typer.Option(help="Names or globs, such as 'qwen2-nf4-*', separated by commas.")] = "",
-    words: Annotated[str, typer.Option("-k", help="Parts of cells' names, with and, or, not, as in pytest.")] = "",
-    python: Annotated[str, typer.Option(help="Python of the stacks.")] = "3.11",
-    fresh: Annotated[bool, typer.Option("--fresh", help="Run also what the store has.")] = False,
+    axis: Annotated[
+        list[str] | None, typer.Option(help="Stacks that vary this package: trl, transformers or peft.")
+    ] = None,
+    flows: Annotated[str, typer.Option(help="Flows: names or globs, separated by commas.")] = "",
+    variants: Annotated[
+        str, typer.Option(help="Variants: names or globs, such as 'qwen2-nf4-*', separated by commas.")
+    ] = "",
+    words: Annotated[str, typer.Option("-k", help="Parts of cell names with and, or, not, as in pytest.")] = "",
+    python: Annotated[str, typer.Option(help="Python version of the stacks.")] = "3.11",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run cells even if they are cached.")] = False,
     budget: Annotated[
-        str, typer.Option(help="Such as 30m: run what matters most in that time, and say what is left out.")
+        str, typer.Option(help="Time limit, such as 30m. Runs the most important cells first and lists those left out.")
     ] = "",
     retry: Annotated[
-        int, typer.Option("--retry-infrastructure", min=0, help="Run what the machine lost so many times again.")
+        int,
+        typer.Option(
+            "--retry-infrastructure", min=0, help="Retry cells lost to infrastructure failures up to N times."
+        ),
     ] = 0,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Stacks at once, or their workers; as fit if not given.")
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Parallel stacks or workers. Default: from cores and memory."),
     ] = None,
     device: Annotated[str | None, typer.Option(help=_DEVICE)] = None,
-    tier: Annotated[str | None, typer.Option(help="quick, deep or deep-only.")] = None,
-    steps: Annotated[str | None, typer.Option(help="Training steps of a cell.")] = None,
-    model: Annotated[str | None, typer.Option(help="Real weights: a directory or a hub id.")] = None,
-    attention: Annotated[str | None, typer.Option(help="sdpa, eager or flash_attention_2.")] = None,
-    limit: Annotated[str | None, typer.Option(help="Seconds a cell may take.")] = None,
-    memory_limit: Annotated[str | None, typer.Option(help="Memory a cell's process may hold, such as 3GiB.")] = None,
-    gpus: Annotated[str | None, typer.Option(help="At most so many GPUs.")] = None,
-    gpu_idle_below: Annotated[str | None, typer.Option(help="GB used by others at most.")] = None,
-    gpu_larger_than: Annotated[str | None, typer.Option(help="GB a GPU has at least.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Ask no registry.")] = False,
-    wheelhouse: Annotated[str | None, typer.Option(help="Folder of wheels, or an unpacked bundle.")] = None,
-    base_python: Annotated[str | None, typer.Option(help="Take the torch of that Python.")] = None,
-    base_torch: Annotated[bool, typer.Option("--base-torch", help="Take the torch of this Python.")] = False,
+    tier: Annotated[
+        str | None,
+        typer.Option(help="quick (default), deep (some cells in more ways) or deep-only (these cells alone)."),
+    ] = None,
+    steps: Annotated[str | None, typer.Option(help="Training steps of each cell.")] = None,
+    model: Annotated[str | None, typer.Option(help="Train these real weights: a directory or a hub id.")] = None,
+    attention: Annotated[
+        str | None, typer.Option(help="Attention implementation: sdpa, eager or flash_attention_2.")
+    ] = None,
+    limit: Annotated[str | None, typer.Option(help="Time limit of a cell in seconds.")] = None,
+    memory_limit: Annotated[str | None, typer.Option(help="Memory limit of a cell's process, such as 3GiB.")] = None,
+    gpus: Annotated[str | None, typer.Option(help="Maximum number of GPUs.")] = None,
+    gpu_idle_below: Annotated[
+        str | None, typer.Option(help="A GPU is idle if less memory than this is used (GB).")
+    ] = None,
+    gpu_larger_than: Annotated[
+        str | None, typer.Option(help="A GPU is large enough if it has more memory than this (GB).")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use no package registry.")] = False,
+    wheelhouse: Annotated[str | None, typer.Option(help="Directory of wheels, or an unpacked bundle.")] = None,
+    base_python: Annotated[str | None, typer.Option(help="Use the torch of this Python interpreter.")] = None,
+    base_torch: Annotated[
+        bool, typer.Option("--base-torch", help="Use the torch of the Python that runs compat.")
+    ] = False,
     out: Out = None,
 ) -> int:
-    """Run cells: all that the store does not have, or those named, several stacks at once.
+    """Run the selected cells that are not cached, several stacks in parallel. Default: all cells.
 
-    Stopped at any moment, the same command goes on where it was.
+    Safe to interrupt: run the same command again to resume.
     """
     from finetune_compat.run import command
     from finetune_compat.run.priority import parse_span
@@ -188,17 +208,17 @@ def _names(text: str) -> tuple[str, ...]:
 
 @app.command()
 def report(
-    run: Annotated[str, typer.Argument(help="Name or directory of a run; `latest` is the newest.")] = "latest",
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the page here as well.")] = None,
+    run: Annotated[str, typer.Argument(help="Name or directory of a run.")] = "latest",
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the HTML page to this file.")] = None,
     cells: Annotated[
         str | None,
         typer.Option(
-            metavar="PATTERN", help="Cells that page shows in full, such as 'trl0.22*nf4*'. Goes with --html."
+            metavar="PATTERN", help="Cells to show in full on that page, such as 'trl0.22*nf4*'. Needs --html."
         ),
     ] = None,
     out: Out = None,
 ) -> int:
-    """Judge a stored run again with today's ledger, write its summaries and its page anew, and print them."""
+    """Judge a stored run with today's checks and known issues, and write and print its reports."""
     from finetune_compat.report import report_command
 
     write_runs_to(out)
@@ -216,33 +236,40 @@ def report(
 def gate(  # noqa: PLR0913 - one parameter an option
     before: Annotated[
         list[str],
-        typer.Option("--from", metavar="SIDE", help="What is in use: a stack, pins, a lock file, or an interpreter."),
+        typer.Option("--from", metavar="SIDE", help="Versions in use: a stack, pins, a lock file or an interpreter."),
     ],
-    after: Annotated[list[str], typer.Option("--to", metavar="SIDE", help="What it is to become, likewise.")],
+    after: Annotated[
+        list[str], typer.Option("--to", metavar="SIDE", help="Versions to upgrade to, in the same forms.")
+    ],
     *,
     flows: Annotated[
-        list[str] | None, typer.Option(metavar="FLOW", help="Only these flows; by commas, or repeated.")
+        list[str] | None,
+        typer.Option(metavar="FLOW", help="Only these flows; separated by commas, or repeat the option."),
     ] = None,
     cell: Annotated[
         list[str] | None,
         typer.Option(metavar="CELL", help="Only this cell, such as 'sft-full\\[qwen2-full-gc]'; may be repeated."),
     ] = None,
     device: Annotated[str | None, typer.Option(help=_DEVICE)] = None,
-    python: Annotated[str | None, typer.Option(help="Python of both sides, such as 3.12.")] = None,
+    python: Annotated[str | None, typer.Option(help="Python version of both sides, such as 3.12.")] = None,
     candidates: Annotated[
-        int, typer.Option(min=0, help="Other releases to run at most for each cause, in search of a safe one.")
+        int,
+        typer.Option(min=0, help="Maximum number of other releases to run for each cause, to find one that passes."),
     ] = 6,
-    policy: Annotated[Path | None, typer.Option(help="Instead of matrices/gate.toml.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy file. Default: matrices/gate.toml.")] = None,
     flow: Annotated[
-        str | None, typer.Option(metavar="SCRIPT", help="A script of your own instead; its arguments stand after --.")
+        str | None,
+        typer.Option(metavar="SCRIPT", help="Compare your own script instead of flows. Its arguments follow --."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps after which every training of it is ended (10).")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="With --flow: stop each training after this many steps. Default: 10.")
+    ] = None,
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENT]...")] = None,
     out: Out = None,
 ) -> int:
     """May I upgrade? Run both sides and answer ALLOW (exit code 0), HOLD (1) or BLOCK (2).
 
-    3: could not tell. 4: bad input.
+    Exit code 3: could not tell. 4: bad input.
     """
     from finetune_compat.gate.command import Asked, gate_command
 
@@ -265,7 +292,7 @@ def gate(  # noqa: PLR0913 - one parameter an option
 
 @app.command()
 def schema() -> None:
-    """Write the JSON Schema of a gate's answer anew, beside the code that writes the answer."""
+    """Write the JSON Schema of gate.json to the file that is published with the package."""
     from finetune_compat.gate.report import answer_json
 
     places().the_checkout("compat schema")
@@ -274,11 +301,11 @@ def schema() -> None:
 
 @app.command()
 def alarm(
-    body: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the issue, if there is one.")],
+    body: Annotated[Path, typer.Option(metavar="FILE", help="File for the text of the issue, if there is one.")],
     run: Annotated[str, typer.Argument(help="Name or directory of a run.")] = "latest",
-    link: Annotated[str, typer.Option(help="Where the run can be looked at.")] = "",
+    link: Annotated[str, typer.Option(help="URL of the run, for the issue.")] = "",
 ) -> int:
-    """Did a library release break training? Exit code 1 and an issue if one did, 0 if none, 3 if nothing is known."""
+    """Did a library release break training? Exit code 1 and an issue if one did, 0 if not, 3 if it could not tell."""
     from finetune_compat.evidence.alarm import alarm_command
 
     return alarm_command(run, body, link)
@@ -286,12 +313,12 @@ def alarm(
 
 @app.command()
 def shards(
-    jobs: Annotated[int, typer.Option(help="Machines at most.")] = 8,
-    baseline: Annotated[str, typer.Option(help="Committed baseline whose durations count.")] = "cpu",
+    jobs: Annotated[int, typer.Option(help="Maximum number of machines.")] = 8,
+    baseline: Annotated[str, typer.Option(help="Committed baseline to take durations from.")] = "cpu",
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="A matrix of GitHub Actions.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a job matrix for GitHub Actions.")] = False,
 ) -> None:
-    """The whole matrix in parts of even length, to run on several machines."""
+    """Split the matrix into parts of similar duration, to run on several machines."""
     from dataclasses import asdict
 
     from finetune_compat.evidence.shards import shards_of
@@ -307,11 +334,11 @@ def shards(
 
 @app.command()
 def collect(
-    parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="Directories of runs.")],
-    plan: Annotated[Path, typer.Option(metavar="FILE", help="What `compat shards --json` said.")],
-    run: Annotated[Path, typer.Option(metavar="DIR", help="Where to write the whole run.")],
+    parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="Run directories to merge.")],
+    plan: Annotated[Path, typer.Option(metavar="FILE", help="Output of `compat shards --json`.")],
+    run: Annotated[Path, typer.Option(metavar="DIR", help="Directory for the merged run.")],
 ) -> None:
-    """Put the runs of several machines together as one; a stack that none of them has is lost, and not green."""
+    """Merge runs of several machines into one. A stack that no part has is reported as an infrastructure failure."""
     from finetune_compat.evidence.shards import collect as put_together
     from finetune_compat.evidence.shards import planned
 
@@ -324,7 +351,7 @@ def keep(
     run: Annotated[str, typer.Argument(help="Name or directory of a finished run.")] = "latest",
     name: Annotated[str, typer.Option(help="Name of the baseline.")] = "cpu",
 ) -> None:
-    """Keep a finished run as reports/baseline/NAME, packed and with its provenance."""
+    """Copy a finished run to reports/baseline/NAME, packed and with its provenance."""
     from finetune_compat.checks.ledger import load_ledger
     from finetune_compat.evidence.baseline import keep as keep_run
     from finetune_compat.report import derive
@@ -337,32 +364,34 @@ def keep(
 @app.command()
 def census(  # noqa: PLR0913 - one parameter an option
     subject: Annotated[
-        str, typer.Argument(metavar="FAMILY_OR_CONFIG", help="A shipped family, or a config.json.")
+        str, typer.Argument(metavar="FAMILY_OR_CONFIG", help="A family of --list, or a config.json.")
     ] = "",
     *,
-    families: Annotated[bool, typer.Option("--list", help="List the shipped families.")] = False,
-    stack: Annotated[str | None, typer.Option(help="Stack to ask; by default that of the newest TRL.")] = None,
-    compare: Annotated[str | None, typer.Option(help="Another stack: show what changes from --stack to it.")] = None,
-    quantization: Annotated[Quantization, typer.Option(help="How the linear layers are stored.")] = Quantization.NF4,
-    dtype: Annotated[LoadDtype, typer.Option(help="What is not quantized is loaded in.")] = LoadDtype.BF16,
-    r: Annotated[int | None, typer.Option("--r", help="LoRA rank; 64 if not given.")] = None,
-    alpha: Annotated[int | None, typer.Option(help="LoRA alpha; 16 if not given.")] = None,
+    families: Annotated[bool, typer.Option("--list", help="List the model families.")] = False,
+    stack: Annotated[str | None, typer.Option(help="Stack to use. Default: that of the newest TRL.")] = None,
+    compare: Annotated[str | None, typer.Option(help="Show what changes from --stack to this stack.")] = None,
+    quantization: Annotated[Quantization, typer.Option(help="Quantization of the linear layers.")] = Quantization.NF4,
+    dtype: Annotated[LoadDtype, typer.Option(help="Dtype of everything that is not quantized.")] = LoadDtype.BF16,
+    r: Annotated[int | None, typer.Option("--r", help="LoRA rank. Default: 64.")] = None,
+    alpha: Annotated[int | None, typer.Option(help="LoRA alpha. Default: 16.")] = None,
     targets: Annotated[
         str | None,
         typer.Option(
-            help="Suffixes separated by commas, all-linear, or a regular expression; Llama's seven if not given."
+            help="Suffixes separated by commas, all-linear, or a regular expression. Default: the seven of Llama."
         ),
     ] = None,
     target_parameters: Annotated[
-        str | None, typer.Option(help="Suffixes of parameters, separated by commas (PEFT 0.17 or later).")
+        str | None, typer.Option(help="Suffixes of parameters, separated by commas. Needs PEFT 0.17 or later.")
     ] = None,
-    lora: Annotated[Path | None, typer.Option(help="An adapter_config.json instead of the options above.")] = None,
-    tree: Annotated[bool, typer.Option("--tree", help="Also where lora_A and lora_B sit.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
+    lora: Annotated[
+        Path | None, typer.Option(help="Take the LoRA configuration from this adapter_config.json.")
+    ] = None,
+    tree: Annotated[bool, typer.Option("--tree", help="Also show where lora_A and lora_B are.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> int:
-    """Who is trainable where: the stage table of a model at full size, without weights, on a stack of the matrix.
+    """Count what would be trainable at each stage in a full-size model, without weights, on a stack of the matrix.
 
-    Exit code 1 if a target reaches other than what it names.
+    Exit code 1 if a target matches other modules than it names.
     """
     from finetune_compat.census.command import Asked, print_list, run
 
@@ -386,18 +415,20 @@ def census(  # noqa: PLR0913 - one parameter an option
 
 @app.command()
 def bundle(
-    names: Annotated[list[str], typer.Argument(metavar="STACK...", help="Stacks, such as trl1.16.")],
+    names: Annotated[list[str], typer.Argument(metavar="STACK...", help="Stacks to pack, such as trl1.16.")],
     *,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for the parts; an earlier bundle there is replaced.")
+        Path, typer.Option(metavar="DIR", help="Directory for the parts. An earlier bundle there is replaced.")
     ],
     max_size: Annotated[
-        str | None, typer.Option(help="What a part may have, such as 60MiB; one part if not given.")
+        str | None, typer.Option(help="Maximum size of a part, such as 60MiB. Default: one part.")
     ] = None,
-    python: Annotated[str | None, typer.Option(help="The target's Python; the stack's first if not given.")] = None,
-    device: Annotated[DeviceKind, typer.Option(help="What the target runs on.")] = DeviceKind.CUDA,
+    python: Annotated[
+        str | None, typer.Option(help="Python version of the target. Default: the stack's first.")
+    ] = None,
+    device: Annotated[DeviceKind, typer.Option(help="Device of the target.")] = DeviceKind.CUDA,
 ) -> None:
-    """Pack stacks, without torch, for a machine that has torch and no registry: wheels, locks and the harness."""
+    """Pack stacks for a machine that has torch and no registry: wheels without torch, locks and the harness."""
     from finetune_compat.bundle.command import asked_for, make
     from finetune_compat.stacks.matrix import read_matrix
 
@@ -407,7 +438,7 @@ def bundle(
 
 @app.command()
 def notes() -> None:
-    """Write reports/field-notes.md anew: the users' statements beside what is counted and measured."""
+    """Write reports/field-notes.md: claims of users compared with measurements."""
     from finetune_compat.evidence import field_notes
 
     _say(f"wrote {field_notes.write()}")
@@ -415,20 +446,18 @@ def notes() -> None:
 
 @app.command()
 def inspect(
-    directory: Annotated[Path, typer.Argument(metavar="ADAPTER_DIR", help="What save_pretrained wrote.")],
+    directory: Annotated[Path, typer.Argument(metavar="ADAPTER_DIR", help="Directory that save_pretrained wrote.")],
     base: Annotated[
         str | None,
         typer.Option(
-            metavar="CONFIG_OR_FAMILY", help="Base to load it into: a saved model, its config.json, a family."
+            metavar="CONFIG_OR_FAMILY", help="Base model to load it into: a saved model, its config.json, or a family."
         ),
     ] = None,
-    stack: Annotated[
-        str | None, typer.Option(help="Stack to load it under, such as trl1.16. Goes with --base.")
-    ] = None,
+    stack: Annotated[str | None, typer.Option(help="Stack to load it with, such as trl1.16. Needs --base.")] = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> int:
-    """Look into a saved adapter without loading a model: was it trained, is it whole, would it load."""
+    """Check a saved adapter without loading a model: was it trained, is it complete, would it load?"""
     from finetune_compat.inspect.inspection import as_json as jsonable
     from finetune_compat.inspect.inspection import inspect_adapter
     from finetune_compat.inspect.render import print_inspection
@@ -456,15 +485,15 @@ def watch(
     ],
     *,
     python: Annotated[
-        str | None, typer.Option(help="Interpreter to run it with; by default that of the active environment.")
+        str | None, typer.Option(help="Python interpreter to run it with. Default: that of the active environment.")
     ] = None,
-    stack: Annotated[str | None, typer.Option(help="Stack of the matrix to run it on, such as trl0.22.")] = None,
-    steps: Annotated[int, typer.Option(help="Steps after which every training is ended.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON object.")] = False,
+    stack: Annotated[str | None, typer.Option(help="Run it on this stack of the matrix, such as trl0.22.")] = None,
+    steps: Annotated[int, typer.Option(help="Stop each training after this many steps.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> int:
-    """Run an unmodified training script for a few steps: what is trainable at each stage, and does it learn.
+    """Run an unmodified training script for a few steps: what is trainable at each stage, and does it learn?
 
-    Exit code 0 healthy, 1 unhealthy, 3 could not tell.
+    Exit code 0: healthy. 1: unhealthy. 3: could not tell. 4: bad input.
     """
     from finetune_compat.checks.ledger import load_ledger
     from finetune_compat.watch.host import check_script, check_steps, exit_code, of_stack, own_interpreter, run_pipeline
@@ -520,10 +549,10 @@ def _lock_state(plan: LockPlan) -> dict[str, Any]:
 
 
 _SHOWN = ("trl", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
-"""The packages a person asks about, in the order of the table's columns."""
+"""Packages of the table, in the order of its columns."""
 
 _WIDTH = 128
-"""What the table needs for the longest names and versions."""
+"""Columns that the table needs for the longest names and versions."""
 
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
@@ -535,7 +564,7 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(*_cells(row))
     console = Console()
-    # Cut-off versions say nothing: a narrow terminal wraps the lines instead.
+    # A narrow terminal wraps the lines: versions that are cut off are useless.
     console.width = max(console.width, _WIDTH)
     console.print(table)
 
@@ -560,7 +589,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     except typer.TyperException as error:
-        # Typer's own code for a wrong option is 2; ours says the same thing for files and for options.
+        # Typer's code for a wrong option is 2; here every wrong input has the same code, files included.
         print(f"{redact(error.format_message())}\nSee `compat --help`.", file=sys.stderr)
         sys.exit(ExitCode.BAD_INPUT)
     except OSError as error:

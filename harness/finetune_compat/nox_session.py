@@ -78,7 +78,7 @@ def verdict_sentence(code: ExitCode) -> str:
         case ExitCode.HEALTHY:
             return "Every verdict is a pass or a known, listed deviation."
         case ExitCode.UNHEALTHY:
-            return "At least one verdict failed; the table above names it, reports/README.md says how to triage."
+            return "At least one verdict failed; the table above names it, docs/reports.md says how to triage."
         case ExitCode.COULD_NOT_TELL:
             return "A cell was killed, hung, or never ran: nothing is known about it. This is not the version's fault."
         case ExitCode.BAD_INPUT:

@@ -35,6 +35,7 @@ def home(setup: Setup, tmp_path: Path) -> Path:
     AutoModelForCausalLM.from_pretrained(setup.model.place).save_pretrained(here)
     _tokenizer().save_pretrained(here)
     data.text_rows(setup.seed)[0].to_json(tmp_path / "train.jsonl")
+    (tmp_path / "pytest.ini").touch()  # or pytest takes the checkout's configuration, where every warning is an error
     for name, text in SCRIPTS.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     return tmp_path

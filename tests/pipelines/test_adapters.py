@@ -87,7 +87,7 @@ def test_a_second_adapter_that_freezes_the_first_is_one_fault(watch: Any, model:
 
 def test_three_calls_whose_model_has_a_second_adapter(watch: Any, model: Path, tmp_path: Path) -> None:
     """The one that `build` leaves active is trained; the first is larger, and stays."""
-    text = (Path(__file__).parents[2] / "docs" / "your-pipeline.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "your-script.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     (tmp_path / "flow.py").write_text(code.replace("def train(", f"{SECOND}def train("), encoding="utf-8")
     seen = watch("flow.py", str(model))

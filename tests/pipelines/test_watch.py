@@ -264,8 +264,8 @@ def test_a_notebook_is_run_cell_by_cell(watch: Any, script: Any, model: Path, tm
 
 
 def test_the_three_calls_of_the_documentation(watch: Any, model: Path, tmp_path: Path) -> None:
-    """A loop without a Trainer, as docs/your-pipeline.md shows it."""
-    text = (Path(__file__).parents[2] / "docs" / "your-pipeline.md").read_text(encoding="utf-8")
+    """A loop without a Trainer, as docs/your-script.md shows it."""
+    text = (Path(__file__).parents[2] / "docs" / "your-script.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     (tmp_path / "flow.py").write_text(code, encoding="utf-8")
     seen = watch("flow.py", str(model))
@@ -278,7 +278,7 @@ def test_the_three_calls_of_the_documentation(watch: Any, model: Path, tmp_path:
 
 def test_three_calls_that_train_nothing_are_told(watch: Any, model: Path, tmp_path: Path) -> None:
     """An optimizer over the wrong parameters."""
-    text = (Path(__file__).parents[2] / "docs" / "your-pipeline.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "your-script.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     wrong = code.replace("[p for p in model.parameters() if p.requires_grad]", "[torch.nn.Parameter(torch.ones(2))]")
     (tmp_path / "flow.py").write_text(wrong, encoding="utf-8")

@@ -152,7 +152,7 @@ def load_ledger(path: Path | None = None) -> Ledger:
         MatrixError: the file is missing, not TOML, or wrong; every fault is listed with its place.
     """
     path = path or places().ledger
-    todo = "Correct the file and run again; docs/architecture.md describes the ledger's fields."
+    todo = "Correct the file and run again; docs/extending.md describes the fields."
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         issues = TypeAdapter(_File).validate_python(raw).issue

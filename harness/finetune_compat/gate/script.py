@@ -124,7 +124,7 @@ class ScriptRunner:
             "no training was seen on either side",
             where=where,
             meaning=_SILENT if all(stack in self.silent for stack in sides) else _UNTRAINED,
-            todo="Give the script that trains, or write its loop in three calls (docs/your-pipeline.md).",
+            todo="Give the script that trains, or write its loop in three calls (docs/your-script.md).",
         )
 
     def _ended(self, stack: str) -> str:

@@ -419,7 +419,7 @@ def conclusion(code: ExitCode, tally: Tally) -> str:
         case ExitCode.HEALTHY:
             return "Healthy: every cell passes, or deviates exactly as listed."
         case ExitCode.UNHEALTHY:
-            return "Unhealthy: something fails that is not listed as it was seen. reports/README.md says how to triage."
+            return "Unhealthy: something fails that is not listed as it was seen. docs/reports.md says how to triage."
         case ExitCode.COULD_NOT_TELL if tally.by_the_machine:
             return "Could not tell: the machine failed, which says nothing about the versions."
         case ExitCode.COULD_NOT_TELL:

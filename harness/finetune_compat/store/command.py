@@ -1,4 +1,4 @@
-"""`compat store`: look at what is kept, tidy it, and carry it between machines."""
+"""`compat store`: list, verify and prune cached results, and copy them between machines."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from finetune_compat.store.stored_files import Stored
     from finetune_compat.store.verify import Found
 
-app = typer.Typer(name="store", help="What has been run once: kept observations, by what they depend on.")
+app = typer.Typer(name="store", help="Cached results of cells: list, verify, prune, export, import and push them.")
 
-_JSON = Annotated[bool, typer.Option("--json", help="JSON instead of lines.")]
+_JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
 _SHORT = 12
-"""Letters of an address that are shown: more than enough to tell a million apart."""
+"""Characters of an address that are shown: enough to distinguish a million."""
 
 
 @app.command("ls")
 def ls(
-    part: Annotated[str, typer.Argument(metavar="[PART]", help="Part of the cells' names.")] = "",
+    part: Annotated[str, typer.Argument(metavar="[PART]", help="Only cells whose name contains this.")] = "",
     *,
     as_json: _JSON = False,
 ) -> None:
-    """The cells that are kept, latest first: when, address, how it was judged then, seconds."""
+    """List cached cells, latest first: time, address, outcome at that time, seconds."""
     from finetune_compat.store.store import Store
 
     store = Store.configured()
@@ -65,12 +65,12 @@ def _unmade(root: Path) -> str:
 @app.command()
 def show(
     what: Annotated[
-        str, typer.Argument(metavar="CELL_OR_ADDRESS", help="A cell's id, or the beginning of an address.")
+        str, typer.Argument(metavar="CELL_OR_ADDRESS", help="Id of a cell, or the first characters of an address.")
     ],
     *,
     as_json: _JSON = False,
 ) -> None:
-    """What one observation depends on and how it was judged; with --json all of it, measurements included."""
+    """Show what a cached result depends on and its outcome. With --json: everything, measurements included."""
     stored = _one(what)
     if as_json:
         print(stored.content.decode(), end="")
@@ -107,16 +107,21 @@ def _one(what: str) -> Stored:
 @app.command()
 def prune(
     *,
-    older_than: Annotated[str | None, typer.Option(metavar="AGE", help="Recorded longer ago: 90d, 12h.")] = None,
+    older_than: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Remove results older than this: 90d, 12h.")
+    ] = None,
     max_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="The oldest, until the rest is no larger: 500MB, 1.5GB.")
+        str | None, typer.Option(metavar="SIZE", help="Remove the oldest until the rest fits: 500MB, 1.5GB.")
     ] = None,
     unreachable: Annotated[
-        bool, typer.Option("--unreachable", help="Those of other sources or locks than this checkout has.")
+        bool,
+        typer.Option("--unreachable", help="Remove results of other sources or locks than those of this installation."),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be removed, and remove nothing.")
+    ] = False,
 ) -> None:
-    """Remove kept observations from this machine. What is removed is run again when it is next asked for."""
+    """Remove cached results from this machine. Their cells run again when they are next selected."""
     from finetune_compat.store import prune as pruning
     from finetune_compat.store.store import Store
 
@@ -156,10 +161,10 @@ def _size(text: str) -> int:
 
 @app.command("export")
 def export(
-    target: Annotated[Path, typer.Argument(metavar="FILE", help="The .tar.gz to write.")],
-    run: Annotated[str, typer.Option(help="Name or directory of a run; `latest` is the newest.")] = "latest",
+    target: Annotated[Path, typer.Argument(metavar="FILE", help=".tar.gz file to write.")],
+    run: Annotated[str, typer.Option(help="Name or directory of a run.")] = "latest",
 ) -> None:
-    """Pack a run into one file: observations, locks, logs, and the commands that run it again."""
+    """Pack a run into one file: observations, locks, logs, and the commands that repeat it."""
     from finetune_compat.results.run_files import find_run
     from finetune_compat.store.archive import export as write
     from finetune_compat.store.store import Store
@@ -170,8 +175,10 @@ def export(
 
 
 @app.command("import")
-def take(source: Annotated[Path, typer.Argument(metavar="FILE", help="What `compat store export` wrote.")]) -> None:
-    """Take in a run of another machine. A file that is damaged or not ours is refused whole."""
+def take(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="File that `compat store export` wrote.")],
+) -> None:
+    """Import a run of another machine. A damaged or unknown file is refused as a whole."""
     from finetune_compat.store.archive import take as read
     from finetune_compat.store.store import Store
 
@@ -184,10 +191,10 @@ def take(source: Annotated[Path, typer.Argument(metavar="FILE", help="What `comp
 @app.command()
 def verify(
     *,
-    remote: Annotated[bool, typer.Option("--remote", help="Those of the shared store.")] = False,
+    remote: Annotated[bool, typer.Option("--remote", help="Verify the shared store.")] = False,
     as_json: _JSON = False,
 ) -> int:
-    """Read every kept observation: damaged files, and two that answer one question differently. Exit code 1 if any."""
+    """Read every cached result. Exit code 1 if a file is damaged, or two results of one cell disagree."""
     from finetune_compat.store.store import Store
     from finetune_compat.store.verify import verify as check
 
@@ -221,7 +228,7 @@ def _verified(found: Found, where: str, *, as_json: bool) -> int:
 
 @app.command()
 def push() -> None:
-    """Copy to the shared store what this machine has and it has not."""
+    """Upload the results that the shared store lacks."""
     from finetune_compat.store.store import Store
 
     store = Store.configured()

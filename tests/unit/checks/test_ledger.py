@@ -13,7 +13,7 @@ from finetune_compat.contract.records import DeviceKind, Precision, Variant
 from hypothesis import given
 from hypothesis import strategies as st
 
-TODO = "Correct the file and run again; docs/architecture.md describes the ledger's fields."
+TODO = "Correct the file and run again; docs/extending.md describes the fields."
 ENTRY = """
 [[issue]]
 id = "trl#3926"

@@ -496,7 +496,7 @@ class TestNothingKnown:
             "--flow train.py: no training was seen on either side\n"
             "It ended with status 0 and imported neither Transformers, PEFT nor TRL, or started Python without its "
             "variables (-E).\n"
-            "Give the script that trains, or write its loop in three calls (docs/your-pipeline.md).\n"
+            "Give the script that trains, or write its loop in three calls (docs/your-script.md).\n"
         )
 
     def test_an_environment_that_is_not_as_its_lock(
@@ -520,7 +520,7 @@ class TestNothingKnown:
         assert capsys.readouterr().err.endswith(
             "--flow train.py: no training was seen on either side\n"
             "It ended well and trained no Trainer; what trains without one is not seen.\n"
-            "Give the script that trains, or write its loop in three calls (docs/your-pipeline.md).\n"
+            "Give the script that trains, or write its loop in three calls (docs/your-script.md).\n"
         )
 
 
