@@ -378,14 +378,6 @@ def bundle(
 
 
 @app.command()
-def notes() -> None:
-    """Write reports/field-notes.md anew: the users' statements beside what is counted and measured."""
-    from finetune_compat.evidence import field_notes
-
-    _say(f"wrote {field_notes.write()}")
-
-
-@app.command()
 def inspect(
     directory: Annotated[Path, typer.Argument(metavar="ADAPTER_DIR", help="What save_pretrained wrote.")],
     base: Annotated[
