@@ -437,14 +437,6 @@ def bundle(
 
 
 @app.command()
-def notes() -> None:
-    """Write reports/field-notes.md: claims of users compared with measurements."""
-    from finetune_compat.evidence import field_notes
-
-    _say(f"wrote {field_notes.write()}")
-
-
-@app.command()
 def inspect(
     directory: Annotated[Path, typer.Argument(metavar="ADAPTER_DIR", help="Directory that save_pretrained wrote.")],
     base: Annotated[

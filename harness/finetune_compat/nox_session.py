@@ -21,7 +21,7 @@ from finetune_compat.machine.gpus import Gpu, kind_of
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import RowState, refuse_other_latest
 from finetune_compat.run import stack_run
-from finetune_compat.stacks.environments import keep_bytecode, prepare_environment
+from finetune_compat.stacks.environments import prepare_environment
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
 from finetune_compat.stacks.matrix import Matrix, Stack
 from finetune_compat.stacks.supply import parse_supply
@@ -57,7 +57,7 @@ def run_compat(
         raise
     how, seconds = "reused" if environment.reused else "made", time.perf_counter() - start
     print(f"environment {how} in {seconds:.1f} s from {lock.path.name}, torch {environment.torch}", flush=True)
-    outcome = run_stack(
+    return run_stack(
         stack=stack,
         python=python,
         lock=lock,
@@ -67,9 +67,6 @@ def run_compat(
         posargs=rest,
         alone=alone,
     )
-    if not environment.reused:
-        keep_bytecode(env_python)
-    return outcome
 
 
 def verdict_sentence(code: ExitCode) -> str:

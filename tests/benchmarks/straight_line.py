@@ -20,7 +20,6 @@ from typing import Any
 from finetune_compat.contract.catalog import flow_named
 from finetune_compat.contract.plan import Plan, PlannedCell, read_plan
 from finetune_compat.contract.records import Stage
-from finetune_compat.machine.garbage import uncollected
 
 
 class NoRecorder:
@@ -87,7 +86,7 @@ def main() -> None:
 def _import() -> None:
     """What all flows import, so that it is not counted as the first one's."""
     for name in ("finetune_compat.cell.execution", "bitsandbytes"):
-        with suppress(Exception), uncollected():  # whether it can be imported is for the flows to find out
+        with suppress(Exception):  # whether it can be imported is for the flows to find out
             importlib.import_module(name)
 
 

@@ -486,7 +486,6 @@ BAD = {
     f"keep {BASELINES / 'cpu'} --name mine": (
         f"{BASELINES}/cpu: this is a baseline already\nName a run below reports/runs, or a copy of one."
     ),
-    "notes more": f"Got unexpected extra argument(s) (more)\n{SEE}",
     "schema more": f"Got unexpected extra argument(s) (more)\n{SEE}",
     "stacks more": f"Got unexpected extra argument(s) (more)\n{SEE}",
     "lock nope": NO_STACK,

@@ -43,9 +43,6 @@ class Stage:
         self.ran: list[dict[str, Any]] = []
         self.absent: list[tuple[str, RowState, str]] = []
         self.error: CompatError | None = None
-        self.reused = False
-        self.kept: list[Path] = []
-        """Environments whose bytecode was kept."""
 
     def locked(self, asked: LockPlan) -> Lock | Unsolvable:
         self.planned.append(asked.name)
@@ -55,7 +52,7 @@ class Stage:
         self.prepared.append({"python": python, "torch": torch, "supply": supply})
         if self.error is not None:
             raise self.error
-        return Environment("2.11.0", base_torch=supply.base is not None, reused=self.reused)
+        return Environment("2.11.0", base_torch=supply.base is not None, reused=False)
 
     def run(self, **asked: Any) -> ExitCode:
         self.ran.append(asked)
@@ -73,7 +70,6 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     stage = Stage(read_lock(path))
     monkeypatch.setattr(nox_session, "locked", stage.locked)
     monkeypatch.setattr(nox_session, "prepare_environment", stage.prepare)
-    monkeypatch.setattr(nox_session, "keep_bytecode", stage.kept.append)
     monkeypatch.setattr(nox_session, "run_stack", stage.run)
     monkeypatch.setattr(stack_run, "record_absent", lambda *row: stage.absent.append(row))
     gpus(monkeypatch, 0)
@@ -98,13 +94,6 @@ class TestRunning:
                 "alone": True,
             }
         ]
-
-    @pytest.mark.parametrize("reused", [False, True])
-    def test_what_a_new_environment_compiled_is_kept(self, stage: Stage, reused: bool) -> None:
-        """One that was there has given what it has."""
-        stage.reused = reused
-        stage.session()
-        assert stage.kept == ([] if reused else [ENV])
 
     def test_what_became_of_the_environment_is_said_in_one_line(
         self, stage: Stage, capsys: pytest.CaptureFixture[str]

@@ -11,9 +11,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import sys
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,13 +46,12 @@ from finetune_compat.contract.records import (
 from finetune_compat.contract.redaction import redact_here
 from finetune_compat.contract.version import __version__
 from finetune_compat.machine import cpu
-from finetune_compat.machine.garbage import uncollected
 
 LONGEST_ERROR = 2000
 """Characters of an error's message that are kept."""
 
 _EXECUTION = "finetune_compat.cell.execution"
-"""Imports the stack, of which nothing is garbage."""
+"""Imports the stack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +111,7 @@ def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
 
 def _facts(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
     try:
-        # Once: with the stack set aside, uncollected() takes 40 ms to see that it is, and a session has 110 cells.
-        with nullcontext() if _EXECUTION in sys.modules else uncollected():
-            execution = importlib.import_module(_EXECUTION)
+        execution = importlib.import_module(_EXECUTION)
     except Exception as error:  # noqa: BLE001 - whatever a broken stack raises is what this cell observed
         return nothing_reached(error)
     facts: Facts = execution.execute(plan, planned, flow)

@@ -17,7 +17,7 @@ from finetune_compat.results.run_files import Results, RowState, StackRow, judge
 from finetune_compat.run import stack_run
 from finetune_compat.run.stack_run import Options
 from finetune_compat.stacks.ask import StackPython
-from finetune_compat.stacks.environments import environment_of, keep_bytecode
+from finetune_compat.stacks.environments import environment_of
 from finetune_compat.stacks.locks import Unsolvable
 
 
@@ -92,8 +92,6 @@ class Runner:
         self.tell(f"{plan.stack}: running {len(plan.cells)} cells")
         log = self.run / "logs" / f"{plan.stack}.txt"
         stack_run.run_plan(plan, stack.lock, stack.python, self.gpus, self.options, log, alone=True)
-        if not stack.environment.reused:
-            keep_bytecode(stack.python)
         self.tell(f"{plan.stack}: done")
 
 

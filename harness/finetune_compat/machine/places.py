@@ -72,11 +72,6 @@ class Places:
         return self.environments / "locks"
 
     @property
-    def bytecode(self) -> Path:
-        """Compiled files that environments share. On their file system, for links."""
-        return self.environments / "bytecode"
-
-    @property
     def noxfile(self) -> Path:
         """The file whose sessions run the stacks."""
         return PACKAGE / "noxfile.py" if self.checkout is None else self.checkout / "noxfile.py"

@@ -11,7 +11,6 @@ from finetune_compat.checks.ledger import Ledger, load_ledger
 from finetune_compat.contract.errors import ExitCode, UnknownName
 from finetune_compat.machine.aside import aside
 from finetune_compat.machine.files import locked, refuse_directory, write_atomically
-from finetune_compat.machine.garbage import uncollected
 from finetune_compat.report.terminal import print_run, print_stack, print_window
 from finetune_compat.results.run_files import MANY, Results, finished_run, judged, point_latest_at, verdict_lines
 from finetune_compat.results.summary import Summary, summarize
@@ -124,15 +123,14 @@ def deriving(run: Path, ledger: Ledger) -> Iterator[tuple[Summary, Results]]:
     # A session prints its stack and derives nothing: it does without these, and the template engine behind one of them.
     from finetune_compat.report import html, junit, markdown
 
-    with uncollected():
-        results = judged(run, ledger)
-        summary = summarize(results, ledger)
+    results = judged(run, ledger)
+    summary = summarize(results, ledger)
 
-        def pages() -> None:
-            write_atomically(run / "report.html", html.render(summary, results.observations))
-            write_atomically(run / "junit.xml", junit.render(summary))
+    def pages() -> None:
+        write_atomically(run / "report.html", html.render(summary, results.observations))
+        write_atomically(run / "junit.xml", junit.render(summary))
 
-        with aside(pages, worth_it=len(results.verdicts) >= MANY):
-            write_atomically(run / "verdicts.jsonl", verdict_lines(results.verdicts))
-            write_atomically(run / "summary.md", markdown.render(summary))
-            yield summary, results
+    with aside(pages, worth_it=len(results.verdicts) >= MANY):
+        write_atomically(run / "verdicts.jsonl", verdict_lines(results.verdicts))
+        write_atomically(run / "summary.md", markdown.render(summary))
+        yield summary, results

@@ -37,7 +37,6 @@ from finetune_compat.contract.records import SCHEMA, End, EndCause, Observation,
 from finetune_compat.contract.redaction import redact
 from finetune_compat.machine.aside import another_core, aside
 from finetune_compat.machine.files import write_atomically
-from finetune_compat.machine.garbage import uncollected
 from finetune_compat.machine.places import places
 
 T = TypeVar("T")
@@ -357,7 +356,6 @@ def remove_row(run: Path, stack: str) -> None:
     (run / "rows" / f"{stack}.json").unlink(missing_ok=True)
 
 
-@uncollected()
 def judged(run: Path, ledger: Ledger, *, only: str | None = None) -> Results:
     """Read a run and judge every selected cell against `ledger`; of the stack `only`, if one is named.
 

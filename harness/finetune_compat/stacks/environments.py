@@ -24,7 +24,6 @@ from packaging.version import Version
 from finetune_compat.contract.errors import EnvironmentMismatch, InstallError, RegistryUnreachable, Unbuildable
 from finetune_compat.contract.redaction import redact
 from finetune_compat.machine.places import places
-from finetune_compat.stacks import bytecode
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.stacks.supply import REGISTRY, BasePython, Supply
 from finetune_compat.stacks.uv_tool import Answer, install_environ, run_uv
@@ -156,16 +155,10 @@ def prepare_environment(python: Path, lock: Lock, torch: str, supply: Supply = R
         venv.stamp.unlink(missing_ok=True)
         _install(venv, lock, stamp, supply)
         _refuse_differences(venv, lock, stamp)
-        bytecode.lend(venv.site, places().bytecode)
         venv.stamp.write_text(json.dumps(asdict(stamp)), encoding="utf-8")
     installed = _torch_in(venv, stamp)
     other = Version(installed).base_version != Version(torch).base_version
     return Environment(installed, base_torch=other, reused=reused)
-
-
-def keep_bytecode(python: Path) -> None:
-    """Let environments that are made later have what was compiled in that of `python`."""
-    bytecode.keep(_venv(python).site, places().bytecode)
 
 
 def _venv(python: Path) -> _Venv:

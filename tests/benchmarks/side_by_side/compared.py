@@ -14,7 +14,6 @@ from finetune_compat import report
 from finetune_compat.checks import Verdict, drift
 from finetune_compat.checks.comparison import Change, compare
 from finetune_compat.checks.ledger import load_ledger
-from finetune_compat.machine.garbage import uncollected
 from finetune_compat.results.order import same_axis, stack_order
 from finetune_compat.results.run_files import Results
 
@@ -37,7 +36,6 @@ def compared(results: Results) -> Counter[Change]:
     return changes
 
 
-@uncollected()
 def main(run: str) -> None:
     with report.deriving(Path(run), load_ledger()) as (summary, results):
         report.print_run(summary)

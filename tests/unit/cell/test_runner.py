@@ -239,14 +239,3 @@ def test_what_is_appended_is_what_the_host_reads(plan: Plan) -> None:
     _, observed = read_observations(Path(plan.run) / "observations.jsonl")
     assert observed == {cell: healthy()}
     assert isinstance(observed[cell], Observation)
-
-
-def test_only_the_first_cell_puts_the_collector_off(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever imported the stack has set it aside, and to find that out takes a walk over all of it."""
-
-    def put_off() -> None:
-        raise AssertionError("the stack is there")
-
-    monkeypatch.setattr(runner, "uncollected", put_off)
-    executing(monkeypatch, Facts(absent=()))
-    assert run_cell(plan, CELL).error is None

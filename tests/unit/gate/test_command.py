@@ -4,7 +4,6 @@ judging, comparison, search and reports are real.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -194,20 +193,6 @@ class TestDecisions:
         assert gate_command(asked(after="trl0.23")) is GateExit.COULD_NOT_TELL
         assert answer(tmp_path)["reason"].startswith("1 cell of sft-peft-model could not be compared: ")
         assert gate_command(asked(before="trl0.23", after="trl0.19")) is GateExit.COULD_NOT_TELL
-
-    @pytest.mark.parametrize("reused", [True, False])
-    def test_what_a_new_environment_compiled_is_kept(
-        self, reused: bool, stand: Callable[[Cell], list[str]], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The next one need not compile it; one that was there has been asked before."""
-        ran, kept = stand(flagship), []
-        made = sides.environment_of
-        monkeypatch.setattr(
-            sides, "environment_of", lambda lock: (made(lock)[0], dataclasses.replace(made(lock)[1], reused=reused))
-        )
-        monkeypatch.setattr(sides, "keep_bytecode", lambda python: kept.append((python, len(ran))))
-        gate_command(asked(after="trl0.23"))
-        assert kept == ([] if reused else [(Path("/envs/bin/python"), number + 1) for number in range(len(ran))])
 
     def test_a_stack_that_cannot_be_installed_holds(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,6 @@
-"""The field notes settled: each statement of what users lived through, beside what was counted and measured. Host side.
+"""Write reports/field-notes.md: each statement of the users' field notes, with what was counted and measured.
+
+    python docs/field_notes.py
 
 Full-size figures come from `compat census`, without weights, on the stack of the report and on the newest; what
 training does comes from the committed baseline. Nothing is written here that neither of them says.
@@ -7,6 +9,7 @@ training does comes from the committed baseline. Nothing is written here that ne
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +23,7 @@ from finetune_compat.checks import Outcome, Symptom
 from finetune_compat.checks.learning import FROM_A_GUESS
 from finetune_compat.checks.ledger import Ledger, load_ledger
 from finetune_compat.contract.census import LoadDtype, Quantization, StageCount, StageTable
+from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.records import Area, Observation, Stage, Training
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places
@@ -96,9 +100,10 @@ def rendered(sizes: Sequence[FullSize], results: Results) -> str:
     settled = "\n".join(f"| {_cells(s)} |" for s in statements(sizes, results))
     return f"""# The field notes, settled
 
-Written by `compat notes` from `compat census {MODEL}` (no weights, on {" and ".join(size.stack for size in sizes)})
-and from `reports/baseline/cpu` ({len(results.observations):,} cells, tiny models, really trained). N1 to N4 are the
-users' own notes.
+Written by `python docs/field_notes.py` from `compat census {MODEL}`
+(no weights, on {" and ".join(size.stack for size in sizes)})
+and from `reports/baseline/cpu` ({len(results.observations):,} cells, tiny models, really trained).
+N1 to N4 are the users' own notes.
 
 Which of N1 and N3 is right about the load stage? **N3.** Loading in 4 bits leaves trainable what is not quantized, at
 full size and in every quantized cell of the matrix that loads; it is the preparation that leaves nothing.
@@ -461,3 +466,9 @@ _MEASURED: tuple[Callable[[Results], Statement], ...] = (
     _labels,
     _rates,
 )
+
+if __name__ == "__main__":
+    try:
+        print(f"wrote {write()}")
+    except CompatError as error:
+        sys.exit(f"{error}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import field_notes
 import pytest
 from finetune_compat.checks.ledger import load_ledger
-from finetune_compat.evidence import field_notes
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import Results, judged
 
@@ -44,7 +44,7 @@ def test_vision_adapters_are_what_their_layers_call_for() -> None:
 
 @pytest.mark.parametrize("rule", field_notes._MEASURED, ids=lambda rule: rule.__name__)
 def test_the_committed_report_says_what_the_baseline_says(rule: object, baseline: Results) -> None:
-    """`compat notes` writes it anew; a new baseline that was not followed by it is found here."""
+    """A new baseline without a new page fails here."""
     assert callable(rule)
     assert f"| {field_notes._cells(rule(baseline))} |" in REPORT
 
