@@ -5,19 +5,23 @@ Imports of what a command needs stand inside it, so that `compat --help` and the
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from finetune_compat.contract.catalog import STEPS, Tier
 from finetune_compat.contract.census import LoadDtype, Quantization
 from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted
+from finetune_compat.contract.options import HELP, Attention, DeviceChoice
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.redaction import redact
+from finetune_compat.machine.gpus import USUAL, Wanted
 from finetune_compat.store.command import app as store_app
 
 if TYPE_CHECKING:
@@ -38,7 +42,14 @@ app = typer.Typer(
 app.add_typer(store_app)
 
 
-_DEVICE = "cpu, cuda or auto. Not yet measured on a GPU: its verdicts and a CPU's were not compared."
+def _size(text: str) -> int:
+    """Bytes of an amount of memory."""
+    from finetune_compat.run.options import size
+
+    try:
+        return size(text)
+    except argparse.ArgumentTypeError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 @app.callback()
@@ -92,7 +103,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     variants: Annotated[str, typer.Option(help="Names or globs, such as 'qwen2-nf4-*', separated by commas.")] = "",
     words: Annotated[str, typer.Option("-k", help="Parts of cells' names, with and, or, not, as in pytest.")] = "",
     python: Annotated[str, typer.Option(help="Python of the stacks.")] = "3.11",
-    fresh: Annotated[bool, typer.Option("--fresh", help="Run also what the store has.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help=HELP["fresh"])] = False,
     budget: Annotated[
         str, typer.Option(help="Such as 30m: run what matters most in that time, and say what is left out.")
     ] = "",
@@ -102,61 +113,55 @@ def run(  # noqa: PLR0913 - one parameter an option
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Stacks at once, or their workers; as fit if not given.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help=_DEVICE)] = None,
-    tier: Annotated[str | None, typer.Option(help="quick, deep or deep-only.")] = None,
-    steps: Annotated[str | None, typer.Option(help="Training steps of a cell.")] = None,
-    model: Annotated[str | None, typer.Option(help="Real weights: a directory or a hub id.")] = None,
-    attention: Annotated[str | None, typer.Option(help="sdpa, eager or flash_attention_2.")] = None,
-    limit: Annotated[str | None, typer.Option(help="Seconds a cell may take.")] = None,
-    memory_limit: Annotated[str | None, typer.Option(help="Memory a cell's process may hold, such as 3GiB.")] = None,
-    gpus: Annotated[str | None, typer.Option(help="At most so many GPUs.")] = None,
-    gpu_idle_below: Annotated[str | None, typer.Option(help="GB used by others at most.")] = None,
-    gpu_larger_than: Annotated[str | None, typer.Option(help="GB a GPU has at least.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Ask no registry.")] = False,
-    wheelhouse: Annotated[str | None, typer.Option(help="Folder of wheels, or an unpacked bundle.")] = None,
-    base_python: Annotated[str | None, typer.Option(help="Take the torch of that Python.")] = None,
-    base_torch: Annotated[bool, typer.Option("--base-torch", help="Take the torch of this Python.")] = False,
+    device: Annotated[DeviceChoice, typer.Option(help=HELP["device"])] = DeviceChoice.AUTO,
+    tier: Annotated[Tier, typer.Option(help=HELP["tier"])] = Tier.QUICK,
+    steps: Annotated[int, typer.Option(help=HELP["steps"])] = STEPS,
+    model: Annotated[str | None, typer.Option(help=HELP["model"])] = None,
+    attention: Annotated[Attention, typer.Option(help=HELP["attention"])] = Attention.SDPA,
+    limit: Annotated[float | None, typer.Option(help=HELP["limit"])] = None,
+    memory_limit: Annotated[int | None, typer.Option(parser=_size, metavar="SIZE", help=HELP["memory-limit"])] = None,
+    gpus: Annotated[int, typer.Option(help=HELP["gpus"])] = USUAL.most,
+    gpu_idle_below: Annotated[float, typer.Option(help=HELP["gpu-idle-below"])] = USUAL.idle_below,
+    gpu_larger_than: Annotated[float, typer.Option(help=HELP["gpu-larger-than"])] = USUAL.larger_than,
+    offline: Annotated[bool, typer.Option("--offline", help=HELP["offline"])] = False,
+    wheelhouse: Annotated[Path | None, typer.Option(help=HELP["wheelhouse"])] = None,
+    base_python: Annotated[str | None, typer.Option(help=HELP["base-python"])] = None,
+    base_torch: Annotated[bool, typer.Option("--base-torch", help=HELP["base-torch"])] = False,
 ) -> int:
     """Run cells: all that the store does not have, or those named, several stacks at once.
 
     Stopped at any moment, the same command goes on where it was.
     """
     from finetune_compat.run import command
+    from finetune_compat.run.options import RunOptions, checked
     from finetune_compat.run.priority import parse_span
-    from finetune_compat.run.request import Request
-    from finetune_compat.run.selection import Asked
-    from finetune_compat.stacks.supply import BASE_TORCH, parse_supply
+    from finetune_compat.run.request import WHERE, RunRequest
+    from finetune_compat.run.selection import AskedCells
+    from finetune_compat.stacks.supply import supply_of
 
-    passed = {
-        "--device": device,
-        "--tier": tier,
-        "--steps": steps,
-        "--model": model,
-        "--attention": attention,
-        "--limit": limit,
-        "--memory-limit": memory_limit,
-        "--gpus": gpus,
-        "--gpu-idle-below": gpu_idle_below,
-        "--gpu-larger-than": gpu_larger_than,
-    }
-    places = {"--wheelhouse": wheelhouse, "--base-python": base_python}
-    flags = {"--offline": offline, BASE_TORCH: base_torch}
-    supply, _ = parse_supply([*_given(places), *(name for name, wanted in flags.items() if wanted)], "compat run")
-    request = Request(
-        asked=Asked(tuple(stacks or ()), tuple(axis or ()), _names(flows), _names(variants), words),
-        python=python,
+    options = RunOptions(
+        device=device,
+        attention=attention,
+        steps=steps,
+        limit=limit,
+        memory_limit=memory_limit,
+        tier=tier,
+        model=model,
+        gpus=Wanted(gpus, gpu_idle_below, gpu_larger_than),
         fresh=fresh,
+        supply=supply_of(
+            where=WHERE, offline=offline, wheelhouse=wheelhouse, base_python=base_python, base_torch=base_torch
+        ),
+    )
+    request = RunRequest(
+        asked=AskedCells(tuple(stacks or ()), tuple(axis or ()), _names(flows), _names(variants), words),
+        python=python,
         budget_s=parse_span(budget, "--budget") if budget else None,
         retries=retry,
         jobs=jobs,
-        supply=supply,
-        options=_given(passed),
+        options=checked(options, WHERE),
     )
     return command.run(request)
-
-
-def _given(options: Mapping[str, str | None]) -> tuple[str, ...]:
-    return tuple(part for name, value in options.items() if value is not None for part in (name, value))
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -202,7 +207,7 @@ def gate(  # noqa: PLR0913 - one parameter an option
         list[str] | None,
         typer.Option(metavar="CELL", help="Only this cell, such as 'sft-full\\[qwen2-full-gc]'; may be repeated."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help=_DEVICE)] = None,
+    device: Annotated[DeviceChoice | None, typer.Option(help=HELP["device"])] = None,
     python: Annotated[str | None, typer.Option(help="Python of both sides, such as 3.12.")] = None,
     candidates: Annotated[
         int, typer.Option(min=0, help="Other releases to run at most for each cause, in search of a safe one.")
@@ -218,9 +223,9 @@ def gate(  # noqa: PLR0913 - one parameter an option
 
     3: could not tell. 4: bad input.
     """
-    from finetune_compat.gate.command import Asked, gate_command
+    from finetune_compat.gate.command import GateRequest, gate_command
 
-    asked = Asked(
+    request = GateRequest(
         tuple(before),
         tuple(after),
         tuple(name.strip() for text in flows or () for name in text.split(",")),
@@ -233,7 +238,7 @@ def gate(  # noqa: PLR0913 - one parameter an option
         tuple(arguments or ()),
         steps,
     )
-    return gate_command(asked)
+    return gate_command(request)
 
 
 @app.command()
@@ -336,12 +341,12 @@ def census(  # noqa: PLR0913 - one parameter an option
 
     Exit code 1 if a target reaches other than what it names.
     """
-    from finetune_compat.census.command import Asked, print_list, run
+    from finetune_compat.census.command import CensusRequest, print_list, run
 
     if families:
         print_list()
         return ExitCode.HEALTHY
-    asked = Asked(
+    request = CensusRequest(
         subject=subject,
         stack=stack,
         other_stack=compare,
@@ -353,7 +358,7 @@ def census(  # noqa: PLR0913 - one parameter an option
         targets=targets,
         target_parameters=target_parameters,
     )
-    return run(asked, as_json=as_json, tree=tree)
+    return run(request, as_json=as_json, tree=tree)
 
 
 @app.command()

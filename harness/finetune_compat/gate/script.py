@@ -16,7 +16,7 @@ from finetune_compat.contract.records import Failure, Observation, to_json
 from finetune_compat.contract.script import Pipeline, ended_with
 from finetune_compat.contract.verdict import Opinion, Outcome, Result, Symptom, Verdict
 from finetune_compat.gate.resolve import Resolved
-from finetune_compat.gate.sides import Selection, prepared
+from finetune_compat.gate.sides import GateSelection, prepared
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.gpus import Gpu
 from finetune_compat.report.wording import WITHOUT_GPU
@@ -61,7 +61,7 @@ class ScriptRunner:
     silent: dict[str, int] = field(default_factory=dict)
     """Exit status by stack, where it imported no library of the stack."""
 
-    def cells(self, of: Resolved, _: Selection) -> StackPython | None:
+    def cells(self, of: Resolved, _: GateSelection) -> StackPython | None:
         """Run the script on a side; its row says so where it could not be run.
 
         Raises:

@@ -14,7 +14,7 @@ from finetune_compat.gate.decide import Compared, moved
 from finetune_compat.gate.decision import CellChange, CellSide, Rule, SafeTarget, Tried
 from finetune_compat.gate.index import Release
 from finetune_compat.gate.resolve import Resolved, of_release
-from finetune_compat.gate.sides import Runs, Selection
+from finetune_compat.gate.sides import GateSelection, Runs
 from finetune_compat.gate.targets import Bench, Suspect, search, suspect
 from finetune_compat.stacks.locks import Unsolvable
 from finetune_compat.stacks.matrix import Matrix
@@ -56,7 +56,7 @@ class Search:
         except CompatError as error:
             self.runner.tell(f"no safe target is looked for: {error.what}")
             return None
-        selection = Selection(cells=tuple(cell.name.rpartition("@")[0] for cell in cells))
+        selection = GateSelection(cells=tuple(cell.name.rpartition("@")[0] for cell in cells))
         bench = Bench(
             passes=lambda release: self._try(package, release, selection),
             listed=lambda release: self._listed(given.after.versions, package, release, cells),
@@ -88,7 +88,7 @@ class Search:
             for item in self.runner.ledger.listed(flow, variant, self.device, there)
         )
 
-    def _try(self, package: Suspect, release: Release, selection: Selection) -> Tried | None:
+    def _try(self, package: Suspect, release: Release, selection: GateSelection) -> Tried | None:
         version = str(release.version)
         self.runner.tell(f"does {package.package} {version} pass?")
         try:
@@ -131,12 +131,12 @@ def _cause(side: CellSide) -> tuple[object, ...]:
     return side.verdict.issues or side.verdict.failing
 
 
-def _asked(verdict: Verdict, selection: Selection) -> bool:
+def _asked(verdict: Verdict, selection: GateSelection) -> bool:
     name = verdict.cell.partition("/")[2].rpartition("@")[0]
     return not name or name in selection.cells
 
 
-def _tried(version: str, verdicts: Sequence[Verdict], selection: Selection, beside: str) -> Tried | None:
+def _tried(version: str, verdicts: Sequence[Verdict], selection: GateSelection, beside: str) -> Tried | None:
     """A release passes if every cell that was asked for is healthy on it."""
     if any(health(verdict) is Health.UNKNOWN for verdict in verdicts):
         return None

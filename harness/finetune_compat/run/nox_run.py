@@ -55,10 +55,11 @@ from finetune_compat.results.run_files import (
 )
 from finetune_compat.run import replay, stack_run
 from finetune_compat.run.estimate import START_S, cells_longest_first, expected, loads, longest_first, stack_of
+from finetune_compat.run.options import OPTIONS_FILE, write_options
 from finetune_compat.run.priority import Cut, Task, Why, cut, edges, span_told
 from finetune_compat.run.progress import Follower, Progress
 from finetune_compat.run.replay import Answer
-from finetune_compat.run.request import Request, Selection, question, select, stored_files
+from finetune_compat.run.request import RunRequest, Selection, question, select, stored_files
 from finetune_compat.run.workers import shared_out
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
 from finetune_compat.stacks.matrix import ROOT, Matrix, read_matrix
@@ -138,8 +139,8 @@ def write_rows(run: Path, selection: Selection, todo: Iterable[str], left_out: S
 class Execution:
     """One run with cells to run."""
 
-    def __init__(self, request: Request, selection: Selection, store: Store, options: stack_run.Options) -> None:
-        self.request, self.selection, self.store, self.options = request, selection, store, options
+    def __init__(self, request: RunRequest, selection: Selection, store: Store) -> None:
+        self.request, self.selection, self.store = request, selection, store
         self.ledger = load_ledger()
         self.path = stack_run.this_run(RUNS)
 
@@ -149,8 +150,8 @@ class Execution:
         Raises:
             CompatError: the budget is too small for any cell, or a file of results cannot be read.
         """
-        self.share = share_of(self.request, todo, self.selection.gpus, self.options)
-        self.joining = stack_run.may_join(self.options, self.selection.gpus)
+        self.share = share_of(self.request, todo, self.selection.gpus)
+        self.joining = stack_run.may_join(self.request.options, self.selection.gpus)
         self.at_once = at_once(this_machine(0), asked=self.request.jobs) if self.joining else self.share.jobs
         past = self.store.history()
         seconds = expected(todo, {cell: known.duration_s for cell, known in past.items()})
@@ -231,10 +232,10 @@ class Execution:
         """Have nox run these cells, and whether it was through before `deadline`."""
         by_importance = self.request.budget_s is not None
         stacks = order_of(seconds, by_importance=by_importance)
-        file = self.path / "cells.txt"
+        file = self.path / "options.json"
         in_turn = by_importance or len(self.selection.gpus) < 2  # noqa: PLR2004 - with one worker the order is no matter
         cells = seconds if in_turn else cells_longest_first(seconds)
-        write_atomically(file, "".join(f"{cell}\n" for cell in cells))
+        write_options(dataclasses.replace(self.request.options, cells=tuple(cells)), file)
         jobs = min(self.share.jobs, len(stacks))
         progress = Progress(seconds, self.at_once, self.joining)
         shutil.rmtree(self.path / WORKERS, ignore_errors=True)  # what an earlier round gave
@@ -262,18 +263,17 @@ class Execution:
                 end(nox)
                 scratch.sweep(RUNS)  # a session that did not end in time was killed
 
-    def _command(self, stacks: Sequence[str], cells: Path, jobs: int) -> list[str]:
-        fresh = ["--fresh"] if self.request.fresh else []
+    def _command(self, stacks: Sequence[str], options: Path, jobs: int) -> list[str]:
         return [
             *(sys.executable, "-m", "nox", "-f", str(ROOT / "noxfile.py"), "--no-color", "-j", str(jobs), "-s"),
             *(self.selection.stacks[stack].session for stack in stacks),
-            *("--", *self.request.options, *fresh, *self.request.supply.words, "--cells", str(cells)),
+            *("--", OPTIONS_FILE, str(options)),
         ]
 
     @property
     def _threads(self) -> int:
         """Tiny models gain nothing from a second thread, and the last digits of a loss depend on how many there are."""
-        return self.share.threads if "--model" in self.request.options else 1
+        return 1 if self.request.options.model is None else self.share.threads
 
     def _watch(
         self, nox: subprocess.Popen[bytes], progress: Progress, follower: Follower, deadline: float | None
@@ -366,7 +366,7 @@ class Execution:
         """Keep the answer for when the same is asked again, if this run is what the store would then answer with."""
         if summary.left_out:
             return
-        again = select(self.request, self.options, self.selection.gpus)
+        again = select(self.request, self.selection.gpus)
         files = stored_files(self.store, again)
         if len(files) == len(again.cells) and self._equals_the_store(again):
             key = question(again, files)
@@ -508,9 +508,9 @@ class Display:
             self.say(str(self._progress))
 
 
-def share_of(request: Request, todo: Sequence[str], gpus: Sequence[Gpu], options: stack_run.Options) -> Share:
+def share_of(request: RunRequest, todo: Sequence[str], gpus: Sequence[Gpu]) -> Share:
     """How the machine is shared out among the stacks of `todo`; real weights run one stack at a time unless told."""
-    asked = request.jobs or (1 if options.model is not None else None)
+    asked = request.jobs or (1 if request.options.model is not None else None)
     return share(this_machine(len(gpus)), len({stack_of(cell) for cell in todo}), asked=asked)
 
 

@@ -21,13 +21,15 @@ from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract import catalog
 from finetune_compat.contract.catalog import Tier
 from finetune_compat.contract.errors import CompatError, ExitCode
+from finetune_compat.contract.options import Attention, DeviceChoice, Instead
 from finetune_compat.contract.plan import Plan, PlannedCell, read_plan
 from finetune_compat.contract.records import DeviceKind, Observation, to_json
 from finetune_compat.contract.seeds import Seeds
 from finetune_compat.machine.gpus import GB, Gpu, Wanted
 from finetune_compat.results.run_files import RowState, StackRow, judged, read_rows
 from finetune_compat.run import from_store, stack_run
-from finetune_compat.run.stack_run import DeviceChoice, Options, parse_options
+from finetune_compat.run import options as run_options
+from finetune_compat.run.options import RunOptions, parse_options
 from finetune_compat.stacks import ask
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.stacks.matrix import ROOT, LockPlan
@@ -44,18 +46,18 @@ STACK = "trl0.22-py311"
 
 def test_without_arguments_a_cell_has_its_usual_length_and_limit() -> None:
     """Ten steps, two minutes, whatever device there is, and of GPUs up to two with more than 40 GB that are idle."""
-    assert parse_options(()) == Options(
+    options = parse_options(())
+    assert options == RunOptions(
         DeviceChoice.AUTO,
-        "sdpa",
-        10,
-        120.0,
+        Attention.SDPA,
+        steps=10,
         instead=None,
         tier=Tier.QUICK,
         seeds=None,
         pytest=(),
         gpus=Wanted(2, 2.0, 40.0),
-        memory_limit=stack_run.MEMORY_LIMIT,
     )
+    assert (options.limit_s, options.memory_bytes) == (120.0, run_options.MEMORY_LIMIT)
 
 
 def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
@@ -74,31 +76,30 @@ def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
         "--lf",
     )
     limits = ("--gpus", "4", "--gpu-idle-below=0.5", "--gpu-larger-than", "16")
-    assert parse_options((*given, *limits)) == Options(
+    assert parse_options((*given, *limits)) == RunOptions(
         DeviceChoice.CUDA,
-        "eager",
-        20,
-        7.5,
+        Attention.EAGER,
+        steps=20,
+        limit=7.5,
         instead=None,
         tier=Tier.QUICK,
         seeds=None,
         pytest=("-k", "nf4 and not llama", "-x", "--lf"),
         gpus=Wanted(4, 0.5, 16.0),
-        memory_limit=stack_run.MEMORY_LIMIT,
     )
 
 
-@pytest.mark.parametrize("each", list(stack_run.Instead))
-def test_what_is_run_in_place_of_the_cells_is_an_option_too(each: stack_run.Instead) -> None:
+@pytest.mark.parametrize("each", list(Instead))
+def test_what_is_run_in_place_of_the_cells_is_an_option_too(each: Instead) -> None:
     """Ours, and not pytest's."""
     options = parse_options((f"--{each}",))
     assert (options.instead, options.pytest) == (each, ())
 
 
-@pytest.mark.parametrize("each", list(stack_run.Instead))
-def test_memory_is_limited_where_there_are_workers_to_end(each: stack_run.Instead) -> None:
+@pytest.mark.parametrize("each", list(Instead))
+def test_memory_is_limited_where_there_are_workers_to_end(each: Instead) -> None:
     """What runs in place of the cells is one process without workers: no limit by itself, and none to ask for."""
-    assert parse_options((f"--{each}",)).memory_limit is None
+    assert parse_options((f"--{each}",)).memory_bytes is None
     with pytest.raises(CompatError) as caught:
         parse_options((f"--{each}", "--memory-limit", "3GiB"))
     assert str(caught.value) == (
@@ -249,13 +250,13 @@ def test_gpus_that_are_there_are_used_unless_told_otherwise(
 ) -> None:
     """Never the other way round; two of them unless told otherwise."""
     found = gpus(monkeypatch, there)
-    assert stack_run.chosen_gpus(given) == found[:chosen]
+    assert stack_run.chosen_gpus(parse_options(given)) == found[:chosen]
 
 
 def test_what_was_chosen_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """With the limits that were asked for."""
     gpus(monkeypatch, 2, "1")
-    assert stack_run.chosen_gpus(("--gpu-larger-than", "16", "--gpu-idle-below", "4")) == (gpu(1),)
+    assert stack_run.chosen_gpus(parse_options(("--gpu-larger-than", "16", "--gpu-idle-below", "4"))) == (gpu(1),)
     assert capsys.readouterr().out == (
         "GPU 1 (NVIDIA H100) of 2: idle and large enough (under 4 GB used, over 16 GB in all)\n"
         "not GPU 0: hidden by CUDA_VISIBLE_DEVICES\n"
@@ -267,7 +268,7 @@ def test_nobody_asks_a_driver_for_a_cpu_run(
 ) -> None:
     """A broken driver does not stand in its way, and there is nothing to say."""
     monkeypatch.delattr(stack_run, "read_gpus")
-    assert stack_run.chosen_gpus(("--device", "cpu")) == ()
+    assert stack_run.chosen_gpus(parse_options(("--device", "cpu"))) == ()
     assert capsys.readouterr().out == ""
 
 
@@ -276,10 +277,10 @@ def test_a_gpu_that_is_hidden_leaves_the_cpu_and_that_is_said(
 ) -> None:
     """Where there is none, nothing is said: that is how most machines are."""
     gpus(monkeypatch, 2, "-1")
-    assert stack_run.chosen_gpus(()) == ()
+    assert stack_run.chosen_gpus(parse_options(())) == ()
     assert capsys.readouterr().out == "CPU: CUDA_VISIBLE_DEVICES=-1 hides every GPU there is (2)\n"
     gpus(monkeypatch, 0)
-    assert stack_run.chosen_gpus(()) == ()
+    assert stack_run.chosen_gpus(parse_options(())) == ()
     assert capsys.readouterr().out == ""
 
 
@@ -298,7 +299,7 @@ def test_a_gpu_that_is_asked_for_and_is_not_there_is_bad_input(
     """Before anything is installed for it."""
     gpus(monkeypatch, there, visible)
     with pytest.raises(CompatError) as raised:
-        stack_run.chosen_gpus(("--device=cuda",))
+        stack_run.chosen_gpus(parse_options(("--device=cuda",)))
     assert raised.value.exit_code is ExitCode.BAD_INPUT
     assert str(raised.value) == (
         "arguments after --: --device cuda, and there is no NVIDIA GPU to be seen\n"
@@ -383,7 +384,7 @@ def test_files_that_commands_name_are_there() -> None:
     """They are run from the checkout."""
     commands = [
         stack_run._cells_command(ENV, PLAN, (), parse_options(())),
-        *(instead(f"--{each}") for each in stack_run.Instead),
+        *(instead(f"--{each}") for each in Instead),
     ]
     named = {word for command in commands for word in command if word.startswith("tests/")}
     assert named
@@ -440,7 +441,7 @@ def test_a_log_of_the_run_holds_no_secret(tmp_path: Path) -> None:
     planned = Plan(run, STACK, "5f" * 32, "2.13.0", True, DeviceKind.CPU, "sdpa", 10, 0, 9.0, ())
     told = "print('Authorization: Bearer abcdef0123456789, --hub_token mine'); raise SystemExit(3)"
     log = tmp_path / "one" / "logs" / "x.txt"
-    assert stack_run._run([sys.executable, "-c", told], planned, (), log) == 3
+    assert stack_run.run_process([sys.executable, "-c", told], planned, (), log) == 3
     assert log.read_text() == "Authorization: Bearer REDACTED, --hub_token REDACTED\n"
 
 
@@ -570,7 +571,8 @@ def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cells:
     """An empty ledger, a directory for runs, and cells that are all healthy."""
     stand_in = Cells()
     monkeypatch.setattr(subprocess, "run", stand_in.run)
-    monkeypatch.setattr(stack_run, "RUNS", tmp_path)
+    for module in (stack_run, nox_session):
+        monkeypatch.setattr(module, "RUNS", tmp_path)
     monkeypatch.setenv(stack_run.RUN_ID, "one")
     monkeypatch.setattr(from_store, "installed", lambda *_: Installed("3.11.7", "2.13.0+cpu", triton=True))
     listing(monkeypatch, UNLISTED)
@@ -596,7 +598,7 @@ def run_stack(*posargs: str, plan: LockPlan | None = None, on: Sequence[Gpu] = (
         env_python=ENV,
         base_torch=True,
         gpus=on,
-        posargs=posargs,
+        options=parse_options(posargs),
         alone=alone,
     )
 
