@@ -25,7 +25,7 @@ from finetune_compat.stacks.uv_tool import install_environ, run_uv
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class BundleRequest:
     """What a bundle is to hold, and for which machine."""
 
     stacks: tuple[Stack, ...]
@@ -35,7 +35,9 @@ class Asked:
     """Bytes a part may have."""
 
 
-def asked_for(matrix: Matrix, names: Sequence[str], python: str | None, device: DeviceKind, size: str | None) -> Asked:
+def asked_for(
+    matrix: Matrix, names: Sequence[str], python: str | None, device: DeviceKind, size: str | None
+) -> BundleRequest:
     """What a person typed, checked against the matrix. The Python is by default the first of the first stack's row.
 
     Raises:
@@ -53,7 +55,7 @@ def asked_for(matrix: Matrix, names: Sequence[str], python: str | None, device: 
                 meaning=f"Its row is locked for {' and '.join(stack.pythons)}. A bundle is for one Python.",
                 todo=f"Name that Python with --python, or add {version} to the row's `pythons` and run `nox -s lock`.",
             )
-    return Asked(stacks, version, device, None if size is None else _limit(size))
+    return BundleRequest(stacks, version, device, None if size is None else _limit(size))
 
 
 def _limit(size: str) -> int:
@@ -68,7 +70,7 @@ def _limit(size: str) -> int:
     return number
 
 
-def make(matrix: Matrix, asked: Asked, out: Path, tell: Callable[[str], None], root: Path = ROOT) -> list[Path]:
+def make(matrix: Matrix, asked: BundleRequest, out: Path, tell: Callable[[str], None], root: Path = ROOT) -> list[Path]:
     """Make the bundle that is `asked` for in `out`, and return its parts.
 
     Args:
@@ -102,7 +104,7 @@ def make(matrix: Matrix, asked: Asked, out: Path, tell: Callable[[str], None], r
     return [out / part.name for part in parts]
 
 
-def _lock(matrix: Matrix, stack: Stack, asked: Asked) -> Lock:
+def _lock(matrix: Matrix, stack: Stack, asked: BundleRequest) -> Lock:
     lock = locked(matrix.plan(stack, asked.python, asked.device))
     if isinstance(lock, Unsolvable):
         raise LockError(
@@ -168,7 +170,7 @@ def _harness(checkout: Checkout) -> list[Item]:
     return [item(name, checkout.root / name) for name in checkout.files]
 
 
-def _facts(matrix: Matrix, asked: Asked, checkout: Checkout, locks: Sequence[Lock]) -> dict[str, Any]:
+def _facts(matrix: Matrix, asked: BundleRequest, checkout: Checkout, locks: Sequence[Lock]) -> dict[str, Any]:
     return {
         "made": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "harness": __version__,

@@ -39,7 +39,7 @@ from finetune_compat.contract.records import (
     Variant,
     cell_id,
 )
-from finetune_compat.contract.script import Request, Run
+from finetune_compat.contract.script import Run, WatchRequest
 
 PREPARATIONS = ("prepare_model_for_kbit_training", "prepare_model_for_int8_training")
 WRAPPINGS = ("get_peft_model", "inject_adapter_in_model")
@@ -71,7 +71,7 @@ class Observer:
     """Everything seen of one process."""
 
     def __init__(
-        self, request: Request, device: DeviceRecord, stack: StackRecord, notes: Notes, kept: Kept, save: Any
+        self, request: WatchRequest, device: DeviceRecord, stack: StackRecord, notes: Notes, kept: Kept, save: Any
     ) -> None:
         self.notes, self._request, self._device, self._stack, self._save = notes, request, device, stack, save
         self.kept = kept

@@ -20,7 +20,7 @@ from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.contract.records import REPORTED, DeviceKind, DeviceRecord, Failure, StackRecord, Stage
 from finetune_compat.contract.redaction import redact_words
-from finetune_compat.contract.script import REQUEST, SCRATCH, Pipeline, Request
+from finetune_compat.contract.script import REQUEST, SCRATCH, Pipeline, WatchRequest
 from finetune_compat.machine import child_processes
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _SAVERS = (
 class Process:
     """One watched process. Nothing of the libraries is imported before the script does."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: WatchRequest) -> None:
         self.request, self.notes = request, Notes()
         self.kept = Kept(Path(request.folder, SCRATCH), self.notes, everything=request.throw_away)
         self._owner = os.getpid()
@@ -223,7 +223,7 @@ def begin() -> None:
     if int(os.environ.get("RANK", "0") or 0):
         return
     global current  # noqa: PLW0603 - one a process
-    current = Process(Request(**json.loads(Path(os.environ[REQUEST]).read_text(encoding="utf-8"))))
+    current = Process(WatchRequest(**json.loads(Path(os.environ[REQUEST]).read_text(encoding="utf-8"))))
     current.watch()
 
 
