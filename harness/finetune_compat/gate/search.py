@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from finetune_compat.checks.comparison import Change, Health, health
+from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError, RegistryUnreachable
 from finetune_compat.contract.records import REPORTED, DeviceKind
 from finetune_compat.contract.verdict import Verdict
@@ -56,7 +57,7 @@ class Search:
         except CompatError as error:
             self.runner.tell(f"no safe target is looked for: {error.what}")
             return None
-        selection = GateSelection(cells=tuple(cell.name.rpartition("@")[0] for cell in cells))
+        selection = GateSelection(cells=tuple(parse_cell(f"/{cell.name}").test for cell in cells))
         bench = Bench(
             passes=lambda release: self._try(package, release, selection),
             listed=lambda release: self._listed(given.after.versions, package, release, cells),
@@ -102,7 +103,7 @@ class Search:
         verdicts = [
             verdict
             for verdict in self.runner.results().verdicts
-            if verdict.cell.partition("/")[0] == of.stack and _asked(verdict, selection)
+            if parse_cell(verdict.cell).stack == of.stack and _asked(verdict, selection)
         ]
         return _tried(version, verdicts, selection, self._beside(package, of))
 
@@ -132,8 +133,8 @@ def _cause(side: CellSide) -> tuple[object, ...]:
 
 
 def _asked(verdict: Verdict, selection: GateSelection) -> bool:
-    name = verdict.cell.partition("/")[2].rpartition("@")[0]
-    return not name or name in selection.cells
+    cell = parse_cell(verdict.cell)
+    return not cell.flow or cell.test in selection.cells
 
 
 def _tried(version: str, verdicts: Sequence[Verdict], selection: GateSelection, beside: str) -> Tried | None:

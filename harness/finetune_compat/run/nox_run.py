@@ -26,9 +26,10 @@ from rich.progress import Progress as Bar
 
 from finetune_compat.checks import Outcome
 from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.contract.cell_id import CellId, parse_cell
 from finetune_compat.contract.errors import CompatError, LockError
 from finetune_compat.contract.plan import WORKERS, read_plan, workers_file
-from finetune_compat.contract.records import Started, cell_id
+from finetune_compat.contract.records import Started
 from finetune_compat.machine import child_processes, scratch
 from finetune_compat.machine.capacity import Share, at_once, share, this_machine
 from finetune_compat.machine.console import form, open_console, say
@@ -41,6 +42,7 @@ from finetune_compat.results.run_files import (
     RUNS,
     RowState,
     StackRow,
+    cell_of,
     how_it_ended,
     judge_one,
     judged,
@@ -54,7 +56,7 @@ from finetune_compat.results.run_files import (
     write_row,
 )
 from finetune_compat.run import replay, stack_run
-from finetune_compat.run.estimate import START_S, cells_longest_first, expected, loads, longest_first, stack_of
+from finetune_compat.run.estimate import START_S, cells_longest_first, expected, loads, longest_first
 from finetune_compat.run.options import OPTIONS_FILE, write_options
 from finetune_compat.run.priority import Cut, Task, Why, cut, edges, span_told
 from finetune_compat.run.progress import Follower, Progress
@@ -123,7 +125,7 @@ def write_rows(run: Path, selection: Selection, todo: Iterable[str], left_out: S
     """A row for every stack. One with cells to run is unfinished until its session says otherwise; a cell that is left
     out is nobody's failure, and named apart.
     """
-    running, gone = {stack_of(cell) for cell in todo}, frozenset(left_out)
+    running, gone = {parse_cell(cell).stack for cell in todo}, frozenset(left_out)
     for row in selection.absent:
         write_row(run, row)
     for name, cells in selection.rows.items():
@@ -318,7 +320,7 @@ class Execution:
         """Those of `cells` that the machine lost: without an observation, or with one of an exhausted machine."""
         results = judged(self.path, self.ledger)
         told = {verdict.cell for verdict in results.verdicts if verdict.outcome is not Outcome.INFRASTRUCTURE}
-        return [cell for cell in cells if cell not in told and stack_of(cell) not in told]
+        return [cell for cell in cells if cell not in told and parse_cell(cell).stack not in told]
 
     def _cut_off(self, cells: Iterable[str], left_out: Sequence[str]) -> None:
         """What the budget's end cut off is left out too; what the machine lost before it is not."""
@@ -399,7 +401,11 @@ def order_of(seconds: Mapping[str, float], *, by_importance: bool) -> tuple[str,
     """The stacks of these cells in the order to start them in: the longest first; or, where time may run out, as the
     cells come, which a budget has put in the order of what matters.
     """
-    return tuple(dict.fromkeys(map(stack_of, seconds))) if by_importance else longest_first(loads(seconds))
+    return (
+        tuple(dict.fromkeys(parse_cell(cell).stack for cell in seconds))
+        if by_importance
+        else longest_first(loads(seconds))
+    )
 
 
 def edge_cells(selection: Selection, ledger: Ledger, matrix: Matrix) -> frozenset[str]:
@@ -412,7 +418,7 @@ def edge_cells(selection: Selection, ledger: Ledger, matrix: Matrix) -> frozense
             listed = {
                 name: ledger.listed(flow, variant, selection.device, locked_to) for name, locked_to in versions.items()
             }
-            found |= {cell_id(name, flow, variant, selection.device) for name in edges(listed)}
+            found |= {str(CellId(name, flow, str(variant), selection.device)) for name in edges(listed)}
     return frozenset(found)
 
 
@@ -438,7 +444,7 @@ def told_left_out(tasks: Sequence[Task], run: Path) -> list[str]:
     if not tasks:
         return []
     reasons = Counter(task.told for task in tasks)
-    stacks = Counter(stack_of(task.cell) for task in tasks)
+    stacks = Counter(parse_cell(task.cell).stack for task in tasks)
     why = ", ".join(f"{number:,} {reason}" for reason, number in reasons.most_common())
     return [
         f"left out: {counted(len(tasks), 'cell')} ({why}), named in {told_path(run / 'left-out.txt')}",
@@ -511,14 +517,9 @@ class Display:
 def share_of(request: RunRequest, todo: Sequence[str], gpus: Sequence[Gpu]) -> Share:
     """How the machine is shared out among the stacks of `todo`; real weights run one stack at a time unless told."""
     asked = request.jobs or (1 if request.options.model is not None else None)
-    return share(this_machine(len(gpus)), len({stack_of(cell) for cell in todo}), asked=asked)
+    return share(this_machine(len(gpus)), len({parse_cell(cell).stack for cell in todo}), asked=asked)
 
 
 def told_path(path: Path) -> str:
     """A path as short as it can be told."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def cell_of(line: str) -> str:
-    """The cell of a line that `records.to_json` wrote; the cell is its first field."""
-    return line.split('"', 4)[3]

@@ -11,13 +11,13 @@ from pathlib import Path
 from packaging.version import Version
 
 from finetune_compat.checks.ledger import Ledger
+from finetune_compat.contract.cell_id import EXAMPLE, parse_cell
 from finetune_compat.contract.errors import CompatError, InstallError
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.records import DeviceKind, Variant
 from finetune_compat.machine.gpus import Gpu, kind_of
 from finetune_compat.results.run_files import RowState, StackRow
 from finetune_compat.run import replay, stack_run
-from finetune_compat.run.estimate import stack_of
 from finetune_compat.run.options import RunOptions
 from finetune_compat.run.selection import AskedCells, On, cells_of, stacks_of
 from finetune_compat.stacks.environments import lender_of
@@ -74,7 +74,7 @@ class Selection:
         """The cells of each stack."""
         found: dict[str, list[str]] = {name: [] for name in self.stacks}
         for cell in self.cells:
-            found[stack_of(cell)].append(cell)
+            found[parse_cell(cell).stack].append(cell)
         return {name: tuple(cells) for name, cells in found.items() if cells}
 
 
@@ -107,7 +107,7 @@ def select(request: RunRequest, gpus: Sequence[Gpu]) -> Selection:
         raise CompatError(
             "no cell matches",
             where=f"-k {request.asked.words!r}" if request.asked.words else WHERE,
-            meaning="A cell's name is such as trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu.",
+            meaning=f"A cell's name is such as {EXAMPLE}.",
             todo="Ask for fewer things at once.",
         )
     return Selection(stacks, tuple(absent), tuple(cells), by_cell, variants, tuple(gpus))

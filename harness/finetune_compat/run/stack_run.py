@@ -16,11 +16,12 @@ from packaging.version import Version
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract import catalog
 from finetune_compat.contract.catalog import Tier
+from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.names import check_run_id
 from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.plan import Plan, PlannedCell
-from finetune_compat.contract.records import DeviceKind, Variant, cell_id
+from finetune_compat.contract.records import DeviceKind, Variant
 from finetune_compat.contract.redaction import redact
 from finetune_compat.machine import scratch
 from finetune_compat.machine.capacity import at_once, this_machine
@@ -58,7 +59,7 @@ def plan_of(
     run = this_run(RUNS)
     versions = {**lock.requirements, "torch": lock.facts["torch"]}
     cells = planned_cells(ledger, device, versions, tier=options.tier, model=options.model)
-    by_id = {cell_id(stack, cell.flow, cell.variant, device): cell for cell in cells}
+    by_id = {str(CellId(stack, cell.flow, str(cell.variant), device)): cell for cell in cells}
     return Plan(
         run=str(run),
         stack=stack,

@@ -27,6 +27,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError, RecordsError, why
 from finetune_compat.contract.names import is_run_id, is_stack
 from finetune_compat.contract.plan import Plan, read_plan
@@ -111,7 +112,7 @@ def _files_of(run: Path, store: Store) -> Iterator[tuple[str, bytes]]:
     plans = {plan.stack: plan for plan in map(_plan, sorted((run / "plans").glob("*.json")))}
     rows = read_rows(run)
     selected = {cell for row in rows for cell in row.selected}
-    devices = {cell.partition("/")[0]: DeviceKind(cell.rpartition("@")[2]) for cell in sorted(selected)}
+    devices = {cell.stack: cell.device for cell in map(parse_cell, sorted(selected)) if cell.device}
     for name in sorted({row.name for row in rows} | plans.keys()):
         suffixes = ("", "-cuda") if devices.get(name) is DeviceKind.CUDA else ("",)
         for lock in (LOCKS / f"{name}{suffix}.txt" for suffix in suffixes):

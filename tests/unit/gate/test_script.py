@@ -12,8 +12,9 @@ from typing import Any
 
 import pipelines as p
 import pytest
+from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.errors import EnvironmentMismatch, Interrupted, Unbuildable
-from finetune_compat.contract.records import DeviceKind, DeviceRecord, Failure, Frame, Message, Stage, cell_id
+from finetune_compat.contract.records import DeviceKind, DeviceRecord, Failure, Frame, Message, Stage
 from finetune_compat.contract.script import Pipeline, Run
 from finetune_compat.gate import command, defaults, index, script, sides
 from finetune_compat.gate.command import GateRequest, gate_command
@@ -57,7 +58,7 @@ torch==2.8.0+cu128
 def as_watched(made: Run, stack: str) -> Run:
     """As the watch names it on `stack`, where the accelerator is emulated."""
     device = DeviceRecord(DeviceKind.CPU, "a CPU", DeviceKind.CUDA, made.seen.device.features)
-    cell = cell_id(stack, "train", made.seen.variant, DeviceKind.CPU)
+    cell = str(CellId(stack, "train", str(made.seen.variant), DeviceKind.CPU))
     return dataclasses.replace(made, seen=dataclasses.replace(made.seen, cell=cell, flow="train", device=device))
 
 

@@ -22,6 +22,7 @@ from finetune_compat.cell.script import without_gpu
 from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.cell.script.stories import Measured, Stories, Story, precision_of
+from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.records import (
     CENSUS_STAGES,
     Absence,
@@ -37,7 +38,6 @@ from finetune_compat.contract.records import (
     StackRecord,
     Stage,
     Variant,
-    cell_id,
 )
 from finetune_compat.contract.script import Run, WatchRequest
 
@@ -342,7 +342,7 @@ class Observer:
         device = DeviceRecord(self._device.kind, self._device.name, emulates, self._device.features)
         why = Absence.NOT_REACHED if error else Absence.NOT_CALLED
         return Observation(
-            cell=cell_id(self._request.stack, flow, variant, device.kind),
+            cell=str(CellId(self._request.stack, flow, str(variant), device.kind)),
             stack=self._stack,
             device=device,
             flow=flow,
