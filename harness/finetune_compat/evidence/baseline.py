@@ -53,7 +53,7 @@ def keep(run_name: str, name: str) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(run / "rows", target / "rows")
     packed = gzip.compress((run / "observations.jsonl").read_bytes(), mtime=0)
-    (target / "observations.jsonl.gz").write_bytes(packed)
+    write_atomically(target / "observations.jsonl.gz", packed)
     write_atomically(target / "provenance.json", json.dumps(provenance, indent=1) + "\n")
     return target
 

@@ -16,7 +16,6 @@ import functools
 import gzip
 import io
 import json
-import tempfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ from finetune_compat.contract.names import LATEST, is_stack
 from finetune_compat.contract.records import SCHEMA, End, EndCause, Observation, Started
 from finetune_compat.contract.redaction import redact
 from finetune_compat.machine.aside import another_core, aside
-from finetune_compat.machine.files import write_atomically
+from finetune_compat.machine.files import link_atomically, write_atomically
 from finetune_compat.machine.garbage import uncollected
 
 T = TypeVar("T")
@@ -477,10 +476,7 @@ def point_latest_at(run: Path) -> None:
     """
     run = run.resolve()
     refuse_other_latest(run.parent)
-    with tempfile.TemporaryDirectory(dir=run.parent, prefix=".latest.") as aside:
-        link = Path(aside) / LATEST
-        link.symlink_to(run.name)
-        link.replace(run.parent / LATEST)
+    link_atomically(run.parent / LATEST, run.name)
 
 
 def finished_run(name: str, runs: Path) -> Path:

@@ -22,6 +22,7 @@ from finetune_compat.contract.records import REPORTED, DeviceKind, DeviceRecord,
 from finetune_compat.contract.redaction import redact_words
 from finetune_compat.contract.script import REQUEST, SCRATCH, Pipeline, WatchRequest
 from finetune_compat.machine import child_processes
+from finetune_compat.machine.files import write_atomically
 
 if TYPE_CHECKING:
     from finetune_compat.cell.script.observer import Observer
@@ -181,10 +182,7 @@ class Process:
             unseen=(*self.notes.unseen, *self._not_trained()),
             error=self._error,
         )
-        path = Path(self.request.folder, f"{self._owner}.json")
-        fresh = path.with_suffix(".part")
-        fresh.write_text(record.to_json(), encoding="utf-8")
-        fresh.replace(path)
+        write_atomically(Path(self.request.folder, f"{self._owner}.json"), record.to_json())
 
     def _not_trained(self) -> tuple[str, ...]:
         alone = self._observer.loaded_only() if self._observer else ()
