@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
+import itertools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,13 +14,15 @@ from typing import Any
 from finetune_compat.bundle import start
 from finetune_compat.bundle.checkout import Checkout, tracked
 from finetune_compat.bundle.parts import FOLDER, MIB, WHEELS, Item, item, pack, refuse_other_contents, take_wheels
-from finetune_compat.bundle.wheels import Pin, Target, gather, pins_of, unreachable
+from finetune_compat.bundle.wheels import Target, gather, unreachable
 from finetune_compat.contract.errors import CompatError, InstallError, LockError
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.version import __version__
+from finetune_compat.machine.files import locked_file
 from finetune_compat.machine.units import bytes_of
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
 from finetune_compat.stacks.matrix import ROOT, Matrix, Stack
+from finetune_compat.stacks.requirement_files import Malformed, Pin, pins_of
 from finetune_compat.stacks.uv_tool import install_environ, run_uv
 
 
@@ -121,9 +123,9 @@ def _scratch(out: Path) -> Iterator[Path]:
     """A folder beside `out`, for one command at a time. It stays when the command fails, with the wheels it has."""
     scratch = out.with_name(f".{out.name}.making")
     scratch.mkdir(parents=True, exist_ok=True)
-    with (scratch / "lock").open("w") as handle:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(locked_file(scratch / "lock", wait=False))
         except BlockingIOError:
             raise CompatError(
                 "another `compat bundle` is writing it",
@@ -156,7 +158,7 @@ def _host_requirements(target: Target, root: Path) -> str:
 
 def _wheels(files: Sequence[Path], target: Target, out: Path, folder: Path, tell: Callable[[str], None]) -> list[Item]:
     """A wheel for every pin of every requirements file; one that several ask for is one file."""
-    wanted: dict[Path, tuple[Pin, ...]] = {file: pins_of(file.read_text(encoding="utf-8")) for file in files}
+    wanted = {file: _pins(file) for file in files}
     take_wheels(out, {digest for pins in wanted.values() for pin in pins for digest in pin.hashes}, folder)
     found: set[Path] = set()
     for file, pins in wanted.items():
@@ -164,6 +166,20 @@ def _wheels(files: Sequence[Path], target: Target, out: Path, folder: Path, tell
         tell(f"{name}: {len(pins)} wheels")
         found |= gather(pins, target, folder, name, tell)
     return [item(f"{WHEELS}/{path.name}", path) for path in sorted(found)]
+
+
+def _pins(file: Path) -> tuple[Pin, ...]:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    header = sum(1 for _ in itertools.takewhile(lambda line: line.startswith("#"), lines))
+    try:
+        return pins_of(lines[header:], first_line=header + 1, markers=True)
+    except Malformed as problem:
+        raise InstallError(
+            f"not the hashed requirements that uv writes: {problem}",
+            where=file.name,
+            meaning="This uv writes them in another form, or they name a package that has no hash.",
+            todo="Use the uv that pyproject.toml asks for.",
+        ) from None
 
 
 def _harness(checkout: Checkout) -> list[Item]:
