@@ -5,20 +5,24 @@ Commands import what they need when they are called, so that `compat --help` sta
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from finetune_compat.contract.catalog import STEPS, Tier
 from finetune_compat.contract.census import LoadDtype, Quantization
 from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted
+from finetune_compat.contract.options import HELP, Attention, DeviceChoice
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.redaction import redact
 from finetune_compat.contract.version import __version__
+from finetune_compat.machine.gpus import USUAL, Wanted
 from finetune_compat.machine.places import places, write_runs_to
 from finetune_compat.store.command import app as store_app
 
@@ -47,13 +51,21 @@ Out = Annotated[
     ),
 ]
 
-_DEVICE = "cpu, cuda or auto. Not yet measured on a GPU: its verdicts were not compared with a CPU's."
-
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - called by Typer
     if wanted:
         print(f"compat {__version__}")
         raise typer.Exit
+
+
+def _size(text: str) -> int:
+    """Bytes of an amount of memory."""
+    from finetune_compat.run.options import size
+
+    try:
+        return size(text)
+    except argparse.ArgumentTypeError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 @app.callback()
@@ -118,7 +130,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     ] = "",
     words: Annotated[str, typer.Option("-k", help="Parts of cell names with and, or, not, as in pytest.")] = "",
     python: Annotated[str, typer.Option(help="Python version of the stacks.")] = "3.11",
-    fresh: Annotated[bool, typer.Option("--fresh", help="Run cells even if they are cached.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help=HELP["fresh"])] = False,
     budget: Annotated[
         str, typer.Option(help="Time limit, such as 30m. Runs the most important cells first and lists those left out.")
     ] = "",
@@ -132,31 +144,20 @@ def run(  # noqa: PLR0913 - one parameter an option
         int | None,
         typer.Option("--jobs", "-j", min=1, help="Parallel stacks or workers. Default: from cores and memory."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help=_DEVICE)] = None,
-    tier: Annotated[
-        str | None,
-        typer.Option(help="quick (default), deep (some cells in more ways) or deep-only (these cells alone)."),
-    ] = None,
-    steps: Annotated[str | None, typer.Option(help="Training steps of each cell.")] = None,
-    model: Annotated[str | None, typer.Option(help="Train these real weights: a directory or a hub id.")] = None,
-    attention: Annotated[
-        str | None, typer.Option(help="Attention implementation: sdpa, eager or flash_attention_2.")
-    ] = None,
-    limit: Annotated[str | None, typer.Option(help="Time limit of a cell in seconds.")] = None,
-    memory_limit: Annotated[str | None, typer.Option(help="Memory limit of a cell's process, such as 3GiB.")] = None,
-    gpus: Annotated[str | None, typer.Option(help="Maximum number of GPUs.")] = None,
-    gpu_idle_below: Annotated[
-        str | None, typer.Option(help="A GPU is idle if less memory than this is used (GB).")
-    ] = None,
-    gpu_larger_than: Annotated[
-        str | None, typer.Option(help="A GPU is large enough if it has more memory than this (GB).")
-    ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Use no package registry.")] = False,
-    wheelhouse: Annotated[str | None, typer.Option(help="Directory of wheels, or an unpacked bundle.")] = None,
-    base_python: Annotated[str | None, typer.Option(help="Use the torch of this Python interpreter.")] = None,
-    base_torch: Annotated[
-        bool, typer.Option("--base-torch", help="Use the torch of the Python that runs compat.")
-    ] = False,
+    device: Annotated[DeviceChoice, typer.Option(help=HELP["device"])] = DeviceChoice.AUTO,
+    tier: Annotated[Tier, typer.Option(help=HELP["tier"])] = Tier.QUICK,
+    steps: Annotated[int, typer.Option(help=HELP["steps"])] = STEPS,
+    model: Annotated[str | None, typer.Option(help=HELP["model"])] = None,
+    attention: Annotated[Attention, typer.Option(help=HELP["attention"])] = Attention.SDPA,
+    limit: Annotated[float | None, typer.Option(help=HELP["limit"])] = None,
+    memory_limit: Annotated[int | None, typer.Option(parser=_size, metavar="SIZE", help=HELP["memory-limit"])] = None,
+    gpus: Annotated[int, typer.Option(help=HELP["gpus"])] = USUAL.most,
+    gpu_idle_below: Annotated[float, typer.Option(help=HELP["gpu-idle-below"])] = USUAL.idle_below,
+    gpu_larger_than: Annotated[float, typer.Option(help=HELP["gpu-larger-than"])] = USUAL.larger_than,
+    offline: Annotated[bool, typer.Option("--offline", help=HELP["offline"])] = False,
+    wheelhouse: Annotated[Path | None, typer.Option(help=HELP["wheelhouse"])] = None,
+    base_python: Annotated[str | None, typer.Option(help=HELP["base-python"])] = None,
+    base_torch: Annotated[bool, typer.Option("--base-torch", help=HELP["base-torch"])] = False,
     out: Out = None,
 ) -> int:
     """Run the selected cells that are not cached, several stacks in parallel. Default: all cells.
@@ -164,42 +165,36 @@ def run(  # noqa: PLR0913 - one parameter an option
     Safe to interrupt: run the same command again to resume.
     """
     from finetune_compat.run import command
+    from finetune_compat.run.options import RunOptions, checked
     from finetune_compat.run.priority import parse_span
-    from finetune_compat.run.request import Request
-    from finetune_compat.run.selection import Asked
-    from finetune_compat.stacks.supply import BASE_TORCH, parse_supply
+    from finetune_compat.run.request import WHERE, RunRequest
+    from finetune_compat.run.selection import AskedCells
+    from finetune_compat.stacks.supply import supply_of
 
     write_runs_to(out)
-    passed = {
-        "--device": device,
-        "--tier": tier,
-        "--steps": steps,
-        "--model": model,
-        "--attention": attention,
-        "--limit": limit,
-        "--memory-limit": memory_limit,
-        "--gpus": gpus,
-        "--gpu-idle-below": gpu_idle_below,
-        "--gpu-larger-than": gpu_larger_than,
-    }
-    origins = {"--wheelhouse": wheelhouse, "--base-python": base_python}
-    flags = {"--offline": offline, BASE_TORCH: base_torch}
-    supply, _ = parse_supply([*_given(origins), *(name for name, wanted in flags.items() if wanted)], "compat run")
-    request = Request(
-        asked=Asked(tuple(stacks or ()), tuple(axis or ()), _names(flows), _names(variants), words),
-        python=python,
+    options = RunOptions(
+        device=device,
+        attention=attention,
+        steps=steps,
+        limit=limit,
+        memory_limit=memory_limit,
+        tier=tier,
+        model=model,
+        gpus=Wanted(gpus, gpu_idle_below, gpu_larger_than),
         fresh=fresh,
+        supply=supply_of(
+            where=WHERE, offline=offline, wheelhouse=wheelhouse, base_python=base_python, base_torch=base_torch
+        ),
+    )
+    request = RunRequest(
+        asked=AskedCells(tuple(stacks or ()), tuple(axis or ()), _names(flows), _names(variants), words),
+        python=python,
         budget_s=parse_span(budget, "--budget") if budget else None,
         retries=retry,
         jobs=jobs,
-        supply=supply,
-        options=_given(passed),
+        options=checked(options, WHERE),
     )
     return command.run(request)
-
-
-def _given(options: Mapping[str, str | None]) -> tuple[str, ...]:
-    return tuple(part for name, value in options.items() if value is not None for part in (name, value))
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -250,7 +245,7 @@ def gate(  # noqa: PLR0913 - one parameter an option
         list[str] | None,
         typer.Option(metavar="CELL", help="Only this cell, such as 'sft-full\\[qwen2-full-gc]'; may be repeated."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help=_DEVICE)] = None,
+    device: Annotated[DeviceChoice | None, typer.Option(help=HELP["device"])] = None,
     python: Annotated[str | None, typer.Option(help="Python version of both sides, such as 3.12.")] = None,
     candidates: Annotated[
         int,
@@ -271,10 +266,10 @@ def gate(  # noqa: PLR0913 - one parameter an option
 
     Exit code 3: could not tell. 4: bad input.
     """
-    from finetune_compat.gate.command import Asked, gate_command
+    from finetune_compat.gate.command import GateRequest, gate_command
 
     write_runs_to(out)
-    asked = Asked(
+    request = GateRequest(
         tuple(before),
         tuple(after),
         tuple(name.strip() for text in flows or () for name in text.split(",")),
@@ -287,7 +282,7 @@ def gate(  # noqa: PLR0913 - one parameter an option
         tuple(arguments or ()),
         steps,
     )
-    return gate_command(asked)
+    return gate_command(request)
 
 
 @app.command()
@@ -393,12 +388,12 @@ def census(  # noqa: PLR0913 - one parameter an option
 
     Exit code 1 if a target matches other modules than it names.
     """
-    from finetune_compat.census.command import Asked, print_list, run
+    from finetune_compat.census.command import CensusRequest, print_list, run
 
     if families:
         print_list()
         return ExitCode.HEALTHY
-    asked = Asked(
+    request = CensusRequest(
         subject=subject,
         stack=stack,
         other_stack=compare,
@@ -410,7 +405,7 @@ def census(  # noqa: PLR0913 - one parameter an option
         targets=targets,
         target_parameters=target_parameters,
     )
-    return run(asked, as_json=as_json, tree=tree)
+    return run(request, as_json=as_json, tree=tree)
 
 
 @app.command()

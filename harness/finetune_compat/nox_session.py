@@ -14,6 +14,7 @@ from typing import assert_never
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract import catalog
 from finetune_compat.contract.errors import EnvironmentMismatch, ExitCode, InstallError, Unbuildable
+from finetune_compat.contract.options import Instead
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.seeds import Seeds
 from finetune_compat.evidence import calibration, sweeps
@@ -21,10 +22,10 @@ from finetune_compat.machine.gpus import Gpu, kind_of
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import RowState, refuse_other_latest
 from finetune_compat.run import stack_run
+from finetune_compat.run.options import RunOptions, parse_options
 from finetune_compat.stacks.environments import prepare_environment
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
 from finetune_compat.stacks.matrix import Matrix, Stack
-from finetune_compat.stacks.supply import parse_supply
 
 
 def run_compat(
@@ -40,15 +41,15 @@ def run_compat(
     Raises:
         CompatError: an argument is wrong, the lock is stale, or the environment cannot be made equal to it.
     """
-    supply, rest = parse_supply(posargs)
-    gpus = stack_run.chosen_gpus(rest)
+    options = parse_options(posargs)
+    gpus = stack_run.chosen_gpus(options)
     lock = locked(matrix.plan(stack, python, kind_of(gpus)))
     if isinstance(lock, Unsolvable):
         stack_run.record_absent(stack.on(python), RowState.UNINSTALLABLE, lock.cause)
         return lock
     start = time.perf_counter()
     try:
-        environment = prepare_environment(env_python, lock, matrix.torch, supply)
+        environment = prepare_environment(env_python, lock, matrix.torch, options.supply)
     except Unbuildable as error:
         stack_run.record_absent(stack.on(python), RowState.UNINSTALLABLE, error.what)
         raise
@@ -64,7 +65,7 @@ def run_compat(
         env_python=env_python,
         base_torch=environment.base_torch,
         gpus=gpus,
-        posargs=rest,
+        options=options,
         alone=alone,
     )
 
@@ -94,7 +95,7 @@ def run_stack(
     env_python: Path,
     base_torch: bool,
     gpus: Sequence[Gpu],
-    posargs: Sequence[str],
+    options: RunOptions,
     alone: bool = False,
 ) -> ExitCode:
     """Run every selected cell of `stack` and print its table; or what an option asks for in place of the cells.
@@ -106,19 +107,18 @@ def run_stack(
         env_python: the interpreter of the environment that equals `lock`.
         base_torch: whether that environment has another torch than the lock names.
         gpus: what the cells run on; without any, the CPU.
-        posargs: arguments after `--`.
+        options: what was asked for after `--`.
         alone: no other stack runs beside it, so that its cells may have every core.
 
     Returns:
         HEALTHY, UNHEALTHY or COULD_NOT_TELL over this stack's cells.
 
     Raises:
-        CompatError: an argument, the ledger, a results file or the run's id is wrong.
+        CompatError: the ledger, a results file or the run's id is wrong.
     """
     from finetune_compat.report import print_stack, summary_of
 
     refuse_other_latest(places().runs)
-    options = stack_run.parse_options(posargs)
     ledger = load_ledger()
     plan = stack_run.plan_of(stack.on(python), lock, options, ledger, kind_of(gpus), base_torch=base_torch)
     if options.seeds is not None:
@@ -129,7 +129,7 @@ def run_stack(
         status = stack_run.run_process(
             _instead_command(options.instead, env_python, stack_run.write_plan(plan), options), plan, gpus[:1]
         )
-        if options.instead is stack_run.Instead.FAULTS:
+        if options.instead is Instead.FAULTS:
             from finetune_compat.evidence import faults
 
             print(faults.keep(plan, status, options.pytest))
@@ -176,21 +176,21 @@ def _calibrate(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], as
     return ExitCode.HEALTHY if found.on_target else ExitCode.UNHEALTHY
 
 
-def _instead_command(instead: stack_run.Instead, env_python: Path, plan: Path, options: stack_run.Options) -> list[str]:
+def _instead_command(instead: Instead, env_python: Path, plan: Path, options: RunOptions) -> list[str]:
     match instead:
-        case stack_run.Instead.FAULTS:
+        case Instead.FAULTS:
             tests = ["tests/mutation"]
-        case stack_run.Instead.GUARD:
+        case Instead.GUARD:
             tests = ["-p", "finetune_compat.cell.fixtures", "tests/guard"]
-        case stack_run.Instead.CLOSED_FORMS:
+        case Instead.CLOSED_FORMS:
             tests = ["tests/families"]
-        case stack_run.Instead.ADAPTERS:
+        case Instead.ADAPTERS:
             # The command under test is the host's; what it looks at is saved by the stack.
             tests = ["--host-python", sys.executable, "tests/adapters"]
-        case stack_run.Instead.PIPELINES:
+        case Instead.PIPELINES:
             # Likewise; the scripts run in this stack.
             tests = ["--host-python", sys.executable, "tests/pipelines"]
-        case stack_run.Instead.OVERHEAD | stack_run.Instead.GUARD_OVERHEAD:
+        case Instead.OVERHEAD | Instead.GUARD_OVERHEAD:
             return [
                 str(env_python),
                 f"tests/benchmarks/{instead.value.replace('-', '_')}.py",

@@ -32,8 +32,8 @@ from finetune_compat.contract.census import (
     Inability,
     LoadDtype,
     Quantization,
-    Request,
     StageTable,
+    StageTableRequest,
     WeightKind,
 )
 from finetune_compat.contract.records import Actor, Area, Census, Stage
@@ -162,7 +162,7 @@ def asked(
     layers_alike: bool = False,
 ) -> StageTable:
     """The stage table of a config."""
-    answer = answered(Request(config, lora, quantization, LoadDtype.BF16, layers_alike))
+    answer = answered(StageTableRequest(config, lora, quantization, LoadDtype.BF16, layers_alike))
     assert isinstance(answer, StageTable)
     return answer
 
@@ -231,7 +231,7 @@ def test_a_shipped_config_counts_like_the_one_transformers_writes(saved: Any, na
 def test_a_family_that_is_absent_is_really_absent(name: str) -> None:
     """This Transformers has no class for it, or does not read its config, and the answer says so."""
     family = FAMILIES[name.partition(" needs ")[0]]
-    answer = answered(Request(family["config"], LORA, Quantization.NF4, LoadDtype.BF16, layers_alike=False))
+    answer = answered(StageTableRequest(family["config"], LORA, Quantization.NF4, LoadDtype.BF16, layers_alike=False))
     assert isinstance(answer, Inability)
     assert answer.transformers == transformers.__version__
     if answer.why is CannotBuild.NO_CLASS:
@@ -434,7 +434,7 @@ def test_who_names_the_projections_of_experts_reaches_them_unless_peft_cannot_tr
 def test_a_config_that_fits_no_model_is_rejected_and_not_counted() -> None:
     """Transformers' own words are the answer."""
     config = tiny(FAMILIES["mistral-7b"]["config"]) | {"hidden_size": "wide"}
-    answer = answered(Request(config, LORA, Quantization.NONE, LoadDtype.BF16, layers_alike=False))
+    answer = answered(StageTableRequest(config, LORA, Quantization.NONE, LoadDtype.BF16, layers_alike=False))
     assert isinstance(answer, Inability)
     assert answer.why is CannotBuild.REJECTED
 

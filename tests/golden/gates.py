@@ -16,7 +16,8 @@ from scenarios import HERE, LISTED, NO_SOLUTION, NOTHING_LISTED, Part
 import builders as b  # isort: skip
 from finetune_compat.checks.comparison import Change
 from finetune_compat.checks.ledger import load_ledger
-from finetune_compat.contract.records import DeviceKind, Frame, Observation, Stage, Variant, cell_id
+from finetune_compat.contract.cell_id import CellId
+from finetune_compat.contract.records import DeviceKind, Frame, Observation, Stage, Variant
 from finetune_compat.gate.decide import Compared, Defaults, decide
 from finetune_compat.gate.decision import DefaultChange, Gate, Rule, SafeTarget, Side, Tried
 from finetune_compat.gate.policy import Exempted, load_policy
@@ -79,7 +80,9 @@ def _stalled(trl: str) -> Part:
 
 def _lost(trl: str) -> Part:
     config, full, silent, *_ = _cells(trl)
-    never = tuple(cell_id(_stack(trl), "sft-peft-model", variant, DeviceKind.CPU) for variant in (b.NF4_NOGC, b.INT8))
+    never = tuple(
+        str(CellId(_stack(trl), "sft-peft-model", str(variant), DeviceKind.CPU)) for variant in (b.NF4_NOGC, b.INT8)
+    )
     return Part(_stack(trl), (config, full, b.out_of_memory(silent)), (), never)
 
 
@@ -88,7 +91,7 @@ def _mixed(trl: str) -> Part:
     config, full, silent, _, int8 = _cells(trl)
     place = Frame("trl/trainer/sft_trainer.py", 712, "__init__", "self.aux_loss_enabled = args.aux_loss")
     crash = b.failed(full, "AttributeError", "'SFTConfig' object has no attribute 'aux_loss'", Stage.TRAINER, place)
-    lost = cell_id(_stack(trl), "sft-peft-model", b.NF4_NOGC, DeviceKind.CPU)
+    lost = str(CellId(_stack(trl), "sft-peft-model", str(b.NF4_NOGC), DeviceKind.CPU))
     return Part(_stack(trl), (b.losses(config, 4.4012, 3.9011), crash, b.frozen(silent), int8), (lost,))
 
 

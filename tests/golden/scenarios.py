@@ -20,7 +20,8 @@ sys.path[:0] = [
 
 import builders as b  # noqa: E402  # after the path is set
 from finetune_compat.contract.catalog import CATALOG, cells_on  # noqa: E402
-from finetune_compat.contract.records import DeviceKind, Frame, Observation, Stage, Started, cell_id, to_json  # noqa: E402
+from finetune_compat.contract.cell_id import CellId  # noqa: E402
+from finetune_compat.contract.records import DeviceKind, Frame, Observation, Stage, Started, to_json  # noqa: E402
 from finetune_compat.results.run_files import RowState, StackRow, write_row  # noqa: E402
 
 LISTED = """[[issue]]
@@ -107,10 +108,10 @@ def _gone() -> list[Part]:
 def _infrastructure() -> list[Part]:
     stack = "trl0.24-py311"
     config, full, model, _ = _small(stack, "0.24.0")
-    lost = cell_id(stack, "sft-full", b.FULL, DeviceKind.CPU)
+    lost = str(CellId(stack, "sft-full", str(b.FULL), DeviceKind.CPU))
     never = (
-        cell_id(stack, "trainer-peft-model", b.NF4, DeviceKind.CPU),
-        cell_id(stack, "trainer-peft-model", b.INT8, DeviceKind.CPU),
+        str(CellId(stack, "trainer-peft-model", str(b.NF4), DeviceKind.CPU)),
+        str(CellId(stack, "trainer-peft-model", str(b.INT8), DeviceKind.CPU)),
     )
     return [
         Part(stack, (config, full, b.out_of_memory(model)), (lost,), never),
@@ -135,7 +136,7 @@ def _mixed() -> list[Part]:
     fine, dead, good, replaced = _small("peft0.17-py311", "0.24.0")
     place = Frame("trl/trainer/sft_trainer.py", 712, "__init__", "self.aux_loss_enabled = args.aux_loss")
     crash = b.failed(dead, "AttributeError", "'SFTConfig' object has no attribute 'aux_loss'", Stage.TRAINER, place)
-    lost = cell_id("peft0.17-py311", "sft-full", b.FULL, DeviceKind.CPU)
+    lost = str(CellId("peft0.17-py311", "sft-full", str(b.FULL), DeviceKind.CPU))
     return [
         Part("trl0.9-py311", state=RowState.UNINSTALLABLE, reason=NO_SOLUTION),
         Part("trl0.22-py311", (config, full, b.frozen(model), b.frozen(int8), loud)),

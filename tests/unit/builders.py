@@ -13,6 +13,7 @@ from pathlib import Path
 from finetune_compat.checks import Symptom
 from finetune_compat.checks.ledger import Issue, Kind, Ledger, Signature
 from finetune_compat.contract.catalog import MODELS, flow_named
+from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.records import (
     CENSUS_STAGES,
     Absence,
@@ -42,7 +43,6 @@ from finetune_compat.contract.records import (
     Stage,
     Training,
     Variant,
-    cell_id,
     to_json,
 )
 from finetune_compat.results.run_files import Results, RowState, StackRow, _judge_row, write_row
@@ -153,7 +153,7 @@ def healthy(
     censuses = _censuses(flow, variant)
     emulates = DeviceKind.CUDA if variant.precision is Precision.NF4 and device is DeviceKind.CPU else None
     return Observation(
-        cell=cell_id(stack, flow, variant, device),
+        cell=str(CellId(stack, flow, str(variant), device)),
         stack=StackRecord(stack, "3.11.7", "5f" * 32, "2.13.0", False, dict(versions)),
         device=DeviceRecord(device, "Example CPU", emulates, features),
         flow=flow,
@@ -191,7 +191,7 @@ def real() -> Observation:
     )
     return dataclasses.replace(
         seen,
-        cell=cell_id(seen.stack.name, seen.flow, variant, seen.device.kind),
+        cell=str(CellId(seen.stack.name, seen.flow, str(variant), seen.device.kind)),
         variant=variant,
         model=None,
         sizes=sizes,

@@ -60,6 +60,7 @@ STEPS_AND_LIMIT = (
     "Before step 2 half of a LoRA adapter has no gradient to receive; a limit is in seconds.\n"
     "Ask for 2 steps or more, and for a limit above 0."
 )
+NO_DEVICE = "Invalid value for '--device': Value error, 'tpu' is not one of 'auto', 'cpu', 'cuda'."
 NUMBER = "Input should be a valid integer, unable to parse string as an integer"
 
 FILES = {
@@ -100,7 +101,7 @@ BAD = {
         "compat gate: --steps belongs to a script, and none is named\n"
         "Name it: compat gate --flow train.py --from X --to Y -- its arguments."
     ),
-    f"{GATE} --device tpu": "--device: there is no device 'tpu'\nName auto or cpu or cuda.",
+    f"{GATE} --device tpu": f"{NO_DEVICE}\n{SEE}",
     f"{GATE} --python 3.9": (
         "matrices/stacks.toml: trl0.22 is not locked for Python 3.9\nIts row names 3.11, 3.12.\n"
         "Leave --python out, or name one of these."
@@ -245,19 +246,15 @@ BAD = {
         f"Invalid value for '--retry-infrastructure': Input should be greater than or equal to 0\n{SEE}"
     ),
     "run --jobs 0": f"Invalid value for '--jobs' / '-j': Input should be greater than or equal to 1\n{SEE}",
-    "run --steps x": (
-        "compat run: argument --steps: invalid int value: 'x'\n`compat run --help` says what each option takes."
-    ),
+    "run --device tpu": f"{NO_DEVICE}\n{SEE}",
+    "run --steps x": f"Invalid value for '--steps': {NUMBER}\n{SEE}",
     "run --limit x": (
-        "compat run: argument --limit: invalid float value: 'x'\n`compat run --help` says what each option takes."
+        "Invalid value for '--limit': Input should be a valid number, unable to parse string as a number\n" + SEE
     ),
     "run --memory-limit x": (
-        "compat run: argument --memory-limit: 'x' is not an amount of memory such as 3GiB or 1500MB\n"
-        "`compat run --help` says what each option takes."
+        f"Invalid value for '--memory-limit': 'x' is not an amount of memory such as 3GiB or 1500MB\n{SEE}"
     ),
-    "run --gpus x": (
-        "compat run: argument --gpus: invalid int value: 'x'\n`compat run --help` says what each option takes."
-    ),
+    "run --gpus x": f"Invalid value for '--gpus': {NUMBER}\n{SEE}",
     "run --steps 1": f"compat run: --steps 1 --limit 120\n{STEPS_AND_LIMIT}",
     "run --limit 0": f"compat run: --steps 10 --limit 0\n{STEPS_AND_LIMIT}",
     "run --gpus 0": f"compat run: --gpus 0 --gpu-idle-below 2 --gpu-larger-than 40\n{GPU_LIMITS}",
@@ -287,7 +284,8 @@ BAD = {
         "Unpack every part of the bundle, and name the folder that comes out of them."
     ),
     "run --base-python python3 --base-torch": (
-        "compat run: argument --base-torch: not allowed with argument --base-python\nCorrect it."
+        "compat run: --base-torch does not go with --base-python\n"
+        "Each says whose torch to use: this Python's, or the named one's.\nLeave one of them out."
     ),
     "store": f"Missing command.\n{SEE}",
     "store nope": f"No such command 'nope'.\n{SEE}",

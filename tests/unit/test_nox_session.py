@@ -20,6 +20,7 @@ from finetune_compat.contract.errors import (
 )
 from finetune_compat.results.run_files import RowState
 from finetune_compat.run import stack_run
+from finetune_compat.run.options import RunOptions
 from finetune_compat.stacks import locks
 from finetune_compat.stacks.environments import Environment
 from finetune_compat.stacks.locks import Lock, Unsolvable, read_lock
@@ -90,7 +91,7 @@ class TestRunning:
                 "env_python": ENV,
                 "base_torch": False,
                 "gpus": (),
-                "posargs": ["-k", "sft-peft-model", "-x"],
+                "options": RunOptions(pytest=("-k", "sft-peft-model", "-x")),
                 "alone": True,
             }
         ]
@@ -108,7 +109,7 @@ class TestRunning:
         stage.session("--base-torch", "-x")
         assert stage.prepared[0]["supply"].base.executable == sys.executable
         assert stage.ran[0]["base_torch"]
-        assert stage.ran[0]["posargs"] == ["-x"]
+        assert stage.ran[0]["options"].pytest == ("-x",)
 
     def test_a_row_without_a_solution_is_recorded_and_not_run(self, stage: Stage, tmp_path: Path) -> None:
         """It is neither healthy nor unhealthy: it is a row with the resolver's reason."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
+import itertools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,18 +14,20 @@ from typing import Any
 from finetune_compat.bundle import start
 from finetune_compat.bundle.checkout import Checkout, tracked
 from finetune_compat.bundle.parts import FOLDER, MIB, WHEELS, Item, item, pack, refuse_other_contents, take_wheels
-from finetune_compat.bundle.wheels import Pin, Target, gather, pins_of, unreachable
+from finetune_compat.bundle.wheels import Target, gather, unreachable
 from finetune_compat.contract.errors import CompatError, InstallError, LockError
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.version import __version__
+from finetune_compat.machine.files import locked_file
 from finetune_compat.machine.units import bytes_of
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
 from finetune_compat.stacks.matrix import Matrix, Stack
+from finetune_compat.stacks.requirement_files import Malformed, Pin, pins_of
 from finetune_compat.stacks.uv_tool import install_environ, run_uv
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class BundleRequest:
     """What a bundle is to hold, and for which machine."""
 
     stacks: tuple[Stack, ...]
@@ -35,7 +37,9 @@ class Asked:
     """Bytes a part may have."""
 
 
-def asked_for(matrix: Matrix, names: Sequence[str], python: str | None, device: DeviceKind, size: str | None) -> Asked:
+def asked_for(
+    matrix: Matrix, names: Sequence[str], python: str | None, device: DeviceKind, size: str | None
+) -> BundleRequest:
     """What a person typed, checked against the matrix. The Python is by default the first of the first stack's row.
 
     Raises:
@@ -53,7 +57,7 @@ def asked_for(matrix: Matrix, names: Sequence[str], python: str | None, device: 
                 meaning=f"Its row is locked for {' and '.join(stack.pythons)}. A bundle is for one Python.",
                 todo=f"Name that Python with --python, or add {version} to the row's `pythons` and run `nox -s lock`.",
             )
-    return Asked(stacks, version, device, None if size is None else _limit(size))
+    return BundleRequest(stacks, version, device, None if size is None else _limit(size))
 
 
 def _limit(size: str) -> int:
@@ -68,7 +72,7 @@ def _limit(size: str) -> int:
     return number
 
 
-def make(matrix: Matrix, asked: Asked, out: Path, tell: Callable[[str], None], root: Path) -> list[Path]:
+def make(matrix: Matrix, asked: BundleRequest, out: Path, tell: Callable[[str], None], root: Path) -> list[Path]:
     """Make the bundle that is `asked` for in `out`, and return its parts.
 
     Args:
@@ -102,7 +106,7 @@ def make(matrix: Matrix, asked: Asked, out: Path, tell: Callable[[str], None], r
     return [out / part.name for part in parts]
 
 
-def _lock(matrix: Matrix, stack: Stack, asked: Asked) -> Lock:
+def _lock(matrix: Matrix, stack: Stack, asked: BundleRequest) -> Lock:
     lock = locked(matrix.plan(stack, asked.python, asked.device))
     if isinstance(lock, Unsolvable):
         raise LockError(
@@ -119,9 +123,9 @@ def _scratch(out: Path) -> Iterator[Path]:
     """A folder beside `out`, for one command at a time. It stays when the command fails, with the wheels it has."""
     scratch = out.with_name(f".{out.name}.making")
     scratch.mkdir(parents=True, exist_ok=True)
-    with (scratch / "lock").open("w") as handle:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(locked_file(scratch / "lock", wait=False))
         except BlockingIOError:
             raise CompatError(
                 "another `compat bundle` is writing it",
@@ -154,7 +158,7 @@ def _host_requirements(target: Target, root: Path) -> str:
 
 def _wheels(files: Sequence[Path], target: Target, out: Path, folder: Path, tell: Callable[[str], None]) -> list[Item]:
     """A wheel for every pin of every requirements file; one that several ask for is one file."""
-    wanted: dict[Path, tuple[Pin, ...]] = {file: pins_of(file.read_text(encoding="utf-8")) for file in files}
+    wanted = {file: _pins(file) for file in files}
     take_wheels(out, {digest for pins in wanted.values() for pin in pins for digest in pin.hashes}, folder)
     found: set[Path] = set()
     for file, pins in wanted.items():
@@ -164,11 +168,25 @@ def _wheels(files: Sequence[Path], target: Target, out: Path, folder: Path, tell
     return [item(f"{WHEELS}/{path.name}", path) for path in sorted(found)]
 
 
+def _pins(file: Path) -> tuple[Pin, ...]:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    header = sum(1 for _ in itertools.takewhile(lambda line: line.startswith("#"), lines))
+    try:
+        return pins_of(lines[header:], first_line=header + 1, markers=True)
+    except Malformed as problem:
+        raise InstallError(
+            f"not the hashed requirements that uv writes: {problem}",
+            where=file.name,
+            meaning="This uv writes them in another form, or they name a package that has no hash.",
+            todo="Use the uv that pyproject.toml asks for.",
+        ) from None
+
+
 def _harness(checkout: Checkout) -> list[Item]:
     return [item(name, checkout.root / name) for name in checkout.files]
 
 
-def _facts(matrix: Matrix, asked: Asked, checkout: Checkout, locks: Sequence[Lock]) -> dict[str, Any]:
+def _facts(matrix: Matrix, asked: BundleRequest, checkout: Checkout, locks: Sequence[Lock]) -> dict[str, Any]:
     return {
         "made": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "harness": __version__,

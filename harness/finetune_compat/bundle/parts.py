@@ -18,6 +18,7 @@ from typing import Any
 from finetune_compat.bundle.wheels import sha256_of
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.names import is_plain
+from finetune_compat.machine.files import write_atomically
 
 FOLDER = "compat-bundle"
 """What all parts unpack into."""
@@ -176,6 +177,4 @@ def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, wanted: Collection[str]
         return
     data = content.read()
     if hashlib.sha256(data).hexdigest() in wanted:
-        scratch = folder / f"{name}.part"
-        scratch.write_bytes(data)
-        scratch.replace(folder / name)
+        write_atomically(folder / name, data)

@@ -16,10 +16,11 @@ from functools import cached_property
 from pathlib import Path
 
 from packaging.tags import Tag, compatible_tags, cpython_tags
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from finetune_compat.contract.errors import InstallError, LockError, RegistryUnreachable
+from finetune_compat.stacks.requirement_files import Pin
 from finetune_compat.stacks.uv_tool import bare_environ
 
 _MANYLINUX = re.compile(r"(?P<arch>[a-z0-9_]+)-manylinux_2_(?P<glibc>[0-9]+)")
@@ -69,28 +70,6 @@ class Target:
                 *compatible_tags(version, interpreter=interpreter, platforms=self.platforms),
             )
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """A package of a hashed requirements file."""
-
-    name: str
-    version: str
-    hashes: frozenset[str]
-    """SHA-256 of every file that may stand for it."""
-
-    def __str__(self) -> str:
-        return f"{self.name}=={self.version}"
-
-
-def pins_of(text: str) -> tuple[Pin, ...]:
-    """The packages of a hashed requirements file, as uv writes one."""
-    found = re.finditer(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)(.*(?:\n {4}.*)*)", text, re.MULTILINE)
-    return tuple(
-        Pin(canonicalize_name(name), version, frozenset(re.findall(r"--hash=sha256:([0-9a-f]{64})", rest)))
-        for name, version, rest in (match.groups() for match in found)
-    )
 
 
 def gather(pins: Sequence[Pin], target: Target, folder: Path, where: str, tell: Callable[[str], None]) -> set[Path]:

@@ -20,6 +20,7 @@ from finetune_compat.cell.worker_limits import Watch
 from finetune_compat.contract.plan import Plan, PlannedCell, read_plan
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.machine import child_processes
+from finetune_compat.machine.files import write_atomically
 
 _PLAN = pytest.StashKey[Plan]()
 
@@ -82,10 +83,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     plan = config.stash[_PLAN]
     cells = [item for item in items if isinstance(item, pytest.Function) and "planned" in item.fixturenames]
     lines = "".join(f"{plan.id_of(_planned(item))}\n" for item in cells)
-    part = plan.selected_file.with_suffix(f".{os.getpid()}")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    part.write_text(lines, encoding="utf-8")
-    part.replace(plan.selected_file)
+    write_atomically(plan.selected_file, lines)
     stored = [item for item in cells if _planned(item).stored]
     if stored:
         # Selected, and not to run: the host copies what the store has into the run.

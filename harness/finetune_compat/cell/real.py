@@ -16,7 +16,7 @@ from finetune_compat.cell import adapt, meta
 from finetune_compat.cell.models import Model
 from finetune_compat.cell.stage_table import answered
 from finetune_compat.contract.catalog import ROW_WORDS
-from finetune_compat.contract.census import Inability, LoadDtype, Quantization, Request, StageTable
+from finetune_compat.contract.census import Inability, LoadDtype, Quantization, StageTable, StageTableRequest
 from finetune_compat.contract.records import LoraShape, ModelSizes, Precision, Stage
 
 TOKENS_OF_A_WORD = 8
@@ -84,7 +84,7 @@ def _sizes(place: str, precision: Precision, lora: LoraShape, adapters: bool) ->
 def _stage_table(place: str, precision: Precision, lora: LoraShape) -> StageTable:
     four_bit = Quantization.NF4 if precision.four_bit else Quantization.INT8
     quantization = four_bit if precision.quantized else Quantization.NONE
-    found = answered(Request(_config(place), adapt.lora_options(lora), quantization, LoadDtype.BF16, False))
+    found = answered(StageTableRequest(_config(place), adapt.lora_options(lora), quantization, LoadDtype.BF16, False))
     if isinstance(found, Inability):
         raise NoStageTable(f"{found.why}: {found.message} (Transformers {found.transformers})")
     return found

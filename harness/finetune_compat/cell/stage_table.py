@@ -39,9 +39,9 @@ from finetune_compat.contract.census import (
     LoadDtype,
     Quantization,
     Refusal,
-    Request,
     StageCount,
     StageTable,
+    StageTableRequest,
     Weight,
     WeightKind,
 )
@@ -53,7 +53,7 @@ MATRIX = 2
 """Dimensions from which on a parameter is a weight that LoRA might stand beside."""
 
 
-def answered(request: Request) -> StageTable | Inability:
+def answered(request: StageTableRequest) -> StageTable | Inability:
     """The stage table of `request` on this stack, or why it has none."""
     try:
         cls = meta.class_of(meta.config_of(request.config))
@@ -64,7 +64,7 @@ def answered(request: Request) -> StageTable | Inability:
         return Inability(CannotBuild.REJECTED, str(error), transformers.__version__)
 
 
-def stage_table(request: Request, cls: type[PreTrainedModel]) -> StageTable:
+def stage_table(request: StageTableRequest, cls: type[PreTrainedModel]) -> StageTable:
     """The stage table of `request` over a model of class `cls`.
 
     Raises:
@@ -105,7 +105,9 @@ def _wrapped(model: PreTrainedModel, lora: LoraConfig) -> PeftModel | Refusal:
         return Refusal(type(error).__name__, str(error))
 
 
-def _thinned(request: Request, cls: type[PreTrainedModel], targets: Targets) -> tuple[PreTrainedModel, Layout]:
+def _thinned(
+    request: StageTableRequest, cls: type[PreTrainedModel], targets: Targets
+) -> tuple[PreTrainedModel, Layout]:
     """The model with one of each kind of layer. `layers_alike` saves building the others in the first place."""
     one = request.layers_alike and not targets.tells_layers_apart
     raw = {**request.config, LAYERS: 1} if one else request.config
@@ -242,7 +244,7 @@ def main(asked: Path, answer: Path) -> None:
     """Read a request, write its answer."""
     raw = json.loads(asked.read_text(encoding="utf-8"))
     typed = {"quantization": Quantization(raw["quantization"]), "dtype": LoadDtype(raw["dtype"])}
-    answer.write_text(json.dumps(dataclasses.asdict(answered(Request(**{**raw, **typed})))), encoding="utf-8")
+    answer.write_text(json.dumps(dataclasses.asdict(answered(StageTableRequest(**{**raw, **typed})))), encoding="utf-8")
 
 
 if __name__ == "__main__":

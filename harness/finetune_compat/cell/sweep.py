@@ -22,6 +22,7 @@ from finetune_compat.cell import runner
 from finetune_compat.contract.catalog import Handicap
 from finetune_compat.contract.plan import Plan, PlannedCell, read_plan
 from finetune_compat.contract.records import to_json
+from finetune_compat.machine.files import write_atomically
 
 _TOLD_EVERY = 60
 """Runs between two words on how far it is: ten seeds."""
@@ -51,7 +52,7 @@ def _whole(path: Path) -> set[tuple[int, str | None]]:
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
-        path.write_bytes(whole)
+        write_atomically(path, whole)
     runs = map(json.loads, whole.splitlines())
     return {(run["seed"], run["handicap"]) for run in runs}
 

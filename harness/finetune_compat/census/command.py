@@ -21,7 +21,7 @@ from finetune_compat.stacks.matrix import Matrix, read_matrix
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CensusRequest:
     """The options of one call. None and empty text are options that were not given."""
 
     subject: str
@@ -41,7 +41,7 @@ def print_list() -> None:
     terminal.print_families(families())
 
 
-def run(asked: Asked, *, as_json: bool, tree: bool) -> ExitCode:
+def run(asked: CensusRequest, *, as_json: bool, tree: bool) -> ExitCode:
     """Take the census, or the two of them, and print it.
 
     Returns:
@@ -78,7 +78,7 @@ def newest_stack(matrix: Matrix) -> str:
     return max((stack for stack in matrix.stacks if stack.package == "trl"), key=lambda stack: Version(stack.pin)).name
 
 
-def lora_of(asked: Asked) -> Lora:
+def lora_of(asked: CensusRequest) -> Lora:
     """The LoRA configuration of the options.
 
     Raises:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from finetune_compat.census.taken import Taken, Trainer
-from finetune_compat.census.verdicts import Finding
+from finetune_compat.census.verdicts import TargetFinding
 from finetune_compat.contract.census import StageCount, StageTable, Weight
 from finetune_compat.contract.records import Area, Stage
 
@@ -64,9 +64,9 @@ class Comparison:
     reaches: tuple[Reach, ...]
     shifts: tuple[Shift, ...]
     trainers: tuple[tuple[Trainer, Trainer], ...]
-    gone_findings: tuple[Finding, ...]
-    new_findings: tuple[Finding, ...]
-    lasting_findings: tuple[Finding, ...]
+    gone_findings: tuple[TargetFinding, ...]
+    new_findings: tuple[TargetFinding, ...]
+    lasting_findings: tuple[TargetFinding, ...]
     """Of both; as the second has them."""
 
     @property
@@ -110,7 +110,7 @@ def reach(table: StageTable, pattern: str) -> dict[Area, int]:
     return dict(found)
 
 
-def _without(some: tuple[Finding, ...], others: tuple[Finding, ...]) -> tuple[Finding, ...]:
+def _without(some: tuple[TargetFinding, ...], others: tuple[TargetFinding, ...]) -> tuple[TargetFinding, ...]:
     said = {(other.code, other.patterns) for other in others}
     return tuple(finding for finding in some if (finding.code, finding.patterns) not in said)
 

@@ -11,10 +11,17 @@ from pydantic import TypeAdapter
 
 from finetune_compat.census.families import Subject, families
 from finetune_compat.census.lora import Lora
-from finetune_compat.census.verdicts import Finding, findings
+from finetune_compat.census.verdicts import TargetFinding, findings
 from finetune_compat.checks.ledger import Kind, Ledger
 from finetune_compat.contract.catalog import QWEN2
-from finetune_compat.contract.census import CannotBuild, Inability, LoadDtype, Quantization, Request, StageTable
+from finetune_compat.contract.census import (
+    CannotBuild,
+    Inability,
+    LoadDtype,
+    Quantization,
+    StageTable,
+    StageTableRequest,
+)
 from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.contract.records import DeviceKind, Precision, Stage, Variant
 from finetune_compat.stacks.ask import StackPython, ask
@@ -68,7 +75,7 @@ class Taken:
     dtype: LoadDtype
     table: StageTable
     trainers: tuple[Trainer, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[TargetFinding, ...]
 
     @property
     def exit_code(self) -> ExitCode:
@@ -90,7 +97,7 @@ def take(
         CompatError: the stack's Transformers has no class for the config, or rejects it.
         StackFailed: the stack gave no answer.
     """
-    request = Request(subject.config, lora.options, quantization, dtype, subject.layers_alike)
+    request = StageTableRequest(subject.config, lora.options, quantization, dtype, subject.layers_alike)
     raw = ask(stack, CELL_MODULE, dataclasses.asdict(request))
     if "why" in raw:
         raise _cannot(_INABILITY.validate_python(raw), subject, stack.name)

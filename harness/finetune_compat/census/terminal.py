@@ -16,7 +16,7 @@ from finetune_compat.census import wording
 from finetune_compat.census.compare import Comparison, Reach, reach
 from finetune_compat.census.families import Family
 from finetune_compat.census.taken import Taken, Trainer
-from finetune_compat.census.verdicts import Finding
+from finetune_compat.census.verdicts import TargetFinding
 from finetune_compat.contract.census import StageCount, Weight, WeightKind
 from finetune_compat.contract.records import Area, Stage
 from finetune_compat.machine.console import open_console
@@ -139,7 +139,7 @@ def _targets(taken: Taken) -> Iterator[Text]:
         yield Text(f"PEFT turned targets of this model into target_parameters: {names}", style="dim")
 
 
-def _verdicts(findings: Sequence[Finding], taken: Taken) -> Iterator[Text]:
+def _verdicts(findings: Sequence[TargetFinding], taken: Taken) -> Iterator[Text]:
     if not findings:
         yield Text(wording.NO_FINDINGS, style="bold green")
     for finding in findings:
@@ -261,7 +261,7 @@ def _data(taken: Taken) -> dict[str, Any]:
     }
 
 
-def _verdict(finding: Finding, taken: Taken) -> dict[str, Any]:
+def _verdict(finding: TargetFinding, taken: Taken) -> dict[str, Any]:
     return {
         "code": finding.code,
         "patterns": finding.patterns,

@@ -45,7 +45,7 @@ class Code(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class TargetFinding:
     """One verdict: which rule, by which patterns, over which weights."""
 
     code: Code
@@ -115,11 +115,11 @@ _LAYERS = (Area.LANGUAGE, Area.VISION, Area.PROJECTOR)
 """Areas whose matrices are layers' and meant to be quantized, unlike an embedding's and a head's."""
 
 
-def findings(table: StageTable, lora: Lora, quantization: Quantization) -> tuple[Finding, ...]:
+def findings(table: StageTable, lora: Lora, quantization: Quantization) -> tuple[TargetFinding, ...]:
     """Every verdict on `table`, which is what a stack answered when asked for `lora` and `quantization`."""
     unquantized = _unquantized(table, quantization)
     if table.refusal is not None:
-        return (Finding(Code.REFUSED, lora.patterns, _namesakes(table, lora.patterns)), *unquantized)
+        return (TargetFinding(Code.REFUSED, lora.patterns, _namesakes(table, lora.patterns)), *unquantized)
     unreached = _unreached(table, lora)
     spoken_for = {pattern for finding in unreached for pattern in finding.patterns}
     return (
@@ -183,7 +183,7 @@ def _namesakes(table: StageTable, patterns: Sequence[str]) -> tuple[Weight, ...]
 # ------------------------------------------------------------------------------------------------------------ the rules
 
 
-def _unmatched(table: StageTable, lora: Lora, spoken_for: set[str]) -> list[Finding]:
+def _unmatched(table: StageTable, lora: Lora, spoken_for: set[str]) -> list[TargetFinding]:
     """One finding per pattern whose last component exists elsewhere, and one for all that name nothing there is."""
     missing = [
         pattern
@@ -195,8 +195,8 @@ def _unmatched(table: StageTable, lora: Lora, spoken_for: set[str]) -> list[Find
         there |= {name: _namesakes(table, (name,)) for name in _idle_names(table, lora, pattern)}
     unknown = tuple(pattern for pattern, weights in there.items() if not weights)
     return [
-        *(Finding(Code.UNMATCHED, (pattern,), weights) for pattern, weights in there.items() if weights),
-        *([Finding(Code.UNMATCHED, unknown, ())] if unknown else []),
+        *(TargetFinding(Code.UNMATCHED, (pattern,), weights) for pattern, weights in there.items() if weights),
+        *([TargetFinding(Code.UNMATCHED, unknown, ())] if unknown else []),
     ]
 
 
@@ -249,7 +249,7 @@ def _about_name(table: StageTable, pattern: str, name: str) -> frozenset[Area]:
     return frozenset(w.area for w in _matched(table, pattern) if w.leaf == name) or _about(table, pattern)
 
 
-def _unreached(table: StageTable, lora: Lora) -> list[Finding]:
+def _unreached(table: StageTable, lora: Lora) -> list[TargetFinding]:
     """One finding per block that holds what was named: `mlp.experts` rather than each of its weights. For `all-linear`
     one altogether.
     """
@@ -262,7 +262,9 @@ def _unreached(table: StageTable, lora: Lora) -> list[Finding]:
         block = "" if ALL_LINEAR in patterns else weight.path.rpartition(".")[0]
         blocks.setdefault(block, []).append(weight)
     return [
-        Finding(Code.UNREACHED, tuple(p for p in lora.patterns if any(p in naming[w] for w in block)), tuple(block))
+        TargetFinding(
+            Code.UNREACHED, tuple(p for p in lora.patterns if any(p in naming[w] for w in block)), tuple(block)
+        )
         for block in blocks.values()
     ]
 
@@ -279,7 +281,7 @@ def _missed(table: StageTable, pattern: str) -> list[Weight]:
     ]
 
 
-def _partial(table: StageTable, lora: Lora) -> list[Finding]:
+def _partial(table: StageTable, lora: Lora) -> list[TargetFinding]:
     if lora.options.get("layers_to_transform") is not None:
         return []
     places: dict[tuple[str, tuple[int, ...]], list[Weight]] = {}
@@ -293,7 +295,7 @@ def _partial(table: StageTable, lora: Lora) -> list[Finding]:
         reached = total - sum(weight.count for weight in without)
         if patterns and without:
             left.setdefault((patterns, reached, total), []).extend(without)
-    return [Finding(Code.PARTIAL, patterns, tuple(w), reached, of) for (patterns, reached, of), w in left.items()]
+    return [TargetFinding(Code.PARTIAL, patterns, tuple(w), reached, of) for (patterns, reached, of), w in left.items()]
 
 
 def _in_every_layer(path: str) -> str:
@@ -301,7 +303,7 @@ def _in_every_layer(path: str) -> str:
     return re.sub(r"\.(\[[\d,-]+\]|\d+)(?=\.|$)", ".*", path)
 
 
-def _elsewhere(table: StageTable, lora: Lora) -> list[Finding]:
+def _elsewhere(table: StageTable, lora: Lora) -> list[TargetFinding]:
     """One finding per other part, with all patterns that reach into it unasked."""
     found: dict[Area, dict[str, list[Weight]]] = {}
     for pattern in lora.patterns:
@@ -316,7 +318,7 @@ def _elsewhere(table: StageTable, lora: Lora) -> list[Finding]:
             if weight.area is not Area.LANGUAGE and not (weight.leaf in of_its_own or _spells_out(pattern, weight)):
                 found.setdefault(weight.area, {}).setdefault(pattern, []).append(weight)
     return [
-        Finding(
+        TargetFinding(
             Code.ELSEWHERE, tuple(by_pattern), tuple(weight for weights in by_pattern.values() for weight in weights)
         )
         for by_pattern in found.values()
@@ -329,13 +331,13 @@ def _spells_out(pattern: str, weight: Weight) -> bool:
     return bool(_words(pattern) & (set(parts) - _EVERYWHERE))
 
 
-def _frozen(table: StageTable) -> list[Finding]:
+def _frozen(table: StageTable) -> list[TargetFinding]:
     beside = tuple(weight for weight in table.weights if weight.adapter and weight.adapter.kind is AdapterKind.LORA)
     if not beside or any(weight.adapter.trainable for weight in beside if weight.adapter):
         return []
-    return [Finding(Code.FROZEN, (), beside)]
+    return [TargetFinding(Code.FROZEN, (), beside)]
 
 
-def _unquantized(table: StageTable, quantization: Quantization) -> list[Finding]:
+def _unquantized(table: StageTable, quantization: Quantization) -> list[TargetFinding]:
     left = tuple(weight for weight in _matrices(table) if not weight.quantized and _is_stacked(weight))
-    return [Finding(Code.UNQUANTIZED, (), left)] if left and quantization is not Quantization.NONE else []
+    return [TargetFinding(Code.UNQUANTIZED, (), left)] if left and quantization is not Quantization.NONE else []

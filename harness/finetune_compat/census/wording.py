@@ -9,7 +9,7 @@ from typing import assert_never
 
 from finetune_compat.census.compare import Figure, Shift
 from finetune_compat.census.taken import Taken, Trainer, Way
-from finetune_compat.census.verdicts import Code, Finding
+from finetune_compat.census.verdicts import Code, TargetFinding
 from finetune_compat.contract.census import ALL_LINEAR, LoadDtype, Quantization, Weight, WeightKind
 from finetune_compat.contract.records import Area
 
@@ -107,7 +107,7 @@ def shift(changed: Shift) -> str:
 # ------------------------------------------------------------------------------------------------------------- verdicts
 
 
-def sentence(finding: Finding, taken: Taken) -> str:
+def sentence(finding: TargetFinding, taken: Taken) -> str:
     """What a verdict says."""
     patterns, weights = ", ".join(finding.patterns), finding.weights
     match finding.code:
@@ -136,7 +136,7 @@ def sentence(finding: Finding, taken: Taken) -> str:
     assert_never(finding.code)
 
 
-def _unreached(finding: Finding) -> str:
+def _unreached(finding: TargetFinding) -> str:
     patterns, places = ", ".join(finding.patterns), _places(finding.weights)
     if finding.patterns == (ALL_LINEAR,):
         return f"{ALL_LINEAR} leaves out {places}"
@@ -144,11 +144,11 @@ def _unreached(finding: Finding) -> str:
     return f"{patterns}: held in {held} here, {places}"
 
 
-def _stacked(finding: Finding) -> bool:
+def _stacked(finding: TargetFinding) -> bool:
     return any(weight.kind is WeightKind.PARAMETER for weight in finding.weights)
 
 
-def _share(finding: Finding, taken: Taken) -> str:
+def _share(finding: TargetFinding, taken: Taken) -> str:
     share = percent(finding.elements, taken.parameters, 1)
     return f"{number(finding.elements)} weights, {'under 0.1' if share == '0.0' else share} % of the model,"
 
@@ -159,7 +159,7 @@ def _places(weights: Sequence[Weight]) -> str:
     return ", ".join(named) + more
 
 
-def advice(finding: Finding, taken: Taken) -> str:
+def advice(finding: TargetFinding, taken: Taken) -> str:
     """What to do about a verdict."""
     leaves = ",".join(dict.fromkeys(weight.leaf for weight in finding.weights))
     match finding.code:
@@ -180,7 +180,7 @@ def advice(finding: Finding, taken: Taken) -> str:
     assert_never(finding.code)
 
 
-def _full_size(finding: Finding, taken: Taken) -> str:
+def _full_size(finding: TargetFinding, taken: Taken) -> str:
     loaded = {LoadDtype.BF16: 2, LoadDtype.FP32: 4}[taken.dtype] * finding.elements
     return (
         f"They take {loaded / GIGA:,.0f} GB, and {4 * finding.elements / GIGA:,.0f} GB where "
@@ -188,7 +188,7 @@ def _full_size(finding: Finding, taken: Taken) -> str:
     )
 
 
-def _where_it_is(finding: Finding, taken: Taken) -> str:
+def _where_it_is(finding: TargetFinding, taken: Taken) -> str:
     if finding.weights:
         return f"In this model it is at {_places(finding.weights)}."
     leaves = list(
@@ -205,7 +205,7 @@ def _parameters(weights: Sequence[Weight]) -> str:
     return ",".join(dict.fromkeys(".".join(weight.path.split(".")[-2:]) for weight in weights))
 
 
-def _only_language(finding: Finding, taken: Taken) -> str:
+def _only_language(finding: TargetFinding, taken: Taken) -> str:
     """How to reach the same names in the language model alone."""
     inside = [w for w in taken.table.weights if w.area is Area.LANGUAGE and set(w.patterns) & set(finding.patterns)]
     outside = {part for weight in finding.weights for part in weight.path.split(".")}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.records import REPORTED, Labels, Observation, Stage, Training
 
 TOLERANCE = 1e-5
@@ -276,4 +277,4 @@ def _moved(a: Observation, b: Observation) -> tuple[str, ...]:
 
 
 def _name(seen: Observation) -> str:
-    return f"{seen.flow}[{seen.variant}]@{seen.device.kind}"
+    return parse_cell(seen.cell).name

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from finetune_compat.checks import rules
 from finetune_compat.checks.case import NotApplicable, before_training, freeze_line, signs, symptom
 from finetune_compat.checks.judge import machine_failed, unable, without_gpu
+from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.records import (
     REPORTED,
     Actor,
@@ -45,7 +46,7 @@ def judge(seen: Pipeline) -> tuple[Verdict, ...]:
 
 
 def _of_the_script(seen: Pipeline, *, healthy: bool) -> tuple[Verdict, ...]:
-    error, cell = seen.error, f"{seen.stack.name}/{seen.script}"
+    error, cell = seen.error, str(CellId(seen.stack.name, seen.script))
     told = f"{error.type} at {error.stage}: {error.message}" if error else ""
     if not seen.runs:
         reason = f"nothing was seen: {told or 'no model of Transformers was loaded'}"

@@ -34,7 +34,7 @@ class LoadDtype(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class StageTableRequest:
     """What a stack is asked: the census of one model, loaded one way, with one LoRA configuration."""
 
     config: Mapping[str, Any]

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from finetune_compat.contract.catalog import Handicap
+from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.recipe import Recipe, from_dict
-from finetune_compat.contract.records import DeviceKind, Precision, Variant, cell_id
+from finetune_compat.contract.records import DeviceKind, Precision, Variant
 from finetune_compat.contract.verdict import Deviation, Symptom
 
 WORKERS = "workers"
@@ -27,9 +28,11 @@ APART = (
     "finetune_compat.cell.session",
     "finetune_compat.cell.worker_limits",
     "finetune_compat.checks",
+    "finetune_compat.contract.cell_id",
     "finetune_compat.contract.closed_forms",  # what checks expect
     "finetune_compat.contract.errors",
     "finetune_compat.machine.child_processes",
+    "finetune_compat.machine.files",
     "finetune_compat.contract.plan",
     "finetune_compat.contract.recipe",
     "finetune_compat.contract.verdict",
@@ -95,7 +98,7 @@ class Plan:
 
     def id_of(self, cell: PlannedCell) -> str:
         """The cell's full id."""
-        return cell_id(self.stack, cell.flow, cell.variant, self.device)
+        return str(CellId(self.stack, cell.flow, str(cell.variant), self.device))
 
     @property
     def selected_file(self) -> Path:

@@ -108,11 +108,6 @@ class Variant:
         return f"{self.model}-{self.precision}-{'gc' if self.gradient_checkpointing else 'nogc'}"
 
 
-def cell_id(stack: str, flow: str, variant: Variant, device: DeviceKind) -> str:
-    """The one spelling of a cell, such as `trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu`."""
-    return f"{stack}/{flow}[{variant}]@{device}"
-
-
 @dataclass(frozen=True, slots=True)
 class VisionShape:
     """The sizes the parameter counts of a Qwen2-VL or Qwen2.5-VL vision encoder follow from.

@@ -20,7 +20,7 @@ REQUEST = "COMPAT_WATCH"
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class WatchRequest:
     """What the host asks of every Python process of the script."""
 
     folder: str

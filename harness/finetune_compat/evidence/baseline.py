@@ -10,9 +10,10 @@ from pathlib import Path
 
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.catalog import DEEP_CELLS, Tier, cells_on
+from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.names import is_plain
-from finetune_compat.contract.records import DeviceKind, Observation
+from finetune_compat.contract.records import Observation
 from finetune_compat.contract.version import __version__
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places
@@ -50,7 +51,7 @@ def keep(run_name: str, name: str) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(run / "rows", target / "rows")
     packed = gzip.compress((run / "observations.jsonl").read_bytes(), mtime=0)
-    (target / "observations.jsonl.gz").write_bytes(packed)
+    write_atomically(target / "observations.jsonl.gz", packed)
     write_atomically(target / PROVENANCE, json.dumps(provenance, indent=1) + "\n")
     return target
 
@@ -91,7 +92,7 @@ def _lacks_cells(row: StackRow, results: Results, *, only_deep: bool) -> bool:
     seen = next((results.observations[cell] for cell in row.selected if cell in results.observations), None)
     if seen is None:
         return True
-    devices = {DeviceKind(cell.rpartition("@")[2]) for cell in row.selected}
+    devices = {device for cell in row.selected if (device := parse_cell(cell).device)}
     every = [cell for device in devices for cell in cells_on(device) if exists(*cell, seen.stack.resolved)]
     if only_deep:
         every = [(flow, variant) for flow, variant in every if (flow.name, variant) in DEEP_CELLS]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import json
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from finetune_compat.contract.errors import CompatError, why
 from finetune_compat.contract.names import check_run_id, is_stack
 from finetune_compat.contract.records import Observation
-from finetune_compat.machine.files import write_atomically
+from finetune_compat.machine.files import making, write_atomically
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import RowState, StackRow, read_observations, read_rows, whole_lines, write_row
 from finetune_compat.stacks.matrix import Matrix, session_of
@@ -136,13 +135,10 @@ def collect(stacks: Sequence[str], parts: Sequence[Path], run: Path) -> None:
     found: dict[str, StackRow] = {row.name: row for part in parts for row in read_rows(part)}
     # A line that was cut off when its machine was lost must not swallow the first of the next part.
     texts = [whole_lines(part / "observations.jsonl") for part in parts]
-    run.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=run.parent, prefix=f".{run.name}.") as scratch:
-        whole = Path(scratch, run.name)
+    with making(run) as whole:
         write_atomically(whole / "observations.jsonl", "".join(texts))
         for name in dict.fromkeys((*stacks, *found)):
             write_row(whole, found.get(name) or _lost(name))
-        whole.rename(run)
 
 
 def _lost(stack: str) -> StackRow:

@@ -14,6 +14,7 @@ from pathlib import Path
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.catalog import CATALOG, cells_on
 from finetune_compat.contract.errors import CompatError, ExitCode, UnknownName
+from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.redaction import redact, redact_words
 from finetune_compat.gate.decide import Compared, compared_cells, decide
@@ -26,9 +27,10 @@ from finetune_compat.gate.report.terminal import print_gate
 from finetune_compat.gate.resolve import Resolved, resolve
 from finetune_compat.gate.script import Script, ScriptRunner
 from finetune_compat.gate.search import Search
-from finetune_compat.gate.sides import Runner, Runs, Selection, side
+from finetune_compat.gate.sides import GateSelection, Runner, Runs, side
 from finetune_compat.machine.gpus import kind_of
 from finetune_compat.run import stack_run
+from finetune_compat.run.options import RunOptions
 from finetune_compat.stacks.ask import StackPython
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.watch.host import SCRIPTS, STEPS, check_script, check_steps
@@ -40,14 +42,14 @@ CANDIDATES = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class GateRequest:
     """The options of one call. None and nothing are options that were not given."""
 
     before: tuple[str, ...]
     after: tuple[str, ...]
     flows: tuple[str, ...] = ()
     cells: tuple[str, ...] = ()
-    device: str | None = None
+    device: DeviceChoice | None = None
     python: str | None = None
     candidates: int = CANDIDATES
     policy: Path | None = None
@@ -85,10 +87,10 @@ class Asked:
         return f" {shlex.join(words)}" if words else ""
 
 
-def gate_command(asked: Asked) -> GateExit:
+def gate_command(request: GateRequest) -> GateExit:
     """Answer, and turn every error into an exit code of a gate: what is wrong with the input is 4, all else is 3."""
     try:
-        gate = run(asked)
+        gate = run(request)
     except CompatError as error:
         print(error, file=sys.stderr)
         return GateExit.BAD_INPUT if error.exit_code is ExitCode.BAD_INPUT else GateExit.COULD_NOT_TELL
@@ -103,31 +105,24 @@ def gate_command(asked: Asked) -> GateExit:
     return gate.decision.exit_code
 
 
-def run(asked: Asked) -> Gate:
+def run(request: GateRequest) -> Gate:
     """The answer, written into the directory of its run.
 
     Raises:
         CompatError: an option, a file, a stack or the policy is not what it should be, or the machine failed.
     """
-    script = _script(asked)
+    script = _script(request)
     matrix, ledger = read_matrix(), load_ledger()
-    policy = load_policy(ledger, asked.policy, Path(script.file).stem if script else None)
-    if asked.device not in (None, *stack_run.DeviceChoice):
-        raise CompatError(
-            f"there is no device {asked.device!r}",
-            where="--device",
-            todo=f"Name {' or '.join(stack_run.DeviceChoice)}.",
-        )
-    posargs = ["--device", asked.device] if asked.device else []
-    options = stack_run.parse_options(posargs, _WHERE)
+    policy = load_policy(ledger, request.policy, Path(script.file).stem if script else None)
+    options = RunOptions(device=request.device or DeviceChoice.AUTO)
     sides = [
-        (read_side(texts, option, matrix, asked.python), " ".join(redact_words(texts)))
-        for texts, option in ((asked.before, "--from"), (asked.after, "--to"))
+        (read_side(texts, option, matrix, request.python), " ".join(redact_words(texts)))
+        for texts, option in ((request.before, "--from"), (request.after, "--to"))
     ]
-    selection = _selection(asked)
-    gpus = stack_run.chosen_gpus(posargs, _WHERE)
+    selection = _selection(request)
+    gpus = stack_run.chosen_gpus(options, _WHERE)
     device = kind_of(gpus)
-    before, after = (resolve(given, text, matrix, device, asked.python, _tell) for given, text in sides)
+    before, after = (resolve(given, text, matrix, device, request.python, _tell) for given, text in sides)
     directory = stack_run.this_run()
     runner: Runs
     if script is None:
@@ -145,13 +140,13 @@ def run(asked: Asked) -> Gate:
         ledger=ledger,
         policy=policy,
         today=datetime.now(UTC).date(),
-        command=asked.command,
-        narrowed=asked.narrowed,
+        command=request.command,
+        narrowed=request.narrowed,
         left_out=_left_out(selection),
         wanted=(*selection.flows, *selection.cells),
         script=script.file if script else "",
     )
-    targets = Search(matrix, runner, before, after, device, asked.candidates).of(given, compared_cells(given))
+    targets = Search(matrix, runner, before, after, device, request.candidates).of(given, compared_cells(given))
     gate = decide(replace(given, results=runner.results()), _defaults(environments), targets)
     publish(gate, directory)
     return gate
@@ -164,9 +159,9 @@ def _told_side(of: Resolved, directory: Path, runner: Runs) -> Side:
     return replace(found, not_followed=(*found.not_followed, *seen.changed, *seen.unseen)) if seen else found
 
 
-def _script(asked: Asked) -> Script | None:
-    if asked.flow is None:
-        odd = "--steps" if asked.steps is not None else next(iter(asked.arguments), None)
+def _script(request: GateRequest) -> Script | None:
+    if request.flow is None:
+        odd = "--steps" if request.steps is not None else next(iter(request.arguments), None)
         if odd is not None:
             raise CompatError(
                 f"{odd} belongs to a script, and none is named",
@@ -174,15 +169,15 @@ def _script(asked: Asked) -> Script | None:
                 todo="Name it: compat gate --flow train.py --from X --to Y -- its arguments.",
             )
         return None
-    if asked.flows or asked.cells:
+    if request.flows or request.cells:
         raise CompatError(
-            f"--flow and {'--flows' if asked.flows else '--cell'} exclude each other",
+            f"--flow and {'--flows' if request.flows else '--cell'} exclude each other",
             where=_WHERE,
             meaning="--flow is a script of your own; --flows and --cell choose among the flows of the catalog.",
             todo="Leave one of them out.",
         )
-    steps = STEPS if asked.steps is None else asked.steps
-    script = Script((asked.flow, *asked.arguments), steps)
+    steps = STEPS if request.steps is None else request.steps
+    script = Script((request.flow, *request.arguments), steps)
     if not script.file.endswith(SCRIPTS) or not Path(script.file).is_file():
         raise CompatError(
             "there is no such script",
@@ -201,7 +196,7 @@ def _tell(line: str) -> None:
 
 
 def _run_both(
-    runner: Runs, before: Resolved, after: Resolved, selection: Selection, device: DeviceKind
+    runner: Runs, before: Resolved, after: Resolved, selection: GateSelection, device: DeviceKind
 ) -> tuple[StackPython | None, ...]:
     """Both sides, side by side on a CPU: a cell process has one thread."""
     if before.stack == after.stack:
@@ -218,10 +213,10 @@ def _defaults(environments: tuple[StackPython | None, ...]) -> Defaults:
     return compared(before, after)
 
 
-def _selection(asked: Asked) -> Selection:
+def _selection(request: GateRequest) -> GateSelection:
     flows = [flow.name for flow in CATALOG]
     cells = [f"{flow.name}[{variant}]" for flow, variant in cells_on(DeviceKind.CPU)]
-    for option, given, known in (("--flows", asked.flows, flows), ("--cell", asked.cells, cells)):
+    for option, given, known in (("--flows", request.flows, flows), ("--cell", request.cells, cells)):
         unknown = next((name for name in given if name not in known), None)
         if unknown is not None:
             near = get_close_matches(unknown, known, n=3, cutoff=0.5)
@@ -231,10 +226,10 @@ def _selection(asked: Asked) -> Selection:
                 meaning=f"Names that look like it: {', '.join(near)}." if near else "No name looks like it.",
                 todo=f"The flows are {', '.join(flows)}; a cell is such as {cells[0]}.",
             )
-    return Selection(asked.flows, asked.cells)
+    return GateSelection(request.flows, request.cells)
 
 
-def _left_out(selection: Selection) -> tuple[str, ...]:
+def _left_out(selection: GateSelection) -> tuple[str, ...]:
     if selection.cells:
         return (f"every cell but {', '.join(selection.cells)}",)
     return tuple(flow.name for flow in CATALOG if selection.flows and flow.name not in selection.flows)

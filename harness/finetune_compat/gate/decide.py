@@ -13,6 +13,7 @@ from finetune_compat.checks.comparison import Change, Health, compare, health, i
 from finetune_compat.checks.judge import unable, without_gpu
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.catalog import CATALOG
+from finetune_compat.contract.cell_id import CellId, parse_cell
 from finetune_compat.contract.records import REPORTED
 from finetune_compat.contract.verdict import Outcome, Symptom, Verdict
 from finetune_compat.contract.version import __version__
@@ -104,13 +105,13 @@ def compared_cells(given: Compared) -> tuple[CellChange, ...]:
     sides = (given.before.stack, given.after.stack)
     named: dict[str, None] = {}
     for cell in verdicts:
-        stack, _, name = cell.partition("/")
-        if name and stack in sides:
-            named[name] = None
-    there = {*map(flow_of, named), *(name.partition("@")[0] for name in named)}
+        found = parse_cell(cell)
+        if found.flow and found.stack in sides:
+            named[found.name] = None
+    there = {part for name in named for part in (of_name(name).flow, of_name(name).test)}
     named.update(dict.fromkeys(name for name in given.wanted if name not in there))
     order = {flow.name: place for place, flow in enumerate(CATALOG)}
-    ordered = sorted(named, key=lambda name: order.get(flow_of(name), len(order)))
+    ordered = sorted(named, key=lambda name: order.get(of_name(name).flow, len(order)))
     # Where there is no verdict on a cell, that on its whole stack says why none of its cells ran.
     before, after = (
         {name: verdicts.get(f"{stack}/{name}", verdicts.get(stack)) for name in ordered} for stack in sides
@@ -137,9 +138,9 @@ def _unjudged(cell: CellChange) -> CellChange:
     return replace(cell, effect=Decision.COULD_NOT_TELL) if allowed else cell
 
 
-def flow_of(name: str) -> str:
-    """The flow, or the script, of a cell's name without its stack."""
-    return name.partition("@")[0].partition("[")[0]
+def of_name(name: str) -> CellId:
+    """A cell of no stack, by its name."""
+    return parse_cell(f"/{name}")
 
 
 def _cell(name: str, before: Verdict | None, after: Verdict | None, given: Compared) -> CellChange:
@@ -148,15 +149,15 @@ def _cell(name: str, before: Verdict | None, after: Verdict | None, given: Compa
     seen = (one.seen if one else None, other.seen if other else None)
     drifts = drift.changes(seen[0], seen[1]) if seen[0] and seen[1] else ()
     change = compare(before, after, drifts)
-    flow = flow_of(name)
+    cell = of_name(name)
     effect = given.policy.effect(change, after, given.ledger)
     issues = _issues(change, before, after)
     valid = (item for item in given.policy.exceptions if not item.expired(given.today))
-    exception = next((item for item in valid if item.covers(flow, change, issues)), None)
+    exception = next((item for item in valid if item.covers(cell.flow, change, issues)), None)
     accepted = exception is not None and effect in (Decision.HOLD, Decision.BLOCK)
     return CellChange(
         name=name,
-        flow=flow,
+        flow=cell.flow,
         change=change,
         effect=Decision.ALLOW if accepted else effect,
         exception=exception.reason if accepted and exception else None,
@@ -164,12 +165,12 @@ def _cell(name: str, before: Verdict | None, after: Verdict | None, given: Compa
         after=other,
         differences=differences(*seen),
         drifts=drifts,
-        again=given.command if given.script else f"{given.command} {_narrowed_to(name.partition('@')[0])}",
+        again=given.command if given.script else f"{given.command} {_narrowed_to(cell)}",
     )
 
 
-def _narrowed_to(name: str) -> str:
-    return f"--cell '{name}'" if "[" in name else f"--flows {name}"
+def _narrowed_to(cell: CellId) -> str:
+    return f"--cell '{cell.test}'" if cell.variant else f"--flows {cell.flow}"
 
 
 def _for_a_gate(verdict: Verdict | None, given: Compared) -> Verdict | None:

@@ -5,32 +5,28 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
-from packaging.markers import InvalidMarker, Marker, UndefinedComparison, default_environment
-from packaging.pylock import Pylock, PylockValidationError
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from finetune_compat.contract.errors import CompatError, UnknownName, why
+from finetune_compat.contract.errors import CompatError, UnknownName
 from finetune_compat.contract.names import shortened
 from finetune_compat.contract.redaction import redact
 from finetune_compat.gate.decision import Rule
 from finetune_compat.machine.places import places
 from finetune_compat.stacks.matrix import Matrix, Stack
+from finetune_compat.stacks.requirement_files import NEWEST_PATCH, SUFFIXES, Malformed, Versions, open_file
 
 TORCH = ("torch", "torchvision", "torchaudio")
 """The platform layer: its version is the matrix's, its build the machine's."""
 
 _PLATFORM = ("nvidia-", "cuda-", "triton", "pytorch-triton")
-_FILES = (".txt", ".lock", ".toml", ".in")
 _ASK = """
 import importlib.metadata as m, json, platform, sys
 found = [(d.metadata["Name"], d.version, bool(d.read_text("direct_url.json"))) for d in m.distributions()]
@@ -39,8 +35,6 @@ print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "found": [f for f in
 _ASK_S = 60
 _LONGEST_STEM = 60
 """Letters of a file's name in the name of its stack."""
-_NEWEST_PATCH = 99
-"""Of a Python: above all there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +128,7 @@ def _named(text: str, matrix: Matrix) -> Row | None:
 def _is_path(text: str) -> bool:
     if "://" in text:
         return False  # a requirement by its address
-    return "/" in text or Path(text).suffix in _FILES or Path(text).expanduser().exists()
+    return "/" in text or Path(text).suffix in SUFFIXES or Path(text).expanduser().exists()
 
 
 # --------------------------------------------------------------------------------------------------------------- pins
@@ -221,27 +215,14 @@ def _read_path(path: Path, option: str, matrix: Matrix, asked: str | None) -> Wa
             meaning="The path is misspelt, or relative to another folder than this one.",
             todo=_CAN_BE,
         )
-    if path.is_dir() or path.suffix not in _FILES:
+    if path.is_dir() or path.suffix not in SUFFIXES:
         return _live(path, option, matrix, asked)
     try:
-        text = path.read_text(encoding="utf-8")
-        if path.name != "uv.lock" and path.suffix != ".toml":
-            python = _python_for(asked, matrix)
-            return _wanted(_requirements(path, text, python, ()), path, matrix, python)
-        raw = tomllib.loads(text)
-        python = _python_for(asked, matrix, takes=str(raw.get("requires-python", "")), where=str(path))
-        read = _pylock(raw, python) if path.suffix == ".toml" else _uv_lock(raw, python)
-        return _wanted(read, path, matrix, python)
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unusable(path, f"it cannot be read: {why(error)}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise _unusable(path, f"not TOML: {error}") from None
-    except _Malformed as problem:
+        file = open_file(path)
+        python = _python_for(asked, matrix, takes=file.requires_python, where=str(path))
+        return _wanted(file.versions(python), path, matrix, python)
+    except Malformed as problem:
         raise _unusable(path, str(problem)) from None
-
-
-class _Malformed(Exception):
-    """A file is not what its name says; the message says how."""
 
 
 def _unusable(path: Path, problem: str) -> CompatError:
@@ -253,15 +234,7 @@ def _unusable(path: Path, problem: str) -> CompatError:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """What a file or an interpreter says."""
-
-    requirements: tuple[Requirement, ...]
-    not_followed: tuple[str, ...]
-
-
-def _wanted(read: _Read, path: Path, matrix: Matrix, python: str, rule: Rule = Rule.FILE) -> Wanted:
+def _wanted(read: Versions, path: Path, matrix: Matrix, python: str, rule: Rule = Rule.FILE) -> Wanted:
     direct, constraints, notes = [], [], list(read.not_followed)
     # What the matrix exempts on every device is what its torch cannot do without.
     needed = {exempt.package for exempt in matrix.exemptions if exempt.device is None}
@@ -303,144 +276,6 @@ def _without_extras(item: Requirement) -> str:
     return f"{item.name}{item.specifier}{marker}"
 
 
-# -------------------------------------------------------------------------------------------------- requirements files
-
-
-def _requirements(path: Path, text: str, python: str, above: tuple[Path, ...]) -> _Read:
-    """The lines of a requirements file and of those it names with -r and -c that are for this Python."""
-    found: list[Requirement] = []
-    notes: list[str] = []
-    for number, line in _logical_lines(text):
-        option, _, value = line.replace("=", " ", 1).partition(" ") if line.startswith("-") else ("", "", "")
-        if option in ("-r", "--requirement", "-c", "--constraint"):
-            if not value.strip() or "://" in value:
-                raise _Malformed(f"line {number} includes no file of this machine: {line!r}")
-            inner = _included(path.parent / value.strip(), f"line {number}", python, (*above, path.resolve()))
-            found += inner.requirements
-            notes += inner.not_followed
-        elif option in ("-e", "--editable") or (not option and _is_place(line)):
-            notes.append(f"{line}: not from an index")
-        elif option:
-            notes.append(f"{line}: an option of pip")
-        else:
-            item = _requirement(line, number)
-            if item.url:
-                notes.append(f"{line}: not from an index")
-            elif item.marker is None or _applies(item.marker, python):
-                found.append(item)
-    return _Read(tuple(found), tuple(notes))
-
-
-def _is_place(line: str) -> bool:
-    return line.startswith((".", "/", "git+")) or "://" in line.partition(" @ ")[0] or line.endswith(".whl")
-
-
-def _included(path: Path, where: str, python: str, above: tuple[Path, ...]) -> _Read:
-    if path.resolve() in above:
-        raise _Malformed(f"{where} includes {path}, which includes it")
-    if not path.is_file():
-        raise _Malformed(f"{where} includes {path}, which is not there")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _Malformed(f"{where} includes {path}, which cannot be read: {why(error)}") from None
-    try:
-        return _requirements(path, text, python, above)
-    except _Malformed as problem:
-        raise _Malformed(f"{where} includes {path}: {problem}") from None
-
-
-def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines joined where they end in a backslash, without comments and hashes, with the number of the first of each."""
-    begun, joined = 0, ""
-    for number, line in enumerate([*text.splitlines(), ""], 1):
-        begun = begun or number
-        bare = re.sub(r"(^|\s)#.*$", "", line).strip()
-        joined += f" {bare.removesuffix(chr(92))}"
-        if bare.endswith("\\"):
-            continue
-        told = re.sub(r"\s--hash[=\s]\S+", "", joined).strip()
-        if told:
-            yield begun, told
-        begun, joined = 0, ""
-
-
-def _requirement(line: str, number: int) -> Requirement:
-    try:
-        return Requirement(line)
-    except InvalidRequirement as error:
-        raise _Malformed(f"line {number} is no requirement: {_told(error)}: {line!r}") from None
-
-
-def _told(error: Exception) -> str:
-    """What a parser says, without the drawing of where it stopped."""
-    return re.sub(r"\n.*\^", "", str(error), flags=re.DOTALL)
-
-
-# ---------------------------------------------------------------------------------------------------------- lock files
-
-
-def _uv_lock(raw: Mapping[str, Any], python: str) -> _Read:
-    if raw.get("version") != 1:
-        raise _Malformed(f"version {raw.get('version')!r} of uv.lock, and version 1 is known")
-    if not isinstance(raw.get("package"), list):
-        raise _Malformed("it has no list of packages")
-    found: list[Requirement] = []
-    notes: list[str] = []
-    for place, package in enumerate(raw["package"]):
-        try:
-            name, source = package["name"], package.get("source", {})
-            # Without markers it is for every platform and every Python.
-            markers = [Marker(marker) for marker in package.get("resolution-markers", ())]
-            elsewhere = bool(markers) and not any(_applies(marker, python) for marker in markers)
-            if {"editable", "virtual"} & source.keys() or elsewhere:
-                continue
-            if "registry" in source:
-                found.append(Requirement(f"{name}=={package['version']}"))
-            else:
-                notes.append(f"{name}: not from an index")
-        except KeyError as missing:
-            raise _Malformed(f"package[{place}] is no locked package: it has no {missing}") from None
-        except (InvalidRequirement, InvalidMarker) as error:
-            raise _Malformed(f"package[{place}] is no locked package: {_told(error)}") from None
-        except (TypeError, AttributeError):
-            raise _Malformed(f"package[{place}] is no locked package: {package!r}") from None
-    return _Read(tuple(found), tuple(notes))
-
-
-def _pylock(raw: Mapping[str, Any], python: str) -> _Read:
-    try:
-        lock = Pylock.from_dict(raw)
-    except PylockValidationError as error:
-        raise _Malformed(f"not a pylock.toml: {_told(error)}") from None
-    found: list[Requirement] = []
-    notes: list[str] = []
-    for package in lock.packages:
-        if package.marker and not _applies(package.marker, python, lock.default_groups or ()):
-            continue
-        if package.version is None or package.vcs or package.directory or package.archive:
-            notes.append(f"{package.name}: not from an index")
-        else:
-            found.append(Requirement(f"{package.name}=={package.version}"))
-    return _Read(tuple(found), tuple(notes))
-
-
-def _applies(marker: Marker, python: str, groups: Iterable[str] = ()) -> bool:
-    """Whether it holds on Linux on x86-64, where locks are for, and on the newest patch of a Python.
-
-    No extra is asked for, and of the dependency groups of a pylock.toml those that it installs by default, `groups`.
-    """
-    whole = f"{python}.{_NEWEST_PATCH}"
-    here: dict[str, str | frozenset[str]] = {name: str(value) for name, value in default_environment().items()}
-    here |= {"sys_platform": "linux", "platform_machine": "x86_64", "platform_system": "Linux", "os_name": "posix"}
-    here |= {"python_version": python, "python_full_version": whole, "implementation_version": whole}
-    here |= {"extra": "", "extras": frozenset(), "dependency_groups": frozenset(groups)}
-    try:
-        return marker.evaluate(here, context="lock_file")
-    except UndefinedComparison:
-        raise _Malformed(f"a marker compares what cannot be compared so: {marker}") from None
-
-
 # --------------------------------------------------------------------------------------------------- live interpreters
 
 
@@ -466,7 +301,7 @@ def _live(path: Path, option: str, matrix: Matrix, asked: str | None) -> Wanted:
     ]
     folder = path if path.is_dir() else python.parent.parent
     runs_on = _python_for(asked, matrix, own=answer["python"], where=f"{option} {path}")
-    return _wanted(_Read(tuple(items), tuple(notes)), folder, matrix, runs_on, Rule.LIVE)
+    return _wanted(Versions(tuple(items), tuple(notes)), folder, matrix, runs_on, Rule.LIVE)
 
 
 def _public(version: str) -> bool:
@@ -506,7 +341,7 @@ def _python_for(asked: str | None, matrix: Matrix, *, takes: str = "", own: str 
     except InvalidSpecifier:
         specifier = SpecifierSet()
     for python in (asked or own,) if asked or own else matrix.pythons:
-        if python in matrix.pythons and specifier.contains(f"{python}.{_NEWEST_PATCH}"):
+        if python in matrix.pythons and specifier.contains(f"{python}.{NEWEST_PATCH}"):
             return python
     raise CompatError(
         f"it needs Python {takes or own}",

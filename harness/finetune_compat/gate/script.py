@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +12,13 @@ from finetune_compat.checks.judge import without_gpu
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.checks.recognition import named
 from finetune_compat.checks.script_checks import excused, judge
+from finetune_compat.contract.cell_id import CellId, parse_cell
 from finetune_compat.contract.errors import CompatError, StackFailed
 from finetune_compat.contract.records import Failure, Observation, to_json
 from finetune_compat.contract.script import Pipeline, ended_with
 from finetune_compat.contract.verdict import Opinion, Outcome, Result, Symptom, Verdict
 from finetune_compat.gate.resolve import Resolved
-from finetune_compat.gate.sides import Selection, prepared
+from finetune_compat.gate.sides import GateSelection, prepared
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.gpus import Gpu
 from finetune_compat.report.wording import WITHOUT_GPU
@@ -61,7 +63,7 @@ class ScriptRunner:
     silent: dict[str, int] = field(default_factory=dict)
     """Exit status by stack, where it imported no library of the stack."""
 
-    def cells(self, of: Resolved, _: Selection) -> StackPython | None:
+    def cells(self, of: Resolved, _: GateSelection) -> StackPython | None:
         """Run the script on a side; its row says so where it could not be run.
 
         Raises:
@@ -172,7 +174,7 @@ def compared(seen: Mapping[str, Pipeline], ledger: Ledger) -> tuple[dict[str, Ob
     for stack, one in seen.items():
         for place, (run, verdict) in enumerate(zip(one.runs, judged[stack], strict=False)):
             if place == len(names):
-                names.append(_named(run.seen.cell.partition("/")[2], names))
+                names.append(_named(parse_cell(run.seen.cell), names))
             cell = f"{stack}/{names[place]}"
             observations[cell] = dataclasses.replace(run.seen, cell=cell)
             untrained = verdict.outcome is Outcome.INFRASTRUCTURE and run.seen.training is None
@@ -184,7 +186,7 @@ def compared(seen: Mapping[str, Pipeline], ledger: Ledger) -> tuple[dict[str, Ob
             verdicts += [dataclasses.replace(ended, cell=cell) for cell in cells]
         if any(ends.values()):
             end = ends[stack] or Verdict("", Outcome.PASS, "it ran to its end", Symptom.UNKNOWN)
-            verdicts.append(dataclasses.replace(end, cell=f"{stack}/{one.script}@{one.device.kind}"))
+            verdicts.append(dataclasses.replace(end, cell=str(CellId(stack, one.script, device=one.device.kind))))
     return observations, tuple(verdicts)
 
 
@@ -220,12 +222,7 @@ def _told(error: Failure) -> str:
     return f"{error.type} at {error.stage}: {error.message}{place}"
 
 
-def _named(name: str, names: Sequence[str]) -> str:
-    """A second trainer of one name is told from the first by its number."""
-    flow, rest = name.split("[", 1)
-    number = 1
-    found = name
-    while found in names:
-        number += 1
-        found = f"{flow}-{number}[{rest}"
-    return found
+def _named(cell: CellId, names: Sequence[str]) -> str:
+    """The cell's name; a second trainer of that name has a number in it."""
+    numbered = (dataclasses.replace(cell, flow=f"{cell.flow}-{number}").name for number in itertools.count(2))
+    return next(name for name in itertools.chain((cell.name,), numbered) if name not in names)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from finetune_compat.checks.comparison import Change, Health, health
+from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError, RegistryUnreachable
 from finetune_compat.contract.records import REPORTED, DeviceKind
 from finetune_compat.contract.verdict import Verdict
@@ -14,7 +15,7 @@ from finetune_compat.gate.decide import Compared, moved
 from finetune_compat.gate.decision import CellChange, CellSide, Rule, SafeTarget, Tried
 from finetune_compat.gate.index import Release
 from finetune_compat.gate.resolve import Resolved, of_release
-from finetune_compat.gate.sides import Runs, Selection
+from finetune_compat.gate.sides import GateSelection, Runs
 from finetune_compat.gate.targets import Bench, Suspect, search, suspect
 from finetune_compat.stacks.locks import Unsolvable
 from finetune_compat.stacks.matrix import Matrix
@@ -56,7 +57,7 @@ class Search:
         except CompatError as error:
             self.runner.tell(f"no safe target is looked for: {error.what}")
             return None
-        selection = Selection(cells=tuple(cell.name.rpartition("@")[0] for cell in cells))
+        selection = GateSelection(cells=tuple(parse_cell(f"/{cell.name}").test for cell in cells))
         bench = Bench(
             passes=lambda release: self._try(package, release, selection),
             listed=lambda release: self._listed(given.after.versions, package, release, cells),
@@ -88,7 +89,7 @@ class Search:
             for item in self.runner.ledger.listed(flow, variant, self.device, there)
         )
 
-    def _try(self, package: Suspect, release: Release, selection: Selection) -> Tried | None:
+    def _try(self, package: Suspect, release: Release, selection: GateSelection) -> Tried | None:
         version = str(release.version)
         self.runner.tell(f"does {package.package} {version} pass?")
         try:
@@ -102,7 +103,7 @@ class Search:
         verdicts = [
             verdict
             for verdict in self.runner.results().verdicts
-            if verdict.cell.partition("/")[0] == of.stack and _asked(verdict, selection)
+            if parse_cell(verdict.cell).stack == of.stack and _asked(verdict, selection)
         ]
         return _tried(version, verdicts, selection, self._beside(package, of))
 
@@ -131,12 +132,12 @@ def _cause(side: CellSide) -> tuple[object, ...]:
     return side.verdict.issues or side.verdict.failing
 
 
-def _asked(verdict: Verdict, selection: Selection) -> bool:
-    name = verdict.cell.partition("/")[2].rpartition("@")[0]
-    return not name or name in selection.cells
+def _asked(verdict: Verdict, selection: GateSelection) -> bool:
+    cell = parse_cell(verdict.cell)
+    return not cell.flow or cell.test in selection.cells
 
 
-def _tried(version: str, verdicts: Sequence[Verdict], selection: Selection, beside: str) -> Tried | None:
+def _tried(version: str, verdicts: Sequence[Verdict], selection: GateSelection, beside: str) -> Tried | None:
     """A release passes if every cell that was asked for is healthy on it."""
     if any(health(verdict) is Health.UNKNOWN for verdict in verdicts):
         return None

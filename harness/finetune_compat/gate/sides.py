@@ -15,14 +15,14 @@ from finetune_compat.gate.resolve import Resolved
 from finetune_compat.machine.gpus import Gpu, kind_of
 from finetune_compat.results.run_files import Results, RowState, StackRow, judged, read_rows, write_row
 from finetune_compat.run import stack_run
-from finetune_compat.run.stack_run import Options
+from finetune_compat.run.options import RunOptions
 from finetune_compat.stacks.ask import StackPython
 from finetune_compat.stacks.environments import environment_of
 from finetune_compat.stacks.locks import Unsolvable
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class GateSelection:
     """Which cells a gate asks about; empty: all of them."""
 
     flows: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Runs(Protocol):
     def tell(self) -> Callable[[str], None]:
         """Takes a line of progress."""
 
-    def cells(self, of: Resolved, selection: Selection, /) -> StackPython | None:
+    def cells(self, of: Resolved, selection: GateSelection, /) -> StackPython | None:
         """Run the selected cells of a side; its row says so where none can be run."""
 
     def results(self) -> Results:
@@ -63,10 +63,10 @@ class Runner:
     run: Path
     ledger: Ledger
     gpus: Sequence[Gpu]
-    options: Options
+    options: RunOptions
     tell: Callable[[str], None]
 
-    def cells(self, of: Resolved, selection: Selection) -> StackPython | None:
+    def cells(self, of: Resolved, selection: GateSelection) -> StackPython | None:
         """Run the selected cells of a side; its row says so where none can be run.
 
         Raises:

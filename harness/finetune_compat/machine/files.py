@@ -1,4 +1,4 @@
-"""Files that are written whole, locked, and read as JSON."""
+"""Files that are written atomically, locked, and read as JSON. Cells use it too: standard library only."""
 
 from __future__ import annotations
 
@@ -13,29 +13,70 @@ from typing import Any
 
 from finetune_compat.contract.errors import CompatError
 
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` with `text` whole: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        # mkstemp's files are private; a run's are for whoever may read the project.
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+UNFINISHED = ".part-"
+"""How the names of temporary files begin. A process that is killed leaves its own behind."""
 
 
 @contextlib.contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Hold the run's lock: sessions side by side write its derived files one after another."""
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path`. It replaces `path` if the context ends without an error; else it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o644)  # mkstemp's files are private; runs and stores are shared between users
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace `path` with `content`, text as UTF-8: a reader sees the old file or the new one."""
+    with replacing(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """A temporary directory beside `folder`. It is renamed to `folder` if the context ends without an error.
+
+    Raises:
+        OSError: there is a `folder` with files in it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        whole = Path(scratch, folder.name)
+        whole.mkdir()
+        yield whole
+        whole.rename(folder)
+
+
+def link_atomically(link: Path, target: str) -> None:
+    """Make `link` a symbolic link to `target`: a reader finds the old link or the new one."""
+    with tempfile.TemporaryDirectory(dir=link.parent, prefix=f".{link.name}.") as scratch:
+        new = Path(scratch) / link.name
+        new.symlink_to(target)
+        new.replace(link)
+
+
+@contextlib.contextmanager
+def locked_file(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold an exclusive lock on `path`, which is made where it does not exist.
+
+    Raises:
+        BlockingIOError: another process holds it, and this one shall not `wait`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+
+
+def locked(run: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold the run's lock: sessions side by side write its derived files one after another."""
+    return locked_file(run / ".lock")
 
 
 def refuse_directory(path: Path, option: str, such_as: str) -> None:

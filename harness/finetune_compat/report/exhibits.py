@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from finetune_compat.contract.catalog import CATALOG, Flow
+from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.records import DeviceKind, Observation
 from finetune_compat.results.causes import Group
 from finetune_compat.results.lines import CellLine, Mark
@@ -83,13 +84,12 @@ def twins(cell: str, flow: str, cells: Mapping[str, object]) -> tuple[str, ...]:
     own = next((known for known in CATALOG if known.name == flow), None)
     if own is None:
         return ()
-    stack, _, rest = cell.partition("/")
-    place = rest.removeprefix(flow)
+    here = parse_cell(cell)
     alike = sorted(
         (other for other in CATALOG if other.correct and other is not own and other.subject is own.subject),
         key=lambda other: _project(other) != _project(own),
     )
-    return tuple(name for name in (f"{stack}/{other.name}{place}" for other in alike) if name in cells)
+    return tuple(name for other in alike if (name := str(replace(here, flow=other.name))) in cells)
 
 
 def _project(flow: Flow) -> str:
@@ -103,9 +103,9 @@ def _learned(cell: Cell) -> bool:
 
 def _nearest_pass(line: CellLine, cells: Mapping[str, Cell], order: Sequence[str]) -> Cell | None:
     """The same cell on the nearest stack of the axis on which it passes, earlier ones first."""
-    at, rest = order.index(line.stack), line.cell.partition("/")[2]
+    at, here = order.index(line.stack), parse_cell(line.cell)
     near = [name for name in (*reversed(order[:at]), *order[at + 1 :]) if same_axis(name, line.stack)]
-    found = (cells.get(f"{name}/{rest}") for name in near)
+    found = (cells.get(str(replace(here, stack=name))) for name in near)
     return next((cell for cell in found if cell and _learned(cell)), None)
 
 

@@ -13,6 +13,7 @@ from typing import assert_never
 from xml.etree import ElementTree as ET
 
 from finetune_compat.checks import Outcome
+from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.report import wording
 from finetune_compat.results.causes import Group
 from finetune_compat.results.lines import CellLine
@@ -36,8 +37,8 @@ def render(summary: Summary) -> str:
 def _left_out(cells: Sequence[str]) -> ET.Element:
     suite = ET.Element("testsuite", name="left out", tests=str(len(cells)), skipped=str(len(cells)))
     for cell in cells:
-        stack, _, name = cell.partition("/")
-        case = ET.SubElement(suite, "testcase", classname=stack, name=name)
+        found = parse_cell(cell)
+        case = ET.SubElement(suite, "testcase", classname=found.stack, name=found.name)
         ET.SubElement(case, "skipped", type="left-out", message=wording.LEFT_OUT)
     return suite
 
@@ -64,7 +65,7 @@ def _suite(stack: StackSummary) -> ET.Element:
 
 
 def _case(stack: str, line: CellLine, cause: Group | None) -> ET.Element:
-    name = line.cell.partition("/")[2] or "environment"
+    name = parse_cell(line.cell).name or "environment"
     case = ET.Element("testcase", classname=stack, name=name, time=seconds(line.duration_s))
     told = writable(wording.shortened(line.reason))
     match line.outcome:

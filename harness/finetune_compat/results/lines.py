@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +9,7 @@ from typing import assert_never
 
 from finetune_compat.checks import Outcome, Result, Symptom, Verdict
 from finetune_compat.checks.case import fall_of, null_of
+from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.records import (
     CENSUS_STAGES,
     Absence,
@@ -19,7 +19,6 @@ from finetune_compat.contract.records import (
     Frame,
     LossPair,
     Observation,
-    Precision,
     Stage,
     StepPair,
 )
@@ -116,7 +115,7 @@ class CellLine:
     @property
     def stack(self) -> str:
         """The stack the cell ran on."""
-        return self.cell.partition("/")[0]
+        return parse_cell(self.cell).stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,20 +143,15 @@ def count_columns(lines: Iterable[CellLine]) -> tuple[CountColumn, ...]:
     return (*own[:at], *again, *own[at:])
 
 
-_CELL = re.compile(
-    rf"[^/]+/(?P<flow>[^\[]+)\[(?P<variant>(?P<model>[^\]]+?)-(?:{'|'.join(Precision)})-[^\]]+)\]@(?P<device>.+)"
-)
-
-
 def line_of(verdict: Verdict, seen: Observation | None) -> CellLine:
-    place = _CELL.fullmatch(verdict.cell)
+    cell = parse_cell(verdict.cell)
     training = seen.training if seen else None
     return CellLine(
         cell=verdict.cell,
-        flow=place["flow"] if place else "",
-        model=place["model"] if place else "",
-        variant=place["variant"] if place else "",
-        device=place["device"] if place else "",
+        flow=cell.flow if cell.variant else "",
+        model=cell.model,
+        variant=cell.variant,
+        device=cell.device or "" if cell.variant else "",
         outcome=verdict.outcome,
         mark=mark_of(verdict),
         finding=finding_of(verdict),

@@ -16,7 +16,6 @@ import functools
 import gzip
 import io
 import json
-import tempfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,12 +30,13 @@ from finetune_compat.checks import Opinion, Outcome, Symptom, Verdict, judge
 from finetune_compat.checks.judge import not_recorded
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.catalog import flow_named
+from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError, RecordsError, UnknownName, why
 from finetune_compat.contract.names import LATEST, is_stack
 from finetune_compat.contract.records import SCHEMA, End, EndCause, Observation, Started
 from finetune_compat.contract.redaction import redact
 from finetune_compat.machine.aside import another_core, aside
-from finetune_compat.machine.files import write_atomically
+from finetune_compat.machine.files import link_atomically, write_atomically
 from finetune_compat.machine.places import places
 
 T = TypeVar("T")
@@ -139,7 +139,7 @@ def read_observations(
     for number, line in _lines(path):
         if not line.endswith("\n"):
             break
-        if only is not None and line.startswith(_CELL) and line[len(_CELL) :].partition("/")[0] not in only:
+        if only is not None and line.startswith(_CELL) and parse_cell(cell_of(line)).stack not in only:
             continue
         record = _decode(line, f"{path}:{number}")
         if isinstance(record, Started):
@@ -152,6 +152,11 @@ def read_observations(
 
 _CELL = '{"cell":"'
 """What `to_json` begins a line with."""
+
+
+def cell_of(line: str) -> str:
+    """The cell of a line that `to_json` wrote, without decoding the rest of it."""
+    return line[len(_CELL) :].partition('"')[0]
 
 
 def whole_lines(path: Path) -> str:
@@ -276,7 +281,7 @@ def read_rows(run: Path) -> tuple[StackRow, ...]:
             raise _unreadable(str(path), f"cannot be read: {why(error)}") from None
         if not is_stack(row.name) or path.name != f"{row.name}.json":
             raise _unreadable(str(path), f"is the row of a stack called {row.name!r}, and not named after it")
-        if any(cell.partition("/")[0] != row.name for cell in row.selected):
+        if any(parse_cell(cell).stack != row.name for cell in row.selected):
             raise _unreadable(str(path), f"selects cells of another stack than {row.name}")
         rows.append(row)
     return tuple(rows)
@@ -373,7 +378,7 @@ def judged(run: Path, ledger: Ledger, *, only: str | None = None) -> Results:
         found = {row.name: list(_judge_row(row, started, observed, ledger)) for row in rows if row.name not in names}
     found |= apart.result
     verdicts = tuple(verdict for row in rows for verdict in found[row.name])
-    left_out = tuple(cell for cell in read_left_out(run) if only in (None, cell.partition("/")[0]))
+    left_out = tuple(cell for cell in read_left_out(run) if only in (None, parse_cell(cell).stack))
     return Results(run, rows, observed, verdicts, left_out, read_origin(run))
 
 
@@ -402,7 +407,7 @@ def _with_strays(rows: tuple[StackRow, ...], cells: set[str]) -> tuple[StackRow,
     """The rows, also of stacks whose session was killed before it could write one, with all cells that left a line."""
     by_stack: dict[str, list[str]] = {}
     for cell in sorted(cells):
-        by_stack.setdefault(cell.partition("/")[0], []).append(cell)
+        by_stack.setdefault(parse_cell(cell).stack, []).append(cell)
     known = {row.name for row in rows}
     ended = [
         row if row.state is RowState.RAN else dataclasses.replace(row, selected=tuple(by_stack.get(row.name, ())))
@@ -500,10 +505,7 @@ def point_latest_at(run: Path) -> None:
     """
     run = run.resolve()
     refuse_other_latest(run.parent)
-    with tempfile.TemporaryDirectory(dir=run.parent, prefix=".latest.") as aside:
-        link = Path(aside) / LATEST
-        link.symlink_to(run.name)
-        link.replace(run.parent / LATEST)
+    link_atomically(run.parent / LATEST, run.name)
 
 
 def finished_run(name: str, runs: Path | None = None) -> Path:

@@ -12,6 +12,7 @@ from finetune_compat.checks.case import NOT_RECORDED
 from finetune_compat.checks.drift import Definition, Drift, definitions, drifts
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.catalog import CATALOG
+from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import Observation
 from finetune_compat.results.causes import Group, groups_of
@@ -222,7 +223,7 @@ def _heat(lines: Iterable[CellLine], flows: Iterable[str], places: Mapping[str, 
 def _lines_by_stack(results: Results) -> dict[str, list[CellLine]]:
     lines: dict[str, list[CellLine]] = {row.name: [] for row in results.rows}
     for verdict in results.verdicts:
-        stack = verdict.cell.partition("/")[0]
+        stack = parse_cell(verdict.cell).stack
         # A verdict on a stack without a row would vanish from every count; KeyError is better than a green report.
         lines[stack].append(line_of(verdict, results.observations.get(verdict.cell)))
     return lines

@@ -14,26 +14,24 @@ from finetune_compat.machine.units import counted
 from finetune_compat.results.run_files import point_latest_at, refuse_other_latest
 from finetune_compat.run import replay, stack_run
 from finetune_compat.run.replay import Answer
-from finetune_compat.run.request import WHERE, Request, Selection, question, select, stored_files, stored_lines
+from finetune_compat.run.request import WHERE, RunRequest, Selection, question, select, stored_files, stored_lines
 from finetune_compat.store.remote import StoreUnreachable
 from finetune_compat.store.store import Store
 
 
-def run(request: Request) -> int:
+def run(request: RunRequest) -> int:
     """Run what was asked for and print what it says.
 
     Returns:
         HEALTHY, UNHEALTHY or COULD_NOT_TELL over everything that was selected; 128 and the signal's number if stopped.
 
     Raises:
-        CompatError: a name, an option, a lock, the ledger or a file of results is wrong.
+        CompatError: a name, a lock, the ledger or a file of results is wrong.
     """
     refuse_other_latest(places().runs)
-    options = stack_run.parse_options(request.options, WHERE)
-    gpus = stack_run.chosen_gpus(request.options, WHERE)
-    selection = select(request, options, gpus)
+    selection = select(request, stack_run.chosen_gpus(request.options, WHERE))
     store = Store.configured()
-    files = {} if request.fresh else stored_files(store, selection)
+    files = {} if request.options.fresh else stored_files(store, selection)
     known = replay.find(question(selection, files), form()) if len(files) == len(selection.cells) else None
     if known is not None:
         say(_told_first(selection, 0))
@@ -42,13 +40,13 @@ def run(request: Request) -> int:
     # Only now opened: a file that is damaged has a name and answers nothing, and its cell is run again.
     lines = stored_lines(store, selection, files)
     todo = [cell for cell in selection.cells if cell not in lines]
-    say(_told_first(selection, len(todo), fresh=request.fresh))
+    say(_told_first(selection, len(todo), fresh=request.options.fresh))
     from finetune_compat.run import nox_run
 
     if not todo:
         _share(store, files)
         return _show(nox_run.judge_stored(selection, files, lines))
-    return nox_run.Execution(request, selection, store, options).run(todo, lines)
+    return nox_run.Execution(request, selection, store).run(todo, lines)
 
 
 def _told_first(selection: Selection, todo: int, *, fresh: bool = False) -> str:

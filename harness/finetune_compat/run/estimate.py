@@ -7,6 +7,8 @@ import statistics
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from finetune_compat.contract.cell_id import parse_cell
+
 START_S = 9.0
 """Seconds from nox's start of a stack to its first cell, on one core: half of them the import of the stack."""
 
@@ -26,27 +28,18 @@ def expected(cells: Iterable[str], took: Mapping[str, float]) -> dict[str, float
     """
     alike: dict[str, list[float]] = defaultdict(list)
     for cell, seconds in took.items():
-        alike[_kind(cell)].append(seconds)
+        alike[parse_cell(cell).name].append(seconds)
     medians = {kind: statistics.median(found) for kind, found in alike.items()}
     usual = statistics.median(took.values()) if took else CELL_S
-    alone = {cell: medians.get(_kind(cell), usual) for cell in cells}
+    alone = {cell: medians.get(parse_cell(cell).name, usual) for cell in cells}
     return {cell: min(took.get(cell, like), OUTLIER * max(like, usual)) for cell, like in alone.items()}
-
-
-def stack_of(cell: str) -> str:
-    """The stack of a cell's id."""
-    return cell.partition("/")[0]
-
-
-def _kind(cell: str) -> str:
-    return cell.partition("/")[2]
 
 
 def loads(seconds: Mapping[str, float], begun: frozenset[str] = frozenset()) -> dict[str, float]:
     """Seconds of each stack that has cells among these; to be started first, but for those that have `begun`."""
     found: dict[str, float] = {}
     for cell, needs in seconds.items():
-        stack = stack_of(cell)
+        stack = parse_cell(cell).stack
         found[stack] = found.get(stack, 0.0 if stack in begun else START_S) + needs
     return found
 

@@ -26,9 +26,10 @@ from rich.progress import Progress as Bar
 
 from finetune_compat.checks import Outcome
 from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.contract.cell_id import CellId, parse_cell
 from finetune_compat.contract.errors import CompatError, LockError
 from finetune_compat.contract.plan import WORKERS, read_plan, workers_file
-from finetune_compat.contract.records import Started, cell_id
+from finetune_compat.contract.records import Started
 from finetune_compat.machine import child_processes, scratch
 from finetune_compat.machine.capacity import Share, at_once, share, this_machine
 from finetune_compat.machine.console import form, open_console, say
@@ -41,6 +42,7 @@ from finetune_compat.results.lines import Mark
 from finetune_compat.results.run_files import (
     RowState,
     StackRow,
+    cell_of,
     how_it_ended,
     judge_one,
     judged,
@@ -54,11 +56,12 @@ from finetune_compat.results.run_files import (
     write_row,
 )
 from finetune_compat.run import replay, stack_run
-from finetune_compat.run.estimate import START_S, cells_longest_first, expected, loads, longest_first, stack_of
+from finetune_compat.run.estimate import START_S, cells_longest_first, expected, loads, longest_first
+from finetune_compat.run.options import OPTIONS_FILE, write_options
 from finetune_compat.run.priority import Cut, Task, Why, cut, edges, span_told
 from finetune_compat.run.progress import Follower, Progress
 from finetune_compat.run.replay import Answer
-from finetune_compat.run.request import Request, Selection, question, select, stored_files
+from finetune_compat.run.request import RunRequest, Selection, question, select, stored_files
 from finetune_compat.run.workers import shared_out
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
 from finetune_compat.stacks.matrix import Matrix, read_matrix
@@ -122,7 +125,7 @@ def write_rows(run: Path, selection: Selection, todo: Iterable[str], left_out: S
     """A row for every stack. One with cells to run is unfinished until its session says otherwise; a cell that is left
     out is nobody's failure, and named apart.
     """
-    running, gone = {stack_of(cell) for cell in todo}, frozenset(left_out)
+    running, gone = {parse_cell(cell).stack for cell in todo}, frozenset(left_out)
     for row in selection.absent:
         write_row(run, row)
     for name, cells in selection.rows.items():
@@ -138,8 +141,8 @@ def write_rows(run: Path, selection: Selection, todo: Iterable[str], left_out: S
 class Execution:
     """One run with cells to run."""
 
-    def __init__(self, request: Request, selection: Selection, store: Store, options: stack_run.Options) -> None:
-        self.request, self.selection, self.store, self.options = request, selection, store, options
+    def __init__(self, request: RunRequest, selection: Selection, store: Store) -> None:
+        self.request, self.selection, self.store = request, selection, store
         self.ledger = load_ledger()
         self.path = stack_run.this_run()
 
@@ -149,8 +152,8 @@ class Execution:
         Raises:
             CompatError: the budget is too small for any cell, or a file of results cannot be read.
         """
-        self.share = share_of(self.request, todo, self.selection.gpus, self.options)
-        self.joining = stack_run.may_join(self.options, self.selection.gpus)
+        self.share = share_of(self.request, todo, self.selection.gpus)
+        self.joining = stack_run.may_join(self.request.options, self.selection.gpus)
         self.at_once = at_once(this_machine(0), asked=self.request.jobs) if self.joining else self.share.jobs
         past = self.store.history()
         seconds = expected(todo, {cell: known.duration_s for cell, known in past.items()})
@@ -231,10 +234,10 @@ class Execution:
         """Have nox run these cells, and whether it was through before `deadline`."""
         by_importance = self.request.budget_s is not None
         stacks = order_of(seconds, by_importance=by_importance)
-        file = self.path / "cells.txt"
+        file = self.path / "options.json"
         in_turn = by_importance or len(self.selection.gpus) < 2  # noqa: PLR2004 - with one worker the order is no matter
         cells = seconds if in_turn else cells_longest_first(seconds)
-        write_atomically(file, "".join(f"{cell}\n" for cell in cells))
+        write_options(dataclasses.replace(self.request.options, cells=tuple(cells)), file)
         jobs = min(self.share.jobs, len(stacks))
         progress = Progress(seconds, self.at_once, self.joining)
         shutil.rmtree(self.path / WORKERS, ignore_errors=True)  # what an earlier round gave
@@ -262,18 +265,17 @@ class Execution:
                 end(nox)
                 scratch.sweep(places().runs)  # a session that did not end in time was killed
 
-    def _command(self, stacks: Sequence[str], cells: Path, jobs: int) -> list[str]:
-        fresh = ["--fresh"] if self.request.fresh else []
+    def _command(self, stacks: Sequence[str], options: Path, jobs: int) -> list[str]:
         return [
             *(sys.executable, "-m", "nox", "-f", str(places().noxfile), "--no-color", "-j", str(jobs), "-s"),
             *(self.selection.stacks[stack].session for stack in stacks),
-            *("--", *self.request.options, *fresh, *self.request.supply.words, "--cells", str(cells)),
+            *("--", OPTIONS_FILE, str(options)),
         ]
 
     @property
     def _threads(self) -> int:
         """Tiny models gain nothing from a second thread, and the last digits of a loss depend on how many there are."""
-        return self.share.threads if "--model" in self.request.options else 1
+        return 1 if self.request.options.model is None else self.share.threads
 
     def _watch(
         self, nox: subprocess.Popen[bytes], progress: Progress, follower: Follower, deadline: float | None
@@ -318,7 +320,7 @@ class Execution:
         """Those of `cells` that the machine lost: without an observation, or with one of an exhausted machine."""
         results = judged(self.path, self.ledger)
         told = {verdict.cell for verdict in results.verdicts if verdict.outcome is not Outcome.INFRASTRUCTURE}
-        return [cell for cell in cells if cell not in told and stack_of(cell) not in told]
+        return [cell for cell in cells if cell not in told and parse_cell(cell).stack not in told]
 
     def _cut_off(self, cells: Iterable[str], left_out: Sequence[str]) -> None:
         """What the budget's end cut off is left out too; what the machine lost before it is not."""
@@ -366,7 +368,7 @@ class Execution:
         """Keep the answer for when the same is asked again, if this run is what the store would then answer with."""
         if summary.left_out:
             return
-        again = select(self.request, self.options, self.selection.gpus)
+        again = select(self.request, self.selection.gpus)
         files = stored_files(self.store, again)
         if len(files) == len(again.cells) and self._equals_the_store(again):
             key = question(again, files)
@@ -399,7 +401,11 @@ def order_of(seconds: Mapping[str, float], *, by_importance: bool) -> tuple[str,
     """The stacks of these cells in the order to start them in: the longest first; or, where time may run out, as the
     cells come, which a budget has put in the order of what matters.
     """
-    return tuple(dict.fromkeys(map(stack_of, seconds))) if by_importance else longest_first(loads(seconds))
+    return (
+        tuple(dict.fromkeys(parse_cell(cell).stack for cell in seconds))
+        if by_importance
+        else longest_first(loads(seconds))
+    )
 
 
 def edge_cells(selection: Selection, ledger: Ledger, matrix: Matrix) -> frozenset[str]:
@@ -412,7 +418,7 @@ def edge_cells(selection: Selection, ledger: Ledger, matrix: Matrix) -> frozense
             listed = {
                 name: ledger.listed(flow, variant, selection.device, locked_to) for name, locked_to in versions.items()
             }
-            found |= {cell_id(name, flow, variant, selection.device) for name in edges(listed)}
+            found |= {str(CellId(name, flow, str(variant), selection.device)) for name in edges(listed)}
     return frozenset(found)
 
 
@@ -438,7 +444,7 @@ def told_left_out(tasks: Sequence[Task], run: Path) -> list[str]:
     if not tasks:
         return []
     reasons = Counter(task.told for task in tasks)
-    stacks = Counter(stack_of(task.cell) for task in tasks)
+    stacks = Counter(parse_cell(task.cell).stack for task in tasks)
     why = ", ".join(f"{number:,} {reason}" for reason, number in reasons.most_common())
     return [
         f"left out: {counted(len(tasks), 'cell')} ({why}), named in {told_path(run / 'left-out.txt')}",
@@ -508,17 +514,12 @@ class Display:
             self.say(str(self._progress))
 
 
-def share_of(request: Request, todo: Sequence[str], gpus: Sequence[Gpu], options: stack_run.Options) -> Share:
+def share_of(request: RunRequest, todo: Sequence[str], gpus: Sequence[Gpu]) -> Share:
     """How the machine is shared out among the stacks of `todo`; real weights run one stack at a time unless told."""
-    asked = request.jobs or (1 if options.model is not None else None)
-    return share(this_machine(len(gpus)), len({stack_of(cell) for cell in todo}), asked=asked)
+    asked = request.jobs or (1 if request.options.model is not None else None)
+    return share(this_machine(len(gpus)), len({parse_cell(cell).stack for cell in todo}), asked=asked)
 
 
 def told_path(path: Path) -> str:
     """A path as short as it can be told."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def cell_of(line: str) -> str:
-    """The cell of a line that `records.to_json` wrote; the cell is its first field."""
-    return line.split('"', 4)[3]

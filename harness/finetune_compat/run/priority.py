@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError
-from finetune_compat.run.estimate import START_S, makespan, stack_of
+from finetune_compat.run.estimate import START_S, makespan
 
 
 class Why(StrEnum):
@@ -62,7 +63,7 @@ def cut(tasks: Iterable[Task], budget_s: float, jobs: int, *, joining: bool = Fa
     load: dict[str, float] = {}
     kept, left_out = [], []
     for task in by_importance(tasks):
-        stack = stack_of(task.cell)
+        stack = parse_cell(task.cell).stack
         tried = {**load, stack: load.get(stack, START_S) + task.seconds}
         if makespan(tried.values(), jobs, joining=joining) <= budget_s:
             load = tried

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetune_compat.checks import Outcome
-from finetune_compat.run.estimate import OUTLIER, loads, makespan, pace, stack_of
+from finetune_compat.contract.cell_id import parse_cell
+from finetune_compat.run.estimate import OUTLIER, loads, makespan, pace
 from finetune_compat.run.priority import span_told
 
 
@@ -51,11 +52,11 @@ class Progress:
     """All of them."""
 
     def __post_init__(self) -> None:
-        self.stacks = frozenset(map(stack_of, self.expected))
+        self.stacks = frozenset(parse_cell(cell).stack for cell in self.expected)
 
     def begins(self, cell: str) -> None:
         """A cell begins, perhaps once more."""
-        self.begun.add(stack_of(cell))
+        self.begun.add(parse_cell(cell).stack)
         self.took.pop(cell, None)
         self.failed.pop(cell, None)
 
@@ -63,7 +64,7 @@ class Progress:
         """A cell is done."""
         if cell not in self.expected:
             return
-        self.begun.add(stack_of(cell))
+        self.begun.add(parse_cell(cell).stack)
         self.took[cell] = seconds
         if outcome in (Outcome.FAIL, Outcome.INFRASTRUCTURE):
             self.failed[cell] = outcome
@@ -81,7 +82,7 @@ class Progress:
     @property
     def at_work(self) -> int:
         """Stacks with cells done or running, and cells left."""
-        return len(self.begun & {stack_of(cell) for cell in self.expected if cell not in self.took})
+        return len(self.begun & {parse_cell(cell).stack for cell in self.expected if cell not in self.took})
 
     def left(self) -> dict[str, float]:
         """Seconds of one core, by stack with cells left; with the start of those that wait."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from finetune_compat.checks.ledger import Ledger
+from finetune_compat.contract.cell_id import EXAMPLE, parse_cell
 from finetune_compat.contract.errors import CompatError, InstallError
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.records import DeviceKind, Variant
@@ -18,12 +19,12 @@ from finetune_compat.machine.gpus import Gpu, kind_of
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import RowState, StackRow
 from finetune_compat.run import replay, stack_run
-from finetune_compat.run.estimate import stack_of
-from finetune_compat.run.selection import Asked, On, cells_of, stacks_of
+from finetune_compat.run.options import RunOptions
+from finetune_compat.run.selection import AskedCells, On, cells_of, stacks_of
 from finetune_compat.stacks.environments import lender_of
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
 from finetune_compat.stacks.matrix import read_matrix
-from finetune_compat.stacks.supply import REGISTRY, Supply
+from finetune_compat.stacks.supply import Supply
 from finetune_compat.store.addresses import Installed, addresses, installed
 from finetune_compat.store.predicted import foretell
 from finetune_compat.store.sources import sources
@@ -34,21 +35,17 @@ WHERE = "compat run"
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What was typed."""
+class RunRequest:
+    """One call of `compat run`."""
 
-    asked: Asked = field(default_factory=Asked)
+    asked: AskedCells = field(default_factory=AskedCells)
     python: str = "3.11"
-    fresh: bool = False
-    """Run cells that the store has, too."""
     budget_s: float | None = None
     retries: int = 0
     """Of cells the machine lost."""
     jobs: int | None = None
-    supply: Supply = REGISTRY
-    """Where packages and torch come from."""
-    options: tuple[str, ...] = ()
-    """For the sessions: what follows `--` of nox."""
+    options: RunOptions = field(default_factory=RunOptions)
+    """For the sessions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +75,11 @@ class Selection:
         """The cells of each stack."""
         found: dict[str, list[str]] = {name: [] for name in self.stacks}
         for cell in self.cells:
-            found[stack_of(cell)].append(cell)
+            found[parse_cell(cell).stack].append(cell)
         return {name: tuple(cells) for name, cells in found.items() if cells}
 
 
-def select(request: Request, options: stack_run.Options, gpus: Sequence[Gpu]) -> Selection:
+def select(request: RunRequest, gpus: Sequence[Gpu]) -> Selection:
     """The cells that are asked for, and where the store would have them.
 
     Raises:
@@ -100,30 +97,30 @@ def select(request: Request, options: stack_run.Options, gpus: Sequence[Gpu]) ->
             absent.append(StackRow(on.name, RowState.UNINSTALLABLE, lock.cause, ()))
             continue
         # What the ledger lists is for the judge; addresses do not depend on it, and it takes a second for a matrix.
-        plan = stack_run.plan_of(on.name, lock, options, Ledger(issues=()), device, base_torch=False)
+        plan = stack_run.plan_of(on.name, lock, request.options, Ledger(issues=()), device, base_torch=False)
         plan = dataclasses.replace(plan, cells=cells_of(plan.cells, request.asked))
         stacks[on.name] = on
         for cell in plan.cells:
             cells.append(plan.id_of(cell))
             variants[cells[-1]] = (cell.flow, cell.variant)
-        by_cell |= _addresses(plan, on, lock, gpus, request)
+        by_cell |= _addresses(plan, on, lock, gpus, request.options)
     if not cells and not absent:
         raise CompatError(
             "no cell matches",
             where=f"-k {request.asked.words!r}" if request.asked.words else WHERE,
-            meaning="A cell's name is such as trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu.",
+            meaning=f"A cell's name is such as {EXAMPLE}.",
             todo="Ask for fewer things at once.",
         )
     return Selection(stacks, tuple(absent), tuple(cells), by_cell, variants, tuple(gpus))
 
 
-def _addresses(plan: Plan, on: On, lock: Lock, gpus: Sequence[Gpu], request: Request) -> Mapping[str, str]:
+def _addresses(plan: Plan, on: On, lock: Lock, gpus: Sequence[Gpu], options: RunOptions) -> Mapping[str, str]:
     """Addresses by cell; none where the environment is to be made yet and what it will hold cannot be told: the session
     then looks into the store itself.
     """
-    environment = _environment(env_python(on), lock, request.supply)
-    if environment is None and not request.fresh and Store.configured().holds_anything:
-        foretold = foretell(on.python, plan.torch_wanted, request.supply)
+    environment = _environment(env_python(on), lock, options.supply)
+    if environment is None and not options.fresh and Store.configured().holds_anything:
+        foretold = foretell(on.python, plan.torch_wanted, options.supply)
         environment = None if foretold is None else foretold.installed(lock)
     if environment is None:
         return {}

@@ -18,7 +18,7 @@ from finetune_compat.stacks.matrix import Matrix, Stack
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedCells:
     """What was asked for. What is empty asks for all."""
 
     stacks: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class On:
         return f"compat-{self.python}({self.stack.package}='{self.stack.label}')"
 
 
-def stacks_of(matrix: Matrix, asked: Asked, python: str) -> tuple[On, ...]:
+def stacks_of(matrix: Matrix, asked: AskedCells, python: str) -> tuple[On, ...]:
     """The stacks that are asked for, in the order of the matrix; on `python`, unless a name says another one.
 
     Raises:
@@ -88,7 +88,7 @@ def stacks_of(matrix: Matrix, asked: Asked, python: str) -> tuple[On, ...]:
     return found
 
 
-def _on_no_stack(asked: Asked, python: str, everything: Sequence[On]) -> UnknownName:
+def _on_no_stack(asked: AskedCells, python: str, everything: Sequence[On]) -> UnknownName:
     named = [
         on
         for on in everything
@@ -121,7 +121,7 @@ def _unknown(name: str, what: str, known: Sequence[str], where: str, todo: str =
     )
 
 
-def cells_of(cells: Sequence[PlannedCell], asked: Asked) -> tuple[PlannedCell, ...]:
+def cells_of(cells: Sequence[PlannedCell], asked: AskedCells) -> tuple[PlannedCell, ...]:
     """Those of `cells` that are asked for.
 
     Raises:

@@ -7,7 +7,6 @@ an environment was made from; one whose stamp and contents both still hold is us
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from packaging.version import Version
 
 from finetune_compat.contract.errors import EnvironmentMismatch, InstallError, RegistryUnreachable, Unbuildable
 from finetune_compat.contract.redaction import redact
+from finetune_compat.machine.files import locked_file
 from finetune_compat.machine.places import places
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.stacks.supply import REGISTRY, BasePython, Supply
@@ -112,9 +112,7 @@ def environment_of(lock: Lock, envs: Path | None = None) -> tuple[Path, Environm
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """While open, no other command makes or changes the environment in `folder`."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with locked_file(folder.with_name(f"{folder.name}.lock")):
         yield
 
 

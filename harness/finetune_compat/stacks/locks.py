@@ -16,12 +16,11 @@ from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
-
 from finetune_compat.contract.errors import ExitCode, LockError
+from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places
 from finetune_compat.stacks.matrix import LockPlan
+from finetune_compat.stacks.requirement_files import Malformed, locked_versions
 from finetune_compat.stacks.uv_tool import Answer, lock_environ, one_line, run_uv
 
 AT_ONCE = 4
@@ -32,9 +31,6 @@ PLATFORM_PREFIXES = ("nvidia-", "cuda-", "triton")
 _HEADER = "# Made by `nox -s lock`, from matrices/stacks.toml. Never edited by hand."
 _HEADER_ELSE = "# Made for a stack that is no row of matrices/stacks.toml. Never edited by hand."
 _FACT = re.compile(r"# ([a-z-]+): (.*)")
-_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)==([^\s;\\]+)((?: \\)?)")
-_HASH = "    --hash=sha256:"
-_HASH_LENGTHS = (len(_HASH) + 64, len(_HASH) + 64 + len(" \\"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +142,10 @@ def read_lock(path: Path) -> Lock:
 
 def _parse(text: str, path: Path) -> Lock:
     facts, size, body = _split(text, path)
-    requirements = _requirements(body, path, first_line=size + 1)
+    try:
+        requirements = locked_versions(body, first_line=size + 1)
+    except Malformed as problem:
+        raise _malformed(path, str(problem)) from None
     if facts.get("packages") != str(len(requirements)):
         raise _malformed(
             path, f"its header promises {facts.get('packages', 'no')} packages, it holds {len(requirements)}"
@@ -181,34 +180,6 @@ def _split(text: str, path: Path) -> tuple[dict[str, str], int, list[str]]:
     size = next((index for index, line in enumerate(lines) if not line.startswith("#")), len(lines))
     found = (_FACT.fullmatch(line) for line in lines[1:size])
     return {match[1]: match[2] for match in found if match}, size, lines[size:]
-
-
-def _requirements(body: Iterable[str], path: Path, *, first_line: int) -> dict[str, str]:
-    versions: dict[str, str] = {}
-    hashed, line = True, ""
-    for number, line in enumerate(body, first_line):
-        # Nine lines in ten are hashes, 140,000 over all locks: no regular expression for them. uv checks the digits.
-        if line.startswith(_HASH) and len(line) in _HASH_LENGTHS and versions:
-            hashed = True
-            continue
-        match = _REQUIREMENT.fullmatch(line)
-        if match is None or not hashed:
-            raise _malformed(path, f"line {number} is neither `name==version` nor one of its hashes: {line!r}")
-        name = canonicalize_name(match[1])
-        if name in versions or not _is_version(match[2]):
-            raise _malformed(path, f"line {number} repeats a package or has no version: {line!r}")
-        versions[name], hashed = match[2], False
-    if not versions or not hashed or line.endswith("\\"):
-        raise _malformed(path, "it ends before the hashes of its last package")
-    return versions
-
-
-def _is_version(text: str) -> bool:
-    try:
-        Version(text)
-    except InvalidVersion:
-        return False
-    return True
 
 
 def _malformed(path: Path, problem: str) -> LockError:
@@ -336,7 +307,7 @@ def _write_lock(plan: LockPlan, body: str, locks: Path) -> Result:
     text = _render(plan, body, packages=str(size))
     _refuse_platform_packages(text, path)
     if text != before:
-        _write(path, text)
+        write_atomically(path, text)
     unsolvable_path(plan, locks).unlink(missing_ok=True)
     outcome = Outcome.UNCHANGED if text == before else Outcome.LOCKED
     return Result(plan, outcome, f"{size} packages as of {plan.as_of}")
@@ -345,7 +316,7 @@ def _write_lock(plan: LockPlan, body: str, locks: Path) -> Result:
 def _write_unsolvable(plan: LockPlan, complaint: str, locks: Path) -> Result:
     path = unsolvable_path(plan, locks)
     outcome = Outcome.STILL_UNSOLVABLE if path.exists() else Outcome.NEWLY_UNSOLVABLE
-    _write(path, _render(plan, complaint))
+    write_atomically(path, _render(plan, complaint))
     lock_path(plan, locks).unlink(missing_ok=True)
     return Result(plan, outcome, _read_unsolvable(path).cause)
 
@@ -366,10 +337,3 @@ def _render(plan: LockPlan, body: str, **more: str) -> str:
     facts = [f"# {key}: {value}" for key, value in {**facts_of(plan), **more}.items()]
     header = _HEADER_ELSE if plan.again else _HEADER
     return "\n".join([header, *facts, body.strip()]) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all: an interrupted run leaves the old file."""
-    scratch = path.with_suffix(".part")
-    scratch.write_bytes(text.encode())
-    scratch.replace(path)

@@ -4,12 +4,11 @@ already on the machine, in another Python.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +17,6 @@ from packaging.version import Version
 
 from finetune_compat.contract.errors import CompatError, InstallError
 from finetune_compat.stacks.uv_tool import bare_environ, install_environ
-
-BASE_TORCH = "--base-torch"
-"""`--base-python` with the Python that runs nox."""
 
 _WHO = "import json, sys; print(json.dumps([f'{sys.version_info[0]}.{sys.version_info[1]}', sys.path]))"
 
@@ -51,13 +47,6 @@ class Supply:
     """A folder of wheels."""
     base: BasePython | None = None
     """Take the torch of this Python, whatever its version, instead of installing one."""
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The options that `parse_supply` reads it from."""
-        offline = ("--offline",) if self.offline else ()
-        folder = () if self.wheelhouse is None else ("--wheelhouse", str(self.wheelhouse))
-        return (*offline, *folder, *(() if self.base is None else ("--base-python", self.base.executable)))
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -100,29 +89,36 @@ def wheels_in(folder: Path) -> dict[Path, tuple[str, Version]]:
     return {path: (str(name), version) for path, (name, version) in found.items()}
 
 
-def parse_supply(posargs: Sequence[str], where: str = "arguments after --") -> tuple[Supply, list[str]]:
-    """Split `--offline`, `--wheelhouse DIR`, `--base-python PY` and `--base-torch` from the other arguments. Messages
-    say `where` they were given.
+def supply_of(
+    *,
+    where: str,
+    offline: bool = False,
+    wheelhouse: Path | None = None,
+    base_python: str | None = None,
+    base_torch: bool = False,
+) -> Supply:
+    """What the options of these names ask for. Messages say `where` they were given.
 
     Raises:
-        CompatError: the folder has no wheels, or an option has no value.
+        CompatError: the folder has no wheels, or two Pythons are to lend their torch.
         InstallError: the Python does not run.
     """
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--offline", action="store_true")
-    parser.add_argument("--wheelhouse", type=Path)
-    lender = parser.add_mutually_exclusive_group()
-    lender.add_argument("--base-python")
-    lender.add_argument(BASE_TORCH, dest="base_python", action="store_const", const=sys.executable)
-    try:
-        ours, rest = parser.parse_known_args(list(posargs))
-    except argparse.ArgumentError as error:
-        raise CompatError(str(error), where=where, todo="Correct it.") from None
-    base = None if ours.base_python is None else base_python(ours.base_python)
-    return Supply(ours.offline, None if ours.wheelhouse is None else wheelhouse(ours.wheelhouse), base), rest
+    if base_torch and base_python is not None:
+        raise CompatError(
+            "--base-torch does not go with --base-python",
+            where=where,
+            meaning="Each says whose torch to use: this Python's, or the named one's.",
+            todo="Leave one of them out.",
+        )
+    lender = sys.executable if base_torch else base_python
+    return Supply(
+        offline,
+        None if wheelhouse is None else wheels_folder(wheelhouse),
+        None if lender is None else ask_base_python(lender),
+    )
 
 
-def wheelhouse(folder: Path) -> Path:
+def wheels_folder(folder: Path) -> Path:
     """The folder of wheels that `folder` is, or, where it is an unpacked bundle, has.
 
     Raises:
@@ -139,7 +135,7 @@ def wheelhouse(folder: Path) -> Path:
     )
 
 
-def base_python(name: str) -> BasePython:
+def ask_base_python(name: str) -> BasePython:
     """The Python called or at `name`, asked where it imports from.
 
     Raises:

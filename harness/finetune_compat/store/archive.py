@@ -18,8 +18,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
-import shutil
 import tarfile
 import tempfile
 import zlib
@@ -27,11 +25,13 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError, RecordsError, why
 from finetune_compat.contract.names import is_run_id, is_stack
 from finetune_compat.contract.plan import Plan, read_plan
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.version import __version__
+from finetune_compat.machine.files import making, replacing
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import read_addresses, read_left_out, read_observations, read_rows
 from finetune_compat.stacks.matrix import session_of
@@ -82,23 +82,12 @@ def export(run: Path, store: Store, target: Path) -> int:
     files = dict(_files_of(run, store))
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     manifest = {"format": FORMAT, "harness": __version__, "run": run.name, "files": digests}
-    with _replacing(target) as part, tarfile.open(part, "w:gz") as archive:
+    with replacing(target) as part, tarfile.open(part, "w:gz") as archive:
         for name, content in {_MANIFEST: json.dumps(manifest, indent=1).encode(), **files}.items():
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(content), 0o644
             archive.addfile(member, io.BytesIO(content))
     return sum(name.startswith(f"{stored_files.OBJECTS}/") for name in files)
-
-
-@contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """A file beside `target` that takes its place when all has been written."""
-    part = target.with_name(f".{target.name}.part")
-    try:
-        yield part
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _files_of(run: Path, store: Store) -> Iterator[tuple[str, bytes]]:
@@ -111,7 +100,7 @@ def _files_of(run: Path, store: Store) -> Iterator[tuple[str, bytes]]:
     plans = {plan.stack: plan for plan in map(_plan, sorted((run / "plans").glob("*.json")))}
     rows = read_rows(run)
     selected = {cell for row in rows for cell in row.selected}
-    devices = {cell.partition("/")[0]: DeviceKind(cell.rpartition("@")[2]) for cell in sorted(selected)}
+    devices = {cell.stack: cell.device for cell in map(parse_cell, sorted(selected)) if cell.device}
     for name in sorted({row.name for row in rows} | plans.keys()):
         suffixes = ("", "-cuda") if devices.get(name) is DeviceKind.CUDA else ("",)
         for lock in (places().locks / f"{name}{suffix}.txt" for suffix in suffixes):
@@ -213,17 +202,10 @@ def take(source: Path, store: Store, runs: Path | None = None) -> Arrived:
 
 
 def _write_run(run: Path, files: Mapping[str, bytes]) -> None:
-    run.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=run.parent, prefix=f".{run.name}."))
-    try:
+    with making(run) as part:
         for name, content in files.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             (part / name).write_bytes(content)
-        part.chmod(0o755)
-        os.rename(part, run)  # noqa: PTH104 - unlike Path.replace it says what it does with a folder that is there
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
 
 
 def _checked(source: Path) -> tuple[str, dict[str, bytes]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_compat.contract.catalog import CATALOG
+from finetune_compat.machine.files import UNFINISHED
 from finetune_compat.machine.places import places
 from finetune_compat.stacks.locks import read_lock
 from finetune_compat.store import stored_files
@@ -74,6 +75,6 @@ def remove(root: Path, going: Collection[Kept]) -> None:
     """Remove these files, and what killed processes were writing."""
     for each in going:
         stored_files.path_of(root, each.name).unlink(missing_ok=True)
-    for part in (root / stored_files.OBJECTS).glob("*/.part-*"):
+    for part in (root / stored_files.OBJECTS).glob(f"*/{UNFINISHED}*"):
         if part.stat().st_mtime < time.time() - ABANDONED_S:
             part.unlink(missing_ok=True)

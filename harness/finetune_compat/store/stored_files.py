@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_compat.contract.recipe import Recipe, from_dict, to_dict
+from finetune_compat.machine.files import write_atomically
 
 FORMAT = 1
 """Version of the file's own layout."""
@@ -151,18 +151,7 @@ def write(root: Path, stored: Stored) -> str:
 
 def write_content(root: Path, name: str, content: bytes) -> None:
     """Add the file `name`, whole or not at all. Who writes the same name at the same time writes the same content."""
-    path = path_of(root, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        # mkstemp's files are private; a store may be shared between users.
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
+    write_atomically(path_of(root, name), content)
 
 
 def names(root: Path, addresses: Iterable[str] | None = None) -> dict[str, list[str]]:

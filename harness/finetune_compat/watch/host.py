@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted, RecordsError, StackFailed, why
 from finetune_compat.contract.redaction import Redactor
-from finetune_compat.contract.script import PIPELINE_SCHEMA, REQUEST, SCRATCH, SHOWN, Pipeline, Request, ended_with
+from finetune_compat.contract.script import PIPELINE_SCHEMA, REQUEST, SCRATCH, SHOWN, Pipeline, WatchRequest, ended_with
 from finetune_compat.machine import child_processes
 from finetune_compat.machine.places import places
 from finetune_compat.stacks.ask import StackPython
@@ -242,7 +242,7 @@ def run_pipeline(
     flow, command = command_of(interpreter.python, given)
     with _noted_signals() as signals, tempfile.TemporaryDirectory(prefix="compat-watch-") as folder:
         lock, torch = interpreter.lock_sha256, interpreter.torch_wanted
-        request = Request(folder, flow, interpreter.name, steps, lock, torch, throw_away)
+        request = WatchRequest(folder, flow, interpreter.name, steps, lock, torch, throw_away)
         asked = Path(folder, "request")
         asked.write_text(json.dumps(dataclasses.asdict(request)), encoding="utf-8")
         environ = {**_environ(asked), **(variables or {})}

@@ -21,13 +21,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from finetune_compat.checks.ledger import Ledger
+from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.machine.gpus import Gpu
 from finetune_compat.machine.places import PACKAGE, places
-from finetune_compat.run.request import Request, env_python
-from finetune_compat.run.selection import Asked, On, stacks_of
-from finetune_compat.run.stack_run import parse_options, plan_of
+from finetune_compat.run.options import RunOptions
+from finetune_compat.run.request import RunRequest, env_python
+from finetune_compat.run.selection import AskedCells, On, stacks_of
+from finetune_compat.run.stack_run import plan_of
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.store import stored_files
@@ -47,7 +49,7 @@ def fill(root: Path) -> int:
     number = 0
     for on, lock in _stacks():
         python = fake_environment(on)
-        options = parse_options(("--device", "cpu"))
+        options = RunOptions(device=DeviceChoice.CPU)
         plan = plan_of(on.name, lock, options, Ledger(issues=()), DeviceKind.CPU, base_torch=False)
         for cell, recipe in recipes(plan, installed(python, lock), NO_GPU).items():
             if cell in lines:
@@ -76,7 +78,7 @@ def baseline() -> dict[str, str]:
 
 def _stacks() -> Iterator[tuple[On, Lock]]:
     matrix = read_matrix()
-    for on in stacks_of(matrix, Asked(), Request().python):
+    for on in stacks_of(matrix, AskedCells(), RunRequest().python):
         lock = locked(matrix.plan(on.stack, on.python, DeviceKind.CPU))
         if not isinstance(lock, Unsolvable):
             yield on, lock

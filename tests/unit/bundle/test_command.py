@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from finetune_compat.bundle import command
-from finetune_compat.bundle.command import Asked, asked_for, make
+from finetune_compat.bundle.command import BundleRequest, asked_for, make
 from finetune_compat.contract.errors import (
     CompatError,
     ExitCode,
@@ -68,7 +68,7 @@ class Workshop:
 
     def make(self, limit: int | None = LIMIT) -> list[Path]:
         """Make the bundle."""
-        asked = Asked((STACK,), HERE, DeviceKind.CPU, limit)
+        asked = BundleRequest((STACK,), HERE, DeviceKind.CPU, limit)
         return make(MATRIX, asked, self.out, self.said.append, self.checkout)
 
     def unpack(self, parts: list[Path]) -> None:

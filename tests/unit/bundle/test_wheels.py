@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from finetune_compat.bundle.wheels import Pin, Target, gather, pins_of
+from finetune_compat.bundle.wheels import Target, gather
 from finetune_compat.contract.errors import ExitCode, InstallError, LockError, RegistryUnreachable
 from finetune_compat.machine.places import places
 from finetune_compat.stacks.locks import read_lock
+from finetune_compat.stacks.requirement_files import Pin, pins_of
 from packaging.tags import Tag
 from wheels import make_wheel
 
@@ -79,13 +80,15 @@ class TestPins:
     def test_every_package_of_a_lock_has_its_version_and_its_hashes(self, path: Path) -> None:
         """As the reader of locks has them, which takes no line it does not know."""
         text = path.read_text()
-        pins = pins_of(text)
+        pins = pins_of(line for line in text.splitlines() if not line.startswith("#"))
         assert {pin.name: pin.version for pin in pins} == read_lock(path).requirements
         assert sum(len(pin.hashes) for pin in pins) == text.count("--hash=sha256:")
 
     def test_a_marker_is_not_part_of_the_version(self) -> None:
         """As uv writes it for packages that only some machines need."""
-        (pin,) = pins_of(f"colorama==0.4.6 ; sys_platform == 'win32' \\\n    --hash=sha256:{'a' * 64}\n")
+        (pin,) = pins_of(
+            ["colorama==0.4.6 ; sys_platform == 'win32' \\", f"    --hash=sha256:{'a' * 64}"], markers=True
+        )
         assert pin == Pin("colorama", "0.4.6", frozenset({"a" * 64}))
 
 

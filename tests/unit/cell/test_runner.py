@@ -19,6 +19,7 @@ from finetune_compat.cell import runner
 from finetune_compat.cell.runner import Facts, append, emulated, failure, mark_started, run_cell
 from finetune_compat.checks import Outcome
 from finetune_compat.contract import catalog
+from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import (
     CENSUS_STAGES,
@@ -32,7 +33,6 @@ from finetune_compat.contract.records import (
     Stage,
     Started,
     Variant,
-    cell_id,
 )
 from finetune_compat.results.run_files import judge_one, read_observations
 
@@ -230,7 +230,7 @@ def test_a_record_is_one_line_in_one_write(plan: Plan, monkeypatch: pytest.Monke
 
 def test_what_is_appended_is_what_the_host_reads(plan: Plan) -> None:
     """First that a cell was started, then what it observed, under the same id."""
-    cell = cell_id("trl0.24-py311", "sft-peft-model", NF4, DeviceKind.CPU)
+    cell = str(CellId("trl0.24-py311", "sft-peft-model", str(NF4), DeviceKind.CPU))
     mark_started(plan, CELL)
     started, observed = read_observations(Path(plan.run) / "observations.jsonl")
     assert (list(started), observed) == ([cell], {})

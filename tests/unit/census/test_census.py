@@ -14,7 +14,7 @@ from finetune_compat.census.families import families, find
 from finetune_compat.census.lora import Lora
 from finetune_compat.census.taken import Taken, trainers
 from finetune_compat.census.terminal import comparison_as_json, print_comparison
-from finetune_compat.census.verdicts import Code, Finding, findings, last_names
+from finetune_compat.census.verdicts import Code, TargetFinding, findings, last_names
 from finetune_compat.census.wording import advice, listed, sentence
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.census import (
@@ -296,4 +296,4 @@ def test_what_no_cell_got_as_far_as_is_said_to_be_unmeasured() -> None:
 
 def test_a_finding_counts_its_weights() -> None:
     """All of the layers a path stands for, unpacked."""
-    assert Finding(Code.UNREACHED, ("q_proj",), (linear("m.q_proj"),)).elements == 28 * 64 * 64
+    assert TargetFinding(Code.UNREACHED, ("q_proj",), (linear("m.q_proj"),)).elements == 28 * 64 * 64

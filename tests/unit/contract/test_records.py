@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from builders import ADAPTER, FULL, NF4, NF4_PLAIN, census, frozen, healthy
+from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.records import (
     AbsentStage,
     Actor,
@@ -34,7 +35,6 @@ from finetune_compat.contract.records import (
     Training,
     Variant,
     VisionShape,
-    cell_id,
     to_json,
 )
 from finetune_compat.results import run_files
@@ -152,7 +152,7 @@ def test_a_started_line_is_not_mistaken_for_an_observation() -> None:
 def test_a_cell_has_one_spelling() -> None:
     """Stack, flow, variant, device; plain placement is part of the precision."""
     assert (
-        cell_id("trl0.22-py311", "sft-peft-model", NF4, DeviceKind.CPU)
+        str(CellId("trl0.22-py311", "sft-peft-model", str(NF4), DeviceKind.CPU))
         == "trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu"
     )
     assert str(NF4_PLAIN) == "qwen2-nf4-plain-gc"

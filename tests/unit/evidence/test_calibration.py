@@ -15,8 +15,9 @@ from finetune_compat.checks.case import LUCK, MINIMUM_FALL
 from finetune_compat.checks.learning import FALSE_ALARMS, MISSES
 from finetune_compat.checks.rates import Rate
 from finetune_compat.contract.catalog import SWEPT_CELLS, Handicap
+from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.errors import RecordsError
-from finetune_compat.contract.records import DeviceKind, Observation, Stage, cell_id, to_json
+from finetune_compat.contract.records import DeviceKind, Observation, Stage, to_json
 from finetune_compat.evidence import calibration, learning
 from finetune_compat.evidence.calibration import HEALTHY, Sweep, judged
 from finetune_compat.evidence.strips import place
@@ -239,5 +240,7 @@ def test_the_sweeps_were_judged_by_all_checks_there_are(kept: tuple[calibration.
 
 def test_every_cheap_cell_was_swept(kept: tuple[calibration.Sweep, ...]) -> None:
     """What one model does is no rate."""
-    cells = {cell_id(sweep.stack, flow, variant, DeviceKind.CPU) for sweep in kept for flow, variant in SWEPT_CELLS}
+    cells = {
+        str(CellId(sweep.stack, flow, str(variant), DeviceKind.CPU)) for sweep in kept for flow, variant in SWEPT_CELLS
+    }
     assert {sweep.cell for sweep in kept} == cells

@@ -19,7 +19,7 @@ from finetune_compat.contract.errors import RegistryUnreachable, StackFailed, Un
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import Frame, Observation, Stage, to_json
 from finetune_compat.gate import command, defaults, index, search, sides
-from finetune_compat.gate.command import Asked, gate_command
+from finetune_compat.gate.command import GateRequest, gate_command
 from finetune_compat.gate.decision import GateExit, Rule
 from finetune_compat.gate.index import Release
 from finetune_compat.gate.resolve import Resolved
@@ -98,9 +98,9 @@ LOCKED = (
 )
 
 
-def asked(before: str = "trl==0.19.1", after: str = "trl==0.22.2", **options: Any) -> Asked:
+def asked(before: str = "trl==0.19.1", after: str = "trl==0.22.2", **options: Any) -> GateRequest:
     """A call."""
-    return Asked((before,), (after,), **{"flows": FLOW, "device": "cpu", **options})
+    return GateRequest((before,), (after,), **{"flows": FLOW, "device": "cpu", **options})
 
 
 def answer(tmp_path: Path) -> dict[str, Any]:
@@ -443,7 +443,6 @@ class TestExitCodes:
                     f"The flows are {FLOWS}; a cell is such as sft-peft-config[qwen2-nf4-gc].\n"
                 ),
             ),
-            ({"device": "tpu"}, "--device: there is no device 'tpu'\nName auto or cpu or cuda.\n"),
             (
                 {"python": "3.9"},
                 (

@@ -298,7 +298,7 @@ class TestRequirements:
     def test_not_text(self, tmp_path: Path) -> None:
         """Says so, without a trace."""
         path = tmp_path / "requirements.txt"
-        path.write_bytes(b"\xff\xfe")
+        path.write_bytes(b"\xff\x80")
         assert refusal(str(path)) == (
             f"{path}: it cannot be read: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte\n"
             f"{KIND}\n{AGAIN}"

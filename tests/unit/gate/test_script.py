@@ -12,11 +12,12 @@ from typing import Any
 
 import pipelines as p
 import pytest
+from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.errors import EnvironmentMismatch, Interrupted, Unbuildable
-from finetune_compat.contract.records import DeviceKind, DeviceRecord, Failure, Frame, Message, Stage, cell_id
+from finetune_compat.contract.records import DeviceKind, DeviceRecord, Failure, Frame, Message, Stage
 from finetune_compat.contract.script import Pipeline, Run
 from finetune_compat.gate import command, defaults, index, script, sides
-from finetune_compat.gate.command import Asked, gate_command
+from finetune_compat.gate.command import GateRequest, gate_command
 from finetune_compat.gate.decision import GateExit
 from finetune_compat.gate.index import Release
 from finetune_compat.gate.inputs import Row, Wanted, read_side
@@ -58,7 +59,7 @@ torch==2.8.0+cu128
 def as_watched(made: Run, stack: str) -> Run:
     """As the watch names it on `stack`, where the accelerator is emulated."""
     device = DeviceRecord(DeviceKind.CPU, "a CPU", DeviceKind.CUDA, made.seen.device.features)
-    cell = cell_id(stack, "train", made.seen.variant, DeviceKind.CPU)
+    cell = str(CellId(stack, "train", str(made.seen.variant), DeviceKind.CPU))
     return dataclasses.replace(made, seen=dataclasses.replace(made.seen, cell=cell, flow="train", device=device))
 
 
@@ -120,10 +121,10 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Ca
     return use
 
 
-def asked(after: str = "trl==0.22.2", **options: Any) -> Asked:
+def asked(after: str = "trl==0.22.2", **options: Any) -> GateRequest:
     """A call."""
     given = {"flow": "train.py", "arguments": ("tiny",), "device": "cpu", **options}
-    return Asked(("trl==0.19.1",), (after,), **given)
+    return GateRequest(("trl==0.19.1",), (after,), **given)
 
 
 def answer(tmp_path: Path) -> dict[str, Any]:
@@ -354,7 +355,7 @@ class TestSecrets:
             (tmp_path / f"{name}.txt").write_text(f"trl=={release}\n{REQUIREMENTS}")
         monkeypatch.setattr(command, "resolve", of_a_file)
         stand(watch)
-        given = Asked((str(tmp_path / "before.txt"),), (str(tmp_path / "after.txt"),), device="cpu", candidates=1)
+        given = GateRequest((str(tmp_path / "before.txt"),), (str(tmp_path / "after.txt"),), device="cpu", candidates=1)
         given = dataclasses.replace(given, flow="train.py", arguments=WITH_SECRETS)
         assert gate_command(given) is GateExit.BLOCK
         gate = answer(tmp_path)
@@ -370,14 +371,14 @@ class TestSecrets:
     )
     def test_no_message_repeats_one(self, side: str, capsys: pytest.CaptureFixture[str]) -> None:
         """What cannot be a side is quoted."""
-        assert gate_command(Asked(("trl0.19",), (side,), device="cpu")) is GateExit.BAD_INPUT
+        assert gate_command(GateRequest(("trl0.19",), (side,), device="cpu")) is GateExit.BAD_INPUT
         told = capsys.readouterr().err
         assert "REDACTED@" in told and SECRETS[0] not in told
 
     def test_no_message_on_a_file_repeats_one(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Nor a trace, where this harness is at fault."""
         (tmp_path / "x.txt").write_text(f"-r https://u:{SECRETS[0]}@example.com/r.txt\n")
-        assert gate_command(Asked(("trl0.19",), (str(tmp_path / "x.txt"),), device="cpu")) is GateExit.BAD_INPUT
+        assert gate_command(GateRequest(("trl0.19",), (str(tmp_path / "x.txt"),), device="cpu")) is GateExit.BAD_INPUT
         told = capsys.readouterr().err
         assert "includes no file of this machine" in told and SECRETS[0] not in told
 
@@ -388,7 +389,7 @@ class TestSecrets:
             raise RuntimeError(f"odd: https://u:{SECRETS[0]}@example.com")
 
         monkeypatch.setattr(command, "read_side", fail)
-        assert gate_command(Asked(("trl0.19",), ("trl0.22",), device="cpu")) is GateExit.COULD_NOT_TELL
+        assert gate_command(GateRequest(("trl0.19",), ("trl0.22",), device="cpu")) is GateExit.COULD_NOT_TELL
         told = capsys.readouterr().err
         assert "RuntimeError: odd: https://REDACTED@example.com" in told
 
@@ -591,7 +592,7 @@ def test_the_command_line_takes_arguments_after_dashes(
     """They are the script's, options and all."""
     from finetune_compat import cli
 
-    got: list[Asked] = []
+    got: list[GateRequest] = []
     monkeypatch.setattr(command, "gate_command", lambda given: got.append(given) or 0)
     with pytest.raises(SystemExit):
         cli.main(["gate", "--from", "trl0.19", "--to", "trl0.22", "--flow", "train.py", "--", "tiny", "--rate", "1"])

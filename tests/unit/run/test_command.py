@@ -14,6 +14,7 @@ import builders as b
 import pytest
 from builders import UNLISTED
 from finetune_compat.contract.errors import CompatError
+from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import Observation, Variant, to_json
 from finetune_compat.machine.places import places
@@ -22,8 +23,9 @@ from finetune_compat.run import nox_run, replay, stack_run
 from finetune_compat.run import request as requested
 from finetune_compat.run.command import run
 from finetune_compat.run.nox_run import order_of, was_red
-from finetune_compat.run.request import Request
-from finetune_compat.run.selection import Asked
+from finetune_compat.run.options import RunOptions, read_options
+from finetune_compat.run.request import RunRequest
+from finetune_compat.run.selection import AskedCells
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.store import archive, stored_files
 from finetune_compat.store.addresses import addresses, recipes
@@ -49,9 +51,9 @@ class Nox:
         self.run = Path()
 
     def __call__(self, command: Sequence[str], *, stdout: object, **_: object) -> Nox:
-        cells = Path(command[command.index("--cells") + 1])
-        names = tuple(cells.read_text().splitlines())
-        self.run = cells.parent
+        options = Path(command[command.index("--options") + 1])
+        names = read_options(options).cells or ()
+        self.run = options.parent
         self.asked.append(names)
         self.sessions.append(tuple(command[command.index("-s") + 1 : command.index("--")]))
         lost = self.loses.pop(0) if self.loses else set()
@@ -116,7 +118,7 @@ def kept(monkeypatch: pytest.MonkeyPatch, *cells: str) -> dict[str, Path]:
 
     with monkeypatch.context() as patch:
         patch.setattr(requested, "addresses", noted)
-        requested.select(request(), stack_run.parse_options(request().options), ())
+        requested.select(request(), ())
     root = Store.configured().root
     names = {
         cell: stored_files.write(root, stored(found[cell], to_json(observed(cell, found[cell].features)), "pass"))
@@ -125,10 +127,11 @@ def kept(monkeypatch: pytest.MonkeyPatch, *cells: str) -> dict[str, Path]:
     return {cell: stored_files.path_of(root, name) for cell, name in names.items()}
 
 
-def request(**changes: object) -> Request:
+def request(*, fresh: bool = False, pytest: tuple[str, ...] = (), **changes: object) -> RunRequest:
     """The three cells of one flow on one stack."""
-    asked = Asked(stacks=("trl0.22",), flows=("sft-full",))
-    return replace(Request(asked=asked, options=("--device", "cpu")), **changes)  # type: ignore[arg-type]
+    asked = AskedCells(stacks=("trl0.22",), flows=("sft-full",))
+    options = RunOptions(device=DeviceChoice.CPU, fresh=fresh, pytest=pytest)
+    return replace(RunRequest(asked=asked, options=options), **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("stored_first", [True, False])
@@ -384,7 +387,7 @@ class SlowNox(Nox):
         self._looks = 0
 
     def __call__(self, command: Sequence[str], **named: object) -> Nox:
-        self.run = Path(command[command.index("--cells") + 1]).parent
+        self.run = Path(command[command.index("--options") + 1]).parent
         return self
 
     def poll(self) -> int | None:  # type: ignore[override]
@@ -395,10 +398,10 @@ class SlowNox(Nox):
 
 @pytest.mark.parametrize(
     ("changes", "at_most", "workers"),
-    [({}, 4, "4"), ({"jobs": 3}, 4, "3"), ({}, 1, None), ({"options": ("--device", "cpu", "-n", "1")}, 4, None)],
+    [({}, 4, "4"), ({"jobs": 3}, 4, "3"), ({}, 1, None), ({"pytest": ("-n", "1")}, 4, None)],
 )
 def test_a_core_that_no_stack_waits_for_goes_to_one_that_runs(
-    nox: Nox, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], at_most: int, workers: str | None
+    nox: Nox, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], at_most: int, workers: str | None
 ) -> None:
     """As many as fit, or as were asked for; none where the workers were."""
     slow = SlowNox()
@@ -414,8 +417,8 @@ def test_an_edge_is_one_though_its_neighbour_was_not_asked_for() -> None:
     from finetune_compat.checks.ledger import load_ledger
 
     def at_edges(*stacks: str) -> set[str]:
-        asked = request(asked=Asked(stacks=stacks, flows=("sft-peft-model",), variants=("qwen2-nf4-gc",)))
-        selection = requested.select(asked, stack_run.parse_options(asked.options), ())
+        asked = request(asked=AskedCells(stacks=stacks, flows=("sft-peft-model",), variants=("qwen2-nf4-gc",)))
+        selection = requested.select(asked, ())
         return set(nox_run.edge_cells(selection, load_ledger(), read_matrix())) & set(selection.cells)
 
     cell = "sft-peft-model[qwen2-nf4-gc]@cpu"

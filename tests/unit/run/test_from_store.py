@@ -21,7 +21,8 @@ from finetune_compat.contract.records import Observation, Precision, to_json
 from finetune_compat.machine.gpus import Gpu
 from finetune_compat.results.run_files import judged, read_observations, read_rows
 from finetune_compat.run import from_store, stack_run
-from finetune_compat.run.stack_run import parse_options, run_plan
+from finetune_compat.run.options import parse_options
+from finetune_compat.run.stack_run import run_plan
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.store import stored_files
 from finetune_compat.store.addresses import Installed

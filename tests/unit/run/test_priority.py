@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError
-from finetune_compat.run.estimate import START_S, makespan, stack_of
+from finetune_compat.run.estimate import START_S, makespan
 from finetune_compat.run.priority import Task, Why, by_importance, cut, edges, parse_span, span_told
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +40,7 @@ def test_a_budget_is_kept_to_and_loses_nothing(tasks: list[Task], budget: float,
     assert sorted((*found.kept, *found.left_out), key=lambda t: t.cell) == sorted(tasks, key=lambda t: t.cell)
     load: dict[str, float] = {}
     for kept in found.kept:
-        load[stack_of(kept.cell)] = load.get(stack_of(kept.cell), START_S) + kept.seconds
+        load[parse_cell(kept.cell).stack] = load.get(parse_cell(kept.cell).stack, START_S) + kept.seconds
     assert makespan(load.values(), jobs) <= budget or not found.kept
 
 

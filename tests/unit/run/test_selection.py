@@ -8,7 +8,7 @@ from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.errors import CompatError, UnknownName
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.run import stack_run
-from finetune_compat.run.selection import Asked, cells_of, stacks_of
+from finetune_compat.run.selection import AskedCells, cells_of, stacks_of
 from finetune_compat.stacks.matrix import Matrix, read_matrix
 
 VERSIONS = {"trl": "0.22.2", "transformers": "4.56.0", "peft": "0.17.1", "bitsandbytes": "0.47.0"}
@@ -19,26 +19,28 @@ def matrix() -> Matrix:
     return read_matrix()
 
 
-def names(matrix: Matrix, asked: Asked, python: str = "3.11") -> list[str]:
+def names(matrix: Matrix, asked: AskedCells, python: str = "3.11") -> list[str]:
     return [on.name for on in stacks_of(matrix, asked, python)]
 
 
 def test_without_a_name_every_stack_of_that_python_is_asked_for(matrix: Matrix) -> None:
     """The whole matrix, in its order."""
-    assert names(matrix, Asked()) == [stack.on("3.11") for stack in matrix.stacks if "3.11" in stack.pythons]
-    assert names(matrix, Asked(), "3.12") == [stack.on("3.12") for stack in matrix.stacks if "3.12" in stack.pythons]
+    assert names(matrix, AskedCells()) == [stack.on("3.11") for stack in matrix.stacks if "3.11" in stack.pythons]
+    assert names(matrix, AskedCells(), "3.12") == [
+        stack.on("3.12") for stack in matrix.stacks if "3.12" in stack.pythons
+    ]
 
 
 def test_names_globs_and_axes_narrow_it(matrix: Matrix) -> None:
     """A name with a Python asks for that Python, whatever --python says."""
-    assert names(matrix, Asked(stacks=("trl0.22",))) == ["trl0.22-py311"]
-    assert names(matrix, Asked(stacks=("trl1.16-py312",))) == ["trl1.16-py312"]
-    assert names(matrix, Asked(axes=("peft",))) == [s.on("3.11") for s in matrix.stacks if s.package == "peft"]
+    assert names(matrix, AskedCells(stacks=("trl0.22",))) == ["trl0.22-py311"]
+    assert names(matrix, AskedCells(stacks=("trl1.16-py312",))) == ["trl1.16-py312"]
+    assert names(matrix, AskedCells(axes=("peft",))) == [s.on("3.11") for s in matrix.stacks if s.package == "peft"]
 
 
 def test_a_session_is_called_as_nox_calls_it(matrix: Matrix) -> None:
     """The string a person types."""
-    [on] = stacks_of(matrix, Asked(stacks=("trl0.22",)), "3.11")
+    [on] = stacks_of(matrix, AskedCells(stacks=("trl0.22",)), "3.11")
     assert on.session == "compat-3.11(trl='0.22')"
 
 
@@ -46,23 +48,23 @@ def test_a_session_is_called_as_nox_calls_it(matrix: Matrix) -> None:
     ("asked", "said"),
     [
         (
-            Asked(stacks=("trl9.9",)),
+            AskedCells(stacks=("trl9.9",)),
             (
                 "matrices/stacks.toml: there is no stack 'trl9.9'\nNames that look like it: trl1.9, trl0.9, trl0.29.\n"
                 "`compat stacks` lists all of them."
             ),
         ),
         (
-            Asked(axes=("torch",)),
+            AskedCells(axes=("torch",)),
             "--axis: there is no axis 'torch'\nNames that look like it: trl.\nThere are: trl, transformers, peft.",
         ),
         (
-            Asked(stacks=("trl0.2?",), axes=("peft",)),
+            AskedCells(stacks=("trl0.2?",), axes=("peft",)),
             "trl0.2? --axis peft: no stack is on all of these\nAsk for a stack of that axis, or for less.",
         ),
     ],
 )
-def test_a_name_that_matches_nothing_is_refused(matrix: Matrix, asked: Asked, said: str) -> None:
+def test_a_name_that_matches_nothing_is_refused(matrix: Matrix, asked: AskedCells, said: str) -> None:
     """Rather than running everything else."""
     with pytest.raises(UnknownName) as caught:
         stacks_of(matrix, asked, "3.11")
@@ -73,7 +75,7 @@ def test_a_name_that_matches_nothing_is_refused(matrix: Matrix, asked: Asked, sa
     ("asked", "python", "said"),
     [
         (
-            Asked(),
+            AskedCells(),
             "3.9",
             (
                 "--python: no stack is locked for Python 3.9\n"
@@ -81,7 +83,7 @@ def test_a_name_that_matches_nothing_is_refused(matrix: Matrix, asked: Asked, sa
             ),
         ),
         (
-            Asked(stacks=("trl0.4",)),
+            AskedCells(stacks=("trl0.4",)),
             "3.12",
             (
                 "trl0.4: not locked for Python 3.12\n"
@@ -91,7 +93,7 @@ def test_a_name_that_matches_nothing_is_refused(matrix: Matrix, asked: Asked, sa
     ],
 )
 def test_a_python_there_is_not_is_answered_with_those_there_are(
-    matrix: Matrix, asked: Asked, python: str, said: str
+    matrix: Matrix, asked: AskedCells, python: str, said: str
 ) -> None:
     """Rather than that no cell matches."""
     with pytest.raises(UnknownName) as caught:
@@ -102,29 +104,29 @@ def test_a_python_there_is_not_is_answered_with_those_there_are(
 def test_flows_variants_and_words_narrow_the_cells() -> None:
     """Each alone, and together."""
     cells = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, VERSIONS)
-    of_flow = cells_of(cells, Asked(flows=("sft-peft-*",)))
+    of_flow = cells_of(cells, AskedCells(flows=("sft-peft-*",)))
     assert {cell.flow for cell in of_flow} == {c.flow for c in cells if c.flow.startswith("sft-peft-")}
-    of_variant = cells_of(cells, Asked(variants=("qwen2-nf4-*",)))
+    of_variant = cells_of(cells, AskedCells(variants=("qwen2-nf4-*",)))
     assert {str(cell.variant) for cell in of_variant} == {
         str(c.variant) for c in cells if str(c.variant).startswith("qwen2-nf4-")
     }
-    both = cells_of(cells, Asked(flows=("sft-full",), variants=("qwen2-*",), words="not nogc"))
+    both = cells_of(cells, AskedCells(flows=("sft-full",), variants=("qwen2-*",), words="not nogc"))
     assert both and all(c.flow == "sft-full" and c.variant.gradient_checkpointing for c in both)
-    assert cells_of(cells, Asked()) == cells
+    assert cells_of(cells, AskedCells()) == cells
 
 
 def test_a_flow_that_is_none_and_words_that_are_no_expression_are_refused() -> None:
     """With where, and what to write instead."""
     cells = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, VERSIONS)
     with pytest.raises(UnknownName) as unknown:
-        cells_of(cells, Asked(flows=("sft-pefd-model",)))
+        cells_of(cells, AskedCells(flows=("sft-pefd-model",)))
     assert str(unknown.value) == (
         "--flows: there is no flow 'sft-pefd-model'\n"
         "Names that look like it: sft-peft-model, trainer-peft-model, sft-peft-model-unprepared.\n"
         f"There are: {', '.join(flow.name for flow in CATALOG)}."
     )
     with pytest.raises(CompatError) as wrong:
-        cells_of(cells, Asked(words="a and and b"))
+        cells_of(cells, AskedCells(words="a and and b"))
     assert str(wrong.value) == (
         "-k: 'a and and b' is no expression\nBetween two words stands `and` or `or`; every parenthesis is closed.\n"
         "Such as: -k 'sft-peft-model and not (int8 or vision)'."

@@ -22,6 +22,7 @@ from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract import catalog
 from finetune_compat.contract.catalog import Tier
 from finetune_compat.contract.errors import CompatError, ExitCode
+from finetune_compat.contract.options import Attention, DeviceChoice, Instead
 from finetune_compat.contract.plan import Plan, PlannedCell, read_plan
 from finetune_compat.contract.records import DeviceKind, Observation, to_json
 from finetune_compat.contract.seeds import Seeds
@@ -29,7 +30,8 @@ from finetune_compat.machine.gpus import GB, Gpu, Wanted
 from finetune_compat.machine.places import PACKAGE
 from finetune_compat.results.run_files import RowState, StackRow, judged, read_rows
 from finetune_compat.run import from_store, stack_run
-from finetune_compat.run.stack_run import DeviceChoice, Options, parse_options
+from finetune_compat.run import options as run_options
+from finetune_compat.run.options import RunOptions, parse_options
 from finetune_compat.stacks import ask
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.stacks.matrix import LockPlan
@@ -49,18 +51,18 @@ STACK = "trl0.22-py311"
 
 def test_without_arguments_a_cell_has_its_usual_length_and_limit() -> None:
     """Ten steps, two minutes, whatever device there is, and of GPUs up to two with more than 40 GB that are idle."""
-    assert parse_options(()) == Options(
+    options = parse_options(())
+    assert options == RunOptions(
         DeviceChoice.AUTO,
-        "sdpa",
-        10,
-        120.0,
+        Attention.SDPA,
+        steps=10,
         instead=None,
         tier=Tier.QUICK,
         seeds=None,
         pytest=(),
         gpus=Wanted(2, 2.0, 40.0),
-        memory_limit=stack_run.MEMORY_LIMIT,
     )
+    assert (options.limit_s, options.memory_bytes) == (120.0, run_options.MEMORY_LIMIT)
 
 
 def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
@@ -79,31 +81,30 @@ def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
         "--lf",
     )
     limits = ("--gpus", "4", "--gpu-idle-below=0.5", "--gpu-larger-than", "16")
-    assert parse_options((*given, *limits)) == Options(
+    assert parse_options((*given, *limits)) == RunOptions(
         DeviceChoice.CUDA,
-        "eager",
-        20,
-        7.5,
+        Attention.EAGER,
+        steps=20,
+        limit=7.5,
         instead=None,
         tier=Tier.QUICK,
         seeds=None,
         pytest=("-k", "nf4 and not llama", "-x", "--lf"),
         gpus=Wanted(4, 0.5, 16.0),
-        memory_limit=stack_run.MEMORY_LIMIT,
     )
 
 
-@pytest.mark.parametrize("each", list(stack_run.Instead))
-def test_what_is_run_in_place_of_the_cells_is_an_option_too(each: stack_run.Instead) -> None:
+@pytest.mark.parametrize("each", list(Instead))
+def test_what_is_run_in_place_of_the_cells_is_an_option_too(each: Instead) -> None:
     """Ours, and not pytest's."""
     options = parse_options((f"--{each}",))
     assert (options.instead, options.pytest) == (each, ())
 
 
-@pytest.mark.parametrize("each", list(stack_run.Instead))
-def test_memory_is_limited_where_there_are_workers_to_end(each: stack_run.Instead) -> None:
+@pytest.mark.parametrize("each", list(Instead))
+def test_memory_is_limited_where_there_are_workers_to_end(each: Instead) -> None:
     """What runs in place of the cells is one process without workers: no limit by itself, and none to ask for."""
-    assert parse_options((f"--{each}",)).memory_limit is None
+    assert parse_options((f"--{each}",)).memory_bytes is None
     with pytest.raises(CompatError) as caught:
         parse_options((f"--{each}", "--memory-limit", "3GiB"))
     assert str(caught.value) == (
@@ -254,13 +255,13 @@ def test_gpus_that_are_there_are_used_unless_told_otherwise(
 ) -> None:
     """Never the other way round; two of them unless told otherwise."""
     found = gpus(monkeypatch, there)
-    assert stack_run.chosen_gpus(given) == found[:chosen]
+    assert stack_run.chosen_gpus(parse_options(given)) == found[:chosen]
 
 
 def test_what_was_chosen_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """With the limits that were asked for."""
     gpus(monkeypatch, 2, "1")
-    assert stack_run.chosen_gpus(("--gpu-larger-than", "16", "--gpu-idle-below", "4")) == (gpu(1),)
+    assert stack_run.chosen_gpus(parse_options(("--gpu-larger-than", "16", "--gpu-idle-below", "4"))) == (gpu(1),)
     assert capsys.readouterr().out == (
         "GPU 1 (NVIDIA H100) of 2: idle and large enough (under 4 GB used, over 16 GB in all)\n"
         "not GPU 0: hidden by CUDA_VISIBLE_DEVICES\n"
@@ -272,7 +273,7 @@ def test_nobody_asks_a_driver_for_a_cpu_run(
 ) -> None:
     """A broken driver does not stand in its way, and there is nothing to say."""
     monkeypatch.delattr(stack_run, "read_gpus")
-    assert stack_run.chosen_gpus(("--device", "cpu")) == ()
+    assert stack_run.chosen_gpus(parse_options(("--device", "cpu"))) == ()
     assert capsys.readouterr().out == ""
 
 
@@ -281,10 +282,10 @@ def test_a_gpu_that_is_hidden_leaves_the_cpu_and_that_is_said(
 ) -> None:
     """Where there is none, nothing is said: that is how most machines are."""
     gpus(monkeypatch, 2, "-1")
-    assert stack_run.chosen_gpus(()) == ()
+    assert stack_run.chosen_gpus(parse_options(())) == ()
     assert capsys.readouterr().out == "CPU: CUDA_VISIBLE_DEVICES=-1 hides every GPU there is (2)\n"
     gpus(monkeypatch, 0)
-    assert stack_run.chosen_gpus(()) == ()
+    assert stack_run.chosen_gpus(parse_options(())) == ()
     assert capsys.readouterr().out == ""
 
 
@@ -303,7 +304,7 @@ def test_a_gpu_that_is_asked_for_and_is_not_there_is_bad_input(
     """Before anything is installed for it."""
     gpus(monkeypatch, there, visible)
     with pytest.raises(CompatError) as raised:
-        stack_run.chosen_gpus(("--device=cuda",))
+        stack_run.chosen_gpus(parse_options(("--device=cuda",)))
     assert raised.value.exit_code is ExitCode.BAD_INPUT
     assert str(raised.value) == (
         "arguments after --: --device cuda, and there is no NVIDIA GPU to be seen\n"
@@ -398,7 +399,7 @@ def test_files_that_commands_name_are_there() -> None:
     """They are run from the checkout."""
     commands = [
         stack_run._cells_command(ENV, PLAN, (), parse_options(())),
-        *(instead(f"--{each}") for each in stack_run.Instead),
+        *(instead(f"--{each}") for each in Instead),
     ]
     named = {word for command in commands for word in command if word.startswith("tests/")}
     assert named
@@ -611,7 +612,7 @@ def run_stack(*posargs: str, plan: LockPlan | None = None, on: Sequence[Gpu] = (
         env_python=ENV,
         base_torch=True,
         gpus=on,
-        posargs=posargs,
+        options=parse_options(posargs),
         alone=alone,
     )
 

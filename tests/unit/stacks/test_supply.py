@@ -7,36 +7,30 @@ from pathlib import Path
 
 import pytest
 from finetune_compat.contract.errors import CompatError, ExitCode, InstallError
-from finetune_compat.stacks.supply import Supply, base_python, parse_supply
+from finetune_compat.stacks.supply import Supply, ask_base_python, supply_of
 from wheels import make_wheel
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 class TestOptions:
-    def test_without_any_it_is_the_registry_and_all_else_goes_on(self) -> None:
-        """In the order in which it was typed."""
-        assert parse_supply(["-k", "sft", "--device", "cpu", "-x"]) == (
-            Supply(),
-            ["-k", "sft", "--device", "cpu", "-x"],
-        )
+    def test_without_any_it_is_the_registry(self) -> None:
+        """As most machines have it."""
+        assert supply_of(where="here") == Supply()
 
-    def test_they_are_taken_out_wherever_they_stand(self, tmp_path: Path) -> None:
-        """An unpacked bundle is a wheelhouse by its own name."""
+    def test_an_unpacked_bundle_is_a_wheelhouse(self, tmp_path: Path) -> None:
+        """By its own name; and a Python is asked once, where it imports from."""
         make_wheel(tmp_path / "wheels", "trl", "0.22.2")
-        asked = ["-x", "--offline", "--wheelhouse", str(tmp_path), "-k", "sft", "--base-python", sys.executable]
-        supply, rest = parse_supply(asked)
-        assert rest == ["-x", "-k", "sft"]
+        supply = supply_of(where="here", offline=True, wheelhouse=tmp_path, base_python=sys.executable)
         assert (supply.offline, supply.wheelhouse) == (True, tmp_path / "wheels")
         assert supply.base is not None
         assert (supply.base.executable, supply.base.version) == (sys.executable, HERE)
-        assert parse_supply(supply.words) == (supply, [])
 
     def test_a_folder_without_wheels_is_refused(self, tmp_path: Path) -> None:
         """So is one that is not there; both before anything is installed."""
         for folder, problem in ((tmp_path, "there is no wheel in it"), (tmp_path / "x", "there is no such folder")):
             with pytest.raises(CompatError) as caught:
-                parse_supply(["--wheelhouse", str(folder)])
+                supply_of(where="here", wheelhouse=folder)
             assert caught.value.exit_code is ExitCode.BAD_INPUT
             assert str(caught.value) == (
                 f"--wheelhouse {folder}: {problem}\n"
@@ -44,11 +38,12 @@ class TestOptions:
                 "Unpack every part of the bundle, and name the folder that comes out of them."
             )
 
-    def test_an_option_without_its_value_is_refused(self) -> None:
-        """With the parser's own words."""
+    def test_one_python_lends_its_torch(self) -> None:
+        """Two at once cannot both."""
         with pytest.raises(CompatError) as caught:
-            parse_supply(["--base-python"])
-        assert str(caught.value) == ("arguments after --: argument --base-python: expected one argument\nCorrect it.")
+            supply_of(where="here", base_python="python3", base_torch=True)
+        assert caught.value.exit_code is ExitCode.BAD_INPUT
+        assert str(caught.value).startswith("here: --base-torch does not go with --base-python\n")
 
 
 class TestLacking:
@@ -71,7 +66,7 @@ class TestLacking:
 class TestBasePython:
     def test_it_says_where_it_imports_from(self) -> None:
         """By its name or its path, and as its own shell would have it: no empty entry for the current folder."""
-        found = base_python(sys.executable)
+        found = ask_base_python(sys.executable)
         assert found.version == HERE
         assert str(Path(pytest.__file__).parent.parent) in found.path and "" not in found.path
 
@@ -90,7 +85,7 @@ class TestBasePython:
             program.write_text(f"#!/bin/sh\n{code}\n")
             program.chmod(0o755)
         with pytest.raises(InstallError) as caught:
-            base_python(str(program))
+            ask_base_python(str(program))
         assert str(caught.value) == (
             f"--base-python {program}: {problem}\n"
             "It takes the torch of that Python, which must be on this machine.\n"

@@ -22,6 +22,7 @@ from finetune_compat.cell.script import without_gpu
 from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.cell.script.stories import Measured, Stories, Story, precision_of
+from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.records import (
     CENSUS_STAGES,
     Absence,
@@ -37,9 +38,8 @@ from finetune_compat.contract.records import (
     StackRecord,
     Stage,
     Variant,
-    cell_id,
 )
-from finetune_compat.contract.script import Request, Run
+from finetune_compat.contract.script import Run, WatchRequest
 
 PREPARATIONS = ("prepare_model_for_kbit_training", "prepare_model_for_int8_training")
 WRAPPINGS = ("get_peft_model", "inject_adapter_in_model")
@@ -71,7 +71,7 @@ class Observer:
     """Everything seen of one process."""
 
     def __init__(
-        self, request: Request, device: DeviceRecord, stack: StackRecord, notes: Notes, kept: Kept, save: Any
+        self, request: WatchRequest, device: DeviceRecord, stack: StackRecord, notes: Notes, kept: Kept, save: Any
     ) -> None:
         self.notes, self._request, self._device, self._stack, self._save = notes, request, device, stack, save
         self.kept = kept
@@ -343,7 +343,7 @@ class Observer:
         device = DeviceRecord(self._device.kind, self._device.name, emulates, self._device.features)
         why = Absence.NOT_REACHED if error else Absence.NOT_CALLED
         return Observation(
-            cell=cell_id(self._request.stack, flow, variant, device.kind),
+            cell=str(CellId(self._request.stack, flow, str(variant), device.kind)),
             stack=self._stack,
             device=device,
             flow=flow,

@@ -20,8 +20,9 @@ from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.contract.records import REPORTED, DeviceKind, DeviceRecord, Failure, StackRecord, Stage
 from finetune_compat.contract.redaction import redact_words
-from finetune_compat.contract.script import REQUEST, SCRATCH, Pipeline, Request
+from finetune_compat.contract.script import REQUEST, SCRATCH, Pipeline, WatchRequest
 from finetune_compat.machine import child_processes
+from finetune_compat.machine.files import write_atomically
 
 if TYPE_CHECKING:
     from finetune_compat.cell.script.observer import Observer
@@ -42,7 +43,7 @@ _SAVERS = (
 class Process:
     """One watched process. Nothing of the libraries is imported before the script does."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: WatchRequest) -> None:
         self.request, self.notes = request, Notes()
         self.kept = Kept(Path(request.folder, SCRATCH), self.notes, everything=request.throw_away)
         self._owner = os.getpid()
@@ -181,10 +182,7 @@ class Process:
             unseen=(*self.notes.unseen, *self._not_trained()),
             error=self._error,
         )
-        path = Path(self.request.folder, f"{self._owner}.json")
-        fresh = path.with_suffix(".part")
-        fresh.write_text(record.to_json(), encoding="utf-8")
-        fresh.replace(path)
+        write_atomically(Path(self.request.folder, f"{self._owner}.json"), record.to_json())
 
     def _not_trained(self) -> tuple[str, ...]:
         alone = self._observer.loaded_only() if self._observer else ()
@@ -223,7 +221,7 @@ def begin() -> None:
     if int(os.environ.get("RANK", "0") or 0):
         return
     global current  # noqa: PLW0603 - one a process
-    current = Process(Request(**json.loads(Path(os.environ[REQUEST]).read_text(encoding="utf-8"))))
+    current = Process(WatchRequest(**json.loads(Path(os.environ[REQUEST]).read_text(encoding="utf-8"))))
     current.watch()
 
 

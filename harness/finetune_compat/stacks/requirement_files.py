@@ -1,0 +1,316 @@
+"""Files that name versions: requirements files, hashed or not, uv.lock (version 1) and pylock.toml (PEP 751).
+
+One reader for all of them, and for every command that is given one.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.markers import InvalidMarker, Marker, UndefinedComparison, default_environment
+from packaging.pylock import Pylock, PylockValidationError
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from finetune_compat.contract.errors import why
+
+SUFFIXES = (".txt", ".lock", ".toml", ".in")
+"""Of the names of files that are read here."""
+
+NEWEST_PATCH = 99
+"""Of a Python: above all that exist."""
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+"""UTF-32 comes first: its mark begins with that of UTF-16."""
+
+_PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;\\]+)( ;[^\\]*[^\\\s])?((?: \\)?)")
+_HASH = "    --hash=sha256:"
+_HASH_LENGTHS = (len(_HASH) + 64, len(_HASH) + 64 + len(" \\"))
+
+
+class Malformed(Exception):
+    """A file is not what its name says. The message says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """What a file or an interpreter says."""
+
+    requirements: tuple[Requirement, ...]
+    not_followed: tuple[str, ...]
+    """What the file says and a resolver of an index cannot follow, a sentence each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A package of a hashed requirements file."""
+
+    name: str
+    """Canonical."""
+    version: str
+    hashes: frozenset[str]
+    """SHA-256 of every file that may stand for it."""
+
+    def __str__(self) -> str:
+        return f"{self.name}=={self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class RequirementFile:
+    """A file that was opened, and whose versions depend on the Python they are for."""
+
+    path: Path
+    text: str
+    table: Mapping[str, Any] | None
+    """The content of a TOML file; None of a requirements file."""
+
+    @property
+    def requires_python(self) -> str:
+        """Such as `>=3.10`; empty if the file does not say."""
+        return str((self.table or {}).get("requires-python", ""))
+
+    def versions(self, python: str) -> Versions:
+        """What it asks for on this Python, on Linux on x86-64.
+
+        Raises:
+            Malformed: it, or a file it includes, cannot be followed.
+        """
+        if self.table is None:
+            return _requirements(self.path, self.text, python, ())
+        return _uv_lock(self.table, python) if self.path.suffix != ".toml" else _pylock(self.table, python)
+
+
+def open_file(path: Path) -> RequirementFile:
+    """The file at `path`. `uv.lock` and `.toml` are TOML, any other file is a requirements file.
+
+    Raises:
+        Malformed: it cannot be read, or is no TOML.
+    """
+    try:
+        text = text_of(path)
+        is_toml = path.name == "uv.lock" or path.suffix == ".toml"
+        return RequirementFile(path, text, tomllib.loads(text) if is_toml else None)
+    except tomllib.TOMLDecodeError as error:
+        raise Malformed(f"not TOML: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Malformed(f"it cannot be read: {why(error)}") from None
+
+
+def text_of(path: Path) -> str:
+    """The text of a file, in UTF-8 or in what its byte order mark names, as pip and uv read it.
+
+    Raises:
+        OSError, UnicodeDecodeError: it cannot be read.
+    """
+    content = path.read_bytes()
+    mark, encoding = next(((mark, name) for mark, name in _BOMS if content.startswith(mark)), (b"", "utf-8"))
+    return content.removeprefix(mark).decode(encoding)
+
+
+# ------------------------------------------------------------------------------------------- hashed requirements files
+
+
+def pins_of(lines: Iterable[str], *, first_line: int = 1, markers: bool = False) -> tuple[Pin, ...]:
+    """The packages of a hashed requirements file as uv writes one.
+
+    Args:
+        lines: without a header.
+        first_line: number of the first of them, for messages.
+        markers: whether a package may have an environment marker, which is then not looked at.
+
+    Raises:
+        Malformed: a line is something else, a package is there twice or has no hash, or there is no package.
+    """
+    size = len(_HASH)
+    return tuple(
+        Pin(name, version, frozenset(line[size : size + 64] for line in hashes))
+        for name, version, hashes in _packages(lines, first_line, markers=markers)
+    )
+
+
+def locked_versions(lines: Iterable[str], *, first_line: int) -> dict[str, str]:
+    """The versions of the packages, as for `pins_of`, which takes twice as long; no package has a marker."""
+    return {name: version for name, version, _ in _packages(lines, first_line, markers=False)}
+
+
+def _packages(lines: Iterable[str], first_line: int, *, markers: bool) -> Iterator[tuple[str, str, list[str]]]:
+    """Name, version and hash lines of each package."""
+    names: set[str] = set()
+    hashes: list[str] = []
+    name, version, line = "", "", ""
+    for number, line in enumerate(lines, first_line):
+        # Nine lines in ten are hashes, 140,000 over all locks: no regular expression for them. uv checks the digits.
+        if line.startswith(_HASH) and len(line) in _HASH_LENGTHS and name:
+            hashes.append(line)
+            continue
+        match = _PIN.fullmatch(line)
+        if match is None or (match[3] and not markers) or (name and not hashes):
+            raise Malformed(f"line {number} is neither `name==version` nor one of its hashes: {line!r}")
+        if name:
+            yield name, version, hashes
+        name, version, hashes = canonicalize_name(match[1]), match[2], []
+        if name in names or not _is_version(version):
+            raise Malformed(f"line {number} repeats a package or has no version: {line!r}")
+        names.add(name)
+    if not hashes or line.endswith("\\"):
+        raise Malformed("it ends before the hashes of its last package")
+    yield name, version, hashes
+
+
+def _is_version(text: str) -> bool:
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
+
+
+# -------------------------------------------------------------------------------------------------- requirements files
+
+
+def _requirements(path: Path, text: str, python: str, above: tuple[Path, ...]) -> Versions:
+    """The lines of a requirements file and of those it names with -r and -c that are for this Python."""
+    found: list[Requirement] = []
+    notes: list[str] = []
+    for number, line in _logical_lines(text):
+        option, _, value = line.replace("=", " ", 1).partition(" ") if line.startswith("-") else ("", "", "")
+        if option in ("-r", "--requirement", "-c", "--constraint"):
+            if not value.strip() or "://" in value:
+                raise Malformed(f"line {number} includes no file of this machine: {line!r}")
+            inner = _included(path.parent / value.strip(), f"line {number}", python, (*above, path.resolve()))
+            found += inner.requirements
+            notes += inner.not_followed
+        elif option in ("-e", "--editable") or (not option and _is_place(line)):
+            notes.append(f"{line}: not from an index")
+        elif option:
+            notes.append(f"{line}: an option of pip")
+        else:
+            item = _requirement(line, number)
+            if item.url:
+                notes.append(f"{line}: not from an index")
+            elif item.marker is None or _applies(item.marker, python):
+                found.append(item)
+    return Versions(tuple(found), tuple(notes))
+
+
+def _is_place(line: str) -> bool:
+    return line.startswith((".", "/", "git+")) or "://" in line.partition(" @ ")[0] or line.endswith(".whl")
+
+
+def _included(path: Path, where: str, python: str, above: tuple[Path, ...]) -> Versions:
+    if path.resolve() in above:
+        raise Malformed(f"{where} includes {path}, which includes it")
+    if not path.is_file():
+        raise Malformed(f"{where} includes {path}, which is not there")
+    try:
+        text = text_of(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Malformed(f"{where} includes {path}, which cannot be read: {why(error)}") from None
+    try:
+        return _requirements(path, text, python, above)
+    except Malformed as problem:
+        raise Malformed(f"{where} includes {path}: {problem}") from None
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines joined where they end in a backslash, without comments and hashes, with the number of the first of each."""
+    begun, joined = 0, ""
+    for number, line in enumerate([*text.splitlines(), ""], 1):
+        begun = begun or number
+        bare = re.sub(r"(^|\s)#.*$", "", line).strip()
+        joined += f" {bare.removesuffix(chr(92))}"
+        if bare.endswith("\\"):
+            continue
+        told = re.sub(r"\s--hash[=\s]\S+", "", joined).strip()
+        if told:
+            yield begun, told
+        begun, joined = 0, ""
+
+
+def _requirement(line: str, number: int) -> Requirement:
+    try:
+        return Requirement(line)
+    except InvalidRequirement as error:
+        raise Malformed(f"line {number} is no requirement: {_told(error)}: {line!r}") from None
+
+
+def _told(error: Exception) -> str:
+    """What a parser says, without the drawing of where it stopped."""
+    return re.sub(r"\n.*\^", "", str(error), flags=re.DOTALL)
+
+
+# ---------------------------------------------------------------------------------------------------------- lock files
+
+
+def _uv_lock(raw: Mapping[str, Any], python: str) -> Versions:
+    if raw.get("version") != 1:
+        raise Malformed(f"version {raw.get('version')!r} of uv.lock, and version 1 is known")
+    if not isinstance(raw.get("package"), list):
+        raise Malformed("it has no list of packages")
+    found: list[Requirement] = []
+    notes: list[str] = []
+    for place, package in enumerate(raw["package"]):
+        try:
+            name, source = package["name"], package.get("source", {})
+            # Without markers it is for every platform and every Python.
+            markers = [Marker(marker) for marker in package.get("resolution-markers", ())]
+            elsewhere = bool(markers) and not any(_applies(marker, python) for marker in markers)
+            if {"editable", "virtual"} & source.keys() or elsewhere:
+                continue
+            if "registry" in source:
+                found.append(Requirement(f"{name}=={package['version']}"))
+            else:
+                notes.append(f"{name}: not from an index")
+        except KeyError as missing:
+            raise Malformed(f"package[{place}] is no locked package: it has no {missing}") from None
+        except (InvalidRequirement, InvalidMarker) as error:
+            raise Malformed(f"package[{place}] is no locked package: {_told(error)}") from None
+        except (TypeError, AttributeError):
+            raise Malformed(f"package[{place}] is no locked package: {package!r}") from None
+    return Versions(tuple(found), tuple(notes))
+
+
+def _pylock(raw: Mapping[str, Any], python: str) -> Versions:
+    try:
+        lock = Pylock.from_dict(raw)
+    except PylockValidationError as error:
+        raise Malformed(f"not a pylock.toml: {_told(error)}") from None
+    found: list[Requirement] = []
+    notes: list[str] = []
+    for package in lock.packages:
+        if package.marker and not _applies(package.marker, python, lock.default_groups or ()):
+            continue
+        if package.version is None or package.vcs or package.directory or package.archive:
+            notes.append(f"{package.name}: not from an index")
+        else:
+            found.append(Requirement(f"{package.name}=={package.version}"))
+    return Versions(tuple(found), tuple(notes))
+
+
+def _applies(marker: Marker, python: str, groups: Iterable[str] = ()) -> bool:
+    """Whether it holds on Linux on x86-64, where locks are for, and on the newest patch of a Python.
+
+    No extra is asked for, and of the dependency groups of a pylock.toml those that it installs by default, `groups`.
+    """
+    whole = f"{python}.{NEWEST_PATCH}"
+    here: dict[str, str | frozenset[str]] = {name: str(value) for name, value in default_environment().items()}
+    here |= {"sys_platform": "linux", "platform_machine": "x86_64", "platform_system": "Linux", "os_name": "posix"}
+    here |= {"python_version": python, "python_full_version": whole, "implementation_version": whole}
+    here |= {"extra": "", "extras": frozenset(), "dependency_groups": frozenset(groups)}
+    try:
+        return marker.evaluate(here, context="lock_file")
+    except UndefinedComparison:
+        raise Malformed(f"a marker compares what cannot be compared so: {marker}") from None

@@ -1,0 +1,68 @@
+"""Files and directories that are there whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from finetune_compat.machine.files import link_atomically, locked_file, making, replacing, write_atomically
+
+
+@pytest.mark.parametrize("content", ["ä\n", b"\xff"])
+def test_what_is_written_replaces_what_was_there(tmp_path: Path, content: str | bytes) -> None:
+    """Text as UTF-8, for everybody to read; nothing else is left."""
+    path = tmp_path / "new" / "file"
+    write_atomically(path, "before")
+    write_atomically(path, content)
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert list(path.parent.iterdir()) == [path]
+
+
+def _cut_off(path: Path, folder: Path) -> None:
+    with replacing(path) as part, making(folder) as made:
+        part.write_text("half")
+        (made / "half").touch()
+        raise KeyboardInterrupt
+
+
+def test_what_is_cut_off_changes_nothing(tmp_path: Path) -> None:
+    """Neither a file nor a directory."""
+    write_atomically(tmp_path / "file", "before")
+    with pytest.raises(KeyboardInterrupt):
+        _cut_off(tmp_path / "file", tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "before"
+
+
+def test_a_directory_is_there_with_all_that_is_in_it(tmp_path: Path) -> None:
+    """And takes the place of none that has files."""
+    for _ in range(2):
+        with making(tmp_path / "folder") as folder:
+            assert not (tmp_path / "folder" / "file").exists()
+            (folder / "file").touch()
+        assert (tmp_path / "folder" / "file").exists()
+        (tmp_path / "folder" / "file").unlink()
+    (tmp_path / "folder" / "other").touch()
+    with pytest.raises(OSError, match="not empty"), making(tmp_path / "folder"):
+        pass
+
+
+def test_a_link_is_replaced(tmp_path: Path) -> None:
+    """Whether there was one or not."""
+    for target in ("one", "two"):
+        link_atomically(tmp_path / "latest", target)
+        assert (tmp_path / "latest").readlink() == Path(target)
+    assert [path.name for path in tmp_path.iterdir()] == ["latest"]
+
+
+def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
+    """Who does not wait is refused; afterwards it is free."""
+    with (
+        locked_file(tmp_path / "new" / "lock"),
+        pytest.raises(BlockingIOError),
+        locked_file(tmp_path / "new" / "lock", wait=False),
+    ):
+        pass
+    with locked_file(tmp_path / "new" / "lock", wait=False):
+        pass

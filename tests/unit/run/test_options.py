@@ -1,0 +1,44 @@
+"""The options of a run, between processes: what one wrote is what the other reads."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from finetune_compat.contract.options import HELP
+from finetune_compat.run.options import OPTIONS_FILE, RunOptions, parse_options, write_options
+
+EVERYTHING = (
+    *("--device", "cpu", "--attention", "eager", "--steps", "7", "--limit", "9", "--memory-limit", "3GiB"),
+    *("--tier", "deep", "--seeds", "200-399", "--gpus", "1", "--gpu-larger-than", "16", "--fresh", "--offline"),
+    *("--base-python", sys.executable, "-k", "nf4 and not gc", "-x"),
+)
+
+
+@pytest.mark.parametrize("given", [(), EVERYTHING])
+def test_a_session_reads_what_was_written_for_it(tmp_path: Path, given: tuple[str, ...]) -> None:
+    """Every field has its type again, and nothing is asked or checked a second time."""
+    options = parse_options(given)
+    write_options(options, tmp_path / "options.json")
+    assert parse_options((OPTIONS_FILE, str(tmp_path / "options.json"))) == options
+
+
+def test_a_file_names_the_only_cells(tmp_path: Path) -> None:
+    """In its order; with or without an end of the last line."""
+    (tmp_path / "cells.txt").write_text("s/b[x]@cpu\ns/a[x]@cpu")
+    assert parse_options(("--cells", str(tmp_path / "cells.txt"))).cells == ("s/b[x]@cpu", "s/a[x]@cpu")
+
+
+def test_help_shows_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the sentence that `compat run --help` has."""
+    with pytest.raises(SystemExit) as caught:
+        parse_options(("--help",))
+    assert caught.value.code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert [name for name, sentence in HELP.items() if f"--{name}" not in said or sentence not in said] == []
+
+
+def test_options_are_compared_by_value() -> None:
+    """What is not given is what is usual."""
+    assert parse_options(()) == RunOptions()
