@@ -485,7 +485,7 @@ def watch(
     from finetune_compat.checks.ledger import load_ledger
     from finetune_compat.watch.host import check_script, check_steps, exit_code, of_stack, own_interpreter, run_pipeline
     from finetune_compat.watch.page import as_json as jsonable
-    from finetune_compat.watch.page import page
+    from finetune_compat.watch.page import page, verdicts_on
 
     if python is not None and stack is not None:
         raise CompatError(
@@ -502,8 +502,9 @@ def watch(
         interpreter = of_stack(stack_python(read_matrix(), stack))
     ledger = load_ledger()
     seen = run_pipeline(given, interpreter, steps)
-    print(json.dumps(jsonable(seen, ledger), indent=2, allow_nan=False) if as_json else page(seen, ledger))
-    return exit_code(seen)
+    verdicts = verdicts_on(seen, ledger)
+    print(json.dumps(jsonable(seen, verdicts), indent=2, allow_nan=False) if as_json else page(seen, verdicts, ledger))
+    return exit_code(verdicts)
 
 
 def _say(line: str) -> None:

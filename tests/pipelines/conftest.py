@@ -48,12 +48,13 @@ AS_A_GATE_DOES = """
 import json, sys
 from pathlib import Path
 from finetune_compat.checks.ledger import load_ledger
-from finetune_compat.watch.page import as_json
+from finetune_compat.watch.page import as_json, verdicts_on
 from finetune_compat.watch.host import Interpreter, exit_code, run_pipeline
 
 seen = run_pipeline(sys.argv[2:], Interpreter("own", Path(sys.argv[1])), throw_away=True)
-print(json.dumps(as_json(seen, load_ledger())))
-sys.exit(exit_code(seen))
+verdicts = verdicts_on(seen, load_ledger())
+print(json.dumps(as_json(seen, verdicts)))
+sys.exit(exit_code(verdicts))
 """
 
 OF_OLD = (

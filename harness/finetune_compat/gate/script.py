@@ -60,6 +60,8 @@ class ScriptRunner:
     tell: Callable[[str], None]
     seen: dict[str, Pipeline] = field(default_factory=dict)
     """By stack."""
+    judged: dict[str, tuple[Verdict, ...]] = field(default_factory=dict)
+    """The verdicts on what was seen, by stack."""
     silent: dict[str, int] = field(default_factory=dict)
     """Exit status by stack, where it imported no library of the stack."""
 
@@ -82,6 +84,7 @@ class ScriptRunner:
             write_row(self.run, StackRow(of.stack, RowState.INFRASTRUCTURE, error.what, ()))
         else:
             self.seen[of.stack] = without_secrets(seen, self.script.given)
+            self.judged[of.stack] = judge(self.seen[of.stack])
             write_row(self.run, StackRow(of.stack, RowState.RAN, "", ()))
             self._keep()
         self.tell(f"{of.stack}: done")
@@ -96,7 +99,7 @@ class ScriptRunner:
     def results(self) -> Results:
         """Everything that ran, judged, with like trainers under like names."""
         rows = read_rows(self.run)
-        observations, verdicts = compared(self.seen, self.ledger)
+        observations, verdicts = compared(self.seen, self.judged, self.ledger)
         absent = [verdict for row in rows if (verdict := _of_row(row))]
         return Results(self.run, rows, observations, (*absent, *verdicts))
 
@@ -156,7 +159,9 @@ def _of_row(row: StackRow) -> Verdict | None:
             return Verdict(row.name, Outcome.INFRASTRUCTURE, row.reason, Symptom.UNKNOWN)
 
 
-def compared(seen: Mapping[str, Pipeline], ledger: Ledger) -> tuple[dict[str, Observation], tuple[Verdict, ...]]:
+def compared(
+    seen: Mapping[str, Pipeline], judged: Mapping[str, Sequence[Verdict]], ledger: Ledger
+) -> tuple[dict[str, Observation], tuple[Verdict, ...]]:
     """Observations and verdicts of all stacks. The n-th trainer of a stack bears the name of the n-th of the first.
 
     A default that another release has may give it another variant, and it is the same trainer. The script itself is a
@@ -166,7 +171,6 @@ def compared(seen: Mapping[str, Pipeline], ledger: Ledger) -> tuple[dict[str, Ob
     names: list[str] = []
     observations: dict[str, Observation] = {}
     verdicts: list[Verdict] = []
-    judged = {stack: judge(one) for stack, one in seen.items()}
     first = next(iter(seen.values()), None)
     said = {stack: next(iter(found[len(seen[stack].runs) :]), None) for stack, found in judged.items()}
     broken = {stack: _broken(one, said[stack], first) for stack, one in seen.items()}

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted, RecordsError, StackFailed, why
 from finetune_compat.contract.redaction import Redactor
 from finetune_compat.contract.script import PIPELINE_SCHEMA, REQUEST, SCRATCH, SHOWN, Pipeline, WatchRequest, ended_with
+from finetune_compat.contract.verdict import Outcome, Verdict
 from finetune_compat.machine import child_processes
 from finetune_compat.machine.places import places
 from finetune_compat.stacks.ask import StackPython
@@ -354,12 +355,9 @@ def _unreadable(path: Path, problem: str) -> RecordsError:
     )
 
 
-def exit_code(seen: Pipeline) -> ExitCode:
+def exit_code(verdicts: Iterable[Verdict]) -> ExitCode:
     """UNHEALTHY if a trainer fails, COULD_NOT_TELL if nothing can be said of one, else HEALTHY."""
-    from finetune_compat.checks.script_checks import judge
-    from finetune_compat.contract.verdict import Outcome
-
-    outcomes = {verdict.outcome for verdict in judge(seen)}
+    outcomes = {verdict.outcome for verdict in verdicts}
     if Outcome.FAIL in outcomes:
         return ExitCode.UNHEALTHY
     return ExitCode.COULD_NOT_TELL if outcomes != {Outcome.PASS} else ExitCode.HEALTHY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from finetune_compat.checks.case import freeze_line
@@ -25,15 +25,17 @@ _NOTE_WIDTH = 100
 _WORDS = {Outcome.PASS: "healthy", Outcome.FAIL: "UNHEALTHY", Outcome.INFRASTRUCTURE: "could not tell"}
 
 
-def as_json(seen: Pipeline, ledger: Ledger) -> dict[str, Any]:
+def as_json(seen: Pipeline, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """Record and verdicts, of standard JSON's types."""
-    verdicts = [dataclasses.asdict(verdict) for verdict in _verdicts(seen, ledger)]
-    found: dict[str, Any] = standard({"pipeline": dataclasses.asdict(seen), "verdicts": verdicts})
+    told = [dataclasses.asdict(verdict) for verdict in verdicts]
+    found: dict[str, Any] = standard({"pipeline": dataclasses.asdict(seen), "verdicts": told})
     return found
 
 
-def _verdicts(seen: Pipeline, ledger: Ledger) -> tuple[Verdict, ...]:
-    """What is listed fails too: who watches a script asks what it does, and compares with nothing."""
+def verdicts_on(seen: Pipeline, ledger: Ledger) -> tuple[Verdict, ...]:
+    """One verdict a trainer, and one on the script where it ended otherwise than it should. What is listed fails too:
+    a watch compares with nothing.
+    """
     found = judge(seen)
     runs = (
         dataclasses.replace(named(run.seen, verdict, ledger), outcome=verdict.outcome)
@@ -42,11 +44,10 @@ def _verdicts(seen: Pipeline, ledger: Ledger) -> tuple[Verdict, ...]:
     return (*runs, *found[len(seen.runs) :])
 
 
-def page(seen: Pipeline, ledger: Ledger) -> str:
+def page(seen: Pipeline, verdicts: Sequence[Verdict], ledger: Ledger) -> str:
     """What was seen of each trainer, what was not, and the verdicts, with what is listed in `ledger` of them."""
     versions = ", ".join(f"{name} {version}" for name, version in seen.stack.resolved.items())
     lines = [f"{seen.script} on {seen.stack.name}: {versions}, Python {seen.stack.python}, {seen.device.name}"]
-    verdicts = _verdicts(seen, ledger)
     # Where nothing was seen there is a verdict and no run.
     for run, verdict in zip(seen.runs, verdicts, strict=False):
         lines += ["", *_run(run, verdict, ledger)]

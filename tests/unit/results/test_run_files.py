@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from builders import FULL, LISTED, UNLISTED, frozen, healthy, masked_labels, on_trl
-from finetune_compat.checks import Outcome, Symptom
+from finetune_compat.checks import Outcome, Symptom, Verdict, judge
 from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError, UnknownName
 from finetune_compat.contract.records import Message, Observation, Stage, Started, to_json
 from finetune_compat.machine.files import locked, write_atomically
+from finetune_compat.results import run_files
 from finetune_compat.results.run_files import (
     RowState,
     StackRow,
@@ -414,3 +415,23 @@ def test_verdict_lines_are_the_verdicts_fields() -> None:
     verdicts = [judge_one(seen, LISTED) for seen in (SEEN, frozen(SEEN), masked_labels(SEEN))]
     lines = [list(json.loads(line).items()) for line in verdict_lines(verdicts).splitlines()]
     assert lines == [list(json.loads(json.dumps(dataclasses.asdict(verdict))).items()) for verdict in verdicts]
+
+
+def test_an_observation_is_judged_once_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often its run is read; what it follows from may not have changed."""
+    judgements: list[str] = []
+
+    def counting(seen: Observation, *given: object) -> Verdict:
+        judgements.append(seen.cell)
+        return judge(seen, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run_files, "judge", counting)
+    monkeypatch.setattr(run_files, "_JUDGED", {})
+    write_row(tmp_path, ran(SEEN.cell))
+    (tmp_path / "observations.jsonl").write_text(f"{to_json(SEEN)}\n")
+    verdicts = [judged(tmp_path, UNLISTED).verdicts, judged(tmp_path, UNLISTED, only=STACK).verdicts]
+    assert verdicts == [(run_files.judge_one(SEEN, UNLISTED),)] * 2
+    assert judgements == [SEEN.cell]
+    run_files.judge_one(SEEN, LISTED)
+    run_files.judge_one(dataclasses.replace(SEEN, seed=SEEN.seed + 1), LISTED)
+    assert judgements == [SEEN.cell] * 3

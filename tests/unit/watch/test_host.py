@@ -16,19 +16,31 @@ from typing import Any
 
 import builders
 import pytest
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger import Ledger, load_ledger
 from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError, StackFailed
 from finetune_compat.contract.records import Failure, Stage
 from finetune_compat.contract.script import Pipeline
 from finetune_compat.machine.places import PACKAGE
 from finetune_compat.watch import host
+from finetune_compat.watch import page as pages
 from finetune_compat.watch.host import Interpreter, command_of, exit_code, is_three_calls, own_interpreter, run_pipeline
-from finetune_compat.watch.page import as_json, page
+from finetune_compat.watch.page import verdicts_on
 from pipelines import NF4, frozen, pipeline, run, with_adapters, without_training
 
 ROOT = PACKAGE.parents[1]
 
 LEDGER = load_ledger()
+
+
+def page(seen: Pipeline, ledger: Ledger) -> str:
+    """What `compat watch` prints."""
+    return pages.page(seen, verdicts_on(seen, ledger), ledger)
+
+
+def as_json(seen: Pipeline, ledger: Ledger) -> dict[str, Any]:
+    """What `compat watch --json` prints."""
+    return pages.as_json(seen, verdicts_on(seen, ledger))
+
 
 NO_LAUNCHER = """\
 launch: it is neither a script, a notebook nor a command of that environment
@@ -172,7 +184,7 @@ class TestTheRun:
         )
         seen = run_pipeline(["train.py"], HERE, 5)
         assert seen == pipeline(frozen(), status=7)
-        assert exit_code(seen) is ExitCode.UNHEALTHY
+        assert exit_code(verdicts_on(seen, LEDGER)) is ExitCode.UNHEALTHY
         assert capfd.readouterr().out == ""
 
     def test_the_script_has_its_secrets_and_the_record_does_not(
@@ -415,7 +427,7 @@ class TestASignal:
 )
 def test_the_worst_trainer_decides(seen: Pipeline, code: ExitCode) -> None:
     """A fault is certain; what was not seen hides one."""
-    assert exit_code(seen) is code
+    assert exit_code(verdicts_on(seen, LEDGER)) is code
 
 
 class TestThePage:
