@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import trl
 from finetune_compat.cell import data
-from finetune_compat.cell.instruments.frames import PROJECT
 from finetune_compat.cell.setup import Setup
 from finetune_compat.contract.catalog import QWEN2
 from finetune_compat.contract.plan import Plan
@@ -19,7 +18,7 @@ from finetune_compat.contract.records import Precision, Variant
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-TEXT = (PROJECT / "docs" / "guard.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "guard.md").read_text(encoding="utf-8")
 SCRIPTS = {
     block.partition("\n")[0].removeprefix("# "): block
     for block in re.findall(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)

@@ -61,8 +61,8 @@ _ALL = _CELL | _SCRIPT_GUARD
 
 _FROZEN = (
     "Look at the freeze line, where there is one. Hand the base model and peft_config to the trainer instead of a "
-    "PeftModel, load an adapter with is_trainable=True, or move to a release outside the listed window. Without "
-    "adapters, call requires_grad_(True) before the trainer is made."
+    "PeftModel, load an adapter with is_trainable=True, or use a release that does not freeze it. Without adapters, "
+    "call requires_grad_(True) before the trainer is made."
 )
 
 _SAVE_AGAIN = "Save it again with save_pretrained of the PEFT model itself"
