@@ -18,7 +18,7 @@ from finetune_compat import TrainingGuard, TrainingStopped
 from finetune_compat.cell import guard as guard_module
 from finetune_compat.cell.guard import TrainingWarning
 from finetune_compat.cell.instruments.census import is_adapter
-from finetune_compat.checks.live import LOOKS_AT_EACH, SCALER_SKIPS, Kind
+from finetune_compat.checks.guard_checks import LOOKS_AT_EACH, SCALER_SKIPS
 from torch import nn
 from transformers import TrainerCallback, set_seed
 
@@ -34,13 +34,13 @@ def silence() -> Iterator[None]:
         yield
 
 
-def stopped(trainer: Any, action: Callable[[], Any] | None = None) -> tuple[Kind, str, int]:
-    """How the guard stopped it: the kind, the first line, and the steps that were done."""
+def stopped(trainer: Any, action: Callable[[], Any] | None = None) -> tuple[str, str, int]:
+    """How the guard stopped it: the code, the first line, and the steps that were done."""
     with pytest.raises(TrainingStopped) as caught, silence():
         (action or trainer.train)()
     assert isinstance(caught.value, RuntimeError)
     assert caught.value.meaning and caught.value.todo
-    return caught.value.kind, str(caught.value).partition("\n")[0], trainer.state.global_step
+    return caught.value.code, str(caught.value).partition("\n")[0], trainer.state.global_step
 
 
 def goes_on(trainer: Any) -> None:
@@ -123,7 +123,7 @@ def test_frozen_adapters_stop_before_the_first_step(sft: Make) -> None:
     trainer = sft(TrainingGuard())
     freeze(adapters(trainer).values())
     line = f"nothing is trainable: 0 of {EVERYTHING:,} parameters; all {ADAPTER:,} adapter parameters are frozen"
-    assert stopped(trainer) == (Kind.NOTHING_TRAINABLE, line, 0)
+    assert stopped(trainer) == ("C104", line, 0)
 
 
 def test_a_frozen_model_without_adapters_is_told_so(full: Make) -> None:
@@ -131,7 +131,7 @@ def test_a_frozen_model_without_adapters_is_told_so(full: Make) -> None:
     trainer = full(TrainingGuard())
     freeze(trainer.model.parameters())
     line = f"nothing is trainable: 0 of {EVERYTHING - ADAPTER:,} parameters"
-    assert stopped(trainer) == (Kind.NOTHING_TRAINABLE, line, 0)
+    assert stopped(trainer) == ("C104", line, 0)
 
 
 def test_one_trainable_tensor_is_something(sft: Make) -> None:
@@ -153,7 +153,7 @@ def test_an_optimizer_of_something_else_stops_before_the_first_step(sft: Make) -
     trainer = sft(TrainingGuard())
     _optimizer_of(trainer, [nn.Parameter(torch.zeros(3))])
     line = f"the optimizer holds 3 parameters and none of the {ADAPTER:,} trainable ones"
-    assert stopped(trainer) == (Kind.OPTIMIZER, line, 0)
+    assert stopped(trainer) == ("O301", line, 0)
 
 
 def test_an_empty_optimizer_stops_before_the_first_step(sft: Make) -> None:
@@ -164,7 +164,7 @@ def test_an_empty_optimizer_stops_before_the_first_step(sft: Make) -> None:
     for parameter in adapters(trainer).values():
         parameter.requires_grad = True
     line = f"the optimizer is empty: it holds none of the {ADAPTER:,} trainable parameters"
-    assert stopped(trainer) == (Kind.OPTIMIZER, line, 0)
+    assert stopped(trainer) == ("O301", line, 0)
 
 
 def test_an_optimizer_of_the_frozen_parameters_stops_before_the_first_step(sft: Make) -> None:
@@ -172,7 +172,7 @@ def test_an_optimizer_of_the_frozen_parameters_stops_before_the_first_step(sft: 
     trainer = sft(TrainingGuard())
     _optimizer_of(trainer, [p for name, p in trainer.model.named_parameters() if not is_adapter(name)])
     line = f"the optimizer holds {EVERYTHING - ADAPTER:,} parameters and none of the {ADAPTER:,} trainable ones"
-    assert stopped(trainer) == (Kind.OPTIMIZER, line, 0)
+    assert stopped(trainer) == ("O301", line, 0)
 
 
 def test_parameters_the_optimizer_misses_are_named_and_counted(sft: Make) -> None:
@@ -186,7 +186,7 @@ def test_parameters_the_optimizer_misses_are_named_and_counted(sft: Make) -> Non
         f"the optimizer misses {elements:,} of {ADAPTER:,} trainable parameters: "
         f"{', '.join(left_out[:3])} and {TENSORS // 2 - 3} more"
     )
-    assert stopped(trainer) == (Kind.OPTIMIZER, line, 0)
+    assert stopped(trainer) == ("O301", line, 0)
 
 
 def test_an_optimizer_that_holds_frozen_parameters_too_is_fine(sft: Make) -> None:
@@ -231,7 +231,7 @@ def _mask(trainer: Any, rows: Callable[[int, torch.Tensor], torch.Tensor]) -> No
     trainer.data_collator = masked
 
 
-NO_LABELS = (Kind.LABELS, "there is nothing to learn in steps 1 to 3: none of 24 rows has a label to predict", 3)
+NO_LABELS = ("L501", "there is nothing to learn in steps 1 to 3: none of 24 rows has a label to predict", 3)
 
 
 @pytest.mark.parametrize("make", ["sft", "full"])
@@ -247,7 +247,7 @@ def test_with_one_row_to_a_step_eight_rows_are_waited_for(sft: Make) -> None:
     trainer = sft(TrainingGuard(), per_device_train_batch_size=1)
     _mask(trainer, lambda number, labels: torch.ones(len(labels), dtype=torch.bool))
     line = "there is nothing to learn in steps 1 to 8: none of 8 rows has a label to predict"
-    assert stopped(trainer) == (Kind.LABELS, line, 8)
+    assert stopped(trainer) == ("L501", line, 8)
 
 
 def test_five_rows_in_sequence_without_labels_stop_nothing(sft: Make) -> None:
@@ -264,7 +264,7 @@ def test_batches_without_any_label_that_spoil_the_gradient_stop_at_once(sft: Mak
     _mask(trainer, lambda number, labels: torch.ones(len(labels), dtype=torch.bool))
     _from_step(trainer, 1, lambda gradient: gradient * float("nan"))
     line = "there is nothing to learn in step 1: none of 8 rows has a label to predict, and the gradient is not finite"
-    assert stopped(trainer) == (Kind.LABELS, line, 1)
+    assert stopped(trainer) == ("L501", line, 1)
 
 
 def test_rows_of_a_single_token_have_nothing_to_learn(sft: Make) -> None:
@@ -308,15 +308,15 @@ def test_one_gradient_that_is_not_finite_is_named_at_its_step(sft: Make, value: 
     name = list(adapters(trainer))[5]
     _from_step(trainer, 2, lambda gradient: torch.full_like(gradient, value), name)
     line = f"gradients are NaN or infinite in step 2, in 1 of {TENSORS} trainable tensors: {name}"
-    assert stopped(trainer) == (Kind.NOT_FINITE, line, 2)
+    assert stopped(trainer) == ("G404", line, 2)
 
 
 def test_what_happens_between_two_looks_is_seen_at_the_next(sft: Make) -> None:
     """A NaN in the weights stays, so it is found within `every` steps: at 7, the next after 4 and after the first 3."""
     trainer = sft(TrainingGuard(every=3))
     _from_step(trainer, 5, lambda gradient: gradient * float("nan"))
-    kind, line, steps = stopped(trainer)
-    assert (kind, steps) == (Kind.NOT_FINITE, 7)
+    code, line, steps = stopped(trainer)
+    assert (code, steps) == ("G404", 7)
     assert line.startswith(f"gradients are NaN or infinite in step 7, in {TENSORS} of {TENSORS} trainable tensors: ")
 
 
@@ -327,7 +327,7 @@ def test_a_row_without_labels_is_named_beside_the_gradient_it_spoils(sft: Make) 
     _from_step(trainer, 1, lambda gradient: gradient * float("nan"))
     with pytest.raises(TrainingStopped) as caught:
         trainer.train()
-    assert caught.value.kind is Kind.NOT_FINITE
+    assert caught.value.code == "G404"
     hint = "1 of 4 rows of the step had no label to predict: their loss is NaN."
     assert caught.value.meaning.endswith(hint)
 
@@ -357,8 +357,8 @@ def test_a_gradient_scaler_that_skips_every_step_stops_the_run(sft: Make) -> Non
     """A scale of 1 has not helped."""
     trainer = sft(TrainingGuard(), max_steps=40)
     _scale(trainer, 10_000)
-    kind, line, steps = stopped(trainer)
-    assert (kind, steps) == (Kind.NOT_FINITE, SCALER_SKIPS + 1)
+    code, line, steps = stopped(trainer)
+    assert (code, steps) == ("G404", SCALER_SKIPS + 1)
     assert line.startswith(
         f"gradients are NaN or infinite in steps 1 to {SCALER_SKIPS + 1}, in 1 of {TENSORS} trainable"
     )
@@ -375,7 +375,7 @@ def test_gradients_that_are_all_zero_stop_after_three_steps(sft: Make) -> None:
         "no gradient reaches the weights in steps 1 to 3: "
         f"of {TENSORS} trainable tensors 0 received none and {TENSORS} only zeros"
     )
-    assert stopped(trainer) == (Kind.NO_GRADIENT, line, 3)
+    assert stopped(trainer) == ("G401", line, 3)
 
 
 def test_gradients_that_never_arrive_stop_after_as_many_steps_as_asked(full: Make) -> None:
@@ -388,15 +388,15 @@ def test_gradients_that_never_arrive_stop_after_as_many_steps_as_asked(full: Mak
         "no gradient reaches the weights in steps 1 to 2: "
         f"of {tensors} trainable tensors {tensors} received none and 0 only zeros"
     )
-    assert stopped(trainer) == (Kind.NO_GRADIENT, line, 2)
+    assert stopped(trainer) == ("G401", line, 2)
 
 
 def test_a_gradient_that_dies_later_is_seen(sft: Make) -> None:
     """The look at step 7 is the first, and the next two confirm it."""
     trainer = sft(TrainingGuard(every=3))
     _from_step(trainer, 5, torch.zeros_like)
-    kind, line, steps = stopped(trainer)
-    assert (kind, steps) == (Kind.NO_GRADIENT, 9)
+    code, line, steps = stopped(trainer)
+    assert (code, steps) == ("G401", 9)
     assert line.startswith("no gradient reaches the weights in steps 7 to 9: ")
 
 
@@ -442,13 +442,13 @@ def test_a_step_without_effect_stops_after_three_of_them(sft: Make, monkeypatch:
         f"the weights never change: after 4 steps all {TENSORS} trained tensors ({ADAPTER:,} parameters) are "
         "bit for bit what they were, at a learning rate of 0.007"
     )
-    assert stopped(sft(TrainingGuard(), learning_rate=0.01)) == (Kind.STANDSTILL, line, 4)
+    assert stopped(sft(TrainingGuard(), learning_rate=0.01)) == ("W701", line, 4)
 
 
 def test_a_learning_rate_of_zero_stops_after_three_steps(full: Make) -> None:
     """It is said, because it is the cause."""
-    kind, line, steps = stopped(full(TrainingGuard(), learning_rate=0.0))
-    assert (kind, steps) == (Kind.STANDSTILL, 3)
+    code, line, steps = stopped(full(TrainingGuard(), learning_rate=0.0))
+    assert (code, steps) == ("W701", 3)
     assert line.endswith(" at a learning rate of 0")
 
 
@@ -499,7 +499,7 @@ def test_an_eval_loss_that_stays_flat_stops_the_run(sft: Make) -> None:
     trainer = _evaluate_every(sft(TrainingGuard()), 2)
     _look_up(trainer, 3.2896218)
     line = "eval loss is flat to 6 decimals: 3.289622 -> 3.289622 (eval_loss, 6 steps apart)"
-    assert stopped(trainer) == (Kind.FLAT, line, 8)
+    assert stopped(trainer) == ("E803", line, 8)
 
 
 def test_an_eval_loss_that_is_flat_over_the_whole_run_stops_the_script_after_it(sft: Make) -> None:
@@ -509,7 +509,7 @@ def test_an_eval_loss_that_is_flat_over_the_whole_run_stops_the_script_after_it(
     trainer.evaluate()
     goes_on(trainer)
     line = "eval loss is flat to 6 decimals: 3.289622 -> 3.289622 (eval_loss, 10 steps apart)"
-    assert stopped(trainer, trainer.evaluate) == (Kind.FLAT, line, 10)
+    assert stopped(trainer, trainer.evaluate) == ("E803", line, 10)
 
 
 def test_an_eval_loss_that_stays_nan_is_flat(sft: Make) -> None:
@@ -519,7 +519,7 @@ def test_an_eval_loss_that_stays_nan_is_flat(sft: Make) -> None:
     trainer.evaluate()
     goes_on(trainer)
     line = "eval loss is flat to 6 decimals: nan -> nan (eval_loss, 10 steps apart)"
-    assert stopped(trainer, trainer.evaluate) == (Kind.FLAT, line, 10)
+    assert stopped(trainer, trainer.evaluate) == ("E803", line, 10)
 
 
 def test_a_loss_of_one_of_several_eval_sets_is_named(sft: Make) -> None:
@@ -536,7 +536,7 @@ def test_a_loss_of_one_of_several_eval_sets_is_named(sft: Make) -> None:
     evaluate()
     goes_on(trainer)
     line = "eval loss is flat to 6 decimals: 1.500000 -> 1.500000 (eval_other_loss, 10 steps apart)"
-    assert stopped(trainer, evaluate) == (Kind.FLAT, line, 10)
+    assert stopped(trainer, evaluate) == ("E803", line, 10)
 
 
 def test_two_evaluations_without_training_between_them_agree(sft: Make) -> None:
@@ -585,7 +585,7 @@ def test_a_reloaded_best_model_repeats_its_loss(sft: Make) -> None:
 # ------------------------------------------------------------------------------------------------------------ warning
 
 
-def test_a_guard_that_may_only_warn_says_each_kind_once(sft: Make) -> None:
+def test_a_guard_that_may_only_warn_reports_each_code_once(sft: Make) -> None:
     """And the run, which is dead in more than one way, goes on to its end."""
     trainer = _evaluate_every(sft(TrainingGuard("warn", every=1)), 2)
     _from_step(trainer, 1, torch.zeros_like)
@@ -672,7 +672,7 @@ def test_what_shards_hide_is_said_once_and_not_guessed(sft: Make, monkeypatch: p
     assert said(half) == [line]
     frozen = sft(TrainingGuard())
     freeze(adapters(frozen).values())
-    assert stopped(frozen)[0] is Kind.NOTHING_TRAINABLE
+    assert stopped(frozen)[0] == "C104"
 
 
 def test_a_compiled_model_is_not_listened_to_and_that_is_said(sft: Make) -> None:

@@ -15,7 +15,6 @@ from datasets import Dataset
 from finetune_compat import TrainingGuard
 from finetune_compat.cell import adapt, data
 from finetune_compat.cell.setup import Setup
-from finetune_compat.checks.live import Kind
 from peft import get_peft_model
 from test_problems import adapters, goes_on, said, silence, stopped
 
@@ -113,7 +112,7 @@ def test_dpo_over_an_adapter_that_was_not_thawed_stops(setup: Setup) -> None:
     trainer = _dpo(setup, TrainingGuard())
     for parameter in adapters(trainer).values():
         parameter.requires_grad = False
-    assert stopped(trainer)[::2] == (Kind.NOTHING_TRAINABLE, 0)
+    assert stopped(trainer)[::2] == ("C104", 0)
 
 
 @needs_dpo
@@ -123,7 +122,7 @@ def test_dpo_whose_loss_has_lost_its_model_stops(setup: Setup) -> None:
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:  # newer releases keep the reference in a second adapter, frozen
             parameter.register_hook(torch.zeros_like)
-    assert stopped(trainer)[::2] == (Kind.NO_GRADIENT, 3)
+    assert stopped(trainer)[::2] == ("G401", 3)
 
 
 # -------------------------------------------------------------------------------------------------------------- GRPO
@@ -153,9 +152,9 @@ def test_grpo_whose_rewards_differ_and_whose_gradient_is_zero_stops(setup: Setup
     trainer = _grpo(setup, _by_length_of_words, TrainingGuard(), logging_steps=logging_steps)
     for parameter in adapters(trainer).values():
         parameter.register_hook(torch.zeros_like)
-    kind, line, steps = stopped(trainer)
+    code, line, steps = stopped(trainer)
     last = 3 if logging_steps == 1 else 4
-    assert (kind, steps) == (Kind.NO_GRADIENT, last)
+    assert (code, steps) == ("G401", last)
     assert line == (
         f"no gradient reaches the weights in steps 1 to {last} although the rewards differ: "
         "of 28 trainable tensors 0 received none and 28 only zeros"
@@ -168,7 +167,7 @@ def test_grpo_over_a_frozen_adapter_stops_before_it_generates(setup: Setup) -> N
     trainer = _grpo(setup, _by_length_of_words, TrainingGuard())
     for parameter in adapters(trainer).values():
         parameter.requires_grad = False
-    assert stopped(trainer)[::2] == (Kind.NOTHING_TRAINABLE, 0)
+    assert stopped(trainer)[::2] == ("C104", 0)
 
 
 @needs_grpo
@@ -176,7 +175,7 @@ def test_a_gradient_that_is_nan_stops_grpo_at_once(setup: Setup) -> None:
     """Whatever the rewards."""
     trainer = _grpo(setup, _all_the_same, TrainingGuard())
     next(iter(adapters(trainer).values())).register_hook(lambda gradient: gradient * float("nan"))
-    assert stopped(trainer)[::2] == (Kind.NOT_FINITE, 1)
+    assert stopped(trainer)[::2] == ("G404", 1)
 
 
 # --------------------------------------------------------------------------------------------------- one label a row

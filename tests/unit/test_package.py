@@ -30,7 +30,7 @@ def loaded(statement: str) -> str:
     [
         "import finetune_compat",
         "import finetune_compat.cell.fixtures",
-        "import finetune_compat.checks.live",
+        "import finetune_compat.checks.guard_checks",
         "import finetune_compat.contract.errors",
     ],
 )

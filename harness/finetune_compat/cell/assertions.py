@@ -14,8 +14,8 @@ from finetune_compat.cell.instruments import census
 from finetune_compat.cell.instruments.fingerprints import fingerprints, unchanged
 from finetune_compat.cell.instruments.live import StepLook, rewards_make_the_gradient
 from finetune_compat.cell.instruments.optimizer import holdings, parameters_held
-from finetune_compat.checks import live, rules
-from finetune_compat.checks.live import Look
+from finetune_compat.checks import guard_checks, rules
+from finetune_compat.checks.guard_checks import Look
 from finetune_compat.contract.records import Actor, Census, Gradients, Optimizer, Stage
 
 
@@ -62,7 +62,7 @@ def assert_trains(trainer: Any, steps: int = 10) -> None:
     if steps < 2:  # noqa: PLR2004 - the step of which the reason speaks
         raise ValueError(f"steps={steps}: lora_A has its first gradient in step 2, behind a lora_B that starts at zero")
     before = _counted(trainer)
-    if nothing := live.nothing_trainable(before):
+    if nothing := guard_checks.nothing_trainable(before):
         raise AssertionError(f"{nothing.what}\n{nothing.meaning}\n{nothing.todo}")
     trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
     values, losses = fingerprints(trained), _eval_losses(trainer)

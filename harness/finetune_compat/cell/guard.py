@@ -20,8 +20,8 @@ from finetune_compat.cell.instruments import census
 from finetune_compat.cell.instruments.fingerprints import fingerprints, unchanged
 from finetune_compat.cell.instruments.live import StepLook, rewards_make_the_gradient
 from finetune_compat.cell.instruments.optimizer import holdings, parameters_held
-from finetune_compat.checks import live
-from finetune_compat.checks.live import Kind, Look, Problem
+from finetune_compat.checks import guard_checks
+from finetune_compat.checks.guard_checks import Look, Problem
 from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.contract.records import Actor, Stage
 
@@ -30,20 +30,24 @@ _SHARDING = ("DEEPSPEED", "FSDP", "MEGATRON_LM")
 
 
 class TrainingStopped(CompatError, RuntimeError):
-    """The run learns nothing, and goes no further. `kind` says why; the message says what it means and what to do."""
+    """The run learns nothing, and goes no further.
+
+    `code` is that of the failing check. The message says what that means and what to do.
+    """
 
     exit_code = ExitCode.UNHEALTHY
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.what, meaning=problem.meaning, todo=problem.todo)
-        self.kind = problem.kind
+        self.code = problem.code
 
 
 class TrainingWarning(UserWarning):
     """What a guard that may only warn found, and what a guard cannot see in this run."""
 
 
-_OF_A_STEP = {Kind.LABELS, Kind.NOT_FINITE, Kind.NO_GRADIENT}
+_OF_A_STEP = {"L501", "G404", "G401"}
+"""Codes of what a look at one step shows."""
 
 _KEPT = 1_000
 """Looks that are kept: more than the steps between two logs, or in any sequence that is judged."""
@@ -77,7 +81,7 @@ class TrainingGuard(TrainerCallback):
     at the full learning rate have passed: weights that have not changed, an eval loss that is flat to six decimals.
 
     Args:
-        on_problem: "raise" ends the run; "warn" says each kind of problem once, as a `TrainingWarning`.
+        on_problem: "raise" ends the run; "warn" reports each code once, as a `TrainingWarning`.
         every: steps from one look to the next, once the first have been in order.
         patience: steps in sequence that may show no sign of learning.
 
@@ -91,7 +95,7 @@ class TrainingGuard(TrainerCallback):
         if every < 1 or patience < 1:
             raise ValueError(f"every={every} and patience={patience} count steps: both must be 1 or more")
         self._on_problem, self._every, self._patience = on_problem, every, patience
-        self._warned_of: set[Kind] = set()
+        self._warned_of: set[str] = set()
         self._run: _Run | None = None
         # Training done in all, in steps at the full learning rate. Warm-up and decay count as the share they are of it.
         self._progress = self._rate = 0.0
@@ -141,7 +145,7 @@ class TrainingGuard(TrainerCallback):
         # if each of them was looked at, and none had a gradient, do the two contradict each other.
         if float(logs["reward_std"]) > 0 and len(seen) == steps and all(look.dead for look in seen):
             run.unrewarded += seen
-            self._report(live.no_gradient(run.unrewarded, self._patience, rewarded=True))
+            self._report(guard_checks.no_gradient(run.unrewarded, self._patience, rewarded=True))
         elif any(not look.dead for look in seen):
             run.unrewarded.clear()
 
@@ -166,7 +170,7 @@ class TrainingGuard(TrainerCallback):
             return None
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not trainable:
-            self._report(live.nothing_trainable(census.take(model, Stage.TRAINING, Actor.FLOW, digest=False)))
+            self._report(guard_checks.nothing_trainable(census.take(model, Stage.TRAINING, Actor.FLOW, digest=False)))
         watched: dict[str, nn.Parameter] = {}
         if owner := owner_of_shards(model, optimizer):
             self._mention(
@@ -177,7 +181,7 @@ class TrainingGuard(TrainerCallback):
             held = parameters_held(optimizer)
             missing = [name for name, p in trainable.items() if id(p) not in held]
             elements = sum(p.numel() for p in trainable.values())
-            self._report(live.optimizer_incomplete(holdings(model, held), missing, elements))
+            self._report(guard_checks.optimizer_incomplete(holdings(model, held), missing, elements))
             watched = {name: p for name, p in trainable.items() if id(p) in held and p.numel()}
         if _compiled(args):
             self._mention("a compiled model cannot be listened to: labels are not checked in this run")
@@ -193,14 +197,14 @@ class TrainingGuard(TrainerCallback):
         run.looks.append(look)
         run.rows, run.masked = run.rows + look.rows, run.masked + look.masked
         # Labels first: gradients that are NaN or zero may be what masked labels do.
-        problem = live.labels_masked(run.looks, self._patience, scaled=scaled)
-        problem = problem or live.gradients_not_finite(run.looks, scaled=scaled)
+        problem = guard_checks.labels_masked(run.looks, self._patience, scaled=scaled)
+        problem = problem or guard_checks.gradients_not_finite(run.looks, scaled=scaled)
         if not rewarded:
-            problem = problem or live.no_gradient(run.looks, self._patience, rewarded=False)
+            problem = problem or guard_checks.no_gradient(run.looks, self._patience, rewarded=False)
         self._report(problem)
         if run.masked and not look.empty and not run.told_of_rows:
             run.told_of_rows = True
-            self._mention(live.rows_without_labels(run.rows, run.masked))
+            self._mention(guard_checks.rows_without_labels(run.rows, run.masked))
         self._note_idle(run, look)
 
     def _note_idle(self, run: _Run, look: Look) -> None:
@@ -209,9 +213,9 @@ class TrainingGuard(TrainerCallback):
             return
         run.alive += 1
         run.never_trained &= {*look.silent, *look.zero}
-        if run.never_trained and run.alive == live.LOOKS_AT_EACH:
+        if run.never_trained and run.alive == guard_checks.LOOKS_AT_EACH:
             idle = [name for name in run.watched if name in run.never_trained]
-            self._mention(live.never_trained(idle, look.tensors, run.alive))
+            self._mention(guard_checks.never_trained(idle, look.tensors, run.alive))
 
     def _compare_weights(self, run: _Run) -> None:
         if run.fingerprints is None or self._progress - run.began_at < self._patience:
@@ -221,11 +225,11 @@ class TrainingGuard(TrainerCallback):
         before, run.fingerprints = run.fingerprints, None
         if unchanged(before, fingerprints(run.watched.values())):
             elements = sum(p.numel() for p in run.watched.values())
-            self._report(live.weights_stand_still(len(run.watched), elements, run.steps, self._rate))
+            self._report(guard_checks.weights_stand_still(len(run.watched), elements, run.steps, self._rate))
 
     def _compare_losses(self, name: str, loss: float) -> None:
         before, progress, steps = self._evaluations.setdefault(name, (loss, self._progress, self._steps))
-        problem = live.eval_flat(name, before, loss, self._steps - steps)
+        problem = guard_checks.eval_flat(name, before, loss, self._steps - steps)
         if problem is None:
             self._evaluations[name] = loss, self._progress, self._steps
         elif self._progress - progress >= self._patience:
@@ -240,8 +244,8 @@ class TrainingGuard(TrainerCallback):
         stopped = TrainingStopped(problem)
         if self._on_problem == "raise":
             raise stopped
-        if problem.kind not in self._warned_of:
-            self._warned_of.add(problem.kind)
+        if problem.code not in self._warned_of:
+            self._warned_of.add(problem.code)
             self._mention(str(stopped))
 
     def _mention(self, text: str) -> None:

@@ -1,7 +1,7 @@
 """Observation -> Verdict. Pure, no torch, standard library only: the same judge runs inside a cell and on the host."""
 
+from finetune_compat.checks.cell_checks import CHECKS
 from finetune_compat.checks.judge import judge
-from finetune_compat.checks.registry import CHECKS, Check
 from finetune_compat.contract.verdict import Deviation, Opinion, Outcome, Result, Sign, Symptom, Verdict
 
-__all__ = ["CHECKS", "Check", "Deviation", "Opinion", "Outcome", "Result", "Sign", "Symptom", "Verdict", "judge"]
+__all__ = ["CHECKS", "Deviation", "Opinion", "Outcome", "Result", "Sign", "Symptom", "Verdict", "judge"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import assert_never
 
+from finetune_compat.checks.engine import NOT_DEEP, NotApplicable
 from finetune_compat.checks.rules import DECIMALS, eval_loss_flat
 from finetune_compat.contract import closed_forms
 from finetune_compat.contract.catalog import Expect, Flow
@@ -48,15 +49,8 @@ FEWEST_LOSSES = 4
 """Train losses through which a line leaves any scatter worth the name."""
 
 
-NOT_DEEP = "the deep tier was not run for this cell"
-
-
 NOT_RECORDED = "recorded before "
 """Beginning of why a check does not apply to an observation of an older harness, which lacks what it looks at."""
-
-
-class NotApplicable(Exception):
-    """The observation has nothing this check could be held against; the message says why."""
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ different failure than the listed one.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
 
-from finetune_compat.checks.case import NOT_DEEP, Case, NotApplicable, before_training, freeze_line
-from finetune_compat.checks.registry import CHECKS, DEEP_CHECKS, Check
-from finetune_compat.contract.catalog import Flow, Tier
+from finetune_compat.checks.case import Case, before_training, freeze_line
+from finetune_compat.checks.cell_checks import ENGINE
+from finetune_compat.checks.codes import CODES, DEEP_CHECKS, AppliesTo
+from finetune_compat.contract.catalog import Flow
 from finetune_compat.contract.records import Failure, Frame, Freeze, Observation
 from finetune_compat.contract.verdict import Deviation, Opinion, Outcome, Result, Symptom, Verdict
 
@@ -79,7 +79,7 @@ def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict
     if spent is not None:
         reason = f"the machine failed: {spent.type}: {spent.message}"
         return Verdict(seen.cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN)
-    opinions = _opinions(case)
+    opinions = ENGINE.opinions(case, deep=seen.deep is not None)
     applying = tuple(entry for entry in listed if _applies(entry, seen))
     outcome, reason = _conclude(case, opinions, applying)
     failed = {opinion.code for opinion in opinions if opinion.result is Result.FAIL}
@@ -110,9 +110,10 @@ def _errors(seen: Observation) -> tuple[Failure, ...]:
 
 
 def _applies(entry: Deviation, seen: Observation) -> bool:
-    """Whether this device has what the entry needs, and the check that shows it had anything to look at."""
+    """Whether this device has what the entry needs, and cells have the check that shows it, with data to look at."""
     measured = seen.deep is not None or entry.check not in DEEP_CHECKS
-    return measured and (entry.feature is None or entry.feature in seen.device.features)
+    asked = AppliesTo.CELL in CODES[entry.check].applies_to
+    return asked and measured and (entry.feature is None or entry.feature in seen.device.features)
 
 
 def machine_failed(error: Failure) -> bool:
@@ -128,46 +129,6 @@ def without_gpu(message: str) -> bool:
 def unable(error: Failure) -> str:
     """The reason of a verdict on what this machine cannot run."""
     return f"this machine cannot run it: {error.type}: {error.message}"
-
-
-_EXPLAINS = frozenset({Result.FAIL, Result.BLOCKED})
-"""Results of a check that explain what the checks after it would find."""
-
-
-def _opinions(case: Case) -> tuple[Opinion, ...]:
-    said: list[Opinion] = []
-    explaining: set[str] = set()
-    for check in CHECKS:
-        blockers = explaining and [code for code in check.requires if code in explaining]
-        if blockers:
-            said.append(_blocked(check, blockers))
-        elif check.tier is Tier.DEEP and case.seen.deep is None:
-            said.append(_NOT_DEEP[check.code])
-        else:
-            said.append(_ask(check, case))
-        if said[-1].result in _EXPLAINS:
-            explaining.add(check.code)
-    return tuple(said)
-
-
-def _blocked(check: Check, blockers: Sequence[str]) -> Opinion:
-    return _shared(check.code, check.title, Result.BLOCKED, ", ".join(blockers))
-
-
-def _ask(check: Check, case: Case) -> Opinion:
-    try:
-        message = check.run(case)
-    except NotApplicable as why:
-        return _shared(check.code, check.title, Result.NOT_APPLICABLE, str(why))
-    return Opinion(check.code, check.title, Result.FAIL, message) if message else _PASSED[check.code]
-
-
-_PASSED = {check.code: Opinion(check.code, check.title, Result.PASS, "") for check in CHECKS}
-
-_NOT_DEEP = {check.code: Opinion(check.code, check.title, Result.NOT_APPLICABLE, NOT_DEEP) for check in CHECKS}
-
-_shared = cache(Opinion)
-"""What is said of thousands of cells in the same few words is one value."""
 
 
 def _conclude(case: Case, opinions: Sequence[Opinion], listed: Sequence[Deviation]) -> tuple[Outcome, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from finetune_compat.checks import rules
-from finetune_compat.checks.case import MINIMUM_FALL, NULL_MARGIN, Case, NotApplicable, ended_in, fall_of, null_of
+from finetune_compat.checks.case import MINIMUM_FALL, NULL_MARGIN, Case, ended_in, fall_of, null_of
+from finetune_compat.checks.engine import NotApplicable
 from finetune_compat.checks.rates import Rate
 from finetune_compat.contract.records import LossPair, Training
 from finetune_compat.contract.verdict import Sign, Symptom

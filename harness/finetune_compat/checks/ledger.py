@@ -14,7 +14,8 @@ from pathlib import Path
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from finetune_compat.checks import CHECKS, Deviation, Symptom
+from finetune_compat.checks import Deviation, Symptom
+from finetune_compat.checks.codes import CODES
 from finetune_compat.contract.catalog import CATALOG, MODELS
 from finetune_compat.contract.errors import Fault, MatrixError
 from finetune_compat.contract.records import REPORTED, DeviceKind, Precision, Variant
@@ -189,11 +190,11 @@ def _faults(issues: tuple[Issue, ...]) -> list[Fault]:
 
 
 def _signature_faults(signature: Signature) -> list[tuple[str, str]]:
-    flows, codes = {flow.name for flow in CATALOG}, {check.code for check in CHECKS}
+    flows = {flow.name for flow in CATALOG}
     faults = [("flows", f"there is no flow {name!r}") for name in signature.flows if name not in flows]
     faults += [] if signature.flows else [("flows", "names no flow: the entry would apply nowhere")]
     faults += [("models", f"there is no model {name!r}") for name in signature.models if name not in MODELS]
-    if signature.check not in codes:
+    if signature.check not in CODES:
         faults.append(("check", f"there is no check {signature.check!r}"))
     if not (signature.frame or signature.called_from or signature.error or signature.symptom):
         faults.append(("check", "no evidence to look for: name a frame, called_from, an error or a symptom"))

@@ -1,15 +1,14 @@
 """Opinions on a script of the user's own. There is no closed form of it: its user is entitled to what the script itself
-asks for. The codes are those of the checks that claim the same of the matrix's own flows.
+asks for.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from finetune_compat.checks import rules
-from finetune_compat.checks.case import NotApplicable, before_training, freeze_line, signs, symptom
+from finetune_compat.checks.case import before_training, freeze_line, signs, symptom
+from finetune_compat.checks.engine import Engine, NotApplicable, failed
 from finetune_compat.checks.judge import machine_failed, unable, without_gpu
 from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.records import (
@@ -24,18 +23,10 @@ from finetune_compat.contract.records import (
     Training,
 )
 from finetune_compat.contract.script import Pipeline, Run, ended_with
-from finetune_compat.contract.verdict import Opinion, Outcome, Result, Symptom, Verdict
+from finetune_compat.contract.verdict import Outcome, Result, Symptom, Verdict
 
 FULL_STEPS = 2.0
 """Steps at the full learning rate without which nobody can say that an eval loss should have moved."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Check:
-    code: str
-    title: str
-    requires: tuple[str, ...]
-    run: Callable[[Run], str | None]
 
 
 def judge(seen: Pipeline) -> tuple[Verdict, ...]:
@@ -63,9 +54,8 @@ def _of_the_script(seen: Pipeline, *, healthy: bool) -> tuple[Verdict, ...]:
     if excused(error) or not _by_a_library(error):
         # A script may object to what so few steps have made.
         return (Verdict(cell, Outcome.INFRASTRUCTURE, f"the script ended in {told}", Symptom.ERROR),)
-    opinion = Opinion("F001", "It runs to its last step", Result.FAIL, told)
-    untrained = before_training(error)
-    return (Verdict(cell, Outcome.FAIL, f"F001 {told}", Symptom.ERROR, (opinion,), untrained=untrained),)
+    opinions, untrained = (failed("F001", told),), before_training(error)
+    return (Verdict(cell, Outcome.FAIL, f"F001 {told}", Symptom.ERROR, opinions, untrained=untrained),)
 
 
 def _by_a_library(error: Failure) -> bool:
@@ -77,10 +67,10 @@ def judge_run(run: Run) -> Verdict:
     error = run.seen.error
     if error is not None and excused(error):
         return Verdict(run.seen.cell, Outcome.INFRASTRUCTURE, unable(error), Symptom.UNKNOWN)
-    opinions = _opinions(run)
-    failed = [opinion for opinion in opinions if opinion.result is Result.FAIL]
-    if failed:
-        outcome, reason = Outcome.FAIL, "; ".join(f"{one.code} {one.message}" for one in failed)
+    opinions = ENGINE.opinions(run)
+    wrong = [opinion for opinion in opinions if opinion.result is Result.FAIL]
+    if wrong:
+        outcome, reason = Outcome.FAIL, "; ".join(f"{one.code} {one.message}" for one in wrong)
     elif run.seen.training is None:
         outcome, reason = Outcome.INFRASTRUCTURE, "no training was seen"
     elif not run.seen.training.subject_delta:
@@ -118,22 +108,6 @@ def _praise(training: Training) -> str:
 def excused(error: Failure) -> bool:
     """Whether this machine, and not the versions, is why it was raised."""
     return machine_failed(error) or without_gpu(error.message)
-
-
-def _opinions(run: Run) -> tuple[Opinion, ...]:
-    said: dict[str, Opinion] = {}
-    for check in CHECKS:
-        blockers = [code for code in check.requires if said[code].result in (Result.FAIL, Result.BLOCKED)]
-        if blockers:
-            said[check.code] = Opinion(check.code, check.title, Result.BLOCKED, ", ".join(blockers))
-            continue
-        try:
-            wrong = check.run(run)
-        except NotApplicable as why:
-            said[check.code] = Opinion(check.code, check.title, Result.NOT_APPLICABLE, str(why))
-        else:
-            said[check.code] = Opinion(check.code, check.title, Result.FAIL if wrong else Result.PASS, wrong or "")
-    return tuple(said.values())
 
 
 def _training(run: Run) -> Training:
@@ -340,20 +314,20 @@ def _eval_moves(run: Run) -> str | None:
     return rules.eval_loss_flat(before, after)
 
 
-CHECKS: tuple[_Check, ...] = (
-    _Check("C103", "Wrapping leaves the adapters trainable", (), _wrapping_leaves_something),
-    _Check("C104", "The trainer leaves trainable what it was given", ("C103",), _trainer_keeps),
-    _Check("C105", "Training leaves trainable what it was given", ("C104",), _training_keeps),
-    _Check("F001", "It runs to its last step", ("C103", "C104"), _runs_to_its_end),
-    _Check("A201", "The trainer keeps the adapter it was given", (), _keeps_the_adapter),
-    _Check("L501", "Rows have labels", (), _labels),
-    _Check("O301", "The optimizer holds what is trainable", ("C103", "C104"), _optimizer),
-    _Check("G401", "Gradients arrive", ("O301", "L501"), _gradients),
-    _Check("G404", "The gradient norm is a number", ("G401",), _gradient_norm),
-    _Check("E807", "The training loss is a number", ("L501", "G401"), _training_loss),
-    _Check("W701", "Trained weights change", ("O301", "G401"), _weights),
-    _Check("W702", "Frozen weights stay", ("C104",), _frozen_stay),
-    _Check("E801", "Eval loss is reported", ("L501", "W701"), _eval_reported),
-    _Check("E803", "Eval loss moves", ("W701", "E801"), _eval_moves),
-    _Check("E808", "Loss does not diverge", ("W701", "E801", "E807"), _does_not_diverge),
+ENGINE = Engine[Run](
+    ("C103", _wrapping_leaves_something),
+    ("C104", _trainer_keeps),
+    ("C105", _training_keeps),
+    ("F001", _runs_to_its_end),
+    ("A201", _keeps_the_adapter),
+    ("L501", _labels),
+    ("O301", _optimizer),
+    ("G401", _gradients),
+    ("G404", _gradient_norm),
+    ("E807", _training_loss),
+    ("W701", _weights),
+    ("W702", _frozen_stay),
+    ("E801", _eval_reported),
+    ("E803", _eval_moves),
+    ("E808", _does_not_diverge),
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from finetune_compat.checks.case import Case, NotApplicable, freeze_line
+from finetune_compat.checks.case import Case, freeze_line
+from finetune_compat.checks.engine import NotApplicable
 from finetune_compat.contract.catalog import MAY_DROP, Expect
 from finetune_compat.contract.records import Absence, Area, Census, Stage
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from finetune_compat.checks import rules
-from finetune_compat.checks.case import NOT_RECORDED, Case, NotApplicable, ended_in
+from finetune_compat.checks.case import NOT_RECORDED, Case, ended_in
+from finetune_compat.checks.engine import NotApplicable
 from finetune_compat.contract.catalog import ACCUMULATED_ROWS, BATCH_ROWS
 from finetune_compat.contract.records import Stage, StepPair, Training
 

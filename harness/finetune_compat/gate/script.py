@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from finetune_compat.checks.engine import failed
 from finetune_compat.checks.judge import without_gpu
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.checks.recognition import named
@@ -16,7 +17,7 @@ from finetune_compat.contract.cell_id import CellId, parse_cell
 from finetune_compat.contract.errors import CompatError, StackFailed
 from finetune_compat.contract.records import Failure, Observation, to_json
 from finetune_compat.contract.script import Pipeline, ended_with
-from finetune_compat.contract.verdict import Opinion, Outcome, Result, Symptom, Verdict
+from finetune_compat.contract.verdict import Outcome, Symptom, Verdict
 from finetune_compat.gate.resolve import Resolved
 from finetune_compat.gate.sides import GateSelection, prepared
 from finetune_compat.machine.files import write_atomically
@@ -212,8 +213,7 @@ def _broken(one: Pipeline, said: Verdict | None, first: Pipeline | None) -> Verd
         told = f"the script ended with status {one.status}" if one.status and one.status > 0 and through else ""
     if not told:
         return None
-    opinion = Opinion("F001", "It runs to its last step", Result.FAIL, told)
-    return Verdict("", Outcome.FAIL, f"F001 {told}", Symptom.ERROR, (opinion,))
+    return Verdict("", Outcome.FAIL, f"F001 {told}", Symptom.ERROR, (failed("F001", told),))
 
 
 def _unknown(said: Verdict | None) -> Verdict | None:

@@ -6,7 +6,9 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
+from finetune_compat.checks.engine import Engine
 from finetune_compat.inspect.layers import Layer, ends_as, ends_with, excluded, saved_whole, zero_at_start
 from finetune_compat.inspect.loading import Loading
 from finetune_compat.inspect.names import EMBEDDINGS, FACTORS, OUTPUTS, PREFIX, WHOLE, WRAPPERS, Part, parse, places
@@ -30,13 +32,18 @@ class Case:
     """None if no stack was asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a check found."""
+class Seen(str):
+    """What a check found, in one sentence."""
 
-    sentence: str
-    where: tuple[str, ...] = ()
+    __slots__ = ("where",)
+    where: tuple[str, ...]
     """Modules, tensors or keys, all of them."""
+
+    def __new__(cls, sentence: str, where: tuple[str, ...] = ()) -> Self:
+        """The sentence, with the places it is about."""
+        seen = super().__new__(cls, sentence)
+        seen.where = where
+        return seen
 
 
 # --------------------------------------------------------------------------------------------------------- the wording
@@ -539,3 +546,41 @@ def options_known(case: Case) -> Seen | None:
     options = loading.unknown_options
     version = loading.versions["peft"]
     return Seen(f"{_under(loading)} PEFT {version} does not know {', '.join(options)} and goes on without.", options)
+
+
+ENGINE = Engine[Case](
+    ("S201", has_tensors),
+    ("S202", gathered),
+    ("S204", ever_trained),
+    ("S101", not_frozen_when_reloaded),
+    ("S102", scaled),
+    ("S103", patterns_match),
+    ("S104", heads_told_apart),
+    ("S105", ends_kept_together),
+    ("S106", judged_in_depth),
+    ("S107", every_value_read),
+    ("S108", no_pickle_beside),
+    ("S109", training_shows),
+    ("S110", exclusion_shows),
+    ("S111", trainable_when_reloaded),
+    ("S203", finite),
+    ("S205", trained_everywhere),
+    ("S206", trained_in_every_expert),
+    ("S207", nothing_wiped),
+    ("S208", no_copies),
+    ("S301", named_as_peft_does),
+    ("S302", in_pairs),
+    ("S303", ranks_as_asked),
+    ("S304", targets_have_tensors),
+    ("S305", updates_are_asked_for),
+    ("S306", saved_whole_is_there),
+    ("S307", magnitudes_as_asked),
+    ("S308", whole_is_asked_for),
+    ("S309", biases_saved),
+    ("S401", loads_at_all),
+    ("S402", nothing_missing),
+    ("S403", nothing_dropped),
+    ("S404", shapes_fit),
+    ("S405", options_known),
+)
+"""All checks of a saved adapter: first those that explain others."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune_compat.checks.codes import Severity
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.inspect.checks import Case
-from finetune_compat.inspect.findings import Finding, Severity, findings_of
+from finetune_compat.inspect.findings import Finding, findings_of
 from finetune_compat.inspect.layers import Layer
 from finetune_compat.inspect.loading import Loading, load_under
 from finetune_compat.inspect.saved import Saved, read_adapter

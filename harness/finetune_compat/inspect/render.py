@@ -9,9 +9,10 @@ from typing import assert_never
 from rich.console import Console
 from rich.text import Text
 
+from finetune_compat.checks.codes import Severity
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.inspect.config import AdapterConfig
-from finetune_compat.inspect.findings import Finding, Severity
+from finetune_compat.inspect.findings import Finding
 from finetune_compat.inspect.inspection import Inspection
 from finetune_compat.inspect.loading import Loading
 from finetune_compat.inspect.names import places

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import assert_never
 
 from finetune_compat.checks import CHECKS, Symptom
+from finetune_compat.checks.codes import CODES, DEEP_CHECKS
 from finetune_compat.checks.drift import Definition, Drift
 from finetune_compat.checks.judge import without_gpu
 from finetune_compat.checks.learning import FALSE_ALARMS, MISSES
-from finetune_compat.checks.registry import DEEP_CHECKS
 from finetune_compat.contract.catalog import DEEP_CELLS
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import Failure, Frame, Freeze, Labels, Stage
@@ -461,8 +461,7 @@ def provenance(origin: Origin | None, unrecorded: Sequence[tuple[str, int]]) -> 
             "the checks that wrote this page."
         )
     if unrecorded:
-        titles = {check.code: check.title for check in CHECKS}
-        cells = "; ".join(f"{code} {titles[code]} ({counted(number, 'cell')})" for code, number in unrecorded)
+        cells = "; ".join(f"{code} {CODES[code].title} ({counted(number, 'cell')})" for code, number in unrecorded)
         told.append(f"Not judged, since the harness of that day did not record what they look at: {cells}.")
     return " ".join(told)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar, assert_never
 
-from finetune_compat.checks import CHECKS
+from finetune_compat.checks.codes import CODES
 from finetune_compat.checks.ledger import Kind, Ledger
 from finetune_compat.contract.records import Failure, Frame
 from finetune_compat.contract.verdict import Sign
@@ -141,7 +141,7 @@ def _without_numbers(text: str) -> str:
 def _group(finding: Finding, lines: Sequence[CellLine], ledger: Ledger, order: Sequence[str]) -> Group:
     first = lines[0]
     entries = [issue for issue in ledger.issues if issue.id in first.issues]
-    checks = [check for check in CHECKS if check.code in dict(first.failing)]
+    checks = [CODES[code] for code, _ in first.failing]
     return Group(
         finding=finding,
         issues=first.issues,

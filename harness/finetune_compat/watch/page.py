@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from finetune_compat.checks.case import freeze_line
+from finetune_compat.checks.codes import CODES
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.checks.recognition import named
 from finetune_compat.checks.script_checks import judge
@@ -51,7 +52,8 @@ def page(seen: Pipeline, verdicts: Sequence[Verdict], ledger: Ledger) -> str:
     # Where nothing was seen there is a verdict and no run.
     for run, verdict in zip(seen.runs, verdicts, strict=False):
         lines += ["", *_run(run, verdict, ledger)]
-    lines += [f"\n{_WORDS[one.outcome]}: {one.reason}" for one in verdicts[len(seen.runs) :]]
+    for one in verdicts[len(seen.runs) :]:
+        lines += ["", f"{_WORDS[one.outcome]}: {one.reason}", *_advice(one)]
     if any(run.seen.device.emulates for run in seen.runs):
         lines += ["", *textwrap.wrap(wording.EMULATED_NOTE, _NOTE_WIDTH, subsequent_indent="  ")]
     lines += _listed("done otherwise than the script says", seen.changed)
@@ -82,9 +84,16 @@ def _run(run: Run, verdict: Verdict, ledger: Ledger) -> Iterator[str]:
             yield f"    {issue.id}: {issue.title}{mark}"
             yield f"    {issue.link}"
             yield f"    To do: {issue.remedy}{mark}"
+    if not verdict.issues:
+        yield from (f"  {line}{mark}" for line in _advice(verdict))
     for opinion in verdict.opinions:
         if opinion.result is Result.NOT_APPLICABLE:
             yield f"    {opinion.code} not judged: {opinion.message}"
+
+
+def _advice(verdict: Verdict) -> list[str]:
+    """What to do about each failing check."""
+    return [f"  To do ({code}): {CODES[code].advice}" for code in verdict.failing]
 
 
 def _stages(run: Run) -> list[tuple[str, Census]]:

@@ -10,7 +10,7 @@ import deep_builders as d
 import pytest
 from finetune_compat.checks import Deviation, Outcome, Result, Sign, Symptom, Verdict, judge
 from finetune_compat.checks.case import signs, wiggles
-from finetune_compat.checks.registry import DEEP_CHECKS
+from finetune_compat.checks.codes import DEEP_CHECKS
 from finetune_compat.contract.catalog import CATALOG, DEEP_CELLS, flow_named
 from finetune_compat.contract.records import (
     LossPair,

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from adapters import CONFIG, LAYER, PREFIX, Q0, Q1, TARGETS, V0, V1, Array, modules, raw, tensors, update, values, write
+from finetune_compat.checks.codes import Severity
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.errors import ExitCode
-from finetune_compat.inspect.checks import Case
-from finetune_compat.inspect.findings import CHECKS, Finding, Severity, findings_of
+from finetune_compat.inspect.checks import ENGINE, Case
+from finetune_compat.inspect.findings import FLOWS, ISSUES, Finding, findings_of
 from finetune_compat.inspect.inspection import inspect_adapter
 from finetune_compat.inspect.loading import Loading, Mismatch
 from finetune_compat.inspect.saved import read_adapter
@@ -611,7 +612,7 @@ WITH_TESTS_OF_THEIR_OWN = {"S107", "S108", "S401", "S402", "S403", "S404", "S405
 
 def test_every_check_has_a_bad_and_a_good_story() -> None:
     """A check without a bad case could be dead, and one without a good case could fire at everything."""
-    codes = {check.code for check in CHECKS} - WITH_TESTS_OF_THEIR_OWN
+    codes = {code.code for code in ENGINE.codes} - WITH_TESTS_OF_THEIR_OWN
     assert {given.code for given in STORIES if given.sentence} == codes
     assert {given.code for given in STORIES if not given.sentence} == codes
 
@@ -783,26 +784,15 @@ def test_whether_the_base_is_tied_is_the_bases_to_say(tmp_path: Path, tied: bool
 # ------------------------------------------------------------------------------------------------------------ registry
 
 
-def test_codes_are_unique_and_in_order() -> None:
-    """A code is how a finding is spoken of."""
-    codes = [check.code for check in CHECKS]
-    assert codes == sorted(set(codes))
-
-
 def test_flows_and_issues_that_are_named_exist() -> None:
-    """Those of the catalog and of the ledger."""
+    """Those of the catalog and of the ledger, of findings there are."""
     flows, issues = {flow.name for flow in CATALOG}, {issue.id for issue in load_ledger().issues}
-    for check in CHECKS:
-        assert set(check.flows) <= flows and set(check.issues) <= issues
-        assert bool(check.flows) is bool(check.issues)
+    assert FLOWS.keys() == ISSUES.keys() <= {code.code for code in ENGINE.codes}
+    assert all(FLOWS.values()) and all(ISSUES.values())
+    assert {flow for named in FLOWS.values() for flow in named} <= flows
+    assert {issue for named in ISSUES.values() for issue in named} <= issues
 
 
-def test_what_explains_a_finding_is_a_check() -> None:
-    """Another one than itself."""
-    codes = {check.code for check in CHECKS}
-    assert all(set(check.unless) <= codes - {check.code} for check in CHECKS)
-
-
-def test_advice_and_claims_are_sentences() -> None:
-    """Read by a person, once a finding is there."""
-    assert all(check.advice.endswith(".") and check.run.__doc__ for check in CHECKS)
+def test_claims_are_sentences() -> None:
+    """Each function has its own."""
+    assert all(check.run.__doc__ for check in ENGINE._checks)

@@ -60,7 +60,8 @@ def test_a_failure_says_what_to_do() -> None:
     assert failure.tag == "failure"
     assert failure.text == (
         "not listed: L501 80 of 80 rows have nothing to learn (every label is -100)\n"
-        "to do: Look at the collator, the mask and the maximum length."
+        'to do: Look at next(iter(trainer.get_train_dataloader()))["labels"]: at the collator, the mask, the maximum '
+        "length and the chat template."
     )
 
 

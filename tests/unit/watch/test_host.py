@@ -16,9 +16,10 @@ from typing import Any
 
 import builders
 import pytest
+from finetune_compat.checks.codes import CODES
 from finetune_compat.checks.ledger import Ledger, load_ledger
 from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError, StackFailed
-from finetune_compat.contract.records import Failure, Stage
+from finetune_compat.contract.records import Failure, Frame, Stage
 from finetune_compat.contract.script import Pipeline
 from finetune_compat.machine.places import PACKAGE
 from finetune_compat.watch import host
@@ -453,6 +454,20 @@ class TestThePage:
         at = lines.index("https://github.com/huggingface/trl/issues/3926")
         assert lines[at - 1].startswith("trl#3926: SFTTrainer prepares a PeftModel a second time")
         assert lines[at + 1].startswith("To do: Hand SFTTrainer the base model and peft_config")
+
+    def test_a_failure_that_is_not_listed_is_shown_with_the_advice_of_its_check(self) -> None:
+        """A listed one has its remedy in place of that."""
+        from pipelines import training
+
+        shown = page(pipeline(training(run(), eval_before=3.0, eval_after=3.0, learning_rate=(1e-2,) * 10)), LEDGER)
+        assert f"\n    To do (E803): {CODES['E803'].advice} *\n" in shown
+        assert "To do (" not in page(pipeline(frozen()), LEDGER)
+        assert "To do (" not in page(pipeline(run()), LEDGER)
+
+    def test_a_script_that_a_library_ended_is_shown_with_advice_too(self) -> None:
+        error = Failure("ValueError", "no", Stage.TRAINER, (Frame("trl/trainer/dpo_trainer.py", 1, "f", "raise"),))
+        shown = page(pipeline(run(), error=error, status=1), LEDGER)
+        assert f"\n  To do (F001): {CODES['F001'].advice}\n" in shown
 
     def test_the_model_handed_over_has_a_line_where_the_script_changed_it(self) -> None:
         """Between the call that wrapped it and the trainer; where both are alike there is one line."""

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from finetune_compat.cell.instruments.fingerprints import read
-from finetune_compat.checks.live import Look
+from finetune_compat.checks.guard_checks import Look
 
 _IGNORED = nn.CrossEntropyLoss().ignore_index
 """Label of a token that every loss leaves out."""

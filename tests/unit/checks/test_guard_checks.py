@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 from builders import ADAPTER, LINEARS, REST, healthy
-from finetune_compat.checks import live
-from finetune_compat.checks.live import FEWEST_ROWS, SCALER_SKIPS, Kind, Look, Problem
+from finetune_compat.checks import guard_checks
+from finetune_compat.checks.codes import CODES, AppliesTo
+from finetune_compat.checks.guard_checks import FEWEST_ROWS, SCALER_SKIPS, Look, Problem
 from finetune_compat.contract.records import Area, AreaCount, Optimizer, Stage
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,17 +28,17 @@ def dead(step: int, silent: int = 0, **seen: object) -> Look:
     return look(step, silent=NAMES[:silent], zero=NAMES[silent:], **seen)
 
 
-def told(problem: Problem | None) -> tuple[Kind, str]:
-    """The kind and what is wrong."""
+def told(problem: Problem | None) -> tuple[str, str]:
+    """The code and what is wrong."""
     assert problem is not None
     assert problem.meaning and problem.todo
-    return problem.kind, problem.what
+    return problem.code, problem.what
 
 
 # ---------------------------------------------------------------------------------------------- before the first step
 
 
-def frozen_census(areas: dict[Area, AreaCount], total: int) -> live.Census:
+def frozen_census(areas: dict[Area, AreaCount], total: int) -> guard_checks.Census:
     """A census in which nothing is trainable."""
     some = healthy().census(Stage.TRAINER)
     assert some is not None
@@ -47,9 +48,9 @@ def frozen_census(areas: dict[Area, AreaCount], total: int) -> live.Census:
 def test_frozen_adapters_are_counted_in_logical_parameters() -> None:
     """The flagship's own numbers: Qwen2-VL with r 64 in 4 bits, as its users saw them."""
     areas = {Area.ADAPTER: AreaCount(0, 161_480_704), Area.LANGUAGE: AreaCount(0, 4_700_000_000)}
-    problem = live.nothing_trainable(frozen_census(areas, 8_452_856_320))
+    problem = guard_checks.nothing_trainable(frozen_census(areas, 8_452_856_320))
     assert told(problem) == (
-        Kind.NOTHING_TRAINABLE,
+        "C104",
         "nothing is trainable: 0 of 8,452,856,320 parameters; all 161,480,704 adapter parameters are frozen",
     )
     assert problem is not None and "trl/issues/3926" in problem.meaning and "peft_config" in problem.todo
@@ -57,15 +58,15 @@ def test_frozen_adapters_are_counted_in_logical_parameters() -> None:
 
 def test_without_adapters_none_are_spoken_of() -> None:
     """Nor is TRL to blame."""
-    problem = live.nothing_trainable(frozen_census({Area.LANGUAGE: AreaCount(0, LINEARS)}, LINEARS + REST))
-    assert told(problem) == (Kind.NOTHING_TRAINABLE, "nothing is trainable: 0 of 90,432 parameters")
+    problem = guard_checks.nothing_trainable(frozen_census({Area.LANGUAGE: AreaCount(0, LINEARS)}, LINEARS + REST))
+    assert told(problem) == ("C104", "nothing is trainable: 0 of 90,432 parameters")
     assert problem is not None and "TRL" not in problem.meaning and "requires_grad_(True)" in problem.todo
 
 
 def test_one_trainable_parameter_is_something() -> None:
     """How many is for the user to say."""
     some = frozen_census({Area.ADAPTER: AreaCount(1, ADAPTER)}, ADAPTER)
-    assert live.nothing_trainable(dataclasses.replace(some, trainable=1)) is None
+    assert guard_checks.nothing_trainable(dataclasses.replace(some, trainable=1)) is None
 
 
 @pytest.mark.parametrize(
@@ -84,13 +85,13 @@ def test_one_trainable_parameter_is_something() -> None:
 )
 def test_what_the_optimizer_lacks_is_said_as_it_is(held: Optimizer, missing: int, what: str) -> None:
     """Empty, of something else, or not complete: with names."""
-    assert told(live.optimizer_incomplete(held, NAMES[:missing], 8)) == (Kind.OPTIMIZER, what)
+    assert told(guard_checks.optimizer_incomplete(held, NAMES[:missing], 8)) == ("O301", what)
 
 
 @pytest.mark.parametrize("held", [Optimizer(8, 0, 0), Optimizer(12, 0, 4)])
 def test_an_optimizer_that_holds_all_and_more_is_complete(held: Optimizer) -> None:
     """A frozen parameter in it receives no gradient."""
-    assert live.optimizer_incomplete(held, (), 8) is None
+    assert guard_checks.optimizer_incomplete(held, (), 8) is None
 
 
 # ------------------------------------------------------------------------------------------------------------ labels
@@ -99,9 +100,9 @@ def test_an_optimizer_that_holds_all_and_more_is_complete(held: Optimizer) -> No
 def test_three_steps_without_a_label_are_certain() -> None:
     """With their number and that of their rows."""
     looks = [look(n, masked=4) for n in (1, 2, 3)]
-    assert live.labels_masked(looks[:2], 3, scaled=False) is None
-    assert told(live.labels_masked(looks, 3, scaled=False)) == (
-        Kind.LABELS,
+    assert guard_checks.labels_masked(looks[:2], 3, scaled=False) is None
+    assert told(guard_checks.labels_masked(looks, 3, scaled=False)) == (
+        "L501",
         "there is nothing to learn in steps 1 to 3: none of 12 rows has a label to predict",
     )
 
@@ -109,30 +110,30 @@ def test_three_steps_without_a_label_are_certain() -> None:
 def test_few_rows_are_waited_for() -> None:
     """One row a step: eight steps."""
     looks = [look(n, rows=1, masked=1) for n in range(1, FEWEST_ROWS + 1)]
-    assert live.labels_masked(looks[:-1], 3, scaled=False) is None
-    assert live.labels_masked(looks, 3, scaled=False) is not None
+    assert guard_checks.labels_masked(looks[:-1], 3, scaled=False) is None
+    assert guard_checks.labels_masked(looks, 3, scaled=False) is not None
 
 
 def test_one_row_with_a_label_begins_the_count_anew() -> None:
     """The steps before it are forgiven."""
     looks = [look(n, masked=4) for n in range(1, 7)]
     looks[3] = look(4, masked=3)
-    assert live.labels_masked(looks, 3, scaled=False) is None
+    assert guard_checks.labels_masked(looks, 3, scaled=False) is None
 
 
 def test_a_gradient_that_no_labels_made_nan_is_in_the_weights_at_once() -> None:
     """Unless a scaler skips the step."""
     looks = [look(5, masked=4, non_finite=NAMES)]
-    assert told(live.labels_masked(looks, 3, scaled=False)) == (
-        Kind.LABELS,
+    assert told(guard_checks.labels_masked(looks, 3, scaled=False)) == (
+        "L501",
         "there is nothing to learn in step 5: none of 4 rows has a label to predict, and the gradient is not finite",
     )
-    assert live.labels_masked(looks, 3, scaled=True) is None
+    assert guard_checks.labels_masked(looks, 3, scaled=True) is None
 
 
 def test_a_model_that_is_given_no_labels_is_not_judged_by_them() -> None:
     """As DPO's."""
-    assert live.labels_masked([look(n, rows=0) for n in range(9)], 3, scaled=False) is None
+    assert guard_checks.labels_masked([look(n, rows=0) for n in range(9)], 3, scaled=False) is None
 
 
 # --------------------------------------------------------------------------------------------------------- gradients
@@ -140,31 +141,31 @@ def test_a_model_that_is_given_no_labels_is_not_judged_by_them() -> None:
 
 def test_one_gradient_that_is_not_finite_is_certain_where_nothing_skips_it() -> None:
     """It is named."""
-    assert told(live.gradients_not_finite([look(1), look(2, non_finite=NAMES[1:2])], scaled=False)) == (
-        Kind.NOT_FINITE,
+    assert told(guard_checks.gradients_not_finite([look(1), look(2, non_finite=NAMES[1:2])], scaled=False)) == (
+        "G404",
         "gradients are NaN or infinite in step 2, in 1 of 4 trainable tensors: a.lora_B",
     )
 
 
 def test_one_that_was_finite_since_is_forgotten() -> None:
     """The latest look counts: after one that was warned of, too."""
-    assert live.gradients_not_finite([look(1, non_finite=NAMES), look(2)], scaled=False) is None
+    assert guard_checks.gradients_not_finite([look(1, non_finite=NAMES), look(2)], scaled=False) is None
 
 
 def test_a_scaler_may_skip_as_often_as_it_can_halve() -> None:
     """From 2**16 to 1 takes 16; a few more are granted."""
     looks = [look(n, non_finite=NAMES) for n in range(1, SCALER_SKIPS + 2)]
     assert SCALER_SKIPS > 16
-    assert live.gradients_not_finite(looks[:-1], scaled=True) is None
-    kind, what = told(live.gradients_not_finite(looks, scaled=True))
-    assert kind is Kind.NOT_FINITE
+    assert guard_checks.gradients_not_finite(looks[:-1], scaled=True) is None
+    code, what = told(guard_checks.gradients_not_finite(looks, scaled=True))
+    assert code == "G404"
     assert what.startswith("gradients are NaN or infinite in steps 1 to 21, in 4 of 4 trainable tensors: ")
 
 
 @pytest.mark.parametrize(("masked", "hint"), [(0, False), (1, True)])
 def test_rows_without_labels_are_a_hint_at_the_cause(masked: int, hint: bool) -> None:
     """Only where there are any."""
-    problem = live.gradients_not_finite([look(1, non_finite=NAMES, masked=masked)], scaled=False)
+    problem = guard_checks.gradients_not_finite([look(1, non_finite=NAMES, masked=masked)], scaled=False)
     assert problem is not None
     assert ("1 of 4 rows of the step had no label to predict" in problem.meaning) is hint
 
@@ -175,9 +176,9 @@ def test_rows_without_labels_are_a_hint_at_the_cause(masked: int, hint: bool) ->
 def test_three_steps_without_a_gradient_are_certain(silent: int, received: str) -> None:
     """Absent and zero are told apart."""
     looks = [dead(n, silent) for n in (51, 52, 53)]
-    assert live.no_gradient(looks[:2], 3, rewarded=False) is None
-    assert told(live.no_gradient(looks, 3, rewarded=False)) == (
-        Kind.NO_GRADIENT,
+    assert guard_checks.no_gradient(looks[:2], 3, rewarded=False) is None
+    assert told(guard_checks.no_gradient(looks, 3, rewarded=False)) == (
+        "G401",
         f"no gradient reaches the weights in steps 51 to 53: of 4 trainable tensors {received}",
     )
 
@@ -190,13 +191,13 @@ def test_the_first_step_of_lora_is_alive() -> None:
 
 def test_steps_that_had_nothing_to_learn_have_no_gradient_to_give() -> None:
     """That is for their labels to say."""
-    assert live.no_gradient([dead(n, masked=4) for n in range(9)], 3, rewarded=False) is None
+    assert guard_checks.no_gradient([dead(n, masked=4) for n in range(9)], 3, rewarded=False) is None
 
 
 def test_a_run_whose_gradients_cannot_be_seen_is_not_dead() -> None:
     """No tensor is listened to."""
     unseen = [look(n, tensors=0) for n in range(9)]
-    assert live.no_gradient(unseen, 3, rewarded=False) is None
+    assert guard_checks.no_gradient(unseen, 3, rewarded=False) is None
     assert not unseen[0].suspicious
 
 
@@ -205,7 +206,7 @@ def test_only_an_unbroken_end_is_certain(alive: Sequence[bool], patience: int) -
     """Whatever came before: `patience` dead looks at the end, and none fewer."""
     looks = [look(n) if living else dead(n) for n, living in enumerate(alive)]
     certain = len(alive) >= patience and not any(alive[len(alive) - patience :])
-    assert (live.no_gradient(looks, patience, rewarded=False) is not None) is certain
+    assert (guard_checks.no_gradient(looks, patience, rewarded=False) is not None) is certain
 
 
 # --------------------------------------------------------------------------------------------------- weights and losses
@@ -213,8 +214,8 @@ def test_only_an_unbroken_end_is_certain(alive: Sequence[bool], patience: int) -
 
 def test_weights_that_stand_still_are_counted_with_the_rate() -> None:
     """A learning rate of 0 is said."""
-    kind, what = told(live.weights_stand_still(28, ADAPTER, 4, 0.0))
-    assert kind is Kind.STANDSTILL
+    code, what = told(guard_checks.weights_stand_still(28, ADAPTER, 4, 0.0))
+    assert code == "W701"
     assert what == (
         "the weights never change: after 4 steps all 28 trained tensors (16,384 parameters) are bit for bit what they "
         "were, at a learning rate of 0"
@@ -234,7 +235,7 @@ def test_weights_that_stand_still_are_counted_with_the_rate() -> None:
 def test_a_loss_that_has_not_moved_in_six_decimals_is_flat(before: float, after: float, said: str) -> None:
     """Also one that is no number, at both ends."""
     what = f"eval loss is flat to 6 decimals: {said} (eval_loss, 40 steps apart)"
-    assert told(live.eval_flat("eval_loss", before, after, 40)) == (Kind.FLAT, what)
+    assert told(guard_checks.eval_flat("eval_loss", before, after, 40)) == ("E803", what)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +243,7 @@ def test_a_loss_that_has_not_moved_in_six_decimals_is_flat(before: float, after:
 )
 def test_a_loss_that_moved_or_is_nearly_nothing_is_not(before: float, after: float) -> None:
     """Under 0.0001 there are two digits left, and a model may know its rows by heart."""
-    assert live.eval_flat("eval_loss", before, after, 40) is None
+    assert guard_checks.eval_flat("eval_loss", before, after, 40) is None
 
 
 # ------------------------------------------------------------------------------------------------------ worth a word
@@ -250,7 +251,7 @@ def test_a_loss_that_moved_or_is_nearly_nothing_is_not(before: float, after: flo
 
 def test_tensors_that_never_trained_are_named_and_not_blamed() -> None:
     """Experts may be idle."""
-    assert live.never_trained(NAMES, 28, 10) == (
+    assert guard_checks.never_trained(NAMES, 28, 10) == (
         "4 of 28 trained tensors received no gradient but zeros in any of 10 steps looked at: a.lora_A, a.lora_B, "
         "b.lora_A and 1 more. Experts may be idle; other layers are cut off from the loss, as by gradient "
         "checkpointing over inputs that need no gradient."
@@ -259,9 +260,19 @@ def test_tensors_that_never_trained_are_named_and_not_blamed() -> None:
 
 def test_rows_without_labels_are_counted() -> None:
     """Of those looked at."""
-    assert live.rows_without_labels(24, 5).startswith("5 of 24 rows looked at have no label to predict: ")
+    assert guard_checks.rows_without_labels(24, 5).startswith("5 of 24 rows looked at have no label to predict: ")
 
 
-def test_every_kind_has_a_name_of_its_own() -> None:
-    """A script may act on it."""
-    assert len({str(kind) for kind in Kind}) == len(Kind) == 7
+def test_the_problems_are_the_codes_that_apply_to_the_guard() -> None:
+    """Each has one, so that a script may act on it; none has two."""
+    problems = [
+        guard_checks.nothing_trainable(frozen_census({Area.ADAPTER: AreaCount(0, ADAPTER)}, ADAPTER)),
+        guard_checks.optimizer_incomplete(Optimizer(0, 8, 0), NAMES, 8),
+        guard_checks.labels_masked([look(n, masked=4) for n in range(3)], 3, scaled=False),
+        guard_checks.gradients_not_finite([look(1, non_finite=NAMES)], scaled=False),
+        guard_checks.no_gradient([dead(n) for n in range(3)], 3, rewarded=False),
+        guard_checks.weights_stand_still(28, ADAPTER, 4, 0.0),
+        guard_checks.eval_flat("eval_loss", 3.0, 3.0, 40),
+    ]
+    codes = [told(problem)[0] for problem in problems]
+    assert sorted(codes) == [name for name, code in CODES.items() if AppliesTo.GUARD in code.applies_to]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import takewhile
 
+from finetune_compat.checks.codes import CODES
 from finetune_compat.checks.rules import eval_loss_flat
 from finetune_compat.contract.records import Area, Census, Optimizer
 
@@ -32,26 +32,20 @@ NAMED = 3
 """Parameters a message names before it counts the rest."""
 
 
-class Kind(StrEnum):
-    """What is wrong with a run."""
-
-    NOTHING_TRAINABLE = "nothing trainable"
-    OPTIMIZER = "optimizer"
-    LABELS = "labels"
-    NOT_FINITE = "gradients not finite"
-    NO_GRADIENT = "no gradient"
-    STANDSTILL = "weights stand still"
-    FLAT = "eval loss flat"
-
-
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a run learns nothing: what is wrong, what that usually means, what to do next."""
+    """Why a run learns nothing."""
 
-    kind: Kind
+    code: str
     what: str
+    """What was seen of this run."""
     meaning: str
-    todo: str
+    """What that usually means."""
+
+    @property
+    def todo(self) -> str:
+        """What to do next."""
+        return CODES[self.code].advice
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +90,16 @@ def nothing_trainable(census: Census) -> Problem | None:
     what = f"nothing is trainable: 0 of {census.total_logical:,} parameters"
     if adapters is None:
         return Problem(
-            Kind.NOTHING_TRAINABLE,
+            "C104",
             what,
             "Every step would run and nothing would be learned: all parameters have requires_grad=False.",
-            "Call requires_grad_(True) on what is to train, or attach adapters, before the trainer is made.",
         )
     return Problem(
-        Kind.NOTHING_TRAINABLE,
+        "C104",
         f"{what}; all {adapters.total:,} adapter parameters are frozen",
         "Every step would run and nothing would be learned. SFTTrainer of TRL 0.20.0 to 0.23.0 freezes the adapters of "
         "a quantized PeftModel (https://github.com/huggingface/trl/issues/3926); PeftModel.from_pretrained without "
         "is_trainable=True, and a config saved with inference_mode=true, freeze them on any version.",
-        "Hand the trainer the base model and peft_config, or load the adapter with is_trainable=True.",
     )
 
 
@@ -128,11 +120,10 @@ def optimizer_incomplete(held: Optimizer, missing: Sequence[str], trainable: int
     else:
         what = f"the optimizer misses {held.missing:,} of {trainable:,} trainable parameters: {_named(missing)}"
     return Problem(
-        Kind.OPTIMIZER,
+        "O301",
         what,
         "What the optimizer does not hold never changes, however alive loss and gradients look. It was made before "
         "these parameters became trainable, or for another model.",
-        "Make parameters trainable before the trainer is made; an optimizer of your own must be given all of them.",
     )
 
 
@@ -147,11 +138,10 @@ def labels_masked(looks: Sequence[Look], patience: int, *, scaled: bool) -> Prob
         return None
     gradient = ", and the gradient is not finite" if poisoned else ""
     return Problem(
-        Kind.LABELS,
+        "L501",
         f"there is nothing to learn in {_steps(streak)}: none of {rows} rows has a label to predict{gradient}",
         "All labels are -100, but perhaps for the first of a row; a loss over none is 0 or NaN. Truncation cut the "
         "answers off, the mask (completions only, assistant only) kept nothing, or the tokenizer found no tokens.",
-        'Look at next(iter(trainer.get_train_dataloader()))["labels"], the maximum length and the chat template.',
     )
 
 
@@ -163,12 +153,15 @@ def gradients_not_finite(looks: Sequence[Look], *, scaled: bool) -> Problem | No
     last = streak[-1]
     hint = f" {last.masked} of {last.rows} rows of the step had no label to predict: their loss is NaN."
     return Problem(
-        Kind.NOT_FINITE,
+        "G404",
         f"gradients are NaN or infinite in {_steps(streak)}, "
         f"in {len(last.non_finite)} of {last.tensors} trainable tensors: {_named(last.non_finite)}",
-        ("The scaler lowers its scale and it does not help." if scaled else "The optimizer has put them into weights.")
+        (
+            "The scaler lowers its scale and it does not help."
+            if scaled
+            else "The optimizer has put them into weights: start again from the last checkpoint."
+        )
         + (hint if last.masked else ""),
-        "Start again from the last checkpoint; look at rows without labels, the learning rate, and float16.",
     )
 
 
@@ -185,24 +178,22 @@ def no_gradient(looks: Sequence[Look], patience: int, *, rewarded: bool) -> Prob
     last = streak[-1]
     although = " although the rewards differ" if rewarded else ""
     return Problem(
-        Kind.NO_GRADIENT,
+        "G401",
         f"no gradient reaches the weights in {_steps(streak)}{although}: "
         f"of {last.tensors} trainable tensors {len(last.silent)} received none and {len(last.zero)} only zeros",
         "The loss does not depend on what is trained: gradient checkpointing over inputs that need no gradient, an "
         "output that was detached, or a loss that is not computed from this model.",
-        'Call model.enable_input_require_grads(), or set gradient_checkpointing_kwargs={"use_reentrant": False}.',
     )
 
 
 def weights_stand_still(tensors: int, elements: int, steps: int, rate: float) -> Problem:
     """All trained tensors are bit for bit what they were `steps` steps ago, although gradients arrived."""
     return Problem(
-        Kind.STANDSTILL,
+        "W701",
         f"the weights never change: after {steps} steps all {tensors} trained tensors ({elements:,} parameters) are "
         f"bit for bit what they were, at a learning rate of {rate:g}",
         "Gradients arrive, so it is the step that has no effect: a learning rate of 0, an optimizer that does not "
         "step, or updates too small for the weights' dtype.",
-        "Look at the learning rate and its schedule; keep what is trained in float32.",
     )
 
 
@@ -212,10 +203,9 @@ def eval_flat(name: str, before: float, after: float, steps: int) -> Problem | N
     if flat is None or abs(after) < SMALLEST_LOSS:
         return None
     return Problem(
-        Kind.FLAT,
+        "E803",
         f"{flat} ({name}, {steps} steps apart)",
         "A model that learns moves its loss. Nothing trains, or the evaluation does not look at the model that does.",
-        "Look at what is trainable, and evaluate once more with the adapter switched off: the loss must change.",
     )
 
 

@@ -1,0 +1,50 @@
+"""The checks of a cell. A flow that ends in an error leaves later checks without data; F001 reports it."""
+
+from __future__ import annotations
+
+from finetune_compat.checks import learning, stages, steps
+from finetune_compat.checks.case import Case
+from finetune_compat.checks.engine import Engine
+from finetune_compat.contract.records import Stage
+
+ENGINE = Engine[Case](
+    ("P101", stages.options_accepted),
+    ("P102", stages.attention_as_asked),
+    ("D801", stages.weights_have_the_dtype_asked_for),
+    ("C101", stages.census_check(Stage.LOAD)),
+    ("C102", stages.census_check(Stage.PREPARE)),
+    ("C120", stages.adapters_sit_where_the_targets_are),
+    ("C103", stages.census_check(Stage.PEFT)),
+    ("C104", stages.census_check(Stage.TRAINER)),
+    ("C105", stages.census_check(Stage.AFTER_TRAINING)),
+    ("C106", stages.census_check(Stage.RELOAD)),
+    ("C110", stages.totals_follow_from_the_config),
+    ("D802", stages.adapters_keep_one_dtype),
+    ("F001", steps.runs_to_its_end),
+    ("A201", stages.adapter_kept),
+    ("A202", stages.reloaded_is_what_was_trained),
+    ("L501", steps.labels_present),
+    ("L502", steps.ends_are_labels),
+    ("O301", steps.optimizer_holds_what_is_trainable),
+    ("R601", steps.learning_rate_as_asked),
+    ("G401", steps.gradients_arrive),
+    ("G404", steps.gradient_norm_finite),
+    ("G405", steps.gradients_arrive_to_the_end),
+    ("E807", steps.training_loss_is_a_number),
+    ("W701", steps.weights_change),
+    ("W703", steps.weights_change_to_the_end),
+    ("W702", steps.frozen_weights_stay),
+    ("A204", stages.adapter_has_effect),
+    ("A203", stages.reload_answers_alike),
+    ("E801", learning.eval_loss_present),
+    ("E806", learning.eval_loss_plausible),
+    ("E802", learning.eval_loss_falls),
+    ("G402", steps.accumulation_changes_nothing),
+    ("G403", steps.checkpointing_changes_nothing),
+    ("E804", learning.learns_beyond_the_null),
+    ("E805", learning.evaluation_depends_on_the_model),
+    ("M901", steps.memory_is_given_back),
+)
+
+CHECKS = ENGINE.codes
+"""All checks of a cell, in the order of asking."""
