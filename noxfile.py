@@ -4,7 +4,6 @@
 #   "fsspec",
 #   "jinja2",
 #   "markupsafe",
-#   "msgspec>=0.19",
 #   "nox>=2026.8.10",
 #   "numpy",
 #   "nvidia-ml-py",
