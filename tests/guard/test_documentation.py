@@ -37,6 +37,7 @@ def home(setup: Setup, tmp_path: Path) -> Path:
     data.text_rows(setup.seed)[0].to_json(tmp_path / "train.jsonl")
     for name, text in SCRIPTS.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")  # or it would find the checkout's settings
     return tmp_path
 
 
