@@ -79,6 +79,19 @@ def _root(
 
 
 @app.command()
+def doctor(
+    *, as_json: Annotated[bool, typer.Option("--json", help="One JSON array instead of a table.")] = False
+) -> int:
+    """What this machine has for runs (Pythons, uv, torch, GPUs, directories), and how to get what is missing.
+
+    Exit code 3 if something is missing.
+    """
+    from finetune_compat.doctor import doctor as examine
+
+    return examine(as_json=as_json)
+
+
+@app.command()
 def stacks(
     *, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array instead of a table.")] = False
 ) -> None:

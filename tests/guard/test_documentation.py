@@ -38,6 +38,7 @@ def home(setup: Setup, tmp_path: Path) -> Path:
     (tmp_path / "pytest.ini").touch()  # or pytest takes the checkout's configuration, where every warning is an error
     for name, text in SCRIPTS.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")  # or it would find the checkout's settings
     return tmp_path
 
 

@@ -140,8 +140,9 @@ def _scratch(out: Path) -> Iterator[Path]:
 def _host_requirements(target: Target, root: Path) -> str:
     """The host side's own dependencies, resolved for the target with hashes."""
     arguments = [
-        *("pip", "compile", str(root / "pyproject.toml"), "--quiet", "--generate-hashes", "--no-header"),
-        *("--no-annotate", "--no-build", "--python-version", target.python, "--python-platform", target.platform),
+        *("pip", "compile", str(root / "pyproject.toml"), "--extra", "host", "--quiet", "--generate-hashes"),
+        *("--no-header", "--no-annotate", "--no-build"),
+        *("--python-version", target.python, "--python-platform", target.platform),
     ]
     answer = run_uv(arguments, environ=install_environ())
     if answer.unreachable:

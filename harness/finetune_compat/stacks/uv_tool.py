@@ -85,7 +85,7 @@ def _uv() -> str:
             "uv is not installed",
             where=sys.executable,
             meaning="uv makes the locks and the environments of all stacks.",
-            todo="Install this project with its dependencies (`pip install -e .`), uv is one of them.",
+            todo="Install this project with its dependencies (`pip install -e '.[host]'`), uv is one of them.",
         )
     return found
 

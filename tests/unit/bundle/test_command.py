@@ -99,7 +99,10 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     make_wheel(made.registry, "unneeded", "1.0")
     write(made.lock, f"{HEADER}# packages: 1\ntrl==0.22.2 \\\n    --hash=sha256:{digest}\n")
     write(made.lock.with_name("trl9.9-py311.txt"), "a lock of another stack")
-    write(made.checkout / "pyproject.toml", '[project]\nname = "x"\nversion = "1"\ndependencies = ["host-tool"]\n')
+    write(
+        made.checkout / "pyproject.toml",
+        '[project]\nname = "x"\nversion = "1"\n[project.optional-dependencies]\nhost = ["host-tool"]\n',
+    )
     write(
         made.checkout / "harness" / "finetune_compat" / "__main__.py",
         "import host_tool, sys\nprint(host_tool.__version__, sys.argv[1:])\n",
