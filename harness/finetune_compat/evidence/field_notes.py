@@ -17,8 +17,8 @@ from finetune_compat.census.command import newest_stack
 from finetune_compat.census.families import find
 from finetune_compat.census.taken import take
 from finetune_compat.checks import Outcome, Symptom
-from finetune_compat.checks.learning import FROM_A_GUESS
 from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.checks.objectives import FROM_A_GUESS
 from finetune_compat.contract.census import LoadDtype, Quantization, StageCount, StageTable
 from finetune_compat.contract.records import Area, Observation, Stage, Training
 from finetune_compat.evidence.baseline import BASELINES
