@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from finetune_compat import TrainingGuard
 from finetune_compat.cell import runner
-from finetune_compat.cell.objectives import plain, sft
+from finetune_compat.cell.objectives import plain, preference, sft
 from finetune_compat.checks import Outcome, judge
 from finetune_compat.contract import closed_forms
 from finetune_compat.contract.catalog import BATCH_ROWS, flow_named
@@ -25,7 +25,7 @@ def _attached(monkeypatch: pytest.MonkeyPatch) -> None:
     def guarded(arguments: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
         return lambda setup: {**arguments(setup), "callbacks": [TrainingGuard()]}
 
-    makers = ((sft, "arguments"), (sft, "arguments_for_completions"), (plain, "arguments"))
+    makers = ((sft, "arguments"), (sft, "arguments_for_completions"), (preference, "arguments"), (plain, "arguments"))
     for module, name in makers:
         monkeypatch.setattr(module, name, guarded(getattr(module, name)))
 

@@ -50,6 +50,7 @@ class Objective(StrEnum):
     """
 
     SFT = "sft"
+    PREFERENCE = "preference"
     PLAIN = "plain"
     """The next token, by `transformers.Trainer` without TRL."""
 
@@ -375,6 +376,20 @@ CATALOG: tuple[Flow, ...] = (
         refusal=None,
         variants=_both_gc(QWEN2, _FOUR),
         objective=Objective.PLAIN,
+    ),
+    Flow(
+        name="dpo-peft-config",
+        story="The base model and a LoraConfig go to DPOTrainer, which prepares it, attaches the adapters, and takes "
+        "the model without them as its reference.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=_both_gc(QWEN2, (Precision.NF4, Precision.FULL)),
+        objective=Objective.PREFERENCE,
+        row_labels=(COMPLETION_WORDS + 1,),
+        since="0.9.2",  # with DPOConfig
     ),
 )
 

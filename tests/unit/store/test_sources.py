@@ -207,7 +207,7 @@ def test_a_value_a_cell_is_given_moves_all(checkout: Path, monkeypatch: pytest.M
 
 def test_a_value_of_some_objectives_moves_their_cells(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of a trainer that does not take completions have none."""
-    having = flows_of(Objective.SFT)
+    having = flows_of(Objective.SFT) | flows_of(Objective.PREFERENCE)
     assert moved(checkout, lambda: monkeypatch.setattr(catalog, "COMPLETION_WORDS", 99)) == having
 
 
