@@ -23,6 +23,7 @@ import transformers
 from conftest import Inspected
 from finetune_compat.cell import adapt, execution
 from finetune_compat.cell.adapter_loading import answer_to
+from finetune_compat.cell.objectives import sft
 from finetune_compat.cell.setup import Setup
 from finetune_compat.contract.catalog import LORA, QWEN2, flow_named
 from finetune_compat.contract.plan import Plan, PlannedCell
@@ -62,9 +63,7 @@ def test_a_trained_adapter_is_healthy_and_before_training_it_is_not(
 ) -> None:
     """The same trainer saves both; the numbers are those of the closed form: 14 modules, 16,384 elements, alpha / r."""
     given = prepared(plan, "sft-peft-config")
-    trainer = SFTTrainer(
-        model=adapt.load_model(given), peft_config=adapt.lora_config(given), **adapt.sft_arguments(given)
-    )
+    trainer = SFTTrainer(model=adapt.load_model(given), peft_config=adapt.lora_config(given), **sft.arguments(given))
     trainer.save_model(str(tmp_path / "before"))
     trainer.train()
     trainer.save_model(str(tmp_path / "after"))
@@ -88,7 +87,7 @@ def test_a_flow_that_trains_nothing_saves_an_adapter_that_says_so(
     given = prepared(plan, "sft-inference-mode-config")
     get_peft_model(adapt.load_model(given), adapt.lora_config(given)).save_pretrained(str(tmp_path / "earlier"))
     config = LoraConfig.from_pretrained(str(tmp_path / "earlier"))
-    trainer = SFTTrainer(model=adapt.load_model(given), peft_config=config, **adapt.sft_arguments(given))
+    trainer = SFTTrainer(model=adapt.load_model(given), peft_config=config, **sft.arguments(given))
     trainer.train()
     trainer.save_model(str(tmp_path / "saved"))
     seen = inspected(tmp_path / "saved")

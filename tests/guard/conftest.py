@@ -14,6 +14,8 @@ import pytest
 import transformers
 import trl
 from finetune_compat.cell import adapt, execution, plugin
+from finetune_compat.cell.objectives import plain
+from finetune_compat.cell.objectives.sft import arguments as sft_arguments
 from finetune_compat.cell.setup import Setup
 from finetune_compat.contract.catalog import QWEN2, flow_named
 from finetune_compat.contract.plan import Plan, PlannedCell
@@ -56,7 +58,7 @@ def sft(setup: Setup) -> Make:
 
     def make(*callbacks: Any, model: Any = None, **options: Any) -> Any:
         model = model or get_peft_model(adapt.load_model(setup), adapt.lora_config(setup))
-        return trl.SFTTrainer(model=model, callbacks=list(callbacks), **_with(adapt.sft_arguments(setup), options))
+        return trl.SFTTrainer(model=model, callbacks=list(callbacks), **_with(sft_arguments(setup), options))
 
     return make
 
@@ -66,7 +68,7 @@ def full(setup: Setup) -> Make:
     """Make a healthy `transformers.Trainer` that trains every parameter: no TRL, no PEFT."""
 
     def make(*callbacks: Any, **options: Any) -> Any:
-        model, arguments = adapt.load_model(setup), _with(adapt.trainer_arguments(setup), options)
+        model, arguments = adapt.load_model(setup), _with(plain.arguments(setup), options)
         return transformers.Trainer(model=model, callbacks=list(callbacks), **arguments)
 
     return make

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from finetune_compat import TrainingGuard
-from finetune_compat.cell import adapt, runner
+from finetune_compat.cell import runner
+from finetune_compat.cell.objectives import plain, preference, sft
 from finetune_compat.checks import Outcome, judge
 from finetune_compat.contract import closed_forms
 from finetune_compat.contract.catalog import BATCH_ROWS, flow_named
@@ -24,8 +25,9 @@ def _attached(monkeypatch: pytest.MonkeyPatch) -> None:
     def guarded(arguments: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
         return lambda setup: {**arguments(setup), "callbacks": [TrainingGuard()]}
 
-    for name in ("sft_arguments", "sft_arguments_for_completions", "trainer_arguments"):
-        monkeypatch.setattr(adapt, name, guarded(getattr(adapt, name)))
+    makers = ((sft, "arguments"), (sft, "arguments_for_completions"), (preference, "arguments"), (plain, "arguments"))
+    for module, name in makers:
+        monkeypatch.setattr(module, name, guarded(getattr(module, name)))
 
 
 def test_a_guarded_cell(plan: Plan, guarded: PlannedCell) -> None:

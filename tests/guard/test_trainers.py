@@ -27,7 +27,7 @@ needs_grpo = pytest.mark.skipif(not hasattr(trl, "GRPOTrainer"), reason="TRL bef
 
 def _made(trainer: type[Any], config: type[Any], setup: Setup, options: dict[str, Any], **given: Any) -> Any:
     """A trainer with the options of its class, of those that are common to all."""
-    common = {**adapt._training_options(setup), **options}
+    common = {**adapt.training_options(setup), **options}
     names = {field.name for field in dataclasses.fields(config)}
     takes = inspect.signature(trainer.__init__).parameters
     tokenizer = "processing_class" if "processing_class" in takes else "tokenizer"

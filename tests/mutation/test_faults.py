@@ -385,12 +385,12 @@ def _use_another_attention(patch: pytest.MonkeyPatch) -> None:
 
 
 def _lose_an_option(patch: pytest.MonkeyPatch) -> None:
-    original = adapt._configured
+    original = adapt.configured
 
     def faulty(config: type[Any], options: dict[str, Any], setup: Any) -> Any:
         return original(config, {**options, "an_option_of_another_release": 1}, setup)
 
-    patch.setattr(adapt, "_configured", faulty)
+    patch.setattr(adapt, "configured", faulty)
 
 
 def _report_a_gradient_norm_of(value: float) -> Plant:

@@ -11,7 +11,9 @@ import pytest
 import torch
 import trl
 from finetune_compat.cell import adapt, execution
-from finetune_compat.cell.data import IGNORED, IMAGE, PAD, PATCHES
+from finetune_compat.cell.data import IGNORED, IMAGE, PAD
+from finetune_compat.cell.objectives import sft
+from finetune_compat.cell.pictures import PATCHES
 from finetune_compat.cell.setup import Setup
 from finetune_compat.contract.catalog import QWEN2_5_VL, QWEN2_VL, flow_named
 from finetune_compat.contract.plan import Plan, PlannedCell
@@ -34,14 +36,14 @@ def setup(plan: Plan, request: pytest.FixtureRequest) -> Setup:
 
 def arguments(setup: Setup) -> dict[str, Any]:
     """What SFTTrainer is given, with a batch of two rows beside it."""
-    given = adapt.sft_arguments(setup)
+    given = sft.arguments(setup)
     rows = [given["train_dataset"][index] for index in range(2)]
     return {**given, "batch": given["data_collator"](rows), "rows": rows}
 
 
 def test_sfttrainer_takes_its_vision_path(setup: Setup) -> None:
     """It goes by the class of what processes: a tokenizer would make it treat the model as text, without a word."""
-    given = adapt.sft_arguments(setup)
+    given = sft.arguments(setup)
     processing = given.get("processing_class", given.get("tokenizer"))
     assert isinstance(processing, ProcessorMixin) is VISION_PATH
     trainer = trl.SFTTrainer(model=adapt.load_model(setup), peft_config=adapt.lora_config(setup), **given)

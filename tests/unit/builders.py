@@ -12,7 +12,7 @@ from pathlib import Path
 
 from finetune_compat.checks import Symptom
 from finetune_compat.checks.ledger import Issue, Kind, Ledger, Signature
-from finetune_compat.contract.catalog import MODELS, flow_named
+from finetune_compat.contract.catalog import MODELS, Objective, flow_named
 from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.records import (
     CENSUS_STAGES,
@@ -135,6 +135,28 @@ VERSIONS = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Losses:
+    """Eval loss of a healthy flow of one objective, and of one that learns nothing."""
+
+    before: float
+    after: float
+    worse: float
+    still: float
+    """To six decimals, of one in which nothing moves."""
+    accuracy: tuple[float, float]
+
+
+NEXT_TOKEN = Losses(4.8921, 4.4012, 4.9, 4.892134, (0.01, 0.11))
+PREFERENCE = Losses(0.6931, 0.182, 0.7, 0.693147, (0.0, 1.0))
+"""Before training every pair's margin is 0: its loss is ln 2, and no chosen completion has gained."""
+
+
+def losses_of(flow: str) -> Losses:
+    """Those of the flow's objective."""
+    return PREFERENCE if flow_named(flow).objective is Objective.PREFERENCE else NEXT_TOKEN
+
+
 # ------------------------------------------------------------------------------------------------------------- stories
 
 
@@ -165,7 +187,7 @@ def healthy(
         stages=censuses,
         absent=_absent(censuses, adapters),
         training=_training(flow, variant),
-        labels=_labels(80, flow, variant),
+        labels=_labels(80 * _sequences(flow), flow, variant),
         reply=Reply(2.2 if adapters else None, 0.0),
         weights_sha256="77" * 32,
         memory=Memory(2_048, 2_048, 900_000),
@@ -207,7 +229,7 @@ def frozen(seen: Observation, *, again: bool = True, chain: tuple[Frame, ...] = 
     if again:
         prepare = census(Stage.PREPARE, seen.variant, 0, adapters=True, by=Actor.LIBRARY)
         stages.insert([c.name for c in stages].index(Stage.TRAINER), prepare)
-    still = _still(seen.training)
+    still = _still(seen.training, seen.flow)
     assert still.frozen is not None
     adapters = sum(of_class.tensors for of_class in still.classes.values())
     training = dataclasses.replace(
@@ -320,7 +342,7 @@ def zero_gradients(seen: Observation) -> Observation:
     """Gradients arrive, all of them exactly zero."""
     assert seen.training is not None
     tensors = seen.training.gradients.tensors
-    classes = _unreached(_still(seen.training).classes)
+    classes = _unreached(_still(seen.training, seen.flow).classes)
     return _stuck(seen, gradients=Gradients(tensors, 0, tensors, 0), grad_norm=(0.0,) * 10, classes=classes)
 
 
@@ -404,7 +426,7 @@ def losses(seen: Observation, before: float, after: float) -> Observation:
 
 def learns_nothing(seen: Observation) -> Observation:
     """Weights move, and eval loss does not fall."""
-    return losses(seen, 4.8921, 4.9)
+    return losses(seen, losses_of(seen.flow).before, losses_of(seen.flow).worse)
 
 
 def half_precision_at_load(seen: Observation) -> Observation:
@@ -546,28 +568,28 @@ def _absent(censuses: Sequence[Census], adapters: bool) -> tuple[AbsentStage, ..
 
 def _training(flow: str, variant: Variant) -> Training:
     rates = tuple(1e-2 * (10 - step) / 10 for step in range(10))
-    whole = flow == "sft-full"
+    whole, loss = flow == "sft-full", losses_of(flow)
     classes = _whole_classes(variant) if whole else _adapter_classes(flow, variant)
     return Training(
         steps=10,
-        loss=tuple(4.9 - 0.04 * step for step in range(10)),
+        loss=tuple(loss.before + 0.0079 - 0.04 * step for step in range(10)),
         grad_norm=(1.17,) * 10,
         learning_rate=rates,
         learning_rate_asked=rates,
         learning_rate_logged=rates,
-        eval_before=4.8921,
-        eval_after=4.4012,
-        accuracy_before=0.01,
-        accuracy_after=0.11,
+        eval_before=loss.before,
+        eval_after=loss.after,
+        accuracy_before=loss.accuracy[0],
+        accuracy_after=loss.accuracy[1],
         subject_delta=0.04,
         subject_finite=True,
         optimizer=Optimizer(_stored(variant) if whole else _adapter(variant), 0, 0),
         gradients=Gradients(sum(of_class.tensors for of_class in classes.values()), 0, 0, 0),
         classes=classes,
         frozen=Frozen(0 if whole else _base_tensors(variant), 0, ()),
-        reference_before=4.8921,
-        reference_after=4.4012,
-        evaluated=_labels(16, flow, variant),
+        reference_before=loss.before,
+        reference_after=loss.after,
+        evaluated=_labels(16 * _sequences(flow), flow, variant),
         grad_norm_logged=(1.17,) * 10,
         rates_agree=True,
     )
@@ -618,8 +640,13 @@ def _labels(rows: int, flow: str, variant: Variant) -> Labels:
     first 10 words are a prompt, labels begin behind it.
     """
     picture = 6 if "-vl" in variant.model else 0
-    prompt = 10 if flow.startswith("rft-") else 0
+    prompt = 10 if flow.startswith(("rft-", "dpo-")) else 0
     return Labels(rows, (25 - prompt) * rows, 0, "aa" * 32, "bb" * 32, (25 + picture) * rows, rows, 0)
+
+
+def _sequences(flow: str) -> int:
+    """Of a row: a preference is two."""
+    return 2 if flow.startswith("dpo-") else 1
 
 
 def _unlabelled(labels: Labels | None) -> Labels:
@@ -639,7 +666,7 @@ def _with_class(seen: Observation, kind: str, **changes: object) -> Observation:
     return _trained(seen, classes={**seen.training.classes, kind: changed})
 
 
-def _still(training: Training) -> Training:
+def _still(training: Training, flow: str) -> Training:
     """The same training, had no step moved anything: a lora_B that stays zero keeps the gradient of lora_A at zero."""
     held = [name for name, of_class in training.classes.items() if of_class.reached == 2]
     classes = {
@@ -659,7 +686,7 @@ def _still(training: Training) -> Training:
         subject_delta=0.0,
         gradients=dataclasses.replace(training.gradients, zero=zero),
         classes=classes,
-        **dict.fromkeys(("eval_before", "eval_after", "reference_before", "reference_after"), 4.892134),
+        **dict.fromkeys(("eval_before", "eval_after", "reference_before", "reference_after"), losses_of(flow).still),
     )
 
 
@@ -671,7 +698,7 @@ def _unreached(classes: Mapping[str, ParameterClass]) -> dict[str, ParameterClas
 def _stuck(seen: Observation, **changes: object) -> Observation:
     assert seen.training is not None
     # What is loaded again still is what training ended with: nothing moved.
-    still = dataclasses.replace(seen, training=_still(seen.training), reply=_same_without(seen))
+    still = dataclasses.replace(seen, training=_still(seen.training, seen.flow), reply=_same_without(seen))
     return _trained(still, **changes)
 
 

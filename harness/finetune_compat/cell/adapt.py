@@ -1,9 +1,9 @@
-"""The only place that knows how API names differ between versions.
+"""How names that all flows share differ between versions: of models, adapters, and options of training. What differs
+for one objective alone is in its module below `finetune_compat.cell.objectives`.
 
 Options are given by their newest name and passed under the first name the installed class has. An option that no name
-of it accepts is noted in `Setup.dropped`, never lost silently. Windows: TRL 0.9.2 brought `SFTConfig`, 0.12.0
-`processing_class`, 0.16.0 `max_length`, 0.22.0 the vision path; Transformers 4.34 `use_cpu`, 4.41 `eval_strategy`, 4.56
-`dtype`, 5.3 `mm_token_type_ids`.
+of it accepts is noted in `Setup.dropped`, never lost silently. Windows: TRL 0.12.0 brought `processing_class`, 0.16.0
+`max_length` of SFT; Transformers 4.34 `use_cpu`, 4.41 `eval_strategy`, 4.56 `dtype`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ import torch
 import transformers
 from peft import LoraConfig
 from torch import nn
-from transformers import BitsAndBytesConfig, DataCollatorForLanguageModeling, DataCollatorForSeq2Seq, PreTrainedModel
+from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from finetune_compat.cell import data
 from finetune_compat.cell.instruments.emulation import keep_as_on_an_accelerator
 from finetune_compat.cell.setup import Setup
 from finetune_compat.contract.catalog import BATCH_ROWS
-from finetune_compat.contract.records import ALL_LINEAR, DeviceKind, LoraShape, VisionShape
+from finetune_compat.contract.records import ALL_LINEAR, DeviceKind, LoraShape
 
 _OLDER_NAMES = {
     "max_length": ("max_seq_length",),
@@ -95,90 +94,13 @@ def pretend_trained(model: nn.Module, seed: int) -> None:
     again.
     """
     generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.named_parameters():
+    for name, parameter in model.namedparameters():
         if "lora_B" in name:
             noise = torch.randn(parameter.shape, generator=generator) * 0.02
             parameter.data.copy_(noise)
 
 
-def sft_arguments(setup: Setup) -> dict[str, Any]:
-    """Keyword arguments for `SFTTrainer`, beside the model: configuration, data, tokenizer."""
-    vision = setup.model.vision
-    if vision:
-        return _sft_arguments(setup, _picture_arguments(setup, vision), _PREPARED)
-    return _sft_arguments(setup, _text_arguments(setup), {})
-
-
-def sft_arguments_for_completions(setup: Setup) -> dict[str, Any]:
-    """The same for rows that the user tokenized, with labels on the completion alone."""
-    train, held_out = data.completion_rows(setup.seed, setup.model.tokenizer)
-    rows = {
-        "train_dataset": train,
-        "eval_dataset": held_out,
-        "processing_class": setup.model.tokenizer,
-        "data_collator": DataCollatorForSeq2Seq(setup.model.tokenizer),
-    }
-    return _sft_arguments(setup, rows, _PREPARED)
-
-
-_PREPARED = {"dataset_kwargs": {"skip_prepare_dataset": True}}
-"""For rows that are what the collator takes."""
-
-
-def _sft_arguments(setup: Setup, rows: dict[str, Any], prepared: dict[str, Any]) -> dict[str, Any]:
-    import trl
-
-    text = {"dataset_text_field": "text", "max_length": setup.model.max_length, "packing": False, "loss_type": "nll"}
-    text |= prepared
-    options = {**_training_options(setup), **text}
-    takes = _parameters(trl.SFTTrainer.__init__)
-    if hasattr(trl, "SFTConfig"):
-        return {"args": _configured(trl.SFTConfig, options, setup), **_named(takes, rows, setup)}
-    given = {name: options.pop(name) for name in text}
-    arguments = _configured(transformers.TrainingArguments, options, setup)
-    return {"args": arguments, **_named(takes, {**rows, **given}, setup)}
-
-
-def _text_arguments(setup: Setup) -> dict[str, Any]:
-    train, held_out = data.text_rows(setup.seed)
-    return {"train_dataset": train, "eval_dataset": held_out, "processing_class": setup.model.tokenizer}
-
-
-def _picture_arguments(setup: Setup, vision: VisionShape) -> dict[str, Any]:
-    train, held_out = data.picture_rows(setup.seed, vision)
-    marks = "mm_token_type_ids" in _parameters(setup.model.loader.forward)
-    processor = data.PictureProcessor(setup.model.tokenizer, vision, marks_pictures=marks)
-    return {
-        "train_dataset": train,
-        "eval_dataset": held_out,
-        "processing_class": processor if _knows_processors() else processor.tokenizer,
-        "data_collator": data.PictureCollator(processor),
-    }
-
-
-def _knows_processors() -> bool:
-    """Whether SFTTrainer has a path for vision-language models. Until then TRL's own example handed over the tokenizer
-    inside the processor.
-    """
-    import trl.trainer.sft_trainer
-
-    return hasattr(trl.trainer.sft_trainer, "DataCollatorForVisionLanguageModeling")
-
-
-def trainer_arguments(setup: Setup) -> dict[str, Any]:
-    """Keyword arguments for `transformers.Trainer`, beside the model."""
-    train, held_out = data.token_rows(setup.seed, setup.model.tokenizer)
-    # A PeftModel hides its base model's arguments, so Trainer cannot infer which column holds the labels.
-    options = {**_training_options(setup), "label_names": ["labels"]}
-    return {
-        "args": _configured(transformers.TrainingArguments, options, setup),
-        "train_dataset": train,
-        "eval_dataset": held_out,
-        "data_collator": DataCollatorForLanguageModeling(setup.model.tokenizer, mlm=False),
-    }
-
-
-def _training_options(setup: Setup) -> dict[str, Any]:
+def training_options(setup: Setup) -> dict[str, Any]:
     """Every option a cell depends on, given explicitly: defaults changed between versions."""
     return {
         "output_dir": str(setup.scratch / "trainer"),
@@ -207,20 +129,23 @@ def _training_options(setup: Setup) -> dict[str, Any]:
 
 
 def learning_rates(setup: Setup) -> tuple[float, ...]:
-    """The learning rate of each step under the linear schedule without warm-up that `_training_options` asks for."""
+    """The learning rate of each step under the linear schedule without warm-up that `training_options` asks for."""
     return tuple(setup.learning_rate * (setup.steps - step) / setup.steps for step in range(setup.steps))
 
 
-def _configured(config: type[Any], options: dict[str, Any], setup: Setup) -> Any:
+def configured(config: type[Any], options: dict[str, Any], setup: Setup) -> Any:
+    """A `config` of those options that it has, under the names it has for them."""
     fields = {field.name for field in dataclasses.fields(config) if field.init}
-    return config(**_named(fields, options, setup))
+    return config(**named(fields, options, setup))
 
 
-def _parameters(function: Callable[..., Any]) -> set[str]:
+def parameters(function: Callable[..., Any]) -> set[str]:
+    """Names of what `function` takes."""
     return set(inspect.signature(function).parameters)
 
 
-def _named(accepted: Iterable[str], options: dict[str, Any], setup: Setup) -> dict[str, Any]:
+def named(accepted: Iterable[str], options: dict[str, Any], setup: Setup) -> dict[str, Any]:
+    """`options` under those of their names that are `accepted`; others are noted in `setup.dropped`."""
     names = set(accepted)
     chosen = {}
     for option, value in options.items():

@@ -7,6 +7,7 @@ moment of training and then ends the flow: what comes after training is not need
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import time
 from collections.abc import Callable, Iterator
@@ -19,11 +20,12 @@ from torch import nn
 from transformers import TrainerCallback, set_seed
 
 from finetune_compat.cell import adapt, handicaps
-from finetune_compat.cell.data import EOS, IGNORED
-from finetune_compat.cell.instruments.batches import LabelLog, listening
+from finetune_compat.cell.data import EOS
+from finetune_compat.cell.instruments.batches import LabelLog
 from finetune_compat.cell.instruments.changes import class_of
 from finetune_compat.cell.instruments.emulation import presented
 from finetune_compat.cell.instruments.perturbation import evaluation_responds
+from finetune_compat.cell.objectives import Objective
 from finetune_compat.cell.runner import Facts, failure
 from finetune_compat.cell.setup import Setup
 from finetune_compat.contract.catalog import ACCUMULATED_ROWS, Flow, Handicap
@@ -37,12 +39,12 @@ _Measure = Callable[[Any], _T]
 """Receives the flow's trainer, before training."""
 
 
-def measured(flow: Flow, setup: Setup, facts: Facts) -> Deep:
+def measured(flow: Flow, objective: Objective, setup: Setup, facts: Facts) -> Deep:
     """What the deep tier measures of `flow`; nothing where training did not finish, as it will not in other ways."""
     if facts.training is None:
         return Deep()
     clock = time.perf_counter()
-    again = _Again(flow, setup)
+    again = _Again(flow, objective, setup)
     repeats = [again.run("repeats", _losses) for _ in range(REPEATS - 1)]
     last = again.run("repeats", _losses_and_response)
     wanderers = [again.run("wanderers", _hindered(Handicap.WANDERING, seed)) for seed in range(WANDERERS)]
@@ -93,8 +95,9 @@ class _Probe:
 class _Again:
     """Runs one flow in variations of one setup, and keeps the errors."""
 
-    def __init__(self, flow: Flow, setup: Setup) -> None:
+    def __init__(self, flow: Flow, objective: Objective, setup: Setup) -> None:
         self._flow = flow
+        self._objective = objective
         self._setup = setup
         self.failures: dict[str, Failure] = {}
 
@@ -118,8 +121,8 @@ class _Again:
     def step(self, name: str, **changes: Any) -> _Step | None:
         """One step without dropout, with `changes` to the setup."""
         lora = dataclasses.replace(self._setup.lora, dropout=0.0)
-        seed = self._setup.seed
-        return self.run(name, lambda trainer: _one_step(trainer, seed), lora=lora, steps=1, **changes)
+        measure = functools.partial(_one_step, self._objective, self._setup.seed)
+        return self.run(name, measure, lora=lora, steps=1, **changes)
 
     def checkpointed(self, name: str, *, on: bool) -> _Step | None:
         """One step, with gradient checkpointing or without."""
@@ -178,30 +181,16 @@ class _GradientCopies(TrainerCallback):
         return copy
 
 
-def _one_step(trainer: Any, seed: int) -> _Step:
+def _one_step(objective: Objective, seed: int, trainer: Any) -> _Step:
     """One step of an adapter that has effect, so that every class of it has a gradient from the first step on."""
     adapt.pretend_trained(trainer.model, seed)
-    trainer.data_collator = _unequal_rows(trainer.data_collator)
+    trainer.data_collator = objective.unequal(trainer.data_collator)
     copies, labels = _GradientCopies(), LabelLog(EOS)
     trainer.add_callback(copies)
-    with listening(trainer.model, labels):
+    with objective.listening(trainer, labels):
         trainer.train()
     losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
     return _Step(losses[0] if losses else None, copies.gradients, labels.labels())
-
-
-def _unequal_rows(collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A collator like `collate` whose rows have unequal numbers of labels, as real data have: the mean over the labels
-    of a batch is then not the mean of its rows' means.
-    """
-
-    def unequal(rows: Any) -> Any:
-        batch = collate(rows)
-        for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
-            labels[: int(ids.sum()) % 4 * len(labels) // 5] = IGNORED
-        return batch
-
-    return unequal
 
 
 def _accumulation(again: _Again) -> StepPair | None:

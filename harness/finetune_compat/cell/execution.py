@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import set_seed
@@ -18,6 +19,7 @@ from finetune_compat.cell import deep, handicaps
 from finetune_compat.cell.instruments.emulation import presented
 from finetune_compat.cell.instruments.memory import MemoryLog
 from finetune_compat.cell.models import Model, tiny_model
+from finetune_compat.cell.objectives import Objective
 from finetune_compat.cell.recorder import Recorder
 from finetune_compat.cell.runner import Facts, emulated, nothing_reached
 from finetune_compat.cell.setup import Setup
@@ -40,12 +42,13 @@ def execute(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
     # Before the recorder: what is set aside is never collected, and a recorder is part of cycles.
     _set_imports_aside("when all is imported and the first flow has not begun")
     memory = MemoryLog(plan.device)
+    objective: Any = importlib.import_module(flow.objective.module)
     try:
-        facts = _observed(flow, setup, memory, planned.handicap)
+        facts = _observed(flow, objective, setup, memory, planned.handicap)
         # Only now is the recorder gone too, and whatever an error's traceback held.
         facts = dataclasses.replace(facts, memory=memory.end())
         _set_imports_aside("when the first cell has ended")
-        return dataclasses.replace(facts, deep=deep.measured(flow, setup, facts)) if planned.deep else facts
+        return dataclasses.replace(facts, deep=deep.measured(flow, objective, setup, facts)) if planned.deep else facts
     finally:
         shutil.rmtree(setup.scratch, ignore_errors=True)
 
@@ -84,11 +87,11 @@ def _make_tables(device: DeviceKind) -> None:
         functional.dequantize_4bit(*functional.quantize_4bit(torch.zeros(64, device=device), quant_type="nf4"))
 
 
-def _observed(flow: Flow, setup: Setup, memory: MemoryLog, handicap: Handicap | None) -> Facts:
+def _observed(flow: Flow, objective: Objective, setup: Setup, memory: MemoryLog, handicap: Handicap | None) -> Facts:
     setup = handicaps.slowed(setup, handicap)
     memory.begin()
     end = setup.model.tokenizer.eos_token_id
-    with Recorder(flow, memory, end, handicaps.callback(handicap, setup.seed)) as recorder:
+    with Recorder(flow, objective, memory, end, handicaps.callback(handicap, setup.seed)) as recorder:
         _run(flow, setup, recorder)
     return recorder.facts(setup)
 

@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 
 from finetune_compat.cell.instruments import batches, census, freezes, library_calls, messages, training
 from finetune_compat.cell.instruments.memory import MemoryLog
+from finetune_compat.cell.objectives import Objective
 from finetune_compat.cell.runner import Facts, failure
 from finetune_compat.cell.setup import Setup
 from finetune_compat.contract.catalog import Flow, Subject
@@ -35,9 +36,12 @@ class Recorder:
     token of its tokenizer.
     """
 
-    def __init__(self, flow: Flow, memory: MemoryLog, end: int, handicap: TrainerCallback | None = None) -> None:
+    def __init__(
+        self, flow: Flow, objective: Objective, memory: MemoryLog, end: int, handicap: TrainerCallback | None = None
+    ) -> None:
         """`handicap` keeps the flow from learning, to see what is measured then."""
-        self._flow, self._memory, self._end, self._handicap = flow, memory, end, handicap
+        self._flow, self._objective, self._memory = flow, objective, memory
+        self._end, self._handicap = end, handicap
         self._now = Stage.IMPORT
         self._model: nn.Module | None = None
         self._scopes, self._watch = ExitStack(), ExitStack()
@@ -106,7 +110,7 @@ class Recorder:
         if self._handicap is not None:
             trainer.add_callback(self._handicap)
         with self._memory.looking_at_the_first_step():
-            self._training, self._batch = training.train(trainer, self._labels, rates_asked, self._end)
+            self._training, self._batch = training.train(trainer, self._objective, self._labels, rates_asked, self._end)
         self._ask_with_and_without_adapter(trainer.model)
 
     def _ask_with_and_without_adapter(self, model: nn.Module) -> None:
@@ -115,7 +119,7 @@ class Recorder:
         self._answer = batches.asked_again(model, self._batch)
         alone: float | None = None
         if self._flow.subject is Subject.ADAPTER:
-            with _trainability_kept(model), model.disable_adapter():
+            with batches.without_adapters(model):
                 alone = _difference(self._answer, batches.asked_again(model, self._batch))
         self._reply = Reply(alone, None)
 
@@ -173,15 +177,6 @@ class Recorder:
         if self._flow.subject is Subject.ADAPTER and stage in (Stage.PREPARE, Stage.PEFT):
             return Absence.NOT_CALLED
         return Absence.NOT_IN_FLOW
-
-
-@contextmanager
-def _trainability_kept(model: nn.Module) -> Iterator[None]:
-    """PEFT makes adapters trainable when it switches them on again, also those it found frozen."""
-    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    yield
-    for parameter, trainable in before:
-        parameter.requires_grad = trainable
 
 
 def _difference(one: torch.Tensor, other: torch.Tensor) -> float:

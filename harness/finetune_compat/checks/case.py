@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import assert_never
 
 from finetune_compat.checks.engine import NOT_DEEP, NotApplicable
+from finetune_compat.checks.objectives import MINIMUM_FALL, RULES, Rules
 from finetune_compat.checks.rules import DECIMALS, eval_loss_flat
 from finetune_compat.contract import closed_forms
 from finetune_compat.contract.catalog import Expect, Flow
@@ -27,12 +28,6 @@ from finetune_compat.contract.records import (
     Training,
 )
 from finetune_compat.contract.verdict import Sign, Symptom
-
-MINIMUM_FALL = 0.05
-"""Share of the eval loss a healthy cell must lose in ten steps. In the sweeps over seeds (`reports/learning/`)
-healthy flows lost 11.2 % and more; with steps in random directions 1.1 % at most, with a hundredth of the learning rate
-0.4 %.
-"""
 
 LUCK = 0.02
 """Share of the eval loss that steps in random directions may lose by luck, nearly twice what they did in the sweeps."""
@@ -116,15 +111,20 @@ class Case:
                 return frozenset(self.sizes.at_load)
         assert_never(expect)
 
+    @property
+    def rules(self) -> Rules:
+        """Those of the flow's objective."""
+        return RULES[self.flow.objective]
+
     @cached_property
     def symptom(self) -> Symptom:
         """What the user of the flow would have seen."""
-        return symptom(self.seen)
+        return symptom(self.seen, self.rules.minimum_fall)
 
     @cached_property
     def signs(self) -> tuple[Sign, ...]:
         """How it looks to them, where it does not learn."""
-        return signs(self.seen)
+        return signs(self.seen, self.rules.minimum_fall)
 
     @cached_property
     def adapter(self) -> int:
@@ -148,8 +148,8 @@ class Case:
         )
 
 
-def symptom(seen: Observation) -> Symptom:
-    """What the user of the flow would have seen."""
+def symptom(seen: Observation, minimum_fall: float = MINIMUM_FALL) -> Symptom:
+    """What the user of the flow would have seen; an eval loss that lost less than `minimum_fall` of it barely moved."""
     if seen.error is not None:
         return Symptom.ERROR
     training = seen.training
@@ -162,7 +162,7 @@ def symptom(seen: Observation) -> Symptom:
         return Symptom.FLAT
     if after > before:
         return Symptom.RISES
-    return Symptom.FALLS if before - after >= MINIMUM_FALL * before else Symptom.BARELY
+    return Symptom.FALLS if before - after >= minimum_fall * before else Symptom.BARELY
 
 
 def before_training(error: Failure) -> bool:
@@ -173,10 +173,10 @@ def before_training(error: Failure) -> bool:
 _ORDER = tuple(Stage)
 
 
-def signs(seen: Observation) -> tuple[Sign, ...]:
+def signs(seen: Observation, minimum_fall: float = MINIMUM_FALL) -> tuple[Sign, ...]:
     """How a flow that does not learn looks to its user, in the words of those who met one."""
     training = seen.training
-    looks = _LOOKS.get(symptom(seen))
+    looks = _LOOKS.get(symptom(seen, minimum_fall))
     if training is None or looks is None:
         return ()
     pair = (training.accuracy_before, training.accuracy_after)

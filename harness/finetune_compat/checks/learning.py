@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from finetune_compat.checks import rules
-from finetune_compat.checks.case import MINIMUM_FALL, NULL_MARGIN, Case, ended_in, fall_of, null_of
+from finetune_compat.checks.case import NULL_MARGIN, Case, ended_in, fall_of, null_of
 from finetune_compat.checks.engine import NotApplicable
 from finetune_compat.checks.rates import Rate
 from finetune_compat.contract.records import LossPair, Training
@@ -17,11 +17,6 @@ FALSE_ALARMS = Rate(0, 600)
 MISSES = Rate(0, 1200)
 """Dead flows that were called healthy."""
 
-FROM_A_GUESS = 0.1
-"""Share of the loss of a guess by which a random model's may differ from it. Over the baseline it is 3.4 % less, where
-a release divides by all labels, to 1.5 % more.
-"""
-
 JUDGED_METRICS = ("loss", "accuracy")
 """Ends of the names of metrics that no model and its ruin can share."""
 
@@ -32,31 +27,32 @@ def eval_loss_present(case: Case) -> str | None:
 
 
 def eval_loss_plausible(case: Case) -> str | None:
-    """Before training the eval loss of a tiny model, which is random, is about that of a guess."""
-    before = case.training.eval_before
-    if case.seen.model is None or before is None:
+    """Before training the eval loss is about what the objective makes of a model that has learned nothing."""
+    before, start = case.training.eval_before, case.rules.start(case.seen.model)
+    if start is None or before is None:
         raise NotApplicable("what real weights know of our rows is not known beforehand, or no loss was reported")
-    guess = math.log(case.seen.model.vocab_size)
-    if math.isclose(before, guess, rel_tol=FROM_A_GUESS):
+    if math.isclose(before, start.loss, rel_tol=start.tolerance):
         return None
-    return f"eval_loss was {before:.4f} before training; of a random model it is about {guess:.4f}, that of a guess"
+    return f"eval_loss was {before:.4f} before training; of {start.of} it is about {start.loss:.4f}, {start.called}"
 
 
 def eval_loss_falls(case: Case) -> str | None:
     """Eval loss on held-out rows falls by more than a healthy run can miss."""
     training = case.training
     before, after = training.eval_before, training.eval_after
-    if before is None or after is None or case.symptom is Symptom.FALLS:
+    if before is None or after is None:
         return None
-    return f"{_how(before, after)}{_beside(training, case.signs)}"
+    if case.symptom is Symptom.FALLS:
+        return case.rules.unlearned(training)
+    return f"{_how(before, after, case.rules.minimum_fall)}{_beside(training, case.signs)}"
 
 
-def _how(before: float, after: float) -> str:
+def _how(before: float, after: float, minimum_fall: float) -> str:
     if flat := rules.eval_loss_flat(before, after):
         return flat
     if after > before:
         return f"eval loss rises: {before:.6f} -> {after:.6f}"
-    fall = f"a fall of {before - after:.4f}, under {MINIMUM_FALL:.0%} of it"
+    fall = f"a fall of {before - after:.4f}, under {minimum_fall:.0%} of it"
     return f"eval loss barely moves: {before:.6f} -> {after:.6f}, {fall}"
 
 

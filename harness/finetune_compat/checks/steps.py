@@ -52,8 +52,9 @@ def labels_present(case: Case) -> str | None:
         per_row = " or ".join(f"{tokens}" for tokens in case.flow.row_labels)
         return f"{labels.label_tokens:,} label tokens in {labels.samples} rows that have {per_row} each"
     training = case.seen.training
-    if training is not None and labels.samples != len(training.grad_norm) * BATCH_ROWS:
-        return f"{labels.samples} rows were trained on in {len(training.grad_norm)} steps of {BATCH_ROWS}"
+    rows = BATCH_ROWS * case.rules.sequences
+    if training is not None and labels.samples != len(training.grad_norm) * rows:
+        return f"{labels.samples} rows were trained on in {len(training.grad_norm)} steps of {rows}"
     return None
 
 

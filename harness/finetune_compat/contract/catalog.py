@@ -44,6 +44,22 @@ class Expect(StrEnum):
     EVERYTHING = "every parameter"
 
 
+class Objective(StrEnum):
+    """What a flow's trainer optimises: which data, arguments and labels it has (`module`), and what of its loss is
+    plausible (`finetune_compat.checks.objectives`).
+    """
+
+    SFT = "sft"
+    PREFERENCE = "preference"
+    PLAIN = "plain"
+    """The next token, by `transformers.Trainer` without TRL."""
+
+    @property
+    def module(self) -> str:
+        """The objective's own file on the cell side, as a module."""
+        return f"finetune_compat.cell.objectives.{self}"
+
+
 class Subject(StrEnum):
     """What a flow means to train."""
 
@@ -93,10 +109,11 @@ class Flow:
     refusal: str | None
     """A ValueError raised while the trainer is built is a fair answer if its message names this; None: nothing is."""
     variants: tuple[Variant, ...]
+    objective: Objective = Objective.SFT
     lora: LoraShape | None = None
     """The flow's own LoRA configuration; None: the model's."""
     row_labels: tuple[int, ...] = (ROW_WORDS, ROW_WORDS + 1)
-    """Label tokens a row may have: releases differ in whether they append an end token."""
+    """Label tokens a sequence may have: releases differ in whether they append an end token."""
     since: str = "0"
     """First TRL release that can be asked for it."""
 
@@ -358,6 +375,21 @@ CATALOG: tuple[Flow, ...] = (
         handed_over=True,
         refusal=None,
         variants=_both_gc(QWEN2, _FOUR),
+        objective=Objective.PLAIN,
+    ),
+    Flow(
+        name="dpo-peft-config",
+        story="The base model and a LoraConfig go to DPOTrainer, which prepares it, attaches the adapters, and takes "
+        "the model without them as its reference.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=_both_gc(QWEN2, (Precision.NF4, Precision.FULL)),
+        objective=Objective.PREFERENCE,
+        row_labels=(COMPLETION_WORDS + 1,),
+        since="0.9.2",  # with DPOConfig
     ),
 )
 

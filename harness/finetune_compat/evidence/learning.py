@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from finetune_compat.checks.case import LUCK, MINIMUM_FALL
+from finetune_compat.checks.case import LUCK
+from finetune_compat.checks.objectives import MINIMUM_FALL
 from finetune_compat.checks.rates import Rate
 from finetune_compat.contract.catalog import Handicap
 from finetune_compat.evidence.calibration import HEALTHY, Kind, Sweep, read_kept

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
-from finetune_compat.checks.case import LUCK, MINIMUM_FALL
+from finetune_compat.checks.case import LUCK
+from finetune_compat.checks.objectives import MINIMUM_FALL
 from finetune_compat.evidence.calibration import Sweep
 
 WIDTH, LEFT, RIGHT, STRIP, HEAD, FOOT = 900, 170, 50, 34, 40, 44

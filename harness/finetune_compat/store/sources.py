@@ -25,7 +25,7 @@ from finetune_compat.contract.plan import apart
 from finetune_compat.machine.places import PACKAGE
 
 ENTRANCES = ("finetune_compat.cell.runner", "finetune_compat.cell.execution")
-"""What a cell process calls; `execution` runs the flow's own module as well."""
+"""What a cell process calls; `execution` runs the flow's own module and that of its objective as well."""
 
 REAL = "finetune_compat.cell.real"
 """Imported with real weights only."""
@@ -88,7 +88,8 @@ class Sources:
     def _closure(self, flow: Flow, *, real: bool) -> dict[str, _Module]:
         key = (flow.name, real)
         if key not in self._closures:
-            self._closures[key] = dict(self._walk([*ENTRANCES, flow.module], set() if real else {REAL}))
+            entrances = [*ENTRANCES, flow.module, flow.objective.module]
+            self._closures[key] = dict(self._walk(entrances, set() if real else {REAL}))
         return self._closures[key]
 
     def _walk(self, todo: list[str], done: set[str]) -> Iterator[tuple[str, _Module]]:

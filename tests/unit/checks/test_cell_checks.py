@@ -603,6 +603,49 @@ def test_an_eval_loss_that_no_random_model_has_is_named(loss: float, plausible: 
     assert failures(dataclasses.replace(seen, training=training)) == ({} if plausible else {"E806": said})
 
 
+@pytest.mark.parametrize(("loss", "plausible"), [(0.6931, True), (0.6935, True), (0.69, False), (0.7, False)])
+def test_a_preference_begins_undecided(loss: float, plausible: bool) -> None:
+    """A new adapter has no effect: every margin is 0, and -log sigmoid(0) is ln 2, of real weights too."""
+    seen = healthy("dpo-peft-config")
+    assert seen.training is not None
+    seen = dataclasses.replace(seen, training=dataclasses.replace(seen.training, eval_before=loss))
+    said = f"eval_loss was {loss:.4f} before training; of an adapter without effect it is about 0.6931, ln 2"
+    assert failures(seen) == ({} if plausible else {"E806": said})
+    real = dataclasses.replace(seen, model=None, sizes=b.real().sizes)
+    assert failures(real).get("E806") == (None if plausible else said)
+
+
+@pytest.mark.parametrize(
+    ("after", "gaining", "said"),
+    [
+        (0.5, 1.0, None),
+        (0.5, None, None),
+        (0.54, 1.0, "eval loss barely moves: 0.693100 -> 0.540000, a fall of 0.1531, under 25% of it"),
+        (
+            0.5,
+            0.5,
+            "eval loss falls, and the chosen completion gains in only 50% of held-out pairs",
+        ),
+    ],
+)
+def test_a_preference_is_learned_where_most_chosen_completions_gain(
+    after: float, gaining: float | None, said: str | None
+) -> None:
+    """By enough, and in most pairs. Of an older observation the pairs are not known."""
+    seen = healthy("dpo-peft-config")
+    assert seen.training is not None
+    training = dataclasses.replace(seen.training, eval_after=after, accuracy_after=gaining)
+    assert failures(dataclasses.replace(seen, training=training)) == ({} if said is None else {"E802": said})
+
+
+def test_a_preference_has_two_sequences_to_a_row() -> None:
+    """The chosen and the rejected one."""
+    seen = healthy("dpo-peft-config")
+    assert seen.labels is not None
+    labels = dataclasses.replace(seen.labels, samples=80, label_tokens=80 * 15)
+    assert failures(dataclasses.replace(seen, labels=labels))["L501"] == ("80 rows were trained on in 10 steps of 16")
+
+
 # ---------------------------------------------------------------------------------------------------------- all of them
 
 FAULTS: dict[str, Fault] = {

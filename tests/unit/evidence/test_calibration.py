@@ -11,8 +11,9 @@ import builders
 import deep_builders as d
 import pytest
 from finetune_compat.checks import CHECKS
-from finetune_compat.checks.case import LUCK, MINIMUM_FALL
+from finetune_compat.checks.case import LUCK
 from finetune_compat.checks.learning import FALSE_ALARMS, MISSES
+from finetune_compat.checks.objectives import MINIMUM_FALL
 from finetune_compat.checks.rates import Rate
 from finetune_compat.contract.catalog import SWEPT_CELLS, Handicap
 from finetune_compat.contract.cell_id import CellId

@@ -142,16 +142,17 @@ def run_of(stacks: int, fault: Callable[[Observation], Observation]) -> tuple[li
         for flow, variant in cells_on(DeviceKind.CPU)
         for made in [at(flow.name, variant, f"trl0.{number}-py311")]
     ]
-    return [ran(*seen[i : i + 111]) for i in range(0, len(seen), 111)], seen
+    cells = len(cells_on(DeviceKind.CPU))
+    return [ran(*seen[i : i + cells]) for i in range(0, len(seen), cells)], seen
 
 
 def test_sixty_stacks_with_every_cell_are_shown_whole() -> None:
-    """6660 cells, some of them frozen, and nothing is left out."""
+    """Some of the cells are frozen, and nothing is left out."""
     rows, seen = run_of(60, lambda made: frozen_loud(made) if made.flow == "sft-peft-model" else made)
     text = markdown.render(summary_of(rows, *seen))
     assert len(text.encode()) < 1_000_000
     assert "left out" not in text
-    assert text.count("qwen2-nf4-gc]`") == 60 * 12
+    assert text.count("qwen2-nf4-gc]`") == 60 * sum(str(v) == "qwen2-nf4-gc" for _, v in cells_on(DeviceKind.CPU))
 
 
 def test_a_file_that_would_be_too_large_says_what_is_left_out() -> None:

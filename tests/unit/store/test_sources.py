@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from builders import UNLISTED, VERSIONS
 from finetune_compat.contract import catalog
-from finetune_compat.contract.catalog import CATALOG, flow_named
+from finetune_compat.contract.catalog import CATALOG, Objective, flow_named
 from finetune_compat.contract.errors import InstallError
 from finetune_compat.contract.plan import APART, Plan, apart
 from finetune_compat.contract.records import DeviceKind
@@ -118,6 +118,32 @@ def test_a_flows_file_moves_its_own_cells(checkout: Path, flow: str) -> None:
     assert moved(checkout, lambda: edit(file)) == {flow}
 
 
+@pytest.mark.parametrize("objective", Objective)
+def test_an_objectives_file_moves_the_cells_that_have_it(checkout: Path, objective: Objective) -> None:
+    """And no others: another objective is added, or changed, without running again what has nothing to do with it."""
+    file = checkout.joinpath("harness", *objective.module.split(".")).with_suffix(".py")
+    assert moved(checkout, lambda: edit(file)) == flows_of(objective)
+
+
+@pytest.mark.parametrize(
+    ("file", "objectives"),
+    [
+        ("cell/pictures.py", {Objective.SFT}),
+        ("cell/instruments/next_token.py", {Objective.SFT, Objective.PLAIN}),
+    ],
+)
+def test_what_only_some_objectives_need_moves_their_cells(
+    checkout: Path, file: str, objectives: set[Objective]
+) -> None:
+    """What a label of text is does not matter to a preference."""
+    having = set().union(*map(flows_of, objectives))
+    assert moved(checkout, lambda: edit(checkout / "harness" / "finetune_compat" / file)) == having
+
+
+def flows_of(objective: Objective) -> set[str]:
+    return {flow.name for flow in CATALOG if flow.objective is objective}
+
+
 def test_a_module_that_a_flow_begins_to_import_counts(checkout: Path) -> None:
     """Nobody has to list it; by name in a string too."""
     flow = checkout / "harness/finetune_compat/cell/flows/sft_full.py"
@@ -174,11 +200,17 @@ def test_an_entitlement_moves_no_cell(checkout: Path, monkeypatch: pytest.Monkey
     assert moved(checkout, lambda: monkeypatch.setattr(catalog, "CATALOG", changed)) == set()
 
 
-@pytest.mark.parametrize("name", ["ROW_WORDS", "BATCH_ROWS", "COMPLETION_WORDS", "LEARNING_RATE", "ACCUMULATED_ROWS"])
+@pytest.mark.parametrize("name", ["ROW_WORDS", "BATCH_ROWS", "LEARNING_RATE", "ACCUMULATED_ROWS"])
 def test_a_value_a_cell_is_given_moves_all(checkout: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Rows, words, learning rates."""
     other = {} if name == "LEARNING_RATE" else 99
     assert moved(checkout, lambda: monkeypatch.setattr(catalog, name, other)) == ALL
+
+
+def test_a_value_of_some_objectives_moves_their_cells(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of a trainer that does not take completions have none."""
+    having = flows_of(Objective.SFT) | flows_of(Objective.PREFERENCE)
+    assert moved(checkout, lambda: monkeypatch.setattr(catalog, "COMPLETION_WORDS", 99)) == having
 
 
 def test_a_models_shape_moves_the_cells_that_have_it(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +242,7 @@ def test_everything_a_cell_takes_from_the_catalog_is_counted() -> None:
                 attributes.add(node.attr)
     uncounted = found - own.constants(CATALOG[0], real=True)
     assert uncounted == {"Flow", "Handicap", "MODELS", "Subject", "flow_named", "lora_of"}
-    assert attributes == {"name", "module", "subject"}
+    assert attributes == {"name", "module", "objective", "subject"}
 
 
 # ------------------------------------------------------------------------------------ nothing that runs is left out

@@ -6,6 +6,7 @@ from peft import PeftModel
 from trl import SFTTrainer
 
 from finetune_compat.cell import adapt
+from finetune_compat.cell.objectives import sft
 from finetune_compat.cell.recorder import Recorder
 from finetune_compat.cell.setup import Setup
 from finetune_compat.contract.records import Stage
@@ -17,9 +18,7 @@ def run(setup: Setup, record: Recorder) -> None:
         record.census(model)
 
     with record.at(Stage.TRAINER):
-        trainer = SFTTrainer(
-            model=model, peft_config=adapt.lora_config(setup), **adapt.sft_arguments_for_completions(setup)
-        )
+        trainer = SFTTrainer(model=model, peft_config=adapt.lora_config(setup), **sft.arguments_for_completions(setup))
         record.census(trainer.model)
 
     record.train(trainer, adapt.learning_rates(setup))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from peft import PeftModel
 from trl import SFTTrainer
 
-from finetune_compat.cell import adapt, data
+from finetune_compat.cell import adapt
+from finetune_compat.cell.objectives import sft
 from finetune_compat.cell.recorder import Recorder
 from finetune_compat.cell.setup import Setup
 from finetune_compat.contract.records import Stage
@@ -17,8 +18,8 @@ def run(setup: Setup, record: Recorder) -> None:
         record.census(model)
 
     with record.at(Stage.TRAINER):
-        arguments = adapt.sft_arguments_for_completions(setup)
-        arguments["train_dataset"] = data.without_labels(arguments["train_dataset"])
+        arguments = sft.arguments_for_completions(setup)
+        arguments["train_dataset"] = sft.without_labels(arguments["train_dataset"])
         trainer = SFTTrainer(model=model, peft_config=adapt.lora_config(setup), **arguments)
         record.census(trainer.model)
 

@@ -6,6 +6,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from trl import SFTTrainer
 
 from finetune_compat.cell import adapt
+from finetune_compat.cell.objectives import sft
 from finetune_compat.cell.recorder import Recorder
 from finetune_compat.cell.setup import Setup
 from finetune_compat.contract.records import Stage
@@ -22,7 +23,7 @@ def run(setup: Setup, record: Recorder) -> None:
 
     with record.at(Stage.TRAINER):
         config = LoraConfig.from_pretrained(str(setup.scratch / "earlier"))
-        trainer = SFTTrainer(model=model, peft_config=config, **adapt.sft_arguments(setup))
+        trainer = SFTTrainer(model=model, peft_config=config, **sft.arguments(setup))
         record.census(trainer.model)
 
     record.train(trainer, adapt.learning_rates(setup))

@@ -6,6 +6,7 @@ from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
 from trl import SFTTrainer
 
 from finetune_compat.cell import adapt
+from finetune_compat.cell.objectives import sft
 from finetune_compat.cell.recorder import Recorder
 from finetune_compat.cell.setup import Setup
 from finetune_compat.contract.records import Stage
@@ -27,7 +28,7 @@ def run(setup: Setup, record: Recorder) -> None:
         record.census(model)
 
     with record.at(Stage.TRAINER):
-        trainer = SFTTrainer(model=model, peft_config=adapt.lora_config(setup), **adapt.sft_arguments(setup))
+        trainer = SFTTrainer(model=model, peft_config=adapt.lora_config(setup), **sft.arguments(setup))
         record.census(trainer.model)
 
     record.train(trainer, adapt.learning_rates(setup))

@@ -6,6 +6,7 @@ from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import Trainer
 
 from finetune_compat.cell import adapt
+from finetune_compat.cell.objectives import plain
 from finetune_compat.cell.recorder import Recorder
 from finetune_compat.cell.setup import Setup
 from finetune_compat.contract.records import Stage
@@ -26,7 +27,7 @@ def run(setup: Setup, record: Recorder) -> None:
         record.census(model)
 
     with record.at(Stage.TRAINER):
-        trainer = Trainer(model=model, **adapt.trainer_arguments(setup))
+        trainer = Trainer(model=model, **plain.arguments(setup))
         record.census(trainer.model)
 
     record.train(trainer, adapt.learning_rates(setup))

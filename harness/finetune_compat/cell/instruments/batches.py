@@ -1,4 +1,4 @@
-"""Measure what the model receives and answers: labels of every batch, and the loss those answers should have."""
+"""Count the labels of batches, and ask a model again. What a batch and its labels are is its objective's to say."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from torch import nn
 
 from finetune_compat.cell.data import IGNORED
 from finetune_compat.contract.records import Labels
-
-ROWS_OF_TOKENS = 2
-"""Dimensions of labels that have one for every token."""
 
 
 class LabelLog:
@@ -61,55 +58,6 @@ def _bytes(ids: torch.Tensor) -> bytes:
     return ids.detach().to("cpu", torch.int64).contiguous().numpy().tobytes()
 
 
-class AnswerLog:
-    """What the model answered in an evaluation, and what it was asked: kept of the first batch, summed over all."""
-
-    def __init__(self) -> None:
-        self.first: dict[str, Any] | None = None
-        """Keyword arguments of the first batch's forward."""
-        self._right = self._tokens = 0
-        self._negative_log_likelihood = 0.0
-
-    def note(self, inputs: dict[str, Any], logits: torch.Tensor) -> None:
-        """Take in one batch; `logits` are [rows, tokens, vocabulary]."""
-        self.first = self.first or inputs
-        wanted = inputs["labels"][:, 1:].to(logits.device)
-        counts = wanted != IGNORED
-        chosen = logits[:, :-1].detach()[counts].float()
-        self._right += int((chosen.argmax(dim=-1) == wanted[counts]).sum())
-        self._tokens += int(counts.sum())
-        self._negative_log_likelihood += float(nn.functional.cross_entropy(chosen, wanted[counts], reduction="sum"))
-
-    def accuracy(self) -> float | None:
-        """Share of label tokens that were the likeliest next token; None without answers."""
-        return self._right / self._tokens if self._tokens else None
-
-    def loss(self) -> float | None:
-        """Mean negative log-likelihood of the label tokens, the definition of a causal language model's loss."""
-        return self._negative_log_likelihood / self._tokens if self._tokens else None
-
-
-@contextmanager
-def listening(model: nn.Module, labels: LabelLog, answers: AnswerLog | None = None) -> Iterator[None]:
-    """Note every batch with labels that `model` receives; with `answers`, also what it says."""
-
-    def note(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        found = kwargs.get("labels")
-        if found is None or found.dim() != ROWS_OF_TOKENS or kwargs.get("input_ids") is None:
-            return  # a class for a row, or a batch of another kind: nothing here counts those
-        labels.note(kwargs["input_ids"], kwargs["labels"], kwargs.get("attention_mask"))
-        if answers is not None:
-            # SFTTrainer of TRL 1.7 and later computes the loss without ever holding the logits.
-            logits = getattr(output, "logits", None)
-            answers.note(kwargs, asked_again(module, kwargs) if logits is None else logits)
-
-    handle = model.register_forward_hook(note, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 def asked_again(model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
     """Logits of `model` for a batch it or another model was given before, without dropout and gradients; float32 on the
     CPU, [rows, tokens, vocabulary].
@@ -124,3 +72,15 @@ def asked_again(model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
     finally:
         model.train(training)
     return logits.detach().float().cpu()
+
+
+@contextmanager
+def without_adapters(model: nn.Module) -> Iterator[None]:
+    """While open, `model`, a PeftModel, answers as its base model. What is trainable stays as it was: PEFT makes
+    adapters trainable when it switches them on again, also those it found frozen.
+    """
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    with model.disable_adapter():  # type: ignore[operator]  # PEFT has no types
+        yield
+    for parameter, trainable in before:
+        parameter.requires_grad = trainable

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 from transformers import TrainerCallback
 
-from finetune_compat.cell.instruments.batches import AnswerLog, LabelLog, listening
+from finetune_compat.cell.instruments.batches import LabelLog
 from finetune_compat.cell.instruments.census import subject
 from finetune_compat.cell.instruments.changes import ClassLog, compared, frozen_digests
 from finetune_compat.cell.instruments.optimizer import holdings, parameters_held
+from finetune_compat.cell.objectives import Objective
 from finetune_compat.contract.records import Gradients, Labels, Optimizer, Training
 
 
@@ -113,19 +114,19 @@ class Evaluation:
     """Keyword arguments of the first batch's forward."""
 
 
-def evaluated(trainer: Any, end: int) -> Evaluation:
+def evaluated(trainer: Any, objective: Objective, end: int) -> Evaluation:
     """Evaluate, and listen. Nothing is there where the trainer has no evaluation set."""
     if trainer.eval_dataset is None:
         return Evaluation(None, None, None, None, None)
-    labels, answers = LabelLog(end), AnswerLog()
-    with listening(trainer.model, labels, answers):
+    labels = LabelLog(end)
+    with objective.evaluating(trainer, labels) as answers:
         loss = trainer.evaluate().get("eval_loss")
     reported = None if loss is None else float(loss)
     return Evaluation(reported, answers.accuracy(), answers.loss(), labels.labels(), answers.first)
 
 
 def train(
-    trainer: Any, labels: LabelLog, rates_asked: tuple[float, ...], end: int
+    trainer: Any, objective: Objective, labels: LabelLog, rates_asked: tuple[float, ...], end: int
 ) -> tuple[Training, dict[str, Any] | None]:
     """Evaluate, train, evaluate again; `labels` is filled as batches arrive, also when training raises.
 
@@ -135,15 +136,15 @@ def train(
     trained = subject(trainer.model)
     probe = Probe(trained)
     trainer.add_callback(probe)
-    before = evaluated(trainer, end)
+    before = evaluated(trainer, objective, end)
     try:
-        with listening(trainer.model, labels):
+        with objective.listening(trainer, labels):
             trainer.train()
     finally:
         trainer.remove_callback(probe)
         probe.gradients.detach()
     frozen = compared(probe.frozen, trainer.model)
-    after = evaluated(trainer, end)
+    after = evaluated(trainer, objective, end)
     measured = Training(
         steps=len(rates_asked),
         loss=logged(trainer.state.log_history, "loss"),

@@ -13,9 +13,10 @@ from torch import nn
 from transformers import TrainerCallback
 
 from finetune_compat.cell.guard import owner_of_shards
-from finetune_compat.cell.instruments.batches import LabelLog, listening
+from finetune_compat.cell.instruments.batches import LabelLog
 from finetune_compat.cell.instruments.census import subject
 from finetune_compat.cell.instruments.changes import compared
+from finetune_compat.cell.instruments.next_token import hearing
 from finetune_compat.cell.instruments.training import Probe, logged
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.cell.script.stories import Measured
@@ -68,7 +69,7 @@ def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, not
     trainer.add_callback(ends)
     before_it = len(trainer.state.log_history)
     try:
-        with listening(trainer.model, labels):
+        with hearing(trainer.model, labels):
             result = run()
     finally:
         trainer.remove_callback(probe)
@@ -130,7 +131,7 @@ def _evaluated(trainer: Any, end: int, found: Measured, notes: Notes) -> tuple[f
         return None, None
     labels = LabelLog(end)
     try:
-        with _unnoticed(trainer), listening(trainer.model, labels):
+        with _unnoticed(trainer), hearing(trainer.model, labels):
             metrics = trainer.evaluate(rows)
     except Exception as error:  # noqa: BLE001 - an evaluation that was not asked for must not end the script
         notes.miss(f"evaluation raised {type(error).__name__}: {str(error)[:200]}")

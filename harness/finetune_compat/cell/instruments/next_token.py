@@ -1,0 +1,94 @@
+"""Batches with a label for each token, as a causal language model learns from them: the labels are those that the
+model's forward receives, and its loss is the mean negative log-likelihood of the label tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from finetune_compat.cell.data import IGNORED
+from finetune_compat.cell.instruments.batches import LabelLog, asked_again
+
+ROWS_OF_TOKENS = 2
+"""Dimensions of labels that have one for every token."""
+
+
+class AnswerLog:
+    """What the model answered in an evaluation, and what it was asked: kept of the first batch, summed over all."""
+
+    def __init__(self) -> None:
+        self.first: dict[str, Any] | None = None
+        """Keyword arguments of the first batch's forward."""
+        self._right = self._tokens = 0
+        self._negative_log_likelihood = 0.0
+
+    def note(self, inputs: dict[str, Any], logits: torch.Tensor) -> None:
+        """Take in one batch; `logits` are [rows, tokens, vocabulary]."""
+        self.first = self.first or inputs
+        wanted = inputs["labels"][:, 1:].to(logits.device)
+        counts = wanted != IGNORED
+        chosen = logits[:, :-1].detach()[counts].float()
+        self._right += int((chosen.argmax(dim=-1) == wanted[counts]).sum())
+        self._tokens += int(counts.sum())
+        self._negative_log_likelihood += float(nn.functional.cross_entropy(chosen, wanted[counts], reduction="sum"))
+
+    def accuracy(self) -> float | None:
+        """Share of label tokens that were the likeliest next token; None without answers."""
+        return self._right / self._tokens if self._tokens else None
+
+    def loss(self) -> float | None:
+        """Mean negative log-likelihood of the label tokens, the definition of a causal language model's loss."""
+        return self._negative_log_likelihood / self._tokens if self._tokens else None
+
+
+@contextmanager
+def hearing(model: nn.Module, labels: LabelLog, answers: AnswerLog | None = None) -> Iterator[None]:
+    """Note every batch with labels that `model` receives; with `answers`, also what it says."""
+
+    def note(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        found = kwargs.get("labels")
+        if found is None or found.dim() != ROWS_OF_TOKENS or kwargs.get("input_ids") is None:
+            return  # a class for a row, or a batch of another kind: nothing here counts those
+        labels.note(kwargs["input_ids"], kwargs["labels"], kwargs.get("attention_mask"))
+        if answers is not None:
+            # SFTTrainer of TRL 1.7 and later computes the loss without ever holding the logits.
+            logits = getattr(output, "logits", None)
+            answers.note(kwargs, asked_again(module, kwargs) if logits is None else logits)
+
+    handle = model.register_forward_hook(note, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def listening(trainer: Any, labels: LabelLog) -> AbstractContextManager[None]:
+    """While open, note the labels of every batch that the model of `trainer` receives."""
+    return hearing(trainer.model, labels)
+
+
+@contextmanager
+def evaluating(trainer: Any, labels: LabelLog) -> Iterator[AnswerLog]:
+    """The same, and what the model answers."""
+    answers = AnswerLog()
+    with hearing(trainer.model, labels, answers):
+        yield answers
+
+
+def unequal(collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A collator like `collate` whose rows have unequal numbers of labels, as real data have: the mean over the labels
+    of a batch is then not the mean of its rows' means.
+    """
+
+    def collated(rows: Any) -> Any:
+        batch = collate(rows)
+        for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
+            labels[: int(ids.sum()) % 4 * len(labels) // 5] = IGNORED
+        return batch
+
+    return collated

@@ -1,0 +1,194 @@
+"""Direct preference optimisation with TRL's `DPOTrainer`: of two completions of a prompt, the chosen one is to gain on
+the rejected one, each against the reference model (DPO, arXiv:2305.18290, equation 7).
+
+Windows: TRL 0.9.2 brought `DPOConfig`, 0.12.0 `processing_class` and batches of prompts and completions apart, 0.29.0
+batches of whole sequences.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import nn
+
+from finetune_compat.cell import adapt, data
+from finetune_compat.cell.data import IGNORED, USED_WORDS
+from finetune_compat.cell.instruments.batches import LabelLog, asked_again, without_adapters
+from finetune_compat.cell.setup import Setup
+from finetune_compat.contract.catalog import COMPLETION_WORDS
+
+BETA = 0.1
+"""Weight of the reference in the loss: TRL's default in every release."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- data
+
+
+def arguments(setup: Setup) -> dict[str, Any]:
+    """Keyword arguments for `DPOTrainer`, beside the model: configuration, data, tokenizer."""
+    import trl
+
+    train, held_out = data.text_rows(setup.seed)
+    given = {
+        "train_dataset": _preferences(train),
+        "eval_dataset": _preferences(held_out),
+        "processing_class": setup.model.tokenizer,
+    }
+    asked = {"beta": BETA, "loss_type": "sigmoid", "max_length": setup.model.max_length}
+    config = adapt.configured(trl.DPOConfig, {**adapt.training_options(setup), **asked}, setup)
+    return {"args": config, **adapt.named(adapt.parameters(trl.DPOTrainer.__init__), given, setup)}
+
+
+def _preferences(rows: Dataset) -> Dataset:
+    return Dataset.from_list([_preference(text.split(" ")) for text in rows["text"]])
+
+
+def _preference(words: list[str]) -> dict[str, str]:
+    """A sequence as prompt and chosen completion. The rejected one goes on in words that no sequence has, which a model
+    can learn of any.
+    """
+    chosen = words[-COMPLETION_WORDS:]
+    rejected = [f"w{int(word[1:]) + USED_WORDS}" for word in chosen]
+    return {
+        "prompt": " ".join(words[:-COMPLETION_WORDS]),
+        "chosen": f" {' '.join(chosen)}",
+        "rejected": f" {' '.join(rejected)}",
+    }
+
+
+# -------------------------------------------------------------------------------------------------------------- labels
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """A batch as the loss takes it; all are [2 * pairs, tokens], chosen sequences before rejected ones."""
+
+    ids: torch.Tensor
+    labels: torch.Tensor
+    """-100 for every token the loss leaves out."""
+    attended: torch.Tensor
+    """0 for padding."""
+
+
+def pairs_of(batch: Mapping[str, Any]) -> Pairs:
+    """The sequences of a batch of any TRL release.
+
+    Raises:
+        KeyError: it is in none of the forms that are known.
+    """
+    if "completion_mask" in batch:
+        ids, attended, learned = batch["input_ids"], batch["attention_mask"], batch["completion_mask"]
+        return Pairs(ids, ids.masked_fill(learned == 0, IGNORED), attended)
+    sides = (_before_0_12 if "chosen_labels" in batch else _before_0_29)(batch)
+    return Pairs(*(_stacked(*parts) for parts in zip(*sides, strict=True)))
+
+
+def _before_0_12(batch: Mapping[str, Any]) -> list[tuple[torch.Tensor, ...]]:
+    names = ("input_ids", "labels", "attention_mask")
+    return [tuple(batch[f"{side}_{name}"] for name in names) for side in ("chosen", "rejected")]
+
+
+def _before_0_29(batch: Mapping[str, Any]) -> list[tuple[torch.Tensor, ...]]:
+    """Prompts are padded on the left and completions on the right."""
+    prompt, prompted = batch["prompt_input_ids"], batch["prompt_attention_mask"]
+    sides = []
+    for side in ("chosen", "rejected"):
+        ids, attended = batch[f"{side}_input_ids"], batch[f"{side}_attention_mask"]
+        labels = torch.cat([torch.full_like(prompt, IGNORED), ids.masked_fill(attended == 0, IGNORED)], dim=1)
+        sides.append((torch.cat([prompt, ids], dim=1), labels, torch.cat([prompted, attended], dim=1)))
+    return sides
+
+
+def _stacked(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
+    """One below the other; the shorter side is padded on the right, which is attended to and learned of by nobody."""
+    longest = max(chosen.shape[1], rejected.shape[1])
+    return torch.cat([nn.functional.pad(side, (0, longest - side.shape[1])) for side in (chosen, rejected)])
+
+
+def listening(trainer: Any, labels: LabelLog) -> AbstractContextManager[None]:
+    """While open, note the labels of every batch that `trainer` computes a loss of: the model is given none."""
+    return _each_batch(trainer, lambda pairs: labels.note(pairs.ids, pairs.labels, pairs.attended))
+
+
+@contextmanager
+def evaluating(trainer: Any, labels: LabelLog) -> Iterator[PreferenceLog]:
+    """The same, and which completions the model prefers."""
+    answers = PreferenceLog(trainer.model)
+
+    def note(pairs: Pairs) -> None:
+        labels.note(pairs.ids, pairs.labels, pairs.attended)
+        answers.note(pairs)
+
+    with _each_batch(trainer, note):
+        yield answers
+
+
+def unequal(collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`collate` itself: the loss is a mean over pairs, which weigh alike however many labels they have."""
+    return collate
+
+
+@contextmanager
+def _each_batch(trainer: Any, note: Callable[[Pairs], None]) -> Iterator[None]:
+    """While open, call `note` with every batch before its loss is computed. Until 0.28 `compute_loss` computes none in
+    an evaluation.
+    """
+    name = "get_batch_loss_metrics" if hasattr(trainer, "get_batch_loss_metrics") else "compute_loss"
+    original = getattr(trainer, name)
+
+    @functools.wraps(original)
+    def noted(model: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        note(pairs_of(batch))
+        return original(model, batch, *args, **kwargs)
+
+    setattr(trainer, name, noted)
+    try:
+        yield
+    finally:
+        delattr(trainer, name)
+
+
+# ------------------------------------------------------------------------------------------------------------- answers
+
+
+class PreferenceLog:
+    """Which completions the model prefers in an evaluation, more than its reference does, and the loss that follows by
+    the definition. The reference is `model`, a PeftModel, with its adapters switched off.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.first: dict[str, Any] | None = None
+        """Keyword arguments of a forward on the first batch."""
+        self._model = model
+        self._margins: list[float] = []
+
+    def note(self, pairs: Pairs) -> None:
+        """Take in one batch."""
+        inputs = {"input_ids": pairs.ids, "attention_mask": pairs.attended}
+        self.first = self.first or inputs
+        gained = self._likelihoods(inputs, pairs.labels)
+        with without_adapters(self._model):
+            gained -= self._likelihoods(inputs, pairs.labels)
+        chosen, rejected = gained.chunk(2)
+        self._margins += (BETA * (chosen - rejected)).tolist()
+
+    def _likelihoods(self, inputs: dict[str, Any], labels: torch.Tensor) -> torch.Tensor:
+        """Log-likelihood of the labels of each sequence, [2 * pairs]."""
+        logits, wanted = asked_again(self._model, inputs)[:, :-1], labels[:, 1:].cpu()
+        return -nn.functional.cross_entropy(logits.transpose(1, 2), wanted, reduction="none").sum(dim=1)
+
+    def accuracy(self) -> float | None:
+        """Share of pairs in which the chosen completion gained on the rejected one; None without answers."""
+        return sum(margin > 0 for margin in self._margins) / len(self._margins) if self._margins else None
+
+    def loss(self) -> float | None:
+        """Mean of -log sigmoid of the margins; None without answers."""
+        if not self._margins:
+            return None
+        return float(nn.functional.softplus(-torch.tensor(self._margins, dtype=torch.float64)).mean())
