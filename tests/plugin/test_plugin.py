@@ -11,7 +11,6 @@ import pytest
 from builders import NF4, UNLISTED
 from finetune_compat.cell.gpus import GPU, Gpus
 from finetune_compat.checks import Outcome
-from finetune_compat.contract.catalog import cells_on
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import DeviceKind, EndCause, Precision, Variant
 from finetune_compat.machine.places import PACKAGE
@@ -209,72 +208,6 @@ def test_the_limit_is_for_one_cell_and_not_for_all(cells: pytest.Pytester, tmp_p
     )
     result = cells.runpytest_subprocess(*_configured(), "--plan", f"{plan.run}/plan.json", str(file))
     result.assert_outcomes(passed=3)
-
-
-# ------------------------------------------------------------------------------------------------------- more workers
-
-MANY = tuple(PlannedCell(flow.name, variant, ()) for flow, variant in cells_on(DeviceKind.CPU)[:40])
-
-NAMES_ITS_WORKER = """
-import os
-import time
-from pathlib import Path
-
-LOG = Path(__file__).with_name("ran")
-
-def workers():
-    return {line.split(" ", 1)[0] for line in LOG.read_text().splitlines()}
-
-def test_flow(plan, planned):
-    with LOG.open("a") as file:
-        file.write(f"{os.environ['PYTEST_XDIST_WORKER']} {planned}\\n")
-    end = time.monotonic() + PATIENCE
-    while len(workers()) < 2 and time.monotonic() < end:
-        time.sleep(0.05)
-"""
-"""Cells that wait as long as PATIENCE for a second worker to have one."""
-
-
-def who_ran(cells: pytest.Pytester, plan: Plan, *arguments: str, patience: float) -> list[list[str]]:
-    """Worker and cell of everything that was run."""
-    file = cells.makepyfile(test_flows=NAMES_ITS_WORKER.replace("PATIENCE", f"{patience}"))
-    result = cells.runpytest_subprocess(
-        *_configured(), "--plan", f"{plan.run}/plan.json", "-n", "1", "--maxschedchunk=1", *arguments, str(file)
-    )
-    result.assert_outcomes(passed=len(plan.cells))
-    log = file.with_name("ran").read_text(encoding="utf-8")
-    return [line.split(" ", 1) for line in log.splitlines()]
-
-
-def allow(plan: Plan, workers: int) -> None:
-    """As the host does when cores stand idle."""
-    plan.workers_file.parent.mkdir()
-    plan.workers_file.write_text(f"{workers}", encoding="utf-8")
-
-
-def test_workers_join_as_many_as_the_host_says(cells: pytest.Pytester, tmp_path: Path) -> None:
-    """Each cell is run once, whoever runs it."""
-    plan = planned(tmp_path / "run", MANY)
-    allow(plan, 3)
-    ran = who_ran(cells, plan, "--joining", patience=60)
-    assert sorted(cell for _, cell in ran) == sorted(map(str, MANY))
-    assert {worker for worker, _ in ran} <= {"gw0", "gw1", "gw2"}
-    assert len({worker for worker, _ in ran}) > 1
-    assert selected(plan) == [plan.id_of(cell) for cell in MANY]
-
-
-@pytest.mark.parametrize(
-    ("number", "workers", "arguments"), [(40, 1, ("--joining",)), (40, 2, ()), (10, 2, ("--joining",))]
-)
-def test_none_joins_unasked_or_for_a_few_cells(
-    cells: pytest.Pytester, tmp_path: Path, number: int, workers: int, arguments: tuple[str, ...]
-) -> None:
-    """Its start would take longer than what is left."""
-    plan = planned(tmp_path / "run", MANY[:number])
-    if workers > 1:
-        allow(plan, workers)
-    ran = who_ran(cells, plan, *arguments, patience=0)
-    assert [worker for worker, _ in ran] == ["gw0"] * number
 
 
 # ---------------------------------------------------------------------------------------------------------------- GPUs

@@ -15,7 +15,6 @@ from typing import cast
 import pytest
 
 from finetune_compat.cell.gpus import GPU, Gpus
-from finetune_compat.cell.joining import Joining
 from finetune_compat.cell.worker_limits import Watch
 from finetune_compat.contract.plan import Plan, PlannedCell, read_plan
 from finetune_compat.contract.records import DeviceKind
@@ -28,7 +27,6 @@ _PLAN = pytest.StashKey[Plan]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--plan` names the host's plan file."""
     parser.addoption("--plan", type=Path, help="plan file written by the host (finetune_compat.contract.plan)")
-    parser.addoption("--joining", action="store_true", help="start more workers where the plan's workers file says so")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -62,8 +60,6 @@ def _watch(config: pytest.Config, plan: Plan) -> None:
     """Watch the workers from the controller. Without workers there is no process to end but this one."""
     if getattr(config.option, "numprocesses", None):
         config.pluginmanager.register(Watch(plan), "compat-watch")
-        if config.option.joining:
-            config.pluginmanager.register(Joining(plan, config), "compat-joining")
     elif plan.memory_limit is not None and not config.option.collectonly:
         print("no cell is ended for its memory: there is no worker (-n 0)", flush=True)
 

@@ -15,14 +15,13 @@ from finetune_compat.contract.records import DeviceKind, Precision, Variant
 from finetune_compat.contract.verdict import Deviation, Symptom
 
 WORKERS = "workers"
-"""In the run's directory: how many workers each stack may have, where it is more than one."""
+"""In the run's directory: how many workers each stack has, where it is more than one."""
 
 APART = (
     "finetune_compat",  # its version, and names for users' own training
     "finetune_compat.contract.catalog",  # counted by value
     "finetune_compat.cell.fixtures",  # for users' own tests
     "finetune_compat.cell.gpus",
-    "finetune_compat.cell.joining",
     "finetune_compat.cell.storing",
     "finetune_compat.cell.plugin",
     "finetune_compat.cell.session",
@@ -112,11 +111,11 @@ class Plan:
 
     @property
     def workers_file(self) -> Path:
-        """Where the host writes how many workers the stack may have now, if it may have more than one."""
+        """Where the host writes how many workers the stack has, if it has more than one."""
         return workers_file(Path(self.run), self.stack)
 
     def workers(self) -> int:
-        """How many workers the stack may have now."""
+        """How many workers the stack has."""
         try:
             return int(self.workers_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -138,7 +137,7 @@ class Plan:
 
 
 def workers_file(run: Path, stack: str) -> Path:
-    """Where the host says how many workers `stack` may have in `run`."""
+    """Where the host writes how many workers `stack` has in `run`."""
     return run / WORKERS / f"{stack}.txt"
 
 

@@ -4,7 +4,7 @@
     machine     how many stacks at once, and threads each, from cores, memory and GPUs
     priority    what a budget is spent on first, and what it leaves out
     estimate    what cells will take, by what they took
-    workers     what becomes of cores that no stack waits for
+    workers     how many workers each stack has
     progress    what is done, failed and left, from a run's observations as they come
 
 Running is nox's and pytest-xdist's business; `execution` hands over.

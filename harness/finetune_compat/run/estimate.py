@@ -6,6 +6,7 @@ import heapq
 import statistics
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from finetune_compat.contract.cell_id import parse_cell
 
@@ -35,12 +36,16 @@ def expected(cells: Iterable[str], took: Mapping[str, float]) -> dict[str, float
     return {cell: min(took.get(cell, like), OUTLIER * max(like, usual)) for cell, like in alone.items()}
 
 
-def loads(seconds: Mapping[str, float], begun: frozenset[str] = frozenset()) -> dict[str, float]:
-    """Seconds of each stack that has cells among these; to be started first, but for those that have `begun`."""
+def loads(
+    seconds: Mapping[str, float], begun: frozenset[str] = frozenset(), workers: Mapping[str, int] = MappingProxyType({})
+) -> dict[str, float]:
+    """Seconds of each stack that has cells among these, on its `workers` (default: one). A stack that has not `begun`
+    starts first.
+    """
     found: dict[str, float] = {}
     for cell, needs in seconds.items():
         stack = parse_cell(cell).stack
-        found[stack] = found.get(stack, 0.0 if stack in begun else START_S) + needs
+        found[stack] = found.get(stack, 0.0 if stack in begun else START_S) + needs / workers.get(stack, 1)
     return found
 
 
@@ -56,18 +61,12 @@ def cells_longest_first(seconds: Mapping[str, float]) -> tuple[str, ...]:
     return tuple(sorted(seconds, key=lambda cell: -seconds[cell]))
 
 
-def makespan(load: Collection[float], jobs: int, *, joining: bool = False) -> float:
-    """Seconds until all is done, where the longest is started first and the next as soon as one is through.
-
-    With `joining`, jobs that have nothing left to start join those at work, where that is worth a start of their own.
-    """
+def makespan(load: Collection[float], jobs: int) -> float:
+    """Seconds until all is done, where the longest is started first and the next as soon as one is through."""
     ends = [0.0] * jobs
     for seconds in sorted(load, reverse=True):
         heapq.heapreplace(ends, ends[0] + seconds)
-    alone = max(ends)
-    if not joining or alone < 2 * START_S:
-        return alone
-    return min(alone, (sum(load) + START_S * max(0, jobs - len(load))) / jobs)
+    return max(ends)
 
 
 def pace(really: Sequence[float], foretold: Sequence[float]) -> float:

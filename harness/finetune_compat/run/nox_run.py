@@ -31,7 +31,7 @@ from finetune_compat.contract.errors import CompatError, LockError
 from finetune_compat.contract.plan import WORKERS, read_plan, workers_file
 from finetune_compat.contract.records import Started
 from finetune_compat.machine import child_processes, scratch
-from finetune_compat.machine.capacity import Share, at_once, share, this_machine
+from finetune_compat.machine.capacity import CELL_BYTES, Share, at_once, share, this_machine
 from finetune_compat.machine.console import form, open_console, say
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.gpus import Gpu
@@ -62,7 +62,7 @@ from finetune_compat.run.priority import Cut, Task, Why, cut, edges, span_told
 from finetune_compat.run.progress import Follower, Progress
 from finetune_compat.run.replay import Answer
 from finetune_compat.run.request import RunRequest, Selection, question, select, stored_files
-from finetune_compat.run.workers import shared_out
+from finetune_compat.run.workers import workers_of
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
 from finetune_compat.stacks.matrix import Matrix, read_matrix
 from finetune_compat.store.remote import StoreUnreachable
@@ -153,8 +153,11 @@ class Execution:
             CompatError: the budget is too small for any cell, or a file of results cannot be read.
         """
         self.share = share_of(self.request, todo, self.selection.gpus)
-        self.joining = stack_run.may_join(self.request.options, self.selection.gpus)
-        self.at_once = at_once(this_machine(0), asked=self.request.jobs) if self.joining else self.share.jobs
+        self.at_once, self.most = self.share.jobs, 0
+        if stack_run.may_share(self.request.options, self.selection.gpus):
+            machine = this_machine(0)
+            self.at_once = at_once(machine, asked=self.request.jobs)
+            self.most = self.request.jobs or machine.memory // CELL_BYTES
         past = self.store.history()
         seconds = expected(todo, {cell: known.duration_s for cell, known in past.items()})
         chosen = self._within_budget(seconds, past)
@@ -205,7 +208,7 @@ class Execution:
         if self.request.budget_s is None:
             return Cut(tuple(Task(cell, needs, frozenset()) for cell, needs in seconds.items()), ())
         tasks = [Task(cell, seconds[cell], why) for cell, why in self._why(seconds, past).items()]
-        chosen = cut(tasks, self.request.budget_s, self.at_once, joining=self.joining)
+        chosen = cut(tasks, self.request.budget_s, self.at_once, self.most)
         if not chosen.kept:
             raise CompatError(
                 f"no cell fits into {span_told(self.request.budget_s)}",
@@ -239,8 +242,7 @@ class Execution:
         cells = seconds if in_turn else cells_longest_first(seconds)
         write_options(dataclasses.replace(self.request.options, cells=tuple(cells)), file)
         jobs = min(self.share.jobs, len(stacks))
-        progress = Progress(seconds, self.at_once, self.joining)
-        shutil.rmtree(self.path / WORKERS, ignore_errors=True)  # what an earlier round gave
+        progress = Progress(seconds, self.at_once, self._share_out(stacks, seconds))
         say(
             f"{counted(len(seconds), 'cell')} on {counted(len(stacks), 'stack')}, {jobs} at once with "
             f"{counted(self._threads, 'thread')} each: about {span_told(progress.left_s)}; "
@@ -280,26 +282,25 @@ class Execution:
     def _watch(
         self, nox: subprocess.Popen[bytes], progress: Progress, follower: Follower, deadline: float | None
     ) -> bool:
-        workers: dict[str, int] = {}
         with Display(progress) as display:
             while True:
                 over = nox.poll() is not None  # asked first: what was written before the end is then read
                 for line in follower.lines():
                     self._take(line, progress, display)
                 display.refresh()
-                if progress.joining and not progress.waiting:
-                    workers = self._give_workers(workers, progress)
                 if over:
                     return True
                 if deadline is not None and time.monotonic() >= deadline:
                     return False
                 time.sleep(LOOK_EVERY_S)
 
-    def _give_workers(self, given: Mapping[str, int], progress: Progress) -> dict[str, int]:
-        """Let further workers join the stacks at work, now that no other waits for a core."""
-        workers = shared_out(progress.left(), given, progress.jobs)
+    def _share_out(self, stacks: Sequence[str], cells: Iterable[str]) -> dict[str, int]:
+        """Write for the sessions how many workers each has, and return it."""
+        shutil.rmtree(self.path / WORKERS, ignore_errors=True)  # of an earlier round
+        to_run = Counter(parse_cell(cell).stack for cell in cells)
+        workers = workers_of({stack: to_run[stack] for stack in stacks}, self.at_once, self.most)
         for stack, number in workers.items():
-            if number != given.get(stack, 1):
+            if number > 1:
                 write_atomically(workers_file(self.path, stack), f"{number}")
         return workers
 

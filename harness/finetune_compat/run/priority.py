@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,6 +12,7 @@ from enum import StrEnum
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.run.estimate import START_S, makespan
+from finetune_compat.run.workers import workers_of
 
 
 class Why(StrEnum):
@@ -52,20 +54,24 @@ def by_importance(tasks: Iterable[Task]) -> tuple[Task, ...]:
     return tuple(sorted(tasks, key=lambda task: ([why not in task.why for why in Why], task.seconds, task.cell)))
 
 
-def cut(tasks: Iterable[Task], budget_s: float, jobs: int, *, joining: bool = False) -> Cut:
+def cut(tasks: Iterable[Task], budget_s: float, jobs: int, most: int = 0) -> Cut:
     """As many of `tasks` as end within `budget_s` on `jobs` stacks at once, the most important first.
 
-    With `joining`, on as many workers where there are fewer stacks.
+    A last round of stacks has up to `most` workers (`workers_of`).
 
     A cell of a stack that is not started yet costs its start as well. One that does not fit is left out, and a smaller
     one after it may still fit.
     """
     load: dict[str, float] = {}
     kept, left_out = [], []
-    for task in by_importance(tasks):
+    ordered = by_importance(tasks)
+    cells = Counter(parse_cell(task.cell).stack for task in ordered)
+    for task in ordered:
         stack = parse_cell(task.cell).stack
         tried = {**load, stack: load.get(stack, START_S) + task.seconds}
-        if makespan(tried.values(), jobs, joining=joining) <= budget_s:
+        workers = workers_of({name: cells[name] for name in tried}, jobs, most)
+        shared = [START_S + (seconds - START_S) / workers[name] for name, seconds in tried.items()]
+        if makespan(shared, jobs) <= budget_s:
             load = tried
             kept.append(task)
         else:

@@ -40,19 +40,13 @@ class Progress:
     """Seconds each cell to run is expected to take."""
     jobs: int
     """Stacks at once, if there are as many."""
-    joining: bool = False
-    """Whether workers join the stacks at work where fewer are left."""
+    workers: Mapping[str, int] = field(default_factory=dict)
+    """Of each stack that has more than one."""
     took: dict[str, float] = field(default_factory=dict)
     """Seconds, by cell that is done."""
     failed: dict[str, Outcome] = field(default_factory=dict)
     begun: set[str] = field(default_factory=set)
     """Stacks of which a cell began."""
-
-    stacks: frozenset[str] = field(init=False)
-    """All of them."""
-
-    def __post_init__(self) -> None:
-        self.stacks = frozenset(parse_cell(cell).stack for cell in self.expected)
 
     def begins(self, cell: str) -> None:
         """A cell begins, perhaps once more."""
@@ -70,11 +64,6 @@ class Progress:
             self.failed[cell] = outcome
 
     @property
-    def waiting(self) -> bool:
-        """Whether there are stacks that no core was free for yet."""
-        return len(self.stacks) > self.jobs and not self.stacks <= self.begun
-
-    @property
     def done(self) -> int:
         """Cells."""
         return len(self.took)
@@ -85,9 +74,9 @@ class Progress:
         return len(self.begun & {parse_cell(cell).stack for cell in self.expected if cell not in self.took})
 
     def left(self) -> dict[str, float]:
-        """Seconds of one core, by stack with cells left; with the start of those that wait."""
+        """Seconds by stack with cells left; with the start of those that wait."""
         cells = {cell: seconds for cell, seconds in self.expected.items() if cell not in self.took}
-        return loads(cells, frozenset(self.begun))
+        return loads(cells, frozenset(self.begun), self.workers)
 
     @property
     def left_s(self) -> float:
@@ -95,7 +84,7 @@ class Progress:
         foretold = [self.expected[cell] for cell in self.took]
         # The first cell of a process imports the stack, which says nothing of the others.
         really = [min(self.took[cell], OUTLIER * self.expected[cell]) for cell in self.took]
-        return makespan(self.left().values(), self.jobs, joining=self.joining) * pace(really, foretold)
+        return makespan(self.left().values(), self.jobs) * pace(really, foretold)
 
     def __str__(self) -> str:
         red = f", {len(self.failed)} failed" if self.failed else ""

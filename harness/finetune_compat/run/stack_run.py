@@ -38,6 +38,7 @@ from finetune_compat.results.run_files import (
 )
 from finetune_compat.run.keyword import selected
 from finetune_compat.run.options import AFTER_DASHES, RunOptions
+from finetune_compat.run.workers import workers_of
 from finetune_compat.stacks import real_weights
 from finetune_compat.stacks.ask import cell_environ
 from finetune_compat.stacks.locks import Lock
@@ -118,9 +119,9 @@ def run_plan(
         status = 0
         write_atomically(plan.selected_file, "".join(f"{plan.id_of(cell)}\n" for cell in chosen))
     else:
-        if alone and may_join(options, gpus):
-            write_atomically(plan.workers_file, f"{at_once(this_machine(0))}")
-        status = run_process(_cells_command(env_python, path, gpus, options), plan, gpus, log)
+        to_run = sum(not cell.stored for cell in (plan.cells if chosen is None else chosen))
+        workers = _workers(plan, to_run, gpus, options, alone=alone)
+        status = run_process(_cells_command(env_python, path, gpus, options, workers), plan, gpus, log)
     _refuse_empty_selection(plan, status, options, earlier)
     row = _row(plan, status, earlier)
     served.copy(row.selected)
@@ -247,22 +248,31 @@ def exists(flow: catalog.Flow, variant: Variant, versions: Mapping[str, str]) ->
 _version = functools.cache(Version)  # a matrix asks for a few versions, some thousands of times
 
 
-def _cells_command(env_python: Path, plan: Path, gpus: Sequence[Gpu], options: RunOptions) -> list[str]:
+def _workers(plan: Plan, to_run: int, gpus: Sequence[Gpu], options: RunOptions, *, alone: bool) -> int:
+    """How many workers run the cells: one for each GPU; on a CPU as many as fit, or as `compat run` gave the stack."""
+    if not may_share(options, gpus):
+        return max(len(gpus), 1)
+    if not alone:
+        return plan.workers()
+    most = at_once(this_machine(0))
+    return workers_of({plan.stack: to_run}, most, most)[plan.stack]
+
+
+def _cells_command(env_python: Path, plan: Path, gpus: Sequence[Gpu], options: RunOptions, workers: int) -> list[str]:
     return [
         *pytest_command(env_python, plan),
-        *("-n", str(max(len(gpus), 1))),
-        # Cells may come longest first, and workers may join: a larger batch would leave the others too little.
+        *("-n", str(workers)),
+        # Cells may come longest first: a larger batch would leave the other workers too little.
         "--maxschedchunk=1",
-        *(("--joining",) if may_join(options, gpus) else ()),
         # A cell that kills its worker is lost alone, however many there are.
         f"--max-worker-restart={len(catalog.cells_on(kind_of(gpus)))}",
         *("-q", "--no-header", "--no-summary", "--tb=no", *options.pytest, str(_session() / "test_flows.py")),
     ]
 
 
-def may_join(options: RunOptions, gpus: Sequence[Gpu]) -> bool:
-    """Whether workers may join a stack's first while cores stand idle: on a CPU, with tiny models, which take one core
-    and little memory each, unless xdist was told how many or how to share out.
+def may_share(options: RunOptions, gpus: Sequence[Gpu]) -> bool:
+    """Whether a stack may have several workers on a CPU: with tiny models, which take one core and little memory each,
+    unless pytest-xdist's own options are given.
     """
     told = any(word.startswith(("-n", "--numprocesses", "--maxprocesses", "--dist", "--tx")) for word in options.pytest)
     return not gpus and options.model is None and not told

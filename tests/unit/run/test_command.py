@@ -398,18 +398,24 @@ class SlowNox(Nox):
 
 @pytest.mark.parametrize(
     ("changes", "at_most", "workers"),
-    [({}, 4, "4"), ({"jobs": 3}, 4, "3"), ({}, 1, None), ({"pytest": ("-n", "1")}, 4, None)],
+    [
+        ({"asked": AskedCells(("trl0.22",))}, 4, "4"),
+        ({"asked": AskedCells(("trl0.22",)), "jobs": 3}, 4, "3"),
+        ({"asked": AskedCells(("trl0.22",))}, 1, None),
+        ({"asked": AskedCells(("trl0.22",)), "pytest": ("-n", "1")}, 4, None),
+        ({}, 4, None),
+    ],
 )
-def test_a_core_that_no_stack_waits_for_goes_to_one_that_runs(
+def test_a_core_that_no_other_stack_needs_goes_to_the_last(
     nox: Nox, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], at_most: int, workers: str | None
 ) -> None:
-    """As many as fit, or as were asked for; none where the workers were."""
+    """As many as fit, or as were asked for; none where the workers were, or for three cells."""
     slow = SlowNox()
     monkeypatch.setattr(nox_run.subprocess, "Popen", slow)
     monkeypatch.setattr(nox_run, "at_once", lambda _, asked: asked or at_most)
+    monkeypatch.setattr(nox_run, "CELL_BYTES", 1)
     run(request(**changes))
-    assert slow.given[0] == {}
-    assert slow.given[1:] == [{} if workers is None else {STACK: workers}] * len(slow.given[1:])
+    assert slow.given == [{} if workers is None else {STACK: workers}] * len(slow.given)
 
 
 def test_an_edge_is_one_though_its_neighbour_was_not_asked_for() -> None:

@@ -64,19 +64,6 @@ def test_more_work_never_ends_sooner(load: list[float], jobs: int, more: float) 
     )
 
 
-@given(LOADS, st.integers(min_value=1, max_value=8))
-def test_with_workers_that_join_a_run_ends_no_later_and_not_before_its_share(load: list[float], jobs: int) -> None:
-    """Helping takes no time from anyone."""
-    assert sum(load) / jobs * (1 - 1e-9) <= makespan(load, jobs, joining=True) <= makespan(load, jobs)
-
-
-def test_a_worker_that_joins_starts_first() -> None:
-    """So it helps no stack that is nearly through, and none is free to where every core has a stack of its own."""
-    assert makespan([60.0], 2, joining=True) == (60.0 + START_S) / 2
-    assert makespan([START_S * 1.9], 2, joining=True) == START_S * 1.9
-    assert makespan([40.0, 40.0], 2, joining=True) == 40.0
-
-
 def test_pace_is_one_until_enough_was_seen_to_tell() -> None:
     """Then it is what cells took over what was foretold."""
     assert pace([5.0], [START_S / 2]) == 1.0

@@ -57,11 +57,11 @@ def test_a_cell_that_does_not_fit_makes_room_for_a_smaller_one() -> None:
     assert (found.kept, found.left_out) == ((short,), (long,))
 
 
-def test_more_fits_where_workers_join() -> None:
-    """Ten cells of 6 s on one stack take one worker 60 s after its start, two of them 30 s after theirs."""
-    tasks = [Task(f"a/f[{number}]@cpu", 6.0, frozenset()) for number in range(10)]
-    assert len(cut(tasks, START_S + 30, 2).kept) == 5
-    assert len(cut(tasks, START_S + 30, 2, joining=True).kept) == 10
+def test_more_fits_on_several_workers() -> None:
+    """Twenty cells of 3 s on one stack take one worker 60 s after its start, two of them 30 s after theirs."""
+    tasks = [Task(f"a/f[{number}]@cpu", 3.0, frozenset()) for number in range(20)]
+    assert len(cut(tasks, START_S + 30, 2).kept) == 10
+    assert len(cut(tasks, START_S + 30, 2, most=2).kept) == 20
 
 
 def test_an_edge_is_where_neighbours_have_other_issues_listed() -> None:

@@ -48,24 +48,12 @@ def test_it_tells_what_is_done_failed_at_work_and_left() -> None:
     assert str(progress) == "3 of 3 cells, 2 failed, 0 stacks at work"
 
 
-def test_where_workers_join_no_core_stands_idle_before_the_end() -> None:
-    """Two stacks take two cores half of both, not as long as the longer."""
-    cells = {**CELLS, "b/g[x]@cpu": 40.0}
-    alone, joined = Progress(cells, jobs=2), Progress(cells, jobs=2, joining=True)
-    for progress in (alone, joined):
-        progress.begins("a/f[x]@cpu")
-    assert progress.left() == {"a": 4.0, "b": START_S + 44.0}
-    assert (alone.left_s, joined.left_s) == (START_S + 44.0, (START_S + 48.0) / 2)
-
-
-def test_stacks_wait_as_long_as_there_are_more_than_cores_and_one_has_not_begun() -> None:
-    """With a core for each none waits, though it has not begun yet."""
-    assert not Progress(CELLS, jobs=2).waiting
-    progress = Progress(CELLS, jobs=1)
+def test_a_stack_with_two_workers_is_through_in_half_the_time() -> None:
+    """After its start, which each of them has."""
+    progress = Progress(CELLS, jobs=2, workers={"b": 2})
     progress.begins("a/f[x]@cpu")
-    assert progress.waiting
-    progress.begins("b/f[x]@cpu")
-    assert not progress.waiting
+    assert progress.left() == {"a": 4.0, "b": START_S + 2.0}
+    assert progress.left_s == START_S + 2.0
 
 
 def test_a_cell_that_runs_again_counts_once() -> None:

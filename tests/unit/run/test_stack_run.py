@@ -23,9 +23,10 @@ from finetune_compat.contract import catalog
 from finetune_compat.contract.catalog import Tier
 from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.contract.options import Attention, DeviceChoice, Instead
-from finetune_compat.contract.plan import Plan, PlannedCell, read_plan
+from finetune_compat.contract.plan import Plan, PlannedCell, read_plan, workers_file
 from finetune_compat.contract.records import DeviceKind, Observation, to_json
 from finetune_compat.contract.seeds import Seeds
+from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.gpus import GB, Gpu, Wanted
 from finetune_compat.machine.places import PACKAGE
 from finetune_compat.results.run_files import RowState, StackRow, judged, read_rows
@@ -318,10 +319,10 @@ def test_a_gpu_that_is_asked_for_and_is_not_there_is_bad_input(
 
 def test_cells_are_run_by_the_environments_own_pytest() -> None:
     """Every word of it: quiet, since the table is ours, and with what is not ours before the folder."""
-    assert stack_run._cells_command(ENV, PLAN, (), parse_options(("-k", "nf4", "--steps", "3"))) == [
+    assert stack_run._cells_command(ENV, PLAN, (), parse_options(("-k", "nf4", "--steps", "3")), 2) == [
         *("/env/bin/python", "-P", "-m", "pytest", "-c", str(SESSION / "pytest.ini"), "--rootdir", str(ROOT)),
         *("-p", "finetune_compat.cell.plugin", "--plan", "/runs/one/plans/trl0.22-py311.json"),
-        *("-n", "1", "--maxschedchunk=1", "--joining"),
+        *("-n", "2", "--maxschedchunk=1"),
         f"--max-worker-restart={len(catalog.cells_on(DeviceKind.CPU))}",
         *("-q", "--no-header", "--no-summary", "--tb=no", "-k", "nf4", str(SESSION / "test_flows.py")),
     ]
@@ -330,13 +331,16 @@ def test_cells_are_run_by_the_environments_own_pytest() -> None:
 @pytest.mark.parametrize(("chosen", "device", "workers"), [(0, "cpu", "1"), (1, "cuda", "1"), (4, "cuda", "4")])
 def test_there_is_one_worker_on_a_cpu_and_one_for_each_gpu(chosen: int, device: str, workers: str) -> None:
     """Each cell of the device may lose a worker."""
-    command = stack_run._cells_command(ENV, PLAN, [gpu(index) for index in range(chosen)], parse_options(()))
+    gpus, options = [gpu(index) for index in range(chosen)], parse_options(())
+    planned = Plan("/runs/one", STACK, "5f" * 32, "2.13.0", True, DeviceKind.CPU, "sdpa", 10, 0, 9.0, ())
+    number = stack_run._workers(planned, 99, gpus, options, alone=False)
+    command = stack_run._cells_command(ENV, PLAN, gpus, options, number)
     assert command[command.index("-n") + 1] == workers
     assert f"--max-worker-restart={len(catalog.cells_on(DeviceKind(device)))}" in command
 
 
 @pytest.mark.parametrize(
-    ("posargs", "gpus_there", "join"),
+    ("posargs", "gpus_there", "several"),
     [
         ((), 0, True),
         (("-k", "nf4", "--no-cov"), 0, True),
@@ -348,12 +352,12 @@ def test_there_is_one_worker_on_a_cpu_and_one_for_each_gpu(chosen: int, device: 
         (("--dist", "loadfile"), 0, False),
     ],
 )
-def test_workers_join_tiny_cells_of_a_cpu_unless_their_number_was_asked_for(
-    posargs: tuple[str, ...], gpus_there: int, join: bool
+def test_tiny_cells_of_a_cpu_have_several_workers_unless_their_number_was_asked_for(
+    posargs: tuple[str, ...], gpus_there: int, several: bool
 ) -> None:
     """A GPU has one worker, and real weights take the memory and the cores of many tiny ones."""
     chosen = [gpu(index) for index in range(gpus_there)]
-    assert ("--joining" in stack_run._cells_command(ENV, PLAN, chosen, parse_options(posargs))) is join
+    assert stack_run.may_share(parse_options(posargs), chosen) is several
 
 
 def instead(*posargs: str) -> list[str]:
@@ -398,7 +402,7 @@ def test_one_thing_is_run_in_place_of_the_cells() -> None:
 def test_files_that_commands_name_are_there() -> None:
     """They are run from the checkout."""
     commands = [
-        stack_run._cells_command(ENV, PLAN, (), parse_options(())),
+        stack_run._cells_command(ENV, PLAN, (), parse_options(()), 1),
         *(instead(f"--{each}") for each in Instead),
     ]
     named = {word for command in commands for word in command if word.startswith("tests/")}
@@ -631,14 +635,19 @@ def test_a_stack_whose_cells_are_as_stated_is_healthy(cells: Cells, tmp_path: Pa
     assert (tmp_path / "one" / "summary.md").exists()
 
 
-@pytest.mark.parametrize(("alone", "posargs", "workers"), [(True, (), 7), (False, (), 1), (True, ("-n", "2"), 1)])
-def test_a_stack_alone_may_have_a_worker_for_every_core(
-    cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: bool, posargs: tuple[str, ...], workers: int
+@pytest.mark.parametrize(
+    ("alone", "posargs", "workers"),
+    [(True, (), "7"), (False, (), "3"), (True, ("-k", "sft-full"), "1"), (True, ("-n", "2"), "1")],
+)
+def test_a_stack_alone_has_a_worker_for_every_core(
+    cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: bool, posargs: tuple[str, ...], workers: str
 ) -> None:
-    """Beside others it is `compat run` that knows which cores stand idle."""
+    """Together with other stacks it has as many as `compat run` says; a few cells have one."""
     monkeypatch.setattr(stack_run, "at_once", lambda _: 7)
+    write_atomically(workers_file(tmp_path / "one", STACK), "3")
     run_stack(*posargs, alone=alone)
-    assert read_plan(tmp_path / "one" / "plans" / f"{STACK}.json").workers() == workers
+    [command] = cells.commands
+    assert command[command.index("-n") + 1] == workers
 
 
 def test_the_process_is_told_all_a_cell_needs(cells: Cells, tmp_path: Path) -> None:

@@ -1,32 +1,41 @@
-"""Who is given the cores that no stack waits for."""
+"""Which stacks have more than one worker."""
 
 from __future__ import annotations
 
-from finetune_compat.run.workers import shared_out
+from finetune_compat.run.workers import WORTH_CELLS, workers_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-STACKS = st.sampled_from(["a", "b", "c", "d"])
+
+@given(st.integers(0, 40), st.integers(1, 16), st.integers(0, 64))
+def test_no_core_is_idle_in_the_last_round_unless_memory_is_short(stacks: int, jobs: int, most: int) -> None:
+    """Every other round has a stack on each core."""
+    names = [f"s{number}" for number in range(stacks)]
+    found = workers_of(dict.fromkeys(names, 999), jobs, most)
+    last = names[len(names) - len(names) % jobs :]
+    assert list(found) == names
+    assert all(found[name] == 1 for name in names if name not in last)
+    used = sum(found[name] for name in last)
+    assert not last or used >= min(jobs, most - len(last) + 1)
+    assert used <= max(most, len(last))
 
 
-@given(
-    st.dictionaries(STACKS, st.floats(0, 1e4)),
-    st.dictionaries(STACKS, st.integers(1, 5)),
-    st.integers(1, 16),
-)
-def test_every_core_is_used_and_nothing_is_taken_back(
-    left: dict[str, float], given: dict[str, int], at_once: int
-) -> None:
-    """A stack at work has one at least; more than there are cores are in use only where so many were given before."""
-    found = shared_out(left, given, at_once)
-    before = {stack: given.get(stack, 1) for stack in left}
-    assert found.keys() == left.keys() and all(found[stack] >= before[stack] for stack in left)
-    assert sum(found.values()) == (max(at_once, sum(before.values())) if left else 0)
+def many(stacks: str) -> dict[str, int]:
+    """Stacks with many cells each."""
+    return dict.fromkeys(stacks, 111)
 
 
-def test_a_core_goes_where_most_is_left_for_one_worker() -> None:
-    """Half of 90 is more than 40, a third of it is not."""
-    assert shared_out({"a": 90.0, "b": 40.0}, {}, 3) == {"a": 2, "b": 1}
-    assert shared_out({"a": 90.0, "b": 40.0}, {}, 4) == {"a": 3, "b": 1}
-    assert shared_out({"a": 90.0, "b": 40.0}, {"b": 2}, 4) == {"a": 2, "b": 2}
-    assert shared_out({"a": 90.0, "b": 40.0}, {}, 5) == {"a": 3, "b": 2}
+def test_the_stacks_of_the_last_round_have_as_many_each() -> None:
+    """Rounded up where memory allows it."""
+    assert workers_of(many("a"), 4, 9) == {"a": 4}
+    assert workers_of(many("abc"), 2, 9) == {"a": 1, "b": 1, "c": 2}
+    assert workers_of(many("abc"), 4, 9) == {"a": 2, "b": 2, "c": 2}
+    assert workers_of(many("abc"), 4, 5) == {"a": 1, "b": 1, "c": 1}
+    assert workers_of(many("ab"), 2, 9) == {"a": 1, "b": 1}
+    assert workers_of(many("a"), 4, 0) == {"a": 1}
+
+
+def test_a_few_cells_have_one_worker() -> None:
+    """The start of another would take longer than what is left."""
+    assert workers_of({"a": WORTH_CELLS - 1}, 4, 9) == {"a": 1}
+    assert workers_of({"a": WORTH_CELLS}, 4, 9) == {"a": 2}
