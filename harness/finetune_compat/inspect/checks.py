@@ -103,7 +103,6 @@ def trainable_when_reloaded(case: Case) -> Seen | None:
 
 
 def scaled(case: Case) -> Seen | None:
-    """No update is multiplied with zero."""
     dead = [layer for layer in case.saved.layers if layer.scaling == 0]
     if not dead:
         return None
@@ -113,7 +112,6 @@ def scaled(case: Case) -> Seen | None:
 
 
 def patterns_match(case: Case) -> Seen | None:
-    """Every key of rank_pattern and alpha_pattern matches a module that has tensors."""
     config, layers = case.saved.config, case.saved.layers
     # A parameter is asked for under its own name, which the tensors of its module do not carry.
     parameters = [name.rpartition(".")[2] for name in config.target_parameters or ()]
@@ -127,7 +125,6 @@ def patterns_match(case: Case) -> Seen | None:
 
 
 def heads_told_apart(case: Case) -> Seen | None:
-    """No name in modules_to_save is part of another."""
     names = case.saved.config.modules_to_save or ()
     inside = tuple(f"{one} in {other}" for one in names for other in names if one != other and one in other)
     if not inside:
@@ -140,7 +137,6 @@ def heads_told_apart(case: Case) -> Seen | None:
 
 
 def ends_kept_together(case: Case) -> Seen | None:
-    """Neither end of a base that ties its input embeddings to its output layer is changed by itself."""
     saved, tied = case.saved, case.loading.tied if case.loading else None
     if tied is False or saved.config.ensure_weight_tying:
         return None
@@ -157,7 +153,6 @@ def ends_kept_together(case: Case) -> Seen | None:
 
 
 def judged_in_depth(case: Case) -> Seen | None:
-    """The adapter is of the LoRA family."""
     if case.saved.config.is_lora:
         return None
     method = case.saved.config.peft_type
@@ -165,7 +160,6 @@ def judged_in_depth(case: Case) -> Seen | None:
 
 
 def every_value_read(case: Case) -> Seen | None:
-    """Every tensor has a dtype that is read here."""
     tensors = case.saved.weights.tensors
     unread = [tensor for tensor in tensors if tensor.values is None]
     if not unread:
@@ -176,7 +170,6 @@ def every_value_read(case: Case) -> Seen | None:
 
 
 def training_shows(case: Case) -> Seen | None:
-    """Updates start at zero, so that one that is not zero was trained."""
     config = case.saved.config
     if not config.is_lora or zero_at_start(config):
         return None
@@ -187,7 +180,6 @@ def training_shows(case: Case) -> Seen | None:
 
 
 def no_pickle_beside(case: Case) -> Seen | None:
-    """There are no pickled weights beside the safetensors file."""
     pickles = case.saved.pickles
     if not pickles:
         return None
@@ -198,12 +190,10 @@ def no_pickle_beside(case: Case) -> Seen | None:
 
 
 def has_tensors(case: Case) -> Seen | None:
-    """There is at least one tensor."""
     return None if case.saved.weights.tensors else Seen("The file holds no tensor.")
 
 
 def gathered(case: Case) -> Seen | None:
-    """No tensor is empty, and every factor of an update is a matrix or more."""
     saved = case.saved
     shards = [
         tensor
@@ -218,7 +208,6 @@ def gathered(case: Case) -> Seen | None:
 
 
 def finite(case: Case) -> Seen | None:
-    """Every value is a finite number."""
     tensors = case.saved.weights.tensors
     broken = [tensor for tensor in tensors if tensor.values and tensor.values.nan + tensor.values.infinite]
     if not broken:
@@ -232,7 +221,6 @@ def finite(case: Case) -> Seen | None:
 
 
 def ever_trained(case: Case) -> Seen | None:
-    """Some factor that starts at zero has left it."""
     born = [tensor for layer in case.saved.layers if (tensor := layer.born_zero)]
     if not born or not all(tensor.all_zero for tensor in born):
         return None
@@ -246,12 +234,10 @@ def ever_trained(case: Case) -> Seen | None:
 
 
 def trained_everywhere(case: Case) -> Seen | None:
-    """No update is still the zero it starts from."""
     return _still_zero(case, experts=False)
 
 
 def trained_in_every_expert(case: Case) -> Seen | None:
-    """No update of an expert is still the zero it starts from."""
     return _still_zero(case, experts=True)
 
 
@@ -265,7 +251,6 @@ def _still_zero(case: Case, *, experts: bool) -> Seen | None:
 
 
 def nothing_wiped(case: Case) -> Seen | None:
-    """No tensor that starts at other values is zero throughout."""
     saved = case.saved
     born = {tensor.name for layer in saved.layers if (tensor := layer.born_zero)}
     elsewhere = FACTORS | {Part.MAGNITUDE, Part.EMBEDDING, Part.HEAD}
@@ -281,7 +266,6 @@ def nothing_wiped(case: Case) -> Seen | None:
 
 
 def no_copies(case: Case) -> Seen | None:
-    """No two factors are byte-identical, unless they are still zero."""
     first: dict[tuple[str, str, tuple[int, ...]], str] = {}
     copies = []
     for tensor in case.saved.weights.tensors:
@@ -298,7 +282,6 @@ def no_copies(case: Case) -> Seen | None:
 
 
 def named_as_peft_does(case: Case) -> Seen | None:
-    """Every name is one PEFT writes, and therefore one it looks for."""
     names = case.saved.names
     wrong = tuple(name for name, parsed in names.items() if parsed.foreign or not parsed.prefixed)
     if not wrong or not case.saved.config.is_lora:
@@ -313,7 +296,6 @@ def named_as_peft_does(case: Case) -> Seen | None:
 
 
 def in_pairs(case: Case) -> Seen | None:
-    """Every first factor has its second, and the other way round."""
     halves = [layer for layer in case.saved.layers if None in layer.factors and layer.factors != (None, None)]
     if not halves:
         return None
@@ -325,7 +307,6 @@ def in_pairs(case: Case) -> Seen | None:
 
 
 def ranks_as_asked(case: Case) -> Seen | None:
-    """Both factors of every update have the rank the configuration asks for."""
     wrong = [layer for layer in case.saved.layers if _rank_is_wrong(layer)]
     if not wrong or case.saved.config.use_bdlora:
         return None
@@ -347,7 +328,6 @@ def _rank_is_wrong(layer: Layer) -> bool:
 
 
 def targets_have_tensors(case: Case) -> Seen | None:
-    """Every target of the configuration that is not excluded has tensors."""
     saved = case.saved
     config, layers = saved.config, saved.layers
     if not config.is_lora:
@@ -363,7 +343,6 @@ def targets_have_tensors(case: Case) -> Seen | None:
 
 
 def exclusion_shows(case: Case) -> Seen | None:
-    """The names alone show which targets `exclude_modules` takes out."""
     # Loaded into the base, PEFT itself has named the modules it adapts.
     if not case.saved.config.is_lora or (case.loading is not None and not case.loading.error):
         return None
@@ -407,7 +386,6 @@ def _parameter_adapted(name: str, layers: Sequence[Layer]) -> bool:
 
 
 def updates_are_asked_for(case: Case) -> Seen | None:
-    """A target of the configuration names every module that has an update."""
     config, layers = case.saved.config, case.saved.layers
     if config.target_modules is None and config.target_parameters is None:
         return None  # PEFT then has defaults for each kind of model
@@ -423,7 +401,6 @@ _CLASSIFIERS = ("classifier", "score")
 
 
 def saved_whole_is_there(case: Case) -> Seen | None:
-    """Every module in modules_to_save has tensors."""
     saved = case.saved
     if not saved.config.is_lora:
         return None
@@ -446,7 +423,6 @@ def _asked_whole(saved: Saved) -> list[tuple[str, str]]:
 
 
 def whole_is_asked_for(case: Case) -> Seen | None:
-    """Every weight saved whole is one the configuration, or a resized vocabulary, accounts for."""
     saved = case.saved
     if not saved.config.is_lora:
         return None
@@ -491,7 +467,6 @@ def _under(loading: Loading) -> str:
 
 
 def loads_at_all(case: Case) -> Seen | None:
-    """The stack builds the base and loads the adapter without an error."""
     loading = case.loading
     if loading is None or not loading.error:
         return None
@@ -500,7 +475,6 @@ def loads_at_all(case: Case) -> Seen | None:
 
 
 def nothing_missing(case: Case) -> Seen | None:
-    """The file has something for every parameter of the adapter in the model."""
     loading = case.loading
     if loading is None or not loading.missing:
         return None
@@ -512,7 +486,6 @@ def nothing_missing(case: Case) -> Seen | None:
 
 
 def nothing_dropped(case: Case) -> Seen | None:
-    """Every tensor of the file has a place in the model."""
     loading = case.loading
     if loading is None or not loading.unexpected:
         return None
@@ -525,7 +498,6 @@ def nothing_dropped(case: Case) -> Seen | None:
 
 
 def shapes_fit(case: Case) -> Seen | None:
-    """Every tensor that has a place in the model has its shape."""
     loading = case.loading
     if loading is None or not loading.mismatched:
         return None

@@ -791,8 +791,3 @@ def test_flows_and_issues_that_are_named_exist() -> None:
     assert all(FLOWS.values()) and all(ISSUES.values())
     assert {flow for named in FLOWS.values() for flow in named} <= flows
     assert {issue for named in ISSUES.values() for issue in named} <= issues
-
-
-def test_claims_are_sentences() -> None:
-    """Each function has its own."""
-    assert all(check.run.__doc__ for check in ENGINE._checks)
