@@ -1,20 +1,20 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = [
-#   "fsspec",
-#   "jinja2",
-#   "markupsafe",
+#   "fsspec>=2023.12",
+#   "jinja2>=3.1",
+#   "markupsafe>=2.1",
 #   "nox>=2026.8.10",
-#   "numpy",
-#   "nvidia-ml-py",
-#   "packaging",
-#   "pip",
-#   "platformdirs",
-#   "pydantic>=2",
-#   "rich",
-#   "safetensors",
+#   "numpy>=1.26",
+#   "nvidia-ml-py>=12.535.77",
+#   "packaging>=26.3",
+#   "pip>=23.2",
+#   "platformdirs>=4.4",
+#   "pydantic>=2.7",
+#   "rich>=13.8",
+#   "safetensors>=0.4.1",
 #   "typer>=0.28",
-#   "uv",
+#   "uv>=0.9",
 # ]
 # ///
 """What breaks when the fine-tuning stack is upgraded, measured.
@@ -58,6 +58,30 @@ def tests(session: nox.Session) -> None:
     """The harness's own tests, without torch, in minutes."""
     session.install("--editable", ".[host]", "--group", "dev")
     session.run("pytest", *session.posargs)
+
+
+@nox.session(name="tests-lowest", allow_parallel=True)
+def tests_lowest(session: nox.Session) -> None:
+    """The same tests with the oldest release of every dependency that pyproject.toml allows."""
+    session.install("--resolution", "lowest-direct", "--editable", ".[host]", "--group", "dev")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(allow_parallel=True)
+def wheel(session: nox.Session) -> None:
+    """The wheel, alone and with its extra, in an empty directory: no checkout is there to lean on."""
+    built = Path(session.create_tmp())
+    session.run("uv", "build", "--quiet", "--wheel", "--out-dir", str(built), external=True)
+    file = next(built.glob("*.whl"))
+    with session.chdir(session.create_tmp()):
+        session.install(str(file))
+        session.run("uv", "pip", "check", external=True)
+        session.run("python", "-c", "import finetune_compat.cell.fixtures" if False else "import finetune_compat")
+        session.run("compat", "stacks", success_codes=[4])
+        session.install(f"{file}[host]")
+        for command in ("--version", "stacks --json", "census --list"):
+            session.run("compat", *command.split(), silent=True)
+        session.run("nox", "--list", "-f", "finetune_compat/noxfile.py", silent=True)
 
 
 @nox.session(allow_parallel=True)
