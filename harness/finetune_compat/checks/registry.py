@@ -40,7 +40,7 @@ CHECKS: tuple[Check, ...] = (
         "P101",
         "Every option is accepted",
         (),
-        "Find the option's new name and add it to harness/finetune_compat/cell/adapt.py.",
+        "Find the option's new name and add it to harness/finetune_compat/cell/adapt.py, or to the objective's module.",
         stages.options_accepted,
     ),
     Check(
