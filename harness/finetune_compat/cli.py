@@ -358,13 +358,16 @@ def collect(
 def keep(
     run: Annotated[str, typer.Argument(help="Name or directory of a finished run.")] = "latest",
     name: Annotated[str, typer.Option(help="Name of the baseline.")] = "cpu",
+    flows: Annotated[
+        str, typer.Option(help="Flows the run was asked for, separated by commas. Default: all flows.")
+    ] = "",
 ) -> None:
     """Copy a finished run to reports/baseline/NAME, packed and with its provenance."""
     from finetune_compat.checks.ledger import load_ledger
     from finetune_compat.evidence.baseline import keep as keep_run
     from finetune_compat.report import derive
 
-    target = keep_run(run, name)
+    target = keep_run(run, name, [flow.strip() for flow in flows.split(",") if flow.strip()])
     derive(target, load_ledger())
     _say(f"kept as {target}; commit it, and read its summary.md")
 

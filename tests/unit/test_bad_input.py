@@ -63,6 +63,7 @@ STEPS_AND_LIMIT = (
 )
 NO_DEVICE = "Invalid value for '--device': Value error, 'tpu' is not one of 'auto', 'cpu', 'cuda'."
 NUMBER = "Input should be a valid integer, unable to parse string as an integer"
+BASELINES_THERE = ", ".join(sorted(kept.name for kept in BASELINES.iterdir()))
 
 FILES = {
     "train.py": "print()",
@@ -436,7 +437,7 @@ BAD = {
         for jobs in (0, 257)
     },
     **{
-        f"shards --baseline {name}": f"{BASELINES}: there is no baseline {name!r}\nThere are: cpu, cpu-deep."
+        f"shards --baseline {name}": f"{BASELINES}: there is no baseline {name!r}\nThere are: {BASELINES_THERE}."
         for name in ("gpu", ".", "../runs")
     },
     "collect": f"Missing argument 'PART...'.\n{SEE}",

@@ -259,7 +259,7 @@ _TABLE = (
     Code(
         "P101",
         "Every option is accepted",
-        "Find the option's new name and add it to harness/finetune_compat/cell/adapt.py.",
+        "Find the option's new name and add it to cell/adapt.py, or to the objective's module in cell/objectives.",
         _CELL,
     ),
     Code(

@@ -6,10 +6,11 @@ import gzip
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from finetune_compat.checks.ledger import load_ledger
-from finetune_compat.contract.catalog import DEEP_CELLS, Tier, cells_on
+from finetune_compat.contract.catalog import DEEP_CELLS, Tier, cells_on, flow_named
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.names import is_plain
@@ -22,11 +23,16 @@ from finetune_compat.results.run_files import PROVENANCE, Results, RowState, Sta
 from finetune_compat.run.stack_run import exists
 
 
-def keep(run_name: str, name: str) -> Path:
+def keep(run_name: str, name: str, flows: Sequence[str] = ()) -> Path:
     """Copy the run called `run_name` to `reports/baseline/<name>`, replacing what was there, and return the directory.
 
+    Args:
+        run_name: name or directory of a finished run.
+        name: name of the baseline.
+        flows: flows whose cells must all be there; without any, all flows.
+
     Raises:
-        UnknownName: there is no such run.
+        UnknownName: there is no such run, or no such flow.
         CompatError: the name is none, the run has cells of real weights, or it did not end: a stack is still running,
             was killed or lost its process.
         RecordsError: a file of the run cannot be read.
@@ -45,9 +51,9 @@ def keep(run_name: str, name: str) -> Path:
         )
     results = judged(run, load_ledger())
     _refuse_real_weights(results)
-    _refuse_unfinished(results)
-    provenance = _provenance(results)  # before the baseline itself makes the checkout differ from its commit
-    target = baselines / name
+    _refuse_unfinished(results, frozenset(flow_named(flow).name for flow in flows))
+    provenance = _provenance(results, flows)  # before the baseline itself makes the checkout differ from its commit
+    target = places().baselines / name
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(run / "rows", target / "rows")
     packed = gzip.compress((run / "observations.jsonl").read_bytes(), mtime=0)
@@ -67,12 +73,12 @@ def _refuse_real_weights(results: Results) -> None:
         )
 
 
-def _refuse_unfinished(results: Results) -> None:
+def _refuse_unfinished(results: Results, flows: frozenset[str]) -> None:
     only_deep = _only_deep(results)
     broken = [
         row.name
         for row in results.rows
-        if row.state is RowState.INFRASTRUCTURE or _lacks_cells(row, results, only_deep=only_deep)
+        if row.state is RowState.INFRASTRUCTURE or _lacks_cells(row, results, flows, only_deep=only_deep)
     ]
     if broken or not results.observations:
         raise CompatError(
@@ -83,9 +89,9 @@ def _refuse_unfinished(results: Results) -> None:
         )
 
 
-def _lacks_cells(row: StackRow, results: Results, *, only_deep: bool) -> bool:
-    """Whether a stack ran a selection only of the cells that exist on its devices and versions, or of those of the deep
-    tier.
+def _lacks_cells(row: StackRow, results: Results, flows: frozenset[str], *, only_deep: bool) -> bool:
+    """Whether a stack ran a selection only of the cells that exist on its devices and versions: of all, of those of
+    `flows`, or of those of the deep tier.
     """
     if row.state is not RowState.RAN:
         return False
@@ -94,6 +100,8 @@ def _lacks_cells(row: StackRow, results: Results, *, only_deep: bool) -> bool:
         return True
     devices = {device for cell in row.selected if (device := parse_cell(cell).device)}
     every = [cell for device in devices for cell in cells_on(device) if exists(*cell, seen.stack.resolved)]
+    if flows:
+        every = [(flow, variant) for flow, variant in every if flow.name in flows]
     if only_deep:
         every = [(flow, variant) for flow, variant in every if (flow.name, variant) in DEEP_CELLS]
     return len(row.selected) < len(every)
@@ -104,13 +112,13 @@ def _only_deep(results: Results) -> bool:
     return all((seen.flow, seen.variant) in DEEP_CELLS and seen.deep for seen in results.observations.values())
 
 
-def _provenance(results: Results) -> dict[str, object]:
+def _provenance(results: Results, flows: Sequence[str]) -> dict[str, object]:
     seen = list(results.observations.values())
     deep = any(observation.deep is not None for observation in seen)
     tier = f" -- --tier {Tier.DEEP_ONLY if _only_deep(results) else Tier.DEEP}" if deep else ""
     return {
         "run": results.run.name,
-        "command": f"nox -s compat-3.11 -j 2{tier}; compat keep",
+        "command": _command(flows) if flows else f"nox -s compat-3.11 -j 2{tier}; compat keep",
         "harness_version": __version__,
         "kept_at_commit": commit(),
         "stacks": len(results.rows),
@@ -122,6 +130,11 @@ def _provenance(results: Results) -> dict[str, object]:
         "torch": sorted({observation.stack.resolved["torch"] for observation in seen}),
         "base_torch": any(observation.stack.base_torch for observation in seen),
     }
+
+
+def _command(flows: Sequence[str]) -> str:
+    named = f"--flows {','.join(flows)}"
+    return f"compat run {named}; compat keep {named}"
 
 
 def _device(seen: Observation) -> str:

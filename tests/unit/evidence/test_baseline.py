@@ -14,10 +14,13 @@ from pathlib import Path
 import pytest
 from finetune_compat.checks import Outcome
 from finetune_compat.checks.ledger import Issue, Ledger, Signature, load_ledger
-from finetune_compat.contract.records import Observation, Precision
+from finetune_compat.contract.catalog import cells_on
+from finetune_compat.contract.records import DeviceKind, Observation, Precision
 from finetune_compat.machine.places import places
 from finetune_compat.report import markdown, summarize
 from finetune_compat.results.run_files import RowState, judge_one, judged, read_observations, read_rows
+from finetune_compat.run.stack_run import exists
+from finetune_compat.stacks.locks import Unsolvable, locked
 from finetune_compat.stacks.matrix import read_matrix
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -44,12 +47,32 @@ def measured(package: str) -> tuple[Version, ...]:
     return tuple(sorted({Version(seen.stack.resolved[package]) for seen in observations()}))
 
 
+def stacks_with(flows: set[str]) -> set[str]:
+    """Every row of the matrix on Python 3.11 whose locked versions have a cell of `flows`."""
+    matrix = read_matrix()
+    locks = {stack.on("3.11"): locked(matrix.plan(stack, "3.11")) for stack in matrix.stacks}
+    cells = [(flow, variant) for flow, variant in cells_on(DeviceKind.CPU) if flow.name in flows]
+    return {
+        name
+        for name, lock in locks.items()
+        if isinstance(lock, Unsolvable) or any(exists(*cell, lock.requirements) for cell in cells)
+    }
+
+
+def test_only_a_release_without_a_flow_may_be_missing() -> None:
+    """The oldest flows are there in every row; a newer one is not, in those before it."""
+    assert stacks_with({"sft-peft-config"}) == {stack.on("3.11") for stack in read_matrix().stacks}
+    assert "trl0.9-py311" in stacks_with({"dpo-peft-config"})
+    assert "trl0.8-py311" not in stacks_with({"dpo-peft-config"})
+
+
 @each_baseline
 def test_a_baseline_holds_every_stack_of_the_matrix(baseline: Path) -> None:
-    """Each row of the matrix on Python 3.11 ran to its end, or is a row with its reason."""
+    """Each row of the matrix that has cells of its flows ran to its end, or is a row with its reason. A flow that the
+    other baselines do not have yet is in one of its own, which is what its windows in the ledger are held against.
+    """
     rows = {row.name: row for row in read_rows(baseline)}
-    wanted = {stack.on("3.11") for stack in read_matrix().stacks}
-    assert set(rows) == wanted
+    assert set(rows) == stacks_with({seen.flow for seen in of(baseline)})
     assert all(row.state in (RowState.RAN, RowState.UNINSTALLABLE) for row in rows.values())
     assert {cell for row in rows.values() for cell in row.selected} == {seen.cell for seen in of(baseline)}
 
@@ -133,7 +156,7 @@ def test_int8_and_emulated_nf4_agree(baseline: Path) -> None:
             outcome = judge_one(seen, ledger).outcome
             by_place.setdefault(place, {})[variant.precision] = (stages, seen.absent, freezes, outcome)
     both = {place: found for place, found in by_place.items() if len(found) == 2}
-    assert both
+    assert bool(both) is any(seen.variant.precision is Precision.INT8 for seen in of(baseline))
     assert [place for place, found in both.items() if found[Precision.NF4] != found[Precision.INT8]] == []
 
 

@@ -11,7 +11,7 @@ import builders as b
 import pytest
 from deep_builders import deep
 from finetune_compat.contract.catalog import flow_named
-from finetune_compat.contract.errors import CompatError
+from finetune_compat.contract.errors import CompatError, UnknownName
 from finetune_compat.contract.records import Precision, Variant, to_json
 from finetune_compat.evidence import baseline
 from finetune_compat.results.run_files import RowState, StackRow, read_observations, unfinished, write_row
@@ -133,6 +133,19 @@ def test_a_run_of_some_cells_is_not_kept(run: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(CompatError) as raised:
         baseline.keep(str(run), "cpu")
     assert str(raised.value) == not_whole(run, SEEN.stack.name)
+
+
+def test_a_run_of_whole_flows_is_kept_as_such(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All cells of the flows that are named, and no others; provenance says which."""
+    monkeypatch.setattr(baseline, "cells_on", lambda device: [CELL, OTHER])
+    target = baseline.keep(str(run), "cpu", [SEEN.flow])
+    provenance = json.loads((target / "provenance.json").read_text(encoding="utf-8"))
+    assert provenance["command"] == f"compat run --flows {SEEN.flow}; compat keep --flows {SEEN.flow}"
+    with pytest.raises(CompatError) as raised:
+        baseline.keep(str(run), "cpu", [SEEN.flow, OTHER[0].name])
+    assert str(raised.value) == not_whole(run, SEEN.stack.name)
+    with pytest.raises(UnknownName):
+        baseline.keep(str(run), "cpu", ["sft"])
 
 
 @pytest.mark.parametrize(
