@@ -262,32 +262,33 @@ BAD = {
     "run --gpus 0": f"compat run: --gpus 0 --gpu-idle-below 2 --gpu-larger-than 40\n{GPU_LIMITS}",
     "run --model ./nope": (
         "--model: './nope' is neither a directory nor a hub id\n"
-        "The directory is not there, or a single file of a model was named.\n"
-        "Name the directory that save_pretrained wrote, or a model of the hub, such as Qwen/Qwen2.5-7B."
+        "The directory does not exist, or the value is a single file of a model.\n"
+        "Name the directory that save_pretrained wrote, or a hub id (example: Qwen/Qwen2.5-7B)."
     ),
     "run --model empty": (
         "empty/config.json: cannot be read: No such file or directory\n"
-        "Check the path; a folder stands for the file in it."
+        "Check the path. If a folder was named, this file must be in it."
     ),
     "run --model adapter": (
         "adapter/config.json: not a model's config: it has no model_type\n"
-        "The directory holds something else, such as an adapter.\nHand --model the directory of the base model."
+        "The directory has no base model, but for example an adapter.\nPass the directory of the base model to --model."
     ),
     "run --model quantized": (
         "quantized/config.json: the model is stored quantized\n"
-        "The flows quantize the weights themselves, or leave them whole.\nHand --model the model it was made from."
+        "The flows quantize the weights themselves, or train them unquantized.\n"
+        "Pass the original, unquantized model to --model."
     ),
     "run --wheelhouse nope": (
-        "--wheelhouse nope: there is no such folder\nIt takes an unpacked bundle, or any folder of wheels.\n"
-        "Unpack every part of the bundle, and name the folder that comes out of them."
+        "--wheelhouse nope: there is no such folder\n--wheelhouse takes an unpacked bundle, or any folder of wheels.\n"
+        "Unpack every part of the bundle, and name the folder that they unpack to."
     ),
     "run --wheelhouse empty": (
-        "--wheelhouse empty: there is no wheel in it\nIt takes an unpacked bundle, or any folder of wheels.\n"
-        "Unpack every part of the bundle, and name the folder that comes out of them."
+        "--wheelhouse empty: there is no wheel in it\n--wheelhouse takes an unpacked bundle, or any folder of wheels.\n"
+        "Unpack every part of the bundle, and name the folder that they unpack to."
     ),
     "run --base-python python3 --base-torch": (
-        "compat run: --base-torch does not go with --base-python\n"
-        "Each says whose torch to use: this Python's, or the named one's.\nLeave one of them out."
+        "compat run: --base-torch and --base-python exclude each other\n"
+        "--base-torch uses the torch of this Python, --base-python that of the named one.\nLeave one of them out."
     ),
     "store": f"Missing command.\n{SEE}",
     "store nope": f"No such command 'nope'.\n{SEE}",
@@ -389,7 +390,8 @@ BAD = {
         "Leave one of them out."
     ),
     "census qwen2.5-7b --lora none.json": (
-        "none.json: cannot be read: No such file or directory\nCheck the path; a folder stands for the file in it."
+        "none.json: cannot be read: No such file or directory\n"
+        "Check the path. If a folder was named, this file must be in it."
     ),
     "census qwen2.5-7b --lora text": (
         "text: not JSON: Expecting value: line 1 column 1 (char 0)\nIt was cut off, or edited by hand.\n"

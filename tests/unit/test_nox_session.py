@@ -124,7 +124,7 @@ class TestRunning:
             (Unbuildable("a package fails to build: x"), RowState.UNINSTALLABLE),
             (InstallError("a downloaded file is not the one that was locked: x"), RowState.INFRASTRUCTURE),
             (RegistryUnreachable("the package registry is out of reach"), RowState.INFRASTRUCTURE),
-            (EnvironmentMismatch("the environment is not what its lock says"), RowState.INFRASTRUCTURE),
+            (EnvironmentMismatch("the environment differs from its lock"), RowState.INFRASTRUCTURE),
         ],
     )
     def test_only_what_the_packages_are_to_blame_for_makes_a_row_uninstallable(

@@ -1,1 +1,1 @@
-"""This computer: GPUs, CPU features, capacity, child processes, scratch space, files, console."""
+"""This machine: GPUs, CPU features, capacity, child processes, scratch space, files, console."""

@@ -1,8 +1,8 @@
-"""A process that ends with the one that started it, however that ends: SIGKILL too. And one that is ended with all that
-it started. Standard library only, both sides.
+"""End a child process when its parent ends, also by SIGKILL, and end a process with all its descendants. Standard
+library only, both sides.
 
-A run is a tree of processes (compat, nox, a nox a stack, pytest, its workers), some in process groups of their own.
-Left alone, the rest of a killed tree would go on running cells beside the run that resumes it.
+A run is a tree of processes: compat, nox, one nox per stack, pytest, and its workers. Some are in separate process
+groups. Otherwise, descendants of a killed process would keep running cells while the resumed run runs them again.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ if TYPE_CHECKING:
     import subprocess
 
 PARENT = "COMPAT_PARENT"
-"""Environment variable: the process id whose children are to end with it."""
+"""Environment variable: the id of the process whose children must end with it."""
 
 _PR_SET_PDEATHSIG = 1
-"""From linux/prctl.h. Only the kernel sees every way in which a process can end."""
+"""From linux/prctl.h. Only the kernel can signal a child after every kind of end of its parent."""
 
 PATIENCE_S = 3.0
-"""Seconds from SIGTERM to SIGKILL, in which launchers end their workers."""
+"""Seconds from SIGTERM to SIGKILL, in which launchers can end their workers."""
 
 _KILLED_WITHIN_S = 1.0
-"""Seconds from SIGKILL until a process is left to the kernel, which ends it when a disk has answered."""
+"""Seconds to wait after SIGKILL. A process that waits for a disk ends later."""
 
 _LOOK_EVERY_S = 0.05
 
 
 def end_with_parent() -> bool:
-    """If the process that started this one called `adopt`, ask the kernel for SIGTERM when it ends; end now if it has.
+    """If the parent process called `adopt`, end this process when the parent ends: the kernel sends SIGTERM.
 
-    Where the kernel is not Linux nothing happens: what is left of a killed run then runs its stacks to their end.
+    If the parent has already ended, this process ends now. Without Linux, children of a killed run are not ended: they
+    run until they are finished.
 
     Returns:
-        Whether that process called `adopt`.
+        Whether the parent called `adopt`.
     """
     parent = os.environ.get(PARENT, "")
     if not parent.isdecimal():
@@ -49,7 +50,7 @@ def end_with_parent() -> bool:
     adopted = os.getppid() == int(parent)
     if adopted and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    # Between its start and the line above; the kernel does not send what is already over.
+    # The parent may have ended before the line above. The kernel sends no signal for that.
     if not _lives(int(parent)):
         os.kill(os.getpid(), signal.SIGTERM)
     return adopted
@@ -66,17 +67,17 @@ def _lives(pid: int) -> bool:
 
 
 def adopt() -> None:
-    """From now on, processes that this one starts and that call `end_with_parent` end with it."""
+    """From now on, child processes that call `end_with_parent` end with this process."""
     os.environ[PARENT] = str(os.getpid())
 
 
 def end_tree(process: subprocess.Popen[bytes], mark: str) -> None:
-    """End `process` and all that it started: SIGTERM, and SIGKILL for what is left after `PATIENCE_S`.
+    """End `process` and all its descendants: SIGTERM first, and SIGKILL for those that live after `PATIENCE_S`.
 
     Args:
         process: the root, not yet waited for.
-        mark: an entry of its environment, such as `NAME=value`, which no other process was given. What it started
-            inherits it: processes in sessions of their own, and those whose parent is gone.
+        mark: an environment variable of `process` in the form `NAME=value` that no unrelated process has. Descendants
+            inherit it. So it also finds those in other sessions, and those whose parent has ended.
     """
     kill_at = time.monotonic() + PATIENCE_S
     asked: set[int] = set()
@@ -92,7 +93,7 @@ def end_tree(process: subprocess.Popen[bytes], mark: str) -> None:
 
 
 def _tree(process: subprocess.Popen[bytes], mark: str) -> set[int]:
-    """Numbers of the living processes that `process` started, and its own."""
+    """Ids of `process` and of its descendants, as far as they are alive."""
     found = {process.pid} if process.poll() is None else set()
     children: dict[int, list[int]] = {}
     for pid, parent, environ in _processes():
@@ -109,12 +110,12 @@ def _tree(process: subprocess.Popen[bytes], mark: str) -> set[int]:
 
 
 def _processes() -> Iterator[tuple[int, int, list[bytes]]]:
-    """Number, parent and environment of each living process; no environment where this user may not read it."""
+    """Id, parent id and environment of each living process. The environment is empty if this user may not read it."""
     for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
+        with contextlib.suppress(OSError):  # the process ended meanwhile
             state, parent = (folder / "stat").read_bytes().rpartition(b")")[2].split()[:2]
             if state in (b"Z", b"X"):
-                continue  # it ended, and its parent has not asked yet
+                continue  # a zombie: it ended, and its parent has not waited for it
             environ = b""
             with contextlib.suppress(PermissionError):
                 environ = (folder / "environ").read_bytes()

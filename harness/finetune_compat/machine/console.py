@@ -1,25 +1,25 @@
-"""Where a person reads: a terminal, or a log of fixed width."""
+"""Output for people: a terminal, or plain text of fixed width."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
 PIPED_WIDTH = 120
-"""Columns where there is no terminal to ask: what CI logs show without wrapping."""
+"""Columns of output that does not go to a terminal: CI logs show this width without wrapping."""
 
 
 def open_console() -> Console:
-    """The terminal; or plain text of a fixed width where standard output is none."""
+    """A console on standard output; plain text of `PIPED_WIDTH` columns if standard output is not a terminal."""
     probe = Console()
     return probe if probe.is_terminal else Console(width=PIPED_WIDTH, color_system=None, force_terminal=False)
 
 
 def form() -> str:
-    """What a text is laid out for."""
+    """The width and colors that output is formatted for. Texts formatted for another value must be formatted again."""
     console = open_console()
     return f"{console.width} {console.color_system}"
 
 
 def say(line: str) -> None:
-    """Say something at once."""
+    """Print `line` and flush."""
     print(line, flush=True)

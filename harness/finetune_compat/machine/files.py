@@ -1,4 +1,4 @@
-"""Files that are written atomically, locked, and read as JSON. Cells use it too: standard library only."""
+"""Write files atomically, lock them, and read JSON. Standard library only, because cells import this module."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 from finetune_compat.contract.errors import CompatError
 
 UNFINISHED = ".part-"
-"""How the names of temporary files begin. A process that is killed leaves its own behind."""
+"""Prefix of the names of temporary files. A killed process leaves its temporary files behind."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`. It replaces `path` if the context ends without an error; else it is removed."""
+    """A temporary file in the directory of `path`. On exit it replaces `path`; after an error it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
     os.close(handle)
@@ -33,17 +33,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace `path` with `content`, text as UTF-8: a reader sees the old file or the new one."""
+    """Replace `path` with `content`, text as UTF-8. A reader sees the old file or the new file."""
     with replacing(path) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
 def making(folder: Path) -> Iterator[Path]:
-    """A temporary directory beside `folder`. It is renamed to `folder` if the context ends without an error.
+    """A temporary directory next to `folder`. On exit it is renamed to `folder`; after an error it is removed.
 
     Raises:
-        OSError: there is a `folder` with files in it.
+        OSError: `folder` exists and is not empty.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
@@ -54,7 +54,7 @@ def making(folder: Path) -> Iterator[Path]:
 
 
 def link_atomically(link: Path, target: str) -> None:
-    """Make `link` a symbolic link to `target`: a reader finds the old link or the new one."""
+    """Make `link` a symbolic link to `target`. A reader sees the old link or the new link."""
     with tempfile.TemporaryDirectory(dir=link.parent, prefix=f".{link.name}.") as scratch:
         new = Path(scratch) / link.name
         new.symlink_to(target)
@@ -63,10 +63,10 @@ def link_atomically(link: Path, target: str) -> None:
 
 @contextlib.contextmanager
 def locked_file(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold an exclusive lock on `path`, which is made where it does not exist.
+    """Hold an exclusive lock on the file `path`, which is created if missing.
 
     Raises:
-        BlockingIOError: another process holds it, and this one shall not `wait`.
+        BlockingIOError: another process holds the lock, and `wait` is false.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as handle:
@@ -75,12 +75,16 @@ def locked_file(path: Path, *, wait: bool = True) -> Iterator[None]:
 
 
 def locked(run: Path) -> contextlib.AbstractContextManager[None]:
-    """Hold the run's lock: sessions side by side write its derived files one after another."""
+    """Hold the run's lock, so that parallel sessions write its derived files one after another."""
     return locked_file(run / ".lock")
 
 
 def refuse_directory(path: Path, option: str, such_as: str) -> None:
-    """Before anything is written: a file is replaced whole, and a directory cannot be."""
+    """Refuse an output path that is a directory, before anything is written.
+
+    Raises:
+        CompatError: `path` is a directory.
+    """
     if path.is_dir():
         raise CompatError("it is a directory", where=f"{option} {path}", todo=f"Name a file, such as {such_as}.")
 
@@ -89,7 +93,7 @@ def read_object(file: Path) -> dict[str, Any]:
     """The JSON object in `file`.
 
     Raises:
-        CompatError: the file is missing or cannot be read, or is no JSON object.
+        CompatError: the file is missing, cannot be read, or is not a JSON object.
     """
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
@@ -97,7 +101,7 @@ def read_object(file: Path) -> dict[str, Any]:
         raise CompatError(
             f"cannot be read: {error.strerror}",
             where=str(file),
-            todo="Check the path; a folder stands for the file in it.",
+            todo="Check the path. If a folder was named, this file must be in it.",
         ) from None
     except ValueError as error:
         raise CompatError(

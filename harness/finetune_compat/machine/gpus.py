@@ -1,8 +1,8 @@
-"""Which GPUs cells run on: read from the driver without torch, chosen by a pure function, and said with the reasons.
+"""Which GPUs cells run on: read them from the driver without torch, choose some, and report the reasons.
 
-CUDA reads `CUDA_VISIBLE_DEVICES` once, when torch first asks for a device, so GPUs are chosen here, on the host, and
-handed to the cells' process by name. A gigabyte is 2^30 bytes, as `nvidia-smi` and the names of cards count: a card
-sold with 40 GB is not larger than 40.
+CUDA reads `CUDA_VISIBLE_DEVICES` once, when torch first asks for a device. So the host chooses GPUs, and passes their
+UUIDs to the cell process. A gigabyte is 2^30 bytes, as in `nvidia-smi` and in product names: a card sold as 40 GB is
+not larger than 40 GB.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from finetune_compat.contract.records import DeviceKind
 GB = 2**30
 
 BY_BUS = "PCI_BUS_ID"
-"""Value of CUDA_DEVICE_ORDER under which CUDA numbers GPUs as the driver does; without it, the fastest is first."""
+"""Value of CUDA_DEVICE_ORDER with which CUDA numbers GPUs as the driver does. By default the fastest GPU is first."""
 
 
 HIDDEN = "hidden by CUDA_VISIBLE_DEVICES"
 
 
 class GpuFailed(CompatError):
-    """The driver, or every GPU that may be used, does not answer: the machine failed."""
+    """The driver, or every usable GPU, does not answer: an infrastructure failure."""
 
     exit_code = ExitCode.COULD_NOT_TELL
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU, or one MIG part of it, as the driver reports it."""
+    """One GPU, or one MIG instance, as the driver reports it."""
 
     index: int
-    """The driver's number of the board, in the order of the PCI bus."""
+    """The driver's number of the board, in PCI bus order."""
     part: int | None
-    """Number of the MIG part; None for a whole GPU."""
+    """Number of the MIG instance; None for a whole GPU."""
     uuid: str
-    """What CUDA_VISIBLE_DEVICES knows it by: `GPU-...` or `MIG-...`."""
+    """Its name in CUDA_VISIBLE_DEVICES: `GPU-...` or `MIG-...`."""
     board: str
-    """UUID of the board; of a whole GPU, its own."""
+    """UUID of the board; for a whole GPU equal to `uuid`."""
     name: str
     total: int
-    """Bytes of memory in all."""
+    """Bytes of memory."""
     used: int
-    """Bytes of memory that some process or the driver holds."""
+    """Bytes of memory that are in use by processes or the driver."""
     fault: str = ""
-    """Why the driver cannot say more about it; empty if it can."""
+    """The driver's error for this GPU; empty if there is none."""
 
     @property
     def free(self) -> int:
-        """Bytes that nobody holds."""
+        """Bytes of memory that are not in use."""
         return self.total - self.used
 
     def __str__(self) -> str:
@@ -69,45 +69,45 @@ class Wanted:
     larger_than: float
 
     def idle(self, gpu: Gpu) -> bool:
-        """Whether `gpu` is as good as unused."""
+        """Whether `gpu` uses less memory than `idle_below`."""
         return gpu.used < self.idle_below * GB
 
     def large(self, gpu: Gpu) -> bool:
-        """Whether `gpu` has the memory asked for."""
+        """Whether `gpu` has more memory than `larger_than`."""
         return gpu.total > self.larger_than * GB
 
     @property
     def makes_sense(self) -> bool:
-        """Whether any GPU could meet it."""
+        """Whether the values are valid: some GPU could meet them."""
         return self.most > 0 and 0 < self.idle_below < math.inf and 0 <= self.larger_than < math.inf
 
 
 USUAL = Wanted(most=2, idle_below=2.0, larger_than=40.0)
-"""What a run asks for unless told otherwise: GPUs to itself, with room for QLoRA on eight billion weights."""
+"""The default: idle GPUs with enough memory for QLoRA on a model with eight billion parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The GPUs to run on, and why not the others."""
+    """The GPUs to run on, and the reasons against the others."""
 
     wanted: Wanted
     chosen: tuple[Gpu, ...]
     idle: bool
-    """Whether they are idle and large, as wanted; otherwise it is the one with most memory free."""
+    """Whether they are idle and large, as wanted. If false, it is the one GPU with most free memory."""
     rejected: tuple[tuple[Gpu, str], ...]
-    """Each with the reason."""
+    """The other GPUs, each with the reason."""
 
 
 def kind_of(gpus: Sequence[Gpu]) -> DeviceKind:
-    """What cells run on that were given these GPUs: without any, the CPU."""
+    """The kind of device of cells that run on these GPUs; without any, the CPU."""
     return DeviceKind.CUDA if gpus else DeviceKind.CPU
 
 
 def read_gpus() -> tuple[Gpu, ...]:
-    """Every GPU the driver knows, a board in MIG mode as its parts; empty where there is no driver.
+    """All GPUs of the driver; of a board in MIG mode, its instances. Empty if there is no driver.
 
     Raises:
-        GpuFailed: there is a GPU, and the driver does not answer.
+        GpuFailed: there is a GPU, but the driver does not answer.
     """
     import pynvml
 
@@ -131,9 +131,9 @@ def _unanswered(error: Exception) -> GpuFailed:
     return GpuFailed(
         f"NVML: {error}",
         where="the NVIDIA driver",
-        meaning="There is a GPU, or a driver, that nothing can be learnt about. A driver that was updated without a "
-        "restart does this, and a container without the driver's utilities.",
-        todo="See what nvidia-smi says, or ask for --device cpu.",
+        meaning="There is a GPU or a driver, but the driver does not answer. Usual causes: the driver was updated "
+        "without a restart, or a container lacks the driver's utilities.",
+        todo="Run nvidia-smi and read its error, or use --device cpu.",
     )
 
 
@@ -142,7 +142,7 @@ def _device_files() -> bool:
 
 
 def _board(nvml: Any, index: int) -> tuple[Gpu, ...]:
-    """The GPU of that number, or its parts. One that does not answer takes no other with it."""
+    """The GPU of that number, or its MIG instances. An error of one GPU is recorded in its `fault`."""
     try:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
         uuid = nvml.nvmlDeviceGetUUID(handle)
@@ -164,12 +164,12 @@ def _in_mig_mode(nvml: Any, handle: Any) -> bool:
     try:
         current, _ = nvml.nvmlDeviceGetMigMode(handle)
     except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound):
-        return False  # a GPU, or a driver, of before there were parts
+        return False  # this GPU, or this driver, does not support MIG
     return bool(current == nvml.NVML_DEVICE_MIG_ENABLE)
 
 
 def _mig_handles(nvml: Any, handle: Any) -> list[Any]:
-    """Handles of the parts there are; places between them may be empty."""
+    """Handles of the board's MIG instances. Their numbers may have gaps."""
     found = []
     for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         try:
@@ -180,13 +180,13 @@ def _mig_handles(nvml: Any, handle: Any) -> list[Any]:
 
 
 def visible(gpus: Sequence[Gpu], names: str | None, order: str | None) -> tuple[Gpu, ...]:
-    """Those of `gpus` that CUDA would show under CUDA_VISIBLE_DEVICES `names` and CUDA_DEVICE_ORDER `order`.
+    """Those of `gpus` that are visible to CUDA with CUDA_VISIBLE_DEVICES `names` and CUDA_DEVICE_ORDER `order`.
 
-    As in CUDA, `names` are numbers, UUIDs or unambiguous beginnings of UUIDs; one that names nothing, such as -1, hides
-    itself and all after it. None shows all.
+    As in CUDA, `names` are numbers, UUIDs or unambiguous prefixes of UUIDs. A name without a GPU, for example -1, hides
+    itself and all names after it. None: all GPUs are visible.
 
     Raises:
-        CompatError: a number could mean one GPU or another.
+        CompatError: a number is ambiguous.
     """
     if names is None:
         return tuple(gpus)
@@ -207,12 +207,12 @@ def visible(gpus: Sequence[Gpu], names: str | None, order: str | None) -> tuple[
 
 
 def _alike(gpus: Sequence[Gpu]) -> bool:
-    # A part is called after its board: "... MIG 1g.5gb".
+    # The name of a MIG instance begins with that of its board: "... MIG 1g.5gb".
     return len({gpu.name.partition(" MIG ")[0] for gpu in gpus if not gpu.fault}) <= 1
 
 
 def _named(name: str, gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
-    """What one entry of CUDA_VISIBLE_DEVICES means; of a board in MIG mode, all its parts."""
+    """The GPUs that one entry of CUDA_VISIBLE_DEVICES names; for a board in MIG mode, all its instances."""
     if name.isdecimal():
         return tuple(gpu for gpu in gpus if gpu.index == int(name))
     if name.startswith("MIG-"):
@@ -223,13 +223,12 @@ def _named(name: str, gpus: Sequence[Gpu]) -> tuple[Gpu, ...]:
 
 
 def choose(gpus: Sequence[Gpu], candidates: Sequence[Gpu], wanted: Wanted) -> Choice:
-    """Up to `wanted.most` idle and large GPUs of `candidates`, in their order; without any, the one with most memory
-    free.
+    """Up to `wanted.most` idle and large GPUs of `candidates`, in their order; else the one with most free memory.
 
     Args:
-        gpus: all there are, so that it can be said why not the others.
-        candidates: those that may be used; not empty.
-        wanted: how many, and what makes them idle and large.
+        gpus: all GPUs, for the reasons against the others.
+        candidates: the visible GPUs; not empty.
+        wanted: how many GPUs, and the limits for idle and large.
 
     Raises:
         GpuFailed: none of the candidates answers.
@@ -239,8 +238,8 @@ def choose(gpus: Sequence[Gpu], candidates: Sequence[Gpu], wanted: Wanted) -> Ch
         raise GpuFailed(
             "; ".join(f"{gpu}: {gpu.fault}" for gpu in candidates),
             where="the NVIDIA driver",
-            meaning="No GPU that may be used answers.",
-            todo="See what nvidia-smi says, or ask for --device cpu.",
+            meaning="No visible GPU answers.",
+            todo="Run nvidia-smi and read its error, or use --device cpu.",
         )
     fitting = [gpu for gpu in usable if wanted.idle(gpu) and wanted.large(gpu)]
     chosen = fitting[: wanted.most] or [max(usable, key=lambda gpu: gpu.free)]
@@ -258,7 +257,7 @@ def _why_not(gpu: Gpu, wanted: Wanted) -> str:
 
 
 def told(choice: Choice) -> tuple[str, ...]:
-    """What was chosen, of what, and why: one line, and one more on those that were not."""
+    """The choice and its reasons, formatted: one line on the chosen GPUs, and one on the others if there are any."""
     wanted, there = choice.wanted, len(choice.chosen) + len(choice.rejected)
     limits = f"under {wanted.idle_below:g} GB used, over {wanted.larger_than:g} GB in all"
     names = ", ".join(f"{gpu} ({gpu.name})" for gpu in choice.chosen)

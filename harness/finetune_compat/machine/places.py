@@ -1,7 +1,7 @@
-"""Where everything lives, as one value: `places()`.
+"""The directories and files of this project, as one value: `places()`.
 
-A checkout has its own directories. Installed from a wheel, the matrix is package data, what can be made again lives in
-the user's cache directory, and runs are written below the current directory.
+A checkout has its own directories. In an installation from a wheel, the matrix is package data, environments and the
+store are in the user's cache directory, and runs are written below the current directory.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ OUT = "COMPAT_OUT"
 """Environment variable that names the directory of runs; `--out` sets it."""
 
 STORE = "COMPAT_STORE"
-"""Environment variable that names another store."""
+"""Environment variable that names the directory of the store."""
 
 IN_CURRENT_DIRECTORY = "compat-reports"
-"""Runs of an installed package, below the current directory."""
+"""Directory of runs of an installed package, below the current directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +32,19 @@ class Places:
     """The directories of this project, all absolute."""
 
     checkout: Path | None
-    """The checkout this package runs from; None: it is installed."""
+    """The checkout that this package runs from; None if it is installed."""
     matrices: Path
     """The matrix, its locks, the ledger and the gate's policy."""
     runs: Path
-    """Results, one directory a run."""
+    """Results, one directory per run."""
     environments: Path
-    """Environments of stacks that no nox session uses, one a lock."""
+    """Environments for commands that run without nox, one per lock."""
     nox: Path
     """Environments of nox sessions."""
     store: Path
-    """Observations that were made before."""
+    """Cached observations."""
     importable: Path
-    """Directory for another process's PYTHONPATH; call `import_path` to use it."""
+    """Directory for another process's PYTHONPATH. Use `import_path`, which creates it."""
 
     @property
     def stacks(self) -> Path:
@@ -58,17 +58,17 @@ class Places:
 
     @property
     def policy(self) -> Path:
-        """What a gate decides for each change."""
+        """The policy of the gate: its decision for each kind of change."""
         return self.matrices / "gate.toml"
 
     @property
     def locks(self) -> Path:
-        """Locks of the matrix's stacks."""
+        """Locks of the stacks in the matrix."""
         return self.matrices / "locks"
 
     @property
     def gate_locks(self) -> Path:
-        """Locks made for gates, of stacks that are not in the matrix."""
+        """Locks of stacks that are not in the matrix, made for gates."""
         return self.environments / "locks"
 
     @property
@@ -87,7 +87,7 @@ class Places:
 
     @property
     def baselines(self) -> Path:
-        """Runs that are committed whole; raises as `reports`."""
+        """Committed runs; raises as `reports`."""
         return self.reports / "baseline"
 
     @property
@@ -102,11 +102,11 @@ class Places:
 
     @property
     def field_notes(self) -> Path:
-        """The report on users' statements; raises as `reports`."""
+        """The report on statements of users; raises as `reports`."""
         return self.reports / "field-notes.md"
 
     def the_checkout(self, what: str) -> Path:
-        """The checkout, which `what` needs.
+        """The checkout. `what` names the feature that needs it, for the message.
 
         Raises:
             CompatError: this package does not run from a checkout.
@@ -115,9 +115,9 @@ class Places:
             raise CompatError(
                 f"{what} needs a checkout of finetune-compat",
                 where=str(PACKAGE),
-                meaning="This package is installed from a wheel, which does not hold the project's own tests, "
+                meaning="This package is installed from a wheel, which does not contain the project's own tests, "
                 "measurements and git history.",
-                todo="Clone the project, and run the command there: pip install -e '.[host]'.",
+                todo="Clone the project, install it with `pip install -e '.[host]'`, and run the command there.",
             )
         return self.checkout
 
@@ -125,18 +125,18 @@ class Places:
         """The directory from which another process can import `finetune_compat`, and nothing else."""
         if self.checkout is None:
             self.importable.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError):  # its name is made of where it leads
+            with suppress(FileExistsError):  # the directory's name is a digest of PACKAGE, so an old link is correct
                 (self.importable / PACKAGE.name).symlink_to(PACKAGE)
         return self.importable
 
     def shown(self, path: Path) -> str:
-        """`path` as a message names it: relative to the checkout where it lies inside."""
+        """`path` for a message: relative to the checkout if it is inside, else unchanged."""
         inside = self.checkout is not None and path.is_relative_to(self.checkout)
         return path.relative_to(self.checkout or path).as_posix() if inside else str(path)
 
 
 def of_checkout(root: Path) -> Places:
-    """Those of a checkout at `root`; COMPAT_OUT and COMPAT_STORE name other directories."""
+    """The places of a checkout at `root`. COMPAT_OUT and COMPAT_STORE override two of them."""
     return Places(
         checkout=root,
         matrices=root / "matrices",
@@ -149,7 +149,7 @@ def of_checkout(root: Path) -> Places:
 
 
 def of_wheel() -> Places:
-    """Those of an installed package; COMPAT_OUT and COMPAT_STORE name other directories."""
+    """The places of an installed package. COMPAT_OUT and COMPAT_STORE override two of them."""
     cache = _cache()
     return Places(
         checkout=None,
@@ -163,11 +163,11 @@ def of_wheel() -> Places:
 
 
 _replaced: Places | None = None
-"""What tests use in place of this machine's."""
+"""The places that tests set instead."""
 
 
 def places() -> Places:
-    """Where everything lives for this process."""
+    """The places of this process."""
     if _replaced is not None:
         return _replaced
     root = PACKAGE.parents[1]
@@ -175,7 +175,7 @@ def places() -> Places:
 
 
 def write_runs_to(directory: Path | None) -> None:
-    """Read and write runs in `directory` from now on, in this process and its children. None: change nothing."""
+    """From now on, read and write runs in `directory`, in this process and its children. None: change nothing."""
     if directory is not None:
         os.environ[OUT] = str(directory.expanduser().resolve())
 

@@ -1,4 +1,4 @@
-"""Where committed records come from."""
+"""The git commit that committed records were made at."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from finetune_compat.machine.places import places
 
 
 def commit(project: Path | None = None) -> str:
-    """The commit the checkout at `project` stands at, with `+` where files differ from it, or are new; `unknown`
-    outside one.
+    """The current commit of the checkout at `project`, with `+` if files are changed or new; `unknown` without git.
 
-    Reports are left out: of several records that are made one after another, each would call the next one's harness
-    another.
+    Changes in reports/ are ignored. Otherwise each of several new records would mark the next with `+`.
     """
     project = project or places().the_checkout("the commit of a record")
     known = _git(project, "rev-parse", "HEAD")
@@ -24,7 +22,7 @@ def commit(project: Path | None = None) -> str:
 
 
 def short(known: str) -> str:
-    """A commit as a page shows it: its first twelve digits, and its mark."""
+    """A commit for a page: its first twelve digits, and `+` if it has one."""
     return known if known == "unknown" else known[:12] + ("+" if known.endswith("+") else "")
 
 

@@ -1,8 +1,9 @@
-"""Room for what cells write and nobody keeps. It belongs to the process that hands the cells out, and goes with it: at
-once where that ends in order, else before the next cells run, in whatever run.
+"""Scratch directories: temporary files of cells, locked by the host process that runs the cells.
+
+The process deletes its directory on exit. If it was killed, the next run deletes the directory before its cells start.
 
     <run>/scratch/<stack>         models and outputs of cells
-    <run>/scratch/<stack>.held    locked by the process it belongs to; the kernel gives the lock back however that ends
+    <run>/scratch/<stack>.held    locked by the process that uses it; the kernel releases the lock when the process ends
 """
 
 from __future__ import annotations
@@ -14,16 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SCRATCH = "scratch"
-"""Its folder in a run."""
+"""The directory of scratch directories in a run."""
 
 _HELD = ".held"
 
 
 @contextlib.contextmanager
 def held(folder: Path, runs: Path) -> Iterator[None]:
-    """While open `folder`, of a run among `runs`, is there and this process's; then it is gone. What belonged to
-    processes that were killed goes first.
-    """
+    """Create and lock `folder`; delete it on exit. First delete what killed processes left in `runs`."""
     sweep(runs)
     folder.parent.mkdir(parents=True, exist_ok=True)
     mark = folder.with_name(f"{folder.name}{_HELD}")
@@ -35,12 +34,12 @@ def held(folder: Path, runs: Path) -> Iterator[None]:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             mark.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # another stack of this run may have its room in it
+            with contextlib.suppress(OSError):  # not empty while another stack of this run uses its own
                 folder.parent.rmdir()
 
 
 def sweep(runs: Path) -> None:
-    """Remove what belonged to processes that are gone."""
+    """Delete the scratch directories whose process has ended."""
     for mark in runs.glob(f"*/{SCRATCH}/*{_HELD}"):
         with contextlib.suppress(OSError), mark.open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Amounts as people write and read them."""
+"""Parse and format amounts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ _SIZE = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?:(?P<letter>[KMGT])(?P<b
 
 
 def bytes_of(text: str) -> int | None:
-    """Bytes of `1500000000`, `1500MB`, `1.5 GB` or `60MiB`, in either case; None where it is no amount above 0."""
+    """Bytes of a size, for example `1500000000`, `1500MB`, `1.5 GB` or `60MiB`, upper or lower case.
+
+    None if `text` is not a valid size above 0.
+    """
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         return None
@@ -17,5 +20,5 @@ def bytes_of(text: str) -> int | None:
 
 
 def counted(number: int, what: str) -> str:
-    """Such as `1 cell` or `1,000 cells`."""
+    """A number with its noun, for example `1 cell` or `1,000 cells`."""
     return f"{number:,} {what}" + ("" if number == 1 else "s")

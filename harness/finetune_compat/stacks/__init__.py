@@ -1,1 +1,1 @@
-"""A matrix row becomes a lock, the lock an environment, and an environment answers questions."""
+"""Read the matrix, lock its stacks, install the locks into environments, and run code in these environments."""

@@ -1,7 +1,7 @@
-"""Ask a stack a question: run one module of `finetune_compat.cell` in its environment, JSON in and JSON out. Host side.
+"""Run one module of `finetune_compat.cell` in a stack's environment, with JSON input and output. Host side.
 
-For commands that need a stack and run no cells. The module is called as `python -m MODULE REQUEST ANSWER`, with the
-names of two files: it reads the first and writes the second.
+This is for commands that need a stack but run no cells. The module is started as `python -m MODULE REQUEST ANSWER`:
+it reads the JSON file REQUEST and writes the JSON file ANSWER.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from finetune_compat.stacks.matrix import Matrix
 
 @dataclass(frozen=True, slots=True)
 class StackPython:
-    """A stack's environment, compared with its lock and equal to it."""
+    """A stack's environment, verified against its lock."""
 
     name: str
-    """With its Python, such as `trl0.22-py311`."""
+    """With the Python version, for example `trl0.22-py311`."""
     python: Path
     """The environment's interpreter."""
     lock: Lock
@@ -38,7 +38,7 @@ class StackPython:
 
 
 def stack_python(matrix: Matrix, name: str, python: str | None = None) -> StackPython:
-    """The environment of the stack called `name` on `python`, by default on the first Python its row names.
+    """The environment of the stack called `name` on `python`; by default on the first Python version of its row.
 
     Raises:
         UnknownName: there is no such stack.
@@ -52,27 +52,27 @@ def stack_python(matrix: Matrix, name: str, python: str | None = None) -> StackP
         raise LockError(
             f"no versions go together: {lock.cause}",
             where=stack.on(version),
-            meaning="The resolver found no solution for this stack, so there is no environment to ask.",
+            meaning="The resolver found no solution for this stack, so it has no environment.",
             todo="Name another stack; `compat stacks` lists all of them.",
         )
     if not (places().environments / lock.path.stem).exists():
-        # Made once; with a CUDA build of torch that is gigabytes.
+        # The first use installs the environment, which is gigabytes with a CUDA build of torch.
         print(f"making the environment of {stack.on(version)}", file=sys.stderr, flush=True)
     interpreter, environment = environment_of(lock)
     return StackPython(stack.on(version), interpreter, lock, environment)
 
 
 def ask(stack: StackPython, module: str, request: Mapping[str, Any]) -> Any:
-    """What `module` of `finetune_compat.cell` answers to `request` in the environment of `stack`, on a CPU.
+    """The output of `module` of `finetune_compat.cell` for `request`, run in the environment of `stack` on a CPU.
 
     Raises:
-        StackFailed: the process ended without an answer; names the last line of what it said.
+        StackFailed: the process ended without output; the message has the last line of its stderr.
     """
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = Path(folder, "request.json"), Path(folder, "answer.json")
         asked.write_text(json.dumps(request), encoding="utf-8")
         done = subprocess.run(
-            # -P: what lies in a current directory is not importable there.
+            # -P: modules in the current directory must not be importable.
             [str(stack.python), "-P", "-m", module, str(asked), str(answered)],
             cwd=folder,
             env=cell_environ(()),
@@ -89,31 +89,33 @@ def _failed(stack: StackPython, module: str, done: subprocess.CompletedProcess[s
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     ended = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
     return StackFailed(
-        f"{module} ended with {ended} and no answer: {lines[-1] if lines else 'it said nothing'}",
+        f"{module} ended with {ended} and no result: {lines[-1] if lines else 'stderr is empty'}",
         where=stack.name,
-        meaning="A library of this stack fails before it can be asked, or the machine ran out of something.",
+        meaning="A library of this stack fails when it is imported or called, or the machine ran out of memory.",
         todo="Run the stack's cells (`nox -l` lists the sessions): they record where a library fails.",
     )
 
 
 def cell_environ(gpus: Sequence[Gpu], *, hub: bool = False) -> dict[str, str]:
-    """The cell process's environment: this project on the path, one thread unless told, bytecode kept, and no hub
-    unless weights come from there.
+    """The environment variables of a cell process that may use `gpus`; without any, only the CPU.
+
+    This package is importable, bytecode is written, and the hub is offline unless `hub` is true. OMP_NUM_THREADS is 1
+    unless it is already set.
     """
-    # What would change how a cell runs, and belongs to the shell it was started from.
+    # These variables of the user's shell would change how a cell runs.
     foreign = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTEST_", "ACCELERATE_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {
-        # Tiny models gain nothing from a second thread, and stacks run side by side. `compat run` gives real ones more.
+        # Tiny models gain nothing from a second thread, and stacks run in parallel. `compat run` gives real ones more.
         "OMP_NUM_THREADS": "1",
         **inherited,
-        # By UUID, which any CUDA_DEVICE_ORDER leaves as it is. A CPU cell sees none: a trainer takes a GPU it sees.
+        # UUIDs do not depend on CUDA_DEVICE_ORDER. CPU cells see no GPU, because a trainer uses any GPU that it sees.
         "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in gpus),
         "PYTHONPATH": str(places().import_path()),
         "PYTHONHASHSEED": "0",
         "TOKENIZERS_PARALLELISM": "false",
         **({} if hub else {"HF_HUB_OFFLINE": "1"}),
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        # A cell without its host would run on beside the run that takes its place.
+        # A cell must end with its host process; otherwise it keeps running while the next run resumes.
         child_processes.PARENT: str(os.getpid()),
     }

@@ -1,8 +1,8 @@
-"""Environments: a virtual environment made equal to a lock plus torch, and proof that it is.
+"""Environments: install a lock plus torch into a virtual environment, and verify the result.
 
-torch is the platform layer. Its version comes from the matrix, its build from the machine: a CPU wheel where one is
-offered, the registry's CUDA build elsewhere, or, when asked for, the torch of another Python. A stamp says which lock
-an environment was made from; one whose stamp and contents both still hold is used as it is.
+torch is the platform layer. Its version comes from the matrix. Its build depends on the machine: a CPU wheel if an
+index offers one, else the registry's CUDA build, or, on request, the torch of another Python. A stamp file records
+which lock an environment was made from. An environment whose stamp and contents match is reused.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ from finetune_compat.stacks.supply import REGISTRY, BasePython, Supply
 from finetune_compat.stacks.uv_tool import Answer, install_environ, run_uv
 
 SEEDS = frozenset({"pip", "uv", "virtualenv"})
-"""What a tool that makes environments may put into one. setuptools and wheel are not here: stacks lock those."""
+"""Packages that tools install into a new environment. setuptools and wheel are not listed, because stacks lock them."""
 NAMED = 8
-"""How many packages an error names. More does not help to see what kind of difference it is."""
+"""Most packages that an error message names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What is true of an environment that was compared with its lock and is equal to it."""
+    """Facts of an environment that was verified against its lock."""
 
     torch: str
-    """The torch in it, with its build, such as `2.13.0+cpu`."""
+    """The installed torch with its build, for example `2.13.0+cpu`."""
     base_torch: bool
-    """True if that is another version than the matrix names, which was asked for."""
+    """Whether its version differs from the version in the matrix, because the user asked for another Python's torch."""
     reused: bool
-    """True if nothing had to be installed."""
+    """Whether nothing had to be installed."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Stamp:
-    """What an environment was made from. Written last, removed first."""
+    """What an environment was made from. The stamp is removed before an installation and written after it."""
 
     lock_sha256: str
     torch: str
     lender: str | None
-    """The Python whose torch is lent, if one is."""
+    """The Python whose torch the environment uses; None if torch is installed in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Venv:
-    """The places of a virtual environment."""
+    """The paths of a virtual environment."""
 
     python: Path
 
@@ -72,7 +72,7 @@ class _Venv:
 
     @property
     def version(self) -> str:
-        """Python's minor, such as `3.11`."""
+        """Python's minor version, for example `3.11`."""
         return self.site.parent.name.removeprefix("python")
 
     @property
@@ -85,7 +85,7 @@ class _Venv:
 
     @property
     def lent(self) -> Path:
-        """Links to a torch that lives elsewhere. Outside site-packages: no installer may ever remove through them."""
+        """Links to the torch of another Python. Outside site-packages: no installer removes files through them."""
         return self.root / "lent-torch"
 
     @property
@@ -94,8 +94,9 @@ class _Venv:
 
 
 def environment_of(lock: Lock, envs: Path | None = None) -> tuple[Path, Environment]:
-    """The interpreter of the environment of `lock`, for commands nox does not run: made on first use, and compared with
-    its lock before every use.
+    """The interpreter of the environment of `lock`, and its facts, for commands that run without nox.
+
+    The environment is made on first use, and verified against its lock before every use.
 
     Raises:
         InstallError: the lock's Python is not on this machine, or as for `prepare_environment`.
@@ -111,13 +112,13 @@ def environment_of(lock: Lock, envs: Path | None = None) -> tuple[Path, Environm
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """While open, no other command makes or changes the environment in `folder`."""
+    """Hold the lock of the environment in `folder`: no other command makes or changes it."""
     with locked_file(folder.with_name(f"{folder.name}.lock")):
         yield
 
 
 def _make_venv(folder: Path, lock: Lock) -> None:
-    # What is there has no interpreter: its Python was removed, or making it was cut off.
+    # The folder has no interpreter: its Python was removed, or its creation was interrupted.
     shutil.rmtree(folder, ignore_errors=True)
     python = lock.facts["python"]
     answer = run_uv(["venv", "--no-python-downloads", "--python", python, str(folder)], environ=install_environ())
@@ -125,25 +126,25 @@ def _make_venv(folder: Path, lock: Lock) -> None:
         raise InstallError(
             f"uv could not make an environment with Python {python}: {answer.cause}",
             where=lock.path.stem,
-            meaning="The stack is locked for this Python, and it is not on this machine; nor is another taken for it.",
-            todo=f"Install Python {python}, or name a stack that is locked for one that is here (`compat stacks`).",
+            meaning="The stack is locked for this Python version, which is not on this machine.",
+            todo=f"Install Python {python}, or name a stack that is locked for an installed Python (`compat stacks`).",
         )
 
 
 def prepare_environment(python: Path, lock: Lock, torch: str, supply: Supply = REGISTRY) -> Environment:
-    """Make the virtual environment of `python` equal to `lock` plus `torch`, and prove that it is.
+    """Install `lock` and `torch` into the virtual environment of `python`, and verify the result.
 
     Args:
         python: the environment's interpreter.
-        lock: what it must hold.
-        torch: the version of torch the matrix names.
+        lock: the packages to install.
+        torch: the version of torch in the matrix.
         supply: where packages and torch come from; by default the registry.
 
     Raises:
         InstallError: the interpreter is missing, a package does not build, a hash differs, the wheelhouse
-            lacks a wheel, the base Python has no torch for the environment's Python.
-        RegistryUnreachable: there was no way to ask.
-        EnvironmentMismatch: after installation the environment is still not what the lock says.
+            lacks a wheel, or the base Python has no torch for the environment's Python.
+        RegistryUnreachable: the registry does not answer.
+        EnvironmentMismatch: the environment differs from the lock after the installation.
     """
     venv = _venv(python)
     stamp = _Stamp(lock.sha256, torch, None if supply.base is None else supply.base.executable)
@@ -165,14 +166,14 @@ def _venv(python: Path) -> _Venv:
         raise InstallError(
             "its Python interpreter is missing",
             where=str(python),
-            meaning="The interpreter this environment was made with was removed or moved.",
-            todo="Delete the environment's folder and run the session again; it is made anew.",
+            meaning="The interpreter that this environment was made with was removed or moved.",
+            todo="Delete the environment's folder. Then run the session again, which makes the environment.",
         )
     return venv
 
 
 def lender_of(python: Path) -> str | None:
-    """The Python whose torch the environment of `python` was given; None if it has one of its own, or none yet.
+    """The Python whose torch the environment of `python` uses; None if torch is installed in it, or not installed yet.
 
     Raises:
         InstallError: there is no such environment.
@@ -185,7 +186,7 @@ def _read_stamp(venv: _Venv) -> _Stamp | None:
     try:
         return _Stamp(**json.loads(venv.stamp.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        # No stamp, or one that says nothing: the environment is installed again, which is always right.
+        # Without a valid stamp the environment is installed again, which is always correct.
         return None
 
 
@@ -193,7 +194,7 @@ def _read_stamp(venv: _Venv) -> _Stamp | None:
 
 
 def _install(venv: _Venv, lock: Lock, stamp: _Stamp, supply: Supply) -> None:
-    """The lock first, so that what torch shares with it is already of the right version when torch comes."""
+    """Install the lock, then torch: torch's own dependencies then already have the locked versions."""
     _return_lent(venv)
     venv.log.unlink(missing_ok=True)
     _uv(venv, lock, supply, "install", "--require-hashes", "--no-deps", "--requirements", str(lock.path))
@@ -215,7 +216,7 @@ def _install_torch(venv: _Venv, lock: Lock, stamp: _Stamp, supply: Supply) -> No
         raise InstallError(
             f"there is no torch {stamp.torch} to install",
             where=lock.path.stem,
-            meaning=f"With --offline no registry is asked, and a bundle has none. uv's own words are in {venv.log}.",
+            meaning=f"--offline uses no registry, and a bundle does not contain torch. uv's output is in {venv.log}.",
             todo="Take the torch of a Python on this machine: --base-python PY.",
         ) from None
 
@@ -226,8 +227,8 @@ def _refuse_lacking(lock: Lock, supply: Supply) -> None:
         raise InstallError(
             f"the wheelhouse lacks {len(lacking)} of the lock's {len(lock.requirements)} wheels: {_some(lacking)}",
             where=f"{lock.path.stem}: --wheelhouse {supply.wheelhouse}",
-            meaning="The bundle was made for other stacks, or for another device (--device), or not all of it is here.",
-            todo="`python3 start.py` in the bundle says what is missing; where the registry is, `compat bundle "
+            meaning="The bundle was made for other stacks or for another device (--device), or it is incomplete.",
+            todo="`python3 start.py` in the bundle lists what is missing. On a machine with a registry, `compat bundle "
             f"{lock.path.stem.partition('-py')[0]}` packs this stack.",
         )
 
@@ -242,48 +243,48 @@ def _uv(venv: _Venv, lock: Lock, supply: Supply, verb: str, *arguments: str) -> 
 
 
 def _install_error(venv: _Venv, lock: Lock, answer: Answer) -> InstallError:
-    where, log = lock.path.stem, f"uv's own words are in {venv.log}."
+    where, log = lock.path.stem, f"uv's output is in {venv.log}."
     line = answer.cause
     if answer.unreachable:
         return RegistryUnreachable(
             f"the package registry is out of reach: {line}",
             where=where,
             meaning=f"This machine has no network, or needs a proxy or a mirror (UV_DEFAULT_INDEX). {log}",
-            todo="Check the connection and run the session again; what was downloaded is kept.",
+            todo="Check the connection and run the session again. Downloaded files are cached.",
         )
     if "Hash mismatch" in answer.complaint:
         return InstallError(
             f"a downloaded file is not the one that was locked: {line}",
             where=where,
             meaning=f"A mirror serves another build, or the file was replaced after the lock was made. {log}",
-            todo="Do not install it. Compare the file with the registry's, then make the lock again if that is right.",
+            todo="Do not install it. Compare the file with the registry's. If that file is right, make the lock again.",
         )
     if "Failed to build" in answer.complaint or "build backend" in answer.complaint:
         return Unbuildable(
             f"a package fails to build: {line}",
             where=where,
             meaning=f"There is no wheel for this Python and platform, and the source does not build here. {log}",
-            todo="Run the stack on a Python that has a wheel, or install the compiler the log asks for.",
+            todo="Run the stack on a Python that has a wheel, or install the compiler that the log names.",
         )
     return InstallError(
-        f"uv could not install it: {line}",
+        f"uv could not install the lock: {line}",
         where=where,
         meaning=f"The lock has no file for this Python and platform, or the disk is full. {log}",
-        todo="Read that log; if the lock is at fault, make it again with `nox -s lock`.",
+        todo="Read the log. If the lock is wrong, make it again with `nox -s lock`.",
     )
 
 
-# --------------------------------------------------------------------------------------------- a torch from elsewhere
+# --------------------------------------------------------------------------------------------- torch of another Python
 
 
 def _lend(venv: _Venv, lock: Lock, base: BasePython) -> None:
-    """Link the torch of `base`, and what only torch needs, into the environment."""
+    """Link the torch of `base`, and those of its dependencies that are not locked, into the environment."""
     if base.version != venv.version:
         raise InstallError(
-            f"it is Python {base.version}, and {lock.path.stem} runs on {venv.version}",
+            f"this is Python {base.version}, but {lock.path.stem} runs on Python {venv.version}",
             where=base.where,
-            meaning="A build of torch is for one Python.",
-            todo=f"Name a Python {venv.version} that has torch, or a stack that is locked for {base.version} "
+            meaning="A build of torch works with one Python version.",
+            todo=f"Name a Python {venv.version} that has torch, or a stack that is locked for Python {base.version} "
             "(`compat stacks`).",
         )
     there = _by_name(distributions(path=list(base.path)))
@@ -291,8 +292,8 @@ def _lend(venv: _Venv, lock: Lock, base: BasePython) -> None:
         raise InstallError(
             "there is no torch in it",
             where=base.where,
-            meaning="The environment was to take the torch of this Python.",
-            todo="Name the Python in which `import torch` works.",
+            meaning="The environment uses the torch of this Python.",
+            todo="Name a Python in which `import torch` works.",
         )
     venv.lent.mkdir()
     for name in _closure("torch", there, venv.version) - lock.requirements.keys():
@@ -309,7 +310,7 @@ def _return_lent(venv: _Venv) -> None:
 
 
 def _top_level(distribution: Distribution) -> set[Path]:
-    """The files and folders directly in site-packages that `distribution` brought."""
+    """The files and folders of `distribution` directly in site-packages."""
     names = {file.parts[0] for file in distribution.files or ()}
     root = Path(str(distribution.locate_file("")))
     return {root / name for name in names - {"..", "__pycache__"} if (root / name).exists()}
@@ -320,7 +321,7 @@ def _top_level(distribution: Distribution) -> set[Path]:
 
 @dataclass(frozen=True, slots=True)
 class _Differences:
-    """What an environment has other than its lock. Falsy if nothing."""
+    """The differences between an environment and its lock. Falsy if there are none."""
 
     missing: tuple[str, ...]
     other: tuple[str, ...]
@@ -331,7 +332,9 @@ class _Differences:
 
 
 def _differences(venv: _Venv, lock: Lock, stamp: _Stamp) -> _Differences:
-    """Compare both ways: nothing missing or other than locked, nothing extra beyond what torch itself needs."""
+    """Compare in both directions: locked packages that are missing or have another version, and packages that are
+    neither locked nor needed by torch.
+    """
     site = _by_name(distributions(path=[str(venv.site)]))
     torch = _by_name(distributions(path=[str(venv.lent)])) if stamp.lender else site
     wanted = dict(lock.requirements)
@@ -354,10 +357,10 @@ def _refuse_differences(venv: _Venv, lock: Lock, stamp: _Stamp) -> None:
         return
     kinds = (("missing", found.missing), ("other", found.other), ("extra", found.extra))
     raise EnvironmentMismatch(
-        "the environment is not what its lock says\n"
+        "the environment differs from its lock\n"
         + "\n".join(f"  {kind}: {_some(names)}" for kind, names in kinds if names),
         where=lock.path.stem,
-        meaning="Something else installs into this environment, or an installation was cut off.",
+        meaning="Another program installs into this environment, or an installation was interrupted.",
         todo=f"Delete {venv.root} and run the session again.",
     )
 
@@ -378,25 +381,25 @@ def _torch_in(venv: _Venv, stamp: _Stamp) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Package:
-    """A distribution and its version, which it looks up in its metadata anew whenever it is asked."""
+    """A distribution and its version. `Distribution.version` parses the metadata at every access, so it is stored."""
 
     version: str
     distribution: Distribution
 
 
 def _by_name(found: Iterable[Distribution]) -> dict[str, _Package]:
-    """Distributions by canonical name. The first of a name is the one that is imported."""
+    """Distributions by canonical name. Of several with one name, Python imports the first."""
     named: dict[str, _Package] = {}
     for distribution in found:
         metadata = distribution.metadata
-        # A folder left over from a broken installation has no name; it cannot be imported as a distribution either.
+        # The leftover folder of a broken installation has no name. It is not an installed distribution.
         if metadata["Name"]:
             named.setdefault(canonicalize_name(metadata["Name"]), _Package(metadata["Version"], distribution))
     return named
 
 
 def _closure(name: str, among: Mapping[str, _Package], python: str) -> set[str]:
-    """`name` and everything of `among` that it needs on this Python, extras included."""
+    """`name` and its dependencies among `among` on this Python, recursively and with extras."""
     todo: list[tuple[str, frozenset[str]]] = [(name, frozenset())]
     done: set[tuple[str, frozenset[str]]] = set()
     while todo:

@@ -1,7 +1,7 @@
-"""Hashed locks: what the resolver made of a stack, on a Python, as of a day.
+"""Hashed locks: the packages that the resolver chose for a stack, on one Python version, as of one day.
 
-A lock is a requirements file with a header of facts. The facts are what the resolver was asked, so that a lock that no
-longer answers the matrix is found by comparing them. torch and its CUDA parts are the platform layer and never in one.
+A lock is a requirements file with a header of facts: the inputs of the resolver. A lock is stale if its facts differ
+from those of the matrix. torch and its CUDA packages are the platform layer, and are never in a lock.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from finetune_compat.stacks.requirement_files import Malformed, locked_versions
 from finetune_compat.stacks.uv_tool import Answer, lock_environ, one_line, run_uv
 
 AT_ONCE = 4
-"""Resolutions at the same time: each waits for the registry most of its second."""
+"""Parallel resolutions. Each takes about a second, and waits for the registry most of that time."""
 PLATFORM_PREFIXES = ("nvidia-", "cuda-", "triton")
-"""Names that only CUDA builds of torch bring. None of them may be in a lock, whatever the matrix excludes."""
+"""Package names that only CUDA builds of torch require. None of them may be in a lock, even if the matrix does not
+exclude it.
+"""
 
 _HEADER = "# Made by `nox -s lock`, from matrices/stacks.toml. Never edited by hand."
 _HEADER_ELSE = "# Made for a stack that is no row of matrices/stacks.toml. Never edited by hand."
@@ -35,19 +37,19 @@ _FACT = re.compile(r"# ([a-z-]+): (.*)")
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """A lock file: what is installed, and what was asked for."""
+    """A lock file: the packages to install, and the inputs of the resolver."""
 
     path: Path
     sha256: str
     requirements: Mapping[str, str]
     """Version by canonical name."""
     facts: Mapping[str, str]
-    """The header: what the resolver was asked."""
+    """The header: the inputs of the resolver."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unsolvable:
-    """A plan the resolver found no solution for, and its own words why."""
+    """A plan for which the resolver found no solution, with the resolver's output."""
 
     path: Path
     reason: str
@@ -55,24 +57,24 @@ class Unsolvable:
 
     @property
     def cause(self) -> str:
-        """The reason on one line, without what uv concludes from it."""
+        """The reason on one line, without uv's conclusion."""
         return one_line(self.reason).rpartition("cause: ")[2].partition(", we can conclude")[0]
 
 
 class Outcome(StrEnum):
-    """What became of one plan."""
+    """The outcome of one plan."""
 
     UNCHANGED = "unchanged"
     LOCKED = "locked"
     STILL_UNSOLVABLE = "still unsolvable"
     NEWLY_UNSOLVABLE = "newly unsolvable"
-    COULD_NOT_ASK = "nothing learnt, nothing written"
-    """The registry is out of reach, or uv itself failed: what is committed stays."""
+    COULD_NOT_ASK = "not resolved, nothing written"
+    """The registry does not answer, or uv itself failed: the committed lock is unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A plan, what became of it, and the details a person wants to see."""
+    """A plan, its outcome, and details for the user."""
 
     plan: LockPlan
     outcome: Outcome
@@ -86,7 +88,7 @@ class Result:
 
 
 def facts_of(plan: LockPlan) -> dict[str, str]:
-    """Everything the resolver is asked for `plan`, as the header of its lock states it."""
+    """The inputs of the resolver for `plan`, as the header of its lock states them."""
     return {
         "lock": plan.name,
         "stack": plan.stack.name,
@@ -107,20 +109,20 @@ def _digest(lines: Iterable[str]) -> str:
 
 
 def lock_path(plan: LockPlan, locks: Path | None = None) -> Path:
-    """Where the lock of `plan` is, if the resolver found one: in `locks`, by default those of the matrix."""
+    """The path of the lock of `plan` in `locks`; by default in the directory of the matrix's locks."""
     return (locks or places().locks) / f"{plan.name}.txt"
 
 
 def unsolvable_path(plan: LockPlan, locks: Path | None = None) -> Path:
-    """Where the resolver's reason is, if it found no solution."""
+    """The path of the resolver's reason, written if it found no solution."""
     return (locks or places().locks) / f"{plan.name}.unsolvable.txt"
 
 
 def locked(plan: LockPlan, locks: Path | None = None) -> Lock | Unsolvable:
-    """What is committed for `plan`.
+    """The committed lock of `plan`, or the reason why it has none.
 
     Raises:
-        LockError: nothing is, it cannot be read, or it answers another question than the matrix asks today.
+        LockError: the file is missing, cannot be read, or is stale: its facts differ from those of `plan`.
     """
     reason = unsolvable_path(plan, locks)
     found: Lock | Unsolvable = _read_unsolvable(reason) if reason.exists() else read_lock(lock_path(plan, locks))
@@ -148,7 +150,7 @@ def _parse(text: str, path: Path) -> Lock:
         raise _malformed(path, str(problem)) from None
     if facts.get("packages") != str(len(requirements)):
         raise _malformed(
-            path, f"its header promises {facts.get('packages', 'no')} packages, it holds {len(requirements)}"
+            path, f"its header states {facts.get('packages', 'no')} packages, but it has {len(requirements)}"
         )
     return Lock(path, hashlib.sha256(text.encode()).hexdigest(), requirements, facts)
 
@@ -165,7 +167,7 @@ def _text(path: Path) -> str:
         raise LockError(
             "there is no lock",
             where=_where(path),
-            meaning="The row is newer than its locks.",
+            meaning="The row was added to the matrix, and its locks were not made yet.",
             todo=f"Make it: {_again(path)}",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -173,7 +175,7 @@ def _text(path: Path) -> str:
 
 
 def _split(text: str, path: Path) -> tuple[dict[str, str], int, list[str]]:
-    """The facts, the number of lines they took, and the other lines."""
+    """The facts, the number of lines in the header, and the other lines."""
     lines = text.splitlines()
     if not lines or lines[0] not in (_HEADER, _HEADER_ELSE):
         raise _malformed(path, "line 1 is not the header of a lock")
@@ -193,7 +195,7 @@ def _malformed(path: Path, problem: str) -> LockError:
 
 def _stale(found: Lock | Unsolvable, asked: Mapping[str, str], key: str) -> LockError:
     return LockError(
-        f"the lock is stale: its {key} is {found.facts.get(key, 'missing')!r}, the matrix asks for {asked[key]!r}",
+        f"the lock is stale: its {key} is {found.facts.get(key, 'missing')!r}, in the matrix it is {asked[key]!r}",
         where=_where(found.path),
         meaning="matrices/stacks.toml changed after the lock was made.",
         todo=f"Make it again: {asked['again']}",
@@ -212,12 +214,12 @@ def _again(path: Path) -> str:
 
 
 def make_locks(plans: Iterable[LockPlan], tell: Callable[[str], None], locks: Path | None = None) -> tuple[Result, ...]:
-    """Resolve every plan and write what came of it. One that cannot be solved does not stop the others.
+    """Resolve every plan, and write its lock or the reason why it has none. All plans are resolved, whatever fails.
 
     Args:
         plans: the locks to make.
-        tell: takes one line of progress after each.
-        locks: where they are written.
+        tell: called with one line of progress after each plan.
+        locks: the directory to write to; by default that of the matrix's locks.
 
     Raises:
         InstallError: there is no uv.
@@ -232,14 +234,14 @@ def make_locks(plans: Iterable[LockPlan], tell: Callable[[str], None], locks: Pa
             results.append(future.result())
             tell(f"[{len(results):>{len(str(len(todo)))}}/{len(todo)}] {results[-1]}")
     finally:
-        # An interrupted run does not resolve the rest first.
+        # When interrupted, do not resolve the remaining plans.
         pool.shutdown(cancel_futures=True)
     order = [plan.name for plan in todo]
     return tuple(sorted(results, key=lambda result: order.index(result.plan.name)))
 
 
 def drop_orphans(plans: Iterable[LockPlan], locks: Path | None = None) -> tuple[str, ...]:
-    """Remove the files no plan asks for any more, and return their names. `plans` must be all of the matrix."""
+    """Remove the files that belong to none of `plans`, all plans of the matrix, and return their names."""
     locks = locks or places().locks
     kept = {path for plan in plans for path in (lock_path(plan, locks), unsolvable_path(plan, locks))}
     orphans = sorted(set(locks.glob("*.txt")) - kept)
@@ -249,7 +251,7 @@ def drop_orphans(plans: Iterable[LockPlan], locks: Path | None = None) -> tuple[
 
 
 def exit_code(results: Iterable[Result]) -> ExitCode:
-    """Healthy unless something is worse than what is committed. A row that was unsolvable before is not."""
+    """The exit code: healthy, unless a plan is newly unsolvable or was not resolved."""
     outcomes = {result.outcome for result in results}
     if Outcome.NEWLY_UNSOLVABLE in outcomes:
         return ExitCode.ENVIRONMENT
@@ -257,7 +259,7 @@ def exit_code(results: Iterable[Result]) -> ExitCode:
 
 
 def summary(results: Iterable[Result]) -> str:
-    """What became of all plans, in one line, such as `97 unchanged, 3 still unsolvable`."""
+    """The outcomes of all plans in one line, for example `97 unchanged, 3 still unsolvable`."""
     outcomes = [result.outcome for result in results]
     return (
         ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in Outcome if outcome in outcomes)
@@ -275,7 +277,7 @@ def _make(plan: LockPlan, locks: Path) -> Result:
 
 
 def _resolve(plan: LockPlan) -> Answer:
-    """Ask uv. Only wheels: what a source distribution builds into, and whether it does, depends on the machine."""
+    """Run uv's resolver. Wheels only: whether and how a source distribution builds depends on the machine."""
     with TemporaryDirectory() as scratch:
         excluded = Path(scratch) / "excluded.txt"
         excluded.write_text("\n".join(plan.excluded), encoding="utf-8")
@@ -296,7 +298,9 @@ def _resolve(plan: LockPlan) -> Answer:
 
 
 def _end_of(day: date) -> str:
-    """uv leaves out what was uploaded at or after this moment; a bare date would mean the machine's own time zone."""
+    """The moment for `--exclude-newer`: uv excludes files uploaded at or after it. A date without a time would be in
+    the machine's time zone.
+    """
     return f"{day + timedelta(days=1)}T00:00:00Z"
 
 
@@ -326,9 +330,9 @@ def _refuse_platform_packages(text: str, path: Path) -> None:
     foreign = [name for name in names if name == "torch" or name.startswith(PLATFORM_PREFIXES)]
     if foreign:
         raise LockError(
-            f"the lock holds parts of torch's CUDA build: {', '.join(foreign)}",
+            f"the lock has packages of torch's CUDA build: {', '.join(foreign)}",
             where=_where(path),
-            meaning="This torch requires packages that torch.platform does not name.",
+            meaning="This version of torch requires packages that torch.platform does not list.",
             todo="Add them to torch.platform in matrices/stacks.toml.",
         )
 

@@ -1,7 +1,7 @@
-"""`matrices/stacks.toml` as frozen values: which stacks there are, and what the resolver is asked for each of them.
+"""`matrices/stacks.toml` as frozen values: the stacks, and the inputs of the resolver for each of them.
 
-The file is parsed at the border and every fault of it is reported at once, each with its path
-(`axes[0].stacks[3].pin`). Behind the border nothing is checked again.
+The file is validated once, when it is read. All of its faults are reported together, each with its path
+(`axes[0].stacks[3].pin`). The values that `read_matrix` returns are valid, and are not checked again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Exemption:
-    """A package that may be newer than the row's day, up to `until`, and why. `device` None means on every device."""
+    """A package that may be newer than the row's `as_of`, up to `until`, and the reason. `device` None: all devices."""
 
     package: str
     until: date
@@ -41,34 +41,34 @@ class Exemption:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """One row: a pinned package and the day its companions are taken from."""
+    """One row of the matrix: a pinned package, and the day as of which the other packages are resolved."""
 
     package: str
     label: str
     pin: str
     released: date
     as_of: date
-    """Day of the companions: the release day or the floor, whichever is later, unless the row overrides it."""
+    """The day of the other packages: the later of `released` and the floor, unless the row sets its own."""
     why: str
-    """Why `as_of` is what the rule would not give; empty where the rule holds."""
+    """Why the row sets its own `as_of`; empty if it does not."""
     pythons: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        """Name without a Python, such as `trl0.22`."""
+        """The name without a Python version, for example `trl0.22`."""
         return f"{self.package}{self.label}"
 
     def on(self, python: str) -> str:
-        """Name on a Python, such as `trl0.22-py311`: the `stack` of every cell id."""
+        """The name with a Python version, for example `trl0.22-py311`: the `stack` of every cell id."""
         return f"{self.name}-py{python.replace('.', '')}"
 
 
 @dataclass(frozen=True, slots=True)
 class LockPlan:
-    """Everything the resolver is asked for one lock. Two plans that are equal give the same lock."""
+    """All inputs of the resolver for one lock. Equal plans give the same lock."""
 
     name: str
-    """File name without suffix, such as `trl0.9-py311-cuda`."""
+    """File name without suffix, for example `trl0.9-py311-cuda`."""
     stack: Stack
     python: str
     device: DeviceKind
@@ -76,19 +76,19 @@ class LockPlan:
     requirements: tuple[str, ...]
     torch: str
     exempt: Mapping[str, date]
-    """Last day by package, where it is later than `as_of`."""
+    """Last permitted day by package, for packages that may be newer than `as_of`."""
     excluded: tuple[str, ...]
     """torch's platform layer: never resolved, never locked."""
     platform: str
     constraints: tuple[str, ...] = ()
-    """What the resolver must keep to where it needs such a package; for stacks that are no row of the matrix."""
+    """Constraints for packages that the resolver may need; only for stacks that are not in the matrix."""
     again: str = ""
-    """The command that makes the lock again; empty for a row: `nox -s lock`."""
+    """The command that makes the lock again; empty for a row of the matrix, where it is `nox -s lock`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """The whole file, all of it checked."""
+    """The whole file, validated."""
 
     torch: str
     torch_platform: tuple[str, ...]
@@ -101,7 +101,7 @@ class Matrix:
 
     @property
     def pythons(self) -> tuple[str, ...]:
-        """Every Python some row runs on, oldest first."""
+        """Every Python version that a row runs on, oldest first."""
         return tuple(sorted({python for stack in self.stacks for python in stack.pythons}, key=Version))
 
     def stack(self, name: str) -> Stack:
@@ -122,20 +122,20 @@ class Matrix:
         )
 
     def plan(self, stack: Stack, python: str, device: DeviceKind = DeviceKind.CPU) -> LockPlan:
-        """The lock of `stack` on `python` that `device` uses: its own where a GPU would be given other packages."""
+        """The plan of `stack` on `python` for `device`. A GPU has its own only if its inputs differ from the CPU's."""
         cpu = self._plan(stack, python, DeviceKind.CPU)
         cuda = self._plan(stack, python, DeviceKind.CUDA)
         differs = (cpu.as_of, cpu.exempt) != (cuda.as_of, cuda.exempt)
         return cuda if device is DeviceKind.CUDA and differs else cpu
 
     def plans(self, stack: Stack) -> tuple[LockPlan, ...]:
-        """Every lock of `stack`, each once."""
+        """All locks of `stack`, without duplicates."""
         every = [self.plan(stack, python, device) for python in stack.pythons for device in DeviceKind]
         return tuple({plan.name: plan for plan in every}.values())
 
     def _plan(self, stack: Stack, python: str, device: DeviceKind) -> LockPlan:
         gpu = device is DeviceKind.CUDA
-        # A day of the row's own, with its reason, holds everywhere; the floor is for CPUs only.
+        # A row's own `as_of` holds on every device; the floor is for CPUs only.
         as_of = stack.released if gpu and not stack.why else stack.as_of
         pinned = [f"{name}=={stack.pin}" if name == stack.package else name for name in self.packages]
         return LockPlan(
@@ -156,7 +156,7 @@ class Matrix:
         )
 
 
-# --------------------------------------------------------------------------------------------------------- the border
+# --------------------------------------------------------------------------------------------------------- validation
 
 
 def _version(text: str) -> str:
@@ -187,7 +187,7 @@ def _label(text: str) -> str:
 
 def _reason(text: str) -> str:
     if not text.strip():
-        raise ValueError("is empty; a reason is what this key is for")
+        raise ValueError("is empty; it must state a reason")
     return text
 
 
@@ -259,7 +259,7 @@ _ROW = TypeAdapter(_Row)
 _AXIS = TypeAdapter(_Axis)
 
 _KEYS = {"torch": True, "resolve": True, "axes": True, "exempt": False}
-"""The file's tables, and whether each must be there."""
+"""The file's tables, and whether each is required."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +272,7 @@ class _Located(Generic[_T]):
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """The parts of the file that could be parsed. One with a fault is left out; the others are still read."""
+    """The valid parts of the file. A part with a fault is left out."""
 
     torch: _Torch | None
     resolve: _Resolve | None
@@ -286,7 +286,7 @@ def read_matrix(path: Path | None = None) -> Matrix:
     """The matrix in `path`; by default that of `places()`.
 
     Raises:
-        MatrixError: the file is missing, is not TOML, or says something impossible; lists every fault.
+        MatrixError: the file is missing, is not TOML, or has invalid values; lists every fault.
     """
     path = path or places().stacks
     where = places().shown(path)
@@ -376,7 +376,7 @@ def _fault(path: str, error: Mapping[str, Any]) -> Fault:
 
 
 def _problem(error: Mapping[str, Any]) -> str:
-    """The one place that turns a decoder's error into the file's own language."""
+    """Describe a pydantic error in the terms of the file. Only this function does so."""
     given = error["input"]
     match error["type"]:
         case "missing":
@@ -399,7 +399,7 @@ def _problem(error: Mapping[str, Any]) -> str:
             return str(error["msg"])
 
 
-# ------------------------------------------------------------------------------------------- what no single value shows
+# ---------------------------------------------------------------------------------------------- faults between values
 
 
 def _contradictions(parts: _Parts) -> Iterator[Fault]:
@@ -429,9 +429,9 @@ def _repeated(named: list[tuple[str, str]]) -> Iterator[Fault]:
 def _impossible_days(row: _Located[_Row]) -> Iterator[Fault]:
     as_of, why, released = row.value.as_of, row.value.why, row.value.released
     if as_of is not None and why is None:
-        yield Fault(f"{row.path}.why", "is missing: an as_of of its own needs its reason")
+        yield Fault(f"{row.path}.why", "is missing: a row that sets as_of must state the reason")
     if as_of is None and why is not None:
-        yield Fault(f"{row.path}.why", "gives a reason for an as_of that is not there")
+        yield Fault(f"{row.path}.why", "gives a reason for as_of, but the row does not set as_of")
     if as_of is not None and as_of < released:
         yield Fault(f"{row.path}.as_of", f"{as_of} is before the release on {released}: the pin did not exist yet")
 
@@ -439,7 +439,7 @@ def _impossible_days(row: _Located[_Row]) -> Iterator[Fault]:
 def _wrong_label(row: _Located[_Row]) -> Iterator[Fault]:
     label = row.value.label
     if label is not None and not f"{row.value.pin}.".startswith(f"{label}."):
-        yield Fault(f"{row.path}.label", f"{label!r} does not begin the pin {row.value.pin!r}")
+        yield Fault(f"{row.path}.label", f"the pin {row.value.pin!r} does not begin with {label!r}")
 
 
 def _label_of(row: _Row) -> str:
@@ -463,8 +463,9 @@ _ON_A_PYTHON = re.compile(r"(?P<axis>[a-z]+)(?P<version>[0-9]+(\.[0-9]+)*)-py3(?
 
 
 def session_of(name: str) -> str | None:
-    """The nox session of a stack on its Python, such as `compat-3.11(trl='0.22')` of `trl0.22-py311`; None for a name
-    that is no row of a matrix.
+    """The nox session of a stack, for example `compat-3.11(trl='0.22')` for `trl0.22-py311`.
+
+    None if `name` is not the name of a row of the matrix.
     """
     found = _ON_A_PYTHON.fullmatch(name)
     return None if found is None else f"compat-3.{found['python']}({found['axis']}='{found['version']}')"

@@ -1,4 +1,4 @@
-"""Real weights: what `--model` may name, and what cells that train them are called. Host side."""
+"""Real weights: valid values of `--model`, and the names of cells that train them. Host side."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _TOKENIZERS = ("tokenizer*.json", "*.model", "vocab.*")
 
 
 def checked(asked: str) -> str:
-    """The absolute path of the directory `asked`, or `asked` itself if it looks like a hub id.
+    """The absolute path of the directory `asked`, or `asked` itself if it has the form of a hub id.
 
     Raises:
-        CompatError: it is neither, or the directory holds no model that the flows can quantize themselves.
+        CompatError: it is neither, or the directory has no complete, unquantized model.
     """
     path = Path(asked)
     if asked and path.is_dir():
@@ -31,8 +31,8 @@ def checked(asked: str) -> str:
         raise CompatError(
             f"{asked!r} is neither a directory nor a hub id",
             where="--model",
-            meaning="The directory is not there, or a single file of a model was named.",
-            todo="Name the directory that save_pretrained wrote, or a model of the hub, such as Qwen/Qwen2.5-7B.",
+            meaning="The directory does not exist, or the value is a single file of a model.",
+            todo="Name the directory that save_pretrained wrote, or a hub id (example: Qwen/Qwen2.5-7B).",
         )
     return asked
 
@@ -43,27 +43,27 @@ def _refuse_other_than_a_model(config: Path) -> None:
         raise CompatError(
             "not a model's config: it has no model_type",
             where=str(config),
-            meaning="The directory holds something else, such as an adapter.",
-            todo="Hand --model the directory of the base model.",
+            meaning="The directory has no base model, but for example an adapter.",
+            todo="Pass the directory of the base model to --model.",
         )
     if raw.get("quantization_config"):
         raise CompatError(
             "the model is stored quantized",
             where=str(config),
-            meaning="The flows quantize the weights themselves, or leave them whole.",
-            todo="Hand --model the model it was made from.",
+            meaning="The flows quantize the weights themselves, or train them unquantized.",
+            todo="Pass the original, unquantized model to --model.",
         )
 
 
 def _refuse_an_incomplete_one(path: Path) -> None:
-    """What no library finds would be an error of a cell, and a release's fault in the report."""
+    """Refuse a directory without weights or tokenizer: in a cell, the error would count as a fault of the release."""
     for what, names in (("weights", _WEIGHTS), ("tokenizer", _TOKENIZERS)):
         if not any(found for name in names for found in path.glob(name)):
             raise CompatError(
                 f"holds no {what}: none of {', '.join(names)}",
                 where=str(path),
-                meaning="Cells load the model and its tokenizer from the one directory.",
-                todo="Put it there with save_pretrained, or name the directory that has both.",
+                meaning="Cells load the model and its tokenizer from the same directory.",
+                todo=f"Write the {what} there with save_pretrained, or name the directory that has both.",
             )
 
 
@@ -73,8 +73,9 @@ def from_hub(model: str) -> bool:
 
 
 def cell_name(model: str) -> str:
-    """What stands for `model` in the names of cells: its last part in letters, digits, dots, dashes and underscores,
-    and never the name of a tiny model.
+    """The name of `model` in cell ids: its last path component, in letters, digits, dots, dashes and underscores.
+
+    It is never the name of a tiny model.
     """
     name = re.sub(r"[^A-Za-z0-9._-]", "-", model.rstrip("/").rpartition("/")[2])
     return f"{name}-weights" if name in MODELS or not name else name

@@ -1,6 +1,6 @@
-"""Files that name versions: requirements files, hashed or not, uv.lock (version 1) and pylock.toml (PEP 751).
+"""Read files that name versions: requirements files, hashed or not, uv.lock (version 1) and pylock.toml (PEP 751).
 
-One reader for all of them, and for every command that is given one.
+Every command that takes such a file reads it here.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from packaging.version import InvalidVersion, Version
 from finetune_compat.contract.errors import why
 
 SUFFIXES = (".txt", ".lock", ".toml", ".in")
-"""Of the names of files that are read here."""
+"""Suffixes of the files that are read here."""
 
 NEWEST_PATCH = 99
-"""Of a Python: above all that exist."""
+"""A patch number above those of all Python releases."""
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -34,7 +34,7 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-"""UTF-32 comes first: its mark begins with that of UTF-16."""
+"""UTF-32-LE precedes UTF-16-LE, because its byte order mark begins with that of UTF-16-LE."""
 
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;\\]+)( ;[^\\]*[^\\\s])?((?: \\)?)")
 _HASH = "    --hash=sha256:"
@@ -42,16 +42,16 @@ _HASH_LENGTHS = (len(_HASH) + 64, len(_HASH) + 64 + len(" \\"))
 
 
 class Malformed(Exception):
-    """A file is not what its name says. The message says how."""
+    """A file does not have the format that its name implies. The message states the fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """What a file or an interpreter says."""
+    """The versions that a file or an interpreter asks for."""
 
     requirements: tuple[Requirement, ...]
     not_followed: tuple[str, ...]
-    """What the file says and a resolver of an index cannot follow, a sentence each."""
+    """Entries that cannot be resolved from an index, each with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Pin:
     """Canonical."""
     version: str
     hashes: frozenset[str]
-    """SHA-256 of every file that may stand for it."""
+    """SHA-256 of every permitted file."""
 
     def __str__(self) -> str:
         return f"{self.name}=={self.version}"
@@ -70,23 +70,23 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class RequirementFile:
-    """A file that was opened, and whose versions depend on the Python they are for."""
+    """A file that was read. Its versions depend on the Python version."""
 
     path: Path
     text: str
     table: Mapping[str, Any] | None
-    """The content of a TOML file; None of a requirements file."""
+    """The content of a TOML file; None for a requirements file."""
 
     @property
     def requires_python(self) -> str:
-        """Such as `>=3.10`; empty if the file does not say."""
+        """The file's `requires-python`, for example `>=3.10`; empty if it has none."""
         return str((self.table or {}).get("requires-python", ""))
 
     def versions(self, python: str) -> Versions:
-        """What it asks for on this Python, on Linux on x86-64.
+        """The versions that the file asks for on this Python version, on Linux x86-64.
 
         Raises:
-            Malformed: it, or a file it includes, cannot be followed.
+            Malformed: the file, or a file that it includes, cannot be parsed.
         """
         if self.table is None:
             return _requirements(self.path, self.text, python, ())
@@ -94,10 +94,10 @@ class RequirementFile:
 
 
 def open_file(path: Path) -> RequirementFile:
-    """The file at `path`. `uv.lock` and `.toml` are TOML, any other file is a requirements file.
+    """The file at `path`. `uv.lock` and `*.toml` are read as TOML, any other file as a requirements file.
 
     Raises:
-        Malformed: it cannot be read, or is no TOML.
+        Malformed: it cannot be read, or is not valid TOML.
     """
     try:
         text = text_of(path)
@@ -110,7 +110,7 @@ def open_file(path: Path) -> RequirementFile:
 
 
 def text_of(path: Path) -> str:
-    """The text of a file, in UTF-8 or in what its byte order mark names, as pip and uv read it.
+    """The text of a file, decoded by its byte order mark, else as UTF-8, as pip and uv do.
 
     Raises:
         OSError, UnicodeDecodeError: it cannot be read.
@@ -124,15 +124,15 @@ def text_of(path: Path) -> str:
 
 
 def pins_of(lines: Iterable[str], *, first_line: int = 1, markers: bool = False) -> tuple[Pin, ...]:
-    """The packages of a hashed requirements file as uv writes one.
+    """The packages of a hashed requirements file in the format that uv writes.
 
     Args:
-        lines: without a header.
-        first_line: number of the first of them, for messages.
-        markers: whether a package may have an environment marker, which is then not looked at.
+        lines: the lines, without a header.
+        first_line: the number of the first line, for messages.
+        markers: whether a package may have an environment marker. The marker is not evaluated.
 
     Raises:
-        Malformed: a line is something else, a package is there twice or has no hash, or there is no package.
+        Malformed: a line is neither a pin nor a hash, a package is repeated or has no hash, or there is no package.
     """
     size = len(_HASH)
     return tuple(
@@ -142,7 +142,7 @@ def pins_of(lines: Iterable[str], *, first_line: int = 1, markers: bool = False)
 
 
 def locked_versions(lines: Iterable[str], *, first_line: int) -> dict[str, str]:
-    """The versions of the packages, as for `pins_of`, which takes twice as long; no package has a marker."""
+    """Version by canonical name: as `pins_of`, without hashes and markers, in half the time."""
     return {name: version for name, version, _ in _packages(lines, first_line, markers=False)}
 
 
@@ -152,7 +152,7 @@ def _packages(lines: Iterable[str], first_line: int, *, markers: bool) -> Iterat
     hashes: list[str] = []
     name, version, line = "", "", ""
     for number, line in enumerate(lines, first_line):
-        # Nine lines in ten are hashes, 140,000 over all locks: no regular expression for them. uv checks the digits.
+        # 90 % of the lines are hashes, 140,000 in all locks: a regular expression would be slow. uv checks the digits.
         if line.startswith(_HASH) and len(line) in _HASH_LENGTHS and name:
             hashes.append(line)
             continue
@@ -166,7 +166,7 @@ def _packages(lines: Iterable[str], first_line: int, *, markers: bool) -> Iterat
             raise Malformed(f"line {number} repeats a package or has no version: {line!r}")
         names.add(name)
     if not hashes or line.endswith("\\"):
-        raise Malformed("it ends before the hashes of its last package")
+        raise Malformed("the hashes of its last package are missing or incomplete")
     yield name, version, hashes
 
 
@@ -182,14 +182,14 @@ def _is_version(text: str) -> bool:
 
 
 def _requirements(path: Path, text: str, python: str, above: tuple[Path, ...]) -> Versions:
-    """The lines of a requirements file and of those it names with -r and -c that are for this Python."""
+    """The requirements for this Python version, of a requirements file and the files that it includes with -r or -c."""
     found: list[Requirement] = []
     notes: list[str] = []
     for number, line in _logical_lines(text):
         option, _, value = line.replace("=", " ", 1).partition(" ") if line.startswith("-") else ("", "", "")
         if option in ("-r", "--requirement", "-c", "--constraint"):
             if not value.strip() or "://" in value:
-                raise Malformed(f"line {number} includes no file of this machine: {line!r}")
+                raise Malformed(f"line {number} does not include a local file: {line!r}")
             inner = _included(path.parent / value.strip(), f"line {number}", python, (*above, path.resolve()))
             found += inner.requirements
             notes += inner.not_followed
@@ -212,9 +212,9 @@ def _is_place(line: str) -> bool:
 
 def _included(path: Path, where: str, python: str, above: tuple[Path, ...]) -> Versions:
     if path.resolve() in above:
-        raise Malformed(f"{where} includes {path}, which includes it")
+        raise Malformed(f"{where} includes {path}, which includes this file")
     if not path.is_file():
-        raise Malformed(f"{where} includes {path}, which is not there")
+        raise Malformed(f"{where} includes {path}, which does not exist")
     try:
         text = text_of(path)
     except (OSError, UnicodeDecodeError) as error:
@@ -226,7 +226,7 @@ def _included(path: Path, where: str, python: str, above: tuple[Path, ...]) -> V
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines joined where they end in a backslash, without comments and hashes, with the number of the first of each."""
+    """Logical lines, each with the number of its first line: joined at backslashes, without comments and hashes."""
     begun, joined = 0, ""
     for number, line in enumerate([*text.splitlines(), ""], 1):
         begun = begun or number
@@ -234,9 +234,9 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         joined += f" {bare.removesuffix(chr(92))}"
         if bare.endswith("\\"):
             continue
-        told = re.sub(r"\s--hash[=\s]\S+", "", joined).strip()
-        if told:
-            yield begun, told
+        logical = re.sub(r"\s--hash[=\s]\S+", "", joined).strip()
+        if logical:
+            yield begun, logical
         begun, joined = 0, ""
 
 
@@ -244,11 +244,11 @@ def _requirement(line: str, number: int) -> Requirement:
     try:
         return Requirement(line)
     except InvalidRequirement as error:
-        raise Malformed(f"line {number} is no requirement: {_told(error)}: {line!r}") from None
+        raise Malformed(f"line {number} is not a valid requirement: {_message(error)}: {line!r}") from None
 
 
-def _told(error: Exception) -> str:
-    """What a parser says, without the drawing of where it stopped."""
+def _message(error: Exception) -> str:
+    """The message of a parser's error, without the lines that mark the position with `^`."""
     return re.sub(r"\n.*\^", "", str(error), flags=re.DOTALL)
 
 
@@ -257,7 +257,7 @@ def _told(error: Exception) -> str:
 
 def _uv_lock(raw: Mapping[str, Any], python: str) -> Versions:
     if raw.get("version") != 1:
-        raise Malformed(f"version {raw.get('version')!r} of uv.lock, and version 1 is known")
+        raise Malformed(f"uv.lock has version {raw.get('version')!r}, but only version 1 is supported")
     if not isinstance(raw.get("package"), list):
         raise Malformed("it has no list of packages")
     found: list[Requirement] = []
@@ -265,7 +265,7 @@ def _uv_lock(raw: Mapping[str, Any], python: str) -> Versions:
     for place, package in enumerate(raw["package"]):
         try:
             name, source = package["name"], package.get("source", {})
-            # Without markers it is for every platform and every Python.
+            # A package without markers applies to every platform and every Python version.
             markers = [Marker(marker) for marker in package.get("resolution-markers", ())]
             elsewhere = bool(markers) and not any(_applies(marker, python) for marker in markers)
             if {"editable", "virtual"} & source.keys() or elsewhere:
@@ -275,11 +275,11 @@ def _uv_lock(raw: Mapping[str, Any], python: str) -> Versions:
             else:
                 notes.append(f"{name}: not from an index")
         except KeyError as missing:
-            raise Malformed(f"package[{place}] is no locked package: it has no {missing}") from None
+            raise Malformed(f"package[{place}] is not a valid locked package: it has no {missing}") from None
         except (InvalidRequirement, InvalidMarker) as error:
-            raise Malformed(f"package[{place}] is no locked package: {_told(error)}") from None
+            raise Malformed(f"package[{place}] is not a valid locked package: {_message(error)}") from None
         except (TypeError, AttributeError):
-            raise Malformed(f"package[{place}] is no locked package: {package!r}") from None
+            raise Malformed(f"package[{place}] is not a valid locked package: {package!r}") from None
     return Versions(tuple(found), tuple(notes))
 
 
@@ -287,7 +287,7 @@ def _pylock(raw: Mapping[str, Any], python: str) -> Versions:
     try:
         lock = Pylock.from_dict(raw)
     except PylockValidationError as error:
-        raise Malformed(f"not a pylock.toml: {_told(error)}") from None
+        raise Malformed(f"not a valid pylock.toml: {_message(error)}") from None
     found: list[Requirement] = []
     notes: list[str] = []
     for package in lock.packages:
@@ -301,9 +301,9 @@ def _pylock(raw: Mapping[str, Any], python: str) -> Versions:
 
 
 def _applies(marker: Marker, python: str, groups: Iterable[str] = ()) -> bool:
-    """Whether it holds on Linux on x86-64, where locks are for, and on the newest patch of a Python.
+    """Whether `marker` holds on Linux x86-64, the platform of all locks, on the newest patch of `python`.
 
-    No extra is asked for, and of the dependency groups of a pylock.toml those that it installs by default, `groups`.
+    No extra is selected. `groups` are the dependency groups that a pylock.toml installs by default.
     """
     whole = f"{python}.{NEWEST_PATCH}"
     here: dict[str, str | frozenset[str]] = {name: str(value) for name, value in default_environment().items()}
@@ -313,4 +313,4 @@ def _applies(marker: Marker, python: str, groups: Iterable[str] = ()) -> bool:
     try:
         return marker.evaluate(here, context="lock_file")
     except UndefinedComparison:
-        raise Malformed(f"a marker compares what cannot be compared so: {marker}") from None
+        raise Malformed(f"a marker has an invalid comparison: {marker}") from None

@@ -1,5 +1,5 @@
-"""Where the packages of an environment come from when it is not the registry: a folder of wheels, and a torch that is
-already on the machine, in another Python.
+"""Where the packages of an environment come from, other than the registry: a folder of wheels, and the torch of another
+Python on this machine.
 """
 
 from __future__ import annotations
@@ -18,45 +18,45 @@ from packaging.version import Version
 from finetune_compat.contract.errors import CompatError, InstallError
 from finetune_compat.stacks.uv_tool import bare_environ, install_environ
 
-_WHO = "import json, sys; print(json.dumps([f'{sys.version_info[0]}.{sys.version_info[1]}', sys.path]))"
+_VERSION_AND_PATH = "import json, sys; print(json.dumps([f'{sys.version_info[0]}.{sys.version_info[1]}', sys.path]))"
 
 
 @dataclass(frozen=True, slots=True)
 class BasePython:
-    """A Python outside the environment, whose torch is taken."""
+    """A Python outside the environment, whose torch the environment uses."""
 
     executable: str
     version: str
-    """Its minor, such as `3.12`."""
+    """Its minor version, for example `3.12`."""
     path: tuple[str, ...]
-    """Where it imports from."""
+    """Its `sys.path`."""
 
     @property
     def where(self) -> str:
-        """How errors name it."""
+        """How error messages name it."""
         return f"--base-python {self.executable}"
 
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """Where packages come from. By default the registry, torch included."""
+    """Where packages come from. By default all of them, torch included, come from the registry."""
 
     offline: bool = False
-    """No registry is asked. Without a wheelhouse, what uv has in its cache is all there is."""
+    """Do not use a registry. Without a wheelhouse, only the packages in uv's cache are available."""
     wheelhouse: Path | None = None
     """A folder of wheels."""
     base: BasePython | None = None
-    """Take the torch of this Python, whatever its version, instead of installing one."""
+    """Use the torch of this Python, whatever its version, instead of installing torch."""
 
     @property
     def options(self) -> tuple[str, ...]:
-        """What `uv pip install` is told."""
+        """The options of `uv pip install`."""
         if not self.offline:
             return ()
         return ("--offline", *(() if self.wheelhouse is None else ("--no-index",)))
 
     def environ(self) -> dict[str, str]:
-        """The environment variables uv is run with."""
+        """The environment variables of uv."""
         environ = install_environ()
         if self.wheelhouse is None:
             return environ
@@ -64,7 +64,11 @@ class Supply:
         return {**environ, "UV_FIND_LINKS": ",".join(links)}
 
     def lacking(self, requirements: Mapping[str, str]) -> tuple[str, ...]:
-        """The requirements, versions by canonical name, that can be had nowhere: offline, and not in the wheelhouse."""
+        """Those of `requirements` that are not in the wheelhouse; empty unless offline with a wheelhouse.
+
+        Args:
+            requirements: version by canonical name.
+        """
         if not self.offline or self.wheelhouse is None:
             return ()
         there = set(wheels_in(self.wheelhouse).values())
@@ -74,17 +78,17 @@ class Supply:
 
 
 REGISTRY = Supply()
-"""As a machine with a registry has it."""
+"""The default: everything comes from the registry."""
 
 
 def wheels_in(folder: Path) -> dict[Path, tuple[str, Version]]:
-    """The wheels in `folder`, each with its canonical name and its version."""
+    """The wheels in `folder`, each with its canonical name and version."""
     found = {}
     for path in sorted(folder.glob("*.whl")):
         try:
             found[path] = parse_wheel_filename(path.name)[:2]
         except InvalidWheelFilename:
-            # Not a wheel, whatever it is called; no installer takes it for one.
+            # The name is not that of a wheel, so no installer uses the file.
             continue
     return {path: (str(name), version) for path, (name, version) in found.items()}
 
@@ -97,17 +101,24 @@ def supply_of(
     base_python: str | None = None,
     base_torch: bool = False,
 ) -> Supply:
-    """What the options of these names ask for. Messages say `where` they were given.
+    """The supply that command line options of the same names ask for.
+
+    Args:
+        where: the command or file that has the options, for messages.
+        offline: use no registry.
+        wheelhouse: a folder of wheels, or an unpacked bundle.
+        base_python: use the torch of this Python.
+        base_torch: use the torch of the Python that runs this command.
 
     Raises:
-        CompatError: the folder has no wheels, or two Pythons are to lend their torch.
+        CompatError: the folder has no wheels, or both `base_python` and `base_torch` are given.
         InstallError: the Python does not run.
     """
     if base_torch and base_python is not None:
         raise CompatError(
-            "--base-torch does not go with --base-python",
+            "--base-torch and --base-python exclude each other",
             where=where,
-            meaning="Each says whose torch to use: this Python's, or the named one's.",
+            meaning="--base-torch uses the torch of this Python, --base-python that of the named one.",
             todo="Leave one of them out.",
         )
     lender = sys.executable if base_torch else base_python
@@ -119,10 +130,10 @@ def supply_of(
 
 
 def wheels_folder(folder: Path) -> Path:
-    """The folder of wheels that `folder` is, or, where it is an unpacked bundle, has.
+    """The absolute path of `folder/wheels` if `folder` is an unpacked bundle, else of `folder`.
 
     Raises:
-        CompatError: there is no wheel in it.
+        CompatError: the folder has no wheels.
     """
     for place in (folder / "wheels", folder):
         if wheels_in(place):
@@ -130,27 +141,29 @@ def wheels_folder(folder: Path) -> Path:
     raise CompatError(
         "there is no wheel in it" if folder.is_dir() else "there is no such folder",
         where=f"--wheelhouse {folder}",
-        meaning="It takes an unpacked bundle, or any folder of wheels.",
-        todo="Unpack every part of the bundle, and name the folder that comes out of them.",
+        meaning="--wheelhouse takes an unpacked bundle, or any folder of wheels.",
+        todo="Unpack every part of the bundle, and name the folder that they unpack to.",
     )
 
 
 def ask_base_python(name: str) -> BasePython:
-    """The Python called or at `name`, asked where it imports from.
+    """The Python at `name`, a command or a path, with its version and `sys.path`.
 
     Raises:
-        InstallError: there is none, or it does not run.
+        InstallError: there is no such program, or it is not a working Python.
     """
     found = shutil.which(name)
     if found is None:
         raise _unusable(name, "there is no such program")
-    done = subprocess.run([found, "-c", _WHO], capture_output=True, text=True, check=False, env=bare_environ())
+    command = [found, "-c", _VERSION_AND_PATH]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=bare_environ())
     try:
         version, path = json.loads(done.stdout)
     except ValueError:
         lines = done.stderr.strip().splitlines()
-        raise _unusable(name, f"it is not a Python that runs: {lines[-1] if lines else 'it said nothing'}") from None
-    # Sessions have another working directory. A link stays one: it is what makes a virtual environment of a Python.
+        raise _unusable(name, f"it is not a working Python: {lines[-1] if lines else 'stderr is empty'}") from None
+    # Absolute, because sessions have another working directory. Not resolved: in a virtual environment, the link itself
+    # selects the environment.
     return BasePython(str(Path(found).absolute()), version, tuple(entry for entry in path if entry))
 
 
@@ -158,6 +171,6 @@ def _unusable(name: str, problem: str) -> InstallError:
     return InstallError(
         problem,
         where=f"--base-python {name}",
-        meaning="It takes the torch of that Python, which must be on this machine.",
-        todo="Name a Python in which `import torch` works, such as /usr/bin/python3.",
+        meaning="--base-python uses the torch of that Python, which must be on this machine.",
+        todo="Name a Python in which `import torch` works (example: /usr/bin/python3).",
     )

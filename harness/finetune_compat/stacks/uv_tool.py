@@ -1,4 +1,4 @@
-"""The one way this project calls uv, and the one place that reads its complaints."""
+"""Run uv and interpret its errors. No other module does."""
 
 from __future__ import annotations
 
@@ -21,50 +21,50 @@ _UNREACHABLE = (
     "the network was disabled",
     "network connectivity is disabled",
 )
-"""What uv says when a registry, and not a package, is the problem."""
+"""Parts of uv's errors that mean that a registry does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one call of uv said."""
+    """The result of one call of uv."""
 
     code: int
     output: str
     complaint: str
-    """Without secrets: it may quote the address of an index."""
+    """uv's stderr. Secrets are removed, because it may contain the URL of an index."""
 
     @property
     def ok(self) -> bool:
-        """Whether uv did what it was asked."""
+        """Whether uv succeeded."""
         return self.code == 0
 
     @property
     def unreachable(self) -> bool:
-        """Whether a registry was out of reach, so that nothing is known about the packages."""
+        """Whether a registry did not answer, so that nothing is known about the packages."""
         return not self.ok and any(sign in self.complaint for sign in _UNREACHABLE)
 
     @property
     def unsolvable(self) -> bool:
-        """Whether uv looked at everything there is and found no versions that go together."""
+        """Whether uv asked every index and found no compatible versions."""
         return not self.ok and not self.unreachable and "No solution found when resolving" in self.complaint
 
     @property
     def cause(self) -> str:
-        """The complaint on one line."""
+        """The error on one line."""
         return one_line(self.complaint)
 
 
 def one_line(complaint: str) -> str:
-    """The error in uv's complaint on one line, without the progress before it and the hints after it."""
+    """The error in uv's stderr on one line, without the progress before it and the hints after it."""
     error = complaint[max(complaint.find("error: "), 0) :].partition("\nhint:")[0]
     return " ".join(error.split()).removeprefix("error: ") or "uv gave no reason"
 
 
 def run_uv(arguments: Sequence[str], *, environ: Mapping[str, str], stdin: str = "") -> Answer:
-    """Run uv and return its answer, whatever it is.
+    """Run uv and return its result, also if uv fails.
 
     Raises:
-        InstallError: there is no uv to run.
+        InstallError: uv is not installed.
     """
     command = [_uv(), "--color", "never", "--no-progress", *arguments]
     done = subprocess.run(command, env=dict(environ), input=stdin, capture_output=True, text=True, check=False)
@@ -73,7 +73,7 @@ def run_uv(arguments: Sequence[str], *, environ: Mapping[str, str], stdin: str =
 
 @cache
 def _uv() -> str:
-    # The uv this project depends on, before any other: the locks' text is the work of that version.
+    # Prefer the uv that this project depends on: the text of a lock depends on the version of uv.
     from uv import find_uv_bin
 
     try:
@@ -85,29 +85,29 @@ def _uv() -> str:
             "uv is not installed",
             where=sys.executable,
             meaning="uv makes the locks and the environments of all stacks.",
-            todo="Install this project with its dependencies (`pip install -e '.[host]'`), uv is one of them.",
+            todo="Install this project with its dependencies, which include uv: `pip install -e '.[host]'`.",
         )
     return found
 
 
 def bare_environ() -> dict[str, str]:
-    """This process's environment without what must not reach a stack's environment.
+    """This process's environment variables, without those that must not affect a stack's environment.
 
-    A virtual environment that happens to be active is nobody's target, and with PYTHONDONTWRITEBYTECODE every import of
-    TRL costs 10 s instead of 4 s.
+    uv must not install into the active virtual environment. With PYTHONDONTWRITEBYTECODE, every import of TRL takes
+    10 s instead of 4 s.
     """
     dropped = {"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
     return {name: value for name, value in os.environ.items() if name not in dropped}
 
 
 def lock_environ() -> dict[str, str]:
-    """`bare_environ` without what would make a lock depend on the machine it is made on."""
+    """`bare_environ` without the variables that would make a lock depend on the machine."""
     dropped = {"UV_FIND_LINKS", "UV_EXCLUDE_NEWER", "UV_PRERELEASE", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_TORCH_BACKEND"}
     return {name: value for name, value in bare_environ().items() if name not in dropped}
 
 
 def install_environ() -> dict[str, str]:
-    """`bare_environ` with pip's `find-links` handed on, which uv does not read: it may offer a CPU build of torch."""
+    """`bare_environ` with pip's `find-links` as UV_FIND_LINKS: it may offer a CPU build of torch, and uv ignores it."""
     environ = bare_environ()
     links = environ.get("UV_FIND_LINKS") or ",".join(_pip_find_links(environ))
     return {**environ, "UV_FIND_LINKS": links} if links else environ

@@ -254,15 +254,15 @@ class TestRequirements:
         [
             (
                 "trl==0.22.2\n???\n",
-                "line 2 is no requirement: Expected package name at the start of dependency specifier: '???'",
+                "line 2 is not a valid requirement: Expected package name at the start of dependency specifier: '???'",
             ),
             (
                 "trl==0.22.2; sys_platform ~= 'linux'\n",
-                'a marker compares what cannot be compared so: sys_platform ~= "linux"',
+                'a marker has an invalid comparison: sys_platform ~= "linux"',
             ),
-            ("-r other.txt\n", "line 1 includes {folder}/other.txt, which is not there"),
-            ("trl\n-r\n", "line 2 includes no file of this machine: '-r'"),
-            ("-c https://x.org/c.txt\n", "line 1 includes no file of this machine: '-c https://x.org/c.txt'"),
+            ("-r other.txt\n", "line 1 includes {folder}/other.txt, which does not exist"),
+            ("trl\n-r\n", "line 2 does not include a local file: '-r'"),
+            ("-c https://x.org/c.txt\n", "line 1 does not include a local file: '-c https://x.org/c.txt'"),
             (
                 "-r binary.txt\n",
                 (
@@ -273,11 +273,11 @@ class TestRequirements:
             (
                 "\n-r wrong.txt\n",
                 (
-                    "line 2 includes {folder}/wrong.txt: line 1 is no requirement: Expected package name at the start "
-                    "of dependency specifier: '?'"
+                    "line 2 includes {folder}/wrong.txt: line 1 is not a valid requirement: Expected package name "
+                    "at the start of dependency specifier: '?'"
                 ),
             ),
-            ("-r requirements.txt\n", "line 1 includes {folder}/requirements.txt, which includes it"),
+            ("-r requirements.txt\n", "line 1 includes {folder}/requirements.txt, which includes this file"),
         ],
     )
     def test_a_file_that_is_not_what_its_name_says(self, tmp_path: Path, text: str, problem: str) -> None:
@@ -323,34 +323,41 @@ class TestLockFiles:
         [
             ("uv.lock", "version = 2\n", "version 2 of uv.lock, and version 1 is known"),
             ("uv.lock", "version = 1\n", "it has no list of packages"),
-            ("uv.lock", "version = 1\npackage = ['trl']\n", "package[0] is no locked package: 'trl'"),
+            ("uv.lock", "version = 1\npackage = ['trl']\n", "package[0] is not a valid locked package: 'trl'"),
             (
                 "uv.lock",
                 "version = 1\n[[package]]\nversion = '1'\n",
-                "package[0] is no locked package: it has no 'name'",
+                "package[0] is not a valid locked package: it has no 'name'",
             ),
             (
                 "uv.lock",
                 "version = 1\n[[package]]\nname = 'trl'\nversion = 'x y'\nsource = { registry = '' }\n",
-                "package[0] is no locked package: Expected semicolon (after name with no version specifier) or end",
+                (
+                    "package[0] is not a valid locked package: "
+                    "Expected semicolon (after name with no version specifier) or end"
+                ),
             ),
             (
                 "uv.lock",
                 "version = 1\n[[package]]\nname = 'trl'\nresolution-markers = ['zzz']\n",
-                "package[0] is no locked package: Expected a marker variable or quoted string",
+                "package[0] is not a valid locked package: Expected a marker variable or quoted string",
             ),
             (
                 "pylock.toml",
                 "lock-version = '1.0'\ncreated-by = 'x'\npackages = [{ name = 'trl', version = '1', marker = 'z' }]\n",
-                "not a pylock.toml: Expected a marker variable or quoted string in 'packages[0].marker'",
+                "not a valid pylock.toml: Expected a marker variable or quoted string in 'packages[0].marker'",
             ),
             (
                 "pylock.toml",
                 "lock-version = '9.0'\ncreated-by = 'x'\npackages = []\n",
-                "not a pylock.toml: pylock version 9.0 is not supported",
+                "not a valid pylock.toml: pylock version 9.0 is not supported",
             ),
             ("uv.lock", "= 1", "not TOML: Invalid statement (at line 1, column 1)"),
-            ("pylock.toml", "lock-version = '1.0'\n", "not a pylock.toml: Missing required value in 'created-by'"),
+            (
+                "pylock.toml",
+                "lock-version = '1.0'\n",
+                "not a valid pylock.toml: Missing required value in 'created-by'",
+            ),
         ],
     )
     def test_one_that_is_none(self, tmp_path: Path, name: str, text: str, problem: str) -> None:

@@ -158,8 +158,8 @@ def test_gpus_that_do_not_answer_are_the_machines_fault() -> None:
     assert raised.value.exit_code is ExitCode.COULD_NOT_TELL
     assert str(raised.value) == (
         "the NVIDIA driver: GPU 1: NVML: GPU is lost\n"
-        "No GPU that may be used answers.\n"
-        "See what nvidia-smi says, or ask for --device cpu."
+        "No visible GPU answers.\n"
+        "Run nvidia-smi and read its error, or use --device cpu."
     )
 
 
@@ -444,9 +444,9 @@ def test_a_driver_that_does_not_answer_is_the_machines_fault(
     assert raised.value.exit_code is ExitCode.COULD_NOT_TELL
     assert str(raised.value) == (
         f"the NVIDIA driver: NVML: {said}\n"
-        "There is a GPU, or a driver, that nothing can be learnt about. A driver that was updated without a restart "
-        "does this, and a container without the driver's utilities.\n"
-        "See what nvidia-smi says, or ask for --device cpu."
+        "There is a GPU or a driver, but the driver does not answer. Usual causes: the driver was updated "
+        "without a restart, or a container lacks the driver's utilities.\n"
+        "Run nvidia-smi and read its error, or use --device cpu."
     )
 
 

@@ -56,9 +56,9 @@ class TestWheel:
             of_wheel().the_checkout("compat bundle")
         assert str(raised.value) == (
             f"{PACKAGE}: compat bundle needs a checkout of finetune-compat\n"
-            "This package is installed from a wheel, which does not hold the project's own tests, measurements and git "
-            "history.\n"
-            "Clone the project, and run the command there: pip install -e '.[host]'."
+            "This package is installed from a wheel, which does not contain the project's own tests, measurements and "
+            "git history.\n"
+            "Clone the project, install it with `pip install -e '.[host]'`, and run the command there."
         )
         with pytest.raises(CompatError, match=r"committed evidence \(reports/\) needs a checkout"):
             _ = of_wheel().baselines

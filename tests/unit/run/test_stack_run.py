@@ -128,8 +128,8 @@ def test_a_model_that_cannot_be_is_bad_input() -> None:
         parse_options(("--model", "./nowhere"))
     assert str(raised.value) == (
         "--model: './nowhere' is neither a directory nor a hub id\n"
-        "The directory is not there, or a single file of a model was named.\n"
-        "Name the directory that save_pretrained wrote, or a model of the hub, such as Qwen/Qwen2.5-7B."
+        "The directory does not exist, or the value is a single file of a model.\n"
+        "Name the directory that save_pretrained wrote, or a hub id (example: Qwen/Qwen2.5-7B)."
     )
 
 

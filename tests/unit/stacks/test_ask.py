@@ -47,11 +47,11 @@ class TestAsking:
     @pytest.mark.parametrize(
         ("code", "problem"),
         [
-            ('raise ImportError("no top_k")', "status 1 and no answer: ImportError: no top_k"),
-            ('sys.exit("first\\nlast\\n")', "status 1 and no answer: last"),
-            ("pass", "status 0 and no answer: it said nothing"),
-            ("os.kill(os.getpid(), 9)", "signal 9 and no answer: it said nothing"),
-            ('Path(sys.argv[2]).write_text("{}"); sys.exit(7)', "status 7 and no answer: it said nothing"),
+            ('raise ImportError("no top_k")', "status 1 and no result: ImportError: no top_k"),
+            ('sys.exit("first\\nlast\\n")', "status 1 and no result: last"),
+            ("pass", "status 0 and no result: stderr is empty"),
+            ("os.kill(os.getpid(), 9)", "signal 9 and no result: stderr is empty"),
+            ('Path(sys.argv[2]).write_text("{}"); sys.exit(7)', "status 7 and no result: stderr is empty"),
         ],
     )
     def test_a_module_without_an_answer_is_one_clear_error(
@@ -63,7 +63,7 @@ class TestAsking:
         assert raised.value.exit_code is ExitCode.COULD_NOT_TELL
         assert str(raised.value) == (
             f"trl0.22-py311: answering ended with {problem}\n"
-            "A library of this stack fails before it can be asked, or the machine ran out of something.\n"
+            "A library of this stack fails when it is imported or called, or the machine ran out of memory.\n"
             "Run the stack's cells (`nox -l` lists the sessions): they record where a library fails."
         )
 
@@ -98,6 +98,6 @@ class TestEnvironment:
         assert isinstance(found, locks.Unsolvable)
         assert str(raised.value) == (
             f"trl1.9-py311: no versions go together: {found.cause}\n"
-            "The resolver found no solution for this stack, so there is no environment to ask.\n"
+            "The resolver found no solution for this stack, so it has no environment.\n"
             "Name another stack; `compat stacks` lists all of them."
         )

@@ -210,7 +210,7 @@ class TestOutsideNox:
         assert caught.value.what.startswith("uv could not make an environment with Python 3.99: ")
         assert (caught.value.where, caught.value.todo) == (
             "trl0.22-py311",
-            "Install Python 3.99, or name a stack that is locked for one that is here (`compat stacks`).",
+            "Install Python 3.99, or name a stack that is locked for an installed Python (`compat stacks`).",
         )
 
 
@@ -268,8 +268,8 @@ class TestBaseTorch:
             place.prepare(place.lock("trl==0.22.2", "filelock==1.0"), base=tmp_path / "nothing")
         assert str(caught.value) == (
             "--base-python /base/python: there is no torch in it\n"
-            "The environment was to take the torch of this Python.\n"
-            "Name the Python in which `import torch` works."
+            "The environment uses the torch of this Python.\n"
+            "Name a Python in which `import torch` works."
         )
 
     def test_a_base_of_another_version_is_refused(self, place: Place, base: Path) -> None:
@@ -278,9 +278,9 @@ class TestBaseTorch:
         with pytest.raises(InstallError) as caught:
             place.prepare(place.lock("trl==0.22.2", "filelock==1.0"), supply=supply)
         assert str(caught.value) == (
-            f"--base-python /base/python: it is Python 3.8, and trl0.22-py311 runs on {PYTHON}\n"
-            "A build of torch is for one Python.\n"
-            f"Name a Python {PYTHON} that has torch, or a stack that is locked for 3.8 (`compat stacks`)."
+            f"--base-python /base/python: this is Python 3.8, but trl0.22-py311 runs on Python {PYTHON}\n"
+            "A build of torch works with one Python version.\n"
+            f"Name a Python {PYTHON} that has torch, or a stack that is locked for Python 3.8 (`compat stacks`)."
         )
         assert not (place.root / "env" / "lent-torch").exists()
 
@@ -321,9 +321,9 @@ class TestOffline:
         assert str(caught.value) == (
             f"trl0.22-py311: --wheelhouse {closed.wheels}: the wheelhouse lacks 2 of the lock's 3 wheels: "
             "trl 0.22.2, filelock 1.0\n"
-            "The bundle was made for other stacks, or for another device (--device), or not all of it is here.\n"
-            "`python3 start.py` in the bundle says what is missing; where the registry is, `compat bundle trl0.22` "
-            "packs this stack."
+            "The bundle was made for other stacks or for another device (--device), or it is incomplete.\n"
+            "`python3 start.py` in the bundle lists what is missing. On a machine with a registry, `compat "
+            "bundle trl0.22` packs this stack."
         )
         assert closed.installed() == set()
 
@@ -337,7 +337,7 @@ class TestOffline:
         log = closed.root / "env" / "compat-install.log"
         assert str(caught.value) == (
             "trl0.22-py311: there is no torch 2.13.0 to install\n"
-            f"With --offline no registry is asked, and a bundle has none. uv's own words are in {log}.\n"
+            f"--offline uses no registry, and a bundle does not contain torch. uv's output is in {log}.\n"
             "Take the torch of a Python on this machine: --base-python PY."
         )
 
@@ -367,8 +367,8 @@ class TestRefusal:
         assert error.exit_code is ExitCode.ENVIRONMENT
         assert str(error) == (
             f"{place.python}: its Python interpreter is missing\n"
-            "The interpreter this environment was made with was removed or moved.\n"
-            "Delete the environment's folder and run the session again; it is made anew."
+            "The interpreter that this environment was made with was removed or moved.\n"
+            "Delete the environment's folder. Then run the session again, which makes the environment."
         )
 
     def test_a_file_other_than_the_locked_one_is_not_installed(self, place: Place) -> None:
@@ -400,7 +400,7 @@ class TestRefusal:
         log = place.root / "env" / "compat-install.log"
         assert error.meaning == (
             f"There is no wheel for this Python and platform, and the source does not build here. "
-            f"uv's own words are in {log}."
+            f"uv's output is in {log}."
         )
         assert "no compiler" in log.read_text()
 
@@ -419,7 +419,7 @@ class TestRefusal:
         """uv's own reason is in the message."""
         (place.wheels / "torch-2.13.0-py3-none-any.whl").unlink()
         error = self.refusal(place, place.lock("trl==0.22.2", "filelock==1.0"))
-        assert error.what.startswith("uv could not install it: No solution found when resolving dependencies")
+        assert error.what.startswith("uv could not install the lock: No solution found when resolving dependencies")
 
     def test_an_environment_that_cannot_be_put_right_is_refused(
         self, place: Place, monkeypatch: pytest.MonkeyPatch
@@ -436,10 +436,10 @@ class TestRefusal:
             place.prepare(lock)
         assert caught.value.exit_code is ExitCode.ENVIRONMENT
         assert str(caught.value) == (
-            "trl0.22-py311: the environment is not what its lock says\n"
+            "trl0.22-py311: the environment differs from its lock\n"
             "  missing: trl\n"
             "  other: filelock 2.0 (locked: 1.0)\n"
             "  extra: extra0, extra1, extra2, extra3, extra4, extra5, extra6, extra7 and 2 more\n"
-            "Something else installs into this environment, or an installation was cut off.\n"
+            "Another program installs into this environment, or an installation was interrupted.\n"
             f"Delete {place.root / 'env'} and run the session again."
         )

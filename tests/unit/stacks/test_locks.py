@@ -165,7 +165,7 @@ class TestMaking:
         before = (tmp_path / "trl0.22-py311.txt").read_bytes()
         uv(Answer(2, "", complaint))
         lines, code = make(tmp_path)
-        assert (lines[-1], code) == ("1 nothing learnt, nothing written", ExitCode.COULD_NOT_TELL)
+        assert (lines[-1], code) == ("1 not resolved, nothing written", ExitCode.COULD_NOT_TELL)
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"trl0.22-py311.txt": before}
 
     def test_one_failure_does_not_stop_the_others(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -187,8 +187,8 @@ class TestMaking:
         with pytest.raises(LockError) as caught:
             make(tmp_path)
         assert str(caught.value) == (
-            f"{tmp_path}/trl0.22-py311.txt: the lock holds parts of torch's CUDA build: nvidia-nccl-cu14\n"
-            "This torch requires packages that torch.platform does not name.\n"
+            f"{tmp_path}/trl0.22-py311.txt: the lock has packages of torch's CUDA build: nvidia-nccl-cu14\n"
+            "This version of torch requires packages that torch.platform does not list.\n"
             "Add them to torch.platform in matrices/stacks.toml."
         )
         assert list(tmp_path.iterdir()) == []
@@ -206,7 +206,7 @@ class TestMaking:
         """The last line of the command has them in a fixed order."""
         results = [locks.Result(plan(), outcome, "") for outcome in Outcome]
         assert summary(results) == (
-            "1 unchanged, 1 locked, 1 still unsolvable, 1 newly unsolvable, 1 nothing learnt, nothing written"
+            "1 unchanged, 1 locked, 1 still unsolvable, 1 newly unsolvable, 1 not resolved, nothing written"
         )
         assert summary([]) == "nothing to do"
 
@@ -273,7 +273,7 @@ class TestReading:
         """The command names the stack, not the file."""
         assert refusal(tmp_path / "trl0.22-py311-cuda.txt") == (
             f"{tmp_path}/trl0.22-py311-cuda.txt: there is no lock\n"
-            "The row is newer than its locks.\n"
+            "The row was added to the matrix, and its locks were not made yet.\n"
             "Make it: nox -s lock -- trl0.22"
         )
 
@@ -289,9 +289,13 @@ class TestReading:
             ),
             (BODY + BODY, 4, "line 18 repeats a package or has no version: 'trl==0.22.2 \\\\'"),
             ("trl==new\n", 1, "line 13 repeats a package or has no version: 'trl==new'"),
-            ("trl==0.22.2\n", 1, "it ends before the hashes of its last package"),
-            ("trl==0.22.2 \\\n    --hash=sha256:" + HASH + " \\\n", 1, "it ends before the hashes of its last package"),
-            (BODY, 3, "its header promises 3 packages, it holds 2"),
+            ("trl==0.22.2\n", 1, "the hashes of its last package are missing or incomplete"),
+            (
+                "trl==0.22.2 \\\n    --hash=sha256:" + HASH + " \\\n",
+                1,
+                "the hashes of its last package are missing or incomplete",
+            ),
+            (BODY, 3, "its header states 3 packages, but it has 2"),
         ],
     )
     def test_a_malformed_lock_is_refused_with_the_line(
@@ -316,11 +320,11 @@ class TestReading:
     @pytest.mark.parametrize(
         ("asked", "complaint"),
         [
-            (plan(torch="2.14.0"), "its torch is '2.13.0', the matrix asks for '2.14.0'"),
-            (plan(as_of=date(2025, 9, 4)), "its as-of is '2025-09-03', the matrix asks for '2025-09-04'"),
+            (plan(torch="2.14.0"), "its torch is '2.13.0', in the matrix it is '2.14.0'"),
+            (plan(as_of=date(2025, 9, 4)), "its as-of is '2025-09-03', in the matrix it is '2025-09-04'"),
             (
                 plan(exempt={}),
-                "its exempt is 'torch<=2026-07-08', the matrix asks for 'none'",
+                "its exempt is 'torch<=2026-07-08', in the matrix it is 'none'",
             ),
         ],
     )

@@ -157,15 +157,15 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "pythons no list": (document(row(pythons="3.11")), ["axes[0].stacks[0].pythons: must be a list, not '3.11'"]),
     "override without reason": (
         document(row(as_of=date(2025, 9, 4))),
-        ["axes[0].stacks[0].why: is missing: an as_of of its own needs its reason"],
+        ["axes[0].stacks[0].why: is missing: a row that sets as_of must state the reason"],
     ),
     "reason without override": (
         document(row(why="because")),
-        ["axes[0].stacks[0].why: gives a reason for an as_of that is not there"],
+        ["axes[0].stacks[0].why: gives a reason for as_of, but the row does not set as_of"],
     ),
     "empty reason": (
         document(row(as_of=date(2025, 9, 4), why=" ")),
-        ["axes[0].stacks[0].why: is empty; a reason is what this key is for"],
+        ["axes[0].stacks[0].why: is empty; it must state a reason"],
     ),
     "as_of before release": (
         document(row(as_of=date(2025, 9, 2), why="because")),
@@ -173,7 +173,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "label of another version": (
         document(row(label="0.21")),
-        ["axes[0].stacks[0].label: '0.21' does not begin the pin '0.22.2'"],
+        ["axes[0].stacks[0].label: the pin '0.22.2' does not begin with '0.21'"],
     ),
     "label not a version": (
         document(row(label="newest")),
@@ -239,7 +239,7 @@ class TestRefusal:
             "axes[0].package: 'TRL' is not a package name in its canonical form, such as 'huggingface-hub'",
             "axes[0].stacks[0].pin: 'x' is not a version such as '0.22.2'",
             "axes[0].stacks[2]: 'TRL0.22' is already at axes[0].stacks[1]",
-            "axes[0].stacks[3].why: gives a reason for an as_of that is not there",
+            "axes[0].stacks[3].why: gives a reason for as_of, but the row does not set as_of",
         ]
 
     def test_the_message_names_the_file_counts_the_faults_and_says_what_to_do(self) -> None:

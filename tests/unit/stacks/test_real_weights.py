@@ -51,8 +51,8 @@ def test_what_is_neither_is_bad_input(asked: str) -> None:
     """A path that is not there reads as neither, for a hub id has no leading dot or slash."""
     assert refused(asked) == (
         f"--model: {asked!r} is neither a directory nor a hub id\n"
-        "The directory is not there, or a single file of a model was named.\n"
-        "Name the directory that save_pretrained wrote, or a model of the hub, such as Qwen/Qwen2.5-7B."
+        "The directory does not exist, or the value is a single file of a model.\n"
+        "Name the directory that save_pretrained wrote, or a hub id (example: Qwen/Qwen2.5-7B)."
     )
 
 
@@ -62,8 +62,8 @@ def test_a_file_is_no_hub_id_though_it_looks_like_one(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert refused("model.safetensors") == (
         "--model: 'model.safetensors' is neither a directory nor a hub id\n"
-        "The directory is not there, or a single file of a model was named.\n"
-        "Name the directory that save_pretrained wrote, or a model of the hub, such as Qwen/Qwen2.5-7B."
+        "The directory does not exist, or the value is a single file of a model.\n"
+        "Name the directory that save_pretrained wrote, or a hub id (example: Qwen/Qwen2.5-7B)."
     )
 
 
@@ -71,7 +71,7 @@ def test_a_directory_without_a_config_is_bad_input(tmp_path: Path) -> None:
     """It may hold weights all the same: nobody knows of what."""
     assert refused(tmp_path) == (
         f"{tmp_path}/config.json: cannot be read: No such file or directory\n"
-        "Check the path; a folder stands for the file in it."
+        "Check the path. If a folder was named, this file must be in it."
     )
 
 
@@ -99,8 +99,8 @@ def test_a_config_of_something_else_is_bad_input(tmp_path: Path, config: str) ->
     made = directory(tmp_path, config)
     assert refused(made) == (
         f"{made}/config.json: not a model's config: it has no model_type\n"
-        "The directory holds something else, such as an adapter.\n"
-        "Hand --model the directory of the base model."
+        "The directory has no base model, but for example an adapter.\n"
+        "Pass the directory of the base model to --model."
     )
 
 
@@ -117,8 +117,8 @@ def test_a_directory_without_weights_or_tokenizer_is_bad_input(tmp_path: Path, m
     (made / missing).unlink()
     assert refused(made) == (
         f"{made}: {said}\n"
-        "Cells load the model and its tokenizer from the one directory.\n"
-        "Put it there with save_pretrained, or name the directory that has both."
+        "Cells load the model and its tokenizer from the same directory.\n"
+        "Write the weights there with save_pretrained, or name the directory that has both."
     )
 
 
@@ -127,8 +127,8 @@ def test_weights_that_are_stored_quantized_are_bad_input(tmp_path: Path) -> None
     made = directory(tmp_path, '{"model_type": "llama", "quantization_config": {"quant_method": "awq"}}')
     assert refused(made) == (
         f"{made}/config.json: the model is stored quantized\n"
-        "The flows quantize the weights themselves, or leave them whole.\n"
-        "Hand --model the model it was made from."
+        "The flows quantize the weights themselves, or train them unquantized.\n"
+        "Pass the original, unquantized model to --model."
     )
 
 

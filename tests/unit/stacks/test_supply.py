@@ -34,8 +34,8 @@ class TestOptions:
             assert caught.value.exit_code is ExitCode.BAD_INPUT
             assert str(caught.value) == (
                 f"--wheelhouse {folder}: {problem}\n"
-                "It takes an unpacked bundle, or any folder of wheels.\n"
-                "Unpack every part of the bundle, and name the folder that comes out of them."
+                "--wheelhouse takes an unpacked bundle, or any folder of wheels.\n"
+                "Unpack every part of the bundle, and name the folder that they unpack to."
             )
 
     def test_one_python_lends_its_torch(self) -> None:
@@ -43,7 +43,7 @@ class TestOptions:
         with pytest.raises(CompatError) as caught:
             supply_of(where="here", base_python="python3", base_torch=True)
         assert caught.value.exit_code is ExitCode.BAD_INPUT
-        assert str(caught.value).startswith("here: --base-torch does not go with --base-python\n")
+        assert str(caught.value).startswith("here: --base-torch and --base-python exclude each other\n")
 
 
 class TestLacking:
@@ -74,8 +74,8 @@ class TestBasePython:
         ("code", "problem"),
         [
             (None, "there is no such program"),
-            ("exit 1", "it is not a Python that runs: it said nothing"),
-            ("echo no libpython >&2; exit 127", "it is not a Python that runs: no libpython"),
+            ("exit 1", "it is not a working Python: stderr is empty"),
+            ("echo no libpython >&2; exit 127", "it is not a working Python: no libpython"),
         ],
     )
     def test_what_does_not_run_is_refused(self, tmp_path: Path, code: str | None, problem: str) -> None:
@@ -88,6 +88,6 @@ class TestBasePython:
             ask_base_python(str(program))
         assert str(caught.value) == (
             f"--base-python {program}: {problem}\n"
-            "It takes the torch of that Python, which must be on this machine.\n"
-            "Name a Python in which `import torch` works, such as /usr/bin/python3."
+            "--base-python uses the torch of that Python, which must be on this machine.\n"
+            "Name a Python in which `import torch` works (example: /usr/bin/python3)."
         )

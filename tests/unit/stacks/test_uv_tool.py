@@ -122,5 +122,5 @@ class TestUv:
         assert caught.value.exit_code is ExitCode.ENVIRONMENT
         assert str(caught.value).splitlines()[1:] == [
             "uv makes the locks and the environments of all stacks.",
-            "Install this project with its dependencies (`pip install -e '.[host]'`), uv is one of them.",
+            "Install this project with its dependencies, which include uv: `pip install -e '.[host]'`.",
         ]
