@@ -67,7 +67,8 @@ ALL = {flow.name for flow in CATALOG}
 @pytest.mark.parametrize(
     "file",
     [
-        "checks/registry.py",
+        "checks/cell_checks.py",
+        "checks/codes.py",
         "checks/judge.py",
         "contract/closed_forms.py",
         "report/wording.py",
