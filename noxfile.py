@@ -67,21 +67,21 @@ def tests_lowest(session: nox.Session) -> None:
     session.run("pytest", "--numprocesses", "auto", *session.posargs)
 
 
-@nox.session(allow_parallel=True)
+@nox.session(allow_parallel=True, reuse_venv=False)
 def wheel(session: nox.Session) -> None:
     """The wheel, alone and with its extra, in an empty directory: no checkout is there to lean on."""
-    built = Path(session.create_tmp())
-    session.run("uv", "build", "--quiet", "--wheel", "--out-dir", str(built), external=True)
-    file = next(built.glob("*.whl"))
-    with session.chdir(session.create_tmp()):
+    built = Path(session.create_tmp()).resolve()
+    session.run("uv", "build", "--quiet", "--wheel", "--clear", "--out-dir", str(built), external=True)
+    file, empty = next(built.glob("*.whl")), built / "empty"
+    empty.mkdir(exist_ok=True)
+    with session.chdir(empty):
         session.install(str(file))
         session.run("uv", "pip", "check", external=True)
-        session.run("python", "-c", "import finetune_compat")
-        session.run("compat", "stacks", success_codes=[4])
+        session.run("python", "-c", "import finetune_compat.contract.records")
+        session.run("compat", "stacks", success_codes=[4])  # one sentence: the extra is not installed
         session.install(f"{file}[host]")
         for command in ("--version", "stacks --json", "census --list"):
             session.run("compat", *command.split(), silent=True)
-        session.run("nox", "--list", "-f", "finetune_compat/noxfile.py", silent=True)
 
 
 @nox.session(allow_parallel=True)

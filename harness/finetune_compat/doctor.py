@@ -109,7 +109,7 @@ def _torch(matrix: Matrix) -> Finding:
     return Finding(
         name,
         f"the index offers {version}, {kind}",
-        todo="For a CPU build, let UV_FIND_LINKS name PyTorch's page of CPU wheels." if cuda else "",
+        todo="For a CPU build: PIP_FIND_LINKS=https://download.pytorch.org/whl/cpu/torch/" if cuda else "",
     )
 
 

@@ -159,11 +159,12 @@ BAD = {
         "Leave one of them out."
     ),
     "gate --from nope --to trl0.22": (
-        f"--from: 'nope' is neither a stack, a pin, a file nor an interpreter\nNo stack looks like it.\n{CAN_BE}"
+        f"--from: 'nope' is neither a stack, a pin, a file nor an interpreter\n"
+        f"No stack of matrices/stacks.toml looks like it.\n{CAN_BE}"
     ),
     "gate --from trl0.22 --to nope.lock": (
         "--to nope.lock: there is no such file or folder\n"
-        f"The path is misspelt, or relative to another folder than this one.\n{CAN_BE}"
+        f"Nothing is at HERE/nope.lock: the path is misspelt, or relative to another folder.\n{CAN_BE}"
     ),
     "gate --from trl0.22 --to empty": (
         "--to empty: this is no Python interpreter, no virtual environment, and no file of versions\n"
@@ -174,7 +175,8 @@ BAD = {
     "watch --steps x train.py": f"Invalid value for '--steps': {NUMBER}\n{SEE}",
     "watch --steps 1 train.py": f"compat watch: --steps 1\n{FEWEST}",
     "watch --stack trl0.22 none.py": (
-        "none.py: there is no such file\nGive a script (.py) or a notebook (.ipynb) that is there."
+        "none.py: there is no such file\nNothing is at HERE/none.py.\n"
+        "Give a script (.py) or a notebook (.ipynb) that is there."
     ),
     "watch --stack trl0.22 notebook.ipynb": (
         "notebook.ipynb: it is no notebook: it has no 'cells'\n"

@@ -187,11 +187,14 @@ def _pin(word: str, option: str, matrix: Matrix) -> Requirement:
 
 
 def _no_side(word: str, option: str, matrix: Matrix) -> UnknownName:
+    known = places().shown(places().stacks)
     near = get_close_matches(word, [stack.name for stack in matrix.stacks], n=3, cutoff=0.6)
     return UnknownName(
         f"{word!r} is neither a stack, a pin, a file nor an interpreter",
         where=option,
-        meaning=f"Stacks that look like it: {', '.join(near)}." if near else "No stack looks like it.",
+        meaning=f"Stacks of {known} that look like it: {', '.join(near)}."
+        if near
+        else f"No stack of {known} looks like it.",
         todo=_CAN_BE,
     )
 
@@ -212,7 +215,7 @@ def _read_path(path: Path, option: str, matrix: Matrix, asked: str | None) -> Wa
         raise CompatError(
             "there is no such file or folder",
             where=f"{option} {path}",
-            meaning="The path is misspelt, or relative to another folder than this one.",
+            meaning=f"Nothing is at {path.absolute()}: the path is misspelt, or relative to another folder.",
             todo=_CAN_BE,
         )
     if path.is_dir() or path.suffix not in SUFFIXES:

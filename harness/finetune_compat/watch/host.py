@@ -155,7 +155,10 @@ def check_script(given: Sequence[str]) -> None:
         return
     if not script.is_file():
         raise CompatError(
-            "there is no such file", where=given[0], todo="Give a script (.py) or a notebook (.ipynb) that is there."
+            "there is no such file",
+            where=given[0],
+            meaning=f"Nothing is at {script.absolute()}.",
+            todo="Give a script (.py) or a notebook (.ipynb) that is there.",
         )
     if script.suffix == ".ipynb":
         _check_notebook(script)

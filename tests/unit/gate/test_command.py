@@ -453,7 +453,8 @@ class TestExitCodes:
             (
                 {"before": "nonsense"},
                 (
-                    "--from: 'nonsense' is neither a stack, a pin, a file nor an interpreter\nNo stack looks like it.\n"
+                    "--from: 'nonsense' is neither a stack, a pin, a file nor an interpreter\n"
+                    "No stack of matrices/stacks.toml looks like it.\n"
                     "A side is a stack (trl0.22), pins (trl==0.22.2), a requirements.txt, uv.lock or pylock.toml, or "
                     "the path of an interpreter or a virtual environment.\n"
                 ),

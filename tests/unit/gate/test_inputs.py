@@ -192,10 +192,11 @@ class TestPins:
         """With the names that look like it."""
         assert refusal("trl0.2222") == (
             "--to: 'trl0.2222' is neither a stack, a pin, a file nor an interpreter\n"
-            f"Stacks that look like it: trl0.22, trl0.22.0, trl0.29.\n{CAN_BE}"
+            f"Stacks of matrices/stacks.toml that look like it: trl0.22, trl0.22.0, trl0.29.\n{CAN_BE}"
         )
         assert refusal("!!") == (
-            f"--to: '!!' is neither a stack, a pin, a file nor an interpreter\nNo stack looks like it.\n{CAN_BE}"
+            f"--to: '!!' is neither a stack, a pin, a file nor an interpreter\n"
+            f"No stack of matrices/stacks.toml looks like it.\n{CAN_BE}"
         )
 
     def test_a_stack_beside_a_pin(self) -> None:
@@ -404,7 +405,7 @@ class TestInterpreters:
         for name in ("no/such/place", "missing.txt"):
             assert refusal(name) == (
                 f"--to {name}: there is no such file or folder\n"
-                f"The path is misspelt, or relative to another folder than this one.\n{CAN_BE}"
+                f"Nothing is at {Path(name).absolute()}: the path is misspelt, or relative to another folder.\n{CAN_BE}"
             )
 
 

@@ -89,7 +89,10 @@ class TestTheCommand:
         [
             (
                 "absent.py",
-                "absent.py: there is no such file\nGive a script (.py) or a notebook (.ipynb) that is there.",
+                (
+                    "absent.py: there is no such file\nNothing is at HERE/absent.py.\n"
+                    "Give a script (.py) or a notebook (.ipynb) that is there."
+                ),
             ),
             (
                 "launch",
@@ -100,7 +103,10 @@ class TestTheCommand:
     def test_what_is_not_there_is_bad_input(self, given: str, message: str) -> None:
         with pytest.raises(CompatError) as raised:
             command_of(Path("/env/bin/python"), [given])
-        assert (str(raised.value), raised.value.exit_code) == (message, ExitCode.BAD_INPUT)
+        assert (str(raised.value), raised.value.exit_code) == (
+            message.replace("HERE", str(Path.cwd())),
+            ExitCode.BAD_INPUT,
+        )
 
     @pytest.mark.parametrize(
         ("text", "problem"),
