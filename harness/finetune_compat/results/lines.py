@@ -162,7 +162,7 @@ def line_of(verdict: Verdict, seen: Observation | None) -> CellLine:
         counts=tuple(_count(seen, stage) for stage in CENSUS_STAGES) if seen else _UNCOUNTED,
         eval_before=training.eval_before if training else None,
         eval_after=training.eval_after if training else None,
-        failing=tuple((said.code, said.message) for said in verdict.opinions if said.result is Result.FAIL),
+        failing=tuple((item.code, item.message) for item in verdict.opinions if item.result is Result.FAIL),
         issues=verdict.issues,
         links=verdict.links,
         freezes=tuple(dict.fromkeys(_library_part(freeze.frames) for freeze in seen.freezes)) if seen else (),

@@ -117,8 +117,7 @@ class Summary:
     origin: Origin | None = None
     """Only for a committed baseline: when it was measured, and with which sources."""
     unrecorded: tuple[tuple[str, int], ...] = ()
-    """Code of each check whose data an older harness did not record, and the number of such cells.
-    """
+    """Code of each check whose data an older harness did not record, and the number of such cells."""
 
     def stack(self, name: str) -> StackSummary:
         """The summary of the stack called `name`.

@@ -149,7 +149,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
             f"{url!r} is not a valid URL of a shared store: {error}",
             where="COMPAT_STORE_REMOTE",
             meaning="The protocol is misspelt, or needs another package: s3fs, gcsfs or huggingface_hub.",
-            todo="Name a URL such as s3://bucket/compat or hf://datasets/org/name, and install its package next to "
-            "this one.",
+            todo="Name a URL such as s3://bucket/compat or hf://datasets/org/name, and install its package in "
+            "this environment.",
         ) from None
     return fs, str(base).rstrip("/")

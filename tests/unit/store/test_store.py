@@ -163,7 +163,7 @@ def test_a_kind_of_url_that_is_none_is_bad_input(monkeypatch: pytest.MonkeyPatch
     assert str(raised.value) == (
         "COMPAT_STORE_REMOTE: 's4://bucket' is not a valid URL of a shared store: Protocol not known: s4\n"
         "The protocol is misspelt, or needs another package: s3fs, gcsfs or huggingface_hub.\n"
-        "Name a URL such as s3://bucket/compat or hf://datasets/org/name, and install its package beside this one."
+        "Name a URL such as s3://bucket/compat or hf://datasets/org/name, and install its package in this environment."
     )
     assert raised.value.exit_code is ExitCode.BAD_INPUT
 
