@@ -297,27 +297,27 @@ BAD = {
     "store ls a b": f"Got unexpected extra argument(s) (b)\n{SEE}",
     "store show": f"Missing argument 'CELL_OR_ADDRESS'.\n{SEE}",
     "store show nope": (
-        "HERE/store: no observations are kept under 'nope'\n"
-        "`compat store ls` lists them: name a cell's whole id, or more letters of the address."
+        "HERE/store: no cached results match 'nope'\n"
+        "`compat store ls` lists them: name a cell's whole id, or more characters of the address."
     ),
     "store verify more": f"Got unexpected extra argument(s) (more)\n{SEE}",
     "store prune": (
-        "compat store prune: nothing was asked to go\n"
-        "Give --older-than, --max-size or --unreachable; --dry-run shows what would go."
+        "compat store prune: no option says what to remove\n"
+        "Give --older-than, --max-size or --unreachable. Add --dry-run to see what would be removed."
     ),
-    "store prune --older-than soon": "--older-than: 'soon' is no age\nWrite days or hours: 90d, 12h.",
-    "store prune --max-size 1XB": "--max-size: '1XB' is no size\nWrite bytes with a unit: 500MB, 1.5GB, 2GiB.",
+    "store prune --older-than soon": "--older-than: 'soon' is not a valid age\nWrite days or hours: 90d, 12h.",
+    "store prune --max-size 1XB": "--max-size: '1XB' is not a valid size\nWrite bytes with a unit: 500MB, 1.5GB, 2GiB.",
     "store export": f"Missing argument 'FILE'.\n{SEE}",
     "store export out.tar.gz --run nope": NO_RUN,
     "store export out.tar.gz --run empty": "HERE/empty: this is not a run\nName a run below reports/runs, or `latest`.",
-    "store export text --run run": "text: there is such a file already\nName another, or remove it.",
+    "store export text --run run": "text: the file already exists\nName another file, or remove this one.",
     "store export none/out.tar.gz --run run": "none: there is no such folder\nMake it, or name another.",
     "store import": f"Missing argument 'FILE'.\n{SEE}",
     "store import none.tar.gz": "none.tar.gz: there is no such file\nName what `compat store export` wrote.",
     **{
         f"store import {source}": (
-            f"{source}: not taken: it cannot be read: {why}\n"
-            "It was cut off or changed on its way, or `compat store export` did not write it. Nothing was written.\n"
+            f"{source}: not imported: it cannot be read: {why}\n"
+            "The file was truncated or changed, or `compat store export` did not write it. Nothing was written.\n"
             "Copy it again, or export it again."
         )
         for source, why in (("text", "not a gzip file"), ("empty", "Is a directory"))

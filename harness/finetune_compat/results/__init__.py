@@ -1,1 +1,1 @@
-"""The files of a run: read, judged and counted."""
+"""Read the files of a run, judge its cells, and count the results."""

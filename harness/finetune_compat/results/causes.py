@@ -1,7 +1,4 @@
-"""Root causes: cells that are not green for one reason form one `Group`.
-
-Twenty cells red for one reason are then one thing to look at, which they are.
-"""
+"""Root causes: cells that do not pass for the same reason form one `Group`, which a reader triages once."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Sighting(Generic[T]):
-    """Something seen, and the first stack of its group that it was seen on."""
+    """A distinct call chain or error, and the first stack of the group where it occurs."""
 
     what: T
     stack: str
@@ -31,7 +28,7 @@ class Sighting(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Neighbouring stacks of one axis, first and last included."""
+    """Consecutive stacks of one axis, from `first` to `last` inclusive."""
 
     first: str
     last: str
@@ -40,34 +37,34 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Cells that are not green for one and the same reason."""
+    """Cells that do not pass for the same reason."""
 
     finding: Finding
     issues: tuple[str, ...]
     titles: tuple[str, ...]
-    """Titles of the listed issues, else of the failing checks."""
+    """Titles of the listed issues; without issues, of the failing checks."""
     links: tuple[str, ...]
     advice: tuple[str, ...]
-    """What the ledger, else the failing checks, say to do."""
+    """Remedies of the listed issues; without issues, advice of the failing checks."""
     failing: tuple[tuple[str, str], ...]
-    """Code and message, as the group's first cell has them."""
+    """Code and message of each failing check of the group's first cell."""
     platform: bool
-    """Whether what is listed is the machine's doing and no library's."""
+    """Whether all listed issues are caused by the machine, and none by a library."""
     freezes: tuple[Sighting[tuple[Frame, ...]], ...]
-    """Distinct chains; line numbers, which move from release to release, make no difference."""
+    """Distinct call chains. Line numbers are ignored, because they change between releases."""
     errors: tuple[Sighting[Failure], ...]
-    """Distinct errors; numbers in messages make no difference."""
+    """Distinct errors. Numbers in their messages are ignored."""
     signs: tuple[tuple[Sign, int], ...]
-    """How it looks to the user, and in how many cells."""
+    """What the user sees, each with the number of cells."""
     reason: str
-    """The judge's sentence on the first cell."""
+    """The verdict's reason of the group's first cell."""
     cells: tuple[str, ...]
     flows: tuple[str, ...]
     spans: tuple[Span, ...]
 
     @property
     def mark(self) -> Mark:
-        """The mark that all of its cells carry."""
+        """The mark of all cells of the group."""
         match self.finding:
             case Finding.LISTED:
                 return Mark.XFAIL
@@ -81,12 +78,12 @@ class Group:
 
 
 def groups_of(lines: Iterable[CellLine], ledger: Ledger, order: Sequence[str]) -> tuple[Group, ...]:
-    """The lines that are no passes, by root cause; what is listed comes first and what fails last, next to the totals.
+    """The lines that are not passes, grouped by root cause: listed issues first, failures last, next to the totals.
 
     Args:
-        lines: cells in the order they are shown.
-        ledger: for titles and remedies of listed issues.
-        order: names of all stacks of the run as they are shown, to tell which are neighbours.
+        lines: cells in the order of the report.
+        ledger: titles and remedies of listed issues.
+        order: names of all stacks of the run in the order of the report, to find consecutive stacks.
     """
     found: dict[tuple[Finding, tuple[str, ...]], list[CellLine]] = {}
     for line in lines:
@@ -110,7 +107,9 @@ def _urgency(finding: Finding) -> int:
 
 
 def _cause(line: CellLine, finding: Finding) -> tuple[str, ...]:
-    """Equal for cells of one finding that have one reason. Line numbers are left out: they move between releases."""
+    """A key that is equal for cells of one finding with the same cause. It has no line numbers, which change between
+    releases.
+    """
     match finding:
         case Finding.LISTED | Finding.GONE:
             return line.issues
@@ -119,12 +118,14 @@ def _cause(line: CellLine, finding: Finding) -> tuple[str, ...]:
         case Finding.MACHINE:
             return (_without_numbers(line.reason),)
         case Finding.UNINSTALLABLE:
-            return (line.reason,)  # the numbers in it are versions, and those are the reason
+            return (line.reason,)  # its numbers stay: they are versions, which are part of the cause
     assert_never(finding)
 
 
 def _culprit(line: CellLine) -> tuple[str, ...]:
-    """The code that did it: what raised where the error is itself a finding, else what froze, else nothing is known."""
+    """The code that caused the failure: the raising line if the error is a finding (F001) or nothing froze, else the
+    freezing lines. Empty if there are neither.
+    """
     if line.error is not None and (not line.freezes or "F001" in dict(line.failing)):
         return (line.error.type, _without_numbers(line.error.message), *map(_place, line.error.frames[-1:]))
     return tuple(sorted({_place(chain[-1]) for chain in line.freezes if chain}))
@@ -176,7 +177,7 @@ def _error_key(error: Failure) -> object:
 
 
 def _spans(stacks: set[str], order: Sequence[str]) -> tuple[Span, ...]:
-    """`stacks` as runs of neighbours in `order`; a run never leaves its axis."""
+    """`stacks` as spans of consecutive stacks in `order`. A span has stacks of one axis only."""
     runs: list[list[str]] = []
     for before, name in zip((None, *order), order, strict=False):
         if name in stacks and runs and runs[-1][-1] == before and same_axis(before, name):

@@ -1,4 +1,4 @@
-"""One cell as a row of a table: its verdict and the numbers of its observation side by side."""
+"""One cell as a row of a table: its verdict and the numbers of its observation."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from finetune_compat.contract.verdict import Sign
 
 
 class Mark(StrEnum):
-    """What a reader is shown of one cell."""
+    """The result of one cell as reports show it."""
 
     PASS = "pass"
     REFUSED = "refused"
-    """A pass too: the library answered a wrong flow with an error that says what is wrong."""
+    """Also a pass: the library refused a wrong flow with an error that states the fault."""
     XFAIL = "xfail"
     FAIL = "FAIL"
     INFRASTRUCTURE = "infrastructure"
@@ -38,40 +38,42 @@ class Mark(StrEnum):
 
 
 class Finding(StrEnum):
-    """What kind of news a cell that is no plain pass brings."""
+    """The kind of result of a cell that is not a pass."""
 
     LISTED = "listed"
     UNLISTED = "unlisted"
     GONE = "gone"
-    """A listed deviation that did not appear."""
+    """A listed deviation that did not occur."""
     DIFFERENT = "different"
-    """A deviation where one is listed, but another one."""
+    """A deviation that differs from the listed one."""
     MACHINE = "machine"
     UNINSTALLABLE = "uninstallable"
 
 
 @dataclass(frozen=True, slots=True)
 class StageCount:
-    """Trainable parameters at one stage, or why nobody counted them."""
+    """Trainable parameters at one stage, or the reason why there is no count."""
 
     stage: Stage
     trainable: int | None
     absence: Absence | None
-    """Why there is no count, as recorded. None as well where the cell left no observation at all."""
+    """The recorded reason why there is no count. Also None if the cell left no observation."""
     again: int | None
-    """The count after a second, later call of this step that the library made on its own."""
+    """The count after the library called this step a second time, after the flow's own call; None if it did not."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeepLine:
-    """What the deep tier measured of one cell, in a number each; None where it could not be measured."""
+    """The measurements of the deep tier on one cell; None where a value could not be measured."""
 
     fall: float | None
+    """How much eval loss fell."""
     null: float | None
-    """How far eval loss moves where nothing can be learned."""
+    """How much eval loss moves when nothing can be learned."""
     accumulation: float | None
-    """Largest difference of any class's gradient, as a share of it."""
+    """Largest relative difference between gradients with and without accumulation, over the classes of tensors."""
     checkpointing: float | None
+    """Likewise with and without gradient checkpointing."""
     ignoring: tuple[str, ...] | None
     """Metrics of the evaluation that do not depend on the model."""
     duration_s: float
@@ -83,7 +85,7 @@ class CellLine:
 
     cell: str
     flow: str
-    """Empty where the verdict is on a whole stack."""
+    """Empty if the verdict is on a whole stack."""
     model: str
     """The first part of `variant`."""
     variant: str
@@ -95,7 +97,7 @@ class CellLine:
     reason: str
     symptom: Symptom
     counts: tuple[StageCount, ...]
-    """One a stage, in the order of `CENSUS_STAGES`."""
+    """One per stage, in the order of `CENSUS_STAGES`."""
     eval_before: float | None
     eval_after: float | None
     failing: tuple[tuple[str, str], ...]
@@ -103,14 +105,14 @@ class CellLine:
     issues: tuple[str, ...]
     links: tuple[str, ...]
     freezes: tuple[tuple[Frame, ...], ...]
-    """Call chains inside the libraries that froze what the flow trains."""
+    """Call chains in library code that froze parameters which the flow trains."""
     error: Failure | None
     emulates: bool
     duration_s: float
     signs: tuple[Sign, ...] = ()
-    """How it looks to the user, where eval loss does not fall as it should."""
+    """What the user sees if eval loss does not fall as it should."""
     deep: DeepLine | None = None
-    """None where the deep tier was not run."""
+    """None if the deep tier was not run."""
 
     @property
     def stack(self) -> str:
@@ -135,7 +137,7 @@ _PLACES = {stage: place for place, stage in enumerate(CENSUS_STAGES)}
 
 
 def count_columns(lines: Iterable[CellLine]) -> tuple[CountColumn, ...]:
-    """The columns it takes to show the counts of `lines`, in order of events: second calls come from the trainer."""
+    """The columns for the counts of `lines`, in chronological order: columns of second calls precede the trainer's."""
     twice = {item.stage for line in lines for item in line.counts if item.again is not None}
     at = CENSUS_STAGES.index(Stage.TRAINER)
     again = [CountColumn(stage, True) for stage in CENSUS_STAGES if stage in twice]
@@ -160,7 +162,7 @@ def line_of(verdict: Verdict, seen: Observation | None) -> CellLine:
         counts=tuple(_count(seen, stage) for stage in CENSUS_STAGES) if seen else _UNCOUNTED,
         eval_before=training.eval_before if training else None,
         eval_after=training.eval_after if training else None,
-        failing=tuple((said.code, said.message) for said in verdict.opinions if said.result is Result.FAIL),
+        failing=tuple((item.code, item.message) for item in verdict.opinions if item.result is Result.FAIL),
         issues=verdict.issues,
         links=verdict.links,
         freezes=tuple(dict.fromkeys(_library_part(freeze.frames) for freeze in seen.freezes)) if seen else (),
@@ -190,7 +192,7 @@ def _largest(pair: StepPair | None) -> float | None:
 
 
 def mark_of(verdict: Verdict) -> Mark:
-    """What a reader is shown of the cell."""
+    """The mark of the cell in reports."""
     match verdict.outcome:
         case Outcome.PASS:
             return Mark.REFUSED if verdict.refused else Mark.PASS
@@ -206,7 +208,7 @@ def mark_of(verdict: Verdict) -> Mark:
 
 
 def finding_of(verdict: Verdict) -> Finding | None:
-    """What kind of news the verdict is; None for a pass."""
+    """The finding of the verdict; None for a pass."""
     match verdict.outcome:
         case Outcome.PASS:
             return None
@@ -243,9 +245,10 @@ def _count(seen: Observation, stage: Stage) -> StageCount:
 
 
 OWN_FILES = ("finetune_compat/", "harness/cell/")
-"""How the paths of our own flows begin: today's, and that of observations recorded under the package's first name."""
+"""Path prefixes of this project's flows: the current one, and that of observations from before the package was renamed.
+"""
 
 
 def _library_part(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
-    """The chain without the flow's own line, which differs from flow to flow where the cause does not."""
+    """The chain without the flow's own line, which differs between flows with the same cause."""
     return tuple(frame for frame in frames if not frame.file.startswith(OWN_FILES)) or frames

@@ -8,16 +8,16 @@ from functools import cache
 from packaging.version import Version
 
 AXES = ("trl", "transformers", "peft")
-"""The order in which stacks are shown; a stack of any other name comes last."""
+"""Axes in the order of reports. Stacks with any other name come last."""
 
 _STACK = re.compile(r"(?P<axis>[a-z]+)(?P<version>[0-9]+(\.[0-9]+)*)(-py3(?P<python>[0-9]+))?")
 
 
-@cache  # asked of every neighbour of every stack
+@cache  # called for every pair of neighbouring stacks
 def stack_order(name: str) -> tuple[int, Version, bool, Version, int, str]:
-    """Sort key of a stack's name: axis, then version as numbers, then Python.
+    """Sort key of a stack's name: axis, then version as numbers, then Python version.
 
-    A minor follows its single patches, because a minor means its newest patch.
+    A stack of a minor version, for example `trl0.22`, follows those of its patches, because it is the newest patch.
     """
     found = _STACK.match(name)
     if found is None:

@@ -1,11 +1,11 @@
-"""A run's files: what cells wrote into them, read back as values and judged. Host side.
+"""The files of a run: read them, and judge the cells. Host side.
 
 <runs>/<run-id>/
     observations.jsonl      one `Started` line and one `Observation` line per cell, appended by the cells as they run
-    left-out.txt            cells that were asked for and left out, for want of time
-    stored.json             addresses of the cells whose observations were in the store before any session began
-    rows/<stack>.json       one `StackRow` per stack: ran, or why not, and which cells were selected
-    verdicts.jsonl  junit.xml  summary.md  report.html  derived; written whole when the last session has ended
+    left-out.txt            selected cells that did not run, because the time budget was used up
+    stored.json             addresses of the cells whose observations were cached before any session started
+    rows/<stack>.json       one `StackRow` per stack: whether it ran, the reason if not, and the selected cells
+    verdicts.jsonl  junit.xml  summary.md  report.html  derived; written atomically when the last session has ended
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ from finetune_compat.machine.places import places
 T = TypeVar("T")
 
 MANY = 500
-"""Cells whose judging or rendering takes a few times as long as starting a process for it."""
+"""Number of cells for which judging or rendering takes a few times as long as starting another process for it."""
 
 NEWEST = 5
-"""Runs an error message names: enough to find the one that was meant."""
+"""Number of runs that an error message names."""
 
 
 class RowState(StrEnum):
-    """What became of a stack in a run."""
+    """The state of a stack in a run."""
 
     RAN = "ran"
     UNINSTALLABLE = "uninstallable"
-    """No lock, or nothing that could be installed from it; `reason` is the resolver's."""
+    """There is no lock, or it cannot be installed; `reason` is the resolver's."""
     INFRASTRUCTURE = "infrastructure"
-    """The cells' process ended before it could select any cell."""
+    """The cell process ended before it selected any cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +65,19 @@ class StackRow:
     state: RowState
     reason: str
     selected: tuple[str, ...]
-    """Ids of the cells that were to run, after `-k` and the like."""
+    """Ids of the cells to run, after `-k` and other filters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a committed baseline comes from, as its `provenance.json` says."""
+    """The origin of a committed baseline, from its `provenance.json`."""
 
     first_cell: str
     last_cell: str
-    """When its first and its last cell began: UTC, ISO 8601."""
+    """Start times of its first and last cell: UTC, ISO 8601."""
     harness_version: str
     kept_at_commit: str
-    """What the sources stood at, with `+` where files differed from it."""
+    """The commit of the sources, with `+` if files differed from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +89,16 @@ class Results:
     observations: dict[str, Observation]
     verdicts: tuple[Verdict, ...]
     left_out: tuple[str, ...] = ()
-    """Cells that were asked for and left out, for want of time: nothing is known of them."""
+    """Selected cells that did not run, because the time budget was used up. They have no verdict."""
     origin: Origin | None = None
-    """Of a committed baseline; None of any other run."""
+    """Only for a committed baseline; None for any other run."""
 
 
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 
 
 def _adapter(of: type[T]) -> TypeAdapter[T]:
-    """Made when first asked for: what writes files only, or shows a remembered answer, needs none."""
+    """The adapter for `of`, created on first use: commands that only write files or show a cached answer need none."""
     if of not in _ADAPTERS:
         _ADAPTERS[of] = TypeAdapter(of)
     found: TypeAdapter[T] = _ADAPTERS[of]
@@ -113,7 +113,7 @@ def find_run(name: str, runs: Path | None = None) -> Path:
     """
     runs = runs or places().runs
     for path in (runs / name, Path(name)):
-        if name and path.is_dir() and path.resolve() != runs.resolve():  # which `.` would name below it
+        if name and path.is_dir() and path.resolve() != runs.resolve():  # the name `.` would select `runs` itself
             return path.resolve()
     there = sorted(p.name for p in runs.glob("*") if p.is_dir() and not p.is_symlink())[-NEWEST:]
     raise UnknownName(
@@ -127,11 +127,13 @@ def find_run(name: str, runs: Path | None = None) -> Path:
 def read_observations(
     path: Path, *, only: Collection[str] | None = None
 ) -> tuple[dict[str, Started], dict[str, Observation]]:
-    """Cells started and cells observed in an `observations.jsonl`, each by cell id; a later line replaces an earlier
-    one. Lines of other stacks than `only`, if some are named, are not looked at.
+    """The started and the observed cells in an `observations.jsonl`, each by cell id.
+
+    A later line of a cell replaces an earlier one. If `only` is given, only lines of these stacks are read. An
+    incomplete last line is ignored: its cell was killed.
 
     Raises:
-        RecordsError: a line is not a record of schema 1. A cut-off last line is a killed cell, and is left out.
+        RecordsError: a line is not a record of schema 1.
     """
     started: dict[str, Started] = {}
     observed: dict[str, Observation] = {}
@@ -143,43 +145,44 @@ def read_observations(
         record = _decode(line, f"{path}:{number}")
         if isinstance(record, Started):
             started[record.cell] = record
-            observed.pop(record.cell, None)  # it runs again: what an earlier try observed no longer counts
+            observed.pop(record.cell, None)  # the cell runs again, so the observation of the earlier try is obsolete
         else:
             observed[record.cell] = record
     return started, observed
 
 
 _CELL = '{"cell":"'
-"""What `to_json` begins a line with."""
+"""The beginning of a line that `to_json` wrote."""
 
 
 def cell_of(line: str) -> str:
-    """The cell of a line that `to_json` wrote, without decoding the rest of it."""
+    """The cell id in a line that `to_json` wrote, without decoding the whole line."""
     return line[len(_CELL) :].partition('"')[0]
 
 
 def whole_lines(path: Path) -> str:
-    """The text of an `observations.jsonl` without a last line that was cut off.
+    """The text of an `observations.jsonl`, without an incomplete last line.
 
     Raises:
-        RecordsError: it is no text.
+        RecordsError: the file is not text.
     """
     return "".join(line for _, line in _lines(path) if line.endswith("\n"))
 
 
 def read_sweep(path: Path) -> tuple[Observation, ...]:
-    """The observations of a sweep over seeds, as they came.
+    """The observations of a sweep over seeds, in the order of the file.
 
     Raises:
-        RecordsError: a line is not an observation of schema 1, or is cut off.
+        RecordsError: a line is not an observation of schema 1, or is incomplete.
     """
     records = [_decode(line, f"{path}:{number}") for number, line in _lines(path)]
     return tuple(record for record in records if isinstance(record, Observation))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The numbered lines of `path`, or of `path` with `.gz` behind it, as the baseline keeps it; none if neither is
-    there. One after another: a run's text is as large as what is made of it.
+    """The numbered lines of `path`, or of `path` with `.gz` appended, as in baselines; none if neither file exists.
+
+    Lines are read one at a time, because the text of a run needs as much memory as its observations.
     """
     packed = path.with_name(f"{path.name}.gz")
     try:
@@ -195,7 +198,7 @@ def read_line(line: str, where: str) -> Observation:
     """The observation in one line of JSON.
 
     Raises:
-        RecordsError: it is not an observation of schema 1. The message says `where` it was found.
+        RecordsError: it is not an observation of schema 1. The message contains `where`.
     """
     record = read_record(line, where)
     if isinstance(record, Started):
@@ -207,28 +210,29 @@ def read_record(line: str, where: str) -> Started | Observation:
     """The record in one line of JSON.
 
     Raises:
-        RecordsError: it is not a record of schema 1. The message says `where` it was found.
+        RecordsError: it is not a record of schema 1. The message contains `where`.
     """
     return _decode(line, where)
 
 
 _ENDS = f'"schema":{SCHEMA}}}'
-"""What `to_json` ends a line with."""
+"""The end of a line that `to_json` wrote."""
 
 
 def _decode(line: str, where: str) -> Started | Observation:
-    """The record in `line`. A line of this harness is parsed and validated in one step, which saves a quarter of a
-    report's time; any other, step by step, for its error message.
+    """The record in `line`. A valid line is parsed and validated in one step, which saves a quarter of a report's time.
+
+    Other lines are decoded in steps, for the error message.
     """
     text = line.rstrip("\n")
     if text.endswith(_ENDS):
         kind: type[Started | Observation] = Started if '"started":' in text else Observation
         with contextlib.suppress(ValidationError):
             return _adapter(kind).validate_json(text)
-    return _decode_warily(text, where)
+    return _decode_in_steps(text, where)
 
 
-def _decode_warily(line: str, where: str) -> Started | Observation:
+def _decode_in_steps(line: str, where: str) -> Started | Observation:
     try:
         raw = json.loads(line)
         if raw.get("schema") != SCHEMA:
@@ -263,7 +267,7 @@ def read_rows(run: Path) -> tuple[StackRow, ...]:
     """The rows of a run, in the order of their files' names.
 
     Raises:
-        RecordsError: a row file is not a row, or its file is not named after its stack.
+        RecordsError: a file is not a valid row, or its name is not that of its stack.
     """
     rows = []
     for path in sorted((run / "rows").glob("*.json")):
@@ -274,7 +278,7 @@ def read_rows(run: Path) -> tuple[StackRow, ...]:
         except OSError as error:
             raise _unreadable(str(path), f"cannot be read: {why(error)}") from None
         if not is_stack(row.name) or path.name != f"{row.name}.json":
-            raise _unreadable(str(path), f"is the row of a stack called {row.name!r}, and not named after it")
+            raise _unreadable(str(path), f"is the row of the stack {row.name!r}, but has another name")
         if any(parse_cell(cell).stack != row.name for cell in row.selected):
             raise _unreadable(str(path), f"selects cells of another stack than {row.name}")
         rows.append(row)
@@ -285,7 +289,7 @@ def write_row(run: Path, row: StackRow) -> None:
     """Write one stack's row into the run.
 
     Raises:
-        RecordsError: its name cannot be that of a file.
+        RecordsError: its name is not valid in a file name.
     """
     if not is_stack(row.name):
         raise _unreadable(str(run), f"{row.name!r} cannot be the name of a stack")
@@ -294,10 +298,10 @@ def write_row(run: Path, row: StackRow) -> None:
 
 
 def read_origin(run: Path) -> Origin | None:
-    """Where a baseline comes from; None of a run that is none.
+    """The origin of a baseline; None for any other run.
 
     Raises:
-        RecordsError: its provenance cannot be read.
+        RecordsError: its `provenance.json` cannot be read.
     """
     path = run / PROVENANCE
     if not path.exists():
@@ -312,12 +316,12 @@ PROVENANCE = "provenance.json"
 
 
 def read_left_out(run: Path) -> tuple[str, ...]:
-    """Cells that were asked for and left out of the run."""
+    """Selected cells that did not run, because the time budget was used up."""
     return tuple(_text_of(run / _LEFT_OUT).split("\n")[:-1])
 
 
 def write_left_out(run: Path, cells: Sequence[str]) -> None:
-    """Write down which cells were left out of the run."""
+    """Record the selected cells that did not run, because the time budget was used up."""
     write_atomically(run / _LEFT_OUT, "".join(f"{cell}\n" for cell in cells))
 
 
@@ -325,10 +329,10 @@ _LEFT_OUT = "left-out.txt"
 
 
 def read_addresses(run: Path) -> dict[str, str]:
-    """Addresses of the cells whose observations came from the store before any session began.
+    """Addresses by cell id, of the cells whose observations were cached before any session started.
 
     Raises:
-        RecordsError: the file of addresses holds something else.
+        RecordsError: the file of addresses is not valid.
     """
     try:
         return dict(_adapter(_Addresses).validate_json(_text_of(run / _STORED) or "{}"))
@@ -337,7 +341,7 @@ def read_addresses(run: Path) -> dict[str, str]:
 
 
 def write_addresses(run: Path, addresses: Mapping[str, str]) -> None:
-    """Write down where the store keeps what was copied into the run."""
+    """Record the store addresses of the observations that were copied into the run."""
     write_atomically(run / _STORED, json.dumps(addresses, indent=0) + "\n")
 
 
@@ -351,12 +355,12 @@ def _text_of(path: Path) -> str:
 
 
 def remove_row(run: Path, stack: str) -> None:
-    """Take back the row of a stack of which nothing was to run."""
+    """Remove the row of a stack without cells to run."""
     (run / "rows" / f"{stack}.json").unlink(missing_ok=True)
 
 
 def judged(run: Path, ledger: Ledger, *, only: str | None = None) -> Results:
-    """Read a run and judge every selected cell against `ledger`; of the stack `only`, if one is named.
+    """Read a run and judge every selected cell with `ledger`; if `only` is given, only the cells of that stack.
 
     Raises:
         RecordsError: a file of the run cannot be read.
@@ -398,7 +402,9 @@ def _judge_apart(file: Path, rows: Sequence[StackRow], ledger: Ledger) -> dict[s
 
 
 def _with_strays(rows: tuple[StackRow, ...], cells: set[str]) -> tuple[StackRow, ...]:
-    """The rows, also of stacks whose session was killed before it could write one, with all cells that left a line."""
+    """The rows, completed with the cells that left a line: in rows that did not run, and in new rows for stacks whose
+    session was killed before it wrote one.
+    """
     by_stack: dict[str, list[str]] = {}
     for cell in sorted(cells):
         by_stack.setdefault(parse_cell(cell).stack, []).append(cell)
@@ -433,24 +439,24 @@ def _judge_row(
 
 
 def how_it_ended(end: End | None) -> str:
-    """One sentence on a cell that was started and left no observation."""
+    """The reason why a started cell has no observation, in one sentence."""
     if end is None:
         return "started and left no observation: its process crashed, hung past its limit, or was killed"
-    held = f"{end.resident_bytes:,} bytes resident" if end.resident_bytes else "its memory not looked at"
+    held = f"{end.resident_bytes:,} bytes resident" if end.resident_bytes else "its memory was not measured"
     match end.cause:
         case EndCause.MEMORY:
-            return f"ended after {end.seconds:.0f} s for its memory: {held}, over its limit"
+            return f"ended after {end.seconds:.0f} s, over its memory limit: {held}"
         case EndCause.TIME:
-            return f"ended after {end.seconds:.0f} s, over its limit; {held}"
+            return f"ended after {end.seconds:.0f} s, over its time limit; {held}"
         case EndCause.CRASH:
             return f"its process crashed or was killed after {end.seconds:.0f} s; {held}"
     assert_never(end.cause)
 
 
 def judge_one(seen: Observation, ledger: Ledger) -> Verdict:
-    """The verdict on one stored observation, with today's ledger and checks.
+    """The verdict on one observation, with the current ledger and checks.
 
-    A process judges an observation once: progress, a stack's table and the whole run ask for the same verdict.
+    Verdicts are cached in the process, because progress, a stack's table and the whole run need the same verdict.
     """
     listed = ledger.listed(seen.flow, seen.variant, seen.device.kind, seen.stack.resolved)
     known = _JUDGED.get(seen.cell)
@@ -460,7 +466,7 @@ def judge_one(seen: Observation, ledger: Ledger) -> Verdict:
 
 
 _JUDGED: dict[str, tuple[Observation, tuple[Deviation, ...], Verdict]] = {}
-"""The last verdict on each cell, and all that it follows from. To compare that takes an eighth of the time to judge."""
+"""The last verdict on each cell, with its inputs. Comparing the inputs takes an eighth of the time of judging."""
 
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> str:
@@ -470,10 +476,10 @@ def verdict_lines(verdicts: Sequence[Verdict]) -> str:
 
 
 def refuse_other_latest(runs: Path) -> None:
-    """Refuse a `latest` among the `runs` that is not a link, before anything runs: it cannot be replaced.
+    """Refuse a `latest` in `runs` that is not a link, before anything runs. The link could not replace it.
 
     Raises:
-        CompatError: there is one.
+        CompatError: `latest` is a file or a directory.
     """
     latest = runs / LATEST
     if latest.exists() and not latest.is_symlink():
@@ -486,10 +492,10 @@ def refuse_other_latest(runs: Path) -> None:
 
 
 def point_latest_at(run: Path) -> None:
-    """Replace `latest` whole: a reader finds the run before or this one, never nothing.
+    """Point the link `latest` at `run` atomically: a reader sees the previous run or this one.
 
     Raises:
-        CompatError: there is a `latest` that is not a link.
+        CompatError: `latest` is not a link.
     """
     run = run.resolve()
     refuse_other_latest(run.parent)
@@ -497,11 +503,11 @@ def point_latest_at(run: Path) -> None:
 
 
 def finished_run(name: str, runs: Path | None = None) -> Path:
-    """The directory of the run called `name` among `runs`.
+    """The directory of the run called `name` in `runs`.
 
     Raises:
         UnknownName: there is no such run.
-        RecordsError: the directory holds no run.
+        RecordsError: the directory is not a run.
     """
     run = find_run(name, runs)
     if not (run / "rows").is_dir():

@@ -1,4 +1,4 @@
-"""A judged run as numbers: what every renderer shows, in one frozen value. Pure; counts and facts, no sentences."""
+"""A judged run as numbers, in one frozen value for all renderers. Pure: counts and facts, no sentences."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from finetune_compat.results.run_files import Origin, Results, RowState, StackRo
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many cells ended how."""
+    """The number of cells by result."""
 
     passed: int = 0
     refused: int = 0
@@ -32,19 +32,19 @@ class Tally:
     failed: int = 0
     infrastructure: int = 0
     lost: int = 0
-    """Stacks whose session did not come to its cells; not part of `cells`."""
+    """Stacks whose session ended before its cells started; not part of `cells`."""
     uninstallable: int = 0
     left_out: int = 0
-    """Asked for and not run, for want of time; not part of `cells`."""
+    """Selected cells that did not run, because the time budget was used up; not part of `cells`."""
 
     @property
     def cells(self) -> int:
-        """Every cell that was counted."""
+        """All cells that ran."""
         return self.passed + self.refused + self.xfailed + self.failed + self.infrastructure
 
     @property
     def by_the_machine(self) -> int:
-        """Cells and whole sessions that the machine failed."""
+        """Infrastructure failures: of cells and of whole sessions."""
         return self.infrastructure + self.lost
 
 
@@ -53,9 +53,9 @@ class Depth:
     """How much of the deep tier was run."""
 
     measured: int
-    """Cells."""
+    """Number of cells."""
     seconds: float
-    """What it took."""
+    """Total duration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Heat:
 
     tally: Tally
     listed: tuple[tuple[int, int], ...]
-    """Place of a listed group among the run's groups, and how many of these cells are in it."""
+    """For each listed group: its index among the run's groups, and how many of these cells are in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,9 @@ class StackSummary:
     name: str
     state: RowState
     reason: str
-    """Why it did not run; empty where it did."""
+    """The reason why it did not run; empty if it ran."""
     versions: Mapping[str, str]
-    """Installed version by distribution; empty where no cell got as far as saying so."""
+    """Installed version by distribution; empty if no cell left an observation."""
     python: str
     torch_wanted: str
     base_torch: bool
@@ -90,7 +90,7 @@ class StackSummary:
 
     @property
     def has_cells(self) -> bool:
-        """Whether any cell was selected, and not just a verdict on the whole stack."""
+        """Whether there are verdicts on cells, and not only one on the whole stack."""
         return any(line.flow for line in self.lines)
 
 
@@ -101,26 +101,26 @@ class Summary:
     run: Path
     stacks: tuple[StackSummary, ...]
     flows: tuple[str, ...]
-    """Flows of which some cell was selected, in catalog order."""
+    """Flows with selected cells, in catalog order."""
     heat: tuple[tuple[Heat, ...], ...]
     """Stacks x flows, in the orders of `stacks` and `flows`."""
     tally: Tally
     groups: tuple[Group, ...]
     drifts: tuple[Drift, ...]
-    """What neighbouring stacks compute differently, whether or not it trains."""
+    """Differences in what neighbouring stacks compute, whether or not training works."""
     definitions: tuple[Definition, ...]
-    """Stacks whose `eval_loss` is not what it is taken for."""
+    """Stacks whose `eval_loss` is not the mean negative log-likelihood of its label tokens."""
     depth: Depth
     exit_code: ExitCode
     left_out: tuple[str, ...] = ()
-    """Cells that were asked for and not run, for want of time."""
+    """Selected cells that did not run, because the time budget was used up."""
     origin: Origin | None = None
-    """Of a committed baseline: when it was measured, and with which sources."""
+    """Only for a committed baseline: when it was measured, and with which sources."""
     unrecorded: tuple[tuple[str, int], ...] = ()
-    """Codes of checks that do not apply to so many cells, as they were recorded before what it looks at was."""
+    """Code of each check whose data an older harness did not record, and the number of such cells."""
 
     def stack(self, name: str) -> StackSummary:
-        """The part of the stack called `name`.
+        """The summary of the stack called `name`.
 
         Raises:
             KeyError: the run has no such stack.
@@ -131,7 +131,7 @@ class Summary:
         raise KeyError(name)
 
     def exit_code_of(self, name: str) -> ExitCode:
-        """What a session that ran only the stack called `name` ends with.
+        """The exit code of a session that ran only the stack called `name`.
 
         Raises:
             KeyError: the run has no such stack.
@@ -140,7 +140,7 @@ class Summary:
 
 
 def summarize(results: Results, ledger: Ledger) -> Summary:
-    """The run's numbers. `ledger` gives each listed issue its title and its remedy."""
+    """The summary of a run. `ledger` provides the titles and remedies of listed issues."""
     lines = _lines_by_stack(results)
     rows = sorted(results.rows, key=lambda row: stack_order(row.name))
     order = [row.name for row in rows]
@@ -169,7 +169,7 @@ def summarize(results: Results, ledger: Ledger) -> Summary:
 
 
 def unrecorded(verdicts: Iterable[Verdict]) -> tuple[tuple[str, int], ...]:
-    """Codes of checks, in their order, that do not apply to so many cells, as an older harness recorded these."""
+    """Checks whose data an older harness did not record, in order: the code, and the number of such cells."""
     found = Counter(
         opinion.code
         for verdict in verdicts
@@ -180,7 +180,7 @@ def unrecorded(verdicts: Iterable[Verdict]) -> tuple[tuple[str, int], ...]:
 
 
 def tally_of(lines: Iterable[CellLine]) -> Tally:
-    """How many of `lines` carry each mark."""
+    """The number of `lines` by mark."""
     marks = Counter(line.mark if line.flow or line.mark is not Mark.INFRASTRUCTURE else None for line in lines)
     return Tally(
         passed=marks[Mark.PASS],
@@ -200,14 +200,14 @@ def depth_of(lines: Iterable[CellLine]) -> Depth:
 
 
 def exit_code_of(tally: Tally) -> ExitCode:
-    """What the command ends with. A run in which no cell says anything about the versions is never healthy."""
+    """The exit code of the command. A run without any cell that was judged is never healthy."""
     if tally.failed:
         return ExitCode.UNHEALTHY
     return ExitCode.COULD_NOT_TELL if tally.by_the_machine or not tally.cells else ExitCode.HEALTHY
 
 
 def _heat(lines: Iterable[CellLine], flows: Iterable[str], places: Mapping[str, int]) -> tuple[Heat, ...]:
-    """One stack's heat by flow. `places`: of the group among the run's, by listed cell."""
+    """The heat of one stack, one per flow. `places` has the index of the listed group by cell id."""
     by_flow: dict[str, list[CellLine]] = {flow: [] for flow in flows}
     for line in lines:
         if line.flow in by_flow:
@@ -224,7 +224,7 @@ def _lines_by_stack(results: Results) -> dict[str, list[CellLine]]:
     lines: dict[str, list[CellLine]] = {row.name: [] for row in results.rows}
     for verdict in results.verdicts:
         stack = parse_cell(verdict.cell).stack
-        # A verdict on a stack without a row would vanish from every count; KeyError is better than a green report.
+        # A verdict on a stack without a row would be missing in every count. A KeyError is better than a green report.
         lines[stack].append(line_of(verdict, results.observations.get(verdict.cell)))
     return lines
 

@@ -1,16 +1,17 @@
-"""Results kept by what they depend on, so that no cell runs twice: address -> observation.
+"""The cache of observations: address -> observation. A cell with a cached observation does not run again.
 
-    recipe    everything an observation depends on; its digest is the address      both sides, standard library only
-    objects   one file per observation, written whole, merged by set union         both sides, standard library only
-    sources   which files of this project run inside a cell, and their digest      host
-    foretold  what an environment would hold that is not made yet                  host
-    recipes   the recipes of a plan's cells, without importing the stack           host
-    kept      the store: this machine's directory, and a shared one behind it      host
-    serving   what a session takes from it and gives to it                         host
-    hub       a shared store in a repository, which takes files by the commit      host
-    archive   one file that takes a run to another machine                         host
-    verify, prune, command   `compat store`                                        host
+The address is the digest of a recipe: everything that an observation depends on (`contract.recipe`).
 
-The cells keep what they observed themselves, as they finish (`cell.storing`). Verdicts are not kept: a stored
-observation is judged by the checks and the ledger of the day.
+    stored_files  one file per observation, written atomically; stores merge by union    both sides, standard library
+    sources       the files of this project that run inside a cell, and their digest     host
+    directories   the digest of a directory of weights                                   host
+    predicted     the contents of an environment that does not exist yet                 host
+    addresses     the recipes of a plan's cells, without importing the stack             host
+    store         the store: a local directory, and optionally a shared store            host
+    remote, hub   a shared store at a URL, or in a repository of the Hugging Face hub    host
+    archive       a run in one file, to copy it to another machine                       host
+    command       `compat store`, with verify and prune                                  host
+
+Cells store their own observations as they finish (`cell.storing`). Verdicts are not stored: a cached observation is
+judged with the current checks and ledger.
 """

@@ -1,4 +1,4 @@
-"""The recipes of a plan's cells, from what lies on disk: no stack is imported, no process started. Host side."""
+"""The recipes of a plan's cells, from files on disk: without importing a stack or starting a process. Host side."""
 
 from __future__ import annotations
 
@@ -27,20 +27,19 @@ from finetune_compat.store.sources import Sources, sources
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What an environment holds beside its lock."""
+    """What an environment contains in addition to its lock."""
 
     python: str
-    """In full, such as `3.11.7`."""
+    """The full Python version, for example `3.11.7`."""
     torch: str
-    """With its build, such as `2.13.0+cpu`."""
+    """With its build, for example `2.13.0+cpu`."""
     triton: bool
     beside: tuple[str, ...] = ()
-    """Beside the lock and torch: what a CUDA build of torch brings, or what a lent torch needs; such as `triton 3.7.0`.
-    """
+    """Packages other than the lock and torch, for example `triton 3.7.0`. They are dependencies of torch."""
 
 
 def installed(env_python: Path, lock: Lock) -> Installed:
-    """What the virtual environment of `env_python`, made from `lock`, holds, read from its files.
+    """The contents of the virtual environment of `env_python`, made from `lock`, read from its files.
 
     Raises:
         InstallError: it is not an environment with torch.
@@ -49,33 +48,33 @@ def installed(env_python: Path, lock: Lock) -> Installed:
     version = _version(root / "pyvenv.cfg")
     folders = [*root.glob("lib/python3.*/site-packages"), root / "lent-torch"]
     there = [path.name for folder in folders if folder.is_dir() for path in folder.iterdir()]
-    # In the order of imports: a torch that is lent comes after one that is installed.
+    # In import order: an installed torch precedes the linked torch of another Python.
     torch = [name for name in there if name.startswith("torch-") and name.endswith(".dist-info")]
     if version is None or not torch:
         raise InstallError(
             "this is not an environment with torch",
             where=str(root),
-            meaning="It was never made, or its making was cut off.",
-            todo="Run the stack's session: it makes the environment.",
+            meaning="The environment was never made, or its installation was interrupted.",
+            todo="Run the stack's session, which makes the environment.",
         )
     versions = dict(_named(name) for name in there if name.endswith(".dist-info"))
     return Installed(version, _named(torch[0])[1], "triton" in there, beside(versions, lock))
 
 
 def beside(versions: Mapping[str, str], lock: Lock) -> tuple[str, ...]:
-    """What of these packages is neither torch, nor locked, nor there to make environments."""
+    """The packages that are neither torch, nor locked, nor in `SEEDS`, each as `name version`."""
     known = lock.requirements.keys() | SEEDS | {"torch"}
     return tuple(sorted(f"{name} {version}" for name, version in versions.items() if name not in known))
 
 
 def _named(folder: str) -> tuple[str, str]:
-    """Name and version of `nvidia_cublas-13.1.0.3.dist-info`."""
+    """Name and version of a folder such as `nvidia_cublas-13.1.0.3.dist-info`."""
     name, _, version = folder.removesuffix(".dist-info").rpartition("-")
     return canonicalize_name(name), version
 
 
 def _version(config: Path) -> str | None:
-    """Python's version as who made the environment wrote it: uv and virtualenv `version_info`, venv `version`."""
+    """Python's version in `pyvenv.cfg`: uv and virtualenv write `version_info`, venv writes `version`."""
     try:
         lines = config.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -90,14 +89,14 @@ def recipes(
 ) -> Mapping[str, Recipe]:
     """Recipes by cell id, in the plan's order.
 
-    None for cells whose result could not be told from another's: real weights named by a hub id, whose commit is known
-    only once they are fetched (hand `--model` their directory instead), and GPUs of different kinds in one run.
+    Empty if the results cannot be cached: for real weights named by a hub id, whose commit is not known before the
+    download (with a directory in `--model` they can be cached), and for a run on different kinds of GPU.
 
     Args:
         plan: the cells.
-        environment: what they run in.
-        gpus: what they run on; without any, the CPU.
-        of: the sources; this checkout's by default.
+        environment: the contents of their environment.
+        gpus: the GPUs they run on; without any, the CPU.
+        of: the sources; by default those of this checkout.
     """
     shared = _shared(plan, environment, gpus)
     found = of or sources()
@@ -109,7 +108,7 @@ def recipes(
 def addresses(
     plan: Plan, environment: Installed, gpus: Sequence[Gpu] = (), *, of: Sources | None = None
 ) -> Mapping[str, str]:
-    """Addresses by cell id: those of `recipes`, which thousands of cells need no more of."""
+    """Addresses by cell id: those of `recipes`, in less time, because most fields are the same for many cells."""
     shared = _shared(plan, environment, gpus)
     found = of or sources()
     if shared is None:
@@ -130,7 +129,7 @@ def _by_id(plan: Plan) -> list[tuple[str, PlannedCell]]:
 
 
 def _shared(plan: Plan, environment: Installed, gpus: Sequence[Gpu]) -> Recipe | None:
-    """What the recipes of a plan have in common; None where there are none."""
+    """The fields that all recipes of a plan share; None if the plan's results cannot be cached."""
     model = _model(plan)
     names = {gpu.name for gpu in gpus}
     if model is None or (plan.device is DeviceKind.CUDA and len(names) != 1):
@@ -168,7 +167,7 @@ def _recipe(shared: Recipe, plan: Plan, cell: PlannedCell, found: Sources, name:
 
 
 def addressed(plan: Plan, wanted: Mapping[str, Recipe], store: Path, *, of: Sources | None = None) -> Plan:
-    """`plan` with what its cells need to keep their observations in the store at `store` themselves."""
+    """`plan` with the data that cells need to write their observations into the store at `store`."""
     found = of or sources()
     flows = [flow_named(name) for name in {cell.flow for cell in plan.cells}]
     modules = {name for flow in flows for name in found.modules(flow, real=plan.model is not None)}

@@ -1,15 +1,15 @@
-"""One file that takes a run to another machine: observations, locks, logs, and how to run it again. Host side.
+"""A run in one file, to copy it to another machine: observations, locks, logs, and commands that repeat it. Host side.
 
     manifest.json           format, run, and the sha256 of every file below
-    run/...                 observations.jsonl, left-out.txt, stored.json, nox.log, rows/, plans/, selected/, logs/ and
-                            unkept/ of the run, those that it has
-    locks/<stack>.txt       what each stack was resolved to
-    objects/<2 hex>/...     the kept observations of the run's cells
-    cells/<stack>.txt       which cells were selected
-    repro.txt               the command that runs them again, a stack each
+    run/...                 of the run, if present: observations.jsonl, left-out.txt, stored.json, nox.log, rows/,
+                            plans/, selected/, logs/ and unkept/
+    locks/<stack>.txt       the lock of each stack
+    objects/<2 hex>/...     the cached observations of the run's cells
+    cells/<stack>.txt       the selected cells
+    repro.txt               the commands that run these cells again, one per stack
 
-An archive is taken whole or not at all: everything in it is checked before anything is written. It may hold the files
-above and no others, each by its exact name; links, devices and folders are refused.
+An archive is imported completely or not at all: all its contents are checked before anything is written. It may contain
+only the files above, with exactly these names. Links, devices and folders are refused.
 """
 
 from __future__ import annotations
@@ -47,34 +47,34 @@ _CELLS = "cells"
 
 _FILES = ("observations.jsonl", "left-out.txt", "stored.json", "nox.log")
 _OF_STACKS = {"rows": ".json", "plans": ".json", "selected": ".txt", "logs": ".txt", "unkept": ".txt"}
-"""Folders with a file a stack, and the ending of their names. With `_FILES` all of a run that is facts; the rest is
-derived again.
+"""Folders of a run with one file per stack, and the suffix of the files. Together with `_FILES` these are all facts of
+a run; the other files are derived from them.
 """
 
 _FOLDERS = {**{f"run/{folder}": ending for folder, ending in _OF_STACKS.items()}, "locks": ".txt", _CELLS: ".txt"}
-"""Folders of an archive with a file a stack, and the ending of their names."""
+"""Folders of an archive with one file per stack, and the suffix of the files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """What an archive brought."""
+    """The result of an import."""
 
     run: Path
     already: bool
-    """Whether the run was here before."""
+    """Whether the run already existed."""
     objects: int
-    """Kept observations that were not here before."""
+    """Number of cached observations that the store did not have."""
 
 
 def export(run: Path, store: Store, target: Path) -> int:
-    """Write the run and the kept observations of its cells into `target`, a tar.gz, and return how many those are.
+    """Write a run and the cached observations of its cells to `target`, a tar.gz; return the number of observations.
 
     Raises:
-        CompatError: `target` is there already, or its folder is not, or `run` holds no run.
-        OSError: it cannot be written.
+        CompatError: `target` exists, its folder does not exist, or `run` is not a run.
+        OSError: `target` cannot be written.
     """
     if target.exists():
-        raise CompatError("there is such a file already", where=str(target), todo="Name another, or remove it.")
+        raise CompatError("the file already exists", where=str(target), todo="Name another file, or remove this one.")
     if not target.absolute().parent.is_dir():
         raise CompatError("there is no such folder", where=str(target.parent), todo="Make it, or name another.")
     if not (run / "rows").is_dir():
@@ -94,7 +94,7 @@ def _files_of(run: Path, store: Store) -> Iterator[tuple[str, bytes]]:
     for path in sorted(
         (*(run / name for name in _FILES), *(path for name in _OF_STACKS for path in run.glob(f"{name}/*")))
     ):
-        # A write that was cut off leaves a file under another name.
+        # An interrupted write leaves a temporary file with another name.
         if path.is_file() and _is_member(name := f"run/{path.relative_to(run).as_posix()}"):
             yield name, path.read_bytes()
     plans = {plan.stack: plan for plan in map(_plan, sorted((run / "plans").glob("*.json")))}
@@ -109,7 +109,7 @@ def _files_of(run: Path, store: Store) -> Iterator[tuple[str, bytes]]:
     for row in rows:
         if row.selected:
             yield f"{_CELLS}/{row.name}.txt", "".join(f"{cell}\n" for cell in row.selected).encode()
-    # A stack whose cells were all stored has no plan: no session of it began.
+    # A stack whose cells were all cached has no plan, because its session never started.
     stored = {name: f"--device {kind}" for name, kind in devices.items() if name not in plans}
     options = {name: _options(plan) for name, plan in plans.items()} | stored
     yield _REPRO, _repro(options, {row.name for row in rows if row.selected}).encode()
@@ -120,14 +120,14 @@ def _files_of(run: Path, store: Store) -> Iterator[tuple[str, bytes]]:
     for address, names in sorted(stored_files.names(store.root, wanted).items()):
         for name in sorted(names):
             content = stored_files.path_of(store.root, name).read_bytes()
-            # One damaged file here would have the whole archive refused there; `compat store verify` names it.
+            # Leave out damaged files, with which the import refuses the archive. `compat store verify` lists them.
             with contextlib.suppress(Damaged):
                 stored_files.parsed(name, content)
                 yield f"{stored_files.OBJECTS}/{address[:2]}/{name}", content
 
 
 def _is_member(name: str) -> bool:
-    """Whether an archive may hold a file called `name`: one that `export` writes."""
+    """Whether `name` is the name of a file that `export` writes."""
     folder, _, file = name.rpartition("/")
     if folder == "run" and file in _FILES:
         return True
@@ -138,16 +138,16 @@ def _is_member(name: str) -> bool:
 
 
 def _plan(path: Path) -> Plan:
-    """The plan in `path`. It may come from another machine: names in it become paths.
+    """The plan in `path`. It is validated, because it may come from another machine and its names become paths.
 
     Raises:
-        RecordsError: it is no plan, or that of another stack than its file is named after.
+        RecordsError: it is not a valid plan, or its stack is not the one in the file's name.
     """
     try:
         plan = read_plan(path)
         problem = "" if plan.stack == path.stem and is_stack(plan.stack) else f"is of a stack called {plan.stack!r}"
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        problem = f"is no plan: {why(error)}"
+        problem = f"is not a valid plan: {why(error)}"
     if problem:
         raise RecordsError(
             f"it {problem}",
@@ -159,7 +159,7 @@ def _plan(path: Path) -> Plan:
 
 
 def _repro(options: Mapping[str, str], with_cells: Collection[str]) -> str:
-    """The commands, and where they are to be typed: nox runs in its checkout, so that files need whole names."""
+    """The commands and the directory to run them in. Paths use $FROM, because nox runs in the checkout."""
     lines = [f"# In a checkout of finetune-compat {__version__}, with FROM the folder this file was unpacked into:"]
     for name, given in options.items():
         cells = f' --cells "$FROM/{_CELLS}/{name}.txt"' if name in with_cells else ""
@@ -176,10 +176,10 @@ def _options(plan: Plan) -> str:
 
 
 def take(source: Path, store: Store, runs: Path | None = None) -> Arrived:
-    """Put the archive's kept observations into `store` and its run among `runs`.
+    """Import an archive: its cached observations into `store`, its run into `runs`.
 
     Raises:
-        CompatError: it is not such an archive, is damaged, or another run of that name is here. Nothing was written.
+        CompatError: it is not a valid archive, is damaged, or another run of that name exists. Nothing is written then.
     """
     name, files = _checked(source)
     run = (runs or places().runs) / name
@@ -187,9 +187,9 @@ def take(source: Path, store: Store, runs: Path | None = None) -> Arrived:
     already = run.exists()
     if already and any(not (run / name).is_file() or (run / name).read_bytes() != own[name] for name in own):
         raise CompatError(
-            f"another run called {run.name} is here, and it holds other facts",
+            f"a run called {run.name} already exists, with other contents",
             where=str(source),
-            meaning="The run went on after it was exported, here or there.",
+            meaning="The run was continued after the export, on this machine or on the other.",
             todo=f"Rename {run} and import again.",
         )
     kept = {PurePosixPath(name).name: content for name, content in files.items() if name.startswith("objects/")}
@@ -209,7 +209,7 @@ def _write_run(run: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _checked(source: Path) -> tuple[str, dict[str, bytes]]:
-    """The name of the run, and the files, of an archive in which all is as it should be."""
+    """The name of the run, and the files of the archive. Raises a CompatError unless all of it is valid."""
     try:
         files = _regular_files(source)
         manifest = json.loads(files.pop(_MANIFEST))
@@ -222,7 +222,7 @@ def _checked(source: Path) -> tuple[str, dict[str, bytes]]:
             if digests.get(name) != manifest["files"].get(name)
         )
         if wrong:
-            raise _refused(source, f"{wrong[0]} is not the file that was packed, {len(wrong)} in all")
+            raise _refused(source, f"{wrong[0]} differs from the exported file ({len(wrong)} such files in all)")
         _refuse_strange_names(source, manifest["run"], files)
         for name, content in files.items():
             if name.startswith(f"{stored_files.OBJECTS}/"):
@@ -237,7 +237,7 @@ def _checked(source: Path) -> tuple[str, dict[str, bytes]]:
     except _UNREADABLE as error:
         raise _refused(source, f"it cannot be read: {why(error)}") from None
     except Damaged as damage:
-        raise _refused(source, f"a kept observation in it is damaged: {damage}") from None
+        raise _refused(source, f"a cached observation in it is damaged: {damage}") from None
     except RecordsError as error:
         raise _refused(source, f"its run cannot be read: {error.what}") from None
     return str(manifest["run"]), files
@@ -247,30 +247,30 @@ _UNREADABLE = (
     *(tarfile.TarError, OSError, EOFError, zlib.error),
     *(TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError),
 )
-"""What reading a file raises that holds something else, or was made to do harm."""
+"""Exceptions from reading a file that is not an archive, or is malicious."""
 
 
 def _regular_files(source: Path) -> dict[str, bytes]:
-    """The content of each file of an archive, by name. Anything else in it is refused."""
+    """The content of each file of an archive, by name. Entries that are not regular files are refused."""
     files: dict[str, bytes] = {}
     with tarfile.open(source, "r:gz") as archive:
         for member in archive:
             if member.name in files:
-                raise _refused(source, f"it holds two files called {member.name!r}")
+                raise _refused(source, f"it has two files called {member.name!r}")
             opened = archive.extractfile(member) if member.isfile() else None
             if opened is None:
-                raise _refused(source, f"it holds something other than files: {member.name!r}")
+                raise _refused(source, f"it has an entry that is not a regular file: {member.name!r}")
             files[member.name] = opened.read()
     return files
 
 
 def _refuse_strange_names(source: Path, run: object, files: Mapping[str, bytes]) -> None:
-    """Every name must be one that `export` writes: nothing is ever written outside the store and the run."""
+    """Refuse names that `export` does not write, so that nothing is written outside the store and the run."""
     strange = next((name for name in files if not _is_member(name)), None)
     if strange is not None:
-        raise _refused(source, f"it holds a file that is none of ours: {strange!r}")
+        raise _refused(source, f"it has a file that `compat store export` does not write: {strange!r}")
     if not is_run_id(run):
-        raise _refused(source, f"{run!r} is no name of a run")
+        raise _refused(source, f"{run!r} is not a valid name of a run")
 
 
 def _refuse_unreadable_run(files: Mapping[str, bytes]) -> None:
@@ -289,8 +289,8 @@ def _refuse_unreadable_run(files: Mapping[str, bytes]) -> None:
 
 def _refused(source: Path, problem: str) -> CompatError:
     return CompatError(
-        f"not taken: {problem}",
+        f"not imported: {problem}",
         where=str(source),
-        meaning="It was cut off or changed on its way, or `compat store export` did not write it. Nothing was written.",
+        meaning="The file was truncated or changed, or `compat store export` did not write it. Nothing was written.",
         todo="Copy it again, or export it again.",
     )

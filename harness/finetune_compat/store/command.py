@@ -24,7 +24,7 @@ app = typer.Typer(name="store", help="Cached results of cells: list, verify, pru
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
 _SHORT = 12
-"""Characters of an address that are shown: enough to distinguish a million."""
+"""Characters of an address that are shown: enough to distinguish a million results."""
 
 
 @app.command("ls")
@@ -94,13 +94,13 @@ def _one(what: str) -> Stored:
     found = [each for each in stored_files.names(store.root) if each.startswith(address)]
     if len(found) != 1:
         raise UnknownName(
-            f"{len(found) or 'no'} observations are kept under {what!r}",
+            f"{len(found) or 'no'} cached results match {what!r}",
             where=str(store.root),
-            todo="`compat store ls` lists them: name a cell's whole id, or more letters of the address.",
+            todo="`compat store ls` lists them: name a cell's whole id, or more characters of the address.",
         )
     answers = store.read(found)
     if found[0] not in answers:
-        raise CompatError("it is damaged", where=found[0], todo="Run the cell again: its new result takes its place.")
+        raise CompatError("the cached result is damaged", where=found[0], todo="Run the cell again to replace it.")
     return answers[found[0]]
 
 
@@ -127,9 +127,9 @@ def prune(
 
     if older_than is None and max_size is None and not unreachable:
         raise CompatError(
-            "nothing was asked to go",
+            "no option says what to remove",
             where="compat store prune",
-            todo="Give --older-than, --max-size or --unreachable; --dry-run shows what would go.",
+            todo="Give --older-than, --max-size or --unreachable. Add --dry-run to see what would be removed.",
         )
     before = None if older_than is None else datetime.datetime.now(datetime.UTC) - _age(older_than)
     most = None if max_size is None else _size(max_size)
@@ -139,14 +139,14 @@ def prune(
     if not dry_run:
         pruning.remove(root, going)
     size = sum(each.size for each in going)
-    verb = "would go" if dry_run else "removed"
+    verb = "would be removed" if dry_run else "removed"
     print(f"{len(going)} of {len(kept)} observations {verb}, {size / 1e6:.1f} MB, from {root}")
 
 
 def _age(text: str) -> datetime.timedelta:
     match = re.fullmatch(r"(\d+)([dh])", text)
     if match is None:
-        raise CompatError(f"{text!r} is no age", where="--older-than", todo="Write days or hours: 90d, 12h.")
+        raise CompatError(f"{text!r} is not a valid age", where="--older-than", todo="Write days or hours: 90d, 12h.")
     return datetime.timedelta(**{"days" if match[2] == "d" else "hours": int(match[1])})
 
 
@@ -154,7 +154,7 @@ def _size(text: str) -> int:
     amount = bytes_of(text)
     if amount is None:
         raise CompatError(
-            f"{text!r} is no size", where="--max-size", todo="Write bytes with a unit: 500MB, 1.5GB, 2GiB."
+            f"{text!r} is not a valid size", where="--max-size", todo="Write bytes with a unit: 500MB, 1.5GB, 2GiB."
         )
     return amount
 
@@ -171,7 +171,7 @@ def export(
 
     found = find_run(run)
     number = write(found, Store.configured(), target)
-    print(f"{target}: run {found.name}, {number} kept observations, {target.stat().st_size / 1e6:.1f} MB")
+    print(f"{target}: run {found.name}, {number} cached observations, {target.stat().st_size / 1e6:.1f} MB")
 
 
 @app.command("import")
@@ -183,8 +183,8 @@ def take(
     from finetune_compat.store.store import Store
 
     arrived = read(source, Store.configured())
-    here = "was here already" if arrived.already else "is here"
-    print(f"run {arrived.run.name} {here}, {arrived.objects} kept observations are new")
+    here = "was already here" if arrived.already else "imported"
+    print(f"run {arrived.run.name} {here}, {arrived.objects} cached observations are new")
     print(f"judge it: compat report {arrived.run.name}")
 
 
@@ -207,8 +207,8 @@ def verify(
         raise CompatError(
             "there is no store to verify",
             where=f"{store.root}",
-            meaning="No cell has run with this directory as its store, or COMPAT_STORE names another than was meant.",
-            todo="`compat run` makes it; `compat store verify --remote` looks into the shared one.",
+            meaning="No cell has run with this directory as its store, or COMPAT_STORE names the wrong directory.",
+            todo="`compat run` makes it. `compat store verify --remote` verifies the shared store.",
         )
     return _verified(check(store.root), f"{store.root}", as_json=as_json)
 

@@ -1,5 +1,5 @@
-"""The digest of a directory of weights. Gigabytes are read once: what a file's digest was is remembered with its size,
-its time and its inode.
+"""The digest of a directory of weights. The digest of each file is cached with its size, times and inode, because files
+have gigabytes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from pathlib import Path
 from finetune_compat.machine.files import write_atomically
 
 MEMORY = "weights.json"
-"""In the store; it may be removed at any time."""
+"""The cache of digests, in the store. It may be removed at any time."""
 
 
 def digest(directory: Path, store: Path) -> str:
-    """sha256 over the names and contents of all files but hidden ones. A hub's cache is of links: they are followed."""
+    """sha256 over the names and contents of all files that are not hidden. Links (the hub's cache) are followed."""
     memory = store / MEMORY
     known = _remembered(memory)
     files = sorted(path for path in directory.rglob("*") if path.is_file() and not path.name.startswith("."))
@@ -28,7 +28,7 @@ def digest(directory: Path, store: Path) -> str:
 
 
 def _key(path: Path) -> str:
-    """Another content has another key: who writes a file changes its time, and who replaces it its inode."""
+    """A key that changes with the content of the file: a write changes its times, a replacement its inode."""
     real = path.resolve()
     stat = real.stat()
     return f"{real} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
@@ -38,7 +38,7 @@ def _remembered(memory: Path) -> dict[str, str]:
     try:
         return dict(json.loads(memory.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        return {}  # it is made again
+        return {}  # the caller writes it again
 
 
 def _sha256(path: Path) -> str:

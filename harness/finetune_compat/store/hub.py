@@ -1,5 +1,7 @@
-"""A shared store in a repository of the Hugging Face hub. Its filesystem makes a commit for each file, has no
-transactions, and the hub takes about a hundred commits an hour; its own library puts many files into one.
+"""A shared store in a repository of the Hugging Face hub.
+
+The hub permits about a hundred commits per hour. Its fsspec filesystem makes one commit per file, so this module uses
+huggingface_hub, which puts many files into one commit.
 """
 
 from __future__ import annotations
@@ -9,16 +11,16 @@ from collections.abc import Mapping
 from typing import Any
 
 AT_ONCE = 500
-"""Files of a commit, of some 10 kB each: what the hub takes in one request, and then some."""
+"""Most files in a commit. Each has about 10 kB."""
 
 
 def is_repository(fs: Any, base: str) -> bool:
-    """Whether `base`, of a filesystem of fsspec, is in a repository of the hub, which commits; a bucket does not."""
+    """Whether `base`, on the fsspec filesystem `fs`, is in a repository of the hub, and not in a bucket."""
     return fs.protocol == "hf" and not base.startswith("buckets/")
 
 
 def commit(fs: Any, base: str, files: Mapping[str, bytes]) -> None:
-    """Write files, by their names below `base`, in as few commits as may be."""
+    """Write `files`, content by path below `base`, in commits of up to `AT_ONCE` files."""
     from huggingface_hub import CommitOperationAdd, HfApi
 
     place = fs.resolve_path(base)

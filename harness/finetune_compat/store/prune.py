@@ -1,4 +1,4 @@
-"""Which files of a store may go: old ones, the oldest beyond a size, and those no cell of this checkout asks for."""
+"""Remove files from a store: old ones, the oldest above a total size, and those that this checkout cannot use."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from finetune_compat.store.sources import sources
 from finetune_compat.store.stored_files import Damaged
 
 ABANDONED_S = 3600
-"""Age from which a file that was being written is left over from a process that was killed."""
+"""Age in seconds above which a temporary file counts as left over from a killed process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One file, as far as pruning looks at it. `reachable` is None where nobody asked."""
+    """The facts of one file that decide about its removal. `reachable` is true if it was not determined."""
 
     name: str
     size: int
     recorded_at: str
-    """UTC; of a damaged file empty, so that it counts as the oldest."""
+    """UTC. Empty for a damaged file, so that it counts as the oldest."""
     reachable: bool
 
 
 def survey(root: Path, *, unreachable: bool) -> list[Kept]:
-    """Every object at `root`; whether it is reachable is worked out only if `unreachable` is asked about."""
+    """All files of the store at `root`. Whether a file is reachable is determined only if `unreachable` is true."""
     reach = _reach() if unreachable else None
     return [_kept(root, name, reach) for names in stored_files.names(root).values() for name in names]
 
@@ -49,7 +49,7 @@ def _kept(root: Path, name: str, reach: tuple[frozenset[str], frozenset[str]] | 
 
 
 def _reach() -> tuple[frozenset[str], frozenset[str]]:
-    """Digests of the sources, and of the locks, that cells of this checkout have."""
+    """The digests of the sources and of the locks that cells of this checkout can have."""
     found = {sources().digest(flow, real=real) for flow in CATALOG for real in (False, True)}
     locks = {read_lock(path).sha256 for path in places().locks.glob("*.txt") if ".unsolvable" not in path.name}
     return frozenset(found), frozenset(locks)
@@ -58,8 +58,10 @@ def _reach() -> tuple[frozenset[str], frozenset[str]]:
 def doomed(
     kept: Iterable[Kept], *, before: datetime.datetime | None, most: int | None, unreachable: bool
 ) -> tuple[Kept, ...]:
-    """Those of `kept` that go: recorded before `before`, not reachable, and then the oldest until the rest is of at
-    most `most` bytes. None stays that is older than one that went for its size.
+    """The files to remove.
+
+    These are files recorded before `before`, unreachable files if `unreachable`, and then the oldest of the rest until
+    at most `most` bytes remain. No remaining file is older than one removed for its size.
     """
     limit = before.isoformat(timespec="microseconds") if before else ""
     ordered = sorted(kept, key=lambda each: (each.recorded_at, each.name), reverse=True)
@@ -72,7 +74,7 @@ def doomed(
 
 
 def remove(root: Path, going: Collection[Kept]) -> None:
-    """Remove these files, and what killed processes were writing."""
+    """Remove these files, and temporary files of killed processes."""
     for each in going:
         stored_files.path_of(root, each.name).unlink(missing_ok=True)
     for part in (root / stored_files.OBJECTS).glob(f"*/{UNFINISHED}*"):

@@ -14,32 +14,32 @@ from finetune_compat.store import hub, stored_files
 from finetune_compat.store.stored_files import Damaged
 
 AT_ONCE = 1_000
-"""Files that are read by one request, of some 10 kB each."""
+"""Most files in one request. Each has about 10 kB."""
 
 
 class StoreUnreachable(CompatError):
-    """The shared store does not answer: the network failed, and nothing is known about what it holds."""
+    """The shared store does not answer, so its contents are unknown."""
 
     exit_code = ExitCode.COULD_NOT_TELL
 
 
 class Remote:
-    """The shared store at `url`. Its layout is that of a local one."""
+    """The shared store at `url`. It has the layout of a local store."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self._fs, self._base = _filesystem(self.url)
         self.seen: frozenset[str] = frozenset()
-        """Names that were there when it was last listed, and those that were added since."""
+        """Names of the files in the last listing, and of those added since."""
 
     def __str__(self) -> str:
         return self.url
 
     def names(self, addresses: Iterable[str] | None = None) -> dict[str, list[str]]:
-        """Names of its objects by address, of `addresses` only if any are given: one listing.
+        """Names of its files by address, from one listing; only of `addresses` if given.
 
         Raises:
-            StoreUnreachable: it does not answer.
+            StoreUnreachable: the shared store does not answer.
         """
         wanted = None if addresses is None else frozenset(addresses)
         found: dict[str, list[str]] = defaultdict(list)
@@ -49,10 +49,10 @@ class Remote:
         return dict(found)
 
     def fetch(self, addresses: Iterable[str], root: Path) -> list[str]:
-        """Copy the objects of `addresses` into the store at `root`; return what is wrong with those that are damaged.
+        """Download the files of `addresses` into the store at `root`; return a message for each damaged file.
 
         Raises:
-            StoreUnreachable: it does not answer.
+            StoreUnreachable: the shared store does not answer.
             OSError: the store at `root` cannot be written to.
         """
         damages = []
@@ -66,17 +66,17 @@ class Remote:
         return damages
 
     def copy(self, root: Path) -> None:
-        """Copy all of it to `root`, damaged files too.
+        """Download all files into `root`, including damaged ones.
 
         Raises:
-            StoreUnreachable: it does not answer.
+            StoreUnreachable: the shared store does not answer.
             OSError: `root` cannot be written to.
         """
         for name, content in self._contents(self._sizes()):
             stored_files.write_content(root, name, content)
 
     def _contents(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """Files by name, so many at once as go into little memory."""
+        """Yield the name and content of each file, downloaded in batches to limit memory."""
         todo = iter(names)
         while some := list(itertools.islice(todo, AT_ONCE)):
             with self._asked("read"):
@@ -84,12 +84,12 @@ class Remote:
             yield from ((name, contents[self._path(name)]) for name in some)
 
     def add(self, root: Path, names: Iterable[str]) -> int:
-        """Copy those of `names` that it does not have from the store at `root`; return how many.
+        """Upload those of `names` that the shared store lacks from the store at `root`; return their number.
 
-        One that is shorter or longer there was cut off, and is replaced.
+        A file of another size in the shared store is an incomplete upload, and is replaced.
 
         Raises:
-            StoreUnreachable: it does not answer, or refuses.
+            StoreUnreachable: the shared store does not answer, or refuses to write.
         """
         there = self._sizes()
         missing = [name for name in names if there.get(name) != stored_files.path_of(root, name).stat().st_size]
@@ -99,7 +99,7 @@ class Remote:
         return len(missing)
 
     def _write(self, files: Mapping[str, bytes]) -> None:
-        """Files by their names below the base."""
+        """Write `files`, content by path below the base."""
         if hub.is_repository(self._fs, self._base):
             hub.commit(self._fs, self._base, files)
             return
@@ -111,7 +111,7 @@ class Remote:
     def _sizes(self) -> dict[str, int]:
         """Size in bytes by name."""
         with self._asked("listed"):
-            self._fs.invalidate_cache()  # other machines write too
+            self._fs.invalidate_cache()  # other machines write to the shared store too
             found = self._fs.find(f"{self._base}/{stored_files.OBJECTS}", detail=True)
         named = ((path.rpartition("/")[2], entry) for path, entry in found.items())
         sizes = {name: entry["size"] for name, entry in named if stored_files.is_name(name)}
@@ -129,9 +129,9 @@ class Remote:
             raise StoreUnreachable(
                 f"the shared store cannot be {verb}: {type(error).__name__}: {error}",
                 where=self.url,
-                meaning="The network, or the access to it, is missing. What was run is kept on this machine.",
-                todo="Try again, or unset COMPAT_STORE_REMOTE to go on with this machine's own store; "
-                "`compat store push` sends later what the shared one lacks.",
+                meaning="The network fails, or the credentials are missing. Results are cached on this machine.",
+                todo="Try again, or unset COMPAT_STORE_REMOTE to use only this machine's store. "
+                "`compat store push` uploads the missing results later.",
             ) from None
 
 
@@ -146,10 +146,10 @@ def _filesystem(url: str) -> tuple[Any, str]:
         fs, base = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise CompatError(
-            f"no shared store can be at {url!r}: {error}",
+            f"{url!r} is not a valid URL of a shared store: {error}",
             where="COMPAT_STORE_REMOTE",
-            meaning="Its kind is misspelt, or needs a package of its own: s3fs, gcsfs, huggingface_hub.",
-            todo="Name a URL such as s3://bucket/compat or hf://datasets/org/name, and install its package beside "
-            "this one.",
+            meaning="The protocol is misspelt, or needs another package: s3fs, gcsfs or huggingface_hub.",
+            todo="Name a URL such as s3://bucket/compat or hf://datasets/org/name, and install its package in "
+            "this environment.",
         ) from None
     return fs, str(base).rstrip("/")

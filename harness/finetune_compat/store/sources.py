@@ -1,9 +1,9 @@
 """Which files of this project run inside a cell: the static closure of its imports. Host side; nothing is imported.
 
-A file that judges, words, or hands cells out is not among them: changing it judges again, or runs the same cells in
-another order, and measures nothing else. What the catalog gives a cell is counted by value (`given`), so that changing
-what a flow's user is entitled to changes no address. A cell refuses to keep an observation when it finds a module of
-this project loaded that is in neither list (`finetune_compat.cell.storing`).
+Files that judge, render or schedule cells are not included, because changing them does not change what is measured. The
+values that a cell gets from the catalog are hashed (`given`), not the catalog's file: so changing an entitlement
+changes no address. A cell does not store its observation if another module of this project is loaded
+(`finetune_compat.cell.storing`).
 """
 
 from __future__ import annotations
@@ -25,31 +25,32 @@ from finetune_compat.contract.plan import apart
 from finetune_compat.machine.places import PACKAGE
 
 ENTRANCES = ("finetune_compat.cell.runner", "finetune_compat.cell.execution")
-"""What a cell process calls; `execution` runs the flow's own module and that of its objective as well."""
+"""The modules that a cell process calls. `execution` also runs the modules of the flow and of its objective."""
 
 REAL = "finetune_compat.cell.real"
-"""Imported with real weights only."""
+"""Only imported for real weights."""
 
 CATALOG = "finetune_compat.contract.catalog"
 
 _NOT_BY_VALUE = frozenset({"MODELS"})
-"""A cell has one model: its own shape is counted, not those of all."""
+"""Catalog constants that are not hashed. A cell has one model, so only the shape of that model is hashed."""
 
 _QUOTED = re.compile(rb"""["'](finetune_compat(?:\.\w+)+)["']""")
 
 
 @dataclass(frozen=True, slots=True)
 class _Module:
-    """One file."""
+    """One module of this project."""
 
     sha256: str
     imports: frozenset[str]
-    """Modules of this project that it imports, anywhere in it, or names in a string as `import_module` takes them."""
+    """Modules of this project that it imports anywhere, or names in a string literal, as for `import_module`."""
     from_catalog: frozenset[str]
+    """Names that it imports from the catalog."""
 
 
 class Sources:
-    """The modules of the package below `root`. Each file is read once, and each answer worked out once."""
+    """The modules of the package below `root`. Files and results are read and calculated once, and cached."""
 
     def __init__(self, root: Path = PACKAGE.parent) -> None:
         self._root = root
@@ -58,7 +59,7 @@ class Sources:
         self._digests: dict[tuple[str, ...], str] = {}
 
     def modules(self, flow: Flow, *, real: bool) -> frozenset[str]:
-        """The modules that run inside a cell of `flow`, with real weights or tiny ones, but for those set apart."""
+        """The modules that run inside a cell of `flow`, with real or tiny weights, except those that are `apart`."""
         return frozenset(self._closure(flow, real=real))
 
     def digest(self, flow: Flow, *, real: bool) -> str:
@@ -70,7 +71,7 @@ class Sources:
         return self._digests[key]
 
     def given(self, flow: Flow, model: str, *, real: bool) -> str:
-        """sha256 over what the catalog gives a cell of `flow` on the model of that name."""
+        """sha256 over the catalog's values for a cell of `flow` with the model of that name."""
         key = (flow.name, model, str(real))
         if key not in self._digests:
             constants = {name: getattr(catalog, name) for name in self.constants(flow, real=real)}
@@ -79,8 +80,8 @@ class Sources:
         return self._digests[key]
 
     def constants(self, flow: Flow, *, real: bool) -> frozenset[str]:
-        """Names of the catalog's values that `modules` import. Its functions and classes are left out: what they give
-        is counted by value.
+        """Names of the catalog's constants that `modules` import. Functions and classes are left out, because what they
+        return is hashed.
         """
         names = {name for module in self._closure(flow, real=real).values() for name in module.from_catalog}
         return frozenset(name for name in names - _NOT_BY_VALUE if not callable(getattr(catalog, name)))
@@ -104,7 +105,7 @@ class Sources:
                 todo += [*module.imports, *_parents(name)]
 
     def _module(self, name: str) -> _Module | None:
-        """The module called `name`; None where that is a name inside a module."""
+        """The module called `name`; None if `name` is an attribute of a module."""
         if name not in self._modules:
             path = self._path(name)
             if path is None:
@@ -119,7 +120,7 @@ class Sources:
 
 @functools.cache
 def sources() -> Sources:
-    """Those of this checkout, as they are when first asked for."""
+    """The sources of this checkout, read at the first call."""
     return Sources()
 
 
@@ -149,7 +150,7 @@ _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 
 def _statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every statement, however deep. Expressions hold no imports, and are nine nodes in ten."""
+    """Every statement at any depth. Expressions are skipped: they contain no imports, and are 90 % of the nodes."""
     todo = [tree]
     while todo:
         node = todo.pop()
@@ -165,7 +166,7 @@ def _sha256(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON can hold it, the same in every process."""
+    """`value` as JSON types, equal in every process."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _plain(dataclasses.asdict(value))
     if isinstance(value, Mapping):

@@ -1,11 +1,11 @@
-"""The store: this machine's directory, and a shared one behind it. Host side.
+"""The store: a directory on this machine, and optionally a shared store. Host side.
 
     COMPAT_STORE         the directory; by default `finetune-compat/store` in the user's cache directory
-    COMPAT_STORE_REMOTE  URL of a shared store, of any kind fsspec knows (s3://, gs://, hf://datasets/..., file://)
+    COMPAT_STORE_REMOTE  URL of a shared store, with any protocol of fsspec (s3://, gs://, hf://datasets/..., file://)
 
-What is asked for is looked for here first and there second, and what is found there is copied here. A shared store that
-cannot be read is an error, because the alternative is to run everything again; one that cannot be written to is a
-warning, because the results are here.
+Results are looked up in the directory first, then in the shared store. Those found there are copied into the directory.
+If the shared store cannot be read, that is an error, because all cells would run again. If it cannot be written to,
+that is a warning, because the results are in the directory.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _HISTORY_FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """The latest observation of a cell, at whatever address."""
+    """The latest observation of a cell, at any address."""
 
     address: str
     duration_s: float
@@ -51,7 +51,7 @@ class Past:
 
 
 class Store:
-    """Kept observations by address."""
+    """Cached observations by address."""
 
     def __init__(self, root: Path, remote: Remote | None = None) -> None:
         self.root = root
@@ -59,10 +59,10 @@ class Store:
 
     @classmethod
     def configured(cls) -> Store:
-        """The store that the environment names.
+        """The store that COMPAT_STORE and COMPAT_STORE_REMOTE name.
 
         Raises:
-            CompatError: the directory is a file or below one; the remote's URL is none, or its kind needs a package
+            CompatError: the directory is a file or below one; the URL is invalid, or its protocol needs a package
                 that is not installed.
         """
         url = os.environ.get(SHARED, "")
@@ -70,26 +70,27 @@ class Store:
 
     @property
     def holds_anything(self) -> bool:
-        """Whether it may have an answer at all; a shared store is taken to."""
+        """Whether the store may have any observation. A shared store is assumed to have some."""
         return self.remote is not None or stored_files.any_there(self.root)
 
     def __str__(self) -> str:
         return f"{self.root}" + (f" and {self.remote}" if self.remote else "")
 
     def has(self, addresses: Iterable[str]) -> set[str]:
-        """Those of `addresses` that have an observation, by name: nothing is opened or fetched.
+        """Those of `addresses` that have a file, found by its name: no file is opened or downloaded.
 
         Raises:
-            StoreUnreachable: some are not here, and the shared store cannot be asked.
+            StoreUnreachable: some are not in the directory, and the shared store does not answer.
         """
         return set(self.names(addresses))
 
     def names(self, addresses: Iterable[str]) -> dict[str, list[str]]:
-        """Names of the files at those of `addresses` that have one, here or else in the shared store. A name is a
-        digest of what its file holds; nothing is opened or fetched.
+        """Names of files by address, from the directory, else from the shared store; only `addresses` that have files.
+
+        A name has a digest of the file's content. No file is opened or downloaded.
 
         Raises:
-            StoreUnreachable: some are not here, and the shared store cannot be asked.
+            StoreUnreachable: some are not in the directory, and the shared store does not answer.
         """
         wanted = set(addresses)
         here = stored_files.names(self.root, wanted)
@@ -97,12 +98,12 @@ class Store:
         return here | (self.remote.names(missing) if self.remote and missing else {})
 
     def read(self, addresses: Iterable[str]) -> dict[str, Stored]:
-        """The answers at those of `addresses` that have one: the latest whole observation of each.
+        """The latest valid observation of each of `addresses` that has one.
 
-        A damaged file is no answer; it is said on stderr and left where it is.
+        Damaged files are ignored, with a warning on stderr.
 
         Raises:
-            StoreUnreachable: some are not here, and the shared store cannot be asked.
+            StoreUnreachable: some are not in the directory, and the shared store does not answer.
         """
         wanted = set(addresses)
         found = self._read_here(wanted)
@@ -114,7 +115,7 @@ class Store:
         return found
 
     def get(self, address: str) -> Observation:
-        """The answer at `address`.
+        """The latest valid observation at `address`.
 
         Raises:
             UnknownName: there is none.
@@ -125,18 +126,18 @@ class Store:
             raise UnknownName(
                 f"there is no observation at {address}",
                 where=str(self),
-                meaning="It was never made here, or its files were pruned.",
-                todo="`compat store ls` lists those there are.",
+                meaning="Its cell never ran here, or its files were pruned.",
+                todo="`compat store ls` lists the cached results.",
             )
         return read_line(found.line, f"{self.root}: {address}")
 
     def put(self, recipe: Recipe, seen: Observation, *, outcome: str | None = None) -> str:
-        """Keep `seen` at the address of `recipe`, in this machine's directory, and return the name of its file.
+        """Store `seen` at the address of `recipe` in the directory, and return the name of its file.
 
-        The caller leaves out what an exhausted machine observed. The shared store is written by `push`.
+        The caller must not pass observations of an exhausted machine. `push` writes the shared store.
 
         Raises:
-            CompatError: the observation says other than the recipe.
+            CompatError: the observation contradicts the recipe.
             OSError: the directory cannot be written to.
         """
         other = contradiction(recipe, seen)
@@ -144,16 +145,16 @@ class Store:
             raise CompatError(
                 f"the observation is not of its recipe: {other}",
                 where=seen.cell,
-                meaning="The environment is not what the host took it for.",
+                meaning="The environment differs from what the host expected.",
                 todo="Delete the environment and run the stack again.",
             )
         return stored_files.write(self.root, stored(recipe, to_json(seen), outcome))
 
     def push(self, addresses: Iterable[str] | None = None) -> int:
-        """Copy what is here and not in the shared store to it, of `addresses` or all; return how many files.
+        """Upload the files that the shared store lacks, of `addresses` or all; return their number.
 
         Raises:
-            StoreUnreachable: the shared store cannot be asked, or not be written to.
+            StoreUnreachable: the shared store does not answer, or cannot be written to.
         """
         if self.remote is None:
             return 0
@@ -161,11 +162,15 @@ class Store:
         return self._add(self.remote, [name for names in here.values() for name in names])
 
     def share(self, names: Iterable[str]) -> int:
-        """Copy those of the files `names` to the shared store that are here and not known to be there; return how many.
-        Where all are known, as most times, nobody is asked.
+        """Upload those of the files `names` that are in the directory and not known to be in the shared store.
+
+        Usually all are known to be there, and the shared store is not contacted.
+
+        Returns:
+            The number of uploaded files.
 
         Raises:
-            StoreUnreachable: the shared store cannot be asked, or not be written to.
+            StoreUnreachable: the shared store does not answer, or cannot be written to.
         """
         if self.remote is None:
             return 0
@@ -180,17 +185,17 @@ class Store:
         return added
 
     def _known_there(self, remote: Remote) -> frozenset[str]:
-        """Names of files that were seen in the shared store or copied to it, as a file remembers them."""
+        """Names of files that were listed in the shared store or uploaded to it, read from a file in the directory."""
         try:
-            told = json.loads((self.root / _THERE).read_text(encoding="utf-8"))
-            return frozenset(told["names"]) if told["url"] == remote.url else frozenset()
+            known = json.loads((self.root / _THERE).read_text(encoding="utf-8"))
+            return frozenset(known["names"]) if known["url"] == remote.url else frozenset()
         except (OSError, ValueError, KeyError, TypeError):
             return frozenset()
 
     def history(self) -> Mapping[str, Past]:
-        """The latest observation of every cell that is kept here, by cell id.
+        """The latest observation of every cell in the directory, by cell id.
 
-        What was read once is remembered in a file beside the objects, which may be removed at any time.
+        The facts of each file are cached in an index file, which may be removed at any time.
         """
         names = {name for found in stored_files.names(self.root).values() for name in found}
         known = self._remembered()
@@ -211,8 +216,9 @@ class Store:
         return latest
 
     def lost(self) -> Mapping[str, str]:
-        """Cells that the machine failed when `compat run` last ran them, and when that was. What it failed is not kept:
-        this is remembered in a file that may be removed at any time.
+        """Cells whose last run by `compat run` was an infrastructure failure, with its time.
+
+        Such observations are not cached. The cells are listed in a file that may be removed at any time.
         """
         try:
             return dict(json.loads((self.root / _LOST).read_text(encoding="utf-8")))
@@ -220,14 +226,19 @@ class Store:
             return {}
 
     def remember(self, *, lost: Iterable[str], told: Iterable[str]) -> None:
-        """Of the cells that were run now: those that the machine failed, and those that something is known of."""
+        """Update `lost()` after a run.
+
+        Args:
+            lost: cells that ended with an infrastructure failure.
+            told: cells with a result, which are removed from the list.
+        """
         before, found = self.lost(), frozenset(told)
         after = {cell: at for cell, at in before.items() if cell not in found} | dict.fromkeys(lost, _now())
         if after != before:
             self._note(_LOST, json.dumps(after, indent=0))
 
     def _note(self, name: str, text: str) -> None:
-        """Write a file that may be missing at any time, if this user may write here at all."""
+        """Write an optional file of the directory. Errors are ignored, because the directory may be read-only."""
         with contextlib.suppress(OSError):
             write_atomically(self.root / name, text)
 
@@ -236,7 +247,7 @@ class Store:
             raw = json.loads((self.root / _HISTORY).read_text(encoding="utf-8"))
             return dict(raw["objects"]) if raw["format"] == _HISTORY_FORMAT else {}
         except (OSError, ValueError, KeyError, TypeError):
-            return {}  # it is made again
+            return {}  # `history` writes it again
 
     def _read_here(self, addresses: set[str]) -> dict[str, Stored]:
         found: dict[str, Stored] = {}
@@ -255,27 +266,32 @@ class Store:
 
 
 def _directory(root: Path) -> Path:
-    """`root`, if it is a directory or can become one."""
+    """`root`, if it is a directory or can be created.
+
+    Raises:
+        CompatError: `root` or one of its parents is a file.
+    """
     there = next((path for path in (root, *root.parents) if path.exists()), root)
     if not there.is_dir():
         raise CompatError(
-            f"there can be no store: {there} is a file" if there != root else "this is a file",
+            f"the store cannot be created: {there} is a file" if there != root else "this is a file",
             where=f"{STORE}: {root}",
             meaning="The store is a directory with a file for each observation.",
-            todo=f"Let {STORE} name a directory; it is made when the first cell has run.",
+            todo=f"Set {STORE} to a directory. It is created when the first cell has run.",
         )
     return root
 
 
 def latest(found: Mapping[str, Stored]) -> Stored:
-    """The answer among several observations of one address, by name: the last recorded, so that `--fresh` is heard. On
-    every machine the same, in whatever order the files came.
+    """The valid one of several observations of one address, by file name: the last recorded, so that `--fresh` counts.
+
+    The choice is the same on every machine, in any order of the files.
     """
     return max(found.items(), key=lambda each: (each[1].recorded_at, each[0]))[1]
 
 
 def stored(recipe: Recipe, line: str, outcome: str | None) -> Stored:
-    """An observation recorded now."""
+    """An observation of `recipe`, recorded now."""
     return Stored(recipe=recipe, line=line, recorded_at=_now(), harness=__version__, outcome=outcome)
 
 
@@ -289,4 +305,4 @@ def _facts(kept: Stored) -> list[Any]:
 
 
 def _warn(problem: str, see: str = "compat store verify") -> None:
-    print(f"store: {problem}; it is left out (`{see}`)", file=sys.stderr, flush=True)
+    print(f"store: {problem}; the file is ignored (`{see}`)", file=sys.stderr, flush=True)

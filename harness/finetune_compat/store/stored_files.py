@@ -1,9 +1,9 @@
-"""The files of a store: one per observation, whole or not there. Standard library only: both sides write them.
+"""The files of a store: one per observation, written atomically. Standard library only, because both sides write them.
 
     objects/<2 hex>/<address>.<12 hex of the content's sha256>.json
 
-A name says what the file answers and what it holds, so that two stores are merged by the union of their files: equal
-names are equal files. Nothing is ever changed in place.
+A name has the address and a digest of the content, so files of equal names are equal. Two stores are merged by the
+union of their files. Files are never changed in place.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from finetune_compat.contract.recipe import Recipe, from_dict, to_dict
 from finetune_compat.machine.files import write_atomically
 
 FORMAT = 1
-"""Version of the file's own layout."""
+"""Version of the file format."""
 
 OBJECTS = "objects"
 
@@ -31,22 +31,22 @@ _NAME = re.compile(r"([0-9a-f]{64})\.([0-9a-f]{12})\.json")
 
 
 class Damaged(Exception):
-    """A file of the store is not what its name says."""
+    """A file of the store does not match its name, or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """One kept observation."""
+    """One cached observation."""
 
     recipe: Recipe
     line: str
-    """The observation as a line of `observations.jsonl`, without its end."""
+    """The observation as a line of `observations.jsonl`, without the line end."""
     recorded_at: str
-    """UTC, ISO 8601 with microseconds. Of several observations of one address the latest is the answer."""
+    """UTC, ISO 8601 with microseconds. Of several observations of one address the latest counts."""
     harness: str
     """Version of the harness that recorded it."""
     outcome: str | None = None
-    """How it was judged then. For schedulers alone: reports judge again."""
+    """The outcome when it was recorded. Only for scheduling: reports judge again."""
 
     @property
     def observation(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Stored:
 
 
 def name_of(stored: Stored) -> str:
-    """The name of its file."""
+    """The name of the file of `stored`."""
     return f"{stored.recipe.address}.{_digest(stored.content)}.json"
 
 
@@ -78,38 +78,38 @@ def _digest(content: bytes) -> str:
 
 
 def is_name(name: str) -> bool:
-    """Whether a file called `name` can be one of a store's."""
+    """Whether `name` is a valid name of a file in a store."""
     return _NAME.fullmatch(name) is not None
 
 
 def address_of(name: str) -> str:
-    """The address that the file called `name` answers."""
+    """The address in the file name `name`."""
     return name.partition(".")[0]
 
 
 def path_of(root: Path, name: str) -> Path:
-    """Where the object called `name` is in the store at `root`."""
+    """The path of the file `name` in the store at `root`."""
     return root / OBJECTS / name[:2] / name
 
 
 def parsed(name: str, content: bytes) -> Stored:
-    """What `content`, of the file called `name`, holds.
+    """The observation in `content`, the content of the file called `name`.
 
     Raises:
-        Damaged: it is not what its name says, or not a kept observation.
+        Damaged: the content does not match the name, or is not a cached observation.
     """
     match = _NAME.fullmatch(name)
     if match is None:
-        raise Damaged("its name is not that of an object")
+        raise Damaged("its name is not valid")
     if _digest(content) != match[2]:
-        raise Damaged("its content is not what its name says")
+        raise Damaged("its content does not match the digest in its name")
     try:
         head, line, tail = content.decode("utf-8").split("\n", 2)
         stored = _stored(json.loads(f"{head}null}}"), line)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Damaged(f"it is not a kept observation: {error}") from None
+        raise Damaged(f"it is not a cached observation: {error}") from None
     if tail != "}\n" or stored.recipe.address != match[1]:
-        raise Damaged("its recipe is not that of its address")
+        raise Damaged("its recipe does not match the address in its name")
     return stored
 
 
@@ -126,10 +126,10 @@ def _stored(head: Mapping[str, Any], line: str) -> Stored:
 
 
 def read(root: Path, name: str) -> Stored:
-    """The object called `name` of the store at `root`.
+    """The observation in the file `name` of the store at `root`.
 
     Raises:
-        Damaged: it is not what its name says, or cannot be read.
+        Damaged: the file does not match its name, or cannot be read.
     """
     try:
         content = path_of(root, name).read_bytes()
@@ -150,12 +150,12 @@ def write(root: Path, stored: Stored) -> str:
 
 
 def write_content(root: Path, name: str, content: bytes) -> None:
-    """Add the file `name`, whole or not at all. Who writes the same name at the same time writes the same content."""
+    """Write the file `name` atomically. Processes that write the same name in parallel write the same content."""
     write_atomically(path_of(root, name), content)
 
 
 def names(root: Path, addresses: Iterable[str] | None = None) -> dict[str, list[str]]:
-    """Names of the objects at `root` by address; of `addresses` only, if any are given. One look at each folder."""
+    """Names of the files at `root` by address; only of `addresses` if given. Each folder is listed once."""
     wanted = None if addresses is None else frozenset(addresses)
     folders = _folders(root) if wanted is None else sorted({address[:2] for address in wanted})
     found: dict[str, list[str]] = defaultdict(list)
@@ -169,7 +169,7 @@ def names(root: Path, addresses: Iterable[str] | None = None) -> dict[str, list[
 
 
 def any_there(root: Path) -> bool:
-    """Whether there is any folder of objects at `root`."""
+    """Whether the store at `root` has any folder of files."""
     return bool(_folders(root))
 
 

@@ -1,4 +1,4 @@
-"""Hold a store against itself: damaged files, and addresses whose observations disagree. Host side."""
+"""Verify a store: find damaged files, and addresses whose observations disagree. Host side."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from finetune_compat.store.stored_files import Damaged, Stored
 OF_THE_MACHINE = frozenset(
     {"duration_s", "started_at", "harness_version", "memory", "device", "warnings", "subject_sha256"}
 )
-"""Fields in which two observations of one recipe may differ: when, on which CPU, how long, in how many bytes, with
-which messages, and in the last bits of what was trained.
+"""Fields in which two observations of one recipe may differ: times, versions, memory, CPU and messages, and the digest
+of the trained parameters, whose last bits vary.
 """
 
 TOLERANCE = 1e-3
-"""Relative difference of numbers that is none: another CPU, or number of threads, sums in another order, and ten steps
-carry that on.
+"""Relative difference of numbers that counts as equal. Another CPU or number of threads sums in another order, and ten
+training steps enlarge the difference.
 """
 
 SMALLEST = 1e-6
-"""Below it a number is as good as zero."""
+"""Absolute difference of numbers that counts as equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is wrong with a store."""
+    """The result of verifying a store."""
 
     whole: int
-    """Files that are as they should be."""
+    """Number of valid files."""
     damaged: Mapping[str, str]
-    """Reason by the name of the file."""
+    """Reason by file name."""
     disagreements: Mapping[str, tuple[str, ...]]
     """By address: the fields in which two of its observations differ."""
     cells: Mapping[str, str]
-    """Cell by address, of the disagreements."""
+    """Cell id by address, for the disagreements."""
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is."""
+        """Whether no file is damaged and no observations disagree."""
         return not self.damaged and not self.disagreements
 
 
@@ -82,7 +82,7 @@ def _checked(root: Path, name: str) -> Stored:
 
 
 def differences(one: Any, other: Any, path: str = "") -> Iterator[str]:
-    """Paths of the measured facts in which two observations, as parsed JSON, differ."""
+    """Paths of the measured facts that differ between two observations, given as parsed JSON."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in sorted(one.keys() | other.keys()):
             if key not in OF_THE_MACHINE:

@@ -123,7 +123,7 @@ def test_a_row_cannot_lead_elsewhere(name: str, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(RecordsError) as caught:
         collect([], [part], tmp_path / "deep" / "whole")
-    assert caught.value.what == f"is the row of a stack called {name!r}, and not named after it"
+    assert caught.value.what == f"is the row of the stack {name!r}, but has another name"
     assert caught.value.exit_code is ExitCode.BAD_INPUT
     assert sorted(tmp_path.rglob("*")) == before
 

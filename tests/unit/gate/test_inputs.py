@@ -322,7 +322,7 @@ class TestLockFiles:
     @pytest.mark.parametrize(
         ("name", "text", "problem"),
         [
-            ("uv.lock", "version = 2\n", "version 2 of uv.lock, and version 1 is known"),
+            ("uv.lock", "version = 2\n", "uv.lock has version 2, but only version 1 is supported"),
             ("uv.lock", "version = 1\n", "it has no list of packages"),
             ("uv.lock", "version = 1\npackage = ['trl']\n", "package[0] is not a valid locked package: 'trl'"),
             (

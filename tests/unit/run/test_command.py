@@ -229,7 +229,7 @@ def test_a_damaged_file_is_no_answer_and_its_cell_runs(
     assert nox.asked == [(IDS[1],)]
     said = capsys.readouterr()
     assert said.out.startswith("3 cells on 1 stack: 2 stored, 1 to run\n")
-    assert f"{file}: its content is not what its name says" in said.err
+    assert f"{file}: its content does not match the digest in its name" in said.err
 
 
 def test_a_damaged_file_whose_cell_is_lost_too_ends_the_run_as_it_should(

@@ -118,7 +118,7 @@ def test_a_directory_without_weights_or_tokenizer_is_bad_input(tmp_path: Path, m
     assert refused(made) == (
         f"{made}: {said}\n"
         "Cells load the model and its tokenizer from the same directory.\n"
-        "Write the weights there with save_pretrained, or name the directory that has both."
+        f"Write the {said.split()[2].rstrip(':')} there with save_pretrained, or name the directory that has both."
     )
 
 

@@ -338,8 +338,8 @@ def test_what_is_no_environment_is_refused(tmp_path: Path) -> None:
         installed(tmp_path / "bin" / "python", LOCK)
     assert str(raised.value) == (
         f"{tmp_path}: this is not an environment with torch\n"
-        "It was never made, or its making was cut off.\n"
-        "Run the stack's session: it makes the environment."
+        "The environment was never made, or its installation was interrupted.\n"
+        "Run the stack's session, which makes the environment."
     )
 
 

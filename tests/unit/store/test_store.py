@@ -48,7 +48,7 @@ def test_an_observation_of_another_recipe_is_refused(tmp_path: Path) -> None:
     assert str(raised.value) == (
         f"{seen().cell}: the observation is not of its recipe: "
         f"torch {seen().stack.resolved['torch']}, expected 2.14.0\n"
-        "The environment is not what the host took it for.\n"
+        "The environment differs from what the host expected.\n"
         "Delete the environment and run the stack again."
     )
     assert stored_files.names(tmp_path) == {}
@@ -60,8 +60,8 @@ def test_nothing_at_an_address_is_said(tmp_path: Path) -> None:
         Store(tmp_path).get("f" * 64)
     assert str(raised.value) == (
         f"{tmp_path}: there is no observation at {'f' * 64}\n"
-        "It was never made here, or its files were pruned.\n"
-        "`compat store ls` lists those there are."
+        "Its cell never ran here, or its files were pruned.\n"
+        "`compat store ls` lists the cached results."
     )
 
 
@@ -161,9 +161,9 @@ def test_a_kind_of_url_that_is_none_is_bad_input(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(CompatError) as raised:
         Store.configured()
     assert str(raised.value) == (
-        "COMPAT_STORE_REMOTE: no shared store can be at 's4://bucket': Protocol not known: s4\n"
-        "Its kind is misspelt, or needs a package of its own: s3fs, gcsfs, huggingface_hub.\n"
-        "Name a URL such as s3://bucket/compat or hf://datasets/org/name, and install its package beside this one."
+        "COMPAT_STORE_REMOTE: 's4://bucket' is not a valid URL of a shared store: Protocol not known: s4\n"
+        "The protocol is misspelt, or needs another package: s3fs, gcsfs or huggingface_hub.\n"
+        "Name a URL such as s3://bucket/compat or hf://datasets/org/name, and install its package in this environment."
     )
     assert raised.value.exit_code is ExitCode.BAD_INPUT
 
@@ -203,9 +203,9 @@ def test_a_shared_store_out_of_reach_is_an_error(
             ask(["f" * 64])
         assert str(raised.value) == (
             "memory://team/compat: the shared store cannot be listed: TimeoutError: no route\n"
-            "The network, or the access to it, is missing. What was run is kept on this machine.\n"
-            "Try again, or unset COMPAT_STORE_REMOTE to go on with this machine's own store; "
-            "`compat store push` sends later what the shared one lacks."
+            "The network fails, or the credentials are missing. Results are cached on this machine.\n"
+            "Try again, or unset COMPAT_STORE_REMOTE to use only this machine's store. "
+            "`compat store push` uploads the missing results later."
         )
         assert raised.value.exit_code is ExitCode.COULD_NOT_TELL
 
@@ -222,7 +222,8 @@ def test_damage_there_does_not_come_here(tmp_path: Path, shared: Remote, capsys:
     other = Store(tmp_path / "other", shared)
     assert other.read([address]) == {}
     said = capsys.readouterr().err
-    assert f"{name}: its content is not what its name says; it is left out (`compat store verify --remote`)" in said
+    problem = "its content does not match the digest in its name; the file is ignored"
+    assert f"{name}: {problem} (`compat store verify --remote`)" in said
     assert stored_files.names(other.root) == {}
     assert one.push() == 1
     assert other.read([address]) == {address: kept()}

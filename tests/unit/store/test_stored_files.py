@@ -72,9 +72,9 @@ def test_whatever_it_holds_is_read_back(text: str, outcome: str) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda content: content[:-1], "its content is not what its name says"),
-        (lambda content: content.replace(b"qwen2", b"qwen3", 1), "its content is not what its name says"),
-        (lambda content: b"", "its content is not what its name says"),
+        (lambda content: content[:-1], "its content does not match the digest in its name"),
+        (lambda content: content.replace(b"qwen2", b"qwen3", 1), "its content does not match the digest in its name"),
+        (lambda content: b"", "its content does not match the digest in its name"),
     ],
 )
 def test_a_damaged_file_is_no_answer(
@@ -87,14 +87,14 @@ def test_a_damaged_file_is_no_answer(
     with pytest.raises(Damaged, match=problem):
         stored_files.read(tmp_path, name)
     assert Store(tmp_path).read([kept().recipe.address]) == {}
-    assert capsys.readouterr().err == f"store: {path}: {problem}; it is left out (`compat store verify`)\n"
+    assert capsys.readouterr().err == f"store: {path}: {problem}; the file is ignored (`compat store verify`)\n"
 
 
 def test_a_content_under_anothers_address_is_damage() -> None:
     """A renamed file answers nothing."""
     given, other = kept(), kept(seed=1)
     digest = stored_files.name_of(given).split(".")[1]
-    with pytest.raises(Damaged, match="its recipe is not that of its address"):
+    with pytest.raises(Damaged, match="its recipe does not match the address in its name"):
         stored_files.parsed(f"{other.recipe.address}.{digest}.json", given.content)
 
 

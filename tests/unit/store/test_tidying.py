@@ -86,13 +86,13 @@ def test_show_of_what_is_not_there_is_bad_input(capsys: pytest.CaptureFixture[st
     """Or of a beginning that many have."""
     assert compat("show", "nonesuch") == ExitCode.BAD_INPUT
     assert capsys.readouterr().err == (
-        f"{store().root}: no observations are kept under 'nonesuch'\n"
-        "`compat store ls` lists them: name a cell's whole id, or more letters of the address.\n"
+        f"{store().root}: no cached results match 'nonesuch'\n"
+        "`compat store ls` lists them: name a cell's whole id, or more characters of the address.\n"
     )
     for seed in range(2):
         stored_files.write(store().root, kept(seed=seed))
     assert compat("show", "") == ExitCode.BAD_INPUT
-    assert "2 observations are kept under ''" in capsys.readouterr().err
+    assert "2 cached results match ''" in capsys.readouterr().err
 
 
 # -------------------------------------------------------------------------------------------------------------- verify
@@ -115,8 +115,8 @@ def test_a_store_that_is_not_there_is_said_to_be(
     assert compat("verify") == ExitCode.BAD_INPUT
     assert capsys.readouterr().err == (
         f"{tmp_path}/nowhere: there is no store to verify\n"
-        "No cell has run with this directory as its store, or COMPAT_STORE names another than was meant.\n"
-        "`compat run` makes it; `compat store verify --remote` looks into the shared one.\n"
+        "No cell has run with this directory as its store, or COMPAT_STORE names the wrong directory.\n"
+        "`compat run` makes it. `compat store verify --remote` verifies the shared store.\n"
     )
     assert compat("ls") == 0
     assert capsys.readouterr().out == (
@@ -125,7 +125,7 @@ def test_a_store_that_is_not_there_is_said_to_be(
 
 
 @pytest.mark.parametrize(
-    ("below", "said"), [("", "this is a file"), ("/a/b", "there can be no store: {file} is a file")]
+    ("below", "said"), [("", "this is a file"), ("/a/b", "the store cannot be created: {file} is a file")]
 )
 def test_a_file_is_no_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], below: str, said: str
@@ -138,7 +138,7 @@ def test_a_file_is_no_store(
     assert capsys.readouterr().err == (
         f"COMPAT_STORE: {file}{below}: {said.format(file=file)}\n"
         "The store is a directory with a file for each observation.\n"
-        "Let COMPAT_STORE name a directory; it is made when the first cell has run.\n"
+        "Set COMPAT_STORE to a directory. It is created when the first cell has run.\n"
     )
 
 
@@ -155,7 +155,7 @@ def test_the_shared_store_is_verified_where_it_is(
     monkeypatch.setenv("COMPAT_STORE_REMOTE", f"file://{shared}")
     assert compat("verify", "--remote") == ExitCode.UNHEALTHY
     assert capsys.readouterr().out.splitlines() == [
-        f"damaged: {damaged}: its content is not what its name says",
+        f"damaged: {damaged}: its content does not match the digest in its name",
         f"1 whole, 1 damaged, 0 disagree, in file://{shared}",
     ]
     assert stored_files.names(store().root) == {}
@@ -170,7 +170,7 @@ def test_damage_and_disagreement_are_named(capsys: pytest.CaptureFixture[str]) -
         stored_files.write(store().root, each)
     assert compat("verify") == ExitCode.UNHEALTHY
     assert capsys.readouterr().out.splitlines() == [
-        f"damaged: {damaged}: its content is not what its name says",
+        f"damaged: {damaged}: its content does not match the digest in its name",
         f"disagree: {seen().cell} at {kept().recipe.address[:12]}: training.eval_after",
         f"2 whole, 1 damaged, 1 disagree, in {store().root}",
     ]
@@ -211,7 +211,7 @@ def test_prune_by_age(capsys: pytest.CaptureFixture[str]) -> None:
     old, new = (stored_files.write(store().root, kept(at=at, seed=17)) for at in (OLD, NEW))
     size = stored_files.path_of(store().root, old).stat().st_size / 1e6
     assert compat("prune", "--older-than", "90d", "--dry-run") == 0
-    assert capsys.readouterr().out == f"1 of 2 observations would go, {size:.1f} MB, from {store().root}\n"
+    assert capsys.readouterr().out == f"1 of 2 observations would be removed, {size:.1f} MB, from {store().root}\n"
     assert compat("prune", "--older-than", "90d") == 0
     assert capsys.readouterr().out == f"1 of 2 observations removed, {size:.1f} MB, from {store().root}\n"
     assert list(stored_files.names(store().root).values()) == [[new]]
@@ -281,12 +281,12 @@ def test_prune_removes_what_killed_processes_were_writing() -> None:
         (
             (),
             (
-                "compat store prune: nothing was asked to go\n"
-                "Give --older-than, --max-size or --unreachable; --dry-run shows what would go.\n"
+                "compat store prune: no option says what to remove\n"
+                "Give --older-than, --max-size or --unreachable. Add --dry-run to see what would be removed.\n"
             ),
         ),
-        (("--older-than", "soon"), "--older-than: 'soon' is no age\nWrite days or hours: 90d, 12h.\n"),
-        (("--max-size", "1I"), "--max-size: '1I' is no size\nWrite bytes with a unit: 500MB, 1.5GB, 2GiB.\n"),
+        (("--older-than", "soon"), "--older-than: 'soon' is not a valid age\nWrite days or hours: 90d, 12h.\n"),
+        (("--max-size", "1I"), "--max-size: '1I' is not a valid size\nWrite bytes with a unit: 500MB, 1.5GB, 2GiB.\n"),
     ],
 )
 def test_prune_of_nothing_sensible_is_bad_input(
@@ -380,8 +380,8 @@ def test_another_run_of_that_name_is_not_overwritten(packed: Path, run: Path, tm
     with pytest.raises(CompatError) as raised:
         archive.take(packed, other, tmp_path / "here")
     assert str(raised.value) == (
-        f"{packed}: another run called {run.name} is here, and it holds other facts\n"
-        "The run went on after it was exported, here or there.\n"
+        f"{packed}: a run called {run.name} already exists, with other contents\n"
+        "The run was continued after the export, on this machine or on the other.\n"
         f"Rename {there} and import again."
     )
     assert stored_files.names(other.root) == {}
@@ -424,14 +424,30 @@ def in_manifest(files: dict[str, bytes], **changes: object) -> None:
 @pytest.mark.parametrize(
     ("change", "honest", "problem"),
     [
-        (damaged, False, "OBJECT is not the file that was packed, 1 in all"),
-        (lambda files: files.update({"run/x": b""}), False, "run/x is not the file that was packed, 1 in all"),
-        (lambda files: files.pop("repro.txt"), False, "repro.txt is not the file that was packed, 1 in all"),
-        (damaged, True, "a kept observation in it is damaged: its content is not what its name says"),
-        (lambda files: renamed(files, "run/../../x"), True, "it holds a file that is none of ours: 'run/../../x'"),
-        (lambda files: renamed(files, "/etc/x"), True, "it holds a file that is none of ours: '/etc/x'"),
-        (lambda files: renamed(files, "bin/x"), True, "it holds a file that is none of ours: 'bin/x'"),
-        (lambda files: in_manifest(files, run="../x"), True, "'../x' is no name of a run"),
+        (damaged, False, "OBJECT differs from the exported file (1 such files in all)"),
+        (
+            lambda files: files.update({"run/x": b""}),
+            False,
+            "run/x differs from the exported file (1 such files in all)",
+        ),
+        (lambda files: files.pop("repro.txt"), False, "repro.txt differs from the exported file (1 such files in all)"),
+        (damaged, True, "a cached observation in it is damaged: its content does not match the digest in its name"),
+        (
+            lambda files: renamed(files, "run/../../x"),
+            True,
+            "it has a file that `compat store export` does not write: 'run/../../x'",
+        ),
+        (
+            lambda files: renamed(files, "/etc/x"),
+            True,
+            "it has a file that `compat store export` does not write: '/etc/x'",
+        ),
+        (
+            lambda files: renamed(files, "bin/x"),
+            True,
+            "it has a file that `compat store export` does not write: 'bin/x'",
+        ),
+        (lambda files: in_manifest(files, run="../x"), True, "'../x' is not a valid name of a run"),
         (
             lambda files: in_manifest(files, format="2"),
             True,
@@ -456,8 +472,8 @@ def test_a_damaged_or_foreign_file_is_refused_whole(
     with tarfile.open(packed) as file:
         kept_one = next(name for name in file.getnames() if name.startswith("objects/"))
     assert str(raised.value) == (
-        f"{packed}: not taken: {problem.replace('OBJECT', kept_one)}\n"
-        "It was cut off or changed on its way, or `compat store export` did not write it. Nothing was written.\n"
+        f"{packed}: not imported: {problem.replace('OBJECT', kept_one)}\n"
+        "The file was truncated or changed, or `compat store export` did not write it. Nothing was written.\n"
         "Copy it again, or export it again."
     )
     assert not other.root.exists() and not (tmp_path / "here").exists()
@@ -504,7 +520,7 @@ def test_an_archive_holds_files_of_a_run_by_their_exact_names(packed: Path, tmp_
     before = everything_below(tmp_path)
     with pytest.raises(CompatError) as raised:
         archive.take(packed, Store(tmp_path / "other"), tmp_path / "here" / "runs")
-    assert raised.value.what == f"not taken: it holds a file that is none of ours: {name!r}"
+    assert raised.value.what == f"not imported: it has a file that `compat store export` does not write: {name!r}"
     assert raised.value.exit_code is ExitCode.BAD_INPUT
     assert everything_below(tmp_path) == before
 
@@ -518,7 +534,7 @@ def test_links_devices_and_folders_are_refused(packed: Path, tmp_path: Path, nam
     members(packed, member(name, kind, "/etc/passwd"))
     with pytest.raises(CompatError) as raised:
         archive.take(packed, Store(tmp_path / "other"), tmp_path / "here")
-    assert raised.value.what.startswith("not taken: it holds ")
+    assert raised.value.what.startswith("not imported: it has ")
     assert not (tmp_path / "here").exists() and not (tmp_path / "other").exists()
 
 
@@ -529,7 +545,7 @@ def test_a_file_that_is_there_twice_is_refused(packed: Path, tmp_path: Path) -> 
     with tarfile.open(packed, "w:gz") as file:
         for one, content in (*files, files[-1]):
             file.addfile(one, io.BytesIO(content))
-    with pytest.raises(CompatError, match="it holds two files called 'objects/"):
+    with pytest.raises(CompatError, match="it has two files called 'objects/"):
         archive.take(packed, Store(tmp_path / "other"), tmp_path / "here")
 
 
@@ -541,7 +557,7 @@ def test_an_archive_brings_no_run_of_a_name_that_means_something_else(
     repacked(packed, lambda files: in_manifest(files, run=run_id), honest=True)
     with pytest.raises(CompatError) as raised:
         archive.take(packed, Store(tmp_path / "other"), tmp_path / "here")
-    assert raised.value.what == f"not taken: {run_id!r} is no name of a run"
+    assert raised.value.what == f"not imported: {run_id!r} is not a valid name of a run"
     assert not (tmp_path / "here").exists()
 
 
@@ -556,7 +572,7 @@ def test_an_archive_brings_no_run_of_a_name_that_means_something_else(
 def test_an_odd_manifest_is_one_message(packed: Path, tmp_path: Path, manifest: bytes) -> None:
     """And never a trace."""
     repacked(packed, lambda files: files.update({"manifest.json": manifest}), honest=False)
-    with pytest.raises(CompatError, match="not taken: ") as raised:
+    with pytest.raises(CompatError, match="not imported: ") as raised:
         archive.take(packed, Store(tmp_path / "other"), tmp_path / "here")
     assert raised.value.exit_code is ExitCode.BAD_INPUT and not (tmp_path / "here").exists()
 
@@ -565,7 +581,7 @@ def test_an_odd_manifest_is_one_message(packed: Path, tmp_path: Path, manifest: 
     ("file", "text", "problem"),
     [
         ("rows/trl0.24-py311.json", '{"name": "../../x"}', None),
-        ("rows/other-py311.json", None, "is the row of a stack called 'trl0.24-py311', and not named after it"),
+        ("rows/other-py311.json", None, "is the row of the stack 'trl0.24-py311', but has another name"),
         ("stored.json", "[]", "Input should be an object"),
         ("stored.json", "{", None),
     ],
@@ -581,7 +597,7 @@ def test_a_run_that_an_archive_brings_can_be_read(
         files[f"run/{file}"] = json.dumps(there).encode() if there else text.encode() if text else row
 
     repacked(packed, change, honest=True)
-    with pytest.raises(CompatError, match="not taken: its run cannot be read: ") as raised:
+    with pytest.raises(CompatError, match="not imported: its run cannot be read: ") as raised:
         archive.take(packed, Store(tmp_path / "other"), tmp_path / "here")
     assert problem is None or problem in raised.value.what
     assert not (tmp_path / "here").exists()
@@ -599,7 +615,7 @@ def test_an_export_reads_no_file_that_a_plan_names(run: Path, tmp_path: Path) ->
         "Run the stack again, or export the run with the harness version that wrote it."
     )
     plan.write_text("[]")
-    with pytest.raises(CompatError, match="it is no plan: "):
+    with pytest.raises(CompatError, match="it is not a valid plan: "):
         archive.export(run, store(), tmp_path / "results.tar.gz")
 
 
@@ -627,8 +643,8 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes, problem: 
     with pytest.raises(CompatError) as raised:
         archive.take(tmp_path / "x", store(), tmp_path / "here")
     assert str(raised.value) == (
-        f"{tmp_path}/x: not taken: it cannot be read: {problem}\n"
-        "It was cut off or changed on its way, or `compat store export` did not write it. Nothing was written.\n"
+        f"{tmp_path}/x: not imported: it cannot be read: {problem}\n"
+        "The file was truncated or changed, or `compat store export` did not write it. Nothing was written.\n"
         "Copy it again, or export it again."
     )
 
@@ -638,7 +654,7 @@ def test_an_archive_that_was_cut_off_is_refused(packed: Path, tmp_path: Path, sh
     """Wherever."""
     content = packed.read_bytes()
     packed.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(CompatError, match="not taken: "):
+    with pytest.raises(CompatError, match="not imported: "):
         archive.take(packed, Store(tmp_path / "other"), tmp_path / "here")
     assert not (tmp_path / "here").exists()
 
@@ -647,7 +663,7 @@ def test_an_archive_is_never_overwritten_or_half_written(run: Path, tmp_path: Pa
     """Nor one written of what is no run."""
     (tmp_path / "x").write_text("mine")
     for source, target, said in (
-        (run, "x", f"{tmp_path}/x: there is such a file already\nName another, or remove it."),
+        (run, "x", f"{tmp_path}/x: the file already exists\nName another file, or remove this one."),
         (tmp_path, "y", f"{tmp_path}: this is not a run\nName a run below reports/runs, or `latest`."),
         (run, "none/y", f"{tmp_path}/none: there is no such folder\nMake it, or name another."),
     ):
@@ -664,11 +680,11 @@ def test_export_and_import_as_they_are_typed(
     target = tmp_path / "out.tar.gz"
     assert compat("export", str(target), "--run", str(run)) == 0
     size = target.stat().st_size / 1e6
-    assert capsys.readouterr().out == f"{target}: run {run.name}, 1 kept observations, {size:.1f} MB\n"
+    assert capsys.readouterr().out == f"{target}: run {run.name}, 1 cached observations, {size:.1f} MB\n"
     in_places(runs=tmp_path / "runs", store=tmp_path / "other")
     assert compat("import", str(target)) == 0
     assert capsys.readouterr().out == (
-        f"run {run.name} is here, 1 kept observations are new\njudge it: compat report {run.name}\n"
+        f"run {run.name} imported, 1 cached observations are new\njudge it: compat report {run.name}\n"
     )
     assert compat("import", str(tmp_path / "nowhere")) == ExitCode.BAD_INPUT
     assert capsys.readouterr().err == (
