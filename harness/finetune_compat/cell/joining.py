@@ -1,7 +1,7 @@
-"""More workers for a stack while cores stand idle: xdist's hooks, in its controller.
+"""Start more workers for a stack while cores are idle: xdist hooks, in xdist's controller.
 
-The host writes into the plan's `workers_file` how many workers the stack may have now; it knows whether other stacks
-wait for a core. xdist itself can only replace a worker, which it does as is done here.
+The host writes into the plan's `workers_file` how many workers the stack may have now, because the host knows whether
+other stacks wait for a core. xdist can only replace a worker; `join` adds one in the same way.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import pytest
 from finetune_compat.contract.plan import Plan
 
 WORTH_CELLS = 12
-"""Cells that no worker has yet, for which another one is worth its start: it imports the stack first, which takes as
-long as about a dozen tiny cells.
+"""Fewest unassigned cells for which another worker is worth its start: importing the stack takes as long as about a
+dozen tiny cells.
 """
 
 
 class Joining:
-    """Starts another worker when a cell begins, as long as the stack may have one and it is worth its start."""
+    """Starts another worker when a cell begins, if the stack may have one and enough cells are left."""
 
     def __init__(self, plan: Plan, config: pytest.Config) -> None:
         self._plan = plan
         self._config = config
 
     def pytest_runtest_logstart(self) -> None:
-        """A worker begins a cell: all of them have been collected, and some are left."""
+        """Called when a worker begins a cell: all workers have collected by then."""
         session = self._config.pluginmanager.getplugin("dsession")
         waiting = len(session.sched.pending)
         if not session.shuttingdown and waiting >= WORTH_CELLS and len(session._active_nodes) < self._plan.workers():
@@ -35,7 +35,7 @@ class Joining:
 
 
 def join(session: Any) -> None:
-    """Start one more worker in xdist's `session`, like those it began with."""
+    """Start one more worker in xdist's `session`, with the specification of its first workers."""
     manager = session.nodemanager
     spec = execnet.XSpec(str(manager.specs[0]))
     manager.group.allocate_id(spec)
