@@ -181,7 +181,7 @@ def test_evaluating_beside_the_script_leaves_its_random_numbers() -> None:
             trainer = SimpleNamespace(
                 callback_handler=SimpleNamespace(callbacks=[]), state=SimpleNamespace(log_history=[])
             )
-            with trained._unnoticed(trainer):
+            with trained._without_traces(trainer):
                 draw()
         return draw()
 

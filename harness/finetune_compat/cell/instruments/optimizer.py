@@ -21,7 +21,9 @@ def parameters_held(optimizer: Any) -> dict[int, torch.Tensor]:
 
 
 def holdings(model: nn.Module, held: dict[int, torch.Tensor]) -> Optimizer:
-    """Elements in `held`, trainable elements of `model` that are not in it, and elements in it that are not trainable."""
+    """Number of elements in `held`, of trainable elements of `model` that `held` lacks, and of elements in `held` that
+    are not trainable.
+    """
     trainable = {id(p): p for p in model.parameters() if p.requires_grad}
     return Optimizer(
         parameters=_elements(held),
