@@ -663,8 +663,8 @@ def test_what_shards_hide_is_said_once_and_not_guessed(sft: Make, monkeypatch: p
     """Zero gradients, half an optimizer: neither is judged. Frozen adapters and masked labels still are."""
     monkeypatch.setattr(guard_module, "owner_of_shards", lambda model, optimizer: "DEEPSPEED")
     line = (
-        "DEEPSPEED holds the parameters in shards: neither the optimizer, nor gradients, nor whether weights change is "
-        "checked in this run"
+        "DEEPSPEED holds the parameters in shards: the optimizer, gradients and changes of weights are not checked in "
+        "this run"
     )
     half = sft(TrainingGuard())
     _optimizer_of(half, list(adapters(half).values())[::2])
@@ -679,4 +679,4 @@ def test_a_compiled_model_is_not_listened_to_and_that_is_said(sft: Make) -> None
     """Labels cannot be seen; gradients can."""
     trainer = sft(TrainingGuard())
     trainer.args.torch_compile = True  # only what the guard asks: nothing is compiled here
-    assert said(trainer) == ["a compiled model cannot be listened to: labels are not checked in this run"]
+    assert said(trainer) == ["the labels of a compiled model cannot be read: they are not checked in this run"]

@@ -193,7 +193,7 @@ def test_without_workers_nothing_is_ended_for_its_memory_and_that_is_said(
     """One process, as a debugger needs it: it would end itself, and everything it is to say."""
     result = run(cells, planned(tmp_path / "run", memory_limit=2**20), "-n", "0")
     result.assert_outcomes(passed=3)
-    result.stdout.fnmatch_lines(["no cell is ended for its memory: there is no worker (-n 0)"])
+    result.stdout.fnmatch_lines(["the memory limit does not apply: there is no worker (-n 0)"])
 
 
 def test_the_limit_is_for_one_cell_and_not_for_all(cells: pytest.Pytester, tmp_path: Path) -> None:

@@ -1,1 +1,3 @@
-"""Everything that runs inside a cell's environment: standard library, pytest and the stack under test, nothing else."""
+"""All code that runs inside a cell's environment. It imports the standard library, pytest, the stack under test, and
+lower rooms.
+"""

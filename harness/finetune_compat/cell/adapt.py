@@ -1,9 +1,9 @@
-"""How names that all flows share differ between versions: of models, adapters, and options of training. What differs
-for one objective alone is in its module below `finetune_compat.cell.objectives`.
+"""API names that differ between versions, for all flows: models, adapters, and training options. Differences of one
+objective are in its module in `finetune_compat.cell.objectives`.
 
-Options are given by their newest name and passed under the first name the installed class has. An option that no name
-of it accepts is noted in `Setup.dropped`, never lost silently. Windows: TRL 0.12.0 brought `processing_class`, 0.16.0
-`max_length` of SFT; Transformers 4.34 `use_cpu`, 4.41 `eval_strategy`, 4.56 `dtype`.
+Flows give options by their newest name. Each is passed under the first name that the installed class has. If the class
+has none, the option is noted in `Setup.dropped`. Windows: TRL 0.12.0 brought `processing_class`, 0.16.0 `max_length` of
+SFT; Transformers 4.34 `use_cpu`, 4.41 `eval_strategy`, 4.56 `dtype`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OLDER_NAMES = {
 
 
 def load_model(setup: Setup) -> PreTrainedModel:
-    """The base model as a user loads it, quantized as the variant says."""
+    """The base model, loaded as users load it, in the precision of the variant."""
     options: dict[str, Any] = {
         _dtype_name(): setup.model.dtype,
         "device_map": {"": _place(setup)},
@@ -65,7 +65,7 @@ def _quantization(setup: Setup) -> BitsAndBytesConfig:
 
 
 def lora_config(setup: Setup) -> LoraConfig:
-    """The LoRA configuration of the catalog."""
+    """The LoRA configuration that the catalog gives the cell."""
     return LoraConfig(**lora_options(setup.lora))
 
 
@@ -81,7 +81,7 @@ def lora_options(lora: LoraShape) -> dict[str, Any]:
 
 
 def _targets(lora: LoraShape) -> list[str] | str:
-    """PEFT's word for all, bare names, or a pattern that leaves the vision encoder out wherever a version puts it."""
+    """`all-linear`, module names, or a pattern that excludes the vision encoder under the path of any version."""
     if lora.target_modules == (ALL_LINEAR,):
         return ALL_LINEAR
     if not lora.language_only:
@@ -90,8 +90,8 @@ def _targets(lora: LoraShape) -> list[str] | str:
 
 
 def pretend_trained(model: nn.Module, seed: int) -> None:
-    """Give `lora_B`, which starts at zero, values an earlier run might have left: an adapter that can be recognised
-    again.
+    """Set `lora_B`, which starts at zero, to small random values, as after training. The adapter is then recognisable
+    by its values.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.namedparameters():
@@ -101,7 +101,7 @@ def pretend_trained(model: nn.Module, seed: int) -> None:
 
 
 def training_options(setup: Setup) -> dict[str, Any]:
-    """Every option a cell depends on, given explicitly: defaults changed between versions."""
+    """Every training option that a cell depends on. All are explicit, because defaults differ between versions."""
     return {
         "output_dir": str(setup.scratch / "trainer"),
         "max_steps": setup.steps,
@@ -123,29 +123,29 @@ def training_options(setup: Setup) -> dict[str, Any]:
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
         "seed": setup.seed,
-        # A collator of the user's own reads columns that no forward takes.
+        # The collator for pictures reads columns that the forward does not take.
         "remove_unused_columns": setup.model.vision is None,
     }
 
 
 def learning_rates(setup: Setup) -> tuple[float, ...]:
-    """The learning rate of each step under the linear schedule without warm-up that `training_options` asks for."""
+    """The learning rate of each step, by the linear schedule without warm-up of `training_options`."""
     return tuple(setup.learning_rate * (setup.steps - step) / setup.steps for step in range(setup.steps))
 
 
 def configured(config: type[Any], options: dict[str, Any], setup: Setup) -> Any:
-    """A `config` of those options that it has, under the names it has for them."""
+    """A `config` with those of `options` that it has, under its own names for them."""
     fields = {field.name for field in dataclasses.fields(config) if field.init}
     return config(**named(fields, options, setup))
 
 
 def parameters(function: Callable[..., Any]) -> set[str]:
-    """Names of what `function` takes."""
+    """Names of the parameters of `function`."""
     return set(inspect.signature(function).parameters)
 
 
 def named(accepted: Iterable[str], options: dict[str, Any], setup: Setup) -> dict[str, Any]:
-    """`options` under those of their names that are `accepted`; others are noted in `setup.dropped`."""
+    """`options` under the first of their names that is in `accepted`. Others are noted in `setup.dropped`."""
     names = set(accepted)
     chosen = {}
     for option, value in options.items():

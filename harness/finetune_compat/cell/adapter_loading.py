@@ -1,9 +1,8 @@
 """Load an adapter's names and shapes into a base without weights: run as a module, with a request and an answer file.
 
-The base is built from its config on the meta device, and PEFT's own from_pretrained loads a file with the adapter's
-names and shapes, so that whatever a release does to names (prefixes it converts, experts it merges) is done here too.
-The file is a header and a hole: tensors without a byte on disk, which nobody reads, for a model on the meta device has
-no place for values.
+The base is built from its config on the meta device. PEFT's own from_pretrained loads a file with the adapter's names
+and shapes, so that a release converts names (prefixes, merged experts) as it always does. The file is sparse: a header,
+and tensors without bytes on disk. Nothing reads the bytes, because a model on the meta device has no values.
 """
 
 from __future__ import annotations
@@ -32,21 +31,22 @@ _HEADS = {
     "QUESTION_ANS": "AutoModelForQuestionAnswering",
     "FEATURE_EXTRACTION": "AutoModel",
 }
-"""Tasks whose model is another than the one a base was saved from."""
+"""Auto class by task, for tasks whose head differs from the one that the base was saved with."""
 
 _OTHERWISE = {"SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM"}
 
 _CLASSIFIERS = ("score.weight", "classifier.weight", "classifier.out_proj.weight")
-"""Tensors with a row for each label."""
+"""Ends of the names of tensors with one row per label."""
 
 _BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16}
-"""Bits of an element; 8 for what is not here."""
+"""Bits of an element by dtype; 8 for other dtypes."""
 
 Shape = tuple[int, ...]
 
 
 def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What came of loading.
+    """The result of loading: versions, base class, error, and the tensors that fit, are missing, unexpected or differ
+    in shape.
 
     Args:
         request: `adapter`, the adapter's configuration; `tensors`, dtype and shape by name; `base`, the base's
@@ -63,9 +63,9 @@ def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
             base, tied = type(bare).__name__, getattr(bare.config, "tie_word_embeddings", None)
             adapter = saved_without_bytes(request["adapter"], tensors, Path(scratch, "adapter"))
             with torch.device("meta"):
-                # Trainable, so that the model shows which parameters are the adapter's; of a prompt PEFT refuses that.
+                # Trainable, because requires_grad then marks the adapter's parameters. PEFT refuses this for a prompt.
                 model = PeftModel.from_pretrained(bare, str(adapter), is_trainable=not prompt)
-        except Exception as raised:  # noqa: BLE001 - whatever a library raises is the answer
+        except Exception as raised:  # noqa: BLE001 - every exception of a library is the answer
             error = f"{type(raised).__name__}: {raised}"
         model = model or (seen[0] if seen else None)
     return {
@@ -78,16 +78,16 @@ def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def learns_a_prompt(adapter: Mapping[str, Any]) -> bool:
-    """Whether the installed PEFT has its method, and it is one that learns virtual tokens."""
+    """Whether `adapter` has a method that learns virtual tokens. False if the installed PEFT does not know the method."""
     config = PEFT_TYPE_TO_CONFIG_MAPPING.get(adapter["peft_type"])
     return config is not None and issubclass(config, PromptLearningConfig)
 
 
 def compared(model: Any, given: Mapping[str, Shape], error: str, *, prompt: bool) -> dict[str, Any]:
-    """What PEFT was given against what the model has. A shape that does not fit is no error beside that.
+    """Compare the tensors `given` to PEFT with those of the model. If shapes differ, `error` is left out.
 
-    PEFT computes the tensors of a prompt when it saves them, and the model has no parameters of their names. What it
-    would save of the model is what the file must have.
+    PEFT computes the tensors of a prompt when it saves them, and the model has no parameters of these names. The file
+    must then have the tensors that PEFT would save for the model.
     """
     if model is None:
         return {"error": error, "fitting": 0, "missing": [], "unexpected": [], "mismatched": []}
@@ -108,9 +108,10 @@ def compared(model: Any, given: Mapping[str, Shape], error: str, *, prompt: bool
 
 
 def joined_to_inputs(model: Any, saved: Mapping[str, Shape]) -> dict[str, Shape]:
-    """The shape a prompt must have to be joined to the base's input embeddings; empty for one that goes elsewhere.
+    """The shape that a prompt needs to be joined to the base's input embeddings; empty if it is not joined to them.
 
-    PEFT makes it as wide as the configuration says, and the forward pass alone would find that the base is not.
+    PEFT creates the prompt with the width in the configuration. Only a forward pass would show that the base has
+    another width.
     """
     *tokens, width = saved["prompt_embeddings"]
     if width != model.active_peft_config.token_dim:
@@ -119,13 +120,15 @@ def joined_to_inputs(model: Any, saved: Mapping[str, Shape]) -> dict[str, Shape]
 
 
 def shapes_of(tensors: Mapping[str, Any]) -> dict[str, Shape]:
-    """The shape of each."""
+    """The shape of each tensor, by name."""
     return {name: tuple(value.shape) for name, value in tensors.items()}
 
 
 @contextmanager
 def loads_seen(given: dict[str, Shape]) -> Iterator[list[Any]]:
-    """While open, notes the shapes a PeftModel is told to load, under the names PEFT has made of the file's."""
+    """While open, adds the shapes that a PeftModel loads to `given`, under the names to which PEFT converted those of
+    the file. Yields the list of these models.
+    """
     models: list[Any] = []
     original = torch.nn.Module.load_state_dict
 
@@ -145,7 +148,7 @@ def loads_seen(given: dict[str, Shape]) -> Iterator[list[Any]]:
 def base_model(
     config: Mapping[str, Any], adapter: Mapping[str, Any], tensors: Mapping[str, tuple[str, Shape]], folder: Path
 ) -> Any:
-    """The base of `config` on the meta device, with the head the adapter's task needs."""
+    """The base of `config` on the meta device, with the head for the task of `adapter`."""
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     parsed = transformers.AutoConfig.from_pretrained(str(folder))
@@ -162,10 +165,10 @@ def base_model(
 
 
 def saved_without_bytes(adapter: Mapping[str, Any], tensors: Mapping[str, tuple[str, Shape]], folder: Path) -> Path:
-    """A saved adapter with these tensors in `folder`, as a file with a hole where their values would be."""
+    """Save an adapter with `tensors` in `folder`, as a sparse file without values. Returns `folder`."""
     folder.mkdir()
-    # Starts that are computed from the base's weights, or from another file, have none here; they change no name and no
-    # shape.
+    # Initial values that are computed from the base's weights, or from another file, are not available here. Options
+    # for them are replaced: they change neither names nor shapes.
     plain = {**adapter, "init_lora_weights": True} if "init_lora_weights" in adapter else dict(adapter)
     if adapter.get("prompt_tuning_init_state_dict_path"):
         plain["prompt_tuning_init"] = "RANDOM"
@@ -183,11 +186,11 @@ def saved_without_bytes(adapter: Mapping[str, Any], tensors: Mapping[str, tuple[
 
 
 def unknown_options(adapter: Mapping[str, Any]) -> list[str]:
-    """Options that `adapter` switches on and the installed PEFT has no field for."""
+    """Options that `adapter` enables and for which the installed PEFT has no field."""
     config = PEFT_TYPE_TO_CONFIG_MAPPING.get(adapter["peft_type"])
     known = {field.name for field in dataclasses.fields(config)} if config else set(adapter)
     unknown = {name: value for name, value in adapter.items() if name not in known and name != "peft_version"}
-    # A number is the setting of some switch, and is there whether or not that is on.
+    # Numbers are left out: they are settings of other options, and are saved also when those are disabled.
     return sorted(name for name, value in unknown.items() if value and (value is True or not isinstance(value, int)))
 
 

@@ -1,7 +1,8 @@
-"""Layers that are alike: keep one of them, and know for which it stands.
+"""Layers that are alike: leave one of them in the model, and note which layers it represents.
 
-Two children of a module list are alike if their modules have the same classes, their parameters the same names and
-shapes, and if the caller tells none of them apart. Nothing is assumed of a model; a list in which all differ is kept.
+Two children of a module list are alike if their modules have the same classes, their parameters have the same names and
+shapes, and the caller does not distinguish them. Nothing is assumed about a model: if all children of a list differ,
+none is removed.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from torch import nn
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """For every module list that was thinned, by path: the kept children and the indices each stands for."""
+    """By path of each thinned module list: the remaining children, and the indices that each represents."""
 
     kept: Mapping[str, Mapping[str, tuple[int, ...]]]
 
     def times(self, name: str) -> int:
-        """How many modules or parameters of the whole model the one called `name` stands for."""
+        """Number of modules or parameters of the whole model that the one called `name` represents."""
         times = 1
         for path, children in self.kept.items():
             if name.startswith(f"{path}."):
@@ -27,7 +28,7 @@ class Layout:
         return times
 
     def path(self, name: str) -> str:
-        """`name` with the indices it stands for, such as `model.layers.[0-27].mlp`."""
+        """`name` with the indices that it represents, for example `model.layers.[0-27].mlp`."""
         parts = name.split(".")
         shown = list(parts)
         for place in range(1, len(parts)):
@@ -53,14 +54,14 @@ def thin(model: nn.Module, told_apart: Callable[[str], Hashable]) -> Layout:
     """Remove from every module list of `model` all children but one of each kind.
 
     Args:
-        model: loses the removed children.
-        told_apart: of the name of a module or parameter, what else must be equal for two of them to be alike.
+        model: the model that is changed.
+        told_apart: returns, for the name of a module or parameter, a value that is equal if two of them are alike.
     """
     whole = sum(parameter.numel() for parameter in model.parameters())
     layout = Layout(_kept(model, told_apart))
     standing = sum(p.numel() * layout.times(name) for name, p in model.named_parameters() if _is_kept(layout, name))
     if standing != whole:
-        # Layers share parameters: one of them does not stand for several, and all are kept.
+        # Layers share parameters: one of them cannot represent several, and nothing is removed.
         return Layout({})
     for path, children in layout.kept.items():
         modules = model.get_submodule(path)._modules
@@ -78,12 +79,12 @@ def _is_kept(layout: Layout, name: str) -> bool:
 
 
 def _kept(model: nn.Module, told_apart: Callable[[str], Hashable]) -> dict[str, dict[str, tuple[int, ...]]]:
-    """What `thin` keeps of each list. Lists inside a child that is not kept are not listed."""
+    """The children that `thin` leaves in each list. Lists inside a removed child are left out."""
     numbers: dict[Hashable, int] = {}
     kinds: dict[str, dict[str, int]] = {}
 
     def kind_of(path: str, module: nn.Module) -> int:
-        """A number that two modules share if they are alike."""
+        """A number that is equal for two modules if they are alike."""
         prefix = f"{path}." if path else ""
         own = tuple((n, p.shape, told_apart(prefix + n)) for n, p in module._parameters.items() if p is not None)
         parts = {n: kind_of(prefix + n, child) for n, child in module._modules.items() if child is not None}

@@ -1,4 +1,4 @@
-"""Does this trainer train? A few steps, looked at as the guard does, and held against the rules of this project's own
+"""Assert that a trainer trains: run a few steps, observe them as the guard does, and apply the rules of this project's
 flows.
 """
 
@@ -20,7 +20,7 @@ from finetune_compat.contract.records import Actor, Census, Gradients, Optimizer
 
 
 class _EveryStep(TrainerCallback):
-    """Looks at every step, at all that is trainable when training begins."""
+    """Observes every step, and in it all parameters that are trainable when training begins."""
 
     def __init__(self) -> None:
         self.optimizer = Optimizer(0, 0, 0)
@@ -39,27 +39,30 @@ class _EveryStep(TrainerCallback):
             self.looks.append(self._open.close(state.global_step))
 
     def release(self) -> None:
-        """Stop listening, also in the middle of a step."""
+        """Remove all hooks, also in the middle of a step."""
         if self._open is not None:
             self._open.release()
 
 
 def assert_trains(trainer: Any, steps: int = 10) -> None:
-    """Train `steps` steps, and demand what makes them training.
+    """Train `steps` steps, and assert that they train the model.
 
-    The same parameters are trainable before and after; the optimizer holds exactly these; every one of their tensors
-    receives a gradient, finite and not always zero; no row is without a label; weights change and stay finite; where
-    there is an eval set, eval loss is a number and moves in the first six decimals (of several, that of each). Training
-    loss is not asked: that of GRPO is 0.0 while it learns, and that of a frozen model wiggles.
+    - The same parameters are trainable before and after, and the optimizer holds exactly these.
+    - Each of their tensors receives finite gradients, not all of them zero.
+    - No row is without a label.
+    - Weights change and stay finite.
+    - The loss of each eval set, if there is one, is a number and changes in the first six decimals.
 
-    Trains the trainer it is given, which is not what it was afterwards.
+    Training loss is not checked: with GRPO it is 0.0 while the model learns, and with a frozen model it varies.
+
+    The call changes `trainer` and its model: they are trained afterwards.
 
     Raises:
-        AssertionError: something of this does not hold; the message says all that does not.
+        AssertionError: one of these does not hold. The message lists all that do not.
         ValueError: `steps` is less than 2.
     """
     __tracebackhide__ = True
-    if steps < 2:  # noqa: PLR2004 - the step of which the reason speaks
+    if steps < 2:  # noqa: PLR2004 - the step named in the message
         raise ValueError(f"steps={steps}: lora_A has its first gradient in step 2, behind a lora_B that starts at zero")
     before = _counted(trainer)
     if nothing := guard_checks.nothing_trainable(before):
@@ -83,17 +86,17 @@ def _counted(trainer: Any) -> Census:
 
 
 def _eval_losses(trainer: Any) -> dict[str, float | None]:
-    """By the names under which Trainer reports them: one, or one for each of several eval sets."""
+    """The loss of each eval set, by the name under which Trainer reports it; empty without an eval set."""
     sets = trainer.eval_dataset
     if sets is None:
         return {}
-    said = trainer.evaluate()
+    metrics = trainer.evaluate()
     names = [f"eval_{name}_loss" for name in sets] if isinstance(sets, dict) else ["eval_loss"]
-    return {name: None if said.get(name) is None else float(said[name]) for name in names}
+    return {name: None if metrics.get(name) is None else float(metrics[name]) for name in names}
 
 
 def _trained(trainer: Any, steps: int) -> _EveryStep:
-    """What was seen of that many steps; the trainer's own settings are put back."""
+    """Train `steps` steps and return what was observed. The trainer's `max_steps` and callbacks are restored."""
     asked, watch = trainer.args.max_steps, _EveryStep()
     trainer.args.max_steps = steps
     trainer.add_callback(watch)

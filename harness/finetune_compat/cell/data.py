@@ -1,5 +1,5 @@
-"""A tokenizer and the sequences that every objective makes its rows of: arithmetic sequences over a small alphabet,
-easy enough to begin to learn in ten steps.
+"""A tokenizer, and the sequences from which every objective makes its rows: arithmetic sequences over a small alphabet.
+A model begins to learn them in ten steps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from finetune_compat.contract.catalog import ROW_WORDS
 
 WORDS = 121
 USED_WORDS = 20
-"""Words that occur. That the others do not is what a model learns first, and what makes ten steps enough to see it."""
+"""Words that occur in sequences. A model first learns that the others do not: this shows within ten steps."""
 
 VISION_START, VISION_END, IMAGE, VIDEO = 121, 122, 123, 124
 PAD, EOS, UNKNOWN = 125, 126, 127
@@ -34,12 +34,12 @@ _SPECIAL = {
 TRAIN_ROWS, EVAL_ROWS = 64, 16
 
 IGNORED = -100
-"""Label of a token the loss leaves out (PyTorch's `ignore_index`)."""
+"""Label of a token that does not count in the loss (PyTorch's `ignore_index`)."""
 
 
 @functools.cache
 def tokenizer() -> PreTrainedTokenizerFast:
-    """One token per word `w0` to `w120`, plus the marks of a picture, padding, end and unknown."""
+    """A tokenizer with one token per word `w0` to `w120`, and tokens for pictures, padding, end and unknown words."""
     vocabulary = {f"w{i}": i for i in range(WORDS)} | _SPECIAL
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -1,7 +1,6 @@
-"""The deep tier: run a flow again in other ways, and compare.
+"""The deep tier: run a flow again with other setups, and compare.
 
-A flow is run as it is written, with another setup, and with a probe in the recorder's place that measures at the
-moment of training and then ends the flow: what comes after training is not needed again.
+The flow's file is not changed. A probe in place of the recorder measures when training begins, and then ends the flow.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _Measure = Callable[[Any], _T]
 
 
 def measured(flow: Flow, objective: Objective, setup: Setup, facts: Facts) -> Deep:
-    """What the deep tier measures of `flow`; nothing where training did not finish, as it will not in other ways."""
+    """The measurements of the deep tier for `flow`; an empty `Deep` if training did not finish."""
     if facts.training is None:
         return Deep()
     clock = time.perf_counter()
@@ -65,13 +64,11 @@ def _there(*pairs: LossPair | None) -> tuple[LossPair, ...]:
 
 
 class _Measured(BaseException):
-    """Ends a flow whose measurement is done. No library catches it."""
+    """Ends a flow after its measurement. A `BaseException`, because libraries catch `Exception`."""
 
 
 class _Probe:
-    """Stands in the recorder's place: goes through the motions until training, measures in its place, and ends the
-    flow.
-    """
+    """Replaces the recorder: does nothing until training, measures instead of training, and ends the flow."""
 
     def __init__(self, measure: _Measure[Any]) -> None:
         self._measure = measure
@@ -93,7 +90,7 @@ class _Probe:
 
 
 class _Again:
-    """Runs one flow in variations of one setup, and keeps the errors."""
+    """Runs one flow with variations of one setup, and collects the errors."""
 
     def __init__(self, flow: Flow, objective: Objective, setup: Setup) -> None:
         self._flow = flow
@@ -102,8 +99,8 @@ class _Again:
         self.failures: dict[str, Failure] = {}
 
     def run(self, name: str, measure: _Measure[_T], **changes: Any) -> _T | None:
-        """What `measure` found with `changes` to the setup; None if an error ended it, which is then kept under
-        `name`.
+        """The result of `measure` with `changes` to the setup. If an error is raised, it is recorded under `name`, and
+        None is returned.
         """
         setup = dataclasses.replace(self._setup, **changes, dropped=[])
         probe = _Probe(measure)
@@ -114,7 +111,7 @@ class _Again:
         except _Measured:
             found: _T = probe.result
             return found
-        except Exception as error:  # noqa: BLE001 - whatever a library raises is what was observed
+        except Exception as error:  # noqa: BLE001 - every exception of a library is an observation
             self.failures[name] = failure(error, probe.now)
         return None
 
@@ -125,7 +122,7 @@ class _Again:
         return self.run(name, measure, lora=lora, steps=1, **changes)
 
     def checkpointed(self, name: str, *, on: bool) -> _Step | None:
-        """One step, with gradient checkpointing or without."""
+        """One step, with or without gradient checkpointing."""
         return self.step(name, variant=dataclasses.replace(self._setup.variant, gradient_checkpointing=on))
 
 
@@ -164,7 +161,7 @@ class _Step:
 
 
 class _GradientCopies(TrainerCallback):
-    """Copies of the gradients as they stand after the last backward pass, before anything clips them."""
+    """Copies the gradients after the last backward pass, before they are clipped."""
 
     def __init__(self) -> None:
         self.gradients: dict[str, torch.Tensor] = {}
@@ -182,7 +179,7 @@ class _GradientCopies(TrainerCallback):
 
 
 def _one_step(objective: Objective, seed: int, trainer: Any) -> _Step:
-    """One step of an adapter that has effect, so that every class of it has a gradient from the first step on."""
+    """One step of an adapter with nonzero `lora_B`, so that every class has a gradient from the first step on."""
     adapt.pretend_trained(trainer.model, seed)
     trainer.data_collator = objective.unequal(trainer.data_collator)
     copies, labels = _GradientCopies(), LabelLog(EOS)
@@ -225,7 +222,7 @@ def _differences(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
 
 
 def _difference(names: list[str], one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> ClassDifference:
-    """Over the tensors of one class; a gradient that never arrived counts as zero."""
+    """The difference over the tensors of one class. A missing gradient counts as zero."""
     pairs = [(one.get(name), other.get(name)) for name in names]
     squares = [0.0, 0.0, 0.0]
     for left, right in pairs:

@@ -1,4 +1,4 @@
-"""Run one flow on its freshly made setup, under the recorder. From here on the stack is imported."""
+"""Run one flow under the recorder, on a new setup. This module imports the stack."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from finetune_compat.contract.records import DeviceKind, Stage
 
 
 def execute(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
-    """The facts of one run of `flow`; nothing of it is left behind on disk, and what is left in memory is noted."""
+    """Run `flow` once and return its facts. Its files are deleted, and the memory that it leaves is measured."""
     if plan.device is DeviceKind.CUDA and not torch.cuda.is_available():
         raise RuntimeError("no CUDA device: torch sees none, although the plan asks for one")
     set_seed(plan.seed)
     try:
         setup = prepared(plan, planned, flow)
-    except Exception as error:  # noqa: BLE001 - a version that cannot make or read the model is what this cell observed
+    except Exception as error:  # noqa: BLE001 - a version that cannot create or load the model is an observation
         return nothing_reached(error, Stage.IMPORT if plan.model is None else Stage.LOAD)
     set_seed(plan.seed)
     _import_all(flow, setup)
-    # Before the recorder: what is set aside is never collected, and a recorder is part of cycles.
+    # Before the recorder exists: objects set aside are never collected, and a recorder is part of reference cycles.
     _set_imports_aside("when all is imported and the first flow has not begun")
     memory = MemoryLog(plan.device)
     objective: Any = importlib.import_module(flow.objective.module)
     try:
         facts = _observed(flow, objective, setup, memory, planned.handicap)
-        # Only now is the recorder gone too, and whatever an error's traceback held.
+        # After the recorder is released, with everything that an error's traceback held.
         facts = dataclasses.replace(facts, memory=memory.end())
         _set_imports_aside("when the first cell has ended")
         return dataclasses.replace(facts, deep=deep.measured(flow, objective, setup, facts)) if planned.deep else facts
@@ -55,20 +55,20 @@ def execute(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
 
 @functools.cache
 def _set_imports_aside(when: str) -> None:
-    """Once for each `when`: leave the stack's modules out of later garbage collections, and of what counts as memory.
+    """Once for each `when`: exclude all existing objects from later garbage collections and memory measurements.
 
-    A collection over a whole imported stack takes 0.2 s, as does looking for its tensors, and Trainer asks for several
-    in every flow. At the first `when` no flow has begun, so no tensor of one is hidden. At the second, the first flow's
-    have been counted; what it has left behind is its own fault and not the next one's.
+    A collection over an imported stack takes 0.2 s, and so does the search for its tensors. Trainer runs several
+    collections in every flow. At the first `when` no flow has begun, so no tensor of a flow is excluded. At the second,
+    the memory of the first flow is already measured, and what it left does not count for the next flow.
     """
-    gc.collect()  # garbage set aside would stay for good
+    gc.collect()  # garbage that is set aside would never be freed
     gc.freeze()
 
 
 def _import_all(flow: Flow, setup: Setup) -> None:
-    """Import the flow and what it will import, and have tables made that stay: none of this is the flow's memory.
+    """Import the flow and its libraries, and create permanent tables: they do not count as the flow's memory.
 
-    Whether it can be imported at all is for the flow to find out.
+    Import errors are ignored here: the flow meets and records them.
     """
     for module in ("bitsandbytes", flow.module):  # PEFT imports bitsandbytes in the middle of a flow
         with suppress(Exception):
@@ -79,11 +79,11 @@ def _import_all(flow: Flow, setup: Setup) -> None:
 
 @functools.cache
 def _make_tables(device: DeviceKind) -> None:
-    """Have bitsandbytes make the tables it keeps for a device. From 0.50 on it does so with the first 4-bit weight."""
-    with suppress(Exception):  # whether it can quantize here is likewise for the flow to find out
+    """Let bitsandbytes create its permanent tables for a device. From 0.50 on the first 4-bit weight creates them."""
+    with suppress(Exception):  # the flow meets and records errors of quantization
         from bitsandbytes import functional
 
-        # Not with compressed statistics: bitsandbytes 0.47 ends the process over them on a CPU.
+        # Not with compressed statistics: with them bitsandbytes 0.47 crashes the process on a CPU.
         functional.dequantize_4bit(*functional.quantize_4bit(torch.zeros(64, device=device), quant_type="nf4"))
 
 
@@ -100,12 +100,12 @@ def _run(flow: Flow, setup: Setup, recorder: Recorder) -> None:
     try:
         with presented() if setup.emulates else nullcontext():
             importlib.import_module(flow.module).run(setup, recorder)
-    except Exception as error:  # noqa: BLE001 - whatever a library raises is what this cell observed
+    except Exception as error:  # noqa: BLE001 - every exception of a library is an observation
         recorder.failed(error)
 
 
 def prepared(plan: Plan, planned: PlannedCell, flow: Flow) -> Setup:
-    """What `flow` is given: the model, an empty directory, and the numbers of the plan."""
+    """The setup of `flow`: the model, an empty directory, and the settings of the plan."""
     plan.scratch.mkdir(parents=True, exist_ok=True)
     rates = LEARNING_RATE if plan.model is None else REAL_LEARNING_RATE
     return Setup(
@@ -125,7 +125,7 @@ def prepared(plan: Plan, planned: PlannedCell, flow: Flow) -> Setup:
 def _model(plan: Plan, planned: PlannedCell, flow: Flow) -> Model:
     if plan.model is None:
         return tiny_model(MODELS[planned.variant.model].shape, plan.seed, plan.scratch)
-    # Only with real weights must a stack be able to build a model without any.
+    # Imported only for real weights: building a model without weights does not work on every stack.
     from finetune_compat.cell.real import real_model
 
     lora = lora_of(flow, planned.variant.model)

@@ -1,6 +1,6 @@
 """Fixtures for a user's own test suite; installing this package publishes them as a pytest plugin.
 
-Loading it imports pytest, which is there already, and nothing else: what a test does not ask for costs it nothing.
+Loading the plugin imports nothing but pytest: a test that uses no fixture pays nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def stage_recorder() -> StageRecorder:
-    """Counts trainable parameters where you call it, `stage_recorder("peft", model)`, and asserts what must hold."""
+    """Counts trainable parameters at each call, `stage_recorder("peft", model)`. Its methods assert on the counts."""
     from finetune_compat.cell.stages import StageRecorder
 
     return StageRecorder()
@@ -24,9 +24,7 @@ def stage_recorder() -> StageRecorder:
 
 @pytest.fixture
 def assert_trains() -> Callable[..., None]:
-    """`assert_trains(trainer, steps=10)` trains, and demands gradients, weights that change and an eval loss that
-    moves.
-    """
+    """`assert_trains(trainer, steps=10)` trains, and asserts gradients, changed weights and a changed eval loss."""
     from finetune_compat.cell.assertions import assert_trains
 
     return assert_trains

@@ -1,7 +1,7 @@
-"""Which worker has which GPU: xdist's hooks, in its controller.
+"""Assign a GPU to each worker: xdist hooks, in xdist's controller.
 
-A worker that takes another's place has a new number, the next that nobody had. Going by it, two workers would come to
-share a GPU and another would stand idle, so what a worker had is given to the one after it.
+GPUs are not assigned by worker number. A replacement worker gets the next unused number, so that two workers would
+share a GPU while another is idle. Instead, the GPU of an ended worker is free for its replacement.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from typing import Any
 import pytest
 
 GPU = "gpu"
-"""What a worker is told its GPU under."""
+"""Key of the worker's GPU in xdist's `workerinput`."""
 
 
 class Gpus:
-    """Gives each worker a GPU of its own, as long as there is one."""
+    """Gives each worker its own GPU. With more workers than GPUs, workers share them evenly."""
 
     def __init__(self, gpus: Sequence[str]) -> None:
         self._gpus = gpus
         self._held: dict[str, str] = {}
-        """GPUs by worker, of workers that live."""
+        """GPU of each running worker, by worker id."""
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """A worker is about to be started: it gets the first of the GPUs that the fewest others have."""
+        """Called before a worker is started: assign the first of the GPUs with the fewest workers."""
         held = Counter(self._held.values())
         node.workerinput[GPU] = self._held[node.gateway.id] = min(self._gpus, key=lambda gpu: held[gpu])
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """A worker has ended: its GPU is free."""
+        """Called when a worker has ended: free its GPU."""
         self._held.pop(node.gateway.id, None)

@@ -1,9 +1,9 @@
-"""A callback for a training run of the user's own: it stops a run that learns nothing.
+"""A callback for a user's training run. It stops a run that learns nothing.
 
     SFTTrainer(..., callbacks=[TrainingGuard()])
 
-It rests on what `TrainerCallback` has been given since Transformers 4.36: the model and the optimizer at the begin of
-training and of each step. TRL's trainers and any other subclass of `Trainer` pass it through.
+It uses what `TrainerCallback` receives since Transformers 4.36: the model and the optimizer when training and each step
+begin. Every subclass of `Trainer` passes them, TRL's trainers included.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.contract.records import Actor, Stage
 
 _SHARDING = ("DEEPSPEED", "FSDP", "MEGATRON_LM")
-"""Ways of Accelerate's to train in which a process holds shards of parameters, and its optimizer holds other ones."""
+"""Distributed types of Accelerate that shard the parameters: a process's optimizer then holds other tensors than its
+model.
+"""
 
 
 class TrainingStopped(CompatError, RuntimeError):
-    """The run learns nothing, and goes no further.
+    """Training is stopped, because it learns nothing.
 
-    `code` is that of the failing check. The message says what that means and what to do.
+    `code` is the code of the failing check. The message says what the failure means and what to do.
     """
 
     exit_code = ExitCode.UNHEALTHY
@@ -43,31 +45,31 @@ class TrainingStopped(CompatError, RuntimeError):
 
 
 class TrainingWarning(UserWarning):
-    """What a guard that may only warn found, and what a guard cannot see in this run."""
+    """A problem found by a guard with `on_problem="warn"`, or something that a guard cannot check in this run."""
 
 
 _OF_A_STEP = {"L501", "G404", "G401"}
-"""Codes of what a look at one step shows."""
+"""Codes of the problems that are found by observing steps."""
 
-_KEPT = 1_000
-"""Looks that are kept: more than the steps between two logs, or in any sequence that is judged."""
+_MOST_LOOKS = 1_000
+"""The last observed steps that are remembered: more than lie between two logs, or in any sequence that is judged."""
 
 
 class _Run:
-    """What the guard knows of one call of `train()`."""
+    """The guard's state during one call of `train()`."""
 
     def __init__(self, watched: dict[str, nn.Parameter], progress: float) -> None:
         self.watched = watched
         self.began_at = progress
         self.steps = 0
-        self.looks: deque[Look] = deque(maxlen=_KEPT)
+        self.looks: deque[Look] = deque(maxlen=_MOST_LOOKS)
         self.unrewarded: list[Look] = []
-        """Looks without a gradient, from steps whose rewards differ."""
+        """Observed steps without a gradient, although their rewards differ."""
         self.rows = self.masked = 0
-        self.told_of_rows = False
+        self.reported_rows = False
         self.never_trained = set(watched)
         self.alive = 0
-        """Looks with a gradient."""
+        """Observed steps with a gradient."""
         self.fingerprints: list[torch.Tensor] | None = fingerprints(watched.values()) if watched else None
         self.open: StepLook | None = None
 
@@ -75,18 +77,19 @@ class _Run:
 class TrainingGuard(TrainerCallback):
     """Stops a training run with `TrainingStopped`, or warns, as soon as it is certain that nothing is learned.
 
-    Seen before the first step: nothing is trainable; the optimizer misses trainable parameters. Seen in the steps it
-    looks at, which are the first `patience`, then every `every`-th, and each one after a suspicious one: gradients that
-    are NaN or infinite, gradients that are all absent or zero, labels that are all masked. Seen when `patience` steps
-    at the full learning rate have passed: weights that have not changed, an eval loss that is flat to six decimals.
+    Checked before the first step: nothing is trainable; the optimizer misses trainable parameters. Checked in observed
+    steps: gradients that are NaN or infinite, gradients that are all absent or zero, labels that are all masked.
+    Observed are the first `patience` steps, then every `every`-th step, and each step after a suspicious one. Checked
+    after `patience` steps at the full learning rate: weights that have not changed, an eval loss that is flat to six
+    decimals.
 
     Args:
         on_problem: "raise" ends the run; "warn" reports each code once, as a `TrainingWarning`.
-        every: steps from one look to the next, once the first have been in order.
-        patience: steps in sequence that may show no sign of learning.
+        every: number of steps from one observed step to the next, after the first `patience` steps.
+        patience: number of consecutive steps without a sign of learning that are a problem.
 
     Raises:
-        ValueError: an argument has a value it cannot have.
+        ValueError: an argument is invalid.
     """
 
     def __init__(self, on_problem: Literal["raise", "warn"] = "raise", *, every: int = 50, patience: int = 3) -> None:
@@ -97,10 +100,10 @@ class TrainingGuard(TrainerCallback):
         self._on_problem, self._every, self._patience = on_problem, every, patience
         self._warned_of: set[str] = set()
         self._run: _Run | None = None
-        # Training done in all, in steps at the full learning rate. Warm-up and decay count as the share they are of it.
+        # Training so far, in steps at the full learning rate. A step of warm-up or decay counts as its share of it.
         self._progress = self._rate = 0.0
         self._steps = 0
-        # The latest evaluation that was not like the one before it: loss, progress, steps.
+        # By metric, the latest evaluation whose loss differed from the one before: loss, progress, steps.
         self._evaluations: dict[str, tuple[float, float, int]] = {}
         self._logged_at = 0
 
@@ -141,8 +144,8 @@ class TrainingGuard(TrainerCallback):
             return
         steps, self._logged_at = state.global_step - self._logged_at, state.global_step
         seen = [look for look in run.looks if look.step > state.global_step - steps]
-        # Rewards that are all equal have no gradient, and their spread is an average over the steps of this log: only
-        # if each of them was looked at, and none had a gradient, do the two contradict each other.
+        # Equal rewards give no gradient, and `reward_std` is an average over the steps of this log. It contradicts the
+        # gradients only if every one of these steps was observed and none had a gradient.
         if float(logs["reward_std"]) > 0 and len(seen) == steps and all(look.dead for look in seen):
             run.unrewarded += seen
             self._report(guard_checks.no_gradient(run.unrewarded, self._patience, rewarded=True))
@@ -151,19 +154,19 @@ class TrainingGuard(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         if rewards_make_the_gradient(args):
-            return  # the loss of a policy that is its own reference is 0 whatever it has learned
+            return  # the loss of a policy that is its own reference is 0, whatever the policy has learned
         metrics = given.get("metrics") or {}
         for name in [name for name in metrics if name.endswith("_loss")]:
-            # Only the loss itself comes with the time it took; others are metrics of the user's own.
+            # Trainer reports a runtime with each of its losses. Other names that end in `_loss` are the user's metrics.
             if f"{name.removesuffix('_loss')}_runtime" in metrics:
                 self._compare_losses(name, float(metrics[name]))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         self._let_go()
         if getattr(args, "load_best_model_at_end", False):
-            self._evaluations.clear()  # the weights are those of an earlier evaluation, and so is their loss
+            self._evaluations.clear()  # the loaded weights repeat the loss of an earlier evaluation
 
-    # --------------------------------------------------------------------------------------------------- what it judges
+    # ----------------------------------------------------------------------------------------------------------- checks
 
     def _begun(self, args: Any, model: nn.Module | None, optimizer: Any) -> _Run | None:
         if model is None or optimizer is None:
@@ -174,8 +177,8 @@ class TrainingGuard(TrainerCallback):
         watched: dict[str, nn.Parameter] = {}
         if owner := owner_of_shards(model, optimizer):
             self._mention(
-                f"{owner} holds the parameters in shards: neither the optimizer, nor gradients, nor whether weights "
-                "change is checked in this run"
+                f"{owner} holds the parameters in shards: the optimizer, gradients and changes of weights are not "
+                "checked in this run"
             )
         else:
             held = parameters_held(optimizer)
@@ -184,31 +187,31 @@ class TrainingGuard(TrainerCallback):
             self._report(guard_checks.optimizer_incomplete(holdings(model, held), missing, elements))
             watched = {name: p for name, p in trainable.items() if id(p) in held and p.numel()}
         if _compiled(args):
-            self._mention("a compiled model cannot be listened to: labels are not checked in this run")
+            self._mention("the labels of a compiled model cannot be read: they are not checked in this run")
         return _Run(watched, self._progress)
 
     def _is_due(self, run: _Run) -> bool:
         if run.steps <= self._patience or (run.steps - 1) % self._every == 0:
             return True
-        # One that has been warned of is not looked at more closely again.
+        # After a warning about steps, a suspicious step no longer makes the next one observed.
         return bool(run.looks) and run.looks[-1].suspicious and not self._warned_of & _OF_A_STEP
 
     def _judge(self, run: _Run, look: Look, *, rewarded: bool, scaled: bool) -> None:
         run.looks.append(look)
         run.rows, run.masked = run.rows + look.rows, run.masked + look.masked
-        # Labels first: gradients that are NaN or zero may be what masked labels do.
+        # Labels first: masked labels can make gradients NaN or zero.
         problem = guard_checks.labels_masked(run.looks, self._patience, scaled=scaled)
         problem = problem or guard_checks.gradients_not_finite(run.looks, scaled=scaled)
         if not rewarded:
             problem = problem or guard_checks.no_gradient(run.looks, self._patience, rewarded=False)
         self._report(problem)
-        if run.masked and not look.empty and not run.told_of_rows:
-            run.told_of_rows = True
+        if run.masked and not look.empty and not run.reported_rows:
+            run.reported_rows = True
             self._mention(guard_checks.rows_without_labels(run.rows, run.masked))
         self._note_idle(run, look)
 
     def _note_idle(self, run: _Run, look: Look) -> None:
-        # Of a step that is skipped nothing is expected: lora_B stays zero, and with it the gradient of lora_A.
+        # Steps that a scaler skips prove nothing: lora_B stays zero, and so does the gradient of lora_A.
         if look.dead or look.non_finite or not look.tensors:
             return
         run.alive += 1
@@ -221,7 +224,7 @@ class TrainingGuard(TrainerCallback):
         if run.fingerprints is None or self._progress - run.began_at < self._patience:
             return
         if not run.alive:
-            return  # no gradient has been seen: that is another problem, or none where rewards make it
+            return  # no gradient was seen: a problem of its own, or equal rewards
         before, run.fingerprints = run.fingerprints, None
         if unchanged(before, fingerprints(run.watched.values())):
             elements = sum(p.numel() for p in run.watched.values())
@@ -235,7 +238,7 @@ class TrainingGuard(TrainerCallback):
         elif self._progress - progress >= self._patience:
             self._report(problem)
 
-    # --------------------------------------------------------------------------------------------------- what it says
+    # -------------------------------------------------------------------------------------------------------- reports
 
     def _report(self, problem: Problem | None) -> None:
         if problem is None:
@@ -258,12 +261,12 @@ class TrainingGuard(TrainerCallback):
 
 
 def owner_of_shards(model: nn.Module, optimizer: Any) -> str | None:
-    """Who spreads the parameters over processes, if anybody does."""
+    """What shards the parameters: a distributed type of Accelerate, or "DTensor"; None if nothing shards them."""
     state = getattr(optimizer, "accelerator_state", None)
     kind = getattr(getattr(state, "distributed_type", None), "name", "")
     if kind in _SHARDING:
         return str(kind)
-    # Known by what it has: importing its class takes a second.
+    # Recognised by an attribute: importing the class DTensor takes a second.
     return "DTensor" if any(hasattr(p, "placements") for p in model.parameters()) else None
 
 
@@ -272,11 +275,11 @@ def _compiled(args: Any) -> bool:
 
 
 def _rates(optimizer: Any, key: str) -> list[float]:
-    """Learning rates of all groups; 0 for one that finds its own, as Adafactor may."""
+    """Learning rates of all groups; 0 for a group whose optimizer computes its rate, as Adafactor may."""
     return [float(group.get(key, group["lr"]) or 0) for group in optimizer.param_groups]
 
 
 def _share_of_full_rate(optimizer: Any, rate: float) -> float:
-    """What a step at `rate` counts for. Schedulers note the rate they were given in the groups."""
+    """Progress of a step at `rate`, 0 to 1: its share of the full rate, which schedulers store in the groups."""
     full = max(_rates(optimizer, "initial_lr"), default=0.0)
     return min(rate / full, 1.0) if full else 1.0

@@ -1,4 +1,4 @@
-"""What keeps a flow from learning, wholly or nearly, while everything else of it stays as it is."""
+"""Handicaps: changes that prevent a flow from learning, wholly or nearly, and change nothing else."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from finetune_compat.cell.setup import Setup
 from finetune_compat.contract.catalog import Handicap
 
 Change = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
-"""What a tensor is to be after a step: of its name, its value before, its value after."""
+"""Returns the new value of a tensor after a step, from its name, its value before the step, and its value after it."""
 
 _LIVE_CLASS = "q_proj.lora_B"
 
 
 class Handicapped(TrainerCallback):
-    """After each step of the optimizer, makes another one of it. Gradients and optimizer are left alone."""
+    """Changes the weights after each optimizer step. Gradients and optimizer are not changed."""
 
     def __init__(self, change: Change) -> None:
         self._change = change
@@ -43,7 +43,7 @@ class Handicapped(TrainerCallback):
 
 
 def callback(handicap: Handicap | None, seed: int) -> TrainerCallback | None:
-    """What a trainer must be given to suffer from `handicap`; None where nothing, or another learning rate, does it."""
+    """The callback that gives a trainer `handicap`; None for no handicap, and for one that is a learning rate."""
     match handicap:
         case None | Handicap.HUNDREDTH:
             return None
@@ -59,7 +59,7 @@ def callback(handicap: Handicap | None, seed: int) -> TrainerCallback | None:
 
 
 def slowed(setup: Setup, handicap: Handicap | None) -> Setup:
-    """`setup` with the learning rate that `handicap` leaves."""
+    """`setup` with the learning rate of `handicap`."""
     if handicap is not Handicap.HUNDREDTH:
         return setup
     return dataclasses.replace(setup, learning_rate=setup.learning_rate / 100)

@@ -1,6 +1,6 @@
-"""A model without weights: built from its config on the meta device, quantized and loaded as the stack would do it.
+"""Build a model without weights: from its config on the meta device, quantized and loaded as the stack does it.
 
-What differs between versions of Transformers while a model is built and loaded is known here alone.
+Differences between versions of Transformers in building and loading a model are only in this module.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ from transformers.quantizers import AutoHfQuantizer
 
 from finetune_compat.contract.census import LoadDtype, Quantization
 
-# torch imports its compiler, 800 modules, when it first computes with meta tensors. That is no work of a census.
+# torch imports its compiler, 800 modules, when it first computes with meta tensors. Imported here, it does not count as
+# time of a census.
 importlib.import_module("torch._dynamo")
 
 DTYPES = {LoadDtype.BF16: torch.bfloat16, LoadDtype.FP32: torch.float32}
 
 QUANTIZED = ("Params4bit", "Int8Params")
-"""Names of the classes of quantized weights; PEFT and TRL know them by name too."""
+"""Names of the classes of quantized weights. PEFT and TRL compare the names too."""
 
 BLOCK, CODES = 64, 16
-"""Weights that share a scale in bitsandbytes' NF4, and values that a weight can have beside it."""
+"""In bitsandbytes' NF4: number of weights that share a scale, and number of values of a weight before scaling."""
 
 _AUTO_MAPPINGS = (
     "MODEL_FOR_CAUSAL_LM_MAPPING",
     "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING",
     "MODEL_FOR_VISION_2_SEQ_MAPPING",
 )
-"""Where a config without `architectures` finds its class, first hit first; the last is gone from Transformers 5."""
+"""Mappings that give the class of a config without `architectures`, in order. Transformers 5 lacks the last one."""
 
 
 class NoClass(Exception):
@@ -54,8 +55,8 @@ def config_of(raw: Mapping[str, Any]) -> PretrainedConfig:
     """The config of `raw`, a parsed `config.json`, as `AutoConfig` reads it.
 
     Raises:
-        NoClass: the model type is unknown here.
-        Rejected: a value is not what this version of the config's class accepts.
+        NoClass: this Transformers does not know the model type.
+        Rejected: this version of the config class does not accept a value.
     """
     try:
         known = configuration_auto.CONFIG_MAPPING[raw["model_type"]]
@@ -68,10 +69,10 @@ def config_of(raw: Mapping[str, Any]) -> PretrainedConfig:
 
 
 def class_of(config: PretrainedConfig) -> type[PreTrainedModel]:
-    """The model class the config names, or, where it names none, the one the Auto classes find.
+    """The model class that the config names. If it names none, the class that the Auto classes find.
 
     Raises:
-        NoClass: none of them is in this version.
+        NoClass: this Transformers has no such class.
     """
     named = [name for name in config.architectures or () if hasattr(transformers, name)]
     if named:
@@ -88,13 +89,13 @@ def built(cls: type[PreTrainedModel], config: PretrainedConfig, dtype: LoadDtype
     """The model, on the meta device, in `dtype`.
 
     Raises:
-        Rejected: its class cannot be built from this config.
+        Rejected: `cls` cannot be built from this config.
     """
     try:
         with torch.device("meta"), _default_dtype(DTYPES[dtype]), _uninitialized():
             model = cls(config)
             model.tie_weights()
-    except Exception as error:  # noqa: BLE001 - sizes that do not fit together fail wherever they meet
+    except Exception as error:  # noqa: BLE001 - inconsistent sizes raise different errors
         raise Rejected(f"{type(error).__name__}: {error}") from None
     return model
 
@@ -110,19 +111,19 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def _uninitialized() -> Any:
-    """Up to Transformers 4.57 meta tensors are initialized one by one, which takes longer than building them."""
+    """A context without weight initialization. Up to Transformers 4.57 it takes longer than building the model."""
     skip = getattr(transformers.modeling_utils, "no_init_weights", None)
     return skip() if skip else nullcontext()
 
 
 def quantize(model: PreTrainedModel, quantization: Quantization, dtype: LoadDtype) -> None:
-    """Replace the linear layers the stack's own quantizer replaces, and give their weights the storage they would have.
+    """Replace linear layers by the stack's own quantizer, and give their weights the storage of quantized weights.
 
-    bitsandbytes packs when weights reach a device, which meta weights never do: a 4-bit matrix of n elements becomes
-    ceil(n / 2) bytes here, an 8-bit one n. Biases of replaced layers are made in the default dtype and loaded in
-    `dtype`.
+    bitsandbytes packs weights when they are moved to a device, which never happens to meta weights. Here a 4-bit matrix
+    of n elements gets ceil(n / 2) bytes, and an 8-bit one n. Biases of replaced layers are created in the default dtype
+    and loaded in `dtype`.
     """
-    # 4.38 (4.46 no longer) imports what its own function needs only where there is a GPU; replacing layers needs none.
+    # Transformers 4.38 (4.46 no longer) imports these names only with a GPU, although replacing layers needs none.
     vars(bnb_integration).update(bnb=bnb, nn=nn, torch=torch, Conv1D=Conv1D)
     quantizer = AutoHfQuantizer.from_config(_bnb_config(quantization, DTYPES[dtype]), pre_quantized=False)
     kept_in_fp32 = list(getattr(model, "_keep_in_fp32_modules", None) or ())
@@ -145,7 +146,7 @@ def _stored(weight: torch.Tensor, quantization: Quantization) -> torch.Tensor:
 
 
 def _quant_state(weight: torch.Tensor, dtype: torch.dtype) -> bnb.functional.QuantState:
-    """What a 4-bit weight remembers of itself: PEFT unpacks one to make the magnitudes of DoRA."""
+    """The quantization state of a 4-bit weight: PEFT needs it to unpack the weight for the magnitudes of DoRA."""
     blocks = -(-weight.numel() // BLOCK)
     return bnb.functional.QuantState(
         absmax=torch.empty(blocks, dtype=torch.float32, device="meta"),
@@ -166,8 +167,8 @@ def _bnb_config(quantization: Quantization, dtype: torch.dtype) -> BitsAndBytesC
 def mark_loaded(model: PreTrainedModel) -> None:
     """Set `requires_grad` as `from_pretrained` leaves it.
 
-    Replacing a layer freezes its weight and its bias. Transformers 5 makes every parameter anew when it fills in the
-    values, trainable if it holds floating-point numbers: biases of quantized layers are trainable again.
+    Replacing a layer freezes its weight and its bias. Transformers 5 creates every parameter again when it loads the
+    values, trainable if the dtype is floating-point: biases of quantized layers are then trainable.
     """
     if importlib.util.find_spec("transformers.core_model_loading") is None:
         return
@@ -177,5 +178,5 @@ def mark_loaded(model: PreTrainedModel) -> None:
 
 
 def is_quantized(parameter: nn.Parameter) -> bool:
-    """Whether bitsandbytes stores it."""
+    """Whether `parameter` is stored by bitsandbytes."""
     return type(parameter).__name__ in QUANTIZED

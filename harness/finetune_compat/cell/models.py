@@ -1,5 +1,5 @@
-"""The model a flow trains. Tiny ones are made from config with random weights and saved to disk once per process, so
-that flows load them as users do; real ones are described by `finetune_compat.cell.real`.
+"""The model that a flow trains. Tiny models get random weights and are saved to disk once per process, so that flows
+load them as users do. Real models come from `finetune_compat.cell.real`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from finetune_compat.contract.records import ModelShape, ModelSizes, VisionShape
 LONGEST_POSITION = 128
 
 INITIALIZER_RANGE = 0.05
-"""Standard deviation of random weights. The usual 0.02 leaves a frozen tiny head too flat to tell learning by."""
+"""Standard deviation of random weights. With the usual 0.02, the output of a frozen tiny head is too flat to show
+learning.
+"""
 
 _CLASSES = {
     QWEN2: ("Qwen2Config", "Qwen2ForCausalLM"),
@@ -35,32 +37,33 @@ _CLASSES = {
 
 
 def _model_class(family: str) -> type[PreTrainedModel]:
-    """The class users load a model of `family` with."""
-    # By name: not every release of a stack has every one of them.
+    """The class with which users load a model of `family`."""
+    # By name, because some releases lack some of the classes.
     found: type[PreTrainedModel] = getattr(transformers, _CLASSES[family][1])
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What the helpers of a flow load and train, and what they need to know of it."""
+    """The model of a flow: where it is, and how it is loaded."""
 
     loader: type[PreTrainedModel]
-    """The class users load it with."""
+    """The class with which users load it."""
     place: str
     """A directory, or a hub id."""
     dtype: torch.dtype
-    """What is not quantized is loaded in it, and what is computes in it."""
+    """Dtype of the weights that are not quantized, and compute dtype of those that are."""
     tokenizer: PreTrainedTokenizerBase
     max_length: int
-    """Tokens a row is cut at; no row has so many."""
+    """Tokens at which a row is truncated. All rows are shorter."""
     vision: VisionShape | None = None
-    """Of a tiny vision-language model, which is trained on pictures. A real one is trained on text."""
+    """Set for a tiny vision-language model, which is trained on pictures. A real one is trained on text."""
     weights_sha256: str | None = None
-    """Where it differs, what two stacks compute cannot be compared; None for real weights, which are not read for it.
+    """Digest of the weights: results of two stacks are comparable only if it is equal. None for real weights, which are
+    not read for it.
     """
     sizes: ModelSizes | None = None
-    """Of real weights; those of a tiny model follow from its shape."""
+    """Set for real weights. The sizes of a tiny model follow from its shape."""
 
 
 @functools.cache
@@ -82,7 +85,7 @@ def tiny_model(shape: ModelShape, seed: int, parent: Path) -> Model:
 
 
 def _fill(model: nn.Module, seed: int) -> str:
-    """Draw every parameter from `seed` and its own name: a release's own initialization would draw in its own order.
+    """Draw every parameter from `seed` and its name. The initialization of a release would depend on the release.
 
     Returns:
         A digest of all values.
@@ -96,7 +99,7 @@ def _fill(model: nn.Module, seed: int) -> str:
 
 
 def _canonical(name: str) -> str:
-    """The name without the containers that releases put their parts into."""
+    """The name without the container modules that differ between releases."""
     return ".".join(part for part in name.split(".") if part not in ("model", "language_model"))
 
 
@@ -153,7 +156,9 @@ def _plain_options(shape: ModelShape, vision: VisionShape) -> dict[str, Any]:
 
 
 def _gated_options(shape: ModelShape, vision: VisionShape) -> dict[str, Any]:
-    """Qwen2.5-VL calls the width of its blocks `hidden_size`, and attends in windows of pixels but in some blocks."""
+    """Options of Qwen2.5-VL. `hidden_size` is the width of its blocks. Blocks attend in windows, except those in
+    `fullatt_block_indexes`.
+    """
     return {
         "hidden_size": vision.hidden_size,
         "out_hidden_size": shape.hidden_size,

@@ -1,4 +1,4 @@
-"""Rows with pictures, and the processor and collator that users of vision-language models give to SFTTrainer."""
+"""Rows with pictures, and the processor and collator that users of vision-language models pass to SFTTrainer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from finetune_compat.cell.data import IGNORED, IMAGE, PAD, USED_WORDS, VIDEO, VI
 from finetune_compat.contract.records import VisionShape
 
 PICTURE = "<|vision_start|> <|image_pad|> <|vision_end|>"
-"""What stands for a picture in a text; a processor repeats the middle token once per merged patch."""
+"""The placeholder of a picture in a text. A processor repeats the middle token once per merged patch."""
 
 PATCHES = 4
 """Height and width of a picture in patches."""
 
 
 def rows(seed: int, vision: VisionShape) -> tuple[Dataset, Dataset]:
-    """Rows of text behind a picture, with an `image` column of [channels, height, width] in 0 to 1."""
+    """Training and held-out rows: a `text` column that begins with a picture, and an `image` column of [channels,
+    height, width] with values from 0 to 1.
+    """
     train, held_out = drawn(seed)
     return _pictured(train, vision), _pictured(held_out, vision)
 
@@ -31,7 +33,7 @@ def _pictured(pairs: Sequence[tuple[int, int]], vision: VisionShape) -> Dataset:
 
 
 def _picture(start: int, stride: int, vision: VisionShape) -> torch.Tensor:
-    """Stripes whose brightness and slope are the sequence's."""
+    """Stripes whose brightness and slope depend on the sequence."""
     side = PATCHES * vision.patch_size
     across = torch.arange(side * side, dtype=torch.float32).reshape(side, side)
     brightness = ((start + stride * across) % USED_WORDS) / USED_WORDS
@@ -39,9 +41,11 @@ def _picture(start: int, stride: int, vision: VisionShape) -> torch.Tensor:
 
 
 class PictureProcessor(ProcessorMixin):
-    """Tokenizer and patches in one, as TRL expects of a vision-language model; no torchvision, no Pillow."""
+    """Tokenizer and image processor in one, as TRL expects for a vision-language model. It does not need torchvision or
+    Pillow.
+    """
 
-    attributes = ["tokenizer"]  # noqa: RUF012 - ProcessorMixin's own spelling
+    attributes = ["tokenizer"]  # noqa: RUF012 - declared so by ProcessorMixin
     tokenizer_class = "AutoTokenizer"
     model_input_names = ["input_ids", "attention_mask", "pixel_values", "image_grid_thw"]  # noqa: RUF012 - likewise
 
@@ -52,7 +56,7 @@ class PictureProcessor(ProcessorMixin):
 
     def __call__(self, text: list[str], images: list[torch.Tensor], **options: Any) -> BatchFeature:
         """Padded `input_ids` and `attention_mask` [rows, tokens], `pixel_values` [patches, values of a patch],
-        `image_grid_thw` [rows, 3] and, where the model's release wants it, `mm_token_type_ids`: 1 for picture tokens.
+        `image_grid_thw` [rows, 3] and, if the release of the model takes it, `mm_token_type_ids`: 1 for picture tokens.
         """
         merged = (PATCHES // self._vision.spatial_merge_size) ** 2
         expanded = [row.replace("<|image_pad|>", " ".join(["<|image_pad|>"] * merged)) for row in text]
@@ -68,8 +72,8 @@ class PictureProcessor(ProcessorMixin):
         return BatchFeature(batch)
 
     def _patches(self, image: torch.Tensor) -> torch.Tensor:
-        """Patches in the order the encoder merges them: those that become one token stand together. A still picture
-        fills every frame of a temporal patch.
+        """Patches in the order in which the encoder merges them: the patches of one token are adjacent. The picture is
+        repeated for every frame of a temporal patch.
         """
         size, merge = self._vision.patch_size, self._vision.spatial_merge_size
         split = (PATCHES // merge, merge, size)
@@ -78,13 +82,13 @@ class PictureProcessor(ProcessorMixin):
         return frames.reshape(PATCHES * PATCHES, -1)
 
     def to_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """What is saved beside the tokenizer: nothing, since the shape of a picture is the model's."""
+        """The saved configuration. It has no image settings, because they are those of the model."""
         return {"processor_class": type(self).__name__}
 
 
 class PictureCollator:
     """A collator as users write it for vision-language models: the processor makes the batch, and the labels are its
-    ids without padding and pictures.
+    ids, with padding and pictures masked.
     """
 
     def __init__(self, processor: PictureProcessor) -> None:

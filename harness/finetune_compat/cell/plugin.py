@@ -1,7 +1,7 @@
 """The pytest plugin of a cell process: `pytest -p finetune_compat.cell.plugin --plan PLAN tests/cells`.
 
-It parametrises the tests with the planned cells, records each observation before it is judged, and ends a cell that
-hangs. Loaded in xdist's controller as well, where it must not import the stack.
+It parametrises the tests with the planned cells and ends a cell that exceeds its time limit. xdist's controller loads
+it as well, where it must not import the stack.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--plan: {problem}. Cells are run by nox: nox -s \"compat-3.11(trl='0.22')\"")
     config.stash[_PLAN] = plan = read_plan(path)
     worker = os.environ.get("PYTEST_XDIST_WORKER")
-    # Before the workers are started, which then end with the controller as it ends with the host.
+    # Before the workers are started: they then end with the controller, and the controller ends with the host.
     child_processes.end_with_parent()
     child_processes.adopt()
     if worker is None:
@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _pin_gpu(config: pytest.Config) -> None:
-    """In a worker, leave the GPU that the controller gave it, and no other; in the controller, be ready to give."""
+    """In a worker, make only the GPU visible that the controller assigned. In the controller, register `Gpus`."""
     workers = getattr(config.option, "numprocesses", None)
     if hasattr(config, "workerinput"):
         os.environ["CUDA_VISIBLE_DEVICES"] = config.workerinput[GPU]
@@ -57,15 +57,15 @@ def _pin_gpu(config: pytest.Config) -> None:
 
 
 def _watch(config: pytest.Config, plan: Plan) -> None:
-    """Watch the workers from the controller. Without workers there is no process to end but this one."""
+    """In the controller, register what watches and adds workers. Without workers, no memory limit applies."""
     if getattr(config.option, "numprocesses", None):
         config.pluginmanager.register(Watch(plan), "compat-watch")
     elif plan.memory_limit is not None and not config.option.collectonly:
-        print("no cell is ended for its memory: there is no worker (-n 0)", flush=True)
+        print("the memory limit does not apply: there is no worker (-n 0)", flush=True)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test per planned cell, under the cell's own name."""
+    """Parametrise `planned`: one test per planned cell, with the cell's name as its id."""
     if "planned" in metafunc.fixturenames:
         cells = metafunc.config.stash[_PLAN].cells
         metafunc.parametrize("planned", cells, ids=[str(cell) for cell in cells])
@@ -73,16 +73,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tell the host which cells were selected, after `-k` and the like: it then misses those without an observation."""
+    """Write the names of the selected cells for the host, after `-k`. A cell without an observation is then missing."""
     if session.testsfailed:
-        return  # pytest calls this after collection errors too: nothing was selected then, rather than no cell
+        return  # pytest calls this after collection errors too: the selection is then unknown, not empty
     plan = config.stash[_PLAN]
     cells = [item for item in items if isinstance(item, pytest.Function) and "planned" in item.fixturenames]
     lines = "".join(f"{plan.id_of(_planned(item))}\n" for item in cells)
     write_atomically(plan.selected_file, lines)
     stored = [item for item in cells if _planned(item).stored]
     if stored:
-        # Selected, and not to run: the host copies what the store has into the run.
+        # Cached cells are selected but not run: the host copies their observations from the store into the run.
         config.hook.pytest_deselected(items=stored)
         items[:] = [item for item in items if item not in stored]
 
@@ -99,8 +99,8 @@ def plan(pytestconfig: pytest.Config) -> Plan:
 
 @pytest.fixture(autouse=True)
 def _limit(plan: Plan) -> Iterator[None]:
-    """End the process when a cell exceeds its limit; xdist replaces it and only this cell is lost."""
-    # A C thread: it fires even while an extension holds the interpreter lock.
+    """End the process when a cell exceeds its time limit. xdist replaces the worker, and only this cell is lost."""
+    # faulthandler uses a C thread: it fires even while an extension holds the interpreter lock.
     faulthandler.dump_traceback_later(plan.limit_s, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()

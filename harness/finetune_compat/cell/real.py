@@ -1,7 +1,7 @@
-"""Real weights, from a directory or the hub: their class, their tokenizer, and the sizes they must have.
+"""Real weights, from a directory or the hub: their class, their tokenizer, and their expected sizes.
 
-The sizes come from the config alone: this stack's own libraries build, quantize and wrap the model on the meta device.
-Whatever layers it has and ties, no closed form of ours need know them.
+The sizes come from the config: the libraries of this stack build, quantize and wrap the model on the meta device. No
+closed form is needed for its layers and tied weights.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from finetune_compat.contract.census import Inability, LoadDtype, Quantization, 
 from finetune_compat.contract.records import LoraShape, ModelSizes, Precision, Stage
 
 TOKENS_OF_A_WORD = 8
-"""More than any tokenizer makes of a word such as `w17` and the blank before it: four bytes, a blank as up to three."""
+"""Upper bound of the tokens of a word with the blank before it, for example ` w17`: a blank may be three bytes."""
 
 
 class NoStageTable(Exception):
-    """This stack cannot build the model, so nothing can be expected of it."""
+    """This stack cannot build the model, so its expected sizes are unknown."""
 
 
 class NoEndOfSequence(Exception):
-    """The tokenizer has no end-of-sequence token, which rows end with."""
+    """The tokenizer has no end-of-sequence token. Rows must end with one."""
 
 
 def real_model(place: str, precision: Precision, lora: LoraShape, *, adapters: bool) -> Model:
@@ -36,8 +36,8 @@ def real_model(place: str, precision: Precision, lora: LoraShape, *, adapters: b
 
     Raises:
         NoStageTable: this Transformers does not know the model, or rejects its config.
-        NoEndOfSequence: its rows could not end.
-        OSError: its config or its tokenizer is out of reach.
+        NoEndOfSequence: the tokenizer has no end-of-sequence token.
+        OSError: the config or the tokenizer cannot be read.
     """
     sizes = _sizes(place, precision, lora, adapters)
     return Model(
@@ -60,9 +60,9 @@ def _config(place: str) -> dict[str, Any]:
 def _tokenizer(place: str) -> PreTrainedTokenizerBase:
     found = AutoTokenizer.from_pretrained(place)
     if found.eos_token is None:
-        raise NoEndOfSequence(f"the tokenizer of {place} names no eos_token")
+        raise NoEndOfSequence(f"the tokenizer of {place} has no eos_token")
     if found.pad_token is None:
-        found.pad_token = found.eos_token  # as users do it
+        found.pad_token = found.eos_token  # as users do
     return found
 
 
@@ -70,7 +70,7 @@ def _tokenizer(place: str) -> PreTrainedTokenizerBase:
 def _sizes(place: str, precision: Precision, lora: LoraShape, adapters: bool) -> ModelSizes:
     counted = {count.stage: count for count in _stage_table(place, precision, lora).stages}
     loaded, wrapped = counted[Stage.LOAD], counted.get(Stage.PEFT)
-    # Where PEFT refuses the configuration it will refuse it in the flow too, which then ends before adapters count.
+    # Without a wrapped stage PEFT rejects the configuration. The flow then ends before adapters count.
     seats = wrapped.adapters_on if adapters and wrapped else {}
     return ModelSizes(
         logical=loaded.total_logical,

@@ -1,4 +1,4 @@
-"""The notebook of one cell: flows say where they are, the recorder measures and writes it down. It holds no opinion."""
+"""Record one cell: a flow reports its stages, and the recorder measures. It does not judge."""
 
 from __future__ import annotations
 
@@ -32,14 +32,19 @@ from finetune_compat.contract.records import (
 
 
 class Recorder:
-    """Collects the facts of one cell. Use as a context manager around the whole flow. `end` is the end-of-sequence
-    token of its tokenizer.
-    """
+    """Collects the facts of one cell. Use it as a context manager around the whole flow."""
 
     def __init__(
         self, flow: Flow, objective: Objective, memory: MemoryLog, end: int, handicap: TrainerCallback | None = None
     ) -> None:
-        """`handicap` keeps the flow from learning, to see what is measured then."""
+        """
+        Args:
+            flow: the flow of the cell.
+            objective: the module of its objective.
+            memory: receives the memory of the flow.
+            end: the end-of-sequence token of its tokenizer.
+            handicap: a callback that prevents learning, to measure a flow that does not learn.
+        """
         self._flow, self._objective, self._memory = flow, objective, memory
         self._end, self._handicap = end, handicap
         self._now = Stage.IMPORT
@@ -67,8 +72,8 @@ class Recorder:
 
     @contextmanager
     def at(self, stage: Stage) -> Iterator[None]:
-        """What runs inside belongs to `stage`: its warnings, freezes and errors, and what a trainer does in its
-        constructor.
+        """While open, warnings, freezes and errors belong to `stage`. At `Stage.TRAINER`, library calls that prepare or
+        wrap a model are observed.
         """
         self._now = self._freeze_log.stage = stage
         with ExitStack() as scope:
@@ -86,7 +91,7 @@ class Recorder:
         )
 
     def census(self, model: nn.Module) -> None:
-        """Count the parameters of `model` at the stage the flow is at."""
+        """Count the parameters of `model` at the current stage."""
         self._take(model, self._now, Actor.FLOW)
         if self._now is Stage.RELOAD:
             self._ask_the_reloaded(model)
@@ -102,9 +107,7 @@ class Recorder:
         self._memory.look()
 
     def train(self, trainer: Any, rates_asked: tuple[float, ...]) -> None:
-        """Evaluate, train and evaluate again. From here on `requires_grad` is no longer watched: training runs
-        undisturbed.
-        """
+        """Evaluate, train and evaluate again. Freezes are not recorded from here on: `torch.nn.Parameter` is as usual."""
         self._end_watch()
         self._now = Stage.TRAINING
         if self._handicap is not None:
@@ -135,22 +138,22 @@ class Recorder:
         self._watching = False
         if self._model is not None:
             self._freezes = self._freeze_log.of(self._watched_subject(self._model))
-        self._model = None  # nothing here may keep it alive
+        self._model = None  # a reference would keep the model in memory
         self._watch.close()
 
     def _watched_subject(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        """Parameters whose freezing matters: those the flow trains. A base model without its adapters has none yet."""
+        """The parameters that the flow trains: only their freezes are reported. A base model has no adapters yet."""
         found = census.subject(model)
         if self._flow.subject is Subject.MODEL:
             return found
         return {name: parameter for name, parameter in found.items() if census.is_adapter(name)}
 
     def failed(self, error: Exception) -> None:
-        """Note the exception that ended the flow, with the stage it came from."""
+        """Record the exception that ended the flow, with the current stage."""
         self._error = failure(error, self._now)
 
     def facts(self, setup: Setup) -> Facts:
-        """All that was recorded of a flow that was given `setup`."""
+        """The facts of a flow that ran with `setup`."""
         return Facts(
             absent=self._absent(),
             attention_used=self._attention,

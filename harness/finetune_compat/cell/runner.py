@@ -1,4 +1,4 @@
-"""Run one planned cell and write down its observation. Imports nothing of the stack itself: a stack that cannot even be
+"""Run one planned cell and record its observation. The module imports nothing of the stack: a stack that cannot be
 imported is an observation too.
 """
 
@@ -48,15 +48,15 @@ from finetune_compat.contract.version import __version__
 from finetune_compat.machine import cpu
 
 LONGEST_ERROR = 2000
-"""Characters of an error's message that are kept."""
+"""Characters of an error's message that are recorded."""
 
 _EXECUTION = "finetune_compat.cell.execution"
-"""Imports the stack."""
+"""The module that imports the stack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What running a flow brought to light: the part of an observation that is not known beforehand."""
+    """What a run of a flow measures: the part of an observation that is not known before the run."""
 
     absent: tuple[AbsentStage, ...]
     attention_used: str | None = None
@@ -75,7 +75,7 @@ class Facts:
 
 
 def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
-    """Run one cell and return what was observed. An exception of the flow is an observation, not an error here."""
+    """Run one cell and return its observation. An exception of the flow is part of the observation, and not raised."""
     flow = flow_named(planned.flow)
     started, clock = now(), time.perf_counter()
     facts = _facts(plan, planned, flow)
@@ -119,7 +119,7 @@ def _facts(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
 
 
 def nothing_reached(error: Exception, stage: Stage = Stage.IMPORT) -> Facts:
-    """The facts of a flow that could not even begin, for what was to be done before or at `stage`."""
+    """The facts of a flow that did not begin, because `error` was raised before or at `stage`."""
     absent = tuple(AbsentStage(stage, Absence.NOT_REACHED) for stage in CENSUS_STAGES)
     return Facts(absent=absent, error=failure(error, stage))
 
@@ -131,7 +131,7 @@ def failure(error: Exception, stage: Stage) -> Failure:
 
 
 def emulated(device: DeviceKind, precision: Precision) -> DeviceKind | None:
-    """The device that 4-bit weights present to TRL, where it is not the one they are on."""
+    """The device that 4-bit weights report to TRL; None if they report their real device."""
     return DeviceKind.CUDA if device is DeviceKind.CPU and precision is Precision.NF4 else None
 
 
@@ -165,7 +165,7 @@ def _features(kind: DeviceKind) -> tuple[str, ...]:
 
 
 def append(plan: Plan, record: Observation | Started) -> None:
-    """Append one line to the run's observations: a single write, so that sessions side by side do not mix lines."""
+    """Append one line to the run's observations, in a single write: parallel sessions do not mix their lines."""
     path = Path(plan.run) / "observations.jsonl"
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
@@ -175,10 +175,10 @@ def append(plan: Plan, record: Observation | Started) -> None:
 
 
 def mark_started(plan: Plan, planned: PlannedCell) -> None:
-    """Write the line that makes a killed process read as infrastructure."""
+    """Append the line that marks the cell as started. If no observation follows, the cell counts as infrastructure."""
     append(plan, Started(cell=plan.id_of(planned), started=now()))
 
 
 def now() -> str:
-    """This moment in UTC, ISO 8601."""
+    """The current time in UTC, ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""What a flow is given: the variant to build, the model, and how long to train."""
+"""The input of a flow: the variant to build, the model, and the training settings."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from finetune_compat.contract.records import DeviceKind, LoraShape, Variant
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The givens of one cell. `dropped` collects options that no name of the installed version accepts."""
+    """The input of one cell. `dropped` collects the options that the installed version does not accept by any name."""
 
     variant: Variant
     device: DeviceKind
     emulates: DeviceKind | None
-    """The device that 4-bit weights present to TRL, where it is not the one they are on."""
+    """The device that 4-bit weights report to TRL; None if they report their real device."""
     model: Model
     lora: LoraShape
     attention: str
-    """Attention implementation to load the model with, by Transformers' name."""
+    """Attention implementation of the model, by Transformers' name."""
     scratch: Path
-    """An empty directory of this cell's own."""
+    """An empty directory that only this cell uses."""
     learning_rate: float
     steps: int
     seed: int
     rows: int = BATCH_ROWS
-    """Rows of one forward in training."""
+    """Rows of one forward pass in training."""
     accumulation: int = 1
-    """Forwards whose gradients make one step."""
+    """Forward passes per optimizer step."""
     dropped: list[str] = field(default_factory=list)
 
     @property

@@ -1,8 +1,8 @@
 """Answer one census: `python -m finetune_compat.cell.stage_table REQUEST ANSWER`, inside a stack's environment.
 
-The model is built without weights. The stack's own quantizer, its own `prepare_model_for_kbit_training` and its own
-`get_peft_model` then do to it what they would do to the real one, and every stage is counted. Where layers are alike
-one of them is handled and counted for all of them: the table is that of the whole model.
+The model is built without weights. The stack's own quantizer, `prepare_model_for_kbit_training` and `get_peft_model`
+then process it like a real model, and every stage is counted. Of layers that are alike, one is processed and counted
+for all: the table is that of the whole model.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ from finetune_compat.contract.records import REPORTED, Area, AreaCount, Stage
 LAYERS = "num_hidden_layers"
 
 MATRIX = 2
-"""Dimensions from which on a parameter is a weight that LoRA might stand beside."""
+"""Fewest dimensions of a parameter to which LoRA can be added."""
 
 
 def answered(request: StageTableRequest) -> StageTable | Inability:
-    """The stage table of `request` on this stack, or why it has none."""
+    """The stage table of `request` on this stack, or the reason why there is none."""
     try:
         cls = meta.class_of(meta.config_of(request.config))
         return stage_table(request, cls)
@@ -101,14 +101,14 @@ def _wrapped(model: PreTrainedModel, lora: LoraConfig) -> PeftModel | Refusal:
     try:
         with torch.device("meta"):
             return get_peft_model(model, lora)
-    except Exception as error:  # noqa: BLE001 - whatever PEFT says to it is its answer
+    except Exception as error:  # noqa: BLE001 - every error of PEFT is a refusal
         return Refusal(type(error).__name__, str(error))
 
 
 def _thinned(
     request: StageTableRequest, cls: type[PreTrainedModel], targets: Targets
 ) -> tuple[PreTrainedModel, Layout]:
-    """The model with one of each kind of layer. `layers_alike` saves building the others in the first place."""
+    """The model with one layer of each kind. With `request.layers_alike` only one layer is built."""
     one = request.layers_alike and not targets.tells_layers_apart
     raw = {**request.config, LAYERS: 1} if one else request.config
     model = meta.built(cls, meta.config_of(raw), request.dtype)
@@ -150,7 +150,7 @@ def _by_area(counted: Iterable[tuple[str, torch.Tensor, int]], place: Callable[[
 
 
 def _plain(name: str) -> str:
-    """A name inside a PeftModel as the base model has it, as far as module lists go."""
+    """The name in the base model of a parameter in a PeftModel, without the parts that PEFT adds."""
     return name.removeprefix("base_model.model.").replace(".base_layer", "")
 
 
@@ -164,7 +164,7 @@ def _weights(model: nn.Module, layout: Layout, targets: Targets) -> Iterator[Wei
             full = f"{path}.{name}"
             direct = kind is WeightKind.PARAMETER
             if (direct and parameter.ndim >= MATRIX) or (not direct and name == "weight"):
-                # LoRA is put on a module, or on a parameter where target_parameters names it.
+                # LoRA is added to a module, or to a parameter that target_parameters names.
                 patterns = () if direct else targets.matching_module(path)
                 yield Weight(
                     path=layout.path(full if direct else path),
@@ -183,14 +183,14 @@ def _kind(module: nn.Module) -> WeightKind:
         return WeightKind.LINEAR
     if isinstance(module, nn.Embedding):
         return WeightKind.EMBEDDING
-    # A class of torch that is not exported; it is the base of every convolution.
+    # The base class of every convolution, which torch does not export.
     if isinstance(module, nn.modules.conv._ConvNd):
         return WeightKind.CONVOLUTION
     return WeightKind.PARAMETER
 
 
 def _shape(module: nn.Module, parameter: nn.Parameter) -> tuple[int, ...]:
-    """Unpacked: a quantized matrix no longer has its own."""
+    """The shape of the unpacked weight. A quantized matrix no longer has it."""
     if isinstance(module, nn.Linear):
         return module.out_features, module.in_features
     return tuple(parameter.shape)
@@ -210,10 +210,10 @@ def _with_adapters(
 
 
 def _adapters(wrapped: PeftModel) -> Iterator[tuple[str, Adapter]]:
-    """What PEFT put beside which parameter, by the parameter's name in the base model."""
+    """The adapters that PEFT added, with the name of the parameter in the base model."""
     for name, module in wrapped.named_modules():
         if hasattr(module, "lora_A"):
-            # The layers of two parameters of one module are nested, and each knows the name of its own.
+            # Layers for two parameters of one module are nested, and each has the name of its parameter.
             yield f"{_plain(name)}.{getattr(module, 'parameter_name', None) or 'weight'}", _lora(module)
         elif isinstance(module, ModulesToSaveWrapper):
             copied = sum(p.numel() for p in module.modules_to_save.parameters() if p.requires_grad)
@@ -237,11 +237,11 @@ def _effective(wrapped: PeftModel, layout: Layout) -> Effective:
     )
 
 
-# -------------------------------------------------------------------------------------------------------- the two files
+# --------------------------------------------------------------------------------------------------- request and answer
 
 
 def main(asked: Path, answer: Path) -> None:
-    """Read a request, write its answer."""
+    """Read the request in the file `asked`, and write its answer into the file `answer`."""
     raw = json.loads(asked.read_text(encoding="utf-8"))
     typed = {"quantization": Quantization(raw["quantization"]), "dtype": LoadDtype(raw["dtype"])}
     answer.write_text(json.dumps(dataclasses.asdict(answered(StageTableRequest(**{**raw, **typed})))), encoding="utf-8")

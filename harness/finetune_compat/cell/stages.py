@@ -1,4 +1,4 @@
-"""The stages of a user's own script, counted where the user says so: what is trainable, of how much, and where."""
+"""Count the trainable parameters of a user's own script, at the stages that the script names."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from finetune_compat.contract.records import Actor, Area, Census, Stage
 
 
 class StageRecorder:
-    """Call it with a stage's name and the model; then print `table()`, or assert what must hold.
+    """Call it with the name of a stage and the model. Then print `table()`, or use the assert methods.
 
-    Counts are of parameters as PEFT prints them: a 4-bit weight counts as one, not as half a byte.
+    Parameters are counted as PEFT prints them: a 4-bit weight counts as one parameter, not as half a byte.
     """
 
     def __init__(self) -> None:
@@ -21,25 +21,25 @@ class StageRecorder:
         """Count `model` at `stage`, a name of your choice.
 
         Raises:
-            ValueError: that stage has been counted already.
+            ValueError: `stage` has been counted already.
         """
         if stage in self._taken:
             raise ValueError(f"stage {stage!r} has been counted already; stages are {self._names()}")
-        # The census names stages of this project's own flows; here the name it is kept under counts.
+        # A census needs a stage of this project's flows. Here only the key `stage` counts.
         self._taken[stage] = census.take(model, Stage.TRAINING, Actor.FLOW, digest=False)
 
     def __getitem__(self, stage: str) -> Census:
-        """All that was counted at `stage`.
+        """The census of `stage`.
 
         Raises:
-            KeyError: nothing was.
+            KeyError: nothing was counted at `stage`.
         """
         if stage not in self._taken:
             raise KeyError(f"nothing was counted at {stage!r}; stages are {self._names()}")
         return self._taken[stage]
 
     def table(self) -> str:
-        """A line per stage: trainable, total, percent, and how many of the trainable ones lie in which area."""
+        """One line per stage: trainable, total, percent, and the trainable parameters of each area."""
         areas = [area for area in Area if any(_trainable(taken, area) for taken in self._taken.values())]
         head = ("stage", "trainable", "total", "percent", *areas)
         rows = [head, *((stage, *_cells(taken, areas)) for stage, taken in self._taken.items())]

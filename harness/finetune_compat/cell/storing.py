@@ -1,5 +1,5 @@
-"""Keep what a cell observed in the local store as soon as it is judged, so that whatever ends the run repeats nothing.
-Imports nothing of the stack.
+"""Store the observation of a cell as soon as it is judged, so that an interrupted run repeats no finished cell. Imports
+nothing of the stack.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from finetune_compat.store.stored_files import Stored
 
 
 def keep(plan: Plan, planned: PlannedCell, seen: Observation, verdict: Verdict) -> None:
-    """Keep `seen` at the address of the cell's recipe, unless the machine failed: that says nothing of the versions.
+    """Store `seen` at the address of the cell's recipe. Infrastructure failures are not stored.
 
-    Nothing is kept that the recipe does not account for. Why not is written into `plan.unkept_file`, for the host to
-    say: the observation is in the run either way.
+    An observation that contradicts the recipe is not stored either. The reason is appended to `plan.unkept_file`, and
+    the host prints it. The observation is part of the run in any case.
     """
     if plan.store is None or planned.recipe is None or verdict.outcome is Outcome.INFRASTRUCTURE:
         return
@@ -43,14 +43,14 @@ def keep(plan: Plan, planned: PlannedCell, seen: Observation, verdict: Verdict) 
         except OSError as error:
             problem = f"{plan.store} cannot be written to: {error.strerror}"
     if problem:
-        _say(plan, f"{seen.cell}: {problem}\n")
+        _report(plan, f"{seen.cell}: {problem}\n")
 
 
 @functools.cache
 def _other_beside(expected: tuple[str, ...]) -> str:
-    """What of the packages beside the lock is not as the host read it."""
-    other = [told for told in expected if told.partition(" ")[2] != _version(told.partition(" ")[0])]
-    return f"beside the lock is not what the host found: {', '.join(other)}" if other else ""
+    """A message that names the packages outside the lock whose version differs from `expected`; empty if none does."""
+    other = [package for package in expected if package.partition(" ")[2] != _version(package.partition(" ")[0])]
+    return f"packages outside the lock are not those that the host found: {', '.join(other)}" if other else ""
 
 
 def _version(name: str) -> str | None:
@@ -61,14 +61,14 @@ def _version(name: str) -> str | None:
 
 
 def _unaccounted(plan: Plan) -> str:
-    """Modules of this project that are loaded here and whose contents no recipe counts."""
+    """A message that names the loaded modules of this package that no recipe covers; empty if there are none."""
     known = set(plan.modules)
     loaded = {name for name in list(sys.modules) if name.partition(".")[0] == "finetune_compat"}
     strange = sorted(name for name in loaded - known if not apart(name))
-    return f"modules ran that the address does not count: {', '.join(strange)}" if strange else ""
+    return f"modules were loaded that the store address does not cover: {', '.join(strange)}" if strange else ""
 
 
-def _say(plan: Plan, line: str) -> None:
+def _report(plan: Plan, line: str) -> None:
     plan.unkept_file.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(plan.unkept_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:

@@ -1,10 +1,9 @@
-"""Calibrate the learning test: one cheap cell, healthy and handicapped in each way, over many seeds.
+"""Calibrate the learning check: run one cheap cell, healthy and with each handicap, for many seeds.
 
     nox -s "compat-3.11(trl='1.16')" -- --seeds 200
 
-A seed is that of the model's weights, of the data and of the adapters. Every run is recorded as any cell is, one line
-of a file that the host names and judges. Runs that the file has are not run again, so that a sweep may be stopped at
-any moment and started again.
+A seed sets the weights of the model, the data and the adapters. Every run is one line of a file: an observation like
+that of any cell, which the host judges. It is safe to interrupt: runs that are in the file are not repeated.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from finetune_compat.contract.plan import Plan, PlannedCell, read_plan
 from finetune_compat.contract.records import to_json
 from finetune_compat.machine.files import write_atomically
 
-_TOLD_EVERY = 60
-"""Runs between two words on how far it is: ten seeds."""
+_REPORT_EVERY = 60
+"""Runs between two progress messages: ten seeds."""
 
 
 def main(plan_file: str, into: str, seeds: range) -> None:
-    """Sweep the one cell of the plan."""
+    """Run the only cell of the plan for all `seeds` and handicaps, and append the observations to the file `into`."""
     plan, path = read_plan(Path(plan_file)), Path(into)
     [cell] = plan.cells
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,13 +39,13 @@ def main(plan_file: str, into: str, seeds: range) -> None:
         for done, (seed, handicap) in enumerate(wanted, 1):
             lines.write(_observed(plan, cell, seed, handicap))
             lines.flush()
-            if done % _TOLD_EVERY == 0:
+            if done % _REPORT_EVERY == 0:
                 left = (time.monotonic() - begun) / done * (len(wanted) - done)
                 print(f"{cell}: {done} of {len(wanted)} runs, {left / 60:.0f} min left", flush=True)
 
 
 def _whole(path: Path) -> set[tuple[int, str | None]]:
-    """Seed and handicap of the runs that `path` has. A line that was cut off as it was written is removed from it."""
+    """Seed and handicap of the runs in `path`. A last line that is incomplete is removed from the file."""
     if not path.exists():
         return set()
     content = path.read_bytes()
@@ -59,7 +58,7 @@ def _whole(path: Path) -> set[tuple[int, str | None]]:
 
 def _observed(plan: Plan, cell: PlannedCell, seed: int, handicap: Handicap | None) -> str:
     planned = dataclasses.replace(cell, handicap=handicap)
-    # What trainers print, some twenty lines a run, would bury the words on how far it is.
+    # Trainers print about twenty lines per run, which would hide the progress messages.
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         return to_json(runner.run_cell(dataclasses.replace(plan, seed=seed), planned)) + "\n"
 

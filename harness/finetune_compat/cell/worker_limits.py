@@ -1,9 +1,9 @@
-"""Watch the cells' processes from outside, in xdist's controller: end one that holds too much memory, and write down
-how one ended before its cell was through.
+"""Watch the workers from xdist's controller: kill a worker above the memory limit, and record how a worker ended in the
+middle of a cell.
 
-Resident memory is read from /proc. A limit on address space (RLIMIT_AS) would count what torch and CUDA reserve and
-never touch, tens of gigabytes, and would show as whatever error the library makes of a refused allocation; a cgroup
-needs rights that a container rarely has. From inside the cell a thread would wait for the interpreter lock, which an
+Resident memory is read from /proc. A limit on address space (RLIMIT_AS) would count the tens of gigabytes that torch
+and CUDA reserve and never use, and would appear as whatever error a library makes of a failed allocation. A cgroup
+needs rights that a container rarely has. A thread inside the cell would wait for the interpreter lock, which an
 allocation may hold.
 """
 
@@ -24,13 +24,15 @@ from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import End, EndCause, Started
 
 EVERY_S = 0.05
-"""Between two looks. A process that fills new pages as fast as it can (3 GB/s measured) overshoots by 0.15 GB."""
+"""Seconds between two readings. A process that fills new pages at 3 GB/s (the highest measured rate) exceeds the limit
+by 0.15 GB.
+"""
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def resident(pid: int) -> int:
-    """Bytes of resident memory of a process; 0 if it is gone."""
+    """Bytes of resident memory of a process; 0 if the process has ended."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE
     except (OSError, IndexError):
@@ -38,12 +40,12 @@ def resident(pid: int) -> int:
 
 
 def _pid(node: Any) -> int:
-    """The process of a worker. execnet's own handle: asking the worker would wait for a cell to end."""
+    """The process id of a worker, from execnet's handle: a request to the worker would wait for its cell to end."""
     return int(node.gateway._io.popen.pid)
 
 
 class Watch:
-    """xdist's hooks, and one thread that looks at the workers."""
+    """xdist hooks, and one thread that reads the memory of the workers."""
 
     def __init__(self, plan: Plan, *, look: Callable[[int], int] = resident) -> None:
         self._plan = plan
@@ -51,31 +53,31 @@ class Watch:
         self._cells = {str(cell): cell for cell in plan.cells}
         self._began: dict[str, float] = {}
         self._held: dict[int, int] = {}
-        """Bytes by process id, of workers that live; of the others what they held when last looked at."""
+        """Bytes at the last reading, by process id."""
         self._ended: set[int] = set()
-        """Processes ended for their memory."""
+        """Processes killed because of their memory."""
         self._over = threading.Event()
 
     def pytest_sessionstart(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         threading.Thread(target=self._run, daemon=True).start()
 
     def pytest_sessionfinish(self) -> None:
-        """Look no longer."""
+        """Stop the thread."""
         self._over.set()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodeready(self, node: Any) -> None:
-        """A worker is there: its process is watched."""
+        """Called when a worker is ready: watch its process."""
         self._held[_pid(node)] = 0
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """A worker begins a cell."""
+        """Called when a worker begins a cell: note the time."""
         self._began[nodeid] = time.monotonic()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: Any) -> None:
-        """A worker ended in the middle of a cell: one more line says how, so far as it is known."""
+        """Called when a worker ended in the middle of a cell: append a line with the cause, as far as known."""
         cell = self._cells.get(crashitem.partition("[")[2].removesuffix("]"))
         if cell is not None:
             runner.append(self._plan, self._started(cell, crashitem, _pid(report.node)))
@@ -95,7 +97,7 @@ class Watch:
                 self.look(pid)
 
     def look(self, pid: int) -> None:
-        """Look at one process, and end it if it holds more than the limit."""
+        """Read the memory of one process, and kill the process if it is above the limit."""
         held = self._look(pid)
         if not held or pid in self._ended:
             return

@@ -159,7 +159,7 @@ class TestWhereItWrites:
         assert Path(given.output_dir).parent == Path(given.logging_dir).parent == tmp_path
         assert (given.push_to_hub, given.report_to) == (False, "none")
         assert notes.changed == (
-            "output_dir='out' was replaced by a directory that is thrown away, with all checkpoints in it",
+            "output_dir='out' was replaced by a directory that is deleted afterwards, with its checkpoints",
             "push_to_hub=True was taken as False",
             "report_to=['wandb'] was taken as 'none'",
         )
@@ -180,7 +180,8 @@ class TestWhereItWrites:
         save(None)
         assert Path(places[0][0]).parent == scratch
         assert [place for place, _ in places[1:]] == [str(empty), str(tmp_path / "new"), None]
-        assert notes.changed == (f"what {str(full)!r} holds was left as it is: what was saved there was thrown away",)
+        left = f"{str(full)!r} is not empty and was not changed: files saved to it were deleted afterwards"
+        assert notes.changed == (left,)
 
     def test_what_was_empty_is_the_runs_own(self, tmp_path: Path) -> None:
         """A tokenizer is saved where its model was."""
@@ -204,9 +205,9 @@ class TestWhereItWrites:
             assert (place / "model").read_text() == (place / "tokenizer").read_text() == ""
             assert (place / "model").resolve().is_relative_to(scratch)
         assert notes.changed == (
-            f"what was saved in '{tmp_path}/deep/new' was thrown away when the script had ended",
-            f"what was saved in '{tmp_path}/empty' was thrown away when the script had ended",
-            f"what '{tmp_path}/full' holds was left as it is: what was saved there was thrown away",
+            f"files saved to '{tmp_path}/deep/new' were deleted after the script ended",
+            f"files saved to '{tmp_path}/empty' were deleted after the script ended",
+            f"'{tmp_path}/full' is not empty and was not changed: files saved to it were deleted afterwards",
         )
         (empty / "notes").touch()
         host._take_away(scratch)
@@ -237,7 +238,7 @@ class TestWhereItWrites:
         for cls in (module.Model, module.Own, module.Config):
             assert Path(cls().save_pretrained(tmp_path / cls.__name__)).parent == tmp_path / "scratch"
         assert module.Own().push_to_hub() is None and not hasattr(module.Config, "push_to_hub")
-        assert notes.changed[-1] == "push_to_hub() sent nothing"
+        assert notes.changed[-1] == "push_to_hub() uploaded nothing"
 
     def test_nothing_is_pushed(self, tmp_path: Path) -> None:
         notes, seen = Notes(), []
@@ -245,7 +246,7 @@ class TestWhereItWrites:
         kept.saving(lambda owner, place, **options: seen.append(options))(None, tmp_path / "new", push_to_hub=True)
         kept.pushing(None, "me/model")
         assert seen == [{"push_to_hub": False}]
-        assert notes.changed == ("push_to_hub=True was taken as False", "push_to_hub() sent nothing")
+        assert notes.changed == ("push_to_hub=True was taken as False", "push_to_hub() uploaded nothing")
 
 
 def test_a_sentence_is_said_once() -> None:

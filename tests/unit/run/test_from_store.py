@@ -250,7 +250,7 @@ def test_a_module_that_no_recipe_counts_keeps_nothing(tmp_path: Path, modules: d
     """What ran may have changed what was measured, and the address would not tell."""
     modules["finetune_compat.cell.secret"] = 1
     assert kept_by(tmp_path) == (
-        f"{seen().cell}: modules ran that the address does not count: finetune_compat.cell.secret\n"
+        f"{seen().cell}: modules were loaded that the store address does not cover: finetune_compat.cell.secret\n"
     )
     assert stored_files.names(store().root) == {}
 
@@ -266,7 +266,8 @@ def test_another_package_beside_the_lock_keeps_nothing(tmp_path: Path, modules: 
     """Of another version than the host read, or none at all; what is as it was read, is kept."""
     own = f"pytest {pytest.__version__}"
     said = kept_by(tmp_path, recipe=recipe_of(seen(), beside=(own, "pytest 0.1", "triton-of-nobody 3.7.0")))
-    assert said == f"{seen().cell}: beside the lock is not what the host found: pytest 0.1, triton-of-nobody 3.7.0\n"
+    other = "pytest 0.1, triton-of-nobody 3.7.0"
+    assert said == f"{seen().cell}: packages outside the lock are not those that the host found: {other}\n"
     assert stored_files.names(store().root) == {}
     kept_by(tmp_path, recipe=recipe_of(seen(), beside=(own,)))
     assert store().history()[seen().cell].outcome == "pass"

@@ -1,1 +1,1 @@
-"""One linear file per flow: read any of them top to bottom. Duplication is welcome here."""
+"""One linear file per flow, to be read from top to bottom. Duplication between flows is intended."""

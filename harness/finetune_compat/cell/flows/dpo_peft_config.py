@@ -1,5 +1,5 @@
-"""The base model and peft_config go to DPOTrainer, which prepares it and attaches the adapters; the reference is the
-same model with its adapters switched off.
+"""Pass the base model and peft_config to DPOTrainer, which prepares the model and attaches the adapters. The reference
+model is the same model with its adapters disabled.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The same with rows the user tokenized: prompt and completion, labels on the completion alone."""
+"""As `sft_all_linear`, with rows that the user tokenized: prompt and completion, labels only on the completion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mask that should leave the completion found none: every label of every training row is -100."""
+"""User error: the label mask found no completion, so every label of every training row is -100."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The cure of the field notes (N4) for a frozen reload: inference_mode=false in the saved file, train(), and a hook on
-the input embeddings.
+"""The workaround of the field notes (N4) for a frozen reload: inference_mode=false in the saved file, train(), and a
+hook on the input embeddings.
 """
 
 from __future__ import annotations

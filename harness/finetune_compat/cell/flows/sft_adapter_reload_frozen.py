@@ -1,4 +1,4 @@
-"""Train on from a saved adapter, loaded as PeftModel.from_pretrained loads it: frozen."""
+"""User error: continue training a saved adapter that PeftModel.from_pretrained loads frozen, without is_trainable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train on from a saved adapter, loaded with is_trainable=True as PEFT documents."""
+"""Continue training a saved adapter, loaded with is_trainable=True as PEFT documents."""
 
 from __future__ import annotations
 

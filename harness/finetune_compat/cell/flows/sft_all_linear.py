@@ -1,4 +1,4 @@
-"""LoRA on all linear layers, alpha = 4r, no dropout: the flow of the field notes' second project (N4)."""
+"""LoRA on all linear layers, alpha = 4r, no dropout: the flow of the second project in the field notes (N4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The peft_config was read from a saved adapter: it still says inference_mode=True, and nobody noticed."""
+"""User error: peft_config is read from a saved adapter, and still has inference_mode=True."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The documented way: the base model and peft_config go to SFTTrainer, which prepares it and attaches the adapters
-itself.
+"""The documented way: pass the base model and peft_config to SFTTrainer, which prepares the model and attaches the
+adapters.
 """
 
 from __future__ import annotations

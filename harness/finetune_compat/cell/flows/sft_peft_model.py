@@ -1,4 +1,4 @@
-"""The flagship (huggingface/trl#3926): prepare and wrap by hand, then hand the PeftModel to SFTTrainer without
+"""The flow of huggingface/trl#3926: prepare and wrap the model, then pass the PeftModel to SFTTrainer without
 peft_config.
 """
 

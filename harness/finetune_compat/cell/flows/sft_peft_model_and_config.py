@@ -1,4 +1,4 @@
-"""A PeftModel that was trained before goes to SFTTrainer, and the same LoraConfig goes along as peft_config."""
+"""Pass a trained PeftModel to SFTTrainer, together with the same LoraConfig as peft_config."""
 
 from __future__ import annotations
 

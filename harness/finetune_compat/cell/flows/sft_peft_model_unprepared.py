@@ -1,4 +1,4 @@
-"""As the flagship, but nobody called prepare_model_for_kbit_training on the quantized model."""
+"""As `sft_peft_model`, but without prepare_model_for_kbit_training on the quantized model."""
 
 from __future__ import annotations
 

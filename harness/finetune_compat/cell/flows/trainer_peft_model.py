@@ -1,4 +1,4 @@
-"""Prepare and wrap by hand, then train with transformers.Trainer: the same steps without TRL."""
+"""As `sft_peft_model`, but trained with transformers.Trainer, without TRL."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Instruments measure and do not judge. None of them changes what a flow computes."""
+"""Instruments measure and do not judge. No instrument changes what a flow computes."""

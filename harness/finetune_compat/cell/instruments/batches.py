@@ -1,4 +1,4 @@
-"""Count the labels of batches, and ask a model again. What a batch and its labels are is its objective's to say."""
+"""Count the labels of batches, and run a model on a batch again. Objectives define what a batch and its labels are."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LabelLog:
         kept = (labels != IGNORED).sum(dim=-1)
         ends = input_ids == self._end
         if attended is not None and attended.shape == ends.shape:
-            # Where the pad token is the end token, padding is no end.
+            # Padding does not count as an end, also where the pad token is the end token.
             ends &= attended.bool()
         self._samples += labels.shape[0]
         self._positions += labels.numel()
@@ -39,7 +39,7 @@ class LabelLog:
         self._labels.update(_bytes(labels))
 
     def labels(self) -> Labels | None:
-        """What was counted; None if no batch came."""
+        """The counts; None if there was no batch."""
         if not self._samples:
             return None
         return Labels(
@@ -59,11 +59,11 @@ def _bytes(ids: torch.Tensor) -> bytes:
 
 
 def asked_again(model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
-    """Logits of `model` for a batch it or another model was given before, without dropout and gradients; float32 on the
-    CPU, [rows, tokens, vocabulary].
+    """Logits of `model` for the forward arguments `inputs`, without dropout and gradients: float32 on the CPU, [rows,
+    tokens, vocabulary].
     """
     training = model.training
-    # Labels, and flags such as TRL's fused_lm_head, ask for a loss in place of the logits.
+    # With labels, or with flags such as TRL's fused_lm_head, a model may return a loss and no logits.
     batch = {name: value for name, value in inputs.items() if name != "labels" and isinstance(value, torch.Tensor)}
     model.eval()
     try:
@@ -76,8 +76,8 @@ def asked_again(model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
 
 @contextmanager
 def without_adapters(model: nn.Module) -> Iterator[None]:
-    """While open, `model`, a PeftModel, answers as its base model. What is trainable stays as it was: PEFT makes
-    adapters trainable when it switches them on again, also those it found frozen.
+    """While open, the adapters of `model`, a PeftModel, are disabled. On exit `requires_grad` is restored, because PEFT
+    makes adapters trainable when it enables them, also adapters that were frozen.
     """
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     with model.disable_adapter():  # type: ignore[operator]  # PEFT has no types

@@ -1,4 +1,4 @@
-"""Count the parameters of a model: by area, stored and logical, trainable and not."""
+"""Count the parameters of a model: by area, stored and logical, trainable and total."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import nn
 from finetune_compat.contract.records import ActiveAdapters, Actor, Area, AreaCount, Census, Stage
 
 ADAPTER_MARKS = ("lora_", "modules_to_save", "trainable_tokens_")
-"""Parts of a parameter's name by which PEFT's own modules are known."""
+"""Parts of the names of parameters that PEFT adds."""
 
 _AREA_MARKS: tuple[tuple[Area, tuple[str, ...]], ...] = (
     (Area.ADAPTER, ADAPTER_MARKS),
     (Area.PROJECTOR, ("visual.merger", "multi_modal_projector", "model.connector.")),
     (Area.VISION, ("visual.", "vision_tower", "vision_model.")),
-    # Llama's and most; GPT-2's, Falcon's and BLOOM's, GPT-NeoX's.
+    # Llama and most families; GPT-2; Falcon and BLOOM; GPT-NeoX.
     (Area.EMBEDDING, ("embed_tokens", ".wte.", "word_embeddings.", "embed_in.")),
     (Area.HEAD, ("lm_head", "score.", "embed_out.")),
     (Area.NORM, ("norm",)),
@@ -29,7 +29,7 @@ _AREA_MARKS: tuple[tuple[Area, tuple[str, ...]], ...] = (
 
 @functools.cache
 def area_of(name: str) -> Area:
-    """The area of the parameter called `name`; what no mark claims belongs to the language model's layers."""
+    """The area of the parameter called `name`; without a mark, the language model's layers."""
     return next((area for area, marks in _AREA_MARKS if any(mark in name for mark in marks)), Area.LANGUAGE)
 
 
@@ -50,12 +50,12 @@ def has_adapters(model: nn.Module) -> bool:
 
 
 def subject(model: nn.Module) -> dict[str, nn.Parameter]:
-    """What a flow over `model` trains: its active adapters, or every parameter where there are none. By name."""
+    """The parameters that a flow over `model` trains, by name: active adapters, or without adapters all parameters."""
     return _subject(dict(model.named_parameters()), active_adapters(model))
 
 
 def _subject(named: Mapping[str, nn.Parameter], active: tuple[str, ...]) -> dict[str, nn.Parameter]:
-    """Where no adapter is known to be active, all of them are taken."""
+    """As `subject`. If no layer names an active adapter, all adapters are taken."""
     adapters = {name: p for name, p in named.items() if is_adapter(name)}
     return _owned(adapters, active) or adapters or dict(named)
 
@@ -65,16 +65,17 @@ def _owned(adapters: Mapping[str, nn.Parameter], by: tuple[str, ...]) -> dict[st
 
 
 def active_adapters(model: nn.Module) -> tuple[str, ...]:
-    """Names of the adapters that the layers of `model` compute with; empty where no layer of PEFT says so.
+    """Names of the adapters that the layers of `model` compute with; empty if no layer of PEFT names one.
 
-    Read from the layers and not from `PeftModel`: they decide what is computed, and Transformers uses no `PeftModel`.
+    Read from the layers and not from `PeftModel`: the layers decide what is computed, and Transformers adds adapters
+    without a `PeftModel`.
     """
     layers = (module for module in model.modules() if _is_adapter_layer(type(module)))
     return tuple(sorted({name for layer in layers for name in layer.active_adapters}))  # type: ignore[union-attr]
 
 
 def _is_adapter_layer(kind: type[nn.Module]) -> bool:
-    """By name: an environment may have no PEFT."""
+    """Compared by name, because an environment may have no PEFT."""
     return any(base.__name__ == "BaseTunerLayer" for base in kind.__mro__)
 
 
@@ -83,13 +84,13 @@ _ADAPTER_NAME = re.compile(rf"(?:^|\.)(?:{'|'.join(ADAPTER_MARKS)})\w*\.([^.]+)"
 
 @functools.cache
 def _adapter_name(name: str) -> str | None:
-    """The adapter that the parameter called `name` belongs to: PEFT keeps it under the adapter's name."""
+    """The adapter of the parameter called `name`: PEFT puts the adapter's name into the parameter's name."""
     found = _ADAPTER_NAME.search(name)
     return found[1] if found else None
 
 
 def take(model: nn.Module, stage: Stage, actor: Actor, *, digest: bool) -> Census:
-    """The census of `model` at `stage`. `digest` also hashes the values of its subject (reads every element of it)."""
+    """The census of `model` at `stage`. With `digest` the values of its subject are hashed: every element is read."""
     named = list(model.named_parameters())
     trainable = [(name, p) for name, p in named if p.requires_grad]
     active = active_adapters(model)
@@ -124,17 +125,17 @@ def _active(named: Mapping[str, nn.Parameter], names: tuple[str, ...]) -> Active
 
 
 def _adapted(names: Iterable[str]) -> dict[str, int]:
-    """Modules with an adapter, by the last part of their name."""
+    """Number of modules with an adapter, by the last part of their name."""
     modules = {seat[1] for name in names if (seat := _SEAT.match(name))}
     return dict(sorted(Counter(module.rpartition(".")[2] for module in modules).items()))
 
 
 _SEAT = re.compile(rf"(.+?)\.(?:{'|'.join(ADAPTER_MARKS)})")
-"""The module an adapter's parameter belongs to."""
+"""Matches the module that an adapter's parameter sits on."""
 
 
 def _checkpointing(model: nn.Module) -> str:
-    """Transformers keeps the switch, and the function it calls, at every module that can do it."""
+    """Gradient checkpointing as Transformers stores it: a flag and a function at every module that supports it."""
     on = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False) is True]
     if not on:
         return "off"
@@ -157,9 +158,7 @@ def _logical(named: Iterable[tuple[str, torch.Tensor]]) -> int:
 
 
 def unpacked(parameter: torch.Tensor) -> int:
-    """Weights a parameter stands for: bitsandbytes packs two 4-bit weights into each byte of storage, whatever its
-    dtype.
-    """
+    """Number of weights in `parameter`: bitsandbytes packs two 4-bit weights into each byte, in any storage dtype."""
     if parameter.__class__.__name__ != "Params4bit":
         return parameter.numel()
     return parameter.numel() * 2 * parameter.element_size()
@@ -175,10 +174,9 @@ def _counted(named: Iterable[tuple[str, torch.Tensor]], place: Callable[[str], A
 
 
 def values_digest(parameters: dict[str, nn.Parameter]) -> str:
-    """Digest of the values of `parameters`, independent of names, which reloading and wrapping change.
+    """Digest of the values of `parameters`. It is independent of names, because reloading and wrapping change them.
 
-    Values are rounded to bfloat16 first: trainers may store the same adapter in another dtype, and that is not another
-    adapter.
+    Values are rounded to bfloat16 first: trainers may store the same adapter in another dtype.
     """
     blobs = sorted(_bytes(parameter) for parameter in parameters.values())
     return _digest(blobs)

@@ -1,4 +1,4 @@
-"""Measure which weights training changed: what it should change by class, what it should not by digest."""
+"""Measure which weights training changed: trainable weights by class, frozen weights by digest."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _EXAMPLES = 5
 
 
 def class_of(name: str) -> str:
-    """The class of the parameter called `name`: the suffix that says what it is, and its part of the model where that
-    is not the language model.
+    """The class of the parameter called `name`: its suffix, for example `lora_A`, preceded by the area of the model if
+    that is the vision encoder or the projector.
     """
     suffix, seat = (_adapter_suffix(name), seat_of(name)) if is_adapter(name) else (_suffix(name), area_of(name))
     return f"{seat} {suffix}" if seat in (Area.VISION, Area.PROJECTOR) else suffix
@@ -41,16 +41,16 @@ _LAYER = re.compile(r"\b(?:layers|blocks|h)\.\d+")
 
 
 def layer_of(name: str) -> str | None:
-    """The layer of the parameter called `name`, such as `layers.1`; None if it is in none."""
+    """The layer of the parameter called `name`, for example `layers.1`; None if it is in no layer."""
     found = _LAYER.search(name)
     return found[0] if found else None
 
 
 class ClassLog:
-    """What happens to each trainable tensor from the begin of training on, by class."""
+    """Notes gradients and changes of each trainable tensor from the beginning of training, by class."""
 
     def __init__(self, trained: Mapping[str, nn.Parameter], keep_on: str | None = None) -> None:
-        """A copy of `trained` is kept where they are, or on the device `keep_on`."""
+        """Copy `trained`, on the device of each tensor, or on the device `keep_on`."""
         self._trained = trained
         self._before = {name: p.detach().to(keep_on or p.device, copy=True) for name, p in trained.items()}
         self._reached: dict[str, int] = {}
@@ -64,11 +64,11 @@ class ClassLog:
         self._last_gradient[name] = step
 
     def begin(self) -> None:
-        """Look at every tensor, to know at the end of each step which of them it moved."""
+        """Take a fingerprint of every tensor, so that `end_step` finds the tensors that a step changed."""
         self._now = self._fingerprints()
 
     def end_step(self, step: int) -> None:
-        """Note which tensors `step` moved; nothing before `begin`."""
+        """Note which tensors `step` changed. Does nothing before `begin`."""
         if self._now is None:
             return
         before, self._now = self._now, self._fingerprints()
@@ -77,18 +77,18 @@ class ClassLog:
                 self._last_moved[name] = step
 
     def _fingerprints(self) -> list[int]:
-        # As numbers: no tensor of the recorder's is alive when the flow's are counted.
+        # As numbers: live tensors of an instrument would count as memory of the flow.
         return read(fingerprints(self._trained.values()))
 
     def changes(self) -> dict[str, float]:
-        """Largest absolute change of each tensor. Other dtypes than float32 would round small ones away."""
+        """Largest absolute change of each tensor, in float32: other dtypes would round small changes to 0."""
         return {
             name: float((self._trained[name].detach().to(old.device).float() - old.float()).abs().max())
             for name, old in self._before.items()
         }
 
     def classes(self) -> dict[str, ParameterClass]:
-        """What was noted, by class."""
+        """The notes by class."""
         changes = self.changes()
         members: dict[str, list[str]] = {}
         for name in self._trained:
@@ -96,7 +96,7 @@ class ClassLog:
         return {kind: self._class(names, changes) for kind, names in members.items()}
 
     def still_layers(self) -> tuple[str, ...]:
-        """Layers of which nothing changed."""
+        """Layers in which no tensor changed."""
         moved = {name: change != 0 for name, change in self.changes().items()}
         layers = dict.fromkeys(layer for name in self._trained if (layer := layer_of(name)))
         return tuple(layer for layer in layers if not any(moved[name] for name in moved if layer_of(name) == layer))
@@ -114,25 +114,25 @@ class ClassLog:
 
 
 def _over_all(pick: Callable[[Iterable[int]], int], steps: Mapping[str, int], names: list[str]) -> int | None:
-    """The latest or the earliest of the steps of all `names`; None if one of them has none."""
+    """`pick` of the steps of all `names`; None if one of the names has no step."""
     return pick(steps[name] for name in names) if all(name in steps for name in names) else None
 
 
 def frozen_digests(model: nn.Module) -> dict[str, str]:
-    """Digest of every parameter of `model` that is not trainable now, by name; floating point is read as float32."""
+    """Digest of every parameter of `model` that is now frozen, by name. Floating-point values are read as float32."""
     frozen = ((name, p) for name, p in model.named_parameters() if not p.requires_grad)
     return {name: _digest(parameter) for name, parameter in frozen if not _cast_in_place(model, name)}
 
 
 def compared(before: Mapping[str, str], model: nn.Module) -> Frozen:
-    """What of `before` is not what it was."""
+    """The parameters of `model` whose digest differs from the one in `before`."""
     named = dict(model.named_parameters())
     changed = [name for name, digest in before.items() if _digest(named[name]) != digest]
     return Frozen(len(before), len(changed), tuple(changed[:_EXAMPLES]))
 
 
 def _cast_in_place(model: nn.Module, name: str) -> bool:
-    """Whether bitsandbytes changes this parameter's dtype, and so its value, at every forward (from 0.50 on)."""
+    """Whether bitsandbytes changes this parameter's dtype, and therefore its value, at every forward (from 0.50 on)."""
     owner, _, leaf = name.rpartition(".")
     return leaf == "bias" and type(getattr(model.get_submodule(owner), "weight", None)).__name__ == "Params4bit"
 

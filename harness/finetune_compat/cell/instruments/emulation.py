@@ -1,9 +1,9 @@
-"""Let 4-bit weights on a CPU present an accelerator to TRL, and to TRL only.
+"""Let 4-bit weights on a CPU report an accelerator to TRL, and only to TRL.
 
-TRL decides "sharded QLoRA" by `param.data.device.type in {"cpu", "meta"}` of the first `Params4bit`, and then skips its
-preparation. On a CPU the flagship bug therefore hides. While a cell emulates, the class of 4-bit weights answers that
-question as an accelerator would; PEFT, bitsandbytes and torch see the weights as they are. It is the class that answers
-and not single weights, because PEFT makes new ones when it merges. Such an observation says `emulates: cuda`.
+TRL detects sharded QLoRA by `param.data.device.type in {"cpu", "meta"}` of the first `Params4bit`, and then skips its
+preparation. A plain CPU run therefore does not show trl#3926. While a cell emulates, the class `Params4bit` reports
+`cuda` to TRL; PEFT, bitsandbytes and torch see the real device. The class is changed and not single weights, because
+PEFT creates new weights when it merges. The observation has `emulates: cuda`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import nn
 
 
 class _Presented:
-    """A tensor that says it is on `cuda`; everything else is the tensor's own."""
+    """A tensor whose `device` is `cuda`. All other attributes are those of the real tensor."""
 
     def __init__(self, real: torch.Tensor) -> None:
         self._real = real
@@ -30,7 +30,7 @@ class _Presented:
 
 @contextmanager
 def presented() -> Iterator[None]:
-    """While open, `data` of every 4-bit weight presents an accelerator to code of TRL."""
+    """While open, `data` of every 4-bit weight reports an accelerator to TRL's modules."""
     import bitsandbytes as bnb
 
     weights: Any = bnb.nn.Params4bit
@@ -51,9 +51,9 @@ def presented() -> Iterator[None]:
 
 
 def keep_as_on_an_accelerator(model: nn.Module) -> None:
-    """Keep bitsandbytes from repacking the 4-bit weights of `model` at the first forward in eval mode.
+    """Prevent bitsandbytes from repacking the 4-bit weights of `model` at the first forward in eval mode.
 
-    It does so from 0.49 on, on AVX512-BF16 CPUs and on no accelerator.
+    bitsandbytes repacks them from 0.49 on, on AVX512-BF16 CPUs and on no accelerator.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):

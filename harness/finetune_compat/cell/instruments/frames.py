@@ -1,4 +1,4 @@
-"""Call chains, reduced to the lines a reader needs: the flow's own and the libraries'."""
+"""Call chains, reduced to the frames of flows and libraries."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from types import FrameType, TracebackType
 from finetune_compat.contract.records import Frame
 
 PROJECT = Path(__file__).parents[3]
-"""What this package is imported from."""
+"""The directory that this package is imported from."""
 _SITE = "site-packages/"
 _PACKAGE = str(PROJECT / "finetune_compat") + "/"
 _OWN_FLOWS = _PACKAGE + "cell/flows/"
 
-# Layers every call passes through and no reader learns from.
+# Frames of these are left out: they are in every chain and explain nothing.
 _PLUMBING = ("torch/", "pytest", "_pytest/", "pluggy/", "xdist/", "execnet/", "huggingface_hub/utils/_deprecation.py")
 
 Chain = tuple[tuple[str, int, str], ...]
-"""File, line and function of each frame, outermost first: cheap to take and to compare."""
+"""File, line and function of each frame, outermost first. Cheap to create and to compare."""
 
 
 def calling_chain(frame: FrameType | None) -> Chain:
-    """The chain of library and flow frames that leads to `frame`, which comes last."""
+    """The chain of library and flow frames that leads to `frame`, the last of the chain."""
     chain = []
     while frame is not None:
         if _is_telling(frame.f_code.co_filename):
@@ -34,7 +34,7 @@ def calling_chain(frame: FrameType | None) -> Chain:
 
 
 def raised_chain(traceback: TracebackType | None) -> Chain:
-    """The chain of library and flow frames an exception came through, outermost first."""
+    """The chain of library and flow frames that an exception passed through, outermost first."""
     chain = []
     while traceback is not None:
         code = traceback.tb_frame.f_code
@@ -48,15 +48,15 @@ _users = False
 
 
 def tell_users_lines() -> None:
-    """From now on count the lines of a user's own files as telling, wherever those lie."""
-    global _users  # noqa: PLW0603 - a process is watched, or it is not
+    """From now on include the frames of a user's own files, in any directory."""
+    global _users  # noqa: PLW0603 - one setting per process
     _users = True
 
 
 def _is_telling(file: str) -> bool:
     if file.startswith(_OWN_FLOWS):
         return True
-    if file.startswith(_PACKAGE):  # which lies in site-packages where a user installed it beside the stack
+    if file.startswith(_PACKAGE):  # in site-packages too, if a user installed this package in the stack
         return False
     _, found, inside = file.rpartition(_SITE)
     return not inside.startswith(_PLUMBING) if found else _users and _is_users(file)
@@ -67,12 +67,12 @@ def _is_users(file: str) -> bool:
 
 
 def readable(chain: Chain) -> tuple[Frame, ...]:
-    """The same chain with short file names and the source lines."""
+    """The chain with short file names and source lines."""
     return tuple(Frame(_short(file), line, name, linecache.getline(file, line).strip()) for file, line, name in chain)
 
 
 def _short(file: str) -> str:
-    # Environments lie inside the project, so site-packages is asked first.
+    # site-packages first, because environments are directories of the project.
     _, installed, inside = file.rpartition(_SITE)
     if installed:
         return inside
@@ -81,10 +81,10 @@ def _short(file: str) -> str:
 
 
 def without_place(text: str) -> str:
-    """A library's words without the directories this package and its run lie in: a checkout, or the run itself."""
+    """A library's message without the directory of this package and without the working directory."""
     return text.replace(str(PROJECT), ".").replace(f"{Path.cwd()}/", "./")
 
 
 def here() -> Chain:
-    """The chain that leads to the caller of the instrument that asks."""
+    """The chain that leads to the caller of the function that calls `here`."""
     return calling_chain(sys._getframe(2))

@@ -1,8 +1,8 @@
-"""Who froze it: note the call chain whenever `requires_grad` of a parameter goes from True to False.
+"""Note the call chain whenever `requires_grad` of a parameter changes from True to False.
 
-`requires_grad` is an attribute of the C base class of all tensors. While watching, `torch.nn.Parameter` gets a Python
-property (and a `requires_grad_` method) of the same names in front of it, which pass every access through and note the
-flips. Parameters made inside a library are seen from their first moment, and no object changes its class.
+`requires_grad` is an attribute of the C base class of all tensors. While watching, `torch.nn.Parameter` has a Python
+property (and a `requires_grad_` method) of the same name, which passes every access through and notes the freezes.
+Parameters that a library creates are watched too, and no object changes its class.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ _BASE = torch._C.TensorBase  # type: ignore[attr-defined]  # the class that real
 
 
 class FreezeLog:
-    """Flips noted so far, by parameter identity. Holds no parameter alive."""
+    """Freezes noted so far, by the identity of the parameter. Holds weak references only."""
 
     def __init__(self) -> None:
         self.stage = Stage.IMPORT
         self._flips: dict[int, tuple[weakref.ref[nn.Parameter], Stage, Chain]] = {}
 
     def note(self, parameter: nn.Parameter, wanted: bool) -> None:
-        """Note that the caller's caller is about to make `parameter` `wanted`; thawing it again forgets the flip."""
+        """Note that the caller's caller sets `requires_grad` of `parameter` to `wanted`. True removes the note."""
         if wanted:
             self._flips.pop(id(parameter), None)
         elif _BASE.requires_grad.__get__(parameter):
-            # Only a flip is worth its chain: most assignments change nothing.
+            # Only for a change: most assignments change nothing, and a call chain takes time.
             self._flips[id(parameter)] = (weakref.ref(parameter), self.stage, here())
 
     def of(self, subject: dict[str, nn.Parameter]) -> tuple[Freeze, ...]:
-        """The flips of parameters in `subject` that still hold, one `Freeze` per stage and call chain."""
+        """The noted freezes of the parameters in `subject`, one `Freeze` per stage and call chain."""
         groups: dict[tuple[Stage, Chain], list[nn.Parameter]] = defaultdict(list)
         for parameter in subject.values():
             reference, stage, chain = self._flips.get(id(parameter), (None, self.stage, ()))
@@ -51,7 +51,7 @@ class FreezeLog:
 
 @contextmanager
 def watched() -> Iterator[FreezeLog]:
-    """Watch every `torch.nn.Parameter` for as long as the context is open."""
+    """While open, watch every `torch.nn.Parameter`."""
     log = FreezeLog()
 
     def get(parameter: nn.Parameter) -> bool:

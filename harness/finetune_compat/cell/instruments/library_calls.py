@@ -1,7 +1,7 @@
-"""Observe the preparation and wrapping that a library does inside a trainer, at the library's own calls.
+"""Observe the library calls that prepare and wrap a model inside a trainer's constructor.
 
-A step is known by its function's name: trainers import PEFT's, or define their own of the same name, as TRL 0.25 and
-0.26 do. Every function of that name in the libraries' loaded modules is replaced for the duration, and put back.
+The functions are found by name: trainers import PEFT's, or define their own of the same name, as TRL 0.25 and 0.26 do.
+While observing, every function of these names in the libraries' loaded modules is replaced.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from types import ModuleType
 from typing import Any
 
 Hook = Callable[[Any], None]
-"""Receives what the observed call returned."""
+"""Receives the return value of the observed call."""
 
 _LIBRARIES = ("trl", "transformers", "peft")
 
 
 @contextmanager
 def observed(hooks: Mapping[str, Hook]) -> Iterator[None]:
-    """Call each hook with what a library function of its name returns; of nested calls only the outermost counts."""
+    """While open, call each hook with the return values of library functions of its name. Nested calls do not count."""
     depth: Counter[str] = Counter()
     stand_ins: dict[int, Callable[..., Any]] = {}
     replaced = _references(hooks)
@@ -52,7 +52,7 @@ def _reporting(original: Callable[..., Any], hook: Hook, depth: Counter[str]) ->
 
 
 def _references(names: Mapping[str, Hook]) -> list[tuple[ModuleType, str, Callable[..., Any]]]:
-    # By the name they were imported under: thousands of modules are not asked for theirs.
+    # By the key in sys.modules: accessing attributes of thousands of modules would take time.
     modules = [module for key, module in list(sys.modules.items()) if key.partition(".")[0] in _LIBRARIES]
     return [
         (module, name, vars(module)[name])

@@ -1,5 +1,5 @@
-"""Look into a training step of somebody else's run, and leave no trace in it: what is listened to is let go at the end
-of the step, and nothing waits for the device before then.
+"""Observe one training step of a user's run. Hooks are removed at the end of the step, and the device is not
+synchronized before then.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PER_TOKEN = 2
 
 
 class StepLook:
-    """Listens from the begin of one optimizer step to its end."""
+    """Observes one optimizer step, from its beginning to its end."""
 
     def __init__(self, model: nn.Module, watched: Mapping[str, nn.Parameter], *, labels: bool) -> None:
         self._names = list(watched)
@@ -39,7 +39,7 @@ class StepLook:
     def _listener(self, number: int) -> Callable[[torch.Tensor], None]:
         def note(parameter: torch.Tensor) -> None:
             self._arrived.add(number)
-            # A layer-wise optimizer has used it up by now. The last micro-batch leaves the sum over all of them.
+            # A layer-wise optimizer has already removed it. After the last micro-batch it is the sum over all of them.
             if parameter.grad is not None:
                 self._extremes[number] = torch.aminmax(parameter.grad.detach())
 
@@ -47,16 +47,16 @@ class StepLook:
 
     def _note_labels(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         labels = kwargs.get("labels")
-        # One label per row, or a number to predict, is never masked.
+        # Labels with one entry per row (a class, or a regression target) are never masked.
         if not module.training or not isinstance(labels, torch.Tensor) or labels.dim() < _PER_TOKEN:
             return
-        # A decoder predicts the next token, so the first label of a row is for nothing.
+        # A decoder-only model predicts the next token, so the first label of a row is not used.
         first = 0 if getattr(getattr(module, "config", None), "is_encoder_decoder", False) else 1
         self._rows += labels.shape[0]
         self._with_labels.append((labels[:, first:] != _IGNORED).flatten(1).any(dim=1).sum())
 
     def close(self, step: int) -> Look:
-        """What the step showed. Waits for the device, once."""
+        """The observed step. Synchronizes with the device once."""
         self.release()
         values = iter(read([value.float() for pair in self._extremes.values() for value in pair]))
         extremes = {number: (next(values), next(values)) for number in self._extremes}
@@ -72,15 +72,16 @@ class StepLook:
         )
 
     def release(self) -> None:
-        """Stop listening."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
 
 
 def rewards_make_the_gradient(args: Any) -> bool:
-    """Whether a trainer with these arguments learns from rewards, as GRPO and RLOO do, by an option all of them have.
+    """Whether a trainer with the arguments `args` learns from rewards, for example GRPO and RLOO. Only these have
+    `num_generations`.
 
-    Then the gradient is zero where all completions of a prompt earn the same, and the loss is 0.0 while it learns.
+    Their gradient is zero if all completions of a prompt have the same reward. Their loss is 0.0 while they learn.
     """
     return hasattr(args, "num_generations")

@@ -1,4 +1,4 @@
-"""Collect warnings and log records of level WARNING and above, with the stage they came from."""
+"""Collect warnings and log records of level WARNING and above, each with its stage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from finetune_compat.contract.redaction import redact_here
 _LIBRARIES = ("transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
 
 LONGEST = 400
-"""Characters of a message that are kept: enough to recognise it, little enough for thousands of cells."""
+"""Characters of a message that are recorded: enough to recognise it, few enough for thousands of cells."""
 
 
 class _Collector(logging.Handler):
@@ -28,29 +28,29 @@ class _Collector(logging.Handler):
         try:
             text = record.getMessage()
         except (TypeError, ValueError):
-            text = str(record.msg)  # a library's malformed call, as transformers 4.46 has one, is not the flow's fault
+            text = str(record.msg)  # a malformed logging call of a library, as in transformers 4.46
         self._note(f"log:{record.name.partition('.')[0]}", text)
 
 
 class MessageLog:
-    """Messages by stage, category and text, counted."""
+    """Counts messages by stage, category and text."""
 
     def __init__(self, stage: Callable[[], Stage]) -> None:
         self._stage = stage
         self._seen: Counter[tuple[Stage, str, str]] = Counter()
 
     def note(self, category: str, text: str) -> None:
-        """Count one message at the present stage."""
+        """Count one message at the current stage."""
         self._seen[self._stage(), category, redact_here(without_place(text.strip()))[:LONGEST]] += 1
 
     def messages(self) -> tuple[Message, ...]:
-        """All messages in the order they first came."""
+        """All messages, in the order of their first occurrence."""
         return tuple(Message(stage, category, text, count) for (stage, category, text), count in self._seen.items())
 
 
 @contextmanager
 def collected(stage: Callable[[], Stage]) -> Iterator[MessageLog]:
-    """Collect for as long as the context is open; `stage` says where the flow is."""
+    """While open, collect messages; `stage` returns the current stage of the flow."""
     log = MessageLog(stage)
     handler = _Collector(log.note)
 
@@ -60,7 +60,7 @@ def collected(stage: Callable[[], Stage]) -> Iterator[MessageLog]:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.showwarning = show
-        # The root sees every record, except those of libraries that keep theirs to themselves.
+        # The root logger receives every record, except those of libraries whose loggers do not propagate.
         silent = [logger for logger in map(logging.getLogger, _LIBRARIES) if not logger.propagate]
         loggers = [logging.getLogger(), *silent]
         for logger in loggers:

@@ -1,5 +1,5 @@
-"""Batches with a label for each token, as a causal language model learns from them: the labels are those that the
-model's forward receives, and its loss is the mean negative log-likelihood of the label tokens.
+"""Batches of a causal language model, with one label per token. The labels are those that the model's forward receives.
+The loss is the mean negative log-likelihood of the label tokens.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from finetune_compat.cell.data import IGNORED
 from finetune_compat.cell.instruments.batches import LabelLog, asked_again
 
 ROWS_OF_TOKENS = 2
-"""Dimensions of labels that have one for every token."""
+"""Dimensions of labels with one entry per token: [rows, tokens]."""
 
 
 class AnswerLog:
-    """What the model answered in an evaluation, and what it was asked: kept of the first batch, summed over all."""
+    """The model's answers in an evaluation, summed over all batches, and the inputs of the first batch."""
 
     def __init__(self) -> None:
         self.first: dict[str, Any] | None = None
@@ -28,7 +28,7 @@ class AnswerLog:
         self._negative_log_likelihood = 0.0
 
     def note(self, inputs: dict[str, Any], logits: torch.Tensor) -> None:
-        """Take in one batch; `logits` are [rows, tokens, vocabulary]."""
+        """Add one batch; `logits` are [rows, tokens, vocabulary]."""
         self.first = self.first or inputs
         wanted = inputs["labels"][:, 1:].to(logits.device)
         counts = wanted != IGNORED
@@ -48,15 +48,15 @@ class AnswerLog:
 
 @contextmanager
 def hearing(model: nn.Module, labels: LabelLog, answers: AnswerLog | None = None) -> Iterator[None]:
-    """Note every batch with labels that `model` receives; with `answers`, also what it says."""
+    """While open, note the labels of every batch that `model` receives; with `answers`, also its logits."""
 
     def note(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         found = kwargs.get("labels")
         if found is None or found.dim() != ROWS_OF_TOKENS or kwargs.get("input_ids") is None:
-            return  # a class for a row, or a batch of another kind: nothing here counts those
+            return  # labels with one entry per row, or a batch without token ids
         labels.note(kwargs["input_ids"], kwargs["labels"], kwargs.get("attention_mask"))
         if answers is not None:
-            # SFTTrainer of TRL 1.7 and later computes the loss without ever holding the logits.
+            # SFTTrainer of TRL 1.7 and later computes the loss without materialising the logits.
             logits = getattr(output, "logits", None)
             answers.note(kwargs, asked_again(module, kwargs) if logits is None else logits)
 
@@ -74,15 +74,15 @@ def listening(trainer: Any, labels: LabelLog) -> AbstractContextManager[None]:
 
 @contextmanager
 def evaluating(trainer: Any, labels: LabelLog) -> Iterator[AnswerLog]:
-    """The same, and what the model answers."""
+    """As `listening`, for an evaluation; yields the model's answers."""
     answers = AnswerLog()
     with hearing(trainer.model, labels, answers):
         yield answers
 
 
 def unequal(collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A collator like `collate` whose rows have unequal numbers of labels, as real data have: the mean over the labels
-    of a batch is then not the mean of its rows' means.
+    """A collator like `collate` whose rows have different numbers of labels, as in real data. The mean over the labels
+    of a batch then differs from the mean of the means of its rows.
     """
 
     def collated(rows: Any) -> Any:

@@ -1,4 +1,6 @@
-"""What an optimizer holds, against what is trainable: the two part where one was made before the other changed."""
+"""Compare the parameters that an optimizer holds with the trainable parameters. They differ if parameters are frozen or
+replaced after the optimizer was created.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,17 @@ from finetune_compat.contract.records import Optimizer
 
 
 def parameters_held(optimizer: Any) -> dict[int, torch.Tensor]:
-    """What `optimizer` updates, by identity; where each layer has an optimizer of its own, what all of them do."""
-    inner = getattr(optimizer, "optimizer", optimizer)  # as Accelerate wraps it
-    # Transformers' LayerWiseDummyOptimizer: a stand-in that holds nothing and lists those that do the work.
+    """The parameters that `optimizer` updates, by identity. With one optimizer per layer, the parameters of all."""
+    inner = getattr(optimizer, "optimizer", optimizer)  # inside Accelerate's wrapper
+    # Transformers' LayerWiseDummyOptimizer holds no parameters itself. It lists the optimizers of the layers.
     each = (getattr(inner, "optimizer_dict", None) or {}).values() or [inner]
     return {id(p): p for one in each for group in one.param_groups for p in group["params"]}
 
 
 def holdings(model: nn.Module, held: dict[int, torch.Tensor]) -> Optimizer:
-    """What an optimizer holds of `model`, in elements."""
+    """Number of elements in `held`, of trainable elements of `model` that `held` lacks, and of elements in `held` that
+    are not trainable.
+    """
     trainable = {id(p): p for p in model.parameters() if p.requires_grad}
     return Optimizer(
         parameters=_elements(held),

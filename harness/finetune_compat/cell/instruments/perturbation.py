@@ -1,4 +1,4 @@
-"""Does an evaluation look at the model? Tamper with the weights, evaluate, and put them back."""
+"""Measure whether an evaluation depends on the model: change the weights, evaluate, and restore them."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from finetune_compat.cell.instruments.census import subject
 from finetune_compat.contract.records import MetricResponse, Response
 
 _LEAST_SPREAD = 0.05
-"""Standard deviation of scrambled weights whose own is smaller: an adapter that was never trained is all zero."""
+"""Least standard deviation of scrambled weights: an untrained `lora_B` is all zero."""
 
-_LOOKS_AT_NOISE = 8
-"""Evaluations of the model as it is, beside the first, where two have not agreed."""
+_NOISE_EVALUATIONS = 8
+"""Evaluations of the unchanged model after the first one, if they do not agree."""
 
 _NOT_OF_THE_MODEL = ("runtime", "per_second", "epoch", "step", "samples", "num_tokens", "preparation_time")
-"""Ends of the names of what an evaluation reports beside its metrics: its speed and its size."""
+"""Ends of the names of values that are not metrics: the speed and the size of an evaluation."""
 
 Evaluate = Callable[[], object]
-"""Returns a number, or a mapping with numbers in it; torch's and numpy's are numbers too."""
+"""Returns a number, or a mapping that contains numbers; numbers of torch and numpy count."""
 
 
 def evaluation_responds(model: nn.Module, evaluate: Evaluate, *, seed: int = 0) -> Response:
-    """What `evaluate` says of `model` as it is, with its weights scrambled, and with its weights zeroed.
+    """The metrics of `evaluate` for the unchanged model, with scrambled weights, and with zeroed weights.
 
-    The model as it is is evaluated twice before and once after the others. Where these three differ, six times more: a
-    metric then responds if it moves far more than they do.
+    The unchanged model is evaluated twice before and once after the changed ones. If these three results differ, six
+    more follow: a metric then responds only if it changes far more than they do.
 
-    The weights are those of the adapters, or where there are none all floating-point weights, of which a copy is held
-    meanwhile. They are put back bit for bit, also if `evaluate` raises. A metric that comes out the same of a
-    scrambled and of a zeroed model does not depend on the model, or cannot tell this model from a broken one.
+    The weights are those of the active adapters, or without adapters all floating-point weights. A copy is held during
+    the call, and the weights are restored bit for bit, also if `evaluate` raises. A metric that is the same for the
+    unchanged, the scrambled and the zeroed model does not depend on the model, or cannot distinguish it from a broken
+    one.
 
     Args:
-        model: what `evaluate` is supposed to look at.
-        evaluate: returns one metric, or metrics by name as `Trainer.evaluate` does, each a number or an array or tensor
-            of one; its times, sizes and what is no number are left out.
-        seed: of the scrambled weights.
+        model: the model that `evaluate` should depend on.
+        evaluate: returns one metric, or metrics by name as `Trainer.evaluate` does. A metric is a number, or an array
+            or tensor with one element. Times, sizes and other values are left out.
+        seed: the seed of the scrambled weights.
 
     Raises:
         ValueError: `evaluate` reports no metric.
@@ -53,7 +54,7 @@ def evaluation_responds(model: nn.Module, evaluate: Evaluate, *, seed: int = 0) 
     with _changed(weights, torch.zeros_like):
         zeroed = _metrics(evaluate)
     again.append(_metrics(evaluate))
-    while len(again) < _LOOKS_AT_NOISE and any(_differ(first, other) for other in again):
+    while len(again) < _NOISE_EVALUATIONS and any(_differ(first, other) for other in again):
         again.append(_metrics(evaluate))
     return Response(
         {
@@ -69,23 +70,25 @@ _NAN = float("nan")
 
 
 def _differ(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    # A NaN that stays one is no noise.
+    # As text: two NaN are equal.
     return any(repr(value) != repr(other.get(name, _NAN)) for name, value in one.items())
 
 
 def _farthest(name: str, value: float, others: Sequence[Mapping[str, float]]) -> float:
-    """The value of the metric called `name` that is farthest from `value`; one that is NaN alone is."""
-    said = [other.get(name, _NAN) for other in others]
-    return max(said, key=lambda other: inf if isnan(other) != isnan(value) else abs(other - value))
+    """The value of the metric called `name` that is farthest from `value`. If only one of the two is NaN, the distance
+    is infinite.
+    """
+    values = [other.get(name, _NAN) for other in others]
+    return max(values, key=lambda other: inf if isnan(other) != isnan(value) else abs(other - value))
 
 
 def _metrics(evaluate: Evaluate) -> dict[str, float]:
-    said = evaluate()
-    return dict(_numbers("", said if isinstance(said, Mapping) else {"metric": said}))
+    result = evaluate()
+    return dict(_numbers("", result if isinstance(result, Mapping) else {"metric": result}))
 
 
-def _numbers(prefix: str, said: Mapping[str, object]) -> Iterator[tuple[str, float]]:
-    for key, value in said.items():
+def _numbers(prefix: str, values: Mapping[str, object]) -> Iterator[tuple[str, float]]:
+    for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             yield from _numbers(f"{name}/", value)
@@ -94,7 +97,7 @@ def _numbers(prefix: str, said: Mapping[str, object]) -> Iterator[tuple[str, flo
 
 
 def _number(value: object) -> float | None:
-    """A metric as users compute it: numpy's and torch's numbers are none of Python's."""
+    """`value` as a float if it is a number of Python, or a value of numpy or torch with one element; otherwise None."""
     if isinstance(value, int | float):
         return float(value)
     with suppress(TypeError, ValueError, RuntimeError):

@@ -1,5 +1,5 @@
-"""Measure training from outside the trainer: what the optimizer holds, what the model receives, which gradients
-arrive, what changes.
+"""Measure training from outside the trainer: the parameters that the optimizer holds, the batches, the gradients and
+the changed weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from finetune_compat.contract.records import Gradients, Labels, Optimizer, Train
 
 
 class GradientLog:
-    """Which trainable tensors received gradients, and the norm over all of them at each step."""
+    """Notes which trainable tensors receive gradients, and the gradient norm over all tensors at each step."""
 
     def __init__(self, classes: ClassLog) -> None:
         self.norms: list[float] = []
@@ -35,7 +35,7 @@ class GradientLog:
         self._handles: list[Any] = []
 
     def attach(self, model: nn.Module) -> None:
-        """Listen at every tensor that is trainable now."""
+        """Add a hook to every tensor that is now trainable."""
         trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self._tensors = len(trainable)
         self._silent = {name for name, _ in trainable}
@@ -56,12 +56,12 @@ class GradientLog:
         return note
 
     def end_step(self) -> None:
-        """Close the step: its norm is complete."""
+        """End the step: append its norm."""
         self.norms.append(math.sqrt(self._squares))
         self._squares = 0.0
 
     def detach(self) -> None:
-        """Stop listening."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 
@@ -70,13 +70,15 @@ class GradientLog:
         return tuple(sorted(self._zero))
 
     def gradients(self) -> Gradients:
-        """What arrived."""
+        """The counts of the received gradients."""
         zero = self._zero - self._silent
         return Gradients(self._tensors, len(self._silent), len(zero), len(self._non_finite))
 
 
 class Probe(TrainerCallback):
-    """Reads the optimizer where every Transformers release hands it over: at the begin of training and of each step."""
+    """Measures in the callbacks that receive the optimizer in every Transformers release: when training and each step
+    begin.
+    """
 
     def __init__(self, trained: dict[str, nn.Parameter], keep_on: str | None = None) -> None:
         self.classes = ClassLog(trained, keep_on)
@@ -104,7 +106,7 @@ class Probe(TrainerCallback):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One call of `evaluate()`: what it reported, and what the model really received and answered."""
+    """One call of `evaluate()`: the reported loss, and the labels and answers of the model itself."""
 
     loss: float | None
     accuracy: float | None
@@ -115,7 +117,7 @@ class Evaluation:
 
 
 def evaluated(trainer: Any, objective: Objective, end: int) -> Evaluation:
-    """Evaluate, and listen. Nothing is there where the trainer has no evaluation set."""
+    """Evaluate with hooks on the model. All fields are None if the trainer has no evaluation set."""
     if trainer.eval_dataset is None:
         return Evaluation(None, None, None, None, None)
     labels = LabelLog(end)
@@ -128,10 +130,10 @@ def evaluated(trainer: Any, objective: Objective, end: int) -> Evaluation:
 def train(
     trainer: Any, objective: Objective, labels: LabelLog, rates_asked: tuple[float, ...], end: int
 ) -> tuple[Training, dict[str, Any] | None]:
-    """Evaluate, train, evaluate again; `labels` is filled as batches arrive, also when training raises.
+    """Evaluate, train, and evaluate again. `labels` counts each batch, also those before training raises.
 
     Returns:
-        What was measured, and the first evaluation batch, to ask again what the model says of it.
+        The measurements, and the forward arguments of the first evaluation batch, to run the model on it again.
     """
     trained = subject(trainer.model)
     probe = Probe(trained)
@@ -173,5 +175,5 @@ def train(
 
 
 def logged(log: Iterable[Mapping[str, Any]], name: str) -> tuple[float, ...]:
-    """What the entries of a trainer's log say of `name`. An entry without it, or with None, says nothing."""
+    """The values of `name` in a trainer's log. Entries without a value, or with None, are skipped."""
     return tuple(float(value) for entry in log if (value := entry.get(name)) is not None)

@@ -1,7 +1,7 @@
-"""What a batch, its labels and its loss are: a module for each objective of the catalog.
+"""One module per objective of the catalog. It defines what a batch, its labels and its loss are.
 
-A module has the rows of data, the trainer's arguments by version, and the functions of `Objective`. A flow imports the
-module of its objective and no other: a cell's address in the store counts these files.
+A module has the rows of data, the trainer's arguments for each version, and the functions of `Objective`. A flow
+imports only the module of its objective, because these files are part of a cell's address in the store.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from finetune_compat.cell.instruments.batches import LabelLog
 
 
 class Answers(Protocol):
-    """What the model answered in one evaluation, from its logits and not from what the trainer reports."""
+    """The model's answers in one evaluation, computed from its logits and not from the trainer's report."""
 
     first: dict[str, Any] | None
     """Keyword arguments of a forward on the first batch."""
@@ -23,17 +23,17 @@ class Answers(Protocol):
         """Share of right answers, 0 to 1; None without answers."""
 
     def loss(self) -> float | None:
-        """What `eval_loss` should be by the objective's definition; None without answers."""
+        """The `eval_loss` by the definition of the objective; None without answers."""
 
 
 class Objective(Protocol):
-    """The functions that the recorder asks for in a module of this package."""
+    """The functions of an objective's module that the recorder calls."""
 
     def listening(self, trainer: Any, labels: LabelLog) -> AbstractContextManager[None]:
-        """While open, note the labels of every batch that `trainer` computes a loss of."""
+        """While open, note the labels of every batch for which `trainer` computes a loss."""
 
     def evaluating(self, trainer: Any, labels: LabelLog) -> AbstractContextManager[Answers]:
-        """The same for an evaluation, and what the model answers in it."""
+        """As `listening`, for an evaluation; yields the model's answers."""
 
     def unequal(self, collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """A collator like `collate` whose rows weigh unequally in the loss, as rows of real data do."""
+        """A collator like `collate` whose rows have different weights in the loss, as in real data."""

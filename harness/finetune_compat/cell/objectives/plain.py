@@ -1,4 +1,6 @@
-"""`transformers.Trainer` without TRL, which neither tokenizes nor collates: the next token of rows of token ids."""
+"""Next-token training with `transformers.Trainer`, without TRL. The rows are tokenized here, because `Trainer` does not
+tokenize.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,9 @@ __all__ = ["arguments", "evaluating", "listening", "unequal"]
 
 
 def arguments(setup: Setup) -> dict[str, Any]:
-    """Keyword arguments for `transformers.Trainer`, beside the model."""
+    """Keyword arguments for `transformers.Trainer`, without the model."""
     train, held_out = data.text_rows(setup.seed)
-    # A PeftModel hides its base model's arguments, so Trainer cannot infer which column holds the labels.
+    # A PeftModel hides the arguments of its base model, so Trainer cannot infer which column holds the labels.
     options = {**adapt.training_options(setup), "label_names": ["labels"]}
     return {
         "args": adapt.configured(transformers.TrainingArguments, options, setup),

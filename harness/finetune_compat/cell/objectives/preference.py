@@ -1,5 +1,5 @@
-"""Direct preference optimisation with TRL's `DPOTrainer`: of two completions of a prompt, the chosen one is to gain on
-the rejected one, each against the reference model (DPO, arXiv:2305.18290, equation 7).
+"""Direct preference optimisation with TRL's `DPOTrainer`: the chosen completion of a prompt must become likelier than
+the rejected one, both relative to the reference model (DPO, arXiv:2305.18290, equation 7).
 
 Windows: TRL 0.9.2 brought `DPOConfig`, 0.12.0 `processing_class` and batches of prompts and completions apart, 0.29.0
 batches of whole sequences.
@@ -31,7 +31,7 @@ BETA = 0.1
 
 
 def arguments(setup: Setup) -> dict[str, Any]:
-    """Keyword arguments for `DPOTrainer`, beside the model: configuration, data, tokenizer."""
+    """Keyword arguments for `DPOTrainer`, without the model: configuration, data, tokenizer."""
     import trl
 
     train, held_out = data.text_rows(setup.seed)
@@ -50,8 +50,8 @@ def _preferences(rows: Dataset) -> Dataset:
 
 
 def _preference(words: list[str]) -> dict[str, str]:
-    """A sequence as prompt and chosen completion. The rejected one goes on in words that no sequence has, which a model
-    can learn of any.
+    """A sequence as prompt and chosen completion. The rejected completion has only words that occur in no sequence, so
+    that one rule holds for all pairs.
     """
     chosen = words[-COMPLETION_WORDS:]
     rejected = [f"w{int(word[1:]) + USED_WORDS}" for word in chosen]
@@ -67,11 +67,11 @@ def _preference(words: list[str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """A batch as the loss takes it; all are [2 * pairs, tokens], chosen sequences before rejected ones."""
+    """A batch of sequences, as in the loss. All tensors are [2 * pairs, tokens], chosen sequences first."""
 
     ids: torch.Tensor
     labels: torch.Tensor
-    """-100 for every token the loss leaves out."""
+    """-100 for every token that does not count in the loss."""
     attended: torch.Tensor
     """0 for padding."""
 
@@ -80,7 +80,7 @@ def pairs_of(batch: Mapping[str, Any]) -> Pairs:
     """The sequences of a batch of any TRL release.
 
     Raises:
-        KeyError: it is in none of the forms that are known.
+        KeyError: the format of the batch is unknown.
     """
     if "completion_mask" in batch:
         ids, attended, learned = batch["input_ids"], batch["attention_mask"], batch["completion_mask"]
@@ -106,19 +106,21 @@ def _before_0_29(batch: Mapping[str, Any]) -> list[tuple[torch.Tensor, ...]]:
 
 
 def _stacked(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
-    """One below the other; the shorter side is padded on the right, which is attended to and learned of by nobody."""
+    """Both sides in one tensor. The shorter side is padded on the right with positions that are neither attended to nor
+    counted in the loss.
+    """
     longest = max(chosen.shape[1], rejected.shape[1])
     return torch.cat([nn.functional.pad(side, (0, longest - side.shape[1])) for side in (chosen, rejected)])
 
 
 def listening(trainer: Any, labels: LabelLog) -> AbstractContextManager[None]:
-    """While open, note the labels of every batch that `trainer` computes a loss of: the model is given none."""
+    """While open, note the labels of every batch for which `trainer` computes a loss. The model receives no labels."""
     return _each_batch(trainer, lambda pairs: labels.note(pairs.ids, pairs.labels, pairs.attended))
 
 
 @contextmanager
 def evaluating(trainer: Any, labels: LabelLog) -> Iterator[PreferenceLog]:
-    """The same, and which completions the model prefers."""
+    """As `listening`, for an evaluation; yields which completions the model prefers."""
     answers = PreferenceLog(trainer.model)
 
     def note(pairs: Pairs) -> None:
@@ -130,14 +132,14 @@ def evaluating(trainer: Any, labels: LabelLog) -> Iterator[PreferenceLog]:
 
 
 def unequal(collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """`collate` itself: the loss is a mean over pairs, which weigh alike however many labels they have."""
+    """`collate` itself: the loss is a mean over pairs, whose weight does not depend on their number of labels."""
     return collate
 
 
 @contextmanager
 def _each_batch(trainer: Any, note: Callable[[Pairs], None]) -> Iterator[None]:
-    """While open, call `note` with every batch before its loss is computed. Until 0.28 `compute_loss` computes none in
-    an evaluation.
+    """While open, call `note` with every batch before its loss is computed. Up to TRL 0.28 an evaluation does not call
+    `compute_loss`, but `get_batch_loss_metrics`.
     """
     name = "get_batch_loss_metrics" if hasattr(trainer, "get_batch_loss_metrics") else "compute_loss"
     original = getattr(trainer, name)
@@ -158,8 +160,8 @@ def _each_batch(trainer: Any, note: Callable[[Pairs], None]) -> Iterator[None]:
 
 
 class PreferenceLog:
-    """Which completions the model prefers in an evaluation, more than its reference does, and the loss that follows by
-    the definition. The reference is `model`, a PeftModel, with its adapters switched off.
+    """Which completions the model prefers in an evaluation, relative to its reference, and the loss by its definition.
+    The reference is `model`, a PeftModel, with its adapters disabled.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -169,7 +171,7 @@ class PreferenceLog:
         self._margins: list[float] = []
 
     def note(self, pairs: Pairs) -> None:
-        """Take in one batch."""
+        """Add one batch."""
         inputs = {"input_ids": pairs.ids, "attention_mask": pairs.attended}
         self.first = self.first or inputs
         gained = self._likelihoods(inputs, pairs.labels)

@@ -22,11 +22,11 @@ from finetune_compat.contract.records import VisionShape
 __all__ = ["arguments", "arguments_for_completions", "evaluating", "listening", "unequal", "without_labels"]
 
 _PREPARED = {"dataset_kwargs": {"skip_prepare_dataset": True}}
-"""For rows that are what the collator takes."""
+"""For rows that the collator takes as they are."""
 
 
 def arguments(setup: Setup) -> dict[str, Any]:
-    """Keyword arguments for `SFTTrainer`, beside the model: configuration, data, tokenizer."""
+    """Keyword arguments for `SFTTrainer`, without the model: configuration, data, tokenizer."""
     vision = setup.model.vision
     if vision:
         return _arguments(setup, _picture_arguments(setup, vision), _PREPARED)
@@ -34,7 +34,7 @@ def arguments(setup: Setup) -> dict[str, Any]:
 
 
 def arguments_for_completions(setup: Setup) -> dict[str, Any]:
-    """The same for rows that the user tokenized, with labels on the completion alone."""
+    """As `arguments`, with rows that the user tokenized: labels only on the completion."""
     train, held_out = data.text_rows(setup.seed)
     rows = {
         "train_dataset": _completions(train, setup.model.tokenizer),
@@ -46,7 +46,7 @@ def arguments_for_completions(setup: Setup) -> dict[str, Any]:
 
 
 def without_labels(rows: Dataset) -> Dataset:
-    """The rows with every label masked, as a mask that found no completion leaves them."""
+    """`rows` with every label masked, as by a mask that finds no completion."""
     return rows.map(lambda row: {"labels": [IGNORED] * len(row["labels"])})
 
 
@@ -71,7 +71,7 @@ def _text_arguments(setup: Setup) -> dict[str, Any]:
 
 def _completions(rows: Dataset, tokenize: PreTrainedTokenizerBase) -> Dataset:
     """Prompt and completion, tokenized as users of a reinforcement fine-tuning set do it: `input_ids` with an end
-    token, and `labels` of the completion alone.
+    token, and `labels` only on the completion.
     """
     split = [_split(text, tokenize) for text in rows["text"]]
     return Dataset.from_dict(
@@ -83,7 +83,9 @@ def _completions(rows: Dataset, tokenize: PreTrainedTokenizerBase) -> Dataset:
 
 
 def _split(text: str, tokenize: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """Ids of the prompt, and of the completion with its end, each tokenized for itself: no token is in both."""
+    """Ids of the prompt, and of the completion with its end token. They are tokenized separately, so that no token
+    spans both.
+    """
     words = text.split(" ")
     prompt, completion = words[:-COMPLETION_WORDS], words[-COMPLETION_WORDS:]
     ids = tokenize(" " + " ".join(completion), add_special_tokens=False)["input_ids"]
@@ -103,8 +105,8 @@ def _picture_arguments(setup: Setup, vision: VisionShape) -> dict[str, Any]:
 
 
 def _knows_processors() -> bool:
-    """Whether SFTTrainer has a path for vision-language models. Until then TRL's own example handed over the tokenizer
-    inside the processor.
+    """Whether SFTTrainer supports vision-language models. For earlier releases, TRL's example passes the processor's
+    tokenizer.
     """
     import trl.trainer.sft_trainer
 

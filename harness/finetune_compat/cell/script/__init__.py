@@ -1,1 +1,1 @@
-"""Watch a script of the user's own from inside its process, without its doing anything for it."""
+"""Watch a user's script from inside its process. The script needs no change."""

@@ -1,7 +1,7 @@
 """Run a flow written as three functions: `python -m finetune_compat.cell.script.calls FILE [ARGUMENT]...`
 
-`build()` returns the model as training is given it, `train(model, steps)` trains it in any way, `evaluate(model)`
-returns a loss. For loops of the user's own; where a Trainer does the training, it is watched as in any script.
+`build()` returns the model to train, `train(model, steps)` trains the model in any way, `evaluate(model)` returns a
+loss. This is for training loops without a Trainer. A Trainer in `train` is watched as in any script.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from finetune_compat.contract.script import Run
 
 
 class _Steps:
-    """Every step of any optimizer: what the first one holds, and where one ends."""
+    """Follows every step of any optimizer. Notes what the first stepping optimizer holds, and its learning rates."""
 
     def __init__(self, model: nn.Module, gradients: GradientLog) -> None:
         self.optimizer = Optimizer(0, 0, 0)
@@ -44,7 +44,7 @@ class _Steps:
         self.rates.append(float(optimizer.param_groups[0]["lr"]))
 
     def release(self) -> None:
-        """Follow no more."""
+        """Remove the hooks."""
         for hook in self._hooks:
             hook.remove()
 
@@ -52,7 +52,7 @@ class _Steps:
 def run(
     watched: process.Process, build: Callable[[], Any], train: Callable[..., Any], evaluate: Callable[..., Any]
 ) -> None:
-    """Build, evaluate, train for the steps of the request, evaluate; and add what was measured to `watched`."""
+    """Build, evaluate, train for the steps of the request, evaluate again, and add the measurements to `watched`."""
     observer = watched.observer
     model = build()
     trained = census.subject(model)
@@ -71,7 +71,7 @@ def run(
         steps.release()
         gradients.detach()
     if observer.has_trained:
-        return  # by a trainer, which was watched more closely than this
+        return  # a trainer was watched: its measurements are more complete than these
     unchanged = compared(frozen, model)
     after = float(evaluate(model))
     stages.append(census.take(model, Stage.AFTER_TRAINING, Actor.FLOW, digest=False))
@@ -108,7 +108,7 @@ def run(
 
 
 def main(place: str) -> None:
-    """Load the file as `__main__` would see it, and run its three functions."""
+    """Run the file `place` with the rest of the command line as its arguments, then its three functions."""
     sys.argv = sys.argv[1:]
     sys.path.insert(0, str(Path(place).resolve().parent))
     calls = runpy.run_path(place)

@@ -1,4 +1,4 @@
-"""Keep a run of a few steps from replacing what a user has trained, sent or logged."""
+"""Keep a watched run of a few steps from overwriting, uploading or logging anything of the user's."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from finetune_compat.contract.script import SHOWN, Shown
 
 
 class Kept:
-    """Where a watched script saves. `scratch` takes what trainers write, and what would replace something; where
-    `everything` is to be thrown away, all that is saved. The host throws it away afterwards.
+    """Redirects what a watched script saves into `scratch`: the output of trainers, and saves into directories that are
+    not empty; with `everything`, all saves. The host deletes `scratch` afterwards.
     """
 
     def __init__(self, scratch: Path, notes: Notes, *, everything: bool = False) -> None:
         self._scratch, self._notes, self._everything = scratch.resolve(), notes, everything
         scratch.mkdir(exist_ok=True)
         self._own: set[Path] = set()
-        """Directories that held nothing when the script first saved into them, and are saved into."""
+        """Directories that were empty when the script first saved into them. They are not redirected."""
         self._moved: dict[Path, Path] = {}
-        """Directories that are not saved into, and what is in their place."""
+        """Directories that are redirected, and the directory in scratch that replaces each."""
 
     def training_arguments(self, arguments: Any) -> None:
-        """Have the trainer of these arguments write below `scratch`, and report to nobody."""
+        """Change `arguments` so that the trainer writes below `scratch`, uploads nothing and reports to no service."""
         asked = str(arguments.output_dir or "trainer_output")
         if not Path(asked).is_relative_to(self._scratch):
             self._notes.change(
-                f"output_dir={asked!r} was replaced by a directory that is thrown away, with all checkpoints in it"
+                f"output_dir={asked!r} was replaced by a directory that is deleted afterwards, with its checkpoints"
             )
             arguments.output_dir = str(self._elsewhere(asked))
             if getattr(arguments, "logging_dir", None):
@@ -44,10 +44,10 @@ class Kept:
             arguments.push_to_hub = False
         if arguments.report_to not in ("none", [], ["none"], None):
             self._notes.change(f"report_to={arguments.report_to!r} was taken as 'none'")
-        arguments.report_to = "none"  # Transformers below 5 take None for all there are
+        arguments.report_to = "none"  # Transformers below 5 take None for every installed service
 
     def savers(self, module: ModuleType) -> None:
-        """Follow every class of a module that saves itself into a directory."""
+        """Redirect `save_pretrained` and `push_to_hub` of every class of `module`."""
         for cls in list(vars(module).values()):
             if not isinstance(cls, type) or cls.__module__ != module.__name__ or "save_pretrained" not in vars(cls):
                 continue
@@ -56,7 +56,7 @@ class Kept:
                 cls.push_to_hub = self.pushing
 
     def saving(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """A method that saves into a directory, and into another one where that is not to be."""
+        """`original`, a method that saves into a directory, with redirected directories replaced."""
 
         @functools.wraps(original)
         def save(owner: Any, place: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -74,8 +74,8 @@ class Kept:
         return save
 
     def pushing(self, *args: Any, **kwargs: Any) -> None:
-        """In place of `push_to_hub`."""
-        self._notes.change("push_to_hub() sent nothing")
+        """Replaces `push_to_hub`: uploads nothing."""
+        self._notes.change("push_to_hub() uploaded nothing")
 
     def _place(self, asked: Any) -> str:
         directory = Path(asked).resolve()
@@ -86,26 +86,26 @@ class Kept:
         return str(self._moved.get(directory, asked))
 
     def _decide(self, asked: str, directory: Path) -> None:
-        """Whether the script may save into a directory, when it first does."""
+        """Decide at the first save into `directory` whether it is redirected."""
         if directory.is_dir() and any(directory.iterdir()):
-            self._notes.change(f"what {asked!r} holds was left as it is: what was saved there was thrown away")
+            self._notes.change(f"{asked!r} is not empty and was not changed: files saved to it were deleted afterwards")
         elif self._everything:
-            self._notes.change(f"what was saved in {asked!r} was thrown away when the script had ended")
+            self._notes.change(f"files saved to {asked!r} were deleted after the script ended")
         else:
             self._own.add(directory)
             return
         self._moved[directory] = self._elsewhere(asked)
 
     def _show(self, directory: Path) -> None:
-        """Let what was saved in place of a directory be read back there, through links; where none of it was there
-        before. The host takes the links away, however the script ends.
+        """Link the saved files into the redirected `directory`, so that the script can read them there. Nothing is
+        linked if an entry of the same name exists. The host removes the links, however the script ends.
 
-        They lead to what is in it, and none stands in its own place: a script may remove it, or write into it.
+        Entries are linked, and not the directory: a script may remove the directory, or write into it.
         """
         instead = self._moved.get(directory)
         if instead is None:
             return
-        with suppress(OSError):  # a file system without links, or a place that nobody may write to
+        with suppress(OSError):  # a file system without links, or a directory without write permission
             links = {directory / entry.name: entry for entry in instead.iterdir()}
             new = {link: entry for link, entry in links.items() if not link.is_symlink() or link.readlink() != entry}
             if any(link.exists() or link.is_symlink() for link in new):

@@ -13,7 +13,7 @@ from finetune_compat.cell.script import process
 
 
 def without_magics(source: str) -> tuple[str, list[str]]:
-    """The code of a cell that Python understands, line by line where it was, and the lines that only IPython does."""
+    """The code of a cell without IPython's magic lines, and those lines. Line numbers stay the same."""
     if source.lstrip().startswith("%%"):
         return "", [source.lstrip().partition("\n")[0]]
     kept, left_out = [], []
@@ -33,7 +33,7 @@ def _parses(source: str) -> bool:
 
 
 def main(place: str) -> None:
-    """Run it as `__main__`, with the rest of the command line as its arguments."""
+    """Run the notebook `place` as `__main__`, with the rest of the command line as its arguments."""
     cells = json.loads(Path(place).read_text(encoding="utf-8"))["cells"]
     sys.argv = sys.argv[1:]
     namespace: dict[str, Any] = vars(sys.modules["__main__"])

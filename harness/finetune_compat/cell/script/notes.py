@@ -1,29 +1,29 @@
-"""What a watched run has to say beside its measurements, each sentence once."""
+"""Sentences that a watched run reports in addition to its measurements."""
 
 from __future__ import annotations
 
 
 class Notes:
-    """Two lists of sentences: what was done otherwise than the script says, and what could not be seen."""
+    """Two lists of distinct sentences: what ran differently from the script, and what was not measured."""
 
     def __init__(self) -> None:
         self._changed: dict[str, None] = {}
         self._unseen: dict[str, None] = {}
 
     def change(self, sentence: str) -> None:
-        """Something was done otherwise than the script says."""
+        """Add a sentence about something that ran differently from the script."""
         self._changed[sentence] = None
 
     def miss(self, sentence: str) -> None:
-        """Something could not be seen."""
+        """Add a sentence about something that was not measured."""
         self._unseen[sentence] = None
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """In the order in which it came up."""
+        """The sentences of `change`, in the order in which they were added."""
         return tuple(self._changed)
 
     @property
     def unseen(self) -> tuple[str, ...]:
-        """Likewise."""
+        """The sentences of `miss`, in the order in which they were added."""
         return tuple(self._unseen)

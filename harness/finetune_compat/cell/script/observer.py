@@ -1,6 +1,6 @@
-"""Watches the calls of the libraries that a fine-tuning script makes, and keeps a record of them on disk.
+"""Watch the library calls that a fine-tuning script makes, and record them on disk.
 
-Nothing here may end or change the script: an instrument that fails is a sentence in what was not seen.
+An instrument never ends the script: if it fails, the failure becomes a sentence of `Notes.miss`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ WRAPPINGS = ("get_peft_model", "inject_adapter_in_model")
 
 
 class _Trained:
-    """One trainer of the script, as it goes."""
+    """What is recorded of one trainer of the script."""
 
     def __init__(self, trainer: Any, story: Story, flow: str) -> None:
         self.story, self.flow = story, flow
@@ -68,7 +68,7 @@ class _Trained:
 
 
 class Observer:
-    """Everything seen of one process."""
+    """Everything that is recorded of one process."""
 
     def __init__(
         self, request: WatchRequest, device: DeviceRecord, stack: StackRecord, notes: Notes, kept: Kept, save: Any
@@ -89,10 +89,10 @@ class Observer:
         self._handed: Census | None = None
         self.watch()
 
-    # ------------------------------------------------------------------------------------------------------ who freezes
+    # ---------------------------------------------------------------------------------------------------------- freezes
 
     def watch(self) -> None:
-        """Watch for freezing, until training begins."""
+        """Record freezes from now on. Recording stops when training begins."""
         self._watch.close()
         self._log = self._watch.enter_context(freezes.watched())
         self._log.stage = self._stage
@@ -104,11 +104,11 @@ class Observer:
                 self._log.stage = stage
 
     def frozen(self, model: nn.Module) -> tuple[Freeze, ...]:
-        """Who froze the adapters of `model`; where it has none, what froze its parameters."""
+        """The recorded freezes of the adapters of `model`, or of all its parameters if it has no adapters."""
         return self._log.of(census.subject(model)) if self._log is not None else ()
 
     def story_of(self, model: nn.Module) -> Story:
-        """What is known of `model`."""
+        """The record of `model`; a new one if the model was not seen before."""
         return self._stories.of(model)
 
     @property
@@ -118,7 +118,7 @@ class Observer:
 
     @property
     def stage(self) -> Stage:
-        """Where the script is."""
+        """The stage that the script has reached."""
         return self._stage
 
     @contextmanager
@@ -131,7 +131,7 @@ class Observer:
     # ----------------------------------------------------------------------------------------------- functions, methods
 
     def step(self, original: Callable[..., Any], stage: Stage) -> Callable[..., Any]:
-        """A function that loads, prepares or wraps a model, followed by a census of what it returns."""
+        """`original`, a function that loads, prepares or wraps a model, followed by a census of the returned model."""
 
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -146,7 +146,7 @@ class Observer:
                 raise
             finally:
                 self._depth -= 1
-            # Of nested calls the outermost counts; a census inside a trainer is the library's.
+            # Only the outermost of nested calls counts. A census inside a trainer is attributed to the library.
             if not self._depth:
                 with self._instrument(f"the model at {stage}"):
                     self._take(result, stage)
@@ -155,7 +155,7 @@ class Observer:
         return call
 
     def load(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """`from_pretrained`, with options that this machine can follow."""
+        """`from_pretrained`, without options that need a GPU if there is none, followed by a census."""
         step = self.step(original, Stage.LOAD)
 
         @functools.wraps(original)
@@ -179,7 +179,7 @@ class Observer:
     # ------------------------------------------------------------------------------------------------------- trainers
 
     def trainer_class(self, cls: type[Any]) -> None:
-        """Follow the constructor and the training of `cls`, where it defines them itself."""
+        """Watch the constructor, `train`, `save_model` and `push_to_hub` of `cls`, if `cls` itself defines them."""
         own = vars(cls)
         if "__init__" in own:
             cls.__init__ = self._constructor(own["__init__"])  # type: ignore[misc]
@@ -194,14 +194,14 @@ class Observer:
         @functools.wraps(original)
         def init(trainer: Any, *args: Any, **kwargs: Any) -> None:
             if not self._building:
-                # Whatever its name, a PEFT configuration is known by its class.
+                # A PEFT configuration is recognised by its class: the argument's name differs between trainers.
                 given = (*args, *kwargs.values())
                 self._wants_adapters = any(
                     hasattr(one, "peft_type") and not isinstance(one, nn.Module) for one in given
                 )
                 self._at(Stage.TRAINER)
                 self._handed = None
-                with self._instrument("the model handed to the trainer"):
+                with self._instrument("the model passed to the trainer"):
                     self._handed = _handed_over(args, kwargs)
             self._building += 1
             try:
@@ -220,7 +220,7 @@ class Observer:
     def _built(self, trainer: Any) -> None:
         if not isinstance(getattr(trainer, "model", None), nn.Module):
             self.notes.miss(
-                f"{type(trainer).__name__} has no model yet when it is made: what it was given was not seen"
+                f"{type(trainer).__name__} has no model after its constructor: the model that it trains was not seen"
             )
             return
         story = self._stories.of(trainer.model)
@@ -247,13 +247,13 @@ class Observer:
             run = self._of.get(id(trainer))
             if self._training or run is None:
                 return original(trainer, *args, **kwargs)
-            # Not before: it imports what a script may not have imported yet.
+            # Imported only here: the module imports libraries that a script may not have imported before.
             from finetune_compat.cell.script import trained
 
             run.times_trained += 1
             if run.times_trained > 1:
-                self.notes.miss(f"{run.kind}.train() was called again: the table is that of the first call")
-            with self._instrument("who froze"):
+                self.notes.miss(f"{run.kind}.train() was called again: the table shows the first call")
+            with self._instrument("freezes"):
                 run.freezes = self.frozen(trainer.model)
             self._watch.close()
             self._log = None
@@ -261,10 +261,10 @@ class Observer:
             self._training += 1
             found = run.found if run.times_trained == 1 else Measured()
             steps = self._request.steps
-            self.notes.change(f"every training was ended after {steps} steps; its schedule is that of the whole run")
+            self.notes.change(f"every training was ended after {steps} steps, with the schedule of the full run")
             if kwargs.get("resume_from_checkpoint") is True or args[:1] == (True,):
-                # The last checkpoint lies where the script writes, and it writes elsewhere now.
-                self.notes.change("resume_from_checkpoint=True was left out: training began anew")
+                # Trainer looks for the last checkpoint in output_dir, which was replaced by an empty directory.
+                self.notes.change("resume_from_checkpoint=True was left out: training started from step 0")
                 args, kwargs = args[1:], {**kwargs, "resume_from_checkpoint": None}
             try:
                 return trained.train(trainer, lambda: original(trainer, *args, **kwargs), steps, found, self.notes)
@@ -288,12 +288,12 @@ class Observer:
         self._save()
 
     error: Failure | None = None
-    """The last exception a watched call ended in, whether or not the script went on after it."""
+    """The last exception that a watched call raised, also if the script caught the exception."""
 
-    # --------------------------------------------------------------------------------------------------- what there is
+    # ---------------------------------------------------------------------------------------------------------- records
 
     def runs(self) -> tuple[Run, ...]:
-        """The runs so far; a model that no trainer was given is one, if there is no trainer at all."""
+        """The runs so far, one per trainer. Without a trainer: one per wrapped model, or one of the first model."""
         if self._trained:
             return tuple(self._run(run) for run in self._trained)
         wrapped = [story for story in self._stories.all if story.wrapped]
@@ -301,7 +301,7 @@ class Observer:
         return tuple(self._untrained(story) for story in found)
 
     def loaded_only(self) -> tuple[str, ...]:
-        """Models that no trainer was given, where another was."""
+        """Types of the models that were not passed to a trainer; empty if there was no trainer."""
         alone = [story for story in self._stories.all if not story.handed_over]
         return tuple(story.model_type for story in alone) if self._trained else ()
 
@@ -335,7 +335,7 @@ class Observer:
     def observation(
         self, flow: str, variant: Variant, stages: tuple[Census, ...], error: Failure | None, **facts: Any
     ) -> Observation:
-        """What was seen of one model or trainer, as a cell of the matrix is written down."""
+        """The observation of one model or trainer, in the form of a cell of the matrix."""
         from finetune_compat.contract.version import __version__
 
         taken = {census.name for census in stages}
@@ -362,9 +362,9 @@ class Observer:
 
 
 def _handed_over(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Census | None:
-    """The model among the arguments of a trainer, before the trainer has it; None where it has no adapter yet.
+    """The census of the model among a trainer's arguments, before the constructor runs; None if it has no adapters.
 
-    What a script does to its adapters between wrapping and here is its own: it adds, loads, switches or fills them.
+    A script may add, load, activate or fill adapters after wrapping: this census shows the state that it passes.
     """
     given = [kwargs["model"]] if "model" in kwargs else list(args)
     model = next((one for one in given if isinstance(one, nn.Module)), None)
@@ -377,11 +377,13 @@ def _checkpoints(model: nn.Module) -> bool:
     return any(getattr(module, "gradient_checkpointing", False) is True for module in model.modules())
 
 
-# ----------------------------------------------------------------------------------------- modules as they are imported
+# ------------------------------------------------------------------------------------------------ changes after imports
 
 
 def of_library(observer: Callable[[], Observer]) -> Callable[[ModuleType], None]:
-    """Follow the functions of a module that prepare or wrap a model, by name: TRL has defined some of its own."""
+    """A change that watches the functions of a module that prepare or wrap a model. They are found by name, because
+    some releases of TRL define their own.
+    """
 
     def change(module: ModuleType) -> None:
         for name in (*PREPARATIONS, *WRAPPINGS):
@@ -394,6 +396,6 @@ def of_library(observer: Callable[[], Observer]) -> Callable[[ModuleType], None]
 
 
 def classmethod_of(cls: type[Any], name: str, change: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    """Put `change` around the class method `name` of `cls`."""
+    """Replace the class method `name` of `cls`, if there is one, by what `change` returns for it."""
     with suppress(KeyError):
         setattr(cls, name, classmethod(change(vars(cls)[name].__func__)))

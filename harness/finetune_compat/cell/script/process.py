@@ -1,4 +1,4 @@
-"""Watch this process: what to do to which module of the libraries, and when to write down what was seen."""
+"""Watch this process: which library modules are changed, and when the record is written."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _SAVERS = (
     "transformers.tokenization_utils_base",
     "transformers.video_processing_utils",
 )
-"""Modules of what is saved beside a model."""
+"""Modules with classes that are saved together with a model."""
 
 
 class Process:
-    """One watched process. Nothing of the libraries is imported before the script does."""
+    """One watched process. No library is imported before the script imports it."""
 
     def __init__(self, request: WatchRequest) -> None:
         self.request, self.notes = request, Notes()
@@ -50,10 +50,10 @@ class Process:
         self._error: Failure | None = None
         self._observer: Observer | None = None
         self.by_hand: list[Any] = []
-        """Runs that a file of three calls was measured in."""
+        """Runs that `calls` measured, in place of those of the observer."""
 
     def watch(self) -> None:
-        """From now on."""
+        """Start watching."""
         frames.tell_users_lines()
         finder = AfterImport(self._changes(), {"trl": self._library}, self._cannot_follow)
         sys.meta_path.insert(0, finder)  # type: ignore[arg-type]  # a finder has no base class
@@ -61,7 +61,7 @@ class Process:
         atexit.register(self._end)
 
     def _cannot_follow(self, module: str, error: Exception) -> None:
-        self.notes.miss(f"calls of {module} cannot be followed: {type(error).__name__}: {error}")
+        self.notes.miss(f"calls of {module} were not seen: {type(error).__name__}: {error}")
 
     def _changes(self) -> dict[str, Change]:
         return {
@@ -79,7 +79,7 @@ class Process:
 
     @functools.cached_property
     def observer(self) -> Observer:
-        """Made when the first library is there; torch then is."""
+        """The observer. It is created when the first library is imported, because it needs torch."""
         from finetune_compat.cell.script.observer import Observer
 
         self._observer = Observer(self.request, _device(), self._stack(), self.notes, self.kept, self.save)
@@ -145,7 +145,7 @@ class Process:
 
         base.__init_subclass__ = classmethod(subclassed)
 
-    # --------------------------------------------------------------------------------------------------- what it leaves
+    # ------------------------------------------------------------------------------------------------------- the record
 
     def _noting_errors(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -163,14 +163,14 @@ class Process:
         self.save()
 
     def _end(self) -> None:
-        # A launcher, and whatever else the script starts, imports nothing of this and leaves no record.
+        # A process that imports none of these libraries, for example a launcher, writes no record.
         if self._observer is not None:
             self.save()
 
     def save(self) -> None:
-        """Write down all that was seen so far: whatever ends the process, what was seen before it stays."""
+        """Write the record so far. It is written after every call, because anything may end the process."""
         if os.getpid() != self._owner:
-            return  # a worker that loads data is a copy of this process
+            return  # a forked worker, for example of a data loader
         record = Pipeline(
             script=self.request.flow,
             arguments=redact_words(sys.argv[1:]),
@@ -186,7 +186,7 @@ class Process:
 
     def _not_trained(self) -> tuple[str, ...]:
         alone = self._observer.loaded_only() if self._observer else ()
-        return (f"loaded beside what is trained, and not followed: {', '.join(alone)}",) if alone else ()
+        return (f"loaded, not passed to a trainer and not measured: {', '.join(alone)}",) if alone else ()
 
     def _stack(self) -> StackRecord:
         found = {name: version for name in REPORTED if (version := _version(name))}
@@ -215,12 +215,12 @@ def _device() -> DeviceRecord:
 
 
 def begin() -> None:
-    """Watch this process, if it is one of the script's first: of several that train together, the first alone."""
+    """Watch this process. Of several processes that train together, only rank 0 is watched."""
     child_processes.end_with_parent()
-    os.environ.pop(child_processes.PARENT, None)  # what the script starts may outlive it, as it always may
+    os.environ.pop(child_processes.PARENT, None)  # processes that the script starts may outlive the script
     if int(os.environ.get("RANK", "0") or 0):
         return
-    global current  # noqa: PLW0603 - one a process
+    global current  # noqa: PLW0603 - one per process
     current = Process(WatchRequest(**json.loads(Path(os.environ[REQUEST]).read_text(encoding="utf-8"))))
     current.watch()
 

@@ -1,4 +1,4 @@
-"""What is known of each model of a script, from the call that loaded it to the trainer that was given it."""
+"""The record of each model of a script, from the call that loads it to the trainer that receives it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from finetune_compat.contract.records import Actor, Census, Labels, Precision, S
 
 
 class Story:
-    """One model: its censuses so far. Holds it weakly, so that it is freed when the script lets it go."""
+    """The record of one model: its censuses so far. Holds a weak reference, so that the script can free the model."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = weakref.ref(root(model))
@@ -20,22 +20,22 @@ class Story:
         self.precision = precision_of(model)
         self.stages: list[Census] = []
         self.wrapped = False
-        """Whether PEFT was asked to put adapters on it."""
+        """Whether PEFT was called to add adapters."""
         self.handed_over = False
-        """Whether a trainer was given it."""
+        """Whether the model was passed to a trainer."""
 
     def is_of(self, model: nn.Module) -> bool:
-        """Whether `model` is this one, perhaps with something around it."""
+        """Whether `model` is this model, or a wrapper around it."""
         return self._model() is root(model)
 
     def take(self, model: nn.Module, stage: Stage, actor: Actor) -> None:
-        """Count it."""
+        """Add a census of `model`."""
         self.precision = precision_of(model)
         self.stages.append(census.take(model, stage, actor, digest=census.has_adapters(model)))
 
 
 class Measured:
-    """What one call of `train()` shows, as far as it comes."""
+    """Measurements of one call of `train()`; None or empty where the call did not get that far."""
 
     def __init__(self) -> None:
         self.training: Training | None = None
@@ -46,13 +46,13 @@ class Measured:
 
 
 class Stories:
-    """All models seen, in the order they came."""
+    """The records of all models, in the order in which they were seen."""
 
     def __init__(self) -> None:
         self.all: list[Story] = []
 
     def of(self, model: nn.Module) -> Story:
-        """The story of `model`; a new one, if it has not been seen before."""
+        """The record of `model`; a new one if the model was not seen before."""
         found = next((story for story in self.all if story.is_of(model)), None)
         if found is None:
             found = Story(model)
@@ -61,7 +61,7 @@ class Stories:
 
 
 def root(model: Any) -> nn.Module:
-    """The model inside the wrappers of PEFT, of TRL's value heads, of data parallelism and compilation."""
+    """The model inside the wrappers of PEFT, TRL's value heads, data parallelism and torch.compile."""
     while True:
         if hasattr(model, "get_base_model"):
             return model.get_base_model()

@@ -1,4 +1,4 @@
-"""A user's own training, ended after a few steps and measured beside them; evaluated before and after."""
+"""Measure a few steps of a user's training, and evaluate before and after them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from finetune_compat.cell.script.stories import Measured
 from finetune_compat.contract.records import Labels, Training
 
 EVAL_ROWS = 256
-"""Rows of an evaluation, at most: enough to see whether the loss moves at all."""
+"""Most rows of an evaluation: enough to see whether the loss changes at all."""
 
 
 class _Ends(TrainerCallback):
@@ -38,11 +38,11 @@ class _Ends(TrainerCallback):
             control.should_training_stop = True
 
 
-class _Beside(Probe):
-    """The probe of the matrix's own flows, where the parameters are whole."""
+class _ScriptProbe(Probe):
+    """The probe of the flows. It measures nothing if the parameters are sharded."""
 
     def __init__(self, trained: dict[str, nn.Parameter], notes: Notes) -> None:
-        # What a user trains fills the accelerator already: the copy to compare with is kept outside it.
+        # On the CPU, because a user's model may leave no room for a copy on the accelerator.
         super().__init__(trained, keep_on="cpu")
         self._notes = notes
         self.whole = False
@@ -56,14 +56,14 @@ class _Beside(Probe):
 
 
 def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, notes: Notes) -> Any:
-    """Evaluate, `run()` the training for `steps` steps, evaluate again; `found` is filled as far as it comes.
+    """Evaluate, let `run` train for `steps` steps, and evaluate again. Fills `found`, in part if `run` raises.
 
     Returns:
-        What `run` returned.
+        What `run` returns.
     """
     end = _end_token(trainer)
     labels, trained = LabelLog(end), subject(trainer.model)
-    probe, ends = _Beside(trained, notes), _Ends(steps)
+    probe, ends = _ScriptProbe(trained, notes), _Ends(steps)
     before, of_evaluation = _evaluated(trainer, end, found, notes)
     trainer.add_callback(probe)
     trainer.add_callback(ends)
@@ -85,7 +85,7 @@ def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, not
     if probe.whole:
         found.training = Training(
             steps=min(steps, len(probe.gradients.norms)),
-            # Where steps are logged more rarely than they are taken, the mean over all of them is still there.
+            # If `logging_steps` exceeds the steps, the log has only the mean over all of them.
             loss=logged(log, "loss") or logged(log, "train_loss"),
             grad_norm=tuple(probe.gradients.norms),
             learning_rate=tuple(probe.learning_rates),
@@ -109,8 +109,8 @@ def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, not
 
 
 def _rewards_alike(log: Sequence[Mapping[str, Any]]) -> bool | None:
-    """Whether, at every entry, all completions of each prompt earned the same reward; None where nothing is logged."""
-    # From TRL 0.23 on `reward_std` is over all prompts of a batch: prompts may differ where no completions of one do.
+    """Whether in every log entry all completions of each prompt have the same reward; None if nothing is logged."""
+    # From TRL 0.23 on `reward_std` is over all prompts of a batch, and prompts may differ although no group does.
     if equal := logged(log, "frac_reward_zero_std"):
         return all(share == 1 for share in equal)
     spread = logged(log, "reward_std")
@@ -118,8 +118,8 @@ def _rewards_alike(log: Sequence[Mapping[str, Any]]) -> bool | None:
 
 
 def _end_token(trainer: Any) -> int:
-    """The end-of-sequence token; one no row has, where the trainer has no tokenizer."""
-    # Asking Trainer of Transformers 4.46 to 4.57 for its tokenizer warns.
+    """The end-of-sequence token; -1, which no row has, if the trainer has no tokenizer."""
+    # Read from `vars`, because the attribute `tokenizer` of Trainer warns in Transformers 4.46 to 4.57.
     tokens = vars(trainer).get("processing_class") or vars(trainer).get("tokenizer")
     end = getattr(getattr(tokens, "tokenizer", tokens), "eos_token_id", None)
     return -1 if end is None else int(end)
@@ -131,9 +131,9 @@ def _evaluated(trainer: Any, end: int, found: Measured, notes: Notes) -> tuple[f
         return None, None
     labels = LabelLog(end)
     try:
-        with _unnoticed(trainer), hearing(trainer.model, labels):
+        with _without_traces(trainer), hearing(trainer.model, labels):
             metrics = trainer.evaluate(rows)
-    except Exception as error:  # noqa: BLE001 - an evaluation that was not asked for must not end the script
+    except Exception as error:  # noqa: BLE001 - an evaluation that the script does not call must not end the script
         notes.miss(f"evaluation raised {type(error).__name__}: {str(error)[:200]}")
         return None, None
     found.rows = len(rows) if hasattr(rows, "__len__") else EVAL_ROWS
@@ -142,7 +142,7 @@ def _evaluated(trainer: Any, end: int, found: Measured, notes: Notes) -> tuple[f
 
 
 def _few(rows: Any, notes: Notes) -> Any:
-    """The first `EVAL_ROWS` of an evaluation set; of the first one, where there are several by name."""
+    """The first `EVAL_ROWS` rows of an evaluation set; of the first set, if `rows` is several sets by name."""
     if isinstance(rows, dict):
         if not rows:
             return None
@@ -155,17 +155,17 @@ def _few(rows: Any, notes: Notes) -> Any:
         return rows
     first = range(EVAL_ROWS)
     few = rows.select(first) if hasattr(rows, "select") else torch.utils.data.Subset(rows, first)
-    notes.change(f"evaluation before and after took the first {EVAL_ROWS} of {len(rows):,} rows")
+    notes.change(f"the evaluations before and after training used the first {EVAL_ROWS} of {len(rows):,} rows")
     return few
 
 
 @contextmanager
-def _unnoticed(trainer: Any) -> Iterator[None]:
-    """Evaluate beside the script: its callbacks are not told, its log and its random numbers are as before."""
+def _without_traces(trainer: Any) -> Iterator[None]:
+    """While open, no callback of `trainer` is called. On exit, its log and all random states are as before."""
     callbacks, trainer.callback_handler.callbacks = trainer.callback_handler.callbacks, []
     log = list(trainer.state.log_history)
     state, python = torch.get_rng_state(), random.getstate()
-    arrays = np.random.get_state()  # noqa: NPY002 - of the generator that scripts and libraries share
+    arrays = np.random.get_state()  # noqa: NPY002 - the generator that scripts and libraries share
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     try:
         yield

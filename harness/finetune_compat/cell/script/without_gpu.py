@@ -1,7 +1,8 @@
-"""Let a script that asks for a GPU run where there is none, and say what it was given in its place.
+"""Run a script that asks for a GPU on a machine without one, and note every change that this needs.
 
-Only what asks for a place is redirected: `torch.cuda.is_available()` still says no, and a tensor made on `cuda` still
-raises. Without a GPU `emulation` also shows the 4-bit weights to TRL as an accelerator's.
+Only moves of models and tensors to a GPU, and options that need one, are changed. `torch.cuda.is_available()` is still
+False, and `torch.tensor(..., device="cuda")` still raises. `emulation` also lets 4-bit weights report an accelerator to
+TRL.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Any
 from finetune_compat.cell.script.notes import Notes
 
 _GPU_OPTIMIZERS = ("paged", "8bit", "bnb", "apex", "ademamix")
-"""Parts of the names of optimizers that have no implementation on a CPU, or not in every release."""
+"""Parts of the names of optimizers that have no CPU implementation, or not in every release."""
 
 
 def place_on_cpu(torch: ModuleType, notes: Notes) -> None:
-    """`.to("cuda")` and `.cuda()` of modules and tensors leave them where they are."""
+    """Change `.to("cuda")` and `.cuda()` of modules and tensors so that they stay on the CPU."""
     for cls in (torch.nn.Module, torch.Tensor):
         cls.to = _elsewhere(cls.to, f"{cls.__name__}.to", notes)
         cls.cuda = _stays(f"{cls.__name__}.cuda", notes)
@@ -46,12 +47,12 @@ def _stays(name: str, notes: Notes) -> Callable[..., Any]:
 
 
 def _is_gpu(value: Any) -> bool:
-    place = value if isinstance(value, str) else getattr(value, "type", None)  # that of a torch.device
+    place = value if isinstance(value, str) else getattr(value, "type", None)  # of a torch.device
     return isinstance(place, str) and place.partition(":")[0] == "cuda"
 
 
 def load_options(options: dict[str, Any], notes: Notes) -> dict[str, Any]:
-    """Options of `from_pretrained` that a CPU can follow."""
+    """`options` of `from_pretrained`, with those that need a GPU replaced."""
     changed = dict(options)
     if _maps_to_gpu(options.get("device_map")):
         notes.change(f"device_map={options['device_map']!r} was taken as 'cpu': this machine has no GPU")
@@ -63,7 +64,7 @@ def load_options(options: dict[str, Any], notes: Notes) -> dict[str, Any]:
     quantized = options.get("quantization_config")
     if getattr(quantized, "bnb_4bit_use_double_quant", False):
         # bitsandbytes 0.47 ends the process over compressed statistics on a CPU.
-        notes.change("bnb_4bit_use_double_quant=True was taken as False: bitsandbytes has no such statistics on a CPU")
+        notes.change("bnb_4bit_use_double_quant=True was taken as False: bitsandbytes 0.47 crashes with it on a CPU")
         changed["quantization_config"] = copy.copy(quantized)
         changed["quantization_config"].bnb_4bit_use_double_quant = False
     return changed
@@ -72,20 +73,21 @@ def load_options(options: dict[str, Any], notes: Notes) -> dict[str, Any]:
 def _maps_to_gpu(device_map: Any) -> bool:
     if isinstance(device_map, dict):
         return any(_maps_to_gpu(place) for place in device_map.values())
-    # "auto" and its like choose among what is there.
+    # Names like "auto" choose among the devices that exist.
     return _is_gpu(device_map) or (isinstance(device_map, int) and not isinstance(device_map, bool))
 
 
 def training_arguments(arguments: Any, notes: Notes) -> None:
-    """Change those fields of a `TrainingArguments` that refuse a CPU, before its `__post_init__` checks them.
+    """Change fields of a `TrainingArguments` that raise on a CPU. Call before its `__post_init__`, which checks them.
 
-    TRL's configurations set bf16 themselves before that, where the script sets neither it nor fp16.
+    By then TRL's configurations have set bf16, if the script sets neither bf16 nor fp16.
     """
     for name in ("fp16", "fp16_full_eval"):
         if getattr(arguments, name, False):
             notes.change(f"{name}=True was taken as False: float16 training needs a GPU")
             setattr(arguments, name, False)
-    # Older releases of Transformers take bf16 without either; the sides of a gate are to compute the same.
+    # Older releases of Transformers accept bf16 without a GPU and without use_cpu. Both sides of a gate must compute
+    # the same.
     if not (getattr(arguments, "use_cpu", False) or getattr(arguments, "no_cuda", False)):
         for name in ("bf16", "bf16_full_eval"):
             if getattr(arguments, name, False):

@@ -1,6 +1,4 @@
-"""Every planned cell: run the flow for real, write down what happened, and hold it against what its user was entitled
-to.
-"""
+"""Run the flow of every planned cell, record the observation, and judge it against the catalog and the ledger."""
 
 from __future__ import annotations
 
@@ -12,14 +10,14 @@ from finetune_compat.contract.plan import Plan, PlannedCell
 
 
 def test_flow(plan: Plan, planned: PlannedCell) -> None:
-    """The cell is as stated, or deviates exactly as listed."""
+    """The cell passes every check, or deviates exactly as listed."""
     from finetune_compat.cell import runner, storing
 
     runner.mark_started(plan, planned)
     seen = runner.run_cell(plan, planned)
     try:
         verdict = judge(seen, flow_named(planned.flow), planned.listed)
-        # First, so that no moment is left at which a finished cell could be lost to the next run.
+        # Stored before it is appended to the run: a finished cell is cached, even if the process is killed here.
         storing.keep(plan, planned, seen, verdict)
     finally:
         runner.append(plan, seen)

@@ -1,7 +1,7 @@
-# ruff: noqa: INP001 - a directory of its own is how Python finds it
-"""Python imports this before the user's script, in every process that has this directory on its PYTHONPATH.
+# ruff: noqa: INP001 - Python imports it from a directory on PYTHONPATH, not from a package
+"""Python imports this module before the user's script, in every process that has this directory on its PYTHONPATH.
 
-Whatever starts the script (`python`, `accelerate launch`, `torchrun`), it runs as it always does, and is watched.
+The script runs as without it, and is watched, also when `accelerate launch` or `torchrun` starts it.
 """
 
 import importlib.machinery
@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
-# Not resolved: where this package is installed, it is reached through a link in a directory that holds nothing else.
+# Not resolved: an installed package is reached through a link in a directory that holds nothing else.
 _ROOT = str(Path(__file__).parents[3])
 
 
 def _watch() -> None:
-    # Only this package is exposed, and only while it is imported.
+    # The script can import nothing else of the checkout: the path is removed after the import.
     sys.path.insert(0, _ROOT)
     try:
         from finetune_compat.cell.script import process
@@ -27,7 +27,7 @@ def _watch() -> None:
 
 
 def _run_the_other() -> None:
-    """An environment may have a `sitecustomize` of its own, which this one hides."""
+    """Run the environment's own `sitecustomize`, if there is one: this module hides it."""
     sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != _HERE]
     other = importlib.machinery.PathFinder.find_spec("sitecustomize", sys.path)
     if other is not None and other.loader is not None:
