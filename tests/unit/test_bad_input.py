@@ -54,8 +54,8 @@ CAN_BE = (
     "interpreter or a virtual environment."
 )
 GPU_LIMITS = (
-    "No GPU can be as asked for. The limits are in GB of memory: used by others, and in all.\n"
-    "Ask for one GPU or more, used below some number above 0, and larger than 0 or more."
+    "No GPU can match these values. The limits are in GB of memory: used by others, and in total.\n"
+    "Give --gpus 1 or more, --gpu-idle-below a number above 0, and --gpu-larger-than 0 or more."
 )
 STEPS_AND_LIMIT = (
     "Before step 2 half of a LoRA adapter has no gradient to receive; a limit is in seconds.\n"
@@ -227,22 +227,23 @@ BAD = {
     "run --axis dpo": "--axis: there is no axis 'dpo'\nNo name looks like it.\nThere are: trl, transformers, peft.",
     "run --python 2.7": (
         "--python: no stack is locked for Python 2.7\n"
-        "There are: 3.11, 3.12. `compat stacks` says which stack is locked for which."
+        "There are: 3.11, 3.12. `compat stacks` lists the Pythons of each stack."
     ),
     "run --flows nope": f"--flows: there is no flow 'nope'\nNo name looks like it.\nThere are: {FLOWS}.",
     "run trl0.22 --device cpu --variants nope": (
-        "compat run: no cell matches\nA cell's name is such as trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu.\n"
-        "Ask for fewer things at once."
+        "compat run: no cell matches\nA cell's name looks like trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu.\n"
+        "Use fewer filters: stacks, --axis, --flows, --variants or -k."
     ),
     "run trl0.22 --device cpu -k nope": (
-        "-k 'nope': no cell matches\nA cell's name is such as trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu.\n"
-        "Ask for fewer things at once."
+        "-k 'nope': no cell matches\nA cell's name looks like trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu.\n"
+        "Use fewer filters: stacks, --axis, --flows, --variants or -k."
     ),
     "run trl0.22 --device cpu -k 'a b'": (
-        "-k: 'a b' is no expression\nBetween two words stands `and` or `or`; every parenthesis is closed.\n"
-        "Such as: -k 'sft-peft-model and not (int8 or vision)'."
+        "-k: 'a b' is not a valid expression\n"
+        "Two names need `and` or `or` between them, and every parenthesis must be closed.\n"
+        "Write it like this: -k 'sft-peft-model and not (int8 or vision)'."
     ),
-    "run --budget soon": "--budget: 'soon' is no span of time\nWrite it as 30m, 1h30m or 90s.",
+    "run --budget soon": "--budget: 'soon' is not a valid duration\nWrite it as 30m, 1h30m or 90s.",
     "run --retry-infrastructure -1": (
         f"Invalid value for '--retry-infrastructure': Input should be greater than or equal to 0\n{SEE}"
     ),
@@ -556,7 +557,7 @@ def test_a_budget_that_nothing_fits_into(here: Path, capsys: pytest.CaptureFixtu
         cli.main(["run", "trl0.22", "--device", "cpu", "--budget", "1s"])
     out, err = capsys.readouterr()
     cells = len(cells_on(DeviceKind.CPU))
-    assert out == f"{cells} cells on 1 stack: 0 stored, {cells} to run\n"
+    assert out == f"{cells} cells on 1 stack: 0 cached, {cells} to run\n"
     assert err == (
         f"--budget: no cell fits into 1 s\nA stack takes about {START_S:.0f} s before its first cell.\n"
         "Give it more time.\n"
@@ -575,9 +576,9 @@ def test_a_gpu_that_is_not_there(
     assert capsys.readouterr() == (
         "",
         (
-            f"compat {command.split(maxsplit=1)[0]}: --device cuda, and there is no NVIDIA GPU to be seen\n"
-            "There is no NVIDIA driver, or it knows no GPU.\n"
-            "Ask for --device cpu, or for auto, which takes a GPU where there is one.\n"
+            f"compat {command.split(maxsplit=1)[0]}: --device cuda, and no NVIDIA GPU is visible\n"
+            "There is no NVIDIA driver, or the driver finds no GPU.\n"
+            "Use --device cpu, or --device auto, which uses a GPU if there is one.\n"
         ),
     )
     assert caught.value.code == ExitCode.BAD_INPUT

@@ -1,11 +1,10 @@
-"""Which cells a run takes, in which order, how many at once and for how long: pure functions over cells and durations.
+"""`compat run`: which cells run, in which order, how many in parallel and for how long.
 
-    selection   the cells that were asked for, by stack, axis, flow, variant and words
-    machine     how many stacks at once, and threads each, from cores, memory and GPUs
-    priority    what a budget is spent on first, and what it leaves out
-    estimate    what cells will take, by what they took
-    workers     what becomes of cores that no stack waits for
-    progress    what is done, failed and left, from a run's observations as they come
+    selection   the requested cells, by stack, axis, flow, variant and expression
+    priority    which cells a budget runs first, and which it leaves out
+    estimate    expected durations of cells, from their earlier durations
+    workers     how idle cores are shared among running stacks
+    progress    cells done, failed and left, read from a run's observations while it runs
 
-Running is nox's and pytest-xdist's business; `execution` hands over.
+nox and pytest-xdist run the cells; `nox_run` starts nox and follows the run.
 """
