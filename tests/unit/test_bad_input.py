@@ -204,9 +204,9 @@ BAD = {
     "report .": NOT_A_RUN.replace("/empty", ""),
     "report run more": f"Got unexpected extra argument(s) (more)\n{SEE}",
     "report run --cells x": (
-        "compat report: --cells goes with --html\n"
-        "Cells are shown in full on a page of their own, beside the one in the run's directory.\n"
-        "Say where: --html cells.html."
+        "compat report: --cells needs --html\n"
+        "Full cells are shown on a separate page, in addition to the page in the run's directory.\n"
+        "Name the file for that page: --html cells.html."
     ),
     "report run --html page.html --cells x": (
         "--cells: no cell of this run matches 'x'\n"
@@ -330,13 +330,13 @@ BAD = {
         "--max-size: 'much' is not a size\nA size is a number above 0 with a unit.\nWrite it as 60MiB, 500MB or 1GiB."
     ),
     "bundle trl0.22 --out text": (
-        "--out text: it is a file\nThe folder is replaced as a whole by the new bundle.\n"
-        "Name a folder that is not there yet, or that holds an earlier bundle."
+        "--out text: it is a file\nThe new bundle replaces the whole folder.\n"
+        "Name a folder that does not exist, is empty, or contains an earlier bundle."
     ),
     "bundle trl0.22 --out adapter": (
-        "--out adapter: it holds other files than the parts of a bundle, such as config.json\n"
-        "The folder is replaced as a whole by the new bundle.\n"
-        "Name a folder that is not there yet, or that holds an earlier bundle."
+        "--out adapter: it contains files other than parts of a bundle, for example config.json\n"
+        "The new bundle replaces the whole folder.\n"
+        "Name a folder that does not exist, is empty, or contains an earlier bundle."
     ),
     "inspect": f"Missing argument 'ADAPTER_DIR'.\n{SEE}",
     "inspect nope": (
@@ -431,7 +431,7 @@ BAD = {
     **{
         f"shards --jobs {jobs}": (
             f"--jobs: {jobs} jobs\n"
-            "The provider starts at most 256 jobs of a matrix, and fewer than one run nothing.\n"
+            "GitHub Actions starts at most 256 jobs of a matrix, and 0 jobs run nothing.\n"
             "Give a number from 1 to 256."
         )
         for jobs in (0, 257)
@@ -444,11 +444,11 @@ BAD = {
     "collect run": f"Missing option '--plan'.\n{SEE}",
     "collect run --plan plan.json": f"Missing option '--run'.\n{SEE}",
     "collect run --plan plan.json --run empty": (
-        "empty: there is a run already\nName a directory that is not there yet."
+        "empty: the directory exists already\nName a directory that does not exist."
     ),
     **{
         f"collect run --plan {name} --run whole": (
-            f"{name}: not a plan: {problem}\nWithout it a stack whose machine was lost would go unnoticed.\n"
+            f"{name}: not a plan: {problem}\nWithout the plan, a stack whose machine was lost would not be noticed.\n"
             f"Make it with: compat shards --json > {name}"
         )
         for name, problem in (
@@ -470,18 +470,18 @@ BAD = {
     "alarm run --body empty": "--body empty: it is a directory\nName a file, such as issue.md.",
     "keep nope": NO_RUN,
     "keep run --name 'A B'": (
-        "--name: 'A B' is no name of a baseline\nIt becomes a directory below reports/baseline.\n"
-        "Use letters, digits and dashes, such as cpu or h200."
+        "--name: 'A B' is not a valid name of a baseline\nThe name becomes a directory below reports/baseline.\n"
+        "Use lower-case letters, digits and dashes, for example cpu or h200."
     ),
     "keep run --name mine": (
-        "HERE/run: the run is not whole: trl0.22-py311\n"
-        "A baseline with holes would read as lost coverage in every later comparison.\n"
-        "Run the stacks named here again, in the same run or all together."
+        "HERE/run: the run is incomplete: trl0.22-py311\n"
+        "In later comparisons, missing cells of a baseline would look like lost coverage.\n"
+        "Run these stacks again, in the same run, or run all stacks again."
     ),
     "keep empty --name mine": (
-        "HERE/empty: the run is not whole: no cell of it ran\n"
-        "A baseline with holes would read as lost coverage in every later comparison.\n"
-        "Run the stacks named here again, in the same run or all together."
+        "HERE/empty: the run is incomplete: no cell of it ran\n"
+        "In later comparisons, missing cells of a baseline would look like lost coverage.\n"
+        "Run these stacks again, in the same run, or run all stacks again."
     ),
     f"keep {BASELINES / 'cpu'} --name mine": (
         f"{BASELINES}/cpu: this is a baseline already\nName a run below reports/runs, or a copy of one."
@@ -560,7 +560,7 @@ def test_a_budget_that_nothing_fits_into(here: Path, capsys: pytest.CaptureFixtu
     assert out == f"{cells} cells on 1 stack: 0 cached, {cells} to run\n"
     assert err == (
         f"--budget: no cell fits into 1 s\nA stack takes about {START_S:.0f} s before its first cell.\n"
-        "Give it more time.\n"
+        "Give a longer time.\n"
     )
     assert caught.value.code == ExitCode.BAD_INPUT
 
