@@ -210,8 +210,8 @@ BAD = {
     ),
     "report run --html page.html --cells x": (
         "--cells: no cell of this run matches 'x'\n"
-        "A cell's id is stack/flow[variant]@device; * stands for anything and nothing else is special.\n"
-        "Such as: --cells 'trl0.22-py311/sft-peft-model[*]@cpu'"
+        "A cell's id is stack/flow[variant]@device. * matches any text; no other character is special.\n"
+        "Write it like this: --cells 'trl0.22-py311/sft-peft-model[*]@cpu'"
     ),
     "report run --html empty": "--html empty: it is a directory\nName a file, such as page.html.",
     "report strange": (
