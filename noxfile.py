@@ -17,25 +17,29 @@
 #   "uv>=0.9",
 # ]
 # ///
-"""What breaks when the fine-tuning stack is upgraded, measured.
+"""Does fine-tuning still train on these versions? Sessions that run stacks, compare versions, and test the harness.
 
   nox -s "compat-3.11(trl='0.22')"     run every flow on one stack
-  nox -s compat-3.11 -j 2              every stack of that Python, two side by side
-  nox -s gate -- --from X --to Y       may I upgrade? a stack, trl==0.22.2, a lock file or an interpreter each
-  nox -s tests lint                    the harness's own checks
+  nox -s compat-3.11 -j 2              run every stack of Python 3.11, two in parallel
+  nox -s gate -- --from X --to Y       may I upgrade? X and Y: a stack, trl==0.22.2, a lock file or an interpreter
+  nox -s tests lint                    test and lint the harness
 
-Arguments after -- : --device cpu|cuda|auto, --gpus N (at most so many, each a worker), --gpu-idle-below GB and
---gpu-larger-than GB (which ones), --attention NAME, --base-python PY (its torch), --base-torch (that of the Python that
-runs nox), --offline, --wheelhouse DIR (no registry, a folder of wheels: docs/air-gapped.md), --steps N, --limit SECONDS
-and --memory-limit SIZE a cell (such as 3GiB), --cells FILE (ids, a line each, in that order), --fresh (run also what
-the store has), --tier quick|deep|deep-only, --seeds N or FIRST-LAST (how often the learning test is wrong), --model
-ID_OR_PATH (real weights in place of the tiny models). In place of the cells: --faults (plant faults, see them named),
---closed-forms, --adapters, --guard, --pipelines (scripts of users, watched), --overhead, --guard-overhead. All others
-go to pytest (-k sft-peft-model). The stacks are in matrices/stacks.toml; `compat stacks` shows their versions.
-Not yet measured on a GPU: verdicts of cuda and of an emulating CPU have not been compared.
+Arguments after -- of compat sessions; `compat run` has the same ones, and unknown arguments are passed to pytest
+(for example -k sft-peft-model):
+
+  cells       --cells FILE (one id per line), --tier quick|deep|deep-only, --steps N, --model ID_OR_PATH (real weights),
+              --fresh (also run cached cells), --limit SECONDS and --memory-limit SIZE of a cell
+  device      --device cpu|cuda|auto, --gpus N, --gpu-idle-below GB, --gpu-larger-than GB, --attention NAME
+  packages    --base-python PY (use its torch), --base-torch (use the torch of the Python that runs nox), --offline,
+              --wheelhouse DIR (docs/air-gapped.md)
+  instead     --seeds N or FIRST-LAST (error rates of the learning test), --faults (plant faults), --closed-forms,
+              --adapters, --guard, --pipelines (watch users' scripts), --overhead, --guard-overhead
+
+The stacks are in matrices/stacks.toml; `compat stacks` lists their versions.
+Not yet measured on a GPU: verdicts of a GPU and of a CPU that emulates one were not compared.
 """
 
-# The block at the top lets any nox run this file from a fresh clone. A test keeps it equal to pyproject.toml.
+# With the block at the top, any nox can run this file from a fresh clone. A test compares it with pyproject.toml.
 
 from __future__ import annotations
 
@@ -46,16 +50,16 @@ from pathlib import Path
 import nox
 
 HERE = Path(__file__).parent
-# A nox of its own environment does not have this project installed.
+# nox may run in an environment without this project.
 sys.path.insert(0, str(HERE / "harness"))
 
-nox.needs_version = ">=2026.8.10"  # the first with --parallel
+nox.needs_version = ">=2026.8.10"  # the first version with --parallel
 nox.options.sessions = ["tests", "lint"]
 
 
 @nox.session(allow_parallel=True)
 def tests(session: nox.Session) -> None:
-    """The harness's own tests, without torch, in minutes."""
+    """Run the tests of the harness, without torch, in minutes."""
     session.install("--editable", ".[host]", "--group", "dev")
     session.run("pytest", "--numprocesses", "auto", *session.posargs)
 
@@ -86,28 +90,28 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session(allow_parallel=True)
 def lint(session: nox.Session) -> None:
-    """Lint, format and types."""
+    """Check style, format, types and imports."""
     session.install("--editable", ".[host]", "--group", "dev")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
     session.run("lint-imports")
-    # Tests that run inside a stack's environment: nothing else on the host side would see what they call renamed. One
-    # by one, since each directory has modules of its own called conftest.
+    # These tests run inside a stack's environment. On the host, only mypy sees that a name they use was renamed. Each
+    # directory is checked alone, because each has a module called conftest.
     for directory in ("adapters", "benchmarks", "families", "guard", "mutation", "pipelines"):
         session.run("mypy", "--allow-subclassing-any", f"tests/{directory}")
 
 
 @nox.session(allow_parallel=True)
 def pages(session: nox.Session) -> None:
-    """Every page of the reports in headless Chromium; `-- --shots DIR` keeps pictures. Without a Chromium it fails."""
+    """Test report pages in headless Chromium, which is required; `-- --shots DIR` saves pictures."""
     session.install("--editable", ".[host]", "--group", "pages")
     session.run("pytest", "-c", "tests/pages/pytest.ini", "tests/pages", *session.posargs)
 
 
 @nox.session(allow_parallel=True)
 def workflows(session: nox.Session) -> None:
-    """The workflows of .github against the provider's schema, and past a linter for what makes them unsafe."""
+    """Check the workflows of .github against the provider's schema, and for unsafe patterns."""
     session.install("--group", "workflows")
     found = sorted(map(str, Path(".github/workflows").glob("*.yml")))
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *found)
@@ -117,27 +121,27 @@ def workflows(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def lock(session: nox.Session) -> None:
-    """Resolve the matrix into matrices/locks/: all of it, or the stacks named after --."""
+    """Resolve the stacks named after --, or all, into matrices/locks/."""
     _compat(session, "lock")
 
 
 @nox.session(python=False)
 def report(session: nox.Session) -> None:
-    """The report of the latest run, or of the one named after --."""
+    """Print the report of the run named after --, or of the latest."""
     _compat(session, "report")
 
 
 @nox.session(python=False)
 def gate(session: nox.Session) -> None:
     """May I upgrade? Fails unless ALLOW: nox -s gate -- --from trl==0.19.1 --to trl==0.22.2."""
-    # Its run is its own and has its own report: nox must not end with one of it as of a run of the matrix.
+    # A gate makes its own run and report. Without a run id here, nox prints no matrix report for it at the end.
     command = (sys.executable, "-m", "finetune_compat", "gate", *session.posargs)
     session.run(*command, external=True, env={"COMPAT_RUN_ID": None})
 
 
 @nox.session(python=False)
 def bench(session: nox.Session) -> None:
-    """What the harness costs beside the ways it could be done without it; --only, --stacks and --quick after --."""
+    """Measure the harness against doing the same without it; options: --only, --stacks, --quick."""
     path = os.pathsep.join((str(HERE / "harness"), str(HERE / "tests" / "benchmarks")))
     session.run(sys.executable, "-m", "side_by_side", *session.posargs, external=True, env={"PYTHONPATH": path})
 
@@ -146,5 +150,5 @@ def _compat(session: nox.Session, command: str) -> None:
     session.run(sys.executable, "-m", "finetune_compat", command, *session.posargs, external=True)
 
 
-# Registers compat-3.11 and the like. Last, as `nox -l` lists sessions in the order of their registration.
+# Registers the compat sessions. Last, because `nox -l` lists sessions in the order of registration.
 import finetune_compat.noxfile  # noqa: E402, F401

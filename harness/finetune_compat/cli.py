@@ -1,6 +1,6 @@
-"""The command line. `main` turns every error a user can meet into its message and exit code, never a stack trace.
+"""The command line. `main` turns every expected error into its message and exit code, without a stack trace.
 
-Commands import what they need when they are called, so that `compat --help` starts at once.
+Commands import what they need when they are called, so that `compat --help` starts fast.
 """
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Keep a single command callable by its name, which needs a callback."""
+    """Hold the options of `compat` itself."""
 
 
 @app.command()
 def doctor(
     *, as_json: Annotated[bool, typer.Option("--json", help="One JSON array instead of a table.")] = False
 ) -> int:
-    """What this machine has for runs (Pythons, uv, torch, GPUs, directories), and how to get what is missing.
+    """Check what runs need on this machine: Pythons, uv, torch, GPUs and directories. Say how to install the rest.
 
     Exit code 3 if something is missing.
     """
@@ -122,7 +122,7 @@ def lock(
     plans = [plan for stack in chosen for plan in matrix.plans(stack)]
     results = make_locks(plans, _say)
     for name in () if names else drop_orphans(plans):
-        _say(f"{name}: removed, no row asks for it")
+        _say(f"{name}: removed, because no stack of the matrix uses it")
     _say(summary(results))
     return exit_code(results)
 
@@ -131,7 +131,7 @@ def lock(
 def run(  # noqa: PLR0913 - one parameter an option
     stacks: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[STACK]...", help="Names or globs, such as trl0.22 or 'peft*'. Default: all."),
+        typer.Argument(metavar="[STACK]...", help="Names or globs, for example trl0.22 or 'peft*'. Default: all."),
     ] = None,
     *,
     axis: Annotated[
@@ -232,10 +232,10 @@ def report(
     write_runs_to(out)
     if cells is not None and html is None:
         raise CompatError(
-            "--cells goes with --html",
+            "--cells needs --html",
             where="compat report",
-            meaning="Cells are shown in full on a page of their own, beside the one in the run's directory.",
-            todo="Say where: --html cells.html.",
+            meaning="Full cells are shown on a separate page, in addition to the page in the run's directory.",
+            todo="Name the file for that page: --html cells.html.",
         )
     return report_command(run, page=html, cells=cells)
 
@@ -300,7 +300,7 @@ def gate(  # noqa: PLR0913 - one parameter an option
 
 @app.command()
 def schema() -> None:
-    """Write the JSON Schema of gate.json to the file that is published with the package."""
+    """Write the JSON Schema of gate.json to the file that the package contains."""
     from finetune_compat.gate.report import answer_json
 
     places().the_checkout("compat schema")
@@ -369,7 +369,7 @@ def keep(
 
     target = keep_run(run, name, [flow.strip() for flow in flows.split(",") if flow.strip()])
     derive(target, load_ledger())
-    _say(f"kept as {target}; commit it, and read its summary.md")
+    _say(f"copied to {target}; read its summary.md, and commit it")
 
 
 @app.command()
@@ -556,7 +556,7 @@ _SHOWN = ("trl", "transformers", "peft", "bitsandbytes", "accelerate", "datasets
 """Packages of the table, in the order of its columns."""
 
 _WIDTH = 128
-"""Columns that the table needs for the longest names and versions."""
+"""Width of the table in characters, for the longest names and versions."""
 
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
@@ -568,7 +568,7 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(*_cells(row))
     console = Console()
-    # A narrow terminal wraps the lines: versions that are cut off are useless.
+    # A narrow terminal wraps the lines, because truncated versions are useless.
     console.width = max(console.width, _WIDTH)
     console.print(table)
 
@@ -593,11 +593,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     except typer.TyperException as error:
-        # Typer's code for a wrong option is 2; here every wrong input has the same code, files included.
+        # Typer's exit code for an invalid option is 2; `compat` uses one code for all invalid input, files included.
         print(f"{redact(error.format_message())}\nSee `compat --help`.", file=sys.stderr)
         sys.exit(ExitCode.BAD_INPUT)
     except OSError as error:
-        print(f"{error.filename or 'this machine'}: {error.strerror}\nNothing was half-written.", file=sys.stderr)
+        print(f"{error.filename or 'this machine'}: {error.strerror}\nNo file was left incomplete.", file=sys.stderr)
         sys.exit(ExitCode.COULD_NOT_TELL)
     except Interrupted as stop:
         print(stop, file=sys.stderr)

@@ -1,6 +1,6 @@
-"""What one compat session of nox does: take the stack's lock, make its environment equal to it, run its cells.
+"""One compat session of nox: read the stack's lock, make the environment equal to it, and run the cells.
 
-nox itself appears in noxfile.py only, so that this is an ordinary function with ordinary errors.
+Only noxfile.py imports nox, so that these are ordinary functions with ordinary errors.
 """
 
 from __future__ import annotations
@@ -31,15 +31,21 @@ from finetune_compat.stacks.matrix import Matrix, Stack
 def run_compat(
     matrix: Matrix, stack: Stack, python: str, env_python: Path, posargs: Sequence[str], *, alone: bool
 ) -> ExitCode | Unsolvable:
-    """Run the cells of `stack` in the environment of `env_python`; arguments that are not ours reach pytest.
+    """Run the cells of `stack` in the environment of `env_python`.
 
-    `alone` says that no other stack runs beside it.
+    Args:
+        matrix: the matrix.
+        stack: the stack to run.
+        python: the Python version of the session, such as `3.11`.
+        env_python: the interpreter of the session's environment.
+        posargs: the arguments after `--`. Unknown options are passed to pytest.
+        alone: whether no other stack runs in parallel.
 
     Returns:
-        How healthy the stack is, or that the resolver found no solution for it.
+        The exit code of the stack's verdicts, or `Unsolvable` if the resolver found no solution.
 
     Raises:
-        CompatError: an argument is wrong, the lock is stale, or the environment cannot be made equal to it.
+        CompatError: an argument is invalid, the lock is stale, or the environment cannot be made equal to the lock.
     """
     options = parse_options(posargs)
     gpus = stack_run.chosen_gpus(options)
@@ -71,18 +77,18 @@ def run_compat(
 
 
 def verdict_sentence(code: ExitCode) -> str:
-    """One sentence on what an unhealthy session found, for nox's last line."""
+    """The result of a session in one sentence, for nox's last line."""
     match code:
         case ExitCode.HEALTHY:
             return "Every verdict is a pass or a known, listed deviation."
         case ExitCode.UNHEALTHY:
-            return "At least one verdict failed; the table above names it, docs/reports.md says how to triage."
+            return "At least one cell fails: see the table above. docs/reports.md explains how to triage."
         case ExitCode.COULD_NOT_TELL:
-            return "A cell was killed, hung, or never ran: nothing is known about it. This is not the version's fault."
+            return "Infrastructure failure: a cell was killed, hung, or never ran. Nothing is known about the versions."
         case ExitCode.BAD_INPUT:
-            return "An argument or a file is wrong; the message above says which."
+            return "An argument or a file is invalid: see the message above."
         case ExitCode.ENVIRONMENT:
-            return "The environment could not be made; the message above says why."
+            return "The environment could not be made: see the message above."
         case _ as unreachable:
             assert_never(unreachable)
 
@@ -98,23 +104,23 @@ def run_stack(
     options: RunOptions,
     alone: bool = False,
 ) -> ExitCode:
-    """Run every selected cell of `stack` and print its table; or what an option asks for in place of the cells.
+    """Run every selected cell of `stack` and print its table. With `options.instead` or `options.seeds`, run that.
 
     Args:
-        stack: the row of the matrix.
-        python: the Python the stack runs on, such as `3.11`.
-        lock: what the row was resolved to.
+        stack: the stack to run.
+        python: the Python version, such as `3.11`.
+        lock: the lock of the stack.
         env_python: the interpreter of the environment that equals `lock`.
-        base_torch: whether that environment has another torch than the lock names.
-        gpus: what the cells run on; without any, the CPU.
-        options: what was asked for after `--`.
-        alone: no other stack runs beside it, so that its cells may have every core.
+        base_torch: whether that environment has another torch than the lock.
+        gpus: the GPUs to run on; empty for the CPU.
+        options: the options after `--`.
+        alone: whether no other stack runs in parallel, so that the cells may use every core.
 
     Returns:
         HEALTHY, UNHEALTHY or COULD_NOT_TELL over this stack's cells.
 
     Raises:
-        CompatError: the ledger, a results file or the run's id is wrong.
+        CompatError: the ledger, a results file or the run's id is invalid.
     """
     from finetune_compat.report import print_stack, summary_of
 
@@ -125,7 +131,7 @@ def run_stack(
         plans = sweeps.plans_of(plan, options.seeds, options.pytest)
         return max(_calibrate(one, lock, env_python, gpus[:1], options.seeds, fresh=options.fresh) for one in plans)
     if options.instead is not None:
-        # One process, and a Trainer that sees two GPUs spreads its model over both.
+        # One GPU: a Trainer in one process that sees two GPUs spreads its model over both.
         status = stack_run.run_process(
             _instead_command(options.instead, env_python, stack_run.write_plan(plan), options), plan, gpus[:1]
         )
@@ -141,7 +147,7 @@ def run_stack(
 
 
 def finish_run(run: Path) -> None:
-    """Write the derived files of a run whose sessions have ended, and print its window. Without a stack, do nothing."""
+    """Write the derived files of a run whose sessions have ended, and print its window. Do nothing without rows."""
     from finetune_compat.report import print_window, publish
 
     if (run / "rows").is_dir():
@@ -149,7 +155,7 @@ def finish_run(run: Path) -> None:
 
 
 def _calibrate(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], asked: Seeds, *, fresh: bool) -> ExitCode:
-    """Sweep the plan's one cell over seeds, and print and keep what it says. What was run before is not run again."""
+    """Sweep the plan's one cell over seeds, and print and store the error rates. Cached runs are not repeated."""
     from finetune_compat.evidence import learning
 
     path, cell = stack_run.write_plan(plan), plan.id_of(plan.cells[0])
@@ -157,7 +163,7 @@ def _calibrate(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], as
     into = sweeps.runs_of(plan, lock, env_python, gpus)
     if fresh:
         into.unlink(missing_ok=True)
-    print(f"{cell}: seeds {seeds.start} to {seeds.stop - 1}, {len(catalog.Handicap) + 1} runs each, kept in {into}")
+    print(f"{cell}: seeds {seeds.start} to {seeds.stop - 1}, {len(catalog.Handicap) + 1} runs each, stored in {into}")
     command = [
         str(env_python),
         "-m",
@@ -170,7 +176,7 @@ def _calibrate(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], as
     if stack_run.run_process(command, plan, gpus):
         return ExitCode.COULD_NOT_TELL
     found = calibration.read(into, seeds)
-    print(learning.told(found))
+    print(learning.describe(found))
     print(calibration.keep(found))
     learning.publish()
     return ExitCode.HEALTHY if found.on_target else ExitCode.UNHEALTHY
@@ -185,10 +191,10 @@ def _instead_command(instead: Instead, env_python: Path, plan: Path, options: Ru
         case Instead.CLOSED_FORMS:
             tests = ["tests/families"]
         case Instead.ADAPTERS:
-            # The command under test is the host's; what it looks at is saved by the stack.
+            # `compat inspect` runs on the host; the stack saves the adapters.
             tests = ["--host-python", sys.executable, "tests/adapters"]
         case Instead.PIPELINES:
-            # Likewise; the scripts run in this stack.
+            # `compat watch` runs on the host; the scripts run in this stack.
             tests = ["--host-python", sys.executable, "tests/pipelines"]
         case Instead.OVERHEAD | Instead.GUARD_OVERHEAD:
             return [
@@ -203,7 +209,7 @@ def _instead_command(instead: Instead, env_python: Path, plan: Path, options: Ru
 
 
 def _exit_code(status: int) -> ExitCode:
-    """Of a process that judges itself; a negative status is the signal that ended it."""
+    """The exit code for the status of a test process. A negative status is the signal that ended it."""
     if status < 0:
         return ExitCode.COULD_NOT_TELL
     return ExitCode.UNHEALTHY if status else ExitCode.HEALTHY

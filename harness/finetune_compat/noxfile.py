@@ -1,6 +1,6 @@
-"""The nox sessions that run stacks: `compat-3.11(trl='0.22')` and the like, one for each stack and Python.
+"""The nox sessions that run stacks: one for each stack and Python, for example `compat-3.11(trl='0.22')`.
 
-A checkout's noxfile.py imports this file; `compat run` of an installed package hands it to nox as it is.
+A checkout's noxfile.py imports this file. `compat run` of an installed package passes it to nox directly.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from finetune_compat.stacks import matrix
 
 
 def _finish_run() -> None:
-    """Write and print what a run of several stacks says as a whole."""
+    """Write and print the report of a run of several stacks."""
     run = places().runs / os.environ["COMPAT_RUN_ID"]
     if not run.exists():
         return
@@ -37,12 +37,12 @@ def _finish_run() -> None:
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
 nox.options.envdir = str(places().nox)
-# A Python that is not there is a failure, not a green skip.
+# A missing Python is a failure, not a skip.
 nox.options.error_on_missing_interpreters = True
 
-# With it every import of TRL costs 10 s instead of 4 s, in every environment made from here.
+# With this variable, no bytecode is cached, and every import of TRL takes 10 s instead of 4 s.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# Sessions that run side by side are processes of their own; they inherit this and write into one run.
+# Parallel sessions are separate processes. They inherit this id and write into the same run.
 os.environ.setdefault("COMPAT_RUN_ID", f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{token_hex(2)}")
 try:
     names.check_run_id(os.environ["COMPAT_RUN_ID"], "COMPAT_RUN_ID")
@@ -50,7 +50,7 @@ try:
 except CompatError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
-# They end with the nox that started them, as that ends with `compat run`. The first process ends the run.
+# Sessions end with the nox that started them, and nox ends with `compat run`. The first process finishes the run.
 FIRST = not child_processes.end_with_parent()
 if FIRST:
     atexit.register(_finish_run)
@@ -58,21 +58,21 @@ child_processes.adopt()
 
 
 def _compat_session(python: str) -> None:
-    """Register `compat-<python>`, parametrised over the stacks that run on it."""
+    """Register `compat-<python>`, parametrized over the stacks of that Python."""
     stacks = [stack for stack in MATRIX.stacks if python in stack.pythons]
 
     @nox.session(name=f"compat-{python}", python=python, allow_parallel=True)
-    # By name: nox writes parameters as JSON when sessions run side by side.
+    # By name, because nox writes parameters as JSON when sessions run in parallel.
     @nox.parametrize("name", [nox.param(stack.name, id=f"{stack.package}='{stack.label}'") for stack in stacks])
     def compat(session: nox.Session, name: str) -> None:
-        """Run every flow for real on the stack's locked environment."""
-        # Only a session that runs pays for these imports; `nox -l` does not.
+        """Run every flow in the stack's locked environment."""
+        # Imported here, so that `nox -l` stays fast.
         from finetune_compat import nox_session
         from finetune_compat.stacks import locks
 
         env_python = Path(session.virtualenv.location, "bin", "python")
         try:
-            # Side by side with others it is a process that another nox, or `compat run`, has started.
+            # A parallel session is a process that another nox, or `compat run`, started; then FIRST is false.
             outcome = nox_session.run_compat(
                 MATRIX, MATRIX.stack(name), python, env_python, session.posargs, alone=FIRST
             )

@@ -54,8 +54,8 @@ CAN_BE = (
     "interpreter or a virtual environment."
 )
 GPU_LIMITS = (
-    "No GPU can be as asked for. The limits are in GB of memory: used by others, and in all.\n"
-    "Ask for one GPU or more, used below some number above 0, and larger than 0 or more."
+    "No GPU can match these values. The limits are in GB of memory: used by others, and in total.\n"
+    "Give --gpus 1 or more, --gpu-idle-below a number above 0, and --gpu-larger-than 0 or more."
 )
 STEPS_AND_LIMIT = (
     "Before step 2 half of a LoRA adapter has no gradient to receive; a limit is in seconds.\n"
@@ -207,14 +207,14 @@ BAD = {
     "report .": NOT_A_RUN.replace("/empty", ""),
     "report run more": f"Got unexpected extra argument(s) (more)\n{SEE}",
     "report run --cells x": (
-        "compat report: --cells goes with --html\n"
-        "Cells are shown in full on a page of their own, beside the one in the run's directory.\n"
-        "Say where: --html cells.html."
+        "compat report: --cells needs --html\n"
+        "Full cells are shown on a separate page, in addition to the page in the run's directory.\n"
+        "Name the file for that page: --html cells.html."
     ),
     "report run --html page.html --cells x": (
         "--cells: no cell of this run matches 'x'\n"
-        "A cell's id is stack/flow[variant]@device; * stands for anything and nothing else is special.\n"
-        "Such as: --cells 'trl0.22-py311/sft-peft-model[*]@cpu'"
+        "A cell's id is stack/flow[variant]@device. * matches any text; no other character is special.\n"
+        "Write it like this: --cells 'trl0.22-py311/sft-peft-model[*]@cpu'"
     ),
     "report run --html empty": "--html empty: it is a directory\nName a file, such as page.html.",
     "report strange": (
@@ -230,22 +230,23 @@ BAD = {
     "run --axis dpo": "--axis: there is no axis 'dpo'\nNo name looks like it.\nThere are: trl, transformers, peft.",
     "run --python 2.7": (
         "--python: no stack is locked for Python 2.7\n"
-        "There are: 3.11, 3.12. `compat stacks` says which stack is locked for which."
+        "There are: 3.11, 3.12. `compat stacks` lists the Pythons of each stack."
     ),
     "run --flows nope": f"--flows: there is no flow 'nope'\nNo name looks like it.\nThere are: {FLOWS}.",
     "run trl0.22 --device cpu --variants nope": (
-        "compat run: no cell matches\nA cell's name is such as trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu.\n"
-        "Ask for fewer things at once."
+        "compat run: no cell matches\nA cell's name looks like trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu.\n"
+        "Use fewer filters: stacks, --axis, --flows, --variants or -k."
     ),
     "run trl0.22 --device cpu -k nope": (
-        "-k 'nope': no cell matches\nA cell's name is such as trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu.\n"
-        "Ask for fewer things at once."
+        "-k 'nope': no cell matches\nA cell's name looks like trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu.\n"
+        "Use fewer filters: stacks, --axis, --flows, --variants or -k."
     ),
     "run trl0.22 --device cpu -k 'a b'": (
-        "-k: 'a b' is no expression\nBetween two words stands `and` or `or`; every parenthesis is closed.\n"
-        "Such as: -k 'sft-peft-model and not (int8 or vision)'."
+        "-k: 'a b' is not a valid expression\n"
+        "Two names need `and` or `or` between them, and every parenthesis must be closed.\n"
+        "Write it like this: -k 'sft-peft-model and not (int8 or vision)'."
     ),
-    "run --budget soon": "--budget: 'soon' is no span of time\nWrite it as 30m, 1h30m or 90s.",
+    "run --budget soon": "--budget: 'soon' is not a valid duration\nWrite it as 30m, 1h30m or 90s.",
     "run --retry-infrastructure -1": (
         f"Invalid value for '--retry-infrastructure': Input should be greater than or equal to 0\n{SEE}"
     ),
@@ -333,13 +334,13 @@ BAD = {
         "--max-size: 'much' is not a size\nA size is a number above 0 with a unit.\nWrite it as 60MiB, 500MB or 1GiB."
     ),
     "bundle trl0.22 --out text": (
-        "--out text: it is a file\nThe folder is replaced as a whole by the new bundle.\n"
-        "Name a folder that is not there yet, or that holds an earlier bundle."
+        "--out text: it is a file\nThe new bundle replaces the whole folder.\n"
+        "Name a folder that does not exist, is empty, or contains an earlier bundle."
     ),
     "bundle trl0.22 --out adapter": (
-        "--out adapter: it holds other files than the parts of a bundle, such as config.json\n"
-        "The folder is replaced as a whole by the new bundle.\n"
-        "Name a folder that is not there yet, or that holds an earlier bundle."
+        "--out adapter: it contains files other than parts of a bundle, for example config.json\n"
+        "The new bundle replaces the whole folder.\n"
+        "Name a folder that does not exist, is empty, or contains an earlier bundle."
     ),
     "inspect": f"Missing argument 'ADAPTER_DIR'.\n{SEE}",
     "inspect nope": (
@@ -435,7 +436,7 @@ BAD = {
     **{
         f"shards --jobs {jobs}": (
             f"--jobs: {jobs} jobs\n"
-            "The provider starts at most 256 jobs of a matrix, and fewer than one run nothing.\n"
+            "GitHub Actions starts at most 256 jobs of a matrix, and 0 jobs run nothing.\n"
             "Give a number from 1 to 256."
         )
         for jobs in (0, 257)
@@ -448,11 +449,11 @@ BAD = {
     "collect run": f"Missing option '--plan'.\n{SEE}",
     "collect run --plan plan.json": f"Missing option '--run'.\n{SEE}",
     "collect run --plan plan.json --run empty": (
-        "empty: there is a run already\nName a directory that is not there yet."
+        "empty: the directory exists already\nName a directory that does not exist."
     ),
     **{
         f"collect run --plan {name} --run whole": (
-            f"{name}: not a plan: {problem}\nWithout it a stack whose machine was lost would go unnoticed.\n"
+            f"{name}: not a plan: {problem}\nWithout the plan, a stack whose machine was lost would not be noticed.\n"
             f"Make it with: compat shards --json > {name}"
         )
         for name, problem in (
@@ -474,18 +475,18 @@ BAD = {
     "alarm run --body empty": "--body empty: it is a directory\nName a file, such as issue.md.",
     "keep nope": NO_RUN,
     "keep run --name 'A B'": (
-        "--name: 'A B' is no name of a baseline\nIt becomes a directory below reports/baseline.\n"
-        "Use letters, digits and dashes, such as cpu or h200."
+        "--name: 'A B' is not a valid name of a baseline\nThe name becomes a directory below reports/baseline.\n"
+        "Use lower-case letters, digits and dashes, for example cpu or h200."
     ),
     "keep run --name mine": (
-        "HERE/run: the run is not whole: trl0.22-py311\n"
-        "A baseline with holes would read as lost coverage in every later comparison.\n"
-        "Run the stacks named here again, in the same run or all together."
+        "HERE/run: the run is incomplete: trl0.22-py311\n"
+        "In later comparisons, missing cells of a baseline would look like lost coverage.\n"
+        "Run these stacks again, in the same run, or run all stacks again."
     ),
     "keep empty --name mine": (
-        "HERE/empty: the run is not whole: no cell of it ran\n"
-        "A baseline with holes would read as lost coverage in every later comparison.\n"
-        "Run the stacks named here again, in the same run or all together."
+        "HERE/empty: the run is incomplete: no cell of it ran\n"
+        "In later comparisons, missing cells of a baseline would look like lost coverage.\n"
+        "Run these stacks again, in the same run, or run all stacks again."
     ),
     f"keep {BASELINES / 'cpu'} --name mine": (
         f"{BASELINES}/cpu: this is a baseline already\nName a run below reports/runs, or a copy of one."
@@ -561,10 +562,10 @@ def test_a_budget_that_nothing_fits_into(here: Path, capsys: pytest.CaptureFixtu
         cli.main(["run", "trl0.22", "--device", "cpu", "--budget", "1s"])
     out, err = capsys.readouterr()
     cells = len(cells_on(DeviceKind.CPU))
-    assert out == f"{cells} cells on 1 stack: 0 stored, {cells} to run\n"
+    assert out == f"{cells} cells on 1 stack: 0 cached, {cells} to run\n"
     assert err == (
         f"--budget: no cell fits into 1 s\nA stack takes about {START_S:.0f} s before its first cell.\n"
-        "Give it more time.\n"
+        "Give a longer time.\n"
     )
     assert caught.value.code == ExitCode.BAD_INPUT
 
@@ -580,9 +581,9 @@ def test_a_gpu_that_is_not_there(
     assert capsys.readouterr() == (
         "",
         (
-            f"compat {command.split(maxsplit=1)[0]}: --device cuda, and there is no NVIDIA GPU to be seen\n"
-            "There is no NVIDIA driver, or it knows no GPU.\n"
-            "Ask for --device cpu, or for auto, which takes a GPU where there is one.\n"
+            f"compat {command.split(maxsplit=1)[0]}: --device cuda, and no NVIDIA GPU is visible\n"
+            "There is no NVIDIA driver, or the driver finds no GPU.\n"
+            "Use --device cpu, or --device auto, which uses a GPU if there is one.\n"
         ),
     )
     assert caught.value.code == ExitCode.BAD_INPUT

@@ -175,5 +175,5 @@ class TestSentences:
     def test_a_machine_that_failed_is_not_the_versions_fault(self) -> None:
         """The sentence says so."""
         assert nox_session.verdict_sentence(ExitCode.COULD_NOT_TELL) == (
-            "A cell was killed, hung, or never ran: nothing is known about it. This is not the version's fault."
+            "Infrastructure failure: a cell was killed, hung, or never ran. Nothing is known about the versions."
         )

@@ -1,5 +1,5 @@
-"""Bundles: what a machine without a registry needs to run stacks on the torch it has, in files of limited size.
+"""Bundles: everything that a machine without a registry needs to run stacks on its own torch, in files of limited size.
 
-`command` makes one, of the harness's own files (`checkout`) and of wheels by hash (`wheels`), in `parts`. `start` is
-what runs there first.
+`command` packs the files of the harness (`checkout`) and hashed wheels (`wheels`) into `parts`. `start` is the first
+program to run on the target machine.
 """

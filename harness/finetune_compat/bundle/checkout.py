@@ -1,4 +1,4 @@
-"""The harness itself, as git tracks it."""
+"""The files of the harness that git tracks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path, PurePosixPath
 from finetune_compat.contract.errors import CompatError
 
 LEFT_OUT = ("reports/", "tests/golden/", ".git")
-"""What no cell needs: measured baselines, and runs that only the harness's own tests read."""
+"""Paths that no cell needs: committed baselines, and runs that only the tests of the harness read."""
 
 _LOCKS = PurePosixPath("matrices/locks")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """The files of a checkout that travel, and which commit they are of."""
+    """The files of a checkout that a bundle contains, and their commit."""
 
     root: Path
     files: tuple[str, ...]
@@ -29,25 +29,25 @@ class Checkout:
 
 
 def tracked(locks: Collection[str], root: Path) -> Checkout:
-    """What git tracks in `root` and a run needs; of the locks, those whose file names are in `locks`.
+    """The tracked files of `root` that a run needs, with only those locks whose file names are in `locks`.
 
     Raises:
-        CompatError: `root` is no git checkout, or there is no git.
+        CompatError: `root` is not a git checkout, or git is not installed.
     """
     commit = _git(root, "rev-parse", "HEAD").strip()
     changed = tuple(filter(None, _git(root, "diff", "--name-only", "-z", "HEAD").split("\0")))
     names = filter(None, _git(root, "ls-files", "-z").split("\0"))
-    files = tuple(name for name in names if _travels(PurePosixPath(name), locks) and (root / name).is_file())
+    files = tuple(name for name in names if _included(PurePosixPath(name), locks) and (root / name).is_file())
     return Checkout(root, files, commit, changed)
 
 
-def _travels(name: PurePosixPath, locks: Collection[str]) -> bool:
+def _included(name: PurePosixPath, locks: Collection[str]) -> bool:
     return name.name in locks if name.parent == _LOCKS else not str(name).startswith(LEFT_OUT)
 
 
 def _git(root: Path, *arguments: str) -> str:
     git = shutil.which("git")
-    # A folder that merely lies inside some other checkout is not one.
+    # git would also accept a folder inside another checkout.
     done = (git and (root / ".git").exists()) and subprocess.run(
         [git, "-C", str(root), *arguments], capture_output=True, text=True, check=False
     )
@@ -55,7 +55,7 @@ def _git(root: Path, *arguments: str) -> str:
         raise CompatError(
             f"not a git checkout: {done.stderr.strip() if done else 'no git, or no .git'}",
             where=str(root),
-            meaning="A bundle holds what git tracks of the harness, and says which commit that is.",
-            todo="Make it from a clone of this project.",
+            meaning="A bundle contains the tracked files of the harness, and names their commit.",
+            todo="Make the bundle from a clone of this project.",
         )
     return done.stdout

@@ -1,4 +1,4 @@
-"""`compat bundle`: choose the locks, gather the wheels, pack them with the harness. Whole or not at all."""
+"""`compat bundle`: choose locks, collect wheels, and pack them with the harness. An error leaves no partial bundle."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from finetune_compat.stacks.uv_tool import install_environ, run_uv
 
 @dataclass(frozen=True, slots=True)
 class BundleRequest:
-    """What a bundle is to hold, and for which machine."""
+    """The contents of a bundle, and its target machine."""
 
     stacks: tuple[Stack, ...]
     python: str
     device: DeviceKind
     limit: int | None
-    """Bytes a part may have."""
+    """Maximum size of a part in bytes; None for one part."""
 
 
 def asked_for(
     matrix: Matrix, names: Sequence[str], python: str | None, device: DeviceKind, size: str | None
 ) -> BundleRequest:
-    """What a person typed, checked against the matrix. The Python is by default the first of the first stack's row.
+    """Check the arguments against the matrix. The default Python is the first one of the first stack.
 
     Raises:
-        UnknownName: there is no such stack.
+        UnknownName: a stack does not exist.
         LockError: a stack is not locked for that Python.
-        CompatError: the size is none.
+        CompatError: the size is invalid.
     """
     stacks = tuple(dict.fromkeys(matrix.stack(name) for name in names))
     version = python or stacks[0].pythons[0]
@@ -55,7 +55,7 @@ def asked_for(
                 f"there is no lock for Python {version}",
                 where=stack.name,
                 meaning=f"Its row is locked for {' and '.join(stack.pythons)}. A bundle is for one Python.",
-                todo=f"Name that Python with --python, or add {version} to the row's `pythons` and run `nox -s lock`.",
+                todo=f"Give that Python with --python, or add {version} to the row's `pythons` and run `nox -s lock`.",
             )
     return BundleRequest(stacks, version, device, None if size is None else _limit(size))
 
@@ -73,18 +73,18 @@ def _limit(size: str) -> int:
 
 
 def make(matrix: Matrix, asked: BundleRequest, out: Path, tell: Callable[[str], None], root: Path) -> list[Path]:
-    """Make the bundle that is `asked` for in `out`, and return its parts.
+    """Make the requested bundle in `out`, and return its parts.
 
     Args:
         matrix: the matrix.
-        asked: the stacks and the machine.
-        out: a folder; an earlier bundle in it gives its wheels and is replaced.
-        tell: takes lines of progress.
-        root: the checkout the harness is taken from.
+        asked: the stacks and the target machine.
+        out: a folder. An earlier bundle in it is replaced, and its wheels are reused.
+        tell: called with lines of progress.
+        root: the checkout of the harness.
 
     Raises:
-        LockError, CompatError, RegistryUnreachable, InstallError: `out` is as it was before. Wheels that were fetched
-            stay beside it and are used by the next attempt.
+        LockError, CompatError, RegistryUnreachable, InstallError: `out` is unchanged. Downloaded wheels stay next to it
+            for the next attempt.
     """
     refuse_other_contents(out)
     locks = [_lock(matrix, stack, asked) for stack in asked.stacks]
@@ -120,7 +120,7 @@ def _lock(matrix: Matrix, stack: Stack, asked: BundleRequest) -> Lock:
 
 @contextmanager
 def _scratch(out: Path) -> Iterator[Path]:
-    """A folder beside `out`, for one command at a time. It stays when the command fails, with the wheels it has."""
+    """A folder next to `out`, locked for one command. It and its wheels stay if the command fails."""
     scratch = out.with_name(f".{out.name}.making")
     scratch.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -128,17 +128,17 @@ def _scratch(out: Path) -> Iterator[Path]:
             stack.enter_context(locked_file(scratch / "lock", wait=False))
         except BlockingIOError:
             raise CompatError(
-                "another `compat bundle` is writing it",
+                "another `compat bundle` is writing this bundle",
                 where=f"--out {out}",
-                todo="Wait for that one, or name another folder.",
+                todo="Wait for the other command, or name another folder.",
             ) from None
-        # Left by an attempt that was ended. Wheels are kept; they are compared with their hashes again.
+        # An interrupted attempt leaves parts. Wheels are reused; their hashes are checked again.
         shutil.rmtree(scratch / "parts", ignore_errors=True)
         yield scratch
 
 
 def _host_requirements(target: Target, root: Path) -> str:
-    """The host side's own dependencies, resolved for the target with hashes."""
+    """The hashed requirements of the host side, resolved for the target."""
     arguments = [
         *("pip", "compile", str(root / "pyproject.toml"), "--extra", "host", "--quiet", "--generate-hashes"),
         *("--no-header", "--no-annotate", "--no-build"),
@@ -151,14 +151,14 @@ def _host_requirements(target: Target, root: Path) -> str:
         raise InstallError(
             f"uv could not resolve the harness's own dependencies: {answer.cause}",
             where="the host side",
-            meaning=f"pyproject.toml asks for what has no wheel for Python {target.python} on {target.platform}.",
-            todo="Read uv's reason; a mirror may lack a package.",
+            meaning=f"A requirement in pyproject.toml has no wheel for Python {target.python} on {target.platform}.",
+            todo="Read uv's reason. A mirror may lack a package.",
         )
     return answer.output
 
 
 def _wheels(files: Sequence[Path], target: Target, out: Path, folder: Path, tell: Callable[[str], None]) -> list[Item]:
-    """A wheel for every pin of every requirements file; one that several ask for is one file."""
+    """One wheel for every pin in the requirements files. Files share wheels of the same pin."""
     wanted = {file: _pins(file) for file in files}
     take_wheels(out, {digest for pins in wanted.values() for pin in pins for digest in pin.hashes}, folder)
     found: set[Path] = set()
@@ -178,8 +178,8 @@ def _pins(file: Path) -> tuple[Pin, ...]:
         raise InstallError(
             f"not the hashed requirements that uv writes: {problem}",
             where=file.name,
-            meaning="This uv writes them in another form, or they name a package that has no hash.",
-            todo="Use the uv that pyproject.toml asks for.",
+            meaning="This version of uv writes another format, or a package has no hash.",
+            todo="Use the uv version in pyproject.toml.",
         ) from None
 
 
@@ -209,9 +209,9 @@ def _summary(out: Path, parts: Sequence[Path], items: Sequence[Item], checkout: 
     many = f"{len(parts)} part{'s' if len(parts) > 1 else ''}, {size:.1f} MiB"
     lines = (
         f"{out}: {many}: {wheels} wheels and the harness of commit {checkout.commit[:12]}{changed}",
-        "there, with the Python that has torch:",
+        "on the target machine, with the Python that has torch:",
         f'    for part in {FOLDER}-*.tar; do tar -xf "$part"; done',
         f"    python3 {FOLDER}/start.py",
-        "which says what comes next; docs/air-gapped.md says all of it",
+        "start.py prints the next command; see docs/air-gapped.md",
     )
     return "\n".join(lines)

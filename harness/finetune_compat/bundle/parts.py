@@ -1,5 +1,5 @@
-"""A bundle as tar files: each holds whole files, the manifest and `start.py`, so that any order of unpacking gives the
-same folder and any part can tell which others belong to it.
+"""A bundle as tar files. Each part contains whole files, the manifest and `start.py`. So parts can be unpacked in any
+order, and each part knows which others belong to it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from finetune_compat.contract.names import is_plain
 from finetune_compat.machine.files import write_atomically
 
 FOLDER = "compat-bundle"
-"""What all parts unpack into."""
+"""The folder that all parts unpack into."""
 WHEELS = "wheels"
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -30,14 +30,14 @@ MIB = 1024 * 1024
 _PART = re.compile(rf"{FOLDER}-[0-9a-f]{{8}}-[0-9]+of[0-9]+\.tar")
 _BLOCK = 512
 _HEADERS = 3 * _BLOCK
-"""A member's header, and the two blocks that a name over 100 characters takes besides (pax)."""
+"""A member's header, and the two pax blocks of a name over 100 characters."""
 _END = 20 * _BLOCK
-"""Two empty blocks, filled up to the record that tarfile ends a file with."""
+"""Two empty blocks at the end, padded by tarfile to a full record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A file of the bundle: its place there, and where it is now."""
+    """A file of the bundle: its name there, and its current path."""
 
     name: str
     path: Path
@@ -46,22 +46,22 @@ class Item:
 
 
 def item(name: str, path: Path) -> Item:
-    """`path` as the file `name` of a bundle."""
+    """Return `path` as the file `name` of a bundle."""
     return Item(name, path, path.stat().st_size, sha256_of(path))
 
 
 def pack(items: Sequence[Item], start: Path, facts: Mapping[str, Any], folder: Path, limit: int | None) -> list[Path]:
-    """Write the parts into `folder`, which is made, and return them in order.
+    """Create `folder`, write the parts into it, and return them in order.
 
     Args:
-        items: what the bundle holds.
-        start: the program that starts it, which every part holds.
-        facts: what else its manifest says.
-        folder: where the parts are written.
-        limit: bytes a part may have; None for one part.
+        items: the files of the bundle.
+        start: the start program, which every part contains.
+        facts: additional fields of the manifest.
+        folder: the folder for the parts.
+        limit: maximum size of a part in bytes; None for one part.
 
     Raises:
-        CompatError: a file is larger than a part may be.
+        CompatError: a file does not fit into a part.
     """
     size = _END + _cost(start.stat().st_size) + _cost(len(_manifest(items, {}, len(items), facts)))
     places = _places(items, None if limit is None else limit - size)
@@ -85,7 +85,7 @@ def part_name(identity: str, number: int, parts: int) -> str:
 
 
 def _places(items: Sequence[Item], room: int | None) -> dict[str, int]:
-    """The part of each file: the largest first, each in the first part that has room for it."""
+    """Part number by file: largest files first, each in the first part with room for it."""
     left: list[int] = []
     places: dict[str, int] = {}
     for each in sorted(items, key=lambda each: (-each.size, each.name)):
@@ -104,18 +104,18 @@ def _too_large(each: Item, room: int) -> CompatError:
     return CompatError(
         f"{Path(each.name).name} is {each.size / MIB:.1f} MiB, and a part has room for {max(room, 0) / MIB:.1f} MiB",
         where="--max-size",
-        meaning="No file is cut: each part holds whole files, and beside them the manifest.",
+        meaning="Files are not split: each part contains whole files and the manifest.",
         todo=f"Allow parts of {-(-(each.size + MIB) // MIB) + 1} MiB or more.",
     )
 
 
 def _cost(size: int) -> int:
-    """What a file of `size` bytes takes in a tar, at most."""
+    """Maximum bytes of a file of `size` bytes in a tar."""
     return _HEADERS + -(-size // _BLOCK) * _BLOCK
 
 
 def _manifest(items: Sequence[Item], places: Mapping[str, int], parts: int, facts: Mapping[str, Any]) -> bytes:
-    """The manifest. Its id is that of the contents, however they are parted."""
+    """The manifest. Its id depends on the contents, not on how they are split into parts."""
     ordered = sorted(items, key=lambda each: each.name)
     identity = hashlib.sha256("".join(f"{each.name} {each.sha256}\n" for each in ordered).encode()).hexdigest()[:8]
     files = {
@@ -132,7 +132,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Whose file it was here means nothing there."""
+    """Remove the owner and the mode, which have no meaning on the target machine."""
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     member.mode = 0o644
@@ -140,10 +140,10 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def refuse_other_contents(folder: Path) -> None:
-    """A folder that is there is written over only if it is a bundle, or empty.
+    """Refuse to replace an existing path, unless it is a folder that is empty or contains a bundle.
 
     Raises:
-        CompatError: it holds something else, or is no folder.
+        CompatError: `folder` contains other files, or is a file.
     """
     if not folder.exists():
         return
@@ -152,18 +152,18 @@ def refuse_other_contents(folder: Path) -> None:
     )
     if others:
         raise CompatError(
-            f"it holds other files than the parts of a bundle, such as {others[0]}" if others[0] else "it is a file",
+            f"it contains files other than parts of a bundle, for example {others[0]}" if others[0] else "it is a file",
             where=f"--out {folder}",
-            meaning="The folder is replaced as a whole by the new bundle.",
-            todo="Name a folder that is not there yet, or that holds an earlier bundle.",
+            meaning="The new bundle replaces the whole folder.",
+            todo="Name a folder that does not exist, is empty, or contains an earlier bundle.",
         )
 
 
 def take_wheels(bundle: Path, wanted: Collection[str], folder: Path) -> None:
-    """Copy the wheels of an earlier bundle whose SHA-256 is in `wanted` into `folder`: none is fetched twice."""
+    """Copy wheels of an earlier bundle whose SHA-256 is in `wanted` into `folder`, so that none is downloaded twice."""
     folder.mkdir(parents=True, exist_ok=True)
     for part in sorted(bundle.glob("*.tar")):
-        # A damaged part gives what can still be read of it, and what it cannot give is fetched.
+        # From a damaged part, readable wheels are copied; the others are downloaded.
         with suppress(tarfile.TarError, OSError), tarfile.open(part) as tar:
             for member in tar:
                 _take(tar, member, wanted, folder)

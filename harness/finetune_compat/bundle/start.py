@@ -1,7 +1,7 @@
-"""Start an unpacked bundle: prove that every file of every part is here, and make the host side from its wheels.
+"""Start an unpacked bundle: check that all files of all parts are present, and install the host side from wheels.
 
-It is copied to the top of a bundle and runs there as `python3 start.py`, with the Python the bundle is for: standard
-library only, and nothing of the harness, which may not be whole yet. Run again it makes the same again.
+This file is copied to the top of a bundle and runs there as `python3 start.py`, with the bundle's Python. It imports
+only the standard library, because the harness may be incomplete. Running it again repeats everything.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent
 
 NAMED = 4
-"""How many files an error names."""
+"""Maximum number of files that an error names."""
 
 _LAUNCHER = """#!/bin/sh
-# Made by start.py. There is no registry here: uv asks for none, and no Python is downloaded.
+# Written by start.py. This machine has no registry: uv works offline and downloads no Python.
 here=$(cd "$(dirname "$0")" && pwd)
 PATH="$here/.host/bin:$PATH" UV_OFFLINE=1 UV_PYTHON_DOWNLOADS=never \\
   exec "$here/.host/bin/python" -m finetune_compat "$@"
@@ -29,7 +29,7 @@ PATH="$here/.host/bin:$PATH" UV_OFFLINE=1 UV_PYTHON_DOWNLOADS=never \\
 
 
 class Refusal(Exception):
-    """What is wrong with the bundle or the machine, and what to do. Ends the program with `code`."""
+    """A problem of the bundle or the machine, and what to do. The program exits with `code`."""
 
     def __init__(self, what: str, meaning: str, todo: str, code: int) -> None:
         super().__init__(f"{ROOT.name}: {what}\n{meaning}\n{todo}")
@@ -43,7 +43,7 @@ NO_ENVIRONMENT = 5
 
 
 def main() -> None:
-    """Check the bundle, make its host side, say what comes next."""
+    """Check the bundle, install its host side, and print the next command."""
     try:
         manifest = read_manifest()
         refuse_other_python(manifest["python"])
@@ -58,13 +58,13 @@ def main() -> None:
 
 
 def read_manifest() -> dict[str, Any]:
-    """The manifest, which every part holds."""
+    """Read the manifest, which every part contains."""
     try:
         manifest: dict[str, Any] = json.loads((ROOT / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise Refusal(
             f"its manifest cannot be read: {error}",
-            "No part was unpacked here, or not to its end.",
+            "No part was unpacked here, or one was unpacked incompletely.",
             "Unpack every part (`tar -xf PART`) in the same place.",
             INCOMPLETE,
         ) from None
@@ -72,19 +72,19 @@ def read_manifest() -> dict[str, Any]:
 
 
 def refuse_other_python(wanted: str) -> None:
-    """A bundle's wheels are for one Python."""
+    """Raise `Refusal` if this is not the bundle's Python."""
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if here != wanted:
         raise Refusal(
             f"it is for Python {wanted}, and this is {here} at {sys.executable}",
             "Its wheels fit that Python only.",
-            f"Start it with the Python {wanted} that has torch, or make a bundle with --python {here}.",
+            f"Run start.py with the Python {wanted} that has torch, or make a bundle with --python {here}.",
             INCOMPLETE,
         )
 
 
 def refuse_incomplete(manifest: dict[str, Any]) -> None:
-    """Every file is here, and is what was packed."""
+    """Raise `Refusal` if a file is missing or differs from the packed one."""
     files = manifest["files"]
     missing = [name for name in files if not (ROOT / name).is_file()]
     if missing:
@@ -95,7 +95,7 @@ def refuse_incomplete(manifest: dict[str, Any]) -> None:
         raise Refusal(
             f"not what was packed: {_some(other)}",
             "The file was changed or damaged, or parts of two bundles were unpacked in one place.",
-            f"Compare it with the sender's, and unpack {parts} again.",
+            f"Compare the hash of the part with the sender's, and unpack {parts} again.",
             INCOMPLETE,
         )
 
@@ -109,12 +109,12 @@ def _missing(manifest: dict[str, Any], missing: list[str]) -> Refusal:
         return Refusal(
             f"{many} not here: {_parts(manifest, absent)}",
             "A bundle can be used when all parts are unpacked in the same place, in any order.",
-            "Bring what is missing, unpack it here, and start again.",
+            "Copy the missing parts here, unpack them, and run start.py again.",
             INCOMPLETE,
         )
     return Refusal(
         f"{len(missing)} of its files {'is' if len(missing) == 1 else 'are'} missing: {_some(missing)}",
-        "A part was not unpacked to its end, or the file was removed.",
+        "A part was unpacked incompletely, or the files were removed.",
         f"Unpack {_parts(manifest, {files[name]['part'] for name in missing})} again.",
         INCOMPLETE,
     )
@@ -138,23 +138,23 @@ def _sha256(path: Path) -> str:
 
 
 def make_host() -> None:
-    """The environment of the harness itself, in `.host`, and `compat`, which runs in it. That is written last."""
+    """Install the host side into `.host`, and then write the launcher `compat`, which runs in it."""
     launcher, host = ROOT / "compat", ROOT / ".host"
     if launcher.exists():
         launcher.unlink()
     _run(
         [sys.executable, "-m", "venv", "--clear", str(host)],
-        "this Python cannot make a virtual environment",
-        "On Debian and Ubuntu `venv` is a package of its own (python3-venv).",
+        "this Python cannot create a virtual environment",
+        "On Debian and Ubuntu, `venv` needs the package python3-venv.",
     )
     python = str(host / "bin" / "python")
     wheels, asked = str(ROOT / "wheels"), str(ROOT / "host.txt")
-    # --isolated: what pip is configured for on this machine is about a registry.
+    # --isolated ignores the pip configuration of this machine, which is for a registry.
     command = [python, "-m", "pip", "install", "--isolated", "--disable-pip-version-check", "--quiet", "--no-index"]
     _run(
         [*command, "--find-links", wheels, "--only-binary", ":all:", "--require-hashes", "--requirement", asked],
         "the host side cannot be installed",
-        "Its wheels are all here: this machine is of another kind than the manifest's platform, or the disk is full.",
+        "All wheels are present. This machine has another platform than the manifest, or the disk is full.",
     )
     site = next(host.glob("lib/python3*/site-packages"))
     (site / "compat-bundle.pth").write_text(f"{ROOT / 'harness'}\n", encoding="utf-8")
@@ -167,23 +167,23 @@ def _run(command: list[str], what: str, meaning: str) -> None:
     if done.returncode:
         said = done.stdout.decode(errors="replace").strip()
         raise Refusal(
-            f"{what}: {said}", meaning, f"Correct that, and run {shlex.quote(__file__)} again.", NO_ENVIRONMENT
+            f"{what}: {said}", meaning, f"Correct this, and run {shlex.quote(__file__)} again.", NO_ENVIRONMENT
         )
 
 
 def about_torch(wanted: str) -> str:
-    """One line on the torch of this Python."""
+    """Describe the torch of this Python in one line."""
     try:
         found = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
-        return f"{sys.executable} has no torch: name the Python that has one with --base-python"
+        return f"{sys.executable} has no torch: give a Python that has torch with --base-python"
     same = found.partition("+")[0] == wanted
-    note = "" if same else f" (the matrix says {wanted}; every observation will say that this is another)"
+    note = "" if same else f" (the matrix has {wanted}; every observation records this difference)"
     return f"{sys.executable} has torch {found}{note}"
 
 
 def next_command(manifest: dict[str, Any]) -> str:
-    """What runs every cell of the bundle's stacks."""
+    """The command that runs every cell of the bundle's stacks."""
     words = [str(ROOT / "compat"), "run", *manifest["stacks"], "--python", manifest["python"], "--offline"]
     return shlex.join([*words, "--wheelhouse", str(ROOT), "--base-python", sys.executable])
 

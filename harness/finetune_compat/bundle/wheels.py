@@ -1,5 +1,5 @@
-"""Wheels for another machine, by hash: which ones a requirements file asks for, which are there, and the rest from the
-registry. pip fetches them, with the mirrors, proxies and certificates it is configured with.
+"""Hashed wheels for another machine: those already present are reused, and pip downloads the rest from the registry.
+pip uses its configured mirrors, proxies and certificates.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ from finetune_compat.stacks.uv_tool import bare_environ
 
 _MANYLINUX = re.compile(r"(?P<arch>[a-z0-9_]+)-manylinux_2_(?P<glibc>[0-9]+)")
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
-"""What the oldest glibcs are called in file names (PEP 600)."""
+"""Names of the oldest glibc versions in file names (PEP 600)."""
 _OLDEST_GLIBC = 5
 _UNREACHABLE = "Retrying (Retry("
-"""What pip says when a registry does not answer."""
+"""Text in pip's output when a registry does not answer."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """The machine a wheel must fit."""
+    """The machine that the wheels are for."""
 
     python: str
     platform: str
-    """As uv names it, such as `x86_64-manylinux_2_28`."""
+    """uv's name of the platform, such as `x86_64-manylinux_2_28`."""
 
     @cached_property
     def platforms(self) -> tuple[str, ...]:
-        """The platform tags that fit, best first.
+        """The compatible platform tags, best first.
 
         Raises:
-            LockError: the platform is not a Linux with a glibc.
+            LockError: the platform is not Linux with glibc.
         """
         match = _MANYLINUX.fullmatch(self.platform)
         if match is None:
             raise LockError(
-                f"wheels for the platform {self.platform!r} cannot be chosen",
+                f"no wheels can be selected for the platform {self.platform!r}",
                 where="matrices/stacks.toml: resolve.platform",
-                meaning="Bundles are for Linux with a glibc, such as x86_64-manylinux_2_28.",
-                todo="Make locks for such a platform.",
+                meaning="Bundles are for Linux with glibc, for example x86_64-manylinux_2_28.",
+                todo="Set such a platform, and make the locks again.",
             )
         names: list[str] = []
         for glibc in range(int(match["glibc"]), _OLDEST_GLIBC - 1, -1):
@@ -61,7 +61,7 @@ class Target:
 
     @cached_property
     def tags(self) -> frozenset[Tag]:
-        """Every tag of a wheel that can be installed there."""
+        """All wheel tags that this machine can install."""
         version = tuple(map(int, self.python.split(".")))
         interpreter = "cp" + "".join(map(str, version))
         return frozenset(
@@ -73,20 +73,20 @@ class Target:
 
 
 def gather(pins: Sequence[Pin], target: Target, folder: Path, where: str, tell: Callable[[str], None]) -> set[Path]:
-    """Have a wheel of every pin in `folder`: what is there is kept, the rest comes from the registry.
+    """Put a wheel for every pin into `folder`: wheels in it are reused, and the rest are downloaded.
 
     Args:
-        pins: what is wanted, no package twice.
-        target: the machine they are for.
-        folder: where wheels are, and come to.
-        where: what errors name.
-        tell: takes a line of progress for each package that is fetched.
+        pins: the pins, each package once.
+        target: the machine that the wheels are for.
+        folder: the folder of wheels.
+        where: the place that errors name.
+        tell: called with a line of progress for each downloaded package.
 
     Returns:
-        One wheel a pin.
+        One wheel for each pin.
 
     Raises:
-        RegistryUnreachable: nothing could be asked. What was fetched stays in `folder`.
+        RegistryUnreachable: the registry does not answer. Downloaded wheels stay in `folder`.
         InstallError: a file has another hash, or a package has no wheel for the target.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def gather(pins: Sequence[Pin], target: Target, folder: Path, where: str, tell: 
 
 
 def _fitting(pins: Iterable[Pin], target: Target, folder: Path) -> dict[Pin, Path]:
-    """The wheels of `folder` that stand for one of `pins`, by name, version, tags and hash."""
+    """The wheels of `folder` that match one of `pins` by name, version, tags and hash."""
     wanted = {(pin.name, Version(pin.version)): pin for pin in pins}
     found: dict[Pin, Path] = {}
     for path in sorted(folder.glob("*.whl")):
@@ -123,13 +123,13 @@ def sha256_of(path: Path) -> str:
 
 
 def _fetch(pins: Sequence[Pin], target: Target, folder: Path, where: str, tell: Callable[[str], None]) -> None:
-    # Fetched beside and moved in when pip has compared the hashes: a name in `folder` is a whole file.
+    # Downloaded into a scratch folder, and moved after pip checked the hashes: `folder` contains only complete files.
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         asked = Path(scratch, "asked.txt")
         asked.write_text("".join(f"{pin}{_hashes(pin)}\n" for pin in pins), encoding="utf-8")
-        complaint = _pip(_arguments(asked, target, Path(scratch)), len(pins), tell)
-        if complaint:
-            raise _error(complaint, where, target)
+        errors = _pip(_arguments(asked, target, Path(scratch)), len(pins), tell)
+        if errors:
+            raise _error(errors, where, target)
         for path in Path(scratch).glob("*.whl"):
             path.replace(folder / path.name)
 
@@ -148,7 +148,7 @@ def _arguments(asked: Path, target: Target, folder: Path) -> list[str]:
 
 
 def _pip(arguments: Sequence[str], many: int, tell: Callable[[str], None]) -> str:
-    """Run pip, telling of each package as it begins; its complaint, empty if it has none."""
+    """Run pip and report each package when it starts. Return the error output; empty if pip succeeded."""
     environ = {"PIP_INDEX_URL": os.environ["UV_DEFAULT_INDEX"]} if "UV_DEFAULT_INDEX" in os.environ else {}
     begun = 0
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
@@ -164,7 +164,7 @@ def _pip(arguments: Sequence[str], many: int, tell: Callable[[str], None]) -> st
 
 
 def _package(line: str) -> str:
-    """What pip's line is about: `Collecting trl==0.22.2 (from ...)`, or `Processing` and a file."""
+    """The package or file in a line of pip: `Collecting trl==0.22.2 (from ...)`, or `Processing` and a file."""
     return line.split()[1].rpartition("/")[2]
 
 
@@ -176,18 +176,18 @@ def _error(complaint: str, where: str, target: Target) -> InstallError:
     if "DO NOT MATCH THE HASHES" in complaint:
         (name, *_) = re.findall(r"^ {4}(\S+==\S+)", complaint, re.MULTILINE) or ["a package"]
         return InstallError(
-            f"the registry's file of {name} is not the one that was locked",
+            f"the registry's file of {name} has another hash than the lock",
             where=where,
             meaning="A mirror serves another build, or the file was replaced after the lock was made.",
-            todo="Do not pack it. Compare the file with the registry's, then make the lock again if that is right.",
+            todo="Do not use this file. Compare it with the original registry's. If it is right, make the lock again.",
         )
     if "No matching distribution found for " in complaint:
         return _no_wheel(complaint.rpartition("No matching distribution found for ")[2].split()[0], where, target)
     return InstallError(
-        f"pip could not fetch its wheels: {said}",
+        f"pip could not download the wheels: {said}",
         where=where,
-        meaning="pip is configured for something it cannot reach or read, or the disk is full.",
-        todo="Correct that (`pip config list`) and run the command again; what was fetched is kept.",
+        meaning="pip's configuration names something that it cannot reach or read, or the disk is full.",
+        todo="Correct this (`pip config list`) and run the command again. Downloaded wheels are reused.",
     )
 
 
@@ -196,8 +196,8 @@ def unreachable(said: str, where: str) -> RegistryUnreachable:
     return RegistryUnreachable(
         f"the package registry is out of reach: {said}",
         where=where,
-        meaning="A bundle is made where the registry is: this machine has no network, or needs a proxy or a mirror.",
-        todo="Check the connection and run the command again; what was fetched is kept.",
+        meaning="`compat bundle` needs a registry. This machine has no network, or needs a proxy or a mirror.",
+        todo="Check the connection and run the command again. Downloaded wheels are reused.",
     )
 
 
@@ -205,6 +205,6 @@ def _no_wheel(names: str, where: str, target: Target) -> InstallError:
     return InstallError(
         f"the registry has no wheel of {names} for Python {target.python} on {target.platform}",
         where=where,
-        meaning="It was removed, or a mirror does not have it. Nothing is built from source for another machine.",
-        todo="Ask the registry that the lock was made from, or make the lock again.",
+        meaning="It was removed, or a mirror lacks it. Nothing is built from source, because the target differs.",
+        todo="Use the registry of the lock, or make the lock again.",
     )

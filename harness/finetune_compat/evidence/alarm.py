@@ -1,4 +1,4 @@
-"""Whether a nightly run is worth waking somebody for, and what to tell them: the text of one issue, kept up to date."""
+"""Decides whether a nightly run raises an alarm, and writes the text of its issue."""
 
 from __future__ import annotations
 
@@ -20,32 +20,36 @@ LARGEST = 65_000
 
 
 def broken(summary: Summary) -> tuple[tuple[str, Group], ...]:
-    """Causes, by letter, for which a library is to blame and which are not listed.
+    """Unlisted failures of a library: causes with their letters.
 
-    A machine that failed, a stack that cannot be installed and a listed bug that stayed away break nobody's training.
+    Infrastructure failures, stacks that cannot be installed, and listed bugs that did not appear are not included,
+    because they break no user's training.
     """
     lettered = ((wording.marker(place), group) for place, group in enumerate(summary.groups))
     return tuple(item for item in lettered if item[1].finding in (Finding.UNLISTED, Finding.DIFFERENT))
 
 
 def text(summary: Summary, found: Sequence[tuple[str, Group]], link: str) -> str:
-    """The issue: what broke, in at most `LARGEST` bytes. `link` leads to the run that found it."""
+    """The text of the issue: what broke, in at most `LARGEST` bytes. `link` is the URL of the run."""
     cells = sum(len(group.cells) for _, group in found)
     head = [
         plain(wording.alarm(cells, len(found))),
         wording.totals(summary.tally, len(summary.stacks)),
         f"<{link}>" if link else "",
     ]
-    told = [cause(letter, group) for letter, group in found]
-    return within([part for part in (*head, *told) if part], LARGEST, wording.left_out)
+    causes = [cause(letter, group) for letter, group in found]
+    return within([part for part in (*head, *causes) if part], LARGEST, wording.left_out)
 
 
 def alarm_command(run_name: str, body: Path, link: str, runs: Path | None = None) -> ExitCode:
-    """Write to `body` what a library release broke in a run, if one did. 1: it did; 0: none did; 3: nothing is known.
+    """If a library release broke training in a run, write the text of the issue to `body`.
+
+    Returns:
+        UNHEALTHY if a release broke training, HEALTHY if none did, COULD_NOT_TELL if nothing is known.
 
     Raises:
-        UnknownName: there is no such run.
-        RecordsError: the directory holds no run, or a file of it cannot be read.
+        UnknownName: the run does not exist.
+        RecordsError: the directory is not a run, or one of its files cannot be read.
         CompatError: `body` is a directory.
     """
     run = finished_run(run_name, runs)
@@ -55,5 +59,5 @@ def alarm_command(run_name: str, body: Path, link: str, runs: Path | None = None
     if found:
         write_atomically(body, text(summary, found, link))
         return ExitCode.UNHEALTHY
-    # What is listed and stayed away is for the ledger's keeper, not for an alarm.
+    # A listed bug that did not appear needs a ledger update, not an alarm.
     return ExitCode.COULD_NOT_TELL if summary.exit_code is ExitCode.COULD_NOT_TELL else ExitCode.HEALTHY

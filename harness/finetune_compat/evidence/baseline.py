@@ -1,4 +1,4 @@
-"""Keep a finished run under `reports/baseline/`, packed and with its provenance, to be judged again years later."""
+"""Copies a finished run to `reports/baseline/`, compressed and with its provenance, so that it can be judged later."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def keep(run_name: str, name: str, flows: Sequence[str] = ()) -> Path:
     """
     if not is_plain(name) or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
         raise CompatError(
-            f"{name!r} is no name of a baseline",
+            f"{name!r} is not a valid name of a baseline",
             where="--name",
-            meaning="It becomes a directory below reports/baseline.",
-            todo="Use letters, digits and dashes, such as cpu or h200.",
+            meaning="The name becomes a directory below reports/baseline.",
+            todo="Use lower-case letters, digits and dashes, for example cpu or h200.",
         )
     run, baselines = find_run(run_name), places().baselines
     if run.is_relative_to(baselines):
@@ -68,8 +68,8 @@ def _refuse_real_weights(results: Results) -> None:
         raise CompatError(
             f"cells of this run trained real weights: {', '.join(real)}",
             where=str(results.run),
-            meaning="A baseline is what anyone can measure again; these weights are not part of the project.",
-            todo="Keep a run that was made without --model.",
+            meaning="A baseline must be reproducible by anyone; these weights are not part of the project.",
+            todo="Use a run that was made without --model.",
         )
 
 
@@ -82,10 +82,10 @@ def _refuse_unfinished(results: Results, flows: frozenset[str]) -> None:
     ]
     if broken or not results.observations:
         raise CompatError(
-            f"the run is not whole: {', '.join(broken) or 'no cell of it ran'}",
+            f"the run is incomplete: {', '.join(broken) or 'no cell of it ran'}",
             where=str(results.run),
-            meaning="A baseline with holes would read as lost coverage in every later comparison.",
-            todo="Run the stacks named here again, in the same run or all together.",
+            meaning="In later comparisons, missing cells of a baseline would look like lost coverage.",
+            todo="Run these stacks again, in the same run, or run all stacks again.",
         )
 
 
@@ -108,7 +108,7 @@ def _lacks_cells(row: StackRow, results: Results, flows: frozenset[str], *, only
 
 
 def _only_deep(results: Results) -> bool:
-    """Whether the run is one of the deep tier's cells alone."""
+    """Whether all cells of the run are of the deep tier."""
     return all((seen.flow, seen.variant) in DEEP_CELLS and seen.deep for seen in results.observations.values())
 
 

@@ -1,8 +1,8 @@
-"""How often the learning test is wrong: a sweep over seeds, judged, kept and told. Host side.
+"""Error rates of the learning test: sweeps over seeds, judged and stored. Host side.
 
 reports/learning/
-    <stack>-<cell>.json         one sweep: eval losses and what was said of each run, by seed
-    learning.md  learning.svg   derived from all of them: error rates, what is said of nearly dead flows, a drawing
+    <stack>-<cell>.json         one sweep: eval losses and failing checks of each run, by seed
+    learning.md  learning.svg   derived from all sweeps: error rates, verdicts of nearly dead flows, a drawing
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DEAD = (Handicap.FROZEN, Handicap.WANDERING)
 NEARLY_DEAD = (Handicap.HUNDREDTH, Handicap.ONE_LAYER, Handicap.ONE_CLASS)
 
 FEWEST_SEEDS = 200
-"""Below, a rate of 0 leaves more than 1.5 % open."""
+"""Minimum seeds of a sweep. With fewer, a measured rate of 0 allows a true rate above 1.5 %."""
 
 _DIGITS = 6
 
@@ -45,30 +45,30 @@ class Kind:
     before: tuple[float, ...]
     after: tuple[float, ...]
     failing: tuple[str, ...]
-    """Codes of the failing checks, with spaces between them; empty for a pass."""
+    """Codes of the failing checks of each run, separated by spaces; empty for a pass."""
     learning: tuple[str, ...]
-    """The same for E802 and E804 alone, as if no other check had looked."""
+    """The same for E802 and E804 alone, without the other checks."""
     example: str
-    """What is said of the first seed."""
+    """Messages of the failing checks of the first seed."""
 
     @property
     def falls(self) -> tuple[float, ...]:
-        """Fall of eval loss as a share of it."""
+        """Fall of eval loss, as a share of eval loss before training."""
         return tuple((before - after) / before for before, after in zip(self.before, self.after, strict=True))
 
     @property
     def passed(self) -> int:
-        """Runs that no check found anything wrong with."""
+        """Number of runs without a failing check."""
         return self.failing.count("")
 
     @property
     def learned(self) -> int:
-        """Runs that the learning test alone calls healthy."""
+        """Number of runs that the learning test alone calls healthy."""
         return self.learning.count("")
 
     @property
     def roots(self) -> tuple[tuple[str, int], ...]:
-        """The failing checks, and of how many runs, most frequent first."""
+        """Sets of failing checks with their number of runs, most frequent first."""
         return tuple(Counter(codes for codes in self.failing if codes).most_common())
 
 
@@ -82,36 +82,36 @@ class Sweep:
     device: str
     harness_version: str
     measured: str
-    """When the first run began."""
+    """Start time of the first run."""
     cell: str
     steps: int
     seeds: tuple[int, int]
     """First and last."""
     seconds: float
-    """What the runs took together."""
+    """Total duration of the runs."""
     judged_by: tuple[str, ...]
-    """Codes of the checks there were."""
+    """Codes of all checks of that harness."""
     kinds: dict[str, Kind]
 
     @property
     def false_alarms(self) -> Rate:
-        """Healthy flows that some check fails."""
+        """Rate of healthy runs with a failing check."""
         runs = len(self.kinds[HEALTHY].failing)
         return Rate(runs - self.kinds[HEALTHY].passed, runs)
 
     @property
     def misses(self) -> Rate:
-        """Dead flows that every check passes."""
+        """Rate of dead runs that every check passes."""
         return _passed([self.kinds[kind] for kind in DEAD])
 
     @property
     def rounded(self) -> Rate:
-        """Nearly dead flows that every check passes."""
+        """Rate of nearly dead runs that every check passes."""
         return _passed([self.kinds[kind] for kind in NEARLY_DEAD])
 
     @property
     def on_target(self) -> bool:
-        """Whether nobody was called what they are not."""
+        """Whether there are no false alarms and no misses."""
         return not (self.false_alarms.wrong or self.misses.wrong or self.rounded.wrong)
 
 
@@ -123,7 +123,7 @@ _SWEEP = TypeAdapter(Sweep)
 
 
 def read(observations: Path, seeds: range) -> Sweep:
-    """The sweep over `seeds` among the runs of one cell in a file, judged.
+    """Read the runs of one cell with these `seeds` from a file, and judge them.
 
     Raises:
         RecordsError: the sweep cannot be read, or a run of it did not train.
@@ -135,45 +135,45 @@ def read(observations: Path, seeds: range) -> Sweep:
         raise RecordsError(
             f"{len(lost)} of {len(seen)} runs of the sweep did not train",
             where=str(observations),
-            meaning=f"{error.type} at {error.stage}: {error.message}" if error else "Nothing says why.",
-            todo="A cell that does not train on this stack says nothing of the learning test: sweep another one.",
+            meaning=f"{error.type} at {error.stage}: {error.message}" if error else "No error was recorded.",
+            todo="Sweep another cell: this one does not train on this stack, so it cannot measure the learning test.",
         )
     return judged(seen)
 
 
 def keep(sweep: Sweep, learning: Path | None = None) -> str:
-    """Keep a sweep in place of an earlier one of its cell; what is kept decides what reports state.
+    """Store a sweep in place of an earlier one of its cell. Reports state the rates of the stored sweeps.
 
     Returns:
-        Where it was kept, or why it was not, in a sentence.
+        A sentence: where the sweep is stored, or why it is not.
 
     Raises:
-        RecordsError: a kept sweep cannot be read.
+        RecordsError: a stored sweep cannot be read.
     """
     learning = learning or places().learning
     path, kept = learning / file_of(sweep.cell), read_kept(learning)
     if refusal := _why_not(sweep, kept):
-        return f"Not kept in {learning}: {refusal}"
+        return f"Not stored in {learning}: {refusal}"
     write_atomically(path, _compact(sweep))
-    return f"Kept in {path}."
+    return f"Stored in {path}."
 
 
 def file_of(cell: str) -> str:
-    """Name of the file that keeps the sweep of `cell`, whose id names the stack too."""
+    """Name of the file for the sweep of `cell`. The cell id contains the stack."""
     return f"{re.sub(r'[^a-z0-9.+]+', '-', cell).strip('-')}.json"
 
 
 def _why_not(sweep: Sweep, kept: Sequence[Sweep]) -> str | None:
     if (number := _length(sweep)) < FEWEST_SEEDS:
-        return f"{number} seeds are too few to state a rate; it takes {FEWEST_SEEDS}."
+        return f"{number} seeds are too few to state a rate; at least {FEWEST_SEEDS} are needed."
     for other in kept:
         if other.cell == sweep.cell and _length(other) > number:
-            return f"an earlier sweep of {other.cell} has {_length(other)} seeds. Remove it first if it is to go."
+            return f"an earlier sweep of {other.cell} has {_length(other)} seeds. To replace it, remove it first."
         if other.cell != sweep.cell and other.seeds[0] <= sweep.seeds[1] and sweep.seeds[0] <= other.seeds[1]:
             first = max(each.seeds[1] for each in kept) + 1
             return (
-                f"{other.cell} has seeds {other.seeds[0]} to {other.seeds[1]}, and rates are added up over seeds that "
-                f"are not shared. Sweep others: --seeds {first}-{first + number - 1}."
+                f"{other.cell} has seeds {other.seeds[0]} to {other.seeds[1]}, and rates are summed over seeds that "
+                f"sweeps do not share. Use other seeds: --seeds {first}-{first + number - 1}."
             )
     return None
 
@@ -197,7 +197,7 @@ def _lists(kind: dict[str, object]) -> str:
 
 
 def read_kept(learning: Path | None = None) -> tuple[Sweep, ...]:
-    """The kept sweeps, in order of their seeds.
+    """The stored sweeps, in order of their seeds.
 
     Raises:
         RecordsError: a file is not a sweep.
@@ -220,7 +220,7 @@ def read_kept(learning: Path | None = None) -> tuple[Sweep, ...]:
 
 
 def judged(seen: Sequence[Observation]) -> Sweep:
-    """What the project's own checks say of every run of a sweep."""
+    """Judge every run of a sweep with the project's checks."""
     runs = {(each.seed, each.handicap or HEALTHY): each for each in seen}
     seeds = sorted({seed for seed, _ in runs})
     names = [HEALTHY, *Handicap]
@@ -237,13 +237,13 @@ def judged(seen: Sequence[Observation]) -> Sweep:
         seeds=(seeds[0], seeds[-1]),
         seconds=round(sum(each.duration_s for each in seen), 1),
         judged_by=tuple(check.code for check in CHECKS),
-        kinds={name: _kind([_beside(runs, seed, name) for seed in seeds]) for name in names},
+        kinds={name: _kind([_with_null(runs, seed, name) for seed in seeds]) for name in names},
     )
 
 
-def _beside(runs: dict[tuple[int, str], Observation], seed: int, name: str) -> Observation:
-    """A run with the frozen and the wandering run of its seed as its null. No run is its own null: a frozen one gets a
-    twin that stands still, a wandering one is left what luck is known to do.
+def _with_null(runs: dict[tuple[int, str], Observation], seed: int, name: str) -> Observation:
+    """A run with the frozen and the wandering run of its seed as its null. No run is its own null: a frozen run gets a
+    twin with unchanged eval loss, and a wandering run gets no wanderers, so that only the known limit of luck applies.
     """
     frozen, wandering = _pair(runs[seed, Handicap.FROZEN]), _pair(runs[seed, Handicap.WANDERING])
     deep = Deep(
@@ -266,16 +266,16 @@ def _kind(runs: Sequence[Observation]) -> Kind:
         after=tuple(round(pair.after or 0.0, _DIGITS) for pair in pairs),
         failing=tuple(" ".join(verdict.failing) for verdict in verdicts),
         learning=tuple(_learning_alone(seen) for seen in runs),
-        example=_said(verdicts[0]),
+        example=_messages(verdicts[0]),
     )
 
 
-def _said(verdict: Verdict) -> str:
-    failing = [f"{said.code} {said.message}" for said in verdict.opinions if said.code in verdict.failing]
+def _messages(verdict: Verdict) -> str:
+    failing = [f"{each.code} {each.message}" for each in verdict.opinions if each.code in verdict.failing]
     return "; ".join(failing) or "nothing is wrong"
 
 
 def _learning_alone(seen: Observation) -> str:
     case = Case(seen, flow_named(seen.flow))
-    said = {"E802": eval_loss_falls(case), "E804": learns_beyond_the_null(case)}
-    return " ".join(code for code, message in said.items() if message)
+    messages = {"E802": eval_loss_falls(case), "E804": learns_beyond_the_null(case)}
+    return " ".join(code for code, message in messages.items() if message)

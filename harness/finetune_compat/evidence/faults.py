@@ -1,8 +1,8 @@
-"""Which planted fault was named by which check, on which stack: kept and told. Host side.
+"""Records which check named each planted fault, on which stack. Host side.
 
 reports/faults/
-    <stack>.json    one run of `-- --faults`: every fault, the check that named it, what it said
-    faults.md       derived from all of them
+    <stack>.json    one run of `-- --faults`: every fault, the check that named it, and its message
+    faults.md       derived from all records
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from finetune_compat.results.order import stack_order
 from finetune_compat.results.run_files import read_line
 
 _TABLE = "FAULTS"
-"""Name of the tuples in the tests that hold the faults: each begins with its name and ends with its check."""
+"""Name of the tables of faults in the tests. Each row begins with the fault's name and ends with its check."""
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """One fault that was planted, and named."""
+    """One planted fault, and the check that named it."""
 
     fault: str
     cell: str
-    """Flow and variant it was planted into."""
+    """Flow and variant of the cell with the fault."""
     check: str
     """The one check that failed at the root."""
     said: str
@@ -45,7 +45,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One whole run of all faults on one stack."""
+    """One complete run of all faults on one stack."""
 
     stack: str
     versions: Mapping[str, str]
@@ -53,9 +53,9 @@ class Record:
     device: str
     harness_version: str
     commit: str
-    """What the harness stood at, with `+` where files differed from it."""
+    """Commit of the harness, with `+` if files differed from it."""
     measured: str
-    """When the first fault was planted."""
+    """Start time of the first fault."""
     steps: int
     named: tuple[Named, ...]
 
@@ -64,7 +64,7 @@ _RECORD = TypeAdapter(Record)
 
 
 def planted(tests: Path | None = None) -> dict[str, str]:
-    """All faults that the tests plant, and the check that must name each. Their files are read, and not imported."""
+    """All faults that the tests plant, with the check that must name each. The test files are parsed, not imported."""
     found: dict[str, str] = {}
     tests = tests or places().the_checkout("--faults") / "tests" / "mutation"
     for path in sorted(tests.glob("test_*.py")):
@@ -82,50 +82,50 @@ def _ends(row: ast.Tuple) -> tuple[str, str]:
 
 
 def keep(plan: Plan, status: int, arguments: Sequence[str], faults: Path | None = None) -> str:
-    """Keep what a run of the faults found, in place of an earlier one of its stack, and write the page anew.
+    """Store the record of a run of the faults in place of an earlier one of its stack, and rewrite the page.
 
     Args:
-        plan: what the run was asked to do.
-        status: how pytest ended.
-        arguments: what was handed to pytest.
-        faults: where it is kept.
+        plan: the plan of the run.
+        status: pytest's exit status.
+        arguments: the arguments for pytest.
+        faults: the directory of the records.
 
     Returns:
-        Where it was kept, or why it was not, in a sentence.
+        A sentence: where the record is stored, or why it is not.
 
     Raises:
-        RecordsError: a kept record cannot be read.
+        RecordsError: a stored record cannot be read.
     """
     faults = faults or places().faults
     if status:
-        return f"Not kept in {faults}: the run failed."
+        return f"Not stored in {faults}: the run failed."
     if arguments:
-        return f"Not kept in {faults}: {' '.join(arguments)} may have left some faults out."
+        return f"Not stored in {faults}: {' '.join(arguments)} may have left some faults out."
     record, wanted = read_run(plan), planted()
     found = {named.fault: named.check for named in record.named}
     if found != wanted:
         odd = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
-        return f"Not kept in {faults}: not every fault was planted and named ({', '.join(odd)})."
+        return f"Not stored in {faults}: not every fault was planted and named ({', '.join(odd)})."
     kind = "" if plan.device is DeviceKind.CPU else f"-{plan.device}"
     path = faults / f"{plan.stack}{kind}.json"
     write_atomically(path, json.dumps(dataclasses.asdict(record), indent=1) + "\n")
     write_atomically(faults / "faults.md", page(read_kept(faults)))
-    return f"Kept in {path}."
+    return f"Stored in {path}."
 
 
 def read_run(plan: Plan) -> Record:
-    """What the tests of a run wrote down.
+    """Read the faults that the tests of a run recorded.
 
     Raises:
-        RecordsError: they wrote nothing, or what cannot be read.
+        RecordsError: the tests recorded nothing, or the file cannot be read.
     """
     path = plan.faults_file
     if not path.exists():
         raise RecordsError(
             "no fault was planted",
             where=str(path),
-            meaning="The tests ended well without having run.",
-            todo="Look at the session's output: were all of them skipped?",
+            meaning="pytest succeeded, but no test ran.",
+            todo="Check the session's output: were all tests skipped?",
         )
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     seen = [read_line(json.dumps(line["observation"]), str(path)) for line in lines]
@@ -152,7 +152,7 @@ def _place(seen: Observation) -> str:
 
 
 def read_kept(faults: Path | None = None) -> tuple[Record, ...]:
-    """The kept records, in the order of their stacks.
+    """The stored records, in the order of their stacks.
 
     Raises:
         RecordsError: a file is not a record.

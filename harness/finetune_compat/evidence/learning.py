@@ -1,4 +1,4 @@
-"""What the sweeps over seeds say of the learning test, as a page for people and as a drawing."""
+"""Error rates of the learning test from the sweeps over seeds, as a Markdown page and a drawing."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places
 
 STORIES = {
-    HEALTHY: "nothing is in its way",
+    HEALTHY: "healthy: not handicapped",
     Handicap.FROZEN: "dead: every step is undone",
-    Handicap.WANDERING: "dead: every step has the size it would have, in random directions",
+    Handicap.WANDERING: "dead: every step keeps its size, but in a random direction",
     Handicap.HUNDREDTH: "nearly dead",
-    Handicap.ONE_LAYER: "nearly dead: steps are undone but in the first of two layers",
-    Handicap.ONE_CLASS: "nearly dead: steps are undone but in `lora_B` of `q_proj`",
+    Handicap.ONE_LAYER: "nearly dead: steps are undone, except in the first of two layers",
+    Handicap.ONE_CLASS: "nearly dead: steps are undone, except in `lora_B` of `q_proj`",
 }
 
 
 INTRODUCTION = """\
-Cheap cells are run healthy and handicapped in five ways, each with its own seed for the weights of the model, the data
-and the adapters, and judged by all checks. No two sweeps share a seed. Written by `-- --seeds`; the numbers by seed are
-in the JSON files beside this page.\
+Cheap cells run healthy and handicapped in five ways, with many seeds. Each seed sets the weights of the model, the
+data and the adapters. All checks judge every run, and no two sweeps share a seed. Written by `-- --seeds`; the JSON
+files in this folder have the numbers by seed.\
 """
 
 LINES = f"""\
-E802 asks for a fall of {MINIMUM_FALL:.0%}, E804 for one that luck ({LUCK:.0%}) and the run's own null cannot explain.
-Eval loss alone does not tell one live layer from two: G401 and W701 do, from gradients and weights.\
+E802 requires a fall of {MINIMUM_FALL:.0%}. E804 requires a fall that luck ({LUCK:.0%}) and the run's own null cannot
+explain. Eval loss alone does not distinguish one live layer from two. G401 and W701 do, from gradients and weights.\
 """
 
 
 def publish(learning: Path | None = None) -> None:
-    """Write the page and the drawing of all kept sweeps.
+    """Write the page and the drawing of all stored sweeps.
 
     Raises:
-        RecordsError: a kept sweep cannot be read.
+        RecordsError: a stored sweep cannot be read.
     """
     learning = learning or places().learning
     sweeps = read_kept(learning)
@@ -49,14 +49,14 @@ def publish(learning: Path | None = None) -> None:
     write_atomically(learning / "learning.svg", drawing(sweeps))
 
 
-def told(sweep: Sweep) -> str:
-    """The rates of one sweep, for a terminal."""
+def describe(sweep: Sweep) -> str:
+    """The error rates of one sweep, for a terminal."""
     return "\n".join(f"{name}: {rate}" for name, rate in _rates([sweep]))
 
 
 def page(sweeps: Sequence[Sweep]) -> str:
     """The page, in Markdown."""
-    told = [
+    sections = [
         "# How often is the learning test wrong?",
         INTRODUCTION,
         _table(("of all sweeps", "wrong, of runs"), _rates(sweeps)),
@@ -65,7 +65,7 @@ def page(sweeps: Sequence[Sweep]) -> str:
         LINES,
         *(_sweep(sweep) for sweep in sweeps),
     ]
-    return "\n\n".join(told) + "\n"
+    return "\n\n".join(sections) + "\n"
 
 
 _HEAD_OF_SWEEPS = (
@@ -102,16 +102,16 @@ def _sweep(sweep: Sweep) -> str:
     first, last = sweep.seeds
     versions = ", ".join(f"{name} {version}" for name, version in sorted(sweep.versions.items()))
     head = ("flow", "what it is", "eval loss falls by", "all checks", "E802 and E804 alone")
-    told = [
+    parts = [
         f"## {sweep.cell}",
         f"{sweep.steps} steps, seeds {first} to {last}, {sweep.seconds:.0f} s in all.",
         f"Judged by {', '.join(sweep.judged_by)}.",
-        f"{versions}, Python {sweep.python}, {sweep.device}; harness {sweep.harness_version}, begun {sweep.measured}.",
+        f"{versions}, Python {sweep.python}, {sweep.device}; harness {sweep.harness_version}, from {sweep.measured}.",
         _table(head, [_row(name, kind) for name, kind in sweep.kinds.items()]),
-        "What is said of the first seed:",
+        "Failing checks of the first seed:",
         "\n".join(f"- {name}: {kind.example}" for name, kind in sweep.kinds.items()),
     ]
-    return "\n\n".join(told)
+    return "\n\n".join(parts)
 
 
 def _row(name: str, kind: Kind) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A run of the whole matrix on several machines: cut into parts of even length beforehand, put together afterwards."""
+"""A run of the whole matrix on several machines: split into parts of similar duration, and merged afterwards."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from finetune_compat.results.run_files import RowState, StackRow, read_observati
 from finetune_compat.stacks.matrix import Matrix, session_of
 
 MOST_JOBS = 256
-"""Jobs of one matrix that GitHub Actions starts."""
+"""Maximum number of jobs in a matrix of GitHub Actions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """What one machine runs."""
+    """The stacks that one machine runs."""
 
     name: str
     stacks: tuple[str, ...]
     sessions: tuple[str, ...]
-    """Of nox, one a stack."""
+    """nox sessions, one for each stack."""
     seconds: float
-    """What the cells of these stacks took when they were measured."""
+    """Duration of the cells of these stacks in the baseline."""
 
 
 def shards_of(matrix: Matrix, jobs: int, baseline: str) -> tuple[Shard, ...]:
-    """All stacks of the matrix in at most `jobs` parts of even length, by the durations in a committed baseline.
+    """Split the stacks of the matrix into at most `jobs` parts of similar duration, by a committed baseline.
 
-    A stack that the baseline does not have is taken to be as long as the median one.
+    For a stack without a duration in the baseline, the median is used.
 
     Raises:
-        CompatError: there is no such baseline, or no machine is to run anything, or more than can be started.
+        CompatError: the baseline does not exist, or `jobs` is not from 1 to `MOST_JOBS`.
         RecordsError: the baseline cannot be read.
     """
     if not 1 <= jobs <= MOST_JOBS:
         raise CompatError(
             f"{jobs} jobs",
             where="--jobs",
-            meaning=f"The provider starts at most {MOST_JOBS} jobs of a matrix, and fewer than one run nothing.",
+            meaning=f"GitHub Actions starts at most {MOST_JOBS} jobs of a matrix, and 0 jobs run nothing.",
             todo=f"Give a number from 1 to {MOST_JOBS}.",
         )
     baselines = places().baselines
@@ -68,7 +68,7 @@ def _durations(observed: Mapping[str, Observation]) -> dict[str, float]:
 
 
 def _packed(names: Sequence[str], taken: Mapping[str, float], jobs: int) -> tuple[Shard, ...]:
-    """The longest first, each to the machine that has least to do: at most a third longer than the best there is."""
+    """Assign the longest stacks first, each to the machine with the least work: at most 4/3 of the optimal duration."""
     usual = statistics.median(taken.values()) if taken else 0.0
     count = min(jobs, len(names))
     free: list[tuple[float, int]] = [(0.0, place) for place in range(count)]
@@ -89,20 +89,20 @@ def _packed(names: Sequence[str], taken: Mapping[str, float], jobs: int) -> tupl
 
 
 def planned(path: Path) -> tuple[str, ...]:
-    """The stacks in what `compat shards --json` said.
+    """The stacks in the output of `compat shards --json`.
 
     Raises:
-        CompatError: the file cannot be read, or is something else.
+        CompatError: the file cannot be read, or is not such an output.
     """
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
         names = tuple(str(name) for part in plan["include"] for name in part["stacks"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        told = "it holds something else" if isinstance(error, TypeError) else why(error)
-        raise _no_plan(path, f"it has no {error}" if isinstance(error, KeyError) else told) from None
+        problem = "it has another structure" if isinstance(error, TypeError) else why(error)
+        raise _no_plan(path, f"it has no {error}" if isinstance(error, KeyError) else problem) from None
     odd = next((name for name in names if not is_stack(name)), None)
     if odd is not None:
-        raise _no_plan(path, f"{odd!r} cannot be the name of a stack")
+        raise _no_plan(path, f"{odd!r} is not a valid name of a stack")
     return names
 
 
@@ -110,30 +110,30 @@ def _no_plan(path: Path, problem: str) -> CompatError:
     return CompatError(
         f"not a plan: {problem}",
         where=str(path),
-        meaning="Without it a stack whose machine was lost would go unnoticed.",
+        meaning="Without the plan, a stack whose machine was lost would not be noticed.",
         todo=f"Make it with: compat shards --json > {path}",
     )
 
 
 def collect(stacks: Sequence[str], parts: Sequence[Path], run: Path) -> None:
-    """Put the runs of several machines together as one.
+    """Merge the runs of several machines into one.
 
-    A stack that left no row, as its machine was lost, gets one that says so: what nobody looked at is never green.
+    A stack without a row, because its machine was lost, gets an infrastructure row, so that the run is not healthy.
 
     Args:
-        stacks: all that were to run.
-        parts: directories of runs; one that is not there has nothing.
-        run: where the whole run is written.
+        stacks: all stacks of the plan.
+        parts: directories of runs; a missing one has no results.
+        run: directory for the merged run.
 
     Raises:
-        CompatError: the directory has a run already, or a name that no run may have.
-        RecordsError: a file of a part cannot be read, or a stack has a name that no stack may have. Nothing is written.
+        CompatError: the directory exists, or its name is not a valid run id.
+        RecordsError: a file of a part cannot be read, or a stack has an invalid name. Nothing is written.
     """
     check_run_id(run.absolute().name, f"--run {run}")
     if run.exists():
-        raise CompatError("there is a run already", where=str(run), todo="Name a directory that is not there yet.")
+        raise CompatError("the directory exists already", where=str(run), todo="Name a directory that does not exist.")
     found: dict[str, StackRow] = {row.name: row for part in parts for row in read_rows(part)}
-    # A line that was cut off when its machine was lost must not swallow the first of the next part.
+    # An incomplete last line, of a lost machine, must not merge with the first line of the next part.
     texts = [whole_lines(part / "observations.jsonl") for part in parts]
     with making(run) as whole:
         write_atomically(whole / "observations.jsonl", "".join(texts))
@@ -142,4 +142,4 @@ def collect(stacks: Sequence[str], parts: Sequence[Path], run: Path) -> None:
 
 
 def _lost(stack: str) -> StackRow:
-    return StackRow(stack, RowState.INFRASTRUCTURE, "its machine left nothing: it never started, or was lost", ())
+    return StackRow(stack, RowState.INFRASTRUCTURE, "its machine left no results: it never started, or was lost", ())

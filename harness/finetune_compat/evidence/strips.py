@@ -1,4 +1,4 @@
-"""Draw every run of the sweeps as a dot: one strip a kind, fall of eval loss to the right. Plain SVG."""
+"""Draws every run of the sweeps as a dot in SVG: one strip for each kind, with the fall of eval loss on the x axis."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ WIDTH, LEFT, RIGHT, STRIP, HEAD, FOOT = 900, 170, 50, 34, 40, 44
 
 TICKS = (-0.01, -0.001, 0.0, 0.001, 0.01, 0.05, 0.1, 0.2)
 LINEAR = 0.0005
-"""Falls below this share are drawn to scale, larger ones by logarithm: dead and healthy are powers of ten apart."""
+"""The scale is linear below this share and logarithmic above, because dead and healthy are powers of ten apart."""
 
 COLOURS = ("#1b7837", "#b2182b", "#d6604d", "#e08214", "#8073ac", "#542788")
 
 
 def drawing(sweeps: Sequence[Sweep]) -> str:
-    """All sweeps, one above the other, as SVG."""
+    """All sweeps as SVG, one below the other."""
     panels = [_panel(sweep) for sweep in sweeps]
     heights = [HEAD + STRIP * len(sweep.kinds) + FOOT for sweep in sweeps]
     placed = [f'<g transform="translate(0 {sum(heights[:i])})">\n{panel}\n</g>' for i, panel in enumerate(panels)]
@@ -49,7 +49,7 @@ def _panel(sweep: Sweep) -> str:
 
 
 def place(fall: float) -> float:
-    """Where a fall is drawn, in pixels from the left."""
+    """The x position of a fall, in pixels from the left."""
     low, high = _scaled(TICKS[0]), _scaled(TICKS[-1])
     return LEFT + (WIDTH - LEFT - RIGHT) * (_scaled(fall) - low) / (high - low)
 
@@ -59,8 +59,8 @@ def _scaled(fall: float) -> float:
 
 
 def _dots(falls: Sequence[float], middle: float, colour: str) -> str:
-    """A dot for each, as one path of points with round ends: a tenth of the text that as many circles take."""
-    # Spread over the strip by the golden ratio, so that dots of one value are seen as many.
+    """Dots as one path of points with round ends, which takes a tenth of the text of circles."""
+    # Spread over the strip by the golden ratio, so that dots of equal value do not overlap.
     spread = [(index * 0.618034 % 1 - 0.5) * STRIP * 0.7 for index in range(len(falls))]
     points = "".join(f"M{place(fall):.1f} {middle + off:.1f}h0" for fall, off in zip(falls, spread, strict=True))
     ends = 'stroke-width="3" stroke-linecap="round" stroke-opacity="0.6"'

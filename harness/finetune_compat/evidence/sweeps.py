@@ -1,4 +1,4 @@
-"""What a sweep over seeds is to run: which cells, with which seeds, and where its runs are kept. Host side."""
+"""Plans a sweep over seeds: its cells, its seeds, and the file of its runs. Host side."""
 
 from __future__ import annotations
 
@@ -19,33 +19,34 @@ from finetune_compat.store.addresses import installed, recipes
 
 
 def plans_of(plan: Plan, seeds: Seeds, arguments: Sequence[str]) -> tuple[Plan, ...]:
-    """A plan for each cell to sweep: the cheap ones of `plan`, or those of them that `-k` selects.
+    """A plan for each cell to sweep: the cheap cells of `plan`, or those of them that `-k` selects.
 
     Raises:
-        CompatError: `arguments` hold something else than `-k`, or select no cheap cell, or too many for a span.
+        CompatError: `arguments` has other options than `-k`, selects no cheap cell, or selects several cells for one
+            range of seeds.
     """
     cheap = tuple(cell for cell in plan.cells if (cell.flow, cell.variant) in SWEPT_CELLS)
     chosen = selected(cheap, arguments)
-    names = ", ".join(map(str, cheap)) or "none: this stack cannot be asked for one"
+    names = ", ".join(map(str, cheap)) or "none on this stack"
     if not chosen:
         raise CompatError(
-            "no cell to sweep" if chosen is not None else "a sweep is given -k alone",
+            "no cell to sweep" if chosen is not None else "a sweep accepts only -k",
             where=f"arguments after -- ({' '.join(arguments)})",
             meaning=f"The cheap cells are {names}.",
-            todo="Choose among them with -k, or leave it out to sweep all of them.",
+            todo="Select some of them with -k, or sweep all of them without -k.",
         )
     if seeds.first is not None and len(chosen) > 1:
         raise CompatError(
             f"--seeds {seeds.first}-{seeds.first + seeds.number - 1} for {len(chosen)} cells",
             where="arguments after --",
-            meaning="Rates are added up over seeds that no two sweeps share.",
-            todo="Choose one cell with -k, or ask for a number of seeds and let each cell have its own.",
+            meaning="Rates are summed over seeds that sweeps do not share.",
+            todo="Select one cell with -k, or give a number of seeds: then each cell gets its own seeds.",
         )
     return tuple(dataclasses.replace(plan, cells=(dataclasses.replace(cell, listed=()),)) for cell in chosen)
 
 
 def seeds_for(cell: str, seeds: Seeds, kept: Sequence[Sweep]) -> range:
-    """The seeds to sweep `cell` with: those named; else those of its kept sweep, or the first that no sweep has."""
+    """The seeds to sweep `cell` with: those given; else those of its stored sweep, or the first that no sweep has."""
     own = next((sweep for sweep in kept if sweep.cell == cell), None)
     others = [sweep.seeds for sweep in kept if sweep.cell != cell]
     first = seeds.first if seeds.first is not None else own.seeds[0] if own else 0
@@ -55,10 +56,10 @@ def seeds_for(cell: str, seeds: Seeds, kept: Sequence[Sweep]) -> range:
 
 
 def runs_of(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu]) -> Path:
-    """Where the runs of a sweep of the plan's one cell are kept: in the store, by all they depend on but the seed.
+    """The file in the store for the runs of the plan's one cell. Its name depends on everything except the seed.
 
     Raises:
-        CompatError: what they depend on cannot be told: GPUs of unlike kinds.
+        ValueError: the cell has no address, for example with GPUs of different kinds.
     """
     [recipe] = recipes(plan, installed(env_python, lock), gpus).values()
     return places().store / "sweeps" / f"{recipe.address}.jsonl"

@@ -1,4 +1,4 @@
-"""What a run says, for people and for CI: counted once (`summary`), worded once (`wording`), rendered many times."""
+"""Reports of a run, for people and for CI. `results.summary` counts, `wording` has the texts, the others render."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def publish(run: Path, ledger: Ledger) -> Summary:
-    """Judge the run as far as it has come, write its derived files, and make `latest` beside it lead to it.
+    """Judge the results that the run has so far, write its derived files, and point `latest` at the run.
 
     Raises:
         RecordsError: a file of the run cannot be read.
@@ -42,10 +42,10 @@ def publish(run: Path, ledger: Ledger) -> Summary:
 
 
 def summary_of(run: Path, stack: str, ledger: Ledger) -> Summary:
-    """Judge one stack of the run and nothing else, and make `latest` lead to the run.
+    """Judge one stack of the run, and point `latest` at the run.
 
-    A session asks for no more when its stack has ended: were the whole run judged after each of them, sixty stacks
-    would be judged thirty times over.
+    A session needs only its own stack. If every session judged the whole run, each of sixty stacks would be judged
+    thirty times on average.
 
     Raises:
         RecordsError: a file of the run cannot be read.
@@ -56,7 +56,7 @@ def summary_of(run: Path, stack: str, ledger: Ledger) -> Summary:
 
 
 def derive(run: Path, ledger: Ledger) -> Summary:
-    """Judge the run with `ledger` and write its derived files anew; `latest` stays where it is.
+    """Judge the run with `ledger` and rewrite its derived files. `latest` does not change.
 
     Raises:
         RecordsError: a file of the run cannot be read.
@@ -68,19 +68,19 @@ def derive(run: Path, ledger: Ledger) -> Summary:
 def report_command(
     run_name: str, runs: Path | None = None, *, page: Path | None = None, cells: str | None = None
 ) -> ExitCode:
-    """Judge a stored run again with today's ledger and checks, write its derived files anew, and print everything.
+    """Judge a stored run with today's ledger and checks, rewrite its derived files, and print the full report.
 
     Args:
         run_name: name or directory of the run.
-        runs: where runs are.
-        page: where to write a page as well; None: only the run's own.
-        cells: show on that page, in full, the cells whose ids this glob pattern matches, instead of some of each cause.
+        runs: directory of runs.
+        page: file for an additional HTML page; None: only the page of the run.
+        cells: glob pattern of the cell ids to show in full on that page. None: some cells of each cause.
 
     Raises:
-        UnknownName: there is no such run.
-        RecordsError: the directory holds no run, or a file of it cannot be read.
-        CompatError: the page is to be a directory.
-        MatrixError: the ledger is wrong.
+        UnknownName: the run does not exist, or no cell matches `cells`.
+        RecordsError: the directory is not a run, or one of its files cannot be read.
+        CompatError: `page` is a directory.
+        MatrixError: the ledger is invalid.
     """
     run = finished_run(run_name, runs)
     if page is not None:
@@ -102,8 +102,8 @@ def _pattern(cells: str | None, summary: Summary) -> Callable[[str], bool] | Non
         raise UnknownName(
             f"no cell of this run matches {cells!r}",
             where="--cells",
-            meaning="A cell's id is stack/flow[variant]@device; * stands for anything and nothing else is special.",
-            todo="Such as: --cells 'trl0.22-py311/sft-peft-model[*]@cpu'",
+            meaning="A cell's id is stack/flow[variant]@device. * matches any text; no other character is special.",
+            todo="Write it like this: --cells 'trl0.22-py311/sft-peft-model[*]@cpu'",
         )
     return lambda cell: _matches(cell, cells)
 
@@ -114,13 +114,13 @@ def _matches(cell: str, pattern: str) -> bool:
 
 @contextlib.contextmanager
 def deriving(run: Path, ledger: Ledger) -> Iterator[tuple[Summary, Results]]:
-    """Judge the run and write its derived files anew. The larger ones are written beside what is done in the context;
-    all of them are there at its end.
+    """Judge the run and rewrite its derived files. The larger files are written in parallel with the context; all files
+    are complete when the context ends.
 
     Raises:
         RecordsError: a file of the run cannot be read.
     """
-    # A session prints its stack and derives nothing: it does without these, and the template engine behind one of them.
+    # Imported here, because a session derives no files and does not need these modules and the template engine.
     from finetune_compat.report import html, junit, markdown
 
     results = judged(run, ledger)

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG. Colours are those of the page they stand in; no meaning is in a colour alone."""
+"""Small charts as inline SVG. The page defines the colours; no information is in a colour alone."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import TypeGuard
 from markupsafe import Markup, escape
 
 WIDTH = 360
-"""Units, and pixels on a phone: what can be read there can be read anywhere."""
+"""Width in units, which are pixels on a phone: a chart that is readable there is readable everywhere."""
 
 LABEL, VALUE = 66, 78
-"""Room left of the bars for the stage, and right of them for the number."""
+"""Space left of the bars for the stage, and right of the bars for the number."""
 BAR, GAP = 11, 8
 
 HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 210, 44, 12, 8, 34
-"""Of a plot of losses, and what lies around it."""
+"""Height and margins of a plot of losses."""
 
 GRID = 4
-"""Lines across a plot of losses."""
+"""Number of horizontal intervals in a plot of losses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """One series of a stage chart: a number a stage, or the word that says why there is none."""
+    """A series of a stage chart: a number for each stage, or the reason why there is none."""
 
     name: str
     values: Sequence[int | None]
@@ -33,12 +33,12 @@ class Bars:
 
 
 def stage_chart(title: str, stages: Sequence[str], series: Sequence[Bars]) -> Markup:
-    """Trainable parameters by stage, one group of bars a stage; the last series is filled, those before it outlined.
+    """Trainable parameters by stage, a group of bars each. The last series is filled, the others are outlined.
 
     Args:
-        title: what a screen reader says before the numbers.
-        stages: heads of the groups, in order.
-        series: as many values each as there are stages.
+        title: title for screen readers.
+        stages: names of the groups, in order.
+        series: the series, each with one value for each stage.
     """
     largest = max((value for bars in series for value in bars.values if value), default=1)
     room = WIDTH - LABEL - VALUE
@@ -53,12 +53,12 @@ def stage_chart(title: str, stages: Sequence[str], series: Sequence[Bars]) -> Ma
             width = room * (value or 0) / largest
             if value:
                 drawn.append(_rect(LABEL, y + 1, max(width, 1.5), BAR - 2, kind))
-            told = bars.absent[row] if value is None else f"{value:,}"
+            label = bars.absent[row] if value is None else f"{value:,}"
             lost = value == 0 and any(other.values[row] for other in series)
             style = "muted" if value is None else ("zero" if lost else "")
-            drawn.append(_text(LABEL + width + 5, y + BAR - 1.5, told, style=style, small=True))
-    told = "; ".join(f"{bars.name}: {_spoken(stages, bars)}" for bars in series)
-    return _svg(title, told, group * len(stages) + GAP, drawn)
+            drawn.append(_text(LABEL + width + 5, y + BAR - 1.5, label, style=style, small=True))
+    description = "; ".join(f"{bars.name}: {_spoken(stages, bars)}" for bars in series)
+    return _svg(title, description, group * len(stages) + GAP, drawn)
 
 
 def _spoken(stages: Sequence[str], bars: Bars) -> str:
@@ -68,7 +68,7 @@ def _spoken(stages: Sequence[str], bars: Bars) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Training loss by step from 1 on, and eval loss before the first and after the last step."""
+    """Training loss by step, from step 1, and eval loss before the first and after the last step."""
 
     name: str
     losses: Sequence[float]
@@ -77,8 +77,8 @@ class Curve:
 
 
 def loss_chart(title: str, curves: Sequence[Curve]) -> Markup | None:
-    """Losses of several runs on one plot: the first solid with dots, the second dashed with squares. Eval loss stands
-    at both ends, as a hollow mark. None where there is nothing finite to draw.
+    """Losses of several runs on one plot: the first solid with dots, the second dashed with squares. Hollow marks at
+    both ends are the eval loss. None if no loss is finite.
     """
     known = [value for curve in curves for value in (*curve.losses, curve.before, curve.after) if _finite(value)]
     steps = max((len(curve.losses) for curve in curves), default=0)
@@ -107,11 +107,11 @@ def loss_chart(title: str, curves: Sequence[Curve]) -> Markup | None:
         drawn += [_mark(at, height, place) for at, height in points]
         ends = ((0, curve.before), (steps + 1, curve.after))
         drawn += [_mark(x(step), y(loss), place, hollow=True) for step, loss in ends if _finite(loss)]
-    told = "; ".join(f"{curve.name}: {_told(curve)}" for curve in curves)
-    return _svg(title, told, HEIGHT, drawn)
+    description = "; ".join(f"{curve.name}: {_spoken_losses(curve)}" for curve in curves)
+    return _svg(title, description, HEIGHT, drawn)
 
 
-def _told(curve: Curve) -> str:
+def _spoken_losses(curve: Curve) -> str:
     loss = [f"training loss {curve.losses[0]:.4f} at step 1, {curve.losses[-1]:.4f} at step {len(curve.losses)}"]
     ends = (curve.before, curve.after)
     evaluated = "eval loss " + " to ".join("unknown" if value is None else f"{value:.4f}" for value in ends)
@@ -119,13 +119,13 @@ def _told(curve: Curve) -> str:
 
 
 def swatch(place: int) -> Markup:
-    """What stands before a curve's name in a legend."""
+    """The symbol of a curve in a legend."""
     drawn = [_curve([(1, 6), (27, 6)], place), _mark(14, 6, place)]
     return Markup('<svg class="swatch" width="28" height="12" aria-hidden="true">{}</svg>').format(Markup().join(drawn))
 
 
 def key(kind: str) -> Markup:
-    """What stands before a series of bars in a legend: `filled` or `outlined`."""
+    """The symbol of a series of bars in a legend: `filled` or `outlined`."""
     drawn = _rect(1, 1, 18, 10, kind)
     return Markup('<svg class="swatch" width="20" height="12" aria-hidden="true">{}</svg>').format(drawn)
 
@@ -135,7 +135,7 @@ def _finite(value: float | None) -> TypeGuard[float]:
 
 
 def _decimals(extent: float) -> int:
-    """Decimals that tell one grid line from the next."""
+    """Number of decimals that distinguish neighbouring grid lines."""
     return max(0, min(6, math.ceil(-math.log10(extent / GRID)) + 1))
 
 
@@ -143,11 +143,11 @@ def _ticks(steps: int) -> list[int]:
     return [1, *sorted({round(steps / 2), steps} - {0, 1})]
 
 
-def _svg(title: str, told: str, height: float, drawn: Sequence[Markup]) -> Markup:
+def _svg(title: str, description: str, height: float, drawn: Sequence[Markup]) -> Markup:
     return Markup(
         '<svg class="chart" role="img" viewBox="0 0 {} {:.0f}" xmlns="http://www.w3.org/2000/svg">'
         "<title>{}</title><desc>{}</desc>{}</svg>"
-    ).format(WIDTH, height, title, told, Markup().join(drawn))
+    ).format(WIDTH, height, title, description, Markup().join(drawn))
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start", style: str = "", small: bool = False) -> Markup:

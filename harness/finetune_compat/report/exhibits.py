@@ -1,6 +1,6 @@
-"""Cells shown in full, and what each is held against: the same cell elsewhere, and the correct flow beside it. Pure.
+"""Cells shown in full, each with two cells to compare it with: the same cell elsewhere, and a correct flow. Pure.
 
-A page shows few of them. Cells of one cause look alike, and every cell is in the run's files.
+A page shows few cells, because cells of one cause look alike. The run's files have every cell.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from finetune_compat.results.summary import Summary
 from finetune_compat.stacks.matrix import session_of
 
 MOST = 60
-"""Cells of a page that are shown in full: the raw observation of each is some 25 kB."""
+"""Maximum number of full cells on a page. The raw observation of each is about 25 kB."""
 
 MOST_OF_A_FAILURE = 3
-"""Cells of one cause that fails which are shown in full; of a cause that is listed, one."""
+"""Maximum number of full cells for a failing cause. A listed cause has one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell: its row and its observation."""
+    """The row and the observation of a cell."""
 
     line: CellLine
     seen: Observation
@@ -35,13 +35,13 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
-    """One cell in full."""
+    """A cell to show in full."""
 
     here: Cell
     before: Cell | None
-    """The same flow and variant where it was before: the nearest release that passes it, or the baseline of a gate."""
+    """The same flow and variant on the nearest release that passes it, or on the baseline of a gate."""
     twin: Cell | None
-    """A correct flow of the same kind that trained in the same place."""
+    """A correct flow of the same kind that trained on the same stack, variant and device."""
     again: str
     """The command that runs this cell again."""
 
@@ -49,12 +49,12 @@ class Exhibit:
 def exhibits_of(
     summary: Summary, observations: Mapping[str, Observation], asked: Callable[[str], bool] | None = None
 ) -> tuple[Exhibit, ...]:
-    """Cells of a run to show in full: some of every cause, what fails first; or all of those `asked` for by id.
+    """Cells of a run to show in full: some of every cause, failures first; or the selected cells, at most `MOST`.
 
     Args:
         summary: the run.
-        observations: of the run, by cell.
-        asked: whether a cell was asked for by its id; None: nobody asked for any.
+        observations: observations of the run by cell.
+        asked: whether a cell id is selected; None: some cells of every cause.
     """
     lines = {line.cell: line for stack in summary.stacks for line in stack.lines}
     cells = {cell: Cell(line, observations[cell]) for cell, line in lines.items() if cell in observations}
@@ -80,7 +80,7 @@ def _exhibit(here: Cell, cells: Mapping[str, Cell], order: Sequence[str]) -> Exh
 
 
 def twins(cell: str, flow: str, cells: Mapping[str, object]) -> tuple[str, ...]:
-    """Ids of the cells that do correctly, in the same place, what `cell` of `flow` is about: the most alike first."""
+    """Ids of cells of correct flows with the same subject, stack, variant and device, the most similar first."""
     own = next((known for known in CATALOG if known.name == flow), None)
     if own is None:
         return ()
@@ -93,7 +93,7 @@ def twins(cell: str, flow: str, cells: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def _project(flow: Flow) -> str:
-    """The first word of a flow's name: flows that share it share their data."""
+    """The first word of a flow's name. Flows with the same first word use the same data."""
     return flow.name.partition("-")[0]
 
 
@@ -102,7 +102,7 @@ def _learned(cell: Cell) -> bool:
 
 
 def _nearest_pass(line: CellLine, cells: Mapping[str, Cell], order: Sequence[str]) -> Cell | None:
-    """The same cell on the nearest stack of the axis on which it passes, earlier ones first."""
+    """The same cell on the nearest stack of the axis on which it passes. Earlier stacks come first."""
     at, here = order.index(line.stack), parse_cell(line.cell)
     near = [name for name in (*reversed(order[:at]), *order[at + 1 :]) if same_axis(name, line.stack)]
     found = (cells.get(str(replace(here, stack=name))) for name in near)
@@ -110,11 +110,11 @@ def _nearest_pass(line: CellLine, cells: Mapping[str, Cell], order: Sequence[str
 
 
 def again(line: CellLine, seen: Observation | None = None) -> str:
-    """The command that runs the cell, or the whole of a stack without cells, again; empty for a stack of no matrix."""
+    """The command that runs a cell again, or a whole stack without cells; empty for a stack outside the matrix."""
     session = session_of(line.stack)
     if session is None:
         return ""
-    told = [] if not line.flow else ["-k", shlex.quote(f"{line.flow}[{line.variant}]")]
-    told += ["--device", line.device] if line.device == DeviceKind.CUDA else []
-    told += ["--base-torch"] if seen and seen.stack.base_torch else []
-    return " ".join(["nox", "-s", f'"{session}"', *(["--", *told] if told else [])])
+    options = [] if not line.flow else ["-k", shlex.quote(f"{line.flow}[{line.variant}]")]
+    options += ["--device", line.device] if line.device == DeviceKind.CUDA else []
+    options += ["--base-torch"] if seen and seen.stack.base_torch else []
+    return " ".join(["nox", "-s", f'"{session}"', *(["--", *options] if options else [])])

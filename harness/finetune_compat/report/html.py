@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: no network, no scripts, readable on a phone and in the dark."""
+"""The report as one HTML page without network or scripts, for small screens and dark mode too."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from finetune_compat.results.order import same_axis
 from finetune_compat.results.summary import StackSummary, Summary, Tally
 
 MOST_CAUSES = 200
-"""Causes that are told on a page. A run with more has one that nobody grouped yet; the files have all of them."""
+"""Maximum number of causes on a page. More indicate a missing grouping rule; the files have all causes."""
 
 _URGENCY = ("fail", "machine", "listed", "pass")
 
@@ -29,15 +29,15 @@ _URGENCY = ("fail", "machine", "listed", "pass")
 def render(
     summary: Summary, observations: Mapping[str, Observation], asked: Callable[[str], bool] | None = None
 ) -> str:
-    """The whole run: verdict, window, causes with some of their cells in full, drift, and the cells that are news.
+    """The whole run: verdict, window, causes with some full cells, drift, and the cells that do not pass.
 
     Args:
         summary: the run.
-        observations: of the run, by cell.
-        asked: whether a cell is to be shown in full, by its id; None: some of every cause.
+        observations: observations of the run by cell.
+        asked: whether to show a cell id in full; None: some cells of every cause.
     """
     exhibits = exhibits_of(summary, observations, asked)
-    # What fails first; letters are those of every other report of the run.
+    # Failures first. The letters are the same as in the other reports of the run.
     lettered = [(wording.marker(i), group) for i, group in enumerate(summary.groups)]
     causes = sorted(lettered, key=lambda item: _URGENCY.index(tone_of_mark(item[1].mark)))
     shown = {item.here.line.cell: item for item in exhibits}
@@ -74,7 +74,7 @@ def _deep_rows(stack: StackSummary) -> list[tuple[str, ...]]:
 
 
 def rendered(template: str, **values: object) -> str:
-    """One of the pages in templates/, with the wording and the charts at hand."""
+    """Render a page of templates/. Templates can use the wording and the charts."""
     return _environment().get_template(template).render(values)
 
 
@@ -84,7 +84,7 @@ def _environment() -> Environment:
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     found.globals.update(
         wording=wording,
-        style=Markup(loader.get_source(found, "style.css")[0]),  # noqa: S704 - our own file
+        style=Markup(loader.get_source(found, "style.css")[0]),  # noqa: S704 - a file of this package
         same_axis=same_axis,
         count_columns=count_columns,
         tone_of_mark=tone_of_mark,
@@ -103,7 +103,7 @@ def _environment() -> Environment:
 
 
 def tone_of_mark(mark: Mark) -> str:
-    """The class, and so the colour, of a cell's verdict."""
+    """CSS class, and so colour, of a cell's verdict."""
     match mark:
         case Mark.PASS | Mark.REFUSED:
             return "pass"
@@ -117,13 +117,13 @@ def tone_of_mark(mark: Mark) -> str:
 
 
 def tone_of_tally(tally: Tally) -> str:
-    """That of the worst of many cells."""
+    """CSS class of the worst of many cells."""
     ranked = ((tally.failed, Mark.FAIL), (tally.by_the_machine, Mark.INFRASTRUCTURE), (tally.xfailed, Mark.XFAIL))
     return tone_of_mark(next((mark for number, mark in ranked if number), Mark.PASS))
 
 
 def tone_of_exit_code(code: ExitCode) -> str:
-    """That of a conclusion."""
+    """CSS class of a conclusion."""
     if code is ExitCode.HEALTHY:
         return "pass"
     return "fail" if code is ExitCode.UNHEALTHY else "machine"
@@ -134,14 +134,14 @@ def tone_of_exit_code(code: ExitCode) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A drawing and the list that says what is what in it."""
+    """A drawing and its legend."""
 
     legend: Markup
     drawing: Markup
 
 
 def stage_chart(exhibit: Exhibit) -> Chart | None:
-    """Trainable parameters by stage, here and where it was before; None where nothing was counted."""
+    """Trainable parameters by stage, of this cell and of `before`; None if nothing was counted."""
     sides = [side for side in (exhibit.before, exhibit.here) if side]
     columns = [
         column
@@ -165,9 +165,9 @@ def stage_chart(exhibit: Exhibit) -> Chart | None:
 
 
 def loss_chart(exhibit: Exhibit) -> Chart | None:
-    """Losses of this cell and of the one it should be like on one plot; None where this cell has none.
+    """Losses of this cell and of a cell to compare it with, on one plot; None if this cell has no losses.
 
-    A cell that fails should be like its correct twin, one that passes as it was before, as one without a twin should.
+    A failing cell is compared with its correct twin, or else with `before`; a passing cell the other way round.
     """
     here = _curve(exhibit.here, exhibit.here.line.flow)
     if here is None:
@@ -194,7 +194,7 @@ def _legend(names: Sequence[tuple[Markup, str]]) -> Markup:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """One row of two environments side by side."""
+    """A package with its versions in two environments."""
 
     name: str
     before: str
@@ -203,7 +203,7 @@ class Package:
 
 
 def packages(exhibit: Exhibit) -> list[Package]:
-    """Versions here and where it was before, those that moved first."""
+    """Versions of this cell and of `before`. Packages with different versions come first."""
     here = exhibit.here.seen.stack.resolved
     before = exhibit.before.seen.stack.resolved if exhibit.before else {}
     names = [name for name in REPORTED if name in here or name in before]
@@ -217,5 +217,5 @@ def _package(name: str, before: Mapping[str, str], here: Mapping[str, str], *, c
 
 
 def raw(seen: Observation) -> str:
-    """The observation as JSON, indented."""
+    """The observation as indented JSON."""
     return json.dumps(json.loads(to_json(seen)), indent=1)

@@ -1,8 +1,7 @@
-"""The report as JUnit XML, for CI systems that draw their own tables.
+"""The report as JUnit XML, for CI systems with their own tables.
 
-A stack that cannot be installed is `skipped`, like a listed deviation: `error` would make a CI system red where the
-command itself does not end in failure, for something no change to the code under test can mend, and `passed` would be a
-lie.
+A stack that cannot be installed is `skipped`, like a listed deviation. With `error`, a CI system would fail where the
+command itself does not, and no change to the code under test could correct that. `passed` would be wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from finetune_compat.results.lines import CellLine
 from finetune_compat.results.summary import StackSummary, Summary
 
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 has no way to write, such as the escape characters of coloured messages."""
+"""Characters that XML 1.0 cannot represent, for example the escape characters of coloured messages."""
 
 
 def render(summary: Summary) -> str:
@@ -67,36 +66,36 @@ def _suite(stack: StackSummary) -> ET.Element:
 def _case(stack: str, line: CellLine, cause: Group | None) -> ET.Element:
     name = parse_cell(line.cell).name or "environment"
     case = ET.Element("testcase", classname=stack, name=name, time=seconds(line.duration_s))
-    told = writable(wording.shortened(line.reason))
+    reason = writable(wording.shortened(line.reason))
     match line.outcome:
         case Outcome.PASS:
             pass
         case Outcome.XFAIL:
-            ET.SubElement(case, "skipped", type="pytest.xfail", message=told)
+            ET.SubElement(case, "skipped", type="pytest.xfail", message=reason)
         case Outcome.UNINSTALLABLE:
-            ET.SubElement(case, "skipped", type="uninstallable", message=told)
+            ET.SubElement(case, "skipped", type="uninstallable", message=reason)
         case Outcome.FAIL:
-            ET.SubElement(case, "failure", message=told).text = writable(_details(line, cause))
+            ET.SubElement(case, "failure", message=reason).text = writable(_details(line, cause))
         case Outcome.INFRASTRUCTURE:
-            ET.SubElement(case, "error", type="infrastructure", message=told).text = writable(_details(line, cause))
+            ET.SubElement(case, "error", type="infrastructure", message=reason).text = writable(_details(line, cause))
         case _:
             assert_never(line.outcome)
     return case
 
 
 def _details(line: CellLine, cause: Group | None) -> str:
-    """What a developer needs who sees nothing but this case."""
-    told = [line.reason, *(f"frozen by {wording.chain(frames)}" for frames in line.freezes)]
-    told += [wording.error(line.error)] if line.error else []
-    told += [f"to do: {advice}" for advice in (wording.cause_advice(cause) if cause else ())]
-    return "\n".join([*told, *line.links])
+    """All details of a case, for a developer who sees only this case."""
+    details = [line.reason, *(f"frozen by {wording.chain(frames)}" for frames in line.freezes)]
+    details += [wording.error(line.error)] if line.error else []
+    details += [f"to do: {advice}" for advice in (wording.cause_advice(cause) if cause else ())]
+    return "\n".join([*details, *line.links])
 
 
 def seconds(duration: float) -> str:
-    """A duration as JUnit has it."""
+    """A duration in the format of JUnit."""
     return f"{duration:.3f}"
 
 
 def writable(text: str) -> str:
-    """`text`, with what XML cannot hold written out."""
+    """`text`, with characters that XML cannot represent as `\\x..` escapes."""
     return _FORBIDDEN.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

@@ -1,4 +1,4 @@
-"""The report as GitHub Markdown: `summary.md`, made to be shown as the summary of a CI step."""
+"""The report as GitHub Markdown: `summary.md`, for the summary of a CI step."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from finetune_compat.results.lines import CellLine, CountColumn, Mark, count_col
 from finetune_compat.results.summary import Heat, StackSummary, Summary
 
 LARGEST = 1_000_000
-"""Bytes of a `summary.md`. GitHub takes 1 MiB for the summary of a step and shows nothing at all of a larger one."""
+"""Maximum size of a `summary.md` in bytes. GitHub shows nothing of a step summary over 1 MiB."""
 
 
 def render(summary: Summary) -> str:
-    """The whole run, as much of it as may be: verdict, window, causes from the most urgent on, then stack by stack."""
+    """The run, up to `LARGEST` bytes: verdict, window, causes with the most urgent first, then each stack."""
     letters = wording.letters(summary.groups)
     verdict = wording.conclusion(summary.exit_code, summary.tally)
     provenance = wording.provenance(summary.origin, summary.unrecorded)
@@ -32,7 +32,7 @@ def render(summary: Summary) -> str:
 
 
 def within(sections: Sequence[str], largest: int, left_out: Callable[[int], str]) -> str:
-    """As many of `sections`, from the first on, as go into `largest` bytes; `left_out` says how many did not."""
+    """The first `sections` that fit into `largest` bytes, then the text of `left_out` for the number of the others."""
     taken: list[str] = []
     room = largest - len(left_out(len(sections)).encode()) - 2
     for section in sections:
@@ -57,40 +57,40 @@ def _window_row(stack: StackSummary, heat: Sequence[Heat]) -> list[str]:
 
 
 def cause(letter: str, group: Group) -> str:
-    """One root cause as a section of its own."""
-    # A fence of facts: messages of libraries hold whatever they like, and here none of it is markup.
+    """A root cause as a section."""
+    # In a fence, because messages of libraries may contain markup.
     facts = "\n".join(wording.cause_facts(group)).replace("```", "'''")
-    told = [
+    parts = [
         f"### {letter}. {plain(wording.cause_head(group))}",
         f"{wording.cause_cells(group)}.",
         *([f"```text\n{facts}\n```"] if facts else []),
         *(f"<{link}>" if link.startswith("https://") else plain(link) for link in group.links),
         *(f"To do: {plain(advice)}" for advice in wording.cause_advice(group)),
     ]
-    return "\n\n".join(told)
+    return "\n\n".join(parts)
 
 
 def _drift(summary: Summary) -> list[str]:
-    told = [f"- {plain(wording.definition_line(definition))}" for definition in summary.definitions]
+    definitions = [f"- {plain(wording.definition_line(definition))}" for definition in summary.definitions]
     rows = [[plain(cell) for cell in wording.drift_row(drift)] for drift in summary.drifts]
-    parts = ["\n".join(told), *([table(wording.DRIFT_HEADS, rows)] if rows else [])]
-    return [f"## {wording.DRIFT_TITLE}", *filter(None, parts)] if told or rows else []
+    parts = ["\n".join(definitions), *([table(wording.DRIFT_HEADS, rows)] if rows else [])]
+    return [f"## {wording.DRIFT_TITLE}", *filter(None, parts)] if definitions or rows else []
 
 
 def _stack(stack: StackSummary, letters: Mapping[str, str]) -> str:
     cells = [line for line in stack.lines if line.flow]
     news = [line for line in cells if line.mark is not Mark.PASS]
     passes = [line for line in cells if line.mark is Mark.PASS]
-    told = [f"## {stack.name}", plain(wording.versions(stack) or wording.nothing_to_show(stack))]
+    parts = [f"## {stack.name}", plain(wording.versions(stack) or wording.nothing_to_show(stack))]
     if news:
-        told.append(_cells(news, letters))
+        parts.append(_cells(news, letters))
     if passes:
-        told.append(f"<details><summary>{wording.passes(len(passes))}</summary>")
-        told += [_cells(passes, letters), "</details>"]
+        parts.append(f"<details><summary>{wording.passes(len(passes))}</summary>")
+        parts += [_cells(passes, letters), "</details>"]
     deep = [wording.deep_row(f"`{line.flow}[{line.variant}]`", line.deep) for line in cells if line.deep]
     if deep:
-        told += [f"{wording.DEEP_TITLE}:", table(wording.DEEP_HEADS, deep)]
-    return "\n\n".join([*told, *map(plain, wording.notes(cells))])
+        parts += [f"{wording.DEEP_TITLE}:", table(wording.DEEP_HEADS, deep)]
+    return "\n\n".join([*parts, *map(plain, wording.notes(cells))])
 
 
 def _cells(lines: Sequence[CellLine], letters: Mapping[str, str]) -> str:
@@ -102,17 +102,17 @@ def _cells(lines: Sequence[CellLine], letters: Mapping[str, str]) -> str:
 def _row(line: CellLine, columns: Sequence[CountColumn], letters: Mapping[str, str]) -> list[str]:
     name = f"`{line.flow}[{line.variant}]`{' ' + wording.EMULATED if line.emulates else ''}"
     counts = (wording.count(column.of(line)) for column in columns)
-    said = wording.verdict(line, letters.get(line.cell, ""))
-    return [name.replace("*", r"\*"), *counts, plain(wording.eval_loss(line)), plain(said)]
+    verdict = wording.verdict(line, letters.get(line.cell, ""))
+    return [name.replace("*", r"\*"), *counts, plain(wording.eval_loss(line)), plain(verdict)]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table. Cells are Markdown already."""
+    """A Markdown table. Cells are not escaped."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
 
 
 def plain(text: str) -> str:
-    """`text` on one line, with everything escaped that Markdown or HTML would take for markup."""
+    """`text` on one line, with the markup of Markdown and HTML escaped."""
     return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
 
 

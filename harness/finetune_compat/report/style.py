@@ -1,4 +1,4 @@
-"""Colours, for terminals that have them. Nothing is said by colour alone."""
+"""Terminal colours. No information is in a colour alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def of_mark(mark: Mark) -> str:
 
 
 def of_tally(tally: Tally) -> str:
-    """Colour of many cells: that of the worst of them."""
+    """Colour of the worst of many cells."""
     ranked = ((tally.failed, Mark.FAIL), (tally.by_the_machine, Mark.INFRASTRUCTURE), (tally.xfailed, Mark.XFAIL))
     return of_mark(next((mark for number, mark in ranked if number), Mark.PASS))
 

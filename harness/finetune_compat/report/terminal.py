@@ -1,4 +1,4 @@
-"""The report for a terminal, and for a log: no colour and a fixed width where there is no terminal."""
+"""The report for a terminal or a log. Without a terminal it has no colour and a fixed width."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from finetune_compat.results.summary import Depth, StackSummary, Summary, Tally
 
 
 def print_stack(summary: Summary, name: str, console: Console | None = None) -> None:
-    """Print one stack's cells, causes and totals, and where the files are.
+    """Print one stack's cells, causes and totals, and the path of the files.
 
     Raises:
         KeyError: the run has no stack called `name`.
@@ -32,7 +32,7 @@ def print_stack(summary: Summary, name: str, console: Console | None = None) -> 
     _print(out, _stack(stack, stack.lines, wording.letters(stack.groups), out.width))
     _print(out, _deep(stack, out.width))
     _print(out, _causes(stack.groups, out.width))
-    # What was left out is known of a run; where this stack is all of it, it is said here or nowhere.
+    # Cells that a budget left out are recorded per run. A run of one stack has no window, so they are shown here.
     alone = len(summary.stacks) == 1
     tally, provenance = (summary.tally, _provenance(summary)) if alone else (stack.tally, "")
     _print(out, _ending(tally, stack.depth, [stack], stack.exit_code, summary.run, out.width, provenance))
@@ -41,7 +41,7 @@ def print_stack(summary: Summary, name: str, console: Console | None = None) -> 
 def print_window(summary: Summary, console: Console | None = None) -> None:
     """Print a run of several stacks: one line per stack and one column per flow, then all causes and the totals.
 
-    Of a run of one stack there is nothing to say that `print_stack` does not.
+    For a run of one stack, nothing is printed: `print_stack` prints everything.
     """
     if len(summary.stacks) == 1:
         return
@@ -65,7 +65,7 @@ def print_window(summary: Summary, console: Console | None = None) -> None:
 
 
 def print_run(summary: Summary, console: Console | None = None) -> None:
-    """Print everything: of one stack all there is; of several each one's cells that are news, then the window."""
+    """Print the full report: one stack in full, or the cells of each stack that do not pass, and then the window."""
     out = console or open_console()
     if len(summary.stacks) == 1:
         print_stack(summary, summary.stacks[0].name, out)
@@ -82,7 +82,7 @@ def _print(console: Console, lines: Iterable[Text]) -> None:
     for line in laid_out:
         line.rstrip()
     if laid_out:
-        # Lines are laid out here; a terminal narrower than they are wraps them itself, and nothing is cut off.
+        # The lines are already laid out. A narrower terminal wraps them, so that nothing is truncated.
         console.print(Text("\n").join(laid_out), soft_wrap=True)
 
 
@@ -90,7 +90,7 @@ def _print(console: Console, lines: Iterable[Text]) -> None:
 
 
 def _stack(stack: StackSummary, lines: Sequence[CellLine], letters: Mapping[str, str], width: int) -> list[Text]:
-    """A stack's name, versions and those of its cells that are in `lines`, with the letters their causes have."""
+    """A stack's name, its versions, and a table of `lines` with the letters of their causes."""
     head = wrapped(f"{stack.name}  {wording.versions(stack)}", width, 0)
     head[0].stylize("bold", 0, len(stack.name))
     rows = [line for line in lines if line.flow]
@@ -101,15 +101,15 @@ def _stack(stack: StackSummary, lines: Sequence[CellLine], letters: Mapping[str,
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How generous a table is. On a narrow terminal that goes first which can be read elsewhere too."""
+    """Layout of a table. A narrow terminal first drops information that is also shown elsewhere."""
 
     gap: int
     issues: bool
-    """Name the listed issue in the row; the row's letter leads to it as well."""
+    """Name the listed issue in the row. The row's letter also leads to it."""
     brief: bool
-    """A flat eval loss once and not twice, long words short."""
+    """Show a flat eval loss once, and abbreviate long words."""
     by_model: bool = False
-    """Name the model beside the flow, over its rows, and not in each of them."""
+    """Name the model in the line over its rows, not in each row."""
 
 
 _FORMS = (
@@ -140,7 +140,7 @@ def _table(lines: Sequence[CellLine], letters: Mapping[str, str], width: int) ->
 
 
 def _part(line: CellLine, form: _Form) -> str:
-    """The line over the rows of a flow, or of a flow's model."""
+    """The line over the rows of a flow, or of one model of a flow."""
     return f"{line.flow}  {line.model}" if form.by_model else line.flow
 
 
@@ -156,7 +156,7 @@ def _ending_of(line: CellLine, letter: str, form: _Form) -> tuple[str, str]:
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int], gap: int) -> str:
-    """Names and words to the left, counts (all between the first and the last two) to the right."""
+    """Align counts (the columns between the first and the last two) to the right, other columns to the left."""
     last = len(cells) - 2
     padded = [
         cell.rjust(width) if 0 < index < last else cell.ljust(width)
@@ -192,27 +192,27 @@ def _cause(letter: str, group: Group, width: int) -> list[Text]:
     head = wrapped(f"{letter}  {wording.cause_head(group)}", width, 0)
     for line in head:
         line.stylize(style.of_mark(group.mark))
-    told = [*wording.cause_facts(group), *group.links, *(f"To do: {advice}" for advice in wording.cause_advice(group))]
-    body = [line for text in (wording.cause_cells(group), *told) for line in wrapped(text, width, 3)]
+    facts = [*wording.cause_facts(group), *group.links, *(f"To do: {advice}" for advice in wording.cause_advice(group))]
+    body = [line for text in (wording.cause_cells(group), *facts) for line in wrapped(text, width, 3)]
     return [*head, *body, Text()]
 
 
 def _drift(summary: Summary, width: int) -> list[Text]:
-    told = [*map(wording.definition_line, summary.definitions), *map(wording.drift_line, summary.drifts)]
-    if not told:
+    texts = [*map(wording.definition_line, summary.definitions), *map(wording.drift_line, summary.drifts)]
+    if not texts:
         return []
-    return [Text(wording.DRIFT_TITLE, "bold"), *(line for text in told for line in wrapped(text, width, 0)), Text()]
+    return [Text(wording.DRIFT_TITLE, "bold"), *(line for text in texts for line in wrapped(text, width, 0)), Text()]
 
 
 def _deep(stack: StackSummary, width: int) -> list[Text]:
-    told = [wording.deep_line(f"{line.flow}[{line.variant}]", line.deep) for line in stack.lines if line.deep]
-    if not told:
+    texts = [wording.deep_line(f"{line.flow}[{line.variant}]", line.deep) for line in stack.lines if line.deep]
+    if not texts:
         return []
-    return [Text(wording.DEEP_TITLE, "bold"), *(line for text in told for line in wrapped(text, width, 2)), Text()]
+    return [Text(wording.DEEP_TITLE, "bold"), *(line for text in texts for line in wrapped(text, width, 2)), Text()]
 
 
 def wrapped(text: str, width: int, indent: int) -> list[Text]:
-    """`text` in lines of `width`; what cannot be broken (a path, a link) is left whole."""
+    """`text` in lines of `width`. Long words, for example paths and links, are not broken."""
     pad = " " * indent
     lines = textwrap.wrap(
         text,
@@ -242,5 +242,5 @@ def _ending(
     for line in conclusion:
         line.stylize(style.of_exit_code(code))
     totals, deep = wording.totals(tally, len(stacks)), wording.depth(depth, tally.cells, stacks)
-    told = [line for text in (totals, provenance, deep) if text for line in wrapped(text, width, 0)]
-    return [*told, *conclusion, *wrapped(wording.files(run), width, 0)]
+    facts = [line for text in (totals, provenance, deep) if text for line in wrapped(text, width, 0)]
+    return [*facts, *conclusion, *wrapped(wording.files(run), width, 0)]

@@ -1,4 +1,4 @@
-"""The whole window of a bug at a glance: one line per stack, one column per flow."""
+"""The window of a run: one line per stack, one column per flow. It shows on which releases a bug appears."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Row = Sequence[Text]
 
 
 def window_table(summary: Summary, width: int) -> list[Text]:
-    """The table: flow names over its columns where `width` has room for them, else letters with a legend above."""
+    """The table, with flow names over its columns if `width` has room, else letters with a legend above."""
     body = [[*_left(stack), *map(_mark, row)] for stack, row in zip(summary.stacks, summary.heat, strict=True)]
     names, letters = _flow_names(summary.flows), _flow_letters(summary.flows)
     for heads, gap in ((names, 2), (letters, 2), (letters, 1)):
@@ -39,7 +39,7 @@ def _mark(heat: Heat) -> Text:
 
 
 def _flow_names(flows: Sequence[str]) -> list[_Row]:
-    """Heads of several lines: every flow's name, broken at its hyphens."""
+    """Heads of several lines: the names of the flows, broken at hyphens."""
     parts = [[*(f"{part}-" for part in flow.split("-")[:-1]), flow.split("-")[-1]] for flow in flows]
     height = max((len(lines) for lines in parts), default=1)
     stacked = [[""] * (height - len(lines)) + lines for lines in parts]
@@ -62,7 +62,7 @@ def _line(cells: _Row, widths: Sequence[int], gap: int) -> Text:
 
 
 def _packed(parts: Sequence[str], width: int) -> list[Text]:
-    """`parts` side by side, as many to a line as fit, none broken."""
+    """`parts` joined into lines of at most `width`, without breaking a part."""
     lines = [""]
     for part in parts:
         joined = f"{lines[-1]}   {part}" if lines[-1] else part
@@ -71,7 +71,7 @@ def _packed(parts: Sequence[str], width: int) -> list[Text]:
 
 
 def _without_cells(stack: StackSummary, name_width: int, gap: int, width: int) -> Text:
-    """A stack of which nothing ran: the reason stands in place of versions and marks; the causes have all of it."""
+    """The line of a stack without cells: the start of the reason in place of versions and marks."""
     line = Text.assemble(stack.name.ljust(name_width + gap), (wording.nothing_to_show(stack), "magenta"))
     line.truncate(width, overflow="ellipsis")
     return line

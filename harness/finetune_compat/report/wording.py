@@ -1,4 +1,4 @@
-"""Every sentence and label of the reports. Takes numbers and facts as they are; counts nothing."""
+"""All sentences and labels of the reports. This module formats numbers and facts; it counts nothing."""
 
 from __future__ import annotations
 
@@ -53,22 +53,21 @@ PACKAGES = {
     "accelerate": "Accelerate",
     "torch": "torch",
 }
-"""Packages whose versions a reader wants beside a stack's name, in order."""
+"""Packages whose versions are shown with a stack's name, in order."""
 
 WINDOW_PACKAGES = {"trl": "TRL", "transformers": "Transf.", "peft": "PEFT", "bitsandbytes": "bnb"}
 
 LONGEST_MESSAGE = 400
-"""Characters of a library's message that a report shows; `observations.jsonl` has all that was kept of it."""
-
+"""Maximum characters of a library's message in a report. `observations.jsonl` has the recorded message."""
 
 BRIEF_ERROR = 16
-"""Characters of an error's name in a narrow table: as wide as a loss."""
+"""Maximum characters of an error's name in a narrow table: the width of a loss."""
 
 MOST_ALIKE = 3
-"""Freezing chains, errors or flows of one cause that are named; of more of them, how many."""
+"""Maximum number of freezing chains, errors or flows that a cause lists. Others are counted."""
 
 RAISED = "F001"
-"""The check that fails where a flow ends in an error; the error itself is shown in its place."""
+"""The check that fails if a flow ends with an error. Reports show the error instead of its message."""
 
 
 def marker(index: int) -> str:
@@ -78,12 +77,12 @@ def marker(index: int) -> str:
 
 
 def letters(groups: Iterable[Group]) -> dict[str, str]:
-    """The letter of its cause, by cell."""
+    """The letter of the cause, by cell."""
     return {cell: letter for index, group in enumerate(groups) for letter in [marker(index)] for cell in group.cells}
 
 
 def stage_name(stage: Stage) -> str:
-    """A stage, short enough for the head of a column."""
+    """The name of a stage, short enough for a column head."""
     match stage:
         case Stage.AFTER_TRAINING:
             return "after"
@@ -93,25 +92,24 @@ def stage_name(stage: Stage) -> str:
 
 
 COUNTS_HEAD = "trainable at"
-"""Over the names of the cells, beside the heads of the columns of counts."""
-
+"""Head of the column of cell names, left of the columns of counts."""
 
 ENDING_HEADS = ("eval loss", "verdict")
 """Heads of the columns after the counts."""
 
 
 def column_head(column: CountColumn) -> str:
-    """Head of a column of counts; `#2` is the library's second call of that step."""
+    """Head of a column of counts. `#2` marks the library's second call of the step."""
     return f"{column.stage.value[:4]}#2" if column.again else stage_name(column.stage)
 
 
 def count(value: int | None) -> str:
-    """A parameter count in full."""
+    """A parameter count with all digits."""
     return ABSENT if value is None else f"{value:,}"
 
 
 def eval_loss(line: CellLine, *, brief: bool = False) -> str:
-    """Eval loss before -> after with four decimals, or six where four show no difference; else the error there was."""
+    """Eval loss `before -> after` with four decimals, or six if four show no difference. Else the error."""
     before, after = line.eval_before, line.eval_after
     if before is None and after is None:
         kind = line.error.type if line.error else ABSENT
@@ -124,14 +122,14 @@ def eval_loss(line: CellLine, *, brief: bool = False) -> str:
 
 
 def verdict(line: CellLine, letter: str, *, issues: bool = True, brief: bool = False) -> str:
-    """A cell's verdict, the listed issue it shows, and the letter of its cause."""
+    """A cell's verdict, its listed issues, and the letter of its cause."""
     mark = "infra" if brief and line.mark is Mark.INFRASTRUCTURE else line.mark.value
     issue = ", ".join(line.issues) if issues and line.mark is Mark.XFAIL else ""
     return " ".join(part for part in (mark, issue, letter) if part)
 
 
 def heat(found: Heat) -> str:
-    """All cells of a flow on a stack in a few characters: `.`, or what is not green and how often."""
+    """All cells of a flow on a stack in a few characters: `.`, or each other outcome with its number of cells."""
     listed = [(marker(place), number) for place, number in found.listed]
     signs = [("F", found.tally.failed), *listed, ("?", found.tally.infrastructure)]
     marks = [f"{sign}{number}" for sign, number in signs if number]
@@ -139,7 +137,7 @@ def heat(found: Heat) -> str:
 
 
 def notes(lines: Iterable[CellLine]) -> tuple[str, ...]:
-    """What the signs in a table of `lines` mean."""
+    """Explanations of the signs in a table of `lines`."""
     lines = list(lines)
     again = [column_head(column) for column in count_columns(lines) if column.again]
     meant = (
@@ -164,7 +162,7 @@ HEAT_NOTES = (
 
 
 def versions(stack: StackSummary) -> str:
-    """What a stack really ran on, in one line; empty where no cell got as far as saying so."""
+    """The installed versions of a stack in one line; empty if no cell recorded them."""
     named = [f"{label} {stack.versions[name]}" for name, label in PACKAGES.items() if name in stack.versions]
     matrix = [f"though the matrix says torch {stack.torch_wanted}"] if stack.base_torch else []
     python = [f"Python {stack.python}"] if stack.python else []
@@ -172,12 +170,12 @@ def versions(stack: StackSummary) -> str:
 
 
 def window_versions(stack: StackSummary) -> tuple[str, ...]:
-    """The versions that stand beside a stack in the window."""
+    """The versions of a stack in the window."""
     return tuple(stack.versions.get(name, ABSENT) for name in WINDOW_PACKAGES)
 
 
 def without_cells(stack: StackSummary) -> str:
-    """What became of a stack without cells, in a word."""
+    """The state of a stack without cells, in one or two words."""
     return "no cell" if stack.state is RowState.RAN else stack.state.value
 
 
@@ -196,7 +194,7 @@ def nothing_to_show(stack: StackSummary) -> str:
 
 
 def span(span: Span) -> str:
-    """Neighbouring stacks."""
+    """A range of neighbouring stacks."""
     if span.stacks == 1:
         return span.first
     return f"{span.first} to {span.last} ({span.stacks} stacks)"
@@ -206,7 +204,7 @@ def span(span: Span) -> str:
 
 
 def cause_head(group: Group) -> str:
-    """First line of a cause: verdict, issue, what it is."""
+    """First line of a cause: verdict, issues and titles."""
     issues, titles = ", ".join(group.issues), "; ".join(group.titles)
     match group.finding:
         case Finding.LISTED:
@@ -225,13 +223,12 @@ def cause_head(group: Group) -> str:
 
 
 def cause_facts(group: Group) -> tuple[str, ...]:
-    """What was seen: failing checks, lines that froze, errors; or the reason why nothing was."""
+    """What was observed: failing checks, lines that froze, errors; without an observation, the reason."""
     if group.finding in (Finding.MACHINE, Finding.UNINSTALLABLE):
         return (shortened(group.reason),)
-    # The judge's messages end with the freezing chain, which has a line of its own here, as an error has that was
-    # seen with its frames.
-    told = [(code, message) for code, message in group.failing if code != RAISED or not group.errors]
-    failing = [(code, message.partition("; frozen by ")[0]) for code, message in told]
+    # Freezing chains at the end of messages, and errors with frames, are removed here: they have separate lines below.
+    shown = [(code, message) for code, message in group.failing if code != RAISED or not group.errors]
+    failing = [(code, message.partition("; frozen by ")[0]) for code, message in shown]
     checks = [f"{code} {shortened(message)}" for code, message in failing]
     looks = [f"looks like: {', '.join(f'{sign} ({number})' for sign, number in group.signs)}"] if group.signs else []
     raised = f"{RAISED} " if RAISED in dict(group.failing) else ""
@@ -241,7 +238,7 @@ def cause_facts(group: Group) -> tuple[str, ...]:
 
 
 def _on(stack: str, group: Group) -> str:
-    """Where the lines of a group of several stacks were read: their numbers are those of one release."""
+    """The stack of a line number, for a group of several stacks. Line numbers differ between releases."""
     several = len(group.spans) > 1 or any(item.stacks > 1 for item in group.spans)
     return f" on {stack}" if several else ""
 
@@ -252,7 +249,7 @@ def _at_most(number: int, facts: list[str]) -> list[str]:
 
 
 def cause_cells(group: Group) -> str:
-    """How many cells, of which flows, and where."""
+    """The number of cells, their flows and their stacks."""
     stacks = ", ".join(span(item) for item in group.spans)
     if not group.flows:
         return f"all cells of {stacks}"
@@ -262,7 +259,7 @@ def cause_cells(group: Group) -> str:
 
 
 def cause_advice(group: Group) -> tuple[str, ...]:
-    """What to do about it."""
+    """What to do about a cause."""
     match group.finding:
         case Finding.LISTED | Finding.UNLISTED:
             return group.advice
@@ -282,7 +279,7 @@ def cause_advice(group: Group) -> tuple[str, ...]:
 
 
 def chain(frames: Iterable[Frame]) -> str:
-    """A call chain, outermost first, and the code of its last line."""
+    """A call chain, outermost frame first, and the code of its last line."""
     called = list(frames)
     if not called:
         return "a call that left no Python frame"
@@ -290,13 +287,13 @@ def chain(frames: Iterable[Frame]) -> str:
 
 
 def error(failure: Failure, where: str = "") -> str:
-    """An error, with its stage and the library line it came from."""
+    """An error, with its stage and the library line that raised it."""
     place = f", raised by {failure.frames[-1].file}:{failure.frames[-1].line}" if failure.frames else ""
     return f"{failure.type} at {failure.stage}{where}{place}: {shortened(failure.message)}"
 
 
 def shortened(text: str) -> str:
-    """A text as one line of bearable length."""
+    """A text as one line of at most `LONGEST_MESSAGE` characters."""
     line = " ".join(text.split()) or "no reason was recorded"
     return line if len(line) <= LONGEST_MESSAGE else line[: LONGEST_MESSAGE - 4].rstrip() + " ..."
 
@@ -305,7 +302,7 @@ def shortened(text: str) -> str:
 
 
 def exhibit_head(exhibit: Exhibit) -> str:
-    """What stands beside the name of a cell that is shown in full."""
+    """The text after the name of a cell that is shown in full."""
     line = exhibit.here.line
     if line.eval_before is None and line.eval_after is None:
         return f"{line.mark}: {line.error.type}" if line.error else str(line.mark)
@@ -313,15 +310,15 @@ def exhibit_head(exhibit: Exhibit) -> str:
 
 
 def absence(line: CellLine, column: CountColumn) -> str:
-    """Why there is no count at a stage."""
+    """The reason why a stage has no count."""
     found = next(item for item in line.counts if item.stage is column.stage)
     return "not called again" if column.again else (found.absence.value if found.absence else "unknown")
 
 
 def labels(seen: Labels) -> str:
-    """What of the rows trained on could be learned."""
+    """Which tokens of the training rows have labels."""
     tokens = f"{seen.label_tokens:,} are tokens"
-    if seen.positions:  # observations from before they were counted have none
+    if seen.positions:  # old observations do not have this count
         masked = 1 - seen.label_tokens / seen.positions
         tokens = f"{seen.label_tokens:,} of {seen.positions:,} are tokens, {masked:.1%} are -100 (so is padding)"
     empty = f"{counted(seen.all_masked, 'row')} with -100 alone" if seen.all_masked else "no row with -100 alone"
@@ -330,37 +327,37 @@ def labels(seen: Labels) -> str:
 
 
 def freeze_head(freeze: Freeze) -> str:
-    """Over the call chain that froze parameters."""
+    """Heading of the call chain that froze parameters."""
     return f"{freeze.parameters:,} parameters in {freeze.tensors} tensors frozen at {stage_name(freeze.stage)} by"
 
 
 def packages_head(exhibit: Exhibit) -> str:
-    """Over the versions of a cell, beside those it is held against."""
+    """Heading of the versions of a cell, compared with those of `before`."""
     return f"Packages, against {exhibit.before.line.stack}" if exhibit.before else "Packages"
 
 
 def alike(cells: int) -> str:
-    """What became of the other cells of a cause."""
-    return f"{counted(cells, 'cell')} more of this cause: look at one and you have seen them."
+    """Note on the cells of a cause that are not shown."""
+    return f"{counted(cells, 'cell')} more with this cause. They look like the cells shown here."
 
 
 def asked_head(shown: int, found: int) -> str:
-    """Over cells that were asked for."""
-    return f"Cells asked for: {found}" if shown == found else f"Cells asked for: the first {shown} of {found}"
+    """Heading of selected cells."""
+    return f"Selected cells: {found}" if shown == found else f"Selected cells: the first {shown} of {found}"
 
 
 def causes_left_out(number: int) -> str:
-    """After the last cause that a page has room for."""
+    """Note after the last cause on a page."""
     return f"{counted(number, 'cause')} left out: verdicts.jsonl has every cell."
 
 
 def on_request(run: Path) -> str:
-    """How to see what the page leaves out."""
+    """How to show cells that are not on the page."""
     return f"Any cell in full, healthy ones too: compat report {run.name} --html cells.html --cells 'trl0.22*nf4*'"
 
 
 def tally(found: Tally) -> str:
-    """How the cells of one stack ended, in a line; nothing that is nought."""
+    """The outcomes of a stack's cells in one line, without outcomes that did not occur."""
     named = (
         (found.failed, "FAIL"),
         (found.infrastructure, "infrastructure"),
@@ -375,7 +372,7 @@ def tally(found: Tally) -> str:
 # ------------------------------------------------------------------------------------------------------------- totals
 
 
-LEFT_OUT = "left out for want of time: nothing is known of it"
+LEFT_OUT = "left out by the time budget: nothing is known about this cell"
 
 
 def totals(tally: Tally, stacks: int) -> str:
@@ -389,12 +386,12 @@ def totals(tally: Tally, stacks: int) -> str:
     ]
     gone = f" {counted(tally.lost, 'session')} ended before any cell." if tally.lost else ""
     gone += f" {counted(tally.uninstallable, 'stack')} uninstallable." if tally.uninstallable else ""
-    gone += f" {counted(tally.left_out, 'cell')} left out for want of time." if tally.left_out else ""
+    gone += f" {counted(tally.left_out, 'cell')} left out by the time budget." if tally.left_out else ""
     return f"{counted(tally.cells, 'cell')} on {counted(stacks, 'stack')}: {', '.join(parts)}.{gone}"
 
 
 def passes(number: int) -> str:
-    """So many cells are as stated."""
+    """Heading of the cells that pass."""
     return f"{counted(number, 'cell')} as stated"
 
 
@@ -404,17 +401,17 @@ def alarm(cells: int, causes: int) -> str:
 
 
 def left_out(sections: int) -> str:
-    """The end of a file that may not be larger."""
+    """The last line of a file with limited size."""
     return f"{counted(sections, 'section')} left out: CI systems show no larger file. verdicts.jsonl has every cell."
 
 
 def conclusion(code: ExitCode, tally: Tally) -> str:
-    """What the run says as a whole."""
+    """The conclusion of the whole run."""
     match code:
         case ExitCode.HEALTHY if tally.left_out:
             return (
                 "Healthy as far as it ran: every cell that ran passes, or deviates exactly as listed. "
-                "Of those left out nothing is known."
+                "Nothing is known about the cells left out."
             )
         case ExitCode.HEALTHY:
             return "Healthy: every cell passes, or deviates exactly as listed."
@@ -430,7 +427,7 @@ def conclusion(code: ExitCode, tally: Tally) -> str:
 
 
 def files(run: Path) -> str:
-    """Where the run's files are, as short as it stays true."""
+    """The run's directory, as a short path, and its files."""
     return f"{_from_here(run)}/ has {', '.join(FILES[:-1])} and {FILES[-1]}"
 
 
@@ -440,7 +437,7 @@ def _from_here(path: Path) -> str:
 
 
 def flow_letters(flows: Iterable[str]) -> tuple[str, ...]:
-    """What the letters over the columns of the window mean."""
+    """The legend of the letters over the columns of the window."""
     return tuple(f"{flow_letter(index)} {flow}" for index, flow in enumerate(flows))
 
 
@@ -450,20 +447,20 @@ def flow_letter(index: int) -> str:
 
 
 def provenance(origin: Origin | None, unrecorded: Sequence[tuple[str, int]]) -> str:
-    """Of which day and sources a baseline is, and which checks could not judge all of its cells; empty if there is
-    nothing to say.
+    """When and with which harness a baseline was measured, and which checks could not judge all of its cells. Empty for
+    a run that is not a baseline and that has all fields.
     """
-    told = []
+    sentences = []
     if origin is not None:
-        told.append(
+        sentences.append(
             f"Measured from {_minute(origin.first_cell)} to {_minute(origin.last_cell)} UTC with harness "
             f"{origin.harness_version} and kept at commit {short(origin.kept_at_commit)}; the verdicts are those of "
             "the checks that wrote this page."
         )
     if unrecorded:
         cells = "; ".join(f"{code} {CODES[code].title} ({counted(number, 'cell')})" for code, number in unrecorded)
-        told.append(f"Not judged, since the harness of that day did not record what they look at: {cells}.")
-    return " ".join(told)
+        sentences.append(f"Not judged, since the harness of that day did not record what they look at: {cells}.")
+    return " ".join(sentences)
 
 
 def _minute(moment: str) -> str:
@@ -476,7 +473,7 @@ DRIFT_HEADS = ("from", "to", "what differs", "loss before any update", "cells", 
 
 
 def drift_row(drift: Drift) -> tuple[str, ...]:
-    """One drift, as a row under `DRIFT_HEADS`."""
+    """A drift as a row under `DRIFT_HEADS`."""
     cells = f"{len(drift.cells)}, such as {drift.cells[0]}"
     return drift.before, drift.after, str(drift.kind), _change(drift), cells, drift.detail, ", ".join(drift.moved)
 
@@ -492,13 +489,13 @@ def _change(drift: Drift) -> str:
 
 
 def drift_line(drift: Drift) -> str:
-    """One drift in one line."""
+    """A drift in one line."""
     loss = f"loss before any update {_change(drift)}"
     return f"{drift.before} -> {drift.after}: {drift.kind}, {loss}, {len(drift.cells)} cells; {drift.detail}"
 
 
 def definition_line(definition: Definition) -> str:
-    """Stacks whose eval_loss is something else, in one line."""
+    """Stacks with another definition of eval_loss, in one line."""
     first, last = definition.stacks[0], definition.stacks[-1]
     stacks = first if first == last else f"{first} to {last}"
     return (
@@ -512,14 +509,14 @@ def definition_line(definition: Definition) -> str:
 DEEP_TITLE = "Deep tier"
 
 DEEP_COST_S = 70
-"""Seconds the deep tier adds to a stack: the median over `reports/baseline/cpu-deep`, on one core, rounded up."""
+"""Seconds that the deep tier adds to a stack: the median of `reports/baseline/cpu-deep`, on one core, rounded up."""
 
 DEEP_HEADS = ("cell", "eval loss fell by", "null", "accumulation", "checkpointing", "evaluation")
 
 
 def depth(found: Depth, cells: int, stacks: Sequence[StackSummary]) -> str:
-    """Whether the deep tier was run, in one line; where it was not, what that leaves unchecked on these stacks, and how
-    to run it on the last that has cells.
+    """Whether the deep tier ran, in one line. If not: what is not checked, and how to run it on the last stack with
+    cells.
     """
     if found.measured:
         return (
@@ -537,7 +534,7 @@ def depth(found: Depth, cells: int, stacks: Sequence[StackSummary]) -> str:
 
 
 def deep_row(cell: str, deep: DeepLine) -> tuple[str, ...]:
-    """What the deep tier measured of one cell, as a row under `DEEP_HEADS`."""
+    """The measurements of the deep tier for one cell, as a row under `DEEP_HEADS`."""
     loss = (ABSENT if value is None else f"{value:.4f}" for value in (deep.fall, deep.null))
     steps = (ABSENT if value is None else f"off by {value:.1e}" for value in (deep.accumulation, deep.checkpointing))
     return cell, *loss, *steps, _evaluation(deep.ignoring)
@@ -550,7 +547,7 @@ def _evaluation(ignoring: tuple[str, ...] | None) -> str:
 
 
 def deep_line(cell: str, deep: DeepLine) -> str:
-    """The same in one line."""
+    """The measurements of the deep tier for one cell, in one line."""
     name, *cells = deep_row(cell, deep)
-    told = ", ".join(f"{head} {value}" for head, value in zip(DEEP_HEADS[1:], cells, strict=True) if value != ABSENT)
-    return f"{name}: {told or 'nothing could be measured'}"
+    values = ", ".join(f"{head} {value}" for head, value in zip(DEEP_HEADS[1:], cells, strict=True) if value != ABSENT)
+    return f"{name}: {values or 'nothing could be measured'}"

@@ -1,4 +1,4 @@
-"""Which cells a run takes, in which order, how many at once and for how long: pure functions over cells and durations.
+"""`compat run`: which cells run, in which order, how many in parallel and for how long.
 
     selection   the cells that were asked for, by stack, axis, flow, variant and words
     machine     how many stacks at once, and threads each, from cores, memory and GPUs
@@ -7,5 +7,5 @@
     workers     how many workers each stack has
     progress    what is done, failed and left, from a run's observations as they come
 
-Running is nox's and pytest-xdist's business; `execution` hands over.
+nox and pytest-xdist run the cells; `nox_run` starts nox and follows the run.
 """

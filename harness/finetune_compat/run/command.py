@@ -1,6 +1,6 @@
-"""`compat run`: select cells, leave out what the store has, and have the rest run; or show again what was said of them.
+"""`compat run`: select cells, run those that are not cached, and print the report. The same request prints it again.
 
-Where nothing is to run this starts no process, and imports nothing of what runs, judges and renders.
+If every cell is cached, this module starts no process and does not import the modules that run, judge and render.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from finetune_compat.store.store import Store
 
 
 def run(request: RunRequest) -> int:
-    """Run what was asked for and print what it says.
+    """Run the selected cells that are not cached, and print the report of all selected cells.
 
     Returns:
-        HEALTHY, UNHEALTHY or COULD_NOT_TELL over everything that was selected; 128 and the signal's number if stopped.
+        HEALTHY, UNHEALTHY or COULD_NOT_TELL over all selected cells; 128 + N if interrupted by signal N.
 
     Raises:
-        CompatError: a name, a lock, the ledger or a file of results is wrong.
+        CompatError: a name, a lock, the ledger or a results file is invalid.
     """
     refuse_other_latest(places().runs)
     selection = select(request, stack_run.chosen_gpus(request.options, WHERE))
@@ -34,13 +34,13 @@ def run(request: RunRequest) -> int:
     files = {} if request.options.fresh else stored_files(store, selection)
     known = replay.find(question(selection, files), form()) if len(files) == len(selection.cells) else None
     if known is not None:
-        say(_told_first(selection, 0))
+        say(_first_line(selection, 0))
         _share(store, files)
         return _show(known)
-    # Only now opened: a file that is damaged has a name and answers nothing, and its cell is run again.
+    # The files are first opened here. A damaged file has a valid name but no observation, so its cell runs again.
     lines = stored_lines(store, selection, files)
     todo = [cell for cell in selection.cells if cell not in lines]
-    say(_told_first(selection, len(todo), fresh=request.options.fresh))
+    say(_first_line(selection, len(todo), fresh=request.options.fresh))
     from finetune_compat.run import nox_run
 
     if not todo:
@@ -49,18 +49,18 @@ def run(request: RunRequest) -> int:
     return nox_run.Execution(request, selection, store).run(todo, lines)
 
 
-def _told_first(selection: Selection, todo: int, *, fresh: bool = False) -> str:
-    stored = len(selection.cells) - todo
+def _first_line(selection: Selection, todo: int, *, fresh: bool = False) -> str:
+    cached = len(selection.cells) - todo
     head = f"{counted(len(selection.cells), 'cell')} on {counted(len(selection.rows), 'stack')}"
     if fresh:
-        return f"{head}, all to run: the store is not asked (--fresh)"
+        return f"{head}, all to run: cached results are ignored (--fresh)"
     if not todo:
-        return f"{head}: all of them are stored, nothing is run"
-    return f"{head}: {stored:,} stored, {todo:,} to run"
+        return f"{head}: all cached, nothing to run"
+    return f"{head}: {cached:,} cached, {todo:,} to run"
 
 
 def _share(store: Store, files: Mapping[str, str]) -> None:
-    """Let the others have what was run before there was a shared store, or while it was out of reach."""
+    """Copy observations to the shared store that were made without it, or while it was unreachable."""
     try:
         number = store.share(name for names in files.values() for name in names.split())
     except StoreUnreachable as error:
@@ -71,7 +71,7 @@ def _share(store: Store, files: Mapping[str, str]) -> None:
 
 
 def _show(answer: Answer) -> int:
-    """Say it, or say it as it was said before."""
+    """Point `latest` at the answer's run, print its text and return its exit code."""
     point_latest_at(places().runs / answer.run)
     sys.stdout.write(answer.text)
     sys.stdout.flush()

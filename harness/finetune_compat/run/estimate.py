@@ -1,4 +1,4 @@
-"""What cells will take, by what they took, and how long a run with them lasts."""
+"""Expected durations: of cells, from their earlier durations, and of a run of these cells."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from types import MappingProxyType
 from finetune_compat.contract.cell_id import parse_cell
 
 START_S = 9.0
-"""Seconds from nox's start of a stack to its first cell, on one core: half of them the import of the stack."""
+"""Seconds from the start of a stack's nox session to its first cell, on one core. Importing the stack takes half."""
 
 CELL_S = 0.6
-"""Seconds of a cell nothing is known of: the mean of the committed baseline (6,599 cells in 3,705 s)."""
-
+"""Seconds of a cell without any earlier duration: the mean of the committed baseline (6,599 cells in 3,705 s)."""
 
 OUTLIER = 4.0
-"""How many times the median of its like a cell may take and be believed. The first of a process imports the stack,
-which `START_S` counts, and in a new environment compiles it.
+"""Durations above this multiple of the usual duration are cut to it. The first cell of a process also imports the
+stack, and compiles it in a new environment. `START_S` counts the import.
 """
 
 
 def expected(cells: Iterable[str], took: Mapping[str, float]) -> dict[str, float]:
-    """Seconds each cell will take: what it took; else the median of the same flow and variant on all stacks; else of
-    all cells that are known; else `CELL_S`.
+    """Expected seconds of each cell: its last duration; else the median of its flow and variant on all stacks; else
+    the median of all known cells; else `CELL_S`.
     """
     alike: dict[str, list[float]] = defaultdict(list)
     for cell, seconds in took.items():
@@ -50,13 +49,13 @@ def loads(
 
 
 def longest_first(load: Mapping[str, float]) -> tuple[str, ...]:
-    """Stacks in the order to be started in: with a long one left for the end the other cores would stand still."""
+    """Stacks in the order to start them. A long stack at the end would leave the other cores idle."""
     return tuple(sorted(load, key=lambda stack: (-load[stack], stack)))
 
 
 def cells_longest_first(seconds: Mapping[str, float]) -> tuple[str, ...]:
-    """Cells in the order in which several workers are to take them, for the same reason. Each worker makes a model
-    once, in whatever order the cells of it come.
+    """Cells in the order in which several workers take them, for the same reason as `longest_first`. The order does
+    not affect model creation: each worker creates a model once.
     """
     return tuple(sorted(seconds, key=lambda cell: -seconds[cell]))
 
@@ -69,7 +68,7 @@ def makespan(load: Collection[float], jobs: int) -> float:
     return max(ends)
 
 
-def pace(really: Sequence[float], foretold: Sequence[float]) -> float:
-    """How much longer cells take here and now than they were expected to; 1 until some seconds of them were seen."""
-    seen, told = sum(really), sum(foretold)
-    return seen / told if told >= START_S and seen else 1.0
+def pace(actual: Sequence[float], predicted: Sequence[float]) -> float:
+    """Actual seconds divided by predicted seconds; 1 until `START_S` predicted seconds are done."""
+    actual_s, predicted_s = sum(actual), sum(predicted)
+    return actual_s / predicted_s if predicted_s >= START_S and actual_s else 1.0

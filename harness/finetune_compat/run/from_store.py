@@ -1,4 +1,4 @@
-"""What a session takes from the store and gives to it: cells that need not run, and those that did. Host side."""
+"""What a session reads from the store and adds to it: observations of cached and of new cells. Host side."""
 
 from __future__ import annotations
 
@@ -22,36 +22,37 @@ from finetune_compat.store.stored_files import Stored
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A plan whose cells know their addresses, and the answers that are there."""
+    """A plan whose cells have store addresses, and the cached observations at these addresses."""
 
     plan: Plan
     store: Store
     recipes: Mapping[str, Recipe]
-    """By cell id; none for cells that cannot be kept."""
+    """By cell id; cells that cannot be cached have none."""
     answers: Mapping[str, Stored]
-    """By cell id."""
+    """Cached observations by cell id."""
     fresh: bool
-    """Whether the store was not asked."""
+    """Whether cached observations were ignored."""
 
     def copy(self, cells: Iterable[str]) -> int:
-        """Write the answers for `cells` into the run, as the cells would have; return how many."""
+        """Write the cached observations of `cells` into the run, as the cells would; return their number."""
         lines = [self.answers[cell].line for cell in cells if cell in self.answers]
         if lines:
             _append(Path(self.plan.run) / "observations.jsonl", lines)
         return len(lines)
 
-    def told(self, cells: Collection[str]) -> str:
-        """How many of `cells` need not run, in one line; empty where nothing is kept of any."""
+    def describe(self, cells: Collection[str]) -> str:
+        """One line: how many of `cells` are cached and how many must run."""
         if not self.recipes:
-            return "store: not used, because these cells' results could not be told from others'"
+            return "store: not used for a model named by its hub id, or for GPUs of different kinds"
         if self.fresh:
-            return f"store: not asked (--fresh), {len(cells)} cells to run; {self.store} keeps what they observe"
+            head = f"store: cached results are ignored (--fresh), {len(cells)} cells to run"
+            return f"{head}; their results are stored in {self.store}"
         found = sum(cell in self.answers for cell in cells)
-        return f"store: {found} of {len(cells)} cells are kept in {self.store}, {len(cells) - found} to run"
+        return f"store: {found} of {len(cells)} cells are cached in {self.store}, {len(cells) - found} to run"
 
     def finish(self) -> tuple[str, ...]:
-        """Copy what is new to the shared store; return what could not be kept here or there, a line each."""
-        lines = _unkept(self.plan.unkept_file)
+        """Copy new observations to the shared store; return one line for each reason why some could not be stored."""
+        lines = _not_stored(self.plan.unkept_file)
         try:
             self.store.push(recipe.address for recipe in self.recipes.values())
         except StoreUnreachable as error:
@@ -60,20 +61,26 @@ class Served:
 
 
 def longest_first(plan: Plan) -> Plan:
-    """`plan` with its cells in the order in which several workers are to take them, by what they took before."""
+    """Return `plan` with its cells sorted for several workers, by their earlier durations."""
     took = {cell: past.duration_s for cell, past in Store.configured().history().items()}
     by_id = {plan.id_of(cell): cell for cell in plan.cells}
     return dataclasses.replace(plan, cells=tuple(by_id[name] for name in cells_longest_first(expected(by_id, took))))
 
 
 def look_up(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], *, fresh: bool = False) -> Served:
-    """`plan`, of a stack with this lock, with the addresses of its cells, and what the configured store has at them;
-    nothing if `fresh`.
+    """Return `plan` with the store addresses of its cells, and the cached observations at these addresses.
+
+    Args:
+        plan: the cells.
+        lock: the lock of the plan's stack.
+        env_python: the interpreter of the environment that equals `lock`.
+        gpus: the GPUs to run on; empty for the CPU.
+        fresh: ignore cached observations.
 
     Raises:
-        InstallError: `env_python` is not that of an environment with torch.
-        CompatError: the configured store is none.
-        StoreUnreachable: some cells are not kept here, and the shared store does not answer.
+        InstallError: the environment of `env_python` has no torch.
+        CompatError: the configured store is invalid.
+        StoreUnreachable: some cells are not cached locally, and the shared store does not answer.
     """
     store = Store.configured()
     wanted = recipes(plan, installed(env_python, lock), gpus)
@@ -85,7 +92,7 @@ def look_up(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], *, fr
 
 
 def _append(path: Path, lines: Iterable[str]) -> None:
-    """One write, as the cells append: sessions side by side do not mix lines."""
+    """Append in one write, as the cells do, so that parallel sessions do not mix lines."""
     content = "".join(f"{line}\n" for line in lines).encode()
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
@@ -95,9 +102,9 @@ def _append(path: Path, lines: Iterable[str]) -> None:
         os.close(handle)
 
 
-def _unkept(path: Path) -> list[str]:
-    """Why cells did not keep what they observed, each reason once."""
+def _not_stored(path: Path) -> list[str]:
+    """Why cells did not store their observations: one line for each reason."""
     if not path.exists():
         return []
     reasons = Counter(line.partition(": ")[2] for line in path.read_text(encoding="utf-8").splitlines())
-    return [f"store: {number} observations are not kept: {reason}" for reason, number in reasons.items()]
+    return [f"store: {number} observations are not stored: {reason}" for reason, number in reasons.items()]

@@ -1,7 +1,7 @@
-"""Cells to run: hand them to `nox --parallel`, watch what they write, and say what came of all that was asked for.
+"""Run cells with `nox --parallel`, follow their observations, and print the report of all selected cells.
 
-Nothing here runs a cell: nox starts the sessions of noxfile.py, stacks side by side and in the order given, and
-pytest-xdist its workers. This process reads what the cells write as they finish.
+This process runs no cell. nox starts the sessions of noxfile.py, with parallel stacks in the given order, and
+pytest-xdist starts the workers. This process reads each cell's observation when the cell finishes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from finetune_compat.results.run_files import (
 from finetune_compat.run import replay, stack_run
 from finetune_compat.run.estimate import START_S, cells_longest_first, expected, loads, longest_first
 from finetune_compat.run.options import OPTIONS_FILE, write_options
-from finetune_compat.run.priority import Cut, Task, Why, cut, edges, span_told
+from finetune_compat.run.priority import Cut, Task, Why, cut, edges, format_span
 from finetune_compat.run.progress import Follower, Progress
 from finetune_compat.run.replay import Answer
 from finetune_compat.run.request import RunRequest, Selection, question, select, stored_files
@@ -68,21 +68,21 @@ from finetune_compat.stacks.matrix import Matrix, read_matrix
 from finetune_compat.store.remote import StoreUnreachable
 from finetune_compat.store.store import Past, Store
 
-LOOK_EVERY_S = 0.25
-"""Between two looks at what the cells wrote."""
+POLL_EVERY_S = 0.25
+"""Seconds between two reads of the cells' observations."""
 
-TELL_EVERY_S = 30.0
-"""Between two lines of progress where there is no terminal."""
+REPORT_EVERY_S = 30.0
+"""Seconds between two lines of progress if the output is not a terminal."""
 
 NOX_LOG = "nox.log"
-"""In the run's directory: what the sessions printed."""
+"""File in the run's directory with the output of the sessions."""
 
 PATIENCE_S = 5.0
-"""For a process to end when it is told to; then it is killed."""
+"""Seconds from SIGTERM to SIGKILL."""
 
 
 class Stopped(Exception):
-    """The user, or the machine, asked to stop."""
+    """The run was interrupted by signal `number`."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class Stopped(Exception):
 
 
 def judge_stored(selection: Selection, files: Mapping[str, str], lines: Mapping[str, str]) -> Answer:
-    """What the stored cells say, judged anew, and remembered for when the same is asked again."""
+    """Judge cached observations, publish them as a run, and cache the answer for the same request."""
     ledger = load_ledger()
     run = places().runs / stack_run.new_run_id()
     write_stored(run, selection, lines)
@@ -112,8 +112,8 @@ def _text(summary: Summary) -> str:
 
 
 def write_stored(run: Path, selection: Selection, lines: Mapping[str, str]) -> None:
-    """Copy stored observations into the run: a report reads runs, and a run is whole. Where they are kept is written
-    beside them, for whoever exports it.
+    """Copy cached observations into the run, because a report reads one complete run. Their addresses are also written,
+    for `compat store export`.
     """
     run.mkdir(parents=True, exist_ok=True)
     with (run / "observations.jsonl").open("a", encoding="utf-8") as file:
@@ -122,8 +122,8 @@ def write_stored(run: Path, selection: Selection, lines: Mapping[str, str]) -> N
 
 
 def write_rows(run: Path, selection: Selection, todo: Iterable[str], left_out: Sequence[str]) -> None:
-    """A row for every stack. One with cells to run is unfinished until its session says otherwise; a cell that is left
-    out is nobody's failure, and named apart.
+    """Write a row for every stack. A stack with cells to run is unfinished until its session writes its row. Cells that
+    are left out are no failure; they are listed in a separate file.
     """
     running, gone = {parse_cell(cell).stack for cell in todo}, frozenset(left_out)
     for row in selection.absent:
@@ -147,10 +147,14 @@ class Execution:
         self.path = stack_run.this_run()
 
     def run(self, todo: Sequence[str], lines: Mapping[str, str]) -> int:
-        """Run the cells of `todo`, and say what they and the stored ones, with their `lines`, say.
+        """Run the cells of `todo`, print the report of these and the cached cells, and return its exit code.
+
+        Args:
+            todo: ids of the cells to run.
+            lines: cached observations by cell.
 
         Raises:
-            CompatError: the budget is too small for any cell, or a file of results cannot be read.
+            CompatError: the budget is too small for any cell, or a results file cannot be read.
         """
         self.share = share_of(self.request, todo, self.selection.gpus)
         self.at_once, self.most = self.share.jobs, 0
@@ -166,7 +170,7 @@ class Execution:
         deadline = None if self.request.budget_s is None else time.monotonic() + self.request.budget_s
         write_stored(self.path, self.selection, lines)
         write_rows(self.path, self.selection, kept, left_out)
-        for line in told_left_out(chosen.left_out, self.path):
+        for line in left_out_lines(chosen.left_out, self.path):
             say(line)
         point_latest_at(self.path)
         try:
@@ -183,26 +187,28 @@ class Execution:
         return int(summary.exit_code)
 
     def _rounds(self, seconds: Mapping[str, float], deadline: float | None, left_out: Sequence[str]) -> None:
-        """Run cells, and those again that the machine lost, as often as was asked for."""
+        """Run cells, and retry cells lost to infrastructure failures up to `retries` times."""
         for attempt in range(self.request.retries + 1):
             if attempt:
                 lost = self._lost(seconds)
                 if not lost:
                     return
                 seconds = {cell: seconds[cell] for cell in lost}
-                say(f"retry {attempt} of {self.request.retries}: {counted(len(lost), 'cell')} that the machine lost")
-            if not self._hand_over(seconds, deadline):
+                cells = counted(len(lost), "cell")
+                say(f"retry {attempt} of {self.request.retries}: {cells} lost to infrastructure failures")
+            if not self._run_nox(seconds, deadline):
                 self._cut_off(seconds, left_out)
                 return
             self._explain()
 
     def _explain(self) -> None:
-        """Where a session ended before it could say anything of its stack, let the row say what nox said of it."""
+        """If a session ended before it wrote its stack's row, write the reason that nox logged into the row."""
         log = (self.path / NOX_LOG).read_text(encoding="utf-8", errors="replace")
         for row in read_rows(self.path):
-            said = nox_said(log, self.selection.stacks[row.name].session) if row.name in self.selection.stacks else ""
-            if said and row == unfinished(row.name, row.selected):
-                write_row(self.path, dataclasses.replace(row, reason=f"its session ended before any cell: {said}"))
+            on = self.selection.stacks.get(row.name)
+            reason = "" if on is None else nox_reason(log, on.session)
+            if reason and row == unfinished(row.name, row.selected):
+                write_row(self.path, dataclasses.replace(row, reason=f"its session ended before any cell: {reason}"))
 
     def _within_budget(self, seconds: Mapping[str, float], past: Mapping[str, Past]) -> Cut:
         if self.request.budget_s is None:
@@ -211,15 +217,15 @@ class Execution:
         chosen = cut(tasks, self.request.budget_s, self.at_once, self.most)
         if not chosen.kept:
             raise CompatError(
-                f"no cell fits into {span_told(self.request.budget_s)}",
+                f"no cell fits into {format_span(self.request.budget_s)}",
                 where="--budget",
                 meaning=f"A stack takes about {START_S:.0f} s before its first cell.",
-                todo="Give it more time.",
+                todo="Give a longer time.",
             )
         return chosen
 
     def _why(self, cells: Iterable[str], past: Mapping[str, Past]) -> dict[str, frozenset[Why]]:
-        """Why each cell matters."""
+        """The reasons why each cell is important."""
         at_edges = edge_cells(self.selection, self.ledger, read_matrix())
         lost = self.store.lost()
         found: dict[str, frozenset[Why]] = {}
@@ -233,39 +239,39 @@ class Execution:
             found[cell] = frozenset(why for why, holds in reasons.items() if holds)
         return found
 
-    def _hand_over(self, seconds: Mapping[str, float], deadline: float | None) -> bool:
-        """Have nox run these cells, and whether it was through before `deadline`."""
+    def _run_nox(self, seconds: Mapping[str, float], deadline: float | None) -> bool:
+        """Run these cells with nox; return whether it finished before `deadline`."""
         by_importance = self.request.budget_s is not None
         stacks = order_of(seconds, by_importance=by_importance)
         file = self.path / "options.json"
-        in_turn = by_importance or len(self.selection.gpus) < 2  # noqa: PLR2004 - with one worker the order is no matter
+        in_turn = by_importance or len(self.selection.gpus) < 2  # noqa: PLR2004 - one worker: order has no effect
         cells = seconds if in_turn else cells_longest_first(seconds)
         write_options(dataclasses.replace(self.request.options, cells=tuple(cells)), file)
         jobs = min(self.share.jobs, len(stacks))
         progress = Progress(seconds, self.at_once, self._share_out(stacks, seconds))
         say(
-            f"{counted(len(seconds), 'cell')} on {counted(len(stacks), 'stack')}, {jobs} at once with "
-            f"{counted(self._threads, 'thread')} each: about {span_told(progress.left_s)}; "
-            f"what nox prints is in {told_path(self.path / NOX_LOG)}"
+            f"{counted(len(seconds), 'cell')} on {counted(len(stacks), 'stack')}, {jobs} in parallel with "
+            f"{counted(self._threads, 'thread')} each: about {format_span(progress.left_s)}; "
+            f"output of nox: {short_path(self.path / NOX_LOG)}"
         )
         follower = Follower(self.path / "observations.jsonl")
         child_processes.adopt()
         with (self.path / NOX_LOG).open("a") as log:
             nox = subprocess.Popen(
                 self._command(stacks, file, jobs),
-                # nox changes to the directory of its file; this one may be relative to the current one.
+                # nox changes to the directory of its file, and this path may be relative to the current directory.
                 env={"OMP_NUM_THREADS": str(self._threads), **os.environ, OUT: str(places().runs)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C is for this process, which ends the others.
+                # Ctrl-C must reach this process only, which ends the others.
                 start_new_session=True,
             )
             try:
                 return self._watch(nox, progress, follower, deadline)
             finally:
                 end(nox)
-                scratch.sweep(places().runs)  # a session that did not end in time was killed
+                scratch.sweep(places().runs)  # removes the scratch of sessions that were killed
 
     def _command(self, stacks: Sequence[str], options: Path, jobs: int) -> list[str]:
         return [
@@ -276,7 +282,7 @@ class Execution:
 
     @property
     def _threads(self) -> int:
-        """Tiny models gain nothing from a second thread, and the last digits of a loss depend on how many there are."""
+        """Threads per stack. Tiny models use one: more threads are not faster, and change the last digits of a loss."""
         return 1 if self.request.options.model is None else self.share.threads
 
     def _watch(
@@ -284,15 +290,15 @@ class Execution:
     ) -> bool:
         with Display(progress) as display:
             while True:
-                over = nox.poll() is not None  # asked first: what was written before the end is then read
+                over = nox.poll() is not None  # polled first, so that everything written before the end is read
                 for line in follower.lines():
-                    self._take(line, progress, display)
+                    self._record(line, progress, display)
                 display.refresh()
                 if over:
                     return True
                 if deadline is not None and time.monotonic() >= deadline:
                     return False
-                time.sleep(LOOK_EVERY_S)
+                time.sleep(POLL_EVERY_S)
 
     def _share_out(self, stacks: Sequence[str], cells: Iterable[str]) -> dict[str, int]:
         """Write for the sessions how many workers each has, and return it."""
@@ -304,7 +310,7 @@ class Execution:
                 write_atomically(workers_file(self.path, stack), f"{number}")
         return workers
 
-    def _take(self, line: str, progress: Progress, display: Display) -> None:
+    def _record(self, line: str, progress: Progress, display: Display) -> None:
         record = read_record(line, "observations.jsonl")
         if not isinstance(record, Started):
             outcome = judge_one(record, self.ledger).outcome
@@ -318,13 +324,13 @@ class Execution:
             progress.begins(record.cell)
 
     def _lost(self, cells: Iterable[str]) -> list[str]:
-        """Those of `cells` that the machine lost: without an observation, or with one of an exhausted machine."""
+        """Cells lost to infrastructure failures: without an observation, or with an infrastructure verdict."""
         results = judged(self.path, self.ledger)
-        told = {verdict.cell for verdict in results.verdicts if verdict.outcome is not Outcome.INFRASTRUCTURE}
-        return [cell for cell in cells if cell not in told and parse_cell(cell).stack not in told]
+        known = {verdict.cell for verdict in results.verdicts if verdict.outcome is not Outcome.INFRASTRUCTURE}
+        return [cell for cell in cells if cell not in known and parse_cell(cell).stack not in known]
 
     def _cut_off(self, cells: Iterable[str], left_out: Sequence[str]) -> None:
-        """What the budget's end cut off is left out too; what the machine lost before it is not."""
+        """Add cells that the end of the budget cut off to those left out; not cells lost before it."""
         started, observed = read_observations(self.path / "observations.jsonl")
         ended = {cell for cell, record in started.items() if record.end is not None}
         cut_off = [cell for cell in cells if cell not in observed and cell not in ended]
@@ -341,14 +347,14 @@ class Execution:
         done = len(observed.keys() & set(cells))
         self._share()
         say(
-            f"stopped: {done:,} of {counted(len(cells), 'cell')} ran and are stored; "
-            f"the same command runs the other {len(cells) - done:,}"
+            f"interrupted: {done:,} of {counted(len(cells), 'cell')} ran and are cached; "
+            f"run the same command again to run the other {len(cells) - done:,}"
         )
         return 128 + number
 
     def _share(self) -> None:
-        """Copy to the shared store what is kept here of these cells: a session that was ended, now or earlier, did not
-        come to it.
+        """Copy the cached observations of these cells to the shared store. Interrupted sessions, of this run or an
+        earlier one, did not copy theirs.
         """
         if self.store.remote is None:
             return
@@ -360,13 +366,13 @@ class Execution:
             say(str(error))
 
     def _remember_lost(self, summary: Summary, ran: Sequence[str]) -> None:
-        """Remember which of the cells that ran the machine failed, for a budget to begin with."""
+        """Store which of the cells that ran were lost to infrastructure failures, because a budget runs them first."""
         marks = {line.cell: line.mark for stack in summary.stacks for line in stack.lines}
         lost = [cell for cell in ran if marks.get(cell) is Mark.INFRASTRUCTURE]
         self.store.remember(lost=lost, told=set(ran) & marks.keys() - set(lost))
 
     def _remember(self, summary: Summary, text: str) -> None:
-        """Keep the answer for when the same is asked again, if this run is what the store would then answer with."""
+        """Cache the answer for the same request, if the store would answer it with exactly this run."""
         if summary.left_out:
             return
         again = select(self.request, self.selection.gpus)
@@ -376,31 +382,31 @@ class Execution:
             replay.keep(key, Answer(self.path.name, int(summary.exit_code), form(), text))
 
     def _equals_the_store(self, selection: Selection) -> bool:
-        kept = self.store.read(selection.addresses.values())
+        cached = self.store.read(selection.addresses.values())
         last: dict[str, str] = {}
         with (self.path / "observations.jsonl").open(encoding="utf-8") as file:
             for line in file:
                 last[cell_of(line)] = line.rstrip("\n")
         addresses = selection.addresses.items()
-        return all(address in kept and last.get(cell) == kept[address].line for cell, address in addresses)
+        return all(address in cached and last.get(cell) == cached[address].line for cell, address in addresses)
 
 
-def nox_said(log: str, session: str) -> str:
-    """What nox last said of why a session ended, such as `Python interpreter 3.12 not found`; empty if nothing."""
-    said = re.findall(rf"^nox > Session {re.escape(session)} (?:failed|aborted): (.*)$", log, re.MULTILINE)
-    return re.sub(r" \(took [^)]*\)\.$", "", said[-1]) if said else ""
+def nox_reason(log: str, session: str) -> str:
+    """The last reason in nox's log why a session ended, such as `Python interpreter 3.12 not found`; empty if none."""
+    reasons = re.findall(rf"^nox > Session {re.escape(session)} (?:failed|aborted): (.*)$", log, re.MULTILINE)
+    return re.sub(r" \(took [^)]*\)\.$", "", reasons[-1]) if reasons else ""
 
 
 def was_red(past: Past | None, lost: str | None) -> bool:
-    """Whether a cell failed when it last ran, or the machine did, at `lost`: after anything was known of it."""
+    """Whether the last run of a cell failed, or was lost to an infrastructure failure at time `lost`."""
     if lost is not None and (past is None or past.recorded_at < lost):
         return True
     return past is not None and past.outcome == Outcome.FAIL
 
 
 def order_of(seconds: Mapping[str, float], *, by_importance: bool) -> tuple[str, ...]:
-    """The stacks of these cells in the order to start them in: the longest first; or, where time may run out, as the
-    cells come, which a budget has put in the order of what matters.
+    """The stacks of these cells in the order to start them: the longest first. With a budget (`by_importance`), in the
+    order of their cells, which the budget has sorted by importance.
     """
     return (
         tuple(dict.fromkeys(parse_cell(cell).stack for cell in seconds))
@@ -410,7 +416,7 @@ def order_of(seconds: Mapping[str, float], *, by_importance: bool) -> tuple[str,
 
 
 def edge_cells(selection: Selection, ledger: Ledger, matrix: Matrix) -> frozenset[str]:
-    """Cells for which the neighbouring release of their axis has other issues listed, be it asked for or not."""
+    """Cells whose neighbouring release on their axis has other issues listed. That release need not be selected."""
     axes = dict.fromkeys((on.stack.package, on.python) for on in selection.stacks.values())
     found: set[str] = set()
     for package, python in axes:
@@ -424,11 +430,11 @@ def edge_cells(selection: Selection, ledger: Ledger, matrix: Matrix) -> frozense
 
 
 def _versions_on(matrix: Matrix, package: str, python: str, selection: Selection) -> dict[str, Mapping[str, str]]:
-    """What every stack of an axis was resolved to, oldest release first; one that cannot be installed is not on it."""
+    """Resolved versions of the installable stacks of an axis, oldest release first."""
     stacks = [stack for stack in matrix.stacks if stack.package == package and python in stack.pythons]
     found: dict[str, Mapping[str, str]] = {}
     for stack in sorted(stacks, key=lambda stack: Version(stack.pin)):
-        # The lock of a stack nobody asked for may be stale or missing without harm.
+        # A stale or missing lock of a stack that is not selected does no harm.
         with contextlib.suppress(LockError):
             lock = locked(matrix.plan(stack, python, selection.device))
             if not isinstance(lock, Unsolvable):
@@ -440,22 +446,22 @@ def _locked_versions(lock: Lock) -> Mapping[str, str]:
     return {**lock.requirements, "torch": lock.facts["torch"]}
 
 
-def told_left_out(tasks: Sequence[Task], run: Path) -> list[str]:
-    """What a budget leaves out: how many cells, why they matter, on which stacks, and where each of them is named."""
+def left_out_lines(tasks: Sequence[Task], run: Path) -> list[str]:
+    """Describe the cells that a budget leaves out: their number, reasons and stacks, and the file that lists them."""
     if not tasks:
         return []
-    reasons = Counter(task.told for task in tasks)
+    reasons = Counter(task.reasons for task in tasks)
     stacks = Counter(parse_cell(task.cell).stack for task in tasks)
     why = ", ".join(f"{number:,} {reason}" for reason, number in reasons.most_common())
     return [
-        f"left out: {counted(len(tasks), 'cell')} ({why}), named in {told_path(run / 'left-out.txt')}",
+        f"left out: {counted(len(tasks), 'cell')} ({why}), listed in {short_path(run / 'left-out.txt')}",
         f"  on {', '.join(f'{stack} ({n})' for stack, n in stacks.items())}",
     ]
 
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """While open, SIGTERM ends the run as Ctrl-C does."""
+    """In this context, SIGTERM interrupts the run as Ctrl-C does."""
 
     def stop(number: int, _frame: object) -> NoReturn:
         raise Stopped(number)
@@ -468,7 +474,7 @@ def _stoppable() -> Iterator[None]:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process, and with it those that it started and that asked to end with it (`orphans`)."""
+    """End a process. Its children that called `end_with_parent` end with it (`machine.child_processes`)."""
     if process.poll() is not None:
         return
     process.terminate()
@@ -480,7 +486,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 class Display:
-    """Progress on a terminal as a bar, elsewhere as a line now and then; what failed, at once, on a line of its own."""
+    """Shows progress: a bar on a terminal, else a line every `REPORT_EVERY_S`. Each failure is printed immediately."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -489,7 +495,7 @@ class Display:
             BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=self._console, transient=True
         )
         self._task = self._bar.add_task(str(progress), total=len(progress.expected))
-        self._told_at = time.monotonic()
+        self._reported_at = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -507,20 +513,20 @@ class Display:
         self._console.file.flush()
 
     def refresh(self) -> None:
-        """Show how far it has come."""
+        """Update the bar, or print a line if it is due."""
         if self._console.is_terminal:
             self._bar.update(self._task, completed=self._progress.done, description=str(self._progress))
-        elif time.monotonic() - self._told_at >= TELL_EVERY_S:
-            self._told_at = time.monotonic()
+        elif time.monotonic() - self._reported_at >= REPORT_EVERY_S:
+            self._reported_at = time.monotonic()
             self.say(str(self._progress))
 
 
 def share_of(request: RunRequest, todo: Sequence[str], gpus: Sequence[Gpu]) -> Share:
-    """How the machine is shared out among the stacks of `todo`; real weights run one stack at a time unless told."""
+    """How the stacks of `todo` share the machine. Default with real weights: one stack at a time."""
     asked = request.jobs or (1 if request.options.model is not None else None)
     return share(this_machine(len(gpus)), len({parse_cell(cell).stack for cell in todo}), asked=asked)
 
 
-def told_path(path: Path) -> str:
-    """A path as short as it can be told."""
+def short_path(path: Path) -> str:
+    """`path` relative to the current directory if it is below it, else unchanged."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,7 +1,7 @@
-"""The options of a run: one value, built and checked once, and handed on as data.
+"""The options of a run: one value, built and checked once, and passed as data.
 
-`compat run` builds it from typed parameters, and a nox session from the words after `--`. From `compat run` to its
-sessions it travels as a JSON file.
+`compat run` builds it from typed parameters, and a nox session from the arguments after `--`. `compat run` passes it
+to its sessions as a JSON file.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from finetune_compat.stacks import real_weights
 from finetune_compat.stacks.supply import REGISTRY, Supply, supply_of
 
 AFTER_DASHES = "arguments after --"
-"""Where errors of a nox session say an option was given."""
+"""The `where` of a nox session's errors."""
 
 OPTIONS_FILE = "--options"
-"""The one word of `compat run` to its sessions; the file behind it holds everything else."""
+"""The only option that `compat run` passes to its sessions. Its value is the file that holds the options."""
 
 LIMIT_S = 120.0
-"""Seconds a cell may take. A tiny cell takes under one; the first of a process also pays for importing the stack."""
+"""Time limit of a cell in seconds. A tiny cell takes under 1 s; the first of a process also imports the stack."""
 
 REAL_LIMIT_S = 3600.0
 """The same for real weights, which may have to be downloaded first."""
 
 MEMORY_LIMIT = 8 * 2**30
-"""Bytes of resident memory the process of a tiny cell may hold: many times what any was seen to hold
+"""Limit of resident memory of a tiny cell's process in bytes: many times the largest measured use
 (`machine.capacity`). Real weights have no limit unless one is given.
 """
 
@@ -51,7 +51,7 @@ FEWEST_STEPS = 2
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How cells are run, where their packages come from, and what pytest is given."""
+    """How cells run, where their packages come from, and the arguments for pytest."""
 
     device: DeviceChoice = DeviceChoice.AUTO
     attention: Attention = Attention.SDPA
@@ -74,7 +74,7 @@ class RunOptions:
     """What to do in place of running the cells."""
     supply: Supply = REGISTRY
     pytest: tuple[str, ...] = ()
-    """Arguments for pytest, as they were typed."""
+    """Arguments for pytest, as typed."""
 
     @property
     def limit_s(self) -> float:
@@ -92,16 +92,16 @@ class RunOptions:
 
 
 def checked(options: RunOptions, where: str) -> RunOptions:
-    """`options` with the model's path made absolute. Messages say `where` they were given.
+    """Return `options` with an absolute model path. `where` is the place that errors name.
 
     Raises:
-        CompatError: a value is impossible, two options exclude each other, or there is no such model.
+        CompatError: a value is invalid, two options exclude each other, or the model does not exist.
     """
     if options.instead is not None and options.memory_limit is not None:
         raise CompatError(
             f"--memory-limit does not go with --{options.instead}",
             where=where,
-            meaning="A worker is ended for its memory, and this runs in one process without workers.",
+            meaning="The limit ends the worker that exceeds it, and this option runs in one process without workers.",
             todo="Leave one of them out.",
         )
     if options.steps < FEWEST_STEPS or not 0 < options.limit_s < math.inf:
@@ -116,8 +116,8 @@ def checked(options: RunOptions, where: str) -> RunOptions:
         raise CompatError(
             f"--gpus {gpus.most} --gpu-idle-below {gpus.idle_below:g} --gpu-larger-than {gpus.larger_than:g}",
             where=where,
-            meaning="No GPU can be as asked for. The limits are in GB of memory: used by others, and in all.",
-            todo="Ask for one GPU or more, used below some number above 0, and larger than 0 or more.",
+            meaning="No GPU can match these values. The limits are in GB of memory: used by others, and in total.",
+            todo="Give --gpus 1 or more, --gpu-idle-below a number above 0, and --gpu-larger-than 0 or more.",
         )
     if options.model is None:
         return options
@@ -128,17 +128,17 @@ def checked(options: RunOptions, where: str) -> RunOptions:
         raise CompatError(
             f"--model does not go with --{tiny_only}",
             where=where,
-            meaning="That is about the harness, and made for its tiny models.",
+            meaning="That option needs the tiny models of the harness.",
             todo="Leave one of them out.",
         )
     return dataclasses.replace(options, model=real_weights.checked(options.model))
 
 
 def parse_options(posargs: Sequence[str]) -> RunOptions:
-    """What follows `--` of a nox session. Options that are not in `HELP` are for pytest.
+    """Parse the arguments after `--` of a nox session. Options that are not in `HELP` are passed to pytest.
 
     Raises:
-        CompatError: a value is wrong.
+        CompatError: a value is invalid.
         InstallError: the Python of `--base-python` does not run.
     """
     if posargs and posargs[0] == OPTIONS_FILE:
@@ -147,7 +147,7 @@ def parse_options(posargs: Sequence[str]) -> RunOptions:
         found, rest = _parser().parse_known_args(list(posargs))
     except argparse.ArgumentError as error:
         raise CompatError(
-            str(error), where=AFTER_DASHES, todo="Correct it; what is not ours is handed to pytest as it is."
+            str(error), where=AFTER_DASHES, todo="Correct it. Other options are passed to pytest unchanged."
         ) from None
     given = vars(found)
     given |= {name: kind(given[name]) for name, kind in _CHOICES.items() if name in given}
@@ -163,7 +163,7 @@ def parse_options(posargs: Sequence[str]) -> RunOptions:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """Every option is stored under the name of its field, and only if it was given."""
+    """Return a parser that stores each given option under the name of its field."""
     parser = argparse.ArgumentParser(
         usage="nox -s SESSION -- [OPTION]... [ARGUMENT OF PYTEST]...",
         add_help=False,
@@ -203,10 +203,10 @@ _CHOICES: Mapping[str, type[StrEnum]] = {"device": DeviceChoice, "attention": At
 
 
 def size(text: str) -> int:
-    """Bytes, such as 1500000000, 1500MB or 1.5GiB.
+    """Parse an amount of memory into bytes, for example 1500000000, 1500MB or 1.5GiB.
 
     Raises:
-        argparse.ArgumentTypeError: it is no amount of memory.
+        argparse.ArgumentTypeError: `text` is not an amount of memory.
     """
     amount = bytes_of(text)
     if amount is None:
@@ -215,17 +215,17 @@ def size(text: str) -> int:
 
 
 def _cells(file: str) -> tuple[str, ...]:
-    """The ids in `file`, one a line."""
+    """Read the cell ids in `file`, one per line."""
     try:
         return tuple(Path(file).read_text(encoding="utf-8").split("\n"))
     except (OSError, UnicodeDecodeError) as error:
         raise CompatError(
-            f"cannot be read: {why(error)}", where=file, todo="Name a file with a cell's id a line after --cells."
+            f"cannot be read: {why(error)}", where=file, todo="Give --cells a file with one cell id per line."
         ) from None
 
 
 def read_options(file: Path) -> RunOptions:
-    """The options in `file`. `write_options` wrote them: they are trusted, not checked."""
+    """Read the options in `file`. They are not checked, because `write_options` wrote them."""
     return _JSON.validate_json(file.read_bytes())
 
 

@@ -1,4 +1,4 @@
-"""What a budget is spent on first, and what it leaves out."""
+"""Which cells a budget runs first, and which it leaves out."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from finetune_compat.run.workers import workers_of
 
 
 class Why(StrEnum):
-    """Why a cell matters; the earlier the more. A cell may have several reasons."""
+    """Why a cell is important, most important reason first. A cell may have several reasons."""
 
     CHANGED = "changed"
-    """What it is made of changed since it ran, or it never ran."""
+    """The cell's store address changed since it ran, or the cell never ran."""
     RED = "red before"
-    """When it last ran it failed, or the machine did (`Store.lost`)."""
+    """The last run of the cell failed, or was lost to an infrastructure failure (`Store.lost`)."""
     EDGE = "edge of a ledger window"
-    """The neighbouring release has other known issues listed for it: where fixes and regressions begin."""
+    """The neighbouring release has other known issues listed: fixes and regressions begin here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +32,25 @@ class Task:
 
     cell: str
     seconds: float
-    """It is expected to take."""
+    """Expected duration."""
     why: frozenset[Why]
 
     @property
-    def told(self) -> str:
-        """Why it matters, in words."""
+    def reasons(self) -> str:
+        """The reasons, separated by commas; `unchanged` without any."""
         return ", ".join(why for why in Why if why in self.why) or "unchanged"
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What a budget is spent on, each in the order of what matters, and what it leaves out."""
+    """The tasks that fit a budget and the tasks that do not, each in order of importance."""
 
     kept: tuple[Task, ...]
     left_out: tuple[Task, ...]
 
 
 def by_importance(tasks: Iterable[Task]) -> tuple[Task, ...]:
-    """What matters most first; among equals the cheapest, so that most of them are run."""
+    """Sort tasks by importance. Among equals the shortest comes first, so that more of them run."""
     return tuple(sorted(tasks, key=lambda task: ([why not in task.why for why in Why], task.seconds, task.cell)))
 
 
@@ -59,8 +59,8 @@ def cut(tasks: Iterable[Task], budget_s: float, jobs: int, most: int = 0) -> Cut
 
     A last round of stacks has up to `most` workers (`workers_of`).
 
-    A cell of a stack that is not started yet costs its start as well. One that does not fit is left out, and a smaller
-    one after it may still fit.
+    The first cell of a stack also costs the start of the stack. A task that does not fit is left out; a shorter task
+    after it may still fit.
     """
     load: dict[str, float] = {}
     kept, left_out = [], []
@@ -80,8 +80,10 @@ def cut(tasks: Iterable[Task], budget_s: float, jobs: int, most: int = 0) -> Cut
 
 
 def edges(listed: Mapping[str, Sequence[object]]) -> frozenset[str]:
-    """Stacks of one axis whose neighbour has something else listed: given oldest first, with what the ledger lists for
-    one flow and variant on each.
+    """Stacks of one axis whose neighbour has other issues listed.
+
+    Args:
+        listed: by stack, oldest first: the issues that the ledger lists for one flow and variant.
     """
     names = list(listed)
     pairs = [(a, b) for a, b in itertools.pairwise(names) if tuple(listed[a]) != tuple(listed[b])]
@@ -92,22 +94,22 @@ _SPAN = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?
 
 
 def parse_span(text: str, option: str) -> float:
-    """Seconds of a span such as `30m`, `1h30m`, `90s` or `90`.
+    """Parse a duration such as `30m`, `1h30m`, `90s` or `90` into seconds.
 
     Raises:
-        CompatError: it is none, or is empty of time.
+        CompatError: `text` is not a duration, or the duration is 0.
     """
     found = _SPAN.fullmatch(text.strip())
     hours, minutes, seconds = (float(part or 0) for part in found.groups()) if found else (0.0, 0.0, 0.0)
     span = hours * 3600 + minutes * 60 + seconds
     if not span:
-        raise CompatError(f"{text!r} is no span of time", where=option, todo="Write it as 30m, 1h30m or 90s.")
+        raise CompatError(f"{text!r} is not a valid duration", where=option, todo="Write it as 30m, 1h30m or 90s.")
     return span
 
 
-def span_told(seconds: float) -> str:
-    """A span for people: `45 s`, `6 min`, `1 h 5 min`."""
-    if seconds < 90:  # noqa: PLR2004 - up to here seconds say more than "1 min"
+def format_span(seconds: float) -> str:
+    """A duration as text: `45 s`, `6 min`, `1 h 5 min`."""
+    if seconds < 90:  # noqa: PLR2004 - below this, seconds are more precise than "1 min"
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"  # noqa: PLR2004 - an hour

@@ -1,4 +1,4 @@
-"""What of a run is done, what failed and what is left, from its observations as they come."""
+"""Progress of a run: cells done, failed and left, from its observations while it runs."""
 
 from __future__ import annotations
 
@@ -9,53 +9,53 @@ from pathlib import Path
 from finetune_compat.checks import Outcome
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.run.estimate import OUTLIER, loads, makespan, pace
-from finetune_compat.run.priority import span_told
+from finetune_compat.run.priority import format_span
 
 
 class Follower:
-    """The lines of a file that is appended to, each once and whole."""
+    """Reads complete lines that are appended to a file, each once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = path.stat().st_size if path.exists() else 0
 
     def lines(self) -> Iterator[str]:
-        """Lines that were completed since the last call; of those there were at the beginning, none."""
+        """Lines completed since the last call. Lines that existed when the follower was made are not included."""
         if not self._path.exists():
             return
         with self._path.open("rb") as file:
             file.seek(self._offset)
             for line in file:
                 if not line.endswith(b"\n"):
-                    return  # the rest of it comes with the next call
+                    return  # the next call reads the complete line
                 self._offset += len(line)
                 yield line.decode()
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run has come. Changed by `begins` and `ends` alone."""
+    """Progress of a run. Only `begins` and `ends` change it."""
 
     expected: Mapping[str, float]
-    """Seconds each cell to run is expected to take."""
+    """Expected seconds by cell to run."""
     jobs: int
     """Stacks at once, if there are as many."""
     workers: Mapping[str, int] = field(default_factory=dict)
     """Of each stack that has more than one."""
     took: dict[str, float] = field(default_factory=dict)
-    """Seconds, by cell that is done."""
+    """Seconds by finished cell."""
     failed: dict[str, Outcome] = field(default_factory=dict)
     begun: set[str] = field(default_factory=set)
-    """Stacks of which a cell began."""
+    """Stacks with a started cell."""
 
     def begins(self, cell: str) -> None:
-        """A cell begins, perhaps once more."""
+        """Record that a cell starts, for the first time or again."""
         self.begun.add(parse_cell(cell).stack)
         self.took.pop(cell, None)
         self.failed.pop(cell, None)
 
     def ends(self, cell: str, seconds: float, outcome: Outcome) -> None:
-        """A cell is done."""
+        """Record that a cell is finished."""
         if cell not in self.expected:
             return
         self.begun.add(parse_cell(cell).stack)
@@ -65,12 +65,12 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Cells."""
+        """Number of finished cells."""
         return len(self.took)
 
     @property
     def at_work(self) -> int:
-        """Stacks with cells done or running, and cells left."""
+        """Number of started stacks that have cells left."""
         return len(self.begun & {parse_cell(cell).stack for cell in self.expected if cell not in self.took})
 
     def left(self) -> dict[str, float]:
@@ -88,5 +88,5 @@ class Progress:
 
     def __str__(self) -> str:
         red = f", {len(self.failed)} failed" if self.failed else ""
-        left = f", about {span_told(self.left_s)} left" if self.done < len(self.expected) else ""
-        return f"{self.done:,} of {len(self.expected):,} cells{red}, {self.at_work} stacks at work{left}"
+        left = f", about {format_span(self.left_s)} left" if self.done < len(self.expected) else ""
+        return f"{self.done:,} of {len(self.expected):,} cells{red}, {self.at_work} stacks running{left}"

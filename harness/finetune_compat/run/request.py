@@ -1,4 +1,4 @@
-"""What is asked of `compat run`: the cells, where the store would have each of them, and what it has."""
+"""A request to `compat run`: the selected cells, their store addresses, and their cached observations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from finetune_compat.store.sources import sources
 from finetune_compat.store.store import Store
 
 WHERE = "compat run"
-"""Where the words of a request are typed."""
+"""The `where` of errors in a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,32 +42,32 @@ class RunRequest:
     python: str = "3.11"
     budget_s: float | None = None
     retries: int = 0
-    """Of cells the machine lost."""
+    """Maximum number of retries of cells lost to infrastructure failures."""
     jobs: int | None = None
     options: RunOptions = field(default_factory=RunOptions)
-    """For the sessions."""
+    """Options of the sessions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The cells that are asked for."""
+    """The selected cells."""
 
     stacks: Mapping[str, On]
-    """By name, those that can be installed."""
+    """Installable stacks by name."""
     absent: tuple[StackRow, ...]
-    """Rows of the others."""
+    """Rows of the stacks that cannot be installed."""
     cells: tuple[str, ...]
     """Ids, in the order of the matrix and the catalog."""
     addresses: Mapping[str, str]
-    """By cell; of stacks whose environment is there, or can be foretold."""
+    """Store addresses by cell, for stacks whose environment exists or can be predicted."""
     variants: Mapping[str, tuple[str, Variant]]
     """Flow and variant, by cell."""
     gpus: tuple[Gpu, ...]
-    """To run on; without any, the CPU."""
+    """GPUs to run on; empty for the CPU."""
 
     @property
     def device(self) -> DeviceKind:
-        """What cells run on."""
+        """The device of the cells."""
         return kind_of(self.gpus)
 
     @property
@@ -80,10 +80,10 @@ class Selection:
 
 
 def select(request: RunRequest, gpus: Sequence[Gpu]) -> Selection:
-    """The cells that are asked for, and where the store would have them.
+    """Select the requested cells, and calculate their store addresses.
 
     Raises:
-        CompatError: a name is wrong, a lock is stale, or nothing matches.
+        CompatError: a name is invalid, a lock is stale, or nothing matches.
     """
     matrix, device = read_matrix(), kind_of(gpus)
     stacks: dict[str, On] = {}
@@ -96,7 +96,7 @@ def select(request: RunRequest, gpus: Sequence[Gpu]) -> Selection:
         if isinstance(lock, Unsolvable):
             absent.append(StackRow(on.name, RowState.UNINSTALLABLE, lock.cause, ()))
             continue
-        # What the ledger lists is for the judge; addresses do not depend on it, and it takes a second for a matrix.
+        # An empty ledger: addresses do not depend on listed issues, and looking them up takes a second for a matrix.
         plan = stack_run.plan_of(on.name, lock, request.options, Ledger(issues=()), device, base_torch=False)
         plan = dataclasses.replace(plan, cells=cells_of(plan.cells, request.asked))
         stacks[on.name] = on
@@ -108,20 +108,20 @@ def select(request: RunRequest, gpus: Sequence[Gpu]) -> Selection:
         raise CompatError(
             "no cell matches",
             where=f"-k {request.asked.words!r}" if request.asked.words else WHERE,
-            meaning=f"A cell's name is such as {EXAMPLE}.",
-            todo="Ask for fewer things at once.",
+            meaning=f"A cell's name looks like {EXAMPLE}.",
+            todo="Use fewer filters: stacks, --axis, --flows, --variants or -k.",
         )
     return Selection(stacks, tuple(absent), tuple(cells), by_cell, variants, tuple(gpus))
 
 
 def _addresses(plan: Plan, on: On, lock: Lock, gpus: Sequence[Gpu], options: RunOptions) -> Mapping[str, str]:
-    """Addresses by cell; none where the environment is to be made yet and what it will hold cannot be told: the session
-    then looks into the store itself.
+    """Addresses by cell. Empty if the environment does not exist and its contents cannot be predicted: then the session
+    looks its cells up in the store itself.
     """
     environment = _environment(env_python(on), lock, options.supply)
     if environment is None and not options.fresh and Store.configured().holds_anything:
-        foretold = foretell(on.python, plan.torch_wanted, options.supply)
-        environment = None if foretold is None else foretold.installed(lock)
+        predicted = foretell(on.python, plan.torch_wanted, options.supply)
+        environment = None if predicted is None else predicted.installed(lock)
     if environment is None:
         return {}
     other = Version(environment.torch).base_version != Version(plan.torch_wanted).base_version
@@ -129,7 +129,7 @@ def _addresses(plan: Plan, on: On, lock: Lock, gpus: Sequence[Gpu], options: Run
 
 
 def _environment(python: Path, lock: Lock, supply: Supply) -> Installed | None:
-    """What the environment that is there holds; None where it is to be made, or made anew."""
+    """The contents of the existing environment; None if it must be created or recreated."""
     try:
         if lender_of(python) != (None if supply.base is None else supply.base.executable):
             return None
@@ -144,13 +144,13 @@ def env_python(on: On, environments: Path | None = None) -> Path:
 
 
 def stored_files(store: Store, selection: Selection) -> dict[str, str]:
-    """The names of the files that answer each stored cell."""
+    """The names of the store files of each cached cell."""
     names = store.names(selection.addresses.values())
     return {cell: " ".join(sorted(names[address])) for cell, address in selection.addresses.items() if address in names}
 
 
 def stored_lines(store: Store, selection: Selection, cells: Iterable[str]) -> dict[str, str]:
-    """The stored observation of each of `cells` that has a whole one."""
+    """The cached observation of each of `cells` that has a complete one."""
     addresses = {cell: selection.addresses[cell] for cell in cells}
     found = store.read(addresses.values())
     return {cell: found[address].line for cell, address in addresses.items() if address in found}

@@ -1,4 +1,4 @@
-"""Which cells are asked for: stacks by name, glob or axis; flows and variants; and words as pytest's -k has them."""
+"""Selects cells: stacks by name, glob or axis; flows and variants; and an expression like pytest's -k."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from finetune_compat.stacks.matrix import Matrix, Stack
 
 @dataclass(frozen=True, slots=True)
 class AskedCells:
-    """What was asked for. What is empty asks for all."""
+    """Filters for cells. An empty filter selects all."""
 
     stacks: tuple[str, ...] = ()
     """Names or globs, with a Python (`trl0.2?-py311`) or without (`trl0.22`, `peft*`)."""
     axes: tuple[str, ...] = ()
-    """Packages whose rows are asked for."""
+    """Packages whose stacks are selected."""
     flows: tuple[str, ...] = ()
     """Names or globs."""
     variants: tuple[str, ...] = ()
     """Names or globs, such as `qwen2-nf4-gc` or `*-nf4-*`."""
     words: str = ""
-    """Parts of a cell's name with `and`, `or`, `not` and parentheses, as pytest's -k."""
+    """Parts of a cell's name with `and`, `or`, `not` and parentheses, like pytest's -k."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +42,20 @@ class On:
 
     @property
     def name(self) -> str:
-        """Such as `trl0.22-py311`: the `stack` of every cell id."""
+        """The `stack` part of cell ids, such as `trl0.22-py311`."""
         return self.stack.on(self.python)
 
     @property
     def session(self) -> str:
-        """What nox calls it."""
+        """The name of the nox session."""
         return f"compat-{self.python}({self.stack.package}='{self.stack.label}')"
 
 
 def stacks_of(matrix: Matrix, asked: AskedCells, python: str) -> tuple[On, ...]:
-    """The stacks that are asked for, in the order of the matrix; on `python`, unless a name says another one.
+    """The selected stacks, in the order of the matrix; on `python`, unless a name contains another one.
 
     Raises:
-        UnknownName: a name or glob matches no stack, there is no such axis, or nothing on that Python.
+        UnknownName: a name or glob matches no stack, an axis does not exist, or no stack is locked for that Python.
     """
     everything = [On(stack, version) for stack in matrix.stacks for version in stack.pythons]
     usual = [on for on in everything if on.python == python]
@@ -74,7 +74,7 @@ def stacks_of(matrix: Matrix, asked: AskedCells, python: str) -> tuple[On, ...]:
         raise UnknownName(
             f"no stack is locked for Python {python}",
             where="--python",
-            todo=f"There are: {', '.join(pythons)}. `compat stacks` says which stack is locked for which.",
+            todo=f"There are: {', '.join(pythons)}. `compat stacks` lists the Pythons of each stack.",
         )
     found = tuple(
         on
@@ -101,10 +101,12 @@ def _on_no_stack(asked: AskedCells, python: str, everything: Sequence[On]) -> Un
         return UnknownName(
             f"not locked for Python {python}",
             where=what,
-            todo=f"It is for: {pythons}. Name one of these with --python, or the stack with its Python: "
+            todo=f"It is locked for: {pythons}. Give one of these with --python, or name the stack with its Python: "
             f"{named[-1].name}.",
         )
-    return UnknownName("no stack is on all of these", where=what, todo="Ask for a stack of that axis, or for less.")
+    return UnknownName(
+        "no stack matches all of these", where=what, todo="Name a stack of that axis, or use fewer filters."
+    )
 
 
 def _names(pattern: str, on: On) -> bool:
@@ -122,11 +124,11 @@ def _unknown(name: str, what: str, known: Sequence[str], where: str, todo: str =
 
 
 def cells_of(cells: Sequence[PlannedCell], asked: AskedCells) -> tuple[PlannedCell, ...]:
-    """Those of `cells` that are asked for.
+    """The cells of `cells` that are selected.
 
     Raises:
         UnknownName: a name or glob matches no flow.
-        CompatError: the words are no expression.
+        CompatError: `asked.words` is not a valid expression.
     """
     names = [flow.name for flow in CATALOG]
     for pattern in asked.flows:
@@ -135,10 +137,10 @@ def cells_of(cells: Sequence[PlannedCell], asked: AskedCells) -> tuple[PlannedCe
     named = selected(cells, ("-k", asked.words))
     if named is None:
         raise CompatError(
-            f"{asked.words!r} is no expression",
+            f"{asked.words!r} is not a valid expression",
             where="-k",
-            meaning="Between two words stands `and` or `or`; every parenthesis is closed.",
-            todo="Such as: -k 'sft-peft-model and not (int8 or vision)'.",
+            meaning="Two names need `and` or `or` between them, and every parenthesis must be closed.",
+            todo="Write it like this: -k 'sft-peft-model and not (int8 or vision)'.",
         )
     return tuple(cell for cell in named if _any(cell.flow, asked.flows) and _any(str(cell.variant), asked.variants))
 

@@ -1,4 +1,4 @@
-"""Run the cells of one stack in its environment, and publish what they say. Host side."""
+"""Run the cells of one stack in its environment, and write the stack's row into the run. Host side."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ from finetune_compat.stacks.ask import cell_environ
 from finetune_compat.stacks.locks import Lock
 
 RUN_ID = "COMPAT_RUN_ID"
-"""Environment variable by which sessions that run side by side write into the same run."""
+"""Environment variable with the id of the run that parallel sessions share."""
 
 SEED = 0
 
 _PYTEST_USAGE_ERROR = 4
-"""pytest's exit code for arguments it does not understand."""
+"""pytest's exit code for invalid arguments."""
 
 
 def plan_of(
     stack: str, lock: Lock, options: RunOptions, ledger: Ledger, device: DeviceKind, *, base_torch: bool
 ) -> Plan:
-    """What `options` ask of the stack called `stack`, in the run that this process writes into: every cell there is."""
+    """The plan of `stack` in the run of this process: all cells, or those that `options` name."""
     run = this_run()
     versions = {**lock.requirements, "torch": lock.facts["torch"]}
     cells = planned_cells(ledger, device, versions, tier=options.tier, model=options.model)
@@ -87,19 +87,19 @@ def run_plan(
     *,
     alone: bool = False,
 ) -> None:
-    """Run the cells of `plan` that the store does not have, copy those it has, and write the stack's row into the run.
+    """Run the cells of `plan` that are not cached, copy the cached ones, and write the stack's row into the run.
 
     Args:
         plan: the cells.
-        lock: what the stack was resolved to.
+        lock: the lock of the stack.
         env_python: the interpreter of the environment that equals `lock`.
-        gpus: what they run on; without any, the CPU.
-        options: what is not ours of them reaches pytest.
-        log: takes what pytest prints; None prints it.
-        alone: no other stack runs beside it.
+        gpus: the GPUs to run on; empty for the CPU.
+        options: the options of the run, with the arguments for pytest.
+        log: file for pytest's output; None prints it.
+        alone: whether no other stack runs in parallel.
 
     Raises:
-        CompatError: pytest does not understand the options, they select nothing, or the shared store does not answer.
+        CompatError: pytest rejects its arguments, they select nothing, or the shared store does not answer.
     """
     from finetune_compat.run.from_store import longest_first, look_up
 
@@ -113,8 +113,8 @@ def run_plan(
     for file in (plan.selected_file, plan.unkept_file):
         file.unlink(missing_ok=True)
     chosen = selected(plan.cells, options.pytest)
-    told = served.told([plan.id_of(cell) for cell in (plan.cells if chosen is None else chosen)])
-    print(told, flush=True)
+    line = served.describe([plan.id_of(cell) for cell in (plan.cells if chosen is None else chosen)])
+    print(line, flush=True)
     if chosen and all(cell.stored for cell in chosen):
         status = 0
         write_atomically(plan.selected_file, "".join(f"{plan.id_of(cell)}\n" for cell in chosen))
@@ -137,7 +137,7 @@ def write_plan(plan: Plan) -> Path:
 
 
 def run_process(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu], log: Path | None = None) -> int:
-    # Elsewhere pytest tidies up after others too: the leftovers of a project's own tests can take it seconds.
+    # In the default directory pytest also removes old files of other projects, which can take seconds.
     environ = {**cell_environ(gpus, hub=_from_hub(plan)), "PYTEST_DEBUG_TEMPROOT": str(plan.scratch)}
     cwd = places().checkout or plan.run
     with scratch.held(plan.scratch, Path(plan.run).parent):
@@ -158,17 +158,17 @@ def _from_hub(plan: Plan) -> bool:
 
 
 def record_absent(name: str, state: RowState, reason: str) -> None:
-    """Write the row of a stack of which no cell could run into the run."""
+    """Write a row into the run for a stack that could run no cell."""
     run = this_run()
     write_row(run, StackRow(name, state, reason, ()))
 
 
 def this_run() -> Path:
-    """The directory of the run that this process and those it starts write into. Its id comes from the
-    environment; where there is none, a new one is put there.
+    """The directory of the run that this process and its children write into. The id comes from the environment; if it
+    is not set, a new id is set.
 
     Raises:
-        CompatError: the id in the environment cannot be the name of a run.
+        CompatError: the id in the environment is not a valid name of a run.
     """
     run_id = os.environ.setdefault(RUN_ID, new_run_id())
     check_run_id(run_id, RUN_ID)
@@ -176,17 +176,16 @@ def this_run() -> Path:
 
 
 def new_run_id() -> str:
-    """A name that sorts by time and that two runs of one second do not share."""
+    """A run id that sorts by time and differs between two runs in the same second."""
     return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
 def chosen_gpus(options: RunOptions, where: str = AFTER_DASHES) -> tuple[Gpu, ...]:
-    """The GPUs that cells will run on, printed in a line or two; none where `--device`, or that there is none, says
-    CPU.
+    """Choose the GPUs to run on, and print the choice. Empty for the CPU: with `--device cpu`, or without a GPU.
 
     Raises:
         CompatError: `--device cuda` was given, and no GPU is visible.
-        GpuFailed: there are GPUs, and the driver does not answer.
+        GpuFailed: the machine has GPUs, and the driver does not answer.
     """
     match options.device:
         case DeviceChoice.CPU:
@@ -200,13 +199,13 @@ def chosen_gpus(options: RunOptions, where: str = AFTER_DASHES) -> tuple[Gpu, ..
         choice = choose(there, candidates, options.gpus)
         print(*told(choice), sep="\n", flush=True)
         return choice.chosen
-    hidden = f"CUDA_VISIBLE_DEVICES={names} hides every GPU there is ({len(there)})" if there else ""
+    hidden = f"CUDA_VISIBLE_DEVICES={names} hides all {len(there)} GPUs" if there else ""
     if options.device is DeviceChoice.CUDA:
         raise CompatError(
-            "--device cuda, and there is no NVIDIA GPU to be seen",
+            "--device cuda, and no NVIDIA GPU is visible",
             where=where,
-            meaning=f"{hidden or 'There is no NVIDIA driver, or it knows no GPU'}.",
-            todo="Ask for --device cpu, or for auto, which takes a GPU where there is one.",
+            meaning=f"{hidden or 'There is no NVIDIA driver, or the driver finds no GPU'}.",
+            todo="Use --device cpu, or --device auto, which uses a GPU if there is one.",
         )
     if hidden:
         print(f"CPU: {hidden}", flush=True)
@@ -221,8 +220,8 @@ def planned_cells(
     tier: Tier = Tier.QUICK,
     model: str | None = None,
 ) -> tuple[PlannedCell, ...]:
-    """Every cell of `device` that exists on these versions, with the deviations the ledger lists for them; of the real
-    weights `model`, if there are any.
+    """All cells of `device` that exist on these versions, with the deviations that the ledger lists for them. With
+    `model`, the cells of these real weights.
     """
     deep = () if tier is Tier.QUICK else catalog.DEEP_CELLS
     cells = catalog.cells_on(device) if model is None else catalog.cells_with(real_weights.cell_name(model), device)
@@ -239,13 +238,13 @@ def planned_cells(
 
 
 def exists(flow: catalog.Flow, variant: Variant, versions: Mapping[str, str]) -> bool:
-    """Whether these versions have the variant's architecture, if it is ours, and can be asked for the flow at all."""
+    """Whether these versions have the flow, and the architecture of the variant's tiny model."""
     tiny = catalog.MODELS.get(variant.model)
     known = tiny is None or _version(versions["transformers"]) >= _version(tiny.since)
     return known and _version(versions["trl"]) >= _version(flow.since)
 
 
-_version = functools.cache(Version)  # a matrix asks for a few versions, some thousands of times
+_version = functools.cache(Version)  # a matrix parses a few versions some thousands of times
 
 
 def _workers(plan: Plan, to_run: int, gpus: Sequence[Gpu], options: RunOptions, *, alone: bool) -> int:
@@ -274,13 +273,14 @@ def may_share(options: RunOptions, gpus: Sequence[Gpu]) -> bool:
     """Whether a stack may have several workers on a CPU: with tiny models, which take one core and little memory each,
     unless pytest-xdist's own options are given.
     """
-    told = any(word.startswith(("-n", "--numprocesses", "--maxprocesses", "--dist", "--tx")) for word in options.pytest)
-    return not gpus and options.model is None and not told
+    chosen = ("-n", "--numprocesses", "--maxprocesses", "--dist", "--tx")
+    given = any(word.startswith(chosen) for word in options.pytest)
+    return not gpus and options.model is None and not given
 
 
 def pytest_command(env_python: Path, plan: Path) -> list[str]:
     return [
-        # -P: what lies in the current directory is not importable in cells.
+        # -P: cells must not import modules of the current directory.
         *(str(env_python), "-P", "-m", "pytest", "-c", str(_session() / "pytest.ini")),
         *("--rootdir", str(places().checkout or places().import_path())),
         *("-p", "finetune_compat.cell.plugin", "--plan", str(plan)),
@@ -288,13 +288,13 @@ def pytest_command(env_python: Path, plan: Path) -> list[str]:
 
 
 def _session() -> Path:
-    """The tests that a cell process runs, where that process imports this package from."""
+    """The directory of the tests of a cell process, below the path from which that process imports this package."""
     return places().import_path() / "finetune_compat" / "cell" / "session"
 
 
 def _earlier_selection(run: Path, stack: str) -> tuple[str, ...]:
-    """Cells of the same stack that this run selected before, on another device, by another `-k` or from the store: they
-    stay judged.
+    """Cells of the same stack that this run selected before, on another device, by another `-k` or from the store. They
+    stay in the row, so that they are judged.
     """
     return next((row.selected for row in read_rows(run) if row.name == stack), ())
 
@@ -308,7 +308,7 @@ def _row(plan: Plan, status: int, earlier: Sequence[str]) -> StackRow:
 
 
 def _refuse_empty_selection(plan: Plan, status: int, options: RunOptions, earlier: Sequence[str]) -> None:
-    """What follows `--` was refused by pytest, or selects nothing: that is bad input, not a finding."""
+    """Raise an error if pytest rejects its arguments or they select nothing: this is bad input, not a failure."""
     empty = plan.selected_file.exists() and not plan.selected_file.read_text(encoding="utf-8")
     if not empty and status != _PYTEST_USAGE_ERROR:
         return
@@ -317,7 +317,7 @@ def _refuse_empty_selection(plan: Plan, status: int, options: RunOptions, earlie
     else:
         remove_row(Path(plan.run), plan.stack)
     raise CompatError(
-        "no cell matches" if empty else "pytest does not understand",
+        "no cell matches" if empty else "pytest rejects the arguments",
         where=f"{AFTER_DASHES} ({' '.join(options.pytest)})",
         meaning="-k matches parts of a cell's name, such as sft-peft-model[qwen2-nf4-gc].",
         todo=f"The flows are {', '.join(flow.name for flow in catalog.CATALOG)}.",

@@ -221,7 +221,7 @@ class TestRefusalThere:
         assert self.refusal(workshop) == (
             f"compat-bundle: 1 of its {len(others) + 1} parts is not here: {first.name}\n"
             "A bundle can be used when all parts are unpacked in the same place, in any order.\n"
-            "Bring what is missing, unpack it here, and start again.\n"
+            "Copy the missing parts here, unpack them, and run start.py again.\n"
         )
 
     def test_a_file_that_is_missing_is_named_with_its_part(self, workshop: Workshop) -> None:
@@ -231,7 +231,7 @@ class TestRefusalThere:
         (workshop.target / "tests" / "large.py").unlink()
         assert self.refusal(workshop) == (
             "compat-bundle: 1 of its files is missing: tests/large.py\n"
-            "A part was not unpacked to its end, or the file was removed.\n"
+            "A part was unpacked incompletely, or the files were removed.\n"
             f"Unpack {parts[0].name} again.\n"
         )
 
@@ -244,7 +244,7 @@ class TestRefusalThere:
         assert self.refusal(workshop) == (
             "compat-bundle: not what was packed: wheels/trl-0.22.2-py3-none-any.whl\n"
             "The file was changed or damaged, or parts of two bundles were unpacked in one place.\n"
-            f"Compare it with the sender's, and unpack {parts[0].name} again.\n"
+            f"Compare the hash of the part with the sender's, and unpack {parts[0].name} again.\n"
         )
 
     def test_another_python_is_refused(self, workshop: Workshop) -> None:
@@ -255,7 +255,7 @@ class TestRefusalThere:
         assert self.refusal(workshop) == (
             f"compat-bundle: it is for Python {OTHER}, and this is {HERE} at {sys.executable}\n"
             "Its wheels fit that Python only.\n"
-            f"Start it with the Python {OTHER} that has torch, or make a bundle with --python {HERE}.\n"
+            f"Run start.py with the Python {OTHER} that has torch, or make a bundle with --python {HERE}.\n"
         )
 
     def test_a_folder_that_is_no_bundle_says_so(self, workshop: Workshop) -> None:
@@ -264,7 +264,7 @@ class TestRefusalThere:
         (workshop.target / "manifest.json").write_text("{")
         assert self.refusal(workshop) == (
             "compat-bundle: its manifest cannot be read: Expecting property name enclosed in double quotes: line 1 "
-            "column 2 (char 1)\nNo part was unpacked here, or not to its end.\n"
+            "column 2 (char 1)\nNo part was unpacked here, or one was unpacked incompletely.\n"
             "Unpack every part (`tar -xf PART`) in the same place.\n"
         )
 
@@ -286,7 +286,7 @@ class TestRefusalHere:
         assert str(caught.value) == (
             f"trl0.22: there is no lock for Python {OTHER}\n"
             f"Its row is locked for {HERE}. A bundle is for one Python.\n"
-            f"Name that Python with --python, or add {OTHER} to the row's `pythons` and run `nox -s lock`."
+            f"Give that Python with --python, or add {OTHER} to the row's `pythons` and run `nox -s lock`."
         )
 
     def test_a_stack_nothing_solves_is_refused(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,8 +330,8 @@ class TestRefusalHere:
             workshop.make()
         assert str(caught.value) == (
             f"{workshop.checkout}: not a git checkout: no git, or no .git\n"
-            "A bundle holds what git tracks of the harness, and says which commit that is.\n"
-            "Make it from a clone of this project."
+            "A bundle contains the tracked files of the harness, and names their commit.\n"
+            "Make the bundle from a clone of this project."
         )
 
     @pytest.mark.parametrize("size", ["sixty", "0MiB", "-1GB", ""])

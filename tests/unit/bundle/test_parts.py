@@ -64,7 +64,7 @@ def test_a_file_larger_than_a_part_is_named_and_nothing_is_written(tmp_path: Pat
     assert caught.value.exit_code is ExitCode.BAD_INPUT
     assert str(caught.value) == (
         "--max-size: 001-manylinux_2_28_x86_64.whl is 5.0 MiB, and a part has room for 2.0 MiB\n"
-        "No file is cut: each part holds whole files, and beside them the manifest.\n"
+        "Files are not split: each part contains whole files and the manifest.\n"
         "Allow parts of 7 MiB or more."
     )
     assert not (tmp_path / "parts").exists()
@@ -82,9 +82,9 @@ def test_a_folder_with_anything_else_in_it_is_not_replaced(tmp_path: Path) -> No
     with pytest.raises(CompatError) as caught:
         refuse_other_contents(bundle)
     assert str(caught.value) == (
-        f"--out {bundle}: it holds other files than the parts of a bundle, such as thesis.tex\n"
-        "The folder is replaced as a whole by the new bundle.\n"
-        "Name a folder that is not there yet, or that holds an earlier bundle."
+        f"--out {bundle}: it contains files other than parts of a bundle, for example thesis.tex\n"
+        "The new bundle replaces the whole folder.\n"
+        "Name a folder that does not exist, is empty, or contains an earlier bundle."
     )
 
 

@@ -69,9 +69,9 @@ class TestTarget:
         with pytest.raises(LockError) as caught:
             _ = Target("3.12", "macos").tags
         assert str(caught.value) == (
-            "matrices/stacks.toml: resolve.platform: wheels for the platform 'macos' cannot be chosen\n"
-            "Bundles are for Linux with a glibc, such as x86_64-manylinux_2_28.\n"
-            "Make locks for such a platform."
+            "matrices/stacks.toml: resolve.platform: no wheels can be selected for the platform 'macos'\n"
+            "Bundles are for Linux with glibc, for example x86_64-manylinux_2_28.\n"
+            "Set such a platform, and make the locks again."
         )
 
 
@@ -127,9 +127,9 @@ class TestGathering:
             gather(pins, TARGET, tmp_path / "here", "trl0.22-py311", silent)
         assert caught.value.exit_code is ExitCode.ENVIRONMENT
         assert str(caught.value) == (
-            "trl0.22-py311: the registry's file of trl==0.22.2 is not the one that was locked\n"
+            "trl0.22-py311: the registry's file of trl==0.22.2 has another hash than the lock\n"
             "A mirror serves another build, or the file was replaced after the lock was made.\n"
-            "Do not pack it. Compare the file with the registry's, then make the lock again if that is right."
+            "Do not use this file. Compare it with the original registry's. If it is right, make the lock again."
         )
         assert list((tmp_path / "here").iterdir()) == []
 
@@ -139,8 +139,8 @@ class TestGathering:
             gather([Pin("trl", "9.9", frozenset({"a" * 64}))], TARGET, tmp_path / "here", "trl9.9-py311", silent)
         assert str(caught.value) == (
             f"trl9.9-py311: the registry has no wheel of trl==9.9 for Python {HERE} on x86_64-manylinux_2_28\n"
-            "It was removed, or a mirror does not have it. Nothing is built from source for another machine.\n"
-            "Ask the registry that the lock was made from, or make the lock again."
+            "It was removed, or a mirror lacks it. Nothing is built from source, because the target differs.\n"
+            "Use the registry of the lock, or make the lock again."
         )
 
     def test_a_registry_out_of_reach_is_the_machines_fault(
@@ -154,5 +154,5 @@ class TestGathering:
             gather([Pin("trl", "9.9", frozenset({"a" * 64}))], TARGET, tmp_path / "here", "trl9.9-py311", silent)
         assert caught.value.exit_code is ExitCode.COULD_NOT_TELL
         assert caught.value.what.startswith("the package registry is out of reach: ")
-        assert caught.value.todo == "Check the connection and run the command again; what was fetched is kept."
+        assert caught.value.todo == "Check the connection and run the command again. Downloaded wheels are reused."
         assert list((tmp_path / "here").iterdir()) == []

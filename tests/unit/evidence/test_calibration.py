@@ -88,7 +88,7 @@ def long(first: int = 0, last: int = 199, cell: str = QWEN2) -> Sweep:
 def test_a_sweep_is_kept_and_read_back_as_it_was(tmp_path: Path) -> None:
     """A newer sweep of a cell replaces an earlier one that has no more seeds."""
     for sweep in (long(), long(100, 399)):
-        assert calibration.keep(sweep, tmp_path) == f"Kept in {tmp_path / FILE}."
+        assert calibration.keep(sweep, tmp_path) == f"Stored in {tmp_path / FILE}."
         assert calibration.read_kept(tmp_path) == (sweep,)
     assert json.loads((tmp_path / FILE).read_text())["cell"] == QWEN2
 
@@ -97,20 +97,20 @@ def test_sweeps_of_two_cells_of_a_stack_lie_side_by_side(tmp_path: Path) -> None
     """Each under its own name, in the order of their seeds."""
     one, other = long(200, 399), long(0, 199, LLAMA)
     for sweep in (one, other):
-        assert calibration.keep(sweep, tmp_path).startswith("Kept")
+        assert calibration.keep(sweep, tmp_path).startswith("Stored")
     assert calibration.read_kept(tmp_path) == (other, one)
 
 
 @pytest.mark.parametrize(
     ("sweep", "why"),
     [
-        (judged(seeds(2)), "2 seeds are too few to state a rate; it takes 200."),
-        (long(0, 199), f"an earlier sweep of {QWEN2} has 300 seeds. Remove it first if it is to go."),
+        (judged(seeds(2)), "2 seeds are too few to state a rate; at least 200 are needed."),
+        (long(0, 199), f"an earlier sweep of {QWEN2} has 300 seeds. To replace it, remove it first."),
         (
             long(250, 449, LLAMA),
             (
-                f"{QWEN2} has seeds 0 to 299, and rates are added up over seeds that are not shared. "
-                "Sweep others: --seeds 300-499."
+                f"{QWEN2} has seeds 0 to 299, and rates are summed over seeds that sweeps do not share. "
+                "Use other seeds: --seeds 300-499."
             ),
         ),
     ],
@@ -119,7 +119,7 @@ def test_a_sweep_that_would_weaken_the_rates_is_not_kept(sweep: Sweep, why: str,
     """Of a try with a few seeds, of a shorter one, of runs that are counted already."""
     calibration.keep(long(0, 299), tmp_path)
     before = (tmp_path / FILE).read_bytes()
-    assert calibration.keep(sweep, tmp_path) == f"Not kept in {tmp_path}: {why}"
+    assert calibration.keep(sweep, tmp_path) == f"Not stored in {tmp_path}: {why}"
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(FILE, before)]
 
 
@@ -174,7 +174,7 @@ def test_the_page_holds_all_sweeps_side_by_side() -> None:
 
 def test_the_terminal_tells_the_three_rates() -> None:
     """One a line."""
-    assert learning.told(judged(seeds(1))).splitlines() == [
+    assert learning.describe(judged(seeds(1))).splitlines() == [
         "healthy called dead: 0 of 1 (95 % upper bound 95.0%)",
         "dead called healthy: 0 of 2 (95 % upper bound 77.6%)",
         "nearly dead called healthy: 0 of 3 (95 % upper bound 63.2%)",

@@ -79,7 +79,7 @@ def wrote(tmp_path: Path) -> Wrote:
 def test_a_whole_run_is_kept_with_where_it_comes_from(tmp_path: Path, wrote: Wrote) -> None:
     """Each fault, the check that named it and what it said, beside versions, machine and commit."""
     kept = tmp_path / "kept"
-    assert faults.keep(wrote(), 0, (), kept) == f"Kept in {kept / 'trl0.22-py311.json'}."
+    assert faults.keep(wrote(), 0, (), kept) == f"Stored in {kept / 'trl0.22-py311.json'}."
     [record] = faults.read_kept(kept)
     assert [(each.fault, each.check, each.said) for each in record.named] == [
         ("freeze", "C104", "freeze!"),
@@ -107,7 +107,7 @@ def test_a_run_that_is_not_whole_or_failed_is_not_kept(
     kept = tmp_path / "kept"
     faults.keep(wrote(), 0, (), kept)
     before = {path.name: path.read_bytes() for path in kept.iterdir()}
-    assert faults.keep(wrote(named), status, arguments, kept) == f"Not kept in {kept}: {why}"
+    assert faults.keep(wrote(named), status, arguments, kept) == f"Not stored in {kept}: {why}"
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
 
 

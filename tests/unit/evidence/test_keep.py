@@ -40,9 +40,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Path
 def not_whole(run: Path, what: str) -> str:
     """The refusal of a run with holes."""
     return (
-        f"{run}: the run is not whole: {what}\n"
-        "A baseline with holes would read as lost coverage in every later comparison.\n"
-        "Run the stacks named here again, in the same run or all together."
+        f"{run}: the run is incomplete: {what}\n"
+        "In later comparisons, missing cells of a baseline would look like lost coverage.\n"
+        "Run these stacks again, in the same run, or run all stacks again."
     )
 
 
@@ -91,8 +91,8 @@ def test_a_name_that_leads_elsewhere_deletes_nothing(run: Path, name: str) -> No
     with pytest.raises(CompatError) as raised:
         baseline.keep(str(run), name)
     assert str(raised.value) == (
-        f"--name: {name!r} is no name of a baseline\nIt becomes a directory below reports/baseline.\n"
-        "Use letters, digits and dashes, such as cpu or h200."
+        f"--name: {name!r} is not a valid name of a baseline\nThe name becomes a directory below reports/baseline.\n"
+        "Use lower-case letters, digits and dashes, for example cpu or h200."
     )
     assert (run / "observations.jsonl").exists()
 
@@ -194,7 +194,7 @@ def test_a_run_of_real_weights_is_no_baseline(run: Path) -> None:
         baseline.keep(str(run), "cpu")
     assert str(raised.value) == (
         f"{run}: cells of this run trained real weights: tied-llama\n"
-        "A baseline is what anyone can measure again; these weights are not part of the project.\n"
-        "Keep a run that was made without --model."
+        "A baseline must be reproducible by anyone; these weights are not part of the project.\n"
+        "Use a run that was made without --model."
     )
     assert (kept / "observations.jsonl.gz").exists()

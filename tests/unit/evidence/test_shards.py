@@ -63,7 +63,7 @@ def test_more_machines_than_the_provider_starts_are_refused(jobs: int) -> None:
     with pytest.raises(CompatError) as caught:
         shards_of(read_matrix(), jobs, "cpu")
     assert str(caught.value) == (
-        f"--jobs: {jobs} jobs\nThe provider starts at most 256 jobs of a matrix, and fewer than one run nothing.\n"
+        f"--jobs: {jobs} jobs\nGitHub Actions starts at most 256 jobs of a matrix, and 0 jobs run nothing.\n"
         "Give a number from 1 to 256."
     )
 
@@ -93,7 +93,7 @@ def test_a_lost_machine_is_never_green(tmp_path: Path) -> None:
     collect(["trl0.22-py311", "trl0.24-py311"], [tmp_path / "one", tmp_path / "gone"], tmp_path / "whole")
     summary = summarize(judged(tmp_path / "whole", b.UNLISTED), Ledger(issues=()))
     assert summary.exit_code is ExitCode.COULD_NOT_TELL
-    assert summary.stack("trl0.22-py311").reason == "its machine left nothing: it never started, or was lost"
+    assert summary.stack("trl0.22-py311").reason == "its machine left no results: it never started, or was lost"
 
 
 def test_a_line_cut_off_does_not_swallow_the_next_part(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_no_run_is_written_over(tmp_path: Path) -> None:
     """It may be all that is left of a night."""
     with pytest.raises(CompatError) as caught:
         collect([], [], tmp_path)
-    assert str(caught.value) == f"{tmp_path}: there is a run already\nName a directory that is not there yet."
+    assert str(caught.value) == f"{tmp_path}: the directory exists already\nName a directory that does not exist."
 
 
 @pytest.mark.parametrize("name", ["../../../x", "a/b", "..", "", "/x", "a\\b"])
@@ -133,9 +133,9 @@ def test_a_stack_of_a_plan_cannot_lead_elsewhere(name: str, tmp_path: Path) -> N
     """Nor one that is handed over in another way; what was begun goes."""
     path = tmp_path / "plan.json"
     path.write_text(json.dumps({"include": [{"stacks": ["trl0.22-py311", name]}]}))
-    with pytest.raises(CompatError, match=r"not a plan: .* cannot be the name of a stack"):
+    with pytest.raises(CompatError, match=r"not a plan: .* is not a valid name of a stack"):
         planned(path)
-    with pytest.raises(CompatError, match="cannot be the name of a stack"):
+    with pytest.raises(CompatError, match="is not a valid name of a stack"):
         collect(["trl0.22-py311", name], [], tmp_path / "whole")
     assert [found.name for found in tmp_path.iterdir()] == ["plan.json"]
 
@@ -152,7 +152,7 @@ def test_no_run_is_collected_under_a_name_that_means_something_else(name: str, t
     ("text", "problem"),
     [
         ("", "Expecting value: line 1 column 1 (char 0)"),
-        ("[]", "it holds something else"),
+        ("[]", "it has another structure"),
         ('{"include": [{}]}', "it has no 'stacks'"),
     ],
 )
@@ -163,6 +163,6 @@ def test_what_is_no_plan_is_refused(text: str, problem: str, tmp_path: Path) -> 
     with pytest.raises(CompatError) as caught:
         planned(path)
     assert str(caught.value) == (
-        f"{path}: not a plan: {problem}\nWithout it a stack whose machine was lost would go unnoticed.\n"
+        f"{path}: not a plan: {problem}\nWithout the plan, a stack whose machine was lost would not be noticed.\n"
         f"Make it with: compat shards --json > {path}"
     )

@@ -68,7 +68,7 @@ def test_all_cheap_cells_are_swept_or_those_that_k_selects(tmp_path: Path) -> No
     ("arguments", "seeds", "what"),
     [
         (("-k", "sft-full"), Seeds(200), "no cell to sweep"),
-        (("-x",), Seeds(200), "a sweep is given -k alone"),
+        (("-x",), Seeds(200), "a sweep accepts only -k"),
         ((), Seeds(200, 400), "--seeds 400-599 for 3 cells"),
     ],
 )

@@ -149,8 +149,8 @@ def test_a_pattern_that_finds_nothing_is_an_error(tmp_path: Path) -> None:
         report_command(str(run), tmp_path, page=tmp_path / "cells.html", cells="trl9*")
     assert str(caught.value) == (
         "--cells: no cell of this run matches 'trl9*'\n"
-        "A cell's id is stack/flow[variant]@device; * stands for anything and nothing else is special.\n"
-        "Such as: --cells 'trl0.22-py311/sft-peft-model[*]@cpu'"
+        "A cell's id is stack/flow[variant]@device. * matches any text; no other character is special.\n"
+        "Write it like this: --cells 'trl0.22-py311/sft-peft-model[*]@cpu'"
     )
     assert not (tmp_path / "cells.html").exists()
     assert isinstance(caught.value, CompatError)

@@ -99,7 +99,7 @@ def nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Nox:
     monkeypatch.setattr(requested, "env_python", lambda _: tmp_path / "env" / "bin" / "python")
     monkeypatch.setattr(nox_run.subprocess, "Popen", stand_in)
     in_places(runs=tmp_path / "runs")
-    monkeypatch.setattr(nox_run, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(nox_run, "POLL_EVERY_S", 0.0)
     monkeypatch.setattr(nox_run, "load_ledger", lambda: UNLISTED)
     # Both are set by a run, for what it starts.
     for name in ("COMPAT_RUN_ID", "COMPAT_PARENT"):
@@ -167,7 +167,7 @@ def test_what_is_stored_is_left_out_and_judged_with_the_rest(
     assert (nox.sessions, nox.asked) == ([(SESSION,)], [IDS[2:]])
     assert set(read_observations(nox.run / "observations.jsonl")[1]) == set(IDS)
     said = capsys.readouterr().out
-    assert said.startswith("3 cells on 1 stack: 2 stored, 1 to run\n")
+    assert said.startswith("3 cells on 1 stack: 2 cached, 1 to run\n")
     assert "3 cells on 1 stack: 3 pass" in said
 
 
@@ -180,7 +180,7 @@ def test_where_all_is_stored_nothing_starts_and_the_answer_is_given_again(
     first = capsys.readouterr().out
     assert run(request()) == 0
     assert capsys.readouterr().out == first
-    assert first.startswith("3 cells on 1 stack: all of them are stored, nothing is run\n")
+    assert first.startswith("3 cells on 1 stack: all cached, nothing to run\n")
     assert nox.sessions == []
 
 
@@ -194,7 +194,7 @@ def test_a_checkout_without_environments_finds_what_is_stored(
     monkeypatch.setattr(requested, "foretell", lambda *_: told[0])
     assert run(request()) == 0
     assert nox.sessions == []
-    assert "all of them are stored, nothing is run" in capsys.readouterr().out
+    assert "all cached, nothing to run" in capsys.readouterr().out
     for told[0] in (None, Foretold("3.11.8", {"torch": "2.13.0+cpu"}), Foretold("3.11.7", {"torch": "2.13.0+cu130"})):
         assert run(request()) == 0
         assert nox.asked.pop() == IDS
@@ -215,7 +215,7 @@ def test_fresh_asks_no_store(nox: Nox, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert run(request(fresh=True)) == 0
     assert nox.asked == [IDS]
     said = capsys.readouterr().out
-    assert said.startswith("3 cells on 1 stack, all to run: the store is not asked (--fresh)\n")
+    assert said.startswith("3 cells on 1 stack, all to run: cached results are ignored (--fresh)\n")
 
 
 @pytest.mark.parametrize("content", [b"", b"cut off", None])
@@ -253,7 +253,7 @@ def test_retries_come_to_an_end(nox: Nox, capsys: pytest.CaptureFixture[str]) ->
     """What is lost to the last is the machine's failure."""
     nox.loses = [{IDS[0]}, {IDS[0]}]
     assert run(request(retries=1)) == 3
-    assert "retry 1 of 1: 1 cell that the machine lost\n" in capsys.readouterr().out
+    assert "retry 1 of 1: 1 cell lost to infrastructure failures\n" in capsys.readouterr().out
 
 
 def test_a_session_that_never_began_says_why(nox: Nox, capsys: pytest.CaptureFixture[str]) -> None:
@@ -273,7 +273,8 @@ def test_a_budget_says_what_it_leaves_out_and_no_more_than_that_is_healthy(
     assert (len(names), (nox.run / "left-out.txt").read_text().splitlines()) == (2, left_out)
     said = capsys.readouterr().out
     assert "left out: 1 cell (1 changed)" in said
-    assert "2 cells on 1 stack: 2 pass, 0 xfail, 0 FAIL, 0 infrastructure. 1 cell left out for want of time.\n" in said
+    assert "2 cells on 1 stack: 2 pass, 0 xfail, 0 FAIL, 0 infrastructure. " in said
+    assert " 1 cell left out by the time budget.\n" in said
     assert "Healthy as far as it ran" in said
 
 

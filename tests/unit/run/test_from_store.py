@@ -109,9 +109,9 @@ def test_the_second_session_runs_nothing_and_says_the_same(
 ) -> None:
     """No process at all; every observation is in the second run, and judged alike."""
     session(tmp_path / "one")
-    assert capsys.readouterr().out == f"store: 0 of 3 cells are kept in {store().root}, 3 to run\n"
+    assert capsys.readouterr().out == f"store: 0 of 3 cells are cached in {store().root}, 3 to run\n"
     session(tmp_path / "two")
-    assert capsys.readouterr().out == f"store: 3 of 3 cells are kept in {store().root}, 0 to run\n"
+    assert capsys.readouterr().out == f"store: 3 of 3 cells are cached in {store().root}, 0 to run\n"
     assert (process.number, process.ran) == (1, list(FLOWS))
     one, two = judged(tmp_path / "one", UNLISTED), judged(tmp_path / "two", UNLISTED)
     assert (one.verdicts, one.observations) == (two.verdicts, two.observations)
@@ -161,7 +161,7 @@ def test_fresh_runs_again_and_is_the_answer_from_then_on(
     capsys.readouterr()
     session(tmp_path / "two", "--fresh")
     assert capsys.readouterr().out == (
-        f"store: not asked (--fresh), 3 cells to run; {store().root} keeps what they observe\n"
+        f"store: cached results are ignored (--fresh), 3 cells to run; their results are stored in {store().root}\n"
     )
     session(tmp_path / "three")
     assert (process.number, process.ran) == (2, [*FLOWS, *FLOWS])
@@ -287,7 +287,7 @@ def test_why_nothing_was_kept_is_said_once_a_reason(
     monkeypatch.setattr(storing, "contradiction", lambda *_: "torch 2.14.0, expected 2.13.0+cpu")
     session(tmp_path / "one")
     assert capsys.readouterr().out.splitlines()[1:] == [
-        "store: 3 observations are not kept: torch 2.14.0, expected 2.13.0+cpu"
+        "store: 3 observations are not stored: torch 2.14.0, expected 2.13.0+cpu"
     ]
 
 
@@ -313,7 +313,7 @@ def test_another_machine_runs_nothing(
     capsys.readouterr()
     session(tmp_path / "two")
     assert process.number == 1
-    assert capsys.readouterr().out == f"store: 3 of 3 cells are kept in {tmp_path}/other and {shared}, 0 to run\n"
+    assert capsys.readouterr().out == f"store: 3 of 3 cells are cached in {tmp_path}/other and {shared}, 0 to run\n"
 
 
 def test_a_shared_store_that_takes_nothing_loses_nothing(

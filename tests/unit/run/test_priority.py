@@ -6,7 +6,7 @@ import pytest
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.run.estimate import START_S, makespan
-from finetune_compat.run.priority import Task, Why, by_importance, cut, edges, parse_span, span_told
+from finetune_compat.run.priority import Task, Why, by_importance, cut, edges, format_span, parse_span
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,7 +88,7 @@ def test_what_is_no_span_is_refused(text: str) -> None:
     """In one message, with what to write."""
     with pytest.raises(CompatError) as raised:
         parse_span(text, "--budget")
-    assert str(raised.value) == f"--budget: {text!r} is no span of time\nWrite it as 30m, 1h30m or 90s."
+    assert str(raised.value) == f"--budget: {text!r} is not a valid duration\nWrite it as 30m, 1h30m or 90s."
 
 
 @pytest.mark.parametrize(
@@ -96,4 +96,4 @@ def test_what_is_no_span_is_refused(text: str) -> None:
 )
 def test_a_span_is_told_in_the_unit_that_says_most(seconds: float, told: str) -> None:
     """Seconds up to a minute and a half, then minutes, then hours and minutes."""
-    assert span_told(seconds) == told
+    assert format_span(seconds) == told

@@ -38,14 +38,14 @@ def test_a_file_that_is_not_there_yet_has_no_lines(tmp_path: Path) -> None:
 def test_it_tells_what_is_done_failed_at_work_and_left() -> None:
     """A stack whose cells are all done is not at work; what is left costs its stack's start where it has not begun."""
     progress = Progress(CELLS, jobs=1)
-    assert str(progress) == f"0 of 3 cells, 0 stacks at work, about {2 * START_S + 8:.0f} s left"
+    assert str(progress) == f"0 of 3 cells, 0 stacks running, about {2 * START_S + 8:.0f} s left"
     progress.begins("a/f[x]@cpu")
     progress.ends("a/f[x]@cpu", 2.0, Outcome.PASS)
-    assert str(progress) == f"1 of 3 cells, 1 stacks at work, about {START_S + 6:.0f} s left"
+    assert str(progress) == f"1 of 3 cells, 1 stacks running, about {START_S + 6:.0f} s left"
     progress.ends("a/g[x]@cpu", 2.0, Outcome.FAIL)
     assert (progress.failed, progress.at_work) == ({"a/g[x]@cpu": Outcome.FAIL}, 0)
     progress.ends("b/f[x]@cpu", 4.0, Outcome.INFRASTRUCTURE)
-    assert str(progress) == "3 of 3 cells, 2 failed, 0 stacks at work"
+    assert str(progress) == "3 of 3 cells, 2 failed, 0 stacks running"
 
 
 def test_a_stack_with_two_workers_is_through_in_half_the_time() -> None:

@@ -60,7 +60,7 @@ def test_a_session_is_called_as_nox_calls_it(matrix: Matrix) -> None:
         ),
         (
             AskedCells(stacks=("trl0.2?",), axes=("peft",)),
-            "trl0.2? --axis peft: no stack is on all of these\nAsk for a stack of that axis, or for less.",
+            "trl0.2? --axis peft: no stack matches all of these\nName a stack of that axis, or use fewer filters.",
         ),
     ],
 )
@@ -79,7 +79,7 @@ def test_a_name_that_matches_nothing_is_refused(matrix: Matrix, asked: AskedCell
             "3.9",
             (
                 "--python: no stack is locked for Python 3.9\n"
-                "There are: 3.11, 3.12. `compat stacks` says which stack is locked for which."
+                "There are: 3.11, 3.12. `compat stacks` lists the Pythons of each stack."
             ),
         ),
         (
@@ -87,7 +87,8 @@ def test_a_name_that_matches_nothing_is_refused(matrix: Matrix, asked: AskedCell
             "3.12",
             (
                 "trl0.4: not locked for Python 3.12\n"
-                "It is for: 3.11. Name one of these with --python, or the stack with its Python: trl0.4-py311."
+                "It is locked for: 3.11. Give one of these with --python, or name the stack with its Python: "
+                "trl0.4-py311."
             ),
         ),
     ],
@@ -128,6 +129,7 @@ def test_a_flow_that_is_none_and_words_that_are_no_expression_are_refused() -> N
     with pytest.raises(CompatError) as wrong:
         cells_of(cells, AskedCells(words="a and and b"))
     assert str(wrong.value) == (
-        "-k: 'a and and b' is no expression\nBetween two words stands `and` or `or`; every parenthesis is closed.\n"
-        "Such as: -k 'sft-peft-model and not (int8 or vision)'."
+        "-k: 'a and and b' is not a valid expression\n"
+        "Two names need `and` or `or` between them, and every parenthesis must be closed.\n"
+        "Write it like this: -k 'sft-peft-model and not (int8 or vision)'."
     )

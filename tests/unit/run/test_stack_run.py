@@ -110,7 +110,7 @@ def test_memory_is_limited_where_there_are_workers_to_end(each: Instead) -> None
         parse_options((f"--{each}", "--memory-limit", "3GiB"))
     assert str(caught.value) == (
         f"arguments after --: --memory-limit does not go with --{each}\n"
-        "A worker is ended for its memory, and this runs in one process without workers.\n"
+        "The limit ends the worker that exceeds it, and this option runs in one process without workers.\n"
         "Leave one of them out."
     )
 
@@ -140,7 +140,7 @@ def test_faults_and_overhead_are_for_tiny_models(other: str) -> None:
         parse_options(("--model", "gpt2", *other.split()))
     assert str(raised.value) == (
         f"arguments after --: --model does not go with {other}\n"
-        "That is about the harness, and made for its tiny models.\n"
+        "That option needs the tiny models of the harness.\n"
         "Leave one of them out."
     )
 
@@ -174,7 +174,7 @@ def test_a_value_that_is_none_is_bad_input(given: tuple[str, ...], problem: str)
     with pytest.raises(CompatError) as raised:
         parse_options(given)
     assert raised.value.exit_code is ExitCode.BAD_INPUT
-    wanted = rf"arguments after --: {problem}\nCorrect it; what is not ours is handed to pytest as it is\."
+    wanted = rf"arguments after --: {problem}\nCorrect it\. Other options are passed to pytest unchanged\."
     assert re.fullmatch(wanted, str(raised.value))
 
 
@@ -215,8 +215,8 @@ def test_limits_no_gpu_can_meet_are_bad_input(given: tuple[str, ...], what: str)
     assert raised.value.exit_code is ExitCode.BAD_INPUT
     assert str(raised.value) == (
         f"arguments after --: {what}\n"
-        "No GPU can be as asked for. The limits are in GB of memory: used by others, and in all.\n"
-        "Ask for one GPU or more, used below some number above 0, and larger than 0 or more."
+        "No GPU can match these values. The limits are in GB of memory: used by others, and in total.\n"
+        "Give --gpus 1 or more, --gpu-idle-below a number above 0, and --gpu-larger-than 0 or more."
     )
 
 
@@ -284,7 +284,7 @@ def test_a_gpu_that_is_hidden_leaves_the_cpu_and_that_is_said(
     """Where there is none, nothing is said: that is how most machines are."""
     gpus(monkeypatch, 2, "-1")
     assert stack_run.chosen_gpus(parse_options(())) == ()
-    assert capsys.readouterr().out == "CPU: CUDA_VISIBLE_DEVICES=-1 hides every GPU there is (2)\n"
+    assert capsys.readouterr().out == "CPU: CUDA_VISIBLE_DEVICES=-1 hides all 2 GPUs\n"
     gpus(monkeypatch, 0)
     assert stack_run.chosen_gpus(parse_options(())) == ()
     assert capsys.readouterr().out == ""
@@ -293,10 +293,10 @@ def test_a_gpu_that_is_hidden_leaves_the_cpu_and_that_is_said(
 @pytest.mark.parametrize(
     ("there", "visible", "meaning"),
     [
-        (0, None, "There is no NVIDIA driver, or it knows no GPU."),
-        (0, "0", "There is no NVIDIA driver, or it knows no GPU."),
-        (2, "", "CUDA_VISIBLE_DEVICES= hides every GPU there is (2)."),
-        (2, "7", "CUDA_VISIBLE_DEVICES=7 hides every GPU there is (2)."),
+        (0, None, "There is no NVIDIA driver, or the driver finds no GPU."),
+        (0, "0", "There is no NVIDIA driver, or the driver finds no GPU."),
+        (2, "", "CUDA_VISIBLE_DEVICES= hides all 2 GPUs."),
+        (2, "7", "CUDA_VISIBLE_DEVICES=7 hides all 2 GPUs."),
     ],
 )
 def test_a_gpu_that_is_asked_for_and_is_not_there_is_bad_input(
@@ -308,9 +308,9 @@ def test_a_gpu_that_is_asked_for_and_is_not_there_is_bad_input(
         stack_run.chosen_gpus(parse_options(("--device=cuda",)))
     assert raised.value.exit_code is ExitCode.BAD_INPUT
     assert str(raised.value) == (
-        "arguments after --: --device cuda, and there is no NVIDIA GPU to be seen\n"
+        "arguments after --: --device cuda, and no NVIDIA GPU is visible\n"
         f"{meaning}\n"
-        "Ask for --device cpu, or for auto, which takes a GPU where there is one."
+        "Use --device cpu, or --device auto, which uses a GPU if there is one."
     )
 
 
@@ -395,7 +395,7 @@ def test_one_thing_is_run_in_place_of_the_cells() -> None:
         parse_options(("--faults", "--guard"))
     assert str(raised.value) == (
         "arguments after --: argument --guard: not allowed with argument --faults\n"
-        "Correct it; what is not ours is handed to pytest as it is."
+        "Correct it. Other options are passed to pytest unchanged."
     )
 
 
@@ -762,7 +762,7 @@ def test_the_selection_of_an_earlier_session_of_the_run_does_not_count(cells: Ce
 
 
 @pytest.mark.parametrize(
-    ("selected", "status", "what"), [((), 5, "no cell matches"), (None, 4, "pytest does not understand")]
+    ("selected", "status", "what"), [((), 5, "no cell matches"), (None, 4, "pytest rejects the arguments")]
 )
 def test_arguments_that_select_nothing_are_bad_input(
     cells: Cells, tmp_path: Path, selected: tuple[PlannedCell, ...] | None, status: int, what: str
@@ -916,5 +916,5 @@ def test_seeds_that_are_none_are_refused(given: str, problem: str) -> None:
         parse_options((f"--seeds={given}",))
     assert str(raised.value) == (
         f"arguments after --: argument --seeds: {given!r} {problem}\n"
-        "Correct it; what is not ours is handed to pytest as it is."
+        "Correct it. Other options are passed to pytest unchanged."
     )
