@@ -1,4 +1,4 @@
-"""finetune-compat: does fine-tuning still train on these versions, and if not, since when and because of which line."""
+"""finetune-compat: shows whether fine-tuning still trains on a set of versions, and which release and line broke it."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ _FROM = {
 
 
 def __getattr__(name: str) -> Any:
-    """What a user's own training imports; not before it does, because the host side has no torch."""
+    """Import the public names on first use: the host side has no torch."""
     if name in _FROM:
         return getattr(importlib.import_module(_FROM[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""`compat`, and `python -m finetune_compat`: the command line, or one sentence where what it needs is not installed."""
+"""`compat` and `python -m finetune_compat`: run the command line, or report which requirements are not installed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def missing_requirements() -> list[str]:
-    """What the extra requires and is not installed, or is another version. Empty where the package is not installed."""
+    """Requirements of the extra that are missing or have another version. Empty if finetune-compat is not installed."""
     try:
         asked = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:

@@ -255,7 +255,7 @@ def test_five_rows_in_sequence_without_labels_stop_nothing(sft: Make) -> None:
     trainer = sft(TrainingGuard(), per_device_train_batch_size=1)
     _mask(trainer, lambda number, labels: torch.full((len(labels),), number < 5))
     [line] = said(trainer)
-    assert line.startswith("5 of 6 rows looked at have no label to predict: ")
+    assert line.startswith("5 of 6 checked rows have no label to predict: ")
 
 
 def test_batches_without_any_label_that_spoil_the_gradient_stop_at_once(sft: Make) -> None:
@@ -281,8 +281,8 @@ def test_some_rows_without_labels_are_worth_a_word(sft: Make) -> None:
     _mask(trainer, lambda number, labels: torch.arange(len(labels)) < 3)
     [line] = said(trainer)
     assert line == (
-        "3 of 8 rows looked at have no label to predict: every one is -100, but perhaps for the first. "
-        "They take time and train nothing; look at the maximum length and at what the mask keeps."
+        "3 of 8 checked rows have no label to predict: every label is -100, except perhaps the first. "
+        "These rows take time and train nothing; check the maximum length and the mask."
     )
 
 
@@ -424,9 +424,9 @@ def test_tensors_that_were_idle_in_ten_looks_are_worth_a_word(sft: Make) -> None
     _from_step(trainer, 1, torch.zeros_like, *cut_off)
     [line] = said(trainer)
     assert line == (
-        "14 of 28 trained tensors received no gradient but zeros in any of 10 steps looked at: "
-        f"{', '.join(cut_off[:3])} and 11 more. Experts may be idle; other layers are cut off from the loss, as by "
-        "gradient checkpointing over inputs that need no gradient."
+        "14 of 28 trained tensors received no gradient other than zero in 10 checked steps: "
+        f"{', '.join(cut_off[:3])} and 11 more. Experts may be idle. Other layers are cut off from the loss, for "
+        "example by gradient checkpointing over inputs that need no gradient."
     )
 
 

@@ -326,7 +326,7 @@ def test_a_single_step_is_no_fault(watch: Any, script: Any, model: Path) -> None
     assert (training["steps"], training["classes"]["lora_A"]["unchanged"]) == (1, 14)
     assert (seen.code, seen.verdicts[0]["reason"]) == (
         0,
-        "trained weights change; so few steps cannot show whether lora_A does, ask for more",
+        "trained weights change; too few steps to show whether lora_A changes, ask for more",
     )
 
 
@@ -343,7 +343,7 @@ def test_rewards_that_are_all_equal_are_never_called_training(
     if kind == "same":
         assert (run["rewards_alike"], run["seen"]["training"]["subject_delta"]) == (True, 0.0)
         assert (seen.code, verdict["outcome"]) == (3, "infrastructure")
-        assert verdict["reason"].startswith("no trained weight changed: all completions of each prompt earned the same")
+        assert verdict["reason"].startswith("no trained weight changed: all completions of each prompt have the same")
     else:
         assert run["rewards_alike"] is False
         assert (seen.code, verdict["outcome"]) == (0, "pass"), verdict["reason"]

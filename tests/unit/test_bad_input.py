@@ -33,7 +33,7 @@ FLOWS = ", ".join(flow.name for flow in CATALOG)
 FAMILIES = (
     "The families are: gemma-3-4b, llama-3.1-8b, mistral-7b, mixtral-8x7b, phi-3-mini, qwen2-vl-7b, qwen2.5-7b, "
     "qwen2.5-vl-7b, qwen3-30b-a3b, qwen3-8b.\n"
-    "Or hand over a config.json: any model that the stack's Transformers knows can be counted."
+    "Or pass a config.json: any model that the stack's Transformers knows can be counted."
 )
 NO_STACK = "matrices/stacks.toml: there is no stack 'nope'\nNo name looks like it.\n`compat stacks` lists all of them."
 NO_RUN = (
@@ -363,7 +363,7 @@ BAD = {
         )
         for option in ("--base qwen2.5-7b", "--stack trl0.22")
     },
-    "census": f"no family and no config.json was named\n{FAMILIES}",
+    "census": f"no family and no config.json was given\n{FAMILIES}",
     "census nope": f"there is no family 'nope'\n{FAMILIES}",
     "census qwen2.5-7b more": f"Got unexpected extra argument(s) (more)\n{SEE}",
     "census qwen2.5-7b --stack nope": NO_STACK,
@@ -371,16 +371,16 @@ BAD = {
     "census qwen2.5-7b --r x": f"Invalid value for '--r': {NUMBER}\n{SEE}",
     "census qwen2.5-7b --r 0": (
         "--r, --targets and --target-parameters: r: must be 1 or more, not 0\n"
-        "Correct it; PEFT's LoraConfig says what each option takes."
+        "Correct the value; PEFT's LoraConfig documents each option."
     ),
     "census qwen2.5-7b --targets=": (
         "--r, --targets and --target-parameters: names no target\nWith nothing to adapt there is nothing to count.\n"
-        "Name modules, such as --targets q_proj,v_proj, or all-linear."
+        "Name modules (example: --targets q_proj,v_proj), or use all-linear."
     ),
     "census qwen2.5-7b --targets '('": (
         "--r, --targets and --target-parameters: '(' is not a regular expression: missing ), unterminated subpattern "
-        "at position 0\nText with one of \\ * + ? ( ) [ ] { } | ^ $ in it is taken for one.\n"
-        "Correct it; without such signs it is a list of suffixes, separated by commas."
+        "at position 0\nText with one of \\ * + ? ( ) [ ] { } | ^ $ is treated as a regular expression.\n"
+        "Correct it. Text without these characters is a list of suffixes, separated by commas."
     ),
     "census qwen2.5-7b --quantization fp8": (
         f"Invalid value for '--quantization': Value error, 'fp8' is not one of 'nf4', 'int8', 'none'.\n{SEE}"
@@ -389,8 +389,8 @@ BAD = {
         f"Invalid value for '--dtype': Value error, 'fp8' is not one of 'bf16', 'fp32'.\n{SEE}"
     ),
     "census qwen2.5-7b --lora empty.json --r 8": (
-        "compat census: --lora and --r state the same thing\nThe file holds all of the LoRA configuration.\n"
-        "Leave one of them out."
+        "compat census: --lora and --r cannot be combined\nThe file contains the whole LoRA configuration.\n"
+        "Use either --lora or the other options."
     ),
     "census qwen2.5-7b --lora none.json": (
         "none.json: cannot be read: No such file or directory\n"
@@ -405,31 +405,31 @@ BAD = {
     ),
     **{
         f"census qwen2.5-7b --lora {name}": (
-            f"{name}: {problem}\nA census knows where LoRA puts its weights, and not what other methods do.\n"
-            "Hand over the adapter_config.json of a LoRA adapter, or state --r and --targets."
+            f"{name}: {problem}\nA census supports only LoRA.\n"
+            "Pass the adapter_config.json of a LoRA adapter, or give --r and --targets."
         )
         for name, problem in (("empty.json", "has no peft_type"), ("ia3.json", "its peft_type is 'IA3', not 'LORA'"))
     },
     "census qwen2.5-7b --lora rank.json": (
-        "rank.json: r: cannot be 'x'\nCorrect it; PEFT's LoraConfig says what each option takes."
+        "rank.json: r: cannot be 'x'\nCorrect the value; PEFT's LoraConfig documents each option."
     ),
     "census empty.json": (
         "empty.json: not a model's config: it has no model_type\nEvery config.json of Transformers has one.\n"
-        "Hand over the config.json that lies beside a model's weights."
+        "Pass the config.json from the folder of a model's weights."
     ),
     "census quantized": (
         "quantized/config.json: the model is stored quantized (unknown method)\n"
-        "A census quantizes the weights itself, as bitsandbytes does when a model is loaded.\n"
-        "Hand over the config.json of the model it was made from, and choose --quantization."
+        "A census applies quantization itself, as bitsandbytes does when a model is loaded.\n"
+        "Pass the config.json of the unquantized model, and choose --quantization."
     ),
     "census odd.json": (
         "odd.json: the model is stored quantized (unknown method)\n"
-        "A census quantizes the weights itself, as bitsandbytes does when a model is loaded.\n"
-        "Hand over the config.json of the model it was made from, and choose --quantization."
+        "A census applies quantization itself, as bitsandbytes does when a model is loaded.\n"
+        "Pass the config.json of the unquantized model, and choose --quantization."
     ),
     "census ia3.json": (
         "ia3.json: not a model's config: it has no model_type\nIt is the config of an adapter.\n"
-        "Hand it over as --lora, and the config.json of its base model here."
+        "Pass this file as --lora, and the config.json of its base model here."
     ),
     "shards more": f"Got unexpected extra argument(s) (more)\n{SEE}",
     "shards --jobs x": f"Invalid value for '--jobs': {NUMBER}\n{SEE}",

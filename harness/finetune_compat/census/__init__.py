@@ -1,5 +1,5 @@
-"""`compat census`: who is trainable where, at full size and without weights.
+"""`compat census`: which parameters are trainable at each stage, at full size and without weights.
 
-Facts, opinions and wording are three layers: `facts` is the contract with the cell side and standard library only,
-`verdicts` holds a stage table against what a user means by a target, `wording` and `terminal` say it.
+Facts, opinions and wording are three layers. `contract.census` holds the facts from the cell side, `verdicts` compares
+a stage table with what a user means by a target, and `wording` and `terminal` format the result.
 """

@@ -1,4 +1,4 @@
-"""What `compat census` does with its options."""
+"""The command `compat census`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from finetune_compat.stacks.matrix import Matrix, read_matrix
 
 @dataclass(frozen=True, slots=True)
 class CensusRequest:
-    """The options of one call. None and empty text are options that were not given."""
+    """The options of one call. None and empty text mean that an option was not given."""
 
     subject: str
     stack: str | None
@@ -37,22 +37,22 @@ class CensusRequest:
 
 
 def print_list() -> None:
-    """Print the shipped families."""
+    """Print the shipped model families."""
     terminal.print_families(families())
 
 
 def run(asked: CensusRequest, *, as_json: bool, tree: bool) -> ExitCode:
-    """Take the census, or the two of them, and print it.
+    """Take one census, or two for a comparison, and print the result.
 
     Returns:
-        UNHEALTHY if there is a verdict; of a comparison, if there is one on the second stack.
+        UNHEALTHY if there is a finding; in a comparison, if there is one on the second stack.
 
     Raises:
-        CompatError: an option, a file or a stack is not what it should be.
+        CompatError: an option, a file or a stack is invalid.
     """
     matrix = read_matrix()
     subject, lora = find(asked.subject), lora_of(asked)
-    # Both names are looked up before anything is made for the first.
+    # Look up both names before building anything for the first stack.
     stacks = [matrix.stack(name).name for name in (asked.stack or newest_stack(matrix), asked.other_stack) if name]
     taken = [
         take(subject, stack_python(matrix, stack), lora, asked.quantization, asked.dtype, load_ledger())
@@ -74,15 +74,15 @@ def _print_both(before: Taken, after: Taken, *, as_json: bool, tree: bool) -> No
 
 
 def newest_stack(matrix: Matrix) -> str:
-    """The stack of the newest TRL."""
+    """Name of the stack with the newest TRL."""
     return max((stack for stack in matrix.stacks if stack.package == "trl"), key=lambda stack: Version(stack.pin)).name
 
 
 def lora_of(asked: CensusRequest) -> Lora:
-    """The LoRA configuration of the options.
+    """The LoRA configuration from the options or from `--lora`.
 
     Raises:
-        CompatError: it is stated twice, or is none.
+        CompatError: both are given, or the configuration is invalid.
     """
     given = [name for name in ("r", "alpha", "targets", "target_parameters") if getattr(asked, name) is not None]
     if asked.adapter_config is None:
@@ -95,9 +95,9 @@ def lora_of(asked: CensusRequest) -> Lora:
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise CompatError(
-            f"--lora and {names} state the same thing",
+            f"--lora and {names} cannot be combined",
             where="compat census",
-            meaning="The file holds all of the LoRA configuration.",
-            todo="Leave one of them out.",
+            meaning="The file contains the whole LoRA configuration.",
+            todo="Use either --lora or the other options.",
         )
     return loras.from_file(asked.adapter_config)

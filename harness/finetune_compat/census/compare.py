@@ -1,4 +1,4 @@
-"""What changes for a model between two stacks. Pure."""
+"""The comparison of the census of a model on two stacks. Pure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from finetune_compat.contract.census import StageCount, StageTable, Weight
 from finetune_compat.contract.records import Area, Stage
 
 _INDICES = re.compile(r"\[[\d,-]+\]")
-"""The indices a path stands for, such as `[0-27]`."""
+"""The layer indices in a path (example: `[0-27]`)."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Move:
-    """A part of the model that is reached by another path: `visual` became `model.visual`."""
+    """A part of the model with a new path (example: `visual` became `model.visual`)."""
 
     before: str
     after: str
@@ -27,7 +27,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How many modules a pattern matches, by area."""
+    """Number of modules that a pattern matches before and after, by area."""
 
     pattern: str
     before: Mapping[Area, int]
@@ -35,7 +35,7 @@ class Reach:
 
 
 class Figure(StrEnum):
-    """What is counted."""
+    """The kind of a count."""
 
     TRAINABLE = "trainable"
     STORED = "stored"
@@ -45,7 +45,7 @@ class Figure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """A count that is another one. `area` is None for the whole model."""
+    """A changed count. `area` is None for the whole model."""
 
     stage: Stage
     figure: Figure
@@ -56,7 +56,7 @@ class Shift:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Everything that changes from one census to another of the same model and request."""
+    """All changes between two censuses of the same model and request."""
 
     moves: tuple[Move, ...]
     gone: tuple[Weight, ...]
@@ -67,7 +67,7 @@ class Comparison:
     gone_findings: tuple[TargetFinding, ...]
     new_findings: tuple[TargetFinding, ...]
     lasting_findings: tuple[TargetFinding, ...]
-    """Of both; as the second has them."""
+    """Findings on both stacks, with the values of the second stack."""
 
     @property
     def same(self) -> bool:
@@ -76,7 +76,7 @@ class Comparison:
 
 
 def compared(before: Taken, after: Taken) -> Comparison:
-    """What changes from `before` to `after`."""
+    """The changes from `before` to `after`."""
     pairs, gone, new = _paired(before.table, after.table)
     moves = {_move(_head(old), _head(now)) for old, now in pairs if _head(old) != _head(now)}
     return Comparison(
@@ -111,8 +111,8 @@ def reach(table: StageTable, pattern: str) -> dict[Area, int]:
 
 
 def _without(some: tuple[TargetFinding, ...], others: tuple[TargetFinding, ...]) -> tuple[TargetFinding, ...]:
-    said = {(other.code, other.patterns) for other in others}
-    return tuple(finding for finding in some if (finding.code, finding.patterns) not in said)
+    known = {(other.code, other.patterns) for other in others}
+    return tuple(finding for finding in some if (finding.code, finding.patterns) not in known)
 
 
 # -------------------------------------------------------------------------------------------------------------- weights
@@ -121,7 +121,7 @@ def _without(some: tuple[TargetFinding, ...], others: tuple[TargetFinding, ...])
 def _paired(
     before: StageTable, after: StageTable
 ) -> tuple[list[tuple[Weight, Weight]], tuple[Weight, ...], tuple[Weight, ...]]:
-    """Weights that are the same in both, perhaps under another path; and those only one of the two has."""
+    """Weights in both tables (paths may differ), weights only in `before`, and weights only in `after`."""
     left, right = _by_identity(before), _by_identity(after)
     both = [(left[key], right[key]) for key in left if key in right]
     gone = tuple(weight for key, weight in left.items() if key not in right)
@@ -133,7 +133,7 @@ def _by_identity(table: StageTable) -> dict[tuple[object, ...], Weight]:
 
 
 def _tail(weight: Weight) -> str:
-    """What a path ends with behind the last list; the last component where there is none."""
+    """The path after the last index list; the last component if the path has no index list."""
     return _INDICES.split(weight.path)[-1].removeprefix(".") if "[" in weight.path else weight.leaf
 
 
@@ -142,7 +142,7 @@ def _head(weight: Weight) -> str:
 
 
 def _move(before: str, after: str) -> Move:
-    """Without what both end with: `visual.blocks` moved because `visual` did."""
+    """The move without the common ending of both paths: `visual.blocks` moved because `visual` moved."""
     old, now = before.split("."), after.split(".")
     while len(old) > 1 and len(now) > 1 and old[-1] == now[-1]:
         del old[-1], now[-1]

@@ -1,4 +1,4 @@
-"""The model families this project ships configs of, and what else a census can be taken of: any `config.json`."""
+"""The subjects of a census: the shipped model families, and any `config.json`."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ FAMILIES = Path(__file__).resolve().parent / "configs"
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A shipped config: the values of a public model's `config.json`, and what is publicly known of that model."""
+    """A shipped config: the values of a public model's `config.json`, and public facts about the model."""
 
     name: str
     title: str
     model: str
-    """Its name on the hub."""
+    """Model name on the hub."""
     parameters: int
     """Parameters of the public checkpoint, as its hub page states them."""
     since: str
-    """First release of Transformers that has its classes and reads its config."""
+    """First Transformers release that has the model's classes and reads its config."""
     layers_alike: bool
-    """Whether its decoder layers differ in nothing but their index, and there are so many modules that it matters."""
+    """Whether its decoder layers are the same except for their index, and are so many that building one saves time."""
     config: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a census is taken of: a family, or a config of the user's own."""
+    """The subject of a census: a family, or a user's config."""
 
     title: str
     config: Mapping[str, Any]
@@ -43,7 +43,7 @@ class Subject:
 
     @property
     def layers_alike(self) -> bool:
-        """Whether one decoder layer may be built for all."""
+        """Whether building one decoder layer is enough."""
         return self.family is not None and self.family.layers_alike
 
 
@@ -55,11 +55,11 @@ def families() -> tuple[Family, ...]:
 
 
 def find(asked: str) -> Subject:
-    """The family called `asked`; or the config in `asked`, a file or the folder that holds its `config.json`.
+    """The family named `asked`, or the config at the path `asked`: a file, or a folder with a `config.json`.
 
     Raises:
-        UnknownName: it looks like the name of a family, and there is none of that name.
-        CompatError: the file is missing, not JSON, or no config of a model that can be counted.
+        UnknownName: `asked` is not a path, and there is no family of this name.
+        CompatError: the file is missing, not JSON, or not a config of a model that can be counted.
     """
     family = next((family for family in families() if family.name == asked.lower()), None)
     if family is not None:
@@ -74,9 +74,9 @@ def _unknown(asked: str) -> UnknownName:
     names = [family.name for family in families()]
     near = get_close_matches(asked.lower(), names, n=1, cutoff=0.4)
     return UnknownName(
-        f"there is no family {asked!r}" if asked else "no family and no config.json was named",
+        f"there is no family {asked!r}" if asked else "no family and no config.json was given",
         meaning=(f"Did you mean {near[0]}? " if near else "") + f"The families are: {', '.join(names)}.",
-        todo="Or hand over a config.json: any model that the stack's Transformers knows can be counted.",
+        todo="Or pass a config.json: any model that the stack's Transformers knows can be counted.",
     )
 
 
@@ -88,9 +88,9 @@ def _subject(file: Path) -> Subject:
             "not a model's config: it has no model_type",
             where=str(file),
             meaning="It is the config of an adapter." if adapter else "Every config.json of Transformers has one.",
-            todo="Hand it over as --lora, and the config.json of its base model here."
+            todo="Pass this file as --lora, and the config.json of its base model here."
             if adapter
-            else "Hand over the config.json that lies beside a model's weights.",
+            else "Pass the config.json from the folder of a model's weights.",
         )
     if raw.get("quantization_config"):
         stored = raw["quantization_config"]
@@ -98,7 +98,7 @@ def _subject(file: Path) -> Subject:
         raise CompatError(
             f"the model is stored quantized ({method})",
             where=str(file),
-            meaning="A census quantizes the weights itself, as bitsandbytes does when a model is loaded.",
-            todo="Hand over the config.json of the model it was made from, and choose --quantization.",
+            meaning="A census applies quantization itself, as bitsandbytes does when a model is loaded.",
+            todo="Pass the config.json of the unquantized model, and choose --quantization.",
         )
     return Subject(file.parent.name if file.name == "config.json" and file.parent.name else file.name, raw, None)

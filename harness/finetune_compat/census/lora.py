@@ -1,4 +1,4 @@
-"""A LoRA configuration as a user states it, by options or by an `adapter_config.json`, checked at the border."""
+"""A user's LoRA configuration, from options or from an `adapter_config.json`, with validation."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from finetune_compat.contract.errors import CompatError
 from finetune_compat.machine.files import read_object
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""Every projection of a Llama-style decoder, under the names most models give them."""
+"""Every projection of a Llama-style decoder, by the names of most models."""
 
 RANK = 64
 ALPHA = 16
 
 _REGEX_SIGNS = re.compile(r"[\\*+?()\[\]{}|^$]")
-"""What no module name holds: text with one of these is a regular expression."""
+"""Characters that no module name contains: text with one of them is a regular expression."""
 
 _BOOKKEEPING = ("auto_mapping", "base_model_name_or_path", "peft_type", "peft_version", "revision", "task_type")
-"""Keys of an adapter_config.json that say where an adapter came from; none decides what is adapted."""
+"""Keys of an adapter_config.json that do not determine which modules are adapted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +33,18 @@ class Lora:
 
     options: Mapping[str, Any]
     source: str
-    """Where it is from: the command line, or the file."""
+    """The source: the command line, or the file."""
 
     @property
     def patterns(self) -> tuple[str, ...]:
-        """Everything that names what to adapt, in the user's order: a regular expression is one pattern."""
+        """The patterns of all targets, in the user's order. A regular expression is one pattern."""
         modules = self.options.get("target_modules") or ()
         listed = (modules,) if isinstance(modules, str) else tuple(modules)
         return (*listed, *(self.options.get("target_parameters") or ()))
 
     @property
     def regex(self) -> str | None:
-        """`target_modules`, where it is a regular expression: PEFT takes any text but `all-linear` for one."""
+        """`target_modules` if it is a regular expression: PEFT treats any text except `all-linear` as one."""
         modules = self.options.get("target_modules")
         return modules if isinstance(modules, str) and modules != ALL_LINEAR else None
 
@@ -52,7 +52,7 @@ class Lora:
 @with_config(ConfigDict(extra="ignore"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Checked:
-    """The options whose form is known; all others are PEFT's business."""
+    """The options that are validated here; PEFT validates all others."""
 
     r: Annotated[int, Field(ge=1, strict=True)] | None = None
     target_modules: list[str] | str | None = None
@@ -65,7 +65,7 @@ _CHECKED = TypeAdapter(_Checked)
 
 
 def from_options(r: int, alpha: int, targets: str, parameters: str) -> Lora:
-    """The configuration that the command's own options state.
+    """The configuration from the command's options.
 
     Args:
         r: the rank.
@@ -74,7 +74,7 @@ def from_options(r: int, alpha: int, targets: str, parameters: str) -> Lora:
         parameters: suffixes of parameters separated by commas, as `target_parameters` takes them.
 
     Raises:
-        CompatError: a value cannot be what it says.
+        CompatError: a value is invalid.
     """
     options: dict[str, Any] = {"r": r, "lora_alpha": alpha, "target_modules": _targets(targets)}
     if parameters:
@@ -93,10 +93,10 @@ def _split(text: str) -> list[str]:
 
 
 def from_file(path: Path) -> Lora:
-    """The configuration in `path`, an `adapter_config.json` or the folder that holds one.
+    """The configuration in `path`, which is an `adapter_config.json` or a folder with one.
 
     Raises:
-        CompatError: it is missing, not JSON, or not of a LoRA adapter.
+        CompatError: the file is missing, not JSON, or not of a LoRA adapter.
     """
     file = path / "adapter_config.json" if path.is_dir() else path
     raw = read_object(file)
@@ -105,8 +105,8 @@ def from_file(path: Path) -> Lora:
         raise CompatError(
             "has no peft_type" if kind is None else f"its peft_type is {kind!r}, not 'LORA'",
             where=str(file),
-            meaning="A census knows where LoRA puts its weights, and not what other methods do.",
-            todo="Hand over the adapter_config.json of a LoRA adapter, or state --r and --targets.",
+            meaning="A census supports only LoRA.",
+            todo="Pass the adapter_config.json of a LoRA adapter, or give --r and --targets.",
         )
     return _checked({key: value for key, value in raw.items() if key not in _BOOKKEEPING}, str(file))
 
@@ -115,12 +115,12 @@ def _checked(options: dict[str, Any], source: str) -> Lora:
     try:
         _CHECKED.validate_python(options)
     except ValidationError as error:
-        # A value that is none of several types is reported once for each of them.
+        # A value that matches none of several types is reported once per type.
         faults = {item["loc"][0]: _problem(dict(item)) for item in error.errors(include_url=False)}
         raise CompatError(
             "; ".join(f"{name}: {problem}" for name, problem in faults.items()),
             where=source,
-            todo="Correct it; PEFT's LoraConfig says what each option takes.",
+            todo="Correct the value; PEFT's LoraConfig documents each option.",
         ) from None
     lora = Lora(options, source)
     _refuse_impossible(lora)
@@ -138,14 +138,14 @@ def _refuse_impossible(lora: Lora) -> None:
             "names no target",
             where=lora.source,
             meaning="With nothing to adapt there is nothing to count.",
-            todo="Name modules, such as --targets q_proj,v_proj, or all-linear.",
+            todo="Name modules (example: --targets q_proj,v_proj), or use all-linear.",
         )
     if lora.options.get("layer_replication"):
         raise CompatError(
             "layer_replication cannot be counted",
             where=lora.source,
-            meaning="PEFT then copies layers by number, and a census handles one of those that are alike for all.",
-            todo="Leave it out: what an adapter is on each layer does not depend on it.",
+            meaning="PEFT then copies layers by number, but a census builds only one of several equal layers.",
+            todo="Leave it out: it does not change the adapter of each layer.",
         )
     for what in ("rank_pattern", "alpha_pattern"):
         _refuse_impossible_keys(lora, what)
@@ -155,8 +155,8 @@ def _refuse_impossible(lora: Lora) -> None:
         raise CompatError(
             f"{lora.regex!r} is not a regular expression: {error}",
             where=lora.source,
-            meaning="Text with one of \\ * + ? ( ) [ ] { } | ^ $ in it is taken for one.",
-            todo="Correct it; without such signs it is a list of suffixes, separated by commas.",
+            meaning="Text with one of \\ * + ? ( ) [ ] { } | ^ $ is treated as a regular expression.",
+            todo="Correct it. Text without these characters is a list of suffixes, separated by commas.",
         ) from None
 
 
@@ -168,6 +168,6 @@ def _refuse_impossible_keys(lora: Lora, what: str) -> None:
             raise CompatError(
                 f"{what}: {key!r} is not a regular expression: {error}",
                 where=lora.source,
-                meaning="PEFT takes every key of it for one.",
+                meaning="PEFT treats every key as a regular expression.",
                 todo="Correct it.",
             ) from None

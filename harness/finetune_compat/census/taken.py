@@ -1,4 +1,4 @@
-"""Take a census: ask a stack, add what the measured matrix lists of its trainer, and hold it against the request."""
+"""Take a census: ask a stack, add known issues of its trainer from the ledger, and judge the result."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _TABLE = TypeAdapter(StageTable)
 _INABILITY = TypeAdapter(Inability)
 
 FREEZES = "C104"
-"""The check that fails where nothing is trainable once the trainer is built."""
+"""The check that fails if nothing is trainable after the trainer is built."""
 
 ENDS = "F001"
-"""The check that fails where a flow ends in an error."""
+"""The check that fails if a flow ends in an error."""
 
 
 class Way(StrEnum):
-    """How adapters reach SFTTrainer. Named after the flows of the matrix that measure it."""
+    """How adapters reach SFTTrainer. Values are the flows of the matrix that measure it."""
 
     BASE = "sft-peft-config"
     """The base model and a peft_config: the trainer prepares and attaches."""
@@ -49,27 +49,27 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trainer:
-    """Parameters trainable once SFTTrainer is built: those of the stage peft, unless the ledger lists other.
+    """Trainable parameters after SFTTrainer is built: those of the stage peft, unless the ledger lists an issue.
 
-    Listed from what the matrix measured on tiny models; not measured at this size.
+    The ledger follows from measurements on tiny models. Nothing is measured at this size.
     """
 
     way: Way
     trainable: int
     issue: str | None
-    """Id of the known issue because of which it is not all of the adapters."""
+    """Id of the known issue that freezes adapters; None if there is none."""
     title: str | None
     unmeasured: str | None = None
-    """Title of the known issue because of which the matrix, on a CPU, never got as far as this trainer."""
+    """Title of the known issue that ends the matrix's cells on a CPU before this trainer; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The census of one model on one stack, with what there is to say about it."""
+    """The census of one model on one stack, with its findings."""
 
     subject: Subject
     stack: str
-    """With its Python, such as `trl0.22-py311`."""
+    """With the Python version (example: `trl0.22-py311`)."""
     lora: Lora
     quantization: Quantization
     dtype: LoadDtype
@@ -79,7 +79,7 @@ class Taken:
 
     @property
     def exit_code(self) -> ExitCode:
-        """Unhealthy if there is any verdict."""
+        """UNHEALTHY if there is any finding."""
         return ExitCode.UNHEALTHY if self.findings else ExitCode.HEALTHY
 
     @property
@@ -95,7 +95,7 @@ def take(
 
     Raises:
         CompatError: the stack's Transformers has no class for the config, or rejects it.
-        StackFailed: the stack gave no answer.
+        StackFailed: the stack returned no result.
     """
     request = StageTableRequest(subject.config, lora.options, quantization, dtype, subject.layers_alike)
     raw = ask(stack, CELL_MODULE, dataclasses.asdict(request))
@@ -137,7 +137,7 @@ def _cannot(answer: Inability, subject: Subject, stack: str) -> CompatError:
 def trainers(
     table: StageTable, quantization: Quantization, versions: Mapping[str, str], ledger: Ledger
 ) -> tuple[Trainer, ...]:
-    """What SFTTrainer leaves trainable, for each way; nothing where PEFT attached no adapters."""
+    """What SFTTrainer leaves trainable, for each `Way`; empty if PEFT attached no adapters."""
     count = table.count(Stage.PEFT)
     if count is None:
         return ()
@@ -148,7 +148,7 @@ def _trainer(
     way: Way, adapters: int, quantization: Quantization, versions: Mapping[str, str], ledger: Ledger
 ) -> Trainer:
     precision = Precision.FULL if quantization is Quantization.NONE else Precision(quantization)
-    # As on a GPU, which a model of this size is trained on, and in the variant for which all issues are listed.
+    # CUDA, because models of this size train on a GPU. The variant is the one for which all issues are listed.
     variant = Variant(QWEN2, precision, gradient_checkpointing=True)
     for deviation in ledger.listed(way, variant, DeviceKind.CUDA, versions):
         if deviation.check == FREEZES:
@@ -157,7 +157,7 @@ def _trainer(
 
 
 def _unmeasured(way: Way, variant: Variant, versions: Mapping[str, str], ledger: Ledger) -> str | None:
-    """What ends the cells of the matrix, which run on a CPU, before there is a trainer."""
+    """Title of the platform issue that ends the matrix's cells on a CPU before the trainer; None if there is none."""
     platform = (issue for issue in ledger.issues if issue.kind is Kind.PLATFORM)
     return next(
         (

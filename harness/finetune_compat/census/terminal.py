@@ -1,4 +1,4 @@
-"""A census and a comparison on a terminal, and as JSON."""
+"""Formats a census and a comparison for the terminal and as JSON."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from finetune_compat.machine.console import open_console
 from finetune_compat.report.wording import PACKAGES
 
 VERSIONS = ("trl", "transformers", "peft", "bitsandbytes")
-"""Packages whose versions decide what a census finds."""
+"""Packages whose versions determine the result of a census."""
 
 NAME = 32
-"""Columns of the name of a row: as wide as the longest way to a trainer."""
+"""Width of the row name: fits the longest text of `wording.way`."""
 
 COUNT = 16
-"""Columns of a count: models have up to a million million parameters."""
+"""Width of a count: fits 10**12 with separators."""
 
 SHARE = 9
-"""Columns of a percentage with four decimals."""
+"""Width of a percentage with four decimals."""
 
 
 def print_families(families: Sequence[Family]) -> None:
-    """Print what is shipped."""
+    """Print the shipped families."""
     lines = [f"{'family':<16}{'parameters':>{COUNT}}  {'model':<34}Transformers from"]
     lines += [f"{f.name:<16}{f.parameters:>{COUNT},}  {f.model:<34}{f.since}" for f in families]
     _print(open_console(), map(Text, lines))
@@ -53,7 +53,7 @@ def print_census(taken: Taken, *, tree: bool) -> None:
 
 
 def print_comparison(before: Taken, after: Taken, changes: Comparison, *, tree: bool) -> None:
-    """Print what changes between two censuses, after the stages of both."""
+    """Print the stages of two censuses, then the changes between them."""
     out = open_console()
     for taken in (before, after):
         _print(out, [*_head(taken), Text(), *_stages(taken), Text()])
@@ -66,7 +66,7 @@ def print_comparison(before: Taken, after: Taken, changes: Comparison, *, tree: 
 def _print(console: Console, lines: Iterable[Text]) -> None:
     for line in lines:
         line.rstrip()
-        # Laid out here; a terminal narrower than the lines wraps them itself, and nothing is cut off.
+        # Lines have a fixed layout. A narrower terminal wraps them, so nothing is cut off.
         console.print(line, soft_wrap=True)
 
 
@@ -112,7 +112,7 @@ def _trainer(trainer: Trainer) -> Text:
 
 
 def _areas(taken: Taken) -> Iterator[Text]:
-    """Trainable elements by area; an area in which nothing ever trains is a row of zeros, which is the point."""
+    """Trainable elements by area. An area where nothing trains is a row of zeros, on purpose."""
     stages = taken.table.stages
     yield Text(f"{'trainable in':<{NAME}}" + "".join(f"{count.stage:>{COUNT}}" for count in stages))
     for area in Area:
@@ -152,7 +152,7 @@ def _verdicts(findings: Sequence[TargetFinding], taken: Taken) -> Iterator[Text]
 
 @dataclass
 class _Node:
-    """A component of paths: what is below it, and the weight that ends here."""
+    """A path component: its children, and the weight whose path ends here."""
 
     below: dict[str, _Node] = field(default_factory=dict)
     weight: Weight | None = None
@@ -171,7 +171,7 @@ def _tree(taken: Taken) -> Tree:
 
 
 def _grow(tree: Tree, node: _Node) -> None:
-    """Add what is below `node`; components with nothing beside them share a line, such as `layers.[0-27]`."""
+    """Add the children of `node`. A chain of single children shares one line (example: `layers.[0-27]`)."""
     for name, child in node.below.items():
         label, end = name, child
         while len(end.below) == 1 and end.weight is None:
@@ -236,12 +236,12 @@ def _matches(by_area: Any) -> str:
 
 
 def as_json(taken: Taken) -> str:
-    """A census as JSON text: the stage table as the stack answered it, and what there is to say about it."""
+    """A census as JSON text: the stage table of the stack, and the findings."""
     return json.dumps(_data(taken), indent=2)
 
 
 def comparison_as_json(before: Taken, after: Taken, changes: Comparison) -> str:
-    """Two censuses and what changes between them, as JSON text."""
+    """Two censuses and the changes between them, as JSON text."""
     data = {"before": _data(before), "after": _data(after), "changes": dataclasses.asdict(changes)}
     return json.dumps(data, indent=2)
 

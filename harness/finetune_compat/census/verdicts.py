@@ -1,23 +1,22 @@
-"""What a user means by a target, and whether the stage table does it. Pure: no torch, no files, no prose.
+"""Whether the stage table does what a user means by the targets. Pure: no torch, no files, no prose.
 
-The rules, in the order of what explains what:
+The rules, ordered so that causes come first:
 
-T101 refused     PEFT itself refuses the configuration. Of targets nothing else is said, since nothing was adapted.
-T102 unmatched   A pattern matches nothing, or one of the names that a regular expression ends in does.
-T103 unreached   A pattern names a projection that the language model holds in a weight of another name, or as one
-                 tensor of all experts, and no adapter sits on that weight. `all-linear` names every matrix of a layer.
-T104 partial     A pattern matches a module in some layers, and in the others the same module has no adapter.
-T105 elsewhere   A pattern matches modules of the language model, and modules of another part that it does not name;
-                 a regular expression also names them by spelling out what only they are called.
-T106 frozen      Adapters are attached and none of them trains: the configuration says `inference_mode`.
-T107 unquantized Quantization was asked for, and experts held in one tensor are stored as they were.
+T101 refused     PEFT refuses the configuration. No other rule about targets applies, because nothing was adapted.
+T102 unmatched   A pattern matches nothing, or one of the names at the end of a regular expression matches nothing.
+T103 unreached   A pattern names a projection that the language model holds in a weight of another name, or in one
+                 tensor for all experts, and that weight has no adapter. `all-linear` names every matrix of a layer.
+T104 partial     A pattern matches a module in some layers, and in other layers the same module has no adapter.
+T105 elsewhere   A pattern matches modules of the language model, and modules of another part that it does not name. A
+                 regular expression names another part also by a module name that only that part has.
+T106 frozen      Adapters are attached and none of them trains: the configuration has `inference_mode`.
+T107 unquantized Quantization was requested, and experts in one tensor are not quantized.
 
-What a pattern names: a suffix names its last component, a regular expression every projection that is spelled out in
-it. Which projections a weight holds is known by its last component (`HOLDS`). A pattern is about the parts of the model
-in which it matches; one that matches nowhere is about the language model, because these names are a decoder's. A
-pattern that matches nothing although every weight that holds what it names has an adapter, got what it asked for by
-another name, and is not a verdict. Neither are layers left out by `layers_to_transform`, nor parts that `all-linear`
-reaches into: those say what they do.
+What a pattern names: a suffix names its last component; a regular expression names every projection whose name it
+contains. The last component of a weight determines which projections it holds (`HOLDS`). A pattern applies to the parts
+of the model in which it matches. A pattern without a match applies to the language model, because these are names of
+decoders. There is no finding for a pattern without a match if every weight that holds the named projections has an
+adapter, for layers that `layers_to_transform` excludes, and for parts that `all-linear` reaches: these are intended.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from finetune_compat.contract.records import Area
 
 
 class Code(StrEnum):
-    """A verdict on a census."""
+    """The rule of a finding."""
 
     REFUSED = "T101"
     UNMATCHED = "T102"
@@ -46,20 +45,20 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TargetFinding:
-    """One verdict: which rule, by which patterns, over which weights."""
+    """One finding: the rule, the patterns, and the weights."""
 
     code: Code
     patterns: tuple[str, ...]
     weights: tuple[Weight, ...]
-    """The weights it is about. Of T101 and T102: where what the patterns name is in this model."""
+    """The weights of the finding. For T101 and T102: the weights of this model that have the named names."""
     reached: int = 0
-    """Of T104: in how many layers a place it is about has an adapter."""
+    """For T104: number of layers in which the module has an adapter."""
     of: int = 0
-    """Of T104: how many layers have that place."""
+    """For T104: number of layers that have the module."""
 
     @property
     def elements(self) -> int:
-        """Elements of the weights it is about, unpacked."""
+        """Elements of the weights of the finding, unpacked."""
         return sum(weight.elements for weight in self.weights)
 
 
@@ -102,29 +101,29 @@ HOLDS: dict[str, frozenset[_Projection]] = {
     "w2": frozenset({_P.DOWN}),
     "w3": frozenset({_P.UP}),
 }
-"""Projections of a decoder layer by the names their weights go by. Names that mean different things in different models
-(`fc1`, `dense`, `proj`) are not here: nothing is concluded from them."""
+"""Projections of a decoder layer by weight name. Names that mean different things in different models (`fc1`, `dense`,
+`proj`) are left out: nothing follows from them."""
 
 STACKED = 3
-"""Dimensions of a tensor that holds the same matrix of several experts."""
+"""Minimum number of dimensions of a tensor that holds one matrix for several experts."""
 
 _EVERYWHERE = frozenset({"model", "layers", "blocks", "mlp", "self_attn", "attn"})
-"""Components of paths that tell no part of a model from another."""
+"""Path components that occur in several parts of a model."""
 
 _LAYERS = (Area.LANGUAGE, Area.VISION, Area.PROJECTOR)
-"""Areas whose matrices are layers' and meant to be quantized, unlike an embedding's and a head's."""
+"""Areas with layers, whose matrices should be quantized, unlike embeddings and heads."""
 
 
 def findings(table: StageTable, lora: Lora, quantization: Quantization) -> tuple[TargetFinding, ...]:
-    """Every verdict on `table`, which is what a stack answered when asked for `lora` and `quantization`."""
+    """All findings on `table`, the response of a stack to a request with `lora` and `quantization`."""
     unquantized = _unquantized(table, quantization)
     if table.refusal is not None:
         return (TargetFinding(Code.REFUSED, lora.patterns, _namesakes(table, lora.patterns)), *unquantized)
     unreached = _unreached(table, lora)
-    spoken_for = {pattern for finding in unreached for pattern in finding.patterns}
+    explained = {pattern for finding in unreached for pattern in finding.patterns}
     return (
         *_frozen(table),
-        *_unmatched(table, lora, spoken_for),
+        *_unmatched(table, lora, explained),
         *unreached,
         *_partial(table, lora),
         *_elsewhere(table, lora),
@@ -136,12 +135,12 @@ def findings(table: StageTable, lora: Lora, quantization: Quantization) -> tuple
 
 
 def named_by(pattern: str) -> frozenset[str]:
-    """The projections spelled out in a pattern, as names of `HOLDS`."""
+    """The names of `HOLDS` that a pattern contains."""
     return _words(pattern) & HOLDS.keys()
 
 
 def _words(pattern: str) -> frozenset[str]:
-    # `\b` and `\d` are not the beginnings of names.
+    # The letters in `\b` and `\d` are not part of names.
     return frozenset(re.findall(r"[A-Za-z][A-Za-z0-9_]*", re.sub(r"\\[A-Za-z]", " ", pattern)))
 
 
@@ -150,14 +149,14 @@ def _holds(names: Iterable[str]) -> frozenset[_Projection]:
 
 
 def _matrices(table: StageTable) -> list[Weight]:
-    """The weights of layers that LoRA could stand beside: linear layers, stacked experts, and routers."""
+    """The weights of layers that LoRA can adapt: linear layers, stacked experts, and routers."""
     return [weight for weight in table.weights if weight.area in _LAYERS and _is_matrix(weight)]
 
 
 def _is_matrix(weight: Weight) -> bool:
     if weight.kind is WeightKind.PARAMETER:
-        # Other parameters, such as positions, are no matrix anything is multiplied with. Where they have a dimension
-        # more than two it is that of the batch, and is 1.
+        # Other parameters, for example positions, are not matrices of a product. If they have more than two dimensions,
+        # one is the batch dimension of size 1.
         return _is_stacked(weight) or weight.leaf == "weight"
     return weight.kind is WeightKind.LINEAR
 
@@ -175,7 +174,7 @@ def _about(table: StageTable, pattern: str) -> frozenset[Area]:
 
 
 def _namesakes(table: StageTable, patterns: Sequence[str]) -> tuple[Weight, ...]:
-    """Weights whose last component is spelled out in one of the patterns."""
+    """Weights whose last path component occurs in one of the patterns."""
     words = frozenset().union(*(_words(pattern) for pattern in patterns))
     return tuple(weight for weight in table.weights if weight.leaf in words)
 
@@ -183,12 +182,12 @@ def _namesakes(table: StageTable, patterns: Sequence[str]) -> tuple[Weight, ...]
 # ------------------------------------------------------------------------------------------------------------ the rules
 
 
-def _unmatched(table: StageTable, lora: Lora, spoken_for: set[str]) -> list[TargetFinding]:
-    """One finding per pattern whose last component exists elsewhere, and one for all that name nothing there is."""
+def _unmatched(table: StageTable, lora: Lora, explained: set[str]) -> list[TargetFinding]:
+    """One finding per pattern whose names exist elsewhere, and one for all patterns whose names do not exist."""
     missing = [
         pattern
         for pattern in lora.patterns
-        if pattern not in spoken_for and not _matched(table, pattern) and not _by_another_name(table, pattern)
+        if pattern not in explained and not _matched(table, pattern) and not _by_another_name(table, pattern)
     ]
     there = {pattern: _namesakes(table, (pattern,)) for pattern in missing}
     for pattern in lora.patterns:
@@ -201,9 +200,9 @@ def _unmatched(table: StageTable, lora: Lora, spoken_for: set[str]) -> list[Targ
 
 
 def _idle_names(table: StageTable, lora: Lora, pattern: str) -> list[str]:
-    """Names that a regular expression which matches something ends in, and that nothing it matches is called.
+    """Names at the end of a regular expression that no match has, if the expression matches anything.
 
-    A projection that is there under another name is T103's.
+    Projections that exist under another name are left to T103.
     """
     leaves = {weight.leaf for weight in _matched(table, pattern)}
     if pattern != lora.regex or not leaves:
@@ -216,8 +215,8 @@ def _idle_names(table: StageTable, lora: Lora, pattern: str) -> list[str]:
 
 
 def last_names(regex: str) -> tuple[str, ...]:
-    """The names that a regular expression spells out as last component: those of `.*\\.(q_proj|v_proj)`, or of
-    `.*q_proj|.*v_proj`. None where it ends in anything else.
+    """The last path components that a regular expression lists, as in `.*\\.(q_proj|v_proj)` or `.*q_proj|.*v_proj`.
+    Empty if the expression ends in another way.
     """
     plain, closed = r"\w+", regex.removesuffix("$")
     group = re.search(rf"\((?:\?:)?({plain}(?:\|{plain})*)\)$", closed)
@@ -230,13 +229,13 @@ def last_names(regex: str) -> tuple[str, ...]:
 
 
 def _by_another_name(table: StageTable, pattern: str) -> bool:
-    """Whether all that holds what a pattern names has an adapter, and something does."""
+    """Whether there are weights that hold what a pattern names, and all of them have an adapter."""
     holders = _holders(table, pattern)
     return bool(holders) and all(weight.adapter for weight in holders)
 
 
 def _holders(table: StageTable, pattern: str) -> list[Weight]:
-    """The weights that hold what a pattern names, each name in the parts of the model in which it matches."""
+    """The weights that hold what a pattern names. Each name counts only in the parts of the model where it matches."""
     about = {name: _about_name(table, pattern, name) for name in named_by(pattern)}
     return [
         weight
@@ -250,9 +249,7 @@ def _about_name(table: StageTable, pattern: str, name: str) -> frozenset[Area]:
 
 
 def _unreached(table: StageTable, lora: Lora) -> list[TargetFinding]:
-    """One finding per block that holds what was named: `mlp.experts` rather than each of its weights. For `all-linear`
-    one altogether.
-    """
+    """One finding per block (`mlp.experts`) instead of one per weight. For `all-linear` a single finding."""
     naming: dict[Weight, list[str]] = {}
     for pattern in lora.patterns:
         for weight in _missed(table, pattern):
@@ -270,7 +267,7 @@ def _unreached(table: StageTable, lora: Lora) -> list[TargetFinding]:
 
 
 def _missed(table: StageTable, pattern: str) -> list[Weight]:
-    """What a pattern names and no adapter sits on. Modules of the very name it spells out are T104's."""
+    """Weights that a pattern names and that have no adapter. Modules with exactly a named name are left to T104."""
     if pattern == ALL_LINEAR:
         return [weight for weight in _matrices(table) if weight.area is Area.LANGUAGE and not weight.adapter]
     names = named_by(pattern)
@@ -299,23 +296,23 @@ def _partial(table: StageTable, lora: Lora) -> list[TargetFinding]:
 
 
 def _in_every_layer(path: str) -> str:
-    """`model.layers.[0-9].mlp` and `model.layers.10.mlp` are the same place in different layers."""
+    """`path` with `*` for layer indices: `model.layers.[0-9].mlp` and `model.layers.10.mlp` become equal."""
     return re.sub(r"\.(\[[\d,-]+\]|\d+)(?=\.|$)", ".*", path)
 
 
 def _elsewhere(table: StageTable, lora: Lora) -> list[TargetFinding]:
-    """One finding per other part, with all patterns that reach into it unasked."""
+    """One finding per other part of the model, with all patterns that match there without naming it."""
     found: dict[Area, dict[str, list[Weight]]] = {}
     for pattern in lora.patterns:
         matched = _matched(table, pattern)
         if pattern == ALL_LINEAR or not any(weight.area is Area.LANGUAGE for weight in matched):
             continue
         inside = {weight.leaf for weight in matched if weight.area is Area.LANGUAGE}
-        # `.*proj` does not ask for a vision encoder's `proj`: it is how the language model's names end too.
-        spelled = last_names(pattern) if pattern == lora.regex else ()
-        of_its_own = {name for name in spelled if not any(leaf.endswith(name) for leaf in inside)}
+        # `.*proj` does not name a vision encoder's `proj`: names of the language model have the same ending.
+        listed = last_names(pattern) if pattern == lora.regex else ()
+        only_there = {name for name in listed if not any(leaf.endswith(name) for leaf in inside)}
         for weight in matched:
-            if weight.area is not Area.LANGUAGE and not (weight.leaf in of_its_own or _spells_out(pattern, weight)):
+            if weight.area is not Area.LANGUAGE and not (weight.leaf in only_there or _names_part(pattern, weight)):
                 found.setdefault(weight.area, {}).setdefault(pattern, []).append(weight)
     return [
         TargetFinding(
@@ -325,17 +322,17 @@ def _elsewhere(table: StageTable, lora: Lora) -> list[TargetFinding]:
     ]
 
 
-def _spells_out(pattern: str, weight: Weight) -> bool:
-    """Whether a pattern names the part of the model a weight is in. A head is called what it is."""
+def _names_part(pattern: str, weight: Weight) -> bool:
+    """Whether a pattern names the part of the model that holds a weight. Heads and embeddings count as parts."""
     parts = weight.path.split(".") if weight.area in (Area.HEAD, Area.EMBEDDING) else weight.path.split(".")[:-1]
     return bool(_words(pattern) & (set(parts) - _EVERYWHERE))
 
 
 def _frozen(table: StageTable) -> list[TargetFinding]:
-    beside = tuple(weight for weight in table.weights if weight.adapter and weight.adapter.kind is AdapterKind.LORA)
-    if not beside or any(weight.adapter.trainable for weight in beside if weight.adapter):
+    adapted = tuple(weight for weight in table.weights if weight.adapter and weight.adapter.kind is AdapterKind.LORA)
+    if not adapted or any(weight.adapter.trainable for weight in adapted if weight.adapter):
         return []
-    return [TargetFinding(Code.FROZEN, (), beside)]
+    return [TargetFinding(Code.FROZEN, (), adapted)]
 
 
 def _unquantized(table: StageTable, quantization: Quantization) -> list[TargetFinding]:

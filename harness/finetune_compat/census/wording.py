@@ -1,4 +1,4 @@
-"""Every sentence and label of a census. Takes facts and findings as they are; decides nothing."""
+"""All sentences and labels of a census. This module formats facts and findings, and decides nothing."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ AT_TRAINER = "At the trainer: listed from what the matrix measured on tiny model
 GIGA = 10**9
 
 ALIKE = 0.75
-"""How alike a name must be to be suggested, by difflib's ratio: `q_proj` for `qproj`, not `v_proj` for `gate_proj`."""
+"""Minimum similarity of a suggested name (difflib's ratio): `q_proj` for `qproj`, but not `v_proj` for `gate_proj`."""
 
 MOST_PLACES = 4
-"""Paths that a sentence names; of more of them, how many."""
+"""Maximum number of paths in a sentence; the rest is counted."""
 
 _PARTS = {
     Area.LANGUAGE: "the language model",
@@ -37,39 +37,39 @@ _PARTS = {
 
 
 def percent(part: int, whole: int, decimals: int = 4) -> str:
-    """A share, with as many decimals as PEFT prints."""
+    """A share in percent. Default: four decimals, as PEFT prints it."""
     return f"{100 * part / whole:.{decimals}f}"
 
 
 def number(count: int) -> str:
-    """A count."""
+    """A count with thousands separators."""
     return f"{count:,}"
 
 
 def shape(sizes: Iterable[int]) -> str:
-    """Sizes of a tensor."""
+    """The shape of a tensor as text."""
     return " x ".join(str(size) for size in sizes)
 
 
 def titled(taken: Taken) -> str:
-    """What was counted, and on which stack."""
+    """The title: subject, stack and model class."""
     return f"{taken.subject.title} on {taken.stack}: {taken.table.model_class}"
 
 
 def request(taken: Taken) -> str:
-    """How it was loaded and wrapped."""
+    """Quantization, dtype and LoRA configuration of the request."""
     rest = {LoadDtype.BF16: "bf16", LoadDtype.FP32: "fp32"}[taken.dtype]
     loaded = {
         Quantization.NF4: f"NF4, the rest in {rest}",
         Quantization.INT8: f"int8, the rest in {rest}",
         Quantization.NONE: rest,
     }[taken.quantization]
-    rank = taken.lora.options.get("r") or "as PEFT has it"
-    return f"{loaded}. LoRA r={rank} on {' '.join(taken.lora.patterns) or 'the targets PEFT has for this model'}"
+    rank = taken.lora.options.get("r") or "PEFT's default"
+    return f"{loaded}. LoRA r={rank} on {' '.join(taken.lora.patterns) or 'the default targets of PEFT for this model'}"
 
 
 def effort(taken: Taken) -> str:
-    """How the numbers came about."""
+    """How the numbers were calculated."""
     return f"Counted without weights in {taken.table.work_s:.1f} s of work, from the stack's own libraries."
 
 
@@ -84,14 +84,14 @@ def way(way: Way) -> str:
 
 
 def listed(trainer: Trainer) -> str:
-    """Why a trainer leaves other than all adapters trainable, or why nobody knows whether it does."""
+    """The known issue of a trainer, or why the trainer was not measured; empty if there is neither."""
     if trainer.unmeasured:
         return f"not measured: {trainer.unmeasured}"
     return f"listed: {trainer.issue} {trainer.title}" if trainer.issue else ""
 
 
 def shift(changed: Shift) -> str:
-    """What a changed count counts."""
+    """The name of a changed count."""
     match changed.figure:
         case Figure.TRAINABLE:
             return f"trainable, {changed.area}" if changed.area else "trainable"
@@ -108,13 +108,13 @@ def shift(changed: Shift) -> str:
 
 
 def sentence(finding: TargetFinding, taken: Taken) -> str:
-    """What a verdict says."""
+    """The message of a finding."""
     patterns, weights = ", ".join(finding.patterns), finding.weights
     match finding.code:
         case Code.REFUSED:
             refusal = taken.table.refusal
-            said = f"{refusal.type}: {refusal.message}" if refusal else ""
-            return f"PEFT {taken.table.versions.get('peft', '')} refuses: {said}"
+            error = f"{refusal.type}: {refusal.message}" if refusal else ""
+            return f"PEFT {taken.table.versions.get('peft', '')} refuses: {error}"
         case Code.UNMATCHED:
             return f"{patterns}: matches nothing."
         case Code.UNREACHED:
@@ -127,11 +127,11 @@ def sentence(finding: TargetFinding, taken: Taken) -> str:
             part = _PARTS[weights[0].area]
             return f"{patterns}: also in {part}, {modules} modules with {number(trainable)} adapter parameters."
         case Code.FROZEN:
-            return "The configuration says inference_mode: get_peft_model leaves every adapter frozen."
+            return "The configuration has inference_mode: get_peft_model leaves every adapter frozen."
         case Code.UNQUANTIZED:
             name = {Quantization.NF4: "NF4", Quantization.INT8: "int8"}.get(taken.quantization, "")
             return (
-                f"{name} is for linear layers, and {_places(weights)} are none: {_share(finding, taken)} not quantized."
+                f"{name} is for linear layers only, unlike {_places(weights)}: {_share(finding, taken)} not quantized."
             )
     assert_never(finding.code)
 
@@ -160,7 +160,7 @@ def _places(weights: Sequence[Weight]) -> str:
 
 
 def advice(finding: TargetFinding, taken: Taken) -> str:
-    """What to do about a verdict."""
+    """What to do about a finding."""
     leaves = ",".join(dict.fromkeys(weight.leaf for weight in finding.weights))
     match finding.code:
         case Code.REFUSED | Code.UNMATCHED:
@@ -170,9 +170,9 @@ def advice(finding: TargetFinding, taken: Taken) -> str:
         case Code.UNREACHED:
             return f"Name {leaves} as well."
         case Code.PARTIAL:
-            return "Widen the pattern; if only these layers are meant, say so with layers_to_transform."
+            return "Extend the pattern. If only these layers are intended, set layers_to_transform."
         case Code.ELSEWHERE:
-            return f"If that is not meant: {_only_language(finding, taken)}"
+            return f"If that is not intended: {_only_language(finding, taken)}"
         case Code.FROZEN:
             return "Set inference_mode to false, or load the adapter with is_trainable=True."
         case Code.UNQUANTIZED:
@@ -183,8 +183,8 @@ def advice(finding: TargetFinding, taken: Taken) -> str:
 def _full_size(finding: TargetFinding, taken: Taken) -> str:
     loaded = {LoadDtype.BF16: 2, LoadDtype.FP32: 4}[taken.dtype] * finding.elements
     return (
-        f"They take {loaded / GIGA:,.0f} GB, and {4 * finding.elements / GIGA:,.0f} GB where "
-        "prepare_model_for_kbit_training makes float32 of them. In Transformers 4 experts are linear layers."
+        f"They take {loaded / GIGA:,.0f} GB, and {4 * finding.elements / GIGA:,.0f} GB if "
+        "prepare_model_for_kbit_training casts them to float32. In Transformers 4 experts are linear layers."
     )
 
 
@@ -201,12 +201,12 @@ def _where_it_is(finding: TargetFinding, taken: Taken) -> str:
 
 
 def _parameters(weights: Sequence[Weight]) -> str:
-    """The shortest suffixes by which target_parameters finds stacked experts and nothing else."""
+    """The suffixes for target_parameters that match only the stacked experts."""
     return ",".join(dict.fromkeys(".".join(weight.path.split(".")[-2:]) for weight in weights))
 
 
 def _only_language(finding: TargetFinding, taken: Taken) -> str:
-    """How to reach the same names in the language model alone."""
+    """How to match the same names only in the language model."""
     inside = [w for w in taken.table.weights if w.area is Area.LANGUAGE and set(w.patterns) & set(finding.patterns)]
     outside = {part for weight in finding.weights for part in weight.path.split(".")}
     own = next(part for part in inside[0].path.split(".") if part not in outside and re.fullmatch(r"\w+", part))

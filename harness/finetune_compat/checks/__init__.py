@@ -1,4 +1,4 @@
-"""Observation -> Verdict. Pure, no torch, standard library only: the same judge runs inside a cell and on the host."""
+"""Observation -> Verdict. Pure, standard library only, no torch: the same judge runs inside a cell and on the host."""
 
 from finetune_compat.checks.cell_checks import CHECKS
 from finetune_compat.checks.judge import judge

@@ -1,4 +1,4 @@
-"""One observation beside what its user was entitled to: what every check looks at."""
+"""The subject of the checks of a cell: one observation, and what its user is entitled to."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ from finetune_compat.contract.records import (
 from finetune_compat.contract.verdict import Sign, Symptom
 
 LUCK = 0.02
-"""Share of the eval loss that steps in random directions may lose by luck, nearly twice what they did in the sweeps."""
+"""Share of the eval loss by which random steps may lower it by chance: nearly twice the most in the sweeps."""
 
 NULL_MARGIN = 3.0
-"""How many times the noise measured beside a flow its fall must be: few random walks show little of what one can do."""
+"""A fall of eval loss must exceed this many times the measured noise, because few random walks are measured."""
 
 TREND = 3.0
-"""How many times the scatter around its line a train loss must fall to have a trend. The fall of the line through ten
-values without one has a standard deviation of one scatter: sqrt(12 * 9 / (10 * 11)).
+"""A train loss has a trend if its regression line falls by this many times the scatter around the line. Without a
+trend, the fall of a line through ten values has a standard deviation of one scatter: sqrt(12 * 9 / (10 * 11)).
 """
 
 FEWEST_LOSSES = 4
-"""Train losses through which a line leaves any scatter worth the name."""
+"""Minimum number of train losses for which the scatter around a line is meaningful."""
 
 
 NOT_RECORDED = "recorded before "
-"""Beginning of why a check does not apply to an observation of an older harness, which lacks what it looks at."""
+"""Prefix of the reason why a check does not apply to an observation of an older harness, which lacks its data."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """What was observed, and the catalog's row for it. A dozen checks look at one."""
+    """An observation, and the catalog's row for its flow. Properties cache what several checks use."""
 
     seen: Observation
     flow: Flow
 
     def census(self, stage: Stage) -> Census | None:
-        """As `Observation.census`, which a dozen checks ask for."""
+        """The same as `Observation.census`, cached."""
         return self._censuses[stage]
 
     @cached_property
@@ -65,10 +65,10 @@ class Case:
 
     @property
     def training(self) -> Training:
-        """What training did.
+        """The record of the training.
 
         Raises:
-            NotApplicable: it did not finish.
+            NotApplicable: training did not finish.
         """
         if self.seen.training is None:
             raise NotApplicable("training did not finish")
@@ -76,10 +76,10 @@ class Case:
 
     @property
     def deep(self) -> Deep:
-        """What the deep tier measured.
+        """The measurements of the deep tier.
 
         Raises:
-            NotApplicable: it was not run for this cell.
+            NotApplicable: the deep tier was not run for this cell.
         """
         if self.seen.deep is None:
             raise NotApplicable(NOT_DEEP)
@@ -87,7 +87,7 @@ class Case:
 
     @cached_property
     def sizes(self) -> ModelSizes:
-        """What the parameters must add up to: in closed form for a tiny model, as recorded for real weights.
+        """Expected parameter counts: in closed form for a tiny model, as recorded for real weights.
 
         Raises:
             NotApplicable: neither is known.
@@ -99,7 +99,7 @@ class Case:
         return closed_forms.sizes(self.seen.model, self.seen.variant.precision, self.seen.lora)
 
     def expected(self, expect: Expect) -> frozenset[int]:
-        """The stored trainable counts that fulfil `expect`."""
+        """The counts of stored trainable elements that satisfy `expect`."""
         match expect:
             case Expect.NONE:
                 return frozenset({0})
@@ -113,17 +113,17 @@ class Case:
 
     @property
     def rules(self) -> Rules:
-        """Those of the flow's objective."""
+        """The label and loss rules of the flow's objective."""
         return RULES[self.flow.objective]
 
     @cached_property
     def symptom(self) -> Symptom:
-        """What the user of the flow would have seen."""
+        """What the user of the flow sees."""
         return symptom(self.seen, self.rules.minimum_fall)
 
     @cached_property
     def signs(self) -> tuple[Sign, ...]:
-        """How it looks to them, where it does not learn."""
+        """What the user sees if the flow does not learn; empty if it learns."""
         return signs(self.seen, self.rules.minimum_fall)
 
     @cached_property
@@ -132,12 +132,12 @@ class Case:
         return sum(self.sizes.adapters_on.values())
 
     def absence(self, stage: Stage) -> Absence | None:
-        """Why `stage` has no census, if it has none."""
+        """Why `stage` has no census; None if no reason is recorded."""
         return next((absent.reason for absent in self.seen.absent if absent.name is stage), None)
 
     @property
     def refused(self) -> bool:
-        """Whether the library refused this flow with an error that says what is wrong."""
+        """Whether the trainer refused this flow with a ValueError whose message contains `Flow.refusal`."""
         error = self.seen.error
         return (
             error is not None
@@ -149,7 +149,7 @@ class Case:
 
 
 def symptom(seen: Observation, minimum_fall: float = MINIMUM_FALL) -> Symptom:
-    """What the user of the flow would have seen; an eval loss that lost less than `minimum_fall` of it barely moved."""
+    """What the user of the flow sees. An eval loss that falls by a smaller share than `minimum_fall` barely moves."""
     if seen.error is not None:
         return Symptom.ERROR
     training = seen.training
@@ -166,7 +166,7 @@ def symptom(seen: Observation, minimum_fall: float = MINIMUM_FALL) -> Symptom:
 
 
 def before_training(error: Failure) -> bool:
-    """Whether an error ended a flow before its training began."""
+    """Whether `error` ended a flow before its training began."""
     return _ORDER.index(error.stage) < _ORDER.index(Stage.TRAINING)
 
 
@@ -174,7 +174,7 @@ _ORDER = tuple(Stage)
 
 
 def signs(seen: Observation, minimum_fall: float = MINIMUM_FALL) -> tuple[Sign, ...]:
-    """How a flow that does not learn looks to its user, in the words of those who met one."""
+    """What the user of a flow that does not learn sees, in the terms of bug reports; empty if the flow learns."""
     training = seen.training
     looks = _LOOKS.get(symptom(seen, minimum_fall))
     if training is None or looks is None:
@@ -192,8 +192,8 @@ _LOOKS = {Symptom.FLAT: Sign.EVAL_FLAT, Symptom.BARELY: Sign.EVAL_BARELY, Sympto
 
 
 def wiggles(losses: Sequence[float]) -> bool:
-    """Whether train losses go up and down around a line that does not fall, as different batches and dropout make them
-    do where nothing is learned.
+    """Whether train losses vary around a line that does not fall. Different batches and dropout cause this when nothing
+    is learned.
     """
     if len(losses) < FEWEST_LOSSES or not all(map(_finite, losses)):
         return False
@@ -205,14 +205,16 @@ def wiggles(losses: Sequence[float]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Null:
-    """How far eval loss falls, or rises, where nothing is learned: what a fall must be told from."""
+    """How far eval loss changes when nothing is learned. A real fall must exceed this noise."""
 
     repeats: float
     """Largest difference between the falls of the flow and of its same-seed repeats."""
     twin: float
-    """Of the flow each step of which was undone."""
+    """Absolute change of eval loss in the flow whose steps were undone."""
     luck: float
-    """The most of the flows whose steps had random directions, or of what luck is known to do."""
+    """Largest absolute change in the flows whose steps had random directions; at least `LUCK / NULL_MARGIN` of the eval
+    loss before training.
+    """
 
     @property
     def noise(self) -> float:
@@ -221,7 +223,7 @@ class Null:
 
 
 def null_of(training: Training, deep: Deep) -> Null | None:
-    """What the fall of `training` must be told from; None where an eval loss of the flow or of its twin is missing."""
+    """The noise for the fall of `training`; None if an eval loss of the flow or of its twin is missing."""
     own = fall_of(LossPair(training.eval_before, training.eval_after))
     twin = fall_of(deep.twin) if deep.twin else None
     if own is None or twin is None or training.eval_before is None:
@@ -236,7 +238,7 @@ def null_of(training: Training, deep: Deep) -> Null | None:
 
 
 def fall_of(pair: LossPair) -> float | None:
-    """How far eval loss fell; None where it was not reported or is not finite."""
+    """How far eval loss fell; None if it was not reported or is not finite."""
     if pair.before is None or pair.after is None or not _finite(pair.before - pair.after):
         return None
     return pair.before - pair.after
@@ -247,7 +249,7 @@ def _finite(value: float) -> bool:
 
 
 def freeze_line(freeze: Freeze) -> str:
-    """The line that froze, and the library calls that led to it, outermost first."""
+    """The line that froze parameters, after the chain of library calls to it, outermost first."""
     if not freeze.frames:
         return "an unknown line"
     chain = " -> ".join(f"{frame.file}:{frame.line}" for frame in freeze.frames)
@@ -255,5 +257,5 @@ def freeze_line(freeze: Freeze) -> str:
 
 
 def ended_in(error: Failure, measurement: str) -> str:
-    """The sentence on a measurement of the deep tier that ended in an error, where the flow itself had not."""
+    """The message for a measurement of the deep tier that ended in an error."""
     return f"{measurement} could not be measured: {error.type} at {error.stage}: {error.message}"

@@ -1,4 +1,4 @@
-"""The checks of a cell. A flow that ends in an error leaves later checks without data; F001 reports it."""
+"""The checks of a cell. If a flow ends in an error, F001 reports it, and later checks have no data."""
 
 from __future__ import annotations
 
@@ -47,4 +47,4 @@ ENGINE = Engine[Case](
 )
 
 CHECKS = ENGINE.codes
-"""All checks of a cell, in the order of asking."""
+"""All checks of a cell, in the order in which they run."""

@@ -1,7 +1,7 @@
-"""The one table of codes: what each check claims, what it presupposes, and what to do where it fails.
+"""The table of codes: what each check claims, which checks it requires, and what to do if it fails.
 
-A code means the same in a cell, a watched script, the guard and a saved adapter. Where a cell demands more, its check
-function does, not the title.
+A code means the same in a cell, a watched script, the guard and a saved adapter. Where a cell demands more, the check
+function of the cell demands it; the title stays the same.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from finetune_compat.contract.catalog import Tier
 
 
 class AppliesTo(StrEnum):
-    """What a check looks at."""
+    """Subjects of a check."""
 
     CELL = "cell"
     SCRIPT = "script"
     """A script under `compat watch` or `compat gate --script`."""
     GUARD = "guard"
-    """A run of the user that `TrainingGuard` follows."""
+    """A user's training run under `TrainingGuard`."""
     ADAPTER = "adapter"
     """A saved adapter under `compat inspect`."""
 
@@ -30,25 +30,25 @@ class Severity(StrEnum):
     """How bad a failure is."""
 
     UNHEALTHY = "unhealthy"
-    """The subject is not what its configuration and its training promise."""
+    """The subject does not match its configuration or its training."""
     NOTE = "note"
-    """Worth knowing, and possibly intended."""
+    """Possibly intended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One claim about something healthy."""
+    """One claim that holds for every healthy subject."""
 
     code: str
     title: str
     """The claim."""
     advice: str
-    """What to do where the claim does not hold."""
+    """What to do if the claim does not hold."""
     applies_to: frozenset[AppliesTo]
     requires: tuple[str, ...] = ()
-    """Codes whose failure already explains a failure of this one. Only those of the same subject count."""
+    """Codes whose failure explains a failure of this code. Codes that do not apply to the subject are ignored."""
     tier: Tier = Tier.QUICK
-    """Which tier measures what it looks at."""
+    """The tier that measures the data of this check."""
     severity: Severity = Severity.UNHEALTHY
 
 
@@ -60,9 +60,9 @@ _SCRIPT_GUARD = _SCRIPT | {AppliesTo.GUARD}
 _ALL = _CELL | _SCRIPT_GUARD
 
 _FROZEN = (
-    "Look at the freeze line, where there is one. Hand the base model and peft_config to the trainer instead of a "
+    "Look at the freeze line, if there is one. Pass the base model and peft_config to the trainer instead of a "
     "PeftModel, load an adapter with is_trainable=True, or use a release that does not freeze it. Without adapters, "
-    "call requires_grad_(True) before the trainer is made."
+    "call requires_grad_(True) before the trainer is built."
 )
 
 _SAVE_AGAIN = "Save it again with save_pretrained of the PEFT model itself"
@@ -75,23 +75,32 @@ _TABLE = (
         _CELL_SCRIPT,
     ),
     Code(
-        "A202", "A reload gives what was trained", "Compare the saved keys with the model's.", _CELL, requires=("C105",)
+        "A202",
+        "A reload restores the trained values",
+        "Compare the saved keys with the model's.",
+        _CELL,
+        requires=("C105",),
     ),
     Code(
         "A203",
-        "A reload answers like what was trained",
-        "The saved configuration is another one (alpha, targets), or the base model is.",
+        "A reload gives the same logits",
+        "The saved configuration (alpha, targets) or the base model differs from training.",
         _CELL,
         requires=("A201", "A202", "A204", "W702"),
     ),
     Code(
         "A204",
         "The adapter has an effect",
-        "The adapters are disabled, merged, or not on the path the model takes.",
+        "The adapters are disabled, merged, or not part of the forward pass.",
         _CELL,
         requires=("C104", "W701"),
     ),
-    Code("C101", "Load leaves trainable exactly what is not quantized", "Look at the quantization config.", _CELL),
+    Code(
+        "C101",
+        "After load, exactly the unquantized parameters are trainable",
+        "Look at the quantization config.",
+        _CELL,
+    ),
     Code("C102", "Preparation freezes every parameter", "Look at prepare_model_for_kbit_training.", _CELL),
     Code(
         "C103",
@@ -100,40 +109,44 @@ _TABLE = (
         _CELL_SCRIPT,
         requires=("C120",),
     ),
-    Code("C104", "What should train is trainable when training begins", _FROZEN, _ALL, requires=("C103", "C120")),
-    Code("C105", "Training leaves trainable what it was given", _FROZEN, _CELL_SCRIPT, requires=("C104",)),
+    Code(
+        "C104", "The parameters to train are trainable when training begins", _FROZEN, _ALL, requires=("C103", "C120")
+    ),
+    Code("C105", "Training does not change which parameters are trainable", _FROZEN, _CELL_SCRIPT, requires=("C104",)),
     Code(
         "C106",
-        "A reload asked to be trainable is trainable",
+        "A reload requested as trainable is trainable",
         "Look at is_trainable and inference_mode.",
         _CELL,
         requires=("C120",),
     ),
-    Code("C110", "Totals follow from the config", "The model is not what its config says.", _CELL, requires=("C120",)),
+    Code(
+        "C110", "Parameter totals match the config", "The model does not match its config.", _CELL, requires=("C120",)
+    ),
     Code(
         "C120",
-        "Adapters sit where the targets are",
-        "Compare the matched modules with target_modules: a name may exist in another part of the model, or no more.",
+        "Adapters are exactly on the targets",
+        "Compare the matched modules with target_modules: a name may be in another part of the model, or be gone.",
         _CELL,
     ),
     Code(
         "D801",
-        "Weights have the dtype asked for",
+        "Weights have the requested dtype",
         "Look at dtype (torch_dtype before Transformers 4.56) and at the quantization config.",
         _CELL,
     ),
-    Code("D802", "Adapters keep one dtype", "Look at autocast_adapter_dtype, and at what the trainer casts.", _CELL),
+    Code("D802", "Adapters keep one dtype", "Look at autocast_adapter_dtype, and at casts by the trainer.", _CELL),
     Code(
         "E801",
         "Eval loss is reported",
-        "Look at label_names and the evaluation's columns.",
+        "Look at label_names and at the columns of the evaluation set.",
         _CELL_SCRIPT,
         requires=("L501", "W701"),
     ),
     Code(
         "E802",
         "Eval loss falls",
-        "Everything moves but nothing is learned: look at gradients and labels.",
+        "Weights change but nothing is learned: look at gradients and labels.",
         _CELL,
         requires=("W701", "W703", "E801"),
     ),
@@ -146,8 +159,8 @@ _TABLE = (
     ),
     Code(
         "E804",
-        "It learns beyond the null",
-        "Eval loss moves without anything being learned: look at what the evaluation is given, and at the noise.",
+        "Eval loss falls by more than chance",
+        "Eval loss also changes when nothing is learned: look at the evaluation data, and at the noise.",
         _CELL,
         requires=("W701", "E801", "E802"),
         tier=Tier.DEEP,
@@ -155,7 +168,7 @@ _TABLE = (
     Code(
         "E805",
         "The evaluation depends on the model",
-        "The evaluation does not look at this model: a look-up, a cache, a copy, or another model.",
+        "The evaluation does not use this model: it reads a lookup table, a cache, a copy, or another model.",
         _CELL,
         requires=("C104", "E801"),
         tier=Tier.DEEP,
@@ -163,14 +176,14 @@ _TABLE = (
     Code(
         "E806",
         "Eval loss is plausible before training",
-        "It is not computed from what this model says of these rows: look at what the evaluation reports.",
+        "Eval loss is not computed from this model's output on these rows: look at what the evaluation reports.",
         _CELL,
         requires=("E801",),
     ),
     Code(
         "E807",
         "The training loss is a number",
-        "Gradients are fine, so it is the loss that is reported: look at what compute_loss and training_step return.",
+        "Gradients are fine, but the reported loss is wrong: look at what compute_loss and training_step return.",
         _CELL_SCRIPT,
         requires=("L501", "G401"),
     ),
@@ -183,7 +196,7 @@ _TABLE = (
     ),
     Code(
         "F001",
-        "It runs to its end",
+        "The script runs to its end",
         "Read the error and the library frame that raised it.",
         _CELL_SCRIPT,
         requires=("C103", "C104"),
@@ -208,7 +221,7 @@ _TABLE = (
     Code(
         "G403",
         "Gradient checkpointing changes nothing",
-        "Look at use_reentrant, and at whether hooks are applied in the forward that is computed again.",
+        "Look at use_reentrant, and at whether hooks run in the recomputed forward pass.",
         _CELL,
         requires=("C104", "G401"),
         tier=Tier.DEEP,
@@ -223,8 +236,8 @@ _TABLE = (
     ),
     Code(
         "G405",
-        "Gradients arrive to the end",
-        "Something cut tensors off in the middle of training: look for a freeze, a hook, or a mask that fills up.",
+        "Gradients arrive until the last step",
+        "Something detaches tensors during training: look for a freeze, a hook, or a mask that fills up.",
         _CELL,
         requires=("G401",),
     ),
@@ -237,22 +250,22 @@ _TABLE = (
     ),
     Code(
         "L502",
-        "The end of a row is a label",
-        "The pad token is probably the end token: give the tokenizer a pad token of its own.",
+        "The end token of a row is a label",
+        "The pad token is probably the end token: give the tokenizer a separate pad token.",
         _CELL,
         requires=("L501",),
     ),
     Code(
         "M901",
-        "Memory is given back",
-        "Something global keeps tensors alive, such as a cache or the last trainer: gc.get_referrers() names it.",
+        "Memory is released",
+        "A global object keeps tensors alive, for example a cache or the last trainer: gc.get_referrers() finds it.",
         _CELL,
     ),
     Code(
         "O301",
-        "The optimizer holds what is trainable",
-        "Set requires_grad before the trainer is made and leave it so. An optimizer that you build must hold all "
-        "trainable parameters.",
+        "The optimizer holds the trainable parameters",
+        "Set requires_grad before the trainer is built, and do not change it later. An optimizer that you build must "
+        "hold all trainable parameters.",
         _ALL,
         requires=("C104",),
     ),
@@ -264,7 +277,7 @@ _TABLE = (
     ),
     Code(
         "P102",
-        "The attention asked for is used",
+        "The requested attention is used",
         "Look at attn_implementation, and at what the model class supports.",
         _CELL,
     ),
@@ -278,8 +291,8 @@ _TABLE = (
     Code(
         "S101",
         "The configuration does not ask for inference mode",
-        "Train on with PeftModel.from_pretrained(..., is_trainable=True), which does not ask the file: editing it "
-        "there changes nothing. Set inference_mode=False in a configuration that is used again.",
+        "To train on, load with PeftModel.from_pretrained(..., is_trainable=True). It ignores inference_mode in the "
+        "file: editing the file changes nothing. Set inference_mode=False in a configuration that is used again.",
         _ADAPTER,
         severity=Severity.NOTE,
     ),
@@ -292,7 +305,7 @@ _TABLE = (
     Code(
         "S103",
         "Every key of rank_pattern and alpha_pattern matches a module that has tensors",
-        "PEFT ignores such keys, before 0.21 without a word: these modules had r and lora_alpha of the whole adapter.",
+        "PEFT ignores such keys (before 0.21 without a warning): these modules had r and lora_alpha of the adapter.",
         _ADAPTER,
         requires=("S201",),
     ),
@@ -311,19 +324,23 @@ _TABLE = (
         severity=Severity.NOTE,
     ),
     Code(
-        "S106", "The adapter is of the LoRA family", "Only LoRA, rsLoRA and DoRA are.", _ADAPTER, severity=Severity.NOTE
+        "S106",
+        "The adapter is of the LoRA family",
+        "Most checks apply only to LoRA, rsLoRA and DoRA.",
+        _ADAPTER,
+        severity=Severity.NOTE,
     ),
     Code(
         "S107",
-        "Every tensor has a dtype that is read",
-        "Save it in a float dtype to have them looked at.",
+        "Every tensor has a supported dtype",
+        "Save the adapter in a float dtype, so that these tensors can be checked.",
         _ADAPTER,
         severity=Severity.NOTE,
     ),
     Code(
         "S108",
         "No pickled weights lie next to the safetensors file",
-        "PEFT prefers the safetensors file; remove what is not used.",
+        "PEFT prefers the safetensors file; remove the unused file.",
         _ADAPTER,
         severity=Severity.NOTE,
     ),
@@ -337,7 +354,7 @@ _TABLE = (
     Code(
         "S110",
         "The names alone show which targets are excluded",
-        "Look into it with --base and --stack: PEFT then names the modules it adapts.",
+        "Inspect the adapter with --base and --stack: PEFT then names the modules it adapts.",
         _ADAPTER,
         requires=("S201",),
         severity=Severity.NOTE,
@@ -354,33 +371,33 @@ _TABLE = (
     Code("S201", "There is at least one tensor", f"{_SAVE_AGAIN}, after the adapters were attached.", _ADAPTER),
     Code(
         "S202",
-        "Every tensor is whole",
+        "Every tensor is complete",
         "Gather the parameters (DeepSpeed ZeRO-3, FSDP) before save_pretrained.",
         _ADAPTER,
     ),
     Code(
         "S203",
         "Every value is a finite number",
-        "Take an earlier checkpoint, and look at loss and gradient norm from there on.",
+        "Use an earlier checkpoint, and look at loss and gradient norm from there on.",
         _ADAPTER,
     ),
     Code(
         "S204",
         "Some update is no longer zero",
-        "Count the trainable parameters after the trainer is built: adapters that are frozen by then stay like this.",
+        "Count the trainable parameters after the trainer is built: adapters that are frozen by then never change.",
         _ADAPTER,
     ),
     Code(
         "S205",
         "Every update is no longer zero",
-        "Look whether these modules are frozen, or take no part in the forward pass of the data trained on.",
+        "Check whether these modules are frozen, or take no part in the forward pass on the training data.",
         _ADAPTER,
         requires=("S204",),
     ),
     Code(
         "S206",
         "The update of every expert is no longer zero",
-        "An expert no token is routed to learns nothing; if that is not what happened, look whether they are frozen.",
+        "An expert that receives no token learns nothing. If these received tokens, check whether they are frozen.",
         _ADAPTER,
         requires=("S204",),
         severity=Severity.NOTE,
@@ -388,27 +405,27 @@ _TABLE = (
     Code(
         "S207",
         "No tensor that starts at other values is all zero",
-        "Take an earlier checkpoint; look at what writes to the weights between training and saving.",
+        "Use an earlier checkpoint; find what writes to the weights between training and saving.",
         _ADAPTER,
     ),
     Code(
         "S208",
         "No two factors are identical",
-        "Look whether layers share their memory, or were started from the same seed.",
+        "Check whether layers share memory, or were initialised from the same seed.",
         _ADAPTER,
         severity=Severity.NOTE,
     ),
     Code(
         "S301",
         "Every name is one that PEFT writes",
-        f"{_SAVE_AGAIN}, not of what wraps it, and not through state_dict().",
+        f"{_SAVE_AGAIN}, not of a wrapper around it, and not through state_dict().",
         _ADAPTER,
     ),
-    Code("S302", "Every factor has its other factor", "Take the save again that both factors were in.", _ADAPTER),
+    Code("S302", "Every factor has its other factor", "Use a save that contains both factors.", _ADAPTER),
     Code(
         "S303",
         "Every update has the rank of the configuration",
-        "Weights and configuration are of two different runs, or r was edited: bring those together that belong.",
+        "Weights and configuration are from different runs, or r was edited: use files of the same run.",
         _ADAPTER,
         requires=("S202",),
     ),
@@ -423,27 +440,27 @@ _TABLE = (
     Code(
         "S305",
         "A target names every module that has an update",
-        "Weights and configuration are of two different runs; PEFT drops what its configuration does not name.",
+        "Weights and configuration are from different runs; PEFT drops tensors that the configuration does not name.",
         _ADAPTER,
     ),
     Code(
         "S306",
         "Every module in modules_to_save has tensors",
-        "Loading it fails, or starts them at random (PEFT 0.13). Look whether the base has them, and save again.",
+        "Loading fails, or initialises them at random (PEFT 0.13). Check whether the base has them, and save again.",
         _ADAPTER,
         requires=("S201",),
     ),
     Code(
         "S307",
         "There is a magnitude where use_dora is true, and nowhere else",
-        "Weights and configuration are of two different runs, or use_dora was edited.",
+        "Weights and configuration are from different runs, or use_dora was edited.",
         _ADAPTER,
     ),
     Code(
         "S308",
-        "Every weight saved whole was asked for",
-        "PEFT writes them over the base's own weights when it loads the adapter. If they are meant, name them in "
-        "modules_to_save.",
+        "Every weight saved as a full copy was requested",
+        "PEFT overwrites weights of the base with these copies when it loads the adapter. If intended, name the "
+        "modules in modules_to_save.",
         _ADAPTER,
         severity=Severity.NOTE,
     ),
@@ -464,7 +481,7 @@ _TABLE = (
     Code(
         "S402",
         "Every parameter of the adapter has a tensor in the file",
-        "PEFT warns of it at most. Load it under the versions it was saved with, or rename its tensors.",
+        "PEFT only warns, or is silent. Load the adapter with the versions that saved it, or rename its tensors.",
         _ADAPTER,
     ),
     Code(
@@ -475,21 +492,21 @@ _TABLE = (
     ),
     Code(
         "S404",
-        "Every tensor has the shape of its place in the model",
-        "This is another base than the one it was trained on, or one whose vocabulary was resized before.",
+        "Every tensor has the shape that the model expects",
+        "The adapter was trained on another base, or on this base with a resized vocabulary.",
         _ADAPTER,
     ),
     Code(
         "S405",
-        "PEFT knows every option that is switched on",
-        "Load it with a PEFT that knows them: what they do is not done.",
+        "PEFT supports every option that is switched on",
+        "Load the adapter with a PEFT that supports these options: this one ignores them.",
         _ADAPTER,
         severity=Severity.NOTE,
     ),
     Code(
         "W701",
         "Trained weights change",
-        "Optimizer and gradients are fine, so look at the step itself: the learning rate and its schedule. Train in "
+        "Optimizer and gradients are fine, so look at the optimizer step: the learning rate and its schedule. Train in "
         "float32.",
         _ALL,
         requires=("O301", "G401", "R601"),
@@ -497,14 +514,14 @@ _TABLE = (
     Code(
         "W702",
         "Frozen weights stay",
-        "Something writes to the base model: a merge, a cast in place, or an optimizer that holds what it should not.",
+        "Something writes to the base model: a merge, a cast in place, or an optimizer that holds frozen weights.",
         _CELL_SCRIPT,
         requires=("C104",),
     ),
     Code(
         "W703",
-        "Trained weights change to the end",
-        "Optimizer and gradients are fine, so look at the step itself, and at the schedule.",
+        "Trained weights change until the last step",
+        "Optimizer and gradients are fine, so look at the optimizer step and at the schedule.",
         _CELL,
         requires=("W701", "G405"),
     ),
@@ -514,4 +531,4 @@ CODES: Mapping[str, Code] = MappingProxyType({code.code: code for code in _TABLE
 """Every code, by name."""
 
 DEEP_CHECKS = frozenset(code.code for code in _TABLE if code.tier is Tier.DEEP)
-"""Codes of the checks that have something to look at only where the deep tier was run."""
+"""Codes of the checks whose data only the deep tier measures."""

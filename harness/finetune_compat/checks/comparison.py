@@ -1,8 +1,8 @@
-"""What becomes of a cell between two stacks: one pure function from two verdicts to a `Change`.
+"""How a cell changes between two stacks: a pure function from two verdicts to a `Change`.
 
-Verdicts are relative to the ledger: an xfail deviates exactly as listed. A gate asks what the user gets, which is the
-cell's `Health`: a listed deviation is as bad for training as an unlisted one, and a listed deviation that did not
-appear is a healthy cell.
+Verdicts are relative to the ledger: an xfail deviates exactly as listed. A gate asks for the cell's `Health`, which is
+what the user gets. A listed deviation is as bad for training as an unlisted one. A listed deviation that did not appear
+is a healthy cell.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ class Health(StrEnum):
     """What the user of a cell gets on one stack."""
 
     TRAINS = "trains"
-    """All they are entitled to."""
+    """The user gets everything they are entitled to."""
     REFUSED = "refused"
-    """An error that says what is wrong with the flow, before anything runs."""
+    """Before training, an error says what is wrong with the flow."""
     DEVIATES = "deviates"
-    """Something else, listed or not."""
+    """The cell deviates from the entitlement, listed or not."""
     ABSENT = "absent"
-    """There is no such cell: not in these versions, or no environment of them can be made."""
+    """There is no such cell in these versions, or their environment cannot be built."""
     UNKNOWN = "unknown"
     """The machine failed."""
 
 
 class Change(StrEnum):
-    """What becomes of a cell between a baseline and a candidate."""
+    """How a cell changes from a baseline to a candidate."""
 
     UNCHANGED = "unchanged"
-    """The user gets what they are entitled to, before and after."""
+    """Healthy before and after."""
     REGRESSED = "regressed"
-    """They did before, and do not after."""
+    """Healthy before, and deviates after."""
     FIXED = "fixed"
-    """They do after, and did not before."""
+    """Deviated before, and is healthy after."""
     STILL_FAILING = "still failing"
-    """They do neither before nor after, for no other reason than before. Both trained, or both deviate as listed."""
+    """Deviates before and after, for no new reason. Both sides trained, or both deviate as listed."""
     NEWLY_FAILING = "newly failing"
-    """They do not after, for a reason that the baseline did not show: another one, the same one grown silent, or in a
-    cell that the baseline does not have.
+    """Deviates after, in a way that the baseline does not show: for another reason, silently where the baseline ended
+    in an error, or in a cell that the baseline does not have.
     """
     NOW_REFUSED = "now refused"
-    """It trained, and is now refused with an error that says what to change in the script."""
+    """Trained before, and is now refused with an error that says what to change in the script."""
     OBJECTIVE_CHANGED = "objective changed"
-    """It trains before and after, and something else is computed before any update."""
+    """Trains before and after, but computes other values before the first update."""
     LOST_COVERAGE = "lost coverage"
     """The candidate does not have the cell."""
     GAINED_COVERAGE = "gained coverage"
@@ -59,12 +59,12 @@ class Change(StrEnum):
 
 
 def compare(baseline: Verdict | None, candidate: Verdict | None, drifts: Sequence[drift.Change] = ()) -> Change:
-    """What becomes of one cell.
+    """How one cell changes.
 
     Args:
-        baseline: its verdict on the stack in use; None if the cell does not exist or was not selected there.
-        candidate: the same on the stack that is asked about.
-        drifts: what the two observations compute differently, as `drift.changes` tells it.
+        baseline: the verdict on the stack in use; None if the cell does not exist or was not selected there.
+        candidate: the verdict on the candidate stack, or None likewise.
+        drifts: the result of `drift.changes` for the two observations.
     """
     before, after = health(baseline), health(candidate)
     if Health.UNKNOWN in (before, after) or before is after is Health.ABSENT:
@@ -82,7 +82,7 @@ def compare(baseline: Verdict | None, candidate: Verdict | None, drifts: Sequenc
 
 
 def health(verdict: Verdict | None) -> Health:
-    """What the user gets, whatever the ledger says of it."""
+    """What the user gets, whether or not the ledger lists it."""
     if verdict is None:
         return Health.ABSENT
     match verdict.outcome:
@@ -90,7 +90,7 @@ def health(verdict: Verdict | None) -> Health:
             return Health.REFUSED if verdict.refused else Health.TRAINS
         case Outcome.XFAIL:
             return Health.DEVIATES
-        case Outcome.FAIL if not verdict.failing:  # what is listed did not appear
+        case Outcome.FAIL if not verdict.failing:  # the listed deviation did not appear
             return Health.REFUSED if verdict.refused else Health.TRAINS
         case Outcome.FAIL:
             return Health.DEVIATES
@@ -102,7 +102,7 @@ def health(verdict: Verdict | None) -> Health:
 
 
 def is_judged(verdict: Verdict | None) -> bool:
-    """Whether a verdict says what the user gets from training: it was reached, or refused for a good reason."""
+    """Whether the verdict shows what the user gets: training was reached, or the flow was refused with a reason."""
     match health(verdict):
         case Health.TRAINS | Health.REFUSED:
             return True
@@ -129,16 +129,16 @@ def _deviating(before: Health, baseline: Verdict | None, candidate: Verdict | No
         return Change.REGRESSED
     if before is Health.ABSENT or baseline is None or candidate is None:
         return Change.NEWLY_FAILING
-    if _news(baseline, candidate):
+    if _is_new(baseline, candidate):
         return Change.NEWLY_FAILING
-    # An error that nobody listed may hide whatever training would show.
+    # An unlisted error before training may hide what training would show.
     listed = baseline.outcome is candidate.outcome is Outcome.XFAIL
     return Change.INCONCLUSIVE if candidate.untrained and not listed else Change.STILL_FAILING
 
 
-def _news(baseline: Verdict, candidate: Verdict) -> bool:
-    """Whether a deviating candidate shows what its deviating baseline does not."""
-    # A failure that was loud and is silent now is found out much later.
+def _is_new(baseline: Verdict, candidate: Verdict) -> bool:
+    """Whether a deviating candidate shows a failure that its deviating baseline does not show."""
+    # A silent failure that was an error before is worse: users notice it much later.
     if baseline.symptom is Symptom.ERROR and candidate.symptom is not Symptom.ERROR:
         return True
     if baseline.outcome is candidate.outcome is Outcome.XFAIL:
@@ -149,10 +149,10 @@ def _news(baseline: Verdict, candidate: Verdict) -> bool:
 
 
 def _roots(verdict: Verdict) -> frozenset[str]:
-    """Codes and messages of the failing checks, without what moves from release to release: numbers and call chains."""
+    """Codes and messages of the failing checks, without numbers and call chains, which change with every release."""
     failing = [opinion for opinion in verdict.opinions if opinion.result is Result.FAIL]
-    return frozenset(f"{opinion.code} {_unmoving(opinion.message)}" for opinion in failing)
+    return frozenset(f"{opinion.code} {_without_numbers(opinion.message)}" for opinion in failing)
 
 
-def _unmoving(message: str) -> str:
+def _without_numbers(message: str) -> str:
     return re.sub(r"0x[0-9a-f]+|[0-9]+", "#", message.partition("; frozen by ")[0])

@@ -1,7 +1,7 @@
-"""Objective drift: where a stack computes another number than its neighbour for the same thing. Pure.
+"""Objective drift: a stack computes other values than the neighbouring stack for the same inputs. Pure.
 
-Learning is the checks' business. Here two observations of one cell, on two stacks that follow each other on an axis,
-are held side by side: same base weights, same rows, same seed. What differs then is what the libraries made of it.
+This module compares two observations of one cell on two neighbouring stacks of an axis. Base weights, rows and seed are
+the same, so the libraries cause every difference. The checks judge learning; this module does not.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.records import REPORTED, Labels, Observation, Stage, Training
 
 TOLERANCE = 1e-5
-"""Relative difference of losses that is no finding: float32 sums in another order differed by 2e-7 (measured)."""
+"""Relative difference of losses that is ignored. Measured: float32 sums in another order differ by 2e-7."""
 
 TRAINED_TOLERANCE = 1e-3
-"""The same for the loss of the first training step: releases before Transformers 5.0 log it with four decimals, and it
-is computed under dropout.
+"""Relative difference of the loss of the first training step that is ignored. The loss is computed with dropout, and
+releases before Transformers 5.0 log four decimals.
 """
 
 
@@ -28,21 +28,21 @@ class DriftKind(StrEnum):
     """What differs."""
 
     INPUTS = "inputs"
-    """Other token ids or labels reach the model for the same rows."""
+    """Different token ids or labels reach the model for the same rows."""
     MODEL = "model output"
-    """Other logits for the same inputs and weights."""
+    """Different logits for the same inputs and weights."""
     ADAPTER = "adapter weights"
-    """Other logits, because the adapters have other values: made anew by the trainer, or drawn otherwise."""
+    """Different logits, because the trainer replaced the adapters or they were initialised differently."""
     DEFINITION = "loss definition"
-    """`eval_loss` bears another relation to the logits."""
+    """`eval_loss` is computed differently from the logits."""
     TRAINED = "training loss"
-    """The loss of the first step, before any update, is another one for the same rows."""
+    """The loss of the first step, before any update, differs for the same rows."""
     BATCH = "effective batch"
-    """Another number of rows goes into a step."""
+    """A step has a different number of rows."""
     DTYPE = "adapter dtype"
-    """Adapters are trained in another floating-point type."""
+    """Adapters are trained in a different floating-point type."""
     WEIGHTS = "weights"
-    """The base weights themselves differ, so that nothing else can be compared."""
+    """The base weights differ, so nothing else can be compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,11 @@ class Change:
 
     kind: DriftKind
     size: float | None
-    """Relative change of the loss before any update, infinite where one of the two is no number; None where that says
-    nothing.
+    """Relative change of the loss before any update. Infinite if only one of the two is finite; None if unknown, or if
+    the kind has no such loss.
     """
     detail: str
-    """What it was and what it is, in figures."""
+    """The value before and after, as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,35 +71,35 @@ class Drift:
     largest: float | None
     """Relative changes of the loss before any update, by magnitude."""
     detail: str
-    """Of the cell that changed most."""
+    """`Change.detail` of the cell that changed most."""
     moved: tuple[str, ...]
-    """Packages of another version, such as `trl 0.28.0 -> 0.29.1`."""
+    """Packages whose version differs (example: `trl 0.28.0 -> 0.29.1`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """Stacks in sequence whose `eval_loss` is not the mean negative log-likelihood of its label tokens."""
+    """Consecutive stacks whose `eval_loss` is not the mean negative log-likelihood of the label tokens."""
 
     stacks: tuple[str, ...]
     cells: tuple[str, ...]
-    """Flow and variant, on the first of them."""
+    """Flow and variant of each cell, on the first stack."""
     ratio: float
-    """`eval_loss` over that mean, in the cell where it is farthest from 1."""
+    """`eval_loss` divided by that mean, in the cell where the ratio is farthest from 1."""
 
 
 def drifts(ordered: Sequence[str], observations: Iterable[Observation], same_axis: SameAxis) -> tuple[Drift, ...]:
-    """Every change between stacks that follow each other on an axis.
+    """Every change between neighbouring stacks of an axis.
 
     Args:
         ordered: names of the stacks, each axis in the order of its versions.
-        observations: of all of them.
+        observations: observations on all these stacks.
         same_axis: whether two stacks vary the same package.
     """
     by_stack: dict[str, dict[str, Observation]] = {name: {} for name in ordered}
     for seen in observations:
         by_stack[seen.stack.name][_name(seen)] = seen
-    told = [name for name in ordered if by_stack[name]]
-    pairs = [(a, b) for a, b in itertools.pairwise(told) if same_axis(a, b)]
+    observed = [name for name in ordered if by_stack[name]]
+    pairs = [(a, b) for a, b in itertools.pairwise(observed) if same_axis(a, b)]
     return tuple(drift for a, b in pairs for drift in _between(a, b, by_stack[a], by_stack[b]))
 
 
@@ -109,7 +109,7 @@ SameAxis = Callable[[str, str], bool]
 def definitions(
     ordered: Sequence[str], observations: Iterable[Observation], same_axis: SameAxis
 ) -> tuple[Definition, ...]:
-    """The stacks on which `eval_loss` is something else than it is taken for; arguments as of `drifts`."""
+    """The stacks on which `eval_loss` is not the mean over label tokens. Arguments: the same as for `drifts`."""
     off: dict[str, list[tuple[str, float]]] = {name: [] for name in ordered}
     for seen in observations:
         ratio = _ratio(seen.training)
@@ -138,7 +138,7 @@ def _alike(one: Definition, other: Definition) -> bool:
 
 
 def changes(before: Observation, after: Observation) -> tuple[Change, ...]:
-    """What differs between two observations of one cell; nothing where either did not train."""
+    """The differences between two observations of one cell; empty if either did not train."""
     a, b = before.training, after.training
     if a is None or b is None or before.weights_sha256 is None or after.weights_sha256 is None:
         return ()
@@ -184,7 +184,7 @@ def _model(before: Observation, after: Observation, a: Training, b: Training) ->
 
 
 def _other_adapters(before: Observation, after: Observation) -> bool:
-    """Whether training began with adapters of other values; another dtype alone rounds them and is told apart."""
+    """Whether training began with different adapter values. False if dtypes differ, because rounding changes values."""
     one, other = before.census(Stage.TRAINER), after.census(Stage.TRAINER)
     if one is None or other is None or not one.adapter_dtypes or one.adapter_dtypes != other.adapter_dtypes:
         return False
@@ -200,14 +200,14 @@ def _definition(a: Training, b: Training) -> Change | None:
 
 
 def _trained(before: Observation, after: Observation, a: Training, b: Training) -> Change | None:
-    """What the same rows give as the loss that is trained. Of other rows nothing is said here."""
+    """The change of the training loss; None if the rows of the two observations differ."""
     if before.labels is None or after.labels is None or not (a.loss and b.loss and a.grad_norm and b.grad_norm):
         return None
     if _rows(before.labels) != _rows(after.labels):
         return None
     size, norms = _relative(a.loss[0], b.loss[0]), _relative(a.grad_norm[0], b.grad_norm[0])
     if norms is not None and math.isinf(norms):
-        size = norms  # the loss is what it was, and its gradient is a number on one side alone
+        size = norms  # the gradient is finite on one side only
     if size is None or abs(size) <= TRAINED_TOLERANCE:
         return None
     return Change(
@@ -228,7 +228,7 @@ def _ratio(training: Training | None) -> float | None:
 
 
 def _share(training: Training) -> float | None:
-    """`eval_loss` over the mean that it should be; None where that is unknown, zero or no number."""
+    """`eval_loss` divided by the mean over label tokens; None if the mean is unknown, zero or not finite."""
     before, reference = training.eval_before, training.reference_before
     if before is None or not reference or not math.isfinite(reference):
         return None
@@ -259,7 +259,7 @@ def _named(dtypes: Sequence[str]) -> str:
 
 
 def _relative(a: float | None, b: float | None) -> float | None:
-    """By what share of `a` the other differs; infinite where one alone is finite, None where nothing can be said."""
+    """`b / a - 1`. Infinite if only one of both is finite; None if one is missing, neither is finite, or `a` is 0."""
     if a is None or b is None:
         return None
     if math.isfinite(a) != math.isfinite(b):

@@ -1,7 +1,7 @@
-"""The one check engine: a table of checks and a subject -> an opinion for each check.
+"""The check engine: a table of checks and a subject -> one opinion for each check.
 
-A check function returns None where the claim of its code holds, a message where it does not, and raises `NotApplicable`
-where the subject has nothing to hold the claim against.
+A check function returns None if the claim of its code holds, and a message if it does not. It raises `NotApplicable` if
+the subject has no data for the check.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NOT_DEEP = "the deep tier was not run for this cell"
 
 
 class NotApplicable(Exception):
-    """The subject has nothing this check could be held against; the message says why."""
+    """The subject has no data for this check; the message says why."""
 
 
 def failed(code: str, message: str) -> Opinion:
@@ -31,7 +31,7 @@ def failed(code: str, message: str) -> Opinion:
 
 @dataclass(frozen=True, slots=True)
 class _Check(Generic[T]):
-    """One line of a table, with the opinions that are the same for every subject."""
+    """One row of the table, with the opinions that are the same for every subject."""
 
     code: str
     requires: tuple[str, ...]
@@ -42,22 +42,22 @@ class _Check(Generic[T]):
 
 
 _EXPLAINS = frozenset({Result.FAIL, Result.BLOCKED})
-"""Results of a check that explain what the checks after it would find."""
+"""Results of a check that block the checks that require it."""
 
 _shared = cache(Opinion)
-"""Thousands of subjects get the same few opinions: each is one value."""
+"""Cached, because thousands of subjects get the same few opinions."""
 
 
 class Engine(Generic[T]):
-    """The checks of one kind of subject, each after those it requires.
+    """The checks of one kind of subject. Each check comes after the checks that it requires.
 
     Args:
-        checks: each with its code, in the order of asking.
+        checks: pairs of code and check function, in the order in which they run.
     """
 
     def __init__(self, *checks: tuple[str, Callable[[T], str | None]]) -> None:
         self.codes = tuple(CODES[code] for code, _ in checks)
-        """What is asked, in this order."""
+        """Codes of the checks, in the order in which they run."""
         asked = {code for code, _ in checks}
         self._checks = tuple(_check(code, run, asked) for code, run in checks)
 
@@ -66,9 +66,9 @@ class Engine(Generic[T]):
 
         Args:
             subject: what is judged.
-            deep: whether the deep tier measured it. Checks of that tier do not apply where it did not.
+            deep: whether the deep tier measured the subject. If not, checks of that tier do not apply.
         """
-        said: list[Opinion] = []
+        opinions: list[Opinion] = []
         explaining: set[str] = set()
         for check in self._checks:
             blockers = explaining and [code for code in check.requires if code in explaining]
@@ -80,8 +80,8 @@ class Engine(Generic[T]):
                 opinion = _ask(check, subject)
             if opinion.result in _EXPLAINS:
                 explaining.add(check.code)
-            said.append(opinion)
-        return tuple(said)
+            opinions.append(opinion)
+        return tuple(opinions)
 
 
 def _check(code: str, run: Callable[[T], str | None], asked: set[str]) -> _Check[T]:

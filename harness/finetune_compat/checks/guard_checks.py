@@ -1,7 +1,7 @@
-"""Opinions on a training run that is under way: what was seen of it -> a problem, or None. Standard library only.
+"""Checks of a training run while it runs: measurements -> a problem, or None. Standard library only.
 
-A run that is stopped wrongly costs its user more than one that is stopped three steps late. Every rule therefore says
-over how many steps it judges, and what it lets pass because healthy runs do it.
+Stopping a healthy run costs more than stopping a bad run three steps late. So every rule states over how many steps it
+judges, and what it ignores because healthy runs do it too.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from finetune_compat.checks.rules import eval_loss_flat
 from finetune_compat.contract.records import Area, Census, Optimizer
 
 FEWEST_ROWS = 8
-"""Rows in sequence that must be masked before the data are called empty: with one row a step, three are bad luck."""
+"""Consecutive masked rows before the data are called empty. With one row a step, three in sequence can be chance."""
 
 SCALER_SKIPS = 20
-"""Steps in sequence a gradient scaler may skip. It starts at 2**16 and halves; 16 skips bring it to 1."""
+"""Consecutive steps that a gradient scaler may skip. Its scale starts at 2**16 and halves: 16 skips lower it to 1."""
 
 SMALLEST_LOSS = 1e-4
-"""Eval losses below it have too few digits before the sixth decimal to be called flat: a model may know its data by
-heart.
+"""Smaller eval losses have too few digits before the sixth decimal to be called flat: the model may have memorised its
+data.
 """
 
 LOOKS_AT_EACH = 10
-"""Looks before a word is said of tensors that were idle in all of them while others trained."""
+"""Number of checked steps before tensors are reported that received only zeros in all of them while others trained."""
 
 NAMED = 3
-"""Parameters a message names before it counts the rest."""
+"""Number of parameters that a message names; it counts the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Problem:
 
     code: str
     what: str
-    """What was seen of this run."""
+    """What was measured in this run."""
     meaning: str
-    """What that usually means."""
+    """What this usually means."""
 
     @property
     def todo(self) -> str:
@@ -50,35 +50,35 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one optimizer step showed, over all its micro-batches and before gradients were clipped."""
+    """Measurements of one optimizer step, over all its micro-batches, before gradient clipping."""
 
     step: int
     tensors: int
-    """Tensors the optimizer trains; 0 where gradients cannot be seen."""
+    """Number of tensors that the optimizer trains; 0 if gradients cannot be read."""
     silent: tuple[str, ...]
-    """Names of those that received no gradient in this step."""
+    """Names of the tensors that received no gradient in this step."""
     zero: tuple[str, ...]
-    """Names of those that received one that is exactly zero."""
+    """Names of the tensors whose gradient is exactly zero."""
     non_finite: tuple[str, ...]
-    """Names of those that received NaN or an infinity."""
+    """Names of the tensors whose gradient has NaN or infinite values."""
     rows: int
-    """Rows with a label per token; 0 where the model was not given such labels."""
+    """Number of rows with a label per token; 0 if the model received no such labels."""
     masked: int
-    """Rows with no label to predict: all are -100, but perhaps for the first of a row, which nothing predicts."""
+    """Rows with no label to predict: all are -100, except perhaps the first, which is never predicted."""
 
     @property
     def dead(self) -> bool:
-        """Whether no tensor received anything but zeros. One silent tensor proves nothing: an expert may be idle."""
+        """Whether no tensor received a gradient other than zero. A single silent tensor may be an idle expert."""
         return self.tensors > 0 and len(self.silent) + len(self.zero) == self.tensors
 
     @property
     def empty(self) -> bool:
-        """Whether no row had anything to learn."""
+        """Whether there are rows, and none has a label to predict."""
         return 0 < self.rows == self.masked
 
     @property
     def suspicious(self) -> bool:
-        """Whether the next step must be looked at too."""
+        """Whether the next step must be checked too."""
         return self.dead or self.empty or bool(self.non_finite)
 
 
@@ -104,12 +104,12 @@ def nothing_trainable(census: Census) -> Problem | None:
 
 
 def optimizer_incomplete(held: Optimizer, missing: Sequence[str], trainable: int) -> Problem | None:
-    """The optimizer must hold every trainable parameter. What else it holds does no harm.
+    """The optimizer must hold every trainable parameter. Additional parameters do no harm.
 
     Args:
-        held: what it holds, in elements.
-        missing: names of the trainable tensors it does not hold.
-        trainable: trainable elements.
+        held: counts of what the optimizer holds, in elements.
+        missing: names of the trainable tensors that the optimizer does not hold.
+        trainable: number of trainable elements.
     """
     if not held.missing:
         return None
@@ -122,14 +122,16 @@ def optimizer_incomplete(held: Optimizer, missing: Sequence[str], trainable: int
     return Problem(
         "O301",
         what,
-        "What the optimizer does not hold never changes, however alive loss and gradients look. It was made before "
-        "these parameters became trainable, or for another model.",
+        "Parameters that the optimizer does not hold never change, even if loss and gradients look normal. It "
+        "was built before these parameters became trainable, or for another model.",
     )
 
 
 def labels_masked(looks: Sequence[Look], patience: int, *, scaled: bool) -> Problem | None:
-    """Rows must have something to learn. Fewer than `patience` steps in sequence, or `FEWEST_ROWS` rows, may have none:
-    unless that has made the gradient NaN, and no scaler keeps it from the weights.
+    """Rows must have labels to predict.
+
+    Fewer than `patience` consecutive steps, or fewer than `FEWEST_ROWS` rows, without labels are ignored. They are not
+    ignored if the gradient of the last step is not finite and no gradient scaler skips the step.
     """
     streak = _last(looks, lambda look: look.empty)
     rows = sum(look.rows for look in streak)
@@ -140,13 +142,13 @@ def labels_masked(looks: Sequence[Look], patience: int, *, scaled: bool) -> Prob
     return Problem(
         "L501",
         f"there is nothing to learn in {_steps(streak)}: none of {rows} rows has a label to predict{gradient}",
-        "All labels are -100, but perhaps for the first of a row; a loss over none is 0 or NaN. Truncation cut the "
-        "answers off, the mask (completions only, assistant only) kept nothing, or the tokenizer found no tokens.",
+        "All labels are -100, except perhaps the first of a row; a loss over no labels is 0 or NaN. Truncation removed "
+        "the answers, the mask (completions only, assistant only) kept nothing, or the tokenizer found no tokens.",
     )
 
 
 def gradients_not_finite(looks: Sequence[Look], *, scaled: bool) -> Problem | None:
-    """Gradients must be finite; with a gradient scaler, which skips such steps, all but a few times in sequence."""
+    """Gradients must be finite. Up to `SCALER_SKIPS` consecutive steps are allowed if a gradient scaler skips them."""
     streak = _last(looks, lambda look: bool(look.non_finite))
     if not streak or (scaled and len(streak) <= SCALER_SKIPS):
         return None
@@ -157,9 +159,9 @@ def gradients_not_finite(looks: Sequence[Look], *, scaled: bool) -> Problem | No
         f"gradients are NaN or infinite in {_steps(streak)}, "
         f"in {len(last.non_finite)} of {last.tensors} trainable tensors: {_named(last.non_finite)}",
         (
-            "The scaler lowers its scale and it does not help."
+            "The gradient scaler lowers its scale, without effect."
             if scaled
-            else "The optimizer has put them into weights: start again from the last checkpoint."
+            else "The optimizer has written them into weights: restart from the last checkpoint."
         )
         + (hint if last.masked else ""),
     )
@@ -168,9 +170,10 @@ def gradients_not_finite(looks: Sequence[Look], *, scaled: bool) -> Problem | No
 def no_gradient(looks: Sequence[Look], patience: int, *, rewarded: bool) -> Problem | None:
     """Some tensor must receive a gradient other than zero within `patience` steps.
 
-    Over all tensors, because single ones are idle in healthy runs: `lora_A` at step 1, where `lora_B` is zero; an
-    expert no token went to. Steps without a label to predict have none to give. Where rewards make the gradient,
-    `looks` are of steps whose rewards differ: else it is zero by definition.
+    The rule covers all tensors, because single tensors are idle in healthy runs: `lora_A` at step 1, where `lora_B` is
+    zero, or an expert that receives no token. Steps without a label to predict are ignored: they have no gradient. If
+    the gradient comes from rewards (`rewarded`), `looks` must hold only steps whose rewards differ: with equal rewards
+    the gradient is zero by definition.
     """
     streak = _last(looks, lambda look: look.dead and not look.empty)
     if len(streak) < patience:
@@ -187,12 +190,12 @@ def no_gradient(looks: Sequence[Look], patience: int, *, rewarded: bool) -> Prob
 
 
 def weights_stand_still(tensors: int, elements: int, steps: int, rate: float) -> Problem:
-    """All trained tensors are bit for bit what they were `steps` steps ago, although gradients arrived."""
+    """The problem of trained tensors that are bit for bit unchanged after `steps` steps, although gradients arrive."""
     return Problem(
         "W701",
         f"the weights never change: after {steps} steps all {tensors} trained tensors ({elements:,} parameters) are "
         f"bit for bit what they were, at a learning rate of {rate:g}",
-        "Gradients arrive, so it is the step that has no effect: a learning rate of 0, an optimizer that does not "
+        "Gradients arrive, but the optimizer step has no effect: a learning rate of 0, an optimizer that does not "
         "step, or updates too small for the weights' dtype.",
     )
 
@@ -205,29 +208,29 @@ def eval_flat(name: str, before: float, after: float, steps: int) -> Problem | N
     return Problem(
         "E803",
         f"{flat} ({name}, {steps} steps apart)",
-        "A model that learns moves its loss. Nothing trains, or the evaluation does not look at the model that does.",
+        "The eval loss of a model that learns changes. Nothing trains, or the evaluation uses another model.",
     )
 
 
 def rows_without_labels(rows: int, masked: int) -> str:
-    """Some rows are wasted while others train: worth a word, and no reason to stop."""
+    """The warning about rows without labels while other rows train. This is no reason to stop the run."""
     return (
-        f"{masked} of {rows} rows looked at have no label to predict: every one is -100, but perhaps for the first. "
-        "They take time and train nothing; look at the maximum length and at what the mask keeps."
+        f"{masked} of {rows} checked rows have no label to predict: every label is -100, except perhaps the first. "
+        "These rows take time and train nothing; check the maximum length and the mask."
     )
 
 
 def never_trained(idle: Sequence[str], tensors: int, looks: int) -> str:
-    """Some tensors stand still while others train: an expert nobody asked for, or a part of the model cut off."""
+    """The warning about tensors without gradients while others train: idle experts, or layers cut off from the loss."""
     return (
-        f"{len(idle)} of {tensors} trained tensors received no gradient but zeros in any of {looks} steps looked at: "
-        f"{_named(idle)}. Experts may be idle; other layers are cut off from the loss, as by gradient checkpointing "
-        "over inputs that need no gradient."
+        f"{len(idle)} of {tensors} trained tensors received no gradient other than zero in {looks} checked steps: "
+        f"{_named(idle)}. Experts may be idle. Other layers are cut off from the loss, for example by gradient "
+        "checkpointing over inputs that need no gradient."
     )
 
 
 def _last(looks: Sequence[Look], trait: Callable[[Look], bool]) -> list[Look]:
-    """The looks at the end that all have this trait."""
+    """The longest run of looks at the end that all have this trait."""
     return list(takewhile(trait, reversed(looks)))[::-1]
 
 

@@ -1,8 +1,8 @@
-"""The one judge: an observation, the catalog's row, and the deviations listed for it -> a verdict.
+"""The judge of cells: an observation, the catalog's row, and the deviations listed for the cell -> a verdict.
 
-Two callers: the test inside the cell, and the host over stored observations. As stated is a pass; exactly the listed
-signature is a strict xfail; anything else fails: a bug where none is listed, a listed bug that does not appear, and a
-different failure than the listed one.
+The test inside the cell and the host call the same judge. No failing check is a pass. Exactly the listed signature is a
+strict xfail. Anything else fails: an unlisted bug, a listed bug that does not appear, and a failure that differs from
+the listed one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from finetune_compat.contract.catalog import Flow
 from finetune_compat.contract.records import Failure, Frame, Freeze, Observation
 from finetune_compat.contract.verdict import Deviation, Opinion, Outcome, Result, Symptom, Verdict
 
-# What an exhausted machine or network raises. None of these says anything about a version.
+# Errors of an exhausted machine or network. They say nothing about a version.
 _MACHINE_TYPES = (
     "MemoryError",
     "OutOfMemoryError",
@@ -38,11 +38,11 @@ _MACHINE_WORDS = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "uncorrectable ECC error",
     "NVIDIA driver on your system is too old",
-    "We couldn't connect to 'http",  # Transformers, of the hub
-    "FlashAttention2 has been toggled on, but it cannot be used",  # Transformers, of a package that no lock has
+    "We couldn't connect to 'http",  # Transformers, about the hub
+    "FlashAttention2 has been toggled on, but it cannot be used",  # Transformers, about a package that no lock contains
 )
 
-# What a machine without a GPU is, and no version at fault: elsewhere the same versions may do.
+# Errors that are raised because the machine has no GPU. The same versions may work on another machine.
 _WITHOUT_GPU = (
     "Torch not compiled with CUDA",
     "No CUDA GPUs",
@@ -54,13 +54,13 @@ _WITHOUT_GPU = (
     "only supported on GPU",
     "No GPU ",
     "No available GPU",
-    "None of the available devices",  # Transformers, of any bitsandbytes, where it looks for accelerators alone
+    "None of the available devices",  # Transformers, for any bitsandbytes, if it checks for accelerators only
     "Your setup doesn't support bf16",
     "requires Ampere",  # tf32
     "and a supported device",  # mixed precision of Accelerate
     "can only be used on CUDA",
     "CUDA is not available",
-    "CUDA is required",  # Transformers, of a bitsandbytes without kernels for CPUs
+    "CUDA is required",  # Transformers, for a bitsandbytes without CPU kernels
     "torch.cuda.is_available() is False",
     "0 active drivers",  # Triton
 )
@@ -72,7 +72,7 @@ def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict
     Args:
         seen: what the cell recorded.
         flow: the catalog's row for `seen.flow`.
-        listed: ledger deviations whose windows and variants take in this cell.
+        listed: ledger deviations whose windows and variants include this cell.
     """
     case = Case(seen, flow)
     spent = next((error for error in _errors(seen) if machine_failed(error)), None)
@@ -100,88 +100,89 @@ def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict
 
 
 def not_recorded(cell: str, reason: str) -> Verdict:
-    """The verdict on a cell that was started, or planned, and left no observation."""
+    """The verdict on a cell that was started, or planned, but has no observation."""
     return Verdict(cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN)
 
 
 def _errors(seen: Observation) -> tuple[Failure, ...]:
-    """The error that ended the flow, and those that ended measurements of the deep tier."""
+    """The error that ended the flow, and the errors that ended measurements of the deep tier."""
     return (*((seen.error,) if seen.error else ()), *(seen.deep.failures.values() if seen.deep else ()))
 
 
 def _applies(entry: Deviation, seen: Observation) -> bool:
-    """Whether this device has what the entry needs, and cells have the check that shows it, with data to look at."""
+    """Whether the device has the feature that the entry needs, and the entry's check applies to cells and has data."""
     measured = seen.deep is not None or entry.check not in DEEP_CHECKS
     asked = AppliesTo.CELL in CODES[entry.check].applies_to
     return asked and measured and (entry.feature is None or entry.feature in seen.device.features)
 
 
 def machine_failed(error: Failure) -> bool:
-    """Whether an exhausted machine or network raised it, of which no version is at fault."""
+    """Whether an exhausted machine or network caused the error, and not a version."""
     return error.type in _MACHINE_TYPES or any(words in error.message for words in _MACHINE_WORDS)
 
 
 def without_gpu(message: str) -> bool:
-    """Whether an error with this message is raised because a machine has no GPU."""
+    """Whether an error with this message means that the machine has no GPU."""
     return any(words in message for words in _WITHOUT_GPU)
 
 
 def unable(error: Failure) -> str:
-    """The reason of a verdict on what this machine cannot run."""
+    """The reason of a verdict on a run that this machine cannot do."""
     return f"this machine cannot run it: {error.type}: {error.message}"
 
 
 def _conclude(case: Case, opinions: Sequence[Opinion], listed: Sequence[Deviation]) -> tuple[Outcome, str]:
     failed = {opinion.code: opinion.message for opinion in opinions if opinion.result is Result.FAIL}
     if not failed and not listed:
-        return Outcome.PASS, _praise(case)
+        return Outcome.PASS, _pass_reason(case)
     if not listed:
-        return Outcome.FAIL, f"not listed: {_said(failed)}"
+        return Outcome.FAIL, f"not listed: {_format(failed)}"
     names = ", ".join(dict.fromkeys(entry.issue for entry in listed))
     if not failed:
         return Outcome.FAIL, f"{names} is listed for this cell and did not appear: it may be fixed; narrow its window"
     blocked = {opinion.code for opinion in opinions if opinion.result is Result.BLOCKED}
     expected = {entry.check for entry in listed}
     if not set(failed) <= expected <= set(failed) | blocked:
-        return Outcome.FAIL, f"other than the listed {names} ({', '.join(sorted(expected))}): {_said(failed)}"
+        return Outcome.FAIL, f"not as listed for {names} ({', '.join(sorted(expected))}): {_format(failed)}"
     gaps = _gaps(case, listed, failed)
     if gaps:
-        return Outcome.FAIL, f"fails where {names} says, but not as it says: {'; '.join(gaps)}. {_said(failed)}"
-    return Outcome.XFAIL, f"{names}: {_said(failed)}"
+        missing = "; ".join(gaps)
+        return Outcome.FAIL, f"fails as listed for {names}, with other evidence: {missing}. {_format(failed)}"
+    return Outcome.XFAIL, f"{names}: {_format(failed)}"
 
 
 def _gaps(case: Case, listed: Sequence[Deviation], failed: Mapping[str, str]) -> list[str]:
-    """What the listed deviations say should be seen beside their failing checks, and is not.
+    """Evidence that the listed deviations require in addition to failing checks, and that is missing.
 
-    One cell has one face. Where a second bug hides behind a first, because its check is blocked, the face must be the
-    second one's: nothing else is left to know it by.
+    A cell ends in one way: an error or a symptom. If the check of a listed bug is blocked by another listed bug, the
+    cell must end as listed for the blocked one: no other evidence of it remains.
     """
     gaps = [gap for entry in listed for gap in _missing_frames(case, entry)]
     frozen_by = [entry for entry in listed if entry.frame or entry.called_from]
-    strange = [freeze for freeze in case.seen.freezes if not any(shows(freeze, entry) for entry in frozen_by)]
-    if frozen_by and strange and not gaps:
-        gaps.append(f"also frozen by {'; '.join(freeze_line(freeze) for freeze in strange)}")
-    hidden = [entry for entry in listed if entry.check not in failed]
-    faceless = [entry for entry in hidden or listed if not _face_is_listed(case, entry)]
-    if faceless:
-        gaps.append(f"expected {' and '.join(_listed_faces(entry) for entry in faceless)}, seen: {_face(case)}")
+    unlisted = [freeze for freeze in case.seen.freezes if not any(shows(freeze, entry) for entry in frozen_by)]
+    if frozen_by and unlisted and not gaps:
+        gaps.append(f"also frozen by {'; '.join(freeze_line(freeze) for freeze in unlisted)}")
+    blocked = [entry for entry in listed if entry.check not in failed]
+    missed = [entry for entry in blocked or listed if not _ends_as_listed(case, entry)]
+    if missed:
+        gaps.append(f"expected {' and '.join(_listed_endings(entry) for entry in missed)}, seen: {_ending(case)}")
     return gaps
 
 
 def _shows(case: Case, entry: Deviation, failed: Collection[str]) -> bool:
-    """Whether the check that an entry names failed, by the lines it names; where it names none, in its face."""
+    """Whether the check of an entry failed with the listed lines; if it lists no line, with the listed ending."""
     if entry.check not in failed:
         return False
-    return not _missing_frames(case, entry) if entry.frame or entry.called_from else _face_is_listed(case, entry)
+    return not _missing_frames(case, entry) if entry.frame or entry.called_from else _ends_as_listed(case, entry)
 
 
-def _praise(case: Case) -> str:
+def _pass_reason(case: Case) -> str:
     if case.refused and case.seen.error is not None:
         return f"refused, with the reason: {case.seen.error.message}"
     return "as stated"
 
 
-def _said(failed: Mapping[str, str]) -> str:
+def _format(failed: Mapping[str, str]) -> str:
     return "; ".join(f"{code} {message}" for code, message in failed.items())
 
 
@@ -193,17 +194,17 @@ def _missing_frames(case: Case, entry: Deviation) -> list[str]:
 
 
 def shows(freeze: Freeze, entry: Deviation) -> bool:
-    """Whether the freeze was done by the file the entry names, called directly from the other file it names."""
+    """Whether a line of the listed file (`frame`) froze, called directly from the other listed file (`called_from`)."""
     by, called_from = (freeze.frames[-1:], freeze.frames[-2:-1])
-    return _ends(by, entry.frame) and _ends(called_from, entry.called_from)
+    return _is_in(by, entry.frame) and _is_in(called_from, entry.called_from)
 
 
-def _ends(frames: Sequence[Frame], path: str | None) -> bool:
+def _is_in(frames: Sequence[Frame], path: str | None) -> bool:
     return path is None or any(frame.file.endswith(path) for frame in frames)
 
 
-def _face_is_listed(case: Case, entry: Deviation) -> bool:
-    """A deviation is loud, with the listed error, or silent, with the listed symptom; one that names both is either."""
+def _ends_as_listed(case: Case, entry: Deviation) -> bool:
+    """Whether the cell ends as listed: with the error, with the symptom, or without an error if neither is listed."""
     error = case.seen.error
     if error is not None and not case.refused:
         return entry.error is not None and entry.error in f"{error.type}: {error.message}"
@@ -212,13 +213,13 @@ def _face_is_listed(case: Case, entry: Deviation) -> bool:
     return entry.error is None and case.symptom is not Symptom.UNKNOWN
 
 
-def _listed_faces(entry: Deviation) -> str:
-    faces = [f"an error with {entry.error!r}"] if entry.error else []
-    faces += [f"an eval loss that {_VERB[entry.symptom]}"] if entry.symptom else []
-    return " or ".join(faces) or "no error"
+def _listed_endings(entry: Deviation) -> str:
+    endings = [f"an error with {entry.error!r}"] if entry.error else []
+    endings += [f"an eval loss that {_VERB[entry.symptom]}"] if entry.symptom else []
+    return " or ".join(endings) or "no error"
 
 
-def _face(case: Case) -> str:
+def _ending(case: Case) -> str:
     error = case.seen.error
     return f"{error.type}: {error.message}" if error else f"an eval loss that {_VERB[case.symptom]}"
 
@@ -230,7 +231,7 @@ _VERB = {
     Symptom.RISES: "rises",
     Symptom.NOT_FINITE: "is not finite",
     Symptom.ERROR: "ends in an error",
-    Symptom.UNKNOWN: "is not there",
+    Symptom.UNKNOWN: "is missing",
 }
 
 

@@ -1,4 +1,4 @@
-"""What was learned, as evaluation tells it."""
+"""The checks of learning, from the evaluations before and after training."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from finetune_compat.contract.records import LossPair, Training
 from finetune_compat.contract.verdict import Sign, Symptom
 
 FALSE_ALARMS = Rate(0, 600)
-"""Healthy flows that were called dead in the sweeps over seeds; `reports/learning/` has it."""
+"""Healthy flows that the sweeps over seeds called dead (`reports/learning/`)."""
 
 MISSES = Rate(0, 1200)
-"""Dead flows that were called healthy."""
+"""Dead flows that the sweeps over seeds called healthy."""
 
 JUDGED_METRICS = ("loss", "accuracy")
-"""Ends of the names of metrics that no model and its ruin can share."""
+"""Suffixes of metrics that must change when the weights of the model are destroyed."""
 
 
 def eval_loss_present(case: Case) -> str | None:
@@ -27,24 +27,24 @@ def eval_loss_present(case: Case) -> str | None:
 
 
 def eval_loss_plausible(case: Case) -> str | None:
-    """Before training the eval loss is about what the objective makes of a model that has learned nothing."""
+    """Before training, the eval loss is near the value of a model that has learned nothing, by objective."""
     before, start = case.training.eval_before, case.rules.start(case.seen.model)
     if start is None or before is None:
-        raise NotApplicable("what real weights know of our rows is not known beforehand, or no loss was reported")
+        raise NotApplicable("no expected eval loss for real weights, or no eval loss was reported")
     if math.isclose(before, start.loss, rel_tol=start.tolerance):
         return None
-    return f"eval_loss was {before:.4f} before training; of {start.of} it is about {start.loss:.4f}, {start.called}"
+    return f"eval_loss was {before:.4f} before training, expected about {start.loss:.4f}: {start.why}"
 
 
 def eval_loss_falls(case: Case) -> str | None:
-    """Eval loss on held-out rows falls by more than a healthy run can miss."""
+    """Eval loss on held-out rows falls by at least the share that every healthy run reaches."""
     training = case.training
     before, after = training.eval_before, training.eval_after
     if before is None or after is None:
         return None
     if case.symptom is Symptom.FALLS:
         return case.rules.unlearned(training)
-    return f"{_how(before, after, case.rules.minimum_fall)}{_beside(training, case.signs)}"
+    return f"{_how(before, after, case.rules.minimum_fall)}{_other_signs(training, case.signs)}"
 
 
 def _how(before: float, after: float, minimum_fall: float) -> str:
@@ -56,19 +56,19 @@ def _how(before: float, after: float, minimum_fall: float) -> str:
     return f"eval loss barely moves: {before:.6f} -> {after:.6f}, {fall}"
 
 
-def _beside(training: Training, seen: tuple[Sign, ...]) -> str:
-    """What else the user sees, with its numbers."""
-    told = ""
+def _other_signs(training: Training, seen: tuple[Sign, ...]) -> str:
+    """The other signs that the user sees, with their numbers."""
+    text = ""
     if Sign.WIGGLES in seen:
-        told += f"; train loss wiggles between {min(training.loss):.4f} and {max(training.loss):.4f} without learning"
+        text += f"; train loss wiggles between {min(training.loss):.4f} and {max(training.loss):.4f} without learning"
     if Sign.ACCURACY_FLAT in seen:
-        told += f"; accuracy is flat: {training.accuracy_before:.6f} -> {training.accuracy_after:.6f}"
-    return told
+        text += f"; accuracy is flat: {training.accuracy_before:.6f} -> {training.accuracy_after:.6f}"
+    return text
 
 
 def learns_beyond_the_null(case: Case) -> str | None:
-    """Eval loss falls by more than it does where nothing can be learned: in repeats, in a twin whose steps are undone,
-    in flows whose steps have random directions.
+    """Eval loss falls by more than it changes when nothing can be learned: between repeats, in a twin whose steps are
+    undone, and in flows whose steps have random directions.
     """
     deep, training = case.deep, case.training
     failed = next((name for name in ("repeats", "twin", "wanderers") if name in deep.failures), None)
@@ -80,18 +80,18 @@ def learns_beyond_the_null(case: Case) -> str | None:
     if fall > NULL_MARGIN * null.noise:
         return None
     return (
-        f"eval loss fell by {fall:.6f}; where nothing can be learned it moves by {null.noise:.6f} (repeats differ by "
-        f"{null.repeats:.6f}, the twin whose steps are undone moves by {null.twin:.6f}, random steps by "
-        f"{null.luck:.6f}), and {NULL_MARGIN:g} times that is asked for; false alarms: {FALSE_ALARMS}"
+        f"eval loss fell by {fall:.6f}; without learning it changes by {null.noise:.6f} (repeats differ by "
+        f"{null.repeats:.6f}, the twin whose steps are undone changes by {null.twin:.6f}, random steps by "
+        f"{null.luck:.6f}), and the fall must be {NULL_MARGIN:g} times that; false alarms: {FALSE_ALARMS}"
     )
 
 
 def evaluation_depends_on_the_model(case: Case) -> str | None:
-    """What the trainer's evaluation reports changes when the weights are scrambled, and when they are zeroed."""
+    """The metrics of the trainer's evaluation change when the weights are scrambled, or when they are zeroed."""
     deep = case.deep
     if "repeats" in deep.failures or deep.evaluation is None:
-        raise NotApplicable("the evaluation was not tried on a model tampered with")
+        raise NotApplicable("the evaluation was not run with perturbed weights")
     metrics = deep.evaluation.metrics
     still = [name for name in deep.evaluation.ignoring if name.endswith(JUDGED_METRICS)]
-    told = ", ".join(f"{name} stays {metrics[name].as_it_is:.6f}" for name in still)
-    return f"{told} with the weights scrambled and with the weights zeroed" if told else None
+    unmoved = ", ".join(f"{name} stays {metrics[name].as_it_is:.6f}" for name in still)
+    return f"{unmoved} with the weights scrambled and with the weights zeroed" if unmoved else None

@@ -1,6 +1,4 @@
-"""The ledger of known issues: `matrices/known-issues.toml` parsed once into frozen values, and asked which apply to a
-cell.
-"""
+"""The ledger of known issues: reads and validates `matrices/known-issues.toml`, and finds the issues of a cell."""
 
 from __future__ import annotations
 
@@ -23,12 +21,12 @@ from finetune_compat.machine.places import places
 
 
 class Kind(StrEnum):
-    """Whose the deviation is."""
+    """The cause of a deviation: a library or the platform."""
 
     UPSTREAM = "upstream"
-    """A library's behaviour, wherever it runs."""
+    """A library's behaviour on every machine."""
     PLATFORM = "platform"
-    """What this kind of machine cannot do, or does differently."""
+    """A limit or a difference of this kind of machine."""
 
 
 _STRICT = ConfigDict(extra="forbid")
@@ -37,14 +35,14 @@ _STRICT = ConfigDict(extra="forbid")
 @with_config(_STRICT)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
-    """Where an issue shows itself, and exactly how. Empty `precisions` and `models` mean: all of them.
+    """The cells in which an issue appears, and its evidence. Empty `precisions` and `models` mean all.
 
-    `error` alone: the flow ends in it. `symptom` alone: it ends without an error, and so. Both: one or the other.
-    Neither: it ends without an error.
+    `error` alone: the flow ends with this error. `symptom` alone: it ends without an error, with this symptom. Both:
+    with one or the other. Neither: it ends without an error.
     """
 
     windows: dict[str, str]
-    """Version specifier by distribution name; all must hold."""
+    """Version specifier by distribution name; all must match."""
     flows: tuple[str, ...]
     check: str
     """Code of the check that fails."""
@@ -68,7 +66,7 @@ class Signature:
         )
 
     def holds(self, precision: Precision, device: DeviceKind, versions: Mapping[str, str]) -> bool:
-        """Whether it is listed for these versions, whatever the flow and the model."""
+        """Whether the signature is listed for these versions, regardless of flow and model."""
         return (
             (not self.precisions or precision in self.precisions)
             and self.device in (None, device)
@@ -79,20 +77,20 @@ class Signature:
 @with_config(_STRICT)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issue:
-    """One known issue, understood: what it is, whose it is, what to do, and every way it shows."""
+    """One known issue: what it is, its cause, the remedy, and all its signatures."""
 
     id: str
     title: str
     kind: Kind
     link: str
-    """The upstream report; for what nobody has reported yet, the section of our evidence with its reproduction."""
+    """URL of the upstream report, or the section of our evidence with a reproduction if there is no report."""
     cause: str
     remedy: str
     shows: tuple[Signature, ...]
     fixed_by: str | None = None
 
     def deviation(self, signature: Signature) -> Deviation:
-        """The part of a signature the judge holds an observation against."""
+        """The part of a signature that the judge compares with an observation."""
         return Deviation(
             issue=self.id,
             title=self.title,
@@ -116,7 +114,7 @@ class Ledger:
 
     @cached_property
     def _by_flow(self) -> Mapping[str, Sequence[tuple[Signature, Deviation]]]:
-        """Signatures by the flows they name: every cell of a run asks, and most of them are of other flows."""
+        """Signatures by flow. Indexed, because every cell of a run asks, and most signatures are for other flows."""
         found: dict[str, list[tuple[Signature, Deviation]]] = {}
         for issue in self.issues:
             for signature in issue.shows:
@@ -127,7 +125,7 @@ class Ledger:
     def listed(
         self, flow: str, variant: Variant, device: DeviceKind, versions: Mapping[str, str]
     ) -> tuple[Deviation, ...]:
-        """Deviations a cell of these versions must show (device features are for the judge to compare)."""
+        """Deviations that a cell of these versions must show. The judge compares device features."""
         return tuple(
             deviation
             for signature, deviation in self._by_flow.get(flow, ())
@@ -141,16 +139,16 @@ class _File:
     issue: tuple[Issue, ...] = ()
 
 
-@cache  # a run has few versions and the ledger few windows, and every cell asks for all of them
+@cache  # every cell asks, and there are few versions and few windows
 def _within(version: str | None, window: str) -> bool:
     return version is not None and SpecifierSet(window).contains(version, prereleases=True)
 
 
 def load_ledger(path: Path | None = None) -> Ledger:
-    """The ledger in `path`; by default that of `places()`.
+    """The ledger in `path`. Default: the ledger of `places()`.
 
     Raises:
-        MatrixError: the file is missing, not TOML, or wrong; every fault is listed with its place.
+        MatrixError: the file is missing, not TOML, or invalid. The error lists every fault with its place.
     """
     path = path or places().ledger
     todo = "Correct the file and run again; docs/extending.md describes the fields."
@@ -177,13 +175,13 @@ def _place(loc: tuple[int | str, ...]) -> str:
 
 
 def _faults(issues: tuple[Issue, ...]) -> list[Fault]:
-    """What is well-formed and still cannot be: unknown names, unreadable windows, no evidence to look for."""
+    """Faults of a well-formed file: unknown names, invalid windows, missing evidence."""
     faults = []
     for i, issue in enumerate(issues):
         if [other.id for other in issues].index(issue.id) != i:
             faults.append(Fault(f"issue[{i}].id", f"{issue.id!r} is used twice"))
         if not issue.shows:
-            faults.append(Fault(f"issue[{i}].shows", "an issue that shows itself nowhere"))
+            faults.append(Fault(f"issue[{i}].shows", "has no signature: the issue would apply nowhere"))
         for j, signature in enumerate(issue.shows):
             faults += [Fault(f"issue[{i}].shows[{j}].{at}", problem) for at, problem in _signature_faults(signature)]
     return faults
@@ -199,14 +197,18 @@ def _signature_faults(signature: Signature) -> list[tuple[str, str]]:
     if not (signature.frame or signature.called_from or signature.error or signature.symptom):
         faults.append(("check", "no evidence to look for: name a frame, called_from, an error or a symptom"))
     empty = [name for name in ("frame", "called_from", "error", "feature") if getattr(signature, name) == ""]
-    faults += [(name, "is empty: it would be found everywhere") for name in empty]
+    faults += [(name, "is empty: it would match everything") for name in empty]
     if signature.symptom in (Symptom.ERROR, Symptom.UNKNOWN):
-        faults.append(("symptom", f"{signature.symptom} is no symptom to look for; an error is named by `error`"))
+        faults.append(("symptom", f"{signature.symptom} is not a valid symptom here; name an error with `error`"))
     for name, window in signature.windows.items():
         if name not in REPORTED:
-            faults.append((f"windows.{name}", f"no observation names {name!r}; they name {', '.join(REPORTED)}"))
+            faults.append(
+                (f"windows.{name}", f"observations do not record {name!r}; they record {', '.join(REPORTED)}")
+            )
         try:
             SpecifierSet(window)
         except InvalidSpecifier:
-            faults.append((f"windows.{name}", f"{window!r} is not a version specifier such as '>=0.20.0,<0.23.1'"))
+            faults.append(
+                (f"windows.{name}", f"{window!r} is not a valid version specifier (such as >=0.20.0,<0.23.1)")
+            )
     return faults

@@ -1,4 +1,4 @@
-"""What of its labels and its loss is plausible, by what a trainer optimises."""
+"""The plausible labels and losses of a training run, by objective."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from finetune_compat.contract.records import ModelShape, Training
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The eval loss before training."""
+    """The expected eval loss before training."""
 
     loss: float
     tolerance: float
-    """Share of `loss` by which it may differ."""
-    of: str
-    """What has this loss, and what the loss is called: for messages."""
-    called: str
+    """Share of `loss` by which the measured loss may differ."""
+    why: str
+    """Why `loss` is expected: for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,34 +26,34 @@ class Rules:
     """The label and loss rules of one objective."""
 
     sequences: int
-    """Sequences with labels that a row of data becomes."""
+    """Number of sequences with labels that one row of data becomes."""
     minimum_fall: float
-    """Share of the eval loss a healthy cell must lose in ten steps."""
+    """Share by which eval loss must fall in ten steps of a healthy cell."""
     start: Callable[[ModelShape | None], Start | None]
-    """Of a tiny model, or of real weights (None); None where it is not known beforehand."""
+    """Expected eval loss of a tiny model, or of real weights (argument None); None if it cannot be predicted."""
     unlearned: Callable[[Training], str | None] = lambda _: None
-    """What else says that nothing was learned, although eval loss fell; None: nothing does."""
+    """Another sign that nothing was learned although eval loss fell, as a message; None if there is no such sign."""
 
 
 # ---------------------------------------------------------------------------------------------------------- next token
 
 MINIMUM_FALL = 0.05
-"""Share of the eval loss a healthy cell must lose in ten steps. In the sweeps over seeds (`reports/learning/`)
-healthy flows lost 11.2 % and more; with steps in random directions 1.1 % at most, with a hundredth of the learning rate
-0.4 %.
+"""Share by which eval loss must fall in ten steps of a healthy cell. In the sweeps over seeds (`reports/learning/`) it
+fell by 11.2 % or more in healthy flows, by at most 1.1 % with steps in random directions, and by at most 0.4 % with a
+hundredth of the learning rate.
 """
 
 FROM_A_GUESS = 0.1
-"""Share of the loss of a guess by which a random model's may differ from it. Over the baseline it is 3.4 % less, where
-a release divides by all labels, to 1.5 % more.
+"""Share by which the loss of a random model may differ from the loss of a uniform guess. In the baseline the difference
+ranges from -3.4 % (a release divides by all labels) to +1.5 %.
 """
 
 
 def _of_a_guess(model: ModelShape | None) -> Start | None:
-    """A tiny model is random. What real weights know of our rows is not known."""
+    """A tiny model is random, so its loss is that of a uniform guess. None for real weights."""
     if model is None:
         return None
-    return Start(math.log(model.vocab_size), FROM_A_GUESS, "a random model", "that of a guess")
+    return Start(math.log(model.vocab_size), FROM_A_GUESS, "a random model guesses uniformly")
 
 
 _NEXT_TOKEN = Rules(1, MINIMUM_FALL, _of_a_guess)
@@ -62,28 +61,29 @@ _NEXT_TOKEN = Rules(1, MINIMUM_FALL, _of_a_guess)
 # ---------------------------------------------------------------------------------------------------------- preference
 
 ROUNDING = 1e-3
-"""Share of ln 2 by which eval loss may differ from it: the least that a loss rounded to bfloat16 or to four decimals
-needs.
+"""Share by which eval loss may differ from ln 2: the smallest that allows losses rounded to bfloat16 or to four
+decimals.
 """
 
 MINIMUM_PREFERENCE_FALL = 0.25
-"""Share of ln 2 that a healthy cell must lose in ten steps. With 30 seeds on TRL 1.16 healthy flows lost 69.8 % and
-more; with steps in random directions 6.5 % at most, with a hundredth of the learning rate 2.9 %.
+"""Share by which eval loss must fall from ln 2 in ten steps of a healthy cell. With 30 seeds on TRL 1.16 it fell by
+69.8 % or more in healthy flows, by at most 6.5 % with steps in random directions, and by at most 2.9 % with a hundredth
+of the learning rate.
 """
 
 HALF = 0.5
 
 
 def _undecided(_: ModelShape | None) -> Start:
-    """An adapter that starts without effect is its own reference: every margin is 0, and -log sigmoid(0) is ln 2. This
-    holds for any weights.
+    """An adapter that starts without effect gives the same output as the reference model. So every margin is 0, and
+    -log sigmoid(0) is ln 2, for any weights.
     """
-    return Start(math.log(2), ROUNDING, "an adapter without effect", "ln 2")
+    return Start(math.log(2), ROUNDING, "an adapter without effect has ln 2")
 
 
 def _chosen_do_not_gain(training: Training) -> str | None:
-    """The mean of -log sigmoid falls below ln 2 only if the mean margin is above 0, which a few pairs can bring about:
-    in more than half of the held-out pairs the chosen completion must gain on the rejected one.
+    """A message unless the chosen completion gains on the rejected one in more than half of the held-out pairs. The
+    mean loss alone is not enough: a few pairs with a large margin can lower it.
     """
     gains = training.accuracy_after
     if gains is None or gains > HALF:

@@ -1,8 +1,8 @@
-"""Known issues in a script of the user's own. Pure.
+"""Known issues in a user's script. Pure.
 
-Windows and evidence of the ledger hold of any script, the flows it names of the matrix's own alone. So an issue is
-recognized by the code that did it, in the releases in which it does it; what shows itself only in how training ends may
-have any cause.
+The ledger's windows and evidence hold for any script, but its flows are those of the matrix only. So an issue is
+recognised by the line that froze parameters, in the releases of its window. An error or a symptom alone may have any
+cause.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ def recognized(seen: Observation, verdict: Verdict, ledger: Ledger) -> tuple[Iss
         if any(
             signature.check in verdict.failing
             and signature.holds(seen.variant.precision, seen.device.kind, seen.stack.resolved)
-            and _did_it(issue, signature, seen)
+            and _froze(issue, signature, seen)
             for signature in issue.shows
         )
     )
 
 
 def named(seen: Observation, verdict: Verdict, ledger: Ledger) -> Verdict:
-    """`verdict` with the issues it shows; where they are all that is wrong it deviates as is listed."""
+    """`verdict` with the recognised issues. The outcome becomes XFAIL if they explain every failing check."""
     issues = recognized(seen, verdict, ledger)
     if not issues:
         return verdict
@@ -46,7 +46,7 @@ def named(seen: Observation, verdict: Verdict, ledger: Ledger) -> Verdict:
     )
 
 
-def _did_it(issue: Issue, signature: Signature, seen: Observation) -> bool:
+def _froze(issue: Issue, signature: Signature, seen: Observation) -> bool:
     if signature.frame is None and signature.called_from is None:
         return False
     return any(shows(freeze, issue.deviation(signature)) for freeze in seen.freezes)

@@ -1,5 +1,5 @@
-"""Rules that hold for any training, whoever runs it: the checks of our own flows and the assertions of a user's own
-test suite say the same thing in the same words. Each returns None, or what is wrong.
+"""Rules for any training run: cells, watched scripts and assertions in a user's test suite share them and their
+messages. Each rule returns None, or a message that says what is wrong.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from finetune_compat.contract.records import Gradients, Optimizer, ParameterClass, Training
 
 DECIMALS = 6
-"""Eval losses that agree to this many decimals are called flat, as the users of trl#3926 saw them."""
+"""Eval losses that agree to this many decimals are called flat, as in the reports of trl#3926."""
 
 
 def optimizer_wrong(held: Optimizer) -> str | None:
-    """The optimizer must hold exactly the trainable parameters, and some."""
+    """The optimizer must hold exactly the trainable parameters, and at least one."""
     if held.parameters and not held.missing and not held.extra:
         return None
     return (
@@ -28,9 +28,9 @@ def gradients_absent(seen: Gradients, *, moved: bool) -> str | None:
     """Every trainable tensor must receive gradients that are finite, and not always exactly zero.
 
     Args:
-        seen: what arrived.
-        moved: whether any weight changed. Where none did, `lora_B` stays zero and with it the gradient of `lora_A`: the
-            standstill says it.
+        seen: the gradients that arrived.
+        moved: whether any weight changed. If none did, `lora_B` stays zero, and so does the gradient of `lora_A`. Then
+            zeros are reported only if all tensors have them; another rule reports the unchanged weights.
     """
     zero = seen.zero if moved or seen.zero == seen.tensors else 0
     if seen.tensors and not (seen.silent or zero or seen.non_finite):
@@ -42,8 +42,10 @@ def gradients_absent(seen: Gradients, *, moved: bool) -> str | None:
 
 
 def gradients_missing(training: Training) -> str | None:
-    """Every trainable tensor must receive gradients that are finite and not zero, from the step where it must (the
-    first, and for a `lora_A` behind a `lora_B` of zeros the second). At no step may all of them be zero.
+    """Every trainable tensor must receive gradients that are finite and not zero, from its first possible step on.
+
+    That is step 2 for a `lora_A` behind a `lora_B` of zeros, and step 1 for all others. At no step may all gradients be
+    zero.
     """
     if absent := gradients_absent(training.gradients, moved=training.subject_delta != 0):
         return f"{absent}{_left_behind(training)}"
@@ -55,25 +57,25 @@ def gradients_missing(training: Training) -> str | None:
 
 
 def gradients_ended(training: Training) -> str | None:
-    """Gradients other than zero must go on arriving at every tensor up to the last step."""
+    """Every tensor must receive gradients other than zero up to the last step."""
     ended = _ended({name: seen.gradients_until for name, seen in training.classes.items()}, training)
     return f"gradients other than zero ended before training did: {ended}" if ended else None
 
 
 def gradients_followed(training: Training) -> bool:
-    """Whether it was recorded up to which step gradients arrived."""
+    """Whether the record has the last step with a gradient for every class."""
     reached = [seen for seen in training.classes.values() if seen.reached is not None]
     return bool(training.classes) and all(seen.gradients_until is not None for seen in reached)
 
 
 def _ended(until: Mapping[str, int | None], training: Training) -> str:
-    """Classes some tensor of which went on only to an earlier step than the last. Of None nothing is known."""
+    """The classes with a tensor that ended before the last step. Classes with None are skipped: nothing is known."""
     last = len(training.grad_norm)
     return ", ".join(f"{name} after step {step} of {last}" for name, step in until.items() if step and step < last)
 
 
 def _left_behind(training: Training) -> str:
-    """The tensors that did not change, where others did."""
+    """A message part that names the tensors that did not change while others did; empty if there are none."""
     still = _still(training) if training.subject_delta else ""
     return f"; while others changed, these stood still: {still}" if still else ""
 
@@ -83,13 +85,13 @@ def _late(name: str, seen: ParameterClass) -> bool:
 
 
 def _behind_zeros(name: str) -> bool:
-    """Whether a class is the factor of an adapter that PEFT puts behind zeros: it has no gradient until these move."""
+    """Whether the class is the adapter factor behind a zero factor: it has no gradient until that factor changes."""
     return name.endswith(("lora_A", "lora_embedding_B"))
 
 
 def held_back(training: Training) -> tuple[str, ...]:
-    """Classes that cannot have moved yet: what they stand behind has been zero until the last step that had both a
-    gradient and a learning rate above zero.
+    """Classes that cannot have changed yet: their other factor was zero until the last step with a gradient and a
+    learning rate above zero.
     """
     steps = zip(training.grad_norm, training.learning_rate, strict=False)
     if sum(norm != 0 and rate > 0 for norm, rate in steps) > 1:
@@ -99,11 +101,11 @@ def held_back(training: Training) -> tuple[str, ...]:
 
 
 def loss_wrong(losses: Sequence[float], *, may_be_zero: bool = False) -> str | None:
-    """The training loss a trainer logs must be a number at every step, and not exactly zero at all of them.
+    """The training loss that a trainer logs must be finite at every step, and not exactly zero at all of them.
 
     Args:
-        losses: what was logged, one entry or more.
-        may_be_zero: whether the objective has a loss of zero while it learns, as rewards have.
+        losses: the logged losses, at least one.
+        may_be_zero: whether the loss can be zero while the model learns, as with rewards.
     """
     if wrong := _not_finite("the logged training loss", losses):
         return wrong
@@ -113,7 +115,7 @@ def loss_wrong(losses: Sequence[float], *, may_be_zero: bool = False) -> str | N
 
 
 def gradient_norm_wrong(name: str, norms: Sequence[float], *, may_be_zero: bool = False) -> str | None:
-    """A norm of the whole gradient must be a number at every step, and not exactly zero at all of them."""
+    """A norm of the whole gradient must be finite at every step, and not exactly zero at all of them."""
     if wrong := _not_finite(name, norms):
         return wrong
     return None if may_be_zero or any(norms) or not norms else f"{name} is exactly 0 {_everywhere(norms)}"
@@ -132,19 +134,19 @@ def _everywhere(values: Sequence[float]) -> str:
 
 
 def labels_masked(rows: int, masked: int) -> str | None:
-    """Every row trained on must have something to learn, and there must be rows."""
+    """Every training row must have a label to predict, and there must be rows."""
     return f"{masked} of {rows} rows have nothing to learn (every label is -100)" if masked or not rows else None
 
 
 def weights_wrong(*, moved: bool, finite: bool) -> str | None:
-    """What is trained must change, and stay finite."""
+    """The trained weights must change, and stay finite."""
     if not finite:
         return "some trained weights are NaN or infinite after training"
     return None if moved else "no trained weight changed at all"
 
 
 def weights_stand_still(training: Training) -> str | None:
-    """Every class of what is trained must change, in every tensor, and stay finite."""
+    """Every trained tensor must change, and stay finite."""
     if wrong := weights_wrong(moved=training.subject_delta != 0, finite=training.subject_finite):
         return wrong
     still = _still(training)
@@ -152,19 +154,19 @@ def weights_stand_still(training: Training) -> str | None:
 
 
 def weights_stopped(training: Training) -> str | None:
-    """Every tensor of what is trained must go on changing up to the last step."""
+    """Every trained tensor must change up to the last step."""
     ended = _ended({name: seen.moving_until for name, seen in training.classes.items()}, training)
     return f"some tensors stopped changing before training ended: {ended}" if ended else None
 
 
 def weights_followed(training: Training) -> bool:
-    """Whether it was recorded up to which step weights changed."""
+    """Whether the record has the last step with a change for every class that changed."""
     changed = [seen for seen in training.classes.values() if not seen.unchanged]
     return bool(training.classes) and all(seen.moving_until is not None for seen in changed)
 
 
 def _still(training: Training) -> str:
-    """Which tensors did not change, by class, and the layers they fill."""
+    """The tensors that did not change, counted by class, and the layers that consist of them."""
     still = [f"{c.unchanged} of {c.tensors} {name}" for name, c in training.classes.items() if c.unchanged]
     layers = f", all of {' and '.join(training.still_layers)}" if still and training.still_layers else ""
     return f"{', '.join(still)}{layers}"
@@ -178,29 +180,29 @@ def eval_loss_missing(before: float | None, after: float | None) -> str | None:
 
 
 DIVERGED = 2.0
-"""How many times its first value a loss must end at to have diverged. Healthy steps lower it; steps of their size in
-random directions move it by 1.1 % at most (`reports/learning/`).
+"""A loss has diverged if it ends above this many times its first value. Healthy steps lower it; steps of the same size
+in random directions change it by at most 1.1 % (`reports/learning/`).
 """
 
 FEWEST_NATS = 1.0
-"""How far it must have risen as well: by one, every right token has become e times less likely. Below it lie losses of
-a model that knows its rows by heart, which double by chance.
+"""A diverged loss must also have risen by this much: every correct token is then e times less likely. A model that has
+memorised its rows has losses below 1, which can double by chance.
 """
 
 FEWEST_LOSSES = 4
-"""Logged losses that must be there where no evaluation tells the end from a batch of harder rows."""
+"""Minimum number of logged losses to judge divergence without an evaluation: a single batch may be harder."""
 
 
 def diverged(before: float | None, after: float | None, losses: Sequence[float]) -> str | None:
     """Loss must not end far above where it began.
 
-    A model that learns its rows by heart does worse on others, too: an eval loss that rises while train loss falls has
-    not diverged.
+    A model that memorises its rows gets worse on other rows. So an eval loss that rises while train loss falls has not
+    diverged.
 
     Args:
         before: eval loss before training; None without an evaluation.
         after: the same after training.
-        losses: train losses as they were logged, in order.
+        losses: the logged train losses, in order.
     """
     late = losses[len(losses) // 2 :]
     if before is None or after is None:
@@ -218,6 +220,6 @@ def _far_above(before: float, after: float) -> bool:
 
 
 def eval_loss_flat(before: float, after: float) -> str | None:
-    """Training must move eval loss in the first `DECIMALS` decimals; two that are not numbers have not moved either."""
+    """Training must change eval loss in the first `DECIMALS` decimals. NaN before and after is flat, too."""
     first, last = f"{before:.{DECIMALS}f}", f"{after:.{DECIMALS}f}"
     return f"eval loss is flat to {DECIMALS} decimals: {first} -> {last}" if first == last else None

@@ -1,6 +1,4 @@
-"""Opinions on a script of the user's own. There is no closed form of it: its user is entitled to what the script itself
-asks for.
-"""
+"""Checks of a user's script. There are no expected counts for a script: it is compared with what it asks for itself."""
 
 from __future__ import annotations
 
@@ -26,11 +24,11 @@ from finetune_compat.contract.script import Pipeline, Run, ended_with
 from finetune_compat.contract.verdict import Outcome, Result, Symptom, Verdict
 
 FULL_STEPS = 2.0
-"""Steps at the full learning rate without which nobody can say that an eval loss should have moved."""
+"""Minimum number of steps at the full learning rate after which an eval loss must have changed."""
 
 
 def judge(seen: Pipeline) -> tuple[Verdict, ...]:
-    """A verdict for each trainer of the script, and one on the script where it ended otherwise than it should."""
+    """One verdict for each trainer of the script, and one for the script if it failed outside its trainers."""
     runs = tuple(judge_run(run) for run in seen.runs)
     healthy = all(verdict.outcome is Outcome.PASS for verdict in runs)
     return (*runs, *_of_the_script(seen, healthy=healthy))
@@ -38,24 +36,24 @@ def judge(seen: Pipeline) -> tuple[Verdict, ...]:
 
 def _of_the_script(seen: Pipeline, *, healthy: bool) -> tuple[Verdict, ...]:
     error, cell = seen.error, str(CellId(seen.stack.name, seen.script))
-    told = f"{error.type} at {error.stage}: {error.message}" if error else ""
+    failure = f"{error.type} at {error.stage}: {error.message}" if error else ""
     if not seen.runs:
-        reason = f"nothing was seen: {told or 'no model of Transformers was loaded'}"
+        reason = f"nothing was seen: {failure or 'no model of Transformers was loaded'}"
         return (Verdict(cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN),)
     if error is None:
         if not seen.status or any(run.seen.error for run in seen.runs):
-            return ()  # all is well, or a trainer has said so
-        # A script may have looked at what it has trained, and know better.
+            return ()  # no error, or the verdict of a trainer reports it
+        # The script may have checked its own result and failed for that reason.
         well = "training was healthy, and " if healthy else ""
         reason = f"{well}the script itself ended with {ended_with(seen.status)}"
         return (Verdict(cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN),)
     if any(run.seen.error and run.seen.error.message == error.message for run in seen.runs):
-        return ()  # its trainer has said so
+        return ()  # the verdict of a trainer reports it
     if excused(error) or not _by_a_library(error):
-        # A script may object to what so few steps have made.
-        return (Verdict(cell, Outcome.INFRASTRUCTURE, f"the script ended in {told}", Symptom.ERROR),)
-    opinions, untrained = (failed("F001", told),), before_training(error)
-    return (Verdict(cell, Outcome.FAIL, f"F001 {told}", Symptom.ERROR, opinions, untrained=untrained),)
+        # The script may reject the result of so few steps.
+        return (Verdict(cell, Outcome.INFRASTRUCTURE, f"the script ended in {failure}", Symptom.ERROR),)
+    opinions, untrained = (failed("F001", failure),), before_training(error)
+    return (Verdict(cell, Outcome.FAIL, f"F001 {failure}", Symptom.ERROR, opinions, untrained=untrained),)
 
 
 def _by_a_library(error: Failure) -> bool:
@@ -63,7 +61,7 @@ def _by_a_library(error: Failure) -> bool:
 
 
 def judge_run(run: Run) -> Verdict:
-    """The verdict on one trainer. INFRASTRUCTURE is what could not be told."""
+    """The verdict on one trainer. INFRASTRUCTURE means that nothing could be judged."""
     error = run.seen.error
     if error is not None and excused(error):
         return Verdict(run.seen.cell, Outcome.INFRASTRUCTURE, unable(error), Symptom.UNKNOWN)
@@ -76,7 +74,7 @@ def judge_run(run: Run) -> Verdict:
     elif not run.seen.training.subject_delta:
         outcome, reason = Outcome.INFRASTRUCTURE, f"no trained weight changed: {_why_nothing_changed(run)}"
     else:
-        outcome, reason = Outcome.PASS, _praise(run.seen.training)
+        outcome, reason = Outcome.PASS, _pass_reason(run.seen.training)
     return Verdict(
         run.seen.cell,
         outcome,
@@ -89,30 +87,32 @@ def judge_run(run: Run) -> Verdict:
 
 
 def _why_nothing_changed(run: Run) -> str:
-    """Why that is no fault, where no check has failed."""
+    """Why unchanged weights are no fault: no check failed."""
     if not run.rewarded:
         return "the only step has a learning rate of 0, as warm-up begins; ask for more steps"
     if run.rewards_alike:
-        return "all completions of each prompt earned the same reward, so that no gradient was due; look at the reward"
-    return "no gradient arrived, as where all completions of a prompt earn the same, and the trainer logs no spread"
+        return "all completions of each prompt have the same reward, so no gradient is expected; look at the reward"
+    return "no gradient arrived: all completions of a prompt may have the same reward, and the trainer logs no spread"
 
 
-def _praise(training: Training) -> str:
+def _pass_reason(training: Training) -> str:
     if held := rules.held_back(training):
-        return f"trained weights change; so few steps cannot show whether {', '.join(held)} does, ask for more"
+        return f"trained weights change; too few steps to show whether {', '.join(held)} changes, ask for more"
     if training.eval_before is None or training.eval_after is None:
-        return f"{training.optimizer.parameters:,} parameters train; without an evaluation set, nothing says they learn"
+        return (
+            f"{training.optimizer.parameters:,} parameters train; without an evaluation set, learning cannot be checked"
+        )
     return f"{training.optimizer.parameters:,} parameters train"
 
 
 def excused(error: Failure) -> bool:
-    """Whether this machine, and not the versions, is why it was raised."""
+    """Whether this machine caused the error, and not the versions."""
     return machine_failed(error) or without_gpu(error.message)
 
 
 def _training(run: Run) -> Training:
     if run.seen.training is None:
-        raise NotApplicable("no training was seen to its end")
+        raise NotApplicable("no completed training was seen")
     return run.seen.training
 
 
@@ -124,7 +124,7 @@ def _at(run: Run, stage: Stage) -> Census:
 
 
 def _adapters(census: Census) -> tuple[int, int]:
-    """Parameters of the active adapters: trainable, and all. Of all adapters, where nothing says which are active."""
+    """Trainable and total parameters of the active adapters; of all adapters if the active ones are unknown."""
     found = census.active or census.by_area.get(Area.ADAPTER)
     return (found.trainable, found.total) if found else (0, 0)
 
@@ -134,9 +134,9 @@ def _names(census: Census) -> tuple[str, ...]:
 
 
 def _before_the_trainer(run: Run) -> tuple[Census, ...]:
-    """The adapters that the script gives to be trained: as its own last call wrapped the model, then as handed over.
+    """Censuses before the trainer: after the script's last own call that wrapped the model, and when it is passed on.
 
-    The first is left out where other adapters are active when the model is handed over.
+    The first census is left out if other adapters are active when the model is passed to the trainer.
     """
     wrapped = run.seen.census(Stage.PEFT)
     if wrapped is not None and wrapped.by is Actor.LIBRARY:
@@ -154,7 +154,7 @@ def _wrapping_leaves_something(run: Run) -> str | None:
     if any(_adapters(taken)[0] for taken in own):
         return None
     total = _adapters(own[-1])[1]
-    return f"0 of {total:,} adapter parameters are trainable at peft: is_trainable or inference_mode is not as meant"
+    return f"0 of {total:,} adapter parameters are trainable at peft: check is_trainable and inference_mode"
 
 
 def _trainer_keeps(run: Run) -> str | None:
@@ -172,7 +172,7 @@ def _trainer_keeps(run: Run) -> str | None:
     most = _adapters(before)[0]
     if trainable >= most:
         return None
-    when = "when handed over" if before is run.handed else "at peft"
+    when = "when passed to the trainer" if before is run.handed else "at peft"
     return f"{trainable:,} adapter parameters are trainable at trainer, {most:,} were {when}{blame}"
 
 
@@ -191,35 +191,35 @@ def _runs_to_its_end(run: Run) -> str | None:
 def _keeps_the_adapter(run: Run) -> str | None:
     given, kept = run.handed, _at(run, Stage.TRAINER)
     if given is None or run.trainer is None:
-        raise NotApplicable("no adapter was seen to be handed to a trainer")
+        raise NotApplicable("no adapter was passed to a trainer")
     if _names(given) != _names(kept):
         now, before = (" and ".join(map(repr, _names(taken))) or "none" for taken in (kept, given))
-        return f"the trainer trains another adapter than the one handed over: {now} in place of {before}"
+        return f"the trainer trains another adapter than the one passed to it: {now} instead of {before}"
     same = given.subject_sha256 == kept.subject_sha256
-    return None if same else "the adapter handed over was replaced: its values differ between peft and trainer"
+    return None if same else "the trainer replaced the adapter: its values differ between peft and trainer"
 
 
 def _labels(run: Run) -> str | None:
     labels = run.seen.labels
     if labels is None:
         raise NotApplicable("no batch had a label for every token")
-    # A row cut short of its answer is waste; none with an answer is a fault.
+    # Some rows without labels are waste. No row with labels is a fault.
     return rules.labels_masked(labels.samples, labels.all_masked) if labels.all_masked == labels.samples else None
 
 
 def _optimizer(run: Run) -> str | None:
     held = _training(run).optimizer
-    # What else it holds does no harm.
+    # Additional parameters in the optimizer do no harm.
     return rules.optimizer_wrong(Optimizer(held.parameters, held.missing, 0))
 
 
 def _gradients(run: Run) -> str | None:
     training = _training(run)
     seen, moved = training.gradients, training.subject_delta != 0
-    # Single tensors are idle in healthy runs: an expert no token went to. A class, or a layer, is not.
+    # Single tensors may be idle in healthy runs, for example an expert that receives no token.
     dead = _dead(seen)
     if run.rewarded and dead and run.rewards_alike is not False:
-        raise NotApplicable("rewards make the gradient, and it is zero where they are equal")
+        raise NotApplicable("the gradient comes from rewards, and is zero if they are equal")
     wrong = rules.gradients_absent(
         Gradients(seen.tensors, seen.silent if dead else 0, seen.zero if dead else 0, seen.non_finite), moved=moved
     )
@@ -233,7 +233,7 @@ def _weights(run: Run) -> str | None:
         raise NotApplicable(due)
     if wrong := rules.weights_wrong(moved=moved, finite=training.subject_finite):
         return wrong
-    # Of a model without adapters a script may train a part.
+    # Without adapters, a script may train only a part of the model.
     if not run.asks_for_adapters:
         return None
     held = rules.held_back(training)
@@ -249,9 +249,9 @@ def _dead(seen: Gradients) -> bool:
 
 
 def _no_change_is_due(run: Run, training: Training) -> str:
-    """Why no weight need have changed; empty where one must have."""
+    """Why no weight has to change; empty if one must."""
     if run.rewarded and _dead(training.gradients):
-        return "rewards make the gradient, and none arrived"
+        return "the gradient comes from rewards, and none arrived"
     if run.full_rate and training.learning_rate == (0.0,):
         return "the only step has a learning rate of 0, as warm-up begins"
     return ""
@@ -269,7 +269,7 @@ def _frozen_stay(run: Run) -> str | None:
 def _eval_reported(run: Run) -> str | None:
     training = _training(run)
     if run.rows_evaluated is None:
-        raise NotApplicable("there is no evaluation set; train loss tells less")
+        raise NotApplicable("there is no evaluation set")
     return rules.eval_loss_missing(training.eval_before, training.eval_after)
 
 
@@ -297,7 +297,7 @@ def _does_not_diverge(run: Run) -> str | None:
         raise NotApplicable("there is no eval loss before and after, and too few train losses were logged")
     begin = training.loss[0] if before is None or after is None else before
     if begin <= 0:
-        raise NotApplicable("the loss began at zero or below: twice that says nothing")
+        raise NotApplicable("the first loss is zero or negative, so a ratio to it has no meaning")
     return rules.diverged(before, after, training.loss)
 
 
@@ -310,7 +310,7 @@ def _eval_moves(run: Run) -> str | None:
         raise NotApplicable("the loss of a policy that is its own reference is 0 whatever it has learned")
     done = run.full_steps
     if done is not None and training.optimizer.parameters and done < FULL_STEPS:
-        raise NotApplicable(f"warm-up: the steps taken are worth {done:.1f} at the full learning rate; ask for more")
+        raise NotApplicable(f"warm-up: the steps equal {done:.1f} steps at the full learning rate; ask for more")
     return rules.eval_loss_flat(before, after)
 
 

@@ -1,4 +1,4 @@
-"""What the model is at each stage: trainable and total counts, dtypes, adapters kept, saved and loaded again."""
+"""The checks of the model at each stage: trainable and total counts, dtypes, and adapters saved and reloaded."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from finetune_compat.contract.catalog import MAY_DROP, Expect
 from finetune_compat.contract.records import Absence, Area, Census, Stage
 
 REPLY_TOLERANCE = 0.05
-"""Share of an adapter's whole effect on a logit by which a reload may differ from what was trained. Adapters kept in
-bfloat16 and reloaded in float32 moved logits by up to 1.6 % of it (measured); an adapter scaled by a half moves half.
+"""A reload may change logits by this share of the adapter's largest effect on a logit. Measured: adapters saved in
+bfloat16 and reloaded in float32 change logits by up to 1.6 % of it. An adapter scaled by a half changes them by half.
 """
 
 ADAPTER_DTYPES = (("float32",), ("bfloat16",))
-"""What adapters may be kept in. float16 loses the small steps of training; TRL from 0.26 on keeps those of quantized
-models in bfloat16.
+"""Allowed dtypes of adapters. float16 loses the small updates of training. TRL 0.26 and later stores the adapters of
+quantized models in bfloat16.
 """
 
 
 def options_accepted(case: Case) -> str | None:
-    """Every option the flow sets is known to the installed version, under one name or another."""
+    """The installed version accepts every option that the flow sets, under one of its names."""
     lost = [option for option in case.seen.options_dropped if option not in MAY_DROP]
-    return f"no name of this version accepts {', '.join(lost)}: the cell is not the one it is called" if lost else None
+    return f"this version does not accept {', '.join(lost)}: the cell differs from its id" if lost else None
 
 
 def attention_as_asked(case: Case) -> str | None:
     """The model uses the attention implementation it was loaded with."""
     attention = case.seen.attention
     if attention is None or attention.used is None:
-        raise NotApplicable("the model was not loaded, or does not say")
+        raise NotApplicable("the model was not loaded, or does not report its attention")
     if attention.used == attention.asked:
         return None
     return f"asked for {attention.asked} attention, the model uses {attention.used}"
 
 
 def weights_have_the_dtype_asked_for(case: Case) -> str | None:
-    """At load, what is not quantized has the dtype asked for, and what is has bitsandbytes' storage type. At no later
-    stage is there another one but float32, which preparation casts to.
+    """At load, unquantized weights have the requested dtype, and quantized weights have bitsandbytes' storage type.
+    Later stages may add only float32, to which preparation casts.
     """
     census = case.census(Stage.LOAD)
     if census is None:
@@ -50,15 +50,15 @@ def weights_have_the_dtype_asked_for(case: Case) -> str | None:
     allowed = {*asked, "float32"}
     for later in case.seen.stages:
         if later.dtypes.keys() <= allowed:
-            continue  # nor has the base model, which is part of it
+            continue  # then the base model has no other dtype either
         strange = {dtype: n for dtype, n in _base_dtypes(later).items() if dtype not in allowed}
         if strange:
-            return f"of the base model {_elements(strange)} at {later.name}, asked for {' and '.join(sorted(asked))}"
+            return f"the base model has {_elements(strange)} at {later.name}, asked for {' and '.join(sorted(asked))}"
     return None
 
 
 def _base_dtypes(census: Census) -> dict[str, int]:
-    """Elements by dtype outside the adapters; empty where adapters of several dtypes cannot be told from the rest."""
+    """Elements by dtype outside the adapters; empty if the adapters have several dtypes and cannot be subtracted."""
     adapters = census.by_area.get(Area.ADAPTER)
     if adapters is None or not adapters.total:
         return dict(census.dtypes)
@@ -77,9 +77,9 @@ def census_check(stage: Stage) -> Callable[[Case], str | None]:
     def run(case: Case) -> str | None:
         expect = case.flow.expects.get(stage)
         if expect is None:
-            raise NotApplicable("the flow promises nothing here")
+            raise NotApplicable("the flow has no expectation at this stage")
         if case.refused and stage not in (Stage.LOAD, Stage.PREPARE):
-            raise NotApplicable("the trainer refused")
+            raise NotApplicable("the trainer refused the flow")
         census = case.census(stage)
         if census is None:
             return _without_census(case, stage)
@@ -102,7 +102,11 @@ def _others_train(census: Census) -> int:
 
 
 def _without_census(case: Case, stage: Stage) -> str:
-    """A census may be absent behind an error, and where a step is the library's or the precision's choice to take."""
+    """The message for a missing census.
+
+    Raises:
+        NotApplicable: an error ended the flow before the stage, or the library may skip the step in this flow.
+    """
     reason = case.absence(stage)
     optional = stage in (Stage.PREPARE, Stage.PEFT) and reason is Absence.NOT_CALLED
     own = case.flow.handed_over and (stage is Stage.PEFT or case.seen.variant.precision.quantized)
@@ -112,7 +116,7 @@ def _without_census(case: Case, stage: Stage) -> str:
 
 
 def totals_follow_from_the_config(case: Case) -> str | None:
-    """Stored and logical totals at the trainer are those of the base and of the adapters, and nothing else."""
+    """Stored and logical totals at the trainer are exactly those of the base plus the adapters."""
     census = case.census(Stage.TRAINER)
     if census is None:
         raise NotApplicable("no census at trainer")
@@ -125,7 +129,7 @@ def totals_follow_from_the_config(case: Case) -> str | None:
 
 
 def adapters_sit_where_the_targets_are(case: Case) -> str | None:
-    """In each part of the model there are as many adapter parameters as its matched layers call for, and no others."""
+    """Each part of the model has exactly the adapter parameters that its matched layers require."""
     census = case.census(Stage.TRAINER)
     if census is None or census.adapters_on is None or case.seen.lora is None:
         raise NotApplicable("no adapters, or none counted at trainer")
@@ -139,7 +143,7 @@ def _areas(counts_by_area: Mapping[Area, int]) -> str:
 
 
 def adapters_keep_one_dtype(case: Case) -> str | None:
-    """Adapters are float32 or bfloat16, all alike, and the same before and after training; float32 may be reloaded."""
+    """Adapters have one dtype, float32 or bfloat16, before and after training. The reload may also have float32."""
     found = {stage: case.census(stage) for stage in (Stage.TRAINER, Stage.AFTER_TRAINING)}
     seen = {stage: census.adapter_dtypes for stage, census in found.items() if census and census.adapter_dtypes}
     if not seen:
@@ -153,40 +157,40 @@ def adapters_keep_one_dtype(case: Case) -> str | None:
 
 
 def adapter_kept(case: Case) -> str | None:
-    """An adapter handed to the trainer comes out of its constructor with the values it had."""
+    """The constructor of the trainer does not change the values of an adapter that is passed to it."""
     if not case.flow.handed_over:
         raise NotApplicable("the trainer makes the adapter itself")
     given, kept = case.census(Stage.PEFT), case.census(Stage.TRAINER)
     if given is None or kept is None:
         raise NotApplicable("no census at peft or trainer")
     if given.subject_sha256 is None:
-        return "no digest of the adapter handed over"
+        return "no digest of the adapter passed to the trainer"
     if given.subject_sha256 == kept.subject_sha256:
         return None
-    return "the adapter handed over was replaced: its values differ between peft and trainer"
+    return "the trainer replaced the adapter: its values differ between peft and trainer"
 
 
 def reloaded_is_what_was_trained(case: Case) -> str | None:
-    """What is saved and loaded again has the values that training ended with."""
+    """The saved and reloaded values are those at the end of training."""
     trained, reloaded = case.census(Stage.AFTER_TRAINING), case.census(Stage.RELOAD)
     if trained is None or reloaded is None:
         raise NotApplicable("no census after training or at reload")
     if trained.subject_sha256 is None:
-        return "no digest of what was trained"
+        return "no digest of the trained values"
     if trained.subject_sha256 == reloaded.subject_sha256:
         return None
-    return "the values loaded again are not those training ended with"
+    return "the reloaded values differ from those at the end of training"
 
 
 def reload_answers_alike(case: Case) -> str | None:
-    """What is saved and loaded again gives the logits the trained model gave."""
+    """The reloaded model gives the same logits as the trained model, within `REPLY_TOLERANCE`."""
     reply = case.seen.reply
     if reply is None or reply.reloaded is None:
-        raise NotApplicable("the reloaded model was not asked")
+        raise NotApplicable("no logits of the reloaded model")
     if case.seen.model is None and _dtypes_of(case, Stage.AFTER_TRAINING) != _dtypes_of(case, Stage.RELOAD):
-        # Real weights are loaded in bfloat16, of which preparation makes float32 in part: rounding alone moves logits.
-        raise NotApplicable("it was trained in other dtypes than it was loaded again in")
-    # A model that was trained whole is saved and loaded in one dtype.
+        # Real weights are loaded in bfloat16, and preparation casts a part to float32: rounding alone changes logits.
+        raise NotApplicable("the dtypes in training and after the reload differ")
+    # A fully trained model is saved and loaded in one dtype, so its logits must be equal.
     allowed = REPLY_TOLERANCE * reply.without_adapter if reply.without_adapter else 0.0
     if reply.reloaded <= allowed:
         return None
@@ -199,10 +203,10 @@ def _dtypes_of(case: Case, stage: Stage) -> Mapping[str, int]:
 
 
 def adapter_has_effect(case: Case) -> str | None:
-    """After training, switching the adapters off changes what the model says."""
+    """After training, switching the adapters off changes the logits."""
     reply = case.seen.reply
     if reply is None or reply.without_adapter is None:
-        raise NotApplicable("no adapters, or the trained model was not asked")
+        raise NotApplicable("no adapters, or no logits of the trained model")
     if not math.isfinite(reply.without_adapter):
-        return "the trained model answers with logits that are not finite"
+        return "the logits of the trained model are not finite"
     return None if reply.without_adapter > 0 else "the same logits with the adapters on and off"

@@ -1,4 +1,4 @@
-"""What training did: labels, optimizer, learning rate, gradients, weights."""
+"""The checks of the training steps: labels, optimizer, learning rate, gradients, weights."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from finetune_compat.contract.catalog import ACCUMULATED_ROWS, BATCH_ROWS
 from finetune_compat.contract.records import Stage, StepPair, Training
 
 EXACT_STEP = 1e-3
-"""Share of a float32 gradient by which two ways of one step may differ. 2e-7 was measured on a CPU; a GPU may round
-products of float32 to 10 bits.
+"""Share of a float32 gradient by which two ways to compute one step may differ. Measured on a CPU: 2e-7. A GPU may
+round float32 products to 10 bits.
 """
 
 ROUNDED_STEP = 2e-2
-"""The same for adapters in bfloat16, in which the one way adds up four gradients of 8 bits and the other rounds one
-sum: 4e-3 was measured.
+"""The same share for adapters in bfloat16: one way adds four gradients of 8 bits, the other rounds one sum. Measured:
+4e-3.
 """
 
 LOSS_TOLERANCE = 1e-3
-"""Relative difference of two reported losses. Releases before 5.0 round them to four decimals."""
+"""Allowed relative difference of two reported losses. Transformers before 5.0 rounds them to four decimals."""
 
 
 def runs_to_its_end(case: Case) -> str | None:
-    """The flow ends without an error and with all its steps run, or with an error that says what to change."""
+    """The flow runs all its steps without an error, or the trainer refuses it with a reason."""
     error, training = case.seen.error, case.seen.training
     if case.refused:
         return None
@@ -38,7 +38,7 @@ def runs_to_its_end(case: Case) -> str | None:
 
 
 def labels_present(case: Case) -> str | None:
-    """Every row trained on has something to learn."""
+    """Every training row has labels, in the expected number."""
     labels = case.seen.labels
     if labels is None and case.seen.training is None:
         raise NotApplicable("training did not finish")
@@ -47,34 +47,34 @@ def labels_present(case: Case) -> str | None:
     if masked := rules.labels_masked(labels.samples, labels.all_masked):
         return masked
     allowed = tuple(tokens * labels.samples for tokens in case.flow.row_labels)
-    # How many tokens a real tokenizer makes of a word is its own affair.
+    # The number of tokens per word is known only for the tokenizer of tiny models.
     if case.seen.model is not None and labels.label_tokens not in allowed:
         per_row = " or ".join(f"{tokens}" for tokens in case.flow.row_labels)
-        return f"{labels.label_tokens:,} label tokens in {labels.samples} rows that have {per_row} each"
+        return f"{labels.label_tokens:,} label tokens in {labels.samples} rows, expected {per_row} per row"
     training = case.seen.training
     rows = BATCH_ROWS * case.rules.sequences
     if training is not None and labels.samples != len(training.grad_norm) * rows:
-        return f"{labels.samples} rows were trained on in {len(training.grad_norm)} steps of {rows}"
+        return f"{labels.samples} training rows in {len(training.grad_norm)} steps, expected {rows} per step"
     return None
 
 
 def ends_are_labels(case: Case) -> str | None:
-    """Where a row ends with an end-of-sequence token, the model learns it."""
+    """If a row ends with an end-of-sequence token, the token is a label."""
     labels = case.seen.labels
     if labels is None or not labels.ends:
         raise NotApplicable("no row had an end-of-sequence token")
     if not labels.ends_masked:
         return None
-    return f"the end of {labels.ends_masked} of {labels.ends} rows is no label: the model never learns to stop"
+    return f"the end token of {labels.ends_masked} of {labels.ends} rows is not a label: the model never learns to stop"
 
 
 def optimizer_holds_what_is_trainable(case: Case) -> str | None:
-    """The optimizer holds exactly the trainable parameters, and some."""
+    """The optimizer holds exactly the trainable parameters, and at least one."""
     return rules.optimizer_wrong(case.training.optimizer)
 
 
 def learning_rate_as_asked(case: Case) -> str | None:
-    """The optimizer's learning rate before each step is the schedule that was asked for."""
+    """The optimizer's learning rate before each step follows the requested schedule."""
     training = case.training
     if (wrong := _rates_wrong(training)) or training.rates_agree is not None:
         return wrong
@@ -98,15 +98,15 @@ def _rates(rates: tuple[float, ...]) -> str:
 
 
 def gradients_arrive(case: Case) -> str | None:
-    """Every trainable tensor receives gradients that are finite and not zero, at the step where it must."""
+    """Every trainable tensor receives gradients that are finite and not zero, from its first possible step on."""
     if (wrong := rules.gradients_missing(case.training)) or case.training.classes:
         return wrong
-    raise NotApplicable(_before("gradients were followed by class of tensors"))
+    raise NotApplicable(_before("gradients were recorded by class of tensors"))
 
 
 def gradient_norm_finite(case: Case) -> str | None:
-    """The norm of the whole gradient, as measured at the tensors and as the trainer logs it, is a number and not always
-    zero.
+    """The norm of the whole gradient is finite and not always zero, both as measured at the tensors and as logged by
+    the trainer.
     """
     training = case.training
     logged = training.grad_norm_logged
@@ -118,30 +118,30 @@ def gradient_norm_finite(case: Case) -> str | None:
 
 
 def gradients_arrive_to_the_end(case: Case) -> str | None:
-    """Gradients other than zero go on arriving at every trainable tensor up to the last step."""
+    """Every trainable tensor receives gradients other than zero up to the last step."""
     if (wrong := rules.gradients_ended(case.training)) or rules.gradients_followed(case.training):
         return wrong
     raise NotApplicable(_before("the last step with a gradient was measured"))
 
 
 def weights_change(case: Case) -> str | None:
-    """Every class of what the flow trains really changes, in every tensor, and stays finite."""
+    """Every trained tensor changes, and stays finite."""
     if (wrong := rules.weights_stand_still(case.training)) or case.training.classes:
         return wrong
     raise NotApplicable(_before("weights were compared by class of tensors"))
 
 
 def weights_change_to_the_end(case: Case) -> str | None:
-    """Every tensor of what the flow trains goes on changing up to the last step."""
+    """Every trained tensor changes up to the last step."""
     if _rounds_small_steps(case):
-        raise NotApplicable("the last steps may be less than the weights' dtype can tell")
+        raise NotApplicable("the last updates may be too small for the weights' dtype")
     if (wrong := rules.weights_stopped(case.training)) or rules.weights_followed(case.training):
         return wrong
     raise NotApplicable(_before("the last step that changed a weight was measured"))
 
 
 def training_loss_is_a_number(case: Case) -> str | None:
-    """The training loss that the trainer logs is a number at every step, and not zero at all of them."""
+    """The training loss that the trainer logs is finite at every step, and not zero at all of them."""
     losses = case.training.loss
     if not losses:
         raise NotApplicable("the trainer logged no training loss")
@@ -153,15 +153,15 @@ def _before(measured: str) -> str:
 
 
 def _rounds_small_steps(case: Case) -> bool:
-    """Whether the last step, at a tenth of a rate that users take, may be less than the weights' dtype can tell."""
+    """Whether the last update, at a tenth of a typical learning rate, may be too small for the weights' dtype."""
     census = case.seen.census(Stage.TRAINER)
     if case.seen.model is not None or census is None:
-        return False  # tiny models are trained at rates that bfloat16 does not round away
+        return False  # tiny models train at rates that are large enough for bfloat16
     return (census.adapter_dtypes or tuple(census.dtypes)) != ("float32",)
 
 
 def frozen_weights_stay(case: Case) -> str | None:
-    """What was not trainable when training began is bit for bit what it was."""
+    """Weights that were not trainable when training began are bit for bit unchanged."""
     frozen = case.training.frozen
     if frozen is None:
         raise NotApplicable("frozen weights were not compared")
@@ -171,20 +171,20 @@ def frozen_weights_stay(case: Case) -> str | None:
 
 
 def memory_is_given_back(case: Case) -> str | None:
-    """When all of the flow has been dropped, the tensors of before are alive, and no others."""
+    """After all objects of the flow are deleted, the same bytes of tensors are alive as before the flow."""
     memory = case.seen.memory
     if memory is None:
         raise NotApplicable("memory was not measured")
     if memory.end_bytes == memory.start_bytes:
         return None
     return (
-        f"{memory.end_bytes:,} bytes of tensors are alive when the flow is gone, {memory.start_bytes:,} were before it "
+        f"{memory.end_bytes:,} bytes of tensors are alive after the flow, {memory.start_bytes:,} before it "
         f"(peak {memory.peak_bytes:,})"
     )
 
 
 def accumulation_changes_nothing(case: Case) -> str | None:
-    """The gradient and the reported loss of one step are the same for 4 rows at once and for 4 rows one by one."""
+    """The gradient and the reported loss of one step are the same for 4 rows at once and one by one."""
     deep = case.deep
     if "accumulation" in deep.failures:
         return ended_in(deep.failures["accumulation"], "accumulation")
@@ -192,7 +192,7 @@ def accumulation_changes_nothing(case: Case) -> str | None:
 
 
 def checkpointing_changes_nothing(case: Case) -> str | None:
-    """The gradient and the reported loss of one step are the same without gradient checkpointing and with it."""
+    """The gradient and the reported loss of one step are the same with and without gradient checkpointing."""
     deep = case.deep
     if "checkpointing" in deep.failures:
         return ended_in(deep.failures["checkpointing"], "checkpointing")

@@ -1,1 +1,1 @@
-"""Values that every room shares. Standard library only: the host and the cell side import them."""
+"""Values that all rooms share. Standard library only, because the host side and the cell side import them."""

@@ -1,11 +1,10 @@
-"""The flows, as an explicit tuple of values, and what a user is entitled to expect of each: written before anything
-runs.
+"""The catalog: all flows, and what a user is entitled to expect of each. It is written before anything runs.
 
 A flow is a value here plus one file in `harness/finetune_compat/cell/flows/`. No torch.
 
-Entitlement is the user's side of the bargain, not the library's: a trainer that was asked to train either trains what
-it was given, or refuses with an error that says so. A flow in which nothing trains without a word is a deviation in
-every version, also where the maintainers call it intended, and is listed as such in `matrices/known-issues.toml`.
+Entitlement is the user's view, not the library's: a trainer either trains the model that it receives, or refuses with
+an error that gives the reason. A flow that silently trains nothing is a deviation in every version, even if the
+maintainers call it intended. It is then listed in `matrices/known-issues.toml`.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from finetune_compat.contract.records import (
 )
 
 ACCUMULATED_ROWS = 4
-"""Rows of the step that the deep tier computes at once and one by one."""
+"""Number of rows in the step that the deep tier computes at once and one by one."""
 
 ROW_WORDS = 24
-"""Words of a row of data; each is a token with a label."""
+"""Number of words in a row of data; each word is one token with a label."""
 
 COMPLETION_WORDS = 14
-"""Words of a row that follow the prompt, where a flow's data have one; these and an end token have labels."""
+"""Number of words after the prompt, if a flow's data have one. These words and an end token have labels."""
 
 
 class Expect(StrEnum):
@@ -45,23 +44,23 @@ class Expect(StrEnum):
 
 
 class Objective(StrEnum):
-    """What a flow's trainer optimises: which data, arguments and labels it has (`module`), and what of its loss is
-    plausible (`finetune_compat.checks.objectives`).
+    """What a flow's trainer optimises. The objective determines data, arguments and labels (`module`), and which losses
+    are plausible (`finetune_compat.checks.objectives`).
     """
 
     SFT = "sft"
     PREFERENCE = "preference"
     PLAIN = "plain"
-    """The next token, by `transformers.Trainer` without TRL."""
+    """Next-token prediction by `transformers.Trainer`, without TRL."""
 
     @property
     def module(self) -> str:
-        """The objective's own file on the cell side, as a module."""
+        """Name of the objective's module on the cell side."""
         return f"finetune_compat.cell.objectives.{self}"
 
 
 class Subject(StrEnum):
-    """What a flow means to train."""
+    """What a flow trains."""
 
     ADAPTER = "adapter"
     MODEL = "model"
@@ -73,53 +72,53 @@ class Tier(StrEnum):
     QUICK = "quick"
     """Every cell once."""
     DEEP = "deep"
-    """The cells of `DEEP_CELLS` again in several ways as well."""
+    """Every cell once, and the extra measurements of `DEEP_CELLS`."""
     DEEP_ONLY = "deep-only"
-    """These in all those ways, and no other cells."""
+    """Only `DEEP_CELLS`, with the extra measurements."""
 
 
 class Handicap(StrEnum):
-    """What keeps a flow from learning, wholly or nearly. The learning test is calibrated with these."""
+    """A change that prevents a flow from learning, fully or nearly. It is used to calibrate the learning test."""
 
     FROZEN = "frozen"
     """Every step is undone."""
     WANDERING = "wandering"
-    """Every step has the size it would have, in random directions."""
+    """Every step keeps its size but has a random direction."""
     HUNDREDTH = "learning rate / 100"
     ONE_LAYER = "one live layer"
-    """Steps are undone but in the first layer."""
+    """Steps are undone except in the first layer."""
     ONE_CLASS = "one live class"
-    """Steps are undone but in `lora_B` of `q_proj`; the flow must train adapters."""
+    """Steps are undone except in `lora_B` of `q_proj`; the flow must train adapters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One fine-tuning script and the table row of what its user is entitled to."""
+    """One fine-tuning script, and what its user is entitled to."""
 
     name: str
     story: str
-    """What the script does, one sentence."""
+    """What the script does, in one sentence."""
     correct: bool
-    """Whether the libraries document this way of doing it. The entitlement holds either way."""
+    """Whether the libraries document this usage. The entitlement holds either way."""
     subject: Subject
     expects: dict[Stage, Expect]
-    """Trainable parameters by stage. A stage that is not here is not judged."""
+    """Expected trainable parameters by stage. A stage without an entry is not judged."""
     handed_over: bool
-    """Whether the adapters are made before the trainer sees them, so that the trainer must keep their values."""
+    """Whether adapters exist before the trainer is built. The trainer must then keep their values."""
     refusal: str | None
-    """A ValueError raised while the trainer is built is a fair answer if its message names this; None: nothing is."""
+    """A ValueError in the trainer's constructor is a valid refusal if its message has this text. None: no error is."""
     variants: tuple[Variant, ...]
     objective: Objective = Objective.SFT
     lora: LoraShape | None = None
     """The flow's own LoRA configuration; None: the model's."""
     row_labels: tuple[int, ...] = (ROW_WORDS, ROW_WORDS + 1)
-    """Label tokens a sequence may have: releases differ in whether they append an end token."""
+    """Allowed numbers of label tokens in a sequence. Releases differ in whether they append an end token."""
     since: str = "0"
-    """First TRL release that can be asked for it."""
+    """First TRL release that supports the flow."""
 
     @property
     def module(self) -> str:
-        """The flow's own file, as a module."""
+        """Name of the flow's module."""
         return f"finetune_compat.cell.flows.{self.name.replace('-', '_')}"
 
 
@@ -130,14 +129,14 @@ QWEN2_5_VL, QWEN2_5_VL_VISION = "qwen2.5-vl", "qwen2.5-vl+vision"
 LORA = LoraShape(
     r=8,
     alpha=16,
-    dropout=0.05,  # as users have it: a frozen run then shows a training loss that wiggles and goes nowhere
+    dropout=0.05,  # a typical value: the training loss of a frozen run then varies without a trend
     target_modules=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class TinyModel:
-    """A tiny model, and what of it LoRA reaches."""
+    """A tiny model, and its LoRA configuration."""
 
     shape: ModelShape
     lora: LoraShape
@@ -145,8 +144,8 @@ class TinyModel:
     """First Transformers release with this architecture: the earliest whose wheel has its module."""
 
 
-# Tiny, but with every distinction that matters: grouped key/value heads, a gated MLP, biases for Qwen2 and none for
-# Llama, linear layers that are a whole number of bitsandbytes' 64-element blocks.
+# Tiny, but with all relevant features: grouped key/value heads, a gated MLP, biases for Qwen2 and none for Llama, and
+# linear layers with a multiple of bitsandbytes' 64-element blocks.
 _DECODER = ModelShape(QWEN2, 128, 64, 128, 2, 4, 2, True)
 _ENCODER = VisionShape(
     depth=2,
@@ -165,30 +164,30 @@ _VL_2_5 = replace(_DECODER, family=QWEN2_5_VL, vision=replace(_ENCODER, gated=Tr
 MODELS: dict[str, TinyModel] = {
     QWEN2: TinyModel(_DECODER, LORA, "4.37.0"),
     LLAMA: TinyModel(replace(_DECODER, family=LLAMA, qkv_bias=False), LORA, "4.28.0"),
-    # The names of LORA exist in the language model of Qwen2-VL only.
+    # In Qwen2-VL, the names in LORA exist only in the language model.
     QWEN2_VL: TinyModel(_VL, LORA, "4.45.0"),
     QWEN2_VL_VISION: TinyModel(
         _VL, replace(LORA, target_modules=(*LORA.target_modules, "qkv", "fc1", "fc2")), "4.45.0"
     ),
-    # In Qwen2.5-VL gate_proj, up_proj and down_proj are names of the vision encoder's layers too.
+    # In Qwen2.5-VL, layers of the vision encoder are also called gate_proj, up_proj and down_proj.
     QWEN2_5_VL: TinyModel(_VL_2_5, replace(LORA, language_only=True), "4.49.0"),
     QWEN2_5_VL_VISION: TinyModel(_VL_2_5, replace(LORA, target_modules=(*LORA.target_modules, "qkv")), "4.49.0"),
 }
 
 STEPS = 10
-"""Training steps of a cell unless told otherwise: a healthy tiny model loses 13 % and more of its eval loss in them."""
+"""Default number of training steps of a cell. Eval loss of a healthy tiny model falls by 13 % or more in them."""
 
 BATCH_ROWS = 8
 """Rows of a training step."""
 
 MAY_DROP = frozenset({"loss_type"})
-"""Options a version may not know without changing what a cell does: before TRL 0.23 the loss is the one asked for."""
+"""Options that may be missing without changing a cell: before TRL 0.23 the only loss is the requested one."""
 
 LEARNING_RATE = {Subject.ADAPTER: 1e-2, Subject.MODEL: 2e-3}
-"""Large, so that ten steps decide: adapters start at zero effect, a whole random model needs less."""
+"""Large, so that ten steps are enough. Adapters need more, because they start with zero effect."""
 
 REAL_LEARNING_RATE = {Subject.ADAPTER: 2e-4, Subject.MODEL: 2e-5}
-"""For real weights, as users train them."""
+"""Typical learning rates for real weights."""
 
 _FOUR = (Precision.NF4, Precision.NF4_PLAIN, Precision.INT8, Precision.FULL)
 _QUANTIZED = (Precision.NF4, Precision.NF4_PLAIN, Precision.INT8)
@@ -226,7 +225,7 @@ _N4 = (
     Variant(QWEN2, Precision.FULL, True),
     Variant(QWEN2, Precision.FULL, False),
 )
-"""The field notes' second project; its flows vary in data, so they need not vary in everything."""
+"""The variants of the field notes' second project. Fewer, because its flows differ in data instead."""
 
 _ATTACHED_BY_TRAINER = {
     Stage.LOAD: Expect.UNQUANTIZED,
@@ -250,7 +249,7 @@ CATALOG: tuple[Flow, ...] = (
     ),
     Flow(
         name="sft-peft-model",
-        story="The user prepares and wraps the model, and hands the PeftModel to SFTTrainer without peft_config.",
+        story="The user prepares and wraps the model, and passes the PeftModel to SFTTrainer without peft_config.",
         correct=False,
         subject=Subject.ADAPTER,
         expects=_PREPARED_BY_USER,
@@ -260,7 +259,7 @@ CATALOG: tuple[Flow, ...] = (
     ),
     Flow(
         name="sft-peft-model-unprepared",
-        story="The user wraps a quantized model without preparing it, and hands the PeftModel to SFTTrainer.",
+        story="The user wraps a quantized model without preparing it, and passes the PeftModel to SFTTrainer.",
         correct=False,
         subject=Subject.ADAPTER,
         expects=_ATTACHED_BY_USER,
@@ -270,7 +269,7 @@ CATALOG: tuple[Flow, ...] = (
     ),
     Flow(
         name="sft-peft-model-and-config",
-        story="SFTTrainer is given a PeftModel that was trained before, and the same LoraConfig as peft_config.",
+        story="SFTTrainer gets a PeftModel that was trained before, and the same LoraConfig as peft_config.",
         correct=False,
         subject=Subject.ADAPTER,
         expects=_PREPARED_BY_USER,
@@ -280,7 +279,7 @@ CATALOG: tuple[Flow, ...] = (
     ),
     Flow(
         name="sft-inference-mode-config",
-        story="The LoraConfig handed to SFTTrainer was read from a saved adapter and still says inference_mode=True.",
+        story="The LoraConfig for SFTTrainer is read from a saved adapter and still has inference_mode=True.",
         correct=False,
         subject=Subject.ADAPTER,
         expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
@@ -290,7 +289,7 @@ CATALOG: tuple[Flow, ...] = (
     ),
     Flow(
         name="sft-adapter-reload-frozen",
-        story="A saved adapter is loaded as PeftModel.from_pretrained does it, and handed to SFTTrainer to train on.",
+        story="A saved adapter is loaded with the defaults of PeftModel.from_pretrained, and passed to SFTTrainer.",
         correct=False,
         subject=Subject.ADAPTER,
         expects=_PREPARED_BY_USER,
@@ -300,7 +299,7 @@ CATALOG: tuple[Flow, ...] = (
     ),
     Flow(
         name="sft-adapter-reload-trainable",
-        story="A saved adapter is loaded with is_trainable=True and handed to SFTTrainer to train on.",
+        story="A saved adapter is loaded with is_trainable=True and passed to SFTTrainer to train on.",
         correct=True,
         subject=Subject.ADAPTER,
         expects=_PREPARED_BY_USER,
@@ -311,7 +310,7 @@ CATALOG: tuple[Flow, ...] = (
     Flow(
         name="sft-adapter-reload-edited",
         story="A saved adapter is loaded after its file was edited to inference_mode=false, with train() and "
-        "enable_input_require_grads(), and handed to SFTTrainer.",
+        "enable_input_require_grads(), and passed to SFTTrainer.",
         correct=False,
         subject=Subject.ADAPTER,
         expects=_PREPARED_BY_USER,
@@ -332,7 +331,7 @@ CATALOG: tuple[Flow, ...] = (
     ),
     Flow(
         name="rft-all-linear",
-        story="The same on rows the user tokenized, with labels on the completion alone.",
+        story="The same on rows that the user tokenized, with labels only on the completion.",
         correct=True,
         subject=Subject.ADAPTER,
         expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
@@ -395,52 +394,51 @@ CATALOG: tuple[Flow, ...] = (
 
 
 def lora_of(flow: Flow, model: str) -> LoraShape:
-    """The LoRA configuration of `flow` on the model called `model`, which is that of text models if it is not ours."""
+    """The LoRA configuration of `flow` on `model`. A model that is not in `MODELS` gets the one of text models."""
     return flow.lora or (MODELS[model].lora if model in MODELS else LORA)
 
 
 DEEP_CELLS: tuple[tuple[str, Variant], ...] = (
-    # The documented way in each precision, with checkpointing and without: what every other flow shares.
+    # The documented usage in each precision, with and without checkpointing. Every other flow shares its code.
     ("sft-peft-config", Variant(QWEN2, Precision.NF4, True)),
     ("sft-peft-config", Variant(QWEN2, Precision.INT8, True)),
     ("sft-peft-config", Variant(QWEN2, Precision.FULL, True)),
     ("sft-peft-config", Variant(QWEN2, Precision.FULL, False)),
-    # The labels come from a collator of the user's own, and the forward was late to take the number of a step's labels.
+    # A user's collator makes the labels, and the forward accepted the number of a step's labels only in later releases.
     ("sft-peft-config", Variant(QWEN2_VL, Precision.NF4, True)),
     ("sft-peft-config", Variant(QWEN2_VL, Precision.FULL, False)),
-    # Handed over as a PeftModel, the trainer must see through it to know what the base model's loss takes.
+    # The trainer must unwrap the PeftModel to find the arguments of the base model's loss.
     ("sft-peft-model", Variant(QWEN2, Precision.NF4, True)),
     ("sft-peft-model", Variant(QWEN2, Precision.INT8, True)),
     ("sft-peft-model", Variant(QWEN2, Precision.FULL, False)),
-    # Without biases, by another class of model and attention.
+    # Without biases, with another model class and attention class.
     ("sft-peft-config", Variant(LLAMA, Precision.FULL, False)),
-    # As the field notes' second project: every linear layer, without dropout, with checkpointing on weights that need
-    # no preparation for it.
+    # As in the field notes' second project: every linear layer, no dropout, and checkpointing on unprepared weights.
     ("sft-all-linear", Variant(QWEN2, Precision.FULL, True)),
-    # The same without TRL: a deviation of both is Transformers', of one alone TRL's.
+    # The same without TRL: a deviation with and without TRL is in Transformers, a deviation only with TRL is in TRL.
     ("trainer-peft-model", Variant(QWEN2, Precision.NF4, True)),
     ("trainer-peft-model", Variant(QWEN2, Precision.FULL, False)),
     # The same without PEFT.
     ("sft-full", Variant(QWEN2, Precision.FULL, True)),
     ("sft-full", Variant(QWEN2, Precision.FULL, False)),
 )
-"""The cells that the deep tier measures in more ways, by flow and variant."""
+"""The cells with extra measurements in the deep tier, by flow and variant."""
 
 
 SWEPT_CELLS: tuple[tuple[str, Variant], ...] = (
     ("sft-peft-config", Variant(QWEN2, Precision.FULL, False)),
     ("sft-peft-config", Variant(LLAMA, Precision.FULL, False)),
-    # As on an accelerator: 4-bit weights, prepared by the trainer, activations computed again.
+    # As on an accelerator: 4-bit weights, prepared by the trainer, recomputed activations.
     ("sft-peft-config", Variant(QWEN2, Precision.NF4, True)),
 )
-"""The cheap cells with which the learning test is calibrated, by flow and variant."""
+"""The cheap cells for the calibration of the learning test, by flow and variant."""
 
 
 def flow_named(name: str) -> Flow:
     """The flow called `name`.
 
     Raises:
-        UnknownName: there is no such flow; the message lists those there are.
+        UnknownName: there is no such flow; the message lists all flows.
     """
     for flow in CATALOG:
         if flow.name == name:
@@ -453,9 +451,7 @@ def flow_named(name: str) -> Flow:
 
 
 def cells_on(device: DeviceKind) -> tuple[tuple[Flow, Variant], ...]:
-    """All flow x variant pairs of a device, in catalog order. Plain CPU placement of 4-bit weights exists on a CPU
-    only.
-    """
+    """All flow x variant pairs of a device, in catalog order. The variants `nf4-plain` exist only on a CPU."""
     return tuple(
         (flow, variant)
         for flow in CATALOG
@@ -465,5 +461,5 @@ def cells_on(device: DeviceKind) -> tuple[tuple[Flow, Variant], ...]:
 
 
 def cells_with(model: str, device: DeviceKind) -> tuple[tuple[Flow, Variant], ...]:
-    """All flows in the variants that the tiny Qwen2 has of each, with `model` in its place."""
+    """All flow x variant pairs of the tiny Qwen2, with `model` in its place."""
     return tuple((flow, replace(variant, model=model)) for flow, variant in cells_on(device) if variant.model == QWEN2)

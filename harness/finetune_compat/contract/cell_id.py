@@ -1,4 +1,4 @@
-"""The id of a cell: one value, one spelling, one parser. Standard library only."""
+"""The id of a cell: one type, one format, one parser. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from finetune_compat.contract.records import DeviceKind, Precision
 
 EXAMPLE = "trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cpu"
-"""For messages."""
+"""Example for messages."""
 
 _SHAPE = re.compile(
     rf"(?P<stack>[^/]*)(?:/(?P<flow>.*?)(?:\[(?P<variant>[^\[\]]*)\])?(?:@(?P<device>{'|'.join(DeviceKind)}))?)?",
@@ -21,18 +21,18 @@ _PYTHON = re.compile(r"-py(\d)(\d+)$")
 
 @dataclass(frozen=True, slots=True)
 class CellId:
-    """`stack/flow[variant]@device`. A watched script is a flow; it has no variant until a model of it was seen."""
+    """`stack/flow[variant]@device`. A watched script is a flow. It has no variant before one of its models is seen."""
 
     stack: str
-    """With its Python, such as `trl0.22-py311`."""
+    """With the Python version (example: `trl0.22-py311`)."""
     flow: str = ""
-    """Empty: the stack as a whole, where none of its cells ran."""
+    """Empty: the id of the whole stack, if none of its cells ran."""
     variant: str = ""
     device: DeviceKind | None = None
 
     @property
     def test(self) -> str:
-        """The part that pytest's `-k` selects by, such as `sft-peft-model[qwen2-nf4-gc]`."""
+        """The part that pytest's `-k` matches (example: `sft-peft-model[qwen2-nf4-gc]`)."""
         return f"{self.flow}[{self.variant}]" if self.variant else self.flow
 
     @property
@@ -42,13 +42,13 @@ class CellId:
 
     @property
     def model(self) -> str:
-        """The first part of the variant, such as `qwen2`."""
+        """The model in the variant (example: `qwen2`); empty if there is none."""
         found = _MODEL.fullmatch(self.variant)
         return found["model"] if found else ""
 
     @property
     def python(self) -> str:
-        """Such as `3.11`; empty if the stack's name has none."""
+        """The Python version in the stack's name (example: `3.11`); empty if there is none."""
         found = _PYTHON.search(self.stack)
         return ".".join(found.groups()) if found else ""
 
@@ -56,9 +56,9 @@ class CellId:
         return f"{self.stack}/{self.name}" if self.flow else self.stack
 
 
-@functools.cache  # a run asks several times for each of its cells
+@functools.cache  # a run parses each id several times
 def parse_cell(text: str) -> CellId:
-    """The value of an id. `str` of it is `text` again; what is not a variant or a device belongs to the flow."""
+    """Parse an id. `str` of the result is `text`. Text that is not a variant or a device becomes part of the flow."""
     found = _SHAPE.fullmatch(text)
     if found is None:
         return CellId(text)

@@ -1,7 +1,7 @@
-"""The contract of a census between the two sides: what is asked of a stack, and the stage table it answers with.
+"""The contract of a census between the two sides: the request to a stack, and the stage table in its response.
 
-Standard library only. A stage table holds what the stack's own libraries did to a model without weights; whether that
-is what a user wanted is said by `finetune_compat.census.verdicts`.
+Standard library only. A stage table records what the stack's libraries did to a model without weights.
+`finetune_compat.census.verdicts` judges whether this is what the user means.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from finetune_compat.contract.records import Area, AreaCount, Stage
 
 ALL_LINEAR = "all-linear"
-"""The word by which `target_modules` names every linear layer but the head."""
+"""The value of `target_modules` that means every linear layer except the head."""
 
 
 class Quantization(StrEnum):
@@ -27,7 +27,7 @@ class Quantization(StrEnum):
 
 
 class LoadDtype(StrEnum):
-    """The dtype of what is not quantized, as handed to `from_pretrained`."""
+    """The dtype of unquantized weights, as passed to `from_pretrained`."""
 
     BF16 = "bf16"
     FP32 = "fp32"
@@ -35,7 +35,7 @@ class LoadDtype(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StageTableRequest:
-    """What a stack is asked: the census of one model, loaded one way, with one LoRA configuration."""
+    """The request to a stack: the census of one model, with one quantization, dtype and LoRA configuration."""
 
     config: Mapping[str, Any]
     """A model's `config.json`."""
@@ -44,7 +44,7 @@ class StageTableRequest:
     quantization: Quantization
     dtype: LoadDtype
     layers_alike: bool
-    """Whether the decoder layers of this config differ in nothing but their index: one is then built for all."""
+    """Whether all decoder layers of this config are the same except for their index: then only one is built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,53 +58,53 @@ class StageCount:
     total_logical: int
     by_area: Mapping[Area, AreaCount]
     adapters_on: Mapping[Area, AreaCount]
-    """The area `adapter`, by the area of the module each adapter sits on."""
+    """Adapter counts by the area of the adapted module."""
     dtypes: Mapping[str, int]
     """Stored elements by dtype."""
 
 
 class WeightKind(StrEnum):
-    """What a weight belongs to, as far as LoRA cares."""
+    """The kind of module that holds a weight, as LoRA distinguishes them."""
 
     LINEAR = "linear"
     EMBEDDING = "embedding"
     CONVOLUTION = "convolution"
     PARAMETER = "parameter"
-    """Two dimensions or more, directly on a module that is none of these: experts in one tensor, a router."""
+    """A tensor of two or more dimensions on any other module: experts in one tensor, or a router."""
 
 
 class AdapterKind(StrEnum):
-    """What trains beside a weight."""
+    """What PEFT adds to a weight."""
 
     LORA = "lora"
     COPY = "copy"
-    """A whole copy of the module, by `modules_to_save`."""
+    """A full copy of the module, from `modules_to_save`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """What PEFT put beside a weight. `a` and `b` are the shapes of `lora_A` and `lora_B`; empty for a copy."""
+    """What PEFT adds to a weight. `a` and `b` are the shapes of `lora_A` and `lora_B`; both are empty for a copy."""
 
     kind: AdapterKind
     a: tuple[int, ...]
     b: tuple[int, ...]
     trainable: int
-    """Trainable elements beside one weight."""
+    """Trainable elements that PEFT adds to one weight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """All weights that are alike: the same place in layers that are alike."""
+    """A group of equal weights: the same place in equal layers."""
 
     path: str
-    """Of the module (of the parameter where `kind` is PARAMETER), such as `model.layers.[0-27].self_attn.q_proj`."""
+    """Path of the module (example: `model.layers.[0-27].self_attn.q_proj`); of the parameter if `kind` is PARAMETER."""
     kind: WeightKind
     area: Area
     shape: tuple[int, ...]
     count: int
     quantized: bool
     patterns: tuple[str, ...]
-    """Target patterns, as the request spells them, that PEFT's own matching finds it by."""
+    """The target patterns of the request that PEFT matches with the weight."""
     adapter: Adapter | None
 
     @property
@@ -114,13 +114,13 @@ class Weight:
 
     @property
     def elements(self) -> int:
-        """Elements of all of them together, unpacked."""
+        """Elements of all weights of the group, unpacked."""
         return self.count * math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """The targets PEFT really worked with: it resolves `all-linear`, fills in defaults and converts what moved."""
+    """The targets that PEFT uses after it resolves `all-linear`, fills in defaults and converts renamed modules."""
 
     target_modules: tuple[str, ...]
     target_parameters: tuple[str, ...]
@@ -128,7 +128,7 @@ class Effective:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An exception by which PEFT refused the LoRA configuration."""
+    """The exception with which PEFT refused the LoRA configuration."""
 
     type: str
     message: str
@@ -136,20 +136,20 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class StageTable:
-    """What a stack answers: counts by stage, every weight matrix, and what LoRA did to it."""
+    """The response of a stack: counts by stage, and every weight matrix with its adapter."""
 
     model_class: str
     versions: Mapping[str, str]
     stages: tuple[StageCount, ...]
     weights: tuple[Weight, ...]
     effective: Effective | None
-    """None where PEFT refused."""
+    """None if PEFT refused."""
     refusal: Refusal | None
     work_s: float
-    """Seconds of work after everything was imported."""
+    """Seconds of work, without imports."""
 
     def count(self, stage: Stage) -> StageCount | None:
-        """The counts at `stage`; None if the model does not get there."""
+        """The counts at `stage`; None if the model does not reach it."""
         return next((count for count in self.stages if count.stage is stage), None)
 
 
@@ -157,14 +157,14 @@ class CannotBuild(StrEnum):
     """Why a stack has no stage table for a config."""
 
     NO_CLASS = "no class"
-    """Its Transformers does not know the model type, or none of the architectures."""
+    """Its Transformers does not know the model type, or knows none of the architectures."""
     REJECTED = "rejected"
     """Its Transformers knows the class and rejects the config's values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inability:
-    """A stack's answer where it cannot build the model."""
+    """The response of a stack that cannot build the model."""
 
     why: CannotBuild
     message: str

@@ -1,9 +1,8 @@
 """Expected parameter counts in closed form, from a model's config and a LoRA configuration. Pure, no torch.
 
 The sums follow the layer shapes of a Llama-style decoder (Llama, Qwen2): token embedding, per layer four attention
-projections, three MLP projections and two norms, one final norm and an untied head; and of the vision encoder that
-Qwen2-VL and Qwen2.5-VL put before it: a patch convolution, blocks with a fused `qkv`, and a merger. Nothing here comes
-from a run.
+projections, three MLP projections and two norms, one final norm and an untied head. Qwen2-VL and Qwen2.5-VL add a
+vision encoder: a patch convolution, blocks with a fused `qkv`, and a merger. Nothing here comes from a run.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from finetune_compat.contract.records import ALL_LINEAR, Area, LoraShape, ModelS
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """A linear layer that a model has `copies` of: `out_features x in_features`, perhaps with a bias."""
+    """A linear layer of shape `out_features x in_features` that a model has `copies` times."""
 
     name: str
     in_features: int
@@ -34,7 +33,7 @@ class Linear:
 
 
 def linears(model: ModelShape) -> tuple[Linear, ...]:
-    """The linear layers of a model by the last part of their modules' names, without the head."""
+    """The linear layers of a model except the head, named by the last part of their module path."""
     return _decoder_linears(model) + (_encoder_linears(model.vision, model.hidden_size) if model.vision else ())
 
 
@@ -68,7 +67,7 @@ def _encoder_linears(vision: VisionShape, out: int) -> tuple[Linear, ...]:
 
 
 def linear_weights(model: ModelShape) -> int:
-    """Weights of all linears, without biases: what bitsandbytes stores quantized (the head is left as it is)."""
+    """Weights of all linears, without biases: what bitsandbytes quantizes. The head is never quantized."""
     return sum(linear.copies * linear.weights for linear in linears(model))
 
 
@@ -101,7 +100,7 @@ def base_stored(model: ModelShape, precision: Precision) -> int:
 
 
 def stored_weights(model: ModelShape, precision: Precision) -> int:
-    """Stored elements of all linears, without biases: in 4 bits a matrix takes half its size, rounded up."""
+    """Stored elements of all linears, without biases: in 4 bits a matrix has half as many elements, rounded up."""
     return sum(
         linear.copies * ((linear.weights + 1) // 2 if precision.four_bit else linear.weights)
         for linear in linears(model)
@@ -114,7 +113,7 @@ def adapter(model: ModelShape, lora: LoraShape) -> int:
 
 
 def adapters_on(model: ModelShape, lora: LoraShape) -> Mapping[Area, int]:
-    """LoRA parameters by the area they sit in: the sum of `r * (in + out)` over all matched linear layers (LoRA,
+    """LoRA parameters by area: the sum of `r * (in + out)` over all matched linear layers (LoRA,
     arXiv:2106.09685, section 4.1).
     """
     found: Counter[Area] = Counter()
@@ -124,12 +123,12 @@ def adapters_on(model: ModelShape, lora: LoraShape) -> Mapping[Area, int]:
     return found
 
 
-@cache  # a run asks for those of a few models, ten times a cell
+@cache  # called ten times per cell, for a few models
 def sizes(model: ModelShape, precision: Precision, lora: LoraShape | None) -> ModelSizes:
-    """All sizes of a tiny model that is loaded in float32, and in `precision` what bitsandbytes quantizes."""
+    """All sizes of a tiny model: linear layers in `precision`, all other weights in float32."""
     stored = base_stored(model, precision)
-    # Biases of quantized layers stay trainable at load from Transformers 5 on; before, the whole layer is frozen with
-    # its weight. Both leave exactly what is not quantized, and preparation freezes either.
+    # From Transformers 5 on, biases of quantized layers are trainable at load; before, the whole layer is frozen. Both
+    # are correct: the biases are not quantized, and preparation freezes them later.
     rest = never_linear(model)
     return ModelSizes(
         logical=base_logical(model),

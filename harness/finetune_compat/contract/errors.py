@@ -1,8 +1,7 @@
-"""One error tree. Every error a user can meet derives from `CompatError` and carries the exit code the command ends
-with.
+"""The error classes. Every error shown to a user derives from `CompatError` and carries the exit code of the command.
 
-An error names what is wrong, where, what it usually means and what to do next; the command line prints exactly that and
-no stack trace. Anything else that escapes is a bug of this project.
+An error says what is wrong, where, what it usually means and what to do next. The command line prints exactly that, and
+no stack trace. Any other exception that reaches the user is a bug of this project.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ class ExitCode(IntEnum):
     HEALTHY = 0
     """Every verdict is a pass or a known, listed deviation."""
     UNHEALTHY = 1
-    """At least one verdict failed: an unlisted bug, a listed bug that did not appear, or another failure than the
-    listed one.
+    """At least one verdict failed: an unlisted bug, a listed bug that did not appear, or a failure that differs from
+    the listed one.
     """
     COULD_NOT_TELL = 3
     """The machine failed (a cell was killed, hung, or never ran): nothing is known about the versions."""
     BAD_INPUT = 4
-    """A file, a name or an option the user gave is wrong."""
+    """A file, name or option from the user is invalid."""
     ENVIRONMENT = 5
-    """An environment could not be resolved, installed, or does not match its lock."""
+    """An environment could not be resolved or installed, or does not match its lock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong inside one file: `path` is the place in it, such as `stacks[2].peft`."""
+    """One problem in a file. `path` is the place in the file, for example `stacks[2].peft`."""
 
     path: str
     problem: str
@@ -43,34 +42,35 @@ class Fault:
 
 
 def listed(faults: tuple[Fault, ...]) -> str:
-    """All faults of a file, a line each under their number."""
+    """The number of faults, then one line for each fault."""
     lines = "\n".join(f"  {fault}" for fault in faults)
     return f"{len(faults)} fault{'s' if len(faults) > 1 else ''}\n{lines}"
 
 
 def why(error: Exception) -> str:
-    """Why a file cannot be read or written, in the system's words."""
+    """Why a file cannot be read or written: the message of the operating system, if there is one."""
     return getattr(error, "strerror", None) or str(error)
 
 
 class Interrupted(BaseException):
-    """A signal asked the command to end. What it started has ended, and what it placed is removed.
+    """A signal asked the command to end. Its child processes have ended, and its temporary files are removed.
 
-    No `Exception`, which a gate answers with "could not tell", and no `KeyboardInterrupt`, which Typer ends with 130.
+    Not an `Exception`, because a gate turns those into "could not tell". Not a `KeyboardInterrupt`, because Typer exits
+    with 130 for those.
     """
 
     def __init__(self, number: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(number).name}")
         self.exit_code = 128 + number
-        """As shells have it."""
+        """128 + the signal number, as in shells."""
 
 
 class CompatError(Exception):
-    """Base of all errors shown to a user. They hold no secrets, whatever they quote.
+    """Base of all errors shown to a user. Secrets are removed from the texts.
 
     Args:
         what: what is wrong, one sentence.
-        where: file, stack or option it was found in.
+        where: the file, stack or option that has the problem.
         meaning: what this usually means.
         todo: what to do next.
     """
@@ -87,7 +87,7 @@ class CompatError(Exception):
 
 
 class MatrixError(CompatError):
-    """A matrix or ledger file cannot be read, or says something impossible. Lists every fault of the file."""
+    """A matrix or ledger file cannot be read, or has invalid values. Lists every fault of the file."""
 
     def __init__(self, where: str, faults: tuple[Fault, ...], *, todo: str) -> None:
         super().__init__(listed(faults), where=where, todo=todo)
@@ -95,15 +95,15 @@ class MatrixError(CompatError):
 
 
 class UnknownName(CompatError):
-    """A stack, flow, issue or run that does not exist was asked for."""
+    """There is no stack, flow, issue or run with the requested name."""
 
 
 class RecordsError(CompatError):
-    """A results file cannot be read: wrong schema, cut off, or not written by this harness."""
+    """A results file cannot be read: wrong schema, truncated, or not written by this harness."""
 
 
 class AdapterError(CompatError):
-    """A saved adapter cannot be looked into: it is not there, not whole, not safetensors, or not PEFT's."""
+    """A saved adapter cannot be inspected: missing, incomplete, not in safetensors format, or not written by PEFT."""
 
 
 class LockError(CompatError):
@@ -113,28 +113,28 @@ class LockError(CompatError):
 
 
 class EnvironmentMismatch(CompatError):
-    """What is installed is not what the lock says, in either direction."""
+    """The installed packages differ from the lock: a package is missing, extra, or has another version."""
 
     exit_code = ExitCode.ENVIRONMENT
 
 
 class InstallError(CompatError):
-    """An environment could not be built: no interpreter, a package that fails to build, no registry in reach."""
+    """An environment could not be built: no interpreter, a package that fails to build, no registry reachable."""
 
     exit_code = ExitCode.ENVIRONMENT
 
 
 class Unbuildable(InstallError):
-    """A package of the lock has no wheel here and does not build: the stack, and not the machine, is at fault."""
+    """A package of the lock has no wheel here and does not build. The stack is at fault, not the machine."""
 
 
 class RegistryUnreachable(InstallError):
-    """The package registry is out of reach: the machine failed, and nothing is known about the versions."""
+    """The package registry is not reachable. The machine failed, and nothing is known about the versions."""
 
     exit_code = ExitCode.COULD_NOT_TELL
 
 
 class StackFailed(CompatError):
-    """A process inside a stack's environment ended without an answer: nothing was learnt."""
+    """A process inside a stack's environment ended without a result."""
 
     exit_code = ExitCode.COULD_NOT_TELL

@@ -1,7 +1,7 @@
-"""Names that become part of a path, and which of them are allowed. Standard library only.
+"""Validation of names that become part of a path. Standard library only.
 
-A name that is read from a file, an archive, the environment or the command line is checked here before it is joined to
-a path. Nothing is then ever read or written outside the directory it was meant for.
+A name from a file, an archive, the environment or the command line is checked here before it is joined to a path. So
+nothing is read or written outside the intended directory.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import re
 from finetune_compat.contract.errors import CompatError
 
 LATEST = "latest"
-"""The link in the directory of runs that leads to the newest one: never the name of a run."""
+"""Name of the link to the newest run, in the directory of runs. No run can have this name."""
 
 LONGEST = 200
-"""Bytes of a name. File systems take 255, and the harness adds endings and the marks of temporary files."""
+"""Maximum length of a name in bytes. File systems allow 255; the harness adds suffixes for its files."""
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _STACK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
-"""What versions are written with: a local one has a plus sign, and one with an epoch an exclamation mark."""
+"""The characters of versions: local versions have a plus sign, and versions with an epoch an exclamation mark."""
 
 
 def is_plain(name: object) -> bool:
-    """Whether `name` is one component of a path: text without separators, drives or control characters, not empty, not
-    `.` or `..`, and not too long for a file system.
+    """Whether `name` is a valid single path component: text without separators, drives or control characters, not
+    empty, not `.` or `..`, and not longer than `LONGEST` bytes.
     """
     return (
         isinstance(name, str)
@@ -36,20 +36,20 @@ def is_plain(name: object) -> bool:
 
 
 def is_run_id(name: object) -> bool:
-    """Whether a run may be called `name`: letters, digits, dots, dashes and underscores, and not `latest`."""
+    """Whether `name` is a valid run id: letters, digits, dots, dashes and underscores, and not `latest`."""
     return is_plain(name) and name != LATEST and _RUN_ID.fullmatch(str(name)) is not None
 
 
 def is_stack(name: object) -> bool:
-    """Whether a stack may be called `name`, such as `trl0.22-py311`: files of a run are named after it."""
+    """Whether `name` is a valid stack name (example: `trl0.22-py311`). Files of a run are named after stacks."""
     return is_plain(name) and _STACK.fullmatch(str(name)) is not None
 
 
 def check_run_id(name: str, where: str) -> None:
-    """Refuse a name that no run may have. Messages say `where` it was found.
+    """Check that `name` is a valid run id. `where` is the place that the error message names.
 
     Raises:
-        CompatError: it is no such name.
+        CompatError: `name` is not a valid run id.
     """
     if not is_run_id(name):
         raise CompatError(
@@ -61,7 +61,7 @@ def check_run_id(name: str, where: str) -> None:
 
 
 def shortened(name: str) -> str:
-    """`name`, or where it is too long its beginning and a digest of all of it."""
+    """`name`; if it is too long, its beginning and a digest of the whole name."""
     longest = LONGEST - len("-py311")
     if len(name) <= longest:
         return name

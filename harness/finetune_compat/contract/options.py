@@ -1,6 +1,6 @@
-"""What the options of a run can be, and what each of them means. The command line and nox sessions share these texts.
+"""Values and help texts of the options of a run. The command line and nox sessions share these texts.
 
-Standard library only: `compat --help` reads this and nothing heavier.
+Standard library only, so that `compat --help` starts fast.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Attention(StrEnum):
 
 
 class Instead(StrEnum):
-    """What a session can do in place of running the cells. Each is an option of that name."""
+    """What a session can do instead of running the cells. Each value is the name of an option."""
 
     FAULTS = "faults"
     GUARD = "guard"
@@ -37,29 +37,29 @@ class Instead(StrEnum):
 
 
 HELP = {
-    "device": "cpu, cuda or auto. Not yet measured on a GPU: its verdicts and a CPU's were not compared.",
+    "device": "cpu, cuda or auto. Not yet measured on a GPU: GPU verdicts were not compared with CPU verdicts.",
     "attention": "Attention implementation: sdpa, eager or flash_attention_2.",
     "steps": "Training steps of a cell.",
-    "limit": "Seconds a cell may take. Default: 120, or 3600 with --model.",
-    "memory-limit": "Memory a cell's process may hold, such as 3GiB. Default: 8GiB, or none with --model.",
+    "limit": "Time limit of a cell, in seconds. Default: 120, or 3600 with --model.",
+    "memory-limit": "Memory limit of a cell's process (example: 3GiB). Default: 8GiB, or none with --model.",
     "tier": "quick, deep or deep-only.",
     "model": "Real weights in place of the tiny models: a directory or a hub id.",
     "gpus": "At most this many GPUs, each with one worker.",
-    "gpu-idle-below": "Use only GPUs of which others hold less than this many GB.",
+    "gpu-idle-below": "Use only GPUs where other processes hold less than this many GB.",
     "gpu-larger-than": "Use only GPUs with more than this many GB.",
     "fresh": "Also run cells whose observation is cached.",
     "offline": "Contact no registry.",
     "wheelhouse": "Folder of wheels, or an unpacked bundle.",
     "base-python": "Use the torch of that Python.",
     "base-torch": "Use the torch of the Python that runs this command.",
-    "cells": "File with the only cells to run, one id a line, in the order to run them.",
+    "cells": "File of cell ids, one per line: run only these cells, in this order.",
     "seeds": "Measure how often the learning test is wrong, with N seeds or the seeds FIRST-LAST.",
-    Instead.FAULTS: "Plant faults, and see whether the one check that must name each fault names it.",
+    Instead.FAULTS: "Plant faults, and verify that exactly the expected check fails for each.",
     Instead.GUARD: "Run every cell under a `TrainingGuard`, and the guard's own tests.",
     Instead.CLOSED_FORMS: "Compare the closed forms of `compat census` with loaded models.",
-    Instead.ADAPTERS: "Save adapters, and compare `compat inspect` with what this stack makes of them.",
-    Instead.PIPELINES: "Watch training scripts as users write them.",
+    Instead.ADAPTERS: "Save adapters, and compare the results of `compat inspect` with how this stack loads them.",
+    Instead.PIPELINES: "Run typical user scripts under `compat watch`.",
     Instead.OVERHEAD: "Measure the cost of the recorder.",
     Instead.GUARD_OVERHEAD: "Measure the cost of the guard.",
 }
-"""One sentence an option, by its name without dashes."""
+"""Help text of each option, by its name without dashes."""

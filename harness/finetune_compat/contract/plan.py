@@ -1,4 +1,4 @@
-"""What a cell process is asked to do, handed from host to cell as one JSON file. Standard library only."""
+"""The plan of a cell process: one JSON file from the host to the cell side. Standard library only."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from finetune_compat.contract.records import DeviceKind, Precision, Variant
 from finetune_compat.contract.verdict import Deviation, Symptom
 
 WORKERS = "workers"
-"""In the run's directory: how many workers each stack has, where it is more than one."""
+"""Folder in the run's directory with the number of workers of each stack that may have more than one."""
 
 APART = (
-    "finetune_compat",  # its version, and names for users' own training
+    "finetune_compat",  # the version, and names for users' training code
     "finetune_compat.contract.catalog",  # counted by value
-    "finetune_compat.cell.fixtures",  # for users' own tests
+    "finetune_compat.cell.fixtures",  # for users' tests
     "finetune_compat.cell.gpus",
     "finetune_compat.cell.storing",
     "finetune_compat.cell.plugin",
@@ -37,8 +37,8 @@ APART = (
     "finetune_compat.contract.verdict",
     "finetune_compat.store",
 )
-"""Modules that are loaded in a cell process and measure nothing: they judge, word, keep, or hand cells out. Those below
-them are meant too, but for the first, which is meant alone.
+"""Modules that a cell process loads but that measure nothing: they judge, format, store, or distribute cells. Their
+submodules are included, except for the first entry.
 """
 
 
@@ -55,13 +55,13 @@ class PlannedCell:
     variant: Variant
     listed: tuple[Deviation, ...]
     deep: bool = False
-    """Run it again in the ways of the deep tier."""
+    """Whether the deep tier measures the cell."""
     handicap: Handicap | None = None
-    """What is to keep it from learning; None but where the learning test is calibrated."""
+    """The change that prevents learning; None except in the calibration of the learning test."""
     recipe: Recipe | None = None
-    """What its observation is kept by; None: it is not kept."""
+    """The recipe under which the observation is cached; None: it is not cached."""
     stored: bool = False
-    """The store has its observation: it is not to run."""
+    """Whether the observation is cached, so the cell does not run."""
 
     def __str__(self) -> str:
         return f"{self.flow}[{self.variant}]"
@@ -69,31 +69,31 @@ class PlannedCell:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The cells of one stack, and what every observation says of that stack."""
+    """The cells of one stack, and the facts about the stack that every observation records."""
 
     run: str
-    """Directory of the run; `observations.jsonl` in it is appended to."""
+    """Directory of the run. Cells append to its `observations.jsonl`."""
     stack: str
-    """Name with its Python, such as `trl0.22-py311`."""
+    """Name with the Python version (example: `trl0.22-py311`)."""
     lock_sha256: str
     torch_wanted: str
     base_torch: bool
     device: DeviceKind
     attention: str
-    """Attention implementation models are loaded with, by Transformers' name."""
+    """Attention implementation of the models, by Transformers' name."""
     steps: int
     seed: int
     limit_s: float
-    """A cell that takes longer is killed, and recorded as infrastructure."""
+    """Time limit of a cell in seconds. A cell that takes longer is killed, and recorded as infrastructure."""
     cells: tuple[PlannedCell, ...]
     memory_limit: int | None = None
-    """Bytes of resident memory; a cell whose process holds more is ended, and recorded as infrastructure."""
+    """Resident memory in bytes. A cell whose process holds more is killed, and recorded as infrastructure."""
     model: str | None = None
     """Real weights to train in every cell, a directory or a hub id; None: the tiny models of the cells' variants."""
     store: str | None = None
-    """Directory of the local store, in which cells keep their observations; None: they do not."""
+    """Directory of the local store for the observations; None: nothing is cached."""
     modules: tuple[str, ...] = ()
-    """Modules of this project whose contents the recipes count."""
+    """Modules of this project whose contents are part of the recipes."""
 
     def id_of(self, cell: PlannedCell) -> str:
         """The cell's full id."""
@@ -101,21 +101,21 @@ class Plan:
 
     @property
     def selected_file(self) -> Path:
-        """Where the cell process writes which cells were selected, one id per line."""
+        """File in which the cell process writes the ids of the selected cells, one per line."""
         return Path(self.run) / "selected" / f"{self.stack}.txt"
 
     @property
     def unkept_file(self) -> Path:
-        """Where cells write why the store does not take what they observed, one a line."""
+        """File in which cells write why their observations are not cached, one reason per line."""
         return Path(self.run) / "unkept" / f"{self.stack}.txt"
 
     @property
     def workers_file(self) -> Path:
-        """Where the host writes how many workers the stack has, if it has more than one."""
+        """File in which the host writes the number of workers of the stack, if more than one."""
         return workers_file(Path(self.run), self.stack)
 
     def workers(self) -> int:
-        """How many workers the stack has."""
+        """The number of workers of the stack."""
         try:
             return int(self.workers_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -123,12 +123,12 @@ class Plan:
 
     @property
     def faults_file(self) -> Path:
-        """Where tests that plant faults write which check named each, one a line."""
+        """File in which tests of planted faults write which check reported each fault, one per line."""
         return Path(self.run) / "faults" / f"{self.stack}.jsonl"
 
     @property
     def scratch(self) -> Path:
-        """Where cells put models and outputs; the process that hands them out removes it (`machine.scratch`)."""
+        """Folder for models and outputs of cells. The process that distributes cells removes it (`machine.scratch`)."""
         return Path(self.run) / "scratch" / self.stack
 
     def to_json(self) -> str:
@@ -137,12 +137,12 @@ class Plan:
 
 
 def workers_file(run: Path, stack: str) -> Path:
-    """Where the host writes how many workers `stack` has in `run`."""
+    """File with the number of workers of `stack` in `run`."""
     return run / WORKERS / f"{stack}.txt"
 
 
 def read_plan(path: Path) -> Plan:
-    """The plan in `path`, which the host wrote: it is trusted, not checked."""
+    """The plan in `path`. It is not validated, because the host wrote it."""
     raw = json.loads(path.read_text(encoding="utf-8"))
     cells = tuple(_planned(cell) for cell in raw.pop("cells"))
     typed = {"device": DeviceKind(raw["device"]), "cells": cells, "modules": tuple(raw["modules"])}

@@ -1,8 +1,10 @@
-"""Everything an observation depends on, and its address. Standard library only: both sides use it.
+"""Everything an observation depends on, and its address. Standard library only, because both sides use it.
 
-What is not here does not change an observation, or not what is judged of it: the checks and the ledger (they judge it
-again), the limit of a cell (one that exceeds it leaves no observation), the order of cells, the number of threads and
-the CPU's model (they move the last digits of a loss).
+A recipe leaves out what does not change an observation or its verdict:
+
+- the checks and the ledger, because they judge stored observations again
+- the limit of a cell, because a cell that exceeds it has no observation
+- the order of cells, the number of threads and the CPU model, because they change only the last digits of a loss
 """
 
 from __future__ import annotations
@@ -17,45 +19,45 @@ from typing import Any
 from finetune_compat.contract.records import SCHEMA, DeviceKind, Observation
 
 TINY = "tiny"
-"""`Recipe.model` of cells that build their model: it follows from `sources` and `given`."""
+"""`Recipe.model` of cells with a tiny model: `sources` and `given` determine the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What one observation depends on."""
+    """Everything one observation depends on."""
 
     cell: str
-    """The cell's full id: stack with its Python, flow, variant and kind of device."""
+    """The full cell id: stack with its Python version, flow, variant and device kind."""
     lock_sha256: str
     python: str
-    """In full, such as `3.11.7`."""
+    """The full version (example: `3.11.7`)."""
     torch: str
-    """The installed one, with its build, such as `2.13.0+cpu`."""
+    """The installed version with its build (example: `2.13.0+cpu`)."""
     base_torch: bool
     beside: tuple[str, ...] = ()
-    """What is installed beside the lock and torch, such as `triton 3.7.0`: what a CUDA build brings computes, and is in
-    no lock. None with a CPU build; an address then says nothing of it.
+    """Packages that are neither in the lock nor torch (example: `triton 3.7.0`). A CUDA build of torch brings them, and
+    they compute. Empty with a CPU build; then the address does not contain this field.
     """
     device: str
     """The GPU's name; on a CPU the machine's architecture."""
     features: tuple[str, ...]
-    """What changes what a library does, as `DeviceRecord.features`."""
+    """The same as `DeviceRecord.features`."""
     sources: str
-    """sha256 over the files of this project that run inside the cell."""
+    """sha256 of the files of this project that run inside the cell."""
     given: str
-    """sha256 over what the catalog gives the cell: sizes, LoRA configuration, learning rates; not what is expected."""
+    """sha256 of the catalog values of the cell: sizes, LoRA configuration, learning rates; without expectations."""
     model: str
-    """`tiny`, or `sha256:` and the digest of the directory of real weights."""
+    """`tiny`, or `sha256:` followed by the digest of the directory of real weights."""
     steps: int
     seed: int
     attention: str
     handicap: str | None
     deep: bool
-    """Whether the deep tier was asked for. A deep observation does not answer a quick request, which would then be
-    judged by checks it did not ask for.
+    """Whether the deep tier was requested. A deep observation is no cache hit for a quick request, because more checks
+    would then judge it than requested.
     """
     schema: int = SCHEMA
-    """Of the observation."""
+    """Schema version of the observation."""
 
     @property
     def address(self) -> str:
@@ -63,7 +65,7 @@ class Recipe:
         return hashlib.sha256(self._canonical().encode()).hexdigest()
 
     def addresses(self, cells: Iterable[str]) -> dict[str, str]:
-        """Addresses of recipes that are this one but for their cells, by cell: what is equal is written once."""
+        """Addresses, by cell, of recipes that differ from this one only in the cell. Common JSON is encoded once."""
         own = f'"cell":{_CANONICAL(self.cell)},'
         head, _, tail = self._canonical().partition(own)
         return {cell: hashlib.sha256(f'{head}"cell":{_CANONICAL(cell)},{tail}'.encode()).hexdigest() for cell in cells}
@@ -75,11 +77,11 @@ class Recipe:
 _FIELDS = tuple(sorted(field.name for field in dataclasses.fields(Recipe)))
 
 _CANONICAL = json.JSONEncoder(separators=(",", ":")).encode
-"""Made once: thousands of addresses are worked out at every start."""
+"""Created once, because every start computes thousands of addresses."""
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON can hold it, keys sorted. `beside` is left out where it is empty, as with any CPU build."""
+    """The recipe as JSON-compatible data, keys sorted. `beside` is left out if empty, as with a CPU build."""
     return {name: getattr(recipe, name) for name in _FIELDS if name != "beside" or recipe.beside}
 
 
@@ -87,15 +89,15 @@ def from_dict(raw: Mapping[str, Any]) -> Recipe:
     """The recipe in `raw`.
 
     Raises:
-        TypeError, KeyError: a field is missing, or there is one this harness does not know.
+        TypeError, KeyError: a field is missing or unknown.
     """
     return Recipe(**{**raw, "features": tuple(raw["features"]), "beside": tuple(raw.get("beside", ()))})
 
 
 def contradiction(recipe: Recipe, seen: Observation) -> str:
-    """What `seen` says that `recipe` does not, such as `torch 2.14.0, expected 2.13.0+cpu`; empty if they agree.
+    """The differences between `seen` and `recipe` (example: `torch 2.14.0, expected 2.13.0+cpu`); empty if they agree.
 
-    The host wrote the recipe without importing the stack; the observation is what was found inside it.
+    The host writes the recipe without importing the stack. The observation records what was found inside the stack.
     """
     pairs: dict[str, tuple[Any, Any]] = {
         "cell": (seen.cell, recipe.cell),

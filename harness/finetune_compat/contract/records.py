@@ -1,7 +1,7 @@
-"""The contract between the two sides: what a cell observed, as frozen values.
+"""The observation of a cell, as frozen values: the contract between the cell side and the host side.
 
-The cell side builds and writes these; the host side reads and judges them, years later too. Standard library only: this
-module is imported inside every stack's environment. An observation holds facts and no opinion.
+The cell side builds and writes observations; the host side reads and judges them, also years later. Standard library
+only: every stack's environment imports this module. An observation holds facts and no opinion.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from enum import StrEnum
 from typing import Any
 
 SCHEMA = 1
-"""Version of the observation's schema; raised whenever a field changes its meaning or is removed."""
+"""Version of the observation's schema. It increases when a field changes its meaning or is removed."""
 
 
 REPORTED = ("trl", "peft", "transformers", "bitsandbytes", "torch", "accelerate", "datasets")
-"""Distributions whose versions every observation names."""
+"""Distributions whose versions every observation records."""
 
 
 class Stage(StrEnum):
-    """A named moment in a flow. Censuses are taken at `CENSUS_STAGES`; messages, freezes and errors come from any."""
+    """A named moment in a flow. Only `CENSUS_STAGES` have a census; messages, freezes and errors may have any."""
 
     IMPORT = "import"
     LOAD = "load"
@@ -39,7 +39,7 @@ CENSUS_STAGES = (Stage.LOAD, Stage.PREPARE, Stage.PEFT, Stage.TRAINER, Stage.AFT
 
 
 class Area(StrEnum):
-    """Part of a model a parameter belongs to."""
+    """The part of a model that a parameter belongs to."""
 
     LANGUAGE = "language"
     VISION = "vision"
@@ -54,9 +54,9 @@ class Precision(StrEnum):
     """How the base weights are stored and where they are placed."""
 
     NF4 = "nf4"
-    """4-bit NF4 as on an accelerator. On a CPU the weights present an accelerator device to TRL's own modules."""
+    """4-bit NF4 as on an accelerator. On a CPU the weights report an accelerator device to TRL's modules."""
     NF4_PLAIN = "nf4-plain"
-    """4-bit NF4 that openly sits on the CPU: a real placement, and one in which TRL takes other paths."""
+    """4-bit NF4 on the CPU without emulation. TRL takes other code paths for such weights."""
     INT8 = "int8"
     FULL = "full"
 
@@ -79,7 +79,7 @@ class DeviceKind(StrEnum):
 
 
 class Actor(StrEnum):
-    """Whose call a census was taken at: the flow's own line, or one the library made inside a trainer."""
+    """The caller at a census: the flow itself, or a library inside a trainer."""
 
     FLOW = "flow"
     LIBRARY = "library"
@@ -89,11 +89,11 @@ class Absence(StrEnum):
     """Why a stage has no census."""
 
     NOT_IN_FLOW = "not in flow"
-    """The flow has no such step, and neither has any library call it makes."""
+    """Neither the flow nor the libraries it calls have this step."""
     NOT_CALLED = "not called"
-    """The step is the library's, and the library did not take it in this version."""
+    """The library decides about the step, and did not take it in this version."""
     NOT_REACHED = "not reached"
-    """The flow ended in an error before it."""
+    """The flow ended in an error before this stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +110,9 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class VisionShape:
-    """The sizes the parameter counts of a Qwen2-VL or Qwen2.5-VL vision encoder follow from.
+    """The sizes that determine the parameter counts of a Qwen2-VL or Qwen2.5-VL vision encoder.
 
-    `hidden_size` is the width of its blocks; what leaves its merger has the width of the language model.
+    `hidden_size` is the width of its blocks; the output of its merger has the width of the language model.
     """
 
     depth: int
@@ -131,7 +131,7 @@ class VisionShape:
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The sizes a decoder's parameter counts follow from, as its config names them."""
+    """The sizes that determine a decoder's parameter counts, named as in its config."""
 
     family: str
     vocab_size: int
@@ -146,39 +146,39 @@ class ModelShape:
 
 
 ALL_LINEAR = "all-linear"
-"""PEFT's name for every linear layer but the head, in place of a list of targets."""
+"""PEFT's name for every linear layer except the head, used instead of a list of targets."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoraShape:
-    """The part of a LoRA configuration its parameter count follows from."""
+    """The part of a LoRA configuration that determines its parameter count."""
 
     r: int
     alpha: int
     dropout: float
     target_modules: tuple[str, ...]
     language_only: bool = False
-    """The targets are given as a pattern that leaves the vision encoder out, instead of as bare names."""
+    """Whether the targets are a pattern that excludes the vision encoder, instead of plain names."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSizes:
-    """What the parameters of a cell must add up to. Counts are stored elements, but for `logical`."""
+    """Expected parameter counts of a cell. Counts are stored elements, except `logical`."""
 
     logical: int
     """All parameters of the model without adapters, unpacked."""
     stored: int
     at_load: tuple[int, ...]
-    """What may be trainable once it is loaded, one of these."""
+    """The allowed trainable counts after loading."""
     adapters_on: Mapping[Area, int]
-    """Adapter parameters by the area of the module they sit on; empty for a flow without adapters."""
+    """Adapter parameters by the area of the adapted module; empty for a flow without adapters."""
     dtypes: tuple[str, ...]
-    """All dtypes there are at load."""
+    """All dtypes of the model after loading."""
 
 
 @dataclass(frozen=True, slots=True)
 class StackRecord:
-    """The versions a cell really ran on."""
+    """The stack of a cell, with the versions that were installed."""
 
     name: str
     python: str
@@ -186,29 +186,29 @@ class StackRecord:
     torch_wanted: str
     """The torch version the matrix names."""
     base_torch: bool
-    """True if another torch than `torch_wanted` was there and was allowed."""
+    """True if another torch than `torch_wanted` was installed and allowed."""
     resolved: Mapping[str, str]
-    """Installed version by distribution name, as the environment itself reports it."""
+    """Installed version by distribution name, as the environment reports it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceRecord:
-    """The device a cell ran on. `emulates` is `cuda` where 4-bit weights presented an accelerator to TRL."""
+    """The device a cell ran on. `emulates` is `cuda` if 4-bit weights reported an accelerator to TRL."""
 
     kind: DeviceKind
     name: str
     emulates: DeviceKind | None
     features: tuple[str, ...]
-    """What changes what a library does: `avx512_bf16` (the CPU has it), `without_triton` (it is not installed)."""
+    """Features that change the behaviour of a library: `avx512_bf16` (of the CPU), `without_triton` (not installed)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Which attention the model was loaded with, by Transformers' names: `sdpa`, `eager`, `flash_attention_2`."""
+    """The attention implementation, by Transformers' names: `sdpa`, `eager`, `flash_attention_2`."""
 
     asked: str
     used: str | None
-    """What the loaded model says it uses; None if it was not loaded, or does not say."""
+    """The implementation that the loaded model reports; None if it was not loaded, or reports none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,10 +221,10 @@ class AreaCount:
 
 @dataclass(frozen=True, slots=True)
 class ActiveAdapters:
-    """The adapters that a model computes with; others may be loaded, such as a frozen reference. Stored elements."""
+    """The adapters that a model uses. Others may be loaded, for example a frozen reference. Stored elements."""
 
     names: tuple[str, ...]
-    """PEFT's names of them, such as `default`."""
+    """PEFT's names of the adapters (example: `default`)."""
     trainable: int
     total: int
 
@@ -247,20 +247,20 @@ class Census:
     """Stored elements by dtype."""
     adapter_dtypes: tuple[str, ...]
     subject_sha256: str | None
-    """Digest of the values of what this flow trains: the active adapters, or the whole model where there are none."""
+    """Digest of the values that this flow trains: the active adapters, or the whole model if there are none."""
     adapters_on: Mapping[Area, AreaCount] | None = None
-    """Adapters by the area of the module they sit on; None in observations from before it was counted."""
+    """Adapter counts by the area of the adapted module; None in older observations, which do not have it."""
     adapted: Mapping[str, int] | None = None
-    """Modules that carry an adapter, by the last part of their name, such as `q_proj`; None likewise."""
+    """Number of adapted modules by the last part of their name (example: `q_proj`); None likewise."""
     checkpointing: str | None = None
-    """Gradient checkpointing as the model has it: `off`, `on`, `reentrant`, `not reentrant`; None likewise."""
+    """The model's gradient checkpointing: `off`, `on`, `reentrant`, `not reentrant`; None likewise."""
     active: ActiveAdapters | None = None
-    """None where no layer names an active adapter, and in observations from before it was counted."""
+    """None if no layer names an active adapter, and in older observations."""
 
 
 @dataclass(frozen=True, slots=True)
 class AbsentStage:
-    """A stage without a census, and why. No stage is ever filled in."""
+    """A stage without a census, and the reason. A missing census is never filled in from another stage."""
 
     name: Stage
     reason: Absence
@@ -268,7 +268,7 @@ class AbsentStage:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One line of a call chain. `file` is relative to site-packages, or to the project for the flow's own line."""
+    """One line of a call chain. `file` is relative to site-packages, or to the project for a line of the flow."""
 
     file: str
     line: int
@@ -278,7 +278,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Freeze:
-    """`requires_grad` went from True to False on parameters this flow means to train. Innermost frame last."""
+    """A change of `requires_grad` from True to False on parameters that this flow trains. Innermost frame last."""
 
     stage: Stage
     parameters: int
@@ -289,136 +289,134 @@ class Freeze:
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
-    """What the optimizer held when training began, against what was trainable then. Elements."""
+    """The optimizer's parameters compared with the trainable ones, when training began. Counts are elements."""
 
     parameters: int
     missing: int
-    """Trainable, but not in the optimizer."""
+    """Trainable elements that the optimizer does not hold."""
     extra: int
-    """In the optimizer, but not trainable."""
+    """Elements in the optimizer that are not trainable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gradients:
-    """Gradients that arrived at the trainable tensors during training, by tensor."""
+    """Gradients of the trainable tensors during training. Counts are tensors."""
 
     tensors: int
-    """Trainable tensors when training began."""
+    """Tensors that were trainable when training began."""
     silent: int
-    """Never received a gradient."""
+    """Tensors that never received a gradient."""
     zero: int
-    """Received gradients, all of them exactly zero."""
+    """Tensors that received only gradients that are exactly zero."""
     non_finite: int
-    """Received at least one NaN or infinite gradient."""
+    """Tensors that received at least one NaN or infinite gradient."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterClass:
-    """One class of trainable tensors: those whose names end alike, such as `lora_A`, in one part of the model."""
+    """A class of trainable tensors: equal name ending (example: `lora_A`) in one part of the model."""
 
     tensors: int
     reached: int | None
     """The step, from 1, by which every tensor had received a gradient other than zero; None if some never did."""
     unchanged: int
-    """Tensors that training left exactly as they were."""
+    """Number of tensors that training did not change at all."""
     largest_change: float
     """Largest absolute change of any element."""
     gradients_until: int | None = None
-    """The step, from 1, up to which gradients other than zero went on arriving at every tensor; None if some never had
-    one, and in observations from before it was measured.
+    """The last step, from 1, up to which every tensor received gradients other than zero; None if some tensor never
+    did, and in older observations.
     """
     moving_until: int | None = None
-    """The step up to which every tensor went on changing; None if some never did, and where nobody looked."""
+    """The last step up to which every tensor changed; None if some tensor never did, or if not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """What was not trainable when training began, compared in float32 after it. Biases of 4-bit layers are left out:
-    bitsandbytes casts them in place from 0.50 on.
+    """Tensors that were not trainable when training began, compared in float32 after training. Biases of 4-bit layers
+    are left out, because bitsandbytes 0.50 and later casts them in place.
     """
 
     tensors: int
     changed: int
     examples: tuple[str, ...]
-    """Names of some that changed."""
+    """Names of some changed tensors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Labels the model really received."""
+    """Labels that the model received."""
 
     samples: int
     label_tokens: int
     all_masked: int
-    """Samples with nothing to learn: every label is -100."""
+    """Samples without a label to learn: every label is -100."""
     ids_sha256: str
     labels_sha256: str
     positions: int = 0
-    """Tokens, with padding and whatever has the label -100."""
+    """All tokens, including padding and tokens with the label -100."""
     ends: int = 0
-    """Samples with an end-of-sequence token among their inputs."""
+    """Samples with an end-of-sequence token in the input."""
     ends_masked: int = 0
-    """Those whose end is not a label, so that the model never learns to stop."""
+    """Samples of `ends` whose end token is not a label, so the model never learns to stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What N steps did. Lists have one entry per step that ran."""
+    """The measurements of the training steps. Tuples have one entry per completed step."""
 
     steps: int
-    """Steps asked for."""
+    """Requested number of steps."""
     loss: tuple[float, ...]
     grad_norm: tuple[float, ...]
     """Euclidean norm over all trainable tensors before clipping, measured at the tensors."""
     learning_rate: tuple[float, ...]
-    """Read from the optimizer before each step; empty where the optimizer holds no group."""
+    """Read from the optimizer before each step; empty if the optimizer has no group."""
     learning_rate_asked: tuple[float, ...]
-    """The schedule the flow asked for."""
+    """The schedule that the flow requests."""
     eval_before: float | None
     eval_after: float | None
     accuracy_before: float | None
     accuracy_after: float | None
     subject_delta: float
-    """Largest absolute change of any element this flow means to train."""
+    """Largest absolute change of any element that this flow trains."""
     subject_finite: bool
-    """Whether every element this flow means to train is finite after training."""
+    """Whether every element that this flow trains is finite after training."""
     optimizer: Optimizer
     gradients: Gradients
     classes: Mapping[str, ParameterClass] = field(default_factory=dict)
-    """By class; empty in observations from before it was measured, as the fields below are None."""
+    """By class; empty in older observations. There the fields below are None or empty."""
     frozen: Frozen | None = None
     learning_rate_logged: tuple[float, ...] = ()
-    """What the trainer's own log says of each step."""
+    """The learning rate in the trainer's log, by step."""
     rates_agree: bool | None = None
-    """Whether all groups of the optimizer had the same learning rate before each step; None where nobody looked."""
+    """Whether all groups of the optimizer had the same learning rate before each step; None if not measured."""
     reference_before: float | None = None
-    """Mean negative log-likelihood of the evaluation's label tokens, computed here from the model's logits: what
-    eval_loss should be.
+    """Mean negative log-likelihood of the evaluation's label tokens, computed by the recorder from the model's logits:
+    the expected eval_loss.
     """
     reference_after: float | None = None
     evaluated: Labels | None = None
     """Labels of the first evaluation."""
     still_layers: tuple[str, ...] = ()
-    """Layers, such as `layers.1`, in which training changed nothing of what the flow trains."""
+    """Layers (example: `layers.1`) in which no trained tensor changed."""
     grad_norm_logged: tuple[float, ...] | None = None
-    """What the trainer's own log says of each step: empty where it logs no norm, None in observations from before it
-    was read.
-    """
+    """The gradient norm in the trainer's log, by step; empty if it logs no norm, None in older observations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the trained model says of one evaluation batch, against two others: largest difference of a logit."""
+    """Largest difference of a logit between the trained model and two other models, on one evaluation batch."""
 
     without_adapter: float | None
-    """Against itself with its adapters switched off; None where it has none."""
+    """Compared with the same model with its adapters switched off; None if it has none."""
     reloaded: float | None
-    """Against the model saved and loaded again; None if that was not reached."""
+    """Compared with the saved and reloaded model; None if the reload was not reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class LossPair:
-    """Eval loss before and after training in one more run of a flow; None where none was reported."""
+    """Eval loss before and after training in another run of a flow; None if none was reported."""
 
     before: float | None
     after: float | None
@@ -426,16 +424,16 @@ class LossPair:
 
 @dataclass(frozen=True, slots=True)
 class ClassDifference:
-    """Gradients of one class of tensors in the same step computed in two ways: Euclidean norms over all its tensors."""
+    """Gradients of one class of tensors in one step computed in two ways: Euclidean norms over all its tensors."""
 
     one: float
     other: float
     difference: float
-    """Norm of the difference of the two."""
+    """Norm of the difference of the two gradients."""
 
     @property
     def relative(self) -> float:
-        """The difference as a share of the larger gradient; NaN and infinite gradients differ wholly."""
+        """The difference as a share of the larger norm; infinite if a gradient is NaN or infinite."""
         larger = max(self.one, self.other)
         if not math.isfinite(self.difference):
             return math.inf
@@ -444,31 +442,31 @@ class ClassDifference:
 
 @dataclass(frozen=True, slots=True)
 class StepPair:
-    """The same optimizer step computed in two ways, without dropout: gradients before clipping, and the loss that was
-    reported. `one` is the plain way, `other` the way that should change nothing.
+    """One optimizer step computed in two ways, without dropout: gradients before clipping, and the reported loss. `one`
+    is the plain way, `other` is the way that should give the same result.
     """
 
     loss_one: float | None
     loss_other: float | None
     same_labels: bool
-    """Whether both were given the same rows and labels, in the same order."""
+    """Whether both ways received the same rows and labels, in the same order."""
     classes: Mapping[str, ClassDifference]
 
 
 @dataclass(frozen=True, slots=True)
 class MetricResponse:
-    """One metric of an evaluation: of the model as it is, then with its weights scrambled, then zeroed."""
+    """One metric of an evaluation: with unchanged, scrambled, and zeroed weights."""
 
     as_it_is: float
     again: float
-    """The farthest from `as_it_is` that it came in further evaluations of the model as it is."""
+    """The value farthest from `as_it_is` in further evaluations of the unchanged model."""
     scrambled: float
     zeroed: float
 
     @property
     def moved(self) -> bool:
-        """Whether a perturbed model got another value. Where the metric differs between evaluations of the model as it
-        is, by `NOISE_MARGIN` times that; where it is a number only at times, nothing is known of it.
+        """Whether the metric of a perturbed model differs from `as_it_is` by more than `NOISE_MARGIN` times the noise
+        between evaluations of the unchanged model. False if only some of these evaluations give NaN.
         """
         if math.isnan(self.again) != math.isnan(self.as_it_is):
             return False
@@ -477,8 +475,8 @@ class MetricResponse:
 
 
 NOISE_MARGIN = 3.0
-"""How many times the noise of an evaluation its answer to a perturbed model must differ. Of evaluations that draw their
-metric at random 0.1 % then seem to respond, where the noise is that of eight; with one and a margin of 1, 67 % did.
+"""A metric responds if it changes by more than this many times its noise. Of evaluations with random metrics, 0.1 %
+then seem to respond if the noise comes from eight evaluations. With one evaluation and a margin of 1, 67 % seemed to.
 """
 
 
@@ -490,64 +488,64 @@ def _apart(value: float, other: float, noise: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What an evaluation says of a model whose weights were tampered with, by metric."""
+    """The response of an evaluation to perturbed weights, by metric."""
 
     metrics: Mapping[str, MetricResponse]
 
     @property
     def ignoring(self) -> tuple[str, ...]:
-        """Metrics that stayed what they were whatever was done to the model."""
+        """Metrics that did not change with any perturbation."""
         return tuple(name for name, metric in self.metrics.items() if not metric.moved)
 
     @property
     def responds(self) -> bool:
-        """Whether there is a metric, and every one moved when the model did."""
+        """Whether there is a metric, and every metric changes with the weights."""
         return bool(self.metrics) and not self.ignoring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deep:
-    """What the deep tier measured beside one run of a flow, by running it again in other ways. What was not measured,
-    or ended in an error, is None or empty.
+    """The measurements of the deep tier, from further runs of a flow. Measurements that were not taken, or that ended
+    in an error, are None or empty.
     """
 
     repeats: tuple[LossPair, ...] = ()
     """The same flow with the same seed: the noise of this machine."""
     twin: LossPair | None = None
-    """The same flow, each step of which was undone: what eval loss does when nothing can be learned."""
+    """The same flow with every step undone: how eval loss changes when nothing can be learned."""
     wanderers: tuple[LossPair, ...] = ()
-    """The same flow with steps of the same size in random directions: what eval loss does by luck."""
+    """The same flow with steps of the same size in random directions: how eval loss changes by chance."""
     accumulation: StepPair | None = None
-    """One step on 4 rows at once, against the same rows one by one; rows have unequal numbers of labels."""
+    """One step on 4 rows at once, and on the same rows one by one. Rows have unequal numbers of labels."""
     checkpointing: StepPair | None = None
-    """One step without gradient checkpointing, against the same step with it; None where the variant has none."""
+    """One step without and with gradient checkpointing; None if the variant has none."""
     evaluation: Response | None = None
     """The trainer's own evaluation of the trained model."""
     failures: Mapping[str, Failure] = field(default_factory=dict)
-    """Errors that ended a measurement, by the name of its field above."""
+    """Errors that ended a measurement, by field name."""
     duration_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of tensors that were alive. On a CPU: in distinct storages that Python objects hold, without what the
-    stack's modules define when they are imported; on a GPU: what torch's allocator has handed out.
+    """Bytes of live tensors. On a CPU: distinct storages that Python objects hold, without the tensors that the stack's
+    modules define at import. On a GPU: the memory allocated by torch's allocator.
     """
 
     start_bytes: int
-    """When the stack was imported and the flow had not begun."""
+    """After the import of the stack, before the flow."""
     end_bytes: int
-    """When everything of the flow had been dropped and garbage collected."""
+    """After all objects of the flow were deleted and garbage collected."""
     peak_bytes: int
-    """On a CPU the most that was found at a census, or after the first optimizer step with its gradients still there;
-    what autograd keeps for the backward pass is not in it, as no Python object holds that. On a GPU the allocator's own
-    peak. Either way with the recorder's copy of what is trained, which it compares with after training.
+    """On a CPU: the maximum at all censuses, and after the first optimizer step, with gradients. Tensors that autograd
+    saves for the backward pass are not included, because no Python object holds them. On a GPU: the allocator's peak.
+    Both include the recorder's copy of the trained tensors, which it compares after training.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A warning or log record of level WARNING and above, with the stage it came from and how often."""
+    """A warning, or a log record of level WARNING or above, with its stage and count."""
 
     stage: Stage
     category: str
@@ -567,7 +565,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """All one cell recorded."""
+    """Everything that one cell recorded."""
 
     cell: str
     stack: StackRecord
@@ -576,13 +574,13 @@ class Observation:
     variant: Variant
     seed: int
     model: ModelShape | None
-    """The shape of a tiny model; None where real weights were trained."""
+    """The shape of a tiny model; None for real weights."""
     lora: LoraShape | None
     handicap: str | None = None
-    """What kept the flow from learning, where the learning test was calibrated."""
+    """The handicap of a flow in the calibration of the learning test; None otherwise."""
     sizes: ModelSizes | None = None
-    """Of real weights, as the stack's own libraries make them of the config without weights; None for a tiny model,
-    whose sizes follow from its shape, and where that failed.
+    """Sizes of real weights, from a model that the stack's libraries build of the config without weights. None if that
+    failed, and for a tiny model, whose sizes follow from its shape.
     """
     attention: Attention | None = None
     stages: tuple[Census, ...] = ()
@@ -593,22 +591,22 @@ class Observation:
     """Labels of all training steps."""
     reply: Reply | None = None
     deep: Deep | None = None
-    """None where the deep tier was not run for this cell."""
+    """None if the deep tier was not run for this cell."""
     weights_sha256: str | None = None
-    """Digest of the base model's weights before anything was done to them."""
+    """Digest of the base model's unchanged weights."""
     options_dropped: tuple[str, ...] = ()
-    """Options the flow set that no name of the installed version accepts."""
+    """Options of the flow that the installed version accepts under none of their names."""
     warnings: tuple[Message, ...] = ()
     error: Failure | None = None
     memory: Memory | None = None
-    """None where the flow could not begin, and in observations of before it was measured."""
+    """None if the flow could not begin, and in older observations."""
     duration_s: float = 0.0
     started_at: str = ""
     harness_version: str = ""
     schema: int = SCHEMA
 
     def census(self, stage: Stage) -> Census | None:
-        """The last census at `stage` by the flow's own call, else by the library's; None if it is absent."""
+        """The last census at `stage` from a call of the flow, else from a library call; None if there is none."""
         found = None
         for census in reversed(self.stages):
             if census.name is stage:
@@ -619,36 +617,36 @@ class Observation:
 
 
 class EndCause(StrEnum):
-    """Why the process of a cell ended before the cell was through."""
+    """Why the process of a cell ended before the cell finished."""
 
     MEMORY = "memory"
-    """It held more memory than the plan's limit, and was ended."""
+    """It exceeded the plan's memory limit and was killed."""
     TIME = "time"
-    """It took longer than the plan's limit, and was ended."""
+    """It exceeded the plan's time limit and was killed."""
     CRASH = "crash"
-    """It ended by itself, or somebody else ended it: a crash, or the kernel out of memory."""
+    """It crashed, or another process or the kernel (out of memory) killed it."""
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How the process of a cell ended before the cell was through, as it was seen from outside."""
+    """How the process of a cell ended before the cell finished, as observed from outside."""
 
     cause: EndCause
     resident_bytes: int
-    """Resident memory of the process, imports included, when it was last looked at; 0 where nobody looked."""
+    """Last measured resident memory of the process, including imports; 0 if never measured."""
     seconds: float
-    """From the cell's start."""
+    """Seconds since the start of the cell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """Written before a cell runs, so that a killed process reads as infrastructure and not as nothing."""
+    """Written before a cell runs, so that a killed process counts as infrastructure and not as missing."""
 
     cell: str
     started: str
     """UTC time, ISO 8601."""
     end: End | None = None
-    """How its process ended, in a line that is added when it did so before the cell was through."""
+    """How its process ended; set in a second record, which is added if the process ended before the cell finished."""
     schema: int = field(default=SCHEMA)
 
 
@@ -658,7 +656,7 @@ def to_json(record: Observation | Started) -> str:
 
 
 def standard(value: Any) -> Any:
-    """`value` as standard JSON can write it: a float that is not finite becomes a string."""
+    """`value` in a form that standard JSON supports: a non-finite float becomes a string."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
     if isinstance(value, Mapping):

@@ -1,13 +1,13 @@
-"""Passwords and tokens, taken out of text before it is written or printed. Standard library only: both sides use it.
+"""Removes passwords and tokens from text before it is written or printed. Standard library only: both sides use it.
 
-What a user hands to a script, a resolver or an index reaches them as it is. What a report, a record, a log or a message
-says of it goes through here first. A secret is known in three ways:
+Scripts, resolvers and indexes get the real secrets. Reports, records, logs and messages get redacted text. A secret is
+recognised in three ways:
 
-- by form: what stands before the host of a URL, and tokens that begin as their makers let them begin (`hf_`, `ghp_`)
-- by name: the value of an option, a key or a variable that is called a token, a password, a secret or an API key
-- by value: what was found so in the arguments or the environment is taken out wherever it comes up again
+- by form: user and password before the host of a URL, and tokens with a known prefix (`hf_`, `ghp_`)
+- by name: the value of an option, a key or a variable whose name contains token, password, secret or API key
+- by value: a secret found in the arguments or the environment is removed from every text
 
-Too much is taken out rather than too little. Names of special tokens (`eos_token`, `max_new_tokens`) are no secrets.
+In doubt a value is removed. Names of text tokens and token counts (`eos_token`, `max_new_tokens`) are not secrets.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 HIDDEN = "REDACTED"
-"""Stands where a secret stood. Letters alone: no shell, URL or Markdown takes it for something else."""
+"""Replaces a secret. Letters only, so that it has no special meaning in a shell, a URL or Markdown."""
 
 SHORTEST = 8
-"""Characters of a value that is looked for everywhere: a shorter one may be any word."""
+"""Minimum length of a secret that is removed by value. A shorter one may be an ordinary word."""
 
 # ------------------------------------------------------------------------------------------------------------- by form
 
 _USER = re.compile(
     r"(?<![a-z0-9+.-])([a-z][a-z0-9+.-]*://)((?:[^\s/?#'\"<>]+|[^\s/:@]+:(?!\d+(?:/|$))[^\s@'\"<>]*)@)", re.IGNORECASE
 )
-"""What stands before the host of a URL, also where a password has a slash in it."""
+"""The user part before the host of a URL, even if the password contains a slash."""
 
 _SSH_USER = re.compile(r"(?:\w+\+)?ssh://[^\s/:@]+@", re.IGNORECASE)
-"""The user of an SSH address, who proves who he is in another way."""
+"""The user of an SSH URL, which is not a secret."""
 
 _TOKENS = re.compile(
     r"(?<![A-Za-z0-9_-])(?:"
@@ -53,8 +53,8 @@ _TOKENS = re.compile(
     r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
     r")"
 )
-"""Tokens of Hugging Face, GitHub, GitLab, OpenAI and its like, AWS, Slack, Weights & Biases, PyPI, Google, NVIDIA, npm,
-Replicate and Databricks, and JSON web tokens, by the way they begin.
+"""Tokens of Hugging Face, GitHub, GitLab, OpenAI and similar services, AWS, Slack, Weights & Biases, PyPI, Google,
+NVIDIA, npm, Replicate and Databricks, and JSON web tokens, by prefix.
 """
 
 _PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
@@ -73,7 +73,7 @@ _ALWAYS = re.compile(
 )
 _PARTS = frozenset({"auth", "authorization", "pwd", "sig"})
 _TOKEN = re.compile("(?<!tik)token(?!i[sz])", re.IGNORECASE)
-"""And neither a tokenizer nor the package tiktoken."""
+"""Matches neither a tokenizer nor the package tiktoken."""
 _OF_TEXT = frozenset(
     (
         *("additional", "added", "assistant", "audio", "begin", "bos", "boi", "class", "cls", "completion", "count"),
@@ -84,21 +84,21 @@ _OF_TEXT = frozenset(
         *("train", "trainable", "type", "types", "unk", "unknown", "user", "video", "vision", "vocab"),
     )
 )
-"""Parts of names of tokens that are pieces of text."""
+"""Name parts of tokens that are text tokens or token counts."""
 _SPLIT = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])")
 
 _NO_SECRET = re.compile(
     r"(?:none|null|true|false|str|int|bool|float|bytes|optional|\*+|\.{3}|<[^<>]*>|\[[A-Z]+\]|\$\{?\w+\}?|REDACTED)?",
     re.IGNORECASE,
 )
-"""Values that give nothing away: none, a type, a special token, the name of a variable."""
+"""Values that are not secrets: empty, a constant, a type, a special token, the name of a variable."""
 _VERSION = re.compile(r"v?\d+(?:\.\w+)+")
 _DIGEST = re.compile(r"\\*['\"]?(?:[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32})(?![0-9A-Za-z])\\*['\"]?")
 
 
 @functools.lru_cache(maxsize=4096)
 def is_secret(name: str) -> bool:
-    """Whether an option, a key or a variable called `name` holds a secret."""
+    """Whether an option, a key or a variable with this name holds a secret."""
     parts = {part.lower() for part in _SPLIT.split(name)}
     if _ALWAYS.search(name.replace("-", "_")) or parts & _PARTS:
         return True
@@ -106,32 +106,32 @@ def is_secret(name: str) -> bool:
 
 
 def _gives_away(value: str) -> bool:
-    """Whether `value`, which stands at the name of a secret, is one."""
+    """Whether `value`, which follows the name of a secret, is a secret."""
     return _NO_SECRET.fullmatch(value.strip(" '\"\\")) is None
 
 
 _NAME = r"\w[\w.-]*"
 _BEHIND = r"\\*['\"]?[ \t]*"
-"""What stands behind a name: its quote, which has a backslash before it in JSON that holds JSON."""
+"""The quote after a name. In JSON inside JSON a backslash precedes it."""
 
 _OPTION = re.compile(rf"(?<![\w.-])(?P<name>--?{_NAME})(?:[ \t]+(?!-)|['\"],\s*(?=['\"][^-]))")
-"""`--name value`, as a command line or a list of its words has it."""
+"""`--name value`, in a command line or a list of its words."""
 _ASSIGNED = re.compile(rf"(?<![\w.-])(?P<name>-*{_NAME}){_BEHIND}(?<![=!<>~])=(?!=)[ \t]*")
-"""`name=value`, as options, queries of URLs, variables and code have it."""
+"""`name=value`, in options, URL queries, variables and code."""
 _KEYED = re.compile(rf"(?<![\w.-])(?P<name>{_NAME})(?:{_BEHIND}:[ \t]+|\\*(?P<quote>['\"])[ \t]*:[ \t]*)")
-"""`name: value`, as JSON, YAML, headers and Python's dictionaries have it."""
+"""`name: value`, in JSON, YAML, headers and Python dictionaries."""
 
 _VALUE = re.compile(
     r"[rbf]?\"(?:[^\"\\\n]|\\.)*\"|[rbf]?'(?:[^'\\\n]|\\.)*'"  # in quotes
-    r"|\\+[\"'][^\"'\\\n]*\\+[\"']"  # in quotes that have a backslash before them
+    r"|\\+[\"'][^\"'\\\n]*\\+[\"']"  # in quotes after a backslash
     r"|[rbf]?['\"]?[^\s,;&'\"()\[\]{}<>|]+"  # bare, or in quotes that are not closed
 )
 _QUOTES = re.compile(r"(\\*[rbf]?\\*['\"]|)(.*?)(\\*['\"]|)", re.DOTALL)
 
 
 def _by_name(text: str, head: re.Pattern[str], *, prose: bool = False) -> str:
-    """`text` without the values of secrets. What `head` finds stands before a value, which may hold another head: as
-    `--url=https://host/?token=value` does.
+    """`text` without the values of secrets. `head` matches the text before a value. A value may contain another head,
+    as in `--url=https://host/?token=value`.
     """
     pieces, done, here = [], 0, 0
     while (found := head.search(text, here)) is not None:
@@ -144,9 +144,9 @@ def _by_name(text: str, head: re.Pattern[str], *, prose: bool = False) -> str:
 
 
 def _value_at(text: str, place: int, name: str) -> str | None:
-    """The secret that begins at a place of `text`, behind a name; None where there is none."""
+    """The secret that begins at `place` in `text`, after a name; None if there is none."""
     if not is_secret(name):
-        # A key of Weights & Biases looks like a commit: only its name tells them apart.
+        # A key of Weights & Biases looks like a commit. Only its name distinguishes them.
         key = _DIGEST.match(text, place) if name.lower().endswith("key") else None
         return key[0] if key else None
     value = _VALUE.match(text, place)
@@ -154,8 +154,8 @@ def _value_at(text: str, place: int, name: str) -> str | None:
 
 
 def _may_be_a_sentence(found: re.Match[str], value: str) -> bool:
-    """Whether `token: value` is one: without quotes, and with a word or a version behind it. No sentence has
-    `hub_token: value`.
+    """Whether `token: value` may be prose: without quotes, and followed by a word or a version. A name with an
+    underscore (`hub_token: value`) is never prose.
     """
     quoted = value[0] in "'\"\\" or found["quote"] is not None
     random = any(sign.isdigit() for sign in value) and not _VERSION.fullmatch(value)
@@ -163,21 +163,21 @@ def _may_be_a_sentence(found: re.Match[str], value: str) -> bool:
 
 
 def _hidden(value: str) -> str:
-    """In the quotes that it had, so that what holds it can still be read."""
+    """The replacement for `value`, in the same quotes, so that the surrounding format stays valid."""
     quotes = _QUOTES.fullmatch(value)
     return f"{quotes[1]}{HIDDEN}{quotes[3]}" if quotes else HIDDEN
 
 
 _HINT = re.compile(rf"{_ALWAYS.pattern}|{_TOKEN.pattern}|auth|pwd|sig|bearer|login|key|private", re.IGNORECASE)
-"""In every text that has a secret by name. A record has thousands of texts, and few have it."""
+"""Matches every text that may contain a secret by name. Few of the thousands of texts in a record match."""
 
 
 _REMEMBERED = 1_000
-"""Characters of a text that may come again, as most of a record do; a longer one is a log."""
+"""Maximum length of a text whose result is cached: short texts of records repeat, longer ones are logs."""
 
 
 def redact(text: str) -> str:
-    """`text` without secrets that are known by their form or by the name they stand at."""
+    """`text` without secrets that are recognised by form or by name."""
     return _remembered(text) if len(text) <= _REMEMBERED else _redacted(text)
 
 
@@ -200,12 +200,12 @@ _remembered = functools.lru_cache(maxsize=4096)(_redacted)
 
 
 def redact_words(words: Sequence[str]) -> tuple[str, ...]:
-    """The words of a command line without secrets: the value behind an option is a word, whatever it looks like."""
+    """The words of a command line without secrets. The value after an option is one whole word."""
     return tuple(_hide(word, name) for word, name in _named(words))
 
 
 def _named(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each word, and the name of the option whose value it is; empty where it is none."""
+    """Each word, with the name of the option whose value it is; an empty name if it is not a value."""
     name = ""
     for word in words:
         is_option = re.match(r"--[A-Za-z]|-[A-Za-z]$" if is_secret(name) else r"--?[A-Za-z]", word) is not None
@@ -227,7 +227,7 @@ def _hide(word: str, name: str) -> str:
 
 
 def _is_value(name: str, word: str) -> bool:
-    """Whether all of `word`, the value at a name, is a secret."""
+    """Whether the whole `word`, the value of `name`, is a secret."""
     return _gives_away(word) if is_secret(name) else _value_at(word, 0, name) == word
 
 
@@ -236,16 +236,16 @@ def _is_value(name: str, word: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Redactor:
-    """Takes out secrets by form and by name, and those whose values are known: where a script is asked to log in with a
-    token, the error that it ends in may spell it.
+    """Removes secrets by form, by name and by value. By value, because the error of a failed login may contain the
+    token, for example.
     """
 
     known: tuple[str, ...] = ()
-    """The longest first: one may be part of another."""
+    """Known secrets, longest first, because one may be part of another."""
 
     @classmethod
     def of(cls, words: Sequence[str], environ: Mapping[str, str]) -> Redactor:
-        """Knows the secrets among the words of a command line and in the environment."""
+        """A redactor that knows the secrets in the words of a command line and in the environment."""
         found = {value for value in (*_values_in(words), *_values_of(environ)) if len(value) >= SHORTEST}
         return cls(tuple(sorted(found, key=lambda value: (-len(value), value))))
 
@@ -263,8 +263,8 @@ class Redactor:
         return text
 
     def record(self, value: T) -> T:
-        """`value` without secrets in any text that it holds: dataclasses, mappings and tuples are looked through. Texts
-        in a row may be the words of a command line.
+        """`value` without secrets in its texts. Dataclasses, mappings, lists and tuples are searched. A tuple of texts
+        is treated as the words of a command line.
         """
         found: T = self._within(value)
         return found
@@ -290,8 +290,8 @@ class Redactor:
 
 
 def redact_here(text: str) -> str:
-    """`text` without secrets, those of this process's own arguments and environment among them. It is to be cut to a
-    length only afterwards: half a secret has no form.
+    """`text` without secrets, including those in the arguments and the environment of this process. Truncate text only
+    after this call, because a truncated secret is not recognised.
     """
     return Redactor.of(sys.argv, os.environ).text(text)
 
@@ -315,6 +315,6 @@ def _values_of(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _of_urls(text: str) -> Iterable[str]:
-    """Passwords and tokens before the hosts of the URLs in `text`; a name before a password is none."""
+    """Passwords and tokens before the hosts of the URLs in `text`. A user name before a password is not a secret."""
     users = (found[2][:-1] for found in _USER.finditer(text) if not _SSH_USER.fullmatch(found[0]))
     return [user.partition(":")[2] or user.partition(":")[0] for user in users]

@@ -1,6 +1,4 @@
-"""The values of the opinion layer: what a check says, what a listed deviation must look like, what the judge
-concludes.
-"""
+"""The values of the opinion layer: opinions of checks, listed deviations, and verdicts of the judge."""
 
 from __future__ import annotations
 
@@ -9,12 +7,12 @@ from enum import StrEnum
 
 
 class Result(StrEnum):
-    """What one check says of one observation."""
+    """The result of one check on one subject."""
 
     PASS = "pass"
     FAIL = "fail"
     BLOCKED = "blocked"
-    """A check it depends on failed: this one could only repeat that failure."""
+    """A required check failed or was blocked, so this check could only repeat that failure."""
     NOT_APPLICABLE = "n/a"
 
 
@@ -32,7 +30,7 @@ class Outcome(StrEnum):
 
 
 class Symptom(StrEnum):
-    """What the user of the flow would have seen, judged from eval loss before and after, or from the error."""
+    """What the user of the flow sees: the change of eval loss, or an error."""
 
     FALLS = "falls"
     BARELY = "barely moves"
@@ -46,7 +44,7 @@ class Symptom(StrEnum):
 
 
 class Sign(StrEnum):
-    """One thing that the user of a flow that does not learn can see, whatever its cause."""
+    """A visible sign that a flow does not learn. It does not name a cause."""
 
     EVAL_FLAT = "eval loss flat to six decimals"
     EVAL_BARELY = "eval loss barely moves"
@@ -57,18 +55,18 @@ class Sign(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """One check's word on one observation."""
+    """The opinion of one check on one subject."""
 
     code: str
     title: str
     result: Result
     message: str
-    """For `fail`: what is wrong. For `blocked`: by which codes. For `n/a`: why. Empty for `pass`."""
+    """For `fail`: what is wrong. For `blocked`: the blocking codes. For `n/a`: the reason. Empty for `pass`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deviation:
-    """A listed deviation as it must show itself in one cell: the check that fails, and the evidence beside it."""
+    """A listed deviation in one cell: the check that must fail, and the required evidence."""
 
     issue: str
     title: str
@@ -78,9 +76,9 @@ class Deviation:
     frame: str | None = None
     """End of the path of the file whose line froze the parameters."""
     called_from: str | None = None
-    """End of the path of the file that line was called from."""
+    """End of the path of the file that called that line."""
     error: str | None = None
-    """Part of the error's `Type: message`."""
+    """Substring of the error's `Type: message`."""
     symptom: Symptom | None = None
     feature: str | None = None
     """Applies only on a device that reports this feature."""
@@ -100,16 +98,16 @@ class Verdict:
     """Ids of the ledger entries that apply to the cell."""
     links: tuple[str, ...] = ()
     refused: bool = False
-    """The library answered with an error that says what is wrong, and the flow's user is served by that."""
+    """Whether the trainer refused the flow with a valid reason, which counts as healthy."""
 
     signs: tuple[Sign, ...] = ()
-    """How it looks to the user, where eval loss does not fall as it should."""
+    """What the user sees, if eval loss does not fall as it should."""
     shown: tuple[str, ...] = ()
-    """Of `issues`, those whose listed check failed, with the listed evidence. The others were not reached."""
+    """The `issues` whose listed check failed with the listed evidence. The others were not reached."""
     untrained: bool = False
-    """Whether an error that is no refusal ended it before training, so that nothing is known of how it trains."""
+    """Whether an error other than a refusal ended the cell before training, so nothing is known about its training."""
 
     @property
     def failing(self) -> tuple[str, ...]:
-        """Codes of the failing checks: the roots, since what follows from them is blocked."""
+        """Codes of the failing checks. These are root causes: checks that only repeat them are blocked."""
         return tuple(opinion.code for opinion in self.opinions if opinion.result is Result.FAIL)

@@ -76,7 +76,7 @@ def test_another_attention_than_asked_for_is_named() -> None:
 def test_attention_is_not_judged_where_nothing_says_what_is_used(attention: Attention | None) -> None:
     """A flow that ended before its model was loaded, or a model that does not say."""
     seen = dataclasses.replace(healthy(), attention=attention)
-    assert why(seen, "P102") == (Result.NOT_APPLICABLE, "the model was not loaded, or does not say")
+    assert why(seen, "P102") == (Result.NOT_APPLICABLE, "the model was not loaded, or does not report its attention")
 
 
 @pytest.mark.parametrize("asked", ["sdpa", "eager", "flash_attention_2"])
@@ -114,7 +114,7 @@ def test_weights_that_were_not_quantized_are_named() -> None:
 def test_weights_that_are_cast_later_are_named_with_the_stage(stage: Stage) -> None:
     """A norm of 64 in half precision; of 107,072 the 16,384 of the adapters are not the base model's."""
     cast = b.at_stage(healthy(variant=FULL), stage, dtypes={"float32": 107_008, "bfloat16": 64})
-    assert failures(cast) == {"D801": f"of the base model bfloat16 (64 elements) at {stage}, asked for float32"}
+    assert failures(cast) == {"D801": f"the base model has bfloat16 (64 elements) at {stage}, asked for float32"}
 
 
 def test_adapters_of_another_dtype_are_not_taken_for_weights() -> None:
@@ -214,7 +214,7 @@ def test_the_dtype_of_adapters_is_judged_where_training_did_not_end() -> None:
 def test_ends_that_are_no_labels_are_named() -> None:
     """The pad token is the end token, and the collator masks both: 24 of 25 labels are left, which L501 allows."""
     assert failures(b.ends_masked(healthy())) == {
-        "L502": "the end of 80 of 80 rows is no label: the model never learns to stop"
+        "L502": "the end token of 80 of 80 rows is not a label: the model never learns to stop"
     }
 
 
@@ -223,7 +223,7 @@ def test_one_end_that_is_no_label_is_one_too_many() -> None:
     seen = healthy()
     assert seen.labels is not None
     one = dataclasses.replace(seen, labels=dataclasses.replace(seen.labels, ends_masked=1))
-    assert failures(one) == {"L502": "the end of 1 of 80 rows is no label: the model never learns to stop"}
+    assert failures(one) == {"L502": "the end token of 1 of 80 rows is not a label: the model never learns to stop"}
 
 
 def test_rows_without_an_end_are_not_asked_for_one() -> None:
@@ -249,7 +249,7 @@ def test_a_flow_with_prompts_has_labels_on_its_completions_alone() -> None:
     assert seen.labels is not None
     for tokens, said in ((1_200, None), (2_000, "2,000"), (1_120, "1,120")):
         changed = dataclasses.replace(seen, labels=dataclasses.replace(seen.labels, label_tokens=tokens))
-        wanted = {"L501": f"{said} label tokens in 80 rows that have 15 each"} if said else {}
+        wanted = {"L501": f"{said} label tokens in 80 rows, expected 15 per row"} if said else {}
         assert failures(changed) == wanted
 
 
@@ -258,7 +258,7 @@ def test_either_number_of_labels_is_named_where_both_are_right() -> None:
     seen = healthy()
     assert seen.labels is not None
     odd = dataclasses.replace(seen, labels=dataclasses.replace(seen.labels, label_tokens=1_999))
-    assert failures(odd) == {"L501": "1,999 label tokens in 80 rows that have 24 or 25 each"}
+    assert failures(odd) == {"L501": "1,999 label tokens in 80 rows, expected 24 or 25 per row"}
 
 
 # -------------------------------------------------------------------------------------------------- R601: learning rate
@@ -433,7 +433,7 @@ def test_an_effect_is_not_asked_of_a_model_trained_whole() -> None:
     """There is nothing to switch off."""
     assert why(healthy("sft-full", FULL), "A204") == (
         Result.NOT_APPLICABLE,
-        "no adapters, or the trained model was not asked",
+        "no adapters, or no logits of the trained model",
     )
 
 
@@ -466,7 +466,7 @@ def test_a_model_trained_whole_is_reloaded_exactly() -> None:
 def test_a_reload_that_was_not_reached_is_not_judged() -> None:
     """Nobody asked it."""
     seen = dataclasses.replace(healthy(), reply=Reply(2.2, None))
-    assert why(seen, "A203") == (Result.NOT_APPLICABLE, "the reloaded model was not asked")
+    assert why(seen, "A203") == (Result.NOT_APPLICABLE, "no logits of the reloaded model")
 
 
 @pytest.mark.parametrize(
@@ -490,7 +490,7 @@ def test_other_values_explain_another_answer(fault: Fault, blocker: str) -> None
 def test_tensors_that_outlive_the_flow_are_named() -> None:
     """How much, beside what there was before and at most."""
     assert failures(b.leaking(healthy())) == {
-        "M901": "365,312 bytes of tensors are alive when the flow is gone, 2,048 were before it (peak 900,000)"
+        "M901": "365,312 bytes of tensors are alive after the flow, 2,048 before it (peak 900,000)"
     }
 
 
@@ -599,7 +599,7 @@ def test_an_eval_loss_that_no_random_model_has_is_named(loss: float, plausible: 
     seen = healthy()
     assert seen.training is not None
     training = dataclasses.replace(seen.training, eval_before=loss, eval_after=loss * 0.8)
-    said = f"eval_loss was {loss:.4f} before training; of a random model it is about 4.8520, that of a guess"
+    said = f"eval_loss was {loss:.4f} before training, expected about 4.8520: a random model guesses uniformly"
     assert failures(dataclasses.replace(seen, training=training)) == ({} if plausible else {"E806": said})
 
 
@@ -609,7 +609,7 @@ def test_a_preference_begins_undecided(loss: float, plausible: bool) -> None:
     seen = healthy("dpo-peft-config")
     assert seen.training is not None
     seen = dataclasses.replace(seen, training=dataclasses.replace(seen.training, eval_before=loss))
-    said = f"eval_loss was {loss:.4f} before training; of an adapter without effect it is about 0.6931, ln 2"
+    said = f"eval_loss was {loss:.4f} before training, expected about 0.6931: an adapter without effect has ln 2"
     assert failures(seen) == ({} if plausible else {"E806": said})
     real = dataclasses.replace(seen, model=None, sizes=b.real().sizes)
     assert failures(real).get("E806") == (None if plausible else said)
@@ -643,7 +643,9 @@ def test_a_preference_has_two_sequences_to_a_row() -> None:
     seen = healthy("dpo-peft-config")
     assert seen.labels is not None
     labels = dataclasses.replace(seen.labels, samples=80, label_tokens=80 * 15)
-    assert failures(dataclasses.replace(seen, labels=labels))["L501"] == ("80 rows were trained on in 10 steps of 16")
+    assert failures(dataclasses.replace(seen, labels=labels))["L501"] == (
+        "80 training rows in 10 steps, expected 16 per step"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- all of them
@@ -743,5 +745,5 @@ def test_answers_of_real_weights_are_compared_in_the_same_dtypes_only() -> None:
         other = b.at_stage(trained, Stage.RELOAD, dtypes=there)
         assert why(other, "A203") == (
             Result.NOT_APPLICABLE,
-            "it was trained in other dtypes than it was loaded again in",
+            "the dtypes in training and after the reload differ",
         )

@@ -153,8 +153,9 @@ def test_an_eval_loss_that_falls_by_itself_is_named_by_e804_alone() -> None:
     seen = d.changed(d.deep(), twin=LossPair(5.0, 4.5))
     assert judged(seen).failing == ("E804",)
     assert said(seen, "E804")[1] == (
-        "eval loss fell by 1.000000; where nothing can be learned it moves by 0.500000 (repeats differ by 0.000000, "
-        "the twin whose steps are undone moves by 0.500000, random steps by 0.033333), and 3 times that is asked for; "
+        "eval loss fell by 1.000000; without learning it changes by 0.500000 (repeats differ by 0.000000, "
+        "the twin whose steps are undone changes by 0.500000, random steps by 0.033333), and the fall must be 3 times "
+        "that; "
         "false alarms: 0 of 600 (95 % upper bound 0.5%)"
     )
 

@@ -252,15 +252,15 @@ def test_a_loss_that_moved_or_is_nearly_nothing_is_not(before: float, after: flo
 def test_tensors_that_never_trained_are_named_and_not_blamed() -> None:
     """Experts may be idle."""
     assert guard_checks.never_trained(NAMES, 28, 10) == (
-        "4 of 28 trained tensors received no gradient but zeros in any of 10 steps looked at: a.lora_A, a.lora_B, "
-        "b.lora_A and 1 more. Experts may be idle; other layers are cut off from the loss, as by gradient "
+        "4 of 28 trained tensors received no gradient other than zero in 10 checked steps: a.lora_A, a.lora_B, "
+        "b.lora_A and 1 more. Experts may be idle. Other layers are cut off from the loss, for example by gradient "
         "checkpointing over inputs that need no gradient."
     )
 
 
 def test_rows_without_labels_are_counted() -> None:
-    """Of those looked at."""
-    assert guard_checks.rows_without_labels(24, 5).startswith("5 of 24 rows looked at have no label to predict: ")
+    """The message counts the checked rows."""
+    assert guard_checks.rows_without_labels(24, 5).startswith("5 of 24 checked rows have no label to predict: ")
 
 
 def test_the_problems_are_the_codes_that_apply_to_the_guard() -> None:

@@ -164,8 +164,7 @@ def test_memory_is_held_to_its_start_exactly(off: int) -> None:
     verdict = judge_one(b.kept_alive(seen, off), UNLISTED)
     assert (verdict.outcome, verdict.failing) == (Outcome.FAIL, ("M901",))
     assert verdict.reason == (
-        f"not listed: M901 {1_000 + off:,} bytes of tensors are alive when the flow is gone, 1,000 were before it "
-        "(peak 362,752)"
+        f"not listed: M901 {1_000 + off:,} bytes of tensors are alive after the flow, 1,000 before it (peak 362,752)"
     )
 
 
@@ -338,7 +337,7 @@ def test_a_listed_deviation_with_other_evidence_fails(changes: dict[str, object]
     ledger = Ledger(issues=(issue(dataclasses.replace(FLAGSHIP, **changes)),))  # type: ignore[arg-type]  # fields by name
     verdict = judge_one(frozen(healthy(versions=on_trl("0.22.2"))), ledger)
     assert verdict.outcome is Outcome.FAIL
-    assert verdict.reason.startswith(f"fails where trl#3926 says, but not as it says: {gap}. C104 0 trainable ")
+    assert verdict.reason.startswith(f"fails as listed for trl#3926, with other evidence: {gap}. C104 0 trainable ")
 
 
 NO_GRAD = "element 0 of tensors does not require grad"
@@ -378,7 +377,7 @@ def test_a_deviation_shows_one_of_its_listed_faces(
         assert verdict.reason.startswith("trl#3926: C104 0 trainable at trainer, ")
     else:
         assert verdict.outcome is Outcome.FAIL
-        assert verdict.reason.startswith(f"fails where trl#3926 says, but not as it says: {gap}. C104 ")
+        assert verdict.reason.startswith(f"fails as listed for trl#3926, with other evidence: {gap}. C104 ")
 
 
 def also(check: str, **evidence: object) -> Ledger:
@@ -641,8 +640,8 @@ def test_adapters_nobody_took_a_digest_of_do_not_count_as_kept() -> None:
     seen = healthy()
     stages = tuple(dataclasses.replace(census, subject_sha256=None) for census in seen.stages)
     assert failures(dataclasses.replace(seen, stages=stages)) == {
-        "A201": "no digest of the adapter handed over",
-        "A202": "no digest of what was trained",
+        "A201": "no digest of the adapter passed to the trainer",
+        "A202": "no digest of the trained values",
     }
 
 

@@ -77,7 +77,7 @@ def test_the_committed_ledger_is_sound() -> None:
         (
             ">=0.20.0,<0.23.1",
             "0.20 to 0.23",
-            "issue[0].shows[0].windows.trl: '0.20 to 0.23' is not a version specifier such as '>=0.20.0,<0.23.1'",
+            "issue[0].shows[0].windows.trl: '0.20 to 0.23' is not a valid version specifier (such as >=0.20.0,<0.23.1)",
         ),
         (
             'frame = "peft/utils/other.py"\nsymptom = "flat"',
@@ -97,7 +97,7 @@ def test_the_committed_ledger_is_sound() -> None:
         (
             "{ trl =",
             "{ tlr =",
-            f"issue[0].shows[0].windows.tlr: no observation names 'tlr'; they name {', '.join(VERSIONS)}",
+            f"issue[0].shows[0].windows.tlr: observations do not record 'tlr'; they record {', '.join(VERSIONS)}",
         ),
         ('remedy = "Hand it the base model."', "", "issue[0].remedy: Field required"),
     ],
@@ -215,7 +215,7 @@ def test_evidence_that_would_be_found_everywhere_is_a_fault(tmp_path: Path, evid
     assert fault_of(tmp_path, LEDGER_TEXT.format(evidence=evidence)) == (
         "2 faults\n"
         "  issue[0].shows[0].check: no evidence to look for: name a frame, called_from, an error or a symptom\n"
-        f"  issue[0].shows[0].{name}: is empty: it would be found everywhere"
+        f"  issue[0].shows[0].{name}: is empty: it would match everything"
     )
 
 
@@ -223,7 +223,7 @@ def test_evidence_that_would_be_found_everywhere_is_a_fault(tmp_path: Path, evid
 def test_what_no_user_sees_is_no_symptom(tmp_path: Path, symptom: str) -> None:
     """An entry that could never match is a fault of the file, not a failure of every run."""
     assert fault_of(tmp_path, LEDGER_TEXT.format(evidence=f'symptom = "{symptom}"')) == (
-        f"1 fault\n  issue[0].shows[0].symptom: {symptom} is no symptom to look for; an error is named by `error`"
+        f"1 fault\n  issue[0].shows[0].symptom: {symptom} is not a valid symptom here; name an error with `error`"
     )
 
 

@@ -110,11 +110,11 @@ def test_rewards_that_teach_are_healthy_at_a_loss_of_zero() -> None:
     [
         (
             True,
-            "all completions of each prompt earned the same reward, so that no gradient was due; look at the reward",
+            "all completions of each prompt have the same reward, so no gradient is expected; look at the reward",
         ),
         (
             None,
-            "no gradient arrived, as where all completions of a prompt earn the same, and the trainer logs no spread",
+            "no gradient arrived: all completions of a prompt may have the same reward, and the trainer logs no spread",
         ),
     ],
 )
@@ -224,7 +224,7 @@ def test_lora_a_need_not_move_before_it_can(rates: tuple[float, ...]) -> None:
     """Its gradient is zero while lora_B is."""
     verdict = judge_run(one_step(rates))
     assert verdict.outcome is Outcome.PASS
-    assert verdict.reason == "trained weights change; so few steps cannot show whether lora_A does, ask for more"
+    assert verdict.reason == "trained weights change; too few steps to show whether lora_A changes, ask for more"
     assert judge_run(one_step((1e-4, 2e-4))).failing == ("W701",)
 
 
@@ -253,13 +253,13 @@ def test_a_flat_eval_loss_is_a_fault_but_not_in_warm_up() -> None:
     warming = training(flat, learning_rate=tuple(1e-5 * step for step in range(10)))
     result, why = said(warming, "E803")
     assert result is Result.NOT_APPLICABLE
-    assert why == "warm-up: the steps taken are worth 0.0 at the full learning rate; ask for more"
+    assert why == "warm-up: the steps equal 0.0 steps at the full learning rate; ask for more"
 
 
 def test_without_an_evaluation_set_the_verdict_says_so() -> None:
     verdict = judge_run(training(run(rows_evaluated=None), eval_before=None, eval_after=None))
     assert verdict.outcome is Outcome.PASS
-    assert verdict.reason == "16,384 parameters train; without an evaluation set, nothing says they learn"
+    assert verdict.reason == "16,384 parameters train; without an evaluation set, learning cannot be checked"
 
 
 def test_an_evaluation_that_reports_nothing_is_a_fault() -> None:
@@ -341,7 +341,7 @@ def test_what_the_script_makes_active_is_what_counts() -> None:
     lost = with_adapters(run(), peft=loaded, handed=task, trainer=(("task",), 896, 1792, "task"))
     assert said(lost, "C104") == (
         Result.FAIL,
-        "896 adapter parameters are trainable at trainer, 1,792 were when handed over",
+        "896 adapter parameters are trainable at trainer, 1,792 were when passed to the trainer",
     )
 
 
@@ -370,7 +370,7 @@ def test_a_trainer_that_makes_another_adapter_active_is_told() -> None:
     made = with_adapters(run(), peft=ONE, handed=ONE, trainer=(("ref",), 16_384, 16_384, "one"))
     assert said(made, "A201") == (
         Result.FAIL,
-        "the trainer trains another adapter than the one handed over: 'ref' in place of 'default'",
+        "the trainer trains another adapter than the one passed to it: 'ref' instead of 'default'",
     )
 
 

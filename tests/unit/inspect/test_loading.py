@@ -112,7 +112,7 @@ def test_a_misspelt_family_is_answered_with_names(tmp_path: Path, asked: list[An
     assert str(raised.value) == (
         "there is no family 'qwen2-vl'\n"
         f"Did you mean qwen2-vl-7b? The families are: {', '.join(family.name for family in families())}.\n"
-        "Or hand over a config.json: any model that the stack's Transformers knows can be counted."
+        "Or pass a config.json: any model that the stack's Transformers knows can be counted."
     )
 
 

@@ -903,9 +903,9 @@ def test_seeds_are_a_number_or_a_span(given: str, seeds: Seeds) -> None:
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        *((text, "holds no seed") for text in ("0", "9-3")),
+        *((text, "contains no seed") for text in ("0", "9-3")),
         *(
-            (text, "is neither a number of seeds nor a span such as 200-399")
+            (text, "is not a number of seeds or a range such as 200-399")
             for text in ("", "-3", "x", "5-", "1.5", "3-4-5")
         ),
     ],
