@@ -78,7 +78,7 @@ def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def learns_a_prompt(adapter: Mapping[str, Any]) -> bool:
-    """Whether `adapter` has a method that learns virtual tokens. False if the installed PEFT does not know it."""
+    """Whether the method of `adapter` learns virtual tokens. False if the installed PEFT does not know the method."""
     config = PEFT_TYPE_TO_CONFIG_MAPPING.get(adapter["peft_type"])
     return config is not None and issubclass(config, PromptLearningConfig)
 

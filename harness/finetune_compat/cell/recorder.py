@@ -107,7 +107,7 @@ class Recorder:
         self._memory.look()
 
     def train(self, trainer: Any, rates_asked: tuple[float, ...]) -> None:
-        """Evaluate, train and evaluate again. From here on no freeze is recorded, as `torch.nn.Parameter` is restored."""
+        """Evaluate, train and evaluate again. Freezes are not recorded from here on."""
         self._end_watch()
         self._now = Stage.TRAINING
         if self._handicap is not None:
