@@ -175,9 +175,9 @@ def read_kept(faults: Path | None = None) -> tuple[Record, ...]:
 
 
 INTRODUCTION = """\
-Faults as a broken release would bring them are planted into a stack, one at a time, and the cell is judged by all
-checks. Each must fail exactly the check that names it. Written by `-- --faults`; only whole runs in which every fault
-was named are kept, with what was said of each in the JSON file of the stack.\
+Faults like those of a broken release are planted into a stack, one at a time, and all checks judge the cell. Exactly
+the check that names the fault must fail. Written by `-- --faults`, which stores only complete runs in which every
+fault was named. The JSON file of the stack has the message for each fault.\
 """
 
 
@@ -201,13 +201,13 @@ def page(records: Sequence[Record]) -> str:
         (check, titles.get(check, "no check of today"), fault, *(_mark(record, fault) for record in records))
         for fault, check in sorted(faults, key=lambda row: order.index(row[1]) if row[1] in order else len(order))
     ]
-    told = [
+    parts = [
         "# Does each check name its fault?",
         INTRODUCTION,
         _table(("stack", "versions", "on", "faults", "measured", "harness at"), stacks),
         _table(("check", "its claim", "planted fault", *(record.stack for record in records)), rows),
     ]
-    return "\n\n".join(told) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def _mark(record: Record, fault: str) -> str:
