@@ -149,8 +149,8 @@ BAD = {
         "catalog are chosen with --flows.\nGive one that is there."
     ),
     f"{GATE} --flow notebook.ipynb": (
-        "notebook.ipynb: it is no notebook: it has no 'cells'\n"
-        "It is JSON with code cells, of version 4 of the format.\n"
+        "notebook.ipynb: it is not a valid notebook: it has no 'cells'\n"
+        "A notebook is a JSON file with code cells, in version 4 of the notebook format.\n"
         "Open it in Jupyter and save it again, or give a script (.py)."
     ),
     f"{GATE} --flow train.py --flows sft-full": (
@@ -174,11 +174,11 @@ BAD = {
     "watch --steps x train.py": f"Invalid value for '--steps': {NUMBER}\n{SEE}",
     "watch --steps 1 train.py": f"compat watch: --steps 1\n{FEWEST}",
     "watch --stack trl0.22 none.py": (
-        "none.py: there is no such file\nGive a script (.py) or a notebook (.ipynb) that is there."
+        "none.py: there is no such file\nGive an existing script (.py) or notebook (.ipynb)."
     ),
     "watch --stack trl0.22 notebook.ipynb": (
-        "notebook.ipynb: it is no notebook: it has no 'cells'\n"
-        "It is JSON with code cells, of version 4 of the format.\n"
+        "notebook.ipynb: it is not a valid notebook: it has no 'cells'\n"
+        "A notebook is a JSON file with code cells, in version 4 of the notebook format.\n"
         "Open it in Jupyter and save it again, or give a script (.py)."
     ),
     "watch --stack nope train.py": NO_STACK,
@@ -192,12 +192,12 @@ BAD = {
     ),
     f"watch --python {sys.executable} train.py": (
         f"{sys.executable}: it has no torch and no transformers\n"
-        "A script is watched where it runs: Python 3.11 or later, with torch and Transformers.\n"
-        "Activate that environment, name it (--python .venv/bin/python), or take a stack (--stack trl0.22)."
+        "The script runs in this environment, which needs Python 3.11 or later, torch and Transformers.\n"
+        "Activate that environment, name it (--python .venv/bin/python), or choose a stack (--stack trl0.22)."
     ),
     "watch --python /bin/true train.py": (
-        "--python /bin/true: it does not run as a Python\n"
-        "It was asked for its version and for torch and Transformers, and did not answer.\n"
+        "--python /bin/true: it is not a working Python interpreter\n"
+        "The harness ran it to read its version and to find torch and Transformers. That run failed.\n"
         "Give the python of the environment your script runs in, such as .venv/bin/python."
     ),
     "report nope": NO_RUN,

@@ -209,7 +209,7 @@ class TestWhereItWrites:
             f"what '{tmp_path}/full' holds was left as it is: what was saved there was thrown away",
         )
         (empty / "notes").touch()
-        host._take_away(scratch)
+        host._remove_links(scratch)
         assert sorted(path.name for path in tmp_path.rglob("*") if scratch not in (path, *path.parents)) == [
             *("empty", "full", "mine", "notes")
         ]
