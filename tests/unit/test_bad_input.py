@@ -127,15 +127,15 @@ BAD = {
     f"{GATE} --flows sft-peft": (
         "--flows: there is no flow 'sft-peft'\n"
         "Names that look like it: sft-peft-model, sft-peft-config, sft-full.\n"
-        f"The flows are {FLOWS}; a cell is such as sft-peft-config[qwen2-nf4-gc]."
+        f"The flows are {FLOWS}; an example of a cell is sft-peft-config[qwen2-nf4-gc]."
     ),
     f"{GATE} --flows sft-full,": (
         "--flows: there is no flow ''\nNo name looks like it.\n"
-        f"The flows are {FLOWS}; a cell is such as sft-peft-config[qwen2-nf4-gc]."
+        f"The flows are {FLOWS}; an example of a cell is sft-peft-config[qwen2-nf4-gc]."
     ),
     f"{GATE} --cell sft": (
         "--cell: there is no cell 'sft'\nNo name looks like it.\n"
-        f"The flows are {FLOWS}; a cell is such as sft-peft-config[qwen2-nf4-gc]."
+        f"The flows are {FLOWS}; an example of a cell is sft-peft-config[qwen2-nf4-gc]."
     ),
     f"{GATE} --flow train.py --steps 1": f"compat gate: --steps 1\n{FEWEST}",
     f"{GATE} --flow none.py": (
@@ -166,8 +166,8 @@ BAD = {
         f"The path is misspelt, or relative to another folder than this one.\n{CAN_BE}"
     ),
     "gate --from trl0.22 --to empty": (
-        "--to empty: this is no Python interpreter, no virtual environment, and no file of versions\n"
-        f"empty/bin/python was asked what is installed and did not answer.\n{CAN_BE}"
+        "--to empty: this is neither a Python interpreter, a virtual environment nor a file of versions\n"
+        f"The harness ran empty/bin/python to list its packages, and that failed.\n{CAN_BE}"
     ),
     "gate --from trl0.22 --to=": f"compat gate: --to is empty\n{CAN_BE}",
     "watch": f"Missing argument 'SCRIPT [ARGUMENT]...'.\n{SEE}",
@@ -342,7 +342,7 @@ BAD = {
     "inspect": f"Missing argument 'ADAPTER_DIR'.\n{SEE}",
     "inspect nope": (
         "nope: there is no such directory\n"
-        "A name on a model hub is not looked up: only what is on this machine is looked into.\n"
+        "Only adapters on this machine are inspected. Names on a model hub are not looked up.\n"
         "Give the directory that holds adapter_config.json and adapter_model.safetensors."
     ),
     "inspect text": (

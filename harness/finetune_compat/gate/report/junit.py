@@ -1,4 +1,4 @@
-"""The answer as JUnit XML: one case per cell, a failure where the policy holds or blocks."""
+"""The answer as JUnit XML: one test case per cell, a failure where the policy answers HOLD or BLOCK."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from finetune_compat.report.junit import seconds, writable
 
 
 def render(gate: Gate) -> str:
-    """One suite: what is the same or better passes, what is allowed though worse is skipped, and says why."""
+    """One suite. Cells that are equal or better pass; worse cells that the policy allows are skipped with a reason."""
     causes = {name: cause for cause in gate.causes for name in cause.cells}
     cases = []
     for cell in gate.cells:
@@ -21,7 +21,7 @@ def render(gate: Gate) -> str:
         cases.append(_case(cell, advice, gate))
     kinds = [case[0].tag if len(case) else "" for case in cases]
     if gate.decision is not Decision.ALLOW and not {"failure", "error"} & set(kinds):
-        # Who reads nothing but the counts of a suite takes one without cells for green.
+        # CI reads the counts only, and treats a suite without failures and errors as passed.
         cases.append(_of_the_whole(gate))
         kinds.append("error")
     suite = ET.Element(
@@ -76,7 +76,7 @@ def _reason(cell: CellChange) -> str:
 
 
 def _details(cell: CellChange, advice: tuple[str, ...], gate: Gate) -> str:
-    """What a developer needs who sees nothing but this case."""
+    """The text of a test case, complete for a reader who sees only this case."""
     line = cell.after.line if cell.after else None
     mark = wording.rests([cell.name], gate)
     seen = [_reason(cell), *(f"frozen by {said.chain(frames)}" for frames in (line.freezes if line else ()))]

@@ -1,4 +1,4 @@
-"""The answer in a terminal: the decision first, then what it rests on; healthy cells are numbers."""
+"""The answer for a terminal: first the decision, then its causes. Healthy cells appear as numbers only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from finetune_compat.gate.report.heat import Differing, differing
 from finetune_compat.report import wording as said
 
 MOST = 8
-"""Packages, defaults or differences that are named; all of them are in gate.md and gate.html."""
+"""Maximum number of packages, defaults or differences to list; gate.md and gate.html list all of them."""
 
 
 def print_gate(gate: Gate, console: Console | None = None) -> None:
@@ -35,7 +35,7 @@ def print_gate(gate: Gate, console: Console | None = None) -> None:
     _listed(out, wording.DEFAULTS_TITLE, [_default(*wording.default(item)) for item in gate.defaults])
     _listed(out, wording.DIFFERING_TITLE, [_differing(item, gate) for item in differing(gate)])
     for place, cause in enumerate(gate.causes):
-        _cause(out, said.marker(place), cause, _told_before(place, gate.causes), gate)
+        _cause(out, said.marker(place), cause, _earlier_alike(place, gate.causes), gate)
     _flows(out, gate)
     _titled(out, wording.EXCEPTIONS_TITLE, [", ".join(wording.exception(item)) for item in gate.exceptions])
     _titled(out, wording.LIMITS_TITLE, wording.limits(gate))
@@ -86,10 +86,10 @@ def _listed(out: Console, title: str, items: list[str]) -> None:
     _titled(out, title, [*items[:MOST], *([f"and {more} more, see gate.md"] if more > 0 else [])])
 
 
-def _cause(out: Console, letter: str, cause: Cause, told_before: str, gate: Gate) -> None:
-    told = [f"{wording.cause_cells(cause)}, such as {cause.cells[0]}"]
-    if cause.effect is not Decision.ALLOW:  # what stands against nothing is said in a line
-        told += [f"Seen and advised as under {told_before}."] if told_before else _seen_and_advised(cause, gate)
+def _cause(out: Console, letter: str, cause: Cause, earlier: str, gate: Gate) -> None:
+    told = [f"{wording.cause_cells(cause)}, for example {cause.cells[0]}"]
+    if cause.effect is not Decision.ALLOW:  # an allowed cause takes one line
+        told += [f"Same facts and advice as under {earlier}."] if earlier else _seen_and_advised(cause, gate)
         told += [f"Again: {gate.cell(cause.cells[0]).again}"]
     out.print(Text(f"\n{letter} {wording.cause_head(cause, gate)}", style=_colour(cause.effect)))
     for line in told:
@@ -105,17 +105,17 @@ def _seen_and_advised(cause: Cause, gate: Gate) -> list[str]:
     ]
 
 
-def _told_before(place: int, causes: Sequence[Cause]) -> str:
-    """The letter of an earlier cause that shows the same listed issues; empty where there is none."""
+def _earlier_alike(place: int, causes: Sequence[Cause]) -> str:
+    """The letter of an earlier cause with the same listed issues; empty where there is none."""
     group = causes[place].group
-    for earlier, cause in enumerate(causes[:place]):
+    for index, cause in enumerate(causes[:place]):
         if group and group.issues and cause.group and cause.group.issues == group.issues:
-            return said.marker(earlier)
+            return said.marker(index)
     return ""
 
 
 def _flows(out: Console, gate: Gate) -> None:
-    table = Table("flow", "what changed", "so", box=box.SIMPLE_HEAD)
+    table = Table("flow", "what changed", "decision", box=box.SIMPLE_HEAD)
     table.columns[0].no_wrap = True
     for flow in gate.flows:
         table.add_row(flow.flow, wording.flow_changes(flow, gate), Text(flow.effect, style=_colour(flow.effect)))
