@@ -106,8 +106,8 @@ FUSED = "model.layers.0.mlp.experts"
 DOWN = ["model.layers.0.mlp.down_proj", "model.layers.1.mlp.down_proj"]
 PARAMETERS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 FREEZES = (
-    "inference_mode is true, as save_pretrained always writes it: an adapter loaded without is_trainable=True, or made "
-    "anew from this configuration, is frozen."
+    "inference_mode is true, as save_pretrained always writes it: an adapter loaded without is_trainable=True, or "
+    "created from this configuration, is frozen."
 )
 TIED = (
     "If the base ties input embeddings to the output layer, changing {} unties them: merging and saving keeps only one "
