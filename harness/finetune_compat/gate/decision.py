@@ -66,7 +66,7 @@ class Side:
     asked: str
     """As it was typed."""
     stack: str
-    """Name with its Python, such as `trl0.22-py311`: the `stack` of its cells."""
+    """Name with its Python, for example `trl0.22-py311`: the `stack` of its cells."""
     rule: Rule
     as_of: date
     """The day as of which packages that the side does not pin are resolved."""

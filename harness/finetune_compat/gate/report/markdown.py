@@ -68,7 +68,7 @@ def _cause(letter: str, cause: Cause, gate: Gate) -> str:
     # A code fence: messages of libraries can hold any text, and none of it may act as markup.
     facts = "\n".join(wording.cause_facts(cause, gate)).replace("```", "'''")
     links = cause.group.links if cause.group else ()
-    told = [
+    lines = [
         f"### {letter}. {plain(wording.cause_head(cause, gate))}",
         f"{plain(wording.cause_cells(cause))}, for example `{first.name}`.",
         *([f"```text\n{facts}\n```"] if facts else []),
@@ -77,7 +77,7 @@ def _cause(letter: str, cause: Cause, gate: Gate) -> str:
         *([table(wording.DIFFERENCES_HEADS, _differences(first, gate))] if first.differences else []),
         f"Run it again:\n\n```sh\n{first.again}\n```",
     ]
-    return "\n\n".join(told)
+    return "\n\n".join(lines)
 
 
 def _differences(cell: CellChange, gate: Gate) -> list[list[str]]:
@@ -90,5 +90,5 @@ def _titled(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def _limits(gate: Gate) -> list[str]:
-    told = [f"- {plain(line)}" for line in wording.limits(gate)]
-    return [f"## {wording.LIMITS_TITLE}", "\n".join(told)] if told else []
+    lines = [f"- {plain(line)}" for line in wording.limits(gate)]
+    return [f"## {wording.LIMITS_TITLE}", "\n".join(lines)] if lines else []

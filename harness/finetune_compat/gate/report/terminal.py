@@ -55,8 +55,8 @@ def _colour(decision: Decision) -> str:
     assert_never(decision)
 
 
-def _state(told: str) -> list[str]:
-    return [] if told == "ran" else [told]
+def _state(state: str) -> list[str]:
+    return [] if state == "ran" else [state]
 
 
 def _arrow(name: str, before: str, after: str) -> str:
@@ -69,15 +69,15 @@ def _default(config: str, field: str, before: str, after: str) -> str:
 
 def _differing(item: Differing, gate: Gate) -> str:
     stage = f" at {said.stage_name(item.what.stage)}" if item.what.stage else ""
-    told = f"{item.what.aspect}{stage}: {item.what.before} -> {item.what.after} ({len(item.cells)})"
-    return told + wording.rests(item.cells, gate)
+    text = f"{item.what.aspect}{stage}: {item.what.before} -> {item.what.after} ({len(item.cells)})"
+    return text + wording.rests(item.cells, gate)
 
 
 def _titled(out: Console, title: str, lines: Iterable[str]) -> None:
-    told = list(lines)
-    if told:
+    shown = list(lines)
+    if shown:
         out.print(Text(f"\n{title}", style="bold"))
-    for line in told:
+    for line in shown:
         out.print(Padding(Text(line), (0, 0, 0, 3)))
 
 
@@ -87,12 +87,12 @@ def _listed(out: Console, title: str, items: list[str]) -> None:
 
 
 def _cause(out: Console, letter: str, cause: Cause, earlier: str, gate: Gate) -> None:
-    told = [f"{wording.cause_cells(cause)}, for example {cause.cells[0]}"]
+    lines = [f"{wording.cause_cells(cause)}, for example {cause.cells[0]}"]
     if cause.effect is not Decision.ALLOW:  # an allowed cause takes one line
-        told += [f"Same facts and advice as under {earlier}."] if earlier else _seen_and_advised(cause, gate)
-        told += [f"Again: {gate.cell(cause.cells[0]).again}"]
+        lines += [f"Same facts and advice as under {earlier}."] if earlier else _seen_and_advised(cause, gate)
+        lines += [f"Again: {gate.cell(cause.cells[0]).again}"]
     out.print(Text(f"\n{letter} {wording.cause_head(cause, gate)}", style=_colour(cause.effect)))
-    for line in told:
+    for line in lines:
         out.print(Padding(Text(line), (0, 0, 0, 3)))
 
 
@@ -101,7 +101,7 @@ def _seen_and_advised(cause: Cause, gate: Gate) -> list[str]:
     return [
         *wording.cause_facts(cause, gate),
         *links,
-        *(f"To do: {told}" for told in wording.cause_advice(cause, gate)),
+        *(f"To do: {advice}" for advice in wording.cause_advice(cause, gate)),
     ]
 
 

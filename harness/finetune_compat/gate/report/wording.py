@@ -133,8 +133,8 @@ def cause_cells(cause: Cause) -> str:
 
 def cause_facts(cause: Cause, gate: Gate) -> tuple[str, ...]:
     """The facts of a cause, one a line."""
-    told = wording.cause_facts(cause.group) if cause.group else (wording.shortened(cause.reason),)
-    return tuple(f"{line}{rests(cause.cells, gate)}" for line in told if line)
+    lines = wording.cause_facts(cause.group) if cause.group else (wording.shortened(cause.reason),)
+    return tuple(f"{line}{rests(cause.cells, gate)}" for line in lines if line)
 
 
 def cause_advice(cause: Cause, gate: Gate) -> tuple[str, ...]:
@@ -237,12 +237,12 @@ def limits(gate: Gate) -> tuple[str, ...]:
     """What the answer does not cover."""
     before, after = gate.before, gate.after
     both = [what for what in before.not_followed if what in after.not_followed]
-    told = [f"{side.asked}: {what}" for side in (before, after) for what in side.not_followed if what not in both]
-    told = [*(f"both sides: {what}" for what in both), *told]
-    told += [f"not selected: {', '.join(gate.left_out)}"] if gate.left_out else []
+    lines = [f"{side.asked}: {what}" for side in (before, after) for what in side.not_followed if what not in both]
+    lines = [*(f"both sides: {what}" for what in both), *lines]
+    lines += [f"not selected: {', '.join(gate.left_out)}"] if gate.left_out else []
     if rests([cell.name for cell in gate.cells], gate):
-        told += [wording.EMULATED_NOTE]
-    return (*told, *([f"defaults could not be compared: {gate.defaults_unknown}"] if gate.defaults_unknown else []))
+        lines += [wording.EMULATED_NOTE]
+    return (*lines, *([f"defaults could not be compared: {gate.defaults_unknown}"] if gate.defaults_unknown else []))
 
 
 def left_out(sections: int, bytes_: int) -> str:
