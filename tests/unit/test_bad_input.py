@@ -127,15 +127,15 @@ BAD = {
     f"{GATE} --flows sft-peft": (
         "--flows: there is no flow 'sft-peft'\n"
         "Names that look like it: sft-peft-model, sft-peft-config, sft-full.\n"
-        f"The flows are {FLOWS}; a cell is such as sft-peft-config[qwen2-nf4-gc]."
+        f"The flows are {FLOWS}; an example of a cell is sft-peft-config[qwen2-nf4-gc]."
     ),
     f"{GATE} --flows sft-full,": (
         "--flows: there is no flow ''\nNo name looks like it.\n"
-        f"The flows are {FLOWS}; a cell is such as sft-peft-config[qwen2-nf4-gc]."
+        f"The flows are {FLOWS}; an example of a cell is sft-peft-config[qwen2-nf4-gc]."
     ),
     f"{GATE} --cell sft": (
         "--cell: there is no cell 'sft'\nNo name looks like it.\n"
-        f"The flows are {FLOWS}; a cell is such as sft-peft-config[qwen2-nf4-gc]."
+        f"The flows are {FLOWS}; an example of a cell is sft-peft-config[qwen2-nf4-gc]."
     ),
     f"{GATE} --flow train.py --steps 1": f"compat gate: --steps 1\n{FEWEST}",
     f"{GATE} --flow none.py": (
@@ -149,8 +149,8 @@ BAD = {
         "catalog are chosen with --flows.\nGive one that is there."
     ),
     f"{GATE} --flow notebook.ipynb": (
-        "notebook.ipynb: it is no notebook: it has no 'cells'\n"
-        "It is JSON with code cells, of version 4 of the format.\n"
+        "notebook.ipynb: it is not a valid notebook: it has no 'cells'\n"
+        "A notebook is a JSON file with code cells, in version 4 of the notebook format.\n"
         "Open it in Jupyter and save it again, or give a script (.py)."
     ),
     f"{GATE} --flow train.py --flows sft-full": (
@@ -167,8 +167,8 @@ BAD = {
         f"Nothing is at HERE/nope.lock: the path is misspelt, or relative to another folder.\n{CAN_BE}"
     ),
     "gate --from trl0.22 --to empty": (
-        "--to empty: this is no Python interpreter, no virtual environment, and no file of versions\n"
-        f"empty/bin/python was asked what is installed and did not answer.\n{CAN_BE}"
+        "--to empty: this is neither a Python interpreter, a virtual environment nor a file of versions\n"
+        f"The harness ran empty/bin/python to list its packages, and that failed.\n{CAN_BE}"
     ),
     "gate --from trl0.22 --to=": f"compat gate: --to is empty\n{CAN_BE}",
     "watch": f"Missing argument 'SCRIPT [ARGUMENT]...'.\n{SEE}",
@@ -176,11 +176,11 @@ BAD = {
     "watch --steps 1 train.py": f"compat watch: --steps 1\n{FEWEST}",
     "watch --stack trl0.22 none.py": (
         "none.py: there is no such file\nNothing is at HERE/none.py.\n"
-        "Give a script (.py) or a notebook (.ipynb) that is there."
+        "Give an existing script (.py) or notebook (.ipynb)."
     ),
     "watch --stack trl0.22 notebook.ipynb": (
-        "notebook.ipynb: it is no notebook: it has no 'cells'\n"
-        "It is JSON with code cells, of version 4 of the format.\n"
+        "notebook.ipynb: it is not a valid notebook: it has no 'cells'\n"
+        "A notebook is a JSON file with code cells, in version 4 of the notebook format.\n"
         "Open it in Jupyter and save it again, or give a script (.py)."
     ),
     "watch --stack nope train.py": NO_STACK,
@@ -194,12 +194,12 @@ BAD = {
     ),
     f"watch --python {sys.executable} train.py": (
         f"{sys.executable}: it has no torch and no transformers\n"
-        "A script is watched where it runs: Python 3.11 or later, with torch and Transformers.\n"
-        "Activate that environment, name it (--python .venv/bin/python), or take a stack (--stack trl0.22)."
+        "The script runs in this environment, which needs Python 3.11 or later, torch and Transformers.\n"
+        "Activate that environment, name it (--python .venv/bin/python), or choose a stack (--stack trl0.22)."
     ),
     "watch --python /bin/true train.py": (
-        "--python /bin/true: it does not run as a Python\n"
-        "It was asked for its version and for torch and Transformers, and did not answer.\n"
+        "--python /bin/true: it is not a working Python interpreter\n"
+        "The harness ran it to read its version and to find torch and Transformers. That run failed.\n"
         "Give the python of the environment your script runs in, such as .venv/bin/python."
     ),
     "report nope": NO_RUN,
@@ -345,7 +345,7 @@ BAD = {
     "inspect": f"Missing argument 'ADAPTER_DIR'.\n{SEE}",
     "inspect nope": (
         "nope: there is no such directory\n"
-        "A name on a model hub is not looked up: only what is on this machine is looked into.\n"
+        "Only adapters on this machine are inspected. Names on a model hub are not looked up.\n"
         "Give the directory that holds adapter_config.json and adapter_model.safetensors."
     ),
     "inspect text": (

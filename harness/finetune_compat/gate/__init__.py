@@ -1,1 +1,1 @@
-"""The upgrade gate: two sides are run and compared cell by cell, and a policy answers ALLOW, HOLD or BLOCK."""
+"""The upgrade gate: run two sides, compare them cell by cell, and decide ALLOW, HOLD or BLOCK by a policy."""

@@ -1,4 +1,4 @@
-"""What `compat gate` does: read both sides, make their locks, run their cells, look for a safe target, answer."""
+"""`compat gate`: read both sides, make their locks, run their cells, search for a safe target, decide."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from finetune_compat.watch.host import SCRIPTS, STEPS, check_script, check_steps
 _WHERE = "compat gate"
 
 CANDIDATES = 6
-"""Releases that are run at most, per cause, in search of a safe target; each costs an import of the stack."""
+"""Maximum number of releases to run per cause in the search for a safe target. Each costs an import of the stack."""
 
 
 @dataclass(frozen=True, slots=True)
 class GateRequest:
-    """The options of one call. None and nothing are options that were not given."""
+    """The options of one call. None or an empty value means that the option was not given."""
 
     before: tuple[str, ...]
     after: tuple[str, ...]
@@ -54,14 +54,14 @@ class GateRequest:
     candidates: int = CANDIDATES
     policy: Path | None = None
     flow: str | None = None
-    """A script of the user's own, in place of cells."""
+    """The user's script to run in place of cells."""
     arguments: tuple[str, ...] = ()
-    """Of the script."""
+    """Arguments of the script."""
     steps: int | None = None
 
     @property
     def command(self) -> str:
-        """The call as it can be typed again, without what narrows it to flows or cells, and without secrets."""
+        """The command line of the call, without `--flows` and `--cell`, and without secrets."""
         words = ["compat", "gate"]
         for option, values in (("--from", self.before), ("--to", self.after)):
             words += [word for value in values for word in (option, value)]
@@ -81,14 +81,14 @@ class GateRequest:
 
     @property
     def narrowed(self) -> str:
-        """What narrows it, to be written behind `command`."""
+        """The `--flows` and `--cell` options, to append to `command`; empty if there are none."""
         words = ["--flows", ",".join(self.flows)] if self.flows else []
         words += [word for cell in self.cells for word in ("--cell", cell)]
         return f" {shlex.join(words)}" if words else ""
 
 
 def gate_command(request: GateRequest) -> GateExit:
-    """Answer, and turn every error into an exit code of a gate: what is wrong with the input is 4, all else is 3."""
+    """Run the gate and print its answer. Invalid input ends with exit code 4, any other error with 3."""
     try:
         gate = run(request)
     except CompatError as error:
@@ -97,7 +97,7 @@ def gate_command(request: GateRequest) -> GateExit:
     except OSError as error:
         print(f"{error.filename or 'this machine'}: {error.strerror}", file=sys.stderr)
         return GateExit.COULD_NOT_TELL
-    except Exception:  # noqa: BLE001 - Python's own exit code for a bug of ours is that of HOLD
+    except Exception:  # noqa: BLE001 - Python ends with 1 on an uncaught exception, which is the code of HOLD
         print(redact(traceback.format_exc()), file=sys.stderr)
         return GateExit.COULD_NOT_TELL
     print_gate(gate)
@@ -106,10 +106,10 @@ def gate_command(request: GateRequest) -> GateExit:
 
 
 def run(request: GateRequest) -> Gate:
-    """The answer, written into the directory of its run.
+    """Return the answer, and write its reports into the directory of its run.
 
     Raises:
-        CompatError: an option, a file, a stack or the policy is not what it should be, or the machine failed.
+        CompatError: an option, a file, a stack or the policy is invalid, or the machine failed.
     """
     script = _script(request)
     matrix, ledger = read_matrix(), load_ledger()
@@ -130,12 +130,12 @@ def run(request: GateRequest) -> Gate:
         environments = _run_both(runner, before, after, selection, device)
     else:
         runner = ScriptRunner(directory, ledger, script, gpus, _tell)
-        # One after the other: both would write where the script writes.
+        # One after the other: the script writes to the same places on both sides.
         environments = tuple(runner.cells(of, selection) for of in (before, after))
         runner.check_trained(before.stack, after.stack)
     given = Compared(
-        before=_told_side(before, directory, runner),
-        after=_told_side(after, directory, runner),
+        before=_side_after_run(before, directory, runner),
+        after=_side_after_run(after, directory, runner),
         results=runner.results(),
         ledger=ledger,
         policy=policy,
@@ -152,8 +152,8 @@ def run(request: GateRequest) -> Gate:
     return gate
 
 
-def _told_side(of: Resolved, directory: Path, runner: Runs) -> Side:
-    """A side after it ran, with what was done otherwise than a script says and what could not be seen of it."""
+def _side_after_run(of: Resolved, directory: Path, runner: Runs) -> Side:
+    """A side after it ran. `not_followed` includes what the watch changed in the script and what it could not see."""
     found = side(of, directory)
     seen = runner.seen.get(of.stack) if isinstance(runner, ScriptRunner) else None
     return replace(found, not_followed=(*found.not_followed, *seen.changed, *seen.unseen)) if seen else found
@@ -198,7 +198,7 @@ def _tell(line: str) -> None:
 def _run_both(
     runner: Runs, before: Resolved, after: Resolved, selection: GateSelection, device: DeviceKind
 ) -> tuple[StackPython | None, ...]:
-    """Both sides, side by side on a CPU: a cell process has one thread."""
+    """Run both sides; on a CPU in parallel, because a cell process has one thread."""
     if before.stack == after.stack:
         found = runner.cells(before, selection)
         return found, found
@@ -224,7 +224,7 @@ def _selection(request: GateRequest) -> GateSelection:
                 f"there is no {option.removeprefix('--').removesuffix('s')} {unknown!r}",
                 where=option,
                 meaning=f"Names that look like it: {', '.join(near)}." if near else "No name looks like it.",
-                todo=f"The flows are {', '.join(flows)}; a cell is such as {cells[0]}.",
+                todo=f"The flows are {', '.join(flows)}; an example of a cell is {cells[0]}.",
             )
     return GateSelection(request.flows, request.cells)
 

@@ -1,4 +1,4 @@
-"""Two judged sides and a policy -> the answer. Pure."""
+"""Decide: two judged sides and a policy in, the answer out. Pure."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ from finetune_compat.results.lines import line_of
 from finetune_compat.results.run_files import Results
 
 RANK = tuple(Decision)
-"""The order of urgency, the last the most urgent."""
+"""Decisions in order of urgency, the most urgent last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """All that a gate is decided from."""
+    """The input of a decision."""
 
     before: Side
     after: Side
     results: Results
-    """Of a run that holds both sides."""
+    """Results of the run that holds both sides."""
     ledger: Ledger
     policy: Policy
     today: date
     command: str
-    """The command without the cells it is narrowed to."""
+    """The command without `--flows` and `--cell`."""
     narrowed: str
-    """What narrows it; empty for all cells."""
+    """The `--flows` and `--cell` options; empty for all cells."""
     left_out: tuple[str, ...]
     script: str = ""
-    """The user's own that was run in place of cells."""
+    """The user's script that was run in place of cells."""
     wanted: tuple[str, ...] = ()
-    """Flows or cells that were asked for by name; empty for all of them."""
+    """Flows or cells that the call selects by name; empty for all of them."""
 
 
 def decide(given: Compared, defaults: Defaults, targets: Mapping[str, SafeTarget]) -> Gate:
@@ -69,8 +69,8 @@ def decide(given: Compared, defaults: Defaults, targets: Mapping[str, SafeTarget
 
     Args:
         given: both sides.
-        defaults: of their configuration classes.
-        targets: what was found by running other releases, by cell name.
+        defaults: the changed defaults of the configuration classes.
+        targets: the safe target of each regressed cell, by cell name.
     """
     cells = compared_cells(given)
     causes = _causes(cells, given, targets)
@@ -100,7 +100,7 @@ def decide(given: Compared, defaults: Defaults, targets: Mapping[str, SafeTarget
 
 
 def compared_cells(given: Compared) -> tuple[CellChange, ...]:
-    """Every cell of either side, and what was asked for and neither side has, in catalog order."""
+    """Every cell of either side, and every selected name that neither side has, in catalog order."""
     verdicts = {verdict.cell: verdict for verdict in given.results.verdicts}
     sides = (given.before.stack, given.after.stack)
     named: dict[str, None] = {}
@@ -112,13 +112,13 @@ def compared_cells(given: Compared) -> tuple[CellChange, ...]:
     named.update(dict.fromkeys(name for name in given.wanted if name not in there))
     order = {flow.name: place for place, flow in enumerate(CATALOG)}
     ordered = sorted(named, key=lambda name: order.get(of_name(name).flow, len(order)))
-    # Where there is no verdict on a cell, that on its whole stack says why none of its cells ran.
+    # A cell without a verdict gets the verdict on its stack, whose reason is why no cell ran.
     before, after = (
         {name: verdicts.get(f"{stack}/{name}", verdicts.get(stack)) for name in ordered} for stack in sides
     )
     cells = tuple(_cell(name, before[name], after[name], given) for name in ordered)
     if not any(map(_has_baseline, cells)):
-        return tuple(map(_untold, cells))
+        return tuple(map(_without_baseline, cells))
     judged = {cell.flow for cell in cells if is_judged(_verdict(cell.after))}
     return tuple(cell if cell.flow in judged else _unjudged(cell) for cell in cells)
 
@@ -127,19 +127,19 @@ def _has_baseline(cell: CellChange) -> bool:
     return health(_verdict(cell.before)) not in (Health.UNKNOWN, Health.ABSENT)
 
 
-def _untold(cell: CellChange) -> CellChange:
-    """A cell of a gate without any baseline: nothing says what the upgrade changes, whatever the candidate does."""
+def _without_baseline(cell: CellChange) -> CellChange:
+    """The cell with COULD NOT TELL: no cell of the gate has a baseline, so the effect of the upgrade is unknown."""
     return replace(cell, effect=Decision.COULD_NOT_TELL, exception=None)
 
 
 def _unjudged(cell: CellChange) -> CellChange:
-    """A cell of a flow that the candidate never trained: no change of it allows anything, unless an exception does."""
+    """The cell with COULD NOT TELL for ALLOW: the candidate trained no cell of the flow. An exception still allows."""
     allowed = cell.effect is Decision.ALLOW and cell.exception is None
     return replace(cell, effect=Decision.COULD_NOT_TELL) if allowed else cell
 
 
 def of_name(name: str) -> CellId:
-    """A cell of no stack, by its name."""
+    """The id of the cell called `name`, with an empty stack."""
     return parse_cell(f"/{name}")
 
 
@@ -174,11 +174,11 @@ def _narrowed_to(cell: CellId) -> str:
 
 
 def _for_a_gate(verdict: Verdict | None, given: Compared) -> Verdict | None:
-    """A verdict as a gate takes it.
+    """The verdict as the gate uses it.
 
-    A cell that fails for want of a GPU, and of nothing else, is the machine's: in a run it must be listed, for the user
-    of the cell it says nothing. Of what is listed for a cell that fails, what it does not show is not named: it may not
-    have been reached.
+    A cell that fails only because there is no GPU counts as an infrastructure failure. A run needs such a cell in the
+    ledger, but for an upgrade it carries no information. A failing cell names only the listed issues that it shows:
+    it may have ended before it reached the others.
     """
     if verdict is None or verdict.outcome is not Outcome.FAIL or not verdict.failing:
         return verdict
@@ -198,7 +198,7 @@ def _side(verdict: Verdict | None, results: Results) -> CellSide | None:
 
 
 def _issues(change: Change, before: Verdict | None, after: Verdict | None) -> tuple[str, ...]:
-    """The listed issues that the cell shows where it deviates. A cell that fails shows none, whatever is listed."""
+    """The listed issues that the deviating side shows. Empty for a cell that fails, whatever the ledger lists."""
     shown = before if change is Change.FIXED else after
     return shown.issues if shown is not None and shown.outcome is Outcome.XFAIL else ()
 
@@ -236,7 +236,7 @@ def _causes(cells: Sequence[CellChange], given: Compared, targets: Mapping[str, 
 
 
 def _kind(cell: CellChange, groups: Sequence[Group]) -> tuple[object, ...]:
-    """Equal for cells of one change that changed for one reason."""
+    """A key that is equal for cells with the same change and the same reason."""
     for place, group in enumerate(groups):
         side = _deviating_side(cell)
         if side is not None and side.verdict.cell in group.cells:
@@ -258,7 +258,7 @@ def _groups(change: Change, cells: Sequence[CellChange], given: Compared) -> tup
 
 
 def _deviating_side(cell: CellChange) -> CellSide | None:
-    """The side on which to see why the cell is news; None where neither deviates."""
+    """The side that shows why the cell must be reported; None if neither side deviates."""
     match cell.change:
         case Change.FIXED:
             return cell.before
@@ -301,7 +301,7 @@ def _why(cell: CellChange, sides: Sequence[CellSide]) -> str:
         before = cell.before.verdict.symptom if cell.before else None
         loud = cell.change is Change.NEWLY_FAILING and before is Symptom.ERROR
         hushed = loud and sides[0].verdict.symptom is not Symptom.ERROR
-        return f"{sides[0].verdict.reason}{'; it ended in an error before, and now in none' if hushed else ''}"
+        return f"{sides[0].verdict.reason}{'; it raised an error before, and raises none now' if hushed else ''}"
     if cell.change is Change.OBJECTIVE_CHANGED:
         return "; ".join(f"{item.kind}: {item.detail}" for item in cell.drifts)
     if not cell.sides:
@@ -333,7 +333,7 @@ def _flows(cells: Sequence[CellChange]) -> tuple[FlowChange, ...]:
 
 
 def moved(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Moved, ...]:
-    """Packages of other versions: those users name first, then the others by name."""
+    """Packages whose version differs: first those in `REPORTED`, then the others by name."""
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     names.sort(key=lambda name: (REPORTED.index(name) if name in REPORTED else len(REPORTED), name))
     return tuple(Moved(name, before.get(name), after.get(name)) for name in names)

@@ -1,5 +1,6 @@
-"""What a gate says, in one frozen value: facts, comparisons and the decision, for every renderer. No sentences but
-`reason`.
+"""The answer of a gate as one frozen value: facts, comparisons and the decision, for every renderer.
+
+`reason` is the only sentence in it.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ from finetune_compat.results.run_files import RowState
 
 
 class Decision(StrEnum):
-    """The answer. Of several that hold at once the last is given."""
+    """The answer. Where several apply, the last of them is the answer."""
 
     ALLOW = "ALLOW"
     COULD_NOT_TELL = "COULD NOT TELL"
-    """Nothing stands against the upgrade, and nothing allows it: the machine failed, or no training was reached."""
+    """No evidence for or against the upgrade: the machine failed, or no cell reached training."""
     HOLD = "HOLD"
-    """A person must look before the upgrade."""
+    """A person must review the upgrade."""
     BLOCK = "BLOCK"
 
     @property
     def exit_code(self) -> GateExit:
-        """What `compat gate` ends with."""
+        """The exit code of `compat gate`."""
         return GateExit[self.name]
 
 
 class GateExit(IntEnum):
-    """Exit codes of `compat gate`; other commands have those of `ExitCode`."""
+    """Exit codes of `compat gate`; other commands use `ExitCode`."""
 
     ALLOW = 0
     HOLD = 1
@@ -51,13 +52,11 @@ class Rule(StrEnum):
     ROW = "matrix row"
     """A row of `matrices/stacks.toml`, with its committed lock."""
     OF_ITS_DAY = "of its day"
-    """Bare pins: the other packages are as they were on the last release day of the pins, or on the floor."""
+    """Bare pins: the other packages as of the pins' latest release day, or of the matrix's floor if later."""
     FILE = "file"
-    """A file's versions; what it leaves open is as of the day it was resolved."""
+    """A file's versions; packages it does not pin are as of the day of resolution."""
     LIVE = "live environment"
-    """What is installed in an interpreter, made again in an environment of its own; what it lacks is as of the day it
-    was resolved.
-    """
+    """An interpreter's installed versions, in a new environment; missing packages as of the day of resolution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +66,14 @@ class Side:
     asked: str
     """As it was typed."""
     stack: str
-    """Name with its Python, such as `trl0.22-py311`: the `stack` of its cells."""
+    """Name with its Python, for example `trl0.22-py311`: the `stack` of its cells."""
     rule: Rule
     as_of: date
-    """The day of whatever the side does not pin itself."""
+    """The day as of which packages that the side does not pin are resolved."""
     versions: Mapping[str, str]
-    """All that is locked, by canonical name, and torch."""
+    """All locked versions by canonical package name, and that of torch."""
     not_followed: tuple[str, ...]
-    """What the input, or a script, says and the gate does not follow, and what could not be seen; a sentence each."""
+    """What the gate does not follow of the input or the script, and what it could not see; one sentence each."""
     lock_sha256: str
     """Empty where the resolver found no solution."""
     state: RowState
@@ -93,7 +92,7 @@ class CellSide:
 
 
 class Aspect(StrEnum):
-    """What can differ between two observations of a cell beside its verdict."""
+    """A fact, other than the verdict, that can differ between two observations of a cell."""
 
     TRAINABLE = "trainable parameters"
     TOTAL = "all parameters"
@@ -106,7 +105,7 @@ class Aspect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One fact of a cell that is not what it was. Values as they are shown; `-` is a value that is not there."""
+    """One fact of a cell that differs between the sides. Values are formatted; `-` is a missing value."""
 
     aspect: Aspect
     stage: Stage | None
@@ -119,31 +118,33 @@ class CellChange:
     """One cell on both sides."""
 
     name: str
-    """Without a stack, such as `sft-peft-model[qwen2-nf4-gc]@cpu`."""
+    """Without a stack, for example `sft-peft-model[qwen2-nf4-gc]@cpu`."""
     flow: str
     change: Change
     effect: Decision
-    """What the policy makes of this change, exceptions applied. Could not tell in place of ALLOW where the candidate
-    trained no cell of the flow, and in place of all where no cell has a baseline.
+    """The policy's decision on this change, with exceptions applied.
+
+    COULD NOT TELL replaces ALLOW where the candidate trained no cell of the flow. It replaces every decision where no
+    cell has a baseline.
     """
     exception: str | None
-    """Reason of the exception that made it ALLOW; None where none applies."""
+    """Reason of the exception that made the effect ALLOW; None where no exception applies."""
     before: CellSide | None
     after: CellSide | None
     differences: tuple[Difference, ...]
     drifts: tuple[drift.Change, ...]
-    """What is computed differently before any update; empty where either side did not train."""
+    """Differences in computation before any update; empty where either side did not train."""
     again: str
     """The command that runs this cell again on both sides."""
 
     @property
     def sides(self) -> tuple[CellSide, ...]:
-        """The sides that have it."""
+        """The sides that have the cell."""
         return tuple(side for side in (self.before, self.after) if side)
 
     @property
     def is_news(self) -> bool:
-        """Whether a reader must be shown it."""
+        """Whether reports must show the cell: it changed, or its effect is not ALLOW."""
         return self.change is not Change.UNCHANGED or self.effect is not Decision.ALLOW
 
 
@@ -154,9 +155,9 @@ class Tried:
     version: str
     passes: bool
     reason: str
-    """Why it does not pass; empty where it does."""
+    """Why the release does not pass; empty where it passes."""
     beside: str = ""
-    """What else of a file or an environment must move with it, where that pins what does not go with it."""
+    """Other packages whose pins of a file or an environment must change with this release; empty if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,25 +166,25 @@ class SafeTarget:
 
     package: str
     version: str | None
-    """None: none of those tried passes."""
+    """None if no release that was tried passes."""
     above: bool
-    """Whether it is newer than the release that was asked about."""
+    """Whether `version` is newer than the requested release."""
     tried: tuple[Tried, ...]
     """In the order they ran."""
     untried: int
-    """Releases the bound left out."""
+    """Number of releases that were not run because of the bound."""
     listed: tuple[str, ...] = ()
-    """Releases that were not run, as the ledger lists a deviation of these cells for them."""
+    """Releases that were not run because the ledger lists a deviation of these cells for them."""
 
     @property
     def beside(self) -> str:
-        """What else must move with the one that was found."""
+        """Other packages that must change together with `version`."""
         return next((tried.beside for tried in self.tried if tried.passes and tried.version == self.version), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """Cells that changed in one way for one reason."""
+    """Cells with the same change for the same reason."""
 
     change: Change
     effect: Decision
@@ -192,11 +193,11 @@ class Cause:
     """Names, as in `CellChange.name`."""
     flows: tuple[str, ...]
     group: Group | None
-    """What was seen where the cells deviate: the candidate, or for a fix the baseline. None where nothing deviates."""
+    """Facts of the side that deviates: the candidate, or the baseline of a fix. None where neither side deviates."""
     reason: str
-    """The judge's sentence on the first cell, or what differs in it."""
+    """The judge's reason for the first cell, or the differences in it."""
     target: SafeTarget | None
-    """None where no safe target was looked for."""
+    """None where there was no search for a safe target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +214,7 @@ class FlowChange:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A package that is not what it was; None where a side does not have it."""
+    """A package whose version differs between the sides; None where a side does not have it."""
 
     package: str
     before: str | None
@@ -225,10 +226,10 @@ class DefaultChange:
     """A field of a configuration class that was added, removed, or has another default."""
 
     config: str
-    """The class, such as `SFTConfig`."""
+    """The class, for example `SFTConfig`."""
     field: str
     before: str | None
-    """As Python writes it; None where there is no such field."""
+    """The default's repr; None where there is no such field."""
     after: str | None
 
 
@@ -242,7 +243,7 @@ class AppliedException:
     reason: str
     expires: date
     expired: bool
-    """It does not apply any more."""
+    """Whether the exception no longer applies."""
     cells: tuple[str, ...]
     """Names of the cells it covers, or covered before it expired."""
 
@@ -259,23 +260,23 @@ class Gate:
     cells: tuple[CellChange, ...]
     """In catalog order."""
     causes: tuple[Cause, ...]
-    """Everything but what is unchanged, the most urgent first."""
+    """All cells that changed or are not allowed, grouped by cause, the most urgent first."""
     flows: tuple[FlowChange, ...]
     moved: tuple[Moved, ...]
-    """The packages users name first, then the others by name."""
+    """The packages of `REPORTED` first, then the others by name."""
     defaults: tuple[DefaultChange, ...]
     defaults_unknown: str
     """Why the defaults could not be compared; empty where they were."""
     exceptions: tuple[AppliedException, ...]
     left_out: tuple[str, ...]
-    """Flows or cells that were not asked for, by name; empty for a whole gate."""
+    """Names of the flows or cells that the call does not select; empty if it selects all."""
     command: str
     """The command that gives this answer again."""
     run: Path
     """Where the observations of both sides are."""
     harness_version: str
     script: str = ""
-    """The user's own that was run; empty where cells of the catalog were."""
+    """The user's script that was run; empty where cells of the catalog were run."""
 
     def cell(self, name: str) -> CellChange:
         """The cell called `name`.

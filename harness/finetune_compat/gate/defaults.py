@@ -21,7 +21,7 @@ CLASSES = (
     "transformers:BitsAndBytesConfig",
     "peft:LoraConfig",
 )
-"""What users fill in, by module and name."""
+"""Configuration classes of users, as `module:name`."""
 
 _INHERITED = "TrainingArguments"
 
@@ -30,14 +30,14 @@ Fields = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """The comparison, or why there is none."""
+    """The comparison, or in `unknown` why there is none."""
 
     changed: tuple[DefaultChange, ...]
     unknown: str = ""
 
 
 def compared(before: StackPython, after: StackPython) -> Defaults:
-    """What changed between two environments; both are asked."""
+    """The defaults that changed between two environments, read by a process in each of them."""
     try:
         one, other = (
             ask(side, "finetune_compat.cell.config_defaults", {"classes": list(CLASSES)}) for side in (before, after)
@@ -48,7 +48,7 @@ def compared(before: StackPython, after: StackPython) -> Defaults:
 
 
 def changes(before: Fields, after: Fields) -> tuple[DefaultChange, ...]:
-    """What changed, class by class; what a trainer's configuration takes from `TrainingArguments` is said there only.
+    """The changed defaults by class. A change inherited from `TrainingArguments` is listed for that class only.
 
     A class that only one side has is one change, of the class itself.
     """

@@ -1,4 +1,4 @@
-"""What differs between two observations of one cell beside what training made of it. Pure."""
+"""Differences between two observations of one cell, other than the results of training. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ ABSENT = "-"
 
 
 def differences(before: Observation | None, after: Observation | None) -> tuple[Difference, ...]:
-    """Counts, dtypes, checkpointing and matched modules stage by stage, and the loss before any update.
+    """Differing counts, dtypes, checkpointing and matched modules at each stage, and a differing loss before updates.
 
-    A stage only one side reached, and what an older observation did not record, is no difference.
+    A stage that only one side reached is not a difference. Nor is a fact that an older observation does not record.
     """
     if before is None or after is None:
         return ()
@@ -53,11 +53,11 @@ def _loss(before: Observation, after: Observation) -> tuple[Difference, ...]:
     one = before.training.eval_before if before.training else None
     other = after.training.eval_before if after.training else None
     same = one is not None and other is not None and math.isclose(one, other, rel_tol=TOLERANCE)
-    both_none_or_nan = _told(one) == _told(other) and (one is None or math.isnan(one))
+    both_none_or_nan = _formatted(one) == _formatted(other) and (one is None or math.isnan(one))
     if before.training is None or after.training is None or same or both_none_or_nan:
         return ()
-    return (Difference(Aspect.LOSS, None, _told(one), _told(other)),)
+    return (Difference(Aspect.LOSS, None, _formatted(one), _formatted(other)),)
 
 
-def _told(loss: float | None) -> str:
+def _formatted(loss: float | None) -> str:
     return ABSENT if loss is None else f"{loss:.6f}"

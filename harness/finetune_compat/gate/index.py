@@ -1,4 +1,4 @@
-"""Ask the package index which releases there are and when they were uploaded: the simple API in JSON, with PEP 700."""
+"""Read releases and their upload days from the package index (simple API in JSON, with PEP 700)."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _NOT_FOUND = 404
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One version of a package that has a wheel and was not withdrawn."""
+    """One version of a package that has a wheel and is not yanked."""
 
     version: Version
     day: date
-    """Of its first wheel's upload, UTC."""
+    """Day of the upload of its first wheel, UTC."""
 
 
 def releases(package: str) -> tuple[Release, ...]:
-    """All releases of `package`, the oldest version first; pre-releases are among them.
+    """All releases of `package` with pre-releases, the oldest version first.
 
     Raises:
-        CompatError: the index has no such package, or does not say when files were uploaded.
-        RegistryUnreachable: it does not answer.
+        CompatError: the index has no such package, or gives no upload times.
+        RegistryUnreachable: the index does not answer.
     """
     return _releases(package, index_url())
 
@@ -46,7 +46,8 @@ def release_day(package: str, version: Version) -> date:
     """The day `version` of `package` was uploaded.
 
     Raises:
-        CompatError: there is no such release; names those nearest to it. Otherwise as for `releases`.
+        CompatError: there is no such release (the message names the nearest ones), or as for `releases`.
+        RegistryUnreachable: as for `releases`.
     """
     there = releases(package)
     for release in there:
@@ -58,12 +59,12 @@ def release_day(package: str, version: Version) -> date:
         f"{package} has no release {version} with a wheel",
         where=index_url(),
         meaning=f"Its nearest releases are {', '.join((*older, *newer)) or 'none'}.",
-        todo="Name a release that is there.",
+        todo="Name an existing release.",
     )
 
 
 def index_url() -> str:
-    """The index uv resolves from, as its variables or pip's name it."""
+    """URL of the index that uv resolves from: from the variables of uv or pip, else PyPI."""
     names = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
     return next((os.environ[name].rstrip("/") for name in names if os.environ.get(name)), INDEX)
 
@@ -77,10 +78,10 @@ def _releases(package: str, index: str) -> tuple[Release, ...]:
             continue
         if "upload-time" not in file:
             raise CompatError(
-                "the index does not say when a release was uploaded",
+                "the index gives no upload times of releases",
                 where=f"{index}/{package}/",
-                meaning="It has no upload-time (PEP 700), as some mirrors; without it a release has no day.",
-                todo="Set UV_DEFAULT_INDEX to an index that says it, or name stacks of the matrix or lock files.",
+                meaning="Some mirrors have no upload-time (PEP 700). The gate needs it for the day of a release.",
+                todo="Set UV_DEFAULT_INDEX to an index that has it, or name stacks of the matrix or lock files.",
             )
         day = datetime.fromisoformat(file["upload-time"]).date()
         days[version] = min(day, days.get(version, day))
@@ -88,7 +89,7 @@ def _releases(package: str, index: str) -> tuple[Release, ...]:
 
 
 def _version_of(filename: str) -> Version | None:
-    """Only wheels: nothing else is ever installed."""
+    """The version in the name of a wheel; None for other files, which are never installed."""
     try:
         return parse_wheel_filename(filename)[1]
     except InvalidWheelFilename:
@@ -118,6 +119,6 @@ def _unreachable(index: str, why: str) -> RegistryUnreachable:
     return RegistryUnreachable(
         f"the package index does not answer: {why}",
         where=index,
-        meaning="A bare pin takes its companions from the day of its release, which only the index knows.",
+        meaning="For a bare pin, the other packages are as of its release day, which only the index has.",
         todo="Check the connection, or name stacks of the matrix: their days and locks are committed.",
     )

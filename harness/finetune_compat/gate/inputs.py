@@ -1,4 +1,4 @@
-"""What `--from` and `--to` take, read into versions: a stack, pins, a file, or a live interpreter."""
+"""Parse the values of `--from` and `--to`: a stack, pins, a file, or a live interpreter."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from finetune_compat.stacks.matrix import Matrix, Stack
 from finetune_compat.stacks.requirement_files import NEWEST_PATCH, SUFFIXES, Malformed, Versions, open_file
 
 TORCH = ("torch", "torchvision", "torchaudio")
-"""The platform layer: its version is the matrix's, its build the machine's."""
+"""The platform layer: the matrix sets its version, the machine sets its build."""
 
 _PLATFORM = ("nvidia-", "cuda-", "triton", "pytorch-triton")
 _ASK = """
@@ -34,12 +34,12 @@ print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "found": [f for f in
 """
 _ASK_S = 60
 _LONGEST_STEM = 60
-"""Letters of a file's name in the name of its stack."""
+"""Maximum number of characters of a file's name in the name of its stack."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the matrix; `python` None: the first it names."""
+    """A row of the matrix. `python` is None for the first Python that the row names."""
 
     stack: Stack
     python: str | None
@@ -48,13 +48,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Versions that are no row: what must be installed, and what the resolver must keep to."""
+    """Versions that are not a row: requirements to install, and constraints on the resolver."""
 
     rule: Rule
     name: str
-    """What the stack is called after."""
+    """Base of the stack's name."""
     requirements: tuple[Requirement, ...]
-    """Of packages of the matrix."""
+    """Requirements on packages of the matrix."""
     constraints: tuple[str, ...]
     not_followed: tuple[str, ...]
     python: str
@@ -62,16 +62,16 @@ class Wanted:
 
 
 def read_side(texts: Sequence[str], option: str, matrix: Matrix, python: str | None = None) -> Row | Wanted:
-    """What the values of `--from` or `--to` name.
+    """Parse the values of `--from` or `--to`.
 
     Args:
         texts: the values; more than one only for pins, which may also stand in one value with spaces between.
         option: `--from` or `--to`, for messages.
         matrix: its stacks, and the packages it resolves.
-        python: the Python to run on. None leaves it to the side: its own, or the first of the matrix that it takes.
+        python: the Python to run on. If None, the side's own Python, or the first of the matrix that it accepts.
 
     Raises:
-        CompatError: it is none of what a side can be, a file of it cannot be followed, or no Python goes with it.
+        CompatError: the values are not a valid side, a file is unusable, or no Python of the matrix fits.
     """
     words = [word for text in texts for word in _words(text)]
     whole = texts[0].strip() if len(texts) == 1 else ""
@@ -92,7 +92,7 @@ def read_side(texts: Sequence[str], option: str, matrix: Matrix, python: str | N
 
 
 def _words(text: str) -> list[str]:
-    """The values in one. A pin may have blanks and commas in it: it is taken as a whole where there is but one."""
+    """The values in `text`. A single pin is one value, even with spaces and commas in it."""
     try:
         Requirement(text)
     except InvalidRequirement:
@@ -127,7 +127,7 @@ def _named(text: str, matrix: Matrix) -> Row | None:
 
 def _is_path(text: str) -> bool:
     if "://" in text:
-        return False  # a requirement by its address
+        return False  # a requirement with a URL
     return "/" in text or Path(text).suffix in SUFFIXES or Path(text).expanduser().exists()
 
 
@@ -149,7 +149,7 @@ def _pins(words: Sequence[str], option: str, matrix: Matrix, python: str | None)
             where=option,
             meaning="torch is the platform layer: its version is in matrices/stacks.toml, its build is the machine's."
             if not_followed
-            else "What is compared is the stack that trains.",
+            else "The gate compares the training stack.",
             todo=f"Pin one or more of {', '.join(matrix.packages)}.",
         )
     if len(pins) == 1 and not not_followed:
@@ -163,7 +163,7 @@ def _pins(words: Sequence[str], option: str, matrix: Matrix, python: str | None)
 
 
 def named_after(pins: Iterable[Requirement]) -> str:
-    """What a stack of these pins is called."""
+    """The name of a stack of these pins."""
     names = (f"{'-'.join((canonicalize_name(pin.name), *sorted(pin.extras)))}{_version(pin)}" for pin in pins)
     return shortened("-".join(names))
 
@@ -239,7 +239,7 @@ def _unusable(path: Path, problem: str) -> CompatError:
 
 def _wanted(read: Versions, path: Path, matrix: Matrix, python: str, rule: Rule = Rule.FILE) -> Wanted:
     direct, constraints, notes = [], [], list(read.not_followed)
-    # What the matrix exempts on every device is what its torch cannot do without.
+    # Packages that the matrix exempts on every device are those that its torch requires.
     needed = {exempt.package for exempt in matrix.exemptions if exempt.device is None}
     for item in read.requirements:
         name = canonicalize_name(item.name)
@@ -256,12 +256,12 @@ def _wanted(read: Versions, path: Path, matrix: Matrix, python: str, rule: Rule 
         raise CompatError(
             "it names no package that the matrix resolves",
             where=str(path),
-            meaning="What is compared is the stack that trains.",
+            meaning="The gate compares the training stack.",
             todo=f"Give one that holds one or more of {', '.join(matrix.packages)}.",
         )
     missing = [name for name in matrix.packages if name not in known]
     if missing:
-        notes.append(f"{', '.join(missing)}: not in it, and needed by the flows; the resolver chose")
+        notes.append(f"{', '.join(missing)}: not given, but needed by the flows; the resolver chose them")
     stem = re.sub(r"[^A-Za-z0-9]+", "-", path.resolve().stem).strip("-").lower()[:_LONGEST_STEM] or "env"
     return Wanted(rule, stem, tuple(direct), tuple(sorted(constraints)), tuple(map(redact, notes)), python)
 
@@ -291,14 +291,14 @@ def _live(path: Path, option: str, matrix: Matrix, asked: str | None) -> Wanted:
         answer = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired):
         raise CompatError(
-            "this is no Python interpreter, no virtual environment, and no file of versions",
+            "this is neither a Python interpreter, a virtual environment nor a file of versions",
             where=f"{option} {path}",
-            meaning=f"{python} was asked what is installed and did not answer.",
+            meaning=f"The harness ran {python} to list its packages, and that failed.",
             todo=_CAN_BE,
         ) from None
     items = [Requirement(f"{name}=={version}") for name, version, _ in answer["found"] if _public(version)]
     notes = [
-        f"{name} {version}: installed from elsewhere than an index; the index's {version} is taken"
+        f"{name} {version}: not installed from an index; the gate uses version {version} of the index"
         for name, version, direct in answer["found"]
         if direct and canonicalize_name(name) in matrix.packages
     ]
@@ -308,7 +308,7 @@ def _live(path: Path, option: str, matrix: Matrix, asked: str | None) -> Wanted:
 
 
 def _public(version: str) -> bool:
-    """A local version, such as 2.13.0+cpu, is no release of any index."""
+    """Whether `name==version` is a valid requirement."""
     try:
         Requirement(f"x=={version}")
     except InvalidRequirement:
@@ -320,21 +320,21 @@ def _public(version: str) -> bool:
 
 
 def _python_for(asked: str | None, matrix: Matrix, *, takes: str = "", own: str | None = None, where: str = "") -> str:
-    """The Python a side that is no row runs on: the one asked for, its own, or the first of the matrix that it takes.
+    """The Python of a side that is not a row: the requested one, its own, or the first of the matrix that it accepts.
 
     Args:
-        asked: with `--python`.
-        matrix: its Pythons are those there are locks for.
-        takes: what the side's file requires of a Python.
-        own: that of a live interpreter.
+        asked: the value of `--python`.
+        matrix: locks exist for its Pythons.
+        takes: the version specifier for Python in the side's file.
+        own: the Python version of a live interpreter.
         where: the side, for messages.
 
     Raises:
-        CompatError: there is none.
+        CompatError: no Python of the matrix fits.
     """
     if asked is not None and asked not in matrix.pythons:
         raise CompatError(
-            f"nothing runs on Python {asked}",
+            f"there are no locks for Python {asked}",
             where="--python",
             meaning=f"The matrix runs on {', '.join(matrix.pythons)}.",
             todo="Name one of these, or leave --python out.",

@@ -1,4 +1,4 @@
-"""`matrices/gate.toml` as frozen values: what a gate makes of a change, and what is accepted for a time."""
+"""`matrices/gate.toml` as frozen values: the decision on each change, and exceptions with an expiry date."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _EXCEPTION_KEYS = ("flow", "issue", "change", "reason", "expires")
 
 @dataclass(frozen=True, slots=True)
 class Exempted:
-    """An exception. None takes in every flow, issue or change."""
+    """An exception. None stands for every flow, issue or change."""
 
     flow: str | None
     issue: str | None
@@ -38,8 +38,10 @@ class Exempted:
     expires: date
 
     def covers(self, flow: str, change: Change, issues: tuple[str, ...]) -> bool:
-        """Whether a cell is what this was written for. A cell that shows another issue as well is not, nor one of which
-        nothing is known.
+        """Whether the exception applies to a cell with these facts.
+
+        An exception for an issue does not cover a cell that shows another issue too. No exception covers a change in
+        `NEVER_ALLOWED`.
         """
         return (
             change not in NEVER_ALLOWED
@@ -49,7 +51,7 @@ class Exempted:
         )
 
     def expired(self, today: date) -> bool:
-        """Whether its last day is over."""
+        """Whether `today` is after its last day."""
         return today > self.expires
 
 
@@ -62,7 +64,7 @@ class Policy:
     exceptions: tuple[Exempted, ...]
 
     def effect(self, change: Change, verdict: Verdict | None, ledger: Ledger) -> Decision:
-        """What a change means, exceptions aside. `verdict` is the candidate's."""
+        """The decision on a change, before exceptions. `verdict` is the candidate's."""
         if change is Change.INCONCLUSIVE:
             return Decision.COULD_NOT_TELL
         kinds = {issue.kind for issue in ledger.issues if verdict and issue.id in verdict.issues}
@@ -72,18 +74,18 @@ class Policy:
 
 
 def load_policy(ledger: Ledger, path: Path | None = None, script: str | None = None) -> Policy:
-    """The policy in `path`. `ledger` knows the issues that exceptions may name; `script` is the name of a user's own.
+    """Read the policy in `path`. Exceptions may name issues of `ledger`, and the user's script called `script`.
 
     Raises:
-        MatrixError: the file is missing, not TOML, or wrong; every fault is listed with its place.
+        MatrixError: the file is missing, not TOML, or invalid. The error lists every fault with its place.
     """
     path = path or places().policy
     where = places().shown(path)
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        told = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else f"not TOML: {error}"
-        raise MatrixError(where, (Fault("", told),), todo=_TODO) from None
+        problem = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else f"not TOML: {error}"
+        raise MatrixError(where, (Fault("", problem),), todo=_TODO) from None
     faults = [Fault(key, "is not a key this file knows") for key in raw if key not in ("effects", "exception")]
     effects = _effects(raw.get("effects", {}), faults)
     exceptions = _exceptions(raw.get("exception", []), ledger, script, faults)
@@ -143,8 +145,8 @@ def _exception_faults(item: Any, ledger: Ledger, script: str | None) -> list[tup
     if item.get("change") in [change.name.lower() for change in NEVER_ALLOWED]:
         faults.append((".change", "can never be allowed: nothing would be known of these cells"))
     if not isinstance(item.get("reason"), str) or not item["reason"].strip():
-        faults.append((".reason", "is missing: what is accepted has its reason"))
+        faults.append((".reason", "is missing: every exception needs a reason"))
     # A TOML date-time is a date too, in Python.
     if type(item.get("expires")) is not date:
-        faults.append((".expires", "is missing, or no day such as 2027-01-31 (without quotes)"))
+        faults.append((".expires", "is missing or not a date (example: 2027-01-31, without quotes)"))
     return faults

@@ -13,12 +13,12 @@ from finetune_compat.results.lines import Finding
 
 
 def reason(decision: Decision, before: Side, after: Side, cells: Sequence[CellChange], causes: Sequence[Cause]) -> str:
-    """Why the decision is what it is: its first cause, and how many others there are."""
+    """The reason of the decision: its first cause, and the number of its other causes."""
     if decision is Decision.ALLOW:
-        return _nothing_against(cells)
+        return _allowed(cells)
     if decision is Decision.COULD_NOT_TELL and all(_is_new(cell) for cell in cells):
-        told = before.reason or after.reason or "no cell of it ran"
-        return f"Nothing is known of {before.asked}: {wording.shortened(told)}."
+        problem = before.reason or after.reason or "no cell of it ran"
+        return f"Nothing is known of {before.asked}: {wording.shortened(problem)}."
     found = [cause for cause in causes if cause.effect is decision]
     first, more = found[0], len(found) - 1
     also = f" (and {counted(more, 'other cause')})" if more else ""
@@ -28,7 +28,7 @@ def reason(decision: Decision, before: Side, after: Side, cells: Sequence[CellCh
 
 
 def is_untrained(cause: Cause) -> bool:
-    """Whether nothing can be told of its cells since they end in an error before training, on both sides."""
+    """Whether its cells cannot be judged because they end in an error before training, on both sides."""
     seen = cause.group is not None and cause.group.finding is not Finding.MACHINE
     alike = cause.change in (Change.STILL_FAILING, Change.INCONCLUSIVE)
     return seen and alike and cause.effect is Decision.COULD_NOT_TELL
@@ -38,7 +38,7 @@ def _is_new(cell: CellChange) -> bool:
     return health(cell.before.verdict if cell.before else None) is Health.ABSENT
 
 
-def _nothing_against(cells: Sequence[CellChange]) -> str:
+def _allowed(cells: Sequence[CellChange]) -> str:
     fixed = sum(cell.change is Change.FIXED for cell in cells)
     accepted = sum(cell.exception is not None for cell in cells)
     also = f", {fixed} of them fixed" if fixed else ""
@@ -46,7 +46,7 @@ def _nothing_against(cells: Sequence[CellChange]) -> str:
     untrained = sum(cell.after is not None and cell.after.verdict.untrained for cell in cells)
     end = "it ends" if untrained == 1 else "they end"
     also += f", {untrained} of them not judged, as {end} in an error before training" if untrained else ""
-    return f"Nothing stands against it in {counted(len(cells), 'cell')}{also}."
+    return f"Nothing blocks the upgrade in {counted(len(cells), 'cell')}{also}."
 
 
 def _cells(cause: Cause) -> str:
@@ -62,7 +62,7 @@ def _untrained(_: Change, *, many: bool) -> str:
 def _verb(change: Change, *, many: bool) -> str:
     match change:
         case Change.REGRESSED:
-            return "no longer get what they did" if many else "no longer gets what it did"
+            return "regressed"
         case Change.NEWLY_FAILING:
             return f"{'fail' if many else 'fails'} in a way the other side does not show"
         case Change.STILL_FAILING:
@@ -70,7 +70,7 @@ def _verb(change: Change, *, many: bool) -> str:
         case Change.NOW_REFUSED:
             return f"trained and {'are' if many else 'is'} now refused"
         case Change.OBJECTIVE_CHANGED:
-            return f"{'train' if many else 'trains'} on something else"
+            return f"{'train' if many else 'trains'} with another objective"
         case Change.LOST_COVERAGE:
             return "can no longer be run"
         case Change.INCONCLUSIVE:
@@ -85,7 +85,7 @@ def _why(cause: Cause) -> str:
     if group is not None and group.issues:
         return f": {'; '.join(group.titles)} ({', '.join(group.issues)})"
     if group is not None and group.failing:
-        # Not its title, which says what should hold.
+        # Not the title of the check, which names the healthy state.
         return f": {wording.shortened('; '.join(f'{code} {message}' for code, message in group.failing))}"
     return f": {wording.shortened(cause.reason)}" if cause.reason else ""
 

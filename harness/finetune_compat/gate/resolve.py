@@ -1,4 +1,4 @@
-"""From what a side names to a lock: the committed one of a row, or one made for it in `places().gate_locks`."""
+"""The lock of a side: the committed lock of a row, or a new one in `places().gate_locks`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A side with its lock, or the resolver's reason why there is none."""
+    """A side with its lock, or with the reason of the resolver why there is none."""
 
     asked: str
     rule: Rule
@@ -42,29 +42,29 @@ class Resolved:
     lock: Lock | Unsolvable
     not_followed: tuple[str, ...]
     pins: tuple[Requirement, ...]
-    """What of the packages of the matrix it states itself."""
+    """The side's own requirements on packages of the matrix."""
 
     @property
     def stack(self) -> str:
-        """Name with its Python."""
+        """Name of the stack with its Python."""
         return self.plan.stack.on(self.plan.python)
 
 
 def resolve(
     side: Row | Wanted, asked: str, matrix: Matrix, device: DeviceKind, python: str | None, tell: Tell
 ) -> Resolved:
-    """The lock of a side: read where there is one, made where not.
+    """The lock of a side. Read it if it exists, else make it.
 
     Args:
-        side: what was named.
-        asked: as it was typed.
+        side: the parsed side.
+        asked: the side as it was typed.
         matrix: for rows, packages, the floor and exemptions.
         device: locks may differ between a CPU and a GPU.
-        python: the Python to run a row on; None leaves it to the row.
-        tell: takes a line of progress.
+        python: the Python to run a row on. If None, the row's own.
+        tell: called with each line of progress.
 
     Raises:
-        CompatError: a pin is no release, or a row is not locked for that Python.
+        CompatError: a pin names no existing release, or a row is not locked for that Python.
         RegistryUnreachable: a lock must be made, and the index does not answer.
     """
     if isinstance(side, Row):
@@ -74,21 +74,21 @@ def resolve(
         plan = _plan(matrix, side, side.name, (day, max(day, matrix.floor)), device)
     else:
         plan = _of_today(matrix, side, device)
-    tell(f"{asked}: resolving, {told_rule(side.rule, plan.as_of)}")
+    tell(f"{asked}: resolving, {describe_rule(side.rule, plan.as_of)}")
     return Resolved(asked, side.rule, plan, _locked(plan), side.not_followed, side.requirements)
 
 
-def told_rule(rule: Rule, as_of: date) -> str:
-    """Where the versions come from, in a clause."""
+def describe_rule(rule: Rule, as_of: date) -> str:
+    """A clause that describes where the versions come from."""
     match rule:
         case Rule.ROW:
             return f"a row of the matrix, as of {as_of}"
         case Rule.OF_ITS_DAY:
             return f"the other packages as of {as_of}"
         case Rule.FILE:
-            return f"the file's versions, what it leaves open as of {as_of}"
+            return f"the file's versions, packages it does not pin as of {as_of}"
         case Rule.LIVE:
-            return f"the versions installed there, what is missing as of {as_of}"
+            return f"the versions installed there, missing packages as of {as_of}"
 
 
 def _of_row(row: Row, asked: str, matrix: Matrix, device: DeviceKind, python: str | None) -> Resolved:
@@ -108,8 +108,10 @@ def _of_row(row: Row, asked: str, matrix: Matrix, device: DeviceKind, python: st
 def of_release(
     resolved: Resolved, package: str, version: Version, day: date, matrix: Matrix, device: DeviceKind
 ) -> Resolved:
-    """The same side with another release of one package: the row or the day of that release for pins and rows, and the
-    other versions of a file as they are.
+    """The same side with another release of one package.
+
+    For pins and rows, the other packages are those of the release's row, or as of its day. For a file or a live
+    environment, the other versions stay.
 
     Raises:
         RegistryUnreachable: a lock must be made, and the index does not answer.
@@ -139,9 +141,12 @@ def _version(pin: Requirement) -> Version:
 
 
 def _of_today(matrix: Matrix, side: Wanted, device: DeviceKind) -> LockPlan:
-    """The same file resolved on another day gets the lock of the first: its name holds a digest of what is asked."""
-    said = "\n".join((*map(str, side.requirements), *side.constraints))
-    name = f"{side.name}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+    """The plan as of today, or as of the day of an earlier lock.
+
+    The name holds a digest of the requirements, so the same file gets the same lock on a later day.
+    """
+    wanted = "\n".join((*map(str, side.requirements), *side.constraints))
+    name = f"{side.name}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
     today = datetime.now(UTC).date()
     plan = _plan(matrix, side, name, (today, today), device)
     made = lock_path(plan, places().gate_locks)
@@ -152,14 +157,14 @@ def _of_today(matrix: Matrix, side: Wanted, device: DeviceKind) -> LockPlan:
 
 
 def _plan(matrix: Matrix, side: Wanted, name: str, days: tuple[date, date], device: DeviceKind) -> LockPlan:
-    """What the resolver is asked, as for a row that has these pins. Days: of the release, and of its companions."""
+    """The resolver's input for a row with these pins. `days` are that of the release and that of the other packages."""
     released, as_of = days
     package = canonicalize_name(side.requirements[0].name) if side.rule is Rule.OF_ITS_DAY else ""
     label = name.removeprefix(package)
     stack = Stack(package, label, "", released, as_of, "", (side.python,))
     base = matrix.plan(stack, side.python, device)
     stated: dict[str, list[str]] = {name: [] for name in matrix.packages}
-    for item in side.requirements:  # of one package a file and what it includes may each say something
+    for item in side.requirements:  # a file and the files it includes may each constrain the same package
         stated.setdefault(canonicalize_name(item.name), []).append(str(item))
     return replace(
         base,
@@ -170,12 +175,12 @@ def _plan(matrix: Matrix, side: Wanted, name: str, days: tuple[date, date], devi
 
 
 def _locked(plan: LockPlan) -> Lock | Unsolvable:
-    """The lock that was made before if it answers `plan`, else a new one."""
+    """The existing lock if it answers `plan`, else a new one."""
     if lock_path(plan, places().gate_locks).exists() or unsolvable_path(plan, places().gate_locks).exists():
         try:
             return locked(plan, places().gate_locks)
         except LockError:
-            pass  # of another matrix, or cut off: it is made again
+            pass  # from another matrix, or truncated: make it again
     (result,) = make_locks([plan], lambda _: None, places().gate_locks)
     if result.outcome is Outcome.COULD_NOT_ASK:
         raise RegistryUnreachable(

@@ -1,4 +1,4 @@
-"""A script of the user's own in place of cells: run on each side, each of its trainers compared with its like."""
+"""Run a user's script in place of cells on each side, and compare its trainers pair by pair."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from finetune_compat.results.run_files import Results, RowState, StackRow, read_
 from finetune_compat.stacks.ask import StackPython
 from finetune_compat.watch.host import SCRIPTS, NothingSeen, of_stack, run_pipeline, without_secrets
 
-_UNTRAINED = "It ended well and trained no Trainer; what trains without one is not seen."
-_OF_ITS_OWN = "It fails for a reason of its own: a wrong argument, a file or a package that is not there."
+_UNTRAINED = "The script ended normally and trained no Trainer. Training without a Trainer is not seen."
+_OF_ITS_OWN = "The script itself fails: an argument is wrong, or a file or a package is missing."
 _RUN_ALONE = "Run it once by itself. Its arguments stand after --. Only packages of the stack are installed."
 _SILENT = (
     "It ended with status 0 and imported neither Transformers, PEFT nor TRL, "
@@ -38,7 +38,7 @@ _SILENT = (
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What to run, and for how long."""
+    """What to run, and the number of steps of each training."""
 
     given: tuple[str, ...]
     """The script and its arguments, or a launcher and what it launches."""
@@ -46,13 +46,13 @@ class Script:
 
     @property
     def file(self) -> str:
-        """The script itself."""
+        """The path of the script; the launcher if no argument is a script."""
         return next((word for word in self.given if word.endswith(SCRIPTS)), self.given[0])
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptRunner:
-    """How a script is run in one gate. The first stack that ran is the baseline: its trainers give the names."""
+    """Runs a script in one gate. The first stack that ran is the baseline and names the trainers."""
 
     run: Path
     ledger: Ledger
@@ -60,17 +60,17 @@ class ScriptRunner:
     gpus: Sequence[Gpu]
     tell: Callable[[str], None]
     seen: dict[str, Pipeline] = field(default_factory=dict)
-    """By stack."""
+    """Records by stack."""
     judged: dict[str, tuple[Verdict, ...]] = field(default_factory=dict)
-    """The verdicts on what was seen, by stack."""
+    """Verdicts on the records, by stack."""
     silent: dict[str, int] = field(default_factory=dict)
-    """Exit status by stack, where it imported no library of the stack."""
+    """Exit status by stack, where the script imported no library of the stack."""
 
     def cells(self, of: Resolved, _: GateSelection) -> StackPython | None:
-        """Run the script on a side; its row says so where it could not be run.
+        """Run the script on a side. If it cannot run, the side's row holds the reason.
 
         Raises:
-            RegistryUnreachable, InstallError: an environment cannot be made, and the versions are not at fault.
+            RegistryUnreachable, InstallError: an environment cannot be made, and its versions are not the cause.
         """
         stack = prepared(of, self.run)
         if stack is None or of.stack in self.seen:
@@ -78,7 +78,7 @@ class ScriptRunner:
         self.tell(f"{of.stack}: running {self.script.file}")
         places = {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in self.gpus)}
         try:
-            # What one side saves must not be there for the other.
+            # Files that one side saves must not be visible to the other.
             seen = run_pipeline(self.script.given, of_stack(stack), self.script.steps, places, throw_away=True)
         except NothingSeen as error:
             self.silent[of.stack] = error.status
@@ -87,33 +87,33 @@ class ScriptRunner:
             self.seen[of.stack] = without_secrets(seen, self.script.given)
             self.judged[of.stack] = judge(self.seen[of.stack])
             write_row(self.run, StackRow(of.stack, RowState.RAN, "", ()))
-            self._keep()
+            self._write()
         self.tell(f"{of.stack}: done")
         return stack
 
-    def _keep(self) -> None:
+    def _write(self) -> None:
         lines = [to_json(run.seen) + "\n" for seen in self.seen.values() for run in seen.runs]
         write_atomically(self.run / "observations.jsonl", "".join(lines))
         records = [seen.to_json() + "\n" for seen in self.seen.values()]
         write_atomically(self.run / "pipelines.jsonl", "".join(records))
 
     def results(self) -> Results:
-        """Everything that ran, judged, with like trainers under like names."""
+        """Everything that ran, judged. Corresponding trainers have the same name on every stack."""
         rows = read_rows(self.run)
         observations, verdicts = compared(self.seen, self.judged, self.ledger)
         absent = [verdict for row in rows if (verdict := _of_row(row))]
         return Results(self.run, rows, observations, (*absent, *verdicts))
 
     def check_trained(self, before: str, after: str) -> None:
-        """Nothing is known of a script that trains on neither side.
+        """Check that the script trains on one side at least. Otherwise there is nothing to compare.
 
         Raises:
-            CompatError: it ended well on both, and trained on neither.
-            StackFailed: it ended otherwise on one of them, so that it cannot be told whether it would have trained.
+            CompatError: the script ended normally on both sides and trained on neither.
+            StackFailed: the script failed on a side, so it is unknown whether it would have trained.
         """
         sides = (before, after)
         if any(stack not in self.seen and stack not in self.silent for stack in sides):
-            return  # it could not be run there, and the report says why
+            return  # it could not run there; the report holds the reason
         if any(trains(self.seen[stack]) for stack in sides if stack in self.seen):
             return
         where = f"--flow {self.script.file}"
@@ -134,7 +134,7 @@ class ScriptRunner:
         )
 
     def _ended(self, stack: str) -> str:
-        """How the script ended otherwise than it should; empty where it did not."""
+        """How the script failed; empty where it ended normally."""
         if status := self.silent.get(stack):
             return NothingSeen(status, "").what
         seen = self.seen.get(stack)
@@ -146,7 +146,7 @@ class ScriptRunner:
 
 
 def trains(seen: Pipeline) -> bool:
-    """Whether a training was seen, well or ill."""
+    """Whether a training was seen, healthy or not."""
     return any(run.seen.training is not None for run in seen.runs)
 
 
@@ -163,11 +163,11 @@ def _of_row(row: StackRow) -> Verdict | None:
 def compared(
     seen: Mapping[str, Pipeline], judged: Mapping[str, Sequence[Verdict]], ledger: Ledger
 ) -> tuple[dict[str, Observation], tuple[Verdict, ...]]:
-    """Observations and verdicts of all stacks. The n-th trainer of a stack bears the name of the n-th of the first.
+    """Observations and verdicts of all stacks. The n-th trainer of a stack has the name of the first stack's n-th.
 
-    A default that another release has may give it another variant, and it is the same trainer. The script itself is a
-    cell where it ended otherwise than it should on any of the stacks. What ran to its end on the first and does not on
-    another fails there, whoever raised it: the script is the same, and the versions are what differs.
+    Names follow the order because another release may have other defaults, and so give the same trainer another
+    variant. The script itself is a cell if it failed on any of the stacks. A script that ran to its end on the
+    first stack and not on another fails there, whatever raised the error: only the versions differ.
     """
     names: list[str] = []
     observations: dict[str, Observation] = {}
@@ -186,7 +186,7 @@ def compared(
             found = (broken[stack] if untrained else None) or named(run.seen, verdict, ledger)
             verdicts.append(dataclasses.replace(found, cell=cell))
         if ended := broken[stack] or _unknown(said[stack]):
-            # Trainers that it did not get to.
+            # Trainers that the script did not reach.
             cells = [f"{stack}/{name}" for name in names[len(one.runs) :]]
             verdicts += [dataclasses.replace(ended, cell=cell) for cell in cells]
         if any(ends.values()):
@@ -196,19 +196,19 @@ def compared(
 
 
 def _broken(one: Pipeline, said: Verdict | None, first: Pipeline | None) -> Verdict | None:
-    """The verdict on a script that no longer runs to its end, as it did on the first stack; None of any other.
+    """The verdict on a script that ran to its end on the first stack and fails on this one; None for any other.
 
     Args:
-        one: the script on a stack.
-        said: the judge on how it ended there, who leaves to a trainer what that has said.
-        first: the script on the first stack.
+        one: the record on this stack.
+        said: the judge's verdict on how the script ended here. None where a verdict on a trainer covers the end.
+        first: the record on the first stack.
     """
     if first is None or one is first or not trains(first) or first.error is not None or first.status:
         return None
     if one.error is not None:
-        told = "" if said is None or excused(one.error) else _told(one.error)
+        told = "" if said is None or excused(one.error) else _describe(one.error)
     else:
-        # Where a launcher ends so, its process may have been lost to the machine, in the middle of a training.
+        # A launcher with an exit status may have lost its process to the machine in the middle of a training.
         through = bool(one.runs) and all(run.seen.training is not None for run in one.runs)
         told = f"the script ended with status {one.status}" if one.status and one.status > 0 and through else ""
     if not told:
@@ -217,16 +217,16 @@ def _broken(one: Pipeline, said: Verdict | None, first: Pipeline | None) -> Verd
 
 
 def _unknown(said: Verdict | None) -> Verdict | None:
-    """A verdict that could not tell; None of any other."""
+    """`said` if it is an infrastructure verdict, else None."""
     return said if said is not None and said.outcome is Outcome.INFRASTRUCTURE else None
 
 
-def _told(error: Failure) -> str:
+def _describe(error: Failure) -> str:
     place = "".join(f" ({frame.file}:{frame.line})" for frame in error.frames[-1:])
     return f"{error.type} at {error.stage}: {error.message}{place}"
 
 
 def _named(cell: CellId, names: Sequence[str]) -> str:
-    """The cell's name; a second trainer of that name has a number in it."""
+    """The cell's name, with a number if `names` holds it already."""
     numbered = (dataclasses.replace(cell, flow=f"{cell.flow}-{number}").name for number in itertools.count(2))
     return next(name for name in itertools.chain((cell.name,), numbered) if name not in names)

@@ -1,4 +1,4 @@
-"""Look for the nearest safe target of every regression, by running releases in the gate's own run."""
+"""Search for the nearest safe target of each regression: run other releases in the run of the gate."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from finetune_compat.stacks.locks import Unsolvable
 from finetune_compat.stacks.matrix import Matrix
 
 _PINNED = (Rule.FILE, Rule.LIVE)
-"""Sides whose other versions are the user's own."""
+"""Rules of sides whose other versions come from the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What it takes to run other releases in place of the one asked for."""
+    """Runs other releases in place of the requested one."""
 
     matrix: Matrix
     runner: Runs
@@ -34,10 +34,10 @@ class Search:
     after: Resolved
     device: DeviceKind
     bound: int
-    """Releases run at most for one cause."""
+    """Maximum number of releases to run for one cause."""
 
     def of(self, given: Compared, cells: Sequence[CellChange]) -> dict[str, SafeTarget]:
-        """The nearest safe target by regressed cell; a cell is missing where nothing says which package to search."""
+        """The nearest safe target by regressed cell. A cell is missing where the package to search is unknown."""
         by_cause: dict[tuple[object, ...], list[CellChange]] = {}
         for cell in cells:
             if cell.change is Change.REGRESSED and cell.exception is None and cell.after is not None:
@@ -55,7 +55,7 @@ class Search:
         try:
             there = index.releases(package.package)
         except CompatError as error:
-            self.runner.tell(f"no safe target is looked for: {error.what}")
+            self.runner.tell(f"no search for a safe target: {error.what}")
             return None
         selection = GateSelection(cells=tuple(parse_cell(f"/{cell.name}").test for cell in cells))
         bench = Bench(
@@ -79,7 +79,7 @@ class Search:
     def _listed(
         self, versions: Mapping[str, str], package: Suspect, release: Release, cells: Sequence[CellChange]
     ) -> bool:
-        """Whether the issue that these cells show is listed for one of them on the release."""
+        """Whether the ledger lists an issue that these cells show for one of them on the release."""
         there = {**versions, package.package: str(release.version)}
         issues = {issue for cell in cells if cell.after for issue in cell.after.verdict.issues}
         variants = [(cell.flow, cell.after.seen.variant) for cell in cells if cell.after and cell.after.seen]
@@ -108,8 +108,10 @@ class Search:
         return _tried(version, verdicts, selection, self._beside(package, of))
 
     def _with(self, package: Suspect, release: Release) -> Resolved:
-        """The side that was asked for with another release; of that release's day where the side pins what does not go
-        with it, as a lock file does that pins everything.
+        """The requested side with another release.
+
+        Where the side's pins conflict with the release, for example those of a lock file, the other packages are as of
+        the day of the release.
         """
         asked = (package.package, release.version, release.day, self.matrix, self.device)
         of = of_release(self.after, *asked)
@@ -118,7 +120,7 @@ class Search:
         return of
 
     def _beside(self, package: Suspect, of: Resolved) -> str:
-        """What else has to move where a file or an environment pins it."""
+        """Other packages whose pins of a file or environment must change with the release; empty if there are none."""
         if self.after.rule not in _PINNED or of.rule is self.after.rule:
             return ""
         if isinstance(of.lock, Unsolvable) or isinstance(self.after.lock, Unsolvable):
@@ -138,7 +140,7 @@ def _asked(verdict: Verdict, selection: GateSelection) -> bool:
 
 
 def _tried(version: str, verdicts: Sequence[Verdict], selection: GateSelection, beside: str) -> Tried | None:
-    """A release passes if every cell that was asked for is healthy on it."""
+    """The result on a release, which passes if every selected cell is healthy; None where the machine failed."""
     if any(health(verdict) is Health.UNKNOWN for verdict in verdicts):
         return None
     wrong = next((verdict for verdict in verdicts if health(verdict) in (Health.DEVIATES, Health.ABSENT)), None)

@@ -1,4 +1,4 @@
-"""Run the cells of a side: its environment by its lock, its cells in the gate's run."""
+"""Run the cells of a side in the environment of its lock, as part of the gate's run."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from finetune_compat.stacks.locks import Unsolvable
 
 @dataclass(frozen=True, slots=True)
 class GateSelection:
-    """Which cells a gate asks about; empty: all of them."""
+    """The cells that a gate compares; all of them if empty."""
 
     flows: tuple[str, ...] = ()
     cells: tuple[str, ...] = ()
-    """As `sft-peft-model[qwen2-nf4-gc]`."""
+    """Cells without stack and device, for example `sft-peft-model[qwen2-nf4-gc]`."""
 
     def takes(self, cell: PlannedCell) -> bool:
-        """Whether a cell was asked for."""
+        """Whether the selection includes `cell`."""
         return (not self.flows or cell.flow in self.flows) and (not self.cells or str(cell) in self.cells)
 
 
 class Runs(Protocol):
-    """What a gate runs on a side, and what is seen of it."""
+    """Runs the sides of a gate and returns the results."""
 
     @property
     def run(self) -> Path:
@@ -43,11 +43,11 @@ class Runs(Protocol):
 
     @property
     def ledger(self) -> Ledger:
-        """For what is listed."""
+        """The ledger of known issues."""
 
     @property
     def tell(self) -> Callable[[str], None]:
-        """Takes a line of progress."""
+        """Called with each line of progress."""
 
     def cells(self, of: Resolved, selection: GateSelection, /) -> StackPython | None:
         """Run the selected cells of a side; its row says so where none can be run."""
@@ -58,7 +58,7 @@ class Runs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """How cells are run in one gate."""
+    """Runs the cells of one gate."""
 
     run: Path
     ledger: Ledger
@@ -86,7 +86,7 @@ class Runner:
 
     def _run(self, plan: Plan, stack: StackPython) -> None:
         if not plan.cells:
-            # These versions have none of the cells: that is known without running anything.
+            # No selected cell exists on these versions, so there is nothing to run.
             write_row(self.run, StackRow(plan.stack, RowState.RAN, "", ()))
             return
         self.tell(f"{plan.stack}: running {len(plan.cells)} cells")
@@ -96,7 +96,7 @@ class Runner:
 
 
 def prepared(of: Resolved, run: Path) -> StackPython | None:
-    """The environment of a side; None where none can be made of it, and its row then says why.
+    """The environment of a side. None where it cannot be made; the side's row then holds the reason.
 
     Raises:
         RegistryUnreachable, InstallError: an environment cannot be made, and the versions are not at fault.

@@ -1,4 +1,4 @@
-"""The nearest safe target: other releases of the package that moved, run on the regressed cells until one passes."""
+"""The nearest safe target: run the regressed cells on other releases of the changed package until one passes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from finetune_compat.gate.decision import Moved, SafeTarget, Tried
 from finetune_compat.gate.index import Release
 
 FOLLOWED = ("trl", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
-"""Packages whose other releases can be run in place of the one that moved, the likeliest first."""
+"""Packages whose releases can be searched, the likeliest cause first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A package that moved between the two sides, and from what to what."""
+    """A package whose version differs between the sides, with both versions."""
 
     package: str
     before: Version
@@ -28,14 +28,14 @@ class Suspect:
 def suspect(
     moved: Iterable[Moved], pinned: Sequence[str], issues: Sequence[str], files: Sequence[str], ledger: Ledger
 ) -> Suspect | None:
-    """The package whose release is to be searched; None where nothing says which.
+    """The package whose releases to search; None where it is unknown.
 
     Args:
-        moved: what differs between the sides.
-        pinned: packages that the asked side states itself; if only one of them moved, it is that.
-        issues: what is listed of the cells: their windows name packages.
-        files: what froze or raised in the cells, as paths below site-packages.
-        ledger: for the windows.
+        moved: packages whose version differs between the sides.
+        pinned: packages that the requested side pins. If exactly one of them differs, it is a suspect.
+        issues: listed issues of the cells. Their version windows name packages.
+        files: files whose code froze parameters or raised, as paths below site-packages.
+        ledger: the ledger with the version windows.
     """
     both = {item.package: item for item in moved if item.before and item.after and item.package in FOLLOWED}
     windows = [name for issue in ledger.issues if issue.id in issues for shows in issue.shows for name in shows.windows]
@@ -49,13 +49,13 @@ def suspect(
 
 
 def candidates(of: Suspect, there: Sequence[Release]) -> tuple[tuple[Release, ...], tuple[Release, ...]]:
-    """Releases to run: above the one asked for, the nearest first, and between the two sides, the nearest first.
+    """Releases to run: those above the requested one, and those between the two sides, each the nearest first.
 
-    Pre-releases are left out, and so is the release in use, which is known to pass.
+    Pre-releases are excluded. So is the release in use, which is known to pass.
     """
     final = [release for release in there if not release.version.is_prerelease and release.version != of.before]
     above = [release for release in final if release.version > of.after]
-    if of.after < of.before:  # a step back: beyond the release in use nothing is nearer
+    if of.after < of.before:  # a downgrade: releases above the one in use are farther away
         above = [release for release in above if release.version < of.before]
     below = [release for release in final if of.before < release.version < of.after]
     return tuple(above), tuple(reversed(below))
@@ -63,21 +63,22 @@ def candidates(of: Suspect, there: Sequence[Release]) -> tuple[tuple[Release, ..
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """How releases are held to be safe or not."""
+    """Tests whether releases are safe."""
 
     passes: Callable[[Release], Tried | None]
-    """Runs the regressed cells on one; None where the machine failed."""
+    """Runs the regressed cells on a release; returns None where the machine failed."""
     listed: Callable[[Release], bool]
-    """Whether the ledger lists a deviation of one of these cells for it."""
+    """Whether the ledger lists a deviation of one of these cells for a release."""
     bound: int
-    """How many may be run."""
+    """Maximum number of releases to run."""
 
 
 def search(of: Suspect, there: Sequence[Release], bench: Bench) -> SafeTarget:
-    """The nearest release above the one asked for that passes; where none does, the nearest below.
+    """The nearest passing release above the requested one; if there is none, the nearest below.
 
-    What the ledger lists is not run first. What passes is always run, and so is the release before it on the way there,
-    until one does not pass: a window of the ledger that is too wide cannot hide a nearer release.
+    The search first skips releases for which the ledger lists a deviation. After a release passes, it runs the skipped
+    releases before it, the closest first, until one does not pass. So a too wide window of the ledger cannot hide a
+    nearer release.
     """
     above, below = candidates(of, there)
     walk = _Walk(bench)
@@ -95,21 +96,21 @@ def search(of: Suspect, there: Sequence[Release], bench: Bench) -> SafeTarget:
 
 
 def _before(release: Release, found: Release, of: Suspect) -> bool:
-    """Whether a release lies between the one asked for and the one found."""
+    """Whether a release lies between the requested one and the one found."""
     low, high = sorted((found.version, of.after))
     return low < release.version < high
 
 
 @dataclass(slots=True)
 class _Walk:
-    """Releases run so far."""
+    """A walk along releases, with those run so far."""
 
     bench: Bench
     seen: list[Release] = field(default_factory=list)
     tried: list[Tried] = field(default_factory=list)
 
     def along(self, way: Sequence[Release]) -> Release | None:
-        """The first release on `way` that passes, as far as the bound lets it be known."""
+        """The nearest release on `way` that passes within the bound; None if there is none."""
         for place, release in enumerate(way):
             if not self.bench.listed(release) and self._passes(release):
                 return self._nearer(way[:place], release)

@@ -1,5 +1,5 @@
-"""`compat inspect`: a look into a saved adapter, without loading a model. Host side.
+"""`compat inspect`: inspect a saved adapter without loading a model. Host side.
 
-Facts: `values` and `weights` (the file), `names`, `config`, `layers`, `saved` (all of it together), `loading` (what a
-stack's PEFT makes of it). Opinions: `checks` and `findings`. Wording: `render`. `inspection` puts them together.
+Facts: `values` and `weights` (the file), `names`, `config`, `layers`, `saved` (all of these), `loading` (the result of
+loading with a stack's PEFT). Opinions: `checks` and `findings`. Wording: `render`. `inspection` combines them.
 """

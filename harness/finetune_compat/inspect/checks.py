@@ -1,4 +1,4 @@
-"""Each question that is asked of a saved adapter, as one pure function: None, or what was seen in one sentence."""
+"""The checks of a saved adapter. Each is a pure function that returns None, or a finding in one sentence."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from finetune_compat.inspect.weights import Tensor
 from finetune_compat.machine.units import counted
 
 MOST = 3
-"""How many places or values a sentence names; `where` has all of them."""
+"""Maximum number of places or values in a sentence; `where` has all of them."""
 
 _MATRIX = 2
-"""Dimensions of a factor of a linear layer; one of a convolution has more."""
+"""Number of dimensions of a factor of a linear layer; a factor of a convolution has more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is judged."""
+    """The input of a check."""
 
     saved: Saved
     loading: Loading | None
-    """None if no stack was asked."""
+    """The result of loading under a stack; None if no stack was given."""
 
 
 class Seen(str):
-    """What a check found, in one sentence."""
+    """A finding of a check, in one sentence."""
 
     __slots__ = ("where",)
     where: tuple[str, ...]
-    """Modules, tensors or keys, all of them."""
+    """All modules, tensors or keys that the finding is about."""
 
     def __new__(cls, sentence: str, where: tuple[str, ...] = ()) -> Self:
-        """The sentence, with the places it is about."""
+        """Return the sentence, with its places in `where`."""
         seen = super().__new__(cls, sentence)
         seen.where = where
         return seen
@@ -50,7 +50,7 @@ class Seen(str):
 
 
 def _named(names: Sequence[str]) -> str:
-    """The first of `names`, in brackets."""
+    """The first `MOST` of `names`, in brackets, with the number of the others."""
     more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
     return f"({', '.join(names[:MOST])}{more})"
 
@@ -60,12 +60,12 @@ def _places(names: Iterable[str]) -> str:
 
 
 def _their_modules(names: Iterable[str]) -> str:
-    # A prompt belongs to no module.
+    # A prompt tensor belongs to no module: use its own name.
     return _places(parse(name).module or name for name in names)
 
 
 def _so_many(number: int, noun: str, one: str, more: str) -> str:
-    """Subject and verb."""
+    """Subject and verb: the count with the noun, and `one` or `more` as the verb."""
     return f"{counted(number, noun)} {one if number == 1 else more}"
 
 
@@ -85,17 +85,17 @@ def _of_tensors(tensors: Iterable[Tensor]) -> tuple[str, ...]:
 
 
 def not_frozen_when_reloaded(case: Case) -> Seen | None:
-    """The configuration does not ask for inference mode. save_pretrained of PEFT 0.9.0 to 0.21.2 always writes it."""
+    """The configuration does not set inference_mode. save_pretrained of PEFT 0.9.0 to 0.21.2 always sets it."""
     if not case.saved.config.inference_mode or case.saved.is_prompt:
         return None
     return Seen(
-        "inference_mode is true, as save_pretrained always writes it: what is loaded without is_trainable=True, or "
-        "made anew from this configuration, is frozen."
+        "inference_mode is true, as save_pretrained always writes it: an adapter loaded without is_trainable=True, "
+        "or created from this configuration, is frozen."
     )
 
 
 def trainable_when_reloaded(case: Case) -> Seen | None:
-    """PEFT can load the adapter to train it on. It refuses that of all methods that learn virtual tokens."""
+    """PEFT can load the adapter to continue training. It refuses this for all methods with virtual tokens."""
     if not case.saved.is_prompt:
         return None
     method = case.saved.config.peft_type
@@ -108,12 +108,12 @@ def scaled(case: Case) -> Seen | None:
         return None
     share = _share(len(dead), len(case.saved.layers), "module")
     where = _of_layers(dead)
-    return Seen(f"The scaling in {share} is 0: there the adapter does nothing {_places(where)}.", where)
+    return Seen(f"The scaling of {share} is 0: the adapter has no effect there {_places(where)}.", where)
 
 
 def patterns_match(case: Case) -> Seen | None:
     config, layers = case.saved.config, case.saved.layers
-    # A parameter is asked for under its own name, which the tensors of its module do not carry.
+    # A pattern may name a parameter, but the names of its module's tensors do not hold the parameter's name.
     parameters = [name.rpartition(".")[2] for name in config.target_parameters or ()]
     subjects = [name for layer in layers for name in (layer.module, *(f"{layer.module}.{p}" for p in parameters))]
     keys = dict.fromkeys((*(config.rank_pattern or ()), *(config.alpha_pattern or ())))
@@ -130,8 +130,8 @@ def heads_told_apart(case: Case) -> Seen | None:
     if not inside:
         return None
     return Seen(
-        f"Names in modules_to_save are parts of others {_named(inside)}: PEFT before 0.15 loads one in place of the "
-        "other, depending on the hash seed.",
+        f"Names in modules_to_save are parts of other names {_named(inside)}: PEFT before 0.15 loads one in place of "
+        "the other, depending on the hash seed.",
         inside,
     )
 
@@ -146,8 +146,8 @@ def ends_kept_together(case: Case) -> Seen | None:
         return None
     premise = "The base ties" if tied else "If the base ties"
     return Seen(
-        f"{premise} input embeddings to the output layer, changing {', '.join(ends)} sets them apart: merging and "
-        "saving keeps one of the two.",
+        f"{premise} input embeddings to the output layer, changing {', '.join(ends)} unties them: merging and "
+        "saving keeps only one of the two.",
         ends,
     )
 
@@ -156,7 +156,7 @@ def judged_in_depth(case: Case) -> Seen | None:
     if case.saved.config.is_lora:
         return None
     method = case.saved.config.peft_type
-    return Seen(f"{method} is not judged in depth: only empty tensors, NaN and infinity were looked for.")
+    return Seen(f"{method} is not judged in depth: only empty tensors, NaN and infinity are checked.")
 
 
 def every_value_read(case: Case) -> Seen | None:
@@ -174,7 +174,7 @@ def training_shows(case: Case) -> Seen | None:
     if not config.is_lora or zero_at_start(config):
         return None
     return Seen(
-        f"init_lora_weights is {json.dumps(config.init_lora_weights)}: updates do not start at zero, so that the file "
+        f"init_lora_weights is {json.dumps(config.init_lora_weights)}: updates do not start at zero, so the file "
         "does not show whether they were trained."
     )
 
@@ -183,7 +183,7 @@ def no_pickle_beside(case: Case) -> Seen | None:
     pickles = case.saved.pickles
     if not pickles:
         return None
-    return Seen(f"Pickled weights lie beside the safetensors file {_named(pickles)}; they were not read.", pickles)
+    return Seen(f"The directory also holds pickled weights {_named(pickles)}; they were not read.", pickles)
 
 
 # -------------------------------------------------------------------------------------------------------------- values
@@ -204,7 +204,7 @@ def gathered(case: Case) -> Seen | None:
         return None
     share = _share(len(shards), len(saved.names), "tensor")
     shapes = _named([str(list(shape)) for shape in dict.fromkeys(tensor.shape for tensor in shards)])
-    return Seen(f"The shape of {share} is that of a shard {shapes}, not of a whole one.", _of_tensors(shards))
+    return Seen(f"The shape of {share} is that of a shard {shapes}, not of a whole tensor.", _of_tensors(shards))
 
 
 def finite(case: Case) -> Seen | None:
@@ -262,7 +262,7 @@ def nothing_wiped(case: Case) -> Seen | None:
     if not where or not saved.config.is_lora:
         return None
     which = _so_many(len(where), "tensor", "holds", "hold")
-    return Seen(f"{which} only zeros, where no training starts or ends {_places(where)}.", where)
+    return Seen(f"{which} only zeros, where training neither starts nor ends at zero {_places(where)}.", where)
 
 
 def no_copies(case: Case) -> Seen | None:
@@ -275,7 +275,7 @@ def no_copies(case: Case) -> Seen | None:
     if not copies or case.saved.config.layer_replication:
         return None
     which = _so_many(len(copies), "tensor", "equals", "equal")
-    return Seen(f"{which} another one byte for byte {_places(copies)}.", tuple(copies))
+    return Seen(f"{which} another tensor byte for byte {_places(copies)}.", tuple(copies))
 
 
 # --------------------------------------------------------------------------------------------------------------- names
@@ -289,7 +289,7 @@ def named_as_peft_does(case: Case) -> Seen | None:
     bare = any(not names[name].prefixed for name in wrong)
     extra = tuple(dict.fromkeys(names[name].foreign for name in wrong if names[name].foreign))
     problems = [f"contain {', '.join(extra)}"] * bool(extra) + [f"lack {PREFIX}"] * bare
-    # The adapter's own name inside is understood from PEFT 0.21.2 on (measured; not by 0.20.0).
+    # PEFT 0.21.2 accepts the adapter's name inside a tensor's name; 0.20.0 does not (measured).
     reader = "PEFT" if bare or set(extra) & set(WRAPPERS) else "PEFT before 0.21"
     share = _share(len(wrong), len(names), "tensor")
     return Seen(f"The names of {share} {' and '.join(problems)}: {reader} finds none of them.", wrong)
@@ -303,7 +303,7 @@ def in_pairs(case: Case) -> Seen | None:
     kinds = " and ".join(dict.fromkeys(part.value for part in parts))
     where = _of_layers(halves)
     which = _so_many(len(halves), "module", "has", "have")
-    return Seen(f"{which} {kinds} alone, without the other factor {_places(where)}.", where)
+    return Seen(f"{which} only {kinds}, without the other factor {_places(where)}.", where)
 
 
 def ranks_as_asked(case: Case) -> Seen | None:
@@ -322,7 +322,7 @@ def ranks_as_asked(case: Case) -> Seen | None:
 
 def _rank_is_wrong(layer: Layer) -> bool:
     if layer.by_parameter:
-        # One matrix holds the factors of all experts; how many there are is the base's to say.
+        # One matrix holds the factors of all experts, and only the base knows the number of experts.
         return len(set(layer.ranks)) > 1
     return any(rank != layer.rank_asked for rank in layer.ranks)
 
@@ -343,14 +343,14 @@ def targets_have_tensors(case: Case) -> Seen | None:
 
 
 def exclusion_shows(case: Case) -> Seen | None:
-    # Loaded into the base, PEFT itself has named the modules it adapts.
+    # If the adapter was loaded into the base, PEFT itself has found the modules to adapt.
     if not case.saved.config.is_lora or (case.loading is not None and not case.loading.error):
         return None
     without = tuple(name for name in _names_without_tensors(case.saved) if _may_be_excluded(case.saved, name))
     if not without:
         return None
     return Seen(
-        f"{_targets_without(without)} no tensor {_places(without)}: exclude_modules may take out all their modules, "
+        f"{_targets_without(without)} no tensor {_places(without)}: exclude_modules may exclude all their modules, "
         "which only the base shows.",
         without,
     )
@@ -362,7 +362,7 @@ def _targets_without(names: Sequence[str]) -> str:
 
 
 def _names_without_tensors(saved: Saved) -> list[str]:
-    """Names in target_modules without tensors, but for those PEFT certainly leaves alone."""
+    """Names in target_modules without tensors, except those that PEFT certainly does not adapt."""
     config, wanted = saved.config, saved.config.target_modules
     named = () if isinstance(wanted, str) else wanted or ()
     asked = (name for name in named if not excluded(config, name) and not saved_whole(config, name))
@@ -374,7 +374,7 @@ def _may_be_excluded(saved: Saved, target: str) -> bool:
     names = saved.config.exclude_modules
     if not isinstance(names, str):
         return any(ends_with(name, target) for name in names or ())
-    # An expression is for the whole name. A target that begins as modules of the base do is such a name.
+    # An expression matches whole names. A target with the first part of a module of the base is a whole name.
     roots = {layer.module.partition(".")[0] for layer in saved.layers}
     return bool(names) and target.partition(".")[0] not in roots
 
@@ -388,16 +388,16 @@ def _parameter_adapted(name: str, layers: Sequence[Layer]) -> bool:
 def updates_are_asked_for(case: Case) -> Seen | None:
     config, layers = case.saved.config, case.saved.layers
     if config.target_modules is None and config.target_parameters is None:
-        return None  # PEFT then has defaults for each kind of model
+        return None  # PEFT then uses the defaults of the model type
     stray = _of_layers(layer for layer in layers if not layer.targeted)
     if not stray:
         return None
-    lacking = "No target names, or exclude_modules takes out," if config.exclude_modules else "No target names"
+    lacking = "No target names, or exclude_modules excludes," if config.exclude_modules else "No target names"
     return Seen(f"{lacking} {_share(len(stray), len(layers), 'module')} {_places(stray)}.", stray)
 
 
 _CLASSIFIERS = ("classifier", "score")
-"""Names PEFT adds to modules_to_save for a classification task; a model has one of the two."""
+"""Names that PEFT adds to modules_to_save for a classification task; a model has one of the two."""
 
 
 def saved_whole_is_there(case: Case) -> Seen | None:
@@ -415,8 +415,9 @@ def saved_whole_is_there(case: Case) -> Seen | None:
 
 
 def _asked_whole(saved: Saved) -> list[tuple[str, str]]:
-    """Names in modules_to_save with the modules of their tensors. PEFT matches ends of names, not from a dot on, and
-    saves all that is inside.
+    """Pairs of a name in modules_to_save and a module with saved tensors that it matches.
+
+    PEFT matches the end of a module's name, even in the middle of a part, and saves everything inside the module.
     """
     whole = dict.fromkeys(name.module for name in saved.names.values() if name.part in WHOLE)
     return [(name, m) for name in saved.config.modules_to_save or () for m in whole if f"{name}." in f"{m}."]
@@ -426,21 +427,21 @@ def whole_is_asked_for(case: Case) -> Seen | None:
     saved = case.saved
     if not saved.config.is_lora:
         return None
-    kept = {module for _, module in _asked_whole(saved)}
+    asked = {module for _, module in _asked_whole(saved)}
     free = {Part.EMBEDDING, Part.HEAD, *([Part.BIAS] if saved.config.bias != "none" else [])}
     stray = tuple(
         full
         for full, name in saved.names.items()
-        if name.part in WHOLE - free and not name.lora and name.module not in kept
+        if name.part in WHOLE - free and not name.lora and name.module not in asked
     )
     if not stray:
         return None
     which = _so_many(len(stray), "weight", "was", "were")
-    return Seen(f"{which} saved whole without being asked for {_places(stray)}.", stray)
+    return Seen(f"{which} saved whole, although the configuration does not ask for it {_places(stray)}.", stray)
 
 
 def magnitudes_as_asked(case: Case) -> Seen | None:
-    """A DoRA adapter has a magnitude in every module, another has none."""
+    """A DoRA adapter has a magnitude in every module; other adapters have none."""
     dora, layers = case.saved.config.use_dora, case.saved.layers
     wrong = _of_layers(layer for layer in layers if (Part.MAGNITUDE in layer.parts) is not dora)
     if not wrong:
@@ -451,12 +452,12 @@ def magnitudes_as_asked(case: Case) -> Seen | None:
 
 
 def biases_saved(case: Case) -> Seen | None:
-    """Biases that were trained are in the file. Measured: PEFT 0.13.2 to 0.20.0 leaves them out, 0.21.2 does not."""
+    """Trained biases are in the file. Measured: PEFT 0.13.2 to 0.20.0 does not save them, 0.21.2 does."""
     if not case.saved.config.is_lora or case.saved.config.bias != "lora_only":
         return None
     if any(name.part is Part.BIAS for name in case.saved.names.values()):
         return None
-    return Seen("bias is lora_only, and no bias was saved: PEFT before 0.21 trains them and leaves them out.")
+    return Seen("bias is lora_only, and no bias was saved: PEFT before 0.21 trains them but does not save them.")
 
 
 # ------------------------------------------------------------------------------------------------------------- loading
@@ -480,7 +481,8 @@ def nothing_missing(case: Case) -> Seen | None:
         return None
     which = _so_many(len(loading.missing), "parameter", "finds", "find")
     return Seen(
-        f"{_under(loading)} {which} no tensor, and the adapter starts anew there {_their_modules(loading.missing)}.",
+        f"{_under(loading)} {which} no tensor: the adapter keeps its initial values there "
+        f"{_their_modules(loading.missing)}.",
         loading.missing,
     )
 
@@ -491,8 +493,7 @@ def nothing_dropped(case: Case) -> Seen | None:
         return None
     which = _so_many(len(loading.unexpected), "tensor", "finds", "find")
     return Seen(
-        f"{_under(loading)} {which} no place in {loading.base}, and PEFT goes on without "
-        f"{_their_modules(loading.unexpected)}.",
+        f"{_under(loading)} {which} no place in {loading.base}: PEFT drops {_their_modules(loading.unexpected)}.",
         loading.unexpected,
     )
 
@@ -517,7 +518,7 @@ def options_known(case: Case) -> Seen | None:
         return None
     options = loading.unknown_options
     version = loading.versions["peft"]
-    return Seen(f"{_under(loading)} PEFT {version} does not know {', '.join(options)} and goes on without.", options)
+    return Seen(f"{_under(loading)} PEFT {version} does not know and ignores {', '.join(options)}.", options)
 
 
 ENGINE = Engine[Case](
@@ -555,4 +556,4 @@ ENGINE = Engine[Case](
     ("S404", shapes_fit),
     ("S405", options_known),
 )
-"""All checks of a saved adapter: first those that explain others."""
+"""All checks of a saved adapter; those that explain other findings come first."""

@@ -1,7 +1,7 @@
-"""`adapter_config.json` as frozen values: what the adapter says of itself. Host side.
+"""`adapter_config.json` as frozen values. Host side.
 
-Parsed at the border: every fault of the file at once, each with its place. Keys that are not judged here are let pass;
-which of them a stack knows is for the stack to say. Defaults are those of PEFT's LoraConfig.
+Parsing reports every fault of the file at once, each with its place. Keys that no check uses are ignored here: a stack
+decides which of them its PEFT knows. Defaults are those of PEFT's LoraConfig.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from finetune_compat.contract.errors import AdapterError, Fault, listed
 from finetune_compat.inspect.nesting import parsed
 
 LORA = "LORA"
-"""The `peft_type` of LoRA, rsLoRA and DoRA: the family that is judged in depth."""
+"""The `peft_type` of LoRA, rsLoRA and DoRA, the methods that the checks judge in depth."""
 
 ALL_LINEAR = "all-linear"
-"""Stands for every linear layer but the head. Releases that wrote it into the file left its meaning to the reader."""
+"""Stands for every linear layer but the head. Some PEFT releases write it into the file unresolved."""
 
 CONFIG = "adapter_config.json"
 
@@ -51,7 +51,7 @@ _Layer = Annotated[int, Strict()]
 
 @dataclass(frozen=True, slots=True)
 class AdapterConfig:
-    """What of the file is reported and judged, under the file's own names."""
+    """The keys of the file that are reported and judged, under their own names."""
 
     peft_type: _Text
     peft_version: _Text | None = None
@@ -67,9 +67,9 @@ class AdapterConfig:
     rank_pattern: dict[_Pattern, _Rank] | None = None
     alpha_pattern: dict[_Pattern, _Number] | None = None
     target_modules: tuple[_Text, ...] | _Pattern | None = None
-    """Ends of modules' names, or one regular expression."""
+    """Ends of module names, or one regular expression for whole names."""
     exclude_modules: tuple[_Text, ...] | _Pattern | None = None
-    """Modules that PEFT leaves alone although a target names them; written as `target_modules` is."""
+    """Modules that PEFT does not adapt although a target names them; same form as `target_modules`."""
     target_parameters: tuple[_Text, ...] | None = None
     modules_to_save: tuple[_Text, ...] | None = None
     layers_to_transform: tuple[_Layer, ...] | _Layer | None = None
@@ -82,18 +82,18 @@ class AdapterConfig:
 
     @property
     def is_lora(self) -> bool:
-        """Whether it is of the family that is judged in depth."""
+        """Whether the method is LoRA, rsLoRA or DoRA, which the checks judge in depth."""
         return self.peft_type == LORA
 
     @property
     def start(self) -> str:
-        """The name of how updates start, in lower case as PEFT compares it; `default` for true, `none` for false."""
+        """The initialization of updates, in lower case as PEFT compares it; `default` for true, `none` for false."""
         asked = self.init_lora_weights
         return asked.lower() if isinstance(asked, str) else "default" if asked else "none"
 
     @property
     def method(self) -> str:
-        """What people call it."""
+        """The common name of the method."""
         if not self.is_lora:
             return self.peft_type
         base = "rsLoRA" if self.use_rslora else "LoRA"
@@ -124,17 +124,17 @@ _MUST_BE = {
     "layers_to_transform": "a whole number or a list of them",
     "layers_pattern": "a regular expression or a list of them",
 }
-"""What each key that can be wrong holds, in the words of a message."""
+"""The valid values of each validated key, as text for messages."""
 
 _EVERYWHERE = ("peft_type", "peft_version", "task_type", "base_model_name_or_path", "inference_mode")
-"""Keys that mean the same in every method. Others share their name only: AdaLoRA's rank_pattern holds masks."""
+"""Keys with the same meaning in every method. Other keys share only the name: AdaLoRA's rank_pattern holds masks."""
 
 
 def read_config(path: Path) -> tuple[AdapterConfig, dict[str, Any]]:
-    """The configuration in `path`, parsed, and as it stands in the file.
+    """The parsed configuration in `path`, and the raw JSON object.
 
     Raises:
-        AdapterError: it is not a JSON object, or says something impossible; lists every fault.
+        AdapterError: the file is not a JSON object, or holds invalid values. The error lists every fault.
     """
     try:
         raw = parsed(path.read_bytes(), parse_float=_finite, parse_constant=_finite)
@@ -159,7 +159,7 @@ def read_config(path: Path) -> tuple[AdapterConfig, dict[str, Any]]:
 
 
 def _finite(text: str) -> float:
-    """The number that `text` is; Python's decoder would let pass what is none in JSON."""
+    """Parse `text` as a finite number. Python's JSON decoder also accepts NaN and Infinity, which are not JSON."""
     if not math.isfinite(float(text)):
         raise ValueError(f"{text} is not a finite number")
     return float(text)
@@ -169,6 +169,6 @@ def _unreadable(path: Path, problem: str) -> AdapterError:
     return AdapterError(
         problem,
         where=str(path),
-        meaning="The file was damaged or edited by hand: PEFT would refuse it too, or load something else.",
+        meaning="The file is damaged or was edited by hand. PEFT refuses it too, or loads something else.",
         todo="Take the file from the save it belongs to, or correct it.",
     )

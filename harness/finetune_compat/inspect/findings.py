@@ -1,4 +1,4 @@
-"""What to think of a saved adapter: what its checks find, with severity and advice. Pure."""
+"""The findings of a saved adapter: results of its checks, with severity and advice. Pure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ FLOWS = {
     "S101": ("sft-adapter-reload-frozen", "sft-adapter-reload-edited", "sft-inference-mode-config"),
     "S204": ("sft-peft-model", "sft-inference-mode-config"),
 }
-"""Flows of the catalog that lead to a finding, or that show what follows."""
+"""Flows of the catalog that lead to a finding, or that show its consequences."""
 
 ISSUES = {"S101": ("inference-mode", "trl#6700"), "S204": ("trl#3926", "inference-mode")}
-"""Known issues of the ledger behind a finding."""
+"""Known issues of the ledger that cause a finding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found."""
+    """One finding."""
 
     code: str
     severity: Severity
@@ -32,7 +32,7 @@ class Finding:
 
 
 def findings_of(case: Case) -> tuple[Finding, ...]:
-    """Everything found that nothing else found explains: what is unhealthy first, then in the order of the codes."""
+    """All findings that no other finding explains: unhealthy ones first, then notes, each in the order of codes."""
     found = [_finding(opinion) for opinion in ENGINE.opinions(case) if opinion.result is Result.FAIL]
     return tuple(sorted(found, key=lambda finding: (finding.severity is Severity.NOTE, finding.code)))
 

@@ -1,4 +1,4 @@
-"""A look into a saved adapter: what is true of it, what to think of that, and both as JSON."""
+"""The inspection of a saved adapter: its facts, its findings, and both as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from finetune_compat.inspect.values import Values
 from finetune_compat.inspect.weights import Tensor
 
 SCHEMA = 1
-"""Version of the JSON; raised whenever a field changes its meaning or is removed."""
+"""Version of the JSON; incremented when a field changes its meaning or is removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class Inspection:
 
     @property
     def exit_code(self) -> ExitCode:
-        """HEALTHY if nothing but notes was found."""
+        """HEALTHY if there are no findings but notes, else UNHEALTHY."""
         bad = any(finding.severity is Severity.UNHEALTHY for finding in self.findings)
         return ExitCode.UNHEALTHY if bad else ExitCode.HEALTHY
 
 
 def inspect_adapter(directory: Path, *, base: str | None = None, stack: str | None = None) -> Inspection:
-    """Look into the adapter saved in `directory`; with both others, also whether it loads into `base` under `stack`.
+    """Inspect the adapter saved in `directory`. With `base` and `stack`, also load it into `base` under `stack`.
 
     Raises:
         AdapterError: the adapter or the base cannot be read.
@@ -50,7 +50,7 @@ def inspect_adapter(directory: Path, *, base: str | None = None, stack: str | No
 
 
 def as_json(seen: Inspection) -> dict[str, Any]:
-    """Everything, in values JSON has: no NaN, no infinity."""
+    """Facts and findings in JSON types, without NaN and infinity."""
     saved = seen.saved
     return {
         "schema": SCHEMA,
@@ -86,5 +86,5 @@ def _tensor(saved: Saved, tensor: Tensor) -> dict[str, Any]:
 def _values(values: Values | None) -> dict[str, Any] | None:
     if values is None:
         return None
-    # Extremes are finite by definition; the norm of numbers as large as doubles can be is not.
+    # Extremes are finite by definition. The norm of very large doubles can overflow to infinity.
     return {**dataclasses.asdict(values), "norm": values.norm if math.isfinite(values.norm) else None}

@@ -1,7 +1,7 @@
 """The modules an adapter changes, and what its configuration asks for in each. Facts, no opinion.
 
-How a configuration names modules is PEFT's own rule (its `check_target_module_exists` and `get_pattern_key`): the end
-of a name from some dot on, or one regular expression for the whole of it.
+A configuration names modules by PEFT's rule (its `check_target_module_exists` and `get_pattern_key`): the last
+dot-separated parts of a name, or one regular expression for the whole name.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Layer:
     rank_asked: int
     alpha: float
     scaling: float
-    """What its update is multiplied with: alpha / r, for rsLoRA alpha / sqrt(r)."""
+    """Factor of the update: alpha / r, for rsLoRA alpha / sqrt(r)."""
     targeted: bool
     """Whether a target of the configuration names this module or a parameter of it."""
     by_parameter: bool
-    """Whether only `target_parameters` does: the rank is then r times the number of experts."""
+    """Whether only `target_parameters` names it. The rank is then r times the number of experts."""
     zero_at_start: tuple[Part, ...]
-    """What `zero_at_start` says of its configuration."""
+    """The factors that are zero before the first step, from `zero_at_start`."""
 
     @property
     def factors(self) -> tuple[Tensor | None, Tensor | None]:
@@ -44,19 +44,19 @@ class Layer:
 
     @property
     def born_zero(self) -> Tensor | None:
-        """The factor PEFT starts at zero, so that an update begins as none; None where it starts otherwise."""
+        """The factor that PEFT initializes to zero, so that the update starts at zero; None if no factor is zero."""
         return next((self.parts[part] for part in self.zero_at_start if part in self.parts), None)
 
     @property
     def ranks(self) -> tuple[int, ...]:
-        """The rank each factor that is there has: rows of the first, columns of the second."""
+        """The rank of each existing factor: rows of the first, columns of the second."""
         first, second = self.factors
         rows = [first.shape[0]] if first and len(first.shape) > 1 else []
         return (*rows, *([second.shape[1]] if second and len(second.shape) > 1 else []))
 
 
 def layers_of(config: AdapterConfig, tensors: Iterable[Tensor], names: Mapping[str, Name]) -> tuple[Layer, ...]:
-    """The modules that have a tensor of LoRA, in the order of their tensors."""
+    """The modules with a LoRA tensor, in the order of their tensors."""
     parts: dict[str, dict[Part, Tensor]] = {}
     for tensor in tensors:
         name = names[tensor.name]
@@ -82,8 +82,10 @@ def _layer(config: AdapterConfig, module: str, parts: Mapping[Part, Tensor]) -> 
 
 
 def zero_at_start(config: AdapterConfig) -> tuple[Part, ...]:
-    """The factors that are zero before the first step: B, but A of an embedding and of MiCA, which trains A alone. None
-    where updates start otherwise (PiSSA, OLoRA, CorDA, LoftQ, orthogonal, at random).
+    """The factors that are zero before the first step: B of a linear layer, A of an embedding.
+
+    For MiCA, which trains only A, it is A of a linear layer too. Empty for initializations that do not start at zero
+    (PiSSA, OLoRA, CorDA, LoftQ, orthogonal, random).
     """
     match config.start:
         case "default" | "gaussian" | "eva":
@@ -95,12 +97,12 @@ def zero_at_start(config: AdapterConfig) -> tuple[Part, ...]:
 
 
 def asked(pattern: Mapping[str, _T] | None, module: str, otherwise: _T) -> _T:
-    """What `rank_pattern` or `alpha_pattern` says of `module`: its first key that matches the end of the name."""
+    """The value in `rank_pattern` or `alpha_pattern` for `module`, by the first matching key; else `otherwise`."""
     return next((value for key, value in (pattern or {}).items() if ends_as(key, module)), otherwise)
 
 
 def ends_as(pattern: str, module: str) -> bool:
-    """Whether `module`, from the beginning of some part of its name to its end, matches."""
+    """Whether `pattern` matches the whole name `module`, or its end from the beginning of a part."""
     return re.fullmatch(rf"(.*\.)?({pattern})", module) is not None
 
 
@@ -111,7 +113,7 @@ def targets(config: AdapterConfig, module: str) -> bool:
         return False
     if isinstance(wanted, str):
         return wanted == ALL_LINEAR or re.fullmatch(wanted, module) is not None
-    # PEFT asks for the layer only where a target is the end of a name, not where it is the whole of it.
+    # PEFT checks the layer index only if a target is the end of a name, not if it is the whole name.
     named = wanted or ()
     return module in named or (any(ends_with(module, name) for name in named) and _in_layers(config, module))
 
@@ -146,7 +148,7 @@ def _in_layers(config: AdapterConfig, module: str) -> bool:
 
 
 def adapts_parameters(config: AdapterConfig, module: str) -> bool:
-    """Whether `target_parameters` names a parameter of `module`, in which each wrapper but the last is `base_layer`."""
+    """Whether `target_parameters` names a parameter of `module`. Trailing `base_layer` parts (wrappers) are ignored."""
     owner = re.sub(r"(\.base_layer)+$", "", module)
     parents = (name.rpartition(".")[0] for name in config.target_parameters or ())
     return any(not parent or ends_with(owner, parent) for parent in parents)

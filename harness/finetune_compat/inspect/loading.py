@@ -1,4 +1,4 @@
-"""Would a saved adapter load? Asked of a stack: its own PEFT loads the names and shapes into a base without weights."""
+"""Load a saved adapter under a stack: the stack's PEFT loads its names and shapes into a base without weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODULE = "finetune_compat.cell.adapter_loading"
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A tensor whose shape is not the one the model has under that name."""
+    """A tensor whose shape differs from that of the model's tensor with the same name."""
 
     name: str
     saved: tuple[int, ...]
@@ -28,27 +28,27 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """What came of loading the adapter into a base under a stack. Names are those PEFT gives inside a model."""
+    """The result of loading the adapter into a base under a stack. Names are those of PEFT inside a model."""
 
     stack: str
-    """With its Python, such as `trl0.22-py311`."""
+    """Name with its Python, for example `trl0.22-py311`."""
     versions: Mapping[str, str]
-    """Of PEFT, Transformers and torch."""
+    """Versions of PEFT, Transformers and torch."""
     base: str
     """Class of the base model; empty if it could not be built."""
     tied: bool | None
-    """Whether the base ties its input embeddings to its output layer; None if its config does not say."""
+    """Whether the base ties its input embeddings to its output layer; None if its config does not define it."""
     error: str
-    """What ended it other than a shape, such as an option PEFT does not know; empty if nothing did."""
+    """The error that ended loading, other than a shape mismatch; empty if there is none."""
     fitting: int
-    """Tensors that have a place of their shape in the model."""
+    """Number of tensors with a place of the same shape in the model."""
     missing: tuple[str, ...]
-    """The adapter's parameters in the model for which the file has nothing: they stay as they start."""
+    """Adapter parameters of the model without a tensor in the file: they keep their initial values."""
     unexpected: tuple[str, ...]
-    """Tensors without a place in the model: PEFT drops them."""
+    """Tensors of the file without a place in the model: PEFT drops them."""
     mismatched: tuple[Mismatch, ...]
     unknown_options: tuple[str, ...]
-    """Options the file sets that this PEFT does not know."""
+    """Options of the file that this PEFT does not know."""
 
 
 def load_under(saved: Saved, base: str, stack: str) -> Loading:
@@ -56,8 +56,8 @@ def load_under(saved: Saved, base: str, stack: str) -> Loading:
 
     Args:
         saved: the adapter.
-        base: directory of a saved model, its config.json, or a family this project ships the config of.
-        stack: a stack of the matrix, such as `trl0.22`.
+        base: directory of a saved model, its config.json, or the name of a family whose config the project ships.
+        stack: a stack of the matrix, for example `trl0.22`.
 
     Raises:
         AdapterError, UnknownName: there is no such base.
@@ -76,7 +76,7 @@ def _shapes(saved: Saved) -> dict[str, list[Any]]:
 def _base_config(base: str) -> Mapping[str, Any]:
     path = Path(base)
     if not path.exists() and path.suffix != ".json" and "/" not in base:
-        return find(base).config  # a family, or the refusal that names them all
+        return find(base).config  # a family, or an error that lists all families
     file = path / "config.json" if path.is_dir() else path
     try:
         config = parsed(file.read_bytes())

@@ -1,7 +1,7 @@
-"""What the name of a saved tensor says: the module it belongs to, and what part of an adapter it is.
+"""Parse the name of a saved tensor: its module, and its part in the adapter.
 
-PEFT saves `base_model.model.<module>.lora_A.weight`; the adapter's own name (`default`) is taken out when saving and
-put back when loading. Weights saved whole keep their module's name, inside a LoRA layer with `base_layer` before it.
+PEFT saves `base_model.model.<module>.lora_A.weight`. It removes the adapter's name (`default`) when saving and inserts
+it when loading. Weights saved whole keep the name of their module, with `base_layer` after it inside a LoRA layer.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 PREFIX = "base_model.model."
-"""What PEFT puts before the name of a module of the base model."""
+"""Prefix that PEFT adds to the name of a module of the base model."""
 
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-"""What DistributedDataParallel, torch.compile, FSDP and activation checkpointing put into the names of modules."""
+"""Parts that DistributedDataParallel, torch.compile, FSDP and activation checkpointing add to module names."""
 
 EMBEDDINGS = frozenset({"embed_tokens", "wte", "word_embeddings", "embed_in", "shared", "tok_embeddings"})
 OUTPUTS = frozenset({"lm_head", "embed_out", "output_layer"})
@@ -24,7 +24,7 @@ HEADS = OUTPUTS | {"score", "classifier", "qa_outputs", "v_head"}
 
 
 class Part(StrEnum):
-    """Class of a tensor: what it does in an adapter."""
+    """Class of a tensor: its role in an adapter."""
 
     LORA_A = "lora_A"
     LORA_B = "lora_B"
@@ -38,7 +38,7 @@ class Part(StrEnum):
     NORM = "norm"
     BIAS = "bias"
     TOKENS = "token rows"
-    """Rows of an embedding that are trained alone (`trainable_token_indices`)."""
+    """Rows of an embedding that are trained separately (`trainable_token_indices`)."""
     OTHER = "other"
 
 
@@ -46,7 +46,7 @@ FACTORS = frozenset({Part.LORA_A, Part.LORA_B, Part.EMBEDDING_A, Part.EMBEDDING_
 """The two factors of a low-rank update, of a linear layer and of an embedding."""
 
 WHOLE = frozenset({Part.EMBEDDING, Part.HEAD, Part.NORM, Part.BIAS, Part.OTHER})
-"""Tensors saved as they stand in the base model, beside the low-rank updates."""
+"""Parts that are saved whole, as in the base model, in addition to the low-rank updates."""
 
 _LORA = re.compile(r"(?P<module>.+?)\.(?P<part>lora_[A-Za-z_]+)(\.(?P<rest>.+))?")
 _PARTS = {
@@ -60,31 +60,31 @@ _PARTS = {
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """The name of a tensor, taken apart."""
+    """The parsed name of a tensor."""
 
     module: str
-    """The base model's module, such as `model.layers.0.self_attn.q_proj`, without anything PEFT or a wrapper adds."""
+    """Module of the base model, without the parts of PEFT and wrappers: `model.layers.0.self_attn.q_proj`."""
     part: Part
     suffix: str
-    """The class's name where `part` is OTHER: the last part of the tensor's name."""
+    """The last part of the tensor's name, or the `lora_` part; the name of the class where `part` is OTHER."""
     foreign: str
-    """What PEFT does not write and does not look for: a wrapper's or the adapter's name; empty where there is none."""
+    """A wrapper's or the adapter's name, which PEFT neither writes nor expects; empty where there is none."""
     prefixed: bool
-    """Whether it begins as PEFT's names do."""
+    """Whether the name begins with `PREFIX`, after wrappers are removed."""
 
     @property
     def class_name(self) -> str:
-        """Name of its class in a report."""
+        """Name of the tensor's class in a report."""
         return self.suffix if self.part is Part.OTHER else self.part.value
 
     @property
     def lora(self) -> bool:
-        """Whether it belongs to a low-rank update rather than being a weight saved whole."""
+        """Whether the tensor belongs to a low-rank update, rather than being saved whole."""
         return self.suffix.startswith("lora_")
 
 
 def parse(name: str) -> Name:
-    """Take `name` apart."""
+    """Parse `name`."""
     steps = name.split(".")
     wrappers = [index for index in range(len(steps)) if _wraps(steps, index)]
     wrapper = steps[wrappers[0]] if wrappers else ""
@@ -95,7 +95,7 @@ def parse(name: str) -> Name:
         return Name(*_whole(bare), wrapper, prefixed)
     rest = found["rest"] or ""
     part = _PARTS.get(found["part"], Part.OTHER)
-    # Parts that variants of LoRA add have parts of their own.
+    # Tensors of LoRA variants have further name parts, which are not an adapter's name.
     adapter = "" if part is Part.OTHER else rest.removesuffix("weight").removesuffix("bias").removesuffix(".")
     if part is Part.LORA_B and rest.endswith("bias"):
         part = Part.LORA_BIAS
@@ -103,13 +103,13 @@ def parse(name: str) -> Name:
 
 
 def _wraps(steps: list[str], index: int) -> bool:
-    """Whether the step at `index` is a wrapper's. A model may have a part called `module` further in."""
+    """Whether the part at `index` belongs to a wrapper. Only the outermost `module` does: a model may have its own."""
     outermost = index == 0 or ".".join(steps[:index]) + "." == PREFIX
     return steps[index] in WRAPPERS and (steps[index] != "module" or outermost)
 
 
 def _whole(bare: str) -> tuple[str, Part, str]:
-    """Module, part and suffix of a tensor that is no low-rank factor."""
+    """Module, part and suffix of a tensor that is not a low-rank factor."""
     if ".token_adapter." in bare:
         return bare.partition(".token_adapter.")[0], Part.TOKENS, "trainable_tokens"
     module, _, last = bare.rpartition(".")
@@ -128,7 +128,7 @@ def _whole(bare: str) -> tuple[str, Part, str]:
 
 
 def places(modules: Iterable[str]) -> tuple[str, ...]:
-    """`modules` with those that differ in their first number alone written as one: `model.layers.0-27.mlp.up_proj`."""
+    """`modules`, with those that differ only in their first number joined: `model.layers.0-27.mlp.up_proj`."""
     numbers: dict[tuple[str, str], list[int]] = {}
     for module in dict.fromkeys(modules):
         before, number, after = _around_number(module)

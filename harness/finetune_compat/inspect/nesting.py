@@ -1,4 +1,4 @@
-"""JSON of a file that somebody else wrote, no deeper nested than whoever works with it can follow."""
+"""Parse JSON from untrusted files, with a nesting limit that keeps recursive code within the recursion limit."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from typing import Any
 
 DEEPEST = 100
-"""Levels of lists and objects; files of PEFT and Transformers have five or so."""
+"""Maximum number of nested lists and objects; files of PEFT and Transformers have about five."""
 
 
 def parsed(data: bytes, **options: Any) -> Any:
-    """What JSON in UTF-8 says; `options` are those of `json.loads`.
+    """Parse JSON in UTF-8. `options` are those of `json.loads`.
 
     Raises:
-        ValueError: it is none, or nested more than `DEEPEST` levels deep; the message says which, as of a file.
+        ValueError: the data is not JSON, or is nested more than `DEEPEST` levels deep. The message is a predicate of
+            the file, for example "is not JSON: ...".
     """
     try:
         found = json.loads(data.decode("utf-8"), **options)

@@ -1,4 +1,4 @@
-"""What was found in an adapter, for a terminal. Lays out and names; counts and judges nothing."""
+"""Format an inspection for a terminal. Lays out facts and findings; judges nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TO_THE_LEFT = ("class", "dtype", "")
 
 
 def print_inspection(seen: Inspection, console: Console | None = None) -> None:
-    """Print what the adapter is, what its tensors are, and what was found."""
+    """Print the facts of the adapter and its tensors, and the findings."""
     out = console or open_console()
     for line in _lines(seen, out.width):
         line.rstrip()
@@ -59,8 +59,8 @@ def _identity(saved: Saved) -> str:
         ("task", config.task_type),
         ("PEFT", config.peft_version),
     )
-    told = [f"{key} {value or 'not recorded'}" for key, value in recorded]
-    return ", ".join((config.method, *told, _size(saved.weights.size)))
+    facts = [f"{key} {value or 'not recorded'}" for key, value in recorded]
+    return ", ".join((config.method, *facts, _size(saved.weights.size)))
 
 
 def _size(size: int) -> str:
@@ -116,7 +116,7 @@ def _row(facts: ClassFacts) -> tuple[str, ...]:
 
 
 def _remark(facts: ClassFacts) -> str:
-    """What of a class catches the eye."""
+    """Remark on the unusual values of a class; empty if there are none."""
     if facts.values is None:
         return "not read"
     zero = "all zero" if facts.all_zero == facts.tensors else f"{facts.all_zero:,} all zero"
@@ -140,7 +140,7 @@ def _finding(finding: Finding, width: int) -> Iterator[Text]:
 
 
 def _severity(severity: Severity) -> tuple[str, str]:
-    """Its label and its colour; nothing is said by colour alone."""
+    """Label and colour of a severity. The label carries all information without the colour."""
     match severity:
         case Severity.UNHEALTHY:
             return "UNHEALTHY", style.of_exit_code(ExitCode.UNHEALTHY)

@@ -16,49 +16,49 @@ from finetune_compat.inspect.values import NO_VALUES, Values, together
 from finetune_compat.inspect.weights import WEIGHTS, Tensor, Weights, pickled, read_weights
 
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-"""Endings of files that torch.save writes."""
+"""Suffixes of files that torch.save writes."""
 
 _NAMED = 3
-"""How many of several files an error names."""
+"""Maximum number of files that an error names."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassFacts:
-    """All tensors of one class together."""
+    """Facts of all tensors of one class together."""
 
     name: str
     tensors: int
     elements: int
     dtypes: tuple[str, ...]
     all_zero: int
-    """Tensors of it in which every element is zero."""
+    """Number of tensors in which every element is zero."""
     values: Values | None
-    """None if one of them has a dtype that is not read."""
+    """None if a tensor has a dtype that is not in `READABLE`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """Everything that is true of a saved adapter."""
+    """All facts of a saved adapter."""
 
     directory: Path
     config: AdapterConfig
     config_raw: dict[str, Any]
     weights: Weights
     names: Mapping[str, Name]
-    """By the tensor's full name."""
+    """Parsed names by the tensor's full name."""
     layers: tuple[Layer, ...]
-    """Empty unless it is of the LoRA family."""
+    """Empty unless the method is LoRA, rsLoRA or DoRA."""
     pickles: tuple[str, ...]
-    """Files in the same directory that were not read."""
+    """Pickled weights in the same directory, which were not read."""
 
     @property
     def is_prompt(self) -> bool:
-        """Whether it learns virtual tokens: prompt, prefix and P-tuning, and what other methods derive from them."""
+        """Whether the method learns virtual tokens: prompt tuning, prefix tuning, P-tuning and their variants."""
         return "num_virtual_tokens" in self.config_raw
 
     @property
     def classes(self) -> tuple[ClassFacts, ...]:
-        """The classes of tensors there are, low-rank factors first."""
+        """Facts of each class of tensors in the file, low-rank factors first."""
         order = list(Part)
         named: dict[str, list[Tensor]] = {}
         for tensor in sorted(self.weights.tensors, key=lambda tensor: order.index(self.names[tensor.name].part)):
@@ -67,12 +67,12 @@ class Saved:
 
 
 def read_adapter(directory: Path) -> Saved:
-    """Look at everything in `directory`, reading its weights once.
+    """Read the adapter in `directory`. Its weights are read once.
 
     Raises:
-        AdapterError: it is not there, is no saved adapter, or one of its files cannot be read.
+        AdapterError: the directory does not exist or is not a saved adapter, or a file of it cannot be read.
     """
-    _refuse_what_is_none(directory)
+    _check_directory(directory)
     config, raw = read_config(directory / CONFIG)
     weights = read_weights(_weights_file(directory))
     names = {tensor.name: parse(tensor.name) for tensor in weights.tensors}
@@ -80,14 +80,14 @@ def read_adapter(directory: Path) -> Saved:
     return Saved(directory, config, raw, weights, names, layers, _pickles(directory))
 
 
-def _refuse_what_is_none(directory: Path) -> None:
+def _check_directory(directory: Path) -> None:
     if directory.is_file():
         raise _file_given(directory)
     if not directory.is_dir():
         raise AdapterError(
             "there is no such directory",
             where=str(directory),
-            meaning="A name on a model hub is not looked up: only what is on this machine is looked into.",
+            meaning="Only adapters on this machine are inspected. Names on a model hub are not looked up.",
             todo=f"Give the directory that holds {CONFIG} and {WEIGHTS}.",
         )
     if not (directory / CONFIG).is_file():
@@ -117,18 +117,18 @@ def _weights_file(directory: Path) -> Path:
         return path
     pickles = _pickles(directory)
     if pickles:
-        raise pickled(directory / pickles[0], "is a pickle, and there is no safetensors file beside it")
+        raise pickled(directory / pickles[0], "is a pickle, and the directory has no safetensors file")
     there = sorted(item.name for item in directory.iterdir() if item.name != CONFIG)
     raise AdapterError(
         f"holds no {WEIGHTS}",
         where=str(directory),
-        meaning=f"Beside {CONFIG} there is {_some(there) or 'nothing'}.",
+        meaning=f"Files other than {CONFIG} in the directory: {_some(there) or 'none'}.",
         todo="Save the adapter again with save_pretrained, or copy the missing file.",
     )
 
 
 def _pickles(directory: Path) -> tuple[str, ...]:
-    """Pickled weights; the other pickles beside a checkpoint are a trainer's own."""
+    """Names of pickled adapter weights. Other pickles in a checkpoint belong to the trainer."""
     return tuple(sorted(path.name for path in directory.glob("adapter*") if path.suffix in _PICKLED))
 
 

@@ -1,4 +1,4 @@
-"""What the elements of a tensor are, from its raw bytes: numpy has no bfloat16 and no 8-bit float. Pure."""
+"""Facts of the elements of a tensor, decoded from raw bytes because numpy lacks bfloat16 and 8-bit floats. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """What the elements of a tensor, or of several, are. Extremes and norm are over the finite ones."""
+    """Facts of the elements of one or several tensors. Extremes and norm are over the finite elements."""
 
     zero: int
     nan: int
@@ -21,16 +21,16 @@ class Values:
     """None if no element is finite."""
     maximum: float | None
     norm: float
-    """Euclidean."""
+    """Euclidean norm."""
 
 
 NO_VALUES = Values(0, 0, 0, None, None, 0.0)
 
 
 def values_of(elements: NDArray[np.float64]) -> Values:
-    """What `elements`, of which there is at least one, are."""
+    """Facts of `elements`, which must hold at least one element."""
     low, high = float(elements.min()), float(elements.max())
-    if math.isfinite(low) and math.isfinite(high):  # a NaN anywhere is the minimum and the maximum
+    if math.isfinite(low) and math.isfinite(high):  # a NaN anywhere makes the minimum and the maximum NaN
         zero = elements.size - int(np.count_nonzero(elements))
         return Values(zero, 0, 0, low, high, _norm(elements, max(-low, high)))
     finite = elements[np.isfinite(elements)]
@@ -42,13 +42,13 @@ def values_of(elements: NDArray[np.float64]) -> Values:
 def _norm(finite: NDArray[np.float64], peak: float) -> float:
     if not peak:
         return 0.0
-    # Squares of large or tiny doubles leave the range of a double; those of fractions of the peak do not.
+    # Squares of very large or tiny doubles overflow or underflow; squares of fractions of the peak do not.
     scaled = finite / peak
     return peak * math.sqrt(float(np.dot(scaled, scaled)))
 
 
 def together(one: Values, other: Values) -> Values:
-    """What the elements of both are."""
+    """Facts of the elements of both."""
     lows = [low for low in (one.minimum, other.minimum) if low is not None]
     highs = [high for high in (one.maximum, other.maximum) if high is not None]
     return Values(
@@ -66,7 +66,7 @@ def together(one: Values, other: Values) -> Values:
 
 def _plain(code: str) -> Callable[[bytes], NDArray[np.float64]]:
     def decode(raw: bytes) -> NDArray[np.float64]:
-        # A signalling NaN is an invalid operand of a conversion, and numpy says so.
+        # numpy warns when it converts a signalling NaN.
         with np.errstate(invalid="ignore"):
             return np.frombuffer(raw, dtype=code).astype(np.float64)
 
@@ -74,7 +74,7 @@ def _plain(code: str) -> Callable[[bytes], NDArray[np.float64]]:
 
 
 def _upper_half(code: str, wider: str, shift: int) -> Callable[[bytes], NDArray[np.float64]]:
-    """A format that is the upper half of the bits of a wider one."""
+    """Decoder of a format that is the upper half of the bits of a wider format."""
 
     def decode(raw: bytes) -> NDArray[np.float64]:
         bits = np.frombuffer(raw, dtype=code).astype(wider.replace("f", "u")) << shift
@@ -117,4 +117,4 @@ READABLE: dict[str, tuple[int, Callable[[bytes], NDArray[np.float64]]]] = {
     "U8": (1, _plain("u1")),
     "BOOL": (1, _plain("u1")),
 }
-"""Bytes of an element and how to read them, by the format's name of a dtype."""
+"""Bytes of an element and its decoder, by the safetensors name of the dtype."""

@@ -1,7 +1,7 @@
-"""The tensors of a safetensors file: names, shapes, and what their values are. Host side, without torch.
+"""The tensors of a safetensors file: names, shapes and facts of their values. Host side, without torch.
 
-The library proves that the file is well-formed. Values are read from it in pieces, because an adapter may be larger
-than the memory of the machine that looks at it.
+The safetensors library checks that the file is well-formed. Values are read in pieces, because an adapter may be larger
+than the memory of the machine.
 """
 
 from __future__ import annotations
@@ -23,22 +23,24 @@ from finetune_compat.inspect.nesting import parsed
 from finetune_compat.inspect.values import NO_VALUES, READABLE, Values, together, values_of
 
 WEIGHTS = "adapter_model.safetensors"
-"""What PEFT calls the file."""
+"""PEFT's name of the file."""
 
 PIECE = 1 << 15
-"""Elements read at once. As doubles they stay under what malloc gives back to the system each time: larger pieces took
-three times as long.
+"""Elements to read at once. Larger pieces took three times as long: as doubles they exceed the size from which malloc
+returns memory to the system on each free.
 """
 
 _LENGTH = 8
 """Bytes before the header: its length, little-endian (the format's own definition)."""
 
 _LONGEST_HEADER = 100_000_000
-"""Bytes the format allows a header. A larger number in its place is some other file's beginning."""
+"""Maximum size of a header in the format, in bytes. A larger value means that the file has another format."""
 
 _PICKLE = re.compile(rb"PK\x03\x04|\x80[\x02-\x05][\x28-\xff]")
-"""How torch.save (a zip, in releases before 1.6 a bare pickle) and pickle.dump begin: after its protocol a pickle has
-an opcode, and none is below 0x28. A safetensors header of 640 bytes begins with the same first two bytes.
+"""First bytes of files of torch.save (a zip; a bare pickle before torch 1.6) and pickle.dump.
+
+In a pickle, an opcode follows the protocol, and no opcode is below 0x28. The third byte is needed because a safetensors
+header of 640 bytes has the same first two bytes.
 """
 
 _LFS_POINTER = b"version https://git-lfs"
@@ -50,38 +52,38 @@ class Tensor:
 
     name: str
     dtype: str
-    """As the format spells it: `F32`, `BF16`, `F8_E4M3`."""
+    """Name in the safetensors format: `F32`, `BF16`, `F8_E4M3`."""
     shape: tuple[int, ...]
     elements: int
     values: Values | None
-    """None where the dtype is none of those read here (`READABLE`)."""
+    """None where the dtype is not in `READABLE`."""
     sha256: str
-    """Of its bytes: equal tensors have equal digests."""
+    """Digest of its bytes."""
 
     @property
     def all_zero(self) -> bool:
-        """Whether it has elements and every one is exactly zero."""
+        """Whether the tensor has elements and all of them are exactly zero."""
         return self.values is not None and 0 < self.elements == self.values.zero
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A whole file."""
+    """All tensors of a file."""
 
     path: Path
     size: int
-    """Bytes on disk."""
+    """Size of the file in bytes."""
     metadata: dict[str, str]
-    """What its writer noted in it; PEFT writes `format: pt`."""
+    """Metadata in the header; PEFT writes `format: pt`."""
     tensors: tuple[Tensor, ...]
-    """In the order of their names, numbers in them counted as numbers are."""
+    """In natural order of their names: layer 2 before layer 10."""
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
 def read_weights(path: Path) -> Weights:
-    """Every tensor of the safetensors file at `path`, all of it read once.
+    """Read every tensor of the safetensors file at `path` once.
 
     Raises:
         AdapterError: the file is empty, cut off, a pickle, or not a safetensors file.
@@ -96,17 +98,17 @@ def read_weights(path: Path) -> Weights:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """A key that puts layer 2 before layer 10."""
+    """Sort key that puts layer 2 before layer 10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
 
 
 def pickled(path: Path, what: str) -> AdapterError:
-    """The refusal of a pickle, with the way out of it."""
+    """The error for a pickle, with the command that converts it."""
     return AdapterError(
         what,
         where=str(path),
-        meaning="A pickle is not looked into: reading one runs whatever code its maker put into it.",
-        todo="If you trust where it comes from, convert it, in its directory and with the stack that made it:\n"
+        meaning="Pickles are not read: reading a pickle can run any code that its author put into it.",
+        todo="If you trust its source, convert it in its directory with the stack that made it:\n"
         '  python -c "import torch, safetensors.torch as st; '
         f"t = torch.load('{path.name}', map_location='cpu', weights_only=True); "
         f"st.save_file({{k: v.contiguous() for k, v in t.items()}}, '{WEIGHTS}', {{'format': 'pt'}})\"",
@@ -114,26 +116,26 @@ def pickled(path: Path, what: str) -> AdapterError:
 
 
 def _header(path: Path) -> dict[str, Any]:
-    """The file's header, which the library has found to describe exactly the bytes that follow it.
+    """The header of the file, after the library has checked that it describes exactly the bytes after it.
 
-    The library decides what a safetensors file is, and runs nothing of it. First bytes decide only why it refused one:
-    the length of a header may equal the first bytes of any other format.
+    The library decides whether the file is a safetensors file, and runs no code of it. The first bytes only explain a
+    refusal: the length of a valid header may equal the first bytes of another format.
     """
     if not path.stat().st_size:
         raise AdapterError(
             "the file is empty",
             where=str(path),
-            meaning="The process that saved it ended before it had written anything, or the disk was full.",
+            meaning="The process that saved it ended before it wrote anything, or the disk was full.",
             todo="Save the adapter again, or take an earlier checkpoint.",
         )
-    opened: Any = safetensors.safe_open  # its stubs leave the types of a context manager open
+    opened: Any = safetensors.safe_open  # its stubs do not type the context manager
     try:
         with opened(path, framework="numpy"):
             return _decoded(path)
     except safetensors.SafetensorError as error:
         raise (
             _cut_off(path)
-            or _stranger(path)
+            or _other_format(path)
             or AdapterError(
                 f"is not a safetensors file: {error}",
                 where=str(path),
@@ -143,8 +145,8 @@ def _header(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _stranger(path: Path) -> AdapterError | None:
-    """The error to raise if the file begins as a format that is known here; None if it does not."""
+def _other_format(path: Path) -> AdapterError | None:
+    """The error to raise if the file begins like a pickle or a Git LFS pointer; None if it does not."""
     with path.open("rb") as file:
         begins = file.read(len(_LFS_POINTER))
     if _PICKLE.match(begins):
@@ -152,7 +154,7 @@ def _stranger(path: Path) -> AdapterError | None:
     if begins != _LFS_POINTER:
         return None
     return AdapterError(
-        "is a pointer of Git LFS, not the file it points to",
+        "is a Git LFS pointer, not the file itself",
         where=str(path),
         meaning="The repository was cloned without Git LFS.",
         todo="Fetch the file: git lfs pull.",
@@ -173,14 +175,14 @@ def _without_repetition(path: Path, items: list[tuple[str, Any]]) -> dict[str, A
         raise AdapterError(
             f"names the same tensor twice: {', '.join(repeated)}",
             where=str(path),
-            meaning="No library writes such a header; which of the two is loaded depends on the reader.",
+            meaning="No library writes such a header. The reader decides which of the two is loaded.",
             todo="Save the adapter again with save_pretrained.",
         )
     return dict(items)
 
 
 def _cut_off(path: Path) -> AdapterError | None:
-    """The error to raise if the file ends before what its header announces; None if that is not what is wrong."""
+    """The error to raise if the file is shorter than its header announces; None if it is not."""
     size = path.stat().st_size
     promised = _promised(path, size)
     if promised is None or promised <= size:
@@ -194,7 +196,7 @@ def _cut_off(path: Path) -> AdapterError | None:
 
 
 def _promised(path: Path, size: int) -> int | None:
-    """Bytes a whole file of this beginning has; None if it does not begin as one."""
+    """Size in bytes of the complete file, from its header; None if the file does not begin like a safetensors file."""
     with path.open("rb") as file:
         begins = file.read(_LENGTH)
         if len(begins) < _LENGTH:
@@ -236,7 +238,7 @@ def _pieces(file: BinaryIO, length: int, piece: int) -> Iterator[bytes]:
                 "became shorter while it was read",
                 where=file.name,
                 meaning="Something is writing to it.",
-                todo="Wait until it is saved, and look again.",
+                todo="Wait until it is saved, and inspect it again.",
             )
         yield read
         length -= len(read)

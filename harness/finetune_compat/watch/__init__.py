@@ -1,1 +1,1 @@
-"""A user's script, host side: run it, read its record, show the page."""
+"""`compat watch`, host side: run a user's script, read its record and format the page."""

@@ -1,4 +1,4 @@
-"""Run a script of the user's own in its own environment, for a few steps, and read what was seen. Host side."""
+"""Run a user's script in its own environment for a few training steps, and read the record. Host side."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from finetune_compat.machine.places import places
 from finetune_compat.stacks.ask import StackPython
 
 SCRIPTS = (".py", ".ipynb")
-"""Scripts and notebooks; all else is a launcher."""
+"""Suffixes of scripts and notebooks; any other command is a launcher."""
 
 STEPS = 10
-"""Steps of each training unless told otherwise."""
+"""Default number of steps of each training."""
 
-_LOOK_EVERY_S = 0.2
-"""Seconds between two looks for a signal, while a script runs."""
+_POLL_S = 0.2
+"""Seconds between two checks for a signal while a script runs."""
 
 FEWEST_STEPS = 2
 """lora_B starts at zero, so lora_A receives its first gradient at step 2."""
@@ -51,7 +51,7 @@ _GIVE_ONE = "Give the python of the environment your script runs in, such as .ve
 
 
 class NothingSeen(StackFailed):
-    """No process of the script left a record. `status` is that of the one that was started."""
+    """No process of the script left a record. `status` is the exit status of the process that the watch started."""
 
     def __init__(self, status: int, where: str) -> None:
         super().__init__(
@@ -65,10 +65,10 @@ class NothingSeen(StackFailed):
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """Whose environment the script runs in."""
+    """The Python interpreter, and so the environment, that the script runs in."""
 
     name: str
-    """A stack's, such as `trl0.22-py311`; else `own`."""
+    """Name of the stack with its Python, for example `trl0.22-py311`; `own` for the user's environment."""
     python: Path
     lock_sha256: str = ""
     torch_wanted: str = ""
@@ -80,10 +80,10 @@ def of_stack(stack: StackPython) -> Interpreter:
 
 
 def own_interpreter(python: str | None) -> Interpreter:
-    """The user's own: `python` if it is given, else that of the active virtual environment, else `python3`.
+    """The user's interpreter: `python` if given, else the active virtual environment's, else `python3` on the PATH.
 
     Raises:
-        CompatError: it is not there, is older than Python 3.11, or has no torch or no Transformers.
+        CompatError: there is no such interpreter, it is older than Python 3.11, or it has no torch or no Transformers.
     """
     active = os.environ.get("VIRTUAL_ENV")
     wanted = python or (str(Path(active, "bin", "python")) if active else "python3")
@@ -95,13 +95,13 @@ def own_interpreter(python: str | None) -> Interpreter:
             meaning="It is neither a file that can be run nor on the PATH.",
             todo=_GIVE_ONE,
         )
-    said = subprocess.run([found, "-c", _PROBE], capture_output=True, text=True, check=False)
-    words = said.stdout.split()
-    if said.returncode or len(words) < len(_OLDEST):
+    probe = subprocess.run([found, "-c", _PROBE], capture_output=True, text=True, check=False)
+    words = probe.stdout.split()
+    if probe.returncode or len(words) < len(_OLDEST):
         raise CompatError(
-            "it does not run as a Python",
+            "it is not a working Python interpreter",
             where=f"--python {wanted}",
-            meaning="It was asked for its version and for torch and Transformers, and did not answer.",
+            meaning="The harness ran it to read its version and to find torch and Transformers. That run failed.",
             todo=_GIVE_ONE,
         )
     version, missing = (int(words[0]), int(words[1])), words[2:]
@@ -110,15 +110,17 @@ def own_interpreter(python: str | None) -> Interpreter:
         raise CompatError(
             what,
             where=found,
-            meaning="A script is watched where it runs: Python 3.11 or later, with torch and Transformers.",
-            todo="Activate that environment, name it (--python .venv/bin/python), or take a stack (--stack trl0.22).",
+            meaning="The script runs in this environment, which needs Python 3.11 or later, torch and Transformers.",
+            todo="Activate that environment, name it (--python .venv/bin/python), or choose a stack (--stack trl0.22).",
         )
     return Interpreter("own", Path(found))
 
 
 def command_of(python: Path, given: Sequence[str]) -> tuple[str, list[str]]:
-    """The name of what is run, and the command that runs it: a script, a notebook, a file of three calls, or a launcher
-    of the environment with what follows it (`accelerate launch train.py`).
+    """The flow's name, and the command that runs it.
+
+    The command is a script, a notebook, a file of three calls, or a launcher of the environment with its arguments
+    (`accelerate launch train.py`).
 
     Raises:
         CompatError: there is no such file or launcher.
@@ -145,10 +147,10 @@ def command_of(python: Path, given: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def check_script(given: Sequence[str]) -> None:
-    """Before an environment is made for it: a launcher is the environment's own.
+    """Check a script or notebook before its environment is made. A launcher is not checked: the environment holds it.
 
     Raises:
-        CompatError: there is no such script, or the notebook is none.
+        CompatError: there is no such file, or the notebook is invalid.
     """
     script = Path(given[0])
     if script.suffix not in SCRIPTS:
@@ -158,7 +160,7 @@ def check_script(given: Sequence[str]) -> None:
             "there is no such file",
             where=given[0],
             meaning=f"Nothing is at {script.absolute()}.",
-            todo="Give a script (.py) or a notebook (.ipynb) that is there.",
+            todo="Give an existing script (.py) or notebook (.ipynb).",
         )
     if script.suffix == ".ipynb":
         _check_notebook(script)
@@ -172,28 +174,28 @@ def _check_notebook(script: Path) -> None:
     except KeyError as missing:
         problem = f"it has no {missing}"
     except TypeError:
-        problem = "it is no object"
+        problem = "it is not a JSON object"
     except (OSError, ValueError) as error:
         problem = why(error)
     if problem:
         raise CompatError(
-            f"it is no notebook: {problem}",
+            f"it is not a valid notebook: {problem}",
             where=str(script),
-            meaning="It is JSON with code cells, of version 4 of the format.",
+            meaning="A notebook is a JSON file with code cells, in version 4 of the notebook format.",
             todo="Open it in Jupyter and save it again, or give a script (.py).",
         )
 
 
 CALLS = ("build", "train", "evaluate")
-"""What a flow written as a small file defines."""
+"""The functions that a file of three calls defines."""
 
 
 def is_three_calls(script: Path) -> bool:
-    """Whether `script` defines `build`, `train` and `evaluate` and does nothing itself."""
+    """Whether `script` defines `build`, `train` and `evaluate`, and has no other top-level statements that act."""
     try:
         body = ast.parse(script.read_text(encoding="utf-8")).body
     except (SyntaxError, UnicodeDecodeError):
-        return False  # Python will say it better
+        return False  # Python reports the error when it runs the script
     defined = {node.name for node in body if isinstance(node, ast.FunctionDef)}
     passive = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
     idle = all(isinstance(node, passive) or _is_docstring(node) for node in body)
@@ -205,10 +207,10 @@ def _is_docstring(node: ast.stmt) -> bool:
 
 
 def check_steps(steps: int, where: str) -> None:
-    """Nothing can be said of fewer steps.
+    """Check that a training of `steps` steps can be judged.
 
     Raises:
-        CompatError: too few are asked for.
+        CompatError: `steps` is less than `FEWEST_STEPS`.
     """
     if steps < FEWEST_STEPS:
         raise CompatError(
@@ -227,20 +229,22 @@ def run_pipeline(
     *,
     throw_away: bool = False,
 ) -> Pipeline:
-    """Run a script, with its arguments, for `steps` steps of each of its trainings. Its output goes to stderr.
+    """Run a script and end each of its trainings after `steps` steps. Its output goes to stderr.
 
     Args:
         given: the script and its arguments.
-        interpreter: whose environment it runs in.
-        steps: after which each training is ended.
-        variables: of the process's environment, beside what it inherits.
-        throw_away: whether nothing that is saved may be there afterwards; else what would replace nothing is.
+        interpreter: the interpreter to run the script with.
+        steps: number of steps of each training.
+        variables: environment variables to add to the inherited ones.
+        throw_away: whether to discard everything the script saves. If false, only the output of trainers
+            and what would replace existing files is discarded.
 
     Raises:
-        CompatError: there is no such script, or too few steps are asked for.
+        CompatError: there is no such script, or `steps` is too small.
         NothingSeen: the process left no record.
-        RecordsError: it left one that cannot be read.
-        Interrupted: SIGINT, SIGTERM or SIGHUP came. What the script started has ended, and its links are removed.
+        RecordsError: a record cannot be read.
+        Interrupted: SIGINT, SIGTERM or SIGHUP arrived. All processes of the script have ended, and its links are
+            removed.
     """
     check_steps(steps, "compat watch")
     flow, command = command_of(interpreter.python, given)
@@ -253,28 +257,28 @@ def run_pipeline(
         try:
             status = _run(command, environ, signals)
         finally:
-            _take_away(Path(folder, SCRATCH).resolve())
+            _remove_links(Path(folder, SCRATCH).resolve())
         return without_secrets(_read(Path(folder), status, given), given)
 
 
 def without_secrets(seen: Pipeline, given: Sequence[str]) -> Pipeline:
-    """What was seen of the script and its arguments `given`, without the secrets that these or the environment hold,
-    before any of it is written or shown.
+    """The record `seen` with the secrets of the arguments `given` and of the environment removed.
+
+    Call this before the record is written or shown.
     """
     return Redactor.of(given, os.environ).record(seen)
 
 
 @contextlib.contextmanager
 def _noted_signals() -> Iterator[list[int]]:
-    """While open, signals that ask this process to end are only noted, in order: none of them interrupts the removal of
-    what a script left behind.
+    """Collect SIGINT, SIGTERM and SIGHUP in a list, in order of arrival, so that none of them interrupts the cleanup.
 
     Raises:
-        Interrupted: at its end, if there was one.
+        Interrupted: on exit, if a signal arrived.
     """
     noted: list[int] = []
     asking = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    # nohup, and a shell that starts a command in the background, have some ignored.
+    # nohup, and a shell that starts a background command, ignore some signals. Keep these ignored.
     heeded = [number for number in asking if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, lambda number, _: noted.append(number)) for number in heeded}
     try:
@@ -287,26 +291,26 @@ def _noted_signals() -> Iterator[list[int]]:
 
 
 def _run(command: Sequence[str], environ: Mapping[str, str], signals: Sequence[int]) -> int:
-    """Run the script to its end and return its exit status; at the first of `signals`, end all that it started.
+    """Run the script and return its exit status. At the first of `signals`, end all processes that it started.
 
     Raises:
-        Interrupted: there was one.
+        Interrupted: a signal arrived.
     """
-    # Standard output is the command's own: with --json it must be nothing but the record.
+    # stdout is reserved for the output of compat: with --json it holds only the record.
     process = subprocess.Popen(command, env=environ, stdout=sys.stderr)
     while not signals:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            status = process.wait(_LOOK_EVERY_S)
-            if not signals:  # Ctrl-C reaches the script too
+            status = process.wait(_POLL_S)
+            if not signals:  # Ctrl-C ends the script too: its exit status then means nothing
                 return status
     child_processes.end_tree(process, f"{REQUEST}={environ[REQUEST]}")
     raise Interrupted(signals[0])
 
 
-def _take_away(scratch: Path) -> None:
-    """Take away the links to what was saved in `scratch`, and what was made for them and holds nothing else."""
+def _remove_links(scratch: Path) -> None:
+    """Remove the links into `scratch`, and the directories that were made for them if nothing else is in them."""
     for record in scratch.glob(f"*{SHOWN}"):
-        # The script may have removed or renamed it, or have been ended before the record was whole.
+        # The script may have removed or renamed the directory, or may have ended before the record was complete.
         with contextlib.suppress(OSError, ValueError):
             shown = json.loads(record.read_text(encoding="utf-8"))
             for link in list(Path(shown["directory"]).iterdir()):
@@ -317,7 +321,7 @@ def _take_away(scratch: Path) -> None:
 
 
 def _environ(request: Path) -> dict[str, str]:
-    """The user's own environment, and what makes Python load the watch first."""
+    """The inherited environment variables, and those that make Python load the watch first."""
     site = places().import_path() / "finetune_compat" / "cell" / "site"
     path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -325,7 +329,7 @@ def _environ(request: Path) -> dict[str, str]:
 
 
 def _read(folder: Path, status: int, given: Sequence[str]) -> Pipeline:
-    """The record of the process that saw most: a launcher starts others, and sees nothing itself."""
+    """The record of the process with the most runs: a launcher only starts other processes, and its record is empty."""
     records = [_decoded(path) for path in sorted(folder.glob("*.json"))]
     if not records:
         raise NothingSeen(status, given[0])
@@ -353,13 +357,13 @@ def _unreadable(path: Path, problem: str) -> RecordsError:
     return RecordsError(
         f"not a record of a watched process: {problem}",
         where=path.name,
-        meaning="Something else wrote it into the directory of the watch, or it was changed there.",
+        meaning="Another program wrote or changed this file in the directory of the watch.",
         todo="Run the script again.",
     )
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> ExitCode:
-    """UNHEALTHY if a trainer fails, COULD_NOT_TELL if nothing can be said of one, else HEALTHY."""
+    """UNHEALTHY if a verdict is FAIL, HEALTHY if all verdicts are PASS, else COULD_NOT_TELL."""
     outcomes = {verdict.outcome for verdict in verdicts}
     if Outcome.FAIL in outcomes:
         return ExitCode.UNHEALTHY

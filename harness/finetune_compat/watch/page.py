@@ -18,24 +18,25 @@ from finetune_compat.contract.verdict import Outcome, Result, Verdict
 from finetune_compat.report import wording
 
 _MARK = wording.EMULATED
-"""On every line that rests on the emulated accelerator."""
+"""Marks every line that comes from a run on the emulated accelerator."""
 
 _NOTE_WIDTH = 100
-"""Characters of a line of a note."""
+"""Width of a note, in characters."""
 
 _WORDS = {Outcome.PASS: "healthy", Outcome.FAIL: "UNHEALTHY", Outcome.INFRASTRUCTURE: "could not tell"}
 
 
 def as_json(seen: Pipeline, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Record and verdicts, of standard JSON's types."""
-    told = [dataclasses.asdict(verdict) for verdict in verdicts]
-    found: dict[str, Any] = standard({"pipeline": dataclasses.asdict(seen), "verdicts": told})
+    """Record and verdicts, in types of standard JSON."""
+    judged = [dataclasses.asdict(verdict) for verdict in verdicts]
+    found: dict[str, Any] = standard({"pipeline": dataclasses.asdict(seen), "verdicts": judged})
     return found
 
 
 def verdicts_on(seen: Pipeline, ledger: Ledger) -> tuple[Verdict, ...]:
-    """One verdict a trainer, and one on the script where it ended otherwise than it should. What is listed fails too:
-    a watch compares with nothing.
+    """One verdict for each trainer, and one for the script if it did not end as expected.
+
+    A known issue of the ledger fails too, because a watch has no baseline to compare with.
     """
     found = judge(seen)
     runs = (
@@ -46,17 +47,17 @@ def verdicts_on(seen: Pipeline, ledger: Ledger) -> tuple[Verdict, ...]:
 
 
 def page(seen: Pipeline, verdicts: Sequence[Verdict], ledger: Ledger) -> str:
-    """What was seen of each trainer, what was not, and the verdicts, with what is listed in `ledger` of them."""
+    """The page as text: the facts of each trainer, the verdicts with their known issues of `ledger`, and the limits."""
     versions = ", ".join(f"{name} {version}" for name, version in seen.stack.resolved.items())
     lines = [f"{seen.script} on {seen.stack.name}: {versions}, Python {seen.stack.python}, {seen.device.name}"]
-    # Where nothing was seen there is a verdict and no run.
+    # A script without any trainer has a verdict and no run.
     for run, verdict in zip(seen.runs, verdicts, strict=False):
         lines += ["", *_run(run, verdict, ledger)]
     for one in verdicts[len(seen.runs) :]:
         lines += ["", f"{_WORDS[one.outcome]}: {one.reason}", *_advice(one)]
     if any(run.seen.device.emulates for run in seen.runs):
         lines += ["", *textwrap.wrap(wording.EMULATED_NOTE, _NOTE_WIDTH, subsequent_indent="  ")]
-    lines += _listed("done otherwise than the script says", seen.changed)
+    lines += _listed("changed from what the script asks", seen.changed)
     lines += _listed("not seen", seen.unseen)
     if seen.error is not None:
         lines += _listed("the script ended in", (f"{seen.error.type} at {seen.error.stage}: {seen.error.message}",))
@@ -92,12 +93,12 @@ def _run(run: Run, verdict: Verdict, ledger: Ledger) -> Iterator[str]:
 
 
 def _advice(verdict: Verdict) -> list[str]:
-    """What to do about each failing check."""
+    """One line of advice for each failing check."""
     return [f"  To do ({code}): {CODES[code].advice}" for code in verdict.failing]
 
 
 def _stages(run: Run) -> list[tuple[str, Census]]:
-    """A name and a census for each line; one for the model handed over, where the script changed it after wrapping."""
+    """Name and census of each line of the table, with one for the model passed to the trainer if it differs."""
     found = [
         (f"{taken.name} (library)" if taken.by is Actor.LIBRARY else str(taken.name), taken)
         for taken in run.seen.stages
@@ -106,7 +107,7 @@ def _stages(run: Run) -> list[tuple[str, Census]]:
     if wrapped is None or wrapped.by is Actor.LIBRARY or handed is None or not run.trainer:
         return found
     if (wrapped.trainable, wrapped.total) != (handed.trainable, handed.total):
-        # What a library did inside the trainer comes after it.
+        # Stages that a library adds inside the trainer come after this line.
         found.insert(run.seen.stages.index(wrapped) + 1, ("handed over", handed))
     return found
 
@@ -141,6 +142,7 @@ def _training(run: Run, mark: str) -> Iterator[str]:
         over = f" over {run.rows_evaluated} rows" if run.rows_evaluated else ""
         yield f"  eval loss {pair}{over}{mark}"
     elif training.loss:
-        yield f"  no evaluation set; train loss {training.loss[0]:.4f} -> {training.loss[-1]:.4f}, which tells less"
+        pair = f"{training.loss[0]:.4f} -> {training.loss[-1]:.4f}"
+        yield f"  no evaluation set; train loss {pair}, which is weaker evidence"
     if run.idle and len(run.idle) < training.gradients.tensors:
         yield f"  {len(run.idle)} of {training.gradients.tensors} trainable tensors never had a gradient: {run.idle[0]}"

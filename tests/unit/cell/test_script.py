@@ -210,7 +210,7 @@ class TestWhereItWrites:
             f"'{tmp_path}/full' is not empty and was not changed: files saved to it were deleted afterwards",
         )
         (empty / "notes").touch()
-        host._take_away(scratch)
+        host._remove_links(scratch)
         assert sorted(path.name for path in tmp_path.rglob("*") if scratch not in (path, *path.parents)) == [
             *("empty", "full", "mine", "notes")
         ]

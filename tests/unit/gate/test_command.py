@@ -153,7 +153,7 @@ class TestDecisions:
         beside = "transformers 4.56.2, bitsandbytes 0.48.1, datasets 4.1.1"
         assert f"trl 0.23.1 is the first release above 0.22.2 that passes, with {beside}." in answer(tmp_path)["reason"]
         told = " ".join((tmp_path / "gate" / "gate.md").read_text().split())
-        assert f"that passes, with {beside} in place of what is pinned." in told
+        assert f"that passes, with {beside} in place of the pinned versions." in told
 
     def test_what_moves_with_a_bare_pin_is_no_news(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -329,7 +329,7 @@ class TestNothingTrained:
             f"F001 ImportError at {stage}: {BROKEN_IMPORT}"
         )
         out = " ".join(capsys.readouterr().out.split())
-        assert "To do: Choose versions with which the side in use trains, or other cells" in out
+        assert "To do: Choose versions for the side in use that train, or other cells" in out
         assert "trl#3926" not in out
 
     def test_one_side_that_ends_before_training_is_a_regression(
@@ -347,7 +347,7 @@ class TestNothingTrained:
         """0.22.2 lists trl#3926 and did not get as far: what is fixed is the import."""
         stand(ending("ImportError", BROKEN_IMPORT, Stage.LOAD, "trl0.22-py311"))
         assert gate_command(asked(before="trl0.22", after="trl0.23")) is GateExit.ALLOW
-        assert answer(tmp_path)["reason"] == "Nothing stands against it in 26 cells, 26 of them fixed."
+        assert answer(tmp_path)["reason"] == "Nothing blocks the upgrade in 26 cells, 26 of them fixed."
         assert "trl#3926" not in capsys.readouterr().out
 
     def test_the_same_error_in_training_is_what_the_user_has_already(
@@ -366,7 +366,7 @@ class TestNothingTrained:
         cells = ("sft-peft-config[qwen2-nf4-gc]", "sft-peft-config[qwen2-full-gc]")
         assert gate_command(asked(after="trl0.23", flows=(), cells=cells)) is GateExit.ALLOW
         assert answer(tmp_path)["reason"] == (
-            "Nothing stands against it in 2 cells, 1 of them not judged, as it ends in an error before training."
+            "Nothing blocks the upgrade in 2 cells, 1 of them not judged, as it ends in an error before training."
         )
 
     def test_a_listed_error_before_training_allows_no_flow_that_nothing_else_was_judged_of(
@@ -421,7 +421,7 @@ class TestExceptions:
         """Nobody wonders why the gate closed."""
         stand(flagship)
         assert gate_command(asked(policy=self.with_exception(tmp_path, "2020-01-01"), candidates=0)) is GateExit.BLOCK
-        assert "2020-01-01, EXPIRED: it does not apply any more" in " ".join(capsys.readouterr().out.split())
+        assert "2020-01-01, EXPIRED: it no longer applies" in " ".join(capsys.readouterr().out.split())
 
 
 class TestExitCodes:
@@ -433,14 +433,14 @@ class TestExitCodes:
                 (
                     "--flows: there is no flow 'sft-peft'\n"
                     "Names that look like it: sft-peft-model, sft-peft-config, sft-full.\n"
-                    f"The flows are {FLOWS}; a cell is such as sft-peft-config[qwen2-nf4-gc].\n"
+                    f"The flows are {FLOWS}; an example of a cell is sft-peft-config[qwen2-nf4-gc].\n"
                 ),
             ),
             (
                 {"flows": (), "cells": ("sft",)},
                 (
                     "--cell: there is no cell 'sft'\nNo name looks like it.\n"
-                    f"The flows are {FLOWS}; a cell is such as sft-peft-config[qwen2-nf4-gc].\n"
+                    f"The flows are {FLOWS}; an example of a cell is sft-peft-config[qwen2-nf4-gc].\n"
                 ),
             ),
             (

@@ -176,7 +176,7 @@ class TestPins:
         pins = "Pin one or more of trl, transformers, peft, bitsandbytes, accelerate, datasets."
         assert refusal("flask==3.0") == (
             f"--to: no pin of a package that the matrix resolves: flask==3.0\n"
-            f"What is compared is the stack that trains.\n{pins}"
+            f"The gate compares the training stack.\n{pins}"
         )
         assert refusal("torch==2.8.0") == (
             "--to: no pin of a package that the matrix resolves: torch==2.8.0\n"
@@ -235,7 +235,7 @@ class TestRequirements:
             "ours @ https://example.org/ours.zip: not from an index",
             f"torch==2.8.0: {PLATFORM}",
             f"sympy==1.12: torch {MATRIX.torch} needs its own",
-            "peft, bitsandbytes, accelerate, datasets: not in it, and needed by the flows; the resolver chose",
+            "peft, bitsandbytes, accelerate, datasets: not given, but needed by the flows; the resolver chose them",
         )
 
     def test_one_that_is_called_a_lock(self, tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ class TestRequirements:
         """Nothing could be compared."""
         path = written(tmp_path, "requirements.txt", "flask==3.0\n")
         assert refusal(path) == (
-            f"{path}: it names no package that the matrix resolves\nWhat is compared is the stack that trains.\n"
+            f"{path}: it names no package that the matrix resolves\nThe gate compares the training stack.\n"
             "Give one that holds one or more of trl, transformers, peft, bitsandbytes, accelerate, datasets."
         )
 
@@ -380,7 +380,7 @@ class TestInterpreters:
         assert (found.rule, found.python) == (Rule.LIVE, "3.11")
         assert list(map(str, found.requirements)) == ["trl==0.22.2", "peft==0.17.1"]
         assert found.not_followed[:2] == (
-            "peft 0.17.1: installed from elsewhere than an index; the index's 0.17.1 is taken",
+            "peft 0.17.1: not installed from an index; the gate uses version 0.17.1 of the index",
             f"torch==2.8.0+cpu: {PLATFORM}",
         )
         assert wanted(str(python)).requirements == found.requirements
@@ -389,15 +389,15 @@ class TestInterpreters:
         """This one has no TRL."""
         assert refusal(sys.executable) == (
             f"{Path(sys.executable).parent.parent}: it names no package that the matrix resolves\n"
-            "What is compared is the stack that trains.\n"
+            "The gate compares the training stack.\n"
             "Give one that holds one or more of trl, transformers, peft, bitsandbytes, accelerate, datasets."
         )
 
     def test_a_folder_that_is_none(self, tmp_path: Path) -> None:
         """Says what was asked."""
         assert refusal(str(tmp_path)) == (
-            f"--to {tmp_path}: this is no Python interpreter, no virtual environment, and no file of versions\n"
-            f"{tmp_path}/bin/python was asked what is installed and did not answer.\n{CAN_BE}"
+            f"--to {tmp_path}: this is neither a Python interpreter, a virtual environment nor a file of versions\n"
+            f"The harness ran {tmp_path}/bin/python to list its packages, and that failed.\n{CAN_BE}"
         )
 
     def test_a_path_that_is_not_there(self) -> None:
@@ -489,7 +489,7 @@ class TestPython:
         with pytest.raises(CompatError) as raised:
             read_side([text], "--to", MATRIX, "3.9")
         assert str(raised.value) == (
-            "--python: nothing runs on Python 3.9\nThe matrix runs on 3.11, 3.12.\n"
+            "--python: there are no locks for Python 3.9\nThe matrix runs on 3.11, 3.12.\n"
             "Name one of these, or leave --python out."
         )
 

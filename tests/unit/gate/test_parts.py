@@ -171,7 +171,7 @@ class TestIndex:
             index.release_day("trl", Version("0.22.9"))
         assert str(raised.value) == (
             "https://mirror.example/simple: trl has no release 0.22.9 with a wheel\n"
-            "Its nearest releases are 0.22.1, 0.23.0.\nName a release that is there."
+            "Its nearest releases are 0.22.1, 0.23.0.\nName an existing release."
         )
 
     def test_an_index_without_days(self, answering: Any) -> None:
@@ -180,9 +180,9 @@ class TestIndex:
         with pytest.raises(CompatError) as raised:
             index.releases("trl")
         assert str(raised.value) == (
-            "https://mirror.example/simple/trl/: the index does not say when a release was uploaded\n"
-            "It has no upload-time (PEP 700), as some mirrors; without it a release has no day.\n"
-            "Set UV_DEFAULT_INDEX to an index that says it, or name stacks of the matrix or lock files."
+            "https://mirror.example/simple/trl/: the index gives no upload times of releases\n"
+            "Some mirrors have no upload-time (PEP 700). The gate needs it for the day of a release.\n"
+            "Set UV_DEFAULT_INDEX to an index that has it, or name stacks of the matrix or lock files."
         )
 
     def test_a_package_that_is_not_there(self, answering: Any) -> None:
@@ -210,7 +210,7 @@ class TestIndex:
             index.releases("trl")
         assert str(raised.value) == (
             f"https://mirror.example/simple: the package index does not answer: {why}\n"
-            "A bare pin takes its companions from the day of its release, which only the index knows.\n"
+            "For a bare pin, the other packages are as of its release day, which only the index has.\n"
             "Check the connection, or name stacks of the matrix: their days and locks are committed."
         )
 

@@ -98,8 +98,8 @@ class TestFaults:
             "exception[0].why: is not a key of an exception",
             "exception[0]: names neither a flow nor an issue: it would accept everything",
             "exception[0].change: there is no change 'worse'",
-            "exception[0].reason: is missing: what is accepted has its reason",
-            "exception[0].expires: is missing, or no day such as 2027-01-31 (without quotes)",
+            "exception[0].reason: is missing: every exception needs a reason",
+            "exception[0].expires: is missing or not a date (example: 2027-01-31, without quotes)",
             "exception[1].flow: there is no flow 'sft'",
             "exception[1].issue: there is no issue 'trl#0'",
         ]

@@ -159,7 +159,7 @@ class TestDecisions:
         assert "* 4-bit weights on this CPU present an accelerator to TRL" in out
         gate = answer(tmp_path)
         assert gate["reason"].endswith(" *") and gate["script"] == "train.py"
-        assert gate["reason"].startswith("1 cell of train no longer gets what it did: SFTTrainer prepares a PeftModel")
+        assert gate["reason"].startswith("1 cell of train regressed: SFTTrainer prepares a PeftModel")
         assert gate["causes"][0]["group"]["issues"] == ["trl#3926"]
         assert "To do: Hand SFTTrainer the base model and peft_config, or use TRL 0.23.1 or later." in out
         assert gate["command"] == (
@@ -475,7 +475,7 @@ class TestNothingKnown:
         assert gate_command(asked()) is GateExit.COULD_NOT_TELL
         assert capsys.readouterr().err.endswith(
             "--flow train.py: it trains on neither side: FileNotFoundError at load: rows.json\n"
-            "It fails for a reason of its own: a wrong argument, a file or a package that is not there.\n"
+            "The script itself fails: an argument is wrong, or a file or a package is missing.\n"
             "Run it once by itself. Its arguments stand after --. Only packages of the stack are installed.\n"
         )
 
@@ -485,7 +485,7 @@ class TestNothingKnown:
         assert gate_command(asked()) is GateExit.COULD_NOT_TELL
         assert capsys.readouterr().err.endswith(
             "--flow train.py: it trains on neither side: it ended with status 2, and no library of the stack was seen\n"
-            "It fails for a reason of its own: a wrong argument, a file or a package that is not there.\n"
+            "The script itself fails: an argument is wrong, or a file or a package is missing.\n"
             "Run it once by itself. Its arguments stand after --. Only packages of the stack are installed.\n"
         )
 
@@ -520,7 +520,7 @@ class TestNothingKnown:
         assert gate_command(asked()) is GateExit.BAD_INPUT
         assert capsys.readouterr().err.endswith(
             "--flow train.py: no training was seen on either side\n"
-            "It ended well and trained no Trainer; what trains without one is not seen.\n"
+            "The script ended normally and trained no Trainer. Training without a Trainer is not seen.\n"
             "Give the script that trains, or write its loop in three calls (docs/your-script.md).\n"
         )
 

@@ -106,20 +106,20 @@ FUSED = "model.layers.0.mlp.experts"
 DOWN = ["model.layers.0.mlp.down_proj", "model.layers.1.mlp.down_proj"]
 PARAMETERS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 FREEZES = (
-    "inference_mode is true, as save_pretrained always writes it: what is loaded without is_trainable=True, or made "
-    "anew from this configuration, is frozen."
+    "inference_mode is true, as save_pretrained always writes it: an adapter loaded without is_trainable=True, or "
+    "created from this configuration, is frozen."
 )
 TIED = (
-    "If the base ties input embeddings to the output layer, changing {} sets them apart: merging and saving keeps one "
+    "If the base ties input embeddings to the output layer, changing {} unties them: merging and saving keeps only one "
     "of the two."
 )
-LOST_BIASES = "bias is lora_only, and no bias was saved: PEFT before 0.21 trains them and leaves them out."
+LOST_BIASES = "bias is lora_only, and no bias was saved: PEFT before 0.21 trains them but does not save them."
 
 PROMPT = {"prompt_embeddings": values(8, 6)}
 PROMPT_TUNING: dict[str, Any] = {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 8}
 WITH_DOWN = ["q_proj", "v_proj", "down_proj"]
 MAYBE_EXCLUDED = (
-    "1 target of the configuration has no tensor (down_proj): exclude_modules may take out all their modules, which "
+    "1 target of the configuration has no tensor (down_proj): exclude_modules may exclude all their modules, which "
     "only the base shows."
 )
 ONE_WITHOUT = "1 target of the configuration has no tensor ({})."
@@ -132,14 +132,14 @@ STORIES = (
     story(
         "S102",
         "alpha is zero",
-        "The scaling in all 4 modules is 0: there the adapter does nothing (model.layers.0-1.self_attn.q_proj, "
+        "The scaling of all 4 modules is 0: the adapter has no effect there (model.layers.0-1.self_attn.q_proj, "
         "model.layers.0-1.self_attn.v_proj).",
         lora_alpha=0,
     ),
     story(
         "S102",
         "in one class of modules",
-        "The scaling in 2 of 4 modules is 0: there the adapter does nothing (model.layers.0-1.self_attn.v_proj).",
+        "The scaling of 2 of 4 modules is 0: the adapter has no effect there (model.layers.0-1.self_attn.v_proj).",
         alpha_pattern={"v_proj": 0},
     ),
     story("S102", "alpha is small", None, lora_alpha=0.001),
@@ -163,8 +163,8 @@ STORIES = (
     story(
         "S104",
         "one inside the other",
-        "Names in modules_to_save are parts of others (classifier in classifier2): PEFT before 0.15 loads one in place "
-        "of the other, depending on the hash seed.",
+        "Names in modules_to_save are parts of other names (classifier in classifier2): PEFT before 0.15 loads one in "
+        "place of the other, depending on the hash seed.",
         whole("classifier.weight", "classifier2.weight"),
         modules_to_save=["classifier", "classifier2"],
     ),
@@ -190,7 +190,7 @@ STORIES = (
     story(
         "S106",
         "prompt tuning",
-        "PROMPT_TUNING is not judged in depth: only empty tensors, NaN and infinity were looked for.",
+        "PROMPT_TUNING is not judged in depth: only empty tensors, NaN and infinity are checked.",
         {"prompt_embeddings": values(4, 6)},
         peft_type="PROMPT_TUNING",
     ),
@@ -198,14 +198,14 @@ STORIES = (
     story(
         "S109",
         "PiSSA",
-        'init_lora_weights is "pissa": updates do not start at zero, so that the file does not show whether they were '
+        'init_lora_weights is "pissa": updates do not start at zero, so the file does not show whether they were '
         "trained.",
         init_lora_weights="pissa",
     ),
     story(
         "S109",
         "random",
-        "init_lora_weights is false: updates do not start at zero, so that the file does not show whether they were "
+        "init_lora_weights is false: updates do not start at zero, so the file does not show whether they were "
         "trained.",
         init_lora_weights=False,
     ),
@@ -217,13 +217,13 @@ STORIES = (
     story(
         "S202",
         "not gathered",
-        "The shape of all 8 tensors is that of a shard ([0]), not of a whole one.",
+        "The shape of all 8 tensors is that of a shard ([0]), not of a whole tensor.",
         changed(lambda array: array.reshape(-1)[:0], *tensors()),
     ),
     story(
         "S202",
         "flat",
-        "The shape of 1 of 8 tensors is that of a shard ([12]), not of a whole one.",
+        "The shape of 1 of 8 tensors is that of a shard ([12]), not of a whole tensor.",
         changed(np.ravel, A0),
     ),
     story("S202", "a magnitude is flat by nature", None, magnitudes(*modules()), use_dora=True),
@@ -306,13 +306,14 @@ STORIES = (
     story(
         "S207",
         "A was wiped",
-        "1 tensor holds only zeros, where no training starts or ends (model.layers.0.self_attn.q_proj.lora_A.weight).",
+        "1 tensor holds only zeros, where training neither starts nor ends at zero "
+        "(model.layers.0.self_attn.q_proj.lora_A.weight).",
         changed(np.zeros_like, A0),
     ),
     story(
         "S207",
         "so was a head",
-        "1 tensor holds only zeros, where no training starts or ends (score.weight).",
+        "1 tensor holds only zeros, where training neither starts nor ends at zero (score.weight).",
         tensors() | {f"{PREFIX}score.weight": np.zeros((3, 6), np.float32)},
         modules_to_save=["score"],
     ),
@@ -320,7 +321,7 @@ STORIES = (
     story(
         "S207",
         "B does not start at zero",
-        "4 tensors hold only zeros, where no training starts or ends "
+        "4 tensors hold only zeros, where training neither starts nor ends at zero "
         "(model.layers.0-1.self_attn.q_proj.lora_B.weight, model.layers.0-1.self_attn.v_proj.lora_B.weight).",
         changed(np.zeros_like, *ALL_B),
         init_lora_weights="corda",
@@ -330,7 +331,7 @@ STORIES = (
     story(
         "S208",
         "one layer twice",
-        "2 tensors equal another one byte for byte (model.layers.1.self_attn.q_proj.lora_A.weight, "
+        "2 tensors equal another tensor byte for byte (model.layers.1.self_attn.q_proj.lora_A.weight, "
         "model.layers.1.self_attn.q_proj.lora_B.weight).",
         tensors() | {name.replace("layers.0", "layers.1"): array for name, array in update(Q0).items()},
     ),
@@ -377,13 +378,13 @@ STORIES = (
     story(
         "S302",
         "A alone",
-        "1 module has lora_A alone, without the other factor (model.layers.1.self_attn.v_proj).",
+        "1 module has only lora_A, without the other factor (model.layers.1.self_attn.v_proj).",
         without(f"{V1}.lora_B"),
     ),
     story(
         "S302",
         "B alone, and half an embedding",
-        "3 modules have lora_embedding_A and lora_B alone, without the other factor (model.embed_tokens, "
+        "3 modules have only lora_embedding_A and lora_B, without the other factor (model.embed_tokens, "
         "model.layers.0-1.self_attn.q_proj).",
         {name: array for name, array in embedding().items() if "q_proj.lora_A" not in name and name[-2:] != "_B"},
     ),
@@ -519,7 +520,7 @@ STORIES = (
     story(
         "S305",
         "excluded",
-        "No target names, or exclude_modules takes out, 2 of 4 modules (model.layers.0-1.self_attn.v_proj).",
+        "No target names, or exclude_modules excludes, 2 of 4 modules (model.layers.0-1.self_attn.v_proj).",
         exclude_modules=["v_proj"],
     ),
     story("S305", "a whole name outside the layers asked for", None, target_modules=modules(), layers_to_transform=[1]),
@@ -574,7 +575,8 @@ STORIES = (
     story(
         "S308",
         "a trained norm",
-        "2 weights were saved whole without being asked for (model.layers.0.self_attn.q_proj.bias, model.norm.weight).",
+        "2 weights were saved whole, although the configuration does not ask for it "
+        "(model.layers.0.self_attn.q_proj.bias, model.norm.weight).",
         whole("model.norm.weight", f"{Q0}.bias"),
     ),
     story("S308", "asked for", None, whole("model.norm.weight", f"{Q0}.bias"), modules_to_save=["norm"], bias="all"),
@@ -666,7 +668,7 @@ def test_pickles_beside_the_file_are_a_note(tmp_path: Path) -> None:
     (directory / "adapter_model.bin").touch()
     (seen,) = inspect_adapter(directory).findings
     assert (seen.code, seen.severity) == ("S108", Severity.NOTE)
-    assert seen.sentence == ("Pickled weights lie beside the safetensors file (adapter_model.bin); they were not read.")
+    assert seen.sentence == ("The directory also holds pickled weights (adapter_model.bin); they were not read.")
 
 
 # ------------------------------------------------------------------------------------------------------------- loading
@@ -723,7 +725,7 @@ LOADED_B = f"{PREFIX}{Q0}.lora_B.default.weight"
             {"missing": (LOADED_B, f"{PREFIX}score.modules_to_save.default.weight")},
             "S402",
             (
-                "Under trl1.16-py311 2 parameters find no tensor, and the adapter starts anew there "
+                "Under trl1.16-py311 2 parameters find no tensor: the adapter keeps its initial values there "
                 "(model.layers.0.self_attn.q_proj, score)."
             ),
         ),
@@ -731,7 +733,7 @@ LOADED_B = f"{PREFIX}{Q0}.lora_B.default.weight"
             {"unexpected": (LOADED_B, LOADED_B.replace("layers.0", "layers.1"))},
             "S403",
             (
-                "Under trl1.16-py311 2 tensors find no place in Qwen2ForCausalLM, and PEFT goes on without "
+                "Under trl1.16-py311 2 tensors find no place in Qwen2ForCausalLM: PEFT drops "
                 "(model.layers.0-1.self_attn.q_proj)."
             ),
         ),
@@ -746,7 +748,7 @@ LOADED_B = f"{PREFIX}{Q0}.lora_B.default.weight"
         (
             {"unknown_options": ("use_dora", "eva_config")},
             "S405",
-            "Under trl1.16-py311 PEFT 0.21.2 does not know use_dora, eva_config and goes on without.",
+            "Under trl1.16-py311 PEFT 0.21.2 does not know and ignores use_dora, eva_config.",
         ),
         ({}, None, None),
         ({"error": "TypeError: use_dora", "unknown_options": ("use_dora",)}, "S401", None),

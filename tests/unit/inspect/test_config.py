@@ -27,7 +27,7 @@ def refused(tmp_path: Path, text: str) -> str:
 
 
 AFTER = (
-    "\nThe file was damaged or edited by hand: PEFT would refuse it too, or load something else."
+    "\nThe file is damaged or was edited by hand. PEFT refuses it too, or loads something else."
     "\nTake the file from the save it belongs to, or correct it."
 )
 
@@ -146,6 +146,6 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         read_config(path)
     assert str(caught.value) == (
         f"{path}: is not JSON: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte\n"
-        "The file was damaged or edited by hand: PEFT would refuse it too, or load something else.\n"
+        "The file is damaged or was edited by hand. PEFT refuses it too, or loads something else.\n"
         "Take the file from the save it belongs to, or correct it."
     )

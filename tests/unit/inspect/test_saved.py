@@ -77,7 +77,7 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     """Such as the name of a repository on a hub."""
     assert refused(tmp_path / "org" / "model") == (
         f"{tmp_path}/org/model: there is no such directory\n"
-        "A name on a model hub is not looked up: only what is on this machine is looked into.\n"
+        "Only adapters on this machine are inspected. Names on a model hub are not looked up.\n"
         "Give the directory that holds adapter_config.json and adapter_model.safetensors."
     )
 
@@ -127,7 +127,7 @@ def as_the_argument(directory: Path, name: str) -> Path:
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        (as_the_only_weights, "is a pickle, and there is no safetensors file beside it"),
+        (as_the_only_weights, "is a pickle, and the directory has no safetensors file"),
         (as_the_argument, "is a pickle"),
     ],
 )
@@ -138,8 +138,8 @@ def test_a_pickle_is_refused_with_the_way_to_convert_it(
     """By its name, unread: whatever its content."""
     assert refused(given(tmp_path / "a", name)) == (
         f"{tmp_path / 'a' / name}: {problem}\n"
-        "A pickle is not looked into: reading one runs whatever code its maker put into it.\n"
-        "If you trust where it comes from, convert it, in its directory and with the stack that made it:\n"
+        "Pickles are not read: reading a pickle can run any code that its author put into it.\n"
+        "If you trust its source, convert it in its directory with the stack that made it:\n"
         '  python -c "import torch, safetensors.torch as st; '
         f"t = torch.load('{name}', map_location='cpu', weights_only=True); "
         "st.save_file({k: v.contiguous() for k, v in t.items()}, 'adapter_model.safetensors', {'format': 'pt'})\""
@@ -148,7 +148,7 @@ def test_a_pickle_is_refused_with_the_way_to_convert_it(
 
 @pytest.mark.parametrize(
     ("beside", "told"),
-    [((), "nothing"), (("README.md", "tokenizer.json"), "README.md, tokenizer.json")],
+    [((), "none"), (("README.md", "tokenizer.json"), "README.md, tokenizer.json")],
 )
 def test_a_directory_without_weights_says_what_is_there(tmp_path: Path, beside: tuple[str, ...], told: str) -> None:
     """Adapters of other names are not looked for."""
@@ -158,6 +158,6 @@ def test_a_directory_without_weights_says_what_is_there(tmp_path: Path, beside: 
         (directory / name).touch()
     assert refused(directory) == (
         f"{directory}: holds no adapter_model.safetensors\n"
-        f"Beside adapter_config.json there is {told}.\n"
+        f"Files other than adapter_config.json in the directory: {told}.\n"
         "Save the adapter again with save_pretrained, or copy the missing file."
     )

@@ -139,7 +139,7 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / NAME).touch()
     assert refused(tmp_path / NAME) == (
         "the file is empty\n"
-        "The process that saved it ended before it had written anything, or the disk was full.\n"
+        "The process that saved it ended before it wrote anything, or the disk was full.\n"
         "Save the adapter again, or take an earlier checkpoint."
     )
 
@@ -210,8 +210,8 @@ def test_a_pickle_under_another_name_is_refused_unread(tmp_path: Path, begins: b
     (tmp_path / NAME).write_bytes(begins + b"\0" * 100)
     assert refused(tmp_path / NAME) == (
         "is a pickle under the name of a safetensors file\n"
-        "A pickle is not looked into: reading one runs whatever code its maker put into it.\n"
-        "If you trust where it comes from, convert it, in its directory and with the stack that made it:\n"
+        "Pickles are not read: reading a pickle can run any code that its author put into it.\n"
+        "If you trust its source, convert it in its directory with the stack that made it:\n"
         '  python -c "import torch, safetensors.torch as st; '
         "t = torch.load('adapter_model.safetensors', map_location='cpu', weights_only=True); "
         "st.save_file({k: v.contiguous() for k, v in t.items()}, 'adapter_model.safetensors', {'format': 'pt'})\""
@@ -223,7 +223,7 @@ def test_a_pointer_of_git_lfs_is_refused(tmp_path: Path) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
     (tmp_path / NAME).write_text(pointer)
     assert refused(tmp_path / NAME) == (
-        "is a pointer of Git LFS, not the file it points to\n"
+        "is a Git LFS pointer, not the file itself\n"
         "The repository was cloned without Git LFS.\n"
         "Fetch the file: git lfs pull."
     )
@@ -260,7 +260,7 @@ def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(struct.pack("<Q", len(header)) + header + b"\0\0\x80\x3f")
     assert refused(tmp_path / NAME) == (
         "names the same tensor twice: a\n"
-        "No library writes such a header; which of the two is loaded depends on the reader.\n"
+        "No library writes such a header. The reader decides which of the two is loaded.\n"
         "Save the adapter again with save_pretrained."
     )
 
@@ -277,7 +277,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(weights, "_header", header_then_shorter)
     assert refused(path) == (
-        "became shorter while it was read\nSomething is writing to it.\nWait until it is saved, and look again."
+        "became shorter while it was read\nSomething is writing to it.\nWait until it is saved, and inspect it again."
     )
 
 

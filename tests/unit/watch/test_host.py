@@ -91,7 +91,7 @@ class TestTheCommand:
                 "absent.py",
                 (
                     "absent.py: there is no such file\nNothing is at HERE/absent.py.\n"
-                    "Give a script (.py) or a notebook (.ipynb) that is there."
+                    "Give an existing script (.py) or notebook (.ipynb)."
                 ),
             ),
             (
@@ -113,7 +113,7 @@ class TestTheCommand:
         [
             ("import trl", "Expecting value: line 1 column 1 (char 0)"),
             ('{"worksheets": []}', "it has no 'cells'"),
-            ("[]", "it is no object"),
+            ("[]", "it is not a JSON object"),
             ('{"cells": [{}]}', "a cell has no type or no source"),
         ],
     )
@@ -124,8 +124,8 @@ class TestTheCommand:
         with pytest.raises(CompatError) as raised:
             command_of(Path("/env/bin/python"), [str(notebook)])
         assert str(raised.value) == (
-            f"{notebook}: it is no notebook: {problem}\n"
-            "It is JSON with code cells, of version 4 of the format.\n"
+            f"{notebook}: it is not a valid notebook: {problem}\n"
+            "A notebook is a JSON file with code cells, in version 4 of the notebook format.\n"
             "Open it in Jupyter and save it again, or give a script (.py)."
         )
 
@@ -156,8 +156,8 @@ class TestTheInterpreter:
             own_interpreter(str(python))
         assert str(raised.value) == (
             f"{python}: {what}\n"
-            "A script is watched where it runs: Python 3.11 or later, with torch and Transformers.\n"
-            "Activate that environment, name it (--python .venv/bin/python), or take a stack (--stack trl0.22)."
+            "The script runs in this environment, which needs Python 3.11 or later, torch and Transformers.\n"
+            "Activate that environment, name it (--python .venv/bin/python), or choose a stack (--stack trl0.22)."
         )
 
     def test_the_active_environment_is_the_default(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,8 +172,8 @@ class TestTheInterpreter:
         with pytest.raises(CompatError) as raised:
             own_interpreter("/bin/true")
         assert str(raised.value) == (
-            "--python /bin/true: it does not run as a Python\n"
-            "It was asked for its version and for torch and Transformers, and did not answer.\n"
+            "--python /bin/true: it is not a working Python interpreter\n"
+            "The harness ran it to read its version and to find torch and Transformers. That run failed.\n"
             "Give the python of the environment your script runs in, such as .venv/bin/python."
         )
 
@@ -271,7 +271,7 @@ class TestTheRun:
             host._read(tmp_path, 0, ["x.py"])
         assert str(raised.value) == (
             f"1.json: not a record of a watched process: {problem}\n"
-            "Something else wrote it into the directory of the watch, or it was changed there.\nRun the script again."
+            "Another program wrote or changed this file in the directory of the watch.\nRun the script again."
         )
 
     def test_one_step_is_too_few(self) -> None:
@@ -449,7 +449,7 @@ class TestThePage:
         ):
             assert next(line for line in lines if line.startswith(begin)).endswith(" *"), begin
         assert not next(line for line in lines if line.startswith("  load ")).endswith("*")
-        assert "done otherwise than the script says:" in lines
+        assert "changed from what the script asks:" in lines
         note = " ".join(" ".join(lines[lines.index("") :]).split())
         assert "* 4-bit weights on this CPU present an accelerator to TRL: its test for sharded QLoRA answers" in note
         assert "Nothing else of a GPU is emulated: bfloat16 branches, Triton and CUDA kernels do not run." in note
@@ -493,7 +493,7 @@ class TestThePage:
         from pipelines import training
 
         shown = page(pipeline(training(run(rows_evaluated=None), eval_before=None, eval_after=None)), LEDGER)
-        assert "which tells less" in shown
+        assert "which is weaker evidence" in shown
 
     def test_nothing_seen_is_said(self) -> None:
         assert "could not tell: nothing was seen" in page(pipeline(status=-9), LEDGER)

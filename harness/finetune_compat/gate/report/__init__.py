@@ -1,4 +1,4 @@
-"""A gate's answer, rendered four ways from one value: HTML, Markdown, JUnit, JSON."""
+"""The reports of a gate: HTML, Markdown, JUnit and JSON, rendered from one value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILES = ("gate.html", "gate.md", "gate-comment.md", "gate.junit.xml", "gate.json
 
 
 def publish(gate: Gate, directory: Path) -> None:
-    """Write `FILES` into `directory`, each whole or not at all."""
+    """Write `FILES` into `directory`, each atomically."""
     rendered = (
         html.render(gate),
         markdown.render(gate, markdown.STEP_SUMMARY),

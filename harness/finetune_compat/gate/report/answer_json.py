@@ -1,7 +1,7 @@
-"""The answer as JSON, and the schema it keeps to: `gate.schema.json` here, written by `compat schema`.
+"""The answer as JSON, and its schema: `gate.schema.json` in this directory, written by `compat schema`.
 
-The JSON is the value itself, observations and all. Floats that JSON has no way to write are the strings `NaN`,
-`Infinity` and `-Infinity`, as they are in observations.
+The JSON holds the whole value with its observations. Floats that JSON cannot represent are the strings `NaN`,
+`Infinity` and `-Infinity`, as in observations.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from finetune_compat.machine.files import write_atomically
 SCHEMA = Path(__file__).parent / "gate.schema.json"
 
 VERSION: Literal[1] = 1
-"""Raised whenever a field changes its meaning or is removed."""
+"""Incremented when a field changes its meaning or is removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What is written: a version, and the answer."""
+    """The written document: a version and the answer."""
 
     schema_version: Literal[1]
     gate: Gate
@@ -37,7 +37,7 @@ _DOCUMENT = TypeAdapter(Document)
 
 
 class _Schema(GenerateJsonSchema):
-    """The schema of what `standard` makes of a value."""
+    """Schema generator for values converted by `standard`."""
 
     def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
         return {"anyOf": [super().float_schema(schema), {"enum": ["NaN", "Infinity", "-Infinity"]}]}
@@ -53,12 +53,12 @@ def _jsonable(gate: Gate) -> Any:
 
 
 def schema() -> str:
-    """The JSON Schema (draft 2020-12) that every answer keeps to."""
+    """The JSON Schema (draft 2020-12) of every answer."""
     made = _DOCUMENT.json_schema(mode="serialization", schema_generator=_Schema)
     return json.dumps({"$schema": _Schema.schema_dialect, **made}, indent=1, sort_keys=True) + "\n"
 
 
 def write_schema(path: Path = SCHEMA) -> Path:
-    """Write the schema anew; where to."""
+    """Write the schema to `path` and return the path."""
     write_atomically(path, schema())
     return path

@@ -1,4 +1,4 @@
-"""How the cells of every flow ended on both sides of a gate, and what else differs in them, counted. Pure."""
+"""Counts of how the cells of each flow ended on both sides, and of their other differences. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Marks:
     """The cells of one flow on one side."""
 
     healthy: int
-    """They train, or are refused with a reason."""
+    """Cells that train, or that are refused with a reason."""
     deviating: tuple[tuple[int, int], ...]
-    """Place of a cause among the gate's causes, and how many of these cells deviate for it."""
+    """Pairs of a cause's index in the gate's causes and the number of these cells that deviate for that cause."""
     unknown: int
     absent: int
 
@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Differing:
-    """One difference, and the cells it is in, healthy ones too."""
+    """One difference, and all cells that have it, healthy cells included."""
 
     what: Difference
     cells: tuple[str, ...]
@@ -42,20 +42,20 @@ class Differing:
 
 
 def differing(gate: Gate) -> tuple[Differing, ...]:
-    """What is not what it was beside verdicts, each once, the most frequent first."""
+    """Each distinct difference with its cells, the most frequent first."""
     found: dict[Difference, list[CellChange]] = {}
     for cell in gate.cells:
         for item in cell.differences:
             found.setdefault(item, []).append(cell)
-    told = (
+    grouped = (
         Differing(item, tuple(cell.name for cell in cells), tuple(dict.fromkeys(cell.flow for cell in cells)))
         for item, cells in found.items()
     )
-    return tuple(sorted(told, key=lambda item: -len(item.cells)))
+    return tuple(sorted(grouped, key=lambda item: -len(item.cells)))
 
 
 def rows(gate: Gate) -> tuple[Row, ...]:
-    """The window of a gate: one row a flow."""
+    """The table of flows: one row per flow."""
     places = {name: place for place, cause in enumerate(gate.causes) for name in cause.cells}
     return tuple(_row(flow, [cell for cell in gate.cells if cell.flow == flow.flow], places) for flow in gate.flows)
 
@@ -68,7 +68,7 @@ def _row(flow: FlowChange, cells: list[CellChange], places: Mapping[str, int]) -
 def _marks(cells: Iterable[tuple[str, CellSide | None]], places: Mapping[str, int]) -> Marks:
     found = [(name, health(side.verdict if side else None)) for name, side in cells]
     number = Counter(what for _, what in found)
-    # A cell that deviates is in a cause: only what is healthy on both sides is in none.
+    # Every deviating cell has a cause: only cells that are healthy on both sides have none.
     deviating = Counter(places[name] for name, what in found if what is Health.DEVIATES)
     return Marks(
         healthy=number[Health.TRAINS] + number[Health.REFUSED],

@@ -1,4 +1,4 @@
-"""The answer as one HTML page; what it shares with that of a run is in `finetune_compat.report.html`."""
+"""The answer as one HTML page. The parts shared with the page of a run are in `finetune_compat.report.html`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from finetune_compat.report.exhibits import MOST, Cell, Exhibit, twins
 from finetune_compat.report.html import rendered
 
 MOST_OF_A_CAUSE = 3
-"""Cells of one cause that are shown in full."""
+"""Maximum number of cells of one cause to show in full."""
 
 
 def render(gate: Gate) -> str:
-    """The whole answer: decision, both sides, flows, causes with some of their cells in full, and what moved."""
+    """The whole answer: decision, both sides, flows, causes with some of their cells in full, and changed packages."""
     exhibits = _exhibits(gate)
     return rendered(
         "gate.html",
@@ -31,7 +31,7 @@ def render(gate: Gate) -> str:
 
 
 def _exhibits(gate: Gate) -> dict[str, Exhibit]:
-    """Cells to show in full, by name: those of the worst causes first. What left no observation has nothing to show."""
+    """Cells to show in full, by name, those of the worst causes first. Cells without an observation are left out."""
     sides = {cell.after.verdict.cell: _cell(cell.after) for cell in gate.cells if cell.after}
     there = {cell: side for cell, side in sides.items() if side}
     names = [name for cause in gate.causes for name in cause.cells[:MOST_OF_A_CAUSE]][:MOST]

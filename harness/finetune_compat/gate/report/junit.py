@@ -1,4 +1,4 @@
-"""The answer as JUnit XML: one case per cell, a failure where the policy holds or blocks."""
+"""The answer as JUnit XML: one test case per cell, a failure where the policy answers HOLD or BLOCK."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from finetune_compat.report.junit import seconds, writable
 
 
 def render(gate: Gate) -> str:
-    """One suite: what is the same or better passes, what is allowed though worse is skipped, and says why."""
+    """One suite. Cells that are equal or better pass; worse cells that the policy allows are skipped with a reason."""
     causes = {name: cause for cause in gate.causes for name in cause.cells}
     cases = []
     for cell in gate.cells:
@@ -21,7 +21,7 @@ def render(gate: Gate) -> str:
         cases.append(_case(cell, advice, gate))
     kinds = [case[0].tag if len(case) else "" for case in cases]
     if gate.decision is not Decision.ALLOW and not {"failure", "error"} & set(kinds):
-        # Who reads nothing but the counts of a suite takes one without cells for green.
+        # CI reads the counts only, and treats a suite without failures and errors as passed.
         cases.append(_of_the_whole(gate))
         kinds.append("error")
     suite = ET.Element(
@@ -45,25 +45,25 @@ def render(gate: Gate) -> str:
 
 def _of_the_whole(gate: Gate) -> ET.Element:
     case = ET.Element("testcase", classname="gate", name=writable(gate.decision), time=seconds(0.0))
-    told = f"run it again: {gate.command}"
-    ET.SubElement(case, "error", type=str(gate.decision), message=writable(gate.reason)).text = writable(told)
+    text = f"run it again: {gate.command}"
+    ET.SubElement(case, "error", type=str(gate.decision), message=writable(gate.reason)).text = writable(text)
     return case
 
 
 def _case(cell: CellChange, advice: tuple[str, ...], gate: Gate) -> ET.Element:
     time = cell.after.line.duration_s if cell.after else 0.0
     case = ET.Element("testcase", classname=cell.flow, name=writable(cell.name), time=seconds(time))
-    told = writable(f"{cell.effect}: {cell.change}: {said.shortened(_reason(cell))}{wording.rests([cell.name], gate)}")
+    text = writable(f"{cell.effect}: {cell.change}: {said.shortened(_reason(cell))}{wording.rests([cell.name], gate)}")
     match cell.effect:
         case Decision.ALLOW if not wording.bad(cell.change):
             pass
         case Decision.ALLOW:
             by = f" Allowed by exception: {cell.exception}." if cell.exception else ""
-            ET.SubElement(case, "skipped", type=str(cell.change), message=writable(told + by))
+            ET.SubElement(case, "skipped", type=str(cell.change), message=writable(text + by))
         case Decision.HOLD | Decision.BLOCK:
-            ET.SubElement(case, "failure", type=str(cell.change), message=told).text = _details(cell, advice, gate)
+            ET.SubElement(case, "failure", type=str(cell.change), message=text).text = _details(cell, advice, gate)
         case Decision.COULD_NOT_TELL:
-            ET.SubElement(case, "error", type=str(cell.change), message=told).text = _details(cell, advice, gate)
+            ET.SubElement(case, "error", type=str(cell.change), message=text).text = _details(cell, advice, gate)
         case _:
             assert_never(cell.effect)
     return case
@@ -71,23 +71,23 @@ def _case(cell: CellChange, advice: tuple[str, ...], gate: Gate) -> ET.Element:
 
 def _reason(cell: CellChange) -> str:
     side = cell.after or cell.before
-    told = wording.drift_lines(cell)
-    return "; ".join(told) or (side.verdict.reason if side else "neither side has this cell")
+    lines = wording.drift_lines(cell)
+    return "; ".join(lines) or (side.verdict.reason if side else "neither side has this cell")
 
 
 def _details(cell: CellChange, advice: tuple[str, ...], gate: Gate) -> str:
-    """What a developer needs who sees nothing but this case."""
+    """The text of a test case, complete for a reader who sees only this case."""
     line = cell.after.line if cell.after else None
     mark = wording.rests([cell.name], gate)
     seen = [_reason(cell), *(f"frozen by {said.chain(frames)}" for frames in (line.freezes if line else ()))]
     seen += [said.error(line.error)] if line and line.error else []
-    told = [f"{text}{mark}" for text in seen]
-    told += [f"to do: {text}" for text in advice]
-    told += [" ".join(part for part in row if part) for row in wording.differences(cell, gate)]
+    lines = [f"{text}{mark}" for text in seen]
+    lines += [f"to do: {text}" for text in advice]
+    lines += [" ".join(part for part in row if part) for row in wording.differences(cell, gate)]
     return writable(
         "\n".join(
             [
-                *told,
+                *lines,
                 f"run it again: {cell.again}",
                 *(line.links if line else ()),
                 *([said.EMULATED_NOTE] if mark else []),

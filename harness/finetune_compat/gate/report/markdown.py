@@ -1,4 +1,4 @@
-"""The answer as GitHub Markdown: for the summary of a CI step, and shorter for a comment on a pull request."""
+"""The answer as GitHub Markdown: for the summary of a CI step, or shorter for a comment on a pull request."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from finetune_compat.report import wording as said
 from finetune_compat.report.markdown import plain, table, within
 
 STEP_SUMMARY = 1_000_000
-"""Bytes: GitHub takes 1 MiB for the summary of a step and shows nothing at all of a larger one."""
+"""Maximum size in bytes: GitHub limits the summary of a step to 1 MiB and shows nothing of a larger one."""
 
 COMMENT = 65_000
-"""Bytes: GitHub refuses a comment of more than 65,536 characters."""
+"""Maximum size in bytes: GitHub refuses a comment of more than 65,536 characters."""
 
 MARKER = "<!-- finetune-compat gate -->"
-"""By this a later gate finds the comment to write anew. It begins the text."""
+"""First line of the text. A later gate finds the comment to replace by this line."""
 
 
 def render(gate: Gate, largest: int) -> str:
-    """The answer in at most `largest` bytes: the decision, both sides, the flows, then causes from the worst on."""
+    """The answer in at most `largest` bytes: the decision, both sides, the flows, then causes, the worst first."""
     decided = [
         f"{MARKER}\n# {plain(wording.head(gate))}",
         f"**{plain(gate.reason)}**",
@@ -65,19 +65,19 @@ def render(gate: Gate, largest: int) -> str:
 
 def _cause(letter: str, cause: Cause, gate: Gate) -> str:
     first = gate.cell(cause.cells[0])
-    # A fence of facts: messages of libraries hold whatever they like, and here none of it is markup.
+    # A code fence: messages of libraries can hold any text, and none of it may act as markup.
     facts = "\n".join(wording.cause_facts(cause, gate)).replace("```", "'''")
     links = cause.group.links if cause.group else ()
-    told = [
+    lines = [
         f"### {letter}. {plain(wording.cause_head(cause, gate))}",
-        f"{plain(wording.cause_cells(cause))}, such as `{first.name}`.",
+        f"{plain(wording.cause_cells(cause))}, for example `{first.name}`.",
         *([f"```text\n{facts}\n```"] if facts else []),
         *(f"<{link}>" if link.startswith("https://") else plain(link) for link in links),
         *(f"To do: {plain(advice)}" for advice in wording.cause_advice(cause, gate)),
         *([table(wording.DIFFERENCES_HEADS, _differences(first, gate))] if first.differences else []),
         f"Run it again:\n\n```sh\n{first.again}\n```",
     ]
-    return "\n\n".join(told)
+    return "\n\n".join(lines)
 
 
 def _differences(cell: CellChange, gate: Gate) -> list[list[str]]:
@@ -90,5 +90,5 @@ def _titled(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def _limits(gate: Gate) -> list[str]:
-    told = [f"- {plain(line)}" for line in wording.limits(gate)]
-    return [f"## {wording.LIMITS_TITLE}", "\n".join(told)] if told else []
+    lines = [f"- {plain(line)}" for line in wording.limits(gate)]
+    return [f"## {wording.LIMITS_TITLE}", "\n".join(lines)] if lines else []

@@ -1,4 +1,4 @@
-"""The answer in a terminal: the decision first, then what it rests on; healthy cells are numbers."""
+"""The answer for a terminal: first the decision, then its causes. Healthy cells appear as numbers only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from finetune_compat.gate.report.heat import Differing, differing
 from finetune_compat.report import wording as said
 
 MOST = 8
-"""Packages, defaults or differences that are named; all of them are in gate.md and gate.html."""
+"""Maximum number of packages, defaults or differences to list; gate.md and gate.html list all of them."""
 
 
 def print_gate(gate: Gate, console: Console | None = None) -> None:
@@ -35,7 +35,7 @@ def print_gate(gate: Gate, console: Console | None = None) -> None:
     _listed(out, wording.DEFAULTS_TITLE, [_default(*wording.default(item)) for item in gate.defaults])
     _listed(out, wording.DIFFERING_TITLE, [_differing(item, gate) for item in differing(gate)])
     for place, cause in enumerate(gate.causes):
-        _cause(out, said.marker(place), cause, _told_before(place, gate.causes), gate)
+        _cause(out, said.marker(place), cause, _earlier_alike(place, gate.causes), gate)
     _flows(out, gate)
     _titled(out, wording.EXCEPTIONS_TITLE, [", ".join(wording.exception(item)) for item in gate.exceptions])
     _titled(out, wording.LIMITS_TITLE, wording.limits(gate))
@@ -55,8 +55,8 @@ def _colour(decision: Decision) -> str:
     assert_never(decision)
 
 
-def _state(told: str) -> list[str]:
-    return [] if told == "ran" else [told]
+def _state(state: str) -> list[str]:
+    return [] if state == "ran" else [state]
 
 
 def _arrow(name: str, before: str, after: str) -> str:
@@ -69,15 +69,15 @@ def _default(config: str, field: str, before: str, after: str) -> str:
 
 def _differing(item: Differing, gate: Gate) -> str:
     stage = f" at {said.stage_name(item.what.stage)}" if item.what.stage else ""
-    told = f"{item.what.aspect}{stage}: {item.what.before} -> {item.what.after} ({len(item.cells)})"
-    return told + wording.rests(item.cells, gate)
+    text = f"{item.what.aspect}{stage}: {item.what.before} -> {item.what.after} ({len(item.cells)})"
+    return text + wording.rests(item.cells, gate)
 
 
 def _titled(out: Console, title: str, lines: Iterable[str]) -> None:
-    told = list(lines)
-    if told:
+    shown = list(lines)
+    if shown:
         out.print(Text(f"\n{title}", style="bold"))
-    for line in told:
+    for line in shown:
         out.print(Padding(Text(line), (0, 0, 0, 3)))
 
 
@@ -86,13 +86,13 @@ def _listed(out: Console, title: str, items: list[str]) -> None:
     _titled(out, title, [*items[:MOST], *([f"and {more} more, see gate.md"] if more > 0 else [])])
 
 
-def _cause(out: Console, letter: str, cause: Cause, told_before: str, gate: Gate) -> None:
-    told = [f"{wording.cause_cells(cause)}, such as {cause.cells[0]}"]
-    if cause.effect is not Decision.ALLOW:  # what stands against nothing is said in a line
-        told += [f"Seen and advised as under {told_before}."] if told_before else _seen_and_advised(cause, gate)
-        told += [f"Again: {gate.cell(cause.cells[0]).again}"]
+def _cause(out: Console, letter: str, cause: Cause, earlier: str, gate: Gate) -> None:
+    lines = [f"{wording.cause_cells(cause)}, for example {cause.cells[0]}"]
+    if cause.effect is not Decision.ALLOW:  # an allowed cause takes one line
+        lines += [f"Same facts and advice as under {earlier}."] if earlier else _seen_and_advised(cause, gate)
+        lines += [f"Again: {gate.cell(cause.cells[0]).again}"]
     out.print(Text(f"\n{letter} {wording.cause_head(cause, gate)}", style=_colour(cause.effect)))
-    for line in told:
+    for line in lines:
         out.print(Padding(Text(line), (0, 0, 0, 3)))
 
 
@@ -101,21 +101,21 @@ def _seen_and_advised(cause: Cause, gate: Gate) -> list[str]:
     return [
         *wording.cause_facts(cause, gate),
         *links,
-        *(f"To do: {told}" for told in wording.cause_advice(cause, gate)),
+        *(f"To do: {advice}" for advice in wording.cause_advice(cause, gate)),
     ]
 
 
-def _told_before(place: int, causes: Sequence[Cause]) -> str:
-    """The letter of an earlier cause that shows the same listed issues; empty where there is none."""
+def _earlier_alike(place: int, causes: Sequence[Cause]) -> str:
+    """The letter of an earlier cause with the same listed issues; empty where there is none."""
     group = causes[place].group
-    for earlier, cause in enumerate(causes[:place]):
+    for index, cause in enumerate(causes[:place]):
         if group and group.issues and cause.group and cause.group.issues == group.issues:
-            return said.marker(earlier)
+            return said.marker(index)
     return ""
 
 
 def _flows(out: Console, gate: Gate) -> None:
-    table = Table("flow", "what changed", "so", box=box.SIMPLE_HEAD)
+    table = Table("flow", "what changed", "decision", box=box.SIMPLE_HEAD)
     table.columns[0].no_wrap = True
     for flow in gate.flows:
         table.add_row(flow.flow, wording.flow_changes(flow, gate), Text(flow.effect, style=_colour(flow.effect)))

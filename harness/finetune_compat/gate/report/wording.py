@@ -1,4 +1,4 @@
-"""Every sentence and label of a gate's reports. Takes numbers and facts as they are; counts nothing."""
+"""All sentences and labels of the reports of a gate. Formats numbers and facts; counts nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from finetune_compat.results.run_files import RowState
 TITLE = "May I upgrade?"
 SIDES_HEADS = ("", "from", "to")
 WINDOW_TITLE = "Flow by flow"
-WINDOW_HEADS = ("flow", "so", "from", "to", "what changed")
+WINDOW_HEADS = ("flow", "decision", "from", "to", "what changed")
 CAUSES_TITLE = "What changed, by cause"
 DIFFERENCES_HEADS = ("what", "at", "from", "to")
 DIFFERING_TITLE = "What else differs, and in how many cells"
@@ -40,7 +40,7 @@ DEFAULTS_HEADS = ("class", "field", "from", "to")
 EXCEPTIONS_TITLE = "Exceptions of the policy"
 EXCEPTIONS_HEADS = ("for", "reason", "expires", "cells")
 LIMITS_TITLE = "What this does not cover"
-UNTRAINED = "Choose versions with which the side in use trains, or other cells: nothing is known of training as it is."
+UNTRAINED = "Choose versions for the side in use that train, or other cells: these cells cannot be compared."
 
 MARKS_NOTES = (
     f"{wording.ALL_GREEN} all cells train",
@@ -51,7 +51,7 @@ MARKS_NOTES = (
 
 
 def head(gate: Gate) -> str:
-    """The decision and what it is about, for a title."""
+    """The decision and both sides, as a title."""
     return f"{gate.decision}: {gate.before.asked} to {gate.after.asked}"
 
 
@@ -62,13 +62,13 @@ def sides(gate: Gate) -> tuple[tuple[str, str, str], ...]:
         ("asked for", before.asked, after.asked),
         ("stack", before.stack, after.stack),
         ("versions", versions(before), versions(after)),
-        ("the rest", rule(before), rule(after)),
-        ("became", state(before), state(after)),
+        ("other packages", rule(before), rule(after)),
+        ("result", state(before), state(after)),
     )
 
 
 def versions(side: Side) -> str:
-    """The packages users name, in one line."""
+    """The versions of the main packages, in one line."""
     named = [f"{label} {side.versions[name]}" for name, label in wording.PACKAGES.items() if name in side.versions]
     return ", ".join(named) or wording.ABSENT
 
@@ -77,26 +77,26 @@ _FLOOR = ", or the matrix's earliest day if that is later"
 
 
 def rule(side: Side) -> str:
-    """Where the versions come from that were not asked for."""
+    """Where the versions that the side does not name come from."""
     match side.rule:
         case Rule.ROW:
             return f"the committed lock of this row of the matrix, as of {side.as_of}"
         case Rule.OF_ITS_DAY:
-            return f"as it was on {side.as_of}, the day of what was asked for{_FLOOR}"
+            return f"as of {side.as_of}, the release day of the named versions{_FLOOR}"
         case Rule.FILE:
-            return f"as the file says; what it leaves open as of {side.as_of}"
+            return f"from the file; packages it does not pin as of {side.as_of}"
         case Rule.LIVE:
-            return f"as installed there; what is missing as of {side.as_of}"
+            return f"as installed there; missing packages as of {side.as_of}"
     assert_never(side.rule)
 
 
 def state(side: Side) -> str:
-    """What became of the side."""
+    """The result of the side: `ran`, or its state and reason."""
     return "ran" if side.state is RowState.RAN else f"{side.state}: {wording.shortened(side.reason)}"
 
 
 def marks(found: Marks) -> str:
-    """All cells of a flow on one side in a few characters."""
+    """The marks of all cells of a flow on one side."""
     listed = [f"{wording.marker(place)}{number}" for place, number in found.deviating]
     lost = [f"?{found.unknown}"] if found.unknown else []
     gone = [f"{wording.ABSENT}{found.absent}"] if found.absent else []
@@ -104,12 +104,12 @@ def marks(found: Marks) -> str:
 
 
 def changes(flow: FlowChange) -> str:
-    """How many cells of a flow changed how."""
+    """The number of cells of a flow by change."""
     return ", ".join(f"{number} {change}" for change, number in flow.changes.items())
 
 
 def cause_head(cause: Cause, gate: Gate) -> str:
-    """First line of a cause: what the policy makes of it, what happened, what it is."""
+    """First line of a cause: its decision, its change, and its issues or failing checks."""
     what = _what(cause)
     return f"{cause.effect}: {cause.change}" + (f", {what}" if what else "") + rests(cause.cells, gate)
 
@@ -120,25 +120,25 @@ def _what(cause: Cause) -> str:
     titles = "; ".join(cause.group.titles)
     if cause.group.issues:
         return f"{', '.join(cause.group.issues)}: {titles}"
-    # The title of a check is what should hold.
+    # The title of a check names the healthy state.
     codes = ", ".join(code for code, _ in cause.group.failing)
     return f"{'failed' if cause.change is Change.FIXED else 'fails'} {codes} ({titles})" if codes else ""
 
 
 def cause_cells(cause: Cause) -> str:
-    """How many cells of which flows."""
+    """The number of cells of a cause, and their flows."""
     number = f"{len(cause.cells)} cell{'s' if len(cause.cells) != 1 else ''}"
     return f"{number} of {', '.join(cause.flows)}" if cause.flows else number
 
 
 def cause_facts(cause: Cause, gate: Gate) -> tuple[str, ...]:
-    """What was seen."""
-    told = wording.cause_facts(cause.group) if cause.group else (wording.shortened(cause.reason),)
-    return tuple(f"{line}{rests(cause.cells, gate)}" for line in told if line)
+    """The facts of a cause, one a line."""
+    lines = wording.cause_facts(cause.group) if cause.group else (wording.shortened(cause.reason),)
+    return tuple(f"{line}{rests(cause.cells, gate)}" for line in lines if line)
 
 
 def cause_advice(cause: Cause, gate: Gate) -> tuple[str, ...]:
-    """What to do about it."""
+    """What to do about a cause, one advice a line."""
     advice = wording.cause_advice(cause.group) if cause.group and bad(cause.change) else ()
     advice = (*advice, *([UNTRAINED] if is_untrained(cause) else []))
     found = [target(cause.target, gate) + rests(cause.cells, gate)] if cause.target else []
@@ -146,18 +146,19 @@ def cause_advice(cause: Cause, gate: Gate) -> tuple[str, ...]:
 
 
 def flow_changes(flow: FlowChange, gate: Gate) -> str:
-    """How many cells of a flow changed how."""
+    """The number of cells of a flow by change, marked where they rest on the emulated accelerator."""
     return changes(flow) + rests([cell.name for cell in gate.cells if cell.flow == flow.flow], gate)
 
 
 def rests(cells: Iterable[str], gate: Gate) -> str:
-    """The mark of a line that rests on the emulated accelerator. Cells of the catalog say so by their precision."""
+    """The mark of a line that rests on the emulated accelerator. Empty for cells of the catalog, whose precision
+    shows it."""
     emulates = gate.script and any(side.line.emulates for name in cells for side in gate.cell(name).sides)
     return f" {wording.EMULATED}" if emulates else ""
 
 
 def bad(change: Change) -> bool:
-    """Whether a user loses something, or nothing is known."""
+    """Whether the change is a loss for a user, or the result is unknown."""
     match change:
         case Change.UNCHANGED | Change.FIXED | Change.GAINED_COVERAGE:
             return False
@@ -175,20 +176,20 @@ def bad(change: Change) -> bool:
 
 
 def target(found: SafeTarget, gate: Gate) -> str:
-    """The nearest release that is safe, and how far the search went."""
+    """The nearest safe release, and the extent of the search."""
     asked = gate.after.versions.get(found.package, gate.after.asked)
     untried = f" {found.untried} more were not tried." if found.untried else ""
     failed = [f"{tried.version} ({wording.shortened(tried.reason)})" for tried in found.tried if not tried.passes]
-    others = f" Ran and does not pass: {', '.join(failed)}." if failed else ""
+    others = f" Tried and did not pass: {', '.join(failed)}." if failed else ""
     if found.version is None:
         return f"No safe release of {found.package} was found.{others}{untried}"
     which = "first release above" if found.above else "newest release below"
-    beside = f", with {found.beside} in place of what is pinned" if found.beside else ""
+    beside = f", with {found.beside} in place of the pinned versions" if found.beside else ""
     return f"{found.package} {found.version} is the {which} {asked} that passes{beside}.{others}{untried}"
 
 
 def differences(cell: CellChange, gate: Gate) -> tuple[tuple[str, ...], ...]:
-    """Every fact of a cell that is not what it was, as rows under `DIFFERENCES_HEADS`."""
+    """Every fact of a cell that differs between the sides, as rows under `DIFFERENCES_HEADS`."""
     return tuple(_difference(item, rests([cell.name], gate)) for item in cell.differences)
 
 
@@ -198,12 +199,12 @@ def _difference(found: Difference, mark: str) -> tuple[str, ...]:
 
 
 def differing(found: Differing, gate: Gate) -> tuple[str, ...]:
-    """The same of all cells, as a row under `DIFFERING_HEADS`."""
+    """One difference and all cells that have it, as a row under `DIFFERING_HEADS`."""
     return *_difference(found.what, rests(found.cells, gate)), str(len(found.cells)), ", ".join(found.flows)
 
 
 def drift_lines(cell: CellChange) -> tuple[str, ...]:
-    """What is computed differently before any update."""
+    """Differences in computation before any update, one a line."""
     return tuple(f"{change.kind}: {change.detail}" for change in cell.drifts)
 
 
@@ -220,12 +221,12 @@ def default(found: DefaultChange) -> tuple[str, str, str, str]:
 def exception(found: AppliedException) -> tuple[str, str, str, str]:
     """An exception, as a row under `EXCEPTIONS_HEADS`."""
     about = [str(part) for part in (found.issue, found.flow, found.change) if part]
-    expires = f"{found.expires}, EXPIRED: it does not apply any more" if found.expired else str(found.expires)
+    expires = f"{found.expires}, EXPIRED: it no longer applies" if found.expired else str(found.expires)
     return ", ".join(about) or "everything", found.reason, expires, str(len(found.cells))
 
 
 def exceptions_line(found: Iterable[AppliedException]) -> str:
-    """Exceptions that hold something back, in a line; empty where there are none."""
+    """The exceptions that allow cells, in one line; empty where there are none."""
     used = [item for item in found if not item.expired and item.cells]
     if not used:
         return ""
@@ -233,25 +234,25 @@ def exceptions_line(found: Iterable[AppliedException]) -> str:
 
 
 def limits(gate: Gate) -> tuple[str, ...]:
-    """What the answer does not rest on."""
+    """What the answer does not cover."""
     before, after = gate.before, gate.after
     both = [what for what in before.not_followed if what in after.not_followed]
-    told = [f"{side.asked}: {what}" for side in (before, after) for what in side.not_followed if what not in both]
-    told = [*(f"both sides: {what}" for what in both), *told]
-    told += [f"not asked for: {', '.join(gate.left_out)}"] if gate.left_out else []
+    lines = [f"{side.asked}: {what}" for side in (before, after) for what in side.not_followed if what not in both]
+    lines = [*(f"both sides: {what}" for what in both), *lines]
+    lines += [f"not selected: {', '.join(gate.left_out)}"] if gate.left_out else []
     if rests([cell.name for cell in gate.cells], gate):
-        told += [wording.EMULATED_NOTE]
-    return (*told, *([f"defaults could not be compared: {gate.defaults_unknown}"] if gate.defaults_unknown else []))
+        lines += [wording.EMULATED_NOTE]
+    return (*lines, *([f"defaults could not be compared: {gate.defaults_unknown}"] if gate.defaults_unknown else []))
 
 
 def left_out(sections: int, bytes_: int) -> str:
-    """The end of a text that may not be longer."""
+    """The note at the end of a shortened text."""
     number = f"{sections} section{'s' if sections != 1 else ''}"
     return f"{number} left out, as no more than {bytes_:,} bytes are shown here. gate.html has all of it."
 
 
 def tone(decision: Decision) -> str:
-    """The class, and so the colour, of a decision."""
+    """The CSS class, and so the colour, of a decision."""
     match decision:
         case Decision.ALLOW:
             return "pass"
