@@ -91,7 +91,7 @@ GATE = "gate --from trl0.22 --to trl0.23 --device cpu"
 BAD = {
     "gate": f"Missing option '--from'.\n{SEE}",
     "gate --from trl0.22": f"Missing option '--to'.\n{SEE}",
-    "gate --of trl0.22": f"No such option: --of (Possible options: --flow, --from, --to)\n{SEE}",
+    "gate --of trl0.22": f"No such option: --of (Possible options: --from, --out, --to)\n{SEE}",
     f"{GATE} --candidates -1": (f"Invalid value for '--candidates': Input should be greater than or equal to 0\n{SEE}"),
     f"{GATE} --candidates x": f"Invalid value for '--candidates': {NUMBER}\n{SEE}",
     f"{GATE} --steps x": f"Invalid value for '--steps': {NUMBER}\n{SEE}",
