@@ -90,7 +90,7 @@ S203  UNHEALTHY: Not every value is a finite number: 1 NaN in 1 of 9 tensors (sc
    To do: Use an earlier checkpoint, and look at loss and gradient norm from there on.
 
 S204  UNHEALTHY: lora_B is exactly zero in all 4 modules, as before the first step: this adapter was never trained.
-   To do: Count the trainable parameters after the trainer is built: adapters that are frozen by then stay like this.
+   To do: Count the trainable parameters after the trainer is built: adapters that are frozen by then never change.
    Seen in the flows sft-peft-model, sft-inference-mode-config; listed as trl#3926, inference-mode.
 
 Unhealthy: 2 findings, 0 notes.
@@ -107,7 +107,7 @@ S203  UNHEALTHY: Not every value is a finite number: 1 NaN in 1 of 9 tensors
 S204  UNHEALTHY: lora_B is exactly zero in all 4 modules, as before the first
    step: this adapter was never trained.
    To do: Count the trainable parameters after the trainer is built: adapters
-      that are frozen by then stay like this.
+      that are frozen by then never change.
    Seen in the flows sft-peft-model, sft-inference-mode-config; listed as
       trl#3926, inference-mode.
 
