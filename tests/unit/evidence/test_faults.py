@@ -136,8 +136,8 @@ def test_the_page_has_a_column_for_each_stack_in_their_order(tmp_path: Path, wro
     assert "| check | its claim | planted fault | trl0.9-py311 | trl1.16-py311 |" in page
     rows = [line for line in page.splitlines() if line.startswith(("| C104", "| F001"))]
     assert rows == [
-        "| C104 | What should train is trainable when training begins | freeze | named | named |",
-        "| F001 | It runs to its end | crash | named | not run |",
+        "| C104 | The parameters to train are trainable when training begins | freeze | named | named |",
+        "| F001 | The script runs to its end | crash | named | not run |",
     ]
 
 

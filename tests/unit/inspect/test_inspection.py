@@ -87,10 +87,10 @@ WIDE = f"""\
 adapter  LoRA, base tiny/qwen2, task CAUSAL_LM, PEFT 0.21.2, SIZE kB
 {FACTS}
 S203  UNHEALTHY: Not every value is a finite number: 1 NaN in 1 of 9 tensors (score.weight).
-   To do: Take an earlier checkpoint, and look at loss and gradient norm from there on.
+   To do: Use an earlier checkpoint, and look at loss and gradient norm from there on.
 
 S204  UNHEALTHY: lora_B is exactly zero in all 4 modules, as before the first step: this adapter was never trained.
-   To do: Count the trainable parameters after the trainer is built: adapters that are frozen by then stay like this.
+   To do: Count the trainable parameters after the trainer is built: adapters that are frozen by then never change.
    Seen in the flows sft-peft-model, sft-inference-mode-config; listed as trl#3926, inference-mode.
 
 Unhealthy: 2 findings, 0 notes.
@@ -101,13 +101,13 @@ adapter  LoRA, base tiny/qwen2, task CAUSAL_LM, PEFT 0.21.2, SIZE kB
 {FACTS}
 S203  UNHEALTHY: Not every value is a finite number: 1 NaN in 1 of 9 tensors
    (score.weight).
-   To do: Take an earlier checkpoint, and look at loss and gradient norm from
+   To do: Use an earlier checkpoint, and look at loss and gradient norm from
       there on.
 
 S204  UNHEALTHY: lora_B is exactly zero in all 4 modules, as before the first
    step: this adapter was never trained.
    To do: Count the trainable parameters after the trainer is built: adapters
-      that are frozen by then stay like this.
+      that are frozen by then never change.
    Seen in the flows sft-peft-model, sft-inference-mode-config; listed as
       trl#3926, inference-mode.
 

@@ -361,4 +361,4 @@ def test_an_issue_that_left_the_ledger_keeps_its_group() -> None:
     seen = frozen(at(OLD))
     results = b.results_of([ran(seen)], seen, ledger=LISTED)
     group = only_group(summarize(results, Ledger(issues=())))
-    assert group.titles == ("What should train is trainable when training begins",)
+    assert group.titles == ("The parameters to train are trainable when training begins",)
