@@ -159,7 +159,7 @@ def test_the_page_tells_each_kind_and_what_was_said_of_it(tmp_path: Path) -> Non
     sweep = judged(seeds(2))
     page = learning.page([sweep])
     assert "| healthy called dead | 0 of 2 (95 % upper bound 77.6%) |" in page
-    assert "| healthy | nothing is in its way | 20.00% to 20.00%, median 20.00% | pass in 2 | 2 of 2 learn |" in page
+    assert "| healthy | healthy: not handicapped | 20.00% to 20.00%, median 20.00% | pass in 2 | 2 of 2 learn |" in page
     assert "- one live layer: W701 while others changed, these tensors stood still: 7 of 14 lora_A" in page
 
 
