@@ -94,7 +94,7 @@ def pretend_trained(model: nn.Module, seed: int) -> None:
     again.
     """
     generator = torch.Generator().manual_seed(seed)
-    for name, parameter in model.namedparameters():
+    for name, parameter in model.named_parameters():
         if "lora_B" in name:
             noise = torch.randn(parameter.shape, generator=generator) * 0.02
             parameter.data.copy_(noise)
