@@ -38,7 +38,7 @@ def test_both_are_listed_with_what_they_do(suite: pytest.Pytester) -> None:
     """As pytest shows the fixtures there are."""
     result = suite.runpytest_subprocess("-p", "finetune_compat.cell.fixtures", "--fixtures", "-q")
     result.stdout.fnmatch_lines(["stage_recorder -- *", "*Counts trainable parameters*"])
-    result.stdout.fnmatch_lines(["assert_trains -- *", "*demands gradients*"])
+    result.stdout.fnmatch_lines(["assert_trains -- *", "*asserts gradients*"])
 
 
 def test_named_twice_they_are_one_plugin(suite: pytest.Pytester) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 from builders import VERSIONS, healthy
 from finetune_compat.checks.drift import TOLERANCE, DriftKind, changes, definitions, drifts
+from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.records import Labels, Observation, Stage
 from finetune_compat.report import wording
 from hypothesis import given
@@ -105,10 +106,17 @@ def test_no_number_on_either_side_is_no_drift() -> None:
     assert changes(*pair) == ()
 
 
+def of_sft_full(seen: Observation) -> Observation:
+    """The same numbers as those of a cell of another flow."""
+    return dataclasses.replace(
+        seen, flow="sft-full", cell=str(dataclasses.replace(parse_cell(seen.cell), flow="sft-full"))
+    )
+
+
 def test_a_drift_says_where_a_number_is_missing() -> None:
     """The cell that has none is the one that is shown."""
-    other = dataclasses.replace(measured(B, loss=NAN, reference=NAN), flow="sft-full")
-    seen = [measured(A), dataclasses.replace(measured(A), flow="sft-full"), measured(B, loss=5.0, reference=5.0), other]
+    other = of_sft_full(measured(B, loss=NAN, reference=NAN))
+    seen = [measured(A), of_sft_full(measured(A)), measured(B, loss=5.0, reference=5.0), other]
     (drift,) = drifts([A, B], seen, same_axis)
     assert drift.detail == "mean loss of the label tokens 4.900000 -> nan"
     assert "loss before any update is a number on one side alone, 2 cells" in wording.drift_line(drift)

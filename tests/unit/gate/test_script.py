@@ -380,7 +380,7 @@ class TestSecrets:
         (tmp_path / "x.txt").write_text(f"-r https://u:{SECRETS[0]}@example.com/r.txt\n")
         assert gate_command(GateRequest(("trl0.19",), (str(tmp_path / "x.txt"),), device="cpu")) is GateExit.BAD_INPUT
         told = capsys.readouterr().err
-        assert "includes no file of this machine" in told and SECRETS[0] not in told
+        assert "does not include a local file" in told and SECRETS[0] not in told
 
     def test_no_trace_repeats_one(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         """A fault of this harness quotes what it met."""

@@ -228,7 +228,7 @@ def test_a_damaged_file_is_no_answer_and_its_cell_runs(
     assert run(request()) == 0
     assert nox.asked == [(IDS[1],)]
     said = capsys.readouterr()
-    assert said.out.startswith("3 cells on 1 stack: 2 stored, 1 to run\n")
+    assert said.out.startswith("3 cells on 1 stack: 2 cached, 1 to run\n")
     assert f"{file}: its content does not match the digest in its name" in said.err
 
 

@@ -520,8 +520,9 @@ def test_every_cell_of_the_device_is_planned_with_what_is_listed_for_it() -> Non
         ("transformers", "4.48.3", {"qwen2.5-vl", "qwen2.5-vl+vision"}),
         ("transformers", "4.49.0", set()),
         ("transformers", "5.3.0", set()),
-        ("trl", "0.7.11", {"rft-all-linear", "rft-labels-masked"}),
-        ("trl", "0.8.0", set()),
+        ("trl", "0.7.11", {"rft-all-linear", "rft-labels-masked", "dpo-peft-config"}),
+        ("trl", "0.8.0", {"dpo-peft-config"}),
+        ("trl", "0.9.2", set()),
     ],
 )
 def test_cells_that_these_versions_cannot_have_are_not_planned(package: str, version: str, gone: set[str]) -> None:
@@ -540,7 +541,11 @@ def test_real_weights_are_planned_under_their_name_whatever_the_transformers() -
     assert [cell.variant for cell in cells] == [v for _, v in catalog.cells_with("Some-Model_1.5", DeviceKind.CPU)]
     assert {cell.flow for cell in cells if cell.listed} == {"sft-peft-model"}
     old = stack_run.planned_cells(UNLISTED, DeviceKind.CPU, {**versions, "trl": "0.7.11"}, model="org/Some-Model_1.5")
-    assert {cell.flow for cell in cells} - {cell.flow for cell in old} == {"rft-all-linear", "rft-labels-masked"}
+    assert {cell.flow for cell in cells} - {cell.flow for cell in old} == {
+        "rft-all-linear",
+        "rft-labels-masked",
+        "dpo-peft-config",
+    }
 
 
 def test_models_are_loaded_with_the_attention_that_was_asked_for(cells: Cells, tmp_path: Path) -> None:

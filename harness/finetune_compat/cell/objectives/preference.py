@@ -114,8 +114,13 @@ def _stacked(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
 
 
 def listening(trainer: Any, labels: LabelLog) -> AbstractContextManager[None]:
+<<<<<<< HEAD
     """While open, note the labels of every batch for which `trainer` computes a loss. The model receives no labels."""
     return _each_batch(trainer, lambda pairs: labels.note(pairs.ids, pairs.labels, pairs.attended))
+=======
+    """While open, note the labels of every batch that `trainer` computes a loss of: the model is given none."""
+    return _each_batch(trainer, lambda pairs: _note(labels, pairs))
+>>>>>>> issue16-dpo
 
 
 @contextmanager
@@ -124,11 +129,18 @@ def evaluating(trainer: Any, labels: LabelLog) -> Iterator[PreferenceLog]:
     answers = PreferenceLog(trainer.model)
 
     def note(pairs: Pairs) -> None:
-        labels.note(pairs.ids, pairs.labels, pairs.attended)
+        _note(labels, pairs)
         answers.note(pairs)
 
     with _each_batch(trainer, note):
         yield answers
+
+
+def _note(labels: LabelLog, pairs: Pairs) -> None:
+    """Pair by pair, so that rows are noted in one order, however many of them make a batch."""
+    labels.note(
+        *(torch.stack(part.chunk(2), dim=1).flatten(0, 1) for part in (pairs.ids, pairs.labels, pairs.attended))
+    )
 
 
 def unequal(collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
