@@ -114,13 +114,8 @@ def _stacked(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
 
 
 def listening(trainer: Any, labels: LabelLog) -> AbstractContextManager[None]:
-<<<<<<< HEAD
     """While open, note the labels of every batch for which `trainer` computes a loss. The model receives no labels."""
-    return _each_batch(trainer, lambda pairs: labels.note(pairs.ids, pairs.labels, pairs.attended))
-=======
-    """While open, note the labels of every batch that `trainer` computes a loss of: the model is given none."""
     return _each_batch(trainer, lambda pairs: _note(labels, pairs))
->>>>>>> issue16-dpo
 
 
 @contextmanager
