@@ -12,9 +12,9 @@
 #   "platformdirs>=4.4",
 #   "pydantic>=2.7",
 #   "rich>=13.8",
-#   "safetensors>=0.4.1",
+#   "safetensors>=0.6.2",
 #   "typer>=0.28",
-#   "uv>=0.9",
+#   "uv>=0.13",
 # ]
 # ///
 """Does fine-tuning still train on these versions? Sessions that run stacks, compare versions, and test the harness.

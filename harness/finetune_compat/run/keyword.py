@@ -14,8 +14,8 @@ from finetune_compat.contract.plan import PlannedCell
 
 _TOKEN = re.compile(r"\s*(?:([()])|([\w:+\-.\[\]\\/]+))")
 
-PLACES = ("tests", "cells", "test_flows.py", "test_flow")
-"""Names that every cell's test has beside its own: its folders, its file and its function."""
+PLACES = ("test_flows.py", "test_flow")
+"""Names that every cell's test has in pytest besides its own: its file and its function. Its folder is not one."""
 
 
 class _NotOurs(Exception):
