@@ -1,4 +1,4 @@
-"""The pytest plugin of a cell process: `pytest -p finetune_compat.cell.plugin --plan PLAN tests/cells`.
+"""The pytest plugin of a cell process: `pytest -p finetune_compat.cell.plugin --plan PLAN cell/session`.
 
 It parametrises the tests with the planned cells and ends a cell that exceeds its time limit. xdist's controller loads
 it as well, where it must not import the stack.
