@@ -80,8 +80,9 @@ def write() -> Path:
     matrix, ledger = read_matrix(), load_ledger()
     sizes = [full_size(stack, ledger) for stack in (REPORTED_STACK, newest_stack(matrix))]
     results = judged(places().baselines / "cpu", ledger)
-    write_atomically(places().field_notes, rendered(sizes, results))
-    return places().field_notes
+    page = places().reports / "field-notes.md"
+    write_atomically(page, rendered(sizes, results))
+    return page
 
 
 def full_size(stack: str, ledger: Ledger) -> FullSize:

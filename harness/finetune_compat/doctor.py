@@ -118,8 +118,8 @@ def _gpus() -> Finding:
         found = read_gpus()
     except GpuFailed as error:
         return Finding("GPUs", error.what, missing=True, todo=error.todo)
-    told = ", ".join(f"{gpu} {gpu.name} {gpu.total / GB:.0f} GB" for gpu in found)
-    return Finding("GPUs", told or "none: cells run on the CPU")
+    listed = ", ".join(f"{gpu} {gpu.name} {gpu.total / GB:.0f} GB" for gpu in found)
+    return Finding("GPUs", listed or "none: cells run on the CPU")
 
 
 def _directories(here: Places) -> Iterator[Finding]:

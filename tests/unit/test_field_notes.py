@@ -10,7 +10,7 @@ from finetune_compat.results.run_files import Results, judged
 
 BASELINES = places().baselines
 
-REPORT = places().field_notes.read_text(encoding="utf-8")
+REPORT = (places().reports / "field-notes.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

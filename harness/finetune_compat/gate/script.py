@@ -206,14 +206,14 @@ def _broken(one: Pipeline, said: Verdict | None, first: Pipeline | None) -> Verd
     if first is None or one is first or not trains(first) or first.error is not None or first.status:
         return None
     if one.error is not None:
-        told = "" if said is None or excused(one.error) else _describe(one.error)
+        reason = "" if said is None or excused(one.error) else _describe(one.error)
     else:
         # A launcher with an exit status may have lost its process to the machine in the middle of a training.
         through = bool(one.runs) and all(run.seen.training is not None for run in one.runs)
-        told = f"the script ended with status {one.status}" if one.status and one.status > 0 and through else ""
-    if not told:
+        reason = f"the script ended with status {one.status}" if one.status and one.status > 0 and through else ""
+    if not reason:
         return None
-    return Verdict("", Outcome.FAIL, f"F001 {told}", Symptom.ERROR, (failed("F001", told),))
+    return Verdict("", Outcome.FAIL, f"F001 {reason}", Symptom.ERROR, (failed("F001", reason),))
 
 
 def _unknown(said: Verdict | None) -> Verdict | None:

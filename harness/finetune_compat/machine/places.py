@@ -100,11 +100,6 @@ class Places:
         """Runs of planted faults; raises as `reports`."""
         return self.reports / "faults"
 
-    @property
-    def field_notes(self) -> Path:
-        """The report on statements of users; raises as `reports`."""
-        return self.reports / "field-notes.md"
-
     def the_checkout(self, what: str) -> Path:
         """The checkout. `what` names the feature that needs it, for the message.
 
