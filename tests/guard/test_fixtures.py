@@ -13,8 +13,8 @@ from finetune_compat.cell import adapt
 from finetune_compat.cell.setup import Setup
 from finetune_compat.cell.stages import StageRecorder
 from finetune_compat.contract.records import Area
+from guarded_runs import ADAPTER, EVERYTHING, TENSORS, adapters
 from peft import get_peft_model, prepare_model_for_kbit_training
-from test_problems import ADAPTER, EVERYTHING, TENSORS, adapters
 from torch import nn
 from transformers import TrainerCallback
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,56 +17,9 @@ from finetune_compat.cell import guard as guard_module
 from finetune_compat.cell.guard import TrainingWarning
 from finetune_compat.cell.instruments.census import is_adapter
 from finetune_compat.checks.guard_checks import LOOKS_AT_EACH, SCALER_SKIPS
+from guarded_runs import ADAPTER, EVERYTHING, TENSORS, adapters, finishes, freeze, silence, stopped, warned
 from torch import nn
 from transformers import TrainerCallback, set_seed
-
-ADAPTER, TENSORS, EVERYTHING = 16_384, 28, 107_072
-"""Parameters and tensors of the tiny adapter, 2 layers x 7 modules x 2, and of model and adapter together."""
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Whatever the guard says in here is an error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", TrainingWarning)
-        yield
-
-
-def stopped(trainer: Any, action: Callable[[], Any] | None = None) -> tuple[str, str, int]:
-    """How the guard stopped it: the code, the first line, and the steps that were done."""
-    with pytest.raises(TrainingStopped) as caught, silence():
-        (action or trainer.train)()
-    assert isinstance(caught.value, RuntimeError)
-    assert caught.value.meaning and caught.value.todo
-    return caught.value.code, str(caught.value).partition("\n")[0], trainer.state.global_step
-
-
-def goes_on(trainer: Any) -> None:
-    """The run ends by itself, and the guard says nothing."""
-    with silence():
-        trainer.train()
-    assert trainer.state.global_step == trainer.args.max_steps
-
-
-def said(trainer: Any) -> list[str]:
-    """First lines of what the guard says of a run that ends by itself."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        trainer.train()
-    assert trainer.state.global_step == trainer.args.max_steps
-    found = [str(w.message) for w in caught if issubclass(w.category, TrainingWarning)]
-    return [text.partition("\n")[0].removeprefix("TrainingGuard: ") for text in found]
-
-
-def adapters(trainer: Any) -> dict[str, nn.Parameter]:
-    """What is trained, by name."""
-    return {name: parameter for name, parameter in trainer.model.named_parameters() if is_adapter(name)}
-
-
-def freeze(parameters: Any) -> None:
-    for parameter in parameters:
-        parameter.requires_grad = False
-
 
 # ----------------------------------------------------------------------------------------------------------- healthy
 
@@ -96,7 +47,7 @@ def test_healthy_runs_pass_in_silence(sft: Make, full: Make, options: dict[str, 
             trainer.model.enable_input_require_grads()  # before Transformers 5.0 nobody else does
         with silence():
             trainer.evaluate()
-        goes_on(trainer)
+        finishes(trainer)
         with silence():
             trainer.evaluate()
 
@@ -138,7 +89,7 @@ def test_one_trainable_tensor_is_something(sft: Make) -> None:
     """How much of a model trains is its user's choice."""
     trainer = sft(TrainingGuard())
     freeze([p for name, p in adapters(trainer).items() if "0.self_attn.q_proj.lora_B" not in name])
-    goes_on(trainer)
+    finishes(trainer)
 
 
 # --------------------------------------------------------------------------------------------------------- optimizer
@@ -193,7 +144,7 @@ def test_an_optimizer_that_holds_frozen_parameters_too_is_fine(sft: Make) -> Non
     """They receive no gradient and stay what they are."""
     trainer = sft(TrainingGuard())
     _optimizer_of(trainer, list(trainer.model.parameters()))
-    goes_on(trainer)
+    finishes(trainer)
 
 
 def test_an_optimizer_for_each_layer_is_fine(sft: Make) -> None:
@@ -213,7 +164,7 @@ def test_an_optimizer_for_each_layer_is_fine(sft: Make) -> None:
         parameter.register_post_accumulate_grad_hook(step)
     trainer.optimizer = LayerWiseDummyOptimizer(optimizer_dict=each, lr=0.01)
     trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(trainer.optimizer, lambda step: 1.0)
-    goes_on(trainer)
+    finishes(trainer)
 
 
 # ------------------------------------------------------------------------------------------------------------ labels
@@ -254,7 +205,7 @@ def test_five_rows_in_sequence_without_labels_stop_nothing(sft: Make) -> None:
     """Then come some that have labels. There is a word on it, and no problem with the gradient they cannot have."""
     trainer = sft(TrainingGuard(), per_device_train_batch_size=1)
     _mask(trainer, lambda number, labels: torch.full((len(labels),), number < 5))
-    [line] = said(trainer)
+    [line] = warned(trainer)
     assert line.startswith("5 of 6 checked rows have no label to predict: ")
 
 
@@ -279,7 +230,7 @@ def test_some_rows_without_labels_are_worth_a_word(sft: Make) -> None:
     """They cost time and train nothing; the others do. Said once, with the count so far."""
     trainer = sft(TrainingGuard())
     _mask(trainer, lambda number, labels: torch.arange(len(labels)) < 3)
-    [line] = said(trainer)
+    [line] = warned(trainer)
     assert line == (
         "3 of 8 checked rows have no label to predict: every label is -100, except perhaps the first. "
         "These rows take time and train nothing; check the maximum length and the mask."
@@ -350,7 +301,7 @@ def test_steps_a_gradient_scaler_skips_are_not_held_against_the_run(sft: Make, s
     """It starts at 2**16 and halves at each overflow, so 16 in sequence are within its ways."""
     trainer = sft(TrainingGuard(), max_steps=25)
     _scale(trainer, skips)
-    goes_on(trainer)
+    finishes(trainer)
 
 
 def test_a_gradient_scaler_that_skips_every_step_stops_the_run(sft: Make) -> None:
@@ -405,7 +356,7 @@ def test_two_steps_without_a_gradient_are_bad_luck(sft: Make) -> None:
     trainer = sft(TrainingGuard(every=1))
     for parameter in adapters(trainer).values():
         parameter.register_hook(lambda g: torch.zeros_like(g) if trainer.state.global_step % 3 != 2 else g)
-    goes_on(trainer)
+    finishes(trainer)
 
 
 def test_tensors_that_are_idle_while_others_train_stop_nothing(sft: Make) -> None:
@@ -414,7 +365,7 @@ def test_tensors_that_are_idle_while_others_train_stop_nothing(sft: Make) -> Non
     first, *others = (name for name in adapters(trainer) if "lora_B" in name)
     assert first
     _from_step(trainer, 1, torch.zeros_like, *others)
-    goes_on(trainer)
+    finishes(trainer)
 
 
 def test_tensors_that_were_idle_in_ten_looks_are_worth_a_word(sft: Make) -> None:
@@ -422,7 +373,7 @@ def test_tensors_that_were_idle_in_ten_looks_are_worth_a_word(sft: Make) -> None
     trainer = sft(TrainingGuard(every=1), max_steps=3 * LOOKS_AT_EACH)
     cut_off = [name for name in adapters(trainer) if "layers.0." in name]
     _from_step(trainer, 1, torch.zeros_like, *cut_off)
-    [line] = said(trainer)
+    [line] = warned(trainer)
     assert line == (
         "14 of 28 trained tensors received no gradient other than zero in 10 checked steps: "
         f"{', '.join(cut_off[:3])} and 11 more. Experts may be idle. Other layers are cut off from the loss, for "
@@ -455,14 +406,14 @@ def test_a_learning_rate_of_zero_stops_after_three_steps(full: Make) -> None:
 @pytest.mark.parametrize("rate", [1e-6, 1e-9])
 def test_the_smallest_change_is_a_change(sft: Make, rate: float) -> None:
     """Nearly dead is not dead: bits move."""
-    goes_on(sft(TrainingGuard(), learning_rate=rate))
+    finishes(sft(TrainingGuard(), learning_rate=rate))
 
 
 def test_a_long_warm_up_is_waited_for(full: Make) -> None:
     """A hundred steps of it are worth a step and a half after seventeen: weights that stand still mean nothing yet."""
     trainer = full(TrainingGuard(), warmup_steps=100, max_steps=17)
     trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=1e-30)
-    goes_on(trainer)
+    finishes(trainer)
 
 
 # ---------------------------------------------------------------------------------------------------------- eval loss
@@ -507,7 +458,7 @@ def test_an_eval_loss_that_is_flat_over_the_whole_run_stops_the_script_after_it(
     trainer = sft(TrainingGuard())
     _look_up(trainer, 3.289622)
     trainer.evaluate()
-    goes_on(trainer)
+    finishes(trainer)
     line = "eval loss is flat to 6 decimals: 3.289622 -> 3.289622 (eval_loss, 10 steps apart)"
     assert stopped(trainer, trainer.evaluate) == ("E803", line, 10)
 
@@ -517,7 +468,7 @@ def test_an_eval_loss_that_stays_nan_is_flat(sft: Make) -> None:
     trainer = sft(TrainingGuard())
     _look_up(trainer, float("nan"))
     trainer.evaluate()
-    goes_on(trainer)
+    finishes(trainer)
     line = "eval loss is flat to 6 decimals: nan -> nan (eval_loss, 10 steps apart)"
     assert stopped(trainer, trainer.evaluate) == ("E803", line, 10)
 
@@ -534,7 +485,7 @@ def test_a_loss_of_one_of_several_eval_sets_is_named(sft: Make) -> None:
         trainer.prediction_step = asked
 
     evaluate()
-    goes_on(trainer)
+    finishes(trainer)
     line = "eval loss is flat to 6 decimals: 1.500000 -> 1.500000 (eval_other_loss, 10 steps apart)"
     assert stopped(trainer, evaluate) == ("E803", line, 10)
 
@@ -545,7 +496,7 @@ def test_two_evaluations_without_training_between_them_agree(sft: Make) -> None:
     with silence():
         trainer.evaluate()
         trainer.evaluate()
-    goes_on(trainer)
+    finishes(trainer)
     with silence():
         trainer.evaluate()
         trainer.evaluate()
@@ -555,7 +506,7 @@ def test_warm_up_and_decay_train_too_little_to_tell(sft: Make) -> None:
     """The first step of a warm-up has a learning rate of 0, the last of a decay nearly: evaluated at each step."""
     seen = Evaluated()
     trainer = _evaluate_every(sft(TrainingGuard(), seen, warmup_steps=4, lr_scheduler_type="cosine"), 1)
-    goes_on(trainer)
+    finishes(trainer)
     assert seen.at == list(range(1, 11))
 
 
@@ -564,7 +515,7 @@ def test_a_loss_of_nearly_nothing_has_no_decimals_left(sft: Make) -> None:
     trainer = sft(TrainingGuard())
     _look_up(trainer, 3e-5)
     trainer.evaluate()
-    goes_on(trainer)
+    finishes(trainer)
     with silence():
         trainer.evaluate()
 
@@ -577,7 +528,7 @@ def test_a_reloaded_best_model_repeats_its_loss(sft: Make) -> None:
     losses = iter([1.0, 2.0, 2.0])
     trainer.prediction_step = lambda *_, **__: (torch.tensor(next(losses)), None, None)
     trainer.args.per_device_eval_batch_size = 16
-    goes_on(trainer)
+    finishes(trainer)
     with silence():
         trainer.evaluate()
 
@@ -590,7 +541,7 @@ def test_a_guard_that_may_only_warn_reports_each_code_once(sft: Make) -> None:
     trainer = _evaluate_every(sft(TrainingGuard("warn", every=1)), 2)
     _from_step(trainer, 1, torch.zeros_like)
     _look_up(trainer, 3.289622)
-    first, second = said(trainer)
+    first, second = warned(trainer)
     assert first.startswith("no gradient reaches the weights in steps 1 to 3: ")
     assert second == "eval loss is flat to 6 decimals: 3.289622 -> 3.289622 (eval_loss, 6 steps apart)"
 
@@ -669,7 +620,7 @@ def test_what_shards_hide_is_said_once_and_not_guessed(sft: Make, monkeypatch: p
     half = sft(TrainingGuard())
     _optimizer_of(half, list(adapters(half).values())[::2])
     _from_step(half, 1, torch.zeros_like)
-    assert said(half) == [line]
+    assert warned(half) == [line]
     frozen = sft(TrainingGuard())
     freeze(adapters(frozen).values())
     assert stopped(frozen)[0] == "C104"
@@ -679,4 +630,4 @@ def test_a_compiled_model_is_not_listened_to_and_that_is_said(sft: Make) -> None
     """Labels cannot be seen; gradients can."""
     trainer = sft(TrainingGuard())
     trainer.args.torch_compile = True  # only what the guard asks: nothing is compiled here
-    assert said(trainer) == ["the labels of a compiled model cannot be read: they are not checked in this run"]
+    assert warned(trainer) == ["the labels of a compiled model cannot be read: they are not checked in this run"]

@@ -15,8 +15,8 @@ from datasets import Dataset
 from finetune_compat import TrainingGuard
 from finetune_compat.cell import adapt, data
 from finetune_compat.cell.setup import Setup
+from guarded_runs import adapters, finishes, silence, stopped, warned
 from peft import get_peft_model
-from test_problems import adapters, goes_on, said, silence, stopped
 
 # TRL before 0.12 has a get_batch_samples for DPO that Transformers 4.46 and later take for their own (trl#2275), and no
 # GRPO: where a trainer does not run at all there is nothing to guard.
@@ -101,7 +101,7 @@ def test_dpo_passes_in_silence(setup: Setup, rate: float) -> None:
     trainer = _dpo(setup, TrainingGuard(every=1), learning_rate=rate)
     with silence():
         trainer.evaluate()
-    goes_on(trainer)
+    finishes(trainer)
     with silence():
         trainer.evaluate()
 
@@ -131,7 +131,7 @@ def test_dpo_whose_loss_has_lost_its_model_stops(setup: Setup) -> None:
 @needs_grpo
 def test_grpo_passes_in_silence(setup: Setup) -> None:
     """Its loss is 0.0 throughout, because beta is 0 and the policy its own reference."""
-    goes_on(_grpo(setup, _by_length_of_words, TrainingGuard(every=1)))
+    finishes(_grpo(setup, _by_length_of_words, TrainingGuard(every=1)))
 
 
 @needs_grpo
@@ -141,7 +141,7 @@ def test_grpo_whose_completions_all_earn_the_same_passes_in_silence(setup: Setup
     largest: list[float] = []
     for parameter in adapters(trainer).values():
         parameter.register_hook(lambda gradient: largest.append(float(gradient.abs().max())))
-    goes_on(trainer)
+    finishes(trainer)
     assert largest and not any(largest)
 
 
@@ -197,6 +197,6 @@ def test_a_classifier_passes_in_silence(setup: Setup) -> None:
     )
     with silence():
         trainer.evaluate()
-    assert said(trainer) == []
+    assert warned(trainer) == []
     with silence():
         trainer.evaluate()

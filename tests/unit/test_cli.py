@@ -16,7 +16,7 @@ from finetune_compat.machine.places import PACKAGE, places
 from finetune_compat.stacks import locks, matrix
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.stacks.uv_tool import Answer
-from test_locks import BODY
+from stack_builders import BODY
 
 ROOT = PACKAGE.parents[1]
 

@@ -26,9 +26,8 @@ from finetune_compat.stacks.environments import Environment
 from finetune_compat.stacks.locks import Lock, Unsolvable, read_lock
 from finetune_compat.stacks.matrix import LockPlan, Matrix, parse_matrix
 from finetune_compat.stacks.supply import Supply
-from test_locks import BODY, NO_SOLUTION, plan
-from test_matrix import document, row
-from test_stack_run import gpus
+from gpu_builders import machine_with
+from stack_builders import BODY, NO_SOLUTION, document, lock_plan, row
 
 MATRIX = parse_matrix(document(row()))
 ENV = Path("/env/bin/python")
@@ -67,13 +66,13 @@ class Stage:
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """A machine without a GPU, on which everything works."""
     path = tmp_path / "trl0.22-py311.txt"
-    path.write_text(locks._render(plan(), BODY, packages="2"))
+    path.write_text(locks._render(lock_plan(), BODY, packages="2"))
     stage = Stage(read_lock(path))
     monkeypatch.setattr(nox_session, "locked", stage.locked)
     monkeypatch.setattr(nox_session, "prepare_environment", stage.prepare)
     monkeypatch.setattr(nox_session, "run_stack", stage.run)
     monkeypatch.setattr(stack_run, "record_absent", lambda *row: stage.absent.append(row))
-    gpus(monkeypatch, 0)
+    machine_with(monkeypatch, 0)
     return stage
 
 
@@ -152,7 +151,7 @@ class TestDevice:
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch, posargs: tuple[str, ...], there: int, lock: str
     ) -> None:
         """A GPU that is there is used unless told otherwise, and then with the lock made for it; it is chosen once."""
-        found = gpus(monkeypatch, there)
+        found = machine_with(monkeypatch, there)
         stage.session(*posargs)
         assert stage.planned == [lock]
         assert stage.ran[0]["gpus"] == (found if lock.endswith("-cuda") else ())

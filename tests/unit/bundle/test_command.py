@@ -25,8 +25,7 @@ from finetune_compat.contract.errors import (
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.stacks.locks import Unsolvable, read_lock
 from finetune_compat.stacks.matrix import parse_matrix, read_matrix
-from test_locks import NO_SOLUTION
-from test_matrix import document, row
+from stack_builders import NO_SOLUTION, document, row
 from wheels import make_wheel
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"

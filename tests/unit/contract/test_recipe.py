@@ -11,7 +11,7 @@ from finetune_compat.contract.recipe import Recipe, contradiction, from_dict, to
 from finetune_compat.contract.records import DeviceKind
 from hypothesis import given
 from hypothesis import strategies as st
-from kept_builders import recipe_of, seen
+from store_builders import recipe_of, seen
 
 OTHER: dict[str, object] = {
     "cell": "trl0.23-py311/sft-full[qwen2-full-gc]@cpu",

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import gates
 import pytest
 from finetune_compat.checks.comparison import Change
 from finetune_compat.contract.records import Stage
 from finetune_compat.gate.decision import Aspect, Decision, Difference, Gate
 from finetune_compat.gate.report import answer_json, html, junit, markdown
 from jsonschema import Draft202012Validator
-
-sys.path.append(str(Path(__file__).parent.parent / "golden"))
-
-import gates
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from finetune_compat.store import stored_files
 from finetune_compat.store.addresses import Installed
 from finetune_compat.store.remote import StoreUnreachable
 from finetune_compat.store.store import Store
-from kept_builders import kept, planned, recipe_of, seen
+from store_builders import kept, planned, recipe_of, seen
 
 FLOWS = ("sft-peft-config", "sft-full", "trainer-peft-model")
 FULL = replace(NF4, precision=Precision.FULL)

@@ -27,7 +27,7 @@ from finetune_compat.contract.plan import Plan, PlannedCell, read_plan, workers_
 from finetune_compat.contract.records import DeviceKind, Observation, to_json
 from finetune_compat.contract.seeds import Seeds
 from finetune_compat.machine.files import write_atomically
-from finetune_compat.machine.gpus import GB, Gpu, Wanted
+from finetune_compat.machine.gpus import Gpu, Wanted
 from finetune_compat.machine.places import PACKAGE
 from finetune_compat.results.run_files import RowState, StackRow, judged, read_rows
 from finetune_compat.run import from_store, stack_run
@@ -37,7 +37,8 @@ from finetune_compat.stacks import ask
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.stacks.matrix import LockPlan
 from finetune_compat.store.addresses import Installed
-from test_locks import plan as lock_plan
+from gpu_builders import gpu, machine_with
+from stack_builders import lock_plan
 
 ROOT = PACKAGE.parents[1]
 SESSION = PACKAGE / "cell" / "session"
@@ -223,21 +224,6 @@ def test_limits_no_gpu_can_meet_are_bad_input(given: tuple[str, ...], what: str)
 # -------------------------------------------------------------------------------------------------------------- device
 
 
-def gpu(index: int) -> Gpu:
-    """An idle GPU with 80 GB."""
-    return Gpu(index, None, f"GPU-{index}f", f"GPU-{index}f", "NVIDIA H100", 80 * GB, 0)
-
-
-def gpus(monkeypatch: pytest.MonkeyPatch, number: int, visible: str | None = None) -> tuple[Gpu, ...]:
-    """A machine with that many idle GPUs, and what its user has set CUDA_VISIBLE_DEVICES to."""
-    found = tuple(gpu(index) for index in range(number))
-    monkeypatch.setattr(stack_run, "read_gpus", lambda: found)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
-    if visible is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    return found
-
-
 @pytest.mark.parametrize(
     ("given", "there", "chosen"),
     [
@@ -255,13 +241,13 @@ def test_gpus_that_are_there_are_used_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], there: int, chosen: int
 ) -> None:
     """Never the other way round; two of them unless told otherwise."""
-    found = gpus(monkeypatch, there)
+    found = machine_with(monkeypatch, there)
     assert stack_run.chosen_gpus(parse_options(given)) == found[:chosen]
 
 
 def test_what_was_chosen_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """With the limits that were asked for."""
-    gpus(monkeypatch, 2, "1")
+    machine_with(monkeypatch, 2, "1")
     assert stack_run.chosen_gpus(parse_options(("--gpu-larger-than", "16", "--gpu-idle-below", "4"))) == (gpu(1),)
     assert capsys.readouterr().out == (
         "GPU 1 (NVIDIA H100) of 2: idle and large enough (under 4 GB used, over 16 GB in all)\n"
@@ -282,10 +268,10 @@ def test_a_gpu_that_is_hidden_leaves_the_cpu_and_that_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where there is none, nothing is said: that is how most machines are."""
-    gpus(monkeypatch, 2, "-1")
+    machine_with(monkeypatch, 2, "-1")
     assert stack_run.chosen_gpus(parse_options(())) == ()
     assert capsys.readouterr().out == "CPU: CUDA_VISIBLE_DEVICES=-1 hides all 2 GPUs\n"
-    gpus(monkeypatch, 0)
+    machine_with(monkeypatch, 0)
     assert stack_run.chosen_gpus(parse_options(())) == ()
     assert capsys.readouterr().out == ""
 
@@ -303,7 +289,7 @@ def test_a_gpu_that_is_asked_for_and_is_not_there_is_bad_input(
     monkeypatch: pytest.MonkeyPatch, there: int, visible: str | None, meaning: str
 ) -> None:
     """Before anything is installed for it."""
-    gpus(monkeypatch, there, visible)
+    machine_with(monkeypatch, there, visible)
     with pytest.raises(CompatError) as raised:
         stack_run.chosen_gpus(parse_options(("--device=cuda",)))
     assert raised.value.exit_code is ExitCode.BAD_INPUT

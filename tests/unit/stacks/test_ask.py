@@ -16,7 +16,7 @@ from finetune_compat.stacks.environments import Environment
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.stacks.uv_tool import Answer
-from test_locks import NO_SOLUTION
+from stack_builders import NO_SOLUTION
 
 MATRIX = read_matrix()
 

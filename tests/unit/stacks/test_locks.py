@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -28,25 +27,9 @@ from finetune_compat.stacks.matrix import LockPlan, parse_matrix, read_matrix
 from finetune_compat.stacks.uv_tool import Answer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_matrix import document, row
+from stack_builders import BODY, HASH, NO_SOLUTION, document, lock_plan, row
 
-HASH = "a" * 64
-_LINE = f"    --hash=sha256:{HASH}"
-BODY = f"trl==0.22.2 \\\n{_LINE}\nnumpy==2.3.2 \\\n{_LINE} \\\n{_LINE}\n"
-NO_SOLUTION = (
-    "error: No solution found when resolving dependencies\n"
-    "  cause: Because trl==0.22.2 depends on transformers>=4.55.0 and you require\n"
-    "         transformers<4.55.0, we can conclude that your requirements are unsatisfiable.\n"
-    "\n"
-    "hint: something about pre-releases"
-)
 UNREACHABLE = "error: Request failed after 3 retries in 4.9s\n  cause: error sending request for url (https://x/)"
-
-
-def plan(**changes: Any) -> LockPlan:
-    """The plan of one correct row."""
-    matrix = parse_matrix(document(row()))
-    return replace(matrix.plan(matrix.stacks[0], "3.11"), **changes)
 
 
 @pytest.fixture
@@ -69,7 +52,7 @@ def uv(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], list[Sequence[str]
 def make(folder: Path, *plans: LockPlan) -> tuple[list[str], ExitCode]:
     """Make locks in `folder`; the lines that were told and the exit code."""
     lines: list[str] = []
-    results = make_locks(plans or (plan(),), lines.append, folder)
+    results = make_locks(plans or (lock_plan(),), lines.append, folder)
     return [*lines, summary(results)], exit_code(results)
 
 
@@ -135,7 +118,7 @@ class TestMaking:
             ExitCode.ENVIRONMENT,
         )
         assert make(tmp_path)[1] is ExitCode.HEALTHY
-        found = locked(plan(), tmp_path)
+        found = locked(lock_plan(), tmp_path)
         assert isinstance(found, Unsolvable)
         assert (found.reason, found.cause) == (NO_SOLUTION, said)
 
@@ -199,12 +182,12 @@ class TestMaking:
         make(tmp_path)
         (tmp_path / "trl0.1-py311.txt").touch()
         (tmp_path / "README.md").touch()
-        assert drop_orphans([plan()], tmp_path) == ("trl0.1-py311.txt",)
+        assert drop_orphans([lock_plan()], tmp_path) == ("trl0.1-py311.txt",)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "trl0.22-py311.txt"]
 
     def test_the_outcome_of_every_kind_is_counted(self) -> None:
         """The last line of the command has them in a fixed order."""
-        results = [locks.Result(plan(), outcome, "") for outcome in Outcome]
+        results = [locks.Result(lock_plan(), outcome, "") for outcome in Outcome]
         assert summary(results) == (
             "1 unchanged, 1 locked, 1 still unsolvable, 1 newly unsolvable, 1 not resolved, nothing written"
         )
@@ -214,7 +197,7 @@ class TestMaking:
 def write_lock(folder: Path, body: str = BODY, packages: int = 2, made_for: LockPlan | None = None) -> Path:
     """A lock as `make_locks` writes it."""
     path = folder / "trl0.22-py311.txt"
-    path.write_text(locks._render(made_for or plan(), body, packages=str(packages)))
+    path.write_text(locks._render(made_for or lock_plan(), body, packages=str(packages)))
     return path
 
 
@@ -320,10 +303,10 @@ class TestReading:
     @pytest.mark.parametrize(
         ("asked", "complaint"),
         [
-            (plan(torch="2.14.0"), "its torch is '2.13.0', in the matrix it is '2.14.0'"),
-            (plan(as_of=date(2025, 9, 4)), "its as-of is '2025-09-03', in the matrix it is '2025-09-04'"),
+            (lock_plan(torch="2.14.0"), "its torch is '2.13.0', in the matrix it is '2.14.0'"),
+            (lock_plan(as_of=date(2025, 9, 4)), "its as-of is '2025-09-03', in the matrix it is '2025-09-04'"),
             (
-                plan(exempt={}),
+                lock_plan(exempt={}),
                 "its exempt is 'torch<=2026-07-08', in the matrix it is 'none'",
             ),
         ],
@@ -348,7 +331,7 @@ class TestReading:
         with pytest.raises(
             LockError, match=rf"^{tmp_path}/trl0\.22-py311\.unsolvable\.txt: the lock is stale: its torch is"
         ):
-            locked(plan(torch="2.14.0"), tmp_path)
+            locked(lock_plan(torch="2.14.0"), tmp_path)
 
 
 class TestCommittedLocks:

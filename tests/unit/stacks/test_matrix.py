@@ -15,32 +15,7 @@ from finetune_compat.stacks.matrix import Matrix, parse_matrix, read_matrix
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
-
-FLOOR = date(2025, 7, 29)
-
-
-def document(*rows: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """A whole, correct document with these rows on its TRL axis."""
-    return {
-        "torch": {"version": "2.13.0", "platform": ["triton"]},
-        "resolve": {
-            "floor": FLOOR,
-            "packages": ["trl", "transformers", "bitsandbytes"],
-            "tools": ["pytest"],
-            "platform": "x86_64-manylinux_2_28",
-            "pythons": ["3.11"],
-        },
-        "exempt": [
-            {"package": "torch", "until": date(2026, 7, 8), "why": "every row runs on it"},
-            {"package": "bitsandbytes", "device": "cuda", "until": date(2025, 9, 30), "why": "CUDA 13"},
-        ],
-        "axes": [{"package": "trl", "stacks": list(rows) or [row()]}],
-    } | changes
-
-
-def row(**changes: Any) -> dict[str, Any]:
-    """A correct row."""
-    return {"pin": "0.22.2", "released": date(2025, 9, 3)} | changes
+from stack_builders import FLOOR, document, row
 
 
 def faults(data: dict[str, Any]) -> list[str]:

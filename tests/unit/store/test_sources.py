@@ -23,7 +23,7 @@ from finetune_compat.stacks.locks import Lock
 from finetune_compat.store import directories
 from finetune_compat.store.addresses import Installed, addressed, addresses, installed, recipes
 from finetune_compat.store.sources import ENTRANCES, Sources
-from kept_builders import planned
+from store_builders import planned
 
 ROOT = PACKAGE.parents[1]
 

@@ -19,7 +19,7 @@ from finetune_compat.store.remote import Remote, StoreUnreachable
 from finetune_compat.store.store import Past, Store, latest
 from hypothesis import given
 from hypothesis import strategies as st
-from kept_builders import kept, recipe_of, seen
+from store_builders import kept, recipe_of, seen
 
 EARLY, LATE = "2026-01-01T00:00:00.000000+00:00", "2026-01-02T00:00:00.000000+00:00"
 

@@ -19,7 +19,7 @@ from finetune_compat.store.store import Store
 from finetune_compat.store.stored_files import Damaged
 from hypothesis import given
 from hypothesis import strategies as st
-from kept_builders import kept, seen
+from store_builders import kept, seen
 
 ROOT = PACKAGE.parents[1]
 
@@ -28,7 +28,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 sys.path[:0] = [{unit!r}, {store!r}]
-from kept_builders import kept
+from store_builders import kept
 from finetune_compat.store import stored_files as objects
 root, who = Path(sys.argv[1]), int(sys.argv[2])
 print("go", flush=True)

@@ -24,7 +24,7 @@ from finetune_compat.store import archive, stored_files
 from finetune_compat.store.sources import Sources
 from finetune_compat.store.store import Store
 from finetune_compat.store.verify import differences
-from kept_builders import kept, planned, recipe_of, seen
+from store_builders import kept, planned, recipe_of, seen
 
 OLD, NEW = "2020-01-01T00:00:00.000000+00:00", "2099-01-01T00:00:00.000000+00:00"
 
