@@ -1,4 +1,4 @@
-"""Matrices, lock plans and the resolver's answers for the tests of locks and of what reads them."""
+"""Matrices, lock plans and answers of the resolver, for the tests of locks and of everything that reads locks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_SOLUTION = (
 
 
 def document(*rows: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """A whole, correct document with these rows on its TRL axis."""
+    """A whole, valid document with these rows on its TRL axis."""
     return {
         "torch": {"version": "2.13.0", "platform": ["triton"]},
         "resolve": {
@@ -41,11 +41,11 @@ def document(*rows: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 def row(**changes: Any) -> dict[str, Any]:
-    """A correct row."""
+    """A valid row."""
     return {"pin": "0.22.2", "released": date(2025, 9, 3)} | changes
 
 
 def lock_plan(**changes: Any) -> LockPlan:
-    """The plan of one correct row."""
+    """The plan of one valid row."""
     matrix = parse_matrix(document(row()))
     return replace(matrix.plan(matrix.stacks[0], "3.11"), **changes)

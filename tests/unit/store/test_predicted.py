@@ -1,4 +1,4 @@
-"""What an environment would hold that is not made yet."""
+"""Prediction of the packages of an environment that does not exist yet."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ triton==3.7.0
 
 
 class Machine:
-    """Stands in for uv and the Python that nox would take."""
+    """A stand-in for uv and for the Python that nox would use."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Sequence[str], str]] = []
@@ -40,7 +40,7 @@ class Machine:
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """With a registry, and this Python."""
+    """A machine with a registry and this Python."""
     stand_in = Machine()
     monkeypatch.setattr(predicted, "run_uv", stand_in.uv)
     monkeypatch.setattr(predicted, "shutil", SimpleNamespace(which=lambda _: stand_in.python))
@@ -48,8 +48,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return stand_in
 
 
-def test_it_is_what_uv_would_resolve_on_the_python_nox_would_take(machine: Machine) -> None:
-    """Asked once, with the settings of an installation."""
+def test_it_is_what_uv_resolves_for_the_python_that_nox_uses(machine: Machine) -> None:
+    """uv is called once, with the settings of an installation."""
     found = foretell("3.11", "2.13.0", Supply(offline=True))
     assert foretell("3.11", "2.13.0", Supply(offline=True)) is found
     assert found is not None
@@ -65,8 +65,8 @@ def test_it_is_what_uv_would_resolve_on_the_python_nox_would_take(machine: Machi
     assert arguments[-3:] == ["--python", sys.executable, "--offline"]
 
 
-def test_what_is_locked_is_as_it_is_locked() -> None:
-    """Only what hangs below torch and is in no lock stands beside it."""
+def test_locked_packages_have_their_locked_version() -> None:
+    """Only requirements of torch that are in no lock are added."""
     versions = {"nvidia-cublas": "13.1.0.3", "sympy": "1.14.0", "torch": "2.13.0", "triton": "3.7.0"}
     beside = ("nvidia-cublas 13.1.0.3", "triton 3.7.0")
     assert Foretold("3.11.7", versions).installed(LOCK) == Installed("3.11.7", "2.13.0", triton=True, beside=beside)
@@ -84,14 +84,14 @@ def test_what_is_locked_is_as_it_is_locked() -> None:
         {"python": "/bin/false"},
     ],
 )
-def test_what_cannot_be_told_is_not_guessed(machine: Machine, change: dict[str, object]) -> None:
-    """No registry, no torch, no such Python, one that does not run."""
+def test_unknown_packages_are_not_guessed(machine: Machine, change: dict[str, object]) -> None:
+    """Examples: no registry, no torch, no such Python, a Python that does not run."""
     for name, value in change.items():
         setattr(machine, name, value)
     assert foretell("3.11", "2.13.0", REGISTRY) is None
 
 
-def test_a_lent_torch_is_not_foretold(machine: Machine) -> None:
-    """What another Python would lend is known when it has."""
+def test_a_borrowed_torch_is_not_predicted(machine: Machine) -> None:
+    """The packages that another Python lends are known afterwards."""
     assert foretell("3.11", "2.13.0", Supply(base=BasePython("/usr/bin/python3", "3.11", ()))) is None
     assert machine.asked == []
