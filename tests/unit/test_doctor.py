@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from finetune_compat import doctor
 from finetune_compat.contract.errors import ExitCode, InstallError
-from finetune_compat.doctor import Finding, findings
+from finetune_compat.doctor import Item, findings
 from finetune_compat.machine.gpus import GB, Gpu, GpuFailed
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.stacks.uv_tool import Answer
-from finetune_compat.store.predicted import Foretold
+from finetune_compat.store.predicted import Predicted
 
 FIRST, *OTHERS = read_matrix().pythons
 TORCH = f"torch {read_matrix().torch}"
@@ -34,11 +34,11 @@ def _machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Callabl
 
 def offers(monkeypatch: pytest.MonkeyPatch, torch: str, *beside: str) -> None:
     """The index offers this torch with these packages."""
-    told = Foretold("3.11.7", {"torch": torch, **dict.fromkeys(beside, "1")})
-    monkeypatch.setattr(doctor, "foretell", lambda *_: told)
+    told = Predicted("3.11.7", {"torch": torch, **dict.fromkeys(beside, "1")})
+    monkeypatch.setattr(doctor, "predict", lambda *_: told)
 
 
-def found(name: str) -> Finding:
+def found(name: str) -> Item:
     return next(finding for finding in findings() if finding.name == name)
 
 
@@ -56,7 +56,7 @@ def test_a_machine_that_has_everything_is_healthy(capsys: pytest.CaptureFixture[
 def test_json_is_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     """The findings are one JSON array."""
     assert doctor.doctor(as_json=True) is ExitCode.HEALTHY
-    assert [Finding(**each) for each in json.loads(capsys.readouterr().out)] == list(findings())
+    assert [Item(**each) for each in json.loads(capsys.readouterr().out)] == list(findings())
 
 
 def test_a_missing_python_matters_where_runs_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_the_build_of_torch_is_that_of_the_index(monkeypatch: pytest.MonkeyPatch
     assert found(TORCH).found == "the index offers 2.13.0+cpu, a CPU build"
     offers(monkeypatch, "2.13.0", "nvidia-cublas")
     assert found(TORCH).found == "the index offers 2.13.0, a CUDA build, about 5 GB in each environment"
-    monkeypatch.setattr(doctor, "foretell", lambda *_: None)
+    monkeypatch.setattr(doctor, "predict", lambda *_: None)
     assert found(TORCH).missing
 
 
@@ -88,7 +88,7 @@ def test_gpus_are_listed_and_a_failing_driver_is_reported(monkeypatch: pytest.Mo
         raise GpuFailed("NVML: no answer", todo="See what nvidia-smi says.")
 
     monkeypatch.setattr(doctor, "read_gpus", fail)
-    assert found("GPUs") == Finding("GPUs", "NVML: no answer", missing=True, todo="See what nvidia-smi says.")
+    assert found("GPUs") == Item("GPUs", "NVML: no answer", missing=True, todo="See what nvidia-smi says.")
 
 
 def test_without_uv_it_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def test_without_uv_it_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
         raise InstallError("uv is not installed", todo="Install it.")
 
     monkeypatch.setattr(doctor, "run_uv", fail)
-    assert found("uv") == Finding("uv", "uv is not installed", missing=True, todo="Install it.")
+    assert found("uv") == Item("uv", "uv is not installed", missing=True, todo="Install it.")
     assert TORCH not in [finding.name for finding in findings()]
     assert found("disk space")
 

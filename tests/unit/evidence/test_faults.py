@@ -79,8 +79,8 @@ def wrote(tmp_path: Path) -> Wrote:
 def test_a_whole_run_is_kept_with_its_provenance(tmp_path: Path, wrote: Wrote) -> None:
     """Each fault, its check and the message are stored with versions, machine and commit."""
     kept = tmp_path / "kept"
-    assert faults.keep(wrote(), 0, (), kept) == f"Stored in {kept / 'trl0.22-py311.json'}."
-    [record] = faults.read_kept(kept)
+    assert faults.save(wrote(), 0, (), kept) == f"Stored in {kept / 'trl0.22-py311.json'}."
+    [record] = faults.read_records(kept)
     assert [(each.fault, each.check, each.said) for each in record.named] == [
         ("freeze", "C104", "freeze!"),
         ("crash", "F001", "crash!"),
@@ -105,22 +105,22 @@ def test_a_run_that_is_not_whole_or_failed_is_not_kept(
 ) -> None:
     """The earlier record is unchanged."""
     kept = tmp_path / "kept"
-    faults.keep(wrote(), 0, (), kept)
+    faults.save(wrote(), 0, (), kept)
     before = {path.name: path.read_bytes() for path in kept.iterdir()}
-    assert faults.keep(wrote(named), status, arguments, kept) == f"Not stored in {kept}: {why}"
+    assert faults.save(wrote(named), status, arguments, kept) == f"Not stored in {kept}: {why}"
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
 
 
 def test_a_run_without_a_test_is_no_record(tmp_path: Path) -> None:
     """All tests were skipped."""
     with pytest.raises(RecordsError, match="no fault was planted"):
-        faults.keep(plan(tmp_path), 0, (), tmp_path / "kept")
+        faults.save(plan(tmp_path), 0, (), tmp_path / "kept")
 
 
 def test_the_record_of_a_gpu_does_not_replace_that_of_a_cpu(tmp_path: Path, wrote: Wrote) -> None:
     """It has another file name."""
-    faults.keep(wrote(), 0, (), tmp_path / "kept")
-    faults.keep(wrote(device=DeviceKind.CUDA), 0, (), tmp_path / "kept")
+    faults.save(wrote(), 0, (), tmp_path / "kept")
+    faults.save(wrote(device=DeviceKind.CUDA), 0, (), tmp_path / "kept")
     assert sorted(path.name for path in (tmp_path / "kept").glob("*.json")) == [
         "trl0.22-py311-cuda.json",
         "trl0.22-py311.json",
@@ -130,8 +130,8 @@ def test_the_record_of_a_gpu_does_not_replace_that_of_a_cpu(tmp_path: Path, wrot
 def test_the_page_has_a_column_for_each_stack_in_their_order(tmp_path: Path, wrote: Wrote) -> None:
     """Each fault has a row, in the order of the checks, even if another stack did not plant it."""
     for stack in ("trl1.16-py311", "trl0.9-py311"):
-        faults.keep(wrote(stack=stack), 0, (), tmp_path / "kept")
-    old, new = faults.read_kept(tmp_path / "kept")
+        faults.save(wrote(stack=stack), 0, (), tmp_path / "kept")
+    old, new = faults.read_records(tmp_path / "kept")
     page = faults.page([old, dataclasses.replace(new, named=new.named[:1])])
     assert "| check | its claim | planted fault | trl0.9-py311 | trl1.16-py311 |" in page
     rows = [line for line in page.splitlines() if line.startswith(("| C104", "| F001"))]
@@ -145,7 +145,7 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path) -> None:
     """The message has the path and the remedy."""
     (tmp_path / "x.json").write_text("{}", encoding="utf-8")
     with pytest.raises(RecordsError, match="not a record of planted faults") as caught:
-        faults.read_kept(tmp_path)
+        faults.read_records(tmp_path)
     assert str(tmp_path / "x.json") in str(caught.value)
 
 
@@ -154,7 +154,7 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def kept() -> tuple[Record, ...]:
-    return faults.read_kept()
+    return faults.read_records()
 
 
 STACKS = ("trl0.9-py311", "trl0.22-py311", "trl1.16-py311")

@@ -190,7 +190,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     learning = tmp_path / "learning"
     monkeypatch.setattr(stack_run, "run_process", run)
     monkeypatch.setattr(sweeps, "runs_of", lambda given, *_: tmp_path / f"{given.cells[0].variant}.jsonl")
-    keep, read_kept = calibration.keep, calibration.read_kept
+    keep, read_kept = calibration.save, calibration.read_sweeps
     monkeypatch.setattr(calibration, "read_kept", lambda *_: read_kept(learning))
     monkeypatch.setattr(calibration, "keep", lambda found: keep(found, learning))
     monkeypatch.setattr("finetune_compat.evidence.learning.publish", lambda: None)
@@ -203,7 +203,7 @@ def test_cells_are_swept_one_after_another_with_seeds_of_their_own(tmp_path: Pat
     codes = [nox_session._calibrate(one, LOCK, Path("python"), (), Seeds(200), fresh=False) for one in plans]
     assert codes == [0, 0, 0]
     assert [command[5:] for command in host] == [["0", "200"], ["200", "400"], ["400", "600"]]
-    assert [each.seeds for each in calibration.read_kept()] == [(0, 199), (200, 399), (400, 599)]
+    assert [each.seeds for each in calibration.read_sweeps()] == [(0, 199), (200, 399), (400, 599)]
 
 
 def test_earlier_runs_are_removed_if_all_run_again(tmp_path: Path, host: list[list[str]]) -> None:

@@ -22,8 +22,8 @@ from finetune_compat.machine.gpus import (
     Wanted,
     choose,
     kind_of,
+    lines_of,
     read_gpus,
-    told,
     visible,
 )
 from hypothesis import given
@@ -143,7 +143,7 @@ def test_the_choice_is_one_line_or_two(situation: tuple[tuple[Gpu, ...], tuple[G
     """The second line is for rejected GPUs. Every GPU is named once."""
     gpus, candidates, wanted = situation
     choice = choose(gpus, candidates, wanted)
-    first, *rest = told(choice)
+    first, *rest = lines_of(choice)
     assert all(first.count(f"{each} ") == 1 for each in choice.chosen)
     assert [line.count(": ") for line in rest] == ([len(choice.rejected)] if choice.rejected else [])
     assert all(rest[0].count(f"{each}: ") == 1 for each, _ in choice.rejected)
@@ -189,7 +189,7 @@ def test_limits_that_no_gpu_can_meet_are_refused(wanted: Wanted, sense: bool) ->
 
 def printed(choice: Choice) -> str:
     """Return the printed lines."""
-    return "\n".join(told(choice))
+    return "\n".join(lines_of(choice))
 
 
 def test_the_message_has_the_limits_and_the_reasons_of_rejection() -> None:

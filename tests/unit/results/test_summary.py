@@ -15,7 +15,7 @@ from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import Absence, Actor, Frame, Observation, Precision, Stage, Variant
 from finetune_compat.report import wording
 from finetune_compat.results.causes import Group, Span
-from finetune_compat.results.lines import CountColumn, Finding, Mark, StageCount, count_columns
+from finetune_compat.results.lines import CountColumn, Mark, ResultKind, StageCount, count_columns
 from finetune_compat.results.order import stack_order
 from finetune_compat.results.run_files import RowState, StackRow, unfinished
 from finetune_compat.results.summary import Summary, Tally, exit_code_of, summarize
@@ -156,11 +156,11 @@ def test_every_outcome_has_its_mark_and_its_finding() -> None:
     assert [(line.mark, line.finding) for line in stack.lines] == [
         (Mark.PASS, None),
         (Mark.REFUSED, None),
-        (Mark.XFAIL, Finding.LISTED),
-        (Mark.FAIL, Finding.GONE),
-        (Mark.FAIL, Finding.DIFFERENT),
-        (Mark.FAIL, Finding.UNLISTED),
-        (Mark.INFRASTRUCTURE, Finding.MACHINE),
+        (Mark.XFAIL, ResultKind.LISTED),
+        (Mark.FAIL, ResultKind.GONE),
+        (Mark.FAIL, ResultKind.DIFFERENT),
+        (Mark.FAIL, ResultKind.UNLISTED),
+        (Mark.INFRASTRUCTURE, ResultKind.MACHINE),
     ]
     assert stack.tally == Tally(passed=1, refused=1, xfailed=1, failed=3, infrastructure=1)
 
@@ -272,7 +272,7 @@ def test_twenty_cells_that_fail_for_one_reason_are_one_group() -> None:
     seen = [moved(frozen(each) if i % 2 else frozen_loud(each), 100 + i) for i, each in enumerate(healthy_ones)]
     rows = [ran(*seen[i : i + 4]) for i in range(0, 20, 4)]
     group = only_group(summary_of(rows, *seen))
-    assert (group.finding, len(group.cells), group.flows) == (Finding.UNLISTED, 20, ("sft-peft-model",))
+    assert (group.finding, len(group.cells), group.flows) == (ResultKind.UNLISTED, 20, ("sft-peft-model",))
     assert group.spans == (Span("trl0.20-py311", "trl0.24-py311", 5),)
     assert [seen.stack for seen in group.freezes] == ["trl0.20-py311"]
     assert [(seen.what.type, seen.stack) for seen in group.errors] == [("RuntimeError", "trl0.20-py311")]
@@ -282,7 +282,7 @@ def test_cells_of_one_issue_are_one_group_with_its_title_and_remedy() -> None:
     """They come from the ledger, not from the checks."""
     seen = [frozen(at(OLD)), frozen_loud(at(OLD, variant=NF4_NOGC))]
     group = only_group(summary_of([ran(*seen)], *seen, ledger=LISTED))
-    assert (group.finding, group.mark, group.issues) == (Finding.LISTED, Mark.XFAIL, ("trl#3926",))
+    assert (group.finding, group.mark, group.issues) == (ResultKind.LISTED, Mark.XFAIL, ("trl#3926",))
     assert group.titles == (issue().title,)
     assert group.advice == (issue().remedy,)
     assert group.links == (issue().link,)
@@ -320,10 +320,10 @@ def test_groups_end_with_what_fails() -> None:
     seen = [b.learns_nothing(at(OLD, variant=FULL)), b.out_of_memory(at(OLD, variant=INT8)), frozen(at(OLD))]
     summary = summary_of([ran(*seen), b.uninstallable("trl0.4-py311")], *seen, ledger=LISTED)
     assert [group.finding for group in summary.groups] == [
-        Finding.LISTED,
-        Finding.UNINSTALLABLE,
-        Finding.MACHINE,
-        Finding.UNLISTED,
+        ResultKind.LISTED,
+        ResultKind.UNINSTALLABLE,
+        ResultKind.MACHINE,
+        ResultKind.UNLISTED,
     ]
 
 

@@ -29,7 +29,7 @@ from finetune_compat.run.selection import AskedCells
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.store import archive, stored_files
 from finetune_compat.store.addresses import addresses, recipes
-from finetune_compat.store.predicted import Foretold
+from finetune_compat.store.predicted import Predicted
 from finetune_compat.store.remote import Remote, StoreUnreachable
 from finetune_compat.store.store import Past, Store, stored
 
@@ -190,12 +190,12 @@ def test_a_checkout_without_environments_finds_cached_cells(
     """The environment's packages are predicted if possible; a prediction that differs finds nothing."""
     stored_cells(monkeypatch, *IDS)
     monkeypatch.setattr(requested, "env_python", lambda _: Path("/nowhere/bin/python"))
-    told: list[Foretold | None] = [Foretold("3.11.7", {"torch": "2.13.0+cpu"})]
-    monkeypatch.setattr(requested, "foretell", lambda *_: told[0])
+    told: list[Predicted | None] = [Predicted("3.11.7", {"torch": "2.13.0+cpu"})]
+    monkeypatch.setattr(requested, "predict", lambda *_: told[0])
     assert run(request()) == 0
     assert nox.sessions == []
     assert "all cached, nothing to run" in capsys.readouterr().out
-    for told[0] in (None, Foretold("3.11.8", {"torch": "2.13.0+cpu"}), Foretold("3.11.7", {"torch": "2.13.0+cu130"})):
+    for told[0] in (None, Predicted("3.11.8", {"torch": "2.13.0+cpu"}), Predicted("3.11.7", {"torch": "2.13.0+cu130"})):
         assert run(request()) == 0
         assert nox.asked.pop() == IDS
 
@@ -203,7 +203,7 @@ def test_a_checkout_without_environments_finds_cached_cells(
 def test_with_an_empty_store_uv_is_not_called(nox: Nox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a first run nor --fresh pays for a prediction that cannot help."""
     monkeypatch.setattr(requested, "env_python", lambda _: Path("/nowhere/bin/python"))
-    monkeypatch.setattr(requested, "foretell", lambda *_: pytest.fail("it was asked"))
+    monkeypatch.setattr(requested, "predict", lambda *_: pytest.fail("it was asked"))
     assert run(request()) == 0
     (Store.configured().root / "objects" / "00").mkdir(parents=True)
     assert run(request(fresh=True)) == 0

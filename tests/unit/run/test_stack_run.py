@@ -706,7 +706,7 @@ def test_a_run_of_planted_faults_is_passed_on_for_storage(
 ) -> None:
     """The exit code does not depend on whether the record is stored."""
     given: list[object] = []
-    monkeypatch.setattr("finetune_compat.evidence.faults.keep", lambda *what: given.append(what[1:]) or "Not kept.")
+    monkeypatch.setattr("finetune_compat.evidence.faults.save", lambda *what: given.append(what[1:]) or "Not kept.")
     cells.status, cells.selects = status, lambda _: None
     assert run_stack("--faults", "-k", "crash") is code
     assert given == [(status, ("-k", "crash"))]
@@ -865,7 +865,7 @@ def test_what_runs_instead_of_the_cells_has_its_own_result(
     b.stored(tmp_path / "before", [b.uninstallable("trl0.4-py311")])
     (tmp_path / "latest").symlink_to("before")
     cells.status, cells.selects = status, lambda _: None
-    monkeypatch.setattr("finetune_compat.evidence.faults.keep", lambda *_: "")
+    monkeypatch.setattr("finetune_compat.evidence.faults.save", lambda *_: "")
     assert run_stack(option) is code
     [command] = cells.commands
     assert any(word.endswith(file) for word in command)

@@ -14,7 +14,7 @@ from finetune_compat.stacks.supply import REGISTRY, BasePython, Supply
 from finetune_compat.stacks.uv_tool import Answer
 from finetune_compat.store import predicted
 from finetune_compat.store.addresses import Installed
-from finetune_compat.store.predicted import Foretold, foretell
+from finetune_compat.store.predicted import Predicted, predict
 
 LOCK = Lock(Path("trl0.22-py311.txt"), "0" * 64, {"trl": "0.22.2", "sympy": "1.13.3"}, {})
 RESOLVED = """\
@@ -44,14 +44,14 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     stand_in = Machine()
     monkeypatch.setattr(predicted, "run_uv", stand_in.uv)
     monkeypatch.setattr(predicted, "shutil", SimpleNamespace(which=lambda _: stand_in.python))
-    foretell.cache_clear()
+    predict.cache_clear()
     return stand_in
 
 
 def test_it_is_what_uv_resolves_for_the_python_that_nox_uses(machine: Machine) -> None:
     """uv is called once, with the settings of an installation."""
-    found = foretell("3.11", "2.13.0", Supply(offline=True))
-    assert foretell("3.11", "2.13.0", Supply(offline=True)) is found
+    found = predict("3.11", "2.13.0", Supply(offline=True))
+    assert predict("3.11", "2.13.0", Supply(offline=True)) is found
     assert found is not None
     assert found.python == platform.python_version()
     assert found.versions == {
@@ -69,8 +69,8 @@ def test_locked_packages_have_their_locked_version() -> None:
     """Only requirements of torch that are in no lock are added."""
     versions = {"nvidia-cublas": "13.1.0.3", "sympy": "1.14.0", "torch": "2.13.0", "triton": "3.7.0"}
     beside = ("nvidia-cublas 13.1.0.3", "triton 3.7.0")
-    assert Foretold("3.11.7", versions).installed(LOCK) == Installed("3.11.7", "2.13.0", triton=True, beside=beside)
-    assert Foretold("3.11.7", {"torch": "2.13.0+cpu"}).installed(LOCK) == Installed(
+    assert Predicted("3.11.7", versions).installed(LOCK) == Installed("3.11.7", "2.13.0", triton=True, beside=beside)
+    assert Predicted("3.11.7", {"torch": "2.13.0+cpu"}).installed(LOCK) == Installed(
         "3.11.7", "2.13.0+cpu", triton=False
     )
 
@@ -88,10 +88,10 @@ def test_unknown_packages_are_not_guessed(machine: Machine, change: dict[str, ob
     """Examples: no registry, no torch, no such Python, a Python that does not run."""
     for name, value in change.items():
         setattr(machine, name, value)
-    assert foretell("3.11", "2.13.0", REGISTRY) is None
+    assert predict("3.11", "2.13.0", REGISTRY) is None
 
 
 def test_a_borrowed_torch_is_not_predicted(machine: Machine) -> None:
     """The packages that another Python lends are known afterwards."""
-    assert foretell("3.11", "2.13.0", Supply(base=BasePython("/usr/bin/python3", "3.11", ()))) is None
+    assert predict("3.11", "2.13.0", Supply(base=BasePython("/usr/bin/python3", "3.11", ()))) is None
     assert machine.asked == []

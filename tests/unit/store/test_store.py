@@ -131,13 +131,13 @@ def test_history_does_not_list_removed_files(tmp_path: Path) -> None:
 def test_a_lost_cell_is_remembered_until_it_is_observed(tmp_path: Path) -> None:
     """It is remembered by cell; the file may be lost, damaged or unwritable."""
     store = Store(tmp_path)
-    store.remember(lost=["a", "b"], told=["c"])
-    store.remember(lost=["d"], told=["a", "e"])
+    store.remember(lost=["a", "b"], observed=["c"])
+    store.remember(lost=["d"], observed=["a", "e"])
     assert store.lost().keys() == {"b", "d"}
     (tmp_path / "lost.json").write_text("[1")
     assert store.lost() == {}
     unwritable = Store(tmp_path / "lost.json" / "store")
-    unwritable.remember(lost=["a"], told=[])
+    unwritable.remember(lost=["a"], observed=[])
     assert unwritable.lost() == {}
 
 
