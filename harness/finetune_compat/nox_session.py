@@ -138,7 +138,7 @@ def run_stack(
         if options.instead is Instead.FAULTS:
             from finetune_compat.evidence import faults
 
-            print(faults.keep(plan, status, options.pytest))
+            print(faults.save(plan, status, options.pytest))
         return _exit_code(status)
     stack_run.run_plan(plan, lock, env_python, gpus, options, alone=alone)
     summary = summary_of(Path(plan.run), plan.stack, ledger)
@@ -159,7 +159,7 @@ def _calibrate(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], as
     from finetune_compat.evidence import learning
 
     path, cell = stack_run.write_plan(plan), plan.id_of(plan.cells[0])
-    seeds = sweeps.seeds_for(cell, asked, calibration.read_kept())
+    seeds = sweeps.seeds_for(cell, asked, calibration.read_sweeps())
     into = sweeps.runs_of(plan, lock, env_python, gpus)
     if fresh:
         into.unlink(missing_ok=True)
@@ -177,7 +177,7 @@ def _calibrate(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], as
         return ExitCode.COULD_NOT_TELL
     found = calibration.read(into, seeds)
     print(learning.describe(found))
-    print(calibration.keep(found))
+    print(calibration.save(found))
     learning.publish()
     return ExitCode.HEALTHY if found.on_target else ExitCode.UNHEALTHY
 

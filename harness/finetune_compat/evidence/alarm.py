@@ -11,7 +11,7 @@ from finetune_compat.machine.files import refuse_directory, write_atomically
 from finetune_compat.report import derive, wording
 from finetune_compat.report.markdown import cause, plain, within
 from finetune_compat.results.causes import Group
-from finetune_compat.results.lines import Finding
+from finetune_compat.results.lines import ResultKind
 from finetune_compat.results.run_files import finished_run
 from finetune_compat.results.summary import Summary
 
@@ -26,7 +26,7 @@ def broken(summary: Summary) -> tuple[tuple[str, Group], ...]:
     because they break no user's training.
     """
     lettered = ((wording.marker(place), group) for place, group in enumerate(summary.groups))
-    return tuple(item for item in lettered if item[1].finding in (Finding.UNLISTED, Finding.DIFFERENT))
+    return tuple(item for item in lettered if item[1].finding in (ResultKind.UNLISTED, ResultKind.DIFFERENT))
 
 
 def text(summary: Summary, found: Sequence[tuple[str, Group]], link: str) -> str:

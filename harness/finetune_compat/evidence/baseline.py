@@ -23,7 +23,7 @@ from finetune_compat.results.run_files import PROVENANCE, Results, RowState, Sta
 from finetune_compat.run.stack_run import exists
 
 
-def keep(run_name: str, name: str, flows: Sequence[str] = ()) -> Path:
+def save(run_name: str, name: str, flows: Sequence[str] = ()) -> Path:
     """Copy the run called `run_name` to `reports/baseline/<name>`, replacing what was there, and return the directory.
 
     Args:

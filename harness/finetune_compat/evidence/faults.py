@@ -81,7 +81,7 @@ def _ends(row: ast.Tuple) -> tuple[str, str]:
     return str(ast.literal_eval(row.elts[0])), str(ast.literal_eval(row.elts[-1]))
 
 
-def keep(plan: Plan, status: int, arguments: Sequence[str], faults: Path | None = None) -> str:
+def save(plan: Plan, status: int, arguments: Sequence[str], faults: Path | None = None) -> str:
     """Store the record of a run of the faults in place of an earlier one of its stack, and rewrite the page.
 
     Args:
@@ -109,7 +109,7 @@ def keep(plan: Plan, status: int, arguments: Sequence[str], faults: Path | None 
     kind = "" if plan.device is DeviceKind.CPU else f"-{plan.device}"
     path = faults / f"{plan.stack}{kind}.json"
     write_atomically(path, json.dumps(dataclasses.asdict(record), indent=1) + "\n")
-    write_atomically(faults / "faults.md", page(read_kept(faults)))
+    write_atomically(faults / "faults.md", page(read_records(faults)))
     return f"Stored in {path}."
 
 
@@ -151,7 +151,7 @@ def _place(seen: Observation) -> str:
     return f"{seen.flow}[{seen.variant}]"
 
 
-def read_kept(faults: Path | None = None) -> tuple[Record, ...]:
+def read_records(faults: Path | None = None) -> tuple[Record, ...]:
     """The stored records, in the order of their stacks.
 
     Raises:

@@ -19,7 +19,7 @@ from finetune_compat.machine.provenance import short
 from finetune_compat.machine.units import counted
 from finetune_compat.report.exhibits import Exhibit
 from finetune_compat.results.causes import Group, Span
-from finetune_compat.results.lines import CellLine, CountColumn, DeepLine, Finding, Mark, count_columns
+from finetune_compat.results.lines import CellLine, CountColumn, DeepLine, Mark, ResultKind, count_columns
 from finetune_compat.results.run_files import Origin, RowState
 from finetune_compat.results.summary import Depth, Heat, StackSummary, Tally
 from finetune_compat.stacks.matrix import session_of
@@ -207,24 +207,24 @@ def cause_head(group: Group) -> str:
     """First line of a cause: verdict, issues and titles."""
     issues, titles = ", ".join(group.issues), "; ".join(group.titles)
     match group.finding:
-        case Finding.LISTED:
+        case ResultKind.LISTED:
             return f"xfail {issues}{', this platform only' if group.platform else ''}: {titles}"
-        case Finding.UNLISTED:
+        case ResultKind.UNLISTED:
             return "FAIL, a deviation that is not listed"
-        case Finding.GONE:
+        case ResultKind.GONE:
             return f"FAIL, listed as {issues}, and it did not appear: {titles}"
-        case Finding.DIFFERENT:
+        case ResultKind.DIFFERENT:
             return f"FAIL, listed as {issues}, but what appeared is something else"
-        case Finding.MACHINE:
+        case ResultKind.MACHINE:
             return "infrastructure"
-        case Finding.UNINSTALLABLE:
+        case ResultKind.UNINSTALLABLE:
             return "uninstallable"
     assert_never(group.finding)
 
 
 def cause_facts(group: Group) -> tuple[str, ...]:
     """What was observed: failing checks, lines that froze, errors; without an observation, the reason."""
-    if group.finding in (Finding.MACHINE, Finding.UNINSTALLABLE):
+    if group.finding in (ResultKind.MACHINE, ResultKind.UNINSTALLABLE):
         return (shortened(group.reason),)
     # Freezing chains at the end of messages, and errors with frames, are removed here: they have separate lines below.
     shown = [(code, message) for code, message in group.failing if code != RAISED or not group.errors]
@@ -261,19 +261,19 @@ def cause_cells(group: Group) -> str:
 def cause_advice(group: Group) -> tuple[str, ...]:
     """What to do about a cause."""
     match group.finding:
-        case Finding.LISTED | Finding.UNLISTED:
+        case ResultKind.LISTED | ResultKind.UNLISTED:
             return group.advice
-        case Finding.GONE:
+        case ResultKind.GONE:
             return (
                 "Run it again. If it stays away it is fixed here: narrow its window in matrices/known-issues.toml.",
             )
-        case Finding.DIFFERENT:
+        case ResultKind.DIFFERENT:
             return ("Compare what is listed with what was seen: another bug, or a signature that says too little.",)
-        case Finding.MACHINE if without_gpu(group.reason):
+        case ResultKind.MACHINE if without_gpu(group.reason):
             return (WITHOUT_GPU,)
-        case Finding.MACHINE:
+        case ResultKind.MACHINE:
             return ("Nothing is known about the versions. Run these cells again, alone and with more memory.",)
-        case Finding.UNINSTALLABLE:
+        case ResultKind.UNINSTALLABLE:
             return ("No cell ran. If an installation should exist, make the lock again: nox -s lock.",)
     assert_never(group.finding)
 

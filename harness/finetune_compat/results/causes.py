@@ -12,7 +12,7 @@ from finetune_compat.checks.codes import CODES
 from finetune_compat.checks.ledger import Kind, Ledger
 from finetune_compat.contract.records import Failure, Frame
 from finetune_compat.contract.verdict import Sign
-from finetune_compat.results.lines import CellLine, Finding, Mark
+from finetune_compat.results.lines import CellLine, Mark, ResultKind
 from finetune_compat.results.order import same_axis
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Span:
 class Group:
     """Cells that do not pass for the same reason."""
 
-    finding: Finding
+    finding: ResultKind
     issues: tuple[str, ...]
     titles: tuple[str, ...]
     """Titles of the listed issues; without issues, of the failing checks."""
@@ -66,13 +66,13 @@ class Group:
     def mark(self) -> Mark:
         """The mark of all cells of the group."""
         match self.finding:
-            case Finding.LISTED:
+            case ResultKind.LISTED:
                 return Mark.XFAIL
-            case Finding.UNLISTED | Finding.GONE | Finding.DIFFERENT:
+            case ResultKind.UNLISTED | ResultKind.GONE | ResultKind.DIFFERENT:
                 return Mark.FAIL
-            case Finding.MACHINE:
+            case ResultKind.MACHINE:
                 return Mark.INFRASTRUCTURE
-            case Finding.UNINSTALLABLE:
+            case ResultKind.UNINSTALLABLE:
                 return Mark.UNINSTALLABLE
         assert_never(self.finding)
 
@@ -85,7 +85,7 @@ def groups_of(lines: Iterable[CellLine], ledger: Ledger, order: Sequence[str]) -
         ledger: titles and remedies of listed issues.
         order: names of all stacks of the run in the order of the report, to find consecutive stacks.
     """
-    found: dict[tuple[Finding, tuple[str, ...]], list[CellLine]] = {}
+    found: dict[tuple[ResultKind, tuple[str, ...]], list[CellLine]] = {}
     for line in lines:
         if line.finding is not None:
             found.setdefault((line.finding, _cause(line, line.finding)), []).append(line)
@@ -93,31 +93,31 @@ def groups_of(lines: Iterable[CellLine], ledger: Ledger, order: Sequence[str]) -
     return tuple(sorted(groups, key=lambda group: _urgency(group.finding)))
 
 
-def _urgency(finding: Finding) -> int:
+def _urgency(finding: ResultKind) -> int:
     match finding:
-        case Finding.LISTED:
+        case ResultKind.LISTED:
             return 0
-        case Finding.UNINSTALLABLE:
+        case ResultKind.UNINSTALLABLE:
             return 1
-        case Finding.MACHINE:
+        case ResultKind.MACHINE:
             return 2
-        case Finding.UNLISTED | Finding.DIFFERENT | Finding.GONE:
+        case ResultKind.UNLISTED | ResultKind.DIFFERENT | ResultKind.GONE:
             return 3
     assert_never(finding)
 
 
-def _cause(line: CellLine, finding: Finding) -> tuple[str, ...]:
+def _cause(line: CellLine, finding: ResultKind) -> tuple[str, ...]:
     """A key that is equal for cells of one finding with the same cause. It has no line numbers, which change between
     releases.
     """
     match finding:
-        case Finding.LISTED | Finding.GONE:
+        case ResultKind.LISTED | ResultKind.GONE:
             return line.issues
-        case Finding.UNLISTED | Finding.DIFFERENT:
+        case ResultKind.UNLISTED | ResultKind.DIFFERENT:
             return (*line.issues, *(code for code, _ in line.failing), *_culprit(line))
-        case Finding.MACHINE:
+        case ResultKind.MACHINE:
             return (_without_numbers(line.reason),)
-        case Finding.UNINSTALLABLE:
+        case ResultKind.UNINSTALLABLE:
             return (line.reason,)  # its numbers stay: they are versions, which are part of the cause
     assert_never(finding)
 
@@ -139,7 +139,7 @@ def _without_numbers(text: str) -> str:
     return re.sub(r"0x[0-9a-f]+|[0-9]+", "#", text)
 
 
-def _group(finding: Finding, lines: Sequence[CellLine], ledger: Ledger, order: Sequence[str]) -> Group:
+def _group(finding: ResultKind, lines: Sequence[CellLine], ledger: Ledger, order: Sequence[str]) -> Group:
     first = lines[0]
     entries = [issue for issue in ledger.issues if issue.id in first.issues]
     checks = [CODES[code] for code, _ in first.failing]

@@ -37,7 +37,7 @@ class Mark(StrEnum):
     UNINSTALLABLE = "uninstallable"
 
 
-class Finding(StrEnum):
+class ResultKind(StrEnum):
     """The kind of result of a cell that is not a pass."""
 
     LISTED = "listed"
@@ -92,7 +92,7 @@ class CellLine:
     device: str
     outcome: Outcome
     mark: Mark
-    finding: Finding | None
+    finding: ResultKind | None
     """None for a pass."""
     reason: str
     symptom: Symptom
@@ -207,21 +207,21 @@ def mark_of(verdict: Verdict) -> Mark:
     assert_never(verdict.outcome)
 
 
-def finding_of(verdict: Verdict) -> Finding | None:
+def finding_of(verdict: Verdict) -> ResultKind | None:
     """The finding of the verdict; None for a pass."""
     match verdict.outcome:
         case Outcome.PASS:
             return None
         case Outcome.XFAIL:
-            return Finding.LISTED
+            return ResultKind.LISTED
         case Outcome.FAIL if not verdict.issues:
-            return Finding.UNLISTED
+            return ResultKind.UNLISTED
         case Outcome.FAIL:
-            return Finding.DIFFERENT if verdict.failing else Finding.GONE
+            return ResultKind.DIFFERENT if verdict.failing else ResultKind.GONE
         case Outcome.INFRASTRUCTURE:
-            return Finding.MACHINE
+            return ResultKind.MACHINE
         case Outcome.UNINSTALLABLE:
-            return Finding.UNINSTALLABLE
+            return ResultKind.UNINSTALLABLE
     assert_never(verdict.outcome)
 
 

@@ -26,7 +26,7 @@ from finetune_compat.stacks.locks import Lock, Unsolvable, locked
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.stacks.supply import Supply
 from finetune_compat.store.addresses import Installed, addresses, installed
-from finetune_compat.store.predicted import foretell
+from finetune_compat.store.predicted import predict
 from finetune_compat.store.sources import sources
 from finetune_compat.store.store import Store
 
@@ -120,7 +120,7 @@ def _addresses(plan: Plan, on: On, lock: Lock, gpus: Sequence[Gpu], options: Run
     """
     environment = _environment(env_python(on), lock, options.supply)
     if environment is None and not options.fresh and Store.configured().holds_anything:
-        predicted = foretell(on.python, plan.torch_wanted, options.supply)
+        predicted = predict(on.python, plan.torch_wanted, options.supply)
         environment = None if predicted is None else predicted.installed(lock)
     if environment is None:
         return {}

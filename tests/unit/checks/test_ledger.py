@@ -1,4 +1,4 @@
-"""The ledger: parsed once, every fault of it named, and asked which issues apply to a cell."""
+"""The ledger: it is parsed once, every error in it is reported, and it lists the issues of a cell."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ symptom = "flat"
 
 
 def written(tmp_path: Path, text: str) -> Path:
-    """A ledger file."""
+    """Write a ledger file."""
     path = tmp_path / "known-issues.toml"
     path.write_text(text, encoding="utf-8")
     return path
 
 
 def fault_of(tmp_path: Path, text: str) -> str:
-    """What is said of a wrong ledger file, without the head and the advice."""
+    """Return the error of an invalid ledger file, without the first line and the advice."""
     path = written(tmp_path, text)
     with pytest.raises(MatrixError) as raised:
         load_ledger(path)
@@ -55,7 +55,7 @@ def fault_of(tmp_path: Path, text: str) -> str:
 
 
 def test_an_entry_becomes_values(tmp_path: Path) -> None:
-    """Enums are enums, lists are tuples, what is not said is None."""
+    """Enums are enums, lists are tuples, missing values are None."""
     [entry] = load_ledger(written(tmp_path, ENTRY)).issues
     [shown] = entry.shows
     assert (entry.id, entry.kind.value, entry.fixed_by) == ("trl#3926", "upstream", None)
@@ -64,7 +64,7 @@ def test_an_entry_becomes_values(tmp_path: Path) -> None:
 
 
 def test_the_committed_ledger_is_sound() -> None:
-    """It parses, and its first entry is the flagship."""
+    """It parses, and its first entry is trl#3926."""
     assert load_ledger().issues[0].id == "trl#3926"
 
 
@@ -103,13 +103,13 @@ def test_the_committed_ledger_is_sound() -> None:
     ],
 )
 def test_a_wrong_entry_is_named_with_its_place(tmp_path: Path, old: str, new: str, fault: str) -> None:
-    """One fault, its path, what is wrong."""
+    """There is one error with its path and its cause."""
     assert old in ENTRY
     assert fault_of(tmp_path, ENTRY.replace(old, new)) == f"1 fault\n  {fault}"
 
 
 def test_all_faults_of_a_file_are_listed_at_once(tmp_path: Path) -> None:
-    """Two entries of one id, one of them with an unknown check and an unknown flow."""
+    """Two entries have one id, and one of them an unknown check and an unknown flow."""
     wrong = ENTRY.replace('"C104"', '"C999"').replace('["sft-peft-model"]', '["sft-peft"]')
     assert fault_of(tmp_path, ENTRY + wrong) == (
         "3 faults\n"
@@ -120,13 +120,13 @@ def test_all_faults_of_a_file_are_listed_at_once(tmp_path: Path) -> None:
 
 
 def test_a_ledger_that_is_no_toml_is_one_message(tmp_path: Path) -> None:
-    """Never a stack trace."""
+    """No traceback is printed."""
     said = "Expected ']]' at the end of an array declaration (at line 1, column 8)"
     assert fault_of(tmp_path, "[[issue]") == f"1 fault\n  not TOML: {said}"
 
 
-def test_a_ledger_that_is_not_there_is_one_message(tmp_path: Path) -> None:
-    """In the system's own words."""
+def test_a_missing_ledger_is_one_message(tmp_path: Path) -> None:
+    """The message contains the operating system's."""
     path = tmp_path / "nowhere.toml"
     with pytest.raises(MatrixError) as raised:
         load_ledger(path)
@@ -134,7 +134,7 @@ def test_a_ledger_that_is_not_there_is_one_message(tmp_path: Path) -> None:
 
 
 def test_a_ledger_that_is_no_text_is_one_message(tmp_path: Path) -> None:
-    """Another encoding is named as such."""
+    """The message names the encoding error."""
     path = tmp_path / "known-issues.toml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(MatrixError) as raised:
@@ -144,7 +144,7 @@ def test_a_ledger_that_is_no_text_is_one_message(tmp_path: Path) -> None:
 
 
 def test_an_empty_ledger_lists_nothing(tmp_path: Path) -> None:
-    """A file of comments is a ledger."""
+    """A file of comments is a valid ledger."""
     assert load_ledger(written(tmp_path, "# nothing yet\n")).issues == ()
 
 
@@ -152,7 +152,7 @@ def test_an_empty_ledger_lists_nothing(tmp_path: Path) -> None:
 
 
 def listed(ledger: Ledger = LISTED, variant: Variant = NF4, **versions: str) -> bool:
-    """Whether anything is listed for a CPU cell of the flagship flow."""
+    """Return whether anything is listed for a CPU cell of the flow sft-peft-model."""
     return bool(ledger.listed("sft-peft-model", variant, DeviceKind.CPU, {**VERSIONS, **versions}))
 
 
@@ -171,20 +171,20 @@ def listed(ledger: Ledger = LISTED, variant: Variant = NF4, **versions: str) -> 
     ],
 )
 def test_a_window_takes_in_versions_as_numbers_and_pre_releases_too(version: str, inside: bool) -> None:
-    """The development version in which users met the flagship is inside its window."""
+    """The development version in which users found trl#3926 is inside its window."""
     assert listed(trl=version) is inside
 
 
 @given(st.sampled_from([{"device": DeviceKind.CUDA}, {"models": ("llama",)}, {"gradient_checkpointing": False}]))
 def test_every_restriction_restricts(changes: dict[str, object]) -> None:
-    """A signature of other devices, models or variants does not apply."""
+    """An entry for other devices, models or variants does not apply."""
     narrowed = dataclasses.replace(FLAGSHIP, **changes)  # type: ignore[arg-type]  # fields by name
     assert listed(trl="0.22.2")
     assert not listed(Ledger(issues=(issue(narrowed),)), trl="0.22.2")
 
 
 def test_variants_are_chosen_by_precision_and_checkpointing() -> None:
-    """Precisions of the signature, and both ways of checkpointing where it says nothing."""
+    """An entry selects its precisions, and both values of gradient checkpointing if it has none."""
     assert [listed(variant=variant, trl="0.22.2") for variant in (NF4, NF4_NOGC, INT8, FULL)] == [
         True,
         True,
@@ -193,8 +193,8 @@ def test_variants_are_chosen_by_precision_and_checkpointing() -> None:
     ]
 
 
-def test_all_windows_must_hold_and_a_package_that_is_not_there_is_in_none() -> None:
-    """Two windows are an `and`; no version is not any version."""
+def test_all_windows_must_hold_and_a_missing_package_is_in_none() -> None:
+    """Two windows must both hold; a missing package is inside no window."""
     both = Ledger(issues=(issue(dataclasses.replace(FLAGSHIP, windows={"trl": ">=0.20", "peft": "<0.17"})),))
     assert not listed(both, trl="0.22.2")
     assert listed(both, trl="0.22.2", peft="0.16.0")
@@ -202,7 +202,7 @@ def test_all_windows_must_hold_and_a_package_that_is_not_there_is_in_none() -> N
 
 
 def test_a_deviation_carries_the_evidence_of_its_signature() -> None:
-    """The judge sees check, frame and caller, and whom to blame."""
+    """The judge sees check, frame, caller and issue."""
     [deviation] = LISTED.listed("sft-peft-model", NF4, DeviceKind.CPU, on_trl("0.22.2"))
     assert (deviation.issue, deviation.check, deviation.frame) == ("trl#3926", "C104", "peft/utils/other.py")
     assert (deviation.called_from, deviation.kind) == ("trl/models/utils.py", "upstream")
@@ -220,8 +220,8 @@ def test_evidence_that_would_be_found_everywhere_is_a_fault(tmp_path: Path, evid
 
 
 @pytest.mark.parametrize("symptom", ["error", "unknown"])
-def test_what_no_user_sees_is_no_symptom(tmp_path: Path, symptom: str) -> None:
-    """An entry that could never match is a fault of the file, not a failure of every run."""
+def test_an_unknown_symptom_is_an_error(tmp_path: Path, symptom: str) -> None:
+    """An entry that can never match is an error of the file, not a failure of every run."""
     assert fault_of(tmp_path, LEDGER_TEXT.format(evidence=f'symptom = "{symptom}"')) == (
         f"1 fault\n  issue[0].shows[0].symptom: {symptom} is not a valid symptom here; name an error with `error`"
     )

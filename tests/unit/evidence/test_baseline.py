@@ -1,7 +1,7 @@
-"""The ledger over the committed baselines: it explains every deviation, and none of its windows could lie elsewhere.
+"""The ledger against the committed baselines: it explains every deviation, and every edge of its windows is exact.
 
 A baseline holds the observations of a whole run of the matrix on real versions, on one machine. Judging them again
-needs no torch. What only one kind of machine shows is seen where that machine ran.
+needs no torch. Deviations of one kind of machine appear only in the baseline of such a machine.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def measured(package: str) -> tuple[Version, ...]:
 
 
 def stacks_with(flows: set[str]) -> set[str]:
-    """Every row of the matrix on Python 3.11 whose locked versions have a cell of `flows`."""
+    """Return every row of the matrix on Python 3.11 whose locked versions have a cell of `flows`."""
     matrix = read_matrix()
     locks = {stack.on("3.11"): locked(matrix.plan(stack, "3.11")) for stack in matrix.stacks}
     cells = [(flow, variant) for flow, variant in cells_on(DeviceKind.CPU) if flow.name in flows]
@@ -60,7 +60,7 @@ def stacks_with(flows: set[str]) -> set[str]:
 
 
 def test_only_a_release_without_a_flow_may_be_missing() -> None:
-    """The oldest flows are there in every row; a newer one is not, in those before it."""
+    """The oldest flows are in every row; a newer flow is missing in older rows."""
     assert stacks_with({"sft-peft-config"}) == {stack.on("3.11") for stack in read_matrix().stacks}
     assert "trl0.9-py311" in stacks_with({"dpo-peft-config"})
     assert "trl0.8-py311" not in stacks_with({"dpo-peft-config"})
@@ -68,8 +68,8 @@ def test_only_a_release_without_a_flow_may_be_missing() -> None:
 
 @each_baseline
 def test_a_baseline_holds_every_stack_of_the_matrix(baseline: Path) -> None:
-    """Each row of the matrix that has cells of its flows ran to its end, or is a row with its reason. A flow that the
-    other baselines do not have yet is in one of its own, which is what its windows in the ledger are held against.
+    """Each row of the matrix with cells of its flows ran to its end, or has a reason. A flow that is not in the main
+    baselines has its own baseline, which its windows in the ledger are compared with.
     """
     rows = {row.name: row for row in read_rows(baseline)}
     assert set(rows) == stacks_with({seen.flow for seen in of(baseline)})
@@ -79,7 +79,7 @@ def test_a_baseline_holds_every_stack_of_the_matrix(baseline: Path) -> None:
 
 @each_baseline
 def test_every_deviation_of_a_baseline_is_listed(baseline: Path) -> None:
-    """Judged with today's ledger and checks, no cell of a baseline fails."""
+    """Under today's ledger and checks, no cell of a baseline fails."""
     ledger = load_ledger()
     wrong = {
         verdict.cell: verdict.reason
@@ -90,7 +90,7 @@ def test_every_deviation_of_a_baseline_is_listed(baseline: Path) -> None:
 
 
 def test_every_signature_of_the_ledger_is_seen() -> None:
-    """No entry is there for nothing: each signature takes in at least one cell of a baseline."""
+    """Each signature applies to at least one cell of a baseline."""
     unseen = [
         (issue.id, signature)
         for issue in load_ledger().issues
@@ -100,14 +100,14 @@ def test_every_signature_of_the_ledger_is_seen() -> None:
     assert unseen == []
 
 
-def test_no_entry_leaves_it_open_whether_the_bug_is_silent() -> None:
-    """A release that turns a loud failure silent must not stay listed: every signature names one face."""
+def test_every_entry_says_whether_the_bug_is_silent() -> None:
+    """A release that turns a loud failure silent must not stay listed: every signature names one form."""
     two_faced = [s for issue in load_ledger().issues for s in issue.shows if s.error and s.symptom]
     assert two_faced == []
 
 
 @each_baseline
-def test_the_committed_summary_is_what_the_baseline_says_today(baseline: Path) -> None:
+def test_the_committed_summary_is_up_to_date(baseline: Path) -> None:
     """After a change of ledger, checks or wording: compat report reports/baseline/<name>"""
     ledger = load_ledger()
     told = markdown.render(summarize(judged(baseline, ledger), ledger))
@@ -124,14 +124,16 @@ def trained_and_passing(baseline: Path) -> tuple[Observation, ...]:
 
 
 def _nan(measured: object) -> object:
-    """The same with NaN in place of every number."""
+    """The same value with NaN for every number."""
     return NAN if isinstance(measured, float) else tuple(NAN for _ in measured)  # type: ignore[attr-defined]
 
 
 @each_baseline
 @pytest.mark.parametrize("fields", [("loss",), ("grad_norm",), ("eval_before", "eval_after"), ("eval_after",)])
-def test_no_cell_passes_whose_numbers_are_none(baseline: Path, fields: tuple[str, ...]) -> None:
-    """Train losses, gradient norms or eval losses of NaN in a cell that passes, of every flow, variant and stack."""
+def test_no_cell_passes_with_numbers_that_are_nan(baseline: Path, fields: tuple[str, ...]) -> None:
+    """A passing cell fails if its train losses, gradient norms or eval losses become NaN, in every flow, variant and
+    stack.
+    """
     ledger = load_ledger()
     assert trained_and_passing(baseline)
     for seen in trained_and_passing(baseline):
@@ -144,7 +146,7 @@ def test_no_cell_passes_whose_numbers_are_none(baseline: Path, fields: tuple[str
 
 @each_baseline
 def test_int8_and_emulated_nf4_agree(baseline: Path) -> None:
-    """Wherever a baseline has both: the same stages, trainable counts, freezing lines and verdicts."""
+    """Where a baseline has both, stages, trainable counts, freezing lines and verdicts agree."""
     ledger = load_ledger()
     by_place: dict[tuple[object, ...], dict[Precision, object]] = {}
     for seen in of(baseline):
@@ -165,7 +167,7 @@ def applies(signature: Signature, seen: Observation) -> bool:
 
 
 def shifts(signature: Signature) -> Iterator[tuple[str, str, Signature]]:
-    """The signature with one edge of one window moved by one measured release: outwards, and inwards."""
+    """Move one edge of one window by one measured release, outwards and inwards."""
     for package, window in signature.windows.items():
         moves = holes if window.startswith("!=") else edges
         for how, moved in moves(window, measured(package)):
@@ -174,14 +176,14 @@ def shifts(signature: Signature) -> Iterator[tuple[str, str, Signature]]:
 
 
 def holes(window: str, versions: tuple[Version, ...]) -> Iterator[tuple[str, str]]:
-    """A window that leaves out one release, leaving out its neighbours instead."""
+    """Exclude one release from a window by excluding its neighbours."""
     place = versions.index(Version(window.removeprefix("!=")))
     yield "leaves out the one before", f"!={versions[place - 1]}"
     yield "leaves out the one after", f"!={versions[place + 1]}"
 
 
 def edges(window: str, versions: tuple[Version, ...]) -> Iterator[tuple[str, str]]:
-    """A window whose first or last measured release is another."""
+    """Replace the first or last measured release of a window."""
     inside = [version for version in versions if SpecifierSet(window).contains(version, prereleases=True)]
     first, last = versions.index(inside[0]), versions.index(inside[-1])
     moves = []
@@ -191,7 +193,7 @@ def edges(window: str, versions: tuple[Version, ...]) -> Iterator[tuple[str, str
         moves += [("ends earlier", first, last - 1), ("ends later", first, last + 1)]
     for how, low, high in moves:
         if low >= 0 and high < len(versions):
-            # A window emptied by the move is written as one no version is in.
+            # An empty window is written as one that contains no version.
             yield how, f">={versions[low]},<={versions[high]}" if low <= high else "<0"
 
 
