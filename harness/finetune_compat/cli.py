@@ -363,12 +363,9 @@ def keep(
     ] = "",
 ) -> None:
     """Copy a finished run to reports/baseline/NAME, packed and with its provenance."""
-    from finetune_compat.checks.ledger import load_ledger
     from finetune_compat.evidence.baseline import keep as keep_run
-    from finetune_compat.report import derive
 
-    target = keep_run(run, name, [flow.strip() for flow in flows.split(",") if flow.strip()])
-    derive(target, load_ledger())
+    target = keep_run(run, name, _names(flows))
     _say(f"copied to {target}; read its summary.md, and commit it")
 
 

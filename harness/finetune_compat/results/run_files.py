@@ -170,6 +170,16 @@ def whole_lines(path: Path) -> str:
     return "".join(line for _, line in _lines(path) if line.endswith("\n"))
 
 
+def observation_lines(run: Path) -> dict[str, str]:
+    """The last observation of each cell of a run, as its line of JSON without the line end.
+
+    Raises:
+        RecordsError: the file is not text.
+    """
+    lines = whole_lines(run / "observations.jsonl").split("\n")[:-1]
+    return {cell_of(line): line for line in lines if '"started":' not in line}
+
+
 def read_sweep(path: Path) -> tuple[Observation, ...]:
     """The observations of a sweep over seeds, in the order of the file.
 

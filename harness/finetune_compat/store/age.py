@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from finetune_compat.checks.digests import check_digests
 from finetune_compat.contract.catalog import CATALOG, MODELS
 from finetune_compat.contract.errors import LockError
 from finetune_compat.contract.records import DeviceKind
+from finetune_compat.results.age import Age, Part
 from finetune_compat.results.digests import Digests, read_digests
 from finetune_compat.results.run_files import PROVENANCE
 from finetune_compat.stacks.locks import Unsolvable, locked
 from finetune_compat.stacks.matrix import Matrix, read_matrix
 from finetune_compat.store.sources import sources
-
-
-class Part(StrEnum):
-    """What a baseline depends on."""
-
-    SOURCES = "sources"
-    LOCKS = "locks"
-    CHECKS = "checks"
-
-
-@dataclass(frozen=True, slots=True)
-class Age:
-    """What is different today from what a baseline was measured with."""
-
-    flows: tuple[str, ...]
-    """Flows whose sources or catalog values changed, in catalog order; flows that are gone come last."""
-    every_flow: bool
-    """Whether these are all flows of the baseline."""
-    locks: tuple[str, ...]
-    """Stacks whose lock changed, or that have no lock any more."""
-    checks: tuple[str, ...]
-    """Codes of the checks that changed, or are new."""
-    unknown: tuple[Part, ...]
-    """Parts of which the baseline has no digests."""
 
 
 def age_of(run: Path, device: DeviceKind = DeviceKind.CPU) -> Age | None:

@@ -18,7 +18,7 @@ from finetune_compat.checks.ledger import Issue, Ledger, Signature, load_ledger
 from finetune_compat.contract.catalog import cells_on, flow_named
 from finetune_compat.contract.records import DeviceKind, Observation, Precision
 from finetune_compat.machine.places import places
-from finetune_compat.report import markdown, summarize
+from finetune_compat.report import aged, markdown, summarize
 from finetune_compat.results.run_files import RowState, judge_one, judged, read_observations, read_rows
 from finetune_compat.run.stack_run import exists
 from finetune_compat.stacks.locks import Unsolvable, locked
@@ -111,7 +111,7 @@ def test_no_entry_leaves_it_open_whether_the_bug_is_silent() -> None:
 def test_the_committed_summary_is_what_the_baseline_says_today(baseline: Path) -> None:
     """After a change of ledger, checks or wording: compat report reports/baseline/<name>"""
     ledger = load_ledger()
-    told = markdown.render(summarize(judged(baseline, ledger), ledger))
+    told = markdown.render(aged(summarize(judged(baseline, ledger), ledger)))
     assert (baseline / "summary.md").read_text(encoding="utf-8") == told
 
 

@@ -26,7 +26,10 @@ def test_what_this_harness_writes_lacks_nothing() -> None:
     [
         (lambda line: line.pop("memory"), "Observation.memory"),
         (lambda line: line["training"].pop("still_layers"), "Training.still_layers"),
-        (lambda line: line["training"]["classes"].popitem()[1].pop("moving_until"), "ParameterClass.moving_until"),
+        (
+            lambda line: next(iter(line["training"]["classes"].values())).pop("moving_until"),
+            "ParameterClass.moving_until",
+        ),
         (lambda line: line["memory"].pop("peak_bytes"), "Memory.peak_bytes"),
         (lambda line: line["stages"][0].pop("active"), "Census.active"),
         (lambda line: next(iter(line["stages"][-1]["by_area"].values())).pop("total"), "AreaCount.total"),
