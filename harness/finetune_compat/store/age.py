@@ -58,10 +58,10 @@ def _flows(digests: Digests) -> tuple[str, ...]:
 
 def _locks(digests: Digests, device: DeviceKind) -> tuple[str, ...]:
     matrix = read_matrix()
-    return tuple(stack for stack, digest in digests.locks.items() if _lock_today(matrix, stack, device) != digest)
+    return tuple(stack for stack, digest in digests.locks.items() if lock_today(matrix, stack, device) != digest)
 
 
-def _lock_today(matrix: Matrix, name: str, device: DeviceKind) -> str | None:
+def lock_today(matrix: Matrix, name: str, device: DeviceKind) -> str | None:
     """The digest of the lock of a stack; None if the matrix has no valid lock of that name."""
     at = {stack.on(python): (stack, python) for stack in matrix.stacks for python in stack.pythons}
     if name not in at:

@@ -216,7 +216,7 @@ class Store:
         return latest
 
     def _every(self) -> Mapping[str, list[Any]]:
-        """The facts of each file in the directory, by its name: the cell, then the fields of `Past` after the address."""
+        """The facts of each file in the directory, by name: its cell, then the fields of `Past` after the address."""
         names = {name for found in stored_files.names(self.root).values() for name in found}
         known = self._remembered()
         facts = {name: known[name] for name in names & known.keys()}
