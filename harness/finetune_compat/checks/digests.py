@@ -7,7 +7,6 @@ abstract syntax tree. Comments, docstrings and the layout of the code do not cha
 from __future__ import annotations
 
 import ast
-import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from finetune_compat.checks.cell_checks import ENGINE
+from finetune_compat.checks.codes import CODES
 
 _ROOM = "finetune_compat.checks"
 
@@ -29,23 +29,34 @@ class _Module:
     """Names that occur in each definition, and attributes, which begin with a dot."""
     imported: dict[str, str] = field(default_factory=dict)
     """Module of this room that each imported name comes from, or is."""
+    rows: dict[str, str] = field(default_factory=dict)
+    """Text of each pair that begins with a text, by that text: the rows of a table of checks."""
 
 
 @cache
-def check_digests() -> Mapping[str, str]:
-    """sha256 by code, of each check of cells."""
-    return {check.code: _digest(dataclasses.astuple(check), ENGINE.function(check.code)) for check in ENGINE.codes}
+def check_digests(room: Path = Path(__file__).parent) -> Mapping[str, str]:
+    """sha256 by code, of each check of cells. `room` has the files of this room."""
+    files = sorted(room.glob("*.py"))
+    names = {path: _ROOM if path.stem == "__init__" else f"{_ROOM}.{path.stem}" for path in files}
+    modules = {name: _read(path, frozenset(names.values())) for path, name in names.items()}
+    return {check.code: _digest(check.code, modules) for check in ENGINE.codes}
 
 
-def _digest(row: tuple[object, ...], function: object) -> str:
-    module, name = function.__module__, function.__qualname__.partition(".")[0]  # type: ignore[attr-defined]
-    texts = sorted({_modules()[where].defined[what] for where, what in _reached(module, name)})
-    return hashlib.sha256("\n".join([str(row), *texts]).encode()).hexdigest()
+def _digest(code: str, modules: Mapping[str, _Module]) -> str:
+    function = ENGINE.function(code)
+    first = (function.__module__, function.__qualname__.partition(".")[0])
+    texts = sorted({modules[where].defined[what] for where, what in _reached(first, modules)})
+    return hashlib.sha256("\n".join([_row(code, modules), *texts]).encode()).hexdigest()
 
 
-def _reached(module: str, name: str) -> Iterator[tuple[str, str]]:
-    """The definitions that the one called `name` in `module` reaches, with itself: module and name."""
-    todo, done = [(module, name)], set()
+def _row(code: str, modules: Mapping[str, _Module]) -> str:
+    """The row of the check with its function, which may have arguments, and when it applies. Wording is left out."""
+    return f"{modules[f'{_ROOM}.cell_checks'].rows[code]} {CODES[code].requires} {CODES[code].tier}"
+
+
+def _reached(first: tuple[str, str], modules: Mapping[str, _Module]) -> Iterator[tuple[str, str]]:
+    """The definitions that `first` reaches, with itself: module and name."""
+    todo, done = [first], set()
     while todo:
         place = todo.pop()
         if place in done:
@@ -53,49 +64,60 @@ def _reached(module: str, name: str) -> Iterator[tuple[str, str]]:
         done.add(place)
         yield place
         where, what = place
-        todo += [found for used in _modules()[where].used[what] for found in _places(where, used)]
+        todo += [found for used in modules[where].used[what] for found in _places(where, used, modules)]
 
 
-def _places(module: str, name: str) -> Iterator[tuple[str, str]]:
-    """Where `name`, used in `module`, may be defined: here, in a module that is imported here, or as a method."""
-    here, plain = _modules()[module], name.removeprefix(".")
-    if plain == name and here.imported.get(name) in _modules() and here.imported[name].endswith(f".{name}"):
-        return  # a module: what is used of it is an attribute
-    for where in {module, *here.imported.values()}:
-        if plain in _modules()[where].defined:
-            yield where, plain
-
-
-@cache
-def _modules() -> Mapping[str, _Module]:
-    """The modules of this room, by name."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    names = {path: _ROOM if path.stem == "__init__" else f"{_ROOM}.{path.stem}" for path in files}
-    return {name: _read(path, frozenset(names.values())) for path, name in names.items()}
+def _places(module: str, name: str, modules: Mapping[str, _Module]) -> Iterator[tuple[str, str]]:
+    """Where `name`, used in `module`, is defined: here, or where it is imported from. An attribute may be a method, or
+    a definition of a module that is imported here.
+    """
+    here, attribute = modules[module], name.removeprefix(".")
+    if name in here.defined:
+        yield module, name
+    elif name in here.imported and not here.imported[name].endswith(f".{name}"):
+        yield from _places(here.imported[name], name, modules)
+    elif name != attribute:
+        for where in {module, *here.imported.values()}:
+            if attribute in modules[where].defined:
+                yield where, attribute
 
 
 def _read(path: Path, room: frozenset[str]) -> _Module:
-    found = _Module()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        match node:
-            case ast.ImportFrom(module=str(source), names=names):
-                for alias in names:
-                    of = f"{source}.{alias.name}"
-                    if of in room or source in room:
-                        found.imported[alias.asname or alias.name] = of if of in room else source
-            case ast.ClassDef(name=name, body=body):
-                methods = [item for item in body if isinstance(item, ast.FunctionDef)]
-                for method in methods:
-                    _define(found, method.name, method)
-                node.body = [item for item in body if item not in methods]
-                _define(found, name, node)
-            case ast.FunctionDef(name=name):
-                _define(found, name, node)
-            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
-                _define(found, name, node)
-            case _:
-                pass
+    found, tree = _Module(), ast.parse(path.read_text(encoding="utf-8"))
+    pairs = [node for node in ast.walk(tree) if isinstance(node, ast.Tuple) and len(node.elts) > 1]
+    found.rows.update({node.elts[0].value: ast.dump(node) for node in pairs if _is_text(node.elts[0])})  # type: ignore[attr-defined]
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            found.imported.update(_imported(node, room))
+        for name, definition in _definitions(node):
+            _define(found, name, definition)
     return found
+
+
+def _imported(node: ast.ImportFrom, room: frozenset[str]) -> dict[str, str]:
+    """The module of this room that each name is, or comes from."""
+    found = {}
+    for alias in node.names:
+        own = f"{node.module}.{alias.name}"
+        if own in room or node.module in room:
+            found[alias.asname or alias.name] = own if own in room else str(node.module)
+    return found
+
+
+def _definitions(node: ast.stmt) -> Iterator[tuple[str, ast.stmt]]:
+    """The names that a statement defines. A class defines its methods, and without them itself."""
+    match node:
+        case ast.ClassDef(name=name, body=body):
+            methods = [item for item in body if isinstance(item, ast.FunctionDef)]
+            yield from ((method.name, method) for method in methods)
+            node.body = [item for item in body if item not in methods]
+            yield name, node
+        case ast.FunctionDef(name=name):
+            yield name, node
+        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+            yield name, node
+        case _:
+            pass
 
 
 def _define(module: _Module, name: str, node: ast.stmt) -> None:
@@ -111,8 +133,8 @@ def _define(module: _Module, name: str, node: ast.stmt) -> None:
 def _drop_docstrings(node: ast.stmt) -> None:
     for item in ast.walk(node):
         if isinstance(item, ast.FunctionDef | ast.ClassDef):
-            item.body = [one for one in item.body if not _is_text(one)]
+            item.body = [one for one in item.body if not (isinstance(one, ast.Expr) and _is_text(one.value))]
 
 
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)

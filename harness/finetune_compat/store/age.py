@@ -29,7 +29,7 @@ def age_of(run: Path, device: DeviceKind = DeviceKind.CPU) -> Age | None:
     flows = _flows(digests)
     return Age(
         flows=flows,
-        every_flow=set(flows) == set(digests.sources),
+        every_flow=bool(flows) and set(flows) == set(digests.sources),
         locks=_locks(digests, device),
         checks=tuple(code for code, digest in check_digests().items() if digests.checks.get(code) != digest)
         if digests.checks
