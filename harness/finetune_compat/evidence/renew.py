@@ -346,15 +346,14 @@ def _lines(request: RenewRequest, found: Renewal) -> list[str]:
     ]
     why = Counter(reason for reasons in found.todo.values() for reason in reasons)
     reasons = ", ".join(f"{why[reason]:,} {reason}" for reason in Reason if why[reason])
+    if not found.todo:
+        return [f"{head}: {', '.join(parts)}"]
+    seconds = makespan(loads(found.seconds).values(), request.jobs)
     return [
         f"{head}: {', '.join(parts)}",
-        *([f"why: {reasons}"] if reasons else []),
-        f"about {format_span(_seconds(found, request.jobs))}, {counted(request.jobs, 'stack')} at a time",
+        f"why: {reasons}",
+        f"about {format_span(seconds)}, {counted(request.jobs, 'stack')} at a time",
     ]
-
-
-def _seconds(found: Renewal, jobs: int) -> float:
-    return makespan(loads(found.seconds).values(), jobs)
 
 
 def _tables(found: Renewal) -> list[str]:
