@@ -449,8 +449,8 @@ def flow_letter(index: int) -> str:
 
 
 def provenance(summary: Summary, today: date | None = None) -> str:
-    """When and with which harness a baseline was measured, what changed since, and what its cells did not record. Empty
-    for a run that is not a baseline and that has all fields.
+    """When and with which harness a baseline was measured, what changed since, and what its cells did not record. Of
+    another run, the checks that could not judge all of its cells; empty if there are none.
 
     Args:
         summary: the run.
@@ -480,8 +480,10 @@ def _unrecorded(summary: Summary) -> str:
 
 
 def _lacks(summary: Summary) -> str:
-    """The fields that today's cells record and this run lacks."""
-    if not summary.lacks:
+    """The fields that today's cells record and a baseline lacks. Of another run, only the checks are named that need
+    them: nothing is compared with it.
+    """
+    if summary.origin is None or not summary.lacks:
         return ""
     parts = []
     for lack in summary.lacks:
