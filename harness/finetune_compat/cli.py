@@ -207,7 +207,7 @@ def run(  # noqa: PLR0913 - one parameter an option
         jobs=jobs,
         options=checked(options, WHERE),
     )
-    return command.run(request)
+    return command.run(request).exit_code
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -363,13 +363,39 @@ def keep(
     ] = "",
 ) -> None:
     """Copy a finished run to reports/baseline/NAME, packed and with its provenance."""
-    from finetune_compat.checks.ledger import load_ledger
     from finetune_compat.evidence.baseline import save
-    from finetune_compat.report import derive
 
-    target = save(run, name, [flow.strip() for flow in flows.split(",") if flow.strip()])
-    derive(target, load_ledger())
+    target = save(run, name, _names(flows))
     _say(f"copied to {target}; read its summary.md, and commit it")
+
+
+@app.command()
+def renew(
+    name: Annotated[str, typer.Argument(metavar="[BASELINE]", help="Baseline to measure again.")] = "cpu",
+    *,
+    stacks: Annotated[
+        str, typer.Option(help="Only measure these stacks now: names or globs, separated by commas.")
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--list", "--dry-run", help="Say what is out of date and how long it takes. Run nothing.")
+    ] = False,
+    background: Annotated[
+        bool, typer.Option("--background", help="Return at once, and write the output to a file.")
+    ] = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Parallel stacks or workers.")] = 1,
+    out: Out = None,
+) -> int:
+    """Measure what is out of date of a committed baseline, at the lowest priority, and replace it when all is measured.
+
+    Safe to interrupt or kill: run the same command again to resume. Until the end the baseline is unchanged.
+    """
+    from finetune_compat.evidence import renew as renewing
+
+    write_runs_to(out)
+    request = renewing.RenewRequest(name, _names(stacks), jobs)
+    if dry_run:
+        return renewing.list_only(request)
+    return renewing.in_background(request) if background else renewing.renew(request)
 
 
 @app.command()

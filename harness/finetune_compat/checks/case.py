@@ -92,11 +92,11 @@ class Case:
         Raises:
             NotApplicable: neither is known.
         """
-        if self.seen.sizes is not None:
-            return self.seen.sizes
-        if self.seen.model is None:
+        if self.seen.model is not None:
+            return closed_forms.sizes(self.seen.model, self.seen.variant.precision, self.seen.lora)
+        if self.seen.sizes is None:
             raise NotApplicable("the sizes of the model are not known")
-        return closed_forms.sizes(self.seen.model, self.seen.variant.precision, self.seen.lora)
+        return self.seen.sizes
 
     def expected(self, expect: Expect) -> frozenset[int]:
         """The counts of stored trainable elements that satisfy `expect`."""

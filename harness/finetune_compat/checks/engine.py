@@ -60,6 +60,15 @@ class Engine(Generic[T]):
         """Codes of the checks, in the order in which they run."""
         asked = {code for code, _ in checks}
         self._checks = tuple(_check(code, run, asked) for code, run in checks)
+        self._functions = dict(checks)
+
+    def function(self, code: str) -> Callable[[T], str | None]:
+        """The function of the check called `code`.
+
+        Raises:
+            KeyError: no check of this engine has that code.
+        """
+        return self._functions[code]
 
     def opinions(self, subject: T, *, deep: bool = False) -> tuple[Opinion, ...]:
         """One opinion for each check.

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from finetune_compat.checks.case import Case, before_training, freeze_line
 from finetune_compat.checks.cell_checks import ENGINE
 from finetune_compat.checks.codes import CODES, DEEP_CHECKS, AppliesTo
+from finetune_compat.checks.reads import fields_of, reading, unrecorded
 from finetune_compat.contract.catalog import Flow
 from finetune_compat.contract.records import Failure, Frame, Freeze, Observation
 from finetune_compat.contract.verdict import Deviation, Opinion, Outcome, Result, Symptom, Verdict
@@ -79,7 +80,7 @@ def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict
     if spent is not None:
         reason = f"the machine failed: {spent.type}: {spent.message}"
         return Verdict(seen.cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN)
-    opinions = ENGINE.opinions(case, deep=seen.deep is not None)
+    opinions = unrecorded(ENGINE.opinions(case, deep=seen.deep is not None), case)
     applying = tuple(entry for entry in listed if _applies(entry, seen))
     outcome, reason = _conclude(case, opinions, applying)
     failed = {opinion.code for opinion in opinions if opinion.result is Result.FAIL}
@@ -114,6 +115,18 @@ def _applies(entry: Deviation, seen: Observation) -> bool:
     measured = seen.deep is not None or entry.check not in DEEP_CHECKS
     asked = AppliesTo.CELL in CODES[entry.check].applies_to
     return asked and measured and (entry.feature is None or entry.feature in seen.device.features)
+
+
+def missing_for(entry: Deviation, seen: Observation, flow: Flow) -> frozenset[str]:
+    """Fields that the evidence of a listed deviation needs and `seen` lacks: those that its check reads, and those that
+    the comparison with its line, error or symptom reads. None if the deviation does not apply to `seen`.
+    """
+    if not _applies(entry, seen):
+        return frozenset()
+    with reading(seen, seen.lacks) as (copy, read):
+        missing = fields_of(entry.check, Case(copy, flow), read)
+        _shows(Case(copy, flow), entry, {entry.check})
+        return missing | frozenset(read)
 
 
 def machine_failed(error: Failure) -> bool:

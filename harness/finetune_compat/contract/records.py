@@ -603,6 +603,10 @@ class Observation:
     duration_s: float = 0.0
     started_at: str = ""
     harness_version: str = ""
+    lacks: tuple[str, ...] = ()
+    """Fields that the harness which wrote this observation did not know, such as `Training.grad_norm_logged`. They have
+    their default values, which are no measurements. Set when an older observation is read; empty in a new one.
+    """
     schema: int = SCHEMA
 
     def census(self, stage: Stage) -> Census | None:
@@ -652,7 +656,10 @@ class Started:
 
 def to_json(record: Observation | Started) -> str:
     """One line of standard JSON. Non-finite floats become the strings `NaN`, `Infinity`, `-Infinity`."""
-    return json.dumps(standard(dataclasses.asdict(record)), separators=(",", ":"), allow_nan=False)
+    raw = standard(dataclasses.asdict(record))
+    if not raw.get("lacks"):
+        raw.pop("lacks", None)
+    return json.dumps(raw, separators=(",", ":"), allow_nan=False)
 
 
 def standard(value: Any) -> Any:

@@ -6,9 +6,11 @@ import gzip
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from finetune_compat.checks import Outcome
+from finetune_compat.checks.digests import check_digests
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.catalog import DEEP_CELLS, Tier, cells_on, flow_named
 from finetune_compat.contract.cell_id import parse_cell
@@ -16,15 +18,29 @@ from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.names import is_plain
 from finetune_compat.contract.records import Observation
 from finetune_compat.contract.version import __version__
-from finetune_compat.machine.files import write_atomically
+from finetune_compat.machine.files import remaking, write_atomically
 from finetune_compat.machine.places import places
 from finetune_compat.machine.provenance import commit
-from finetune_compat.results.run_files import PROVENANCE, Results, RowState, StackRow, find_run, judged
+from finetune_compat.report import aged, markdown, summarize
+from finetune_compat.results.digests import digests_of, write_digests
+from finetune_compat.results.run_files import (
+    PROVENANCE,
+    Results,
+    RowState,
+    StackRow,
+    find_run,
+    judged,
+    observation_lines,
+)
 from finetune_compat.run.stack_run import exists
+from finetune_compat.store.store import Store
 
 
 def save(run_name: str, name: str, flows: Sequence[str] = ()) -> Path:
     """Copy the run called `run_name` to `reports/baseline/<name>`, replacing what was there, and return the directory.
+
+    The directory is replaced as a whole, by one that is complete, with its summary and with the digests of what the run
+    was measured with.
 
     Args:
         run_name: name or directory of a finished run.
@@ -49,16 +65,21 @@ def save(run_name: str, name: str, flows: Sequence[str] = ()) -> Path:
         raise CompatError(
             "this is a baseline already", where=str(run), todo="Name a run below reports/runs, or a copy of one."
         )
-    results = judged(run, load_ledger())
+    ledger = load_ledger()
+    results = judged(run, ledger)
     _refuse_real_weights(results)
     _refuse_unfinished(results, frozenset(flow_named(flow).name for flow in flows))
     provenance = _provenance(results, flows)  # before the baseline itself makes the checkout differ from its commit
-    target = places().baselines / name
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(run / "rows", target / "rows")
-    packed = gzip.compress((run / "observations.jsonl").read_bytes(), mtime=0)
-    write_atomically(target / "observations.jsonl.gz", packed)
-    write_atomically(target / PROVENANCE, json.dumps(provenance, indent=1) + "\n")
+    recipes = Store.configured().recipes(observation_lines(run))
+    target = baselines / name
+    with remaking(target) as whole:
+        shutil.copytree(run / "rows", whole / "rows")
+        packed = gzip.compress((run / "observations.jsonl").read_bytes(), mtime=0)
+        write_atomically(whole / "observations.jsonl.gz", packed)
+        write_atomically(whole / PROVENANCE, json.dumps(provenance, indent=1) + "\n")
+        write_digests(whole, digests_of(results.observations, recipes, check_digests()))
+        summary = aged(summarize(judged(whole, ledger), ledger))
+        write_atomically(whole / "summary.md", markdown.render(summary))
     return target
 
 
@@ -74,11 +95,10 @@ def _refuse_real_weights(results: Results) -> None:
 
 
 def _refuse_unfinished(results: Results, flows: frozenset[str]) -> None:
-    only_deep = _only_deep(results)
+    only_deep = tier_of(results.observations.values()) is Tier.DEEP_ONLY
+    lost = {parse_cell(verdict.cell).stack for verdict in results.verdicts if verdict.outcome is Outcome.INFRASTRUCTURE}
     broken = [
-        row.name
-        for row in results.rows
-        if row.state is RowState.INFRASTRUCTURE or _lacks_cells(row, results, flows, only_deep=only_deep)
+        row.name for row in results.rows if row.name in lost or _lacks_cells(row, results, flows, only_deep=only_deep)
     ]
     if broken or not results.observations:
         raise CompatError(
@@ -107,18 +127,20 @@ def _lacks_cells(row: StackRow, results: Results, flows: frozenset[str], *, only
     return len(row.selected) < len(every)
 
 
-def _only_deep(results: Results) -> bool:
-    """Whether all cells of the run are of the deep tier."""
-    return all((seen.flow, seen.variant) in DEEP_CELLS and seen.deep for seen in results.observations.values())
+def tier_of(observations: Collection[Observation]) -> Tier:
+    """The tier that the cells of a run were measured in."""
+    deep = [seen.deep is not None and (seen.flow, seen.variant) in DEEP_CELLS for seen in observations]
+    return Tier.DEEP_ONLY if all(deep) else Tier.DEEP if any(deep) else Tier.QUICK
 
 
 def _provenance(results: Results, flows: Sequence[str]) -> dict[str, object]:
     seen = list(results.observations.values())
-    deep = any(observation.deep is not None for observation in seen)
-    tier = f" -- --tier {Tier.DEEP_ONLY if _only_deep(results) else Tier.DEEP}" if deep else ""
+    tier = tier_of(seen)
     return {
         "run": results.run.name,
-        "command": _command(flows) if flows else f"nox -s compat-3.11 -j 2{tier}; compat keep",
+        "command": _command(flows, tier),
+        "tier": tier,
+        "flows": list(flows),
         "harness_version": __version__,
         "kept_at_commit": commit(),
         "stacks": len(results.rows),
@@ -132,7 +154,10 @@ def _provenance(results: Results, flows: Sequence[str]) -> dict[str, object]:
     }
 
 
-def _command(flows: Sequence[str]) -> str:
+def _command(flows: Sequence[str], tier: Tier) -> str:
+    """The command that measures all of it again."""
+    if not flows:
+        return f"nox -s compat-3.11 -j 2{'' if tier is Tier.QUICK else f' -- --tier {tier}'}; compat keep"
     named = f"--flows {','.join(flows)}"
     return f"compat run {named}; compat keep {named}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -45,12 +46,51 @@ def making(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: `folder` exists and is not empty.
     """
+    with _next_to(folder) as whole:
+        yield whole
+        whole.rename(folder)
+
+
+@contextlib.contextmanager
+def remaking(folder: Path) -> Iterator[Path]:
+    """A temporary directory next to `folder`. On exit it replaces `folder` and everything in it; after an error it is
+    removed, and `folder` is unchanged.
+    """
+    with _next_to(folder) as whole:
+        yield whole
+        if folder.exists():
+            _exchange(whole, folder)
+        else:
+            whole.rename(folder)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Exchange the names of two directories of one file system. On Linux there is no moment without either."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "renameat2"):
+        here = ctypes.c_int(_AT_FDCWD)
+        if libc.renameat2(here, bytes(one), here, bytes(other), _RENAME_EXCHANGE) == 0:
+            return
+    aside = one.with_name(f"{one.name}.aside")
+    other.rename(aside)
+    one.rename(other)
+    aside.rename(one)
+
+
+_AT_FDCWD = -100
+"""Linux: a relative path is relative to the current directory."""
+
+_RENAME_EXCHANGE = 2
+"""Linux: exchange both names atomically. Some file systems cannot."""
+
+
+@contextlib.contextmanager
+def _next_to(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         whole = Path(scratch, folder.name)
         whole.mkdir()
         yield whole
-        whole.rename(folder)
 
 
 def link_atomically(link: Path, target: str) -> None:

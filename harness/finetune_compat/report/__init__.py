@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from finetune_compat.results.summary import Summary, summarize
 
 __all__ = [
     "Summary",
+    "aged",
     "derive",
     "print_run",
     "print_stack",
@@ -112,6 +114,19 @@ def _matches(cell: str, pattern: str) -> bool:
     return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), cell) is not None
 
 
+def aged(summary: Summary) -> Summary:
+    """`summary` of a committed baseline with what changed since it was measured; that of any other run unchanged.
+
+    Raises:
+        RecordsError: the digests of the baseline cannot be read.
+    """
+    if summary.origin is None:
+        return summary
+    from finetune_compat.store.age import age_of
+
+    return dataclasses.replace(summary, age=age_of(summary.run))
+
+
 @contextlib.contextmanager
 def deriving(run: Path, ledger: Ledger) -> Iterator[tuple[Summary, Results]]:
     """Judge the run and rewrite its derived files. The larger files are written in parallel with the context; all files
@@ -124,7 +139,7 @@ def deriving(run: Path, ledger: Ledger) -> Iterator[tuple[Summary, Results]]:
     from finetune_compat.report import html, junit, markdown
 
     results = judged(run, ledger)
-    summary = summarize(results, ledger)
+    summary = aged(summarize(results, ledger))
 
     def pages() -> None:
         write_atomically(run / "report.html", html.render(summary, results.observations))

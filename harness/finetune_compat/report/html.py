@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from typing import assert_never
 
@@ -50,6 +51,7 @@ def render(
     return rendered(
         "run.html",
         summary=summary,
+        today=datetime.now(UTC).date(),
         asked=asked is not None,
         exhibits=exhibits,
         found=sum(asked(line.cell) for stack in summary.stacks for line in stack.lines) if asked else 0,

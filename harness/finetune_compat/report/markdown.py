@@ -18,7 +18,7 @@ def render(summary: Summary) -> str:
     """The run, up to `LARGEST` bytes: verdict, window, causes with the most urgent first, then each stack."""
     letters = wording.letters(summary.groups)
     verdict = wording.conclusion(summary.exit_code, summary.tally)
-    provenance = wording.provenance(summary.origin, summary.unrecorded)
+    provenance = wording.provenance(summary)
     head = [
         f"# {wording.TITLE}",
         f"**{verdict}** {wording.totals(summary.tally, len(summary.stacks))}",

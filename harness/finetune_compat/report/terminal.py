@@ -6,6 +6,7 @@ import itertools
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -226,7 +227,7 @@ def wrapped(text: str, width: int, indent: int) -> list[Text]:
 
 
 def _provenance(summary: Summary) -> str:
-    return wording.provenance(summary.origin, summary.unrecorded)
+    return wording.provenance(summary, datetime.now(UTC).date())
 
 
 def _ending(

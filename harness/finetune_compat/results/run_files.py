@@ -37,6 +37,7 @@ from finetune_compat.contract.verdict import Deviation
 from finetune_compat.machine.aside import another_core, aside
 from finetune_compat.machine.files import link_atomically, write_atomically
 from finetune_compat.machine.places import places
+from finetune_compat.results.lacking import lacking
 
 T = TypeVar("T")
 
@@ -169,6 +170,16 @@ def whole_lines(path: Path) -> str:
     return "".join(line for _, line in _lines(path) if line.endswith("\n"))
 
 
+def observation_lines(run: Path) -> dict[str, str]:
+    """The last observation of each cell of a run, as its line of JSON without the line end.
+
+    Raises:
+        RecordsError: the file is not text.
+    """
+    lines = whole_lines(run / "observations.jsonl").split("\n")[:-1]
+    return {cell_of(line): line for line in lines if '"started":' not in line}
+
+
 def read_sweep(path: Path) -> tuple[Observation, ...]:
     """The observations of a sweep over seeds, in the order of the file.
 
@@ -228,8 +239,16 @@ def _decode(line: str, where: str) -> Started | Observation:
     if text.endswith(_ENDS):
         kind: type[Started | Observation] = Started if '"started":' in text else Observation
         with contextlib.suppress(ValidationError):
-            return _adapter(kind).validate_json(text)
+            return _with_lacks(_adapter(kind).validate_json(text), text)
     return _decode_in_steps(text, where)
+
+
+def _with_lacks(record: Started | Observation, text: str) -> Started | Observation:
+    """`record`, read from `text`, with the names of the fields that its text does not have."""
+    if not isinstance(record, Observation):
+        return record
+    missing: tuple[str, ...] = lacking(json.loads(text))
+    return dataclasses.replace(record, lacks=tuple(sorted({*record.lacks, *missing}))) if missing else record
 
 
 def _decode_in_steps(line: str, where: str) -> Started | Observation:
@@ -239,7 +258,7 @@ def _decode_in_steps(line: str, where: str) -> Started | Observation:
             raise _unreadable(where, f"schema {raw.get('schema')!r}, this harness reads {SCHEMA}")
         if "started" in raw:
             return _adapter(Started).validate_python(raw)
-        return _adapter(Observation).validate_python(raw)
+        return _with_lacks(_adapter(Observation).validate_python(raw), line)
     except ValidationError as error:
         raise _unreadable(where, _first(error)) from None
     except AttributeError:

@@ -15,6 +15,7 @@ from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import Observation
+from finetune_compat.results.age import Age
 from finetune_compat.results.causes import Group, groups_of
 from finetune_compat.results.lines import CellLine, Mark, line_of
 from finetune_compat.results.order import same_axis, stack_order
@@ -95,6 +96,17 @@ class StackSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Lack:
+    """Fields of today's records that the same cells of a run lack, because an older harness wrote them."""
+
+    fields: tuple[str, ...]
+    """Such as `Training.grad_norm_logged`."""
+    flows: tuple[str, ...]
+    """Flows of these cells, in catalog order."""
+    cells: int
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """A whole run."""
 
@@ -118,6 +130,10 @@ class Summary:
     """Only for a committed baseline: when it was measured, and with which sources."""
     unrecorded: tuple[tuple[str, int], ...] = ()
     """Code of each check whose data an older harness did not record, and the number of such cells."""
+    lacks: tuple[Lack, ...] = ()
+    """Fields that today's cells record and cells of this run lack."""
+    age: Age | None = None
+    """Only for a committed baseline, and only if it was asked: what changed since it was measured."""
 
     def stack(self, name: str) -> StackSummary:
         """The summary of the stack called `name`.
@@ -165,7 +181,26 @@ def summarize(results: Results, ledger: Ledger) -> Summary:
         left_out=results.left_out,
         origin=results.origin,
         unrecorded=unrecorded(results.verdicts),
+        lacks=lacks_of(results.observations),
     )
+
+
+def lacks_of(observations: Mapping[str, Observation]) -> tuple[Lack, ...]:
+    """The fields that observations lack, grouped by the cells that lack them; those that most cells lack come first."""
+    cells: dict[str, list[str]] = {}
+    for cell, seen in observations.items():
+        for name in seen.lacks:
+            cells.setdefault(name, []).append(cell)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name in sorted(cells):
+        alike.setdefault(tuple(cells[name]), []).append(name)
+    groups = sorted(alike.items(), key=lambda item: (-len(item[0]), item[1]))
+    return tuple(Lack(tuple(names), _flows_of(found, observations), len(found)) for found, names in groups)
+
+
+def _flows_of(cells: Iterable[str], observations: Mapping[str, Observation]) -> tuple[str, ...]:
+    flows = {observations[cell].flow for cell in cells}
+    return tuple(flow.name for flow in CATALOG if flow.name in flows)
 
 
 def unrecorded(verdicts: Iterable[Verdict]) -> tuple[tuple[str, int], ...]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from finetune_compat.machine.console import form, say
 from finetune_compat.machine.places import places
@@ -18,12 +20,25 @@ from finetune_compat.run.request import WHERE, RunRequest, Selection, question, 
 from finetune_compat.store.remote import StoreUnreachable
 from finetune_compat.store.store import Store
 
+INTERRUPTED = 128
+"""Exit codes above this one are those of an interrupted run."""
 
-def run(request: RunRequest) -> int:
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run that ended."""
+
+    run: Path
+    """Its directory, with all selected cells unless it was interrupted."""
+    exit_code: int
+
+
+def run(request: RunRequest) -> Ended:
     """Run the selected cells that are not cached, and print the report of all selected cells.
 
     Returns:
-        HEALTHY, UNHEALTHY or COULD_NOT_TELL over all selected cells; 128 + N if interrupted by signal N.
+        The run, and its exit code: HEALTHY, UNHEALTHY or COULD_NOT_TELL over all selected cells; `INTERRUPTED` + N if
+        interrupted by signal N.
 
     Raises:
         CompatError: a name, a lock, the ledger or a results file is invalid.
@@ -46,7 +61,8 @@ def run(request: RunRequest) -> int:
     if not todo:
         _share(store, files)
         return _show(nox_run.judge_stored(selection, files, lines))
-    return nox_run.Execution(request, selection, store).run(todo, lines)
+    execution = nox_run.Execution(request, selection, store)
+    return Ended(execution.path, execution.run(todo, lines))
 
 
 def _first_line(selection: Selection, todo: int, *, fresh: bool = False) -> str:
@@ -70,9 +86,10 @@ def _share(store: Store, files: Mapping[str, str]) -> None:
             say(f"{counted(number, 'observation')} copied to {store.remote}")
 
 
-def _show(answer: Answer) -> int:
-    """Point `latest` at the answer's run, print its text and return its exit code."""
-    point_latest_at(places().runs / answer.run)
+def _show(answer: Answer) -> Ended:
+    """Point `latest` at the answer's run, print its text and return the run."""
+    run = places().runs / answer.run
+    point_latest_at(run)
     sys.stdout.write(answer.text)
     sys.stdout.flush()
-    return answer.exit_code
+    return Ended(run, answer.exit_code)

@@ -79,8 +79,13 @@ class Selection:
         return {name: tuple(cells) for name, cells in found.items() if cells}
 
 
-def select(request: RunRequest, gpus: Sequence[Gpu]) -> Selection:
+def select(request: RunRequest, gpus: Sequence[Gpu], *, always: bool = False) -> Selection:
     """Select the requested cells, and calculate their store addresses.
+
+    Args:
+        request: what was asked for.
+        gpus: the GPUs to run on; empty for the CPU.
+        always: whether to predict missing environments even if the store is empty, so that no cell is cached.
 
     Raises:
         CompatError: a name is invalid, a lock is stale, or nothing matches.
@@ -103,7 +108,7 @@ def select(request: RunRequest, gpus: Sequence[Gpu]) -> Selection:
         for cell in plan.cells:
             cells.append(plan.id_of(cell))
             variants[cells[-1]] = (cell.flow, cell.variant)
-        by_cell |= _addresses(plan, on, lock, gpus, request.options)
+        by_cell |= _addresses(plan, on, lock, gpus, request.options, always=always)
     if not cells and not absent:
         raise CompatError(
             "no cell matches",
@@ -114,12 +119,14 @@ def select(request: RunRequest, gpus: Sequence[Gpu]) -> Selection:
     return Selection(stacks, tuple(absent), tuple(cells), by_cell, variants, tuple(gpus))
 
 
-def _addresses(plan: Plan, on: On, lock: Lock, gpus: Sequence[Gpu], options: RunOptions) -> Mapping[str, str]:
+def _addresses(
+    plan: Plan, on: On, lock: Lock, gpus: Sequence[Gpu], options: RunOptions, *, always: bool
+) -> Mapping[str, str]:
     """Addresses by cell. Empty if the environment does not exist and its contents cannot be predicted: then the session
     looks its cells up in the store itself.
     """
     environment = _environment(env_python(on), lock, options.supply)
-    if environment is None and not options.fresh and Store.configured().holds_anything:
+    if environment is None and not options.fresh and (always or Store.configured().holds_anything):
         predicted = predict(on.python, plan.torch_wanted, options.supply)
         environment = None if predicted is None else predicted.installed(lock)
     if environment is None:

@@ -131,6 +131,17 @@ class Store:
             )
         return read_line(found.line, f"{self.root}: {address}")
 
+    def recipes(self, lines: Mapping[str, str]) -> dict[str, Recipe]:
+        """Recipes, by cell, of those observations (`lines`, by cell) that the directory holds byte for byte.
+
+        A cell stores only what it found to be of its recipe. So an observation that is not stored has no known recipe.
+        """
+        found: dict[str, Recipe] = {}
+        for name, (cell, *_) in self._every().items():
+            if cell in lines and cell not in found and (kept := self._whole(name)) and kept.line == lines[cell]:
+                found[cell] = kept.recipe
+        return found
+
     def put(self, recipe: Recipe, seen: Observation, *, outcome: str | None = None) -> str:
         """Store `seen` at the address of `recipe` in the directory, and return the name of its file.
 
@@ -197,6 +208,15 @@ class Store:
 
         The facts of each file are cached in an index file, which may be removed at any time.
         """
+        latest: dict[str, Past] = {}
+        for name, (cell, *rest) in self._every().items():
+            past = Past(stored_files.address_of(name), *rest)
+            if cell not in latest or latest[cell].recorded_at < past.recorded_at:
+                latest[cell] = past
+        return latest
+
+    def _every(self) -> Mapping[str, list[Any]]:
+        """The facts of each file in the directory, by name: its cell, then the fields of `Past` after the address."""
         names = {name for found in stored_files.names(self.root).values() for name in found}
         known = self._remembered()
         facts = {name: known[name] for name in names & known.keys()}
@@ -208,12 +228,7 @@ class Store:
         if facts.keys() != known.keys():
             text = json.dumps({"format": _HISTORY_FORMAT, "objects": facts}, separators=(",", ":"))
             self._note(_HISTORY, text)
-        latest: dict[str, Past] = {}
-        for name, (cell, *rest) in facts.items():
-            past = Past(stored_files.address_of(name), *rest)
-            if cell not in latest or latest[cell].recorded_at < past.recorded_at:
-                latest[cell] = past
-        return latest
+        return facts
 
     def lost(self) -> Mapping[str, str]:
         """Cells whose last run by `compat run` was an infrastructure failure, with its time.

@@ -140,7 +140,9 @@ def test_an_observation_of_before_memory_was_measured_is_read() -> None:
     """The schema is the same: a missing field means that it was not measured."""
     raw = json.loads(to_json(healthy()))
     del raw["memory"]
-    assert run_files._decode(json.dumps(raw), "observations.jsonl:1") == dataclasses.replace(healthy(), memory=None)
+    older = dataclasses.replace(healthy(), memory=None, lacks=("Observation.memory",))
+    assert run_files._decode(json.dumps(raw), "observations.jsonl:1") == older
+    assert decoded(older) == older  # written again, it does not pass for a newer one
 
 
 def test_a_started_line_is_not_mistaken_for_an_observation() -> None:

@@ -10,11 +10,37 @@ from typing import Any
 import builders as b
 import pytest
 from deep_builders import deep
+from finetune_compat.checks.digests import check_digests
 from finetune_compat.contract.catalog import flow_named
 from finetune_compat.contract.errors import CompatError, UnknownName
-from finetune_compat.contract.records import Precision, Variant, to_json
+from finetune_compat.contract.recipe import Recipe
+from finetune_compat.contract.records import Observation, Precision, Variant, to_json
 from finetune_compat.evidence import baseline
+from finetune_compat.results.digests import read_digests
 from finetune_compat.results.run_files import RowState, StackRow, read_observations, unfinished, write_row
+from finetune_compat.store.store import Store
+
+
+def recipe_of(seen: Observation) -> Recipe:
+    """A recipe that `seen` agrees with."""
+    return Recipe(
+        cell=seen.cell,
+        lock_sha256=seen.stack.lock_sha256,
+        python=seen.stack.python,
+        torch=seen.stack.resolved["torch"],
+        base_torch=False,
+        device="x86_64",
+        features=seen.device.features,
+        sources="a" * 64,
+        given="b" * 64,
+        model="tiny",
+        steps=10,
+        seed=seen.seed,
+        attention="sdpa",
+        handicap=None,
+        deep=False,
+    )
+
 
 SEEN = b.healthy("sft-full", Variant("qwen2", Precision.FULL, gradient_checkpointing=True))
 
@@ -53,6 +79,63 @@ def test_a_kept_run_reads_as_the_run_did(run: Path) -> None:
     provenance = json.loads((target / "provenance.json").read_text(encoding="utf-8"))
     assert (provenance["run"], provenance["cells"], provenance["base_torch"]) == ("one", 1, False)
     assert provenance["command"] == "nox -s compat-3.11 -j 2; compat keep"
+
+
+def test_a_baseline_has_the_digests_of_what_it_was_measured_with(run: Path) -> None:
+    """Of each observation that the store holds; the lock also of the others. And of the checks of that day."""
+    recipe = recipe_of(SEEN)
+    Store.configured().put(recipe, SEEN)
+    digests = read_digests(baseline.save(str(run), "cpu"))
+    assert digests is not None
+    assert digests.recipe(SEEN) == recipe
+    assert (digests.locks, digests.checks) == ({SEEN.stack.name: SEEN.stack.lock_sha256}, check_digests())
+
+
+def test_what_an_observation_was_measured_with_is_not_guessed(run: Path) -> None:
+    """One that is not in the store, byte for byte, has no recipe."""
+    Store.configured().put(recipe_of(SEEN), dataclasses.replace(SEEN, duration_s=9.0))
+    digests = read_digests(baseline.save(str(run), "cpu"))
+    assert digests is not None
+    assert (digests.recipe(SEEN), digests.sources, digests.locks) == (
+        None,
+        {},
+        {SEEN.stack.name: SEEN.stack.lock_sha256},
+    )
+
+
+def test_a_baseline_has_its_summary(run: Path) -> None:
+    """With what changed since it was measured, and nothing else is left beside it."""
+    Store.configured().put(recipe_of(SEEN), SEEN)
+    target = baseline.save(str(run), "cpu")
+    text = (target / "summary.md").read_text(encoding="utf-8")
+    assert "Changed since: the sources of every flow; the lock of trl0.24-py311." in text  # both are made up here
+    names = ["digests.json", "observations.jsonl.gz", "provenance.json", "rows", "summary.md"]
+    assert sorted(path.name for path in target.iterdir()) == names
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_an_error_while_it_is_kept_leaves_the_baseline_as_it_was(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole, and alone."""
+    kept = baseline.save(str(run), "cpu")
+    before = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(baseline, "write_digests", full)
+    with pytest.raises(OSError, match="No space left"):
+        baseline.save(str(run), "cpu")
+    assert {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()} == before
+    assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_a_run_that_lost_a_cell_is_not_kept(run: Path) -> None:
+    """It was selected, and its process left nothing."""
+    lost = b.healthy("sft-full", Variant("qwen2", Precision.FULL, gradient_checkpointing=False)).cell
+    write_row(run, StackRow(SEEN.stack.name, RowState.RAN, "", (SEEN.cell, lost)))
+    with pytest.raises(CompatError) as raised:
+        baseline.save(str(run), "cpu")
+    assert str(raised.value) == not_whole(run, SEEN.stack.name)
 
 
 def test_provenance_names_the_tier_that_ran(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

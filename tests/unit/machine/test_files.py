@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from finetune_compat.machine.files import link_atomically, locked_file, making, replacing, write_atomically
+from finetune_compat.machine import files
+from finetune_compat.machine.files import link_atomically, locked_file, making, remaking, replacing, write_atomically
 
 
 @pytest.mark.parametrize("content", ["ä\n", b"\xff"])
@@ -46,6 +47,35 @@ def test_a_directory_appears_with_all_its_files(tmp_path: Path) -> None:
     (tmp_path / "folder" / "other").touch()
     with pytest.raises(OSError, match="not empty"), making(tmp_path / "folder"):
         pass
+
+
+def filled(folder: Path, name: str, *, stopped: bool = False) -> None:
+    """Remake a directory with one file."""
+    with remaking(folder) as whole:
+        (whole / name).touch()
+        if stopped:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_a_directory_is_replaced_with_all_that_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, kernel: bool
+) -> None:
+    """Also where the kernel cannot exchange two names; nothing of the old one is left."""
+    if not kernel:
+        monkeypatch.setattr(files.ctypes, "CDLL", lambda *_, **__: object())
+    for name in ("one", "two"):
+        filled(tmp_path / "folder", name)
+        assert [path.name for path in (tmp_path / "folder").iterdir()] == [name]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_directory_that_is_not_finished_replaces_nothing(tmp_path: Path) -> None:
+    """The old one is whole."""
+    filled(tmp_path / "folder", "one")
+    with pytest.raises(KeyboardInterrupt):
+        filled(tmp_path / "folder", "two", stopped=True)
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "one"]
 
 
 def test_a_link_is_replaced(tmp_path: Path) -> None:

@@ -108,6 +108,16 @@ def test_history_is_the_latest_of_each_cell_at_any_address(tmp_path: Path) -> No
     assert Store(tmp_path).history() == {seen().cell: Past(newer.recipe.address, 2.0, "pass", LATE)}
 
 
+def test_the_recipe_of_an_observation_is_that_of_its_file(tmp_path: Path) -> None:
+    """By the line, at any address; another line of the same cell has none."""
+    one, other = stored_object(seen(duration_s=1.0), EARLY), stored_object(seen(duration_s=2.0), LATE, sources="c" * 64)
+    for each in (one, other):
+        stored_files.write(tmp_path, each)
+    for each in (one, other):
+        assert Store(tmp_path).recipes({seen().cell: each.line}) == {seen().cell: each.recipe}
+    assert Store(tmp_path).recipes({seen().cell: stored_object(seen(duration_s=3.0)).line, "none": one.line}) == {}
+
+
 @pytest.mark.parametrize("remembered", [None, "", "{}", '{"format": 99, "objects": {"x": []}}', "[1"])
 def test_the_history_file_can_be_lost(tmp_path: Path, remembered: str | None) -> None:
     """A lost, damaged or outdated file is made again."""
