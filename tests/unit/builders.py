@@ -235,6 +235,7 @@ def frozen(seen: Observation, *, again: bool = True, chain: tuple[Frame, ...] = 
     training = dataclasses.replace(
         still,
         grad_norm=(0.0,) * 10,
+        grad_norm_logged=(0.0,) * 10,
         optimizer=Optimizer(0, 0, 0),
         gradients=Gradients(0, 0, 0, 0),
         classes=_unreached(still.classes),
@@ -301,6 +302,7 @@ def masked_labels(seen: Observation) -> Observation:
         seen.training,
         loss=(nan,) * 10,
         grad_norm=(nan,) * 10,
+        grad_norm_logged=(nan,) * 10,
         eval_before=nan,
         eval_after=nan,
         subject_finite=False,
@@ -343,7 +345,8 @@ def zero_gradients(seen: Observation) -> Observation:
     assert seen.training is not None
     tensors = seen.training.gradients.tensors
     classes = _unreached(_still(seen.training, seen.flow).classes)
-    return _stuck(seen, gradients=Gradients(tensors, 0, tensors, 0), grad_norm=(0.0,) * 10, classes=classes)
+    norms = {"grad_norm": (0.0,) * 10, "grad_norm_logged": (0.0,) * 10}
+    return _stuck(seen, gradients=Gradients(tensors, 0, tensors, 0), classes=classes, **norms)
 
 
 def late(seen: Observation, kind: str, step: int) -> Observation:
@@ -684,6 +687,7 @@ def _still(training: Training, flow: str) -> Training:
     return dataclasses.replace(
         training,
         subject_delta=0.0,
+        accuracy_after=training.accuracy_before,
         gradients=dataclasses.replace(training.gradients, zero=zero),
         classes=classes,
         **dict.fromkeys(("eval_before", "eval_after", "reference_before", "reference_after"), losses_of(flow).still),

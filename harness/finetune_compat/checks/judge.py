@@ -154,19 +154,25 @@ def _conclude(case: Case, opinions: Sequence[Opinion], listed: Sequence[Deviatio
 def _gaps(case: Case, listed: Sequence[Deviation], failed: Mapping[str, str]) -> list[str]:
     """Evidence that the listed deviations require in addition to failing checks, and that is missing.
 
-    A cell ends in one way: an error or a symptom. If the check of a listed bug is blocked by another listed bug, the
-    cell must end as listed for the blocked one: no other evidence of it remains.
+    A cell ends in one way: an error or a symptom. If F001 is listed and fails, the cell must end with its error. If the
+    check of a listed bug is blocked by another listed bug, the cell must end as listed for the blocked one: no other
+    evidence of it remains.
     """
     gaps = [gap for entry in listed for gap in _missing_frames(case, entry)]
     frozen_by = [entry for entry in listed if entry.frame or entry.called_from]
     unlisted = [freeze for freeze in case.seen.freezes if not any(shows(freeze, entry) for entry in frozen_by)]
     if frozen_by and unlisted and not gaps:
         gaps.append(f"also frozen by {'; '.join(freeze_line(freeze) for freeze in unlisted)}")
+    loud = [entry for entry in listed if entry.check == _ENDS and _ENDS in failed]
     blocked = [entry for entry in listed if entry.check not in failed]
-    missed = [entry for entry in blocked or listed if not _ends_as_listed(case, entry)]
+    missed = [entry for entry in loud or blocked or listed if not _ends_as_listed(case, entry)]
     if missed:
         gaps.append(f"expected {' and '.join(_listed_endings(entry) for entry in missed)}, seen: {_ending(case)}")
     return gaps
+
+
+_ENDS = "F001"
+"""The check that fails if an error ends the flow and no other check explains the error."""
 
 
 def _shows(case: Case, entry: Deviation, failed: Collection[str]) -> bool:
