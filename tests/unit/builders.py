@@ -754,15 +754,19 @@ def _stored(variant: Variant) -> int:
 
 # ------------------------------------------------------------------------------------------------------------- ledgers
 
+KBIT = f"trl/models/utils.py::prepare_peft_model -> {OTHER}::prepare_model_for_kbit_training"
+"""What froze in every story."""
+
 FLAGSHIP = Signature(
     windows={"trl": ">=0.20.0,<0.23.1"},
     flows=("sft-peft-model",),
     check="C104",
     precisions=(Precision.NF4, Precision.INT8),
-    frame=OTHER,
-    called_from="trl/models/utils.py",
+    froze=KBIT,
     symptom=Symptom.FLAT,
-    error="element 0 of tensors does not require grad",
+    error="RuntimeError: element 0 of tensors does not require grad",
+    raised="transformers/trainer.py::training_step",
+    stage=Stage.TRAINING,
 )
 """Both faces of one fault: silent with gradient checkpointing, loud without."""
 

@@ -96,7 +96,7 @@ def _adapters(found: Census) -> int:
 
 
 def without_effect_as_it_began(case: Case, _: Causes) -> bool:
-    """C104, W701: an adapter that begins without effect and does not move has none. NaN in the weights is NaN in logits."""
+    """C104, W701: an unmoved adapter that began without effect has none; weights of NaN give logits of NaN."""
     reply = case.seen.reply
     if reply is None or reply.without_adapter is None:
         return False

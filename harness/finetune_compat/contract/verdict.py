@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from finetune_compat.contract.records import Area, Stage
+
 
 class Result(StrEnum):
     """The result of one check on one subject."""
@@ -73,13 +75,19 @@ class Deviation:
     link: str
     kind: str
     check: str
-    frame: str | None = None
-    """End of the path of the file whose line froze the parameters."""
-    called_from: str | None = None
-    """End of the path of the file that called that line."""
+    froze: str | None = None
+    """The call chain that froze the parameters: `file::function`, the caller first, joined by ` -> `."""
     error: str | None = None
-    """Substring of the error's `Type: message`."""
+    """Beginning of the error's `Type: message`."""
+    raised: str | None = None
+    """The call chain that raised the error, written like `froze`."""
+    stage: Stage | None = None
+    """The stage at which the error was raised."""
     symptom: Symptom | None = None
+    area: Area | None = None
+    """Area of the tensors that the check names: exactly the tensors of this area."""
+    measured: float | None = None
+    """The value that the check measures (`checks.measures`)."""
     feature: str | None = None
     """Applies only on a device that reports this feature."""
 

@@ -46,6 +46,9 @@ CHAIN = (
 )
 """The freezing chain of every story, as a reason shows it."""
 
+FREEZER = "prepare_model_for_kbit_training"
+OTHER = f"peft/utils/other.py::{FREEZER}"
+
 on_any: list[Fault] = [b.masked_labels, b.empty_optimizer, b.zero_learning_rate, b.zero_gradients, b.no_step]
 
 
@@ -306,26 +309,16 @@ def test_a_second_deviation_beside_the_listed_fails(fault: Fault) -> None:
 @pytest.mark.parametrize(
     ("changes", "gap"),
     [
+        ({"froze": f"peft/tuners/lora.py::{FREEZER}"}, f"nothing was frozen by peft/tuners/lora.py::{FREEZER}"),
+        ({"froze": "peft/utils/other.py::freeze"}, "nothing was frozen by peft/utils/other.py::freeze"),
         (
-            {"frame": "peft/tuners/lora.py"},
-            f"nothing was frozen by peft/tuners/lora.py called from trl/models/utils.py (seen: {CHAIN})",
-        ),
-        (
-            {"frame": "peft/tuners/lora.py", "called_from": None},
-            f"nothing was frozen by peft/tuners/lora.py (seen: {CHAIN})",
-        ),
-        (
-            {"called_from": "trl/trainer/dpo_trainer.py"},
-            f"nothing was frozen by peft/utils/other.py called from trl/trainer/dpo_trainer.py (seen: {CHAIN})",
+            {"froze": f"trl/trainer/dpo_trainer.py::prepare_peft_model -> {OTHER}"},
+            f"nothing was frozen by trl/trainer/dpo_trainer.py::prepare_peft_model -> {OTHER}",
         ),
         # Further up the chain is not the caller: later releases keep the old file there.
         (
-            {"called_from": "trl/trainer/sft_trainer.py"},
-            f"nothing was frozen by peft/utils/other.py called from trl/trainer/sft_trainer.py (seen: {CHAIN})",
-        ),
-        (
-            {"frame": None, "called_from": "trl/trainer/dpo_trainer.py"},
-            f"nothing was frozen by a line called from trl/trainer/dpo_trainer.py (seen: {CHAIN})",
+            {"froze": f"trl/trainer/sft_trainer.py::__init__ -> {OTHER}"},
+            f"nothing was frozen by trl/trainer/sft_trainer.py::__init__ -> {OTHER}",
         ),
     ],
 )
@@ -334,11 +327,16 @@ def test_a_listed_deviation_with_other_evidence_fails(changes: dict[str, object]
     ledger = Ledger(issues=(issue(dataclasses.replace(FLAGSHIP, **changes)),))  # type: ignore[arg-type]  # fields by name
     verdict = judge_one(frozen(healthy(versions=on_trl("0.22.2"))), ledger)
     assert verdict.outcome is Outcome.FAIL
-    assert verdict.reason.startswith(f"fails as listed for trl#3926, with other evidence: {gap}. C104 0 trainable ")
+    evidence = f"{gap} (seen: {CHAIN})"
+    assert verdict.reason.startswith(
+        f"fails as listed for trl#3926, with other evidence: {evidence}. C104 0 trainable "
+    )
 
 
-NO_GRAD = "element 0 of tensors does not require grad"
-LOUD, SILENT = "RuntimeError: " + b.NO_GRAD, "an eval loss that stays flat"
+NO_GRAD = "RuntimeError: element 0 of tensors does not require grad"
+RAISED = "raised by transformers/trainer.py::training_step"
+LOUD = f"RuntimeError: {b.NO_GRAD} at training, {RAISED}"
+LISTED_LOUD, SILENT = f"{NO_GRAD!r} at training, {RAISED}", "an eval loss that stays flat"
 
 
 @pytest.mark.parametrize(
@@ -346,28 +344,28 @@ LOUD, SILENT = "RuntimeError: " + b.NO_GRAD, "an eval loss that stays flat"
     [
         (NO_GRAD, Symptom.FLAT, frozen, None),
         (NO_GRAD, Symptom.FLAT, frozen_loud, None),
-        (NO_GRAD, None, frozen, f"expected an error with {NO_GRAD!r}, seen: {SILENT}"),
+        (NO_GRAD, None, frozen, f"expected {LISTED_LOUD}, seen: {SILENT}"),
         (NO_GRAD, None, frozen_loud, None),
         (None, Symptom.FLAT, frozen, None),
         (None, Symptom.FLAT, frozen_loud, f"expected {SILENT}, seen: {LOUD}"),
         (None, None, frozen, None),
         (None, None, frozen_loud, f"expected no error, seen: {LOUD}"),
-        ("other", Symptom.FLAT, frozen_loud, f"expected an error with 'other' or {SILENT}, seen: {LOUD}"),
+        ("other", Symptom.FLAT, frozen_loud, f"expected 'other' at training, {RAISED} or {SILENT}, seen: {LOUD}"),
         (
             NO_GRAD,
             Symptom.RISES,
             frozen,
-            f"expected an error with {NO_GRAD!r} or an eval loss that rises, seen: {SILENT}",
+            f"expected {LISTED_LOUD} or an eval loss that rises, seen: {SILENT}",
         ),
-        (f"RuntimeError: {NO_GRAD}", None, frozen_loud, None),
-        (f"ValueError: {NO_GRAD}", None, frozen_loud, f"expected an error with 'ValueError: {NO_GRAD}', seen: {LOUD}"),
+        (b.NO_GRAD, None, frozen_loud, f"expected {b.NO_GRAD!r} at training, {RAISED}, seen: {LOUD}"),
     ],
 )
 def test_a_deviation_shows_one_of_its_listed_faces(
     error: str | None, symptom: Symptom | None, freeze: Fault, gap: str | None
 ) -> None:
     """`error` alone is loud, `symptom` alone silent, both are either, neither is silent with whatever loss."""
-    ledger = Ledger(issues=(issue(dataclasses.replace(FLAGSHIP, error=error, symptom=symptom)),))
+    raised = {} if error else {"raised": None, "stage": None}
+    ledger = Ledger(issues=(issue(dataclasses.replace(FLAGSHIP, error=error, symptom=symptom, **raised)),))
     verdict = judge_one(freeze(healthy(versions=on_trl("0.22.2"))), ledger)
     if gap is None:
         assert verdict.outcome is Outcome.XFAIL
@@ -379,7 +377,8 @@ def test_a_deviation_shows_one_of_its_listed_faces(
 
 def also(check: str, **evidence: object) -> Ledger:
     """The flagship's entry, and beside it one of another issue for the same cells."""
-    bare = dataclasses.replace(FLAGSHIP, check=check, frame=None, called_from=None, error=None, symptom=None)
+    nothing = dict.fromkeys(("froze", "error", "raised", "stage", "symptom"))
+    bare = dataclasses.replace(FLAGSHIP, check=check, **nothing)
     other = dataclasses.replace(bare, **evidence)  # type: ignore[arg-type]  # fields by name
     return Ledger(issues=(issue(), issue(other, name="other")))
 
@@ -395,7 +394,7 @@ def also(check: str, **evidence: object) -> Ledger:
         # The same check twice: windows that overlap by mistake.
         (also("C104", symptom=Symptom.FLAT), lambda seen: seen, Outcome.XFAIL),
         (also("C104", symptom=Symptom.RISES), lambda seen: seen, Outcome.FAIL),
-        (also("C104", symptom=Symptom.FLAT, called_from="trl/elsewhere.py"), lambda seen: seen, Outcome.FAIL),
+        (also("C104", symptom=Symptom.FLAT, froze="trl/elsewhere.py::freeze"), lambda seen: seen, Outcome.FAIL),
         # F001 is hidden behind the freeze: only its own face can tell that it is there.
         (
             also("F001", error=NO_GRAD),
@@ -403,16 +402,16 @@ def also(check: str, **evidence: object) -> Ledger:
             Outcome.XFAIL,
         ),
         (
-            also("F001", error="other"),
+            also("F001", error="RuntimeError: other"),
             lambda seen: b.failed(seen, "RuntimeError", "other", Stage.TRAINING),
             Outcome.XFAIL,
         ),
         (
-            also("F001", error="other"),
+            also("F001", error="RuntimeError: other"),
             lambda seen: b.failed(seen, "RuntimeError", b.NO_GRAD, Stage.TRAINING),
             Outcome.FAIL,
         ),
-        (also("F001", error="other"), lambda seen: seen, Outcome.FAIL),
+        (also("F001", error="RuntimeError: other"), lambda seen: seen, Outcome.FAIL),
         # No entry has the face that is seen.
         (
             also("A201", symptom=Symptom.FLAT),
@@ -666,7 +665,7 @@ def test_frame_and_caller_must_be_of_one_chain() -> None:
     apart = dataclasses.replace(seen, freezes=tuple(Freeze(Stage.TRAINER, 8192, 14, chain) for chain in chains))
     verdict = judge_one(apart, LISTED)
     assert verdict.outcome is Outcome.FAIL
-    assert "nothing was frozen by peft/utils/other.py called from trl/models/utils.py (seen: " in verdict.reason
+    assert f"nothing was frozen by {b.KBIT} (seen: " in verdict.reason
 
 
 def test_a_freeze_without_frames_is_judged() -> None:
@@ -674,7 +673,7 @@ def test_a_freeze_without_frames_is_judged() -> None:
     seen = frozen(healthy(versions=on_trl("0.22.2")), chain=())
     verdict = judge_one(seen, LISTED)
     assert verdict.outcome is Outcome.FAIL
-    assert "called from trl/models/utils.py (seen: an unknown line)" in verdict.reason
+    assert f"nothing was frozen by {b.KBIT} (seen: an unknown line)" in verdict.reason
 
 
 def test_an_option_no_name_accepts_is_a_failure() -> None:
@@ -704,7 +703,7 @@ def test_a_second_line_that_froze_is_not_covered_by_the_first() -> None:
     seen = frozen(healthy("sft-peft-model", Variant("qwen2", Precision.NF4, gradient_checkpointing=True)))
     frames = (Frame("trl/other.py", 1, "f", "x"), Frame("peft/another.py", 2, "g", "p.requires_grad = False"))
     strange = dataclasses.replace(seen.freezes[0], frames=frames)
-    listed = issue().deviation(issue().shows[0])
+    [listed] = LISTED.listed(seen.flow, seen.variant, seen.device.kind, on_trl("0.22.2"))
     assert judge(seen, flow_named(seen.flow), (listed,)).outcome is Outcome.XFAIL
     verdict = judge(dataclasses.replace(seen, freezes=(*seen.freezes, strange)), flow_named(seen.flow), (listed,))
     assert verdict.outcome is Outcome.FAIL
