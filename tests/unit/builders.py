@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from finetune_compat.checks import Symptom
-from finetune_compat.checks.ledger import Issue, Kind, Ledger, Signature
+from finetune_compat.checks.ledger import Issue, Ledger, Signature
 from finetune_compat.contract.catalog import MODELS, Objective, flow_named
 from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.records import (
@@ -45,6 +45,7 @@ from finetune_compat.contract.records import (
     Variant,
     to_json,
 )
+from finetune_compat.contract.verdict import Kind
 from finetune_compat.results.run_files import Results, RowState, StackRow, _judge_row, write_row
 from finetune_compat.results.summary import Summary, summarize
 

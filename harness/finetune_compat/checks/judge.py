@@ -16,7 +16,7 @@ from finetune_compat.checks.codes import CODES, DEEP_CHECKS, AppliesTo
 from finetune_compat.checks.measures import MEASURES, cut_off, same_measure
 from finetune_compat.contract.catalog import Flow
 from finetune_compat.contract.records import Area, Failure, Frame, Freeze, Observation, Stage
-from finetune_compat.contract.verdict import Deviation, Opinion, Outcome, Result, Symptom, Verdict
+from finetune_compat.contract.verdict import Deviation, Opinion, Outcome, Result, Symptom, Verdict, worst
 
 # Errors of an exhausted machine or network. They say nothing about a version.
 _MACHINE_TYPES = (
@@ -84,6 +84,12 @@ def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict
     opinions = ENGINE.opinions(case, deep=seen.deep is not None)
     applying = tuple(entry for entry in listed if _applies(entry, seen))
     outcome, reason = _conclude(case, opinions, applying)
+    beyond = next((entry.unmeasured for entry in applying if entry.unmeasured), "")
+    if beyond and outcome is Outcome.XFAIL:
+        outcome, reason = Outcome.FAIL, f"looks like {reason}; not yet measured on this release ({beyond})"
+    elif beyond:  # nothing is claimed about these releases
+        applying, beyond = (), ""
+        outcome, reason = _conclude(case, opinions, applying)
     failed = {opinion.code for opinion in opinions if opinion.result is Result.FAIL}
     evident = applying if outcome is Outcome.XFAIL else [entry for entry in applying if _shows(case, entry, failed)]
     return Verdict(
@@ -98,6 +104,8 @@ def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict
         signs=case.signs,
         shown=tuple(dict.fromkeys(entry.issue for entry in evident)),
         untrained=not case.refused and seen.training is None and seen.error is not None and before_training(seen.error),
+        kind=worst(entry.kind for entry in applying),
+        unmeasured=beyond,
     )
 
 

@@ -6,33 +6,27 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from finetune_compat.checks import Deviation, Symptom
-from finetune_compat.checks.codes import CODES
+from finetune_compat.checks.codes import CODES, DEEP_CHECKS
 from finetune_compat.checks.measures import MEASURES
 from finetune_compat.contract.catalog import CATALOG, MODELS
 from finetune_compat.contract.errors import Fault, MatrixError
 from finetune_compat.contract.records import REPORTED, Area, DeviceKind, Precision, Stage, Variant
+from finetune_compat.contract.verdict import Kind
 from finetune_compat.machine.places import places
 
-
-class Kind(StrEnum):
-    """The cause of a deviation: a library or the platform."""
-
-    UPSTREAM = "upstream"
-    """A library's behaviour on every machine."""
-    PLATFORM = "platform"
-    """A limit or a difference of this kind of machine."""
-
-
 _STRICT = ConfigDict(extra="forbid")
+
+MEASURED = "measured.json"
+"""File with the measured releases, in the folder of the ledger. `compat keep` writes it."""
 
 FREEZING = ("C103", "C104", "C105")
 """Checks that fail because something froze. Their signatures name the call chain that did."""
@@ -154,12 +148,36 @@ class Entry:
 
 
 @with_config(_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The newest release of each package with which the committed baselines ran a flow: by flow, then by package."""
+
+    quick: Mapping[str, Mapping[str, str]]
+    deep: Mapping[str, Mapping[str, str]]
+    """The same for cells with the deep tier."""
+
+    def beyond(self, flow: str, versions: Mapping[str, str], *, deep: bool) -> str:
+        """The releases among `versions` that are newer than every measured one, as text; empty if there are none."""
+        newest = (self.deep if deep else self.quick).get(flow)
+        if newest is None:
+            return "no baseline has the flow"
+        newer = (
+            f"{name} {versions[name]}, measured until {until}"
+            for name, until in newest.items()
+            if name in versions and _version(versions[name]) > _version(until)
+        )
+        return "; ".join(newer)
+
+
+@with_config(_STRICT)
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
     """All known issues."""
 
     issues: tuple[Issue, ...]
     places: tuple[Place, ...] = ()
+    measured: Measured | None = None
+    """None: every release counts as measured."""
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
@@ -195,11 +213,21 @@ class Ledger:
         self, flow: str, variant: Variant, device: DeviceKind, versions: Mapping[str, str]
     ) -> tuple[Deviation, ...]:
         """Deviations that a cell of these versions must show. The judge compares device features."""
-        return tuple(
+        found = [
             entry.deviation
             for entry in self._by_flow.get(flow, ())
             if entry.signature.takes_in(flow, variant, device, versions) and entry.in_place(versions)
+        ]
+        beyond = {deep: self._beyond(flow, versions, deep=deep) for deep in (False, True)} if found else {}
+        return tuple(
+            replace(deviation, unmeasured=beyond[deviation.check in DEEP_CHECKS])
+            if beyond[deviation.check in DEEP_CHECKS]
+            else deviation
+            for deviation in found
         )
+
+    def _beyond(self, flow: str, versions: Mapping[str, str], *, deep: bool) -> str:
+        return self.measured.beyond(flow, versions, deep=deep) if self.measured else ""
 
 
 @with_config(_STRICT)
@@ -214,8 +242,14 @@ def _within(version: str | None, window: str) -> bool:
     return version is not None and SpecifierSet(window).contains(version, prereleases=True)
 
 
+@cache
+def _version(text: str) -> Version:
+    return Version(text)
+
+
 def load_ledger(path: Path | None = None) -> Ledger:
-    """The ledger in `path`. Default: the ledger of `places()`.
+    """The ledger in `path`, with the measured releases in the file `measured.json` beside it. Default: the ledger of
+    `places()`. Without that file, every release counts as measured.
 
     Raises:
         MatrixError: the file is missing, not TOML, or invalid. The error lists every fault with its place.
@@ -237,7 +271,17 @@ def load_ledger(path: Path | None = None) -> Ledger:
     faults = (*_place_faults(file.place), *_faults(file.issue, {place.name for place in file.place}))
     if faults:
         raise MatrixError(str(path), faults, todo=todo)
-    return Ledger(issues=file.issue, places=file.place)
+    return Ledger(issues=file.issue, places=file.place, measured=_measured(path.with_name(MEASURED), todo))
+
+
+def _measured(path: Path, todo: str) -> Measured | None:
+    if not path.exists():
+        return None
+    try:
+        return TypeAdapter(Measured).validate_json(path.read_bytes())
+    except ValidationError as error:
+        faults = tuple(Fault(_place(item["loc"]), item["msg"]) for item in error.errors())
+        raise MatrixError(str(path), faults, todo=todo) from None
 
 
 def _place(loc: tuple[int | str, ...]) -> str:

@@ -12,7 +12,7 @@ import dataclasses
 from finetune_compat.checks.judge import shows
 from finetune_compat.checks.ledger import Entry, Issue, Ledger
 from finetune_compat.contract.records import Observation
-from finetune_compat.contract.verdict import Outcome, Verdict
+from finetune_compat.contract.verdict import Outcome, Verdict, worst
 
 
 def recognized(seen: Observation, verdict: Verdict, ledger: Ledger) -> tuple[Issue, ...]:
@@ -37,6 +37,7 @@ def named(seen: Observation, verdict: Verdict, ledger: Ledger) -> Verdict:
         issues=ids,
         shown=ids,
         links=tuple(issue.link for issue in issues),
+        kind=worst(issue.kind for issue in issues),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -29,6 +30,22 @@ class Outcome(StrEnum):
     """The machine failed; nothing is known about the versions. Never green, never a regression."""
     UNINSTALLABLE = "uninstallable"
     """The stack could not be resolved or installed."""
+
+
+class Kind(StrEnum):
+    """The cause of a listed deviation. The most serious kind comes first."""
+
+    UPSTREAM = "upstream"
+    """A bug of some releases of a library, on every machine."""
+    TRAP = "trap"
+    """A mistake that is easy to make, and to which no release in the window objects."""
+    PLATFORM = "platform"
+    """A limit or a difference of this kind of machine."""
+
+
+def worst(kinds: Iterable[Kind]) -> Kind | None:
+    """The most serious of `kinds`; None if there are none."""
+    return min(kinds, key=tuple(Kind).index, default=None)
 
 
 class Symptom(StrEnum):
@@ -73,7 +90,7 @@ class Deviation:
     issue: str
     title: str
     link: str
-    kind: str
+    kind: Kind
     check: str
     froze: str | None = None
     """The call chain that froze the parameters: `file::function`, the caller first, joined by ` -> `."""
@@ -90,6 +107,8 @@ class Deviation:
     """The value that the check measures (`checks.measures`)."""
     feature: str | None = None
     """Applies only on a device that reports this feature."""
+    unmeasured: str = ""
+    """Releases of the cell that are newer than every measured one, with the newest measured one; empty if none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +133,10 @@ class Verdict:
     """The `issues` whose listed check failed with the listed evidence. The others were not reached."""
     untrained: bool = False
     """Whether an error other than a refusal ended the cell before training, so nothing is known about its training."""
+    kind: Kind | None = None
+    """The most serious kind of `issues`; None if none applies."""
+    unmeasured: str = ""
+    """For a cell that fails like `issues`, on releases for which they are not measured: these releases."""
 
     @property
     def failing(self) -> tuple[str, ...]:

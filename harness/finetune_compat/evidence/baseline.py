@@ -16,6 +16,7 @@ from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.names import is_plain
 from finetune_compat.contract.records import Observation
 from finetune_compat.contract.version import __version__
+from finetune_compat.evidence.measured import write_measured
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places
 from finetune_compat.machine.provenance import commit
@@ -25,6 +26,7 @@ from finetune_compat.run.stack_run import exists
 
 def keep(run_name: str, name: str, flows: Sequence[str] = ()) -> Path:
     """Copy the run called `run_name` to `reports/baseline/<name>`, replacing what was there, and return the directory.
+    The releases of the run become measured releases of the ledger.
 
     Args:
         run_name: name or directory of a finished run.
@@ -59,6 +61,7 @@ def keep(run_name: str, name: str, flows: Sequence[str] = ()) -> Path:
     packed = gzip.compress((run / "observations.jsonl").read_bytes(), mtime=0)
     write_atomically(target / "observations.jsonl.gz", packed)
     write_atomically(target / PROVENANCE, json.dumps(provenance, indent=1) + "\n")
+    write_measured()
     return target
 
 

@@ -9,7 +9,7 @@ import builders as b
 import pytest
 from builders import FLAGSHIP, LISTED, NF4, UNLISTED, frozen, frozen_loud, healthy, issue, on_trl
 from finetune_compat.checks import CHECKS, Deviation, Outcome, Result, Symptom, Verdict, judge
-from finetune_compat.checks.ledger import Ledger
+from finetune_compat.checks.ledger import Ledger, Measured
 from finetune_compat.contract.catalog import CATALOG, Flow, Subject, flow_named
 from finetune_compat.contract.records import (
     CENSUS_STAGES,
@@ -25,6 +25,7 @@ from finetune_compat.contract.records import (
     Variant,
     to_json,
 )
+from finetune_compat.contract.verdict import Kind
 from finetune_compat.results import run_files
 from finetune_compat.results.run_files import judge_one
 from hypothesis import given
@@ -428,6 +429,42 @@ def test_where_two_listed_deviations_meet_both_are_held_to_what_can_be_seen(
     assert (verdict.outcome, verdict.issues) == (outcome, ("trl#3926", "other"))
 
 
+MEASURED = Measured(quick={"sft-peft-model": {"trl": "0.22.0"}}, deep={})
+UNTIL = dataclasses.replace(LISTED, measured=MEASURED)
+
+
+def test_a_deviation_on_a_release_that_was_not_measured_is_no_xfail() -> None:
+    """It looks like the issue, and nobody has measured that it is."""
+    verdict = judge_one(frozen(healthy(versions=on_trl("0.22.2"))), UNTIL)
+    assert (verdict.outcome, verdict.issues, verdict.kind) == (Outcome.FAIL, ("trl#3926",), Kind.UPSTREAM)
+    assert verdict.unmeasured == "trl 0.22.2, measured until 0.22.0"
+    assert verdict.reason.startswith("looks like trl#3926: C104 0 trainable")
+    assert verdict.reason.endswith("not yet measured on this release (trl 0.22.2, measured until 0.22.0)")
+    assert judge_one(frozen(healthy(versions=on_trl("0.22.0"))), UNTIL).outcome is Outcome.XFAIL
+
+
+def test_a_healthy_cell_on_a_release_that_was_not_measured_passes() -> None:
+    """An entry claims nothing about a later release, so nothing is missing."""
+    verdict = judge_one(healthy(versions=on_trl("0.22.2")), UNTIL)
+    assert (verdict.outcome, verdict.reason, verdict.issues) == (Outcome.PASS, "as stated", ())
+
+
+@given(st.sampled_from([*on_any, b.adapter_replaced, b.reload_differs]))
+def test_another_deviation_on_a_release_that_was_not_measured_is_not_listed(fault: Fault) -> None:
+    """It does not look like the issue."""
+    verdict = judge_one(fault(healthy(versions=on_trl("0.22.2"))), UNTIL)
+    assert (verdict.outcome, verdict.issues, verdict.unmeasured) == (Outcome.FAIL, (), "")
+    assert verdict.reason.startswith("not listed: ")
+
+
+def test_the_kind_of_a_cell_is_the_most_serious_of_its_issues() -> None:
+    """A bug of a release is not hidden behind a trap."""
+    trap = dataclasses.replace(issue(name="trap"), kind=Kind.TRAP)
+    seen = frozen(healthy(versions=on_trl("0.22.2")))
+    kinds = [judge_one(seen, Ledger(issues=found)).kind for found in ((trap,), (trap, issue()), ())]
+    assert kinds == [Kind.TRAP, Kind.UPSTREAM, None]
+
+
 def test_a_deviation_of_some_devices_is_listed_for_those_alone() -> None:
     """On a CPU without the feature the same observation is unlisted."""
     ledger = Ledger(issues=(issue(dataclasses.replace(FLAGSHIP, feature="avx512_bf16")),))
@@ -555,7 +592,7 @@ def test_a_pass_has_no_failing_check_and_a_failure_has_a_reason(seen: Observatio
 
 def test_a_deviation_of_a_check_that_cells_do_not_have_is_not_demanded_of_them() -> None:
     """Scripts have E803; a cell can neither show nor lack it."""
-    listed = Deviation(issue="x#1", title="", link="", kind="upstream", check="E803", symptom=Symptom.FLAT)
+    listed = Deviation(issue="x#1", title="", link="", kind=Kind.UPSTREAM, check="E803", symptom=Symptom.FLAT)
     verdict = judge(healthy(), flow_named(healthy().flow), [listed])
     assert (verdict.outcome, verdict.issues) == (Outcome.PASS, ())
 

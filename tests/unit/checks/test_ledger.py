@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 from builders import FLAGSHIP, FULL, INT8, KBIT, LISTED, NF4, NF4_NOGC, VERSIONS, issue, on_trl
-from finetune_compat.checks.ledger import Ledger, load_ledger
+from finetune_compat.checks.ledger import Ledger, Measured, load_ledger
 from finetune_compat.contract.errors import ExitCode, MatrixError
 from finetune_compat.contract.records import DeviceKind, Precision, Stage, Variant
 from hypothesis import given
@@ -302,3 +303,42 @@ flows = ["sft-full"]
 check = "A201"
 {evidence}
 """
+
+
+def test_measured_releases_are_read_from_the_file_beside_the_ledger(tmp_path: Path) -> None:
+    """Without the file every release counts as measured."""
+    path = written(tmp_path, ENTRY)
+    versions = {"trl": "0.22.2", "peft": "0.17.1"}
+    assert [
+        found.unmeasured for found in load_ledger(path).listed("sft-peft-model", NF4, DeviceKind.CPU, versions)
+    ] == [""]
+    measured = {"quick": {"sft-peft-model": {"trl": "0.22.0", "peft": "0.17.1"}}, "deep": {}}
+    path.with_name("measured.json").write_text(json.dumps(measured), encoding="utf-8")
+    [deviation] = load_ledger(path).listed("sft-peft-model", NF4, DeviceKind.CPU, versions)
+    assert deviation.unmeasured == "trl 0.22.2, measured until 0.22.0"
+
+
+@pytest.mark.parametrize(
+    ("versions", "deep", "text"),
+    [
+        ({"trl": "0.22.0"}, False, ""),
+        ({"trl": "0.22.0.post1"}, False, "trl 0.22.0.post1, measured until 0.22.0"),
+        ({"trl": "0.22.0"}, True, "trl 0.22.0, measured until 0.21.0"),
+        ({"peft": "1.0"}, False, ""),
+    ],
+)
+def test_a_release_is_beyond_what_was_measured_of_its_package(
+    versions: dict[str, str], *, deep: bool, text: str
+) -> None:
+    """Packages that are not rows of the matrix do not count."""
+    measured = Measured(quick={"sft-full": {"trl": "0.22.0"}}, deep={"sft-full": {"trl": "0.21.0"}})
+    assert measured.beyond("sft-full", versions, deep=deep) == text
+    assert measured.beyond("another", versions, deep=deep) == "no baseline has the flow"
+
+
+def test_measured_releases_that_cannot_be_read_are_one_message(tmp_path: Path) -> None:
+    """With the path of that file."""
+    path = written(tmp_path, ENTRY)
+    path.with_name("measured.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(MatrixError, match=r"measured\.json: 2 faults"):
+        load_ledger(path)
