@@ -399,6 +399,16 @@ def renew(
 
 
 @app.command()
+def hidden(
+    baseline: Annotated[str, typer.Argument(help="Name of a baseline, or name or directory of a run.")] = "cpu",
+) -> int:
+    """Add faults to the xfails of a baseline, and count those that stay hidden. Exit code 1 if there are any."""
+    from finetune_compat.evidence.hidden import hidden_command
+
+    return hidden_command(baseline)
+
+
+@app.command()
 def census(  # noqa: PLR0913 - one parameter an option
     subject: Annotated[
         str, typer.Argument(metavar="FAMILY_OR_CONFIG", help="A family of --list, or a config.json.")

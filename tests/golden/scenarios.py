@@ -38,10 +38,11 @@ windows = { trl = ">=0.20.0,<0.23.1" }
 flows = ["sft-peft-model"]
 precisions = ["nf4", "int8"]
 check = "C104"
-frame = "peft/utils/other.py"
-called_from = "trl/models/utils.py"
+froze = "trl/models/utils.py::prepare_peft_model -> peft/utils/other.py::prepare_model_for_kbit_training"
 symptom = "flat"
-error = "element 0 of tensors does not require grad"
+error = "RuntimeError: element 0 of tensors does not require grad"
+raised = "transformers/trainer.py::training_step"
+stage = "training"
 """
 NOTHING_LISTED = "issue = []\n"
 

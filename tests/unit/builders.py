@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from finetune_compat.checks import Symptom
-from finetune_compat.checks.ledger import Issue, Kind, Ledger, Signature
+from finetune_compat.checks.ledger import Issue, Ledger, Signature
 from finetune_compat.contract.catalog import MODELS, Objective, flow_named
 from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.records import (
@@ -46,6 +46,7 @@ from finetune_compat.contract.records import (
     Variant,
     to_json,
 )
+from finetune_compat.contract.verdict import Kind
 from finetune_compat.results.run_files import Results, RowState, StackRow, _judge_row, write_row
 from finetune_compat.results.summary import Summary, summarize
 
@@ -236,6 +237,7 @@ def frozen(seen: Observation, *, again: bool = True, chain: tuple[Frame, ...] = 
     training = dataclasses.replace(
         still,
         grad_norm=(0.0,) * 10,
+        grad_norm_logged=(0.0,) * 10,
         optimizer=Optimizer(0, 0, 0),
         gradients=Gradients(0, 0, 0, 0),
         classes=_unreached(still.classes),
@@ -302,6 +304,7 @@ def masked_labels(seen: Observation) -> Observation:
         seen.training,
         loss=(nan,) * 10,
         grad_norm=(nan,) * 10,
+        grad_norm_logged=(nan,) * 10,
         eval_before=nan,
         eval_after=nan,
         subject_finite=False,
@@ -344,7 +347,8 @@ def zero_gradients(seen: Observation) -> Observation:
     assert seen.training is not None
     tensors = seen.training.gradients.tensors
     classes = _unreached(_still(seen.training, seen.flow).classes)
-    return _stuck(seen, gradients=Gradients(tensors, 0, tensors, 0), grad_norm=(0.0,) * 10, classes=classes)
+    norms = {"grad_norm": (0.0,) * 10, "grad_norm_logged": (0.0,) * 10}
+    return _stuck(seen, gradients=Gradients(tensors, 0, tensors, 0), classes=classes, **norms)
 
 
 def late(seen: Observation, kind: str, step: int) -> Observation:
@@ -687,6 +691,7 @@ def _still(training: Training, flow: str) -> Training:
     return dataclasses.replace(
         training,
         subject_delta=0.0,
+        accuracy_after=training.accuracy_before,
         gradients=dataclasses.replace(training.gradients, zero=zero),
         classes=classes,
         **dict.fromkeys(("eval_before", "eval_after", "reference_before", "reference_after"), losses_of(flow).still),
@@ -753,15 +758,19 @@ def _stored(variant: Variant) -> int:
 
 # ------------------------------------------------------------------------------------------------------------- ledgers
 
+KBIT = f"trl/models/utils.py::prepare_peft_model -> {OTHER}::prepare_model_for_kbit_training"
+"""What froze in every story."""
+
 FLAGSHIP = Signature(
     windows={"trl": ">=0.20.0,<0.23.1"},
     flows=("sft-peft-model",),
     check="C104",
     precisions=(Precision.NF4, Precision.INT8),
-    frame=OTHER,
-    called_from="trl/models/utils.py",
+    froze=KBIT,
     symptom=Symptom.FLAT,
-    error="element 0 of tensors does not require grad",
+    error="RuntimeError: element 0 of tensors does not require grad",
+    raised="transformers/trainer.py::training_step",
+    stage=Stage.TRAINING,
 )
 """Both forms of one fault: silent with gradient checkpointing, loud without."""
 

@@ -84,7 +84,7 @@ class Search:
         issues = {issue for cell in cells if cell.after for issue in cell.after.verdict.issues}
         variants = [(cell.flow, cell.after.seen.variant) for cell in cells if cell.after and cell.after.seen]
         return any(
-            item.issue in issues
+            item.issue in issues and not item.unmeasured
             for flow, variant in variants
             for item in self.runner.ledger.listed(flow, variant, self.device, there)
         )

@@ -16,6 +16,7 @@ from finetune_compat.checks.learning import FALSE_ALARMS, MISSES
 from finetune_compat.contract.catalog import DEEP_CELLS
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import Failure, Frame, Freeze, Labels, Stage
+from finetune_compat.contract.verdict import Kind
 from finetune_compat.machine.provenance import short
 from finetune_compat.machine.units import counted
 from finetune_compat.report.exhibits import Exhibit
@@ -205,16 +206,26 @@ def span(span: Span) -> str:
 # ------------------------------------------------------------------------------------------------------------- causes
 
 
+KINDS = {
+    Kind.UPSTREAM: "bug of a release",
+    Kind.TRAP: "trap that no release objects to",
+    Kind.PLATFORM: "this kind of machine",
+}
+"""The kinds of listed issues."""
+
+
 def cause_head(group: Group) -> str:
     """First line of a cause: verdict, issues and titles."""
     issues, titles = ", ".join(group.issues), "; ".join(group.titles)
     match group.finding:
         case ResultKind.LISTED:
-            return f"xfail {issues}{', this platform only' if group.platform else ''}: {titles}"
+            return f"xfail {issues}, {KINDS[group.kind]}: {titles}" if group.kind else f"xfail {issues}: {titles}"
         case ResultKind.UNLISTED:
             return "FAIL, a deviation that is not listed"
         case ResultKind.GONE:
             return f"FAIL, listed as {issues}, and it did not appear: {titles}"
+        case ResultKind.UNMEASURED:
+            return f"FAIL, looks like {issues}, not yet measured on this release: {titles}"
         case ResultKind.DIFFERENT:
             return f"FAIL, listed as {issues}, but what appeared is something else"
         case ResultKind.MACHINE:
@@ -271,6 +282,8 @@ def cause_advice(group: Group) -> tuple[str, ...]:
             )
         case ResultKind.DIFFERENT:
             return ("Compare what is listed with what was seen: another bug, or a signature that says too little.",)
+        case ResultKind.UNMEASURED:
+            return (*group.advice, "If this is the same issue, commit the run of the release: compat keep.")
         case ResultKind.MACHINE if without_gpu(group.reason):
             return (WITHOUT_GPU,)
         case ResultKind.MACHINE:
@@ -364,7 +377,9 @@ def tally(found: Tally) -> str:
         (found.failed, "FAIL"),
         (found.infrastructure, "infrastructure"),
         (found.uninstallable, "uninstallable"),
-        (found.xfailed, "xfail"),
+        (found.bugs, f"xfail ({KINDS[Kind.UPSTREAM]})"),
+        (found.traps, f"xfail ({KINDS[Kind.TRAP]})"),
+        (found.limits, f"xfail ({KINDS[Kind.PLATFORM]})"),
         (found.refused, "refused"),
         (found.passed, "pass"),
     )
@@ -382,7 +397,7 @@ def totals(tally: Tally, stacks: int) -> str:
     parts = [
         f"{tally.passed:,} pass",
         *([f"{tally.refused:,} refused with a reason"] if tally.refused else []),
-        f"{tally.xfailed:,} xfail",
+        f"{tally.xfailed:,} xfail{_by_kind(tally)}",
         f"{tally.failed:,} FAIL",
         f"{tally.infrastructure:,} infrastructure",
     ]
@@ -390,6 +405,12 @@ def totals(tally: Tally, stacks: int) -> str:
     gone += f" {counted(tally.uninstallable, 'stack')} uninstallable." if tally.uninstallable else ""
     gone += f" {counted(tally.left_out, 'cell')} left out by the time budget." if tally.left_out else ""
     return f"{counted(tally.cells, 'cell')} on {counted(stacks, 'stack')}: {', '.join(parts)}.{gone}"
+
+
+def _by_kind(tally: Tally) -> str:
+    """The xfails by kind; empty if there are none."""
+    kinds = ((tally.bugs, "bugs of releases"), (tally.traps, "traps"), (tally.limits, "this kind of machine"))
+    return f" ({', '.join(f'{number:,} {kind}' for number, kind in kinds)})" if tally.xfailed else ""
 
 
 def passes(number: int) -> str:

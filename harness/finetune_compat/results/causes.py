@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar, assert_never
 
 from finetune_compat.checks.codes import CODES
-from finetune_compat.checks.ledger import Kind, Ledger
+from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.records import Failure, Frame
-from finetune_compat.contract.verdict import Sign
+from finetune_compat.contract.verdict import Kind, Sign, worst
 from finetune_compat.results.lines import CellLine, Mark, ResultKind
 from finetune_compat.results.order import same_axis
 
@@ -48,8 +48,8 @@ class Group:
     """Remedies of the listed issues; without issues, advice of the failing checks."""
     failing: tuple[tuple[str, str], ...]
     """Code and message of each failing check of the group's first cell."""
-    platform: bool
-    """Whether all listed issues are caused by the machine, and none by a library."""
+    kind: Kind | None
+    """The most serious kind of the listed issues; None if none applies."""
     freezes: tuple[Sighting[tuple[Frame, ...]], ...]
     """Distinct call chains. Line numbers are ignored, because they change between releases."""
     errors: tuple[Sighting[Failure], ...]
@@ -68,7 +68,7 @@ class Group:
         match self.finding:
             case ResultKind.LISTED:
                 return Mark.XFAIL
-            case ResultKind.UNLISTED | ResultKind.GONE | ResultKind.DIFFERENT:
+            case ResultKind.UNLISTED | ResultKind.GONE | ResultKind.DIFFERENT | ResultKind.UNMEASURED:
                 return Mark.FAIL
             case ResultKind.MACHINE:
                 return Mark.INFRASTRUCTURE
@@ -101,7 +101,7 @@ def _urgency(finding: ResultKind) -> int:
             return 1
         case ResultKind.MACHINE:
             return 2
-        case ResultKind.UNLISTED | ResultKind.DIFFERENT | ResultKind.GONE:
+        case ResultKind.UNLISTED | ResultKind.DIFFERENT | ResultKind.GONE | ResultKind.UNMEASURED:
             return 3
     assert_never(finding)
 
@@ -111,7 +111,7 @@ def _cause(line: CellLine, finding: ResultKind) -> tuple[str, ...]:
     releases.
     """
     match finding:
-        case ResultKind.LISTED | ResultKind.GONE:
+        case ResultKind.LISTED | ResultKind.GONE | ResultKind.UNMEASURED:
             return line.issues
         case ResultKind.UNLISTED | ResultKind.DIFFERENT:
             return (*line.issues, *(code for code, _ in line.failing), *_culprit(line))
@@ -150,7 +150,7 @@ def _group(finding: ResultKind, lines: Sequence[CellLine], ledger: Ledger, order
         links=first.links,
         advice=tuple(issue.remedy for issue in entries) or tuple(check.advice for check in checks),
         failing=first.failing,
-        platform=bool(entries) and all(issue.kind is Kind.PLATFORM for issue in entries),
+        kind=worst(issue.kind for issue in entries),
         freezes=_distinct(((chain, line.stack) for line in lines for chain in line.freezes), _chain_key),
         errors=_distinct(((line.error, line.stack) for line in lines if line.error), _error_key),
         signs=tuple(Counter(sign for line in lines for sign in line.signs).items()),

@@ -22,7 +22,7 @@ from finetune_compat.contract.records import (
     Stage,
     StepPair,
 )
-from finetune_compat.contract.verdict import Sign
+from finetune_compat.contract.verdict import Kind, Sign
 
 
 class Mark(StrEnum):
@@ -44,6 +44,8 @@ class ResultKind(StrEnum):
     UNLISTED = "unlisted"
     GONE = "gone"
     """A listed deviation that did not occur."""
+    UNMEASURED = "unmeasured"
+    """A deviation like a listed one, on a release for which it is not measured."""
     DIFFERENT = "different"
     """A deviation that differs from the listed one."""
     MACHINE = "machine"
@@ -113,6 +115,8 @@ class CellLine:
     """What the user sees if eval loss does not fall as it should."""
     deep: DeepLine | None = None
     """None if the deep tier was not run."""
+    kind: Kind | None = None
+    """The most serious kind of `issues`; None if none applies."""
 
     @property
     def stack(self) -> str:
@@ -170,6 +174,7 @@ def line_of(verdict: Verdict, seen: Observation | None) -> CellLine:
         emulates=bool(seen and seen.device.emulates),
         duration_s=seen.duration_s if seen else 0.0,
         signs=verdict.signs,
+        kind=verdict.kind,
         deep=_deep(seen, seen.deep) if seen and seen.deep else None,
     )
 
@@ -214,6 +219,8 @@ def finding_of(verdict: Verdict) -> ResultKind | None:
             return None
         case Outcome.XFAIL:
             return ResultKind.LISTED
+        case Outcome.FAIL if verdict.unmeasured:
+            return ResultKind.UNMEASURED
         case Outcome.FAIL if not verdict.issues:
             return ResultKind.UNLISTED
         case Outcome.FAIL:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from finetune_compat.checks.codes import CODES
 from finetune_compat.checks.engine import NOT_DEEP, Engine, NotApplicable, failed
@@ -39,6 +41,36 @@ def test_what_follows_from_a_failure_is_blocked_through_any_number_of_checks() -
         "C105": (Result.BLOCKED, "C104"),
         "A201": (Result.PASS, ""),
     }
+
+
+@pytest.mark.parametrize(
+    ("run", "proven", "result"),
+    [
+        (lacks, True, Result.BLOCKED),
+        (lacks, False, Result.FAIL),
+        (lambda _: None, True, Result.PASS),
+        (lambda _: lacks("n/a"), True, Result.NOT_APPLICABLE),
+    ],
+)
+def test_a_check_with_a_proof_is_blocked_only_by_the_proof(
+    run: Callable[[str], str | None], *, proven: bool, result: Result
+) -> None:
+    """The check runs although C103 fails. Its failure is a consequence only where the proof holds."""
+    asked: list[frozenset[str]] = []
+
+    def follows(_: str, causes: frozenset[str]) -> bool:
+        asked.append(causes)
+        return proven
+
+    engine = Engine[str](("C103", lacks), ("C104", run), follows={"C104": follows})
+    assert results(engine, "wrong")["C104"][0] is result
+    assert asked == ([frozenset({"C103"})] if run is lacks else [])
+
+
+def test_a_proof_without_data_proves_nothing() -> None:
+    """Then the check fails."""
+    engine = Engine[str](("C103", lacks), ("C104", lacks), follows={"C104": lambda _, __: bool(lacks("n/a"))})
+    assert results(engine, "wrong")["C104"] == (Result.FAIL, "wrong")
 
 
 def test_a_check_that_does_not_apply_blocks_nothing() -> None:

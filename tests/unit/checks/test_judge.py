@@ -9,7 +9,7 @@ import builders as b
 import pytest
 from builders import FLAGSHIP, LISTED, NF4, UNLISTED, frozen, frozen_loud, healthy, issue, on_trl
 from finetune_compat.checks import CHECKS, Deviation, Outcome, Result, Symptom, Verdict, judge
-from finetune_compat.checks.ledger import Ledger
+from finetune_compat.checks.ledger import Ledger, Measured
 from finetune_compat.contract.catalog import CATALOG, Flow, Subject, flow_named
 from finetune_compat.contract.records import (
     CENSUS_STAGES,
@@ -25,6 +25,7 @@ from finetune_compat.contract.records import (
     Variant,
     to_json,
 )
+from finetune_compat.contract.verdict import Kind
 from finetune_compat.results import run_files
 from finetune_compat.results.run_files import judge_one
 from hypothesis import given
@@ -45,6 +46,9 @@ CHAIN = (
     "peft/utils/other.py:142: param.requires_grad = False"
 )
 """The freezing chain of every case, as it appears in a reason."""
+
+FREEZER = "prepare_model_for_kbit_training"
+OTHER = f"peft/utils/other.py::{FREEZER}"
 
 on_any: list[Fault] = [b.masked_labels, b.empty_optimizer, b.zero_learning_rate, b.zero_gradients, b.no_step]
 
@@ -302,35 +306,22 @@ def test_another_deviation_than_the_listed_fails(fault: Fault) -> None:
 def test_a_second_deviation_beside_the_listed_fails(fault: Fault) -> None:
     """An xfail hides only what it names."""
     seen = fault(frozen(healthy(versions=on_trl("0.22.2"))))
-    expected = (
-        Outcome.XFAIL if fault is b.reload_differs else Outcome.FAIL
-    )  # A202 follows from C104 and is blocked by it
-    assert judge_one(seen, LISTED).outcome is expected
+    assert judge_one(seen, LISTED).outcome is Outcome.FAIL
 
 
 @pytest.mark.parametrize(
     ("changes", "gap"),
     [
+        ({"froze": f"peft/tuners/lora.py::{FREEZER}"}, f"nothing was frozen by peft/tuners/lora.py::{FREEZER}"),
+        ({"froze": "peft/utils/other.py::freeze"}, "nothing was frozen by peft/utils/other.py::freeze"),
         (
-            {"frame": "peft/tuners/lora.py"},
-            f"nothing was frozen by peft/tuners/lora.py called from trl/models/utils.py (seen: {CHAIN})",
-        ),
-        (
-            {"frame": "peft/tuners/lora.py", "called_from": None},
-            f"nothing was frozen by peft/tuners/lora.py (seen: {CHAIN})",
-        ),
-        (
-            {"called_from": "trl/trainer/dpo_trainer.py"},
-            f"nothing was frozen by peft/utils/other.py called from trl/trainer/dpo_trainer.py (seen: {CHAIN})",
+            {"froze": f"trl/trainer/dpo_trainer.py::prepare_peft_model -> {OTHER}"},
+            f"nothing was frozen by trl/trainer/dpo_trainer.py::prepare_peft_model -> {OTHER}",
         ),
         # Further up the chain is not the caller: later releases keep the old file there.
         (
-            {"called_from": "trl/trainer/sft_trainer.py"},
-            f"nothing was frozen by peft/utils/other.py called from trl/trainer/sft_trainer.py (seen: {CHAIN})",
-        ),
-        (
-            {"frame": None, "called_from": "trl/trainer/dpo_trainer.py"},
-            f"nothing was frozen by a line called from trl/trainer/dpo_trainer.py (seen: {CHAIN})",
+            {"froze": f"trl/trainer/sft_trainer.py::__init__ -> {OTHER}"},
+            f"nothing was frozen by trl/trainer/sft_trainer.py::__init__ -> {OTHER}",
         ),
     ],
 )
@@ -339,11 +330,16 @@ def test_a_listed_deviation_with_other_evidence_fails(changes: dict[str, object]
     ledger = Ledger(issues=(issue(dataclasses.replace(FLAGSHIP, **changes)),))  # type: ignore[arg-type]  # fields by name
     verdict = judge_one(frozen(healthy(versions=on_trl("0.22.2"))), ledger)
     assert verdict.outcome is Outcome.FAIL
-    assert verdict.reason.startswith(f"fails as listed for trl#3926, with other evidence: {gap}. C104 0 trainable ")
+    evidence = f"{gap} (seen: {CHAIN})"
+    assert verdict.reason.startswith(
+        f"fails as listed for trl#3926, with other evidence: {evidence}. C104 0 trainable "
+    )
 
 
-NO_GRAD = "element 0 of tensors does not require grad"
-LOUD, SILENT = "RuntimeError: " + b.NO_GRAD, "an eval loss that stays flat"
+NO_GRAD = "RuntimeError: element 0 of tensors does not require grad"
+RAISED = "raised by transformers/trainer.py::training_step"
+LOUD = f"RuntimeError: {b.NO_GRAD} at training, {RAISED}"
+LISTED_LOUD, SILENT = f"{NO_GRAD!r} at training, {RAISED}", "an eval loss that stays flat"
 
 
 @pytest.mark.parametrize(
@@ -351,28 +347,28 @@ LOUD, SILENT = "RuntimeError: " + b.NO_GRAD, "an eval loss that stays flat"
     [
         (NO_GRAD, Symptom.FLAT, frozen, None),
         (NO_GRAD, Symptom.FLAT, frozen_loud, None),
-        (NO_GRAD, None, frozen, f"expected an error with {NO_GRAD!r}, seen: {SILENT}"),
+        (NO_GRAD, None, frozen, f"expected {LISTED_LOUD}, seen: {SILENT}"),
         (NO_GRAD, None, frozen_loud, None),
         (None, Symptom.FLAT, frozen, None),
         (None, Symptom.FLAT, frozen_loud, f"expected {SILENT}, seen: {LOUD}"),
         (None, None, frozen, None),
         (None, None, frozen_loud, f"expected no error, seen: {LOUD}"),
-        ("other", Symptom.FLAT, frozen_loud, f"expected an error with 'other' or {SILENT}, seen: {LOUD}"),
+        ("other", Symptom.FLAT, frozen_loud, f"expected 'other' at training, {RAISED} or {SILENT}, seen: {LOUD}"),
         (
             NO_GRAD,
             Symptom.RISES,
             frozen,
-            f"expected an error with {NO_GRAD!r} or an eval loss that rises, seen: {SILENT}",
+            f"expected {LISTED_LOUD} or an eval loss that rises, seen: {SILENT}",
         ),
-        (f"RuntimeError: {NO_GRAD}", None, frozen_loud, None),
-        (f"ValueError: {NO_GRAD}", None, frozen_loud, f"expected an error with 'ValueError: {NO_GRAD}', seen: {LOUD}"),
+        (b.NO_GRAD, None, frozen_loud, f"expected {b.NO_GRAD!r} at training, {RAISED}, seen: {LOUD}"),
     ],
 )
 def test_a_deviation_shows_one_of_its_listed_forms(
     error: str | None, symptom: Symptom | None, freeze: Fault, gap: str | None
 ) -> None:
     """`error` alone is loud, `symptom` alone silent, both are either, neither is silent with any loss."""
-    ledger = Ledger(issues=(issue(dataclasses.replace(FLAGSHIP, error=error, symptom=symptom)),))
+    raised = {} if error else {"raised": None, "stage": None}
+    ledger = Ledger(issues=(issue(dataclasses.replace(FLAGSHIP, error=error, symptom=symptom, **raised)),))
     verdict = judge_one(freeze(healthy(versions=on_trl("0.22.2"))), ledger)
     if gap is None:
         assert verdict.outcome is Outcome.XFAIL
@@ -384,7 +380,8 @@ def test_a_deviation_shows_one_of_its_listed_forms(
 
 def also(check: str, **evidence: object) -> Ledger:
     """The ledger entry of trl#3926, and another issue for the same cells."""
-    bare = dataclasses.replace(FLAGSHIP, check=check, frame=None, called_from=None, error=None, symptom=None)
+    nothing = dict.fromkeys(("froze", "error", "raised", "stage", "symptom"))
+    bare = dataclasses.replace(FLAGSHIP, check=check, **nothing)
     other = dataclasses.replace(bare, **evidence)  # type: ignore[arg-type]  # fields by name
     return Ledger(issues=(issue(), issue(other, name="other")))
 
@@ -400,7 +397,7 @@ def also(check: str, **evidence: object) -> Ledger:
         # The same check twice: windows that overlap by mistake.
         (also("C104", symptom=Symptom.FLAT), lambda seen: seen, Outcome.XFAIL),
         (also("C104", symptom=Symptom.RISES), lambda seen: seen, Outcome.FAIL),
-        (also("C104", symptom=Symptom.FLAT, called_from="trl/elsewhere.py"), lambda seen: seen, Outcome.FAIL),
+        (also("C104", symptom=Symptom.FLAT, froze="trl/elsewhere.py::freeze"), lambda seen: seen, Outcome.FAIL),
         # F001 is blocked by the freeze: only its own form shows that it is there.
         (
             also("F001", error=NO_GRAD),
@@ -408,16 +405,16 @@ def also(check: str, **evidence: object) -> Ledger:
             Outcome.XFAIL,
         ),
         (
-            also("F001", error="other"),
+            also("F001", error="RuntimeError: other"),
             lambda seen: b.failed(seen, "RuntimeError", "other", Stage.TRAINING),
             Outcome.XFAIL,
         ),
         (
-            also("F001", error="other"),
+            also("F001", error="RuntimeError: other"),
             lambda seen: b.failed(seen, "RuntimeError", b.NO_GRAD, Stage.TRAINING),
             Outcome.FAIL,
         ),
-        (also("F001", error="other"), lambda seen: seen, Outcome.FAIL),
+        (also("F001", error="RuntimeError: other"), lambda seen: seen, Outcome.FAIL),
         # No entry has the observed form.
         (
             also("A201", symptom=Symptom.FLAT),
@@ -432,6 +429,42 @@ def test_two_listed_deviations_must_both_agree_with_the_observation(
     """Each one that is not blocked must fail its check, and the observed form must be listed for it."""
     verdict = judge_one(fault(frozen(healthy(versions=on_trl("0.22.2")))), second)
     assert (verdict.outcome, verdict.issues) == (outcome, ("trl#3926", "other"))
+
+
+MEASURED = Measured(quick={"sft-peft-model": {"trl": "0.22.0"}}, deep={})
+UNTIL = dataclasses.replace(LISTED, measured=MEASURED)
+
+
+def test_a_deviation_on_a_release_that_was_not_measured_is_no_xfail() -> None:
+    """It looks like the issue, and nobody has measured that it is."""
+    verdict = judge_one(frozen(healthy(versions=on_trl("0.22.2"))), UNTIL)
+    assert (verdict.outcome, verdict.issues, verdict.kind) == (Outcome.FAIL, ("trl#3926",), Kind.UPSTREAM)
+    assert verdict.unmeasured == "trl 0.22.2, measured until 0.22.0"
+    assert verdict.reason.startswith("looks like trl#3926: C104 0 trainable")
+    assert verdict.reason.endswith("not yet measured on this release (trl 0.22.2, measured until 0.22.0)")
+    assert judge_one(frozen(healthy(versions=on_trl("0.22.0"))), UNTIL).outcome is Outcome.XFAIL
+
+
+def test_a_healthy_cell_on_a_release_that_was_not_measured_passes() -> None:
+    """An entry claims nothing about a later release, so nothing is missing."""
+    verdict = judge_one(healthy(versions=on_trl("0.22.2")), UNTIL)
+    assert (verdict.outcome, verdict.reason, verdict.issues) == (Outcome.PASS, "as stated", ())
+
+
+@given(st.sampled_from([*on_any, b.adapter_replaced, b.reload_differs]))
+def test_another_deviation_on_a_release_that_was_not_measured_is_not_listed(fault: Fault) -> None:
+    """It does not look like the issue."""
+    verdict = judge_one(fault(healthy(versions=on_trl("0.22.2"))), UNTIL)
+    assert (verdict.outcome, verdict.issues, verdict.unmeasured) == (Outcome.FAIL, (), "")
+    assert verdict.reason.startswith("not listed: ")
+
+
+def test_the_kind_of_a_cell_is_the_most_serious_of_its_issues() -> None:
+    """A bug of a release is not hidden behind a trap."""
+    trap = dataclasses.replace(issue(name="trap"), kind=Kind.TRAP)
+    seen = frozen(healthy(versions=on_trl("0.22.2")))
+    kinds = [judge_one(seen, Ledger(issues=found)).kind for found in ((trap,), (trap, issue()), ())]
+    assert kinds == [Kind.TRAP, Kind.UPSTREAM, None]
 
 
 def test_a_deviation_of_some_devices_is_listed_for_those_alone() -> None:
@@ -561,7 +594,7 @@ def test_a_pass_has_no_failing_check_and_a_failure_has_a_reason(seen: Observatio
 
 def test_a_deviation_of_a_check_that_cells_do_not_have_is_not_demanded_of_them() -> None:
     """Only scripts have E803; a cell can neither show nor lack it."""
-    listed = Deviation(issue="x#1", title="", link="", kind="upstream", check="E803", symptom=Symptom.FLAT)
+    listed = Deviation(issue="x#1", title="", link="", kind=Kind.UPSTREAM, check="E803", symptom=Symptom.FLAT)
     verdict = judge(healthy(), flow_named(healthy().flow), [listed])
     assert (verdict.outcome, verdict.issues) == (Outcome.PASS, ())
 
@@ -660,7 +693,7 @@ def test_an_unrelated_crash_after_a_listed_freeze_fails() -> None:
     crash = b.failed(frozen(healthy(versions=on_trl("0.22.2"))), "AttributeError", "unrelated", Stage.TRAINING)
     verdict = judge_one(crash, LISTED)
     assert verdict.outcome is Outcome.FAIL
-    assert "seen: AttributeError: unrelated" in verdict.reason
+    assert "F001 AttributeError at training: unrelated" in verdict.reason
 
 
 def test_frame_and_caller_must_be_of_one_chain() -> None:
@@ -671,7 +704,7 @@ def test_frame_and_caller_must_be_of_one_chain() -> None:
     apart = dataclasses.replace(seen, freezes=tuple(Freeze(Stage.TRAINER, 8192, 14, chain) for chain in chains))
     verdict = judge_one(apart, LISTED)
     assert verdict.outcome is Outcome.FAIL
-    assert "nothing was frozen by peft/utils/other.py called from trl/models/utils.py (seen: " in verdict.reason
+    assert f"nothing was frozen by {b.KBIT} (seen: " in verdict.reason
 
 
 def test_a_freeze_without_frames_is_judged() -> None:
@@ -679,7 +712,7 @@ def test_a_freeze_without_frames_is_judged() -> None:
     seen = frozen(healthy(versions=on_trl("0.22.2")), chain=())
     verdict = judge_one(seen, LISTED)
     assert verdict.outcome is Outcome.FAIL
-    assert "called from trl/models/utils.py (seen: an unknown line)" in verdict.reason
+    assert f"nothing was frozen by {b.KBIT} (seen: an unknown line)" in verdict.reason
 
 
 def test_an_option_no_name_accepts_is_a_failure() -> None:
@@ -709,7 +742,7 @@ def test_a_second_line_that_froze_is_not_covered_by_the_first() -> None:
     seen = frozen(healthy("sft-peft-model", Variant("qwen2", Precision.NF4, gradient_checkpointing=True)))
     frames = (Frame("trl/other.py", 1, "f", "x"), Frame("peft/another.py", 2, "g", "p.requires_grad = False"))
     strange = dataclasses.replace(seen.freezes[0], frames=frames)
-    listed = issue().deviation(issue().shows[0])
+    [listed] = LISTED.listed(seen.flow, seen.variant, seen.device.kind, on_trl("0.22.2"))
     assert judge(seen, flow_named(seen.flow), (listed,)).outcome is Outcome.XFAIL
     verdict = judge(dataclasses.replace(seen, freezes=(*seen.freezes, strange)), flow_named(seen.flow), (listed,))
     assert verdict.outcome is Outcome.FAIL

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
-from builders import FLAGSHIP, FULL, INT8, LISTED, NF4, NF4_NOGC, VERSIONS, issue, on_trl
-from finetune_compat.checks.ledger import Ledger, load_ledger
+from builders import FLAGSHIP, FULL, INT8, KBIT, LISTED, NF4, NF4_NOGC, VERSIONS, issue, on_trl
+from finetune_compat.checks.ledger import Ledger, Measured, load_ledger
 from finetune_compat.contract.errors import ExitCode, MatrixError
-from finetune_compat.contract.records import DeviceKind, Precision, Variant
+from finetune_compat.contract.records import DeviceKind, Precision, Stage, Variant
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,9 +31,11 @@ precisions = ["nf4", "int8"]
 gradient_checkpointing = true
 device = "cpu"
 check = "C104"
-frame = "peft/utils/other.py"
+froze = "peft/peft_model.py::prepare -> peft/utils/other.py::freeze"
 symptom = "flat"
 """
+NO_CHAIN = "'quantization' is not a call chain (such as trl/models/utils.py::prepare -> peft/utils/other.py::freeze)"
+FREEZE = 'froze = "peft/peft_model.py::prepare -> peft/utils/other.py::freeze"'
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -60,7 +63,7 @@ def test_an_entry_becomes_values(tmp_path: Path) -> None:
     [shown] = entry.shows
     assert (entry.id, entry.kind.value, entry.fixed_by) == ("trl#3926", "upstream", None)
     assert shown.precisions == (Precision.NF4, Precision.INT8)
-    assert (shown.device, shown.gradient_checkpointing, shown.called_from) == (DeviceKind.CPU, True, None)
+    assert (shown.device, shown.gradient_checkpointing, shown.raised) == (DeviceKind.CPU, True, None)
 
 
 def test_the_committed_ledger_is_sound() -> None:
@@ -79,10 +82,41 @@ def test_the_committed_ledger_is_sound() -> None:
             "0.20 to 0.23",
             "issue[0].shows[0].windows.trl: '0.20 to 0.23' is not a valid version specifier (such as >=0.20.0,<0.23.1)",
         ),
+        ('\nsymptom = "flat"', "", "issue[0].shows[0].check: no ending to look for: name an error or a symptom"),
         (
-            'frame = "peft/utils/other.py"\nsymptom = "flat"',
+            FREEZE,
             "",
-            "issue[0].shows[0].check: no evidence to look for: name a frame, called_from, an error or a symptom",
+            "issue[0].shows[0].froze: C103, C104, C105 need the call chain that froze, and only they have one",
+        ),
+        (
+            FREEZE,
+            'froze = "quantization"',
+            f"issue[0].shows[0].froze: there is no place 'quantization', and {NO_CHAIN}",
+        ),
+        (
+            'symptom = "flat"',
+            'error = "ValueError: x"\nstage = "training"',
+            "issue[0].shows[0].raised: an error needs the call chain that raised it, and only an error has one",
+        ),
+        (
+            'symptom = "flat"',
+            'error = "ValueError: x"\nraised = "a.py::f"',
+            "issue[0].shows[0].stage: an error needs the stage at which it is raised, and only an error has one",
+        ),
+        (
+            'symptom = "flat"',
+            'error = "no labels"\nraised = "a.py::f"\nstage = "training"',
+            "issue[0].shows[0].error: 'no labels' does not begin with the type (such as ValueError: no labels)",
+        ),
+        (
+            'symptom = "flat"',
+            'symptom = "flat"\nmeasured = 0.5',
+            "issue[0].shows[0].measured: L501, G402 need the measured value, and only they have one",
+        ),
+        (
+            'symptom = "flat"',
+            'symptom = "flat"\narea = "vision"',
+            "issue[0].shows[0].area: G401 needs the area without gradients, and only it has one",
         ),
         (
             'symptom = "flat"',
@@ -202,21 +236,49 @@ def test_all_windows_must_hold_and_a_missing_package_is_in_none() -> None:
 
 
 def test_a_deviation_carries_the_evidence_of_its_signature() -> None:
-    """The judge sees check, frame, caller and issue."""
+    """The judge sees the check, the call chain that froze, and the kind."""
     [deviation] = LISTED.listed("sft-peft-model", NF4, DeviceKind.CPU, on_trl("0.22.2"))
-    assert (deviation.issue, deviation.check, deviation.frame) == ("trl#3926", "C104", "peft/utils/other.py")
-    assert (deviation.called_from, deviation.kind) == ("trl/models/utils.py", "upstream")
+    assert (deviation.issue, deviation.check, deviation.froze) == ("trl#3926", "C104", KBIT)
+    assert (deviation.stage, deviation.kind) == (Stage.TRAINING, "upstream")
 
 
-@pytest.mark.parametrize("evidence", ['error = ""', 'frame = ""', 'called_from = ""', 'feature = ""'])
-def test_evidence_that_would_be_found_everywhere_is_a_fault(tmp_path: Path, evidence: str) -> None:
-    """An empty string is part of every error and the end of every path."""
-    name = evidence.partition(" ")[0]
-    assert fault_of(tmp_path, LEDGER_TEXT.format(evidence=evidence)) == (
-        "2 faults\n"
-        "  issue[0].shows[0].check: no evidence to look for: name a frame, called_from, an error or a symptom\n"
-        f"  issue[0].shows[0].{name}: is empty: it would match everything"
+def test_a_feature_that_every_device_has_is_a_fault(tmp_path: Path) -> None:
+    """An empty name would match everything."""
+    assert fault_of(tmp_path, LEDGER_TEXT.format(evidence='feature = ""\nsymptom = "flat"')) == (
+        "1 fault\n  issue[0].shows[0].feature: is empty: it would match everything"
     )
+
+
+PLACES = """
+[[place]]
+name = "freeze"
+windows = { peft = "<0.18.0" }
+chain = "peft/a.py::old"
+
+[[place]]
+name = "freeze"
+windows = { peft = ">=0.18.0" }
+chain = "peft/b.py::caller -> peft/b.py::new"
+"""
+
+
+@pytest.mark.parametrize(
+    ("peft", "chains"),
+    [("0.17.1", ["peft/a.py::old"]), ("0.18.0", ["peft/b.py::caller -> peft/b.py::new"]), (None, [])],
+)
+def test_a_place_is_where_the_release_has_it(tmp_path: Path, peft: str | None, chains: list[str]) -> None:
+    """Without a place for the release nothing is listed, so that the deviation fails."""
+    ledger = load_ledger(written(tmp_path, PLACES + ENTRY.replace(FREEZE, 'froze = "freeze"')))
+    versions = {"trl": "0.22.2"} | ({"peft": peft} if peft else {})
+    listed = ledger.listed("sft-peft-model", NF4, DeviceKind.CPU, versions)
+    assert [deviation.froze for deviation in listed] == chains
+
+
+@pytest.mark.parametrize("chain", ["", "peft", "peft/a.py", "peft/a.py::f, peft/b.py::g"])
+def test_a_place_needs_a_file_and_a_function(tmp_path: Path, chain: str) -> None:
+    """A line number changes with every release; a file alone has many functions."""
+    text = PLACES.replace("peft/a.py::old", chain)
+    assert fault_of(tmp_path, text).startswith(f"1 fault\n  place[0].chain: {chain!r} is not a call chain")
 
 
 @pytest.mark.parametrize("symptom", ["error", "unknown"])
@@ -238,6 +300,45 @@ remedy = "r"
 [[issue.shows]]
 windows = {{ trl = ">=0.20" }}
 flows = ["sft-full"]
-check = "F001"
+check = "A201"
 {evidence}
 """
+
+
+def test_measured_releases_are_read_from_the_file_beside_the_ledger(tmp_path: Path) -> None:
+    """Without the file every release counts as measured."""
+    path = written(tmp_path, ENTRY)
+    versions = {"trl": "0.22.2", "peft": "0.17.1"}
+    assert [
+        found.unmeasured for found in load_ledger(path).listed("sft-peft-model", NF4, DeviceKind.CPU, versions)
+    ] == [""]
+    measured = {"quick": {"sft-peft-model": {"trl": "0.22.0", "peft": "0.17.1"}}, "deep": {}}
+    path.with_name("measured.json").write_text(json.dumps(measured), encoding="utf-8")
+    [deviation] = load_ledger(path).listed("sft-peft-model", NF4, DeviceKind.CPU, versions)
+    assert deviation.unmeasured == "trl 0.22.2, measured until 0.22.0"
+
+
+@pytest.mark.parametrize(
+    ("versions", "deep", "text"),
+    [
+        ({"trl": "0.22.0"}, False, ""),
+        ({"trl": "0.22.0.post1"}, False, "trl 0.22.0.post1, measured until 0.22.0"),
+        ({"trl": "0.22.0"}, True, "trl 0.22.0, measured until 0.21.0"),
+        ({"peft": "1.0"}, False, ""),
+    ],
+)
+def test_a_release_is_beyond_what_was_measured_of_its_package(
+    versions: dict[str, str], *, deep: bool, text: str
+) -> None:
+    """Packages that are not rows of the matrix do not count."""
+    measured = Measured(quick={"sft-full": {"trl": "0.22.0"}}, deep={"sft-full": {"trl": "0.21.0"}})
+    assert measured.beyond("sft-full", versions, deep=deep) == text
+    assert measured.beyond("another", versions, deep=deep) == "no baseline has the flow"
+
+
+def test_measured_releases_that_cannot_be_read_are_one_message(tmp_path: Path) -> None:
+    """With the path of that file."""
+    path = written(tmp_path, ENTRY)
+    path.with_name("measured.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(MatrixError, match=r"measured\.json: 2 faults"):
+        load_ledger(path)

@@ -7,6 +7,7 @@ needs no torch. Deviations of one kind of machine appear only in the baseline of
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,9 +15,10 @@ from pathlib import Path
 import pytest
 from finetune_compat.checks import Outcome
 from finetune_compat.checks.judge import missing_for
-from finetune_compat.checks.ledger import Issue, Ledger, Signature, load_ledger
+from finetune_compat.checks.ledger import MEASURED, Issue, Place, Signature, load_ledger
 from finetune_compat.contract.catalog import cells_on, flow_named
 from finetune_compat.contract.records import DeviceKind, Observation, Precision
+from finetune_compat.evidence.measured import PACKAGES, measured_of
 from finetune_compat.machine.places import places
 from finetune_compat.report import aged, markdown, summarize
 from finetune_compat.results.run_files import RowState, judge_one, judged, read_observations, read_rows
@@ -210,6 +212,16 @@ def shifts(signature: Signature) -> Iterator[tuple[str, str, Signature]]:
             yield package, how, dataclasses.replace(signature, windows=windows)
 
 
+def place_cases() -> list[object]:
+    return [
+        pytest.param(place, moved, id=f"{ledger_place.name}-{place}-{package}-{how.replace(' ', '-')}")
+        for place, ledger_place in enumerate(load_ledger().places)
+        for package, window in ledger_place.windows.items()
+        for how, moved_window in edges(window, measured(package))
+        for moved in [dataclasses.replace(ledger_place, windows={**ledger_place.windows, package: moved_window})]
+    ]
+
+
 def holes(window: str, versions: tuple[Version, ...]) -> Iterator[tuple[str, str]]:
     """Exclude one release from a window by excluding its neighbours."""
     place = versions.index(Version(window.removeprefix("!=")))
@@ -246,9 +258,54 @@ def test_a_window_moved_by_one_release_fails(issue: Issue, place: int, moved: Si
     """Any edge of any window, moved by one measured release either way, makes at least one cell fail."""
     original = issue.shows[place]
     shows = (*issue.shows[:place], moved, *issue.shows[place + 1 :])
-    issues = tuple(
-        dataclasses.replace(other, shows=shows) if other.id == issue.id else other for other in load_ledger().issues
-    )
-    ledger = Ledger(issues=issues)
+    whole = load_ledger()
+    issues = tuple(dataclasses.replace(other, shows=shows) if other.id == issue.id else other for other in whole.issues)
+    ledger = dataclasses.replace(whole, issues=issues)
     touched = [seen for seen in observations() if applies(original, seen) != applies(moved, seen)]
     assert any(judge_one(seen, ledger).outcome is Outcome.FAIL for seen in touched)
+
+
+@pytest.mark.parametrize(("place", "moved"), place_cases())
+def test_a_place_moved_by_one_release_fails(place: int, moved: Place) -> None:
+    """Any edge of the window of a place, moved by one measured release either way, makes at least one cell fail."""
+    whole = load_ledger()
+    places = tuple(moved if i == place else other for i, other in enumerate(whole.places))
+    ledger = dataclasses.replace(whole, places=places)
+    touched = (seen for seen in observations() if inside(whole.places[place], seen) != inside(moved, seen))
+    assert any(judge_one(seen, ledger).outcome is Outcome.FAIL for seen in touched)
+
+
+def inside(place: Place, seen: Observation) -> bool:
+    """Whether the place is there in the releases of a cell."""
+    return all(
+        SpecifierSet(window).contains(seen.stack.resolved[package], prereleases=True)
+        for package, window in place.windows.items()
+    )
+
+
+def test_the_measured_releases_are_those_of_the_baselines() -> None:
+    """After a change of a baseline by hand, `compat keep` writes them again."""
+    written = json.loads(places().ledger.with_name(MEASURED).read_text(encoding="utf-8"))
+    assert written == measured_of(observations())
+
+
+def beyond(seen: Observation, package: str) -> Observation:
+    """The same on a release of a package that nobody measured."""
+    return dataclasses.replace(
+        seen, stack=dataclasses.replace(seen.stack, resolved={**seen.stack.resolved, package: "99.0"})
+    )
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_xfail_covers_a_release_that_was_not_measured(package: str) -> None:
+    """Entries without an upper edge claim nothing about the next release: what fails like them fails."""
+    ledger = load_ledger()
+    listed = {(seen.flow, seen.variant): seen for seen in observations() if judge_one(seen, ledger).kind}
+    verdicts = [judge_one(beyond(seen, package), ledger) for seen in listed.values()]
+    assert {verdict.outcome for verdict in verdicts} == {Outcome.FAIL}
+    alike = [verdict for verdict in verdicts if verdict.unmeasured]
+    assert alike
+    assert all(
+        verdict.reason.startswith("looks like ") and f"{package} 99.0, measured until " in verdict.reason
+        for verdict in alike
+    )

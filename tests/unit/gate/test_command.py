@@ -41,7 +41,7 @@ def flagship(plan: Plan, cell: PlannedCell, trl: str) -> Observation | None:
     """TRL's behaviour with a PeftModel on a quantized base model: frozen from 0.20.0 to 0.23.0, silent or loud."""
     versions = {**b.VERSIONS, "trl": trl}
     seen = b.healthy(cell.flow, cell.variant, stack=plan.stack, versions=versions)
-    broken = Version("0.20.0") <= Version(trl) < Version("0.23.1") and any(item.frame for item in cell.listed)
+    broken = Version("0.20.0") <= Version(trl) < Version("0.23.1") and any(item.froze for item in cell.listed)
     if not broken:
         return seen
     chain = b.FREEZING_CHAIN if Version(trl) >= Version("0.22.0") else (*b.FREEZING_CHAIN[:2], b.FREEZING_CHAIN[3])

@@ -162,7 +162,7 @@ def test_every_outcome_has_its_mark_and_its_finding() -> None:
         (Mark.FAIL, ResultKind.UNLISTED),
         (Mark.INFRASTRUCTURE, ResultKind.MACHINE),
     ]
-    assert stack.tally == Tally(passed=1, refused=1, xfailed=1, failed=3, infrastructure=1)
+    assert stack.tally == Tally(passed=1, refused=1, bugs=1, failed=3, infrastructure=1)
 
 
 def test_a_line_counts_every_stage_and_the_librarys_second_call() -> None:
