@@ -85,9 +85,10 @@ def gradients_never_cleared(patch: pytest.MonkeyPatch) -> None:
 )
 def gradients_of_step_before(patch: pytest.MonkeyPatch) -> None:
     """The optimizer reads gradients before they are written: each step uses those of the step before."""
-    buffer: dict[torch.Tensor, torch.Tensor] = {}
 
     def step(original: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        # On the optimizer, so that it ends with it: a fault must not leave tensors behind.
+        buffer = optimizer.__dict__.setdefault("independent_fault_buffer", {})
         held = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
         for weight in held:
             fresh = weight.grad.clone()
