@@ -127,6 +127,11 @@ class Plan:
         return Path(self.run) / "faults" / f"{self.stack}.jsonl"
 
     @property
+    def independent_faults_file(self) -> Path:
+        """File in which tests of independent faults write the verdict on each fault, one per line."""
+        return Path(self.run) / "independent-faults" / f"{self.stack}.jsonl"
+
+    @property
     def scratch(self) -> Path:
         """Folder for models and outputs of cells. The process that distributes cells removes it (`machine.scratch`)."""
         return Path(self.run) / "scratch" / self.stack

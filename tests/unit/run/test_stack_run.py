@@ -369,7 +369,14 @@ def test_what_runs_instead_of_the_cells_has_its_own_command() -> None:
         *plugin,
     )
     shown = ("-v", "--no-header", "--tb=short")
-    assert instead("--faults", "-k", "crash") == [*pytest_, *shown, "-k", "crash", "tests/mutation"]
+    assert instead("--faults", "-k", "crash") == [
+        *pytest_,
+        *shown,
+        "-k",
+        "crash",
+        "tests/mutation",
+        "tests/independent_faults",
+    ]
     assert instead("--guard") == [*pytest_, *shown, "-p", "finetune_compat.cell.fixtures", "tests/guard"]
     assert instead("--adapters", "-x") == [*pytest_, *shown, "-x", "--host-python", sys.executable, "tests/adapters"]
     assert instead("--pipelines") == [*pytest_, *shown, "--host-python", sys.executable, "tests/pipelines"]
@@ -704,12 +711,15 @@ def test_a_run_of_planted_faults_is_passed_on_for_storage(
     status: int,
     code: ExitCode,
 ) -> None:
-    """The exit code does not depend on whether the record is stored."""
+    """The record of each set is stored with the exit status and the narrowing options. Neither changes the exit code."""
     given: list[object] = []
-    monkeypatch.setattr("finetune_compat.evidence.faults.save", lambda *what: given.append(what[1:]) or "Not kept.")
+    for keeper in ("faults", "independent_faults"):
+        keep = f"finetune_compat.evidence.{keeper}.save"
+        monkeypatch.setattr(keep, lambda *what: given.append(what[1:]) or "Not kept.")
+    monkeypatch.setattr("finetune_compat.evidence.faults.publish", lambda: given.append("published"))
     cells.status, cells.selects = status, lambda _: None
     assert run_stack("--faults", "-k", "crash") is code
-    assert given == [(status, ("-k", "crash"))]
+    assert given == [(status, ("-k", "crash")), (status, ("-k", "crash")), "published"]
     assert "Not kept." in capsys.readouterr().out
 
 
@@ -843,6 +853,7 @@ def test_a_session_that_was_given_no_run_makes_one_and_keeps_it(
     ("option", "file"),
     [
         ("--faults", "tests/mutation"),
+        ("--faults", "tests/independent_faults"),
         ("--guard", "tests/guard"),
         ("--closed-forms", "tests/families"),
         ("--adapters", "tests/adapters"),
@@ -865,7 +876,9 @@ def test_what_runs_instead_of_the_cells_has_its_own_result(
     b.stored(tmp_path / "before", [b.uninstallable("trl0.4-py311")])
     (tmp_path / "latest").symlink_to("before")
     cells.status, cells.selects = status, lambda _: None
-    monkeypatch.setattr("finetune_compat.evidence.faults.save", lambda *_: "")
+    for keeper in ("faults", "independent_faults"):
+        monkeypatch.setattr(f"finetune_compat.evidence.{keeper}.save", lambda *_: "")
+    monkeypatch.setattr("finetune_compat.evidence.faults.publish", lambda: None)
     assert run_stack(option) is code
     [command] = cells.commands
     assert any(word.endswith(file) for word in command)
