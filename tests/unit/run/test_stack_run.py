@@ -711,7 +711,7 @@ def test_a_run_of_planted_faults_is_passed_on_for_storage(
     status: int,
     code: ExitCode,
 ) -> None:
-    """The record of each set is stored with the exit status and the narrowing options. Neither changes the exit code."""
+    """Both records get the exit status and the options for pytest. They do not change the exit code."""
     given: list[object] = []
     for keeper in ("faults", "independent_faults"):
         keep = f"finetune_compat.evidence.{keeper}.save"
