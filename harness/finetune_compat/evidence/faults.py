@@ -17,6 +17,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from finetune_compat.checks import CHECKS
+from finetune_compat.checks.codes import CODES
 from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.records import DeviceKind, Observation
@@ -194,11 +195,15 @@ def page(records: Sequence[Record]) -> str:
         )
         for record in records
     ]
-    titles = {check.code: check.title for check in CHECKS}
-    order = list(titles)
+    order = [check.code for check in CHECKS]
     faults = dict.fromkeys((named.fault, named.check) for record in records for named in record.named)
     rows = [
-        (check, titles.get(check, "no check of today"), fault, *(_mark(record, fault) for record in records))
+        (
+            check,
+            CODES[check].title if check in CODES else "no check of today",
+            fault,
+            *(_mark(record, fault) for record in records),
+        )
         for fault, check in sorted(faults, key=lambda row: order.index(row[1]) if row[1] in order else len(order))
     ]
     parts = [
@@ -208,6 +213,10 @@ def page(records: Sequence[Record]) -> str:
         _table(("check", "its claim", "planted fault", *(record.stack for record in records)), rows),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _title(check: str) -> str:
+    return CODES[check].title if check in CODES else "no check of today"
 
 
 def _mark(record: Record, fault: str) -> str:

@@ -21,9 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_compat.contract.errors import CompatError, UnknownName
-from finetune_compat.contract.recipe import Recipe, contradiction
-from finetune_compat.contract.records import Observation, to_json
-from finetune_compat.contract.version import __version__
+from finetune_compat.contract.records import Observation
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import STORE, places
 from finetune_compat.results.run_files import read_line
@@ -130,25 +128,6 @@ class Store:
                 todo="`compat store ls` lists the cached results.",
             )
         return read_line(found.line, f"{self.root}: {address}")
-
-    def put(self, recipe: Recipe, seen: Observation, *, outcome: str | None = None) -> str:
-        """Store `seen` at the address of `recipe` in the directory, and return the name of its file.
-
-        The caller must not pass observations of an exhausted machine. `push` writes the shared store.
-
-        Raises:
-            CompatError: the observation contradicts the recipe.
-            OSError: the directory cannot be written to.
-        """
-        other = contradiction(recipe, seen)
-        if other:
-            raise CompatError(
-                f"the observation is not of its recipe: {other}",
-                where=seen.cell,
-                meaning="The environment differs from what the host expected.",
-                todo="Delete the environment and run the stack again.",
-            )
-        return stored_files.write(self.root, stored(recipe, to_json(seen), outcome))
 
     def push(self, addresses: Iterable[str] | None = None) -> int:
         """Upload the files that the shared store lacks, of `addresses` or all; return their number.
@@ -288,11 +267,6 @@ def latest(found: Mapping[str, Stored]) -> Stored:
     The choice is the same on every machine, in any order of the files.
     """
     return max(found.items(), key=lambda each: (each[1].recorded_at, each[0]))[1]
-
-
-def stored(recipe: Recipe, line: str, outcome: str | None) -> Stored:
-    """An observation of `recipe`, recorded now."""
-    return Stored(recipe=recipe, line=line, recorded_at=_now(), harness=__version__, outcome=outcome)
 
 
 def _now() -> str:
