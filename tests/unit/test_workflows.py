@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import textwrap
 from collections.abc import Callable
@@ -15,9 +16,10 @@ from finetune_compat.machine.places import places
 
 FAULTS = places().faults
 
-GATE = Path(__file__).parent.parent.parent / ".github" / "workflows" / "gate.yml"
+ROOT = Path(__file__).parent.parent.parent
+GATE = ROOT / ".github" / "workflows" / "gate.yml"
 
-NIGHTLY = GATE.with_name("nightly.yml")
+NIGHTLY, DOCS = GATE.with_name("nightly.yml"), GATE.with_name("docs.yml")
 
 SHELL = ("bash", "-eo", "pipefail", "-c")
 """Options with which GitHub runs a step."""
@@ -162,3 +164,30 @@ def test_every_night_plants_the_faults_on_the_stacks_whose_records_are_committed
     nightly = {f"trl{label}-py311" for label in json.loads(found[1])}
     assert nightly == {path.stem for path in FAULTS.glob("*.json")}
     assert found[2] == "nox -s \"compat-3.11(trl='$TRL')\" -- --faults --device cpu"
+
+
+def test_every_relative_link_of_the_site_resolves(tmp_path: Path) -> None:
+    """The site has the paths of the repository. Its first page is replaced here, because it has no relative links."""
+    checkout, commands = tmp_path / "checkout", tmp_path / "bin"
+    for folder in ("docs", "reports", "harness/finetune_compat/gate/report"):
+        shutil.copytree(ROOT / folder, checkout / folder, ignore=shutil.ignore_patterns("runs", "__pycache__"))
+    for name in ("README.md", "CONTRIBUTING.md"):
+        shutil.copy(ROOT / name, checkout)
+    commands.mkdir()
+    (commands / "compat").write_text('#!/bin/sh\necho "$@"\n: > site/index.html\n')
+    (commands / "compat").chmod(0o755)
+    script = re.search(r"- id: site\n *run: \|\n(.*?)(?=\n {6}- )", DOCS.read_text(), re.DOTALL)
+    assert script is not None
+    path = os.pathsep.join((str(commands), os.environ["PATH"]))
+    subprocess.run([*SHELL, textwrap.dedent(script[1])], cwd=checkout, env={"PATH": path}, check=True)
+    site = checkout / "site"
+    pages = sorted(site.rglob("*.md"))
+    links = [
+        (page, link.partition("#")[0])
+        for page in pages
+        for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"(?ms)^```.*?^```$", "", page.read_text(encoding="utf-8")))
+        if not link.startswith(("https://", "#"))
+    ]
+    assert {page.relative_to(site).as_posix() for page in pages} >= {"docs/evidence.md", "reports/README.md"}
+    assert [(page.name, link) for page, link in links if not (page.parent / link).resolve().is_relative_to(site)] == []
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []

@@ -16,7 +16,6 @@ _SHAPE = re.compile(
     re.DOTALL,
 )
 _MODEL = re.compile(rf"(?P<model>.+?)-(?:{'|'.join(Precision)})-.+")
-_PYTHON = re.compile(r"-py(\d)(\d+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +44,6 @@ class CellId:
         """The model in the variant (example: `qwen2`); empty if there is none."""
         found = _MODEL.fullmatch(self.variant)
         return found["model"] if found else ""
-
-    @property
-    def python(self) -> str:
-        """The Python version in the stack's name (example: `3.11`); empty if there is none."""
-        found = _PYTHON.search(self.stack)
-        return ".".join(found.groups()) if found else ""
 
     def __str__(self) -> str:
         return f"{self.stack}/{self.name}" if self.flow else self.stack

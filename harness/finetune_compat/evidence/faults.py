@@ -18,6 +18,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from finetune_compat.checks import CHECKS
+from finetune_compat.checks.codes import CODES
 from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.records import DeviceKind, Observation
@@ -233,11 +234,15 @@ def page(
         )
         for record in records
     ]
-    titles = {check.code: check.title for check in CHECKS}
-    order = list(titles)
+    order = [check.code for check in CHECKS]
     faults = dict.fromkeys((named.fault, named.check) for record in records for named in record.named)
     rows = [
-        (check, titles.get(check, "no check of today"), fault, *(_mark(record, fault) for record in records))
+        (
+            check,
+            _title(check),
+            fault,
+            *(_mark(record, fault) for record in records),
+        )
         for fault, check in sorted(faults, key=lambda row: order.index(row[1]) if row[1] in order else len(order))
     ]
     names = [record.stack for record in others]
@@ -269,6 +274,10 @@ def _scores(records: Sequence[Record], others: Sequence[independent.Record]) -> 
         (stack, first.get((stack, device), "not run"), *second.get((stack, device), ("not run", "not run")))
         for stack, device in dict.fromkeys((*first, *second))
     ]
+
+
+def _title(check: str) -> str:
+    return CODES[check].title if check in CODES else "no check of today"
 
 
 def _mark(record: Record, fault: str) -> str:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from finetune_compat.checks.codes import CODES, Severity
 from finetune_compat.contract.verdict import Opinion, Result
-from finetune_compat.inspect.checks import ENGINE, Case, Seen
+from finetune_compat.inspect.case import Case, Seen
+from finetune_compat.inspect.checks import ENGINE
 
 FLOWS = {
     "S101": ("sft-adapter-reload-frozen", "sft-adapter-reload-edited", "sft-inference-mode-config"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from finetune_compat.checks.codes import Severity
 from finetune_compat.contract.errors import ExitCode
-from finetune_compat.inspect.checks import Case
+from finetune_compat.inspect.case import Case
 from finetune_compat.inspect.findings import Finding, findings_of
 from finetune_compat.inspect.layers import Layer
 from finetune_compat.inspect.loading import Loading, load_under

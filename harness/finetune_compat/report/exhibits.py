@@ -16,7 +16,7 @@ from finetune_compat.results.causes import Group
 from finetune_compat.results.lines import CellLine, Mark
 from finetune_compat.results.order import same_axis
 from finetune_compat.results.summary import Summary
-from finetune_compat.stacks.matrix import session_of
+from finetune_compat.stacks.matrix import run_command
 
 MOST = 60
 """Maximum number of full cells on a page. The raw observation of each is about 25 kB."""
@@ -111,10 +111,7 @@ def _nearest_pass(line: CellLine, cells: Mapping[str, Cell], order: Sequence[str
 
 def again(line: CellLine, seen: Observation | None = None) -> str:
     """The command that runs a cell again, or a whole stack without cells; empty for a stack outside the matrix."""
-    session = session_of(line.stack)
-    if session is None:
-        return ""
     options = [] if not line.flow else ["-k", shlex.quote(f"{line.flow}[{line.variant}]")]
     options += ["--device", line.device] if line.device == DeviceKind.CUDA else []
     options += ["--base-torch"] if seen and seen.stack.base_torch else []
-    return " ".join(["nox", "-s", f'"{session}"', *(["--", *options] if options else [])])
+    return run_command(line.stack, options) or ""

@@ -25,7 +25,7 @@ from finetune_compat.results.causes import Group, Span
 from finetune_compat.results.lines import CellLine, CountColumn, DeepLine, Mark, ResultKind, count_columns
 from finetune_compat.results.run_files import RowState
 from finetune_compat.results.summary import Depth, Heat, StackSummary, Summary, Tally
-from finetune_compat.stacks.matrix import session_of
+from finetune_compat.stacks.matrix import run_command
 
 TITLE = "Does fine-tuning still train?"
 ABSENT = "-"
@@ -599,8 +599,8 @@ def depth(found: Depth, cells: int, stacks: Sequence[StackSummary]) -> str:
         )
     titles = "; ".join(f"{check.code} {check.title}" for check in CHECKS if check.code in DEEP_CHECKS)
     ran = [stack.name for stack in stacks if stack.has_cells]
-    session = session_of(ran[-1]) if ran else None
-    how = f': nox -s "{session}" -- --tier deep' if session else ", with --tier deep."
+    command = run_command(ran[-1], ("--tier", "deep")) if ran else None
+    how = f": {command}" if command else ", with --tier deep."
     return (
         f"{DEEP_TITLE}: not run. It checks, on {len(DEEP_CELLS)} cells of a stack: {titles}. It costs {DEEP_COST_S} s "
         f"a stack{how}"

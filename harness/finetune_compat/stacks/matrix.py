@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
@@ -469,3 +469,16 @@ def session_of(name: str) -> str | None:
     """
     found = _ON_A_PYTHON.fullmatch(name)
     return None if found is None else f"compat-3.{found['python']}({found['axis']}='{found['version']}')"
+
+
+def run_command(name: str, options: Sequence[str] = ()) -> str | None:
+    """The command that runs a stack, for reports: a nox session in a checkout, else `compat run`.
+
+    None if `name` is not the name of a row of the matrix.
+    """
+    session = session_of(name)
+    if session is None:
+        return None
+    if places().checkout is None:
+        return " ".join(("compat", "run", name, *options))
+    return " ".join(("nox", "-s", f'"{session}"', *(("--", *options) if options else ())))

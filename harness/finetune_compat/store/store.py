@@ -142,8 +142,8 @@ class Store:
                 found[cell] = kept.recipe
         return found
 
-    def put(self, recipe: Recipe, seen: Observation, *, outcome: str | None = None) -> str:
-        """Store `seen` at the address of `recipe` in the directory, and return the name of its file.
+    def put(self, recipe: Recipe, seen: Observation) -> None:
+        """Store `seen` at the address of `recipe` in the directory.
 
         The caller must not pass observations of an exhausted machine. `push` writes the shared store.
 
@@ -159,7 +159,8 @@ class Store:
                 meaning="The environment differs from what the host expected.",
                 todo="Delete the environment and run the stack again.",
             )
-        return stored_files.write(self.root, stored(recipe, to_json(seen), outcome))
+        stored = Stored(recipe=recipe, line=to_json(seen), recorded_at=_now(), harness=__version__, outcome=None)
+        stored_files.write(self.root, stored)
 
     def push(self, addresses: Iterable[str] | None = None) -> int:
         """Upload the files that the shared store lacks, of `addresses` or all; return their number.
@@ -303,11 +304,6 @@ def latest(found: Mapping[str, Stored]) -> Stored:
     The choice is the same on every machine, in any order of the files.
     """
     return max(found.items(), key=lambda each: (each[1].recorded_at, each[0]))[1]
-
-
-def stored(recipe: Recipe, line: str, outcome: str | None) -> Stored:
-    """An observation of `recipe`, recorded now."""
-    return Stored(recipe=recipe, line=line, recorded_at=_now(), harness=__version__, outcome=outcome)
 
 
 def _now() -> str:

@@ -1,15 +1,16 @@
-"""Stores with as much in them as a matrix leaves: the committed baseline's observations under the addresses of today.
+"""Stores as large as after a run of the matrix: the committed baseline's observations under today's addresses.
 
-python -m side_by_side.stored fill          environments of files alone for every stack, and the store filled; in a
-                                            copy of the checkout, of which nothing is left
-python -m side_by_side.stored look STORE N  seconds to look N addresses up, and to read what is at them
+python -m side_by_side.stored fill          make environments of files only for every stack, and fill the store; in a
+                                            copy of the checkout that is removed afterwards
+python -m side_by_side.stored look STORE N  seconds to find N addresses, and to read their observations
 
-What is simulated: no cell ran here, and no package is in the environments. What is real: the addresses, which are
-worked out from the locks and the sources as always, the number of files and their size.
+Simulated: no cell ran, and the environments hold no package. Real: the addresses, which are calculated from the locks
+and the sources, and the number and size of the files.
 """
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import json
 import platform
@@ -24,6 +25,7 @@ from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import DeviceKind
+from finetune_compat.contract.version import __version__
 from finetune_compat.machine.gpus import Gpu
 from finetune_compat.machine.places import PACKAGE, places
 from finetune_compat.run.options import RunOptions
@@ -34,7 +36,8 @@ from finetune_compat.stacks.locks import Lock, Unsolvable, locked
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.store import stored_files
 from finetune_compat.store.addresses import installed, recipes
-from finetune_compat.store.store import Store, stored
+from finetune_compat.store.store import Store
+from finetune_compat.store.stored_files import Stored
 
 BASELINES = places().baselines
 ROOT = PACKAGE.parents[1]
@@ -53,7 +56,7 @@ def fill(root: Path) -> int:
         plan = plan_of(on.name, lock, options, Ledger(issues=()), DeviceKind.CPU, base_torch=False)
         for cell, recipe in recipes(plan, installed(python, lock), NO_GPU).items():
             if cell in lines:
-                stored_files.write(root, stored(recipe, lines[cell], "pass"))
+                stored_files.write(root, _stored(recipe, lines[cell]))
                 number += 1
     return number
 
@@ -98,9 +101,14 @@ def _different(root: Path, number: int) -> list[str]:
     for count in range(number):
         cell, line = lines[count % len(lines)]
         recipe = replace(_RECIPE, cell=cell, seed=count)
-        stored_files.write(root, stored(recipe, line, "pass"))
+        stored_files.write(root, _stored(recipe, line))
         found.append(recipe.address)
     return found
+
+
+def _stored(recipe: Recipe, line: str) -> Stored:
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+    return Stored(recipe=recipe, line=line, recorded_at=now, harness=__version__, outcome="pass")
 
 
 _RECIPE = Recipe(

@@ -34,11 +34,10 @@ def test_its_parts(text: str, cell: CellId) -> None:
 
 
 def test_what_is_read_off_it() -> None:
-    """The part for -k, the name on any stack, the model and the Python are derived from it."""
+    """The part for -k, the name on any stack and the model are derived from it."""
     cell = parse_cell(EXAMPLE)
     assert (cell.test, cell.name) == ("sft-peft-model[qwen2-nf4-gc]", "sft-peft-model[qwen2-nf4-gc]@cpu")
-    assert (cell.model, cell.python) == ("qwen2", "3.11")
-    assert (parse_cell("s/train@cpu").model, parse_cell("s").python) == ("", "")
+    assert (cell.model, parse_cell("s/train@cpu").model) == ("qwen2", "")
 
 
 def test_every_cell_of_the_catalog_has_the_model_it_was_made_with() -> None:

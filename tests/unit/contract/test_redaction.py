@@ -174,10 +174,10 @@ def test_any_password_in_a_url_and_behind_an_option_is_taken_out(secret: str, na
 
 def test_long_texts_cost_little() -> None:
     """A log may have megabytes, and may be crafted to be slow."""
-    begin = time.perf_counter()
+    begin = time.process_time()  # other processes do not change it
     for piece in ("a", "token ", "key=", "://", "a@", "'", "-----BEGIN PRIVATE KEY-----", "token: ", "--token ", "eyJ"):
         redact(piece * (300_000 // len(piece)) + " token")
-    assert time.perf_counter() - begin < 20
+    assert time.process_time() - begin < 20
 
 
 def test_a_known_secret_is_taken_out_where_nothing_names_it() -> None:

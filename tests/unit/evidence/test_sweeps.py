@@ -190,9 +190,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     learning = tmp_path / "learning"
     monkeypatch.setattr(stack_run, "run_process", run)
     monkeypatch.setattr(sweeps, "runs_of", lambda given, *_: tmp_path / f"{given.cells[0].variant}.jsonl")
-    keep, read_kept = calibration.save, calibration.read_sweeps
-    monkeypatch.setattr(calibration, "read_kept", lambda *_: read_kept(learning))
-    monkeypatch.setattr(calibration, "keep", lambda found: keep(found, learning))
+    save, read_sweeps = calibration.save, calibration.read_sweeps
+    monkeypatch.setattr(calibration, "read_sweeps", lambda *_: read_sweeps(learning))
+    monkeypatch.setattr(calibration, "save", lambda found: save(found, learning))
     monkeypatch.setattr("finetune_compat.evidence.learning.publish", lambda: None)
     return commands
 

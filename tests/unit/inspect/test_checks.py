@@ -15,7 +15,8 @@ from finetune_compat.checks.codes import Severity
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.errors import ExitCode
-from finetune_compat.inspect.checks import ENGINE, Case
+from finetune_compat.inspect.case import Case
+from finetune_compat.inspect.checks import ENGINE
 from finetune_compat.inspect.findings import FLOWS, ISSUES, Finding, findings_of
 from finetune_compat.inspect.inspection import inspect_adapter
 from finetune_compat.inspect.loading import Loading, Mismatch

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import builders as b
 import pytest
 from builders import FULL, INT8, NF4, frozen, healthy, ran, results_of
 from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.records import DeviceKind, Observation, Variant
+from finetune_compat.machine import places
 from finetune_compat.report.exhibits import MOST, MOST_OF_A_FAILURE, Exhibit, again, exhibits_of, twins
 from finetune_compat.results.lines import line_of
 from finetune_compat.results.summary import summarize
-from finetune_compat.stacks.matrix import session_of
+from finetune_compat.stacks.matrix import run_command, session_of
 
 
 def at(trl: str, flow: str = "sft-peft-model", variant: Variant = NF4) -> Observation:
@@ -96,3 +99,12 @@ def test_the_command_names_exactly_the_cell() -> None:
 def test_a_stack_has_a_session_if_the_matrix_has_it(name: str, session: str | None) -> None:
     """A stack that a gate resolved has none."""
     assert session_of(name) == session
+    assert run_command(name) == (session and f'nox -s "{session}"')
+
+
+def test_an_installed_package_has_the_command_without_nox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no noxfile in the user's directory. Options are the same."""
+    installed = dataclasses.replace(places.places(), checkout=None)
+    monkeypatch.setattr(places, "_replaced", installed)
+    assert run_command("trl0.22-py311", ("--tier", "deep")) == "compat run trl0.22-py311 --tier deep"
+    assert run_command("from-uv-lock") is None
