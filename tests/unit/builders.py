@@ -278,6 +278,14 @@ def failed(seen: Observation, kind: str, message: str, stage: Stage, place: Fram
     )
 
 
+def raised_by(seen: Observation, chain: str) -> Observation:
+    """The same error, raised by a call chain as the ledger writes it."""
+    assert seen.error is not None
+    parts = [place.split("::") for place in chain.split(" -> ")]
+    frames = tuple(Frame(file, 1, function, "raise") for file, function in parts)
+    return dataclasses.replace(seen, error=dataclasses.replace(seen.error, frames=frames))
+
+
 def refused(seen: Observation) -> Observation:
     """The trainer refuses the flow's mistake with a ValueError that names it."""
     wrong = flow_named(seen.flow).refusal

@@ -23,7 +23,7 @@ Newest = dict[str, dict[str, str]]
 
 def write_measured() -> Path:
     """Write the measured releases of the committed baselines beside the ledger, and return the file."""
-    path = places().ledger.with_name(MEASURED)
+    path = places().the_checkout("matrices/measured.json") / "matrices" / MEASURED
     found = (
         seen
         for baseline in sorted(places().baselines.iterdir())

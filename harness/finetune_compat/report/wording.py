@@ -207,9 +207,9 @@ def span(span: Span) -> str:
 
 
 KINDS = {
-    Kind.UPSTREAM: "bug of a release",
-    Kind.TRAP: "trap that no release objects to",
-    Kind.PLATFORM: "this kind of machine",
+    Kind.UPSTREAM: "release bug",
+    Kind.TRAP: "trap",
+    Kind.PLATFORM: "machine limit",
 }
 """The kinds of listed issues."""
 
@@ -377,9 +377,9 @@ def tally(found: Tally) -> str:
         (found.failed, "FAIL"),
         (found.infrastructure, "infrastructure"),
         (found.uninstallable, "uninstallable"),
-        (found.bugs, f"xfail ({KINDS[Kind.UPSTREAM]})"),
-        (found.traps, f"xfail ({KINDS[Kind.TRAP]})"),
-        (found.limits, f"xfail ({KINDS[Kind.PLATFORM]})"),
+        (found.bugs, "xfail of a release bug"),
+        (found.traps, "xfail of a trap"),
+        (found.limits, "xfail of a machine limit"),
         (found.refused, "refused"),
         (found.passed, "pass"),
     )
@@ -409,8 +409,9 @@ def totals(tally: Tally, stacks: int) -> str:
 
 def _by_kind(tally: Tally) -> str:
     """The xfails by kind; empty if there are none."""
-    kinds = ((tally.bugs, "bugs of releases"), (tally.traps, "traps"), (tally.limits, "this kind of machine"))
-    return f" ({', '.join(f'{number:,} {kind}' for number, kind in kinds)})" if tally.xfailed else ""
+    kinds = ((tally.bugs, "release bug"), (tally.traps, "trap"), (tally.limits, "machine limit"))
+    named = ", ".join(counted(number, kind) for number, kind in kinds if number)
+    return f" ({named})" if named else ""
 
 
 def passes(number: int) -> str:

@@ -16,6 +16,7 @@ from finetune_compat.contract.errors import CompatError, UnknownName
 from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import Observation, Precision, Variant, to_json
 from finetune_compat.evidence import baseline
+from finetune_compat.evidence.measured import measured_of
 from finetune_compat.results.digests import read_digests
 from finetune_compat.results.run_files import RowState, StackRow, read_observations, unfinished, write_row
 from finetune_compat.store.store import Store
@@ -70,6 +71,13 @@ def not_whole(run: Path, what: str) -> str:
         "In later comparisons, missing cells of a baseline would look like lost coverage.\n"
         "Run these stacks again, in the same run, or run all stacks again."
     )
+
+
+def test_the_releases_of_a_baseline_become_measured_ones(run: Path, tmp_path: Path) -> None:
+    """The ledger of the same checkout reads them."""
+    baseline.save(str(run), "cpu")
+    written = json.loads((tmp_path / "checkout" / "matrices" / "measured.json").read_text(encoding="utf-8"))
+    assert written == measured_of([SEEN])
 
 
 def test_a_kept_run_reads_as_the_run_did(run: Path) -> None:

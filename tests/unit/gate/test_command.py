@@ -14,6 +14,7 @@ from typing import Any
 
 import builders as b
 import pytest
+from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.errors import RegistryUnreachable, StackFailed, Unbuildable
 from finetune_compat.contract.plan import Plan, PlannedCell
@@ -46,9 +47,10 @@ def flagship(plan: Plan, cell: PlannedCell, trl: str) -> Observation | None:
         return seen
     chain = b.FREEZING_CHAIN if Version(trl) >= Version("0.22.0") else (*b.FREEZING_CHAIN[:2], b.FREEZING_CHAIN[3])
     frozen = b.frozen(seen, chain=chain)
-    return (
-        frozen if cell.variant.gradient_checkpointing else b.failed(frozen, "RuntimeError", b.NO_GRAD, Stage.TRAINING)
-    )
+    if cell.variant.gradient_checkpointing:
+        return frozen
+    [raised] = {item.raised for item in cell.listed if item.raised}
+    return b.raised_by(b.failed(frozen, "RuntimeError", b.NO_GRAD, Stage.TRAINING), raised)
 
 
 @pytest.fixture
@@ -282,7 +284,10 @@ def quantized(plan: Plan, planned: PlannedCell, trl: str) -> Observation | None:
     """Quantized cells end as with Transformers 4.46 on a CPU, which is listed. The others train."""
     stacks = [plan.stack] if planned.variant.precision.quantized else []
     message = "'frozenset' object has no attribute 'discard'"
-    return ending("AttributeError", message, Stage.LOAD, *stacks, transformers="4.46.3")(plan, planned, trl)
+    seen = ending("AttributeError", message, Stage.LOAD, *stacks, transformers="4.46.3")(plan, planned, trl)
+    shows = (shown for issue in load_ledger().issues for shown in issue.shows)
+    [raised] = {shown.raised for shown in shows if shown.error == f"AttributeError: {message}"}
+    return b.raised_by(seen, raised) if seen and seen.error and raised else seen
 
 
 class TestNothingTrained:

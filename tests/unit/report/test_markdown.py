@@ -56,7 +56,7 @@ def test_a_freeze_shows_counts_loss_issue_and_the_line_that_did_it() -> None:
     )
     assert (
         "frozen by trl/trainer/sft_trainer.py:694 -> trl/models/utils.py:539 -> peft/utils/other.py:142: "
-        "param.requires_grad = False\n" in section(text, "### a. xfail trl#3926: " + b.issue().title)
+        "param.requires_grad = False\n" in section(text, "### a. xfail trl#3926, release bug: " + b.issue().title)
     )
     assert "<https://github.com/huggingface/trl/issues/3926>" in text
     assert f"To do: {b.issue().remedy}".replace("_", r"\_") in text

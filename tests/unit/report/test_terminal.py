@@ -123,7 +123,7 @@ def test_a_narrow_terminal_loses_only_what_is_below_the_table() -> None:
     """The letter refers to the issue's name below; a flat loss is one number and the word."""
     text = stack_text(frozen(at()), width=90)
     assert row_of(text, "qwen2-nf4-gc").endswith("4.892134 flat xfail a")
-    assert "\na  xfail trl#3926: " in text
+    assert "\na  xfail trl#3926, release bug: " in text
 
 
 @pytest.mark.parametrize("width", [20, 60])
@@ -161,7 +161,7 @@ def test_a_terminal_has_colour() -> None:
     seen = [frozen(at()), at(variant=FULL)]
     summary = summary_of([ran(*seen)], *seen, ledger=LISTED)
     print_stack(summary, STACK, Console(file=out, width=160, color_system="standard", force_terminal=True))
-    assert "\x1b[33mxfail trl#3926 a" in out.getvalue()
+    assert "\x1b[31mxfail trl#3926 a" in out.getvalue()
     assert re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()) == stack_text(*seen)
 
 
@@ -180,7 +180,7 @@ def test_the_last_lines_have_counts_meaning_and_paths(tmp_path: Path, monkeypatc
 def test_causes_end_with_what_fails() -> None:
     """Listed causes come before them."""
     text = stack_text(b.learns_nothing(at(variant=FULL)), frozen(at()))
-    assert text.index("\na  xfail trl#3926: ") < text.index("\nb  FAIL, a deviation that is not listed")
+    assert text.index("\na  xfail trl#3926, release bug: ") < text.index("\nb  FAIL, a deviation that is not listed")
 
 
 # ------------------------------------------------------------------------------------------------------------- window
