@@ -203,7 +203,7 @@ def test_an_interrupted_renewal_replaces_nothing(nox: Nox, monkeypatch: pytest.M
     changed(other_sources("sft-full"))
     before = state()
     run = places().runs / "made-cpu"
-    monkeypatch.setattr(command, "run", lambda _: command.Ended(run, command.INTERRUPTED + 15))
+    monkeypatch.setattr(command, "execute", lambda _: command.Ended(run, command.INTERRUPTED + 15))
     assert renew.renew(RenewRequest("cpu")) == command.INTERRUPTED + 15
     assert state() == before
 
