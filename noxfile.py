@@ -98,7 +98,7 @@ def lint(session: nox.Session) -> None:
     session.run("lint-imports")
     # These tests run inside a stack's environment. On the host, only mypy sees that a name they use was renamed. Each
     # directory is checked alone, because each has a module called conftest.
-    for directory in ("adapters", "benchmarks", "families", "guard", "mutation", "pipelines"):
+    for directory in ("adapters", "benchmarks", "families", "guard", "independent_faults", "mutation", "pipelines"):
         session.run("mypy", "--allow-subclassing-any", f"tests/{directory}")
 
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Fill in the version ranges that documents take from the matrix.
+"""Fill in the version ranges and scores that documents take from the matrix and from stored records.
 
-    python docs/facts.py            exit code 1 and a list of files that differ from the matrix
+    python docs/facts.py            exit code 1 and a list of files that differ from the matrix or the records
     python docs/facts.py --write    update these files
 
-A place in a document is `<!-- fact:trl -->0.4 to 1.16<!-- /fact -->`; the name is that of a package.
+A place in a document is `<!-- fact:trl -->0.4 to 1.16<!-- /fact -->`; the name is that of a package or of a score.
 """
 
 from __future__ import annotations
@@ -28,13 +28,29 @@ def documents() -> list[Path]:
 
 
 def facts() -> dict[str, str]:
+    """All facts by name."""
+    return {**versions(), **scores()}
+
+
+def scores() -> dict[str, str]:
+    """Number of faults that were planted with the checks in view (`planted`), and how many independent faults are named
+    on each stack (`independent`).
+    """
+    from finetune_compat.evidence import faults, independent_faults
+
+    kept = independent_faults.read_kept()
+    named = [f"{record.score} on {record.stack.removesuffix('-py311')}" for record in kept]
+    return {"planted": str(len(faults.planted())), "independent": ", ".join(named)}
+
+
+def versions() -> dict[str, str]:
     """Oldest and newest minor version of each package in the CPU locks, such as `0.4 to 1.16`."""
     command = [sys.executable, "-m", "finetune_compat", "stacks", "--json"]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     locks = [lock for row in json.loads(answer) for name, lock in row["locks"].items() if not name.endswith("-cuda")]
     resolved = [lock["resolved"] for lock in locks if lock["state"] == "locked"]
     packages = set.intersection(*map(set, resolved))
-    return {package: _span([Version(versions[package]) for versions in resolved]) for package in packages}
+    return {package: _span([Version(found[package]) for found in resolved]) for package in packages}
 
 
 def _span(versions: list[Version]) -> str:

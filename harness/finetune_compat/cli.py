@@ -363,9 +363,9 @@ def keep(
     ] = "",
 ) -> None:
     """Copy a finished run to reports/baseline/NAME, packed and with its provenance."""
-    from finetune_compat.evidence.baseline import keep as keep_run
+    from finetune_compat.evidence.baseline import save
 
-    target = keep_run(run, name, _names(flows))
+    target = save(run, name, _names(flows))
     _say(f"copied to {target}; read its summary.md, and commit it")
 
 
@@ -396,6 +396,16 @@ def renew(
     if dry_run:
         return renewing.list_only(request)
     return renewing.in_background(request) if background else renewing.renew(request)
+
+
+@app.command()
+def hidden(
+    baseline: Annotated[str, typer.Argument(help="Name of a baseline, or name or directory of a run.")] = "cpu",
+) -> int:
+    """Add faults to the xfails of a baseline, and count those that stay hidden. Exit code 1 if there are any."""
+    from finetune_compat.evidence.hidden import hidden_command
+
+    return hidden_command(baseline)
 
 
 @app.command()

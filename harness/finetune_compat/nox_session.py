@@ -136,14 +136,20 @@ def run_stack(
             _instead_command(options.instead, env_python, stack_run.write_plan(plan), options), plan, gpus[:1]
         )
         if options.instead is Instead.FAULTS:
-            from finetune_compat.evidence import faults
-
-            print(faults.keep(plan, status, options.pytest))
+            _save_faults(plan, status, options)
         return _exit_code(status)
     stack_run.run_plan(plan, lock, env_python, gpus, options, alone=alone)
     summary = summary_of(Path(plan.run), plan.stack, ledger)
     print_stack(summary, plan.stack)
     return summary.exit_code_of(plan.stack)
+
+
+def _save_faults(plan: Plan, status: int, options: RunOptions) -> None:
+    from finetune_compat.evidence import faults, independent_faults
+
+    for records in (faults, independent_faults):
+        print(records.save(plan, status, options.pytest))
+    faults.publish()
 
 
 def finish_run(run: Path) -> None:
@@ -159,7 +165,7 @@ def _calibrate(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], as
     from finetune_compat.evidence import learning
 
     path, cell = stack_run.write_plan(plan), plan.id_of(plan.cells[0])
-    seeds = sweeps.seeds_for(cell, asked, calibration.read_kept())
+    seeds = sweeps.seeds_for(cell, asked, calibration.read_sweeps())
     into = sweeps.runs_of(plan, lock, env_python, gpus)
     if fresh:
         into.unlink(missing_ok=True)
@@ -177,7 +183,7 @@ def _calibrate(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], as
         return ExitCode.COULD_NOT_TELL
     found = calibration.read(into, seeds)
     print(learning.describe(found))
-    print(calibration.keep(found))
+    print(calibration.save(found))
     learning.publish()
     return ExitCode.HEALTHY if found.on_target else ExitCode.UNHEALTHY
 
@@ -185,7 +191,7 @@ def _calibrate(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], as
 def _instead_command(instead: Instead, env_python: Path, plan: Path, options: RunOptions) -> list[str]:
     match instead:
         case Instead.FAULTS:
-            tests = ["tests/mutation"]
+            tests = ["tests/mutation", "tests/independent_faults"]
         case Instead.GUARD:
             tests = ["-p", "finetune_compat.cell.fixtures", "tests/guard"]
         case Instead.CLOSED_FORMS:

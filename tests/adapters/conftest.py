@@ -1,4 +1,4 @@
-"""What the tests of saved adapters are given: the host's command, and models of this stack."""
+"""Fixtures of the tests of saved adapters: the host's command, and models of this stack."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 @dataclass(frozen=True)
 class Inspected:
-    """What `compat inspect --json` told."""
+    """The output of `compat inspect --json`."""
 
     code: int
     told: dict[str, Any]
@@ -27,13 +27,13 @@ class Inspected:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--host-python` names the Python that has the host side."""
+    """`--host-python` sets the Python that has the host side."""
     parser.addoption("--host-python", type=Path, required=True, help="the Python of the command line under test")
 
 
 @pytest.fixture(scope="session")
 def inspected(pytestconfig: pytest.Config) -> Callable[[Path], Inspected]:
-    """Runs `compat inspect --json` on a directory, as a user does: outside the stack that saved it."""
+    """Run `compat inspect --json` on a directory, as a user does: outside the stack that saved it."""
 
     def run(directory: Path) -> Inspected:
         command = [

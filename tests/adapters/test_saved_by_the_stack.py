@@ -1,4 +1,4 @@
-"""`compat inspect` on adapters this stack really saves, and its word on loading against what this stack really loads.
+"""`compat inspect` on adapters that this stack saves, and its prediction of loading, compared with really loading them.
 
 Runs inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --adapters
 """
@@ -45,12 +45,12 @@ NOT_JUDGED_IN_DEPTH, NOT_TRAINABLE = "S106", "S111"
 
 
 def prepared(plan: Plan, flow: str) -> Setup:
-    """What a cell of `flow` is given."""
+    """Prepare the setup of a cell of `flow`."""
     return execution.prepared(plan, PlannedCell(flow, VARIANT, ()), flow_named(flow))
 
 
 def with_values(model: torch.nn.Module) -> torch.nn.Module:
-    """The model with an adapter that an earlier run might have left."""
+    """A model with an adapter as an earlier run leaves it."""
     adapt.pretend_trained(model, 0)
     return model
 
@@ -80,10 +80,12 @@ def test_a_trained_adapter_is_healthy_and_before_training_it_is_not(
     assert all(module["targeted"] for module in after.told["modules"])
 
 
-def test_a_flow_that_trains_nothing_saves_an_adapter_that_says_so(
+def test_a_flow_that_trains_nothing_saves_an_adapter_with_a_finding(
     plan: Plan, inspected: Inspect, tmp_path: Path
 ) -> None:
-    """The trainer runs to its end, and what it saves is named: inference mode, read from the saved configuration."""
+    """The trainer runs to its end, and the saved adapter has a finding: inference mode, read from the saved
+    configuration.
+    """
     given = prepared(plan, "sft-inference-mode-config")
     get_peft_model(adapt.load_model(given), adapt.lora_config(given)).save_pretrained(str(tmp_path / "earlier"))
     config = LoraConfig.from_pretrained(str(tmp_path / "earlier"))
@@ -97,13 +99,13 @@ def test_a_flow_that_trains_nothing_saves_an_adapter_that_says_so(
 
 
 def trainable(model: torch.nn.Module) -> int:
-    """Parameters that would be trained."""
+    """Number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def test_inference_mode_is_saved_whatever_the_adapter_was_doing(plan: Plan, inspected: Inspect, tmp_path: Path) -> None:
-    """In memory it stays false. The file's word freezes what is made from its configuration, and is not asked when an
-    adapter is loaded: there `is_trainable` alone decides.
+    """In memory it stays false. The saved value freezes an adapter made from the configuration, and does not matter
+    when an adapter is loaded: there only `is_trainable` counts.
     """
     given = prepared(plan, "sft-peft-model")
     model = with_values(get_peft_model(adapt.load_model(given), adapt.lora_config(given)))
@@ -155,12 +157,12 @@ def classifier() -> torch.nn.Module:
 
 
 def tensors_of(directory: Path) -> Tensors:
-    """The saved tensors."""
+    """Return the saved tensors."""
     return load_file(str(directory / WEIGHTS))
 
 
 def asked(base: torch.nn.Module, directory: Path) -> dict[str, Any]:
-    """What loading without weights says."""
+    """Return the result of loading without weights."""
     dtypes = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
     return answer_to(
         {
@@ -225,11 +227,11 @@ KINDS: dict[str, tuple[Callable[[], torch.nn.Module], dict[str, Any]]] = {
 
 
 UNDECIDED = ("names, whole names excluded", "names, expression excluded")
-"""Kinds whose names do not show without the base whether a target is excluded."""
+"""Kinds whose names do not show, without the base model, whether a target is excluded."""
 
 
 def with_every_class_trained(model: torch.nn.Module) -> torch.nn.Module:
-    """Every parameter the adapter has moved from where it starts."""
+    """Change every parameter of the adapter from its initial value."""
     torch.manual_seed(1)
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -241,7 +243,7 @@ def with_every_class_trained(model: torch.nn.Module) -> torch.nn.Module:
 def test_every_kind_of_adapter_the_stack_saves_is_healthy_and_loads(
     inspected: Inspect, tmp_path: Path, kind: str
 ) -> None:
-    """No finding but notes, no tensor without a place, no parameter without a tensor."""
+    """There are only notes, every tensor has a place, and every parameter has a tensor."""
     base, options = KINDS[kind]
     with_every_class_trained(get_peft_model(base(), LoraConfig(r=8, **options))).save_pretrained(str(tmp_path))
     seen = inspected(tmp_path)
@@ -276,11 +278,11 @@ PROMPTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "cartridge": ("CartridgeConfig", {**TOKENS, "num_frozen_tokens": 1}),
 }
-"""Methods that learn virtual tokens: the class of the configuration, and what it is given."""
+"""Methods that learn virtual tokens: the class of the configuration, and its arguments."""
 
 
 def known_here(name: str, options: Mapping[str, Any]) -> bool:
-    """Whether this stack's PEFT has that configuration, and all of these options in it."""
+    """Whether this stack's PEFT has this configuration with all of these options."""
     config = getattr(peft, name, None)
     return config is not None and set(options) <= {field.name for field in dataclasses.fields(config)}
 
@@ -289,7 +291,7 @@ HERE = [kind for kind, (name, options) in PROMPTS.items() if known_here(name, op
 
 
 def test_prompt_prefix_and_p_tuning_are_tried_on_every_stack() -> None:
-    """Only newer methods and options may be left out."""
+    """Only newer methods and options may be skipped."""
     since_the_first = {"prompt", "prefix", "prefix, projected", "P-tuning", "P-tuning, LSTM", "multitask"}
     assert since_the_first <= set(HERE)
 
@@ -302,7 +304,7 @@ def prompt_saved(kind: str, directory: Path) -> None:
 
 @pytest.mark.parametrize("kind", HERE)
 def test_every_prompt_the_stack_saves_is_healthy_and_loads(inspected: Inspect, tmp_path: Path, kind: str) -> None:
-    """PEFT refuses to load it trainable: asked as LoRA is, every one of them would fail."""
+    """PEFT refuses to load a prompt as trainable, so they are loaded for inference."""
     prompt_saved(kind, tmp_path)
     seen = inspected(tmp_path)
     assert (seen.code, set(seen.found)) == (0, {NOT_JUDGED_IN_DEPTH, NOT_TRAINABLE})
@@ -315,7 +317,7 @@ def test_every_prompt_the_stack_saves_is_healthy_and_loads(inspected: Inspect, t
 
 @pytest.mark.parametrize("kind", HERE)
 def test_a_prompt_that_does_not_load_is_named(tmp_path: Path, kind: str) -> None:
-    """A prompt that is lost, one of another length, and a tensor more."""
+    """The prompt is missing, has another length, or has an additional tensor."""
     prompt_saved(kind, tmp_path)
     whole, shape = tensors_of(tmp_path), list(tensors_of(tmp_path)["prompt_embeddings"].shape)
     rewritten(tmp_path, lambda tensors: {**tensors, "prompt_embeddings": tensors["prompt_embeddings"][1:]}, {})
@@ -329,8 +331,8 @@ def test_a_prompt_that_does_not_load_is_named(tmp_path: Path, kind: str) -> None
     assert (lost["missing"], lost["error"]) == (["prompt_embeddings"], really_loaded(causal(), tmp_path).error)
 
 
-def test_a_start_that_another_file_gives_is_not_looked_for(tmp_path: Path) -> None:
-    """It lies elsewhere, may be a pickle, and changes no shape."""
+def test_an_initial_prompt_of_another_file_is_not_read(tmp_path: Path) -> None:
+    """The file is elsewhere, may be a pickle, and changes no shape."""
     prompt_saved("multitask", tmp_path)
     elsewhere = {
         "prompt_tuning_init": "EXACT_SOURCE_TASK",
@@ -354,10 +356,10 @@ def test_a_prompt_of_another_width_than_the_base_is_named(tmp_path: Path) -> Non
 
 @dataclass(frozen=True)
 class Loaded:
-    """What really loading an adapter came to."""
+    """The result of really loading an adapter."""
 
     zero: frozenset[str] = frozenset()
-    """Modules whose update is zero afterwards: lora_B found nothing, for every saved one has values."""
+    """Modules with an update of zero afterwards: lora_B was not found, because every saved one has values."""
     error: str = ""
 
 
@@ -367,14 +369,14 @@ def really_loaded(base: torch.nn.Module, directory: Path) -> Loaded:
         warnings.simplefilter("ignore")
         try:
             model = PeftModel.from_pretrained(base, str(directory))
-        except Exception as error:  # noqa: BLE001 - whatever the library raises is what is compared
+        except Exception as error:  # noqa: BLE001 - every exception of the library is compared
             return Loaded(error=f"{type(error).__name__}: {error}")
     parameters = model.named_parameters()
     return Loaded(frozenset(module_of(name) for name, tensor in parameters if "lora_B" in name and not tensor.any()))
 
 
 def module_of(name: str) -> str:
-    """The module of a parameter's name inside a PeftModel."""
+    """Return the module of a parameter's name inside a PeftModel."""
     return name.removeprefix("base_model.model.").partition(".lora_")[0]
 
 
@@ -382,22 +384,22 @@ Change = Callable[[Tensors], Tensors]
 
 
 def renamed(pattern: str, by: str) -> Change:
-    """Every tensor under another name."""
+    """Rename every tensor."""
     return lambda tensors: {re.sub(pattern, by, name): tensor for name, tensor in tensors.items()}
 
 
 def kept(part: str) -> Change:
-    """Only tensors whose name has `part`."""
+    """Return only tensors whose name has `part`."""
     return lambda tensors: {name: tensor for name, tensor in tensors.items() if part in name}
 
 
 def doubled(source: str, target: str) -> Change:
-    """Other modules' tensors added."""
+    """Add the tensors of other modules."""
     return lambda tensors: tensors | {name.replace(source, target): tensor.clone() for name, tensor in tensors.items()}
 
 
 BROKEN: dict[str, tuple[Change, dict[str, Any], str]] = {
-    # what was done to the tensors, to the configuration, and the finding that names it
+    # the change of tensors, the change of configuration, and the code of the finding
     "of a compiled base": (renamed(r"^base_model\.model\.", "base_model.model._orig_mod."), {}, "S301"),
     "of a compiled PeftModel": (renamed("^", "_orig_mod."), {}, "S301"),
     "of DistributedDataParallel": (renamed("^", "module."), {}, "S301"),
@@ -423,7 +425,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 def rewritten(directory: Path, change: Change, config: Mapping[str, Any]) -> None:
-    """Replace what was saved."""
+    """Replace the saved files."""
     changed = {name: tensor.clone() for name, tensor in change(tensors_of(directory)).items()}
     save_file(changed, str(directory / WEIGHTS), {"format": "pt"})
     as_saved = json.loads((directory / CONFIG).read_text())
@@ -431,10 +433,10 @@ def rewritten(directory: Path, change: Change, config: Mapping[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_what_is_called_broken_does_not_load_and_the_stack_is_foretold(
+def test_a_broken_adapter_does_not_load_and_the_result_is_predicted(
     inspected: Inspect, saved: Path, fault: str
 ) -> None:
-    """Three witnesses: what is found in the files, what loading without weights says, and what loading really does."""
+    """Three results are compared: the findings of the files, the prediction of loading, and really loading."""
     change, config, code = BROKEN[fault]
     rewritten(saved, change, config)
     assert [found for found in inspected(saved).found if found == code] == [code] * bool(code)
@@ -450,15 +452,15 @@ def test_what_is_called_broken_does_not_load_and_the_stack_is_foretold(
 
 
 def test_an_option_of_another_release_is_named(saved: Path) -> None:
-    """Whether PEFT refuses it or goes on without."""
+    """This holds whether PEFT refuses the option or ignores it."""
     rewritten(saved, lambda tensors: tensors, {"of_another_release": True, "its_size": 16, "unset": None})
     answer = asked(causal(), saved)
     assert answer["unknown_options"] == ["of_another_release"]
     assert answer["error"] == really_loaded(causal(), saved).error
 
 
-def test_a_base_this_stack_cannot_build_is_its_answer(saved: Path) -> None:
-    """With the library's own error, and no word on the adapter."""
+def test_a_base_that_this_stack_cannot_build_is_an_error(saved: Path) -> None:
+    """It is the library's own error, without a finding about the adapter."""
     request = {"adapter": json.loads((saved / CONFIG).read_text()), "tensors": {}}
     answer = answer_to({**request, "base": {"model_type": "of_another_release"}})
     assert answer["base"] == "" and "of_another_release" in answer["error"]
@@ -466,7 +468,7 @@ def test_a_base_this_stack_cannot_build_is_its_answer(saved: Path) -> None:
 
 
 def test_the_module_reads_a_request_and_writes_an_answer(saved: Path, tmp_path: Path) -> None:
-    """As the host runs it."""
+    """This is how the host runs it."""
     request = {
         "adapter": json.loads((saved / CONFIG).read_text()),
         "tensors": {name: ["F32", list(tensor.shape)] for name, tensor in tensors_of(saved).items()},
@@ -486,8 +488,8 @@ def test_the_module_reads_a_request_and_writes_an_answer(saved: Path, tmp_path: 
     assert told["versions"]["transformers"] == transformers.__version__
 
 
-def test_weights_saved_whole_without_being_asked_for_replace_the_bases(inspected: Inspect, saved: Path) -> None:
-    """Which is what the note says of them."""
+def test_weights_saved_whole_without_a_request_replace_the_bases(inspected: Inspect, saved: Path) -> None:
+    """The note says so."""
     rewritten(saved, lambda tensors: {**tensors, "base_model.model.model.norm.weight": torch.full((64,), 5.0)}, {})
     assert "S308" in inspected(saved).found
     loaded = PeftModel.from_pretrained(causal(), str(saved))
@@ -497,7 +499,7 @@ def test_weights_saved_whole_without_being_asked_for_replace_the_bases(inspected
 def test_a_pickle_is_converted_by_the_line_its_refusal_gives(
     pytestconfig: pytest.Config, inspected: Inspect, saved: Path
 ) -> None:
-    """Run in this stack, it gives the tensors that were pickled."""
+    """Run in this stack, it gives the tensors of the pickle."""
     tensors = tensors_of(saved)
     torch.save(tensors, saved / "adapter_model.bin")
     (saved / WEIGHTS).unlink()
@@ -516,11 +518,11 @@ OLD = (
     (r"^base_model\.model\.model\.language_model\.", "base_model.model.model."),
     (r"^base_model\.model\.model\.visual\.", "base_model.model.visual."),
 )
-"""From the names of Transformers 4.52 and later back to those before."""
+"""Map the names of Transformers 4.52 and later to earlier ones."""
 
 
 def vision_language() -> Any:
-    """A tiny Qwen2-VL, by the configuration of this stack's Transformers."""
+    """A tiny Qwen2-VL, with the configuration of this stack's Transformers."""
     text: dict[str, Any] = {
         "vocab_size": 128,
         "hidden_size": 64,
@@ -543,9 +545,9 @@ def vision_language() -> Any:
 
 @pytest.mark.skipif(not hasattr(transformers, "Qwen2VLConfig"), reason="this Transformers has no Qwen2-VL")
 @pytest.mark.parametrize("names", ["of this stack", "before 4.52", "of no release"])
-def test_names_that_moved_are_foretold_as_they_load(tmp_path: Path, names: str) -> None:
-    """Adapters of vision-language models carry the names of the Transformers that saved them. Which modules find
-    nothing is the same with and without weights; what this stack saved itself always loads.
+def test_renamed_modules_are_predicted_as_they_load(tmp_path: Path, names: str) -> None:
+    """Adapters of vision-language models have the names of the Transformers that saved them. The modules without a
+    match are the same with and without weights; adapters of this stack always load.
     """
     base = vision_language()
     base.save_pretrained(str(tmp_path / "base"))

@@ -1,8 +1,8 @@
-"""How long the page of a whole atlas takes to open: `python tests/benchmarks/atlas_page.py [CELLS]`.
+"""Time to open the page of a large run: `python tests/benchmarks/atlas_page.py [CELLS]`.
 
-The committed baseline is repeated under other names until there are so many cells (10,000), rendered, and opened five
-times in headless Chromium, each time anew. The clock runs from the navigation to the frame after the page was drawn.
-Exit code 1 if the median is over two seconds or the page over 10 MB.
+The committed baseline is repeated under other names up to this many cells (10,000), rendered, and opened five times in
+headless Chromium, each time in a new tab. The time runs from the navigation to the frame after the page was drawn. The
+exit code is 1 if the median is over two seconds or the page over 10 MB.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OPENED = """new Promise(done => requestAnimationFrame(() => requestAnimationFram
 
 
 def atlas(results: Results, cells: int) -> Results:
-    """`results` as often, under other names, as it takes for so many cells."""
+    """Repeat `results` under other names up to this many cells."""
     grown, copy = results, 1
     while len(grown.verdicts) < cells:
         again = _renamed(results, copy)
@@ -70,7 +70,7 @@ def _renamed(results: Results, copy: int) -> Results:
 
 
 def opening(page: Path) -> list[float]:
-    """Seconds that each of several openings took."""
+    """Return the seconds of each of several openings."""
     taken = []
     for _ in range(TIMES):
         with browser.opened() as tab:
@@ -84,7 +84,7 @@ def _numbers(observations: Mapping[str, Observation], rendered: str, seconds: fl
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, and say whether it is good enough."""
+    """Measure, and print whether the limits hold."""
     ledger = load_ledger()
     results = atlas(judged(BASELINES / "cpu", ledger), int(arguments[0]) if arguments else CELLS)
     summary = summarize(results, ledger)

@@ -1,14 +1,14 @@
-"""What a TrainingGuard costs a step: its own time, as a share of the step's, and the plain ratio beside it.
+"""Cost of a TrainingGuard per step: its own time as a share of the step's, and the ratio to a step without it.
 
-    nox -s "compat-3.11(trl='0.22')" -- --guard-overhead
+nox -s "compat-3.11(trl='0.22')" -- --guard-overhead
 
-Its own time is what passes in its callbacks and in the hooks it hangs on tensors and on the model. One run, three kinds
-of step in turn: without a guard, with one that does not look at this step, with one that looks. Each guarded step is
-held against its neighbour without a guard as well, which also counts what calling a hook costs, and scatters by more
-than the guard takes. Ends with 1 where the guard's own time is a hundredth of the steps' or more.
+Its own time is the time in its callbacks and in its hooks on tensors and on the model. One run has three kinds of steps
+in turn: without a guard, with a guard that skips the step, with a guard that checks it. Each guarded step is also
+compared with its neighbour without a guard; this includes the cost of calling a hook, and varies more than the guard
+costs. The exit code is 1 if the guard's own time is a hundredth of the steps' or more.
 
-On a CPU seconds are of processor time, so that what else the machine does takes part in none of them. On a GPU they
-pass on the wall, and looking waits for the device: its share is then an upper bound.
+On a CPU, times are processor time, which other processes do not change. On a GPU they are wall-clock time, and checking
+waits for the device: its share is then an upper bound.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM, Qwen2Config, Trainer, TrainerCallback, TrainingArguments
 
 FIRST = 5
-"""Rounds that are charged as the first steps of a run: a guard looks at three and compares weights once after them."""
+"""Rounds that count as the first steps of a run: a guard checks three, and compares weights once after them."""
 
 NONE, IDLE, LOOKING = range(3)
-"""Kinds of step, in the order of their turns."""
+"""Kinds of steps, in their order."""
 
 SIZES = {
     # name: hidden size, intermediate size, layers, heads, vocabulary, rows, tokens a row, rounds
@@ -45,13 +45,13 @@ _clock = time.perf_counter if torch.cuda.is_available() else time.process_time
 
 
 class Watch:
-    """Seconds spent in what it has wrapped, since it was last read."""
+    """Seconds spent in the wrapped functions since the last read."""
 
     def __init__(self) -> None:
         self._spent = 0.0
 
     def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function`, counted."""
+        """Return `function` with its time counted."""
 
         def counted(*args: Any, **kwargs: Any) -> Any:
             start = _clock()
@@ -63,7 +63,7 @@ class Watch:
         return counted
 
     def read(self) -> float:
-        """What was spent, and begin again."""
+        """Return the time and reset it."""
         spent, self._spent = self._spent, 0.0
         return spent
 
@@ -72,7 +72,7 @@ WATCH = Watch()
 
 
 def _count_hooks() -> None:
-    """What a look hangs on tensors and on the model is the guard's time too."""
+    """Hooks of a check on tensors and on the model are part of the guard's time."""
     listener = StepLook._listener
     StepLook._listener = lambda self, number: WATCH.timed(listener(self, number))  # type: ignore[method-assign]
     StepLook._note_labels = _timed_method(StepLook._note_labels)  # type: ignore[method-assign]
@@ -86,7 +86,7 @@ def _timed_method(method: Callable[..., Any]) -> Any:
 
 
 class Turns(TrainerCallback):
-    """Gives the steps to no guard, to one that has done its looking, and to one that looks at every step."""
+    """Distribute steps to no guard, to one that has finished its checks, and to one that checks every step."""
 
     def __init__(self) -> None:
         self.guards = (None, TrainingGuard(every=10**9), TrainingGuard(every=1))
@@ -112,14 +112,14 @@ class Turns(TrainerCallback):
         self.own[turn].append(WATCH.read())
 
     def cost(self) -> Cost:
-        """Medians of what was measured."""
+        """Medians of the measurements."""
         step, idle, looking = (
             statistics.median(column[FIRST:]) for column in (self.seconds[NONE], self.own[IDLE], self.own[LOOKING])
         )
         return Cost(step, self.begin, tuple(self.own[IDLE][:FIRST]), idle, looking)
 
     def ratio(self, turn: int) -> float:
-        """How much longer a step of this kind takes than its neighbour without a guard, as a share."""
+        """Additional time of a step of this kind compared with its neighbour without a guard, as a share."""
         plain = self.seconds[NONE][FIRST:]
         pairs = zip(self.seconds[turn][FIRST:], plain, strict=True)
         return statistics.median(other - without for other, without in pairs) / statistics.median(plain)
@@ -176,7 +176,7 @@ COLUMNS = {
     "A/B idle": 9,
     "A/B look": 9,
 }
-"""Heads, and how wide their columns are."""
+"""Headings and widths of the columns."""
 
 
 def _told(values: Iterable[str]) -> str:

@@ -1,42 +1,42 @@
-"""What a guard costs of a run, from what it costs of each kind of step. Plain numbers; needs no torch."""
+"""The guard's share of a run, calculated from its cost in each kind of step. Needs no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 TARGET = 0.01
-"""Share of the steps' time that a guard must stay under."""
+"""The guard's share of the steps' time must stay below this."""
 
 STEPS = 100
-"""Length of the run that is charged: a short one, in which what is done once weighs much."""
+"""Length of the run: a short one, in which one-time costs weigh most."""
 
 EVERY = 50
-"""The guard's own default: steps from one look to the next."""
+"""The guard's default: steps from one check to the next."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds."""
+    """Costs in seconds."""
 
     step: float
-    """Of a step without a guard."""
+    """A step without a guard."""
     begin: float
-    """Of the guard, when training begins."""
+    """The guard at the start of training."""
     first: tuple[float, ...]
-    """Of the guard in each of the first steps: it looks at three, and compares the weights once after them."""
+    """The guard in each of the first steps: it checks three, and compares the weights once after them."""
     idle: float
-    """Of the guard in a later step that it does not look at."""
+    """The guard in a later step that it skips."""
     looking: float
-    """Of the guard in one that it does."""
+    """The guard in a later step that it checks."""
 
     @property
     def later(self) -> float:
-        """Share of a step in the long run: one in `EVERY` is looked at."""
+        """The guard's share of a step in the long run: one in `EVERY` is checked."""
         return (self.idle + (self.looking - self.idle) / EVERY) / self.step
 
     @property
     def share(self) -> float:
-        """Share of a run of `STEPS` steps, with all that the guard does once."""
+        """The guard's share of a run of `STEPS` steps, including one-time costs."""
         later = range(len(self.first), STEPS)
         looks = sum(step % EVERY == 0 for step in later)
         spent = self.begin + sum(self.first) + looks * self.looking + (len(later) - looks) * self.idle
@@ -44,5 +44,5 @@ class Cost:
 
     @property
     def too_much(self) -> bool:
-        """Whether it is more than was promised, in either run."""
+        """Whether the share exceeds the limit in either run."""
         return max(self.share, self.later) >= TARGET

@@ -1,9 +1,9 @@
-"""What the recorder costs: the same flows with it and without it, side by side in one process.
+"""Cost of the recorder: the same flows with it and without it, in one process.
 
-    nox -s "compat-3.11(trl='0.22')" -- --overhead
+nox -s "compat-3.11(trl='0.22')" -- --overhead
 
-Without it a flow is what a user would write: load, prepare, wrap, train between two evaluations, save, reload.
-The two are run in turn, and the ratio is taken pair by pair, so that a machine whose speed drifts slows both.
+Without it a flow is what a user would write: load, prepare, wrap, train between two evaluations, save, reload. The two
+run in turn, and the ratio is taken in pairs, so that a change of the machine's speed affects both.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ VARIANTS = (
 
 
 class NoRecorder:
-    """Goes through the motions of a recorder and notes nothing."""
+    """Has a recorder's methods and records nothing."""
 
     @contextmanager
     def at(self, stage: Stage) -> Iterator[None]:

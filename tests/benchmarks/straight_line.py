@@ -1,7 +1,7 @@
-"""Every planned flow once, one after another, without a recorder: the least that running them can take.
+"""Run every planned flow once, in sequence, without a recorder: the least time that running them can take.
 
-BENCHMARK_PLAN names the plan of a session. As a script this is the floor that sessions are held against; the tests in
-`plain/` run the same functions, as a project would that has no harness.
+BENCHMARK_PLAN names the plan of a session. As a script this is the floor that sessions are compared with; the tests in
+`plain/` run the same functions, as a project without a harness would.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from finetune_compat.contract.records import Stage
 
 
 class NoRecorder:
-    """Goes through the motions of a recorder and keeps eval loss before and after training."""
+    """Has a recorder's methods, and stores eval loss before and after training."""
 
     before = after = float("nan")
 
@@ -41,13 +41,13 @@ class NoRecorder:
 
 
 def planned() -> Plan:
-    """What the session was asked to do, with room of its own for models."""
+    """The plan of the session, with scratch space for models."""
     file = Path(os.environ["BENCHMARK_PLAN"])
     return replace(read_plan(file), run=str(file.parent.parent / "straight-line"))
 
 
 def run(plan: Plan, cell: PlannedCell) -> NoRecorder:
-    """Run one flow as its file has it."""
+    """Run one flow as its file defines it."""
     from finetune_compat.cell import execution
     from finetune_compat.cell.instruments.emulation import presented
     from transformers import set_seed
@@ -69,7 +69,7 @@ def main() -> None:
     plan = planned()
     _import()
     start = time.perf_counter()
-    # Each on a line of its own, whatever progress bars left unfinished before it.
+    # Starts a new line: progress bars may have left one unfinished.
     for number, cell in enumerate(plan.cells):
         try:
             run(plan, cell)
@@ -78,15 +78,15 @@ def main() -> None:
         else:
             print(f"\nran {cell}", flush=True)
         if number == 0:
-            # As sessions do: without it every collection looks through the whole imported stack.
+            # As sessions do: otherwise every collection visits the whole imported stack.
             gc.freeze()
     print(f"\nflows took {time.perf_counter() - start:.2f} s", flush=True)
 
 
 def _import() -> None:
-    """What all flows import, so that it is not counted as the first one's."""
+    """Import what all flows import, so that it does not count as the first one's."""
     for name in ("finetune_compat.cell.execution", "bitsandbytes"):
-        with suppress(Exception):  # whether it can be imported is for the flows to find out
+        with suppress(Exception):  # if it cannot be imported, the flows report it
             importlib.import_module(name)
 
 

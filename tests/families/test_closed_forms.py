@@ -1,10 +1,11 @@
-"""The closed forms of `compat census` against models really made, saved, loaded, quantized, prepared and wrapped.
+"""The closed forms of `compat census`, compared with models that are created, saved, loaded, quantized, prepared and
+wrapped.
 
 Runs inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --closed-forms
 
-Every shipped family is made tiny, with its own config but for the sizes, and goes the way of a user's model. What the
-census instrument then counts must be the stage table of the same config, number for number. Families that this stack's
-Transformers does not have are tests of their own, which say so.
+Every shipped family is made tiny, with its own config except the sizes, and takes the way of a user's model. The counts
+of the census instrument must equal the stage table of the same config. Families that this stack's Transformers lacks
+have a test that says so.
 """
 
 from __future__ import annotations
@@ -55,10 +56,10 @@ PRESENT = [name for name, family in FAMILIES.items() if since(family["since"])]
 ABSENT = [name for name in FAMILIES if name not in PRESENT]
 
 QUANTIZES_ON_A_CPU = since("4.53")
-"""Before, Transformers refuses to load a quantized model without a GPU, each release in its own way."""
+"""Earlier releases refuse to load a quantized model without a GPU, each in another way."""
 
 SMALL = {
-    # No two sizes that could be mistaken for each other are equal.
+    # All sizes differ, so that none can be mistaken for another.
     "hidden_size": 64,
     "intermediate_size": 96,
     "moe_intermediate_size": 32,
@@ -71,7 +72,7 @@ SMALL = {
     "num_local_experts": 5,
     "num_experts_per_tok": 2,
     "max_window_layers": 3,
-    # Ids of tokens must be in the vocabulary.
+    # Token ids must be in the vocabulary.
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
@@ -102,11 +103,11 @@ LORA = {"r": 4, "lora_alpha": 8, "target_modules": SEVEN}
 
 
 def tiny(config: Mapping[str, Any], sizes: Mapping[str, Any] = SMALL) -> dict[str, Any]:
-    """The config with small sizes, and everything else as it is."""
+    """The config with small sizes; everything else is unchanged."""
     made: dict[str, Any] = {}
     for key, value in config.items():
         if key == "vision_config":
-            # What Qwen2-VL calls the hidden size of its encoder is the width of what leaves it.
+            # Qwen2-VL's `hidden_size` of the encoder is the width of its output.
             out = {"hidden_size": SMALL["hidden_size"]} if "embed_dim" in value else {}
             made[key] = tiny(value, {**SMALL_VISION, **out})
         elif key == "text_config":
@@ -132,7 +133,7 @@ class Saved:
 
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Makes the tiny model of a family once."""
+    """Create the tiny model of a family once."""
 
     @functools.cache
     def make(name: str) -> Saved:
@@ -147,7 +148,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def loaded(model: Saved, quantization: Quantization) -> Any:
-    """The saved model as `from_pretrained` gives it."""
+    """Load the saved model with `from_pretrained`."""
     options: dict[str, Any] = {adapt._dtype_name(): torch.bfloat16, "device_map": {"": "cpu"}}
     if quantization is not Quantization.NONE:
         options["quantization_config"] = meta._bnb_config(quantization, torch.bfloat16)
@@ -161,14 +162,14 @@ def asked(
     *,
     layers_alike: bool = False,
 ) -> StageTable:
-    """The stage table of a config."""
+    """Return the stage table of a config."""
     answer = answered(StageTableRequest(config, lora, quantization, LoadDtype.BF16, layers_alike))
     assert isinstance(answer, StageTable)
     return answer
 
 
 def measured(model: Any, quantization: Quantization, lora: Mapping[str, Any] = LORA) -> list[Census]:
-    """Censuses of a loaded model at every stage, taken by the instrument the cells are measured with."""
+    """Return censuses of a loaded model at every stage, taken by the instrument that measures cells."""
     taken = [census.take(model, Stage.LOAD, Actor.FLOW, digest=False)]
     if quantization is not Quantization.NONE:
         model = prepare_model_for_kbit_training(model)
@@ -181,7 +182,7 @@ FIGURES = ("trainable", "total", "trainable_logical", "total_logical", "by_area"
 
 
 def figures(counts: Any) -> dict[Stage, dict[str, Any]]:
-    """Everything that is counted, by stage, of a census or of a stage table."""
+    """Return all counts of a census or a stage table, by stage."""
     return {
         count.stage if hasattr(count, "stage") else count.name: {name: getattr(count, name) for name in FIGURES}
         for count in counts
@@ -194,14 +195,14 @@ def figures(counts: Any) -> dict[Stage, dict[str, Any]]:
 @pytest.mark.parametrize("quantization", list(Quantization))
 @pytest.mark.parametrize("name", PRESENT)
 def test_the_stage_table_is_what_a_loaded_model_measures(saved: Any, name: str, quantization: Quantization) -> None:
-    """Stored and logical, by area and by dtype, at load, prepare and peft: all numbers are equal.
+    """Stored and logical counts are equal by area and by dtype, at load, prepare and peft.
 
-    Where no quantized model loads on a CPU, its table unpacked is that of the unquantized one.
+    Where no quantized model loads on a CPU, the unpacked table is that of the unquantized model.
     """
     model = saved(name)
     table = asked(model.config, quantization)
     if quantization is not Quantization.NONE and not QUANTIZES_ON_A_CPU:
-        # 4.46 fails inside its own check of bitsandbytes, 4.38 finds no bitsandbytes without a GPU, 4.51 says it.
+        # 4.46 fails inside its own check of bitsandbytes, 4.38 finds no bitsandbytes without a GPU, 4.51 reports it.
         with pytest.raises((RuntimeError, AttributeError, ImportError)):
             loaded(model, quantization)
         _held_against(table, asked(model.config, Quantization.NONE))
@@ -210,9 +211,9 @@ def test_the_stage_table_is_what_a_loaded_model_measures(saved: Any, name: str, 
 
 
 def _held_against(quantized: StageTable, full: StageTable) -> None:
-    """Unpacked they are the same model, with the same adapters."""
+    """Unpacked, the models and their adapters are the same."""
     if quantized.refusal is not None:
-        # PEFT 0.13 asks bitsandbytes 0.47 for what it no longer has, wherever the weights are.
+        # PEFT 0.13 uses something that bitsandbytes 0.47 removed, on any device.
         assert "'memory_efficient_backward'" in quantized.refusal.message
         return
     assert quantized.stages[-1].total_logical == full.stages[-1].total_logical
@@ -221,7 +222,7 @@ def _held_against(quantized: StageTable, full: StageTable) -> None:
 
 @pytest.mark.parametrize("name", PRESENT)
 def test_a_shipped_config_counts_like_the_one_transformers_writes(saved: Any, name: str) -> None:
-    """Old configs spell some options in other ways than new releases do; the numbers are the same."""
+    """Old configs spell some options differently; the numbers are the same."""
     shipped = asked(tiny(FAMILIES[name]["config"]), Quantization.NF4)
     written = asked(saved(name).config, Quantization.NF4)
     assert dataclasses.replace(shipped, work_s=0) == dataclasses.replace(written, work_s=0)
@@ -229,7 +230,7 @@ def test_a_shipped_config_counts_like_the_one_transformers_writes(saved: Any, na
 
 @pytest.mark.parametrize("name", [f"{name} needs Transformers {FAMILIES[name]['since']}" for name in ABSENT])
 def test_a_family_that_is_absent_is_really_absent(name: str) -> None:
-    """This Transformers has no class for it, or does not read its config, and the answer says so."""
+    """This Transformers has no class for it or cannot read its config, and the answer says so."""
     family = FAMILIES[name.partition(" needs ")[0]]
     answer = answered(StageTableRequest(family["config"], LORA, Quantization.NF4, LoadDtype.BF16, layers_alike=False))
     assert isinstance(answer, Inability)
@@ -244,7 +245,7 @@ def test_a_family_that_is_absent_is_really_absent(name: str) -> None:
 
 @pytest.mark.parametrize("name", PRESENT)
 def test_a_public_model_has_the_parameters_its_hub_page_states(name: str) -> None:
-    """To the last one."""
+    """The number is exact."""
     family = FAMILIES[name]
     table = asked(family["config"], Quantization.NF4, layers_alike=family["layers_alike"])
     assert table.stages[0].total_logical == family["parameters"]
@@ -282,7 +283,7 @@ def test_the_reported_model_has_the_figures_users_saw(name: str) -> None:
     ],
 )
 def test_parts_of_a_model_are_known_by_the_names_families_give_them(name: str, area: Area) -> None:
-    """Also those of families that are not shipped: any config.json can be counted."""
+    """This includes families that are not shipped: any config.json can be counted."""
     assert census.area_of(name) is area
 
 
@@ -290,8 +291,8 @@ WHOLE_LIMIT_S = 600
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
-# Where 18,432 expert layers are modules of their own, wrapping every one of them takes minutes: all of them are made
-# and quantized, and all projections wrapped in four of the layers.
+# With 18,432 expert layers as modules, wrapping every one takes minutes: all of them are created
+# and quantized, and the projections are wrapped in four of the layers.
 HUGE = [name for name in PRESENT if FAMILIES[name]["layers_alike"] and not since("5.0")]
 WHOLE: list[tuple[str, int | None, list[str]]] = [(name, None, SEVEN) for name in PRESENT if name not in HUGE]
 WHOLE += [(name, layers, targets) for name in HUGE for layers, targets in ((None, ATTENTION), (4, SEVEN))]
@@ -301,8 +302,10 @@ WHOLE += [(name, layers, targets) for name in HUGE for layers, targets in ((None
 def test_one_layer_counted_for_all_is_all_of_them_counted(
     name: str, layers: int | None, targets: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole model, every layer and every expert made, quantized and prepared, gives the same table at full size."""
-    # 25 s on a core of its own; the usual limit is for tiny models.
+    """The whole model at full size, with every layer and expert created, quantized and prepared, gives the same
+    table.
+    """
+    # This takes 25 s of one core; the usual limit is for tiny models.
     faulthandler.dump_traceback_later(WHOLE_LIMIT_S, exit=True)
     family = FAMILIES[name]
     config = family["config"] if layers is None else {**family["config"], "num_hidden_layers": layers}
@@ -315,7 +318,7 @@ def test_one_layer_counted_for_all_is_all_of_them_counted(
 
 
 def _alike(table: StageTable) -> Counter[Any]:
-    """How many weights of each sort, without their indices."""
+    """Count weights of each kind, without their indices."""
     sorts: Counter[Any] = Counter()
     for weight in table.weights:
         sorts[dataclasses.replace(weight, path=weight.leaf, count=1)] += weight.count
@@ -343,8 +346,8 @@ VARIETIES: dict[str, dict[str, Any]] = {
 def test_every_way_to_name_targets_is_counted_as_peft_does_it(
     saved: Any, variety: str, name: str, quantization: Quantization
 ) -> None:
-    """Also those that tell layers apart; and what sits beside the weights adds up to what trains. What PEFT refuses
-    without weights it refuses with them, in the same words.
+    """This includes targets in some layers only; all counted weights add up to what trains. PEFT gives the same error
+    with and without weights.
     """
     model, lora = saved(name), {"r": 4, "lora_alpha": 8, **VARIETIES[variety]}
     table = asked(model.config, quantization, lora)
@@ -359,7 +362,7 @@ def test_every_way_to_name_targets_is_counted_as_peft_does_it(
 
 
 def test_patterns_match_the_modules_that_get_adapters(saved: Any) -> None:
-    """What is reported as matched and as adapted is what PEFT wrapped, module by module."""
+    """The reported matched and adapted modules are those that PEFT wrapped, one by one."""
     model, lora = saved("mistral-7b"), {"r": 4, "target_modules": r".*layers\.[02]\..*(q_proj|down_proj)"}
     table = asked(model.config, Quantization.NONE, lora)
     wrapped = get_peft_model(loaded(model, Quantization.NONE), LoraConfig(**lora))
@@ -371,7 +374,7 @@ def test_patterns_match_the_modules_that_get_adapters(saved: Any) -> None:
 
 
 def _each(path: str) -> list[str]:
-    """The names that a path such as `layers.[0,2].q_proj` stands for."""
+    """Return the names that a path such as `layers.[0,2].q_proj` stands for."""
     head, bracket, tail = path.partition("[")
     if not bracket:
         return [path]
@@ -385,7 +388,7 @@ def _each(path: str) -> list[str]:
 
 
 def test_biases_of_quantized_layers_train_after_loading_since_transformers_5(saved: Any) -> None:
-    """Transformers 4 leaves them as the replaced layer froze them; 5 makes every parameter anew. Qwen2.5 has a bias on
+    """Transformers 4 leaves them frozen by the replaced layer; 5 creates every parameter again. Qwen2.5 has a bias on
     q, k and v: 64 + 2 * 2 * 16 in each of 3 layers.
     """
     biases, model = 3 * (64 + 2 * 2 * 16), saved("qwen2.5-7b")
@@ -400,7 +403,7 @@ def test_biases_of_quantized_layers_train_after_loading_since_transformers_5(sav
 
 @pytest.mark.parametrize("name", [name for name in ("qwen2-vl-7b",) if name in PRESENT])
 def test_the_parts_of_a_vision_language_model_are_where_this_version_puts_them(saved: Any, name: str) -> None:
-    """`model` and `visual` side by side before Transformers 4.52, both inside `model` since."""
+    """`model` and `visual` are siblings before Transformers 4.52, and both inside `model` since."""
     paths = {weight.leaf: weight.path for weight in asked(saved(name).config, Quantization.NF4).weights}
     inside = ("model.language_model.", "model.visual.") if since("4.52") else ("model.", "visual.")
     assert paths["q_proj"] == f"{inside[0]}layers.[0-2].self_attn.q_proj"
@@ -408,7 +411,7 @@ def test_the_parts_of_a_vision_language_model_are_where_this_version_puts_them(s
 
 
 def test_experts_are_linear_layers_in_transformers_4_and_one_tensor_in_5(saved: Any) -> None:
-    """So that in 5 bitsandbytes leaves them as they are: 3 layers of 5 experts of 3 matrices of 96 x 64."""
+    """In 5 bitsandbytes does not quantize them: 3 layers of 5 experts of 3 matrices of 96 x 64."""
     experts = [w for w in asked(saved("mixtral-8x7b").config, Quantization.NF4).weights if "experts" in w.path]
     assert sum(weight.elements for weight in experts) == 3 * 5 * 3 * 96 * 64
     stacked = since("5.0")
@@ -417,9 +420,9 @@ def test_experts_are_linear_layers_in_transformers_4_and_one_tensor_in_5(saved: 
 
 
 @pytest.mark.parametrize("name", [name for name in ("qwen3-30b-a3b",) if name in PRESENT])
-def test_who_names_the_projections_of_experts_reaches_them_unless_peft_cannot_translate(saved: Any, name: str) -> None:
+def test_named_projections_of_experts_are_adapted_unless_peft_cannot_translate(saved: Any, name: str) -> None:
     """Linear layers match by name; one tensor does not, until PEFT 0.19 translates the names, with the rank doubled
-    where two matrices became one: r * ((64 + 32) * 2 + (32 + 64)) an expert, or r * (2 * (64 + 64) + (32 + 64)).
+    where two matrices became one: r * ((64 + 32) * 2 + (32 + 64)) per expert, or r * (2 * (64 + 64) + (32 + 64)).
     """
     table = asked(saved(name).config, Quantization.NONE)
     counted = sum(w.count * w.adapter.trainable for w in table.weights if "experts" in w.path and w.adapter)
@@ -432,14 +435,14 @@ def test_who_names_the_projections_of_experts_reaches_them_unless_peft_cannot_tr
 
 
 def test_a_config_that_fits_no_model_is_rejected_and_not_counted() -> None:
-    """Transformers' own words are the answer."""
+    """The message is Transformers'."""
     config = tiny(FAMILIES["mistral-7b"]["config"]) | {"hidden_size": "wide"}
     answer = answered(StageTableRequest(config, LORA, Quantization.NONE, LoadDtype.BF16, layers_alike=False))
     assert isinstance(answer, Inability)
     assert answer.why is CannotBuild.REJECTED
 
 
-def test_what_peft_refuses_is_an_answer_too(saved: Any) -> None:
+def test_a_refusal_of_peft_is_a_result(saved: Any) -> None:
     """The stages before it are counted."""
     table = asked(saved("mistral-7b").config, Quantization.NONE, {"r": 4, "target_modules": ["nowhere"]})
     assert table.refusal is not None

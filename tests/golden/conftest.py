@@ -1,4 +1,4 @@
-"""`--accept` makes what the renderers say now what they are expected to say."""
+"""`--accept` replaces the expected files by what the renderers produce now."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Known where tests/golden is named on the command line, which is the only place it is meant for."""
+    """The option exists only if tests/golden is on the command line."""
     parser.addoption("--accept", action="store_true", help="write the expected files of golden scenarios anew")

@@ -1,7 +1,7 @@
-"""The inputs of the golden gates, made of hand-made observations: `python tests/golden/gates.py` writes them.
+"""The inputs of the golden gates, made from hand-made observations: `python tests/golden/gates.py` writes them.
 
-Each is a run that holds both sides, and the ledger and policy it is judged with. As with `scenarios.py`, what they are
-expected to look like is accepted, after reading it, by `pytest tests/golden --accept`.
+Each is a run with both sides, and the ledger and policy that judge it. As with `scenarios.py`, `pytest tests/golden
+--accept` accepts the expected files after they were read.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ BASE, CANDIDATE = "0.19.1", "0.24.0"
 
 @dataclass(frozen=True)
 class Scenario:
-    """Both sides of a gate, and what was found beside the cells."""
+    """Both sides of a gate, and its other inputs."""
 
     before: Part
     after: Part
     versions: tuple[str, str]
-    """Of TRL, on both sides."""
+    """TRL's version on both sides."""
     ledger: str = NOTHING_LISTED
     defaults: tuple[DefaultChange, ...] = ()
     target: SafeTarget | None = None
@@ -44,7 +44,7 @@ class Scenario:
 
 
 def _cells(trl: str) -> tuple[Observation, ...]:
-    """Healthy cells of two flows, one of them in all three faces of the flagship."""
+    """Healthy cells of two flows, one of them in all three forms of trl#3926."""
     pairs: tuple[tuple[str, Variant], ...] = (
         ("sft-peft-config", b.NF4),
         ("sft-peft-config", b.FULL),
@@ -69,7 +69,7 @@ def _frozen(trl: str) -> Part:
 
 
 def _drifted(trl: str) -> Part:
-    """Everything learns, and starts from another loss."""
+    """Every cell learns and starts from another loss."""
     return Part(_stack(trl), tuple(b.losses(seen, 4.4012, 3.9011) for seen in _cells(trl)))
 
 
@@ -87,7 +87,7 @@ def _lost(trl: str) -> Part:
 
 
 def _mixed(trl: str) -> Part:
-    """One cell of every kind of news there is room for."""
+    """One cell of every kind of change."""
     config, full, silent, _, int8 = _cells(trl)
     place = Frame("trl/trainer/sft_trainer.py", 712, "__init__", "self.aux_loss_enabled = args.aux_loss")
     crash = b.failed(full, "AttributeError", "'SFTConfig' object has no attribute 'aux_loss'", Stage.TRAINER, place)
@@ -145,7 +145,7 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 def gate_of(name: str, run: scenarios.Path) -> Gate:
-    """The answer to a scenario whose inputs are in `run`."""
+    """Return the decision of a scenario whose inputs are in `run`."""
     given, ledger = SCENARIOS[name], load_ledger(FOLDER / name / "ledger.toml")
     policy = load_policy(ledger)
     one, other = (

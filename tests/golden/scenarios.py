@@ -1,7 +1,7 @@
-"""The inputs of the golden scenarios, made of hand-made observations: `python tests/golden/scenarios.py` writes them.
+"""The inputs of the golden scenarios, made from hand-made observations: `python tests/golden/scenarios.py` writes them.
 
-Only needed when the schema of observations changes. What they are expected to look like is accepted, after reading it,
-by `pytest tests/golden --accept`.
+Needed only if the schema of observations changes. `pytest tests/golden --accept` accepts the expected files after they
+were read.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ windows = { trl = ">=0.20.0,<0.23.1" }
 flows = ["sft-peft-model"]
 precisions = ["nf4", "int8"]
 check = "C104"
-frame = "peft/utils/other.py"
-called_from = "trl/models/utils.py"
+froze = "trl/models/utils.py::prepare_peft_model -> peft/utils/other.py::prepare_model_for_kbit_training"
 symptom = "flat"
-error = "element 0 of tensors does not require grad"
+error = "RuntimeError: element 0 of tensors does not require grad"
+raised = "transformers/trainer.py::training_step"
+stage = "training"
 """
 NOTHING_LISTED = "issue = []\n"
 
@@ -72,7 +73,7 @@ def _small(stack: str, trl: str) -> tuple[Observation, ...]:
 
 
 def _with_the_flagship(stack: str, trl: str) -> tuple[Observation, ...]:
-    """Every cell a CPU has; the flagship freezes where the ledger says so."""
+    """Every cell of a CPU; those of trl#3926 freeze where the ledger lists it."""
     return tuple(
         _frozen_if_listed(b.healthy(flow.name, variant, stack=stack, versions=b.on_trl(trl)))
         for flow, variant in cells_on(DeviceKind.CPU)
@@ -130,7 +131,7 @@ NO_SOLUTION = """  x No solution found when resolving dependencies:
 
 
 def _mixed() -> list[Part]:
-    """Out of order, as files are read: 0.9 sorts after 0.22 by name."""
+    """Stacks in the order of files: 0.9 sorts after 0.22 by name."""
     config, full, model, int8 = _small("trl0.22-py311", "0.22.2")
     loud = b.frozen_loud(b.healthy("sft-peft-model", b.NF4_NOGC, stack="trl0.22-py311", versions=b.on_trl("0.22.2")))
     fine, dead, good, replaced = _small("peft0.17-py311", "0.24.0")

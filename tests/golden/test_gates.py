@@ -1,6 +1,6 @@
-"""Gates over stored runs: what a person, a pull request and a CI system are shown, letter by letter.
+"""Gates over stored runs: the exact output for a person, a pull request and a CI system.
 
-The page and the JSON are kept without their raw observations, which are `run/observations.jsonl` again.
+The page and the JSON are stored without their raw observations, which are in `run/observations.jsonl`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAMES = sorted(path.parent.name for path in gates.FOLDER.glob("*/ledger.toml"))
 
 
 def answered(name: str, tmp_path: Path) -> tuple[Gate, Path]:
-    """The scenario's answer, and the directory its files are in."""
+    """Return the scenario's decision and the directory of its files."""
     run = tmp_path / "reports" / "runs" / name
     shutil.copytree(gates.FOLDER / name / "run", run)
     gate = gates.gate_of(name, run)
@@ -34,7 +34,7 @@ def answered(name: str, tmp_path: Path) -> tuple[Gate, Path]:
 
 
 def rendered(name: str, tmp_path: Path) -> dict[str, str]:
-    """Every file a reader gets, by name."""
+    """Return every file for readers, by name."""
     gate, run = answered(name, tmp_path)
     found = {file: (run / file).read_text(encoding="utf-8").replace(f"{tmp_path}/", "") for file in FILES}
     found["gate.html"] = re.sub(
@@ -48,7 +48,7 @@ def rendered(name: str, tmp_path: Path) -> dict[str, str]:
 
 
 def without_observations(value: Any) -> Any:
-    """The JSON, with nothing under `seen`."""
+    """Return the JSON with nothing under `seen`."""
     if isinstance(value, dict):
         return {key: "..." if key == "seen" and item else without_observations(item) for key, item in value.items()}
     return [without_observations(item) for item in value] if isinstance(value, list) else value
@@ -67,14 +67,14 @@ def test_a_gate_reads_as_accepted(name: str, tmp_path: Path, pytestconfig: pytes
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_json_keeps_to_the_published_schema(name: str, tmp_path: Path) -> None:
-    """Whole, with all observations; a validator that is not ours says so."""
+def test_the_json_is_valid_under_the_published_schema(name: str, tmp_path: Path) -> None:
+    """The JSON includes all observations; an independent validator checks it."""
     _, run = answered(name, tmp_path)
     schema = json.loads(answer_json.SCHEMA.read_text(encoding="utf-8"))
     Draft202012Validator(schema).validate(json.loads((run / "gate.json").read_text(encoding="utf-8")))
 
 
 def test_scenarios_are_found() -> None:
-    """The folders are really there: an empty parametrisation would pass without a word."""
+    """Without any folder the parametrised tests would pass."""
     assert sorted(gates.SCENARIOS) == NAMES
     assert len(NAMES) == 8

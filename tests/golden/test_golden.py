@@ -1,6 +1,6 @@
-"""Stored runs, judged and rendered: what a person and a CI system are shown, letter by letter.
+"""Stored runs, judged and rendered: the exact output for a person and a CI system.
 
-Each folder holds a run as cells wrote it (`run/`), the ledger it is judged with, and the expected files.
+Each folder holds a run as cells wrote it (`run/`), the ledger that judges it, and the expected files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ACCEPT = "Read it; if it is what you meant: pytest tests/golden --accept"
 
 
 def rendered(scenario: Path, tmp_path: Path) -> dict[str, str]:
-    """Every file a reader gets of the scenario's run, by name."""
+    """Return every file of the scenario's run for readers, by name."""
     run = tmp_path / "reports" / "runs" / scenario.name
     shutil.copytree(scenario / "run", run)
     summary = publish(run, load_ledger(scenario / "ledger.toml"))
@@ -37,7 +37,7 @@ def test_a_stored_run_reads_as_accepted(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
 ) -> None:
     """Judging and rendering a stored run gives exactly the accepted files."""
-    monkeypatch.chdir(tmp_path)  # paths are shown from where the reader is
+    monkeypatch.chdir(tmp_path)  # paths are printed relative to the current directory
     expected = HERE / name / "expected"
     for file, text in rendered(HERE / name, tmp_path).items():
         path = expected / file
@@ -49,5 +49,5 @@ def test_a_stored_run_reads_as_accepted(
 
 
 def test_scenarios_are_found() -> None:
-    """The folders are really there: an empty parametrisation would pass without a word."""
+    """Without any folder the parametrised tests would pass."""
     assert len(SCENARIOS) == 7

@@ -1,4 +1,4 @@
-"""What the tests of the guard share: trainers as users make them, tiny, healthy, and ready to have a fault planted.
+"""Fixtures of the tests of the guard: tiny healthy trainers as users make them.
 
 They run inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --guard
 """
@@ -27,7 +27,7 @@ Make = Callable[..., Any]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test per planned cell, under the cell's own name. These are not the cells: nothing is recorded of them."""
+    """Make one test per planned cell, with the cell's name. These are not cells: nothing is recorded."""
     if "guarded" in metafunc.fixturenames:
         cells = metafunc.config.stash[plugin._PLAN].cells
         metafunc.parametrize("guarded", cells, ids=[str(cell) for cell in cells])
@@ -35,7 +35,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def setup(plan: Plan) -> Iterator[Setup]:
-    """A tiny float32 model on disk, and where to write."""
+    """A tiny float32 model on disk, and scratch space."""
     set_seed(plan.seed)
     planned = PlannedCell("sft-peft-model", Variant(QWEN2, Precision.FULL, False), ())
     made = execution.prepared(plan, planned, flow_named(planned.flow))
@@ -44,7 +44,7 @@ def setup(plan: Plan) -> Iterator[Setup]:
 
 
 def _with(arguments: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of a trainer, with other options in its configuration."""
+    """Return the keyword arguments of a trainer, with other options in its configuration."""
     known = {field.name for field in dataclasses.fields(arguments["args"])}
     assert set(options) <= known, "an option this version does not have would silently not be tested"
     for name, value in options.items():

@@ -1,6 +1,4 @@
-"""Every cell of the stack again, with a guard in it: it stops those that cannot learn, and lets all others be what they
-are without it.
-"""
+"""Every cell of the stack with a guard: it stops cells that cannot learn, and does not change the others."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ from finetune_compat.contract.records import Observation, Stage
 
 @pytest.fixture(autouse=True)
 def _attached(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every trainer of a flow is made with a guard among its callbacks."""
+    """Add a guard to the callbacks of every trainer of a flow."""
 
     def guarded(arguments: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
         return lambda setup: {**arguments(setup), "callbacks": [TrainingGuard()]}
@@ -31,8 +29,8 @@ def _attached(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_guarded_cell(plan: Plan, guarded: PlannedCell) -> None:
-    """Stopped where nothing is trainable once its trainer is made, before a step; where no row has a label, after
-    three; and nowhere else. A cell that is not stopped is judged as the ledger says, and hears no word from the guard.
+    """It stops before the first step if nothing is trainable, after three steps if no row has a label, and never
+    otherwise. Other cells are judged as the ledger lists, without a warning of the guard.
     """
     seen = runner.run_cell(plan, guarded)
     said = [message for message in seen.warnings if "TrainingGuard" in message.text]
@@ -49,7 +47,7 @@ def test_a_guarded_cell(plan: Plan, guarded: PlannedCell) -> None:
 
 
 def _stop(seen: Observation) -> tuple[str | None, int]:
-    """What the guard must say of the cell, if anything, and the rows that are trained on until then."""
+    """Return the expected message of the guard, if any, and the rows trained until then."""
     census, labels = seen.census(Stage.TRAINER), seen.labels
     if census is not None and census.trainable == 0:
         return _nothing_trainable(seen), 0
@@ -60,7 +58,7 @@ def _stop(seen: Observation) -> tuple[str | None, int]:
 
 
 def _nothing_trainable(seen: Observation) -> str:
-    """The message's first line, in closed form."""
+    """Return the first line of the message, in closed form."""
     assert seen.model is not None
     base = closed_forms.base_logical(seen.model)
     if seen.lora is None:

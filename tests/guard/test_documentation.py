@@ -1,4 +1,4 @@
-"""What docs/guard.md shows is run as it stands: scripts in a directory of their own, and their output beside it."""
+"""The scripts of docs/guard.md run as printed, in a user's directory, with the printed output."""
 
 from __future__ import annotations
 
@@ -30,21 +30,25 @@ pytestmark = pytest.mark.skipif(not hasattr(trl, "SFTConfig"), reason="TRL befor
 
 @pytest.fixture
 def home(setup: Setup, tmp_path: Path) -> Path:
-    """A user's directory: the data, and a tiny model by the name the scripts ask for."""
+    """A user's directory: the data, and a tiny model under the name in the scripts."""
     here = tmp_path / "Qwen" / "Qwen2-0.5B"
     AutoModelForCausalLM.from_pretrained(setup.model.place).save_pretrained(here)
     _tokenizer().save_pretrained(here)
     data.text_rows(setup.seed)[0].to_json(tmp_path / "train.jsonl")
-    (tmp_path / "pytest.ini").touch()  # or pytest takes the checkout's configuration, where every warning is an error
+    (
+        tmp_path / "pytest.ini"
+    ).touch()  # otherwise pytest reads the checkout's configuration, where every warning is an error
     for name, text in SCRIPTS.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")  # or it would find the checkout's settings
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\n", encoding="utf-8"
+    )  # otherwise pytest finds the checkout's settings
     return tmp_path
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
-    """One token per character, in the way of Qwen2's own: beside a config of Qwen2, Transformers 5.20 reads any other
-    tokenizer as one that finds no tokens.
+    """Make a tokenizer with one token per character, of the same kind as Qwen2's: with a config of Qwen2, Transformers
+    5.20 reads any other tokenizer as one without tokens.
     """
     letters = [*"w0123456789", "\u0120"]  # the last is a space, as byte-level tokenizers write it
     core = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
@@ -60,16 +64,16 @@ def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_guarded_script_runs_to_its_end(home: Path) -> None:
-    """And the guard says nothing."""
+    """The guard prints nothing."""
     done = run(home, "guarded.py")
     assert done.returncode == 0, done.stderr
     assert "'train_runtime'" in done.stdout
     assert "TrainingGuard" not in done.stderr
 
 
-def test_the_flagship_script_is_stopped_where_it_would_not_train(home: Path, plan: Plan) -> None:
-    """On the stacks for which the ledger lists that SFTTrainer freezes it: before a step, with the message shown. On
-    all others it trains; where the ledger lists another error for it, that is its end.
+def test_the_flagship_script_is_stopped_if_it_would_not_train(home: Path, plan: Plan) -> None:
+    """On stacks where the ledger lists the freeze by SFTTrainer, it stops before the first step with the printed
+    message. On all others it trains, or ends in another listed error.
     """
     flow, variant = "sft-peft-model", Variant(QWEN2, Precision.INT8, True)
     [cell] = [cell for cell in plan.cells if (cell.flow, cell.variant) == (flow, variant)]
@@ -87,7 +91,7 @@ def test_the_flagship_script_is_stopped_where_it_would_not_train(home: Path, pla
 
 
 def test_the_test_file_passes_and_prints_the_table(home: Path) -> None:
-    """With the plugin named, as from a checkout."""
+    """The plugin is named with -p, as in a checkout."""
     done = run(
         home, "-m", "pytest", "-p", "finetune_compat.cell.fixtures", "-p", "no:cacheprovider", "-s", "test_training.py"
     )

@@ -1,4 +1,4 @@
-"""The fixtures for a user's own suite: what they measure in a stack, what they let pass and what they refuse."""
+"""The fixtures for a user's own tests: what they measure in a stack, what they accept and what they refuse."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from finetune_compat.cell import adapt
 from finetune_compat.cell.setup import Setup
 from finetune_compat.cell.stages import StageRecorder
 from finetune_compat.contract.records import Area
+from guarded_runs import ADAPTER, EVERYTHING, TENSORS, adapters
 from peft import get_peft_model, prepare_model_for_kbit_training
-from test_problems import ADAPTER, EVERYTHING, TENSORS, adapters
 from torch import nn
 from transformers import TrainerCallback
 
@@ -22,7 +22,7 @@ AssertTrains = Callable[..., None]
 
 
 def refused(assert_trains: AssertTrains, trainer: Any, **options: int) -> list[str]:
-    """The lines of its message."""
+    """Return the lines of the message."""
     with pytest.raises(AssertionError) as caught:
         assert_trains(trainer, **options)
     head, *lines = str(caught.value).split("\n")
@@ -34,8 +34,8 @@ def refused(assert_trains: AssertTrains, trainer: Any, **options: int) -> list[s
 
 
 def test_stages_are_counted_by_area(stage_recorder: StageRecorder, setup: Setup) -> None:
-    """By hand: 2 layers of 36,864 weights and 128 biases, embedding and head of 128 x 64, 5 norms of 64; r 8 over 1,024
-    rows and columns a layer.
+    """Calculated by hand: 2 layers of 36,864 weights and 128 biases, embedding and head of 128 x 64, 5 norms of 64; r 8
+    over 1,024 rows and columns per layer.
     """
     model = adapt.load_model(setup)
     stage_recorder("load", model)
@@ -56,7 +56,7 @@ def test_stages_are_counted_by_area(stage_recorder: StageRecorder, setup: Setup)
 
 
 def test_a_frozen_stage_fails_with_its_count_and_the_table(stage_recorder: StageRecorder, sft: Make) -> None:
-    """The flagship, as a user's own test sees it."""
+    """This is trl#3926 in a user's test."""
     trainer = sft()
     stage_recorder("peft", trainer.model)
     for parameter in adapters(trainer).values():
@@ -73,7 +73,7 @@ def test_a_frozen_stage_fails_with_its_count_and_the_table(stage_recorder: Stage
 
 
 def test_stages_with_the_same_parameters_trainable_are_the_same(stage_recorder: StageRecorder, sft: Make) -> None:
-    """By name: as many others are not."""
+    """Parameters are compared by name: an equal number of others is different."""
     trainer = sft()
     first, second = (p for name, p in adapters(trainer).items() if "q_proj.lora_A" in name)
     first.requires_grad = False
@@ -86,7 +86,7 @@ def test_stages_with_the_same_parameters_trainable_are_the_same(stage_recorder: 
         stage_recorder.assert_same("same", "other")
 
 
-def test_a_stage_is_counted_once_and_asked_for_by_its_name(stage_recorder: StageRecorder) -> None:
+def test_a_stage_is_counted_once_and_found_by_its_name(stage_recorder: StageRecorder) -> None:
     """A second count under the same name would hide the first."""
     stage_recorder("load", nn.Linear(2, 2))
     with pytest.raises(ValueError, match=re.escape("stage 'load' has been counted already; stages are 'load'")):
@@ -99,7 +99,7 @@ def test_a_stage_is_counted_once_and_asked_for_by_its_name(stage_recorder: Stage
 
 
 def test_a_healthy_trainer_trains(assert_trains: AssertTrains, sft: Make, full: Make) -> None:
-    """With adapters and without, for as many steps as asked; the trainer's settings are what they were."""
+    """This holds with and without adapters, for the requested steps; the trainer's settings are restored."""
     for make in (sft, full):
         trainer = make(max_steps=50)
         callbacks = list(trainer.callback_handler.callbacks)
@@ -110,8 +110,8 @@ def test_a_healthy_trainer_trains(assert_trains: AssertTrains, sft: Make, full: 
         assert not trainer.model._forward_pre_hooks
 
 
-def test_a_trainer_that_raises_is_let_go(assert_trains: AssertTrains, sft: Make) -> None:
-    """In the middle of a step; its error comes through."""
+def test_the_error_of_a_trainer_propagates(assert_trains: AssertTrains, sft: Make) -> None:
+    """The error comes in the middle of a step and propagates."""
     trainer = sft(max_steps=50)
 
     def crash(*_: Any, **__: Any) -> Any:
@@ -125,8 +125,8 @@ def test_a_trainer_that_raises_is_let_go(assert_trains: AssertTrains, sft: Make)
     assert not trainer.model._forward_pre_hooks
 
 
-def test_without_an_eval_set_eval_loss_is_not_asked(assert_trains: AssertTrains, sft: Make) -> None:
-    """It trains nevertheless."""
+def test_without_an_eval_set_eval_loss_is_not_checked(assert_trains: AssertTrains, sft: Make) -> None:
+    """Training is checked nevertheless."""
     trainer = sft()
     trainer.eval_dataset = None
     assert_trains(trainer)
@@ -134,7 +134,7 @@ def test_without_an_eval_set_eval_loss_is_not_asked(assert_trains: AssertTrains,
 
 
 def test_frozen_adapters_are_refused_before_a_step(assert_trains: AssertTrains, sft: Make) -> None:
-    """With what the guard says of them."""
+    """The message is the guard's."""
     trainer = sft()
     for parameter in adapters(trainer).values():
         parameter.requires_grad = False
@@ -145,7 +145,7 @@ def test_frozen_adapters_are_refused_before_a_step(assert_trains: AssertTrains, 
 
 
 def test_an_optimizer_of_half_the_parameters_is_refused(assert_trains: AssertTrains, sft: Make) -> None:
-    """What is in it trains, and gradients arrive at all."""
+    """Its parameters train, and gradients arrive."""
     trainer = sft()
     half = [p for name, p in adapters(trainer).items() if "lora_B" in name]
     trainer.optimizer = torch.optim.AdamW(half, lr=0.01)
@@ -158,10 +158,10 @@ def test_an_optimizer_of_half_the_parameters_is_refused(assert_trains: AssertTra
 
 
 def test_one_tensor_without_a_gradient_is_refused(assert_trains: AssertTrains, sft: Make) -> None:
-    """A guard lets it pass, because an expert may be idle; a test of a small model demands every one."""
+    """A guard accepts it, because an expert may be idle; a test of a small model requires every gradient."""
     trainer = sft()
     next(p for name, p in adapters(trainer).items() if "lora_B" in name).register_hook(torch.zeros_like)
-    # lora_A of the same module sees nothing through a lora_B that stays zero.
+    # lora_A of the same module has no gradient, because lora_B stays zero.
     assert refused(assert_trains, trainer) == [
         f"- of {TENSORS} trainable tensors 0 never received a gradient, 2 only zeros, 0 a non-finite one"
     ]
@@ -170,22 +170,22 @@ def test_one_tensor_without_a_gradient_is_refused(assert_trains: AssertTrains, s
 def test_a_step_without_effect_is_refused(
     assert_trains: AssertTrains, sft: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And eval loss, which cannot have moved."""
+    """Eval loss, which cannot have changed, is refused too."""
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, closure=None: None)
     first, second = refused(assert_trains, sft(), steps=4)
     assert first == "- no trained weight changed at all"
     assert re.fullmatch(r"- eval loss is flat to 6 decimals: (\d\.\d{6}) -> \1", second)
 
 
-def test_an_evaluation_that_does_not_ask_the_model_is_refused(assert_trains: AssertTrains, sft: Make) -> None:
-    """Everything moves but the loss."""
+def test_an_evaluation_that_ignores_the_model_is_refused(assert_trains: AssertTrains, sft: Make) -> None:
+    """Everything changes except the loss."""
     trainer = sft()
     trainer.prediction_step = lambda *_, **__: (torch.tensor(3.289622), None, None)
     assert refused(assert_trains, trainer) == ["- eval loss is flat to 6 decimals: 3.289622 -> 3.289622"]
 
 
-def test_each_of_several_eval_sets_is_asked(assert_trains: AssertTrains, sft: Make) -> None:
-    """Trainer then reports a loss for each, and none by the plain name."""
+def test_each_of_several_eval_sets_is_checked(assert_trains: AssertTrains, sft: Make) -> None:
+    """Trainer reports a loss for each set, and none under the plain name."""
     trainer = sft()
     trainer.eval_dataset = {"easy": trainer.eval_dataset, "hard": trainer.eval_dataset}
     assert_trains(trainer, steps=4)
@@ -195,21 +195,21 @@ def test_each_of_several_eval_sets_is_asked(assert_trains: AssertTrains, sft: Ma
 
 
 @pytest.mark.parametrize("steps", [0, 1])
-def test_a_single_step_says_nothing(assert_trains: AssertTrains, sft: Make, steps: int) -> None:
-    """A healthy lora_A has no gradient in it, so that it would be refused."""
+def test_a_single_step_is_refused(assert_trains: AssertTrains, sft: Make, steps: int) -> None:
+    """A healthy lora_A has no gradient in the first step, so a single step would fail."""
     with pytest.raises(ValueError, match="lora_A has its first gradient in step 2"):
         assert_trains(sft(), steps=steps)
 
 
 def test_an_evaluation_without_a_loss_is_refused(assert_trains: AssertTrains, sft: Make) -> None:
-    """There is an eval set, and no eval_loss (label_names, as with a PeftModel in a plain Trainer)."""
+    """There is an eval set and no eval_loss (label_names, as with a PeftModel in a plain Trainer)."""
     trainer = sft()
     trainer.evaluate = lambda *_, **__: {}
     assert refused(assert_trains, trainer) == ["- eval_loss was None before and None after training"]
 
 
 def test_rows_without_labels_are_refused(assert_trains: AssertTrains, sft: Make) -> None:
-    """Any of them."""
+    """One such row is enough."""
     trainer = sft()
     collate = trainer.data_collator
 
@@ -224,7 +224,7 @@ def test_rows_without_labels_are_refused(assert_trains: AssertTrains, sft: Make)
 
 
 def test_a_set_that_changes_while_training_is_refused(assert_trains: AssertTrains, sft: Make) -> None:
-    """Something froze it in the last step."""
+    """A callback froze it in the last step."""
 
     class Freeze(TrainerCallback):
         def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
@@ -236,7 +236,7 @@ def test_a_set_that_changes_while_training_is_refused(assert_trains: AssertTrain
 
 
 def test_training_that_ends_early_is_refused(assert_trains: AssertTrains, sft: Make) -> None:
-    """A callback of the user's own stops it."""
+    """The user's callback stops it."""
 
     class Stop(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:

@@ -1,11 +1,9 @@
-"""Every problem planted into a healthy run, and beside it what looks like it and is none."""
+"""Every problem, planted into a healthy run, and similar runs without a problem."""
 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,56 +17,9 @@ from finetune_compat.cell import guard as guard_module
 from finetune_compat.cell.guard import TrainingWarning
 from finetune_compat.cell.instruments.census import is_adapter
 from finetune_compat.checks.guard_checks import LOOKS_AT_EACH, SCALER_SKIPS
+from guarded_runs import ADAPTER, EVERYTHING, TENSORS, adapters, finishes, freeze, silence, stopped, warned
 from torch import nn
 from transformers import TrainerCallback, set_seed
-
-ADAPTER, TENSORS, EVERYTHING = 16_384, 28, 107_072
-"""Parameters and tensors of the tiny adapter, 2 layers x 7 modules x 2, and of model and adapter together."""
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Whatever the guard says in here is an error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", TrainingWarning)
-        yield
-
-
-def stopped(trainer: Any, action: Callable[[], Any] | None = None) -> tuple[str, str, int]:
-    """How the guard stopped it: the code, the first line, and the steps that were done."""
-    with pytest.raises(TrainingStopped) as caught, silence():
-        (action or trainer.train)()
-    assert isinstance(caught.value, RuntimeError)
-    assert caught.value.meaning and caught.value.todo
-    return caught.value.code, str(caught.value).partition("\n")[0], trainer.state.global_step
-
-
-def goes_on(trainer: Any) -> None:
-    """The run ends by itself, and the guard says nothing."""
-    with silence():
-        trainer.train()
-    assert trainer.state.global_step == trainer.args.max_steps
-
-
-def said(trainer: Any) -> list[str]:
-    """First lines of what the guard says of a run that ends by itself."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        trainer.train()
-    assert trainer.state.global_step == trainer.args.max_steps
-    found = [str(w.message) for w in caught if issubclass(w.category, TrainingWarning)]
-    return [text.partition("\n")[0].removeprefix("TrainingGuard: ") for text in found]
-
-
-def adapters(trainer: Any) -> dict[str, nn.Parameter]:
-    """What is trained, by name."""
-    return {name: parameter for name, parameter in trainer.model.named_parameters() if is_adapter(name)}
-
-
-def freeze(parameters: Any) -> None:
-    for parameter in parameters:
-        parameter.requires_grad = False
-
 
 # ----------------------------------------------------------------------------------------------------------- healthy
 
@@ -89,20 +40,22 @@ def freeze(parameters: Any) -> None:
 )
 @pytest.mark.parametrize("every", [1, 50])
 def test_healthy_runs_pass_in_silence(sft: Make, full: Make, options: dict[str, Any], every: int) -> None:
-    """With adapters and without, evaluated before, after and in between: not a word, whatever is looked at."""
+    """This holds with and without adapters, with evaluations before, after and in between, for every interval of
+    checks.
+    """
     for make in (sft, full):
         trainer = make(TrainingGuard(every=every), **options)
         if trainer.args.gradient_checkpointing:
-            trainer.model.enable_input_require_grads()  # before Transformers 5.0 nobody else does
+            trainer.model.enable_input_require_grads()  # before Transformers 5.0 nothing else does this
         with silence():
             trainer.evaluate()
-        goes_on(trainer)
+        finishes(trainer)
         with silence():
             trainer.evaluate()
 
 
 def test_a_guarded_run_is_the_run_without_it(sft: Make) -> None:
-    """Every weight is bit for bit what it is without a guard, and nothing is left hanging on the model."""
+    """Every weight is equal bit for bit, and no hook remains on the model."""
     trained = []
     for callbacks in ((), (TrainingGuard(every=1),)):
         set_seed(0)
@@ -119,15 +72,15 @@ def test_a_guarded_run_is_the_run_without_it(sft: Make) -> None:
 
 
 def test_frozen_adapters_stop_before_the_first_step(sft: Make) -> None:
-    """As trl#3926 leaves them."""
+    """TRL leaves adapters so in trl#3926."""
     trainer = sft(TrainingGuard())
     freeze(adapters(trainer).values())
     line = f"nothing is trainable: 0 of {EVERYTHING:,} parameters; all {ADAPTER:,} adapter parameters are frozen"
     assert stopped(trainer) == ("C104", line, 0)
 
 
-def test_a_frozen_model_without_adapters_is_told_so(full: Make) -> None:
-    """Nothing is said of adapters there are none of."""
+def test_the_message_for_a_frozen_model_without_adapters(full: Make) -> None:
+    """The message does not mention adapters."""
     trainer = full(TrainingGuard())
     freeze(trainer.model.parameters())
     line = f"nothing is trainable: 0 of {EVERYTHING - ADAPTER:,} parameters"
@@ -135,10 +88,10 @@ def test_a_frozen_model_without_adapters_is_told_so(full: Make) -> None:
 
 
 def test_one_trainable_tensor_is_something(sft: Make) -> None:
-    """How much of a model trains is its user's choice."""
+    """The user decides how much of a model trains."""
     trainer = sft(TrainingGuard())
     freeze([p for name, p in adapters(trainer).items() if "0.self_attn.q_proj.lora_B" not in name])
-    goes_on(trainer)
+    finishes(trainer)
 
 
 # --------------------------------------------------------------------------------------------------------- optimizer
@@ -149,7 +102,7 @@ def _optimizer_of(trainer: Any, parameters: list[nn.Parameter]) -> None:
 
 
 def test_an_optimizer_of_something_else_stops_before_the_first_step(sft: Make) -> None:
-    """It was made over parameters that a later call replaced."""
+    """It was made from parameters that a later call replaced."""
     trainer = sft(TrainingGuard())
     _optimizer_of(trainer, [nn.Parameter(torch.zeros(3))])
     line = f"the optimizer holds 3 parameters and none of the {ADAPTER:,} trainable ones"
@@ -157,7 +110,7 @@ def test_an_optimizer_of_something_else_stops_before_the_first_step(sft: Make) -
 
 
 def test_an_empty_optimizer_stops_before_the_first_step(sft: Make) -> None:
-    """It was made while all was frozen, as the Trainer makes it, and the adapter was thawed afterwards (trl#6700)."""
+    """The Trainer made it while everything was frozen, and the adapter was unfrozen afterwards (trl#6700)."""
     trainer = sft(TrainingGuard())
     freeze(adapters(trainer).values())
     trainer.create_optimizer()
@@ -168,7 +121,7 @@ def test_an_empty_optimizer_stops_before_the_first_step(sft: Make) -> None:
 
 
 def test_an_optimizer_of_the_frozen_parameters_stops_before_the_first_step(sft: Make) -> None:
-    """It holds many, and none that trains."""
+    """It holds many parameters, and none that trains."""
     trainer = sft(TrainingGuard())
     _optimizer_of(trainer, [p for name, p in trainer.model.named_parameters() if not is_adapter(name)])
     line = f"the optimizer holds {EVERYTHING - ADAPTER:,} parameters and none of the {ADAPTER:,} trainable ones"
@@ -176,7 +129,7 @@ def test_an_optimizer_of_the_frozen_parameters_stops_before_the_first_step(sft: 
 
 
 def test_parameters_the_optimizer_misses_are_named_and_counted(sft: Make) -> None:
-    """The first three, and how many more."""
+    """The message has the first three and the number of others."""
     trainer = sft(TrainingGuard())
     named = adapters(trainer)
     left_out = [name for name in named if "lora_A" in name]
@@ -190,14 +143,14 @@ def test_parameters_the_optimizer_misses_are_named_and_counted(sft: Make) -> Non
 
 
 def test_an_optimizer_that_holds_frozen_parameters_too_is_fine(sft: Make) -> None:
-    """They receive no gradient and stay what they are."""
+    """They receive no gradient and do not change."""
     trainer = sft(TrainingGuard())
     _optimizer_of(trainer, list(trainer.model.parameters()))
-    goes_on(trainer)
+    finishes(trainer)
 
 
 def test_an_optimizer_for_each_layer_is_fine(sft: Make) -> None:
-    """Transformers then hands over a stand-in that holds nothing, and gradients are used up as they arrive."""
+    """Transformers passes a stand-in without parameters, and each gradient is consumed when it arrives."""
     try:
         from transformers.trainer_pt_utils import LayerWiseDummyOptimizer
     except ImportError:
@@ -213,14 +166,14 @@ def test_an_optimizer_for_each_layer_is_fine(sft: Make) -> None:
         parameter.register_post_accumulate_grad_hook(step)
     trainer.optimizer = LayerWiseDummyOptimizer(optimizer_dict=each, lr=0.01)
     trainer.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(trainer.optimizer, lambda step: 1.0)
-    goes_on(trainer)
+    finishes(trainer)
 
 
 # ------------------------------------------------------------------------------------------------------------ labels
 
 
 def _mask(trainer: Any, rows: Callable[[int, torch.Tensor], torch.Tensor]) -> None:
-    """Mask, of each batch, the rows that a function of its number and its labels chooses."""
+    """Mask the rows of each batch that a function of its number and its labels selects."""
     collate, numbers = trainer.data_collator, iter(range(10_000))
 
     def masked(features: Any) -> Any:
@@ -236,14 +189,14 @@ NO_LABELS = ("L501", "there is nothing to learn in steps 1 to 3: none of 24 rows
 
 @pytest.mark.parametrize("make", ["sft", "full"])
 def test_batches_without_any_label_stop_after_three_steps(make: str, request: pytest.FixtureRequest) -> None:
-    """Their gradient is zero; the labels are named, which are the cause, and not the gradient."""
+    """The gradient is zero; the labels, which are the cause, are named instead of the gradient."""
     trainer = request.getfixturevalue(make)(TrainingGuard())
     _mask(trainer, lambda number, labels: torch.ones(len(labels), dtype=torch.bool))
     assert stopped(trainer) == NO_LABELS
 
 
-def test_with_one_row_to_a_step_eight_rows_are_waited_for(sft: Make) -> None:
-    """Three rows that are cut off in sequence are bad luck."""
+def test_with_one_row_in_a_step_eight_rows_are_needed(sft: Make) -> None:
+    """Three truncated rows in sequence may be chance."""
     trainer = sft(TrainingGuard(), per_device_train_batch_size=1)
     _mask(trainer, lambda number, labels: torch.ones(len(labels), dtype=torch.bool))
     line = "there is nothing to learn in steps 1 to 8: none of 8 rows has a label to predict"
@@ -251,15 +204,15 @@ def test_with_one_row_to_a_step_eight_rows_are_waited_for(sft: Make) -> None:
 
 
 def test_five_rows_in_sequence_without_labels_stop_nothing(sft: Make) -> None:
-    """Then come some that have labels. There is a word on it, and no problem with the gradient they cannot have."""
+    """Rows with labels follow. There is a warning, and no problem with the missing gradient."""
     trainer = sft(TrainingGuard(), per_device_train_batch_size=1)
     _mask(trainer, lambda number, labels: torch.full((len(labels),), number < 5))
-    [line] = said(trainer)
+    [line] = warned(trainer)
     assert line.startswith("5 of 6 checked rows have no label to predict: ")
 
 
 def test_batches_without_any_label_that_spoil_the_gradient_stop_at_once(sft: Make) -> None:
-    """Where a release's loss makes it NaN, it has gone into the weights with the first step."""
+    """In releases whose loss makes the gradient NaN, it is in the weights after the first step."""
     trainer = sft(TrainingGuard())
     _mask(trainer, lambda number, labels: torch.ones(len(labels), dtype=torch.bool))
     _from_step(trainer, 1, lambda gradient: gradient * float("nan"))
@@ -268,18 +221,18 @@ def test_batches_without_any_label_that_spoil_the_gradient_stop_at_once(sft: Mak
 
 
 def test_rows_of_a_single_token_have_nothing_to_learn(sft: Make) -> None:
-    """As a tokenizer leaves them that finds no token: the only label is that of the end, which nothing predicts."""
+    """A tokenizer without matching tokens leaves such rows: the only label is the end token, which nothing predicts."""
     trainer = sft(TrainingGuard())
     collate = trainer.data_collator
     trainer.data_collator = lambda rows: {name: values[:, :1] for name, values in collate(rows).items()}
     assert stopped(trainer) == NO_LABELS
 
 
-def test_some_rows_without_labels_are_worth_a_word(sft: Make) -> None:
-    """They cost time and train nothing; the others do. Said once, with the count so far."""
+def test_some_rows_without_labels_are_a_warning(sft: Make) -> None:
+    """Such rows cost time and train nothing. The warning comes once, with the count so far."""
     trainer = sft(TrainingGuard())
     _mask(trainer, lambda number, labels: torch.arange(len(labels)) < 3)
-    [line] = said(trainer)
+    [line] = warned(trainer)
     assert line == (
         "3 of 8 checked rows have no label to predict: every label is -100, except perhaps the first. "
         "These rows take time and train nothing; check the maximum length and the mask."
@@ -290,7 +243,7 @@ def test_some_rows_without_labels_are_worth_a_word(sft: Make) -> None:
 
 
 def _from_step(trainer: Any, first: int, change: Callable[[torch.Tensor], torch.Tensor], *names: str) -> None:
-    """Change gradients from a step on: of all trained tensors, or of those named."""
+    """Change gradients from a step on, of all trained tensors or of the named ones."""
     chosen = {name: p for name, p in adapters(trainer).items() if name in names or not names}
 
     def hook(gradient: torch.Tensor) -> torch.Tensor:
@@ -303,7 +256,7 @@ def _from_step(trainer: Any, first: int, change: Callable[[torch.Tensor], torch.
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_one_gradient_that_is_not_finite_is_named_at_its_step(sft: Make, value: float) -> None:
-    """Before clipping spreads it over all: exactly the tensor it arose in."""
+    """It is found before clipping spreads it: the message names exactly the tensor in which it arose."""
     trainer = sft(TrainingGuard())
     name = list(adapters(trainer))[5]
     _from_step(trainer, 2, lambda gradient: torch.full_like(gradient, value), name)
@@ -311,7 +264,7 @@ def test_one_gradient_that_is_not_finite_is_named_at_its_step(sft: Make, value: 
     assert stopped(trainer) == ("G404", line, 2)
 
 
-def test_what_happens_between_two_looks_is_seen_at_the_next(sft: Make) -> None:
+def test_what_happens_between_two_checks_is_found_at_the_next(sft: Make) -> None:
     """A NaN in the weights stays, so it is found within `every` steps: at 7, the next after 4 and after the first 3."""
     trainer = sft(TrainingGuard(every=3))
     _from_step(trainer, 5, lambda gradient: gradient * float("nan"))
@@ -321,7 +274,7 @@ def test_what_happens_between_two_looks_is_seen_at_the_next(sft: Make) -> None:
 
 
 def test_a_row_without_labels_is_named_beside_the_gradient_it_spoils(sft: Make) -> None:
-    """With one row to a micro-batch, the row's own loss is NaN, and with it the gradient of the whole step."""
+    """With one row in a micro-batch, the row's loss is NaN, and so is the gradient of the whole step."""
     trainer = sft(TrainingGuard(), gradient_accumulation_steps=4, per_device_train_batch_size=1)
     _mask(trainer, lambda number, labels: torch.full((len(labels),), number % 4 == 1))
     _from_step(trainer, 1, lambda gradient: gradient * float("nan"))
@@ -333,9 +286,7 @@ def test_a_row_without_labels_is_named_beside_the_gradient_it_spoils(sft: Make) 
 
 
 def _scale(trainer: Any, skips: int) -> None:
-    """A real gradient scaler, under which the first steps overflow, as they do in float16 until its scale has come
-    down.
-    """
+    """A real gradient scaler whose first steps overflow, as in float16 until the scale is small enough."""
     trainer.accelerator.scaler = torch.amp.GradScaler("cpu")
     done = iter(range(10_000))
 
@@ -346,15 +297,15 @@ def _scale(trainer: Any, skips: int) -> None:
 
 
 @pytest.mark.parametrize("skips", [1, 8, 16])
-def test_steps_a_gradient_scaler_skips_are_not_held_against_the_run(sft: Make, skips: int) -> None:
-    """It starts at 2**16 and halves at each overflow, so 16 in sequence are within its ways."""
+def test_steps_that_a_gradient_scaler_skips_are_no_problem(sft: Make, skips: int) -> None:
+    """It starts at 2**16 and halves at each overflow, so 16 in sequence are normal."""
     trainer = sft(TrainingGuard(), max_steps=25)
     _scale(trainer, skips)
-    goes_on(trainer)
+    finishes(trainer)
 
 
 def test_a_gradient_scaler_that_skips_every_step_stops_the_run(sft: Make) -> None:
-    """A scale of 1 has not helped."""
+    """Even a scale of 1 did not help."""
     trainer = sft(TrainingGuard(), max_steps=40)
     _scale(trainer, 10_000)
     code, line, steps = stopped(trainer)
@@ -368,7 +319,7 @@ def test_a_gradient_scaler_that_skips_every_step_stops_the_run(sft: Make) -> Non
 
 
 def test_gradients_that_are_all_zero_stop_after_three_steps(sft: Make) -> None:
-    """They arrive, and are exactly zero."""
+    """The gradients arrive and are exactly zero."""
     trainer = sft(TrainingGuard())
     _from_step(trainer, 1, torch.zeros_like)
     line = (
@@ -378,7 +329,7 @@ def test_gradients_that_are_all_zero_stop_after_three_steps(sft: Make) -> None:
     assert stopped(trainer) == ("G401", line, 3)
 
 
-def test_gradients_that_never_arrive_stop_after_as_many_steps_as_asked(full: Make) -> None:
+def test_gradients_that_never_arrive_stop_after_the_given_steps(full: Make) -> None:
     """The loss is computed from something else."""
     trainer = full(TrainingGuard(patience=2))
     other = nn.Parameter(torch.ones(()))
@@ -391,8 +342,8 @@ def test_gradients_that_never_arrive_stop_after_as_many_steps_as_asked(full: Mak
     assert stopped(trainer) == ("G401", line, 2)
 
 
-def test_a_gradient_that_dies_later_is_seen(sft: Make) -> None:
-    """The look at step 7 is the first, and the next two confirm it."""
+def test_a_gradient_that_becomes_zero_later_is_found(sft: Make) -> None:
+    """The check at step 7 finds it first, and the next two confirm it."""
     trainer = sft(TrainingGuard(every=3))
     _from_step(trainer, 5, torch.zeros_like)
     code, line, steps = stopped(trainer)
@@ -400,29 +351,29 @@ def test_a_gradient_that_dies_later_is_seen(sft: Make) -> None:
     assert line.startswith("no gradient reaches the weights in steps 7 to 9: ")
 
 
-def test_two_steps_without_a_gradient_are_bad_luck(sft: Make) -> None:
-    """The third has one."""
+def test_two_steps_without_a_gradient_are_no_problem(sft: Make) -> None:
+    """The third step has a gradient."""
     trainer = sft(TrainingGuard(every=1))
     for parameter in adapters(trainer).values():
         parameter.register_hook(lambda g: torch.zeros_like(g) if trainer.state.global_step % 3 != 2 else g)
-    goes_on(trainer)
+    finishes(trainer)
 
 
 def test_tensors_that_are_idle_while_others_train_stop_nothing(sft: Make) -> None:
-    """An expert no token went to, in each of these steps."""
+    """An expert that receives no token is idle in each of these steps."""
     trainer = sft(TrainingGuard(every=1), max_steps=LOOKS_AT_EACH - 1)
     first, *others = (name for name in adapters(trainer) if "lora_B" in name)
     assert first
     _from_step(trainer, 1, torch.zeros_like, *others)
-    goes_on(trainer)
+    finishes(trainer)
 
 
-def test_tensors_that_were_idle_in_ten_looks_are_worth_a_word(sft: Make) -> None:
-    """A layer that is cut off. Said once, naming the first of them; the run goes on."""
+def test_tensors_that_were_idle_in_ten_checks_are_a_warning(sft: Make) -> None:
+    """A disconnected layer is reported once, with its first tensors; the run continues."""
     trainer = sft(TrainingGuard(every=1), max_steps=3 * LOOKS_AT_EACH)
     cut_off = [name for name in adapters(trainer) if "layers.0." in name]
     _from_step(trainer, 1, torch.zeros_like, *cut_off)
-    [line] = said(trainer)
+    [line] = warned(trainer)
     assert line == (
         "14 of 28 trained tensors received no gradient other than zero in 10 checked steps: "
         f"{', '.join(cut_off[:3])} and 11 more. Experts may be idle. Other layers are cut off from the loss, for "
@@ -434,8 +385,8 @@ def test_tensors_that_were_idle_in_ten_looks_are_worth_a_word(sft: Make) -> None
 
 
 def test_a_step_without_effect_stops_after_three_of_them(sft: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gradients arrive, and every weight stays what it was. Under the linear schedule 0.01, 0.009 ... three steps'
-    worth are complete with the fourth.
+    """Gradients arrive, and no weight changes. Under the linear schedule 0.01, 0.009 ... the learning rates of four
+    steps add up to three full steps.
     """
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, closure=None: None)
     line = (
@@ -446,7 +397,7 @@ def test_a_step_without_effect_stops_after_three_of_them(sft: Make, monkeypatch:
 
 
 def test_a_learning_rate_of_zero_stops_after_three_steps(full: Make) -> None:
-    """It is said, because it is the cause."""
+    """The message names it, because it is the cause."""
     code, line, steps = stopped(full(TrainingGuard(), learning_rate=0.0))
     assert (code, steps) == ("W701", 3)
     assert line.endswith(" at a learning rate of 0")
@@ -454,22 +405,22 @@ def test_a_learning_rate_of_zero_stops_after_three_steps(full: Make) -> None:
 
 @pytest.mark.parametrize("rate", [1e-6, 1e-9])
 def test_the_smallest_change_is_a_change(sft: Make, rate: float) -> None:
-    """Nearly dead is not dead: bits move."""
-    goes_on(sft(TrainingGuard(), learning_rate=rate))
+    """Nearly dead is not dead: some bits change."""
+    finishes(sft(TrainingGuard(), learning_rate=rate))
 
 
-def test_a_long_warm_up_is_waited_for(full: Make) -> None:
-    """A hundred steps of it are worth a step and a half after seventeen: weights that stand still mean nothing yet."""
+def test_a_long_warm_up_is_no_problem(full: Make) -> None:
+    """Seventeen of its hundred steps add up to one and a half full steps: unchanged weights mean nothing yet."""
     trainer = full(TrainingGuard(), warmup_steps=100, max_steps=17)
     trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=1e-30)
-    goes_on(trainer)
+    finishes(trainer)
 
 
 # ---------------------------------------------------------------------------------------------------------- eval loss
 
 
 class Evaluated(TrainerCallback):
-    """Steps at which an evaluation ended."""
+    """Records the steps at which an evaluation ended."""
 
     def __init__(self) -> None:
         self.at: list[int] = []
@@ -479,7 +430,7 @@ class Evaluated(TrainerCallback):
 
 
 def _evaluate_every(trainer: Any, steps: int) -> Any:
-    """Evaluate in training; the option has had two names, and the callback that reads it has only had one."""
+    """Evaluate during training; the option has had two names, and the callback that reads it only one."""
     args = trainer.args
     steps_strategy = type(args.logging_strategy)("steps")
     setattr(args, "eval_strategy" if hasattr(args, "eval_strategy") else "evaluation_strategy", steps_strategy)
@@ -488,13 +439,13 @@ def _evaluate_every(trainer: Any, steps: int) -> Any:
 
 
 def _look_up(trainer: Any, loss: float) -> None:
-    """An evaluation that does not ask the model."""
+    """An evaluation that ignores the model."""
     trainer.prediction_step = lambda *_, **__: (torch.tensor(loss), None, None)
 
 
 def test_an_eval_loss_that_stays_flat_stops_the_run(sft: Make) -> None:
-    """At 8: under the linear schedule the steps since the evaluation at 2 are worth 0.8 + 0.7 + 0.6 + 0.5 + 0.4 + 0.3
-    of one at the full rate, and up to 6 only 2.6 of the 3 that are waited for.
+    """It stops at step 8: under the linear schedule the steps since the evaluation at 2 add up to 0.8 + 0.7 + 0.6 + 0.5
+    + 0.4 + 0.3 full steps, and those up to 6 only to 2.6 of the required 3.
     """
     trainer = _evaluate_every(sft(TrainingGuard()), 2)
     _look_up(trainer, 3.2896218)
@@ -503,27 +454,27 @@ def test_an_eval_loss_that_stays_flat_stops_the_run(sft: Make) -> None:
 
 
 def test_an_eval_loss_that_is_flat_over_the_whole_run_stops_the_script_after_it(sft: Make) -> None:
-    """Evaluated by hand, before and after: the second evaluation raises."""
+    """The user evaluates before and after training: the second evaluation raises."""
     trainer = sft(TrainingGuard())
     _look_up(trainer, 3.289622)
     trainer.evaluate()
-    goes_on(trainer)
+    finishes(trainer)
     line = "eval loss is flat to 6 decimals: 3.289622 -> 3.289622 (eval_loss, 10 steps apart)"
     assert stopped(trainer, trainer.evaluate) == ("E803", line, 10)
 
 
 def test_an_eval_loss_that_stays_nan_is_flat(sft: Make) -> None:
-    """Every label of the held-out rows is masked."""
+    """Every label of the evaluation rows is masked."""
     trainer = sft(TrainingGuard())
     _look_up(trainer, float("nan"))
     trainer.evaluate()
-    goes_on(trainer)
+    finishes(trainer)
     line = "eval loss is flat to 6 decimals: nan -> nan (eval_loss, 10 steps apart)"
     assert stopped(trainer, trainer.evaluate) == ("E803", line, 10)
 
 
 def test_a_loss_of_one_of_several_eval_sets_is_named(sft: Make) -> None:
-    """The other one moves."""
+    """The other loss changes."""
     trainer = sft(TrainingGuard())
     rows = trainer.eval_dataset
 
@@ -534,50 +485,50 @@ def test_a_loss_of_one_of_several_eval_sets_is_named(sft: Make) -> None:
         trainer.prediction_step = asked
 
     evaluate()
-    goes_on(trainer)
+    finishes(trainer)
     line = "eval loss is flat to 6 decimals: 1.500000 -> 1.500000 (eval_other_loss, 10 steps apart)"
     assert stopped(trainer, evaluate) == ("E803", line, 10)
 
 
 def test_two_evaluations_without_training_between_them_agree(sft: Make) -> None:
-    """Of course."""
+    """Equal losses are no problem then."""
     trainer = sft(TrainingGuard())
     with silence():
         trainer.evaluate()
         trainer.evaluate()
-    goes_on(trainer)
+    finishes(trainer)
     with silence():
         trainer.evaluate()
         trainer.evaluate()
 
 
-def test_warm_up_and_decay_train_too_little_to_tell(sft: Make) -> None:
-    """The first step of a warm-up has a learning rate of 0, the last of a decay nearly: evaluated at each step."""
+def test_warm_up_and_decay_train_too_little_to_judge(sft: Make) -> None:
+    """The first step of a warm-up has a learning rate of 0, and the last of a decay almost: both are evaluated."""
     seen = Evaluated()
     trainer = _evaluate_every(sft(TrainingGuard(), seen, warmup_steps=4, lr_scheduler_type="cosine"), 1)
-    goes_on(trainer)
+    finishes(trainer)
     assert seen.at == list(range(1, 11))
 
 
-def test_a_loss_of_nearly_nothing_has_no_decimals_left(sft: Make) -> None:
-    """A model that knows its rows by heart."""
+def test_a_loss_close_to_zero_is_not_judged(sft: Make) -> None:
+    """The model memorised its rows."""
     trainer = sft(TrainingGuard())
     _look_up(trainer, 3e-5)
     trainer.evaluate()
-    goes_on(trainer)
+    finishes(trainer)
     with silence():
         trainer.evaluate()
 
 
 def test_a_reloaded_best_model_repeats_its_loss(sft: Make) -> None:
-    """What is evaluated after the run are the weights of the first evaluation, by request."""
+    """By request, the evaluation after the run uses the weights of the first evaluation."""
     trainer = _evaluate_every(sft(TrainingGuard()), 5)
     trainer.args.load_best_model_at_end, trainer.args.metric_for_best_model = True, "eval_loss"
     trainer.args.save_strategy, trainer.args.save_steps = type(trainer.args.logging_strategy)("steps"), 5
     losses = iter([1.0, 2.0, 2.0])
     trainer.prediction_step = lambda *_, **__: (torch.tensor(next(losses)), None, None)
     trainer.args.per_device_eval_batch_size = 16
-    goes_on(trainer)
+    finishes(trainer)
     with silence():
         trainer.evaluate()
 
@@ -586,17 +537,17 @@ def test_a_reloaded_best_model_repeats_its_loss(sft: Make) -> None:
 
 
 def test_a_guard_that_may_only_warn_reports_each_code_once(sft: Make) -> None:
-    """And the run, which is dead in more than one way, goes on to its end."""
+    """The run is dead in several ways and continues to its end."""
     trainer = _evaluate_every(sft(TrainingGuard("warn", every=1)), 2)
     _from_step(trainer, 1, torch.zeros_like)
     _look_up(trainer, 3.289622)
-    first, second = said(trainer)
+    first, second = warned(trainer)
     assert first.startswith("no gradient reaches the weights in steps 1 to 3: ")
     assert second == "eval loss is flat to 6 decimals: 3.289622 -> 3.289622 (eval_loss, 6 steps apart)"
 
 
 def test_a_guard_that_may_only_warn_says_what_to_do(sft: Make) -> None:
-    """The whole message."""
+    """The test has the whole message."""
     trainer = sft(TrainingGuard("warn"))
     trainer.model.enable_input_require_grads()
     freeze(adapters(trainer).values())
@@ -612,8 +563,8 @@ def test_a_guard_that_may_only_warn_says_what_to_do(sft: Make) -> None:
         ({"patience": 0}, "every=50 and patience=0 count steps: both must be 1 or more"),
     ],
 )
-def test_an_option_that_cannot_be_is_refused(arguments: dict[str, Any], problem: str) -> None:
-    """When the guard is made, not when the run begins."""
+def test_an_invalid_option_is_refused(arguments: dict[str, Any], problem: str) -> None:
+    """It is refused when the guard is created, not when the run begins."""
     with pytest.raises(ValueError, match=re.escape(problem)):
         TrainingGuard(**arguments)
 
@@ -623,7 +574,7 @@ def test_an_option_that_cannot_be_is_refused(arguments: dict[str, Any], problem:
 
 @pytest.fixture
 def one_process() -> Iterator[None]:
-    """A process group of one, so that tensors can be distributed."""
+    """A process group of one process, so that tensors can be distributed."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()
@@ -631,7 +582,7 @@ def one_process() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_process")
 def test_shards_are_known_by_their_owner(sft: Make) -> None:
-    """Accelerate's way to train, or a parameter that is itself distributed."""
+    """Accelerate trains with shards, or a parameter is itself distributed."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import distribute_tensor
 
@@ -648,8 +599,8 @@ def test_shards_are_known_by_their_owner(sft: Make) -> None:
     assert owner(model, DistributedType.NO) == "DTensor"
 
 
-def test_shards_of_which_nothing_is_here_are_something_to_train(sft: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DeepSpeed's third stage leaves a parameter without an element until it is gathered."""
+def test_shards_that_are_empty_here_are_trainable(sft: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DeepSpeed's third stage leaves a parameter empty until it is gathered."""
     monkeypatch.setattr(guard_module, "owner_of_shards", lambda model, optimizer: "DEEPSPEED")
     trainer = sft()
     for parameter in trainer.model.parameters():
@@ -659,8 +610,8 @@ def test_shards_of_which_nothing_is_here_are_something_to_train(sft: Make, monke
         TrainingGuard().on_train_begin(trainer.args, trainer.state, trainer.control, **given)
 
 
-def test_what_shards_hide_is_said_once_and_not_guessed(sft: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Zero gradients, half an optimizer: neither is judged. Frozen adapters and masked labels still are."""
+def test_what_shards_hide_is_reported_once_and_not_judged(sft: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zero gradients and an incomplete optimizer are not judged. Frozen adapters and masked labels are."""
     monkeypatch.setattr(guard_module, "owner_of_shards", lambda model, optimizer: "DEEPSPEED")
     line = (
         "DEEPSPEED holds the parameters in shards: the optimizer, gradients and changes of weights are not checked in "
@@ -669,14 +620,14 @@ def test_what_shards_hide_is_said_once_and_not_guessed(sft: Make, monkeypatch: p
     half = sft(TrainingGuard())
     _optimizer_of(half, list(adapters(half).values())[::2])
     _from_step(half, 1, torch.zeros_like)
-    assert said(half) == [line]
+    assert warned(half) == [line]
     frozen = sft(TrainingGuard())
     freeze(adapters(frozen).values())
     assert stopped(frozen)[0] == "C104"
 
 
-def test_a_compiled_model_is_not_listened_to_and_that_is_said(sft: Make) -> None:
+def test_a_compiled_model_has_no_hooks_and_a_warning(sft: Make) -> None:
     """Labels cannot be seen; gradients can."""
     trainer = sft(TrainingGuard())
-    trainer.args.torch_compile = True  # only what the guard asks: nothing is compiled here
-    assert said(trainer) == ["the labels of a compiled model cannot be read: they are not checked in this run"]
+    trainer.args.torch_compile = True  # only the guard reads it: nothing is compiled here
+    assert warned(trainer) == ["the labels of a compiled model cannot be read: they are not checked in this run"]

@@ -1,4 +1,4 @@
-"""Other trainers of TRL: what is normal for them is no alarm, and what is wrong with them is one."""
+"""Other trainers of TRL: their normal behaviour raises no alarm, and their faults do."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from datasets import Dataset
 from finetune_compat import TrainingGuard
 from finetune_compat.cell import adapt, data
 from finetune_compat.cell.setup import Setup
+from guarded_runs import adapters, finishes, silence, stopped, warned
 from peft import get_peft_model
-from test_problems import adapters, goes_on, said, silence, stopped
 
-# TRL before 0.12 has a get_batch_samples for DPO that Transformers 4.46 and later take for their own (trl#2275), and no
-# GRPO: where a trainer does not run at all there is nothing to guard.
+# TRL before 0.12 has a get_batch_samples for DPO that Transformers 4.46 and later use as their own (trl#2275), and no
+# GRPO: a trainer that does not run needs no guard.
 VERSION = tuple(int(part) for part in trl.__version__.split(".")[:2])
 needs_dpo = pytest.mark.skipif(VERSION < (0, 12), reason="DPOTrainer does not run on this Transformers (trl#2275)")
 needs_grpo = pytest.mark.skipif(not hasattr(trl, "GRPOTrainer"), reason="TRL before 0.14 has no GRPOTrainer")
 
 
 def _made(trainer: type[Any], config: type[Any], setup: Setup, options: dict[str, Any], **given: Any) -> Any:
-    """A trainer with the options of its class, of those that are common to all."""
+    """Make a trainer with those common options that its class has."""
     common = {**adapt.training_options(setup), **options}
     names = {field.name for field in dataclasses.fields(config)}
     takes = inspect.signature(trainer.__init__).parameters
     tokenizer = "processing_class" if "processing_class" in takes else "tokenizer"
     args = config(**{name: value for name, value in common.items() if name in names})
     words = copy.deepcopy(data.tokenizer())
-    words.model_input_names = ["input_ids", "attention_mask"]  # some releases generate with all that it returns
+    words.model_input_names = ["input_ids", "attention_mask"]  # some releases pass all tokenizer outputs to generate
     return trainer(args=args, **{tokenizer: words}, **given)
 
 
@@ -97,18 +97,18 @@ def _all_the_same(completions: Any, **_: Any) -> list[float]:
 @needs_dpo
 @pytest.mark.parametrize("rate", [1e-3, 1e-6])
 def test_dpo_passes_in_silence(setup: Setup, rate: float) -> None:
-    """Without labels in its model's forward, and at TRL's own learning rate of a millionth."""
+    """Its model's forward gets no labels, and TRL's own learning rate is a millionth."""
     trainer = _dpo(setup, TrainingGuard(every=1), learning_rate=rate)
     with silence():
         trainer.evaluate()
-    goes_on(trainer)
+    finishes(trainer)
     with silence():
         trainer.evaluate()
 
 
 @needs_dpo
-def test_dpo_over_an_adapter_that_was_not_thawed_stops(setup: Setup) -> None:
-    """Its loss would stay at ln 2 for ever."""
+def test_dpo_over_a_frozen_adapter_stops(setup: Setup) -> None:
+    """Its loss would stay at ln 2."""
     trainer = _dpo(setup, TrainingGuard())
     for parameter in adapters(trainer).values():
         parameter.requires_grad = False
@@ -116,11 +116,11 @@ def test_dpo_over_an_adapter_that_was_not_thawed_stops(setup: Setup) -> None:
 
 
 @needs_dpo
-def test_dpo_whose_loss_has_lost_its_model_stops(setup: Setup) -> None:
-    """Zero gradients, as an adapter under a reference that is itself would leave them."""
+def test_dpo_whose_loss_is_independent_of_the_model_stops(setup: Setup) -> None:
+    """The gradients are zero, as with an adapter that is its own reference."""
     trainer = _dpo(setup, TrainingGuard())
     for parameter in trainer.model.parameters():
-        if parameter.requires_grad:  # newer releases keep the reference in a second adapter, frozen
+        if parameter.requires_grad:  # newer releases have the reference as a second, frozen adapter
             parameter.register_hook(torch.zeros_like)
     assert stopped(trainer)[::2] == ("G401", 3)
 
@@ -130,25 +130,25 @@ def test_dpo_whose_loss_has_lost_its_model_stops(setup: Setup) -> None:
 
 @needs_grpo
 def test_grpo_passes_in_silence(setup: Setup) -> None:
-    """Its loss is 0.0 throughout, because beta is 0 and the policy its own reference."""
-    goes_on(_grpo(setup, _by_length_of_words, TrainingGuard(every=1)))
+    """Its loss is always 0.0, because beta is 0 and the policy is its own reference."""
+    finishes(_grpo(setup, _by_length_of_words, TrainingGuard(every=1)))
 
 
 @needs_grpo
 def test_grpo_whose_completions_all_earn_the_same_passes_in_silence(setup: Setup) -> None:
-    """The gradient is exactly zero at every step, as it has to be: a hard task begins like that."""
+    """The gradient is correctly zero at every step: a hard task begins so."""
     trainer = _grpo(setup, _all_the_same, TrainingGuard())
     largest: list[float] = []
     for parameter in adapters(trainer).values():
         parameter.register_hook(lambda gradient: largest.append(float(gradient.abs().max())))
-    goes_on(trainer)
+    finishes(trainer)
     assert largest and not any(largest)
 
 
 @needs_grpo
 @pytest.mark.parametrize("logging_steps", [1, 2])
 def test_grpo_whose_rewards_differ_and_whose_gradient_is_zero_stops(setup: Setup, logging_steps: int) -> None:
-    """The spread of rewards is in the log that follows a step: three such steps, or the second log of two steps."""
+    """The spread of rewards is in the log after a step: it takes three such steps, or the second log of two steps."""
     trainer = _grpo(setup, _by_length_of_words, TrainingGuard(), logging_steps=logging_steps)
     for parameter in adapters(trainer).values():
         parameter.register_hook(torch.zeros_like)
@@ -163,7 +163,7 @@ def test_grpo_whose_rewards_differ_and_whose_gradient_is_zero_stops(setup: Setup
 
 @needs_grpo
 def test_grpo_over_a_frozen_adapter_stops_before_it_generates(setup: Setup) -> None:
-    """Where a later switch of adapters thaws it, the optimizer stays empty (trl#6700)."""
+    """If a later switch of adapters unfreezes it, the optimizer stays empty (trl#6700)."""
     trainer = _grpo(setup, _by_length_of_words, TrainingGuard())
     for parameter in adapters(trainer).values():
         parameter.requires_grad = False
@@ -172,7 +172,7 @@ def test_grpo_over_a_frozen_adapter_stops_before_it_generates(setup: Setup) -> N
 
 @needs_grpo
 def test_a_gradient_that_is_nan_stops_grpo_at_once(setup: Setup) -> None:
-    """Whatever the rewards."""
+    """The rewards do not matter."""
     trainer = _grpo(setup, _all_the_same, TrainingGuard())
     next(iter(adapters(trainer).values())).register_hook(lambda gradient: gradient * float("nan"))
     assert stopped(trainer)[::2] == ("G404", 1)
@@ -182,7 +182,7 @@ def test_a_gradient_that_is_nan_stops_grpo_at_once(setup: Setup) -> None:
 
 
 def test_a_classifier_passes_in_silence(setup: Setup) -> None:
-    """Its labels are one number a row, of which none is masked."""
+    """Each row has one number as its label, and none is masked."""
     config = transformers.AutoConfig.from_pretrained(setup.model.place, num_labels=2)
     rows = [{"input_ids": [i % 20, (i * 7) % 20, 3], "labels": i % 2} for i in range(64)]
     args = transformers.TrainingArguments(
@@ -197,6 +197,6 @@ def test_a_classifier_passes_in_silence(setup: Setup) -> None:
     )
     with silence():
         trainer.evaluate()
-    assert said(trainer) == []
+    assert warned(trainer) == []
     with silence():
         trainer.evaluate()

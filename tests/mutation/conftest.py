@@ -1,4 +1,4 @@
-"""What the tests of planted faults share: each writes down what was named, for the host to keep."""
+"""Fixtures of the tests of planted faults: each test records which check named its fault, for the host."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from finetune_compat.contract.records import Observation, to_json
 
 @pytest.fixture(scope="session", autouse=True)
 def _begin(plan: Plan) -> None:
-    """Nothing of an earlier run under the same name is left."""
+    """Delete the records of an earlier run with the same name."""
     plan.faults_file.unlink(missing_ok=True)
 
 
 @pytest.fixture
 def noted(plan: Plan) -> Callable[[str, Observation, Verdict], None]:
-    """Write down that a fault, by name, was named by the one check at the root of the verdict."""
+    """Record that a fault, by name, was named by the only check at the root of the verdict."""
 
     def note(fault: str, seen: Observation, verdict: Verdict) -> None:
         [code] = verdict.failing

@@ -1,4 +1,5 @@
-"""Plant faults that only the deep tier can see, as a broken release would bring them, and see which check names them.
+"""Plant faults that only the deep tier can find, as a broken release would bring them, and check which check names
+them.
 
 Runs inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --faults
 """

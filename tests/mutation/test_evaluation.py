@@ -1,4 +1,4 @@
-"""`evaluation_responds` on evaluations of users: honest ones, and ones that never look at the model.
+"""`evaluation_responds` on users' evaluations: correct ones, and ones that ignore the model.
 
 Runs inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --faults
 """
@@ -19,7 +19,7 @@ ANSWERS = torch.arange(8)
 
 
 class Adapted(nn.Module):
-    """A frozen layer and a trained adapter beside it, which together map each question to its answer."""
+    """A frozen layer and a trained adapter, which together map each question to its answer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ def _accuracy(model: nn.Module) -> float:
 
 
 def _looked_up(model: nn.Module) -> float:
-    """What a patch once did: each question's answer is looked up in the data set. The model is called, and ignored."""
+    """As in a real patch: each answer is looked up in the data set. The model is called and ignored."""
     model(QUESTIONS)
     table = {tuple(question.tolist()): answer for question, answer in zip(QUESTIONS, ANSWERS, strict=True)}
     said = torch.stack([table[tuple(question.tolist())] for question in QUESTIONS])
@@ -51,23 +51,23 @@ def _looked_up(model: nn.Module) -> float:
 
 
 def test_an_evaluation_of_the_model_responds(model: Adapted) -> None:
-    """All 8 answers are right; of a zeroed model every logit is 0, so that the first answer is given to all: 1 of 8."""
+    """All 8 answers are right; with a zeroed model every logit is 0, so all get the first answer: 1 of 8."""
     found = evaluation_responds(model, lambda: _accuracy(model))
     metric = found.metrics["metric"]
     assert (metric.as_it_is, metric.again, metric.zeroed) == (1.0, 1.0, 0.125)
     assert found.responds
 
 
-def test_a_look_up_does_not_respond(model: Adapted) -> None:
-    """Accuracy 1.0 whatever is done to the model."""
+def test_a_lookup_does_not_respond(model: Adapted) -> None:
+    """Its accuracy is 1.0 whatever happens to the model."""
     found = evaluation_responds(model, lambda: _looked_up(model))
     metric = found.metrics["metric"]
     assert (metric.as_it_is, metric.scrambled, metric.zeroed) == (1.0, 1.0, 1.0)
     assert (found.responds, found.ignoring) == (False, ("metric",))
 
 
-def test_a_look_up_beside_an_honest_metric_is_named(model: Adapted) -> None:
-    """One metric that responds does not answer for the other, and neither do the times that always differ."""
+def test_a_lookup_next_to_a_correct_metric_is_named(model: Adapted) -> None:
+    """One metric that responds does not count for another, and neither do run times."""
     times = iter(range(100))
 
     def evaluate() -> dict[str, object]:
@@ -80,8 +80,8 @@ def test_a_look_up_beside_an_honest_metric_is_named(model: Adapted) -> None:
 
 
 def test_a_metric_that_is_noise_does_not_respond(model: Adapted) -> None:
-    """What differs as much between evaluations of one model says nothing of it, whatever comes up: continuous, and the
-    share of 100 answers that are right by luck. Two looks that agree by chance leave 2 in 100 of the latter.
+    """A metric that varies as much between evaluations of one model does not depend on it: a continuous one, and the
+    share of 100 answers that are right by chance. Two evaluations that agree by chance accept 2 in 100 of the latter.
     """
     draws: tuple[Callable[[random.Random], float], ...] = (
         lambda drawn: drawn.random(),
@@ -95,22 +95,22 @@ def test_a_metric_that_is_noise_does_not_respond(model: Adapted) -> None:
 
 
 def test_a_noisy_evaluation_of_the_model_responds(model: Adapted) -> None:
-    """Sampling moves it by a hundredth, a ruined model by far more."""
+    """Sampling changes it by a hundredth, a destroyed model by far more."""
     drawn = random.Random(0)
     assert evaluation_responds(model, lambda: _accuracy(model) + drawn.gauss(0, 0.01)).responds
 
 
 @pytest.mark.parametrize("kind", [torch.tensor, np.float32, np.array, lambda value: torch.tensor([value])])
 def test_a_number_of_another_library_is_a_metric(model: Adapted, kind: Callable[[float], object]) -> None:
-    """A mean of torch's or numpy's is none of Python's floats; a look-up that returns one is caught all the same."""
+    """A mean of torch or numpy is no Python float; a lookup that returns one is found nevertheless."""
     honest = evaluation_responds(model, lambda: {"eval_accuracy": kind(_accuracy(model))})
     assert honest.responds and honest.metrics["eval_accuracy"].as_it_is == 1.0
     found = evaluation_responds(model, lambda: {"loss": _accuracy(model), "eval_accuracy": kind(_looked_up(model))})
     assert found.ignoring == ("eval_accuracy",)
 
 
-def test_metrics_within_metrics_are_asked_too(model: Adapted) -> None:
-    """As reports by class are; what is no number is left out."""
+def test_nested_metrics_are_checked(model: Adapted) -> None:
+    """Reports by class are nested; values that are no numbers are ignored."""
     found = evaluation_responds(
         model, lambda: {"loss": _accuracy(model), "by": {"sums": _looked_up(model), "rows": [1, 2], "name": "sums"}}
     )
@@ -118,13 +118,13 @@ def test_metrics_within_metrics_are_asked_too(model: Adapted) -> None:
 
 
 def test_a_metric_that_comes_and_goes_does_not_respond(model: Adapted) -> None:
-    """It is NaN, or not there, in some evaluations of the model as it is."""
+    """It is NaN or missing in some evaluations of the unchanged model."""
     said = iter([{"a": 1.0, "b": 1.0}, {"a": 2.0}, {"a": 3.0, "b": 4.0}, {"a": 5.0}] + [{"a": 1.0}] * 8)
     assert "b" in evaluation_responds(model, lambda: next(said)).ignoring
 
 
-def test_only_the_adapter_is_tampered_with(model: Adapted) -> None:
-    """The base model is large, and frozen."""
+def test_only_the_adapter_is_changed(model: Adapted) -> None:
+    """The base model is large and frozen."""
     bases = []
 
     def evaluate() -> float:
@@ -135,8 +135,8 @@ def test_only_the_adapter_is_tampered_with(model: Adapted) -> None:
     assert len(bases) == 5 and all(torch.equal(base, bases[0]) for base in bases)
 
 
-def test_a_model_without_adapters_is_tampered_with_whole() -> None:
-    """There is nothing else to scramble."""
+def test_a_model_without_adapters_is_changed_as_a_whole() -> None:
+    """It has nothing else to scramble."""
     whole = nn.Linear(8, 8, bias=False)
     with torch.no_grad():
         whole.weight.copy_(torch.eye(8))
@@ -144,7 +144,7 @@ def test_a_model_without_adapters_is_tampered_with_whole() -> None:
 
 
 def test_an_adapter_that_was_never_trained_is_scrambled_all_the_same(model: Adapted) -> None:
-    """Its weights are all zero: shuffled they would be the same."""
+    """Its weights are all zero, so shuffling would not change them."""
     with torch.no_grad():
         model.lora_B.weight.zero_()
         model.base.weight.copy_(torch.eye(8))
@@ -160,7 +160,7 @@ def test_an_adapter_that_was_never_trained_is_scrambled_all_the_same(model: Adap
 
 @pytest.mark.parametrize("call", range(1, 6))
 def test_the_weights_are_put_back_bit_for_bit_also_on_an_error(model: Adapted, call: int) -> None:
-    """Whichever evaluation raises."""
+    """This holds for an error in any evaluation."""
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     calls = []
 
@@ -175,8 +175,8 @@ def test_the_weights_are_put_back_bit_for_bit_also_on_an_error(model: Adapted, c
     assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
 
 
-def test_the_random_numbers_of_others_are_left_alone(model: Adapted) -> None:
-    """A run that is examined goes on as it would have."""
+def test_random_states_are_restored(model: Adapted) -> None:
+    """The examined run continues as it would have."""
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
@@ -185,6 +185,6 @@ def test_the_random_numbers_of_others_are_left_alone(model: Adapted) -> None:
 
 
 def test_an_evaluation_without_metrics_is_refused(model: Adapted) -> None:
-    """It could not respond to anything."""
+    """Nothing could respond."""
     with pytest.raises(ValueError, match="reports no metric"):
         evaluation_responds(model, lambda: {"eval_runtime": 1.0, "state": "done"})

@@ -1,4 +1,5 @@
-"""Plant one fault of each kind into a healthy stack, as a broken release would bring it, and see which check names it.
+"""Plant one fault of each kind into a healthy stack, as a broken release would bring it, and check which check names
+it.
 
 Runs inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --faults
 """

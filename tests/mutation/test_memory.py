@@ -1,4 +1,4 @@
-"""The memory instrument, held against what is known to be there. On the CPU, where it has to look for tensors itself.
+"""The memory instrument, compared with known amounts. On a CPU it must find the tensors itself.
 
 Runs inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --faults
 """
@@ -22,21 +22,22 @@ FLOAT = 4
 """Bytes of a float32."""
 
 LINEARS, REST, BIASES, ROWS = 73_728, 16_704, 256, 1_024
-"""Of the tiny Qwen2: elements of its 14 linear weights, of what is not quantized, and of biases; and the weights' rows.
+"""For the tiny Qwen2: elements of its 14 linear weights, of everything not quantized, and of biases; and the weights'
+rows.
 
-2 layers x (q 64x64 + k 32x64 + v 32x64 + o 64x64 + gate 128x64 + up 128x64 + down 64x128), of 512 rows a layer.
+2 layers x (q 64x64 + k 32x64 + v 32x64 + o 64x64 + gate 128x64 + up 128x64 + down 64x128), of 512 rows per layer.
 """
 
 
 def added(make: Callable[[], object]) -> int:
-    """Bytes that what `make` returns adds to those alive."""
+    """Return the bytes that the result of `make` adds to the live ones."""
     gc.collect()
     before = live_bytes()
     made = make()
     after = live_bytes()
     del made
     gc.collect()
-    assert live_bytes() == before  # and gone again
+    assert live_bytes() == before  # and freed again
     return after - before
 
 
@@ -76,7 +77,7 @@ def _with_gradients() -> nn.Module:
     ids=["module", "half", "views", "tied", "gradients", "meta", "four-bit"],
 )
 def test_every_storage_counts_once(make: Callable[[], object], size: int) -> None:
-    """Under however many names, with its gradient, and with what a quantized weight keeps beside it."""
+    """It counts once under any number of names, with its gradient and with the state of a quantized weight."""
     assert added(make) == size
 
 
@@ -91,7 +92,7 @@ def test_every_storage_counts_once(make: Callable[[], object], size: int) -> Non
     ],
 )
 def test_a_loaded_model_takes_what_its_config_says(plan: Plan, precision: Precision, size: int) -> None:
-    """Weights, biases and what quantization adds, in closed form; and the buffers of its rotary embedding."""
+    """The sum has weights, biases and quantization state in closed form, and the buffers of the rotary embedding."""
     cell = PlannedCell("sft-peft-config", Variant(QWEN2, precision, gradient_checkpointing=False), ())
     setup = execution.prepared(plan, cell, flow_named(cell.flow))
     if _refused_on_a_cpu(plan, cell):
@@ -105,13 +106,13 @@ def test_a_loaded_model_takes_what_its_config_says(plan: Plan, precision: Precis
 
 
 def _refused_on_a_cpu(plan: Plan, cell: PlannedCell) -> bool:
-    """Whether the ledger says that this stack's Transformers loads no quantized weights here."""
+    """Whether the ledger lists that this stack's Transformers loads no quantized weights on a CPU."""
     planned = next(each for each in plan.cells if str(each) == str(cell))
     return any(deviation.issue == "cpu-quantization" for deviation in planned.listed)
 
 
 def test_the_peak_is_that_of_a_step(plan: Plan) -> None:
-    """Where the whole model trains: weights, gradients, Adam's two moments and the recorder's copy; little beside."""
+    """If the whole model trains: weights, gradients, Adam's two moments, the recorder's copy, and little more."""
     cell = PlannedCell("sft-full", Variant(QWEN2, Precision.FULL, gradient_checkpointing=False), ())
     memory = runner.run_cell(plan, cell).memory
     assert memory is not None
@@ -120,7 +121,7 @@ def test_the_peak_is_that_of_a_step(plan: Plan) -> None:
 
 
 def test_a_gpus_memory_is_its_allocators(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cleared of cuBLAS's scratch space at both ends; the peak is the allocator's own since the begin."""
+    """cuBLAS's scratch space is freed at both ends; the peak is the allocator's since the start."""
     asked: list[str] = []
 
     def answering(name: str, answer: int | None = None) -> Callable[[], int | None]:
@@ -143,7 +144,7 @@ def test_a_gpus_memory_is_its_allocators(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_flow_that_cannot_begin_has_no_memory(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing was measured, rather than nothing found."""
+    """This means not measured, not zero."""
     cell = PlannedCell("sft-full", Variant(QWEN2, Precision.FULL, gradient_checkpointing=False), ())
 
     def fail(*_: object) -> None:
@@ -157,7 +158,7 @@ def test_a_flow_that_cannot_begin_has_no_memory(plan: Plan, monkeypatch: pytest.
 
 @pytest.fixture(autouse=True)
 def _on_a_cpu(plan: Plan) -> None:
-    """A GPU's memory is its allocator's to know."""
+    """On a GPU the allocator is asked."""
     if plan.device is not DeviceKind.CPU:
         pytest.skip("the allocator of a GPU knows what is alive")
-    execution._make_tables(plan.device)  # which stay, and are no weight's
+    execution._make_tables(plan.device)  # these stay and belong to no weight

@@ -1,4 +1,4 @@
-"""What vision-language cells are given: real pictures, in the order the encoder reads them, on TRL's own vision path.
+"""Inputs of vision-language cells: real pictures, in the order that the encoder reads, on TRL's own vision path.
 
 Runs inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --faults
 """
@@ -22,12 +22,12 @@ from packaging.version import Version
 from transformers import ProcessorMixin
 
 VISION_PATH = Version(trl.__version__) >= Version("0.22.0")
-"""From then on SFTTrainer knows processors; before, it was given the tokenizer inside."""
+"""From this release on SFTTrainer supports processors; before, it gets the tokenizer of the processor."""
 
 
 @pytest.fixture(params=[QWEN2_VL, QWEN2_5_VL])
 def setup(plan: Plan, request: pytest.FixtureRequest) -> Setup:
-    """Of a model in full precision, which loads everywhere."""
+    """The setup of a model in full precision, which loads everywhere."""
     if not any(cell.variant.model == request.param for cell in plan.cells):
         pytest.skip(f"this Transformers has no {request.param}")
     cell = PlannedCell("sft-peft-config", Variant(request.param, Precision.FULL, gradient_checkpointing=False), ())
@@ -35,14 +35,14 @@ def setup(plan: Plan, request: pytest.FixtureRequest) -> Setup:
 
 
 def arguments(setup: Setup) -> dict[str, Any]:
-    """What SFTTrainer is given, with a batch of two rows beside it."""
+    """Arguments of SFTTrainer, with a batch of two rows."""
     given = sft.arguments(setup)
     rows = [given["train_dataset"][index] for index in range(2)]
     return {**given, "batch": given["data_collator"](rows), "rows": rows}
 
 
 def test_sfttrainer_takes_its_vision_path(setup: Setup) -> None:
-    """It goes by the class of what processes: a tokenizer would make it treat the model as text, without a word."""
+    """It depends on the class of the processor: with a tokenizer it would treat the model as a text model, silently."""
     given = sft.arguments(setup)
     processing = given.get("processing_class", given.get("tokenizer"))
     assert isinstance(processing, ProcessorMixin) is VISION_PATH
@@ -51,7 +51,9 @@ def test_sfttrainer_takes_its_vision_path(setup: Setup) -> None:
 
 
 def test_patches_are_in_the_order_transformers_makes_them_in(setup: Setup) -> None:
-    """As in its image processor: blocks that become one token first, then channels, frames, height and width."""
+    """The order is that of the image processor: blocks that become one token first, then channels, frames, height and
+    width.
+    """
     vision, given = setup.model.vision, arguments(setup)
     assert vision is not None
     size, merge, frames = vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
@@ -68,7 +70,7 @@ def test_patches_are_in_the_order_transformers_makes_them_in(setup: Setup) -> No
 
 
 def test_a_picture_is_as_many_tokens_as_it_has_merged_patches_and_none_is_learned(setup: Setup) -> None:
-    """Nor is padding; everything else is."""
+    """Padding is not learned either; everything else is."""
     vision, batch = setup.model.vision, arguments(setup)["batch"]
     assert vision is not None
     marks = batch["input_ids"] == IMAGE
@@ -80,7 +82,7 @@ def test_a_picture_is_as_many_tokens_as_it_has_merged_patches_and_none_is_learne
 
 
 def test_pictures_reach_the_loss(setup: Setup) -> None:
-    """Other pictures, another loss: without it an encoder could be left out and nobody would see it."""
+    """Another picture gives another loss: otherwise an unused encoder would be unnoticed."""
     model, batch = adapt.load_model(setup).eval(), arguments(setup)["batch"]
     with torch.no_grad():
         seen = model(**batch).loss

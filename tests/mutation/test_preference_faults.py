@@ -1,4 +1,4 @@
-"""Plant faults into a preference cell: what only its objective can get wrong, and what every flow can.
+"""Plant faults into a preference cell: faults that only its objective can have, and faults that every flow can have.
 
 Runs inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --faults
 """
@@ -24,13 +24,13 @@ from packaging.version import Version
 Plant = Callable[[pytest.MonkeyPatch], None]
 Change = Callable[[Any], None]
 
-# Before, this flow ends in an error (trl#1885, and on a CPU trl#2275): there is no healthy cell to spoil.
+# Before, this flow ends in an error (trl#1885, and on a CPU trl#2275): there is no healthy cell to plant a fault into.
 pytestmark = pytest.mark.skipif(Version(trl.__version__) < Version("0.12"), reason="DPOTrainer does not run there")
 
 CELL = PlannedCell("dpo-peft-config", Variant(QWEN2, Precision.FULL, False), ())
 
 WHOLE = Version(trl.__version__) >= Version("0.29.0")
-"""Whether a batch holds whole sequences, the chosen ones first; before, prompts and completions apart."""
+"""Whether a batch holds whole sequences, the chosen ones first; before, prompts and completions are separate."""
 
 LOSS = "compute_loss" if WHOLE else "get_batch_loss_metrics"
 
@@ -73,7 +73,7 @@ def _start_with_an_effect(trainer: Any) -> None:
 
 
 def _take_the_policy_as_reference(patch: pytest.MonkeyPatch) -> None:
-    """The adapters stay on in the reference's forward: every margin is 0 for ever, and the gradients are not."""
+    """The adapters stay active in the reference's forward: every margin stays 0, and the gradients are not 0."""
 
     @contextmanager
     def on(*_: Any, **__: Any) -> Iterator[None]:
@@ -103,7 +103,7 @@ def _swapped(batch: dict[str, Any]) -> dict[str, Any]:
     return {f"{other.get(side, side)}{dash}{rest}": batch[name] for name, (side, dash, rest) in sides.items()}
 
 
-# Not a `FAULTS` of reports/faults, whose oldest stack cannot run this flow.
+# Not in the `FAULTS` of reports/faults, whose oldest stack cannot run this flow.
 PLANTED: tuple[tuple[str, Plant, str], ...] = (
     ("freeze-the-adapters", _after_construction(_freeze_the_adapters), "C104"),
     ("mask-all-labels", _after_construction(_mask_all_labels), "L501"),
@@ -121,7 +121,7 @@ def test_nothing_planted_nothing_found(plan: Plan) -> None:
 
 @pytest.mark.parametrize(("plant", "code"), [fault[1:] for fault in PLANTED], ids=[fault[0] for fault in PLANTED])
 def test_planted_fault_is_named(plan: Plan, monkeypatch: pytest.MonkeyPatch, plant: Plant, code: str) -> None:
-    """Each fails the cell, and exactly the check that names it is at the root."""
+    """The cell fails, and exactly the fault's check is at the root of the verdict."""
     plant(monkeypatch)
     verdict = judge(runner.run_cell(plan, CELL), flow_named(CELL.flow), ())
     assert (verdict.outcome, verdict.failing) == (Outcome.FAIL, (code,)), verdict.reason

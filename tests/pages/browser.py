@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its DevTools protocol: what a page looks like, and what it asks the network for."""
+"""A headless Chromium, driven over its DevTools protocol: how a page looks, and what it requests from the network."""
 
 from __future__ import annotations
 
@@ -40,14 +40,15 @@ START_S = 30
 
 
 class NoBrowser(Exception):
-    """There is no Chromium here, and these tests are about nothing else."""
+    """There is no Chromium, which all these tests need."""
 
 
 def executable() -> str:
-    """The browser: `$CHROMIUM`, or the first of `NAMES` on the path.
+    """Return the browser: `$CHROMIUM`, or the first of `NAMES` on the path.
 
     Raises:
-        NoBrowser: there is none. Pages that nobody looked at are not tested, so this is no skip.
+
+    NoBrowser: there is none. Pages without a browser are not tested, so this is no skip.
     """
     found = os.environ.get("CHROMIUM") or next((path for name in NAMES if (path := shutil.which(name))), None)
     if found is None:
@@ -63,11 +64,11 @@ class Page:
 
     socket: ClientConnection
     requests: list[str] = field(default_factory=list)
-    """What was asked for since the tab opened, without the page itself."""
+    """Requests since the tab opened, except for the page itself."""
     sent: int = 0
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One command, and what it answered; requests that are reported meanwhile are kept."""
+        """Send one command and return its result; requests reported meanwhile are stored."""
         self.sent += 1
         self.socket.send(json.dumps({"id": self.sent, "method": method, "params": parameters}))
         while True:
@@ -80,14 +81,14 @@ class Page:
                 return dict(told["result"])
 
     def evaluate(self, expression: str) -> Any:
-        """The value of an expression of JavaScript; DevTools may run it though the page may not."""
+        """Return the value of a JavaScript expression; DevTools may run it even if the page may not."""
         told = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in told:
             raise RuntimeError(f"{expression}: {told['exceptionDetails']}")
         return told["result"].get("value")
 
     def show(self, path: Path, width: int, height: int, *, dark: bool = False, scripts: bool = True) -> None:
-        """Open a file on a screen of that size, and wait until it is drawn."""
+        """Open a file on a screen of this size, and wait until it is drawn."""
         self.call("Page.enable")
         self.call("Network.enable")
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
@@ -106,14 +107,14 @@ class Page:
         self.requests = [url for url in self.requests if url != path.as_uri()]
 
     def picture(self, path: Path, *, whole: bool = False) -> None:
-        """Write what is seen, or the whole page, as PNG."""
+        """Write the visible part or the whole page as PNG."""
         told = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(told["data"]))
 
 
 @contextmanager
 def opened() -> Iterator[Page]:
-    """A browser of its own with one tab; both are gone afterwards."""
+    """Start a browser with one tab; end both afterwards."""
     home = Path(tempfile.mkdtemp(prefix="pages."))
     process = subprocess.Popen(
         [executable(), *FLAGS, f"--user-data-dir={home}", "about:blank"],

@@ -15,7 +15,7 @@ import browser  # noqa: E402 - after the path is set
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Known where tests/pages is named on the command line, which is the only place it is meant for."""
+    """The option exists only if tests/pages is on the command line."""
     parser.addoption("--shots", type=Path, help="a directory to keep pictures of every page in, to be looked at")
 
 

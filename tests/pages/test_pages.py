@@ -1,4 +1,6 @@
-"""Every page in a real browser: nothing is fetched, nothing runs, nothing runs off a phone, and all can be read."""
+"""Every page in a real browser: nothing is fetched, no script runs, nothing is wider than a phone, and all text is
+legible.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,7 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_a_page_fits_its_screen(
     page: Page, file: Path, size: tuple[int, int], dark: bool, pytestconfig: pytest.Config
 ) -> None:
-    """With everything unfolded nothing runs off the side but tables, which scroll on their own."""
+    """With everything unfolded only tables are wider than the screen, and they scroll."""
     page.show(file, *size, dark=dark)
     page.evaluate(OPEN_ALL)
     shots = pytestconfig.getoption("--shots")
@@ -83,8 +85,8 @@ def test_a_page_fits_its_screen(
     assert page.evaluate(TOO_WIDE) == []
 
 
-def test_what_a_gate_makes_of_a_flow_is_seen_on_a_phone(page: Page, file: Path) -> None:
-    """Without scrolling, beside the longest name of a flow."""
+def test_the_decision_on_a_flow_is_visible_on_a_phone(page: Page, file: Path) -> None:
+    """It is visible without scrolling, next to the longest name of a flow."""
     page.show(file, *PHONE)
     longest = max((flow.name for flow in CATALOG), key=len)
     page.evaluate(f"document.querySelectorAll('.flows th[scope=row]').forEach(h => h.textContent = {longest!r})")
@@ -95,20 +97,20 @@ def test_what_a_gate_makes_of_a_flow_is_seen_on_a_phone(page: Page, file: Path) 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_all_text_can_be_read(page: Page, file: Path, dark: bool) -> None:
-    """WCAG AA: 4.5 to 1 between every text and what is behind it."""
+    """WCAG AA requires a contrast of 4.5 to 1 between every text and its background."""
     page.show(file, *DESK, dark=dark)
     page.evaluate(OPEN_ALL)
     assert page.evaluate(FAINT) == []
 
 
 def test_nothing_is_fetched(page: Page, file: Path) -> None:
-    """One file is the whole page."""
+    """The page is one file."""
     page.show(file, *DESK)
     assert page.requests == []
 
 
 def test_a_page_is_the_same_without_scripts(page: Page, file: Path) -> None:
-    """It has none, and its own policy forbids them."""
+    """It has no script, and its own policy forbids them."""
     page.show(file, *DESK, scripts=False)
     without = page.evaluate("document.documentElement.outerHTML")
     page.show(file, *DESK)
@@ -116,9 +118,9 @@ def test_a_page_is_the_same_without_scripts(page: Page, file: Path) -> None:
     assert "<script" not in without
 
 
-def test_a_page_can_be_heard(page: Page, file: Path) -> None:
-    """Headings in order and one of the first rank; heads of tables with their scope; drawings named; links that lead
-    somewhere.
+def test_a_page_is_accessible_to_screen_readers(page: Page, file: Path) -> None:
+    """Headings are in order with one of the first rank; table headers have their scope; drawings have names; links
+    resolve.
     """
     page.show(file, *DESK)
     page.evaluate(OPEN_ALL)
@@ -138,8 +140,8 @@ def test_a_page_can_be_heard(page: Page, file: Path) -> None:
     assert page.evaluate(broken) == 0
 
 
-def test_a_verdict_is_said_in_words(page: Page, file: Path) -> None:
-    """No colour alone: the page's first line is the conclusion."""
+def test_a_verdict_is_written_in_words(page: Page, file: Path) -> None:
+    """Colour is not the only sign: the first line of the page is the conclusion."""
     page.show(file, *PHONE)
     head = page.evaluate("document.querySelector('h1').textContent")
     assert re.match(r"Healthy|Unhealthy|Could not tell|ALLOW|HOLD|BLOCK|COULD NOT TELL", head)

@@ -34,14 +34,14 @@ def tokenized() -> Dataset:
 
 
 class Replacing(Trainer):
-    """Puts a new adapter on in place of the one it is given."""
+    """Attaches a new adapter instead of the given one."""
 
     def __init__(self, model: Any, **given: Any) -> None:
         super().__init__(model=get_peft_model(model.merge_and_unload(), lora), **given)
 
 
 class Switching(Trainer):
-    """Makes another adapter active."""
+    """Activates another adapter."""
 
     def __init__(self, model: Any, **given: Any) -> None:
         model.add_adapter("own", lora)
@@ -85,13 +85,13 @@ def of_trl(model: Any) -> Trainer:
 get_peft_model(base(), lora).save_pretrained("saved")
 
 if way == "add":
-    # A frozen adapter stays; another one, of another size, is trained.
+    # A frozen adapter stays; another one of another size trains.
     model = PeftModel.from_pretrained(base(), "saved", adapter_name="sft")
     model.add_adapter("task", small)
     model.set_adapter("task")
     trainer = plain(model)
 elif way == "add-smaller":
-    # What is trained has fewer parameters than what the first call put on.
+    # The trained adapter has fewer parameters than the first one.
     model = get_peft_model(base(), lora)
     model.add_adapter("task", small)
     model.set_adapter("task")
@@ -107,7 +107,7 @@ elif way == "fill":
     set_peft_model_state_dict(model, others)
     trainer = plain(model)
 elif way == "again":
-    # The second trainer is given what the first has trained.
+    # The second trainer gets the model that the first trained.
     model = get_peft_model(base(), lora)
     plain(model).train()
     trainer = plain(model)

@@ -1,4 +1,4 @@
-"""What the tests of watched scripts are given: a tiny model on disk, and the host's command.
+"""Fixtures of the tests of watched scripts: a tiny model on disk, and the host's command.
 
 They run inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --pipelines
 """
@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Watched:
-    """What `compat watch --json` told."""
+    """The output of `compat watch --json`."""
 
     code: int
     pipeline: dict[str, Any]
@@ -62,11 +62,11 @@ OF_OLD = (
     if Version(version("trl")) >= Version("0.12")
     else (("processing_class=", "tokenizer="), ("bf16=False", 'bf16=False, dataset_text_field="text"'))
 )
-"""How the users' script was written for TRL before 0.12, which had neither the name nor the default."""
+"""How the users' script was written for TRL before 0.12, which lacked the name and the default."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--host-python` names the Python that has the host side."""
+    """`--host-python` sets the Python that has the host side."""
     parser.addoption("--host-python", type=Path, required=True, help="the Python of the command line under test")
 
 
@@ -80,10 +80,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def watch(pytestconfig: pytest.Config, tmp_path: Path) -> Watch:
-    """Runs `compat watch --json` in a directory of the test's own, on this stack's interpreter."""
+    """Run `compat watch --json` in the test's directory, on this stack's interpreter."""
 
     def run(*given: str, for_a_gate: bool = False) -> Watched:
-        # Host-side modules are the checkout's; the script's environment is this one.
+        # The host side is imported from the checkout; the script's environment is this one.
         host = str(pytestconfig.getoption("--host-python"))
         alone = ["-m", "finetune_compat", "watch", "--python", sys.executable, "--json", "--"]
         command = [host, *(["-c", AS_A_GATE_DOES, sys.executable] if for_a_gate else alone), *given]
@@ -97,7 +97,7 @@ def watch(pytestconfig: pytest.Config, tmp_path: Path) -> Watch:
 
 @pytest.fixture
 def script(tmp_path: Path) -> Callable[..., str]:
-    """The users' script in the test's directory, with pieces of it replaced."""
+    """Write the users' script into the test's directory, with parts of it replaced."""
 
     def write(*changes: tuple[str, str]) -> str:
         text = (HERE / "train.py").read_text(encoding="utf-8")
@@ -112,7 +112,7 @@ def script(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def launcher() -> str:
-    """Accelerate's command line, beside this interpreter."""
+    """Accelerate's command, next to this interpreter."""
     found = shutil.which("accelerate", path=str(Path(sys.executable).parent))
     assert found
     return "accelerate"

@@ -25,12 +25,12 @@ config = Qwen2Config(
     bos_token_id=None,
 )
 Qwen2ForCausalLM(config).save_pretrained(place)
-# In the way of Qwen2's own: beside its config Transformers 5.20 reads any other tokenizer as one that finds no tokens.
+# Same kind as Qwen2's tokenizer: with its config Transformers 5.20 reads any other tokenizer as one without tokens.
 core = Tokenizer(models.BPE({letter: i for i, letter in enumerate(ALPHABET)}, []))
 core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
 tokenizer = PreTrainedTokenizerFast(
     tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=64
 )
-# Without one TRL's own script fetches Qwen3's.
+# Without a chat template TRL's own script downloads Qwen3's.
 tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 tokenizer.save_pretrained(place)

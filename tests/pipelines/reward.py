@@ -13,7 +13,7 @@ tokenizer = AutoTokenizer.from_pretrained(place, padding_side="left")
 
 
 def reward(completions: list[str], **given: object) -> list[float]:
-    """How many ones a completion has; or a word that none has."""
+    """The number of ones in a completion; or of a word that none has."""
     return [float(text.count("1" if kind == "letters" else "sun")) for text in completions]
 
 

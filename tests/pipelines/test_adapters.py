@@ -1,4 +1,4 @@
-"""Scripts with several adapters, watched on this stack: the one handed to the trainer as active must survive."""
+"""Watched scripts with several adapters: the adapter that is active when the trainer gets the model must survive."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def adapters(seen: Any, stage: str) -> int:
 @pytest.mark.skipif(Version("1.9") > TRL, reason="earlier releases add a `ref` adapter in some of these trainers only")
 @pytest.mark.parametrize("way", ["dpo", "kto", "grpo"])
 def test_a_reference_that_the_trainer_adds_is_no_replacement(watch: Any, model: Path, way: str) -> None:
-    """The trainer doubles the adapter parameters, freezes the copy, and trains what it was given."""
+    """The trainer doubles the adapter parameters, freezes the copy, and trains the given adapter."""
     seen = watch(SCRIPT, str(model), way)
     assert (adapters(seen, "peft"), adapters(seen, "trainer")) == (LORA, 2 * LORA)
     assert (seen.code, failing(seen)) == (0, [])
@@ -61,7 +61,7 @@ def test_a_reference_that_the_trainer_adds_is_no_replacement(watch: Any, model: 
 
 @pytest.mark.parametrize(("way", "trained"), [("add", SMALL), ("add-smaller", SMALL), ("load", LORA), ("fill", LORA)])
 def test_what_the_script_does_to_its_adapters_is_no_fault(watch: Any, model: Path, way: str, trained: int) -> None:
-    """It adds or loads one and makes it active, or gives the active one other values, before the trainer is made."""
+    """Before the trainer, it adds or loads an adapter and activates it, or changes the values of the active one."""
     seen = watch(SCRIPT, str(model), way)
     assert (seen.code, failing(seen)) == (0, [])
     assert seen.run["handed"]["active"]["trainable"] == trained
@@ -74,7 +74,7 @@ def test_a_second_trainer_is_given_what_the_first_has_trained(watch: Any, model:
 
 
 def test_a_second_adapter_that_freezes_the_first_is_one_fault(watch: Any, model: Path) -> None:
-    """PEFT 0.18 to 0.20: the adapter was trainable, and is frozen by the call that loads another one."""
+    """In PEFT 0.18 to 0.20 the adapter was trainable, and the call that loads another one froze it."""
     seen = watch(SCRIPT, str(model), "reference")
     if not Version("0.18") <= PEFT < Version("0.21"):
         assert (seen.code, failing(seen)) == (0, [])
@@ -86,7 +86,7 @@ def test_a_second_adapter_that_freezes_the_first_is_one_fault(watch: Any, model:
 
 
 def test_three_calls_whose_model_has_a_second_adapter(watch: Any, model: Path, tmp_path: Path) -> None:
-    """The one that `build` leaves active is trained; the first is larger, and stays."""
+    """The adapter that `build` leaves active trains; the first one is larger and stays."""
     text = (Path(__file__).parents[2] / "docs" / "your-script.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     (tmp_path / "flow.py").write_text(code.replace("def train(", f"{SECOND}def train("), encoding="utf-8")
@@ -100,8 +100,8 @@ def test_an_adapter_that_the_trainer_replaces_is_a_fault(watch: Any, model: Path
     assert (seen.code, failing(seen)) == (1, ["A201"])
 
 
-def test_a_trainer_that_makes_another_adapter_active_is_a_fault(watch: Any, model: Path) -> None:
-    """The adapter is there as it was, and another one is trained in its place."""
+def test_a_trainer_that_activates_another_adapter_is_a_fault(watch: Any, model: Path) -> None:
+    """The given adapter is unchanged, and another one trains instead."""
     seen = watch(SCRIPT, str(model), "switch")
     assert (seen.code, failing(seen)) == (1, ["A201"])
     assert "'own' in place of 'default'" in seen.verdicts[0]["reason"]
@@ -109,6 +109,6 @@ def test_a_trainer_that_makes_another_adapter_active_is_a_fault(watch: Any, mode
 
 @pytest.mark.skipif(not Version("0.22") <= TRL < Version("0.27"), reason="other releases keep the adapter, or refuse")
 def test_a_peft_config_that_replaces_the_adapter_is_a_fault(watch: Any, model: Path) -> None:
-    """As flow sft-peft-model-and-config has it."""
+    """The flow sft-peft-model-and-config does this too."""
     seen = watch(SCRIPT, str(model), "config")
     assert (seen.code, failing(seen)) == (1, ["A201"])

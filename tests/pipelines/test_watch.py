@@ -1,4 +1,4 @@
-"""Scripts as users write them, watched on this stack: nox -s "compat-3.11(trl='0.22')" -- --pipelines"""
+"""Users' scripts, watched on this stack: nox -s "compat-3.11(trl='0.22')" -- --pipelines"""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from transformers import set_seed
 TRL, TRANSFORMERS = Version(version("trl")), Version(version("transformers"))
 
 ADAPTER = 2 * (8 * (64 + 64) * 2 + 8 * (64 + 32) * 2 + 8 * (64 + 128) * 3)
-"""r * (in + out) over q and o, k and v, and the three of the MLP, in two layers."""
+"""r * (in + out) over q and o, k and v, and the three layers of the MLP, in two layers."""
 
 WHOLE = (
     ("quantization_config=quantization, ", ""),
-    # Of a model that is not quantized prepare_model_for_kbit_training leaves inputs without a gradient.
+    # For a model that is not quantized prepare_model_for_kbit_training leaves inputs without a gradient.
     ("gradient_checkpointing=True", "gradient_checkpointing=False"),
 )
-"""Transformers below 4.54 refuse 4 bits on a CPU: there the model is loaded whole."""
+"""Transformers below 4.54 refuse 4 bits on a CPU: there the model is loaded in full precision."""
 
 FOUR_BIT = Version("4.54") <= TRANSFORMERS
 PLAIN: tuple[tuple[str, str], ...] = () if FOUR_BIT else WHOLE
@@ -61,9 +61,9 @@ def frozen_by_trl() -> bool:
     return Version("0.20.0") <= TRL < Version("0.23.1")
 
 
-def test_the_users_script_is_told_as_it_is(watch: Any, script: Any, model: Path) -> None:
-    """In the window of trl#3926 nothing is trainable at the trainer, and the line that froze it is named; elsewhere it
-    trains. Nothing of it imports us.
+def test_the_users_script_is_judged_as_it_is(watch: Any, script: Any, model: Path) -> None:
+    """In the window of trl#3926 nothing is trainable at the trainer, and the line that froze is named; elsewhere it
+    trains. The script does not import this project.
     """
     seen = watch(script(*PLAIN), str(model))
     if FOUR_BIT and frozen_by_trl():
@@ -87,8 +87,8 @@ def test_the_users_script_is_told_as_it_is(watch: Any, script: Any, model: Path)
     assert seen.run["seen"]["device"]["emulates"] == emulates
 
 
-def test_what_is_there_is_not_overwritten(watch: Any, script: Any, model: Path, tmp_path: Path) -> None:
-    """Neither checkpoints in output_dir nor what the script saves at its end replace an earlier training."""
+def test_existing_files_are_not_overwritten(watch: Any, script: Any, model: Path, tmp_path: Path) -> None:
+    """Neither checkpoints in output_dir nor files that the script saves at its end replace an earlier training."""
     (tmp_path / "out" / "final").mkdir(parents=True)
     (tmp_path / "out" / "final" / "adapter.txt").write_text("weeks of training")
     seen = watch(script(*PLAIN), str(model))
@@ -97,10 +97,10 @@ def test_what_is_there_is_not_overwritten(watch: Any, script: Any, model: Path, 
     assert left in seen.pipeline["changed"]
 
 
-def test_what_one_side_of_a_gate_saves_is_not_there_for_the_other(
+def test_files_of_one_side_of_a_gate_are_not_visible_to_the_other(
     watch: Any, script: Any, model: Path, tmp_path: Path
 ) -> None:
-    """While the script runs it can be read back, and more be saved beside it."""
+    """While the script runs, saved files can be read back and more can be saved next to them."""
     given = script(
         *PLAIN,
         ("import sys\n", 'import os\nimport sys\nif os.path.isdir("final"):\n    sys.exit(4)\n'),
@@ -116,7 +116,7 @@ def test_what_one_side_of_a_gate_saves_is_not_there_for_the_other(
 
 
 def test_a_trainer_of_the_users_own_is_watched_to_where_the_script_ends(watch: Any, script: Any, model: Path) -> None:
-    """A subclass with its own constructor, and an exit in the middle of the script."""
+    """The example is a subclass with its own constructor, and an exit in the middle of the script."""
     seen = watch(
         script(
             *PLAIN,
@@ -133,8 +133,8 @@ def test_a_trainer_of_the_users_own_is_watched_to_where_the_script_ends(watch: A
     assert len(seen.run["seen"]["training"]["grad_norm"]) == 10
 
 
-def test_os_exit_keeps_what_was_seen(watch: Any, script: Any, model: Path) -> None:
-    """Nothing runs after os._exit: what was seen before it is on disk already. Untrained is not healthy."""
+def test_the_record_survives_os_exit(watch: Any, script: Any, model: Path) -> None:
+    """No code runs after os._exit: the record is on disk already. Untrained is not healthy."""
     seen = watch(script(*PLAIN, ("trainer.train()", "import os; os._exit(0)")), str(model))
     stages = [taken["name"] for taken in seen.run["seen"]["stages"] if taken["by"] == "flow"]
     assert stages[-2:] == ["peft", "trainer"]
@@ -142,8 +142,8 @@ def test_os_exit_keeps_what_was_seen(watch: Any, script: Any, model: Path) -> No
     assert seen.code == (1 if FOUR_BIT and frozen_by_trl() else 3)
 
 
-def test_an_error_of_the_script_is_told(watch: Any, script: Any, model: Path) -> None:
-    """With its place in the script; what was trained before it stays judged."""
+def test_an_error_of_the_script_is_reported(watch: Any, script: Any, model: Path) -> None:
+    """The message has its place in the script; the training before it is judged."""
     seen = watch(script(*PLAIN, ("trainer.save_model", 'raise RuntimeError("mine")\ntrainer.save_model')), str(model))
     assert (seen.pipeline["error"]["type"], seen.pipeline["error"]["message"]) == ("RuntimeError", "mine")
     assert seen.pipeline["error"]["frames"][-1]["file"] == "train.py"
@@ -154,7 +154,7 @@ def test_an_error_of_the_script_is_told(watch: Any, script: Any, model: Path) ->
 def test_the_script_has_its_token_and_the_record_does_not(
     watch: Any, script: Any, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither those of its arguments nor those of the environment, in warnings, errors and lines of code."""
+    """Secrets of arguments and environment are removed from warnings, errors and lines of code."""
     monkeypatch.setenv("HF_TOKEN", "Zq7xW2vKp9env")
     told = "f\"{sys.argv[3]} and {os.environ['HF_TOKEN']} are wrong\""
     fails = f"import os, warnings\nwarnings.warn({told})\ndef login(token): raise ValueError({told})\n"
@@ -168,7 +168,7 @@ def test_the_script_has_its_token_and_the_record_does_not(
 
 
 def test_evaluating_beside_the_script_leaves_its_random_numbers() -> None:
-    """Whoever draws them; on a GPU there too."""
+    """This holds for all generators, also on a GPU."""
 
     def draw() -> tuple[float, ...]:
         gpu = (float(torch.rand((), device="cuda")),) if torch.cuda.is_available() else ()
@@ -189,7 +189,7 @@ def test_evaluating_beside_the_script_leaves_its_random_numbers() -> None:
 
 
 def test_two_trainers_are_two_runs(watch: Any, script: Any, model: Path, tmp_path: Path) -> None:
-    """Each with the stages of its own model."""
+    """Each has the stages of its own model."""
     text = (tmp_path / script(*PLAIN)).read_text(encoding="utf-8")
     again = text[text.index("model = Auto") : text.index("trainer.save_model")]
     seen = watch(script(*PLAIN, ("trainer.save_model", f"{again}\ntrainer.save_model")), str(model))
@@ -198,8 +198,8 @@ def test_two_trainers_are_two_runs(watch: Any, script: Any, model: Path, tmp_pat
     assert len({tuple(taken["name"] for taken in run["seen"]["stages"]) for run in seen.pipeline["runs"]}) == 1
 
 
-def test_what_asks_for_a_gpu_is_redirected_and_said(watch: Any, script: Any, model: Path) -> None:
-    """Where there is none: a device map, a half-precision option, and an optimizer."""
+def test_requests_for_a_gpu_are_redirected_with_a_note(watch: Any, script: Any, model: Path) -> None:
+    """On a CPU these are a device map, a half-precision option, and an optimizer."""
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     seen = watch(
@@ -217,8 +217,8 @@ def test_what_asks_for_a_gpu_is_redirected_and_said(watch: Any, script: Any, mod
     assert seen.run["seen"]["training"] is not None
 
 
-def test_a_launcher_starts_what_is_watched(watch: Any, script: Any, model: Path, launcher: str) -> None:
-    """`accelerate launch` starts the script in a process of its own."""
+def test_a_launched_script_is_watched(watch: Any, script: Any, model: Path, launcher: str) -> None:
+    """`accelerate launch` starts the script in a child process."""
     seen = watch(launcher, "launch", "--cpu", "--num_processes", "1", script(*PLAIN), str(model))
     assert seen.pipeline["script"] == "train"
     assert len(seen.run["seen"]["training"]["grad_norm"]) == 10
@@ -227,7 +227,7 @@ def test_a_launcher_starts_what_is_watched(watch: Any, script: Any, model: Path,
 def test_a_signal_ends_a_launcher_with_what_it_started(
     pytestconfig: pytest.Config, script: Any, model: Path, tmp_path: Path, launcher: str
 ) -> None:
-    """The script too, and the links to what it saved where something was."""
+    """The script ends too, and the links to its saved files are removed."""
     final = tmp_path / "out" / "final"
     final.mkdir(parents=True)
     (final / "adapter.txt").write_text("weeks of training")
@@ -245,12 +245,12 @@ def test_a_signal_ends_a_launcher_with_what_it_started(
         process.terminate()
         assert process.wait(60) == 143
     left = Path("/proc", (tmp_path / "pid").read_text(), "cmdline")
-    assert not left.exists() or not left.read_bytes()  # an ended process that nobody has asked has none
+    assert not left.exists() or not left.read_bytes()  # a zombie has none
     assert [path.name for path in final.iterdir()] == ["adapter.txt"]
 
 
 def test_a_notebook_is_run_cell_by_cell(watch: Any, script: Any, model: Path, tmp_path: Path) -> None:
-    """Magics are left out, and said."""
+    """Magics are skipped, with a note."""
     script(*PLAIN)
     head, _, tail = (tmp_path / "train.py").read_text(encoding="utf-8").partition("\nmodel = Auto")
     cells = [
@@ -265,7 +265,7 @@ def test_a_notebook_is_run_cell_by_cell(watch: Any, script: Any, model: Path, tm
 
 
 def test_the_three_calls_of_the_documentation(watch: Any, model: Path, tmp_path: Path) -> None:
-    """A loop without a Trainer, as docs/your-script.md shows it."""
+    """The example is a loop without a Trainer, as in docs/your-script.md."""
     text = (Path(__file__).parents[2] / "docs" / "your-script.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     (tmp_path / "flow.py").write_text(code, encoding="utf-8")
@@ -277,8 +277,8 @@ def test_the_three_calls_of_the_documentation(watch: Any, model: Path, tmp_path:
     assert training["eval_after"] < training["eval_before"]
 
 
-def test_three_calls_that_train_nothing_are_told(watch: Any, model: Path, tmp_path: Path) -> None:
-    """An optimizer over the wrong parameters."""
+def test_three_calls_that_train_nothing_are_reported(watch: Any, model: Path, tmp_path: Path) -> None:
+    """The optimizer holds the wrong parameters."""
     text = (Path(__file__).parents[2] / "docs" / "your-script.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     wrong = code.replace("[p for p in model.parameters() if p.requires_grad]", "[torch.nn.Parameter(torch.ones(2))]")
@@ -290,7 +290,7 @@ def test_three_calls_that_train_nothing_are_told(watch: Any, model: Path, tmp_pa
 
 @pytest.mark.skipif(Version("0.22") > TRL, reason="TRL 0.22 brought trl.scripts.sft with data sets from a directory")
 def test_trls_own_script(watch: Any, model: Path, tmp_path: Path) -> None:
-    """As it is installed, on a local model and data set."""
+    """The script is TRL's as installed, with a local model and data set."""
     import trl.scripts.sft
 
     data = tmp_path / "data"
@@ -310,8 +310,8 @@ def test_trls_own_script(watch: Any, model: Path, tmp_path: Path) -> None:
     assert seen.trainable("trainer") == 2 * (8 * (64 + 64) + 8 * (64 + 32))
 
 
-def test_a_loss_that_ends_far_above_where_it_began_is_told(watch: Any, model: Path, tmp_path: Path) -> None:
-    """A learning rate far too high, and no clipping: the run succeeds, and the model is worse than a guess."""
+def test_a_loss_that_ends_far_above_its_start_is_reported(watch: Any, model: Path, tmp_path: Path) -> None:
+    """The learning rate is far too high without clipping: the run succeeds, and the model is worse than a guess."""
     shutil.copy(Path(__file__).with_name("diverges.py"), tmp_path)
     seen = watch("diverges.py", str(model))
     assert (seen.code, seen.verdicts[0]["outcome"]) == (1, "fail")
@@ -319,8 +319,8 @@ def test_a_loss_that_ends_far_above_where_it_began_is_told(watch: Any, model: Pa
 
 
 def test_a_single_step_is_no_fault(watch: Any, script: Any, model: Path) -> None:
-    """A smoke test: lora_A cannot move while lora_B is zero."""
-    # Loaded whole: what freezes quantized adapters must not be in the way.
+    """In a smoke test of one step lora_A cannot change while lora_B is zero."""
+    # In full precision, because quantized adapters may be frozen.
     seen = watch(script(*WHOLE, ("num_train_epochs=20", "max_steps=1")), str(model))
     training = seen.run["seen"]["training"]
     assert (training["steps"], training["classes"]["lora_A"]["unchanged"]) == (1, 14)
@@ -335,7 +335,7 @@ def test_a_single_step_is_no_fault(watch: Any, script: Any, model: Path) -> None
 def test_rewards_that_are_all_equal_are_never_called_training(
     watch: Any, model: Path, tmp_path: Path, kind: str
 ) -> None:
-    """Nothing changes by a bit then. Where they differ, weights change at a loss that may be 0."""
+    """No bit changes then. If rewards differ, weights change, at a loss that may be 0."""
     shutil.copy(Path(__file__).with_name("reward.py"), tmp_path)
     seen = watch("reward.py", str(model), kind)
     run, (verdict,) = seen.run, seen.verdicts
@@ -351,7 +351,7 @@ def test_rewards_that_are_all_equal_are_never_called_training(
 
 
 @pytest.mark.skipif(FOUR_BIT, reason="a quantized model is prepared for it")
-def test_a_loud_failure_is_told_as_it_is(watch: Any, script: Any, model: Path) -> None:
+def test_a_loud_failure_is_reported_as_it_is(watch: Any, script: Any, model: Path) -> None:
     """Checkpointing without gradients of the inputs raises in the first backward pass, watched or not."""
     seen = watch(script(WHOLE[0]), str(model))
     assert seen.code == 1

@@ -1,4 +1,6 @@
-"""QLoRA fine-tuning as users of TRL wrote it before 0.21: load in 4 bits, prepare, wrap, hand the PeftModel over."""
+"""QLoRA fine-tuning as users of TRL wrote it before 0.21: load in 4 bits, prepare, wrap, pass the PeftModel to the
+trainer.
+"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The plugin of a cell process, in a pytest of its own: with stand-ins for the cells, and without torch."""
+"""The plugin of a cell process, in a pytest subprocess: with stand-ins for the cells, and without torch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_flow(plan: Plan, planned: PlannedCell) -> None:
         {fate}
     runner.append(plan, builders.healthy(planned.flow, planned.variant, stack=plan.stack))
 """
-"""finetune_compat/cell/session/test_flows.py, with a story in place of a flow."""
+"""finetune_compat/cell/session/test_flows.py, with an outcome in place of a flow."""
 
 
 def planned(
@@ -58,7 +58,7 @@ def planned(
 
 @pytest.fixture
 def cells(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A pytest that is run as runs.py runs it, and that does not know it is run by a test, perhaps in a worker."""
+    """A pytest that runs as in a session, separate from the tests' own, possibly in a worker."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "harness"), str(ROOT / "tests" / "unit")]))
     for name in [name for name in os.environ if name.startswith(("PYTEST_XDIST", "PYTEST_ADDOPTS"))]:
         monkeypatch.delenv(name)
@@ -66,7 +66,7 @@ def cells(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
 
 
 def run(cells: pytest.Pytester, plan: Plan, *arguments: str, fate: str = "pass") -> pytest.RunResult:
-    """Run the cells of `plan`, the second of which has this fate."""
+    """Run the cells of `plan`; the second one has this outcome."""
     file = cells.makepyfile(test_flows=CELL.format(fate=fate))
     return cells.runpytest_subprocess(*_configured(), "--plan", f"{plan.run}/plan.json", *arguments, str(file))
 
@@ -76,12 +76,12 @@ def _configured() -> Sequence[str]:
 
 
 def selected(plan: Plan) -> list[str]:
-    """Ids of the cells the host is told were selected."""
+    """Ids of the selected cells, as the host reads them."""
     return plan.selected_file.read_text(encoding="utf-8").splitlines()
 
 
 def outcomes(plan: Plan, status: int) -> dict[str, Outcome]:
-    """What the host makes of the run that has ended with this status."""
+    """The host's verdicts on the run that ended with this status."""
     write_row(Path(plan.run), _row(plan, status, ()))
     return {verdict.cell: verdict.outcome for verdict in judged(Path(plan.run), UNLISTED).verdicts}
 
@@ -93,18 +93,18 @@ def outcomes(plan: Plan, status: int) -> dict[str, Outcome]:
     ("arguments", "problem"),
     [((), "no plan file was named"), (("--plan", "/nowhere/plan.json"), "no plan file at /nowhere/plan.json")],
 )
-def test_without_a_plan_there_is_one_clear_usage_error(
+def test_without_a_plan_there_is_one_usage_error(
     cells: pytest.Pytester, arguments: tuple[str, ...], problem: str
 ) -> None:
-    """What is missing, and who writes it; no trace."""
+    """The message says what is missing and who writes it, without a traceback."""
     result = cells.runpytest_subprocess(*_configured(), *arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     [said] = [line for line in result.errlines if line]
     assert said == f"ERROR: --plan: {problem}. Cells are run by nox: nox -s \"compat-3.11(trl='0.22')\""
 
 
-def test_every_planned_cell_is_one_test_of_its_own_name(cells: pytest.Pytester, tmp_path: Path) -> None:
-    """In the order of the plan, and spelled as everywhere."""
+def test_every_planned_cell_is_one_test_with_its_name(cells: pytest.Pytester, tmp_path: Path) -> None:
+    """The tests are in the order of the plan, with the usual names."""
     result = run(cells, planned(tmp_path / "run"), "--collect-only", "-q")
     assert result.ret == pytest.ExitCode.OK
     tests = [line.partition("::")[2] for line in result.outlines if "::" in line]
@@ -112,7 +112,7 @@ def test_every_planned_cell_is_one_test_of_its_own_name(cells: pytest.Pytester, 
 
 
 def test_a_cell_is_recorded_and_the_host_reads_it(cells: pytest.Pytester, tmp_path: Path) -> None:
-    """The way round: plan, process, observations, verdicts."""
+    """Plan, process, observations and verdicts agree."""
     plan = planned(tmp_path / "run")
     result = run(cells, plan)
     result.assert_outcomes(passed=3)
@@ -126,7 +126,7 @@ def test_a_cell_is_recorded_and_the_host_reads_it(cells: pytest.Pytester, tmp_pa
 def test_the_selection_is_written_after_k_has_been_applied(
     cells: pytest.Pytester, tmp_path: Path, workers: str
 ) -> None:
-    """With and without workers: the controller collects nothing and must not overwrite what they wrote."""
+    """This holds with and without workers: the controller collects nothing and must not overwrite the workers' file."""
     plan = planned(tmp_path / "run")
     result = run(cells, plan, "-n", workers, "-k", "sft and not config")
     result.assert_outcomes(passed=1, deselected=0 if workers == "2" else 2)
@@ -135,14 +135,14 @@ def test_the_selection_is_written_after_k_has_been_applied(
 
 
 def test_a_selection_that_matches_nothing_is_written_too(cells: pytest.Pytester, tmp_path: Path) -> None:
-    """An empty selection is another finding than a process that never selected."""
+    """An empty selection differs from a process that never selected."""
     plan = planned(tmp_path / "run")
     assert run(cells, plan, "-k", "nowhere").ret == pytest.ExitCode.NO_TESTS_COLLECTED
     assert selected(plan) == []
 
 
 def test_a_process_that_cannot_collect_selects_nothing(cells: pytest.Pytester, tmp_path: Path) -> None:
-    """The host then says that nothing was selected, not that all is well."""
+    """The host then reports that nothing was selected."""
     plan = planned(tmp_path / "run")
     file = cells.makepyfile(test_flows="import a_module_there_is_not\ndef test_flow(planned): ...")
     result = cells.runpytest_subprocess(*_configured(), "--plan", f"{plan.run}/plan.json", str(file))
@@ -157,7 +157,7 @@ def test_a_process_that_cannot_collect_selects_nothing(cells: pytest.Pytester, t
 def test_a_worker_that_crashes_or_hangs_loses_its_cell_alone(
     cells: pytest.Pytester, tmp_path: Path, fate: str, limit_s: float
 ) -> None:
-    """The worker is replaced, the cells before and after it are as they are, and the lost one is the machine's."""
+    """The worker is replaced, other cells are unaffected, and the lost cell is an infrastructure failure."""
     plan = planned(tmp_path / "run", limit_s=limit_s)
     result = run(cells, plan, "-n", "1", "--max-worker-restart=3", fate=fate)
     result.assert_outcomes(passed=2, failed=1)
@@ -170,13 +170,13 @@ def test_a_worker_that_crashes_or_hangs_loses_its_cell_alone(
 
 
 HOARD = "held = bytearray(1 << 30); time.sleep(60)"
-"""A gigabyte of zeroes that bytearray writes page by page; ended long before the minute is over."""
+"""Fill a gigabyte of zeroes page by page; the process is ended long before a minute is over."""
 
 
 def test_a_worker_that_holds_too_much_memory_is_ended_and_its_cell_alone(
     cells: pytest.Pytester, tmp_path: Path
 ) -> None:
-    """The file says what ended it and what it held; the cells beside it are as they are."""
+    """The file has the reason and the amount; other cells are unaffected."""
     limit = 400 * 2**20
     plan = planned(tmp_path / "run", memory_limit=limit)
     result = run(cells, plan, "-n", "1", "--max-worker-restart=3", fate=HOARD)
@@ -187,17 +187,15 @@ def test_a_worker_that_holds_too_much_memory_is_ended_and_its_cell_alone(
     assert end is not None and end.cause is EndCause.MEMORY and end.resident_bytes > limit
 
 
-def test_without_workers_nothing_is_ended_for_its_memory_and_that_is_said(
-    cells: pytest.Pytester, tmp_path: Path
-) -> None:
-    """One process, as a debugger needs it: it would end itself, and everything it is to say."""
+def test_without_workers_memory_is_not_limited_and_a_message_says_so(cells: pytest.Pytester, tmp_path: Path) -> None:
+    """A single process, which a debugger needs, would end itself and lose its report."""
     result = run(cells, planned(tmp_path / "run", memory_limit=2**20), "-n", "0")
     result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(["the memory limit does not apply: there is no worker (-n 0)"])
 
 
 def test_the_limit_is_for_one_cell_and_not_for_all(cells: pytest.Pytester, tmp_path: Path) -> None:
-    """Neither the sum of the cells nor what the process does after the last of them is held against it."""
+    """Neither the sum of the cells nor memory after the last cell counts."""
     plan = planned(tmp_path / "run", limit_s=1.2)
     file = cells.makepyfile(
         test_flows="""
@@ -214,26 +212,26 @@ def test_the_limit_is_for_one_cell_and_not_for_all(cells: pytest.Pytester, tmp_p
 
 
 def node(name: str) -> SimpleNamespace:
-    """A worker as xdist's controller knows it."""
+    """A worker as xdist's controller represents it."""
     return SimpleNamespace(gateway=SimpleNamespace(id=name), workerinput={})
 
 
 def given(gpus: Gpus, name: str) -> str:
-    """The GPU that a new worker gets."""
+    """Return the GPU that a new worker gets."""
     worker = node(name)
     gpus.pytest_configure_node(worker)
     return str(worker.workerinput[GPU])
 
 
-def test_each_worker_has_a_gpu_of_its_own() -> None:
-    """In the order in which they were chosen; more workers than GPUs go round."""
+def test_each_worker_has_its_own_gpu() -> None:
+    """They are given in the order of choice; with more workers than GPUs they are shared in turn."""
     gpus = Gpus(["GPU-5f", "MIG-6a"])
     assert [given(gpus, f"gw{number}") for number in range(4)] == ["GPU-5f", "MIG-6a", "GPU-5f", "MIG-6a"]
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-def test_a_worker_that_is_replaced_leaves_its_gpu_to_the_one_after_it(lost: int) -> None:
-    """Whose number is neither's: going round by it, one GPU would have two workers and the other none."""
+def test_a_replaced_worker_leaves_its_gpu_to_its_replacement(lost: int) -> None:
+    """The replacement's number is new: counting in turn, one GPU would have two workers and the other none."""
     gpus = Gpus(["4", "5"])
     first = [given(gpus, "gw0"), given(gpus, "gw1")]
     gpus.pytest_testnodedown(node(f"gw{lost}"))
@@ -243,7 +241,7 @@ def test_a_worker_that_is_replaced_leaves_its_gpu_to_the_one_after_it(lost: int)
 def test_a_lost_workers_cells_run_on_its_own_gpu(
     cells: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In real workers: each sees one GPU when it begins, and never one that another has."""
+    """With real workers, each sees one GPU at its start, and never one that another uses."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5f,GPU-6a")
     plan = planned(tmp_path / "run", device=DeviceKind.CUDA)
     file = cells.makepyfile(
@@ -272,7 +270,7 @@ def test_a_lost_workers_cells_run_on_its_own_gpu(
 
 
 def test_cells_of_every_kind_have_names_that_differ() -> None:
-    """A test's name is what -k and the reports know it by."""
+    """-k and the reports use the name of a test."""
     variants = [Variant(m, p, gc) for m in ("qwen2", "llama") for p in Precision for gc in (True, False)]
     names = {str(PlannedCell("sft-full", variant, ())) for variant in variants}
     assert len(names) == len(variants)

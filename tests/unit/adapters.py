@@ -1,4 +1,4 @@
-"""Saved adapters made by hand, whole ones and broken ones. Values are small, distinct and never zero by accident."""
+"""Saved adapters written by hand, intact and broken. Values are small, distinct and nonzero."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ CONFIG: dict[str, Any] = {
     "use_rslora": False,
     "use_dora": False,
 }
-"""What save_pretrained writes for a small LoRA, but for inference_mode: healthy down to the last note."""
+"""What save_pretrained writes for a small LoRA, without inference_mode."""
 
 
 def values(*shape: int, seed: int = 1) -> Array:
-    """Distinct numbers other than zero."""
+    """Return distinct nonzero numbers."""
     size = int(np.prod(shape))
     return (np.arange(1, size + 1, dtype=np.float32) / 8 + seed).reshape(shape)
 
 
 def modules(targets: tuple[str, ...] = TARGETS, layers: int = LAYERS) -> list[str]:
-    """The modules of the base that are adapted."""
+    """Return the adapted modules of the base model."""
     return [LAYER.format(layer, target) for layer in range(layers) for target in targets]
 
 
@@ -52,7 +52,7 @@ Q0, V0, Q1, V1 = modules()
 
 
 def update(module: str, seed: int = 1, rank: int = RANK) -> dict[str, Array]:
-    """The two factors of a linear layer's update."""
+    """Return the two LoRA factors of a linear layer."""
     return {
         f"{PREFIX}{module}.lora_A.weight": values(rank, WIDTH, seed=seed),
         f"{PREFIX}{module}.lora_B.weight": values(WIDTH, rank, seed=-seed),
@@ -60,12 +60,12 @@ def update(module: str, seed: int = 1, rank: int = RANK) -> dict[str, Array]:
 
 
 def tensors() -> dict[str, Array]:
-    """A trained adapter of four modules."""
+    """Return a trained adapter of four modules."""
     return {name: array for i, module in enumerate(modules(), 1) for name, array in update(module, i).items()}
 
 
 def write(directory: Path, arrays: Mapping[str, NDArray[Any]] | None = None, **config: Any) -> Path:
-    """Save an adapter in `directory`: the healthy one, with other tensors or other configuration where given."""
+    """Save an adapter in `directory`: the healthy one, or one with the given tensors or configuration."""
     directory.mkdir(exist_ok=True)
     (directory / "adapter_config.json").write_text(json.dumps({**CONFIG, **config}))
     save_file(dict(tensors() if arrays is None else arrays), directory / "adapter_model.safetensors", {"format": "pt"})
@@ -73,7 +73,7 @@ def write(directory: Path, arrays: Mapping[str, NDArray[Any]] | None = None, **c
 
 
 def raw(path: Path, entries: list[tuple[str, str, list[int], bytes]]) -> Path:
-    """A safetensors file of any dtype, written byte by byte: name, dtype, shape and bytes of each tensor."""
+    """Write a safetensors file of any dtype byte by byte: name, dtype, shape and bytes of each tensor."""
     parts, end = [], 0
     for name, dtype, shape, data in entries:
         begin, end = end, end + len(data)

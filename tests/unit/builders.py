@@ -1,7 +1,8 @@
-"""Observations made by hand, one small function per story, for every test of the host side.
+"""Hand-made observations, one small function per case, for all host-side tests.
 
-The numbers follow from the tiny models' sizes and are worked out here once, by hand; `contract/test_closed_forms.py`
-holds the closed forms of `finetune_compat.contract.closed_forms` against a brute-force enumeration.
+The numbers follow from the sizes of the tiny models and are calculated here once, by hand.
+`contract/test_closed_forms.py` compares the closed forms of `finetune_compat.contract.closed_forms` with a brute-force
+enumeration.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from finetune_compat.checks import Symptom
-from finetune_compat.checks.ledger import Issue, Kind, Ledger, Signature
+from finetune_compat.checks.ledger import Issue, Ledger, Signature
 from finetune_compat.contract.catalog import MODELS, Objective, flow_named
 from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.records import (
@@ -45,15 +46,16 @@ from finetune_compat.contract.records import (
     Variant,
     to_json,
 )
+from finetune_compat.contract.verdict import Kind
 from finetune_compat.results.run_files import Results, RowState, StackRow, _judge_row, write_row
 from finetune_compat.results.summary import Summary, summarize
 
 ADAPTER = 16_384
 """2 layers x r 8 x (q 128 + k 96 + v 96 + o 128 + gate 192 + up 192 + down 192)."""
 REST = 16_704
-"""Embedding and head 2 x 128 x 64, and 5 norms of 64: what is not quantized."""
+"""Embedding and head 2 x 128 x 64, and 5 norms of 64: everything that is not quantized."""
 HEAD = 8_192
-"""128 x 64: what a model whose head is its embedding does not have."""
+"""128 x 64: the head that a model with tied embeddings does not have."""
 BIASES = 256
 """Qwen2's q, k and v biases: 2 layers x (64 + 32 + 32)."""
 LINEARS = 73_728
@@ -62,13 +64,13 @@ LINEARS = 73_728
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """A tiny model, worked out by hand. The adapters are those on the vision encoder; ADAPTER are on every model."""
+    """A tiny model, calculated by hand. The adapters here are on the vision encoder; every model has ADAPTER."""
 
     linears: int
     biases: int
     rest: int
     tensors: int
-    """Weight matrices, norms, embedding, head and patches: everything but biases of linear layers."""
+    """Weight matrices, norms, embedding, head and patches: everything except biases of linear layers."""
     bias_tensors: int
     vision_adapter: int = 0
     vision_pairs: int = 0
@@ -79,7 +81,7 @@ class Sizes:
 # Biases: 2 x (96 + 32 + 128 + 32) and 128 + 64. Patches 32 x (3 x 2 x 4 x 4), 5 layer norms of 2 x 32.
 # Tensors: patches, 5 norms of 2, 2 x 4 matrices, 2 in the merger; a bias for each matrix.
 _PLAIN_ENCODER = Sizes(49_152, 768, 3_392, 21, 10)
-# Of Qwen2.5-VL: gate, up and down 32 x 128 in place of fc1 and fc2, biases 128 + 128 + 32, RMS norms of 32.
+# Qwen2.5-VL: gate, up and down 32 x 128 instead of fc1 and fc2, biases 128 + 128 + 32, RMS norms of 32.
 _GATED_ENCODER = Sizes(57_344, 1_024, 3_232, 18, 12)
 _DECODER = Sizes(LINEARS, BIASES, REST, 21, 6)
 
@@ -137,23 +139,23 @@ VERSIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Losses:
-    """Eval loss of a healthy flow of one objective, and of one that learns nothing."""
+    """Eval losses of a healthy flow of one objective, and of a flow that learns nothing."""
 
     before: float
     after: float
     worse: float
     still: float
-    """To six decimals, of one in which nothing moves."""
+    """Six decimals of the loss of a flow in which nothing changes."""
     accuracy: tuple[float, float]
 
 
 NEXT_TOKEN = Losses(4.8921, 4.4012, 4.9, 4.892134, (0.01, 0.11))
 PREFERENCE = Losses(0.6931, 0.182, 0.7, 0.693147, (0.0, 1.0))
-"""Before training every pair's margin is 0: its loss is ln 2, and no chosen completion has gained."""
+"""Before training the margin of every pair is 0, so the loss is ln 2 and no chosen completion has gained."""
 
 
 def losses_of(flow: str) -> Losses:
-    """Those of the flow's objective."""
+    """Return the losses of the flow's objective."""
     return PREFERENCE if flow_named(flow).objective is Objective.PREFERENCE else NEXT_TOKEN
 
 
@@ -169,7 +171,7 @@ def healthy(
     device: DeviceKind = DeviceKind.CPU,
     features: tuple[str, ...] = (),
 ) -> Observation:
-    """All as stated: what was asked to train trains, and eval loss falls."""
+    """Everything is as declared: what should train trains, and eval loss falls."""
     row = flow_named(flow)
     adapters = row.subject.value == "adapter"
     censuses = _censuses(flow, variant)
@@ -198,7 +200,7 @@ def healthy(
 
 
 def real() -> Observation:
-    """Real weights in 4 bits, all as stated: bfloat16, and the head is the embedding, as in no tiny model."""
+    """Real 4-bit weights, all as declared: bfloat16, and the head is the embedding, unlike in any tiny model."""
     seen, variant = healthy(), dataclasses.replace(NF4, model="tied-llama")
     stages = [dataclasses.replace(c, total=c.total - HEAD, total_logical=c.total_logical - HEAD) for c in seen.stages]
     load = stages[0]
@@ -223,7 +225,7 @@ def real() -> Observation:
 
 
 def frozen(seen: Observation, *, again: bool = True, chain: tuple[Frame, ...] = FREEZING_CHAIN) -> Observation:
-    """The flagship, silent: the trainer froze the adapters, the steps ran, nothing moved."""
+    """The silent trl#3926: the trainer froze the adapters, the steps ran, and nothing changed."""
     assert seen.training is not None
     stages = [_trainable(c, 0) if c.name in (Stage.TRAINER, Stage.AFTER_TRAINING) else c for c in seen.stages]
     if again:
@@ -235,6 +237,7 @@ def frozen(seen: Observation, *, again: bool = True, chain: tuple[Frame, ...] = 
     training = dataclasses.replace(
         still,
         grad_norm=(0.0,) * 10,
+        grad_norm_logged=(0.0,) * 10,
         optimizer=Optimizer(0, 0, 0),
         gradients=Gradients(0, 0, 0, 0),
         classes=_unreached(still.classes),
@@ -253,12 +256,12 @@ def frozen(seen: Observation, *, again: bool = True, chain: tuple[Frame, ...] = 
 
 
 def frozen_loud(seen: Observation) -> Observation:
-    """The flagship without gradient checkpointing: the same freeze, and backward() finds nothing to differentiate."""
+    """The loud trl#3926, without gradient checkpointing: the same freeze, and backward() raises an error."""
     return failed(frozen(seen), "RuntimeError", NO_GRAD, Stage.TRAINING)
 
 
 def failed(seen: Observation, kind: str, message: str, stage: Stage, place: Frame | None = None) -> Observation:
-    """The flow ended in an exception at `stage`; nothing later was reached."""
+    """The flow raised an exception at `stage` and reached no later stage."""
     order = list(Stage)
     reached = tuple(c for c in seen.stages if order.index(c.name) < order.index(stage) or c.by is Actor.LIBRARY)
     lost = [c.name for c in seen.stages if c not in reached]
@@ -276,7 +279,7 @@ def failed(seen: Observation, kind: str, message: str, stage: Stage, place: Fram
 
 
 def refused(seen: Observation) -> Observation:
-    """The trainer says what is wrong, as a ValueError that names the flow's mistake."""
+    """The trainer refuses the flow's mistake with a ValueError that names it."""
     wrong = flow_named(seen.flow).refusal
     assert wrong is not None
     place = Frame(TRAINER_FILE, 700, "__init__", "raise ValueError(")
@@ -284,12 +287,12 @@ def refused(seen: Observation) -> Observation:
 
 
 def out_of_memory(seen: Observation) -> Observation:
-    """The machine gave out."""
+    """The machine ran out of memory."""
     return failed(seen, "OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB", Stage.TRAINING)
 
 
 def masked_labels(seen: Observation) -> Observation:
-    """Every label is -100: a loss of NaN, and gradients that say nothing."""
+    """Every label is -100: the loss is NaN, and the gradients carry no information."""
     assert seen.training is not None and seen.labels is not None
     nan = float("nan")
     tensors = seen.training.gradients.tensors
@@ -301,6 +304,7 @@ def masked_labels(seen: Observation) -> Observation:
         seen.training,
         loss=(nan,) * 10,
         grad_norm=(nan,) * 10,
+        grad_norm_logged=(nan,) * 10,
         eval_before=nan,
         eval_after=nan,
         subject_finite=False,
@@ -315,7 +319,7 @@ def masked_labels(seen: Observation) -> Observation:
 
 
 def ends_masked(seen: Observation) -> Observation:
-    """The pad token is the end token, and the collator masks both."""
+    """The pad token is the end token, so the collator masks both."""
     assert seen.labels is not None
     without = seen.labels.label_tokens - seen.labels.samples
     labels = dataclasses.replace(seen.labels, label_tokens=without, ends_masked=seen.labels.ends)
@@ -323,7 +327,7 @@ def ends_masked(seen: Observation) -> Observation:
 
 
 def empty_optimizer(seen: Observation) -> Observation:
-    """Gradients arrive, and the optimizer holds nothing it could apply them to."""
+    """Gradients arrive, and the optimizer holds no parameter they belong to."""
     assert seen.training is not None
     return _stuck(seen, optimizer=Optimizer(0, seen.training.optimizer.parameters, 0), learning_rate=())
 
@@ -334,20 +338,21 @@ def zero_learning_rate(seen: Observation) -> Observation:
 
 
 def rates_disagree(seen: Observation) -> Observation:
-    """The optimizer has a second group with a learning rate of its own; the first follows the schedule."""
+    """The optimizer has a second group with another learning rate; the first follows the schedule."""
     return _trained(seen, rates_agree=False)
 
 
 def zero_gradients(seen: Observation) -> Observation:
-    """Gradients arrive, all of them exactly zero."""
+    """Gradients arrive, and all of them are exactly zero."""
     assert seen.training is not None
     tensors = seen.training.gradients.tensors
     classes = _unreached(_still(seen.training, seen.flow).classes)
-    return _stuck(seen, gradients=Gradients(tensors, 0, tensors, 0), grad_norm=(0.0,) * 10, classes=classes)
+    norms = {"grad_norm": (0.0,) * 10, "grad_norm_logged": (0.0,) * 10}
+    return _stuck(seen, gradients=Gradients(tensors, 0, tensors, 0), classes=classes, **norms)
 
 
 def late(seen: Observation, kind: str, step: int) -> Observation:
-    """Some tensor of a class had nothing but zeros until this step."""
+    """A tensor of a class had only zero gradients until this step."""
     return _with_class(seen, kind, reached=step)
 
 
@@ -363,104 +368,106 @@ def vision_cut_off(seen: Observation) -> Observation:
 
 
 def stands_still(seen: Observation, kind: str) -> Observation:
-    """One class received gradients and did not move; the others did."""
+    """One class received gradients and did not change; the others did."""
     assert seen.training is not None
     tensors = seen.training.classes[kind].tensors
     return _with_class(seen, kind, unchanged=tensors, largest_change=0.0, moving_until=None)
 
 
 def ends_early(seen: Observation, kind: str, what: str, step: int | None) -> Observation:
-    """Some tensor of a class went on only up to this step: `gradients` or `moving`. None: nobody looked."""
+    """A tensor of a class had `gradients` or was `moving` only up to this step. None: not measured."""
     return _with_class(seen, kind, **{f"{what}_until": step})
 
 
 def gradient_norm_reported_as(seen: Observation, value: float) -> Observation:
-    """The trainer logs this at every step in place of the norm; the gradients themselves are fine."""
+    """The trainer logs this at every step instead of the gradient norm; the gradients are correct."""
     return _trained(seen, grad_norm_logged=(value,) * 10)
 
 
 def training_loss_reported_as(seen: Observation, value: float) -> Observation:
-    """The trainer logs this at every step in place of the loss; all else is fine."""
+    """The trainer logs this at every step instead of the loss; everything else is correct."""
     return _trained(seen, loss=(value,) * 10)
 
 
 def frozen_weights_changed(seen: Observation, name: str = "model.embed_tokens.weight") -> Observation:
-    """Training wrote to a tensor that was frozen when it began."""
+    """Training wrote to a tensor that was frozen at its start."""
     assert seen.training is not None and seen.training.frozen is not None
     return _trained(seen, frozen=Frozen(seen.training.frozen.tensors, 1, (name,)))
 
 
 def no_step(seen: Observation) -> Observation:
-    """Gradients and optimizer are right, and the weights stay what they were."""
+    """Gradients and optimizer are correct, and the weights do not change."""
     return _stuck(seen)
 
 
 def adapter_replaced(seen: Observation) -> Observation:
-    """The trainer attached an adapter of its own in place of the one it was given; training then went well."""
+    """The trainer attached its own adapter instead of the given one; training then succeeded."""
     return at_stage(seen, Stage.PEFT, subject_sha256="0d" * 32)
 
 
 def reload_differs(seen: Observation) -> Observation:
-    """What is loaded again is not what training ended with."""
+    """The reloaded adapter differs from the adapter at the end of training."""
     assert seen.reply is not None
     reloaded = at_stage(seen, Stage.RELOAD, subject_sha256="0e" * 32)
     return dataclasses.replace(reloaded, reply=dataclasses.replace(seen.reply, reloaded=1.7))
 
 
 def reload_answers_otherwise(seen: Observation) -> Observation:
-    """The same values, saved with another alpha, or loaded onto another base."""
+    """The same values, saved with another alpha or loaded onto another base model."""
     assert seen.reply is not None
     return dataclasses.replace(seen, reply=dataclasses.replace(seen.reply, reloaded=1.1))
 
 
 def without_effect(seen: Observation) -> Observation:
-    """The adapters moved, and the model does not go through them."""
+    """The adapters changed, and the model's forward does not use them."""
     return dataclasses.replace(seen, reply=Reply(0.0, 0.0))
 
 
 def losses(seen: Observation, before: float, after: float) -> Observation:
-    """Evaluation said this, and so do the logits."""
+    """Evaluation reported these losses, and the logits agree."""
     changes = {"eval_before": before, "eval_after": after, "reference_before": before, "reference_after": after}
     return _trained(seen, **changes)
 
 
 def learns_nothing(seen: Observation) -> Observation:
-    """Weights move, and eval loss does not fall."""
+    """Weights change, and eval loss does not fall."""
     return losses(seen, losses_of(seen.flow).before, losses_of(seen.flow).worse)
 
 
 def half_precision_at_load(seen: Observation) -> Observation:
-    """What is not quantized was loaded in half the precision asked for."""
+    """Weights that are not quantized were loaded in half precision, against the request."""
     dtypes = _census_of(seen, Stage.LOAD).dtypes
     return at_stage(seen, Stage.LOAD, dtypes={"float16" if d == "float32" else d: n for d, n in dtypes.items()})
 
 
 def adapter_dtypes(seen: Observation, at_trainer: tuple[str, ...], after: tuple[str, ...]) -> Observation:
-    """The adapters are kept in these dtypes."""
+    """The adapters have these dtypes."""
     return at_stage(
         at_stage(seen, Stage.TRAINER, adapter_dtypes=at_trainer), Stage.AFTER_TRAINING, adapter_dtypes=after
     )
 
 
 def adapters_elsewhere(seen: Observation) -> Observation:
-    """As many adapter parameters as asked for, all of them on the vision encoder."""
+    """As many adapter parameters as requested, all of them on the vision encoder."""
     total = _adapter(seen.variant)
     return at_stage(seen, Stage.TRAINER, adapters_on={Area.VISION: AreaCount(total, total)})
 
 
 def leaking(seen: Observation, left: int = 363_264) -> Observation:
-    """So many bytes more are alive when the flow is gone."""
+    """This many more bytes are alive after the flow."""
     assert seen.memory is not None
     return dataclasses.replace(seen, memory=dataclasses.replace(seen.memory, end_bytes=seen.memory.start_bytes + left))
 
 
 def other_attention(seen: Observation) -> Observation:
-    """The model fell back to another implementation than the one asked for."""
+    """The model fell back to another attention implementation than the requested one."""
     return dataclasses.replace(seen, attention=Attention("sdpa", "eager"))
 
 
 def of_older_harness(seen: Observation) -> Observation:
-    """The same cell as recorded before attention, classes, frozen weights, references, replies and memory were."""
+    """The same cell as recorded by older releases: no attention, classes, frozen weights, references, replies or
+    memory.
+    """
     before = {field.name: field.default for field in dataclasses.fields(Training) if field.name in _NEW_IN_TRAINING}
     training = seen.training and dataclasses.replace(seen.training, classes={}, **before)
     labels = seen.labels and dataclasses.replace(seen.labels, positions=0, ends=0, ends_masked=0)
@@ -481,14 +488,14 @@ _NEW_IN_TRAINING = (
 
 
 def kept_alive(seen: Observation, kept: int = 4 * ADAPTER) -> Observation:
-    """So many bytes of tensors, the adapter in float32 unless told otherwise, outlive the flow."""
+    """This many bytes of tensors outlive the flow: by default the adapter in float32."""
     assert seen.memory is not None
     memory = dataclasses.replace(seen.memory, end_bytes=seen.memory.start_bytes + kept)
     return dataclasses.replace(seen, memory=memory)
 
 
 def warned(seen: Observation) -> Observation:
-    """The warning of the flagship's reports, which healthy runs print as well."""
+    """The warning quoted in reports of trl#3926, which healthy runs print as well."""
     message = Message(
         Stage.TRAINING, "UserWarning", "None of the inputs have requires_grad=True. Gradients will be None", 3
     )
@@ -499,7 +506,7 @@ def warned(seen: Observation) -> Observation:
 
 
 def census(stage: Stage, variant: Variant, trainable: int, *, adapters: bool, by: Actor = Actor.FLOW) -> Census:
-    """A census of the tiny model, with or without adapters on it."""
+    """A census of the tiny model, with or without adapters."""
     extra = _adapter(variant) if adapters else 0
     total, logical = _stored(variant) + extra, _logical(variant) + extra
     areas = {Area.LANGUAGE: AreaCount(0, total - extra)}
@@ -523,14 +530,14 @@ def census(stage: Stage, variant: Variant, trainable: int, *, adapters: bool, by
 
 
 def _adapters_on(variant: Variant, trainable: int) -> dict[Area, AreaCount]:
-    """By the module they sit on, all of them trainable or none."""
+    """Adapter parameters by the module they are on, all trainable or all frozen."""
     vision = SIZES[variant.model].vision_adapter
     sizes = {Area.LANGUAGE: ADAPTER} | ({Area.VISION: vision} if vision else {})
     return {area: AreaCount(total if trainable else 0, total) for area, total in sizes.items()}
 
 
 def at_stage(seen: Observation, stage: Stage, **changes: object) -> Observation:
-    """The observation with other fields in its census of `stage`."""
+    """Change fields of the observation's census of `stage`."""
     changed = dataclasses.replace(_census_of(seen, stage), **changes)  # type: ignore[arg-type]  # fields by name
     return dataclasses.replace(seen, stages=tuple(changed if c.name is stage else c for c in seen.stages))
 
@@ -601,11 +608,11 @@ PRETENDED = (
     "sft-adapter-reload-trainable",
     "sft-adapter-reload-edited",
 )
-"""Flows whose lora_B was trained before, so that lora_A has a gradient from the first step on."""
+"""Flows whose lora_B was trained before, so that lora_A has a gradient in the first step."""
 
 
 def _adapter_classes(flow: str, variant: Variant) -> dict[str, ParameterClass]:
-    """7 targets in 2 layers, and what sits on the vision encoder. lora_B starts at zero, which holds lora_A back."""
+    """7 targets in 2 layers, and the targets of the vision encoder. With lora_B at zero, lora_A starts a step later."""
     first = 1 if flow in PRETENDED else 2
     found = {"lora_A": _class(14, first, 0.03), "lora_B": _class(14, 1, 0.04)}
     pairs = SIZES[variant.model].vision_pairs
@@ -616,7 +623,7 @@ def _adapter_classes(flow: str, variant: Variant) -> dict[str, ParameterClass]:
 
 
 def _class(tensors: int, reached: int, largest_change: float) -> ParameterClass:
-    """One that trained from the step it was reached to the last of ten."""
+    """A class that trained from the step it was first reached to the last of ten."""
     return ParameterClass(tensors, reached, 0, largest_change, gradients_until=10, moving_until=10)
 
 
@@ -630,14 +637,14 @@ def _whole_classes(variant: Variant) -> dict[str, ParameterClass]:
 
 
 def _base_tensors(variant: Variant) -> int:
-    """Frozen tensors that are compared: without the biases of 4-bit layers."""
+    """Frozen tensors that are compared: all except the biases of 4-bit layers."""
     sizes = SIZES[variant.model]
     return sizes.tensors + (0 if variant.precision.four_bit else sizes.bias_tensors)
 
 
 def _labels(rows: int, flow: str, variant: Variant) -> Labels:
-    """24 words and an end token to a row; before a picture's row stand its two marks and 4 merged patches. Where the
-    first 10 words are a prompt, labels begin behind it.
+    """24 words and an end token in a row; rows with a picture begin with two marks and 4 merged patches. Where the
+    first 10 words are a prompt, labels begin after it.
     """
     picture = 6 if "-vl" in variant.model else 0
     prompt = 10 if flow.startswith(("rft-", "dpo-")) else 0
@@ -645,7 +652,7 @@ def _labels(rows: int, flow: str, variant: Variant) -> Labels:
 
 
 def _sequences(flow: str) -> int:
-    """Of a row: a preference is two."""
+    """Sequences in a row: two for a preference."""
     return 2 if flow.startswith("dpo-") else 1
 
 
@@ -655,7 +662,7 @@ def _unlabelled(labels: Labels | None) -> Labels:
 
 
 def _trained(seen: Observation, **changes: object) -> Observation:
-    """The observation with other facts about its training."""
+    """Change facts about training."""
     assert seen.training is not None
     return dataclasses.replace(seen, training=dataclasses.replace(seen.training, **changes))  # type: ignore[arg-type]  # fields by name
 
@@ -667,7 +674,7 @@ def _with_class(seen: Observation, kind: str, **changes: object) -> Observation:
 
 
 def _still(training: Training, flow: str) -> Training:
-    """The same training, had no step moved anything: a lora_B that stays zero keeps the gradient of lora_A at zero."""
+    """The same training if no step changed anything: a lora_B of zeros keeps the gradient of lora_A at zero."""
     held = [name for name, of_class in training.classes.items() if of_class.reached == 2]
     classes = {
         name: dataclasses.replace(
@@ -684,6 +691,7 @@ def _still(training: Training, flow: str) -> Training:
     return dataclasses.replace(
         training,
         subject_delta=0.0,
+        accuracy_after=training.accuracy_before,
         gradients=dataclasses.replace(training.gradients, zero=zero),
         classes=classes,
         **dict.fromkeys(("eval_before", "eval_after", "reference_before", "reference_after"), losses_of(flow).still),
@@ -697,13 +705,13 @@ def _unreached(classes: Mapping[str, ParameterClass]) -> dict[str, ParameterClas
 
 def _stuck(seen: Observation, **changes: object) -> Observation:
     assert seen.training is not None
-    # What is loaded again still is what training ended with: nothing moved.
+    # The reloaded adapter equals the adapter at the end of training, because nothing changed.
     still = dataclasses.replace(seen, training=_still(seen.training, seen.flow), reply=_same_without(seen))
     return _trained(still, **changes)
 
 
 def _same_without(seen: Observation) -> Reply:
-    """Of a model whose weights did not move: a lora_B of zeros has no effect, one trained before has."""
+    """The effect in a model whose weights did not change: a lora_B of zeros has none, a trained one has."""
     alone = 2.2 if seen.flow in PRETENDED else 0.0
     return Reply(None if seen.lora is None else alone, 0.0)
 
@@ -735,7 +743,7 @@ def _logical(variant: Variant) -> int:
 
 
 def _packed(variant: Variant) -> int:
-    """Stored elements of quantized weights."""
+    """Number of stored elements of quantized weights."""
     linears = SIZES[variant.model].linears
     return (linears // 2 if variant.precision.four_bit else linears) if variant.precision.quantized else 0
 
@@ -750,21 +758,25 @@ def _stored(variant: Variant) -> int:
 
 # ------------------------------------------------------------------------------------------------------------- ledgers
 
+KBIT = f"trl/models/utils.py::prepare_peft_model -> {OTHER}::prepare_model_for_kbit_training"
+"""What froze in every story."""
+
 FLAGSHIP = Signature(
     windows={"trl": ">=0.20.0,<0.23.1"},
     flows=("sft-peft-model",),
     check="C104",
     precisions=(Precision.NF4, Precision.INT8),
-    frame=OTHER,
-    called_from="trl/models/utils.py",
+    froze=KBIT,
     symptom=Symptom.FLAT,
-    error="element 0 of tensors does not require grad",
+    error="RuntimeError: element 0 of tensors does not require grad",
+    raised="transformers/trainer.py::training_step",
+    stage=Stage.TRAINING,
 )
-"""Both faces of one fault: silent with gradient checkpointing, loud without."""
+"""Both forms of one fault: silent with gradient checkpointing, loud without."""
 
 
 def issue(*shows: Signature, name: str = "trl#3926") -> Issue:
-    """The flagship's entry, or one like it."""
+    """The ledger entry of trl#3926, or one like it."""
     return Issue(
         id=name,
         title="SFTTrainer freezes the adapters of a PeftModel it is handed",
@@ -782,7 +794,7 @@ UNLISTED = Ledger(issues=())
 
 
 def on_trl(version: str) -> dict[str, str]:
-    """The versions of every story, with another TRL."""
+    """The versions of every case, with another TRL."""
     return {**VERSIONS, "trl": version}
 
 
@@ -790,17 +802,17 @@ def on_trl(version: str) -> dict[str, str]:
 
 
 def ran(*seen: Observation, lost: tuple[str, ...] = ()) -> StackRow:
-    """The row of a stack that ran these cells, and lost some."""
+    """The row of a stack that ran these cells and lost some."""
     return StackRow(seen[0].stack.name, RowState.RAN, "", (*(each.cell for each in seen), *lost))
 
 
 def uninstallable(stack: str, reason: str = "no solution found") -> StackRow:
-    """The row of a stack nothing could be installed of."""
+    """The row of a stack whose packages could not be installed."""
     return StackRow(stack, RowState.UNINSTALLABLE, reason, ())
 
 
 def stored(run: Path, rows: Sequence[StackRow], *seen: Observation) -> Path:
-    """A run's directory, as cells and sessions leave it."""
+    """Write a run directory as cells and sessions write it."""
     for row in rows:
         write_row(run, row)
     run.mkdir(parents=True, exist_ok=True)
@@ -809,12 +821,12 @@ def stored(run: Path, rows: Sequence[StackRow], *seen: Observation) -> Path:
 
 
 def results_of(rows: Sequence[StackRow], *seen: Observation, ledger: Ledger = UNLISTED) -> Results:
-    """The same without files."""
+    """The results of a run, without files."""
     observed = {each.cell: each for each in seen}
     verdicts = [verdict for row in rows for verdict in _judge_row(row, {}, observed, ledger)]
     return Results(Path("reports/runs/example"), tuple(rows), observed, tuple(verdicts))
 
 
 def summary_of(rows: Sequence[StackRow], *seen: Observation, ledger: Ledger = UNLISTED) -> Summary:
-    """The numbers of such a run."""
+    """The summary of such a run."""
     return summarize(results_of(rows, *seen, ledger=ledger), ledger)

@@ -1,4 +1,4 @@
-"""What all unit tests share."""
+"""Fixtures of all unit tests."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from finetune_compat.machine import places
 from finetune_compat.machine.places import Places
 from hypothesis import settings
 
-# No deadline: how long one example takes says something about the machine, and these tests share it with cells.
+# No deadline: the time of one example depends on the machine, which these tests share with cells.
 settings.register_profile("host", deadline=None)
 settings.load_profile("host")
 
 
 @pytest.fixture(autouse=True)
 def _no_store_of_the_users(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test has an empty store of its own, and no shared one."""
+    """Each test has its own empty store and no shared store."""
     monkeypatch.setenv("COMPAT_STORE", str(tmp_path_factory.mktemp("store")))
     monkeypatch.delenv("COMPAT_STORE_REMOTE", raising=False)
 

@@ -1,4 +1,4 @@
-"""Observations with what the deep tier measures, one small function per story."""
+"""Observations with the measurements of the deep tier, one small function per case."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from finetune_compat.contract.records import (
 )
 
 BEFORE, AFTER = 5.0, 4.0
-"""Eval losses of every story: a fall of 1, a fifth."""
+"""Eval losses of every case: a fall of 1, which is a fifth."""
 
 
 def deep(seen: Observation | None = None) -> Observation:
-    """All as stated in both tiers: repeats agree, the twin stands still, random steps go 0.01 up and down."""
+    """Everything is as declared in both tiers: repeats agree, the twin does not change, random steps move by 0.01."""
     seen = with_losses(seen or healthy(), BEFORE, AFTER)
     same = StepPair(4.8, 4.8, True, {"lora_A": ClassDifference(0.5, 0.5, 1e-7), "lora_B": ClassDifference(2, 2, 1e-7)})
     measured = Deep(
@@ -49,13 +49,13 @@ def with_losses(seen: Observation, before: float, after: float) -> Observation:
 
 
 def changed(seen: Observation, **changes: object) -> Observation:
-    """Something else in what the deep tier measured."""
+    """Change other measurements of the deep tier."""
     assert seen.deep is not None
     return dataclasses.replace(seen, deep=dataclasses.replace(seen.deep, **changes))  # type: ignore[arg-type]
 
 
 def scaled(factor: float, loss_factor: float = 1.0) -> StepPair:
-    """The other way gives `factor` times the gradient, and reports `loss_factor` times the loss."""
+    """The other setup gives `factor` times the gradient and reports `loss_factor` times the loss."""
     classes = {
         name: ClassDifference(norm, factor * norm, abs(factor - 1) * norm)
         for name, norm in (("lora_A", 0.5), ("lora_B", 2.0))
@@ -64,7 +64,7 @@ def scaled(factor: float, loss_factor: float = 1.0) -> StepPair:
 
 
 def zeroed(*names: str) -> StepPair:
-    """Gradients of these classes are there, and zero, in the other way."""
+    """In the other setup, gradients of these classes are present and zero."""
     norms = {"lora_A": 0.5, "lora_B": 2.0}
     other = {name: 0.0 if name in names else norm for name, norm in norms.items()}
     return StepPair(
@@ -73,20 +73,20 @@ def zeroed(*names: str) -> StepPair:
 
 
 def ended(seen: Observation, measurement: str) -> Observation:
-    """A measurement ended in an error, though the flow had not."""
+    """A measurement ended in an error although the flow did not."""
     failure = Failure("RuntimeError", "planted", Stage.TRAINING, ())
     lost = {"repeats": (), "wanderers": ()}.get(measurement)
     return changed(seen, **{measurement: lost}, failures={measurement: failure})
 
 
 def not_finite(seen: Observation) -> Observation:
-    """The other way's gradient is NaN."""
+    """The gradient in the other setup is NaN."""
     nan = math.nan
     return changed(seen, accumulation=StepPair(4.8, 4.8, True, {"lora_A": ClassDifference(0.5, nan, nan)}))
 
 
 def swept(seed: int) -> list[Observation]:
-    """The six runs of one seed of a sweep, each as it should look: eval losses of 5.0 that fall as far as they can."""
+    """The six runs of one seed of a healthy sweep: eval losses of 5.0 that fall as far as they can."""
     runs = {None: 4.0, Handicap.FROZEN: 5.0, Handicap.WANDERING: 4.99, Handicap.HUNDREDTH: 4.98}
     seen = [_run(seed, handicap, after) for handicap, after in runs.items()]
     partly = [_run(seed, handicap, 4.5) for handicap in (Handicap.ONE_LAYER, Handicap.ONE_CLASS)]
@@ -98,7 +98,7 @@ def _run(seed: int, handicap: Handicap | None, after: float) -> Observation:
 
 
 def half_still(seen: Observation) -> Observation:
-    """In one layer of two nothing changed."""
+    """In one of two layers nothing changed."""
     assert seen.training is not None
     classes = {
         name: dataclasses.replace(found, unchanged=found.tensors // 2, moving_until=None)

@@ -1,4 +1,4 @@
-"""Watched runs made of observations made by hand."""
+"""Records of watched scripts, made from hand-made observations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RATE = 1e-2
 
 
 def run(seen: Observation | None = None, **changes: object) -> Run:
-    """A trainer that was handed a PeftModel, as it is seen from outside: no closed form, no labels of ours."""
+    """A trainer that was given a PeftModel, seen from outside: no closed form and no known labels."""
     seen = builders.healthy("sft-peft-model", NF4) if seen is None else seen
     seen = dataclasses.replace(seen, model=None, lora=None, reply=None, memory=None)
     wrapped = seen.census(Stage.PEFT)
@@ -54,19 +54,19 @@ def with_adapters(made: Run, **stages: tuple[tuple[str, ...], int, int, str]) ->
 
 
 def training(made: Run, **changes: object) -> Run:
-    """The same run with other facts of its training."""
+    """The same run with other facts about training."""
     assert made.seen.training is not None
     trained = dataclasses.replace(made.seen.training, **changes)  # type: ignore[arg-type]
     return dataclasses.replace(made, seen=dataclasses.replace(made.seen, training=trained))
 
 
 def frozen() -> Run:
-    """As TRL 0.22 leaves it."""
+    """The run as TRL 0.22 leaves it."""
     return run(builders.frozen(builders.healthy("sft-peft-model", NF4, versions=builders.on_trl("0.22.2"))))
 
 
 def failed() -> Run:
-    """Its training ended in an error."""
+    """A run whose training ended in an error."""
     seen = builders.healthy("sft-peft-model", NF4)
     return run(builders.failed(seen, "RuntimeError", builders.NO_GRAD, Stage.TRAINING))
 
@@ -81,6 +81,6 @@ def pipeline(*runs: Run, **changes: object) -> Pipeline:
 
 
 def without_training(made: Run) -> Run:
-    """Nothing was trained: the script ended before it."""
+    """A script that ended before training."""
     stages = tuple(taken for taken in made.seen.stages if taken.name is not Stage.AFTER_TRAINING)
     return dataclasses.replace(made, seen=dataclasses.replace(made.seen, training=None, labels=None, stages=stages))

@@ -1,9 +1,10 @@
-"""Everything that can be typed wrong, command by command: its whole message, exit code 4, and nothing else done.
+"""Every invalid input of each command: the whole message, exit code 4, and no other effect.
 
-What a file can have wrong in it is beside that file's own tests: one of a side in `gate/test_inputs`, a policy in
-`gate/test_policy`, the matrix in `test_matrix`, the ledger in `test_ledger`, a lock in `test_locks`, a run's in
-`test_results`, a saved adapter's in `adapter/`, an archive in `store/test_tidying`; what the index and the resolver say
-is in `gate/test_gate_parts`, what is refused where a bundle is unpacked in `bundle/`.
+Errors inside files are tested with the files' own modules: a side in `gate/test_inputs`, a policy in
+`gate/test_policy`, the matrix in `stacks/test_matrix`, the ledger in `checks/test_ledger`, a lock in
+`stacks/test_locks`, a run in `results/test_run_files`, a saved adapter in `inspect/`, an archive in
+`store/test_tidying`. Messages about the package index and the resolver are in `gate/test_parts`, about unpacked bundles
+in `bundle/`.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ FILES = {
 }
 
 GATE = "gate --from trl0.22 --to trl0.23 --device cpu"
-"""A call that is right: what is wrong stands behind it."""
+"""A valid call; the invalid argument is appended to it."""
 
 BAD = {
     "gate": f"Missing option '--from'.\n{SEE}",
@@ -499,7 +500,7 @@ BAD = {
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Path:
-    """A directory with the files, to be in; and no runs but those in it."""
+    """The current directory: it has the files, and the only runs are in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COMPAT_STORE", str(tmp_path / "store"))
     in_places(runs=tmp_path / "runs")
@@ -513,7 +514,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Pat
 
 
 def commands() -> dict[str, Any]:
-    """Every command by its words, as the command-line library knows it."""
+    """Every command by its words, as typer knows it."""
     top = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]  # of a group
     store = {f"store {name}": command for name, command in top["store"].commands.items()}
     return {**{name: command for name, command in top.items() if name != "store"}, **store}
@@ -531,7 +532,7 @@ def commands() -> dict[str, Any]:
 def test_no_option_goes_without_its_value(
     here: Path, command: str, option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of no command: where the library would end with 2, which is BLOCK for a gate."""
+    """In every command: otherwise the library would exit with 2, which means BLOCK for a gate."""
     with pytest.raises(SystemExit) as caught:
         cli.main([*command.split(), option])
     assert capsys.readouterr() == ("", f"Option {option!r} requires an argument.\n{SEE}\n")
@@ -540,7 +541,7 @@ def test_no_option_goes_without_its_value(
 
 @pytest.mark.parametrize("command", commands())
 def test_no_command_takes_another_option(here: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Likewise."""
+    """In every command: an unknown option is refused."""
     with pytest.raises(SystemExit) as caught:
         cli.main([*command.split(), "--zzz"])
     assert capsys.readouterr() == ("", f"No such option: --zzz\n{SEE}\n")
@@ -548,8 +549,8 @@ def test_no_command_takes_another_option(here: Path, command: str, capsys: pytes
 
 
 @pytest.mark.parametrize("line", BAD)
-def test_it_is_said_in_one_message(here: Path, line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """On stderr, with the exit code of bad input."""
+def test_the_error_is_one_message(here: Path, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message is on stderr, with the exit code of bad input."""
     with pytest.raises(SystemExit) as caught:
         cli.main(shlex.split(line))
     assert capsys.readouterr() == ("", BAD[line].replace("HERE", str(here)) + "\n")
@@ -557,7 +558,7 @@ def test_it_is_said_in_one_message(here: Path, line: str, capsys: pytest.Capture
 
 
 def test_a_budget_that_nothing_fits_into(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is known when the cells are."""
+    """A budget that is too small is refused once the cells are known."""
     with pytest.raises(SystemExit) as caught:
         cli.main(["run", "trl0.22", "--device", "cpu", "--budget", "1s"])
     out, err = capsys.readouterr()
@@ -574,7 +575,7 @@ def test_a_budget_that_nothing_fits_into(here: Path, capsys: pytest.CaptureFixtu
 def test_a_gpu_that_is_not_there(
     here: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where there is none, whatever this machine has."""
+    """A GPU is refused where there is none, whatever hardware this machine has."""
     monkeypatch.setattr(stack_run, "read_gpus", tuple)
     with pytest.raises(SystemExit) as caught:
         cli.main([*command.split(), "--device", "cuda"])
@@ -617,7 +618,7 @@ def test_a_config_that_a_stack_does_not_take(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """As the stack answers; the model is not one of those shipped."""
+    """A config that the stack refuses is reported with the stack's answer; the model is not one of those shipped."""
     (here / "model.json").write_text('{"model_type": "zzz"}')
     stack = SimpleNamespace(name="trl1.16-py311")
     monkeypatch.setattr(census, "stack_python", lambda *_, **__: stack)

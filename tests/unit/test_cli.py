@@ -1,4 +1,4 @@
-"""The command line: what it prints, where, and what it ends with."""
+"""The command line: what it prints, where it prints it, and its exit codes."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from finetune_compat.machine.places import PACKAGE, places
 from finetune_compat.stacks import locks, matrix
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.stacks.uv_tool import Answer
-from test_locks import BODY
+from stack_builders import BODY
 
 ROOT = PACKAGE.parents[1]
 
 
 def run(*arguments: str) -> int:
-    """Run a command in this process; its exit code."""
+    """Run a command in this process; return its exit code."""
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
     return int(caught.value.code or 0)
 
 
 class TestCatcher:
-    def test_an_error_of_ours_is_its_message_on_stderr_and_its_code(
+    def test_a_compat_error_prints_its_message_and_sets_the_exit_code(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Nothing on stdout, no trace."""
+        """Nothing is printed on stdout, and no traceback."""
 
         def fail() -> None:
             raise CompatError("it is wrong", where="here", meaning="It was.", todo="Right it.")
@@ -52,12 +52,12 @@ class TestCatcher:
     def test_a_usage_error_is_bad_input(
         self, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
     ) -> None:
-        """Exit code 4 like every other wrong input, not typer's own 2."""
+        """The exit code is 4 as for all bad input, not typer's 2."""
         assert run(*arguments) == ExitCode.BAD_INPUT
         assert capsys.readouterr().err == f"{message}\nSee `compat --help`.\n"
 
     def test_a_mistyped_stack_is_answered_with_names(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """Before anything is resolved."""
+        """The names are suggested before anything is resolved."""
         assert run("lock", "trl0.2222") == ExitCode.BAD_INPUT
         assert capsys.readouterr().err == (
             "matrices/stacks.toml: there is no stack 'trl0.2222'\n"
@@ -68,7 +68,7 @@ class TestCatcher:
     def test_an_interrupt_ends_quietly(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """With the shell's own code for it."""
+        """The exit code is the shell's code for an interrupt."""
 
         def interrupt() -> None:
             raise KeyboardInterrupt
@@ -80,7 +80,7 @@ class TestCatcher:
 
 class TestStacks:
     def test_json_holds_every_row_with_what_it_resolved_to(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """One object a row; each of its locks has a state."""
+        """There is one object per row, and each of its locks has a state."""
         assert run("stacks", "--json") == 0
         rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
         assert list(rows) == [stack.name for stack in read_matrix().stacks]
@@ -93,7 +93,7 @@ class TestStacks:
         assert flagship["locks"]["trl0.22-py311"]["resolved"]["peft"] == "0.17.1"
 
     def test_the_table_cuts_no_version_off(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """Also where the terminal is narrow."""
+        """Versions are whole even if the terminal is narrow."""
         assert run("stacks") == 0
         table = capsys.readouterr().out
         assert "…" not in table
@@ -102,7 +102,7 @@ class TestStacks:
     def test_a_row_without_a_usable_lock_says_why(
         self, capsys: pytest.CaptureFixture[str], in_places: Any, tmp_path: Any
     ) -> None:
-        """A stale, missing or unsolvable lock is a fact of the row, not an error of the command."""
+        """A stale, missing or unsolvable lock belongs to the row and is not an error of the command."""
         shutil.copy(places().stacks, tmp_path)
         in_places(matrices=tmp_path)
         assert run("stacks", "--json") == 0
@@ -111,10 +111,10 @@ class TestStacks:
 
 
 class TestLock:
-    def test_it_tells_what_became_of_each_and_ends_with_a_count(
+    def test_each_outcome_and_a_count_are_printed(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, in_places: Any, tmp_path: Any
     ) -> None:
-        """The exit code is that of the worst of them."""
+        """It prints the outcome of each lock and a count; the exit code is that of the worst outcome."""
         monkeypatch.setattr(locks, "run_uv", lambda *_, **__: Answer(0, BODY, ""))
         shutil.copy(places().stacks, tmp_path)
         in_places(matrices=tmp_path)
@@ -131,7 +131,7 @@ class TestStart:
         ("arguments", "left_out"),
         [
             (["--help"], {"pydantic", "finetune_compat.stacks.matrix", "nox", "torch", "numpy"}),
-            # The words are refused where it is known what is asked for, and not yet whether anything is to run.
+            # Invalid words are refused after the request is known and before anything runs.
             (["run", "--device", "cpu", "-k", "("], {"nox", "jinja2", "rich.progress", "finetune_compat.report"}),
             (
                 ["stacks", "--json"],
@@ -140,7 +140,7 @@ class TestStart:
         ],
     )
     def test_a_command_imports_what_it_needs_and_nothing_else(self, arguments: list[str], left_out: set[str]) -> None:
-        """What makes a command start at once: the imports that would cost most of its time are other commands'."""
+        """A command starts fast because it does not import what only other commands need."""
         names = "print(*sys.modules, file=sys.stderr)"
         code = f"import sys, finetune_compat.cli\ntry: finetune_compat.cli.main(sys.argv[1:])\nfinally: {names}"
         command = [sys.executable, "-c", code, *arguments]
@@ -165,15 +165,15 @@ class TestWatch:
             ([], "Missing argument 'SCRIPT [ARGUMENT]...'.\nSee `compat --help`.\n"),
         ],
     )
-    def test_what_is_wrong_is_said_before_anything_runs(
+    def test_bad_input_is_refused_before_anything_runs(
         self, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
     ) -> None:
-        """As for every command: one message, code 4."""
+        """As in every command: one message and exit code 4."""
         assert run("watch", *arguments) == ExitCode.BAD_INPUT
         assert capsys.readouterr() == ("", message)
 
     def test_the_script_gets_its_own_options(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """What follows the script is its, whatever it looks like."""
+        """Arguments after the script belong to the script, whatever they look like."""
         from finetune_compat.watch import host
         from pipelines import pipeline
         from pipelines import run as healthy

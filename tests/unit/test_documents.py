@@ -1,4 +1,4 @@
-"""The documents: links lead somewhere, commands exist, and no number of the matrix is written by hand."""
+"""The documents: links resolve, commands exist, and no number of the matrix is written by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _spec.loader.exec_module(facts)
 
 PAGES = [page.relative_to(ROOT).as_posix() for page in facts.documents()]
 MEASURED = {"docs/evidence.md", "docs/air-gapped.md", "reports/benchmarks/README.md"}
-"""Pages of measurements: their numbers are those of the day."""
+"""Pages of measurements: their numbers were measured on one day."""
 
 each_page = pytest.mark.parametrize("page", PAGES)
 
@@ -33,18 +33,18 @@ def read(page: str) -> str:
 
 
 def prose(page: str) -> str:
-    """The page without blocks of code."""
+    """Return the page without code blocks."""
     return re.sub(r"^```.*?^```$", "", read(page), flags=re.DOTALL | re.MULTILINE)
 
 
 def anchors(path: Path) -> set[str]:
-    """Ids that GitHub gives the headings of a page."""
+    """Return the ids that GitHub gives the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def commands(page: str) -> Iterator[tuple[list[str], list[str]]]:
-    """The commands of `page`, each as the words before `--` and after it, without comments."""
+    """Return the commands of `page`, each as the words before `--` and after it, without comments."""
     for line in re.findall(r"^ {4}(?:.*&& )?(?:\S*/)?((?:compat|nox) .+)$", read(page), re.MULTILINE):
         words = shlex.split(line, comments=True)
         cut = words.index("--") if "--" in words else len(words)
@@ -52,7 +52,7 @@ def commands(page: str) -> Iterator[tuple[list[str], list[str]]]:
 
 
 @each_page
-def test_every_link_leads_to_a_file_and_a_heading(page: str) -> None:
+def test_every_link_resolves_to_a_file_and_a_heading(page: str) -> None:
     """Links to the web are not followed."""
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if link.startswith("https://"):
@@ -65,7 +65,7 @@ def test_every_link_leads_to_a_file_and_a_heading(page: str) -> None:
 
 @each_page
 def test_every_compat_command_exists_with_its_options(page: str) -> None:
-    """As the command line itself knows them."""
+    """The command line itself is the reference."""
     root = typer.main.get_command(cli.app)
     for words, _ in commands(page):
         if words[0] != "compat":
@@ -73,7 +73,7 @@ def test_every_compat_command_exists_with_its_options(page: str) -> None:
         command, rest = root, words[1:]
         while rest and hasattr(command, "commands"):
             command, rest = command.commands[rest[0]], rest[1:]
-        if command.name == "watch":  # what follows the script is the script's
+        if command.name == "watch":  # arguments after the script belong to the script
             rest = [*itertools.takewhile(lambda word: not word.endswith((".py", ".ipynb")), rest)]
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in rest if re.match(r"--?[a-z]", word)} <= known, words
@@ -81,7 +81,7 @@ def test_every_compat_command_exists_with_its_options(page: str) -> None:
 
 @each_page
 def test_every_option_of_a_session_is_in_the_noxfile(page: str) -> None:
-    """Options of pytest are `-k` and `-n`; a gate has those of `compat gate`."""
+    """`-k` and `-n` are options of pytest; a gate has the options of `compat gate`."""
     listed = set(re.findall(r"--[a-z-]+", read("noxfile.py"))) | {"--from", "--to"}
     for words, after in commands(page):
         options = {word for word in after if word.startswith("--")}
@@ -90,7 +90,7 @@ def test_every_option_of_a_session_is_in_the_noxfile(page: str) -> None:
 
 @pytest.mark.parametrize("page", sorted(set(PAGES) - MEASURED))
 def test_no_number_of_the_matrix_is_written_by_hand(page: str) -> None:
-    """How many cells, stacks, flows and checks there are is what the matrix and the catalog say today."""
+    """The numbers of cells, stacks, flows and checks come from the matrix and the catalog."""
     assert re.findall(r"\b\d[\d,]* (?:cells|stacks|flows|checks)\b", prose(page)) == []
     unmarked = facts.PLACE.sub("", prose(page))
     assert re.findall(r"(?:TRL|Transformers|PEFT) \d+\.\d+ to \d+\.\d+(?![.\d])", unmarked) == []
@@ -109,5 +109,5 @@ def test_a_place_is_filled_in_and_nothing_else() -> None:
 
 
 def test_the_architecture_is_short() -> None:
-    """What the tree says is not repeated."""
+    """The document does not repeat what the tree shows."""
     assert len(read("docs/architecture.md").splitlines()) < 150

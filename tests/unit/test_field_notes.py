@@ -1,4 +1,4 @@
-"""The settled field notes: the committed report says what the committed baseline and the census say."""
+"""The settled field notes: the committed report agrees with the committed baseline and the census."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REPORT = (places().reports / "field-notes.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def baseline() -> Results:
-    """The committed one, under today's ledger."""
+    """The committed baseline under today's ledger."""
     return judged(BASELINES / "cpu", load_ledger())
 
 
@@ -32,25 +32,25 @@ def baseline() -> Results:
         "| N3 | 0 trainable in the vision encoder | 0; with qkv, fc1, fc2 among the targets 36,700,160 | reproduced |",
     ],
 )
-def test_the_reported_models_figures_come_out(figure: str) -> None:
-    """N1 and N3: to the last digit; `--closed-forms` holds the census that counts them against really loaded models."""
+def test_the_figures_of_the_reported_model_are_reproduced(figure: str) -> None:
+    """N1 and N3 agree to the last digit; `--closed-forms` compares the census that counts them with loaded models."""
     assert figure in REPORT
 
 
-def test_vision_adapters_are_what_their_layers_call_for() -> None:
+def test_vision_adapters_follow_from_their_layers() -> None:
     """32 blocks x r 64 x (qkv 1280 + 3840, fc1 1280 + 5120, fc2 5120 + 1280), and no fourth name."""
     assert 32 * 64 * ((1280 + 3840) + (1280 + 5120) + (5120 + 1280)) == 36_700_160
 
 
 @pytest.mark.parametrize("rule", field_notes._MEASURED, ids=lambda rule: rule.__name__)
-def test_the_committed_report_says_what_the_baseline_says(rule: object, baseline: Results) -> None:
+def test_the_committed_report_agrees_with_the_baseline(rule: object, baseline: Results) -> None:
     """A new baseline without a new page fails here."""
     assert callable(rule)
     assert f"| {field_notes._cells(rule(baseline))} |" in REPORT
 
 
-def test_every_statement_is_ruled_on() -> None:
-    """One line of the table each, with a ruling."""
+def test_every_statement_has_a_ruling() -> None:
+    """The table has one line with a ruling for each."""
     rows = [line for line in REPORT.splitlines() if line.startswith("| N")]
     assert len(rows) == len(field_notes._COUNTED) + len(field_notes._MEASURED)
     assert all(any(f"| {ruling} |" in row for ruling in field_notes.Ruling) for row in rows)

@@ -1,4 +1,4 @@
-"""`compat` where the packages that commands need are not installed."""
+"""`compat` in an environment without the packages that commands need."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finetune_compat.__main__ import main, missing_requirements
 
 @pytest.fixture(autouse=True)
 def _asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the metadata of a wheel has it."""
+    """Requirements as the metadata of a wheel lists them."""
     lines = [
         'rich>=13; extra == "host"',
         "nope-tool ; extra == 'host'",
@@ -21,10 +21,10 @@ def _asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(__main__.metadata, "requires", lambda name: lines)
 
 
-def test_what_is_missing_is_said_in_one_sentence(
+def test_missing_packages_are_reported_in_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Wherever a command meets it first: what the training environment has may be another version."""
+    """The message is the same wherever a command misses it: the training environment may hold another version."""
     for error in (ModuleNotFoundError("No module named 'pydantic'"), AttributeError("typer has no TyperException")):
 
         def fail(error: Exception = error) -> None:
@@ -40,8 +40,8 @@ def test_what_is_missing_is_said_in_one_sentence(
         )
 
 
-def test_with_all_of_it_an_error_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bug is not hidden behind that sentence."""
+def test_with_all_packages_an_error_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in the project is not hidden behind that message."""
     monkeypatch.setattr(__main__.metadata, "requires", lambda name: ['rich; extra == "host"'])
 
     def fail() -> None:
@@ -52,7 +52,7 @@ def test_with_all_of_it_an_error_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
         main()
 
 
-def test_a_package_that_is_not_installed_asks_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_without_metadata_requires_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """An unpacked bundle has its packages and no metadata."""
 
     def unknown(name: str) -> None:

@@ -26,16 +26,15 @@ from finetune_compat.stacks.environments import Environment
 from finetune_compat.stacks.locks import Lock, Unsolvable, read_lock
 from finetune_compat.stacks.matrix import LockPlan, Matrix, parse_matrix
 from finetune_compat.stacks.supply import Supply
-from test_locks import BODY, NO_SOLUTION, plan
-from test_matrix import document, row
-from test_stack_run import gpus
+from gpu_builders import machine_with
+from stack_builders import BODY, NO_SOLUTION, document, lock_plan, row
 
 MATRIX = parse_matrix(document(row()))
 ENV = Path("/env/bin/python")
 
 
 class Stage:
-    """What the session asked of the parts it stands on."""
+    """What the session requested from the functions it calls."""
 
     def __init__(self, lock: Lock) -> None:
         self.lock: Lock | Unsolvable = lock
@@ -65,21 +64,21 @@ class Stage:
 
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    """A machine without a GPU, on which everything works."""
+    """A machine without a GPU, where every step succeeds."""
     path = tmp_path / "trl0.22-py311.txt"
-    path.write_text(locks._render(plan(), BODY, packages="2"))
+    path.write_text(locks._render(lock_plan(), BODY, packages="2"))
     stage = Stage(read_lock(path))
     monkeypatch.setattr(nox_session, "locked", stage.locked)
     monkeypatch.setattr(nox_session, "prepare_environment", stage.prepare)
     monkeypatch.setattr(nox_session, "run_stack", stage.run)
     monkeypatch.setattr(stack_run, "record_absent", lambda *row: stage.absent.append(row))
-    gpus(monkeypatch, 0)
+    machine_with(monkeypatch, 0)
     return stage
 
 
 class TestRunning:
     def test_the_cells_run_in_the_environment_of_the_lock(self, stage: Stage) -> None:
-        """What is not ours reaches the cells as it is."""
+        """Options that the session does not know reach the cells unchanged."""
         assert stage.session("-k", "sft-peft-model", "-x") is ExitCode.HEALTHY
         assert stage.planned == ["trl0.22-py311"]
         assert stage.prepared == [{"python": ENV, "torch": "2.13.0", "supply": Supply()}]
@@ -96,23 +95,21 @@ class TestRunning:
             }
         ]
 
-    def test_what_became_of_the_environment_is_said_in_one_line(
-        self, stage: Stage, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        """Made or reused, how long it took, from which lock, with which torch."""
+    def test_the_environment_is_reported_in_one_line(self, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        """The line says whether it was made or reused, how long it took, and from which lock and torch."""
         stage.session()
         said = re.sub(r"[0-9.]+ s ", "N s ", capsys.readouterr().out)
         assert said == "environment made in N s from trl0.22-py311.txt, torch 2.11.0\n"
 
-    def test_the_base_torch_is_asked_for_and_marked(self, stage: Stage) -> None:
-        """The option is ours and does not reach pytest; that another torch was found does reach the cells."""
+    def test_the_base_torch_is_requested_and_marked(self, stage: Stage) -> None:
+        """The option does not reach pytest; the other torch version reaches the cells."""
         stage.session("--base-torch", "-x")
         assert stage.prepared[0]["supply"].base.executable == sys.executable
         assert stage.ran[0]["base_torch"]
         assert stage.ran[0]["options"].pytest == ("-x",)
 
     def test_a_row_without_a_solution_is_recorded_and_not_run(self, stage: Stage, tmp_path: Path) -> None:
-        """It is neither healthy nor unhealthy: it is a row with the resolver's reason."""
+        """The row is neither healthy nor unhealthy: it has the resolver's reason."""
         stage.lock = Unsolvable(tmp_path / "x", NO_SOLUTION, {})
         assert stage.session() is stage.lock
         assert stage.absent == [("trl0.22-py311", RowState.UNINSTALLABLE, stage.lock.cause)]
@@ -127,10 +124,12 @@ class TestRunning:
             (EnvironmentMismatch("the environment differs from its lock"), RowState.INFRASTRUCTURE),
         ],
     )
-    def test_only_what_the_packages_are_to_blame_for_makes_a_row_uninstallable(
+    def test_only_a_fault_of_the_packages_makes_a_row_uninstallable(
         self, stage: Stage, error: CompatError, state: RowState
     ) -> None:
-        """A machine that failed says nothing about the versions. Either way there is a row, and the error ends it."""
+        """An infrastructure failure is no fact about the versions. Either way there is a row, and the error ends the
+        session.
+        """
         stage.error = error
         with pytest.raises(type(error)):
             stage.session()
@@ -151,15 +150,15 @@ class TestDevice:
     def test_the_device_chooses_the_lock(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch, posargs: tuple[str, ...], there: int, lock: str
     ) -> None:
-        """A GPU that is there is used unless told otherwise, and then with the lock made for it; it is chosen once."""
-        found = gpus(monkeypatch, there)
+        """An available GPU is used by default, with the lock made for it; it is chosen once."""
+        found = machine_with(monkeypatch, there)
         stage.session(*posargs)
         assert stage.planned == [lock]
         assert stage.ran[0]["gpus"] == (found if lock.endswith("-cuda") else ())
 
     @pytest.mark.parametrize("device", ["tpu", "cuda"])
-    def test_a_device_there_is_not_is_bad_input(self, stage: Stage, device: str) -> None:
-        """It is refused before anything is installed."""
+    def test_a_missing_device_is_bad_input(self, stage: Stage, device: str) -> None:
+        """A missing device is refused before anything is installed."""
         with pytest.raises(CompatError) as caught:
             stage.session("--device", device)
         assert caught.value.exit_code is ExitCode.BAD_INPUT
@@ -168,11 +167,11 @@ class TestDevice:
 
 class TestSentences:
     def test_every_exit_code_has_a_sentence(self) -> None:
-        """None is empty and none is used twice."""
+        """No sentence is empty, and no sentence is used twice."""
         sentence: Callable[[ExitCode], str] = nox_session.verdict_sentence
         assert len({sentence(code) for code in ExitCode}) == len(ExitCode)
 
-    def test_a_machine_that_failed_is_not_the_versions_fault(self) -> None:
+    def test_an_infrastructure_failure_is_not_a_fault_of_the_versions(self) -> None:
         """The sentence says so."""
         assert nox_session.verdict_sentence(ExitCode.COULD_NOT_TELL) == (
             "Infrastructure failure: a cell was killed, hung, or never ran. Nothing is known about the versions."

@@ -1,4 +1,4 @@
-"""The workflows: which lock files a pull request's gate compares, by its own script; what a night runs."""
+"""The workflows: which lock files the gate of a pull request compares, and what the nightly run contains."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ GATE = Path(__file__).parent.parent.parent / ".github" / "workflows" / "gate.yml
 NIGHTLY = GATE.with_name("nightly.yml")
 
 SHELL = ("bash", "-eo", "pipefail", "-c")
-"""As the provider runs a step."""
+"""Options with which GitHub runs a step."""
 
 
 def step(name: str) -> str:
-    """The script of a step."""
+    """Return the script of a step."""
     found = re.search(rf"- name: {name}\n.*?run: \|\n(.*?)(?=\n {{0,6}}\S)", GATE.read_text(), re.DOTALL)
     assert found is not None
     return textwrap.dedent(found[1])
 
 
 def git(*arguments: str, at: Path) -> str:
-    """What git says."""
+    """Return git's output."""
     who = ("-c", "user.name=a", "-c", "user.email=a@b")
     command = ["git", *who, *arguments]
     return subprocess.run(command, cwd=at, capture_output=True, text=True, check=True).stdout.strip()
@@ -42,7 +42,7 @@ Step = Callable[..., tuple[int, str, dict[str, str]]]
 
 @pytest.fixture
 def both_locks(tmp_path: Path) -> Step:
-    """Runs the step on a base commit with these files and a head with those changed: status, output, outputs."""
+    """Run the step on a base commit with these files and a head commit with those changes: status, output, outputs."""
 
     def run(base: dict[str, str], head: dict[str, str], lock: str = "") -> tuple[int, str, dict[str, str]]:
         root, temporary, outputs = (tmp_path / name for name in ("root", "temporary", "outputs"))
@@ -72,14 +72,14 @@ def both_locks(tmp_path: Path) -> Step:
 
 
 def test_the_one_that_changed_is_compared(both_locks: Step) -> None:
-    """Beside one that did not, which would be found equal to itself, and allowed."""
+    """An unchanged lock file is not compared: it would equal itself and be allowed."""
     base = {"uv.lock": "u", "requirements.txt": "-r more.txt", "more.txt": "old"}
     _, _, found = both_locks(base, {"requirements.txt": "-r more.txt\ntrl"})
     assert found == {"before": "-r more.txt", "after": "-r more.txt\ntrl"}
 
 
-def test_what_it_includes_is_there_as_it_was(both_locks: Step, tmp_path: Path) -> None:
-    """A requirements file is not alone."""
+def test_includes_have_the_content_of_their_commit(both_locks: Step, tmp_path: Path) -> None:
+    """A requirements file needs its includes."""
     both_locks({"requirements.txt": "-r more.txt", "more.txt": "old"}, {"requirements.txt": "trl", "more.txt": "new"})
     assert (tmp_path / "temporary" / "before" / "more.txt").read_text() == "old"
 
@@ -88,7 +88,7 @@ PATHS = "uv.lock, pylock.toml, requirements*.txt, requirements/**, constraints*.
 
 
 def test_a_pull_request_that_changes_any_of_them_is_gated() -> None:
-    """Here as in the step below."""
+    """The trigger's patterns agree with the step below."""
     assert f"    paths: [{PATHS}]\n" in GATE.read_text()
 
 
@@ -103,7 +103,7 @@ def test_a_pull_request_that_changes_any_of_them_is_gated() -> None:
     ],
 )
 def test_a_change_of_an_include_alone_is_one_of_the_file(both_locks: Step, tmp_path: Path, include: str) -> None:
-    """Both are compared as they include it, before and after."""
+    """Both sides are compared with their own includes, before and after."""
     base = {"uv.lock": "u", "requirements.txt": f"-r {include}", include: "old"}
     status, _, found = both_locks(base, {include: "new"})
     assert (status, found) == (0, dict.fromkeys(("before", "after"), f"-r {include}"))
@@ -112,8 +112,8 @@ def test_a_change_of_an_include_alone_is_one_of_the_file(both_locks: Step, tmp_p
 
 
 @pytest.mark.parametrize("other", ["docs/requirements.txt", "docs/constraints.txt", "requirements-gpu.toml"])
-def test_what_only_looks_like_one_is_none(both_locks: Step, other: str) -> None:
-    """A pattern of paths does not go into folders, and neither does the step."""
+def test_a_file_in_a_subfolder_is_not_compared(both_locks: Step, other: str) -> None:
+    """A path pattern does not match in subfolders, and neither does the step."""
     assert both_locks({"requirements.txt": "r", other: "old"}, {other: "new"})[:2] == (
         1,
         "::error::no lock file changed\n",
@@ -122,7 +122,7 @@ def test_what_only_looks_like_one_is_none(both_locks: Step, other: str) -> None:
 
 @pytest.mark.parametrize("lock", ["uv.lock", "pylock.toml"])
 def test_a_lock_goes_before_requirements(both_locks: Step, lock: str) -> None:
-    """It pins what they ask for."""
+    """A lock pins what the requirements ask for."""
     base = {lock: "a", "requirements.txt": "r", "constraints.txt": "c"}
     assert both_locks(base, {lock: "b", "requirements.txt": "s", "constraints.txt": "d"})[2] == {
         "before": "a",
@@ -130,32 +130,32 @@ def test_a_lock_goes_before_requirements(both_locks: Step, lock: str) -> None:
     }
 
 
-def test_one_that_is_named_is_taken(both_locks: Step) -> None:
-    """Whatever else changed."""
+def test_a_named_file_is_compared(both_locks: Step) -> None:
+    """A named file is compared, whatever else changed."""
     base = {"uv.lock": "u", "locks.txt": "a"}
     assert both_locks(base, {"uv.lock": "v", "locks.txt": "b"}, "locks.txt")[2] == {"before": "a", "after": "b"}
 
 
-def test_one_that_is_misspelt_is_no_other(both_locks: Step) -> None:
-    """Another lock would be gated in its place."""
+def test_a_misspelt_name_selects_no_other_file(both_locks: Step) -> None:
+    """Otherwise another lock would be gated instead."""
     status, said, found = both_locks({"uv.lock": "u"}, {"uv.lock": "v"}, "uv.look")
     assert (status, found) == (1, {})
     assert said == "::error::/temporary/before/uv.look is not there: nothing to compare\n"
 
 
-def test_a_lock_that_is_new_is_said_to_be(both_locks: Step) -> None:
+def test_a_new_lock_is_reported(both_locks: Step) -> None:
     """There is nothing to compare it with."""
     status, said, _ = both_locks({"a": "a"}, {"uv.lock": "v"})
     assert (status, said) == (1, "::error::/temporary/before/uv.lock is not there: nothing to compare\n")
 
 
 def test_without_a_change_there_is_no_gate(both_locks: Step) -> None:
-    """Nothing is compared with itself."""
+    """No file is compared with itself."""
     assert both_locks({"uv.lock": "u"}, {"a": "a"})[:2] == (1, "::error::no lock file changed\n")
 
 
 def test_every_night_plants_the_faults_on_the_stacks_whose_records_are_committed() -> None:
-    """And on no other: a record that nobody measures again grows old."""
+    """No other stack is in the nightly run: a record that is never measured again becomes stale."""
     text = NIGHTLY.read_text(encoding="utf-8")
     found = re.search(r"\n  faults:\n.*?trl: (\[.*?\]).*?run: (nox.*?)\n", text, re.DOTALL)
     assert found is not None

@@ -1,4 +1,4 @@
-"""Small wheels made on the spot, so that environments are really installed, without a network and in a blink."""
+"""Small wheels built in the tests, so that environments are really installed, fast and without a network."""
 
 from __future__ import annotations
 

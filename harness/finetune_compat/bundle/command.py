@@ -72,14 +72,14 @@ def _limit(size: str) -> int:
     return number
 
 
-def make(matrix: Matrix, asked: BundleRequest, out: Path, tell: Callable[[str], None], root: Path) -> list[Path]:
+def make(matrix: Matrix, asked: BundleRequest, out: Path, progress: Callable[[str], None], root: Path) -> list[Path]:
     """Make the requested bundle in `out`, and return its parts.
 
     Args:
         matrix: the matrix.
         asked: the stacks and the target machine.
         out: a folder. An earlier bundle in it is replaced, and its wheels are reused.
-        tell: called with lines of progress.
+        progress: called with lines of progress.
         root: the checkout of the harness.
 
     Raises:
@@ -93,7 +93,7 @@ def make(matrix: Matrix, asked: BundleRequest, out: Path, tell: Callable[[str], 
     with _scratch(out) as scratch:
         host = scratch / "host.txt"
         host.write_text(_host_requirements(target, root), encoding="utf-8")
-        wheels = _wheels([*(lock.path for lock in locks), host], target, out, scratch / WHEELS, tell)
+        wheels = _wheels([*(lock.path for lock in locks), host], target, out, scratch / WHEELS, progress)
         items = [*_harness(checkout), item("host.txt", host), *wheels]
         parts = pack(
             items, Path(start.__file__), _facts(matrix, asked, checkout, locks), scratch / "parts", asked.limit
@@ -102,7 +102,7 @@ def make(matrix: Matrix, asked: BundleRequest, out: Path, tell: Callable[[str], 
             out.replace(scratch / "old")
         (scratch / "parts").replace(out)
         shutil.rmtree(scratch)
-    tell(_summary(out, parts, items, checkout))
+    progress(_summary(out, parts, items, checkout))
     return [out / part.name for part in parts]
 
 
@@ -157,15 +157,17 @@ def _host_requirements(target: Target, root: Path) -> str:
     return answer.output
 
 
-def _wheels(files: Sequence[Path], target: Target, out: Path, folder: Path, tell: Callable[[str], None]) -> list[Item]:
+def _wheels(
+    files: Sequence[Path], target: Target, out: Path, folder: Path, progress: Callable[[str], None]
+) -> list[Item]:
     """One wheel for every pin in the requirements files. Files share wheels of the same pin."""
     wanted = {file: _pins(file) for file in files}
     take_wheels(out, {digest for pins in wanted.values() for pin in pins for digest in pin.hashes}, folder)
     found: set[Path] = set()
     for file, pins in wanted.items():
         name = "the host side" if file.name == "host.txt" else file.stem
-        tell(f"{name}: {len(pins)} wheels")
-        found |= gather(pins, target, folder, name, tell)
+        progress(f"{name}: {len(pins)} wheels")
+        found |= gather(pins, target, folder, name, progress)
     return [item(f"{WHEELS}/{path.name}", path) for path in sorted(found)]
 
 

@@ -72,7 +72,7 @@ class Target:
         )
 
 
-def gather(pins: Sequence[Pin], target: Target, folder: Path, where: str, tell: Callable[[str], None]) -> set[Path]:
+def gather(pins: Sequence[Pin], target: Target, folder: Path, where: str, progress: Callable[[str], None]) -> set[Path]:
     """Put a wheel for every pin into `folder`: wheels in it are reused, and the rest are downloaded.
 
     Args:
@@ -80,7 +80,7 @@ def gather(pins: Sequence[Pin], target: Target, folder: Path, where: str, tell: 
         target: the machine that the wheels are for.
         folder: the folder of wheels.
         where: the place that errors name.
-        tell: called with a line of progress for each downloaded package.
+        progress: called with a line of progress for each downloaded package.
 
     Returns:
         One wheel for each pin.
@@ -93,7 +93,7 @@ def gather(pins: Sequence[Pin], target: Target, folder: Path, where: str, tell: 
     there = _fitting(pins, target, folder)
     todo = [pin for pin in pins if pin not in there]
     if todo:
-        _fetch(todo, target, folder, where, tell)
+        _fetch(todo, target, folder, where, progress)
         there |= _fitting(todo, target, folder)
     lacking = [str(pin) for pin in pins if pin not in there]
     if lacking:
@@ -122,12 +122,12 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fetch(pins: Sequence[Pin], target: Target, folder: Path, where: str, tell: Callable[[str], None]) -> None:
+def _fetch(pins: Sequence[Pin], target: Target, folder: Path, where: str, progress: Callable[[str], None]) -> None:
     # Downloaded into a scratch folder, and moved after pip checked the hashes: `folder` contains only complete files.
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         asked = Path(scratch, "asked.txt")
         asked.write_text("".join(f"{pin}{_hashes(pin)}\n" for pin in pins), encoding="utf-8")
-        errors = _pip(_arguments(asked, target, Path(scratch)), len(pins), tell)
+        errors = _pip(_arguments(asked, target, Path(scratch)), len(pins), progress)
         if errors:
             raise _error(errors, where, target)
         for path in Path(scratch).glob("*.whl"):
@@ -147,7 +147,7 @@ def _arguments(asked: Path, target: Target, folder: Path) -> list[str]:
     ]
 
 
-def _pip(arguments: Sequence[str], many: int, tell: Callable[[str], None]) -> str:
+def _pip(arguments: Sequence[str], many: int, progress: Callable[[str], None]) -> str:
     """Run pip and report each package when it starts. Return the error output; empty if pip succeeded."""
     environ = {"PIP_INDEX_URL": os.environ["UV_DEFAULT_INDEX"]} if "UV_DEFAULT_INDEX" in os.environ else {}
     begun = 0
@@ -158,7 +158,7 @@ def _pip(arguments: Sequence[str], many: int, tell: Callable[[str], None]) -> st
             for line in process.stdout or ():
                 if line.startswith(("Collecting ", "Processing ")):
                     begun += 1
-                    tell(f"[{begun:>{len(str(many))}}/{many}] {_package(line)}")
+                    progress(f"[{begun:>{len(str(many))}}/{many}] {_package(line)}")
         errors.seek(0)
         return (errors.read().strip() or "pip gave no reason") if process.returncode else ""
 

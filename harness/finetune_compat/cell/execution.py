@@ -23,6 +23,7 @@ from finetune_compat.cell.objectives import Objective
 from finetune_compat.cell.recorder import Recorder
 from finetune_compat.cell.runner import Facts, emulated, nothing_reached
 from finetune_compat.cell.setup import Setup
+from finetune_compat.cell.time_limit import importing
 from finetune_compat.contract.catalog import LEARNING_RATE, MODELS, REAL_LEARNING_RATE, Flow, Handicap, Subject, lora_of
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import DeviceKind, Stage
@@ -38,7 +39,8 @@ def execute(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
     except Exception as error:  # noqa: BLE001 - a version that cannot create or load the model is an observation
         return nothing_reached(error, Stage.IMPORT if plan.model is None else Stage.LOAD)
     set_seed(plan.seed)
-    _import_all(flow, setup)
+    with importing():
+        _import_all(flow, setup)
     # Before the recorder exists: objects set aside are never collected, and a recorder is part of reference cycles.
     _set_imports_aside("when all is imported and the first flow has not begun")
     memory = MemoryLog(plan.device)

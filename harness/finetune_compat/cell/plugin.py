@@ -6,7 +6,6 @@ it as well, where it must not import the stack.
 
 from __future__ import annotations
 
-import faulthandler
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import cast
 import pytest
 
 from finetune_compat.cell.gpus import GPU, Gpus
+from finetune_compat.cell.time_limit import limited
 from finetune_compat.cell.worker_limits import Watch
 from finetune_compat.contract.plan import Plan, PlannedCell, read_plan
 from finetune_compat.contract.records import DeviceKind
@@ -99,8 +99,6 @@ def plan(pytestconfig: pytest.Config) -> Plan:
 
 @pytest.fixture(autouse=True)
 def _limit(plan: Plan) -> Iterator[None]:
-    """End the process when a cell exceeds its time limit. xdist replaces the worker, and only this cell is lost."""
-    # faulthandler uses a C thread: it fires even while an extension holds the interpreter lock.
-    faulthandler.dump_traceback_later(plan.limit_s, exit=True)
-    yield
-    faulthandler.cancel_dump_traceback_later()
+    """End the process when a cell exceeds its time limit."""
+    with limited(plan.limit_s):
+        yield

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_compat.cell.instruments.frames import raised_chain, readable, without_place
+from finetune_compat.cell.time_limit import importing
 from finetune_compat.contract.catalog import MODELS, Flow, Subject, flow_named, lora_of
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import (
@@ -111,7 +112,8 @@ def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
 
 def _facts(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
     try:
-        execution = importlib.import_module(_EXECUTION)
+        with importing():
+            execution = importlib.import_module(_EXECUTION)
     except Exception as error:  # noqa: BLE001 - whatever a broken stack raises is what this cell observed
         return nothing_reached(error)
     facts: Facts = execution.execute(plan, planned, flow)

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from finetune_compat.census.families import Subject, families
 from finetune_compat.census.lora import Lora
 from finetune_compat.census.verdicts import TargetFinding, findings
-from finetune_compat.checks.ledger import Kind, Ledger
+from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.catalog import QWEN2
 from finetune_compat.contract.census import (
     CannotBuild,
@@ -24,6 +24,7 @@ from finetune_compat.contract.census import (
 )
 from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.contract.records import DeviceKind, Precision, Stage, Variant
+from finetune_compat.contract.verdict import Kind
 from finetune_compat.stacks.ask import StackPython, ask
 
 CELL_MODULE = "finetune_compat.cell.stage_table"
@@ -151,7 +152,7 @@ def _trainer(
     # CUDA, because models of this size train on a GPU. The variant is the one for which all issues are listed.
     variant = Variant(QWEN2, precision, gradient_checkpointing=True)
     for deviation in ledger.listed(way, variant, DeviceKind.CUDA, versions):
-        if deviation.check == FREEZES:
+        if deviation.check == FREEZES and not deviation.unmeasured:
             return Trainer(way, 0, deviation.issue, deviation.title)
     return Trainer(way, adapters, None, None, _unmeasured(way, variant, versions, ledger))
 

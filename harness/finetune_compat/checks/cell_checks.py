@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from finetune_compat.checks import learning, stages, steps
 from finetune_compat.checks.case import Case
+from finetune_compat.checks.consequences import FOLLOWS
 from finetune_compat.checks.engine import Engine
 from finetune_compat.contract.records import Stage
 
@@ -44,6 +45,7 @@ ENGINE = Engine[Case](
     ("E804", learning.learns_beyond_the_null),
     ("E805", learning.evaluation_depends_on_the_model),
     ("M901", steps.memory_is_given_back),
+    follows=FOLLOWS,
 )
 
 CHECKS = ENGINE.codes

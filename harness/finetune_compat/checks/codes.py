@@ -86,7 +86,7 @@ _TABLE = (
         "A reload gives the same logits",
         "The saved configuration (alpha, targets) or the base model differs from training.",
         _CELL,
-        requires=("A201", "A202", "A204", "W702"),
+        requires=("A201", "A202", "A204", "W701", "W702"),
     ),
     Code(
         "A204",

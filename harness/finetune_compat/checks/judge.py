@@ -7,15 +7,17 @@ the listed one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from finetune_compat.checks.case import Case, before_training, freeze_line
 from finetune_compat.checks.cell_checks import ENGINE
 from finetune_compat.checks.codes import CODES, DEEP_CHECKS, AppliesTo
+from finetune_compat.checks.measures import MEASURES, cut_off, same_measure
 from finetune_compat.checks.reads import fields_of, reading, unrecorded
 from finetune_compat.contract.catalog import Flow
-from finetune_compat.contract.records import Failure, Frame, Freeze, Observation
-from finetune_compat.contract.verdict import Deviation, Opinion, Outcome, Result, Symptom, Verdict
+from finetune_compat.contract.records import Area, Failure, Frame, Freeze, Observation, Stage
+from finetune_compat.contract.verdict import Deviation, Opinion, Outcome, Result, Symptom, Verdict, worst
 
 # Errors of an exhausted machine or network. They say nothing about a version.
 _MACHINE_TYPES = (
@@ -83,6 +85,12 @@ def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict
     opinions = unrecorded(ENGINE.opinions(case, deep=seen.deep is not None), case)
     applying = tuple(entry for entry in listed if _applies(entry, seen))
     outcome, reason = _conclude(case, opinions, applying)
+    beyond = next((entry.unmeasured for entry in applying if entry.unmeasured), "")
+    if beyond and outcome is Outcome.XFAIL:
+        outcome, reason = Outcome.FAIL, f"looks like {reason}; not yet measured on this release ({beyond})"
+    elif beyond:  # nothing is claimed about these releases
+        applying, beyond = (), ""
+        outcome, reason = _conclude(case, opinions, applying)
     failed = {opinion.code for opinion in opinions if opinion.result is Result.FAIL}
     evident = applying if outcome is Outcome.XFAIL else [entry for entry in applying if _shows(case, entry, failed)]
     return Verdict(
@@ -97,6 +105,8 @@ def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict
         signs=case.signs,
         shown=tuple(dict.fromkeys(entry.issue for entry in evident)),
         untrained=not case.refused and seen.training is None and seen.error is not None and before_training(seen.error),
+        kind=worst(entry.kind for entry in applying),
+        unmeasured=beyond,
     )
 
 
@@ -167,26 +177,31 @@ def _conclude(case: Case, opinions: Sequence[Opinion], listed: Sequence[Deviatio
 def _gaps(case: Case, listed: Sequence[Deviation], failed: Mapping[str, str]) -> list[str]:
     """Evidence that the listed deviations require in addition to failing checks, and that is missing.
 
-    A cell ends in one way: an error or a symptom. If the check of a listed bug is blocked by another listed bug, the
-    cell must end as listed for the blocked one: no other evidence of it remains.
+    A cell ends in one way: an error or a symptom. If F001 is listed and fails, the cell must end with its error. If the
+    check of a listed bug is blocked by another listed bug, the cell must end as listed for the blocked one: no other
+    evidence of it remains.
     """
-    gaps = [gap for entry in listed for gap in _missing_frames(case, entry)]
-    frozen_by = [entry for entry in listed if entry.frame or entry.called_from]
-    unlisted = [freeze for freeze in case.seen.freezes if not any(shows(freeze, entry) for entry in frozen_by)]
-    if frozen_by and unlisted and not gaps:
+    gaps = [gap for entry in listed for gap in (*_freeze_gaps(case, entry), *_measure_gaps(case, entry))]
+    unlisted = [freeze for freeze in case.seen.freezes if not any(_froze(freeze, entry) for entry in listed)]
+    if unlisted and not gaps:
         gaps.append(f"also frozen by {'; '.join(freeze_line(freeze) for freeze in unlisted)}")
+    loud = [entry for entry in listed if entry.check == _ENDS and _ENDS in failed]
     blocked = [entry for entry in listed if entry.check not in failed]
-    missed = [entry for entry in blocked or listed if not _ends_as_listed(case, entry)]
+    missed = [entry for entry in loud or blocked or listed if not _ends_as_listed(case, entry)]
     if missed:
         gaps.append(f"expected {' and '.join(_listed_endings(entry) for entry in missed)}, seen: {_ending(case)}")
-    return gaps
+    return [*gaps, *_eval_loss_gaps(case)]
+
+
+_ENDS = "F001"
+"""The check that fails if an error ends the flow and no other check explains the error."""
 
 
 def _shows(case: Case, entry: Deviation, failed: Collection[str]) -> bool:
     """Whether the check of an entry failed with the listed lines; if it lists no line, with the listed ending."""
     if entry.check not in failed:
         return False
-    return not _missing_frames(case, entry) if entry.frame or entry.called_from else _ends_as_listed(case, entry)
+    return not _freeze_gaps(case, entry) if entry.froze else _ends_as_listed(case, entry)
 
 
 def _pass_reason(case: Case) -> str:
@@ -199,42 +214,133 @@ def _format(failed: Mapping[str, str]) -> str:
     return "; ".join(f"{code} {message}" for code, message in failed.items())
 
 
-def _missing_frames(case: Case, entry: Deviation) -> list[str]:
-    if not (entry.frame or entry.called_from) or any(shows(freeze, entry) for freeze in case.seen.freezes):
+def _freeze_gaps(case: Case, entry: Deviation) -> list[str]:
+    """What is missing of a listed freeze: its call chain, its stage, or parameters that something else froze."""
+    if entry.froze is None:
         return []
-    through = f" called from {entry.called_from}" if entry.called_from else ""
-    return [f"nothing was frozen by {entry.frame or 'a line'}{through} (seen: {_lines(case)})"]
+    own = [freeze for freeze in case.seen.freezes if _froze(freeze, entry)]
+    if not own:
+        return [f"nothing was frozen by {entry.froze} (seen: {_lines(case)})"]
+    stage = _freezing_stage(case, entry)
+    if late := next((freeze.stage for freeze in own if freeze.stage is not stage), None):
+        return [f"frozen at {late}, expected at {stage}"]
+    frozen, missing = sum(freeze.parameters for freeze in own), _untrainable_adapters(case, entry)
+    return [] if missing in (None, frozen) else [f"the listed line froze {frozen:,} of {missing:,} frozen parameters"]
+
+
+def _freezing_stage(case: Case, entry: Deviation) -> Stage:
+    """The stage at which a listed freeze happens. A trainer that makes the adapters also wraps the model."""
+    match entry.check:
+        case "C103" if case.flow.handed_over:
+            return Stage.PEFT
+        case "C105":
+            return Stage.TRAINING
+        case _:
+            return Stage.TRAINER
+
+
+def _untrainable_adapters(case: Case, entry: Deviation) -> int | None:
+    """Adapter parameters that are not trainable at the stage of the check; None without adapters."""
+    census = case.census(Stage.PEFT if entry.check == "C103" else Stage.TRAINER)
+    adapters = census.by_area.get(Area.ADAPTER) if census else None
+    return adapters.total - adapters.trainable if adapters else None
+
+
+def _froze(freeze: Freeze, entry: Deviation) -> bool:
+    return entry.froze is not None and shows(freeze, entry)
 
 
 def shows(freeze: Freeze, entry: Deviation) -> bool:
-    """Whether a line of the listed file (`frame`) froze, called directly from the other listed file (`called_from`)."""
-    by, called_from = (freeze.frames[-1:], freeze.frames[-2:-1])
-    return _is_in(by, entry.frame) and _is_in(called_from, entry.called_from)
+    """Whether the listed call chain froze."""
+    return _ends_in(freeze.frames, entry.froze)
 
 
-def _is_in(frames: Sequence[Frame], path: str | None) -> bool:
-    return path is None or any(frame.file.endswith(path) for frame in frames)
+_COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>")
+"""Frames that Python 3.12 and later does not have: the line belongs to the function around it."""
+
+
+def _ends_in(frames: Sequence[Frame], chain: str | None) -> bool:
+    """Whether the innermost frames are those of `chain`, whatever their lines. None is any chain."""
+    if chain is None:
+        return True
+    own = [f"{frame.file}::{frame.function}" for frame in _without_comprehensions(frames)]
+    wanted = chain.split(" -> ")
+    innermost = own[len(own) - len(wanted) :]
+    return len(own) >= len(wanted) and all(map(_is_place, innermost, wanted))
+
+
+def _without_comprehensions(frames: Sequence[Frame]) -> Iterator[Frame]:
+    for around, frame in zip((None, *frames), frames, strict=False):
+        if frame.function not in _COMPREHENSIONS or around is None or around.file != frame.file:
+            yield frame
+
+
+def _is_place(frame: str, wanted: str) -> bool:
+    return frame == wanted or frame.endswith(f"/{wanted}")
+
+
+def _measure_gaps(case: Case, entry: Deviation) -> list[str]:
+    """How what a check measured differs from what is listed."""
+    if entry.area is not None and not cut_off(case, entry.area):
+        return [f"not exactly the tensors of {entry.area} are without gradients"]
+    if entry.measured is None:
+        return []
+    found = MEASURES[entry.check](case)
+    if found is not None and same_measure(found, entry.measured):
+        return []
+    return [f"{entry.check} measured {'no single value' if found is None else f'{found:.4g}'}, not {entry.measured:g}"]
+
+
+SAME_EVALUATION = 1e-3
+"""Relative difference within which the reported and the recomputed eval loss must agree as much after training as
+before. On a CPU they agree to 4e-7; an accelerator may round products to 10 bits.
+"""
+
+
+def _eval_loss_gaps(case: Case) -> list[str]:
+    """Releases define eval loss in different ways, but each in the same way before and after training."""
+    training = case.seen.training
+    if training is None:
+        return []
+    pairs = (
+        (training.eval_before, training.reference_before),
+        (training.eval_after, training.reference_after),
+    )
+    ratios = [reported / own for reported, own in pairs if reported is not None and own]
+    if len(ratios) < len(pairs) or math.isclose(*ratios, rel_tol=SAME_EVALUATION) or math.isnan(sum(ratios)):
+        return []
+    return [f"eval loss is {ratios[0]:.4f} of its recomputed value before training, {ratios[1]:.4f} after it"]
 
 
 def _ends_as_listed(case: Case, entry: Deviation) -> bool:
     """Whether the cell ends as listed: with the error, with the symptom, or without an error if neither is listed."""
     error = case.seen.error
     if error is not None and not case.refused:
-        return entry.error is not None and entry.error in f"{error.type}: {error.message}"
+        return (
+            entry.error is not None
+            and f"{error.type}: {error.message}".startswith(entry.error)
+            and entry.stage in (None, error.stage)
+            and _ends_in(error.frames, entry.raised)
+        )
     if entry.symptom is not None:
         return case.symptom is entry.symptom
     return entry.error is None and case.symptom is not Symptom.UNKNOWN
 
 
 def _listed_endings(entry: Deviation) -> str:
-    endings = [f"an error with {entry.error!r}"] if entry.error else []
+    at = f" at {entry.stage}" if entry.stage else ""
+    by = f", raised by {entry.raised}" if entry.raised else ""
+    endings = [f"{entry.error!r}{at}{by}"] if entry.error else []
     endings += [f"an eval loss that {_VERB[entry.symptom]}"] if entry.symptom else []
     return " or ".join(endings) or "no error"
 
 
 def _ending(case: Case) -> str:
     error = case.seen.error
-    return f"{error.type}: {error.message}" if error else f"an eval loss that {_VERB[case.symptom]}"
+    if error is None:
+        return f"an eval loss that {_VERB[case.symptom]}"
+    by = f", raised by {error.frames[-1].file}::{error.frames[-1].function}" if error.frames else ""
+    return f"{error.type}: {error.message} at {error.stage}{by}"
 
 
 _VERB = {

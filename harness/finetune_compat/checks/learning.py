@@ -41,7 +41,7 @@ def eval_loss_falls(case: Case) -> str | None:
     training = case.training
     before, after = training.eval_before, training.eval_after
     if before is None or after is None:
-        return None
+        raise NotApplicable("no eval loss was reported")
     if case.symptom is Symptom.FALLS:
         return case.rules.unlearned(training)
     return f"{_how(before, after, case.rules.minimum_fall)}{_other_signs(training, case.signs)}"

@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from finetune_compat.checks import Deviation, Symptom
-from finetune_compat.checks.codes import CODES
+from finetune_compat.checks.codes import CODES, DEEP_CHECKS
+from finetune_compat.checks.measures import MEASURES
 from finetune_compat.contract.catalog import CATALOG, MODELS
 from finetune_compat.contract.errors import Fault, MatrixError
-from finetune_compat.contract.records import REPORTED, DeviceKind, Precision, Variant
+from finetune_compat.contract.records import REPORTED, Area, DeviceKind, Precision, Stage, Variant
+from finetune_compat.contract.verdict import Kind
 from finetune_compat.machine.places import places
 
-
-class Kind(StrEnum):
-    """The cause of a deviation: a library or the platform."""
-
-    UPSTREAM = "upstream"
-    """A library's behaviour on every machine."""
-    PLATFORM = "platform"
-    """A limit or a difference of this kind of machine."""
-
-
 _STRICT = ConfigDict(extra="forbid")
+
+MEASURED = "measured.json"
+"""File with the measured releases, in the folder of the ledger. `compat keep` writes it."""
+
+FREEZING = ("C103", "C104", "C105")
+"""Checks that fail because something froze. Their signatures name the call chain that did."""
+
+_CHAIN = re.compile(r"[\w./-]+\.py::[\w<>]+( -> [\w./-]+\.py::[\w<>]+)*")
+_TYPED = re.compile(r"[A-Za-z_]\w*: .+", re.DOTALL)
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a named piece of library code is in some releases. Windows of places of one name do not overlap."""
+
+    name: str
+    windows: dict[str, str]
+    """Version specifier by distribution name; all must match."""
+    chain: str
+    """The call chain: `file::function`, the caller first, joined by ` -> `."""
 
 
 @with_config(_STRICT)
@@ -51,10 +66,19 @@ class Signature:
     gradient_checkpointing: bool | None = None
     device: DeviceKind | None = None
     feature: str | None = None
-    frame: str | None = None
-    called_from: str | None = None
+    froze: str | None = None
+    """The call chain that froze the parameters, or the name of a place."""
     error: str | None = None
+    """Beginning of the error's `Type: message`."""
+    raised: str | None = None
+    """The call chain that raised the error, or the name of a place."""
+    stage: Stage | None = None
+    """The stage at which the error is raised."""
     symptom: Symptom | None = None
+    area: Area | None = None
+    """Area of the tensors that the check names: exactly the tensors of this area."""
+    measured: float | None = None
+    """The value that the check measures (`checks.measures`)."""
 
     def takes_in(self, flow: str, variant: Variant, device: DeviceKind, versions: Mapping[str, str]) -> bool:
         """Whether a cell of these versions should show this signature."""
@@ -89,20 +113,60 @@ class Issue:
     shows: tuple[Signature, ...]
     fixed_by: str | None = None
 
-    def deviation(self, signature: Signature) -> Deviation:
-        """The part of a signature that the judge compares with an observation."""
+    def deviation(self, signature: Signature, froze: str | None, raised: str | None) -> Deviation:
+        """The part of a signature that the judge compares with an observation. `froze` and `raised` are call chains."""
         return Deviation(
             issue=self.id,
             title=self.title,
             link=self.link,
             kind=self.kind,
             check=signature.check,
-            frame=signature.frame,
-            called_from=signature.called_from,
+            froze=froze,
             error=signature.error,
+            raised=raised,
+            stage=signature.stage,
             symptom=signature.symptom,
+            area=signature.area,
+            measured=signature.measured,
             feature=signature.feature,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A signature in the releases in which its places have one call chain each."""
+
+    issue: Issue
+    signature: Signature
+    windows: tuple[Mapping[str, str], ...]
+    """Windows of the places."""
+    deviation: Deviation
+
+    def in_place(self, versions: Mapping[str, str]) -> bool:
+        """Whether the places are where `deviation` says in these versions."""
+        return all(_within(versions.get(name), window) for windows in self.windows for name, window in windows.items())
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The newest release of each package with which the committed baselines ran a flow: by flow, then by package."""
+
+    quick: Mapping[str, Mapping[str, str]]
+    deep: Mapping[str, Mapping[str, str]]
+    """The same for cells with the deep tier."""
+
+    def beyond(self, flow: str, versions: Mapping[str, str], *, deep: bool) -> str:
+        """The releases among `versions` that are newer than every measured one, as text; empty if there are none."""
+        newest = (self.deep if deep else self.quick).get(flow)
+        if newest is None:
+            return "no baseline has the flow"
+        newer = (
+            f"{name} {versions[name]}, measured until {until}"
+            for name, until in newest.items()
+            if name in versions and _version(versions[name]) > _version(until)
+        )
+        return "; ".join(newer)
 
 
 @with_config(_STRICT)
@@ -111,32 +175,66 @@ class Ledger:
     """All known issues."""
 
     issues: tuple[Issue, ...]
+    places: tuple[Place, ...] = ()
+    measured: Measured | None = None
+    """None: every release counts as measured."""
 
     @cached_property
-    def _by_flow(self) -> Mapping[str, Sequence[tuple[Signature, Deviation]]]:
-        """Signatures by flow. Indexed, because every cell of a run asks, and most signatures are for other flows."""
-        found: dict[str, list[tuple[Signature, Deviation]]] = {}
-        for issue in self.issues:
-            for signature in issue.shows:
-                for flow in dict.fromkeys(signature.flows):
-                    found.setdefault(flow, []).append((signature, issue.deviation(signature)))
+    def entries(self) -> tuple[Entry, ...]:
+        """Every signature, once for each combination of its places' windows."""
+        return tuple(
+            Entry(
+                issue=issue,
+                signature=signature,
+                windows=(froze.windows, raised.windows),
+                deviation=issue.deviation(signature, froze.chain or None, raised.chain or None),
+            )
+            for issue in self.issues
+            for signature in issue.shows
+            for froze in self._at(signature.froze)
+            for raised in self._at(signature.raised)
+        )
+
+    def _at(self, text: str | None) -> Iterator[Place]:
+        """The places called `text`, or one that holds in every release if `text` is a call chain or None."""
+        named = [place for place in self.places if place.name == text]
+        yield from named or (Place(name="", windows={}, chain=text or ""),)
+
+    @cached_property
+    def _by_flow(self) -> Mapping[str, Sequence[Entry]]:
+        """Entries by flow. Indexed, because every cell of a run asks, and most entries are for other flows."""
+        found: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            for flow in dict.fromkeys(entry.signature.flows):
+                found.setdefault(flow, []).append(entry)
         return found
 
     def listed(
         self, flow: str, variant: Variant, device: DeviceKind, versions: Mapping[str, str]
     ) -> tuple[Deviation, ...]:
         """Deviations that a cell of these versions must show. The judge compares device features."""
+        found = [
+            entry.deviation
+            for entry in self._by_flow.get(flow, ())
+            if entry.signature.takes_in(flow, variant, device, versions) and entry.in_place(versions)
+        ]
+        beyond = {deep: self._beyond(flow, versions, deep=deep) for deep in (False, True)} if found else {}
         return tuple(
-            deviation
-            for signature, deviation in self._by_flow.get(flow, ())
-            if signature.takes_in(flow, variant, device, versions)
+            replace(deviation, unmeasured=beyond[deviation.check in DEEP_CHECKS])
+            if beyond[deviation.check in DEEP_CHECKS]
+            else deviation
+            for deviation in found
         )
+
+    def _beyond(self, flow: str, versions: Mapping[str, str], *, deep: bool) -> str:
+        return self.measured.beyond(flow, versions, deep=deep) if self.measured else ""
 
 
 @with_config(_STRICT)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _File:
     issue: tuple[Issue, ...] = ()
+    place: tuple[Place, ...] = ()
 
 
 @cache  # every cell asks, and there are few versions and few windows
@@ -144,8 +242,14 @@ def _within(version: str | None, window: str) -> bool:
     return version is not None and SpecifierSet(window).contains(version, prereleases=True)
 
 
+@cache
+def _version(text: str) -> Version:
+    return Version(text)
+
+
 def load_ledger(path: Path | None = None) -> Ledger:
-    """The ledger in `path`. Default: the ledger of `places()`.
+    """The ledger in `path`, with the measured releases in the file `measured.json` beside it. Default: the ledger of
+    `places()`. Without that file, every release counts as measured.
 
     Raises:
         MatrixError: the file is missing, not TOML, or invalid. The error lists every fault with its place.
@@ -154,7 +258,7 @@ def load_ledger(path: Path | None = None) -> Ledger:
     todo = "Correct the file and run again; docs/extending.md describes the fields."
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        issues = TypeAdapter(_File).validate_python(raw).issue
+        file = TypeAdapter(_File).validate_python(raw)
     except OSError as error:
         raise MatrixError(str(path), (Fault("", f"cannot be read: {error.strerror}"),), todo=todo) from None
     except UnicodeDecodeError as error:
@@ -164,17 +268,27 @@ def load_ledger(path: Path | None = None) -> Ledger:
     except ValidationError as error:
         faults = tuple(Fault(_place(item["loc"]), item["msg"]) for item in error.errors())
         raise MatrixError(str(path), faults, todo=todo) from None
-    faults = tuple(_faults(issues))
+    faults = (*_place_faults(file.place), *_faults(file.issue, {place.name for place in file.place}))
     if faults:
         raise MatrixError(str(path), faults, todo=todo)
-    return Ledger(issues=issues)
+    return Ledger(issues=file.issue, places=file.place, measured=_measured(path.with_name(MEASURED), todo))
+
+
+def _measured(path: Path, todo: str) -> Measured | None:
+    if not path.exists():
+        return None
+    try:
+        return TypeAdapter(Measured).validate_json(path.read_bytes())
+    except ValidationError as error:
+        faults = tuple(Fault(_place(item["loc"]), item["msg"]) for item in error.errors())
+        raise MatrixError(str(path), faults, todo=todo) from None
 
 
 def _place(loc: tuple[int | str, ...]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
 
 
-def _faults(issues: tuple[Issue, ...]) -> list[Fault]:
+def _faults(issues: tuple[Issue, ...], places: AbstractSet[str]) -> list[Fault]:
     """Faults of a well-formed file: unknown names, invalid windows, missing evidence."""
     faults = []
     for i, issue in enumerate(issues):
@@ -183,8 +297,24 @@ def _faults(issues: tuple[Issue, ...]) -> list[Fault]:
         if not issue.shows:
             faults.append(Fault(f"issue[{i}].shows", "has no signature: the issue would apply nowhere"))
         for j, signature in enumerate(issue.shows):
-            faults += [Fault(f"issue[{i}].shows[{j}].{at}", problem) for at, problem in _signature_faults(signature)]
+            at = f"issue[{i}].shows[{j}]"
+            found = (*_signature_faults(signature), *_evidence_faults(signature, places))
+            faults += [Fault(f"{at}.{field}", problem) for field, problem in found]
     return faults
+
+
+def _place_faults(places: tuple[Place, ...]) -> list[Fault]:
+    faults = []
+    for i, place in enumerate(places):
+        found = _window_faults(place.windows)
+        if not _CHAIN.fullmatch(place.chain):
+            found.append(("chain", _no_chain(place.chain)))
+        faults += [Fault(f"place[{i}].{field}", problem) for field, problem in found]
+    return faults
+
+
+def _no_chain(text: str) -> str:
+    return f"{text!r} is not a call chain (such as trl/models/utils.py::prepare -> peft/utils/other.py::freeze)"
 
 
 def _signature_faults(signature: Signature) -> list[tuple[str, str]]:
@@ -192,15 +322,44 @@ def _signature_faults(signature: Signature) -> list[tuple[str, str]]:
     faults = [("flows", f"there is no flow {name!r}") for name in signature.flows if name not in flows]
     faults += [] if signature.flows else [("flows", "names no flow: the entry would apply nowhere")]
     faults += [("models", f"there is no model {name!r}") for name in signature.models if name not in MODELS]
-    if signature.check not in CODES:
-        faults.append(("check", f"there is no check {signature.check!r}"))
-    if not (signature.frame or signature.called_from or signature.error or signature.symptom):
-        faults.append(("check", "no evidence to look for: name a frame, called_from, an error or a symptom"))
-    empty = [name for name in ("frame", "called_from", "error", "feature") if getattr(signature, name) == ""]
-    faults += [(name, "is empty: it would match everything") for name in empty]
+    if signature.feature == "":
+        faults.append(("feature", "is empty: it would match everything"))
     if signature.symptom in (Symptom.ERROR, Symptom.UNKNOWN):
         faults.append(("symptom", f"{signature.symptom} is not a valid symptom here; name an error with `error`"))
-    for name, window in signature.windows.items():
+    return faults + _window_faults(signature.windows)
+
+
+def _evidence_faults(signature: Signature, places: AbstractSet[str]) -> list[tuple[str, str]]:
+    """A signature must say enough to be told from another fault of the same check."""
+    if signature.check not in CODES:
+        return [("check", f"there is no check {signature.check!r}")]
+    faults = []
+    if not (signature.error or signature.symptom):
+        faults.append(("check", "no ending to look for: name an error or a symptom"))
+    if signature.error is not None and not _TYPED.fullmatch(signature.error):
+        faults.append(("error", f"{signature.error!r} does not begin with the type (such as ValueError: no labels)"))
+    if (signature.error is None) != (signature.raised is None):
+        faults.append(("raised", "an error needs the call chain that raised it, and only an error has one"))
+    if (signature.error is None) != (signature.stage is None):
+        faults.append(("stage", "an error needs the stage at which it is raised, and only an error has one"))
+    if (signature.check in FREEZING) != (signature.froze is not None):
+        faults.append(("froze", f"{', '.join(FREEZING)} need the call chain that froze, and only they have one"))
+    if (signature.check in MEASURES) != (signature.measured is not None):
+        faults.append(("measured", f"{', '.join(MEASURES)} need the measured value, and only they have one"))
+    if (signature.check == "G401") != (signature.area is not None):
+        faults.append(("area", "G401 needs the area without gradients, and only it has one"))
+    chains = (("froze", signature.froze), ("raised", signature.raised))
+    faults += [
+        (field, f"there is no place {text!r}, and {_no_chain(text)}")
+        for field, text in chains
+        if text is not None and text not in places and not _CHAIN.fullmatch(text)
+    ]
+    return faults
+
+
+def _window_faults(windows: Mapping[str, str]) -> list[tuple[str, str]]:
+    faults = []
+    for name, window in windows.items():
         if name not in REPORTED:
             faults.append(
                 (f"windows.{name}", f"observations do not record {name!r}; they record {', '.join(REPORTED)}")

@@ -10,23 +10,17 @@ from __future__ import annotations
 import dataclasses
 
 from finetune_compat.checks.judge import shows
-from finetune_compat.checks.ledger import Issue, Ledger, Signature
+from finetune_compat.checks.ledger import Entry, Issue, Ledger
 from finetune_compat.contract.records import Observation
-from finetune_compat.contract.verdict import Outcome, Verdict
+from finetune_compat.contract.verdict import Outcome, Verdict, worst
 
 
 def recognized(seen: Observation, verdict: Verdict, ledger: Ledger) -> tuple[Issue, ...]:
     """The issues of `ledger` that made the checks of `verdict` fail."""
-    return tuple(
-        issue
-        for issue in ledger.issues
-        if any(
-            signature.check in verdict.failing
-            and signature.holds(seen.variant.precision, seen.device.kind, seen.stack.resolved)
-            and _froze(issue, signature, seen)
-            for signature in issue.shows
-        )
+    found = (
+        entry.issue for entry in ledger.entries if entry.signature.check in verdict.failing and _froze(entry, seen)
     )
+    return tuple({issue.id: issue for issue in found}.values())
 
 
 def named(seen: Observation, verdict: Verdict, ledger: Ledger) -> Verdict:
@@ -43,10 +37,16 @@ def named(seen: Observation, verdict: Verdict, ledger: Ledger) -> Verdict:
         issues=ids,
         shown=ids,
         links=tuple(issue.link for issue in issues),
+        kind=worst(issue.kind for issue in issues),
     )
 
 
-def _froze(issue: Issue, signature: Signature, seen: Observation) -> bool:
-    if signature.frame is None and signature.called_from is None:
-        return False
-    return any(shows(freeze, issue.deviation(signature)) for freeze in seen.freezes)
+def _froze(entry: Entry, seen: Observation) -> bool:
+    """Whether the listed line froze, in releases of the window."""
+    versions = seen.stack.resolved
+    return (
+        entry.deviation.froze is not None
+        and entry.signature.holds(seen.variant.precision, seen.device.kind, versions)
+        and entry.in_place(versions)
+        and any(shows(freeze, entry.deviation) for freeze in seen.freezes)
+    )

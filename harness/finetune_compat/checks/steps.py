@@ -119,6 +119,8 @@ def gradient_norm_finite(case: Case) -> str | None:
 
 def gradients_arrive_to_the_end(case: Case) -> str | None:
     """Every trainable tensor receives gradients other than zero up to the last step."""
+    if not any(seen.reached for seen in case.training.classes.values()) and case.training.classes:
+        raise NotApplicable("no class of tensors received a gradient other than zero")
     if (wrong := rules.gradients_ended(case.training)) or rules.gradients_followed(case.training):
         return wrong
     raise NotApplicable(_before("the last step with a gradient was measured"))
@@ -135,6 +137,8 @@ def weights_change_to_the_end(case: Case) -> str | None:
     """Every trained tensor changes up to the last step."""
     if _rounds_small_steps(case):
         raise NotApplicable("the last updates may be too small for the weights' dtype")
+    if not case.training.subject_delta:
+        raise NotApplicable("no trained weight changed")
     if (wrong := rules.weights_stopped(case.training)) or rules.weights_followed(case.training):
         return wrong
     raise NotApplicable(_before("the last step that changed a weight was measured"))
@@ -204,6 +208,8 @@ def _apart(case: Case, pair: StepPair | None, one: str, other: str) -> str | Non
         raise NotApplicable("the step was not computed in both ways")
     if not pair.same_labels:
         return f"{one} and {other} were not given the same rows and labels"
+    if not pair.classes:
+        raise NotApplicable("the step has no gradient")
     census = case.census(Stage.TRAINER)
     rounded = census is not None and census.adapter_dtypes == ("bfloat16",)
     off = [

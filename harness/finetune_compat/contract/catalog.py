@@ -115,6 +115,8 @@ class Flow:
     """Allowed numbers of label tokens in a sequence. Releases differ in whether they append an end token."""
     since: str = "0"
     """First TRL release that supports the flow."""
+    trained_before: bool = False
+    """Whether the adapter that is handed over was trained before, so that it has an effect when training begins."""
 
     @property
     def module(self) -> str:
@@ -274,6 +276,7 @@ CATALOG: tuple[Flow, ...] = (
         subject=Subject.ADAPTER,
         expects=_PREPARED_BY_USER,
         handed_over=True,
+        trained_before=True,
         refusal="together with a `peft_config`",
         variants=_both_gc(QWEN2, _THREE),
     ),
@@ -294,6 +297,7 @@ CATALOG: tuple[Flow, ...] = (
         subject=Subject.ADAPTER,
         expects=_PREPARED_BY_USER,
         handed_over=True,
+        trained_before=True,
         refusal="is_trainable",
         variants=_both_gc(QWEN2, _THREE),
     ),
@@ -304,6 +308,7 @@ CATALOG: tuple[Flow, ...] = (
         subject=Subject.ADAPTER,
         expects=_PREPARED_BY_USER,
         handed_over=True,
+        trained_before=True,
         refusal=None,
         variants=_both_gc(QWEN2, _THREE),
     ),
@@ -315,6 +320,7 @@ CATALOG: tuple[Flow, ...] = (
         subject=Subject.ADAPTER,
         expects=_PREPARED_BY_USER,
         handed_over=True,
+        trained_before=True,
         refusal="is_trainable",
         variants=_both_gc(QWEN2, _THREE),
     ),

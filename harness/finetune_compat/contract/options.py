@@ -54,7 +54,7 @@ HELP = {
     "base-torch": "Use the torch of the Python that runs this command.",
     "cells": "File of cell ids, one per line: run only these cells, in this order.",
     "seeds": "Measure how often the learning test is wrong, with N seeds or the seeds FIRST-LAST.",
-    Instead.FAULTS: "Plant faults, and verify that exactly the expected check fails for each.",
+    Instead.FAULTS: "Plant faults, and verify that checks name them. Independent faults are scored.",
     Instead.GUARD: "Run every cell under a `TrainingGuard`, and the guard's own tests.",
     Instead.CLOSED_FORMS: "Compare the closed forms of `compat census` with loaded models.",
     Instead.ADAPTERS: "Save adapters, and compare the results of `compat inspect` with how this stack loads them.",

@@ -11,8 +11,8 @@ from typing import Any
 from finetune_compat.contract.catalog import Handicap
 from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.recipe import Recipe, from_dict
-from finetune_compat.contract.records import DeviceKind, Precision, Variant
-from finetune_compat.contract.verdict import Deviation, Symptom
+from finetune_compat.contract.records import Area, DeviceKind, Precision, Stage, Variant
+from finetune_compat.contract.verdict import Deviation, Kind, Symptom
 
 WORKERS = "workers"
 """Folder in the run's directory with the number of workers of each stack that may have more than one."""
@@ -127,6 +127,11 @@ class Plan:
         return Path(self.run) / "faults" / f"{self.stack}.jsonl"
 
     @property
+    def independent_faults_file(self) -> Path:
+        """File in which tests of independent faults write the verdict on each fault, one per line."""
+        return Path(self.run) / "independent-faults" / f"{self.stack}.jsonl"
+
+    @property
     def scratch(self) -> Path:
         """Folder for models and outputs of cells. The process that distributes cells removes it (`machine.scratch`)."""
         return Path(self.run) / "scratch" / self.stack
@@ -160,6 +165,7 @@ def _variant(raw: dict[str, str | bool]) -> Variant:
     return Variant(str(raw["model"]), Precision(str(raw["precision"])), bool(raw["gradient_checkpointing"]))
 
 
-def _deviation(raw: dict[str, str | None]) -> Deviation:
-    symptom = raw.pop("symptom")
-    return Deviation(**raw, symptom=Symptom(symptom) if symptom else None)  # type: ignore[arg-type]  # host wrote it
+def _deviation(raw: dict[str, Any]) -> Deviation:
+    named = {"symptom": Symptom, "stage": Stage, "area": Area, "kind": Kind}
+    values = {field: of(raw[field]) if raw[field] else None for field, of in named.items()}
+    return Deviation(**{**raw, **values})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+
+from finetune_compat.contract.records import Area, Stage
 
 
 class Result(StrEnum):
@@ -27,6 +30,22 @@ class Outcome(StrEnum):
     """The machine failed; nothing is known about the versions. Never green, never a regression."""
     UNINSTALLABLE = "uninstallable"
     """The stack could not be resolved or installed."""
+
+
+class Kind(StrEnum):
+    """The cause of a listed deviation. The most serious kind comes first."""
+
+    UPSTREAM = "upstream"
+    """A bug of some releases of a library, on every machine."""
+    TRAP = "trap"
+    """A mistake that is easy to make, and to which no release in the window objects."""
+    PLATFORM = "platform"
+    """A limit or a difference of this kind of machine."""
+
+
+def worst(kinds: Iterable[Kind]) -> Kind | None:
+    """The most serious of `kinds`; None if there are none."""
+    return min(kinds, key=tuple(Kind).index, default=None)
 
 
 class Symptom(StrEnum):
@@ -71,17 +90,25 @@ class Deviation:
     issue: str
     title: str
     link: str
-    kind: str
+    kind: Kind
     check: str
-    frame: str | None = None
-    """End of the path of the file whose line froze the parameters."""
-    called_from: str | None = None
-    """End of the path of the file that called that line."""
+    froze: str | None = None
+    """The call chain that froze the parameters: `file::function`, the caller first, joined by ` -> `."""
     error: str | None = None
-    """Substring of the error's `Type: message`."""
+    """Beginning of the error's `Type: message`."""
+    raised: str | None = None
+    """The call chain that raised the error, written like `froze`."""
+    stage: Stage | None = None
+    """The stage at which the error was raised."""
     symptom: Symptom | None = None
+    area: Area | None = None
+    """Area of the tensors that the check names: exactly the tensors of this area."""
+    measured: float | None = None
+    """The value that the check measures (`checks.measures`)."""
     feature: str | None = None
     """Applies only on a device that reports this feature."""
+    unmeasured: str = ""
+    """Releases of the cell that are newer than every measured one, with the newest measured one; empty if none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +133,10 @@ class Verdict:
     """The `issues` whose listed check failed with the listed evidence. The others were not reached."""
     untrained: bool = False
     """Whether an error other than a refusal ended the cell before training, so nothing is known about its training."""
+    kind: Kind | None = None
+    """The most serious kind of `issues`; None if none applies."""
+    unmeasured: str = ""
+    """For a cell that fails like `issues`, on releases for which they are not measured: these releases."""
 
     @property
     def failing(self) -> tuple[str, ...]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.errors import ExitCode
+from finetune_compat.contract.verdict import Kind
 from finetune_compat.machine.files import refuse_directory, write_atomically
 from finetune_compat.report import derive, wording
 from finetune_compat.report.markdown import cause, plain, within
 from finetune_compat.results.causes import Group
-from finetune_compat.results.lines import Finding
+from finetune_compat.results.lines import ResultKind
 from finetune_compat.results.run_files import finished_run
 from finetune_compat.results.summary import Summary
 
@@ -20,13 +21,20 @@ LARGEST = 65_000
 
 
 def broken(summary: Summary) -> tuple[tuple[str, Group], ...]:
-    """Unlisted failures of a library: causes with their letters.
+    """Unlisted failures of a library, and listed bugs on releases for which they are not measured: causes with their
+    letters.
 
     Infrastructure failures, stacks that cannot be installed, and listed bugs that did not appear are not included,
-    because they break no user's training.
+    because they break no user's training. Neither is what looks like a trap or a limit of the machine on a new release.
     """
     lettered = ((wording.marker(place), group) for place, group in enumerate(summary.groups))
-    return tuple(item for item in lettered if item[1].finding in (Finding.UNLISTED, Finding.DIFFERENT))
+    return tuple(item for item in lettered if _breaks(item[1]))
+
+
+def _breaks(group: Group) -> bool:
+    if group.finding is ResultKind.UNMEASURED:
+        return group.kind is Kind.UPSTREAM
+    return group.finding in (ResultKind.UNLISTED, ResultKind.DIFFERENT)
 
 
 def text(summary: Summary, found: Sequence[tuple[str, Group]], link: str) -> str:

@@ -18,6 +18,7 @@ from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.names import is_plain
 from finetune_compat.contract.records import Observation
 from finetune_compat.contract.version import __version__
+from finetune_compat.evidence.measured import write_measured
 from finetune_compat.machine.files import remaking, write_atomically
 from finetune_compat.machine.places import places
 from finetune_compat.machine.provenance import commit
@@ -36,8 +37,9 @@ from finetune_compat.run.stack_run import exists
 from finetune_compat.store.store import Store
 
 
-def keep(run_name: str, name: str, flows: Sequence[str] = ()) -> Path:
+def save(run_name: str, name: str, flows: Sequence[str] = ()) -> Path:
     """Copy the run called `run_name` to `reports/baseline/<name>`, replacing what was there, and return the directory.
+    The releases of the run become measured releases of the ledger.
 
     The directory is replaced as a whole, by one that is complete, with its summary and with the digests of what the run
     was measured with.
@@ -80,6 +82,7 @@ def keep(run_name: str, name: str, flows: Sequence[str] = ()) -> Path:
         write_digests(whole, digests_of(results.observations, recipes, check_digests()))
         summary = aged(summarize(judged(whole, ledger), ledger))
         write_atomically(whole / "summary.md", markdown.render(summary))
+    write_measured()
     return target
 
 

@@ -39,7 +39,7 @@ _DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class RunsOfKind:
     """All runs of one kind, healthy or handicapped, by seed."""
 
     before: tuple[float, ...]
@@ -91,7 +91,7 @@ class Sweep:
     """Total duration of the runs."""
     judged_by: tuple[str, ...]
     """Codes of all checks of that harness."""
-    kinds: dict[str, Kind]
+    kinds: dict[str, RunsOfKind]
 
     @property
     def false_alarms(self) -> Rate:
@@ -115,7 +115,7 @@ class Sweep:
         return not (self.false_alarms.wrong or self.misses.wrong or self.rounded.wrong)
 
 
-def _passed(kinds: Sequence[Kind]) -> Rate:
+def _passed(kinds: Sequence[RunsOfKind]) -> Rate:
     return Rate(sum(kind.passed for kind in kinds), sum(len(kind.failing) for kind in kinds))
 
 
@@ -141,7 +141,7 @@ def read(observations: Path, seeds: range) -> Sweep:
     return judged(seen)
 
 
-def keep(sweep: Sweep, learning: Path | None = None) -> str:
+def save(sweep: Sweep, learning: Path | None = None) -> str:
     """Store a sweep in place of an earlier one of its cell. Reports state the rates of the stored sweeps.
 
     Returns:
@@ -151,7 +151,7 @@ def keep(sweep: Sweep, learning: Path | None = None) -> str:
         RecordsError: a stored sweep cannot be read.
     """
     learning = learning or places().learning
-    path, kept = learning / file_of(sweep.cell), read_kept(learning)
+    path, kept = learning / file_of(sweep.cell), read_sweeps(learning)
     if refusal := _why_not(sweep, kept):
         return f"Not stored in {learning}: {refusal}"
     write_atomically(path, _compact(sweep))
@@ -196,7 +196,7 @@ def _lists(kind: dict[str, object]) -> str:
     return f"{{\n{fields}\n }}"
 
 
-def read_kept(learning: Path | None = None) -> tuple[Sweep, ...]:
+def read_sweeps(learning: Path | None = None) -> tuple[Sweep, ...]:
     """The stored sweeps, in order of their seeds.
 
     Raises:
@@ -258,10 +258,10 @@ def _pair(seen: Observation) -> LossPair:
     return LossPair(training.eval_before, training.eval_after) if training else LossPair(None, None)
 
 
-def _kind(runs: Sequence[Observation]) -> Kind:
+def _kind(runs: Sequence[Observation]) -> RunsOfKind:
     pairs = [_pair(seen) for seen in runs]
     verdicts = [judge(seen, flow_named(seen.flow), ()) for seen in runs]
-    return Kind(
+    return RunsOfKind(
         before=tuple(round(pair.before or 0.0, _DIGITS) for pair in pairs),
         after=tuple(round(pair.after or 0.0, _DIGITS) for pair in pairs),
         failing=tuple(" ".join(verdict.failing) for verdict in verdicts),

@@ -2,6 +2,7 @@
 
 reports/faults/
     <stack>.json    one run of `-- --faults`: every fault, the check that named it, and its message
+    independent/    the same for faults that were written without reading the checks (`independent_faults`)
     faults.md       derived from all records
 """
 
@@ -20,6 +21,7 @@ from finetune_compat.checks import CHECKS
 from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.records import DeviceKind, Observation
+from finetune_compat.evidence import independent_faults as independent
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places
 from finetune_compat.machine.provenance import commit, short
@@ -81,8 +83,8 @@ def _ends(row: ast.Tuple) -> tuple[str, str]:
     return str(ast.literal_eval(row.elts[0])), str(ast.literal_eval(row.elts[-1]))
 
 
-def keep(plan: Plan, status: int, arguments: Sequence[str], faults: Path | None = None) -> str:
-    """Store the record of a run of the faults in place of an earlier one of its stack, and rewrite the page.
+def save(plan: Plan, status: int, arguments: Sequence[str], faults: Path | None = None) -> str:
+    """Store the record of a run of the faults in place of an earlier one of its stack.
 
     Args:
         plan: the plan of the run.
@@ -109,8 +111,18 @@ def keep(plan: Plan, status: int, arguments: Sequence[str], faults: Path | None 
     kind = "" if plan.device is DeviceKind.CPU else f"-{plan.device}"
     path = faults / f"{plan.stack}{kind}.json"
     write_atomically(path, json.dumps(dataclasses.asdict(record), indent=1) + "\n")
-    write_atomically(faults / "faults.md", page(read_kept(faults)))
     return f"Stored in {path}."
+
+
+def publish() -> None:
+    """Rewrite the page from all stored records.
+
+    Raises:
+        RecordsError: a stored record cannot be read.
+    """
+    write_atomically(
+        places().faults / "faults.md", page(read_records(), independent.read_records(), independent.listed())
+    )
 
 
 def read_run(plan: Plan) -> Record:
@@ -151,7 +163,7 @@ def _place(seen: Observation) -> str:
     return f"{seen.flow}[{seen.variant}]"
 
 
-def read_kept(faults: Path | None = None) -> tuple[Record, ...]:
+def read_records(faults: Path | None = None) -> tuple[Record, ...]:
     """The stored records, in the order of their stacks.
 
     Raises:
@@ -175,14 +187,41 @@ def read_kept(faults: Path | None = None) -> tuple[Record, ...]:
 
 
 INTRODUCTION = """\
-Faults like those of a broken release are planted into a stack, one at a time, and all checks judge the cell. Exactly
-the check that names the fault must fail. Written by `-- --faults`, which stores only complete runs in which every
-fault was named. The JSON file of the stack has the message for each fault.\
+Faults like those of a broken release are planted into a stack, one at a time, and all checks judge the cell. There are
+two sets. `-- --faults` runs both and stores only complete runs.\
+"""
+
+SCORES = """\
+The faults of the first set were written with the checks in view: each check has at least one, which it alone must name.
+They prove that each check can fail, and say nothing about other faults. Those of the second set were written from
+upstream reports and papers without reading the checks. Their share estimates what the checks name of a fault that
+nobody thought of. Each has an effect that is measured without the harness. The last column leaves the deep tier out.\
+"""
+
+MISSED = """\
+Each of these faults changes what the stack does, and the cell passes. `tests/independent_faults/missed.toml` lists them
+with a reason. A fault that is missed and not listed fails the run.\
+"""
+
+NAMED = "The checks in a row name its fault. A name links to the report or paper."
+
+IN_VIEW = """\
+Exactly the check that names the fault must fail. The JSON file of the stack has the message for each fault.\
 """
 
 
-def page(records: Sequence[Record]) -> str:
-    """The page, in Markdown."""
+def page(
+    records: Sequence[Record],
+    others: Sequence[independent.Record] = (),
+    reasons: Mapping[str, independent.Missed] | None = None,
+) -> str:
+    """The page, in Markdown.
+
+    Args:
+        records: the records of the faults that were written with the checks in view.
+        others: the records of the independent faults.
+        reasons: why faults are missed, by name.
+    """
     stacks = [
         (
             record.stack,
@@ -201,13 +240,35 @@ def page(records: Sequence[Record]) -> str:
         (check, titles.get(check, "no check of today"), fault, *(_mark(record, fault) for record in records))
         for fault, check in sorted(faults, key=lambda row: order.index(row[1]) if row[1] in order else len(order))
     ]
+    names = [record.stack for record in others]
     parts = [
-        "# Does each check name its fault?",
+        "# Do the checks name faults?",
         INTRODUCTION,
+        "## Scores",
+        SCORES,
+        _table(("stack", "written with the checks in view", "written from reports", "quick"), _scores(records, others)),
+        "## Written from reports: missed",
+        MISSED,
+        _table(("fault", "what it breaks", *names, "why"), independent.rows_of_missed(others, reasons or {})),
+        "## Written from reports: named",
+        NAMED,
+        _table(("fault", "what it breaks", *names), independent.rows_of_named(others)),
+        "## Written with the checks in view",
+        IN_VIEW,
         _table(("stack", "versions", "on", "faults", "measured", "harness at"), stacks),
         _table(("check", "its claim", "planted fault", *(record.stack for record in records)), rows),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _scores(records: Sequence[Record], others: Sequence[independent.Record]) -> list[tuple[str, ...]]:
+    """Faults that are named, of those with an effect, by stack and set. A kept record names every fault of its set."""
+    first = {(record.stack, record.device): f"{len(record.named)} of {len(record.named)}" for record in records}
+    second = {(record.stack, record.device): (record.score, record.quick_score) for record in others}
+    return [
+        (stack, first.get((stack, device), "not run"), *second.get((stack, device), ("not run", "not run")))
+        for stack, device in dict.fromkeys((*first, *second))
+    ]
 
 
 def _mark(record: Record, fault: str) -> str:

@@ -10,7 +10,7 @@ from finetune_compat.checks.case import LUCK
 from finetune_compat.checks.objectives import MINIMUM_FALL
 from finetune_compat.checks.rates import Rate
 from finetune_compat.contract.catalog import Handicap
-from finetune_compat.evidence.calibration import HEALTHY, Kind, Sweep, read_kept
+from finetune_compat.evidence.calibration import HEALTHY, RunsOfKind, Sweep, read_sweeps
 from finetune_compat.evidence.strips import drawing
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places
@@ -44,7 +44,7 @@ def publish(learning: Path | None = None) -> None:
         RecordsError: a stored sweep cannot be read.
     """
     learning = learning or places().learning
-    sweeps = read_kept(learning)
+    sweeps = read_sweeps(learning)
     write_atomically(learning / "learning.md", page(sweeps))
     write_atomically(learning / "learning.svg", drawing(sweeps))
 
@@ -114,7 +114,7 @@ def _sweep(sweep: Sweep) -> str:
     return "\n\n".join(parts)
 
 
-def _row(name: str, kind: Kind) -> tuple[str, ...]:
+def _row(name: str, kind: RunsOfKind) -> tuple[str, ...]:
     roots = [f"{codes} in {number}" for codes, number in kind.roots]
     passed = [f"pass in {kind.passed}"] if kind.passed else []
     runs = len(kind.learning)

@@ -25,7 +25,7 @@ from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.records import DeviceKind, Observation
-from finetune_compat.evidence.baseline import keep, tier_of
+from finetune_compat.evidence.baseline import save, tier_of
 from finetune_compat.machine.console import say
 from finetune_compat.machine.files import locked_file, read_object
 from finetune_compat.machine.places import places
@@ -161,7 +161,7 @@ def _renew(request: RenewRequest) -> int:
     if ended.exit_code > command.INTERRUPTED or ended.exit_code == ExitCode.COULD_NOT_TELL:
         say(f"{request.name} is not replaced: the run is incomplete. Run the same command again to resume.")
         return ended.exit_code
-    target = keep(str(ended.run), old.path.name, old.flows)
+    target = save(str(ended.run), old.path.name, old.flows)
     say(f"{places().shown(target)} is replaced; read its summary.md, and commit it")
     for name in remove_absorbed(target):
         say(f"{name}: removed, because {target.name} holds all its cells")
@@ -245,7 +245,7 @@ def run_request(old: Baseline, request: RenewRequest) -> RunRequest:
 def renewal(old: Baseline, request: RenewRequest) -> Renewal:
     """What is out of date of `old`, or of the stacks of `request`."""
     asked, store = run_request(old, request), Store.configured()
-    selection = select(asked, stack_run.chosen_gpus(asked.options, WHERE), predict=True)
+    selection = select(asked, stack_run.chosen_gpus(asked.options, WHERE), always=True)
     cached = store.has(selection.addresses.values())
     reasons = {cell: frozenset(_reasons(old, cell, selection.addresses.get(cell))) for cell in selection.cells}
     current = tuple(cell for cell, why in reasons.items() if not why)

@@ -122,14 +122,14 @@ def run(request: GateRequest) -> Gate:
     selection = _selection(request)
     gpus = stack_run.chosen_gpus(options, _WHERE)
     device = kind_of(gpus)
-    before, after = (resolve(given, text, matrix, device, request.python, _tell) for given, text in sides)
+    before, after = (resolve(given, text, matrix, device, request.python, _print_progress) for given, text in sides)
     directory = stack_run.this_run()
     runner: Runs
     if script is None:
-        runner = Runner(directory, ledger, gpus, options, _tell)
+        runner = Runner(directory, ledger, gpus, options, _print_progress)
         environments = _run_both(runner, before, after, selection, device)
     else:
-        runner = ScriptRunner(directory, ledger, script, gpus, _tell)
+        runner = ScriptRunner(directory, ledger, script, gpus, _print_progress)
         # One after the other: the script writes to the same places on both sides.
         environments = tuple(runner.cells(of, selection) for of in (before, after))
         runner.check_trained(before.stack, after.stack)
@@ -191,7 +191,7 @@ def _script(request: GateRequest) -> Script | None:
     return script
 
 
-def _tell(line: str) -> None:
+def _print_progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from finetune_compat.checks.comparison import Change
-from finetune_compat.checks.ledger import Kind, Ledger
+from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.errors import Fault, MatrixError
-from finetune_compat.contract.verdict import Verdict
+from finetune_compat.contract.verdict import Kind, Verdict
 from finetune_compat.gate.decision import Decision
 from finetune_compat.machine.places import places
 

@@ -9,7 +9,7 @@ from finetune_compat.checks.comparison import Change, Health, health
 from finetune_compat.gate.decision import Cause, CellChange, Decision, SafeTarget, Side
 from finetune_compat.machine.units import counted
 from finetune_compat.report import wording
-from finetune_compat.results.lines import Finding
+from finetune_compat.results.lines import ResultKind
 
 
 def reason(decision: Decision, before: Side, after: Side, cells: Sequence[CellChange], causes: Sequence[Cause]) -> str:
@@ -29,7 +29,7 @@ def reason(decision: Decision, before: Side, after: Side, cells: Sequence[CellCh
 
 def is_untrained(cause: Cause) -> bool:
     """Whether its cells cannot be judged because they end in an error before training, on both sides."""
-    seen = cause.group is not None and cause.group.finding is not Finding.MACHINE
+    seen = cause.group is not None and cause.group.finding is not ResultKind.MACHINE
     alike = cause.change in (Change.STILL_FAILING, Change.INCONCLUSIVE)
     return seen and alike and cause.effect is Decision.COULD_NOT_TELL
 

@@ -29,7 +29,7 @@ from finetune_compat.stacks.locks import (
 )
 from finetune_compat.stacks.matrix import LockPlan, Matrix, Stack
 
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Resolved:
 
 
 def resolve(
-    side: Row | Wanted, asked: str, matrix: Matrix, device: DeviceKind, python: str | None, tell: Tell
+    side: Row | Wanted, asked: str, matrix: Matrix, device: DeviceKind, python: str | None, progress: Progress
 ) -> Resolved:
     """The lock of a side. Read it if it exists, else make it.
 
@@ -61,7 +61,7 @@ def resolve(
         matrix: for rows, packages, the floor and exemptions.
         device: locks may differ between a CPU and a GPU.
         python: the Python to run a row on. If None, the row's own.
-        tell: called with each line of progress.
+        progress: called with each line of progress.
 
     Raises:
         CompatError: a pin names no existing release, or a row is not locked for that Python.
@@ -74,7 +74,7 @@ def resolve(
         plan = _plan(matrix, side, side.name, (day, max(day, matrix.floor)), device)
     else:
         plan = _of_today(matrix, side, device)
-    tell(f"{asked}: resolving, {describe_rule(side.rule, plan.as_of)}")
+    progress(f"{asked}: resolving, {describe_rule(side.rule, plan.as_of)}")
     return Resolved(asked, side.rule, plan, _locked(plan), side.not_followed, side.requirements)
 
 

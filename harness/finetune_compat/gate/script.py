@@ -58,7 +58,7 @@ class ScriptRunner:
     ledger: Ledger
     script: Script
     gpus: Sequence[Gpu]
-    tell: Callable[[str], None]
+    progress: Callable[[str], None]
     seen: dict[str, Pipeline] = field(default_factory=dict)
     """Records by stack."""
     judged: dict[str, tuple[Verdict, ...]] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class ScriptRunner:
         stack = prepared(of, self.run)
         if stack is None or of.stack in self.seen:
             return stack
-        self.tell(f"{of.stack}: running {self.script.file}")
+        self.progress(f"{of.stack}: running {self.script.file}")
         places = {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in self.gpus)}
         try:
             # Files that one side saves must not be visible to the other.
@@ -88,7 +88,7 @@ class ScriptRunner:
             self.judged[of.stack] = judge(self.seen[of.stack])
             write_row(self.run, StackRow(of.stack, RowState.RAN, "", ()))
             self._write()
-        self.tell(f"{of.stack}: done")
+        self.progress(f"{of.stack}: done")
         return stack
 
     def _write(self) -> None:

@@ -55,7 +55,7 @@ class Search:
         try:
             there = index.releases(package.package)
         except CompatError as error:
-            self.runner.tell(f"no search for a safe target: {error.what}")
+            self.runner.progress(f"no search for a safe target: {error.what}")
             return None
         selection = GateSelection(cells=tuple(parse_cell(f"/{cell.name}").test for cell in cells))
         bench = Bench(
@@ -84,19 +84,19 @@ class Search:
         issues = {issue for cell in cells if cell.after for issue in cell.after.verdict.issues}
         variants = [(cell.flow, cell.after.seen.variant) for cell in cells if cell.after and cell.after.seen]
         return any(
-            item.issue in issues
+            item.issue in issues and not item.unmeasured
             for flow, variant in variants
             for item in self.runner.ledger.listed(flow, variant, self.device, there)
         )
 
     def _try(self, package: Suspect, release: Release, selection: GateSelection) -> Tried | None:
         version = str(release.version)
-        self.runner.tell(f"does {package.package} {version} pass?")
+        self.runner.progress(f"does {package.package} {version} pass?")
         try:
             of = self._with(package, release)
             self.runner.cells(of, selection)
         except RegistryUnreachable as error:
-            self.runner.tell(f"{version}: {error.what}")
+            self.runner.progress(f"{version}: {error.what}")
             return None
         except CompatError as error:
             return Tried(version, False, error.what)

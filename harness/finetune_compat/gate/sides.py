@@ -46,7 +46,7 @@ class Runs(Protocol):
         """The ledger of known issues."""
 
     @property
-    def tell(self) -> Callable[[str], None]:
+    def progress(self) -> Callable[[str], None]:
         """Called with each line of progress."""
 
     def cells(self, of: Resolved, selection: GateSelection, /) -> StackPython | None:
@@ -64,7 +64,7 @@ class Runner:
     ledger: Ledger
     gpus: Sequence[Gpu]
     options: RunOptions
-    tell: Callable[[str], None]
+    progress: Callable[[str], None]
 
     def cells(self, of: Resolved, selection: GateSelection) -> StackPython | None:
         """Run the selected cells of a side; its row says so where none can be run.
@@ -89,10 +89,10 @@ class Runner:
             # No selected cell exists on these versions, so there is nothing to run.
             write_row(self.run, StackRow(plan.stack, RowState.RAN, "", ()))
             return
-        self.tell(f"{plan.stack}: running {len(plan.cells)} cells")
+        self.progress(f"{plan.stack}: running {len(plan.cells)} cells")
         log = self.run / "logs" / f"{plan.stack}.txt"
         stack_run.run_plan(plan, stack.lock, stack.python, self.gpus, self.options, log, alone=True)
-        self.tell(f"{plan.stack}: done")
+        self.progress(f"{plan.stack}: done")
 
 
 def prepared(of: Resolved, run: Path) -> StackPython | None:

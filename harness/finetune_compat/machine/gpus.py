@@ -256,7 +256,7 @@ def _why_not(gpu: Gpu, wanted: Wanted) -> str:
     return ", ".join(reasons) or f"not needed, {wanted.most} of them are enough"
 
 
-def told(choice: Choice) -> tuple[str, ...]:
+def lines_of(choice: Choice) -> tuple[str, ...]:
     """The choice and its reasons, formatted: one line on the chosen GPUs, and one on the others if there are any."""
     wanted, there = choice.wanted, len(choice.chosen) + len(choice.rejected)
     limits = f"under {wanted.idle_below:g} GB used, over {wanted.larger_than:g} GB in all"

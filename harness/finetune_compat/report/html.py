@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import REPORTED, Observation, to_json
+from finetune_compat.contract.verdict import Kind
 from finetune_compat.report import charts, wording
 from finetune_compat.report.exhibits import Cell, Exhibit, again, exhibits_of
 from finetune_compat.results.causes import Group
@@ -24,7 +25,7 @@ from finetune_compat.results.summary import StackSummary, Summary, Tally
 MOST_CAUSES = 200
 """Maximum number of causes on a page. More indicate a missing grouping rule; the files have all causes."""
 
-_URGENCY = ("fail", "machine", "listed", "pass")
+_URGENCY = ("fail", "bug", "machine", "listed", "limit", "pass")
 
 
 def render(
@@ -40,7 +41,7 @@ def render(
     exhibits = exhibits_of(summary, observations, asked)
     # Failures first. The letters are the same as in the other reports of the run.
     lettered = [(wording.marker(i), group) for i, group in enumerate(summary.groups)]
-    causes = sorted(lettered, key=lambda item: _URGENCY.index(tone_of_mark(item[1].mark)))
+    causes = sorted(lettered, key=lambda item: _URGENCY.index(tone_of_mark(item[1].mark, item[1].kind)))
     shown = {item.here.line.cell: item for item in exhibits}
 
     lines = {line.cell: line for stack in summary.stacks for line in stack.lines}
@@ -104,13 +105,15 @@ def _environment() -> Environment:
 # --------------------------------------------------------------------------------------------------------------- tones
 
 
-def tone_of_mark(mark: Mark) -> str:
-    """CSS class, and so colour, of a cell's verdict."""
+def tone_of_mark(mark: Mark, kind: Kind | None = None) -> str:
+    """CSS class, and so colour, of a cell's verdict. Of the xfails, only a bug of a release is red."""
     match mark:
         case Mark.PASS | Mark.REFUSED:
             return "pass"
+        case Mark.XFAIL if kind is Kind.UPSTREAM:
+            return "bug"
         case Mark.XFAIL:
-            return "listed"
+            return "limit" if kind is Kind.PLATFORM else "listed"
         case Mark.FAIL:
             return "fail"
         case Mark.INFRASTRUCTURE | Mark.UNINSTALLABLE:
@@ -120,8 +123,7 @@ def tone_of_mark(mark: Mark) -> str:
 
 def tone_of_tally(tally: Tally) -> str:
     """CSS class of the worst of many cells."""
-    ranked = ((tally.failed, Mark.FAIL), (tally.by_the_machine, Mark.INFRASTRUCTURE), (tally.xfailed, Mark.XFAIL))
-    return tone_of_mark(next((mark for number, mark in ranked if number), Mark.PASS))
+    return tone_of_mark(*tally.worst)
 
 
 def tone_of_exit_code(code: ExitCode) -> str:

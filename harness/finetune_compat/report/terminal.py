@@ -170,7 +170,7 @@ def _styled(line: CellLine, cells: Sequence[str], widths: Sequence[int], gap: in
     """A row with the colours of its last two cells."""
     text = Text(_aligned(cells, widths, gap))
     verdict = len(text) - widths[-1]
-    text.stylize(style.of_mark(line.mark), verdict, verdict + len(cells[-1]))
+    text.stylize(style.of_mark(line.mark, line.kind), verdict, verdict + len(cells[-1]))
     if line.symptom is Symptom.FLAT:
         loss = verdict - gap - widths[-2]
         text.stylize("yellow", loss, loss + len(cells[-2]))
@@ -192,7 +192,7 @@ def _causes(groups: Sequence[Group], width: int) -> list[Text]:
 def _cause(letter: str, group: Group, width: int) -> list[Text]:
     head = wrapped(f"{letter}  {wording.cause_head(group)}", width, 0)
     for line in head:
-        line.stylize(style.of_mark(group.mark))
+        line.stylize(style.of_mark(group.mark, group.kind))
     facts = [*wording.cause_facts(group), *group.links, *(f"To do: {advice}" for advice in wording.cause_advice(group))]
     body = [line for text in (wording.cause_cells(group), *facts) for line in wrapped(text, width, 3)]
     return [*head, *body, Text()]

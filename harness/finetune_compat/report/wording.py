@@ -16,12 +16,13 @@ from finetune_compat.checks.learning import FALSE_ALARMS, MISSES
 from finetune_compat.contract.catalog import DEEP_CELLS
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import Failure, Frame, Freeze, Labels, Stage
+from finetune_compat.contract.verdict import Kind
 from finetune_compat.machine.provenance import short
 from finetune_compat.machine.units import counted
 from finetune_compat.report.exhibits import Exhibit
 from finetune_compat.results.age import Age, Part
 from finetune_compat.results.causes import Group, Span
-from finetune_compat.results.lines import CellLine, CountColumn, DeepLine, Finding, Mark, count_columns
+from finetune_compat.results.lines import CellLine, CountColumn, DeepLine, Mark, ResultKind, count_columns
 from finetune_compat.results.run_files import RowState
 from finetune_compat.results.summary import Depth, Heat, StackSummary, Summary, Tally
 from finetune_compat.stacks.matrix import session_of
@@ -205,28 +206,38 @@ def span(span: Span) -> str:
 # ------------------------------------------------------------------------------------------------------------- causes
 
 
+KINDS = {
+    Kind.UPSTREAM: "bug of a release",
+    Kind.TRAP: "trap that no release objects to",
+    Kind.PLATFORM: "this kind of machine",
+}
+"""The kinds of listed issues."""
+
+
 def cause_head(group: Group) -> str:
     """First line of a cause: verdict, issues and titles."""
     issues, titles = ", ".join(group.issues), "; ".join(group.titles)
     match group.finding:
-        case Finding.LISTED:
-            return f"xfail {issues}{', this platform only' if group.platform else ''}: {titles}"
-        case Finding.UNLISTED:
+        case ResultKind.LISTED:
+            return f"xfail {issues}, {KINDS[group.kind]}: {titles}" if group.kind else f"xfail {issues}: {titles}"
+        case ResultKind.UNLISTED:
             return "FAIL, a deviation that is not listed"
-        case Finding.GONE:
+        case ResultKind.GONE:
             return f"FAIL, listed as {issues}, and it did not appear: {titles}"
-        case Finding.DIFFERENT:
+        case ResultKind.UNMEASURED:
+            return f"FAIL, looks like {issues}, not yet measured on this release: {titles}"
+        case ResultKind.DIFFERENT:
             return f"FAIL, listed as {issues}, but what appeared is something else"
-        case Finding.MACHINE:
+        case ResultKind.MACHINE:
             return "infrastructure"
-        case Finding.UNINSTALLABLE:
+        case ResultKind.UNINSTALLABLE:
             return "uninstallable"
     assert_never(group.finding)
 
 
 def cause_facts(group: Group) -> tuple[str, ...]:
     """What was observed: failing checks, lines that froze, errors; without an observation, the reason."""
-    if group.finding in (Finding.MACHINE, Finding.UNINSTALLABLE):
+    if group.finding in (ResultKind.MACHINE, ResultKind.UNINSTALLABLE):
         return (shortened(group.reason),)
     # Freezing chains at the end of messages, and errors with frames, are removed here: they have separate lines below.
     shown = [(code, message) for code, message in group.failing if code != RAISED or not group.errors]
@@ -263,19 +274,21 @@ def cause_cells(group: Group) -> str:
 def cause_advice(group: Group) -> tuple[str, ...]:
     """What to do about a cause."""
     match group.finding:
-        case Finding.LISTED | Finding.UNLISTED:
+        case ResultKind.LISTED | ResultKind.UNLISTED:
             return group.advice
-        case Finding.GONE:
+        case ResultKind.GONE:
             return (
                 "Run it again. If it stays away it is fixed here: narrow its window in matrices/known-issues.toml.",
             )
-        case Finding.DIFFERENT:
+        case ResultKind.DIFFERENT:
             return ("Compare what is listed with what was seen: another bug, or a signature that says too little.",)
-        case Finding.MACHINE if without_gpu(group.reason):
+        case ResultKind.UNMEASURED:
+            return (*group.advice, "If this is the same issue, commit the run of the release: compat keep.")
+        case ResultKind.MACHINE if without_gpu(group.reason):
             return (WITHOUT_GPU,)
-        case Finding.MACHINE:
+        case ResultKind.MACHINE:
             return ("Nothing is known about the versions. Run these cells again, alone and with more memory.",)
-        case Finding.UNINSTALLABLE:
+        case ResultKind.UNINSTALLABLE:
             return ("No cell ran. If an installation should exist, make the lock again: nox -s lock.",)
     assert_never(group.finding)
 
@@ -364,7 +377,9 @@ def tally(found: Tally) -> str:
         (found.failed, "FAIL"),
         (found.infrastructure, "infrastructure"),
         (found.uninstallable, "uninstallable"),
-        (found.xfailed, "xfail"),
+        (found.bugs, f"xfail ({KINDS[Kind.UPSTREAM]})"),
+        (found.traps, f"xfail ({KINDS[Kind.TRAP]})"),
+        (found.limits, f"xfail ({KINDS[Kind.PLATFORM]})"),
         (found.refused, "refused"),
         (found.passed, "pass"),
     )
@@ -382,7 +397,7 @@ def totals(tally: Tally, stacks: int) -> str:
     parts = [
         f"{tally.passed:,} pass",
         *([f"{tally.refused:,} refused with a reason"] if tally.refused else []),
-        f"{tally.xfailed:,} xfail",
+        f"{tally.xfailed:,} xfail{_by_kind(tally)}",
         f"{tally.failed:,} FAIL",
         f"{tally.infrastructure:,} infrastructure",
     ]
@@ -390,6 +405,12 @@ def totals(tally: Tally, stacks: int) -> str:
     gone += f" {counted(tally.uninstallable, 'stack')} uninstallable." if tally.uninstallable else ""
     gone += f" {counted(tally.left_out, 'cell')} left out by the time budget." if tally.left_out else ""
     return f"{counted(tally.cells, 'cell')} on {counted(stacks, 'stack')}: {', '.join(parts)}.{gone}"
+
+
+def _by_kind(tally: Tally) -> str:
+    """The xfails by kind; empty if there are none."""
+    kinds = ((tally.bugs, "bugs of releases"), (tally.traps, "traps"), (tally.limits, "this kind of machine"))
+    return f" ({', '.join(f'{number:,} {kind}' for number, kind in kinds)})" if tally.xfailed else ""
 
 
 def passes(number: int) -> str:

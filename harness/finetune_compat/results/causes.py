@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar, assert_never
 
 from finetune_compat.checks.codes import CODES
-from finetune_compat.checks.ledger import Kind, Ledger
+from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.records import Failure, Frame
-from finetune_compat.contract.verdict import Sign
-from finetune_compat.results.lines import CellLine, Finding, Mark
+from finetune_compat.contract.verdict import Kind, Sign, worst
+from finetune_compat.results.lines import CellLine, Mark, ResultKind
 from finetune_compat.results.order import same_axis
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Span:
 class Group:
     """Cells that do not pass for the same reason."""
 
-    finding: Finding
+    finding: ResultKind
     issues: tuple[str, ...]
     titles: tuple[str, ...]
     """Titles of the listed issues; without issues, of the failing checks."""
@@ -48,8 +48,8 @@ class Group:
     """Remedies of the listed issues; without issues, advice of the failing checks."""
     failing: tuple[tuple[str, str], ...]
     """Code and message of each failing check of the group's first cell."""
-    platform: bool
-    """Whether all listed issues are caused by the machine, and none by a library."""
+    kind: Kind | None
+    """The most serious kind of the listed issues; None if none applies."""
     freezes: tuple[Sighting[tuple[Frame, ...]], ...]
     """Distinct call chains. Line numbers are ignored, because they change between releases."""
     errors: tuple[Sighting[Failure], ...]
@@ -66,13 +66,13 @@ class Group:
     def mark(self) -> Mark:
         """The mark of all cells of the group."""
         match self.finding:
-            case Finding.LISTED:
+            case ResultKind.LISTED:
                 return Mark.XFAIL
-            case Finding.UNLISTED | Finding.GONE | Finding.DIFFERENT:
+            case ResultKind.UNLISTED | ResultKind.GONE | ResultKind.DIFFERENT | ResultKind.UNMEASURED:
                 return Mark.FAIL
-            case Finding.MACHINE:
+            case ResultKind.MACHINE:
                 return Mark.INFRASTRUCTURE
-            case Finding.UNINSTALLABLE:
+            case ResultKind.UNINSTALLABLE:
                 return Mark.UNINSTALLABLE
         assert_never(self.finding)
 
@@ -85,7 +85,7 @@ def groups_of(lines: Iterable[CellLine], ledger: Ledger, order: Sequence[str]) -
         ledger: titles and remedies of listed issues.
         order: names of all stacks of the run in the order of the report, to find consecutive stacks.
     """
-    found: dict[tuple[Finding, tuple[str, ...]], list[CellLine]] = {}
+    found: dict[tuple[ResultKind, tuple[str, ...]], list[CellLine]] = {}
     for line in lines:
         if line.finding is not None:
             found.setdefault((line.finding, _cause(line, line.finding)), []).append(line)
@@ -93,31 +93,31 @@ def groups_of(lines: Iterable[CellLine], ledger: Ledger, order: Sequence[str]) -
     return tuple(sorted(groups, key=lambda group: _urgency(group.finding)))
 
 
-def _urgency(finding: Finding) -> int:
+def _urgency(finding: ResultKind) -> int:
     match finding:
-        case Finding.LISTED:
+        case ResultKind.LISTED:
             return 0
-        case Finding.UNINSTALLABLE:
+        case ResultKind.UNINSTALLABLE:
             return 1
-        case Finding.MACHINE:
+        case ResultKind.MACHINE:
             return 2
-        case Finding.UNLISTED | Finding.DIFFERENT | Finding.GONE:
+        case ResultKind.UNLISTED | ResultKind.DIFFERENT | ResultKind.GONE | ResultKind.UNMEASURED:
             return 3
     assert_never(finding)
 
 
-def _cause(line: CellLine, finding: Finding) -> tuple[str, ...]:
+def _cause(line: CellLine, finding: ResultKind) -> tuple[str, ...]:
     """A key that is equal for cells of one finding with the same cause. It has no line numbers, which change between
     releases.
     """
     match finding:
-        case Finding.LISTED | Finding.GONE:
+        case ResultKind.LISTED | ResultKind.GONE | ResultKind.UNMEASURED:
             return line.issues
-        case Finding.UNLISTED | Finding.DIFFERENT:
+        case ResultKind.UNLISTED | ResultKind.DIFFERENT:
             return (*line.issues, *(code for code, _ in line.failing), *_culprit(line))
-        case Finding.MACHINE:
+        case ResultKind.MACHINE:
             return (_without_numbers(line.reason),)
-        case Finding.UNINSTALLABLE:
+        case ResultKind.UNINSTALLABLE:
             return (line.reason,)  # its numbers stay: they are versions, which are part of the cause
     assert_never(finding)
 
@@ -139,7 +139,7 @@ def _without_numbers(text: str) -> str:
     return re.sub(r"0x[0-9a-f]+|[0-9]+", "#", text)
 
 
-def _group(finding: Finding, lines: Sequence[CellLine], ledger: Ledger, order: Sequence[str]) -> Group:
+def _group(finding: ResultKind, lines: Sequence[CellLine], ledger: Ledger, order: Sequence[str]) -> Group:
     first = lines[0]
     entries = [issue for issue in ledger.issues if issue.id in first.issues]
     checks = [CODES[code] for code, _ in first.failing]
@@ -150,7 +150,7 @@ def _group(finding: Finding, lines: Sequence[CellLine], ledger: Ledger, order: S
         links=first.links,
         advice=tuple(issue.remedy for issue in entries) or tuple(check.advice for check in checks),
         failing=first.failing,
-        platform=bool(entries) and all(issue.kind is Kind.PLATFORM for issue in entries),
+        kind=worst(issue.kind for issue in entries),
         freezes=_distinct(((chain, line.stack) for line in lines for chain in line.freezes), _chain_key),
         errors=_distinct(((line.error, line.stack) for line in lines if line.error), _error_key),
         signs=tuple(Counter(sign for line in lines for sign in line.signs).items()),

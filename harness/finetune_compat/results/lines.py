@@ -22,7 +22,7 @@ from finetune_compat.contract.records import (
     Stage,
     StepPair,
 )
-from finetune_compat.contract.verdict import Sign
+from finetune_compat.contract.verdict import Kind, Sign
 
 
 class Mark(StrEnum):
@@ -37,13 +37,15 @@ class Mark(StrEnum):
     UNINSTALLABLE = "uninstallable"
 
 
-class Finding(StrEnum):
+class ResultKind(StrEnum):
     """The kind of result of a cell that is not a pass."""
 
     LISTED = "listed"
     UNLISTED = "unlisted"
     GONE = "gone"
     """A listed deviation that did not occur."""
+    UNMEASURED = "unmeasured"
+    """A deviation like a listed one, on a release for which it is not measured."""
     DIFFERENT = "different"
     """A deviation that differs from the listed one."""
     MACHINE = "machine"
@@ -92,7 +94,7 @@ class CellLine:
     device: str
     outcome: Outcome
     mark: Mark
-    finding: Finding | None
+    finding: ResultKind | None
     """None for a pass."""
     reason: str
     symptom: Symptom
@@ -113,6 +115,8 @@ class CellLine:
     """What the user sees if eval loss does not fall as it should."""
     deep: DeepLine | None = None
     """None if the deep tier was not run."""
+    kind: Kind | None = None
+    """The most serious kind of `issues`; None if none applies."""
 
     @property
     def stack(self) -> str:
@@ -170,6 +174,7 @@ def line_of(verdict: Verdict, seen: Observation | None) -> CellLine:
         emulates=bool(seen and seen.device.emulates),
         duration_s=seen.duration_s if seen else 0.0,
         signs=verdict.signs,
+        kind=verdict.kind,
         deep=_deep(seen, seen.deep) if seen and seen.deep else None,
     )
 
@@ -207,21 +212,23 @@ def mark_of(verdict: Verdict) -> Mark:
     assert_never(verdict.outcome)
 
 
-def finding_of(verdict: Verdict) -> Finding | None:
+def finding_of(verdict: Verdict) -> ResultKind | None:
     """The finding of the verdict; None for a pass."""
     match verdict.outcome:
         case Outcome.PASS:
             return None
         case Outcome.XFAIL:
-            return Finding.LISTED
+            return ResultKind.LISTED
+        case Outcome.FAIL if verdict.unmeasured:
+            return ResultKind.UNMEASURED
         case Outcome.FAIL if not verdict.issues:
-            return Finding.UNLISTED
+            return ResultKind.UNLISTED
         case Outcome.FAIL:
-            return Finding.DIFFERENT if verdict.failing else Finding.GONE
+            return ResultKind.DIFFERENT if verdict.failing else ResultKind.GONE
         case Outcome.INFRASTRUCTURE:
-            return Finding.MACHINE
+            return ResultKind.MACHINE
         case Outcome.UNINSTALLABLE:
-            return Finding.UNINSTALLABLE
+            return ResultKind.UNINSTALLABLE
     assert_never(verdict.outcome)
 
 

@@ -15,6 +15,7 @@ from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import Observation
+from finetune_compat.contract.verdict import Kind
 from finetune_compat.results.age import Age
 from finetune_compat.results.causes import Group, groups_of
 from finetune_compat.results.lines import CellLine, Mark, line_of
@@ -29,7 +30,12 @@ class Tally:
     passed: int = 0
     refused: int = 0
     """Passes whose flow was refused with a reason; not part of `passed`."""
-    xfailed: int = 0
+    bugs: int = 0
+    """Xfails with a bug of a release among their issues."""
+    traps: int = 0
+    """Other xfails with a trap among their issues."""
+    limits: int = 0
+    """Xfails that this kind of machine causes."""
     failed: int = 0
     infrastructure: int = 0
     lost: int = 0
@@ -37,6 +43,23 @@ class Tally:
     uninstallable: int = 0
     left_out: int = 0
     """Selected cells that did not run, because the time budget was used up; not part of `cells`."""
+
+    @property
+    def xfailed(self) -> int:
+        """All xfails."""
+        return self.bugs + self.traps + self.limits
+
+    @property
+    def worst(self) -> tuple[Mark, Kind | None]:
+        """The most urgent mark among the cells, and the most serious kind of an xfail."""
+        ranked = (
+            (self.failed, Mark.FAIL, None),
+            (self.bugs, Mark.XFAIL, Kind.UPSTREAM),
+            (self.by_the_machine, Mark.INFRASTRUCTURE, None),
+            (self.traps, Mark.XFAIL, Kind.TRAP),
+            (self.limits, Mark.XFAIL, Kind.PLATFORM),
+        )
+        return next(((mark, kind) for number, mark, kind in ranked if number), (Mark.PASS, None))
 
     @property
     def cells(self) -> int:
@@ -216,11 +239,15 @@ def unrecorded(verdicts: Iterable[Verdict]) -> tuple[tuple[str, int], ...]:
 
 def tally_of(lines: Iterable[CellLine]) -> Tally:
     """The number of `lines` by mark."""
+    lines = tuple(lines)
     marks = Counter(line.mark if line.flow or line.mark is not Mark.INFRASTRUCTURE else None for line in lines)
+    kinds = Counter(line.kind for line in lines if line.mark is Mark.XFAIL)
     return Tally(
         passed=marks[Mark.PASS],
         refused=marks[Mark.REFUSED],
-        xfailed=marks[Mark.XFAIL],
+        bugs=kinds[Kind.UPSTREAM],
+        traps=kinds[Kind.TRAP],
+        limits=kinds[Kind.PLATFORM],
         failed=marks[Mark.FAIL],
         infrastructure=marks[Mark.INFRASTRUCTURE],
         lost=marks[None],

@@ -97,7 +97,7 @@ def judge_stored(selection: Selection, files: Mapping[str, str], lines: Mapping[
     write_rows(run, selection, (), ())
     summary = publish(run, ledger)
     answer = Answer(run.name, int(summary.exit_code), form(), _text(summary))
-    replay.keep(question(selection, files), answer)
+    replay.save(question(selection, files), answer)
     return answer
 
 
@@ -369,7 +369,7 @@ class Execution:
         """Store which of the cells that ran were lost to infrastructure failures, because a budget runs them first."""
         marks = {line.cell: line.mark for stack in summary.stacks for line in stack.lines}
         lost = [cell for cell in ran if marks.get(cell) is Mark.INFRASTRUCTURE]
-        self.store.remember(lost=lost, told=set(ran) & marks.keys() - set(lost))
+        self.store.remember(lost=lost, observed=set(ran) & marks.keys() - set(lost))
 
     def _remember(self, summary: Summary, text: str) -> None:
         """Cache the answer for the same request, if the store would answer it with exactly this run."""
@@ -379,7 +379,7 @@ class Execution:
         files = stored_files(self.store, again)
         if len(files) == len(again.cells) and self._equals_the_store(again):
             key = question(again, files)
-            replay.keep(key, Answer(self.path.name, int(summary.exit_code), form(), text))
+            replay.save(key, Answer(self.path.name, int(summary.exit_code), form(), text))
 
     def _equals_the_store(self, selection: Selection) -> bool:
         cached = self.store.read(selection.addresses.values())

@@ -35,7 +35,7 @@ OPTIONS_FILE = "--options"
 """The only option that `compat run` passes to its sessions. Its value is the file that holds the options."""
 
 LIMIT_S = 120.0
-"""Time limit of a cell in seconds. A tiny cell takes under 1 s; the first of a process also imports the stack."""
+"""Time limit of a cell in seconds, after the imports of its stack. A tiny cell takes under 1 s on an idle core."""
 
 REAL_LIMIT_S = 3600.0
 """The same for real weights, which may have to be downloaded first."""

@@ -81,10 +81,10 @@ class Progress:
     @property
     def left_s(self) -> float:
         """Seconds until all is done, at the pace of what was seen."""
-        foretold = [self.expected[cell] for cell in self.took]
+        predicted = [self.expected[cell] for cell in self.took]
         # The first cell of a process imports the stack, which says nothing of the others.
         really = [min(self.took[cell], OUTLIER * self.expected[cell]) for cell in self.took]
-        return makespan(self.left().values(), self.jobs) * pace(really, foretold)
+        return makespan(self.left().values(), self.jobs) * pace(really, predicted)
 
     def __str__(self) -> str:
         red = f", {len(self.failed)} failed" if self.failed else ""

@@ -58,7 +58,7 @@ def find(key: str, form: str) -> Answer | None:
     return found if whole and found.form == form else None
 
 
-def keep(key: str, answer: Answer) -> None:
+def save(key: str, answer: Answer) -> None:
     """Remember an answer."""
     write_atomically(_file(key), json.dumps(asdict(answer)))
 

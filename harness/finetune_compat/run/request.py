@@ -26,7 +26,7 @@ from finetune_compat.stacks.locks import Lock, Unsolvable, locked
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.stacks.supply import Supply
 from finetune_compat.store.addresses import Installed, addresses, installed
-from finetune_compat.store.predicted import foretell
+from finetune_compat.store.predicted import predict
 from finetune_compat.store.sources import sources
 from finetune_compat.store.store import Store
 
@@ -79,13 +79,13 @@ class Selection:
         return {name: tuple(cells) for name, cells in found.items() if cells}
 
 
-def select(request: RunRequest, gpus: Sequence[Gpu], *, predict: bool = False) -> Selection:
+def select(request: RunRequest, gpus: Sequence[Gpu], *, always: bool = False) -> Selection:
     """Select the requested cells, and calculate their store addresses.
 
     Args:
         request: what was asked for.
         gpus: the GPUs to run on; empty for the CPU.
-        predict: whether to predict missing environments even if the store is empty, so that no cell is cached.
+        always: whether to predict missing environments even if the store is empty, so that no cell is cached.
 
     Raises:
         CompatError: a name is invalid, a lock is stale, or nothing matches.
@@ -108,7 +108,7 @@ def select(request: RunRequest, gpus: Sequence[Gpu], *, predict: bool = False) -
         for cell in plan.cells:
             cells.append(plan.id_of(cell))
             variants[cells[-1]] = (cell.flow, cell.variant)
-        by_cell |= _addresses(plan, on, lock, gpus, request.options, predict=predict)
+        by_cell |= _addresses(plan, on, lock, gpus, request.options, always=always)
     if not cells and not absent:
         raise CompatError(
             "no cell matches",
@@ -120,14 +120,14 @@ def select(request: RunRequest, gpus: Sequence[Gpu], *, predict: bool = False) -
 
 
 def _addresses(
-    plan: Plan, on: On, lock: Lock, gpus: Sequence[Gpu], options: RunOptions, *, predict: bool
+    plan: Plan, on: On, lock: Lock, gpus: Sequence[Gpu], options: RunOptions, *, always: bool
 ) -> Mapping[str, str]:
     """Addresses by cell. Empty if the environment does not exist and its contents cannot be predicted: then the session
     looks its cells up in the store itself.
     """
     environment = _environment(env_python(on), lock, options.supply)
-    if environment is None and not options.fresh and (predict or Store.configured().holds_anything):
-        predicted = foretell(on.python, plan.torch_wanted, options.supply)
+    if environment is None and not options.fresh and (always or Store.configured().holds_anything):
+        predicted = predict(on.python, plan.torch_wanted, options.supply)
         environment = None if predicted is None else predicted.installed(lock)
     if environment is None:
         return {}

@@ -26,7 +26,7 @@ from finetune_compat.contract.redaction import redact
 from finetune_compat.machine import scratch
 from finetune_compat.machine.capacity import at_once, this_machine
 from finetune_compat.machine.files import write_atomically
-from finetune_compat.machine.gpus import Gpu, choose, kind_of, read_gpus, told, visible
+from finetune_compat.machine.gpus import Gpu, choose, kind_of, lines_of, read_gpus, visible
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import (
     RowState,
@@ -197,7 +197,7 @@ def chosen_gpus(options: RunOptions, where: str = AFTER_DASHES) -> tuple[Gpu, ..
             assert_never(unreachable)
     if candidates:
         choice = choose(there, candidates, options.gpus)
-        print(*told(choice), sep="\n", flush=True)
+        print(*lines_of(choice), sep="\n", flush=True)
         return choice.chosen
     hidden = f"CUDA_VISIBLE_DEVICES={names} hides all {len(there)} GPUs" if there else ""
     if options.device is DeviceChoice.CUDA:

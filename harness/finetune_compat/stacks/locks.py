@@ -213,12 +213,14 @@ def _again(path: Path) -> str:
 # ------------------------------------------------------------------------------------------------------------- making
 
 
-def make_locks(plans: Iterable[LockPlan], tell: Callable[[str], None], locks: Path | None = None) -> tuple[Result, ...]:
+def make_locks(
+    plans: Iterable[LockPlan], progress: Callable[[str], None], locks: Path | None = None
+) -> tuple[Result, ...]:
     """Resolve every plan, and write its lock or the reason why it has none. All plans are resolved, whatever fails.
 
     Args:
         plans: the locks to make.
-        tell: called with one line of progress after each plan.
+        progress: called with one line of progress after each plan.
         locks: the directory to write to; by default that of the matrix's locks.
 
     Raises:
@@ -232,7 +234,7 @@ def make_locks(plans: Iterable[LockPlan], tell: Callable[[str], None], locks: Pa
     try:
         for future in as_completed([pool.submit(_make, plan, locks) for plan in todo]):
             results.append(future.result())
-            tell(f"[{len(results):>{len(str(len(todo)))}}/{len(todo)}] {results[-1]}")
+            progress(f"[{len(results):>{len(str(len(todo)))}}/{len(todo)}] {results[-1]}")
     finally:
         # When interrupted, do not resolve the remaining plans.
         pool.shutdown(cancel_futures=True)

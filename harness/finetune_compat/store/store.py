@@ -240,14 +240,14 @@ class Store:
         except (OSError, ValueError, TypeError):
             return {}
 
-    def remember(self, *, lost: Iterable[str], told: Iterable[str]) -> None:
+    def remember(self, *, lost: Iterable[str], observed: Iterable[str]) -> None:
         """Update `lost()` after a run.
 
         Args:
             lost: cells that ended with an infrastructure failure.
-            told: cells with a result, which are removed from the list.
+            observed: cells with a result, which are removed from the list.
         """
-        before, found = self.lost(), frozenset(told)
+        before, found = self.lost(), frozenset(observed)
         after = {cell: at for cell, at in before.items() if cell not in found} | dict.fromkeys(lost, _now())
         if after != before:
             self._note(_LOST, json.dumps(after, indent=0))

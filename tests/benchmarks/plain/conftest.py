@@ -1,4 +1,4 @@
-"""What the plain tests import lies beside them."""
+"""Imports for the plain tests."""
 
 from __future__ import annotations
 

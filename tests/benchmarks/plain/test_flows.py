@@ -1,4 +1,4 @@
-"""The flows as a project without a harness tests them: train a little, and the eval loss must have fallen."""
+"""The flows as tests of a project without a harness: train a little, and check that eval loss falls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the harness costs, beside the ways it could be done without it, and beside what was promised.
+"""The cost of the harness, compared with ways to do the same without it, and with its targets.
 
 nox -s bench
 """
@@ -7,4 +7,4 @@ MARKS = "BENCHMARK_MARKS"
 """Environment variable: the file into which processes of a session write when its parts begin (`marks`)."""
 
 CONTROLLER, WORKER = "controller", "worker"
-"""Processes of pytest-xdist, as `marks` calls them."""
+"""Processes of pytest-xdist, as `marks` names them."""

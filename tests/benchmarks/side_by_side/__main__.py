@@ -76,7 +76,7 @@ ROOT = PACKAGE.parents[1]
 
 COMMITTED = ROOT / "reports" / "benchmarks"
 BUILD = ROOT / "build" / "bench"
-"""Logs, and whatever is measured with, until it is removed."""
+"""Logs, and everything used for measuring, until it is removed."""
 
 SIZES = (100, 1_000, 5_000, 10_000)
 ADDRESSES = 10_000
@@ -84,16 +84,16 @@ AXIS_PARTS = 5
 MATRIX_PARTS = 2
 
 REPEATS = 3
-"""Of what takes seconds; the median counts."""
+"""Repetitions of measurements that take seconds; the median counts."""
 
 RECORDED_STACK = "trl0.22"
-"""Whose flows the recorder is held against, and whose session is looked into, as in the README."""
+"""The stack whose flows the recorder is compared on, and whose session is measured, as in the README."""
 
 _MEASURED = TypeAdapter(Measured)
 
 
 class Benchmark:
-    """One benchmark: what was asked, where it writes, and what is known so far."""
+    """One benchmark: the request, the output directory, and the results so far."""
 
     def __init__(self, asked: argparse.Namespace) -> None:
         self.asked = asked
@@ -107,11 +107,11 @@ class Benchmark:
         self.logs = BUILD / "logs"
 
     def part(self, name: str, measure: Callable[[Benchmark, Path], None]) -> None:
-        """Measure a part. If it fails that is said, and the others go on: they do not depend on it."""
+        """Measure a part. A failure is printed, and the other parts continue: they do not depend on it."""
         before, start = busy(), time.perf_counter()
         day = datetime.datetime.now(datetime.UTC).date().isoformat()
         self.note(f"{name} begins")
-        # On the disk of the checkout, as the environments of its user are.
+        # On the disk of the checkout, as a user's environments are.
         with tempfile.TemporaryDirectory(prefix="work-", dir=BUILD, ignore_cleanup_errors=True) as work:
             try:
                 measure(self, Path(work))
@@ -125,7 +125,7 @@ class Benchmark:
                 self.write()
 
     def note(self, what: str) -> None:
-        """Say how far it has come, and write down what there is: an interrupted benchmark has its table too."""
+        """Print progress, and write the results so far: an interrupted benchmark has a table too."""
         minutes, seconds = divmod(int(time.perf_counter() - self.begun), 60)
         print(f"[{minutes:3}:{seconds:02}] {what}", flush=True)
         self.write()
@@ -184,19 +184,19 @@ def _arguments() -> argparse.Namespace:
 
 
 def this_one() -> Machine:
-    """This machine."""
+    """Describe this machine."""
     found = re.search(r"^MemTotal: +(\d+) kB$", Path("/proc/meminfo").read_text(encoding="utf-8"), re.MULTILINE)
     return Machine(cpu.name(), this_machine(0).cores, int(found[1]) * 1024 if found else 0)
 
 
 def slug(machine: Machine) -> str:
-    """Its name as that of a file."""
+    """Its name as a file name."""
     words = re.sub(r"\((r|tm)\)|processor|cpu", "", machine.processor.lower())
     return "-".join([*re.findall(r"[a-z0-9.]+", words), f"{machine.cores}-cores"])
 
 
 def busy() -> float:
-    """Seconds for which others have kept cores busy until now, or kept them from this machine."""
+    """Core seconds used by other processes and by other virtual machines so far."""
     fields = Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0].split()[1:9]
     user, nice, system, _, _, irq, soft, steal = map(int, fields)
     own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -205,17 +205,18 @@ def busy() -> float:
 
 
 def versions() -> str:
-    """Of what takes part."""
+    """Versions of the tools that take part."""
     found = {name: importlib.metadata.version(name) for name in ("nox", "uv", "pip", "pydantic")}
     told = {"Python": platform.python_version(), **found, "torch": read_matrix().torch}
     return ", ".join(f"{name} {version}" for name, version in told.items())
 
 
 def read(file: Path, machine: Machine) -> Measured:
-    """What was measured on this machine before.
+    """Read earlier measurements of this machine.
 
     Raises:
-        CompatError: it cannot be read.
+
+    CompatError: they cannot be read.
     """
     if not file.exists():
         return Measured(machine)
@@ -234,7 +235,7 @@ def read(file: Path, machine: Machine) -> Measured:
 
 
 def _reports(bench: Benchmark, work: Path) -> None:
-    """`compat report` of runs of growing size, each a process of its own."""
+    """`compat report` of runs of growing size, each in another process."""
     bench.seen.reports = Reports()
     for cells in SIZES:
         run = work / f"simulated-{cells}"
@@ -248,7 +249,7 @@ def _reported(bench: Benchmark, run: Path, cells: int, module: str, *arguments: 
     log = bench.logs / f"{module}-{cells}.log"
     command = [sys.executable, "-m", module, *arguments, str(run)]
     took = [timed(command, log=log, cwd=ROOT, environ=_environ(ROOT), statuses=(0, 1)) for _ in range(REPEATS)]
-    with sampled() as peak:  # apart, since looking takes time; and again, since a look may miss the most there was
+    with sampled() as peak:  # separately, because sampling takes time; repeated, because a sample may miss the maximum
         for _ in range(REPEATS):
             timed(command, log=log, cwd=ROOT, environ=_environ(ROOT), statuses=(0, 1))
     seconds = statistics.median(each.seconds for each in took)
@@ -266,7 +267,7 @@ def _lookup(bench: Benchmark, work: Path) -> None:
 
 
 def _whole(bench: Benchmark, work: Path) -> None:
-    """`compat run` of everything in a copy of the checkout in which everything seems to have run."""
+    """`compat run` of everything in a copy of the checkout in which all results are stored."""
     place = bench.place(work, ())
     environ = {**place.environ, **_environ(place.checkout)}
     fill, log = [sys.executable, "-m", "side_by_side.stored", "fill"], bench.logs / "fill.log"
@@ -299,7 +300,7 @@ def _environ(root: Path) -> dict[str, str]:
 
 
 def _session(bench: Benchmark, work: Path) -> None:
-    """Where the time of a session goes whose environment, with its bytecode, is there."""
+    """The parts of a session whose environment and bytecode exist."""
     place = bench.place(work, [read_matrix().stack(RECORDED_STACK)])
     [on] = place.stacks
     place.run("session-before")
@@ -322,8 +323,8 @@ def _recorder(bench: Benchmark, work: Path) -> None:
 
 
 def _axis(bench: Benchmark, work: Path) -> None:
-    """The whole axis over its floor, in parts that are each spread over it: a machine whose speed drifts slows both,
-    and an interrupted benchmark has measured both of the same stacks.
+    """The whole axis compared with its floor, in parts that are each spread over it: a change of the machine's speed
+    affects both, and an interrupted benchmark has measured both on the same stacks.
     """
     whole = bench.place(work, _trl()[: bench.asked.stacks] if bench.asked.quick else _trl())
     seen = bench.seen.axis = Axis(0, bench.asked.flows, jobs=bench.jobs, of=len(whole.stacks))
@@ -333,7 +334,7 @@ def _axis(bench: Benchmark, work: Path) -> None:
         if not place.stacks:
             break
         name = f"axis-{number + 1}"
-        # Environments and bytecode are there before either.
+        # Environments and bytecode exist before either is measured.
         took = place.run(f"{name}-before", *jobs, "-k", "sft-full and qwen2-full-gc").seconds
         bench.note(f"{len(place.stacks)} environments, each used once: {took:.0f} s")
         warm, cells = place.run(name, "--fresh", *jobs).seconds, place.keep_plans()
@@ -345,7 +346,7 @@ def _axis(bench: Benchmark, work: Path) -> None:
 
 
 def _matrix(bench: Benchmark, work: Path) -> None:
-    """A spread of stacks in every way, in parts that are each spread over it, for the reasons of `_axis`."""
+    """A spread of stacks in every way, in parts that are each spread over the axis, for the reasons of `_axis`."""
     whole = bench.place(work, spread(_trl(), bench.asked.stacks))
     for on in whole.stacks:
         whole.warm_caches(on)
@@ -367,8 +368,8 @@ def _matrix(bench: Benchmark, work: Path) -> None:
 
 
 def _every_way(bench: Benchmark, place: Place, name: str) -> Iterator[Matrix]:
-    """Ours, the floor, and the plain way one after another and as many at once as ours: first all with environments to
-    be made, then all with those that are there.
+    """Measure this harness, the floor, and the plain way in sequence and in parallel: first all with new environments,
+    then all with existing ones.
     """
     jobs, names = bench.jobs, tuple(on.stack.name for on in place.stacks)
 
@@ -432,7 +433,7 @@ PARTS: dict[str, Callable[[Benchmark, Path], None]] = {
     "matrix": _matrix,
     "axis": _axis,
 }
-"""The shortest first."""
+"""The shortest part first."""
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Processes that are measured: on the clock, with the most memory they held, their words in a log."""
+"""Measured processes: wall-clock time, maximum memory, and output in a log."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from finetune_compat.contract.errors import CompatError
 T = TypeVar("T")
 
 TELL_EVERY_S = 60.0
-"""Between two looks at what a long process last said."""
+"""Seconds between two reads of a long process's output."""
 
 SAMPLE_EVERY_S = 0.02
-"""Between two looks at the memory of processes."""
+"""Seconds between two samples of memory."""
 
 _running: set[int] = set()
 
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """What one process took, with those that it waited for."""
+    """Time and memory of one process, with the children that it waited for."""
 
     seconds: float
     cpu_seconds: float
-    """Processor time: what others do on the machine takes little part in it."""
+    """Processor time, which other processes on the machine change little."""
 
 
 def timed(
@@ -43,12 +43,13 @@ def timed(
     """Run a process to its end.
 
     Raises:
-        CompatError: it ends with a status that is not among `statuses`, so that its time says nothing.
+
+    CompatError: it ends with a status that is not in `statuses`, so that its time means nothing.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     with log.open("w") as out:
-        # A group of its own: what it starts ends with it.
+        # A process group, so that its children end with it.
         process = subprocess.Popen(
             command, cwd=cwd, env=dict(environ), stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -73,7 +74,7 @@ def timed(
 
 @contextlib.contextmanager
 def progress(log: Path, tell: Callable[[str], None]) -> Iterator[None]:
-    """While open, say now and then what a process last wrote into its log: what takes an hour is seen to go on."""
+    """Print the last line of a process's log from time to time."""
     over = threading.Event()
 
     def follow() -> None:
@@ -93,8 +94,8 @@ def progress(log: Path, tell: Callable[[str], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sampled() -> Iterator[list[int]]:
-    """While open, look again and again how much memory the processes that `timed` runs hold with all they started: what
-    several share is counted once. A list with the most there was, in bytes, is filled at the end.
+    """Sample the memory of the processes that `timed` runs, with their children; shared memory is counted once. At exit
+    a list with the maximum in bytes is filled.
     """
     over, most, found = threading.Event(), [0], list[int]()
 
@@ -126,7 +127,7 @@ def _group(pid: int) -> int | None:
 
 
 def _held(pid: int) -> int:
-    """Bytes of a process, with its share of those it has together with others; 0 when it is gone."""
+    """Bytes of a process, with its share of shared memory; 0 if it has ended."""
     try:
         found = re.search(r"^Pss: +(\d+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
     except OSError:
@@ -135,10 +136,11 @@ def _held(pid: int) -> int:
 
 
 def side_by_side(work: Callable[[T], None], items: Sequence[T], jobs: int) -> float:
-    """Seconds until `work` is done with all items, `jobs` at once.
+    """Return the seconds until `work` has finished all items, `jobs` in parallel.
 
     Raises:
-        CompatError: as `work` does.
+
+    CompatError: `work` raised it.
     """
     start = time.perf_counter()
     with ThreadPoolExecutor(jobs) as pool:
@@ -153,7 +155,7 @@ def side_by_side(work: Callable[[T], None], items: Sequence[T], jobs: int) -> fl
 
 
 def end_all() -> None:
-    """End what runs, with all it started."""
+    """End running processes with their children."""
     for group in tuple(_running):
         _end(group)
 
@@ -164,7 +166,7 @@ def _end(group: int) -> None:
 
 
 def pinned() -> dict[str, str]:
-    """The environment of every way alike: one thread a process, bytecode kept, and nothing of an active environment."""
+    """The environment of every way: one thread per process, bytecode stored, and no active virtual environment."""
     dropped = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "VIRTUAL_ENV", "COMPAT_", "PYTEST_", "NOX")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return {**inherited, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}

@@ -1,4 +1,4 @@
-"""Report a run, and compare every cell with its neighbour on the axis: what a gate does to two stacks, of all of them.
+"""Report a run, and compare every cell with its neighbour on the axis: a gate for every two neighbouring stacks.
 
 python -m side_by_side.compared RUN
 """
@@ -19,7 +19,7 @@ from finetune_compat.results.run_files import Results
 
 
 def compared(results: Results) -> Counter[Change]:
-    """What becomes of the cells between every two stacks that follow each other on an axis, counted."""
+    """Count the changes of cells between every two neighbouring stacks of an axis."""
     by_stack: dict[str, dict[str, Verdict]] = {row.name: {} for row in results.rows}
     for verdict in results.verdicts:
         stack, _, name = verdict.cell.partition("/")

@@ -1,4 +1,4 @@
-"""What was measured, what was asked of it, and the tables it makes: seconds beside seconds, as ratios. Pure."""
+"""Measurements, targets, and the tables made of them: seconds and ratios. Pure."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ REPORT_S = 5.0
 REPORT_BYTES = 500 * MEGABYTE
 LOOKUP_S = 0.5
 RECORDER = 1.15
-"""Of the project's own making; the others are promised."""
+"""Targets that the project set itself; the others were promised."""
 
 LINEAR = 1.25
-"""How many times what a cell of the first half of 10,000 adds one of the second half may add, where growth is called
+"""Limit of the cost of a cell in the second half of 10,000, relative to one in the first, for growth that is called
 linear: medians of the same work differed by up to a tenth.
 """
 
 MOST_OTHERS = 0.1
-"""Cores that others may have kept busy while a part was measured."""
+"""Cores that other processes may use while a part is measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What was measured on."""
+    """The machine of the measurements."""
 
     processor: str
     cores: int
     memory: int
-    """Bytes there are."""
+    """Bytes of memory."""
 
     def __str__(self) -> str:
         return f"{self.processor}, {self.cores} cores, {self.memory / 2**30:.0f} GiB of memory, no GPU used"
@@ -44,51 +44,51 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """When and of what a part was measured."""
+    """Time and commit of a measurement."""
 
     day: str
     """UTC."""
     commit: str
-    """Of the harness; with `+` where files differed from it."""
+    """Commit of the harness, with `+` if files differed from it."""
     versions: str
     others: float
-    """Cores that others kept busy meanwhile, on the mean."""
+    """Mean number of cores that other processes used."""
     took_s: float
 
 
 @dataclass(slots=True)
 class Matrix:
-    """A spread of stacks with all flows, ours beside the plain way. Seconds; None is not measured, or not yet."""
+    """A spread of stacks with all flows, this harness compared with the plain way. Seconds; None is not measured."""
 
     stacks: tuple[str, ...] = ()
-    """Those that were measured with environments to be made."""
+    """Stacks measured with new environments."""
     cells: int = 0
     again: tuple[str, ...] = ()
-    """Those of them that were measured once more, with environments there: all, if nothing interrupted it."""
+    """Stacks of these measured again with existing environments: all, unless the benchmark was interrupted."""
     again_cells: int = 0
     flows: str = ""
-    """Only these, by commas; empty: all."""
+    """Only these flows, separated by commas; empty: all."""
     jobs: int = 1
-    """Processes side by side, ours and those of the parallel plain way alike."""
+    """Parallel processes of this harness and of the parallel plain way."""
     cold: float | None = None
     """`compat run` without environments and without stored results."""
     warm: float | None = None
-    """`compat run --fresh`: environments there, every cell run."""
+    """`compat run --fresh` with existing environments: every cell runs."""
     unchanged: float | None = None
     """`compat run` with every result stored."""
     floor: float | None = None
-    """Straight-line scripts in our environments, `jobs` at once."""
+    """Straight-line scripts in the harness's environments, `jobs` in parallel."""
     plain_cold: float | None = None
     """The plain way, one stack after another."""
     plain_warm: float | None = None
-    """The same again, its environments kept: pytest alone."""
+    """The same with existing environments: only pytest."""
     parallel_cold: float | None = None
-    """The plain way, `jobs` stacks at once."""
+    """The plain way, `jobs` stacks in parallel."""
     parallel_warm: float | None = None
 
     def with_more(self, part: Matrix) -> Matrix:
-        """This, and one comparison of a part: every way of it with environments to be made, or with those there.
-        `unchanged` is one command, whatever it is of.
+        """Add one comparison of a part: every way of it with new or with existing environments. `unchanged` is one
+        command for all stacks.
         """
         seconds = ("cold", "warm", "floor", "plain_cold", "plain_warm", "parallel_cold", "parallel_warm")
         more = {name: getattr(part, name) for name in seconds if getattr(part, name) is not None}
@@ -107,7 +107,7 @@ class Axis:
     """The TRL axis."""
 
     stacks: int = 0
-    """Those that were measured."""
+    """Measured stacks."""
     flows: str = ""
     """As in `Matrix`."""
     cells: int = 0
@@ -115,35 +115,35 @@ class Axis:
     warm: float | None = None
     floor: float | None = None
     of: int = 0
-    """Stacks of the whole axis; 0: those that were measured."""
+    """Number of stacks of the whole axis; 0: the measured ones."""
 
     @property
     def whole(self) -> str:
-        """How much of it was measured."""
+        """The measured share of the axis, in words."""
         return f"{self.stacks} of the {self.of} stacks of the" if self.of > self.stacks else "the whole"
 
 
 @dataclass(slots=True)
 class Whole:
-    """`compat run` over all axes with every cell stored: simulated observations, environments of files alone."""
+    """`compat run` over all axes with every cell stored: simulated observations, environments of files only."""
 
     stacks: int = 0
     cells: int = 0
     first: float | None = None
-    """Every stored cell judged anew."""
+    """Every stored cell is judged again."""
     unchanged: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What one report of simulated cells took."""
+    """Cost of one report of simulated cells."""
 
     cells: int
     seconds: float
     cpu_seconds: float
-    """Of its processes: what others do on the machine takes less part in it."""
+    """Processor time, which other processes change less."""
     peak_bytes: int
-    """Most memory its processes held together, what they share counted once."""
+    """Maximum memory of its processes together, with shared memory counted once."""
 
 
 @dataclass(slots=True)
@@ -156,17 +156,17 @@ class Reports:
 
 @dataclass(slots=True)
 class Lookup:
-    """Addresses asked of a store of as many observations."""
+    """Lookup of addresses in a store with as many observations."""
 
     addresses: int = 0
     looked_up: float | None = None
     read: float | None = None
-    """Every observation opened and proven as well."""
+    """Every observation is also opened and verified."""
 
 
 @dataclass(slots=True)
 class Recorder:
-    """A recorded flow over the same flow without a recorder: ratio of medians, one process, in turn."""
+    """A recorded flow compared with the same flow without a recorder: ratio of medians, in one process, in turn."""
 
     stack: str = ""
     ratio: float | None = None
@@ -174,7 +174,7 @@ class Recorder:
 
 @dataclass(slots=True)
 class Session:
-    """Where the time of one session goes, in order."""
+    """The parts of one session, in order."""
 
     stack: str = ""
     cells: int = 0
@@ -183,11 +183,11 @@ class Session:
 
 @dataclass(slots=True)
 class Measured:
-    """All that was measured on a machine."""
+    """All measurements of a machine."""
 
     machine: Machine
     made: dict[str, Made] = field(default_factory=dict)
-    """By the name of a part."""
+    """By the name of the part."""
     matrix: Matrix = field(default_factory=Matrix)
     axis: Axis = field(default_factory=Axis)
     whole: Whole = field(default_factory=Whole)
@@ -202,20 +202,20 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One figure, and what was asked of it."""
+    """One figure and its target."""
 
     what: str
     asked: str
-    """Empty: nothing, it stands beside the others."""
+    """Empty: no target, shown for information."""
     measured: str
     holds: bool | None
-    """None: not measured, or nothing asked."""
+    """None: not measured, or no target."""
     own: bool = False
-    """Whether nobody was promised it."""
+    """Whether it was not promised."""
 
 
 def targets(seen: Measured) -> tuple[Target, ...]:
-    """Every figure that something was asked of, measured or not, and those that stand beside them."""
+    """Every figure with a target, measured or not, and the figures shown for information."""
     matrix, axis, whole = seen.matrix, seen.axis, seen.whole
     at_once, again = f"{matrix.jobs} stacks at once", counted(len(matrix.again), "stack")
     return (
@@ -235,7 +235,7 @@ def targets(seen: Measured) -> tuple[Target, ...]:
 
 
 def missed(seen: Measured) -> tuple[Target, ...]:
-    """What was promised and does not hold."""
+    """Promised targets that are missed."""
     return tuple(target for target in targets(seen) if target.holds is False and not target.own)
 
 
@@ -254,8 +254,8 @@ def _at_least(what: str, took: float | None, own: float | None, limit: float) ->
 
 
 def _beside(what: str, took: float | None, own: float | None) -> Target:
-    told = "" if took is None or not own else f"{ratio(took, own)} ({_seconds(took)} s over {_seconds(own)} s)"
-    return Target(what, "", told, None)
+    shown = "" if took is None or not own else f"{ratio(took, own)} ({_seconds(took)} s over {_seconds(own)} s)"
+    return Target(what, "", shown, None)
 
 
 def _under(what: str, took: float | None, limit: float) -> Target:
@@ -286,8 +286,8 @@ def _report_targets(reports: Sequence[Reported]) -> tuple[Target, ...]:
 
 
 def growth(reports: Sequence[Reported]) -> tuple[float, float] | None:
-    """Processor time and memory of a further cell in the second half, over those of one in the first; None where there
-    are not both. At most 1 is linear or better.
+    """Processor time and memory of a cell in the second half, relative to one in the first; None if one of them is
+    missing. At most 1 is linear or better.
     """
     half = [report for report in reports if 2 * report.cells == reports[-1].cells]
     if len(reports) < 3 or not half:
@@ -305,8 +305,8 @@ def growth(reports: Sequence[Reported]) -> tuple[float, float] | None:
 def _recorder_target(seen: Recorder) -> Target:
     what = "a recorded flow over the same flow without a recorder"
     holds = None if seen.ratio is None else seen.ratio <= RECORDER
-    told = "" if seen.ratio is None else f"{seen.ratio:.2f}"
-    return Target(what, f"at most {RECORDER:g} (our own)", told, holds, own=True)
+    shown = "" if seen.ratio is None else f"{seen.ratio:.2f}"
+    return Target(what, f"at most {RECORDER:g} (our own)", shown, holds, own=True)
 
 
 # -------------------------------------------------------------------------------------------------------------- tables
@@ -322,7 +322,7 @@ class Section:
 
 
 def sections(seen: Measured) -> tuple[Section, ...]:
-    """The tables of what was measured so far, that of the targets first."""
+    """The tables of all measurements so far, the targets first."""
     matrix = seen.matrix
     one_by_one, at_once = "plain way, one stack after another", f"plain way, {matrix.jobs} stacks at once"
     floor = f"floor: one import and the same flows as a script, {matrix.jobs} at once"
@@ -366,7 +366,7 @@ def _targets(seen: Measured) -> Section:
 
 
 def _ways(title: str, ours: tuple[str, float | None], others: Mapping[str, float | None]) -> Section | None:
-    """Seconds of each way, and how many times ours they are."""
+    """Seconds of each way, and multiples of this harness's."""
     name, own = ours
     if own is None:
         return None
@@ -393,7 +393,7 @@ def _session(seen: Session) -> Section | None:
 
 
 def _growth(title: str, reports: Sequence[Reported]) -> Section | None:
-    """Time and memory by size, and what each cell beyond the size before adds: the same, if they grow in a line."""
+    """Time and memory by size, and the cost of each additional cell: constant if they grow linearly."""
     if not reports:
         return None
     rows = [(*_sized(reports[0]), "", "")]
@@ -432,7 +432,7 @@ def _sized(seen: Reported) -> tuple[str, ...]:
 
 
 def ratio(took: float, own: float) -> str:
-    """How many times `own` it took, to three digits at most."""
+    """Multiples of `own`, with at most three digits."""
     times = took / own
     return f"{times:.0f}" if times >= 100 else f"{times:.3g}"
 
@@ -452,8 +452,8 @@ def _megabytes(amount: int) -> str:
 # ------------------------------------------------------------------------------------------------------------- wording
 
 
-def told(seen: Measured) -> list[str]:
-    """What was measured on and of, in sentences; and what else was at work."""
+def circumstances(seen: Measured) -> list[str]:
+    """Sentences about the machine, the commit and other load."""
     lines = [f"{seen.machine}."]
     if seen.matrix.stacks:
         names = ", ".join(seen.matrix.stacks)
@@ -483,7 +483,11 @@ def _flows(names: str) -> str:
 
 def markdown(seen: Measured) -> str:
     """All tables, as they are committed."""
-    parts = ["# Benchmarks", "Made by `nox -s bench`; tests/benchmarks/side_by_side says how.", "\n".join(told(seen))]
+    parts = [
+        "# Benchmarks",
+        "Made by `nox -s bench`; tests/benchmarks/side_by_side says how.",
+        "\n".join(circumstances(seen)),
+    ]
     for section in sections(seen):
         rule = ["---"] * len(section.heads)
         lines = [f"| {' | '.join(cells)} |" for cells in (section.heads, rule, *section.rows)]
@@ -493,7 +497,7 @@ def markdown(seen: Measured) -> str:
 
 def plain(seen: Measured) -> str:
     """All tables, for a terminal or a log."""
-    parts = ["\n".join(told(seen))]
+    parts = ["\n".join(circumstances(seen))]
     for section in sections(seen):
         rows = [tuple(cell.replace("`", "") for cell in row) for row in (section.heads, *section.rows)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

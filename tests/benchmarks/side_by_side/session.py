@@ -1,4 +1,4 @@
-"""Where the time of one session goes: what it prints, and marks from inside its cells' processes, on one clock."""
+"""The time of the parts of one session: its output, and marks from inside its cells' processes, on one clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLUGIN = "tests.benchmarks.side_by_side.marks"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that was seen."""
+    """An observed event."""
 
     at: float
     """Seconds of the monotonic clock."""
@@ -34,10 +34,11 @@ HOST = "host"
 
 
 def seen(command: Sequence[str], *, log: Path, cwd: Path, environ: Mapping[str, str]) -> list[Event]:
-    """Run a session of nox and return what was seen of it, in order.
+    """Run a session of nox and return its events, in order.
 
     Raises:
-        CompatError: it printed no end of the session.
+
+    CompatError: it printed no end of the session.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     file = log.with_suffix(".marks")
@@ -71,14 +72,17 @@ def seen(command: Sequence[str], *, log: Path, cwd: Path, environ: Mapping[str, 
 
 
 def parts(events: Sequence[Event], flows: float) -> list[tuple[str, float]]:
-    """The seconds of each part, in order, and all of them together the session's.
+    """The seconds of each part, in order; together they are the session's.
 
     Args:
-        events: of one session with one worker.
-        flows: seconds that the same flows take as a straight-line script, in the same environment.
+
+    events: of one session with one worker.
+
+    flows: seconds of the same flows as a straight-line script, in the same environment.
 
     Raises:
-        CompatError: something that marks the end of a part was not seen.
+
+    CompatError: the end of a part was not observed.
     """
     start, end = events[0].at, events[-1].at
     nox = _first(events, HOST, r"nox > Running session ")
@@ -118,6 +122,6 @@ def _first(events: Iterable[Event], who: str, what: str) -> float:
 
 
 def _until_next(events: Iterable[Event], what: str) -> Iterable[float]:
-    """Seconds from each mark of a worker that says `what` to its next mark."""
+    """Seconds from each mark `what` of a worker to its next mark."""
     of_worker = [event for event in events if event.who == WORKER]
     return [later.at - event.at for event, later in itertools.pairwise(of_worker) if event.what == what]

@@ -1,4 +1,4 @@
-"""Runs of any size, made of the committed baseline: whole stacks of it, again under the names of further Pythons."""
+"""Runs of any size, made from the committed baseline: its stacks, repeated under the names of further Pythons."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ BASELINES = places().baselines
 BASELINE = BASELINES / "cpu"
 
 STILL = 50
-"""One in so many simulated cells does not learn, so that there are failures to group, to explain and to compare."""
+"""One in this many simulated cells does not learn, so that there are failures to group, explain and compare."""
 
 
 def simulate(run: Path, cells: int, *, baseline: Path = BASELINE, broken: bool = True) -> None:
     """Write a finished run of `cells` cells into `run`.
 
     Args:
-        run: directory of the run; made if it is not there.
-        cells: how many cells; the last stack is cut off where they are reached.
-        baseline: a kept run.
-        broken: whether one in `STILL` of them has an eval loss that stays where it was.
+
+    run: directory of the run; created if it does not exist.
+
+    cells: number of cells; the last stack is truncated at this number.
+
+    baseline: a committed run.
+
+    broken: whether one in `STILL` of them has a constant eval loss.
     """
     run.mkdir(parents=True, exist_ok=True)
     selected: dict[str, list[str]] = {}
@@ -43,12 +47,10 @@ def simulate(run: Path, cells: int, *, baseline: Path = BASELINE, broken: bool =
 
 
 def _endless(baseline: Path) -> Iterator[dict[str, Any]]:
-    """The baseline's observations, then the same of the stacks on the next Python, and so on."""
+    """The baseline's observations, then the same for the stacks on the next Python, and so on."""
     packed = (baseline / "observations.jsonl.gz").read_bytes()
     kept = [line for line in gzip.decompress(packed).decode().splitlines() if '"started":' not in line]
-    kept.sort(
-        key=lambda line: json.loads(line)["stack"]["name"]
-    )  # a run's stacks are mixed where they ran side by side
+    kept.sort(key=lambda line: json.loads(line)["stack"]["name"])  # stacks that ran in parallel are mixed in a run
     for later in itertools.count():
         yield from (_on_later_python(json.loads(line), later) for line in kept)
 

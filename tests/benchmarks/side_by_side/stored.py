@@ -44,7 +44,7 @@ NO_GPU: tuple[Gpu, ...] = ()
 
 
 def fill(root: Path) -> int:
-    """Make environments of files alone in this checkout and fill the store at `root`; returns how many cells it has."""
+    """Make environments of files only in this checkout and fill the store at `root`; return the number of its cells."""
     lines = baseline()
     number = 0
     for on, lock in _stacks():
@@ -59,7 +59,7 @@ def fill(root: Path) -> int:
 
 
 def fake_environment(on: On, environments: Path = ROOT / ".nox") -> Path:
-    """What is looked at of an environment that is taken as it is: its configuration, and that torch is there."""
+    """Write what is read of an existing environment: its configuration, and the presence of torch."""
     python = env_python(on, environments)
     site = python.parent.parent / f"lib/python{on.python}/site-packages"
     for folder in (python.parent, site / "torch", site / f"torch-{read_matrix().torch}+cpu.dist-info"):
@@ -85,14 +85,14 @@ def _stacks() -> Iterator[tuple[On, Lock]]:
 
 
 def look(root: Path, number: int) -> tuple[float, float]:
-    """Fill the store at `root` with `number` observations and time how long it takes to find them, and to read them."""
+    """Fill the store at `root` with `number` observations; return the time to find them, and to read them."""
     addresses = _different(root, number)
     store = Store(root)
     return _median(lambda: store.names(addresses)), _median(lambda: store.read(addresses))
 
 
 def _different(root: Path, number: int) -> list[str]:
-    """Addresses of as many observations, of the baseline's size, that differ in their seeds."""
+    """Addresses of this many observations of the baseline's size that differ in their seeds."""
     lines = list(baseline().items())
     found = []
     for count in range(number):

@@ -1,7 +1,8 @@
-"""The ways that are measured beside each other: `compat run` in a fresh checkout, the plain way, and the floor.
+"""The compared ways: `compat run` in a fresh checkout, the plain way, and the floor.
 
 The plain way is what a careful project's CI does for each set of versions: `python -m venv`, `pip install` of the same
-lock with its hashes, one pytest process with the same flows as plain tests. It has pip's cache warm, as ours has uv's.
+lock with its hashes, one pytest process with the same flows as plain tests. Its pip cache is warm, as this harness's uv
+cache is.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ ROOT = PACKAGE.parents[1]
 PYTHON = "3.11"
 
 FAILING = (0, 1)
-"""What pytest and `compat run` end with where flows fail; the old releases have bugs, and either way names them."""
+"""Exit codes of pytest and `compat run` with failing flows; old releases have bugs, and both ways report them."""
 
 
 def spread(stacks: Sequence[Stack], number: int) -> tuple[Stack, ...]:
-    """`number` of the stacks, the first and the last among them, at equal distances."""
+    """Return `number` of the stacks at equal distances, including the first and the last."""
     if number >= len(stacks):
         return tuple(stacks)
     if number == 1:
@@ -47,15 +48,15 @@ def spread(stacks: Sequence[Stack], number: int) -> tuple[Stack, ...]:
 
 @dataclass(frozen=True)
 class Place:
-    """A copy of the checkout, and everything the ways make. Removed when all is measured."""
+    """A copy of the checkout, and everything that the ways create. Removed after all measurements."""
 
     work: Path
     logs: Path
     stacks: tuple[On, ...]
     flows: str
-    """Of these flows only, by commas; empty: all."""
+    """Only these flows, separated by commas; empty: all."""
     tell: Callable[[str], None]
-    """Takes a line of progress of what takes long."""
+    """Prints a line of progress."""
 
     @property
     def checkout(self) -> Path:
@@ -64,7 +65,7 @@ class Place:
 
     @cached_property
     def environ(self) -> dict[str, str]:
-        """For every process; the store is the benchmark's own, pip's cache the user's."""
+        """Variables of every process; the store is the benchmark's, pip's cache the user's."""
         return {
             **pinned(),
             "COMPAT_STORE": str(self.work / "store"),
@@ -73,10 +74,11 @@ class Place:
         }
 
     def lock(self, on: On) -> Lock:
-        """What a stack was resolved to.
+        """Return the lock of a stack.
 
         Raises:
-            CompatError: it has no lock.
+
+        CompatError: it has no lock.
         """
         found = locked(read_matrix().plan(on.stack, on.python, DeviceKind.CPU))
         if isinstance(found, Unsolvable):
@@ -86,7 +88,7 @@ class Place:
     # ------------------------------------------------------------------------------------------------------- ours
 
     def copy_checkout(self) -> None:
-        """Copy what git tracks, and what it would."""
+        """Copy the files that git tracks or would track."""
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607 - as everywhere
             cwd=ROOT,
@@ -115,31 +117,31 @@ class Place:
                 shutil.copy(sessions, self.logs / f"{name}-nox.log")
 
     def session(self, on: On) -> list[Event]:
-        """What is seen of one session of nox, every cell run."""
+        """Return the events of one session of nox in which every cell runs."""
         selected = ("-k", self.flows.replace(",", " or ")) if self.flows else ()
         command = [sys.executable, "-m", "nox", "--no-color", "-s", on.session, "--"]
         options = ("--device", "cpu", "--fresh", "-n", "1", "-p", PLUGIN, *selected)
         return seen([*command, *options], log=self.logs / "session.log", cwd=self.checkout, environ=self.environ)
 
     def overhead(self, on: On) -> float:
-        """What the recorder costs on one stack, as `-- --overhead` says it."""
+        """Return the recorder's cost on one stack, as `-- --overhead` prints it."""
         log = self.logs / "overhead.log"
         command = [sys.executable, "-m", "nox", "-s", on.session, "--", "--device", "cpu", "--overhead"]
         timed(command, log=log, cwd=self.checkout, environ=self.environ)
         return overall(log.read_text(encoding="utf-8"))
 
     def keep_plans(self) -> int:
-        """Set the plans of the latest run aside, for the other ways to run the same cells; returns their number."""
+        """Save the plans of the latest run, so that other ways run the same cells; return their number."""
         shutil.rmtree(self.work / "plans", ignore_errors=True)
         shutil.copytree(self.checkout / "reports" / "runs" / "latest" / "plans", self.work / "plans")
         return sum(len(self.cells(on)) for on in self.stacks)
 
     def plan(self, on: On) -> Path:
-        """What our session was asked to do."""
+        """The plan of this harness's session."""
         return self.work / "plans" / f"{on.name}.json"
 
     def cells(self, on: On) -> tuple[str, ...]:
-        """The cells our session ran."""
+        """The cells that this harness's session ran."""
         from finetune_compat.contract.plan import read_plan
 
         return tuple(map(str, read_plan(self.plan(on)).cells))
@@ -147,7 +149,7 @@ class Place:
     # -------------------------------------------------------------------------------------------------- the others
 
     def warm_caches(self, on: On) -> None:
-        """Have uv and pip fetch what a stack needs, so that no way waits for a network."""
+        """Let uv and pip download what a stack needs, so that no way waits for a network."""
         lock = self.lock(on)
         with tempfile.TemporaryDirectory(dir=self.work) as aside:
             environment_of(lock, Path(aside))
@@ -192,15 +194,16 @@ class Place:
         return took
 
     def remove_plain(self, on: On) -> None:
-        """Make room: an environment is a gigabyte. What comes next shall not wait for the disk to forget it."""
+        """Free disk space: an environment takes a gigabyte. The next measurement must not wait for the deletion."""
         shutil.rmtree(self._venv(on), ignore_errors=True)
         os.sync()
 
     def straight_line(self, on: On) -> Took:
-        """The same flows as one script in our environment: the floor.
+        """The same flows as one script in the harness's environment: the floor.
 
         Raises:
-            CompatError: it ran other cells than our session.
+
+        CompatError: it ran other cells than the session.
         """
         from finetune_compat.run.request import env_python
 
@@ -236,7 +239,8 @@ def of_flows(output: str) -> float:
     """Seconds of the flows in the last line of a straight-line script.
 
     Raises:
-        CompatError: there are none.
+
+    CompatError: there are none.
     """
     for line in reversed(output.splitlines()):
         words = line.split()

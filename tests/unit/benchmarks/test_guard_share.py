@@ -1,4 +1,4 @@
-"""What a guard costs of a run is added up as the guard works: three looks, one in fifty, and what is done once."""
+"""The guard's share of a run: three first checks, then one in fifty steps, and what happens once."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ FREE = Cost(step=1.0, begin=0.0, first=(0.0,) * 5, idle=0.0, looking=0.0)
     ],
 )
 def test_the_share_of_a_run_is_all_that_the_guard_does_in_it(changes: dict[str, float], share: float) -> None:
-    """Of a hundred steps of a second each, or of half a second."""
+    """The run has a hundred steps of a second, or of half a second."""
     assert dataclasses.replace(FREE, **changes).share == pytest.approx(share)  # type: ignore[arg-type]
 
 
 def test_in_the_long_run_one_step_in_fifty_is_looked_at() -> None:
-    """And the others cost what a comparison does."""
+    """Every other step costs one comparison."""
     assert dataclasses.replace(FREE, idle=0.001, looking=0.051).later == pytest.approx(0.002)
 
 
@@ -47,17 +47,17 @@ def test_in_the_long_run_one_step_in_fifty_is_looked_at() -> None:
     ],
 )
 def test_a_hundredth_is_too_much(changes: dict[str, float], too_much: bool) -> None:
-    """In a run of a hundred steps, or in the long run."""
+    """The limit holds for a run of a hundred steps and in the long run."""
     assert dataclasses.replace(FREE, **changes).too_much is too_much
 
 
-def test_the_guard_looks_as_often_as_it_is_charged_for() -> None:
-    """Its own default, read where the stack is not needed."""
+def test_the_benchmark_uses_the_guards_default_interval() -> None:
+    """The interval is the guard's default, read without a stack."""
     text = (ROOT / "harness" / "finetune_compat" / "cell" / "guard.py").read_text(encoding="utf-8")
     assert re.search(rf"every: int = {EVERY}, patience: int = 3\b", text)
 
 
 @pytest.mark.parametrize("page", ["docs/matrix.md", "docs/guard.md"])
-def test_the_pages_say_how_it_is_measured_again(page: str) -> None:
-    """Beside the figure."""
+def test_the_pages_name_the_command_that_measures_it(page: str) -> None:
+    """The command is next to the figure."""
     assert "--guard-overhead" in (ROOT / page).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the benchmarks make of what they measure; nothing here is timed."""
+"""What the benchmarks calculate from measurements; nothing is timed here."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ NOTHING = Measured(MACHINE)
     [(3.0, 1.0, "3"), (1.0, 4.0, "0.25"), (99.96, 1.0, "100"), (1234.5, 1.0, "1234"), (5.0, 4.0, "1.25")],
 )
 def test_a_ratio_is_how_many_times_ours(took: float, own: float, told: str) -> None:
-    """Three digits; more only before the point."""
+    """Ratios have three significant digits; more only before the decimal point."""
     assert ratio(took, own) == told
 
 
-def test_what_was_not_measured_is_said_to_be_none() -> None:
-    """An interrupted benchmark shows what there is, and never a ratio with nothing."""
+def test_missing_measurements_are_shown_as_missing() -> None:
+    """An interrupted benchmark shows what it has, and never a ratio without a measurement."""
     (only,) = sections(NOTHING)
     assert only.title == "Targets"
     assert {row[2:] for row in only.rows} == {("not measured", "")}
@@ -65,7 +65,7 @@ def test_what_was_not_measured_is_said_to_be_none() -> None:
 
 
 def linear(*sizes: tuple[int, float, int]) -> list[Reported]:
-    """Reports of so many cells, seconds, and bytes."""
+    """Reports of this many cells, seconds and bytes."""
     return [Reported(cells, seconds, seconds, held) for cells, seconds, held in sizes]
 
 
@@ -93,11 +93,11 @@ MEASURED = Measured(
     lookup=Lookup(10_000, 0.05, 2.0),
     recorder=Recorder("trl0.22", 1.125),
 )
-"""Everything on target."""
+"""Figures that meet every target."""
 
 
 def test_the_tables_as_they_are_printed() -> None:
-    """Targets first; then each way beside ours in times of ours, and what was measured when, of which commit."""
+    """Targets come first; then each way in multiples of ours, the date and the commit of the measurement."""
     assert markdown(MEASURED) == (
         """\
 # Benchmarks
@@ -199,26 +199,26 @@ The TRL axis: 31 stacks with all flows, 3,441 cells, 2 at once.
     ],
 )
 def test_a_target_that_is_missed_is_named(changes: dict[str, Any], what: str) -> None:
-    """Each by itself, and with a NO in the table."""
+    """Each missed target is named alone, and has a NO in the table."""
     seen = dataclasses.replace(MEASURED, **changes)
     assert [target.what for target in missed(seen)] == [what]
     assert f"| {what} |" in next(line for line in markdown(seen).splitlines() if line.endswith("| NO |"))
 
 
 def fresh(stack: str, cells: int, ours: float, plain: float) -> Matrix:
-    """A comparison with environments to be made."""
+    """A comparison that makes environments."""
     return Matrix(stacks=(stack,), cells=cells, cold=ours, plain_cold=plain, parallel_cold=plain / 2)
 
 
 def there(stack: str, cells: int, ours: float, plain: float) -> Matrix:
-    """A comparison with environments there."""
+    """A comparison with existing environments."""
     return Matrix(
         again=(stack,), again_cells=cells, warm=ours, floor=ours - 1, plain_warm=plain, parallel_warm=plain / 2
     )
 
 
 def test_parts_of_a_matrix_add_up_but_for_what_is_one_command() -> None:
-    """Stacks, cells and seconds; `compat run` with nothing changed takes what it takes over all of them."""
+    """Stacks, cells and seconds add up; `compat run` without changes is timed over all of them."""
     whole = Matrix(jobs=2, unchanged=0.5)
     for more in (fresh("a", 7, 10, 30), there("a", 7, 9, 20), fresh("b", 8, 11, 34), there("b", 8, 10, 22)):
         whole = whole.with_more(more)
@@ -240,7 +240,7 @@ def test_parts_of_a_matrix_add_up_but_for_what_is_one_command() -> None:
 
 
 def test_an_interrupted_matrix_compares_like_with_like() -> None:
-    """What was measured of one stack is not held against what was measured of two."""
+    """The figures of one stack are not compared with the figures of two."""
     whole = Matrix(jobs=2, unchanged=0.5)
     for more in (fresh("a", 7, 10, 30), there("a", 7, 9, 20), fresh("b", 8, 11, 34)):
         whole = whole.with_more(more)
@@ -251,23 +251,23 @@ def test_an_interrupted_matrix_compares_like_with_like() -> None:
     assert "environments kept |" in text and "environments made anew |" not in text
 
 
-def test_what_nobody_was_promised_is_not_missed() -> None:
-    """The recorder's cost: a NO in the table, and no failure."""
+def test_a_figure_without_a_target_is_no_failure() -> None:
+    """The recorder's cost has a NO in the table and is no failure."""
     seen = dataclasses.replace(MEASURED, recorder=Recorder("trl0.22", 1.5))
     assert missed(seen) == ()
     assert markdown(seen).count("| NO |") == 1
 
 
-def test_a_part_measured_beside_other_work_is_named() -> None:
-    """Its seconds are not those of a machine that did nothing else."""
+def test_a_part_measured_under_load_is_named() -> None:
+    """Its seconds differ from those of an idle machine."""
     busy = {"matrix": dataclasses.replace(MEASURED.made["axis"], others=0.5)}
     line = "Measured beside other work on the machine, and to be measured again: matrix."
     assert line in markdown(dataclasses.replace(MEASURED, made=busy)).splitlines()
     assert line not in markdown(MEASURED).splitlines()
 
 
-def test_flows_that_were_left_out_are_said_to_be() -> None:
-    """Wherever a figure is of some flows only."""
+def test_omitted_flows_are_reported() -> None:
+    """The note is at every figure that covers only some flows."""
     seen = dataclasses.replace(MEASURED, axis=Axis(31, "sft-full,grpo", 62, 2, 120.0, 100.0))
     assert "The TRL axis: 31 stacks with the flows sft-full and grpo alone, 62 cells, 2 at once." in markdown(seen)
     assert targets(seen)[0].what == "the whole TRL axis with the flows sft-full and grpo alone, over its floor"
@@ -276,7 +276,7 @@ def test_flows_that_were_left_out_are_said_to_be() -> None:
 
 
 def test_the_parts_of_a_session_are_all_of_it() -> None:
-    """Each from one mark to the next; the recorder is what flows take beyond a script of them."""
+    """Each part goes from one mark to the next; the recorder is what flows take beyond a plain script."""
     marks = [
         (0, HOST, "start"),
         (2, HOST, "nox > Running session compat-3.11(trl='0.22')"),
@@ -301,7 +301,7 @@ def test_the_parts_of_a_session_are_all_of_it() -> None:
 
 
 def test_stacks_are_spread_over_the_axis() -> None:
-    """Both ends, and equal steps between; all of them if there are no more."""
+    """Both ends are chosen, with equal steps between them; all stacks if there are no more."""
     stacks = read_matrix().stacks
     assert [stacks.index(stack) for stack in spread(stacks[:9], 3)] == [0, 4, 8]
     assert spread(stacks[:9], 1) == stacks[8:9]
@@ -310,7 +310,7 @@ def test_stacks_are_spread_over_the_axis() -> None:
 
 
 def test_a_simulated_run_is_a_whole_run_with_failures_of_its_own(tmp_path: Path) -> None:
-    """As many cells as were asked for, every one judged, some of them failing."""
+    """It has as many cells as requested, all judged, and some of them fail."""
     ledger = load_ledger()
     simulate(tmp_path, 3 * STILL)
     results = judged(tmp_path, ledger)
@@ -321,7 +321,7 @@ def test_a_simulated_run_is_a_whole_run_with_failures_of_its_own(tmp_path: Path)
 
 
 def test_neighbouring_stacks_are_compared_cell_by_cell(tmp_path: Path) -> None:
-    """Of two halves of a run, cells that only one of two neighbours has are coverage lost or gained."""
+    """Between two halves of a run, cells of only one neighbour are coverage lost or gained."""
     simulate(tmp_path, 200)
     results = judged(tmp_path, load_ledger())
     first, second = ({cell.partition("/")[2] for cell in row.selected} for row in results.rows)
@@ -331,14 +331,14 @@ def test_neighbouring_stacks_are_compared_cell_by_cell(tmp_path: Path) -> None:
 
 
 def test_the_recorders_cost_is_read_from_the_last_line() -> None:
-    """As `-- --overhead` prints it; without that line there is nothing to show."""
+    """`-- --overhead` prints the line; without it there is nothing to show."""
     assert overall("sft 0.5 0.4 1.25\nall                    1.12   (target: at most 1.15)\n") == 1.12
     with pytest.raises(CompatError, match="no ratio over all flows"):
         overall("Killed\n")
 
 
 def test_a_way_that_fails_is_no_way_to_compare_with(tmp_path: Path) -> None:
-    """Its time would be short for a bad reason; its words are kept."""
+    """The time of a failed way would be short for the wrong reason; its output is saved."""
     log = tmp_path / "logs" / "one.log"
     given = {"log": log, "cwd": tmp_path, "environ": {"PATH": "/usr/bin:/bin"}}
     with pytest.raises(CompatError) as raised:
@@ -353,7 +353,7 @@ def test_a_way_that_fails_is_no_way_to_compare_with(tmp_path: Path) -> None:
 
 
 def test_the_memory_of_all_processes_counts(tmp_path: Path) -> None:
-    """Of one that holds 50 MB and starts another that does: more than either."""
+    """A process that holds 50 MB and starts another such process counts more than either."""
     child = "import time; held = bytearray(b'1' * 50_000_000); time.sleep(0.5)"
     code = (
         "import subprocess, sys; held = bytearray(b'1' * 50_000_000); "

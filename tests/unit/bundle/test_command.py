@@ -1,4 +1,4 @@
-"""A bundle made, carried, started: by the real git, pip, uv and venv, of a checkout and wheels made on the spot."""
+"""A bundle made, copied and started with the real git, pip, uv and venv, from a small checkout and small wheels."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ from finetune_compat.contract.errors import (
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.stacks.locks import Unsolvable, read_lock
 from finetune_compat.stacks.matrix import parse_matrix, read_matrix
-from test_locks import NO_SOLUTION
-from test_matrix import document, row
+from stack_builders import NO_SOLUTION, document, row
 from wheels import make_wheel
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -35,12 +34,12 @@ MATRIX = parse_matrix(document(row(pythons=[HERE])))
 STACK = MATRIX.stacks[0]
 HEADER = "# Made by `nox -s lock`, from matrices/stacks.toml. Never edited by hand.\n"
 LIMIT = 60_000
-"""Of a part. The checkout of these tests has two files of 30,000 bytes, which one part cannot both hold."""
+"""Size limit of a part. The checkout here has two files of 30,000 bytes, which do not fit in one part."""
 
 
 @dataclass
 class Workshop:
-    """A checkout, a registry that is a folder, and where the bundle goes."""
+    """A checkout, a registry that is a folder, and the target folder of the bundle."""
 
     root: Path
     said: list[str] = field(default_factory=list)
@@ -59,7 +58,7 @@ class Workshop:
 
     @property
     def target(self) -> Path:
-        """The folder that comes out of the parts."""
+        """The folder that the parts unpack to."""
         return self.root / "target" / "compat-bundle"
 
     @property
@@ -78,13 +77,13 @@ class Workshop:
                 tar.extractall(self.root / "target", filter="data")
 
     def start(self) -> subprocess.CompletedProcess[str]:
-        """`python3 start.py`, by a Python that knows nothing of these tests."""
+        """Run `python3 start.py` with a Python that does not see these tests."""
         environ = {"PATH": os.defpath, "HOME": str(self.root), "PIP_INDEX_URL": "http://127.0.0.1:9/simple"}
         command = [sys.executable, str(self.target / "start.py")]
         return subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
 
     def left(self) -> list[str]:
-        """What lies in the folder the bundle is made in."""
+        """List the folder in which the bundle is made."""
         return sorted(
             path.name for path in self.root.iterdir() if path.name not in {"checkout", "registry", "cache", "x"}
         )
@@ -92,7 +91,7 @@ class Workshop:
 
 @pytest.fixture
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    """uv and pip find the registry's wheels, and nothing else."""
+    """uv and pip find only the wheels of the registry."""
     made = Workshop(tmp_path)
     digest = make_wheel(made.registry, "trl", "0.22.2")
     make_wheel(made.registry, "host-tool", "1.0")
@@ -128,13 +127,13 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file and the folders above it."""
+    """Write a file and its parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git as somebody."""
+    """Run git with a fixed author."""
     who = ["-c", "user.name=a", "-c", "user.email=a@b"]
     done = subprocess.run(
         [shutil.which("git") or "git", "-C", str(folder), *who, *arguments], capture_output=True, text=True, check=True
@@ -144,7 +143,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 class TestFromHereToThere:
     def test_every_order_of_unpacking_gives_a_bundle_that_starts_without_a_registry(self, workshop: Workshop) -> None:
-        """The host side has its dependency, the harness runs in it, and only what is needed came along."""
+        """The host side has its dependency, the harness runs in it, and the bundle holds only what is needed."""
         parts = workshop.make()
         assert len(parts) > 1 and all(part.stat().st_size <= LIMIT for part in parts)
         workshop.unpack(parts[::-1])
@@ -173,7 +172,7 @@ class TestFromHereToThere:
         assert ran.stdout == "1.0 ['a b', 'c']\n"
 
     def test_the_manifest_says_what_it_is_and_where_it_came_from(self, workshop: Workshop) -> None:
-        """Also that the checkout had changes no commit has."""
+        """The manifest also records that the checkout had uncommitted changes."""
         write(workshop.checkout / "tests" / "large.py", "changed")
         workshop.unpack(workshop.make(None))
         manifest = json.loads((workshop.target / "manifest.json").read_text())
@@ -187,17 +186,17 @@ class TestFromHereToThere:
     def test_made_again_it_needs_no_registry_for_wheels_it_has(
         self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """They come out of the earlier bundle, which is replaced whole."""
+        """The wheels come from the earlier bundle, which is replaced as a whole."""
         before = workshop.make()
         monkeypatch.setenv("PIP_FIND_LINKS", "/nowhere")
         after = workshop.make(None)
         assert [path.name for path in workshop.out.iterdir()] == [after[0].name] != [path.name for path in before]
         assert workshop.left() == ["index", "out"]
 
-    def test_an_attempt_that_failed_leaves_its_wheels_to_the_next(
+    def test_the_next_attempt_reuses_the_wheels_of_a_failed_one(
         self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Beside the folder, never in it; and nothing of it stays when the next one succeeds."""
+        """They are next to the folder, never in it, and are removed when the next attempt succeeds."""
         with pytest.raises(CompatError, match=r"large\.py is 0\.0 MiB, and a part has room for 0\.0 MiB"):
             workshop.make(30_000)
         assert not workshop.out.exists()
@@ -208,14 +207,14 @@ class TestFromHereToThere:
 
 class TestRefusalThere:
     def refusal(self, workshop: Workshop, code: int = 4) -> str:
-        """What start.py refuses with; no host side, no launcher."""
+        """Return the message with which start.py refuses; there is no host side and no launcher."""
         done = workshop.start()
         assert (done.returncode, done.stdout) == (code, "")
         assert not (workshop.target / "compat").exists()
         return done.stderr
 
     def test_a_part_that_is_missing_is_named(self, workshop: Workshop) -> None:
-        """By its file name."""
+        """The file name of the part is in the message."""
         (first, *others) = workshop.make()
         workshop.unpack(others)
         assert self.refusal(workshop) == (
@@ -225,7 +224,7 @@ class TestRefusalThere:
         )
 
     def test_a_file_that_is_missing_is_named_with_its_part(self, workshop: Workshop) -> None:
-        """A part that was not unpacked to its end is here and not whole."""
+        """This is a part that was unpacked only partially."""
         parts = workshop.make(None)
         workshop.unpack(parts)
         (workshop.target / "tests" / "large.py").unlink()
@@ -236,7 +235,7 @@ class TestRefusalThere:
         )
 
     def test_a_file_that_was_changed_is_named(self, workshop: Workshop) -> None:
-        """Of the same length, too."""
+        """A change that keeps the length is found too."""
         parts = workshop.make(None)
         workshop.unpack(parts)
         wheel = workshop.target / "wheels" / "trl-0.22.2-py3-none-any.whl"
@@ -248,7 +247,7 @@ class TestRefusalThere:
         )
 
     def test_another_python_is_refused(self, workshop: Workshop) -> None:
-        """Its wheels would not fit, which pip says in other words."""
+        """The wheels of the bundle would not fit, and pip's message would not say so."""
         workshop.unpack(workshop.make(None))
         manifest = workshop.target / "manifest.json"
         manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "python": OTHER}))
@@ -259,7 +258,7 @@ class TestRefusalThere:
         )
 
     def test_a_folder_that_is_no_bundle_says_so(self, workshop: Workshop) -> None:
-        """start.py alone is not one."""
+        """start.py alone is no bundle."""
         workshop.unpack(workshop.make(None))
         (workshop.target / "manifest.json").write_text("{")
         assert self.refusal(workshop) == (
@@ -271,7 +270,7 @@ class TestRefusalThere:
 
 class TestRefusalHere:
     def test_an_unknown_stack_is_bad_input(self) -> None:
-        """The matrix's own message."""
+        """The message is the matrix's."""
         with pytest.raises(UnknownName) as caught:
             asked_for(MATRIX, ["trl0.22", "trl0.23"], None, DeviceKind.CPU, None)
         assert str(caught.value) == (
@@ -280,7 +279,7 @@ class TestRefusalHere:
         )
 
     def test_a_stack_without_a_lock_for_that_python_is_refused(self) -> None:
-        """With the Pythons it has."""
+        """The message lists the Pythons that have a lock."""
         with pytest.raises(LockError) as caught:
             asked_for(MATRIX, ["trl0.22"], OTHER, DeviceKind.CPU, None)
         assert str(caught.value) == (
@@ -290,7 +289,7 @@ class TestRefusalHere:
         )
 
     def test_a_stack_nothing_solves_is_refused(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-        """There is nothing to pack of it."""
+        """There is nothing to pack."""
         found = Unsolvable(workshop.lock, NO_SOLUTION, {})
         monkeypatch.setattr(command, "locked", lambda _: found)
         with pytest.raises(LockError) as caught:
@@ -302,7 +301,7 @@ class TestRefusalHere:
         )
 
     def test_a_registry_out_of_reach_leaves_nothing(self, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The machine failed, and the folder is not there."""
+        """This is an infrastructure failure, and the folder does not exist afterwards."""
         monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
         monkeypatch.setenv("UV_HTTP_RETRIES", "0")
         monkeypatch.delenv("UV_FIND_LINKS")
@@ -314,7 +313,7 @@ class TestRefusalHere:
         assert not workshop.out.exists()
 
     def test_a_hash_that_differs_leaves_the_earlier_bundle_as_it_was(self, workshop: Workshop) -> None:
-        """Byte for byte."""
+        """The earlier bundle is unchanged byte for byte."""
         (part,) = workshop.make(None)
         before = part.read_bytes()
         text = workshop.lock.read_text()
@@ -324,7 +323,7 @@ class TestRefusalHere:
         assert [path.read_bytes() for path in workshop.out.iterdir()] == [before]
 
     def test_a_checkout_without_git_is_refused(self, workshop: Workshop) -> None:
-        """A bundle must be able to say which commit it is of."""
+        """A bundle must record its commit."""
         shutil.rmtree(workshop.checkout / ".git")
         with pytest.raises(CompatError) as caught:
             workshop.make()
@@ -336,7 +335,7 @@ class TestRefusalHere:
 
     @pytest.mark.parametrize("size", ["sixty", "0MiB", "-1GB", ""])
     def test_what_is_no_size_is_refused(self, size: str) -> None:
-        """Rather than taken for some."""
+        """An invalid size is refused and not guessed."""
         with pytest.raises(CompatError) as caught:
             asked_for(read_matrix(), ["trl1.16"], None, DeviceKind.CPU, size)
         assert str(caught.value) == (

@@ -1,4 +1,4 @@
-"""Parts: none larger than asked, each file in one, all of them one folder."""
+"""Parts: none is larger than the limit, each file is in one part, and all unpack into one folder."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LIMIT = 60_000
 
 
 def packed(folder: Path, sizes: list[int], limit: int | None) -> list[Path]:
-    """Files of these sizes, packed."""
+    """Pack files of these sizes."""
     start = folder / "start.py"
     start.write_text("print()\n")
     items = []
     for number, size in enumerate(sizes):
         path = folder / f"{number}"
         path.write_bytes(bytes([number]) * size)
-        # A name as long as numpy's, which takes blocks of its own in a tar.
+        # A name as long as numpy's, which needs extra blocks in a tar.
         items.append(item(f"wheels/{number:03}{'-manylinux_2_28_x86_64' * (number % 6)}.whl", path))
     return pack(items, start, {"python": "3.12"}, folder / "parts", limit)
 
@@ -33,7 +33,7 @@ def packed(folder: Path, sizes: list[int], limit: int | None) -> list[Path]:
 @settings(max_examples=40)
 @given(st.lists(st.integers(0, 30_000), max_size=20))
 def test_no_part_is_larger_than_asked_and_together_they_are_all(sizes: list[int]) -> None:
-    """Whatever the files' sizes: counted from the tars themselves."""
+    """This holds for all file sizes; sizes are read from the tars."""
     with tempfile.TemporaryDirectory() as name:
         parts = packed(Path(name), sizes, LIMIT)
         assert all(part.stat().st_size <= LIMIT for part in parts)
@@ -53,12 +53,12 @@ def test_no_part_is_larger_than_asked_and_together_they_are_all(sizes: list[int]
 
 
 def test_without_a_limit_there_is_one_part(tmp_path: Path) -> None:
-    """However much it is."""
+    """The one part may have any size."""
     assert len(packed(tmp_path, [100_000, 200_000], None)) == 1
 
 
 def test_a_file_larger_than_a_part_is_named_and_nothing_is_written(tmp_path: Path) -> None:
-    """No file is cut: the limit must be raised, and the message says to what."""
+    """No file is split: the message names the limit that is needed."""
     with pytest.raises(CompatError) as caught:
         packed(tmp_path, [1000, 5 * 1024 * 1024], 2 * 1024 * 1024)
     assert caught.value.exit_code is ExitCode.BAD_INPUT
@@ -71,7 +71,7 @@ def test_a_file_larger_than_a_part_is_named_and_nothing_is_written(tmp_path: Pat
 
 
 def test_a_folder_with_anything_else_in_it_is_not_replaced(tmp_path: Path) -> None:
-    """What is not ours is not removed; a bundle, an empty folder and none are."""
+    """A folder with foreign files is not removed; a bundle, an empty folder and a missing folder are fine."""
     bundle = tmp_path / "bundle"
     refuse_other_contents(bundle)
     bundle.mkdir()
@@ -89,7 +89,7 @@ def test_a_folder_with_anything_else_in_it_is_not_replaced(tmp_path: Path) -> No
 
 
 def test_wheels_of_an_earlier_bundle_are_taken_by_hash(tmp_path: Path) -> None:
-    """Only those that are wanted; a part that is cut off costs what it held, and is no error."""
+    """Only wanted wheels are taken; a truncated part loses its content and is no error."""
     parts = packed(tmp_path, [30_000, 30_000, 30_000], LIMIT)
     wanted = {item("", tmp_path / "0").sha256, item("", tmp_path / "2").sha256}
     take_wheels(tmp_path / "parts", wanted, tmp_path / "taken")
@@ -102,7 +102,7 @@ def test_wheels_of_an_earlier_bundle_are_taken_by_hash(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE])
 def test_only_files_are_taken_from_an_earlier_bundle(tmp_path: Path, kind: bytes) -> None:
-    """A link to nothing ended in a trace."""
+    """A dangling link is ignored."""
     (tmp_path / "old").mkdir()
     with tarfile.open(tmp_path / "old" / "a.tar", "w") as tar:
         for name in ("compat-bundle/wheels/x.whl", "compat-bundle/wheels/../../y.whl", "compat-bundle/wheels//z.whl"):

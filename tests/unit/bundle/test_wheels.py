@@ -1,4 +1,4 @@
-"""Wheels for another machine: which fit, which are there, and what a registry that does not help is told as."""
+"""Wheels for another machine: which ones fit, which are cached, and the errors of a registry that fails."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ TARGET = Target(HERE, "x86_64-manylinux_2_28")
 
 
 class Registry:
-    """A folder pip finds wheels in, and no other place."""
+    """A folder in which pip finds wheels, and the only one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def pin(self, name: str, version: str, digest: str = "") -> Pin:
-        """Offer a wheel, and pin it: to its hash, or to another."""
+        """Offer a wheel and pin it to its hash, or to another hash."""
         made = make_wheel(self.folder, name, version)
         return Pin(name, version, frozenset({digest or made}))
 
 
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    """As a person's pip would be configured to use it."""
+    """pip is configured to use the registry, as a user does it."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "registry"))
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
@@ -42,12 +42,12 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
 
 
 def silent(_: str) -> None:
-    """For progress that a test is not about."""
+    """Ignores progress in tests that are not about it."""
 
 
 class TestTarget:
     def test_it_takes_what_runs_on_its_glibc_and_its_python(self) -> None:
-        """Older glibcs by either name, the stable ABI of older Pythons, and what is for any; nothing newer."""
+        """Older glibcs by either name, the stable ABI of older Pythons and universal wheels fit; nothing newer does."""
         tags = Target("3.12", "x86_64-manylinux_2_28").tags
         fitting = (
             "cp312-cp312-manylinux_2_28_x86_64",
@@ -65,7 +65,7 @@ class TestTarget:
         assert Tag("cp312", "cp312", "manylinux_2_28_aarch64") not in tags
 
     def test_another_platform_is_refused(self) -> None:
-        """Rather than packed with wheels that may not run."""
+        """It is refused instead of packed with wheels that may not run."""
         with pytest.raises(LockError) as caught:
             _ = Target("3.12", "macos").tags
         assert str(caught.value) == (
@@ -78,14 +78,14 @@ class TestTarget:
 class TestPins:
     @pytest.mark.parametrize("path", sorted(LOCKS.glob("trl0.22-*.txt")), ids=lambda path: path.stem)
     def test_every_package_of_a_lock_has_its_version_and_its_hashes(self, path: Path) -> None:
-        """As the reader of locks has them, which takes no line it does not know."""
+        """The versions and hashes come from the reader of locks, which refuses unknown lines."""
         text = path.read_text()
         pins = pins_of(line for line in text.splitlines() if not line.startswith("#"))
         assert {pin.name: pin.version for pin in pins} == read_lock(path).requirements
         assert sum(len(pin.hashes) for pin in pins) == text.count("--hash=sha256:")
 
     def test_a_marker_is_not_part_of_the_version(self) -> None:
-        """As uv writes it for packages that only some machines need."""
+        """uv writes markers for packages that only some machines need."""
         (pin,) = pins_of(
             ["colorama==0.4.6 ; sys_platform == 'win32' \\", f"    --hash=sha256:{'a' * 64}"], markers=True
         )
@@ -93,8 +93,8 @@ class TestPins:
 
 
 class TestGathering:
-    def test_what_is_not_there_is_fetched_and_told_of(self, registry: Registry, tmp_path: Path) -> None:
-        """A line a package, counted."""
+    def test_a_missing_wheel_is_fetched_and_reported(self, registry: Registry, tmp_path: Path) -> None:
+        """Progress is one counted line per package."""
         said: list[str] = []
         pins = [registry.pin("trl", "0.22.2"), registry.pin("peft", "0.17.1")]
         found = gather(pins, TARGET, tmp_path / "here", "trl0.22-py311", said.append)
@@ -103,7 +103,7 @@ class TestGathering:
         assert "trl" in said[0] and "peft" in said[1]
 
     def test_what_is_there_is_not_fetched(self, registry: Registry, tmp_path: Path) -> None:
-        """The registry may be gone by then."""
+        """The registry may be unreachable."""
         pin = registry.pin("trl", "0.22.2")
         gather([pin], TARGET, tmp_path / "here", "", silent)
         (registry.folder / "trl-0.22.2-py3-none-any.whl").unlink()
@@ -112,7 +112,7 @@ class TestGathering:
         assert said == []
 
     def test_a_file_that_is_damaged_is_fetched_again(self, registry: Registry, tmp_path: Path) -> None:
-        """A name is not enough to be kept."""
+        """The file name alone does not prove the content."""
         pin = registry.pin("trl", "0.22.2")
         (path,) = gather([pin], TARGET, tmp_path / "here", "", silent)
         whole = path.read_bytes()
@@ -121,7 +121,7 @@ class TestGathering:
         assert path.read_bytes() == whole
 
     def test_a_file_with_another_hash_is_not_taken(self, registry: Registry, tmp_path: Path) -> None:
-        """A hash mismatch may be an attack: it is its own message, and the file does not stay."""
+        """A hash mismatch may be an attack: it has its own message, and the file is removed."""
         pins = [registry.pin("peft", "0.17.1"), registry.pin("trl", "0.22.2", "b" * 64)]
         with pytest.raises(InstallError) as caught:
             gather(pins, TARGET, tmp_path / "here", "trl0.22-py311", silent)
@@ -134,7 +134,7 @@ class TestGathering:
         assert list((tmp_path / "here").iterdir()) == []
 
     def test_a_package_without_a_wheel_for_the_target_is_named(self, registry: Registry, tmp_path: Path) -> None:
-        """A source is not built for another machine."""
+        """Sources are not built for another machine."""
         with pytest.raises(InstallError) as caught:
             gather([Pin("trl", "9.9", frozenset({"a" * 64}))], TARGET, tmp_path / "here", "trl9.9-py311", silent)
         assert str(caught.value) == (
@@ -143,10 +143,10 @@ class TestGathering:
             "Use the registry of the lock, or make the lock again."
         )
 
-    def test_a_registry_out_of_reach_is_the_machines_fault(
+    def test_an_unreachable_registry_is_an_infrastructure_failure(
         self, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The mirror of uv is pip's as well."""
+        """The mirror set for uv is also used for pip."""
         monkeypatch.delenv("PIP_NO_INDEX")
         monkeypatch.setenv("PIP_RETRIES", "1")
         monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")

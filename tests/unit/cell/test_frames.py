@@ -1,4 +1,4 @@
-"""Call chains: the flow's own line and the libraries', short names, their source, and nothing of what lies between."""
+"""Call chains: lines of the flow and of libraries, with short names and their source, without the frames between."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PLUMBING = (
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with an environment inside it, as nox makes them."""
+    """A checkout with an environment inside, as nox makes it."""
     monkeypatch.setattr(frames, "PROJECT", tmp_path)
     monkeypatch.setattr(frames, "_OWN_FLOWS", f"{tmp_path}/harness/finetune_compat/cell/flows/")
     return tmp_path
@@ -36,7 +36,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def write(project: Path) -> Write:
-    """Write a function `call` into a file of the environment, or of the flows, and load it."""
+    """Write a function `call` into a file of the environment or of the flows, and load it."""
 
     def write(file: str, line: str = "return inner()", **given: Any) -> Callable[..., Any]:
         folder = project / "harness/finetune_compat/cell/flows" if file.startswith("sft_") else site(project)
@@ -55,17 +55,17 @@ def write(project: Path) -> Write:
 
 
 def site(project: Path) -> Path:
-    """Where an environment's packages lie."""
+    """The site-packages folder of an environment."""
     return project / ".nox/compat-3-11/lib/python3.11/site-packages"
 
 
 def ask() -> Chain:
-    """Ask, as an instrument does, where the present call came from."""
+    """Return the call chain at this point, as an instrument reads it."""
     return calling_chain(sys._getframe(1))
 
 
 def test_packages_are_named_from_site_packages_on_although_they_lie_in_the_project(project: Path) -> None:
-    """The environments of nox are in the checkout; their path is nobody's business."""
+    """nox's environments are inside the checkout; their absolute path must not be recorded."""
     chain = (
         (f"{project}/harness/finetune_compat/cell/flows/sft_full.py", 1, "run"),
         (f"{site(project)}/trl/trainer/sft_trainer.py", 2, "__init__"),
@@ -79,7 +79,7 @@ def test_packages_are_named_from_site_packages_on_although_they_lie_in_the_proje
 
 
 def test_a_chain_holds_the_flow_and_the_libraries_with_their_lines(write: Write) -> None:
-    """Outermost first, each with the text of its line; this test, which is neither, is not in it."""
+    """The outermost frame is first, each with its source line. Frames of this test are left out."""
     freezes = write("peft/utils/other.py", "return ask()", ask=ask)
     trainer = write("trl/trainer/sft_trainer.py", inner=freezes)
     flow = write("sft_full.py", "return trainer()", trainer=trainer)
@@ -92,7 +92,7 @@ def test_a_chain_holds_the_flow_and_the_libraries_with_their_lines(write: Write)
 
 @pytest.mark.parametrize("file", PLUMBING)
 def test_plumbing_is_left_out(write: Write, file: str) -> None:
-    """What every call passes through says nothing about this one."""
+    """Frames that every call passes through carry no information."""
     inner = write("peft/utils/other.py", "return ask()", ask=ask)
     outer = write("trl/trainer/sft_trainer.py", inner=write(file, inner=inner))
     assert [frame.file for frame in readable(outer())] == ["trl/trainer/sft_trainer.py", "peft/utils/other.py"]
@@ -100,17 +100,17 @@ def test_plumbing_is_left_out(write: Write, file: str) -> None:
 
 @pytest.mark.parametrize("file", ["torchao/quantize.py", "trl/torch/compat.py", "peft/tuners/lora/layer.py"])
 def test_a_name_that_only_looks_like_plumbing_is_kept(write: Write, file: str) -> None:
-    """Plumbing is named by the beginning of its path."""
+    """Plumbing is recognised by the beginning of its path."""
     assert [frame.file for frame in readable(write(file, "return ask()", ask=ask)())] == [file]
 
 
 def test_a_chain_of_plumbing_alone_is_empty(write: Write) -> None:
-    """And harms nobody."""
+    """An empty chain is valid."""
     assert readable(write("torch/nn/modules/module.py", "return ask()", ask=ask)()) == ()
 
 
-def test_an_error_is_told_by_the_lines_it_came_through(write: Write) -> None:
-    """Down to the library's line that raised it; torch's own lines below it are left out."""
+def test_an_error_has_the_lines_it_passed_through(write: Write) -> None:
+    """The chain ends at the library's line that raised the error; torch's own lines below it are omitted."""
     crash = write("torch/autograd/graph.py", "raise RuntimeError('element 0')")
     trainer = write("transformers/trainer.py", inner=crash)
     flow = write("sft_full.py", inner=trainer)
@@ -123,16 +123,16 @@ def test_an_error_is_told_by_the_lines_it_came_through(write: Write) -> None:
 
 
 def test_a_line_that_cannot_be_read_is_empty() -> None:
-    """Code without a file still has a place."""
+    """Code without a file still has a frame."""
     [frame] = readable((("/gone/site-packages/trl/made_up.py", 7, "f"),))
     assert frame == Frame("trl/made_up.py", 7, "f", "")
 
 
 def test_no_traceback_is_no_chain() -> None:
-    """An exception that was never raised came from nowhere."""
+    """An exception that was never raised has no chain."""
     assert raised_chain(None) == calling_chain(None) == ()
 
 
-def test_a_librarys_words_do_not_tell_where_the_checkout_lies() -> None:
+def test_a_librarys_message_does_not_contain_the_checkouts_path() -> None:
     """A baseline is read on other machines."""
     assert frames.without_place(f"saved in {frames.PROJECT}/reports/runs/one") == "saved in ./reports/runs/one"

@@ -1,4 +1,4 @@
-"""Calls inside a trainer: observed by name, whoever defines the function, for as long as asked, and then as before."""
+"""Calls inside a trainer are observed by name, whichever module defines the function, and restored on exit."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from finetune_compat.cell.instruments.library_calls import observed
 
 
 def prepare(model: str, *, kbit: bool = True) -> str:
-    """Stands in for a function of PEFT's."""
+    """Stands in for a function of PEFT."""
     return f"prepared {model}" if kbit else model
 
 
 def wrap(model: str) -> str:
-    """Another."""
+    """Stands in for another function of PEFT."""
     return f"wrapped {model}"
 
 
@@ -26,7 +26,7 @@ Module = Callable[..., Any]
 
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> Module:
-    """Make a module that has imported these names."""
+    """Make a module that imported these names."""
 
     def make(name: str, **names: Callable[..., Any]) -> Any:
         made = ModuleType(name)
@@ -38,7 +38,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Module:
 
 
 def test_a_hook_receives_what_the_library_received(module: Module) -> None:
-    """In TRL, Transformers and PEFT; arguments and result pass through unchanged."""
+    """This holds in TRL, Transformers and PEFT; arguments and result are unchanged."""
     trainer = module("trl.trainer.fake", prepare=prepare)
     utils = module("transformers.fake", prepare=prepare)
     seen: list[str] = []
@@ -50,7 +50,7 @@ def test_a_hook_receives_what_the_library_received(module: Module) -> None:
 
 
 def test_a_function_the_library_defines_itself_is_observed(module: Module) -> None:
-    """TRL 0.25 and 0.26 have a prepare_model_for_kbit_training of their own; a call inside a call counts once."""
+    """TRL 0.25 and 0.26 define their own prepare_model_for_kbit_training; a nested call counts once."""
     theirs = module("peft.fake", prepare=prepare)
 
     def own(model: str) -> str:
@@ -64,7 +64,7 @@ def test_a_function_the_library_defines_itself_is_observed(module: Module) -> No
 
 
 def test_each_function_has_its_own_hook(module: Module) -> None:
-    """Preparing is not wrapping."""
+    """The hook of preparation is not called for wrapping."""
     trainer = module("trl.trainer.fake", prepare=prepare, wrap=wrap)
     prepared: list[str] = []
     wrapped: list[str] = []
@@ -74,8 +74,8 @@ def test_each_function_has_its_own_hook(module: Module) -> None:
 
 
 @pytest.mark.parametrize("name", ["trlx.trainer", "my.trl", "finetune_compat.cell.flows.fake"])
-def test_calls_from_elsewhere_are_not_observed(module: Module, name: str) -> None:
-    """The flow's own calls are the flow's."""
+def test_calls_outside_libraries_are_not_observed(module: Module, name: str) -> None:
+    """Calls made by the flow itself are recorded by the flow."""
     other = module(name, prepare=prepare)
     seen: list[str] = []
     with observed({"prepare": seen.append}):
@@ -85,7 +85,7 @@ def test_calls_from_elsewhere_are_not_observed(module: Module, name: str) -> Non
 
 
 def test_a_stand_in_looks_like_what_it_stands_for(module: Module) -> None:
-    """Libraries ask functions for their names and signatures."""
+    """Libraries read names and signatures of functions."""
     trainer = module("trl.trainer.fake", prepare=prepare)
     with observed({"prepare": lambda _: None}):
         assert trainer.prepare is not prepare
@@ -93,7 +93,7 @@ def test_a_stand_in_looks_like_what_it_stands_for(module: Module) -> None:
 
 
 def test_references_are_put_back(module: Module) -> None:
-    """Every one of them."""
+    """Every reference is the original one again."""
     modules = [module("trl.trainer.fake", prepare=prepare), module("transformers.fake", prepare=prepare)]
     with observed({"prepare": lambda _: None}):
         assert all(found.prepare is not prepare for found in modules)
@@ -101,7 +101,7 @@ def test_references_are_put_back(module: Module) -> None:
 
 
 def test_references_are_put_back_when_the_trainer_raises(module: Module) -> None:
-    """What a broken constructor raises comes through, and the next cell starts from the library's own names."""
+    """The exception propagates, and the next cell starts with the original functions."""
     trainer = module("trl.trainer.fake", prepare=prepare)
     with pytest.raises(ValueError, match="refused"), observed({"prepare": lambda _: None}):
         raise ValueError("refused")
@@ -109,7 +109,7 @@ def test_references_are_put_back_when_the_trainer_raises(module: Module) -> None
 
 
 def test_a_call_that_raises_is_not_reported(module: Module) -> None:
-    """There is no model to look at."""
+    """There is no model to record."""
 
     def crash(model: str) -> str:
         raise RuntimeError(model)
@@ -121,8 +121,8 @@ def test_a_call_that_raises_is_not_reported(module: Module) -> None:
     assert seen == []
 
 
-def test_what_is_no_module_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`sys.modules` may hold anything; None blocks an import."""
+def test_an_entry_that_is_no_module_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sys.modules` may hold any value; None blocks an import."""
     monkeypatch.setitem(sys.modules, "trl.blocked", None)
     with observed({"prepare": lambda _: None}):
         pass

@@ -1,4 +1,4 @@
-"""Warnings and log records: each counted once, at the stage it came from."""
+"""Warnings and log records: each is counted once, with its stage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from finetune_compat.contract.records import Message, Stage
 
 
 class Flow:
-    """Something that is at a stage."""
+    """An object with a current stage."""
 
     def __init__(self) -> None:
         self.stage = Stage.LOAD
@@ -20,20 +20,20 @@ class Flow:
 
 @pytest.fixture
 def flow() -> Flow:
-    """At load."""
+    """A flow at the stage load."""
     return Flow()
 
 
 @pytest.fixture
 def log(flow: Flow) -> Iterator[MessageLog]:
-    """Collecting."""
+    """Messages are being recorded."""
     with collected(lambda: flow.stage) as log:
         yield log
 
 
 @pytest.fixture
 def silent() -> Iterator[logging.Logger]:
-    """A library that keeps its records to itself, as Transformers does."""
+    """A logger that does not propagate, as in Transformers."""
     logger = logging.getLogger("transformers")
     logger.propagate = False
     yield logger
@@ -41,12 +41,12 @@ def silent() -> Iterator[logging.Logger]:
 
 
 def warn(text: str, category: type[Warning] = UserWarning) -> None:
-    """Warn, always from the same line: Python would show only the first."""
+    """Warn, always from the same line: by default Python would show only the first."""
     warnings.warn(text, category, stacklevel=1)
 
 
 def test_a_secret_is_taken_out_before_a_message_is_cut(log: MessageLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of it would have no form and be no value that is known."""
+    """Half of a secret matches no pattern and no known value."""
     monkeypatch.setenv("HF_TOKEN", "Zq7xW2vKp9env")
     for secret in ("hf_Zq7xW2vKp9Zq7xW2vKp9", "Zq7xW2vKp9env"):
         warn(f"{'x' * (LONGEST - 9)} {secret}")
@@ -54,7 +54,7 @@ def test_a_secret_is_taken_out_before_a_message_is_cut(log: MessageLog, monkeypa
 
 
 def test_warnings_are_counted_with_their_stage(flow: Flow, log: MessageLog) -> None:
-    """Each time they come, in the order they first came."""
+    """Every occurrence counts, in the order of the first ones."""
     warn("slow")
     warn("old", FutureWarning)
     warn("slow")
@@ -68,13 +68,13 @@ def test_warnings_are_counted_with_their_stage(flow: Flow, log: MessageLog) -> N
 
 
 def test_a_record_of_a_library_that_propagates_is_counted_once(log: MessageLog) -> None:
-    """It passes its own logger and the root."""
+    """The record passes its own logger and the root logger."""
     logging.getLogger("trl.trainer.sft_trainer").warning("%s is %d", "this", 1)
     assert log.messages() == (Message(Stage.LOAD, "log:trl", "this is 1", 1),)
 
 
 def test_a_record_of_a_library_that_does_not_propagate_is_counted_once(silent: logging.Logger, flow: Flow) -> None:
-    """It never reaches the root."""
+    """The record never reaches the root logger."""
     with collected(lambda: flow.stage) as log:
         silent.getChild("trainer").error("gone")
         silent.warning("odd")
@@ -84,22 +84,22 @@ def test_a_record_of_a_library_that_does_not_propagate_is_counted_once(silent: l
     )
 
 
-def test_what_is_less_than_a_warning_is_left_out(log: MessageLog, caplog: pytest.LogCaptureFixture) -> None:
-    """Also where somebody has turned the level down."""
+def test_records_below_warning_are_ignored(log: MessageLog, caplog: pytest.LogCaptureFixture) -> None:
+    """This holds even if a library lowers the level."""
     with caplog.at_level(logging.DEBUG):
         logging.getLogger("peft").info("hello")
     assert log.messages() == ()
 
 
-def test_a_long_message_is_cut_and_counted_by_what_is_kept(log: MessageLog) -> None:
-    """Space around it is no difference."""
+def test_a_long_message_is_cut_and_counted_by_its_cut_text(log: MessageLog) -> None:
+    """Whitespace around a message makes no difference."""
     for end in ("a", "b"):
         warn(f"\n{'x' * LONGEST}{end}")
     assert log.messages() == (Message(Stage.LOAD, "UserWarning", "x" * LONGEST, 2),)
 
 
-def test_nothing_is_left_behind(flow: Flow, silent: logging.Logger) -> None:
-    """Handlers, filters and the way warnings are shown are what they were, also after an error."""
+def test_everything_is_restored(flow: Flow, silent: logging.Logger) -> None:
+    """Handlers, filters and the way warnings are shown are restored, also after an error."""
     before = (logging.getLogger().handlers[:], silent.handlers[:], warnings.filters[:], warnings.showwarning)
     with collected(lambda: flow.stage):
         assert logging.getLogger().handlers != before[0]

@@ -1,4 +1,4 @@
-"""The runner: whatever becomes of a stack, an observation says it; and an observation is one line."""
+"""The runner: every outcome of a stack becomes an observation, and an observation is one line."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CELL = PlannedCell("sft-peft-model", NF4, ())
 
 @pytest.fixture
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    """A plan of one cell on a CPU, in an environment that holds the stack, and more."""
+    """A plan of one cell on a CPU, in an environment that holds the stack and more."""
     monkeypatch.setattr(runner, "installed_versions", lambda: {**VERSIONS, "numpy": "2.3.2"})
     return Plan(
         str(tmp_path), "trl0.24-py311", "5f" * 32, "2.13.0", True, DeviceKind.CPU, "sdpa", 10, 17, 60.0, (CELL,)
@@ -49,7 +49,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
 
 
 def executing(monkeypatch: pytest.MonkeyPatch, facts: Facts) -> list[tuple[Any, ...]]:
-    """Let running a flow bring these facts to light; what it is asked."""
+    """Running the flow yields these facts; collects what was requested."""
     asked: list[tuple[Any, ...]] = []
 
     def execute(*given: Any) -> Facts:
@@ -66,7 +66,7 @@ def executing(monkeypatch: pytest.MonkeyPatch, facts: Facts) -> list[tuple[Any, 
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, folder: Path, line: str) -> None:
-    """Make the first import of the stack run this line."""
+    """The first import of the stack runs this line."""
     site = folder / "site-packages"
     site.mkdir(parents=True)
     (site / "torch.py").write_text(f"{line}\n", encoding="utf-8")
@@ -92,7 +92,7 @@ def test_a_stack_that_cannot_be_imported_is_an_observation(
     kind: str,
     message: str,
 ) -> None:
-    """With the error, the stage, and no stage reached; judged, it fails, and F001 says it."""
+    """It has the error and no stage reached; it is judged as failed, by F001."""
     broken(monkeypatch, tmp_path / "env", line)
     seen = run_cell(plan, CELL)
     assert seen.error is not None
@@ -105,7 +105,7 @@ def test_a_stack_that_cannot_be_imported_is_an_observation(
 
 
 def test_an_error_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where it is cut in the middle of one."""
+    """This holds even if the message is cut inside a secret."""
     monkeypatch.setenv("HF_TOKEN", "Zq7xW2vKp9env")
     told = runner.failure(ValueError(f"Zq7xW2vKp9env, token=abc {'x' * runner.LONGEST_ERROR}"), Stage.LOAD).message
     assert told.startswith("REDACTED, token=REDACTED x")
@@ -127,7 +127,7 @@ def test_an_import_error_names_the_librarys_line(plan: Plan, monkeypatch: pytest
 def test_an_observation_joins_what_was_known_with_what_came_to_light(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every field of the facts, and every field of the plan that is one of the observation's."""
+    """Every field of the facts and every field of the plan that an observation has is there."""
     story = healthy()
     fields = {field.name for field in dataclasses.fields(Facts)} - {"attention_used"}
     given = {name: getattr(story, name) for name in fields} | {
@@ -157,7 +157,7 @@ def test_an_observation_joins_what_was_known_with_what_came_to_light(
 def test_real_weights_have_no_shape_and_the_sizes_that_came_to_light(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the LoRA configuration of text models, whatever they are called."""
+    """Real weights have the LoRA configuration of text models, under any name."""
     story = real()
     executing(monkeypatch, Facts(absent=(), sizes=story.sizes))
     planned = PlannedCell("sft-peft-model", story.variant, ())
@@ -167,13 +167,13 @@ def test_real_weights_have_no_shape_and_the_sizes_that_came_to_light(
 
 
 def test_only_the_stacks_versions_are_reported(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rest is in the lock."""
+    """All other versions are in the lock."""
     executing(monkeypatch, Facts(absent=()))
     assert run_cell(plan, CELL).stack.resolved == VERSIONS
 
 
 def test_a_flow_that_trains_the_whole_model_has_no_adapter(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And its counts are not held against one."""
+    """Its counts are not compared with an adapter's."""
     executing(monkeypatch, Facts(absent=()))
     assert run_cell(plan, PlannedCell("sft-full", FULL, ())).lora is None
 
@@ -191,12 +191,12 @@ def test_a_flow_that_trains_the_whole_model_has_no_adapter(plan: Plan, monkeypat
 def test_only_four_bit_weights_on_a_cpu_present_an_accelerator(
     device: DeviceKind, variant: Variant, presented: DeviceKind | None
 ) -> None:
-    """And not those that openly sit on it."""
+    """nf4-plain cells, which sit on the CPU openly, do not."""
     assert emulated(device, variant.precision) is presented
 
 
 def test_installed_versions_are_those_of_this_environment_by_normalized_name() -> None:
-    """As locks and the ledger spell them."""
+    """Locks and the ledger spell names the same way."""
     runner.installed_versions.cache_clear()
     found = runner.installed_versions()
     assert found["pytest"] == importlib.metadata.version("pytest")
@@ -204,7 +204,7 @@ def test_installed_versions_are_those_of_this_environment_by_normalized_name() -
 
 
 def test_a_very_long_error_is_cut() -> None:
-    """Some libraries put a whole configuration into theirs."""
+    """Some libraries put a whole configuration into an error."""
     assert failure(ValueError("x" * 5000), Stage.TRAINER) == Failure("ValueError", "x" * 2000, Stage.TRAINER, ())
 
 
@@ -212,7 +212,7 @@ def test_a_very_long_error_is_cut() -> None:
 
 
 def test_a_record_is_one_line_in_one_write(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sessions side by side append to one file; a line that is written in pieces would be torn apart."""
+    """Parallel sessions append to one file; a line written in pieces would be interleaved."""
     writes: list[bytes] = []
     write = os.write
 
@@ -229,7 +229,7 @@ def test_a_record_is_one_line_in_one_write(plan: Plan, monkeypatch: pytest.Monke
 
 
 def test_what_is_appended_is_what_the_host_reads(plan: Plan) -> None:
-    """First that a cell was started, then what it observed, under the same id."""
+    """The first line says that a cell started, the second what it observed, both with the same id."""
     cell = str(CellId("trl0.24-py311", "sft-peft-model", str(NF4), DeviceKind.CPU))
     mark_started(plan, CELL)
     started, observed = read_observations(Path(plan.run) / "observations.jsonl")

@@ -1,4 +1,4 @@
-"""What watches a script and needs no torch: imports, notebooks, directories that are left as they are."""
+"""The parts of watching a script that need no torch: imports, notebooks, redirected directories."""
 
 from __future__ import annotations
 
@@ -63,23 +63,23 @@ def test_a_change_that_fails_is_told_and_the_import_goes_on(package: None, monke
         ("!pip install trl\nx = 1", "pass\nx = 1", ["!pip install trl"]),
         ("if x:\n    %time y()", "if x:\n    pass", ["%time y()"]),
         ("%%bash\nls", "", ["%%bash"]),
-        # A line that begins like a magic in code that Python understands is Python's.
+        # A line that looks like a magic inside valid Python is Python.
         ("x = (7\n% 3)", "x = (7\n% 3)", []),
     ],
 )
 def test_magics_are_left_out_where_they_stand(source: str, code: str, left_out: list[str]) -> None:
-    """The other lines keep their numbers."""
+    """The other lines keep their line numbers."""
     found, lines = without_magics(source)
     assert (found.strip(), lines) == (code.strip(), left_out)
 
 
 def arguments(**given: object) -> SimpleNamespace:
-    """As much of TrainingArguments as is looked at."""
+    """The part of TrainingArguments that is read."""
     return SimpleNamespace(**{"output_dir": "out", "push_to_hub": False, "report_to": "none", **given})
 
 
 class TestWithoutAGpu:
-    """What of TrainingArguments refuses a CPU, and what of it a CPU does."""
+    """Which arguments of TrainingArguments refuse a CPU, and which a CPU can do."""
 
     @pytest.mark.parametrize(
         ("given", "taken", "said"),
@@ -106,19 +106,19 @@ class TestWithoutAGpu:
         "given",
         [
             {"bf16": True, "bf16_full_eval": True, "use_cpu": True},
-            {"bf16": True, "no_cuda": True},  # Transformers below 5 takes it for use_cpu as well
+            {"bf16": True, "no_cuda": True},  # before version 5 Transformers treats it as use_cpu
             {"bf16": False, "fp16": False, "tf32": False, "optim": "adamw_torch_fused"},
             {"bf16": None},
         ],
     )
-    def test_what_a_cpu_does_is_left_as_it_is(self, given: dict[str, object]) -> None:
+    def test_what_a_cpu_can_do_is_unchanged(self, given: dict[str, object]) -> None:
         """A script that asks for a CPU gets the bfloat16 it asks for."""
         notes, made = Notes(), arguments(**given)
         without_gpu.training_arguments(made, notes)
         assert (vars(made), notes.changed) == (vars(arguments(**given)), ())
 
     def test_a_subclass_that_sets_bf16_itself_is_redirected(self) -> None:
-        """As TRL's configurations do before they call the base, where the script sets neither bf16 nor fp16."""
+        """TRL's configurations do so before they call the base class, if the script sets neither bf16 nor fp16."""
 
         class Base:
             bf16: bool | None = None
@@ -144,7 +144,7 @@ class TestWithoutAGpu:
 
 
 def filled(place: str, name: str) -> str:
-    """The directory `place` with an empty file called `name`."""
+    """The directory `place` with an empty file `name`."""
     Path(place).mkdir(exist_ok=True)
     (Path(place) / name).touch()
     return place
@@ -164,7 +164,7 @@ class TestWhereItWrites:
             "report_to=['wandb'] was taken as 'none'",
         )
         before = given.output_dir
-        kept.training_arguments(given)  # trainers make their own arguments of the user's
+        kept.training_arguments(given)  # trainers build their own arguments from the user's
         assert given.output_dir == before
 
     @pytest.mark.parametrize("by_name", [True, False])
@@ -184,7 +184,7 @@ class TestWhereItWrites:
         assert notes.changed == (left,)
 
     def test_what_was_empty_is_the_runs_own(self, tmp_path: Path) -> None:
-        """A tokenizer is saved where its model was."""
+        """A tokenizer is saved next to its model."""
         notes, places = Notes(), []
         save = Kept(tmp_path / "scratch", notes).saving(lambda owner, place: places.append(filled(place, owner)))
         for name in ("model", "tokenizer"):
@@ -193,7 +193,7 @@ class TestWhereItWrites:
         assert notes.changed == ()
 
     def test_where_everything_is_thrown_away_it_can_be_read_back(self, tmp_path: Path) -> None:
-        """Until the host takes the links away: nothing of it is where it was saved, and nothing else is touched."""
+        """The links last until the host removes them: nothing is where the script saved it; nothing else changes."""
         scratch, empty, full = tmp_path / "scratch", tmp_path / "empty", tmp_path / "full"
         empty.mkdir()
         filled(str(full), "mine")
@@ -216,7 +216,7 @@ class TestWhereItWrites:
         ]
 
     def test_of_what_is_there_already_nothing_is_mixed_with_what_was_saved(self, tmp_path: Path) -> None:
-        """A former training is read back whole."""
+        """An earlier training is read back whole."""
         for name in ("model", "mine"):
             filled(str(tmp_path / "full"), name)
         save = Kept(tmp_path / "scratch", Notes()).saving(lambda owner, place: [filled(place, name) for name in owner])
@@ -224,14 +224,14 @@ class TestWhereItWrites:
         assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["mine", "model"]
 
     def test_everything_of_a_module_that_saves_itself_is_followed(self, tmp_path: Path) -> None:
-        """Where it is defined; what it inherits or imports is another module's."""
+        """A module's own definitions are followed; what it inherits or imports belongs to another module."""
         module = ModuleType("savers")
         code = (
             "class Model:\n def save_pretrained(self, save_directory): return save_directory\n"
             " def push_to_hub(self): return 1\n"
             "class Own(Model): pass\nclass Config:\n def save_pretrained(self, save_directory): return save_directory\n"
         )
-        exec(code, vars(module))  # noqa: S102 - as a library's module comes to be
+        exec(code, vars(module))  # noqa: S102 - a library's module is executed in the same way
         notes = Notes()
         kept = Kept(tmp_path / "scratch", notes, everything=True)
         kept.savers(module)

@@ -1,4 +1,4 @@
-"""`compat census` on the host: what is refused at the border, what a verdict is, and what two stacks differ in."""
+"""`compat census` on the host: refused input, verdicts, and differences between two stacks."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ LORA = Adapter(AdapterKind.LORA, (8, 64), (64, 8), 1024)
 
 
 def linear(path: str, *patterns: str, area: Area = Area.LANGUAGE) -> Weight:
-    """A linear layer of 28 layers or of 32 blocks; with an adapter if it is matched."""
+    """A linear layer of 28 layers or of 32 blocks, with an adapter if it is matched."""
     count = 32 if area is Area.VISION else 28
     return Weight(path, WeightKind.LINEAR, area, (64, 64), count, True, patterns, LORA if patterns else None)
 
 
 def parameter(path: str, *shape: int) -> Weight:
-    """A parameter of no linear layer."""
+    """A parameter outside linear layers."""
     return Weight(path, WeightKind.PARAMETER, Area.LANGUAGE, shape, 28, False, (), None)
 
 
 def qwen(*patterns: str, vision: Sequence[str] = ()) -> StageTable:
-    """Qwen2-VL's attention, where the patterns that are given match q_proj in the language model or qkv beside it."""
+    """Qwen2-VL's attention; the given patterns match q_proj in the language model or qkv in the vision encoder."""
     layers = "model.language_model.layers.[0-27].self_attn"
     return table(
         linear(f"{layers}.q_proj", *patterns),
@@ -66,7 +66,7 @@ def table(*weights: Weight) -> StageTable:
 
 
 def lora(targets: str) -> Lora:
-    """With these targets, as the command takes them."""
+    """A LoRA configuration with these targets, as the command reads them."""
     return loras.from_options(8, 16, targets, "")
 
 
@@ -86,7 +86,7 @@ def taken(found: StageTable, targets: str, stack: str = "trl0.22-py311") -> Take
 
 
 def codes(found: StageTable, targets: str) -> list[tuple[Code, tuple[str, ...]]]:
-    """The verdicts, with their patterns."""
+    """Return the verdicts with their patterns."""
     return [(finding.code, finding.patterns) for finding in findings(found, lora(targets), Quantization.NF4)]
 
 
@@ -94,7 +94,7 @@ def codes(found: StageTable, targets: str) -> list[tuple[Code, tuple[str, ...]]]
 
 
 def refused(asked: str) -> str:
-    """What is said of a subject; always bad input."""
+    """Return the message about a refused subject, which is always bad input."""
     with pytest.raises(CompatError) as raised:
         find(asked)
     assert raised.value.exit_code is ExitCode.BAD_INPUT
@@ -102,7 +102,7 @@ def refused(asked: str) -> str:
 
 
 def test_every_family_is_found_by_its_name() -> None:
-    """In any case, and as what it is; none has a config that says it is stored quantized."""
+    """Names are case-insensitive; no config says that its model is stored quantized."""
     for family in families():
         assert find(family.name.upper()).family is family
         assert "quantization_config" not in family.config
@@ -110,7 +110,7 @@ def test_every_family_is_found_by_its_name() -> None:
 
 
 def test_a_name_that_is_no_family_is_answered_with_one_that_is() -> None:
-    """And with all of them."""
+    """The message lists all families and the most similar one."""
     said = refused("qwen2vl")
     assert said.startswith("there is no family 'qwen2vl'\nDid you mean qwen2-vl-7b? The families are: gemma-3-4b, ")
 
@@ -127,7 +127,7 @@ def test_a_name_that_is_no_family_is_answered_with_one_that_is() -> None:
     ],
 )
 def test_a_config_that_cannot_be_counted_is_one_message(tmp_path: Path, text: str, said: str) -> None:
-    """With the file."""
+    """The message names the file."""
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
     for asked in (tmp_path, tmp_path / "config.json"):
         message = refused(str(asked))
@@ -136,7 +136,7 @@ def test_a_config_that_cannot_be_counted_is_one_message(tmp_path: Path, text: st
 
 
 def test_a_config_that_is_not_there_is_one_message(tmp_path: Path) -> None:
-    """A path is taken for one, and no family looked for."""
+    """An argument that looks like a path is no family name."""
     assert refused(f"{tmp_path}/config.json").startswith(f"{tmp_path}/config.json: cannot be read: No such file")
 
 
@@ -155,8 +155,8 @@ def test_a_config_that_is_not_there_is_one_message(tmp_path: Path) -> None:
         ({"peft_type": "IA3"}, "its peft_type is 'IA3', not 'LORA'"),
     ],
 )
-def test_a_lora_configuration_that_is_none_is_told(tmp_path: Path, options: dict[str, object], said: str) -> None:
-    """Before any stack is asked: what a library says to it is not what the file says."""
+def test_an_invalid_lora_configuration_is_refused(tmp_path: Path, options: dict[str, object], said: str) -> None:
+    """The file is refused before a stack is asked, because a library's message would differ from the file's error."""
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps({"peft_type": "LORA", **options}), encoding="utf-8")
     with pytest.raises(CompatError) as raised:
@@ -168,13 +168,13 @@ def test_a_lora_configuration_that_is_none_is_told(tmp_path: Path, options: dict
 # -------------------------------------------------------------------------------------------------------- the verdicts
 
 
-def test_targets_that_reach_what_they_name_are_no_verdict() -> None:
-    """Suffixes, one for each part of the model."""
+def test_targets_that_match_their_names_give_no_verdict() -> None:
+    """The targets are suffixes, one for each part of the model."""
     assert codes(qwen("q_proj", vision=["qkv"]), "q_proj,qkv") == []
 
 
 def test_a_target_that_matches_nothing_is_a_verdict() -> None:
-    """With what it may have meant, or with where what it names is."""
+    """The message suggests a similar name, or says where the name exists."""
     here = taken(qwen("q_proj"), "q_proj,q_prj")
     (finding,) = here.findings
     assert (finding.code, finding.patterns) == (Code.UNMATCHED, ("q_prj",))
@@ -189,7 +189,7 @@ def test_a_target_that_matches_nothing_is_a_verdict() -> None:
 
 @pytest.mark.parametrize("regex", [r".*\.(q_proj|fc9)", r".*\.(?:fc9|q_proj)$", r".*q_proj|.*fc9"])
 def test_a_name_in_a_regular_expression_that_matches_nothing_is_a_verdict(regex: str) -> None:
-    """Though the expression as a whole matches: in a list it would be one."""
+    """The name is judged although the whole expression matches: in a list it would be a verdict."""
     assert codes(qwen(regex), regex) == [(Code.UNMATCHED, ("fc9",))]
 
 
@@ -207,45 +207,45 @@ def test_a_name_in_a_regular_expression_that_matches_nothing_is_a_verdict(regex:
     ],
 )
 def test_the_names_an_expression_ends_in_are_read_where_spelled_out(regex: str, names: tuple[str, ...]) -> None:
-    """And nothing is concluded from any other."""
+    """Nothing is concluded from other expressions."""
     assert last_names(regex) == names
 
 
 def test_an_expression_may_name_two_parts_of_a_model() -> None:
-    """`qkv` is the vision encoder's alone, so it was asked for there, and not of the language model."""
+    """Only the vision encoder has `qkv`, so it was requested there and not in the language model."""
     regex = r".*\.(q_proj|qkv)"
     assert codes(qwen(regex, vision=[regex]), regex) == []
 
 
 def test_an_expression_that_reaches_another_part_unasked_is_a_verdict() -> None:
-    """`.*proj` is how the names of the language model end, and of the vision encoder too."""
+    """`.*proj` matches the ends of names in the language model and in the vision encoder."""
     weights = [linear("model.visual.blocks.[0-31].attn.proj", ".*proj", area=Area.VISION), *qwen(".*proj").weights]
     assert codes(table(*weights), ".*proj") == [(Code.ELSEWHERE, (".*proj",))]
 
 
 def test_a_projection_held_by_another_name_is_a_verdict() -> None:
-    """Phi-3's fused `qkv_proj`."""
+    """Phi-3 fuses the projection into `qkv_proj`."""
     phi = table(linear("model.layers.[0-31].qkv_proj"), linear("model.layers.[0-31].o_proj", "o_proj"))
     assert codes(phi, "q_proj,k_proj,o_proj") == [(Code.UNREACHED, ("q_proj", "k_proj"))]
 
 
 def test_experts_in_one_tensor_are_neither_reached_nor_quantized() -> None:
-    """Two verdicts: the one is about LoRA, the other about memory."""
+    """There are two verdicts: one about LoRA, the other about memory."""
     experts = table(linear("m.q_proj", "q_proj"), parameter("m.mlp.experts.down_proj", 8, 64, 128))
     assert codes(experts, "q_proj,down_proj") == [(Code.UNREACHED, ("down_proj",)), (Code.UNQUANTIZED, ())]
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1024), (1, 1025, 1024), (577, 1024)])
 def test_positions_are_no_experts(shape: tuple[int, ...]) -> None:
-    """A class token and positions, which have a dimension of the batch."""
+    """A class token and positions have a batch dimension."""
     assert codes(table(linear("m.q_proj", "q_proj"), parameter("m.embeddings.positions", *shape)), "q_proj") == []
 
 
 # ------------------------------------------------------------------------------------------------------- two stacks
 
 
-def test_a_verdict_of_both_stacks_is_said_though_nothing_changes(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is why the command ends with 1."""
+def test_a_verdict_of_both_stacks_is_reported_without_a_change(capsys: pytest.CaptureFixture[str]) -> None:
+    """The verdict is the reason why the command exits with 1."""
     before, after = (taken(qwen("q_proj"), "q_proj,fc9", stack) for stack in ("a", "b"))
     changes = compared(before, after)
     assert changes.same
@@ -256,7 +256,7 @@ def test_a_verdict_of_both_stacks_is_said_though_nothing_changes(capsys: pytest.
 
 
 def test_a_moved_part_is_one_move_and_no_weight_is_gone() -> None:
-    """`model` became `model.language_model`, and `visual` `model.visual`."""
+    """`model` became `model.language_model`, and `visual` became `model.visual`."""
     old = [w.path.replace("model.language_model", "model").replace("model.visual", "visual") for w in qwen().weights]
     weights = [dataclasses.replace(w, path=path) for w, path in zip(qwen("q_proj").weights, old, strict=True)]
     changes = compared(taken(table(*weights), "q_proj"), taken(qwen("q_proj"), "q_proj"))
@@ -267,8 +267,8 @@ def test_a_moved_part_is_one_move_and_no_weight_is_gone() -> None:
     assert (changes.gone, changes.new, changes.reaches) == ((), (), ())
 
 
-def test_a_verdict_that_is_new_is_told_apart_from_one_that_is_gone() -> None:
-    """By code and patterns."""
+def test_new_and_resolved_verdicts_are_distinguished() -> None:
+    """Verdicts are compared by code and patterns."""
     healthy, ill = taken(qwen("q_proj"), "q_proj"), taken(qwen("q_proj"), "q_proj,fc9")
     assert [f.code for f in compared(healthy, ill).new_findings] == [Code.UNMATCHED]
     assert [f.code for f in compared(ill, healthy).gone_findings] == [Code.UNMATCHED]
@@ -278,15 +278,15 @@ def test_a_verdict_that_is_new_is_told_apart_from_one_that_is_gone() -> None:
 # ------------------------------------------------------------------------------------------------------- the trainer
 
 
-def test_what_a_trainer_leaves_trainable_is_what_is_listed() -> None:
-    """TRL 0.22 freezes the adapters of a PeftModel, and of it alone."""
+def test_what_a_trainer_leaves_trainable_follows_the_ledger() -> None:
+    """TRL 0.22 freezes the adapters of a PeftModel only."""
     base, wrapped = trainers(qwen("q_proj"), Quantization.NF4, V0_22, load_ledger())
     assert (base.trainable, base.issue, base.unmeasured) == (1024, None, None)
     assert (wrapped.trainable, wrapped.issue) == (0, "trl#3926")
 
 
-def test_what_no_cell_got_as_far_as_is_said_to_be_unmeasured() -> None:
-    """No quantized model of Transformers 4.46 loads on a CPU, so no trainer of TRL 0.12 was seen with one."""
+def test_what_no_cell_reached_is_unmeasured() -> None:
+    """No quantized model of Transformers 4.46 loads on a CPU, so no trainer of TRL 0.12 was measured with one."""
     why = "not measured: Transformers before 4.53 does not load quantized weights on a CPU"
     for trainer in trainers(qwen("q_proj"), Quantization.NF4, V0_12, load_ledger()):
         assert listed(trainer) == why
@@ -295,5 +295,5 @@ def test_what_no_cell_got_as_far_as_is_said_to_be_unmeasured() -> None:
 
 
 def test_a_finding_counts_its_weights() -> None:
-    """All of the layers a path stands for, unpacked."""
+    """The count includes all layers of a path, unpacked."""
     assert TargetFinding(Code.UNREACHED, ("q_proj",), (linear("m.q_proj"),)).elements == 28 * 64 * 64

@@ -1,4 +1,4 @@
-"""The one table of codes: complete, in order, and the same codes that the tables of checks and the ledger know."""
+"""The table of codes is complete and ordered, and has the codes of the tables of checks and of the ledger."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TABLES = {
     AppliesTo.SCRIPT: script_checks.ENGINE,
     AppliesTo.ADAPTER: adapter_checks.ENGINE,
 }
-"""The guard has no table: test_guard_checks.py holds its problems against the codes."""
+"""The guard has no table: test_guard_checks.py compares its problems with the codes."""
 
 
 def test_a_code_is_listed_once_and_in_order() -> None:
@@ -31,22 +31,22 @@ def test_a_code_has_a_title_an_advice_and_applies_to_something(code: Code) -> No
     assert code.applies_to
 
 
-def test_no_two_codes_make_one_claim_to_one_subject() -> None:
-    """C104 and C105 claim the same at two stages: in words of their own."""
+def test_no_two_codes_have_the_same_title_for_a_subject() -> None:
+    """C104 and C105 make the same claim at two stages, in different words."""
     titles = [code.title for code in CODES.values()]
     assert len(set(titles)) == len(titles)
 
 
 @pytest.mark.parametrize("subject", TABLES)
 def test_a_table_holds_just_the_codes_that_apply_to_its_subject(subject: AppliesTo) -> None:
-    """Each once."""
+    """Each code is in it once."""
     asked = [code.code for code in TABLES[subject].codes]
     assert sorted(asked) == [name for name, code in CODES.items() if subject in code.applies_to]
 
 
 @pytest.mark.parametrize("subject", TABLES)
-def test_checks_presuppose_only_checks_before_them(subject: AppliesTo) -> None:
-    """The order of a table is the order of asking."""
+def test_checks_require_only_earlier_checks(subject: AppliesTo) -> None:
+    """A table is evaluated in its order."""
     codes = [code.code for code in TABLES[subject].codes]
     for place, code in enumerate(codes):
         assert {other for other in CODES[code].requires if other in codes} <= set(codes[:place])
@@ -58,8 +58,8 @@ def test_what_a_code_requires_is_another_code_of_a_subject_it_applies_to() -> No
         assert all(CODES[other].applies_to & code.applies_to for other in code.requires)
 
 
-def test_the_deep_tier_is_of_cells_and_notes_are_of_adapters() -> None:
-    """Nothing else has them."""
+def test_only_cells_have_a_deep_tier_and_only_adapters_have_notes() -> None:
+    """No other subject has them."""
     assert {subject for code in CODES.values() if code.tier is Tier.DEEP for subject in code.applies_to} == {
         AppliesTo.CELL
     }
@@ -70,7 +70,7 @@ def test_the_deep_tier_is_of_cells_and_notes_are_of_adapters() -> None:
 
 @pytest.mark.parametrize("code", CODES)
 def test_the_ledger_accepts_every_code(code: str, tmp_path: Path) -> None:
-    """E803, which only scripts and the guard have, too."""
+    """This includes E803, which only scripts and the guard have."""
     path = tmp_path / "known-issues.toml"
     path.write_text(
         '[[issue]]\nid = "one"\ntitle = "t"\nkind = "upstream"\nlink = "l"\ncause = "c"\nremedy = "r"\n'

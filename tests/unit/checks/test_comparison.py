@@ -1,4 +1,4 @@
-"""What becomes of a cell: what holds for every pair of verdicts, and the cases people would argue about."""
+"""The change of a cell: what holds for every pair of verdicts, and the debatable cases."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def verdict(
     message: str = "wrong",
     untrained: bool = False,
 ) -> Verdict:
-    """A verdict with these failing checks."""
+    """Make a verdict with these failing checks."""
     opinions = tuple(Opinion(code, code, Result.FAIL, message) for code in failing)
     return Verdict("s/f[v]@cpu", outcome, "why", symptom, opinions, issues, refused=refused, untrained=untrained)
 
@@ -43,7 +43,7 @@ NOT_INSTALLED = verdict(Outcome.UNINSTALLABLE, symptom=Symptom.UNKNOWN)
 
 @st.composite
 def verdicts(draw: st.DrawFn) -> Verdict | None:
-    """Whatever the judge can conclude, and no verdict at all."""
+    """Everything the judge can conclude, and no verdict at all."""
     outcome = draw(st.sampled_from([None, *Outcome]))
     match outcome:
         case None:
@@ -74,22 +74,22 @@ HEALTHY = (Health.TRAINS, Health.REFUSED)
 class TestEveryPair:
     @given(verdicts(), verdicts(), DRIFTS)
     def test_has_one_change(self, one: Verdict | None, other: Verdict | None, drifts: tuple[drift.Change, ...]) -> None:
-        """Whatever the verdicts: a change, and no exception."""
+        """Every pair of verdicts has a change, without an exception."""
         assert compare(one, other, drifts) in Change
 
     @given(verdicts(), verdicts(), DRIFTS)
     def test_regressed_one_way_is_fixed_the_other(
         self, one: Verdict | None, other: Verdict | None, drifts: tuple[drift.Change, ...]
     ) -> None:
-        """Swapping the sides swaps these two, and lost with gained where what was gained is healthy."""
+        """Swapping the sides swaps these two, and swaps lost with gained if what was gained is healthy."""
         there, back = compare(one, other, drifts), compare(other, one, drifts)
         assert (there is Change.REGRESSED) == (back is Change.FIXED)
         assert (there is Change.INCONCLUSIVE) == (back is Change.INCONCLUSIVE)
         assert there is not Change.GAINED_COVERAGE or back is Change.LOST_COVERAGE
 
     @given(verdicts())
-    def test_the_same_twice_is_no_news(self, one: Verdict | None) -> None:
-        """Nothing regresses, nothing is fixed, nothing fails anew."""
+    def test_the_same_verdict_twice_is_unchanged(self, one: Verdict | None) -> None:
+        """There is no regression, no fix and no new failure."""
         allowed = {
             Health.TRAINS: Change.UNCHANGED,
             Health.REFUSED: Change.UNCHANGED,
@@ -100,35 +100,35 @@ class TestEveryPair:
         assert compare(one, one) is allowed[health(one)]
 
     @given(verdicts(), DRIFTS)
-    def test_a_machine_that_failed_says_nothing_of_a_version(
+    def test_an_infrastructure_failure_is_no_fact_about_a_version(
         self, other: Verdict | None, drifts: tuple[drift.Change, ...]
     ) -> None:
-        """On either side, whatever the other is."""
+        """This holds on either side, whatever the other is."""
         assert compare(LOST, other, drifts) is Change.INCONCLUSIVE
         assert compare(other, LOST, drifts) is Change.INCONCLUSIVE
 
     @given(verdicts(), verdicts(), DRIFTS)
-    def test_what_is_called_harmless_is_healthy(
+    def test_harmless_changes_are_healthy(
         self, one: Verdict | None, other: Verdict | None, drifts: tuple[drift.Change, ...]
     ) -> None:
-        """A candidate that deviates is never unchanged, fixed, gained or a mere change of objective."""
+        """A candidate that deviates is never unchanged, fixed, gained or only a change of objective."""
         harmless = (Change.UNCHANGED, Change.FIXED, Change.GAINED_COVERAGE, Change.OBJECTIVE_CHANGED)
         if compare(one, other, drifts) in harmless:
             assert health(other) in HEALTHY
 
     @given(verdicts(), verdicts(), DRIFTS)
-    def test_whoever_trained_and_deviates_regressed(
+    def test_a_cell_that_trained_and_deviates_regressed(
         self, one: Verdict | None, other: Verdict | None, drifts: tuple[drift.Change, ...]
     ) -> None:
-        """And nobody else did."""
+        """Nothing else counts as a regression."""
         regressed = health(one) in HEALTHY and health(other) is Health.DEVIATES
         assert (compare(one, other, drifts) is Change.REGRESSED) == regressed
 
     @given(verdicts(), verdicts())
-    def test_what_nobody_listed_and_never_trained_is_still_failing_for_nobody(
+    def test_an_unlisted_error_before_training_is_never_still_failing(
         self, one: Verdict | None, other: Verdict | None
     ) -> None:
-        """Whatever failed before it: an error before training may hide all that training would show."""
+        """This holds whatever failed before: an error before training may hide everything that training would show."""
         if other is None or health(other) is not Health.DEVIATES:
             return
         stopped = replace(other, outcome=Outcome.FAIL, untrained=True)
@@ -137,7 +137,7 @@ class TestEveryPair:
 
     @given(verdicts(), verdicts())
     def test_drift_hides_no_other_change(self, one: Verdict | None, other: Verdict | None) -> None:
-        """It turns what would be unchanged into a change of objective, and nothing else."""
+        """Drift turns an unchanged cell into a change of objective, and nothing else."""
         without, drifted = compare(one, other), compare(one, other, (DRIFT,))
         assert drifted is (Change.OBJECTIVE_CHANGED if without is Change.UNCHANGED else without)
 
@@ -166,17 +166,17 @@ class TestCases:
         ],
     )
     def test_a_pair(self, before: Verdict | None, after: Verdict | None, change: Change) -> None:
-        """As a user of the cell would say it: the ledger makes no deviation harmless, and no repair a failure."""
+        """The ledger makes no deviation harmless and no repair a failure."""
         assert compare(before, after) is change
 
-    def test_a_loud_failure_that_grew_silent_is_news(self) -> None:
-        """The same issue; what stopped at once now runs for days."""
+    def test_a_loud_failure_that_became_silent_is_reported(self) -> None:
+        """The issue is the same; a run that stopped at once now continues for days."""
         loud = replace(LISTED, symptom=Symptom.ERROR)
         assert compare(loud, LISTED) is Change.NEWLY_FAILING
         assert compare(LISTED, loud) is Change.STILL_FAILING
 
-    def test_fewer_reasons_are_no_news(self) -> None:
-        """One of two faults was repaired; the other is known."""
+    def test_fewer_reasons_are_unchanged(self) -> None:
+        """One of two faults was repaired; the other is listed."""
         both = verdict(Outcome.XFAIL, "C104", "E802", issues=("a", "b"))
         assert compare(both, LISTED) is Change.STILL_FAILING
         assert compare(LISTED, both) is Change.NEWLY_FAILING
@@ -189,8 +189,8 @@ class TestCases:
         assert compare(missing, moved) is Change.STILL_FAILING
         assert compare(missing, other) is Change.NEWLY_FAILING
 
-    def test_the_same_error_before_training_says_nothing(self) -> None:
-        """Of training; but a side that trained before it is news, and so is another error."""
+    def test_the_same_error_before_training_is_inconclusive(self) -> None:
+        """If one side trained before the error, or the errors differ, the change is reported."""
         stopped = verdict(Outcome.FAIL, "F001", message="ImportError at import: no top_k", untrained=True)
         other = verdict(Outcome.FAIL, "F001", message="TypeError at trainer: no argument", untrained=True)
         trained = replace(stopped, untrained=False)
@@ -202,7 +202,7 @@ class TestCases:
         assert compare(stopped, PASS) is Change.FIXED
 
     def test_a_listed_error_before_training_is_still_failing(self) -> None:
-        """Both sides show it, as it is listed; whether the flow may be judged by it is the gate's to say."""
+        """Both sides show the listed error; the gate decides whether it can judge the flow."""
         listed = verdict(Outcome.XFAIL, "F001", issues=("a",), untrained=True)
         assert compare(listed, listed) is Change.STILL_FAILING
         assert [is_judged(item) for item in (listed, LISTED, REFUSED, PASS, LOST, None)] == [
@@ -215,13 +215,13 @@ class TestCases:
         ]
 
     def test_frozen_by_another_line_is_the_same_fault(self) -> None:
-        """As the judge says it of real observations of two releases, unlisted."""
+        """The verdicts come from real observations of two releases, unlisted."""
         moved = tuple(replace(frame, line=frame.line + 100) for frame in b.FREEZING_CHAIN)
         one, other = (judge_one(b.frozen(b.healthy(), chain=chain), b.UNLISTED) for chain in (b.FREEZING_CHAIN, moved))
         assert compare(one, other) is Change.STILL_FAILING
 
     def test_the_flagship(self) -> None:
-        """Healthy before, frozen after, listed or not; and the way back."""
+        """It is healthy before and frozen after, listed or not; the other direction is a fix."""
         well, ill = (
             judge_one(b.healthy(), b.LISTED),
             judge_one(b.frozen(b.healthy(versions=b.on_trl("0.22.2"))), b.LISTED),

@@ -1,4 +1,4 @@
-"""The checks of the deep tier: what each names, what it lets pass, and that it is silent where nothing was measured."""
+"""The checks of the deep tier: what each one names and allows, and that they do not apply without measurements."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ def test_the_deep_tier_selects_cells_of_the_catalog() -> None:
     assert set(DEEP_CELLS) <= cells and len(set(DEEP_CELLS)) == len(DEEP_CELLS)
 
 
-def test_the_deep_tier_takes_in_both_projects_of_the_notes_and_each_class_of_model() -> None:
-    """N1's way and N4's, with TRL and without, with PEFT and without; Qwen2, Llama and one that sees."""
+def test_the_deep_tier_covers_both_field_notes_and_each_kind_of_model() -> None:
+    """It covers N1 and N4, with and without TRL and PEFT, and the models Qwen2, Llama and a vision-language model."""
     flows, models = {flow for flow, _ in DEEP_CELLS}, {variant.model for _, variant in DEEP_CELLS}
     assert flows >= {"sft-peft-config", "sft-peft-model", "sft-all-linear", "trainer-peft-model", "sft-full"}
     assert models == {"qwen2", "llama", "qwen2-vl"}
 
 
 def test_a_healthy_cell_passes_every_deep_check() -> None:
-    """And each of them had something to look at."""
+    """Each of them had data."""
     verdict = judged(d.deep())
     assert verdict.outcome is Outcome.PASS, verdict.reason
     assert {said.result for said in verdict.opinions if said.code in DEEP_CHECKS} == {Result.PASS}
 
 
-def test_where_the_deep_tier_was_not_run_its_checks_say_so() -> None:
+def test_without_the_deep_tier_its_checks_do_not_apply() -> None:
     """They neither pass nor fail."""
     opinions = [opinion for opinion in judged(b.healthy()).opinions if opinion.code in DEEP_CHECKS]
     assert {(opinion.result, opinion.message) for opinion in opinions} == {
@@ -64,7 +64,7 @@ def test_where_the_deep_tier_was_not_run_its_checks_say_so() -> None:
 
 
 def test_where_a_flow_did_not_finish_nothing_deep_is_blamed() -> None:
-    """There is nothing to compare: the error is the root."""
+    """There is nothing to compare: the error is the cause."""
     seen = d.changed(d.deep(b.healthy()), repeats=(), twin=None, wanderers=(), accumulation=None, checkpointing=None)
     seen = b.failed(d.changed(seen, evaluation=None), "ValueError", "gone", Stage.TRAINING)
     assert judged(seen).failing == ("F001",)
@@ -74,7 +74,7 @@ def test_where_a_flow_did_not_finish_nothing_deep_is_blamed() -> None:
 
 
 def test_accumulation_that_multiplies_gradients_is_named_by_g402_alone() -> None:
-    """4 against 0.5 is off by 1.5 of 2: three quarters of the larger."""
+    """4 instead of 0.5 differs by 1.5 of 2, which is three quarters of the larger."""
     seen = d.changed(d.deep(), accumulation=d.scaled(4))
     assert judged(seen).failing == ("G402",)
     assert said(seen, "G402")[1] == (
@@ -84,7 +84,7 @@ def test_accumulation_that_multiplies_gradients_is_named_by_g402_alone() -> None
 
 
 def test_accumulation_that_multiplies_the_reported_loss_is_named_by_g402_alone() -> None:
-    """The steps are right, and the log is wrong."""
+    """The steps are correct, and the log is wrong."""
     seen = d.changed(d.deep(), accumulation=d.scaled(1, loss_factor=4))
     assert judged(seen).failing == ("G402",)
     assert said(seen, "G402")[1] == (
@@ -108,13 +108,13 @@ def test_a_loss_rounded_to_four_decimals_is_the_same_loss() -> None:
     ],
 )
 def test_gradients_in_bfloat16_may_be_rounded_more(dtype: str, factor: float, result: Result) -> None:
-    """A thousandth in float32, a fiftieth in bfloat16."""
+    """The limit is a thousandth in float32 and a fiftieth in bfloat16."""
     seen = b.adapter_dtypes(d.changed(d.deep(), accumulation=d.scaled(factor)), (dtype,), (dtype,))
     assert said(seen, "G402")[0] is result
 
 
 def test_a_gradient_that_is_not_finite_differs_wholly() -> None:
-    """NaN is no small difference."""
+    """NaN is not a small difference."""
     assert said(d.not_finite(d.deep()), "G402") == (
         Result.FAIL,
         "4 rows at once and 4 rows one by one give different steps: gradient of lora_A off by inf% (norms 0.5 and nan)",
@@ -122,7 +122,7 @@ def test_a_gradient_that_is_not_finite_differs_wholly() -> None:
 
 
 def test_other_rows_are_no_comparison() -> None:
-    """What was computed of other labels says nothing, and that it was is a finding."""
+    """Values from other labels cannot be compared, and this is a finding."""
     seen = d.changed(d.deep(), accumulation=StepPair(4.8, 4.8, False, {}))
     assert said(seen, "G402")[1] == "4 rows at once and 4 rows one by one were not given the same rows and labels"
 
@@ -131,7 +131,7 @@ def test_other_rows_are_no_comparison() -> None:
 
 
 def test_gradients_that_checkpointing_makes_zero_are_named_by_g403_alone() -> None:
-    """They are there, and they are zero."""
+    """The gradients are present and zero."""
     seen = d.changed(d.deep(), checkpointing=d.zeroed("lora_A"))
     assert judged(seen).failing == ("G403",)
     assert said(seen, "G403")[1] == (
@@ -140,7 +140,7 @@ def test_gradients_that_checkpointing_makes_zero_are_named_by_g403_alone() -> No
 
 
 def test_a_variant_without_checkpointing_has_nothing_to_compare() -> None:
-    """The check is not asked to invent a twin."""
+    """The check does not apply."""
     seen = d.changed(d.deep(b.healthy(variant=NOGC)), checkpointing=None)
     assert said(seen, "G403") == (Result.NOT_APPLICABLE, "the step was not computed in both ways")
 
@@ -149,7 +149,7 @@ def test_a_variant_without_checkpointing_has_nothing_to_compare() -> None:
 
 
 def test_an_eval_loss_that_falls_by_itself_is_named_by_e804_alone() -> None:
-    """The twin, each step of which was undone, loses 0.5; the flow's 1.0 is not three times that."""
+    """The twin, whose steps were undone, loses 0.5; the flow's 1.0 is less than three times that."""
     seen = d.changed(d.deep(), twin=LossPair(5.0, 4.5))
     assert judged(seen).failing == ("E804",)
     assert said(seen, "E804")[1] == (
@@ -162,20 +162,20 @@ def test_an_eval_loss_that_falls_by_itself_is_named_by_e804_alone() -> None:
 
 @pytest.mark.parametrize(("loss", "result"), [(4.68, Result.PASS), (4.66, Result.FAIL), (5.34, Result.FAIL)])
 def test_a_fall_is_three_times_what_random_steps_do(loss: float, result: Result) -> None:
-    """Down or up: 0.32 is less than a third of 1.0, 0.34 is more."""
+    """This holds in both directions: 0.32 is less than a third of 1.0, 0.34 is more."""
     seen = d.changed(d.deep(), wanderers=(LossPair(5.0, loss),))
     assert said(seen, "E804")[0] is result
 
 
 @pytest.mark.parametrize(("loss", "result"), [(4.3, Result.PASS), (4.4, Result.FAIL)])
 def test_a_fall_is_three_times_what_repeats_differ_by(loss: float, result: Result) -> None:
-    """One repeat fell by 0.7 or by 0.6, in place of 1.0."""
+    """One repeat fell by 0.7 or by 0.6 instead of 1.0."""
     seen = d.changed(d.deep(), repeats=(LossPair(5.0, 4.0), LossPair(5.0, loss)))
     assert said(seen, "E804")[0] is result
 
 
 def test_a_fall_within_what_luck_is_known_to_do_is_none() -> None:
-    """A fiftieth of 5.0 is 0.1, however still this machine is. E802 speaks first; E804 alone would say the same."""
+    """A fiftieth of 5.0 is 0.1, even if this machine repeats exactly. E802 fails first; E804 alone would agree."""
     seen = d.with_losses(d.changed(d.deep(), repeats=(), wanderers=()), 5.0, 4.91)
     assert judged(seen).failing == ("E802",)
     assert said(seen, "E804") == (Result.BLOCKED, "E802")
@@ -183,7 +183,7 @@ def test_a_fall_within_what_luck_is_known_to_do_is_none() -> None:
 
 @pytest.mark.parametrize("measurement", ["repeats", "twin", "wanderers"])
 def test_a_null_that_ends_in_an_error_is_a_finding(measurement: str) -> None:
-    """The flow ran; the same flow, run again, did not."""
+    """The flow succeeded, and its repetition did not."""
     seen = d.ended(d.deep(), measurement)
     assert said(seen, "E804") == (
         Result.FAIL,
@@ -193,13 +193,13 @@ def test_a_null_that_ends_in_an_error_is_a_finding(measurement: str) -> None:
 
 @pytest.mark.parametrize(("measurement", "code"), [("accumulation", "G402"), ("checkpointing", "G403")])
 def test_a_step_that_ends_in_an_error_is_a_finding(measurement: str, code: str) -> None:
-    """Likewise."""
+    """The flow succeeded, and the measurement of a step did not."""
     seen = d.ended(d.deep(), measurement)
     assert judged(seen).failing == (code,)
     assert said(seen, code)[1] == f"{measurement} could not be measured: RuntimeError at training: planted"
 
 
-def test_a_machine_that_fails_in_the_deep_tier_is_no_versions_fault() -> None:
+def test_an_infrastructure_failure_in_the_deep_tier_is_no_fault_of_the_versions() -> None:
     """Nothing is known about the versions then."""
     seen = d.ended(d.deep(), "twin")
     assert seen.deep is not None
@@ -215,7 +215,7 @@ def test_a_machine_that_fails_in_the_deep_tier_is_no_versions_fault() -> None:
 
 
 def test_an_evaluation_that_ignores_the_model_is_named_by_e805_alone() -> None:
-    """The look-up: accuracy 1.0 whatever is done to the model, beside a loss that is honest."""
+    """In a lookup the accuracy is 1.0 for any model, next to a correct loss."""
     honest = MetricResponse(4.0, 4.0, 4.9, 5.0)
     seen = d.changed(
         d.deep(), evaluation=Response({"eval_loss": honest, "eval_accuracy": MetricResponse(1.0, 1.0, 1.0, 1.0)})
@@ -227,7 +227,7 @@ def test_an_evaluation_that_ignores_the_model_is_named_by_e805_alone() -> None:
 
 
 def test_a_count_may_stay_what_it_is() -> None:
-    """Losses and accuracies depend on a model; what else a trainer reports need not."""
+    """Losses and accuracies depend on a model; other metrics need not."""
     tokens = MetricResponse(384.0, 384.0, 384.0, 384.0)
     honest = MetricResponse(4.0, 4.0, 4.9, 5.0)
     seen = d.changed(d.deep(), evaluation=Response({"eval_loss": honest, "eval_tokens": tokens}))
@@ -252,12 +252,12 @@ def test_a_count_may_stay_what_it_is() -> None:
     ],
 )
 def test_a_metric_moves_by_more_than_its_own_noise(metric: MetricResponse, moved: bool) -> None:
-    """It is judged against a second evaluation of the same model; a number that is none differs from one that is."""
+    """The noise is that of a second evaluation of the same model; NaN differs from a number."""
     assert metric.moved is moved
 
 
 def test_an_evaluation_without_metrics_responds_to_nothing() -> None:
-    """Nothing moved, since nothing was there."""
+    """There was no metric that could change."""
     assert not Response({}).responds
 
 
@@ -267,13 +267,13 @@ def test_an_evaluation_without_metrics_responds_to_nothing() -> None:
 LISTED = Deviation(issue="x#1", title="", link="", kind="upstream", check="G402", symptom=Symptom.FALLS)
 
 
-def test_what_only_the_deep_tier_can_show_is_not_missed_without_it() -> None:
-    """A listed deviation of accumulation cannot appear in a run that never accumulated."""
+def test_deviations_of_the_deep_tier_are_not_expected_without_it() -> None:
+    """A listed deviation of accumulation cannot appear in a run without accumulation."""
     assert judged(b.healthy(), LISTED).outcome is Outcome.PASS
 
 
 def test_what_the_deep_tier_shows_and_is_listed_is_an_xfail() -> None:
-    """And is missed where it does not appear."""
+    """It is reported as missing if it does not appear."""
     assert judged(d.changed(d.deep(), accumulation=d.scaled(4)), LISTED).outcome is Outcome.XFAIL
     assert judged(d.deep(), LISTED).outcome is Outcome.FAIL
 
@@ -296,7 +296,7 @@ def test_what_the_deep_tier_shows_and_is_listed_is_an_xfail() -> None:
     ids=["up and down", "a line", "nearly a line", "rises", "constant", "not finite", "too few", "none"],
 )
 def test_a_loss_wiggles_where_it_moves_and_has_no_falling_trend(losses: tuple[float, ...], found: bool) -> None:
-    """Its fall along the best line is less than three times its scatter around that line."""
+    """Its fall along the fitted line is less than three times the scatter around the line."""
     assert wiggles(losses) is found
 
 
@@ -308,15 +308,15 @@ def looks(seen: Observation, **changes: object) -> tuple[Sign, ...]:
 WIGGLY = (5.0, 4.9, 5.1, 4.8, 5.2, 4.9, 5.1, 4.8, 5.2, 5.0)
 
 
-def test_the_flagship_looks_as_its_users_told() -> None:
-    """Eval loss flat to six decimals, train loss that wiggles, accuracy flat."""
+def test_the_flagship_looks_as_its_users_reported() -> None:
+    """Eval loss is flat to six decimals, train loss wiggles, accuracy is flat."""
     seen = b.losses(b.healthy(), 3.2896221, 3.2896219)
     found = looks(seen, loss=WIGGLY, accuracy_before=0.425383, accuracy_after=0.425383)
     assert found == (Sign.EVAL_FLAT, Sign.WIGGLES, Sign.ACCURACY_FLAT)
 
 
 def test_a_flow_that_learns_has_no_signs_of_death() -> None:
-    """Whatever its train loss does from batch to batch."""
+    """This holds whatever its train loss does from batch to batch."""
     assert looks(b.healthy(), loss=WIGGLY, accuracy_before=0.1, accuracy_after=0.1) == ()
 
 
@@ -328,8 +328,8 @@ def test_what_eval_loss_does_comes_first(before: float, after: float, sign: Sign
     assert looks(b.losses(b.healthy(), before, after)) == (sign,)
 
 
-def test_e802_says_all_that_can_be_seen() -> None:
-    """With the numbers."""
+def test_e802_reports_all_symptoms() -> None:
+    """The message has the numbers."""
     seen = b.losses(b.healthy(), 4.0, 3.9)
     assert seen.training is not None
     training = dataclasses.replace(seen.training, loss=WIGGLY, accuracy_before=0.1, accuracy_after=0.1)
@@ -340,7 +340,7 @@ def test_e802_says_all_that_can_be_seen() -> None:
 
 
 def test_layers_that_stand_still_are_named() -> None:
-    """Half of each class, which is all of one layer."""
+    """Half of each class stands still, which is one whole layer."""
     assert said(d.half_still(b.healthy()), "W701") == (
         Result.FAIL,
         "while others changed, these tensors stood still: 7 of 14 lora_A, 7 of 14 lora_B, all of layers.1",

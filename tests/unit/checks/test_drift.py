@@ -1,4 +1,4 @@
-"""What two stacks compute differently for the same thing."""
+"""Values that two stacks compute differently for the same cell."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ A, B, C = "trl0.22-py311", "trl0.23-py311", "trl0.24-py311"
 
 
 def measured(stack: str = A, *, loss: float = 4.9, reference: float = 4.9, **others: object) -> Observation:
-    """A healthy cell with a loss before any update, and what the logits say of it."""
+    """Make a healthy cell with a loss before any update, and with the loss that the logits give."""
     seen = healthy(stack=stack, versions={**VERSIONS, "trl": stack[3:7] + ".0"})
     assert seen.training is not None
     evaluated = Labels(16, 400, 0, "1d" * 32, "1e" * 32, positions=400, ends=16)
@@ -28,12 +28,12 @@ def measured(stack: str = A, *, loss: float = 4.9, reference: float = 4.9, **oth
 
 
 def same_axis(left: str, right: str) -> bool:
-    """All stacks here are of one."""
+    """All stacks here are on one axis."""
     return True
 
 
 def test_the_same_numbers_are_no_drift() -> None:
-    """Two stacks that agree have nothing to report."""
+    """Two stacks with equal values have no drift."""
     assert changes(measured(A), measured(B)) == ()
     assert drifts([A, B], [measured(A), measured(B)], same_axis) == ()
     assert definitions([A, B], [measured(A), measured(B)], same_axis) == ()
@@ -41,7 +41,7 @@ def test_the_same_numbers_are_no_drift() -> None:
 
 @given(st.floats(-0.9, 0.9))
 def test_only_differences_that_matter_are_drift(factor: float) -> None:
-    """The model's own loss may differ by rounding; beyond it, its size is said."""
+    """The model's own loss may differ by rounding; a larger difference is reported with its size."""
     moved = measured(B, loss=4.9 * (1 + factor), reference=4.9 * (1 + factor))
     found = changes(measured(A), moved)
     assert bool(found) is (abs(moved.training.reference_before / 4.9 - 1) > TOLERANCE)  # type: ignore[union-attr, operator]
@@ -49,7 +49,7 @@ def test_only_differences_that_matter_are_drift(factor: float) -> None:
 
 
 def test_a_loss_that_is_divided_by_another_number_is_a_definition() -> None:
-    """24 of 25: the loss over the shifted labels, divided by all of them."""
+    """24 of 25: the loss over the shifted labels, divided by the number of all labels."""
     (change,) = changes(measured(A), measured(B, loss=4.9 * 24 / 25))
     assert change.kind is DriftKind.DEFINITION
     assert change.size == pytest.approx(-0.04)
@@ -57,7 +57,7 @@ def test_a_loss_that_is_divided_by_another_number_is_a_definition() -> None:
 
 
 def test_other_inputs_explain_another_loss() -> None:
-    """A release that appends an end token gives another loss for that reason alone: one change, not two."""
+    """A release that appends an end token changes the loss only by that: this is one change, not two."""
     ended = measured(B, loss=4.8, reference=4.8)
     assert ended.training is not None and ended.training.evaluated is not None
     labels = dataclasses.replace(ended.training.evaluated, ids_sha256="2d" * 32, label_tokens=384, ends=0)
@@ -69,14 +69,14 @@ def test_other_inputs_explain_another_loss() -> None:
 
 
 def trained(seen: Observation, loss: float, norm: float) -> Observation:
-    """Its first training step has this loss and gradient."""
+    """Give its first training step this loss and gradient."""
     assert seen.training is not None
     losses, norms = (loss, *seen.training.loss[1:]), (norm, *seen.training.grad_norm[1:])
     return dataclasses.replace(seen, training=dataclasses.replace(seen.training, loss=losses, grad_norm=norms))
 
 
 def test_another_loss_that_is_trained_is_named_where_eval_loss_stays() -> None:
-    """Transformers 4.46 divides the loss of a step by all its labels, the first of a row included: 23 of 24."""
+    """Transformers 4.46 divides the loss of a step by all its labels, including the first of a row: 23 of 24."""
     (change,) = changes(trained(measured(A), 4.8, 1.2), trained(measured(B), 4.6, 1.15))
     assert change.kind is DriftKind.TRAINED
     assert change.size == pytest.approx(-1 / 24)
@@ -88,7 +88,7 @@ NAN = float("nan")
 
 @pytest.mark.parametrize("value", [NAN, float("inf")])
 def test_a_number_on_one_side_alone_is_drift_whatever_it_is(value: float) -> None:
-    """What the model says, what evaluation makes of it, the loss that is trained, and the norm of its gradient."""
+    """This covers the model's loss, the evaluation's loss, the training loss, and the norm of its gradient."""
     alike = trained(measured(A), 4.8, 1.2)
     for other, kind in (
         (measured(B, loss=value, reference=value), DriftKind.MODEL),
@@ -101,20 +101,20 @@ def test_a_number_on_one_side_alone_is_drift_whatever_it_is(value: float) -> Non
 
 
 def test_no_number_on_either_side_is_no_drift() -> None:
-    """Two stacks that agree have nothing to report."""
+    """Two stacks with equal values have no drift."""
     pair = [trained(measured(stack, loss=NAN, reference=NAN), NAN, NAN) for stack in (A, B)]
     assert changes(*pair) == ()
 
 
 def of_sft_full(seen: Observation) -> Observation:
-    """The same numbers as those of a cell of another flow."""
+    """Use the same numbers for a cell of another flow."""
     return dataclasses.replace(
         seen, flow="sft-full", cell=str(dataclasses.replace(parse_cell(seen.cell), flow="sft-full"))
     )
 
 
 def test_a_drift_says_where_a_number_is_missing() -> None:
-    """The cell that has none is the one that is shown."""
+    """The reported cell is the one without a number."""
     other = of_sft_full(measured(B, loss=NAN, reference=NAN))
     seen = [measured(A), of_sft_full(measured(A)), measured(B, loss=5.0, reference=5.0), other]
     (drift,) = drifts([A, B], seen, same_axis)
@@ -128,7 +128,7 @@ def test_a_log_that_rounds_is_no_drift() -> None:
 
 
 def test_another_first_loss_on_other_rows_is_left_to_the_rows() -> None:
-    """A shuffle of the training rows is another batch, and says nothing of the loss."""
+    """Shuffled training rows are another batch, which is no fact about the loss."""
     other = trained(measured(B), 4.6, 1.15)
     assert other.labels is not None
     other = dataclasses.replace(other, labels=dataclasses.replace(other.labels, ids_sha256="3d" * 32))
@@ -136,7 +136,7 @@ def test_another_first_loss_on_other_rows_is_left_to_the_rows() -> None:
 
 
 def test_other_values_of_the_adapters_are_no_other_output_of_the_model() -> None:
-    """An adapter that was made anew, or drawn after other random numbers, gives other logits for that reason alone."""
+    """An adapter that was made again or drawn from other random numbers changes the logits only by that."""
     other = measured(B, loss=5.0, reference=5.0)
     stages = tuple(
         dataclasses.replace(census, subject_sha256="5a" * 32) if census.name is Stage.TRAINER else census
@@ -164,18 +164,18 @@ def test_another_dtype_and_another_batch_are_named() -> None:
 
 
 def test_other_weights_make_all_else_incomparable() -> None:
-    """And that is said, instead of a drift that is none."""
+    """This is reported instead of a drift."""
     other = dataclasses.replace(measured(B, loss=9.0, reference=9.0), weights_sha256="ee" * 32)
     assert [change.kind for change in changes(measured(A), other)] == [DriftKind.WEIGHTS]
 
 
-def test_what_did_not_train_is_not_compared() -> None:
-    """A crash is the checks' business."""
+def test_cells_that_did_not_train_are_not_compared() -> None:
+    """A crash is reported by the checks."""
     assert changes(dataclasses.replace(measured(A), training=None), measured(B)) == ()
 
 
 def test_a_drift_names_the_neighbours_the_cells_and_what_moved() -> None:
-    """From the last stack that computed the old number to the first that computes the new one."""
+    """The window goes from the last stack with the old number to the first with the new one."""
     seen = [measured(A), measured(B), measured(C, loss=4.9 * 24 / 25)]
     (drift,) = drifts([A, B, C], seen, same_axis)
     assert (drift.before, drift.after, drift.kind) == (B, C, DriftKind.DEFINITION)
@@ -184,7 +184,7 @@ def test_a_drift_names_the_neighbours_the_cells_and_what_moved() -> None:
     assert drift.moved == ("trl 0.23.0 -> 0.24.0",)
 
 
-def test_a_stack_that_told_nothing_is_skipped() -> None:
+def test_a_stack_without_observations_is_skipped() -> None:
     """Its neighbours are compared across it; a change must not hide behind a stack that could not be installed."""
     (drift,) = drifts([A, B, C], [measured(A), measured(C, loss=5.0, reference=5.0)], same_axis)
     assert (drift.before, drift.after) == (A, C)
@@ -197,7 +197,7 @@ def test_stacks_of_two_axes_are_no_neighbours() -> None:
 
 
 def test_neighbours_with_the_same_definition_are_one_window() -> None:
-    """And the window ends where the number does."""
+    """The window ends where the number changes."""
     off = 4.9 * 24 / 25
     seen = [measured(A, loss=off), measured(B, loss=off), measured(C)]
     (found,) = definitions([A, B, C], seen, same_axis)

@@ -1,4 +1,4 @@
-"""How often a test is wrong, from how often it was wrong."""
+"""Upper bounds of error rates, from counted errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 
 @given(st.integers(1, 3000))
-def test_of_no_error_the_bound_has_a_closed_form(trials: int) -> None:
+def test_without_errors_the_bound_has_a_closed_form(trials: int) -> None:
     """(1 - p) ** n = 0.05."""
     assert Rate(0, trials).upper_bound == pytest.approx(1 - 0.05 ** (1 / trials), abs=1e-8)
 
@@ -23,14 +23,14 @@ def test_one_of_two() -> None:
 
 @given(st.integers(0, 40), st.integers(1, 40))
 def test_the_bound_is_above_the_rate_itself(wrong: int, right: int) -> None:
-    """And below 1 where something was right."""
+    """It is below 1 if at least one case was right."""
     rate = Rate(wrong, wrong + right)
     assert wrong / rate.trials < rate.upper_bound < 1
 
 
 @pytest.mark.parametrize("rate", [Rate(0, 0), Rate(3, 3)])
 def test_nothing_right_is_no_bound(rate: Rate) -> None:
-    """A test that was never tried may always be wrong."""
+    """A test without cases may always be wrong."""
     assert rate.upper_bound == 1.0
 
 

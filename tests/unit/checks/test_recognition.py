@@ -1,4 +1,4 @@
-"""Known issues in scripts: by the code that did it, in its releases, and by nothing less."""
+"""Known issues in scripts are recognised by the line that froze, in the listed releases, and by nothing less."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ LEDGER = load_ledger()
 
 
 def on(made: Run, trl: str) -> Run:
-    """The same on another TRL."""
+    """Return the same script on another TRL."""
     stack = made.seen.stack
     there = dataclasses.replace(stack, resolved={**stack.resolved, "trl": trl})
     return dataclasses.replace(made, seen=dataclasses.replace(made.seen, stack=there))
 
 
 def verdict(made: Run) -> Verdict:
-    """What is said of it."""
+    """Return the verdict."""
     return named(made.seen, judge_run(made), LEDGER)
 
 
 def test_the_flagship() -> None:
-    """With its link; that is all that is wrong, so that it deviates as is listed."""
+    """The link is there; nothing else is wrong, so the script deviates as listed."""
     found = verdict(on(p.frozen(), "0.22.2"))
     assert (found.outcome, found.issues) == (Outcome.XFAIL, ("trl#3926",))
     assert found.links == ("https://github.com/huggingface/trl/issues/3926",)
@@ -39,13 +39,13 @@ def test_the_flagship() -> None:
 
 @pytest.mark.parametrize("trl", ["0.19.1", "0.23.1", "1.16.0"])
 def test_outside_its_window_the_same_is_another_bug(trl: str) -> None:
-    """Somebody must look at it."""
+    """It needs investigation."""
     found = verdict(on(p.frozen(), trl))
     assert (found.outcome, found.issues) == (Outcome.FAIL, ())
 
 
 def test_frozen_by_the_script_itself_is_none() -> None:
-    """The same check fails in the same release, and the line is the user's."""
+    """The same check fails in the same release, but the line is the user's."""
     chain = (Frame("train.py", 30, "<module>", "p.requires_grad = False"),)
     made = on(p.run(b.frozen(b.healthy("sft-peft-model", p.NF4), chain=chain)), "0.22.2")
     assert (verdict(made).outcome, verdict(made).issues) == (Outcome.FAIL, ())
@@ -58,8 +58,8 @@ def test_only_where_it_is_listed() -> None:
     assert verdict(dataclasses.replace(made, seen=dataclasses.replace(made.seen, variant=variant))).issues == ()
 
 
-def test_what_else_is_wrong_is_not_excused_by_it() -> None:
-    """The issue is named, and the verdict stays what it was."""
+def test_other_failures_are_not_excused_by_it() -> None:
+    """The issue is named, and the verdict is unchanged."""
     made = on(p.run(b.frozen_weights_changed(b.adapter_replaced(p.frozen().seen))), "0.22.2")
     found = verdict(made)
     assert found.issues == ("trl#3926",)
@@ -67,6 +67,6 @@ def test_what_else_is_wrong_is_not_excused_by_it() -> None:
 
 
 def test_healthy_is_healthy() -> None:
-    """Whatever is listed for these versions."""
+    """This holds whatever is listed for these versions."""
     made = on(p.run(), "0.22.2")
     assert verdict(made) == judge_run(made)

@@ -1,4 +1,4 @@
-"""The judge of users' scripts: held against what they ask for themselves."""
+"""The judge of users' scripts: a script is compared with what it requests itself."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from finetune_compat.contract.verdict import Outcome, Result, Symptom
 from pipelines import NF4, frozen, pipeline, run, training, with_adapters, without_training
 
 
-def said(made: Run, code: str) -> tuple[Result, str]:
-    """What one check says."""
+def message_of(made: Run, code: str) -> tuple[Result, str]:
+    """Return the message of one check."""
     (opinion,) = [one for one in judge_run(made).opinions if one.code == code]
     return opinion.result, opinion.message
 
@@ -27,7 +27,7 @@ def test_what_trains_is_healthy() -> None:
 
 
 def test_frozen_adapters_are_one_root_with_the_line_that_froze() -> None:
-    """Optimizer, gradients, weights and loss follow from it and say nothing of their own."""
+    """Optimizer, gradients, weights and loss follow from it and have no message."""
     verdict = judge_run(frozen())
     assert (verdict.outcome, verdict.failing, verdict.symptom) == (Outcome.FAIL, ("C104",), Symptom.FLAT)
     assert verdict.reason.startswith(
@@ -36,14 +36,14 @@ def test_frozen_adapters_are_one_root_with_the_line_that_froze() -> None:
     assert "peft/utils/other.py" in verdict.reason
 
 
-def test_a_script_that_freezes_its_own_adapter_is_told_at_peft() -> None:
-    """As PeftModel.from_pretrained does without is_trainable."""
+def test_a_script_that_freezes_its_own_adapter_fails_at_peft() -> None:
+    """PeftModel.from_pretrained without is_trainable does this."""
     seen = builders.at_stage(run().seen, Stage.PEFT, by_area=frozen().seen.census(Stage.TRAINER).by_area)  # type: ignore[union-attr]
     assert judge_run(run(seen)).failing == ("C103",)
 
 
 def test_a_peft_config_that_left_no_adapter_is_a_fault() -> None:
-    """The trainer dropped it; then the whole model trains, which was not asked for."""
+    """The trainer ignored it; the whole model trains, which was not requested."""
     seen = builders.healthy("sft-full", dataclasses.replace(NF4, precision=builders.Precision.FULL))
     assert judge_run(run(seen)).failing == ("C104",)
     assert judge_run(run(seen, asks_for_adapters=False)).outcome is Outcome.PASS
@@ -54,7 +54,7 @@ def test_half_of_the_adapters_lost_in_the_trainer_are_missed() -> None:
     census = seen.census(Stage.TRAINER)
     assert census is not None
     half = {area: dataclasses.replace(count, trainable=count.trainable // 2) for area, count in census.by_area.items()}
-    result, message = said(run(builders.at_stage(seen, Stage.TRAINER, by_area=half, trainable=8192)), "C104")
+    result, message = message_of(run(builders.at_stage(seen, Stage.TRAINER, by_area=half, trainable=8192)), "C104")
     assert (result, message) == (Result.FAIL, "8,192 adapter parameters are trainable at trainer, 16,384 were at peft")
 
 
@@ -64,10 +64,10 @@ def test_an_optimizer_that_misses_some_is_a_fault_and_one_that_holds_more_is_non
 
 
 def test_idle_tensors_are_no_fault_and_no_gradient_at_all_is_one() -> None:
-    """An expert no token went to is idle in a healthy run."""
-    assert said(training(run(), gradients=Gradients(28, 2, 1, 0)), "G401")[0] is Result.PASS
-    assert said(training(run(), gradients=Gradients(28, 28, 0, 0)), "G401")[0] is Result.FAIL
-    assert said(training(run(), gradients=Gradients(28, 0, 0, 1)), "G401")[0] is Result.FAIL
+    """An expert that receives no token is idle in a healthy run."""
+    assert message_of(training(run(), gradients=Gradients(28, 2, 1, 0)), "G401")[0] is Result.PASS
+    assert message_of(training(run(), gradients=Gradients(28, 28, 0, 0)), "G401")[0] is Result.FAIL
+    assert message_of(training(run(), gradients=Gradients(28, 0, 0, 1)), "G401")[0] is Result.FAIL
 
 
 def test_a_class_that_stands_still_is_a_fault() -> None:
@@ -77,9 +77,9 @@ def test_a_class_that_stands_still_is_a_fault() -> None:
 
 @pytest.mark.parametrize("code", ["G401", "W701", "E803"])
 def test_rewards_that_are_all_equal_teach_nothing_and_are_no_fault(code: str) -> None:
-    """GRPO: the gradient is then zero, and the loss."""
+    """In GRPO the gradient is then zero, and so is the loss."""
     made = training(run(rewarded=True), gradients=Gradients(28, 0, 28, 0), subject_delta=0.0, eval_after=0.0)
-    assert said(made, code)[0] is Result.NOT_APPLICABLE
+    assert message_of(made, code)[0] is Result.NOT_APPLICABLE
 
 
 NAN = float("nan")
@@ -93,13 +93,13 @@ def rewarded(**changes: object) -> Run:
 
 
 def nothing_happened(**changes: object) -> Run:
-    """No gradient arrived, and nothing changed by a bit."""
+    """No gradient arrived, and no bit changed."""
     still = {"gradients": ALL_ZERO, "subject_delta": 0.0, "grad_norm": (0.0,) * 10, "grad_norm_logged": (0.0,) * 10}
     return dataclasses.replace(rewarded(**still), **changes)  # type: ignore[arg-type]  # fields by name
 
 
-def test_rewards_that_teach_are_healthy_at_a_loss_of_zero() -> None:
-    """That is the loss of GRPO while it learns."""
+def test_rewards_that_differ_are_healthy_at_a_loss_of_zero() -> None:
+    """GRPO has this loss while it learns."""
     verdict = judge_run(rewarded())
     assert verdict.outcome is Outcome.PASS
     assert verdict.reason.startswith("16,384 parameters train")
@@ -118,22 +118,22 @@ def test_rewards_that_teach_are_healthy_at_a_loss_of_zero() -> None:
         ),
     ],
 )
-def test_a_run_of_rewards_in_which_no_bit_changed_could_not_be_told(alike: bool | None, why: str) -> None:
-    """It is never said to train."""
+def test_a_run_of_rewards_without_any_change_is_could_not_tell(alike: bool | None, why: str) -> None:
+    """The verdict is never that it trains."""
     verdict = judge_run(nothing_happened(rewards_alike=alike))
     assert (verdict.outcome, verdict.failing) == (Outcome.INFRASTRUCTURE, ())
     assert verdict.reason == f"no trained weight changed: {why}"
 
 
 def test_rewards_that_differ_must_make_a_gradient() -> None:
-    """By the trainer's own log."""
+    """The rewards are those in the trainer's log."""
     verdict = judge_run(nothing_happened(rewards_alike=False))
     assert (verdict.outcome, verdict.failing) == (Outcome.FAIL, ("G401",))
     assert verdict.reason.endswith(", although the rewards differ")
 
 
 def test_weights_must_change_where_rewards_made_a_gradient() -> None:
-    """In whatever class they are, and stay numbers."""
+    """They may be of any class, and must stay finite."""
     assert judge_run(rewarded(subject_delta=0.0)).failing == ("W701",)
     assert judge_run(rewarded(subject_finite=False)).failing == ("W701",)
     stuck = run(builders.stands_still(rewarded().seen, "lora_A"), rewarded=True, rows_evaluated=None)
@@ -143,7 +143,7 @@ def test_weights_must_change_where_rewards_made_a_gradient() -> None:
 @pytest.mark.parametrize("made", [run, rewarded], ids=["labels", "rewards"])
 @pytest.mark.parametrize("value", [NAN, float("inf")])
 def test_what_is_logged_must_be_a_number(made: Callable[[], Run], value: float) -> None:
-    """At every step, whatever the objective."""
+    """This holds at every step, for any objective."""
     for name, code in (("loss", "E807"), ("grad_norm_logged", "G404"), ("grad_norm", "G404")):
         assert judge_run(training(made(), **{name: (*(1.0,) * 9, value)})).failing == (code,)
 
@@ -157,14 +157,14 @@ def test_a_loss_or_a_norm_of_zero_at_every_step_is_a_fault_where_labels_make_the
 
 
 def test_a_trainer_that_logs_nothing_is_not_judged_by_its_log() -> None:
-    """Its steps are fewer than it takes to log one."""
+    """It has fewer steps than its logging interval."""
     made = training(run(), loss=(), grad_norm_logged=())
-    assert said(made, "E807") == (Result.NOT_APPLICABLE, "the trainer logged no training loss")
+    assert message_of(made, "E807") == (Result.NOT_APPLICABLE, "the trainer logged no training loss")
     assert judge_run(made).outcome is Outcome.PASS
 
 
 RISING = (4.16, 5.97, 382.6, 315.3, 246.8, 105.5, 143.8, 168.7, 178.8, 312.0)
-"""Of a learning rate of 2."""
+"""Train losses with a learning rate of 2."""
 
 FALLING = tuple(4.1 - 0.4 * step for step in range(10))
 
@@ -176,10 +176,10 @@ FALLING = tuple(4.1 - 0.4 * step for step in range(10))
         (4.18, 208.0, (), True),
         (4.18, 208.0, (150.0,), True),  # a mean over all steps
         (4.18, 8.5, (4.2, 8.4), True),
-        (4.18, 8.3, RISING, False),  # under twice
+        (4.18, 8.3, RISING, False),  # less than twice
         (4.18, 4.6, (4.2, 4.9, 4.7), False),  # a bump of warm-up
-        (0.02, 0.09, (0.02, 0.05), False),  # by heart: it doubles by chance
-        (1.0, 4.0, FALLING, False),  # overfits: what it trains on falls
+        (0.02, 0.09, (0.02, 0.05), False),  # memorised: it doubles by chance
+        (1.0, 4.0, FALLING, False),  # overfits: train loss falls
         (2.0, 5.0, (1.2,), False),
         (4.18, 3.9, RISING, False),
     ],
@@ -187,7 +187,7 @@ FALLING = tuple(4.1 - 0.4 * step for step in range(10))
 def test_an_eval_loss_that_ends_far_above_where_it_began_has_diverged(
     before: float, after: float, losses: tuple[float, ...], *, diverged: bool
 ) -> None:
-    """By twice and by a nat, unless train loss falls."""
+    """It is more than twice and a nat above, unless train loss falls."""
     verdict = judge_run(training(run(), eval_before=before, eval_after=after, loss=losses))
     assert verdict.failing == (("E808",) if diverged else ())
     assert not diverged or verdict.reason == f"E808 eval loss diverges: {before:.4f} -> {after:.4f}"
@@ -198,7 +198,7 @@ def test_an_eval_loss_that_ends_far_above_where_it_began_has_diverged(
     [
         (RISING, Result.FAIL),
         (FALLING, Result.PASS),
-        ((0.4, 1.6, 0.9, 1.7, 0.5, 1.5), Result.PASS),  # one row a step: some are harder
+        ((0.4, 1.6, 0.9, 1.7, 0.5, 1.5), Result.PASS),  # one row in each step: some are harder
         ((4.2, 9.0, 9.0), Result.NOT_APPLICABLE),
         ((-1.0, 9.0, 9.0, 9.0), Result.NOT_APPLICABLE),
     ],
@@ -206,13 +206,13 @@ def test_an_eval_loss_that_ends_far_above_where_it_began_has_diverged(
 def test_without_an_evaluation_train_loss_must_not_end_far_above_where_it_began(
     losses: tuple[float, ...], result: Result
 ) -> None:
-    """In every step of the second half."""
+    """Every step of the second half counts."""
     made = training(run(rows_evaluated=None), eval_before=None, eval_after=None, loss=losses)
-    assert said(made, "E808")[0] is result
+    assert message_of(made, "E808")[0] is result
 
 
 def one_step(rates: tuple[float, ...], **changes: object) -> Run:
-    """The first steps of a LoRA, at these learning rates: lora_B is zero until one is above zero."""
+    """The first steps of a LoRA, at these learning rates: lora_B is zero until a rate is above zero."""
     made = training(run(), learning_rate=rates, grad_norm=(1.0,) * len(rates), steps=len(rates), **changes)
     assert made.seen.training is not None
     held = dataclasses.replace(made.seen.training.classes["lora_A"], reached=None, unchanged=14, largest_change=0.0)
@@ -229,7 +229,7 @@ def test_lora_a_need_not_move_before_it_can(rates: tuple[float, ...]) -> None:
 
 
 def test_a_lora_a_that_had_a_gradient_must_move_in_the_first_step() -> None:
-    """Behind a lora_B that was trained before."""
+    """Its lora_B was trained before."""
     made = one_step((2e-4,))
     assert made.seen.training is not None
     reached = dataclasses.replace(made.seen.training.classes["lora_A"], reached=1)
@@ -249,9 +249,9 @@ def test_the_first_step_of_warm_up_alone_says_nothing() -> None:
 
 def test_a_flat_eval_loss_is_a_fault_but_not_in_warm_up() -> None:
     flat = training(run(), eval_before=3.0, eval_after=3.0000001, learning_rate=(1e-2,) * 10)
-    assert said(flat, "E803") == (Result.FAIL, "eval loss is flat to 6 decimals: 3.000000 -> 3.000000")
+    assert message_of(flat, "E803") == (Result.FAIL, "eval loss is flat to 6 decimals: 3.000000 -> 3.000000")
     warming = training(flat, learning_rate=tuple(1e-5 * step for step in range(10)))
-    result, why = said(warming, "E803")
+    result, why = message_of(warming, "E803")
     assert result is Result.NOT_APPLICABLE
     assert why == "warm-up: the steps equal 0.0 steps at the full learning rate; ask for more"
 
@@ -269,9 +269,9 @@ def test_an_evaluation_that_reports_nothing_is_a_fault() -> None:
 def test_rows_without_labels_are_a_fault_where_all_are() -> None:
     labels = Labels(80, 0, 80, "", "")
     seen = dataclasses.replace(run().seen, labels=labels)
-    assert said(run(seen), "L501")[0] is Result.FAIL
+    assert message_of(run(seen), "L501")[0] is Result.FAIL
     assert (
-        said(run(dataclasses.replace(seen, labels=dataclasses.replace(labels, all_masked=79))), "L501")[0]
+        message_of(run(dataclasses.replace(seen, labels=dataclasses.replace(labels, all_masked=79))), "L501")[0]
         is Result.PASS
     )
 
@@ -320,55 +320,55 @@ def test_an_adapter_the_trainer_makes_is_not_compared() -> None:
     stages = tuple(
         dataclasses.replace(taken, by=Actor.LIBRARY) if taken.name is Stage.PEFT else taken for taken in seen.stages
     )
-    assert said(run(dataclasses.replace(seen, stages=stages)), "A201")[0] is Result.NOT_APPLICABLE
+    assert message_of(run(dataclasses.replace(seen, stages=stages)), "A201")[0] is Result.NOT_APPLICABLE
 
 
 ONE = (("default",), 16_384, 16_384, "one")
 
 
 def test_an_adapter_that_the_trainer_adds_is_its_own() -> None:
-    """DPO, KTO and GRPO of TRL put a frozen copy beside the adapter they train."""
+    """DPO, KTO and GRPO of TRL add a frozen copy of the adapter that they train."""
     made = with_adapters(run(), peft=ONE, handed=ONE, trainer=ONE)
     assert judge_run(made).outcome is Outcome.PASS
 
 
 def test_what_the_script_makes_active_is_what_counts() -> None:
-    """A frozen adapter was loaded; another one, smaller or larger, was added and is trained."""
+    """A frozen adapter was loaded; another one, smaller or larger, was added and trains."""
     task = (("task",), 1792, 1792, "task")
     for loaded in ((("sft",), 0, 1792, "sft"), (("sft",), 16_384, 16_384, "sft")):
         made = with_adapters(run(), peft=loaded, handed=task, trainer=task)
         assert judge_run(made).outcome is Outcome.PASS
     lost = with_adapters(run(), peft=loaded, handed=task, trainer=(("task",), 896, 1792, "task"))
-    assert said(lost, "C104") == (
+    assert message_of(lost, "C104") == (
         Result.FAIL,
         "896 adapter parameters are trainable at trainer, 1,792 were when passed to the trainer",
     )
 
 
-def test_an_adapter_that_was_never_made_trainable_is_told_at_peft() -> None:
-    """The first one was trainable; the script then makes a frozen one active."""
+def test_an_adapter_that_was_never_trainable_fails_at_peft() -> None:
+    """The first one was trainable; the script then activates a frozen one."""
     frozen_one = (("sft",), 0, 1792, "sft")
     made = with_adapters(run(), peft=ONE, handed=frozen_one, trainer=frozen_one)
     assert judge_run(made).failing[0] == "C103"
 
 
 def test_values_the_script_gives_its_adapter_are_no_replacement() -> None:
-    """set_peft_model_state_dict, or a training before this one."""
+    """They come from set_peft_model_state_dict or from an earlier training."""
     other = (("default",), 16_384, 16_384, "two")
     assert judge_run(with_adapters(run(), peft=ONE, handed=other, trainer=other)).outcome is Outcome.PASS
     assert judge_run(with_adapters(run(), peft=ONE, handed=other, trainer=ONE)).failing == ("A201",)
 
 
 def test_an_adapter_frozen_before_it_is_handed_over_is_one_fault() -> None:
-    """PEFT 0.18 to 0.20: loading a second adapter freezes the first. Wrapping had left it trainable."""
+    """In PEFT 0.18 to 0.20, loading a second adapter freezes the first, which wrapping had left trainable."""
     gone = (("default",), 0, 16_384, "one")
     assert judge_run(with_adapters(frozen(), peft=ONE, handed=gone, trainer=gone)).failing == ("C104",)
 
 
-def test_a_trainer_that_makes_another_adapter_active_is_told() -> None:
-    """Even where that is a copy."""
+def test_a_trainer_that_activates_another_adapter_fails() -> None:
+    """A copy of the adapter counts as another one."""
     made = with_adapters(run(), peft=ONE, handed=ONE, trainer=(("ref",), 16_384, 16_384, "one"))
-    assert said(made, "A201") == (
+    assert message_of(made, "A201") == (
         Result.FAIL,
         "the trainer trains another adapter than the one passed to it: 'ref' instead of 'default'",
     )
@@ -376,9 +376,9 @@ def test_a_trainer_that_makes_another_adapter_active_is_told() -> None:
 
 @pytest.mark.parametrize("changes", [{"handed": None}, {"trainer": None}])
 def test_what_was_not_handed_to_a_trainer_is_not_compared(changes: dict[str, None]) -> None:
-    """Nor is what a record from before it was counted does not tell."""
+    """Fields that an older record lacks are not compared either."""
     made = run(builders.adapter_replaced(run().seen), **changes)
-    assert said(made, "A201")[0] is Result.NOT_APPLICABLE
+    assert message_of(made, "A201")[0] is Result.NOT_APPLICABLE
 
 
 def test_a_script_in_which_nothing_was_seen_could_not_be_told() -> None:
@@ -400,8 +400,8 @@ def test_a_script_in_which_nothing_was_seen_could_not_be_told() -> None:
         ("transformers/training_args.py", "Your setup doesn't support bf16/gpu.", Outcome.INFRASTRUCTURE),
     ],
 )
-def test_an_error_after_a_healthy_training_is_never_green(file: str, message: str, outcome: Outcome) -> None:
-    """A library that raises is a fault; a script may object to what ten steps have made."""
+def test_an_error_after_healthy_training_is_never_a_pass(file: str, message: str, outcome: Outcome) -> None:
+    """A library's exception is a fault; a script may also raise one after ten steps."""
     error = Failure("ValueError", message, Stage.TRAINER, (Frame(file, 1, "f", "raise"),))
     first, last = judge(pipeline(run(), error=error, status=1))
     assert (first.outcome, last.outcome) == (Outcome.PASS, outcome)

@@ -1,4 +1,4 @@
-"""The table of flows and of what their users are entitled to."""
+"""The catalog: flows and what their users are entitled to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from finetune_compat.contract.records import DeviceKind, Precision, Stage
 
 
 def test_a_cpu_runs_every_cell_and_a_gpu_all_but_plain_placement() -> None:
-    """Those that place 4-bit weights openly on the CPU have no counterpart on a GPU."""
+    """Cells with 4-bit weights placed openly on the CPU have no counterpart on a GPU."""
     every = [(flow, variant) for flow in CATALOG for variant in flow.variants]
     plain = [cell for cell in every if cell[1].precision is Precision.NF4_PLAIN]
     assert plain
@@ -31,7 +31,7 @@ def test_a_cpu_runs_every_cell_and_a_gpu_all_but_plain_placement() -> None:
 
 
 def test_real_weights_go_through_every_flow_in_the_variants_of_the_tiny_qwen2() -> None:
-    """Under their own name; plain placement on a CPU only, and no variant that another tiny model is there for."""
+    """They have their own model name; plain placement only on a CPU, and no variant that only another model has."""
     for device in DeviceKind:
         cells = cells_with("Qwen2.5-7B", device)
         tiny = [(f.name, v.precision, v.gradient_checkpointing) for f, v in cells_on(device) if v.model == "qwen2"]
@@ -42,39 +42,39 @@ def test_real_weights_go_through_every_flow_in_the_variants_of_the_tiny_qwen2() 
 
 
 def test_lora_is_the_flows_own_or_that_of_the_model() -> None:
-    """Of real weights that of text models."""
+    """Real weights use the configuration of text models."""
     assert lora_of(flow_named("sft-all-linear"), "qwen2") is flow_named("sft-all-linear").lora
     assert lora_of(flow_named("sft-peft-model"), "qwen2-vl+vision") is MODELS["qwen2-vl+vision"].lora
     assert lora_of(flow_named("sft-peft-model"), "Qwen2.5-7B") is LORA
 
 
-def test_no_cell_is_there_twice() -> None:
-    """Flow and variant name a cell."""
+def test_every_cell_is_unique() -> None:
+    """Flow and variant identify a cell."""
     cells = [(flow.name, str(variant)) for flow, variant in cells_on(DeviceKind.CPU)]
     assert len(set(cells)) == len(cells)
 
 
 @pytest.mark.parametrize("flow", CATALOG, ids=lambda flow: flow.name)
 def test_every_flow_has_its_file(flow: Flow) -> None:
-    """`module` leads to a file of the cell side; looked for, not imported, which would import the stack."""
+    """`module` names a file of the cell side; it is looked up without an import, which would import the stack."""
     assert (Path(finetune_compat.__file__).parent.parent / f"{flow.module.replace('.', '/')}.py").is_file()
 
 
 @pytest.mark.parametrize("flow", CATALOG, ids=lambda flow: flow.name)
-def test_every_flow_promises_something_at_load_and_at_the_trainer(flow: Flow) -> None:
-    """A flow whose trainer stage is not judged could freeze everything unseen."""
+def test_every_flow_has_an_entitlement_at_load_and_trainer(flow: Flow) -> None:
+    """A flow whose trainer stage is not judged could freeze everything unnoticed."""
     assert flow.expects[Stage.TRAINER] in (Expect.ADAPTER, Expect.EVERYTHING)
     assert Stage.LOAD in flow.expects
     assert all(variant.model in MODELS for variant in flow.variants)
 
 
 def test_only_a_flow_that_is_wrong_may_be_refused() -> None:
-    """The documented ways of doing it have to work."""
+    """The documented ways have to work."""
     assert [flow.name for flow in CATALOG if flow.correct and flow.refusal] == []
 
 
 def test_an_unknown_flow_is_one_message_that_lists_the_known_ones() -> None:
-    """A results file of a newer harness, or a misspelt name."""
+    """This happens with a results file of a newer harness or a misspelt name."""
     with pytest.raises(UnknownName) as raised:
         flow_named("sft-peft-modle")
     assert str(raised.value) == (

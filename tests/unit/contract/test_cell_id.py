@@ -1,4 +1,4 @@
-"""The id of a cell: what is written is what is read."""
+"""The id of a cell: parsing returns what was formatted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 @given(st.text())
 def test_every_text_comes_back(text: str) -> None:
-    """But for a stack with nothing behind its slash, which is the stack."""
+    """The exception is a stack followed by a slash, which is the stack."""
     assert str(parse_cell(text)) == text or text.endswith("/")
 
 
@@ -34,7 +34,7 @@ def test_its_parts(text: str, cell: CellId) -> None:
 
 
 def test_what_is_read_off_it() -> None:
-    """The part for -k, the name on any stack, the model and the Python."""
+    """The part for -k, the name on any stack, the model and the Python are derived from it."""
     cell = parse_cell(EXAMPLE)
     assert (cell.test, cell.name) == ("sft-peft-model[qwen2-nf4-gc]", "sft-peft-model[qwen2-nf4-gc]@cpu")
     assert (cell.model, cell.python) == ("qwen2", "3.11")
@@ -42,7 +42,7 @@ def test_what_is_read_off_it() -> None:
 
 
 def test_every_cell_of_the_catalog_has_the_model_it_was_made_with() -> None:
-    """Names of models have dashes too."""
+    """Model names may contain dashes."""
     for flow, variant in cells_on(DeviceKind.CPU):
         cell = CellId("s-py311", flow.name, str(variant), DeviceKind.CPU)
         assert (parse_cell(str(cell)), cell.model) == (cell, variant.model)

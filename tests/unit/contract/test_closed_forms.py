@@ -1,4 +1,4 @@
-"""Closed forms against brute force: every weight tensor of a model written out, then summed."""
+"""Closed forms against brute force: every weight tensor of a model is listed, then summed."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def decoder(model: ModelShape) -> list[Tensor]:
 
 
 def encoder(vision: VisionShape, out: int) -> list[Tensor]:
-    """Every tensor of the vision encoder, its merger included: area, name and size."""
+    """Every tensor of the vision encoder, including its merger: area, name and size."""
     width, inner = vision.hidden_size, vision.intermediate_size
     patch = (vision.in_channels, vision.temporal_patch_size, vision.patch_size, vision.patch_size)
     found: list[Tensor] = [(Area.VISION, "patch_embed.proj.conv", (width, *patch))]
@@ -96,7 +96,7 @@ def encoder(vision: VisionShape, out: int) -> list[Tensor]:
 
 
 def norm(area: Area, name: str, vision: VisionShape) -> list[Tensor]:
-    """RMS norms of Qwen2.5-VL have a weight, layer norms of Qwen2-VL a bias as well."""
+    """RMS norms of Qwen2.5-VL have a weight; layer norms of Qwen2-VL also have a bias."""
     leaves = ("weight",) if vision.gated else ("weight", "bias")
     return [(area, f"{name}.{leaf}", (vision.hidden_size,)) for leaf in leaves]
 
@@ -107,7 +107,7 @@ def tensors(model: ModelShape) -> list[Tensor]:
 
 
 def matrices(model: ModelShape) -> list[tuple[Area, str, int, int]]:
-    """Area, module, rows (out) and columns (in) of every linear weight but the head's."""
+    """Area, module, rows (out) and columns (in) of every linear weight except the head's."""
     parts = (Area.LANGUAGE, Area.VISION, Area.PROJECTOR)
     return [
         (area, name.removesuffix(".weight"), *size)
@@ -120,7 +120,7 @@ def matrices(model: ModelShape) -> list[tuple[Area, str, int, int]]:
 def test_adapter_count_is_every_a_and_b_matrix_written_out(
     model: ModelShape, r: int, targets: set[str], language_only: bool
 ) -> None:
-    """LoRA adds an r x in and an out x r matrix to each target, in the part of the model it is in, and nothing else."""
+    """LoRA adds an r x in and an out x r matrix to each target, in the target's part of the model, and nothing else."""
     lora = LoraShape(r, 2 * r, 0.0, tuple(targets), language_only)
     wanted: Counter[Area] = Counter()
     for area, name, out, into in matrices(model):
@@ -138,7 +138,7 @@ def test_logical_count_is_every_tensor_written_out(model: ModelShape) -> None:
 
 @given(shapes())
 def test_what_is_no_linear_layer_is_the_rest(model: ModelShape) -> None:
-    """Weights of linear layers, their biases, and everything else: no tensor is in two of them, none in none."""
+    """Weights of linear layers, their biases, and the rest partition all tensors."""
     linear = {name for _, name, _, _ in matrices(model)}
     biases = sum(
         size[0] for _, name, size in tensors(model) if name.endswith(".bias") and name.removesuffix(".bias") in linear
@@ -158,13 +158,13 @@ def test_only_four_bit_storage_packs_and_packs_each_matrix_in_half(model: ModelS
 
 
 def test_a_matrix_with_an_odd_number_of_weights_takes_one_byte_more_than_half() -> None:
-    """bitsandbytes packs each matrix by itself: 3 x 3 weights are 5 bytes, and two of them 10."""
+    """bitsandbytes packs each matrix separately: 3 x 3 weights take 5 bytes, and two of them 10."""
     odd = ModelShape("any", 1, 3, 3, 2, 3, 3, qkv_bias=False)
     assert closed_forms.stored_weights(odd, Precision.NF4) == 2 * 7 * 5
 
 
 def test_tiny_models_have_the_sizes_worked_out_by_hand() -> None:
-    """The literals every other test uses."""
+    """All other tests use these literals."""
     qwen2, llama = MODELS["qwen2"].shape, MODELS["llama"].shape
     assert closed_forms.adapter(qwen2, LORA) == closed_forms.adapter(llama, LORA) == ADAPTER
     assert (
@@ -183,7 +183,7 @@ def test_tiny_models_have_the_sizes_worked_out_by_hand() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_tiny_model_has_the_sizes_worked_out_by_hand(name: str) -> None:
-    """The vision encoder's too, and what of it LoRA reaches."""
+    """This includes the vision encoder and what LoRA reaches in it."""
     tiny, sizes = MODELS[name], SIZES[name]
     assert (
         closed_forms.linear_weights(tiny.shape),
@@ -195,7 +195,7 @@ def test_every_tiny_model_has_the_sizes_worked_out_by_hand(name: str) -> None:
 
 
 def test_bare_names_reach_the_vision_encoder_where_it_has_the_same_names() -> None:
-    """Qwen2.5-VL's blocks have a gate_proj, up_proj and down_proj of their own; Qwen2-VL's have not."""
+    """Qwen2.5-VL's blocks have a gate_proj, up_proj and down_proj; Qwen2-VL's do not."""
     old, new = MODELS["qwen2-vl"], MODELS["qwen2.5-vl"]
     assert closed_forms.adapter(old.shape, LORA) == ADAPTER
     # 2 blocks x r 8 x 3 x (32 + 128).
@@ -229,18 +229,18 @@ R64 = LoraShape(64, 16, 0.05, TARGETS)
 
 
 def test_the_adapter_of_the_reported_model_has_the_reported_size() -> None:
-    """Qwen2-VL-7B, r=64 on its seven projections: 161,480,704 of 8,452,856,320, as the users of trl#3926 counted."""
+    """Qwen2-VL-7B, r=64 on its seven projections: 161,480,704 of 8,452,856,320, as the users of trl#3926 reported."""
     # A layer's in + out: q and o 7,168 each, k and v 3,584 + 512 = 4,096 each, gate, up and down 22,528 each.
     assert 28 * 64 * (2 * 7_168 + 2 * 4_096 + 3 * 22_528) == 161_480_704
     assert closed_forms.adapters_on(QWEN2_VL_7B, R64) == {Area.LANGUAGE: 161_480_704}
-    # The vision encoder has none of the names: the same adapter as on the language model alone.
+    # The vision encoder has none of the names, so the adapter is the one on the language model.
     assert closed_forms.adapter(replace(QWEN2_VL_7B, vision=None), R64) == 161_480_704
     assert closed_forms.base_logical(QWEN2_VL_7B) == 8_291_375_616
     assert closed_forms.base_logical(QWEN2_VL_7B) + closed_forms.adapter(QWEN2_VL_7B, R64) == 8_452_856_320
 
 
 def test_the_reported_model_in_four_bits_has_the_size_worked_out_by_hand() -> None:
-    """Two weights of a linear layer to a byte, everything else and the adapters as they are."""
+    """Two weights of a linear layer take a byte; everything else and the adapters are not packed."""
     # A layer: q and o 3584^2, k and v 3584 x 512, gate, up and down 3584 x 18944; 28 of them.
     language = 28 * (2 * 12_845_056 + 2 * 1_835_008 + 3 * 67_895_296)
     # A block: qkv 1280 x 3840, proj 1280^2, fc1 and fc2 1280 x 5120; 32 of them. Merger: 5120^2 and 5120 x 3584.

@@ -1,4 +1,4 @@
-"""The plan: what the host writes for a cell process is what that process reads."""
+"""The plan: the cell process reads what the host wrote."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ plans = st.builds(
 
 
 def read_back(plan: Plan) -> Plan:
-    """The plan, through its file."""
+    """The plan after a round trip through its file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "plan.json"
         path.write_text(plan.to_json(), encoding="utf-8")
@@ -33,7 +33,7 @@ def read_back(plan: Plan) -> Plan:
 
 @given(plans)
 def test_any_plan_survives_its_file(plan: Plan) -> None:
-    """Every field with its value and type: enums are enums again, lists tuples, what is not said None."""
+    """Every field keeps its value and type: enums are enums, lists are tuples, missing values are None."""
     assert repr(read_back(plan)) == repr(plan)
 
 
@@ -52,7 +52,7 @@ def example() -> Plan:
 
 
 def test_enums_are_enums_again() -> None:
-    """Comparing by identity, as the judge does, must work in the cell process."""
+    """Comparison by identity, which the judge uses, works in the cell process."""
     plan = read_back(example())
     assert plan == example()
     assert plan.device is DeviceKind.CPU
@@ -62,13 +62,13 @@ def test_enums_are_enums_again() -> None:
 
 
 def test_a_plan_is_plain_json() -> None:
-    """A person can read what a cell process was asked to do."""
+    """A person can read what was requested of a cell process."""
     raw = json.loads(example().to_json())
     assert (raw["device"], raw["limit_s"], raw["cells"][0]["variant"]["precision"]) == ("cpu", 120.0, "nf4")
 
 
-def test_cells_are_called_what_they_are_called_everywhere() -> None:
-    """A test's name is flow and variant, the id adds stack and device."""
+def test_cells_have_the_same_names_everywhere() -> None:
+    """The name of a test is flow and variant; the id adds stack and device."""
     plan = example()
     [cell] = plan.cells
     assert str(cell) == "sft-peft-model[qwen2-nf4-gc]"
@@ -77,6 +77,6 @@ def test_cells_are_called_what_they_are_called_everywhere() -> None:
 
 
 def test_the_selection_is_written_beside_the_run_by_stack() -> None:
-    """Stacks that run side by side do not overwrite each other's, nor remove each other's models."""
+    """Parallel stacks neither overwrite each other's files nor remove each other's models."""
     assert example().selected_file == Path("/runs/one/selected/trl0.22-py311.txt")
     assert example().scratch == Path("/runs/one/scratch/trl0.22-py311")

@@ -1,4 +1,4 @@
-"""Recipes: what makes another address, and what an observation may not say otherwise."""
+"""Recipes: which fields change the address, and which observations contradict a recipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finetune_compat.contract.recipe import Recipe, contradiction, from_dict, to
 from finetune_compat.contract.records import DeviceKind
 from hypothesis import given
 from hypothesis import strategies as st
-from kept_builders import recipe_of, seen
+from store_builders import recipe_of, seen
 
 OTHER: dict[str, object] = {
     "cell": "trl0.23-py311/sft-full[qwen2-full-gc]@cpu",
@@ -35,7 +35,7 @@ OTHER: dict[str, object] = {
 
 
 def test_an_address_is_the_digest_of_canonical_json() -> None:
-    """Keys sorted, no blanks: anyone can work it out again."""
+    """Keys are sorted, without blanks, so that anyone can calculate it."""
     recipe = recipe_of(seen())
     fields = {name: value for name, value in dataclasses.asdict(recipe).items() if name != "beside"}
     for beside in ({}, {"beside": ("nvidia-cublas 13.1.0.3", "triton 3.7.0")}):
@@ -45,28 +45,28 @@ def test_an_address_is_the_digest_of_canonical_json() -> None:
 
 @given(st.lists(st.text()), st.text())
 def test_addresses_of_like_recipes_are_those_of_each(cells: list[str], attention: str) -> None:
-    """Whatever names hold."""
+    """This holds for any names."""
     recipe = recipe_of(seen(), attention=attention)
     assert recipe.addresses(cells) == {cell: dataclasses.replace(recipe, cell=cell).address for cell in cells}
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Recipe)])
 def test_every_field_makes_another_address(field: str) -> None:
-    """A recipe that differs in anything is another question."""
+    """A recipe with any other field is another question."""
     recipe = recipe_of(seen())
     assert dataclasses.replace(recipe, **{field: OTHER[field]}).address != recipe.address  # type: ignore[arg-type]
 
 
 @given(st.tuples(st.text(), st.text()), st.integers(), st.text())
 def test_a_recipe_survives_json(features: tuple[str, ...], seed: int, name: str) -> None:
-    """Whatever its names hold, with its address."""
+    """This holds for any names; the address is the same."""
     recipe = recipe_of(seen(), features=features, seed=seed, device=name)
     again = from_dict(json.loads(json.dumps(to_dict(recipe))))
     assert (again, again.address) == (recipe, recipe.address)
 
 
 def test_an_observation_of_its_recipe_contradicts_nothing() -> None:
-    """The CPU's model is not in the recipe."""
+    """The CPU's model name is not part of the recipe."""
     assert contradiction(recipe_of(seen()), seen()) == ""
 
 
@@ -81,13 +81,13 @@ def test_an_observation_of_its_recipe_contradicts_nothing() -> None:
         ("base_torch", not seen().stack.base_torch, f"another torch {seen().stack.base_torch}, expected "),
     ],
 )
-def test_what_the_cell_found_otherwise_is_named(field: str, value: object, said: str) -> None:
-    """Both sides of it."""
+def test_a_contradicting_field_is_named(field: str, value: object, said: str) -> None:
+    """The message has both values."""
     assert contradiction(recipe_of(seen(), **{field: value}), seen()).startswith(said)
 
 
 def test_on_a_gpu_its_name_must_agree() -> None:
-    """On a CPU the name is the architecture's, which an observation does not hold."""
+    """On a CPU the recipe has the architecture's name, which an observation does not hold."""
     device = dataclasses.replace(seen().device, kind=DeviceKind.CUDA, name="NVIDIA H200")
     found = dataclasses.replace(seen(), device=device)
     assert contradiction(recipe_of(found, device="NVIDIA H200"), found) == ""

@@ -1,4 +1,4 @@
-"""The contract between the two sides: what is written can be read, exactly."""
+"""The records shared by both sides: reading returns exactly what was written."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from hypothesis import strategies as st
 
 
 def decoded(record: Observation | Started) -> Observation | Started:
-    """What the host reads of what a cell wrote."""
+    """Return what the host reads of what a cell wrote."""
     return run_files._decode(to_json(record), "observations.jsonl:1")
 
 
@@ -52,7 +52,7 @@ versions = st.dictionaries(st.text(), st.text(), max_size=3)
 
 
 def some(kind: type) -> st.SearchStrategy[tuple[Any, ...]]:
-    """Up to two values of a record's type: two are as good a test of a list as twenty."""
+    """Up to two values of a record's type: two test a list as well as twenty."""
     return st.lists(st.from_type(kind), max_size=2).map(tuple)
 
 
@@ -101,7 +101,7 @@ observations = st.builds(
 
 @given(observations)
 def test_any_observation_survives_the_file(seen: Observation) -> None:
-    """Every field of every observation comes back with its value and type, NaN and the infinities included.
+    """Every field of every observation keeps its value and type, including NaN and the infinities.
 
     Compared by repr, because NaN is not equal to itself.
     """
@@ -110,13 +110,13 @@ def test_any_observation_survives_the_file(seen: Observation) -> None:
 
 @given(observations)
 def test_a_record_is_one_line_of_standard_json(seen: Observation) -> None:
-    """No line break, and none of the constants that JSON does not have."""
+    """It has no line break and none of the constants that JSON lacks."""
     text = to_json(seen)
     assert len(text.splitlines()) == 1
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
-def test_numbers_that_are_none_are_words() -> None:
+def test_non_finite_numbers_are_strings() -> None:
     """NaN, Infinity and -Infinity are written as strings and read back as floats."""
     seen = healthy()
     assert seen.training is not None
@@ -130,14 +130,14 @@ def test_numbers_that_are_none_are_words() -> None:
     assert math.isnan(back.training.eval_before or 0.0)
 
 
-def test_text_that_is_no_text_survives() -> None:
-    """File names that are no UTF-8 reach warnings as lone surrogates."""
+def test_invalid_text_survives() -> None:
+    """File names that are no UTF-8 appear in warnings as lone surrogates."""
     seen = dataclasses.replace(healthy(), harness_version="\udcff\x1b[31m\u2028")
     assert decoded(seen) == seen
 
 
 def test_an_observation_of_before_memory_was_measured_is_read() -> None:
-    """The schema is the same: a file without the field says that nobody measured it."""
+    """The schema is the same: a missing field means that it was not measured."""
     raw = json.loads(to_json(healthy()))
     del raw["memory"]
     older = dataclasses.replace(healthy(), memory=None, lacks=("Observation.memory",))
@@ -146,7 +146,7 @@ def test_an_observation_of_before_memory_was_measured_is_read() -> None:
 
 
 def test_a_started_line_is_not_mistaken_for_an_observation() -> None:
-    """It comes back as what it was."""
+    """It is read back as a started line."""
     started = Started(cell=healthy().cell, started="2026-11-20T12:00:00+00:00")
     assert decoded(started) == started
 
@@ -161,7 +161,7 @@ def test_a_cell_has_one_spelling() -> None:
 
 
 def test_the_flows_own_census_counts_before_the_librarys() -> None:
-    """The library's second preparation, inside the trainer, does not stand for the user's."""
+    """The library's second preparation, inside the trainer, does not replace the user's."""
     seen = frozen(healthy())
     prepared = [c for c in seen.stages if c.name is Stage.PREPARE]
     assert [c.by for c in prepared] == [Actor.FLOW, Actor.LIBRARY]
@@ -169,7 +169,7 @@ def test_the_flows_own_census_counts_before_the_librarys() -> None:
 
 
 def test_the_last_census_of_a_stage_counts_and_the_librarys_where_the_flow_has_none() -> None:
-    """A trainer that wraps twice is counted after the second time."""
+    """If a trainer wraps twice, the census after the second time counts."""
     first = census(Stage.PEFT, NF4, 0, adapters=True, by=Actor.LIBRARY)
     last = census(Stage.PEFT, NF4, ADAPTER, adapters=True, by=Actor.LIBRARY)
     seen = dataclasses.replace(healthy("sft-peft-config"), stages=(first, last))
@@ -181,5 +181,5 @@ def test_the_last_census_of_a_stage_counts_and_the_librarys_where_the_flow_has_n
     ("variant", "quantized", "four_bit"), [(NF4, True, True), (NF4_PLAIN, True, True), (FULL, False, False)]
 )
 def test_precisions_know_how_they_store(variant: Variant, *, quantized: bool, four_bit: bool) -> None:
-    """Only 4-bit storage packs."""
+    """Only 4-bit storage packs weights."""
     assert (variant.precision.quantized, variant.precision.four_bit) == (quantized, four_bit)

@@ -1,4 +1,4 @@
-"""Secrets are taken out by form, by name and by value; what a stack writes of its own is left as it is."""
+"""Secrets are removed by form, by name and by value; normal output of a stack is unchanged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 BASELINES = places().baselines
 
 OURS = "Zq7xW2vKp9"
-"""Stands where a secret stands. Nothing else is called so."""
+"""Replaces a secret."""
 
 HEX = "0123456789abcdef0123456789abcdef01234567"
 
@@ -73,7 +73,7 @@ AS_TEXT = (
 
 @pytest.mark.parametrize("text", BY_FORM)
 def test_a_secret_is_known_by_its_form(text: str) -> None:
-    """Wherever it stands; what stands around it stays."""
+    """This holds anywhere in a text; the text around it is unchanged."""
     shown = redact(text)
     assert OURS not in shown and HIDDEN in shown
     if "example.com" in text:
@@ -83,13 +83,15 @@ def test_a_secret_is_known_by_its_form(text: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("form", AS_TEXT)
 def test_a_secret_is_known_by_the_name_it_stands_at(name: str, form: str) -> None:
-    """In arguments, code, JSON, YAML, queries and variables. The name stays, so that a reader sees what was there."""
+    """This covers arguments, code, JSON, YAML, queries and variables. The name stays, so that a reader sees what was
+    there.
+    """
     text = form.format(name, OURS)
     assert redact(text) == form.format(name, HIDDEN)
 
 
 def test_a_key_of_weights_and_biases_is_known_by_its_name_alone() -> None:
-    """It has the form of a commit."""
+    """It has the form of a commit hash."""
     for text in (f"wandb.login(key='{HEX}')", f"wandb login {HEX}", f"--wandb_key {HEX}"):
         assert HEX not in redact(text)
     for text in (f"commit {HEX}", f"trl @ git+https://github.com/x/trl@{HEX}", f"sha256={HEX}", f"revision='{HEX}'"):
@@ -108,13 +110,13 @@ def test_a_key_of_weights_and_biases_is_known_by_its_name_alone() -> None:
         *("http://localhost:8080/a@b", "huggingface_hub/utils/_auth.py:12", "Author: me", "monkey=banana", "key=value"),
     ],
 )
-def test_what_a_stack_says_of_text_and_packages_is_no_secret(text: str) -> None:
-    """Special tokens, tokenizers, counts, packages, commits, types and sentences."""
+def test_normal_output_of_a_stack_is_no_secret(text: str) -> None:
+    """Special tokens, tokenizers, counts, packages, commits, types and sentences are unchanged."""
     assert redact(text) == text
 
 
 def texts(value: Any) -> Iterator[str]:
-    """Every text in a JSON value."""
+    """Return all texts in a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
@@ -122,8 +124,8 @@ def texts(value: Any) -> Iterator[str]:
             yield from texts(item)
 
 
-def test_nothing_that_was_ever_observed_is_taken_for_a_secret() -> None:
-    """Messages, errors and code of all releases of the matrix: their evidence is compared with the ledger's."""
+def test_no_observed_text_is_taken_for_a_secret() -> None:
+    """Messages, errors and code of all releases of the matrix are evidence that is compared with the ledger."""
     found: set[str] = set()
     for file in BASELINES.rglob("observations.jsonl.gz"):
         for line in gzip.decompress(file.read_bytes()).decode().splitlines():
@@ -148,30 +150,30 @@ def test_nothing_that_was_ever_observed_is_taken_for_a_secret() -> None:
         ((f"hf_{OURS}",), (HIDDEN,)),
     ],
 )
-def test_words_of_a_command_line(words: tuple[str, ...], shown: tuple[str, ...]) -> None:
-    """The word behind an option is its value, whatever it looks like."""
+def test_secrets_on_a_command_line(words: tuple[str, ...], shown: tuple[str, ...]) -> None:
+    """The word after an option is its value, whatever it looks like."""
     assert redact_words(words) == shown
 
 
 @given(st.text(max_size=200))
 def test_what_is_redacted_once_stays_as_it_is(text: str) -> None:
-    """Records pass several doors."""
+    """Records pass through redaction several times."""
     assert redact(redact(text)) == redact(text)
 
 
 @given(st.from_regex(r"[A-Za-z0-9_.~-]{1,40}", fullmatch=True), st.sampled_from(NAMES))
 def test_any_password_in_a_url_and_behind_an_option_is_taken_out(secret: str, name: str) -> None:
-    """Whatever its letters."""
+    """This holds for any characters."""
     assert redact(f"x https://user:{secret}@example.com/y") == f"x https://{HIDDEN}@example.com/y"
     if redact_words([f"--{name}", secret]) != (f"--{name}", HIDDEN):
-        # The next option, or a word that gives nothing away.
+        # The next option, or a word that is no secret.
         assert secret.startswith("-") or secret.lower() in {
             *("none", "null", "true", "false", "str", "int", "bool", "float", "bytes", "optional", "..."),
         }
 
 
 def test_long_texts_cost_little() -> None:
-    """A log has some megabytes, and may be made to do harm."""
+    """A log may have megabytes, and may be crafted to be slow."""
     begin = time.perf_counter()
     for piece in ("a", "token ", "key=", "://", "a@", "'", "-----BEGIN PRIVATE KEY-----", "token: ", "--token ", "eyJ"):
         redact(piece * (300_000 // len(piece)) + " token")
@@ -179,7 +181,7 @@ def test_long_texts_cost_little() -> None:
 
 
 def test_a_known_secret_is_taken_out_where_nothing_names_it() -> None:
-    """As where the error that a script ends in spells the token that it was handed."""
+    """The example is an error of the script that contains its token."""
     words = ("train.py", "--hub_token", OURS, "--data", "s3://key:Sup3rL0ngValue@bucket/x", "--note", "hello there")
     redactor = Redactor.of(words, {"WANDB_API_KEY": HEX, "HOME": "/home/me", "MY_TOKEN": "1", "X_TOKEN_FILE": "/run/x"})
     assert redactor.known == (HEX, "Sup3rL0ngValue", OURS)
@@ -187,8 +189,8 @@ def test_a_known_secret_is_taken_out_where_nothing_names_it() -> None:
     assert redactor.text("hello there, /home/me") == "hello there, /home/me"
 
 
-def test_a_record_is_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In every text of it; what has no secret is the same value."""
+def test_a_record_is_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All texts of it are redacted; a record without a secret is the same value."""
     seen = healthy()
     assert Redactor().record(seen) == seen and Redactor().record(seen) is seen
     message = Message(Stage.LOAD, "UserWarning", f"token {OURS} is old", 2)
@@ -200,20 +202,20 @@ def test_a_record_is_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_process_knows_its_own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also those that the script has put into its environment."""
+    """This includes secrets that the script set in its environment."""
     monkeypatch.setenv("HF_TOKEN", OURS)
     monkeypatch.setattr("sys.argv", ["train.py", "--api_key", "An0therValue"])
     assert redact_here(f"{OURS}, An0therValue") == f"{HIDDEN}, {HIDDEN}"
 
 
-def test_no_error_of_ours_holds_one() -> None:
-    """Whatever it quotes."""
+def test_no_compat_error_contains_a_secret() -> None:
+    """This holds for anything that an error quotes."""
     url = f"https://user:{OURS}@example.com"
     error = CompatError(f"no index: {url}", where=url, meaning=f"token={OURS}", todo=f"Set X to {url}.")
     assert OURS not in f"{error}{error!r}{error.args}{error.what}{error.where}{error.meaning}{error.todo}"
 
 
 def test_names_of_secrets() -> None:
-    """Of options, keys and variables, in every way to write them."""
+    """Names of options, keys and variables are recognised in every spelling."""
     assert all(map(is_secret, NAMES))
     assert not any(map(is_secret, ("tokenizer", "eos_token", "padTokenId", "max_tokens", "author", "keyboard", "lr")))

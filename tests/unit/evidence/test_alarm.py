@@ -1,4 +1,4 @@
-"""When a night wakes somebody: only where a library release broke training."""
+"""The nightly run alarms only if a library release broke training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from finetune_compat.results.summary import Summary
 
 
 def summary(*seen: Observation, lost: tuple[str, ...] = ()) -> Summary:
-    """Of one stack, with the flagship listed up to TRL 0.23."""
+    """The summary of one stack, with trl#3926 listed up to TRL 0.23."""
     return b.summary_of([b.ran(*seen, lost=lost)], *seen, ledger=b.LISTED)
 
 
@@ -20,7 +20,7 @@ def at(trl: str) -> Observation:
 
 
 def test_an_unlisted_freeze_is_an_alarm_with_the_line_that_did_it() -> None:
-    """On a release where nothing is listed."""
+    """The release has no listed issue."""
     found = alarm.broken(summary(b.frozen(at("0.24.0"))))
     text = alarm.text(summary(b.frozen(at("0.24.0"))), found, "https://example.org/run")
     assert text.startswith("A library release breaks training: 1 cell, 1 cause.\n")
@@ -33,15 +33,15 @@ def test_an_unlisted_freeze_is_an_alarm_with_the_line_that_did_it() -> None:
     [
         summary(at("0.24.0")),
         summary(b.frozen(at("0.22.2"))),  # listed
-        summary(at("0.22.2")),  # listed, and it stayed away: the ledger's business
+        summary(at("0.22.2")),  # listed, and it did not appear: an error of the ledger
         summary(b.out_of_memory(at("0.24.0"))),
         summary(at("0.24.0"), lost=("trl0.22-py311/sft-full[qwen2-full-gc]@cpu",)),
         b.summary_of([b.uninstallable("trl0.4-py311")]),
     ],
     ids=["healthy", "listed", "gone", "out of memory", "lost", "uninstallable"],
 )
-def test_nothing_else_is(found: Summary) -> None:
-    """Neither the machine, nor the resolver, nor good news."""
+def test_nothing_else_is_an_alarm(found: Summary) -> None:
+    """Infrastructure failures, unsolvable stacks and fixes do not alarm."""
     assert alarm.broken(found) == ()
 
 

@@ -1,12 +1,13 @@
-"""The ledger over the committed baselines: it explains every deviation, and none of its windows could lie elsewhere.
+"""The ledger against the committed baselines: it explains every deviation, and every edge of its windows is exact.
 
 A baseline holds the observations of a whole run of the matrix on real versions, on one machine. Judging them again
-needs no torch. What only one kind of machine shows is seen where that machine ran.
+needs no torch. Deviations of one kind of machine appear only in the baseline of such a machine.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,9 +15,10 @@ from pathlib import Path
 import pytest
 from finetune_compat.checks import Outcome
 from finetune_compat.checks.judge import missing_for
-from finetune_compat.checks.ledger import Issue, Ledger, Signature, load_ledger
+from finetune_compat.checks.ledger import MEASURED, Issue, Place, Signature, load_ledger
 from finetune_compat.contract.catalog import cells_on, flow_named
 from finetune_compat.contract.records import DeviceKind, Observation, Precision
+from finetune_compat.evidence.measured import PACKAGES, measured_of
 from finetune_compat.machine.places import places
 from finetune_compat.report import aged, markdown, summarize
 from finetune_compat.results.run_files import RowState, judge_one, judged, read_observations, read_rows
@@ -49,7 +51,7 @@ def measured(package: str) -> tuple[Version, ...]:
 
 
 def stacks_with(flows: set[str]) -> set[str]:
-    """Every row of the matrix on Python 3.11 whose locked versions have a cell of `flows`."""
+    """Return every row of the matrix on Python 3.11 whose locked versions have a cell of `flows`."""
     matrix = read_matrix()
     locks = {stack.on("3.11"): locked(matrix.plan(stack, "3.11")) for stack in matrix.stacks}
     cells = [(flow, variant) for flow, variant in cells_on(DeviceKind.CPU) if flow.name in flows]
@@ -61,7 +63,7 @@ def stacks_with(flows: set[str]) -> set[str]:
 
 
 def test_only_a_release_without_a_flow_may_be_missing() -> None:
-    """The oldest flows are there in every row; a newer one is not, in those before it."""
+    """The oldest flows are in every row; a newer flow is missing in older rows."""
     assert stacks_with({"sft-peft-config"}) == {stack.on("3.11") for stack in read_matrix().stacks}
     assert "trl0.9-py311" in stacks_with({"dpo-peft-config"})
     assert "trl0.8-py311" not in stacks_with({"dpo-peft-config"})
@@ -69,8 +71,8 @@ def test_only_a_release_without_a_flow_may_be_missing() -> None:
 
 @each_baseline
 def test_a_baseline_holds_every_stack_of_the_matrix(baseline: Path) -> None:
-    """Each row of the matrix that has cells of its flows ran to its end, or is a row with its reason. A flow that the
-    other baselines do not have yet is in one of its own, which is what its windows in the ledger are held against.
+    """Each row of the matrix with cells of its flows ran to its end, or has a reason. A flow that is not in the main
+    baselines has its own baseline, which its windows in the ledger are compared with.
     """
     rows = {row.name: row for row in read_rows(baseline)}
     assert set(rows) == stacks_with({seen.flow for seen in of(baseline)})
@@ -80,7 +82,7 @@ def test_a_baseline_holds_every_stack_of_the_matrix(baseline: Path) -> None:
 
 @each_baseline
 def test_every_deviation_of_a_baseline_is_listed(baseline: Path) -> None:
-    """Judged with today's ledger and checks, no cell of a baseline fails."""
+    """Under today's ledger and checks, no cell of a baseline fails."""
     ledger = load_ledger()
     wrong = {
         verdict.cell: verdict.reason
@@ -91,7 +93,7 @@ def test_every_deviation_of_a_baseline_is_listed(baseline: Path) -> None:
 
 
 def test_every_signature_of_the_ledger_is_seen() -> None:
-    """No entry is there for nothing: each signature takes in at least one cell of a baseline."""
+    """Each signature applies to at least one cell of a baseline."""
     unseen = [
         (issue.id, signature)
         for issue in load_ledger().issues
@@ -101,14 +103,14 @@ def test_every_signature_of_the_ledger_is_seen() -> None:
     assert unseen == []
 
 
-def test_no_entry_leaves_it_open_whether_the_bug_is_silent() -> None:
-    """A release that turns a loud failure silent must not stay listed: every signature names one face."""
+def test_every_entry_says_whether_the_bug_is_silent() -> None:
+    """A release that turns a loud failure silent must not stay listed: every signature names one form."""
     two_faced = [s for issue in load_ledger().issues for s in issue.shows if s.error and s.symptom]
     assert two_faced == []
 
 
 @each_baseline
-def test_the_committed_summary_is_what_the_baseline_says_today(baseline: Path) -> None:
+def test_the_committed_summary_is_up_to_date(baseline: Path) -> None:
     """After a change of ledger, checks or wording: compat report reports/baseline/<name>"""
     ledger = load_ledger()
     told = markdown.render(aged(summarize(judged(baseline, ledger), ledger)))
@@ -159,14 +161,16 @@ def trained_and_passing(baseline: Path) -> tuple[Observation, ...]:
 
 
 def _nan(measured: object) -> object:
-    """The same with NaN in place of every number."""
+    """The same value with NaN for every number."""
     return NAN if isinstance(measured, float) else tuple(NAN for _ in measured)  # type: ignore[attr-defined]
 
 
 @each_baseline
 @pytest.mark.parametrize("fields", [("loss",), ("grad_norm",), ("eval_before", "eval_after"), ("eval_after",)])
-def test_no_cell_passes_whose_numbers_are_none(baseline: Path, fields: tuple[str, ...]) -> None:
-    """Train losses, gradient norms or eval losses of NaN in a cell that passes, of every flow, variant and stack."""
+def test_no_cell_passes_with_numbers_that_are_nan(baseline: Path, fields: tuple[str, ...]) -> None:
+    """A passing cell fails if its train losses, gradient norms or eval losses become NaN, in every flow, variant and
+    stack.
+    """
     ledger = load_ledger()
     assert trained_and_passing(baseline)
     for seen in trained_and_passing(baseline):
@@ -179,7 +183,7 @@ def test_no_cell_passes_whose_numbers_are_none(baseline: Path, fields: tuple[str
 
 @each_baseline
 def test_int8_and_emulated_nf4_agree(baseline: Path) -> None:
-    """Wherever a baseline has both: the same stages, trainable counts, freezing lines and verdicts."""
+    """Where a baseline has both, stages, trainable counts, freezing lines and verdicts agree."""
     ledger = load_ledger()
     by_place: dict[tuple[object, ...], dict[Precision, object]] = {}
     for seen in of(baseline):
@@ -200,7 +204,7 @@ def applies(signature: Signature, seen: Observation) -> bool:
 
 
 def shifts(signature: Signature) -> Iterator[tuple[str, str, Signature]]:
-    """The signature with one edge of one window moved by one measured release: outwards, and inwards."""
+    """Move one edge of one window by one measured release, outwards and inwards."""
     for package, window in signature.windows.items():
         moves = holes if window.startswith("!=") else edges
         for how, moved in moves(window, measured(package)):
@@ -208,15 +212,25 @@ def shifts(signature: Signature) -> Iterator[tuple[str, str, Signature]]:
             yield package, how, dataclasses.replace(signature, windows=windows)
 
 
+def place_cases() -> list[object]:
+    return [
+        pytest.param(place, moved, id=f"{ledger_place.name}-{place}-{package}-{how.replace(' ', '-')}")
+        for place, ledger_place in enumerate(load_ledger().places)
+        for package, window in ledger_place.windows.items()
+        for how, moved_window in edges(window, measured(package))
+        for moved in [dataclasses.replace(ledger_place, windows={**ledger_place.windows, package: moved_window})]
+    ]
+
+
 def holes(window: str, versions: tuple[Version, ...]) -> Iterator[tuple[str, str]]:
-    """A window that leaves out one release, leaving out its neighbours instead."""
+    """Exclude one release from a window by excluding its neighbours."""
     place = versions.index(Version(window.removeprefix("!=")))
     yield "leaves out the one before", f"!={versions[place - 1]}"
     yield "leaves out the one after", f"!={versions[place + 1]}"
 
 
 def edges(window: str, versions: tuple[Version, ...]) -> Iterator[tuple[str, str]]:
-    """A window whose first or last measured release is another."""
+    """Replace the first or last measured release of a window."""
     inside = [version for version in versions if SpecifierSet(window).contains(version, prereleases=True)]
     first, last = versions.index(inside[0]), versions.index(inside[-1])
     moves = []
@@ -226,7 +240,7 @@ def edges(window: str, versions: tuple[Version, ...]) -> Iterator[tuple[str, str
         moves += [("ends earlier", first, last - 1), ("ends later", first, last + 1)]
     for how, low, high in moves:
         if low >= 0 and high < len(versions):
-            # A window emptied by the move is written as one no version is in.
+            # An empty window is written as one that contains no version.
             yield how, f">={versions[low]},<={versions[high]}" if low <= high else "<0"
 
 
@@ -244,9 +258,54 @@ def test_a_window_moved_by_one_release_fails(issue: Issue, place: int, moved: Si
     """Any edge of any window, moved by one measured release either way, makes at least one cell fail."""
     original = issue.shows[place]
     shows = (*issue.shows[:place], moved, *issue.shows[place + 1 :])
-    issues = tuple(
-        dataclasses.replace(other, shows=shows) if other.id == issue.id else other for other in load_ledger().issues
-    )
-    ledger = Ledger(issues=issues)
+    whole = load_ledger()
+    issues = tuple(dataclasses.replace(other, shows=shows) if other.id == issue.id else other for other in whole.issues)
+    ledger = dataclasses.replace(whole, issues=issues)
     touched = [seen for seen in observations() if applies(original, seen) != applies(moved, seen)]
     assert any(judge_one(seen, ledger).outcome is Outcome.FAIL for seen in touched)
+
+
+@pytest.mark.parametrize(("place", "moved"), place_cases())
+def test_a_place_moved_by_one_release_fails(place: int, moved: Place) -> None:
+    """Any edge of the window of a place, moved by one measured release either way, makes at least one cell fail."""
+    whole = load_ledger()
+    places = tuple(moved if i == place else other for i, other in enumerate(whole.places))
+    ledger = dataclasses.replace(whole, places=places)
+    touched = (seen for seen in observations() if inside(whole.places[place], seen) != inside(moved, seen))
+    assert any(judge_one(seen, ledger).outcome is Outcome.FAIL for seen in touched)
+
+
+def inside(place: Place, seen: Observation) -> bool:
+    """Whether the place is there in the releases of a cell."""
+    return all(
+        SpecifierSet(window).contains(seen.stack.resolved[package], prereleases=True)
+        for package, window in place.windows.items()
+    )
+
+
+def test_the_measured_releases_are_those_of_the_baselines() -> None:
+    """After a change of a baseline by hand, `compat keep` writes them again."""
+    written = json.loads(places().ledger.with_name(MEASURED).read_text(encoding="utf-8"))
+    assert written == measured_of(observations())
+
+
+def beyond(seen: Observation, package: str) -> Observation:
+    """The same on a release of a package that nobody measured."""
+    return dataclasses.replace(
+        seen, stack=dataclasses.replace(seen.stack, resolved={**seen.stack.resolved, package: "99.0"})
+    )
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_xfail_covers_a_release_that_was_not_measured(package: str) -> None:
+    """Entries without an upper edge claim nothing about the next release: what fails like them fails."""
+    ledger = load_ledger()
+    listed = {(seen.flow, seen.variant): seen for seen in observations() if judge_one(seen, ledger).kind}
+    verdicts = [judge_one(beyond(seen, package), ledger) for seen in listed.values()]
+    assert {verdict.outcome for verdict in verdicts} == {Outcome.FAIL}
+    alike = [verdict for verdict in verdicts if verdict.unmeasured]
+    assert alike
+    assert all(
+        verdict.reason.startswith("looks like ") and f"{package} 99.0, measured until " in verdict.reason
+        for verdict in alike
+    )

@@ -1,4 +1,4 @@
-"""The sweep over seeds: what counts as wrong, what is kept, and what is told of it."""
+"""The sweep over seeds: which results are errors, what is committed, and the reports."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def seeds(number: int) -> list[Observation]:
 
 
 def with_fall(runs: list[Observation], handicap: Handicap | None, after: float) -> list[Observation]:
-    """The first run of this kind ends with another eval loss."""
+    """Give the first run of this kind another final eval loss."""
     index = next(i for i, seen in enumerate(runs) if seen.handicap == handicap)
     return [*runs[:index], d.with_losses(runs[index], 5.0, after), *runs[index + 1 :]]
 
@@ -43,7 +43,7 @@ def test_a_test_that_is_never_wrong_is_on_target() -> None:
 
 
 def test_a_healthy_flow_that_fails_a_check_is_a_false_alarm() -> None:
-    """It lost 1 %."""
+    """Its loss fell by 1 %."""
     sweep = judged(with_fall(seeds(3), None, 4.95))
     assert (sweep.false_alarms, sweep.misses, sweep.rounded) == (Rate(1, 3), Rate(0, 6), Rate(0, 9))
     assert not sweep.on_target
@@ -51,7 +51,7 @@ def test_a_healthy_flow_that_fails_a_check_is_a_false_alarm() -> None:
 
 @pytest.mark.parametrize("handicap", [Handicap.FROZEN, Handicap.WANDERING])
 def test_a_dead_flow_that_passes_is_a_miss(handicap: Handicap) -> None:
-    """It lost 20 %, by luck; then a null so large leaves the healthy run of its seed without proof, too."""
+    """Its loss fell by 20 % by chance; with such a null the healthy run of its seed is not proven either."""
     sweep = judged(with_fall(seeds(3), handicap, 4.0))
     assert sweep.misses == Rate(1, 6)
     assert sweep.false_alarms == Rate(1, 3)
@@ -59,13 +59,13 @@ def test_a_dead_flow_that_passes_is_a_miss(handicap: Handicap) -> None:
 
 @pytest.mark.parametrize("handicap", [Handicap.HUNDREDTH])
 def test_a_nearly_dead_flow_that_passes_was_rounded(handicap: Handicap) -> None:
-    """It lost 20 %, and nothing of it stood still."""
+    """Its loss fell by 20 %, and no tensor stood still."""
     sweep = judged(with_fall(seeds(3), handicap, 4.0))
     assert (sweep.rounded, sweep.on_target) == (Rate(1, 9), False)
 
 
 def test_layers_that_stand_still_are_caught_by_other_checks_than_the_learning_test() -> None:
-    """Half of the layers lose half of the fall, which is plenty for eval loss alone."""
+    """Half of the layers give half of the fall, which is enough for eval loss alone."""
     kind = judged(seeds(2)).kinds[Handicap.ONE_LAYER]
     assert (kind.failing, kind.learning) == (("W701", "W701"), ("", ""))
     assert kind.roots == (("W701", 2),)
@@ -81,24 +81,24 @@ FILE = "trl0.24-py311-sft-peft-config-qwen2-full-nogc-cpu.json"
 
 
 def long(first: int = 0, last: int = 199, cell: str = QWEN2) -> Sweep:
-    """A sweep of as many seeds as it takes; of two of them it says what it says of all."""
+    """A sweep of as many seeds as needed, repeating two of them."""
     return dataclasses.replace(judged(seeds(2)), seeds=(first, last), cell=cell)
 
 
 def test_a_sweep_is_kept_and_read_back_as_it_was(tmp_path: Path) -> None:
-    """A newer sweep of a cell replaces an earlier one that has no more seeds."""
+    """A newer sweep of a cell replaces an older one that has no more seeds."""
     for sweep in (long(), long(100, 399)):
-        assert calibration.keep(sweep, tmp_path) == f"Stored in {tmp_path / FILE}."
-        assert calibration.read_kept(tmp_path) == (sweep,)
+        assert calibration.save(sweep, tmp_path) == f"Stored in {tmp_path / FILE}."
+        assert calibration.read_sweeps(tmp_path) == (sweep,)
     assert json.loads((tmp_path / FILE).read_text())["cell"] == QWEN2
 
 
 def test_sweeps_of_two_cells_of_a_stack_lie_side_by_side(tmp_path: Path) -> None:
-    """Each under its own name, in the order of their seeds."""
+    """Each has its own file, in the order of seeds."""
     one, other = long(200, 399), long(0, 199, LLAMA)
     for sweep in (one, other):
-        assert calibration.keep(sweep, tmp_path).startswith("Stored")
-    assert calibration.read_kept(tmp_path) == (other, one)
+        assert calibration.save(sweep, tmp_path).startswith("Stored")
+    assert calibration.read_sweeps(tmp_path) == (other, one)
 
 
 @pytest.mark.parametrize(
@@ -116,27 +116,27 @@ def test_sweeps_of_two_cells_of_a_stack_lie_side_by_side(tmp_path: Path) -> None
     ],
 )
 def test_a_sweep_that_would_weaken_the_rates_is_not_kept(sweep: Sweep, why: str, tmp_path: Path) -> None:
-    """Of a try with a few seeds, of a shorter one, of runs that are counted already."""
-    calibration.keep(long(0, 299), tmp_path)
+    """It has few seeds, fewer steps, or runs that are already counted."""
+    calibration.save(long(0, 299), tmp_path)
     before = (tmp_path / FILE).read_bytes()
-    assert calibration.keep(sweep, tmp_path) == f"Not stored in {tmp_path}: {why}"
+    assert calibration.save(sweep, tmp_path) == f"Not stored in {tmp_path}: {why}"
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(FILE, before)]
 
 
 def test_a_sweep_is_read_and_judged(tmp_path: Path) -> None:
-    """As its cells wrote it."""
+    """The file is as its cells wrote it."""
     assert calibration.read(written(seeds(2), tmp_path / "x.jsonl"), range(2)) == judged(seeds(2))
 
 
-def test_of_a_file_the_seeds_asked_for_are_judged(tmp_path: Path) -> None:
-    """It may have more of them, from sweeps of before, and in any order."""
+def test_only_the_requested_seeds_of_a_file_are_judged(tmp_path: Path) -> None:
+    """The file may have more seeds from earlier sweeps, in any order."""
     path = written([*seeds(4)[12:], *seeds(4)[:12]], tmp_path / "x.jsonl")
     assert calibration.read(path, range(1, 3)).seeds == (1, 2)
     assert calibration.read(path, range(2)) == judged(seeds(2))
 
 
 def test_a_sweep_that_did_not_train_is_refused(tmp_path: Path) -> None:
-    """With the error that ended its runs: on TRL 1.15.0 without Triton no run gets through an evaluation."""
+    """The message has the error: on TRL 1.15.0 without Triton every evaluation fails."""
     lost = [builders.failed(seen, "AttributeError", "no apply", Stage.TRAINING) for seen in seeds(1)]
     with pytest.raises(RecordsError, match="6 of 6 runs of the sweep did not train") as caught:
         calibration.read(written(lost, tmp_path / "x.jsonl"), range(1))
@@ -144,18 +144,18 @@ def test_a_sweep_that_did_not_train_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_sweep_is_refused(tmp_path: Path) -> None:
-    """With where it is and what to do."""
+    """The message has the path and the remedy."""
     (tmp_path / "x.json").write_text("{}", encoding="utf-8")
     with pytest.raises(RecordsError, match="not a sweep over seeds") as caught:
-        calibration.read_kept(tmp_path)
+        calibration.read_sweeps(tmp_path)
     assert str(tmp_path / "x.json") in str(caught.value)
 
 
 # ------------------------------------------------------------------------------------------------------ what is shown
 
 
-def test_the_page_tells_each_kind_and_what_was_said_of_it(tmp_path: Path) -> None:
-    """In order: a healthy run of 5.0 -> 4.0 loses a fifth."""
+def test_the_page_lists_each_kind_with_its_verdicts(tmp_path: Path) -> None:
+    """A healthy run of 5.0 -> 4.0 loses a fifth."""
     sweep = judged(seeds(2))
     page = learning.page([sweep])
     assert "| healthy called dead | 0 of 2 (95 % upper bound 77.6%) |" in page
@@ -163,8 +163,8 @@ def test_the_page_tells_each_kind_and_what_was_said_of_it(tmp_path: Path) -> Non
     assert "- one live layer: W701 while others changed, these tensors stood still: 7 of 14 lora_A" in page
 
 
-def test_the_page_holds_all_sweeps_side_by_side() -> None:
-    """With what separates healthy from dead in each."""
+def test_the_page_shows_all_sweeps() -> None:
+    """The page shows in each sweep what separates healthy from dead runs."""
     page = learning.page([long(), long(200, 399, LLAMA)])
     row = "0 of 2 | 0 of 4 | 0 of 6 | 20.00% | 0.20% |"
     assert f"| `{QWEN2}` | 0 to 199 | {row}" in page
@@ -172,8 +172,8 @@ def test_the_page_holds_all_sweeps_side_by_side() -> None:
     assert f"## {LLAMA}" in page
 
 
-def test_the_terminal_tells_the_three_rates() -> None:
-    """One a line."""
+def test_the_terminal_shows_the_three_rates() -> None:
+    """Each rate is on one line."""
     assert learning.describe(judged(seeds(1))).splitlines() == [
         "healthy called dead: 0 of 1 (95 % upper bound 95.0%)",
         "dead called healthy: 0 of 2 (95 % upper bound 77.6%)",
@@ -182,12 +182,12 @@ def test_the_terminal_tells_the_three_rates() -> None:
 
 
 def test_every_run_is_a_dot() -> None:
-    """Six a seed, in each sweep."""
+    """There are six dots for each seed of a sweep."""
     assert learning.drawing([long(), long(200, 399, LLAMA)]).count("h0") == 24
 
 
 def test_what_falls_more_is_drawn_further_right() -> None:
-    """From the lowest tick to the highest, on both sides of nothing."""
+    """The axis goes from the lowest tick to the highest, on both sides of zero."""
     falls = [-0.01, -0.001, 0.0, 0.0001, 0.01, 0.05, 0.2]
     places = [place(fall) for fall in falls]
     assert places == sorted(places) and len(set(places)) == len(places)
@@ -198,11 +198,11 @@ def test_what_falls_more_is_drawn_further_right() -> None:
 
 @pytest.fixture(scope="module")
 def kept() -> tuple[calibration.Sweep, ...]:
-    return calibration.read_kept()
+    return calibration.read_sweeps()
 
 
 def test_the_rates_that_reports_state_are_those_of_the_committed_sweeps(kept: tuple[calibration.Sweep, ...]) -> None:
-    """Over all of them, no two of which share a seed, so that their runs are independent."""
+    """The rates cover all sweeps; no two share a seed, so their runs are independent."""
     alarms, misses = [sweep.false_alarms for sweep in kept], [sweep.misses for sweep in kept]
     assert Rate(sum(rate.wrong for rate in alarms), sum(rate.trials for rate in alarms)) == FALSE_ALARMS
     assert Rate(sum(rate.wrong for rate in misses), sum(rate.trials for rate in misses)) == MISSES
@@ -210,22 +210,22 @@ def test_the_rates_that_reports_state_are_those_of_the_committed_sweeps(kept: tu
     assert all(last < first for (_, last), (first, _) in itertools.pairwise(spans))
 
 
-def test_the_thresholds_have_the_room_that_is_claimed_of_them(kept: tuple[calibration.Sweep, ...]) -> None:
-    """Healthy flows lose more than twice what is asked for; random steps less than two thirds of what luck may do."""
+def test_the_thresholds_have_their_documented_margins(kept: tuple[calibration.Sweep, ...]) -> None:
+    """Healthy flows lose more than twice the threshold; random steps lose less than two thirds of the null's limit."""
     for sweep in kept:
         assert min(sweep.kinds[HEALTHY].falls) > 2 * MINIMUM_FALL
         assert max(map(abs, sweep.kinds[Handicap.WANDERING].falls)) < 2 / 3 * LUCK
 
 
-def test_the_committed_page_and_drawing_say_what_the_sweeps_say(tmp_path: Path) -> None:
-    """They are made again by: nox -s "compat-3.11(trl='1.16')" -- --seeds 200."""
-    kept = calibration.read_kept()
+def test_the_committed_page_and_drawing_agree_with_the_sweeps(tmp_path: Path) -> None:
+    """They are generated by: nox -s "compat-3.11(trl='1.16')" -- --seeds 200."""
+    kept = calibration.read_sweeps()
     assert (places().learning / "learning.md").read_text(encoding="utf-8") == learning.page(kept)
     assert (places().learning / "learning.svg").read_text(encoding="utf-8") == learning.drawing(kept)
 
 
 def test_runs_of_every_seed_are_committed(kept: tuple[calibration.Sweep, ...]) -> None:
-    """Six kinds, of each as many as there are seeds, and these are enough to state a rate."""
+    """There are as many runs of each of the six kinds as seeds, enough to state a rate."""
     for sweep in kept:
         number = sweep.seeds[1] - sweep.seeds[0] + 1
         assert number >= calibration.FEWEST_SEEDS
@@ -234,13 +234,13 @@ def test_runs_of_every_seed_are_committed(kept: tuple[calibration.Sweep, ...]) -
         assert dataclasses.asdict(sweep)["steps"] == 10
 
 
-def test_the_sweeps_were_judged_by_all_checks_there_are(kept: tuple[calibration.Sweep, ...]) -> None:
-    """Else a check that came since could call a healthy flow dead, and nobody had looked."""
+def test_the_sweeps_were_judged_by_all_checks(kept: tuple[calibration.Sweep, ...]) -> None:
+    """Otherwise a newer check could call a healthy flow dead, unnoticed."""
     assert {sweep.judged_by for sweep in kept} == {tuple(check.code for check in CHECKS)}
 
 
 def test_every_cheap_cell_was_swept(kept: tuple[calibration.Sweep, ...]) -> None:
-    """What one model does is no rate."""
+    """The rate of one model is no general rate."""
     cells = {
         str(CellId(sweep.stack, flow, str(variant), DeviceKind.CPU)) for sweep in kept for flow, variant in SWEPT_CELLS
     }

@@ -1,4 +1,4 @@
-"""Planted faults: what is kept of a run of them, what is not, and what is committed."""
+"""Planted faults: what is stored of a run of them, what is refused, and what is committed."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from finetune_compat.contract import catalog
 from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.records import DeviceKind, to_json
-from finetune_compat.evidence import faults
+from finetune_compat.evidence import faults, independent_faults
 from finetune_compat.evidence.faults import Record
 from finetune_compat.machine.places import places
 
 FAULTS = places().faults
 
 PLANTED = faults.planted()
-"""By the tests of this checkout, whatever stands in their place below."""
+"""The faults of this checkout's tests, read before a fixture replaces them."""
 
 KINDS = {"freeze": "C104", "crash": "F001"}
 
 
 @pytest.fixture(autouse=True)
 def _two_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests plant two, and their files are read as ours are."""
+    """Replace the faults by two, in a file of the same form."""
     tests = tmp_path / "tests"
     tests.mkdir()
     rows = "".join(f'    ("{name}", CELL, _after(_{name}), "{code}"),\n' for name, code in KINDS.items())
@@ -40,7 +40,7 @@ def _two_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan(tmp_path: Path, stack: str = "trl0.22-py311", device: DeviceKind = DeviceKind.CPU) -> Plan:
-    """Of the run that planted them."""
+    """The plan of the run that planted them."""
     return Plan(
         run=str(tmp_path / "run"),
         stack=stack,
@@ -61,7 +61,7 @@ Wrote = Callable[..., Plan]
 
 @pytest.fixture
 def wrote(tmp_path: Path) -> Wrote:
-    """A run in which these faults were named by these checks."""
+    """Write a run in which these checks named these faults."""
 
     def write(named: dict[str, str] = KINDS, stack: str = "trl0.22-py311", **changes: DeviceKind) -> Plan:
         made = plan(tmp_path, stack, **changes)
@@ -76,18 +76,17 @@ def wrote(tmp_path: Path) -> Wrote:
     return write
 
 
-def test_a_whole_run_is_kept_with_where_it_comes_from(tmp_path: Path, wrote: Wrote) -> None:
-    """Each fault, the check that named it and what it said, beside versions, machine and commit."""
+def test_a_whole_run_is_kept_with_its_provenance(tmp_path: Path, wrote: Wrote) -> None:
+    """Each fault, its check and the message are stored with versions, machine and commit."""
     kept = tmp_path / "kept"
-    assert faults.keep(wrote(), 0, (), kept) == f"Stored in {kept / 'trl0.22-py311.json'}."
-    [record] = faults.read_kept(kept)
+    assert faults.save(wrote(), 0, (), kept) == f"Stored in {kept / 'trl0.22-py311.json'}."
+    [record] = faults.read_records(kept)
     assert [(each.fault, each.check, each.said) for each in record.named] == [
         ("freeze", "C104", "freeze!"),
         ("crash", "F001", "crash!"),
     ]
     assert {each.cell for each in record.named} == {"sft-peft-model[qwen2-nf4-gc]"}
     assert (record.stack, record.versions["trl"], record.commit) == ("trl0.22-py311", "0.22.2", "5f" * 20)
-    assert (kept / "faults.md").read_text(encoding="utf-8") == faults.page([record])
 
 
 @pytest.mark.parametrize(
@@ -103,24 +102,24 @@ def test_a_whole_run_is_kept_with_where_it_comes_from(tmp_path: Path, wrote: Wro
 def test_a_run_that_is_not_whole_or_failed_is_not_kept(
     tmp_path: Path, wrote: Wrote, named: dict[str, str], status: int, arguments: tuple[str, ...], why: str
 ) -> None:
-    """What was kept before stays as it was."""
+    """The earlier record is unchanged."""
     kept = tmp_path / "kept"
-    faults.keep(wrote(), 0, (), kept)
+    faults.save(wrote(), 0, (), kept)
     before = {path.name: path.read_bytes() for path in kept.iterdir()}
-    assert faults.keep(wrote(named), status, arguments, kept) == f"Not stored in {kept}: {why}"
+    assert faults.save(wrote(named), status, arguments, kept) == f"Not stored in {kept}: {why}"
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
 
 
 def test_a_run_without_a_test_is_no_record(tmp_path: Path) -> None:
-    """All were skipped."""
+    """All tests were skipped."""
     with pytest.raises(RecordsError, match="no fault was planted"):
-        faults.keep(plan(tmp_path), 0, (), tmp_path / "kept")
+        faults.save(plan(tmp_path), 0, (), tmp_path / "kept")
 
 
-def test_what_a_gpu_says_is_kept_beside_what_a_cpu_says(tmp_path: Path, wrote: Wrote) -> None:
-    """Under a name of its own."""
-    faults.keep(wrote(), 0, (), tmp_path / "kept")
-    faults.keep(wrote(device=DeviceKind.CUDA), 0, (), tmp_path / "kept")
+def test_the_record_of_a_gpu_does_not_replace_that_of_a_cpu(tmp_path: Path, wrote: Wrote) -> None:
+    """It has another file name."""
+    faults.save(wrote(), 0, (), tmp_path / "kept")
+    faults.save(wrote(device=DeviceKind.CUDA), 0, (), tmp_path / "kept")
     assert sorted(path.name for path in (tmp_path / "kept").glob("*.json")) == [
         "trl0.22-py311-cuda.json",
         "trl0.22-py311.json",
@@ -128,10 +127,10 @@ def test_what_a_gpu_says_is_kept_beside_what_a_cpu_says(tmp_path: Path, wrote: W
 
 
 def test_the_page_has_a_column_for_each_stack_in_their_order(tmp_path: Path, wrote: Wrote) -> None:
-    """And a row for each fault, in the order of the checks, also of one that another stack was not asked for."""
+    """Each fault has a row, in the order of the checks, even if another stack did not plant it."""
     for stack in ("trl1.16-py311", "trl0.9-py311"):
-        faults.keep(wrote(stack=stack), 0, (), tmp_path / "kept")
-    old, new = faults.read_kept(tmp_path / "kept")
+        faults.save(wrote(stack=stack), 0, (), tmp_path / "kept")
+    old, new = faults.read_records(tmp_path / "kept")
     page = faults.page([old, dataclasses.replace(new, named=new.named[:1])])
     assert "| check | its claim | planted fault | trl0.9-py311 | trl1.16-py311 |" in page
     rows = [line for line in page.splitlines() if line.startswith(("| C104", "| F001"))]
@@ -142,10 +141,10 @@ def test_the_page_has_a_column_for_each_stack_in_their_order(tmp_path: Path, wro
 
 
 def test_a_file_that_is_no_record_is_refused(tmp_path: Path) -> None:
-    """With where it is and what to do."""
+    """The message has the path and the remedy."""
     (tmp_path / "x.json").write_text("{}", encoding="utf-8")
     with pytest.raises(RecordsError, match="not a record of planted faults") as caught:
-        faults.read_kept(tmp_path)
+        faults.read_records(tmp_path)
     assert str(tmp_path / "x.json") in str(caught.value)
 
 
@@ -154,27 +153,28 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def kept() -> tuple[Record, ...]:
-    return faults.read_kept()
+    return faults.read_records()
 
 
 STACKS = ("trl0.9-py311", "trl0.22-py311", "trl1.16-py311")
-"""An old, a middle and the newest one."""
+"""An old, a middle and the newest stack."""
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_every_check_has_killed_a_fault_on_it(kept: tuple[Record, ...], stack: str) -> None:
-    """None is left out."""
+def test_every_check_named_a_fault_on_it(kept: tuple[Record, ...], stack: str) -> None:
+    """No check is missing."""
     [record] = [each for each in kept if each.stack == stack]
     assert {each.check for each in record.named} == {check.code for check in CHECKS}
 
 
-def test_what_is_committed_is_of_the_faults_there_are(kept: tuple[Record, ...]) -> None:
-    """One that was added, or is named by another check, was run on all stacks; each in as many steps as a cell has."""
+def test_the_committed_records_have_the_current_faults(kept: tuple[Record, ...]) -> None:
+    """A fault that was added or has another check was run on all stacks; each takes as many steps as a cell."""
     for record in kept:
         assert {each.fault: each.check for each in record.named} == PLANTED
         assert record.steps == catalog.STEPS
 
 
-def test_the_committed_page_says_what_the_records_say(kept: tuple[Record, ...]) -> None:
-    """It is made again by: nox -s "compat-3.11(trl='0.22')" -- --faults."""
-    assert (FAULTS / "faults.md").read_text(encoding="utf-8") == faults.page(kept)
+def test_the_committed_page_agrees_with_the_records(kept: tuple[Record, ...]) -> None:
+    """It is generated by: nox -s "compat-3.11(trl='0.22')" -- --faults."""
+    page = faults.page(kept, independent_faults.read_records(), independent_faults.listed())
+    assert (FAULTS / "faults.md").read_text(encoding="utf-8") == page

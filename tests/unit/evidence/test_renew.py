@@ -25,7 +25,7 @@ from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import DeviceKind, Observation, to_json
 from finetune_compat.evidence import baseline, renew
-from finetune_compat.evidence.baseline import keep
+from finetune_compat.evidence.baseline import save
 from finetune_compat.evidence.renew import Reason, RenewRequest, list_only, read_baseline, renewal, run_request
 from finetune_compat.machine.places import places
 from finetune_compat.results.digests import Digests, read_digests, write_digests
@@ -140,7 +140,7 @@ def kept(name: str, cells: Sequence[str], flows: Sequence[str] = FLOWS) -> Path:
         row = tuple(cell for cell in cells if parse_cell(cell).stack == stack)
         write_row(run, StackRow(stack, RowState.RAN, "", row))
     (run / "observations.jsonl").write_text("".join(f"{measured(cell)}\n" for cell in cells))
-    return keep(str(run), name, flows)
+    return save(str(run), name, flows)
 
 
 def of_flow(flow: str) -> list[str]:

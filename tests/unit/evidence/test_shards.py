@@ -1,4 +1,4 @@
-"""A run on several machines: parts of even length, and nothing lost without a word."""
+"""A run on several machines: parts of similar length, and every loss is reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TAKEN = st.dictionaries(st.from_regex(r"trl0\.[0-9]{1,3}-py311", fullmatch=True)
 
 @given(taken=TAKEN, jobs=st.integers(1, MOST_JOBS))
 def test_every_stack_is_in_exactly_one_part(taken: dict[str, float], jobs: int) -> None:
-    """And no machine is started for nothing."""
+    """No part is empty."""
     parts = _packed([*taken], taken, jobs)
     assert sorted(name for part in parts for name in part.stacks) == sorted(taken)
     assert len(parts) == min(jobs, len(taken))
@@ -33,33 +33,33 @@ def test_every_stack_is_in_exactly_one_part(taken: dict[str, float], jobs: int) 
 
 @given(taken=TAKEN, jobs=st.integers(1, MOST_JOBS))
 def test_no_part_is_much_longer_than_it_must_be(taken: dict[str, float], jobs: int) -> None:
-    """No division can be shorter than the mean or than the longest stack; longest first comes within that sum."""
+    """No division is shorter than the mean or the longest stack; longest-first stays within that sum."""
     parts = _packed([*taken], taken, jobs)
     least = max(sum(taken.values()) / len(parts), *taken.values())
     assert max(part.seconds for part in parts) <= 2 * least + 0.1
 
 
-def test_a_stack_nobody_measured_counts_as_the_median() -> None:
-    """Not as nothing, which would put all new releases on one machine."""
+def test_a_stack_that_was_not_measured_counts_as_the_median() -> None:
+    """Counting it as zero would put all new releases on one machine."""
     taken = {"trl0.1-py311": 10.0, "trl0.2-py311": 20.0, "trl0.3-py311": 90.0}
     (part,) = _packed(["trl0.9-py311"], taken, 1)
     assert part.seconds == 20
 
 
 def test_the_matrix_is_cut_whole() -> None:
-    """Every stack on every Python it runs on, by the names of real sessions."""
+    """Every stack is there on each of its Pythons, under the name of a real session."""
     matrix = read_matrix()
     parts = shards_of(matrix, 3, "cpu")
     assert {name for part in parts for name in part.stacks} == {
         stack.on(python) for stack in matrix.stacks for python in stack.pythons
     }
     assert "compat-3.11(trl='0.22')" in {session for part in parts for session in part.sessions}
-    assert len(json.dumps([part.sessions for part in parts])) < 1_000_000  # an output of a job is at most 1 MB
+    assert len(json.dumps([part.sessions for part in parts])) < 1_000_000  # GitHub limits an output of a job to 1 MB
 
 
 @pytest.mark.parametrize("jobs", [0, 257])
 def test_more_machines_than_the_provider_starts_are_refused(jobs: int) -> None:
-    """Before anything is read."""
+    """They are refused before anything is read."""
     with pytest.raises(CompatError) as caught:
         shards_of(read_matrix(), jobs, "cpu")
     assert str(caught.value) == (
@@ -68,8 +68,8 @@ def test_more_machines_than_the_provider_starts_are_refused(jobs: int) -> None:
     )
 
 
-def test_a_baseline_there_is_not_is_refused() -> None:
-    """By name, with those there are."""
+def test_a_missing_baseline_is_refused() -> None:
+    """The message lists the existing baselines."""
     with pytest.raises(CompatError) as caught:
         shards_of(read_matrix(), 1, "gpu")
     there = ", ".join(sorted(kept.name for kept in BASELINES.iterdir()))
@@ -77,7 +77,7 @@ def test_a_baseline_there_is_not_is_refused() -> None:
 
 
 def test_parts_become_one_run(tmp_path: Path) -> None:
-    """With the rows and cells of all of them."""
+    """It has the rows and cells of all parts."""
     first, second = b.healthy(stack="trl0.24-py311"), b.healthy(stack="trl0.22-py311")
     b.stored(tmp_path / "one", [b.ran(first)], first)
     b.stored(tmp_path / "two", [b.ran(second)], second)
@@ -97,7 +97,7 @@ def test_a_lost_machine_is_never_green(tmp_path: Path) -> None:
 
 
 def test_a_line_cut_off_does_not_swallow_the_next_part(tmp_path: Path) -> None:
-    """A machine that was lost in the middle of a write."""
+    """A machine was lost while it wrote."""
     first, second = b.healthy(stack="trl0.22-py311"), b.healthy(stack="trl0.24-py311")
     b.stored(tmp_path / "one", [b.ran(first)], first)
     with (tmp_path / "one" / "observations.jsonl").open("a") as file:
@@ -107,16 +107,16 @@ def test_a_line_cut_off_does_not_swallow_the_next_part(tmp_path: Path) -> None:
     assert len(judged(tmp_path / "whole", b.UNLISTED).observations) == 2
 
 
-def test_no_run_is_written_over(tmp_path: Path) -> None:
-    """It may be all that is left of a night."""
+def test_no_run_is_overwritten(tmp_path: Path) -> None:
+    """It may be the only copy of a nightly run."""
     with pytest.raises(CompatError) as caught:
         collect([], [], tmp_path)
     assert str(caught.value) == f"{tmp_path}: the directory exists already\nName a directory that does not exist."
 
 
 @pytest.mark.parametrize("name", ["../../../x", "a/b", "..", "", "/x", "a\\b"])
-def test_a_row_cannot_lead_elsewhere(name: str, tmp_path: Path) -> None:
-    """Its name is the one of a file: nothing is written, in the run or outside."""
+def test_a_row_cannot_leave_the_directory(name: str, tmp_path: Path) -> None:
+    """A row's name becomes a file name: nothing is written inside or outside the run."""
     part = b.stored(tmp_path / "deep" / "one", [b.ran(b.healthy(stack="trl0.24-py311"))])
     row = part / "rows" / "trl0.24-py311.json"
     row.write_text(json.dumps({**json.loads(row.read_text()), "name": name, "selected": []}))
@@ -129,8 +129,8 @@ def test_a_row_cannot_lead_elsewhere(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../../../x", "a/b", ".."])
-def test_a_stack_of_a_plan_cannot_lead_elsewhere(name: str, tmp_path: Path) -> None:
-    """Nor one that is handed over in another way; what was begun goes."""
+def test_a_stack_of_a_plan_cannot_leave_the_directory(name: str, tmp_path: Path) -> None:
+    """A name given in another way is refused too; what was written is removed."""
     path = tmp_path / "plan.json"
     path.write_text(json.dumps({"include": [{"stacks": ["trl0.22-py311", name]}]}))
     with pytest.raises(CompatError, match=r"not a plan: .* is not a valid name of a stack"):
@@ -141,8 +141,8 @@ def test_a_stack_of_a_plan_cannot_lead_elsewhere(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["latest", ".lock", "none/..", "a b"])
-def test_no_run_is_collected_under_a_name_that_means_something_else(name: str, tmp_path: Path) -> None:
-    """`latest` is a link: with a directory in its place every later run would fail."""
+def test_no_run_is_collected_under_a_reserved_name(name: str, tmp_path: Path) -> None:
+    """`latest` is a link: a directory in its place would break every later run."""
     with pytest.raises(CompatError, match="cannot be the name of a run"):
         collect([], [], tmp_path / name)
     assert list(tmp_path.iterdir()) == []
@@ -156,8 +156,8 @@ def test_no_run_is_collected_under_a_name_that_means_something_else(name: str, t
         ('{"include": [{}]}', "it has no 'stacks'"),
     ],
 )
-def test_what_is_no_plan_is_refused(text: str, problem: str, tmp_path: Path) -> None:
-    """Or lost stacks would go unnoticed."""
+def test_an_invalid_plan_is_refused(text: str, problem: str, tmp_path: Path) -> None:
+    """Otherwise lost stacks would be unnoticed."""
     path = tmp_path / "plan.json"
     path.write_text(text)
     with pytest.raises(CompatError) as caught:

@@ -1,4 +1,4 @@
-"""What a sweep over seeds runs, and that what was run is not run again."""
+"""Which runs a sweep over seeds needs, and that finished runs are not repeated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CELLS = [f"{flow}[{variant}]" for flow, variant in catalog.SWEPT_CELLS]
 
 
 def plan(tmp_path: Path, cells: tuple[PlannedCell, ...] | None = None) -> Plan:
-    """Of a whole stack, or of these cells."""
+    """A plan of a whole stack, or of these cells."""
     versions = {"trl": "1.16.0", "transformers": "5.20.0", "bitsandbytes": "0.50.2"}
     planned = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions) if cells is None else cells
     return Plan(
@@ -52,14 +52,14 @@ def plan(tmp_path: Path, cells: tuple[PlannedCell, ...] | None = None) -> Plan:
 
 
 def names(tmp_path: Path, *arguments: str) -> list[str]:
-    """The cells that are swept, one to a plan."""
+    """Return the cells that are swept, one in each plan."""
     plans = sweeps.plans_of(plan(tmp_path), Seeds(200), arguments)
     assert all(len(each.cells) == 1 for each in plans)
     return [str(each.cells[0]) for each in plans]
 
 
 def test_all_cheap_cells_are_swept_or_those_that_k_selects(tmp_path: Path) -> None:
-    """In the catalog's order; others than the cheap ones never."""
+    """They are in the catalog's order; other cells are never swept."""
     assert sorted(names(tmp_path)) == sorted(CELLS)
     assert names(tmp_path, "-k", "llama") == ["sft-peft-config[llama-full-nogc]"]
 
@@ -75,7 +75,7 @@ def test_all_cheap_cells_are_swept_or_those_that_k_selects(tmp_path: Path) -> No
 def test_what_cannot_be_swept_is_refused_before_anything_runs(
     tmp_path: Path, arguments: tuple[str, ...], seeds: Seeds, what: str
 ) -> None:
-    """With what there is to choose from, or why."""
+    """The message lists the choices, or the reason."""
     with pytest.raises(CompatError) as caught:
         sweeps.plans_of(plan(tmp_path), seeds, arguments)
     assert caught.value.what == what
@@ -86,7 +86,7 @@ def test_what_cannot_be_swept_is_refused_before_anything_runs(
 
 
 def kept(cell: str, first: int, last: int) -> Sweep:
-    """A sweep of these seeds."""
+    """Write a committed sweep of these seeds."""
     return dataclasses.replace(calibration.judged(d.swept(0)), cell=cell, seeds=(first, last))
 
 
@@ -96,21 +96,21 @@ KEPT = [kept("a", 0, 199), kept("b", 200, 399)]
 @pytest.mark.parametrize(
     ("cell", "asked", "seeds"),
     [
-        ("a", Seeds(200), range(200)),  # those of its kept sweep again
+        ("a", Seeds(200), range(200)),  # those of its committed sweep again
         ("b", Seeds(200), range(200, 400)),
         ("b", Seeds(300), range(200, 500)),
         ("a", Seeds(300), range(400, 700)),  # more than fit before the next sweep's
-        ("c", Seeds(200), range(400, 600)),  # nobody's
-        ("a", Seeds(100, 7), range(7, 107)),  # as named
+        ("c", Seeds(200), range(400, 600)),  # used by no sweep
+        ("a", Seeds(100, 7), range(7, 107)),  # as given
     ],
 )
 def test_a_number_of_seeds_is_of_seeds_that_no_other_sweep_has(cell: str, asked: Seeds, seeds: range) -> None:
-    """Rates are added up over independent runs."""
+    """Rates are summed over independent runs."""
     assert sweeps.seeds_for(cell, asked, KEPT) == seeds
 
 
-def test_the_first_sweep_begins_at_nought() -> None:
-    """Where nothing is kept."""
+def test_the_first_sweep_begins_at_zero() -> None:
+    """No sweep is committed."""
     assert sweeps.seeds_for("a", Seeds(200), []) == range(200)
 
 
@@ -119,7 +119,7 @@ def test_the_first_sweep_begins_at_nought() -> None:
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str | None]]:
-    """Seed and handicap of every run, which is none: it prints, as trainers do, and is as it should be."""
+    """Record seed and handicap of every run; it prints, as trainers do, and returns a healthy observation."""
     done: list[tuple[int, str | None]] = []
 
     def run_cell(given: Plan, planned: PlannedCell) -> Observation:
@@ -132,7 +132,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str | None]]:
 
 
 def sweep(tmp_path: Path, seeds: range) -> list[dict[str, Any]]:
-    """Sweep one cell into a file, and read it."""
+    """Sweep one cell into a file and read it."""
     flow, variant = catalog.SWEPT_CELLS[0]
     one = plan(tmp_path, (PlannedCell(flow, variant, ()),))
     (tmp_path / "plan.json").write_text(one.to_json(), encoding="utf-8")
@@ -141,14 +141,14 @@ def sweep(tmp_path: Path, seeds: range) -> list[dict[str, Any]]:
 
 
 def test_every_seed_runs_healthy_and_in_each_handicap(tmp_path: Path, ran: list[Any]) -> None:
-    """A line each."""
+    """Each run is one line."""
     lines = sweep(tmp_path, range(3, 5))
     assert ran == [(seed, handicap) for seed in (3, 4) for handicap in (None, *catalog.Handicap)]
     assert [(line["seed"], line["handicap"]) for line in lines] == ran
 
 
-def test_a_sweep_goes_on_where_it_was_stopped(tmp_path: Path, ran: list[Any]) -> None:
-    """What was being written when it was killed runs again; what was whole does not."""
+def test_an_interrupted_sweep_resumes(tmp_path: Path, ran: list[Any]) -> None:
+    """The interrupted run is repeated; finished runs are not."""
     sweep(tmp_path, range(2))
     path = tmp_path / "sweeps" / "x.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:8]) + '{"cell":"trl1.1')
@@ -159,8 +159,8 @@ def test_a_sweep_goes_on_where_it_was_stopped(tmp_path: Path, ran: list[Any]) ->
     assert [(line["seed"], line["handicap"]) for line in lines] == everything
 
 
-def test_how_far_it_is_can_be_read(tmp_path: Path, ran: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
-    """Every ten seeds, without what trainers print."""
+def test_progress_is_printed(tmp_path: Path, ran: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """Progress is printed every ten seeds, without the trainers' output."""
     sweep(tmp_path, range(20))
     assert capsys.readouterr().out.splitlines() == [
         f"{CELLS[0]}: 60 of 120 runs, 0 min left",
@@ -173,7 +173,9 @@ def test_how_far_it_is_can_be_read(tmp_path: Path, ran: list[Any], capsys: pytes
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Commands that a sweep on the host starts; each finds its runs made. What is kept, is kept in the test."""
+    """Commands that a sweep starts on the host; each finds its runs finished. Results are written into the test's
+    folder.
+    """
     commands: list[list[str]] = []
 
     def run(command: list[str], given: Plan, *_: Any) -> int:
@@ -188,7 +190,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     learning = tmp_path / "learning"
     monkeypatch.setattr(stack_run, "run_process", run)
     monkeypatch.setattr(sweeps, "runs_of", lambda given, *_: tmp_path / f"{given.cells[0].variant}.jsonl")
-    keep, read_kept = calibration.keep, calibration.read_kept
+    keep, read_kept = calibration.save, calibration.read_sweeps
     monkeypatch.setattr(calibration, "read_kept", lambda *_: read_kept(learning))
     monkeypatch.setattr(calibration, "keep", lambda found: keep(found, learning))
     monkeypatch.setattr("finetune_compat.evidence.learning.publish", lambda: None)
@@ -196,16 +198,16 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def test_cells_are_swept_one_after_another_with_seeds_of_their_own(tmp_path: Path, host: list[list[str]]) -> None:
-    """Each is judged and kept when it has ended, and asks for the seeds the ones before it left."""
+    """Each is judged and stored when it ends, and uses seeds that the earlier ones do not."""
     plans = sweeps.plans_of(plan(tmp_path), Seeds(200), ())
     codes = [nox_session._calibrate(one, LOCK, Path("python"), (), Seeds(200), fresh=False) for one in plans]
     assert codes == [0, 0, 0]
     assert [command[5:] for command in host] == [["0", "200"], ["200", "400"], ["400", "600"]]
-    assert [each.seeds for each in calibration.read_kept()] == [(0, 199), (200, 399), (400, 599)]
+    assert [each.seeds for each in calibration.read_sweeps()] == [(0, 199), (200, 399), (400, 599)]
 
 
-def test_runs_of_before_are_removed_where_all_is_to_run_again(tmp_path: Path, host: list[list[str]]) -> None:
-    """As `--fresh` asks."""
+def test_earlier_runs_are_removed_if_all_run_again(tmp_path: Path, host: list[list[str]]) -> None:
+    """`--fresh` requests this."""
     one, *_ = sweeps.plans_of(plan(tmp_path), Seeds(1), ())
     there = tmp_path / f"{one.cells[0].variant}.jsonl"
     for fresh, left in ((False, True), (True, False)):

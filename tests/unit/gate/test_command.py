@@ -1,4 +1,4 @@
-"""A whole gate, from what is typed to the exit code. Cells are stood in for by observations made by hand; locks, rows,
+"""A whole gate, from the command line to the exit code. Cells are replaced by hand-made observations; locks, rows,
 judging, comparison, search and reports are real.
 """
 
@@ -38,10 +38,10 @@ Cell = Callable[[Plan, PlannedCell, str], Observation | None]
 
 
 def flagship(plan: Plan, cell: PlannedCell, trl: str) -> Observation | None:
-    """What TRL does with a PeftModel on a quantized base: frozen from 0.20.0 to 0.23.0, silent or loud."""
+    """TRL's behaviour with a PeftModel on a quantized base model: frozen from 0.20.0 to 0.23.0, silent or loud."""
     versions = {**b.VERSIONS, "trl": trl}
     seen = b.healthy(cell.flow, cell.variant, stack=plan.stack, versions=versions)
-    broken = Version("0.20.0") <= Version(trl) < Version("0.23.1") and any(item.frame for item in cell.listed)
+    broken = Version("0.20.0") <= Version(trl) < Version("0.23.1") and any(item.froze for item in cell.listed)
     if not broken:
         return seen
     chain = b.FREEZING_CHAIN if Version(trl) >= Version("0.22.0") else (*b.FREEZING_CHAIN[:2], b.FREEZING_CHAIN[3])
@@ -53,7 +53,7 @@ def flagship(plan: Plan, cell: PlannedCell, trl: str) -> Observation | None:
 
 @pytest.fixture
 def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Callable[[Cell], list[str]]:
-    """Lets cells be what a function says; gives the list of the stacks that ran and their cells."""
+    """Replace the cells of a stack by the result of a function; return the list of stacks that ran and their cells."""
     monkeypatch.setenv("COMPAT_RUN_ID", "gate")
     in_places(runs=tmp_path)
     monkeypatch.setattr(
@@ -99,12 +99,12 @@ LOCKED = (
 
 
 def asked(before: str = "trl==0.19.1", after: str = "trl==0.22.2", **options: Any) -> GateRequest:
-    """A call."""
+    """A call of `compat gate`."""
     return GateRequest((before,), (after,), **{"flows": FLOW, "device": "cpu", **options})
 
 
 def answer(tmp_path: Path) -> dict[str, Any]:
-    """What was written for machines."""
+    """Read the JSON answer."""
     gate: dict[str, Any] = json.loads((tmp_path / "gate" / "gate.json").read_text())["gate"]
     return gate
 
@@ -113,7 +113,9 @@ class TestDecisions:
     def test_the_flagship_blocks_with_the_line_and_a_safe_target(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """0.19.1 -> 0.22.2: the issue, the freezing line, 0.23.1 found by running it and the release before it."""
+        """0.19.1 -> 0.22.2: the report has the issue, the freezing line, and 0.23.1, found by running it and the
+        release before.
+        """
         ran = stand(flagship)
         assert gate_command(asked()) is GateExit.BLOCK
         out = " ".join(capsys.readouterr().out.split())
@@ -125,17 +127,17 @@ class TestDecisions:
         assert ran[2:] == [f"trl0.23-py311 {len(regressed)}", f"trl0.23.0-py311 {len(regressed)}"]
         assert [item["version"] for item in answer(tmp_path)["causes"][0]["target"]["tried"]] == ["0.23.1", "0.23.0"]
 
-    def test_its_repair_is_not_stopped_by_it(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
-        """0.19.1 -> 0.23.1 and 0.22.2 -> 0.23.1: nothing stands against either, and the second is a fix."""
+    def test_its_fix_is_not_blocked(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
+        """0.19.1 -> 0.23.1 and 0.22.2 -> 0.23.1: nothing blocks either, and the second is a fix."""
         stand(flagship)
         assert gate_command(asked(after="trl==0.23.1")) is GateExit.ALLOW
         assert gate_command(asked(before="trl0.22", after="trl0.23")) is GateExit.ALLOW
         assert "of them fixed" in answer(tmp_path)["reason"]
 
-    def test_a_lock_that_pins_everything_hides_no_safe_target(
+    def test_a_fully_pinned_lock_hides_no_safe_target(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Where a release does not go with the other pins it is run as of its day, and what has to move is named."""
+        """A release that does not fit the other pins runs as of its day, and the report names what must move."""
         stand(flagship)
         of_row, of_release = command.resolve, search.of_release
 
@@ -155,10 +157,10 @@ class TestDecisions:
         told = " ".join((tmp_path / "gate" / "gate.md").read_text().split())
         assert f"that passes, with {beside} in place of the pinned versions." in told
 
-    def test_what_moves_with_a_bare_pin_is_no_news(
+    def test_packages_that_move_with_a_bare_pin_are_not_reported(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It brings the packages of its day, whichever release it names."""
+        """A bare pin brings the packages of its day, for any release."""
         stand(flagship)
         of_row = command.resolve
         monkeypatch.setattr(command, "resolve", lambda *given: replace(of_row(*given), rule=Rule.OF_ITS_DAY))
@@ -168,7 +170,7 @@ class TestDecisions:
     def test_one_cell_runs_alone(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """The command a red cell is shown with asks for that cell and gives its verdict."""
+        """The command printed for a failed cell runs that cell and gives its verdict."""
         ran = stand(flagship)
         gate_command(asked(candidates=0))
         again = next(cell["again"] for cell in answer(tmp_path)["cells"] if cell["change"] == "regressed")
@@ -181,8 +183,10 @@ class TestDecisions:
         assert sorted(ran) == ["trl0.19-py311 1", "trl0.22-py311 1"]
         assert answer(tmp_path)["left_out"] == ["every cell but sft-peft-model[qwen2-nf4-gc]"]
 
-    def test_a_machine_that_failed_is_no_regression(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
-        """Lost cells are never green, and a safe target is not looked for."""
+    def test_an_infrastructure_failure_is_no_regression(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path
+    ) -> None:
+        """Lost cells are never a pass, and no safe target is searched."""
         lost = b.out_of_memory
 
         def cell(plan: Plan, planned: PlannedCell, trl: str) -> Observation | None:
@@ -197,7 +201,7 @@ class TestDecisions:
     def test_a_stack_that_cannot_be_installed_holds(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As the side asked about: every cell is lost."""
+        """As the candidate, every cell is lost."""
         stand(flagship)
         made = sides.environment_of
 
@@ -214,10 +218,10 @@ class TestDecisions:
         assert answer(tmp_path)["defaults_unknown"] == "there is no environment of one side"
 
     @pytest.mark.parametrize("after", ["trl0.19", "trl0.22"])
-    def test_without_a_baseline_no_part_of_the_answer_tells_more_than_the_whole(
+    def test_without_a_baseline_no_part_of_the_answer_claims_more_than_the_whole(
         self, after: str, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Whether the side asked about trains or not; and no exception makes known what is not."""
+        """This holds whether the candidate trains or not; no exception makes an unknown result known."""
         stand(flagship)
         made = sides.environment_of
 
@@ -240,7 +244,7 @@ class TestDecisions:
         assert 'failures="0" errors="26" skipped="0"' in suite
 
     def test_a_policy_may_hold_whatever_is_unchanged(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
-        """And then it is a cause."""
+        """The report then names it as a cause."""
         stand(flagship)
         policy = tmp_path / "policy.toml"
         policy.write_text(POLICY.read_text().replace('unchanged = "allow"', 'unchanged = "hold"'))
@@ -248,8 +252,8 @@ class TestDecisions:
         told = answer(tmp_path)["reason"]
         assert told.startswith("26 cells of sft-peft-model are unchanged, which the policy does not allow: "), told
 
-    def test_defaults_are_held_side_by_side(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
-        """And where a side cannot be asked, the report says so and the decision stands."""
+    def test_defaults_are_compared(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
+        """If the defaults of a side cannot be read, the report says so and the decision is the same."""
         stand(flagship)
         gate_command(asked(candidates=0))
         (change,) = answer(tmp_path)["defaults"]
@@ -275,7 +279,7 @@ def ending(kind: str, message: str, stage: Stage, *stacks: str, **versions: str)
 
 
 def quantized(plan: Plan, planned: PlannedCell, trl: str) -> Observation | None:
-    """Quantized cells end as they do with Transformers 4.46 on a CPU, which is listed. The others train."""
+    """Quantized cells end as with Transformers 4.46 on a CPU, which is listed. The others train."""
     stacks = [plan.stack] if planned.variant.precision.quantized else []
     message = "'frozenset' object has no attribute 'discard'"
     return ending("AttributeError", message, Stage.LOAD, *stacks, transformers="4.46.3")(plan, planned, trl)
@@ -285,7 +289,7 @@ class TestNothingTrained:
     def test_a_machine_without_a_gpu_allows_nothing(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Both sides end where bitsandbytes looks for CUDA: no issue is named, and what to do is said."""
+        """Both sides end where bitsandbytes needs CUDA: no issue is named, and the report says what to do."""
         stand(ending("RuntimeError", NO_KERNELS, Stage.LOAD, "trl0.19-py311", "trl0.22-py311"))
         assert gate_command(asked()) is GateExit.COULD_NOT_TELL
         assert answer(tmp_path)["reason"] == (
@@ -301,13 +305,13 @@ class TestNothingTrained:
         [NO_KERNELS, "No GPU found. A GPU is needed for quantization.", "None of the available devices `None` are"],
     )
     def test_a_machine_without_a_gpu_is_no_regression(self, message: str, stand: Callable[[Cell], list[str]]) -> None:
-        """Of the candidate: on a GPU the same versions may train."""
+        """The candidate might train on a GPU with the same versions."""
         ran = stand(ending("RuntimeError", message, Stage.LOAD, "trl0.22-py311"))
         assert gate_command(asked()) is GateExit.COULD_NOT_TELL
-        assert len(ran) == 2  # nor is a safe release looked for
+        assert len(ran) == 2  # no safe release is searched either
 
-    def test_what_no_gpu_would_mend_is_a_regression(self, stand: Callable[[Cell], list[str]]) -> None:
-        """The adapters were frozen before anything asked for a GPU."""
+    def test_a_fault_that_needs_no_gpu_is_a_regression(self, stand: Callable[[Cell], list[str]]) -> None:
+        """The adapters were frozen before anything needed a GPU."""
 
         def cell(plan: Plan, planned: PlannedCell, trl: str) -> Observation | None:
             seen = b.healthy(planned.flow, planned.variant, stack=plan.stack, versions={**b.VERSIONS, "trl": trl})
@@ -321,7 +325,7 @@ class TestNothingTrained:
     def test_the_same_error_before_training_on_both_sides_allows_nothing(
         self, stage: Stage, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """What is listed for these cells was not reached, and is not named."""
+        """The listed issues of these cells were not reached and are not named."""
         stand(ending("ImportError", BROKEN_IMPORT, stage, "trl0.19-py311", "trl0.22-py311"))
         assert gate_command(asked()) is GateExit.COULD_NOT_TELL
         assert answer(tmp_path)["reason"].startswith(
@@ -335,33 +339,31 @@ class TestNothingTrained:
     def test_one_side_that_ends_before_training_is_a_regression(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path
     ) -> None:
-        """The release did it, and no listed issue that was not reached is named for it."""
+        """The release is the cause, and no listed issue that was not reached is named for it."""
         stand(ending("ImportError", BROKEN_IMPORT, Stage.LOAD, "trl0.22-py311"))
         assert gate_command(asked(candidates=0)) is GateExit.BLOCK
         assert {cell["change"] for cell in answer(tmp_path)["cells"]} == {"regressed"}
         assert "trl#3926" not in answer(tmp_path)["reason"]
 
-    def test_a_repair_is_named_by_what_was_seen_before_it(
+    def test_a_fix_is_named_by_what_was_observed_before_it(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """0.22.2 lists trl#3926 and did not get as far: what is fixed is the import."""
+        """On 0.22.2 trl#3926 is listed and was not reached: the import is what was fixed."""
         stand(ending("ImportError", BROKEN_IMPORT, Stage.LOAD, "trl0.22-py311"))
         assert gate_command(asked(before="trl0.22", after="trl0.23")) is GateExit.ALLOW
         assert answer(tmp_path)["reason"] == "Nothing blocks the upgrade in 26 cells, 26 of them fixed."
         assert "trl#3926" not in capsys.readouterr().out
 
-    def test_the_same_error_in_training_is_what_the_user_has_already(
-        self, stand: Callable[[Cell], list[str]], tmp_path: Path
-    ) -> None:
-        """Training was reached, and judged."""
+    def test_the_same_error_in_training_is_unchanged(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
+        """Training was reached and judged."""
         stand(ending("IndexError", "index out of range in self", Stage.TRAINING, "trl0.19-py311", "trl0.23-py311"))
         assert gate_command(asked(after="trl0.23")) is GateExit.ALLOW
         assert {cell["change"] for cell in answer(tmp_path)["cells"]} == {"still failing"}
 
-    def test_a_listed_error_before_training_leaves_what_else_was_judged(
+    def test_a_listed_error_before_training_leaves_other_cells_judged(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path
     ) -> None:
-        """And the answer says how many cells it does not rest on."""
+        """The report says how many cells it does not rest on."""
         stand(quantized)
         cells = ("sft-peft-config[qwen2-nf4-gc]", "sft-peft-config[qwen2-full-gc]")
         assert gate_command(asked(after="trl0.23", flows=(), cells=cells)) is GateExit.ALLOW
@@ -369,10 +371,10 @@ class TestNothingTrained:
             "Nothing blocks the upgrade in 2 cells, 1 of them not judged, as it ends in an error before training."
         )
 
-    def test_a_listed_error_before_training_allows_no_flow_that_nothing_else_was_judged_of(
+    def test_a_listed_error_before_training_allows_no_flow_without_other_evidence(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path
     ) -> None:
-        """Another flow that trained is no evidence."""
+        """Training of another flow is no evidence."""
         stand(quantized)
         cells = ("sft-peft-config[qwen2-nf4-gc]", "sft-full[qwen2-full-gc]")
         assert gate_command(asked(after="trl0.23", flows=(), cells=cells)) is GateExit.COULD_NOT_TELL
@@ -388,7 +390,7 @@ class TestNothingTrained:
     def test_a_flow_that_neither_side_has_allows_nothing(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path
     ) -> None:
-        """It was asked for by name, and TRL before 0.8 has none of its cells."""
+        """The flow was requested by name, and TRL before 0.8 has none of its cells."""
         stand(ending("", "", Stage.LOAD))
         given = asked("trl0.4", "trl0.5", flows=("sft-full", "rft-all-linear"))
         assert gate_command(given) is GateExit.COULD_NOT_TELL
@@ -400,25 +402,25 @@ class TestNothingTrained:
 
 class TestExceptions:
     def with_exception(self, tmp_path: Path, expires: str) -> Path:
-        """The policy, and trl#3926 accepted until then."""
+        """The policy with trl#3926 accepted until this day."""
         path = tmp_path / "policy.toml"
         lines = ('[[exception]]\nissue = "trl#3926"\nreason = "we hand over the base model"', f"expires = {expires}\n")
         path.write_text("\n".join((POLICY.read_text(), *lines)))
         return path
 
-    def test_one_that_holds_is_told(
+    def test_a_valid_exception_is_reported(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """The upgrade is allowed, and the reason is in every report."""
+        """The upgrade is allowed, and every report has the reason."""
         stand(flagship)
         assert gate_command(asked(policy=self.with_exception(tmp_path, "9999-12-31"))) is GateExit.ALLOW
         for text in (capsys.readouterr().out, (tmp_path / "gate" / "gate.md").read_text()):
             assert "we hand over the base model" in text
 
-    def test_one_that_expired_does_not_apply_and_is_named(
+    def test_an_expired_exception_does_not_apply_and_is_named(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Nobody wonders why the gate closed."""
+        """The report explains why the gate did not allow."""
         stand(flagship)
         assert gate_command(asked(policy=self.with_exception(tmp_path, "2020-01-01"), candidates=0)) is GateExit.BLOCK
         assert "2020-01-01, EXPIRED: it no longer applies" in " ".join(capsys.readouterr().out.split())
@@ -475,7 +477,7 @@ class TestExitCodes:
         message: str,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """Before anything runs, with its one message. What else can be typed wrong is in `test_bad_input`."""
+        """It is refused with one message before anything runs. More bad input is in `test_bad_input`."""
         ran = stand(flagship)
         assert gate_command(asked(**options)) is GateExit.BAD_INPUT
         assert (*capsys.readouterr(), ran) == ("", message, [])
@@ -488,7 +490,7 @@ class TestExitCodes:
             (ZeroDivisionError("a bug"), "Traceback"),
         ],
     )
-    def test_whatever_else_goes_wrong_is_3(
+    def test_every_other_error_is_3(
         self,
         stand: Callable[[Cell], list[str]],
         error: Exception,
@@ -496,7 +498,7 @@ class TestExitCodes:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """A machine that fails, and a bug of ours: Python's own exit code for it is that of HOLD."""
+        """An infrastructure failure and an internal error give HOLD; Python's own exit code would be misread."""
         stand(flagship)
 
         def fail(lock: Lock) -> None:
@@ -506,10 +508,10 @@ class TestExitCodes:
         assert gate_command(asked()) is GateExit.COULD_NOT_TELL
         assert message in capsys.readouterr().err
 
-    def test_a_stack_that_says_nothing_of_its_defaults_changes_no_decision(
+    def test_a_stack_without_readable_defaults_changes_no_decision(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It is told."""
+        """The report says so."""
         stand(flagship)
 
         def fail(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a side can be, and the exact answer to everything it cannot."""
+"""Valid sides of a gate, and the exact message for every invalid one."""
 
 from __future__ import annotations
 
@@ -80,14 +80,14 @@ wheels = [{ name = "pywin32-300-py3-none-any.whl", path = "pywin32-300-py3-none-
 
 
 def wanted(*texts: str) -> Wanted:
-    """A side that is no row."""
+    """A side that is no row of the matrix."""
     found = read_side(texts, "--to", MATRIX)
     assert isinstance(found, Wanted)
     return found
 
 
 def refusal(*texts: str) -> str:
-    """The message for input that cannot be followed; always bad input."""
+    """Return the message for an invalid side, which is always bad input."""
     with pytest.raises(CompatError) as raised:
         read_side(texts, "--to", MATRIX)
     assert raised.value.exit_code is ExitCode.BAD_INPUT
@@ -97,24 +97,24 @@ def refusal(*texts: str) -> str:
 class TestRows:
     @pytest.mark.parametrize("text", ["trl0.22", "trl==0.22.2", " trl0.22 ", "TRL==0.22.2", "trl == 0.22.2 "])
     def test_a_name_and_the_pin_of_a_row_are_that_row(self, text: str) -> None:
-        """With its committed lock, however it is named."""
+        """The side has the committed lock, by either name."""
         assert read_side([text], "--to", MATRIX) == Row(MATRIX.stack("trl0.22"), None)
 
     def test_a_name_may_say_its_python(self) -> None:
-        """As cells and reports do."""
+        """Cells and reports have the same names."""
         assert read_side(["trl0.22-py312"], "--to", MATRIX) == Row(MATRIX.stack("trl0.22"), "3.12")
 
     @pytest.mark.parametrize(
         ("text", "pin"),
         [("trl[vllm]==0.22.2", "trl[vllm]==0.22.2"), ("trl [vllm, peft] == 0.22.2", "trl[peft,vllm]==0.22.2")],
     )
-    def test_extras_are_told_not_to_be_followed(self, text: str, pin: str) -> None:
-        """The committed lock is that of the package without them."""
+    def test_extras_of_a_row_are_reported_as_ignored(self, text: str, pin: str) -> None:
+        """The committed lock is that of the package without extras."""
         told = (f"{pin}: the committed lock of trl0.22 has no extras",)
         assert read_side([text], "--to", MATRIX) == Row(MATRIX.stack("trl0.22"), None, told)
 
     def test_a_python_it_is_not_locked_for(self) -> None:
-        """Names those it is."""
+        """The message lists its Pythons."""
         assert refusal("trl0.24-py312") == (
             "matrices/stacks.toml: trl0.24 is not locked for Python 3.12\nIts row names 3.11.\nName trl0.24-py311."
         )
@@ -122,7 +122,7 @@ class TestRows:
 
 class TestPins:
     def test_another_release_brings_the_packages_of_its_day(self) -> None:
-        """It is no row, and named after the pin."""
+        """It is no row, and is named after the pin."""
         found = wanted("trl==0.22.1")
         assert (found.rule, found.name, list(map(str, found.requirements))) == (
             Rule.OF_ITS_DAY,
@@ -140,19 +140,19 @@ class TestPins:
         ],
     )
     def test_several_in_one_value_or_in_several(self, texts: list[str]) -> None:
-        """In the matrix's order, whatever the order they were typed in: one name for one stack."""
+        """The name follows the matrix's order, not the typed order: one stack has one name."""
         assert wanted(*texts).name == "trl0.22.2-peft0.16.0"
 
-    def test_extras_of_what_is_no_row_are_asked_for(self) -> None:
-        """And make another stack than the package alone."""
+    def test_extras_of_another_release_are_requested(self) -> None:
+        """They make another stack than the package alone."""
         found = wanted("peft == 0.16.0 trl [vllm,peft] == 0.22.2")
         assert (found.name, list(map(str, found.requirements))) == (
             "trl-peft-vllm0.22.2-peft0.16.0",
             ["trl[peft,vllm]==0.22.2", "peft==0.16.0"],
         )
 
-    def test_torch_is_told_not_to_be_followed(self) -> None:
-        """And the rest is."""
+    def test_torch_is_reported_as_ignored(self) -> None:
+        """Other pins are used."""
         assert wanted("trl==0.22.2", "torch==2.8.0").not_followed == (f"torch==2.8.0: {PLATFORM}",)
 
     @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ class TestPins:
         ["trl>=0.22", "trl==0.22.*", "trl>=0.22,<0.23", "trl===0.22.2", "trl >= 0.22", "trl @ https://x.org/trl.whl"],
     )
     def test_what_names_no_single_release(self, text: str) -> None:
-        """A range is what a resolver is for; a gate compares two stacks."""
+        """A range needs a resolver; a gate compares two stacks."""
         assert refusal(text) == (
             f"--to: {text!r} names no single release\n"
             "A gate runs two stacks, so each side must say which release it means.\n"
@@ -168,11 +168,11 @@ class TestPins:
         )
 
     def test_twice(self) -> None:
-        """Whichever was meant."""
+        """The request is ambiguous."""
         assert refusal("trl==0.22.2", "trl==0.23.1") == "--to: trl is pinned twice\nLeave one of the pins out."
 
     def test_none_of_the_stack(self) -> None:
-        """A web framework trains nothing, and torch is the machine's."""
+        """A web framework does not train, and torch belongs to the machine."""
         pins = "Pin one or more of trl, transformers, peft, bitsandbytes, accelerate, datasets."
         assert refusal("flask==3.0") == (
             f"--to: no pin of a package that the matrix resolves: flask==3.0\n"
@@ -185,11 +185,11 @@ class TestPins:
         )
 
     def test_nothing(self) -> None:
-        """Says what a side can be."""
+        """The message says what a side can be."""
         assert refusal(" ") == f"compat gate: --to is empty\n{CAN_BE}"
 
     def test_a_word(self) -> None:
-        """With the names that look like it."""
+        """The message has similar names."""
         assert refusal("trl0.2222") == (
             "--to: 'trl0.2222' is neither a stack, a pin, a file nor an interpreter\n"
             f"Stacks of matrices/stacks.toml that look like it: trl0.22, trl0.22.0, trl0.29.\n{CAN_BE}"
@@ -200,7 +200,7 @@ class TestPins:
         )
 
     def test_a_stack_beside_a_pin(self) -> None:
-        """Only pins can be several."""
+        """Only pins can be combined."""
         assert refusal("trl0.22", "peft==0.16.0") == (
             "--to: 'trl0.22' does not go with other values\n"
             "A side is one stack, one file or one interpreter, or pins; only pins can be several.\n"
@@ -209,14 +209,14 @@ class TestPins:
 
 
 def written(folder: Path, name: str, text: str) -> str:
-    """The path of a file with this text."""
+    """Write a file with this text and return its path."""
     (folder / name).write_text(text, encoding="utf-8")
     return str(folder / name)
 
 
 class TestRequirements:
     def test_what_it_pins_and_what_it_does_not(self, tmp_path: Path) -> None:
-        """Continued lines, hashes, comments and includes are read; what cannot be followed is named."""
+        """Continued lines, hashes, comments and includes are read; unsupported lines are named."""
         written(tmp_path, "base.txt", "transformers>=4.55,<4.57\n")
         path = written(
             tmp_path,
@@ -239,13 +239,13 @@ class TestRequirements:
         )
 
     def test_one_that_is_called_a_lock(self, tmp_path: Path) -> None:
-        """As some tools call what they write; but for uv.lock it is a requirements file."""
+        """Some tools name their output so; except uv.lock it is a requirements file."""
         assert list(map(str, wanted(written(tmp_path, "requirements.lock", "trl==0.22.2\n")).requirements)) == [
             "trl==0.22.2"
         ]
 
     def test_markers_decide(self, tmp_path: Path) -> None:
-        """As they do for pip, on Linux."""
+        """They are evaluated as pip does on Linux."""
         lines = ("trl==0.22.2; sys_platform=='linux'", "trl==9.9; sys_platform=='win32'", "peft==1; extra=='x'\n")
         found = wanted(written(tmp_path, "requirements.txt", "\n".join(lines)))
         assert [item.name + str(item.specifier) for item in found.requirements] == ["trl==0.22.2"]
@@ -282,14 +282,14 @@ class TestRequirements:
         ],
     )
     def test_a_file_that_is_not_what_its_name_says(self, tmp_path: Path, text: str, problem: str) -> None:
-        """The line, and what is wrong with it."""
+        """The message has the line and the error."""
         (tmp_path / "binary.txt").write_bytes(b"\xff")
         written(tmp_path, "wrong.txt", "?\n")
         path = written(tmp_path, "requirements.txt", text)
         assert refusal(path) == f"{path}: {problem.format(folder=tmp_path)}\n{KIND}\n{AGAIN}"
 
     def test_without_a_package_of_the_stack(self, tmp_path: Path) -> None:
-        """Nothing could be compared."""
+        """There is nothing to compare."""
         path = written(tmp_path, "requirements.txt", "flask==3.0\n")
         assert refusal(path) == (
             f"{path}: it names no package that the matrix resolves\nThe gate compares the training stack.\n"
@@ -297,7 +297,7 @@ class TestRequirements:
         )
 
     def test_not_text(self, tmp_path: Path) -> None:
-        """Says so, without a trace."""
+        """The message says so, without a traceback."""
         path = tmp_path / "requirements.txt"
         path.write_bytes(b"\xff\x80")
         assert refusal(str(path)) == (
@@ -308,14 +308,14 @@ class TestRequirements:
 
 class TestLockFiles:
     def test_a_uv_lock(self, tmp_path: Path) -> None:
-        """The entry for Linux of each package; the project itself is none of its packages."""
+        """The entry for Linux of each package is used; the project itself is not a package."""
         found = wanted(written(tmp_path, "uv.lock", UV_LOCK))
         assert (list(map(str, found.requirements)), found.constraints) == (["trl==0.22.2"], ("numpy==2.2.0",))
         assert found.not_followed[:2] == ("ours: not from an index", f"torch==2.8.0: {PLATFORM}")
         assert found.python == "3.11"
 
     def test_a_pylock(self, tmp_path: Path) -> None:
-        """The same of PEP 751."""
+        """A PEP 751 file gives the same."""
         found = wanted(written(tmp_path, "pylock.toml", PYLOCK))
         assert (list(map(str, found.requirements)), found.constraints) == (["trl==0.22.2"], ("tokenizers==0.22.0",))
 
@@ -362,14 +362,14 @@ class TestLockFiles:
         ],
     )
     def test_one_that_is_none(self, tmp_path: Path, name: str, text: str, problem: str) -> None:
-        """What is wrong, and what the name promised."""
+        """The message has the error and the expected format."""
         path = written(tmp_path, name, text)
         assert refusal(path) == f"{path}: {problem}\n{KIND}\n{AGAIN}"
 
 
 class TestInterpreters:
     def test_what_is_installed_in_one(self, tmp_path: Path) -> None:
-        """Asked of the interpreter itself; an environment's folder stands for its interpreter."""
+        """The interpreter itself is queried; an environment's folder stands for its interpreter."""
         (tmp_path / "bin").mkdir()
         installed = [["trl", "0.22.2", False], ["peft", "0.17.1", True], ["torch", "2.8.0+cpu", False]]
         answer = json.dumps({"python": "3.11", "found": installed})
@@ -386,7 +386,7 @@ class TestInterpreters:
         assert wanted(str(python)).requirements == found.requirements
 
     def test_a_real_one_without_the_stack(self) -> None:
-        """This one has no TRL."""
+        """This interpreter has no TRL."""
         assert refusal(sys.executable) == (
             f"{Path(sys.executable).parent.parent}: it names no package that the matrix resolves\n"
             "The gate compares the training stack.\n"
@@ -394,14 +394,14 @@ class TestInterpreters:
         )
 
     def test_a_folder_that_is_none(self, tmp_path: Path) -> None:
-        """Says what was asked."""
+        """The message names the folder."""
         assert refusal(str(tmp_path)) == (
             f"--to {tmp_path}: this is neither a Python interpreter, a virtual environment nor a file of versions\n"
             f"The harness ran {tmp_path}/bin/python to list its packages, and that failed.\n{CAN_BE}"
         )
 
     def test_a_path_that_is_not_there(self) -> None:
-        """A name with a slash or a file's ending is a path."""
+        """A name with a slash or a file extension is a path."""
         for name in ("no/such/place", "missing.txt"):
             assert refusal(name) == (
                 f"--to {name}: there is no such file or folder\n"
@@ -424,7 +424,7 @@ version = "0.23.1"
 source = { registry = "https://pypi.org/simple" }
 resolution-markers = ["python_full_version >= '3.12.4' and implementation_name == 'cpython'"]
 """
-"""A uv.lock that has a release for each Python; the other files say the same."""
+"""A uv.lock with a release for each Python; the other files say the same."""
 
 PYLOCK_FOR_PYTHONS = "\n".join(
     (
@@ -457,14 +457,14 @@ class TestPython:
     def test_a_file_is_read_for_the_python_it_runs_on(
         self, tmp_path: Path, name: str, text: str, asked: str | None, python: str, pin: str
     ) -> None:
-        """Whichever runs this."""
+        """The Python that runs the gate does not matter."""
         found = read_side([written(tmp_path, name, text)], "--to", MATRIX, asked)
         assert isinstance(found, Wanted)
         assert found.python == python
         assert [str(item).partition(";")[0] for item in found.requirements] == [f"trl=={pin}"]
 
     def test_the_first_that_a_side_takes(self, tmp_path: Path) -> None:
-        """Of the matrix, unless one is asked for."""
+        """It is the first of the matrix, unless one is requested."""
         newer = FOR_PYTHONS.replace(">=3.11", ">=3.12")
         found = wanted(written(tmp_path, "uv.lock", newer))
         assert (found.python, list(map(str, found.requirements))) == ("3.12", ["trl==0.23.1"])
@@ -472,7 +472,7 @@ class TestPython:
 
     @pytest.mark.parametrize(("takes", "asked"), [("<3.11", None), (">=3.12", "3.11")])
     def test_none_that_it_takes(self, tmp_path: Path, takes: str, asked: str | None) -> None:
-        """Those that could be had are named."""
+        """The message lists the available ones."""
         path = written(tmp_path, "uv.lock", FOR_PYTHONS.replace(">=3.11", takes))
         with pytest.raises(CompatError) as raised:
             read_side([path], "--to", MATRIX, asked)
@@ -483,7 +483,7 @@ class TestPython:
 
     @pytest.mark.parametrize("text", ["trl==0.22.1", "requirements.txt"])
     def test_one_that_nothing_runs_on(self, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It was asked for, and no side needs it."""
+        """It was requested, and no side needs it."""
         monkeypatch.chdir(tmp_path)
         written(tmp_path, "requirements.txt", "trl==0.22.2\n")
         with pytest.raises(CompatError) as raised:
@@ -494,7 +494,7 @@ class TestPython:
         )
 
     def test_an_interpreter_that_nothing_runs_on(self, tmp_path: Path) -> None:
-        """As in the files, unless another Python is asked for."""
+        """This also holds for files, unless another Python is requested."""
         python = tmp_path / "python"
         python.write_text("""#!/bin/sh\necho '{"python": "3.10", "found": [["trl", "0.22.2", false]]}'\n""")
         python.chmod(0o755)
@@ -507,7 +507,7 @@ class TestPython:
 
 
 def test_a_file_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As typed beside it."""
+    """The path is relative to the current directory."""
     monkeypatch.chdir(tmp_path)
     written(tmp_path, "requirements.txt", "trl==0.22.2\n")
     assert wanted("requirements.txt").name == "requirements"

@@ -1,4 +1,4 @@
-"""The pure parts of a gate: defaults, differences, the index's answer, the locks of what is no row."""
+"""The pure parts of a gate: defaults, differences, the package index, and locks of sides that are no row."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MATRIX = read_matrix()
 
 class TestDefaults:
     def test_added_removed_and_changed(self) -> None:
-        """In the order of the fields; what stayed is not told."""
+        """They are in the order of the fields; unchanged fields are not listed."""
         before = {"SFTConfig": {"packing": "False", "gone": "1", "same": "0"}}
         after = {"SFTConfig": {"packing": "True", "same": "0", "new": "None"}}
         assert changes(before, after) == (
@@ -44,8 +44,8 @@ class TestDefaults:
             DefaultChange("SFTConfig", "new", None, "None"),
         )
 
-    def test_what_is_inherited_is_told_once(self) -> None:
-        """Where it comes from; what a trainer's configuration changes otherwise is its own."""
+    def test_an_inherited_change_is_reported_once(self) -> None:
+        """It is reported at the base class; a trainer's configuration reports only its own changes."""
         before = {"SFTConfig": {"lr": "1", "bf16": "0"}, "TrainingArguments": {"lr": "1", "bf16": "0"}}
         after = {"SFTConfig": {"lr": "2", "bf16": "1"}, "TrainingArguments": {"lr": "2", "bf16": "0"}}
         assert changes(before, after) == (
@@ -54,13 +54,13 @@ class TestDefaults:
         )
 
     def test_a_class_of_one_side_is_one_change(self) -> None:
-        """Not one for each of its fields."""
+        """Its fields are not listed one by one."""
         assert changes({}, {"KTOConfig": {"beta": "0.1"}}) == (
             DefaultChange("KTOConfig", "", None, "the class is there"),
         )
 
-    def test_a_stack_is_asked_for_fields_with_their_defaults(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Without addresses; a class it does not have is left out, and nothing of it is made."""
+    def test_a_stack_lists_fields_with_their_defaults(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Values have no addresses; a missing class is left out, and no class is instantiated."""
 
         def broken() -> None:
             raise ValueError
@@ -71,7 +71,7 @@ class TestDefaults:
             plain: float = 0.1
             made: list[str] = dataclasses.field(default_factory=lambda: ["q_proj"])
             odd: object = dataclasses.field(default_factory=broken)
-            place: object = object  # a class has an address only in its instances
+            place: object = object  # only an instance of the class has an address
 
         module = types.ModuleType("a_stack")
         module.Config = Config  # type: ignore[attr-defined]  # a module made here
@@ -90,12 +90,12 @@ class TestDefaults:
 
 class TestDifferences:
     def test_the_same_has_none(self) -> None:
-        """And neither has a cell that one side did not observe."""
+        """A cell that one side did not observe has no difference either."""
         seen = b.healthy()
         assert differences(seen, seen) == differences(seen, None) == differences(None, seen) == ()
 
     def test_counts_dtypes_checkpointing_modules_and_loss(self) -> None:
-        """Stage by stage, each with what it was and what it is."""
+        """They are listed by stage, with the old and the new value."""
         recorded = {"checkpointing": "reentrant", "adapted": {"q_proj": 2}}
         one = b.at_stage(b.healthy(), Stage.TRAINER, **recorded)
         other = b.at_stage(
@@ -115,7 +115,7 @@ class TestDifferences:
         )
 
     def test_what_an_older_harness_did_not_record_is_no_difference(self) -> None:
-        """It is not known."""
+        """The value is unknown."""
         one = b.at_stage(b.healthy(), Stage.TRAINER, checkpointing="off", adapted={"q_proj": 2})
         assert differences(b.healthy(), one) == ()
 
@@ -136,7 +136,7 @@ FILES = [
 
 @pytest.fixture
 def answering(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes the index answer so, or fail so."""
+    """Make the index answer this, or fail with this."""
     monkeypatch.delenv("UV_DEFAULT_INDEX", raising=False)
     monkeypatch.delenv("UV_INDEX_URL", raising=False)
     monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example/simple/")
@@ -156,7 +156,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 class TestIndex:
     def test_releases_have_a_wheel_and_were_not_withdrawn(self, answering: Any) -> None:
-        """The day is that of the wheel, UTC."""
+        """The day is that of the wheel, in UTC."""
         answering({"files": FILES})
         assert index.releases("trl") == (
             Release(Version("0.22.1"), date(2025, 8, 29)),
@@ -164,8 +164,8 @@ class TestIndex:
         )
         assert index.release_day("trl", Version("0.23")) == date(2025, 9, 10)
 
-    def test_a_release_that_is_not_there(self, answering: Any) -> None:
-        """Its neighbours are named."""
+    def test_a_missing_release(self, answering: Any) -> None:
+        """The message names its neighbours."""
         answering({"files": FILES})
         with pytest.raises(CompatError) as raised:
             index.release_day("trl", Version("0.22.9"))
@@ -175,7 +175,7 @@ class TestIndex:
         )
 
     def test_an_index_without_days(self, answering: Any) -> None:
-        """PEP 700 is what it lacks."""
+        """The index does not implement PEP 700."""
         answering({"files": [{"filename": "trl-0.22.1-py3-none-any.whl"}]})
         with pytest.raises(CompatError) as raised:
             index.releases("trl")
@@ -185,8 +185,8 @@ class TestIndex:
             "Set UV_DEFAULT_INDEX to an index that has it, or name stacks of the matrix or lock files."
         )
 
-    def test_a_package_that_is_not_there(self, answering: Any) -> None:
-        """Misspelt, most likely."""
+    def test_a_missing_package(self, answering: Any) -> None:
+        """The name is probably misspelt."""
         answering(urllib.error.HTTPError("", 404, "Not Found", Message(), None))
         with pytest.raises(CompatError) as raised:
             index.releases("trl")
@@ -203,8 +203,10 @@ class TestIndex:
             ([], "no JSON of the simple API: list indices must be integers or slices, not str"),
         ],
     )
-    def test_one_that_does_not_answer_says_nothing_of_versions(self, answering: Any, answer: object, why: str) -> None:
-        """The machine failed; the rows of the matrix need no index."""
+    def test_an_index_that_does_not_answer_is_an_infrastructure_failure(
+        self, answering: Any, answer: object, why: str
+    ) -> None:
+        """This is an infrastructure failure; the rows of the matrix need no index."""
         answering(answer)
         with pytest.raises(RegistryUnreachable) as raised:
             index.releases("trl")
@@ -225,7 +227,7 @@ class TestLocks:
         monkeypatch.setattr(index, "release_day", lambda package, version: date(2025, 8, 29))
 
     def made(self, text: str, monkeypatch: pytest.MonkeyPatch) -> tuple[resolve.Resolved, list[list[str]]]:
-        """What a side resolves to, and what uv was asked."""
+        """Return the resolved side and the calls of uv."""
         calls: list[list[str]] = []
 
         def run_uv(arguments: list[str], **how: Any) -> Answer:
@@ -237,7 +239,7 @@ class TestLocks:
         return resolve.resolve(side, text, MATRIX, DeviceKind.CPU, None, lambda _: None), calls
 
     def test_a_pin_is_resolved_as_a_row_of_its_day_would_be(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Its own requirement, the matrix's other packages, the end of its day; and only once."""
+        """uv gets its requirement, the matrix's other packages and the end of its day, once."""
         found, calls = self.made("trl==0.22.1", monkeypatch)
         row = MATRIX.plan(MATRIX.stack("trl0.22.0"), "3.11")
         expected = tuple("trl==0.22.1" if item == "trl==0.22.0" else item for item in row.requirements)
@@ -247,8 +249,8 @@ class TestLocks:
         again, no_calls = self.made("trl==0.22.1", monkeypatch)
         assert (again, no_calls) == (found, [])
 
-    def test_extras_are_asked_for_or_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Of another release too, when a safe one is looked for; the lock of a row has none."""
+    def test_extras_are_requested_or_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """This also holds for releases that are tried as a safe target; the lock of a row has no extras."""
         found, _ = self.made("trl[vllm]==0.22.1", monkeypatch)
         assert (found.stack, found.not_followed) == ("trl-vllm0.22.1-py311", ())
         other = resolve.of_release(found, "trl", Version("0.22.2"), date(2025, 9, 3), MATRIX, DeviceKind.CPU)
@@ -258,7 +260,7 @@ class TestLocks:
         assert (row.stack, row.not_followed) == ("trl0.22-py311", told)
 
     def test_a_file_constrains_what_it_does_not_name(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """uv is handed its other versions as constraints; another content is another lock."""
+        """uv gets its other versions as constraints; another content is another lock."""
         file = tmp_path / "requirements.txt"
         file.write_text("trl==0.22.1\ntokenizers==0.22.0\n")
         one, calls = self.made(str(file), monkeypatch)
@@ -267,8 +269,10 @@ class TestLocks:
         other, _ = self.made(str(file), monkeypatch)
         assert one.stack != other.stack
 
-    def test_all_that_a_file_says_of_a_package_is_asked(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """What it includes may narrow what it names."""
+    def test_all_constraints_of_a_file_on_a_package_are_used(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """An included file may narrow what it names."""
         (tmp_path / "more.txt").write_text("trl<0.23\nours>=1\n")
         file = tmp_path / "requirements.txt"
         file.write_text("-c more.txt\ntrl>=0.22\n")
@@ -277,8 +281,8 @@ class TestLocks:
         assert list(found.plan.requirements) == ["trl<0.23", "trl>=0.22", *rest, *MATRIX.tools]
         assert found.plan.constraints == ("ours>=1",)
 
-    def test_a_registry_out_of_reach_is_the_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nothing is known of the versions."""
+    def test_an_unreachable_registry_is_an_infrastructure_failure(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing is known about the versions."""
         monkeypatch.setattr(locks, "run_uv", lambda *_, **__: Answer(2, "", "error: Failed to fetch: `https://x`"))
         side = read_side(["trl==0.22.1"], "--to", MATRIX)
         with pytest.raises(RegistryUnreachable) as raised:
@@ -291,5 +295,5 @@ class TestLocks:
 
 
 def test_a_lock_of_another_matrix_is_stale_for_a_row() -> None:
-    """Rows keep their committed locks: what the header says of constraints is only there where there are any."""
+    """Rows use their committed locks: their header lists constraints only if there are any."""
     assert all("constrained" not in locks.facts_of(plan) for plan in MATRIX.plans(MATRIX.stack("trl0.22")))

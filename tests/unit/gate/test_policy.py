@@ -1,4 +1,4 @@
-"""matrices/gate.toml: what it says, and every way it can be wrong."""
+"""matrices/gate.toml: its values, and every error in it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ expires = 2027-01-31
 
 
 def faults(tmp_path: Path, text: str) -> list[str]:
-    """What is wrong with a policy file of this text."""
+    """Return the errors of a policy file with this text."""
     path = tmp_path / "gate.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(MatrixError) as raised:
@@ -40,21 +40,21 @@ def faults(tmp_path: Path, text: str) -> list[str]:
 
 class TestTheCommittedOne:
     def test_a_regression_blocks_and_nothing_unknown_is_allowed(self) -> None:
-        """The defaults users get."""
+        """Users get these defaults."""
         policy = load_policy(LEDGER)
         allowed = {change for change, effect in policy.effects.items() if effect is Decision.ALLOW}
         assert policy.effects[Change.REGRESSED] is Decision.BLOCK
         assert allowed == {Change.UNCHANGED, Change.FIXED, Change.STILL_FAILING, Change.GAINED_COVERAGE}
         assert policy.effect(Change.INCONCLUSIVE, None, LEDGER) is Decision.COULD_NOT_TELL
 
-    def test_it_accepts_nothing(self) -> None:
-        """An exception is a user's own."""
+    def test_the_default_policy_accepts_nothing(self) -> None:
+        """Exceptions are the user's."""
         assert load_policy(LEDGER).exceptions == ()
 
 
 class TestExceptions:
     def test_one_is_read(self, tmp_path: Path) -> None:
-        """All of it."""
+        """All fields are read."""
         path = tmp_path / "gate.toml"
         path.write_text(POLICY.read_text() + EXCEPTION)
         assert load_policy(LEDGER, path).exceptions == (
@@ -62,7 +62,7 @@ class TestExceptions:
         )
 
     def test_it_covers_what_it_names_and_nothing_else(self) -> None:
-        """Another flow, another change, a second issue beside it, and what nobody knows are not accepted."""
+        """Another flow, another change, a second issue and unknown results are not accepted."""
         item = Exempted("sft-peft-model", "trl#3926", Change.REGRESSED, "why", date(2027, 1, 31))
         assert item.covers("sft-peft-model", Change.REGRESSED, ("trl#3926",))
         assert not item.covers("sft-full", Change.REGRESSED, ("trl#3926",))
@@ -74,14 +74,14 @@ class TestExceptions:
         assert not every.covers("sft-peft-model", Change.LOST_COVERAGE, ())
 
     def test_its_last_day_is_a_day_it_holds(self) -> None:
-        """The next is not."""
+        """It does not hold on the next day."""
         item = Exempted("sft-full", None, None, "why", date(2027, 1, 31))
         assert [item.expired(date(2027, *day)) for day in ((1, 31), (2, 1))] == [False, True]
 
 
 class TestFaults:
     def test_all_of_a_file_at_once_each_with_its_place(self, tmp_path: Path) -> None:
-        """What is unknown, missing, impossible, or would accept everything."""
+        """An error is an unknown, missing or impossible value, or one that would accept everything."""
         text = POLICY.read_text()
         text = text.replace('fixed = "allow"\n', "").replace(
             'regressed = "block"', 'regressed = "stop"\nworse = "hold"'
@@ -118,11 +118,11 @@ class TestFaults:
         ],
     )
     def test_of_form(self, tmp_path: Path, text: str, fault: str) -> None:
-        """Each is named."""
+        """Each error is named."""
         assert fault in faults(tmp_path, text)
 
-    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
-        """The whole message."""
+    def test_a_missing_file(self, tmp_path: Path) -> None:
+        """The test has the whole message."""
         with pytest.raises(MatrixError) as raised:
             load_policy(LEDGER, tmp_path / "none.toml")
         assert str(raised.value) == (
@@ -131,8 +131,8 @@ class TestFaults:
         )
 
 
-def test_what_only_this_kind_of_machine_does_holds() -> None:
-    """A user of another machine is not stopped by it; a library's fault beside it stops anyone."""
+def test_a_deviation_of_one_kind_of_machine_holds() -> None:
+    """A user of another machine is not stopped by it; a library's fault next to it stops everyone."""
     policy = load_policy(LEDGER)
     kinds = {issue.kind: issue.id for issue in LEDGER.issues}
     platform, upstream = kinds["platform"], kinds["upstream"]  # type: ignore[index]  # an enum of texts

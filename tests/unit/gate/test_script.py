@@ -1,4 +1,4 @@
-"""A script of the user's own, gated. What is watched is stood in for; judging, comparison, search, reports are real."""
+"""A user's script in a gate. Watching is replaced; judging, comparison, search and reports are real."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BROKEN = ("trl0.22-py311", "trl0.23.0-py311")
 Watched = Callable[[str], Pipeline]
 
 SECRETS = ("Zq7xW2vKp9one", "Zq7xW2vKp9two", "hf_Zq7xW2vKp9three", "Zq7xW2vKp9four", "Zq7xW2vKp9five", "Zq7xW2vKp9six")
-"""Nothing else is called so."""
+"""A name that appears nowhere else."""
 
 WITH_SECRETS = (
     *("--hub_token", SECRETS[0], f"--password={SECRETS[1]}", SECRETS[2], "--data", f"https://me:{SECRETS[3]}@host/x"),
@@ -57,25 +57,25 @@ torch==2.8.0+cu128
 
 
 def as_watched(made: Run, stack: str) -> Run:
-    """As the watch names it on `stack`, where the accelerator is emulated."""
+    """The name under which the watch reports it on `stack`, where the accelerator is emulated."""
     device = DeviceRecord(DeviceKind.CPU, "a CPU", DeviceKind.CUDA, made.seen.device.features)
     cell = str(CellId(stack, "train", str(made.seen.variant), DeviceKind.CPU))
     return dataclasses.replace(made, seen=dataclasses.replace(made.seen, cell=cell, flow="train", device=device))
 
 
 def watched(stack: str, *made: Run, **changes: Any) -> Pipeline:
-    """What was seen of the script on `stack`."""
+    """The record of the script on `stack`."""
     seen = p.pipeline(*(as_watched(one, stack) for one in made), **changes)
     return dataclasses.replace(seen, stack=dataclasses.replace(seen.stack, name=stack))
 
 
 def flagship(stack: str) -> Pipeline:
-    """Frozen by TRL 0.22 and 0.23.0."""
+    """TRL 0.22 and 0.23.0 freeze it."""
     return watched(stack, p.frozen() if stack in BROKEN else p.run())
 
 
 def silent(status: int) -> Watched:
-    """A script in which no library is seen."""
+    """A script in which no library was found."""
 
     def watch(stack: str) -> Pipeline:
         raise NothingSeen(status, "train.py")
@@ -85,7 +85,7 @@ def silent(status: int) -> Watched:
 
 @pytest.fixture
 def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Callable[[Watched], list[str]]:
-    """Lets the script be seen as a function says; gives the list of stacks it ran on."""
+    """Replace the watched script by the result of a function; return the list of stacks it ran on."""
     monkeypatch.setenv("COMPAT_RUN_ID", "gate")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text("import trl\n")
@@ -122,19 +122,19 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Ca
 
 
 def asked(after: str = "trl==0.22.2", **options: Any) -> GateRequest:
-    """A call."""
+    """A call of `compat gate`."""
     given = {"flow": "train.py", "arguments": ("tiny",), "device": "cpu", **options}
     return GateRequest(("trl==0.19.1",), (after,), **given)
 
 
 def answer(tmp_path: Path) -> dict[str, Any]:
-    """What was written for machines."""
+    """Read the JSON answer."""
     gate: dict[str, Any] = json.loads((tmp_path / "gate" / "gate.json").read_text())["gate"]
     return gate
 
 
 def test_a_signal_ends_the_gate_without_an_answer(stand: Callable[[Watched], list[str]]) -> None:
-    """Not as could not tell: the command line gives it the exit code of the signal."""
+    """The result is not "could not tell": the exit code is the signal's."""
 
     def interrupted(stack: str) -> Pipeline:
         raise Interrupted(signal.SIGTERM)
@@ -149,7 +149,7 @@ class TestDecisions:
     def test_the_flagship_blocks_with_the_line_and_a_safe_target(
         self, stand: Callable[[Watched], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """And what rests on the emulated accelerator says so."""
+        """The report names what rests on the emulated accelerator."""
         ran = stand(flagship)
         assert gate_command(asked(steps=4)) is GateExit.BLOCK
         out = " ".join(capsys.readouterr().out.split())
@@ -180,10 +180,8 @@ class TestDecisions:
             assert line in (tmp_path / "gate" / file).read_text(), (file, line)
         assert "trainable parameters at trainer: 16,384 -> 0 (1) *" in out
 
-    def test_what_was_done_otherwise_and_not_seen_is_told(
-        self, stand: Callable[[Watched], list[str]], tmp_path: Path
-    ) -> None:
-        """What both sides have in common once."""
+    def test_notes_of_the_watch_are_reported(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
+        """A note of both sides appears once."""
         changed = ("fp16=True was taken as False: float16 training needs a GPU",)
 
         def watch(stack: str) -> Pipeline:
@@ -199,7 +197,7 @@ class TestDecisions:
             assert text.count("trl==0.23.1: FSDP holds the parameters in shards") == 1
 
     def test_a_launcher_may_start_it(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
-        """What it launches stands behind --, and is what the report is about."""
+        """The launched script stands after -- and is the subject of the report."""
         stand(flagship)
         given = asked(flow="accelerate", arguments=("launch", "train.py"), candidates=0)
         assert gate_command(given) is GateExit.BLOCK
@@ -207,7 +205,7 @@ class TestDecisions:
         assert answer(tmp_path)["command"].endswith("--flow accelerate -- launch train.py")
 
     def test_an_exception_may_name_it(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
-        """As it may name a flow of the catalog."""
+        """An exception may also name a flow of the catalog."""
         stand(flagship)
         policy = tmp_path / "gate.toml"
         accepted = '[[exception]]\nflow = "train"\nreason = "a test"\nexpires = 2999-01-31\n'
@@ -217,7 +215,7 @@ class TestDecisions:
         policy.write_text(policy.read_text().replace('"train"', '"trein"'))
         assert gate_command(asked(policy=policy, candidates=0)) is GateExit.BAD_INPUT
 
-    def test_its_repair_is_not_stopped(self, stand: Callable[[Watched], list[str]]) -> None:
+    def test_its_fix_is_not_blocked(self, stand: Callable[[Watched], list[str]]) -> None:
         """0.23.1 trains."""
         stand(flagship)
         assert gate_command(asked("trl==0.23.1")) is GateExit.ALLOW
@@ -225,7 +223,7 @@ class TestDecisions:
     def test_a_default_that_moved_is_the_same_trainer(
         self, stand: Callable[[Watched], list[str]], tmp_path: Path
     ) -> None:
-        """The n-th trainer is held against the n-th, whatever variant it is on the other side."""
+        """The n-th trainer is compared with the n-th, whatever its variant on the other side."""
 
         def watch(stack: str) -> Pipeline:
             made = p.run()
@@ -237,10 +235,8 @@ class TestDecisions:
         (cell,) = answer(tmp_path)["cells"]
         assert cell["name"] == "train[qwen2-nf4-nogc]@cpu" and cell["change"] == "unchanged"
 
-    def test_a_trainer_that_is_gone_is_lost_coverage(
-        self, stand: Callable[[Watched], list[str]], tmp_path: Path
-    ) -> None:
-        """The second of two, which are told apart by number."""
+    def test_a_missing_trainer_is_lost_coverage(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
+        """Two trainers of a script differ by their number."""
         stand(lambda stack: watched(stack, *[p.run()] * (2 if stack == "trl0.19-py311" else 1)))
         assert gate_command(asked("trl==0.23.1")) is GateExit.HOLD
         changes = {cell["name"]: cell["change"] for cell in answer(tmp_path)["cells"]}
@@ -249,7 +245,7 @@ class TestDecisions:
     def test_a_script_that_a_release_ends_is_a_regression(
         self, stand: Callable[[Watched], list[str]], tmp_path: Path
     ) -> None:
-        """After its training: the script is a cell of its own then."""
+        """The error comes after training: the script is then a cell itself."""
         error = Failure("TypeError", "no such argument", Stage.AFTER_TRAINING, (Frame("trl/a.py", 1, "f", "g()"),))
 
         def watch(stack: str) -> Pipeline:
@@ -262,10 +258,10 @@ class TestDecisions:
         assert "trl 0.23.0 is the first release above 0.22.2 that passes" in answer(tmp_path)["reason"]
 
     @pytest.mark.parametrize("trainers", [0, 1])
-    def test_an_argument_or_a_name_that_is_gone_is_a_regression(
+    def test_a_removed_argument_or_name_is_a_regression(
         self, trainers: int, stand: Callable[[Watched], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Python raises it in the script's own line, before any trainer or any model is there."""
+        """Python raises it in the script's own line, before any trainer or model exists."""
         error = Failure("TypeError", "unexpected keyword argument 'max_seq_length'", Stage.PEFT, (OWN,))
 
         def watch(stack: str) -> Pipeline:
@@ -280,8 +276,8 @@ class TestDecisions:
         assert "F001 TypeError at peft: unexpected keyword argument 'max_seq_length' (train.py:3)" in out
         assert "trl 0.23.0 is the first release above 0.22.2 that passes" in out
 
-    def test_a_machine_that_failed_in_it_is_none(self, stand: Callable[[Watched], list[str]]) -> None:
-        """Nothing is known of the versions."""
+    def test_an_infrastructure_failure_is_no_regression(self, stand: Callable[[Watched], list[str]]) -> None:
+        """Nothing is known about the versions."""
         error = Failure("OutOfMemoryError", "CUDA out of memory", Stage.LOAD, (OWN,))
 
         def watch(stack: str) -> Pipeline:
@@ -294,17 +290,17 @@ class TestDecisions:
         assert gate_command(asked(candidates=0)) is GateExit.COULD_NOT_TELL
 
     def test_another_exit_status_is_a_regression(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
-        """A script that looks at what it has trained, and ends so on one side alone."""
+        """The script checks what it trained, and exits with this status on one side only."""
         stand(lambda stack: watched(stack, p.run(), status=int(stack == "trl0.22-py311")))
         assert gate_command(asked(candidates=0)) is GateExit.BLOCK
         changes = {cell["name"]: cell["change"] for cell in answer(tmp_path)["cells"]}
         assert changes == {"train[qwen2-nf4-gc]@cpu": "unchanged", "train@cpu": "regressed"}
 
     @pytest.mark.parametrize("status", [0, 1])
-    def test_a_script_that_ends_so_on_the_first_side_allows_nothing(
+    def test_a_script_that_fails_on_the_first_side_allows_nothing(
         self, status: int, stand: Callable[[Watched], list[str]], tmp_path: Path
     ) -> None:
-        """Whatever it does on the second: as `compat watch` says it of either side."""
+        """The second side does not matter: `compat watch` gives the same verdict for either."""
         stand(lambda stack: watched(stack, p.run(), status=1 if stack == "trl0.19-py311" else status))
         assert gate_command(asked("trl==0.23.1", candidates=0)) is GateExit.COULD_NOT_TELL
         changes = {cell["name"]: cell["change"] for cell in answer(tmp_path)["cells"]}
@@ -315,14 +311,14 @@ class TestDecisions:
         )
 
     def test_a_script_that_objects_on_both_sides_allows_nothing(self, stand: Callable[[Watched], list[str]]) -> None:
-        """It trained, and then raised an error of its own."""
+        """It trained and then raised its own exception."""
         error = Failure("AssertionError", "too bad", Stage.AFTER_TRAINING, (OWN,))
         stand(lambda stack: watched(stack, p.run(), error=error))
         assert gate_command(asked("trl==0.23.1")) is GateExit.COULD_NOT_TELL
 
 
 class TestSecrets:
-    """A report is published: in a pull request, by a workflow, in a mail."""
+    """A report is published in pull requests, workflows and mails."""
 
     def test_no_file_of_the_run_holds_one(
         self,
@@ -331,7 +327,7 @@ class TestSecrets:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """Of those in requirements files, in arguments, in the environment, and in what libraries say of them."""
+        """Secrets are in requirements files, arguments, the environment, and messages of libraries."""
         monkeypatch.setenv("WANDB_API_KEY", SECRETS[5])
         told = (
             f"{SECRETS[0]} is not valid; token={SECRETS[1]}; {SECRETS[2]}; https://me:{SECRETS[3]}@host/x; {SECRETS[5]}"
@@ -370,20 +366,20 @@ class TestSecrets:
         "side", [f"trl @ git+https://{SECRETS[0]}@github.com/x/trl.git", f"https://u:{SECRETS[0]}@example.com/trl.whl"]
     )
     def test_no_message_repeats_one(self, side: str, capsys: pytest.CaptureFixture[str]) -> None:
-        """What cannot be a side is quoted."""
+        """Messages quote an invalid side."""
         assert gate_command(GateRequest(("trl0.19",), (side,), device="cpu")) is GateExit.BAD_INPUT
         told = capsys.readouterr().err
         assert "REDACTED@" in told and SECRETS[0] not in told
 
     def test_no_message_on_a_file_repeats_one(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """Nor a trace, where this harness is at fault."""
+        """Tracebacks of an internal error contain none either."""
         (tmp_path / "x.txt").write_text(f"-r https://u:{SECRETS[0]}@example.com/r.txt\n")
         assert gate_command(GateRequest(("trl0.19",), (str(tmp_path / "x.txt"),), device="cpu")) is GateExit.BAD_INPUT
         told = capsys.readouterr().err
         assert "does not include a local file" in told and SECRETS[0] not in told
 
     def test_no_trace_repeats_one(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        """A fault of this harness quotes what it met."""
+        """An internal error quotes its values."""
 
         def fail(*_: object) -> None:
             raise RuntimeError(f"odd: https://u:{SECRETS[0]}@example.com")
@@ -396,7 +392,7 @@ class TestSecrets:
     def test_the_reason_of_a_side_that_cannot_be_made_holds_none(
         self, stand: Callable[[Watched], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It is the resolver's, and quotes the address of an index."""
+        """The reason is the resolver's, and quotes the URL of an index."""
 
         def environment_of(lock: Lock) -> tuple[Path, Environment]:
             if "0.22" in lock.path.name:
@@ -419,7 +415,7 @@ def of_a_file(side: Row | Wanted, asked: str, *given: Any) -> Resolved:
 
 
 def found_in(run: Path) -> list[str]:
-    """Files that hold a secret."""
+    """Return the files that contain a secret."""
     files = [path for path in run.rglob("*") if path.is_file()]
     return [f"{path}: {secret}" for path in files for secret in SECRETS if secret in path.read_text()]
 
@@ -428,7 +424,7 @@ class TestNothingKnown:
     def test_a_machine_without_a_gpu(
         self, stand: Callable[[Watched], list[str]], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Both sides end at load, where bitsandbytes looks for CUDA: what to do is said."""
+        """Both sides end at load, where bitsandbytes needs CUDA: the report says what to do."""
         place = Frame("transformers/integrations/bitsandbytes.py", 500, "validate", "raise RuntimeError(message)")
         missing = Failure("RuntimeError", "CUDA is required but not available for bitsandbytes.", Stage.LOAD, (place,))
         stand(lambda stack: watched(stack, error=missing, status=1))
@@ -442,7 +438,7 @@ class TestNothingKnown:
         )
 
     def test_a_machine_without_a_gpu_is_no_regression(self, stand: Callable[[Watched], list[str]]) -> None:
-        """Of the candidate: on a GPU the same versions may train."""
+        """The candidate might train on a GPU with the same versions."""
         place = Frame("transformers/integrations/bitsandbytes.py", 500, "validate", "raise RuntimeError(message)")
         missing = Failure("RuntimeError", "CUDA is required but not available for bitsandbytes.", Stage.LOAD, (place,))
 
@@ -456,7 +452,7 @@ class TestNothingKnown:
     def test_a_second_trainer_that_no_side_gets_to_train(
         self, stand: Callable[[Watched], list[str]], tmp_path: Path
     ) -> None:
-        """The first one trained on both, and is no evidence of the second."""
+        """The first one trained on both, which is no evidence for the second."""
         place = Frame("trl/trainer/dpo_trainer.py", 1, "__init__", "raise TypeError()")
         error = Failure("TypeError", "unexpected keyword argument 'beta'", Stage.TRAINER, (place,))
         second = p.without_training(p.run())
@@ -469,7 +465,7 @@ class TestNothingKnown:
     def test_an_error_of_its_own_on_both_sides(
         self, stand: Callable[[Watched], list[str]], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """A file that is not there: 3, and never ALLOW."""
+        """A file is missing: the exit code is 3, and never ALLOW."""
         missing = Failure("FileNotFoundError", "rows.json", Stage.LOAD, (OWN,))
         stand(lambda stack: watched(stack, error=missing, status=1))
         assert gate_command(asked()) is GateExit.COULD_NOT_TELL
@@ -480,7 +476,7 @@ class TestNothingKnown:
         )
 
     def test_wrong_arguments(self, stand: Callable[[Watched], list[str]], capsys: pytest.CaptureFixture[str]) -> None:
-        """Which argparse ends with status 2, and nothing was seen."""
+        """argparse exits with status 2, and nothing was recorded."""
         stand(silent(2))
         assert gate_command(asked()) is GateExit.COULD_NOT_TELL
         assert capsys.readouterr().err.endswith(
@@ -490,7 +486,7 @@ class TestNothingKnown:
         )
 
     def test_no_library(self, stand: Callable[[Watched], list[str]], capsys: pytest.CaptureFixture[str]) -> None:
-        """A script that ends well and has nothing to do with training: nothing failed."""
+        """The script succeeds and does not train: nothing failed."""
         stand(silent(0))
         assert gate_command(asked()) is GateExit.BAD_INPUT
         assert capsys.readouterr().err.endswith(
@@ -503,7 +499,7 @@ class TestNothingKnown:
     def test_an_environment_that_is_not_as_its_lock(
         self, stand: Callable[[Watched], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The script did not run at all: nothing is said of it."""
+        """The script did not run: nothing is known about it."""
 
         def environment_of(lock: Lock) -> None:
             raise EnvironmentMismatch("trl 0.1 is installed, not 0.19.1")
@@ -515,7 +511,7 @@ class TestNothingKnown:
         assert answer(tmp_path)["reason"] == "Nothing is known of trl==0.19.1: trl 0.1 is installed, not 0.19.1."
 
     def test_no_trainer(self, stand: Callable[[Watched], list[str]], capsys: pytest.CaptureFixture[str]) -> None:
-        """A script that ends well and trains nothing."""
+        """The script succeeds without training."""
         stand(watched)
         assert gate_command(asked()) is GateExit.BAD_INPUT
         assert capsys.readouterr().err.endswith(
@@ -579,7 +575,7 @@ class TestNothingKnown:
 def test_bad_input_is_4(
     stand: Callable[[Watched], list[str]], options: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before anything runs, with its one message."""
+    """It is refused with one message before anything runs."""
     ran = stand(flagship)
     assert gate_command(asked(**options)) is GateExit.BAD_INPUT
     out, err = capsys.readouterr()
@@ -589,7 +585,7 @@ def test_bad_input_is_4(
 def test_the_command_line_takes_arguments_after_dashes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They are the script's, options and all."""
+    """They are passed to the script, including options."""
     from finetune_compat import cli
 
     got: list[GateRequest] = []

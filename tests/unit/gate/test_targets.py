@@ -1,4 +1,4 @@
-"""The search for a safe release: what is run, in which order, and what may be said of what was not."""
+"""The search for a safe release: what runs, in which order, and what is claimed about releases that did not run."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ASKED = Suspect("trl", Version("0.19.1"), Version("0.22.2"))
 
 
 def there(*versions: str) -> list[Release]:
-    """An index."""
+    """A package index."""
     return [Release(Version(version), date(2025, 1, 1)) for version in versions]
 
 
 def found(
     broken: Collection[str], listed: Collection[str] = (), *, bound: int = 6, lost: Collection[str] = ()
 ) -> tuple[SafeTarget, list[str]]:
-    """What a search finds, and what it ran."""
+    """Return the result of a search, and the releases that ran."""
     ran: list[str] = []
 
     def passes(release: Release) -> Tried | None:
@@ -40,39 +40,39 @@ def found(
 
 class TestSearch:
     def test_the_first_above_that_passes(self) -> None:
-        """Nothing is listed: one after the other, until one passes."""
+        """With no listed issue, releases run one after another until one passes."""
         target, ran = found(BROKEN)
         assert (target.version, target.above, ran) == ("0.23.1", True, ["0.23.0", "0.23.1"])
 
     def test_what_is_listed_is_run_only_to_confirm_the_edge(self) -> None:
-        """The one that passes, and its neighbour that must not."""
+        """The one that passes runs, and its neighbour, which must fail."""
         target, ran = found(BROKEN, BROKEN)
         assert (target.version, ran, target.listed) == ("0.23.1", ["0.23.1", "0.23.0"], ())
 
     def test_a_window_that_is_too_wide_hides_nothing(self) -> None:
-        """0.23.0 is listed, is run, and passes: it is the nearer one."""
+        """0.23.0 is listed, runs and passes: it is the nearer one."""
         assert found(BROKEN - {"0.23.0"}, BROKEN)[0].version == "0.23.0"
 
     def test_below_where_nothing_above_passes(self) -> None:
-        """The newest between the two sides; the release in use and pre-releases are never run."""
+        """It is the newest between the two sides; the release in use and pre-releases never run."""
         target, ran = found(set(TRL) - {"0.21.0"})
         assert (target.version, target.above) == ("0.21.0", False)
         assert ran == ["0.23.0", "0.23.1", "0.24.0", "0.22.1", "0.22.0", "0.21.0"]
 
     def test_none(self) -> None:
-        """The bound says how many were left."""
+        """The result has the number of releases that did not run."""
         target, ran = found(set(TRL), bound=2)
         assert (target.version, target.untried, ran) == (None, 5, ["0.23.0", "0.23.1"])
 
-    def test_a_machine_that_failed_says_nothing(self) -> None:
-        """The release is neither safe nor unsafe; the search goes on."""
+    def test_an_infrastructure_failure_is_no_result(self) -> None:
+        """The release is neither safe nor unsafe; the search continues."""
         target, _ = found(BROKEN, lost=("0.23.1",))
         assert target.version == "0.24.0"
         assert [item.version for item in target.tried] == ["0.23.0", "0.24.0"]
 
     @given(st.sets(st.sampled_from(TRL)), st.sets(st.sampled_from(TRL)), st.integers(0, 9))
     def test_what_it_names_was_run_and_passed(self, broken: set[str], listed: set[str], bound: int) -> None:
-        """Whatever the ledger lists, and whatever the bound."""
+        """This holds for any ledger and any limit."""
         target, ran = found(broken, listed, bound=bound)
         assert len(ran) == len(set(ran)) <= bound
         if target.version is not None:
@@ -89,19 +89,19 @@ class TestSearch:
 class TestSuspect:
     MOVED = (Moved("trl", "0.19.1", "0.22.2"), Moved("peft", "0.16.0", "0.17.1"), Moved("certifi", "1", "2"))
 
-    def test_what_the_ledger_says_comes_first(self) -> None:
+    def test_the_ledger_comes_first(self) -> None:
         """Its windows name the package, whatever was pinned."""
         found = suspect(self.MOVED, ["peft"], [b.LISTED.issues[0].id], [], b.LISTED)
         assert found == Suspect("trl", Version("0.19.1"), Version("0.22.2"))
 
     def test_else_the_one_pin_that_moved(self) -> None:
-        """Of several nothing is known."""
+        """With several pins nothing is known."""
         assert suspect(self.MOVED, ["peft"], [], [], b.UNLISTED) == Suspect(
             "peft", Version("0.16.0"), Version("0.17.1")
         )
         assert suspect(self.MOVED, ["peft", "trl"], [], [], b.UNLISTED) is None
 
     def test_else_the_file_that_did_it(self) -> None:
-        """The first that belongs to a package that moved and whose releases can be run."""
+        """It is the first that belongs to a package that moved and has releases that can run."""
         files = ["harness/cell/flow.py", "certifi/core.py", "trl/models/utils.py"]
         assert suspect(self.MOVED, [], [], files, b.UNLISTED) == Suspect("trl", Version("0.19.1"), Version("0.22.2"))

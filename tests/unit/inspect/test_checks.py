@@ -1,4 +1,4 @@
-"""Every check of a saved adapter, with adapters it must name and adapters it must leave alone."""
+"""Every check of a saved adapter, with adapters that it must report and adapters that it must not."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ EMBED = "model.embed_tokens"
 
 
 @dataclass(frozen=True)
-class Story:
-    """An adapter, and what a check says of it; `sentence` None: nothing."""
+class Example:
+    """An adapter and the message of a check; `sentence` None means no message."""
 
     code: str
     about: str
@@ -39,34 +39,34 @@ class Story:
         return f"{self.code}-{self.about}"
 
 
-def story(code: str, about: str, sentence: str | None, arrays: Tensors | None = None, /, **config: Any) -> Story:
-    """A story; without tensors, of the healthy adapter's."""
-    return Story(code, about, sentence, tensors() if arrays is None else arrays, config)
+def case(code: str, about: str, sentence: str | None, arrays: Tensors | None = None, /, **config: Any) -> Example:
+    """Make a case; without tensors it has the healthy adapter's."""
+    return Example(code, about, sentence, tensors() if arrays is None else arrays, config)
 
 
 def factor(module: str, which: str) -> str:
-    """Full name of a factor."""
+    """Return the full name of a factor."""
     return f"{PREFIX}{module}.lora_{which}.weight"
 
 
 def changed(change: Callable[[Array], Array], *names: str) -> Tensors:
-    """The healthy tensors, those named changed."""
+    """Return the healthy tensors, with these changed."""
     arrays = tensors()
     return {name: change(array) if name in names else array for name, array in arrays.items()}
 
 
 def without(*parts: str) -> Tensors:
-    """The healthy tensors but for those whose name contains one of these."""
+    """Return the healthy tensors without those whose name contains one of these."""
     return {name: array for name, array in tensors().items() if not any(part in name for part in parts)}
 
 
 def renamed(pattern: str, by: str) -> Tensors:
-    """The healthy tensors under other names."""
+    """Return the healthy tensors under other names."""
     return {re.sub(pattern, by, name): array for name, array in tensors().items()}
 
 
 def with_value(value: float, *names: str) -> Tensors:
-    """One element of each of these replaced."""
+    """Replace one element of each of these tensors."""
 
     def put(array: Array) -> Array:
         array = array.copy()
@@ -77,23 +77,23 @@ def with_value(value: float, *names: str) -> Tensors:
 
 
 def whole(*names: str) -> Tensors:
-    """The healthy tensors and some saved whole."""
+    """Return the healthy tensors and some that are saved whole."""
     return tensors() | {f"{PREFIX}{name}": values(3) for name in names}
 
 
 def embedding(a: Array | None = None) -> Tensors:
-    """The healthy tensors and an adapted embedding."""
+    """Return the healthy tensors and an adapted embedding."""
     factors = {"A": values(2, 9) if a is None else a, "B": values(6, 2)}
     return tensors() | {f"{PREFIX}{EMBED}.lora_embedding_{key}": array for key, array in factors.items()}
 
 
 def of_modules(*names: str) -> Tensors:
-    """A trained adapter of these modules."""
+    """Return a trained adapter of these modules."""
     return {name: array for seed, module in enumerate(names, 1) for name, array in update(module, seed).items()}
 
 
 def magnitudes(*names: str) -> Tensors:
-    """The healthy tensors, with a magnitude in these modules."""
+    """Return the healthy tensors, with a magnitude in these modules."""
     vectors = {f"{PREFIX}{module}.lora_magnitude_vector": values(6, seed=i) for i, module in enumerate(names)}
     return tensors() | vectors
 
@@ -125,33 +125,33 @@ MAYBE_EXCLUDED = (
 ONE_WITHOUT = "1 target of the configuration has no tensor ({})."
 
 STORIES = (
-    story("S101", "as saved", FREEZES, inference_mode=True),
-    story("S101", "of another method", FREEZES, peft_type="IA3", inference_mode=True),
-    story("S101", "set right", None, inference_mode=False),
-    story("S101", "a prompt: that is another finding", None, PROMPT, inference_mode=True, **PROMPT_TUNING),
-    story(
+    case("S101", "as saved", FREEZES, inference_mode=True),
+    case("S101", "of another method", FREEZES, peft_type="IA3", inference_mode=True),
+    case("S101", "set right", None, inference_mode=False),
+    case("S101", "a prompt: that is another finding", None, PROMPT, inference_mode=True, **PROMPT_TUNING),
+    case(
         "S102",
         "alpha is zero",
         "The scaling of all 4 modules is 0: the adapter has no effect there (model.layers.0-1.self_attn.q_proj, "
         "model.layers.0-1.self_attn.v_proj).",
         lora_alpha=0,
     ),
-    story(
+    case(
         "S102",
         "in one class of modules",
         "The scaling of 2 of 4 modules is 0: the adapter has no effect there (model.layers.0-1.self_attn.v_proj).",
         alpha_pattern={"v_proj": 0},
     ),
-    story("S102", "alpha is small", None, lora_alpha=0.001),
-    story(
+    case("S102", "alpha is small", None, lora_alpha=0.001),
+    case(
         "S103",
         "a typing error",
         "2 keys of rank_pattern and alpha_pattern match no module (proj_q, layers.7.*).",
         rank_pattern={"q_proj": 2, "proj_q": 4},
         alpha_pattern={"layers.7.*": 4, "proj_q": 1},
     ),
-    story("S103", "all match", None, rank_pattern={"q_proj": 2}, alpha_pattern={r"layers\.1\..*": 4}),
-    story(
+    case("S103", "all match", None, rank_pattern={"q_proj": 2}, alpha_pattern={r"layers\.1\..*": 4}),
+    case(
         "S103",
         "a parameter",
         None,
@@ -160,7 +160,7 @@ STORIES = (
         target_parameters=PARAMETERS,
         rank_pattern={r".*\.gate_up_proj": 4},
     ),
-    story(
+    case(
         "S104",
         "one inside the other",
         "Names in modules_to_save are parts of other names (classifier in classifier2): PEFT before 0.15 loads one in "
@@ -168,18 +168,18 @@ STORIES = (
         whole("classifier.weight", "classifier2.weight"),
         modules_to_save=["classifier", "classifier2"],
     ),
-    story("S104", "classification", None, whole("score.weight"), modules_to_save=["classifier", "score"]),
-    story("S105", "an adapted embedding", TIED.format(EMBED), embedding(), target_modules=["q_proj", "v_proj", EMBED]),
-    story(
+    case("S104", "classification", None, whole("score.weight"), modules_to_save=["classifier", "score"]),
+    case("S105", "an adapted embedding", TIED.format(EMBED), embedding(), target_modules=["q_proj", "v_proj", EMBED]),
+    case(
         "S105",
         "both saved whole",
         TIED.format(f"lm_head, {EMBED}"),
         whole("lm_head.weight", f"{EMBED}.weight"),
         modules_to_save=["lm_head", "embed_tokens"],
     ),
-    story("S105", "saved for a resized vocabulary", None, whole("lm_head.weight", f"{EMBED}.weight")),
-    story("S105", "a classifier", None, whole("score.weight"), modules_to_save=["score"]),
-    story(
+    case("S105", "saved for a resized vocabulary", None, whole("lm_head.weight", f"{EMBED}.weight")),
+    case("S105", "a classifier", None, whole("score.weight"), modules_to_save=["score"]),
+    case(
         "S105",
         "kept tied",
         None,
@@ -187,69 +187,69 @@ STORIES = (
         modules_to_save=["embed_tokens"],
         ensure_weight_tying=True,
     ),
-    story(
+    case(
         "S106",
         "prompt tuning",
         "PROMPT_TUNING is not judged in depth: only empty tensors, NaN and infinity are checked.",
         {"prompt_embeddings": values(4, 6)},
         peft_type="PROMPT_TUNING",
     ),
-    story("S106", "LoRA", None),
-    story(
+    case("S106", "LoRA", None),
+    case(
         "S109",
         "PiSSA",
         'init_lora_weights is "pissa": updates do not start at zero, so the file does not show whether they were '
         "trained.",
         init_lora_weights="pissa",
     ),
-    story(
+    case(
         "S109",
         "random",
         "init_lora_weights is false: updates do not start at zero, so the file does not show whether they were "
         "trained.",
         init_lora_weights=False,
     ),
-    story("S109", "gaussian", None, init_lora_weights="Gaussian"),
-    story("S109", "MiCA starts at zero in A", None, init_lora_weights="mica"),
-    story("S109", "another method", None, peft_type="IA3", init_lora_weights=False),
-    story("S201", "nothing saved", "The file holds no tensor.", {}),
-    story("S201", "one tensor", None, {A0: values(2, 6)}),
-    story(
+    case("S109", "gaussian", None, init_lora_weights="Gaussian"),
+    case("S109", "MiCA starts at zero in A", None, init_lora_weights="mica"),
+    case("S109", "another method", None, peft_type="IA3", init_lora_weights=False),
+    case("S201", "nothing saved", "The file holds no tensor.", {}),
+    case("S201", "one tensor", None, {A0: values(2, 6)}),
+    case(
         "S202",
         "not gathered",
         "The shape of all 8 tensors is that of a shard ([0]), not of a whole tensor.",
         changed(lambda array: array.reshape(-1)[:0], *tensors()),
     ),
-    story(
+    case(
         "S202",
         "flat",
         "The shape of 1 of 8 tensors is that of a shard ([12]), not of a whole tensor.",
         changed(np.ravel, A0),
     ),
-    story("S202", "a magnitude is flat by nature", None, magnitudes(*modules()), use_dora=True),
-    story("S202", "a convolution", None, changed(lambda array: array[..., None, None], A0, B0)),
-    story(
+    case("S202", "a magnitude is flat by nature", None, magnitudes(*modules()), use_dora=True),
+    case("S202", "a convolution", None, changed(lambda array: array[..., None, None], A0, B0)),
+    case(
         "S203",
         "both kinds",
         "Not every value is a finite number: 1 NaN and 2 infinite in 3 of 8 tensors "
         "(model.layers.0.self_attn.q_proj.lora_A.weight, model.layers.0-1.self_attn.q_proj.lora_B.weight).",
         with_value(np.nan, A0) | {k: v for k, v in with_value(-np.inf, B0, factor(Q1, "B")).items() if "lora_B" in k},
     ),
-    story(
+    case(
         "S203",
         "of another method",
         "Not every value is a finite number: 1 NaN in 1 of 1 tensor (ia3_l).",
         {"ia3_l": np.array([np.nan], dtype=np.float32)},
         peft_type="IA3",
     ),
-    story("S203", "large but finite", None, with_value(3e38, A0)),
-    story(
+    case("S203", "large but finite", None, with_value(3e38, A0)),
+    case(
         "S204",
         "never trained",
         "lora_B is exactly zero in all 4 modules, as before the first step: this adapter was never trained.",
         changed(np.zeros_like, *ALL_B),
     ),
-    story(
+    case(
         "S204",
         "never trained, with an embedding",
         "lora_embedding_A and lora_B are exactly zero in all 5 modules, as before the first step: this adapter was "
@@ -257,68 +257,68 @@ STORIES = (
         embedding(np.zeros((2, 9), np.float32)) | changed(np.zeros_like, *ALL_B),
         target_modules=[*CONFIG["target_modules"], "embed_tokens"],
     ),
-    story(
+    case(
         "S204",
         "never trained, one module",
         "lora_B is exactly zero in 1 of 1 module, as before the first step: this adapter was never trained.",
         {name: array * ("A" in name) for name, array in update(Q0).items()},
     ),
     *(
-        story("S204", f"it starts otherwise: {start}", None, changed(np.zeros_like, *ALL_B), init_lora_weights=start)
+        case("S204", f"it starts otherwise: {start}", None, changed(np.zeros_like, *ALL_B), init_lora_weights=start)
         for start in ("corda", "orthogonal", "pissa_niter_4", "olora", "loftq", "lora_ga", False)
     ),
-    story("S204", "MiCA trains A alone", None, changed(np.zeros_like, *ALL_B), init_lora_weights="mica"),
-    story(
+    case("S204", "MiCA trains A alone", None, changed(np.zeros_like, *ALL_B), init_lora_weights="mica"),
+    case(
         "S204",
         "never trained, MiCA",
         "lora_A is exactly zero in all 4 modules, as before the first step: this adapter was never trained.",
         changed(np.zeros_like, *[name for name in tensors() if "lora_A" in name]),
         init_lora_weights="mica",
     ),
-    story("S204", "one number moved", None, changed(np.zeros_like, *ALL_B) | with_value(1e-30, *ALL_B[:1])),
-    story("S204", "an embedding starts at zero in A", None, embedding() | changed(np.zeros_like, *ALL_B)),
-    story(
+    case("S204", "one number moved", None, changed(np.zeros_like, *ALL_B) | with_value(1e-30, *ALL_B[:1])),
+    case("S204", "an embedding starts at zero in A", None, embedding() | changed(np.zeros_like, *ALL_B)),
+    case(
         "S205",
         "half of it",
         "The update of 2 of 4 modules is exactly zero, as before the first step (model.layers.0.self_attn.q_proj, "
         "model.layers.0.self_attn.v_proj).",
         changed(np.zeros_like, B0, B1),
     ),
-    story(
+    case(
         "S205",
         "the embedding alone",
         "The update of 1 of 5 modules is exactly zero, as before the first step (model.embed_tokens).",
         embedding(np.zeros((2, 9), np.float32)),
     ),
-    story("S205", "it starts otherwise", None, changed(np.zeros_like, B0, B1), init_lora_weights="orthogonal"),
-    story("S205", "none of it: that is another finding", None, changed(np.zeros_like, *ALL_B)),
-    story("S205", "A is zero: that is another finding", None, changed(np.zeros_like, A0)),
-    story("S205", "an expert: that is a note", None, EXPERTS | {factor(EXPERT.format(1), "B"): np.zeros((6, 2))}),
-    story(
+    case("S205", "it starts otherwise", None, changed(np.zeros_like, B0, B1), init_lora_weights="orthogonal"),
+    case("S205", "none of it: that is another finding", None, changed(np.zeros_like, *ALL_B)),
+    case("S205", "A is zero: that is another finding", None, changed(np.zeros_like, A0)),
+    case("S205", "an expert: that is a note", None, EXPERTS | {factor(EXPERT.format(1), "B"): np.zeros((6, 2))}),
+    case(
         "S206",
         "an expert no token reached",
         "The update of 1 of 2 expert modules is exactly zero, as before the first step "
         "(model.layers.0.mlp.experts.1.up_proj).",
         tensors() | EXPERTS | {factor(EXPERT.format(1), "B"): np.zeros((6, 2), np.float32)},
     ),
-    story("S206", "all experts learnt", None, EXPERTS),
-    story("S206", "a module elsewhere", None, changed(np.zeros_like, B0)),
-    story(
+    case("S206", "all experts learnt", None, EXPERTS),
+    case("S206", "a module elsewhere", None, changed(np.zeros_like, B0)),
+    case(
         "S207",
         "A was wiped",
         "1 tensor holds only zeros, where training neither starts nor ends at zero "
         "(model.layers.0.self_attn.q_proj.lora_A.weight).",
         changed(np.zeros_like, A0),
     ),
-    story(
+    case(
         "S207",
         "so was a head",
         "1 tensor holds only zeros, where training neither starts nor ends at zero (score.weight).",
         tensors() | {f"{PREFIX}score.weight": np.zeros((3, 6), np.float32)},
         modules_to_save=["score"],
     ),
-    story("S207", "B starts at zero", None, changed(np.zeros_like, B0)),
-    story(
+    case("S207", "B starts at zero", None, changed(np.zeros_like, B0)),
+    case(
         "S207",
         "B does not start at zero",
         "4 tensors hold only zeros, where training neither starts nor ends at zero "
@@ -326,91 +326,91 @@ STORIES = (
         changed(np.zeros_like, *ALL_B),
         init_lora_weights="corda",
     ),
-    story("S207", "a norm or a bias may be zero", None, tensors() | {f"{PREFIX}q.bias": np.zeros(3, np.float32)}),
-    story("S207", "another method", None, {f"{PREFIX}lm_head.weight": np.zeros(3, np.float32)}, peft_type="IA3"),
-    story(
+    case("S207", "a norm or a bias may be zero", None, tensors() | {f"{PREFIX}q.bias": np.zeros(3, np.float32)}),
+    case("S207", "another method", None, {f"{PREFIX}lm_head.weight": np.zeros(3, np.float32)}, peft_type="IA3"),
+    case(
         "S208",
         "one layer twice",
         "2 tensors equal another tensor byte for byte (model.layers.1.self_attn.q_proj.lora_A.weight, "
         "model.layers.1.self_attn.q_proj.lora_B.weight).",
         tensors() | {name.replace("layers.0", "layers.1"): array for name, array in update(Q0).items()},
     ),
-    story("S208", "zeros are alike", None, changed(np.zeros_like, B0, B1)),
-    story("S208", "another shape", None, tensors() | {factor(Q1, "A"): values(6, 2, seed=1)}),
-    story(
+    case("S208", "zeros are alike", None, changed(np.zeros_like, B0, B1)),
+    case("S208", "another shape", None, tensors() | {factor(Q1, "A"): values(6, 2, seed=1)}),
+    case(
         "S208",
         "layers meant to be alike",
         None,
         tensors() | {name.replace("layers.0", "layers.1"): array for name, array in update(Q0).items()},
         layer_replication=[[0, 1], [0, 1]],
     ),
-    story(
+    case(
         "S301",
         "of a compiled model",
         "The names of all 8 tensors contain _orig_mod: PEFT finds none of them.",
         renamed("^base_model.model.", "base_model.model._orig_mod."),
     ),
-    story(
+    case(
         "S301",
         "of a compiled PeftModel",
         "The names of all 8 tensors contain _orig_mod: PEFT finds none of them.",
         renamed("^", "_orig_mod."),
     ),
-    story(
+    case(
         "S301",
         "of a state_dict",
         "The names of all 8 tensors contain default: PEFT before 0.21 finds none of them.",
         renamed(r"\.weight$", ".default.weight"),
     ),
-    story(
+    case(
         "S301",
         "without the prefix",
         "The names of all 8 tensors lack base_model.model.: PEFT finds none of them.",
         renamed("^base_model.model.", ""),
     ),
-    story(
+    case(
         "S301",
         "of DistributedDataParallel",
         "The names of 4 of 8 tensors contain module and lack base_model.model.: PEFT finds none of them.",
         renamed("^base_model.model.(.*q_proj)", r"module.\1"),
     ),
-    story("S301", "another method", None, {"prompt_embeddings": values(2)}, peft_type="PROMPT_TUNING"),
-    story(
+    case("S301", "another method", None, {"prompt_embeddings": values(2)}, peft_type="PROMPT_TUNING"),
+    case(
         "S302",
         "A alone",
         "1 module has only lora_A, without the other factor (model.layers.1.self_attn.v_proj).",
         without(f"{V1}.lora_B"),
     ),
-    story(
+    case(
         "S302",
         "B alone, and half an embedding",
         "3 modules have only lora_embedding_A and lora_B, without the other factor (model.embed_tokens, "
         "model.layers.0-1.self_attn.q_proj).",
         {name: array for name, array in embedding().items() if "q_proj.lora_A" not in name and name[-2:] != "_B"},
     ),
-    story("S302", "whole pairs", None, embedding()),
-    story(
+    case("S302", "whole pairs", None, embedding()),
+    case(
         "S303",
         "r was edited",
         "The rank is 2 in all 4 modules where the configuration asks for 4 (model.layers.0-1.self_attn.q_proj, "
         "model.layers.0-1.self_attn.v_proj).",
         r=4,
     ),
-    story(
+    case(
         "S303",
         "a pattern was edited",
         "The rank is 2 in 2 of 4 modules where the configuration asks for 1 (model.layers.0-1.self_attn.v_proj).",
         rank_pattern={"v_proj": 1},
     ),
-    story(
+    case(
         "S303",
         "the factors disagree",
         "The rank is 2/3 in 1 of 4 modules where the configuration asks for 2 (model.layers.0.self_attn.q_proj).",
         tensors() | {B0: values(6, 3)},
     ),
-    story("S303", "patterns as trained", None, tensors() | update(Q0, 7, rank=3), rank_pattern={f"{Q0}": 3}),
-    story("S303", "shards have no rank", None, changed(np.ravel, A0)),
-    story(
+    case("S303", "patterns as trained", None, tensors() | update(Q0, 7, rank=3), rank_pattern={f"{Q0}": 3}),
+    case("S303", "shards have no rank", None, changed(np.ravel, A0)),
+    case(
         "S303",
         "experts in one matrix",
         None,
@@ -418,7 +418,7 @@ STORIES = (
         target_modules=None,
         target_parameters=PARAMETERS,
     ),
-    story(
+    case(
         "S303",
         "experts in two matrices that disagree",
         "The rank is 8/6 in 1 of 1 module where the configuration asks for 2 (model.layers.0.mlp.experts).",
@@ -426,34 +426,34 @@ STORIES = (
         target_modules=None,
         target_parameters=PARAMETERS,
     ),
-    story("S303", "block-diagonal factors", None, r=4, use_bdlora={"nblocks": 2}),
-    story(
+    case("S303", "block-diagonal factors", None, r=4, use_bdlora={"nblocks": 2}),
+    case(
         "S304",
         "a fused projection",
         "2 targets of the configuration have no tensor (k_proj, gate_proj).",
         target_modules=["q_proj", "k_proj", "v_proj", "gate_proj"],
     ),
-    story(
+    case(
         "S304",
         "a layer",
         "1 target of the configuration has no tensor (model.layers.7.self_attn.q_proj).",
         target_modules=[*modules(), LAYER.format(7, "q_proj")],
     ),
-    story(
+    case(
         "S304",
         "an expression",
         "1 target of the configuration has no tensor (.*up_proj).",
         target_modules=".*up_proj",
     ),
-    story(
+    case(
         "S304",
         "a parameter",
         "1 target of the configuration has no tensor (mlp.experts.down_proj).",
         target_parameters=["mlp.experts.down_proj"],
     ),
-    story("S304", "an expression that matches", None, target_modules=r".*\.[qv]_proj"),
-    story("S304", "every linear layer", None, target_modules="all-linear"),
-    story(
+    case("S304", "an expression that matches", None, target_modules=r".*\.[qv]_proj"),
+    case("S304", "every linear layer", None, target_modules="all-linear"),
+    case(
         "S304",
         "saved whole instead",
         None,
@@ -461,41 +461,41 @@ STORIES = (
         target_modules=[*CONFIG["target_modules"], "score"],
         modules_to_save=["score"],
     ),
-    story("S304", "an empty file: that is another finding", None, {}),
-    story("S304", "another method", None, {"ia3_l": values(2)}, peft_type="IA3"),
-    story("S304", "excluded by name", None, target_modules=WITH_DOWN, exclude_modules=["down_proj"]),
-    story("S304", "excluded by an expression", None, target_modules=WITH_DOWN, exclude_modules=".*_proj"),
-    story(
+    case("S304", "an empty file: that is another finding", None, {}),
+    case("S304", "another method", None, {"ia3_l": values(2)}, peft_type="IA3"),
+    case("S304", "excluded by name", None, target_modules=WITH_DOWN, exclude_modules=["down_proj"]),
+    case("S304", "excluded by an expression", None, target_modules=WITH_DOWN, exclude_modules=".*_proj"),
+    case(
         "S304",
         "every module excluded by its whole name",
         None,
         target_modules=[*modules(), *DOWN],
         exclude_modules=["down_proj"],
     ),
-    story(
+    case(
         "S304",
         "whole names excluded by an expression",
         None,
         target_modules=[*modules(), *DOWN],
         exclude_modules=r".*\.mlp\..*",
     ),
-    story(
+    case(
         "S304",
         "a whole name the expression does not exclude",
         ONE_WITHOUT.format(DOWN[1]),
         target_modules=[*modules(), *DOWN],
         exclude_modules=r".*\.0\.mlp\..*",
     ),
-    story(
+    case(
         "S304",
         "others are excluded",
         ONE_WITHOUT.format("down_proj"),
         target_modules=WITH_DOWN,
         exclude_modules=["proj", "up_proj", "mlp"],
     ),
-    story("S304", "nothing is excluded", ONE_WITHOUT.format("down_proj"), target_modules=WITH_DOWN, exclude_modules=""),
-    story("S304", "perhaps excluded: that is another finding", None, target_modules=WITH_DOWN, exclude_modules=DOWN),
-    story(
+    case("S304", "nothing is excluded", ONE_WITHOUT.format("down_proj"), target_modules=WITH_DOWN, exclude_modules=""),
+    case("S304", "perhaps excluded: that is another finding", None, target_modules=WITH_DOWN, exclude_modules=DOWN),
+    case(
         "S304",
         "inside what is saved whole",
         None,
@@ -503,108 +503,108 @@ STORIES = (
         target_modules=[*TARGETS, *DOWN],
         modules_to_save=["mlp"],
     ),
-    story("S110", "every module named", MAYBE_EXCLUDED, target_modules=WITH_DOWN, exclude_modules=DOWN),
-    story("S110", "an expression", MAYBE_EXCLUDED, target_modules=WITH_DOWN, exclude_modules=r".*\.mlp\..*"),
-    story("S110", "certainly excluded", None, target_modules=WITH_DOWN, exclude_modules=["down_proj"]),
-    story("S110", "certainly not", None, target_modules=WITH_DOWN, exclude_modules=["up_proj"]),
-    story("S110", "some are excluded", None, of_modules(Q0, V0, V1), exclude_modules=[Q1]),
-    story("S110", "an empty file: that is another finding", None, {}, exclude_modules=".*mlp.*"),
-    story(
+    case("S110", "every module named", MAYBE_EXCLUDED, target_modules=WITH_DOWN, exclude_modules=DOWN),
+    case("S110", "an expression", MAYBE_EXCLUDED, target_modules=WITH_DOWN, exclude_modules=r".*\.mlp\..*"),
+    case("S110", "certainly excluded", None, target_modules=WITH_DOWN, exclude_modules=["down_proj"]),
+    case("S110", "certainly not", None, target_modules=WITH_DOWN, exclude_modules=["up_proj"]),
+    case("S110", "some are excluded", None, of_modules(Q0, V0, V1), exclude_modules=[Q1]),
+    case("S110", "an empty file: that is another finding", None, {}, exclude_modules=".*mlp.*"),
+    case(
         "S111",
         "prompt tuning",
         "PEFT loads PROMPT_TUNING frozen, and refuses to load it with is_trainable=True.",
         PROMPT,
         **PROMPT_TUNING,
     ),
-    story("S111", "another method", None, {"ia3_l": values(2)}, peft_type="IA3"),
-    story(
+    case("S111", "another method", None, {"ia3_l": values(2)}, peft_type="IA3"),
+    case(
         "S305",
         "excluded",
         "No target names, or exclude_modules excludes, 2 of 4 modules (model.layers.0-1.self_attn.v_proj).",
         exclude_modules=["v_proj"],
     ),
-    story("S305", "a whole name outside the layers asked for", None, target_modules=modules(), layers_to_transform=[1]),
-    story(
+    case("S305", "a whole name outside the layers asked for", None, target_modules=modules(), layers_to_transform=[1]),
+    case(
         "S305",
         "of another run",
         "No target names 2 of 4 modules (model.layers.0-1.self_attn.v_proj).",
         target_modules=["q_proj"],
     ),
-    story(
+    case(
         "S305",
         "outside the layers asked for",
         "No target names 2 of 4 modules (model.layers.1.self_attn.q_proj, model.layers.1.self_attn.v_proj).",
         layers_to_transform=[0],
     ),
-    story("S305", "targets left to PEFT", None, target_modules=None),
-    story(
+    case("S305", "targets left to PEFT", None, target_modules=None),
+    case(
         "S306",
         "a head was lost",
         "1 name of modules_to_save has no tensor (score).",
         modules_to_save=["score"],
     ),
-    story("S306", "a model has one classifier", None, whole("score.weight"), modules_to_save=["classifier", "score"]),
-    story(
+    case("S306", "a model has one classifier", None, whole("score.weight"), modules_to_save=["classifier", "score"]),
+    case(
         "S306",
         "a head of several layers",
         None,
         whole("classifier.dense.weight", "classifier.out_proj.bias"),
         modules_to_save=["classifier"],
     ),
-    story(
+    case(
         "S306",
         "no classifier at all",
         "2 names of modules_to_save have no tensor (classifier, score).",
         modules_to_save=["classifier", "score"],
     ),
-    story("S306", "the end of a name", None, whole("model.layers.0.input_layernorm.weight"), modules_to_save=["norm"]),
-    story(
+    case("S306", "the end of a name", None, whole("model.layers.0.input_layernorm.weight"), modules_to_save=["norm"]),
+    case(
         "S307",
         "lost on the way",
         "use_dora is true, and there is no magnitude in 2 of 4 modules (model.layers.0-1.self_attn.v_proj).",
         magnitudes(Q0, Q1),
         use_dora=True,
     ),
-    story(
+    case(
         "S307",
         "not asked for",
         "use_dora is false, and there is a magnitude in 1 of 4 modules (model.layers.0.self_attn.q_proj).",
         magnitudes(Q0),
     ),
-    story("S307", "DoRA", None, magnitudes(*modules()), use_dora=True),
-    story(
+    case("S307", "DoRA", None, magnitudes(*modules()), use_dora=True),
+    case(
         "S308",
         "a trained norm",
         "2 weights were saved whole, although the configuration does not ask for it "
         "(model.layers.0.self_attn.q_proj.bias, model.norm.weight).",
         whole("model.norm.weight", f"{Q0}.bias"),
     ),
-    story("S308", "asked for", None, whole("model.norm.weight", f"{Q0}.bias"), modules_to_save=["norm"], bias="all"),
-    story(
+    case("S308", "asked for", None, whole("model.norm.weight", f"{Q0}.bias"), modules_to_save=["norm"], bias="all"),
+    case(
         "S308",
         "inside what was asked for",
         None,
         whole("classifier.dense.weight", "classifier.out_proj.bias"),
         modules_to_save=["classifier"],
     ),
-    story("S308", "a resized vocabulary", None, whole(f"{EMBED}.weight", "lm_head.weight")),
-    story("S308", "another method", None, {"prompt_embeddings": values(2)}, peft_type="PROMPT_TUNING"),
-    story("S309", "lost biases", LOST_BIASES, bias="lora_only"),
-    story("S309", "saved biases", None, whole(f"{Q0}.base_layer.bias"), bias="lora_only"),
-    story("S309", "no biases asked for", None, bias="none"),
+    case("S308", "a resized vocabulary", None, whole(f"{EMBED}.weight", "lm_head.weight")),
+    case("S308", "another method", None, {"prompt_embeddings": values(2)}, peft_type="PROMPT_TUNING"),
+    case("S309", "lost biases", LOST_BIASES, bias="lora_only"),
+    case("S309", "saved biases", None, whole(f"{Q0}.base_layer.bias"), bias="lora_only"),
+    case("S309", "no biases asked for", None, bias="none"),
 )
 
 
-def found(directory: Path, given: Story) -> dict[str, Finding]:
-    """What is found in the story's adapter, by code."""
+def found(directory: Path, given: Example) -> dict[str, Finding]:
+    """Return what the checks find in the adapter, by code."""
     arrays = {name: np.ascontiguousarray(array) for name, array in given.arrays.items()}
     case = Case(read_adapter(write(directory / "a", arrays, **given.config)), None)
     return {finding.code: finding for finding in findings_of(case)}
 
 
 @pytest.mark.parametrize("given", STORIES, ids=str)
-def test_a_check_names_its_fault_and_leaves_the_rest_alone(tmp_path: Path, given: Story) -> None:
-    """In exactly one sentence."""
+def test_a_check_reports_its_fault_and_nothing_else(tmp_path: Path, given: Example) -> None:
+    """The message is exactly one sentence; healthy adapters have none."""
     seen = found(tmp_path, given).get(given.code)
     assert (seen and seen.sentence) == given.sentence
 
@@ -612,15 +612,15 @@ def test_a_check_names_its_fault_and_leaves_the_rest_alone(tmp_path: Path, given
 WITH_TESTS_OF_THEIR_OWN = {"S107", "S108", "S401", "S402", "S403", "S404", "S405"}
 
 
-def test_every_check_has_a_bad_and_a_good_story() -> None:
-    """A check without a bad case could be dead, and one without a good case could fire at everything."""
+def test_every_check_has_a_bad_and_a_good_case() -> None:
+    """A check without a bad case may never fail, and one without a good case may always fail."""
     codes = {code.code for code in ENGINE.codes} - WITH_TESTS_OF_THEIR_OWN
     assert {given.code for given in STORIES if given.sentence} == codes
     assert {given.code for given in STORIES if not given.sentence} == codes
 
 
 def test_a_healthy_adapter_has_no_finding_at_all(tmp_path: Path) -> None:
-    """And ends with exit code 0."""
+    """The exit code is 0."""
     seen = inspect_adapter(write(tmp_path / "a"))
     assert (seen.findings, seen.exit_code) == ((), ExitCode.HEALTHY)
 
@@ -632,17 +632,17 @@ def test_notes_alone_are_healthy(tmp_path: Path) -> None:
     assert seen.exit_code is ExitCode.HEALTHY
 
 
-def test_what_is_unhealthy_comes_before_what_is_a_note(tmp_path: Path) -> None:
-    """Whatever their codes."""
+def test_faults_come_before_notes(tmp_path: Path) -> None:
+    """The order of codes does not matter."""
     seen = inspect_adapter(write(tmp_path / "a", changed(np.zeros_like, *ALL_B), inference_mode=True))
     assert [finding.code for finding in seen.findings] == ["S204", "S101"]
     assert seen.exit_code is ExitCode.UNHEALTHY
 
 
 def test_a_finding_names_every_place(tmp_path: Path) -> None:
-    """The sentence names three; `where` has all, as they are called."""
+    """The sentence has three names; `where` has all, in full."""
     names = [f"model.layers.{layer}.mlp.{target}" for layer in range(3) for target in ("a", "b", "c", "d", "e")]
-    seen = found(tmp_path, story("S305", "", None, of_modules(*names)))["S305"]
+    seen = found(tmp_path, case("S305", "", None, of_modules(*names)))["S305"]
     assert seen.where == tuple(names)
     assert seen.sentence == (
         "No target names all 15 modules (model.layers.0-2.mlp.a, model.layers.0-2.mlp.b, model.layers.0-2.mlp.c "
@@ -651,7 +651,7 @@ def test_a_finding_names_every_place(tmp_path: Path) -> None:
 
 
 def test_values_that_were_not_read_are_a_note(tmp_path: Path) -> None:
-    """Named with their dtype."""
+    """The note names the dtype."""
     directory = write(tmp_path / "a")
     one = b"\0\0\x80\x3f" * 12
     entries = [(A0, "F32", [2, 6], one), (B0, "F8_E8M0", [6, 2], b"\1" * 12)]
@@ -663,7 +663,7 @@ def test_values_that_were_not_read_are_a_note(tmp_path: Path) -> None:
 
 
 def test_pickles_beside_the_file_are_a_note(tmp_path: Path) -> None:
-    """PEFT loads one of the two."""
+    """PEFT loads only one of the two."""
     directory = write(tmp_path / "a")
     (directory / "adapter_model.bin").touch()
     (seen,) = inspect_adapter(directory).findings
@@ -675,7 +675,7 @@ def test_pickles_beside_the_file_are_a_note(tmp_path: Path) -> None:
 
 
 def loading(**given: Any) -> Loading:
-    """An adapter that loads, but for what is given."""
+    """An adapter that loads, with changes."""
     versions = {"peft": "0.21.2", "transformers": "5.20.0", "torch": "2.13.0"}
     facts: dict[str, Any] = {"error": "", "fitting": 8, "missing": (), "unexpected": (), "mismatched": ()}
     facts |= {"unknown_options": (), "tied": False}
@@ -683,21 +683,21 @@ def loading(**given: Any) -> Loading:
 
 
 def judged(directory: Path, seen: Loading, **config: Any) -> dict[str, str]:
-    """Sentences by code."""
+    """Return the sentences by code."""
     arrays = None if not config else whole(f"{EMBED}.weight")
     case = Case(read_adapter(write(directory / "a", arrays, **config)), seen)
     return {finding.code: finding.sentence for finding in findings_of(case)}
 
 
 def test_a_load_settles_which_targets_are_excluded(tmp_path: Path) -> None:
-    """PEFT then named the modules it adapts; a load that failed settles nothing."""
+    """PEFT then named the modules it adapts; a failed load settles nothing."""
     excluding = {"target_modules": WITH_DOWN, "exclude_modules": ".*mlp.*"}
     assert "S110" not in judged(tmp_path, loading(), **excluding)
     assert judged(tmp_path, loading(error="ValueError: no"), **excluding)["S110"] == MAYBE_EXCLUDED
 
 
 def test_a_tensor_of_no_module_is_named_itself(tmp_path: Path) -> None:
-    """A prompt is of the whole model."""
+    """A prompt belongs to the whole model."""
     seen = loading(mismatched=(Mismatch("prompt_embeddings", (8, 64), (8, 128)),), fitting=0)
     assert judged(tmp_path, seen)["S404"] == (
         "Under trl1.16-py311 1 tensor has another shape in Qwen2ForCausalLM, the first [8, 64] for [8, 128] "
@@ -754,17 +754,17 @@ LOADED_B = f"{PREFIX}{Q0}.lora_B.default.weight"
         ({"error": "TypeError: use_dora", "unknown_options": ("use_dora",)}, "S401", None),
     ],
 )
-def test_what_a_stack_made_of_it_is_judged(
+def test_the_result_of_a_load_is_judged(
     tmp_path: Path, given: dict[str, Any], code: str | None, sentence: str | None
 ) -> None:
-    """Each kind by its own check; an option behind an error is not told twice."""
+    """Each kind has its own check; an option that an error explains is not reported twice."""
     seen = judged(tmp_path, loading(**given))
     assert list(seen) == ([code] if code else [])
     assert sentence is None or list(seen.values()) == [sentence]
 
 
 def test_a_long_error_is_cut(tmp_path: Path) -> None:
-    """Its beginning says what it is."""
+    """The beginning of the message is kept."""
     seen = judged(tmp_path, loading(error="E: " + "x" * 1000))
     assert seen["S401"] == "Under trl1.16-py311 loading fails: E: " + "x" * 297
 
@@ -777,8 +777,8 @@ def test_a_long_error_is_cut(tmp_path: Path) -> None:
         (False, None),
     ],
 )
-def test_whether_the_base_is_tied_is_the_bases_to_say(tmp_path: Path, tied: bool | None, sentence: str | None) -> None:
-    """Known to be tied, not known, known not to be."""
+def test_tied_weights_are_judged_by_the_base_model(tmp_path: Path, tied: bool | None, sentence: str | None) -> None:
+    """The base model is known to be tied, unknown, or known not to be tied."""
     seen = judged(tmp_path, loading(tied=tied), modules_to_save=["embed_tokens"])
     assert seen.get("S105") == sentence
 
@@ -787,7 +787,7 @@ def test_whether_the_base_is_tied_is_the_bases_to_say(tmp_path: Path, tied: bool
 
 
 def test_flows_and_issues_that_are_named_exist() -> None:
-    """Those of the catalog and of the ledger, of findings there are."""
+    """Flows are in the catalog and issues in the ledger, for findings that exist."""
     flows, issues = {flow.name for flow in CATALOG}, {issue.id for issue in load_ledger().issues}
     assert FLOWS.keys() == ISSUES.keys() <= {code.code for code in ENGINE.codes}
     assert all(FLOWS.values()) and all(ISSUES.values())

@@ -1,4 +1,4 @@
-"""`adapter_config.json` at the border: what is understood, what is let pass, and every fault at once."""
+"""Validation of `adapter_config.json`: accepted values, ignored options, and a list of all errors."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from finetune_compat.inspect.config import AdapterConfig, read_config
 
 
 def read(tmp_path: Path, text: str) -> AdapterConfig:
-    """The configuration that `text` is."""
+    """Parse `text`."""
     (tmp_path / "adapter_config.json").write_text(text)
     return read_config(tmp_path / "adapter_config.json")[0]
 
 
 def refused(tmp_path: Path, text: str) -> str:
-    """The message, without the path before it."""
+    """Return the message without the path in front of it."""
     with pytest.raises(AdapterError) as caught:
         read(tmp_path, text)
     assert caught.value.exit_code is ExitCode.BAD_INPUT
@@ -32,16 +32,16 @@ AFTER = (
 )
 
 
-def test_what_is_not_judged_is_let_pass_and_kept(tmp_path: Path) -> None:
-    """An option of a later release is no fault; it stays in the raw configuration."""
+def test_unknown_options_are_accepted_and_kept(tmp_path: Path) -> None:
+    """An option of a later release is no error; it stays in the raw configuration."""
     (tmp_path / "adapter_config.json").write_text(json.dumps({**CONFIG, "of_another_release": {"a": [1]}}))
     config, raw = read_config(tmp_path / "adapter_config.json")
     assert (config.r, config.lora_alpha, config.target_modules) == (2, 4, ("q_proj", "v_proj"))
     assert raw["of_another_release"] == {"a": [1]}
 
 
-def test_what_is_not_written_has_pefts_default(tmp_path: Path) -> None:
-    """Those of its LoraConfig."""
+def test_a_missing_key_has_pefts_default(tmp_path: Path) -> None:
+    """The defaults are those of PEFT's LoraConfig."""
     config = read(tmp_path, '{"peft_type": "LORA"}')
     assert (config.r, config.lora_alpha, config.bias, config.inference_mode) == (8, 8, "none", False)
 
@@ -57,12 +57,12 @@ def test_what_is_not_written_has_pefts_default(tmp_path: Path) -> None:
     ],
 )
 def test_a_method_is_called_what_people_call_it(tmp_path: Path, given: dict[str, Any], method: str) -> None:
-    """Three names within the one peft_type LORA."""
+    """The peft_type LORA covers three methods."""
     assert read(tmp_path, json.dumps({**CONFIG, **given})).method == method
 
 
-def test_keys_of_another_method_are_not_read_as_loras(tmp_path: Path) -> None:
-    """AdaLoRA's rank_pattern holds masks, and its r means something else."""
+def test_keys_of_another_method_are_not_read_as_those_of_lora(tmp_path: Path) -> None:
+    """AdaLoRA's rank_pattern holds masks, and its r has another meaning."""
     text = json.dumps({"peft_type": "ADALORA", "rank_pattern": {"q.lora_E": [True, False]}, "r": None})
     config = read(tmp_path, text)
     assert (config.is_lora, config.rank_pattern) == (False, None)
@@ -99,13 +99,13 @@ def test_keys_of_another_method_are_not_read_as_loras(tmp_path: Path) -> None:
         ({"layers_pattern": 1}, "layers_pattern: must be a regular expression or a list of them, not 1"),
     ],
 )
-def test_a_value_that_cannot_be_is_named_with_its_place(tmp_path: Path, given: dict[str, Any], fault: str) -> None:
-    """What it must be, and what it is."""
+def test_an_invalid_value_is_named_with_its_key(tmp_path: Path, given: dict[str, Any], fault: str) -> None:
+    """The message has the expected and the actual value."""
     assert refused(tmp_path, json.dumps({"peft_type": "LORA", **given})) == f"1 fault\n  {fault}{AFTER}"
 
 
 def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
-    """In the order of the keys of a configuration."""
+    """They are in the order of the configuration's keys."""
     assert refused(tmp_path, '{"peft_type": "LORA", "bias": 1, "r": "8"}') == (
         f'2 faults\n  r: must be a whole number above 0, not "8"\n  bias: must be text, not 1{AFTER}'
     )
@@ -125,12 +125,12 @@ def test_every_fault_is_named_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_json_object_is_refused(tmp_path: Path, text: str, problem: str) -> None:
-    """Numbers that JSON does not have included: Python would read them."""
+    """This includes numbers that JSON lacks and Python's reader accepts."""
     assert refused(tmp_path, text) == problem + AFTER
 
 
 def test_a_configuration_of_another_library_is_refused(tmp_path: Path) -> None:
-    """MLX writes a file of the same name."""
+    """MLX writes a file with this name."""
     assert refused(tmp_path, '{"fine_tune_type": "lora", "num_layers": 16}') == (
         "has no peft_type\n"
         "PEFT did not write this file; other libraries write one of the same name.\n"

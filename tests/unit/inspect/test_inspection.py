@@ -1,4 +1,4 @@
-"""`compat inspect` as a person and as a program sees it."""
+"""The output of `compat inspect` for people and for programs."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ LOADS = Loading(
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adapters are named from where they lie."""
+    """Adapters are named relative to their folder."""
     monkeypatch.chdir(tmp_path)
 
 
 def run(*arguments: str) -> int:
-    """Run a command in this process; its exit code."""
+    """Run a command in this process; return its exit code."""
     with pytest.raises(SystemExit) as caught:
         cli.main(("inspect", *arguments))
     return int(caught.value.code or 0)
 
 
 def shown(seen: Inspection, width: int) -> list[str]:
-    """What is printed on a terminal of that width."""
+    """Return what is printed on a terminal of this width."""
     out = StringIO()
     print_inspection(seen, Console(file=out, width=width, color_system=None))
     return out.getvalue().splitlines()
 
 
 def facts(seen: Inspection) -> list[str]:
-    """What is printed over the table, in a wide terminal."""
+    """Return what is printed above the table in a wide terminal."""
     lines = shown(seen, 200)
     return lines[: lines.index("")]
 
@@ -117,15 +117,15 @@ Unhealthy: 2 findings, 0 notes.
 
 class TestPage:
     @pytest.mark.parametrize(("width", "page"), [(120, WIDE), (80, NARROW)])
-    def test_a_person_sees_what_it_is_and_what_is_wrong_with_it(self, width: int, page: str) -> None:
-        """All of it in one screen, no line cut off."""
+    def test_the_page_shows_the_adapter_and_its_faults(self, width: int, page: str) -> None:
+        """Everything is on one screen, and no line is cut."""
         directory = broken()
         size = (directory / "adapter_model.safetensors").stat().st_size
         expected = page.replace("SIZE", f"{size / 1000:.1f}")
         assert shown(inspect_adapter(directory), width) == expected.splitlines()
 
-    def test_nothing_wrong_is_said_in_a_line(self) -> None:
-        """The class's other marks are silent too."""
+    def test_a_healthy_adapter_is_reported_in_one_line(self) -> None:
+        """The other facts of a healthy class are omitted."""
         lines = shown(inspect_adapter(write(Path("a"))), 80)
         assert lines[-2:] == ["", "Healthy: nothing wrong was found, 0 notes."]
         assert lines[5:7] == [
@@ -134,17 +134,17 @@ class TestPage:
         ]
 
     def test_one_of_each_is_counted_as_one(self) -> None:
-        """Not `1 findings`."""
+        """The text is not `1 findings`."""
         lines = shown(inspect_adapter(write(Path("a"), r=4, inference_mode=True)), 80)
         assert lines[-1] == "Unhealthy: 1 finding, 1 note."
 
-    def test_what_is_not_recorded_is_said_to_be_so(self) -> None:
-        """Base, task and version."""
+    def test_missing_facts_are_reported_as_missing(self) -> None:
+        """These are base model, task and version."""
         seen = inspect_adapter(write(Path("a"), base_model_name_or_path=None, task_type=None))
         assert facts(seen)[0].startswith("a  LoRA, base not recorded, task not recorded, PEFT not recorded, ")
 
-    def test_ranks_that_differ_are_told_with_how_often(self) -> None:
-        """Each with its own alpha and scaling."""
+    def test_different_ranks_are_shown_with_their_counts(self) -> None:
+        """Each rank has its own alpha and scaling."""
         arrays = {**tensors(), **update(V1, 9, rank=8)}
         seen = inspect_adapter(write(Path("a"), arrays, rank_pattern={V1: 8}, use_rslora=True))
         assert facts(seen)[1:] == [
@@ -162,11 +162,11 @@ class TestPage:
             ({"target_modules": None}, "targets not recorded"),
         ],
     )
-    def test_targets_are_told_as_they_were_given(self, asked: dict[str, Any], told: str) -> None:
-        """Names that differ in their layer as one."""
+    def test_targets_are_shown_as_given(self, asked: dict[str, Any], told: str) -> None:
+        """Names that differ only in their layer are shown as one."""
         assert facts(inspect_adapter(write(Path("a"), **asked)))[-1] == told
 
-    def test_another_method_has_no_ranks_to_tell(self) -> None:
+    def test_another_method_shows_no_ranks(self) -> None:
         """Its tensors are in the table."""
         seen = inspect_adapter(write(Path("a"), {f"{PREFIX}q.ia3_l": values(4)}, peft_type="IA3"))
         assert len(facts(seen)) == 1
@@ -176,13 +176,13 @@ class TestPage:
         ]
 
     def test_a_file_without_tensors_has_no_table(self) -> None:
-        """Only the finding."""
+        """Only the finding is printed."""
         lines = shown(inspect_adapter(write(Path("a"), {})), 80)
         assert not any(line.startswith("class") for line in lines)
         assert "S201  UNHEALTHY: The file holds no tensor." in lines
 
     def test_values_that_are_not_read_are_dashes(self) -> None:
-        """And no extremes of some of them."""
+        """There are no extremes of a part of the values."""
         raw(write(Path("a")) / "adapter_model.safetensors", [(A0, "F8_E8M0", [1, 2], b"\1\2")])
         row = next(line for line in shown(inspect_adapter(Path("a")), 80) if line.startswith("lora_A"))
         assert row.split() == ["lora_A", "1", "2", "F8_E8M0", "-", "-", "-", "not", "read"]
@@ -191,18 +191,18 @@ class TestPage:
         ("size", "told"),
         [(999, "999 bytes"), (1_000, "1.0 kB"), (1_234_567, "1.2 MB"), (2_000_000_000, "2.0 GB")],
     )
-    def test_a_size_is_told_in_its_unit(self, size: int, told: str) -> None:
-        """Powers of ten."""
+    def test_a_size_is_shown_with_its_unit(self, size: int, told: str) -> None:
+        """Units are powers of ten."""
         seen = inspect_adapter(write(Path("a")))
-        # The size as it would be; a file of that size is not what this is about.
+        # The size is given to the function; no file of that size is needed.
         object.__setattr__(seen.saved.weights, "size", size)
         assert facts(seen)[0].endswith(f", {told}")
 
     @pytest.mark.parametrize(
         ("base", "told"), [("Qwen2ForCausalLM", "8 tensors fit Qwen2ForCausalLM"), ("", "8 tensors fit no base")]
     )
-    def test_what_a_stack_made_of_it_is_a_fact_too(self, base: str, told: str) -> None:
-        """With the versions that decide it."""
+    def test_the_result_of_a_load_is_shown(self, base: str, told: str) -> None:
+        """The versions of the stack are there too."""
         seen = inspect_adapter(write(Path("a")))
         loading = Loading(**{**{name: getattr(LOADS, name) for name in LOADS.__slots__}, "base": base})
         with_stack = Inspection(seen.saved, loading, seen.findings)
@@ -211,7 +211,7 @@ class TestPage:
 
 class TestJson:
     def test_it_holds_everything(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """Facts, modules, tensors and findings; NaN is counted, not written."""
+        """It has facts, modules, tensors and findings; NaN is counted, not written."""
         assert run(str(broken()), "--json") == ExitCode.UNHEALTHY
         told = json.loads(capsys.readouterr().out)
         assert (told["schema"], told["adapter"], told["healthy"], told["loading"]) == (1, "adapter", False, None)
@@ -245,7 +245,7 @@ class TestJson:
         ]
 
     def test_a_norm_that_is_no_number_is_null(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """As doubles near the largest have one; values that were not read are null as a whole."""
+        """Norms of doubles near the largest are infinite; values that were not read are null as a whole."""
         huge = np.array([1.7e308, 1.7e308]).tobytes()
         raw(write(Path("a")) / "adapter_model.safetensors", [(A0, "F64", [1, 2], huge), ("b", "F8_E8M0", [1], b"\1")])
         run("a", "--json")
@@ -254,10 +254,10 @@ class TestJson:
         assert (by_name[A0]["maximum"], by_name[A0]["norm"], by_name["b"]) == (1.7e308, None, None)
         assert told["classes"][0]["values"]["norm"] is None
 
-    def test_what_a_stack_made_of_it_is_in_it(
+    def test_the_json_has_the_result_of_a_load(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Under the field's own names."""
+        """The names are those of the fields."""
         monkeypatch.setattr(inspection, "load_under", lambda saved, base, stack: LOADS)
         assert run(str(write(Path("a"))), "--base", "b", "--stack", "trl1.16", "--json") == ExitCode.HEALTHY
         told = json.loads(capsys.readouterr().out)["loading"]
@@ -266,7 +266,7 @@ class TestJson:
 
 class TestCommand:
     def test_a_healthy_adapter_ends_with_0(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """The page is on stdout, without trailing spaces or colours where that is no terminal."""
+        """The page is on stdout; outside a terminal it has no trailing spaces and no colours."""
         assert run(str(write(Path("a")))) == ExitCode.HEALTHY
         out = capsys.readouterr().out
         assert out.endswith("\nHealthy: nothing wrong was found, 0 notes.\n")
@@ -276,8 +276,8 @@ class TestCommand:
         """One finding is enough."""
         assert run(str(broken())) == ExitCode.UNHEALTHY
 
-    def test_what_cannot_be_looked_into_ends_with_4(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """The message on stderr, nothing on stdout, also with --json."""
+    def test_an_unreadable_adapter_ends_with_4(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """The message is on stderr and stdout is empty, also with --json."""
         assert run("nowhere", "--json") == ExitCode.BAD_INPUT
         out, err = capsys.readouterr()
         assert (out, err.splitlines()[0]) == ("", "nowhere: there is no such directory")
@@ -286,7 +286,7 @@ class TestCommand:
     def test_a_base_needs_a_stack_and_a_stack_a_base(
         self, capsys: pytest.CaptureFixture[str], half: tuple[str, str]
     ) -> None:
-        """Said before anything is read."""
+        """This is reported before anything is read."""
         assert run("nowhere", *half) == ExitCode.BAD_INPUT
         assert capsys.readouterr().err == (
             "compat inspect: --base and --stack go together\n"
@@ -295,7 +295,7 @@ class TestCommand:
         )
 
     def test_it_works_without_torch(self) -> None:
-        """Nothing of a stack is imported, nor what makes environments."""
+        """The command imports neither a stack nor the code that makes environments."""
         code = (
             "import sys; from finetune_compat.inspect.inspection import inspect_adapter; from pathlib import Path\n"
             f"inspect_adapter(Path({str(write(Path('a')).resolve())!r}))\n"
@@ -305,7 +305,7 @@ class TestCommand:
         assert done.stdout == "[]\n"
 
     def test_help_does_not_import_numpy(self) -> None:
-        """What this command needs is imported by this command."""
+        """Only this command imports what it needs."""
         code = (
             "import sys, finetune_compat.cli\n"
             "print([m for m in ('numpy', 'safetensors', 'rich.table') if m in sys.modules])"

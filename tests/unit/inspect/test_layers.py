@@ -1,4 +1,4 @@
-"""What a configuration asks of a module: targets, ranks and scaling, by PEFT's own rules of matching."""
+"""Which modules a configuration adapts, with which rank and scaling, by PEFT's rules of matching."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def layer(module: str = Q, **given: Any) -> Layer:
         ({"target_modules": ("q_proj", "v_proj")}, True),
         ({"target_modules": ("self_attn.q_proj",)}, True),
         ({"target_modules": (Q,)}, True),
-        ({"target_modules": ("proj",)}, False),  # not from a dot on
+        ({"target_modules": ("proj",)}, False),  # no dot in front of it
         ({"target_modules": ("v_proj",)}, False),
         ({"target_modules": ()}, False),
         ({"target_modules": None}, False),
         ({"target_modules": r".*\.(q|v)_proj"}, True),
-        ({"target_modules": "q_proj"}, False),  # a text is an expression for the whole name
+        ({"target_modules": "q_proj"}, False),  # a string is an expression for the whole name
         ({"target_modules": "all-linear"}, True),
         ({"layers_to_transform": 1}, True),
         ({"layers_to_transform": (0, 1)}, True),
@@ -47,25 +47,25 @@ def layer(module: str = Q, **given: Any) -> Layer:
         ({"layers_to_transform": (1,), "layers_pattern": "layers"}, True),
         ({"layers_to_transform": (1,), "layers_pattern": ("blocks", "layers")}, True),
         ({"layers_to_transform": (1,), "layers_pattern": "blocks"}, False),
-        ({"target_modules": (Q,), "layers_to_transform": (0,)}, True),  # PEFT asks no layer of a whole name
+        ({"target_modules": (Q,), "layers_to_transform": (0,)}, True),  # PEFT checks no layer for a whole name
         ({"exclude_modules": ("q_proj",)}, False),
         ({"exclude_modules": (Q,)}, False),
         ({"exclude_modules": ("proj", "v_proj")}, True),
         ({"exclude_modules": ()}, True),
         ({"exclude_modules": r".*\.self_attn\..*"}, False),
-        ({"exclude_modules": "q_proj"}, True),  # a text is an expression for the whole name
+        ({"exclude_modules": "q_proj"}, True),  # a string is an expression for the whole name
         ({"target_modules": (Q,), "exclude_modules": ("q_proj",)}, False),
         ({"target_modules": r".*_proj", "exclude_modules": r".*q_proj"}, False),
         ({"target_modules": "all-linear", "exclude_modules": ("q_proj",)}, False),
     ],
 )
 def test_a_target_is_matched_as_peft_matches_it(asked: dict[str, Any], hit: bool) -> None:
-    """The end of the name from a dot on, one expression for all of it, and among the layers asked for."""
+    """A name matches from a dot to its end, an expression matches the whole name, and only requested layers match."""
     assert targets(config(**asked), Q) is hit
 
 
 def test_the_layer_is_the_first_number_of_a_name() -> None:
-    """The second is an expert."""
+    """The second number is an expert."""
     module = "model.layers.1.mlp.experts.0.up_proj"
     assert targets(config(target_modules=("up_proj",), layers_to_transform=(1,)), module)
     assert not targets(config(target_modules=("up_proj",), layers_to_transform=(0,)), module)
@@ -89,7 +89,7 @@ def test_the_layer_is_the_first_number_of_a_name() -> None:
 def test_scaling_is_alpha_over_the_rank_or_its_root(
     given: dict[str, Any], rank: int, alpha: float, scaling: float
 ) -> None:
-    """Of the module, not of the adapter: the first pattern that matches the end of its name decides."""
+    """The first pattern that matches the end of the module's name sets its rank and alpha."""
     seen = layer(**given)
     assert (seen.rank_asked, seen.alpha) == (rank, alpha)
     assert math.isclose(seen.scaling, scaling)
@@ -106,13 +106,13 @@ def test_scaling_is_alpha_over_the_rank_or_its_root(
     ],
 )
 def test_a_parameter_is_adapted_through_its_module(parameters: tuple[str, ...] | None, module: str, hit: bool) -> None:
-    """Every wrapper around a module but the outermost is its `base_layer`; a bare name may be any module's."""
+    """Each inner wrapper of a module is its `base_layer`; a bare name may belong to any module."""
     seen = layer(module, target_parameters=parameters)
     assert (seen.targeted, seen.by_parameter) == (hit, hit)
 
 
 def test_a_layer_has_both_factors_whatever_they_are_called() -> None:
-    """Of an embedding it is A that starts at zero."""
+    """In an embedding, A starts at zero."""
     linear = layer()
     assert [tensor and tensor.name for tensor in (*linear.factors, linear.born_zero)] == [
         f"{PREFIX}{Q}.lora_A.weight",

@@ -1,4 +1,4 @@
-"""Asking a stack whether an adapter loads: what it is asked, what is made of its answer, what is refused before."""
+"""Loading an adapter in a stack: the question, the use of the answer, and what is refused before."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STACK = StackPython(
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """A stack that answers; what it was asked."""
+    """A stack that answers; returns what it was asked."""
     questions: list[Any] = []
 
     def answer(stack: StackPython, module: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -48,8 +48,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.parametrize("given", ["base", "base/config.json"])
-def test_a_stack_is_asked_with_names_and_shapes_alone(tmp_path: Path, asked: list[Any], given: str) -> None:
-    """The base is its configuration, named as a file or as the directory of a saved model."""
+def test_a_stack_gets_only_names_and_shapes(tmp_path: Path, asked: list[Any], given: str) -> None:
+    """The base is a configuration, given as a file or as the directory of a saved model."""
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "config.json").write_text('{"model_type": "qwen2"}')
     seen = load_under(read_adapter(write(tmp_path / "a")), str(tmp_path / given), "trl0.22")
@@ -81,10 +81,10 @@ def test_a_stack_is_asked_with_names_and_shapes_alone(tmp_path: Path, asked: lis
         ("[" * 100_000, "is nested more than 100 levels deep"),
     ],
 )
-def test_a_base_that_is_none_is_refused_before_a_stack_is_asked(
+def test_an_invalid_base_is_refused_before_a_stack_starts(
     tmp_path: Path, asked: list[Any], content: str | None, problem: str
 ) -> None:
-    """A model's name on a hub included."""
+    """This includes the name of a model on a hub."""
     path = tmp_path / "config.json"
     if content is not None:
         path.write_text(content)
@@ -99,13 +99,13 @@ def test_a_base_that_is_none_is_refused_before_a_stack_is_asked(
 
 
 def test_a_family_is_a_base(tmp_path: Path, asked: list[Any]) -> None:
-    """By the config this project ships of it."""
+    """The config of the family is part of this project."""
     load_under(read_adapter(write(tmp_path / "a")), "qwen2-vl-7b", "trl0.22")
     assert asked[0][2]["base"]["architectures"] == ["Qwen2VLForConditionalGeneration"]
 
 
 def test_a_misspelt_family_is_answered_with_names(tmp_path: Path, asked: list[Any]) -> None:
-    """Before a stack is asked."""
+    """No stack is started."""
     with pytest.raises(UnknownName) as raised:
         load_under(read_adapter(write(tmp_path / "a")), "qwen2-vl", "trl0.22")
     assert asked == []
@@ -117,7 +117,7 @@ def test_a_misspelt_family_is_answered_with_names(tmp_path: Path, asked: list[An
 
 
 def test_an_unknown_stack_is_the_matrixs_own_message(tmp_path: Path) -> None:
-    """Before any environment is made."""
+    """No environment is made."""
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UnknownName) as raised:
         load_under(read_adapter(write(tmp_path / "a")), str(tmp_path), "trl0.2222")

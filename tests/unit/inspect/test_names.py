@@ -1,4 +1,4 @@
-"""Names of tensors, taken apart, and names of modules, put together for a reader."""
+"""Parsing names of tensors, and summarising names of modules."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ Q = "model.layers.0.self_attn.q_proj"
         ("mlp.experts.base_layer.lora_A.weight", "mlp.experts.base_layer", Part.LORA_A),
     ],
 )
-def test_a_name_says_module_and_class(name: str, module: str, part: Part) -> None:
-    """As PEFT 0.9.0 to 0.21.2 write them."""
+def test_a_name_has_a_module_and_a_class(name: str, module: str, part: Part) -> None:
+    """The names are those that PEFT 0.9.0 to 0.21.2 write."""
     seen = parse(f"base_model.model.{name}")
     assert (seen.module, seen.part, seen.foreign, seen.prefixed) == (module, part, "", True)
 
@@ -55,7 +55,7 @@ def test_a_name_says_module_and_class(name: str, module: str, part: Part) -> Non
         ("base_model.model.model._checkpoint_wrapped_module.norm.weight", "_checkpoint_wrapped_module", True),
     ],
 )
-def test_what_peft_does_not_write_is_told_from_the_module(name: str, foreign: str, prefixed: bool) -> None:
+def test_prefixes_that_peft_does_not_write_are_removed(name: str, foreign: str, prefixed: bool) -> None:
     """The module is the same without it."""
     seen = parse(name)
     assert (seen.foreign, seen.prefixed) == (foreign, prefixed)
@@ -63,14 +63,14 @@ def test_what_peft_does_not_write_is_told_from_the_module(name: str, foreign: st
 
 
 def test_a_part_of_a_model_may_be_called_module() -> None:
-    """Only outermost is it a wrapper's."""
+    """Only the outermost `module` is a wrapper."""
     assert parse("base_model.model.encoder.module.q.lora_A.weight") == Name(
         "encoder.module.q", Part.LORA_A, "lora_A", "", True
     )
 
 
 def test_a_class_without_a_name_of_its_own_is_called_by_its_suffix() -> None:
-    """As other methods have them."""
+    """Other methods have such classes."""
     assert parse("base_model.model.q.vera_lambda_b").class_name == "vera_lambda_b"
     assert parse("base_model.model.q.lora_E").class_name == "lora_E"
     assert parse("base_model.model.q.lora_A.weight").class_name == "lora_A"
@@ -90,13 +90,13 @@ def test_a_class_without_a_name_of_its_own_is_called_by_its_suffix() -> None:
 def test_modules_that_differ_in_their_layer_are_written_as_one(
     modules: tuple[str, ...], shown: tuple[str, ...]
 ) -> None:
-    """A number is a layer's where it stands alone between dots, and only the first one is."""
+    """Only the first number that stands alone between dots is a layer."""
     assert places(modules) == shown
 
 
 @given(st.sets(st.integers(0, 30), min_size=1))
 def test_no_layer_is_lost_in_a_range(layers: set[int]) -> None:
-    """Ranges read back give the layers they were made of."""
+    """Parsing the ranges gives the original layers."""
     (shown,) = places(f"layers.{layer}.q" for layer in layers)
     spans = [span.split("-") for span in shown.removeprefix("layers.").removesuffix(".q").split(",")]
     assert {n for span in spans for n in range(int(span[0]), int(span[-1]) + 1)} == layers

@@ -1,4 +1,4 @@
-"""The directory of an adapter: what is found in it, and what is refused in which words."""
+"""The directory of an adapter: its contents, and the messages for directories that are refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from finetune_compat.inspect.saved import read_adapter
 
 
 def refused(directory: Path) -> str:
-    """The message."""
+    """Return the message."""
     with pytest.raises(AdapterError) as caught:
         read_adapter(directory)
     assert caught.value.exit_code is ExitCode.BAD_INPUT
@@ -21,7 +21,7 @@ def refused(directory: Path) -> str:
 
 
 def test_an_adapter_is_its_configuration_its_tensors_and_its_modules(tmp_path: Path) -> None:
-    """Modules in the order of their layers."""
+    """The modules are in the order of their layers."""
     saved = read_adapter(write(tmp_path / "a"))
     assert saved.config.r == 2 and len(saved.weights.tensors) == 8
     assert [layer.module for layer in saved.layers] == modules()
@@ -29,7 +29,7 @@ def test_an_adapter_is_its_configuration_its_tensors_and_its_modules(tmp_path: P
 
 
 def test_a_class_sums_up_its_tensors(tmp_path: Path) -> None:
-    """Factors first, then what is saved whole; extremes and norm over all of a class."""
+    """Factors come first, then tensors saved whole; extremes and norm cover the whole class."""
     whole = {
         f"{PREFIX}score.weight": np.array([[3, -4]], dtype=np.float32),
         f"{PREFIX}model.norm.weight": np.zeros(3, dtype=np.float16),
@@ -45,7 +45,7 @@ def test_a_class_sums_up_its_tensors(tmp_path: Path) -> None:
 
 
 def test_a_class_with_a_tensor_that_is_not_read_has_no_values(tmp_path: Path) -> None:
-    """A minimum over some of them would be none."""
+    """The minimum of a part of the values would be wrong."""
     directory = write(tmp_path / "a")
     entries = [
         (f"{PREFIX}q.lora_A.weight", "F32", [1], b"\0\0\x80\x3f"),
@@ -57,13 +57,13 @@ def test_a_class_with_a_tensor_that_is_not_read_has_no_values(tmp_path: Path) ->
 
 
 def test_another_method_has_classes_and_no_modules(tmp_path: Path) -> None:
-    """Its tensors are called by their suffixes."""
+    """Its tensors are named by their suffixes."""
     saved = read_adapter(write(tmp_path / "a", {f"{PREFIX}q.ia3_l": values(3)}, peft_type="IA3"))
     assert ([facts.name for facts in saved.classes], saved.layers) == (["ia3_l"], ())
 
 
 def test_pickled_weights_beside_the_file_are_noted_and_a_trainers_state_is_not(tmp_path: Path) -> None:
-    """A checkpoint holds optimizer.pt and training_args.bin; neither is weights."""
+    """A checkpoint holds optimizer.pt and training_args.bin, which are no weights."""
     directory = write(tmp_path / "a")
     for name in ("adapter_model.bin", "optimizer.pt", "training_args.bin"):
         (directory / name).touch()
@@ -73,8 +73,8 @@ def test_pickled_weights_beside_the_file_are_noted_and_a_trainers_state_is_not(t
 # ------------------------------------------------------------------------------------------------------------ refusals
 
 
-def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
-    """Such as the name of a repository on a hub."""
+def test_a_missing_directory(tmp_path: Path) -> None:
+    """It may be the name of a repository on a hub."""
     assert refused(tmp_path / "org" / "model") == (
         f"{tmp_path}/org/model: there is no such directory\n"
         "Only adapters on this machine are inspected. Names on a model hub are not looked up.\n"
@@ -83,7 +83,7 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_a_configuration(tmp_path: Path) -> None:
-    """Nothing below it either."""
+    """No subdirectory has one either."""
     assert refused(tmp_path) == (
         f"{tmp_path}: holds no adapter_config.json\n"
         "It is not a saved adapter.\n"
@@ -92,7 +92,7 @@ def test_a_directory_without_a_configuration(tmp_path: Path) -> None:
 
 
 def test_a_directory_of_adapters_names_them(tmp_path: Path) -> None:
-    """Checkpoints of a trainer, or several adapters of one model; of many, the first."""
+    """They are checkpoints of a trainer or several adapters of a model; of many, the first ones are named."""
     for step in range(1, 6):
         write(tmp_path / f"checkpoint-{step}")
     assert refused(tmp_path) == (
@@ -103,7 +103,7 @@ def test_a_directory_of_adapters_names_them(tmp_path: Path) -> None:
 
 
 def test_a_file_in_place_of_the_directory(tmp_path: Path) -> None:
-    """The directory is named."""
+    """The message names the directory."""
     path = write(tmp_path / "a") / "adapter_model.safetensors"
     assert refused(path) == (
         f"{path}: is a file, not a directory\n"
@@ -113,14 +113,14 @@ def test_a_file_in_place_of_the_directory(tmp_path: Path) -> None:
 
 
 def as_the_only_weights(directory: Path, name: str) -> Path:
-    """A directory whose weights are pickled."""
+    """A directory whose only weights are pickled."""
     write(directory)
     (directory / "adapter_model.safetensors").rename(directory / name)
     return directory
 
 
 def as_the_argument(directory: Path, name: str) -> Path:
-    """A pickle itself."""
+    """A pickle given as the argument."""
     return as_the_only_weights(directory, name) / name
 
 
@@ -135,7 +135,7 @@ def as_the_argument(directory: Path, name: str) -> Path:
 def test_a_pickle_is_refused_with_the_way_to_convert_it(
     tmp_path: Path, given: Callable[[Path, str], Path], problem: str, name: str
 ) -> None:
-    """By its name, unread: whatever its content."""
+    """It is recognised by its name and never read."""
     assert refused(given(tmp_path / "a", name)) == (
         f"{tmp_path / 'a' / name}: {problem}\n"
         "Pickles are not read: reading a pickle can run any code that its author put into it.\n"
@@ -150,8 +150,8 @@ def test_a_pickle_is_refused_with_the_way_to_convert_it(
     ("beside", "told"),
     [((), "none"), (("README.md", "tokenizer.json"), "README.md, tokenizer.json")],
 )
-def test_a_directory_without_weights_says_what_is_there(tmp_path: Path, beside: tuple[str, ...], told: str) -> None:
-    """Adapters of other names are not looked for."""
+def test_a_directory_without_weights_lists_its_files(tmp_path: Path, beside: tuple[str, ...], told: str) -> None:
+    """Adapters with other names are not searched."""
     directory = write(tmp_path / "a")
     (directory / "adapter_model.safetensors").unlink()
     for name in beside:

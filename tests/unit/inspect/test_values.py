@@ -1,4 +1,4 @@
-"""Values from raw bytes: against the simplest reading of each number format, one number at a time."""
+"""Values from raw bytes, compared with the simplest reader of each number format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CODES |= {"I16": "<h", "U16": "<H", "I8": "<b", "U8": "<B", "BOOL": "<B"}
 
 
 def number(dtype: str, raw: bytes) -> float:
-    """The number that `raw` is: by the standard library's reading, or by the definition of the format."""
+    """Read `raw` with the standard library or by the definition of the format."""
     match dtype:
         case "BF16":  # the upper half of a float32
             return float(struct.unpack("<f", b"\0\0" + raw)[0])
@@ -31,7 +31,7 @@ def number(dtype: str, raw: bytes) -> float:
 
 
 def reference(numbers: list[float]) -> Values:
-    """The same facts, one number after another."""
+    """Calculate the same facts one number at a time."""
     finite = [x for x in numbers if math.isfinite(x)]
     return Values(
         zero=sum(x == 0 for x in numbers),
@@ -44,7 +44,7 @@ def reference(numbers: list[float]) -> Values:
 
 
 def same(one: Values, other: Values) -> bool:
-    """Equal, but for the rounding of a norm: sums of squares may be taken in another order."""
+    """Compare two results; norms may differ by rounding, because sums of squares depend on the order."""
     counted = (one.zero, one.nan, one.infinite) == (other.zero, other.nan, other.infinite)
     extremes = (one.minimum, one.maximum) == (other.minimum, other.maximum)
     return counted and extremes and math.isclose(one.norm, other.norm, rel_tol=1e-12)
@@ -52,7 +52,7 @@ def same(one: Values, other: Values) -> bool:
 
 @given(dtype=st.sampled_from(sorted(READABLE)), data=st.data())
 def test_every_format_is_read_as_the_standard_reads_it(dtype: str, data: st.DataObject) -> None:
-    """Any bytes whatever: zeros of both signs, NaN of every kind, infinities, the smallest and the largest numbers."""
+    """This holds for any bytes: both zeros, every NaN, infinities, the smallest and the largest numbers."""
     width, decode = READABLE[dtype]
     items = data.draw(st.lists(st.binary(min_size=width, max_size=width), min_size=1, max_size=40))
     seen = values_of(decode(b"".join(items)))
@@ -61,7 +61,7 @@ def test_every_format_is_read_as_the_standard_reads_it(dtype: str, data: st.Data
 
 @pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2"])
 def test_every_number_of_eight_bits_is_read_right(dtype: str) -> None:
-    """All 256 of them."""
+    """This covers all 256."""
     _, decode = READABLE[dtype]
     for byte in range(256):
         seen, meant = float(decode(bytes([byte]))[0]), number(dtype, bytes([byte]))
@@ -81,7 +81,7 @@ def test_every_number_of_eight_bits_is_read_right(dtype: str) -> None:
     ],
 )
 def test_known_numbers_are_themselves(dtype: str, raw: bytes, meant: float) -> None:
-    """One, the largest and the smallest of their formats, as their definitions give them."""
+    """These are one, the largest and the smallest number of each format, by its definition."""
     assert READABLE[dtype][1](raw)[0] == meant
 
 
@@ -89,7 +89,7 @@ def test_known_numbers_are_themselves(dtype: str, raw: bytes, meant: float) -> N
 @example([1e300], [1e300])
 @example([5e-324], [5e-324, 0.0])
 def test_two_parts_together_are_the_whole(one: list[float], other: list[float]) -> None:
-    """However a tensor is cut into pieces."""
+    """This holds for any split of a tensor."""
     decode = READABLE["F64"][1]
     parts = [values_of(decode(struct.pack(f"<{len(part)}d", *part))) for part in (one, other)]
     assert same(together(*parts), reference([*one, *other]))
@@ -97,7 +97,7 @@ def test_two_parts_together_are_the_whole(one: list[float], other: list[float]) 
 
 
 @pytest.mark.parametrize("unit", [1e200, 1.0, 1e-200])
-def test_a_norm_is_right_where_squares_leave_the_range_of_a_double(unit: float) -> None:
-    """A triangle of sides 3, 4 and 5, however large or small."""
+def test_a_norm_is_correct_if_squares_overflow_or_underflow(unit: float) -> None:
+    """The vector has the components 3 and 4 and the norm 5, scaled up and down."""
     decode = READABLE["F64"][1]
     assert math.isclose(values_of(decode(struct.pack("<2d", 3 * unit, -4 * unit))).norm, 5 * unit, rel_tol=1e-12)

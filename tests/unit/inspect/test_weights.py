@@ -1,4 +1,4 @@
-"""The file of weights: what is refused and in which words, and that its size costs no memory."""
+"""The file of weights: what is refused, with which message, and that a large file needs little memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAME = "adapter_model.safetensors"
 
 
 def refused(path: Path) -> str:
-    """The message of the refusal, without the path before it."""
+    """Return the message without the path in front of it."""
     with pytest.raises(AdapterError) as caught:
         read_weights(path)
     assert caught.value.exit_code is ExitCode.BAD_INPUT
@@ -37,7 +37,7 @@ def refused(path: Path) -> str:
 
 
 def test_a_tensor_is_what_was_saved(tmp_path: Path) -> None:
-    """Name, dtype, shape, extremes, norm and digest; the file's size and notes."""
+    """It has name, dtype, shape, extremes, norm and digest; the file has its size and metadata."""
     array = np.array([[3.0, 0.0], [-4.0, 0.0]], dtype=np.float32)
     save_file({"a": array}, tmp_path / NAME, {"format": "pt"})
     seen = read_weights(tmp_path / NAME)
@@ -49,7 +49,7 @@ def test_a_tensor_is_what_was_saved(tmp_path: Path) -> None:
 
 
 def test_layers_come_in_their_own_order(tmp_path: Path) -> None:
-    """Two before ten."""
+    """Layer 2 comes before layer 10."""
     names = ["layers.10.a", "layers.2.b", "layers.2.a", "head"]
     save_file({name: values(1) for name in names}, tmp_path / NAME)
     read = [tensor.name for tensor in read_weights(tmp_path / NAME).tensors]
@@ -58,7 +58,7 @@ def test_layers_come_in_their_own_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("extra", [-1, 0, 1])
 def test_a_tensor_of_several_pieces_is_read_whole(tmp_path: Path, extra: int) -> None:
-    """The last element counts as the first does, where a piece ends with it, before it and after it."""
+    """The last element counts, whether a piece ends with it, before it or after it."""
     array = np.ones(2 * PIECE + extra, dtype=np.float16)
     array[-1] = np.inf
     save_file({"a": array, "b": values(2)}, tmp_path / NAME)
@@ -69,13 +69,13 @@ def test_a_tensor_of_several_pieces_is_read_whole(tmp_path: Path, extra: int) ->
 
 
 def test_only_a_whole_tensor_of_zeros_is_all_zero(tmp_path: Path) -> None:
-    """Not one with another number in it, and not one without elements."""
+    """A tensor with another number and an empty tensor are not."""
     arrays = {"none": np.zeros((0, 3), np.float32), "one": values(3) * [0, 0, 1], "zero": -np.zeros(3)}
     save_file(arrays, tmp_path / NAME)
     assert [tensor.all_zero for tensor in read_weights(tmp_path / NAME).tensors] == [False, False, True]
 
 
-def test_a_dtype_that_is_not_read_is_there_without_values(tmp_path: Path) -> None:
+def test_an_unsupported_dtype_has_no_values(tmp_path: Path) -> None:
     """Its bytes still have a digest."""
     (tensor,) = read_weights(raw(tmp_path / NAME, [("a", "F8_E8M0", [3], b"\1\2\3")])).tensors
     assert (tensor.dtype, tensor.values, tensor.all_zero) == ("F8_E8M0", None, False)
@@ -83,7 +83,9 @@ def test_a_dtype_that_is_not_read_is_there_without_values(tmp_path: Path) -> Non
 
 
 def with_header(length: int) -> tuple[bytes, list[str]]:
-    """A file whose header has `length` bytes, filled up with spaces as the format allows; and its tensors' names."""
+    """Write a file whose header has `length` bytes, padded with spaces as the format allows; return its
+    tensors' names.
+    """
     header = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}})
     names, data = (["a"], b"\0\0\x80\x3f") if len(header) <= length else ([], b"")
     return struct.pack("<Q", length) + (header if names else "{}").ljust(length).encode() + data, names
@@ -106,7 +108,7 @@ def test_a_header_may_have_any_length(length: int) -> None:
 
 @pytest.mark.parametrize("length", [640, 896, 1152, 1408])
 def test_what_the_library_writes_with_a_header_of_such_a_length_is_read(tmp_path: Path, length: int) -> None:
-    """A name as long as it takes; the library fills up to whole eights."""
+    """The tensor's name has the needed length; the library pads to multiples of eight."""
     save_file({"a": values(3)}, tmp_path / NAME)
     (shortest,) = struct.unpack("<Q", (tmp_path / NAME).read_bytes()[:8])
     name = "a" * (length - shortest + 1)
@@ -117,7 +119,7 @@ def test_what_the_library_writes_with_a_header_of_such_a_length_is_read(tmp_path
 
 
 def test_a_large_file_costs_no_memory(tmp_path: Path) -> None:
-    """64 MB on a disk that stores no zeros; reading them takes less than a thirtieth of that."""
+    """The file has 64 MB, sparse on disk; reading it needs less than a thirtieth of that."""
     size = 64_000_000
     entry = {"a": {"dtype": "BF16", "shape": [size // 2], "data_offsets": [0, size]}}
     header = json.dumps(entry).encode()
@@ -135,7 +137,7 @@ def test_a_large_file_costs_no_memory(tmp_path: Path) -> None:
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
-    """Zero bytes."""
+    """The file has no bytes."""
     (tmp_path / NAME).touch()
     assert refused(tmp_path / NAME) == (
         "the file is empty\n"
@@ -145,7 +147,7 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_cut_off_is_refused_with_both_sizes(tmp_path: Path) -> None:
-    """Cut in its data, after its header, inside its header, and after the header's length."""
+    """It is cut in its data, after its header, inside its header, and after the header's length."""
     path = tmp_path / NAME
     save_file({"a": values(16)}, path)
     whole = path.read_bytes()
@@ -163,7 +165,7 @@ def test_a_file_that_was_cut_off_is_refused_with_both_sizes(tmp_path: Path) -> N
 @pytest.mark.parametrize("length", [640, 896, 1152, 1408])
 @pytest.mark.parametrize("kept", [8, 9, 640, -1])
 def test_a_file_that_was_cut_off_is_no_pickle(tmp_path: Path, length: int, kept: int) -> None:
-    """Although the length of its header is written as a pickle begins."""
+    """The length of its header starts like a pickle."""
     content, _ = with_header(length)
     (tmp_path / NAME).write_bytes(content[:kept])
     assert refused(tmp_path / NAME).startswith("is cut off: its header announces ")
@@ -171,26 +173,26 @@ def test_a_file_that_was_cut_off_is_no_pickle(tmp_path: Path, length: int, kept:
 
 @pytest.mark.parametrize("length", [640, 896, 1152, 1408])
 def test_a_damaged_header_is_no_pickle(tmp_path: Path, length: int) -> None:
-    """No pickle has a zero where its first opcode must be."""
+    """No pickle has a zero at its first opcode."""
     (tmp_path / NAME).write_bytes(struct.pack("<Q", length) + b"{" * length)
     assert refused(tmp_path / NAME).startswith("is not a safetensors file: ")
 
 
 class Trap:
-    """Makes a directory when it is unpickled."""
+    """Creates a directory when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """What a pickle of it runs."""
+        """Return the call that a pickle of it makes."""
         return os.mkdir, (str(self.path),)
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("size", [0, 1, 640, 100_000])
 def test_a_real_pickle_is_refused_and_never_loaded(tmp_path: Path, protocol: int, size: int) -> None:
-    """Of any protocol torch.save and pickle.dump write; what it would run does not run."""
+    """This covers all protocols of torch.save and pickle.dump; the call of the pickle is not made."""
     sprung = tmp_path / "sprung"
     (tmp_path / NAME).write_bytes(pickle.dumps([b"\0" * size, Trap(sprung)], protocol))
     assert refused(tmp_path / NAME).startswith("is a pickle under the name of a safetensors file\n")
@@ -198,7 +200,7 @@ def test_a_real_pickle_is_refused_and_never_loaded(tmp_path: Path, protocol: int
 
 
 def test_a_zip_of_torch_save_is_refused(tmp_path: Path) -> None:
-    """The form torch.save writes today: an archive, stored without compression, with a pickle in it."""
+    """torch.save writes this format today: an uncompressed archive that contains a pickle."""
     with zipfile.ZipFile(tmp_path / NAME, "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps({}, 2))
     assert refused(tmp_path / NAME).startswith("is a pickle under the name of a safetensors file\n")
@@ -206,7 +208,7 @@ def test_a_zip_of_torch_save_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("begins", [b"PK\x03\x04", b"\x80\x02}q\x00", b"\x80\x05\x95"])
 def test_a_pickle_under_another_name_is_refused_unread(tmp_path: Path, begins: bytes) -> None:
-    """As torch.save and pickle.dump begin; with the reason, and with the line that converts it."""
+    """It starts as torch.save and pickle.dump start; the message has the reason and the line that converts it."""
     (tmp_path / NAME).write_bytes(begins + b"\0" * 100)
     assert refused(tmp_path / NAME) == (
         "is a pickle under the name of a safetensors file\n"
@@ -219,7 +221,7 @@ def test_a_pickle_under_another_name_is_refused_unread(tmp_path: Path, begins: b
 
 
 def test_a_pointer_of_git_lfs_is_refused(tmp_path: Path) -> None:
-    """A clone without Git LFS has these in the place of weights."""
+    """A clone without Git LFS has pointers instead of weights."""
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
     (tmp_path / NAME).write_text(pointer)
     assert refused(tmp_path / NAME) == (
@@ -241,8 +243,8 @@ def test_a_pointer_of_git_lfs_is_refused(tmp_path: Path) -> None:
         struct.pack("<Q", 200) + b"neither a brace nor as long as that",
     ],
 )
-def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    """With the library's own word on what is wrong with it."""
+def test_an_invalid_safetensors_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    """The message has the library's reason."""
     (tmp_path / NAME).write_bytes(content)
     with pytest.raises(safetensors.SafetensorError) as library:
         safetensors.safe_open(tmp_path / NAME, framework="numpy")
@@ -253,8 +255,8 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, content: bytes) 
     )
 
 
-def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
-    """Two descriptions of the same bytes: a reader keeps the last one, and another reader the first."""
+def test_a_duplicate_name_is_refused(tmp_path: Path) -> None:
+    """Two entries describe the same bytes, and readers differ in which one they keep."""
     entry = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
     header = f'{{"a":{entry},"a":{entry}}}'.encode()
     (tmp_path / NAME).write_bytes(struct.pack("<Q", len(header)) + header + b"\0\0\x80\x3f")
@@ -266,7 +268,7 @@ def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some process is still saving there."""
+    """Another process is still writing it."""
     path = tmp_path / NAME
     save_file({"a": values(16)}, path)
     header = weights._header(path)
@@ -282,7 +284,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path, monkeyp
 
 
 def test_a_header_of_lists_in_lists_is_refused(tmp_path: Path) -> None:
-    """The library refuses it, and looking whether it was cut off does not fail over it."""
+    """The library refuses it, and the check for a truncated file does not fail on it."""
     header = b'{"a":' + b"[" * 100_000
     (tmp_path / NAME).write_bytes(struct.pack("<Q", len(header)) + header)
     with pytest.raises(AdapterError, match="is not a safetensors file"):

@@ -1,4 +1,4 @@
-"""Work on another core: what comes back of it, and what does when it fails."""
+"""Work in another process: its result and its errors."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from finetune_compat.machine.aside import aside
 
 @pytest.fixture(params=["two cores", "one core"])
 def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What a machine may have."""
+    """Set the number of cores."""
     found = {0} if request.param == "one core" else {0, 1}
     monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: found)
     return str(request.param)
 
 
 def test_work_is_done_when_the_context_is_over(cores: str, tmp_path: Path) -> None:
-    """By another process where there is a core for it; files it writes are there, and what it returned."""
+    """It runs in another process if there is a core; its files and its result are available afterwards."""
 
     def work() -> tuple[int, str]:
         (tmp_path / "written").write_text("whole")
@@ -33,15 +33,15 @@ def test_work_is_done_when_the_context_is_over(cores: str, tmp_path: Path) -> No
     assert (pid == os.getpid()) == (cores == "one core")
 
 
-def test_what_is_not_worth_a_process_is_done_here() -> None:
-    """Starting one takes longer than a small run."""
+def test_small_work_runs_in_the_same_process() -> None:
+    """Starting a process takes longer than a small run."""
     with aside(os.getpid, worth_it=False) as later:
         pass
     assert later.result == os.getpid()
 
 
-def test_what_it_raises_is_raised_here(cores: str) -> None:
-    """A disk that is full is said by whoever catches errors, and nothing is taken for a result."""
+def test_its_exception_is_raised_in_the_caller(cores: str) -> None:
+    """A full disk is reported by the caller's error handling, and no result is invented."""
 
     def work() -> None:
         raise OSError(28, "No space left on device", "report.html")
@@ -52,7 +52,7 @@ def test_what_it_raises_is_raised_here(cores: str) -> None:
 
 
 def test_a_process_that_is_killed_is_an_error() -> None:
-    """Never a run with a file missing."""
+    """A run never misses a file silently."""
     with (
         pytest.raises(ChildProcessError, match="was killed"),
         aside(lambda: os.kill(os.getpid(), signal.SIGKILL)),
@@ -60,8 +60,8 @@ def test_a_process_that_is_killed_is_an_error() -> None:
         pass
 
 
-def test_an_error_beside_it_waits_for_it_and_is_the_error(tmp_path: Path) -> None:
-    """No process is left behind."""
+def test_an_error_in_the_caller_waits_for_it_and_is_raised(tmp_path: Path) -> None:
+    """No process survives."""
     with pytest.raises(KeyError), aside(lambda: (tmp_path / "written").write_text("whole")):
         raise KeyError
     assert (tmp_path / "written").read_text() == "whole"

@@ -1,4 +1,4 @@
-"""Processes end with the one that started them, however that ends."""
+"""Child processes end with their parent, however it ends."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 
 @contextlib.contextmanager
 def tree(depth: int) -> Iterator[tuple[subprocess.Popen[str], list[list[str]]]]:
-    """Processes each of which started the next, in a session of its own; and what each said: depth, pid, adopted."""
+    """Processes that each start the next in a new session; returns what each printed: depth, pid, adopted."""
     environ = {name: value for name, value in os.environ.items() if name != child_processes.PARENT}
     command = [sys.executable, "-c", TREE, str(depth), TREE]
     with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True) as process:
@@ -46,13 +46,13 @@ def tree(depth: int) -> Iterator[tuple[subprocess.Popen[str], list[list[str]]]]:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended, within seconds."""
+    """Return whether a process ends within seconds."""
     for _ in range(100):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except FileNotFoundError:
             return True
-        if state == "Z":  # ended, and nobody has asked yet
+        if state == "Z":  # ended and not yet waited for
             return True
         time.sleep(0.1)
     return False
@@ -61,7 +61,7 @@ def gone(pid: int) -> bool:
 @linux
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_whole_tree_ends_with_its_root(number: signal.Signals) -> None:
-    """Killed, it can tell nobody: the kernel does. Groups and sessions of their own do not matter."""
+    """A killed process cannot signal its children: the kernel does. Process groups and sessions make no difference."""
     with tree(2) as (process, said):
         assert [(line[0], line[2]) for line in said] == [("2", "False"), ("1", "True"), ("0", "True")]
         process.send_signal(number)
@@ -70,8 +70,8 @@ def test_the_whole_tree_ends_with_its_root(number: signal.Signals) -> None:
 
 
 @linux
-def test_what_ends_in_the_middle_takes_what_is_below_and_not_what_is_above() -> None:
-    """A session that dies is no reason to end the run."""
+def test_a_process_ends_with_its_parent_and_not_with_its_child() -> None:
+    """A session that dies does not end the run."""
     with tree(2) as (process, said):
         os.kill(int(said[1][1]), signal.SIGKILL)
         assert gone(int(said[2][1]))
@@ -79,8 +79,8 @@ def test_what_ends_in_the_middle_takes_what_is_below_and_not_what_is_above() -> 
 
 
 @linux
-def test_a_process_whose_parent_was_gone_before_it_asked_ends_itself() -> None:
-    """What is over is not sent by the kernel any more."""
+def test_a_process_whose_parent_ended_early_ends_itself() -> None:
+    """The kernel no longer sends a signal for a parent that is gone."""
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
     code = "from finetune_compat.machine import child_processes as orphans; orphans.end_with_parent(); print('alive')"
@@ -96,15 +96,15 @@ def test_a_process_whose_parent_was_gone_before_it_asked_ends_itself() -> None:
 
 
 @pytest.mark.parametrize("parent", ["", "none", "1"])
-def test_a_process_nobody_adopted_is_its_own(monkeypatch: pytest.MonkeyPatch, parent: str) -> None:
-    """Started from a shell, or from a process of another run: no signal is asked for."""
+def test_a_process_without_an_adopting_parent_is_independent(monkeypatch: pytest.MonkeyPatch, parent: str) -> None:
+    """It was started from a shell or from a process of another run: it requests no signal."""
     monkeypatch.setenv(child_processes.PARENT, parent)
     monkeypatch.setattr(child_processes.ctypes, "CDLL", lambda _: pytest.fail("the kernel was asked"))
     assert child_processes.end_with_parent() is False
 
 
-def test_who_adopts_names_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To what it starts, through their environment."""
+def test_a_parent_passes_its_pid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parent's pid is in the environment of its children."""
     monkeypatch.setenv(child_processes.PARENT, "1")
     child_processes.adopt()
     assert os.environ[child_processes.PARENT] == str(os.getpid())

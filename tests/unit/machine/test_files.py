@@ -1,4 +1,4 @@
-"""Files and directories that are there whole or not at all."""
+"""Files and directories that exist completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finetune_compat.machine.files import link_atomically, locked_file, making, 
 
 @pytest.mark.parametrize("content", ["ä\n", b"\xff"])
 def test_what_is_written_replaces_what_was_there(tmp_path: Path, content: str | bytes) -> None:
-    """Text as UTF-8, for everybody to read; nothing else is left."""
+    """Text is UTF-8 and readable for everyone; no other file remains."""
     path = tmp_path / "new" / "file"
     write_atomically(path, "before")
     write_atomically(path, content)
@@ -27,8 +27,8 @@ def _cut_off(path: Path, folder: Path) -> None:
         raise KeyboardInterrupt
 
 
-def test_what_is_cut_off_changes_nothing(tmp_path: Path) -> None:
-    """Neither a file nor a directory."""
+def test_an_interrupted_write_changes_nothing(tmp_path: Path) -> None:
+    """This holds for files and for directories."""
     write_atomically(tmp_path / "file", "before")
     with pytest.raises(KeyboardInterrupt):
         _cut_off(tmp_path / "file", tmp_path / "folder")
@@ -36,8 +36,8 @@ def test_what_is_cut_off_changes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "before"
 
 
-def test_a_directory_is_there_with_all_that_is_in_it(tmp_path: Path) -> None:
-    """And takes the place of none that has files."""
+def test_a_directory_appears_with_all_its_files(tmp_path: Path) -> None:
+    """It does not replace a directory that has files."""
     for _ in range(2):
         with making(tmp_path / "folder") as folder:
             assert not (tmp_path / "folder" / "file").exists()
@@ -79,15 +79,15 @@ def test_a_directory_that_is_not_finished_replaces_nothing(tmp_path: Path) -> No
 
 
 def test_a_link_is_replaced(tmp_path: Path) -> None:
-    """Whether there was one or not."""
+    """This also works without an earlier link."""
     for target in ("one", "two"):
         link_atomically(tmp_path / "latest", target)
         assert (tmp_path / "latest").readlink() == Path(target)
     assert [path.name for path in tmp_path.iterdir()] == ["latest"]
 
 
-def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
-    """Who does not wait is refused; afterwards it is free."""
+def test_a_lock_has_one_holder(tmp_path: Path) -> None:
+    """A caller that does not wait is refused; afterwards the lock is free."""
     with (
         locked_file(tmp_path / "new" / "lock"),
         pytest.raises(BlockingIOError),

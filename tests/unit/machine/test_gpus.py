@@ -1,4 +1,4 @@
-"""Choosing GPUs: what the driver says, what CUDA_VISIBLE_DEVICES leaves of it, and which of those are taken."""
+"""Choosing GPUs: the driver's list, the restriction by CUDA_VISIBLE_DEVICES, and the choice."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from finetune_compat.machine.gpus import (
     Wanted,
     choose,
     kind_of,
+    lines_of,
     read_gpus,
-    told,
     visible,
 )
 from hypothesis import given
@@ -33,19 +33,19 @@ H100, SMALL = "NVIDIA H100 80GB HBM3", "NVIDIA L4"
 
 
 def gpu(index: int, *, used: float = 0.5, total: float = 80.0, name: str = H100, fault: str = "") -> Gpu:
-    """A whole GPU with these gigabytes used and in all."""
+    """A whole GPU with this much memory used and in total, in GB."""
     uuid = f"GPU-{index}f-{index}"
     return Gpu(index, None, uuid, uuid, name, int(total * GB), int(used * GB), fault)
 
 
 def part(index: int, number: int, *, used: float = 0.0) -> Gpu:
-    """A part of a board in MIG mode, with 10 GB."""
+    """A part of a GPU in MIG mode, with 10 GB."""
     uuid = f"MIG-{index}{number}-5f"
     return Gpu(index, number, uuid, f"GPU-{index}f-{index}", f"{H100} MIG 1g.10gb", 10 * GB, int(used * GB))
 
 
 def chosen(gpus: Sequence[Gpu], wanted: Wanted = USUAL) -> tuple[Gpu, ...]:
-    """The GPUs taken where all may be used."""
+    """Return the chosen GPUs if all may be used."""
     return choose(gpus, gpus, wanted).chosen
 
 
@@ -53,19 +53,19 @@ def chosen(gpus: Sequence[Gpu], wanted: Wanted = USUAL) -> tuple[Gpu, ...]:
 
 
 def test_the_first_two_idle_gpus_are_taken() -> None:
-    """Less than 2 GB used and more than 40 GB in all, as users did by hand; a busy one between them is left alone."""
+    """Idle means less than 2 GB used and more than 40 GB in total, as users chose by hand; a busy one is skipped."""
     gpus = [gpu(0), gpu(1, used=30), gpu(2), gpu(3)]
     assert chosen(gpus) == (gpus[0], gpus[2])
 
 
 def test_one_idle_gpu_is_taken_alone() -> None:
-    """A busy one is no replacement for the second."""
+    """A busy one does not become the second."""
     gpus = [gpu(0, used=2.1), gpu(1)]
     assert chosen(gpus) == (gpus[1],)
 
 
 def test_without_an_idle_gpu_the_one_with_most_memory_free_is_taken() -> None:
-    """Even if it is small; of equals, the first."""
+    """A small GPU is taken too; of equals, the first."""
     gpus = [gpu(0, used=70), gpu(1, total=24, used=1), gpu(2, used=57)]
     assert chosen(gpus) == (gpus[1],)
     assert chosen([gpus[2], gpus[1]]) == (gpus[2],)
@@ -75,15 +75,15 @@ def test_without_an_idle_gpu_the_one_with_most_memory_free_is_taken() -> None:
     ("used", "total", "idle"),
     [(1.999, 80, True), (2, 80, False), (0, 40, False), (0, 40.001, True), (1.999, 40, False)],
 )
-def test_limits_themselves_are_outside(used: float, total: float, idle: bool) -> None:
-    """Less than the one, more than the other: a card of exactly 40 GB is not larger than 40."""
+def test_limits_are_exclusive(used: float, total: float, idle: bool) -> None:
+    """A GPU of exactly 40 GB is not larger than 40."""
     other = gpu(1, used=100, total=101)
     choice = choose([gpu(0, used=used, total=total), other], [gpu(0, used=used, total=total), other], USUAL)
     assert choice.idle is idle
 
 
-def test_number_and_limits_are_the_users() -> None:
-    """More GPUs, busier ones, smaller ones."""
+def test_users_set_number_and_limits() -> None:
+    """They allow more GPUs, busier ones and smaller ones."""
     gpus = [gpu(0, used=9, total=24), gpu(1, used=9, total=16), gpu(2, used=11, total=24), gpu(3, total=24)]
     assert chosen(gpus, Wanted(3, 10, 16)) == (gpus[0], gpus[3])
 
@@ -100,7 +100,7 @@ limits = st.builds(Wanted, st.integers(1, 4), st.floats(0.1, 90), st.floats(0, 9
 
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[tuple[Gpu, ...], tuple[Gpu, ...], Wanted]:
-    """A machine, those of its GPUs that may be used, in any order, and what is wanted; some candidate answers."""
+    """A machine, the GPUs that may be used in any order, and the request; some candidate answers."""
     gpus = draw(machines.filter(lambda found: any(not each.fault for each in found)))
     usable = draw(st.sampled_from([each for each in gpus if not each.fault]))
     others = draw(st.lists(st.sampled_from(gpus), unique=True))
@@ -111,7 +111,7 @@ def situations(draw: st.DrawFn) -> tuple[tuple[Gpu, ...], tuple[Gpu, ...], Wante
 def test_every_gpu_is_taken_or_rejected_with_a_reason(
     situation: tuple[tuple[Gpu, ...], tuple[Gpu, ...], Wanted],
 ) -> None:
-    """None is forgotten, none is both, and only candidates that answer are taken."""
+    """No GPU is missing or in both lists, and only candidates that answer are taken."""
     gpus, candidates, wanted = situation
     choice = choose(gpus, candidates, wanted)
     rejected = [each for each, _ in choice.rejected]
@@ -125,7 +125,7 @@ def test_every_gpu_is_taken_or_rejected_with_a_reason(
 def test_idle_gpus_are_taken_up_to_the_number_and_no_other_beside_them(
     situation: tuple[tuple[Gpu, ...], tuple[Gpu, ...], Wanted],
 ) -> None:
-    """In the order of the candidates; without an idle one, no candidate has more memory free than the one taken."""
+    """They are in the order of the candidates; without an idle one, the one taken has the most free memory."""
     gpus, candidates, wanted = situation
     choice = choose(gpus, candidates, wanted)
     usable = [each for each in candidates if not each.fault]
@@ -139,19 +139,19 @@ def test_idle_gpus_are_taken_up_to_the_number_and_no_other_beside_them(
 
 
 @given(situations())
-def test_what_is_said_is_one_line_or_two(situation: tuple[tuple[Gpu, ...], tuple[Gpu, ...], Wanted]) -> None:
-    """The second is for those that were left out. Every GPU is named once, in one or the other."""
+def test_the_choice_is_one_line_or_two(situation: tuple[tuple[Gpu, ...], tuple[Gpu, ...], Wanted]) -> None:
+    """The second line is for rejected GPUs. Every GPU is named once."""
     gpus, candidates, wanted = situation
     choice = choose(gpus, candidates, wanted)
-    first, *rest = told(choice)
+    first, *rest = lines_of(choice)
     assert all(first.count(f"{each} ") == 1 for each in choice.chosen)
     assert [line.count(": ") for line in rest] == ([len(choice.rejected)] if choice.rejected else [])
     assert all(rest[0].count(f"{each}: ") == 1 for each, _ in choice.rejected)
     assert "\n" not in first + "".join(rest)
 
 
-def test_gpus_that_do_not_answer_are_the_machines_fault() -> None:
-    """Where no other may be used; with what the driver says of each."""
+def test_gpus_that_do_not_answer_are_an_infrastructure_failure() -> None:
+    """No other GPU may be used; the message has the driver's error for each."""
     lost = gpu(1, fault="NVML: GPU is lost")
     with pytest.raises(GpuFailed) as raised:
         choose([gpu(0), lost], [lost], USUAL)
@@ -179,21 +179,21 @@ def test_gpus_that_do_not_answer_are_the_machines_fault() -> None:
         (Wanted(2, 2, math.nan), False),
     ],
 )
-def test_limits_no_gpu_can_meet_make_no_sense(wanted: Wanted, sense: bool) -> None:
-    """No GPU, used by less than nothing, larger than anything; NaN is neither."""
+def test_limits_that_no_gpu_can_meet_are_refused(wanted: Wanted, sense: bool) -> None:
+    """Examples are no GPU, negative memory, and infinite size; NaN is invalid too."""
     assert wanted.makes_sense is sense
 
 
 # -------------------------------------------------------------------------------------------------------------- saying
 
 
-def said(choice: Choice) -> str:
-    """The lines that are printed."""
-    return "\n".join(told(choice))
+def printed(choice: Choice) -> str:
+    """Return the printed lines."""
+    return "\n".join(lines_of(choice))
 
 
-def test_idle_gpus_are_said_with_the_limits_and_the_others_with_their_reasons() -> None:
-    """Each reason a GPU can be left out for."""
+def test_the_message_has_the_limits_and_the_reasons_of_rejection() -> None:
+    """There is an example of each reason."""
     gpus = [
         gpu(0),
         gpu(1, used=45.1),
@@ -205,7 +205,7 @@ def test_idle_gpus_are_said_with_the_limits_and_the_others_with_their_reasons() 
         gpu(7, fault="NVML: GPU is lost"),
     ]
     hidden = gpus[6]
-    assert said(choose(gpus, [each for each in gpus if each is not hidden], USUAL)) == (
+    assert printed(choose(gpus, [each for each in gpus if each is not hidden], USUAL)) == (
         "GPU 0 (NVIDIA H100 80GB HBM3), GPU 4 (NVIDIA H100 80GB HBM3) of 8: idle and large enough "
         "(under 2 GB used, over 40 GB in all)\n"
         "not GPU 1: 45.1 GB used; GPU 2: 24.0 GB in all; GPU 3: 12.0 GB used, 24.0 GB in all; "
@@ -213,10 +213,10 @@ def test_idle_gpus_are_said_with_the_limits_and_the_others_with_their_reasons() 
     )
 
 
-def test_the_fallback_is_said_to_be_one() -> None:
-    """With the limits it does not meet, and what it has."""
+def test_the_fallback_is_reported_as_one() -> None:
+    """It has the limits that the GPU does not meet, and its values."""
     gpus = [gpu(0, used=70), gpu(1, used=50.5)]
-    assert said(choose(gpus, gpus, Wanted(2, 2.5, 40))) == (
+    assert printed(choose(gpus, gpus, Wanted(2, 2.5, 40))) == (
         "GPU 1 (NVIDIA H100 80GB HBM3) of 2: none is idle and large enough (under 2.5 GB used, over 40 GB in all), "
         "and it has most memory free, 29.5 GB\n"
         "not GPU 0: 70.0 GB used"
@@ -224,16 +224,16 @@ def test_the_fallback_is_said_to_be_one() -> None:
 
 
 def test_a_gpu_that_is_alone_takes_one_line() -> None:
-    """There is nothing to reject. A MIG part is called by its board and its number."""
+    """There is nothing to reject. A MIG part is named by its board and its number."""
     only = [part(0, 1)]
-    assert said(choose(only, only, Wanted(2, 2, 5))) == (
+    assert printed(choose(only, only, Wanted(2, 2, 5))) == (
         "GPU 0 MIG 1 (NVIDIA H100 80GB HBM3 MIG 1g.10gb) of 1: idle and large enough "
         "(under 2 GB used, over 5 GB in all)"
     )
 
 
-def test_gpus_make_the_kind_of_device() -> None:
-    """Without any, cells run on the CPU."""
+def test_the_device_depends_on_the_gpus() -> None:
+    """Without GPUs, cells run on the CPU."""
     assert (kind_of([gpu(0)]), kind_of([])) == (DeviceKind.CUDA, DeviceKind.CPU)
 
 
@@ -262,8 +262,8 @@ def test_gpus_make_the_kind_of_device() -> None:
         ("2,GPU-1", [2, 1]),
     ],
 )
-def test_what_the_user_hides_is_no_candidate(names: str | None, seen: list[int]) -> None:
-    """Numbers, UUIDs and beginnings of UUIDs, in the user's order; what names nothing hides itself and all after it."""
+def test_a_hidden_gpu_is_no_candidate(names: str | None, seen: list[int]) -> None:
+    """Numbers, UUIDs and prefixes of UUIDs are used in the given order; an invalid entry ends the list."""
     gpus = [gpu(0), gpu(1), gpu(2)]
     assert [each.index for each in visible(gpus, names, None)] == seen
 
@@ -281,13 +281,13 @@ def test_what_the_user_hides_is_no_candidate(names: str | None, seen: list[int])
     ],
 )
 def test_a_board_in_mig_mode_is_its_parts(names: str | None, seen: list[tuple[int, int | None]]) -> None:
-    """Named one by one or all together; a beginning that fits two of them names none."""
+    """The parts are named one by one or together; a prefix that fits two of them is invalid."""
     gpus = [part(0, 0), part(0, 1), gpu(1)]
     assert [(each.index, each.part) for each in visible(gpus, names, None)] == seen
 
 
 def test_numbers_of_gpus_that_differ_need_an_order() -> None:
-    """CUDA counts the fastest first, the driver by bus. UUIDs leave no doubt, nor do GPUs that are alike."""
+    """CUDA sorts by speed, the driver by bus. UUIDs are unambiguous, and so are numbers of equal GPUs."""
     gpus = [gpu(0, name=SMALL), gpu(1)]
     with pytest.raises(CompatError) as raised:
         visible(gpus, "GPU-0,1", None)
@@ -309,11 +309,11 @@ def test_numbers_of_gpus_that_differ_need_an_order() -> None:
 
 
 class Driver:
-    """Stands in for the driver, behind NVIDIA's own Python module."""
+    """A stand-in for the driver, behind NVIDIA's Python module."""
 
     def __init__(self, boards: Sequence[Sequence[Gpu | None]]) -> None:
         self.boards = boards
-        """Of each board, itself, or the places of its parts; None is an empty place."""
+        """Each board is a GPU, or a list of the places of its parts; None is an empty place."""
         self.open = 0
 
     def nvmlInit(self) -> None:  # noqa: N802 - NVML's names
@@ -346,7 +346,7 @@ class Driver:
         return found
 
     def of(self, handle: int | Gpu) -> Gpu:
-        """The GPU behind a handle; of a board in MIG mode, its first part."""
+        """Return the GPU of a handle; for a board in MIG mode, its first part."""
         if isinstance(handle, Gpu):
             return handle
         found = next((each for each in self.boards[handle] if each is not None), None)
@@ -368,7 +368,7 @@ class Driver:
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Driver], Driver]:
-    """A machine with this driver, and without device files of its own."""
+    """A machine with this driver and without device files."""
 
     def install(driver: Driver) -> Driver:
         for name in dir(driver):
@@ -381,7 +381,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Driver], Driver]:
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
-    """A machine whose driver cannot be reached."""
+    """A machine whose driver fails."""
 
     def fail() -> None:
         raise error
@@ -389,8 +389,10 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
     monkeypatch.setattr(pynvml, "nvmlInit", fail)
 
 
-def test_gpus_are_read_as_the_driver_knows_them(installed: Callable[[Driver], Driver]) -> None:
-    """In its order, with names, UUIDs and memory; old cards know no parts. The driver is let go afterwards."""
+def test_gpus_are_read_from_the_driver(installed: Callable[[Driver], Driver]) -> None:
+    """They are in its order, with names, UUIDs and memory; old GPUs know no parts. The driver is shut down
+    afterwards.
+    """
     there = [gpu(0, used=3), gpu(1, total=24, name=SMALL)]
     driver = installed(Driver([[each] for each in there]))
     assert read_gpus() == tuple(there)
@@ -398,14 +400,14 @@ def test_gpus_are_read_as_the_driver_knows_them(installed: Callable[[Driver], Dr
 
 
 def test_a_board_in_mig_mode_is_read_as_its_parts(installed: Callable[[Driver], Driver]) -> None:
-    """Places without a part are passed over; a board without any part has nothing to run on."""
+    """Empty places are skipped; a board without any part is no GPU."""
     parts = [part(0, 0), part(0, 1, used=1)]
     installed(Driver([[None, parts[0], None, parts[1]], [None, None], [gpu(2)]]))
     assert read_gpus() == (*parts, gpu(2))
 
 
-def test_a_gpu_that_is_lost_takes_no_other_with_it(installed: Callable[[Driver], Driver]) -> None:
-    """It is read with what the driver says of it."""
+def test_a_lost_gpu_does_not_affect_others(installed: Callable[[Driver], Driver]) -> None:
+    """It is listed with the driver's error."""
     installed(Driver([[gpu(0, fault="lost")], [gpu(1)]]))
     assert read_gpus() == (Gpu(0, None, "", "", "", 0, 0, "NVML: GPU is lost"), gpu(1))
 
@@ -414,28 +416,28 @@ def test_a_gpu_that_is_lost_takes_no_other_with_it(installed: Callable[[Driver],
 def test_a_machine_without_a_driver_has_no_gpu(
     installed: Callable[[Driver], Driver], monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    """That is no error: most machines are so."""
+    """This is no error."""
     installed(Driver([]))
     failing(monkeypatch, error)
     assert read_gpus() == ()
 
 
 @pytest.mark.parametrize(
-    ("error", "files", "said"),
+    ("error", "files", "printed"),
     [
         (pynvml.NVMLError_LibRmVersionMismatch, False, "RM has detected an NVML/RM version mismatch."),
         (pynvml.NVMLError_LibraryNotFound, True, "NVML Shared Library Not Found"),
         (pynvml.NVMLError_DriverNotLoaded, True, "Driver Not Loaded"),
     ],
 )
-def test_a_driver_that_does_not_answer_is_the_machines_fault(
+def test_a_driver_that_does_not_answer_is_an_infrastructure_failure(
     installed: Callable[[Driver], Driver],
     monkeypatch: pytest.MonkeyPatch,
     error: type[Exception],
     files: bool,
-    said: str,
+    printed: str,
 ) -> None:
-    """A GPU that is there must not be passed over without a word: a GPU job would run on the CPU."""
+    """An existing GPU must not be ignored: a GPU job would run on the CPU."""
     installed(Driver([]))
     monkeypatch.setattr(devices, "_device_files", lambda: files)
     failing(monkeypatch, error)
@@ -443,17 +445,17 @@ def test_a_driver_that_does_not_answer_is_the_machines_fault(
         read_gpus()
     assert raised.value.exit_code is ExitCode.COULD_NOT_TELL
     assert str(raised.value) == (
-        f"the NVIDIA driver: NVML: {said}\n"
+        f"the NVIDIA driver: NVML: {printed}\n"
         "There is a GPU or a driver, but the driver does not answer. Usual causes: the driver was updated "
         "without a restart, or a container lacks the driver's utilities.\n"
         "Run nvidia-smi and read its error, or use --device cpu."
     )
 
 
-def test_a_driver_that_stops_answering_is_let_go(
+def test_a_driver_that_stops_answering_is_shut_down(
     installed: Callable[[Driver], Driver], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And said to have stopped."""
+    """The message says that it stopped."""
     driver = installed(Driver([]))
 
     def fail() -> None:
@@ -480,8 +482,8 @@ def test_a_gpu_has_a_numbered_device_file(
 
 
 def test_a_choice_is_a_value() -> None:
-    """It can be compared, and nothing in it changes."""
+    """It is comparable and immutable."""
     choice = choose([gpu(0)], [gpu(0)], USUAL)
     assert choice == Choice(USUAL, (gpu(0),), True, ())
     with pytest.raises(dataclasses.FrozenInstanceError):
-        choice.idle = False  # type: ignore[misc]  # that is the claim
+        choice.idle = False  # type: ignore[misc]  # this is the claim

@@ -1,4 +1,4 @@
-"""Where everything lives, in a checkout and installed."""
+"""The places of files in a checkout and in an installation."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from finetune_compat.machine.places import PACKAGE, of_checkout, of_wheel, place
 @pytest.fixture(autouse=True)
 def _as_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv(module.OUT, "")  # so that what a test sets is gone after it
+    monkeypatch.setenv(module.OUT, "")  # so that the value is removed after the test
     monkeypatch.delenv(module.STORE)
 
 
 class TestCheckout:
     def test_it_has_its_own_directories(self) -> None:
-        """These tests run in one."""
+        """These tests run in a checkout."""
         found = places()
         assert found.checkout == PACKAGE.parents[1]
         assert found.stacks.is_file() and found.ledger.is_file() and found.policy.is_file()
@@ -32,7 +32,7 @@ class TestCheckout:
         assert found.baselines.is_dir() and found.learning.is_dir() and found.faults.is_dir()
 
     def test_a_message_names_a_path_inside_it_relative_to_it(self) -> None:
-        """And any other path whole."""
+        """Other paths are named in full."""
         found = places()
         assert found.shown(found.stacks) == "matrices/stacks.toml"
         assert found.shown(Path("/elsewhere/stacks.toml")) == "/elsewhere/stacks.toml"
@@ -50,8 +50,8 @@ class TestWheel:
         assert found.matrices == PACKAGE / "data" / "matrices"
         assert found.noxfile.is_file()
 
-    def test_what_needs_a_checkout_says_so(self) -> None:
-        """In one error, whatever it is."""
+    def test_the_error_says_that_a_checkout_is_needed(self) -> None:
+        """All such errors have the same form."""
         with pytest.raises(CompatError) as raised:
             of_wheel().the_checkout("compat bundle")
         assert str(raised.value) == (
@@ -66,7 +66,7 @@ class TestWheel:
 
 @pytest.mark.parametrize("of", [lambda: of_checkout(PACKAGE.parents[1]), of_wheel], ids=["checkout", "wheel"])
 def test_variables_name_other_directories(of: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For runs, COMPAT_OUT or `--out`; for the store, COMPAT_STORE."""
+    """COMPAT_OUT and `--out` set the directory of runs, COMPAT_STORE the store."""
     assert callable(of)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(module.STORE, str(tmp_path / "s"))
@@ -78,20 +78,22 @@ def test_variables_name_other_directories(of: object, tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("of", [lambda: of_checkout(PACKAGE.parents[1]), of_wheel], ids=["checkout", "wheel"])
 def test_another_process_can_import_this_package_and_nothing_else(of: object) -> None:
-    """Not the project's tests, and not the packages that the commands need, which lie in the same site-packages."""
+    """Neither the project's tests nor the packages of the commands, which are in the same site-packages, are
+    importable.
+    """
     assert callable(of)
-    for _ in range(2):  # the second time it is there
+    for _ in range(2):  # the second call finds an existing directory
         path = of().import_path()
     assert [found.name for found in pkgutil.iter_modules([str(path)])] == ["finetune_compat"]
     code = "import finetune_compat.cell.fixtures as f; print(f.__file__)"
-    # Without the packages of this environment, as in that of a stack.
+    # A stack's environment does not have the packages of this one.
     command = [sys.executable, "-S", "-P", "-c", code.replace(".cell.fixtures", ".contract.records")]
     done = subprocess.run(command, env={"PYTHONPATH": str(path)}, capture_output=True, text=True, check=True)
     assert done.stdout == f"{path}/finetune_compat/contract/records.py\n"
 
 
 def test_a_watched_script_sees_no_directory_of_this_project(tmp_path: Path) -> None:
-    """The directory that has `sitecustomize` is taken off the path again, also where it is reached through a link."""
+    """The directory of `sitecustomize` is removed from the path, also if the path has a link to it."""
     site = of_wheel().import_path() / "finetune_compat" / "cell" / "site"
     assert [found.name for found in pkgutil.iter_modules([str(site)])] == ["sitecustomize"]
     command = [sys.executable, "-c", "import sys; print([p for p in sys.path if 'finetune_compat' in p])"]

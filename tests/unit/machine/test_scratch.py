@@ -1,4 +1,4 @@
-"""What cells write and nobody keeps goes with the process that handed them out."""
+"""Scratch space of cells is removed with the process that provided it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ with held(folder, folder.parent.parent.parent):
 
 @contextlib.contextmanager
 def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process with room of its own in `folder`; killed at the end."""
+    """A process with scratch space in `folder`; killed at the end."""
     command = [sys.executable, "-c", HOLD, str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "held\n"
@@ -39,8 +39,8 @@ def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("raising", [False, True])
-def test_room_is_gone_when_its_process_is_done_with_it(tmp_path: Path, raising: bool) -> None:
-    """However that ends: no file of it is left in the run."""
+def test_scratch_space_is_removed_when_its_process_ends(tmp_path: Path, raising: bool) -> None:
+    """However the process ends, no file of it remains in the run."""
     folder = tmp_path / "one" / "scratch" / "trl0.22-py311"
     ends = pytest.raises(KeyboardInterrupt) if raising else contextlib.nullcontext()
     with ends, held(folder, tmp_path):
@@ -50,8 +50,8 @@ def test_room_is_gone_when_its_process_is_done_with_it(tmp_path: Path, raising: 
     assert list((tmp_path / "one").iterdir()) == []
 
 
-def test_what_a_killed_process_left_goes_before_the_next_cells_run(tmp_path: Path) -> None:
-    """In another run, too; the kernel alone knows that the process is gone."""
+def test_files_of_a_killed_process_are_removed_before_the_next_cells(tmp_path: Path) -> None:
+    """This also holds in another run; only the kernel knows that the process ended."""
     left = tmp_path / "one" / "scratch" / "trl0.22-py311"
     with holder(left) as process:
         process.kill()
@@ -61,8 +61,8 @@ def test_what_a_killed_process_left_goes_before_the_next_cells_run(tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
 
-def test_the_room_of_a_process_that_lives_is_its_own(tmp_path: Path) -> None:
-    """Sessions run side by side."""
+def test_scratch_space_of_a_running_process_is_not_removed(tmp_path: Path) -> None:
+    """Sessions run in parallel."""
     folder = tmp_path / "one" / "scratch" / "trl0.22-py311"
     with holder(folder):
         sweep(tmp_path)

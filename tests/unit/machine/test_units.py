@@ -1,4 +1,4 @@
-"""Amounts of memory as people write them."""
+"""Parsing amounts of memory."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from finetune_compat.machine.units import bytes_of
     ],
 )
 def test_an_amount_has_a_unit_or_is_of_bytes(text: str, amount: int) -> None:
-    """One way for every option that takes one."""
+    """All options with an amount have the same form."""
     assert bytes_of(text) == amount
 
 
 @pytest.mark.parametrize("text", ["", "0", "0MiB", "sixty", "-1GB", "1PB", "1I", "1.GB", "1 000", "3 GiB x"])
-def test_what_is_no_amount_is_none(text: str) -> None:
-    """Nothing is guessed."""
+def test_an_invalid_amount_is_none(text: str) -> None:
+    """No value is guessed."""
     assert bytes_of(text) is None

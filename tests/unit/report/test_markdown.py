@@ -1,4 +1,4 @@
-"""`summary.md`: everything in it is either ours or escaped, and it is never too large to be shown."""
+"""`summary.md`: foreign text is escaped, and the file always fits where it is shown."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ ORIGIN = Origin("2026-11-20T16:38:10+00:00", "2026-11-20T17:12:17+00:00", "0.1.0
 
 
 def at(flow: str = "sft-peft-model", variant: Variant = NF4, stack: str = STACK) -> Observation:
-    """A healthy cell."""
+    """Make a healthy cell."""
     return healthy(flow, variant, stack=stack, versions=b.on_trl("0.22.2"))
 
 
 def rendered(*seen: Observation) -> str:
-    """The file for a run of one stack, with the flagship listed."""
+    """Return the file for a run of one stack, with trl#3926 listed."""
     return markdown.render(summary_of([ran(*seen)], *seen, ledger=LISTED))
 
 
 def section(text: str, heading: str) -> str:
-    """What is under a heading."""
+    """Return the text under a heading."""
     return text.partition(f"{heading}\n")[2].partition("\n#")[0]
 
 
 def test_the_verdict_comes_first() -> None:
-    """Before anything that takes reading."""
+    """It is the first line."""
     assert rendered(at(variant=FULL)).splitlines()[2] == (
         "**Healthy: every cell passes, or deviates exactly as listed.** "
         "1 cell on 1 stack: 1 pass, 0 xfail, 0 FAIL, 0 infrastructure."
@@ -48,7 +48,7 @@ def test_the_verdict_comes_first() -> None:
 
 
 def test_a_freeze_shows_counts_loss_issue_and_the_line_that_did_it() -> None:
-    """The four things that a user of the flagship did not see."""
+    """These four facts were invisible to the users of trl#3926."""
     text = rendered(frozen(at()), at(variant=FULL))
     assert (
         r"| `sft-peft-model[qwen2-nf4-gc]` \* | 16,704 | 0 | 16,384 | 0 | 0 | 0 | 16,384 | 4.892134 -> 4.892134 "
@@ -62,8 +62,8 @@ def test_a_freeze_shows_counts_loss_issue_and_the_line_that_did_it() -> None:
     assert f"To do: {b.issue().remedy}".replace("_", r"\_") in text
 
 
-def test_a_baseline_says_of_which_day_and_sources_it_is(tmp_path: Path) -> None:
-    """And which checks of today look at what was not recorded then."""
+def test_a_baseline_has_its_day_and_its_sources(tmp_path: Path) -> None:
+    """It also names today's checks that lack data in it."""
     seen = at(variant=FULL)
     assert seen.training is not None
     older = dataclasses.replace(seen, training=dataclasses.replace(seen.training, grad_norm_logged=None))
@@ -136,7 +136,7 @@ def test_the_fields_that_a_run_lacks_are_named_with_their_cells() -> None:
 
 
 def test_provenance_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    """With where it is."""
+    """The message has the path."""
     (tmp_path / "provenance.json").write_text("{}", encoding="utf-8")
     with pytest.raises(RecordsError, match="first_cell") as caught:
         read_origin(tmp_path)
@@ -144,7 +144,7 @@ def test_provenance_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_plain_passes_are_folded_away() -> None:
-    """What is news stands open; what is as stated opens at a click."""
+    """Everything else is visible; passes open at a click."""
     text = rendered(frozen(at()), at(variant=FULL))
     news, _, folded = text.partition("<details><summary>1 cell as stated</summary>")
     assert "sft-peft-model[qwen2-nf4-gc]" in news
@@ -153,7 +153,7 @@ def test_plain_passes_are_folded_away() -> None:
 
 
 def test_only_a_run_of_several_stacks_has_a_window() -> None:
-    """One line per stack, one column per flow."""
+    """The window has one line per stack and one column per flow."""
     first, second = frozen(at()), healthy(stack="trl0.24-py311")
     assert "| stack |" not in rendered(first)
     text = markdown.render(summary_of([ran(first), ran(second)], first, second, ledger=LISTED))
@@ -163,7 +163,7 @@ def test_only_a_run_of_several_stacks_has_a_window() -> None:
 
 
 def test_a_stack_that_could_not_be_installed_says_why() -> None:
-    """In its own section, and as a cause."""
+    """The reason is in its section and among the causes."""
     text = markdown.render(summary_of([b.uninstallable("trl0.4-py311", "no solution:\n  trl 0.4.7 needs tyro")]))
     assert section(text, "## trl0.4-py311").strip() == "uninstallable: no solution: trl 0.4.7 needs tyro"
     assert "0 cells on 1 stack: 0 pass, 0 xfail, 0 FAIL, 0 infrastructure. 1 stack uninstallable." in text
@@ -172,8 +172,8 @@ def test_a_stack_that_could_not_be_installed_says_why() -> None:
 HOSTILE = "<img src=x> | `code` *bold* __init__ [link](x)\n# heading ``` fence"
 
 
-def test_messages_of_libraries_are_text_and_never_markup() -> None:
-    """In a fence of their own, in which a fence of theirs is defused; in a table every sign is escaped."""
+def test_a_librarys_message_is_text_and_never_markup() -> None:
+    """They are in code fences, in which other fences are escaped; in tables every sign is escaped."""
     place = Frame("trl/a.py", 1, "f", HOSTILE)
     seen = b.failed(at(), f"{HOSTILE}Error", HOSTILE, Stage.TRAINER, place)
     text = rendered(seen)
@@ -183,14 +183,14 @@ def test_messages_of_libraries_are_text_and_never_markup() -> None:
 
 
 def test_every_row_of_a_table_has_the_columns_of_its_head() -> None:
-    """Also with a bar in a message."""
+    """This holds for a message with a bar."""
     seen = [b.failed(at(), "Bar|Error", "a | b", Stage.TRAINER), frozen(at(variant=INT8)), at(variant=FULL)]
     for table in re.findall(r"(?:^\|.*\|\n)+", rendered(*seen), flags=re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
 
 
 def run_of(stacks: int, fault: Callable[[Observation], Observation]) -> tuple[list[StackRow], list[Observation]]:
-    """A run of so many stacks with every cell a CPU has, each of them with `fault`."""
+    """Make a run of this many stacks with every cell of a CPU, each with `fault`."""
     seen = [
         fault(made)
         for number in range(stacks)
@@ -202,7 +202,7 @@ def run_of(stacks: int, fault: Callable[[Observation], Observation]) -> tuple[li
 
 
 def test_sixty_stacks_with_every_cell_are_shown_whole() -> None:
-    """Some of the cells are frozen, and nothing is left out."""
+    """Some cells are frozen, and nothing is omitted."""
     rows, seen = run_of(60, lambda made: frozen_loud(made) if made.flow == "sft-peft-model" else made)
     text = markdown.render(summary_of(rows, *seen))
     assert len(text.encode()) < 1_000_000
@@ -210,13 +210,15 @@ def test_sixty_stacks_with_every_cell_are_shown_whole() -> None:
     assert text.count("qwen2-nf4-gc]`") == 60 * sum(str(v) == "qwen2-nf4-gc" for _, v in cells_on(DeviceKind.CPU))
 
 
-def test_a_file_that_would_be_too_large_says_what_is_left_out() -> None:
-    """Sixty stacks in which every cell fails for another reason: verdict and as many causes as there is room for."""
+def test_a_file_that_is_too_large_says_what_it_omits() -> None:
+    """In sixty stacks every cell fails for another reason: the verdict and as many causes as fit are shown."""
     number = iter(range(10_000))
     letters = "abcdefghij"
 
     def crash(made: Observation) -> Observation:
-        own = "".join(letters[int(digit)] for digit in str(next(number)))  # numbers are not told apart, words are
+        own = "".join(
+            letters[int(digit)] for digit in str(next(number))
+        )  # causes that differ only in numbers are one cause
         return b.failed(made, "RuntimeError", f"{own} {'long message ' * 100}", Stage.TRAINER)
 
     rows, seen = run_of(60, crash)
@@ -232,7 +234,7 @@ def test_a_file_that_would_be_too_large_says_what_is_left_out() -> None:
 
 @pytest.mark.parametrize("variant", [NF4, NF4_NOGC])
 def test_a_loss_is_shown_with_the_decimals_it_takes(variant: Variant) -> None:
-    """Four, or six where four would call flat what is not."""
+    """Four decimals, or six if four would look flat."""
     seen = at(variant=variant)
     assert seen.training is not None
     barely = dataclasses.replace(seen.training, eval_before=4.892134, eval_after=4.892121)

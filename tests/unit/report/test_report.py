@@ -1,4 +1,4 @@
-"""Publishing a run: derived files are whole, `latest` leads to the run, and a stored run can be judged again."""
+"""Publishing a run: derived files are complete, `latest` links to the run, and a stored run can be judged again."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SEEN = frozen(healthy(stack="trl0.22-py311", versions=on_trl("0.22.2")))
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """A directory of runs with one run in it."""
+    """A directory of runs with one run."""
     stored(tmp_path / "runs" / "one", [ran(SEEN)], SEEN)
     return tmp_path / "runs"
 
 
 def test_publishing_writes_the_derived_files_and_nothing_else(runs: Path) -> None:
-    """Four files beside what the cells wrote, and the lock."""
+    """There are four files, besides the cells' and the lock."""
     before = {path.name for path in (runs / "one").iterdir()}
     summary = publish(runs / "one", LISTED)
     after = {path.name for path in (runs / "one").iterdir()}
@@ -36,7 +36,7 @@ def test_publishing_writes_the_derived_files_and_nothing_else(runs: Path) -> Non
 
 
 def test_two_cores_write_what_one_writes(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Byte for byte, whoever judges which stack; the report says where it lies."""
+    """The files are equal byte for byte; the report names their directory."""
     names = ("trl0.21-py311", "trl0.22-py311", "trl0.23-py311")
     seen = [frozen(healthy(stack=name, versions=on_trl("0.22.2"))) for name in names]
     found = []
@@ -53,7 +53,7 @@ def test_two_cores_write_what_one_writes(runs: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_one_core_reads_a_run_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever would judge a part apart has to read it apart."""
+    """Judging a part in another process reads it again."""
     reads: list[Path] = []
 
     def read(path: Path, **options: Any) -> Any:
@@ -67,8 +67,8 @@ def test_one_core_reads_a_run_once(runs: Path, monkeypatch: pytest.MonkeyPatch) 
     assert reads == [runs / "one" / "observations.jsonl"]
 
 
-def test_latest_leads_to_the_run_published_last(runs: Path) -> None:
-    """As a relative link, so that the directory may be moved; nothing is left beside it."""
+def test_latest_links_to_the_run_published_last(runs: Path) -> None:
+    """The link is relative, so that the directory can be moved; no other file remains."""
     stored(runs / "two", [ran(SEEN)], SEEN)
     publish(runs / "one", LISTED)
     publish(runs / "two", LISTED)
@@ -78,22 +78,22 @@ def test_latest_leads_to_the_run_published_last(runs: Path) -> None:
     assert sorted(path.name for path in runs.iterdir()) == ["latest", "one", "two"]
 
 
-def test_publishing_latest_itself_does_not_make_it_lead_to_itself(runs: Path) -> None:
-    """The link is followed first."""
+def test_publishing_latest_does_not_link_it_to_itself(runs: Path) -> None:
+    """The link is resolved first."""
     publish(runs / "one", LISTED)
     publish(runs / "latest", LISTED)
     assert (runs / "latest").resolve() == runs / "one"
 
 
 def judged_with(monkeypatch: pytest.MonkeyPatch, ledger: Ledger) -> None:
-    """Today's ledger."""
+    """Use today's ledger."""
     monkeypatch.setattr("finetune_compat.report.load_ledger", lambda: ledger)
 
 
 def test_a_stored_run_is_judged_again_with_todays_ledger(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code, verdicts and print all follow it; `latest` stays where it was."""
+    """Exit code, verdicts and output follow it; `latest` is unchanged."""
     stored(runs / "two", [ran(SEEN)], SEEN)
     publish(runs / "two", LISTED)
     for ledger, code, outcome in ((LISTED, ExitCode.HEALTHY, "xfail"), (UNLISTED, ExitCode.UNHEALTHY, "fail")):
@@ -104,8 +104,8 @@ def test_a_stored_run_is_judged_again_with_todays_ledger(
     assert (runs / "latest").readlink() == Path("two")
 
 
-def test_an_unknown_run_is_one_message(runs: Path) -> None:
-    """Never a stack trace."""
+def test_an_unknown_run_has_one_message(runs: Path) -> None:
+    """No traceback is printed."""
     with pytest.raises(UnknownName) as raised:
         report_command("three", runs)
     assert str(raised.value) == (
@@ -114,8 +114,8 @@ def test_an_unknown_run_is_one_message(runs: Path) -> None:
     )
 
 
-def test_a_directory_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
-    """Nothing is written into a directory that was named by mistake."""
+def test_a_directory_that_is_no_run_is_unchanged(tmp_path: Path) -> None:
+    """No file is written into it."""
     (tmp_path / "home").mkdir()
     with pytest.raises(RecordsError, match="this directory holds no run"):
         report_command(str(tmp_path / "home"), tmp_path)
@@ -123,7 +123,7 @@ def test_a_directory_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_run_without_cells_could_not_tell(tmp_path: Path) -> None:
-    """And is published all the same."""
+    """It is published all the same."""
     run = stored(tmp_path / "runs" / "empty", [b.uninstallable("trl0.4-py311")])
     assert publish(run, LISTED).exit_code is ExitCode.COULD_NOT_TELL
     assert "Could not tell: no cell ran." in (run / "summary.md").read_text(encoding="utf-8")

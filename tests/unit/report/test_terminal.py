@@ -1,4 +1,4 @@
-"""The terminal's report: readable at any width and in a pipe; what is cut off can be read elsewhere."""
+"""The report in a terminal: readable at any width and in a pipe; truncated text is complete elsewhere."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CHAIN = (
 
 
 def at(flow: str = "sft-peft-model", variant: Variant = NF4, stack: str = STACK) -> Observation:
-    """A healthy cell."""
+    """Make a healthy cell."""
     return healthy(flow, variant, stack=stack, versions=b.on_trl("0.22.2"))
 
 
 def every_cell() -> list[Observation]:
-    """All cells of a CPU, the flagship frozen as it is in the wild."""
+    """All cells of a CPU, with those of trl#3926 frozen."""
     seen = []
     for flow, variant in cells_on(DeviceKind.CPU):
         cell = at(flow.name, variant)
@@ -46,27 +46,27 @@ def plain(width: int) -> tuple[Console, io.StringIO]:
 
 
 def stack_text(*seen: Observation, width: int = 160) -> str:
-    """One stack's report, with the flagship listed."""
+    """Return the report of one stack, with trl#3926 listed."""
     console, out = plain(width)
     print_stack(summary_of([ran(*seen)], *seen, ledger=LISTED), seen[0].stack.name, console)
     return out.getvalue()
 
 
 def window_text(summary: Summary, width: int = 160) -> str:
-    """A run's window."""
+    """Return the window of a run."""
     console, out = plain(width)
     print_window(summary, console)
     return out.getvalue()
 
 
 def row_of(text: str, variant: str) -> str:
-    """The table's row of a variant, spaces collapsed."""
+    """Return the row of a variant in the table, with spaces collapsed."""
     [row] = [" ".join(line.split()) for line in text.splitlines() if line.startswith(f"  {variant} ")]
     return row
 
 
 def test_a_frozen_cell_shows_its_stages_its_flat_loss_and_its_issue() -> None:
-    """The user's preparation, the library's second one, and what was left of the adapters."""
+    """The stages are the user's preparation, the library's second one, and the remaining adapters."""
     text = stack_text(frozen(at()))
     assert row_of(text, "qwen2-nf4-gc") == (
         "qwen2-nf4-gc * 16,704 0 16,384 0 0 0 16,384 4.892134 -> 4.892134 xfail trl#3926 a"
@@ -75,20 +75,20 @@ def test_a_frozen_cell_shows_its_stages_its_flat_loss_and_its_issue() -> None:
 
 
 def test_a_healthy_cell_shows_its_falling_loss() -> None:
-    """Four decimals are enough; a stage nobody came to is a dash."""
+    """Four decimals are enough; a stage that was not reached is a dash."""
     text = stack_text(at(variant=FULL))
     assert row_of(text, "qwen2-full-gc") == "qwen2-full-gc 90,688 - 16,384 16,384 16,384 16,384 4.8921 -> 4.4012 pass"
 
 
 def test_a_cell_that_raised_shows_the_error_in_place_of_a_loss() -> None:
-    """There is no loss to show."""
+    """There is no loss."""
     assert row_of(stack_text(frozen_loud(at(variant=NF4_NOGC))), "qwen2-nf4-nogc").endswith(
         "RuntimeError xfail trl#3926 a"
     )
 
 
-def test_a_cause_is_told_once_however_many_cells_share_it() -> None:
-    """The line that froze, the link, the remedy."""
+def test_a_cause_of_many_cells_is_printed_once() -> None:
+    """It has the line that froze, the link and the remedy."""
     text = stack_text(*every_cell())
     assert text.count(CHAIN) == 1
     assert text.count("https://github.com/huggingface/trl/issues/3926") == 1
@@ -97,7 +97,7 @@ def test_a_cause_is_told_once_however_many_cells_share_it() -> None:
 
 
 def test_emulated_rows_are_marked_and_the_mark_is_explained() -> None:
-    """nf4 on a CPU; not plain placement, not a GPU."""
+    """These are nf4 cells on a CPU, without plain placement."""
     text = stack_text(at(), at(variant=b.NF4_PLAIN), at(variant=INT8))
     assert [line.split()[0] for line in text.splitlines() if " * " in line] == ["qwen2-nf4-gc"]
     assert "\n* 4-bit weights on this CPU present an accelerator to TRL" in text
@@ -106,36 +106,36 @@ def test_emulated_rows_are_marked_and_the_mark_is_explained() -> None:
 
 @pytest.mark.parametrize("width", [100, 120, 160, 200])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
-    """With every cell there is, and the widest table there is."""
+    """The table has every cell, and is the widest possible."""
     assert [line for line in stack_text(*every_cell(), width=width).splitlines() if len(line) > width] == []
 
 
 @pytest.mark.parametrize("width", [100, 160])
 def test_every_row_of_a_table_is_one_line(width: int) -> None:
-    """As many lines as cells, each of which ends in a verdict."""
+    """There are as many lines as cells, and each ends in a verdict."""
     lines = stack_text(*every_cell(), width=width).splitlines()
     rows = [line for line in lines if re.match(r"  (\S+-)?(nf4|int8|full)-", line)]
     assert len(rows) == len(cells_on(DeviceKind.CPU))
     assert all(re.search(r" (pass|xfail( trl#3926)? a)$", row) for row in rows)
 
 
-def test_a_narrow_terminal_loses_only_what_is_said_below_the_table() -> None:
-    """The issue's name is under its letter; a flat loss is one number and the word."""
+def test_a_narrow_terminal_loses_only_what_is_below_the_table() -> None:
+    """The letter refers to the issue's name below; a flat loss is one number and the word."""
     text = stack_text(frozen(at()), width=90)
     assert row_of(text, "qwen2-nf4-gc").endswith("4.892134 flat xfail a")
     assert "\na  xfail trl#3926: " in text
 
 
 @pytest.mark.parametrize("width", [20, 60])
-def test_a_tiny_terminal_gets_everything_and_wraps_it_itself(width: int) -> None:
-    """Nothing is cut off; the model stands over its rows."""
+def test_a_tiny_terminal_gets_everything_and_wraps_it(width: int) -> None:
+    """Nothing is truncated; the model stands above its rows."""
     text = stack_text(frozen(at()), width=width)
     assert "\nsft-peft-model  qwen2\n" in text
     assert row_of(text, "nf4-gc").endswith("4.892134 flat xfail a")
 
 
-def test_where_names_of_models_are_too_long_for_the_rows_they_stand_over_them() -> None:
-    """Once over each model's rows of a flow; a terminal that is wide enough has them in every row."""
+def test_model_names_that_are_too_long_stand_above_the_rows() -> None:
+    """It stands once above each model's rows of a flow; a wide terminal shows it in every row."""
     text, vision = at(variant=NF4_NOGC), at(variant=Variant("qwen2.5-vl+vision", Precision.NF4, True))
     narrow, wide = (stack_text(frozen_loud(text), frozen(vision), width=width) for width in (92, 102))
     assert [line for line in narrow.splitlines() if line.startswith("sft-peft-model")] == [
@@ -147,7 +147,7 @@ def test_where_names_of_models_are_too_long_for_the_rows_they_stand_over_them() 
 
 
 def test_a_pipe_has_no_colour_and_a_fixed_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the terminal behind it is like."""
+    """The terminal behind the pipe does not matter."""
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setattr("sys.stdout", io.StringIO())
     console = open_console()
@@ -156,7 +156,7 @@ def test_a_pipe_has_no_colour_and_a_fixed_width(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_terminal_has_colour() -> None:
-    """And the same words."""
+    """The words are the same."""
     out = io.StringIO()
     seen = [frozen(at()), at(variant=FULL)]
     summary = summary_of([ran(*seen)], *seen, ledger=LISTED)
@@ -165,10 +165,8 @@ def test_a_terminal_has_colour() -> None:
     assert re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()) == stack_text(*seen)
 
 
-def test_the_last_lines_say_how_many_what_it_means_and_where_the_files_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The directory is named from where the reader is."""
+def test_the_last_lines_have_counts_meaning_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory is relative to the current one."""
     monkeypatch.chdir(tmp_path)
     first, *deep, healthy, files = stack_text(at(variant=FULL)).splitlines()[-5:]
     assert deep[0].startswith("Deep tier: not run. ")
@@ -180,7 +178,7 @@ def test_the_last_lines_say_how_many_what_it_means_and_where_the_files_are(
 
 
 def test_causes_end_with_what_fails() -> None:
-    """What is listed scrolls away first."""
+    """Listed causes come before them."""
     text = stack_text(b.learns_nothing(at(variant=FULL)), frozen(at()))
     assert text.index("\na  xfail trl#3926: ") < text.index("\nb  FAIL, a deviation that is not listed")
 
@@ -202,7 +200,7 @@ def window(width: int) -> str:
 
 
 def test_the_window_has_one_line_per_stack_and_one_column_per_flow() -> None:
-    """Marks stand under their flow, in the order of releases."""
+    """The marks are under their flow, in the order of releases."""
     lines = [line.split() for line in window(160).splitlines() if line.startswith("trl0.2")]
     assert lines == [
         ["trl0.21-py311", "0.22.2", "4.56.1", "0.17.1", "0.47.0", ".", "."],
@@ -213,13 +211,13 @@ def test_the_window_has_one_line_per_stack_and_one_column_per_flow() -> None:
 
 
 def test_flows_become_letters_with_a_legend_where_their_names_do_not_fit() -> None:
-    """Above the table, where the reader looks first."""
+    """The legend is above the table."""
     assert window(60).splitlines()[1:3] == ["A sft-peft-config   B sft-peft-model-unprepared", ""]
 
 
 @pytest.mark.parametrize("width", [60, 100, 160])
 def test_the_window_fits(width: int) -> None:
-    """The reason of a stack that did not run is cut in the table, and whole below it."""
+    """The reason of a stack that did not run is truncated in the table and complete below it."""
     table, _, causes = window(width).partition("\na  ")
     assert [line for line in table.splitlines() if len(line) > width] == []
     assert "…" in table
@@ -227,18 +225,18 @@ def test_the_window_fits(width: int) -> None:
 
 
 def test_a_run_of_one_stack_has_no_window() -> None:
-    """Its table says it all."""
+    """Its table has all facts."""
     seen = at()
     assert window_text(summary_of([ran(seen)], seen)) == ""
 
 
 def test_an_empty_run_says_that_it_could_not_tell() -> None:
-    """And does not look like success."""
+    """It does not look like a success."""
     assert "Could not tell: no cell ran." in window_text(summary_of([]))
 
 
 def test_a_report_of_several_stacks_leaves_out_plain_passes() -> None:
-    """News of each stack, letters of the whole run's causes, then the window."""
+    """It has the deviations of each stack, letters of the causes of the whole run, and the window."""
     first, second = at(stack="trl0.21-py311"), b.learns_nothing(at(stack=STACK, variant=FULL))
     console, out = plain(160)
     print_run(summary_of([ran(first), ran(second)], first, second), console)
@@ -249,7 +247,7 @@ def test_a_report_of_several_stacks_leaves_out_plain_passes() -> None:
 
 
 def test_a_hundred_columns_are_enough_for_every_verdict_and_every_error() -> None:
-    """The longest words of the table are cut where the cause below has all of them."""
+    """The longest words of the table are truncated; the cause below has them in full."""
     crash = b.failed(at("sft-full", FULL), "SomeVeryLongNameOfAnException", "x", Stage.TRAINER)
     text = stack_text(*every_cell()[:40], crash, b.out_of_memory(at("trainer-peft-model")), width=100)
     assert [line for line in text.splitlines() if len(line) > 100] == []

@@ -1,4 +1,4 @@
-"""A run's files: read back as they were written, and judged so that nothing selected is lost."""
+"""The files of a run: they are read as they were written, and judged without losing a selected cell."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ADVICE = (
 
 
 def stored(run: Path, *records: Observation | Started, cut_off: str = "") -> Path:
-    """A run's observations file."""
+    """Write the observations file of a run."""
     run.mkdir(exist_ok=True)
     path = run / "observations.jsonl"
     path.write_text("".join(f"{to_json(record)}\n" for record in records) + cut_off, encoding="utf-8")
@@ -49,40 +49,40 @@ def stored(run: Path, *records: Observation | Started, cut_off: str = "") -> Pat
 
 
 def ran(*cells: str, name: str = STACK) -> StackRow:
-    """The row of a stack that ran."""
+    """Return the row of a stack that ran."""
     return StackRow(name, RowState.RAN, "", cells)
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
 
 
-def test_started_and_observed_cells_are_told_apart(tmp_path: Path) -> None:
-    """By cell id."""
+def test_started_and_observed_cells_are_distinguished(tmp_path: Path) -> None:
+    """They are distinguished by cell id."""
     started, observed = read_observations(stored(tmp_path, STARTED, SEEN))
     assert (started, observed) == ({SEEN.cell: STARTED}, {SEEN.cell: SEEN})
 
 
 def test_a_later_observation_of_a_cell_replaces_an_earlier_one(tmp_path: Path) -> None:
-    """A cell that was run again counts as it came out last."""
+    """The last result of a cell counts."""
     again = dataclasses.replace(SEEN, seed=99)
     assert read_observations(stored(tmp_path, SEEN, again))[1] == {SEEN.cell: again}
 
 
 @pytest.mark.parametrize("cut", [1, 40, -1])
 def test_a_cut_off_last_line_is_a_killed_cell_and_no_fault(tmp_path: Path, cut: int) -> None:
-    """What was written before it is read."""
+    """The lines before it are read."""
     path = stored(tmp_path, STARTED, cut_off=to_json(SEEN)[:cut])
     assert read_observations(path) == ({SEEN.cell: STARTED}, {})
 
 
 def test_a_run_without_observations_has_none(tmp_path: Path) -> None:
-    """Neither a missing nor an empty file is an error: no cell got that far."""
+    """A missing and an empty file are no errors: no cell finished."""
     assert read_observations(tmp_path / "observations.jsonl") == ({}, {})
     assert read_observations(stored(tmp_path)) == ({}, {})
 
 
 def test_packed_observations_are_read_as_well(tmp_path: Path) -> None:
-    """The baseline keeps them so; where both are there the plain file counts, which a run still appends to."""
+    """Baselines are packed; if both files exist, the plain one counts, because a run still appends to it."""
     path = stored(tmp_path, STARTED, SEEN)
     plain = path.read_bytes()
     packed = path.with_name("observations.jsonl.gz")
@@ -95,7 +95,7 @@ def test_packed_observations_are_read_as_well(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [5, -5])
 def test_a_packed_file_that_is_cut_off_is_one_message(tmp_path: Path, cut: int) -> None:
-    """A half-fetched baseline is no half run."""
+    """An incomplete download of a baseline is no run."""
     path = tmp_path / "observations.jsonl"
     path.with_name("observations.jsonl.gz").write_bytes(gzip.compress(to_json(SEEN).encode())[:cut])
     with pytest.raises(RecordsError) as raised:
@@ -104,7 +104,7 @@ def test_a_packed_file_that_is_cut_off_is_one_message(tmp_path: Path, cut: int) 
 
 
 def without(record: dict[str, object], field: str) -> str:
-    """The record without one of its fields."""
+    """Return the record without one of its fields."""
     return json.dumps({name: value for name, value in record.items() if name != field})
 
 
@@ -122,8 +122,8 @@ def without(record: dict[str, object], field: str) -> str:
         ),
     ],
 )
-def test_a_line_that_is_no_record_is_one_message_with_its_place(tmp_path: Path, line: str, problem: str) -> None:
-    """File, line, what is wrong, what it usually means, what to do."""
+def test_an_invalid_line_is_one_message_with_its_place(tmp_path: Path, line: str, problem: str) -> None:
+    """It has the file, the line, the error, its usual cause, and the remedy."""
     path = stored(tmp_path, STARTED, cut_off=f"{line}\n")
     with pytest.raises(RecordsError) as raised:
         read_observations(path)
@@ -132,7 +132,7 @@ def test_a_line_that_is_no_record_is_one_message_with_its_place(tmp_path: Path, 
 
 
 def test_a_row_survives_its_file(tmp_path: Path) -> None:
-    """Every state, with a reason of several lines."""
+    """This covers every state, with a reason of several lines."""
     names = [f"trl0.{i}-py311" for i in range(len(RowState))]
     rows = [
         StackRow(name, state, "first\nsecond", (f"{name}/a", f"{name}/b"))
@@ -153,7 +153,7 @@ def test_a_row_with_cells_of_another_stack_is_one_message(tmp_path: Path) -> Non
 
 
 def test_a_row_that_is_no_row_is_one_message(tmp_path: Path) -> None:
-    """Never a stack trace."""
+    """No traceback is printed."""
     path = tmp_path / "rows" / "trl0.22-py311.json"
     write_atomically(path, '{"name": "trl0.22-py311"}')
     with pytest.raises(RecordsError) as raised:
@@ -165,7 +165,7 @@ def test_a_row_that_is_no_row_is_one_message(tmp_path: Path) -> None:
 
 
 def test_every_selected_cell_has_a_verdict_in_the_order_of_selection(tmp_path: Path) -> None:
-    """Observed, started and never finished, never started."""
+    """This covers cells that were observed, that never finished, and that never started."""
     lost = dataclasses.replace(STARTED, cell=f"{STACK}/sft-full[qwen2-full-gc]@cpu")
     stored(tmp_path, lost, SEEN)
     write_row(tmp_path, ran(f"{STACK}/trainer-peft-model[qwen2-nf4-gc]@cpu", lost.cell, SEEN.cell))
@@ -189,15 +189,15 @@ def test_every_selected_cell_has_a_verdict_in_the_order_of_selection(tmp_path: P
     ("state", "outcome"),
     [(RowState.UNINSTALLABLE, Outcome.UNINSTALLABLE), (RowState.INFRASTRUCTURE, Outcome.INFRASTRUCTURE)],
 )
-def test_a_stack_that_did_not_run_has_a_verdict_of_its_own(tmp_path: Path, state: RowState, outcome: Outcome) -> None:
-    """Under its name, with its reason."""
+def test_a_stack_that_did_not_run_has_a_verdict(tmp_path: Path, state: RowState, outcome: Outcome) -> None:
+    """It has the name of the stack and the reason."""
     write_row(tmp_path, StackRow(STACK, state, "why", ()))
     [verdict] = judged(tmp_path, UNLISTED).verdicts
     assert (verdict.cell, verdict.outcome, verdict.reason, verdict.symptom) == (STACK, outcome, "why", Symptom.UNKNOWN)
 
 
 def test_a_stored_run_is_judged_with_the_ledger_of_today(tmp_path: Path) -> None:
-    """The same file is a failure before its bug is listed, and an xfail after."""
+    """The same file is a failure before its bug is listed and an xfail afterwards."""
     stored(tmp_path, frozen(SEEN))
     write_row(tmp_path, ran(SEEN.cell))
     outcomes = [judged(tmp_path, ledger).verdicts[0].outcome for ledger in (UNLISTED, LISTED)]
@@ -205,12 +205,12 @@ def test_a_stored_run_is_judged_with_the_ledger_of_today(tmp_path: Path) -> None
 
 
 def test_a_run_without_rows_has_no_verdicts(tmp_path: Path) -> None:
-    """An empty run is for the summary to call out."""
+    """The summary reports an empty run."""
     assert judged(tmp_path, UNLISTED).verdicts == ()
 
 
 def test_verdicts_are_lines_of_json(tmp_path: Path) -> None:
-    """One each, NaN messages and all."""
+    """Each verdict is one line, also with NaN in messages."""
     stored(tmp_path, masked_labels(SEEN), healthy("sft-full", FULL, stack=STACK))
     write_row(tmp_path, ran(SEEN.cell, f"{STACK}/sft-full[qwen2-full-gc]@cpu"))
     lines = verdict_lines(judged(tmp_path, UNLISTED).verdicts).splitlines()
@@ -221,7 +221,7 @@ def test_verdicts_are_lines_of_json(tmp_path: Path) -> None:
 
 
 def test_a_run_is_found_by_name_by_latest_and_by_path(tmp_path: Path) -> None:
-    """All three lead to the directory itself, not to the link."""
+    """All three give the directory itself, not the link."""
     run = tmp_path / "20261120T120000Z-aa"
     run.mkdir()
     (tmp_path / "latest").symlink_to(run.name)
@@ -229,7 +229,7 @@ def test_a_run_is_found_by_name_by_latest_and_by_path(tmp_path: Path) -> None:
 
 
 def test_an_unknown_run_is_one_message_that_lists_the_known_ones(tmp_path: Path) -> None:
-    """The link is no run of its own."""
+    """The link is not listed."""
     (tmp_path / "one").mkdir()
     (tmp_path / "latest").symlink_to("one")
     with pytest.raises(UnknownName) as raised:
@@ -241,8 +241,8 @@ def test_an_unknown_run_is_one_message_that_lists_the_known_ones(tmp_path: Path)
     )
 
 
-def test_the_directory_of_all_runs_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dot is where one is, and not where they are."""
+def test_the_directory_of_all_runs_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dot is the current directory, not the directory of runs."""
     (tmp_path / "here").mkdir()
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -253,7 +253,7 @@ def test_the_directory_of_all_runs_is_none(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch])
 def test_a_latest_that_is_no_link_is_one_message_and_stays(make: Callable[[Path], None], tmp_path: Path) -> None:
-    """It may be a run that was copied here, or a user's own file."""
+    """It may be a copied run or a user's file."""
     (tmp_path / "one").mkdir()
     make(tmp_path / "latest")
     for refused in (lambda: refuse_other_latest(tmp_path), lambda: point_latest_at(tmp_path / "one")):
@@ -270,7 +270,7 @@ def test_a_latest_that_is_no_link_is_one_message_and_stays(make: Callable[[Path]
 
 
 def test_a_row_is_written_under_the_name_of_a_stack_only(tmp_path: Path) -> None:
-    """The last door before the file system."""
+    """This is the last check before the file system."""
     with pytest.raises(RecordsError, match=r"'\.\./x' cannot be the name of a stack"):
         write_row(tmp_path / "run", StackRow("../x", RowState.RAN, "", ()))
     assert list(tmp_path.iterdir()) == []
@@ -279,8 +279,8 @@ def test_a_row_is_written_under_the_name_of_a_stack_only(tmp_path: Path) -> None
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
-def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
-    """A reader who has the old file open keeps the old file."""
+def test_a_file_is_replaced_atomically(tmp_path: Path) -> None:
+    """A reader with the old file open still reads the old file."""
     path = tmp_path / "deep" / "summary.md"
     write_atomically(path, "old")
     with path.open(encoding="utf-8") as reader:
@@ -290,8 +290,8 @@ def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) 
     assert [found.name for found in path.parent.iterdir()] == ["summary.md"]
 
 
-def test_the_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
-    """A second session waits until the first is done."""
+def test_the_lock_has_one_holder(tmp_path: Path) -> None:
+    """A second session waits until the first has finished."""
     order: list[str] = []
 
     def second() -> None:
@@ -311,7 +311,7 @@ def test_the_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_text_is_one_message(tmp_path: Path) -> None:
-    """Never a stack trace."""
+    """No traceback is printed."""
     path = stored(tmp_path)
     path.write_bytes(b"\xff\xfe\n")
     with pytest.raises(RecordsError) as raised:
@@ -321,7 +321,7 @@ def test_a_file_that_is_no_text_is_one_message(tmp_path: Path) -> None:
 
 
 def test_an_observation_whose_stack_has_no_row_is_not_lost(tmp_path: Path) -> None:
-    """A session that was killed before it wrote its row has cells nobody would hear of."""
+    """A session that was killed before it wrote its row has such cells."""
     other = healthy(stack="trl0.24-py311")
     lost = dataclasses.replace(STARTED, cell=f"{STACK}/sft-full[qwen2-full-gc]@cpu")
     stored(tmp_path, frozen(SEEN), lost, other)
@@ -340,7 +340,7 @@ def test_an_observation_whose_stack_has_no_row_is_not_lost(tmp_path: Path) -> No
 
 
 def test_a_stack_whose_name_begins_another_has_its_own_cells(tmp_path: Path) -> None:
-    """`trl0.2` is not the beginning of `trl0.22`, also where neither has a row."""
+    """`trl0.2` is no prefix of `trl0.22`, also if neither has a row."""
     short = healthy(stack="trl0.2")
     stored(tmp_path, SEEN, short)
     assert [(row.name, row.selected) for row in judged(tmp_path, UNLISTED).rows] == [
@@ -349,8 +349,8 @@ def test_a_stack_whose_name_begins_another_has_its_own_cells(tmp_path: Path) -> 
     ]
 
 
-def test_a_session_that_has_not_ended_is_never_green(tmp_path: Path) -> None:
-    """What stands in a row's place until the cells have run."""
+def test_a_session_that_has_not_ended_is_never_a_pass(tmp_path: Path) -> None:
+    """This is the content of a row until the cells have run."""
     write_row(tmp_path, unfinished(STACK, ()))
     [verdict] = judged(tmp_path, UNLISTED).verdicts
     assert (verdict.cell, verdict.outcome) == (STACK, Outcome.INFRASTRUCTURE)
@@ -364,8 +364,8 @@ def test_written_files_can_be_read_by_others(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
-    """The old file stays, and no half of a new one lies beside it."""
+def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
+    """The old file stays, and there is no partial new one."""
     path = tmp_path / "summary.md"
     write_atomically(path, "old")
     with pytest.raises(UnicodeEncodeError):
@@ -375,13 +375,13 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> 
 
 
 def test_a_run_has_a_name(tmp_path: Path) -> None:
-    """The empty name is not the directory of all runs."""
+    """The empty name does not mean the directory of all runs."""
     with pytest.raises(UnknownName):
         find_run("", tmp_path)
 
 
-def test_a_second_try_that_crashes_is_not_judged_by_the_first(tmp_path: Path) -> None:
-    """A cell that starts again has not been observed until it ends again."""
+def test_a_retry_that_crashes_is_not_judged_by_the_first_try(tmp_path: Path) -> None:
+    """A cell that starts again counts as not observed until it ends."""
     write_row(tmp_path, ran(SEEN.cell))
     lines = [to_json(SEEN), to_json(Started(cell=SEEN.cell, started="2026-11-20T12:00:00+00:00"))]
     (tmp_path / "observations.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -390,7 +390,7 @@ def test_a_second_try_that_crashes_is_not_judged_by_the_first(tmp_path: Path) ->
 
 
 def test_a_packed_file_that_is_broken_is_one_message(tmp_path: Path) -> None:
-    """A baseline cut off in transfer says where, and what to do."""
+    """The message has the path and the remedy for a truncated baseline."""
     (tmp_path / "observations.jsonl.gz").write_bytes(gzip.compress(b"{}\n" * 99)[:-9])
     with pytest.raises(RecordsError, match="cannot be read as text"):
         read_observations(tmp_path / "observations.jsonl")
@@ -399,8 +399,8 @@ def test_a_packed_file_that_is_broken_is_one_message(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- speed
 
 
-def test_a_record_reads_the_same_the_fast_way_and_the_wary_way(tmp_path: Path) -> None:
-    """What ends as this harness writes it is decoded at once; a blank at the end makes it the other way."""
+def test_both_ways_of_reading_give_the_same_record(tmp_path: Path) -> None:
+    """Lines as this harness writes them take the fast path; a blank at the end forces the other."""
     strange = Message(Stage.LOAD, "UserWarning", 'says "started": and \ud800 and "schema":1}', 2)
     nan = dataclasses.replace(SEEN, warnings=(strange,), duration_s=float("inf"))
     for record in (STARTED, SEEN, nan):
@@ -411,14 +411,14 @@ def test_a_record_reads_the_same_the_fast_way_and_the_wary_way(tmp_path: Path) -
 
 
 def test_verdict_lines_are_the_verdicts_fields() -> None:
-    """A line each, with every field, in order."""
+    """Each line has every field, in order."""
     verdicts = [judge_one(seen, LISTED) for seen in (SEEN, frozen(SEEN), masked_labels(SEEN))]
     lines = [list(json.loads(line).items()) for line in verdict_lines(verdicts).splitlines()]
     assert lines == [list(json.loads(json.dumps(dataclasses.asdict(verdict))).items()) for verdict in verdicts]
 
 
-def test_an_observation_is_judged_once_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often its run is read; what it follows from may not have changed."""
+def test_an_observation_is_judged_once_per_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This holds however often its run is read; its inputs may not have changed."""
     judgements: list[str] = []
 
     def counting(seen: Observation, *given: object) -> Verdict:

@@ -1,4 +1,4 @@
-"""`compat run`: what it leaves out, what it hands to nox, and what it says of a run."""
+"""`compat run`: what it leaves out, what it passes to nox, and what it prints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from finetune_compat.run.selection import AskedCells
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.store import archive, stored_files
 from finetune_compat.store.addresses import addresses, recipes
-from finetune_compat.store.predicted import Foretold
+from finetune_compat.store.predicted import Predicted
 from finetune_compat.store.remote import Remote, StoreUnreachable
 from finetune_compat.store.store import Past, Store, stored
 
@@ -40,13 +40,13 @@ SESSION = "compat-3.11(trl='0.22')"
 
 
 class Nox:
-    """Stands in for nox: a session observes the cells it is given, but for those that the machine loses."""
+    """A stand-in for nox: a session observes its cells, except those that are lost to infrastructure failures."""
 
     def __init__(self) -> None:
         self.sessions: list[tuple[str, ...]] = []
         self.asked: list[tuple[str, ...]] = []
         self.loses: list[set[str]] = []
-        """Of each session in turn."""
+        """The lost cells of each session in turn."""
         self.says = ""
         self.run = Path()
 
@@ -72,7 +72,7 @@ class Nox:
 
 
 def observed(cell: str, features: tuple[str, ...] = ()) -> Observation:
-    """What a healthy cell says."""
+    """Return the observation of a healthy cell."""
     stack, _, rest = cell.partition("/")
     flow, _, variant = rest.removesuffix("@cpu").removesuffix("]").partition("[")
     found = b.healthy(flow, _variant(flow, variant), stack=stack)
@@ -89,7 +89,7 @@ def _variant(flow: str, name: str) -> Variant:
 
 @pytest.fixture
 def nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Nox:
-    """No process, an environment of files alone, and runs in a folder of the test."""
+    """There is no child process, the environment is a folder of files, and runs are in the test's folder."""
     stand_in = Nox()
     site = tmp_path / "env" / "lib" / "python3.11" / "site-packages"
     (site / "torch-2.13.0+cpu.dist-info").mkdir(parents=True)
@@ -101,15 +101,15 @@ def nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Nox:
     in_places(runs=tmp_path / "runs")
     monkeypatch.setattr(nox_run, "POLL_EVERY_S", 0.0)
     monkeypatch.setattr(nox_run, "load_ledger", lambda: UNLISTED)
-    # Both are set by a run, for what it starts.
+    # A run sets both for its child processes.
     for name in ("COMPAT_RUN_ID", "COMPAT_PARENT"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     return stand_in
 
 
-def kept(monkeypatch: pytest.MonkeyPatch, *cells: str) -> dict[str, Path]:
-    """The store has these cells; returns their files."""
+def stored_cells(monkeypatch: pytest.MonkeyPatch, *cells: str) -> dict[str, Path]:
+    """Store these cells; return their files."""
     found: dict[str, Recipe] = {}
 
     def noted(*given: object, **named: object) -> object:
@@ -128,27 +128,27 @@ def kept(monkeypatch: pytest.MonkeyPatch, *cells: str) -> dict[str, Path]:
 
 
 def request(*, fresh: bool = False, pytest: tuple[str, ...] = (), **changes: object) -> RunRequest:
-    """The three cells of one flow on one stack."""
+    """Request the three cells of one flow on one stack."""
     asked = AskedCells(stacks=("trl0.22",), flows=("sft-full",))
     options = RunOptions(device=DeviceChoice.CPU, fresh=fresh, pytest=pytest)
     return replace(RunRequest(asked=asked, options=options), **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("stored_first", [True, False])
-def test_a_latest_that_is_no_link_is_said_before_anything_runs(
+def test_a_latest_that_is_no_link_is_reported_before_anything_runs(
     nox: Nox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored_first: bool
 ) -> None:
-    """Also where all is stored: the link is all that would be written."""
+    """This also holds if all cells are stored: only the link would be written."""
     if stored_first:
-        kept(monkeypatch, *IDS)
+        stored_cells(monkeypatch, *IDS)
     (tmp_path / "runs" / "latest").mkdir(parents=True)
     with pytest.raises(CompatError, match="latest: it is not the link to the newest run"):
         run(request())
     assert nox.sessions == [] and [path.name for path in (tmp_path / "runs").iterdir()] == ["latest"]
 
 
-def test_an_answer_of_a_run_elsewhere_is_none(tmp_path: Path, in_places: Any) -> None:
-    """What names it is a file."""
+def test_predictions_of_another_run_directory_are_not_used(tmp_path: Path, in_places: Any) -> None:
+    """The predicted paths do not exist here."""
     in_places(runs=tmp_path / "runs")
     (tmp_path / "summary.md").touch()
     (tmp_path / "runs" / ".answers").mkdir(parents=True)
@@ -158,11 +158,11 @@ def test_an_answer_of_a_run_elsewhere_is_none(tmp_path: Path, in_places: Any) ->
         assert replay.find("key", "plain") is None
 
 
-def test_what_is_stored_is_left_out_and_judged_with_the_rest(
+def test_cached_cells_are_left_out_and_judged_with_the_rest(
     nox: Nox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """nox is given the one cell that is missing; the run holds all three."""
-    kept(monkeypatch, *IDS[:2])
+    """nox gets the one missing cell; the run has all three."""
+    stored_cells(monkeypatch, *IDS[:2])
     assert run(request()) == 0
     assert (nox.sessions, nox.asked) == ([(SESSION,)], [IDS[2:]])
     assert set(read_observations(nox.run / "observations.jsonl")[1]) == set(IDS)
@@ -171,11 +171,11 @@ def test_what_is_stored_is_left_out_and_judged_with_the_rest(
     assert "3 cells on 1 stack: 3 pass" in said
 
 
-def test_where_all_is_stored_nothing_starts_and_the_answer_is_given_again(
+def test_with_all_cells_cached_nothing_starts_and_the_report_is_repeated(
     nox: Nox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Word for word, and of the same run."""
-    kept(monkeypatch, *IDS)
+    """The output is the same, and the run is the same."""
+    stored_cells(monkeypatch, *IDS)
     assert run(request()) == 0
     first = capsys.readouterr().out
     assert run(request()) == 0
@@ -184,34 +184,36 @@ def test_where_all_is_stored_nothing_starts_and_the_answer_is_given_again(
     assert nox.sessions == []
 
 
-def test_a_checkout_without_environments_finds_what_is_stored(
+def test_a_checkout_without_environments_finds_cached_cells(
     nox: Nox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where it can be told what the environment would hold; what would hold anything else finds nothing."""
-    kept(monkeypatch, *IDS)
+    """The environment's packages are predicted if possible; a prediction that differs finds nothing."""
+    stored_cells(monkeypatch, *IDS)
     monkeypatch.setattr(requested, "env_python", lambda _: Path("/nowhere/bin/python"))
-    told: list[Foretold | None] = [Foretold("3.11.7", {"torch": "2.13.0+cpu"})]
-    monkeypatch.setattr(requested, "foretell", lambda *_: told[0])
+    told: list[Predicted | None] = [Predicted("3.11.7", {"torch": "2.13.0+cpu"})]
+    monkeypatch.setattr(requested, "predict", lambda *_: told[0])
     assert run(request()) == 0
     assert nox.sessions == []
     assert "all cached, nothing to run" in capsys.readouterr().out
-    for told[0] in (None, Foretold("3.11.8", {"torch": "2.13.0+cpu"}), Foretold("3.11.7", {"torch": "2.13.0+cu130"})):
+    for told[0] in (None, Predicted("3.11.8", {"torch": "2.13.0+cpu"}), Predicted("3.11.7", {"torch": "2.13.0+cu130"})):
         assert run(request()) == 0
         assert nox.asked.pop() == IDS
 
 
-def test_an_empty_store_asks_nothing_of_uv(nox: Nox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A first run pays for nothing that cannot help; nor does --fresh."""
+def test_with_an_empty_store_uv_is_not_called(nox: Nox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a first run nor --fresh pays for a prediction that cannot help."""
     monkeypatch.setattr(requested, "env_python", lambda _: Path("/nowhere/bin/python"))
-    monkeypatch.setattr(requested, "foretell", lambda *_: pytest.fail("it was asked"))
+    monkeypatch.setattr(requested, "predict", lambda *_: pytest.fail("it was asked"))
     assert run(request()) == 0
     (Store.configured().root / "objects" / "00").mkdir(parents=True)
     assert run(request(fresh=True)) == 0
 
 
-def test_fresh_asks_no_store(nox: Nox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every cell is handed over, and nobody is told that none is stored."""
-    kept(monkeypatch, *IDS)
+def test_fresh_does_not_read_the_store(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every cell is passed on, and the message about an empty store is not printed."""
+    stored_cells(monkeypatch, *IDS)
     assert run(request(fresh=True)) == 0
     assert nox.asked == [IDS]
     said = capsys.readouterr().out
@@ -222,8 +224,8 @@ def test_fresh_asks_no_store(nox: Nox, monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_a_damaged_file_is_no_answer_and_its_cell_runs(
     nox: Nox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: bytes | None
 ) -> None:
-    """As a session has it. Left out it would be the machine's failure, time and again."""
-    file = kept(monkeypatch, *IDS)[IDS[1]]
+    """As in a session, it counts as missing. Otherwise the cell would be an infrastructure failure in every run."""
+    file = stored_cells(monkeypatch, *IDS)[IDS[1]]
     file.write_bytes(file.read_bytes()[:-100] if content is None else content)
     assert run(request()) == 0
     assert nox.asked == [(IDS[1],)]
@@ -235,38 +237,36 @@ def test_a_damaged_file_is_no_answer_and_its_cell_runs(
 def test_a_damaged_file_whose_cell_is_lost_too_ends_the_run_as_it_should(
     nox: Nox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is known of the cell, and nothing is remembered."""
-    kept(monkeypatch, *IDS)[IDS[1]].write_bytes(b"")
+    """Nothing is known about the cell, and nothing is remembered."""
+    stored_cells(monkeypatch, *IDS)[IDS[1]].write_bytes(b"")
     nox.loses = [{IDS[1]}, {IDS[1]}]
     assert (run(request()), run(request())) == (3, 3)
     assert nox.asked == [(IDS[1],)] * 2
 
 
-def test_what_the_machine_lost_and_nothing_else_is_run_again(nox: Nox) -> None:
-    """As often as was asked for, and no longer than anything is lost."""
+def test_only_lost_cells_are_retried(nox: Nox) -> None:
+    """Retries stop at the given number, or as soon as no cell is lost."""
     nox.loses = [{IDS[0], IDS[2]}, {IDS[2]}]
     assert run(request(retries=5)) == 0
     assert nox.asked == [IDS, (IDS[0], IDS[2]), (IDS[2],)]
 
 
 def test_retries_come_to_an_end(nox: Nox, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is lost to the last is the machine's failure."""
+    """A cell that is lost to the end is an infrastructure failure."""
     nox.loses = [{IDS[0]}, {IDS[0]}]
     assert run(request(retries=1)) == 3
     assert "retry 1 of 1: 1 cell lost to infrastructure failures\n" in capsys.readouterr().out
 
 
-def test_a_session_that_never_began_says_why(nox: Nox, capsys: pytest.CaptureFixture[str]) -> None:
-    """In nox's words, and not that it may still be running."""
+def test_a_session_that_never_began_has_a_reason(nox: Nox, capsys: pytest.CaptureFixture[str]) -> None:
+    """The reason is nox's, and the message does not say that it may still be running."""
     nox.says = f"nox > Session {SESSION} failed: Python interpreter 3.11 not found (took 11 seconds).\n"
     assert run(request()) == 3
     assert "its session ended before any cell: Python interpreter 3.11 not found\n" in capsys.readouterr().out
 
 
-def test_a_budget_says_what_it_leaves_out_and_no_more_than_that_is_healthy(
-    nox: Nox, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Also where one stack is all there is, and where the run is judged on another machine."""
+def test_a_budget_reports_what_it_leaves_out_and_is_not_healthy(nox: Nox, capsys: pytest.CaptureFixture[str]) -> None:
+    """This also holds with a single stack, and if the run is judged on another machine."""
     assert run(request(budget_s=10.3)) == 0
     (names,) = nox.asked
     left_out = sorted(set(IDS) - set(names))
@@ -278,8 +278,8 @@ def test_a_budget_says_what_it_leaves_out_and_no_more_than_that_is_healthy(
     assert "Healthy as far as it ran" in said
 
 
-def test_a_budget_begins_with_what_the_machine_lost(nox: Nox, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing of it is kept, and it is remembered until something is known of it."""
+def test_a_budget_begins_with_lost_cells(nox: Nox, capsys: pytest.CaptureFixture[str]) -> None:
+    """A lost cell is not stored, and is remembered until it is observed."""
     nox.loses = [{IDS[2]}]
     assert run(request(fresh=True)) == 3
     assert Store.configured().lost().keys() == {IDS[2]}
@@ -300,16 +300,18 @@ def test_a_budget_begins_with_what_the_machine_lost(nox: Nox, capsys: pytest.Cap
     ],
 )
 def test_a_cell_was_red_if_it_or_the_machine_failed_last(outcome: str, lost: str | None, red: bool) -> None:
-    """What was observed after the machine had failed counts."""
+    """An observation after an infrastructure failure counts."""
     assert was_red(Past("0", 1.0, outcome, "2026-01-01"), lost) is red
     assert was_red(None, lost) is (lost is not None)
 
 
-def test_a_run_is_exported_with_what_came_from_the_store_and_what_nox_said(
+def test_a_run_is_exported_with_cached_cells_and_nox_output(
     nox: Nox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Lock, observations, log and how to run it again, though no session of this stack began."""
-    kept(monkeypatch, *IDS)
+    """The archive has lock, observations, log and the command that repeats it, although no session of this
+    stack began.
+    """
+    stored_cells(monkeypatch, *IDS)
     run(request(budget_s=10.3, fresh=True))
     (tmp_path / "home").mkdir()
     archive.export(nox.run, Store.configured(), tmp_path / "cut.tar.gz")
@@ -331,11 +333,11 @@ def test_a_run_is_exported_with_what_came_from_the_store_and_what_nox_said(
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_what_an_ended_session_did_not_share_is_shared(
+def test_cells_that_a_session_did_not_share_are_shared(
     nox: Nox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, stopped: bool
 ) -> None:
-    """Whatever is kept here of the cells that were asked for, once the run has ended or was stopped."""
-    files = kept(monkeypatch, *IDS[:2])
+    """These are the stored cells of the request, after the run ended or was interrupted."""
+    files = stored_cells(monkeypatch, *IDS[:2])
     monkeypatch.setenv("COMPAT_STORE_REMOTE", f"file://{tmp_path}/shared")
     if stopped:
         monkeypatch.setattr(nox, "poll", lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -344,13 +346,13 @@ def test_what_an_ended_session_did_not_share_is_shared(
     assert {path.name for path in (tmp_path / "shared").rglob("*.json")} == {path.name for path in files.values()}
 
 
-def test_a_run_of_stored_cells_shares_them_and_asks_no_more(
+def test_a_run_of_cached_cells_shares_them_once(
     nox: Nox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What was run before there was a shared store; when all of it is known to be there, a network that is down harms
-    nobody.
+    """Cells that were stored before there was a shared store are sent. If all are known to be there, a missing network
+    is no error.
     """
-    files = kept(monkeypatch, *IDS)
+    files = stored_cells(monkeypatch, *IDS)
     assert run(request()) == 0
     monkeypatch.setenv("COMPAT_STORE_REMOTE", f"file://{tmp_path}/shared")
     for said in ("3 observations copied to file://", ""):
@@ -367,24 +369,24 @@ def test_a_run_of_stored_cells_shares_them_and_asks_no_more(
 
 
 def unreachable(*_: object) -> int:
-    """No network."""
+    """There is no network."""
     raise StoreUnreachable("the shared store cannot be listed")
 
 
 def test_the_longest_stack_starts_first_unless_time_may_run_out() -> None:
-    """Then the one with the cell that matters most."""
+    """With a budget, the stack with the most important cell starts first."""
     seconds = {"small-py311/a[x]@cpu": 1.0, "large-py311/a[x]@cpu": 5.0, "small-py311/b[x]@cpu": 1.0}
     assert order_of(seconds, by_importance=False) == ("large-py311", "small-py311")
     assert order_of(seconds, by_importance=True) == ("small-py311", "large-py311")
 
 
 class SlowNox(Nox):
-    """Is at work for a while, and observes nothing."""
+    """A stand-in for nox that runs for a while and observes nothing."""
 
     def __init__(self) -> None:
         super().__init__()
         self.given: list[dict[str, str]] = []
-        """Workers files, as they are at each look."""
+        """Contents of the workers file at each poll."""
         self._looks = 0
 
     def __call__(self, command: Sequence[str], **named: object) -> Nox:
@@ -410,7 +412,7 @@ class SlowNox(Nox):
 def test_a_core_that_no_other_stack_needs_goes_to_the_last(
     nox: Nox, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], at_most: int, workers: str | None
 ) -> None:
-    """As many as fit, or as were asked for; none where the workers were, or for three cells."""
+    """It gets as many as fit or were requested; none where workers exist, and none for three cells."""
     slow = SlowNox()
     monkeypatch.setattr(nox_run.subprocess, "Popen", slow)
     monkeypatch.setattr(nox_run, "at_once", lambda _, asked: asked or at_most)
@@ -420,7 +422,7 @@ def test_a_core_that_no_other_stack_needs_goes_to_the_last(
 
 
 def test_an_edge_is_one_though_its_neighbour_was_not_asked_for() -> None:
-    """And two stacks that were asked for are no neighbours with others between them."""
+    """Two requested stacks with others between them are no neighbours."""
     from finetune_compat.checks.ledger import load_ledger
 
     def at_edges(*stacks: str) -> set[str]:

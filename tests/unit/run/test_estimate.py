@@ -1,4 +1,4 @@
-"""What cells will take and how long a run with them lasts."""
+"""Predicted durations of cells and of a run."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ SECONDS = st.floats(min_value=0.01, max_value=1e4)
 LOADS = st.lists(SECONDS, min_size=1, max_size=20)
 
 
-def test_a_cell_takes_what_it_took_else_what_its_like_take_else_what_all_take() -> None:
-    """Its own duration first, then the median of the same flow and variant on other stacks, then that of all."""
+def test_a_cells_prediction_uses_the_most_specific_history() -> None:
+    """A cell's own duration comes first, then the median of its flow and variant on other stacks, then of all."""
     took = {"a/f[x]@cpu": 1.0, "b/f[x]@cpu": 3.0, "b/g[x]@cpu": 2.0}
     found = expected(["a/f[x]@cpu", "c/f[x]@cpu", "c/h[x]@cpu"], took)
     assert found == {"a/f[x]@cpu": 1.0, "c/f[x]@cpu": 2.0, "c/h[x]@cpu": 2.0}
     assert expected(["a/f[x]@cpu"], {}) == {"a/f[x]@cpu": CELL_S}
 
 
-def test_one_slow_look_at_a_cell_is_not_believed() -> None:
-    """The first cell of a process imports the stack; its duration says nothing of the cell."""
+def test_a_single_slow_observation_is_not_used() -> None:
+    """The first cell of a process imports the stack, so its duration is not the cell's."""
     took = {f"s{n}/f[x]@cpu": 1.0 for n in range(5)} | {"slow/f[x]@cpu": 500.0}
     assert expected(["slow/f[x]@cpu"], took) == {"slow/f[x]@cpu": OUTLIER}
 
 
 def test_a_stack_costs_its_start_once_and_not_when_it_has_begun() -> None:
-    """Its cells share one process."""
+    """All its cells share one process."""
     seconds = {"a/f[x]@cpu": 1.0, "a/g[x]@cpu": 2.0, "b/f[x]@cpu": 5.0}
     assert loads(seconds) == {"a": START_S + 3.0, "b": START_S + 5.0}
     assert loads(seconds, frozenset({"b"})) == {"a": START_S + 3.0, "b": 5.0}
 
 
 def test_the_longest_stack_is_started_first() -> None:
-    """And among equals the order is always the same."""
+    """The order of equal stacks is always the same."""
     assert longest_first({"a": 1.0, "c": 9.0, "b": 9.0}) == ("b", "c", "a")
 
 
 @given(LOADS, st.integers(min_value=1, max_value=8))
-def test_a_run_lasts_as_long_as_its_longest_stack_and_as_its_share_of_the_work(load: list[float], jobs: int) -> None:
-    """Never shorter than either; never longer than one after another, nor than both together."""
+def test_a_run_lasts_as_long_as_its_longest_stack_and_its_share_of_the_work(load: list[float], jobs: int) -> None:
+    """It is not shorter than either, and not longer than both in sequence."""
     lasts, least = makespan(load, jobs), max(*load, sum(load) / jobs)
     assert least <= lasts * (1 + 1e-9)
     assert lasts <= sum(load) * (1 + 1e-9)
@@ -57,21 +57,21 @@ def test_a_run_lasts_as_long_as_its_longest_stack_and_as_its_share_of_the_work(l
 
 @given(LOADS, st.integers(min_value=1, max_value=8), SECONDS)
 def test_more_work_never_ends_sooner(load: list[float], jobs: int, more: float) -> None:
-    """Every stack made longer by the same share makes the run longer by that share."""
+    """If every stack takes longer by a factor, the run does too."""
     share = 1 + more
     assert abs(makespan([seconds * share for seconds in load], jobs) - makespan(load, jobs) * share) <= 1e-6 * (
         makespan(load, jobs) * share
     )
 
 
-def test_pace_is_one_until_enough_was_seen_to_tell() -> None:
-    """Then it is what cells took over what was foretold."""
+def test_pace_is_one_until_enough_cells_were_observed() -> None:
+    """Afterwards it is the ratio of measured and predicted durations."""
     assert pace([5.0], [START_S / 2]) == 1.0
     assert pace([30.0], [START_S * 2]) == 30.0 / (START_S * 2)
 
 
 def test_several_workers_take_the_longest_cells_first() -> None:
-    """Equal ones as they come."""
+    """Equal ones keep their order."""
     assert cells_longest_first({"a/f[x]@cuda": 1.0, "a/g[x]@cuda": 9.0, "a/h[x]@cuda": 1.0}) == (
         "a/g[x]@cuda",
         "a/f[x]@cuda",

@@ -1,4 +1,4 @@
-"""What a session takes from the store and what its cells give to it."""
+"""What a session reads from the store, and what its cells add to it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from finetune_compat.store import stored_files
 from finetune_compat.store.addresses import Installed
 from finetune_compat.store.remote import StoreUnreachable
 from finetune_compat.store.store import Store
-from kept_builders import kept, planned, recipe_of, seen
+from store_builders import planned, recipe_of, seen, stored_object
 
 FLOWS = ("sft-peft-config", "sft-full", "trainer-peft-model")
 FULL = replace(NF4, precision=Precision.FULL)
@@ -38,7 +38,7 @@ LOCK = Lock(Path("lock.txt"), "0" * 64, {}, {})
 
 
 class Process:
-    """Stands in for the cells' process: selects from its plan, runs what is not stored, keeps what it observes."""
+    """A stand-in for the cells' process: it selects from its plan, runs missing cells, and stores observations."""
 
     def __init__(self) -> None:
         self.ran: list[str] = []
@@ -66,7 +66,7 @@ class Process:
 
 
 def observed(plan: Plan, cell: PlannedCell, *, number: int = 0) -> Observation:
-    """What the cell would say, as its recipe wants it."""
+    """Return an observation that agrees with the cell's recipe."""
     assert cell.recipe is not None
     found = b.healthy(cell.flow, cell.variant, stack=plan.stack)
     stack = replace(
@@ -85,14 +85,14 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Process:
     """Cells without a stack, in an environment without files."""
     stand_in = Process()
     monkeypatch.setattr(stack_run.subprocess, "run", stand_in.run)
-    # Here the host's modules are loaded too.
+    # The host's modules are loaded in this process too.
     monkeypatch.setattr(storing, "sys", SimpleNamespace(modules={"harness": 1, "finetune_compat.cell.runner": 1}))
     monkeypatch.setattr(from_store, "installed", lambda *_: Installed("3.11.7", "2.13.0+cpu", triton=True))
     return stand_in
 
 
 def session(run: Path, *arguments: str, cells: tuple[PlannedCell, ...] = CELLS) -> Plan:
-    """One session of a stack with these cells, in a run of its own."""
+    """One session of a stack with these cells, in a new run."""
     run.mkdir()
     plan = replace(planned(run, *cells), run=str(run))
     run_plan(plan, LOCK, PYTHON, (), parse_options(arguments))
@@ -104,10 +104,10 @@ def store() -> Store:
     return Store.configured()
 
 
-def test_the_second_session_runs_nothing_and_says_the_same(
+def test_the_second_session_runs_nothing_and_has_the_same_result(
     process: Process, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No process at all; every observation is in the second run, and judged alike."""
+    """No process starts; the second run has every observation, judged the same."""
     session(tmp_path / "one")
     assert capsys.readouterr().out == f"store: 0 of 3 cells are cached in {store().root}, 3 to run\n"
     session(tmp_path / "two")
@@ -118,8 +118,8 @@ def test_the_second_session_runs_nothing_and_says_the_same(
     assert len(two.observations) == 3
 
 
-def test_a_session_that_was_cut_off_repeats_nothing(process: Process, tmp_path: Path) -> None:
-    """The cells that had ended are served, the others run."""
+def test_an_interrupted_session_repeats_nothing(process: Process, tmp_path: Path) -> None:
+    """Finished cells are cached, the others run."""
     process.dies_after = 2
     session(tmp_path / "one")
     process.dies_after = 99
@@ -129,7 +129,7 @@ def test_a_session_that_was_cut_off_repeats_nothing(process: Process, tmp_path: 
 
 
 def test_a_selection_is_all_there_is_in_the_run(process: Process, tmp_path: Path) -> None:
-    """`-k` selects from what is kept as it does from what would run."""
+    """`-k` selects cached cells as it selects others."""
     session(tmp_path / "one")
     plan = session(tmp_path / "two", "-k", "sft-full")
     [row] = read_rows(tmp_path / "two")
@@ -138,8 +138,8 @@ def test_a_selection_is_all_there_is_in_the_run(process: Process, tmp_path: Path
     assert process.number == 1
 
 
-def test_what_only_pytest_can_select_is_left_to_it(process: Process, tmp_path: Path) -> None:
-    """It leaves out what is stored, and the host serves it all the same."""
+def test_other_selections_are_left_to_pytest(process: Process, tmp_path: Path) -> None:
+    """It omits cached cells, and the host still adds them."""
     session(tmp_path / "one")
     session(tmp_path / "two", "-p", "no:x")
     assert (process.number, process.ran) == (2, list(FLOWS))
@@ -147,16 +147,16 @@ def test_what_only_pytest_can_select_is_left_to_it(process: Process, tmp_path: P
 
 
 def test_a_selection_of_nothing_is_still_bad_input(process: Process, tmp_path: Path) -> None:
-    """Although everything is kept."""
+    """This also holds if all cells are cached."""
     session(tmp_path / "one")
     with pytest.raises(CompatError, match="no cell matches"):
         session(tmp_path / "two", "-k", "nonesuch")
 
 
-def test_fresh_runs_again_and_is_the_answer_from_then_on(
+def test_fresh_runs_again_and_replaces_the_result(
     process: Process, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Both observations are kept; the later one answers."""
+    """Both observations are stored; the later one is returned."""
     session(tmp_path / "one")
     capsys.readouterr()
     session(tmp_path / "two", "--fresh")
@@ -170,8 +170,8 @@ def test_fresh_runs_again_and_is_the_answer_from_then_on(
 
 
 @pytest.mark.parametrize("option", [("--steps", "20"), ("--attention", "eager")])
-def test_another_question_is_not_answered(process: Process, tmp_path: Path, option: tuple[str, ...]) -> None:
-    """Only what the same recipe observed."""
+def test_another_recipe_finds_nothing(process: Process, tmp_path: Path, option: tuple[str, ...]) -> None:
+    """Only observations of the same recipe are returned."""
     one = session(tmp_path / "one")
     changed = {"steps": 20} if option[0] == "--steps" else {"attention": "eager"}
     (tmp_path / "two").mkdir()
@@ -179,8 +179,8 @@ def test_another_question_is_not_answered(process: Process, tmp_path: Path, opti
     assert found.answers == {}
 
 
-def test_the_machines_failures_are_never_kept(process: Process, tmp_path: Path) -> None:
-    """They say nothing of the versions: the next session runs the cells."""
+def test_infrastructure_failures_are_never_stored(process: Process, tmp_path: Path) -> None:
+    """They are no facts about the versions: the next session runs the cells."""
     process.verdict = Outcome.INFRASTRUCTURE
     session(tmp_path / "one")
     assert stored_files.names(store().root) == {}
@@ -188,8 +188,8 @@ def test_the_machines_failures_are_never_kept(process: Process, tmp_path: Path) 
     assert process.ran == [*FLOWS, *FLOWS]
 
 
-def test_failures_of_versions_are_kept(process: Process, tmp_path: Path) -> None:
-    """A red cell is red again without being run again."""
+def test_failures_of_versions_are_stored(process: Process, tmp_path: Path) -> None:
+    """A failed cell fails again without running."""
     process.verdict = Outcome.FAIL
     session(tmp_path / "one")
     assert {past.outcome for past in store().history().values()} == {"fail"}
@@ -197,15 +197,15 @@ def test_failures_of_versions_are_kept(process: Process, tmp_path: Path) -> None
     assert process.ran == list(FLOWS)
 
 
-def test_several_workers_are_given_what_took_longest_first(
+def test_several_workers_get_the_longest_cells_first(
     process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By what is kept of the cells, whatever has changed since."""
+    """The durations are those of stored cells, whatever has changed since."""
     took = dict(zip(FLOWS, (2.0, 9.0, 5.0), strict=True))
     plan = planned(tmp_path, *CELLS)
     for cell in CELLS:
         found = replace(b.healthy(cell.flow, cell.variant, stack=plan.stack), duration_s=took[cell.flow])
-        stored_files.write(store().root, kept(found))
+        stored_files.write(store().root, stored_object(found))
     assert [cell.flow for cell in from_store.longest_first(plan).cells] == ["sft-full", "trainer-peft-model", FLOWS[0]]
     two = [Gpu(index, None, f"GPU-{index}", f"GPU-{index}", "NVIDIA H100", 80 * 2**30, 0) for index in range(2)]
     (tmp_path / "run").mkdir()
@@ -217,8 +217,8 @@ def test_several_workers_are_given_what_took_longest_first(
 # ---------------------------------------------------------------------------------------------------------- not kept
 
 
-def kept_by(tmp_path: Path, *, recipe: Recipe | None = None, root: Path | None = None) -> str:
-    """Have a cell keep an observation, and return why it did not."""
+def stored_by(tmp_path: Path, *, recipe: Recipe | None = None, root: Path | None = None) -> str:
+    """Let a cell store an observation; return the reason if it did not."""
     found = seen()
     cell = PlannedCell("sft-peft-config", NF4, (), recipe=recipe or recipe_of(found))
     plan = replace(planned(tmp_path, cell), store=str(root or store().root), modules=("finetune_compat.cell.runner",))
@@ -228,7 +228,7 @@ def kept_by(tmp_path: Path, *, recipe: Recipe | None = None, root: Path | None =
 
 @pytest.fixture
 def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """Modules that are loaded in the cell's process."""
+    """Replace the modules that are loaded in the cell's process."""
     loaded: dict[str, object] = {
         "harness": 1,
         "finetune_compat.cell.runner": 1,
@@ -239,51 +239,51 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     return loaded
 
 
-def test_a_cell_keeps_what_its_recipe_accounts_for(tmp_path: Path, modules: dict[str, object]) -> None:
-    """With how it was judged."""
-    assert kept_by(tmp_path) == ""
+def test_a_cell_is_stored_if_it_agrees_with_its_recipe(tmp_path: Path, modules: dict[str, object]) -> None:
+    """Its outcome is stored too."""
+    assert stored_by(tmp_path) == ""
     assert store().get(recipe_of(seen()).address) == seen()
     assert store().history()[seen().cell].outcome == "pass"
 
 
-def test_a_module_that_no_recipe_counts_keeps_nothing(tmp_path: Path, modules: dict[str, object]) -> None:
-    """What ran may have changed what was measured, and the address would not tell."""
+def test_with_a_module_outside_of_the_recipe_nothing_is_stored(tmp_path: Path, modules: dict[str, object]) -> None:
+    """The module may have changed the result, and the address would not show it."""
     modules["finetune_compat.cell.secret"] = 1
-    assert kept_by(tmp_path) == (
+    assert stored_by(tmp_path) == (
         f"{seen().cell}: modules were loaded that the store address does not cover: finetune_compat.cell.secret\n"
     )
     assert stored_files.names(store().root) == {}
 
 
-def test_an_environment_that_is_another_keeps_nothing(tmp_path: Path, modules: dict[str, object]) -> None:
-    """The host took it for another torch's."""
-    said = kept_by(tmp_path, recipe=recipe_of(seen(), torch="2.14.0"))
+def test_in_another_environment_nothing_is_stored(tmp_path: Path, modules: dict[str, object]) -> None:
+    """The host expected another torch."""
+    said = stored_by(tmp_path, recipe=recipe_of(seen(), torch="2.14.0"))
     assert said == f"{seen().cell}: torch {seen().stack.resolved['torch']}, expected 2.14.0\n"
     assert stored_files.names(store().root) == {}
 
 
-def test_another_package_beside_the_lock_keeps_nothing(tmp_path: Path, modules: dict[str, object]) -> None:
-    """Of another version than the host read, or none at all; what is as it was read, is kept."""
+def test_with_another_package_next_to_the_lock_nothing_is_stored(tmp_path: Path, modules: dict[str, object]) -> None:
+    """The package has another version than the host read, or is missing; unchanged packages are fine."""
     own = f"pytest {pytest.__version__}"
-    said = kept_by(tmp_path, recipe=recipe_of(seen(), beside=(own, "pytest 0.1", "triton-of-nobody 3.7.0")))
+    said = stored_by(tmp_path, recipe=recipe_of(seen(), beside=(own, "pytest 0.1", "triton-of-nobody 3.7.0")))
     other = "pytest 0.1, triton-of-nobody 3.7.0"
     assert said == f"{seen().cell}: packages outside the lock are not those that the host found: {other}\n"
     assert stored_files.names(store().root) == {}
-    kept_by(tmp_path, recipe=recipe_of(seen(), beside=(own,)))
+    stored_by(tmp_path, recipe=recipe_of(seen(), beside=(own,)))
     assert store().history()[seen().cell].outcome == "pass"
 
 
 def test_a_store_that_cannot_be_written_to_costs_no_observation(tmp_path: Path, modules: dict[str, object]) -> None:
-    """It is said, and the run has it."""
+    """A message is printed, and the run has the observation."""
     (tmp_path / "file").write_text("")
-    said = kept_by(tmp_path, root=tmp_path / "file" / "store")
+    said = stored_by(tmp_path, root=tmp_path / "file" / "store")
     assert said == f"{seen().cell}: {tmp_path}/file/store cannot be written to: Not a directory\n"
 
 
-def test_why_nothing_was_kept_is_said_once_a_reason(
+def test_each_reason_for_storing_nothing_is_printed_once(
     process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By the host, after the table's cells."""
+    """The host prints them after the table."""
     monkeypatch.setattr(storing, "contradiction", lambda *_: "torch 2.14.0, expected 2.13.0+cpu")
     session(tmp_path / "one")
     assert capsys.readouterr().out.splitlines()[1:] == [
@@ -307,7 +307,7 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_another_machine_runs_nothing(
     process: Process, tmp_path: Path, shared: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What one has run, the other is served."""
+    """Cells that one machine ran are cached on the other."""
     session(tmp_path / "one")
     monkeypatch.setenv("COMPAT_STORE", str(tmp_path / "other"))
     capsys.readouterr()
@@ -316,10 +316,10 @@ def test_another_machine_runs_nothing(
     assert capsys.readouterr().out == f"store: 3 of 3 cells are cached in {tmp_path}/other and {shared}, 0 to run\n"
 
 
-def test_a_shared_store_that_takes_nothing_loses_nothing(
+def test_a_shared_store_that_cannot_be_written_to_loses_nothing(
     process: Process, tmp_path: Path, shared: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The run ends as it would; what is missing there is here, and is sent later."""
+    """The run ends normally; its cells are in the local store and are sent later."""
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError("read only")
@@ -335,7 +335,7 @@ def test_a_shared_store_that_takes_nothing_loses_nothing(
 def test_a_shared_store_out_of_reach_stops_before_anything_runs(
     process: Process, tmp_path: Path, shared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And leaves no row that says a session did not end."""
+    """No row of an unfinished session is written."""
 
     def fail(*_: object, **__: object) -> None:
         raise TimeoutError("no route")
@@ -348,7 +348,7 @@ def test_a_shared_store_out_of_reach_stops_before_anything_runs(
 
 
 def test_a_run_is_appended_to_in_one_piece(tmp_path: Path) -> None:
-    """Whatever is in it already stays."""
+    """Existing observations stay."""
     path = tmp_path / "observations.jsonl"
     path.write_text('{"a":1}\n')
     from_store._append(path, ['{"b":2}', '{"c":3}'])

@@ -1,4 +1,4 @@
-"""What `-k` selects, told by us and by pytest itself."""
+"""Cells that `-k` selects, compared with pytest's own selection."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ WORDS = [
 ]
 
 
-def pytests(expression: str) -> tuple[PlannedCell, ...] | None:
-    """What pytest's own reader selects; None where it refuses."""
+def selected_by_pytest(expression: str) -> tuple[PlannedCell, ...] | None:
+    """Return pytest's own selection; None if it refuses the expression."""
     if not expression:
         return CELLS
     try:
@@ -50,18 +50,18 @@ def pytests(expression: str) -> tuple[PlannedCell, ...] | None:
 
 @given(st.lists(st.sampled_from(WORDS), max_size=7))
 def test_an_expression_means_what_it_means_to_pytest(words: list[str]) -> None:
-    """Refusals too: those are left to pytest to word."""
+    """Invalid expressions are left to pytest's message."""
     expression = " ".join(words)
-    assert selected(CELLS, ("-k", expression)) == pytests(expression)
+    assert selected(CELLS, ("-k", expression)) == selected_by_pytest(expression)
 
 
 def test_without_arguments_every_cell_is_selected() -> None:
-    """And by an empty expression."""
+    """An empty expression selects every cell too."""
     assert selected(CELLS, ()) == selected(CELLS, ("-k", "")) == CELLS
 
 
 @pytest.mark.parametrize("arguments", [("-knf4",), ("-k=nf4",), ("-k", "nf4"), ("-k", "int8", "-k", "nf4")])
-def test_every_spelling_of_k_is_read(arguments: tuple[str, ...]) -> None:
+def test_every_spelling_of_k_is_understood(arguments: tuple[str, ...]) -> None:
     """The last of several counts, as in pytest."""
     assert selected(CELLS, arguments) == tuple(cell for cell in CELLS if "nf4" in str(cell))
 
@@ -70,5 +70,5 @@ def test_every_spelling_of_k_is_read(arguments: tuple[str, ...]) -> None:
     "arguments", [("-x",), ("-k", "nf4", "--lf"), ("--deselect", "a"), ("tests/x.py",), ("-k", "nf4", "-m", "slow")]
 )
 def test_other_arguments_are_left_to_pytest(arguments: tuple[str, ...]) -> None:
-    """Who knows what they select."""
+    """Their selection is unknown."""
     assert selected(CELLS, arguments) is None

@@ -1,4 +1,4 @@
-"""The options of a run, between processes: what one wrote is what the other reads."""
+"""The options of a run as a file: one process reads what another wrote."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ EVERYTHING = (
 
 @pytest.mark.parametrize("given", [(), EVERYTHING])
 def test_a_session_reads_what_was_written_for_it(tmp_path: Path, given: tuple[str, ...]) -> None:
-    """Every field has its type again, and nothing is asked or checked a second time."""
+    """Every field has its type, and nothing is validated a second time."""
     options = parse_options(given)
     write_options(options, tmp_path / "options.json")
     assert parse_options((OPTIONS_FILE, str(tmp_path / "options.json"))) == options
 
 
 def test_a_file_names_the_only_cells(tmp_path: Path) -> None:
-    """In its order; with or without an end of the last line."""
+    """The cells keep their order; the last line may have no line break."""
     (tmp_path / "cells.txt").write_text("s/b[x]@cpu\ns/a[x]@cpu")
     assert parse_options(("--cells", str(tmp_path / "cells.txt"))).cells == ("s/b[x]@cpu", "s/a[x]@cpu")
 
 
 def test_help_shows_every_option(capsys: pytest.CaptureFixture[str]) -> None:
-    """With the sentence that `compat run --help` has."""
+    """The sentences are those of `compat run --help`."""
     with pytest.raises(SystemExit) as caught:
         parse_options(("--help",))
     assert caught.value.code == 0
@@ -40,5 +40,5 @@ def test_help_shows_every_option(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_options_are_compared_by_value() -> None:
-    """What is not given is what is usual."""
+    """Missing options have their defaults."""
     assert parse_options(()) == RunOptions()

@@ -1,4 +1,4 @@
-"""What a budget is spent on first, and what it leaves out."""
+"""The order in which a budget is spent, and what it leaves out."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def task(cell: str, seconds: float, *why: Why) -> Task:
     return Task(f"{cell}/f[x]@cpu", seconds, frozenset(why))
 
 
-def test_what_changed_comes_before_what_was_red_before_edges_before_the_rest() -> None:
-    """And among equals the cheapest first, so that most of them are run."""
+def test_changed_cells_come_first_then_failures_then_edges_then_the_rest() -> None:
+    """Among equals the cheapest comes first, so that more cells run."""
     rest, dear = task("a", 1.0), task("b", 9.0, Why.CHANGED)
     cheap, red, edge = task("c", 1.0, Why.CHANGED), task("d", 1.0, Why.RED), task("e", 1.0, Why.EDGE)
     assert by_importance([rest, edge, red, dear, cheap]) == (cheap, dear, red, edge, rest)
@@ -35,7 +35,7 @@ def test_what_changed_comes_before_what_was_red_before_edges_before_the_rest() -
 
 @given(TASKS, st.floats(0, 500), st.integers(1, 4))
 def test_a_budget_is_kept_to_and_loses_nothing(tasks: list[Task], budget: float, jobs: int) -> None:
-    """What is kept ends in time, starts included; kept and left out together are what was given, each once."""
+    """The chosen cells end in time, including starts; chosen and omitted cells are exactly the given ones."""
     found = cut(tasks, budget, jobs)
     assert sorted((*found.kept, *found.left_out), key=lambda t: t.cell) == sorted(tasks, key=lambda t: t.cell)
     load: dict[str, float] = {}
@@ -46,26 +46,26 @@ def test_a_budget_is_kept_to_and_loses_nothing(tasks: list[Task], budget: float,
 
 @given(TASKS)
 def test_with_time_enough_nothing_is_left_out(tasks: list[Task]) -> None:
-    """A budget above the sum of everything takes everything."""
+    """This is a budget above the sum of all durations."""
     assert cut(tasks, sum(t.seconds for t in tasks) + 3 * START_S + 1, 1).left_out == ()
 
 
 def test_a_cell_that_does_not_fit_makes_room_for_a_smaller_one() -> None:
-    """A budget is not given up at the first cell that is too long."""
+    """A cell that is too long does not end the selection."""
     long, short = task("a", 100.0, Why.CHANGED), task("b", 1.0)
     found = cut([long, short], START_S + 5, 1)
     assert (found.kept, found.left_out) == ((short,), (long,))
 
 
 def test_more_fits_on_several_workers() -> None:
-    """Twenty cells of 3 s on one stack take one worker 60 s after its start, two of them 30 s after theirs."""
+    """Twenty cells of 3 s on one stack take one worker 60 s after its start, and two workers 30 s."""
     tasks = [Task(f"a/f[{number}]@cpu", 3.0, frozenset()) for number in range(20)]
     assert len(cut(tasks, START_S + 30, 2).kept) == 10
     assert len(cut(tasks, START_S + 30, 2, most=2).kept) == 20
 
 
 def test_an_edge_is_where_neighbours_have_other_issues_listed() -> None:
-    """Both sides of it: the last with the old list and the first with the new one."""
+    """Both sides of the edge count: the last release with the old issues and the first with the new ones."""
     assert edges({"0.18": [], "0.19": [], "0.20": ["bug"], "0.21": ["bug"], "0.22": []}) == {
         "0.19",
         "0.20",
@@ -78,14 +78,14 @@ def test_an_edge_is_where_neighbours_have_other_issues_listed() -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"), [("30m", 1800), ("1h30m", 5400), ("90s", 90), ("90", 90), ("0.5h", 1800), (" 2m ", 120)]
 )
-def test_a_span_is_read_as_people_write_it(text: str, seconds: float) -> None:
-    """Hours, minutes and seconds, each with its letter; a number alone is seconds."""
+def test_a_duration_is_parsed(text: str, seconds: float) -> None:
+    """Hours, minutes and seconds have their letter; a number alone is seconds."""
     assert parse_span(text, "--budget") == seconds
 
 
 @pytest.mark.parametrize("text", ["", "soon", "30x", "m", "0m", "-5m", "1m2h"])
-def test_what_is_no_span_is_refused(text: str) -> None:
-    """In one message, with what to write."""
+def test_an_invalid_duration_is_refused(text: str) -> None:
+    """The message says what to write."""
     with pytest.raises(CompatError) as raised:
         parse_span(text, "--budget")
     assert str(raised.value) == f"--budget: {text!r} is not a valid duration\nWrite it as 30m, 1h30m or 90s."
@@ -94,6 +94,6 @@ def test_what_is_no_span_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "told"), [(45, "45 s"), (89.4, "89 s"), (100, "2 min"), (3599, "1 h 0 min"), (3900, "1 h 5 min")]
 )
-def test_a_span_is_told_in_the_unit_that_says_most(seconds: float, told: str) -> None:
-    """Seconds up to a minute and a half, then minutes, then hours and minutes."""
+def test_a_duration_is_formatted_in_a_suitable_unit(seconds: float, told: str) -> None:
+    """It is in seconds up to a minute and a half, then in minutes, then in hours and minutes."""
     assert format_span(seconds) == told

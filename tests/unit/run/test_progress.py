@@ -1,4 +1,4 @@
-"""What is done, failed and left, from a run's observations as they come."""
+"""Finished, failed and remaining cells, read from a run's observations while it runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CELLS = {"a/f[x]@cpu": 2.0, "a/g[x]@cpu": 2.0, "b/f[x]@cpu": 4.0}
 
 
 def test_lines_are_read_once_and_whole(tmp_path: Path) -> None:
-    """What was there before is not told again, and half a line waits for its other half."""
+    """Existing lines are not reported again, and an incomplete line waits for its end."""
     path = tmp_path / "observations.jsonl"
     path.write_text("old\n")
     follower = Follower(path)
@@ -28,15 +28,15 @@ def test_lines_are_read_once_and_whole(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_yet_has_no_lines(tmp_path: Path) -> None:
-    """The first cell makes it."""
+    """The first cell creates it."""
     follower = Follower(tmp_path / "observations.jsonl")
     assert list(follower.lines()) == []
     (tmp_path / "observations.jsonl").write_text("one\n")
     assert list(follower.lines()) == ["one\n"]
 
 
-def test_it_tells_what_is_done_failed_at_work_and_left() -> None:
-    """A stack whose cells are all done is not at work; what is left costs its stack's start where it has not begun."""
+def test_it_counts_finished_failed_running_and_remaining_cells() -> None:
+    """A stack whose cells are all finished is not running; a stack that has not begun costs its start."""
     progress = Progress(CELLS, jobs=1)
     assert str(progress) == f"0 of 3 cells, 0 stacks running, about {2 * START_S + 8:.0f} s left"
     progress.begins("a/f[x]@cpu")
@@ -49,7 +49,7 @@ def test_it_tells_what_is_done_failed_at_work_and_left() -> None:
 
 
 def test_a_stack_with_two_workers_is_through_in_half_the_time() -> None:
-    """After its start, which each of them has."""
+    """Each worker needs its own start."""
     progress = Progress(CELLS, jobs=2, workers={"b": 2})
     progress.begins("a/f[x]@cpu")
     assert progress.left() == {"a": 4.0, "b": START_S + 2.0}
@@ -57,7 +57,7 @@ def test_a_stack_with_two_workers_is_through_in_half_the_time() -> None:
 
 
 def test_a_cell_that_runs_again_counts_once() -> None:
-    """What an earlier try said of it no longer counts."""
+    """The result of an earlier try no longer counts."""
     progress = Progress(CELLS, jobs=1)
     progress.ends("a/f[x]@cpu", 2.0, Outcome.INFRASTRUCTURE)
     progress.begins("a/f[x]@cpu")
@@ -66,8 +66,8 @@ def test_a_cell_that_runs_again_counts_once() -> None:
     assert (progress.done, progress.failed) == (1, {})
 
 
-def test_a_cell_nobody_asked_for_is_not_counted() -> None:
-    """A run has other lines too: of cells of an earlier selection."""
+def test_a_cell_that_was_not_requested_is_not_counted() -> None:
+    """A run may have cells of an earlier selection."""
     progress = Progress(CELLS, jobs=1)
     progress.ends("c/f[x]@cpu", 2.0, Outcome.FAIL)
     assert (progress.done, progress.failed) == (0, {})

@@ -1,4 +1,4 @@
-"""Which cells are asked for."""
+"""Selection of cells."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def names(matrix: Matrix, asked: AskedCells, python: str = "3.11") -> list[str]:
     return [on.name for on in stacks_of(matrix, asked, python)]
 
 
-def test_without_a_name_every_stack_of_that_python_is_asked_for(matrix: Matrix) -> None:
-    """The whole matrix, in its order."""
+def test_without_a_name_every_stack_of_that_python_is_selected(matrix: Matrix) -> None:
+    """The stacks are in the order of the matrix."""
     assert names(matrix, AskedCells()) == [stack.on("3.11") for stack in matrix.stacks if "3.11" in stack.pythons]
     assert names(matrix, AskedCells(), "3.12") == [
         stack.on("3.12") for stack in matrix.stacks if "3.12" in stack.pythons
@@ -32,14 +32,14 @@ def test_without_a_name_every_stack_of_that_python_is_asked_for(matrix: Matrix) 
 
 
 def test_names_globs_and_axes_narrow_it(matrix: Matrix) -> None:
-    """A name with a Python asks for that Python, whatever --python says."""
+    """A name with a Python requests that Python, whatever --python says."""
     assert names(matrix, AskedCells(stacks=("trl0.22",))) == ["trl0.22-py311"]
     assert names(matrix, AskedCells(stacks=("trl1.16-py312",))) == ["trl1.16-py312"]
     assert names(matrix, AskedCells(axes=("peft",))) == [s.on("3.11") for s in matrix.stacks if s.package == "peft"]
 
 
-def test_a_session_is_called_as_nox_calls_it(matrix: Matrix) -> None:
-    """The string a person types."""
+def test_a_session_has_the_name_that_nox_gives_it(matrix: Matrix) -> None:
+    """It is the name that a user types."""
     [on] = stacks_of(matrix, AskedCells(stacks=("trl0.22",)), "3.11")
     assert on.session == "compat-3.11(trl='0.22')"
 
@@ -65,7 +65,7 @@ def test_a_session_is_called_as_nox_calls_it(matrix: Matrix) -> None:
     ],
 )
 def test_a_name_that_matches_nothing_is_refused(matrix: Matrix, asked: AskedCells, said: str) -> None:
-    """Rather than running everything else."""
+    """The other stacks do not run instead."""
     with pytest.raises(UnknownName) as caught:
         stacks_of(matrix, asked, "3.11")
     assert str(caught.value) == said
@@ -93,17 +93,17 @@ def test_a_name_that_matches_nothing_is_refused(matrix: Matrix, asked: AskedCell
         ),
     ],
 )
-def test_a_python_there_is_not_is_answered_with_those_there_are(
+def test_an_unknown_python_is_refused_with_the_known_ones(
     matrix: Matrix, asked: AskedCells, python: str, said: str
 ) -> None:
-    """Rather than that no cell matches."""
+    """The message does not say that no cell matches."""
     with pytest.raises(UnknownName) as caught:
         stacks_of(matrix, asked, python)
     assert str(caught.value) == said
 
 
 def test_flows_variants_and_words_narrow_the_cells() -> None:
-    """Each alone, and together."""
+    """They work alone and together."""
     cells = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, VERSIONS)
     of_flow = cells_of(cells, AskedCells(flows=("sft-peft-*",)))
     assert {cell.flow for cell in of_flow} == {c.flow for c in cells if c.flow.startswith("sft-peft-")}
@@ -116,8 +116,8 @@ def test_flows_variants_and_words_narrow_the_cells() -> None:
     assert cells_of(cells, AskedCells()) == cells
 
 
-def test_a_flow_that_is_none_and_words_that_are_no_expression_are_refused() -> None:
-    """With where, and what to write instead."""
+def test_an_unknown_flow_and_an_invalid_expression_are_refused() -> None:
+    """The message has the place and what to write instead."""
     cells = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, VERSIONS)
     with pytest.raises(UnknownName) as unknown:
         cells_of(cells, AskedCells(flows=("sft-pefd-model",)))

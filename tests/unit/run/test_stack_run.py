@@ -1,4 +1,4 @@
-"""Running one stack: options, device, the cells' process, and the row that is written after it. No cell runs here."""
+"""Running one stack: options, device, the cells' process, and the row written after it. No cell runs here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from finetune_compat.contract.plan import Plan, PlannedCell, read_plan, workers_
 from finetune_compat.contract.records import DeviceKind, Observation, to_json
 from finetune_compat.contract.seeds import Seeds
 from finetune_compat.machine.files import write_atomically
-from finetune_compat.machine.gpus import GB, Gpu, Wanted
+from finetune_compat.machine.gpus import Gpu, Wanted
 from finetune_compat.machine.places import PACKAGE
 from finetune_compat.results.run_files import RowState, StackRow, judged, read_rows
 from finetune_compat.run import from_store, stack_run
@@ -37,7 +37,8 @@ from finetune_compat.stacks import ask
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.stacks.matrix import LockPlan
 from finetune_compat.store.addresses import Installed
-from test_locks import plan as lock_plan
+from gpu_builders import gpu, machine_with
+from stack_builders import lock_plan
 
 ROOT = PACKAGE.parents[1]
 SESSION = PACKAGE / "cell" / "session"
@@ -51,7 +52,7 @@ STACK = "trl0.22-py311"
 
 
 def test_without_arguments_a_cell_has_its_usual_length_and_limit() -> None:
-    """Ten steps, two minutes, whatever device there is, and of GPUs up to two with more than 40 GB that are idle."""
+    """Ten steps, two minutes, any device, and up to two idle GPUs with more than 40 GB."""
     options = parse_options(())
     assert options == RunOptions(
         DeviceChoice.AUTO,
@@ -66,8 +67,8 @@ def test_without_arguments_a_cell_has_its_usual_length_and_limit() -> None:
     assert (options.limit_s, options.memory_bytes) == (120.0, run_options.MEMORY_LIMIT)
 
 
-def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
-    """pytest gets what is not ours, as it was typed."""
+def test_known_options_are_removed_and_the_rest_keeps_its_order() -> None:
+    """pytest gets unknown options unchanged."""
     given = (
         "-k",
         "nf4 and not llama",
@@ -96,15 +97,15 @@ def test_our_options_are_taken_out_and_the_rest_stays_in_order() -> None:
 
 
 @pytest.mark.parametrize("each", list(Instead))
-def test_what_is_run_in_place_of_the_cells_is_an_option_too(each: Instead) -> None:
-    """Ours, and not pytest's."""
+def test_what_runs_instead_of_the_cells_is_an_option(each: Instead) -> None:
+    """pytest does not get these options."""
     options = parse_options((f"--{each}",))
     assert (options.instead, options.pytest) == (each, ())
 
 
 @pytest.mark.parametrize("each", list(Instead))
 def test_memory_is_limited_where_there_are_workers_to_end(each: Instead) -> None:
-    """What runs in place of the cells is one process without workers: no limit by itself, and none to ask for."""
+    """What runs instead of the cells is one process without workers: it has no limit, and none can be requested."""
     assert parse_options((f"--{each}",)).memory_bytes is None
     with pytest.raises(CompatError) as caught:
         parse_options((f"--{each}", "--memory-limit", "3GiB"))
@@ -115,15 +116,15 @@ def test_memory_is_limited_where_there_are_workers_to_end(each: Instead) -> None
     )
 
 
-def test_real_weights_have_an_hour_for_a_cell_unless_told_otherwise() -> None:
-    """They may have to be fetched; `--limit` still overrides."""
+def test_real_weights_have_an_hour_for_a_cell_by_default() -> None:
+    """They may have to be downloaded; `--limit` overrides the default."""
     asked = parse_options(("--model", "Qwen/Qwen2.5-7B", "-k", "nf4"))
     assert (asked.model, asked.limit_s, asked.pytest) == ("Qwen/Qwen2.5-7B", 3600.0, ("-k", "nf4"))
     assert parse_options(("--model", "gpt2", "--limit", "9")).limit_s == 9.0
 
 
-def test_a_model_that_cannot_be_is_bad_input() -> None:
-    """Before anything is made for it."""
+def test_an_invalid_model_is_bad_input() -> None:
+    """It is refused before anything is created."""
     with pytest.raises(CompatError) as raised:
         parse_options(("--model", "./nowhere"))
     assert str(raised.value) == (
@@ -135,7 +136,7 @@ def test_a_model_that_cannot_be_is_bad_input() -> None:
 
 @pytest.mark.parametrize("other", ["--faults", "--overhead", "--tier deep-only"])
 def test_faults_and_overhead_are_for_tiny_models(other: str) -> None:
-    """They plant and time what their own models do."""
+    """They plant faults into tiny models and measure tiny models."""
     with pytest.raises(CompatError) as raised:
         parse_options(("--model", "gpt2", *other.split()))
     assert str(raised.value) == (
@@ -145,15 +146,15 @@ def test_faults_and_overhead_are_for_tiny_models(other: str) -> None:
     )
 
 
-def test_the_beginning_of_an_option_is_not_ours() -> None:
-    """`--fault` or `--dev` may be an option of some pytest plugin."""
+def test_a_prefix_of_an_option_is_passed_to_pytest() -> None:
+    """`--fault` or `--dev` may be options of a pytest plugin."""
     assert parse_options(("--fault", "--dev", "cpu")).pytest == ("--fault", "--dev", "cpu")
 
 
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        # Python 3.12 and later name the choices without quotes.
+        # Python 3.12 and later quote the choices differently.
         (("--device", "tpu"), r"argument --device: invalid choice: 'tpu' \(choose from '?auto'?, '?cpu'?, '?cuda'?\)"),
         (
             ("--attention", "flash"),
@@ -169,8 +170,8 @@ def test_the_beginning_of_an_option_is_not_ours() -> None:
         (("-x", "--limit"), r"argument --limit: expected one argument"),
     ],
 )
-def test_a_value_that_is_none_is_bad_input(given: tuple[str, ...], problem: str) -> None:
-    """What is wrong, where, and what becomes of the rest."""
+def test_an_invalid_value_is_bad_input(given: tuple[str, ...], problem: str) -> None:
+    """The message has the error, its place, and what happens to other options."""
     with pytest.raises(CompatError) as raised:
         parse_options(given)
     assert raised.value.exit_code is ExitCode.BAD_INPUT
@@ -188,7 +189,7 @@ def test_a_value_that_is_none_is_bad_input(given: tuple[str, ...], problem: str)
     ],
 )
 def test_too_few_steps_and_no_time_are_bad_input(given: tuple[str, ...], what: str) -> None:
-    """With the reason: a step less and half of an adapter has nothing to receive."""
+    """The message has the reason: with fewer steps half of an adapter receives nothing."""
     with pytest.raises(CompatError) as raised:
         parse_options(given)
     assert raised.value.exit_code is ExitCode.BAD_INPUT
@@ -208,8 +209,8 @@ def test_too_few_steps_and_no_time_are_bad_input(given: tuple[str, ...], what: s
         (("--gpu-larger-than", "nan"), "--gpus 2 --gpu-idle-below 2 --gpu-larger-than nan"),
     ],
 )
-def test_limits_no_gpu_can_meet_are_bad_input(given: tuple[str, ...], what: str) -> None:
-    """Also where no GPU is asked for: what is wrong there is wrong."""
+def test_limits_that_no_gpu_can_meet_are_bad_input(given: tuple[str, ...], what: str) -> None:
+    """This holds on a CPU too."""
     with pytest.raises(CompatError) as raised:
         parse_options(given)
     assert raised.value.exit_code is ExitCode.BAD_INPUT
@@ -221,21 +222,6 @@ def test_limits_no_gpu_can_meet_are_bad_input(given: tuple[str, ...], what: str)
 
 
 # -------------------------------------------------------------------------------------------------------------- device
-
-
-def gpu(index: int) -> Gpu:
-    """An idle GPU with 80 GB."""
-    return Gpu(index, None, f"GPU-{index}f", f"GPU-{index}f", "NVIDIA H100", 80 * GB, 0)
-
-
-def gpus(monkeypatch: pytest.MonkeyPatch, number: int, visible: str | None = None) -> tuple[Gpu, ...]:
-    """A machine with that many idle GPUs, and what its user has set CUDA_VISIBLE_DEVICES to."""
-    found = tuple(gpu(index) for index in range(number))
-    monkeypatch.setattr(stack_run, "read_gpus", lambda: found)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
-    if visible is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    return found
 
 
 @pytest.mark.parametrize(
@@ -251,17 +237,17 @@ def gpus(monkeypatch: pytest.MonkeyPatch, number: int, visible: str | None = Non
         (("--gpus=1",), 4, 1),
     ],
 )
-def test_gpus_that_are_there_are_used_unless_told_otherwise(
+def test_available_gpus_are_used_by_default(
     monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], there: int, chosen: int
 ) -> None:
-    """Never the other way round; two of them unless told otherwise."""
-    found = gpus(monkeypatch, there)
+    """Two GPUs are used by default."""
+    found = machine_with(monkeypatch, there)
     assert stack_run.chosen_gpus(parse_options(given)) == found[:chosen]
 
 
-def test_what_was_chosen_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the limits that were asked for."""
-    gpus(monkeypatch, 2, "1")
+def test_the_choice_of_gpus_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message has the requested limits."""
+    machine_with(monkeypatch, 2, "1")
     assert stack_run.chosen_gpus(parse_options(("--gpu-larger-than", "16", "--gpu-idle-below", "4"))) == (gpu(1),)
     assert capsys.readouterr().out == (
         "GPU 1 (NVIDIA H100) of 2: idle and large enough (under 4 GB used, over 16 GB in all)\n"
@@ -269,23 +255,23 @@ def test_what_was_chosen_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     )
 
 
-def test_nobody_asks_a_driver_for_a_cpu_run(
+def test_a_cpu_run_does_not_query_the_driver(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A broken driver does not stand in its way, and there is nothing to say."""
+    """A broken driver does not matter, and nothing is printed."""
     monkeypatch.delattr(stack_run, "read_gpus")
     assert stack_run.chosen_gpus(parse_options(("--device", "cpu"))) == ()
     assert capsys.readouterr().out == ""
 
 
-def test_a_gpu_that_is_hidden_leaves_the_cpu_and_that_is_said(
+def test_with_hidden_gpus_the_cpu_is_used_and_a_message_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where there is none, nothing is said: that is how most machines are."""
-    gpus(monkeypatch, 2, "-1")
+    """Without any GPU nothing is printed."""
+    machine_with(monkeypatch, 2, "-1")
     assert stack_run.chosen_gpus(parse_options(())) == ()
     assert capsys.readouterr().out == "CPU: CUDA_VISIBLE_DEVICES=-1 hides all 2 GPUs\n"
-    gpus(monkeypatch, 0)
+    machine_with(monkeypatch, 0)
     assert stack_run.chosen_gpus(parse_options(())) == ()
     assert capsys.readouterr().out == ""
 
@@ -299,11 +285,11 @@ def test_a_gpu_that_is_hidden_leaves_the_cpu_and_that_is_said(
         (2, "7", "CUDA_VISIBLE_DEVICES=7 hides all 2 GPUs."),
     ],
 )
-def test_a_gpu_that_is_asked_for_and_is_not_there_is_bad_input(
+def test_a_requested_gpu_that_is_missing_is_bad_input(
     monkeypatch: pytest.MonkeyPatch, there: int, visible: str | None, meaning: str
 ) -> None:
-    """Before anything is installed for it."""
-    gpus(monkeypatch, there, visible)
+    """It is refused before anything is installed."""
+    machine_with(monkeypatch, there, visible)
     with pytest.raises(CompatError) as raised:
         stack_run.chosen_gpus(parse_options(("--device=cuda",)))
     assert raised.value.exit_code is ExitCode.BAD_INPUT
@@ -318,7 +304,9 @@ def test_a_gpu_that_is_asked_for_and_is_not_there_is_bad_input(
 
 
 def test_cells_are_run_by_the_environments_own_pytest() -> None:
-    """Every word of it: quiet, since the table is ours, and with what is not ours before the folder."""
+    """The whole command: it is quiet, because the harness prints the table, and unknown options come before the
+    folder.
+    """
     assert stack_run._cells_command(ENV, PLAN, (), parse_options(("-k", "nf4", "--steps", "3")), 2) == [
         *("/env/bin/python", "-P", "-m", "pytest", "-c", str(SESSION / "pytest.ini"), "--rootdir", str(ROOT)),
         *("-p", "finetune_compat.cell.plugin", "--plan", "/runs/one/plans/trl0.22-py311.json"),
@@ -330,7 +318,7 @@ def test_cells_are_run_by_the_environments_own_pytest() -> None:
 
 @pytest.mark.parametrize(("chosen", "device", "workers"), [(0, "cpu", "1"), (1, "cuda", "1"), (4, "cuda", "4")])
 def test_there_is_one_worker_on_a_cpu_and_one_for_each_gpu(chosen: int, device: str, workers: str) -> None:
-    """Each cell of the device may lose a worker."""
+    """A worker dies with its cell if needed, so each has one device."""
     gpus, options = [gpu(index) for index in range(chosen)], parse_options(())
     planned = Plan("/runs/one", STACK, "5f" * 32, "2.13.0", True, DeviceKind.CPU, "sdpa", 10, 0, 9.0, ())
     number = stack_run._workers(planned, 99, gpus, options, alone=False)
@@ -352,10 +340,10 @@ def test_there_is_one_worker_on_a_cpu_and_one_for_each_gpu(chosen: int, device: 
         (("--dist", "loadfile"), 0, False),
     ],
 )
-def test_tiny_cells_of_a_cpu_have_several_workers_unless_their_number_was_asked_for(
+def test_tiny_cells_of_a_cpu_have_several_workers_unless_a_number_is_given(
     posargs: tuple[str, ...], gpus_there: int, several: bool
 ) -> None:
-    """A GPU has one worker, and real weights take the memory and the cores of many tiny ones."""
+    """A GPU has one worker, and real weights need the memory and cores of many tiny models."""
     chosen = [gpu(index) for index in range(gpus_there)]
     assert stack_run.may_share(parse_options(posargs), chosen) is several
 
@@ -366,8 +354,8 @@ def instead(*posargs: str) -> list[str]:
     return nox_session._instead_command(options.instead, ENV, PLAN, options)
 
 
-def test_what_is_run_in_place_of_the_cells_has_a_command_of_its_own() -> None:
-    """In the same environment, on the same plan, with what is not ours."""
+def test_what_runs_instead_of_the_cells_has_its_own_command() -> None:
+    """It runs in the same environment, with the same plan and the unknown options."""
     plugin = ("-p", "finetune_compat.cell.plugin", "--plan", str(PLAN))
     pytest_ = (
         "/env/bin/python",
@@ -381,7 +369,14 @@ def test_what_is_run_in_place_of_the_cells_has_a_command_of_its_own() -> None:
         *plugin,
     )
     shown = ("-v", "--no-header", "--tb=short")
-    assert instead("--faults", "-k", "crash") == [*pytest_, *shown, "-k", "crash", "tests/mutation"]
+    assert instead("--faults", "-k", "crash") == [
+        *pytest_,
+        *shown,
+        "-k",
+        "crash",
+        "tests/mutation",
+        "tests/independent_faults",
+    ]
     assert instead("--guard") == [*pytest_, *shown, "-p", "finetune_compat.cell.fixtures", "tests/guard"]
     assert instead("--adapters", "-x") == [*pytest_, *shown, "-x", "--host-python", sys.executable, "tests/adapters"]
     assert instead("--pipelines") == [*pytest_, *shown, "--host-python", sys.executable, "tests/pipelines"]
@@ -389,8 +384,8 @@ def test_what_is_run_in_place_of_the_cells_has_a_command_of_its_own() -> None:
     assert instead("--guard-overhead") == ["/env/bin/python", "tests/benchmarks/guard_overhead.py", str(PLAN)]
 
 
-def test_one_thing_is_run_in_place_of_the_cells() -> None:
-    """Two at once is a question nobody can have meant."""
+def test_one_thing_runs_instead_of_the_cells() -> None:
+    """Two at once are refused."""
     with pytest.raises(CompatError) as raised:
         parse_options(("--faults", "--guard"))
     assert str(raised.value) == (
@@ -411,7 +406,7 @@ def test_files_that_commands_name_are_there() -> None:
 
 
 def environment(monkeypatch: pytest.MonkeyPatch, *gpus: Gpu, **inherited: str) -> dict[str, str]:
-    """The environment of a cells' process whose parent has `inherited`."""
+    """Return the environment of a cells' process whose parent has `inherited`."""
     for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -421,7 +416,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, *gpus: Gpu, **inherited: str) -
 
 
 def test_cells_see_this_project_one_thread_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the caller's own path is; the rest is inherited."""
+    """The caller's own path does not matter; other variables are inherited."""
     made = environment(monkeypatch, PYTHONPATH="/elsewhere", MINE="kept")
     ours = ("OMP_NUM_THREADS", "PYTHONPATH", "PYTHONHASHSEED", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "MINE")
     assert {name: made[name] for name in ours} == {
@@ -435,10 +430,10 @@ def test_cells_see_this_project_one_thread_and_no_network(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("run_id", ["latest", ".lock", "../x", "/abs", ""])
-def test_a_run_id_that_leads_elsewhere_runs_nothing(
+def test_a_run_id_outside_of_the_directory_runs_nothing(
     cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_id: str
 ) -> None:
-    """Nothing is written either, by a session or by the row of one that could not begin."""
+    """Neither a session nor a row is written."""
     monkeypatch.setenv(stack_run.RUN_ID, run_id)
     for begin in (run_stack, lambda: stack_run.record_absent(STACK, RowState.UNINSTALLABLE, "none")):
         with pytest.raises(CompatError, match=f"COMPAT_RUN_ID: '{run_id}' cannot be the name of a run"):
@@ -446,8 +441,8 @@ def test_a_run_id_that_leads_elsewhere_runs_nothing(
     assert cells.commands == [] and list(tmp_path.iterdir()) == []
 
 
-def test_a_latest_that_is_no_link_is_said_before_anything_runs(cells: Cells, tmp_path: Path) -> None:
-    """And not after hours of cells, in a trace."""
+def test_a_latest_that_is_no_link_is_reported_before_anything_runs(cells: Cells, tmp_path: Path) -> None:
+    """It is reported before hours of cells, and without a traceback."""
     (tmp_path / "latest").mkdir()
     with pytest.raises(CompatError, match="latest: it is not the link to the newest run"):
         run_stack()
@@ -455,7 +450,7 @@ def test_a_latest_that_is_no_link_is_said_before_anything_runs(cells: Cells, tmp
 
 
 def test_a_log_of_the_run_holds_no_secret(tmp_path: Path) -> None:
-    """Whatever the cells' process prints, and however it ends."""
+    """This holds for any output and any end of the cells' process."""
     run = str(tmp_path / "one")
     planned = Plan(run, STACK, "5f" * 32, "2.13.0", True, DeviceKind.CPU, "sdpa", 10, 0, 9.0, ())
     told = "print('Authorization: Bearer abcdef0123456789, --hub_token mine'); raise SystemExit(3)"
@@ -464,8 +459,10 @@ def test_a_log_of_the_run_holds_no_secret(tmp_path: Path) -> None:
     assert log.read_text() == "Authorization: Bearer REDACTED, --hub_token REDACTED\n"
 
 
-def test_only_cells_of_a_hub_id_may_ask_the_hub(cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiny models and a directory need none; how the caller's shell has it then decides."""
+def test_only_cells_of_a_hub_id_may_access_the_hub(
+    cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiny models and directories need no hub; the caller's variable then decides."""
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
@@ -478,20 +475,20 @@ def test_only_cells_of_a_hub_id_may_ask_the_hub(cells: Cells, tmp_path: Path, mo
 
 
 def test_cells_keep_their_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it every import of TRL costs seconds."""
+    """Without bytecode every import of TRL takes seconds."""
     assert "PYTHONDONTWRITEBYTECODE" not in environment(monkeypatch, PYTHONDONTWRITEBYTECODE="1")
 
 
-def test_who_wants_more_threads_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One is the default, not the law."""
+def test_a_user_may_set_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread is the default."""
     assert environment(monkeypatch, OMP_NUM_THREADS="4")["OMP_NUM_THREADS"] == "4"
 
 
 @pytest.mark.parametrize("inherited", [{}, {"CUDA_VISIBLE_DEVICES": "1"}])
-def test_a_cpu_cell_sees_no_gpu_and_a_gpu_cell_those_that_were_chosen(
+def test_a_cpu_cell_sees_no_gpu_and_a_gpu_cell_the_chosen_ones(
     monkeypatch: pytest.MonkeyPatch, inherited: dict[str, str]
 ) -> None:
-    """By UUID, whatever the caller's numbers are. A trainer takes a GPU it sees, whatever it was asked for."""
+    """GPUs are named by UUID, whatever the caller's numbers are. A trainer uses every GPU it sees."""
     assert environment(monkeypatch, **inherited)["CUDA_VISIBLE_DEVICES"] == ""
     assert environment(monkeypatch, gpu(2), gpu(0), **inherited)["CUDA_VISIBLE_DEVICES"] == "GPU-2f,GPU-0f"
 
@@ -500,7 +497,7 @@ def test_a_cpu_cell_sees_no_gpu_and_a_gpu_cell_those_that_were_chosen(
 
 
 def test_every_cell_of_the_device_is_planned_with_what_is_listed_for_it() -> None:
-    """In catalog order; plain CPU placement is for CPUs."""
+    """The cells are in catalog order; plain placement is only for CPUs."""
     for device in DeviceKind:
         cells = stack_run.planned_cells(LISTED, device, on_trl("0.22.2"))
         assert [(cell.flow, cell.variant) for cell in cells] == [(f.name, v) for f, v in catalog.cells_on(device)]
@@ -525,8 +522,8 @@ def test_every_cell_of_the_device_is_planned_with_what_is_listed_for_it() -> Non
         ("trl", "0.9.2", set()),
     ],
 )
-def test_cells_that_these_versions_cannot_have_are_not_planned(package: str, version: str, gone: set[str]) -> None:
-    """Older Transformers lack an architecture, older TRL what a flow asks for: nothing is missing, nothing is red."""
+def test_cells_that_need_other_versions_are_not_planned(package: str, version: str, gone: set[str]) -> None:
+    """Older Transformers lack an architecture, older TRL an API: such cells are neither missing nor failed."""
     every = catalog.cells_on(DeviceKind.CPU)
     planned = stack_run.planned_cells(UNLISTED, DeviceKind.CPU, {**VERSIONS, package: version})
     kept = [(cell.flow, cell.variant) for cell in planned]
@@ -535,7 +532,7 @@ def test_cells_that_these_versions_cannot_have_are_not_planned(package: str, ver
 
 
 def test_real_weights_are_planned_under_their_name_whatever_the_transformers() -> None:
-    """What is listed for a flow is listed for them; a flow that TRL is too old for does not exist for them either."""
+    """Issues of a flow also apply to real weights; a flow that needs a newer TRL has no such cells either."""
     versions = {**on_trl("0.22.2"), "transformers": "4.30.0"}
     cells = stack_run.planned_cells(LISTED, DeviceKind.CPU, versions, model="org/Some-Model_1.5")
     assert [cell.variant for cell in cells] == [v for _, v in catalog.cells_with("Some-Model_1.5", DeviceKind.CPU)]
@@ -549,7 +546,7 @@ def test_real_weights_are_planned_under_their_name_whatever_the_transformers() -
 
 
 def test_models_are_loaded_with_the_attention_that_was_asked_for(cells: Cells, tmp_path: Path) -> None:
-    """sdpa, as users train, unless told otherwise; the plan tells the cells."""
+    """The default is sdpa, as users train; the plan passes it to the cells."""
     run_stack()
     assert read_plan(tmp_path / "one" / "plans" / f"{STACK}.json").attention == "sdpa"
     run_stack("--attention", "eager")
@@ -557,7 +554,7 @@ def test_models_are_loaded_with_the_attention_that_was_asked_for(cells: Cells, t
 
 
 class Cells:
-    """Stands in for the cells' process: plays a part in the run it is given, and ends with a status."""
+    """A stand-in for the cells' process: it writes into the given run and ends with a status."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -603,17 +600,17 @@ def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Ce
 
 
 def listing(monkeypatch: pytest.MonkeyPatch, ledger: Ledger) -> None:
-    """Make this today's ledger."""
+    """Make this the ledger."""
     monkeypatch.setattr(nox_session, "load_ledger", lambda: ledger)
 
 
 def lock() -> Lock:
-    """A lock of the versions of every story, with TRL 0.22.2."""
+    """A lock of the versions of all cases, with TRL 0.22.2."""
     return Lock(Path("trl0.22-py311.txt"), "5f" * 32, on_trl("0.22.2"), {"torch": "2.13.0"})
 
 
 def run_stack(*posargs: str, plan: LockPlan | None = None, on: Sequence[Gpu] = (), alone: bool = False) -> ExitCode:
-    """Run the stack of one correct row of a matrix."""
+    """Run the stack of one valid row of a matrix."""
     return nox_session.run_stack(
         stack=(plan or lock_plan()).stack,
         python="3.11",
@@ -626,8 +623,8 @@ def run_stack(*posargs: str, plan: LockPlan | None = None, on: Sequence[Gpu] = (
     )
 
 
-def test_a_stack_whose_cells_are_as_stated_is_healthy(cells: Cells, tmp_path: Path) -> None:
-    """One process, its row, and the table; the derived files once the run is at its end."""
+def test_a_stack_whose_cells_pass_is_healthy(cells: Cells, tmp_path: Path) -> None:
+    """There is one process, its row and the table; derived files are written at the end of the run."""
     assert run_stack("-k", "nf4") is ExitCode.HEALTHY
     [command] = cells.commands
     assert (command[-1], command[-3:-1]) == (str(SESSION / "test_flows.py"), ["-k", "nf4"])
@@ -647,7 +644,7 @@ def test_a_stack_whose_cells_are_as_stated_is_healthy(cells: Cells, tmp_path: Pa
 def test_a_stack_alone_has_a_worker_for_every_core(
     cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: bool, posargs: tuple[str, ...], workers: str
 ) -> None:
-    """Together with other stacks it has as many as `compat run` says; a few cells have one."""
+    """With other stacks it has as many as `compat run` requests; a few cells have one."""
     monkeypatch.setattr(stack_run, "at_once", lambda _: 7)
     write_atomically(workers_file(tmp_path / "one", STACK), "3")
     run_stack(*posargs, alone=alone)
@@ -655,8 +652,10 @@ def test_a_stack_alone_has_a_worker_for_every_core(
     assert command[command.index("-n") + 1] == workers
 
 
-def test_the_process_is_told_all_a_cell_needs(cells: Cells, tmp_path: Path) -> None:
-    """Versions of the lock, the matrix's torch and whether it is another, steps, limit and device."""
+def test_the_plan_has_everything_a_cell_needs(cells: Cells, tmp_path: Path) -> None:
+    """The plan has the lock's versions, the matrix's torch and whether the base torch differs, steps, limit and
+    device.
+    """
     run_stack("--steps", "3", "--limit", "9", "--device", "cpu")
     plan = read_plan(tmp_path / "one" / "plans" / f"{STACK}.json")
     assert (plan.run, plan.stack, plan.lock_sha256) == (str(tmp_path / "one"), STACK, "5f" * 32)
@@ -670,8 +669,8 @@ def test_the_process_is_told_all_a_cell_needs(cells: Cells, tmp_path: Path) -> N
     assert (plan.model, cells.environ["CUDA_VISIBLE_DEVICES"]) == (None, "")
 
 
-def test_pytests_own_folder_is_in_the_scratch_room_and_goes_with_it(cells: Cells) -> None:
-    """Where all pytests have theirs, each removes what earlier ones left, at the cost of the session."""
+def test_pytests_folder_is_in_the_scratch_space_and_is_removed_with_it(cells: Cells) -> None:
+    """In pytest's shared folder each run would remove the files of earlier ones, which takes time."""
     rooms: list[Path] = []
 
     def look(plan: Plan) -> Sequence[PlannedCell]:
@@ -684,8 +683,8 @@ def test_pytests_own_folder_is_in_the_scratch_room_and_goes_with_it(cells: Cells
     assert len(rooms) == 1 and not rooms[0].exists()
 
 
-def test_the_process_is_told_which_weights_to_train(cells: Cells, tmp_path: Path) -> None:
-    """As they were asked for, in the plan and not in the names of cells."""
+def test_the_plan_names_the_weights_to_train(cells: Cells, tmp_path: Path) -> None:
+    """The name is in the plan, not in the names of cells."""
     cells.plays = lambda plan, cell: b.real()
     run_stack("--model", "org/some")
     plan = read_plan(tmp_path / "one" / "plans" / f"{STACK}.json")
@@ -693,7 +692,7 @@ def test_the_process_is_told_which_weights_to_train(cells: Cells, tmp_path: Path
 
 
 def test_cells_run_on_the_gpus_that_were_chosen(cells: Cells, tmp_path: Path) -> None:
-    """One worker for each, and the cells of a GPU."""
+    """Each GPU has one worker, and the cells are those of a GPU."""
     cells.plays = lambda plan, cell: healthy(
         cell.flow, cell.variant, stack=plan.stack, versions=on_trl("0.22.2"), device=DeviceKind.CUDA
     )
@@ -705,32 +704,35 @@ def test_cells_run_on_the_gpus_that_were_chosen(cells: Cells, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("status", "code"), [(0, ExitCode.HEALTHY), (1, ExitCode.UNHEALTHY)])
-def test_a_run_of_planted_faults_is_handed_to_who_keeps_it(
+def test_a_run_of_planted_faults_is_passed_on_for_storage(
     cells: Cells,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     status: int,
     code: ExitCode,
 ) -> None:
-    """With how it ended and what narrowed it; whether it is kept changes no exit code."""
+    """Both records get the exit status and the options for pytest. They do not change the exit code."""
     given: list[object] = []
-    monkeypatch.setattr("finetune_compat.evidence.faults.keep", lambda *what: given.append(what[1:]) or "Not kept.")
+    for keeper in ("faults", "independent_faults"):
+        keep = f"finetune_compat.evidence.{keeper}.save"
+        monkeypatch.setattr(keep, lambda *what: given.append(what[1:]) or "Not kept.")
+    monkeypatch.setattr("finetune_compat.evidence.faults.publish", lambda: given.append("published"))
     cells.status, cells.selects = status, lambda _: None
     assert run_stack("--faults", "-k", "crash") is code
-    assert given == [(status, ("-k", "crash"))]
+    assert given == [(status, ("-k", "crash")), (status, ("-k", "crash")), "published"]
     assert "Not kept." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("option", ["--guard", "--overhead"])
-def test_what_runs_in_one_process_is_given_one_gpu(cells: Cells, option: str) -> None:
-    """A Trainer that sees two spreads its model over both."""
+def test_what_runs_in_one_process_gets_one_gpu(cells: Cells, option: str) -> None:
+    """A Trainer that sees two GPUs spreads its model over both."""
     cells.selects = lambda _: None
     run_stack(option, on=(gpu(2), gpu(0)))
     assert cells.environ["CUDA_VISIBLE_DEVICES"] == "GPU-2f"
 
 
 def test_listed_and_unlisted_deviations_make_the_exit_code(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pytest's own status says nothing: the observations are judged."""
+    """Observations are judged; pytest's own status does not count."""
     cells.selects = lambda plan: [cell for cell in plan.cells if str(cell) == "sft-peft-model[qwen2-nf4-gc]"]
     cells.plays = lambda plan, cell: frozen(
         healthy(cell.flow, cell.variant, stack=plan.stack, versions=on_trl("0.22.2"))
@@ -741,16 +743,16 @@ def test_listed_and_unlisted_deviations_make_the_exit_code(cells: Cells, monkeyp
     assert run_stack() is ExitCode.HEALTHY
 
 
-def test_a_cell_without_an_observation_is_the_machines(cells: Cells) -> None:
-    """The others are as they are."""
+def test_a_cell_without_an_observation_is_an_infrastructure_failure(cells: Cells) -> None:
+    """The other cells keep their results."""
     plays = cells.plays
     cells.plays = lambda plan, cell: None if cell is plan.cells[1] else plays(plan, cell)
     cells.status = 1
     assert run_stack() is ExitCode.COULD_NOT_TELL
 
 
-def test_a_process_that_ends_before_it_selects_is_the_machines(cells: Cells, tmp_path: Path) -> None:
-    """With pytest's status, since its own words are above the table."""
+def test_a_process_that_ends_before_it_selects_is_an_infrastructure_failure(cells: Cells, tmp_path: Path) -> None:
+    """The reason has pytest's status; pytest's output is above the table."""
     cells.selects, cells.status = lambda _: None, 139
     assert run_stack() is ExitCode.COULD_NOT_TELL
     [row] = read_rows(tmp_path / "one")
@@ -759,7 +761,7 @@ def test_a_process_that_ends_before_it_selects_is_the_machines(cells: Cells, tmp
 
 
 def test_the_selection_of_an_earlier_session_of_the_run_does_not_count(cells: Cells, tmp_path: Path) -> None:
-    """A process that ends before it selects has selected nothing, whatever lies there from before."""
+    """A process that ends before it selects has selected nothing, whatever an earlier one left."""
     run_stack()
     cells.selects, cells.status = lambda _: None, 139
     assert run_stack() is ExitCode.COULD_NOT_TELL
@@ -772,7 +774,7 @@ def test_the_selection_of_an_earlier_session_of_the_run_does_not_count(cells: Ce
 def test_arguments_that_select_nothing_are_bad_input(
     cells: Cells, tmp_path: Path, selected: tuple[PlannedCell, ...] | None, status: int, what: str
 ) -> None:
-    """A misspelt -k has found nothing out: it is no row of the run."""
+    """A misspelt -k adds no row to the run."""
     cells.selects, cells.status = lambda _: selected, status
     with pytest.raises(CompatError) as raised:
         run_stack("-k", "sft_peft", "-x")
@@ -786,7 +788,7 @@ def test_arguments_that_select_nothing_are_bad_input(
 
 
 def test_while_its_cells_run_a_stack_is_unfinished(cells: Cells) -> None:
-    """A session that is killed leaves that row behind."""
+    """This is the row of a session that is killed."""
     run_stack()
     [row] = cells.rows_meanwhile
     assert (row.name, row.state) == (STACK, RowState.INFRASTRUCTURE)
@@ -795,10 +797,10 @@ def test_while_its_cells_run_a_stack_is_unfinished(cells: Cells) -> None:
 
 @pytest.mark.parametrize("posargs", [(), ("--faults",), ("--adapters",), ("--overhead",)])
 @pytest.mark.usefixtures("cells")
-def test_what_cells_leave_behind_is_removed_however_they_end(
+def test_files_of_cells_are_removed_however_they_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, posargs: tuple[str, ...]
 ) -> None:
-    """Models of a process that was interrupted would fill the disk; the run's own files stay."""
+    """Models of an interrupted process would fill the disk; files of the run stay."""
     scratch = tmp_path / "one" / "scratch" / STACK
 
     def interrupted(*_: object, **__: object) -> None:
@@ -816,7 +818,7 @@ def test_what_cells_leave_behind_is_removed_however_they_end(
 
 
 def test_sessions_of_one_run_id_write_into_one_run(cells: Cells, tmp_path: Path) -> None:
-    """Stacks that run side by side are one run, with one row each; one without cells too."""
+    """Parallel stacks are one run with one row each, also a stack without cells."""
     run_stack()
     stack_run.record_absent("trl0.4-py311", RowState.UNINSTALLABLE, "no solution found")
     stack_run.record_absent("trl0.5-py311", RowState.INFRASTRUCTURE, "the package registry is out of reach")
@@ -834,7 +836,7 @@ def test_sessions_of_one_run_id_write_into_one_run(cells: Cells, tmp_path: Path)
 def test_a_session_that_was_given_no_run_makes_one_and_keeps_it(
     cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its name sorts by time; the session's next stack goes into the same run."""
+    """Its name sorts by time; the session's next stack writes into the same run."""
     monkeypatch.delenv(stack_run.RUN_ID)
     run_stack()
     stack_run.record_absent("trl0.4-py311", RowState.UNINSTALLABLE, "no solution found")
@@ -851,6 +853,7 @@ def test_a_session_that_was_given_no_run_makes_one_and_keeps_it(
     ("option", "file"),
     [
         ("--faults", "tests/mutation"),
+        ("--faults", "tests/independent_faults"),
         ("--guard", "tests/guard"),
         ("--closed-forms", "tests/families"),
         ("--adapters", "tests/adapters"),
@@ -860,7 +863,7 @@ def test_a_session_that_was_given_no_run_makes_one_and_keeps_it(
     ],
 )
 @pytest.mark.parametrize(("status", "code"), [(0, ExitCode.HEALTHY), (1, ExitCode.UNHEALTHY)])
-def test_what_runs_in_place_of_the_cells_ends_with_its_own_result(
+def test_what_runs_instead_of_the_cells_has_its_own_result(
     cells: Cells,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -869,11 +872,13 @@ def test_what_runs_in_place_of_the_cells_ends_with_its_own_result(
     status: int,
     code: ExitCode,
 ) -> None:
-    """On the plan of all cells; no row, no verdict, and `latest` still leads to the last real run."""
+    """It uses the plan of all cells; there is no row and no verdict, and `latest` is unchanged."""
     b.stored(tmp_path / "before", [b.uninstallable("trl0.4-py311")])
     (tmp_path / "latest").symlink_to("before")
     cells.status, cells.selects = status, lambda _: None
-    monkeypatch.setattr("finetune_compat.evidence.faults.keep", lambda *_: "")
+    for keeper in ("faults", "independent_faults"):
+        monkeypatch.setattr(f"finetune_compat.evidence.{keeper}.save", lambda *_: "")
+    monkeypatch.setattr("finetune_compat.evidence.faults.publish", lambda: None)
     assert run_stack(option) is code
     [command] = cells.commands
     assert any(word.endswith(file) for word in command)
@@ -886,7 +891,7 @@ def test_what_runs_in_place_of_the_cells_ends_with_its_own_result(
 
 
 def test_only_the_deep_tier_plans_deep_cells() -> None:
-    """Those of the list, and every other cell as before."""
+    """The deep tier adds those of its list."""
     versions = {"trl": "0.29.0", "transformers": "4.57.0"}
     quick = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions)
     deep = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions, tier=Tier.DEEP)
@@ -900,8 +905,8 @@ def test_only_the_deep_tier_plans_deep_cells() -> None:
 @pytest.mark.parametrize(
     ("given", "seeds"), [("200", Seeds(200)), ("200-399", Seeds(200, 200)), ("7-7", Seeds(1, 7)), ("1", Seeds(1))]
 )
-def test_seeds_are_a_number_or_a_span(given: str, seeds: Seeds) -> None:
-    """A span includes its last."""
+def test_seeds_are_a_number_or_a_range(given: str, seeds: Seeds) -> None:
+    """A span includes its last seed."""
     assert parse_options(("--seeds", given)).seeds == seeds
 
 
@@ -915,8 +920,8 @@ def test_seeds_are_a_number_or_a_span(given: str, seeds: Seeds) -> None:
         ),
     ],
 )
-def test_seeds_that_are_none_are_refused(given: str, problem: str) -> None:
-    """Nothing is swept by mistake."""
+def test_invalid_seeds_are_refused(given: str, problem: str) -> None:
+    """No sweep starts."""
     with pytest.raises(CompatError) as raised:
         parse_options((f"--seeds={given}",))
     assert str(raised.value) == (

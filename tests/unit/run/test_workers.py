@@ -1,4 +1,4 @@
-"""Which stacks have more than one worker."""
+"""Stacks that have more than one worker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def many(stacks: str) -> dict[str, int]:
 
 
 def test_the_stacks_of_the_last_round_have_as_many_each() -> None:
-    """Rounded up where memory allows it."""
+    """The number is rounded up if memory allows it."""
     assert workers_of(many("a"), 4, 9) == {"a": 4}
     assert workers_of(many("abc"), 2, 9) == {"a": 1, "b": 1, "c": 2}
     assert workers_of(many("abc"), 4, 9) == {"a": 2, "b": 2, "c": 2}
@@ -36,6 +36,6 @@ def test_the_stacks_of_the_last_round_have_as_many_each() -> None:
 
 
 def test_a_few_cells_have_one_worker() -> None:
-    """The start of another would take longer than what is left."""
+    """Starting another worker would take longer than the remaining cells."""
     assert workers_of({"a": WORTH_CELLS - 1}, 4, 9) == {"a": 1}
     assert workers_of({"a": WORTH_CELLS}, 4, 9) == {"a": 2}

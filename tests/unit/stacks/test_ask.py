@@ -1,4 +1,6 @@
-"""Asking a stack: the module's answer, or one clear error. The interpreter of these tests stands in for a stack's."""
+"""Running a module in a stack: it gives an answer or one error. The interpreter of these tests stands in for a
+stack's.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,14 @@ from finetune_compat.stacks.environments import Environment
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.stacks.uv_tool import Answer
-from test_locks import NO_SOLUTION
+from stack_builders import NO_SOLUTION
 
 MATRIX = read_matrix()
 
 
 @pytest.fixture
 def module(tmp_path: Path, in_places: Any) -> Callable[[str], StackPython]:
-    """Writes the module `answering` and gives the stack it is found in."""
+    """Write the module `answering`; return the stack in which it is found."""
 
     in_places(importable=tmp_path)
 
@@ -37,7 +39,9 @@ def module(tmp_path: Path, in_places: Any) -> Callable[[str], StackPython]:
 
 class TestAsking:
     def test_the_answer_is_what_the_module_wrote(self, module: Callable[[str], StackPython]) -> None:
-        """As JSON, whatever libraries print beside it; in the variables of a cell process."""
+        """The answer is JSON, separate from what libraries print; the module runs with the variables of a cell
+        process.
+        """
         stack = module(
             'print("loading"); request = json.loads(Path(sys.argv[1]).read_text())\n'
             'Path(sys.argv[2]).write_text(json.dumps([request, os.environ["HF_HUB_OFFLINE"]]))'
@@ -54,10 +58,10 @@ class TestAsking:
             ('Path(sys.argv[2]).write_text("{}"); sys.exit(7)', "status 7 and no result: stderr is empty"),
         ],
     )
-    def test_a_module_without_an_answer_is_one_clear_error(
+    def test_a_module_without_an_answer_is_one_error(
         self, module: Callable[[str], StackPython], code: str, problem: str
     ) -> None:
-        """With the last line it said; a file it wrote before it failed is no answer."""
+        """The error has the last line of its output; a file written before the failure is no answer."""
         with pytest.raises(StackFailed) as raised:
             ask(module(code), "answering", {})
         assert raised.value.exit_code is ExitCode.COULD_NOT_TELL
@@ -69,8 +73,8 @@ class TestAsking:
 
 
 class TestEnvironment:
-    def test_it_is_that_of_the_stacks_lock(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The first Python of the row, unless another is named."""
+    def test_the_python_is_that_of_the_stacks_lock(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is the first Python of the row, unless another is named."""
         made = Environment("2.13.0+cpu", base_torch=False, reused=True)
         monkeypatch.setattr(stack_python, "environment_of", lambda lock: (Path("/envs", lock.path.stem), made))
         first, other = (
@@ -82,12 +86,12 @@ class TestEnvironment:
         assert first.lock.requirements["trl"] == "0.22.2"
 
     def test_an_unknown_stack_is_bad_input(self) -> None:
-        """The matrix's own message."""
+        """The message is the matrix's."""
         with pytest.raises(UnknownName, match=r"there is no stack 'trl0\.2222'"):
             stack_python.stack_python(MATRIX, "trl0.2222")
 
     def test_a_stack_nothing_solves_has_no_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The resolver's reason is the error's."""
+        """The error has the resolver's reason."""
         (plan, *_) = MATRIX.plans(MATRIX.stack("trl1.9"))
         monkeypatch.setattr(locks, "run_uv", lambda *_, **__: Answer(1, "", NO_SOLUTION))
         locks.make_locks([plan], lambda _: None, tmp_path)

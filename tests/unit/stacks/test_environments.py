@@ -1,4 +1,4 @@
-"""Environments: really installed by uv, from small wheels made on the spot, and compared with their lock."""
+"""Environments: installed by uv from small wheels built in the tests, and compared with their lock."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Place:
         self.hashes[f"{name}=={version}"] = make_wheel(self.wheels, name, version, requires, broken=broken)
 
     def lock(self, *requirements: str, python: str = PYTHON, **hashes: str) -> Lock:
-        """A lock over wheels that are offered; `hashes` replaces the right ones."""
+        """Write a lock of the offered wheels; `hashes` replaces the right hashes."""
         known = {**self.hashes, **{name.replace("_", "=="): digest for name, digest in hashes.items()}}
         lines = "".join(f"{item} \\\n    --hash=sha256:{known[item]}\n" for item in requirements)
         path = self.root / "trl0.22-py311.txt"
@@ -58,16 +58,16 @@ class Place:
         return read_lock(path)
 
     def prepare(self, lock: Lock, *, base: Path | None = None, supply: Supply | None = None) -> Environment:
-        """Prepare the environment with torch 2.13.0, or with what `base` has."""
+        """Prepare the environment with torch 2.13.0, or with the torch of `base`."""
         lender = None if base is None else BasePython("/base/python", PYTHON, (str(base),))
         return prepare_environment(self.python, lock, "2.13.0", supply or Supply(base=lender))
 
     def installed(self) -> set[str]:
-        """Distributions in site-packages."""
+        """List the distributions in site-packages."""
         return {path.name.removesuffix(".dist-info") for path in self.site.glob("*.dist-info")}
 
     def uv(self, *arguments: str) -> None:
-        """Do something to the environment behind the harness's back."""
+        """Change the environment without the harness."""
         subprocess.run(
             [find_uv_bin(), "pip", *arguments, "--python", str(self.python)], check=True, capture_output=True
         )
@@ -75,7 +75,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A fresh environment; uv sees the wheels beside it and nothing else."""
+    """A new environment; uv sees only the wheels next to it."""
     place = Place(tmp_path)
     place.wheel("torch", "2.13.0", "filelock", 'triton==3.0; sys_platform == "plan9"')
     place.wheel("filelock", "1.0")
@@ -93,34 +93,34 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 class TestInstalling:
     def test_an_environment_holds_the_lock_and_torch_and_nothing_else(self, place: Place) -> None:
-        """The versions are the lock's, also where torch alone would have taken a newer one."""
+        """Versions are the lock's, also if torch alone would have allowed a newer one."""
         lock = place.lock("trl==0.22.2", "filelock==1.0")
         assert place.prepare(lock) == Environment("2.13.0", base_torch=False, reused=False)
         assert place.installed() == {"trl-0.22.2", "filelock-1.0", "torch-2.13.0"}
 
-    def test_an_environment_that_holds_is_used_as_it_is(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-        """uv is not even called."""
+    def test_a_valid_environment_is_reused(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        """uv is not called."""
         lock = place.lock("trl==0.22.2", "filelock==1.0")
         place.prepare(lock)
         monkeypatch.setattr(environments, "run_uv", None)
         assert place.prepare(lock).reused
 
     def test_another_lock_replaces_what_was_there(self, place: Place) -> None:
-        """Versions change, and packages the new lock does not have are gone."""
+        """Versions change, and packages that the new lock lacks are removed."""
         place.prepare(place.lock("trl==0.22.2", "filelock==1.0", "extra==1.0"))
         assert not place.prepare(place.lock("trl==0.22.2", "filelock==2.0")).reused
         assert place.installed() == {"trl-0.22.2", "filelock-2.0", "torch-2.13.0"}
 
     def test_a_lock_with_other_hashes_is_another_lock(self, place: Place) -> None:
-        """The same versions from other files are not the same environment: it is compared again."""
+        """The same versions from other files are another environment: it is compared again."""
         place.wheel("trl", "0.22.2", "filelock")
         place.prepare(place.lock("trl==0.22.2", "filelock==1.0"))
         other = place.lock("filelock==1.0", "trl==0.22.2")
         assert not place.prepare(other).reused
 
     @pytest.mark.parametrize("change", [("uninstall", "trl"), ("install", "extra==1.0"), ("install", "filelock==2.0")])
-    def test_an_environment_that_was_changed_is_put_right(self, place: Place, change: Sequence[str]) -> None:
-        """Missing, extra and other packages are seen although the stamp still matches."""
+    def test_a_changed_environment_is_repaired(self, place: Place, change: Sequence[str]) -> None:
+        """Missing, extra and changed packages are found although the stamp still matches."""
         lock = place.lock("trl==0.22.2", "filelock==1.0")
         place.prepare(lock)
         place.uv(*change)
@@ -128,7 +128,7 @@ class TestInstalling:
         assert place.installed() == {"trl-0.22.2", "filelock-1.0", "torch-2.13.0"}
 
     def test_what_torch_itself_needs_is_not_an_extra(self, place: Place) -> None:
-        """The CUDA parts of a build are found through torch's own metadata, markers and extras included."""
+        """The CUDA packages of a build are found through torch's metadata, including markers and extras."""
         place.wheel("torch", "2.13.0", "cuda-toolkit[cublas]")
         place.wheel("cuda-toolkit", "13.0", 'nvidia-cublas; extra == "cublas"', 'nvidia-other; extra == "other"')
         place.wheel("nvidia-cublas", "13.1")
@@ -147,8 +147,8 @@ class TestInstalling:
         environment = place.prepare(place.lock("trl==0.22.2", "filelock==1.0"))
         assert (environment.torch, environment.base_torch) == ("2.13.0+cpu", False)
 
-    def test_the_installers_words_are_kept(self, place: Place) -> None:
-        """The log lies in the environment."""
+    def test_the_installers_output_is_logged(self, place: Place) -> None:
+        """The log is in the environment."""
         place.prepare(place.lock("trl==0.22.2", "filelock==1.0"))
         assert "+ trl==0.22.2" in (place.root / "env" / "compat-install.log").read_text()
 
@@ -161,8 +161,8 @@ class TestInstalling:
             place.prepare(place.lock("trl==0.22.2", "filelock==2.0"))
         assert not (place.root / "env" / "compat-stamp.json").exists()
 
-    def test_a_stamp_that_says_nothing_is_no_stamp(self, place: Place) -> None:
-        """It is not an error either."""
+    def test_an_empty_stamp_is_no_stamp(self, place: Place) -> None:
+        """It is no error either."""
         lock = place.lock("trl==0.22.2", "filelock==1.0")
         place.prepare(lock)
         (place.root / "env" / "compat-stamp.json").write_text("{}")
@@ -174,8 +174,10 @@ def _interrupt(*_: object, **__: object) -> None:
 
 
 class TestOutsideNox:
-    def test_it_is_made_on_first_use_and_then_used_as_it_is(self, place: Place, tmp_path: Path) -> None:
-        """Named after its lock, of the lock's Python, with the lock's packages and torch; verified every time."""
+    def test_it_is_made_on_first_use_and_then_reused(self, place: Place, tmp_path: Path) -> None:
+        """It is named after its lock, has the lock's Python and packages and torch, and is verified before
+        every use.
+        """
         lock = place.lock("trl==0.22.2", "filelock==1.0")
         python, made = environment_of(lock, tmp_path / "envs")
         assert python == tmp_path / "envs" / "trl0.22-py311" / "bin" / "python"
@@ -187,8 +189,8 @@ class TestOutsideNox:
         place.uv("install", "--target", str(next(python.parent.parent.glob("lib/*/site-packages"))), "extra==1.0")
         assert not environment_of(lock, tmp_path / "envs")[1].reused
 
-    def test_one_whose_python_is_gone_is_made_anew(self, place: Place, tmp_path: Path) -> None:
-        """A person need not delete what no person made."""
+    def test_one_whose_python_is_missing_is_made_again(self, place: Place, tmp_path: Path) -> None:
+        """The user does not have to delete it."""
         lock = place.lock("trl==0.22.2", "filelock==1.0")
         python, _ = environment_of(lock, tmp_path / "envs")
         python.unlink()
@@ -196,14 +198,14 @@ class TestOutsideNox:
         assert environment_of(lock, tmp_path / "envs") == (python, Environment("2.13.0", False, False))
 
     def test_two_commands_at_once_make_it_once(self, place: Place, tmp_path: Path) -> None:
-        """The second waits, and finds it as it should be."""
+        """The second waits and finds a valid environment."""
         lock = place.lock("trl==0.22.2", "filelock==1.0")
         with ThreadPoolExecutor(2) as pool:
             made = list(pool.map(lambda _: environment_of(lock, tmp_path / "envs")[1].reused, range(2)))
         assert sorted(made) == [False, True]
 
-    def test_a_python_that_is_not_here_is_not_replaced_by_another(self, place: Place, tmp_path: Path) -> None:
-        """Nor downloaded: what a stack is asked on is a fact of its answer."""
+    def test_a_missing_python_is_not_replaced_by_another(self, place: Place, tmp_path: Path) -> None:
+        """It is not downloaded either: the Python of a stack is part of its answer."""
         with pytest.raises(InstallError) as caught:
             environment_of(place.lock("trl==0.22.2", python="3.99"), tmp_path / "envs")
         assert caught.value.exit_code is ExitCode.ENVIRONMENT
@@ -217,7 +219,7 @@ class TestOutsideNox:
 class TestBaseTorch:
     @pytest.fixture
     def base(self, place: Place) -> Path:
-        """The site-packages of a Python with a torch of its own, and much else."""
+        """The site-packages of a Python with torch and many other packages."""
         place.wheel("torch", "2.11.0+cu130", "filelock", "triton")
         place.wheel("triton", "3.6")
         place.wheel("transformers", "5.17.0")
@@ -226,8 +228,8 @@ class TestBaseTorch:
         place.uv("install", "--target", str(base), *wheels)
         return base
 
-    def test_the_torch_of_another_python_is_lent_with_what_only_it_needs(self, place: Place, base: Path) -> None:
-        """The environment imports it, keeps its own versions of the rest, and sees nothing else of the base."""
+    def test_the_torch_of_another_python_is_borrowed_with_what_only_it_needs(self, place: Place, base: Path) -> None:
+        """The environment imports it, keeps its own versions of other packages, and sees nothing else of the base."""
         environment = place.prepare(place.lock("trl==0.22.2", "filelock==1.0"), base=base)
         assert (environment.torch, environment.base_torch) == ("2.11.0+cu130", True)
         assert self.imported(place, "torch") == "2.11.0+cu130"
@@ -235,15 +237,15 @@ class TestBaseTorch:
         assert self.imported(place, "filelock") == "1.0"
         assert self.imported(place, "transformers") == ""
 
-    def test_a_lent_torch_of_the_wanted_version_is_not_another_torch(self, place: Place, base: Path) -> None:
-        """Only another version is marked in the observations."""
+    def test_a_borrowed_torch_of_the_wanted_version_is_not_another_torch(self, place: Place, base: Path) -> None:
+        """Observations mark only another version."""
         place.uv("install", "--target", str(base), "torch==2.13.0")
         assert not place.prepare(place.lock("trl==0.22.2", "filelock==1.0"), base=base).base_torch
 
-    def test_lending_replaces_an_installed_torch_and_giving_back_leaves_the_base_alone(
+    def test_borrowing_replaces_an_installed_torch_and_returning_leaves_the_base_unchanged(
         self, place: Place, base: Path
     ) -> None:
-        """There and back again; the base's files are never removed through the links."""
+        """Both directions work; the base's files are never removed through the links."""
         lock = place.lock("trl==0.22.2", "filelock==1.0")
         before = sorted(path.relative_to(base) for path in base.rglob("*"))
         for lender, version in ((None, "2.13.0"), (base, "2.11.0+cu130"), (None, "2.13.0")):
@@ -253,7 +255,7 @@ class TestBaseTorch:
         assert sorted(path.relative_to(base) for path in base.rglob("*") if "__pycache__" not in path.parts) == before
 
     def test_another_base_is_another_environment(self, place: Place, base: Path, tmp_path: Path) -> None:
-        """Its links are made anew, to the Python that is named now."""
+        """Its links are replaced by links to the new Python."""
         lock = place.lock("trl==0.22.2", "filelock==1.0")
         place.prepare(lock, base=base)
         other = tmp_path / "other"
@@ -262,8 +264,8 @@ class TestBaseTorch:
         assert place.prepare(lock, supply=supply) == Environment("2.13.0", base_torch=False, reused=False)
         assert self.imported(place, "torch") == "2.13.0"
 
-    def test_a_base_without_torch_is_said_to_have_none(self, place: Place, tmp_path: Path) -> None:
-        """The message names the Python that was looked at."""
+    def test_a_base_without_torch_is_refused(self, place: Place, tmp_path: Path) -> None:
+        """The message names the Python."""
         with pytest.raises(InstallError) as caught:
             place.prepare(place.lock("trl==0.22.2", "filelock==1.0"), base=tmp_path / "nothing")
         assert str(caught.value) == (
@@ -273,7 +275,7 @@ class TestBaseTorch:
         )
 
     def test_a_base_of_another_version_is_refused(self, place: Place, base: Path) -> None:
-        """Before anything of it is linked."""
+        """Nothing of it is linked."""
         supply = Supply(base=BasePython("/base/python", "3.8", (str(base),)))
         with pytest.raises(InstallError) as caught:
             place.prepare(place.lock("trl==0.22.2", "filelock==1.0"), supply=supply)
@@ -286,7 +288,7 @@ class TestBaseTorch:
 
     @staticmethod
     def imported(place: Place, module: str) -> str:
-        """The version of `module` that the environment imports, or nothing."""
+        """Return the version of `module` that the environment imports, or nothing."""
         code = f"import {module}; print({module}.__version__)"
         command = [str(place.python), "-B", "-c", code]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
@@ -295,21 +297,21 @@ class TestBaseTorch:
 class TestOffline:
     @pytest.fixture
     def closed(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
-        """No registry and no links: what is not in the wheelhouse cannot be had."""
+        """There is no registry and no link: only packages of the wheelhouse are available."""
         monkeypatch.delenv("UV_FIND_LINKS")
         monkeypatch.setenv("PIP_FIND_LINKS", "")
         monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
         return place
 
     def test_the_wheelhouse_is_enough(self, closed: Place) -> None:
-        """With torch in it; the registry, which does not answer, is not asked."""
+        """It has torch too; the registry, which does not answer, is not used."""
         supply = Supply(offline=True, wheelhouse=closed.wheels)
         environment = closed.prepare(closed.lock("trl==0.22.2", "filelock==1.0"), supply=supply)
         assert environment == Environment("2.13.0", base_torch=False, reused=False)
         assert closed.installed() == {"trl-0.22.2", "filelock-1.0", "torch-2.13.0"}
 
     def test_a_wheel_that_is_not_in_the_wheelhouse_is_named(self, closed: Place) -> None:
-        """Before anything is installed; another version of it does not count."""
+        """This happens before anything is installed; another version of it does not count."""
         (closed.wheels / "trl-0.22.2-py3-none-any.whl").unlink()
         (closed.wheels / "filelock-1.0-py3-none-any.whl").unlink()
         with pytest.raises(InstallError) as caught:
@@ -327,8 +329,8 @@ class TestOffline:
         )
         assert closed.installed() == set()
 
-    def test_a_bundle_has_no_torch_and_the_message_says_where_one_is(self, closed: Place) -> None:
-        """Not the resolver's words on what it did not find."""
+    def test_a_bundle_without_torch_has_a_message_that_names_one(self, closed: Place) -> None:
+        """The message is not the resolver's."""
         (closed.wheels / "torch-2.13.0-py3-none-any.whl").unlink()
         with pytest.raises(InstallError) as caught:
             closed.prepare(
@@ -342,7 +344,7 @@ class TestOffline:
         )
 
     def test_a_wheel_in_the_wheelhouse_with_another_hash_is_not_installed(self, closed: Place) -> None:
-        """Its name is not enough."""
+        """A matching name is not enough."""
         with pytest.raises(InstallError) as caught:
             closed.prepare(
                 closed.lock("trl==0.22.2", **{"trl_0.22.2": "b" * 64}),
@@ -353,13 +355,13 @@ class TestOffline:
 
 class TestRefusal:
     def refusal(self, place: Place, lock: Lock) -> InstallError:
-        """The error an installation ends with."""
+        """Return the error of an installation."""
         with pytest.raises(InstallError) as caught:
             place.prepare(lock)
         return caught.value
 
     def test_a_missing_interpreter_is_named(self, place: Place) -> None:
-        """A link to a Python that was removed is missing too."""
+        """A link to a removed Python counts as missing."""
         lock = place.lock("trl==0.22.2", "filelock==1.0")
         place.python.unlink()
         place.python.symlink_to("/nowhere/python")
@@ -372,7 +374,7 @@ class TestRefusal:
         )
 
     def test_a_file_other_than_the_locked_one_is_not_installed(self, place: Place) -> None:
-        """A hash mismatch is its own message, because it may be an attack."""
+        """A hash mismatch has its own message, because it may be an attack."""
         error = self.refusal(place, place.lock("trl==0.22.2", **{"trl_0.22.2": "b" * 64}))
         assert error.what.startswith("a downloaded file is not the one that was locked: ")
         assert "Hash mismatch for `trl==0.22.2`" in error.what
@@ -380,7 +382,7 @@ class TestRefusal:
         assert "trl-0.22.2" not in place.installed()
 
     def test_the_log_of_an_installation_holds_no_secret(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It stays beside the environment, and is what messages tell a user to read, and to send."""
+        """The log stays next to the environment, and messages tell users to read and send it."""
         told = "Looking into https://user:Zq7xW2vKp9@example.com/simple"
         original = environments.run_uv
 
@@ -393,7 +395,7 @@ class TestRefusal:
         assert "https://REDACTED@example.com/simple" in log and "Zq7xW2vKp9" not in log
 
     def test_a_package_that_fails_to_build_is_named(self, place: Place) -> None:
-        """The message names the package; the compiler's words are in the log."""
+        """The message names the package; the compiler's output is in the log."""
         place.wheel("needs-compiler", "1.0", broken=True)
         error = self.refusal(place, place.lock("needs-compiler==1.0"))
         assert error.what.startswith("a package fails to build: Failed to build `needs-compiler==1.0`")
@@ -404,7 +406,9 @@ class TestRefusal:
         )
         assert "no compiler" in log.read_text()
 
-    def test_a_registry_out_of_reach_is_the_machines_fault(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unreachable_registry_is_an_infrastructure_failure(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Nothing is known about the versions, and the exit code says so."""
         lock = place.lock("trl==0.22.2")
         for path in place.wheels.iterdir():
@@ -415,16 +419,16 @@ class TestRefusal:
         assert error.exit_code is ExitCode.COULD_NOT_TELL
         assert error.what.startswith("the package registry is out of reach: ")
 
-    def test_a_torch_that_is_not_offered_is_said_to_be_missing(self, place: Place) -> None:
-        """uv's own reason is in the message."""
+    def test_a_torch_that_is_not_offered_is_reported_as_missing(self, place: Place) -> None:
+        """The message has uv's reason."""
         (place.wheels / "torch-2.13.0-py3-none-any.whl").unlink()
         error = self.refusal(place, place.lock("trl==0.22.2", "filelock==1.0"))
         assert error.what.startswith("uv could not install the lock: No solution found when resolving dependencies")
 
-    def test_an_environment_that_cannot_be_put_right_is_refused(
+    def test_an_environment_that_cannot_be_repaired_is_refused(
         self, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Every kind of difference is named, with both versions and at most so many packages."""
+        """Every kind of difference is named with both versions, up to a number of packages."""
         lock = place.lock("trl==0.22.2", "filelock==1.0")
         place.prepare(lock)
         for number in range(10):

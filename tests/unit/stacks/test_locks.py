@@ -1,10 +1,9 @@
-"""Locks: how they are made, how they are read back, and how a wrong one is refused. The resolver is a stand-in."""
+"""Locks: writing them, reading them, and refusing invalid ones. The resolver is a stand-in."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -28,30 +27,14 @@ from finetune_compat.stacks.matrix import LockPlan, parse_matrix, read_matrix
 from finetune_compat.stacks.uv_tool import Answer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_matrix import document, row
+from stack_builders import BODY, HASH, NO_SOLUTION, document, lock_plan, row
 
-HASH = "a" * 64
-_LINE = f"    --hash=sha256:{HASH}"
-BODY = f"trl==0.22.2 \\\n{_LINE}\nnumpy==2.3.2 \\\n{_LINE} \\\n{_LINE}\n"
-NO_SOLUTION = (
-    "error: No solution found when resolving dependencies\n"
-    "  cause: Because trl==0.22.2 depends on transformers>=4.55.0 and you require\n"
-    "         transformers<4.55.0, we can conclude that your requirements are unsatisfiable.\n"
-    "\n"
-    "hint: something about pre-releases"
-)
 UNREACHABLE = "error: Request failed after 3 retries in 4.9s\n  cause: error sending request for url (https://x/)"
-
-
-def plan(**changes: Any) -> LockPlan:
-    """The plan of one correct row."""
-    matrix = parse_matrix(document(row()))
-    return replace(matrix.plan(matrix.stacks[0], "3.11"), **changes)
 
 
 @pytest.fixture
 def uv(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], list[Sequence[str]]]:
-    """Make the resolver answer this, and return the list that its arguments are collected in."""
+    """Make the resolver give this answer; return the list of its arguments."""
 
     def answer_with(answer: Answer) -> list[Sequence[str]]:
         asked: list[Sequence[str]] = []
@@ -67,15 +50,15 @@ def uv(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], list[Sequence[str]
 
 
 def make(folder: Path, *plans: LockPlan) -> tuple[list[str], ExitCode]:
-    """Make locks in `folder`; the lines that were told and the exit code."""
+    """Make locks in `folder`; return the printed lines and the exit code."""
     lines: list[str] = []
-    results = make_locks(plans or (plan(),), lines.append, folder)
+    results = make_locks(plans or (lock_plan(),), lines.append, folder)
     return [*lines, summary(results)], exit_code(results)
 
 
 class TestMaking:
-    def test_the_resolver_is_asked_for_the_end_of_the_day_in_utc(self, uv: Any, tmp_path: Path) -> None:
-        """A bare date would mean the machine's own time zone; exempt packages get a day of their own."""
+    def test_the_resolver_gets_the_end_of_the_day_in_utc(self, uv: Any, tmp_path: Path) -> None:
+        """A date alone would mean the machine's time zone; exempt packages have their own day."""
         asked = uv(Answer(0, BODY, ""))
         make(tmp_path)
         (arguments,) = asked
@@ -90,14 +73,14 @@ class TestMaking:
         ]
 
     def test_torch_is_resolved_but_not_locked_and_nothing_is_built(self, uv: Any, tmp_path: Path) -> None:
-        """The others must fit torch, but its build belongs to the machine, and so would whatever is built there."""
+        """Other packages must fit torch, but its build belongs to the machine, as would anything built there."""
         asked = uv(Answer(0, BODY, ""))
         make(tmp_path)
         assert asked[0][asked[0].index("--no-emit-package") + 1] == "torch"
         assert "--no-build" in asked[0] and "--generate-hashes" in asked[0]
 
-    def test_a_lock_states_what_was_asked_and_how_to_make_it_again(self, uv: Any, tmp_path: Path) -> None:
-        """The whole header, word for word."""
+    def test_a_lock_states_its_request_and_how_to_make_it_again(self, uv: Any, tmp_path: Path) -> None:
+        """The test has the whole header."""
         uv(Answer(0, BODY, ""))
         assert make(tmp_path) == (
             ["[1/1] trl0.22-py311: locked, 2 packages as of 2025-09-03", "1 locked"],
@@ -119,15 +102,15 @@ class TestMaking:
         )
 
     def test_making_a_lock_again_changes_no_byte(self, uv: Any, tmp_path: Path) -> None:
-        """The second time it is unchanged, and nothing else is left in the folder."""
+        """The second time the lock is unchanged, and no other file is in the folder."""
         uv(Answer(0, BODY, ""))
         make(tmp_path)
         before = (tmp_path / "trl0.22-py311.txt").read_bytes()
         assert make(tmp_path)[0][-1] == "1 unchanged"
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"trl0.22-py311.txt": before}
 
-    def test_a_row_without_a_solution_keeps_the_resolvers_reason_and_is_new_once(self, uv: Any, tmp_path: Path) -> None:
-        """The first time it fails the command, from then on it is a known row."""
+    def test_an_unsolvable_row_has_the_resolvers_reason_and_is_new_once(self, uv: Any, tmp_path: Path) -> None:
+        """The first time the command fails; afterwards the row is known."""
         uv(Answer(1, "", NO_SOLUTION))
         said = "Because trl==0.22.2 depends on transformers>=4.55.0 and you require transformers<4.55.0"
         assert make(tmp_path) == (
@@ -135,12 +118,12 @@ class TestMaking:
             ExitCode.ENVIRONMENT,
         )
         assert make(tmp_path)[1] is ExitCode.HEALTHY
-        found = locked(plan(), tmp_path)
+        found = locked(lock_plan(), tmp_path)
         assert isinstance(found, Unsolvable)
         assert (found.reason, found.cause) == (NO_SOLUTION, said)
 
     def test_a_row_that_lost_its_solution_loses_its_lock(self, uv: Any, tmp_path: Path) -> None:
-        """And the other way round: a row has one of the two files, never both."""
+        """A row has exactly one of the two files, in both directions."""
         uv(Answer(0, BODY, ""))
         make(tmp_path)
         uv(Answer(1, "", NO_SOLUTION))
@@ -158,8 +141,8 @@ class TestMaking:
             "error: No space left on device (os error 28)",
         ],
     )
-    def test_a_machine_that_fails_changes_nothing(self, uv: Any, tmp_path: Path, complaint: str) -> None:
-        """The lock that is committed stays as it is, and the command says that it could not tell."""
+    def test_an_infrastructure_failure_changes_nothing(self, uv: Any, tmp_path: Path, complaint: str) -> None:
+        """The committed lock is unchanged, and the command reports the failure."""
         uv(Answer(0, BODY, ""))
         make(tmp_path)
         before = (tmp_path / "trl0.22-py311.txt").read_bytes()
@@ -169,7 +152,7 @@ class TestMaking:
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"trl0.22-py311.txt": before}
 
     def test_one_failure_does_not_stop_the_others(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """Every plan is answered, in whatever order they end, and counted down."""
+        """Every plan is resolved, and progress counts them in the order in which they end."""
 
         def run(arguments: Sequence[str], *, environ: object, stdin: str) -> Answer:
             return Answer(1, "", NO_SOLUTION) if "0.23.1" in stdin else Answer(0, BODY, "")
@@ -193,18 +176,18 @@ class TestMaking:
         )
         assert list(tmp_path.iterdir()) == []
 
-    def test_files_no_row_asks_for_are_removed(self, uv: Any, tmp_path: Path) -> None:
-        """A row that leaves the matrix takes its lock along; what is not a lock stays."""
+    def test_locks_without_a_row_are_removed(self, uv: Any, tmp_path: Path) -> None:
+        """The lock of a removed row is deleted; files that are no locks stay."""
         uv(Answer(0, BODY, ""))
         make(tmp_path)
         (tmp_path / "trl0.1-py311.txt").touch()
         (tmp_path / "README.md").touch()
-        assert drop_orphans([plan()], tmp_path) == ("trl0.1-py311.txt",)
+        assert drop_orphans([lock_plan()], tmp_path) == ("trl0.1-py311.txt",)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "trl0.22-py311.txt"]
 
     def test_the_outcome_of_every_kind_is_counted(self) -> None:
-        """The last line of the command has them in a fixed order."""
-        results = [locks.Result(plan(), outcome, "") for outcome in Outcome]
+        """The last line of the command has the counts in a fixed order."""
+        results = [locks.Result(lock_plan(), outcome, "") for outcome in Outcome]
         assert summary(results) == (
             "1 unchanged, 1 locked, 1 still unsolvable, 1 newly unsolvable, 1 not resolved, nothing written"
         )
@@ -212,14 +195,14 @@ class TestMaking:
 
 
 def write_lock(folder: Path, body: str = BODY, packages: int = 2, made_for: LockPlan | None = None) -> Path:
-    """A lock as `make_locks` writes it."""
+    """Write a lock as `make_locks` writes it."""
     path = folder / "trl0.22-py311.txt"
-    path.write_text(locks._render(made_for or plan(), body, packages=str(packages)))
+    path.write_text(locks._render(made_for or lock_plan(), body, packages=str(packages)))
     return path
 
 
 def refusal(path: Path) -> str:
-    """The message `read_lock` refuses `path` with."""
+    """Return the message with which `read_lock` refuses `path`."""
     with pytest.raises(LockError) as caught:
         read_lock(path)
     assert caught.value.exit_code is ExitCode.ENVIRONMENT
@@ -227,7 +210,7 @@ def refusal(path: Path) -> str:
 
 
 def malformed(path: Path, problem: str) -> str:
-    """The message of a file that is not a lock."""
+    """Return the message for an invalid file."""
     return (
         f"{path}: not a lock: {problem}\n"
         "It was edited by hand, or cut off by a merge.\n"
@@ -237,7 +220,7 @@ def malformed(path: Path, problem: str) -> str:
 
 class TestReading:
     def test_a_lock_is_read_back_with_its_digest_and_its_facts(self, tmp_path: Path) -> None:
-        """The digest is that of the whole file: a changed hash changes it too."""
+        """The digest covers the whole file: a changed hash changes it."""
         path = write_lock(tmp_path)
         found = read_lock(path)
         assert found.requirements == {"trl": "0.22.2", "numpy": "2.3.2"}
@@ -255,22 +238,22 @@ class TestReading:
         st.integers(1, 3),
     )
     def test_what_is_written_is_what_is_read(self, tmp_path: Path, versions: dict[str, str], hashes: int) -> None:
-        """For any packages and any number of hashes each."""
+        """This holds for any packages and any number of hashes."""
         lines = " \\\n".join(f"    --hash=sha256:{HASH}" for _ in range(hashes))
         body = "".join(f"{name}=={version} \\\n{lines}\n" for name, version in versions.items())
         assert read_lock(write_lock(tmp_path, body, len(versions))).requirements == versions
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
     @given(st.data())
-    def test_a_lock_that_was_cut_off_anywhere_is_refused(self, tmp_path: Path, data: st.DataObject) -> None:
-        """No proper beginning of a lock's lines is a lock, even where it ends after a whole package."""
+    def test_a_truncated_lock_is_refused(self, tmp_path: Path, data: st.DataObject) -> None:
+        """No truncated lock is valid, even if it ends after a whole package."""
         path = write_lock(tmp_path)
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join(lines[: data.draw(st.integers(0, len(lines) - 1))]))
         assert refusal(path).startswith(f"{path}: not a lock: ")
 
     def test_a_missing_lock_says_how_to_make_it(self, tmp_path: Path) -> None:
-        """The command names the stack, not the file."""
+        """The command has the stack's name, not the file's."""
         assert refusal(tmp_path / "trl0.22-py311-cuda.txt") == (
             f"{tmp_path}/trl0.22-py311-cuda.txt: there is no lock\n"
             "The row was added to the matrix, and its locks were not made yet.\n"
@@ -301,18 +284,18 @@ class TestReading:
     def test_a_malformed_lock_is_refused_with_the_line(
         self, tmp_path: Path, body: str, packages: int, problem: str
     ) -> None:
-        """A package without a hash is as wrong as a line that is no package."""
+        """A package without a hash is as invalid as a line that is no package."""
         path = write_lock(tmp_path, body, packages)
         assert refusal(path) == malformed(path, problem)
 
     def test_a_file_of_something_else_is_not_a_lock(self, tmp_path: Path) -> None:
-        """The first line says what it is."""
+        """The first line identifies a lock."""
         path = tmp_path / "trl0.22-py311.txt"
         path.write_text(BODY)
         assert refusal(path) == malformed(path, "line 1 is not the header of a lock")
 
-    def test_bytes_that_are_no_text_are_not_a_lock(self, tmp_path: Path) -> None:
-        """No decoding error escapes."""
+    def test_invalid_text_is_not_a_lock(self, tmp_path: Path) -> None:
+        """No UnicodeDecodeError is raised."""
         path = tmp_path / "trl0.22-py311.txt"
         path.write_bytes(b"\xff\xfe")
         assert refusal(path).startswith(f"{path}: not a lock: it cannot be read: 'utf-8' codec")
@@ -320,18 +303,16 @@ class TestReading:
     @pytest.mark.parametrize(
         ("asked", "complaint"),
         [
-            (plan(torch="2.14.0"), "its torch is '2.13.0', in the matrix it is '2.14.0'"),
-            (plan(as_of=date(2025, 9, 4)), "its as-of is '2025-09-03', in the matrix it is '2025-09-04'"),
+            (lock_plan(torch="2.14.0"), "its torch is '2.13.0', in the matrix it is '2.14.0'"),
+            (lock_plan(as_of=date(2025, 9, 4)), "its as-of is '2025-09-03', in the matrix it is '2025-09-04'"),
             (
-                plan(exempt={}),
+                lock_plan(exempt={}),
                 "its exempt is 'torch<=2026-07-08', in the matrix it is 'none'",
             ),
         ],
     )
-    def test_a_lock_that_answers_an_older_question_is_stale(
-        self, tmp_path: Path, asked: LockPlan, complaint: str
-    ) -> None:
-        """What differs is named, and the command that makes it again."""
+    def test_a_lock_of_an_older_request_is_stale(self, tmp_path: Path, asked: LockPlan, complaint: str) -> None:
+        """The message has the difference, and the command that makes the lock again."""
         write_lock(tmp_path)
         with pytest.raises(LockError) as caught:
             locked(asked, tmp_path)
@@ -342,17 +323,17 @@ class TestReading:
         )
 
     def test_the_reason_of_an_unsolvable_row_goes_stale_too(self, uv: Any, tmp_path: Path) -> None:
-        """It was the answer to another question."""
+        """It answered an older request."""
         uv(Answer(1, "", NO_SOLUTION))
         make(tmp_path)
         with pytest.raises(
             LockError, match=rf"^{tmp_path}/trl0\.22-py311\.unsolvable\.txt: the lock is stale: its torch is"
         ):
-            locked(plan(torch="2.14.0"), tmp_path)
+            locked(lock_plan(torch="2.14.0"), tmp_path)
 
 
 class TestCommittedLocks:
-    """Claims about matrices/locks/ itself."""
+    """The files of matrices/locks/."""
 
     def test_every_row_has_its_locks_and_every_lock_has_its_row(self) -> None:
         """None is missing, stale or malformed, and none is left over."""
@@ -362,7 +343,7 @@ class TestCommittedLocks:
         assert {item.path for item in found} == set(places().locks.glob("*.txt"))
 
     def test_every_lock_holds_its_pin_and_nothing_of_torch(self) -> None:
-        """torch and its CUDA parts belong to the machine."""
+        """torch and its CUDA packages belong to the machine."""
         matrix = read_matrix()
         for stack in matrix.stacks:
             for found in (locked(plan) for plan in matrix.plans(stack)):
@@ -373,8 +354,8 @@ class TestCommittedLocks:
                     ]
                     assert found.requirements.keys() >= {*matrix.packages, *matrix.tools}
 
-    def test_no_lock_names_a_place_on_the_machine_it_was_made_on(self) -> None:
-        """No path and no index but what the header says."""
+    def test_no_lock_names_a_path_of_the_machine_it_was_made_on(self) -> None:
+        """It has no path and no index except those of the header."""
         for path in places().locks.glob("*.txt"):
             assert not [
                 line for line in path.read_text().splitlines() if "file:" in line or line.startswith(("-", "--"))

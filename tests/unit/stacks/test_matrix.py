@@ -1,4 +1,4 @@
-"""The matrix: what the file says, what follows from it, and how it is refused."""
+"""The matrix: parsing, what follows from it, and the errors of invalid files."""
 
 from __future__ import annotations
 
@@ -15,36 +15,11 @@ from finetune_compat.stacks.matrix import Matrix, parse_matrix, read_matrix
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
-
-FLOOR = date(2025, 7, 29)
-
-
-def document(*rows: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """A whole, correct document with these rows on its TRL axis."""
-    return {
-        "torch": {"version": "2.13.0", "platform": ["triton"]},
-        "resolve": {
-            "floor": FLOOR,
-            "packages": ["trl", "transformers", "bitsandbytes"],
-            "tools": ["pytest"],
-            "platform": "x86_64-manylinux_2_28",
-            "pythons": ["3.11"],
-        },
-        "exempt": [
-            {"package": "torch", "until": date(2026, 7, 8), "why": "every row runs on it"},
-            {"package": "bitsandbytes", "device": "cuda", "until": date(2025, 9, 30), "why": "CUDA 13"},
-        ],
-        "axes": [{"package": "trl", "stacks": list(rows) or [row()]}],
-    } | changes
-
-
-def row(**changes: Any) -> dict[str, Any]:
-    """A correct row."""
-    return {"pin": "0.22.2", "released": date(2025, 9, 3)} | changes
+from stack_builders import FLOOR, document, row
 
 
 def faults(data: dict[str, Any]) -> list[str]:
-    """The faults `data` is refused for, as a person reads them."""
+    """Return the errors of `data`, formatted for users."""
     with pytest.raises(MatrixError) as caught:
         parse_matrix(data)
     return [str(fault) for fault in caught.value.faults]
@@ -52,17 +27,17 @@ def faults(data: dict[str, Any]) -> list[str]:
 
 class TestNames:
     def test_a_stack_is_named_after_the_minor_of_its_pin(self) -> None:
-        """A minor means its newest patch, so the patch is not in the name."""
+        """A minor means its newest patch, so the name has no patch."""
         stack = parse_matrix(document()).stacks[0]
         assert (stack.name, stack.on("3.11")) == ("trl0.22", "trl0.22-py311")
 
-    def test_a_patch_can_be_a_stack_of_its_own(self) -> None:
-        """With a label, two patches of one minor stand beside each other."""
+    def test_a_patch_can_be_a_stack(self) -> None:
+        """With a label, there can be two patches of one minor."""
         matrix = parse_matrix(document(row(), row(pin="0.22.0", label="0.22.0")))
         assert [stack.name for stack in matrix.stacks] == ["trl0.22", "trl0.22.0"]
 
-    def test_an_unknown_name_is_answered_with_the_names_that_look_like_it(self) -> None:
-        """A mistyped stack is bad input, and the message says what was probably meant."""
+    def test_an_unknown_name_is_refused_with_similar_names(self) -> None:
+        """A mistyped stack is bad input, and the message has similar names."""
         with pytest.raises(UnknownName) as caught:
             parse_matrix(document()).stack("trl-0.22")
         assert caught.value.exit_code is ExitCode.BAD_INPUT
@@ -75,15 +50,15 @@ class TestNames:
 
 class TestAsOf:
     def test_a_release_after_the_floor_keeps_its_own_day(self) -> None:
-        """The floor moves nothing that is newer than it."""
+        """The floor only moves older releases."""
         assert parse_matrix(document()).stacks[0].as_of == date(2025, 9, 3)
 
     def test_an_older_release_takes_the_whole_floor_day(self) -> None:
-        """Its companions are those of the floor day, so that CPU quantization runs."""
+        """Its companions are those of the floor day, so that quantization runs on a CPU."""
         assert parse_matrix(document(row(pin="0.9.6", released=date(2024, 7, 8)))).stacks[0].as_of == FLOOR
 
-    def test_a_row_may_keep_its_own_day_if_it_says_why(self) -> None:
-        """An override holds on every device, and its reason is kept."""
+    def test_a_row_may_keep_its_own_day_with_a_reason(self) -> None:
+        """The override holds on every device, and the reason is stored."""
         matrix = parse_matrix(document(row(released=date(2024, 7, 8), as_of=date(2024, 8, 1), why="it breaks later")))
         stack = matrix.stacks[0]
         assert (stack.as_of, stack.why) == (date(2024, 8, 1), "it breaks later")
@@ -97,7 +72,7 @@ class TestAsOf:
 
 class TestPlans:
     def test_a_pin_replaces_the_name_of_its_package_only(self) -> None:
-        """The resolver is free in all others, and gets the tools too."""
+        """The resolver chooses the other packages, and gets the tools too."""
         matrix = parse_matrix(document())
         assert matrix.plan(matrix.stacks[0], "3.11").requirements == (
             "trl==0.22.2",
@@ -107,31 +82,31 @@ class TestPlans:
         )
 
     def test_an_older_release_has_a_lock_of_its_real_day_for_gpus(self) -> None:
-        """The floor exists for CPUs; a GPU runs the stack of its day."""
+        """The floor exists for CPUs; a GPU runs the versions of the release's day."""
         matrix = parse_matrix(document(row(pin="0.9.6", released=date(2024, 7, 8))))
         plan = matrix.plan(matrix.stacks[0], "3.11", DeviceKind.CUDA)
         assert (plan.name, plan.as_of) == ("trl0.9-py311-cuda", date(2024, 7, 8))
 
     def test_a_gpu_has_a_lock_of_its_own_where_an_exemption_makes_a_difference(self) -> None:
-        """Same day, other bitsandbytes: two locks."""
+        """The day is the same, and bitsandbytes differs: there are two locks."""
         matrix = parse_matrix(document())
         assert [plan.name for plan in matrix.plans(matrix.stacks[0])] == ["trl0.22-py311", "trl0.22-py311-cuda"]
 
     def test_both_devices_share_a_lock_where_nothing_differs(self) -> None:
-        """Two plans that would resolve alike are one."""
+        """Two plans with equal requests share a lock."""
         matrix = parse_matrix(document(row(pin="1.16.0", released=date(2026, 10, 15))))
         stack = matrix.stacks[0]
         assert [plan.name for plan in matrix.plans(stack)] == ["trl1.16-py311"]
         assert matrix.plan(stack, "3.11", DeviceKind.CUDA) == matrix.plan(stack, "3.11", DeviceKind.CPU)
 
     def test_an_exemption_never_makes_a_package_older(self) -> None:
-        """One that ended before the row's day is not passed on at all."""
+        """An exemption that ended before the row's day is not passed on."""
         matrix = parse_matrix(document(row(released=date(2026, 10, 15))))
         assert matrix.plan(matrix.stacks[0], "3.11").exempt == {}
 
     @given(st.dates(date(2023, 1, 1), date(2027, 1, 1)), st.sampled_from(DeviceKind))
     def test_every_exemption_in_a_plan_is_later_than_its_day(self, released: date, device: DeviceKind) -> None:
-        """For every release day and device."""
+        """This holds for every release day and device."""
         matrix = parse_matrix(document(row(released=released)))
         plan = matrix.plan(matrix.stacks[0], "3.11", device)
         assert all(until > plan.as_of for until in plan.exempt.values())
@@ -218,18 +193,18 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
 class TestRefusal:
     @pytest.mark.parametrize(("data", "expected"), BAD.values(), ids=BAD.keys())
     def test_a_fault_is_named_with_its_place(self, data: dict[str, Any], expected: list[str]) -> None:
-        """One wrong thing gives one fault, with the path to it and what it should have been."""
+        """One error has one message, with its path and the expected value."""
         assert faults(data) == expected
 
     @pytest.mark.parametrize("table", ["torch", "resolve", "axes"])
     def test_a_missing_table_is_one_fault(self, table: str) -> None:
-        """The other tables are still read, and have none."""
+        """The other tables are still read and have no errors."""
         data = document()
         del data[table]
         assert faults(data) == [f"{table}: is missing"]
 
     def test_every_fault_of_the_file_is_reported_at_once(self) -> None:
-        """Faults of the top level, of tables, of rows and between rows all appear in one message."""
+        """Errors of the top level, of tables, of rows and between rows are in one message."""
         data = document(row(pin="x"), row(), row(), row(pin="0.1.0", why="because"), typo=1)
         del data["torch"]
         data["axes"][0]["package"] = "TRL"
@@ -243,7 +218,7 @@ class TestRefusal:
         ]
 
     def test_the_message_names_the_file_counts_the_faults_and_says_what_to_do(self) -> None:
-        """It is what the command line prints, word for word."""
+        """The test has the whole message."""
         with pytest.raises(MatrixError) as caught:
             parse_matrix(document(row(pin="x"), row(pythons=["3"])))
         assert caught.value.exit_code is ExitCode.BAD_INPUT
@@ -254,14 +229,14 @@ class TestRefusal:
             "Correct each of these places; the file's own comments say what they hold."
         )
 
-    def test_a_missing_file_is_said_to_be_missing(self, tmp_path: Path) -> None:
-        """No trace of where it was opened."""
+    def test_a_missing_file_is_reported(self, tmp_path: Path) -> None:
+        """No traceback is printed."""
         with pytest.raises(MatrixError) as caught:
             read_matrix(tmp_path / "stacks.toml")
         assert str(caught.value) == f"{tmp_path}/stacks.toml: 1 fault\n  the file does not exist\nRestore it from git."
 
     def test_text_that_is_not_toml_is_named_with_its_line(self, tmp_path: Path) -> None:
-        """The decoder's own place is kept."""
+        """The decoder's position is in the message."""
         path = tmp_path / "stacks.toml"
         path.write_text("[torch]\nversion = \n")
         with pytest.raises(MatrixError) as caught:
@@ -280,14 +255,14 @@ class TestRefusal:
         ),
         st.sampled_from(["torch", "resolve", "axes", "exempt", "typo"]),
     )
-    def test_no_value_whatever_gets_past_the_border_unreported(self, value: Any, table: str) -> None:
-        """Whatever stands in a table, the answer is a matrix or a MatrixError, never another error."""
+    def test_every_invalid_value_is_reported(self, value: Any, table: str) -> None:
+        """Any value gives a matrix or a MatrixError, never another exception."""
         with contextlib.suppress(MatrixError):
             assert isinstance(parse_matrix(document() | {table: value}), Matrix)
 
     @given(st.data())
     def test_a_row_with_any_key_removed_or_misspelt_is_reported_at_that_row(self, data: st.DataObject) -> None:
-        """The path of the fault is the path of the row."""
+        """The path of the error is that of the row."""
         whole = document(row(), row(pin="0.23.1"))
         index = data.draw(st.integers(0, 1))
         key = data.draw(st.sampled_from(["pin", "released"]))
@@ -302,10 +277,10 @@ class TestRefusal:
 
 
 class TestCommittedFile:
-    """Claims about matrices/stacks.toml itself."""
+    """The file matrices/stacks.toml."""
 
     def test_every_trl_minor_from_0_9_on_is_a_stack(self) -> None:
-        """No minor is left out between the first and the last."""
+        """No minor is missing between the first and the last."""
         labels = {stack.label for stack in read_matrix().stacks if stack.package == "trl"}
         newest = max((Version(label) for label in labels), key=lambda label: label.release[:2])
         assert labels >= {f"0.{minor}" for minor in range(9, 30)}
@@ -313,7 +288,7 @@ class TestCommittedFile:
         assert labels >= {"0.22.0", "0.23.0"}
 
     def test_rows_are_in_the_order_of_their_releases(self) -> None:
-        """Reports show a window from top to bottom, so the order of the rows is the order of the versions."""
+        """Reports show versions in the order of the rows."""
         for package in ("trl", "transformers", "peft"):
             pins = [Version(stack.pin) for stack in read_matrix().stacks if stack.package == package]
             assert pins == sorted(pins)

@@ -1,4 +1,4 @@
-"""What `--model` may name: a directory with a model in it, or what looks like a hub id. All else is one message."""
+"""Values of `--model`: a directory with a model, or a possible hub id. Everything else is one message."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def directory(parent: Path, config: str) -> Path:
 
 
 def refused(asked: Path | str) -> str:
-    """What is said of it; always bad input."""
+    """Return the message, which is always bad input."""
     with pytest.raises(CompatError) as raised:
         real_weights.checked(str(asked))
     assert raised.value.exit_code is ExitCode.BAD_INPUT
@@ -32,7 +32,7 @@ def refused(asked: Path | str) -> str:
 
 
 def test_a_directory_with_a_model_is_known_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cells run from the checkout, wherever the path was typed; and nothing of it comes from the hub."""
+    """Cells run from the checkout; nothing of such a model comes from the hub."""
     made = directory(tmp_path, '{"model_type": "llama"}')
     monkeypatch.chdir(tmp_path)
     assert real_weights.checked("mine") == str(made)
@@ -40,15 +40,15 @@ def test_a_directory_with_a_model_is_known_by_its_whole_path(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("asked", ["gpt2", "Qwen/Qwen2.5-7B", "org_1/a.b-c_d"])
-def test_what_looks_like_a_hub_id_is_left_to_the_hub(asked: str) -> None:
-    """Whether there is such a model, the hub knows."""
+def test_a_possible_hub_id_is_accepted(asked: str) -> None:
+    """Only the hub knows whether the model exists."""
     assert real_weights.checked(asked) == asked
     assert real_weights.from_hub(asked)
 
 
 @pytest.mark.parametrize("asked", ["", "./mine", "/no/where", "a/b/c", "org/", "-x", "a b", "https://hub/org/name"])
 def test_what_is_neither_is_bad_input(asked: str) -> None:
-    """A path that is not there reads as neither, for a hub id has no leading dot or slash."""
+    """A missing path is neither, because a hub id has no leading dot or slash."""
     assert refused(asked) == (
         f"--model: {asked!r} is neither a directory nor a hub id\n"
         "The directory does not exist, or the value is a single file of a model.\n"
@@ -56,8 +56,8 @@ def test_what_is_neither_is_bad_input(asked: str) -> None:
     )
 
 
-def test_a_file_is_no_hub_id_though_it_looks_like_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`model.safetensors` is a legal name on the hub."""
+def test_an_existing_file_is_no_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`model.safetensors` would be a valid name on the hub."""
     (tmp_path / "model.safetensors").touch()
     monkeypatch.chdir(tmp_path)
     assert refused("model.safetensors") == (
@@ -68,15 +68,15 @@ def test_a_file_is_no_hub_id_though_it_looks_like_one(tmp_path: Path, monkeypatc
 
 
 def test_a_directory_without_a_config_is_bad_input(tmp_path: Path) -> None:
-    """It may hold weights all the same: nobody knows of what."""
+    """It may have weights of an unknown model."""
     assert refused(tmp_path) == (
         f"{tmp_path}/config.json: cannot be read: No such file or directory\n"
         "Check the path. If a folder was named, this file must be in it."
     )
 
 
-def test_a_config_that_is_cut_off_is_bad_input(tmp_path: Path) -> None:
-    """With the place."""
+def test_a_truncated_config_is_bad_input(tmp_path: Path) -> None:
+    """The message has the position."""
     made = directory(tmp_path, '{"model_type": ')
     assert refused(made) == (
         f"{made}/config.json: not JSON: Expecting value: line 1 column 16 (char 15)\n"
@@ -86,7 +86,7 @@ def test_a_config_that_is_cut_off_is_bad_input(tmp_path: Path) -> None:
 
 
 def test_a_config_that_is_no_object_is_bad_input(tmp_path: Path) -> None:
-    """A list has no model_type to ask for."""
+    """A list has no model_type."""
     made = directory(tmp_path, "[]")
     assert refused(made) == (
         f"{made}/config.json: not a JSON object but list\nTake the file from the model's repository again."
@@ -95,7 +95,7 @@ def test_a_config_that_is_no_object_is_bad_input(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("config", ["{}", '{"model_type": null}', '{"peft_type": "LORA"}'])
 def test_a_config_of_something_else_is_bad_input(tmp_path: Path, config: str) -> None:
-    """Such as of an adapter."""
+    """An example is the config of an adapter."""
     made = directory(tmp_path, config)
     assert refused(made) == (
         f"{made}/config.json: not a model's config: it has no model_type\n"
@@ -112,7 +112,7 @@ def test_a_config_of_something_else_is_bad_input(tmp_path: Path, config: str) ->
     ],
 )
 def test_a_directory_without_weights_or_tokenizer_is_bad_input(tmp_path: Path, missing: str, said: str) -> None:
-    """In a cell it would be an ImportError over protobuf, and a failure of the release."""
+    """In a cell it would be an ImportError about protobuf, and would look like a failure of the release."""
     made = directory(tmp_path, '{"model_type": "llama"}')
     (made / missing).unlink()
     assert refused(made) == (
@@ -142,14 +142,14 @@ def test_weights_that_are_stored_quantized_are_bad_input(tmp_path: Path) -> None
         ("/", "-weights"),
     ],
 )
-def test_cells_bear_the_last_part_of_the_name(model: str, name: str) -> None:
-    """In characters that cell ids are safe with, and never as a tiny model, whose cells would be taken for these."""
+def test_cells_have_the_last_part_of_the_name(model: str, name: str) -> None:
+    """Its characters are safe in cell ids, and it is never the name of a tiny model."""
     assert real_weights.cell_name(model) == name
 
 
 @given(st.text())
 def test_any_name_is_safe_in_a_cells_id(model: str) -> None:
-    """No slash, bracket, blank or line break, and no tiny model."""
+    """The name has no slash, bracket, blank or line break, and is no tiny model's."""
     name = real_weights.cell_name(model)
     assert re.fullmatch(r"[A-Za-z0-9._-]+", name)
     assert name not in MODELS

@@ -1,4 +1,4 @@
-"""Files that name versions, as text and as hashed pins. What gates make of them is in `gate/test_inputs`."""
+"""Files that name versions, as text and as hashed pins. `gate/test_inputs` tests how gates use them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HASHED = ["trl==0.23.1 \\", f"    --hash=sha256:{'a' * 64} \\", f"    --hash=sha
     ],
 )
 def test_a_byte_order_mark_names_the_encoding(tmp_path: Path, content: bytes) -> None:
-    """As pip and uv read it, also in a file that is included; editors on Windows write such files."""
+    """pip and uv do so too, also in an included file; editors on Windows write such files."""
     (tmp_path / "inner.txt").write_bytes(content)
     (tmp_path / "outer.txt").write_text("-r inner.txt")
     for name in ("inner.txt", "outer.txt"):
@@ -32,14 +32,14 @@ def test_a_byte_order_mark_names_the_encoding(tmp_path: Path, content: bytes) ->
 
 
 def test_what_is_in_no_known_encoding_is_refused(tmp_path: Path) -> None:
-    """With the reason."""
+    """The message has the reason."""
     (tmp_path / "x.txt").write_bytes(b"\xe4")
     with pytest.raises(Malformed, match=r"^it cannot be read: 'utf-8' codec can't decode"):
         open_file(tmp_path / "x.txt")
 
 
 def test_hashed_pins_are_read_whole() -> None:
-    """A marker only where one may be."""
+    """Markers are allowed only in their place."""
     assert pins_of(HASHED) == (Pin("trl", "0.23.1", frozenset({"a" * 64, "b" * 64})),)
     marked = ["trl==0.23.1 ; sys_platform == 'linux' \\", HASHED[2]]
     assert pins_of(marked, markers=True) == (Pin("trl", "0.23.1", frozenset({"b" * 64})),)
@@ -51,7 +51,9 @@ def test_hashed_pins_are_read_whole() -> None:
     "lines",
     [[], HASHED[:1], HASHED[:2], HASHED[1:], [*HASHED, *HASHED], [HASHED[0], *HASHED], [*HASHED, "# more"]],
 )
-def test_hashed_pins_that_are_cut_off_or_changed_are_refused(lines: list[str]) -> None:
-    """Nothing at all, no hash, the middle of hashes, no package, one twice, one without a hash, another line."""
+def test_truncated_or_changed_hashed_pins_are_refused(lines: list[str]) -> None:
+    """Examples: an empty file, no hash, a file cut inside hashes, no package, a duplicate, one without a hash, another
+    line.
+    """
     with pytest.raises(Malformed):
         pins_of(lines)

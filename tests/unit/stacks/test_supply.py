@@ -1,4 +1,4 @@
-"""Where packages come from: the options, a folder of wheels, another Python."""
+"""Sources of packages: the options, a folder of wheels, another Python."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 class TestOptions:
     def test_without_any_it_is_the_registry(self) -> None:
-        """As most machines have it."""
+        """Most machines use it."""
         assert supply_of(where="here") == Supply()
 
     def test_an_unpacked_bundle_is_a_wheelhouse(self, tmp_path: Path) -> None:
-        """By its own name; and a Python is asked once, where it imports from."""
+        """It has its own file name; a Python is asked once for its import path."""
         make_wheel(tmp_path / "wheels", "trl", "0.22.2")
         supply = supply_of(where="here", offline=True, wheelhouse=tmp_path, base_python=sys.executable)
         assert (supply.offline, supply.wheelhouse) == (True, tmp_path / "wheels")
@@ -27,7 +27,7 @@ class TestOptions:
         assert (supply.base.executable, supply.base.version) == (sys.executable, HERE)
 
     def test_a_folder_without_wheels_is_refused(self, tmp_path: Path) -> None:
-        """So is one that is not there; both before anything is installed."""
+        """A missing folder is refused too, before anything is installed."""
         for folder, problem in ((tmp_path, "there is no wheel in it"), (tmp_path / "x", "there is no such folder")):
             with pytest.raises(CompatError) as caught:
                 supply_of(where="here", wheelhouse=folder)
@@ -38,8 +38,8 @@ class TestOptions:
                 "Unpack every part of the bundle, and name the folder that they unpack to."
             )
 
-    def test_one_python_lends_its_torch(self) -> None:
-        """Two at once cannot both."""
+    def test_one_python_provides_its_torch(self) -> None:
+        """Two at once are refused."""
         with pytest.raises(CompatError) as caught:
             supply_of(where="here", base_python="python3", base_torch=True)
         assert caught.value.exit_code is ExitCode.BAD_INPUT
@@ -48,7 +48,7 @@ class TestOptions:
 
 class TestLacking:
     def test_only_a_closed_wheelhouse_can_lack_anything(self, tmp_path: Path) -> None:
-        """Where a registry may be asked, it has the rest. Names and versions are compared as packaging does."""
+        """Otherwise the registry has the rest. Names and versions are compared as packaging does."""
         make_wheel(tmp_path, "ruamel-yaml", "1.0")
         (tmp_path / "notes.whl").touch()
         wanted = {"ruamel-yaml": "1.0.0", "trl": "0.22.2"}
@@ -57,15 +57,15 @@ class TestLacking:
         assert Supply(offline=True).lacking(wanted) == ()
 
     def test_the_wheelhouse_comes_before_other_links(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A CPU build of torch that pip is configured to find is found still."""
+        """A CPU build of torch in pip's configuration is still found."""
         monkeypatch.setenv("UV_FIND_LINKS", "/srv/wheels")
         assert Supply(wheelhouse=tmp_path).environ()["UV_FIND_LINKS"] == f"{tmp_path},/srv/wheels"
         assert Supply().environ()["UV_FIND_LINKS"] == "/srv/wheels"
 
 
 class TestBasePython:
-    def test_it_says_where_it_imports_from(self) -> None:
-        """By its name or its path, and as its own shell would have it: no empty entry for the current folder."""
+    def test_a_python_reports_its_import_path(self) -> None:
+        """It is given by name or path, and queried without an empty entry for the current folder."""
         found = ask_base_python(sys.executable)
         assert found.version == HERE
         assert str(Path(pytest.__file__).parent.parent) in found.path and "" not in found.path
@@ -78,8 +78,8 @@ class TestBasePython:
             ("echo no libpython >&2; exit 127", "it is not a working Python: no libpython"),
         ],
     )
-    def test_what_does_not_run_is_refused(self, tmp_path: Path, code: str | None, problem: str) -> None:
-        """With the last line it said."""
+    def test_a_python_that_does_not_run_is_refused(self, tmp_path: Path, code: str | None, problem: str) -> None:
+        """The message has the last line of its output."""
         program = tmp_path / "python"
         if code is not None:
             program.write_text(f"#!/bin/sh\n{code}\n")

@@ -1,4 +1,4 @@
-"""uv: what reaches it, and how its complaints are read."""
+"""uv: the settings it gets, and how its errors are parsed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ NO_SOLUTION = "error: No solution found when resolving dependencies\n  cause: Be
 
 
 class TestWhatReachesUv:
-    def test_pips_find_links_are_handed_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """uv does not read pip's settings; separated by blanks there, by commas here."""
+    def test_pips_find_links_are_passed_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """uv does not read pip's settings, which are separated by blanks; uv's are separated by commas."""
         monkeypatch.delenv("UV_FIND_LINKS", raising=False)
         monkeypatch.setenv("PIP_FIND_LINKS", "/a /b")
         assert install_environ()["UV_FIND_LINKS"] == "/a,/b"
 
-    def test_what_the_user_told_uv_goes_before_pips_settings(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nothing is mixed."""
+    def test_settings_of_uv_take_precedence_over_pips(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The two are not mixed."""
         monkeypatch.setenv("UV_FIND_LINKS", "/mine")
         monkeypatch.setenv("PIP_FIND_LINKS", "/a")
         assert install_environ()["UV_FIND_LINKS"] == "/mine"
@@ -31,7 +31,7 @@ class TestWhatReachesUv:
     def test_pips_configuration_file_is_read_where_the_variable_is_not_set(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        """Through pip itself, which knows where its files are."""
+        """pip itself is asked, because it knows where its files are."""
         pip = tmp_path / "pip"
         pip.write_text("#!/bin/sh\ntest \"$*\" = 'config get global.find-links' && echo /from/file\n")
         pip.chmod(0o755)
@@ -40,15 +40,15 @@ class TestWhatReachesUv:
         monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
         assert install_environ()["UV_FIND_LINKS"] == "/from/file"
 
-    def test_nothing_is_handed_on_where_there_is_nothing(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """Without pip and without settings uv uses the registry."""
+    def test_without_settings_nothing_is_passed_on(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """Without pip or its settings, uv uses the registry."""
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.delenv("UV_FIND_LINKS", raising=False)
         monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
         assert "UV_FIND_LINKS" not in install_environ()
 
     def test_a_lock_does_not_depend_on_this_machines_wheels(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nor on a cut-off somebody set."""
+        """It does not depend on a user's cut-off date either."""
         for name in ("UV_FIND_LINKS", "UV_EXCLUDE_NEWER", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV"):
             monkeypatch.setenv(name, "x")
         assert (
@@ -58,17 +58,17 @@ class TestWhatReachesUv:
 
 class TestComplaints:
     def test_an_error_is_one_line_without_progress_and_hints(self) -> None:
-        """What uv printed before the error, and its advice after it, are for the log."""
+        """uv's output before the error and its advice after it are in the log."""
         said = f"Using Python 3.11.7 environment at: /env\nwarning: old\n{NO_SOLUTION}"
         assert one_line(said) == "No solution found when resolving dependencies cause: Because a and b."
 
-    def test_silence_is_said_to_be_silence(self) -> None:
-        """No message ends in nothing."""
+    def test_an_empty_error_is_reported_as_empty(self) -> None:
+        """No message is empty."""
         assert one_line("") == "uv gave no reason"
 
     @given(st.text())
     def test_a_line_is_always_one_line_and_never_empty(self, complaint: str) -> None:
-        """Whatever uv says."""
+        """This holds for any output of uv."""
         assert one_line(complaint)
         assert "\n" not in one_line(complaint)
 
@@ -86,22 +86,22 @@ class TestComplaints:
             (Answer(2, "", "error: No space left on device (os error 28)"), False, False),
         ],
     )
-    def test_only_a_resolver_that_saw_everything_can_say_unsolvable(
+    def test_only_a_complete_resolution_can_be_unsolvable(
         self, answer: Answer, unreachable: bool, unsolvable: bool
     ) -> None:
-        """Without a network nothing is known, and another failure is neither."""
+        """Without a network nothing is known, and other errors are neither."""
         assert (answer.unreachable, answer.unsolvable) == (unreachable, unsolvable)
 
 
 class TestUv:
     def test_the_uv_this_project_depends_on_is_the_one_that_runs(self) -> None:
-        """Not whatever else is on the path."""
+        """Another uv on the path is not used."""
         answer = run_uv(["--version"], environ={})
         assert answer.ok
         assert uv_tool._uv() == uv.find_uv_bin()
 
-    def test_a_complaint_holds_no_secret(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """uv is given the address with its password, and may repeat it; a complaint goes into rows, locks and logs."""
+    def test_an_error_holds_no_secret(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """uv gets the URL with its password and may repeat it; its errors are stored in rows, locks and logs."""
         stand_in = tmp_path / "uv"
         stand_in.write_text('#!/bin/sh\necho "error: Failed to fetch $UV_DEFAULT_INDEX" >&2\nexit 2\n')
         stand_in.chmod(0o755)
@@ -109,8 +109,8 @@ class TestUv:
         answer = run_uv(["pip", "compile"], environ={"UV_DEFAULT_INDEX": "https://user:Zq7xW2vKp9@example.com/simple"})
         assert answer.complaint == "error: Failed to fetch https://REDACTED@example.com/simple" and answer.unreachable
 
-    def test_no_uv_at_all_is_one_clear_message(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """It says what uv is for and how to get it."""
+    def test_a_missing_uv_is_one_message(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """The message says what uv is for and how to install it."""
 
         def missing() -> str:
             raise FileNotFoundError

@@ -1,4 +1,4 @@
-"""What an environment would hold that is not made yet."""
+"""Prediction of the packages of an environment that does not exist yet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from finetune_compat.stacks.supply import REGISTRY, BasePython, Supply
 from finetune_compat.stacks.uv_tool import Answer
 from finetune_compat.store import predicted
 from finetune_compat.store.addresses import Installed
-from finetune_compat.store.predicted import Foretold, foretell
+from finetune_compat.store.predicted import Predicted, predict
 
 LOCK = Lock(Path("trl0.22-py311.txt"), "0" * 64, {"trl": "0.22.2", "sympy": "1.13.3"}, {})
 RESOLVED = """\
@@ -26,7 +26,7 @@ triton==3.7.0
 
 
 class Machine:
-    """Stands in for uv and the Python that nox would take."""
+    """A stand-in for uv and for the Python that nox would use."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Sequence[str], str]] = []
@@ -40,18 +40,18 @@ class Machine:
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """With a registry, and this Python."""
+    """A machine with a registry and this Python."""
     stand_in = Machine()
     monkeypatch.setattr(predicted, "run_uv", stand_in.uv)
     monkeypatch.setattr(predicted, "shutil", SimpleNamespace(which=lambda _: stand_in.python))
-    foretell.cache_clear()
+    predict.cache_clear()
     return stand_in
 
 
-def test_it_is_what_uv_would_resolve_on_the_python_nox_would_take(machine: Machine) -> None:
-    """Asked once, with the settings of an installation."""
-    found = foretell("3.11", "2.13.0", Supply(offline=True))
-    assert foretell("3.11", "2.13.0", Supply(offline=True)) is found
+def test_it_is_what_uv_resolves_for_the_python_that_nox_uses(machine: Machine) -> None:
+    """uv is called once, with the settings of an installation."""
+    found = predict("3.11", "2.13.0", Supply(offline=True))
+    assert predict("3.11", "2.13.0", Supply(offline=True)) is found
     assert found is not None
     assert found.python == platform.python_version()
     assert found.versions == {
@@ -65,12 +65,12 @@ def test_it_is_what_uv_would_resolve_on_the_python_nox_would_take(machine: Machi
     assert arguments[-3:] == ["--python", sys.executable, "--offline"]
 
 
-def test_what_is_locked_is_as_it_is_locked() -> None:
-    """Only what hangs below torch and is in no lock stands beside it."""
+def test_locked_packages_have_their_locked_version() -> None:
+    """Only requirements of torch that are in no lock are added."""
     versions = {"nvidia-cublas": "13.1.0.3", "sympy": "1.14.0", "torch": "2.13.0", "triton": "3.7.0"}
     beside = ("nvidia-cublas 13.1.0.3", "triton 3.7.0")
-    assert Foretold("3.11.7", versions).installed(LOCK) == Installed("3.11.7", "2.13.0", triton=True, beside=beside)
-    assert Foretold("3.11.7", {"torch": "2.13.0+cpu"}).installed(LOCK) == Installed(
+    assert Predicted("3.11.7", versions).installed(LOCK) == Installed("3.11.7", "2.13.0", triton=True, beside=beside)
+    assert Predicted("3.11.7", {"torch": "2.13.0+cpu"}).installed(LOCK) == Installed(
         "3.11.7", "2.13.0+cpu", triton=False
     )
 
@@ -84,14 +84,14 @@ def test_what_is_locked_is_as_it_is_locked() -> None:
         {"python": "/bin/false"},
     ],
 )
-def test_what_cannot_be_told_is_not_guessed(machine: Machine, change: dict[str, object]) -> None:
-    """No registry, no torch, no such Python, one that does not run."""
+def test_unknown_packages_are_not_guessed(machine: Machine, change: dict[str, object]) -> None:
+    """Examples: no registry, no torch, no such Python, a Python that does not run."""
     for name, value in change.items():
         setattr(machine, name, value)
-    assert foretell("3.11", "2.13.0", REGISTRY) is None
+    assert predict("3.11", "2.13.0", REGISTRY) is None
 
 
-def test_a_lent_torch_is_not_foretold(machine: Machine) -> None:
-    """What another Python would lend is known when it has."""
-    assert foretell("3.11", "2.13.0", Supply(base=BasePython("/usr/bin/python3", "3.11", ()))) is None
+def test_a_borrowed_torch_is_not_predicted(machine: Machine) -> None:
+    """The packages that another Python lends are known afterwards."""
+    assert predict("3.11", "2.13.0", Supply(base=BasePython("/usr/bin/python3", "3.11", ()))) is None
     assert machine.asked == []

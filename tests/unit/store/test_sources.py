@@ -1,4 +1,4 @@
-"""Which files run inside a cell, and which change makes which cells run again."""
+"""Files that run inside a cell, and which changes make which cells run again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from finetune_compat.stacks.locks import Lock
 from finetune_compat.store import directories
 from finetune_compat.store.addresses import Installed, addressed, addresses, installed, recipes
 from finetune_compat.store.sources import ENTRANCES, Sources
-from kept_builders import planned
+from store_builders import planned
 
 ROOT = PACKAGE.parents[1]
 
@@ -41,12 +41,12 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def whole_plan() -> Plan:
-    """Every cell of a CPU."""
+    """A plan of every cell of a CPU."""
     return planned("/runs/one", *stack_run.planned_cells(UNLISTED, DeviceKind.CPU, VERSIONS))
 
 
 def moved(checkout: Path, change: Callable[[], object], plan: Plan | None = None) -> set[str]:
-    """Flows of the cells that have another address after `change`."""
+    """Return the flows of cells that have another address after `change`."""
     plan = plan or whole_plan()
     before = recipes(plan, ENVIRONMENT, of=Sources(checkout / "harness"))
     change()
@@ -56,7 +56,7 @@ def moved(checkout: Path, change: Callable[[], object], plan: Plan | None = None
 
 
 def edit(path: Path) -> None:
-    """Append a comment: whatever a file that runs says, it is another file."""
+    """Append a comment: a changed file is another source."""
     assert path.is_file()
     path.write_text(path.read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
 
@@ -88,8 +88,8 @@ ALL = {flow.name for flow in CATALOG}
         "cell/stage_table.py",
     ],
 )
-def test_what_judges_words_or_hands_out_moves_no_cell(checkout: Path, file: str) -> None:
-    """It is judged again, and not run again."""
+def test_checks_wording_and_planning_move_no_cell(checkout: Path, file: str) -> None:
+    """Cells are judged again and do not run again."""
     assert moved(checkout, lambda: edit(checkout / "harness" / "finetune_compat" / file)) == set()
 
 
@@ -107,21 +107,21 @@ def test_what_judges_words_or_hands_out_moves_no_cell(checkout: Path, file: str)
         "cell/instruments/__init__.py",
     ],
 )
-def test_what_runs_in_every_cell_moves_all(checkout: Path, file: str) -> None:
-    """Whatever was changed in it."""
+def test_a_file_of_every_cell_moves_all_cells(checkout: Path, file: str) -> None:
+    """Any change of it counts."""
     assert moved(checkout, lambda: edit(checkout / "harness" / "finetune_compat" / file)) == ALL
 
 
 @pytest.mark.parametrize("flow", sorted(ALL))
 def test_a_flows_file_moves_its_own_cells(checkout: Path, flow: str) -> None:
-    """Those of the flow, all of them, and no others."""
+    """All cells of the flow have another address, and no others."""
     file = checkout.joinpath("harness", *flow_named(flow).module.split(".")).with_suffix(".py")
     assert moved(checkout, lambda: edit(file)) == {flow}
 
 
 @pytest.mark.parametrize("objective", Objective)
 def test_an_objectives_file_moves_the_cells_that_have_it(checkout: Path, objective: Objective) -> None:
-    """And no others: another objective is added, or changed, without running again what has nothing to do with it."""
+    """An objective can be added or changed without running unrelated cells again."""
     file = checkout.joinpath("harness", *objective.module.split(".")).with_suffix(".py")
     assert moved(checkout, lambda: edit(file)) == flows_of(objective)
 
@@ -133,10 +133,8 @@ def test_an_objectives_file_moves_the_cells_that_have_it(checkout: Path, objecti
         ("cell/instruments/next_token.py", {Objective.SFT, Objective.PLAIN}),
     ],
 )
-def test_what_only_some_objectives_need_moves_their_cells(
-    checkout: Path, file: str, objectives: set[Objective]
-) -> None:
-    """What a label of text is does not matter to a preference."""
+def test_a_file_of_some_objectives_moves_their_cells(checkout: Path, file: str, objectives: set[Objective]) -> None:
+    """Labels of text do not matter to a preference."""
     having = set().union(*map(flows_of, objectives))
     assert moved(checkout, lambda: edit(checkout / "harness" / "finetune_compat" / file)) == having
 
@@ -146,15 +144,15 @@ def flows_of(objective: Objective) -> set[str]:
 
 
 def test_a_module_that_a_flow_begins_to_import_counts(checkout: Path) -> None:
-    """Nobody has to list it; by name in a string too."""
+    """The import is found without a list; a name in a string counts too."""
     flow = checkout / "harness/finetune_compat/cell/flows/sft_full.py"
     (checkout / "harness/finetune_compat/cell/extra.py").write_text("X = 1\n")
     flow.write_text(flow.read_text() + 'import importlib\nimportlib.import_module("finetune_compat.cell.extra")\n')
     assert moved(checkout, lambda: edit(checkout / "harness/finetune_compat/cell/extra.py")) == {"sft-full"}
 
 
-def test_what_real_weights_need_moves_them_alone(checkout: Path, tmp_path: Path) -> None:
-    """The tiny models never import it."""
+def test_a_file_of_real_weights_moves_their_cells(checkout: Path, tmp_path: Path) -> None:
+    """Tiny models never import it."""
     model = tmp_path / "weights"
     model.mkdir()
     (model / "config.json").write_text("{}")
@@ -164,7 +162,7 @@ def test_what_real_weights_need_moves_them_alone(checkout: Path, tmp_path: Path)
 
 
 def test_other_weights_are_another_address(checkout: Path, tmp_path: Path) -> None:
-    """A directory is what is in it, not its name; hidden files are not the model's."""
+    """The content of a directory counts, not its name; hidden files are not part of a model."""
     model = tmp_path / "weights"
     model.mkdir()
     (model / "config.json").write_text("{}")
@@ -175,7 +173,7 @@ def test_other_weights_are_another_address(checkout: Path, tmp_path: Path) -> No
 
 
 def test_weights_are_read_once(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gigabytes take a minute: a file that was not touched has the digest it had."""
+    """Gigabytes take a minute: an unchanged file keeps its digest."""
     model = tmp_path / "weights"
     model.mkdir()
     (model / "model.safetensors").write_bytes(b"1")
@@ -187,8 +185,8 @@ def test_weights_are_read_once(checkout: Path, tmp_path: Path, monkeypatch: pyte
     assert directories.digest(model, tmp_path) == first
 
 
-def test_what_cannot_be_told_apart_has_no_recipe() -> None:
-    """A hub id says nothing of its commit."""
+def test_a_hub_id_has_no_recipe() -> None:
+    """A hub id does not contain its commit."""
     assert recipes(replace(whole_plan(), model="Qwen/Qwen2.5-7B"), ENVIRONMENT) == {}
 
 
@@ -196,37 +194,39 @@ def test_what_cannot_be_told_apart_has_no_recipe() -> None:
 
 
 def test_an_entitlement_moves_no_cell(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a user is owed is an opinion."""
+    """Entitlements are opinions."""
     changed = tuple(replace(flow, expects={}, refusal="x", story="", row_labels=(1,)) for flow in CATALOG)
     assert moved(checkout, lambda: monkeypatch.setattr(catalog, "CATALOG", changed)) == set()
 
 
 @pytest.mark.parametrize("name", ["ROW_WORDS", "BATCH_ROWS", "LEARNING_RATE", "ACCUMULATED_ROWS"])
 def test_a_value_a_cell_is_given_moves_all(checkout: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Rows, words, learning rates."""
+    """Examples are rows, words and learning rates."""
     other = {} if name == "LEARNING_RATE" else 99
     assert moved(checkout, lambda: monkeypatch.setattr(catalog, name, other)) == ALL
 
 
 def test_a_value_of_some_objectives_moves_their_cells(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows of a trainer that does not take completions have none."""
+    """Rows without completions do not depend on them."""
     having = flows_of(Objective.SFT) | flows_of(Objective.PREFERENCE)
     assert moved(checkout, lambda: monkeypatch.setattr(catalog, "COMPLETION_WORDS", 99)) == having
 
 
 def test_a_models_shape_moves_the_cells_that_have_it(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Llama is in two flows' and one more's variants."""
+    """Llama is in the variants of a few flows."""
     tiny = catalog.MODELS["llama"]
     other = replace(tiny, shape=replace(tiny.shape, hidden_size=96))
     having = {flow.name for flow in CATALOG if any(variant.model == "llama" for variant in flow.variants)}
     assert moved(checkout, lambda: monkeypatch.setitem(catalog.MODELS, "llama", other)) == having
-    # The first release that has the architecture decides whether there is a cell, not what it computes.
+    # The first release with the architecture decides whether the cell exists, not what it computes.
     since = replace(other, since="4.99")
     assert moved(checkout, lambda: monkeypatch.setitem(catalog.MODELS, "llama", since)) == set()
 
 
 def test_everything_a_cell_takes_from_the_catalog_is_counted() -> None:
-    """By value, or as one of these: types, the model's own shape, and functions whose result is counted."""
+    """Each name is counted by value, or is one of these: types, the model's own shape, and functions with a counted
+    result.
+    """
     found, attributes = set(), set()
     own = Sources()
     for name in own.modules(CATALOG[0], real=True):
@@ -249,8 +249,10 @@ def test_everything_a_cell_takes_from_the_catalog_is_counted() -> None:
 # ------------------------------------------------------------------------------------ nothing that runs is left out
 
 
-def test_nothing_that_measures_imports_what_judges() -> None:
-    """Else a check that changed would have changed an observation: `plan` alone does, for what it hands the judge."""
+def test_no_measuring_module_imports_a_judging_one() -> None:
+    """Otherwise a changed check would have changed an observation; only `plan` does, for what it passes to the
+    judge.
+    """
     own = Sources()
     for name in sorted({each for flow in CATALOG for each in own.modules(flow, real=True)}):
         path = ROOT.joinpath("harness", *name.split("."))
@@ -263,8 +265,8 @@ def test_nothing_that_measures_imports_what_judges() -> None:
         }, name
 
 
-def test_all_that_hands_cells_out_is_set_apart() -> None:
-    """What the plugin and the test around a cell import is either counted or known to measure nothing."""
+def test_every_module_of_planning_is_excluded() -> None:
+    """Every import of the plugin and of the test around a cell is counted or known to measure nothing."""
     own = Sources()
     known = own.modules(CATALOG[0], real=True)
     code = "import sys, finetune_compat.cell.plugin, finetune_compat.cell.storing, finetune_compat.cell.runner\n"
@@ -273,8 +275,8 @@ def test_all_that_hands_cells_out_is_set_apart() -> None:
     assert {name for name in loaded.stdout.split() if name not in known and not apart(name)} == set()
 
 
-def test_what_is_set_apart_is_there() -> None:
-    """A name of a module that is gone hides the next one of that name."""
+def test_excluded_modules_exist() -> None:
+    """A name of a removed module would hide a new module of that name."""
     for name in APART:
         path = ROOT.joinpath("harness", *name.split("."))
         assert path.with_suffix(".py").is_file() or path.is_dir(), name
@@ -296,22 +298,22 @@ def environment(root: Path, *names: str, config: str = "version_info = 3.11.7\n"
 
 
 @pytest.mark.parametrize("config", ["version_info = 3.11.7\n", "version = 3.11.7\n", "version_info = 3.11.7.final.0\n"])
-def test_an_environment_says_what_it_holds(tmp_path: Path, config: str) -> None:
-    """As uv, venv and virtualenv write it."""
+def test_an_environment_lists_its_packages(tmp_path: Path, config: str) -> None:
+    """uv, venv and virtualenv write it in the same way."""
     python = environment(tmp_path, "torch", "torch-2.13.0+cpu.dist-info", "torchvision-1.dist-info", config=config)
     assert installed(python, LOCK) == Installed("3.11.7", "2.13.0+cpu", triton=False)
 
 
-def test_a_torch_that_is_lent_counts(tmp_path: Path) -> None:
-    """With the triton that comes with it."""
+def test_a_borrowed_torch_counts(tmp_path: Path) -> None:
+    """The triton that comes with it counts too."""
     python = environment(tmp_path)
     for name in ("torch-2.14.0.dist-info", "triton"):
         (tmp_path / "lent-torch" / name).mkdir(parents=True)
     assert installed(python, LOCK) == Installed("3.11.7", "2.14.0", triton=True)
 
 
-def test_what_computes_beside_the_lock_counts(tmp_path: Path) -> None:
-    """What a CUDA build of torch brings, of another version too; not what makes environments, nor what is locked."""
+def test_packages_that_compute_and_are_not_locked_count(tmp_path: Path) -> None:
+    """CUDA packages of a torch build count, also of another version; tools and locked packages do not."""
     locked_and_more = ("trl-0.22.2", "typing_extensions-4.15.0", "torch-2.13.0", "uv-0.9", "nvidia_cublas-13.1.0.3")
     names = [f"{name}.dist-info" for name in (*locked_and_more, "triton-3.7.0")]
     python = environment(tmp_path, "triton", *names)
@@ -322,7 +324,7 @@ def test_what_computes_beside_the_lock_counts(tmp_path: Path) -> None:
 
 
 def test_addresses_are_those_of_the_recipes(tmp_path: Path) -> None:
-    """Worked out for all that are alike at once."""
+    """The common part of many recipes is calculated once."""
     plan = whole_plan()
     deep = replace(plan, cells=tuple(replace(cell, deep=cell.flow == "sft-full") for cell in plan.cells))
     for each in (plan, deep):
@@ -332,8 +334,8 @@ def test_addresses_are_those_of_the_recipes(tmp_path: Path) -> None:
     assert addresses(replace(plan, model="Qwen/Qwen2.5-7B"), ENVIRONMENT) == {}
 
 
-def test_what_is_no_environment_is_refused(tmp_path: Path) -> None:
-    """With what to do."""
+def test_a_folder_that_is_no_environment_is_refused(tmp_path: Path) -> None:
+    """The message has the remedy."""
     with pytest.raises(InstallError) as raised:
         installed(tmp_path / "bin" / "python", LOCK)
     assert str(raised.value) == (
@@ -343,8 +345,8 @@ def test_what_is_no_environment_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_a_plan_tells_its_cells_their_recipes(tmp_path: Path) -> None:
-    """Through its file."""
+def test_a_plan_has_the_recipes_of_its_cells(tmp_path: Path) -> None:
+    """They are in its file."""
     from finetune_compat.contract.plan import read_plan
 
     plan = whole_plan()

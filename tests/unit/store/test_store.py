@@ -1,4 +1,4 @@
-"""The store itself: what is the answer, merging, history, and the shared store behind it."""
+"""The store: which observation it returns, merging, history, and the shared store behind it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from finetune_compat.store.remote import Remote, StoreUnreachable
 from finetune_compat.store.store import Past, Store, latest
 from hypothesis import given
 from hypothesis import strategies as st
-from kept_builders import kept, recipe_of, seen
+from store_builders import recipe_of, seen, stored_object
 
 EARLY, LATE = "2026-01-01T00:00:00.000000+00:00", "2026-01-02T00:00:00.000000+00:00"
 
@@ -33,8 +33,8 @@ def shared() -> Iterator[Remote]:
     fs.store.clear()
 
 
-def test_what_was_put_is_got(tmp_path: Path) -> None:
-    """As an observation."""
+def test_a_stored_observation_is_returned(tmp_path: Path) -> None:
+    """It is returned as an observation."""
     store, recipe = Store(tmp_path), recipe_of(seen())
     store.put(recipe, seen())
     assert store.has([recipe.address, "f" * 64]) == {recipe.address}
@@ -42,7 +42,7 @@ def test_what_was_put_is_got(tmp_path: Path) -> None:
 
 
 def test_an_observation_of_another_recipe_is_refused(tmp_path: Path) -> None:
-    """Nothing is kept that the address does not account for."""
+    """Everything that is stored agrees with its address."""
     with pytest.raises(CompatError) as raised:
         Store(tmp_path).put(recipe_of(seen(), torch="2.14.0"), seen())
     assert str(raised.value) == (
@@ -54,8 +54,8 @@ def test_an_observation_of_another_recipe_is_refused(tmp_path: Path) -> None:
     assert stored_files.names(tmp_path) == {}
 
 
-def test_nothing_at_an_address_is_said(tmp_path: Path) -> None:
-    """With where it was looked for."""
+def test_a_missing_address_is_reported(tmp_path: Path) -> None:
+    """The message has the searched paths."""
     with pytest.raises(UnknownName) as raised:
         Store(tmp_path).get("f" * 64)
     assert str(raised.value) == (
@@ -66,8 +66,8 @@ def test_nothing_at_an_address_is_said(tmp_path: Path) -> None:
 
 
 def test_the_latest_observation_is_the_answer(tmp_path: Path) -> None:
-    """`--fresh` is heard; a later file that is damaged is not."""
-    old, new = kept(seen(duration_s=1.0), EARLY), kept(seen(duration_s=2.0), LATE)
+    """This includes one of `--fresh`; a later damaged file is ignored."""
+    old, new = stored_object(seen(duration_s=1.0), EARLY), stored_object(seen(duration_s=2.0), LATE)
     for each in (new, old):
         stored_files.write(tmp_path, each)
     address = old.recipe.address
@@ -76,23 +76,23 @@ def test_the_latest_observation_is_the_answer(tmp_path: Path) -> None:
     assert Store(tmp_path).read([address]) == {address: old}
 
 
-@given(st.permutations([kept(seen(duration_s=float(n)), EARLY if n < 3 else LATE) for n in range(5)]))
+@given(st.permutations([stored_object(seen(duration_s=float(n)), EARLY if n < 3 else LATE) for n in range(5)]))
 def test_the_answer_does_not_depend_on_the_order(found: list[stored_files.Stored]) -> None:
-    """Also where two were recorded in the same microsecond: two machines that merged agree."""
+    """This holds for equal times too: two machines that merged give the same observation."""
     named = [(stored_files.name_of(each), each) for each in found]
     assert latest(dict(named)) == latest(dict(reversed(named)))
 
 
 def test_stores_of_two_machines_merge_by_copying_files(tmp_path: Path) -> None:
-    """Either way, and both then answer alike."""
+    """Both directions give the same results."""
     one, other = tmp_path / "one", tmp_path / "other"
     for root, seeds in ((one, (1, 2)), (other, (2, 3))):
         for seed in seeds:
-            stored_files.write(root, kept(at=EARLY if root == one else LATE, seed=seed))
+            stored_files.write(root, stored_object(at=EARLY if root == one else LATE, seed=seed))
     for source, target in ((one, other), (other, one)):
         shutil.copytree(source, target, dirs_exist_ok=True)
     assert stored_files.names(one).keys() == stored_files.names(other).keys()
-    addresses = [kept(seed=seed).recipe.address for seed in (1, 2, 3)]
+    addresses = [stored_object(seed=seed).recipe.address for seed in (1, 2, 3)]
     assert Store(one).read(addresses) == Store(other).read(addresses)
     assert Store(one).read(addresses)[addresses[1]].recorded_at == LATE
 
@@ -101,27 +101,27 @@ def test_stores_of_two_machines_merge_by_copying_files(tmp_path: Path) -> None:
 
 
 def test_history_is_the_latest_of_each_cell_at_any_address(tmp_path: Path) -> None:
-    """A cell whose sources changed has a past all the same."""
-    stored_files.write(tmp_path, kept(seen(duration_s=1.0), EARLY))
-    newer = kept(seen(duration_s=2.0), LATE, sources="c" * 64)
+    """A cell with changed sources has a history."""
+    stored_files.write(tmp_path, stored_object(seen(duration_s=1.0), EARLY))
+    newer = stored_object(seen(duration_s=2.0), LATE, sources="c" * 64)
     stored_files.write(tmp_path, newer)
     assert Store(tmp_path).history() == {seen().cell: Past(newer.recipe.address, 2.0, "pass", LATE)}
 
 
 def test_the_recipe_of_an_observation_is_that_of_its_file(tmp_path: Path) -> None:
     """By the line, at any address; another line of the same cell has none."""
-    one, other = kept(seen(duration_s=1.0), EARLY), kept(seen(duration_s=2.0), LATE, sources="c" * 64)
+    one, other = stored_object(seen(duration_s=1.0), EARLY), stored_object(seen(duration_s=2.0), LATE, sources="c" * 64)
     for each in (one, other):
         stored_files.write(tmp_path, each)
     for each in (one, other):
         assert Store(tmp_path).recipes({seen().cell: each.line}) == {seen().cell: each.recipe}
-    assert Store(tmp_path).recipes({seen().cell: kept(seen(duration_s=3.0)).line, "none": one.line}) == {}
+    assert Store(tmp_path).recipes({seen().cell: stored_object(seen(duration_s=3.0)).line, "none": one.line}) == {}
 
 
 @pytest.mark.parametrize("remembered", [None, "", "{}", '{"format": 99, "objects": {"x": []}}', "[1"])
-def test_what_history_remembers_can_be_lost(tmp_path: Path, remembered: str | None) -> None:
-    """Or damaged, or of another version: it is made again."""
-    stored_files.write(tmp_path, kept())
+def test_the_history_file_can_be_lost(tmp_path: Path, remembered: str | None) -> None:
+    """A lost, damaged or outdated file is made again."""
+    stored_files.write(tmp_path, stored_object())
     before = Store(tmp_path).history()
     if remembered is None:
         (tmp_path / "history.json").unlink()
@@ -130,24 +130,24 @@ def test_what_history_remembers_can_be_lost(tmp_path: Path, remembered: str | No
     assert Store(tmp_path).history() == before
 
 
-def test_history_forgets_what_was_removed(tmp_path: Path) -> None:
-    """And opens nothing twice."""
-    name = stored_files.write(tmp_path, kept())
+def test_history_does_not_list_removed_files(tmp_path: Path) -> None:
+    """No file is opened twice."""
+    name = stored_files.write(tmp_path, stored_object())
     assert Store(tmp_path).history()
     stored_files.path_of(tmp_path, name).unlink()
     assert Store(tmp_path).history() == {}
 
 
-def test_what_the_machine_lost_is_remembered_until_it_is_known(tmp_path: Path) -> None:
-    """By cell; in a file that may be lost, damaged, or not written at all."""
+def test_a_lost_cell_is_remembered_until_it_is_observed(tmp_path: Path) -> None:
+    """It is remembered by cell; the file may be lost, damaged or unwritable."""
     store = Store(tmp_path)
-    store.remember(lost=["a", "b"], told=["c"])
-    store.remember(lost=["d"], told=["a", "e"])
+    store.remember(lost=["a", "b"], observed=["c"])
+    store.remember(lost=["d"], observed=["a", "e"])
     assert store.lost().keys() == {"b", "d"}
     (tmp_path / "lost.json").write_text("[1")
     assert store.lost() == {}
     unwritable = Store(tmp_path / "lost.json" / "store")
-    unwritable.remember(lost=["a"], told=[])
+    unwritable.remember(lost=["a"], observed=[])
     assert unwritable.lost() == {}
 
 
@@ -155,7 +155,7 @@ def test_what_the_machine_lost_is_remembered_until_it_is_known(tmp_path: Path) -
 
 
 def test_where_the_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable, else the user's cache directory."""
+    """A variable sets it; the default is the user's cache directory."""
     monkeypatch.setenv("COMPAT_STORE", str(tmp_path / "s"))
     assert places().store == tmp_path / "s"
     monkeypatch.delenv("COMPAT_STORE")
@@ -165,8 +165,8 @@ def test_where_the_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert places().store == Path.home() / ".cache/finetune-compat/store"
 
 
-def test_a_kind_of_url_that_is_none_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what is usually missing."""
+def test_an_unknown_kind_of_url_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the package that is usually missing."""
     monkeypatch.setenv("COMPAT_STORE_REMOTE", "s4://bucket")
     with pytest.raises(CompatError) as raised:
         Store.configured()
@@ -181,32 +181,32 @@ def test_a_kind_of_url_that_is_none_is_bad_input(monkeypatch: pytest.MonkeyPatch
 # ------------------------------------------------------------------------------------------------------ a shared store
 
 
-def test_one_machines_results_are_anothers(tmp_path: Path, shared: Remote) -> None:
-    """Through the shared store; what was fetched is then here."""
+def test_machines_share_their_results(tmp_path: Path, shared: Remote) -> None:
+    """They travel through the shared store; fetched files are stored locally."""
     one, other = Store(tmp_path / "one", shared), Store(tmp_path / "other", shared)
-    stored_files.write(one.root, kept())
-    address = kept().recipe.address
+    stored_files.write(one.root, stored_object())
+    address = stored_object().recipe.address
     assert (one.push(), one.push()) == (1, 0)
     assert other.has([address]) == {address}
     assert stored_files.names(other.root) == {}
-    assert other.read([address]) == {address: kept()}
+    assert other.read([address]) == {address: stored_object()}
     assert Store(other.root).has([address]) == {address}
 
 
-def test_what_is_here_is_not_asked_for_there(tmp_path: Path, shared: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network that is down harms nobody who has all the answers."""
-    stored_files.write(tmp_path, kept())
+def test_local_results_are_not_requested(tmp_path: Path, shared: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing network does not matter if all results are local."""
+    stored_files.write(tmp_path, stored_object())
     break_down(monkeypatch, shared)
-    address = kept().recipe.address
+    address = stored_object().recipe.address
     store = Store(tmp_path, shared)
-    assert store.read([address]) == {address: kept()}
+    assert store.read([address]) == {address: stored_object()}
     assert store.has([address]) == {address}
 
 
-def test_a_shared_store_out_of_reach_is_an_error(
+def test_an_unreachable_shared_store_is_an_error(
     tmp_path: Path, shared: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Never a silent run of everything again."""
+    """Cells do not run again silently."""
     break_down(monkeypatch, shared)
     for ask in (Store(tmp_path, shared).read, Store(tmp_path, shared).has):
         with pytest.raises(StoreUnreachable) as raised:
@@ -220,15 +220,17 @@ def test_a_shared_store_out_of_reach_is_an_error(
         assert raised.value.exit_code is ExitCode.COULD_NOT_TELL
 
 
-def test_damage_there_does_not_come_here(tmp_path: Path, shared: Remote, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is named, and a machine that has it whole mends it."""
+def test_a_damaged_remote_file_is_not_copied(
+    tmp_path: Path, shared: Remote, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The damaged file is named, and a machine with an intact copy replaces it."""
     one = Store(tmp_path / "one", shared)
-    name = stored_files.write(one.root, kept())
+    name = stored_files.write(one.root, stored_object())
     path = f"team/compat/objects/{name[:2]}/{name}"
     fs = fsspec.filesystem("memory")
     fs.makedirs(path.rpartition("/")[0], exist_ok=True)
     fs.pipe(path, b"cut off")
-    address = kept().recipe.address
+    address = stored_object().recipe.address
     other = Store(tmp_path / "other", shared)
     assert other.read([address]) == {}
     said = capsys.readouterr().err
@@ -236,11 +238,11 @@ def test_damage_there_does_not_come_here(tmp_path: Path, shared: Remote, capsys:
     assert f"{name}: {problem} (`compat store verify --remote`)" in said
     assert stored_files.names(other.root) == {}
     assert one.push() == 1
-    assert other.read([address]) == {address: kept()}
+    assert other.read([address]) == {address: stored_object()}
 
 
 class Hub:
-    """Stands in for the hub's library and its filesystem: takes commits, and writes no file on its own."""
+    """A stand-in for the hub's library and its filesystem: it takes commits, and writes no single file."""
 
     protocol, endpoint, token = "hf", "https://hub", None
 
@@ -263,7 +265,7 @@ class Hub:
 
 
 def test_a_repository_of_the_hub_is_written_by_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many files in one as it takes: a commit each and a matrix would take days."""
+    """One commit has many files: a commit for each file of a matrix would take days."""
     stand_in = Hub()
     library = ModuleType("huggingface_hub")
     library.HfApi = lambda **_: stand_in  # type: ignore[attr-defined]
@@ -272,7 +274,7 @@ def test_a_repository_of_the_hub_is_written_by_the_commit(tmp_path: Path, monkey
     monkeypatch.setattr(remote, "_filesystem", lambda _: (stand_in, "datasets/team/results/compat"))
     monkeypatch.setattr(hub, "AT_ONCE", 3)
     store = Store(tmp_path, Remote("hf://datasets/team/results/compat"))
-    names = [stored_files.write(tmp_path, kept(seed=seed)) for seed in range(5)]
+    names = [stored_files.write(tmp_path, stored_object(seed=seed)) for seed in range(5)]
     assert (store.push(), store.push()) == (5, 0)
     assert [(each["repo_id"], each["repo_type"], len(each["operations"])) for each in stand_in.commits] == [
         ("team/results", "dataset", 3),
@@ -285,7 +287,7 @@ def test_a_repository_of_the_hub_is_written_by_the_commit(tmp_path: Path, monkey
 
 
 def break_down(monkeypatch: pytest.MonkeyPatch, shared: Remote) -> None:
-    """The network is gone."""
+    """Disconnect the network."""
 
     def fail(*_: object, **__: object) -> None:
         raise TimeoutError("no route")
@@ -293,8 +295,8 @@ def break_down(monkeypatch: pytest.MonkeyPatch, shared: Remote) -> None:
     monkeypatch.setattr(shared._fs, "find", fail)
 
 
-def test_ten_thousand_names_are_one_look_at_each_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not one at each address."""
+def test_ten_thousand_names_need_one_listing_of_each_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses are not looked up one by one."""
     import os
 
     store = Store(tmp_path)

@@ -1,4 +1,4 @@
-"""The store's files: names, contents, damage, and many writers at once."""
+"""The store's files: names, contents, damage, and concurrent writers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from finetune_compat.store.store import Store
 from finetune_compat.store.stored_files import Damaged
 from hypothesis import given
 from hypothesis import strategies as st
-from kept_builders import kept, seen
+from store_builders import seen, stored_object
 
 ROOT = PACKAGE.parents[1]
 
@@ -28,28 +28,28 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 sys.path[:0] = [{unit!r}, {store!r}]
-from kept_builders import kept
+from store_builders import stored_object
 from finetune_compat.store import stored_files as objects
 root, who = Path(sys.argv[1]), int(sys.argv[2])
 print("go", flush=True)
 number = 0
 while number < int(sys.argv[3]):
-    objects.write(root, kept(seed=number))
-    objects.write(root, kept(seed=number, lock_sha256=f"{{who:064x}}"))
+    objects.write(root, stored_object(seed=number))
+    objects.write(root, stored_object(seed=number, lock_sha256=f"{{who:064x}}"))
     number += 1
 """
 
 
 def writer(root: Path, who: int, number: int) -> subprocess.Popen[str]:
-    """A process that keeps `number` observations everyone keeps, and as many of its own."""
+    """A process that stores `number` observations that others also store, and as many of its own."""
     code = WRITER.format(unit=str(ROOT / "tests" / "unit"), store=str(ROOT / "tests" / "unit" / "store"))
     command = [sys.executable, "-c", code, str(root), str(who), str(number)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def test_a_file_is_json_whose_second_line_is_the_observation(tmp_path: Path) -> None:
-    """Byte for byte as the cell wrote it into the run."""
-    name = stored_files.write(tmp_path, kept())
+    """The line equals the line of the run byte for byte."""
+    name = stored_files.write(tmp_path, stored_object())
     content = stored_files.path_of(tmp_path, name).read_text(encoding="utf-8")
     assert content.split("\n")[1] == to_json(seen())
     raw = json.loads(content)
@@ -57,15 +57,15 @@ def test_a_file_is_json_whose_second_line_is_the_observation(tmp_path: Path) -> 
 
 
 def test_the_same_observation_is_the_same_file(tmp_path: Path) -> None:
-    """So that stores are merged by the union of their files."""
-    assert stored_files.write(tmp_path, kept()) == stored_files.write(tmp_path, kept())
+    """Therefore merging stores is the union of their files."""
+    assert stored_files.write(tmp_path, stored_object()) == stored_files.write(tmp_path, stored_object())
     assert len(list((tmp_path / "objects").rglob("*.json"))) == 1
 
 
 @given(st.text(), st.text())
-def test_whatever_it_holds_is_read_back(text: str, outcome: str) -> None:
-    """Line ends and braces in an observation end nothing."""
-    given = kept(seen(harness_version=text))
+def test_every_content_is_read_back(text: str, outcome: str) -> None:
+    """Line ends and braces inside an observation are no delimiters."""
+    given = stored_object(seen(harness_version=text))
     assert stored_files.parsed(stored_files.name_of(given), given.content) == given
 
 
@@ -77,39 +77,39 @@ def test_whatever_it_holds_is_read_back(text: str, outcome: str) -> None:
         (lambda content: b"", "its content does not match the digest in its name"),
     ],
 )
-def test_a_damaged_file_is_no_answer(
+def test_a_damaged_file_has_no_result(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[bytes], bytes], problem: str
 ) -> None:
     """It is named, and the cell runs again."""
-    name = stored_files.write(tmp_path, kept())
+    name = stored_files.write(tmp_path, stored_object())
     path = stored_files.path_of(tmp_path, name)
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(Damaged, match=problem):
         stored_files.read(tmp_path, name)
-    assert Store(tmp_path).read([kept().recipe.address]) == {}
+    assert Store(tmp_path).read([stored_object().recipe.address]) == {}
     assert capsys.readouterr().err == f"store: {path}: {problem}; the file is ignored (`compat store verify`)\n"
 
 
 def test_a_content_under_anothers_address_is_damage() -> None:
-    """A renamed file answers nothing."""
-    given, other = kept(), kept(seed=1)
+    """A renamed file has no result."""
+    given, other = stored_object(), stored_object(seed=1)
     digest = stored_files.name_of(given).split(".")[1]
     with pytest.raises(Damaged, match="its recipe does not match the address in its name"):
         stored_files.parsed(f"{other.recipe.address}.{digest}.json", given.content)
 
 
 def test_another_format_is_damage() -> None:
-    """A newer harness's files are not guessed at."""
+    """Files of a newer harness are not interpreted."""
     import hashlib
 
-    content = kept().content.replace(b'{"format":1,', b'{"format":2,')
-    name = f"{kept().recipe.address}.{hashlib.sha256(content).hexdigest()[:12]}.json"
+    content = stored_object().content.replace(b'{"format":1,', b'{"format":2,')
+    name = f"{stored_object().recipe.address}.{hashlib.sha256(content).hexdigest()[:12]}.json"
     with pytest.raises(Damaged, match="format 2, this harness reads 1"):
         stored_files.parsed(name, content)
 
 
-def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
-    """The same addresses and others, four at a time: every file is whole, and each content is there once."""
+def test_concurrent_writers_lose_nothing(tmp_path: Path) -> None:
+    """Four processes write equal and different addresses: every file is whole, and each content exists once."""
     writers = [writer(tmp_path, who, 25) for who in range(1, 5)]
     assert [each.communicate() and each.returncode for each in writers] == [0] * 4
     names = stored_files.names(tmp_path)
@@ -119,7 +119,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_process_that_is_killed_leaves_whole_files_alone(tmp_path: Path) -> None:
-    """Wherever it was: what has a name is whole."""
+    """This holds for any moment: a file with its final name is whole."""
     process = writer(tmp_path, 1, 10**6)
     assert process.stdout is not None
     process.stdout.readline()
@@ -133,15 +133,15 @@ def test_a_process_that_is_killed_leaves_whole_files_alone(tmp_path: Path) -> No
 
 
 def test_a_store_that_is_not_there_is_empty(tmp_path: Path) -> None:
-    """The first run makes it."""
+    """The first run creates it."""
     assert stored_files.names(tmp_path / "nowhere") == {}
     assert stored_files.names(tmp_path / "nowhere", ["a" * 64]) == {}
 
 
-def test_what_is_no_object_is_left_alone(tmp_path: Path) -> None:
-    """Notes, parts of files, other people's folders."""
-    name = stored_files.write(tmp_path, kept())
+def test_foreign_files_are_unchanged(tmp_path: Path) -> None:
+    """Notes, partial files and other folders stay."""
+    name = stored_files.write(tmp_path, stored_object())
     folder = stored_files.path_of(tmp_path, name).parent
     (folder / ".part-x").write_text("half")
     (folder / "README").write_text("mine")
-    assert stored_files.names(tmp_path) == {kept().recipe.address: [name]}
+    assert stored_files.names(tmp_path) == {stored_object().recipe.address: [name]}

@@ -1,4 +1,4 @@
-"""`compat store` as it is typed: ls, show, verify, prune, export, import, push; and what they refuse."""
+"""The commands of `compat store`: ls, show, verify, prune, export, import, push; and their refusals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from finetune_compat.store import archive, stored_files
 from finetune_compat.store.sources import Sources
 from finetune_compat.store.store import Store
 from finetune_compat.store.verify import differences
-from kept_builders import kept, planned, recipe_of, seen
+from store_builders import planned, recipe_of, seen, stored_object
 
 OLD, NEW = "2020-01-01T00:00:00.000000+00:00", "2099-01-01T00:00:00.000000+00:00"
 
@@ -45,9 +45,9 @@ def compat(*arguments: str) -> int:
 
 
 def test_ls_names_cells_latest_first(capsys: pytest.CaptureFixture[str]) -> None:
-    """When, address, verdict of then, seconds; by a part of their names."""
+    """The columns are time, address, outcome and seconds; cells are selected by a part of their names."""
     other = b.healthy("sft-full", replace(NF4, precision=b.Precision.FULL))
-    one, two = kept(seen(duration_s=1.25), OLD), kept(replace(other, duration_s=0.5), NEW)
+    one, two = stored_object(seen(duration_s=1.25), OLD), stored_object(replace(other, duration_s=0.5), NEW)
     for each in (one, two):
         stored_files.write(store().root, each)
     assert compat("ls") == 0
@@ -69,28 +69,28 @@ def test_ls_names_cells_latest_first(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize("by", [lambda each: each.recipe.cell, lambda each: each.recipe.address[:8]])
-def test_show_says_what_an_observation_depends_on(
+def test_show_prints_what_an_observation_depends_on(
     capsys: pytest.CaptureFixture[str], by: Callable[[stored_files.Stored], str]
 ) -> None:
-    """By the cell's name or the beginning of the address; with --json the whole file."""
-    stored_files.write(store().root, kept())
-    assert compat("show", by(kept())) == 0
+    """It is selected by the cell's name or a prefix of the address; --json prints the whole file."""
+    stored_files.write(store().root, stored_object())
+    assert compat("show", by(stored_object())) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"address      {kept().recipe.address}"
-    assert f"lock_sha256  {kept().recipe.lock_sha256}" in lines
-    assert compat("show", by(kept()), "--json") == 0
+    assert lines[0] == f"address      {stored_object().recipe.address}"
+    assert f"lock_sha256  {stored_object().recipe.lock_sha256}" in lines
+    assert compat("show", by(stored_object()), "--json") == 0
     assert json.loads(capsys.readouterr().out)["observation"]["cell"] == seen().cell
 
 
-def test_show_of_what_is_not_there_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
-    """Or of a beginning that many have."""
+def test_show_of_a_missing_observation_is_bad_input(capsys: pytest.CaptureFixture[str]) -> None:
+    """An ambiguous prefix is bad input too."""
     assert compat("show", "nonesuch") == ExitCode.BAD_INPUT
     assert capsys.readouterr().err == (
         f"{store().root}: no cached results match 'nonesuch'\n"
         "`compat store ls` lists them: name a cell's whole id, or more characters of the address.\n"
     )
     for seed in range(2):
-        stored_files.write(store().root, kept(seed=seed))
+        stored_files.write(store().root, stored_object(seed=seed))
     assert compat("show", "") == ExitCode.BAD_INPUT
     assert "2 cached results match ''" in capsys.readouterr().err
 
@@ -98,19 +98,19 @@ def test_show_of_what_is_not_there_is_bad_input(capsys: pytest.CaptureFixture[st
 # -------------------------------------------------------------------------------------------------------------- verify
 
 
-def test_a_sound_store_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
-    """Two runs of a cell take different times, on other CPUs; that is no disagreement."""
+def test_a_sound_store_is_reported_as_sound(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two runs of a cell may differ in duration and CPU."""
     elsewhere = seen(duration_s=9.0, started_at="later", device=replace(seen().device, name="Another CPU"), memory=None)
-    for each in (kept(at=OLD), kept(elsewhere, NEW)):
+    for each in (stored_object(at=OLD), stored_object(elsewhere, NEW)):
         stored_files.write(store().root, each)
     assert compat("verify") == ExitCode.HEALTHY
     assert capsys.readouterr().out == f"2 whole, 0 damaged, 0 disagree, in {store().root}\n"
 
 
-def test_a_store_that_is_not_there_is_said_to_be(
+def test_a_missing_store_is_reported_as_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A name that was mistyped must not be a sound store."""
+    """A mistyped path must not be reported as a sound store."""
     monkeypatch.setenv("COMPAT_STORE", str(tmp_path / "nowhere"))
     assert compat("verify") == ExitCode.BAD_INPUT
     assert capsys.readouterr().err == (
@@ -130,7 +130,7 @@ def test_a_store_that_is_not_there_is_said_to_be(
 def test_a_file_is_no_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], below: str, said: str
 ) -> None:
-    """With the variable that names it, and what to do."""
+    """The message has the variable and the remedy."""
     file = tmp_path / "file"
     file.write_text("")
     monkeypatch.setenv("COMPAT_STORE", f"{file}{below}")
@@ -145,10 +145,10 @@ def test_a_file_is_no_store(
 def test_the_shared_store_is_verified_where_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its damaged files are named, and nothing of it comes here."""
+    """Its damaged files are named, and nothing is copied."""
     shared = tmp_path / "shared"
-    stored_files.write(shared, kept())
-    damaged = stored_files.write(shared, kept(seed=99))
+    stored_files.write(shared, stored_object())
+    damaged = stored_files.write(shared, stored_object(seed=99))
     stored_files.path_of(shared, damaged).write_text("cut off")
     assert compat("verify", "--remote") == ExitCode.BAD_INPUT
     assert "COMPAT_STORE_REMOTE: there is no shared store" in capsys.readouterr().err
@@ -162,23 +162,23 @@ def test_the_shared_store_is_verified_where_it_is(
 
 
 def test_damage_and_disagreement_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    """The file and why; the cell, and the facts in which its observations differ."""
-    damaged = stored_files.write(store().root, kept(seed=99))
+    """The message has the file and the reason, or the cell and the differing facts."""
+    damaged = stored_files.write(store().root, stored_object(seed=99))
     stored_files.path_of(store().root, damaged).write_text("cut off")
     training = replace(seen().training, eval_after=1.0)  # type: ignore[type-var]
-    for each in (kept(at=OLD), kept(seen(training=training), NEW)):
+    for each in (stored_object(at=OLD), stored_object(seen(training=training), NEW)):
         stored_files.write(store().root, each)
     assert compat("verify") == ExitCode.UNHEALTHY
     assert capsys.readouterr().out.splitlines() == [
         f"damaged: {damaged}: its content does not match the digest in its name",
-        f"disagree: {seen().cell} at {kept().recipe.address[:12]}: training.eval_after",
+        f"disagree: {seen().cell} at {stored_object().recipe.address[:12]}: training.eval_after",
         f"2 whole, 1 damaged, 1 disagree, in {store().root}",
     ]
 
 
 def test_an_observation_under_a_recipe_it_contradicts_is_damage(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whole, and not what it is kept as."""
-    name = stored_files.write(store().root, kept(torch="9.9"))
+    """The file is whole, but does not belong to its address."""
+    name = stored_files.write(store().root, stored_object(torch="9.9"))
     assert compat("verify", "--json") == ExitCode.UNHEALTHY
     found = json.loads(capsys.readouterr().out)["damaged"]
     assert found[name].startswith("the observation is not of its recipe: torch ")
@@ -198,8 +198,8 @@ def test_an_observation_under_a_recipe_it_contradicts_is_damage(capsys: pytest.C
         ({}, {"a": 0.0}, ["a"]),
     ],
 )
-def test_facts_differ_where_they_do(one: object, other: object, where: list[str]) -> None:
-    """Last digits of a sum are none of it."""
+def test_differing_facts_are_named(one: object, other: object, where: list[str]) -> None:
+    """The last digits of a sum do not count."""
     assert list(differences(one, other)) == where
 
 
@@ -207,8 +207,8 @@ def test_facts_differ_where_they_do(one: object, other: object, where: list[str]
 
 
 def test_prune_by_age(capsys: pytest.CaptureFixture[str]) -> None:
-    """A dry run says the same and removes nothing."""
-    old, new = (stored_files.write(store().root, kept(at=at, seed=17)) for at in (OLD, NEW))
+    """A dry run prints the same and removes nothing."""
+    old, new = (stored_files.write(store().root, stored_object(at=at, seed=17)) for at in (OLD, NEW))
     size = stored_files.path_of(store().root, old).stat().st_size / 1e6
     assert compat("prune", "--older-than", "90d", "--dry-run") == 0
     assert capsys.readouterr().out == f"1 of 2 observations would be removed, {size:.1f} MB, from {store().root}\n"
@@ -218,9 +218,10 @@ def test_prune_by_age(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_prune_by_size_keeps_the_latest() -> None:
-    """As many as fit."""
+    """As many files stay as fit."""
     names = [
-        stored_files.write(store().root, kept(at=f"20{year}-01-01T00:00:00.000000+00:00")) for year in (25, 24, 26)
+        stored_files.write(store().root, stored_object(at=f"20{year}-01-01T00:00:00.000000+00:00"))
+        for year in (25, 24, 26)
     ]
     size = stored_files.path_of(store().root, names[0]).stat().st_size
     assert compat("prune", "--max-size", str(2 * size)) == 0
@@ -228,11 +229,11 @@ def test_prune_by_size_keeps_the_latest() -> None:
 
 
 def test_prune_by_size_removes_the_oldest_first() -> None:
-    """One that is too large for what is left takes the older ones with it, small as they may be."""
+    """A file that does not fit removes all older ones, however small."""
     sizes = {2024: 1, 2025: 5_000, 2026: 1}
     names = {
         year: stored_files.write(
-            store().root, kept(seen(harness_version="x" * size), at=f"{year}-01-01T00:00:00.000000+00:00")
+            store().root, stored_object(seen(harness_version="x" * size), at=f"{year}-01-01T00:00:00.000000+00:00")
         )
         for year, size in sizes.items()
     }
@@ -242,31 +243,31 @@ def test_prune_by_size_removes_the_oldest_first() -> None:
 
 
 def test_sizes_are_written_as_for_any_option(capsys: pytest.CaptureFixture[str]) -> None:
-    """As `--memory-limit` takes them."""
+    """They have the same form as in `--memory-limit`."""
     assert compat("prune", "--max-size", "1.5GB") == 0
     assert capsys.readouterr().out == f"0 of 0 observations removed, 0.0 MB, from {store().root}\n"
 
 
-def test_prune_of_what_no_cell_can_ask_for() -> None:
-    """Other sources, or a lock that is not in this checkout; a damaged file answers nobody."""
+def test_prune_of_unreachable_observations() -> None:
+    """Their sources or their lock are not in this checkout; damaged files are removed too."""
     from finetune_compat.contract.catalog import CATALOG
     from finetune_compat.machine.places import places
     from finetune_compat.stacks.locks import read_lock
 
     lock = read_lock(places().locks / "trl0.22-py311.txt").sha256
     sources = Sources().digest(CATALOG[0], real=False)
-    stays = stored_files.write(store().root, kept(lock_sha256=lock, sources=sources))
-    stored_files.write(store().root, kept(lock_sha256="0" * 64, sources=sources))
-    stored_files.write(store().root, kept(lock_sha256=lock, sources="0" * 64))
-    damaged = stored_files.write(store().root, kept(lock_sha256=lock, sources=sources, seed=1))
+    stays = stored_files.write(store().root, stored_object(lock_sha256=lock, sources=sources))
+    stored_files.write(store().root, stored_object(lock_sha256="0" * 64, sources=sources))
+    stored_files.write(store().root, stored_object(lock_sha256=lock, sources="0" * 64))
+    damaged = stored_files.write(store().root, stored_object(lock_sha256=lock, sources=sources, seed=1))
     stored_files.path_of(store().root, damaged).write_text("")
     assert compat("prune", "--unreachable") == 0
     assert [name for found in stored_files.names(store().root).values() for name in found] == [stays]
 
 
 def test_prune_removes_what_killed_processes_were_writing() -> None:
-    """Not what one is writing now."""
-    name = stored_files.write(store().root, kept())
+    """Files that are being written stay."""
+    name = stored_files.write(store().root, stored_object())
     folder = stored_files.path_of(store().root, name).parent
     for part, age in ((".part-old", 7200), (".part-new", 0)):
         (folder / part).write_text("half")
@@ -289,10 +290,10 @@ def test_prune_removes_what_killed_processes_were_writing() -> None:
         (("--max-size", "1I"), "--max-size: '1I' is not a valid size\nWrite bytes with a unit: 500MB, 1.5GB, 2GiB.\n"),
     ],
 )
-def test_prune_of_nothing_sensible_is_bad_input(
+def test_prune_without_a_valid_criterion_is_bad_input(
     capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
 ) -> None:
-    """Nothing goes by mistake."""
+    """Nothing is removed."""
     assert compat("prune", *arguments) == ExitCode.BAD_INPUT
     assert capsys.readouterr().err == said
 
@@ -302,7 +303,7 @@ def test_prune_of_nothing_sensible_is_bad_input(
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run of one kept cell, with a log, and files that are derived."""
+    """A run of one stored cell, with a log and derived files."""
     cell = PlannedCell("sft-peft-config", NF4, (), recipe=recipe_of(seen()))
     path = b.stored(tmp_path / "there" / "20260101T000000Z-abcd", [b.ran(seen())], seen())
     for folder in ("plans", "logs"):
@@ -312,20 +313,20 @@ def run(tmp_path: Path) -> Path:
     (path / "nox.log").write_text("what nox printed")
     (path / "left-out.txt").write_text("trl0.24-py311/sft-full[qwen2-full-gc]@cpu\n")
     (path / "summary.md").write_text("derived")
-    stored_files.write(store().root, kept())
+    stored_files.write(store().root, stored_object())
     return path
 
 
 @pytest.fixture
 def packed(run: Path, tmp_path: Path) -> Path:
-    """The run in one file."""
+    """The run as an archive."""
     assert archive.export(run, store(), tmp_path / "results.tar.gz") == 1
     return tmp_path / "results.tar.gz"
 
 
 def test_a_run_is_judged_on_another_machine_as_here(packed: Path, run: Path, tmp_path: Path) -> None:
-    """Its facts travel, its derived files do not; kept observations answer there too. What a budget left out is left
-    out there, and not healthy.
+    """Observations are in the archive, derived files are not; stored observations are available there too. Cells that a
+    budget left out are missing there too, and the run is not healthy.
     """
     other = Store(tmp_path / "other")
     arrived = archive.take(packed, other, tmp_path / "here")
@@ -335,11 +336,11 @@ def test_a_run_is_judged_on_another_machine_as_here(packed: Path, run: Path, tmp
     assert judged(arrived.run, UNLISTED).verdicts == judged(run, UNLISTED).verdicts
     assert (arrived.run / "logs" / f"{seen().stack.name}.txt").read_text() == "what pytest said"
     assert not (arrived.run / "summary.md").exists()
-    assert other.get(kept().recipe.address) == seen()
+    assert other.get(stored_object().recipe.address) == seen()
 
 
-def test_a_damaged_file_does_not_travel(run: Path, tmp_path: Path) -> None:
-    """The archive would be refused whole for it; the run's own line of that cell is there."""
+def test_a_damaged_file_is_not_exported(run: Path, tmp_path: Path) -> None:
+    """The archive would be refused for it; the run's own line of that cell is included."""
     for found in (store().root / "objects").rglob("*.json"):
         found.write_bytes(found.read_bytes()[:300])
     assert archive.export(run, store(), tmp_path / "results.tar.gz") == 0
@@ -347,8 +348,8 @@ def test_a_damaged_file_does_not_travel(run: Path, tmp_path: Path) -> None:
     assert judged(arrived.run, UNLISTED).verdicts == judged(run, UNLISTED).verdicts
 
 
-def test_an_archive_says_how_to_run_it_again(packed: Path) -> None:
-    """With what lock, and which cells: those that were selected and no others."""
+def test_an_archive_has_the_command_that_repeats_it(packed: Path) -> None:
+    """The archive has the lock, and exactly the selected cells."""
     with tarfile.open(packed) as file:
         names = file.getnames()
         repro = file.extractfile("repro.txt")
@@ -363,8 +364,8 @@ def test_an_archive_says_how_to_run_it_again(packed: Path) -> None:
     assert "locks/trl0.24-py311.txt" in names
 
 
-def test_what_is_here_already_is_taken_once(packed: Path, tmp_path: Path) -> None:
-    """Importing again changes nothing."""
+def test_an_existing_run_is_imported_once(packed: Path, tmp_path: Path) -> None:
+    """A second import changes nothing."""
     other = Store(tmp_path / "other")
     archive.take(packed, other, tmp_path / "here")
     again = archive.take(packed, other, tmp_path / "here")
@@ -372,7 +373,7 @@ def test_what_is_here_already_is_taken_once(packed: Path, tmp_path: Path) -> Non
 
 
 def test_another_run_of_that_name_is_not_overwritten(packed: Path, run: Path, tmp_path: Path) -> None:
-    """And nothing of the archive is taken."""
+    """Nothing of the archive is written."""
     there = tmp_path / "here" / run.name
     there.mkdir(parents=True)
     (there / "observations.jsonl").write_text("")
@@ -388,7 +389,7 @@ def test_another_run_of_that_name_is_not_overwritten(packed: Path, run: Path, tm
 
 
 def repacked(source: Path, change: Callable[[dict[str, bytes]], object], *, honest: bool) -> None:
-    """Change the files of an archive; `honest` writes their digests anew, as a malicious packer would."""
+    """Change the files of an archive; `honest` updates their digests, as an attacker would."""
     import hashlib
 
     with tarfile.open(source) as file:
@@ -406,12 +407,12 @@ def repacked(source: Path, change: Callable[[dict[str, bytes]], object], *, hone
 
 
 def renamed(files: dict[str, bytes], new: str) -> None:
-    """Give the run's observations another name."""
+    """Rename the run's observations."""
     files[new] = files.pop("run/observations.jsonl")
 
 
 def damaged(files: dict[str, bytes]) -> None:
-    """Cut a kept observation off."""
+    """Truncate a stored observation."""
     name = next(name for name in files if name.startswith("objects/"))
     files[name] = files[name][:-9]
 
@@ -464,7 +465,7 @@ def in_manifest(files: dict[str, bytes], **changes: object) -> None:
 def test_a_damaged_or_foreign_file_is_refused_whole(
     packed: Path, tmp_path: Path, change: Callable[[dict[str, bytes]], object], honest: bool, problem: str
 ) -> None:
-    """Nothing of it is written, in the store or among the runs."""
+    """Nothing is written into the store or the runs."""
     repacked(packed, change, honest=honest)
     other = Store(tmp_path / "other")
     with pytest.raises(CompatError) as raised:
@@ -480,7 +481,7 @@ def test_a_damaged_or_foreign_file_is_refused_whole(
 
 
 def members(source: Path, *more: tarfile.TarInfo) -> None:
-    """Add members to an archive, with an honest manifest where they are files."""
+    """Add members to an archive; files get correct entries in the manifest."""
     repacked(source, lambda files: files.update({one.name: b"" for one in more if one.isfile()}), honest=True)
     with tarfile.open(source) as file:
         files = [(member, (file.extractfile(member) or io.BytesIO()).read()) for member in file]
@@ -493,14 +494,14 @@ def members(source: Path, *more: tarfile.TarInfo) -> None:
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, to: str = "") -> tarfile.TarInfo:
-    """Something in an archive."""
+    """Make a member of an archive."""
     made = tarfile.TarInfo(name)
     made.type, made.linkname = kind, to
     return made
 
 
 def everything_below(place: Path) -> dict[str, bytes]:
-    """Name and content of every file."""
+    """Return name and content of every file."""
     return {str(path): path.read_bytes() for path in place.rglob("*") if path.is_file()}
 
 
@@ -515,7 +516,7 @@ def everything_below(place: Path) -> dict[str, bytes]:
     ],
 )
 def test_an_archive_holds_files_of_a_run_by_their_exact_names(packed: Path, tmp_path: Path, name: str) -> None:
-    """Whatever else it holds, with an honest digest, is refused, and nothing is written anywhere."""
+    """Other files are refused even with correct digests, and nothing is written."""
     members(packed, member(name))
     before = everything_below(tmp_path)
     with pytest.raises(CompatError) as raised:
@@ -530,7 +531,7 @@ def test_an_archive_holds_files_of_a_run_by_their_exact_names(packed: Path, tmp_
     "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE]
 )
 def test_links_devices_and_folders_are_refused(packed: Path, tmp_path: Path, name: str, kind: bytes) -> None:
-    """They lead elsewhere, or are nothing that can be compared with a digest."""
+    """They could point outside, or have no content that a digest could cover."""
     members(packed, member(name, kind, "/etc/passwd"))
     with pytest.raises(CompatError) as raised:
         archive.take(packed, Store(tmp_path / "other"), tmp_path / "here")
@@ -538,8 +539,8 @@ def test_links_devices_and_folders_are_refused(packed: Path, tmp_path: Path, nam
     assert not (tmp_path / "here").exists() and not (tmp_path / "other").exists()
 
 
-def test_a_file_that_is_there_twice_is_refused(packed: Path, tmp_path: Path) -> None:
-    """Programs differ in which of them they take."""
+def test_a_duplicate_file_is_refused(packed: Path, tmp_path: Path) -> None:
+    """Programs differ in which one they use."""
     with tarfile.open(packed) as file:
         files = [(one, (file.extractfile(one) or io.BytesIO()).read()) for one in file]
     with tarfile.open(packed, "w:gz") as file:
@@ -550,10 +551,8 @@ def test_a_file_that_is_there_twice_is_refused(packed: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("run_id", ["latest", ".lock", ".answers", "", ".", "..", "a/b", "/x", "a\n", 5, None, ["a"]])
-def test_an_archive_brings_no_run_of_a_name_that_means_something_else(
-    packed: Path, tmp_path: Path, run_id: object
-) -> None:
-    """A run called `latest` would stand where the link to the newest run is made."""
+def test_an_archive_with_a_reserved_run_name_is_refused(packed: Path, tmp_path: Path, run_id: object) -> None:
+    """A run named `latest` would replace the link to the newest run."""
     repacked(packed, lambda files: in_manifest(files, run=run_id), honest=True)
     with pytest.raises(CompatError) as raised:
         archive.take(packed, Store(tmp_path / "other"), tmp_path / "here")
@@ -569,8 +568,8 @@ def test_an_archive_brings_no_run_of_a_name_that_means_something_else(
         *(b'{"format": "finetune-compat-results-1", "files": {}, "run": "x"}',),
     ],
 )
-def test_an_odd_manifest_is_one_message(packed: Path, tmp_path: Path, manifest: bytes) -> None:
-    """And never a trace."""
+def test_an_invalid_manifest_is_one_message(packed: Path, tmp_path: Path, manifest: bytes) -> None:
+    """No traceback is printed."""
     repacked(packed, lambda files: files.update({"manifest.json": manifest}), honest=False)
     with pytest.raises(CompatError, match="not imported: ") as raised:
         archive.take(packed, Store(tmp_path / "other"), tmp_path / "here")
@@ -589,7 +588,7 @@ def test_an_odd_manifest_is_one_message(packed: Path, tmp_path: Path, manifest: 
 def test_a_run_that_an_archive_brings_can_be_read(
     packed: Path, tmp_path: Path, file: str, text: str | None, problem: str | None
 ) -> None:
-    """A row whose name leads elsewhere is none, wherever it stands."""
+    """A row with an invalid name is not a row."""
 
     def change(files: dict[str, bytes]) -> None:
         row = files["run/rows/trl0.24-py311.json"]
@@ -604,7 +603,7 @@ def test_a_run_that_an_archive_brings_can_be_read(
 
 
 def test_an_export_reads_no_file_that_a_plan_names(run: Path, tmp_path: Path) -> None:
-    """A plan may come from another machine; its stack's name would lead to any text file."""
+    """A plan may come from another machine; its stack's name could point to any text file."""
     plan = run / "plans" / f"{seen().stack.name}.json"
     plan.write_text(plan.read_text().replace(f'"stack": "{seen().stack.name}"', '"stack": "../../../secret"', 1))
     with pytest.raises(CompatError) as raised:
@@ -619,7 +618,7 @@ def test_an_export_reads_no_file_that_a_plan_names(run: Path, tmp_path: Path) ->
         archive.export(run, store(), tmp_path / "results.tar.gz")
 
 
-def test_what_a_cut_off_write_left_does_not_travel(run: Path, tmp_path: Path) -> None:
+def test_a_partial_file_is_not_exported(run: Path, tmp_path: Path) -> None:
     """An import would refuse it."""
     (run / "rows" / ".trl0.24-py311.json.a1b2c3").write_text("{")
     (run / "logs" / "deeper").mkdir()
@@ -633,12 +632,12 @@ def test_what_a_cut_off_write_left_does_not_travel(run: Path, tmp_path: Path) ->
     [
         (b"", "empty file"),
         (b"not a tar", "not a gzip file"),
-        # Without the time, which would give it another name in each of several processes.
+        # The time would give the example another name in each process.
         (gzip.compress(b"not a tar", mtime=0), "truncated header"),
     ],
 )
-def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes, problem: str) -> None:
-    """Whatever it is."""
+def test_an_invalid_archive_is_refused(tmp_path: Path, content: bytes, problem: str) -> None:
+    """This holds for any file."""
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(CompatError) as raised:
         archive.take(tmp_path / "x", store(), tmp_path / "here")
@@ -650,8 +649,8 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes, problem: 
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
-def test_an_archive_that_was_cut_off_is_refused(packed: Path, tmp_path: Path, share: float) -> None:
-    """Wherever."""
+def test_a_truncated_archive_is_refused(packed: Path, tmp_path: Path, share: float) -> None:
+    """This holds for any length."""
     content = packed.read_bytes()
     packed.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(CompatError, match="not imported: "):
@@ -660,7 +659,7 @@ def test_an_archive_that_was_cut_off_is_refused(packed: Path, tmp_path: Path, sh
 
 
 def test_an_archive_is_never_overwritten_or_half_written(run: Path, tmp_path: Path) -> None:
-    """Nor one written of what is no run."""
+    """The same holds for a folder that is no run."""
     (tmp_path / "x").write_text("mine")
     for source, target, said in (
         (run, "x", f"{tmp_path}/x: the file already exists\nName another file, or remove this one."),
@@ -673,10 +672,10 @@ def test_an_archive_is_never_overwritten_or_half_written(run: Path, tmp_path: Pa
     assert (tmp_path / "x").read_text() == "mine" and not (tmp_path / "y").exists()
 
 
-def test_export_and_import_as_they_are_typed(
+def test_the_export_and_import_commands(
     run: Path, tmp_path: Path, in_places: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each says what it did, and what to do next."""
+    """Each prints what it did and what to do next."""
     target = tmp_path / "out.tar.gz"
     assert compat("export", str(target), "--run", str(run)) == 0
     size = target.stat().st_size / 1e6
@@ -693,7 +692,7 @@ def test_export_and_import_as_they_are_typed(
 
 
 def test_without_a_shared_store_nothing_is_pushed(capsys: pytest.CaptureFixture[str]) -> None:
-    """That is bad input."""
+    """This is bad input."""
     assert compat("push") == ExitCode.BAD_INPUT
     assert capsys.readouterr().err == (
         "COMPAT_STORE_REMOTE: there is no shared store\nSet it to its URL, such as s3://bucket/compat.\n"

@@ -1,4 +1,4 @@
-"""`compat watch` on the host: what is run, where, and what is made of what it leaves. This interpreter stands in."""
+"""`compat watch` on the host: which command runs, where, and how its record is reported. This interpreter stands in."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ LEDGER = load_ledger()
 
 
 def page(seen: Pipeline, ledger: Ledger) -> str:
-    """What `compat watch` prints."""
+    """Return the output of `compat watch`."""
     return pages.page(seen, verdicts_on(seen, ledger), ledger)
 
 
 def as_json(seen: Pipeline, ledger: Ledger) -> dict[str, Any]:
-    """What `compat watch --json` prints."""
+    """Return the output of `compat watch --json`."""
     return pages.as_json(seen, verdicts_on(seen, ledger))
 
 
@@ -117,8 +117,8 @@ class TestTheCommand:
             ('{"cells": [{}]}', "a cell has no type or no source"),
         ],
     )
-    def test_what_is_no_notebook_is_bad_input(self, tmp_path: Path, text: str, problem: str) -> None:
-        """Before an environment is made for it, and without a trace of ours."""
+    def test_an_invalid_notebook_is_bad_input(self, tmp_path: Path, text: str, problem: str) -> None:
+        """It is refused before an environment is made, and without a traceback."""
         notebook = tmp_path / "train.ipynb"
         notebook.write_text(text)
         with pytest.raises(CompatError) as raised:
@@ -180,7 +180,7 @@ class TestTheInterpreter:
 
 class TestTheRun:
     def test_the_record_of_the_script_comes_back_with_how_it_ended(self, capfd: pytest.CaptureFixture[str]) -> None:
-        """The script writes what a watched process would; its own prints do not mix with the command's."""
+        """The script writes the record of a watched process; its own output does not mix with the command's."""
         record = pipeline(frozen(), status=None).to_json()
         Path("train.py").write_text(
             "import json, os, pathlib, sys\n"
@@ -197,7 +197,7 @@ class TestTheRun:
     def test_the_script_has_its_secrets_and_the_record_does_not(
         self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """As text and as JSON: those of its arguments and of the environment, wherever they come up."""
+        """This holds for text and JSON, and for secrets of arguments and environment."""
         monkeypatch.setenv("HF_TOKEN", "Zq7xW2vKp9env")
         error = Failure("ValueError", "Zq7xW2vKp9arg and Zq7xW2vKp9env are wrong", Stage.TRAINING, ())
         record = pipeline(run(), arguments=("--hub_token", "Zq7xW2vKp9arg"), error=error, status=None).to_json()
@@ -212,8 +212,8 @@ class TestTheRun:
         told = f"{json.dumps(as_json(seen, load_ledger()))}{page(seen, load_ledger())}"
         assert "REDACTED and REDACTED are wrong" in told and "Zq7xW2vKp9" not in f"{told}{capfd.readouterr()}"
 
-    def test_what_a_gate_lets_be_saved_is_gone_however_the_script_ends(self) -> None:
-        """The second side finds what the first one found, also where the first was killed."""
+    def test_files_saved_under_a_gate_are_removed_however_the_script_ends(self) -> None:
+        """The second side finds the same files as the first, also if the first was killed."""
         record = pipeline(run(), status=None).to_json()
         Path("train.py").write_text(
             "import os, pathlib\nfrom finetune_compat.cell.script import process\n"
@@ -230,13 +230,13 @@ class TestTheRun:
         with pytest.raises(StackFailed, match="it ended with status 4"):
             run_pipeline(["train.py"], HERE)
 
-    def test_the_environment_is_the_users_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """With their PYTHONPATH behind ours, and nothing of the checkout on it but that one directory."""
+    def test_the_environment_is_the_users(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The user's PYTHONPATH comes after one directory of the harness; nothing else of the checkout is on it."""
         monkeypatch.setenv("PYTHONPATH", "/mine")
         assert host._environ(Path("/r"))["PYTHONPATH"] == f"{PACKAGE}/cell/site:/mine"
 
-    def test_a_script_without_any_library_is_told_as_that(self) -> None:
-        """The watch is loaded for real, sees nothing and leaves nothing; the script does not notice."""
+    def test_a_script_without_any_library_is_reported_as_such(self) -> None:
+        """The watch is loaded for real, records nothing and writes nothing; the script does not notice."""
         Path("train.py").write_text(
             "import sys\nfrom pathlib import Path\n"
             'assert not [place for place in sys.path if "site/" in place]\n'
@@ -309,7 +309,7 @@ pathlib.Path("pids.part").write_text(" ".join(map(str, pids)))
 os.rename("pids.part", "pids")
 time.sleep(600)
 """
-"""A script that saves, starts processes in groups of their own, and one whose parent has ended."""
+"""A script that saves, and starts processes in other process groups, one of which has lost its parent."""
 
 RUNS_IT = """
 import sys
@@ -328,12 +328,7 @@ cli.main(watching if sys.argv[2] == "watch" else ["gate", "--from", "a", "--to",
 
 @contextlib.contextmanager
 def watching(command: str, signals: Mapping[signal.Signals, Any]) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
-    """The command while its script sleeps, with the numbers of the script's processes: the script is the first.
-
-    Args:
-        command: `watch` or `gate`.
-        signals: handlers of this process while the command starts: it inherits which are ignored.
-    """
+    """Run the command while its script sleeps; yield the pids of the script and of its child processes."""
     Path("full").mkdir()
     Path("full", "mine").touch()
     Path("temporary").mkdir()
@@ -361,21 +356,21 @@ def watching(command: str, signals: Mapping[signal.Signals, Any]) -> Iterator[tu
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended. A zombie has."""
+    """Return whether a process has ended. A zombie has."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
 
 
-def heeded(*numbers: signal.Signals) -> dict[signal.Signals, Any]:
-    """Handlers with which a command that is started heeds signals, also where the tests run in the background."""
+def with_default_handlers(*numbers: signal.Signals) -> dict[signal.Signals, Any]:
+    """Handlers with which a started command reacts to signals, also if the tests run in the background."""
     return dict.fromkeys(numbers, lambda *_: None)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 class TestASignal:
-    """Nothing is left of a watch that is told to end: no process, no link, no folder."""
+    """A terminated watch leaves no process, no link and no folder."""
 
     @pytest.mark.parametrize(
         ("command", "number", "code"),
@@ -387,19 +382,19 @@ class TestASignal:
         ],
     )
     def test_ends_the_script_and_all_that_it_started(self, command: str, number: signal.Signals, code: int) -> None:
-        with watching(command, heeded(number)) as (process, pids):
+        with watching(command, with_default_handlers(number)) as (process, pids):
             process.send_signal(number)
-            process.send_signal(number)  # who is in a hurry asks twice, and cuts nothing off
+            process.send_signal(number)  # an impatient user sends it twice, and the cleanup still completes
             _, error = process.communicate(timeout=60)
             assert [pid for pid in pids if not gone(pid)] == []
         assert (process.returncode, error.splitlines()[-1]) == (code, f"interrupted by {number.name}")
         assert [path.name for path in Path("full").iterdir()] == ["mine"]
-        assert Path("deep").exists() is (command == "watch")  # what replaces nothing is the script's to save
+        assert Path("deep").exists() is (command == "watch")  # a watch does not redirect what the script saves
         assert list(Path("temporary").iterdir()) == []
 
     def test_that_the_command_was_started_to_ignore_is_ignored(self) -> None:
-        """By nohup."""
-        ignoring = {**heeded(signal.SIGTERM), signal.SIGHUP: signal.SIG_IGN}
+        """nohup does this."""
+        ignoring = {**with_default_handlers(signal.SIGTERM), signal.SIGHUP: signal.SIG_IGN}
         with watching("watch", ignoring) as (process, pids):
             process.send_signal(signal.SIGHUP)
             with pytest.raises(subprocess.TimeoutExpired):
@@ -409,7 +404,7 @@ class TestASignal:
             assert process.wait(60) == 143
 
     def test_that_nobody_can_catch_ends_the_script(self) -> None:
-        """The kernel tells the script; what that started goes on, and folders stay."""
+        """The kernel signals the script; the script's children continue, and folders stay."""
         with watching("watch", {}) as (process, pids):
             process.kill()
             process.wait()
@@ -433,7 +428,7 @@ class TestASignal:
     ],
 )
 def test_the_worst_trainer_decides(seen: Pipeline, code: ExitCode) -> None:
-    """A fault is certain; what was not seen hides one."""
+    """A fault is certain; an unknown part may hide one."""
     assert exit_code(verdicts_on(seen, LEDGER)) is code
 
 
@@ -455,14 +450,14 @@ class TestThePage:
         assert "Nothing else of a GPU is emulated: bfloat16 branches, Triton and CUDA kernels do not run." in note
 
     def test_a_known_issue_is_named_with_what_to_do(self) -> None:
-        """Its link and its remedy stand below what was seen."""
+        """Link and remedy are below the facts."""
         lines = [line.strip() for line in page(pipeline(frozen()), LEDGER).splitlines()]
         at = lines.index("https://github.com/huggingface/trl/issues/3926")
         assert lines[at - 1].startswith("trl#3926: SFTTrainer prepares a PeftModel a second time")
         assert lines[at + 1].startswith("To do: Hand SFTTrainer the base model and peft_config")
 
     def test_a_failure_that_is_not_listed_is_shown_with_the_advice_of_its_check(self) -> None:
-        """A listed one has its remedy in place of that."""
+        """A listed failure has its remedy instead."""
         from pipelines import training
 
         shown = page(pipeline(training(run(), eval_before=3.0, eval_after=3.0, learning_rate=(1e-2,) * 10)), LEDGER)
@@ -476,7 +471,7 @@ class TestThePage:
         assert f"\n  To do (F001): {CODES['F001'].advice}\n" in shown
 
     def test_the_model_handed_over_has_a_line_where_the_script_changed_it(self) -> None:
-        """Between the call that wrapped it and the trainer; where both are alike there is one line."""
+        """The line stands between wrapping and trainer; if both are alike there is one line."""
         task = (("task",), 1792, 1792, "task")
         shown = page(pipeline(with_adapters(run(), peft=(("sft",), 0, 1792, "sft"), handed=task, trainer=task)), LEDGER)
         lines = [line for line in shown.splitlines() if line.startswith(("  peft ", "  handed over ", "  trainer "))]
@@ -485,8 +480,8 @@ class TestThePage:
         for unchanged in (run(), frozen(), run(builders.healthy("sft-peft-config", NF4))):
             assert "handed over" not in page(pipeline(unchanged), LEDGER)
 
-    def test_the_labels_it_was_given_are_told(self) -> None:
-        """How many of them are -100: 80 rows of 25 tokens, none of them masked."""
+    def test_masked_labels_are_reported(self) -> None:
+        """The line has the number of labels that are -100: 80 rows of 25 tokens, none masked."""
         assert "  labels of 80 rows: 2,000 of 2,000 are tokens, 0.0% are -100" in page(pipeline(run()), LEDGER)
 
     def test_without_an_evaluation_set_it_says_that_this_tells_less(self) -> None:
@@ -500,18 +495,16 @@ class TestThePage:
         assert page(pipeline(status=-9), LEDGER).endswith("the script ended with:\n  signal 9")
 
     @pytest.mark.parametrize(("status", "ended"), [(7, "status 7"), (-9, "signal 9")])
-    def test_a_script_that_ends_otherwise_than_it_should_is_told_apart_from_its_training(
-        self, status: int, ended: str
-    ) -> None:
-        """It may have looked at what it has trained."""
+    def test_a_failed_script_is_distinguished_from_its_training(self, status: int, ended: str) -> None:
+        """The script may have checked what it trained."""
         told = page(pipeline(run(), status=status), LEDGER)
         assert f"\n\ncould not tell: training was healthy, and the script itself ended with {ended}\n" in told
         assert f"\n\ncould not tell: the script itself ended with {ended}\n" in page(
             pipeline(frozen(), status=status), LEDGER
         )
 
-    def test_what_a_trainer_has_said_is_not_said_again(self) -> None:
-        """A script that catches its error and ends so."""
+    def test_an_error_of_a_trainer_is_not_reported_twice(self) -> None:
+        """The script caught the trainer's error and ended with it."""
         from pipelines import failed
 
         assert len(as_json(pipeline(failed(), status=1), LEDGER)["verdicts"]) == 1

@@ -1,4 +1,4 @@
-"""Recipes and kept observations for the tests of the store."""
+"""Recipes and stored observations for the tests of the store."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def recipe_of(observation: Observation, **changes: object) -> Recipe:
     return replace(recipe, **changes)  # type: ignore[arg-type]
 
 
-def kept(
+def stored_object(
     observation: Observation | None = None, at: str = "2026-01-02T03:04:05.000006+00:00", **changes: object
 ) -> Stored:
-    """An observation as the store keeps it; `changes` are the recipe's."""
+    """An observation as the store holds it; `changes` apply to the recipe."""
     what = observation or seen()
     return Stored(
         recipe=recipe_of(what, **changes), line=to_json(what), recorded_at=at, harness="0.1.0", outcome="pass"
