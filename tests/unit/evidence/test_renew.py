@@ -120,6 +120,7 @@ def nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Nox:
     monkeypatch.setattr(nox_run, "POLL_EVERY_S", 0.0)
     monkeypatch.setattr(nox_run, "load_ledger", lambda: UNLISTED)
     monkeypatch.setattr(os, "nice", lambda _: 0)
+    monkeypatch.setattr(baseline, "write_measured", lambda: None)  # it writes beside the ledger of this project
     monkeypatch.setattr(baseline, "commit", lambda: "unknown")  # git would be started as nox is
     for module in (requested, renew):
         monkeypatch.setattr(module, "read_matrix", matrix)
