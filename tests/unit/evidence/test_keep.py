@@ -104,7 +104,7 @@ def test_a_baseline_that_is_kept_moves_the_measured_releases(
     in_places(matrices=tmp_path / "matrices")
     monkeypatch.setattr(baseline, "aged", lambda summary: summary)  # there are no stacks here
     monkeypatch.setattr(baseline, "write_measured", write_measured)
-    baseline.keep(str(run), "cpu")
+    baseline.save(str(run), "cpu")
     measured = json.loads((tmp_path / "matrices" / "measured.json").read_text(encoding="utf-8"))
     assert measured["quick"][SEEN.flow]["trl"] == SEEN.stack.resolved["trl"]
 
