@@ -207,7 +207,7 @@ def run(  # noqa: PLR0913 - one parameter an option
         jobs=jobs,
         options=checked(options, WHERE),
     )
-    return command.run(request).exit_code
+    return command.run(request)
 
 
 def _names(text: str) -> tuple[str, ...]:

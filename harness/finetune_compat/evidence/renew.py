@@ -150,14 +150,14 @@ def _renew(request: RenewRequest) -> int:
     if found.up_to_date:
         return ExitCode.HEALTHY
     put_current(old, found)
-    ended = command.run(run_request(old, request))
+    ended = command.execute(run_request(old, request))
     whole = replace(request, stacks=())
     if request.stacks and ended.exit_code <= command.INTERRUPTED:
         left = renewal(old, whole)
         if left.todo:
             _say_all(["", f"{request.name} is not replaced yet: {counted(len(left.todo), 'cell')} to run"])
             return ended.exit_code
-        ended = command.run(run_request(old, whole))
+        ended = command.execute(run_request(old, whole))
     if ended.exit_code > command.INTERRUPTED or ended.exit_code == ExitCode.COULD_NOT_TELL:
         say(f"{request.name} is not replaced: the run is incomplete. Run the same command again to resume.")
         return ended.exit_code

@@ -33,7 +33,12 @@ class Ended:
     exit_code: int
 
 
-def run(request: RunRequest) -> Ended:
+def run(request: RunRequest) -> int:
+    """The exit code of `execute`."""
+    return execute(request).exit_code
+
+
+def execute(request: RunRequest) -> Ended:
     """Run the selected cells that are not cached, and print the report of all selected cells.
 
     Returns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from finetune_compat.contract.errors import CompatError, UnknownName
 from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import Observation, Precision, Variant, to_json
 from finetune_compat.evidence import baseline
-from finetune_compat.evidence.measured import measured_of
+from finetune_compat.evidence.measured import measured_of, write_measured
+from finetune_compat.machine.places import places
 from finetune_compat.results.digests import read_digests
 from finetune_compat.results.run_files import RowState, StackRow, read_observations, unfinished, write_row
 from finetune_compat.store.store import Store
@@ -58,6 +60,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Path
     (tmp_path / "checkout").mkdir()
     in_places(checkout=tmp_path / "checkout")
     monkeypatch.setattr(baseline, "cells_on", lambda device: [CELL])
+    monkeypatch.setattr(baseline, "write_measured", lambda: None)  # it writes beside the ledger of this project
     run = tmp_path / "runs" / "one"
     write_row(run, StackRow(SEEN.stack.name, RowState.RAN, "", (SEEN.cell,)))
     (run / "observations.jsonl").write_text(f"{to_json(SEEN)}\n", encoding="utf-8")
@@ -97,6 +100,20 @@ def test_a_baseline_has_the_digests_of_what_it_was_measured_with(run: Path) -> N
     assert digests is not None
     assert digests.recipe(SEEN) == recipe
     assert (digests.locks, digests.checks) == ({SEEN.stack.name: SEEN.stack.lock_sha256}, check_digests())
+
+
+def test_a_baseline_that_is_kept_moves_the_measured_releases(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any
+) -> None:
+    """In the file beside the ledger."""
+    (tmp_path / "matrices").mkdir()
+    shutil.copy(places().ledger, tmp_path / "matrices")
+    in_places(matrices=tmp_path / "matrices")
+    monkeypatch.setattr(baseline, "aged", lambda summary: summary)  # there are no stacks here
+    monkeypatch.setattr(baseline, "write_measured", write_measured)
+    baseline.save(str(run), "cpu")
+    measured = json.loads((tmp_path / "matrices" / "measured.json").read_text(encoding="utf-8"))
+    assert measured["quick"][SEEN.flow]["trl"] == SEEN.stack.resolved["trl"]
 
 
 def test_what_an_observation_was_measured_with_is_not_guessed(run: Path) -> None:

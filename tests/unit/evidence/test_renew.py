@@ -16,6 +16,7 @@ import builders as b
 import pytest
 from builders import UNLISTED
 from deep_builders import deep
+from finetune_compat import cli
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.catalog import cells_on
 from finetune_compat.contract.cell_id import parse_cell
@@ -119,6 +120,7 @@ def nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Nox:
     monkeypatch.setattr(nox_run, "POLL_EVERY_S", 0.0)
     monkeypatch.setattr(nox_run, "load_ledger", lambda: UNLISTED)
     monkeypatch.setattr(os, "nice", lambda _: 0)
+    monkeypatch.setattr(baseline, "write_measured", lambda: None)  # it writes beside the ledger of this project
     monkeypatch.setattr(baseline, "commit", lambda: "unknown")  # git would be started as nox is
     for module in (requested, renew):
         monkeypatch.setattr(module, "read_matrix", matrix)
@@ -203,7 +205,7 @@ def test_an_interrupted_renewal_replaces_nothing(nox: Nox, monkeypatch: pytest.M
     changed(other_sources("sft-full"))
     before = state()
     run = places().runs / "made-cpu"
-    monkeypatch.setattr(command, "run", lambda _: command.Ended(run, command.INTERRUPTED + 15))
+    monkeypatch.setattr(command, "execute", lambda _: command.Ended(run, command.INTERRUPTED + 15))
     assert renew.renew(RenewRequest("cpu")) == command.INTERRUPTED + 15
     assert state() == before
 
@@ -361,3 +363,23 @@ def test_two_renewals_wait_for_each_other(nox: Nox, monkeypatch: pytest.MonkeyPa
     assert renew.renew(RenewRequest("cpu")) == ExitCode.HEALTHY
     assert said[0] == "another renewal is running; this one waits for it"
     assert "nothing to renew" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "called"),
+    [
+        ([], "renew"),
+        (["--list"], "list_only"),
+        (["--dry-run"], "list_only"),
+        (["--background"], "in_background"),
+    ],
+)
+def test_the_command_line_asks_for_one_of_three(monkeypatch: pytest.MonkeyPatch, words: list[str], called: str) -> None:
+    """With the baseline, the stacks and how many at once."""
+    asked: list[tuple[str, RenewRequest]] = []
+    for name in ("renew", "list_only", "in_background"):
+        monkeypatch.setattr(renew, name, lambda request, name=name: asked.append((name, request)) or ExitCode.UNHEALTHY)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["renew", "cpu-deep", "--stacks", "trl0.22, peft*", "-j", "2", *words])
+    assert asked == [(called, RenewRequest("cpu-deep", ("trl0.22", "peft*"), 2))]
+    assert ended.value.code == ExitCode.UNHEALTHY
