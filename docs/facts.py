@@ -33,14 +33,10 @@ def facts() -> dict[str, str]:
 
 
 def scores() -> dict[str, str]:
-    """Number of faults that were planted with the checks in view (`planted`), and how many independent faults are named
-    on each stack (`independent`).
-    """
-    from finetune_compat.evidence import faults, independent_faults
+    """Number of faults that are planted with the checks in view."""
+    from finetune_compat.evidence import faults
 
-    kept = independent_faults.read_kept()
-    named = [f"{record.score} on {record.stack.removesuffix('-py311')}" for record in kept]
-    return {"planted": str(len(faults.planted())), "independent": ", ".join(named)}
+    return {"planted": str(len(faults.planted()))}
 
 
 def versions() -> dict[str, str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import faulthandler
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +19,18 @@ from truth import Truth, truth_of
 
 OfHealthy = Callable[[PlannedCell, int, int], Truth]
 """By cell, seed, and number of micro-batches."""
+
+
+RUNS = 12
+"""A test may run this many flows: healthy and faulty ones under a witness, the cell, and the flows of the deep tier."""
+
+
+@pytest.fixture(autouse=True)
+def _limit(plan: Plan) -> Iterator[None]:
+    """End the process when a test exceeds the time limit of all its cells, in place of the limit of one."""
+    faulthandler.dump_traceback_later(RUNS * plan.limit_s, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import peft.peft_model
@@ -273,16 +274,18 @@ def adapter_reset_by_reload(patch: pytest.MonkeyPatch) -> None:
 def _from_second_load(patch: pytest.MonkeyPatch, change: Any) -> None:
     """Call `change(model)` on every loaded model but the first: on those that are reloaded."""
     loads = 0
+    original = PreTrainedModel.from_pretrained.__func__
 
-    def load(original: Any, *args: Any, **kwargs: Any) -> Any:
+    @functools.wraps(original)
+    def load(model_class: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal loads
-        model = original(*args, **kwargs)
+        model = original(model_class, *args, **kwargs)
         loads += 1
         if loads > 1:
             change(model)
         return model
 
-    around(patch, PreTrainedModel, "from_pretrained", load)
+    patch.setattr(PreTrainedModel, "from_pretrained", classmethod(load))
 
 
 @fault(

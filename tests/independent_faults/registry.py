@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import trl
 from finetune_compat.contract.catalog import QWEN2
 from finetune_compat.contract.plan import PlannedCell
 from finetune_compat.contract.records import Precision, Variant
+from packaging.version import Version
 from truth import Truth
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -35,6 +37,10 @@ PLAIN_TRAINER = _cell("trainer-peft-model")
 COMPLETIONS = _cell("rft-all-linear", deep=False)
 PREFERENCES = _cell("dpo-peft-config", deep=False)
 FOUR_BIT = _cell("sft-peft-config", Precision.NF4_PLAIN, deep=False)
+
+
+PREFERENCES_SINCE = "0.12.0"
+WHY_SINCE = "before TRL 0.12 DPOTrainer does not train with the Transformers release that is locked with it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,11 @@ class Fault:
     other_seed: bool
     """Whether the effect shows between two seeds of the faulty stack, instead of against the healthy one."""
 
+    @property
+    def absent(self) -> str | None:
+        """Why the installed TRL cannot have the fault; None if it can."""
+        return self.why_since if Version(trl.__version__) < Version(self.since) else None
+
 
 FAULTS: list[Fault] = []
 
@@ -77,11 +88,10 @@ def fault(
 
     def add(plant: Plant) -> Plant:
         name = plant.__name__.replace("_", "-")
+        first, why = (PREFERENCES_SINCE, WHY_SINCE) if cell == PREFERENCES else (since, why_since)
         breaks = (plant.__doc__ or "").strip()
         assert breaks, f"{name} does not say what it breaks"
-        FAULTS.append(
-            Fault(name, breaks, kind, source, cell, plant, effect, since, why_since, micro_batches, other_seed)
-        )
+        FAULTS.append(Fault(name, breaks, kind, source, cell, plant, effect, first, why, micro_batches, other_seed))
         return plant
 
     return add

@@ -184,10 +184,6 @@ def kept() -> tuple[Record, ...]:
     return independent_faults.read_records()
 
 
-def test_the_three_stacks_are_committed(kept: tuple[Record, ...]) -> None:
-    assert [record.stack for record in kept] == ["trl0.9-py311", "trl0.22-py311", "trl1.16-py311"]
-
-
 def test_what_is_committed_is_of_the_faults_there_are(kept: tuple[Record, ...]) -> None:
     """In as many steps as a cell has."""
     for record in kept:
