@@ -86,7 +86,7 @@ _TABLE = (
         "A reload gives the same logits",
         "The saved configuration (alpha, targets) or the base model differs from training.",
         _CELL,
-        requires=("A201", "A202", "A204", "W702"),
+        requires=("A201", "A202", "A204", "W702", "P103"),
     ),
     Code(
         "A204",
@@ -129,14 +129,14 @@ _TABLE = (
         "A later token changes no earlier logit",
         "The model sees the tokens it must predict: look at the causal mask of the attention implementation.",
         _CELL,
-        requires=("D801", "P102"),
+        requires=("D801", "P102", "P103"),
     ),
     Code(
         "B202",
         "Padding changes no logit",
         "Look at how the attention mask is used, and at position ids.",
         _CELL,
-        requires=("D801", "P102", "B201"),
+        requires=("D801", "P102", "P103", "B201"),
     ),
     Code(
         "C101",
