@@ -1,4 +1,4 @@
-"""The checks that compare a step and a forward with what they should have been: rows, dropout, gradient, loss, update."""
+"""The checks that compare rows, a step and a forward with what they should have been."""
 
 from __future__ import annotations
 
