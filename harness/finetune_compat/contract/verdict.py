@@ -24,7 +24,7 @@ class Outcome(StrEnum):
     """Exactly the listed deviation, and nothing else."""
     FAIL = "fail"
     INFRASTRUCTURE = "infrastructure"
-    """The machine failed; nothing is known about the versions. Never green, never a regression."""
+    """The machine failed, or the data say nothing. Nothing is known about the versions: never green, never a regression."""
     UNINSTALLABLE = "uninstallable"
     """The stack could not be resolved or installed."""
 
