@@ -645,7 +645,7 @@ def _training(flow: str, variant: Variant) -> Training:
         grad_norm_logged=(1.17,) * 10,
         rates_agree=True,
         rows=Rows(64, 16, (*SHUFFLED, *SHUFFLED[48:]), (HELD_OUT, HELD_OUT)),
-        dropout=None if whole else _dropout(flow, variant),
+        dropout=Dropout(0, None, None) if whole else _dropout(flow, variant),
         reference=_reference(loss.before + 0.0079 - 0.04, classes),
         update_error=(2e-7,) * 10,
     )

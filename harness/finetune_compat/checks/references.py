@@ -37,16 +37,24 @@ ROUNDED_FORWARD = 5e-2
 
 
 def _rows(case: Case) -> Rows:
-    if case.training.rows is None:
-        raise NotApplicable(f"rows of real weights are not recognised, or {NOT_RECORDED}rows were")
-    return case.training.rows
+    rows = case.training.rows
+    if rows is None:
+        raise _not_measured(case, "rows were recognised")
+    return rows
+
+
+def _not_measured(case: Case, measured: str) -> NotApplicable:
+    """The reason why an observation lacks what is measured on tiny models only."""
+    return NotApplicable("not measured on real weights" if case.seen.model is None else f"{NOT_RECORDED}{measured}")
 
 
 def labels_are_tokens(case: Case) -> str | None:
     """Every label is the input token at its position."""
     labels = case.seen.labels
-    if labels is None or labels.foreign is None:
-        raise NotApplicable(f"no batch had labels, or {NOT_RECORDED}labels were compared with tokens")
+    if labels is None:
+        raise NotApplicable("no batch had labels")
+    if labels.foreign is None:
+        raise NotApplicable(f"{NOT_RECORDED}labels were compared with tokens")
     if not labels.foreign:
         return None
     return f"{labels.foreign:,} of {labels.label_tokens:,} labels are not the token at their position"
@@ -110,14 +118,17 @@ def evaluation_covers_its_rows(case: Case) -> str | None:
 def dropout_as_asked(case: Case) -> str | None:
     """Adapters drop the requested share of their inputs in training, and nothing in evaluation."""
     dropout, lora = case.training.dropout, case.seen.lora
-    if lora is None or dropout is None or dropout.training is None:
-        raise NotApplicable(f"no adapter has a dropout layer, or {NOT_RECORDED}dropout was measured")
+    if lora is None:
+        raise NotApplicable("the flow has no adapters")
+    if dropout is None:
+        raise NotApplicable(f"{NOT_RECORDED}dropout was measured")
     if dropout.evaluation:
         return f"dropout is active in evaluation: it sets {dropout.evaluation:.1%} of the inputs to zero"
     asked = lora.dropout if case.rules.dropout else 0.0
-    if math.isclose(dropout.training, asked, rel_tol=DROPOUT_TOLERANCE):
+    measured = dropout.training or 0.0
+    if math.isclose(measured, asked, rel_tol=DROPOUT_TOLERANCE):
         return None
-    return f"dropout sets {dropout.training:.1%} of the inputs to zero in training, asked for {asked:.1%}"
+    return f"dropout sets {measured:.1%} of the inputs to zero in training, asked for {asked:.1%}"
 
 
 # ---------------------------------------------------------------------------------------------------- gradient and loss
@@ -125,8 +136,10 @@ def dropout_as_asked(case: Case) -> str | None:
 
 def _reference(case: Case) -> Reference:
     reference = case.training.reference
-    if reference is None or not reference.label_tokens or not reference.classes:
-        raise NotApplicable(f"no tensor had a gradient, or {NOT_RECORDED}a step was computed again")
+    if reference is None:
+        raise NotApplicable(f"{NOT_RECORDED}a step was computed again")
+    if not reference.label_tokens or not reference.classes:
+        raise NotApplicable("no batch had labels, or no tensor a gradient")
     return reference
 
 
@@ -174,8 +187,10 @@ def logged_loss_is_that_of_the_batch(case: Case) -> str | None:
 def logged_norm_is_that_of_the_gradient(case: Case) -> str | None:
     """The logged gradient norm is the norm measured at the tensors before clipping, at every step."""
     training, logged = case.training, case.training.grad_norm_logged
+    if logged is None:
+        raise NotApplicable(f"{NOT_RECORDED}the trainer's own log of it was read")
     if not logged:
-        raise NotApplicable("the trainer logs no gradient norm, or its log was not read")
+        raise NotApplicable("the trainer logs no gradient norm")
     allowed = ROUNDED_STEP if _rounded(case) else EXACT_STEP
     if len(logged) != len(training.grad_norm):
         return f"{len(logged)} gradient norms are logged in {len(training.grad_norm)} steps"
@@ -191,7 +206,7 @@ def update_is_that_of_adamw(case: Case) -> str | None:
     """The weights after every step are those after a step of AdamW as requested, on the same gradients."""
     errors = case.training.update_error
     if errors is None:
-        raise NotApplicable(f"updates of real weights are not computed, or {NOT_RECORDED}they were")
+        raise _not_measured(case, "updates were computed again")
     allowed = ROUNDED_UPDATE if _rounded(case) else EXACT_UPDATE
     wrong = [(step, error) for step, error in enumerate(errors, 1) if not error <= allowed]
     if not wrong:
@@ -210,9 +225,12 @@ def _rounded(case: Case) -> bool:
 
 
 def _forward(case: Case) -> Forward:
-    if case.seen.forward is None or case.seen.model is None:
-        raise NotApplicable("the forward of the trained model was not measured, or weights are real")
-    return case.seen.forward
+    forward = case.seen.forward
+    if forward is None and case.seen.training is None:
+        raise NotApplicable("training did not finish")
+    if forward is None or case.seen.model is None:
+        raise _not_measured(case, "the forward was measured")
+    return forward
 
 
 def later_tokens_change_nothing(case: Case) -> str | None:

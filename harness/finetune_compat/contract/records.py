@@ -387,7 +387,7 @@ class Dropout:
     training: float | None
     """In one training step; None if no layer was called."""
     evaluation: float | None
-    """In all evaluations."""
+    """In all evaluations; None likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,7 +451,6 @@ class Training:
     rows: Rows | None = None
     """None for real weights, and in older observations. The fields below are None in older observations, too."""
     dropout: Dropout | None = None
-    """None for a flow without adapters."""
     reference: Reference | None = None
     update_error: tuple[float, ...] | None = None
     """By step: the difference between the weights after the step and after a step of AdamW as requested, on the same

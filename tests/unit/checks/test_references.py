@@ -103,6 +103,13 @@ def test_dropout_that_is_not_as_asked_is_named(changes: dict[str, float], messag
     assert failures(b.with_dropout(healthy(), **changes)) == {"P103": message}
 
 
+def test_adapters_without_a_dropout_layer_drop_nothing() -> None:
+    """Where dropout was asked for, that is a fault; where none was, it is not."""
+    none = {"layers": 0, "training": None, "evaluation": None}
+    assert set(failures(b.with_dropout(healthy(), **none))) == {"P103"}  # type: ignore[arg-type]
+    assert not failures(b.with_dropout(healthy("sft-all-linear"), **none))  # type: ignore[arg-type]
+
+
 def test_a_preference_trains_without_dropout() -> None:
     """DPOTrainer disables it by default."""
     seen = healthy("dpo-peft-config")

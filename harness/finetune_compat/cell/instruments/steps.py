@@ -127,8 +127,8 @@ class StepLog(TrainerCallback):
         finally:
             self._dropout.detach()
 
-    def dropout(self) -> Dropout | None:
-        """The measurement of dropout; None if the model has no adapters with dropout layers."""
+    def dropout(self) -> Dropout:
+        """The measurement of dropout."""
         return self._dropout.dropout()
 
     def update_errors(self) -> tuple[float, ...] | None:
@@ -299,10 +299,8 @@ class DropoutLog:
             handle.remove()
         self._handles = []
 
-    def dropout(self) -> Dropout | None:
-        """The measurement; None without a layer."""
-        if not self._layers:
-            return None
+    def dropout(self) -> Dropout:
+        """The measurement."""
         return Dropout(self._layers, self._share(training=True), self._share(training=False))
 
     def _share(self, *, training: bool) -> float | None:
