@@ -129,7 +129,7 @@ _TABLE = (
         "A later token changes no earlier logit",
         "The model sees the tokens it must predict: look at the causal mask of the attention implementation.",
         _CELL,
-        requires=("D801", "P102", "P103"),
+        requires=("D801", "P102", "P103", "W701"),
     ),
     Code(
         "B202",
