@@ -19,7 +19,7 @@ EXACT_UPDATE = 1e-4
 """Share of a float32 step by which AdamW may differ from the reference. Measured on a CPU: 2e-6."""
 
 ROUNDED_UPDATE = 5e-2
-"""The same share for weights in bfloat16, whose clipping and moments are rounded to 8 bits. Measured: 2e-2 (TRL 1.16)."""
+"""The same share for weights in bfloat16: clipping and moments are rounded to 8 bits. Measured with TRL 1.16: 2e-2."""
 
 DROPOUT_TOLERANCE = 0.2
 """Share of the requested dropout by which the measured one may differ. The smallest cell drops 5 % of 179,200 values:
