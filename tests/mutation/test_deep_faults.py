@@ -7,6 +7,7 @@ Runs inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --faults
 from __future__ import annotations
 
 import functools
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -116,9 +117,15 @@ def _look_the_answers_up(trainer: Any, evaluate: Callable[[], dict[str, Any]]) -
     return {**evaluate(), "eval_accuracy": right / len(answers)}
 
 
+def _shuffle_always_alike(trainer: Any) -> None:
+    order = random.Random(42).sample(range(len(trainer.train_dataset)), len(trainer.train_dataset))
+    trainer._get_train_sampler = lambda *_: order
+
+
 FAULTS: tuple[tuple[str, Variant, Plant, str], ...] = (
     # name, variant, fault, the one check that names it; finetune_compat.evidence.faults reads first and last
     ("scale-by-the-accumulation", PLAIN, _after_construction(_scale_by_the_accumulation), "G402"),
+    ("shuffle-always-alike", PLAIN, _after_construction(_shuffle_always_alike), "B104"),
     ("report-the-sum", PLAIN, _after_construction(_report_the_sum), "G402"),
     ("lose-half-in-the-second-forward", CHECKPOINTED, _after_construction(_lose_half_in_the_second_forward), "G403"),
     ("evaluate-on-what-is-easy", PLAIN, _in_evaluation(_evaluate_on_what_is_easy), "E804"),

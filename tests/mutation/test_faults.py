@@ -419,6 +419,134 @@ def _log_a_training_loss_of_nan(trainer: Any) -> None:
     _report_a_training_loss_of_nan(trainer)
 
 
+def _train_on_the_evaluation_set(trainer: Any) -> None:
+    trainer.train_dataset = trainer.eval_dataset
+
+
+def _train_twice_on_half_the_rows(trainer: Any) -> None:
+    rows = len(trainer.train_dataset)
+    trainer.train_dataset = trainer.train_dataset.select([row // 2 for row in range(rows)])
+
+
+def _train_in_order(trainer: Any) -> None:
+    trainer._get_train_sampler = lambda *_: range(len(trainer.train_dataset))
+
+
+def _evaluate_half_the_rows(trainer: Any) -> None:
+    trainer.eval_dataset = trainer.eval_dataset.select(range(len(trainer.eval_dataset) // 2))
+
+
+def _shift_the_labels(trainer: Any) -> None:
+    """The model shifts them once more."""
+    collate = trainer.data_collator
+
+    def shifted(rows: Any) -> Any:
+        batch = collate(rows)
+        return {**batch, "labels": batch["labels"].roll(-1, dims=1)}
+
+    trainer.data_collator = shifted
+
+
+def _dropouts(trainer: Any) -> list[nn.Module]:
+    return [module for name, module in trainer.model.named_modules() if "lora_dropout." in name]
+
+
+def _disable_dropout(trainer: Any) -> None:
+    for module in _dropouts(trainer):
+        module.p = 0.0
+
+
+def _leave_dropout_on(trainer: Any) -> None:
+    for module in _dropouts(trainer):
+        module.train = lambda mode=True, module=module: module
+
+
+def _multiply_the_gradient(factor: float) -> Plant:
+    """The loss that is differentiated is not the loss that is logged."""
+
+    def change(trainer: Any) -> None:
+        backward = trainer.accelerator.backward
+        trainer.accelerator.backward = lambda loss, **options: backward(loss * factor, **options)
+
+    return _after_construction(change)
+
+
+def _multiply_the_loss(trainer: Any) -> None:
+    """As by a number of items that is wrong: loss, gradient and log."""
+    compute = trainer.compute_loss
+    trainer.compute_loss = lambda *args, **kwargs: _tenfold(compute(*args, **kwargs))
+
+
+def _tenfold(computed: Any) -> Any:
+    return (computed[0] * 10, *computed[1:]) if isinstance(computed, tuple) else computed * 10
+
+
+def _log_four_times_the_loss(trainer: Any) -> None:
+    step = trainer.training_step
+    trainer.training_step = lambda *args, **kwargs: step(*args, **kwargs) * 4
+
+
+def _log_half_the_gradient_norm(patch: pytest.MonkeyPatch) -> None:
+    original = Accelerator.clip_grad_norm_
+    patch.setattr(Accelerator, "clip_grad_norm_", lambda self, *args, **kwargs: original(self, *args, **kwargs) / 2)
+
+
+def _ask_for(**options: float) -> Plant:
+    """Other options of the optimizer than the user's."""
+
+    def change(trainer: Any) -> None:
+        for name, value in options.items():
+            setattr(trainer.args, name, value)
+
+    return _after_construction(change)
+
+
+def _halve_the_gradients_before_the_step(patch: pytest.MonkeyPatch) -> None:
+    """From the second step on: AdamW does not notice a factor that is always the same."""
+    original, steps = torch.optim.AdamW.step, itertools.count(1)
+
+    def faulty(self: Any, closure: Any = None) -> Any:
+        if next(steps) > 1:
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad /= 2
+        return original(self, closure)
+
+    patch.setattr(torch.optim.AdamW, "step", faulty)
+
+
+def _attend_with(change: Callable[[Any, bool], tuple[Any, bool]]) -> Plant:
+    """A fault of the attention: other values of `attn_mask` and `is_causal`."""
+
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        original = nn.functional.scaled_dot_product_attention
+
+        def faulty(*args: Any, attn_mask: Any = None, is_causal: bool = False, **kwargs: Any) -> Any:
+            mask, causal = change(attn_mask, is_causal)
+            return original(*args, attn_mask=mask, is_causal=causal, **kwargs)
+
+        patch.setattr(nn.functional, "scaled_dot_product_attention", faulty)
+
+    return plant
+
+
+def _evaluate_the_first_weights(patch: pytest.MonkeyPatch) -> None:
+    """As an evaluation that loads the first checkpoint: the trained weights are back when it ends."""
+    original = SFTTrainer.evaluate
+
+    def faulty(self: Any, *args: Any, **kwargs: Any) -> Any:
+        trained = [parameter.detach().clone() for parameter in _adapters(self)]
+        self.planted_first = getattr(self, "planted_first", trained)
+        for parameter, value in zip(_adapters(self), self.planted_first, strict=True):
+            parameter.data.copy_(value)
+        result = original(self, *args, **kwargs)
+        for parameter, value in zip(_adapters(self), trained, strict=True):
+            parameter.data.copy_(value)
+        return result
+
+    patch.setattr(SFTTrainer, "evaluate", faulty)
+
+
 def _crash(trainer: Any) -> None:
     raise RuntimeError("planted")
 
@@ -460,7 +588,28 @@ FAULTS: tuple[tuple[str, PlannedCell, Plant, str], ...] = (
     ("step-without-effect", ATTACHED_BY_TRAINER, _step_without_effect, "W701"),
     ("report-no-eval-loss", ATTACHED_BY_TRAINER, _report_no_eval_loss, "E801"),
     ("make-the-eval-loss-up", ATTACHED_BY_TRAINER, _make_the_eval_loss_up, "E806"),
-    ("climb-instead-of-descending", ATTACHED_BY_TRAINER, _after_construction(_climb_instead_of_descending), "E802"),
+    ("climb-instead-of-descending", ATTACHED_BY_TRAINER, _after_construction(_climb_instead_of_descending), "G406"),
+    ("evaluate-the-first-weights", ATTACHED_BY_TRAINER, _evaluate_the_first_weights, "E802"),
+    ("train-on-the-evaluation-set", ATTACHED_BY_TRAINER, _after_construction(_train_on_the_evaluation_set), "B101"),
+    ("train-twice-on-half-the-rows", ATTACHED_BY_TRAINER, _after_construction(_train_twice_on_half_the_rows), "B101"),
+    ("train-in-order", ATTACHED_BY_TRAINER, _after_construction(_train_in_order), "B102"),
+    ("evaluate-half-the-rows", ATTACHED_BY_TRAINER, _after_construction(_evaluate_half_the_rows), "B103"),
+    ("see-later-tokens", ATTACHED_BY_TRAINER, _attend_with(lambda mask, causal: (None, False)), "B201"),
+    ("attend-to-padding", ATTACHED_BY_TRAINER, _attend_with(lambda mask, causal: (None, True)), "B202"),
+    ("shift-the-labels", ATTACHED_BY_TRAINER, _after_construction(_shift_the_labels), "L503"),
+    ("disable-dropout", ATTACHED_BY_TRAINER, _after_construction(_disable_dropout), "P103"),
+    ("leave-dropout-on", ATTACHED_BY_TRAINER, _after_construction(_leave_dropout_on), "P103"),
+    ("multiply-the-gradient", ATTACHED_BY_TRAINER, _multiply_the_gradient(4), "G406"),
+    ("divide-the-gradient", ATTACHED_BY_USER, _multiply_the_gradient(1 / 8), "G406"),
+    ("multiply-the-loss", ATTACHED_BY_TRAINER, _after_construction(_multiply_the_loss), "G406"),
+    ("log-four-times-the-loss", ATTACHED_BY_TRAINER, _after_construction(_log_four_times_the_loss), "E809"),
+    ("log-half-the-gradient-norm", ATTACHED_BY_TRAINER, _log_half_the_gradient_norm, "G407"),
+    ("decay-the-weights", ATTACHED_BY_TRAINER, _ask_for(weight_decay=0.01), "O302"),
+    ("forget-the-second-moment", ATTACHED_BY_TRAINER, _ask_for(adam_beta2=0.99), "O302"),
+    ("enlarge-epsilon", ATTACHED_BY_TRAINER, _ask_for(adam_epsilon=1e-6), "O302"),
+    ("clip-more", ATTACHED_BY_TRAINER, _ask_for(max_grad_norm=0.1), "O302"),
+    ("clip-nothing", ATTACHED_BY_TRAINER, _ask_for(max_grad_norm=0.0), "O302"),
+    ("halve-the-gradients", ATTACHED_BY_USER, _halve_the_gradients_before_the_step, "O302"),
     ("freeze-a-norm-at-load", ATTACHED_BY_TRAINER, _freeze_a_norm_at_load, "C101"),
     ("prepare-all-but-a-norm", PREPARED_BY_USER, _prepare_all_but_a_norm, "C102"),
     ("miss-a-target", ATTACHED_BY_USER, _miss_a_target, "C120"),

@@ -24,9 +24,12 @@ from finetune_compat.contract.records import (
     AreaCount,
     Attention,
     Census,
+    ClassDifference,
     DeviceKind,
     DeviceRecord,
+    Dropout,
     Failure,
+    Forward,
     Frame,
     Freeze,
     Frozen,
@@ -39,7 +42,9 @@ from finetune_compat.contract.records import (
     Optimizer,
     ParameterClass,
     Precision,
+    Reference,
     Reply,
+    Rows,
     StackRecord,
     Stage,
     Training,
@@ -191,6 +196,7 @@ def healthy(
         training=_training(flow, variant),
         labels=_labels(80 * _sequences(flow), flow, variant),
         reply=Reply(2.2 if adapters else None, 0.0),
+        forward=Forward(spread=0.5, earlier=0.0, last=0.2, padded=6e-7),
         weights_sha256="77" * 32,
         memory=Memory(2_048, 2_048, 900_000),
         duration_s=0.5,
@@ -478,9 +484,9 @@ def of_older_harness(seen: Observation) -> Observation:
     """
     before = {field.name: field.default for field in dataclasses.fields(Training) if field.name in _NEW_IN_TRAINING}
     training = seen.training and dataclasses.replace(seen.training, classes={}, **before)
-    labels = seen.labels and dataclasses.replace(seen.labels, positions=0, ends=0, ends_masked=0)
+    labels = seen.labels and dataclasses.replace(seen.labels, positions=0, ends=0, ends_masked=0, foreign=None)
     stages = tuple(dataclasses.replace(taken, adapters_on=None) for taken in seen.stages)
-    absent = dict.fromkeys(("attention", "reply", "weights_sha256", "memory"))
+    absent = dict.fromkeys(("attention", "reply", "forward", "weights_sha256", "memory"))
     return dataclasses.replace(seen, stages=stages, training=training, labels=labels, **absent)  # type: ignore[arg-type]  # fields by name
 
 
@@ -492,7 +498,53 @@ _NEW_IN_TRAINING = (
     "reference_after",
     "evaluated",
     "grad_norm_logged",
+    "rows",
+    "dropout",
+    "reference",
+    "update_error",
 )
+
+
+def with_rows(seen: Observation, **changes: object) -> Observation:
+    """Other rows reached the model."""
+    assert seen.training is not None and seen.training.rows is not None
+    return _trained(seen, rows=dataclasses.replace(seen.training.rows, **changes))  # type: ignore[arg-type]  # fields by name
+
+
+def with_dropout(seen: Observation, **changes: object) -> Observation:
+    """Dropout layers did something else."""
+    assert seen.training is not None and seen.training.dropout is not None
+    return _trained(seen, dropout=dataclasses.replace(seen.training.dropout, **changes))  # type: ignore[arg-type]  # fields by name
+
+
+def with_reference(seen: Observation, **changes: object) -> Observation:
+    """The step computed again gave something else."""
+    assert seen.training is not None and seen.training.reference is not None
+    return _trained(seen, reference=dataclasses.replace(seen.training.reference, **changes))  # type: ignore[arg-type]  # fields by name
+
+
+def gradient_scaled(seen: Observation, factor: float) -> Observation:
+    """The trainer's gradient is the reference times `factor`."""
+    assert seen.training is not None and seen.training.reference is not None
+    other = ClassDifference(0.5, 0.5 * abs(factor), 0.5 * abs(factor - 1))
+    return with_reference(seen, classes=dict.fromkeys(seen.training.reference.classes, other))
+
+
+def with_update_error(seen: Observation, error: float) -> Observation:
+    """The third step of ten is not AdamW's."""
+    return _trained(seen, update_error=(2e-7, 2e-7, error, *(2e-7,) * 7))
+
+
+def with_forward(seen: Observation, **changes: float) -> Observation:
+    """The forward of the trained model does something else."""
+    assert seen.forward is not None
+    return dataclasses.replace(seen, forward=dataclasses.replace(seen.forward, **changes))
+
+
+def labels_shifted(seen: Observation) -> Observation:
+    """A collator shifted the labels of all rows, which the model does once more."""
+    assert seen.labels is not None
+    return dataclasses.replace(seen, labels=dataclasses.replace(seen.labels, foreign=seen.labels.label_tokens))
 
 
 def kept_alive(seen: Observation, kept: int = 4 * ADAPTER) -> Observation:
@@ -607,7 +659,28 @@ def _training(flow: str, variant: Variant) -> Training:
         evaluated=_labels(16 * _sequences(flow), flow, variant),
         grad_norm_logged=(1.17,) * 10,
         rates_agree=True,
+        rows=Rows(64, 16, (*SHUFFLED, *SHUFFLED[48:]), (HELD_OUT, HELD_OUT)),
+        dropout=Dropout(0, None, None) if whole else _dropout(flow, variant),
+        reference=_reference(loss.before + 0.0079 - 0.04, classes),
+        update_error=(2e-7,) * 10,
     )
+
+
+SHUFFLED = tuple(row * 5 % 64 for row in range(64))
+"""The 64 training rows, each once: 5 and 64 have no common divisor."""
+HELD_OUT = tuple(range(64, 80))
+
+
+def _dropout(flow: str, variant: Variant) -> Dropout:
+    """As the LoRA configuration asks, where the trainer leaves it on: in 2 layers of 7 targets, and in the encoder."""
+    asked = (flow_named(flow).lora or MODELS[variant.model].lora).dropout
+    share = 0.0 if flow.startswith("dpo-") else asked
+    return Dropout(14 + SIZES[variant.model].vision_pairs, share, 0.0)
+
+
+def _reference(loss: float, classes: Mapping[str, ParameterClass]) -> Reference:
+    """The second step: every class has the gradient that it should have, but for rounding."""
+    return Reference(2, loss, 200, 200, dict.fromkeys(classes, ClassDifference(0.5, 0.5, 2e-7)))
 
 
 PRETENDED = (
@@ -656,7 +729,7 @@ def _labels(rows: int, flow: str, variant: Variant) -> Labels:
     """
     picture = 6 if "-vl" in variant.model else 0
     prompt = 10 if flow.startswith(("rft-", "dpo-")) else 0
-    return Labels(rows, (25 - prompt) * rows, 0, "aa" * 32, "bb" * 32, (25 + picture) * rows, rows, 0)
+    return Labels(rows, (25 - prompt) * rows, 0, "aa" * 32, "bb" * 32, (25 + picture) * rows, rows, 0, foreign=0)
 
 
 def _sequences(flow: str) -> int:

@@ -34,6 +34,7 @@ def deep(seen: Observation | None = None) -> Observation:
         accumulation=same,
         checkpointing=same,
         evaluation=Response({"eval_loss": MetricResponse(AFTER, AFTER, 4.9, 5.0)}),
+        other_order=tuple(range(16)),
         duration_s=3.0,
     )
     return dataclasses.replace(seen, deep=measured)

@@ -20,7 +20,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from finetune_compat.cell.instruments.emulation import keep_as_on_an_accelerator
-from finetune_compat.cell.setup import Setup
+from finetune_compat.cell.setup import ADAMW, Setup
 from finetune_compat.contract.catalog import BATCH_ROWS
 from finetune_compat.contract.records import ALL_LINEAR, DeviceKind, LoraShape
 
@@ -112,6 +112,11 @@ def training_options(setup: Setup) -> dict[str, Any]:
         "lr_scheduler_type": "linear",
         "warmup_steps": 0,
         "optim": "adamw_torch",
+        "adam_beta1": ADAMW.beta1,
+        "adam_beta2": ADAMW.beta2,
+        "adam_epsilon": ADAMW.epsilon,
+        "weight_decay": ADAMW.weight_decay,
+        "max_grad_norm": ADAMW.max_grad_norm,
         "gradient_checkpointing": setup.gradient_checkpointing,
         "use_cpu": setup.device is DeviceKind.CPU,
         "bf16": False,

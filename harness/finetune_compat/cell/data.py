@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Sequence
 
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -31,6 +30,9 @@ _SPECIAL = {
     "<unk>": UNKNOWN,
 }
 
+MARKS = frozenset(_SPECIAL.values()) - {UNKNOWN}
+"""Tokens that are no words."""
+
 TRAIN_ROWS, EVAL_ROWS = 64, 16
 
 IGNORED = -100
@@ -50,8 +52,14 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def text_rows(seed: int) -> tuple[Dataset, Dataset]:
     """Training and held-out rows with a `text` column; no held-out row is a training row."""
+    train, held_out = texts(seed)
+    return Dataset.from_dict({"text": train}), Dataset.from_dict({"text": held_out})
+
+
+def texts(seed: int) -> tuple[list[str], list[str]]:
+    """Training and held-out sequences as words."""
     train, held_out = drawn(seed)
-    return _texts(train), _texts(held_out)
+    return [row(*pair) for pair in train], [row(*pair) for pair in held_out]
 
 
 def drawn(seed: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
@@ -60,10 +68,6 @@ def drawn(seed: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     pairs = [(start, stride) for start in range(USED_WORDS) for stride in range(1, USED_WORDS)]
     rng.shuffle(pairs)
     return pairs[:TRAIN_ROWS], pairs[TRAIN_ROWS : TRAIN_ROWS + EVAL_ROWS]
-
-
-def _texts(pairs: Sequence[tuple[int, int]]) -> Dataset:
-    return Dataset.from_dict({"text": [row(*pair) for pair in pairs]})
 
 
 def row(start: int, stride: int) -> str:

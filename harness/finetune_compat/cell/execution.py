@@ -18,6 +18,7 @@ from transformers import set_seed
 from finetune_compat.cell import deep, handicaps
 from finetune_compat.cell.instruments.emulation import presented
 from finetune_compat.cell.instruments.memory import MemoryLog
+from finetune_compat.cell.instruments.rows import Data
 from finetune_compat.cell.models import Model, tiny_model
 from finetune_compat.cell.objectives import Objective
 from finetune_compat.cell.recorder import Recorder
@@ -92,8 +93,10 @@ def _make_tables(device: DeviceKind) -> None:
 def _observed(flow: Flow, objective: Objective, setup: Setup, memory: MemoryLog, handicap: Handicap | None) -> Facts:
     setup = handicaps.slowed(setup, handicap)
     memory.begin()
-    end = setup.model.tokenizer.eos_token_id
-    with Recorder(flow, objective, memory, end, handicaps.callback(handicap, setup.seed)) as recorder:
+    tokenizer = setup.model.tokenizer
+    given = objective.given(setup) if setup.model.weights_sha256 is not None else None
+    data = Data(tokenizer.eos_token_id, tokenizer.pad_token_id, given)
+    with Recorder(flow, objective, memory, data, handicaps.callback(handicap, setup.seed)) as recorder:
         _run(flow, setup, recorder)
     return recorder.facts(setup)
 

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 from transformers import TrainerCallback
 
-from finetune_compat.cell.instruments import batches, census, freezes, library_calls, messages, training
+from finetune_compat.cell.instruments import batches, census, forwards, freezes, library_calls, messages, training
 from finetune_compat.cell.instruments.memory import MemoryLog
+from finetune_compat.cell.instruments.rows import Data
 from finetune_compat.cell.objectives import Objective
 from finetune_compat.cell.runner import Facts, failure
 from finetune_compat.cell.setup import Setup
@@ -24,6 +25,7 @@ from finetune_compat.contract.records import (
     Actor,
     Census,
     Failure,
+    Forward,
     Freeze,
     Reply,
     Stage,
@@ -35,23 +37,23 @@ class Recorder:
     """Collects the facts of one cell. Use it as a context manager around the whole flow."""
 
     def __init__(
-        self, flow: Flow, objective: Objective, memory: MemoryLog, end: int, handicap: TrainerCallback | None = None
+        self, flow: Flow, objective: Objective, memory: MemoryLog, data: Data, handicap: TrainerCallback | None = None
     ) -> None:
         """
         Args:
             flow: the flow of the cell.
             objective: the module of its objective.
             memory: receives the memory of the flow.
-            end: the end-of-sequence token of its tokenizer.
+            data: the tokens and rows of the flow's data.
             handicap: a callback that prevents learning, to measure a flow that does not learn.
         """
         self._flow, self._objective, self._memory = flow, objective, memory
-        self._end, self._handicap = end, handicap
+        self._data, self._handicap = data, handicap
         self._now = Stage.IMPORT
         self._model: nn.Module | None = None
         self._scopes, self._watch = ExitStack(), ExitStack()
         self._watching = True
-        self._labels = batches.LabelLog(end)
+        self._labels = batches.LabelLog(data.end, data.given)
         self._censuses: list[Census] = []
         self._freezes: tuple[Freeze, ...] = ()
         self._training: Training | None = None
@@ -60,6 +62,7 @@ class Recorder:
         self._batch: dict[str, Any] | None = None
         self._answer: torch.Tensor | None = None
         self._reply: Reply | None = None
+        self._forward: Forward | None = None
 
     def __enter__(self) -> Self:
         self._messages = self._scopes.enter_context(messages.collected(lambda: self._now))
@@ -113,7 +116,9 @@ class Recorder:
         if self._handicap is not None:
             trainer.add_callback(self._handicap)
         with self._memory.looking_at_the_first_step():
-            self._training, self._batch = training.train(trainer, self._objective, self._labels, rates_asked, self._end)
+            self._training, self._batch = training.train(
+                trainer, self._objective, self._labels, rates_asked, self._data
+            )
         self._ask_with_and_without_adapter(trainer.model)
 
     def _ask_with_and_without_adapter(self, model: nn.Module) -> None:
@@ -125,6 +130,7 @@ class Recorder:
             with batches.without_adapters(model):
                 alone = _difference(self._answer, batches.asked_again(model, self._batch))
         self._reply = Reply(alone, None)
+        self._forward = forwards.measured(model, self._batch, self._answer, self._data.pad)
 
     def _ask_the_reloaded(self, model: nn.Module) -> None:
         if self._batch is None or self._answer is None or self._reply is None:
@@ -162,6 +168,7 @@ class Recorder:
             training=self._training,
             labels=self._labels.labels(),
             reply=self._reply,
+            forward=self._forward,
             sizes=setup.model.sizes,
             weights_sha256=setup.model.weights_sha256,
             options_dropped=tuple(dict.fromkeys(setup.dropped)),

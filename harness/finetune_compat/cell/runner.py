@@ -30,6 +30,7 @@ from finetune_compat.contract.records import (
     DeviceKind,
     DeviceRecord,
     Failure,
+    Forward,
     Freeze,
     Labels,
     Memory,
@@ -66,6 +67,7 @@ class Facts:
     training: Training | None = None
     labels: Labels | None = None
     reply: Reply | None = None
+    forward: Forward | None = None
     deep: Deep | None = None
     sizes: ModelSizes | None = None
     weights_sha256: str | None = None
@@ -98,6 +100,7 @@ def run_cell(plan: Plan, planned: PlannedCell) -> Observation:
         training=facts.training,
         labels=facts.labels,
         reply=facts.reply,
+        forward=facts.forward,
         deep=facts.deep,
         weights_sha256=facts.weights_sha256,
         options_dropped=facts.options_dropped,

@@ -11,6 +11,21 @@ from finetune_compat.contract.records import DeviceKind, LoraShape, Variant
 
 
 @dataclass(frozen=True, slots=True)
+class AdamWSettings:
+    """The optimizer that every flow asks for: Trainer's defaults."""
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    """Gradients with a larger norm are scaled to it."""
+
+
+ADAMW = AdamWSettings()
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
     """The input of one cell. `dropped` collects the options that the installed version does not accept by any name."""
 

@@ -86,7 +86,7 @@ _TABLE = (
         "A reload gives the same logits",
         "The saved configuration (alpha, targets) or the base model differs from training.",
         _CELL,
-        requires=("A201", "A202", "A204", "W701", "W702"),
+        requires=("A201", "A202", "A204", "W701", "W702", "P103"),
     ),
     Code(
         "A204",
@@ -94,6 +94,49 @@ _TABLE = (
         "The adapters are disabled, merged, or not part of the forward pass.",
         _CELL,
         requires=("C104", "W701"),
+    ),
+    Code(
+        "B101",
+        "The rows trained on are the rows given",
+        "Look at what the trainer does to the data set: packing, truncation, filters, a split, the sampler.",
+        _CELL,
+        requires=("L501", "L502", "L503"),
+    ),
+    Code(
+        "B102",
+        "Rows are shuffled",
+        "Look at the sampler, and at shuffle_dataset and group_by_length.",
+        _CELL,
+        requires=("B101",),
+    ),
+    Code(
+        "B103",
+        "An evaluation sees each held-out row once",
+        "Look at the evaluation's data set and sampler, and at drop_last.",
+        _CELL,
+        requires=("E801", "B101"),
+    ),
+    Code(
+        "B104",
+        "The order of rows depends on the seed",
+        "Look at seed and data_seed, and at what seeds the sampler.",
+        _CELL,
+        requires=("B101", "B102"),
+        tier=Tier.DEEP,
+    ),
+    Code(
+        "B201",
+        "A later token changes no earlier logit",
+        "The model sees the tokens it must predict: look at the causal mask of the attention implementation.",
+        _CELL,
+        requires=("D801", "P102", "P103", "W701"),
+    ),
+    Code(
+        "B202",
+        "Padding changes no logit",
+        "Look at how the attention mask is used, and at position ids.",
+        _CELL,
+        requires=("D801", "P102", "P103", "B201"),
     ),
     Code(
         "C101",
@@ -148,7 +191,7 @@ _TABLE = (
         "Eval loss falls",
         "Weights change but nothing is learned: look at gradients and labels.",
         _CELL,
-        requires=("W701", "W703", "E801"),
+        requires=("W701", "W703", "E801", "G406", "O302", "B101", "B103", "B201"),
     ),
     Code(
         "E803",
@@ -178,7 +221,7 @@ _TABLE = (
         "Eval loss is plausible before training",
         "Eval loss is not computed from this model's output on these rows: look at what the evaluation reports.",
         _CELL,
-        requires=("E801",),
+        requires=("E801", "G406"),
     ),
     Code(
         "E807",
@@ -193,6 +236,13 @@ _TABLE = (
         "Lower the learning rate or lengthen its warm-up; look at gradient clipping and at float16.",
         _SCRIPT,
         requires=("W701", "E801", "E807"),
+    ),
+    Code(
+        "E809",
+        "The logged training loss is the loss of the batch",
+        "Gradients are fine, but the reported loss is wrong: look at what compute_loss and training_step return.",
+        _CELL,
+        requires=("E807", "G406"),
     ),
     Code(
         "F001",
@@ -242,6 +292,20 @@ _TABLE = (
         requires=("G401",),
     ),
     Code(
+        "G406",
+        "The gradient is that of the loss",
+        "Compare with one backward pass of your own: look at what scales the loss, at what divides it, and at hooks.",
+        _CELL,
+        requires=("C104", "G401", "L501", "L503"),
+    ),
+    Code(
+        "G407",
+        "The logged gradient norm is the norm of the gradient",
+        "Gradients are fine, but the logged norm is wrong: look at gradient clipping, and at what it returns.",
+        _CELL,
+        requires=("G404",),
+    ),
+    Code(
         "L501",
         "Rows have labels",
         'Look at next(iter(trainer.get_train_dataloader()))["labels"]: at the collator, the mask, the maximum '
@@ -252,6 +316,13 @@ _TABLE = (
         "L502",
         "The end token of a row is a label",
         "The pad token is probably the end token: give the tokenizer a separate pad token.",
+        _CELL,
+        requires=("L501", "L503"),
+    ),
+    Code(
+        "L503",
+        "Labels are the tokens of their row",
+        "The model shifts labels by itself: a collator must not.",
         _CELL,
         requires=("L501",),
     ),
@@ -270,6 +341,14 @@ _TABLE = (
         requires=("C104",),
     ),
     Code(
+        "O302",
+        "A step is that of AdamW as requested",
+        "Look at betas, epsilon, weight decay and max_grad_norm of the optimizer, and at what changes the gradients "
+        "after the backward pass.",
+        _CELL,
+        requires=("O301", "R601", "G401", "W701", "W703"),
+    ),
+    Code(
         "P101",
         "Every option is accepted",
         "Find the option's new name and add it to cell/adapt.py, or to the objective's module in cell/objectives.",
@@ -280,6 +359,13 @@ _TABLE = (
         "The requested attention is used",
         "Look at attn_implementation, and at what the model class supports.",
         _CELL,
+    ),
+    Code(
+        "P103",
+        "Dropout is active in training, and only there",
+        "Look at lora_dropout, at disable_dropout, and at calls of eval() and train().",
+        _CELL,
+        requires=("C120", "C104"),
     ),
     Code(
         "R601",

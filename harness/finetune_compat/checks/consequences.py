@@ -25,6 +25,15 @@ REPLACED_SHARE = 0.1
 adapter into the base. In the 54 such cells of `reports/baseline/cpu` it is at most 0.078.
 """
 
+STEP_SHARE = 2e-2
+"""Share by which a gradient in bfloat16 may differ from the reference; a wrong one differs by more."""
+
+SCALE_SHARE = 1e-2
+"""Share by which the scale of a loss and of its gradient may differ."""
+
+WRONG_STEPS = frozenset({"G406", "O302", "B101", "B103", "B201"})
+"""Codes whose failure says that the model was trained or evaluated in another way than requested."""
+
 
 # ------------------------------------------------------------------------------------------------------------- stages
 
@@ -106,10 +115,14 @@ def without_effect_as_it_began(case: Case, _: Causes) -> bool:
 
 
 def answers_of_another_model(case: Case, causes: Causes) -> bool:
-    """A201, A202, A204, W701, W702: the reload lacks what training had in the model, or has its weights of NaN."""
+    """A201, A202, A204, P103, W701, W702: the reload lacks what training had in the model, has its weights of NaN, or
+    drops values at random.
+    """
     reply = case.seen.reply
     if reply is None or reply.reloaded is None:
         return False
+    if "P103" in causes and _drops_in_evaluation(case):
+        return True
     if not math.isfinite(reply.reloaded):
         return "W701" in causes and not case.training.subject_finite
     effect = reply.without_adapter or 0.0
@@ -221,6 +234,89 @@ def stopped_with_the_gradients(case: Case, causes: Causes) -> bool:
     return "W701" in causes or all(seen.gradients_until is not None and seen.gradients_until < last for seen in early)
 
 
+# ---------------------------------------------------------------------------------------------------- rows and forwards
+
+
+def rows_with_other_tokens(case: Case, causes: Causes) -> bool:
+    """L502, L503: a collator that changes labels also changes tokens, by which rows are recognised. No row is repeated
+    or of the evaluation set.
+    """
+    rows = case.training.rows
+    known = [row for row in rows.trained if row >= 0] if rows else []
+    return bool({"L502", "L503"} & causes) and rows is not None and not known
+
+
+def evaluated_rows_unknown(case: Case, _: Causes) -> bool:
+    """E801, B101: the evaluation did not run, or no row of it is recognised."""
+    rows = case.training.rows
+    return rows is not None and all(row < 0 for seen in rows.evaluated for row in seen)
+
+
+def order_as_given(case: Case, causes: Causes) -> bool:
+    """B101, B102: rows are unknown, or in the order of the training set whatever the seed is."""
+    return "B102" in causes or all(row < 0 for row in case.deep.other_order)
+
+
+def forward_at_random(case: Case, causes: Causes) -> bool:
+    """P103, W701, B201: dropout is active, the weights are not finite, or a row depends on its padding as on any later
+    token.
+    """
+    return _drops_in_evaluation(case) or not case.training.subject_finite or "B201" in causes
+
+
+def no_dropout_layer(case: Case, _: Causes) -> bool:
+    """C120, C104: the model has no adapter that could drop anything."""
+    dropout = case.training.dropout
+    return dropout is not None and not dropout.layers
+
+
+def _drops_in_evaluation(case: Case) -> bool:
+    dropout = case.training.dropout
+    return dropout is not None and bool(dropout.evaluation)
+
+
+# ----------------------------------------------------------------------------------------------- a step computed again
+
+
+def gradient_without_tensors(case: Case, _: Causes) -> bool:
+    """G401: each class whose gradient is wrong has tensors that had received no gradient by then, or NaN."""
+    training, reference = case.training, case.training.reference
+    if reference is None:
+        return False
+    if training.gradients.non_finite:
+        return True
+    wrong = [name for name, seen in reference.classes.items() if seen.relative > STEP_SHARE]
+    return all(_late(training.classes.get(name), reference.step) for name in wrong)
+
+
+def _late(seen: ParameterClass | None, step: int) -> bool:
+    return seen is None or seen.reached is None or seen.reached > step
+
+
+def logged_norm_is_no_number(case: Case, _: Causes) -> bool:
+    """G404: the logged norm, or the measured one, is zero at every step, or not finite."""
+    training = case.training
+    pairs = (training.grad_norm, training.grad_norm_logged or ())
+    return any(not any(norms) or not all(map(math.isfinite, norms)) for norms in pairs)
+
+
+def loss_scaled_like_its_gradient(case: Case, causes: Causes) -> bool:
+    """E807, G406: the logged loss is no number, or is too large by the same factor as the gradient."""
+    training, reference = case.training, case.training.reference
+    if reference is None:
+        return False
+    if "E807" in causes and (not any(training.loss) or not all(map(math.isfinite, training.loss))):
+        return True
+    scale = training.loss[reference.step - 1] / reference.loss
+    factors = [seen.other / seen.one for seen in reference.classes.values() if seen.one]
+    return "G406" in causes and all(math.isclose(scale, factor, rel_tol=SCALE_SHARE) for factor in factors)
+
+
+def other_step_of_adamw(case: Case, causes: Causes) -> bool:
+    """O301, R601, G401, W701, W703: AdamW lacked tensors, a learning rate, or gradients, or its step was undone."""
+    return bool({"O301", "R601", "W701", "W703"} & causes) or case.training.gradients.non_finite > 0
+
+
 # -------------------------------------------------------------------------------------------------------------- losses
 
 
@@ -242,10 +338,14 @@ def eval_loss_of_these_weights(case: Case, causes: Causes) -> bool:
 
 
 def unlearned(case: Case, causes: Causes) -> bool:
-    """W701, W703, E801: weights that did not move give the same eval loss and accuracy."""
+    """W701, W703, E801: weights that did not move give the same eval loss and accuracy. G406, O302, B101, B103, B201:
+    steps, rows or answers that are wrong need not lead down.
+    """
     training = case.training
     if "E801" in causes:
         return case.symptom is Symptom.NOT_FINITE
+    if WRONG_STEPS & causes and not _unmoved(training):
+        return True
     if _unmoved(training):
         return case.symptom is Symptom.FLAT and _same_accuracy(training)
     return case.symptom in (Symptom.BARELY, Symptom.FLAT) or "W703" in causes
@@ -267,9 +367,11 @@ def not_a_number(case: Case, _: Causes) -> bool:
     return case.symptom is Symptom.NOT_FINITE
 
 
-def unreadable_before(case: Case, _: Causes) -> bool:
-    """E801: the eval loss before training is not a number."""
-    before = case.training.eval_before
+def unreadable_before(case: Case, causes: Causes) -> bool:
+    """E801, G406: the eval loss before training is not a number, or the loss is scaled like its gradient."""
+    before, reference = case.training.eval_before, case.training.reference
+    if "G406" in causes and reference is not None:
+        return loss_scaled_like_its_gradient(case, causes)
     return before is not None and not math.isfinite(before)
 
 
@@ -291,6 +393,18 @@ def never(_: Case, __: Causes) -> bool:
 
 
 FOLLOWS: Mapping[str, Callable[[Case, Causes], bool]] = {
+    "B101": rows_with_other_tokens,
+    "B102": never,
+    "B103": evaluated_rows_unknown,
+    "B104": order_as_given,
+    "B201": forward_at_random,
+    "B202": forward_at_random,
+    "E809": loss_scaled_like_its_gradient,
+    "G406": gradient_without_tensors,
+    "G407": logged_norm_is_no_number,
+    "L503": never,
+    "O302": other_step_of_adamw,
+    "P103": no_dropout_layer,
     "C103": adapters_all_train(Stage.PEFT),
     "C104": still_trainable,
     "C105": trainable_as_it_began,

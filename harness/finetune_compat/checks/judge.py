@@ -1,8 +1,8 @@
 """The judge of cells: an observation, the catalog's row, and the deviations listed for the cell -> a verdict.
 
-The test inside the cell and the host call the same judge. No failing check is a pass. Exactly the listed signature is a
-strict xfail. Anything else fails: an unlisted bug, a listed bug that does not appear, and a failure that differs from
-the listed one.
+The test inside the cell and the host call the same judge. No failing check is a pass, if parameters, gradients,
+weights, rows and loss were all judged. Exactly the listed signature is a strict xfail. Anything else fails: an unlisted
+bug, a listed bug that does not appear, and a failure that differs from the listed one.
 """
 
 from __future__ import annotations
@@ -67,6 +67,15 @@ _WITHOUT_GPU = (
     "torch.cuda.is_available() is False",
     "0 active drivers",  # Triton
 )
+
+_GROUPS = {
+    "trainable parameters": ("C104",),
+    "gradients": ("G401",),
+    "weights": ("W701",),
+    "rows": ("L501",),
+    "loss": ("E801", "E802", "E807"),
+}
+"""Checks by what they judge. Only a cell with a pass in every group can pass."""
 
 
 def judge(seen: Observation, flow: Flow, listed: Sequence[Deviation]) -> Verdict:
@@ -157,6 +166,9 @@ def unable(error: Failure) -> str:
 def _conclude(case: Case, opinions: Sequence[Opinion], listed: Sequence[Deviation]) -> tuple[Outcome, str]:
     failed = {opinion.code: opinion.message for opinion in opinions if opinion.result is Result.FAIL}
     if not failed and not listed:
+        unjudged = [] if case.refused else _unjudged(opinions)
+        if unjudged:
+            return Outcome.INFRASTRUCTURE, f"could not tell: nothing to judge for {', '.join(unjudged)}"
         return Outcome.PASS, _pass_reason(case)
     if not listed:
         return Outcome.FAIL, f"not listed: {_format(failed)}"
@@ -172,6 +184,12 @@ def _conclude(case: Case, opinions: Sequence[Opinion], listed: Sequence[Deviatio
         missing = "; ".join(gaps)
         return Outcome.FAIL, f"fails as listed for {names}, with other evidence: {missing}. {_format(failed)}"
     return Outcome.XFAIL, f"{names}: {_format(failed)}"
+
+
+def _unjudged(opinions: Sequence[Opinion]) -> list[str]:
+    """The groups in which no check passed, because the observation has no data for them."""
+    passed = {opinion.code for opinion in opinions if opinion.result is Result.PASS}
+    return [group for group, codes in _GROUPS.items() if passed.isdisjoint(codes)]
 
 
 def _gaps(case: Case, listed: Sequence[Deviation], failed: Mapping[str, str]) -> list[str]:

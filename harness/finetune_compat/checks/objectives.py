@@ -31,6 +31,8 @@ class Rules:
     """Share by which eval loss must fall in ten steps of a healthy cell."""
     start: Callable[[ModelShape | None], Start | None]
     """Expected eval loss of a tiny model, or of real weights (argument None); None if it cannot be predicted."""
+    dropout: bool = True
+    """Whether the trainer leaves the dropout of the adapters on by default."""
     unlearned: Callable[[Training], str | None] = lambda _: None
     """Another sign that nothing was learned although eval loss fell, as a message; None if there is no such sign."""
 
@@ -91,7 +93,13 @@ def _chosen_do_not_gain(training: Training) -> str | None:
     return f"eval loss falls, and the chosen completion gains in only {gains:.0%} of held-out pairs"
 
 
-_PREFERENCE = Rules(2, MINIMUM_PREFERENCE_FALL, _undecided, _chosen_do_not_gain)
+_PREFERENCE = Rules(
+    2,
+    MINIMUM_PREFERENCE_FALL,
+    _undecided,
+    dropout=False,  # `disable_dropout` of DPOConfig is True in every release
+    unlearned=_chosen_do_not_gain,
+)
 
 RULES: Mapping[Objective, Rules] = {
     Objective.SFT: _NEXT_TOKEN,

@@ -359,6 +359,52 @@ class Labels:
     """Samples with an end-of-sequence token in the input."""
     ends_masked: int = 0
     """Samples of `ends` whose end token is not a label, so the model never learns to stop."""
+    foreign: int | None = None
+    """Labels that are not the input token at their position; None in older observations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of data that the model received, recognised by their tokens. A number below `given` is the index of a
+    training row, `given + i` is evaluation row `i`, and -1 is a row of neither set.
+    """
+
+    given: int
+    """Number of training rows that the trainer was given."""
+    held_out: int
+    """Number of evaluation rows that it was given."""
+    trained: tuple[int, ...]
+    """In the order in which they were trained."""
+    evaluated: tuple[tuple[int, ...], ...]
+    """Of the evaluation before and of the evaluation after training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropout:
+    """The dropout layers of the adapters: the share of nonzero inputs that they set to zero."""
+
+    layers: int
+    training: float | None
+    """In one training step; None if no layer was called."""
+    evaluation: float | None
+    """In all evaluations; None likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One training step, computed again from its batch by the definition of the objective: with the weights before the
+    step, the same dropout, and gradients before clipping.
+    """
+
+    step: int
+    """From 1."""
+    loss: float
+    predicted: int
+    """Label tokens that follow a token. Only these can be predicted."""
+    label_tokens: int
+    """All label tokens of the batch."""
+    classes: Mapping[str, ClassDifference]
+    """By class of tensors: `one` is the reference, `other` is the trainer's gradient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,6 +448,14 @@ class Training:
     """Layers (example: `layers.1`) in which no trained tensor changed."""
     grad_norm_logged: tuple[float, ...] | None = None
     """The gradient norm in the trainer's log, by step; empty if it logs no norm, None in older observations."""
+    rows: Rows | None = None
+    """None for real weights, and in older observations. The fields below are None in older observations, too."""
+    dropout: Dropout | None = None
+    reference: Reference | None = None
+    update_error: tuple[float, ...] | None = None
+    """By step: the difference between the weights after the step and after a step of AdamW as requested, on the same
+    gradients, as a share of the length of that step. None also for real weights.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,6 +466,20 @@ class Reply:
     """Compared with the same model with its adapters switched off; None if it has none."""
     reloaded: float | None
     """Compared with the saved and reloaded model; None if the reload was not reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Largest changes of a logit of the trained model, on one evaluation batch, without dropout."""
+
+    spread: float
+    """Standard deviation of the logits of the batch."""
+    earlier: float
+    """At the positions before the last token, if only the last token is changed."""
+    last: float
+    """At the last token itself."""
+    padded: float
+    """If every row is padded on both sides, with its attention mask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -521,6 +589,8 @@ class Deep:
     """One step without and with gradient checkpointing; None if the variant has none."""
     evaluation: Response | None = None
     """The trainer's own evaluation of the trained model."""
+    other_order: tuple[int, ...] = ()
+    """The rows of the first steps with another seed, as in `Rows`."""
     failures: Mapping[str, Failure] = field(default_factory=dict)
     """Errors that ended a measurement, by field name."""
     duration_s: float = 0.0
@@ -590,6 +660,8 @@ class Observation:
     labels: Labels | None = None
     """Labels of all training steps."""
     reply: Reply | None = None
+    forward: Forward | None = None
+    """None if training did not finish, and in older observations."""
     deep: Deep | None = None
     """None if the deep tier was not run for this cell."""
     weights_sha256: str | None = None

@@ -27,7 +27,9 @@ class Outcome(StrEnum):
     """Exactly the listed deviation, and nothing else."""
     FAIL = "fail"
     INFRASTRUCTURE = "infrastructure"
-    """The machine failed; nothing is known about the versions. Never green, never a regression."""
+    """The machine failed, or there is nothing to judge; nothing is known about the versions. Never green, never a
+    regression.
+    """
     UNINSTALLABLE = "uninstallable"
     """The stack could not be resolved or installed."""
 

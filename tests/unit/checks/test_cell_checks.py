@@ -44,16 +44,19 @@ def why(seen: Observation, code: str) -> tuple[Result, str]:
 NEW = (
     *("P102", "C120", "L502", "R601", "W702", "A203", "A204", "M901"),
     *("G401", "G404", "G405", "W701", "W703"),
+    *("L503", "B101", "B102", "B103", "B201", "B202", "P103", "G406", "G407", "E809", "O302"),
 )
 """Checks of what older harnesses did not record."""
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell[0].name}[{cell[1]}]")
 def test_observations_of_an_older_harness_are_judged_by_what_they_hold(cell: Cell) -> None:
-    """A healthy cell still passes; checks of fields that were not recorded do not apply."""
+    """No check fails, and checks of what was not recorded do not apply. So gradients and weights were not judged."""
     flow, variant = cell
     seen = b.of_older_harness(healthy(flow.name, variant))
-    assert judge_one(seen, UNLISTED).outcome is Outcome.PASS
+    verdict = judge_one(seen, UNLISTED)
+    assert (verdict.outcome, verdict.failing) == (Outcome.INFRASTRUCTURE, ())
+    assert verdict.reason == "could not tell: nothing to judge for gradients, weights"
     assert {code: results(seen)[code] for code in NEW} == dict.fromkeys(NEW, Result.NOT_APPLICABLE)
 
 
@@ -315,7 +318,8 @@ def test_a_gradient_that_dies_later_is_named_with_its_steps() -> None:
     seen = healthy()
     assert seen.training is not None
     norms = (*seen.training.grad_norm[:8], 0.0, 0.0)
-    seen = dataclasses.replace(seen, training=dataclasses.replace(seen.training, grad_norm=norms))
+    training = dataclasses.replace(seen.training, grad_norm=norms, grad_norm_logged=norms)
+    seen = dataclasses.replace(seen, training=training)
     assert failures(seen) == {"G401": "the whole gradient is exactly zero at step 9, 10"}
 
 
@@ -540,8 +544,8 @@ def test_a_logged_gradient_norm_that_is_none_is_named(value: float, said: str) -
 
 
 def test_one_logged_norm_that_is_no_number_is_enough() -> None:
-    """A single zero is allowed."""
-    for value, code in ((INF, {"G404"}), (0.0, set())):
+    """One that is zero is a number, and not the norm of the gradient."""
+    for value, code in ((INF, {"G404"}), (0.0, {"G407"})):
         norms = (1.17,) * 9 + (value,)
         seen = healthy()
         assert seen.training is not None
@@ -589,7 +593,7 @@ def test_a_training_loss_that_reaches_zero_is_none_of_its_business() -> None:
     seen = healthy()
     assert seen.training is not None
     training = dataclasses.replace(seen.training, loss=(4.9, *(0.0,) * 9))
-    assert not failures(dataclasses.replace(seen, training=training))
+    assert why(dataclasses.replace(seen, training=training), "E807") == (Result.PASS, "")
 
 
 def test_a_training_loss_that_was_not_logged_is_no_pass() -> None:
@@ -681,6 +685,17 @@ FAULTS: dict[str, Fault] = {
     "W702": b.frozen_weights_changed,
     "A204": b.without_effect,
     "A203": b.reload_answers_otherwise,
+    "L503": b.labels_shifted,
+    "B101": lambda seen: b.with_rows(seen, trained=(b.HELD_OUT[0], *b.SHUFFLED[1:])),
+    "B102": lambda seen: b.with_rows(seen, trained=tuple(range(64))),
+    "B103": lambda seen: b.with_rows(seen, evaluated=(b.HELD_OUT, b.HELD_OUT[:8])),
+    "P103": lambda seen: b.with_dropout(seen, evaluation=0.05),
+    "G406": lambda seen: b.gradient_scaled(seen, 4),
+    "G407": lambda seen: b.gradient_norm_reported_as(seen, 1.18),
+    "E809": lambda seen: b.training_loss_reported_as(seen, 19.4),
+    "O302": lambda seen: b.with_update_error(seen, 0.01),
+    "B201": lambda seen: b.with_forward(seen, earlier=0.1),
+    "B202": lambda seen: b.with_forward(seen, padded=0.1),
     "M901": b.leaking,
 }
 
@@ -701,7 +716,7 @@ def test_a_fault_is_named_by_its_own_check_alone(code: str, cell: Cell) -> None:
 def test_every_check_has_a_fault_that_it_names() -> None:
     """The fault is here, in test_judge.py or in test_deep.py; a check that never failed may be unable to fail."""
     elsewhere = {"P101", "C101", "C102", "C103", "C104", "C105", "C106", "C110", "F001", "A201", "A202", "L501", "O301"}
-    deep = {"G402", "G403", "E804", "E805"}
+    deep = {"G402", "G403", "E804", "E805", "B104"}
     assert {check.code for check in CHECKS} == elsewhere | deep | {"E801", "E802", "E806"} | set(FAULTS)
 
 

@@ -5,25 +5,51 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from finetune_compat.cell.data import IGNORED
+from finetune_compat.cell.instruments.rows import Given
 from finetune_compat.contract.records import Labels
 
 
-class LabelLog:
-    """Labels and input ids of every batch, as the model received them. `end` is the end-of-sequence token."""
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Sequences with labels. All tensors are [sequences, tokens]."""
 
-    def __init__(self, end: int) -> None:
-        self._end = end
+    ids: torch.Tensor
+    labels: torch.Tensor
+    """-100 for every token that does not count in the loss."""
+    attended: torch.Tensor | None
+    """0 for padding; None if the batch has no padding."""
+
+
+class LabelLog:
+    """Labels and input ids of every batch, as the model received them.
+
+    Args:
+        end: the end-of-sequence token.
+        given: the rows that the trainer was given; None: rows are not recognised.
+    """
+
+    def __init__(self, end: int, given: Given | None = None) -> None:
+        self._end, self._given = end, given
+        self.last: Batch | None = None
+        """The latest batch."""
+        self.rows: list[int] = []
+        """The rows of all batches, as in `records.Rows`."""
+        self._foreign = 0
+        self._paused = False
         self._samples = self._label_tokens = self._all_masked = self._positions = self._ends = self._ends_masked = 0
         self._ids, self._labels = hashlib.sha256(), hashlib.sha256()
 
     def note(self, input_ids: torch.Tensor, labels: torch.Tensor, attended: torch.Tensor | None) -> None:
         """Count one batch; all are [rows, tokens], and `attended` is 0 for padding."""
+        if self._paused:
+            return
         kept = (labels != IGNORED).sum(dim=-1)
         ends = input_ids == self._end
         if attended is not None and attended.shape == ends.shape:
@@ -35,8 +61,21 @@ class LabelLog:
         self._all_masked += int((kept == 0).sum())
         self._ends += int(ends.any(dim=-1).sum())
         self._ends_masked += int((ends.any(dim=-1) & ~(ends & (labels == self._end)).any(dim=-1)).sum())
+        self._foreign += int(((labels != input_ids) & (labels != IGNORED)).sum())
         self._ids.update(_bytes(input_ids))
         self._labels.update(_bytes(labels))
+        self.last = Batch(input_ids, labels, attended)
+        if self._given is not None:
+            self.rows += self._given.numbers(_sequences(input_ids, attended))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While open, batches are not counted."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
 
     def labels(self) -> Labels | None:
         """The counts; None if there was no batch."""
@@ -51,7 +90,18 @@ class LabelLog:
             positions=self._positions,
             ends=self._ends,
             ends_masked=self._ends_masked,
+            foreign=self._foreign,
         )
+
+
+def _sequences(ids: torch.Tensor, attended: torch.Tensor | None) -> list[list[int]]:
+    """The tokens of each sequence, without padding."""
+    if attended is None or attended.shape != ids.shape:
+        return ids.tolist()
+    return [
+        [token for token, kept in zip(*pair, strict=True) if kept]
+        for pair in zip(ids.tolist(), attended.tolist(), strict=True)
+    ]
 
 
 def _bytes(ids: torch.Tensor) -> bytes:

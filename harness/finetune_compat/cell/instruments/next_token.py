@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from finetune_compat.cell.data import IGNORED
-from finetune_compat.cell.instruments.batches import LabelLog, asked_again
+from finetune_compat.cell.data import IGNORED, MARKS, texts
+from finetune_compat.cell.instruments.batches import Batch, LabelLog, asked_again
+from finetune_compat.cell.instruments.rows import Given
+from finetune_compat.cell.setup import Setup
 
 ROWS_OF_TOKENS = 2
 """Dimensions of labels with one entry per token: [rows, tokens]."""
@@ -65,6 +67,18 @@ def hearing(model: nn.Module, labels: LabelLog, answers: AnswerLog | None = None
         yield
     finally:
         handle.remove()
+
+
+def given(setup: Setup) -> Given:
+    """The rows of a flow: one sequence of words each."""
+    train, held_out = (tuple((text,) for text in rows) for rows in texts(setup.seed))
+    return Given(train, held_out, lambda text: setup.model.tokenizer(text)["input_ids"], MARKS)
+
+
+def loss(model: nn.Module, inputs: dict[str, Any], batch: Batch) -> torch.Tensor:
+    """Mean negative log-likelihood of the label tokens of `batch` that follow a token."""
+    logits, wanted = model(**inputs).logits[:, :-1].float(), batch.labels[:, 1:]
+    return nn.functional.cross_entropy(logits.transpose(1, 2), wanted, ignore_index=IGNORED)
 
 
 def listening(trainer: Any, labels: LabelLog) -> AbstractContextManager[None]:

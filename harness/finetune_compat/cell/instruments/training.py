@@ -17,8 +17,10 @@ from finetune_compat.cell.instruments.batches import LabelLog
 from finetune_compat.cell.instruments.census import subject
 from finetune_compat.cell.instruments.changes import ClassLog, compared, frozen_digests
 from finetune_compat.cell.instruments.optimizer import holdings, parameters_held
+from finetune_compat.cell.instruments.rows import Data, Given
+from finetune_compat.cell.instruments.steps import StepLog
 from finetune_compat.cell.objectives import Objective
-from finetune_compat.contract.records import Gradients, Labels, Optimizer, Training
+from finetune_compat.contract.records import Gradients, Labels, Optimizer, Rows, Training
 
 
 class GradientLog:
@@ -114,21 +116,24 @@ class Evaluation:
     labels: Labels | None
     first: dict[str, Any] | None
     """Keyword arguments of the first batch's forward."""
+    rows: tuple[int, ...]
+    """As in `records.Rows`."""
 
 
-def evaluated(trainer: Any, objective: Objective, end: int) -> Evaluation:
-    """Evaluate with hooks on the model. All fields are None if the trainer has no evaluation set."""
+def evaluated(trainer: Any, objective: Objective, data: Data) -> Evaluation:
+    """Evaluate with hooks on the model. All fields are None or empty if the trainer has no evaluation set."""
     if trainer.eval_dataset is None:
-        return Evaluation(None, None, None, None, None)
-    labels = LabelLog(end)
+        return Evaluation(None, None, None, None, None, ())
+    labels = LabelLog(data.end, data.given)
     with objective.evaluating(trainer, labels) as answers:
         loss = trainer.evaluate().get("eval_loss")
     reported = None if loss is None else float(loss)
-    return Evaluation(reported, answers.accuracy(), answers.loss(), labels.labels(), answers.first)
+    rows = tuple(labels.rows)
+    return Evaluation(reported, answers.accuracy(), answers.loss(), labels.labels(), answers.first, rows)
 
 
 def train(
-    trainer: Any, objective: Objective, labels: LabelLog, rates_asked: tuple[float, ...], end: int
+    trainer: Any, objective: Objective, labels: LabelLog, rates_asked: tuple[float, ...], data: Data
 ) -> tuple[Training, dict[str, Any] | None]:
     """Evaluate, train, and evaluate again. `labels` counts each batch, also those before training raises.
 
@@ -137,16 +142,23 @@ def train(
     """
     trained = subject(trainer.model)
     probe = Probe(trained)
+    # A copy of all weights for each moment is affordable only for the tiny models, whose rows are known.
+    steps = StepLog(labels, objective.loss, rates_asked, updates=data.given is not None)
     trainer.add_callback(probe)
-    before = evaluated(trainer, objective, end)
+    trainer.add_callback(steps)
+    with steps.evaluating(trainer.model):
+        before = evaluated(trainer, objective, data)
     try:
         with objective.listening(trainer, labels):
             trainer.train()
     finally:
         trainer.remove_callback(probe)
+        trainer.remove_callback(steps)
         probe.gradients.detach()
+        steps.detach()
     frozen = compared(probe.frozen, trainer.model)
-    after = evaluated(trainer, objective, end)
+    with steps.evaluating(trainer.model):
+        after = evaluated(trainer, objective, data)
     measured = Training(
         steps=len(rates_asked),
         loss=logged(trainer.state.log_history, "loss"),
@@ -170,8 +182,18 @@ def train(
         evaluated=before.labels,
         still_layers=probe.classes.still_layers(),
         grad_norm_logged=logged(trainer.state.log_history, "grad_norm"),
+        rows=_rows(data.given, labels, before, after),
+        dropout=steps.dropout(),
+        reference=steps.reference,
+        update_error=steps.update_errors(),
     )
     return measured, after.first
+
+
+def _rows(given: Given | None, labels: LabelLog, before: Evaluation, after: Evaluation) -> Rows | None:
+    if given is None:
+        return None
+    return Rows(given.trained, given.held_out, tuple(labels.rows), (before.rows, after.rows))
 
 
 def logged(log: Iterable[Mapping[str, Any]], name: str) -> tuple[float, ...]:

@@ -10,7 +10,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from finetune_compat.cell.instruments.batches import LabelLog
+import torch
+from torch import nn
+
+from finetune_compat.cell.instruments.batches import Batch, LabelLog
+from finetune_compat.cell.instruments.rows import Given
+from finetune_compat.cell.setup import Setup
 
 
 class Answers(Protocol):
@@ -34,6 +39,18 @@ class Objective(Protocol):
 
     def evaluating(self, trainer: Any, labels: LabelLog) -> AbstractContextManager[Answers]:
         """As `listening`, for an evaluation; yields the model's answers."""
+
+    def given(self, setup: Setup) -> Given:
+        """The rows that a flow with `setup` gives its trainer."""
+
+    def loss(self, model: nn.Module, inputs: dict[str, Any], batch: Batch) -> torch.Tensor:
+        """The loss of one training batch by the definition of the objective, for a backward pass.
+
+        Args:
+            model: the model of the trainer, in training mode.
+            inputs: the keyword arguments of its forward, without labels.
+            batch: the batch as `listening` noted it.
+        """
 
     def unequal(self, collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """A collator like `collate` whose rows have different weights in the loss, as in real data."""

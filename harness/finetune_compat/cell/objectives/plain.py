@@ -11,10 +11,10 @@ from datasets import Dataset
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBase
 
 from finetune_compat.cell import adapt, data
-from finetune_compat.cell.instruments.next_token import evaluating, listening, unequal
+from finetune_compat.cell.instruments.next_token import evaluating, given, listening, loss, unequal
 from finetune_compat.cell.setup import Setup
 
-__all__ = ["arguments", "evaluating", "listening", "unequal"]
+__all__ = ["arguments", "evaluating", "given", "listening", "loss", "unequal"]
 
 
 def arguments(setup: Setup) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from datasets import Dataset
 from torch import nn
 
 from finetune_compat.cell import adapt, data
-from finetune_compat.cell.data import IGNORED, USED_WORDS
-from finetune_compat.cell.instruments.batches import LabelLog, asked_again, without_adapters
+from finetune_compat.cell.data import IGNORED, MARKS, USED_WORDS
+from finetune_compat.cell.instruments.batches import Batch, LabelLog, asked_again, without_adapters
+from finetune_compat.cell.instruments.rows import Given
 from finetune_compat.cell.setup import Setup
 from finetune_compat.contract.catalog import COMPLETION_WORDS
 
@@ -60,6 +61,17 @@ def _preference(words: list[str]) -> dict[str, str]:
         "chosen": f" {' '.join(chosen)}",
         "rejected": f" {' '.join(rejected)}",
     }
+
+
+def given(setup: Setup) -> Given:
+    """The rows of a flow: a chosen and a rejected sequence each."""
+    train, held_out = (tuple(_pair(text) for text in rows) for rows in data.texts(setup.seed))
+    return Given(train, held_out, lambda text: setup.model.tokenizer(text)["input_ids"], MARKS)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    row = _preference(text.split(" "))
+    return row["prompt"] + row["chosen"], row["prompt"] + row["rejected"]
 
 
 # -------------------------------------------------------------------------------------------------------------- labels
@@ -131,6 +143,33 @@ def evaluating(trainer: Any, labels: LabelLog) -> Iterator[PreferenceLog]:
         yield answers
 
 
+def loss(model: nn.Module, inputs: dict[str, Any], batch: Batch) -> torch.Tensor:
+    """Mean of -log sigmoid of the margins of `batch`, whose chosen and rejected sequences alternate."""
+    labels = _placed(batch, inputs)
+    policy = _log_likelihoods(model(**inputs).logits, labels)
+    with torch.no_grad(), without_adapters(model):
+        reference = _log_likelihoods(model(**inputs).logits, labels)
+    chosen, rejected = (policy - reference).chunk(2)
+    return nn.functional.softplus(-BETA * (chosen - rejected)).mean()
+
+
+def _placed(batch: Batch, inputs: dict[str, Any]) -> torch.Tensor:
+    """The labels of `batch` at the positions of the forward's arguments: chosen sequences first, and other padding."""
+    ids = inputs["input_ids"]
+    attended = inputs.get("attention_mask", torch.ones_like(ids)).bool()
+    noted = torch.ones_like(batch.ids).bool() if batch.attended is None else batch.attended.bool()
+    placed = torch.full_like(ids, IGNORED)
+    for place, row in enumerate([*range(0, len(ids), 2), *range(1, len(ids), 2)]):
+        placed[place, attended[place]] = batch.labels[row, noted[row]]
+    return placed
+
+
+def _log_likelihoods(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Log-likelihood of the labels of each sequence, [sequences]."""
+    kept, wanted = logits[:, :-1].float(), labels[:, 1:]
+    return -nn.functional.cross_entropy(kept.transpose(1, 2), wanted, reduction="none").sum(dim=1)
+
+
 def _note(labels: LabelLog, pairs: Pairs) -> None:
     """Pair by pair, so that rows are noted in one order, however many of them make a batch."""
     labels.note(
@@ -189,8 +228,7 @@ class PreferenceLog:
 
     def _likelihoods(self, inputs: dict[str, Any], labels: torch.Tensor) -> torch.Tensor:
         """Log-likelihood of the labels of each sequence, [2 * pairs]."""
-        logits, wanted = asked_again(self._model, inputs)[:, :-1], labels[:, 1:].cpu()
-        return -nn.functional.cross_entropy(logits.transpose(1, 2), wanted, reduction="none").sum(dim=1)
+        return _log_likelihoods(asked_again(self._model, inputs), labels.cpu())
 
     def accuracy(self) -> float | None:
         """Share of pairs in which the chosen completion gained on the rejected one; None without answers."""

@@ -14,12 +14,21 @@ from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase
 
 from finetune_compat.cell import adapt, data, pictures
 from finetune_compat.cell.data import IGNORED
-from finetune_compat.cell.instruments.next_token import evaluating, listening, unequal
+from finetune_compat.cell.instruments.next_token import evaluating, given, listening, loss, unequal
 from finetune_compat.cell.setup import Setup
 from finetune_compat.contract.catalog import COMPLETION_WORDS
 from finetune_compat.contract.records import VisionShape
 
-__all__ = ["arguments", "arguments_for_completions", "evaluating", "listening", "unequal", "without_labels"]
+__all__ = [
+    "arguments",
+    "arguments_for_completions",
+    "evaluating",
+    "given",
+    "listening",
+    "loss",
+    "unequal",
+    "without_labels",
+]
 
 _PREPARED = {"dataset_kwargs": {"skip_prepare_dataset": True}}
 """For rows that the collator takes as they are."""
