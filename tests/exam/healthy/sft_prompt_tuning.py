@@ -1,0 +1,28 @@
+"""SFTTrainer with prompt tuning in place of LoRA."""
+
+import tiny
+from datasets import Dataset
+from peft import PromptTuningConfig
+from trl import SFTConfig, SFTTrainer
+
+tok = tiny.tokenizer()
+trainer = SFTTrainer(
+    model=tiny.model("Llama"),
+    args=SFTConfig(
+        output_dir="soft-prompt",
+        max_steps=30,
+        learning_rate=0.1,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to="none",
+        logging_steps=6,
+        save_strategy="no",
+    ),
+    train_dataset=Dataset.from_list([{"text": t + " <eos>"} for t in tiny.texts(64)]),
+    eval_dataset=Dataset.from_list([{"text": t + " <eos>"} for t in tiny.texts(16, seed=1)]),
+    processing_class=tok,
+    peft_config=PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=8),
+)
+trainer.train()
+print(trainer.evaluate())
