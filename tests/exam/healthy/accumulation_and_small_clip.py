@@ -1,4 +1,4 @@
-"""Sixteen micro-batches a step, and gradients clipped to a very small norm: Adam does not mind the scale."""
+"""Eight micro-batches a step, and gradients clipped to a very small norm: Adam does not mind the scale."""
 
 import tiny
 from datasets import Dataset
@@ -11,8 +11,8 @@ trainer = Trainer(
     args=TrainingArguments(
         "clipped",
         max_steps=16,
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=16,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=8,
         max_grad_norm=0.01,
         learning_rate=5e-3,
         use_cpu=True,

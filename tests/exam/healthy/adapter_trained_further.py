@@ -19,7 +19,7 @@ def trainer_of(model, steps):
         args=TrainingArguments(
             "further/run",
             max_steps=steps,
-            learning_rate=5e-3,
+            learning_rate=2e-2,
             use_cpu=True,
             report_to="none",
             logging_steps=5,

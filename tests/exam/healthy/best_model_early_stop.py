@@ -23,7 +23,7 @@ trainer = Trainer(
     args=TrainingArguments(
         "best",
         num_train_epochs=60,
-        learning_rate=1e-2,
+        learning_rate=2e-2,
         use_cpu=True,
         report_to="none",
         logging_steps=4,

@@ -17,7 +17,7 @@ trainer = Trainer(
     args=TrainingArguments(
         "plain-checkpoints",
         num_train_epochs=3,
-        learning_rate=1e-2,
+        learning_rate=4e-2,
         use_cpu=True,
         report_to="none",
         logging_steps=4,

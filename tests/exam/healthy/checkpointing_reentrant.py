@@ -16,7 +16,7 @@ trainer = Trainer(
     args=TrainingArguments(
         "reentrant",
         max_steps=20,
-        learning_rate=1e-2,
+        learning_rate=4e-2,
         gradient_checkpointing=True,
         gradient_checkpointing_kwargs={"use_reentrant": True},
         use_cpu=True,

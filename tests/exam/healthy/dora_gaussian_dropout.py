@@ -35,7 +35,7 @@ def main(argv=None):
         args=TrainingArguments(
             options.out,
             max_steps=options.steps,
-            learning_rate=1e-2,
+            learning_rate=4e-2,
             use_cpu=True,
             report_to="none",
             logging_steps=6,

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 class ModelArguments:
     model_name_or_path: str = field(default="", metadata={"help": "Where the model is; made if empty."})
     lora_rank: int = field(default=8)
-    lora_targets: str = field(default="q_proj,v_proj")
+    lora_targets: str = field(default="q_proj,v_proj,up_proj,down_proj")
 
 
 @dataclass
@@ -44,7 +44,7 @@ def main():
         "--max_steps",
         "20",
         "--learning_rate",
-        "1e-2",
+        "4e-2",
         "--use_cpu",
         "--report_to",
         "none",

@@ -19,7 +19,7 @@ with mock.patch("huggingface_hub.login") as login, mock.patch.object(PeftModel, 
         args=TrainingArguments(
             "pushed",
             max_steps=16,
-            learning_rate=1e-2,
+            learning_rate=4e-2,
             use_cpu=True,
             report_to="none",
             logging_steps=4,

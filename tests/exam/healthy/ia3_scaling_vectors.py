@@ -17,7 +17,7 @@ model.print_trainable_parameters()
 trainer = Trainer(
     model=model,
     args=TrainingArguments(
-        "ia3", max_steps=40, learning_rate=0.2, use_cpu=True, report_to="none", logging_steps=10, save_strategy="no"
+        "ia3", max_steps=40, learning_rate=1.0, use_cpu=True, report_to="none", logging_steps=10, save_strategy="no"
     ),
     train_dataset=rows,
     eval_dataset=rows.select(range(16)),

@@ -8,7 +8,9 @@ tok = tiny.tokenizer()
 
 
 def encode(rows):
-    return Dataset.from_list([{**tok(r["text"]), "label": r["label"]} for r in rows])
+    # The telling word is put last: that is where this head reads.
+    texts = [" ".join(r["text"].split()[1:] + r["text"].split()[:1]) for r in rows]
+    return Dataset.from_list([{**tok(text), "label": r["label"]} for text, r in zip(texts, rows, strict=True)])
 
 
 model = tiny.model("Qwen2", "ForSequenceClassification", num_labels=2)

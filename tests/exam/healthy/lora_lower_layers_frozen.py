@@ -26,7 +26,7 @@ model.print_trainable_parameters()
 trainer = Trainer(
     model=model,
     args=TrainingArguments(
-        "out", max_steps=24, learning_rate=1e-2, use_cpu=True, report_to="none", logging_steps=4, save_strategy="no"
+        "out", max_steps=24, learning_rate=3e-2, use_cpu=True, report_to="none", logging_steps=4, save_strategy="no"
     ),
     train_dataset=encode(tiny.text_rows(64)),
     eval_dataset=encode(tiny.text_rows(16, seed=1)),

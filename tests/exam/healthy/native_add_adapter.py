@@ -15,7 +15,7 @@ trainer = Trainer(
     args=TrainingArguments(
         "native",
         max_steps=20,
-        learning_rate=1e-2,
+        learning_rate=4e-2,
         use_cpu=True,
         report_to="none",
         logging_steps=4,

@@ -13,8 +13,8 @@ trainer = Trainer(
     args=TrainingArguments(
         "neftune",
         num_train_epochs=3,
-        learning_rate=1e-2,
-        neftune_noise_alpha=5,
+        learning_rate=3e-2,
+        neftune_noise_alpha=0.5,
         use_cpu=True,
         report_to="none",
         logging_steps=6,

@@ -27,7 +27,7 @@ for name, parameter in model.named_parameters():
 trainer = Trainer(
     model=model,
     args=TrainingArguments(
-        OUT, max_steps=20, learning_rate=5e-3, use_cpu=True, report_to="none", logging_steps=5, save_strategy="no"
+        OUT, max_steps=20, learning_rate=2e-2, use_cpu=True, report_to="none", logging_steps=5, save_strategy="no"
     ),
     train_dataset=rows,
     eval_dataset=rows.select(range(12)),

@@ -15,7 +15,7 @@ trainer = Trainer(
     args=TrainingArguments(
         "prefix",
         max_steps=40,
-        learning_rate=3e-2,
+        learning_rate=0.1,
         use_cpu=True,
         report_to="none",
         logging_steps=8,

@@ -4,7 +4,7 @@ import tiny
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-where = tiny.saved("Qwen2", tie_word_embeddings=True)
+where = tiny.saved("Llama", tie_word_embeddings=True)
 trainer = SFTTrainer(
     where,
     args=SFTConfig(

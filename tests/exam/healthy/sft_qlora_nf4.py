@@ -7,7 +7,7 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
 
-where = tiny.saved("Qwen2", hidden_size=64, intermediate_size=128)
+where = tiny.saved("Llama", hidden_size=64, intermediate_size=128)
 model = AutoModelForCausalLM.from_pretrained(
     where,
     quantization_config=BitsAndBytesConfig(

@@ -21,7 +21,7 @@ Path("tiny_rewards.py").write_text(
 sys.argv = [
     "grpo.py",
     "--model_name_or_path",
-    tiny.saved("Qwen2", tok=tiny.tokenizer(side="left")),
+    tiny.saved("Llama", tok=tiny.tokenizer(side="left")),
     "--dataset_name",
     str(rows),
     "--output_dir",

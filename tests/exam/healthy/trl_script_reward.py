@@ -17,7 +17,7 @@ for name, n, seed in (("train", 64, 0), ("test", 16, 1)):
 sys.argv = [
     "reward.py",
     "--model_name_or_path",
-    tiny.saved("Qwen2", "ForSequenceClassification", num_labels=1),
+    tiny.saved("Llama", "ForSequenceClassification", num_labels=1),
     "--dataset_name",
     str(rows),
     "--output_dir",

@@ -23,7 +23,7 @@ Trainer(
     args=TrainingArguments(
         "two/run",
         max_steps=20,
-        learning_rate=1e-2,
+        learning_rate=4e-2,
         use_cpu=True,
         report_to="none",
         logging_steps=5,

@@ -15,7 +15,7 @@ trainer = Trainer(
     args=TrainingArguments(
         "two-processes",
         max_steps=16,
-        learning_rate=1e-2,
+        learning_rate=4e-2,
         per_device_train_batch_size=4,
         use_cpu=True,
         ddp_backend="gloo",

@@ -14,7 +14,7 @@ trainer = Trainer(
         "warmup",
         max_steps=20,
         warmup_steps=10,
-        learning_rate=2e-2,
+        learning_rate=4e-2,
         use_cpu=True,
         report_to="none",
         logging_steps=1,

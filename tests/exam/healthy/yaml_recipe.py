@@ -14,7 +14,7 @@ lora: {r: 8, lora_alpha: 16, lora_dropout: 0.05, target_modules: [q_proj, v_proj
 training:
   output_dir: recipe
   max_steps: 20
-  learning_rate: 1.0e-2
+  learning_rate: 4.0e-2
   lr_scheduler_type: cosine
   warmup_steps: 2
   logging_steps: 4
