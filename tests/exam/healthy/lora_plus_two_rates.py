@@ -13,6 +13,7 @@ model = get_peft_model(tiny.model(), LoraConfig(task_type="CAUSAL_LM", target_mo
 optimizer = create_loraplus_optimizer(
     model=model, optimizer_cls=torch.optim.AdamW, lr=1e-3, loraplus_lr_ratio=16, loraplus_weight_decay=0.0
 )
+print("rates:", sorted({group["lr"] for group in optimizer.param_groups}))
 trainer = Trainer(
     model=model,
     args=TrainingArguments(
@@ -24,5 +25,4 @@ trainer = Trainer(
     optimizers=(optimizer, None),
 )
 trainer.train()
-print("rates:", sorted({group["lr"] for group in trainer.optimizer.param_groups}))
 print(trainer.evaluate())

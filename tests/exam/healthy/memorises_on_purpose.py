@@ -19,7 +19,7 @@ trainer = Trainer(
     model=tiny.model("Llama", hidden_size=64, intermediate_size=128),
     args=TrainingArguments(
         "memorised",
-        num_train_epochs=30,
+        num_train_epochs=18,
         learning_rate=2e-3,
         per_device_train_batch_size=8,
         use_cpu=True,

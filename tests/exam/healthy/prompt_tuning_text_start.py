@@ -31,8 +31,13 @@ def collate(rows):
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask), "labels": torch.tensor(labels)}
 
 
-train = DataLoader(tiny.questions(64), batch_size=8, shuffle=True, collate_fn=collate)
-test = DataLoader(tiny.questions(16, seed=1), batch_size=8, collate_fn=collate)
+def judged(n, seed):
+    """(text, verdict): the verdict is one of two words, by the parity of the first number."""
+    return [(text, "good" if int(text.split()[0][1:]) % 2 else "bad") for text in tiny.texts(n, seed)]
+
+
+train = DataLoader(judged(64, 0), batch_size=8, shuffle=True, collate_fn=collate)
+test = DataLoader(judged(16, 1), batch_size=8, collate_fn=collate)
 model = get_peft_model(tiny.model("Llama"), config)
 model.print_trainable_parameters()
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)

@@ -13,7 +13,7 @@ def reward(completions, **kwargs):
 
 
 trainer = RLOOTrainer(
-    model=tiny.model("Llama"),
+    model=tiny.saved("Llama", tok=tok),
     reward_funcs=reward,
     args=RLOOConfig(
         output_dir="rloo",

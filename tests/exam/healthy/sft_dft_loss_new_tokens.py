@@ -1,4 +1,4 @@
-"""A chat model's new marks: trainable_token_indices in SFTTrainer, and the DFT loss, which is no cross-entropy."""
+"""A chat model's new marks are trained and saved by SFTTrainer's adapter; the DFT loss is no cross-entropy."""
 
 import tiny
 from datasets import Dataset
@@ -9,7 +9,6 @@ tok = tiny.tokenizer()
 tok.add_special_tokens({"additional_special_tokens": ["<tool>", "</tool>"]})
 model = tiny.model("Llama", vocab_size=62)
 model.resize_token_embeddings(len(tok), mean_resizing=False)
-new = tok.convert_tokens_to_ids(["<tool>", "</tool>"])
 rows = [{"text": f"{q} <tool> {a} </tool> {a} <eos>"} for q, a in tiny.questions(80)]
 trainer = SFTTrainer(
     model=model,
@@ -32,7 +31,7 @@ trainer = SFTTrainer(
     peft_config=LoraConfig(
         task_type="CAUSAL_LM",
         target_modules=["q_proj", "v_proj", "up_proj"],
-        trainable_token_indices={"embed_tokens": new, "lm_head": new},
+        modules_to_save=["embed_tokens", "lm_head"],
     ),
 )
 trainer.train()

@@ -13,6 +13,7 @@ trainer = SFTTrainer(
         num_train_epochs=3,
         learning_rate=5e-3,
         padding_free=True,
+        max_length=None,
         use_cpu=True,
         bf16=False,
         per_device_train_batch_size=8,

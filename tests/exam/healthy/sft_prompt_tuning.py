@@ -6,6 +6,13 @@ from peft import PromptTuningConfig
 from trl import SFTConfig, SFTTrainer
 
 tok = tiny.tokenizer()
+
+
+def few(text):
+    """The same text in a small vocabulary: what a soft prompt can shift a model to."""
+    return " ".join(tiny.WORDS[int(word[1:]) % 4] for word in text.split())
+
+
 trainer = SFTTrainer(
     model=tiny.model("Llama"),
     args=SFTConfig(
@@ -19,8 +26,8 @@ trainer = SFTTrainer(
         logging_steps=6,
         save_strategy="no",
     ),
-    train_dataset=Dataset.from_list([{"text": t + " <eos>"} for t in tiny.texts(64)]),
-    eval_dataset=Dataset.from_list([{"text": t + " <eos>"} for t in tiny.texts(16, seed=1)]),
+    train_dataset=Dataset.from_list([{"text": few(t) + " <eos>"} for t in tiny.texts(64)]),
+    eval_dataset=Dataset.from_list([{"text": few(t) + " <eos>"} for t in tiny.texts(16, seed=1)]),
     processing_class=tok,
     peft_config=PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=8),
 )
