@@ -8,7 +8,7 @@ from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArgum
 tok = tiny.tokenizer()
 rows = Dataset.from_list([dict(tok(text + " <eos>")) for text in tiny.texts(64)])
 model = get_peft_model(
-    tiny.model(),
+    tiny.model("Qwen2", initializer_range=0.1),
     IA3Config(
         task_type="CAUSAL_LM", target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]
     ),
@@ -17,7 +17,7 @@ model.print_trainable_parameters()
 trainer = Trainer(
     model=model,
     args=TrainingArguments(
-        "ia3", max_steps=40, learning_rate=1.0, use_cpu=True, report_to="none", logging_steps=10, save_strategy="no"
+        "ia3", max_steps=40, learning_rate=0.2, use_cpu=True, report_to="none", logging_steps=10, save_strategy="no"
     ),
     train_dataset=rows,
     eval_dataset=rows.select(range(16)),

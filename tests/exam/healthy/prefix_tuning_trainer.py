@@ -8,7 +8,8 @@ from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArgum
 tok = tiny.tokenizer()
 rows = Dataset.from_list([dict(tok(text + " <eos>")) for text in tiny.texts(64)])
 model = get_peft_model(
-    tiny.model("Llama"), PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=6, prefix_projection=True)
+    tiny.model("Llama", initializer_range=0.1),
+    PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=6, prefix_projection=True),
 )
 trainer = Trainer(
     model=model,
@@ -28,5 +29,5 @@ trainer = Trainer(
 trainer.train()
 print(trainer.evaluate())
 model.save_pretrained("prefix/adapter")
-loaded = PeftModel.from_pretrained(tiny.model("Llama"), "prefix/adapter")
+loaded = PeftModel.from_pretrained(tiny.model("Llama", initializer_range=0.1), "prefix/adapter")
 print("trainable after loading, for use only:", sum(p.requires_grad for p in loaded.parameters()))

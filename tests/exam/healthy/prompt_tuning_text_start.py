@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 from transformers import get_linear_schedule_with_warmup
 
 torch.manual_seed(0)
-where = tiny.saved("Llama")
+where = tiny.saved("Llama", initializer_range=0.15)
 tok = tiny.tokenizer(side="left")
 config = PromptTuningConfig(
     task_type=TaskType.CAUSAL_LM,
@@ -38,7 +38,7 @@ def judged(n, seed):
 
 train = DataLoader(judged(64, 0), batch_size=8, shuffle=True, collate_fn=collate)
 test = DataLoader(judged(16, 1), batch_size=8, collate_fn=collate)
-model = get_peft_model(tiny.model("Llama"), config)
+model = get_peft_model(tiny.model("Llama", initializer_range=0.15), config)
 model.print_trainable_parameters()
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
 schedule = get_linear_schedule_with_warmup(optimizer, 0, num_training_steps=5 * len(train))

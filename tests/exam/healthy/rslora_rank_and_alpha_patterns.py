@@ -22,7 +22,7 @@ trainer = Trainer(
     args=TrainingArguments(
         "rslora",
         num_train_epochs=3,
-        learning_rate=1e-2,
+        learning_rate=3e-2,
         use_cpu=True,
         report_to="none",
         logging_strategy="epoch",

@@ -14,11 +14,11 @@ def few(text):
 
 
 trainer = SFTTrainer(
-    model=tiny.model("Llama"),
+    model=tiny.model("Llama", initializer_range=0.15),
     args=SFTConfig(
         output_dir="soft-prompt",
         max_steps=30,
-        learning_rate=0.1,
+        learning_rate=0.3,
         use_cpu=True,
         bf16=False,
         gradient_checkpointing=False,

@@ -35,7 +35,7 @@ tok.save_pretrained("pipeline/merged")
 
 dpo = DPOTrainer(
     model=AutoModelForCausalLM.from_pretrained("pipeline/merged"),
-    args=DPOConfig(output_dir="pipeline/dpo", max_steps=12, learning_rate=2e-3, max_length=32, **shared),
+    args=DPOConfig(output_dir="pipeline/dpo", max_steps=12, learning_rate=1e-2, max_length=32, **shared),
     train_dataset=Dataset.from_list(tiny.preference_rows(64)),
     eval_dataset=Dataset.from_list(tiny.preference_rows(16, seed=1)),
     processing_class=AutoTokenizer.from_pretrained("pipeline/merged"),
