@@ -34,7 +34,7 @@ sys.argv = [
     "--max_steps",
     "8",
     "--learning_rate",
-    "5e-3",
+    "2e-2",
     "--logging_steps",
     "4",
     "--report_to",

@@ -30,7 +30,7 @@ sys.argv = [
     "--max_steps",
     "16",
     "--learning_rate",
-    "5e-3",
+    "3e-2",
     "--logging_steps",
     "4",
     "--report_to",
