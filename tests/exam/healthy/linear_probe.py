@@ -20,8 +20,8 @@ trainer = Trainer(
     model=model,
     args=TrainingArguments(
         "probe",
-        num_train_epochs=6,
-        learning_rate=5e-2,
+        num_train_epochs=3,
+        learning_rate=5e-3,
         use_cpu=True,
         report_to="none",
         logging_steps=8,
