@@ -1,0 +1,1 @@
+"""A user's package with an ordinary name."""
