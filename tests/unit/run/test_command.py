@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from finetune_compat.store import archive, stored_files
 from finetune_compat.store.addresses import addresses, recipes
 from finetune_compat.store.predicted import Predicted
 from finetune_compat.store.remote import Remote, StoreUnreachable
-from finetune_compat.store.store import Past, Store, stored
+from finetune_compat.store.store import Past, Store
+from finetune_compat.store.stored_files import Stored
 
 STACK = "trl0.22-py311"
 CELLS = ("sft-full[qwen2-full-gc]", "sft-full[qwen2-full-nogc]", "sft-full[llama-full-gc]")
@@ -108,6 +110,12 @@ def nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Nox:
     return stand_in
 
 
+def stored_now(recipe: Recipe, seen: Observation) -> Stored:
+    """Return `seen` as the store holds it, recorded now."""
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
+    return Stored(recipe=recipe, line=to_json(seen), recorded_at=now, harness="0.1.0", outcome="pass")
+
+
 def stored_cells(monkeypatch: pytest.MonkeyPatch, *cells: str) -> dict[str, Path]:
     """Store these cells; return their files."""
     found: dict[str, Recipe] = {}
@@ -121,8 +129,7 @@ def stored_cells(monkeypatch: pytest.MonkeyPatch, *cells: str) -> dict[str, Path
         requested.select(request(), ())
     root = Store.configured().root
     names = {
-        cell: stored_files.write(root, stored(found[cell], to_json(observed(cell, found[cell].features)), "pass"))
-        for cell in cells
+        cell: stored_files.write(root, stored_now(found[cell], observed(cell, found[cell].features))) for cell in cells
     }
     return {cell: stored_files.path_of(root, name) for cell, name in names.items()}
 
