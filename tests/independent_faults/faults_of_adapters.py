@@ -145,13 +145,16 @@ def _adapter_dtypes_differ(healthy: Truth, faulty: Truth) -> str | None:
     effect=_adapter_dtypes_differ,
 )
 def adapter_cast_to_low_precision(patch: pytest.MonkeyPatch) -> None:
-    """Adapters are cast to bfloat16, although the model is float32."""
+    """The trainer casts adapters to bfloat16, although the model is float32."""
 
-    def cast(layer: Any, name: str) -> None:
-        for matrix in (layer.lora_A[name], layer.lora_B[name]):
-            matrix.to(torch.bfloat16)
+    def init(original: Any, trainer: Any, *args: Any, **kwargs: Any) -> None:
+        original(trainer, *args, **kwargs)
+        for module in trainer.model.modules():
+            if isinstance(module, LoraLayer):
+                module.lora_A.to(torch.bfloat16)
+                module.lora_B.to(torch.bfloat16)
 
-    _after_update(patch, cast)
+    around(patch, Trainer, "__init__", init)
 
 
 # ------------------------------------------------------------------------------------------------------------- saving

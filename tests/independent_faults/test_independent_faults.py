@@ -91,8 +91,7 @@ def _may_be_missed(name: str, stack: str) -> bool:
 
 def _effect(fault: Fault, plan: Plan, of_healthy: OfHealthy) -> str | None:
     healthy, faulty = of_healthy(fault.cell, plan.seed, fault.micro_batches), _truth(fault, plan)
-    if faulty.error is not None:
-        return f"the flow ends in {faulty.error}"
+    assert faulty.error is None, f"the flow ends in {faulty.error}: the fault must be silent"
     if not fault.other_seed:
         return fault.effect(healthy, faulty)
     other = dataclasses.replace(plan, seed=plan.seed + 1)
