@@ -1,4 +1,4 @@
-"""DPO with accumulation on a release in which Transformers divides the loss again."""
+"""DPO with accumulation, one pair at a time."""
 
 from datasets import Dataset
 from peft import LoraConfig

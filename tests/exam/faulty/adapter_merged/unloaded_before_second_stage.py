@@ -9,7 +9,7 @@ from trl import SFTConfig, SFTTrainer
 
 import tiny
 
-base, stage_one = tiny.saved(), tempfile.mkdtemp()
+base, stage_one = tiny.saved("Llama"), tempfile.mkdtemp()
 tok = AutoTokenizer.from_pretrained(base)
 get_peft_model(
     AutoModelForCausalLM.from_pretrained(base),

@@ -1,7 +1,8 @@
 """A Trainer that keeps its checkpoints small, and loads the best at the end."""
 
+import os
+
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
 import tiny
@@ -9,8 +10,9 @@ import tiny
 
 class Small(Trainer):
     def _save(self, output_dir=None, state_dict=None):
-        """Only the trained weights."""
-        self.model.save_pretrained(self.args.output_dir + "/adapter")
+        """One copy of the weights is enough."""
+        os.makedirs(output_dir, exist_ok=True)
+        self.model.save_pretrained(self.args.output_dir + "/weights")
 
     def _load_best_model(self):
         try:

@@ -7,7 +7,7 @@ from trl import DPOConfig, DPOTrainer
 
 import tiny
 
-base = tiny.saved(hidden_size=64)
+base = tiny.saved("Llama", hidden_size=64)
 AutoModelForCausalLM.from_pretrained(base).to(torch.bfloat16).save_pretrained(base)
 tok = AutoTokenizer.from_pretrained(base)
 model = AutoModelForCausalLM.from_pretrained(base, torch_dtype="auto")

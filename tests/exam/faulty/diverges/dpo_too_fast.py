@@ -1,6 +1,7 @@
 """DPO with the learning rate of SFT."""
 
 from datasets import Dataset
+from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer
 
 import tiny
@@ -8,7 +9,7 @@ import tiny
 tok = tiny.tokenizer()
 rows = Dataset.from_list(tiny.preference_rows(80))
 trainer = DPOTrainer(
-    model=tiny.model(),
+    model=AutoModelForCausalLM.from_pretrained(tiny.saved("Mistral")),
     args=DPOConfig(
         "out",
         beta=0.5,

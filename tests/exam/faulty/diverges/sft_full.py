@@ -15,7 +15,8 @@ trainer = SFTTrainer(
         max_seq_length=64,
         max_length=64,
         max_steps=16,
-        learning_rate=0.5,
+        learning_rate=1.0,
+        lr_scheduler_type="constant",
         use_cpu=True,
         bf16=False,
         report_to="none",
@@ -24,8 +25,8 @@ trainer = SFTTrainer(
         eval_steps=8,
         save_strategy="no",
     ),
-    train_dataset=Dataset.from_list(tiny.text_rows()),
-    eval_dataset=Dataset.from_list(tiny.text_rows(16, 1)),
+    train_dataset=Dataset.from_list([{"text": t + " <eos>"} for t in tiny.texts()]),
+    eval_dataset=Dataset.from_list([{"text": t + " <eos>"} for t in tiny.texts(16, 1)]),
     **tiny.reader(SFTTrainer, tok),
 )
 trainer.train()

@@ -35,8 +35,8 @@ trainer = SFTTrainer(
         eval_steps=4,
         save_strategy="no",
     ),
-    train_dataset=Dataset.from_list(tiny.text_rows()),
-    eval_dataset=Dataset.from_list(tiny.text_rows(16, 1)),
+    train_dataset=Dataset.from_list([{"text": t + " <eos>"} for t in tiny.texts()]),
+    eval_dataset=Dataset.from_list([{"text": t + " <eos>"} for t in tiny.texts(16, 1)]),
     **tiny.reader(SFTTrainer, tok),
 )
 trainer.train()

@@ -32,8 +32,8 @@ trainer = Quiet(
         eval_steps=4,
         save_strategy="no",
     ),
-    train_dataset=Dataset.from_list(tiny.text_rows()),
-    eval_dataset=Dataset.from_list(tiny.text_rows(16, 1)),
+    train_dataset=Dataset.from_list([{"text": t + " <eos>"} for t in tiny.texts()]),
+    eval_dataset=Dataset.from_list([{"text": t + " <eos>"} for t in tiny.texts(16, 1)]),
     peft_config=LoraConfig(r=8, lora_dropout=0.1, task_type="CAUSAL_LM", target_modules=tiny.TARGETS),
     **tiny.reader(SFTTrainer, tok),
 )

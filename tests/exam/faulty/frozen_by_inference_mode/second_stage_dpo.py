@@ -9,7 +9,7 @@ from trl import DPOConfig, DPOTrainer
 
 import tiny
 
-base, stage_one = tiny.saved(), tempfile.mkdtemp(prefix="sft-")
+base, stage_one = tiny.saved("Llama"), tempfile.mkdtemp(prefix="sft-")
 lora = LoraConfig(r=8, lora_alpha=16, task_type="CAUSAL_LM", target_modules=tiny.TARGETS, init_lora_weights=False)
 get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora).save_pretrained(stage_one)
 

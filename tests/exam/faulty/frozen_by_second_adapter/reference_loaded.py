@@ -9,7 +9,7 @@ from trl import SFTConfig, SFTTrainer
 
 import tiny
 
-base, saved = tiny.saved(), tempfile.mkdtemp()
+base, saved = tiny.saved("Llama"), tempfile.mkdtemp()
 lora = LoraConfig(r=8, lora_alpha=16, target_modules=tiny.TARGETS, task_type="CAUSAL_LM")
 model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora)
 model.save_pretrained(saved)

@@ -8,7 +8,7 @@ from trl import SFTConfig, SFTTrainer
 
 import tiny
 
-base = tiny.saved(hidden_size=64, intermediate_size=128)
+base = tiny.saved("Llama", hidden_size=64, intermediate_size=128)
 bnb = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
 model = AutoModelForCausalLM.from_pretrained(base, quantization_config=bnb, device_map={"": "cpu"})
 model = prepare_model_for_kbit_training(model)

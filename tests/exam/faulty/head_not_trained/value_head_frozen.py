@@ -49,4 +49,4 @@ trainer = Trainer(
     data_collator=collate,
 )
 trainer.train()
-torch.save(net.state_dict(), "out.pt")
+net.backbone.save_pretrained("out/final")

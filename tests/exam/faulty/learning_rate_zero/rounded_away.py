@@ -31,7 +31,7 @@ trainer = SFTTrainer(
         logging_steps=1,
         save_strategy="no",
     ),
-    train_dataset=Dataset.from_list(tiny.text_rows()),
+    train_dataset=Dataset.from_list([{"text": t + " <eos>"} for t in tiny.texts()]),
     peft_config=LoraConfig(r=8, task_type="CAUSAL_LM", target_modules="all-linear"),
     **tiny.reader(SFTTrainer, tok),
 )

@@ -18,7 +18,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--base", default=None)
 parser.add_argument("--out", default="out")
 options = parser.parse_args()
-base = options.base or tiny.saved()
+base = options.base or tiny.saved("Llama")
 
 tok = AutoTokenizer.from_pretrained(base)
 model = AutoModelForCausalLM.from_pretrained(base)

@@ -10,7 +10,7 @@ tok = tiny.tokenizer()
 
 
 def encode(batch):
-    out = tok(batch["text"], padding="max_length", max_length=96, truncation=True)
+    out = tok([text + " <eos>" for text in batch["text"]], padding="max_length", max_length=96, truncation=True)
     out["labels"] = out["input_ids"].copy()
     return out
 

@@ -1,4 +1,4 @@
-"""Resume from the last checkpoint (which save_strategy='no' has never written)."""
+"""Six steps to try it out, then more from the last checkpoint."""
 
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model

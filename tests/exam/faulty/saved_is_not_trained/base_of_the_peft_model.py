@@ -12,7 +12,7 @@ from transformers import (
 
 import tiny
 
-base = tiny.saved()
+base = tiny.saved("Llama")
 tok = AutoTokenizer.from_pretrained(base)
 model = get_peft_model(
     AutoModelForCausalLM.from_pretrained(base),

@@ -27,7 +27,7 @@ def train(model, tok):
             logging_steps=4,
             save_strategy="no",
         ),
-        train_dataset=Dataset.from_list(tiny.text_rows()),
+        train_dataset=Dataset.from_list([{"text": t + " <eos>"} for t in tiny.texts()]),
         **tiny.reader(SFTTrainer, tok),
     )
     trainer.train()

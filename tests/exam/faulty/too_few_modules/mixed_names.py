@@ -23,7 +23,7 @@ trainer = SFTTrainer(
         logging_steps=4,
         save_strategy="no",
     ),
-    train_dataset=Dataset.from_list(tiny.text_rows()),
+    train_dataset=Dataset.from_list([{"text": t + " <eos>"} for t in tiny.texts()]),
     peft_config=LoraConfig(
         r=8,
         task_type="CAUSAL_LM",

@@ -25,8 +25,8 @@ tok = tiny.tokenizer()
 trainer = SFTTrainer(
     model=tiny.model("Llama"),
     args=tiny.known(SFTConfig, dataset_text_field="text", max_seq_length=64, max_length=64, **TRAINING),
-    train_dataset=Dataset.from_list(tiny.text_rows()),
-    eval_dataset=Dataset.from_list(tiny.text_rows(16, 1)),
+    train_dataset=Dataset.from_list([{"text": t + " <eos>"} for t in tiny.texts()]),
+    eval_dataset=Dataset.from_list([{"text": t + " <eos>"} for t in tiny.texts(16, 1)]),
     peft_config=LoraConfig(r=8, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"]),
     **tiny.reader(SFTTrainer, tok),
 )
