@@ -24,7 +24,9 @@ trainer = RewardTrainer(
     train_dataset=rows.select(range(64)),
     eval_dataset=rows.select(range(64, 80)),
     processing_class=tok,
-    peft_config=LoraConfig(r=8, task_type="FEATURE_EXTRACTION", target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]),
+    peft_config=LoraConfig(
+        r=8, task_type="FEATURE_EXTRACTION", target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]
+    ),
 )
 trainer.train()
 trainer.save_model("out/final")

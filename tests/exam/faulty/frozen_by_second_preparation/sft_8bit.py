@@ -1,6 +1,5 @@
-"""QLoRA as in the guides: prepare, get_peft_model, SFTTrainer."""
+"""LoRA over an 8-bit base as in the guides: prepare, get_peft_model, SFTTrainer."""
 
-import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
@@ -9,7 +8,7 @@ from trl import SFTConfig, SFTTrainer
 import tiny
 
 base = tiny.saved("Llama", hidden_size=64, intermediate_size=128)
-bnb = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
+bnb = BitsAndBytesConfig(load_in_8bit=True)
 model = AutoModelForCausalLM.from_pretrained(base, quantization_config=bnb, device_map={"": "cpu"})
 model = prepare_model_for_kbit_training(model)
 model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, task_type="CAUSAL_LM", target_modules=tiny.TARGETS))
