@@ -71,7 +71,8 @@ def _case(stack: str, line: CellLine, cause: Group | None) -> ET.Element:
         case Outcome.PASS:
             pass
         case Outcome.XFAIL:
-            ET.SubElement(case, "skipped", type="pytest.xfail", message=reason)
+            kind = f"{wording.KINDS[line.kind]}: " if line.kind else ""
+            ET.SubElement(case, "skipped", type="pytest.xfail", message=f"{kind}{reason}")
         case Outcome.UNINSTALLABLE:
             ET.SubElement(case, "skipped", type="uninstallable", message=reason)
         case Outcome.FAIL:

@@ -13,6 +13,7 @@ from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import Absence, Actor, Frame, Observation, Precision, Stage, Variant
+from finetune_compat.contract.verdict import Kind
 from finetune_compat.report import wording
 from finetune_compat.results.causes import Group, Span
 from finetune_compat.results.lines import CountColumn, Mark, ResultKind, StageCount, count_columns
@@ -364,3 +365,30 @@ def test_an_issue_that_left_the_ledger_keeps_its_group() -> None:
     results = b.results_of([ran(seen)], seen, ledger=LISTED)
     group = only_group(summarize(results, Ledger(issues=())))
     assert group.titles == ("The parameters to train are trainable when training begins",)
+
+
+@pytest.mark.parametrize(
+    ("tally", "worst"),
+    [
+        (Tally(failed=1, bugs=1), (Mark.FAIL, None)),
+        (Tally(bugs=1, infrastructure=1), (Mark.XFAIL, Kind.UPSTREAM)),
+        (Tally(traps=1, limits=1, passed=1), (Mark.XFAIL, Kind.TRAP)),
+        (Tally(limits=1), (Mark.XFAIL, Kind.PLATFORM)),
+        (Tally(passed=1), (Mark.PASS, None)),
+    ],
+)
+def test_a_release_bug_is_the_most_urgent_xfail(tally: Tally, worst: tuple[Mark, Kind | None]) -> None:
+    """Pages colour many cells like the most urgent one."""
+    assert tally.worst == worst
+
+
+def test_xfails_are_counted_by_kind() -> None:
+    """A cell of several issues counts once."""
+    seen = frozen(healthy(versions=on_trl("0.22.2")))
+    trap = dataclasses.replace(LISTED.issues[0], id="trap", kind=Kind.TRAP)
+    tallies = [
+        summary_of([ran(seen)], seen, ledger=Ledger(issues=issues)).tally
+        for issues in (LISTED.issues, (trap,), (trap, *LISTED.issues))
+    ]
+    assert tallies == [Tally(bugs=1), Tally(traps=1), Tally(bugs=1)]
+    assert [tally.xfailed for tally in tallies] == [1, 1, 1]
