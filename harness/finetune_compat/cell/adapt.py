@@ -114,7 +114,7 @@ def training_options(setup: Setup) -> dict[str, Any]:
         "optim": "adamw_torch",
         "gradient_checkpointing": setup.gradient_checkpointing,
         "use_cpu": setup.device is DeviceKind.CPU,
-        "bf16": False,
+        "bf16": setup.variant.precision.bf16,
         "fp16": False,
         "logging_steps": 1,
         "eval_strategy": "no",

@@ -198,6 +198,9 @@ def _both_gc(model: str, precisions: tuple[Precision, ...]) -> tuple[Variant, ..
     return tuple(Variant(model, precision, gc) for precision in precisions for gc in (True, False))
 
 
+_BF16 = (Variant(QWEN2, Precision.NF4_BF16, True), Variant(QWEN2, Precision.BF16, False))
+"""The usual QLoRA and LoRA on an accelerator, where users train in bfloat16."""
+
 _LLAMA_MAIN = (
     Variant(LLAMA, Precision.NF4, True),
     Variant(LLAMA, Precision.INT8, True),
@@ -245,7 +248,7 @@ CATALOG: tuple[Flow, ...] = (
         expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
         handed_over=False,
         refusal=None,
-        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN + _VISION_MAIN,
+        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN + _VISION_MAIN + _BF16,
     ),
     Flow(
         name="sft-peft-model",
@@ -255,7 +258,7 @@ CATALOG: tuple[Flow, ...] = (
         expects=_PREPARED_BY_USER,
         handed_over=True,
         refusal=None,
-        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN + _VISION_MAIN,
+        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN + _VISION_MAIN + _BF16,
     ),
     Flow(
         name="sft-peft-model-unprepared",
@@ -363,7 +366,11 @@ CATALOG: tuple[Flow, ...] = (
         expects=dict.fromkeys((Stage.LOAD, Stage.TRAINER, Stage.AFTER_TRAINING, Stage.RELOAD), Expect.EVERYTHING),
         handed_over=False,
         refusal=None,
-        variants=(*_both_gc(QWEN2, (Precision.FULL,)), Variant(LLAMA, Precision.FULL, True)),
+        variants=(
+            *_both_gc(QWEN2, (Precision.FULL,)),
+            Variant(LLAMA, Precision.FULL, True),
+            Variant(QWEN2, Precision.BF16, False),
+        ),
     ),
     Flow(
         name="trainer-peft-model",
@@ -373,7 +380,7 @@ CATALOG: tuple[Flow, ...] = (
         expects=_PREPARED_BY_USER,
         handed_over=True,
         refusal=None,
-        variants=_both_gc(QWEN2, _FOUR),
+        variants=_both_gc(QWEN2, _FOUR) + _BF16,
         objective=Objective.PLAIN,
     ),
     Flow(
@@ -385,7 +392,7 @@ CATALOG: tuple[Flow, ...] = (
         expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
         handed_over=False,
         refusal=None,
-        variants=_both_gc(QWEN2, (Precision.NF4, Precision.FULL)),
+        variants=_both_gc(QWEN2, (Precision.NF4, Precision.FULL)) + _BF16,
         objective=Objective.PREFERENCE,
         row_labels=(COMPLETION_WORDS + 1,),
         since="0.9.2",  # with DPOConfig
