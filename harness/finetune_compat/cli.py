@@ -361,13 +361,16 @@ def keep(
     flows: Annotated[
         str, typer.Option(help="Flows the run was asked for, separated by commas. Default: all flows.")
     ] = "",
+    variants: Annotated[
+        str, typer.Option(help="Variants the run was asked for: names or globs, separated by commas. Default: all.")
+    ] = "",
 ) -> None:
     """Copy a finished run to reports/baseline/NAME, packed and with its provenance."""
     from finetune_compat.checks.ledger import load_ledger
     from finetune_compat.evidence.baseline import keep as keep_run
     from finetune_compat.report import derive
 
-    target = keep_run(run, name, [flow.strip() for flow in flows.split(",") if flow.strip()])
+    target = keep_run(run, name, _names(flows), _names(variants))
     derive(target, load_ledger())
     _say(f"copied to {target}; read its summary.md, and commit it")
 
