@@ -8,12 +8,13 @@ A mode of its own: tracing slows a cell down, and its observation is not stored.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Self
@@ -81,6 +82,8 @@ def in_packages(file: str) -> bool:
 def main(plan_file: str) -> None:
     """Trace all cells of the plan, one after the other, and write the record to the plan's file."""
     plan = read_plan(Path(plan_file))
+    with suppress(Exception):  # a cell meets and records errors of the import
+        importlib.import_module("finetune_compat.cell.execution")  # before tracing, which slows imports down
     by_cell, observed = [], []
     for number, planned in enumerate(plan.cells, 1):
         print(f"{number} of {len(plan.cells)}: {planned}", flush=True)

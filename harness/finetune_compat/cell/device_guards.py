@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dis
 import functools
+import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,11 +25,18 @@ _OTHER = re.compile(
 )
 """In dotted names: what accelerators of other makers decide."""
 
+_PREDICATE = re.compile(r"(?:^|[._])(?:is|has|supports|device_count|get_device_capability)(?:_\w*)?$")
+"""Names of functions whose value is a condition."""
+
 _CUDA_DEVICES = frozenset({"cuda", "cpu", "gpu"})
 _OTHER_DEVICES = frozenset({"xpu", "npu", "mps", "mlu", "musa", "hpu", "sdaa", "xla", "tpu", "neuron"})
 
 Span = tuple[int, int, int, int]
 """First line, last line, first column and last column of an expression, as in `dis.Positions`."""
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +65,9 @@ class Jump:
 
 
 def jumps(code: CodeType) -> dict[int, Jump]:
-    """The jumps of `code` that decide on a device-dependent condition, by offset."""
-    conditions = conditions_of(code.co_filename)
+    """The jumps of `code` that decide on a device-dependent condition, by offset; empty if it is no function."""
+    if not code.co_flags & inspect.CO_OPTIMIZED:
+        return {}
     found: dict[int, Jump] = {}
     evaluated: dis.Instruction | None = None
     prefixes: list[int] = []
@@ -68,7 +77,7 @@ def jumps(code: CodeType) -> dict[int, Jump]:
             continue
         if "JUMP" in instruction.opname and "_IF_" in instruction.opname and evaluated is not None:
             # The position of the jump itself is that of a whole statement or of an earlier operand.
-            condition = conditions.get(_span(evaluated))
+            condition = condition_at(code.co_filename, _span(evaluated))
             if condition is not None:
                 jump = Jump(instruction.offset, instruction.argval, condition, _jumps_if(instruction.opname))
                 found |= dict.fromkeys([*prefixes, instruction.offset], jump)
@@ -88,28 +97,44 @@ def _span(instruction: dis.Instruction) -> Span | None:
     return (positions.lineno, positions.end_lineno, positions.col_offset or 0, positions.end_col_offset or 0)
 
 
+# -------------------------------------------------------------------------------------------------------------- source
+
+
+@dataclass(frozen=True, slots=True)
+class _Expression:
+    node: ast.expr
+    inside: tuple[Function, ...]
+    """The functions around it, outermost first."""
+
+
 @functools.cache
-def conditions_of(file: str) -> Mapping[Span | None, Condition]:
-    """The device-dependent expressions in the functions of `file`, by position; empty if it cannot be read."""
+def condition_at(file: str, span: Span | None) -> Condition | None:
+    """The device-dependent expression in a function of `file` at `span`; None if there is none."""
+    source, expressions = _read(file)
+    found = expressions.get(span) if span else None
+    if found is None:
+        return None
+    accelerator = _accelerator(found.node, _names(found.inside))
+    return None if accelerator is None else Condition(found.node.lineno, _text(found.node, source), accelerator)
+
+
+@functools.cache
+def _read(file: str) -> tuple[str, Mapping[Span, _Expression]]:
+    """The source of `file` and its expressions by position; none if it cannot be read."""
     try:
         source = Path(file).read_text(encoding="utf-8")
         tree = ast.parse(source)
     except (OSError, SyntaxError, ValueError):
-        return {}
-    return dict(_in_functions(tree, source))
+        return "", {}
+    return source, {_place(found.node): found for found in _expressions(tree, ())}
 
 
-def _in_functions(tree: ast.AST, source: str) -> Iterator[tuple[Span, Condition]]:
-    for function in ast.walk(tree):
-        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            continue
-        names = _names(function)
-        for node in ast.walk(function):
-            if not isinstance(node, ast.expr) or isinstance(node, ast.BoolOp | ast.Constant):
-                continue
-            accelerator = _accelerator(node, names)
-            if accelerator is not None:
-                yield _place(node), Condition(node.lineno, _text(node, source), accelerator)
+def _expressions(parent: ast.AST, inside: tuple[Function, ...]) -> Iterator[_Expression]:
+    """All expressions in functions below `parent`. Of two at one place the inner one comes last."""
+    for node in ast.iter_child_nodes(parent):
+        if inside and isinstance(node, ast.expr):
+            yield _Expression(node, inside)
+        yield from _expressions(node, (*inside, node) if isinstance(node, FUNCTIONS) else inside)
 
 
 def _place(node: ast.expr) -> Span:
@@ -120,26 +145,29 @@ def _text(node: ast.expr, source: str) -> str:
     return " ".join((ast.get_source_segment(source, node) or ast.unparse(node)).split())
 
 
-def _names(function: ast.AST) -> dict[str, Accelerator]:
-    """Local variables of `function` that hold the value of a device-dependent condition, or of one of them."""
+@functools.cache
+def _names(functions: tuple[Function, ...]) -> Mapping[str, Accelerator]:
+    """Variables of `functions` that hold the value of a device-dependent condition, or of one of them."""
+    assigned = [pair for function in functions for node in ast.walk(function) if (pair := _assigned(node))]
     found: dict[str, Accelerator] = {}
     while True:
-        before = len(found)
-        for node in ast.walk(function):
-            match node:
-                case ast.Assign(targets=[ast.Name(id=name)], value=value) if name not in found:
-                    pass
-                case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if name not in found:
-                    pass
-                case ast.NamedExpr(target=ast.Name(id=name), value=value) if name not in found:
-                    pass
-                case _:
-                    continue
-            accelerator = _of_value(value, found)
-            if accelerator is not None:
-                found[name] = accelerator
-        if len(found) == before:
+        more = {name: kind for name, value in assigned if (kind := _of_value(value, found)) and name not in found}
+        if not more:
             return found
+        found |= more
+
+
+def _assigned(node: ast.AST) -> tuple[str, ast.expr] | None:
+    """The variable and the value of a simple assignment; None if `node` is none."""
+    match node:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            return name, value
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+            return name, value
+        case ast.NamedExpr(target=ast.Name(id=name), value=value):
+            return name, value
+        case _:
+            return None
 
 
 def _of_value(value: ast.expr, names: Mapping[str, Accelerator]) -> Accelerator | None:
@@ -151,6 +179,8 @@ def _of_value(value: ast.expr, names: Mapping[str, Accelerator]) -> Accelerator 
             return _of_value(operand, names)
         case ast.Compare() | ast.Name():
             return _accelerator(value, names)
+        case ast.Call() if not _PREDICATE.search(_dotted(value)):
+            return None
         case ast.Call() | ast.Attribute():
             return _of_name(_dotted(value))
         case _:

@@ -432,6 +432,24 @@ DEEP_CELLS: tuple[tuple[str, Variant], ...] = (
 """The cells with extra measurements in the deep tier, by flow and variant."""
 
 
+TRACED_CELLS: tuple[tuple[str, Variant], ...] = (
+    # The weights that a trainer prepares for itself, and those that it must leave alone, in each precision.
+    *(
+        (flow, Variant(QWEN2, precision, precision.quantized))
+        for flow in ("sft-peft-config", "sft-peft-model")
+        for precision in Precision
+    ),
+    # Without TRL, without PEFT, and with another trainer.
+    ("trainer-peft-model", Variant(QWEN2, Precision.NF4, True)),
+    ("trainer-peft-model", Variant(QWEN2, Precision.NF4_BF16, True)),
+    ("sft-full", Variant(QWEN2, Precision.FULL, False)),
+    ("sft-full", Variant(QWEN2, Precision.BF16, False)),
+    ("dpo-peft-config", Variant(QWEN2, Precision.NF4, True)),
+    ("dpo-peft-config", Variant(QWEN2, Precision.NF4_BF16, True)),
+)
+"""The cells whose device-dependent branches are recorded, by flow and variant."""
+
+
 SWEPT_CELLS: tuple[tuple[str, Variant], ...] = (
     ("sft-peft-config", Variant(QWEN2, Precision.FULL, False)),
     ("sft-peft-config", Variant(LLAMA, Precision.FULL, False)),

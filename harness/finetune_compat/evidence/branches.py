@@ -14,6 +14,7 @@ from itertools import groupby
 from pathlib import Path
 
 from finetune_compat.contract.branches import BranchTrace, Guard
+from finetune_compat.contract.catalog import TRACED_CELLS
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.plan import Plan
 from finetune_compat.machine.files import write_atomically
@@ -33,18 +34,19 @@ from finetune_compat.run.keyword import selected
 
 
 def traced(plan: Plan, arguments: Sequence[str]) -> Plan:
-    """`plan` with the cells to trace: all, or those that `-k` selects.
+    """`plan` with the cells to trace: `TRACED_CELLS`, or those of all cells that `-k` selects.
 
     Raises:
         CompatError: `arguments` has other options than `-k`, or selects no cell.
     """
-    chosen = selected(plan.cells, arguments)
+    usual = tuple(cell for cell in plan.cells if (cell.flow, cell.variant) in TRACED_CELLS)
+    chosen = selected(plan.cells, arguments) if arguments else usual
     if not chosen:
         raise CompatError(
             "no cell to trace" if chosen is not None else "--branches accepts only -k",
             where=f"arguments after -- ({' '.join(arguments)})",
             meaning="The cells run in one process without pytest.",
-            todo="Select cells with -k, or trace all of them without -k.",
+            todo="Select cells with -k, or trace the usual ones without -k.",
         )
     return dataclasses.replace(plan, cells=chosen)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from branch_builders import MODEL, TRACE
-from builders import NF4, NF4_PLAIN
+from builders import NF4, NF4_NOGC, NF4_PLAIN
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import DeviceKind
@@ -38,9 +38,11 @@ def plan(tmp_path: Path, in_places: Any) -> Plan:
     return found
 
 
-def test_all_cells_are_traced_or_those_that_are_selected(plan: Plan) -> None:
+def test_the_usual_cells_are_traced_or_those_that_are_selected(plan: Plan) -> None:
     """By `-k` alone: the cells do not run under pytest."""
-    assert branches.traced(plan, ()) == plan
+    more = dataclasses.replace(plan, cells=(*plan.cells, PlannedCell(MODEL, NF4_NOGC, ())))
+    assert branches.traced(more, ()) == plan
+    assert [str(cell.variant) for cell in branches.traced(more, ("-k", "nogc")).cells] == ["qwen2-nf4-nogc"]
     assert [str(cell.variant) for cell in branches.traced(plan, ("-k", "plain")).cells] == ["qwen2-nf4-plain-gc"]
     for arguments in (("-k", "llama"), ("-x",)):
         with pytest.raises(CompatError):
