@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import finetune_compat
 import pytest
 from branch_builders import MODEL, TRACE
 from builders import NF4, NF4_NOGC, NF4_PLAIN
@@ -14,6 +15,12 @@ from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.evidence import branches
+from finetune_compat.results.branches import covered_by_emulation, read_trace
+
+COMMITTED = Path(finetune_compat.__file__).parents[2] / "reports" / "branches"
+
+PREPARES = 538
+"""Line of trl/models/utils.py 0.22.2: `if is_qlora and not is_sharded_qlora:`, before the second preparation."""
 
 
 @pytest.fixture
@@ -88,3 +95,29 @@ def test_the_page_names_each_branch_that_no_cell_took() -> None:
 def test_a_stack_whose_branches_are_all_taken_says_so() -> None:
     """Twice: there is nothing to emulate either."""
     assert branches.page([dataclasses.replace(TRACE, guards=())]).count("Nothing.") == 2
+
+
+# ----------------------------------------------------------------------------------------------------------- committed
+
+
+def test_the_committed_page_is_what_the_records_say_today() -> None:
+    """No record was added, and no sentence changed, without it."""
+    kept = branches.read_kept(COMMITTED)
+    assert kept
+    assert (COMMITTED / "branches.md").read_text(encoding="utf-8") == branches.page(kept)
+
+
+def test_a_plain_cpu_misses_the_branch_of_trl3926_and_emulation_covers_it() -> None:
+    """TRL takes 4-bit weights on a CPU for sharded QLoRA and does not prepare them: the line of the issue."""
+    trace = read_trace(COMMITTED / "trl0.22-py311.json")
+    found = [
+        (opened.flow, opened.cells, opened.emulated)
+        for opened in covered_by_emulation(trace)
+        if (opened.guard.function, opened.guard.condition, opened.side)
+        == ("prepare_peft_model", "is_sharded_qlora", False)
+        and opened.guard.line == PREPARES
+    ]
+    assert found == [
+        (flow, ("qwen2-nf4-plain-gc",), ("qwen2-nf4-gc", "qwen2-nf4-bf16-gc"))
+        for flow in ("sft-peft-config", "sft-peft-model")
+    ]
