@@ -33,7 +33,8 @@ Arguments after -- of compat sessions; `compat run` has the same ones, and unkno
   packages    --base-python PY (use its torch), --base-torch (use the torch of the Python that runs nox), --offline,
               --wheelhouse DIR (docs/air-gapped.md)
   instead     --seeds N or FIRST-LAST (error rates of the learning test), --faults (plant faults), --closed-forms,
-              --adapters, --guard, --pipelines (watch users' scripts), --overhead, --guard-overhead
+              --adapters, --guard, --pipelines (watch users' scripts), --branches (device-dependent branches taken),
+              --overhead, --guard-overhead
 
 The stacks are in matrices/stacks.toml; `compat stacks` lists their versions.
 Not yet measured on a GPU: verdicts of a GPU and of a CPU that emulates one were not compared.

@@ -361,11 +361,14 @@ def keep(
     flows: Annotated[
         str, typer.Option(help="Flows the run was asked for, separated by commas. Default: all flows.")
     ] = "",
+    variants: Annotated[
+        str, typer.Option(help="Variants the run was asked for: names or globs, separated by commas. Default: all.")
+    ] = "",
 ) -> None:
     """Copy a finished run to reports/baseline/NAME, packed and with its provenance."""
     from finetune_compat.evidence.baseline import save
 
-    target = save(run, name, _names(flows))
+    target = save(run, name, _names(flows), _names(variants))
     _say(f"copied to {target}; read its summary.md, and commit it")
 
 

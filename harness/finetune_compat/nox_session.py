@@ -17,7 +17,7 @@ from finetune_compat.contract.errors import EnvironmentMismatch, ExitCode, Insta
 from finetune_compat.contract.options import Instead
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.seeds import Seeds
-from finetune_compat.evidence import calibration, sweeps
+from finetune_compat.evidence import branches, calibration, sweeps
 from finetune_compat.machine.gpus import Gpu, kind_of
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import RowState, refuse_other_latest
@@ -131,12 +131,15 @@ def run_stack(
         plans = sweeps.plans_of(plan, options.seeds, options.pytest)
         return max(_calibrate(one, lock, env_python, gpus[:1], options.seeds, fresh=options.fresh) for one in plans)
     if options.instead is not None:
+        plan = branches.traced(plan, options.pytest) if options.instead is Instead.BRANCHES else plan
         # One GPU: a Trainer in one process that sees two GPUs spreads its model over both.
         status = stack_run.run_process(
             _instead_command(options.instead, env_python, stack_run.write_plan(plan), options), plan, gpus[:1]
         )
         if options.instead is Instead.FAULTS:
             _save_faults(plan, status, options)
+        if options.instead is Instead.BRANCHES:
+            print(branches.save(plan, status, options.pytest))
         return _exit_code(status)
     stack_run.run_plan(plan, lock, env_python, gpus, options, alone=alone)
     summary = summary_of(Path(plan.run), plan.stack, ledger)
@@ -202,6 +205,8 @@ def _instead_command(instead: Instead, env_python: Path, plan: Path, options: Ru
         case Instead.PIPELINES:
             # `compat watch` runs on the host; the scripts run in this stack.
             tests = ["--host-python", sys.executable, "tests/pipelines"]
+        case Instead.BRANCHES:
+            return [str(env_python), "-m", "finetune_compat.cell.branches", str(plan)]
         case Instead.OVERHEAD | Instead.GUARD_OVERHEAD:
             return [
                 str(env_python),

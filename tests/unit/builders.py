@@ -119,6 +119,8 @@ NF4_NOGC = Variant("qwen2", Precision.NF4, False)
 NF4_PLAIN = Variant("qwen2", Precision.NF4_PLAIN, True)
 INT8 = Variant("qwen2", Precision.INT8, True)
 FULL = Variant("qwen2", Precision.FULL, True)
+NF4_BF16 = Variant("qwen2", Precision.NF4_BF16, True)
+BF16 = Variant("qwen2", Precision.BF16, False)
 VISION = Variant("qwen2-vl+vision", Precision.NF4, True)
 
 TRAINER_FILE = "trl/trainer/sft_trainer.py"
@@ -180,7 +182,8 @@ def healthy(
     row = flow_named(flow)
     adapters = row.subject.value == "adapter"
     censuses = _censuses(flow, variant)
-    emulates = DeviceKind.CUDA if variant.precision is Precision.NF4 and device is DeviceKind.CPU else None
+    presents = variant.precision in (Precision.NF4, Precision.NF4_BF16) and device is DeviceKind.CPU
+    emulates = DeviceKind.CUDA if presents else None
     return Observation(
         cell=str(CellId(stack, flow, str(variant), device)),
         stack=StackRecord(stack, "3.11.7", "5f" * 32, "2.13.0", False, dict(versions)),
@@ -582,11 +585,18 @@ def census(stage: Stage, variant: Variant, trainable: int, *, adapters: bool, by
         total_logical=logical,
         by_area=areas,
         trainable_names_sha256="cc" * 32,
-        dtypes={"float32": total - packed} | ({_storage(variant): packed} if packed else {}),
+        dtypes=_dtypes(variant, total - packed - extra, extra) | ({_storage(variant): packed} if packed else {}),
         adapter_dtypes=("float32",) if adapters else (),
         subject_sha256="after" if stage in (Stage.AFTER_TRAINING, Stage.RELOAD) else "before",
         adapters_on=_adapters_on(variant, trainable) if adapters else {},
     )
+
+
+def _dtypes(variant: Variant, unquantized: int, adapters: int) -> dict[str, int]:
+    """Adapters are in float32, whatever the base model is in."""
+    if variant.precision not in (Precision.NF4_BF16, Precision.BF16):
+        return {"float32": unquantized + adapters}
+    return {"bfloat16": unquantized} | ({"float32": adapters} if adapters else {})
 
 
 def _adapters_on(variant: Variant, trainable: int) -> dict[Area, AreaCount]:

@@ -119,7 +119,7 @@ def training_options(setup: Setup) -> dict[str, Any]:
         "max_grad_norm": ADAMW.max_grad_norm,
         "gradient_checkpointing": setup.gradient_checkpointing,
         "use_cpu": setup.device is DeviceKind.CPU,
-        "bf16": False,
+        "bf16": setup.variant.precision.bf16,
         "fp16": False,
         "logging_steps": 1,
         "eval_strategy": "no",

@@ -129,7 +129,8 @@ def prepared(plan: Plan, planned: PlannedCell, flow: Flow) -> Setup:
 
 def _model(plan: Plan, planned: PlannedCell, flow: Flow) -> Model:
     if plan.model is None:
-        return tiny_model(MODELS[planned.variant.model].shape, plan.seed, plan.scratch)
+        model = tiny_model(MODELS[planned.variant.model].shape, plan.seed, plan.scratch)
+        return dataclasses.replace(model, dtype=torch.bfloat16) if planned.variant.precision.bf16 else model
     # Imported only for real weights: building a model without weights does not work on every stack.
     from finetune_compat.cell.real import real_model
 

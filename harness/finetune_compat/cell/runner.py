@@ -137,7 +137,7 @@ def failure(error: Exception, stage: Stage) -> Failure:
 
 def emulated(device: DeviceKind, precision: Precision) -> DeviceKind | None:
     """The device that 4-bit weights report to TRL; None if they report their real device."""
-    return DeviceKind.CUDA if device is DeviceKind.CPU and precision is Precision.NF4 else None
+    return DeviceKind.CUDA if device is DeviceKind.CPU and precision.emulated else None
 
 
 def _stack(plan: Plan) -> StackRecord:

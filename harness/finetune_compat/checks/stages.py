@@ -15,6 +15,11 @@ REPLY_TOLERANCE = 0.05
 bfloat16 and reloaded in float32 change logits by up to 1.6 % of it. An adapter scaled by a half changes them by half.
 """
 
+ROUNDED_REPLY = 0.05
+"""Largest difference of a logit between equal weights in bfloat16 and in float32: Transformers before 5 loads a model
+in float32, whatever it was saved in. Measured with tiny models: up to 0.011. Ten steps change logits by about 2.
+"""
+
 ADAPTER_DTYPES = (("float32",), ("bfloat16",))
 """Allowed dtypes of adapters. float16 loses the small updates of training. TRL 0.26 and later stores the adapters of
 quantized models in bfloat16.
@@ -190,11 +195,18 @@ def reload_answers_alike(case: Case) -> str | None:
     if case.seen.model is None and _dtypes_of(case, Stage.AFTER_TRAINING) != _dtypes_of(case, Stage.RELOAD):
         # Real weights are loaded in bfloat16, and preparation casts a part to float32: rounding alone changes logits.
         raise NotApplicable("the dtypes in training and after the reload differ")
-    # A fully trained model is saved and loaded in one dtype, so its logits must be equal.
-    allowed = REPLY_TOLERANCE * reply.without_adapter if reply.without_adapter else 0.0
+    allowed = REPLY_TOLERANCE * reply.without_adapter if reply.without_adapter else _rounding(case)
     if reply.reloaded <= allowed:
         return None
     return f"logits of the reloaded model are off by up to {reply.reloaded:.4g}, allowed {allowed:.4g}"
+
+
+def _rounding(case: Case) -> float:
+    """How far logits of a fully trained and reloaded model may differ: only if it was trained in bfloat16 and is
+    reloaded in another dtype.
+    """
+    same = _dtypes_of(case, Stage.AFTER_TRAINING) == _dtypes_of(case, Stage.RELOAD)
+    return 0.0 if same or not case.seen.variant.precision.bf16 else ROUNDED_REPLY
 
 
 def _dtypes_of(case: Case, stage: Stage) -> Mapping[str, int]:

@@ -200,6 +200,9 @@ def _both_gc(model: str, precisions: tuple[Precision, ...]) -> tuple[Variant, ..
     return tuple(Variant(model, precision, gc) for precision in precisions for gc in (True, False))
 
 
+_BF16 = (Variant(QWEN2, Precision.NF4_BF16, True), Variant(QWEN2, Precision.BF16, False))
+"""The usual QLoRA and LoRA on an accelerator, where users train in bfloat16."""
+
 _LLAMA_MAIN = (
     Variant(LLAMA, Precision.NF4, True),
     Variant(LLAMA, Precision.INT8, True),
@@ -247,7 +250,7 @@ CATALOG: tuple[Flow, ...] = (
         expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
         handed_over=False,
         refusal=None,
-        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN + _VISION_MAIN,
+        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN + _VISION_MAIN + _BF16,
     ),
     Flow(
         name="sft-peft-model",
@@ -257,7 +260,7 @@ CATALOG: tuple[Flow, ...] = (
         expects=_PREPARED_BY_USER,
         handed_over=True,
         refusal=None,
-        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN + _VISION_MAIN,
+        variants=_both_gc(QWEN2, _FOUR) + _LLAMA_MAIN + _VISION_MAIN + _BF16,
     ),
     Flow(
         name="sft-peft-model-unprepared",
@@ -369,7 +372,11 @@ CATALOG: tuple[Flow, ...] = (
         expects=dict.fromkeys((Stage.LOAD, Stage.TRAINER, Stage.AFTER_TRAINING, Stage.RELOAD), Expect.EVERYTHING),
         handed_over=False,
         refusal=None,
-        variants=(*_both_gc(QWEN2, (Precision.FULL,)), Variant(LLAMA, Precision.FULL, True)),
+        variants=(
+            *_both_gc(QWEN2, (Precision.FULL,)),
+            Variant(LLAMA, Precision.FULL, True),
+            Variant(QWEN2, Precision.BF16, False),
+        ),
     ),
     Flow(
         name="trainer-peft-model",
@@ -379,7 +386,7 @@ CATALOG: tuple[Flow, ...] = (
         expects=_PREPARED_BY_USER,
         handed_over=True,
         refusal=None,
-        variants=_both_gc(QWEN2, _FOUR),
+        variants=_both_gc(QWEN2, _FOUR) + _BF16,
         objective=Objective.PLAIN,
     ),
     Flow(
@@ -391,7 +398,7 @@ CATALOG: tuple[Flow, ...] = (
         expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
         handed_over=False,
         refusal=None,
-        variants=_both_gc(QWEN2, (Precision.NF4, Precision.FULL)),
+        variants=_both_gc(QWEN2, (Precision.NF4, Precision.FULL)) + _BF16,
         objective=Objective.PREFERENCE,
         row_labels=(COMPLETION_WORDS + 1,),
         since="0.9.2",  # with DPOConfig
@@ -429,6 +436,24 @@ DEEP_CELLS: tuple[tuple[str, Variant], ...] = (
     ("sft-full", Variant(QWEN2, Precision.FULL, False)),
 )
 """The cells with extra measurements in the deep tier, by flow and variant."""
+
+
+TRACED_CELLS: tuple[tuple[str, Variant], ...] = (
+    # The weights that a trainer prepares for itself, and those that it must leave alone, in each precision.
+    *(
+        (flow, Variant(QWEN2, precision, precision.quantized))
+        for flow in ("sft-peft-config", "sft-peft-model")
+        for precision in Precision
+    ),
+    # Without TRL, without PEFT, and with another trainer.
+    ("trainer-peft-model", Variant(QWEN2, Precision.NF4, True)),
+    ("trainer-peft-model", Variant(QWEN2, Precision.NF4_BF16, True)),
+    ("sft-full", Variant(QWEN2, Precision.FULL, False)),
+    ("sft-full", Variant(QWEN2, Precision.BF16, False)),
+    ("dpo-peft-config", Variant(QWEN2, Precision.NF4, True)),
+    ("dpo-peft-config", Variant(QWEN2, Precision.NF4_BF16, True)),
+)
+"""The cells whose device-dependent branches are recorded, by flow and variant."""
 
 
 SWEPT_CELLS: tuple[tuple[str, Variant], ...] = (

@@ -125,17 +125,18 @@ def adapters_on(model: ModelShape, lora: LoraShape) -> Mapping[Area, int]:
 
 @cache  # called ten times per cell, for a few models
 def sizes(model: ModelShape, precision: Precision, lora: LoraShape | None) -> ModelSizes:
-    """All sizes of a tiny model: linear layers in `precision`, all other weights in float32."""
+    """All sizes of a tiny model: linear layers in `precision`, all other weights in float32 or bfloat16."""
     stored = base_stored(model, precision)
     # From Transformers 5 on, biases of quantized layers are trainable at load; before, the whole layer is frozen. Both
     # are correct: the biases are not quantized, and preparation freezes them later.
     rest = never_linear(model)
+    unquantized = "bfloat16" if precision.bf16 else "float32"
     return ModelSizes(
         logical=base_logical(model),
         stored=stored,
         at_load=(rest, rest + linear_biases(model)) if precision.quantized else (stored,),
         adapters_on=adapters_on(model, lora) if lora else {},
-        dtypes=("float32", *((("uint8" if precision.four_bit else "int8"),) if precision.quantized else ())),
+        dtypes=(unquantized, *((("uint8" if precision.four_bit else "int8"),) if precision.quantized else ())),
     )
 
 

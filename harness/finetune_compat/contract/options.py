@@ -32,6 +32,7 @@ class Instead(StrEnum):
     CLOSED_FORMS = "closed-forms"
     ADAPTERS = "adapters"
     PIPELINES = "pipelines"
+    BRANCHES = "branches"
     OVERHEAD = "overhead"
     GUARD_OVERHEAD = "guard-overhead"
 
@@ -59,6 +60,7 @@ HELP = {
     Instead.CLOSED_FORMS: "Compare the closed forms of `compat census` with loaded models.",
     Instead.ADAPTERS: "Save adapters, and compare the results of `compat inspect` with how this stack loads them.",
     Instead.PIPELINES: "Run typical user scripts under `compat watch`.",
+    Instead.BRANCHES: "Record which device-dependent branches of the libraries the cells take, and which they do not.",
     Instead.OVERHEAD: "Measure the cost of the recorder.",
     Instead.GUARD_OVERHEAD: "Measure the cost of the guard.",
 }

@@ -132,6 +132,11 @@ class Plan:
         return Path(self.run) / "independent-faults" / f"{self.stack}.jsonl"
 
     @property
+    def branches_file(self) -> Path:
+        """File in which the cell process writes which device-dependent branches its cells took."""
+        return Path(self.run) / "branches" / f"{self.stack}.json"
+
+    @property
     def scratch(self) -> Path:
         """Folder for models and outputs of cells. The process that distributes cells removes it (`machine.scratch`)."""
         return Path(self.run) / "scratch" / self.stack

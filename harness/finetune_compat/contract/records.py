@@ -59,16 +59,30 @@ class Precision(StrEnum):
     """4-bit NF4 on the CPU without emulation. TRL takes other code paths for such weights."""
     INT8 = "int8"
     FULL = "full"
+    NF4_BF16 = "nf4-bf16"
+    """As `nf4`, with bfloat16 in place of float32: other weights, compute dtype, and training with `bf16=True`."""
+    BF16 = "bf16"
+    """As `full`, with weights in bfloat16, and training with `bf16=True`."""
 
     @property
     def quantized(self) -> bool:
         """Whether bitsandbytes stores the linear layers."""
-        return self is not Precision.FULL
+        return self not in (Precision.FULL, Precision.BF16)
 
     @property
     def four_bit(self) -> bool:
         """Whether two weights share one stored byte."""
-        return self in (Precision.NF4, Precision.NF4_PLAIN)
+        return self in (Precision.NF4, Precision.NF4_PLAIN, Precision.NF4_BF16)
+
+    @property
+    def emulated(self) -> bool:
+        """Whether weights on a CPU report an accelerator to TRL's modules."""
+        return self in (Precision.NF4, Precision.NF4_BF16)
+
+    @property
+    def bf16(self) -> bool:
+        """Whether the flow loads weights in bfloat16 and trains with `bf16=True`."""
+        return self in (Precision.NF4_BF16, Precision.BF16)
 
 
 class DeviceKind(StrEnum):

@@ -5,18 +5,21 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from finetune_compat.checks import Outcome
 from finetune_compat.checks.digests import check_digests
 from finetune_compat.checks.ledger import load_ledger
-from finetune_compat.contract.catalog import DEEP_CELLS, Tier, cells_on, flow_named
+from finetune_compat.contract.catalog import CATALOG, DEEP_CELLS, Flow, Tier, cells_on, flow_named
 from finetune_compat.contract.cell_id import parse_cell
-from finetune_compat.contract.errors import CompatError
+from finetune_compat.contract.errors import CompatError, UnknownName
 from finetune_compat.contract.names import is_plain
-from finetune_compat.contract.records import Observation
+from finetune_compat.contract.records import Observation, Variant
 from finetune_compat.contract.version import __version__
 from finetune_compat.evidence.measured import write_measured
 from finetune_compat.machine.files import remaking, write_atomically
@@ -37,7 +40,7 @@ from finetune_compat.run.stack_run import exists
 from finetune_compat.store.store import Store
 
 
-def save(run_name: str, name: str, flows: Sequence[str] = ()) -> Path:
+def save(run_name: str, name: str, flows: Sequence[str] = (), variants: Sequence[str] = ()) -> Path:
     """Copy the run called `run_name` to `reports/baseline/<name>`, replacing what was there, and return the directory.
     The releases of the run become measured releases of the ledger.
 
@@ -48,9 +51,10 @@ def save(run_name: str, name: str, flows: Sequence[str] = ()) -> Path:
         run_name: name or directory of a finished run.
         name: name of the baseline.
         flows: flows whose cells must all be there; without any, all flows.
+        variants: globs of variants whose cells must all be there; without any, all variants.
 
     Raises:
-        UnknownName: there is no such run, or no such flow.
+        UnknownName: there is no such run, no such flow, or no such variant.
         CompatError: the name is none, the run has cells of real weights, or it did not end: a stack is still running,
             was killed or lost its process.
         RecordsError: a file of the run cannot be read.
@@ -70,8 +74,9 @@ def save(run_name: str, name: str, flows: Sequence[str] = ()) -> Path:
     ledger = load_ledger()
     results = judged(run, ledger)
     _refuse_real_weights(results)
-    _refuse_unfinished(results, frozenset(flow_named(flow).name for flow in flows))
-    provenance = _provenance(results, flows)  # before the baseline itself makes the checkout differ from its commit
+    part = _Part(tuple(flow_named(flow).name for flow in flows), tuple(map(_variant_glob, variants)))
+    _refuse_unfinished(results, part)
+    provenance = _provenance(results, part)  # before the baseline itself makes the checkout differ from its commit
     recipes = Store.configured().recipes(observation_lines(run))
     target = baselines / name
     with remaking(target) as whole:
@@ -86,6 +91,41 @@ def save(run_name: str, name: str, flows: Sequence[str] = ()) -> Path:
     return target
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The part of the matrix that a run was asked for. Empty: no filter."""
+
+    flows: tuple[str, ...]
+    variants: tuple[str, ...]
+    """Globs."""
+
+    def has(self, flow: Flow, variant: Variant) -> bool:
+        """Whether the cell belongs to this part."""
+        return (not self.flows or flow.name in self.flows) and (
+            not self.variants or any(fnmatchcase(str(variant), pattern) for pattern in self.variants)
+        )
+
+    @property
+    def options(self) -> str:
+        """As options of `compat run` and `compat keep`; empty for the whole matrix."""
+        given = (("--flows", self.flows), ("--variants", self.variants))
+        return " ".join(f"{option} {shlex.quote(','.join(names))}" for option, names in given if names)
+
+
+def _variant_glob(pattern: str) -> str:
+    """`pattern`, if it matches a variant of the catalog.
+
+    Raises:
+        UnknownName: it matches none.
+    """
+    known = dict.fromkeys(str(variant) for flow in CATALOG for variant in flow.variants)
+    if not any(fnmatchcase(name, pattern) for name in known):
+        raise UnknownName(
+            f"there is no variant {pattern!r}", where="--variants", todo=f"The variants are: {', '.join(known)}."
+        )
+    return pattern
+
+
 def _refuse_real_weights(results: Results) -> None:
     real = sorted({seen.variant.model for seen in results.observations.values() if seen.model is None})
     if real:
@@ -97,11 +137,11 @@ def _refuse_real_weights(results: Results) -> None:
         )
 
 
-def _refuse_unfinished(results: Results, flows: frozenset[str]) -> None:
+def _refuse_unfinished(results: Results, part: _Part) -> None:
     only_deep = tier_of(results.observations.values()) is Tier.DEEP_ONLY
     lost = {parse_cell(verdict.cell).stack for verdict in results.verdicts if verdict.outcome is Outcome.INFRASTRUCTURE}
     broken = [
-        row.name for row in results.rows if row.name in lost or _lacks_cells(row, results, flows, only_deep=only_deep)
+        row.name for row in results.rows if row.name in lost or _lacks_cells(row, results, part, only_deep=only_deep)
     ]
     if broken or not results.observations:
         raise CompatError(
@@ -112,9 +152,9 @@ def _refuse_unfinished(results: Results, flows: frozenset[str]) -> None:
         )
 
 
-def _lacks_cells(row: StackRow, results: Results, flows: frozenset[str], *, only_deep: bool) -> bool:
-    """Whether a stack ran a selection only of the cells that exist on its devices and versions: of all, of those of
-    `flows`, or of those of the deep tier.
+def _lacks_cells(row: StackRow, results: Results, part: _Part, *, only_deep: bool) -> bool:
+    """Whether a stack ran a selection only of the cells that exist on its devices and versions: of those of `part`, or
+    of those of the deep tier.
     """
     if row.state is not RowState.RAN:
         return False
@@ -123,8 +163,7 @@ def _lacks_cells(row: StackRow, results: Results, flows: frozenset[str], *, only
         return True
     devices = {device for cell in row.selected if (device := parse_cell(cell).device)}
     every = [cell for device in devices for cell in cells_on(device) if exists(*cell, seen.stack.resolved)]
-    if flows:
-        every = [(flow, variant) for flow, variant in every if flow.name in flows]
+    every = [(flow, variant) for flow, variant in every if part.has(flow, variant)]
     if only_deep:
         every = [(flow, variant) for flow, variant in every if (flow.name, variant) in DEEP_CELLS]
     return len(row.selected) < len(every)
@@ -136,14 +175,15 @@ def tier_of(observations: Collection[Observation]) -> Tier:
     return Tier.DEEP_ONLY if all(deep) else Tier.DEEP if any(deep) else Tier.QUICK
 
 
-def _provenance(results: Results, flows: Sequence[str]) -> dict[str, object]:
+def _provenance(results: Results, part: _Part) -> dict[str, object]:
     seen = list(results.observations.values())
     tier = tier_of(seen)
     return {
         "run": results.run.name,
-        "command": _command(flows, tier),
+        "command": _command(part, tier),
         "tier": tier,
-        "flows": list(flows),
+        "flows": list(part.flows),
+        "variants": list(part.variants),
         "harness_version": __version__,
         "kept_at_commit": commit(),
         "stacks": len(results.rows),
@@ -157,12 +197,11 @@ def _provenance(results: Results, flows: Sequence[str]) -> dict[str, object]:
     }
 
 
-def _command(flows: Sequence[str], tier: Tier) -> str:
+def _command(part: _Part, tier: Tier) -> str:
     """The command that measures all of it again."""
-    if not flows:
-        return f"nox -s compat-3.11 -j 2{'' if tier is Tier.QUICK else f' -- --tier {tier}'}; compat keep"
-    named = f"--flows {','.join(flows)}"
-    return f"compat run {named}; compat keep {named}"
+    if part.options:
+        return f"compat run {part.options}; compat keep {part.options}"
+    return f"nox -s compat-3.11 -j 2{'' if tier is Tier.QUICK else f' -- --tier {tier}'}; compat keep"
 
 
 def _device(seen: Observation) -> str:

@@ -87,6 +87,8 @@ class Baseline:
     tier: Tier
     flows: tuple[str, ...]
     """The flows it was kept for; empty: all."""
+    variants: tuple[str, ...] = ()
+    """Globs of the variants it was kept for; empty: all."""
 
     @property
     def device(self) -> DeviceKind:
@@ -161,7 +163,7 @@ def _renew(request: RenewRequest) -> int:
     if ended.exit_code > command.INTERRUPTED or ended.exit_code == ExitCode.COULD_NOT_TELL:
         say(f"{request.name} is not replaced: the run is incomplete. Run the same command again to resume.")
         return ended.exit_code
-    target = save(str(ended.run), old.path.name, old.flows)
+    target = save(str(ended.run), old.path.name, old.flows, old.variants)
     say(f"{places().shown(target)} is replaced; read its summary.md, and commit it")
     for name in remove_absorbed(target):
         say(f"{name}: removed, because {target.name} holds all its cells")
@@ -217,6 +219,7 @@ def read_baseline(name: str) -> Baseline:
         digests=read_digests(path) or Digests(),
         tier=tier_of(observations.values()),
         flows=tuple(provenance.get("flows", ())),
+        variants=tuple(provenance.get("variants", ())),
     )
 
 
@@ -234,7 +237,7 @@ def _path(name: str) -> Path:
 def run_request(old: Baseline, request: RenewRequest) -> RunRequest:
     """The run that measures the baseline, or the stacks of `request`, as today's cells do."""
     return RunRequest(
-        asked=AskedCells(stacks=request.stacks, flows=old.flows),
+        asked=AskedCells(stacks=request.stacks, flows=old.flows, variants=old.variants),
         python=old.python,
         retries=RETRIES,
         jobs=request.jobs,
@@ -319,7 +322,11 @@ def remove_absorbed(target: Path) -> tuple[str, ...]:
         if path == target or not (path / PROVENANCE).exists():
             continue
         other = read_baseline(path.name)
-        if other.flows and other.tier is whole.tier and other.observations.keys() <= whole.observations.keys():
+        if (
+            (other.flows or other.variants)
+            and other.tier is whole.tier
+            and other.observations.keys() <= whole.observations.keys()
+        ):
             shutil.rmtree(path)
             names.append(path.name)
     return tuple(names)

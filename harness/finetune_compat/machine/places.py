@@ -100,6 +100,11 @@ class Places:
         """Runs of planted faults; raises as `reports`."""
         return self.reports / "faults"
 
+    @property
+    def branches(self) -> Path:
+        """Records of device-dependent branches; raises as `reports`."""
+        return self.reports / "branches"
+
     def the_checkout(self, what: str) -> Path:
         """The checkout. `what` names the feature that needs it, for the message.
 

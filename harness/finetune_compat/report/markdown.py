@@ -90,7 +90,8 @@ def _stack(stack: StackSummary, letters: Mapping[str, str]) -> str:
     deep = [wording.deep_row(f"`{line.flow}[{line.variant}]`", line.deep) for line in cells if line.deep]
     if deep:
         parts += [f"{wording.DEEP_TITLE}:", table(wording.DEEP_HEADS, deep)]
-    return "\n\n".join([*parts, *map(plain, wording.notes(cells))])
+    uncovered = [wording.uncovered(stack.uncovered)] if stack.uncovered else []
+    return "\n\n".join([*parts, *map(plain, [*wording.notes(cells), *uncovered])])
 
 
 def _cells(lines: Sequence[CellLine], letters: Mapping[str, str]) -> str:

@@ -97,7 +97,8 @@ def _stack(stack: StackSummary, lines: Sequence[CellLine], letters: Mapping[str,
     rows = [line for line in lines if line.flow]
     if not rows:
         return [*head, *wrapped(wording.nothing_to_show(stack), width, 0), Text()]
-    return [*head, Text(), *_table(rows, letters, width), Text(), *_notes(rows, width)]
+    uncovered = [*wrapped(wording.uncovered(stack.uncovered), width, 0), Text()] if stack.uncovered else []
+    return [*head, Text(), *_table(rows, letters, width), Text(), *_notes(rows, width), *uncovered]
 
 
 @dataclass(frozen=True, slots=True)

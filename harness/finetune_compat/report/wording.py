@@ -21,6 +21,7 @@ from finetune_compat.machine.provenance import short
 from finetune_compat.machine.units import counted
 from finetune_compat.report.exhibits import Exhibit
 from finetune_compat.results.age import Age, Part
+from finetune_compat.results.branches import Uncovered
 from finetune_compat.results.causes import Group, Span
 from finetune_compat.results.lines import CellLine, CountColumn, DeepLine, Mark, ResultKind, count_columns
 from finetune_compat.results.run_files import RowState
@@ -36,7 +37,7 @@ WITHOUT_GPU = (
 )
 EMULATED_NOTE = (
     f"{EMULATED} 4-bit weights on this CPU present an accelerator to TRL: its test for sharded QLoRA answers as on a "
-    "GPU. Nothing else of a GPU is emulated: bfloat16 branches, Triton and CUDA kernels do not run."
+    "GPU. Nothing else of a GPU is emulated: Triton and CUDA kernels do not run."
 )
 REFUSED_NOTE = "refused: the library did not start, with an error that says what to change. That is a fair answer."
 ALL_GREEN = "."
@@ -587,6 +588,15 @@ DEEP_COST_S = 70
 """Seconds that the deep tier adds to a stack: the median of `reports/baseline/cpu-deep`, on one core, rounded up."""
 
 DEEP_HEADS = ("cell", "eval loss fell by", "null", "accumulation", "checkpointing", "evaluation")
+
+
+def uncovered(found: Uncovered) -> str:
+    """The device-dependent branches of a stack that no cell took, in one line."""
+    emulated = f", and {found.emulated:,} only with an emulated accelerator" if found.emulated else ""
+    return (
+        f"Not covered on this device: {found.untaken:,} of {found.branches:,} device-dependent branches"
+        f"{emulated}. reports/branches/branches.md lists them."
+    )
 
 
 def depth(found: Depth, cells: int, stacks: Sequence[StackSummary]) -> str:

@@ -16,8 +16,8 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, assert_never
@@ -37,6 +37,7 @@ from finetune_compat.contract.verdict import Deviation
 from finetune_compat.machine.aside import another_core, aside
 from finetune_compat.machine.files import link_atomically, write_atomically
 from finetune_compat.machine.places import places
+from finetune_compat.results.branches import Uncovered, trace_of, uncovered
 from finetune_compat.results.lacking import lacking
 
 T = TypeVar("T")
@@ -93,6 +94,8 @@ class Results:
     """Selected cells that did not run, because the time budget was used up. They have no verdict."""
     origin: Origin | None = None
     """Only for a committed baseline; None for any other run."""
+    uncovered: Mapping[str, Uncovered] = field(default_factory=dict)
+    """Count of device-dependent branches by stack, for the stacks with a committed record of them."""
 
 
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
@@ -396,7 +399,12 @@ def judged(run: Path, ledger: Ledger, *, only: str | None = None) -> Results:
     found |= apart.result
     verdicts = tuple(verdict for row in rows for verdict in found[row.name])
     left_out = tuple(cell for cell in read_left_out(run) if only in (None, parse_cell(cell).stack))
-    return Results(run, rows, observed, verdicts, left_out, read_origin(run))
+    return Results(run, rows, observed, verdicts, left_out, read_origin(run), _uncovered(observed.values()))
+
+
+def _uncovered(observed: Iterable[Observation]) -> dict[str, Uncovered]:
+    first = {seen.stack.name: seen for seen in observed}
+    return {name: uncovered(trace) for name, seen in first.items() if (trace := trace_of(seen)) is not None}
 
 
 def _for_another(rows: Sequence[StackRow]) -> tuple[StackRow, ...]:

@@ -17,6 +17,7 @@ from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import Observation
 from finetune_compat.contract.verdict import Kind
 from finetune_compat.results.age import Age
+from finetune_compat.results.branches import Uncovered
 from finetune_compat.results.causes import Group, groups_of
 from finetune_compat.results.lines import CellLine, Mark, line_of
 from finetune_compat.results.order import same_axis, stack_order
@@ -111,6 +112,8 @@ class StackSummary:
     depth: Depth
     exit_code: ExitCode
     duration_s: float
+    uncovered: Uncovered | None = None
+    """Count of its device-dependent branches; None if none was recorded for its lock."""
 
     @property
     def has_cells(self) -> bool:
@@ -183,7 +186,13 @@ def summarize(results: Results, ledger: Ledger) -> Summary:
     lines = _lines_by_stack(results)
     rows = sorted(results.rows, key=lambda row: stack_order(row.name))
     order = [row.name for row in rows]
-    stacks = tuple(_stack(row, tuple(lines[row.name]), results.observations, ledger) for row in rows)
+    stacks = tuple(
+        replace(
+            _stack(row, tuple(lines[row.name]), results.observations, ledger),
+            uncovered=results.uncovered.get(row.name),
+        )
+        for row in rows
+    )
     every = tuple(line for stack in stacks for line in stack.lines)
     seen_flows = {line.flow for line in every}
     flows = tuple(flow.name for flow in CATALOG if flow.name in seen_flows)

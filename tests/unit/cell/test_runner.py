@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from builders import FULL, INT8, NF4, NF4_PLAIN, UNLISTED, VERSIONS, healthy, real
+from builders import FULL, INT8, NF4, NF4_BF16, NF4_PLAIN, UNLISTED, VERSIONS, healthy, real
 from finetune_compat import __version__
 from finetune_compat.cell import runner
 from finetune_compat.cell.runner import Facts, append, emulated, failure, mark_started, run_cell
@@ -182,6 +182,7 @@ def test_a_flow_that_trains_the_whole_model_has_no_adapter(plan: Plan, monkeypat
     ("device", "variant", "presented"),
     [
         (DeviceKind.CPU, NF4, DeviceKind.CUDA),
+        (DeviceKind.CPU, NF4_BF16, DeviceKind.CUDA),
         (DeviceKind.CPU, NF4_PLAIN, None),
         (DeviceKind.CPU, INT8, None),
         (DeviceKind.CPU, FULL, None),

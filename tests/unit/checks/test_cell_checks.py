@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import builders as b
 import pytest
-from builders import ADAPTER, FULL, INT8, NF4, UNLISTED, VISION, healthy
+from builders import ADAPTER, BF16, FULL, INT8, NF4, UNLISTED, VISION, healthy
 from finetune_compat.checks import CHECKS, Outcome, Result, Symptom
 from finetune_compat.contract.catalog import CATALOG, Flow, Subject
 from finetune_compat.contract.records import Area, AreaCount, Attention, Observation, Precision, Reply, Stage, Variant
@@ -372,6 +372,16 @@ def test_a_class_that_stops_moving_before_the_end_is_named_with_the_step() -> No
     }
 
 
+def test_norms_of_a_model_trained_whole_in_bfloat16_may_stop_after_the_first_step() -> None:
+    """Smaller steps are rounded away next to 1. Other tensors must move to the end, and so must all of an adapter."""
+    whole = healthy("sft-full", BF16)
+    assert failures(b.ends_early(whole, "norm", "moving", 1)) == {}
+    assert failures(b.ends_early(whole, "head", "moving", 1)) == {
+        "W703": "some tensors stopped changing before training ended: head after step 1 of 10"
+    }
+    assert set(failures(b.ends_early(healthy("sft-peft-config", BF16), "lora_B", "moving", 1))) == {"W703"}
+
+
 def test_without_a_measurement_of_every_step_the_last_is_not_judged() -> None:
     """Older observations have neither number."""
     seen = healthy()
@@ -467,6 +477,18 @@ def test_a_model_trained_whole_is_reloaded_exactly() -> None:
     """It has no adapter effect that a difference could be compared with."""
     seen = dataclasses.replace(healthy("sft-full", FULL), reply=Reply(None, 1e-6))
     assert failures(seen) == {"A203": "logits of the reloaded model are off by up to 1e-06, allowed 0"}
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "off", "passes"),
+    [({"bfloat16": 90_688}, 1e-6, False), ({"float32": 90_688}, 0.05, True), ({"float32": 90_688}, 0.06, False)],
+)
+def test_a_model_trained_whole_in_bfloat16_may_be_reloaded_in_float32(
+    dtypes: dict[str, int], off: float, *, passes: bool
+) -> None:
+    """Equal weights then give other logits; in one dtype they give equal ones."""
+    seen = b.at_stage(healthy("sft-full", BF16), Stage.RELOAD, dtypes=dtypes)
+    assert (results(dataclasses.replace(seen, reply=Reply(None, off)))["A203"] is Result.PASS) is passes
 
 
 def test_a_reload_that_was_not_reached_is_not_judged() -> None:

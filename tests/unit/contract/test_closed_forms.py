@@ -152,7 +152,7 @@ def test_what_is_no_linear_layer_is_the_rest(model: ModelShape) -> None:
 @given(shapes(), st.sampled_from(Precision))
 def test_only_four_bit_storage_packs_and_packs_each_matrix_in_half(model: ModelShape, precision: Precision) -> None:
     """4-bit stores two weights of a matrix in one byte; int8 and full precision store each weight."""
-    four_bit = precision in (Precision.NF4, Precision.NF4_PLAIN)
+    four_bit = precision in (Precision.NF4, Precision.NF4_PLAIN, Precision.NF4_BF16)
     saved = sum(out * into - out * into // 2 for _, _, out, into in matrices(model)) if four_bit else 0
     assert closed_forms.base_stored(model, precision) == closed_forms.base_logical(model) - saved
 
@@ -264,6 +264,8 @@ def test_the_reported_model_in_four_bits_has_the_size_worked_out_by_hand() -> No
         (Precision.NF4_PLAIN, 53_824, {REST, REST + 256}, {"float32", "uint8"}),
         (Precision.INT8, 90_688, {REST, REST + 256}, {"float32", "int8"}),
         (Precision.FULL, 90_688, {90_688}, {"float32"}),
+        (Precision.NF4_BF16, 53_824, {REST, REST + 256}, {"bfloat16", "uint8"}),
+        (Precision.BF16, 90_688, {90_688}, {"bfloat16"}),
     ],
 )
 def test_the_sizes_of_a_tiny_model_are_its_closed_forms(

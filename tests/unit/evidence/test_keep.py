@@ -256,6 +256,19 @@ def test_a_run_of_whole_flows_is_kept_as_such(run: Path, monkeypatch: pytest.Mon
         baseline.save(str(run), "cpu", ["sft"])
 
 
+def test_a_run_of_whole_variants_is_kept_as_such(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All cells whose variant matches, and no others; provenance says which."""
+    monkeypatch.setattr(baseline, "cells_on", lambda device: [CELL, OTHER])
+    target = baseline.keep(str(run), "cpu", variants=["*-full-*"])
+    provenance = json.loads((target / "provenance.json").read_text(encoding="utf-8"))
+    assert provenance["command"] == "compat run --variants '*-full-*'; compat keep --variants '*-full-*'"
+    with pytest.raises(CompatError) as raised:
+        baseline.keep(str(run), "cpu", variants=["*-full-*", "qwen2-nf4-*"])
+    assert str(raised.value) == not_whole(run, SEEN.stack.name)
+    with pytest.raises(UnknownName):
+        baseline.keep(str(run), "cpu", variants=["*-nf5-*"])
+
+
 @pytest.mark.parametrize(
     ("since", "whole"),
     [

@@ -114,7 +114,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 def test_every_row_of_a_table_is_one_line(width: int) -> None:
     """There are as many lines as cells, and each ends in a verdict."""
     lines = stack_text(*every_cell(), width=width).splitlines()
-    rows = [line for line in lines if re.match(r"  (\S+-)?(nf4|int8|full)-", line)]
+    rows = [line for line in lines if re.match(r"  (\S+-)?(nf4|int8|full|bf16)-", line)]
     assert len(rows) == len(cells_on(DeviceKind.CPU))
     assert all(re.search(r" (pass|xfail( trl#3926)? a)$", row) for row in rows)
 

@@ -118,7 +118,7 @@ def without(record: dict[str, object], field: str) -> str:
         (without(json.loads(to_json(SEEN)), "variant"), "variant: Field required"),
         (
             to_json(SEEN).replace('"nf4"', '"nf3"'),
-            "variant.precision: Input should be 'nf4', 'nf4-plain', 'int8' or 'full'",
+            "variant.precision: Input should be 'nf4', 'nf4-plain', 'int8', 'full', 'nf4-bf16' or 'bf16'",
         ),
     ],
 )

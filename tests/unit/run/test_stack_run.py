@@ -380,6 +380,7 @@ def test_what_runs_instead_of_the_cells_has_its_own_command() -> None:
     assert instead("--guard") == [*pytest_, *shown, "-p", "finetune_compat.cell.fixtures", "tests/guard"]
     assert instead("--adapters", "-x") == [*pytest_, *shown, "-x", "--host-python", sys.executable, "tests/adapters"]
     assert instead("--pipelines") == [*pytest_, *shown, "--host-python", sys.executable, "tests/pipelines"]
+    assert instead("--branches") == ["/env/bin/python", "-m", "finetune_compat.cell.branches", str(PLAN)]
     assert instead("--overhead") == ["/env/bin/python", "tests/benchmarks/overhead.py", str(PLAN)]
     assert instead("--guard-overhead") == ["/env/bin/python", "tests/benchmarks/guard_overhead.py", str(PLAN)]
 
@@ -785,6 +786,20 @@ def test_arguments_that_select_nothing_are_bad_input(
         f"The flows are {', '.join(flow.name for flow in catalog.CATALOG)}."
     )
     assert read_rows(tmp_path / "one") == ()
+
+
+@pytest.mark.parametrize(("status", "code"), [(0, ExitCode.HEALTHY), (1, ExitCode.UNHEALTHY)])
+def test_a_trace_of_branches_is_handed_to_who_keeps_it(
+    cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, code: ExitCode
+) -> None:
+    """The plan has the selected cells alone."""
+    given: list[object] = []
+    monkeypatch.setattr("finetune_compat.evidence.branches.save", lambda *what: given.append(what[1:]) or "Not stored.")
+    cells.status, cells.selects = status, lambda _: None
+    assert run_stack("--branches", "-k", "plain and sft-peft-model") is code
+    assert given == [(status, ("-k", "plain and sft-peft-model"))]
+    planned = read_plan(tmp_path / "one" / "plans" / f"{STACK}.json").cells
+    assert planned and all("plain" in str(cell) and "sft-peft-model" in str(cell) for cell in planned)
 
 
 def test_while_its_cells_run_a_stack_is_unfinished(cells: Cells) -> None:
