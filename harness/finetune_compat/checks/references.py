@@ -18,8 +18,10 @@ ROUNDED_LOSS = 1e-4
 EXACT_UPDATE = 1e-4
 """Share of a float32 step by which AdamW may differ from the reference. Measured on a CPU: 2e-6."""
 
-ROUNDED_UPDATE = 5e-2
-"""The same share for weights in bfloat16: clipping and moments are rounded to 8 bits. Measured with TRL 1.16: 2e-2."""
+ROUNDED_UPDATE = 0.15
+"""The same share for weights in bfloat16: clipping and moments are rounded to 8 bits. Measured over ten steps: 2e-2
+with the fused AdamW of TRL 1.16, 7e-2 with Transformers 4.54 and 4.56, whose AdamW rounds after every operation.
+"""
 
 DROPOUT_TOLERANCE = 0.2
 """Share of the requested dropout by which the measured one may differ. The smallest cell drops 5 % of 179,200 values:
@@ -258,5 +260,6 @@ def padding_changes_nothing(case: Case) -> str | None:
 
 def _allowed(case: Case, forward: Forward) -> float:
     census = case.census(Stage.AFTER_TRAINING)
-    rounds = census is not None and ({"int8", "bfloat16"} & census.dtypes.keys())
+    stored = census is not None and bool({"int8", "bfloat16"} & census.dtypes.keys())
+    rounds = stored or case.seen.variant.precision.bf16
     return forward.spread * (ROUNDED_FORWARD if rounds else FORWARD_TOLERANCE)
