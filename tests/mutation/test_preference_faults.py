@@ -108,8 +108,8 @@ PLANTED: tuple[tuple[str, Plant, str], ...] = (
     ("freeze-the-adapters", _after_construction(_freeze_the_adapters), "C104"),
     ("mask-all-labels", _after_construction(_mask_all_labels), "L501"),
     ("start-with-an-effect", _after_construction(_start_with_an_effect), "E806"),
-    ("take-the-policy-as-reference", _take_the_policy_as_reference, "E802"),
-    ("prefer-the-rejected", _prefer_the_rejected, "E802"),
+    ("take-the-policy-as-reference", _take_the_policy_as_reference, "G406"),
+    ("prefer-the-rejected", _prefer_the_rejected, "G406"),
 )
 
 

@@ -236,21 +236,15 @@ class AdamW:
         groups = defaultdict(list)
         for name, weight in before.items():
             groups[weight.dtype].append(name)
-        gradient = {name: gradients.get(name, torch.zeros_like(weight)) for name, weight in before.items()}
-        scale = self._clipping(gradient)
+        gradient = _clipped({name: gradients.get(name, torch.zeros_like(weight)) for name, weight in before.items()})
         wrong = length = 0.0
         for dtype, names in groups.items():
             start, now = (torch.cat([each[name].detach().flatten() for name in names]) for each in (before, after))
-            step = torch.cat([gradient[name].flatten().to(dtype) for name in names]).mul_(scale)
+            step = torch.cat([gradient[name].flatten().to(dtype) for name in names])
             expected = self._after(dtype, start.clone(), step, rate)
             wrong += float((now.float() - expected.float()).square().sum())
             length += float((expected.float() - start.float()).square().sum())
         return math.sqrt(wrong / length) if length else (math.inf if wrong else 0.0)
-
-    @staticmethod
-    def _clipping(gradients: Mapping[str, torch.Tensor]) -> float:
-        norms = [float(torch.linalg.vector_norm(gradient.float())) for gradient in gradients.values()]
-        return min(1.0, ADAMW.max_grad_norm / (math.hypot(*norms) + 1e-6))
 
     def _after(self, dtype: torch.dtype, weights: torch.Tensor, gradient: torch.Tensor, rate: float) -> torch.Tensor:
         """`weights` after the step; changed in place."""
@@ -262,6 +256,16 @@ class AdamW:
         size = rate / (1 - ADAMW.beta1**self._step)
         spread = (square.sqrt() / math.sqrt(1 - ADAMW.beta2**self._step)).add_(ADAMW.epsilon)
         return weights.mul_(1 - rate * ADAMW.weight_decay).addcdiv_(mean, spread, value=-size)
+
+
+def _clipped(gradients: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """`gradients`, scaled to a norm of at most `max_grad_norm`. Norms have the dtype of the gradients, as in torch."""
+    norms = [torch.linalg.vector_norm(gradient) for gradient in gradients.values()]
+    if not norms:
+        return {}
+    total = torch.linalg.vector_norm(torch.stack([norm.to(norms[0].dtype) for norm in norms]))
+    scale = (ADAMW.max_grad_norm / (total + 1e-6)).clamp(max=1.0)
+    return {name: gradient * scale.to(gradient.dtype) for name, gradient in gradients.items()}
 
 
 # ------------------------------------------------------------------------------------------------------------- dropout
