@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from effects import answers_differ, end_is_seen, padding_is_seen
+from effects import answers_differ, end_is_seen, padding_is_seen, weights_differ
 from registry import ADAPTER, PLAIN_TRAINER, around, fault
 from transformers import Trainer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RotaryEmbedding
@@ -64,7 +64,7 @@ def positions_ignored(patch: pytest.MonkeyPatch) -> None:
     kind="dtype cast silently",
     source="https://github.com/huggingface/transformers/issues/25681",
     cell=PLAIN_TRAINER,
-    effect=answers_differ("at_start"),
+    effect=weights_differ,
 )
 def rotary_frequencies_in_bfloat16(patch: pytest.MonkeyPatch) -> None:
     """The frequencies of the rotary embedding are cast to bfloat16, and positions lose their precision."""
@@ -102,7 +102,7 @@ def evaluation_mode_kept_in_training(patch: pytest.MonkeyPatch) -> None:
 
 
 def _evaluations_differ(healthy: Truth, faulty: Truth) -> str | None:
-    right, wrong = (truth.eval_losses()[:2] for truth in (healthy, faulty))
+    right, wrong = (truth.eval_losses()[2:] for truth in (healthy, faulty))  # before training LoRA adds 0
     return f"two evaluations give {wrong}" if right[0] == right[1] and wrong[0] != wrong[1] else None
 
 

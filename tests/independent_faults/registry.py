@@ -36,7 +36,7 @@ WHOLE_MODEL = _cell("sft-full")
 PLAIN_TRAINER = _cell("trainer-peft-model")
 COMPLETIONS = _cell("rft-all-linear", deep=False)
 PREFERENCES = _cell("dpo-peft-config", deep=False)
-FOUR_BIT = _cell("sft-peft-config", Precision.NF4_PLAIN, deep=False)
+FOUR_BIT = _cell("sft-peft-config", Precision.NF4, checkpointing=True)
 
 
 PREFERENCES_SINCE = "0.12.0"

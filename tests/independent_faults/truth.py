@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import json
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 from finetune_compat.cell import execution
+from finetune_compat.cell.instruments.emulation import presented
 from finetune_compat.contract.catalog import flow_named
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import Stage
@@ -57,7 +59,7 @@ class Truth:
     logs: list[dict[str, float]] = field(default_factory=list)
     """The trainer's log, one entry per step."""
     evaluations: list[dict[str, float]] = field(default_factory=list)
-    """Metrics of two evaluations before training and one after it."""
+    """Metrics of two evaluations before training and of two after it."""
     batches: list[Batch] = field(default_factory=list)
     evaluated: list[Batch] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
@@ -108,7 +110,7 @@ class Witness:
             self.truth.reloaded_scales = _scales(model)
 
     def train(self, trainer: Any, rates: tuple[float, ...]) -> None:
-        """Evaluate twice, train, and evaluate again."""
+        """Evaluate twice, train, and evaluate twice again."""
         truth, model = self.truth, trainer.model
         known = _rows_of(trainer.train_dataset)
         truth.held_out = set(_rows_of(trainer.eval_dataset))
@@ -121,7 +123,7 @@ class Witness:
             trainer.train()
         truth.after = _values(model)
         truth.logs = [entry for entry in trainer.state.log_history if "loss" in entry]
-        truth.evaluations.append(trainer.evaluate())
+        truth.evaluations += [trainer.evaluate(), trainer.evaluate()]
         truth.at_end = answers_of(model)
         truth.order = [known.get(row, -1) for row in truth.rows()]
 
@@ -135,8 +137,6 @@ class Witness:
 
 def truth_of(plan: Plan, planned: PlannedCell, plant: Any, *, micro_batches: int = 1) -> Truth:
     """Run the flow of `planned` under a witness, with `plant` called once when all is prepared. An error is noted."""
-    import dataclasses
-
     flow = flow_named(planned.flow)
     set_seed(plan.seed)
     setup = execution.prepared(plan, planned, flow)
@@ -146,7 +146,8 @@ def truth_of(plan: Plan, planned: PlannedCell, plant: Any, *, micro_batches: int
     try:
         plant()
         set_seed(plan.seed)
-        importlib.import_module(flow.module).run(setup, witness)
+        with presented() if setup.emulates else contextlib.nullcontext():
+            importlib.import_module(flow.module).run(setup, witness)
     except Exception as error:  # noqa: BLE001 - a fault may end a flow, and that is an effect
         witness.truth.error = f"{type(error).__name__}: {error}"
     finally:
