@@ -12,6 +12,8 @@ import importlib.util
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,8 +121,23 @@ def _facts(plan: Plan, planned: PlannedCell, flow: Flow) -> Facts:
             execution = importlib.import_module(_EXECUTION)
     except Exception as error:  # noqa: BLE001 - whatever a broken stack raises is what this cell observed
         return nothing_reached(error)
-    facts: Facts = execution.execute(plan, planned, flow)
+    with _environment_restored():
+        facts: Facts = execution.execute(plan, planned, flow)
     return facts
+
+
+@contextmanager
+def _environment_restored() -> Iterator[None]:
+    """Restore the environment variables on exit. TrainingArguments with bf16 sets ACCELERATE_MIXED_PRECISION, which all
+    later trainers of the process would use.
+    """
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def nothing_reached(error: Exception, stage: Stage = Stage.IMPORT) -> Facts:

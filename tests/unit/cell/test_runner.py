@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -240,3 +241,27 @@ def test_what_is_appended_is_what_the_host_reads(plan: Plan) -> None:
     _, observed = read_observations(Path(plan.run) / "observations.jsonl")
     assert observed == {cell: healthy()}
     assert isinstance(observed[cell], Observation)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_cell_leaves_the_environment_variables_as_they_were(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    """A training in bfloat16 sets a variable that the next cell of the process would read."""
+    monkeypatch.setenv("SET_BEFORE", "1")
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+
+    def execute(*_: Any) -> Facts:
+        os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"
+        os.environ["SET_BEFORE"] = "2"
+        if fails:
+            raise RuntimeError("no CUDA device")
+        return Facts(absent=())
+
+    stand_in: Any = ModuleType("finetune_compat.cell.execution")
+    stand_in.execute = execute
+    monkeypatch.setitem(sys.modules, "finetune_compat.cell.execution", stand_in)
+    with pytest.raises(RuntimeError) if fails else nullcontext():
+        run_cell(plan, CELL)
+    assert "ACCELERATE_MIXED_PRECISION" not in os.environ
+    assert os.environ["SET_BEFORE"] == "1"
