@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from finetune_compat.checks import cell_checks, script_checks
 from finetune_compat.checks.codes import CODES, AppliesTo, Code, Severity
-from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.checks.ledger import FREEZING, load_ledger
+from finetune_compat.checks.measures import MEASURES
 from finetune_compat.contract.catalog import Tier
 from finetune_compat.inspect import checks as adapter_checks
 
@@ -68,6 +69,14 @@ def test_the_deep_tier_is_of_cells_and_notes_are_of_adapters() -> None:
     }
 
 
+EVIDENCE = (
+    dict.fromkeys(FREEZING, 'froze = "peft/a.py::f"\n')
+    | dict.fromkeys(MEASURES, "measured = 1.0\n")
+    | {"G401": 'area = "vision"\n'}
+)
+"""What an entry of a check must say beside its ending."""
+
+
 @pytest.mark.parametrize("code", CODES)
 def test_the_ledger_accepts_every_code(code: str, tmp_path: Path) -> None:
     """E803, which only scripts and the guard have, too."""
@@ -75,7 +84,7 @@ def test_the_ledger_accepts_every_code(code: str, tmp_path: Path) -> None:
     path.write_text(
         '[[issue]]\nid = "one"\ntitle = "t"\nkind = "upstream"\nlink = "l"\ncause = "c"\nremedy = "r"\n'
         f'[[issue.shows]]\nwindows = {{ trl = ">=1" }}\nflows = ["sft-peft-model"]\ncheck = "{code}"\n'
-        'symptom = "flat"\n'
+        f'symptom = "flat"\n{EVIDENCE.get(code, "")}'
     )
     [issue] = load_ledger(path).issues
     assert [signature.check for signature in issue.shows] == [code]
