@@ -86,7 +86,7 @@ _TABLE = (
         "A reload gives the same logits",
         "The saved configuration (alpha, targets) or the base model differs from training.",
         _CELL,
-        requires=("A201", "A202", "A204", "W701", "W702", "P103"),
+        requires=("A201", "A202", "A204", "C104", "P103", "W701", "W702"),
     ),
     Code(
         "A204",
@@ -595,7 +595,7 @@ _TABLE = (
         "Optimizer and gradients are fine, so look at the optimizer step: the learning rate and its schedule. Train in "
         "float32.",
         _ALL,
-        requires=("O301", "G401", "R601"),
+        requires=("C104", "O301", "G401", "R601"),
     ),
     Code(
         "W702",

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from finetune_compat.checks.case import Case
+from finetune_compat.checks.rules import behind_zeros
 from finetune_compat.contract.records import Area, Census, Failure, ParameterClass, Stage, Training
 from finetune_compat.contract.verdict import Symptom
 
@@ -111,12 +112,18 @@ def without_effect_as_it_began(case: Case, _: Causes) -> bool:
         return False
     if not math.isfinite(reply.without_adapter):
         return not case.training.subject_finite
-    return not case.flow.trained_before and _unmoved(case.training)
+    return not case.flow.trained_before and _no_effect_yet(case.training)
+
+
+def _no_effect_yet(training: Training) -> bool:
+    """Whether no factor that starts at zero moved: the product with the other factor is still zero."""
+    moved = [name for name, seen in training.classes.items() if seen.unchanged < seen.tensors]
+    return _unmoved(training) or (bool(moved) and all(map(behind_zeros, moved)))
 
 
 def answers_of_another_model(case: Case, causes: Causes) -> bool:
-    """A201, A202, A204, P103, W701, W702: the reload lacks what training had in the model, has its weights of NaN, or
-    drops values at random.
+    """A201, A202, A204, C104, P103, W701, W702: the reload lacks what training had in the model, has its weights of NaN,
+    or drops values at random.
     """
     reply = case.seen.reply
     if reply is None or reply.reloaded is None:
@@ -132,7 +139,14 @@ def answers_of_another_model(case: Case, causes: Causes) -> bool:
         return reply.reloaded <= REPLACED_SHARE * effect
     if "A204" in causes:  # the reload puts the adapter back into the forward pass
         return case.seen.training is not None and not _unmoved(case.training)
-    return bool({"A202", "W702"} & causes)
+    return bool({"A202", "W702"} & causes) or ("C104" in causes and _others_train(case))
+
+
+def _others_train(case: Case) -> bool:
+    """Whether parameters outside the adapters were trained: a saved adapter does not hold them."""
+    found = case.census(Stage.TRAINER)
+    adapters = found.by_area.get(Area.ADAPTER) if found else None
+    return found is not None and adapters is not None and found.trainable > adapters.trainable
 
 
 # ------------------------------------------------------------------------------------------------- steps and gradients
@@ -193,7 +207,7 @@ def gradients_end_with_the_norm(case: Case, _: Causes) -> bool:
 
 
 def unmoved_by_these_steps(case: Case, causes: Causes) -> bool:
-    """O301, G401, R601: no step could move the tensors that stood still."""
+    """C104, O301, G401, R601: no step could move the tensors that stood still."""
     training = case.training
     if not training.subject_finite:
         return training.gradients.non_finite > 0
@@ -202,15 +216,26 @@ def unmoved_by_these_steps(case: Case, causes: Causes) -> bool:
     if not training.gradients.tensors:
         return False
     lacking = "O301" in causes and training.optimizer.missing > 0
+    if "C104" in causes and _still(training) == _untrained(training):
+        return True
     return lacking or all(_explained(seen) for seen in training.classes.values())
 
 
+def _still(training: Training) -> int:
+    return sum(seen.unchanged for seen in training.classes.values())
+
+
+def _untrained(training: Training) -> int:
+    """Tensors of the adapters, or of the model, that were not trainable when training began."""
+    return sum(seen.tensors for seen in training.classes.values()) - training.gradients.tensors
+
+
 def _no_step(training: Training) -> bool:
-    """Whether nothing was held, the learning rate was always zero, or no gradient other than zero arrived."""
+    """Whether nothing trainable was held, the learning rate was always zero, or no gradient other than zero arrived."""
     seen = training.gradients
     rates = training.learning_rate
     return (
-        not training.optimizer.parameters
+        training.optimizer.parameters <= training.optimizer.extra
         or not any(rates)
         or seen.tensors in (seen.zero, seen.silent, seen.zero + seen.silent)
         or not any(training.grad_norm)

@@ -81,10 +81,10 @@ def _left_behind(training: Training) -> str:
 
 
 def _late(name: str, seen: ParameterClass) -> bool:
-    return seen.reached is not None and seen.reached > (2 if _behind_zeros(name) else 1)
+    return seen.reached is not None and seen.reached > (2 if behind_zeros(name) else 1)
 
 
-def _behind_zeros(name: str) -> bool:
+def behind_zeros(name: str) -> bool:
     """Whether the class is the adapter factor behind a zero factor: it has no gradient until that factor changes."""
     return name.endswith(("lora_A", "lora_embedding_B"))
 
@@ -97,7 +97,7 @@ def held_back(training: Training) -> tuple[str, ...]:
     if sum(norm != 0 and rate > 0 for norm, rate in steps) > 1:
         return ()
     unreached = [name for name, seen in training.classes.items() if seen.reached is None and seen.unchanged]
-    return tuple(filter(_behind_zeros, unreached))
+    return tuple(filter(behind_zeros, unreached))
 
 
 def loss_wrong(losses: Sequence[float], *, may_be_zero: bool = False) -> str | None:
