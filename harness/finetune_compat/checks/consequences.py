@@ -122,8 +122,8 @@ def _no_effect_yet(training: Training) -> bool:
 
 
 def answers_of_another_model(case: Case, causes: Causes) -> bool:
-    """A201, A202, A204, C104, P103, W701, W702: the reload lacks what training had in the model, has its weights of NaN,
-    or drops values at random.
+    """A201, A202, A204, C104, P103, W701, W702: the reload lacks what training had in the model, has its NaN, or drops
+    values at random.
     """
     reply = case.seen.reply
     if reply is None or reply.reloaded is None:
