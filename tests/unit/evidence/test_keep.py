@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import Observation, Precision, Variant, to_json
 from finetune_compat.evidence import baseline
 from finetune_compat.evidence.measured import measured_of, write_measured
-from finetune_compat.machine.places import places
 from finetune_compat.results.digests import read_digests
 from finetune_compat.results.run_files import RowState, StackRow, read_observations, unfinished, write_row
 from finetune_compat.store.store import Store
@@ -76,13 +74,6 @@ def not_whole(run: Path, what: str) -> str:
     )
 
 
-def test_the_releases_of_a_baseline_become_measured_ones(run: Path, tmp_path: Path) -> None:
-    """The ledger of the same checkout reads them."""
-    baseline.save(str(run), "cpu")
-    written = json.loads((tmp_path / "checkout" / "matrices" / "measured.json").read_text(encoding="utf-8"))
-    assert written == measured_of([SEEN])
-
-
 def test_a_kept_run_reads_as_the_run_did(run: Path) -> None:
     """The packed observations equal the run's, and the provenance names their origin."""
     target = baseline.save(str(run), "cpu")
@@ -103,17 +94,14 @@ def test_a_baseline_has_the_digests_of_what_it_was_measured_with(run: Path) -> N
 
 
 def test_a_baseline_that_is_kept_moves_the_measured_releases(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the file beside the ledger."""
-    (tmp_path / "matrices").mkdir()
-    shutil.copy(places().ledger, tmp_path / "matrices")
-    in_places(matrices=tmp_path / "matrices")
-    monkeypatch.setattr(baseline, "aged", lambda summary: summary)  # there are no stacks here
+    """In the file beside the ledger of the same checkout."""
+    matrices = tmp_path / "checkout" / "matrices"
+    matrices.mkdir()
     monkeypatch.setattr(baseline, "write_measured", write_measured)
     baseline.save(str(run), "cpu")
-    measured = json.loads((tmp_path / "matrices" / "measured.json").read_text(encoding="utf-8"))
-    assert measured["quick"][SEEN.flow]["trl"] == SEEN.stack.resolved["trl"]
+    assert json.loads((matrices / "measured.json").read_text(encoding="utf-8")) == measured_of([SEEN])
 
 
 def test_what_an_observation_was_measured_with_is_not_guessed(run: Path) -> None:
@@ -259,14 +247,14 @@ def test_a_run_of_whole_flows_is_kept_as_such(run: Path, monkeypatch: pytest.Mon
 def test_a_run_of_whole_variants_is_kept_as_such(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All cells whose variant matches, and no others; provenance says which."""
     monkeypatch.setattr(baseline, "cells_on", lambda device: [CELL, OTHER])
-    target = baseline.keep(str(run), "cpu", variants=["*-full-*"])
+    target = baseline.save(str(run), "cpu", variants=["*-full-*"])
     provenance = json.loads((target / "provenance.json").read_text(encoding="utf-8"))
     assert provenance["command"] == "compat run --variants '*-full-*'; compat keep --variants '*-full-*'"
     with pytest.raises(CompatError) as raised:
-        baseline.keep(str(run), "cpu", variants=["*-full-*", "qwen2-nf4-*"])
+        baseline.save(str(run), "cpu", variants=["*-full-*", "qwen2-nf4-*"])
     assert str(raised.value) == not_whole(run, SEEN.stack.name)
     with pytest.raises(UnknownName):
-        baseline.keep(str(run), "cpu", variants=["*-nf5-*"])
+        baseline.save(str(run), "cpu", variants=["*-nf5-*"])
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,8 @@ def test_a_baseline_has_its_day_and_its_sources(tmp_path: Path) -> None:
     assert markdown.render(summarize(judged(run, LISTED), LISTED)).splitlines()[4] == (
         "Measured from 2026-11-20 16:38 to 2026-11-20 17:12 UTC with harness 0.1.0 and kept at commit 5f5f5f5f5f5f; "
         "the verdicts are those of the checks that wrote this page. Not judged, since the harness of that day did not "
-        "record what they look at: G404 The gradient norm is a number (1 cell)."
+        "record what they look at: G404 The gradient norm is a number (1 cell); G407 The logged gradient norm is the "
+        "norm of the gradient (1 cell)."
     )
     assert "Measured from" not in rendered(at(variant=FULL))
     assert "Not judged" not in rendered(at(variant=FULL))

@@ -136,7 +136,7 @@ def stored_cells(monkeypatch: pytest.MonkeyPatch, *cells: str) -> dict[str, Path
 
 def request(*, fresh: bool = False, pytest: tuple[str, ...] = (), **changes: object) -> RunRequest:
     """Request the three cells of one flow on one stack."""
-    asked = AskedCells(stacks=("trl0.22",), flows=("sft-full",))
+    asked = AskedCells(stacks=("trl0.22",), flows=("sft-full",), variants=("*-full-*",))
     options = RunOptions(device=DeviceChoice.CPU, fresh=fresh, pytest=pytest)
     return replace(RunRequest(asked=asked, options=options), **changes)  # type: ignore[arg-type]
 
