@@ -365,7 +365,7 @@ _TABLE = (
         "Dropout is active in training, and only there",
         "Look at lora_dropout, at disable_dropout, and at calls of eval() and train().",
         _CELL,
-        requires=("C120", "C104"),
+        requires=("C120", "C104", "G401"),
     ),
     Code(
         "R601",

@@ -289,10 +289,12 @@ def forward_at_random(case: Case, causes: Causes) -> bool:
     return _drops_in_evaluation(case) or not case.training.subject_finite or "B201" in causes
 
 
-def no_dropout_layer(case: Case, _: Causes) -> bool:
-    """C120, C104: the model has no adapter that could drop anything."""
+def no_share_of_dropout(case: Case, _: Causes) -> bool:
+    """C120, C104, G401: the model has no adapter that could drop anything, or activations of NaN, of which none is
+    zero.
+    """
     dropout = case.training.dropout
-    return dropout is not None and not dropout.layers
+    return dropout is not None and (not dropout.layers or case.training.gradients.non_finite > 0)
 
 
 def _drops_in_evaluation(case: Case) -> bool:
@@ -429,7 +431,7 @@ FOLLOWS: Mapping[str, Callable[[Case, Causes], bool]] = {
     "G407": logged_norm_is_no_number,
     "L503": never,
     "O302": other_step_of_adamw,
-    "P103": no_dropout_layer,
+    "P103": no_share_of_dropout,
     "C103": adapters_all_train(Stage.PEFT),
     "C104": still_trainable,
     "C105": trainable_as_it_began,
