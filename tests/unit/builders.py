@@ -454,7 +454,9 @@ def learns_nothing(seen: Observation) -> Observation:
 def half_precision_at_load(seen: Observation) -> Observation:
     """Weights that are not quantized were loaded in half precision, against the request."""
     dtypes = _census_of(seen, Stage.LOAD).dtypes
-    return at_stage(seen, Stage.LOAD, dtypes={"float16" if d in ("float32", "bfloat16") else d: n for d, n in dtypes.items()})
+    return at_stage(
+        seen, Stage.LOAD, dtypes={"float16" if d in ("float32", "bfloat16") else d: n for d, n in dtypes.items()}
+    )
 
 
 def adapter_dtypes(seen: Observation, at_trainer: tuple[str, ...], after: tuple[str, ...]) -> Observation:
