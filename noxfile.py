@@ -141,6 +141,13 @@ def gate(session: nox.Session) -> None:
 
 
 @nox.session(python=False)
+def exam(session: nox.Session) -> None:
+    """Is compat watch right about scripts it does not know? nox -s exam -- [STACK]... [-k WORDS] [-j N]."""
+    env = {"PYTHONPATH": str(HERE / "harness")}
+    session.run(sys.executable, "-m", "finetune_compat.evidence.exam", *session.posargs, external=True, env=env)
+
+
+@nox.session(python=False)
 def bench(session: nox.Session) -> None:
     """Measure the harness against doing the same without it; options: --only, --stacks, --quick."""
     path = os.pathsep.join((str(HERE / "harness"), str(HERE / "tests" / "benchmarks")))

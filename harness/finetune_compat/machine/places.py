@@ -96,6 +96,11 @@ class Places:
         return self.reports / "learning"
 
     @property
+    def exam(self) -> Path:
+        """Answers of the exam; raises as `reports`."""
+        return self.reports / "exam"
+
+    @property
     def faults(self) -> Path:
         """Runs of planted faults; raises as `reports`."""
         return self.reports / "faults"
