@@ -39,7 +39,11 @@ TABLES = ("faulty.toml", "healthy.toml")
 
 HEALTHY, UNHEALTHY, UNKNOWN, BROKEN = "healthy", "unhealthy", "could not tell", "no answer"
 
-_ANSWERS: Mapping[int, str] = {ExitCode.HEALTHY: HEALTHY, ExitCode.UNHEALTHY: UNHEALTHY, ExitCode.COULD_NOT_TELL: UNKNOWN}
+_ANSWERS: Mapping[int, str] = {
+    ExitCode.HEALTHY: HEALTHY,
+    ExitCode.UNHEALTHY: UNHEALTHY,
+    ExitCode.COULD_NOT_TELL: UNKNOWN,
+}
 
 LIMIT_S = 600.0
 """Seconds of one script. They run in under 10 s on an idle core."""
