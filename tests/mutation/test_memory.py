@@ -112,12 +112,14 @@ def _refused_on_a_cpu(plan: Plan, cell: PlannedCell) -> bool:
 
 
 def test_the_peak_is_that_of_a_step(plan: Plan) -> None:
-    """If the whole model trains: weights, gradients, Adam's two moments, the recorder's copy, and little more."""
+    """If the whole model trains: weights, gradients, Adam's two moments, three copies of the recorder (the weights when
+    training began and before the step, and the gradients), and little more.
+    """
     cell = PlannedCell("sft-full", Variant(QWEN2, Precision.FULL, gradient_checkpointing=False), ())
     memory = runner.run_cell(plan, cell).memory
     assert memory is not None
     weights = FLOAT * (LINEARS + REST + BIASES)
-    assert 5 * weights <= memory.peak_bytes - memory.start_bytes < 5.1 * weights
+    assert 7 * weights <= memory.peak_bytes - memory.start_bytes < 7.1 * weights
 
 
 def test_a_gpus_memory_is_its_allocators(monkeypatch: pytest.MonkeyPatch) -> None:
