@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from finetune_compat.checks.case import Case, freeze_line
 from finetune_compat.checks.engine import NotApplicable
 from finetune_compat.contract.catalog import MAY_DROP, Expect
-from finetune_compat.contract.records import Absence, Area, Census, Stage
+from finetune_compat.contract.records import Absence, Area, Census, Precision, Stage
 
 REPLY_TOLERANCE = 0.05
 """A reload may change logits by this share of the adapter's largest effect on a logit. Measured: adapters saved in
@@ -22,7 +22,7 @@ in float32, whatever it was saved in. Measured with tiny models: up to 0.011. Te
 
 ADAPTER_DTYPES = (("float32",), ("bfloat16",))
 """Allowed dtypes of adapters. float16 loses the small updates of training. TRL 0.26 and later stores the adapters of
-quantized models in bfloat16.
+quantized models in bfloat16. On a model in float32 adapters have float32.
 """
 
 
@@ -156,7 +156,10 @@ def adapters_keep_one_dtype(case: Case) -> str | None:
     reloaded = case.census(Stage.RELOAD)
     if reloaded and reloaded.adapter_dtypes and reloaded.adapter_dtypes not in {("float32",), *seen.values()}:
         seen[Stage.RELOAD] = reloaded.adapter_dtypes
-    if len(set(seen.values())) == 1 and next(iter(seen.values())) in ADAPTER_DTYPES:
+    allowed = ADAPTER_DTYPES[:1] if case.seen.variant.precision is Precision.FULL else ADAPTER_DTYPES
+    # Real weights of full precision are loaded in bfloat16.
+    allowed = ADAPTER_DTYPES if case.seen.model is None else allowed
+    if len(set(seen.values())) == 1 and next(iter(seen.values())) in allowed:
         return None
     return "adapters are " + ", ".join(f"{' and '.join(dtypes)} at {stage}" for stage, dtypes in seen.items())
 

@@ -121,12 +121,12 @@ def test_weights_that_are_cast_later_are_named_with_the_stage(stage: Stage) -> N
 
 
 def test_adapters_of_another_dtype_are_not_taken_for_weights() -> None:
-    """TRL from 0.26 on trains them in bfloat16 on a float32 base model."""
+    """D801 judges the base model, D802 the adapters."""
     seen = b.adapter_dtypes(healthy(variant=FULL), ("bfloat16",), ("bfloat16",))
     kept = {"float32": 90_688, "bfloat16": 16_384}
     for stage in (Stage.TRAINER, Stage.AFTER_TRAINING):
         seen = b.at_stage(seen, stage, dtypes=kept)
-    assert not failures(seen)
+    assert set(failures(seen)) == {"D802"}
 
 
 def test_dtypes_are_not_judged_where_nothing_was_loaded() -> None:
@@ -172,9 +172,16 @@ def test_the_place_of_adapters_is_not_judged_without_adapters() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_adapters_may_be_kept_in_either_dtype_that_trains(dtype: str) -> None:
-    """TRL from 0.26 on uses bfloat16 for quantized models."""
+def test_adapters_of_quantized_models_may_have_either_dtype_that_trains(dtype: str) -> None:
+    """TRL from 0.26 on uses bfloat16 for them."""
     assert not failures(b.adapter_dtypes(healthy(), (dtype,), (dtype,)))
+
+
+def test_adapters_of_a_model_in_float32_have_float32() -> None:
+    """bfloat16 loses small updates that the user did not agree to lose."""
+    seen = b.adapter_dtypes(healthy(variant=FULL), ("bfloat16",), ("bfloat16",))
+    assert failures(seen) == {"D802": "adapters are bfloat16 at trainer, bfloat16 at after-training"}
+    assert not failures(b.adapter_dtypes(healthy(variant=BF16), ("bfloat16",), ("bfloat16",)))
 
 
 @pytest.mark.parametrize(
