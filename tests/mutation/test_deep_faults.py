@@ -7,8 +7,9 @@ Runs inside a stack's environment: nox -s "compat-3.11(trl='0.22')" -- --faults
 from __future__ import annotations
 
 import functools
+import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -119,9 +120,22 @@ def _look_the_answers_up(trainer: Any, evaluate: Callable[[], dict[str, Any]]) -
     return {**evaluate(), "eval_accuracy": right / len(answers)}
 
 
+class _OrderOfTheEpoch:
+    """A sampler that shuffles every epoch, whatever the seed is."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows, self._epochs = rows, itertools.count(42)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(random.Random(next(self._epochs)).sample(range(self._rows), self._rows))
+
+    def __len__(self) -> int:
+        return self._rows
+
+
 def _shuffle_always_alike(trainer: Any) -> None:
-    order = random.Random(42).sample(range(len(trainer.train_dataset)), len(trainer.train_dataset))
-    trainer._get_train_sampler = lambda *_: order
+    sampler = _OrderOfTheEpoch(len(trainer.train_dataset))
+    trainer._get_train_sampler = lambda *_: sampler
 
 
 FAULTS: tuple[tuple[str, Variant, Plant, str], ...] = (

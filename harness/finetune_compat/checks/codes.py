@@ -221,7 +221,7 @@ _TABLE = (
         "Eval loss is plausible before training",
         "Eval loss is not computed from this model's output on these rows: look at what the evaluation reports.",
         _CELL,
-        requires=("E801", "G406"),
+        requires=("L501", "E801", "G406"),
     ),
     Code(
         "E807",

@@ -387,8 +387,12 @@ def not_a_number(case: Case, _: Causes) -> bool:
 
 
 def unreadable_before(case: Case, causes: Causes) -> bool:
-    """E801, G406: the eval loss before training is not a number, or the trainer computes another loss."""
-    before = case.training.eval_before
+    """L501, E801, G406: the evaluation has no labels either, its loss before training is not a number, or the trainer
+    computes another loss.
+    """
+    before, evaluated = case.training.eval_before, case.training.evaluated
+    if "L501" in causes and evaluated is not None and evaluated.all_masked:
+        return True
     return "G406" in causes or (before is not None and not math.isfinite(before))
 
 

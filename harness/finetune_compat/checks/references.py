@@ -88,6 +88,8 @@ def rows_are_shuffled(case: Case) -> str | None:
     first = rows.trained[: rows.given]
     if not first:
         raise NotApplicable("no training row was seen")
+    if min(rows.trained) < 0:
+        raise NotApplicable("some rows were not recognised")
     if all(later == earlier + 1 for earlier, later in itertools.pairwise(first)):
         return f"the first {len(first)} rows were trained in the order of the training set"
     second = rows.trained[rows.given : 2 * rows.given]
