@@ -91,8 +91,8 @@ _TABLE = (
     Code(
         "A204",
         "The adapter has an effect",
-        "The adapters are disabled, merged, or not part of the forward pass.",
-        _CELL,
+        "The adapters are disabled, merged, scaled by 0 (lora_alpha, set_scale), or not part of the forward pass.",
+        _CELL_SCRIPT,
         requires=("C104", "W701"),
     ),
     Code(

@@ -307,7 +307,7 @@ def _eval_moves(run: Run) -> str | None:
 
 
 def _other_cause(_: Run, __: frozenset[str]) -> bool:
-    """A target that the model lacks freezes nothing."""
+    """A target that the model lacks freezes nothing. A scaling of 0 is no consequence of missing gradients."""
     return False
 
 
@@ -331,8 +331,9 @@ ENGINE = Engine[Run](
     ("E807", _training_loss),
     ("W701", _weights),
     ("W702", _frozen_stay),
+    ("A204", script_model.without_effect),
     ("E801", _eval_reported),
     ("E803", _eval_moves),
     ("E808", _does_not_diverge),
-    follows={"C103": _other_cause, "C104": _other_cause},
+    follows={"C103": _other_cause, "C104": _other_cause, "A204": _other_cause},
 )

@@ -26,6 +26,16 @@ def targets_unreached(run: Run) -> str | None:
     return "; ".join(parts) or None
 
 
+def without_effect(run: Run) -> str | None:
+    """A204: some adapter's update must be multiplied by another factor than 0."""
+    if run.setup is None or not run.setup.scaling:
+        raise NotApplicable("no adapter has a scaling")
+    if any(map(float, run.setup.scaling)):
+        return None
+    count = sum(run.setup.scaling.values())
+    return f"the scaling of the adapter is 0 in all {count} adapted modules: its update is multiplied by 0"
+
+
 def new_untrained(run: Run) -> str | None:
     """C107: training must change new heads and added rows of the embedding."""
     new = run.new
