@@ -234,7 +234,7 @@ class LessonLog:
         """Tokens from `new_from` on that occur in the rows."""
         self._counts: dict[str, int] = dict.fromkeys(_COUNTS, 0)
         self._lengths: set[int] = set()
-        self._by_model = True
+        self._by_model, self._pad_is_end = True, tokens.pad in tokens.ends
         self._shown = ""
 
     def note(self, batch: Batch, *, by_model: bool) -> None:
@@ -248,6 +248,7 @@ class LessonLog:
         if self._new_from is not None:
             self.used |= set(row.ids[row.real & (row.ids >= self._new_from)].unique().tolist())
         self._by_model = self._by_model and by_model
+        self._pad_is_end = self._pad_is_end or row.pads_with_an_end()
         self._shown = self._shown or row.shown(self._tokens)
 
     def lesson(self, *, shifts: bool, masked_by_data: int | None) -> Lesson | None:
@@ -257,7 +258,7 @@ class LessonLog:
         return Lesson(
             **self._counts,
             end_tokens=tuple(self._tokens.text([end]) for end in self._tokens.ends),
-            pad_is_end=self._tokens.pad in self._tokens.ends,
+            pad_is_end=self._pad_is_end,
             lengths_differ=len(self._lengths) > 1,
             shifts=shifts and self._by_model,
             masked_by_data=masked_by_data,
@@ -305,6 +306,10 @@ class _Rows:
             "ends_learned": learned_ends.any(dim=1).sum(),
         }
         return {name: int(count) for name, count in found.items()}
+
+    def pads_with_an_end(self) -> bool:
+        """Whether an end token pads a row."""
+        return bool((self._ends & self.padding).any())
 
     def shown(self, tokens: Tokens) -> str:
         """The first row as text. Long parts are shortened in the middle."""
