@@ -91,9 +91,16 @@ _TABLE = (
     Code(
         "A204",
         "The adapter has an effect",
-        "The adapters are disabled, merged, or not part of the forward pass.",
-        _CELL,
+        "The adapters are disabled, merged, scaled by 0 (lora_alpha, set_scale), or not part of the forward pass.",
+        _CELL_SCRIPT,
         requires=("C104", "W701"),
+    ),
+    Code(
+        "A205",
+        "A saved adapter has everything that was trained",
+        "PEFT saves adapters and modules_to_save. Name the modules in modules_to_save, or use bias='all' for biases.",
+        _SCRIPT,
+        requires=("C104",),
     ),
     Code(
         "B101",
@@ -164,13 +171,22 @@ _TABLE = (
         requires=("C120",),
     ),
     Code(
+        "C107",
+        "New parameters are trained",
+        "PEFT freezes all but its adapters. Name a new head or the embedding in modules_to_save, or use the task_type "
+        "of the model (SEQ_CLS, TOKEN_CLS); for added tokens, trainable_token_indices with their ids.",
+        _SCRIPT,
+        requires=("C104",),
+    ),
+    Code(
         "C110", "Parameter totals match the config", "The model does not match its config.", _CELL, requires=("C120",)
     ),
     Code(
         "C120",
         "Adapters are exactly on the targets",
-        "Compare the matched modules with target_modules: a name may be in another part of the model, or be gone.",
-        _CELL,
+        "Compare the matched modules with target_modules: a name may be in another part of the model, be fused with "
+        "others (qkv_proj), or be gone. Experts that are parameters are named in target_parameters.",
+        _CELL_SCRIPT,
     ),
     Code(
         "D801",
@@ -315,15 +331,30 @@ _TABLE = (
     Code(
         "L502",
         "The end token of a row is a label",
-        "The pad token is probably the end token: give the tokenizer a separate pad token.",
-        _CELL,
+        "Where the pad token is the end token, give the tokenizer a separate pad token. Otherwise look at the chat "
+        "template, the maximum length and what masks labels; without any end token, add one to each row.",
+        _CELL_SCRIPT,
         requires=("L501", "L503"),
     ),
     Code(
         "L503",
         "Labels are the tokens of their row",
         "The model shifts labels by itself: a collator must not.",
-        _CELL,
+        _CELL_SCRIPT,
+        requires=("L501",),
+    ),
+    Code(
+        "L504",
+        "Padding is no label",
+        "Set labels to -100 where attention_mask is 0: a copy of padded input_ids has labels for padding.",
+        _SCRIPT,
+        requires=("L501", "L503"),
+    ),
+    Code(
+        "L505",
+        "What the data mask is no label",
+        "DataCollatorForLanguageModeling replaces labels. DataCollatorForSeq2Seq pads and keeps them.",
+        _SCRIPT,
         requires=("L501",),
     ),
     Code(

@@ -41,6 +41,8 @@ class DriftKind(StrEnum):
     """A step has a different number of rows."""
     DTYPE = "adapter dtype"
     """Adapters are trained in a different floating-point type."""
+    SCALING = "adapter scaling"
+    """The update of the adapters is multiplied by another factor. Only scripts record it."""
     WEIGHTS = "weights"
     """The base weights differ, so nothing else can be compared."""
 
@@ -148,6 +150,14 @@ def changes(before: Observation, after: Observation) -> tuple[Change, ...]:
     trained = None if outputs else _trained(before, after, a, b)
     found = (outputs, _definition(a, b), trained, _batch(before, after), _dtype(before, after))
     return tuple(change for change in found if change is not None)
+
+
+def scaling_changes(before: Mapping[str, int] | None, after: Mapping[str, int] | None) -> tuple[Change, ...]:
+    """The change between two counts of adapted modules by scaling; empty if one is unknown or both are equal."""
+    if not before or not after or before == after:
+        return ()
+    one, other = (", ".join(f"{factor} in {count} modules" for factor, count in of.items()) for of in (before, after))
+    return (Change(DriftKind.SCALING, None, f"{one} -> {other}"),)
 
 
 def _between(a: str, b: str, before: Mapping[str, Observation], after: Mapping[str, Observation]) -> Iterable[Drift]:

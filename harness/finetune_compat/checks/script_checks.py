@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from finetune_compat.checks import rules
+from finetune_compat.checks import rules, script_labels, script_model
 from finetune_compat.checks.case import before_training, freeze_line, signs, symptom
 from finetune_compat.checks.engine import Engine, NotApplicable, failed
 from finetune_compat.checks.judge import machine_failed, unable, without_gpu
@@ -199,14 +199,6 @@ def _keeps_the_adapter(run: Run) -> str | None:
     return None if same else "the trainer replaced the adapter: its values differ between peft and trainer"
 
 
-def _labels(run: Run) -> str | None:
-    labels = run.seen.labels
-    if labels is None:
-        raise NotApplicable("no batch had a label for every token")
-    # Some rows without labels are waste. No row with labels is a fault.
-    return rules.labels_masked(labels.samples, labels.all_masked) if labels.all_masked == labels.samples else None
-
-
 def _optimizer(run: Run) -> str | None:
     held = _training(run).optimizer
     # Additional parameters in the optimizer do no harm.
@@ -314,20 +306,34 @@ def _eval_moves(run: Run) -> str | None:
     return rules.eval_loss_flat(before, after)
 
 
+def _other_cause(_: Run, __: frozenset[str]) -> bool:
+    """A target that the model lacks freezes nothing. A scaling of 0 is no consequence of missing gradients."""
+    return False
+
+
 ENGINE = Engine[Run](
+    ("C120", script_model.targets_unreached),
     ("C103", _wrapping_leaves_something),
     ("C104", _trainer_keeps),
     ("C105", _training_keeps),
     ("F001", _runs_to_its_end),
     ("A201", _keeps_the_adapter),
-    ("L501", _labels),
+    ("C107", script_model.new_untrained),
+    ("A205", script_model.trained_unsaved),
+    ("L501", script_labels.unlabelled),
+    ("L503", script_labels.shifted),
+    ("L502", script_labels.ends_unlearned),
+    ("L504", script_labels.padding_learned),
+    ("L505", script_labels.prompt_learned),
     ("O301", _optimizer),
     ("G401", _gradients),
     ("G404", _gradient_norm),
     ("E807", _training_loss),
     ("W701", _weights),
     ("W702", _frozen_stay),
+    ("A204", script_model.without_effect),
     ("E801", _eval_reported),
     ("E803", _eval_moves),
     ("E808", _does_not_diverge),
+    follows={"C103": _other_cause, "C104": _other_cause, "A204": _other_cause},
 )

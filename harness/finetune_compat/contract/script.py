@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from finetune_compat.contract.records import Census, DeviceRecord, Failure, Observation, StackRecord, standard
 
@@ -54,6 +55,80 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What the labels of the training rows teach. A row is one sequence of tokens. Padding is what attention leaves
+    out, and what the padding token fills at an end of a row.
+    """
+
+    rows: int
+    labels: int
+    """Tokens with a label."""
+    unlabelled: int
+    """Rows without any label."""
+    on_padding: int
+    """Labels of padding. The first padding token of a row is left out: it may stand for the end of the row."""
+    masked: int
+    """Tokens without a label, other than padding and the first token of a row."""
+    foreign: int
+    """Labels that are not the token at their position."""
+    ahead: int
+    """Labels of `foreign` that are the next token of the row."""
+    ends: int
+    """Rows with an end token that is neither padding nor the first token."""
+    ends_learned: int
+    """Rows with an end token that is a label."""
+    end_tokens: tuple[str, ...]
+    """The end tokens of tokenizer, generation config and model config, as text."""
+    pad_is_end: bool
+    lengths_differ: bool
+    """Whether rows have different numbers of tokens without padding."""
+    shifts: bool
+    """Whether a causal language model of Transformers received the labels: it shifts them itself."""
+    masked_by_data: int | None = None
+    """Tokens that the `labels` of the first rows of the data set mask; None if it has no such labels."""
+    shown: str = ""
+    """The first row as text. What is learned is in square brackets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewParameters:
+    """Parameters without pretrained values that the script adds to a model, compared after training."""
+
+    heads: tuple[str, ...] = ()
+    """New heads of which no parameter is trainable and none changed (example: `score`)."""
+    heads_trained: tuple[str, ...] = ()
+    """The other new heads."""
+    rows: int = 0
+    """Added rows of the embedding whose tokens occur in the training rows."""
+    rows_unchanged: tuple[str, ...] = ()
+    """Tokens of those rows that training did not change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedAdapter:
+    """The last adapter that the script saved after training, compared with what was trained."""
+
+    trained: int
+    """Tensors outside the adapters that training changed."""
+    missing: tuple[str, ...]
+    """Names of those that the file lacks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterSetup:
+    """What the configuration of the active adapters asks for, and what it reached."""
+
+    asked: tuple[str, ...] = ()
+    """Names of target modules; empty if the targets are a pattern, or all linear layers."""
+    unreached: tuple[str, ...] = ()
+    """Names of `asked` that no module has."""
+    patterns_unreached: tuple[str, ...] = ()
+    """Keys of `rank_pattern` and `alpha_pattern` that match no module."""
+    scaling: Mapping[str, int] = field(default_factory=dict)
+    """Number of adapted modules by the factor that multiplies their update when training begins (example: `2`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One trainer of the script, or one model without a trainer."""
 
@@ -78,6 +153,13 @@ class Run:
     """Census of the model when the script passes it to the trainer. None if the model has no adapter then, and in older
     records.
     """
+    lesson: Lesson | None = None
+    """None if no training batch has a label for each token, and in older records."""
+    new: NewParameters | None = None
+    """None also if there are none."""
+    saved: SavedAdapter | None = None
+    """None also if nothing outside the adapters was trained, if the script saved no adapter, or if it saved more."""
+    setup: AdapterSetup | None = None
 
     @property
     def full_steps(self) -> float | None:

@@ -148,6 +148,9 @@ def _cell(name: str, before: Verdict | None, after: Verdict | None, given: Compa
     one, other = _side(before, given.results), _side(after, given.results)
     seen = (one.seen if one else None, other.seen if other else None)
     drifts = drift.changes(seen[0], seen[1]) if seen[0] and seen[1] else ()
+    drifts += drift.scaling_changes(
+        *(given.results.scaling.get(side.verdict.cell) if side else None for side in (one, other))
+    )
     change = compare(before, after, drifts)
     cell = of_name(name)
     effect = given.policy.effect(change, after, given.ledger)

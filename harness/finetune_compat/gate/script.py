@@ -102,7 +102,7 @@ class ScriptRunner:
         rows = read_rows(self.run)
         observations, verdicts = compared(self.seen, self.judged, self.ledger)
         absent = [verdict for row in rows if (verdict := _of_row(row))]
-        return Results(self.run, rows, observations, (*absent, *verdicts))
+        return Results(self.run, rows, observations, (*absent, *verdicts), scaling=_scaling_of(self.seen, observations))
 
     def check_trained(self, before: str, after: str) -> None:
         """Check that the script trains on one side at least. Otherwise there is nothing to compare.
@@ -158,6 +158,15 @@ def _of_row(row: StackRow) -> Verdict | None:
             return Verdict(row.name, Outcome.UNINSTALLABLE, row.reason, Symptom.UNKNOWN)
         case RowState.INFRASTRUCTURE:
             return Verdict(row.name, Outcome.INFRASTRUCTURE, row.reason, Symptom.UNKNOWN)
+
+
+def _scaling_of(seen: Mapping[str, Pipeline], observations: Mapping[str, Observation]) -> dict[str, Mapping[str, int]]:
+    """The scaling of the adapters by cell. The observations of a stack are in the order of its trainers."""
+    found: dict[str, Mapping[str, int]] = {}
+    for stack, one in seen.items():
+        cells = [cell for cell in observations if parse_cell(cell).stack == stack]
+        found |= {cell: run.setup.scaling for cell, run in zip(cells, one.runs, strict=False) if run.setup}
+    return found
 
 
 def compared(

@@ -96,6 +96,8 @@ class Results:
     """Only for a committed baseline; None for any other run."""
     uncovered: Mapping[str, Uncovered] = field(default_factory=dict)
     """Count of device-dependent branches by stack, for the stacks with a committed record of them."""
+    scaling: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By cell of a user's script: number of adapted modules by the factor that multiplies their update."""
 
 
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}

@@ -15,7 +15,7 @@ import pytest
 from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.errors import EnvironmentMismatch, Interrupted, Unbuildable
 from finetune_compat.contract.records import DeviceKind, DeviceRecord, Failure, Frame, Message, Stage
-from finetune_compat.contract.script import Pipeline, Run
+from finetune_compat.contract.script import AdapterSetup, Pipeline, Run
 from finetune_compat.gate import command, defaults, index, script, sides
 from finetune_compat.gate.command import GateRequest, gate_command
 from finetune_compat.gate.decision import GateExit
@@ -234,6 +234,21 @@ class TestDecisions:
         gate_command(asked("trl==0.23.1"))
         (cell,) = answer(tmp_path)["cells"]
         assert cell["name"] == "train[qwen2-nf4-nogc]@cpu" and cell["change"] == "unchanged"
+
+    def test_another_scaling_of_the_adapters_holds_and_is_named(
+        self, stand: Callable[[Watched], list[str]], tmp_path: Path
+    ) -> None:
+        """PEFT 0.18 changed what `set_scale` sets for rsLoRA: 1.0 became alpha / sqrt(r)."""
+
+        def watch(stack: str) -> Pipeline:
+            factor = "1" if stack == "trl0.19-py311" else "4"
+            return watched(stack, p.run(setup=AdapterSetup(asked=("q_proj",), scaling={factor: 14})))
+
+        stand(watch)
+        assert gate_command(asked("trl==0.23.1")) is GateExit.HOLD
+        (cell,) = answer(tmp_path)["cells"]
+        assert cell["change"] == "objective changed"
+        assert "adapter scaling: 1 in 14 modules -> 4 in 14 modules" in answer(tmp_path)["reason"]
 
     def test_a_missing_trainer_is_lost_coverage(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
         """Two trainers of a script differ by their number."""

@@ -8,17 +8,19 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from finetune_compat.cell import runner
 from finetune_compat.cell.instruments import census, emulation, freezes
 from finetune_compat.cell.instruments.live import rewards_make_the_gradient
-from finetune_compat.cell.script import without_gpu
+from finetune_compat.cell.script import saves, targets, without_gpu
+from finetune_compat.cell.script.additions import Additions
 from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.cell.script.stories import Measured, Stories, Story, precision_of
@@ -39,7 +41,7 @@ from finetune_compat.contract.records import (
     Stage,
     Variant,
 )
-from finetune_compat.contract.script import Run, WatchRequest
+from finetune_compat.contract.script import AdapterSetup, Run, WatchRequest
 
 PREPARATIONS = ("prepare_model_for_kbit_training", "prepare_model_for_int8_training")
 WRAPPINGS = ("get_peft_model", "inject_adapter_in_model")
@@ -65,6 +67,7 @@ class _Trained:
         self.found = Measured()
         self.error: Failure | None = None
         self.times_trained = 0
+        self.setup: AdapterSetup | None = None
 
 
 class Observer:
@@ -83,7 +86,7 @@ class Observer:
         self._log: freezes.FreezeLog | None = None
         self._stage = Stage.IMPORT
         self._building = self._training = 0
-        self._depth = 0
+        self._depth = self._saving = 0
         self._started = time.time()
         self._wants_adapters = False
         self._handed: Census | None = None
@@ -156,7 +159,7 @@ class Observer:
 
     def load(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """`from_pretrained`, without options that need a GPU if there is none, followed by a census."""
-        step = self.step(original, Stage.LOAD)
+        step = self.step(self._noting_missing(original), Stage.LOAD)
 
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -164,6 +167,81 @@ class Observer:
             return step(*args, **options)
 
         return call
+
+    def _noting_missing(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`from_pretrained`, which also notes the parameters that it did not find in the files."""
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._training or self._depth > 1 or kwargs.get("output_loading_info"):
+                return original(*args, **kwargs)
+            result = original(*args, **{**kwargs, "output_loading_info": True})
+            if not isinstance(result, tuple):
+                return result
+            model, info = result
+            with self._instrument("the parameters that loading did not find"):
+                other = (key[0] for key in (info or {}).get("mismatched_keys", ()))
+                self._stories.of(model).missing = frozenset((*(info or {}).get("missing_keys", ()), *other))
+            return model
+
+        return call
+
+    def resized(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`resize_token_embeddings`, followed by a note of the rows that it added."""
+
+        @functools.wraps(original)
+        def call(model: Any, *args: Any, **kwargs: Any) -> Any:
+            before = None
+            with self._instrument("the rows of the embedding"):
+                before = _rows(model)
+            result = original(model, *args, **kwargs)
+            with self._instrument("the rows added to the embedding"):
+                now, story = _rows(model), self._stories.of(model)
+                if before is not None and now is not None and now != before:
+                    story.rows_before = before if story.rows_before is None else min(before, story.rows_before)
+                    story.rows_now = now
+            return result
+
+        return call
+
+    # ----------------------------------------------------------------------------------------------------------- saves
+
+    def saves_adapter(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`save_pretrained` of PEFT's models, followed by a comparison of the files with what was trained."""
+
+        @functools.wraps(original)
+        def save(model: Any, place: Any, *args: Any, **kwargs: Any) -> Any:
+            self._saving += 1
+            try:
+                result = original(model, place, *args, **kwargs)
+            finally:
+                self._saving -= 1
+            with self._instrument("the saved adapter"):
+                for run in () if self._training else self._trained:
+                    if run.story.is_of(model) and run.found.changed_outside:
+                        run.found.saved = saves.compared(model, Path(place), run.found.changed_outside)
+                self._save()
+            return result
+
+        return save
+
+    def saves_weights(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that saves a whole model or tensors. What it saves may hold all that was trained."""
+
+        @functools.wraps(original)
+        def save(*args: Any, **kwargs: Any) -> Any:
+            if not self._saving and not self._training and _is_weights(next(iter((*args, *kwargs.values())), None)):
+                for run in self._trained:
+                    run.found.saved_more = True
+            self._saving += 1
+            try:
+                return original(*args, **kwargs)
+            finally:
+                self._saving -= 1
+
+        return save
+
+    # ---------------------------------------------------------------------------------------------------------- models
 
     def _take(self, result: Any, stage: Stage) -> None:
         model = result[0] if isinstance(result, tuple) else result
@@ -233,6 +311,8 @@ class Observer:
         adapted = census.has_adapters(trainer.model)
         run.stages.append(census.take(trainer.model, Stage.TRAINER, Actor.FLOW, digest=adapted))
         run.freezes = self.frozen(trainer.model)
+        with self._instrument("the targets of the adapters"):
+            run.setup = targets.setup_of(trainer.model)
         self._trained.append(run)
         self._of[id(trainer)] = run
         self._save()
@@ -260,6 +340,7 @@ class Observer:
             self._stage = Stage.TRAINING
             self._training += 1
             found = run.found if run.times_trained == 1 else Measured()
+            additions, outside = self._before_training(trainer, run, found)
             steps = self._request.steps
             self.notes.change(f"every training was ended after {steps} steps, with the schedule of the full run")
             if kwargs.get("resume_from_checkpoint") is True or args[:1] == (True,):
@@ -273,6 +354,10 @@ class Observer:
                 raise
             finally:
                 self._training -= 1
+                if run.error is None:
+                    with self._instrument("new parameters"):
+                        found.new = additions.compared(found.used, found.tokens) if additions else None
+                        found.changed_outside = outside.changed() if outside else ()
                 with self._instrument("the model after training"):
                     if run.times_trained == 1 and run.error is None:
                         run.stages.append(census.take(trainer.model, Stage.AFTER_TRAINING, Actor.FLOW, digest=False))
@@ -280,6 +365,20 @@ class Observer:
                 self._save()
 
         return train
+
+    def _before_training(
+        self, trainer: Any, run: _Trained, found: Measured
+    ) -> tuple[Additions | None, saves.Outside | None]:
+        """The copies that are compared after training; None where an instrument failed."""
+        additions = outside = None
+        with self._instrument("new parameters"):
+            found.new_from = run.story.rows_before
+            additions = Additions(trainer.model, run.story)
+            outside = saves.Outside(trainer.model)
+        with self._instrument("the targets of the adapters"):
+            # A script may change the scaling after it built the trainer.
+            run.setup = targets.setup_of(trainer.model)
+        return additions, outside
 
     def _note_error(self, error: Exception, stage: Stage, run: _Trained | None = None) -> None:
         if run is not None:
@@ -325,6 +424,10 @@ class Observer:
             full_rate=run.full_rate,
             idle=run.found.idle,
             handed=run.handed,
+            lesson=run.found.lesson,
+            new=run.found.new,
+            saved=None if run.found.saved_more else run.found.saved,
+            setup=run.setup,
         )
 
     def _untrained(self, story: Story) -> Run:
@@ -371,6 +474,22 @@ def _handed_over(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Census | None
     if model is None or not census.has_adapters(model):
         return None
     return census.take(model, Stage.PEFT, Actor.FLOW, digest=True)
+
+
+def _rows(model: nn.Module) -> int | None:
+    """Rows of the input embedding of `model`; None if it has none."""
+    weight = getattr(model.get_input_embeddings(), "weight", None)  # type: ignore[operator]
+    return len(weight) if weight is not None else None
+
+
+def _is_weights(saved: Any) -> bool:
+    """Whether `saved` is a model, a tensor, or a mapping with tensors. An adapter that Transformers added to a model is
+    all that this model saves.
+    """
+    if isinstance(saved, nn.Module):
+        return not getattr(saved, "_hf_peft_config_loaded", False)
+    values = saved.values() if isinstance(saved, Mapping) else (saved,)
+    return any(isinstance(value, Tensor) for value in values)
 
 
 def _checkpoints(model: nn.Module) -> bool:

@@ -66,6 +66,7 @@ class Process:
     def _changes(self) -> dict[str, Change]:
         return {
             "torch": self._torch,
+            "safetensors.torch": self._safetensors,
             "bitsandbytes": self._bitsandbytes,
             "peft.utils.other": self._library,
             "peft.mapping": self._library,
@@ -92,6 +93,20 @@ class Process:
             from finetune_compat.cell.script.without_gpu import place_on_cpu
 
             place_on_cpu(module, self.notes)
+        module.save = self._weights(module.save)  # type: ignore[attr-defined]
+
+    def _safetensors(self, module: ModuleType) -> None:
+        module.save_file = self._weights(module.save_file)  # type: ignore[attr-defined]
+
+    def _weights(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`original`, a function that saves tensors. No library is imported for it."""
+
+        @functools.wraps(original)
+        def save(*args: Any, **kwargs: Any) -> Any:
+            observed = original if self._observer is None else self._observer.saves_weights(original)
+            return observed(*args, **kwargs)
+
+        return save
 
     def _bitsandbytes(self, module: ModuleType) -> None:
         if not sys.modules["torch"].cuda.is_available():
@@ -107,10 +122,15 @@ class Process:
         self.kept.savers(module)
 
     def _models(self, module: ModuleType) -> None:
+        from finetune_compat.cell.script.additions import noting_loads
         from finetune_compat.cell.script.observer import classmethod_of
 
         observer, models = self.observer, module.PreTrainedModel
         classmethod_of(models, "from_pretrained", observer.load)
+        models.save_pretrained = observer.saves_weights(models.save_pretrained)
+        models.resize_token_embeddings = observer.resized(models.resize_token_embeddings)
+        nn = sys.modules["torch"].nn
+        nn.Module.load_state_dict = noting_loads(nn.Module.load_state_dict)
         self.kept.savers(module)
 
     def _peft_model(self, module: ModuleType) -> None:
@@ -118,6 +138,7 @@ class Process:
 
         observer, models = self.observer, module.PeftModel
         classmethod_of(models, "from_pretrained", lambda original: observer.step(original, Stage.PEFT))
+        models.save_pretrained = observer.saves_adapter(models.save_pretrained)
         self.kept.savers(module)
 
     def _arguments(self, module: ModuleType) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 from torch import nn
 
 from finetune_compat.cell.instruments import census
+from finetune_compat.cell.script.saves import Changed
 from finetune_compat.contract.records import Actor, Census, Labels, Precision, Stage, Training
+from finetune_compat.contract.script import Lesson, NewParameters, SavedAdapter
 
 
 class Story:
@@ -23,6 +25,13 @@ class Story:
         """Whether PEFT was called to add adapters."""
         self.handed_over = False
         """Whether the model was passed to a trainer."""
+        self.missing: frozenset[str] | None = None
+        """Names of the parameters that loading did not find; None if the model was not loaded."""
+        self.rows_before: int | None = None
+        """Rows of the embedding before the script added the first ones; None if it added none."""
+        self.rows_now: int | None = None
+        self.trained_heads: set[str] = set()
+        """New heads that an earlier training changed."""
 
     def is_of(self, model: nn.Module) -> bool:
         """Whether `model` is this model, or a wrapper around it."""
@@ -43,6 +52,19 @@ class Measured:
         self.rows: int | None = None
         self.rewards_alike: bool | None = None
         self.idle: tuple[str, ...] = ()
+        self.new_from: int | None = None
+        """The first row that the script added to the embedding; None if it added none."""
+        self.used: frozenset[int] = frozenset()
+        """Tokens from there on that occur in the training rows."""
+        self.tokens: Any = None
+        """The `labels.Tokens` of the training rows."""
+        self.lesson: Lesson | None = None
+        self.new: NewParameters | None = None
+        self.changed_outside: Changed = ()
+        """Parameters in no adapter that training changed."""
+        self.saved: SavedAdapter | None = None
+        self.saved_more = False
+        """Whether the script saved weights other than an adapter after training."""
 
 
 class Stories:

@@ -16,8 +16,8 @@ from finetune_compat.cell.guard import owner_of_shards
 from finetune_compat.cell.instruments.batches import LabelLog
 from finetune_compat.cell.instruments.census import subject
 from finetune_compat.cell.instruments.changes import compared
-from finetune_compat.cell.instruments.next_token import hearing
 from finetune_compat.cell.instruments.training import Probe, logged
+from finetune_compat.cell.script.labels import Teaching, counting, heard
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.cell.script.stories import Measured
 from finetune_compat.contract.records import Labels, Training
@@ -63,19 +63,21 @@ def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, not
     """
     end = _end_token(trainer)
     labels, trained = LabelLog(end), subject(trainer.model)
+    teaching = Teaching(trainer, found, notes)
     probe, ends = _ScriptProbe(trained, notes), _Ends(steps)
     before, of_evaluation = _evaluated(trainer, end, found, notes)
     trainer.add_callback(probe)
     trainer.add_callback(ends)
     before_it = len(trainer.state.log_history)
     try:
-        with hearing(trainer.model, labels):
+        with heard(trainer.model, counting(labels)), teaching.listening():
             result = run()
     finally:
         trainer.remove_callback(probe)
         trainer.remove_callback(ends)
         probe.gradients.detach()
         found.labels, found.idle = labels.labels(), probe.gradients.idle()
+        teaching.end()
     frozen = compared(probe.frozen, trainer.model) if probe.whole else None
     after, _ = _evaluated(trainer, end, found, notes)
     # `train()` begins a new log.
@@ -131,7 +133,7 @@ def _evaluated(trainer: Any, end: int, found: Measured, notes: Notes) -> tuple[f
         return None, None
     labels = LabelLog(end)
     try:
-        with _without_traces(trainer), hearing(trainer.model, labels):
+        with _without_traces(trainer), heard(trainer.model, counting(labels)):
             metrics = trainer.evaluate(rows)
     except Exception as error:  # noqa: BLE001 - an evaluation that the script does not call must not end the script
         notes.miss(f"evaluation raised {type(error).__name__}: {str(error)[:200]}")

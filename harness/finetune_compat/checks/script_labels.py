@@ -1,0 +1,116 @@
+"""Checks of what the labels of a script's training rows teach."""
+
+from __future__ import annotations
+
+from finetune_compat.checks.engine import NotApplicable
+from finetune_compat.contract.script import Lesson, Run
+
+FEWEST_ROWS = 4
+"""Minimum number of rows for an opinion on their ends."""
+
+FOREIGN_SHARE = 0.01
+"""Largest share of labels that may differ from the token at their position, where labels are those tokens. Labels of a
+masked language model or of a token classification are other values.
+"""
+
+PADDING_SHARE = 0.1
+"""Largest share of labels that may be padding. Correct collators label none; a copy of padded rows labels most."""
+
+SHIFTED_SHARE = 0.9
+"""Least share of the labels that are not the token at their position, from which on labels count as shifted."""
+
+
+def lesson_of(run: Run) -> Lesson:
+    """What the labels of `run` teach.
+
+    Raises:
+        NotApplicable: no batch had a label for each token.
+    """
+    if run.lesson is not None:
+        return run.lesson
+    if run.rewarded:
+        raise NotApplicable("completions are sampled and rewarded: no row has labels")
+    raise NotApplicable("no training batch has a label for each token")
+
+
+def unlabelled(run: Run) -> str | None:
+    """L501: some row must have a label. Some rows without labels are waste; no row with labels is a fault."""
+    labels = run.seen.labels
+    if labels is not None:
+        rows, masked = labels.samples, labels.all_masked
+    else:
+        lesson = lesson_of(run)
+        rows, masked = lesson.rows, lesson.unlabelled
+    return f"{masked} of {rows} rows have nothing to learn (every label is -100)" if masked == rows else None
+
+
+def shifted(run: Run) -> str | None:
+    """L503: a model that shifts labels must not receive the next token as the label."""
+    lesson = lesson_of(run)
+    if not lesson.shifts:
+        raise NotApplicable("no causal language model of Transformers received the labels")
+    if 2 * lesson.foreign <= lesson.labels or lesson.ahead < SHIFTED_SHARE * lesson.foreign:
+        return None
+    return (
+        f"{lesson.ahead} of {lesson.labels} labels are the next token of their row, and the model shifts labels once "
+        f"more: it learns the token after the next{_row(lesson)}"
+    )
+
+
+def ends_unlearned(run: Run) -> str | None:
+    """L502: some row must end with an end token that is a label."""
+    lesson = _own_tokens(run)
+    ends = " or ".join(lesson.end_tokens)
+    if not ends:
+        raise NotApplicable("neither tokenizer nor model names an end token")
+    if lesson.rows < FEWEST_ROWS:
+        raise NotApplicable(f"{lesson.rows} rows are too few to say how rows end")
+    if lesson.ends_learned:
+        return None
+    padded = ", because the pad token is the end token" if lesson.pad_is_end else ""
+    if lesson.ends:
+        return (
+            f"the end token ({ends}) stands in {lesson.ends} of {lesson.rows} rows and is a label in none{padded}: "
+            f"the model never learns to stop{_row(lesson)}"
+        )
+    if not lesson.lengths_differ and not lesson.masked:
+        raise NotApplicable("no row has an end token: all rows are blocks of one length")
+    padded = "; the pad token is the end token, and counts as padding" if lesson.pad_is_end else ""
+    return f"no row of {lesson.rows} has an end token ({ends}){padded}: the model never learns to stop{_row(lesson)}"
+
+
+def padding_learned(run: Run) -> str | None:
+    """L504: labels must not be padding."""
+    lesson = _own_tokens(run)
+    if lesson.on_padding <= PADDING_SHARE * lesson.labels:
+        return None
+    return f"{lesson.on_padding} of {lesson.labels} labels are padding{_row(lesson)}"
+
+
+def prompt_learned(run: Run) -> str | None:
+    """L505: what the labels of the data set mask must stay masked."""
+    lesson = lesson_of(run)
+    if lesson.masked_by_data is None:
+        raise NotApplicable("the data set has no labels of its own")
+    if not lesson.masked_by_data or lesson.masked:
+        return None
+    return (
+        f"the labels of the data set mask {lesson.masked_by_data} tokens of its first rows, such as the prompt, and no "
+        f"batch masks any: the collator makes the labels anew{_row(lesson)}"
+    )
+
+
+def _own_tokens(run: Run) -> Lesson:
+    """The lesson, if labels are the tokens of their row.
+
+    Raises:
+        NotApplicable: they are not, or there are none.
+    """
+    lesson = lesson_of(run)
+    if lesson.foreign > FOREIGN_SHARE * lesson.labels:
+        raise NotApplicable("the labels are not the tokens of their rows")
+    return lesson
+
+
+def _row(lesson: Lesson) -> str:
+    return f"; first row, with what is learned in brackets: {lesson.shown}" if lesson.shown else ""

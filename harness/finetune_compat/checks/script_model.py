@@ -1,0 +1,68 @@
+"""Checks of what a script asks of its model and adapters: targets, new parameters, what is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from finetune_compat.checks.engine import NotApplicable
+from finetune_compat.contract.script import Run
+
+_NAMED = 3
+"""Number of names in a message."""
+
+
+def targets_unreached(run: Run) -> str | None:
+    """C120: every target module and every pattern of the adapters must match a module."""
+    setup = run.setup
+    if setup is None or not (setup.asked or setup.patterns_unreached):
+        raise NotApplicable("no adapter names its target modules")
+    parts = []
+    if setup.unreached:
+        count = f"{len(setup.unreached)} of {len(setup.asked)}"
+        parts.append(f"{count} target modules are not in the model: {_listed(setup.unreached)}")
+    if setup.patterns_unreached:
+        keys = _listed(setup.patterns_unreached)
+        parts.append(f"keys of rank_pattern or alpha_pattern match no module: {keys}")
+    return "; ".join(parts) or None
+
+
+def without_effect(run: Run) -> str | None:
+    """A204: some adapter's update must be multiplied by another factor than 0."""
+    if run.setup is None or not run.setup.scaling:
+        raise NotApplicable("no adapter has a scaling")
+    if any(map(float, run.setup.scaling)):
+        return None
+    count = sum(run.setup.scaling.values())
+    return f"the scaling of the adapter is 0 in all {count} adapted modules: its update is multiplied by 0"
+
+
+def new_untrained(run: Run) -> str | None:
+    """C107: training must change new heads and added rows of the embedding."""
+    new = run.new
+    if new is None or not run.asks_for_adapters:
+        raise NotApplicable("no new head and no added token beside an adapter")
+    if run.seen.training is None or not run.seen.training.subject_delta:
+        raise NotApplicable("no trained weight changed")
+    parts = []
+    if new.heads:
+        parts.append(f"the new head {_listed(new.heads)} is frozen: its values are random, and PEFT does not save it")
+    if new.rows_unchanged:
+        count = f"{len(new.rows_unchanged)} of {new.rows}"
+        parts.append(f"{count} rows that were added to the embedding did not change: {_listed(new.rows_unchanged)}")
+    return "; ".join(parts) or None
+
+
+def trained_unsaved(run: Run) -> str | None:
+    """A205: the saved adapter must hold everything that training changed."""
+    saved = run.saved
+    if saved is None:
+        raise NotApplicable("nothing outside the adapters was trained, or no adapter alone was saved")
+    if not saved.missing:
+        return None
+    count = f"{len(saved.missing)} of {saved.trained}"
+    return f"{count} trained tensors outside the adapters are not in the saved file: {_listed(saved.missing)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
