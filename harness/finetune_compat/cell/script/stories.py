@@ -43,6 +43,11 @@ class Measured:
         self.rows: int | None = None
         self.rewards_alike: bool | None = None
         self.idle: tuple[str, ...] = ()
+        self.logged_at: tuple[int, ...] = ()
+        self.frozen_after: int | None = None
+        self.resets = False
+        self.cut = False
+        """Whether the watch ended training before its last step."""
 
 
 class Stories:
