@@ -41,6 +41,8 @@ class DriftKind(StrEnum):
     """A step has a different number of rows."""
     DTYPE = "adapter dtype"
     """Adapters are trained in a different floating-point type."""
+    LISTED = "listed issue"
+    """A listed issue that changes the computation applies to a script on one side only."""
     WEIGHTS = "weights"
     """The base weights differ, so nothing else can be compared."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import groupby
+from types import MappingProxyType
 
 from finetune_compat.contract.script import UnknownArgument
 
@@ -14,17 +15,17 @@ ALIKE = 0.6
 """
 
 
-def described(unknown: Sequence[UnknownArgument], earlier: dict[str, Sequence[str]] | None = None) -> str:
+def described(unknown: Sequence[UnknownArgument], earlier: Mapping[str, Sequence[str]] = MappingProxyType({})) -> str:
     """One clause for each class: its unknown arguments, each with its new name or the closest one.
 
     Args:
         unknown: the arguments.
-        earlier: the arguments of the classes in a release that accepts them, in order; None if there is none.
+        earlier: the arguments of the classes in a release that accepts them, in order.
     """
     clauses = []
     for callee, of_it in groupby(unknown, lambda one: one.callee):
         package, _, name = callee.partition(":")
-        before = (earlier or {}).get(callee, ())
+        before = earlier.get(callee, ())
         parts = [_part(one, before) for one in of_it]
         clauses.append(f"{name} of this {package} has no {', and no '.join(parts)}")
     return "; ".join(clauses)

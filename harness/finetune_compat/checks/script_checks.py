@@ -41,7 +41,7 @@ def _of_the_script(seen: Pipeline, *, healthy: bool) -> tuple[Verdict, ...]:
     error, cell = seen.error, str(CellId(seen.stack.name, seen.script))
     failure = f"{error.type} at {error.stage}: {error.message}" if error else ""
     if error is not None and seen.unknown:
-        failure = f"{failure}; {renames.described(seen.unknown)}"
+        failure = f"{renames.described(seen.unknown)}: {failure}"
         opinions, untrained = (failed("F001", failure),), before_training(error)
         return (Verdict(cell, Outcome.FAIL, f"F001 {failure}", Symptom.ERROR, opinions, untrained=untrained),)
     if not seen.runs:
@@ -182,6 +182,11 @@ def from_the_script(freeze: Freeze) -> Freeze:
     """The freeze with its call chain from the innermost line of the script on."""
     own = [place for place, frame in enumerate(freeze.frames) if not _of_a_library(frame.file)]
     return dataclasses.replace(freeze, frames=freeze.frames[own[-1] :]) if own else freeze
+
+
+def called_by_the_script(freeze: Freeze) -> str:
+    """The file of the library function that the script called and that froze; empty if the script itself froze."""
+    return next((frame.file for frame in from_the_script(freeze).frames if _of_a_library(frame.file)), "")
 
 
 def _frozen(run: Run, *, in_training: bool) -> tuple[Freeze, ...]:
