@@ -103,6 +103,12 @@ _TABLE = (
         requires=("C104",),
     ),
     Code(
+        "A206",
+        "A resumed training begins with the weights of its checkpoint",
+        "Look at what writes to the weights when training begins: a callback, model_init, or an own train().",
+        _SCRIPT,
+    ),
+    Code(
         "B101",
         "The rows trained on are the rows given",
         "Look at what the trainer does to the data set: packing, truncation, filters, a split, the sampler.",

@@ -43,6 +43,8 @@ class DriftKind(StrEnum):
     """Adapters are trained in a different floating-point type."""
     SCALING = "adapter scaling"
     """The update of the adapters is multiplied by another factor. Only scripts record it."""
+    LISTED = "listed issue"
+    """A listed issue that changes the computation applies to a script on one side only."""
     WEIGHTS = "weights"
     """The base weights differ, so nothing else can be compared."""
 

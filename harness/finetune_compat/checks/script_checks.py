@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Iterable
 
-from finetune_compat.checks import rules, script_labels, script_model
+from finetune_compat.checks import renames, rules, script_labels, script_model
 from finetune_compat.checks.case import before_training, freeze_line, signs, symptom
 from finetune_compat.checks.engine import Engine, NotApplicable, failed
 from finetune_compat.checks.judge import machine_failed, unable, without_gpu
@@ -15,6 +17,7 @@ from finetune_compat.contract.records import (
     Area,
     Census,
     Failure,
+    Freeze,
     Gradients,
     Optimizer,
     Stage,
@@ -37,6 +40,10 @@ def judge(seen: Pipeline) -> tuple[Verdict, ...]:
 def _of_the_script(seen: Pipeline, *, healthy: bool) -> tuple[Verdict, ...]:
     error, cell = seen.error, str(CellId(seen.stack.name, seen.script))
     failure = f"{error.type} at {error.stage}: {error.message}" if error else ""
+    if error is not None and seen.unknown:
+        failure = f"{renames.described(seen.unknown)}: {failure}"
+        opinions, untrained = (failed("F001", failure),), before_training(error)
+        return (Verdict(cell, Outcome.FAIL, f"F001 {failure}", Symptom.ERROR, opinions, untrained=untrained),)
     if not seen.runs:
         reason = f"nothing was seen: {failure or 'no model of Transformers was loaded'}"
         return (Verdict(cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN),)
@@ -71,6 +78,11 @@ def judge_run(run: Run) -> Verdict:
         outcome, reason = Outcome.FAIL, "; ".join(f"{one.code} {one.message}" for one in wrong)
     elif run.seen.training is None:
         outcome, reason = Outcome.INFRASTRUCTURE, "no training was seen"
+    elif run.resume_untried:
+        outcome, reason = (
+            Outcome.INFRASTRUCTURE,
+            f"the resume that the script asks for was not tried: {run.resume_untried}",
+        )
     elif not run.seen.training.subject_delta:
         outcome, reason = Outcome.INFRASTRUCTURE, f"no trained weight changed: {_why_nothing_changed(run)}"
     else:
@@ -157,30 +169,80 @@ def _wrapping_leaves_something(run: Run) -> str | None:
     return f"0 of {total:,} adapter parameters are trainable at peft: check is_trainable and inference_mode"
 
 
+def by_the_script(freeze: Freeze) -> bool:
+    """Whether a line of the script itself froze, and no library. It is then reported, and not judged."""
+    return bool(freeze.frames) and not _of_a_library(freeze.frames[-1].file)
+
+
+def _of_a_library(file: str) -> bool:
+    return file.partition("/")[0] in REPORTED
+
+
+def from_the_script(freeze: Freeze) -> Freeze:
+    """The freeze with its call chain from the innermost line of the script on."""
+    own = [place for place, frame in enumerate(freeze.frames) if not _of_a_library(frame.file)]
+    return dataclasses.replace(freeze, frames=freeze.frames[own[-1] :]) if own else freeze
+
+
+def called_by_the_script(freeze: Freeze) -> str:
+    """The file of the library function that the script called and that froze; empty if the script itself froze."""
+    return next((frame.file for frame in from_the_script(freeze).frames if _of_a_library(frame.file)), "")
+
+
+def _frozen(run: Run, *, in_training: bool) -> tuple[Freeze, ...]:
+    return tuple(freeze for freeze in run.seen.freezes if (freeze.stage is Stage.TRAINING) is in_training)
+
+
+def _blame(freezes: Iterable[Freeze]) -> str:
+    return "".join(f"; frozen by {freeze_line(from_the_script(freeze))}" for freeze in freezes)
+
+
+def _kept(run: Run, taken: Census) -> int:
+    """Adapter parameters that are trainable in `taken`, without those that the script itself freezes afterwards."""
+    later = (Stage.TRAINER,) if taken is run.handed else (Stage.PEFT, Stage.TRAINER)
+    own = (freeze for freeze in _frozen(run, in_training=False) if by_the_script(freeze) and freeze.stage in later)
+    return _adapters(taken)[0] - sum(freeze.parameters for freeze in own)
+
+
 def _trainer_keeps(run: Run) -> str | None:
-    at_trainer = _at(run, Stage.TRAINER)
+    at_trainer, freezes = _at(run, Stage.TRAINER), _frozen(run, in_training=False)
     trainable, total = _adapters(at_trainer)
-    blame = "".join(f"; frozen by {freeze_line(freeze)}" for freeze in run.seen.freezes)
     if not at_trainer.trainable:
         of = f"{total:,} adapter" if total else f"{at_trainer.total_logical:,}"
-        return f"0 of {of} parameters are trainable at trainer{blame}"
+        return f"0 of {of} parameters are trainable at trainer{_blame(freezes)}"
     if run.asks_for_adapters and not total:
         return "the script asks for adapters, and the trainer's model has none"
-    if run.asks_for_adapters and not trainable:
-        return f"0 of {total:,} adapter parameters are trainable at trainer{blame}"
-    before = max(_before_the_trainer(run), key=lambda taken: _adapters(taken)[0], default=at_trainer)
-    most = _adapters(before)[0]
-    if trainable >= most:
+    if run.asks_for_adapters and not trainable and not (freezes and all(map(by_the_script, freezes))):
+        return f"0 of {total:,} adapter parameters are trainable at trainer{_blame(freezes)}"
+    before = max(_before_the_trainer(run), key=lambda taken: _kept(run, taken), default=at_trainer)
+    if before is at_trainer or trainable >= _kept(run, before):
         return None
     when = "when passed to the trainer" if before is run.handed else "at peft"
-    return f"{trainable:,} adapter parameters are trainable at trainer, {most:,} were {when}{blame}"
+    libraries = [freeze for freeze in freezes if not by_the_script(freeze)]
+    return (
+        f"{trainable:,} adapter parameters are trainable at trainer, {_adapters(before)[0]:,} were {when}"
+        f"{_blame(libraries or freezes)}"
+    )
 
 
 def _training_keeps(run: Run) -> str | None:
     before, after = _at(run, Stage.TRAINER), _at(run, Stage.AFTER_TRAINING)
     if after.trainable >= before.trainable:
         return None
-    return f"{after.trainable:,} parameters are trainable after training, {before.trainable:,} were before"
+    freezes = _frozen(run, in_training=True)
+    if freezes and all(map(by_the_script, freezes)) and not _all_closed(before, after):
+        raise NotApplicable(f"the script itself freezes in training, which is not judged{_blame(freezes)}")
+    since = "" if run.frozen_after is None else f", from step {run.frozen_after + 1} on"
+    return (
+        f"{after.trainable:,} parameters are trainable after training, {before.trainable:,} were before"
+        f"{since}{_blame(freezes)}"
+    )
+
+
+def _all_closed(before: Census, after: Census) -> bool:
+    """Whether no adapter, or no layer of the language model, is trainable any more."""
+    areas = [area for area in (Area.ADAPTER, Area.LANGUAGE) if area in before.by_area and area in after.by_area]
+    return any(before.by_area[area].trainable and not after.by_area[area].trainable for area in areas)
 
 
 def _runs_to_its_end(run: Run) -> str | None:
@@ -262,7 +324,22 @@ def _eval_reported(run: Run) -> str | None:
     training = _training(run)
     if run.rows_evaluated is None:
         raise NotApplicable("there is no evaluation set")
-    return rules.eval_loss_missing(training.eval_before, training.eval_after)
+    missing = rules.eval_loss_missing(training.eval_before, training.eval_after)
+    return f"{missing}{_why_no_eval_loss(run)}" if missing else None
+
+
+def _why_no_eval_loss(run: Run) -> str:
+    if run.label_names != ():
+        return ""
+    nameless = f": {run.peft_config} has no task_type, and without one PEFT hides the labels of the model's forward"
+    because = nameless if run.peft_config and run.task_type is None else ""
+    return f"; the trainer's label_names are empty, so it takes no column for labels{because}"
+
+
+def _resume_keeps(run: Run) -> str | None:
+    if not run.resume_resets:
+        return None
+    return "the weights that the checkpoint held were changed before the first step of the resumed training"
 
 
 def _gradient_norm(run: Run) -> str | None:
@@ -318,6 +395,7 @@ ENGINE = Engine[Run](
     ("C105", _training_keeps),
     ("F001", _runs_to_its_end),
     ("A201", _keeps_the_adapter),
+    ("A206", _resume_keeps),
     ("C107", script_model.new_untrained),
     ("A205", script_model.trained_unsaved),
     ("L501", script_labels.unlabelled),

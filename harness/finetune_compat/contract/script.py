@@ -160,6 +160,24 @@ class Run:
     saved: SavedAdapter | None = None
     """None also if nothing outside the adapters was trained, if the script saved no adapter, or if it saved more."""
     setup: AdapterSetup | None = None
+    accumulation: int | None = None
+    """Batches that a step accumulates; None if unknown."""
+    arguments: str = ""
+    """Class of the trainer's arguments, for example `SFTConfig`; empty if unknown."""
+    label_names: tuple[str, ...] | None = None
+    """Names of the columns that the trainer takes for labels; None if unknown."""
+    peft_config: str = ""
+    """Class of the active adapter's configuration; empty without an adapter."""
+    task_type: str | None = None
+    """Task type of the active adapter's configuration."""
+    logged_at: tuple[int, ...] = ()
+    """Step of each logged training loss; empty if unknown."""
+    frozen_after: int | None = None
+    """Number of steps after which fewer parameters were trainable, until the end; None if there is no such step."""
+    resume_untried: str = ""
+    """Why a resume that the script asks for was not tried; empty if it was tried, or none was asked for."""
+    resume_resets: bool = False
+    """Whether the weights differ between the end of a resume, when the checkpoint is loaded, and the first step."""
 
     @property
     def full_steps(self) -> float | None:
@@ -168,6 +186,17 @@ class Run:
         if training is None or not self.full_rate:
             return None
         return sum(min(rate / self.full_rate, 1.0) for rate in training.learning_rate)
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownArgument:
+    """An argument that a library's function or class does not have in this release."""
+
+    callee: str
+    """Module and name, for example `trl:SFTConfig`."""
+    name: str
+    accepts: tuple[str, ...]
+    """Names of the arguments that it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +216,8 @@ class Pipeline:
     """What could not be measured, one sentence each."""
     error: Failure | None = None
     """The exception that ended the script."""
+    unknown: tuple[UnknownArgument, ...] = ()
+    """All unknown arguments of the call that ended the script."""
     status: int | None = None
     """Exit status of the process; negative for a signal. None until the host sets it."""
     schema: int = PIPELINE_SCHEMA

@@ -145,6 +145,7 @@ def run(request: GateRequest) -> Gate:
         left_out=_left_out(selection),
         wanted=(*selection.flows, *selection.cells),
         script=script.file if script else "",
+        applies=runner.applies() if isinstance(runner, ScriptRunner) else {},
     )
     targets = Search(matrix, runner, before, after, device, request.candidates).of(given, compared_cells(given))
     gate = decide(replace(given, results=runner.results()), _defaults(environments), targets)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import assert_never
 
@@ -62,6 +62,8 @@ class Compared:
     """The user's script that was run in place of cells."""
     wanted: tuple[str, ...] = ()
     """Flows or cells that the call selects by name; empty for all of them."""
+    applies: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By trainer of a script: the listed issues that apply to it and that it does not show, by id, as text."""
 
 
 def decide(given: Compared, defaults: Defaults, targets: Mapping[str, SafeTarget]) -> Gate:
@@ -151,6 +153,7 @@ def _cell(name: str, before: Verdict | None, after: Verdict | None, given: Compa
     drifts += drift.scaling_changes(
         *(given.results.scaling.get(side.verdict.cell) if side else None for side in (one, other))
     )
+    drifts = (*drifts, *_listed(name, given))
     change = compare(before, after, drifts)
     cell = of_name(name)
     effect = given.policy.effect(change, after, given.ledger)
@@ -170,6 +173,14 @@ def _cell(name: str, before: Verdict | None, after: Verdict | None, given: Compa
         drifts=drifts,
         again=given.command if given.script else f"{given.command} {_narrowed_to(cell)}",
     )
+
+
+def _listed(name: str, given: Compared) -> Iterator[drift.Change]:
+    """The listed issues that apply to a trainer on one side only."""
+    one, other = (given.applies.get(f"{side.stack}/{name}", {}) for side in (given.before, given.after))
+    for issue in sorted({*one} ^ {*other}):
+        where = given.before if issue in one else given.after
+        yield drift.Change(drift.DriftKind.LISTED, None, f"{issue} on {where.asked}: {one.get(issue) or other[issue]}")
 
 
 def _narrowed_to(cell: CellId) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from finetune_compat.checks.engine import failed
 from finetune_compat.checks.judge import without_gpu
 from finetune_compat.checks.ledger import Ledger
-from finetune_compat.checks.recognition import named
+from finetune_compat.checks.recognition import applying, named
+from finetune_compat.checks.renames import described
 from finetune_compat.checks.script_checks import excused, judge
 from finetune_compat.contract.cell_id import CellId, parse_cell
 from finetune_compat.contract.errors import CompatError, StackFailed
@@ -24,7 +27,7 @@ from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.gpus import Gpu
 from finetune_compat.report.wording import WITHOUT_GPU
 from finetune_compat.results.run_files import Results, RowState, StackRow, read_rows, write_row
-from finetune_compat.stacks.ask import StackPython
+from finetune_compat.stacks.ask import StackPython, ask
 from finetune_compat.watch.host import SCRIPTS, NothingSeen, of_stack, run_pipeline, without_secrets
 
 _UNTRAINED = "The script ended normally and trained no Trainer. Training without a Trainer is not seen."
@@ -63,6 +66,10 @@ class ScriptRunner:
     """Records by stack."""
     judged: dict[str, tuple[Verdict, ...]] = field(default_factory=dict)
     """Verdicts on the records, by stack."""
+    accepted: dict[str, list[str]] = field(default_factory=dict)
+    """The arguments of the first stack's classes to which the script passes unknown arguments on another stack."""
+    first: list[StackPython] = field(default_factory=list)
+    """The first stack that ran the script; empty before."""
     silent: dict[str, int] = field(default_factory=dict)
     """Exit status by stack, where the script imported no library of the stack."""
 
@@ -88,8 +95,17 @@ class ScriptRunner:
             self.judged[of.stack] = judge(self.seen[of.stack])
             write_row(self.run, StackRow(of.stack, RowState.RAN, "", ()))
             self._write()
+            self._ask_for_signatures(self.seen[of.stack])
+            self.first.extend([stack] if not self.first else [])
         self.progress(f"{of.stack}: done")
         return stack
+
+    def _ask_for_signatures(self, seen: Pipeline) -> None:
+        """Read the signatures of the first stack, to find the new names of arguments that this one does not have."""
+        classes = sorted({unknown.callee for unknown in seen.unknown} - {*self.accepted})
+        if classes and self.first:
+            with contextlib.suppress(StackFailed):  # the finding then has the closest names of this stack
+                self.accepted.update(ask(self.first[0], "finetune_compat.cell.parameters", {"classes": classes}))
 
     def _write(self) -> None:
         lines = [to_json(run.seen) + "\n" for seen in self.seen.values() for run in seen.runs]
@@ -100,9 +116,20 @@ class ScriptRunner:
     def results(self) -> Results:
         """Everything that ran, judged. Corresponding trainers have the same name on every stack."""
         rows = read_rows(self.run)
-        observations, verdicts = compared(self.seen, self.judged, self.ledger)
+        observations, verdicts = compared(self.seen, self.judged, self.ledger, self.accepted)
         absent = [verdict for row in rows if (verdict := _of_row(row))]
         return Results(self.run, rows, observations, (*absent, *verdicts), scaling=_scaling_of(self.seen, observations))
+
+    def applies(self) -> dict[str, dict[str, str]]:
+        """The listed issues that apply to each trainer and that it does not show: by cell, then by id, as text."""
+        observations, _ = compared(self.seen, self.judged, self.ledger)
+        found: dict[str, dict[str, str]] = {}
+        for stack, one in self.seen.items():
+            cells = [cell for cell in observations if parse_cell(cell).stack == stack]
+            for cell, run in zip(cells, one.runs, strict=False):
+                listed = applying(run, self.ledger)
+                found[cell] = {issue.id: f"{issue.title} ({condition})" for issue, condition in listed}
+        return found
 
     def check_trained(self, before: str, after: str) -> None:
         """Check that the script trains on one side at least. Otherwise there is nothing to compare.
@@ -170,20 +197,24 @@ def _scaling_of(seen: Mapping[str, Pipeline], observations: Mapping[str, Observa
 
 
 def compared(
-    seen: Mapping[str, Pipeline], judged: Mapping[str, Sequence[Verdict]], ledger: Ledger
+    seen: Mapping[str, Pipeline],
+    judged: Mapping[str, Sequence[Verdict]],
+    ledger: Ledger,
+    accepted: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> tuple[dict[str, Observation], tuple[Verdict, ...]]:
     """Observations and verdicts of all stacks. The n-th trainer of a stack has the name of the first stack's n-th.
 
     Names follow the order because another release may have other defaults, and so give the same trainer another
     variant. The script itself is a cell if it failed on any of the stacks. A script that ran to its end on the
-    first stack and not on another fails there, whatever raised the error: only the versions differ.
+    first stack and not on another fails there, whatever raised the error: only the versions differ. `accepted` has the
+    arguments of the first stack's classes, for those that another stack does not have.
     """
     names: list[str] = []
     observations: dict[str, Observation] = {}
     verdicts: list[Verdict] = []
     first = next(iter(seen.values()), None)
     said = {stack: next(iter(found[len(seen[stack].runs) :]), None) for stack, found in judged.items()}
-    broken = {stack: _broken(one, said[stack], first) for stack, one in seen.items()}
+    broken = {stack: _broken(one, said[stack], first, accepted) for stack, one in seen.items()}
     ends = {stack: broken[stack] or said[stack] for stack in seen}
     for stack, one in seen.items():
         for place, (run, verdict) in enumerate(zip(one.runs, judged[stack], strict=False)):
@@ -204,18 +235,23 @@ def compared(
     return observations, tuple(verdicts)
 
 
-def _broken(one: Pipeline, said: Verdict | None, first: Pipeline | None) -> Verdict | None:
+def _broken(
+    one: Pipeline, said: Verdict | None, first: Pipeline | None, accepted: Mapping[str, Sequence[str]]
+) -> Verdict | None:
     """The verdict on a script that ran to its end on the first stack and fails on this one; None for any other.
 
     Args:
         one: the record on this stack.
         said: the judge's verdict on how the script ended here. None where a verdict on a trainer covers the end.
         first: the record on the first stack.
+        accepted: the arguments of classes on the first stack.
     """
     if first is None or one is first or not trains(first) or first.error is not None or first.status:
         return None
     if one.error is not None:
         reason = "" if said is None or excused(one.error) else _describe(one.error)
+        if reason and one.unknown:
+            reason = f"{described(one.unknown, accepted)}: {reason}"
     else:
         # A launcher with an exit status may have lost its process to the machine in the middle of a training.
         through = bool(one.runs) and all(run.seen.training is not None for run in one.runs)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from finetune_compat.checks.comparison import Change, Health, health
+from finetune_compat.checks.script_checks import called_by_the_script
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError, RegistryUnreachable
 from finetune_compat.contract.records import REPORTED, DeviceKind
@@ -66,7 +67,9 @@ class Search:
         return search(package, there, bench)
 
     def _suspect(self, given: Compared, cells: Sequence[CellChange]) -> Suspect | None:
-        line = cells[0].after.line if cells[0].after else None
+        after = cells[0].after
+        line = after.line if after else None
+        freezes = after.seen.freezes if after and after.seen else ()
         chains = (*line.freezes, *((line.error.frames,) if line.error else ())) if line else ()
         return suspect(
             moved(given.before.versions, given.after.versions),
@@ -74,6 +77,7 @@ class Search:
             issues=line.issues if line else (),
             files=[frame.file for chain in chains for frame in chain[-1:]],
             ledger=given.ledger,
+            froze=[file for freeze in freezes if (file := called_by_the_script(freeze))],
         )
 
     def _listed(

@@ -26,7 +26,12 @@ class Suspect:
 
 
 def suspect(
-    moved: Iterable[Moved], pinned: Sequence[str], issues: Sequence[str], files: Sequence[str], ledger: Ledger
+    moved: Iterable[Moved],
+    pinned: Sequence[str],
+    issues: Sequence[str],
+    files: Sequence[str],
+    ledger: Ledger,
+    froze: Sequence[str] = (),
 ) -> Suspect | None:
     """The package whose releases to search; None where it is unknown.
 
@@ -36,11 +41,13 @@ def suspect(
         issues: listed issues of the cells. Their version windows name packages.
         files: files whose code froze parameters or raised, as paths below site-packages.
         ledger: the ledger with the version windows.
+        froze: files of the library functions that the script called and that froze parameters.
     """
     both = {item.package: item for item in moved if item.before and item.after and item.package in FOLLOWED}
     windows = [name for issue in ledger.issues if issue.id in issues for shows in issue.shows for name in shows.windows]
     stated = [canonicalize_name(name) for name in pinned if canonicalize_name(name) in both]
-    named = [*windows, *(stated if len(stated) == 1 else ()), *(file.partition("/")[0] for file in files)]
+    called, seen = ([file.partition("/")[0] for file in paths] for paths in (froze, files))
+    named = [*windows, *called, *(stated if len(stated) == 1 else ()), *seen]
     chosen = next((name for name in named if name in both), None)
     if chosen is None:
         return None
@@ -79,10 +86,13 @@ def search(of: Suspect, there: Sequence[Release], bench: Bench) -> SafeTarget:
     The search first skips releases for which the ledger lists a deviation. After a release passes, it runs the skipped
     releases before it, the closest first, until one does not pass. So a too wide window of the ledger cannot hide a
     nearer release.
+
+    Half of the runs are kept for the releases below. If there are more of these than runs, they are bisected: the
+    release in use passes and the requested one does not.
     """
     above, below = candidates(of, there)
     walk = _Walk(bench)
-    found = walk.along(above) or walk.along(below)
+    found = walk.along(above, bench.bound - min(len(below), bench.bound // 2)) or walk.below(below)
     left = [release for release in (*above, *below) if release not in walk.seen]
     listed = [release for release in left if bench.listed(release)]
     return SafeTarget(
@@ -109,12 +119,26 @@ class _Walk:
     seen: list[Release] = field(default_factory=list)
     tried: list[Tried] = field(default_factory=list)
 
-    def along(self, way: Sequence[Release]) -> Release | None:
-        """The nearest release on `way` that passes within the bound; None if there is none."""
+    def along(self, way: Sequence[Release], most: int) -> Release | None:
+        """The nearest release on `way` that passes, after at most `most` runs in all; None if there is none."""
         for place, release in enumerate(way):
-            if not self.bench.listed(release) and self._passes(release):
+            if len(self.seen) < most and not self.bench.listed(release) and self._passes(release):
                 return self._nearer(way[:place], release)
         return None
+
+    def below(self, way: Sequence[Release]) -> Release | None:
+        """The same within the bound; by bisection if `way` is longer than the runs that are left."""
+        unlisted = [release for release in way if not self.bench.listed(release)]
+        if len(unlisted) <= self.bench.bound - len(self.seen):
+            return self.along(way, self.bench.bound)
+        found, first, end = None, 0, len(unlisted)
+        while first < end and len(self.seen) < self.bench.bound:
+            middle = (first + end) // 2
+            if self._passes(unlisted[middle]):
+                found, end = unlisted[middle], middle
+            else:
+                first = middle + 1
+        return found
 
     def _nearer(self, before: Sequence[Release], found: Release) -> Release:
         for release in reversed(before):

@@ -10,8 +10,10 @@ from typing import Any
 from finetune_compat.checks.case import freeze_line
 from finetune_compat.checks.codes import CODES
 from finetune_compat.checks.ledger import Ledger
-from finetune_compat.checks.recognition import named
-from finetune_compat.checks.script_checks import judge
+from finetune_compat.checks.recognition import named, with_applying
+from finetune_compat.checks.script_advice import advice
+from finetune_compat.checks.script_checks import by_the_script, from_the_script, judge
+from finetune_compat.checks.since import since
 from finetune_compat.contract.records import Actor, Area, Census, Stage, standard
 from finetune_compat.contract.script import Pipeline, Run, ended_with
 from finetune_compat.contract.verdict import Outcome, Result, Verdict
@@ -40,7 +42,7 @@ def verdicts_on(seen: Pipeline, ledger: Ledger) -> tuple[Verdict, ...]:
     """
     found = judge(seen)
     runs = (
-        dataclasses.replace(named(run.seen, verdict, ledger), outcome=verdict.outcome)
+        with_applying(run, dataclasses.replace(named(run.seen, verdict, ledger), outcome=verdict.outcome), ledger)
         for run, verdict in zip(seen.runs, found, strict=False)
     )
     return (*runs, *found[len(seen.runs) :])
@@ -75,7 +77,8 @@ def _run(run: Run, verdict: Verdict, ledger: Ledger) -> Iterator[str]:
     yield f"{run.trainer or 'no Trainer'}  {run.seen.variant}{mark}"
     yield from _table(_stages(run), mark)
     for freeze in run.seen.freezes:
-        yield f"  {freeze.parameters:,} frozen at {freeze.stage} by {freeze_line(freeze)}{mark}"
+        who = " (the script itself: not judged)" if by_the_script(freeze) and "C104" not in verdict.failing else ""
+        yield f"  {freeze.parameters:,} frozen at {freeze.stage} by {freeze_line(from_the_script(freeze))}{who}{mark}"
     yield from _training(run, mark)
     if run.seen.labels is not None:
         yield f"  {wording.labels(run.seen.labels)}{mark}"
@@ -84,9 +87,12 @@ def _run(run: Run, verdict: Verdict, ledger: Ledger) -> Iterator[str]:
         if issue.id in verdict.issues:
             yield f"    {issue.id}: {issue.title}{mark}"
             yield f"    {issue.link}"
-            yield f"    To do: {issue.remedy}{mark}"
+            yield f"    To do: {_of_the_users(issue.remedy, run)}{mark}"
+    starts = [f"{code} from step {step}" for code in verdict.failing if (step := since(run, code))]
+    if starts:
+        yield f"    It shows: {', '.join(starts)} on{mark}"
     if not verdict.issues:
-        yield from (f"  {line}{mark}" for line in _advice(verdict))
+        yield from (f"    To do ({code}): {advice(run, code)}{mark}" for code in verdict.failing)
     for opinion in verdict.opinions:
         if opinion.result is Result.NOT_APPLICABLE:
             yield f"    {opinion.code} not judged: {opinion.message}"
@@ -95,6 +101,11 @@ def _run(run: Run, verdict: Verdict, ledger: Ledger) -> Iterator[str]:
 def _advice(verdict: Verdict) -> list[str]:
     """One line of advice for each failing check."""
     return [f"  To do ({code}): {CODES[code].advice}" for code in verdict.failing]
+
+
+def _of_the_users(remedy: str, run: Run) -> str:
+    """The remedy with the trainer of the script: the ledger names that of its flows."""
+    return remedy.replace("SFTTrainer", run.trainer or "the trainer")
 
 
 def _stages(run: Run) -> list[tuple[str, Census]]:
@@ -143,6 +154,7 @@ def _training(run: Run, mark: str) -> Iterator[str]:
         yield f"  eval loss {pair}{over}{mark}"
     elif training.loss:
         pair = f"{training.loss[0]:.4f} -> {training.loss[-1]:.4f}"
-        yield f"  no evaluation set; train loss {pair}, which is weaker evidence"
+        without = "no evaluation set" if run.rows_evaluated is None else "no eval loss was reported"
+        yield f"  {without}; train loss {pair}, which is weaker evidence"
     if run.idle and len(run.idle) < training.gradients.tensors:
         yield f"  {len(run.idle)} of {training.gradients.tensors} trainable tensors never had a gradient: {run.idle[0]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import cast
 
 import pytest
 from finetune_compat.cell.script import without_gpu
+from finetune_compat.cell.script.arguments import unknown_arguments
 from finetune_compat.cell.script.imports import AfterImport
 from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.notebook import without_magics
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.cell.script.process import Process
+from finetune_compat.contract.script import UnknownArgument
 from finetune_compat.watch import host
 
 
@@ -255,3 +258,103 @@ def test_a_sentence_is_said_once() -> None:
         notes.change("a")
         notes.miss("b")
     assert (notes.changed, notes.unseen) == (("a",), ("b",))
+
+
+class TestCheckpoints:
+    """A script may look for the checkpoints of its own training."""
+
+    def test_trainers_that_ask_for_the_same_directory_get_the_same(self, tmp_path: Path) -> None:
+        """The second may resume what the first saved."""
+        kept = Kept(tmp_path, Notes())
+        first, second, other = arguments(), arguments(), arguments(output_dir="other")
+        for given in (first, second, other):
+            kept.training_arguments(given)
+        assert first.output_dir == second.output_dir != other.output_dir
+        assert kept.output_of("out") == first.output_dir
+        assert kept.asked_for(first.output_dir) == str(Path("out").resolve())
+        assert (kept.output_of("elsewhere"), kept.asked_for("elsewhere")) == (None, None)
+
+    def test_a_checkpoint_can_be_read_where_the_script_expects_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The host removes the links; a checkpoint that the trainer removed has no link."""
+        monkeypatch.chdir(tmp_path)
+        given = arguments()
+        kept = Kept(tmp_path / "scratch", Notes())
+        kept.training_arguments(given)
+        trainer = SimpleNamespace(args=given)
+        save = kept.checkpointing(lambda trainer, step: filled(f"{trainer.args.output_dir}/checkpoint-{step}", "state"))
+        save(trainer, 4)
+        assert (tmp_path / "out" / "checkpoint-4" / "state").exists()
+        shutil.rmtree(Path(given.output_dir, "checkpoint-4"))
+        save(trainer, 8)
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["checkpoint-8"]
+        host._remove_links(tmp_path / "scratch")
+        assert not (tmp_path / "out").exists()
+
+    def test_links_to_checkpoints_are_no_files_of_the_user(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A final save into the same directory is kept, as in an empty one."""
+        monkeypatch.chdir(tmp_path)
+        given, notes = arguments(), Notes()
+        kept = Kept(tmp_path / "scratch", notes)
+        kept.training_arguments(given)
+        kept.checkpointing(lambda trainer: filled(f"{trainer.args.output_dir}/checkpoint-4", "state"))(
+            SimpleNamespace(args=given)
+        )
+        kept.saving(lambda owner, place: filled(place, owner))("model", "out")
+        assert (tmp_path / "out" / "model").is_file() and not (tmp_path / "out" / "model").is_symlink()
+        assert not any("is not empty" in sentence for sentence in notes.changed)
+
+
+class TestUnknownArguments:
+    """Python's error names the first one only."""
+
+    @pytest.fixture
+    def library(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A class of TRL."""
+
+        def init(self: object, output_dir: str = "", max_length: int = 1) -> None:
+            pass
+
+        init.__qualname__ = "SFTConfig.__init__"
+        module = ModuleType("trl")
+        module.SFTConfig = type("SFTConfig", (), {"__init__": init, "__module__": "trl.trainer"})  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "trl", module)
+
+    def raised_by(self, script: Path, code: str) -> tuple[UnknownArgument, ...]:
+        """The unknown arguments of the error that `code` raises."""
+        script.write_text(code)
+        with pytest.raises(TypeError) as raised:
+            exec(compile(code, str(script), "exec"), {})  # noqa: S102 - a script is run in the same way
+        return unknown_arguments(raised.value)
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            'SFTConfig(\n    "out",\n    max_seq_length=64,\n    warmup_ratio=0.1,\n    max_length=2,\n)',
+            'SFTConfig("out", **{"max_seq_length": 64, "warmup_ratio": 0.1})',
+            'more = {"max_seq_length": 64, "warmup_ratio": 0.1}\nSFTConfig("out", **more)',
+            "import trl\ntrl.SFTConfig(max_seq_length=64, warmup_ratio=0.1)",
+            "from trl import SFTConfig as Config\nConfig(max_seq_length=64, warmup_ratio=0.1)",
+        ],
+    )
+    def test_all_of_a_call_are_found(self, library: None, tmp_path: Path, call: str) -> None:
+        found = self.raised_by(tmp_path / "train.py", f"from trl import SFTConfig\n{call}\n")
+        assert [(one.callee, one.name) for one in found] == [
+            ("trl:SFTConfig", "max_seq_length"),
+            ("trl:SFTConfig", "warmup_ratio"),
+        ]
+        assert found[0].accepts == ("output_dir", "max_length")
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "class Mine:\n    def __init__(self):\n        pass\n\n\nMine(colour=1)\n",
+            "def mine():\n    pass\n\n\nmine(colour=1)\n",
+            "raise TypeError('no')\n",
+        ],
+    )
+    def test_those_of_the_scripts_own_code_are_not_a_librarys(self, tmp_path: Path, code: str) -> None:
+        assert self.raised_by(tmp_path / "train.py", code) == ()

@@ -8,7 +8,7 @@ import builders as b
 import pipelines as p
 import pytest
 from finetune_compat.checks.ledger import load_ledger
-from finetune_compat.checks.recognition import named
+from finetune_compat.checks.recognition import applying, named, with_applying
 from finetune_compat.checks.script_checks import judge_run
 from finetune_compat.contract.records import Frame, Precision
 from finetune_compat.contract.script import Run
@@ -70,3 +70,43 @@ def test_healthy_is_healthy() -> None:
     """This holds whatever is listed for these versions."""
     made = on(p.run(), "0.22.2")
     assert verdict(made) == judge_run(made)
+
+
+def accumulating(transformers: str, accumulation: int | None) -> Run:
+    """A DPO script on a release of Transformers."""
+    made = p.run(trainer="DPOTrainer", accumulation=accumulation)
+    stack = made.seen.stack
+    there = dataclasses.replace(stack, resolved={**stack.resolved, "transformers": transformers})
+    return dataclasses.replace(made, seen=dataclasses.replace(made.seen, stack=there))
+
+
+DIVIDED = "accumulation-divided-twice"
+
+
+def test_an_issue_that_a_script_cannot_show_applies_by_window_and_condition() -> None:
+    """The window is Transformers 5.2.0 to 5.5.3, the condition more than one batch; the objective does not matter."""
+    made = accumulating("5.4.0", 4)
+    found = with_applying(made, judge_run(made), LEDGER)
+    assert (found.outcome, found.issues) == (Outcome.FAIL, (DIVIDED,))
+    assert found.reason.startswith(f"listed for these versions and settings, not measured here: {DIVIDED}: Trainer ")
+    assert "(4 accumulated batches, transformers 5.4.0)" in found.reason
+
+
+@pytest.mark.parametrize(("transformers", "accumulation"), [("5.1.0", 4), ("5.5.4", 4), ("5.4.0", 1), ("5.4.0", None)])
+def test_outside_its_window_or_condition_it_does_not(transformers: str, accumulation: int | None) -> None:
+    made = accumulating(transformers, accumulation)
+    assert with_applying(made, judge_run(made), LEDGER) == judge_run(made)
+
+
+def test_it_applies_to_what_has_trained() -> None:
+    """An error before training is its own finding."""
+    made = p.without_training(accumulating("5.4.0", 4))
+    assert applying(made, LEDGER) == ()
+
+
+def test_a_script_that_fails_has_both() -> None:
+    made = accumulating("5.4.0", 4)
+    broken = p.training(made, eval_before=None, eval_after=None)
+    found = with_applying(broken, judge_run(broken), LEDGER)
+    assert found.failing == ("E801",)
+    assert found.reason.startswith("E801 ") and DIVIDED in found.reason

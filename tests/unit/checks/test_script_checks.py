@@ -8,8 +8,19 @@ from collections.abc import Callable
 import builders
 import pytest
 from finetune_compat.checks.script_checks import judge, judge_run
-from finetune_compat.contract.records import Actor, Failure, Frame, Gradients, Labels, Optimizer, Stage
-from finetune_compat.contract.script import Run
+from finetune_compat.contract.records import (
+    Actor,
+    Area,
+    AreaCount,
+    Failure,
+    Frame,
+    Freeze,
+    Gradients,
+    Labels,
+    Optimizer,
+    Stage,
+)
+from finetune_compat.contract.script import Run, UnknownArgument
 from finetune_compat.contract.verdict import Outcome, Result, Symptom
 from pipelines import NF4, frozen, pipeline, run, training, with_adapters, without_training
 
@@ -420,3 +431,138 @@ def test_a_signal_is_never_green() -> None:
         Outcome.INFRASTRUCTURE,
         "training was healthy, and the script itself ended with signal 9",
     )
+
+
+OWN_LINE = Frame("train.py", 12, "<module>", "p.requires_grad_(False)")
+LOADS = Frame("train.py", 20, "<module>", "model.load_adapter(saved)")
+IN_PEFT = Frame("peft/tuners/tuners_utils.py", 1200, "set_requires_grad", "p.requires_grad = False")
+TRAINS = (Frame("train.py", 30, "<module>", "trainer.train()"), Frame("transformers/trainer.py", 1600, "train", "f()"))
+
+
+def with_freezes(made: Run, *freezes: Freeze) -> Run:
+    """The same run with these freezes."""
+    return dataclasses.replace(made, seen=dataclasses.replace(made.seen, freezes=freezes))
+
+
+HALF = (("default",), 8192, 16_384, "one")
+
+
+def half_frozen(*frames: Frame) -> Run:
+    """Half of the adapter is frozen after wrapping, by the innermost of `frames`."""
+    made = with_adapters(run(), peft=ONE, handed=HALF, trainer=HALF)
+    return with_freezes(made, Freeze(Stage.PEFT, 8192, 14, frames))
+
+
+def test_a_freeze_by_the_scripts_own_line_is_not_judged() -> None:
+    """LoRA-FA freezes every lora_A, and others freeze lower layers. A library that does the same is a fault."""
+    assert message_of(half_frozen(OWN_LINE), "C104")[0] is Result.PASS
+    result, message = message_of(half_frozen(LOADS, IN_PEFT), "C104")
+    assert result is Result.FAIL
+    assert message == (
+        "8,192 adapter parameters are trainable at trainer, 16,384 were at peft; "
+        "frozen by train.py:20 -> peft/tuners/tuners_utils.py:1200: p.requires_grad = False"
+    )
+
+
+def test_a_library_that_freezes_more_than_the_script_is_a_fault() -> None:
+    """The script freezes half; the trainer freezes a quarter of the rest."""
+    made = with_adapters(run(), peft=ONE, handed=HALF, trainer=(("default",), 6144, 16_384, "one"))
+    by_trl = Frame("trl/trainer/sft_trainer.py", 694, "__init__", "f()")
+    made = with_freezes(
+        made, Freeze(Stage.PEFT, 8192, 14, (OWN_LINE,)), Freeze(Stage.TRAINER, 2048, 4, (LOADS, by_trl))
+    )
+    result, message = message_of(made, "C104")
+    assert result is Result.FAIL
+    assert "by train.py:20 -> trl/" in message and "train.py:12" not in message
+
+
+def test_a_script_that_freezes_everything_is_a_fault() -> None:
+    made = with_freezes(frozen(), Freeze(Stage.PEFT, 16_384, 28, (OWN_LINE,)))
+    assert judge_run(made).failing == ("C104",)
+
+
+def frozen_in_training(trainable: int, *frames: Frame) -> Run:
+    """After step 3 only `trainable` adapter parameters are left."""
+    seen = run().seen
+    after = seen.census(Stage.AFTER_TRAINING)
+    assert after is not None
+    areas = {**after.by_area, Area.ADAPTER: AreaCount(trainable, 16_384)}
+    seen = builders.at_stage(seen, Stage.AFTER_TRAINING, trainable=trainable, by_area=areas)
+    made = with_freezes(run(seen), Freeze(Stage.TRAINING, 16_384 - trainable, 28, (*TRAINS, *frames)))
+    return dataclasses.replace(made, frozen_after=3)
+
+
+def test_a_freeze_in_training_has_its_line_and_its_step() -> None:
+    """PEFT 0.18.1 and later freeze a PiSSA adapter that a callback saves."""
+    saves = Frame("train.py", 21, "on_step_end", "model.save_pretrained(folder)")
+    result, message = message_of(frozen_in_training(0, saves, IN_PEFT), "C105")
+    assert result is Result.FAIL
+    assert message == (
+        "0 parameters are trainable after training, 16,384 were before, from step 4 on; "
+        "frozen by train.py:21 -> peft/tuners/tuners_utils.py:1200: p.requires_grad = False"
+    )
+
+
+def test_a_schedule_of_the_script_is_not_judged_while_something_trains() -> None:
+    """A callback that freezes a part of the adapter may intend it. One that freezes all of it does not."""
+    schedule = Frame("train.py", 9, "on_epoch_begin", "p.requires_grad = False")
+    result, why = message_of(frozen_in_training(4096, schedule), "C105")
+    assert result is Result.NOT_APPLICABLE
+    assert why == (
+        "the script itself freezes in training, which is not judged; frozen by train.py:9: p.requires_grad = False"
+    )
+    assert judge_run(frozen_in_training(4096, schedule)).outcome is Outcome.PASS
+    assert message_of(frozen_in_training(4096, schedule, IN_PEFT), "C105")[0] is Result.FAIL
+    assert message_of(frozen_in_training(0, schedule), "C105")[0] is Result.FAIL
+
+
+@pytest.mark.parametrize(
+    ("changes", "end"),
+    [
+        (
+            {"label_names": (), "peft_config": "LoraConfig"},
+            (
+                "; the trainer's label_names are empty, so it takes no column for labels: LoraConfig has no "
+                "task_type, and without one PEFT hides the labels of the model's forward"
+            ),
+        ),
+        (
+            {"label_names": (), "peft_config": "LoraConfig", "task_type": "CAUSAL_LM"},
+            "; the trainer's label_names are empty, so it takes no column for labels",
+        ),
+        ({"label_names": ("labels",)}, "before and None after training"),
+        ({"label_names": None}, "before and None after training"),
+    ],
+)
+def test_a_missing_eval_loss_has_its_cause(changes: dict[str, object], end: str) -> None:
+    made = training(dataclasses.replace(run(), **changes), eval_before=None, eval_after=None)  # type: ignore[arg-type]
+    result, message = message_of(made, "E801")
+    assert result is Result.FAIL
+    assert message.endswith(end)
+
+
+def test_a_resume_that_was_not_tried_is_not_healthy() -> None:
+    verdict = judge_run(run(resume_untried="no checkpoint could be saved to resume from"))
+    assert (verdict.outcome, verdict.failing) == (Outcome.INFRASTRUCTURE, ())
+    assert verdict.reason == (
+        "the resume that the script asks for was not tried: no checkpoint could be saved to resume from"
+    )
+    assert judge_run(dataclasses.replace(frozen(), resume_untried="none")).outcome is Outcome.FAIL
+
+
+def test_a_resume_that_loses_the_weights_of_its_checkpoint_is_a_fault() -> None:
+    assert judge_run(run(resume_resets=True)).failing == ("A206",)
+
+
+def test_an_argument_that_the_release_does_not_have_is_a_fault() -> None:
+    """Python raises it in the line of the script, before any model is loaded."""
+    error = Failure("TypeError", "SFTConfig.__init__() got ...", Stage.IMPORT, (OWN_LINE,))
+    accepts = ("output_dir", "max_length", "warmup_steps")
+    unknown = tuple(UnknownArgument("trl:SFTConfig", name, accepts) for name in ("max_seq_length", "warmup_ratio"))
+    for runs in ((), (without_training(run()),)):
+        *_, verdict = judge(pipeline(*runs, error=error, status=1, unknown=unknown))
+        assert (verdict.outcome, verdict.failing, verdict.untrained) == (Outcome.FAIL, ("F001",), True)
+        assert verdict.reason == (
+            "F001 SFTConfig of this trl has no max_seq_length (closest name: max_length), "
+            "and no warmup_ratio (closest name: warmup_steps): TypeError at import: SFTConfig.__init__() got ..."
+        )

@@ -14,8 +14,8 @@ import pipelines as p
 import pytest
 from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.errors import EnvironmentMismatch, Interrupted, Unbuildable
-from finetune_compat.contract.records import DeviceKind, DeviceRecord, Failure, Frame, Message, Stage
-from finetune_compat.contract.script import AdapterSetup, Pipeline, Run
+from finetune_compat.contract.records import DeviceKind, DeviceRecord, Failure, Frame, Message, StackRecord, Stage
+from finetune_compat.contract.script import AdapterSetup, Pipeline, Run, UnknownArgument
 from finetune_compat.gate import command, defaults, index, script, sides
 from finetune_compat.gate.command import GateRequest, gate_command
 from finetune_compat.gate.decision import GateExit
@@ -24,6 +24,7 @@ from finetune_compat.gate.inputs import Row, Wanted, read_side
 from finetune_compat.gate.report import FILES
 from finetune_compat.gate.resolve import Resolved, resolve
 from finetune_compat.machine.places import places
+from finetune_compat.stacks.ask import StackPython
 from finetune_compat.stacks.environments import Environment
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.watch.host import Interpreter, NothingSeen
@@ -67,6 +68,11 @@ def watched(stack: str, *made: Run, **changes: Any) -> Pipeline:
     """The record of the script on `stack`."""
     seen = p.pipeline(*(as_watched(one, stack) for one in made), **changes)
     return dataclasses.replace(seen, stack=dataclasses.replace(seen.stack, name=stack))
+
+
+def on_transformers(stack: StackRecord, version: str) -> StackRecord:
+    """The stack with another release of Transformers."""
+    return dataclasses.replace(stack, resolved={**stack.resolved, "transformers": version})
 
 
 def flagship(stack: str) -> Pipeline:
@@ -290,6 +296,63 @@ class TestDecisions:
         out = " ".join(capsys.readouterr().out.partition("a BLOCK")[2].split())
         assert "F001 TypeError at peft: unexpected keyword argument 'max_seq_length' (train.py:3)" in out
         assert "trl 0.23.0 is the first release above 0.22.2 that passes" in out
+
+    def test_a_renamed_argument_has_its_new_name(
+        self, stand: Callable[[Watched], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The new name is one that only the signature of the second side has."""
+        error = Failure("TypeError", "unexpected keyword argument 'max_seq_length'", Stage.IMPORT, (OWN,))
+        unknown = (UnknownArgument("trl:SFTConfig", "max_seq_length", ("packing", "max_length")),)
+        asked_for: list[object] = []
+
+        def ask(stack: StackPython, module: str, request: Mapping[str, object]) -> dict[str, list[str]]:
+            asked_for.append((stack.name, module, request))
+            return {"trl:SFTConfig": ["max_seq_length", "packing"]}
+
+        def watch(stack: str) -> Pipeline:
+            broken = stack not in ("trl0.19-py311", "trl0.23-py311")
+            return watched(stack, error=error, unknown=unknown, status=1) if broken else watched(stack, p.run())
+
+        monkeypatch.setattr(script, "ask", ask)
+        stand(watch)
+        assert gate_command(asked()) is GateExit.BLOCK
+        assert "SFTConfig of this trl has no max_seq_length (new name: max_length)" in answer(tmp_path)["reason"]
+        assert asked_for == [("trl0.19-py311", "finetune_compat.cell.parameters", {"classes": ["trl:SFTConfig"]})]
+
+    @pytest.mark.parametrize(
+        ("before", "after", "accumulation", "code"),
+        [
+            ("5.4.0", "5.8.0", 4, GateExit.HOLD),
+            ("5.1.0", "5.4.0", 4, GateExit.HOLD),
+            ("5.4.0", "5.4.0", 4, GateExit.ALLOW),
+            ("5.4.0", "5.8.0", 1, GateExit.ALLOW),
+        ],
+    )
+    def test_a_listed_issue_that_a_script_cannot_show_is_a_change(
+        self,
+        before: str,
+        after: str,
+        accumulation: int,
+        code: GateExit,
+        stand: Callable[[Watched], list[str]],
+        tmp_path: Path,
+    ) -> None:
+        """Transformers 5.2.0 to 5.5.3 divide by the accumulated batches twice."""
+
+        def watch(stack: str) -> Pipeline:
+            seen = watched(stack, p.run(accumulation=accumulation))
+            transformers = before if stack == "trl0.19-py311" else after
+            there = [
+                dataclasses.replace(
+                    one, seen=dataclasses.replace(one.seen, stack=on_transformers(one.seen.stack, transformers))
+                )
+                for one in seen.runs
+            ]
+            return dataclasses.replace(seen, runs=tuple(there))
+
+        stand(watch)
+        assert gate_command(asked("trl==0.23.1")) is code
+        assert ("accumulation-divided-twice" in answer(tmp_path)["reason"]) is (code is GateExit.HOLD)
 
     def test_an_infrastructure_failure_is_no_regression(self, stand: Callable[[Watched], list[str]]) -> None:
         """Nothing is known about the versions."""

@@ -55,14 +55,21 @@ class TestSearch:
 
     def test_below_where_nothing_above_passes(self) -> None:
         """It is the newest between the two sides; the release in use and pre-releases never run."""
-        target, ran = found(set(TRL) - {"0.21.0"})
-        assert (target.version, target.above) == ("0.21.0", False)
-        assert ran == ["0.23.0", "0.23.1", "0.24.0", "0.22.1", "0.22.0", "0.21.0"]
+        target, ran = found(set(TRL) - {"0.22.0"}, bound=7)
+        assert (target.version, target.above) == ("0.22.0", False)
+        assert ran == ["0.23.0", "0.23.1", "0.24.0", "0.22.1", "0.22.0"]
 
-    def test_none(self) -> None:
-        """The result has the number of releases that did not run."""
+    def test_many_releases_below_are_bisected(self) -> None:
+        """Half of the runs are kept for them. With four and three runs, the middle ones run first."""
+        target, ran = found({*BROKEN, "0.23.1", "0.24.0"} - {"0.20.0"})
+        assert (target.version, target.above) == ("0.20.0", False)
+        assert ran == ["0.23.0", "0.23.1", "0.24.0", "0.21.0", "0.20.0"]
+        assert found({*BROKEN, "0.23.1", "0.24.0"} - {"0.20.0", "0.21.0"})[0].version == "0.21.0"
+
+    def test_releases_above_leave_runs_for_those_below(self) -> None:
+        """A removed argument fails on every newer release."""
         target, ran = found(set(TRL), bound=2)
-        assert (target.version, target.untried, ran) == (None, 5, ["0.23.0", "0.23.1"])
+        assert (target.version, target.untried, ran) == (None, 5, ["0.23.0", "0.21.0"])
 
     def test_an_infrastructure_failure_is_no_result(self) -> None:
         """The release is neither safe nor unsafe; the search continues."""
@@ -100,6 +107,15 @@ class TestSuspect:
             "peft", Version("0.16.0"), Version("0.17.1")
         )
         assert suspect(self.MOVED, ["peft", "trl"], [], [], b.UNLISTED) is None
+
+    def test_else_the_function_that_the_script_called_and_that_froze(self) -> None:
+        """A pin may move PEFT, which freezes, with it."""
+        assert suspect(self.MOVED, ["trl"], [], [], b.UNLISTED, ["peft/peft_model.py"]) == Suspect(
+            "peft", Version("0.16.0"), Version("0.17.1")
+        )
+        assert suspect(self.MOVED, ["trl"], [], [], b.UNLISTED, ["transformers/trainer.py"]) == Suspect(
+            "trl", Version("0.19.1"), Version("0.22.2")
+        )
 
     def test_else_the_file_that_did_it(self) -> None:
         """It is the first that belongs to a package that moved and has releases that can run."""

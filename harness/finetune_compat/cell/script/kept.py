@@ -28,6 +28,8 @@ class Kept:
         """Directories that were empty when the script first saved into them. They are not redirected."""
         self._moved: dict[Path, Path] = {}
         """Directories that are redirected, and the directory in scratch that replaces each."""
+        self._outputs: dict[Path, Path] = {}
+        """The same for the output directories of trainers."""
 
     def training_arguments(self, arguments: Any) -> None:
         """Change `arguments` so that the trainer writes below `scratch`, uploads nothing and reports to no service."""
@@ -36,7 +38,11 @@ class Kept:
             self._notes.change(
                 f"output_dir={asked!r} was replaced by a directory that is deleted afterwards, with its checkpoints"
             )
-            arguments.output_dir = str(self._elsewhere(asked))
+            # Trainers that ask for the same directory get the same one: the second may resume the first.
+            wanted = Path(asked).resolve()
+            if wanted not in self._outputs:
+                self._outputs[wanted] = self._elsewhere(asked)
+            arguments.output_dir = str(self._outputs[wanted])
             if getattr(arguments, "logging_dir", None):
                 arguments.logging_dir = str(self._elsewhere("logs"))
         if getattr(arguments, "push_to_hub", False):
@@ -45,6 +51,28 @@ class Kept:
         if arguments.report_to not in ("none", [], ["none"], None):
             self._notes.change(f"report_to={arguments.report_to!r} was taken as 'none'")
         arguments.report_to = "none"  # Transformers below 5 take None for every installed service
+
+    def asked_for(self, output: str) -> str | None:
+        """The directory that the script asked for, where trainers write to `output` instead; None if there is none."""
+        return next((str(asked) for asked, instead in self._outputs.items() if instead == Path(output)), None)
+
+    def output_of(self, asked: str) -> str | None:
+        """The directory that trainers write to instead of `asked`; None if it is not redirected."""
+        instead = self._outputs.get(Path(asked).resolve())
+        return str(instead) if instead is not None else None
+
+    def checkpointing(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`original`, which saves a trainer's checkpoint, followed by links for the script to find it."""
+
+        @functools.wraps(original)
+        def save(trainer: Any, *args: Any, **kwargs: Any) -> Any:
+            saved = original(trainer, *args, **kwargs)
+            asked = self.asked_for(str(trainer.args.output_dir))
+            if asked is not None:
+                self._show(Path(asked), Path(trainer.args.output_dir))
+            return saved
+
+        return save
 
     def savers(self, module: ModuleType) -> None:
         """Redirect `save_pretrained` and `push_to_hub` of every class of `module`."""
@@ -68,7 +96,9 @@ class Kept:
             if place is None:
                 return original(owner, *args, **kwargs)
             saved = original(owner, self._place(place), *args, **kwargs)
-            self._show(Path(place).resolve())
+            directory = Path(place).resolve()
+            if directory in self._moved:
+                self._show(directory, self._moved[directory])
             return saved
 
         return save
@@ -87,7 +117,7 @@ class Kept:
 
     def _decide(self, asked: str, directory: Path) -> None:
         """Decide at the first save into `directory` whether it is redirected."""
-        if directory.is_dir() and any(directory.iterdir()):
+        if directory.is_dir() and not all(map(self._is_link, directory.iterdir())):
             self._notes.change(f"{asked!r} is not empty and was not changed: files saved to it were deleted afterwards")
         elif self._everything:
             self._notes.change(f"files saved to {asked!r} were deleted after the script ended")
@@ -96,16 +126,20 @@ class Kept:
             return
         self._moved[directory] = self._elsewhere(asked)
 
-    def _show(self, directory: Path) -> None:
-        """Link the saved files into the redirected `directory`, so that the script can read them there. Nothing is
-        linked if an entry of the same name exists. The host removes the links, however the script ends.
+    def _is_link(self, place: Path) -> bool:
+        """Whether `place` is a link into scratch."""
+        return place.is_symlink() and place.readlink().is_relative_to(self._scratch)
+
+    def _show(self, directory: Path, instead: Path) -> None:
+        """Link the files saved to `instead` into the redirected `directory`, so that the script can read them there.
+        Nothing is linked if an entry of the same name exists. The host removes the links, however the script ends.
 
         Entries are linked, and not the directory: a script may remove the directory, or write into it.
         """
-        instead = self._moved.get(directory)
-        if instead is None:
-            return
         with suppress(OSError):  # a file system without links, or a directory without write permission
+            for link in directory.iterdir() if directory.is_dir() else ():
+                if self._is_link(link) and not link.exists():
+                    link.unlink()  # the trainer has removed an old checkpoint
             links = {directory / entry.name: entry for entry in instead.iterdir()}
             new = {link: entry for link, entry in links.items() if not link.is_symlink() or link.readlink() != entry}
             if any(link.exists() or link.is_symlink() for link in new):

@@ -64,6 +64,14 @@ class _Trained:
         self.stages: list[Census] = []
         self.handed: Census | None = None
         self.freezes: tuple[Freeze, ...] = ()
+        self.accumulation = int(getattr(arguments, "gradient_accumulation_steps", 0) or 0) or None
+        self.arguments = type(arguments).__name__
+        labels = getattr(trainer, "label_names", None)
+        self.label_names = None if labels is None else tuple(map(str, labels))
+        self.peft_config, self.task_type = _adapter_config(trainer.model)
+        self.output_dir = str(getattr(arguments, "output_dir", ""))
+        self.saves = str(getattr(getattr(arguments, "save_strategy", ""), "value", "")) != "no"
+        self.resume_untried = ""
         self.found = Measured()
         self.error: Failure | None = None
         self.times_trained = 0
@@ -95,7 +103,7 @@ class Observer:
     # ---------------------------------------------------------------------------------------------------------- freezes
 
     def watch(self) -> None:
-        """Record freezes from now on. Recording stops when training begins."""
+        """Record freezes from now on, also in training: a save or a callback may freeze."""
         self._watch.close()
         self._log = self._watch.enter_context(freezes.watched())
         self._log.stage = self._stage
@@ -263,6 +271,8 @@ class Observer:
             cls.__init__ = self._constructor(own["__init__"])  # type: ignore[misc]
         if "train" in own:
             cls.train = self._train(own["train"])
+        if "_save_checkpoint" in own:
+            cls._save_checkpoint = self.kept.checkpointing(own["_save_checkpoint"])
         if "save_model" in own:
             cls.save_model = self.kept.saving(own["save_model"])
         if "push_to_hub" in own:
@@ -327,42 +337,20 @@ class Observer:
             run = self._of.get(id(trainer))
             if self._training or run is None:
                 return original(trainer, *args, **kwargs)
-            # Imported only here: the module imports libraries that a script may not have imported before.
-            from finetune_compat.cell.script import trained
-
-            run.times_trained += 1
-            if run.times_trained > 1:
-                self.notes.miss(f"{run.kind}.train() was called again: the table shows the first call")
-            with self._instrument("freezes"):
-                run.freezes = self.frozen(trainer.model)
-            self._watch.close()
-            self._log = None
-            self._stage = Stage.TRAINING
-            self._training += 1
+            self._training_begins(trainer, run)
             found = run.found if run.times_trained == 1 else Measured()
             additions, outside = self._before_training(trainer, run, found)
-            steps = self._request.steps
-            self.notes.change(f"every training was ended after {steps} steps, with the schedule of the full run")
-            if kwargs.get("resume_from_checkpoint") is True or args[:1] == (True,):
-                # Trainer looks for the last checkpoint in output_dir, which was replaced by an empty directory.
-                self.notes.change("resume_from_checkpoint=True was left out: training started from step 0")
-                args, kwargs = args[1:], {**kwargs, "resume_from_checkpoint": None}
             try:
-                return trained.train(trainer, lambda: original(trainer, *args, **kwargs), steps, found, self.notes)
+                return self._trained_of(trainer, run, found, args, kwargs, original)
             except Exception as error:
                 self._note_error(error, Stage.TRAINING, run)
                 raise
             finally:
-                self._training -= 1
                 if run.error is None:
                     with self._instrument("new parameters"):
                         found.new = additions.compared(found.used, found.tokens) if additions else None
                         found.changed_outside = outside.changed() if outside else ()
-                with self._instrument("the model after training"):
-                    if run.times_trained == 1 and run.error is None:
-                        run.stages.append(census.take(trainer.model, Stage.AFTER_TRAINING, Actor.FLOW, digest=False))
-                self.watch()
-                self._save()
+                self._training_ends(trainer, run)
 
         return train
 
@@ -379,6 +367,76 @@ class Observer:
             # A script may change the scaling after it built the trainer.
             run.setup = targets.setup_of(trainer.model)
         return additions, outside
+
+    def _training_begins(self, trainer: Any, run: _Trained) -> None:
+        run.times_trained += 1
+        if run.times_trained > 1:
+            self.notes.miss(f"{run.kind}.train() was called again: the table shows the first call")
+        self._stage = Stage.TRAINING
+        if self._log is not None:
+            self._log.stage = Stage.TRAINING
+        if getattr(trainer.args, "torch_compile", False):
+            self._watch.close()  # a compiler cannot trace the watched attribute
+        self._training += 1
+
+    def _trained_of(
+        self,
+        trainer: Any,
+        run: _Trained,
+        found: Measured,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        original: Callable[..., Any],
+    ) -> Any:
+        # Imported only here: the modules import libraries that a script may not have imported before.
+        from finetune_compat.cell.script import resuming, trained
+
+        steps = self._request.steps
+        self.notes.change(f"every training was ended after {steps} steps, with the schedule of the full run")
+        call = resuming.Call(trainer, args, kwargs, original)
+        checkpoint = self._checkpoint(trainer, run, call.wanted) if call.wanted else None
+        result = trained.train(trainer, lambda: call.resuming(checkpoint), steps, found, self.notes)
+        if call.wanted and checkpoint is None:
+            self._resume(trainer, run, call.resuming)
+        return result
+
+    def _training_ends(self, trainer: Any, run: _Trained) -> None:
+        self._training -= 1
+        with self._instrument("the model after training"):
+            if run.times_trained == 1:
+                run.freezes = self.frozen(trainer.model)
+            if run.times_trained == 1 and run.error is None:
+                run.stages.append(census.take(trainer.model, Stage.AFTER_TRAINING, Actor.FLOW, digest=False))
+        self.watch()
+        self._save()
+
+    def _checkpoint(self, trainer: Any, run: _Trained, wanted: Any) -> Any:
+        """What to pass to `train()` for the resume that the script asks for; None if there is no checkpoint, because
+        the watch has replaced the directory or has ended the training that would have saved it.
+        """
+        from finetune_compat.cell.script import resuming
+
+        place = resuming.found(trainer, wanted, self.kept)
+        if place is not None:
+            return place
+        output = run.output_dir if wanted is True else self.kept.output_of(str(Path(wanted).parent))
+        earlier = [other for other in self._trained if other.times_trained > (other is run)]
+        of_it = [other for other in earlier if other.output_dir == output]
+        # Without an earlier training in this process, True asks for a checkpoint of an earlier run of the script.
+        lost = any(other.found.cut and other.saves for other in of_it) if of_it else wanted is True
+        return None if lost else wanted
+
+    def _resume(self, trainer: Any, run: _Trained, train_from: Callable[[Any], Any]) -> None:
+        """Save a checkpoint of the training that has ended, and resume from it for one step."""
+        from finetune_compat.cell.script import resuming, trained
+
+        run.resume_untried = "no checkpoint could be saved to resume from"
+        with self._instrument("the checkpoint to resume from"):
+            checkpoint = resuming.made(trainer)
+            run.resume_untried = ""
+        if not run.resume_untried:
+            self.notes.change("there was no checkpoint to resume from: training was resumed from one of its last step")
+            run.found.resets = trained.resume(trainer, lambda: train_from(checkpoint))
 
     def _note_error(self, error: Exception, stage: Stage, run: _Trained | None = None) -> None:
         if run is not None:
@@ -428,6 +486,15 @@ class Observer:
             new=run.found.new,
             saved=None if run.found.saved_more else run.found.saved,
             setup=run.setup,
+            accumulation=run.accumulation,
+            arguments=run.arguments,
+            label_names=run.label_names,
+            peft_config=run.peft_config,
+            task_type=run.task_type,
+            logged_at=run.found.logged_at,
+            frozen_after=run.found.frozen_after,
+            resume_untried=run.resume_untried,
+            resume_resets=run.found.resets,
         )
 
     def _untrained(self, story: Story) -> Run:
@@ -490,6 +557,17 @@ def _is_weights(saved: Any) -> bool:
         return not getattr(saved, "_hf_peft_config_loaded", False)
     values = saved.values() if isinstance(saved, Mapping) else (saved,)
     return any(isinstance(value, Tensor) for value in values)
+
+
+def _adapter_config(model: nn.Module) -> tuple[str, str | None]:
+    """Class and task type of the configuration of the first active adapter of `model`; empty without one."""
+    configs = getattr(model, "peft_config", None)
+    if not isinstance(configs, dict) or not configs:
+        return "", None
+    config = next((configs[name] for name in census.active_adapters(model) if name in configs), None)
+    config = next(iter(configs.values())) if config is None else config
+    task = getattr(config, "task_type", None)
+    return type(config).__name__, None if task is None else str(getattr(task, "value", task))
 
 
 def _checkpoints(model: nn.Module) -> bool:

@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.contract.records import REPORTED, DeviceKind, DeviceRecord, Failure, StackRecord, Stage
 from finetune_compat.contract.redaction import redact_words
-from finetune_compat.contract.script import REQUEST, SCRATCH, Pipeline, WatchRequest
+from finetune_compat.contract.script import REQUEST, SCRATCH, Pipeline, UnknownArgument, WatchRequest
 from finetune_compat.machine import child_processes
 from finetune_compat.machine.files import write_atomically
 
@@ -48,6 +49,7 @@ class Process:
         self.kept = Kept(Path(request.folder, SCRATCH), self.notes, everything=request.throw_away)
         self._owner = os.getpid()
         self._error: Failure | None = None
+        self._unknown: tuple[UnknownArgument, ...] = ()
         self._observer: Observer | None = None
         self.by_hand: list[Any] = []
         """Runs that `calls` measured, in place of those of the observer."""
@@ -179,7 +181,10 @@ class Process:
     def failed(self, error: Exception) -> None:
         """Note the exception that ended the script."""
         from finetune_compat.cell.runner import failure
+        from finetune_compat.cell.script.arguments import unknown_arguments
 
+        with suppress(Exception):  # an instrument must not replace the error of the script
+            self._unknown = unknown_arguments(error)
         self._error = failure(error, self._observer.stage if self._observer else Stage.IMPORT)
         self.save()
 
@@ -202,6 +207,7 @@ class Process:
             changed=self.notes.changed,
             unseen=(*self.notes.unseen, *self._not_trained()),
             error=self._error,
+            unknown=self._unknown,
         )
         write_atomically(Path(self.request.folder, f"{self._owner}.json"), record.to_json())
 

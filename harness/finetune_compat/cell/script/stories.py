@@ -65,6 +65,11 @@ class Measured:
         self.saved: SavedAdapter | None = None
         self.saved_more = False
         """Whether the script saved weights other than an adapter after training."""
+        self.logged_at: tuple[int, ...] = ()
+        self.frozen_after: int | None = None
+        self.resets = False
+        self.cut = False
+        """Whether the watch ended training before its last step."""
 
 
 class Stories:

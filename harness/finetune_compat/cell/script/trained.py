@@ -17,6 +17,7 @@ from finetune_compat.cell.instruments.batches import LabelLog
 from finetune_compat.cell.instruments.census import subject
 from finetune_compat.cell.instruments.changes import compared
 from finetune_compat.cell.instruments.training import Probe, logged
+from finetune_compat.cell.script import resuming
 from finetune_compat.cell.script.labels import Teaching, counting, heard
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.cell.script.stories import Measured
@@ -31,10 +32,13 @@ class _Ends(TrainerCallback):
 
     def __init__(self, steps: int) -> None:
         self._left = steps
+        self.cut = False
+        """Whether steps were left when it ended training."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         self._left -= 1
         if self._left <= 0:
+            self.cut = state.global_step < state.max_steps
             control.should_training_stop = True
 
 
@@ -46,13 +50,24 @@ class _ScriptProbe(Probe):
         super().__init__(trained, keep_on="cpu")
         self._notes = notes
         self.whole = False
+        self.frozen_after: int | None = None
+        """Number of steps after which fewer parameters were trainable, until now; None if there is no such step."""
+        self._trainable: list[nn.Parameter] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         if owner := owner_of_shards(given["model"], given["optimizer"]):
             self._notes.miss(f"{owner} holds the parameters in shards: gradients and the optimizer were not seen")
             return
         self.whole = True
+        self._trainable = [parameter for parameter in given["model"].parameters() if parameter.requires_grad]
         super().on_train_begin(args, state, control, **given)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        super().on_step_end(args, state, control, **given)
+        if all(parameter.requires_grad for parameter in self._trainable):
+            self.frozen_after = None
+        elif self.frozen_after is None:
+            self.frozen_after = int(state.global_step)
 
 
 def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, notes: Notes) -> Any:
@@ -62,7 +77,7 @@ def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, not
         What `run` returns.
     """
     end = _end_token(trainer)
-    labels, trained = LabelLog(end), subject(trainer.model)
+    labels, trained = LabelLog(end), _to_train(trainer.model)
     teaching = Teaching(trainer, found, notes)
     probe, ends = _ScriptProbe(trained, notes), _Ends(steps)
     before, of_evaluation = _evaluated(trainer, end, found, notes)
@@ -70,7 +85,11 @@ def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, not
     trainer.add_callback(ends)
     before_it = len(trainer.state.log_history)
     try:
-        with heard(trainer.model, counting(labels)), teaching.listening():
+        with (
+            heard(trainer.model, counting(labels)),
+            teaching.listening(),
+            resuming.watched(trainer, trained) as loading,
+        ):
             result = run()
     finally:
         trainer.remove_callback(probe)
@@ -78,12 +97,15 @@ def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, not
         probe.gradients.detach()
         found.labels, found.idle = labels.labels(), probe.gradients.idle()
         teaching.end()
+        found.frozen_after, found.cut = probe.frozen_after, ends.cut
+    found.resets = loading.resets
     frozen = compared(probe.frozen, trainer.model) if probe.whole else None
     after, _ = _evaluated(trainer, end, found, notes)
     # `train()` begins a new log.
     log = trainer.state.log_history
     log = log[before_it:] if len(log) > before_it else log
     found.rewards_alike = _rewards_alike(log)
+    found.logged_at = tuple(int(entry["step"]) for entry in log if entry.get("loss") is not None and "step" in entry)
     if probe.whole:
         found.training = Training(
             steps=min(steps, len(probe.gradients.norms)),
@@ -108,6 +130,30 @@ def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, not
             grad_norm_logged=logged(log, "grad_norm"),
         )
     return result
+
+
+def _to_train(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The active adapters, or without adapters all parameters, except those that are frozen now. If all are frozen:
+    all of them.
+    """
+    named = subject(model)
+    return {name: parameter for name, parameter in named.items() if parameter.requires_grad} or named
+
+
+def resume(trainer: Any, run: Callable[[], Any]) -> bool:
+    """Let `run` resume from a checkpoint for one step.
+
+    Returns:
+        Whether the weights differ between the end of loading the checkpoint and the first step.
+    """
+    ends = _Ends(1)
+    trainer.add_callback(ends)
+    try:
+        with resuming.watched(trainer, _to_train(trainer.model)) as loading:
+            run()
+    finally:
+        trainer.remove_callback(ends)
+    return loading.resets
 
 
 def _rewards_alike(log: Sequence[Mapping[str, Any]]) -> bool | None:
