@@ -469,7 +469,7 @@ _TABLE = (
     ),
     Code(
         "S204",
-        "Some update is no longer zero",
+        "Some update has left its initial value",
         "Count the trainable parameters after the trainer is built: adapters that are frozen by then never change.",
         _ADAPTER,
     ),
