@@ -551,7 +551,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "VeRA": ("VeraConfig", SQUARE),
     "WaveFT": ("WaveFTConfig", {**SQUARE, "n_frequency": 10}),
 }
-"""Methods other than LoRA whose fresh tensors show that they were never trained: class of the configuration, arguments."""
+"""Methods whose fresh tensors show that they were never trained: the class of the configuration, and its arguments."""
 
 METHODS_HERE = [kind for kind, (name, options) in METHODS.items() if known_here(name, options)]
 

@@ -93,7 +93,9 @@ def judged_in_depth(case: Case) -> Seen | None:
         return None
     method = case.saved.config.peft_type
     if initial_values(case.saved.config_raw):
-        return Seen(f"{method} is not judged in depth: only empty tensors, NaN, infinity and initial values are checked.")
+        return Seen(
+            f"{method} is not judged in depth: only empty tensors, NaN, infinity and initial values are checked."
+        )
     return Seen(
         f"{method} is not judged in depth: only empty tensors, NaN and infinity are checked. The file does not show "
         "whether it was trained."

@@ -32,7 +32,7 @@ from finetune_compat.machine.places import PACKAGE
         ("%%time\n!ls\ny()", "\npass\ny()", ["!ls"]),
         ("%%bash\nls", "", ["%%bash"]),
         ("%%writefile train.py\nx = 1", "", ["%%writefile train.py"]),
-        ("%env A=b c", '__import__("os").environ.update({\'A\': \'b c\'})', []),
+        ("%env A=b c", "__import__(\"os\").environ.update({'A': 'b c'})", []),
         ("%env", "pass", ["%env"]),
         ("  x = 1\n  y = 2", "x = 1\ny = 2", []),
         # A line that looks like a magic inside a statement is Python.
@@ -60,7 +60,11 @@ def test_cells_run_in_one_namespace_beside_the_notebooks_modules(tmp_path: Path)
     """What `%%capture` captures can be asked for in a later cell."""
     (tmp_path / "beside").mkdir()
     (tmp_path / "beside" / "mine.py").write_text("N = 5\n")
-    sources = ["import mine\n!ls \\\n -l\nx = mine.N", "%%capture out\nx += 1", "out.show()\nprint(x, repr(out.stdout))"]
+    sources = [
+        "import mine\n!ls \\\n -l\nx = mine.N",
+        "%%capture out\nx += 1",
+        "out.show()\nprint(x, repr(out.stdout))",
+    ]
     cells = [{"cell_type": "markdown", "source": ["# x"]}, *({"cell_type": "code", "source": s} for s in sources)]
     (tmp_path / "beside" / "a.ipynb").write_text(json.dumps({"cells": cells}))
     command = [sys.executable, "-m", "finetune_compat.cell.script.notebook", "beside/a.ipynb"]

@@ -128,9 +128,12 @@ class TestTheHub:
         hub.logins(cast("ModuleType", module), notes)
         module.notebook_login()
         assert os.environ["HF_TOKEN"] == "mine"
-        module.login(token="theirs")  # noqa: S106 - no secret
+        module.login(token="theirs")
         assert os.environ["HF_TOKEN"] == "theirs"
-        assert [sentence.partition(" did not log in")[0] for sentence in notes.changed] == ["notebook_login()", "login()"]
+        assert [sentence.partition(" did not log in")[0] for sentence in notes.changed] == [
+            "notebook_login()",
+            "login()",
+        ]
         assert not hasattr(module, "interpreter_login")
 
     def test_nothing_is_changed_there(self) -> None:

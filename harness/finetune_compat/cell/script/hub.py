@@ -58,7 +58,9 @@ def writes(module: ModuleType, notes: Notes) -> None:
         if hasattr(module.HfApi, name):
             answer = _address(module) if name == "create_repo" else None
             setattr(module.HfApi, name, _method(name, answer, notes))
-    module.HfApi.whoami = _method("whoami", lambda *_, **__: {"name": "nobody", "fullname": "nobody", "orgs": []}, notes)
+    module.HfApi.whoami = _method(
+        "whoami", lambda *_, **__: {"name": "nobody", "fullname": "nobody", "orgs": []}, notes
+    )
     api = module.HfApi()
     for name in (*_WRITES, "whoami"):
         if hasattr(module, name):
