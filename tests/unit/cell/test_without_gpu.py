@@ -34,9 +34,14 @@ def fake_torch(monkeypatch: pytest.MonkeyPatch) -> Any:
     def place(*args: object, **kwargs: object) -> tuple[object, ...]:
         return (*args, *kwargs.values())
 
+    class DeviceContext:
+        def __init__(self, device: object) -> None:
+            self.device = device
+
     registered: dict[str, object] = {}
+    devices = SimpleNamespace(_device_constructors=lambda: None, DeviceContext=DeviceContext)
     modules = {
-        "torch.utils._device": SimpleNamespace(_device_constructors=lambda: None),
+        "torch.utils._device": devices,
         "torch.jit._builtins": SimpleNamespace(_register_builtin=lambda f, name: registered.update({name: f})),
     }
     monkeypatch.setattr(without_gpu.importlib, "import_module", modules.__getitem__)
@@ -48,6 +53,7 @@ def fake_torch(monkeypatch: pytest.MonkeyPatch) -> Any:
         set_default_device=place,
         cuda=SimpleNamespace(get_device_properties=refuses),
         registered=registered,
+        context=DeviceContext,
         **factories,
     )
 
@@ -73,9 +79,10 @@ def test_new_tensors_are_on_the_cpu(torch: tuple[Any, Notes], asked: object) -> 
     assert made.tensor(1, device=asked) == (1, "cpu")
     assert made.load("file", map_location=asked) == ("file", "cpu")
     assert made.set_default_device(asked) == ("cpu",)
+    assert made.context(asked).device == "cpu"
     assert made.registered["aten::tensor"] is made.tensor
     assert all("used the CPU: this machine has no GPU" in sentence for sentence in notes.changed)
-    assert len(notes.changed) == 3
+    assert len(notes.changed) == 4
 
 
 @pytest.mark.parametrize("asked", ["cuda", DEVICE, 0])

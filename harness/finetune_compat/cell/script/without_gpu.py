@@ -59,8 +59,11 @@ def place_on_cpu(torch: ModuleType, notes: Notes) -> None:
 
 
 def _make_on_cpu(torch: ModuleType, notes: Notes) -> None:
-    # torch compares its own functions with these sets when it enters `torch.device("meta")` or compiles a function.
-    importlib.import_module("torch.utils._device")._device_constructors()
+    # torch finds its own functions in these sets inside `with torch.device("meta")`, and when it compiles a function.
+    devices = importlib.import_module("torch.utils._device")
+    devices._device_constructors()
+    context = devices.DeviceContext
+    context.__init__ = _with_cpu(context.__init__, "a block in torch.device", "device", notes)
     builtins = importlib.import_module("torch.jit._builtins")
     for name in _FACTORIES:
         wrapped = _with_cpu(getattr(torch, name), f"torch.{name}", "device", notes)
