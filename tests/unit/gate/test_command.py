@@ -15,7 +15,7 @@ from typing import Any
 import builders as b
 import pytest
 from finetune_compat.checks.ledger import load_ledger
-from finetune_compat.contract.catalog import CATALOG
+from finetune_compat.contract.catalog import CATALOG, flow_named
 from finetune_compat.contract.errors import RegistryUnreachable, StackFailed, Unbuildable
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import Frame, Observation, Stage, to_json
@@ -34,6 +34,8 @@ from packaging.version import Version
 POLICY = places().policy
 
 FLOW = ("sft-peft-model",)
+CELLS = len(flow_named("sft-peft-model").variants)
+"""Cells of the flow on a CPU."""
 FLOWS = ", ".join(flow.name for flow in CATALOG)
 Cell = Callable[[Plan, PlannedCell, str], Observation | None]
 
@@ -125,7 +127,7 @@ class TestDecisions:
         assert "frozen by trl/trainer/sft_trainer.py:694 -> trl/models/utils.py:539 -> peft/utils/other.py:142" in out
         assert "trl 0.23.1 is the first release above 0.22.2 that passes" in out
         regressed = [cell for cell in answer(tmp_path)["cells"] if cell["change"] == "regressed"]
-        assert sorted(ran[:2]) == ["trl0.19-py311 26", "trl0.22-py311 26"]
+        assert sorted(ran[:2]) == [f"trl0.19-py311 {CELLS}", f"trl0.22-py311 {CELLS}"]
         assert ran[2:] == [f"trl0.23-py311 {len(regressed)}", f"trl0.23.0-py311 {len(regressed)}"]
         assert [item["version"] for item in answer(tmp_path)["causes"][0]["target"]["tried"]] == ["0.23.1", "0.23.0"]
 
@@ -215,7 +217,7 @@ class TestDecisions:
         monkeypatch.setattr(sides, "environment_of", environment_of)
         assert gate_command(asked(after="trl0.23")) is GateExit.HOLD
         assert answer(tmp_path)["reason"] == (
-            "26 cells of sft-peft-model can no longer be run: a package fails to build: tokenizers."
+            f"{CELLS} cells of sft-peft-model can no longer be run: a package fails to build: tokenizers."
         )
         assert answer(tmp_path)["defaults_unknown"] == "there is no environment of one side"
 
@@ -243,7 +245,7 @@ class TestDecisions:
         assert {part["effect"] for part in parts} == {"COULD NOT TELL"}
         assert [item["cells"] for item in gate["exceptions"]] == [[]]
         suite = (tmp_path / "gate" / "gate.junit.xml").read_text()
-        assert 'failures="0" errors="26" skipped="0"' in suite
+        assert f'failures="0" errors="{CELLS}" skipped="0"' in suite
 
     def test_a_policy_may_hold_whatever_is_unchanged(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
         """The report then names it as a cause."""
@@ -252,7 +254,9 @@ class TestDecisions:
         policy.write_text(POLICY.read_text().replace('unchanged = "allow"', 'unchanged = "hold"'))
         assert gate_command(asked(after="trl0.23", policy=policy)) is GateExit.HOLD
         told = answer(tmp_path)["reason"]
-        assert told.startswith("26 cells of sft-peft-model are unchanged, which the policy does not allow: "), told
+        assert told.startswith(f"{CELLS} cells of sft-peft-model are unchanged, which the policy does not allow: "), (
+            told
+        )
 
     def test_defaults_are_compared(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
         """If the defaults of a side cannot be read, the report says so and the decision is the same."""
@@ -298,7 +302,8 @@ class TestNothingTrained:
         stand(ending("RuntimeError", NO_KERNELS, Stage.LOAD, "trl0.19-py311", "trl0.22-py311"))
         assert gate_command(asked()) is GateExit.COULD_NOT_TELL
         assert answer(tmp_path)["reason"] == (
-            f"26 cells of sft-peft-model could not be compared: this machine cannot run it: RuntimeError: {NO_KERNELS}."
+            f"{CELLS} cells of sft-peft-model could not be compared: this machine cannot run it: "
+            f"RuntimeError: {NO_KERNELS}."
         )
         assert {cell["change"] for cell in answer(tmp_path)["cells"]} == {"inconclusive"}
         out = " ".join(capsys.readouterr().out.split())
@@ -334,7 +339,7 @@ class TestNothingTrained:
         stand(ending("ImportError", BROKEN_IMPORT, stage, "trl0.19-py311", "trl0.22-py311"))
         assert gate_command(asked()) is GateExit.COULD_NOT_TELL
         assert answer(tmp_path)["reason"].startswith(
-            "26 cells of sft-peft-model end in an error before training, on both sides: "
+            f"{CELLS} cells of sft-peft-model end in an error before training, on both sides: "
             f"F001 ImportError at {stage}: {BROKEN_IMPORT}"
         )
         out = " ".join(capsys.readouterr().out.split())
@@ -356,7 +361,7 @@ class TestNothingTrained:
         """On 0.22.2 trl#3926 is listed and was not reached: the import is what was fixed."""
         stand(ending("ImportError", BROKEN_IMPORT, Stage.LOAD, "trl0.22-py311"))
         assert gate_command(asked(before="trl0.22", after="trl0.23")) is GateExit.ALLOW
-        assert answer(tmp_path)["reason"] == "Nothing blocks the upgrade in 26 cells, 26 of them fixed."
+        assert answer(tmp_path)["reason"] == f"Nothing blocks the upgrade in {CELLS} cells, {CELLS} of them fixed."
         assert "trl#3926" not in capsys.readouterr().out
 
     def test_the_same_error_in_training_is_unchanged(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
