@@ -67,10 +67,11 @@ def applying(run: Run, ledger: Ledger) -> tuple[tuple[Issue, str], ...]:
 
 
 def _takes_in(entry: Entry, seen: Observation) -> bool:
-    models = entry.signature.models
+    signature, models = entry.signature, entry.signature.models
     return (
-        (not models or seen.variant.model.replace("_", "-") in models)
-        and entry.signature.holds(seen.variant.precision, seen.device.kind, seen.stack.resolved)
+        signature.gradient_checkpointing in (None, seen.variant.gradient_checkpointing)
+        and (not models or seen.variant.model.replace("_", "-") in models)
+        and signature.holds(seen.variant.precision, seen.device.kind, seen.stack.resolved)
         and entry.in_place(seen.stack.resolved)
     )
 

@@ -8,7 +8,7 @@ import builders as b
 import pipelines as p
 import pytest
 from finetune_compat.checks.ledger import load_ledger
-from finetune_compat.checks.recognition import applying, named, with_applying
+from finetune_compat.checks.recognition import CONDITIONS, applying, named, with_applying
 from finetune_compat.checks.script_checks import judge_run
 from finetune_compat.contract.records import Frame, Precision
 from finetune_compat.contract.script import Run
@@ -110,3 +110,11 @@ def test_a_script_that_fails_has_both() -> None:
     found = with_applying(broken, judge_run(broken), LEDGER)
     assert found.failing == ("E801",)
     assert found.reason.startswith("E801 ") and DIVIDED in found.reason
+
+
+def test_checkpointing_is_a_condition_too() -> None:
+    """It is that of issues about G403."""
+    made = p.run()
+    plain = dataclasses.replace(made.seen.variant, gradient_checkpointing=False)
+    without = dataclasses.replace(made, seen=dataclasses.replace(made.seen, variant=plain))
+    assert (CONDITIONS["G403"](made), CONDITIONS["G403"](without)) == ("gradient checkpointing", "")
