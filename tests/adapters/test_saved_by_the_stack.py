@@ -512,6 +512,67 @@ def test_a_pickle_is_converted_by_the_line_its_refusal_gives(
     assert inspected(saved).found == [FROZEN_WHEN_RELOADED, "S108"]
 
 
+# ---------------------------------------------------------------------------------------------------- other methods
+
+SQUARE: dict[str, Any] = {"target_modules": ["q_proj", "o_proj"], "task_type": "CAUSAL_LM"}
+FORWARD = {**SQUARE, "target_modules": ["q_proj", "down_proj"], "feedforward_modules": ["down_proj"]}
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "AdaLoRA": ("AdaLoraConfig", {**SQUARE, "total_step": 10}),
+    "BEFT": ("BeftConfig", SQUARE),
+    "BOFT": ("BOFTConfig", {**SQUARE, "boft_block_size": 4}),
+    "Bone": ("BoneConfig", SQUARE),
+    "Bone, bat": ("BoneConfig", {**SQUARE, "init_weights": "bat"}),
+    "C3A": ("C3AConfig", {**SQUARE, "block_size": 8, "init_weights": True}),
+    "DeLoRA": ("DeloraConfig", SQUARE),
+    "FourierFT": ("FourierFTConfig", {**SQUARE, "n_frequency": 10, "init_weights": True}),
+    "FRoD": ("FrodConfig", SQUARE),
+    "GLoRA": ("GloraConfig", SQUARE),
+    "GraLoRA": ("GraloraConfig", SQUARE),
+    "GraLoRA, hybrid": ("GraloraConfig", {**SQUARE, "hybrid_r": 8}),
+    "HiRA": ("HiraConfig", SQUARE),
+    "IA3": ("IA3Config", FORWARD),
+    "Lily": ("LilyConfig", SQUARE),
+    "LoHa": ("LoHaConfig", SQUARE),
+    "LoKr": ("LoKrConfig", SQUARE),
+    "LoKr, lycoris": ("LoKrConfig", {**SQUARE, "init_weights": "lycoris"}),
+    "MiSS": ("MissConfig", SQUARE),
+    "MiSS, mini": ("MissConfig", {**SQUARE, "init_weights": "mini", "mini_r": 8}),
+    "OFT": ("OFTConfig", SQUARE),
+    "PEANuT": ("PeanutConfig", SQUARE),
+    "Poly": ("PolyConfig", SQUARE),
+    "PSOFT": ("PsoftConfig", SQUARE),
+    "PVeRA": ("PveraConfig", SQUARE),
+    "RandLoRA": ("RandLoraConfig", {**SQUARE, "r": 16}),
+    "RoAd": ("RoadConfig", SQUARE),
+    "Shadow": ("ShadowConfig", SQUARE),
+    "SHiRA": ("ShiraConfig", SQUARE),
+    "SuperTuning": ("SupertuningConfig", SQUARE),
+    "TinyLoRA": ("TinyLoraConfig", SQUARE),
+    "VeRA": ("VeraConfig", SQUARE),
+    "WaveFT": ("WaveFTConfig", {**SQUARE, "n_frequency": 10}),
+}
+"""Methods whose fresh tensors show that they were never trained: the class of the configuration, and its arguments."""
+
+METHODS_HERE = [kind for kind, (name, options) in METHODS.items() if known_here(name, options)]
+
+
+def test_common_methods_are_tried_on_every_stack() -> None:
+    """Only newer methods may be skipped."""
+    assert {"AdaLoRA", "BOFT", "IA3", "LoHa", "LoKr", "OFT", "Poly", "VeRA"} <= set(METHODS_HERE)
+
+
+@pytest.mark.parametrize("kind", METHODS_HERE)
+def test_a_fresh_adapter_of_another_method_was_never_trained(inspected: Inspect, tmp_path: Path, kind: str) -> None:
+    """After training it is healthy."""
+    name, options = METHODS[kind]
+    model = get_peft_model(causal(), getattr(peft, name)(**options))
+    model.save_pretrained(str(tmp_path / "fresh"))
+    with_every_class_trained(model).save_pretrained(str(tmp_path / "trained"))
+    fresh, trained = inspected(tmp_path / "fresh"), inspected(tmp_path / "trained")
+    assert (fresh.code, fresh.found) == (1, ["S204", FROZEN_WHEN_RELOADED, NOT_JUDGED_IN_DEPTH])
+    assert (trained.code, trained.found) == (0, [FROZEN_WHEN_RELOADED, NOT_JUDGED_IN_DEPTH])
+
+
 # ----------------------------------------------------------------------------------------------------- moved prefixes
 
 OLD = (

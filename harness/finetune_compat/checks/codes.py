@@ -469,9 +469,10 @@ _TABLE = (
     ),
     Code(
         "S204",
-        "Some update is no longer zero",
+        "Some update has left its initial value",
         "Count the trainable parameters after the trainer is built: adapters that are frozen by then never change.",
         _ADAPTER,
+        requires=("S209",),
     ),
     Code(
         "S205",
@@ -500,6 +501,20 @@ _TABLE = (
         "Check whether layers share memory, or were initialised from the same seed.",
         _ADAPTER,
         severity=Severity.NOTE,
+    ),
+    Code(
+        "S209",
+        "The trainer logged a gradient",
+        "Count the trainable parameters after the trainer is built, and run the training script under compat watch: it "
+        "names the line that froze them. A norm that is not finite: lower the learning rate, or train in bfloat16.",
+        _ADAPTER,
+    ),
+    Code(
+        "S210",
+        "The trainer logged a loss that is a number",
+        "Look at rows without labels, at the learning rate and at float16; use a checkpoint from before.",
+        _ADAPTER,
+        requires=("S209",),
     ),
     Code(
         "S301",
@@ -557,6 +572,13 @@ _TABLE = (
         _ADAPTER,
         requires=("S201",),
         severity=Severity.NOTE,
+    ),
+    Code(
+        "S310",
+        "Rows that were added to the vocabulary are saved",
+        "After a reload they have random values. Train and save them: modules_to_save=['embed_tokens', 'lm_head'], or "
+        "trainable_token_indices; or save with save_embedding_layers=True.",
+        _ADAPTER,
     ),
     Code(
         "S401",

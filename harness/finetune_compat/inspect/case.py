@@ -24,6 +24,8 @@ class Case:
     saved: Saved
     loading: Loading | None
     """The result of loading under a stack; None if no stack was given."""
+    vocabulary: int | None = None
+    """Rows of the base's vocabulary; None if they are not known."""
 
 
 class Seen(str):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from finetune_compat.checks.engine import Engine
-from finetune_compat.inspect import config_checks, load_checks, name_checks, value_checks
+from finetune_compat.inspect import beside_checks, config_checks, load_checks, name_checks, value_checks
 from finetune_compat.inspect.case import Case
 
 ENGINE = Engine[Case](
     ("S201", value_checks.has_tensors),
     ("S202", value_checks.gathered),
+    ("S209", beside_checks.gradients_arrived),
     ("S204", value_checks.ever_trained),
     ("S101", config_checks.not_frozen_when_reloaded),
     ("S102", config_checks.scaled),
@@ -26,6 +27,7 @@ ENGINE = Engine[Case](
     ("S206", value_checks.trained_in_every_expert),
     ("S207", value_checks.nothing_wiped),
     ("S208", value_checks.no_copies),
+    ("S210", beside_checks.loss_is_a_number),
     ("S301", name_checks.named_as_peft_does),
     ("S302", name_checks.in_pairs),
     ("S303", name_checks.ranks_as_asked),
@@ -35,6 +37,7 @@ ENGINE = Engine[Case](
     ("S307", name_checks.magnitudes_as_asked),
     ("S308", name_checks.whole_is_asked_for),
     ("S309", name_checks.biases_saved),
+    ("S310", beside_checks.added_rows_saved),
     ("S401", load_checks.loads_at_all),
     ("S402", load_checks.nothing_missing),
     ("S403", load_checks.nothing_dropped),

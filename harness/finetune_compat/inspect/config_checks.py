@@ -16,6 +16,7 @@ from finetune_compat.inspect.case import (
 )
 from finetune_compat.inspect.layers import ends_as, zero_at_start
 from finetune_compat.inspect.names import EMBEDDINGS, OUTPUTS
+from finetune_compat.inspect.starts import initial_values
 from finetune_compat.machine.units import counted
 
 
@@ -91,7 +92,14 @@ def judged_in_depth(case: Case) -> Seen | None:
     if case.saved.config.is_lora:
         return None
     method = case.saved.config.peft_type
-    return Seen(f"{method} is not judged in depth: only empty tensors, NaN and infinity are checked.")
+    if initial_values(case.saved.config_raw):
+        return Seen(
+            f"{method} is not judged in depth: only empty tensors, NaN, infinity and initial values are checked."
+        )
+    return Seen(
+        f"{method} is not judged in depth: only empty tensors, NaN and infinity are checked. The file does not show "
+        "whether it was trained."
+    )
 
 
 def every_value_read(case: Case) -> Seen | None:

@@ -10,10 +10,11 @@ from typing import Any
 
 from finetune_compat.checks.codes import Severity
 from finetune_compat.contract.errors import ExitCode
+from finetune_compat.inspect.beside import Beside
 from finetune_compat.inspect.case import Case
 from finetune_compat.inspect.findings import Finding, findings_of
 from finetune_compat.inspect.layers import Layer
-from finetune_compat.inspect.loading import Loading, load_under
+from finetune_compat.inspect.loading import Loading, load_under, vocabulary_of
 from finetune_compat.inspect.saved import Saved, read_adapter
 from finetune_compat.inspect.values import Values
 from finetune_compat.inspect.weights import Tensor
@@ -46,7 +47,7 @@ def inspect_adapter(directory: Path, *, base: str | None = None, stack: str | No
     """
     saved = read_adapter(directory)
     loading = load_under(saved, base, stack) if base and stack else None
-    return Inspection(saved, loading, findings_of(Case(saved, loading)))
+    return Inspection(saved, loading, findings_of(Case(saved, loading, vocabulary_of(saved, base))))
 
 
 def as_json(seen: Inspection) -> dict[str, Any]:
@@ -58,12 +59,21 @@ def as_json(seen: Inspection) -> dict[str, Any]:
         "healthy": seen.exit_code is ExitCode.HEALTHY,
         "findings": [dataclasses.asdict(finding) for finding in seen.findings],
         "config": saved.config_raw,
+        "beside": _beside(saved.beside),
         "file": {"bytes": saved.weights.size, "metadata": saved.weights.metadata, "pickles": saved.pickles},
         "classes": [{**dataclasses.asdict(facts), "values": _values(facts.values)} for facts in saved.classes],
         "modules": [_module(layer) for layer in saved.layers],
         "tensors": [_tensor(saved, tensor) for tensor in saved.weights.tensors],
         "loading": None if seen.loading is None else dataclasses.asdict(seen.loading),
     }
+
+
+def _beside(beside: Beside) -> dict[str, Any]:
+    # A log may hold NaN and infinity, which are no JSON: they become text.
+    found = dataclasses.asdict(beside)
+    for entry in (*found["log"]["losses"], *found["log"]["gradient_norms"]) if beside.log else ():
+        entry["value"] = entry["value"] if math.isfinite(entry["value"]) else str(entry["value"])
+    return found
 
 
 def _module(layer: Layer) -> dict[str, Any]:

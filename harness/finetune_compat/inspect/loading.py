@@ -9,6 +9,7 @@ from typing import Any
 
 from finetune_compat.census.families import find
 from finetune_compat.contract.errors import AdapterError
+from finetune_compat.inspect.beside import token_rows
 from finetune_compat.inspect.nesting import parsed
 from finetune_compat.inspect.saved import Saved
 from finetune_compat.stacks.ask import ask, stack_python
@@ -67,6 +68,23 @@ def load_under(saved: Saved, base: str, stack: str) -> Loading:
     there = stack_python(read_matrix(), stack)
     answer = ask(there, MODULE, {"adapter": saved.config_raw, "tensors": _shapes(saved), "base": config})
     return _parsed(there.name, answer)
+
+
+def vocabulary_of(saved: Saved, base: str | None) -> int | None:
+    """Rows of the vocabulary of `base`, or of the adapter's recorded base if that is a directory; None if not known.
+
+    The base's own tokenizer may need more rows than its config has.
+
+    Raises:
+        AdapterError, UnknownName: there is no such base.
+    """
+    recorded = saved.config.base_model_name_or_path or ""
+    if base is None and not Path(recorded, "config.json").is_file():
+        return None
+    config = _base_config(base or recorded)
+    text = config.get("text_config")
+    rows = config.get("vocab_size", text.get("vocab_size") if isinstance(text, dict) else None)
+    return max(rows, token_rows(Path(base or recorded)) or 0) if isinstance(rows, int) else None
 
 
 def _shapes(saved: Saved) -> dict[str, list[Any]]:

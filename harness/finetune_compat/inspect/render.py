@@ -11,6 +11,7 @@ from rich.text import Text
 
 from finetune_compat.checks.codes import Severity
 from finetune_compat.contract.errors import ExitCode
+from finetune_compat.inspect.beside import CARD, Beside
 from finetune_compat.inspect.config import AdapterConfig
 from finetune_compat.inspect.findings import Finding
 from finetune_compat.inspect.inspection import Inspection
@@ -18,6 +19,7 @@ from finetune_compat.inspect.loading import Loading
 from finetune_compat.inspect.names import places
 from finetune_compat.inspect.saved import ClassFacts, Saved
 from finetune_compat.machine.console import open_console
+from finetune_compat.machine.units import counted
 from finetune_compat.report import style
 from finetune_compat.report.terminal import wrapped
 
@@ -40,7 +42,7 @@ def _lines(seen: Inspection, width: int) -> Iterator[Text]:
     head = wrapped(f"{saved.directory}  {_identity(saved)}", width, 0)
     head[0].stylize("bold", 0, len(str(saved.directory)))
     yield from head
-    for fact in (*_asked(saved), *([_fit(seen.loading)] if seen.loading else [])):
+    for fact in (*_asked(saved), *_beside(saved.beside), *([_fit(seen.loading)] if seen.loading else [])):
         yield from wrapped(fact, width, 0)
     if saved.weights.tensors:
         yield from (Text(), *_table(saved.classes))
@@ -79,6 +81,17 @@ def _asked(saved: Saved) -> Iterator[str]:
     yield f"targets {_targets(config)}"
     if config.modules_to_save:
         yield f"saved whole {', '.join(config.modules_to_save)}"
+
+
+def _beside(beside: Beside) -> Iterator[str]:
+    """What lies beside the adapter."""
+    others = [f"{name} {version}" for name, version in beside.versions.items() if name != "peft"]
+    if others:
+        yield f"saved with {', '.join(others)} ({CARD})"
+    if log := beside.log:
+        series = (("loss", log.losses), ("gradient norm", log.gradient_norms))
+        told = [f"{name} {each[0].value:.4g} -> {each[-1].value:.4g}" for name, each in series if each]
+        yield f"trained {', '.join((counted(log.steps, 'step'), *told))} ({log.place})"
 
 
 def _targets(config: AdapterConfig) -> str:
@@ -135,7 +148,8 @@ def _finding(finding: Finding, width: int) -> Iterator[Text]:
         yield line
     yield from wrapped(f"To do: {finding.advice}", width, _INDENT)
     if finding.flows:
-        seen = f"Seen in the flows {', '.join(finding.flows)}; listed as {', '.join(finding.issues)}."
+        listed = f"; listed as {', '.join(finding.issues)}" if finding.issues else ""
+        seen = f"Seen in the flows {', '.join(finding.flows)}{listed}."
         yield from wrapped(seen, width, _INDENT)
 
 

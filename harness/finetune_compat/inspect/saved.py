@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from finetune_compat.contract.errors import AdapterError
+from finetune_compat.inspect.beside import Beside, read_beside
 from finetune_compat.inspect.config import CONFIG, AdapterConfig, read_config
 from finetune_compat.inspect.layers import Layer, layers_of
 from finetune_compat.inspect.names import Name, Part, parse
@@ -50,6 +51,7 @@ class Saved:
     """Empty unless the method is LoRA, rsLoRA or DoRA."""
     pickles: tuple[str, ...]
     """Pickled weights in the same directory, which were not read."""
+    beside: Beside = field(default_factory=Beside)
 
     @property
     def is_prompt(self) -> bool:
@@ -77,7 +79,8 @@ def read_adapter(directory: Path) -> Saved:
     weights = read_weights(_weights_file(directory))
     names = {tensor.name: parse(tensor.name) for tensor in weights.tensors}
     layers = layers_of(config, weights.tensors, names) if config.is_lora else ()
-    return Saved(directory, config, raw, weights, names, layers, _pickles(directory))
+    beside = read_beside(directory, config.peft_version)
+    return Saved(directory, config, raw, weights, names, layers, _pickles(directory), beside)
 
 
 def _check_directory(directory: Path) -> None:

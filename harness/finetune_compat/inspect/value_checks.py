@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from finetune_compat.checks.engine import NotApplicable
 from finetune_compat.inspect.case import (
     Case,
     Seen,
@@ -15,6 +16,7 @@ from finetune_compat.inspect.case import (
     so_many,
 )
 from finetune_compat.inspect.names import FACTORS, Part
+from finetune_compat.inspect.starts import initial_values, with_initial_value
 
 _MATRIX = 2
 """Number of dimensions of a factor of a linear layer; a factor of a convolution has more."""
@@ -52,6 +54,10 @@ def finite(case: Case) -> Seen | None:
 
 
 def ever_trained(case: Case) -> Seen | None:
+    return _lora_trained(case) if case.saved.config.is_lora else _other_method_trained(case)
+
+
+def _lora_trained(case: Case) -> Seen | None:
     born = [tensor for layer in case.saved.layers if (tensor := layer.born_zero)]
     if not born or not all(tensor.all_zero for tensor in born):
         return None
@@ -61,6 +67,23 @@ def ever_trained(case: Case) -> Seen | None:
     return Seen(
         f"{which} exactly zero in {where}, as before the first step: this adapter was never trained.",
         names_of(born),
+    )
+
+
+def _other_method_trained(case: Case) -> Seen | None:
+    values = initial_values(case.saved.config_raw)
+    if not values:
+        raise NotApplicable(f"the file does not show whether {case.saved.config.peft_type} was trained")
+    unchanged = with_initial_value(case.saved.weights.tensors, values)
+    if not unchanged or not all(unchanged.values()):
+        return None
+    there = {part: value for part, value in values.items() if any(f".{part}." in f".{name}." for name in unchanged)}
+    parts = " and ".join(f"{part} ({value:g})" for part, value in there.items())
+    share = share_of(len(unchanged), len(unchanged), "tensor")
+    return Seen(
+        f"{parts} {'has' if len(there) == 1 else 'have'} the initial value in {share}, as before the first step: this "
+        "adapter was never trained.",
+        tuple(unchanged),
     )
 
 

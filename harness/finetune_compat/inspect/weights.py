@@ -65,6 +65,14 @@ class Tensor:
         """Whether the tensor has elements and all of them are exactly zero."""
         return self.values is not None and 0 < self.elements == self.values.zero
 
+    @property
+    def constant(self) -> float | None:
+        """The value of all elements; None if they differ, if there are none, or if they were not read."""
+        values = self.values
+        if values is None or values.nan + values.infinite or values.minimum != values.maximum:
+            return None
+        return values.minimum
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:

@@ -118,6 +118,7 @@ LOST_BIASES = "bias is lora_only, and no bias was saved: PEFT before 0.21 trains
 
 PROMPT = {"prompt_embeddings": values(8, 6)}
 PROMPT_TUNING: dict[str, Any] = {"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 8}
+IA3 = {f"{PREFIX}{module}.ia3_l": np.ones((1, 6), np.float32) for module in (Q0, V0)}
 WITH_DOWN = ["q_proj", "v_proj", "down_proj"]
 MAYBE_EXCLUDED = (
     "1 target of the configuration has no tensor (down_proj): exclude_modules may exclude all their modules, which "
@@ -191,9 +192,17 @@ STORIES = (
     case(
         "S106",
         "prompt tuning",
-        "PROMPT_TUNING is not judged in depth: only empty tensors, NaN and infinity are checked.",
+        "PROMPT_TUNING is not judged in depth: only empty tensors, NaN and infinity are checked. The file does not "
+        "show whether it was trained.",
         {"prompt_embeddings": values(4, 6)},
         peft_type="PROMPT_TUNING",
+    ),
+    case(
+        "S106",
+        "IA3",
+        "IA3 is not judged in depth: only empty tensors, NaN, infinity and initial values are checked.",
+        {f"{PREFIX}{Q0}.ia3_l": values(6)},
+        peft_type="IA3",
     ),
     case("S106", "LoRA", None),
     case(
@@ -276,6 +285,26 @@ STORIES = (
         changed(np.zeros_like, *[name for name in tensors() if "lora_A" in name]),
         init_lora_weights="mica",
     ),
+    case(
+        "S204",
+        "never trained, IA3",
+        "ia3_l (1) has the initial value in all 2 tensors, as before the first step: this adapter was never trained.",
+        IA3,
+        peft_type="IA3",
+        init_ia3_weights=True,
+    ),
+    case(
+        "S204",
+        "never trained, BOFT",
+        "boft_R (0) and boft_s (1) have the initial value in all 2 tensors, as before the first step: this adapter was "
+        "never trained.",
+        {f"{PREFIX}{Q0}.boft_R": np.zeros((2, 3), np.float32), f"{PREFIX}{Q0}.boft_s": np.ones((6, 1), np.float32)},
+        peft_type="BOFT",
+        init_weights=True,
+    ),
+    case("S204", "IA3, one module moved", None, IA3 | {f"{PREFIX}{V0}.ia3_l": values(1, 6)}, peft_type="IA3"),
+    case("S204", "IA3 that does not start at 1", None, IA3, peft_type="IA3", init_ia3_weights=False),
+    case("S204", "HRA starts at random values", None, {f"{PREFIX}{Q0}.hra_u": values(6, 2)}, peft_type="HRA"),
     case("S204", "one number moved", None, changed(np.zeros_like, *ALL_B) | with_value(1e-30, *ALL_B[:1])),
     case("S204", "an embedding starts at zero in A", None, embedding() | changed(np.zeros_like, *ALL_B)),
     case(
@@ -610,7 +639,7 @@ def test_a_check_reports_its_fault_and_nothing_else(tmp_path: Path, given: Examp
     assert (seen and seen.sentence) == given.sentence
 
 
-WITH_TESTS_OF_THEIR_OWN = {"S107", "S108", "S401", "S402", "S403", "S404", "S405"}
+WITH_TESTS_OF_THEIR_OWN = {"S107", "S108", "S209", "S210", "S310", "S401", "S402", "S403", "S404", "S405"}
 
 
 def test_every_check_has_a_bad_and_a_good_case() -> None:

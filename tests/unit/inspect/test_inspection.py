@@ -259,7 +259,7 @@ class TestJson:
     ) -> None:
         """The names are those of the fields."""
         monkeypatch.setattr(inspection, "load_under", lambda saved, base, stack: LOADS)
-        assert run(str(write(Path("a"))), "--base", "b", "--stack", "trl1.16", "--json") == ExitCode.HEALTHY
+        assert run(str(write(Path("a"))), "--base", "qwen2.5-7b", "--stack", "trl1.16", "--json") == ExitCode.HEALTHY
         told = json.loads(capsys.readouterr().out)["loading"]
         assert (told["stack"], told["fitting"], told["missing"]) == ("trl1.16-py311", 8, [])
 
