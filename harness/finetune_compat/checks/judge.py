@@ -66,6 +66,9 @@ _WITHOUT_GPU = (
     "CUDA is required",  # Transformers, for a bitsandbytes without CPU kernels
     "torch.cuda.is_available() is False",
     "0 active drivers",  # Triton
+    "Cannot access accelerator device",
+    "from the 'CUDA' backend",
+    "cannot find any torch accelerator",  # Unsloth
 )
 
 _GROUPS = {

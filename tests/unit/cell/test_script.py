@@ -12,7 +12,6 @@ import pytest
 from finetune_compat.cell.script import without_gpu
 from finetune_compat.cell.script.imports import AfterImport
 from finetune_compat.cell.script.kept import Kept
-from finetune_compat.cell.script.notebook import without_magics
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.cell.script.process import Process
 from finetune_compat.watch import host
@@ -54,23 +53,6 @@ def test_a_change_that_fails_is_told_and_the_import_goes_on(package: None, monke
     import watched_pkg
 
     assert (watched_pkg.prepare(), failures) == ("plain", ["watched_pkg.inner: no"])
-
-
-@pytest.mark.parametrize(
-    ("source", "code", "left_out"),
-    [
-        ("x = 1\n", "x = 1\n", []),
-        ("!pip install trl\nx = 1", "pass\nx = 1", ["!pip install trl"]),
-        ("if x:\n    %time y()", "if x:\n    pass", ["%time y()"]),
-        ("%%bash\nls", "", ["%%bash"]),
-        # A line that looks like a magic inside valid Python is Python.
-        ("x = (7\n% 3)", "x = (7\n% 3)", []),
-    ],
-)
-def test_magics_are_left_out_where_they_stand(source: str, code: str, left_out: list[str]) -> None:
-    """The other lines keep their line numbers."""
-    found, lines = without_magics(source)
-    assert (found.strip(), lines) == (code.strip(), left_out)
 
 
 def arguments(**given: object) -> SimpleNamespace:

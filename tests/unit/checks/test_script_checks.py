@@ -299,6 +299,9 @@ def test_what_did_not_train_is_not_healthy() -> None:
         "Attempting to deserialize object on a CUDA device but torch.cuda.is_available() is False.",
         "GPU is required to run AWQ quantized model.",
         "0 active drivers ([]). There should only be one.",
+        "Cannot access accelerator device when none is available.",
+        "Could not run 'aten::empty.memory_format' with arguments from the 'CUDA' backend.",
+        "Unsloth cannot find any torch accelerator? You need a GPU.",
     ],
 )
 def test_what_this_machine_lacks_is_no_fault_of_the_script(message: str) -> None:

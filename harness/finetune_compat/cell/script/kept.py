@@ -55,6 +55,12 @@ class Kept:
             if hasattr(cls, "push_to_hub"):
                 cls.push_to_hub = self.pushing
 
+    def uploads(self, module: ModuleType) -> None:
+        """Replace `push_to_hub` of every class of `module` that defines it."""
+        for cls in list(vars(module).values()):
+            if isinstance(cls, type) and cls.__module__ == module.__name__ and "push_to_hub" in vars(cls):
+                cls.push_to_hub = self.pushing  # type: ignore[attr-defined]
+
     def saving(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """`original`, a method that saves into a directory, with redirected directories replaced."""
 

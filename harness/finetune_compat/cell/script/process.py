@@ -15,6 +15,7 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from finetune_compat.cell.instruments import frames
+from finetune_compat.cell.script import hub
 from finetune_compat.cell.script.imports import AfterImport, Change
 from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.notes import Notes
@@ -38,6 +39,9 @@ _SAVERS = (
     "transformers.video_processing_utils",
 )
 """Modules with classes that are saved together with a model."""
+
+_UPLOADS = ("datasets.arrow_dataset", "datasets.dataset_dict")
+"""Modules with classes that only upload."""
 
 
 class Process:
@@ -74,7 +78,10 @@ class Process:
             "transformers.modeling_utils": self._models,
             "transformers.training_args": self._arguments,
             "transformers.trainer": self._trainers,
+            "huggingface_hub._login": lambda module: hub.logins(module, self.notes),
+            "huggingface_hub.hf_api": lambda module: hub.writes(module, self.notes),
             **dict.fromkeys(_SAVERS, self.kept.savers),
+            **dict.fromkeys(_UPLOADS, self.kept.uploads),
         }
 
     @functools.cached_property
