@@ -531,12 +531,19 @@ def watch(
     ] = None,
     stack: Annotated[str | None, typer.Option(help="Run it on this stack of the matrix, such as trl0.22.")] = None,
     steps: Annotated[int, typer.Option(help="Stop each training after this many steps.")] = 10,
+    packages: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="PACKAGE", help="Package that the environment lacks; may be repeated."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> int:
     """Run an unmodified training script for a few steps: what is trainable at each stage, and does it learn?
 
     Exit code 0: healthy. 1: unhealthy. 3: could not tell. 4: bad input.
     """
+    import dataclasses
+    import tempfile
+
     from finetune_compat.checks.ledger import load_ledger
     from finetune_compat.watch.host import check_script, check_steps, exit_code, of_stack, own_interpreter, run_pipeline
     from finetune_compat.watch.page import as_json as jsonable
@@ -556,7 +563,13 @@ def watch(
 
         interpreter = of_stack(stack_python(read_matrix(), stack))
     ledger = load_ledger()
-    seen = run_pipeline(given, interpreter, steps)
+    with tempfile.TemporaryDirectory(prefix="compat-with-") as folder:
+        if packages:
+            from finetune_compat.stacks.added import add_packages
+
+            add_packages(interpreter.python, packages, Path(folder))
+            interpreter = dataclasses.replace(interpreter, added=Path(folder))
+        seen = run_pipeline(given, interpreter, steps)
     verdicts = verdicts_on(seen, ledger)
     print(json.dumps(jsonable(seen, verdicts), indent=2, allow_nan=False) if as_json else page(seen, verdicts, ledger))
     return exit_code(verdicts)

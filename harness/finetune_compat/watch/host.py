@@ -72,6 +72,8 @@ class Interpreter:
     python: Path
     lock_sha256: str = ""
     torch_wanted: str = ""
+    added: Path | None = None
+    """Directory of packages that the environment lacks; None if there are none."""
 
 
 def of_stack(stack: StackPython) -> Interpreter:
@@ -253,7 +255,7 @@ def run_pipeline(
         request = WatchRequest(folder, flow, interpreter.name, steps, lock, torch, throw_away)
         asked = Path(folder, "request")
         asked.write_text(json.dumps(dataclasses.asdict(request)), encoding="utf-8")
-        environ = {**_environ(asked), **(variables or {})}
+        environ = {**_environ(asked, interpreter.added), **(variables or {})}
         try:
             status = _run(command, environ, signals)
         finally:
@@ -320,10 +322,11 @@ def _remove_links(scratch: Path) -> None:
                 Path(made).rmdir()
 
 
-def _environ(request: Path) -> dict[str, str]:
-    """The inherited environment variables, and those that make Python load the watch first."""
+def _environ(request: Path, added: Path | None = None) -> dict[str, str]:
+    """The inherited environment variables, and those that make Python load the watch first, and find `added`."""
     site = places().import_path() / "finetune_compat" / "cell" / "site"
-    path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+    more = (os.environ.get("PYTHONPATH"), str(added) if added else None)
+    path = os.pathsep.join([str(site), *filter(None, more)])
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**inherited, "PYTHONPATH": path, REQUEST: str(request), child_processes.PARENT: str(os.getpid())}
 
