@@ -92,13 +92,33 @@ def _subject(file: Path) -> Subject:
             if adapter
             else "Pass the config.json from the folder of a model's weights.",
         )
-    if raw.get("quantization_config"):
-        stored = raw["quantization_config"]
-        method = stored.get("quant_method", "unknown method") if isinstance(stored, dict) else "unknown method"
+    title = file.parent.name if file.name == "config.json" and file.parent.name else file.name
+    method = _stored_as(raw)
+    if not method:
+        return Subject(title, raw, None)
+    if method not in _UNPACKED:
         raise CompatError(
             f"the model is stored quantized ({method})",
             where=str(file),
             meaning="A census applies quantization itself, as bitsandbytes does when a model is loaded.",
             todo="Pass the config.json of the unquantized model, and choose --quantization.",
         )
-    return Subject(file.parent.name if file.name == "config.json" and file.parent.name else file.name, raw, None)
+    whole = {key: value for key, value in raw.items() if key != "quantization_config"}
+    return Subject(f"{title} ({_UNPACKED[method]})", whole, None)
+
+
+_UNPACKED = {
+    "bitsandbytes": "stored by bitsandbytes; counted as --quantization says",
+    "fbgemm_fp8": "stored in fp8; counted as the unquantized model",
+    "fp8": "stored in fp8; counted as the unquantized model",
+    "mxfp4": "stored in mxfp4; counted as the unquantized model",
+}
+"""How a model is counted that is stored by one of these methods: its modules have the shapes of the plain model's."""
+
+
+def _stored_as(config: Mapping[str, Any]) -> str:
+    """The method by which the model is stored quantized; empty if it is not."""
+    stored = config.get("quantization_config")
+    if not stored:
+        return ""
+    return str(stored.get("quant_method", "unknown method")) if isinstance(stored, dict) else "unknown method"

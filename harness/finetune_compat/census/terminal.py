@@ -125,15 +125,22 @@ def _areas(taken: Taken) -> Iterator[Text]:
 
 
 def _targets(taken: Taken) -> Iterator[Text]:
-    width = max([len(pattern) for pattern in taken.lora.patterns] + [len("target")]) + 2
+    effective, patterns = taken.table.effective, taken.lora.patterns
+    default = effective.target_modules if effective and not patterns else ()
+    width = max([len(pattern) for pattern in (*patterns, *default)] + [len("target")]) + 2
     yield Text(f"{'target':<{width}}{'matches':>8}  {'in':<11}at")
-    for pattern in taken.lora.patterns:
+    for pattern in default:
+        for weight in taken.table.weights:
+            if weight.adapter and f".{weight.path}".endswith(f".{pattern}"):
+                yield Text(f"{pattern:<{width}}{weight.count:>8}  {weight.area:<11}{weight.path}")
+    if default:
+        yield Text("target_modules is not set: these are PEFT's own targets for models of this type", style="dim")
+    for pattern in patterns:
         matched = [weight for weight in taken.table.weights if pattern in weight.patterns]
         for weight in matched:
             yield Text(f"{pattern:<{width}}{weight.count:>8}  {weight.area:<11}{weight.path}")
         if not matched:
             yield Text(f"{pattern:<{width}}{0:>8}", style="yellow")
-    effective = taken.table.effective
     if effective and effective.target_parameters and not taken.lora.options.get("target_parameters"):
         names = ", ".join(effective.target_parameters)
         yield Text(f"PEFT turned targets of this model into target_parameters: {names}", style="dim")

@@ -13,7 +13,7 @@ from finetune_compat.census.compare import compared
 from finetune_compat.census.families import families, find
 from finetune_compat.census.lora import Lora
 from finetune_compat.census.taken import Taken, trainers
-from finetune_compat.census.terminal import comparison_as_json, print_comparison
+from finetune_compat.census.terminal import comparison_as_json, print_census, print_comparison
 from finetune_compat.census.verdicts import Code, TargetFinding, findings, last_names
 from finetune_compat.census.wording import advice, listed, sentence
 from finetune_compat.checks.ledger import load_ledger
@@ -135,6 +135,23 @@ def test_a_config_that_cannot_be_counted_is_one_message(tmp_path: Path, text: st
         assert said in message
 
 
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("fp8", "stored in fp8; counted as the unquantized model"),
+        ("mxfp4", "stored in mxfp4; counted as the unquantized model"),
+        ("bitsandbytes", "stored by bitsandbytes; counted as --quantization says"),
+    ],
+)
+def test_a_config_of_a_model_that_is_stored_quantized_has_totals(tmp_path: Path, method: str, told: str) -> None:
+    """The model is built from the config of the unquantized one."""
+    stored = {"model_type": "a", "vocab_size": 8, "quantization_config": {"quant_method": method}}
+    (tmp_path / "config.json").write_text(json.dumps(stored), encoding="utf-8")
+    subject = find(str(tmp_path))
+    assert subject.config == {"model_type": "a", "vocab_size": 8}
+    assert subject.title == f"{tmp_path.name} ({told})"
+
+
 def test_a_config_that_is_not_there_is_one_message(tmp_path: Path) -> None:
     """An argument that looks like a path is no family name."""
     assert refused(f"{tmp_path}/config.json").startswith(f"{tmp_path}/config.json: cannot be read: No such file")
@@ -166,6 +183,18 @@ def test_an_invalid_lora_configuration_is_refused(tmp_path: Path, options: dict[
 
 
 # -------------------------------------------------------------------------------------------------------- the verdicts
+
+
+def test_without_targets_those_of_peft_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """`target_modules: null` leaves the choice to PEFT's table of model types."""
+    chosen = dataclasses.replace(qwen("q_proj"), effective=Effective(("q_proj",), ()))
+    asked = Lora({"r": 8, "target_modules": None}, "adapter_config.json")
+    print_census(dataclasses.replace(taken(chosen, "q_proj"), lora=asked), tree=False)
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if line.startswith("q_proj"))
+    assert row.split() == ["q_proj", "28", "language", "model.language_model.layers.[0-27].self_attn.q_proj"]
+    assert "target_modules is not set: these are PEFT's own targets for models of this type" in lines
+    assert not any(line.startswith("k_proj") for line in lines)
 
 
 def test_targets_that_match_their_names_give_no_verdict() -> None:
