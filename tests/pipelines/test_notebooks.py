@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from packaging.version import Version
 
 GPU = """
 print(torch.cuda.get_device_properties(0).name, torch.cuda.get_device_capability(), torch.cuda.max_memory_reserved())
@@ -51,3 +53,14 @@ def test_a_notebook_for_a_gpu_trains_on_the_cpu(watch: Any, script: Any, model: 
         assert asked in changed
     assert "cell 1: left out: !pip install -q trl peft" in left_out
     assert "cell 7: left out: %%bash" in left_out
+
+
+HANDED = Path(__file__).parents[1] / "exam" / "handed" / "notebooks"
+
+
+@pytest.mark.skipif(Version(version("trl")) < Version("1.0"), reason="they are written for TRL 1.0 and later")
+@pytest.mark.parametrize("name", [path.name for path in sorted(HANDED.glob("*.ipynb"))])
+def test_a_notebook_of_the_exam_is_healthy(watch: Any, name: str) -> None:
+    """Each was answered wrongly once."""
+    seen = watch(str(HANDED / name))
+    assert (seen.code, seen.verdicts[0]["outcome"]) == (0, "pass")
