@@ -79,7 +79,9 @@ def applies(one: Handed) -> bool:
     return all(version(name) in SpecifierSet(window) for name, window in one.releases)
 
 
-@pytest.mark.parametrize("one", filter(applies, HANDED), ids=lambda one: " ".join((one.script, *one.arguments)))
+@pytest.mark.parametrize(
+    "one", [one for one in HANDED if applies(one)], ids=lambda one: " ".join((one.script, *one.arguments))
+)
 def test_it_is_answered_rightly(watch: Any, tmp_path: Path, one: Handed) -> None:
     """The exit code, the failing checks and the cause are those that a plain run of the script shows."""
     for path in SCRIPTS.glob("*.py"):
