@@ -151,6 +151,28 @@ def test_labels_that_the_loss_takes_away_are_noted() -> None:
     assert found is not None and (found.rows, found.ends_learned, found.shifts) == (1, 1, False)
 
 
+class Heard(nn.Module):
+    """A model that receives labels."""
+
+    def forward(self, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return labels.sum()
+
+
+def test_a_batch_that_policy_and_reference_receive_counts_once() -> None:
+    """DPO of recent releases gives the labels to both, and both are one model with other adapters."""
+    trainer = SimpleNamespace(model=Heard())
+
+    def compute_loss(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return model(**inputs) + model(**{name: value.clone() for name, value in inputs.items()})
+
+    trainer.compute_loss = compute_loss
+    log = LessonLog(Tokens((END,), PAD, None))
+    with listening(trainer, log, lambda error: pytest.fail(str(error))):
+        trainer.compute_loss(trainer.model, {"input_ids": t(A, B, END), "labels": t(A, B, END)})
+    found = log.lesson(shifts=True, masked_by_data=None)
+    assert found is not None and (found.rows, found.shifts) == (1, True)
+
+
 # --------------------------------------------------------------------------------------------------- targets and heads
 
 

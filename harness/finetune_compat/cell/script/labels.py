@@ -173,7 +173,7 @@ def listening(trainer: Any, lesson: LessonLog, failed: Callable[[Exception], Non
         result = original(model, inputs, *args, **kwargs)
         if getattr(model, "training", False):
             try:
-                for batch in received or filter(None, (labelled(given),)):
+                for batch in _distinct(received) or filter(None, (labelled(given),)):
                     lesson.note(batch, by_model=bool(received))
             except Exception as error:  # noqa: BLE001 - an instrument must not end the script
                 failed(error)
@@ -188,6 +188,19 @@ def listening(trainer: Any, lesson: LessonLog, failed: Callable[[Exception], Non
             trainer.compute_loss = original
         else:
             del trainer.compute_loss
+
+
+def _distinct(batches: list[Batch]) -> list[Batch]:
+    """Each batch once. Where the reference model is the model itself, both receive the same batch."""
+    found: list[Batch] = []
+    for batch in batches:
+        if not any(_same(batch.ids, one.ids) and _same(batch.labels, one.labels) for one in found):
+            found.append(batch)
+    return found
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one is other or (one.shape == other.shape and torch.equal(one, other))
 
 
 # -------------------------------------------------------------------------------------------------------------- lesson
