@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import builders
 import pytest
-from finetune_compat.checks.script_checks import judge, judge_run
+from finetune_compat.checks.script_checks import called_by_the_script, judge, judge_run
 from finetune_compat.contract.records import (
     Actor,
     Area,
@@ -569,3 +569,17 @@ def test_an_argument_that_the_release_does_not_have_is_a_fault() -> None:
             "F001 SFTConfig of this trl has no max_seq_length (closest name: max_length), "
             "and no warmup_ratio (closest name: warmup_steps): TypeError at import: SFTConfig.__init__() got ..."
         )
+
+
+@pytest.mark.parametrize(
+    ("frames", "file"),
+    [
+        ((*TRAINS, LOADS, IN_PEFT), "peft/tuners/tuners_utils.py"),
+        ((LOADS, TRAINS[1], IN_PEFT), "transformers/trainer.py"),
+        ((*TRAINS, OWN_LINE), ""),
+        ((), ""),
+    ],
+)
+def test_the_library_to_blame_is_the_one_that_the_script_called_last(frames: tuple[Frame, ...], file: str) -> None:
+    """A callback of the script calls PEFT, inside a trainer of Transformers."""
+    assert called_by_the_script(Freeze(Stage.TRAINING, 8, 1, frames)) == file
