@@ -29,7 +29,6 @@ class Start:
 
 _STARTS: dict[str, tuple[Start, ...]] = {
     "ADALORA": (Start({"lora_E": 0}, {"init_lora_weights": (True,)}),),
-    "ADAPTION_PROMPT": (Start({"adaption_gate": 0}, {}),),
     "BEFT": (Start({"beft_bias": 0}),),
     "BOFT": (Start({"boft_R": 0, "boft_s": 1}),),
     "BONE": (Start({"bone_block": 0}, {"init_weights": (True, "bat")}),),
