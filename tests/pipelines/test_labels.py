@@ -202,6 +202,15 @@ def test_names_that_no_module_has_are_not_reached() -> None:
     assert found.scaling == {"2": 2}
 
 
+def test_a_parameter_of_that_name_is_no_target() -> None:
+    """Experts of Transformers 5 are parameters: `down_proj` is one."""
+    base = Qwen2ForCausalLM(config())
+    base.model.layers[0].experts = nn.Module()
+    base.model.layers[0].experts.w_down = nn.Parameter(torch.zeros(2, 4, 4))
+    found = setup_of(get_peft_model(base, LoraConfig(target_modules=["q_proj", "w_down"])))
+    assert found is not None and found.unreached == ("w_down",)
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -39,7 +39,7 @@ def without_effect(run: Run) -> str | None:
 def new_untrained(run: Run) -> str | None:
     """C107: training must change new heads and added rows of the embedding."""
     new = run.new
-    if new is None or not run.asks_for_adapters:
+    if new is None or run.setup is None:
         raise NotApplicable("no new head and no added token beside an adapter")
     if run.seen.training is None or not run.seen.training.subject_delta:
         raise NotApplicable("no trained weight changed")

@@ -39,9 +39,9 @@ def result_of(made: Run, code: str) -> Result:
             "A204",
             "the scaling of the adapter is 0 in all 14 adapted modules",
         ),
-        ({"new": NewParameters(heads=("score",))}, "C107", "the new head score is frozen"),
+        ({"new": NewParameters(heads=("score",)), "setup": AdapterSetup()}, "C107", "the new head score is frozen"),
         (
-            {"new": NewParameters(rows=2, rows_unchanged=("<think>", "</think>"))},
+            {"new": NewParameters(rows=2, rows_unchanged=("<think>", "</think>")), "setup": AdapterSetup()},
             "C107",
             "2 of 2 rows that were added to the embedding did not change: <think>, </think>",
         ),
@@ -74,12 +74,15 @@ def test_without_data_nothing_is_judged(code: str) -> None:
 
 
 def test_a_new_head_that_a_script_without_adapters_freezes_is_its_own_decision() -> None:
-    made = run(new=NewParameters(heads=("score",)), asks_for_adapters=False)
+    made = run(new=NewParameters(heads=("score",)))
     assert result_of(made, "C107") is Result.NOT_APPLICABLE
 
 
 def test_nothing_is_said_of_new_parameters_where_no_weight_changed() -> None:
-    made = training(run(new=NewParameters(heads=("score",)), rewarded=True, rewards_alike=True), subject_delta=0.0)
+    made = training(
+        run(new=NewParameters(heads=("score",)), setup=AdapterSetup(), rewarded=True, rewards_alike=True),
+        subject_delta=0.0,
+    )
     assert result_of(made, "C107") is Result.NOT_APPLICABLE
 
 

@@ -238,9 +238,10 @@ class Observer:
 
         @functools.wraps(original)
         def save(*args: Any, **kwargs: Any) -> Any:
-            if not self._saving and not self._training and _is_weights(next(iter((*args, *kwargs.values())), None)):
+            if not self._saving and not self._training:
+                saved = next(iter((*args, *kwargs.values())), None)
                 for run in self._trained:
-                    run.found.saved_more = True
+                    run.found.saved_more = run.found.saved_more or _may_hold(saved, run.story)
             self._saving += 1
             try:
                 return original(*args, **kwargs)
@@ -549,12 +550,13 @@ def _rows(model: nn.Module) -> int | None:
     return len(weight) if weight is not None else None
 
 
-def _is_weights(saved: Any) -> bool:
-    """Whether `saved` is a model, a tensor, or a mapping with tensors. An adapter that Transformers added to a model is
-    all that this model saves.
+def _may_hold(saved: Any, story: Story) -> bool:
+    """Whether `saved` is the model of `story`, a part of any model, or a mapping with tensors. A model to which
+    Transformers added an adapter saves only that.
     """
     if isinstance(saved, nn.Module):
-        return not getattr(saved, "_hf_peft_config_loaded", False)
+        whole = hasattr(saved, "save_pretrained")
+        return story.is_of(saved) and not getattr(saved, "_hf_peft_config_loaded", False) if whole else True
     values = saved.values() if isinstance(saved, Mapping) else (saved,)
     return any(isinstance(value, Tensor) for value in values)
 

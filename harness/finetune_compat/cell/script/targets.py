@@ -22,13 +22,14 @@ def setup_of(model: nn.Module) -> AdapterSetup | None:
     chosen = [configs[name] for name in active if name in configs]
     if not active:
         return None
-    names = _names(model)
+    modules = _plain(name for name, _ in model.named_modules())
+    names = modules | _plain(name for name, _ in model.named_parameters())
     asked = tuple(sorted({name for config in chosen for name in _targets(config)}))
     patterns = tuple(sorted({key for config in chosen for key in _patterns(config)}))
     replaced = [name for config in chosen for name in getattr(config, "target_parameters", None) or ()]
     return AdapterSetup(
         asked=asked,
-        unreached=tuple(name for name in asked if not _is_there(name, names, replaced)),
+        unreached=tuple(name for name in asked if not _is_there(name, modules, replaced)),
         patterns_unreached=tuple(key for key in patterns if not _matches(key, names)),
         scaling=_scaling(model, active),
     )
@@ -43,20 +44,19 @@ def _patterns(config: Any) -> Iterable[str]:
     return (*(getattr(config, "rank_pattern", None) or ()), *(getattr(config, "alpha_pattern", None) or ()))
 
 
-def _names(model: nn.Module) -> frozenset[str]:
-    """The names of modules and parameters, without the wrappers of PEFT."""
-    every = (*(name for name, _ in model.named_modules()), *(name for name, _ in model.named_parameters()))
-    return frozenset(name.replace(".base_layer", "") for name in every)
+def _plain(names: Iterable[str]) -> frozenset[str]:
+    """`names` without the wrappers of PEFT."""
+    return frozenset(name.replace(".base_layer", "") for name in names)
 
 
-def _is_there(target: str, names: Iterable[str], replaced: Iterable[str]) -> bool:
+def _is_there(target: str, modules: Iterable[str], replaced: Iterable[str]) -> bool:
     """Whether a module has the name `target`, as PEFT compares them. PEFT adapts it then, unless the configuration
     leaves it out (`exclude_modules`, `layers_to_transform`). Experts in one parameter are in `target_parameters`.
     """
     stem = target.rpartition(".")[2].removesuffix("_proj")
     if any(stem in re.split(r"[._]", name) for name in replaced):
         return True
-    return any(name == target or name.endswith(f".{target}") for name in names)
+    return any(name == target or name.endswith(f".{target}") for name in modules)
 
 
 def _matches(key: str, names: Iterable[str]) -> bool:
