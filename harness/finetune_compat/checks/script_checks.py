@@ -83,6 +83,8 @@ def judge_run(run: Run) -> Verdict:
             Outcome.INFRASTRUCTURE,
             f"the resume that the script asks for was not tried: {run.resume_untried}",
         )
+    elif closed := _closed(run):
+        outcome, reason = Outcome.INFRASTRUCTURE, closed
     elif not run.seen.training.subject_delta:
         outcome, reason = Outcome.INFRASTRUCTURE, f"no trained weight changed: {_why_nothing_changed(run)}"
     else:
@@ -230,13 +232,27 @@ def _training_keeps(run: Run) -> str | None:
     if after.trainable >= before.trainable:
         return None
     freezes = _frozen(run, in_training=True)
-    if freezes and all(map(by_the_script, freezes)) and not _all_closed(before, after):
+    if after.trainable and freezes and all(map(by_the_script, freezes)):
         raise NotApplicable(f"the script itself freezes in training, which is not judged{_blame(freezes)}")
     since = "" if run.frozen_after is None else f", from step {run.frozen_after + 1} on"
     return (
         f"{after.trainable:,} parameters are trainable after training, {before.trainable:,} were before"
         f"{since}{_blame(freezes)}"
     )
+
+
+def _closed(run: Run) -> str:
+    """Why a run is no evidence in which the script itself froze all adapters, or all layers, in training; else empty.
+
+    It may be a schedule that opens them after the steps that were seen, or a mistake.
+    """
+    before, after = run.seen.census(Stage.TRAINER), run.seen.census(Stage.AFTER_TRAINING)
+    freezes = _frozen(run, in_training=True)
+    if before is None or after is None or not (freezes and all(map(by_the_script, freezes))):
+        return ""
+    if not _all_closed(before, after):
+        return ""
+    return f"the script itself freezes all layers in training, and did not open them in these steps{_blame(freezes)}"
 
 
 def _all_closed(before: Census, after: Census) -> bool:

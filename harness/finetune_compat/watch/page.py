@@ -56,7 +56,7 @@ def page(seen: Pipeline, verdicts: Sequence[Verdict], ledger: Ledger) -> str:
     for run, verdict in zip(seen.runs, verdicts, strict=False):
         lines += ["", *_run(run, verdict, ledger)]
     for one in verdicts[len(seen.runs) :]:
-        lines += ["", f"{_WORDS[one.outcome]}: {one.reason}", *_advice(one)]
+        lines += ["", f"{_WORDS[one.outcome]}: {one.reason}", *_advice(one, seen)]
     if any(run.seen.device.emulates for run in seen.runs):
         lines += ["", *textwrap.wrap(wording.EMULATED_NOTE, _NOTE_WIDTH, subsequent_indent="  ")]
     lines += _listed("changed from what the script asks", seen.changed)
@@ -98,8 +98,11 @@ def _run(run: Run, verdict: Verdict, ledger: Ledger) -> Iterator[str]:
             yield f"    {opinion.code} not judged: {opinion.message}"
 
 
-def _advice(verdict: Verdict) -> list[str]:
-    """One line of advice for each failing check."""
+def _advice(verdict: Verdict, seen: Pipeline) -> list[str]:
+    """One line of advice for each failing check of the script itself."""
+    if seen.unknown:
+        classes = " and ".join(dict.fromkeys(one.callee.rpartition(":")[2] for one in seen.unknown))
+        return [f"  To do (F001): Use the arguments that {classes} has in this release, or leave these out."]
     return [f"  To do ({code}): {CODES[code].advice}" for code in verdict.failing]
 
 

@@ -519,6 +519,19 @@ def test_a_schedule_of_the_script_is_not_judged_while_something_trains() -> None
     assert message_of(frozen_in_training(0, schedule), "C105")[0] is Result.FAIL
 
 
+def test_a_schedule_that_closes_all_adapters_and_was_not_seen_to_its_end_is_could_not_tell() -> None:
+    """A head still trains. The schedule may open the adapters later, or never."""
+    schedule = Frame("train.py", 9, "on_epoch_begin", "p.requires_grad = False")
+    made = frozen_in_training(0, schedule)
+    made = dataclasses.replace(made, seen=builders.at_stage(made.seen, Stage.AFTER_TRAINING, trainable=64))
+    verdict = judge_run(made)
+    assert (verdict.outcome, verdict.failing) == (Outcome.INFRASTRUCTURE, ())
+    assert verdict.reason == (
+        "the script itself freezes all layers in training, and did not open them in these steps; "
+        "frozen by train.py:9: p.requires_grad = False"
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "end"),
     [

@@ -20,7 +20,7 @@ from finetune_compat.checks.codes import CODES
 from finetune_compat.checks.ledger import Ledger, load_ledger
 from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError, StackFailed
 from finetune_compat.contract.records import Failure, Frame, Stage
-from finetune_compat.contract.script import Pipeline
+from finetune_compat.contract.script import Pipeline, UnknownArgument
 from finetune_compat.machine.places import PACKAGE
 from finetune_compat.watch import host
 from finetune_compat.watch import page as pages
@@ -471,6 +471,13 @@ class TestThePage:
         error = Failure("ValueError", "no", Stage.TRAINER, (Frame("trl/trainer/dpo_trainer.py", 1, "f", "raise"),))
         shown = page(pipeline(run(), error=error, status=1), LEDGER)
         assert f"\n  To do (F001): {CODES['F001'].advice}\n" in shown
+
+    def test_an_unknown_argument_is_shown_with_what_to_do_about_it(self) -> None:
+        """The advice names the class that the script uses."""
+        error = Failure("TypeError", "no", Stage.IMPORT, (Frame("train.py", 1, "<module>", "SFTConfig()"),))
+        unknown = (UnknownArgument("trl:SFTConfig", "max_seq_length", ("max_length",)),)
+        shown = page(pipeline(error=error, status=1, unknown=unknown), LEDGER)
+        assert "\n  To do (F001): Use the arguments that SFTConfig has in this release, or leave these out.\n" in shown
 
     def test_the_model_handed_over_has_a_line_where_the_script_changed_it(self) -> None:
         """The line stands between wrapping and trainer; if both are alike there is one line."""

@@ -62,8 +62,15 @@ class _ScriptProbe(Probe):
         self._trainable = [parameter for parameter in given["model"].parameters() if parameter.requires_grad]
         super().on_train_begin(args, state, control, **given)
 
+    def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        super().on_step_begin(args, state, control, **given)
+        self._note_frozen(state)
+
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         super().on_step_end(args, state, control, **given)
+        self._note_frozen(state)
+
+    def _note_frozen(self, state: Any) -> None:
         if all(parameter.requires_grad for parameter in self._trainable):
             self.frozen_after = None
         elif self.frozen_after is None:
