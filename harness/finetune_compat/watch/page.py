@@ -76,8 +76,9 @@ def _run(run: Run, verdict: Verdict, ledger: Ledger) -> Iterator[str]:
     mark = f" {_MARK}" if run.seen.device.emulates else ""
     yield f"{run.trainer or 'no Trainer'}  {run.seen.variant}{mark}"
     yield from _table(_stages(run), mark)
+    judged = {"C104", "C105"} & {*verdict.failing}
     for freeze in run.seen.freezes:
-        who = " (the script itself: not judged)" if by_the_script(freeze) and "C104" not in verdict.failing else ""
+        who = " (the script itself: not judged)" if by_the_script(freeze) and not judged else ""
         yield f"  {freeze.parameters:,} frozen at {freeze.stage} by {freeze_line(from_the_script(freeze))}{who}{mark}"
     yield from _training(run, mark)
     if run.seen.labels is not None:
