@@ -2,7 +2,7 @@
 
     nox -s "compat-3.11(trl='0.22')" -- --branches
 
-A mode of its own: tracing slows a cell down, and its observation is not stored.
+Tracing is a separate mode: it slows a cell down, and its observation is not stored.
 """
 
 from __future__ import annotations
