@@ -14,28 +14,13 @@ from finetune_compat.contract.records import Area, AreaCount, Attention, Observa
 from finetune_compat.results.run_files import judge_one
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from opinions import failures, results, why
 
 Cell = tuple[Flow, Variant]
 Fault = Callable[[Observation], Observation]
 CELLS = [(flow, variant) for flow in CATALOG for variant in flow.variants]
 ADAPTED = [(flow, variant) for flow, variant in CELLS if flow.subject is Subject.ADAPTER]
 GATED = Variant("qwen2.5-vl+vision", Precision.NF4, True)
-
-
-def failures(seen: Observation) -> dict[str, str]:
-    """Return failing codes and their messages under an empty ledger."""
-    return {said.code: said.message for said in judge_one(seen, UNLISTED).opinions if said.result is Result.FAIL}
-
-
-def results(seen: Observation) -> dict[str, Result]:
-    """Return the result of each check."""
-    return {said.code: said.result for said in judge_one(seen, UNLISTED).opinions}
-
-
-def why(seen: Observation, code: str) -> tuple[Result, str]:
-    """Return the message of one check."""
-    [said] = [said for said in judge_one(seen, UNLISTED).opinions if said.code == code]
-    return said.result, said.message
 
 
 # ------------------------------------------------------------------------------------------------------ older harnesses

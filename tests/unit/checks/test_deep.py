@@ -22,17 +22,13 @@ from finetune_compat.contract.records import (
     StepPair,
     Variant,
 )
+from opinions import why
 
 NOGC = Variant("qwen2", Precision.FULL, False)
 
 
 def judged(seen: Observation, *listed: Deviation) -> Verdict:
     return judge(seen, flow_named(seen.flow), listed)
-
-
-def said(seen: Observation, code: str) -> tuple[Result, str]:
-    opinion = next(opinion for opinion in judged(seen).opinions if opinion.code == code)
-    return opinion.result, opinion.message
 
 
 def test_the_deep_tier_selects_cells_of_the_catalog() -> None:
@@ -77,7 +73,7 @@ def test_accumulation_that_multiplies_gradients_is_named_by_g402_alone() -> None
     """4 instead of 0.5 differs by 1.5 of 2, which is three quarters of the larger."""
     seen = d.changed(d.deep(), accumulation=d.scaled(4))
     assert judged(seen).failing == ("G402",)
-    assert said(seen, "G402")[1] == (
+    assert why(seen, "G402")[1] == (
         "4 rows at once and 4 rows one by one give different steps: gradient of lora_A off by 75.0% (norms 0.5 and 2), "
         "gradient of lora_B off by 75.0% (norms 2 and 8)"
     )
@@ -87,7 +83,7 @@ def test_accumulation_that_multiplies_the_reported_loss_is_named_by_g402_alone()
     """The steps are correct, and the log is wrong."""
     seen = d.changed(d.deep(), accumulation=d.scaled(1, loss_factor=4))
     assert judged(seen).failing == ("G402",)
-    assert said(seen, "G402")[1] == (
+    assert why(seen, "G402")[1] == (
         "4 rows at once and 4 rows one by one give different steps: reported loss 4.8000 and 19.2000"
     )
 
@@ -110,12 +106,12 @@ def test_a_loss_rounded_to_four_decimals_is_the_same_loss() -> None:
 def test_gradients_in_bfloat16_may_be_rounded_more(dtype: str, factor: float, result: Result) -> None:
     """The limit is a thousandth in float32 and a fiftieth in bfloat16."""
     seen = b.adapter_dtypes(d.changed(d.deep(), accumulation=d.scaled(factor)), (dtype,), (dtype,))
-    assert said(seen, "G402")[0] is result
+    assert why(seen, "G402")[0] is result
 
 
 def test_a_gradient_that_is_not_finite_differs_wholly() -> None:
     """NaN is not a small difference."""
-    assert said(d.not_finite(d.deep()), "G402") == (
+    assert why(d.not_finite(d.deep()), "G402") == (
         Result.FAIL,
         "4 rows at once and 4 rows one by one give different steps: gradient of lora_A off by inf% (norms 0.5 and nan)",
     )
@@ -124,7 +120,7 @@ def test_a_gradient_that_is_not_finite_differs_wholly() -> None:
 def test_other_rows_are_no_comparison() -> None:
     """Values from other labels cannot be compared, and this is a finding."""
     seen = d.changed(d.deep(), accumulation=StepPair(4.8, 4.8, False, {}))
-    assert said(seen, "G402")[1] == "4 rows at once and 4 rows one by one were not given the same rows and labels"
+    assert why(seen, "G402")[1] == "4 rows at once and 4 rows one by one were not given the same rows and labels"
 
 
 # ------------------------------------------------------------------------------------------------------- checkpointing
@@ -134,7 +130,7 @@ def test_gradients_that_checkpointing_makes_zero_are_named_by_g403_alone() -> No
     """The gradients are present and zero."""
     seen = d.changed(d.deep(), checkpointing=d.zeroed("lora_A"))
     assert judged(seen).failing == ("G403",)
-    assert said(seen, "G403")[1] == (
+    assert why(seen, "G403")[1] == (
         "no checkpointing and checkpointing give different steps: gradient of lora_A off by 100.0% (norms 0.5 and 0)"
     )
 
@@ -142,7 +138,7 @@ def test_gradients_that_checkpointing_makes_zero_are_named_by_g403_alone() -> No
 def test_a_variant_without_checkpointing_has_nothing_to_compare() -> None:
     """The check does not apply."""
     seen = d.changed(d.deep(b.healthy(variant=NOGC)), checkpointing=None)
-    assert said(seen, "G403") == (Result.NOT_APPLICABLE, "the step was not computed in both ways")
+    assert why(seen, "G403") == (Result.NOT_APPLICABLE, "the step was not computed in both ways")
 
 
 # ------------------------------------------------------------------------------------------------------------ learning
@@ -152,7 +148,7 @@ def test_an_eval_loss_that_falls_by_itself_is_named_by_e804_alone() -> None:
     """The twin, whose steps were undone, loses 0.5; the flow's 1.0 is less than three times that."""
     seen = d.changed(d.deep(), twin=LossPair(5.0, 4.5))
     assert judged(seen).failing == ("E804",)
-    assert said(seen, "E804")[1] == (
+    assert why(seen, "E804")[1] == (
         "eval loss fell by 1.000000; without learning it changes by 0.500000 (repeats differ by 0.000000, "
         "the twin whose steps are undone changes by 0.500000, random steps by 0.033333), and the fall must be 3 times "
         "that; "
@@ -164,28 +160,28 @@ def test_an_eval_loss_that_falls_by_itself_is_named_by_e804_alone() -> None:
 def test_a_fall_is_three_times_what_random_steps_do(loss: float, result: Result) -> None:
     """This holds in both directions: 0.32 is less than a third of 1.0, 0.34 is more."""
     seen = d.changed(d.deep(), wanderers=(LossPair(5.0, loss),))
-    assert said(seen, "E804")[0] is result
+    assert why(seen, "E804")[0] is result
 
 
 @pytest.mark.parametrize(("loss", "result"), [(4.3, Result.PASS), (4.4, Result.FAIL)])
 def test_a_fall_is_three_times_what_repeats_differ_by(loss: float, result: Result) -> None:
     """One repeat fell by 0.7 or by 0.6 instead of 1.0."""
     seen = d.changed(d.deep(), repeats=(LossPair(5.0, 4.0), LossPair(5.0, loss)))
-    assert said(seen, "E804")[0] is result
+    assert why(seen, "E804")[0] is result
 
 
 def test_a_fall_within_what_luck_is_known_to_do_is_none() -> None:
     """A fiftieth of 5.0 is 0.1, even if this machine repeats exactly. E802 fails first; E804 alone would agree."""
     seen = d.with_losses(d.changed(d.deep(), repeats=(), wanderers=()), 5.0, 4.91)
     assert judged(seen).failing == ("E802",)
-    assert said(seen, "E804") == (Result.BLOCKED, "E802")
+    assert why(seen, "E804") == (Result.BLOCKED, "E802")
 
 
 @pytest.mark.parametrize("measurement", ["repeats", "twin", "wanderers"])
 def test_a_null_that_ends_in_an_error_is_a_finding(measurement: str) -> None:
     """The flow succeeded, and its repetition did not."""
     seen = d.ended(d.deep(), measurement)
-    assert said(seen, "E804") == (
+    assert why(seen, "E804") == (
         Result.FAIL,
         f"{measurement} could not be measured: RuntimeError at training: planted",
     )
@@ -196,7 +192,7 @@ def test_a_step_that_ends_in_an_error_is_a_finding(measurement: str, code: str) 
     """The flow succeeded, and the measurement of a step did not."""
     seen = d.ended(d.deep(), measurement)
     assert judged(seen).failing == (code,)
-    assert said(seen, code)[1] == f"{measurement} could not be measured: RuntimeError at training: planted"
+    assert why(seen, code)[1] == f"{measurement} could not be measured: RuntimeError at training: planted"
 
 
 def test_an_infrastructure_failure_in_the_deep_tier_is_no_fault_of_the_versions() -> None:
@@ -221,7 +217,7 @@ def test_an_evaluation_that_ignores_the_model_is_named_by_e805_alone() -> None:
         d.deep(), evaluation=Response({"eval_loss": honest, "eval_accuracy": MetricResponse(1.0, 1.0, 1.0, 1.0)})
     )
     assert judged(seen).failing == ("E805",)
-    assert said(seen, "E805")[1] == (
+    assert why(seen, "E805")[1] == (
         "eval_accuracy stays 1.000000 with the weights scrambled and with the weights zeroed"
     )
 
@@ -333,7 +329,7 @@ def test_e802_reports_all_symptoms() -> None:
     seen = b.losses(b.healthy(), 4.0, 3.9)
     assert seen.training is not None
     training = dataclasses.replace(seen.training, loss=WIGGLY, accuracy_before=0.1, accuracy_after=0.1)
-    assert said(dataclasses.replace(seen, training=training), "E802")[1] == (
+    assert why(dataclasses.replace(seen, training=training), "E802")[1] == (
         "eval loss barely moves: 4.000000 -> 3.900000, a fall of 0.1000, under 5% of it; train loss wiggles between "
         "4.8000 and 5.2000 without learning; accuracy is flat: 0.100000 -> 0.100000"
     )
@@ -341,7 +337,7 @@ def test_e802_reports_all_symptoms() -> None:
 
 def test_layers_that_stand_still_are_named() -> None:
     """Half of each class stands still, which is one whole layer."""
-    assert said(d.half_still(b.healthy()), "W701") == (
+    assert why(d.half_still(b.healthy()), "W701") == (
         Result.FAIL,
         "while others changed, these tensors stood still: 7 of 14 lora_A, 7 of 14 lora_B, all of layers.1",
     )
