@@ -16,7 +16,7 @@ from builders import FULL, INT8, LISTED, NF4, NF4_NOGC, frozen, frozen_loud, hea
 from finetune_compat.contract.catalog import cells_on
 from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.records import DeviceKind, Frame, Observation, Stage, Variant
-from finetune_compat.report import markdown, summarize, wording
+from finetune_compat.report import markdown, origin, summarize
 from finetune_compat.results.age import Age, Part
 from finetune_compat.results.run_files import Origin, StackRow, judged, read_origin
 
@@ -88,7 +88,7 @@ def test_a_baseline_has_its_day_and_its_sources(tmp_path: Path) -> None:
 def aged(*, flows: tuple[str, ...] = (), locks: tuple[str, ...] = (), checks: tuple[str, ...] = (), **how: Any) -> str:
     """What a page says of a baseline of that age."""
     age = Age(flows, how.get("every", False), locks, checks, how.get("unknown", ()))
-    return wording.provenance(dataclasses.replace(summary_of([ran(at())], at()), age=age))
+    return origin.provenance(dataclasses.replace(summary_of([ran(at())], at()), age=age))
 
 
 def test_what_changed_since_a_baseline_was_measured_is_said() -> None:
@@ -115,7 +115,7 @@ def test_what_changed_since_a_baseline_was_measured_is_said() -> None:
 def test_who_reads_a_baseline_is_told_how_old_it_is(day: str, ago: str) -> None:
     """A page that is committed has the date alone."""
     summary = dataclasses.replace(summary_of([ran(at())], at()), origin=ORIGIN)
-    assert f"to 2026-11-20 17:12 UTC, {ago}, with harness" in wording.provenance(summary, date.fromisoformat(day))
+    assert f"to 2026-11-20 17:12 UTC, {ago}, with harness" in origin.provenance(summary, date.fromisoformat(day))
     assert "to 2026-11-20 17:12 UTC with harness" in markdown.render(summary)
 
 
@@ -129,11 +129,11 @@ def test_the_fields_that_a_run_lacks_are_named_with_their_cells() -> None:
         (both, ("sft-peft-model", "sft-full"), 2),
         (("Memory.peak_bytes",), ("sft-peft-model",), 1),
     ]
-    assert "Not recorded" not in wording.provenance(summary)  # a run that is no baseline
+    assert "Not recorded" not in origin.provenance(summary)  # a run that is no baseline
     assert (
         "Not recorded, and recorded by today's cells: Observation.deep, Observation.sizes (2 cells of every flow); "
         "Memory.peak_bytes (1 cell of sft-peft-model)."
-    ) in wording.provenance(dataclasses.replace(summary, origin=ORIGIN))
+    ) in origin.provenance(dataclasses.replace(summary, origin=ORIGIN))
 
 
 def test_provenance_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
