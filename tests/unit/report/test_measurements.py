@@ -1,4 +1,4 @@
-"""Every report of a traced stack says how many device-dependent branches its cells did not take."""
+"""Sentences about measurements: every report of a traced stack says how many branches its cells did not take."""
 
 from __future__ import annotations
 
