@@ -20,10 +20,11 @@ from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import Observation, Variant, to_json
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import RowState, StackRow, read_observations, read_rows, write_row
-from finetune_compat.run import nox_run, replay, stack_run
+from finetune_compat.run import cached_run, importance, nox_run, replay, stack_run
 from finetune_compat.run import request as requested
 from finetune_compat.run.command import run
-from finetune_compat.run.nox_run import order_of, was_red
+from finetune_compat.run.estimate import order_of
+from finetune_compat.run.importance import was_red
 from finetune_compat.run.options import RunOptions, read_options
 from finetune_compat.run.request import RunRequest
 from finetune_compat.run.selection import AskedCells
@@ -102,7 +103,8 @@ def nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Nox:
     monkeypatch.setattr(nox_run.subprocess, "Popen", stand_in)
     in_places(runs=tmp_path / "runs")
     monkeypatch.setattr(nox_run, "POLL_EVERY_S", 0.0)
-    monkeypatch.setattr(nox_run, "load_ledger", lambda: UNLISTED)
+    for module in (nox_run, cached_run):
+        monkeypatch.setattr(module, "load_ledger", lambda: UNLISTED)
     # A run sets both for its child processes.
     for name in ("COMPAT_RUN_ID", "COMPAT_PARENT"):
         monkeypatch.setenv(name, "")
@@ -435,7 +437,7 @@ def test_an_edge_is_one_though_its_neighbour_was_not_asked_for() -> None:
     def at_edges(*stacks: str) -> set[str]:
         asked = request(asked=AskedCells(stacks=stacks, flows=("sft-peft-model",), variants=("qwen2-nf4-gc",)))
         selection = requested.select(asked, ())
-        return set(nox_run.edge_cells(selection, load_ledger(), read_matrix())) & set(selection.cells)
+        return set(importance.edge_cells(selection, load_ledger(), read_matrix())) & set(selection.cells)
 
     cell = "sft-peft-model[qwen2-nf4-gc]@cpu"
     assert at_edges("trl0.20") == {f"trl0.20-py311/{cell}"}
