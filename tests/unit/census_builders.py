@@ -23,11 +23,7 @@ from finetune_compat.contract.census import (
 from finetune_compat.contract.records import Area, Stage
 
 V0_12 = {"trl": "0.12.2", "transformers": "4.46.3", "peft": "0.16.0", "bitsandbytes": "0.47.0", "torch": "2.13.0"}
-
-
 V0_22 = {"trl": "0.22.2", "transformers": "4.56.0", "peft": "0.17.1", "bitsandbytes": "0.47.0", "torch": "2.13.0"}
-
-
 LORA = Adapter(AdapterKind.LORA, (8, 64), (64, 8), 1024)
 
 
