@@ -27,8 +27,7 @@ from finetune_compat.stacks.locks import Lock
 from finetune_compat.store import stored_files
 from finetune_compat.store.addresses import Installed
 from finetune_compat.store.remote import StoreUnreachable
-from finetune_compat.store.store import Store
-from store_builders import planned, recipe_of, seen, stored_object
+from store_builders import planned, recipe_of, seen, store, stored_object
 
 FLOWS = ("sft-peft-config", "sft-full", "trainer-peft-model")
 FULL = replace(NF4, precision=Precision.FULL)
@@ -97,11 +96,6 @@ def session(run: Path, *arguments: str, cells: tuple[PlannedCell, ...] = CELLS) 
     plan = replace(planned(run, *cells), run=str(run))
     run_plan(plan, LOCK, PYTHON, (), parse_options(arguments))
     return plan
-
-
-def store() -> Store:
-    """The store of the test."""
-    return Store.configured()
 
 
 def test_the_second_session_runs_nothing_and_has_the_same_result(
