@@ -30,7 +30,7 @@ def test_many_items_beside_each_other_are_not_deep() -> None:
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe{}", b"NaN]"])
 def test_what_is_no_json_is_one_message(data: bytes) -> None:
     """It can follow the name of the file."""
-    with pytest.raises(ValueError, match="^is not JSON: "):
+    with pytest.raises(ValueError, match=r"^is not JSON: "):
         parsed(data)
 
 
