@@ -21,7 +21,7 @@ def test_weights_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """Gigabytes take a minute: an unchanged file keeps its digest."""
     model = weights(tmp_path / "weights")
     first = directories.digest(model, tmp_path)
-    monkeypatch.setattr(directories, "_sha256", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr(directories, "sha256_of", lambda path: pytest.fail(f"{path} was read again"))
     assert directories.digest(model, tmp_path) == first
     monkeypatch.undo()
     (tmp_path / directories.MEMORY).write_text("[")
