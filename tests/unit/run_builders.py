@@ -9,12 +9,13 @@ from pathlib import Path
 
 import builders as b
 import pytest
+from builders import UNLISTED
 from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import Observation, Variant, to_json
 from finetune_compat.results.run_files import RowState, StackRow, read_rows, write_row
+from finetune_compat.run import cached_run, nox_run, stack_run
 from finetune_compat.run import request as requested
-from finetune_compat.run import stack_run
 from finetune_compat.run.options import RunOptions, read_options
 from finetune_compat.run.request import RunRequest
 from finetune_compat.run.selection import AskedCells
@@ -106,3 +107,21 @@ def request(*, fresh: bool = False, pytest: tuple[str, ...] = (), **changes: obj
     asked = AskedCells(stacks=("trl0.22",), flows=("sft-full",), variants=("*-full-*",))
     options = RunOptions(device=DeviceChoice.CPU, fresh=fresh, pytest=pytest)
     return replace(RunRequest(asked=asked, options=options), **changes)  # type: ignore[arg-type]
+
+
+def without_processes(stand_in: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start `stand_in` in place of nox, in an environment that is a folder of files, and list no issue."""
+    site = tmp_path / "env" / "lib" / "python3.11" / "site-packages"
+    (site / "torch-2.13.0+cpu.dist-info").mkdir(parents=True)
+    (tmp_path / "env" / "bin").mkdir()
+    (tmp_path / "env" / "bin" / "python").touch()
+    (tmp_path / "env" / "pyvenv.cfg").write_text("version_info = 3.11.7\n")
+    monkeypatch.setattr(requested, "env_python", lambda _: tmp_path / "env" / "bin" / "python")
+    monkeypatch.setattr(nox_run.subprocess, "Popen", stand_in)
+    monkeypatch.setattr(nox_run, "POLL_EVERY_S", 0.0)
+    for module in (nox_run, cached_run):
+        monkeypatch.setattr(module, "load_ledger", lambda: UNLISTED)
+    # A run sets both for its child processes.
+    for name in ("COMPAT_RUN_ID", "COMPAT_PARENT"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
