@@ -11,6 +11,8 @@ from packaging.utils import canonicalize_name
 
 _HIDES = {
     "torch": "a fault of another torch or of CUDA is not seen",
+    "torchvision": "a package or script that imports it fails on both sides, such as qwen-vl-utils",
+    "torchaudio": "a package or script that imports it fails on both sides",
     "flash-attn": "faults of attn_implementation='flash_attention_2' and of padding-free batches are not seen",
     "deepspeed": "training runs without ZeRO: faults of sharded weights, optimizers and checkpoints are not seen",
     "vllm": "generation runs without vLLM: faults of its weights during online training are not seen",

@@ -387,6 +387,7 @@ def _of_project(side: Wanted, asked: str, preferences: tuple[str, ...], context:
         known = lock_path(plan, places().gate_locks).exists()
         lock = _locked(plan)
         if isinstance(lock, Unsolvable):
+            _refuse_unknown_release(side, lock.reason)
             found = obstacle(lock.reason, side.others, context.matrix.torch)
         else:
             found = None if known else _without_wheel(side, tried)
@@ -396,6 +397,17 @@ def _of_project(side: Wanted, asked: str, preferences: tuple[str, ...], context:
         if not isinstance(lock, Unsolvable):
             lock.path.unlink()  # with releases that are years old, because only they have wheels
     return Resolved(asked, side.rule, plan, lock, side.not_followed, side.requirements, side)
+
+
+def _refuse_unknown_release(side: Wanted, reason: str) -> None:
+    """Refuse a pin of the training stack that the index has no release of: another version would be measured.
+
+    Raises:
+        CompatError: there is such a pin.
+    """
+    for pin in side.requirements:
+        if _is_pin(pin) and f"there is no version of {pin.name}{pin.specifier}" in " ".join(reason.split()):
+            index.release_day(canonicalize_name(pin.name), _version(pin))
 
 
 def _without_wheel(side: Wanted, tried: set[str]) -> Obstacle | None:

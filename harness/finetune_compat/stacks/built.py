@@ -97,7 +97,9 @@ def _run_pip(source: str, into: Path) -> Path:
         lines = [
             line.strip() for line in done.stderr.splitlines() if re.match(r"\s*(?:ERROR|error|\w+Error|fatal)\b", line)
         ]
-        raise _failed(source, f"it does not build here: {lines[-1].removeprefix('ERROR: ') if lines else 'pip gave no reason'}")
+        raise _failed(
+            source, f"it does not build here: {lines[-1].removeprefix('ERROR: ') if lines else 'pip gave no reason'}"
+        )
     return found[0]
 
 

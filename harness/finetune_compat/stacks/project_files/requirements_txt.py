@@ -16,6 +16,7 @@ from finetune_compat.stacks.project_files.value import Kind, Package, Place, Pro
 
 _KIND = Kind.REQUIREMENTS
 _OPTION = re.compile(r"(-[A-Za-z]|--[a-z][a-z-]*)(?:\s*=\s*|\s+|(?<=^-[A-Za-z]))(.*)|(-[A-Za-z]|--[a-z][a-z-]*)")
+PYPI = "https://pypi.org/simple"
 _INCLUDES = {"-r": False, "--requirement": False, "-c": True, "--constraint": True}
 """Options that include a file, and whether its packages are only constraints."""
 _OF_A_REQUIREMENT = re.compile(r"\s--(?:hash|config-settings?|global-option|install-option)[=\s]\s*\S+")
@@ -61,7 +62,7 @@ class Found:
     kind: Kind = _KIND
     packages: list[Package] = field(default_factory=list)
     unread: list[Unread] = field(default_factory=list)
-    _read: set[tuple[Path, bool]] = field(default_factory=set)
+    done: set[tuple[Path, bool]] = field(default_factory=set)
     """Files that were read, and whether as constraints: a file that is included twice is read once."""
 
     def take(self, text: Text, *, constraint: bool = False, above: tuple[Path, ...] = ()) -> None:
@@ -71,7 +72,7 @@ class Found:
             ProjectFileError: as for `read`.
         """
         here = text.path.resolve()
-        self._read.add((here, constraint))
+        self.done.add((here, constraint))
         for number, line in _logical_lines(text):
             self.line(line, text.place(number), text.path.parent, constraint=constraint, above=(*above, here))
 
@@ -89,18 +90,25 @@ class Found:
         if option in _INCLUDES:
             self._include(value, place, folder, constraint=constraint or _INCLUDES[option], above=above)
         elif option in ("-e", "--editable") or (not option and _is_address(line)):
-            self._address(value if option else line, place)
+            self._address(value if option else line, place, folder)
         elif option:
-            reason = "another index; packages come from the default index" if option in _INDEXES else "an option of pip"
-            self.unread.append(unread(f"{option} {value}".strip(), reason, place))
+            self._option(option, value, place)
         else:
             _refuse_other_format(line, place, self.kind)
             self.packages.append(of_requirement(line, place, self.kind, constraint=constraint))
 
-    def _address(self, address: str, place: Place) -> None:
+    def _option(self, option: str, value: str, place: Place) -> None:
+        if option in ("-i", "--index-url") and value.rstrip("/") == PYPI:
+            return
+        reason = "another index; packages come from the default index" if option in _INDEXES else "an option of pip"
+        self.unread.append(unread(f"{option} {value}".strip(), reason, place))
+
+    def _address(self, address: str, place: Place, folder: Path) -> None:
         """A package that is named by its URL or path alone."""
         bare, _, marker = address.partition(" ;")
         name, version = of_address(bare.strip())
+        if not name and self._local(bare.strip(), place, folder):
+            return
         if not name:
             self.unread.append(unread(address, "a folder, an archive or a repository that states no name", place))
             return
@@ -118,7 +126,7 @@ class Found:
         here = path.resolve()
         if here in above:
             raise broken(self.kind, place, f"it includes {path}, which includes this file")
-        if (here, constraint) in self._read:
+        if (here, constraint) in self.done:
             return
         try:
             text = read_text(path)

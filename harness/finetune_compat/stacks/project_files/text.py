@@ -41,7 +41,7 @@ _WRITTEN_BY = {
     Kind.PIPFILE_LOCK: ("It was edited by hand, or a merge broke it.", "Make it again: `pipenv lock`."),
     Kind.PYLOCK: ("It is not a lock as PEP 751 defines it.", "Make it again: `uv export --format pylock.toml`."),
     Kind.REQUIREMENTS: (
-        "By its name and content it is a requirements file, as pip reads it.",
+        "It is read as a requirements file, the format of pip, because it is of no other kind.",
         "Correct that line; `pip install --dry-run -r FILE` reads the same format.",
     ),
     Kind.CONDA_ENVIRONMENT: (
@@ -51,7 +51,7 @@ _WRITTEN_BY = {
     Kind.CONDA_LOCK: ("It was edited by hand, or a merge broke it.", "Make it again: `conda-lock`."),
     Kind.SCRIPT: ("The `# /// script` block of a script is TOML in comments (PEP 723).", "Correct the block."),
     Kind.PIP_LIST: (
-        "By its name and content it is JSON that lists installed packages.",
+        "A JSON file must be what `pip list` or `uv pip list` prints, or a Pipfile.lock.",
         "Make it again: `pip list --format json`.",
     ),
     Kind.ENVIRONMENT: (
