@@ -501,8 +501,8 @@ def _is_platform(name: str) -> bool:
 
 def platform_note(text: str) -> str:
     """The note for a package of the platform layer. `text` begins with its name."""
-    name = canonicalize_name(re.split(r"[^\w.-]", text, maxsplit=1)[0])
-    name = name if name in TORCH else TORCH[0]
+    stated = canonicalize_name(re.split(r"[^\w.-]", text, maxsplit=1)[0])
+    name = stated if stated in TORCH else TORCH[0]
     return f"{text}: torch is the platform layer; its version is the matrix's, its build the machine's; {hides(name)}"
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from packaging.utils import canonicalize_name
+
 from finetune_compat.stacks.project_files.entries import checked_marker, of_pin, source_of_table
 from finetune_compat.stacks.project_files.graph import NOWHERE, marker_of, mask_of
 from finetune_compat.stacks.project_files.poetry_versions import python_specifier
 from finetune_compat.stacks.project_files.tables import Locked, only_elsewhere, strings, table_of, tables
-from finetune_compat.stacks.project_files.text import Text, broken, quoted
+from finetune_compat.stacks.project_files.text import Text, other_version
 from finetune_compat.stacks.project_files.value import DEFAULT_INDEX, Kind, Origin, Package, Project, Source
 
 _KIND = Kind.POETRY_LOCK
@@ -26,7 +28,7 @@ def read(text: Text, raw: Mapping[str, Any]) -> Project:
     version = str(metadata.get("lock-version", "1.0"))
     if not version.startswith(_VERSIONS):
         place = text.place(text.key("lock-version"))
-        raise broken(_KIND, place, f"it has lock version {quoted(version)}; versions 1 and 2 are read")
+        raise other_version(_KIND, place, version, "version 1 or 2")
     entries = tables({"package": [], **raw}, "package", text, _KIND)
     extras = {name: _names(listed) for name, listed in table_of(raw, "extras", text.place(), _KIND).items()}
     packages = tuple(_package(item, extras) for item in entries)

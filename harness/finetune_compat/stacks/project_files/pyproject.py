@@ -37,7 +37,7 @@ def read(text: Text, raw: Mapping[str, Any], inside: requirements_txt.Found | No
     file = _File(text, raw, inside)
     packages = [*file.standard(), *file.grouped(), *file.uv(), *file.poetry(), *file.pdm()]
     sourced = [file.with_source(item) for item in packages]
-    if not file.states_packages():
+    if inside is None and not file.states_packages():
         raise ProjectFileError(
             "it names no packages",
             where=str(text.path),

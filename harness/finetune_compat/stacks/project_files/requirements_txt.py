@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
 from finetune_compat.contract.errors import ProjectFileError
 from finetune_compat.stacks.project_files.entries import of_address, of_requirement, source_of_url
-from finetune_compat.stacks.project_files.text import LONGEST, Text, broken, quoted, read_text
+from finetune_compat.stacks.project_files.text import LONGEST, Text, broken, quoted, read_text, read_toml
 from finetune_compat.stacks.project_files.value import Kind, Package, Place, Project, Unread, unread
 
 _KIND = Kind.REQUIREMENTS
@@ -118,6 +118,24 @@ class Found:
         self.packages.append(
             Package(canonicalize_name(name), specifier, place, version=version, marker=whole.marker, source=source)
         )
+
+    def _local(self, address: str, place: Place, folder: Path) -> bool:
+        """Read the pyproject.toml of a folder: pip installs what it names. False if there is none."""
+        from finetune_compat.stacks.project_files import pyproject
+
+        match = re.fullmatch(r"(?:file:(?://)?)?([^\[\]]+?)(?:\[([^\]]*)\])?", address)
+        file = folder / match[1] / "pyproject.toml" if match and "://" not in match[1] else None
+        if match is None or file is None or not file.is_file():
+            return False
+        if (file.resolve(), False) not in self.done:
+            self.done.add((file.resolve(), False))
+            text = read_text(file)
+            found = pyproject.read(text, read_toml(text, Kind.PYPROJECT), self)
+            chosen = {f"extra {name.strip()}" for name in (match[2] or "").split(",")}
+            taken = [item for item in found.packages if not item.groups or chosen & set(item.groups)]
+            self.packages += [replace(item, groups=()) for item in taken]
+            self.unread.append(unread(address, "a project: what it names is read, and it is not installed", place))
+        return True
 
     def _include(self, value: str, place: Place, folder: Path, *, constraint: bool, above: tuple[Path, ...]) -> None:
         if not value or "://" in value:
