@@ -473,7 +473,7 @@ class _Sorted:
     def _build(self, item: Package) -> None:
         address = item.source.secret_address
         if item.source.origin is Origin.PATH:
-            address = address.removeprefix("file://")
+            address = address.removeprefix("file://").partition("#")[0]
             folder = Path(item.place.file).parent if item.place.line or Path(item.place.file).is_file() else Path()
             address = str((folder / address).resolve())
         self.built.append(Move(item.name, item.specifier, item.extras, address))
