@@ -259,27 +259,25 @@ class TestLocks:
         told = ("trl[vllm]==0.22.2: the committed lock of trl0.22 has no extras",)
         assert (row.stack, row.not_followed) == ("trl0.22-py311", told)
 
-    def test_a_file_constrains_what_it_does_not_name(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """uv gets its other versions as constraints; another content is another lock."""
+    def test_another_content_of_a_file_is_another_lock(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """uv gets all of its packages."""
         file = tmp_path / "requirements.txt"
         file.write_text("trl==0.22.1\ntokenizers==0.22.0\n")
         one, calls = self.made(str(file), monkeypatch)
-        assert "--constraints" in calls[0] and "trl==0.22.1" in calls[0]
+        assert {"trl==0.22.1", "tokenizers==0.22.0"} <= set(calls[0])
         file.write_text("trl==0.22.1\ntokenizers==0.22.1\n")
         other, _ = self.made(str(file), monkeypatch)
         assert one.stack != other.stack
 
-    def test_all_constraints_of_a_file_on_a_package_are_used(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        """An included file may narrow what it names."""
+    def test_constraints_limit_and_are_not_installed(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """An included file may narrow what the file names, and what others need."""
         (tmp_path / "more.txt").write_text("trl<0.23\nours>=1\n")
         file = tmp_path / "requirements.txt"
         file.write_text("-c more.txt\ntrl>=0.22\n")
         found, _ = self.made(str(file), monkeypatch)
         rest = [name for name in MATRIX.packages if name != "trl"]
-        assert list(found.plan.requirements) == ["trl<0.23", "trl>=0.22", *rest, *MATRIX.tools]
-        assert found.plan.constraints == ("ours>=1",)
+        assert list(found.plan.requirements) == ["trl>=0.22", *rest, *MATRIX.tools]
+        assert found.plan.constraints == ("ours>=1", "trl<0.23")
 
     def test_an_unreachable_registry_is_an_infrastructure_failure(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nothing is known about the versions."""
