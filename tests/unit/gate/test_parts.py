@@ -28,6 +28,7 @@ from finetune_compat.gate.inputs import read_side
 from finetune_compat.stacks import locks
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.stacks.uv_tool import Answer
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 MATRIX = read_matrix()
@@ -295,3 +296,26 @@ class TestLocks:
 def test_a_lock_of_another_matrix_is_stale_for_a_row() -> None:
     """Rows use their committed locks: their header lists constraints only if there are any."""
     assert all("constrained" not in locks.facts_of(plan) for plan in MATRIX.plans(MATRIX.stack("trl0.22")))
+
+
+class TestWheels:
+    @pytest.mark.parametrize(
+        ("allowed", "version"), [("", "2.0"), ("<2", None), ("==2.0", "2.0"), (">=3.0rc1", "3.0rc1"), (">9", None)]
+    )
+    def test_the_newest_release_may_have_only_a_source(
+        self, monkeypatch: pytest.MonkeyPatch, allowed: str, version: str | None
+    ) -> None:
+        """A resolver that takes only wheels would go back years without a word."""
+        names = ("x-1.0-py3-none-any.whl", "x-1.0.tar.gz", "x-2.0.tar.gz", "x-3.0rc1.tar.gz", "x-2.0.exe", "odd")
+        files = [*({"filename": name} for name in names), {"filename": "x-2.1.tar.gz", "yanked": "broken"}]
+        monkeypatch.setattr(index, "_files", lambda *_: files)
+        assert index.newest_without_wheel("x", SpecifierSet(allowed)) == (version and Version(version))
+
+    def test_a_package_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The resolver says so."""
+
+        def files(*_: str) -> None:
+            raise CompatError("there is no package")
+
+        monkeypatch.setattr(index, "_files", files)
+        assert index.newest_without_wheel("x", SpecifierSet()) is None
