@@ -258,20 +258,23 @@ def _pins(words: Sequence[str], option: str, matrix: Matrix, python: str | None)
     moves.sort(key=lambda move: (order.get(move.name, len(order)), move.name))
     if any(move.exact is None for move in moves):
         return Upgrade(tuple(moves), _python_for(python, matrix), False, not_followed)
-    return exact_side(
-        [pin_of(move, Version(str(move.exact))) for move in moves], matrix, _python_for(python, matrix), not_followed
-    )
+    pins = [pin_of(move, Version(str(move.exact))) for move in moves]
+    return row_of(pins, matrix, not_followed) or of_its_day(pins, _python_for(python, matrix), not_followed)
 
 
-def exact_side(
-    pins: Sequence[Requirement], matrix: Matrix, python: str, not_followed: tuple[str, ...] = ()
-) -> Row | Wanted:
-    """The side of exact pins: a row of the matrix if it has exactly this pin, else the packages of their day."""
-    if len(pins) == 1 and not not_followed:
-        row = next((stack for stack in matrix.stacks if _is_pin_of(pins[0], stack)), None)
-        if row is not None:
-            extras = (f"{pins[0]}: the committed lock of {row.name} has no extras",) if pins[0].extras else ()
-            return Row(row, None, extras)
+def row_of(pins: Sequence[Requirement], matrix: Matrix, not_followed: tuple[str, ...] = ()) -> Row | None:
+    """The row of the matrix that has exactly this pin; None if there is none, or there are other pins."""
+    if len(pins) != 1 or not_followed:
+        return None
+    row = next((stack for stack in matrix.stacks if _is_pin_of(pins[0], stack)), None)
+    if row is None:
+        return None
+    extras = (f"{pins[0]}: the committed lock of {row.name} has no extras",) if pins[0].extras else ()
+    return Row(row, None, extras)
+
+
+def of_its_day(pins: Sequence[Requirement], python: str, not_followed: tuple[str, ...] = ()) -> Wanted:
+    """The side of exact pins, with the other packages of their day."""
     return Wanted(Rule.OF_ITS_DAY, named_after(pins), tuple(pins), (), not_followed, python)
 
 

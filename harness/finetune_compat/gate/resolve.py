@@ -19,7 +19,7 @@ from finetune_compat.contract.names import shortened
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.gate import index
 from finetune_compat.gate.decision import Rule
-from finetune_compat.gate.inputs import Move, Row, Target, Upgrade, Wanted, exact_side, named_after, pin_of
+from finetune_compat.gate.inputs import Move, Row, Target, Upgrade, Wanted, named_after, of_its_day, pin_of, row_of
 from finetune_compat.gate.left_out import Obstacle, left_out, obstacle
 from finetune_compat.machine.places import places
 from finetune_compat.stacks.built import Built, build
@@ -193,8 +193,8 @@ def _settled(side: Upgrade, context: _Context) -> Row | Wanted:
     if not side.moves:
         return Wanted(Rule.OF_ITS_DAY, f"latest-{_today():%Y%m%d}", (), (), side.not_followed, python)
     pins, wheels = _releases(side.moves, context)
-    found = exact_side(pins, context.matrix, python, side.not_followed)
-    return replace(found, wheels=wheels) if isinstance(found, Wanted) else found
+    row = row_of(pins, context.matrix, side.not_followed)
+    return row or replace(of_its_day(pins, python, side.not_followed), wheels=wheels)
 
 
 def _releases(moves: Iterable[Move], context: _Context) -> tuple[tuple[Requirement, ...], tuple[Path, ...]]:
