@@ -296,7 +296,7 @@ def _moved(
     """
     wanted = before.wanted or Wanted(Rule.FILE, before.plan.stack.name, before.pins, (), (), before.plan.python)
     moving = {canonicalize_name(pin.name) for pin in pins} | {*free}
-    name = shortened("-".join((before.plan.stack.name, *(f"{pin.name}{_version(pin)}" for pin in pins), *free[:1])))
+    name = "-".join((before.plan.stack.name, *(f"{pin.name}{_version(pin)}" for pin in pins), *free[:1]))
     side = replace(_without_pins(wanted, pins, moving, context.matrix), name=name)
     side = replace(side, wheels=(*side.wheels, *wheels))
     if side.rule not in (Rule.FILE, Rule.LIVE):
@@ -460,7 +460,7 @@ def _of_today(side: Wanted, preferences: tuple[str, ...], context: _Context) -> 
     The name holds a digest of the requirements, so the same file gets the same lock on a later day.
     """
     stated = (*map(str, (*side.requirements, *side.others)), *side.constraints, *preferences, *map(str, side.wheels))
-    name = f"{side.name}-{hashlib.sha256(chr(10).join(stated).encode()).hexdigest()[:8]}"
+    name = shortened(f"{side.name}-{hashlib.sha256(chr(10).join(stated).encode()).hexdigest()[:8]}")
     today = _today()
     plan = _plan(context.matrix, side, name, (today, today), context.device, preferences)
     made = next((path for path in _files_of(plan) if path.exists()), None)
