@@ -105,10 +105,6 @@ class Text:
         """A line, counted from 1, or the whole text."""
         return Place(str(self.path), line + self.first_line - 1 if line else 0)
 
-    def at(self, offset: int) -> Place:
-        """The line of a character."""
-        return self.place(self.content.count("\n", 0, offset) + 1)
-
     def headers(self, header: str, count: int) -> list[int]:
         """The lines that are `header`, if there are `count` of them; else zeros, because one stands in a string."""
         found = [number for number, line in enumerate(self.lines, 1) if line.rstrip() == header]
