@@ -13,10 +13,10 @@ from packaging.version import Version
 
 from finetune_compat.contract.errors import CompatError, LockError, RegistryUnreachable
 from finetune_compat.contract.records import DeviceKind
-from finetune_compat.gate import index
 from finetune_compat.gate.decision import Rule
 from finetune_compat.gate.inputs import Row, Wanted, named_after
 from finetune_compat.machine.places import places
+from finetune_compat.stacks import index
 from finetune_compat.stacks.locks import (
     Lock,
     Outcome,

@@ -100,6 +100,7 @@ def facts_of(plan: LockPlan) -> dict[str, str]:
         "exempt": " ".join(f"{name}<={until}" for name, until in sorted(plan.exempt.items())) or "none",
         "excluded": " ".join(sorted(plan.excluded)),
         **({"constrained": _digest(plan.constraints)} if plan.constraints else {}),
+        **({"prereleases": "allowed"} if plan.prereleases else {}),
         "again": plan.again or f"nox -s lock -- {plan.stack.name}",
     }
 
@@ -293,6 +294,7 @@ def _resolve(plan: LockPlan) -> Answer:
             constraints = Path(scratch) / "constraints.txt"
             constraints.write_text("\n".join(plan.constraints), encoding="utf-8")
             arguments += ["--constraints", str(constraints)]
+        arguments += ["--prerelease", "allow"] if plan.prereleases else []
         for name, until in sorted(plan.exempt.items()):
             arguments += ["--exclude-newer-package", f"{name}={_end_of(until)}"]
         asked = (*plan.requirements, f"torch=={plan.torch}")
