@@ -114,7 +114,7 @@ def _names(pattern: str, on: On) -> bool:
 
 
 def _unknown(name: str, what: str, known: Sequence[str], where: str, todo: str = "") -> UnknownName:
-    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    near = get_close_matches(name, known, n=3, cutoff=0.6)
     return UnknownName(
         f"there is no {what} {name!r}",
         where=where,

@@ -137,7 +137,7 @@ class Matrix:
         for stack in self.stacks:
             if stack.name == name:
                 return stack
-        near = get_close_matches(name, [stack.name for stack in self.stacks], n=3, cutoff=0.5)
+        near = get_close_matches(name, [stack.name for stack in self.stacks], n=3, cutoff=0.6)
         raise UnknownName(
             f"there is no stack {name!r}",
             where=places().shown(places().stacks),
