@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from builders import NF4, UNLISTED
-from finetune_compat.cell.gpus import GPU, Gpus
 from finetune_compat.checks import Outcome
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import DeviceKind, EndCause, Precision, Variant
@@ -209,33 +207,6 @@ def test_the_limit_is_for_one_cell_and_not_for_all(cells: pytest.Pytester, tmp_p
 
 
 # ---------------------------------------------------------------------------------------------------------------- GPUs
-
-
-def node(name: str) -> SimpleNamespace:
-    """A worker as xdist's controller represents it."""
-    return SimpleNamespace(gateway=SimpleNamespace(id=name), workerinput={})
-
-
-def given(gpus: Gpus, name: str) -> str:
-    """Return the GPU that a new worker gets."""
-    worker = node(name)
-    gpus.pytest_configure_node(worker)
-    return str(worker.workerinput[GPU])
-
-
-def test_each_worker_has_its_own_gpu() -> None:
-    """They are given in the order of choice; with more workers than GPUs they are shared in turn."""
-    gpus = Gpus(["GPU-5f", "MIG-6a"])
-    assert [given(gpus, f"gw{number}") for number in range(4)] == ["GPU-5f", "MIG-6a", "GPU-5f", "MIG-6a"]
-
-
-@pytest.mark.parametrize("lost", [0, 1])
-def test_a_replaced_worker_leaves_its_gpu_to_its_replacement(lost: int) -> None:
-    """The replacement's number is new: counting in turn, one GPU would have two workers and the other none."""
-    gpus = Gpus(["4", "5"])
-    first = [given(gpus, "gw0"), given(gpus, "gw1")]
-    gpus.pytest_testnodedown(node(f"gw{lost}"))
-    assert given(gpus, "gw2") == first[lost]
 
 
 def test_a_lost_workers_cells_run_on_its_own_gpu(

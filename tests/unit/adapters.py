@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from finetune_compat.inspect.loading import Loading
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
@@ -82,3 +83,60 @@ def raw(path: Path, entries: list[tuple[str, str, list[int], bytes]]) -> Path:
     header = ("{" + ", ".join(parts) + "}").encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header + b"".join(data for *_, data in entries))
     return path
+
+
+A0 = f"{PREFIX}{Q0}.lora_A.weight"
+
+
+LOADS = Loading(
+    stack="trl1.16-py311",
+    versions={"peft": "0.21.2", "transformers": "5.20.0", "torch": "2.13.0"},
+    base="Qwen2ForCausalLM",
+    tied=False,
+    error="",
+    fitting=8,
+    missing=(),
+    unexpected=(),
+    mismatched=(),
+    unknown_options=(),
+)
+
+
+def broken() -> Path:
+    """An adapter that was never trained, with a NaN in its head."""
+    arrays: dict[str, Any] = {k: np.zeros_like(v) if "lora_B" in k else v for k, v in tensors().items()}
+    arrays[f"{PREFIX}score.weight"] = np.array([[3, np.nan]], dtype=np.float16)
+    return write(Path("adapter"), arrays, modules_to_save=["score"], peft_version="0.21.2")
+
+
+CARD = """\
+# out
+
+```python
+# - TRL: 9.9.9 is no line of the card
+```
+
+### Framework versions
+
+- PEFT {peft}
+- TRL: {trl}
+- Transformers: 4.56.0
+- Pytorch: 2.8.0+cu128
+"""
+
+
+def logged(directory: Path, norms: list[float], losses: list[float] | None = None, **more: float) -> None:
+    """Write a trainer's log with one entry for every tenth step."""
+    directory.mkdir(exist_ok=True)
+    given = losses or [2.0 - 0.1 * place for place in range(len(norms))]
+    entries = [
+        {"step": 10 * place, "loss": loss, "grad_norm": norm, **more}
+        for place, (norm, loss) in enumerate(zip(norms, given, strict=True), 1)
+    ]
+    state = {"global_step": 10 * len(norms), "log_history": [*entries, {"step": 10 * len(norms), "train_runtime": 3.0}]}
+    (directory / "trainer_state.json").write_text(json.dumps(state))
+
+
+def card(directory: Path, trl: str = "0.22.2", peft: str = "0.17.1") -> None:
+    """Write the model card."""
+    (directory / "README.md").write_text(CARD.format(trl=trl, peft=peft))

@@ -18,6 +18,7 @@ from finetune_compat.contract.records import (
     Stage,
     StepPair,
 )
+from finetune_compat.evidence.calibration import Sweep, judged
 
 BEFORE, AFTER = 5.0, 4.0
 """Eval losses of every case: a fall of 1, which is a fifth."""
@@ -107,3 +108,16 @@ def half_still(seen: Observation) -> Observation:
     }
     training = dataclasses.replace(seen.training, classes=classes, still_layers=("layers.1",))
     return dataclasses.replace(seen, training=training)
+
+
+QWEN2, LLAMA = (f"trl0.24-py311/sft-peft-config[{name}-full-nogc]@cpu" for name in ("qwen2", "llama"))
+
+
+def seeds(number: int) -> list[Observation]:
+    """All runs of a sweep over so many seeds."""
+    return [seen for seed in range(number) for seen in swept(seed)]
+
+
+def long(first: int = 0, last: int = 199, cell: str = QWEN2) -> Sweep:
+    """A sweep of as many seeds as needed, repeating two of them."""
+    return dataclasses.replace(judged(seeds(2)), seeds=(first, last), cell=cell)

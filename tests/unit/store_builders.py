@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from builders import NF4, healthy
+import pytest
+from builders import NF4, UNLISTED, VERSIONS, healthy
+from finetune_compat import cli
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import DeviceKind, Observation, to_json
+from finetune_compat.run import stack_run
+from finetune_compat.store.addresses import Installed
+from finetune_compat.store.store import Store
 from finetune_compat.store.stored_files import Stored
 
+OLD, NEW = "2020-01-01T00:00:00.000000+00:00", "2099-01-01T00:00:00.000000+00:00"
 FLOW = "sft-peft-config"
 
 
@@ -66,3 +72,23 @@ def planned(run: object, *cells: PlannedCell) -> Plan:
         limit_s=120.0,
         cells=cells or (PlannedCell(FLOW, NF4, ()),),
     )
+
+
+def store() -> Store:
+    """The store of the test."""
+    return Store.configured()
+
+
+def compat(*arguments: str) -> int:
+    """Run one command and return its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(("store", *arguments))
+    return int(ended.value.code or 0)
+
+
+ENVIRONMENT = Installed("3.11.7", "2.13.0+cpu", triton=False)
+
+
+def whole_plan() -> Plan:
+    """A plan of every cell of a CPU."""
+    return planned("/runs/one", *stack_run.planned_cells(UNLISTED, DeviceKind.CPU, VERSIONS))

@@ -15,10 +15,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from finetune_compat.bundle.wheels import sha256_of
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.names import is_plain
-from finetune_compat.machine.files import write_atomically
+from finetune_compat.machine.files import sha256_of, write_atomically
 
 FOLDER = "compat-bundle"
 """The folder that all parts unpack into."""

@@ -4,7 +4,6 @@ pip uses its configured mirrors, proxies and certificates.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import subprocess
@@ -20,6 +19,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from finetune_compat.contract.errors import InstallError, LockError, RegistryUnreachable
+from finetune_compat.machine.files import sha256_of
 from finetune_compat.stacks.requirement_files import Pin
 from finetune_compat.stacks.uv_tool import bare_environ
 
@@ -114,12 +114,6 @@ def _fitting(pins: Iterable[Pin], target: Target, folder: Path) -> dict[Pin, Pat
         if pin is not None and tags & target.tags and sha256_of(path) in pin.hashes:
             found[pin] = path
     return found
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fetch(pins: Sequence[Pin], target: Target, folder: Path, where: str, progress: Callable[[str], None]) -> None:

@@ -9,7 +9,6 @@ reports/faults/
 from __future__ import annotations
 
 import ast
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,15 +18,16 @@ from pydantic import TypeAdapter
 
 from finetune_compat.checks import CHECKS
 from finetune_compat.checks.codes import CODES
-from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.plan import Plan
-from finetune_compat.contract.records import DeviceKind, Observation
+from finetune_compat.contract.records import Observation
+from finetune_compat.evidence import fault_records
 from finetune_compat.evidence import independent_faults as independent
+from finetune_compat.evidence.fault_records import FaultRecord
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places
-from finetune_compat.machine.provenance import commit, short
+from finetune_compat.machine.provenance import short
+from finetune_compat.report.markdown import table
 from finetune_compat.report.wording import shortened
-from finetune_compat.results.order import stack_order
 from finetune_compat.results.run_files import read_line
 
 _TABLE = "FAULTS"
@@ -47,19 +47,9 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class Record(FaultRecord):
     """One complete run of all faults on one stack."""
 
-    stack: str
-    versions: Mapping[str, str]
-    python: str
-    device: str
-    harness_version: str
-    commit: str
-    """Commit of the harness, with `+` if files differed from it."""
-    measured: str
-    """Start time of the first fault."""
-    steps: int
     named: tuple[Named, ...]
 
 
@@ -100,19 +90,14 @@ def save(plan: Plan, status: int, arguments: Sequence[str], faults: Path | None 
         RecordsError: a stored record cannot be read.
     """
     faults = faults or places().faults
-    if status:
-        return f"Not stored in {faults}: the run failed."
-    if arguments:
-        return f"Not stored in {faults}: {' '.join(arguments)} may have left some faults out."
+    if problem := fault_records.why_not(status, arguments):
+        return f"Not stored in {faults}: {problem}"
     record, wanted = read_run(plan), planted()
     found = {named.fault: named.check for named in record.named}
     if found != wanted:
         odd = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
         return f"Not stored in {faults}: not every fault was planted and named ({', '.join(odd)})."
-    kind = "" if plan.device is DeviceKind.CPU else f"-{plan.device}"
-    path = faults / f"{plan.stack}{kind}.json"
-    write_atomically(path, json.dumps(dataclasses.asdict(record), indent=1) + "\n")
-    return f"Stored in {path}."
+    return f"Stored in {fault_records.write(record, plan, faults)}."
 
 
 def publish() -> None:
@@ -133,31 +118,13 @@ def read_run(plan: Plan) -> Record:
         RecordsError: the tests recorded nothing, or the file cannot be read.
     """
     path = plan.faults_file
-    if not path.exists():
-        raise RecordsError(
-            "no fault was planted",
-            where=str(path),
-            meaning="pytest succeeded, but no test ran.",
-            todo="Check the session's output: were all tests skipped?",
-        )
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = fault_records.read_lines(path, "fault")
     seen = [read_line(json.dumps(line["observation"]), str(path)) for line in lines]
     named = [
         Named(line["fault"], _place(observation), line["check"], shortened(line["said"]))
         for line, observation in zip(lines, seen, strict=True)
     ]
-    first = seen[0]
-    return Record(
-        stack=first.stack.name,
-        versions=dict(sorted(first.stack.resolved.items())),
-        python=first.stack.python,
-        device=first.device.name,
-        harness_version=first.harness_version,
-        commit=commit(),
-        measured=first.started_at,
-        steps=plan.steps,
-        named=tuple(named),
-    )
+    return Record(**fault_records.facts_of(plan, seen[0]), named=tuple(named))
 
 
 def _place(seen: Observation) -> str:
@@ -170,18 +137,7 @@ def read_records(faults: Path | None = None) -> tuple[Record, ...]:
     Raises:
         RecordsError: a file is not a record.
     """
-    found = []
-    for path in (faults or places().faults).glob("*.json"):
-        try:
-            found.append(_RECORD.validate_json(path.read_bytes()))
-        except ValueError as error:
-            raise RecordsError(
-                "not a record of planted faults",
-                where=str(path),
-                meaning=str(error).splitlines()[0],
-                todo="Remove it, and run that stack again with --faults.",
-            ) from None
-    return tuple(sorted(found, key=lambda record: (stack_order(record.stack), record.device)))
+    return fault_records.read(_RECORD, faults or places().faults, "planted faults")
 
 
 # ---------------------------------------------------------------------------------------------------------------- page
@@ -251,17 +207,17 @@ def page(
         INTRODUCTION,
         "## Scores",
         SCORES,
-        _table(("stack", "written with the checks in view", "written from reports", "quick"), _scores(records, others)),
+        table(("stack", "written with the checks in view", "written from reports", "quick"), _scores(records, others)),
         "## Written from reports: missed",
         MISSED,
-        _table(("fault", "what it breaks", *names, "why"), independent.rows_of_missed(others, reasons or {})),
+        table(("fault", "what it breaks", *names, "why"), independent.rows_of_missed(others, reasons or {})),
         "## Written from reports: named",
         NAMED,
-        _table(("fault", "what it breaks", *names), independent.rows_of_named(others)),
+        table(("fault", "what it breaks", *names), independent.rows_of_named(others)),
         "## Written with the checks in view",
         IN_VIEW,
-        _table(("stack", "versions", "on", "faults", "measured", "harness at"), stacks),
-        _table(("check", "its claim", "planted fault", *(record.stack for record in records)), rows),
+        table(("stack", "versions", "on", "faults", "measured", "harness at"), stacks),
+        table(("check", "its claim", "planted fault", *(record.stack for record in records)), rows),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -282,7 +238,3 @@ def _title(check: str) -> str:
 
 def _mark(record: Record, fault: str) -> str:
     return "named" if any(named.fault == fault for named in record.named) else "not run"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])

@@ -18,15 +18,12 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.plan import Plan
-from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.verdict import Outcome
-from finetune_compat.machine.files import write_atomically
+from finetune_compat.evidence import fault_records
+from finetune_compat.evidence.fault_records import FaultRecord
 from finetune_compat.machine.places import places
-from finetune_compat.machine.provenance import commit
 from finetune_compat.report.wording import shortened
-from finetune_compat.results.order import stack_order
 from finetune_compat.results.run_files import read_line
 
 MISSED_FILE = "missed.toml"
@@ -65,19 +62,9 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class Record(FaultRecord):
     """One complete run of all independent faults on one stack."""
 
-    stack: str
-    versions: Mapping[str, str]
-    python: str
-    device: str
-    harness_version: str
-    commit: str
-    """Commit of the harness, with `+` if files differed from it."""
-    measured: str
-    """Start time of the first fault."""
-    steps: int
     verdicts: tuple[Verdict, ...]
 
     @property
@@ -158,17 +145,13 @@ def save(plan: Plan, status: int, arguments: Sequence[str], directory: Path | No
         RecordsError: the tests recorded nothing, or their file cannot be read.
     """
     directory = directory or kept_directory()
-    if status:
-        return f"Not stored in {directory}: the run failed."
-    if arguments:
-        return f"Not stored in {directory}: {' '.join(arguments)} may have left some faults out."
+    if problem := fault_records.why_not(status, arguments):
+        return f"Not stored in {directory}: {problem}"
     record = read_run(plan)
     odd = sorted(planted().symmetric_difference(verdict.fault for verdict in record.verdicts))
     if odd:
         return f"Not stored in {directory}: not every fault was planted ({', '.join(odd)})."
-    kind = "" if plan.device is DeviceKind.CPU else f"-{plan.device}"
-    path = directory / f"{plan.stack}{kind}.json"
-    write_atomically(path, json.dumps(dataclasses.asdict(record), indent=1) + "\n")
+    path = fault_records.write(record, plan, directory)
     return f"Checks name {record.score} independent faults. Stored in {path}."
 
 
@@ -184,26 +167,9 @@ def read_run(plan: Plan) -> Record:
         RecordsError: the tests recorded nothing, or the file cannot be read.
     """
     path = plan.independent_faults_file
-    if not path.exists():
-        raise RecordsError(
-            "no independent fault was planted",
-            where=str(path),
-            meaning="pytest succeeded, but no test ran.",
-            todo="Check the session's output: were all tests skipped?",
-        )
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = fault_records.read_lines(path, "independent fault")
     first = next(read_line(json.dumps(line["observation"]), str(path)) for line in lines if line["observation"])
-    return Record(
-        stack=first.stack.name,
-        versions=dict(sorted(first.stack.resolved.items())),
-        python=first.stack.python,
-        device=first.device.name,
-        harness_version=first.harness_version,
-        commit=commit(),
-        measured=first.started_at,
-        steps=plan.steps,
-        verdicts=tuple(_verdict(line) for line in lines),
-    )
+    return Record(**fault_records.facts_of(plan, first), verdicts=tuple(_verdict(line) for line in lines))
 
 
 def _verdict(line: Mapping[str, str | list[str] | None]) -> Verdict:
@@ -219,18 +185,7 @@ def read_records(directory: Path | None = None) -> tuple[Record, ...]:
     Raises:
         RecordsError: a file is not a record.
     """
-    found = []
-    for path in (directory or kept_directory()).glob("*.json"):
-        try:
-            found.append(_RECORD.validate_json(path.read_bytes()))
-        except ValueError as error:
-            raise RecordsError(
-                "not a record of independent faults",
-                where=str(path),
-                meaning=str(error).splitlines()[0],
-                todo="Remove it, and run that stack again with --faults.",
-            ) from None
-    return tuple(sorted(found, key=lambda record: (stack_order(record.stack), record.device)))
+    return fault_records.read(_RECORD, directory or kept_directory(), "independent faults")
 
 
 def rows_of_missed(records: Sequence[Record], reasons: Mapping[str, Missed]) -> list[tuple[str, ...]]:

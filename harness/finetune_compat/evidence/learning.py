@@ -15,6 +15,7 @@ from finetune_compat.evidence.calibration import HEALTHY, RunsOfKind, Sweep, rea
 from finetune_compat.evidence.strips import drawing
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places
+from finetune_compat.report.markdown import table
 
 STORIES = {
     HEALTHY: "healthy: not handicapped",
@@ -60,8 +61,8 @@ def page(sweeps: Sequence[Sweep]) -> str:
     sections = [
         "# How often is the learning test wrong?",
         INTRODUCTION,
-        _table(("of all sweeps", "wrong, of runs"), _rates(sweeps)),
-        _table(_HEAD_OF_SWEEPS, [_beside_others(sweep) for sweep in sweeps]),
+        table(("of all sweeps", "wrong, of runs"), _rates(sweeps)),
+        table(_HEAD_OF_SWEEPS, [_beside_others(sweep) for sweep in sweeps]),
         "![Fall of eval loss by seed](learning.svg)",
         LINES,
         *_not_swept(sweeps),
@@ -115,7 +116,7 @@ def _sweep(sweep: Sweep) -> str:
         f"{sweep.steps} steps, seeds {first} to {last}, {sweep.seconds:.0f} s in all.",
         f"Judged by {', '.join(sweep.judged_by)}.",
         f"{versions}, Python {sweep.python}, {sweep.device}; harness {sweep.harness_version}, from {sweep.measured}.",
-        _table(head, [_row(name, kind) for name, kind in sweep.kinds.items()]),
+        table(head, [_row(name, kind) for name, kind in sweep.kinds.items()]),
         "Failing checks of the first seed:",
         "\n".join(f"- {name}: {kind.example}" for name, kind in sweep.kinds.items()),
     ]
@@ -131,7 +132,3 @@ def _row(name: str, kind: RunsOfKind) -> tuple[str, ...]:
 
 def _falls(falls: Sequence[float]) -> str:
     return f"{min(falls):.2%} to {max(falls):.2%}, median {statistics.median(falls):.2%}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])

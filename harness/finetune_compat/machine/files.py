@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import hashlib
 import json
 import os
 import tempfile
@@ -117,6 +118,12 @@ def locked_file(path: Path, *, wait: bool = True) -> Iterator[None]:
 def locked(run: Path) -> contextlib.AbstractContextManager[None]:
     """Hold the run's lock, so that parallel sessions write its derived files one after another."""
     return locked_file(run / ".lock")
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def refuse_directory(path: Path, option: str, such_as: str) -> None:

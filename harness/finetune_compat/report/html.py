@@ -15,7 +15,7 @@ from markupsafe import Markup
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import REPORTED, Observation, to_json
 from finetune_compat.contract.verdict import Kind
-from finetune_compat.report import charts, wording
+from finetune_compat.report import charts, measurements, origin, wording
 from finetune_compat.report.exhibits import Cell, Exhibit, again, exhibits_of
 from finetune_compat.results.causes import Group
 from finetune_compat.results.lines import CellLine, Mark, count_columns
@@ -62,7 +62,7 @@ def render(
         unshown_of=lambda group: len(group.cells) - len(shown_of(group)),
         again_of=lambda group: again(lines[group.cells[0]]),
         letters={cell: letter for letter, group in causes[:MOST_CAUSES] for cell in group.cells},
-        drift_rows=[wording.drift_row(drift) for drift in summary.drifts],
+        drift_rows=[measurements.drift_row(drift) for drift in summary.drifts],
         news=[(stack, _news(stack)) for stack in summary.stacks],
         deep_rows=_deep_rows,
     )
@@ -73,7 +73,7 @@ def _news(stack: StackSummary) -> list[CellLine]:
 
 
 def _deep_rows(stack: StackSummary) -> list[tuple[str, ...]]:
-    return [wording.deep_row(f"{line.flow}[{line.variant}]", line.deep) for line in stack.lines if line.deep]
+    return [measurements.deep_row(f"{line.flow}[{line.variant}]", line.deep) for line in stack.lines if line.deep]
 
 
 def rendered(template: str, **values: object) -> str:
@@ -87,6 +87,8 @@ def _environment() -> Environment:
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     found.globals.update(
         wording=wording,
+        measurements=measurements,
+        origin=origin,
         style=Markup(loader.get_source(found, "style.css")[0]),  # noqa: S704 - a file of this package
         same_axis=same_axis,
         count_columns=count_columns,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from finetune_compat.report import wording
+from finetune_compat.report import measurements, origin, wording
 from finetune_compat.results.causes import Group
 from finetune_compat.results.lines import CellLine, CountColumn, Mark, count_columns
 from finetune_compat.results.summary import Heat, StackSummary, Summary
@@ -18,12 +18,12 @@ def render(summary: Summary) -> str:
     """The run, up to `LARGEST` bytes: verdict, window, causes with the most urgent first, then each stack."""
     letters = wording.letters(summary.groups)
     verdict = wording.conclusion(summary.exit_code, summary.tally)
-    provenance = wording.provenance(summary)
+    provenance = origin.provenance(summary)
     head = [
         f"# {wording.TITLE}",
         f"**{verdict}** {wording.totals(summary.tally, len(summary.stacks))}",
         *([plain(provenance)] if provenance else []),
-        plain(wording.depth(summary.depth, summary.tally.cells, summary.stacks)),
+        plain(measurements.depth(summary.depth, summary.tally.cells, summary.stacks)),
     ]
     causes = [cause(wording.marker(index), group) for index, group in enumerate(summary.groups)]
     window = [_window(summary)] if len(summary.stacks) > 1 else []
@@ -71,10 +71,10 @@ def cause(letter: str, group: Group) -> str:
 
 
 def _drift(summary: Summary) -> list[str]:
-    definitions = [f"- {plain(wording.definition_line(definition))}" for definition in summary.definitions]
-    rows = [[plain(cell) for cell in wording.drift_row(drift)] for drift in summary.drifts]
-    parts = ["\n".join(definitions), *([table(wording.DRIFT_HEADS, rows)] if rows else [])]
-    return [f"## {wording.DRIFT_TITLE}", *filter(None, parts)] if definitions or rows else []
+    definitions = [f"- {plain(measurements.definition_line(definition))}" for definition in summary.definitions]
+    rows = [[plain(cell) for cell in measurements.drift_row(drift)] for drift in summary.drifts]
+    parts = ["\n".join(definitions), *([table(measurements.DRIFT_HEADS, rows)] if rows else [])]
+    return [f"## {measurements.DRIFT_TITLE}", *filter(None, parts)] if definitions or rows else []
 
 
 def _stack(stack: StackSummary, letters: Mapping[str, str]) -> str:
@@ -87,10 +87,10 @@ def _stack(stack: StackSummary, letters: Mapping[str, str]) -> str:
     if passes:
         parts.append(f"<details><summary>{wording.passes(len(passes))}</summary>")
         parts += [_cells(passes, letters), "</details>"]
-    deep = [wording.deep_row(f"`{line.flow}[{line.variant}]`", line.deep) for line in cells if line.deep]
+    deep = [measurements.deep_row(f"`{line.flow}[{line.variant}]`", line.deep) for line in cells if line.deep]
     if deep:
-        parts += [f"{wording.DEEP_TITLE}:", table(wording.DEEP_HEADS, deep)]
-    uncovered = [wording.uncovered(stack.uncovered)] if stack.uncovered else []
+        parts += [f"{measurements.DEEP_TITLE}:", table(measurements.DEEP_HEADS, deep)]
+    uncovered = [measurements.uncovered(stack.uncovered)] if stack.uncovered else []
     return "\n\n".join([*parts, *map(plain, [*wording.notes(cells), *uncovered])])
 
 

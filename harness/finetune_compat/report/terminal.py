@@ -15,7 +15,7 @@ from rich.text import Text
 from finetune_compat.checks import Symptom
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.machine.console import open_console
-from finetune_compat.report import style, wording
+from finetune_compat.report import measurements, origin, style, wording
 from finetune_compat.report.window import window_table
 from finetune_compat.results.causes import Group
 from finetune_compat.results.lines import CellLine, Mark, count_columns
@@ -97,7 +97,7 @@ def _stack(stack: StackSummary, lines: Sequence[CellLine], letters: Mapping[str,
     rows = [line for line in lines if line.flow]
     if not rows:
         return [*head, *wrapped(wording.nothing_to_show(stack), width, 0), Text()]
-    uncovered = [*wrapped(wording.uncovered(stack.uncovered), width, 0), Text()] if stack.uncovered else []
+    uncovered = [*wrapped(measurements.uncovered(stack.uncovered), width, 0), Text()] if stack.uncovered else []
     return [*head, Text(), *_table(rows, letters, width), Text(), *_notes(rows, width), *uncovered]
 
 
@@ -200,17 +200,25 @@ def _cause(letter: str, group: Group, width: int) -> list[Text]:
 
 
 def _drift(summary: Summary, width: int) -> list[Text]:
-    texts = [*map(wording.definition_line, summary.definitions), *map(wording.drift_line, summary.drifts)]
+    texts = [*map(measurements.definition_line, summary.definitions), *map(measurements.drift_line, summary.drifts)]
     if not texts:
         return []
-    return [Text(wording.DRIFT_TITLE, "bold"), *(line for text in texts for line in wrapped(text, width, 0)), Text()]
+    return [
+        Text(measurements.DRIFT_TITLE, "bold"),
+        *(line for text in texts for line in wrapped(text, width, 0)),
+        Text(),
+    ]
 
 
 def _deep(stack: StackSummary, width: int) -> list[Text]:
-    texts = [wording.deep_line(f"{line.flow}[{line.variant}]", line.deep) for line in stack.lines if line.deep]
+    texts = [measurements.deep_line(f"{line.flow}[{line.variant}]", line.deep) for line in stack.lines if line.deep]
     if not texts:
         return []
-    return [Text(wording.DEEP_TITLE, "bold"), *(line for text in texts for line in wrapped(text, width, 2)), Text()]
+    return [
+        Text(measurements.DEEP_TITLE, "bold"),
+        *(line for text in texts for line in wrapped(text, width, 2)),
+        Text(),
+    ]
 
 
 def wrapped(text: str, width: int, indent: int) -> list[Text]:
@@ -228,7 +236,7 @@ def wrapped(text: str, width: int, indent: int) -> list[Text]:
 
 
 def _provenance(summary: Summary) -> str:
-    return wording.provenance(summary, datetime.now(UTC).date())
+    return origin.provenance(summary, datetime.now(UTC).date())
 
 
 def _ending(
@@ -243,6 +251,6 @@ def _ending(
     conclusion = wrapped(wording.conclusion(code, tally), width, 0)
     for line in conclusion:
         line.stylize(style.of_exit_code(code))
-    totals, deep = wording.totals(tally, len(stacks)), wording.depth(depth, tally.cells, stacks)
+    totals, deep = wording.totals(tally, len(stacks)), measurements.depth(depth, tally.cells, stacks)
     facts = [line for text in (totals, provenance, deep) if text for line in wrapped(text, width, 0)]
     return [*facts, *conclusion, *wrapped(wording.files(run), width, 0)]

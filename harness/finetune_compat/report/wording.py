@@ -1,32 +1,22 @@
-"""All sentences and labels of the reports. This module formats numbers and facts; it counts nothing."""
+"""Sentences and labels of the reports. This module formats numbers and facts; it counts nothing."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from datetime import date
+from collections.abc import Iterable
 from pathlib import Path
 from typing import assert_never
 
-from finetune_compat.checks import CHECKS, Symptom
-from finetune_compat.checks.codes import CODES, DEEP_CHECKS
-from finetune_compat.checks.drift import Definition, Drift
+from finetune_compat.checks import Symptom
 from finetune_compat.checks.judge import without_gpu
-from finetune_compat.checks.learning import FALSE_ALARMS, MISSES
-from finetune_compat.contract.catalog import DEEP_CELLS
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import Failure, Frame, Freeze, Labels, Stage
 from finetune_compat.contract.verdict import Kind
-from finetune_compat.machine.provenance import short
 from finetune_compat.machine.units import counted
 from finetune_compat.report.exhibits import Exhibit
-from finetune_compat.results.age import Age, Part
-from finetune_compat.results.branches import Uncovered
 from finetune_compat.results.causes import Group, Span
-from finetune_compat.results.lines import CellLine, CountColumn, DeepLine, Mark, ResultKind, count_columns
+from finetune_compat.results.lines import CellLine, CountColumn, Mark, ResultKind, count_columns
 from finetune_compat.results.run_files import RowState
-from finetune_compat.results.summary import Depth, Heat, StackSummary, Summary, Tally
-from finetune_compat.stacks.matrix import run_command
+from finetune_compat.results.summary import Heat, StackSummary, Tally
 
 TITLE = "Does fine-tuning still train?"
 ABSENT = "-"
@@ -469,170 +459,3 @@ def flow_letters(flows: Iterable[str]) -> tuple[str, ...]:
 def flow_letter(index: int) -> str:
     """The letter of the flow at `index`."""
     return marker(index).upper()
-
-
-def provenance(summary: Summary, today: date | None = None) -> str:
-    """When and with which harness a baseline was measured, what changed since, and what its cells did not record. Of
-    another run, the checks that could not judge all of its cells; empty if there are none.
-
-    Args:
-        summary: the run.
-        today: the day of reading, to say how many days ago that was; None for a page that is committed.
-    """
-    return " ".join(filter(None, (_origin(summary, today), _unrecorded(summary), _lacks(summary), _since(summary.age))))
-
-
-def _origin(summary: Summary, today: date | None) -> str:
-    origin = summary.origin
-    if origin is None:
-        return ""
-    days = (today - date.fromisoformat(origin.last_cell[:10])).days if today else None
-    ago = "" if days is None else f", {counted(days, 'day')} ago," if days else ", today,"
-    return (
-        f"Measured from {_minute(origin.first_cell)} to {_minute(origin.last_cell)} UTC{ago} with harness "
-        f"{origin.harness_version} and kept at commit {short(origin.kept_at_commit)}; the verdicts are those of "
-        "the checks that wrote this page."
-    )
-
-
-def _unrecorded(summary: Summary) -> str:
-    if not summary.unrecorded:
-        return ""
-    cells = "; ".join(f"{code} {CODES[code].title} ({counted(number, 'cell')})" for code, number in summary.unrecorded)
-    return f"Not judged, since the harness of that day did not record what they look at: {cells}."
-
-
-def _lacks(summary: Summary) -> str:
-    """The fields that today's cells record and a baseline lacks. Of another run, only the checks are named that need
-    them: nothing is compared with it.
-    """
-    if summary.origin is None or not summary.lacks:
-        return ""
-    parts = []
-    for lack in summary.lacks:
-        flows = _flows(lack.flows, every=lack.flows == summary.flows)
-        parts.append(f"{', '.join(lack.fields)} ({counted(lack.cells, 'cell')} of {flows})")
-    return f"Not recorded, and recorded by today's cells: {'; '.join(parts)}."
-
-
-def _since(age: Age | None) -> str:
-    """What changed since a baseline was measured."""
-    if age is None:
-        return ""
-    parts = [
-        *([f"the sources of {_flows(age.flows, every=age.every_flow)}"] if age.flows else []),
-        *([f"the lock{'s' if len(age.locks) > 1 else ''} of {', '.join(age.locks)}"] if age.locks else []),
-        *([f"the check{'s' if len(age.checks) > 1 else ''} {', '.join(age.checks)}"] if age.checks else []),
-    ]
-    known = [part for part in Part if part not in age.unknown]
-    sentences = [f"Changed since: {'; '.join(parts)}."] if parts else []
-    if known and not parts:
-        sentences.append(f"Not changed since: {', '.join(known)}.")
-    if age.unknown:
-        sentences.append(
-            f"Not known, because the baseline has no digests of them: whether {', '.join(age.unknown)} changed."
-        )
-    return " ".join(sentences)
-
-
-def _flows(flows: Sequence[str], *, every: bool) -> str:
-    return "every flow" if every else ", ".join(flows)
-
-
-def _minute(moment: str) -> str:
-    return moment[: len("2026-11-20T16:38")].replace("T", " ")
-
-
-DRIFT_TITLE = "Objective drift"
-
-DRIFT_HEADS = ("from", "to", "what differs", "loss before any update", "cells", "in figures", "packages that moved")
-
-
-def drift_row(drift: Drift) -> tuple[str, ...]:
-    """A drift as a row under `DRIFT_HEADS`."""
-    cells = f"{len(drift.cells)}, such as {drift.cells[0]}"
-    return drift.before, drift.after, str(drift.kind), _change(drift), cells, drift.detail, ", ".join(drift.moved)
-
-
-def _change(drift: Drift) -> str:
-    if drift.smallest is None or drift.largest is None:
-        return "not affected"
-    if math.isinf(drift.largest):
-        return "is a number on one side alone"
-    if math.isclose(drift.smallest, drift.largest, rel_tol=0.05):
-        return f"by {drift.largest:.1e}"
-    return f"by {drift.smallest:.1e} to {drift.largest:.1e}"
-
-
-def drift_line(drift: Drift) -> str:
-    """A drift in one line."""
-    loss = f"loss before any update {_change(drift)}"
-    return f"{drift.before} -> {drift.after}: {drift.kind}, {loss}, {len(drift.cells)} cells; {drift.detail}"
-
-
-def definition_line(definition: Definition) -> str:
-    """Stacks with another definition of eval_loss, in one line."""
-    first, last = definition.stacks[0], definition.stacks[-1]
-    stacks = first if first == last else f"{first} to {last}"
-    return (
-        f"{stacks}: eval_loss is {definition.ratio:.4f} of the mean over its label tokens in "
-        f"{len(definition.cells)} cells a stack, such as {definition.cells[0]}"
-    )
-
-
-# ---------------------------------------------------------------------------------------------------------- deep tier
-
-DEEP_TITLE = "Deep tier"
-
-DEEP_COST_S = 70
-"""Seconds that the deep tier adds to a stack: the median of `reports/baseline/cpu-deep`, on one core, rounded up."""
-
-DEEP_HEADS = ("cell", "eval loss fell by", "null", "accumulation", "checkpointing", "evaluation")
-
-
-def uncovered(found: Uncovered) -> str:
-    """The device-dependent branches of a stack that no cell took, in one line."""
-    emulated = f", and {found.emulated:,} only with an emulated accelerator" if found.emulated else ""
-    return (
-        f"Not covered on this device: {found.untaken:,} of {found.branches:,} device-dependent branches"
-        f"{emulated}. reports/branches/branches.md lists them."
-    )
-
-
-def depth(found: Depth, cells: int, stacks: Sequence[StackSummary]) -> str:
-    """Whether the deep tier ran, in one line. If not: what is not checked, and how to run it on the last stack with
-    cells.
-    """
-    if found.measured:
-        return (
-            f"{DEEP_TITLE}: {found.measured} of {counted(cells, 'cell')}, {found.seconds:.0f} s more. In the sweeps "
-            f"over seeds healthy flows were called dead in {FALSE_ALARMS}, dead flows healthy in {MISSES}."
-        )
-    titles = "; ".join(f"{check.code} {check.title}" for check in CHECKS if check.code in DEEP_CHECKS)
-    ran = [stack.name for stack in stacks if stack.has_cells]
-    command = run_command(ran[-1], ("--tier", "deep")) if ran else None
-    how = f": {command}" if command else ", with --tier deep."
-    return (
-        f"{DEEP_TITLE}: not run. It checks, on {len(DEEP_CELLS)} cells of a stack: {titles}. It costs {DEEP_COST_S} s "
-        f"a stack{how}"
-    )
-
-
-def deep_row(cell: str, deep: DeepLine) -> tuple[str, ...]:
-    """The measurements of the deep tier for one cell, as a row under `DEEP_HEADS`."""
-    loss = (ABSENT if value is None else f"{value:.4f}" for value in (deep.fall, deep.null))
-    steps = (ABSENT if value is None else f"off by {value:.1e}" for value in (deep.accumulation, deep.checkpointing))
-    return cell, *loss, *steps, _evaluation(deep.ignoring)
-
-
-def _evaluation(ignoring: tuple[str, ...] | None) -> str:
-    if ignoring is None:
-        return ABSENT
-    return f"ignores the model: {', '.join(ignoring)}" if ignoring else "responds"
-
-
-def deep_line(cell: str, deep: DeepLine) -> str:
-    """The measurements of the deep tier for one cell, in one line."""
-    name, *cells = deep_row(cell, deep)
-    values = ", ".join(f"{head} {value}" for head, value in zip(DEEP_HEADS[1:], cells, strict=True) if value != ABSENT)
-    return f"{name}: {values or 'nothing could be measured'}"

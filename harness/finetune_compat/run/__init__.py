@@ -3,9 +3,11 @@
     selection   the cells that were asked for, by stack, axis, flow, variant and words
     machine     how many stacks at once, and threads each, from cores, memory and GPUs
     priority    what a budget is spent on first, and what it leaves out
+    importance  why a cell is important, from the store and the ledger
     estimate    what cells will take, by what they took
     workers     how many workers each stack has
     progress    what is done, failed and left, from a run's observations as they come
+    cached_run  a run of cached observations
 
 nox and pytest-xdist run the cells; `nox_run` starts nox and follows the run.
 """

@@ -61,11 +61,13 @@ def execute(request: RunRequest) -> Ended:
     lines = stored_lines(store, selection, files)
     todo = [cell for cell in selection.cells if cell not in lines]
     say(_first_line(selection, len(todo), fresh=request.options.fresh))
+    if not todo:
+        from finetune_compat.run import cached_run
+
+        _share(store, files)
+        return _show(cached_run.judge_stored(selection, files, lines))
     from finetune_compat.run import nox_run
 
-    if not todo:
-        _share(store, files)
-        return _show(nox_run.judge_stored(selection, files, lines))
     execution = nox_run.Execution(request, selection, store)
     return Ended(execution.path, execution.run(todo, lines))
 

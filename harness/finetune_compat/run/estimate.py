@@ -72,3 +72,14 @@ def pace(actual: Sequence[float], predicted: Sequence[float]) -> float:
     """Actual seconds divided by predicted seconds; 1 until `START_S` predicted seconds are done."""
     actual_s, predicted_s = sum(actual), sum(predicted)
     return actual_s / predicted_s if predicted_s >= START_S and actual_s else 1.0
+
+
+def order_of(seconds: Mapping[str, float], *, by_importance: bool) -> tuple[str, ...]:
+    """The stacks of these cells in the order to start them: the longest first. With a budget (`by_importance`), in the
+    order of their cells, which the budget has sorted by importance.
+    """
+    return (
+        tuple(dict.fromkeys(parse_cell(cell).stack for cell in seconds))
+        if by_importance
+        else longest_first(loads(seconds))
+    )

@@ -18,26 +18,22 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn, Self
-
-from packaging.version import Version
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
+from typing import NoReturn
 
 from finetune_compat.checks import Outcome
-from finetune_compat.checks.ledger import Ledger, load_ledger
-from finetune_compat.contract.cell_id import CellId, parse_cell
-from finetune_compat.contract.errors import CompatError, LockError
+from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.contract.cell_id import parse_cell
+from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.plan import WORKERS, read_plan, workers_file
 from finetune_compat.contract.records import Started
 from finetune_compat.machine import child_processes, scratch
 from finetune_compat.machine.capacity import CELL_BYTES, Share, at_once, share, this_machine
-from finetune_compat.machine.console import form, open_console, say
+from finetune_compat.machine.console import form, say
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.gpus import Gpu
 from finetune_compat.machine.places import OUT, places
 from finetune_compat.machine.units import counted
-from finetune_compat.report import Summary, print_stack, print_window, publish
+from finetune_compat.report import Summary, publish
 from finetune_compat.results.lines import Mark
 from finetune_compat.results.run_files import (
     RowState,
@@ -51,28 +47,27 @@ from finetune_compat.results.run_files import (
     read_record,
     read_rows,
     unfinished,
-    write_addresses,
     write_left_out,
     write_row,
 )
 from finetune_compat.run import replay, stack_run
-from finetune_compat.run.estimate import START_S, cells_longest_first, expected, loads, longest_first
+from finetune_compat.run.cached_run import text_of, write_rows, write_stored
+from finetune_compat.run.display import Display
+from finetune_compat.run.estimate import START_S, cells_longest_first, expected, order_of
+from finetune_compat.run.importance import edge_cells, was_red
 from finetune_compat.run.options import OPTIONS_FILE, write_options
-from finetune_compat.run.priority import Cut, Task, Why, cut, edges, format_span
+from finetune_compat.run.priority import Cut, Task, Why, cut, format_span
 from finetune_compat.run.progress import Follower, Progress
 from finetune_compat.run.replay import Answer
 from finetune_compat.run.request import RunRequest, Selection, question, select, stored_files
 from finetune_compat.run.workers import workers_of
-from finetune_compat.stacks.locks import Lock, Unsolvable, locked
-from finetune_compat.stacks.matrix import Matrix, read_matrix
+from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.store.remote import StoreUnreachable
 from finetune_compat.store.store import Past, Store
 
 POLL_EVERY_S = 0.25
 """Seconds between two reads of the cells' observations."""
 
-REPORT_EVERY_S = 30.0
-"""Seconds between two lines of progress if the output is not a terminal."""
 
 NOX_LOG = "nox.log"
 """File in the run's directory with the output of the sessions."""
@@ -87,55 +82,6 @@ class Stopped(Exception):
     def __init__(self, number: int) -> None:
         super().__init__()
         self.number = number
-
-
-def judge_stored(selection: Selection, files: Mapping[str, str], lines: Mapping[str, str]) -> Answer:
-    """Judge cached observations, publish them as a run, and cache the answer for the same request."""
-    ledger = load_ledger()
-    run = places().runs / stack_run.new_run_id()
-    write_stored(run, selection, lines)
-    write_rows(run, selection, (), ())
-    summary = publish(run, ledger)
-    answer = Answer(run.name, int(summary.exit_code), form(), _text(summary))
-    replay.save(question(selection, files), answer)
-    return answer
-
-
-def _text(summary: Summary) -> str:
-    console = open_console()
-    with console.capture() as captured:
-        if len(summary.stacks) == 1:
-            print_stack(summary, summary.stacks[0].name, console)
-        else:
-            print_window(summary, console)
-    return captured.get()
-
-
-def write_stored(run: Path, selection: Selection, lines: Mapping[str, str]) -> None:
-    """Copy cached observations into the run, because a report reads one complete run. Their addresses are also written,
-    for `compat store export`.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / "observations.jsonl").open("a", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in lines.values())
-    write_addresses(run, {cell: selection.addresses[cell] for cell in lines})
-
-
-def write_rows(run: Path, selection: Selection, todo: Iterable[str], left_out: Sequence[str]) -> None:
-    """Write a row for every stack. A stack with cells to run is unfinished until its session writes its row. Cells that
-    are left out are no failure; they are listed in a separate file.
-    """
-    running, gone = {parse_cell(cell).stack for cell in todo}, frozenset(left_out)
-    for row in selection.absent:
-        write_row(run, row)
-    for name, cells in selection.rows.items():
-        rest = tuple(cell for cell in cells if cell not in gone)
-        if name in running:
-            write_row(run, unfinished(name, rest))
-        elif rest:
-            write_row(run, StackRow(name, RowState.RAN, "", rest))
-    if left_out:
-        write_left_out(run, left_out)
 
 
 class Execution:
@@ -180,7 +126,7 @@ class Execution:
             return self._stopped(kept, stop.number if isinstance(stop, Stopped) else signal.SIGINT)
         self._share()
         summary = publish(self.path, self.ledger)
-        text = _text(summary)
+        text = text_of(summary)
         self._remember_lost(summary, kept)
         self._remember(summary, text)
         sys.stdout.write(text)
@@ -397,6 +343,7 @@ def nox_reason(log: str, session: str) -> str:
     return re.sub(r" \(took [^)]*\)\.$", "", reasons[-1]) if reasons else ""
 
 
+<<<<<<< HEAD
 def was_red(past: Past | None, lost: str | None) -> bool:
     """Whether the last run of a cell failed, or was lost to an infrastructure failure at time `lost`."""
     if lost is not None and (past is None or past.recorded_at < lost):
@@ -446,6 +393,8 @@ def _locked_versions(lock: Lock) -> Mapping[str, str]:
     return {**lock.requirements, "torch": lock.facts["torch"]}
 
 
+=======
+>>>>>>> house16
 def left_out_lines(tasks: Sequence[Task], run: Path) -> list[str]:
     """Describe the cells that a budget leaves out: their number, reasons and stacks, and the file that lists them."""
     if not tasks:
@@ -483,42 +432,6 @@ def end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-class Display:
-    """Shows progress: a bar on a terminal, else a line every `REPORT_EVERY_S`. Each failure is printed immediately."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._console = open_console()
-        self._bar = Bar(
-            BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=self._console, transient=True
-        )
-        self._task = self._bar.add_task(str(progress), total=len(progress.expected))
-        self._reported_at = time.monotonic()
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._console.is_terminal:
-            self._bar.stop()
-        self.say(str(self._progress))
-
-    def say(self, line: str) -> None:
-        """Print a line above the bar."""
-        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
-        self._console.file.flush()
-
-    def refresh(self) -> None:
-        """Update the bar, or print a line if it is due."""
-        if self._console.is_terminal:
-            self._bar.update(self._task, completed=self._progress.done, description=str(self._progress))
-        elif time.monotonic() - self._reported_at >= REPORT_EVERY_S:
-            self._reported_at = time.monotonic()
-            self.say(str(self._progress))
 
 
 def share_of(request: RunRequest, todo: Sequence[str], gpus: Sequence[Gpu]) -> Share:

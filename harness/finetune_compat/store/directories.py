@@ -8,7 +8,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from finetune_compat.machine.files import write_atomically
+from finetune_compat.machine.files import sha256_of, write_atomically
 
 MEMORY = "weights.json"
 """The cache of digests, in the store. It may be removed at any time."""
@@ -20,7 +20,7 @@ def digest(directory: Path, store: Path) -> str:
     known = _remembered(memory)
     files = sorted(path for path in directory.rglob("*") if path.is_file() and not path.name.startswith("."))
     keys = {path: _key(path) for path in files}
-    found = {key: known.get(key) or _sha256(path) for path, key in keys.items()}
+    found = {key: known.get(key) or sha256_of(path) for path, key in keys.items()}
     if not found.keys() <= known.keys():
         write_atomically(memory, json.dumps({**known, **found}, indent=0))
     named = [(path.relative_to(directory).as_posix(), found[keys[path]]) for path in files]
@@ -39,8 +39,3 @@ def _remembered(memory: Path) -> dict[str, str]:
         return dict(json.loads(memory.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}  # the caller writes it again
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,7 @@ from builders import VERSIONS, healthy
 from finetune_compat.checks.drift import TOLERANCE, DriftKind, changes, definitions, drifts
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.records import Labels, Observation, Stage
-from finetune_compat.report import wording
+from finetune_compat.report import measurements
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -119,7 +119,7 @@ def test_a_drift_says_where_a_number_is_missing() -> None:
     seen = [measured(A), of_sft_full(measured(A)), measured(B, loss=5.0, reference=5.0), other]
     (drift,) = drifts([A, B], seen, same_axis)
     assert drift.detail == "mean loss of the label tokens 4.900000 -> nan"
-    assert "loss before any update is a number on one side alone, 2 cells" in wording.drift_line(drift)
+    assert "loss before any update is a number on one side alone, 2 cells" in measurements.drift_line(drift)
 
 
 def test_a_log_that_rounds_is_no_drift() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 import builders as b
+import deep_builders as d
 import pytest
 from builders import FLAGSHIP, LISTED, NF4, UNLISTED, frozen, frozen_loud, healthy, issue, on_trl
 from finetune_compat.checks import CHECKS, Deviation, Outcome, Result, Symptom, Verdict, judge
@@ -30,6 +31,7 @@ from finetune_compat.results import run_files
 from finetune_compat.results.run_files import judge_one
 from hypothesis import given
 from hypothesis import strategies as st
+from opinions import judged
 
 CELLS = [(flow, variant) for flow in CATALOG for variant in flow.variants]
 ADAPTED = [(flow, variant) for flow, variant in CELLS if flow.subject is Subject.ADAPTER]
@@ -602,92 +604,6 @@ def test_a_deviation_of_a_check_that_cells_do_not_have_is_not_demanded_of_them()
 # ---------------------------------------------------------------------------------- what the judge must not let through
 
 
-def test_an_eval_loss_that_leaves_zero_is_judged() -> None:
-    """E806 reports a loss of 0.0 before training; the judge does not crash."""
-    assert judge_one(b.losses(healthy(), 0.0, 0.1), UNLISTED).failing == ("E806", "E802")
-
-
-@pytest.mark.parametrize(
-    ("after", "said", "symptom"),
-    [
-        (3.8, None, Symptom.FALLS),
-        (3.80001, "eval loss barely moves: 4.000000 -> 3.800010, a fall of 0.2000, under 5% of it", Symptom.BARELY),
-        (3.9999994, "eval loss barely moves: 4.000000 -> 3.999999, a fall of 0.0000, under 5% of it", Symptom.BARELY),
-        (3.9999996, "eval loss is flat to 6 decimals: 4.000000 -> 4.000000", Symptom.FLAT),
-        (4.1, "eval loss rises: 4.000000 -> 4.100000", Symptom.RISES),
-    ],
-)
-def test_a_twentieth_of_the_eval_loss_is_the_least_that_counts_as_learning(
-    after: float, said: str | None, symptom: Symptom
-) -> None:
-    """The message has both losses and the fall; flat differs from small."""
-    verdict = judge_one(b.losses(healthy(), 4.0, after), UNLISTED)
-    said_by_check = {opinion.code: opinion.message for opinion in verdict.opinions}
-    assert (said_by_check["E802"] or None, verdict.symptom) == (said, symptom)
-
-
-def failures(seen: Observation) -> dict[str, str]:
-    """Return failing codes and messages under an empty ledger; the cell must fail."""
-    verdict = judge_one(seen, UNLISTED)
-    assert verdict.outcome is Outcome.FAIL
-    return {opinion.code: opinion.message for opinion in verdict.opinions if opinion.result is Result.FAIL}
-
-
-def test_a_flow_without_training_and_without_an_error_does_not_pass() -> None:
-    """Neither an error nor training is recorded."""
-    assert failures(dataclasses.replace(healthy(), training=None, labels=None)) == {
-        "F001": "the flow ended without an error and without training"
-    }
-
-
-@pytest.mark.parametrize("reason", [Absence.NOT_REACHED, Absence.NOT_CALLED, Absence.NOT_IN_FLOW])
-def test_no_excuse_stands_for_the_trainers_census_of_a_flow_without_an_error(reason: Absence) -> None:
-    """The reason contradicts other fields, or is not valid for this stage."""
-    seen = healthy()
-    stages = tuple(census for census in seen.stages if census.name is not Stage.TRAINER)
-    absent = (AbsentStage(Stage.TRAINER, reason),)
-    assert failures(dataclasses.replace(seen, stages=stages, absent=absent)) == {
-        "C104": f"no census at trainer, and no good reason for its absence ({reason})"
-    }
-
-
-@pytest.mark.parametrize("stage", [Stage.PREPARE, Stage.PEFT])
-@pytest.mark.parametrize("reason", [Absence.NOT_REACHED, Absence.NOT_IN_FLOW, None])
-def test_only_a_step_that_was_not_called_may_be_missing_where_steps_are_optional(
-    stage: Stage, reason: Absence | None
-) -> None:
-    """Preparation and wrapping may be left to others; a flow that succeeded cannot have failed to reach them."""
-    seen = healthy()
-    stages = tuple(census for census in seen.stages if census.name is not stage)
-    absent = (AbsentStage(stage, reason),) if reason else ()
-    said = failures(dataclasses.replace(seen, stages=stages, absent=absent))
-    code = "C102" if stage is Stage.PREPARE else "C103"
-    assert said == {code: f"no census at {stage}, and no good reason for its absence ({reason or 'none recorded'})"}
-
-
-def test_training_without_labels_does_not_pass() -> None:
-    """Ten steps ran, and no labels were recorded."""
-    assert failures(dataclasses.replace(healthy(), labels=None)) == {"L501": "training ran and no batch had labels"}
-
-
-def test_adapters_without_a_digest_do_not_count_as_kept() -> None:
-    """Two missing digests are not two equal digests."""
-    seen = healthy()
-    stages = tuple(dataclasses.replace(census, subject_sha256=None) for census in seen.stages)
-    assert failures(dataclasses.replace(seen, stages=stages)) == {
-        "A201": "no digest of the adapter passed to the trainer",
-        "A202": "no digest of the trained values",
-    }
-
-
-def test_fewer_steps_than_asked_for_do_not_pass() -> None:
-    """A trainer that stops early did not train what was requested."""
-    seen = healthy()
-    assert seen.training is not None
-    short = dataclasses.replace(seen.training, steps=100)
-    assert failures(dataclasses.replace(seen, training=short)) == {"F001": "training ended after 10 of 100 steps"}
-
-
 def test_an_unrelated_crash_after_a_listed_freeze_fails() -> None:
     """The signature of a freeze does not excuse a later error."""
     crash = b.failed(frozen(healthy(versions=on_trl("0.22.2"))), "AttributeError", "unrelated", Stage.TRAINING)
@@ -715,28 +631,6 @@ def test_a_freeze_without_frames_is_judged() -> None:
     assert f"nothing was frozen by {b.KBIT} (seen: an unknown line)" in verdict.reason
 
 
-def test_an_option_no_name_accepts_is_a_failure() -> None:
-    """A cell without the option in its name is another cell; only `loss_type` may be missing."""
-    seen = healthy("sft-full", Variant("qwen2", Precision.FULL, gradient_checkpointing=True))
-    lost = dataclasses.replace(seen, options_dropped=("loss_type", "gradient_checkpointing"))
-    assert (
-        judge(dataclasses.replace(seen, options_dropped=("loss_type",)), flow_named("sft-full"), ()).outcome
-        is Outcome.PASS
-    )
-    assert judge(lost, flow_named("sft-full"), ()).failing == ("P101",)
-
-
-def test_labels_that_went_missing_are_a_failure() -> None:
-    """A row has as many labels as words, and as many rows are trained on as the steps take."""
-    seen = healthy("sft-full", Variant("qwen2", Precision.FULL, gradient_checkpointing=True))
-    assert seen.labels is not None
-    for labels in (
-        dataclasses.replace(seen.labels, label_tokens=80),
-        dataclasses.replace(seen.labels, samples=40, label_tokens=1000),
-    ):
-        assert judge(dataclasses.replace(seen, labels=labels), flow_named("sft-full"), ()).failing == ("L501",)
-
-
 def test_a_second_line_that_froze_is_not_covered_by_the_first() -> None:
     """A listed freeze does not excuse a second one."""
     seen = frozen(healthy("sft-peft-model", Variant("qwen2", Precision.NF4, gradient_checkpointing=True)))
@@ -747,3 +641,36 @@ def test_a_second_line_that_froze_is_not_covered_by_the_first() -> None:
     verdict = judge(dataclasses.replace(seen, freezes=(*seen.freezes, strange)), flow_named(seen.flow), (listed,))
     assert verdict.outcome is Outcome.FAIL
     assert "also frozen by trl/other.py:1 -> peft/another.py:2: p.requires_grad = False" in verdict.reason
+
+
+def test_where_a_flow_did_not_finish_nothing_deep_is_blamed() -> None:
+    """There is nothing to compare: the error is the cause."""
+    seen = d.changed(d.deep(b.healthy()), repeats=(), twin=None, wanderers=(), accumulation=None, checkpointing=None)
+    seen = b.failed(d.changed(seen, evaluation=None), "ValueError", "gone", Stage.TRAINING)
+    assert judged(seen).failing == ("F001",)
+
+
+def test_an_infrastructure_failure_in_the_deep_tier_is_no_fault_of_the_versions() -> None:
+    """Nothing is known about the versions then."""
+    seen = d.ended(d.deep(), "twin")
+    assert seen.deep is not None
+    failure = dataclasses.replace(seen.deep.failures["twin"], message="CUDA out of memory")
+    verdict = judged(d.changed(seen, failures={"twin": failure}))
+    assert (verdict.outcome, verdict.reason) == (
+        Outcome.INFRASTRUCTURE,
+        "the machine failed: RuntimeError: CUDA out of memory",
+    )
+
+
+MULTIPLIES = Deviation(issue="x#1", title="", link="", kind="upstream", check="G402", symptom=Symptom.FALLS)
+
+
+def test_deviations_of_the_deep_tier_are_not_expected_without_it() -> None:
+    """A listed deviation of accumulation cannot appear in a run without accumulation."""
+    assert judged(b.healthy(), MULTIPLIES).outcome is Outcome.PASS
+
+
+def test_what_the_deep_tier_shows_and_is_listed_is_an_xfail() -> None:
+    """It is reported as missing if it does not appear."""
+    assert judged(d.changed(d.deep(), accumulation=d.scaled(4)), MULTIPLIES).outcome is Outcome.XFAIL
+    assert judged(d.deep(), MULTIPLIES).outcome is Outcome.FAIL

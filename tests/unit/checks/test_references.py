@@ -10,20 +10,9 @@ import deep_builders as d
 import pytest
 from builders import FULL, HELD_OUT, INT8, SHUFFLED, UNLISTED, healthy
 from finetune_compat.checks import Outcome, Result
-from finetune_compat.contract.records import ClassDifference, Observation
+from finetune_compat.contract.records import ClassDifference
 from finetune_compat.results.run_files import judge_one
-
-
-def failures(seen: Observation) -> dict[str, str]:
-    """Failing codes and their messages, where nothing is listed."""
-    return {said.code: said.message for said in judge_one(seen, UNLISTED).opinions if said.result is Result.FAIL}
-
-
-def result(seen: Observation, code: str) -> Result:
-    """The result of one check."""
-    [said] = [said for said in judge_one(seen, UNLISTED).opinions if said.code == code]
-    return said.result
-
+from opinions import failures, results
 
 # ---------------------------------------------------------------------------------------------------------------- rows
 
@@ -87,7 +76,7 @@ def test_the_same_order_with_another_seed_is_named() -> None:
     seen = d.deep()
     assert not failures(seen)
     assert set(failures(d.changed(seen, other_order=SHUFFLED[:16]))) == {"B104"}
-    assert result(d.changed(seen, other_order=()), "B104") is Result.NOT_APPLICABLE
+    assert results(d.changed(seen, other_order=()))["B104"] is Result.NOT_APPLICABLE
 
 
 # ------------------------------------------------------------------------------------------------------------- dropout
@@ -121,7 +110,7 @@ def test_a_preference_trains_without_dropout() -> None:
 
 def test_a_flow_without_adapters_has_no_dropout_to_judge() -> None:
     """Its model has no dropout layer."""
-    assert result(healthy("sft-full", FULL), "P103") is Result.NOT_APPLICABLE
+    assert results(healthy("sft-full", FULL))["P103"] is Result.NOT_APPLICABLE
 
 
 # ------------------------------------------------------------------------------------------------------------ gradient

@@ -8,6 +8,7 @@ import finetune_compat
 import pytest
 from finetune_compat.contract.catalog import (
     CATALOG,
+    DEEP_CELLS,
     LORA,
     MODELS,
     Expect,
@@ -82,3 +83,16 @@ def test_an_unknown_flow_is_one_message_that_lists_the_known_ones() -> None:
         "A results file of a newer harness, or a misspelt name.\n"
         f"The flows are: {', '.join(flow.name for flow in CATALOG)}."
     )
+
+
+def test_the_deep_tier_selects_cells_of_the_catalog() -> None:
+    """Each of its flows has the variant, once."""
+    cells = {(flow.name, variant) for flow in CATALOG for variant in flow.variants}
+    assert set(DEEP_CELLS) <= cells and len(set(DEEP_CELLS)) == len(DEEP_CELLS)
+
+
+def test_the_deep_tier_covers_both_field_notes_and_each_kind_of_model() -> None:
+    """It covers N1 and N4, with and without TRL and PEFT, and the models Qwen2, Llama and a vision-language model."""
+    flows, models = {flow for flow, _ in DEEP_CELLS}, {variant.model for _, variant in DEEP_CELLS}
+    assert flows >= {"sft-peft-config", "sft-peft-model", "sft-all-linear", "trainer-peft-model", "sft-full"}
+    assert models == {"qwen2", "llama", "qwen2-vl"}

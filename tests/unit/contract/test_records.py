@@ -25,10 +25,12 @@ from finetune_compat.contract.records import (
     LoraShape,
     Memory,
     Message,
+    MetricResponse,
     ModelShape,
     Observation,
     ParameterClass,
     Reply,
+    Response,
     StackRecord,
     Stage,
     Started,
@@ -183,3 +185,30 @@ def test_the_last_census_of_a_stage_counts_and_the_librarys_where_the_flow_has_n
 def test_precisions_know_how_they_store(variant: Variant, *, quantized: bool, four_bit: bool) -> None:
     """Only 4-bit storage packs weights."""
     assert (variant.precision.quantized, variant.precision.four_bit) == (quantized, four_bit)
+
+
+@pytest.mark.parametrize(
+    ("metric", "moved"),
+    [
+        (MetricResponse(1.0, 1.0, 1.0, 1.0), False),
+        (MetricResponse(1.0, 1.0, 0.9, 1.0), True),
+        (MetricResponse(1.0, 1.0, 1.0, 0.9), True),
+        (MetricResponse(1.0, 0.8, 0.9, 1.1), False),
+        (MetricResponse(1.0, 0.8, 0.7, 1.0), False),
+        (MetricResponse(1.0, 0.8, 0.3, 1.0), True),
+        (MetricResponse(1.0, math.nan, 0.3, 1.0), False),
+        (MetricResponse(1.0, 1.0, math.nan, 1.0), True),
+        (MetricResponse(1.0, 1.0, math.inf, 1.0), True),
+        (MetricResponse(math.nan, math.nan, math.nan, math.nan), False),
+        (MetricResponse(math.nan, math.nan, 4.9, math.nan), True),
+        (MetricResponse(math.inf, math.inf, math.inf, math.inf), False),
+    ],
+)
+def test_a_metric_moves_by_more_than_its_own_noise(metric: MetricResponse, moved: bool) -> None:
+    """The noise is that of a second evaluation of the same model; NaN differs from a number."""
+    assert metric.moved is moved
+
+
+def test_an_evaluation_without_metrics_responds_to_nothing() -> None:
+    """There was no metric that could change."""
+    assert not Response({}).responds

@@ -12,7 +12,6 @@ from typing import Any
 import pipelines as p
 import pytest
 from builders import healthy
-from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.records import Message, Stage
 from finetune_compat.contract.redaction import HIDDEN, Redactor, is_secret, redact, redact_here, redact_words
 from finetune_compat.contract.script import Pipeline
@@ -206,13 +205,6 @@ def test_a_process_knows_its_own_secrets(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("HF_TOKEN", OURS)
     monkeypatch.setattr("sys.argv", ["train.py", "--api_key", "An0therValue"])
     assert redact_here(f"{OURS}, An0therValue") == f"{HIDDEN}, {HIDDEN}"
-
-
-def test_no_compat_error_contains_a_secret() -> None:
-    """This holds for anything that an error quotes."""
-    url = f"https://user:{OURS}@example.com"
-    error = CompatError(f"no index: {url}", where=url, meaning=f"token={OURS}", todo=f"Set X to {url}.")
-    assert OURS not in f"{error}{error!r}{error.args}{error.what}{error.where}{error.meaning}{error.todo}"
 
 
 def test_names_of_secrets() -> None:

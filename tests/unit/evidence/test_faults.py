@@ -14,7 +14,7 @@ from finetune_compat.contract import catalog
 from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.records import DeviceKind, to_json
-from finetune_compat.evidence import faults, independent_faults
+from finetune_compat.evidence import fault_records, faults, independent_faults
 from finetune_compat.evidence.faults import Record
 from finetune_compat.machine.places import places
 
@@ -36,7 +36,7 @@ def _two_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tests / "test_none.py").write_text("FAULTY = 1\n")
     planted = faults.planted
     monkeypatch.setattr(faults, "planted", lambda: planted(tests))
-    monkeypatch.setattr(faults, "commit", lambda: "5f" * 20)
+    monkeypatch.setattr(fault_records, "commit", lambda: "5f" * 20)
 
 
 def plan(tmp_path: Path, stack: str = "trl0.22-py311", device: DeviceKind = DeviceKind.CPU) -> Plan:
@@ -114,16 +114,6 @@ def test_a_run_without_a_test_is_no_record(tmp_path: Path) -> None:
     """All tests were skipped."""
     with pytest.raises(RecordsError, match="no fault was planted"):
         faults.save(plan(tmp_path), 0, (), tmp_path / "kept")
-
-
-def test_the_record_of_a_gpu_does_not_replace_that_of_a_cpu(tmp_path: Path, wrote: Wrote) -> None:
-    """It has another file name."""
-    faults.save(wrote(), 0, (), tmp_path / "kept")
-    faults.save(wrote(device=DeviceKind.CUDA), 0, (), tmp_path / "kept")
-    assert sorted(path.name for path in (tmp_path / "kept").glob("*.json")) == [
-        "trl0.22-py311-cuda.json",
-        "trl0.22-py311.json",
-    ]
 
 
 def test_the_page_has_a_column_for_each_stack_in_their_order(tmp_path: Path, wrote: Wrote) -> None:

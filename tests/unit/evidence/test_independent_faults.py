@@ -14,7 +14,7 @@ from finetune_compat.contract import catalog
 from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.records import DeviceKind, to_json
-from finetune_compat.evidence import faults, independent_faults
+from finetune_compat.evidence import fault_records, faults, independent_faults
 from finetune_compat.evidence.independent_faults import Missed, Record
 
 PLANTED = independent_faults.planted()
@@ -44,7 +44,7 @@ def _two_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tests.mkdir()
     (tests / "faults_of_some.py").write_text(TESTS)
     monkeypatch.setattr(independent_faults, "tests_directory", lambda: tests)
-    monkeypatch.setattr(independent_faults, "commit", lambda: "5f" * 20)
+    monkeypatch.setattr(fault_records, "commit", lambda: "5f" * 20)
 
 
 def line(fault: str, **changes: Any) -> dict[str, Any]:
@@ -106,11 +106,6 @@ def test_a_complete_run_is_stored_with_its_origin(tmp_path: Path, wrote: Callabl
     [record] = independent_faults.read_records(kept)
     assert [verdict.fault for verdict in record.verdicts] == ["wrong-loss", "lost-step"]
     assert (record.stack, record.versions["trl"], record.commit) == ("trl0.22-py311", "0.22.2", "5f" * 20)
-
-
-def test_a_gpu_has_a_record_of_its_own(tmp_path: Path, wrote: Callable[..., Plan]) -> None:
-    independent_faults.save(wrote(NAMED, MISSED, device=DeviceKind.CUDA), 0, (), tmp_path / "kept")
-    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["trl0.22-py311-cuda.json"]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from typing import Any
 
 import builders as b
 import pytest
-from builders import UNLISTED
 from deep_builders import deep
 from finetune_compat import cli
 from finetune_compat.checks.ledger import Ledger
@@ -30,7 +29,7 @@ from finetune_compat.evidence.renew import Reason, RenewRequest, list_only, read
 from finetune_compat.machine.places import places
 from finetune_compat.results.digests import Digests, read_digests, write_digests
 from finetune_compat.results.run_files import RowState, StackRow, read_rows, write_row
-from finetune_compat.run import command, nox_run, stack_run
+from finetune_compat.run import command, stack_run
 from finetune_compat.run import request as requested
 from finetune_compat.run.options import RunOptions, read_options
 from finetune_compat.run.selection import AskedCells, cells_of
@@ -38,6 +37,7 @@ from finetune_compat.stacks.locks import Lock, locked
 from finetune_compat.stacks.matrix import Matrix, read_matrix
 from finetune_compat.store.addresses import installed, recipes
 from finetune_compat.store.store import Store
+from run_builders import without_processes
 
 FLOWS = ("sft-full", "rft-labels-masked")
 OLD, NEW = "trl0.22-py311", "trl1.16-py311"
@@ -110,15 +110,7 @@ def measured(cell: str) -> str:
 def nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Nox:
     """No process, a matrix of two stacks, an environment of files alone, and a baseline `cpu` that is up to date."""
     stand_in = Nox()
-    site = tmp_path / "env" / "lib" / "python3.11" / "site-packages"
-    (site / "torch-2.13.0+cpu.dist-info").mkdir(parents=True)
-    (tmp_path / "env" / "bin").mkdir()
-    (tmp_path / "env" / "bin" / "python").touch()
-    (tmp_path / "env" / "pyvenv.cfg").write_text("version_info = 3.11.7\n")
-    monkeypatch.setattr(requested, "env_python", lambda _: tmp_path / "env" / "bin" / "python")
-    monkeypatch.setattr(nox_run.subprocess, "Popen", stand_in)
-    monkeypatch.setattr(nox_run, "POLL_EVERY_S", 0.0)
-    monkeypatch.setattr(nox_run, "load_ledger", lambda: UNLISTED)
+    without_processes(stand_in, tmp_path, monkeypatch)
     monkeypatch.setattr(os, "nice", lambda _: 0)
     monkeypatch.setattr(baseline, "write_measured", lambda: None)  # it writes beside the ledger of this project
     monkeypatch.setattr(baseline, "commit", lambda: "unknown")  # git would be started as nox is
@@ -126,9 +118,6 @@ def nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Nox:
         monkeypatch.setattr(module, "read_matrix", matrix)
     (tmp_path / "checkout").mkdir()
     in_places(checkout=tmp_path / "checkout", runs=tmp_path / "runs")
-    for name in ("COMPAT_RUN_ID", "COMPAT_PARENT"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
     kept("cpu", list(today()))
     shutil.rmtree(places().store)  # what is there must come from the baseline
     return stand_in

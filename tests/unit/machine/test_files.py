@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 from finetune_compat.machine import files
-from finetune_compat.machine.files import link_atomically, locked_file, making, remaking, replacing, write_atomically
+from finetune_compat.machine.files import (
+    link_atomically,
+    locked_file,
+    making,
+    remaking,
+    replacing,
+    sha256_of,
+    write_atomically,
+)
 
 
 @pytest.mark.parametrize("content", ["ä\n", b"\xff"])
@@ -96,3 +105,10 @@ def test_a_lock_has_one_holder(tmp_path: Path) -> None:
         pass
     with locked_file(tmp_path / "new" / "lock", wait=False):
         pass
+
+
+@pytest.mark.parametrize("size", [0, 1, 3 << 20])
+def test_the_digest_of_a_file_is_that_of_its_content(tmp_path: Path, size: int) -> None:
+    """However it is read."""
+    (tmp_path / "a").write_bytes(b"\5" * size)
+    assert sha256_of(tmp_path / "a") == hashlib.sha256(b"\5" * size).hexdigest()

@@ -10,8 +10,7 @@ from finetune_compat.contract.records import Observation, Stage, Variant
 from finetune_compat.report import junit
 from hypothesis import given
 from hypothesis import strategies as st
-
-STACK = "trl0.22-py311"
+from report_builders import STACK
 
 
 def at(flow: str = "sft-peft-model", variant: Variant = NF4) -> Observation:

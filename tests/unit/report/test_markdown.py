@@ -6,27 +6,16 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
-from typing import Any
 
 import builders as b
 import pytest
 from builders import FULL, INT8, LISTED, NF4, NF4_NOGC, frozen, frozen_loud, healthy, ran, summary_of
 from finetune_compat.contract.catalog import cells_on
-from finetune_compat.contract.errors import RecordsError
 from finetune_compat.contract.records import DeviceKind, Frame, Observation, Stage, Variant
-from finetune_compat.report import markdown, summarize, wording
-from finetune_compat.results.age import Age, Part
-from finetune_compat.results.run_files import Origin, StackRow, judged, read_origin
-
-STACK = "trl0.22-py311"
-ORIGIN = Origin("2026-11-20T16:38:10+00:00", "2026-11-20T17:12:17+00:00", "0.1.0", "5f" * 20)
-
-
-def at(flow: str = "sft-peft-model", variant: Variant = NF4, stack: str = STACK) -> Observation:
-    """Make a healthy cell."""
-    return healthy(flow, variant, stack=stack, versions=b.on_trl("0.22.2"))
+from finetune_compat.report import markdown, summarize
+from finetune_compat.results.run_files import StackRow, judged
+from report_builders import at
 
 
 def rendered(*seen: Observation) -> str:
@@ -83,65 +72,6 @@ def test_a_baseline_has_its_day_and_its_sources(tmp_path: Path) -> None:
     )
     assert "Measured from" not in rendered(at(variant=FULL))
     assert "Not judged" not in rendered(at(variant=FULL))
-
-
-def aged(*, flows: tuple[str, ...] = (), locks: tuple[str, ...] = (), checks: tuple[str, ...] = (), **how: Any) -> str:
-    """What a page says of a baseline of that age."""
-    age = Age(flows, how.get("every", False), locks, checks, how.get("unknown", ()))
-    return wording.provenance(dataclasses.replace(summary_of([ran(at())], at()), age=age))
-
-
-def test_what_changed_since_a_baseline_was_measured_is_said() -> None:
-    """Flows, stacks and checks by name. What is not known is not called unchanged."""
-    assert aged() == "Not changed since: sources, locks, checks."
-    assert aged(flows=("sft-full",), locks=(STACK, "x-py311"), checks=("C104",)) == (
-        "Changed since: the sources of sft-full; the locks of trl0.22-py311, x-py311; the check C104."
-    )
-    assert aged(flows=("sft-full",), every=True, checks=("C104", "G401")) == (
-        "Changed since: the sources of every flow; the checks C104, G401."
-    )
-    assert aged(unknown=(Part.SOURCES, Part.CHECKS)) == (
-        "Not changed since: locks. "
-        "Not known, because the baseline has no digests of them: whether sources, checks changed."
-    )
-    assert aged(unknown=tuple(Part)) == (
-        "Not known, because the baseline has no digests of them: whether sources, locks, checks changed."
-    )
-
-
-@pytest.mark.parametrize(
-    ("day", "ago"), [("2026-11-20", "today"), ("2026-11-21", "1 day ago"), ("2026-12-01", "11 days ago")]
-)
-def test_who_reads_a_baseline_is_told_how_old_it_is(day: str, ago: str) -> None:
-    """A page that is committed has the date alone."""
-    summary = dataclasses.replace(summary_of([ran(at())], at()), origin=ORIGIN)
-    assert f"to 2026-11-20 17:12 UTC, {ago}, with harness" in wording.provenance(summary, date.fromisoformat(day))
-    assert "to 2026-11-20 17:12 UTC with harness" in markdown.render(summary)
-
-
-def test_the_fields_that_a_run_lacks_are_named_with_their_cells() -> None:
-    """Those that the same cells lack together; most cells first."""
-    both = ("Observation.deep", "Observation.sizes")
-    first = dataclasses.replace(at(), lacks=("Memory.peak_bytes", *both))
-    second = dataclasses.replace(at("sft-full", FULL), lacks=both)
-    summary = summary_of([ran(first, second)], first, second)
-    assert [(lack.fields, lack.flows, lack.cells) for lack in summary.lacks] == [
-        (both, ("sft-peft-model", "sft-full"), 2),
-        (("Memory.peak_bytes",), ("sft-peft-model",), 1),
-    ]
-    assert "Not recorded" not in wording.provenance(summary)  # a run that is no baseline
-    assert (
-        "Not recorded, and recorded by today's cells: Observation.deep, Observation.sizes (2 cells of every flow); "
-        "Memory.peak_bytes (1 cell of sft-peft-model)."
-    ) in wording.provenance(dataclasses.replace(summary, origin=ORIGIN))
-
-
-def test_provenance_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    """The message has the path."""
-    (tmp_path / "provenance.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(RecordsError, match="first_cell") as caught:
-        read_origin(tmp_path)
-    assert str(tmp_path / "provenance.json") in str(caught.value)
 
 
 def test_plain_passes_are_folded_away() -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 import builders as b
 import pytest
-from builders import LISTED, UNLISTED, frozen, healthy, on_trl, ran, stored
+from builders import FULL, LISTED, UNLISTED, frozen, healthy, on_trl, ran, stored
 from finetune_compat import report
 from finetune_compat.checks.ledger import Ledger
-from finetune_compat.contract.errors import ExitCode, RecordsError, UnknownName
+from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError, UnknownName
 from finetune_compat.report import derive, publish, report_command
 from finetune_compat.results import run_files
 from finetune_compat.results.run_files import read_observations
+from report_builders import at
 
 SEEN = frozen(healthy(stack="trl0.22-py311", versions=on_trl("0.22.2")))
 
@@ -127,3 +128,28 @@ def test_a_run_without_cells_could_not_tell(tmp_path: Path) -> None:
     run = stored(tmp_path / "runs" / "empty", [b.uninstallable("trl0.4-py311")])
     assert publish(run, LISTED).exit_code is ExitCode.COULD_NOT_TELL
     assert "Could not tell: no cell ran." in (run / "summary.md").read_text(encoding="utf-8")
+
+
+def test_requested_cells_are_on_a_separate_page(tmp_path: Path) -> None:
+    """Healthy cells are included, and the page of the run is unchanged."""
+    seen = at(variant=FULL)
+    run = b.stored(tmp_path / "run", [ran(seen)], seen)
+    page = tmp_path / "cells.html"
+    assert report_command(str(run), tmp_path, page=page, cells="*sft-peft-model[qwen2-full*") is ExitCode.HEALTHY
+    assert "Raw observation" in page.read_text(encoding="utf-8")
+    assert "Raw observation" not in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_pattern_that_finds_nothing_is_an_error(tmp_path: Path) -> None:
+    """No empty page is written."""
+    seen = at()
+    run = b.stored(tmp_path / "run", [ran(seen)], seen)
+    with pytest.raises(UnknownName) as caught:
+        report_command(str(run), tmp_path, page=tmp_path / "cells.html", cells="trl9*")
+    assert str(caught.value) == (
+        "--cells: no cell of this run matches 'trl9*'\n"
+        "A cell's id is stack/flow[variant]@device. * matches any text; no other character is special.\n"
+        "Write it like this: --cells 'trl0.22-py311/sft-peft-model[*]@cpu'"
+    )
+    assert not (tmp_path / "cells.html").exists()
+    assert isinstance(caught.value, CompatError)

@@ -8,24 +8,18 @@ from pathlib import Path
 
 import builders as b
 import pytest
-from builders import FULL, INT8, LISTED, NF4, NF4_NOGC, frozen, frozen_loud, healthy, ran, summary_of
+from builders import FULL, INT8, LISTED, NF4_NOGC, frozen, frozen_loud, healthy, ran, summary_of
 from finetune_compat.contract.catalog import cells_on
 from finetune_compat.contract.records import DeviceKind, Observation, Precision, Stage, Variant
 from finetune_compat.machine.console import PIPED_WIDTH, open_console
-from finetune_compat.report.terminal import print_run, print_stack, print_window
-from finetune_compat.results.summary import Summary
+from finetune_compat.report.terminal import print_run, print_stack
+from report_builders import STACK, at, plain
 from rich.console import Console
 
-STACK = "trl0.22-py311"
 CHAIN = (
     "frozen by trl/trainer/sft_trainer.py:694 -> trl/models/utils.py:539 -> peft/utils/other.py:142: "
     "param.requires_grad = False"
 )
-
-
-def at(flow: str = "sft-peft-model", variant: Variant = NF4, stack: str = STACK) -> Observation:
-    """Make a healthy cell."""
-    return healthy(flow, variant, stack=stack, versions=b.on_trl("0.22.2"))
 
 
 def every_cell() -> list[Observation]:
@@ -39,23 +33,10 @@ def every_cell() -> list[Observation]:
     return seen
 
 
-def plain(width: int) -> tuple[Console, io.StringIO]:
-    """A pipe of this width."""
-    out = io.StringIO()
-    return Console(file=out, width=width, color_system=None, force_terminal=False), out
-
-
 def stack_text(*seen: Observation, width: int = 160) -> str:
     """Return the report of one stack, with trl#3926 listed."""
     console, out = plain(width)
     print_stack(summary_of([ran(*seen)], *seen, ledger=LISTED), seen[0].stack.name, console)
-    return out.getvalue()
-
-
-def window_text(summary: Summary, width: int = 160) -> str:
-    """Return the window of a run."""
-    console, out = plain(width)
-    print_window(summary, console)
     return out.getvalue()
 
 
@@ -184,55 +165,6 @@ def test_causes_end_with_what_fails() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- window
-
-
-def window(width: int) -> str:
-    """Three releases of two flows, and one stack that could not be installed."""
-    seen = [
-        cell
-        for minor in (21, 22, 23)
-        for flow in ("sft-peft-config", "sft-peft-model-unprepared")
-        for cell in [at(flow, NF4, f"trl0.{minor}-py311")]
-    ]
-    seen[3] = b.learns_nothing(seen[3])
-    rows = [b.uninstallable("trl0.4-py311", "no solution " * 30), *(ran(*seen[i : i + 2]) for i in (0, 2, 4))]
-    return window_text(summary_of(rows, *seen), width)
-
-
-def test_the_window_has_one_line_per_stack_and_one_column_per_flow() -> None:
-    """The marks are under their flow, in the order of releases."""
-    lines = [line.split() for line in window(160).splitlines() if line.startswith("trl0.2")]
-    assert lines == [
-        ["trl0.21-py311", "0.22.2", "4.56.1", "0.17.1", "0.47.0", ".", "."],
-        ["trl0.22-py311", "0.22.2", "4.56.1", "0.17.1", "0.47.0", ".", "F1"],
-        ["trl0.23-py311", "0.22.2", "4.56.1", "0.17.1", "0.47.0", ".", "."],
-    ]
-    assert "unprepared" in window(160).partition("trl0.4")[0]
-
-
-def test_flows_become_letters_with_a_legend_where_their_names_do_not_fit() -> None:
-    """The legend is above the table."""
-    assert window(60).splitlines()[1:3] == ["A sft-peft-config   B sft-peft-model-unprepared", ""]
-
-
-@pytest.mark.parametrize("width", [60, 100, 160])
-def test_the_window_fits(width: int) -> None:
-    """The reason of a stack that did not run is truncated in the table and complete below it."""
-    table, _, causes = window(width).partition("\na  ")
-    assert [line for line in table.splitlines() if len(line) > width] == []
-    assert "…" in table
-    assert " ".join(causes.split()).count("no solution") == 30
-
-
-def test_a_run_of_one_stack_has_no_window() -> None:
-    """Its table has all facts."""
-    seen = at()
-    assert window_text(summary_of([ran(seen)], seen)) == ""
-
-
-def test_an_empty_run_says_that_it_could_not_tell() -> None:
-    """It does not look like a success."""
-    assert "Could not tell: no cell ran." in window_text(summary_of([]))
 
 
 def test_a_report_of_several_stacks_leaves_out_plain_passes() -> None:

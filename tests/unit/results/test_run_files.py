@@ -24,6 +24,7 @@ from finetune_compat.results.run_files import (
     judged,
     point_latest_at,
     read_observations,
+    read_origin,
     read_rows,
     refuse_other_latest,
     unfinished,
@@ -435,3 +436,11 @@ def test_an_observation_is_judged_once_per_process(tmp_path: Path, monkeypatch: 
     run_files.judge_one(SEEN, LISTED)
     run_files.judge_one(dataclasses.replace(SEEN, seed=SEEN.seed + 1), LISTED)
     assert judgements == [SEEN.cell] * 3
+
+
+def test_provenance_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """The message has the path."""
+    (tmp_path / "provenance.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RecordsError, match="first_cell") as caught:
+        read_origin(tmp_path)
+    assert str(tmp_path / "provenance.json") in str(caught.value)

@@ -11,6 +11,7 @@ from finetune_compat.run.estimate import (
     loads,
     longest_first,
     makespan,
+    order_of,
     pace,
 )
 from hypothesis import given
@@ -77,3 +78,10 @@ def test_several_workers_take_the_longest_cells_first() -> None:
         "a/f[x]@cuda",
         "a/h[x]@cuda",
     )
+
+
+def test_the_longest_stack_starts_first_unless_time_may_run_out() -> None:
+    """With a budget, the stack with the most important cell starts first."""
+    seconds = {"small-py311/a[x]@cpu": 1.0, "large-py311/a[x]@cpu": 5.0, "small-py311/b[x]@cpu": 1.0}
+    assert order_of(seconds, by_importance=False) == ("large-py311", "small-py311")
+    assert order_of(seconds, by_importance=True) == ("small-py311", "large-py311")

@@ -25,7 +25,6 @@ from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.contract.options import Attention, DeviceChoice, Instead
 from finetune_compat.contract.plan import Plan, PlannedCell, read_plan, workers_file
 from finetune_compat.contract.records import DeviceKind, Observation, to_json
-from finetune_compat.contract.seeds import Seeds
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.gpus import Gpu, Wanted
 from finetune_compat.machine.places import PACKAGE
@@ -902,7 +901,7 @@ def test_what_runs_instead_of_the_cells_has_its_own_result(
     assert (tmp_path / "latest").readlink() == Path("before")
 
 
-# ------------------------------------------------------------------------------------------------------ tiers and seeds
+# --------------------------------------------------------------------------------------------------------------- tiers
 
 
 def test_only_the_deep_tier_plans_deep_cells() -> None:
@@ -915,31 +914,3 @@ def test_only_the_deep_tier_plans_deep_cells() -> None:
     assert [str(cell) for cell in deep] == [str(cell) for cell in quick]
     alone = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions, tier=Tier.DEEP_ONLY)
     assert alone == tuple(cell for cell in deep if cell.deep)
-
-
-@pytest.mark.parametrize(
-    ("given", "seeds"), [("200", Seeds(200)), ("200-399", Seeds(200, 200)), ("7-7", Seeds(1, 7)), ("1", Seeds(1))]
-)
-def test_seeds_are_a_number_or_a_range(given: str, seeds: Seeds) -> None:
-    """A span includes its last seed."""
-    assert parse_options(("--seeds", given)).seeds == seeds
-
-
-@pytest.mark.parametrize(
-    ("given", "problem"),
-    [
-        *((text, "contains no seed") for text in ("0", "9-3")),
-        *(
-            (text, "is not a number of seeds or a range such as 200-399")
-            for text in ("", "-3", "x", "5-", "1.5", "3-4-5")
-        ),
-    ],
-)
-def test_invalid_seeds_are_refused(given: str, problem: str) -> None:
-    """No sweep starts."""
-    with pytest.raises(CompatError) as raised:
-        parse_options((f"--seeds={given}",))
-    assert str(raised.value) == (
-        f"arguments after --: argument --seeds: {given!r} {problem}\n"
-        "Correct it. Other options are passed to pytest unchanged."
-    )

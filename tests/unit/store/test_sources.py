@@ -11,26 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders import UNLISTED, VERSIONS
 from finetune_compat.contract import catalog
 from finetune_compat.contract.catalog import CATALOG, Objective, flow_named
-from finetune_compat.contract.errors import InstallError
 from finetune_compat.contract.plan import APART, Plan, apart
-from finetune_compat.contract.records import DeviceKind
 from finetune_compat.machine.places import PACKAGE
-from finetune_compat.run import stack_run
-from finetune_compat.stacks.locks import Lock
-from finetune_compat.store import directories
-from finetune_compat.store.addresses import Installed, addressed, addresses, installed, recipes
+from finetune_compat.store.addresses import recipes
 from finetune_compat.store.sources import ENTRANCES, Sources
-from store_builders import planned
+from store_builders import ENVIRONMENT, whole_plan
 
 ROOT = PACKAGE.parents[1]
-
-ENVIRONMENT = Installed("3.11.7", "2.13.0+cpu", triton=False)
-LOCK = Lock(
-    Path("trl0.22-py311.txt"), "0" * 64, {"trl": "0.22.2", "typing-extensions": "4.15.0", "torchvision": "1"}, {}
-)
 
 
 @pytest.fixture
@@ -38,11 +27,6 @@ def checkout(tmp_path: Path) -> Path:
     """A copy of this project's modules, to be changed."""
     shutil.copytree(ROOT / "harness", tmp_path / "harness", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
-
-
-def whole_plan() -> Plan:
-    """A plan of every cell of a CPU."""
-    return planned("/runs/one", *stack_run.planned_cells(UNLISTED, DeviceKind.CPU, VERSIONS))
 
 
 def moved(checkout: Path, change: Callable[[], object], plan: Plan | None = None) -> set[str]:
@@ -172,24 +156,6 @@ def test_other_weights_are_another_address(checkout: Path, tmp_path: Path) -> No
     assert moved(checkout, lambda: (model / "model.safetensors").write_bytes(b"2"), plan) == ALL
 
 
-def test_weights_are_read_once(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gigabytes take a minute: an unchanged file keeps its digest."""
-    model = tmp_path / "weights"
-    model.mkdir()
-    (model / "model.safetensors").write_bytes(b"1")
-    first = directories.digest(model, tmp_path)
-    monkeypatch.setattr(directories, "_sha256", lambda path: pytest.fail(f"{path} was read again"))
-    assert directories.digest(model, tmp_path) == first
-    monkeypatch.undo()
-    (tmp_path / directories.MEMORY).write_text("[")
-    assert directories.digest(model, tmp_path) == first
-
-
-def test_a_hub_id_has_no_recipe() -> None:
-    """A hub id does not contain its commit."""
-    assert recipes(replace(whole_plan(), model="Qwen/Qwen2.5-7B"), ENVIRONMENT) == {}
-
-
 # ------------------------------------------------------------------------------------------------- the catalog's values
 
 
@@ -270,7 +236,7 @@ def test_every_module_of_planning_is_excluded() -> None:
     own = Sources()
     known = own.modules(CATALOG[0], real=True)
     code = "import sys, finetune_compat.cell.plugin, finetune_compat.cell.storing, finetune_compat.cell.runner\n"
-    code += "print(*(name for name in sys.modules if name.partition('.')[0] == 'harness'))"
+    code += "print(*(name for name in sys.modules if name.partition('.')[0] == 'finetune_compat'))"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert {name for name in loaded.stdout.split() if name not in known and not apart(name)} == set()
 
@@ -282,78 +248,3 @@ def test_excluded_modules_exist() -> None:
         assert path.with_suffix(".py").is_file() or path.is_dir(), name
     assert not any(apart(name) for name in ENTRANCES)
     assert not apart("finetune_compat.catalogue")
-
-
-# ---------------------------------------------------------------------------------------------------- what is installed
-
-
-def environment(root: Path, *names: str, config: str = "version_info = 3.11.7\n") -> Path:
-    """A virtual environment with these in its site-packages."""
-    site = root / "lib/python3.11/site-packages"
-    site.mkdir(parents=True)
-    for name in names:
-        (site / name).mkdir()
-    (root / "pyvenv.cfg").write_text(f"home = /usr/bin\n{config}")
-    return root / "bin" / "python"
-
-
-@pytest.mark.parametrize("config", ["version_info = 3.11.7\n", "version = 3.11.7\n", "version_info = 3.11.7.final.0\n"])
-def test_an_environment_lists_its_packages(tmp_path: Path, config: str) -> None:
-    """uv, venv and virtualenv write it in the same way."""
-    python = environment(tmp_path, "torch", "torch-2.13.0+cpu.dist-info", "torchvision-1.dist-info", config=config)
-    assert installed(python, LOCK) == Installed("3.11.7", "2.13.0+cpu", triton=False)
-
-
-def test_a_borrowed_torch_counts(tmp_path: Path) -> None:
-    """The triton that comes with it counts too."""
-    python = environment(tmp_path)
-    for name in ("torch-2.14.0.dist-info", "triton"):
-        (tmp_path / "lent-torch" / name).mkdir(parents=True)
-    assert installed(python, LOCK) == Installed("3.11.7", "2.14.0", triton=True)
-
-
-def test_packages_that_compute_and_are_not_locked_count(tmp_path: Path) -> None:
-    """CUDA packages of a torch build count, also of another version; tools and locked packages do not."""
-    locked_and_more = ("trl-0.22.2", "typing_extensions-4.15.0", "torch-2.13.0", "uv-0.9", "nvidia_cublas-13.1.0.3")
-    names = [f"{name}.dist-info" for name in (*locked_and_more, "triton-3.7.0")]
-    python = environment(tmp_path, "triton", *names)
-    found = installed(python, LOCK)
-    assert found == Installed("3.11.7", "2.13.0", triton=True, beside=("nvidia-cublas 13.1.0.3", "triton 3.7.0"))
-    plan, other = whole_plan(), replace(found, beside=("nvidia-cublas 13.1.0.4", "triton 3.7.0"))
-    assert not set(addresses(plan, found).values()) & set(addresses(plan, other).values())
-
-
-def test_addresses_are_those_of_the_recipes(tmp_path: Path) -> None:
-    """The common part of many recipes is calculated once."""
-    plan = whole_plan()
-    deep = replace(plan, cells=tuple(replace(cell, deep=cell.flow == "sft-full") for cell in plan.cells))
-    for each in (plan, deep):
-        assert addresses(each, ENVIRONMENT) == {
-            cell: recipe.address for cell, recipe in recipes(each, ENVIRONMENT).items()
-        }
-    assert addresses(replace(plan, model="Qwen/Qwen2.5-7B"), ENVIRONMENT) == {}
-
-
-def test_a_folder_that_is_no_environment_is_refused(tmp_path: Path) -> None:
-    """The message has the remedy."""
-    with pytest.raises(InstallError) as raised:
-        installed(tmp_path / "bin" / "python", LOCK)
-    assert str(raised.value) == (
-        f"{tmp_path}: this is not an environment with torch\n"
-        "The environment was never made, or its installation was interrupted.\n"
-        "Run the stack's session, which makes the environment."
-    )
-
-
-def test_a_plan_has_the_recipes_of_its_cells(tmp_path: Path) -> None:
-    """They are in its file."""
-    from finetune_compat.contract.plan import read_plan
-
-    plan = whole_plan()
-    wanted = recipes(plan, ENVIRONMENT)
-    told = addressed(plan, wanted, tmp_path)
-    (tmp_path / "plan.json").write_text(told.to_json())
-    again = read_plan(tmp_path / "plan.json")
-    assert again == told
-    assert {plan.id_of(cell): cell.recipe for cell in again.cells} == wanted
-    assert set(again.modules) == {name for flow in CATALOG for name in Sources().modules(flow, real=False)}

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
 
-import fsspec
 import pytest
 from finetune_compat.contract.errors import CompatError, ExitCode, UnknownName
 from finetune_compat.machine.places import places
-from finetune_compat.store import hub, remote, stored_files
-from finetune_compat.store.remote import Remote, StoreUnreachable
+from finetune_compat.store import stored_files
 from finetune_compat.store.store import Past, Store, latest
 from hypothesis import given
 from hypothesis import strategies as st
 from store_builders import recipe_of, seen, stored_object
 
 EARLY, LATE = "2026-01-01T00:00:00.000000+00:00", "2026-01-02T00:00:00.000000+00:00"
-
-
-@pytest.fixture
-def shared() -> Iterator[Remote]:
-    """An empty shared store in this process's memory."""
-    fs = fsspec.filesystem("memory")
-    fs.store.clear()
-    yield Remote("memory://team/compat")
-    fs.store.clear()
 
 
 def test_a_stored_observation_is_returned(tmp_path: Path) -> None:
@@ -166,120 +151,6 @@ def test_an_unknown_kind_of_url_is_bad_input(monkeypatch: pytest.MonkeyPatch) ->
 
 
 # ------------------------------------------------------------------------------------------------------ a shared store
-
-
-def test_machines_share_their_results(tmp_path: Path, shared: Remote) -> None:
-    """They travel through the shared store; fetched files are stored locally."""
-    one, other = Store(tmp_path / "one", shared), Store(tmp_path / "other", shared)
-    stored_files.write(one.root, stored_object())
-    address = stored_object().recipe.address
-    assert (one.push(), one.push()) == (1, 0)
-    assert other.has([address]) == {address}
-    assert stored_files.names(other.root) == {}
-    assert other.read([address]) == {address: stored_object()}
-    assert Store(other.root).has([address]) == {address}
-
-
-def test_local_results_are_not_requested(tmp_path: Path, shared: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing network does not matter if all results are local."""
-    stored_files.write(tmp_path, stored_object())
-    break_down(monkeypatch, shared)
-    address = stored_object().recipe.address
-    store = Store(tmp_path, shared)
-    assert store.read([address]) == {address: stored_object()}
-    assert store.has([address]) == {address}
-
-
-def test_an_unreachable_shared_store_is_an_error(
-    tmp_path: Path, shared: Remote, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Cells do not run again silently."""
-    break_down(monkeypatch, shared)
-    for ask in (Store(tmp_path, shared).read, Store(tmp_path, shared).has):
-        with pytest.raises(StoreUnreachable) as raised:
-            ask(["f" * 64])
-        assert str(raised.value) == (
-            "memory://team/compat: the shared store cannot be listed: TimeoutError: no route\n"
-            "The network fails, or the credentials are missing. Results are cached on this machine.\n"
-            "Try again, or unset COMPAT_STORE_REMOTE to use only this machine's store. "
-            "`compat store push` uploads the missing results later."
-        )
-        assert raised.value.exit_code is ExitCode.COULD_NOT_TELL
-
-
-def test_a_damaged_remote_file_is_not_copied(
-    tmp_path: Path, shared: Remote, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The damaged file is named, and a machine with an intact copy replaces it."""
-    one = Store(tmp_path / "one", shared)
-    name = stored_files.write(one.root, stored_object())
-    path = f"team/compat/objects/{name[:2]}/{name}"
-    fs = fsspec.filesystem("memory")
-    fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-    fs.pipe(path, b"cut off")
-    address = stored_object().recipe.address
-    other = Store(tmp_path / "other", shared)
-    assert other.read([address]) == {}
-    said = capsys.readouterr().err
-    problem = "its content does not match the digest in its name; the file is ignored"
-    assert f"{name}: {problem} (`compat store verify --remote`)" in said
-    assert stored_files.names(other.root) == {}
-    assert one.push() == 1
-    assert other.read([address]) == {address: stored_object()}
-
-
-class Hub:
-    """A stand-in for the hub's library and its filesystem: it takes commits, and writes no single file."""
-
-    protocol, endpoint, token = "hf", "https://hub", None
-
-    def __init__(self) -> None:
-        self.commits: list[dict[str, Any]] = []
-
-    def create_commit(self, **given: Any) -> None:
-        self.commits.append(given)
-
-    def resolve_path(self, path: str) -> SimpleNamespace:
-        assert path == "datasets/team/results/compat"
-        return SimpleNamespace(repo_id="team/results", repo_type="dataset", revision="main", path_in_repo="compat")
-
-    def invalidate_cache(self) -> None:
-        pass
-
-    def find(self, path: str, *, detail: bool) -> dict[str, dict[str, int]]:
-        files = dict(file for each in self.commits for file in each["operations"])
-        return {name: {"size": len(content)} for name, content in files.items()}
-
-
-def test_a_repository_of_the_hub_is_written_by_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One commit has many files: a commit for each file of a matrix would take days."""
-    stand_in = Hub()
-    library = ModuleType("huggingface_hub")
-    library.HfApi = lambda **_: stand_in  # type: ignore[attr-defined]
-    library.CommitOperationAdd = lambda **given: (given["path_in_repo"], given["path_or_fileobj"])  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "huggingface_hub", library)
-    monkeypatch.setattr(remote, "_filesystem", lambda _: (stand_in, "datasets/team/results/compat"))
-    monkeypatch.setattr(hub, "AT_ONCE", 3)
-    store = Store(tmp_path, Remote("hf://datasets/team/results/compat"))
-    names = [stored_files.write(tmp_path, stored_object(seed=seed)) for seed in range(5)]
-    assert (store.push(), store.push()) == (5, 0)
-    assert [(each["repo_id"], each["repo_type"], len(each["operations"])) for each in stand_in.commits] == [
-        ("team/results", "dataset", 3),
-        ("team/results", "dataset", 2),
-    ]
-    written = {path: content for each in stand_in.commits for path, content in each["operations"]}
-    assert written == {
-        f"compat/objects/{name[:2]}/{name}": stored_files.path_of(tmp_path, name).read_bytes() for name in names
-    }
-
-
-def break_down(monkeypatch: pytest.MonkeyPatch, shared: Remote) -> None:
-    """Disconnect the network."""
-
-    def fail(*_: object, **__: object) -> None:
-        raise TimeoutError("no route")
-
-    monkeypatch.setattr(shared._fs, "find", fail)
 
 
 def test_ten_thousand_names_need_one_listing_of_each_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from finetune_compat.cell.script import hub, without_gpu
+from finetune_compat.cell.script import without_gpu
 from finetune_compat.cell.script.notes import Notes
+from finetune_compat.cell.script.process import Process
 
 
 def refuses(*_: object, **__: object) -> None:
@@ -127,34 +127,71 @@ def test_flash_attention_by_its_old_name_is_left_out() -> None:
     assert notes.changed == ("use_flash_attention_2=True was left out: flash attention needs a GPU",)
 
 
-class TestTheHub:
-    def test_nobody_logs_in_and_a_token_is_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("HF_TOKEN", "mine")
-        module = SimpleNamespace(login=refuses, notebook_login=refuses)
+def arguments(**given: object) -> SimpleNamespace:
+    """The part of TrainingArguments that is read."""
+    return SimpleNamespace(**{"output_dir": "out", "push_to_hub": False, "report_to": "none", **given})
+
+
+class TestWithoutAGpu:
+    """Which arguments of TrainingArguments refuse a CPU, and which a CPU can do."""
+
+    @pytest.mark.parametrize(
+        ("given", "taken", "said"),
+        [
+            ({"bf16": True}, {"bf16": False}, "bf16=True was taken as False: bfloat16 training needs a GPU"),
+            ({"bf16_full_eval": True}, {"bf16_full_eval": False}, "bf16_full_eval=True was taken as False: bfloat16"),
+            ({"bf16": True, "use_cpu": False, "no_cuda": False}, {"bf16": False}, "bf16=True was taken as False"),
+            ({"fp16": True}, {"fp16": False}, "fp16=True was taken as False: float16 training needs a GPU"),
+            ({"fp16_full_eval": True}, {"fp16_full_eval": False}, "fp16_full_eval=True was taken as False: float16"),
+            ({"tf32": True}, {"tf32": None}, "tf32=True was left out: it needs a GPU"),
+            ({"optim": "paged_adamw_8bit"}, {"optim": "adamw_torch"}, "optim='paged_adamw_8bit' was taken as"),
+        ],
+    )
+    def test_what_needs_one_is_redirected_and_said(
+        self, given: dict[str, object], taken: dict[str, object], said: str
+    ) -> None:
+        notes, made = Notes(), arguments(**given)
+        without_gpu.training_arguments(made, notes)
+        assert vars(made) == vars(arguments(**{**given, **taken}))
+        (sentence,) = notes.changed
+        assert sentence.startswith(said)
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"bf16": True, "bf16_full_eval": True, "use_cpu": True},
+            {"bf16": True, "no_cuda": True},  # before version 5 Transformers treats it as use_cpu
+            {"bf16": False, "fp16": False, "tf32": False, "optim": "adamw_torch_fused"},
+            {"bf16": None},
+        ],
+    )
+    def test_what_a_cpu_can_do_is_unchanged(self, given: dict[str, object]) -> None:
+        """A script that asks for a CPU gets the bfloat16 it asks for."""
+        notes, made = Notes(), arguments(**given)
+        without_gpu.training_arguments(made, notes)
+        assert (vars(made), notes.changed) == (vars(arguments(**given)), ())
+
+    def test_a_subclass_that_sets_bf16_itself_is_redirected(self) -> None:
+        """TRL's configurations do so before they call the base class, if the script sets neither bf16 nor fp16."""
+
+        class Base:
+            bf16: bool | None = None
+            fp16 = False
+
+            def __post_init__(self) -> None:
+                if self.bf16:
+                    raise ValueError("Your setup doesn't support bf16/gpu.")
+
+        class Config(Base):
+            def __post_init__(self) -> None:
+                self.bf16 = not self.fp16 if self.bf16 is None else self.bf16
+                super().__post_init__()
+
         notes = Notes()
-        hub.logins(cast("ModuleType", module), notes)
-        module.notebook_login()
-        assert os.environ["HF_TOKEN"] == "mine"
-        module.login(token="theirs")
-        assert os.environ["HF_TOKEN"] == "theirs"
-        assert [sentence.partition(" did not log in")[0] for sentence in notes.changed] == [
-            "notebook_login()",
-            "login()",
-        ]
-        assert not hasattr(module, "interpreter_login")
-
-    def test_nothing_is_changed_there(self) -> None:
-        class HfApi:
-            create_repo = upload_folder = whoami = refuses
-
-            def model_info(self) -> str:
-                return "read"
-
-        module = SimpleNamespace(HfApi=HfApi, RepoUrl=str, create_repo=HfApi().create_repo, whoami=refuses)
-        notes = Notes()
-        hub.writes(cast("ModuleType", module), notes)
-        assert HfApi().upload_folder(folder_path="out", repo_id="me/it") is None  # type: ignore[func-returns-value]
-        assert module.create_repo("me/it") == "https://huggingface.co/me/it"
-        assert module.whoami()["name"] == "nobody"
-        assert HfApi().model_info() == "read"
-        assert notes.changed[0] == "upload_folder() of the hub was not called: a watched run changes nothing there"
+        kept = SimpleNamespace(training_arguments=lambda given: None)
+        watched = SimpleNamespace(notes=notes, observer=SimpleNamespace(kept=kept, without_gpu=True))
+        Process._arguments(cast("Process", watched), cast("ModuleType", SimpleNamespace(TrainingArguments=Base)))
+        made = Config()
+        made.__post_init__()
+        assert made.bf16 is False
+        assert notes.changed == ("bf16=True was taken as False: bfloat16 training needs a GPU, or use_cpu=True",)

@@ -1,4 +1,4 @@
-"""Every report of a traced stack says how many device-dependent branches its cells did not take."""
+"""Sentences about measurements: every report of a traced stack says how many branches its cells did not take."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 
 import pytest
 from builders import UNLISTED, healthy, ran, results_of
-from finetune_compat.report import html, markdown, wording
+from finetune_compat.report import html, markdown, measurements
 from finetune_compat.report.terminal import print_stack
 from finetune_compat.results.branches import Uncovered
 from finetune_compat.results.run_files import Results
@@ -46,4 +46,4 @@ def test_a_report_says_what_is_not_covered_if_it_is_known(uncovered: Uncovered |
 
 def test_emulation_is_named_only_where_it_covers_something() -> None:
     """With its number."""
-    assert "emulated" not in wording.uncovered(Uncovered(10, 3, 0))
+    assert "emulated" not in measurements.uncovered(Uncovered(10, 3, 0))

@@ -1,131 +1,20 @@
-"""The parts of watching a script that need no torch: imports, notebooks, redirected directories."""
+"""Where a watched script writes: what is redirected, linked and thrown away."""
 
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import cast
 
 import pytest
-from finetune_compat.cell.script import without_gpu
-from finetune_compat.cell.script.arguments import unknown_arguments
-from finetune_compat.cell.script.imports import AfterImport
 from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.notes import Notes
-from finetune_compat.cell.script.process import Process
-from finetune_compat.contract.script import UnknownArgument
 from finetune_compat.watch import host
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A package whose __init__ takes a name out of its own module, as PEFT's does."""
-    (tmp_path / "watched_pkg").mkdir()
-    (tmp_path / "watched_pkg" / "__init__.py").write_text("from .inner import prepare\n")
-    (tmp_path / "watched_pkg" / "inner.py").write_text("def prepare(): return 'plain'\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield
-    for name in [name for name in sys.modules if name.startswith("watched_pkg")]:
-        del sys.modules[name]
-
-
-def with_finder(monkeypatch: pytest.MonkeyPatch, change: Callable[[ModuleType], None], failures: list[str]) -> None:
-    finder = AfterImport({"watched_pkg.inner": change}, {}, lambda name, error: failures.append(f"{name}: {error}"))
-    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
-
-
-def test_a_change_comes_before_anybody_takes_a_name(package: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def change(module: ModuleType) -> None:
-        module.prepare = lambda: "watched"  # type: ignore[attr-defined]
-
-    with_finder(monkeypatch, change, [])
-    import watched_pkg  # type: ignore[import-not-found]
-
-    assert watched_pkg.prepare() == "watched"
-
-
-def test_a_change_that_fails_is_told_and_the_import_goes_on(package: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def change(module: ModuleType) -> None:
-        raise TypeError("no")
-
-    failures: list[str] = []
-    with_finder(monkeypatch, change, failures)
-    import watched_pkg
-
-    assert (watched_pkg.prepare(), failures) == ("plain", ["watched_pkg.inner: no"])
 
 
 def arguments(**given: object) -> SimpleNamespace:
     """The part of TrainingArguments that is read."""
     return SimpleNamespace(**{"output_dir": "out", "push_to_hub": False, "report_to": "none", **given})
-
-
-class TestWithoutAGpu:
-    """Which arguments of TrainingArguments refuse a CPU, and which a CPU can do."""
-
-    @pytest.mark.parametrize(
-        ("given", "taken", "said"),
-        [
-            ({"bf16": True}, {"bf16": False}, "bf16=True was taken as False: bfloat16 training needs a GPU"),
-            ({"bf16_full_eval": True}, {"bf16_full_eval": False}, "bf16_full_eval=True was taken as False: bfloat16"),
-            ({"bf16": True, "use_cpu": False, "no_cuda": False}, {"bf16": False}, "bf16=True was taken as False"),
-            ({"fp16": True}, {"fp16": False}, "fp16=True was taken as False: float16 training needs a GPU"),
-            ({"fp16_full_eval": True}, {"fp16_full_eval": False}, "fp16_full_eval=True was taken as False: float16"),
-            ({"tf32": True}, {"tf32": None}, "tf32=True was left out: it needs a GPU"),
-            ({"optim": "paged_adamw_8bit"}, {"optim": "adamw_torch"}, "optim='paged_adamw_8bit' was taken as"),
-        ],
-    )
-    def test_what_needs_one_is_redirected_and_said(
-        self, given: dict[str, object], taken: dict[str, object], said: str
-    ) -> None:
-        notes, made = Notes(), arguments(**given)
-        without_gpu.training_arguments(made, notes)
-        assert vars(made) == vars(arguments(**{**given, **taken}))
-        (sentence,) = notes.changed
-        assert sentence.startswith(said)
-
-    @pytest.mark.parametrize(
-        "given",
-        [
-            {"bf16": True, "bf16_full_eval": True, "use_cpu": True},
-            {"bf16": True, "no_cuda": True},  # before version 5 Transformers treats it as use_cpu
-            {"bf16": False, "fp16": False, "tf32": False, "optim": "adamw_torch_fused"},
-            {"bf16": None},
-        ],
-    )
-    def test_what_a_cpu_can_do_is_unchanged(self, given: dict[str, object]) -> None:
-        """A script that asks for a CPU gets the bfloat16 it asks for."""
-        notes, made = Notes(), arguments(**given)
-        without_gpu.training_arguments(made, notes)
-        assert (vars(made), notes.changed) == (vars(arguments(**given)), ())
-
-    def test_a_subclass_that_sets_bf16_itself_is_redirected(self) -> None:
-        """TRL's configurations do so before they call the base class, if the script sets neither bf16 nor fp16."""
-
-        class Base:
-            bf16: bool | None = None
-            fp16 = False
-
-            def __post_init__(self) -> None:
-                if self.bf16:
-                    raise ValueError("Your setup doesn't support bf16/gpu.")
-
-        class Config(Base):
-            def __post_init__(self) -> None:
-                self.bf16 = not self.fp16 if self.bf16 is None else self.bf16
-                super().__post_init__()
-
-        notes = Notes()
-        kept = SimpleNamespace(training_arguments=lambda given: None)
-        watched = SimpleNamespace(notes=notes, observer=SimpleNamespace(kept=kept, without_gpu=True))
-        Process._arguments(cast("Process", watched), cast("ModuleType", SimpleNamespace(TrainingArguments=Base)))
-        made = Config()
-        made.__post_init__()
-        assert made.bf16 is False
-        assert notes.changed == ("bf16=True was taken as False: bfloat16 training needs a GPU, or use_cpu=True",)
 
 
 def filled(place: str, name: str) -> str:
@@ -234,14 +123,6 @@ class TestWhereItWrites:
         assert notes.changed == ("push_to_hub=True was taken as False", "push_to_hub() uploaded nothing")
 
 
-def test_a_sentence_is_said_once() -> None:
-    notes = Notes()
-    for _ in range(2):
-        notes.change("a")
-        notes.miss("b")
-    assert (notes.changed, notes.unseen) == (("a",), ("b",))
-
-
 class TestCheckpoints:
     """A script may look for the checkpoints of its own training."""
 
@@ -288,55 +169,3 @@ class TestCheckpoints:
         kept.saving(lambda owner, place: filled(place, owner))("model", "out")
         assert (tmp_path / "out" / "model").is_file() and not (tmp_path / "out" / "model").is_symlink()
         assert not any("is not empty" in sentence for sentence in notes.changed)
-
-
-class TestUnknownArguments:
-    """Python's error names the first one only."""
-
-    @pytest.fixture
-    def library(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A class of TRL."""
-
-        def init(self: object, output_dir: str = "", max_length: int = 1) -> None:
-            pass
-
-        init.__qualname__ = "SFTConfig.__init__"
-        module = ModuleType("trl")
-        module.SFTConfig = type("SFTConfig", (), {"__init__": init, "__module__": "trl.trainer"})  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "trl", module)
-
-    def raised_by(self, script: Path, code: str) -> tuple[UnknownArgument, ...]:
-        """The unknown arguments of the error that `code` raises."""
-        script.write_text(code)
-        with pytest.raises(TypeError) as raised:
-            exec(compile(code, str(script), "exec"), {})  # noqa: S102 - a script is run in the same way
-        return unknown_arguments(raised.value)
-
-    @pytest.mark.parametrize(
-        "call",
-        [
-            'SFTConfig(\n    "out",\n    max_seq_length=64,\n    warmup_ratio=0.1,\n    max_length=2,\n)',
-            'SFTConfig("out", **{"max_seq_length": 64, "warmup_ratio": 0.1})',
-            'more = {"max_seq_length": 64, "warmup_ratio": 0.1}\nSFTConfig("out", **more)',
-            "import trl\ntrl.SFTConfig(max_seq_length=64, warmup_ratio=0.1)",
-            "from trl import SFTConfig as Config\nConfig(max_seq_length=64, warmup_ratio=0.1)",
-        ],
-    )
-    def test_all_of_a_call_are_found(self, library: None, tmp_path: Path, call: str) -> None:
-        found = self.raised_by(tmp_path / "train.py", f"from trl import SFTConfig\n{call}\n")
-        assert [(one.callee, one.name) for one in found] == [
-            ("trl:SFTConfig", "max_seq_length"),
-            ("trl:SFTConfig", "warmup_ratio"),
-        ]
-        assert found[0].accepts == ("output_dir", "max_length")
-
-    @pytest.mark.parametrize(
-        "code",
-        [
-            "class Mine:\n    def __init__(self):\n        pass\n\n\nMine(colour=1)\n",
-            "def mine():\n    pass\n\n\nmine(colour=1)\n",
-            "raise TypeError('no')\n",
-        ],
-    )
-    def test_those_of_the_scripts_own_code_are_not_a_librarys(self, tmp_path: Path, code: str) -> None:
-        assert self.raised_by(tmp_path / "train.py", code) == ()

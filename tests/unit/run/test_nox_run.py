@@ -1,0 +1,226 @@
+"""A run with cells to run: what nox is given, retries, budgets, and interruption."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finetune_compat.machine.capacity import Machine
+from finetune_compat.machine.places import places
+from finetune_compat.run import nox_run
+from finetune_compat.run.command import run
+from finetune_compat.run.priority import Task, Why
+from finetune_compat.run.selection import AskedCells
+from finetune_compat.store import archive
+from finetune_compat.store.store import Store
+from run_builders import IDS, SESSION, STACK, Nox, request, stored_cells
+
+
+def test_a_damaged_file_whose_cell_is_lost_too_ends_the_run_as_it_should(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is known about the cell, and nothing is remembered."""
+    stored_cells(monkeypatch, *IDS)[IDS[1]].write_bytes(b"")
+    nox.loses = [{IDS[1]}, {IDS[1]}]
+    assert (run(request()), run(request())) == (3, 3)
+    assert nox.asked == [(IDS[1],)] * 2
+
+
+def test_only_lost_cells_are_retried(nox: Nox) -> None:
+    """Retries stop at the given number, or as soon as no cell is lost."""
+    nox.loses = [{IDS[0], IDS[2]}, {IDS[2]}]
+    assert run(request(retries=5)) == 0
+    assert nox.asked == [IDS, (IDS[0], IDS[2]), (IDS[2],)]
+
+
+def test_retries_come_to_an_end(nox: Nox, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cell that is lost to the end is an infrastructure failure."""
+    nox.loses = [{IDS[0]}, {IDS[0]}]
+    assert run(request(retries=1)) == 3
+    assert "retry 1 of 1: 1 cell lost to infrastructure failures\n" in capsys.readouterr().out
+
+
+def test_a_session_that_never_began_has_a_reason(nox: Nox, capsys: pytest.CaptureFixture[str]) -> None:
+    """The reason is nox's, and the message does not say that it may still be running."""
+    nox.says = f"nox > Session {SESSION} failed: Python interpreter 3.11 not found (took 11 seconds).\n"
+    assert run(request()) == 3
+    assert "its session ended before any cell: Python interpreter 3.11 not found\n" in capsys.readouterr().out
+
+
+def test_a_budget_reports_what_it_leaves_out_and_is_not_healthy(nox: Nox, capsys: pytest.CaptureFixture[str]) -> None:
+    """This also holds with a single stack, and if the run is judged on another machine."""
+    assert run(request(budget_s=10.3)) == 0
+    (names,) = nox.asked
+    left_out = sorted(set(IDS) - set(names))
+    assert (len(names), (nox.run / "left-out.txt").read_text().splitlines()) == (2, left_out)
+    said = capsys.readouterr().out
+    assert "left out: 1 cell (1 changed)" in said
+    assert "2 cells on 1 stack: 2 pass, 0 xfail, 0 FAIL, 0 infrastructure. " in said
+    assert " 1 cell left out by the time budget.\n" in said
+    assert "Healthy as far as it ran" in said
+
+
+def test_a_budget_begins_with_lost_cells(nox: Nox, capsys: pytest.CaptureFixture[str]) -> None:
+    """A lost cell is not stored, and is remembered until it is observed."""
+    nox.loses = [{IDS[2]}]
+    assert run(request(fresh=True)) == 3
+    assert Store.configured().lost().keys() == {IDS[2]}
+    assert run(request(budget_s=9.7, fresh=True)) == 0
+    assert nox.asked[-1] == (IDS[2],)
+    assert "(2 changed)" in capsys.readouterr().out
+    assert Store.configured().lost() == {}
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_cells_that_a_session_did_not_share_are_shared(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, stopped: bool
+) -> None:
+    """These are the stored cells of the request, after the run ended or was interrupted."""
+    files = stored_cells(monkeypatch, *IDS[:2])
+    monkeypatch.setenv("COMPAT_STORE_REMOTE", f"file://{tmp_path}/shared")
+    if stopped:
+        monkeypatch.setattr(nox, "poll", lambda: os.kill(os.getpid(), signal.SIGTERM))
+        monkeypatch.setattr(nox_run, "end", lambda _: None)
+    assert run(request()) == (143 if stopped else 0)
+    assert {path.name for path in (tmp_path / "shared").rglob("*.json")} == {path.name for path in files.values()}
+
+
+class SlowNox(Nox):
+    """A stand-in for nox that runs for a while and observes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[dict[str, str]] = []
+        """Contents of the workers file at each poll."""
+        self._looks = 0
+
+    def __call__(self, command: Sequence[str], **named: object) -> Nox:
+        self.run = Path(command[command.index("--options") + 1]).parent
+        return self
+
+    def poll(self) -> int | None:  # type: ignore[override]
+        self.given.append({file.stem: file.read_text() for file in (self.run / "workers").glob("*.txt")})
+        self._looks += 1
+        return 0 if self._looks > 2 else None
+
+
+@pytest.mark.parametrize(
+    ("changes", "at_most", "workers"),
+    [
+        ({"asked": AskedCells(("trl0.22",))}, 4, "4"),
+        ({"asked": AskedCells(("trl0.22",)), "jobs": 3}, 4, "3"),
+        ({"asked": AskedCells(("trl0.22",))}, 1, None),
+        ({"asked": AskedCells(("trl0.22",)), "pytest": ("-n", "1")}, 4, None),
+        ({}, 4, None),
+    ],
+)
+def test_a_core_that_no_other_stack_needs_goes_to_the_last(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], at_most: int, workers: str | None
+) -> None:
+    """It gets as many as fit or were requested; none where workers exist, and none for three cells."""
+    slow = SlowNox()
+    monkeypatch.setattr(nox_run.subprocess, "Popen", slow)
+    monkeypatch.setattr(nox_run, "at_once", lambda _, asked: asked or at_most)
+    monkeypatch.setattr(nox_run, "CELL_BYTES", 1)
+    run(request(**changes))
+    assert slow.given == [{} if workers is None else {STACK: workers}] * len(slow.given)
+
+
+def test_a_run_is_exported_with_cached_cells_and_nox_output(
+    nox: Nox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The archive has lock, observations, log and the command that repeats it, although no session of this
+    stack began.
+    """
+    stored_cells(monkeypatch, *IDS)
+    run(request(budget_s=10.3, fresh=True))
+    (tmp_path / "home").mkdir()
+    archive.export(nox.run, Store.configured(), tmp_path / "cut.tar.gz")
+    arrived = archive.take(tmp_path / "cut.tar.gz", Store(tmp_path / "other"), tmp_path / "home")
+    assert (arrived.run / "left-out.txt").read_text() == (nox.run / "left-out.txt").read_text()
+    assert (arrived.run / "nox.log").is_file()
+
+    run(request())
+    shown = next(path for path in places().runs.glob("2*") if path != nox.run)
+    assert archive.export(shown, Store.configured(), tmp_path / "stored.tar.gz") == len(IDS)
+    home = Store(tmp_path / "home-store")
+    assert archive.take(tmp_path / "stored.tar.gz", home, tmp_path / "home").objects == len(IDS)
+    assert home.has(json.loads((shown / "stored.json").read_text()).values())
+    _, files = archive._checked(tmp_path / "stored.tar.gz")
+    assert f"locks/{STACK}.txt" in files
+    again = f'nox -s "{SESSION}" -- --device cpu --cells "$FROM/cells/{STACK}.txt"'
+    assert files["repro.txt"].decode().splitlines()[1:] == [again]
+    assert files[f"cells/{STACK}.txt"].decode().splitlines() == list(IDS)
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("", ""),
+        (f"nox > Session {SESSION} was successful.\n", ""),
+        (f"nox > Session {SESSION} failed: no pip (took 3 seconds).\n", "no pip"),
+        (f"nox > Session {SESSION} aborted: first.\nnox > Session {SESSION} failed: second\n", "second"),
+        ("nox > Session compat-3.11(trl='0.23') failed: another session\n", ""),
+        # The name is no expression: its dot is a dot.
+        ("nox > Session compat-3x11(trl='0.22') failed: another session\n", ""),
+    ],
+)
+def test_the_reason_of_a_session_is_the_last_that_nox_logged_of_it(log: str, reason: str) -> None:
+    """Without the time it took."""
+    assert nox_run.nox_reason(log, SESSION) == reason
+
+
+def test_what_a_budget_leaves_out_is_counted_by_reason_and_by_stack(tmp_path: Path) -> None:
+    """The most frequent reason is first."""
+    tasks = [
+        Task(f"{stack}/f[{n}]@cpu", 1.0, why)
+        for n, (stack, why) in enumerate(
+            [("a-py311", frozenset({Why.EDGE})), ("b-py311", frozenset()), ("b-py311", frozenset())]
+        )
+    ]
+    assert nox_run.left_out_lines(tasks, tmp_path) == [
+        f"left out: 3 cells (2 unchanged, 1 edge of a ledger window), listed in {tmp_path}/left-out.txt",
+        "  on a-py311 (1), b-py311 (2)",
+    ]
+    assert nox_run.left_out_lines([], tmp_path) == []
+
+
+def test_a_path_below_the_working_directory_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any other is whole."""
+    monkeypatch.chdir(tmp_path)
+    assert nox_run.short_path(tmp_path / "run" / "nox.log") == "run/nox.log"
+    assert nox_run.short_path(Path("/elsewhere/nox.log")) == "/elsewhere/nox.log"
+
+
+@pytest.mark.parametrize("stubborn", [True, False])
+def test_a_process_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch, *, stubborn: bool) -> None:
+    """SIGTERM comes first."""
+    monkeypatch.setattr(nox_run, "PATIENCE_S", 0.2)
+    ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN); " if stubborn else ""
+    code = f"import signal, sys, time; {ignore}print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        nox_run.end(process)
+        assert process.returncode == -(signal.SIGKILL if stubborn else signal.SIGTERM)
+        nox_run.end(process)  # one that has ended is left alone
+
+
+@pytest.mark.parametrize(("changes", "jobs"), [({}, 2), ({"jobs": 1}, 1), ({"model": "tiny"}, 1)])
+def test_real_weights_run_one_stack_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], jobs: int
+) -> None:
+    """Tiny models share the machine: here, two stacks on two cores."""
+    monkeypatch.setattr(nox_run, "this_machine", lambda gpus: Machine(cores=2, memory=64 * 2**30, gpus=gpus))
+    asked = request(**{key: value for key, value in changes.items() if key == "jobs"})
+    if "model" in changes:
+        asked = dataclasses.replace(asked, options=dataclasses.replace(asked.options, model=changes["model"]))
+    assert nox_run.share_of(asked, ["a/f[x]@cpu", "b/f[x]@cpu", "b/g[x]@cpu"], ()).jobs == jobs
