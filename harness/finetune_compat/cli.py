@@ -128,6 +128,21 @@ def lock(
 
 
 @app.command()
+def refresh(
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing. Exit code 1 if rows must be added or moved.")
+    ] = False,
+) -> int:
+    """Read the package index: add rows for new minors, move rows to newer patches, lock what pip installs today."""
+    from datetime import UTC, datetime
+
+    from finetune_compat.stacks.refresh import refresh as follow_the_index
+
+    return follow_the_index(datetime.now(UTC).date(), _say, check=check)
+
+
+@app.command()
 def run(  # noqa: PLR0913 - one parameter an option
     stacks: Annotated[
         list[str] | None,
@@ -591,7 +606,7 @@ def _say(line: str) -> None:
 def _row(matrix: Matrix, stack: Stack) -> dict[str, Any]:
     return {
         "name": stack.name,
-        "pin": f"{stack.package}=={stack.pin}",
+        "pin": stack.pinned,
         "released": stack.released.isoformat(),
         "as_of": stack.as_of.isoformat(),
         "why": stack.why,

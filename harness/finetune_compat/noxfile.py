@@ -63,7 +63,7 @@ def _compat_session(python: str) -> None:
 
     @nox.session(name=f"compat-{python}", python=python, allow_parallel=True)
     # By name, because nox writes parameters as JSON when sessions run in parallel.
-    @nox.parametrize("name", [nox.param(stack.name, id=f"{stack.package}='{stack.label}'") for stack in stacks])
+    @nox.parametrize("name", [nox.param(stack.name, id=stack.parameter) for stack in stacks])
     def compat(session: nox.Session, name: str) -> None:
         """Run every flow in the stack's locked environment."""
         # Imported here, so that `nox -l` stays fast.

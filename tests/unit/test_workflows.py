@@ -191,3 +191,17 @@ def test_every_relative_link_of_the_site_resolves(tmp_path: Path) -> None:
     assert {page.relative_to(site).as_posix() for page in pages} >= {"docs/evidence.md", "reports/README.md"}
     assert [(page.name, link) for page, link in links if not (page.parent / link).resolve().is_relative_to(site)] == []
     assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+
+
+class TestRadar:
+    """The workflow that follows the package index."""
+
+    JOBS = (GATE.with_name("radar.yml").read_text()).partition("\njobs:\n")[2]
+
+    def test_the_job_that_installs_young_releases_can_write_nothing(self) -> None:
+        """A malicious release finds no token that writes, and no secret."""
+        latest, _, rows = self.JOBS.partition("\n  rows:\n")
+        assert "compat run latest pre" in latest
+        assert "contents: read" in latest
+        assert not re.search(r"write|secrets\.|github\.token", latest.replace("no write permission", ""))
+        assert "compat run" not in rows

@@ -150,9 +150,11 @@ class Case:
 
 def symptom(seen: Observation, minimum_fall: float = MINIMUM_FALL) -> Symptom:
     """What the user of the flow sees. An eval loss that falls by a smaller share than `minimum_fall` barely moves."""
-    if seen.error is not None:
-        return Symptom.ERROR
-    training = seen.training
+    return Symptom.ERROR if seen.error is not None else symptom_of_losses(seen.training, minimum_fall)
+
+
+def symptom_of_losses(training: Training | None, minimum_fall: float) -> Symptom:
+    """As `symptom`, whether or not an error ended the flow after its evaluations."""
     if training is None or training.eval_before is None or training.eval_after is None:
         return Symptom.UNKNOWN
     before, after = training.eval_before, training.eval_after

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from finetune_compat.checks import rules
-from finetune_compat.checks.case import NULL_MARGIN, Case, ended_in, fall_of, null_of
+from finetune_compat.checks.case import NULL_MARGIN, Case, ended_in, fall_of, null_of, symptom_of_losses
 from finetune_compat.checks.engine import NotApplicable
 from finetune_compat.checks.rates import Rate
 from finetune_compat.contract.records import LossPair, Training
@@ -42,7 +42,7 @@ def eval_loss_falls(case: Case) -> str | None:
     before, after = training.eval_before, training.eval_after
     if before is None or after is None:
         raise NotApplicable("no eval loss was reported")
-    if case.symptom is Symptom.FALLS:
+    if symptom_of_losses(training, case.rules.minimum_fall) is Symptom.FALLS:
         return case.rules.unlearned(training)
     return f"{_how(before, after, case.rules.minimum_fall)}{_other_signs(training, case.signs)}"
 

@@ -125,12 +125,19 @@ def totals_follow_from_the_config(case: Case) -> str | None:
     census = case.census(Stage.TRAINER)
     if census is None:
         raise NotApplicable("no census at trainer")
-    logical, stored = case.sizes.logical + case.adapter, case.sizes.stored + case.adapter
+    aside = _adapters_aside(census)
+    logical, stored = case.sizes.logical + case.adapter + aside, case.sizes.stored + case.adapter + aside
     if (census.total_logical, census.total) == (logical, stored):
         return None
     return (
         f"{census.total_logical:,} logical and {census.total:,} stored parameters, expected {logical:,} and {stored:,}"
     )
+
+
+def _adapters_aside(census: Census) -> int:
+    """Parameters of adapters that the model does not compute with, such as the reference adapter of DPOTrainer."""
+    every = census.by_area.get(Area.ADAPTER)
+    return every.total - census.active.total if every and census.active else 0
 
 
 def adapters_sit_where_the_targets_are(case: Case) -> str | None:

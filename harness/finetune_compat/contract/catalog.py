@@ -403,6 +403,30 @@ CATALOG: tuple[Flow, ...] = (
         row_labels=(COMPLETION_WORDS + 1,),
         since="0.9.2",  # with DPOConfig
     ),
+    Flow(
+        name="dpo-peft-model",
+        story="The user prepares and wraps the model, and passes the PeftModel to DPOTrainer without peft_config.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        objective=Objective.PREFERENCE,
+        row_labels=(COMPLETION_WORDS + 1,),
+        since="0.9.2",  # with DPOConfig
+    ),
+    Flow(
+        name="trainer-add-adapter",
+        story="Transformers itself adds the adapter with model.add_adapter, and transformers.Trainer trains the model.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        objective=Objective.PLAIN,
+    ),
 )
 
 

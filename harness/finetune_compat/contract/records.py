@@ -263,7 +263,9 @@ class Census:
     subject_sha256: str | None
     """Digest of the values that this flow trains: the active adapters, or the whole model if there are none."""
     adapters_on: Mapping[Area, AreaCount] | None = None
-    """Adapter counts by the area of the adapted module; None in older observations, which do not have it."""
+    """Counts of the active adapters by the area of the adapted module; None in older observations, which do not have
+    it, or have it of all adapters.
+    """
     adapted: Mapping[str, int] | None = None
     """Number of adapted modules by the last part of their name (example: `q_proj`); None likewise."""
     checkpointing: str | None = None

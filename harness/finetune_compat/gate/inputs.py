@@ -207,6 +207,8 @@ def _words(text: str) -> list[str]:
 
 
 def _named(text: str, matrix: Matrix) -> Row | None:
+    if text == LATEST:
+        return None  # resolved anew, while the row of this name is as of its day
     name, _, python = text.partition("-py")
     stack = next((stack for stack in matrix.stacks if stack.name == name), None)
     if stack is None:

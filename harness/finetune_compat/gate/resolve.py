@@ -17,11 +17,11 @@ from packaging.version import Version
 from finetune_compat.contract.errors import CompatError, InstallError, LockError, RegistryUnreachable
 from finetune_compat.contract.names import shortened
 from finetune_compat.contract.records import DeviceKind
-from finetune_compat.gate import index
 from finetune_compat.gate.decision import Rule
 from finetune_compat.gate.inputs import Move, Row, Target, Upgrade, Wanted, named_after, of_its_day, pin_of, row_of
 from finetune_compat.gate.left_out import Obstacle, left_out, obstacle
 from finetune_compat.machine.places import places
+from finetune_compat.stacks import index
 from finetune_compat.stacks.built import Built, build
 from finetune_compat.stacks.locks import (
     Lock,
@@ -137,8 +137,8 @@ def _of_row(row: Row, asked: str, matrix: Matrix, device: DeviceKind, python: st
             todo="Leave --python out, or name one of these.",
         )
     plan = matrix.plan(row.stack, version, device)
-    pin = Requirement(f"{row.stack.package}=={row.stack.pin}")
-    return Resolved(asked, Rule.ROW, plan, locked(plan), row.not_followed, (pin,))
+    pins = (Requirement(row.stack.pinned),) if row.stack.pinned else ()
+    return Resolved(asked, Rule.ROW, plan, locked(plan), row.not_followed, pins)
 
 
 def _of_its_day(side: Wanted, asked: str, context: _Context) -> Resolved:

@@ -11,13 +11,13 @@ from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError, RegistryUnreachable
 from finetune_compat.contract.records import REPORTED, DeviceKind
 from finetune_compat.contract.verdict import Verdict
-from finetune_compat.gate import index
 from finetune_compat.gate.decide import Compared, moved
 from finetune_compat.gate.decision import CellChange, CellSide, Rule, SafeTarget, Tried
-from finetune_compat.gate.index import Release
 from finetune_compat.gate.resolve import Resolved, of_release
 from finetune_compat.gate.sides import GateSelection, Runs
 from finetune_compat.gate.targets import Bench, Suspect, search, suspect
+from finetune_compat.stacks import index
+from finetune_compat.stacks.index import Release
 from finetune_compat.stacks.locks import Unsolvable
 from finetune_compat.stacks.matrix import Matrix
 

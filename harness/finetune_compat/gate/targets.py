@@ -10,7 +10,7 @@ from packaging.version import Version
 
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.gate.decision import Moved, SafeTarget, Tried
-from finetune_compat.gate.index import Release
+from finetune_compat.stacks.index import Release
 
 FOLLOWED = ("trl", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
 """Packages whose releases can be searched, the likeliest cause first."""

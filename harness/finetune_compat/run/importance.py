@@ -40,8 +40,8 @@ def edge_cells(selection: Selection, ledger: Ledger, matrix: Matrix) -> frozense
 
 
 def _versions_on(matrix: Matrix, package: str, python: str, selection: Selection) -> dict[str, Mapping[str, str]]:
-    """Resolved versions of the installable stacks of an axis, oldest release first."""
-    stacks = [stack for stack in matrix.stacks if stack.package == package and python in stack.pythons]
+    """Resolved versions of the installable stacks of an axis, oldest release first; none for an unpinned stack."""
+    stacks = [stack for stack in matrix.stacks if package and stack.package == package and python in stack.pythons]
     found: dict[str, Mapping[str, str]] = {}
     for stack in sorted(stacks, key=lambda stack: Version(stack.pin)):
         # A stale or missing lock of a stack that is not selected does no harm.

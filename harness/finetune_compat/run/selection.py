@@ -48,7 +48,7 @@ class On:
     @property
     def session(self) -> str:
         """The name of the nox session."""
-        return f"compat-{self.python}({self.stack.package}='{self.stack.label}')"
+        return self.stack.session(self.python)
 
 
 def stacks_of(matrix: Matrix, asked: AskedCells, python: str) -> tuple[On, ...]:
@@ -59,7 +59,7 @@ def stacks_of(matrix: Matrix, asked: AskedCells, python: str) -> tuple[On, ...]:
     """
     everything = [On(stack, version) for stack in matrix.stacks for version in stack.pythons]
     usual = [on for on in everything if on.python == python]
-    packages = tuple(dict.fromkeys(on.stack.package for on in everything))
+    packages = tuple(dict.fromkeys(on.stack.package for on in everything if on.stack.package))
     for axis in asked.axes:
         if axis not in packages:
             raise _unknown(axis, "axis", packages, "--axis")
@@ -114,7 +114,7 @@ def _names(pattern: str, on: On) -> bool:
 
 
 def _unknown(name: str, what: str, known: Sequence[str], where: str, todo: str = "") -> UnknownName:
-    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    near = get_close_matches(name, known, n=3, cutoff=0.6)
     return UnknownName(
         f"there is no {what} {name!r}",
         where=where,

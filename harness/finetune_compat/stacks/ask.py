@@ -36,6 +36,11 @@ class StackPython:
     lock: Lock
     environment: Environment
 
+    @property
+    def site(self) -> Path:
+        """Its site-packages, to read sources without running them."""
+        return next(iter(sorted(self.python.parent.parent.glob("lib/python3.*/site-packages"))))
+
 
 def stack_python(matrix: Matrix, name: str, python: str | None = None) -> StackPython:
     """The environment of the stack called `name` on `python`; by default on the first Python version of its row.

@@ -112,6 +112,7 @@ def facts_of(plan: LockPlan) -> dict[str, str]:
         **({"constrained": _digest(plan.constraints)} if plan.constraints else {}),
         **({"preferred": _digest(plan.preferences)} if plan.preferences else {}),
         **({WHEELS: " ".join(map(str, plan.wheels))} if plan.wheels else {}),
+        **({"prereleases": "allowed"} if plan.prereleases else {}),
         "again": plan.again or f"nox -s lock -- {plan.stack.name}",
     }
 
@@ -322,6 +323,7 @@ def _resolve(plan: LockPlan) -> Answer:
             arguments += ["--output-file", str(made)]
         for wheels in plan.wheels:
             arguments += ["--find-links", str(wheels)]
+        arguments += ["--prerelease", "allow"] if plan.prereleases else []
         for name, until in sorted(plan.exempt.items()):
             arguments += ["--exclude-newer-package", f"{name}={_end_of(until)}"]
         asked = (*plan.requirements, f"torch=={plan.torch}")

@@ -44,19 +44,37 @@ class Stack:
     """One row of the matrix: a pinned package, and the day as of which the other packages are resolved."""
 
     package: str
+    """The pinned package, whose axis the row is on. Empty if nothing is pinned: `latest` is what an index gives."""
     label: str
     pin: str
+    """The pinned version; empty if nothing is pinned."""
     released: date
     as_of: date
     """The day of the other packages: the later of `released` and the floor, unless the row sets its own."""
     why: str
     """Why the row sets its own `as_of`; empty if it does not."""
     pythons: tuple[str, ...]
+    prereleases: bool = False
+    """Whether the resolver may choose pre-releases."""
 
     @property
     def name(self) -> str:
         """The name without a Python version, for example `trl0.22`."""
         return f"{self.package}{self.label}"
+
+    @property
+    def pinned(self) -> str:
+        """The pin as a requirement, for example `trl==0.22.2`; empty if nothing is pinned."""
+        return f"{self.package}=={self.pin}" if self.package else ""
+
+    def session(self, python: str) -> str:
+        """The nox session on `python`, for example `compat-3.11(trl='0.22')`."""
+        return f"compat-{python}({self.parameter})"
+
+    @property
+    def parameter(self) -> str:
+        """The session's parameter as nox shows it, for example `trl='0.22'` or `stack='latest'`."""
+        return f"{self.package or 'stack'}='{self.label}'"
 
     def on(self, python: str) -> str:
         """The name with a Python version, for example `trl0.22-py311`: the `stack` of every cell id."""
@@ -90,6 +108,8 @@ class LockPlan:
     """Folders of wheels that this machine built, for packages that the index has no wheel of."""
     again: str = ""
     """The command that makes the lock again; empty for a row of the matrix, where it is `nox -s lock`."""
+    prereleases: bool = False
+    """Whether the resolver may choose pre-releases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +124,10 @@ class Matrix:
     platform: str
     exemptions: tuple[Exemption, ...]
     stacks: tuple[Stack, ...]
+    since: Mapping[str, Version]
+    """The first minor of an axis of which `compat refresh` adds every minor, by package."""
+    cool_down_days: int
+    """Days after its upload before `compat refresh` adds a release as a row."""
 
     @property
     def pythons(self) -> tuple[str, ...]:
@@ -119,7 +143,7 @@ class Matrix:
         for stack in self.stacks:
             if stack.name == name:
                 return stack
-        near = get_close_matches(name, [stack.name for stack in self.stacks], n=3, cutoff=0.5)
+        near = get_close_matches(name, [stack.name for stack in self.stacks], n=3, cutoff=0.6)
         raise UnknownName(
             f"there is no stack {name!r}",
             where=places().shown(places().stacks),
@@ -159,6 +183,7 @@ class Matrix:
             },
             excluded=self.torch_platform,
             platform=self.platform,
+            prereleases=stack.prereleases,
         )
 
 
@@ -185,6 +210,24 @@ def _package(text: str) -> str:
     return text
 
 
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[a-z]+", text):
+        raise ValueError(f"{text!r} is not a name such as 'latest'")
+    return text
+
+
+def _minor(text: str) -> str:
+    if not re.fullmatch(r"[0-9]+\.[0-9]+", text):
+        raise ValueError(f"{text!r} is not a minor version such as '4.46'")
+    return text
+
+
+def _days(number: int) -> int:
+    if number < 0:
+        raise ValueError(f"{number} is not a number of days")
+    return number
+
+
 def _label(text: str) -> str:
     if not re.fullmatch(r"[0-9]+(\.[0-9]+)*", text):
         raise ValueError(f"{text!r} is not a label such as '0.22' or '0.22.0'")
@@ -207,6 +250,9 @@ _Version = Annotated[str, AfterValidator(_version)]
 _Python = Annotated[str, AfterValidator(_python)]
 _Package = Annotated[str, AfterValidator(_package)]
 _Label = Annotated[str, AfterValidator(_label)]
+_Name = Annotated[str, AfterValidator(_name)]
+_Minor = Annotated[str, AfterValidator(_minor)]
+_Days = Annotated[int, Strict(), AfterValidator(_days)]
 _Reason = Annotated[str, AfterValidator(_reason)]
 _Day = Annotated[date, Strict()]
 _Packages = Annotated[tuple[_Package, ...], AfterValidator(_filled)]
@@ -256,6 +302,23 @@ class _Axis:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
     package: _Package
     stacks: Annotated[tuple[Any, ...], AfterValidator(_filled)]
+    since: _Minor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Unpinned:
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+    name: _Name
+    as_of: _Day
+    why: _Reason
+    pythons: _Pythons | None = None
+    prereleases: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Refresh:
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+    cool_down_days: _Days
 
 
 _TORCH = TypeAdapter(_Torch)
@@ -263,8 +326,10 @@ _RESOLVE = TypeAdapter(_Resolve)
 _EXEMPT = TypeAdapter(_Exempt)
 _ROW = TypeAdapter(_Row)
 _AXIS = TypeAdapter(_Axis)
+_UNPINNED = TypeAdapter(_Unpinned)
+_REFRESH = TypeAdapter(_Refresh)
 
-_KEYS = {"torch": True, "resolve": True, "axes": True, "exempt": False}
+_KEYS = {"torch": True, "resolve": True, "axes": True, "exempt": False, "unpinned": False, "refresh": False}
 """The file's tables, and whether each is required."""
 
 
@@ -286,6 +351,8 @@ class _Parts:
     axes: tuple[_Located[_Axis], ...]
     rows: tuple[tuple[str, _Located[_Row]], ...]
     """Each with the package of its axis."""
+    unpinned: tuple[_Located[_Unpinned], ...]
+    refresh: _Refresh | None
 
 
 def read_matrix(path: Path | None = None) -> Matrix:
@@ -329,7 +396,12 @@ def parse_matrix(data: Mapping[str, Any], where: str = "matrices/stacks.toml") -
         exemptions=tuple(
             Exemption(item.value.package, item.value.until, item.value.why, item.value.device) for item in parts.exempt
         ),
-        stacks=tuple(_stack(package, row.value, parts.resolve) for package, row in parts.rows),
+        stacks=(
+            *(_stack(package, row.value, parts.resolve) for package, row in parts.rows),
+            *(_unpinned(item.value, parts.resolve) for item in parts.unpinned),
+        ),
+        since={axis.value.package: Version(axis.value.since) for axis in parts.axes if axis.value.since},
+        cool_down_days=parts.refresh.cool_down_days if parts.refresh else 0,
     )
 
 
@@ -344,6 +416,8 @@ def _parse_parts(data: Mapping[str, Any], faults: list[Fault]) -> _Parts:
         exempt=_parse_all(_EXEMPT, _items(data.get("exempt", []), "exempt", faults), faults),
         axes=_parse_all(_AXIS, axes, faults),
         rows=tuple(row for axis in axes for row in _parse_rows(axis, faults)),
+        unpinned=_parse_all(_UNPINNED, _items(data.get("unpinned", []), "unpinned", faults), faults),
+        refresh=_parse(_REFRESH, data["refresh"], "refresh", faults) if "refresh" in data else None,
     )
 
 
@@ -413,7 +487,12 @@ def _contradictions(parts: _Parts) -> Iterator[Fault]:
         [(item.path + ".package", f"{item.value.package} {item.value.device or ''}".strip()) for item in parts.exempt]
     )
     yield from _repeated([(axis.path + ".package", axis.value.package) for axis in parts.axes])
-    yield from _repeated([(row.path, f"{package}{_label_of(row.value)}") for package, row in parts.rows])
+    yield from _repeated(
+        [
+            *((row.path, f"{package}{_label_of(row.value)}") for package, row in parts.rows),
+            *((item.path, item.value.name) for item in parts.unpinned),
+        ]
+    )
     for _, row in parts.rows:
         yield from _impossible_days(row)
         yield from _wrong_label(row)
@@ -465,7 +544,20 @@ def _stack(package: str, row: _Row, resolve: _Resolve) -> Stack:
     )
 
 
-_ON_A_PYTHON = re.compile(r"(?P<axis>[a-z]+)(?P<version>[0-9]+(\.[0-9]+)*)-py3(?P<python>[0-9]+)")
+def _unpinned(row: _Unpinned, resolve: _Resolve) -> Stack:
+    return Stack(
+        package="",
+        label=row.name,
+        pin="",
+        released=row.as_of,
+        as_of=row.as_of,
+        why=row.why,
+        pythons=row.pythons or resolve.pythons,
+        prereleases=row.prereleases,
+    )
+
+
+_ON_A_PYTHON = re.compile(r"(?P<axis>[a-z]+)(?P<version>[0-9]+(\.[0-9]+)*)?-py3(?P<python>[0-9]+)")
 
 
 def session_of(name: str) -> str | None:
@@ -474,7 +566,10 @@ def session_of(name: str) -> str | None:
     None if `name` is not the name of a row of the matrix.
     """
     found = _ON_A_PYTHON.fullmatch(name)
-    return None if found is None else f"compat-3.{found['python']}({found['axis']}='{found['version']}')"
+    if found is None:
+        return None
+    axis, label = (found["axis"], found["version"]) if found["version"] else ("stack", found["axis"])
+    return f"compat-3.{found['python']}({axis}='{label}')"
 
 
 def run_command(name: str, options: Sequence[str] = ()) -> str | None:

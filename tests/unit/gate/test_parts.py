@@ -19,13 +19,13 @@ import pytest
 from finetune_compat.cell import config_defaults
 from finetune_compat.contract.errors import CompatError, RegistryUnreachable
 from finetune_compat.contract.records import DeviceKind, Stage
-from finetune_compat.gate import index, resolve
+from finetune_compat.gate import resolve
 from finetune_compat.gate.decision import Aspect, DefaultChange, Difference
 from finetune_compat.gate.defaults import changes
 from finetune_compat.gate.differences import differences
-from finetune_compat.gate.index import Release
 from finetune_compat.gate.inputs import read_side
-from finetune_compat.stacks import locks
+from finetune_compat.stacks import index, locks
+from finetune_compat.stacks.index import Release
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.stacks.uv_tool import Answer
 from packaging.specifiers import SpecifierSet

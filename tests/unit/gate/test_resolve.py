@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from finetune_compat.contract.errors import CompatError, InstallError
 from finetune_compat.contract.records import DeviceKind
-from finetune_compat.gate import index, resolve
+from finetune_compat.gate import resolve
 from finetune_compat.gate.decision import Rule
-from finetune_compat.gate.index import Release
 from finetune_compat.gate.inputs import Move, Upgrade, read_side, read_target, read_upgrade
-from finetune_compat.stacks import locks
+from finetune_compat.stacks import index, locks
 from finetune_compat.stacks.built import Built
+from finetune_compat.stacks.index import Release
 from finetune_compat.stacks.locks import Unsolvable
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.stacks.uv_tool import Answer

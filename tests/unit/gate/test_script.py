@@ -20,13 +20,13 @@ from finetune_compat.gate import command, defaults, index, script, sides
 from finetune_compat.gate import resolve as resolve_module
 from finetune_compat.gate.command import GateRequest, gate_command
 from finetune_compat.gate.decision import GateExit
-from finetune_compat.gate.index import Release
 from finetune_compat.gate.inputs import Row, Wanted, read_side
 from finetune_compat.gate.report import FILES
 from finetune_compat.gate.resolve import Resolved, resolve
 from finetune_compat.machine.places import places
 from finetune_compat.stacks.ask import StackPython
 from finetune_compat.stacks.environments import Environment
+from finetune_compat.stacks.index import Release
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.watch.host import Interpreter, NothingSeen
 from packaging.version import Version

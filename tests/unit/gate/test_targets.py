@@ -7,8 +7,8 @@ from datetime import date
 
 import builders as b
 from finetune_compat.gate.decision import Moved, SafeTarget, Tried
-from finetune_compat.gate.index import Release
 from finetune_compat.gate.targets import Bench, Suspect, candidates, search, suspect
+from finetune_compat.stacks.index import Release
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version

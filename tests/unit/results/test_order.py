@@ -27,8 +27,9 @@ def test_stacks_are_in_the_order_of_axes_and_of_versions_as_numbers() -> None:
         "transformers5.0-py311",
         "peft0.9-py311",
         "peft0.17-py311",
-        "my_stack",
         "accelerate1.0-py311",
+        "latest-py311",
+        "my_stack",
     ]
     shuffled = ordered.copy()
     random.Random(3).shuffle(shuffled)

@@ -6,12 +6,13 @@ import contextlib
 import copy
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from finetune_compat.contract.errors import ExitCode, MatrixError, UnknownName
 from finetune_compat.contract.records import DeviceKind
-from finetune_compat.stacks.matrix import Matrix, parse_matrix, read_matrix
+from finetune_compat.stacks.locks import facts_of
+from finetune_compat.stacks.matrix import Matrix, parse_matrix, read_matrix, session_of
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
@@ -46,6 +47,53 @@ class TestNames:
             "Names that look like it: trl0.22.\n"
             "`compat stacks` lists all of them."
         )
+
+
+class TestUnpinned:
+    """Stacks that pin nothing: what an index gives."""
+
+    UNPINNED: ClassVar = {"name": "latest", "as_of": date(2026, 11, 30), "why": "what pip installs"}
+
+    def test_the_resolver_gets_the_bare_names_as_of_its_day(self) -> None:
+        """Nothing is pinned, so every package is as new as its bounds let it be."""
+        matrix = parse_matrix(document(unpinned=[self.UNPINNED]))
+        plan = matrix.plan(matrix.stack("latest"), "3.11")
+        assert plan.requirements == ("trl", "transformers", "bitsandbytes", "pytest")
+        assert (plan.name, plan.as_of, plan.prereleases) == ("latest-py311", date(2026, 11, 30), False)
+
+    def test_its_session_is_named_after_it(self) -> None:
+        """The name of the stack gives the session, and the other way round."""
+        stack = parse_matrix(document(unpinned=[self.UNPINNED])).stack("latest")
+        assert stack.session("3.11") == session_of("latest-py311") == "compat-3.11(stack='latest')"
+        assert session_of("trl0.22-py311") == "compat-3.11(trl='0.22')"
+
+    def test_pre_releases_are_permitted_only_where_the_row_says_so(self) -> None:
+        """The header of the lock says it, and other locks do not change."""
+        unpinned = [self.UNPINNED, self.UNPINNED | {"name": "pre", "prereleases": True}]
+        matrix = parse_matrix(document(unpinned=unpinned))
+        facts = {name: facts_of(matrix.plan(matrix.stack(name), "3.11")) for name in ("trl0.22", "latest", "pre")}
+        assert {name: found.get("prereleases") for name, found in facts.items()} == {
+            "trl0.22": None,
+            "latest": None,
+            "pre": "allowed",
+        }
+
+    @pytest.mark.parametrize(
+        ("change", "problem"),
+        [
+            ({"name": "Latest 1"}, "unpinned[0].name: 'Latest 1' is not a name such as 'latest'"),
+            ({"why": " "}, "unpinned[0].why: is empty; it must state a reason"),
+            ({"pin": "1.0"}, "unpinned[0].pin: is not a key this file knows"),
+        ],
+    )
+    def test_a_fault_is_named_with_its_place(self, change: dict[str, str], problem: str) -> None:
+        """As for every other table."""
+        assert faults(document(unpinned=[self.UNPINNED | change])) == [problem]
+
+    def test_a_name_stands_once(self) -> None:
+        """Two stacks of one name could not be told apart in a report."""
+        found = faults(document(unpinned=[self.UNPINNED, self.UNPINNED]))
+        assert found == ["unpinned[1]: 'latest' is already at unpinned[0]"]
 
 
 class TestAsOf:

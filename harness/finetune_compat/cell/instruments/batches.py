@@ -125,12 +125,22 @@ def asked_again(model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
 
 
 @contextmanager
+def _disabled(model: Any) -> Iterator[None]:
+    """Transformers has two calls where PEFT has a context manager."""
+    model.disable_adapters()
+    try:
+        yield
+    finally:
+        model.enable_adapters()
+
+
+@contextmanager
 def without_adapters(model: nn.Module) -> Iterator[None]:
-    """While open, the adapters of `model`, a PeftModel, are disabled. On exit `requires_grad` is restored, because PEFT
-    makes adapters trainable when it enables them, also adapters that were frozen.
+    """While open, the adapters of `model` are disabled: those of a PeftModel, or those that Transformers added. On exit
+    `requires_grad` is restored, because PEFT makes adapters trainable when it enables them, also frozen ones.
     """
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    with model.disable_adapter():  # type: ignore[operator]  # PEFT has no types
+    with model.disable_adapter() if hasattr(model, "disable_adapter") else _disabled(model):  # type: ignore[operator]
         yield
     for parameter, trainable in before:
         parameter.requires_grad = trainable

@@ -94,6 +94,9 @@ def take(model: nn.Module, stage: Stage, actor: Actor, *, digest: bool) -> Censu
     named = list(model.named_parameters())
     trainable = [(name, p) for name, p in named if p.requires_grad]
     active = active_adapters(model)
+    adapters = {name: p for name, p in named if is_adapter(name)}
+    # A frozen copy that a trainer adds as its reference is not what the flow trains.
+    own = (_owned(adapters, active) or adapters).items()
     dtypes: Counter[str] = Counter()
     for _, parameter in named:
         dtypes[_dtype(parameter)] += parameter.numel()
@@ -105,12 +108,12 @@ def take(model: nn.Module, stage: Stage, actor: Actor, *, digest: bool) -> Censu
         trainable_logical=_logical(trainable),
         total_logical=_logical(named),
         by_area=_counted(named, area_of),
-        adapters_on=_counted([(name, p) for name, p in named if is_adapter(name)], seat_of),
+        adapters_on=_counted(own, seat_of),
         adapted=_adapted(name for name, _ in named),
         checkpointing=_checkpointing(model),
         trainable_names_sha256=_digest(name.encode() + b"\n" for name, _ in sorted(trainable)),
         dtypes=dict(dtypes),
-        adapter_dtypes=tuple(sorted({_dtype(p) for name, p in named if is_adapter(name)})),
+        adapter_dtypes=tuple(sorted({_dtype(p) for _, p in own})),
         subject_sha256=values_digest(_subject(dict(named), active)) if digest else None,
         active=_active(dict(named), active),
     )

@@ -43,6 +43,22 @@ def releases(package: str) -> tuple[Release, ...]:
     return _releases(package, index_url())
 
 
+def yanked(package: str) -> Mapping[Version, str]:
+    """The reasons of the withdrawn releases of `package`, as its publisher gave them.
+
+    Raises:
+        CompatError: as for `releases`.
+        RegistryUnreachable: as for `releases`.
+    """
+    there = {release.version for release in releases(package)}
+    found: dict[Version, str] = {}
+    for file in _files(package, index_url()):
+        version = _version_of(str(file.get("filename")))
+        if version is not None and version not in there:
+            found[version] = file["yanked"] if isinstance(file.get("yanked"), str) else ""
+    return found
+
+
 def release_day(package: str, version: Version) -> date:
     """The day `version` of `package` was uploaded.
 
@@ -126,6 +142,7 @@ def _version_of(filename: str) -> Version | None:
         return None
 
 
+@cache
 def _files(package: str, index: str) -> list[Mapping[str, Any]]:
     request = urllib.request.Request(f"{index}/{package}/", headers={"Accept": _JSON})  # noqa: S310 - an index's address
     try:
