@@ -142,7 +142,6 @@ def _version_of(filename: str) -> Version | None:
         return None
 
 
-@cache
 def _files(package: str, index: str) -> list[Mapping[str, Any]]:
     request = urllib.request.Request(f"{index}/{package}/", headers={"Accept": _JSON})  # noqa: S310 - an index's address
     try:

@@ -19,13 +19,14 @@ from finetune_compat.contract.catalog import CATALOG, flow_named
 from finetune_compat.contract.errors import RegistryUnreachable, StackFailed, Unbuildable
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import Frame, Observation, Stage, to_json
-from finetune_compat.gate import command, defaults, index, search, sides
+from finetune_compat.gate import command, defaults, search, sides
 from finetune_compat.gate.command import GateRequest, gate_command
 from finetune_compat.gate.decision import GateExit, Rule
 from finetune_compat.gate.resolve import Resolved
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import RowState, StackRow, write_row
 from finetune_compat.run import stack_run
+from finetune_compat.stacks import index
 from finetune_compat.stacks.environments import Environment
 from finetune_compat.stacks.index import Release
 from finetune_compat.stacks.locks import Lock, Unsolvable

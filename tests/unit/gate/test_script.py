@@ -16,7 +16,7 @@ from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.errors import EnvironmentMismatch, InstallError, Interrupted, Unbuildable
 from finetune_compat.contract.records import DeviceKind, DeviceRecord, Failure, Frame, Message, StackRecord, Stage
 from finetune_compat.contract.script import AdapterSetup, Pipeline, Run, UnknownArgument
-from finetune_compat.gate import command, defaults, index, script, sides
+from finetune_compat.gate import command, defaults, script, sides
 from finetune_compat.gate import resolve as resolve_module
 from finetune_compat.gate.command import GateRequest, gate_command
 from finetune_compat.gate.decision import GateExit
@@ -24,6 +24,7 @@ from finetune_compat.gate.inputs import Row, Wanted, read_side
 from finetune_compat.gate.report import FILES
 from finetune_compat.gate.resolve import Resolved, resolve
 from finetune_compat.machine.places import places
+from finetune_compat.stacks import index
 from finetune_compat.stacks.ask import StackPython
 from finetune_compat.stacks.environments import Environment
 from finetune_compat.stacks.index import Release
