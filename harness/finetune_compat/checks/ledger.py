@@ -32,6 +32,7 @@ FREEZING = ("C103", "C104", "C105")
 """Checks that fail because something froze. Their signatures name the call chain that did."""
 
 _CHAIN = re.compile(r"[\w./-]+\.py::[\w<>]+( -> [\w./-]+\.py::[\w<>]+)*")
+_PUBLIC = re.compile(r"[a-z]\w*(\.[A-Za-z]\w*)+")
 _TYPED = re.compile(r"[A-Za-z_]\w*: .+", re.DOTALL)
 
 
@@ -110,6 +111,12 @@ class Issue:
     """URL of the upstream report, or the section of our evidence with a reproduction if there is no report."""
     cause: str
     remedy: str
+    needs: str
+    """What it needs besides the versions, one clause."""
+    sees: str
+    """What its user sees, one clause."""
+    imports: tuple[str, ...]
+    """The public names of libraries that code must use to be affected, such as `trl.SFTTrainer`."""
     shows: tuple[Signature, ...]
     fixed_by: str | None = None
 
@@ -296,11 +303,24 @@ def _faults(issues: tuple[Issue, ...], places: AbstractSet[str]) -> list[Fault]:
             faults.append(Fault(f"issue[{i}].id", f"{issue.id!r} is used twice"))
         if not issue.shows:
             faults.append(Fault(f"issue[{i}].shows", "has no signature: the issue would apply nowhere"))
+        faults += [Fault(f"issue[{i}].{field}", problem) for field, problem in _text_faults(issue)]
         for j, signature in enumerate(issue.shows):
             at = f"issue[{i}].shows[{j}]"
             found = (*_signature_faults(signature), *_evidence_faults(signature, places))
             faults += [Fault(f"{at}.{field}", problem) for field, problem in found]
     return faults
+
+
+def _text_faults(issue: Issue) -> Iterator[tuple[str, str]]:
+    """Texts that tables and advisories show in one line."""
+    for field, text in (("title", issue.title), ("remedy", issue.remedy), ("needs", issue.needs), ("sees", issue.sees)):
+        if not text.strip() or "\n" in text:
+            yield field, "is empty or has more than one line"
+    if not issue.imports:
+        yield "imports", "names nothing that affected code uses (such as trl.SFTTrainer)"
+    for name in issue.imports:
+        if not _PUBLIC.fullmatch(name):
+            yield "imports", f"{name!r} is not a public name of a library (such as trl.SFTTrainer)"
 
 
 def _place_faults(places: tuple[Place, ...]) -> list[Fault]:

@@ -23,6 +23,9 @@ kind = "upstream"
 link = "https://github.com/huggingface/trl/issues/3926"
 cause = "It prepares a second time."
 remedy = "Hand it the base model."
+needs = "a PeftModel"
+sees = "0 trainable parameters"
+imports = ["trl.SFTTrainer"]
 
 [[issue.shows]]
 windows = { trl = ">=0.20.0,<0.23.1" }
@@ -134,6 +137,14 @@ def test_the_committed_ledger_is_sound() -> None:
             f"issue[0].shows[0].windows.tlr: observations do not record 'tlr'; they record {', '.join(VERSIONS)}",
         ),
         ('remedy = "Hand it the base model."', "", "issue[0].remedy: Field required"),
+        ('sees = "0 trainable parameters"', 'sees = " "', "issue[0].sees: is empty or has more than one line"),
+        ('needs = "a PeftModel"', r'needs = "a\nb"', "issue[0].needs: is empty or has more than one line"),
+        ('["trl.SFTTrainer"]', "[]", "issue[0].imports: names nothing that affected code uses (such as trl.SFTTrainer)"),
+        (
+            '"trl.SFTTrainer"',
+            '"SFTTrainer"',
+            "issue[0].imports: 'SFTTrainer' is not a public name of a library (such as trl.SFTTrainer)",
+        ),
     ],
 )
 def test_a_wrong_entry_is_named_with_its_place(tmp_path: Path, old: str, new: str, fault: str) -> None:
@@ -297,6 +308,9 @@ kind = "upstream"
 link = "https://example.org"
 cause = "c"
 remedy = "r"
+needs = "a PeftModel"
+sees = "0 trainable parameters"
+imports = ["trl.SFTTrainer"]
 [[issue.shows]]
 windows = {{ trl = ">=0.20" }}
 flows = ["sft-full"]
