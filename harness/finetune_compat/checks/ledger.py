@@ -202,6 +202,11 @@ class Ledger:
             for raised in self._at(signature.raised)
         )
 
+    def newest(self, package: str) -> str | None:
+        """The newest measured release of `package`; None if none is known."""
+        known = self.measured.quick.values() if self.measured else ()
+        return max((newest[package] for newest in known if package in newest), key=_version, default=None)
+
     def _at(self, text: str | None) -> Iterator[Place]:
         """The places called `text`, or one that holds in every release if `text` is a call chain or None."""
         named = [place for place in self.places if place.name == text]
