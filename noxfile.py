@@ -3,6 +3,7 @@
 # dependencies = [
 #   "fsspec>=2023.12",
 #   "jinja2>=3.1",
+#   "libcst>=1.5",
 #   "markupsafe>=2.1",
 #   "nox>=2026.8.10",
 #   "numpy>=1.26",
@@ -11,6 +12,7 @@
 #   "pip>=23.2",
 #   "platformdirs>=4.4",
 #   "pydantic>=2.7",
+#   "pyyaml>=6.0.1",
 #   "rich>=13.8",
 #   "safetensors>=0.6.2",
 #   "typer>=0.28",

@@ -519,6 +519,28 @@ def inspect(
     return seen.exit_code
 
 
+@app.command()
+def affected(
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="Project directory, lock file, requirements file or environment. Default: the active one."),
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    sarif: Annotated[bool, typer.Option("--sarif", help="Print SARIF 2.1.0, for code scanning.")] = False,
+    github: Annotated[bool, typer.Option("--github", help="Print annotations for GitHub Actions.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of --json, and end.")] = False,
+) -> int:
+    """Which known issues do these versions fall into? Reads files; runs and downloads nothing.
+
+    Exit code 0: none. 1: at least one. 3: no package of the ledger is named. 4: bad input.
+    """
+    from finetune_compat.affected.command import affected as answer
+    from finetune_compat.affected.command import form_of
+
+    return answer(path, form_of("compat affected", json=as_json, sarif=sarif, github=github, schema=schema))
+
+
 @app.command(context_settings={"allow_interspersed_args": False})
 def watch(
     given: Annotated[

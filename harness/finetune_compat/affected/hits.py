@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -144,23 +144,36 @@ def _needed(name: str) -> set[str]:
 
 
 def _safe(issue: Issue, project: Project, ledger: Ledger) -> Iterator[Safe]:
-    """For each package that the issue depends on: the next newer release without it, else the next older one."""
+    """For each package that the issue depends on: the next newer release without it, else the next older one.
+
+    No other bug shows in it that does not show today.
+    """
+    today = {other.id for other in _bugs(ledger) if _shows(other, project)}
     for name in dict.fromkeys(name for shown in issue.shows for name in shown.windows):
         asked = project.packages.get(name)
         if asked is None:
             continue
-        free = sorted(version for version in _candidates(name, ledger) if not _shows_in(issue, project, name, version))
-        at = _at(asked)
-        newer = next((version for version in free if version > at), None)
-        older = next((version for version in reversed(free) if version < at), None)
-        nearest = newer or older
-        if nearest is not None:
-            yield Safe(name, str(nearest))
+        releases = sorted(_candidates(name, ledger))
+        at = _at(asked, [version for version in releases if _shows(issue, _moved(project, asked, version))])
+        newer = (version for version in releases if version > at)
+        older = (version for version in reversed(releases) if version < at)
+        for version in (*newer, *older):
+            there = _moved(project, asked, version)
+            if {other.id for other in _bugs(ledger) if _shows(other, there)} <= today - {issue.id}:
+                yield Safe(name, str(version))
+                break
 
 
-def _at(asked: Asked) -> Version:
-    """The version that a range most likely means: the one that is allowed, or its lowest edge."""
-    return Version(asked.version) if asked.version else min(edges(asked.specifier), default=Version("0"))
+def _bugs(ledger: Ledger) -> Iterator[Issue]:
+    return (issue for issue in ledger.issues if issue.kind is Kind.UPSTREAM)
+
+
+def _at(asked: Asked, affected: list[Version]) -> Version:
+    """The allowed version; of a range the newest affected one that it allows."""
+    if asked.version:
+        return Version(asked.version)
+    allowed = [version for version in affected if asked.specifier.contains(version, prereleases=True)]
+    return max(allowed, default=Version("0"))
 
 
 def _candidates(name: str, ledger: Ledger) -> set[Version]:
@@ -172,10 +185,13 @@ def _candidates(name: str, ledger: Ledger) -> set[Version]:
     return {edge for window in windows for edge in edges(SpecifierSet(window))} | ({Version(newest)} if newest else set())
 
 
-def _shows_in(issue: Issue, project: Project, name: str, version: Version) -> bool:
-    moved = Asked(name, SpecifierSet(f"=={version}"), project.packages[name].file)
-    there = Project(project.path, {**project.packages, name: moved}, project.complete)
-    return any(_state(shown, there) is not None for shown in issue.shows)
+def _moved(project: Project, asked: Asked, version: Version) -> Project:
+    there = Asked(asked.name, SpecifierSet(f"=={version}"), asked.file, asked.line)
+    return Project(project.path, {**project.packages, asked.name: there}, project.complete)
+
+
+def _shows(issue: Issue, project: Project) -> bool:
+    return any(_state(shown, project) is not None for shown in issue.shows)
 
 
 def _newer(project: Project, ledger: Ledger) -> Iterator[Asked]:

@@ -6,10 +6,9 @@ again. `python -m finetune_compat.evidence.proofs` writes the file.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import TypeAdapter, ValidationError
 
 from finetune_compat.checks.ledger import Issue, Signature
 from finetune_compat.contract.errors import RecordsError
@@ -43,11 +42,11 @@ def read_proofs(path: Path | None = None) -> tuple[Proof, ...]:
     path = path or places().ledger.with_name(PROOFS)
     todo = "Write it again: python -m finetune_compat.evidence.proofs"
     try:
-        return TypeAdapter(tuple[Proof, ...]).validate_json(path.read_bytes())
+        return tuple(Proof(**entry) for entry in json.loads(path.read_bytes()))
     except OSError as error:
         raise RecordsError(f"cannot be read: {error.strerror}", where=str(path), todo=todo) from None
-    except ValidationError as error:
-        raise RecordsError("not a list of proofs", where=str(path), meaning=str(error).splitlines()[0], todo=todo) from None
+    except (ValueError, TypeError) as error:
+        raise RecordsError("not a list of proofs", where=str(path), meaning=str(error), todo=todo) from None
 
 
 def proofs_of(issue: Issue, shows: tuple[Signature, ...], proofs: tuple[Proof, ...]) -> tuple[Proof, ...]:

@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from finetune_compat.affected.proofs import PROOFS, Proof
 from finetune_compat.checks.codes import DEEP_CHECKS
@@ -47,15 +48,18 @@ def as_text(found: dict[Key, Proof]) -> str:
 
 
 def proofs(ledger: Ledger, baselines: list[Path]) -> dict[Key, Proof]:
-    """One proof for each signature that a baseline shows: the cell of the newest stack, in the order of the matrix."""
-    found: dict[Key, tuple[tuple[object, ...], Proof]] = {}
+    """One proof for each signature that a baseline shows: the simplest cell of the newest stack, one that varies
+    TRL if there is one.
+    """
+    found: dict[Key, tuple[tuple[Any, ...], Proof]] = {}
     for baseline in baselines:
         for cell, line in observation_lines(baseline).items():
             if not _named(parse_cell(cell).flow, ledger):
                 continue
             seen = read_line(line, str(baseline))
             for key in _shown(seen, ledger):
-                rank = (stack_order(seen.stack.name), seen.cell)
+                axis, *version = stack_order(seen.stack.name)
+                rank = (-axis, *version, -len(seen.cell))
                 if key not in found or found[key][0] < rank:
                     found[key] = (rank, _proof(key, seen, baseline.name, line))
     return {key: proof for key, (_, proof) in found.items()}

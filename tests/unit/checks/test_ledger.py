@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from builders import FLAGSHIP, FULL, INT8, KBIT, LISTED, NF4, NF4_NOGC, VERSIONS, issue, on_trl
-from finetune_compat.checks.ledger import Ledger, Measured, load_ledger
+from finetune_compat.checks import ledger
+from finetune_compat.checks.ledger import Ledger, Measured, load_ledger, shipped_ledger
 from finetune_compat.contract.errors import ExitCode, MatrixError
 from finetune_compat.contract.records import DeviceKind, Precision, Stage, Variant
+from finetune_compat.machine.places import places
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -356,3 +358,18 @@ def test_measured_releases_that_cannot_be_read_are_one_message(tmp_path: Path) -
     path.with_name("measured.json").write_text("{}", encoding="utf-8")
     with pytest.raises(MatrixError, match=r"measured\.json: 2 faults"):
         load_ledger(path)
+
+
+class TestShipped:
+    def test_the_fast_reader_gives_what_the_validating_one_gives(self) -> None:
+        """Every field of every entry, with its type."""
+        assert repr(shipped_ledger()) == repr(load_ledger())
+
+    def test_an_invalid_ledger_is_reported_in_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The message is that of the validating reader."""
+        path = written(tmp_path, ENTRY.replace('kind = "upstream"', 'kind = "odd"'))
+        there = dataclasses.replace(places(), matrices=tmp_path)
+        monkeypatch.setattr(ledger, "places", lambda: there)
+        assert path == there.ledger
+        with pytest.raises(MatrixError, match=r"issue\[0\].kind"):
+            shipped_ledger()
