@@ -11,10 +11,12 @@
 #   "packaging>=26.3",
 #   "pip>=23.2",
 #   "platformdirs>=4.4",
+#   "poetry-core>=1.9",
 #   "pydantic>=2.7",
 #   "pyyaml>=6.0.1",
 #   "rich>=13.8",
 #   "safetensors>=0.6.2",
+#   "tomli>=2.4",
 #   "typer>=0.28",
 #   "uv>=0.13",
 # ]

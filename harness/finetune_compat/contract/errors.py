@@ -102,6 +102,10 @@ class RecordsError(CompatError):
     """A results file cannot be read: wrong schema, truncated, or not written by this harness."""
 
 
+class ProjectFileError(CompatError):
+    """A file or environment that names packages cannot be read: not what its name says, too large, or not there."""
+
+
 class AdapterError(CompatError):
     """A saved adapter cannot be inspected: missing, incomplete, not in safetensors format, or not written by PEFT."""
 
