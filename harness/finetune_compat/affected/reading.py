@@ -1,82 +1,94 @@
-"""What a path asks for, through the one reader of project files."""
+"""The packages of the ledger that a project asks for, of all that its files name."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Iterator
-from importlib import metadata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from packaging.markers import UndefinedComparison
 from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
 
 from finetune_compat.affected.hits import PACKAGES
 from finetune_compat.affected.packages import Asked, Project
-from finetune_compat.contract.errors import CompatError
-from finetune_compat.stacks.requirement_files import Malformed, open_file
+from finetune_compat.contract.errors import ProjectFileError
+from finetune_compat.stacks.project_files import reading
+from finetune_compat.stacks.project_files.value import Kind, Package
+from finetune_compat.stacks.project_files.value import Project as Read
 
-LOCKS = ("uv.lock", "pylock.toml")
-"""Files that name every package of an environment."""
+PYTHON = "3.11"
+"""The Python for which markers are evaluated: that of the matrix."""
 
-_PREFERRED = (*LOCKS, "requirements.txt")
+_COMPLETE = frozenset(
+    {
+        Kind.UV_LOCK,
+        Kind.POETRY_LOCK,
+        Kind.PDM_LOCK,
+        Kind.PIPFILE_LOCK,
+        Kind.PYLOCK,
+        Kind.CONDA_LOCK,
+        Kind.PIP_LIST,
+        Kind.ENVIRONMENT,
+    }
+)
+"""Kinds that name every package of an environment."""
 
 
 def read_project(path: Path | None) -> Project:
     """What the file, directory or environment at `path` asks for; None: what the active environment has.
 
     Raises:
-        CompatError: there is nothing to read, or it is not valid.
+        ProjectFileError: there is nothing to read, or it is not valid.
     """
     if path is None:
-        return _environment(Path(os.environ.get("VIRTUAL_ENV") or sys.prefix))
-    if (path / "pyvenv.cfg").is_file():
-        return _environment(path)
-    file = _chosen(path)
+        path = Path(os.environ.get("VIRTUAL_ENV") or os.environ.get("CONDA_PREFIX") or sys.prefix)
+    found = reading.read_project(path)
     try:
-        versions = open_file(file).versions("3.11")
-    except Malformed as error:
-        raise _unreadable(str(error), file) from None
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    packages = {
-        name: Asked(name, one.specifier, file.name, _line(lines, one.name))
-        for one in versions.requirements
-        if (name := canonicalize_name(one.name)) in PACKAGES
-    }
-    return Project(file, packages, file.name in LOCKS, versions.not_followed)
+        named = [one for one in found.on(PYTHON) if one.name in (*PACKAGES, *BESIDE)]
+    except UndefinedComparison as error:
+        raise ProjectFileError(
+            f"a marker has an invalid comparison: {error}",
+            where=str(path),
+            meaning="The file was edited by hand, or written by another version of its tool.",
+            todo="Write the file again with its tool.",
+        ) from None
+    root = path if path.is_dir() else path.parent
+    packages = {name: _asked(name, [one for one in named if one.name == name], root) for name in {*map(_name, named)}}
+    unread = (*map(str, found.unread), *_several(named))
+    return Project(found.path, packages, _complete(found), unread)
 
 
-def _chosen(path: Path) -> Path:
-    if path.is_file():
-        return path
-    for name in _PREFERRED:
-        if (path / name).is_file():
-            return path / name
-    raise _unreadable(f"has none of {', '.join(_PREFERRED)}" if path.is_dir() else "does not exist", path)
+BESIDE = ("triton", "flash-attn", "accelerate", "datasets", "torch")
+"""Further packages that conditions of issues name."""
 
 
-def _line(lines: list[str], name: str) -> int:
-    pattern = re.compile(rf'\s*(name = ")?{re.escape(name)}(?![\w.-])', re.IGNORECASE)
-    return next((number for number, line in enumerate(lines, 1) if pattern.match(line)), 1)
+def _name(package: Package) -> str:
+    return package.name
 
 
-def _environment(directory: Path) -> Project:
-    found = {name: Asked(name, SpecifierSet(f"=={version}"), str(directory)) for name, version in _installed(directory)}
-    return Project(directory, found, complete=True)
+def _asked(name: str, entries: Sequence[Package], root: Path) -> Asked:
+    """The first entry that installs it, and all limits that hold at the same time."""
+    first = min(entries, key=lambda one: one.constraint)
+    specifier = SpecifierSet(first.specifier)
+    for other in entries:
+        if other.version is None:
+            specifier &= SpecifierSet(other.specifier)
+    if first.version is not None:
+        specifier = SpecifierSet(f"=={first.version}")
+    file = Path(first.place.file)
+    shown = file.relative_to(root) if file.is_relative_to(root) else file
+    return Asked(name, specifier, str(shown), max(first.place.line, 1))
 
 
-def _installed(directory: Path) -> Iterator[tuple[str, str]]:
-    places = [str(place) for place in directory.glob("lib/python3*/site-packages")]
+def _several(named: Sequence[Package]) -> Iterator[str]:
+    """Packages that have several exact versions, for extras or platforms that exclude each other."""
     for name in PACKAGES:
-        for one in metadata.distributions(name=name, path=places):
-            yield name, one.version
+        versions = dict.fromkeys(one.version for one in named if one.name == name and one.version)
+        if len(versions) > 1:
+            first, *others = versions
+            yield f"{name} {', '.join(map(str, others))}: {name} {first} is told, the file has several versions of it"
 
 
-def _unreadable(problem: str, where: Path) -> CompatError:
-    return CompatError(
-        problem,
-        where=str(where),
-        meaning="Versions come from a lock file, a requirements file or an environment.",
-        todo="Name one of them: compat affected uv.lock",
-    )
+def _complete(found: Read) -> bool:
+    return found.kind in _COMPLETE

