@@ -72,6 +72,12 @@ class Signatures:
             own += tuple(argument for argument in inherited if argument not in own)
         return own
 
+    def ever(self, name: str, argument: str) -> bool:
+        """Whether any release has this argument, of the callable or of a base. A misspelt one is not a removed one."""
+        if argument in self.callables.get(name, {}):
+            return True
+        return any(self.ever(base, argument) for base in self.bases.get(name, {}))
+
     def has_name(self, package: str, name: str, version: str) -> bool | None:
         """Whether `from package import name` works; None if it is not known."""
         place = self.nearest(package, version)

@@ -62,6 +62,12 @@ _TABLE = (
         remedy="Freeze before get_peft_model, or switch the adapters' gradients on again.",
     ),
     Pattern(
+        id="second-adapter",
+        title="A second adapter is loaded frozen, which freezes the active one in PEFT 0.18 to 0.20",
+        harm=Harm.LEARNS_NOTHING,
+        remedy="Load it with is_trainable=True, or call set_adapter for the active one afterwards.",
+    ),
+    Pattern(
         id="checkpointing-cuts-gradients",
         title="Reentrant gradient checkpointing of a PeftModel whose inputs require no gradient",
         harm=Harm.CRASHES,
