@@ -16,7 +16,6 @@ from finetune_compat.audit.values import (
     Class,
     Const,
     External,
-    Function,
     Items,
     Made,
     Model,
@@ -200,8 +199,7 @@ class Knowledge:
             case "load_adapter":
                 self._second(model, given)
             case "set_adapter":
-                if model.frozen is not None and model.frozen.what == "a second adapter is loaded":
-                    model.frozen = None
+                model.frozen = None  # PEFT makes the adapter trainable that it makes active
             case "merge_and_unload" | "unload" | "get_base_model":
                 model.adapters, model.frozen, model.config, model.off = False, None, None, None
                 return model
@@ -389,10 +387,13 @@ def _versions_compared(op: ast.cmpop, left: str, right: str) -> bool | None:
 # ------------------------------------------------------------------------------------------------------ plain functions
 
 
+def _model_of(value: Value | None, given: Given) -> Model:
+    """The model, or for an unknown value a model of which nothing is known."""
+    return value if isinstance(value, Model) else Model(given.place, "", quantized=None)
+
+
 def _wrap(_: Knowledge, path: Path, given: Given) -> Value:
-    model = given.get(0, "model")
-    if not isinstance(model, Model):
-        return Value()
+    model = _model_of(given.get(0, "model"), given)
     model.adapters, model.config, model.wrapped_at, model.off = True, given.get(1, "peft_config"), given.place, None
     model.frozen = None
     model.note("wrapped", given.place)
@@ -400,9 +401,7 @@ def _wrap(_: Knowledge, path: Path, given: Given) -> Value:
 
 
 def _prepare(_: Knowledge, path: Path, given: Given) -> Value:
-    model = given.get(0, "model")
-    if not isinstance(model, Model):
-        return Value()
+    model = _model_of(given.get(0, "model"), given)
     if model.adapters:
         model.frozen = model.note("prepared after wrapping", given.place)
     model.note("prepared", given.place)
@@ -674,6 +673,3 @@ def _of_text(text: Const, name: str, given: Given) -> Value:
     return Value()
 
 
-def follows(function: Value | None) -> bool:
-    """Whether a value is a function of the project."""
-    return isinstance(function, Function)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from finetune_compat.audit.interpreter import Ended, Exhausted, Library, Path
+from finetune_compat.audit.interpreter import Ended, Exhausted, Path
 from finetune_compat.audit.sources import Source
 from finetune_compat.audit.values import Function, Module, Place
 
@@ -104,8 +104,3 @@ def _enter(path: Path, module: Module, name: str) -> None:
             path.enter(found)
         except Ended:
             pass
-
-
-def library_of(path: Path) -> Library:
-    """The library of a path."""
-    return path.library

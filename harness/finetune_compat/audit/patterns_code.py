@@ -11,7 +11,7 @@ from finetune_compat.audit.interpreter import Path
 from finetune_compat.audit.library import canonical
 from finetune_compat.audit.signatures import ANY, Signatures
 from finetune_compat.audit.successors import successor
-from finetune_compat.audit.values import Class, External, Function, Model, Place, Tokenizer, Training, Value
+from finetune_compat.audit.values import Class, External, Function, Model, Place, Tokenizer, Training
 
 # ---------------------------------------------------------------------------------------------------- arguments, imports
 
@@ -248,8 +248,3 @@ def _returned(call: ast.Call, function: Function) -> bool:
             if call in inside or any(isinstance(one, ast.Name) and one.id in names for one in inside):
                 return True
     return False
-
-
-def is_known(value: Value | None) -> bool:
-    """Whether anything is known of a value."""
-    return value is not None and type(value) is not Value
