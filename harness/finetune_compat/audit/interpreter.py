@@ -149,7 +149,7 @@ class Path:
     """Names imported from libraries: package, name, place, and whether in a `try`."""
     patched: list[tuple[Value, str, Value, Place]] = field(default_factory=list)
     """Methods of library objects that the script replaces."""
-    classes: list[Class] = field(default_factory=list)
+    tokenizers: list[Tokenizer] = field(default_factory=list)
     entered: set[ast.AST] = field(default_factory=set)
     guarded: int = 0
     """Depth of `try` statements with handlers."""
@@ -236,7 +236,6 @@ class Path:
             if isinstance(member, Function):
                 member.owner = made
                 member.scope = scope
-        self.classes.append(made)
         scope.bind(node.name, made)
 
     def _do_Return(self, node: ast.Return, scope: Scope) -> None:
@@ -421,7 +420,7 @@ class Path:
 
     def _set(self, of: Value, name: str, value: Value, place: Place) -> None:
         if isinstance(of, Parameter) and name == "requires_grad":
-            self._switch(of.of, value, place)
+            self.switch(of.of, value, place)
         elif isinstance(of, Instance):
             of.attributes[name] = value
         elif isinstance(of, Table):
@@ -433,8 +432,8 @@ class Path:
                 self.patched.append((of, name, value, place))
             self.library.assign(self, of, name, value, place)
 
-    def _switch(self, model: Model, value: Value, place: Place) -> None:
-        """`parameter.requires_grad = ...` in a loop over all or some parameters."""
+    def switch(self, model: Model, value: Value, place: Place) -> None:
+        """The gradients of a parameter are switched, in a loop over all parameters or some."""
         on = value.value if isinstance(value, Const) else None
         if on is False and not self._partly:
             model.frozen = model.note("all gradients are switched off", place)
@@ -786,7 +785,9 @@ class Path:
                 self.library.method(self, made, "__init__", given)
             return made
         fields = {name: _softened(value) for name, value in _fields(of).items()}
-        if isinstance(made, Made):
+        if isinstance(made, Model):
+            return made
+        if isinstance(made, Made) and _is_dataclass(of):
             made.given |= {**fields, **given.named}
             made.open = given.open
             return made

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path as File
 
 from packaging.version import InvalidVersion, Version
 
-from finetune_compat.audit.interpreter import Given, Parameters, Path
+from finetune_compat.audit.interpreter import Given, Parameter, Parameters, Path
 from finetune_compat.audit.signatures import ANY, Signatures
 from finetune_compat.audit.values import (
     Class,
     Const,
     External,
+    Function,
+    Instance,
     Items,
     Made,
     Model,
@@ -31,7 +32,7 @@ from finetune_compat.audit.values import (
 PACKAGES = ("trl", "transformers", "peft")
 _TRAINERS = re.compile(r"(?:trl|transformers|sentence_transformers)\.\w*Trainer")
 _SETTINGS = re.compile(r"(?:trl|transformers|peft)\.\w*(?:Config|Arguments)")
-_MODELS = re.compile(r"(?:transformers|trl)\.(?:AutoModel\w*|\w+For[A-Z]\w+|\w+Model)")
+_MODELS = re.compile(r"(?:transformers|trl)\.(?!DataCollator)(?:AutoModel\w*|\w+For[A-Z]\w+|\w+Model)")
 _PEFT_MODELS = re.compile(r"peft\.(?:Auto)?PeftModel\w*")
 _TOKENIZERS = re.compile(r"transformers\.(?:AutoTokenizer|AutoProcessor|\w+Tokenizer(?:Fast)?|\w+Processor)")
 _OPTIMIZERS = re.compile(
@@ -80,9 +81,12 @@ class Knowledge:
         if _MODELS.fullmatch(owner) and method in ("from_pretrained", "from_config", "_from_config"):
             return self._model(owner, given)
         if _TOKENIZERS.fullmatch(owner) and method == "from_pretrained":
-            return Tokenizer(given.place, name=str(const(given.get(0, "pretrained_model_name_or_path")) or ""))
+            name = str(const(given.get(0, "pretrained_model_name_or_path")) or "")
+            path.tokenizers.append(Tokenizer(given.place, name=name))
+            return path.tokenizers[-1]
         if _TOKENIZERS.fullmatch(short):
-            return self._tokenizer(given)
+            path.tokenizers.append(self._tokenizer(given))
+            return path.tokenizers[-1]
         if _SETTINGS.fullmatch(owner) and method == "from_pretrained":
             return Made(owner, {"inference_mode": Const("saved")}, given.place, open=True)
         if _MODELS.fullmatch(short) and not _SETTINGS.fullmatch(short):
@@ -139,6 +143,8 @@ class Knowledge:
 
     def _tokenizer(self, given: Given) -> Tokenizer:
         made = Tokenizer(given.place, fields=dict(given.named))
+        if not given.open:
+            made.fields.setdefault("pad_token", Const(None))
         pad, end = const(given.named.get("pad_token")), const(given.named.get("eos_token"))
         if pad is not None and end is not None:
             made.pad_is_end, made.pad_place = pad == end, given.place
@@ -159,9 +165,11 @@ class Knowledge:
             case Model():
                 return self._of_model(path, of, name, given)
             case Training():
-                return self._of_training(of, name, given)
+                return self._of_training(path, of, name, given)
             case Tokenizer():
                 return self._of_tokenizer(of, name, given)
+            case Parameter() if name == "requires_grad_":
+                path.switch(of.of, given.get(0, "requires_grad") or Const(True), given.place)
             case Parameters() if name in ("named_parameters", "parameters", "items", "values"):
                 return of
             case Table():
@@ -225,12 +233,13 @@ class Knowledge:
         elif window and const(given.get(2, "is_trainable")) is not True and not given.open:
             model.frozen = model.note("a second adapter is loaded", given.place)
 
-    def _of_training(self, training: Training, name: str, given: Given) -> Value:
+    def _of_training(self, path: Path, training: Training, name: str, given: Given) -> Value:
         if name == "__init__":
             self._fill(training, given)
         elif name == "train":
             training.started = training.started or given.place
-            training.given.setdefault("at_start", Value())
+            _remember(training)
+            _hooks(path, training, given.place)
             _remember(training)
         return Value()
 
@@ -336,10 +345,37 @@ class Knowledge:
         return None
 
 
+_HOOKS = ("on_train_begin", "on_epoch_begin", "on_step_begin", "on_step_end", "on_log", "on_evaluate", "on_save", "on_epoch_end")
+_OVERRIDES = ("training_step", "compute_loss", "prediction_step")
+
+
+def _hooks(path: Path, training: Training, place: Place) -> None:
+    """Follow the project's code that training calls: methods of callbacks and of the trainer."""
+    model = training.model
+    if model is None:
+        return
+    callbacks = training.given.get("callbacks")
+    for one in callbacks.items if isinstance(callbacks, Items) else []:
+        for name in _HOOKS:
+            hook = path.attribute(one, name) if isinstance(one, Instance) else None
+            if isinstance(hook, Function):
+                unknown = [Value(), Value(), Value()]
+                path.call_function(hook, Given(unknown, {"model": model}, place, open=True))
+    for name in _OVERRIDES:
+        override = path.attribute(training, name) if training.own is not None else None
+        if isinstance(override, Function):
+            path.call_function(override, Given([model], {}, place, open=True))
+
+
 def _remember(training: Training) -> None:
     """Copy what training begins with: later calls on the model do not change it."""
-    model = training.model
+    model, known = training.model, training.given.get("at_start")
     if isinstance(model, Model):
+        if isinstance(known, Table):  # a freeze by code that training calls counts, unless the model was frozen before
+            for name, event in (("frozen", model.frozen), ("off", model.off)):
+                if const(known.items[name]) is None:
+                    known.items[name] = Const(event)
+            return
         training.given["at_start"] = Table(
             {"frozen": Const(model.frozen), "off": Const(model.off), "adapters": Const(model.adapters)}
         )
@@ -450,8 +486,10 @@ def _load(known: Knowledge, path: Path, given: Given) -> Value:
     source = given.get(0, "stream")
     name = source.given.get("path") if isinstance(source, Made) and source.name == "file" else source
     text = const(name)
-    if not isinstance(text, str) or "\n" in text:
+    if not isinstance(text, str):
         return Table({}, open=True)
+    if "\n" in text or text.lstrip().startswith("{"):
+        return _as_value(_parsed(text))
     places = [File(text), known.root / text, given.place.source.path.parent / text]
     file = next((place for place in places if place.is_file() and place.resolve().is_relative_to(known.root)), None)
     return _as_value(_parsed_file(file)) if file is not None else Table({}, open=True)
@@ -462,15 +500,24 @@ LARGEST_FILE = 200_000
 
 
 def _parsed_file(file: File) -> object:
+    try:
+        return _parsed(file.read_text(encoding="utf-8")) if file.stat().st_size <= LARGEST_FILE else None
+    except (OSError, ValueError):
+        return None
+
+
+def _parsed(text: str) -> object:
+    """JSON is YAML too."""
     import yaml
 
     try:
-        if file.stat().st_size > LARGEST_FILE:
-            return None
-        text = file.read_text(encoding="utf-8")
-        return json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return yaml.safe_load(text) if not _ALIASES.search(text) else None
+    except (ValueError, RecursionError, yaml.YAMLError):
         return None
+
+
+_ALIASES = re.compile(r"^[^#\n]*[:\-]\s+[&*]\w", re.MULTILINE)
+"""Anchors and aliases: a small file with them may have a large content."""
 
 
 def _as_value(content: object) -> Value:

@@ -11,7 +11,7 @@ from finetune_compat.audit.interpreter import Path
 from finetune_compat.audit.library import canonical
 from finetune_compat.audit.signatures import ANY, Signatures
 from finetune_compat.audit.successors import successor
-from finetune_compat.audit.values import Class, External, Function, Model, Place, Tokenizer, Training
+from finetune_compat.audit.values import Class, External, Function, Model, Place, Training
 
 # ---------------------------------------------------------------------------------------------------- arguments, imports
 
@@ -69,7 +69,7 @@ def import_findings(path: Path, releases: Releases, signatures: Signatures) -> I
 
 def mask_findings(path: Path, releases: Releases) -> Iterator[Finding]:
     """Code of the project that masks labels equal to the padding token, where that is the end token."""
-    tokenizers = [made for made in _tokenizers(path) if made.pad_is_end and made.pad_place]
+    tokenizers = [made for made in path.tokenizers if made.pad_is_end and made.pad_place]
     if not tokenizers:
         return
     for place in _masks(path):
@@ -77,20 +77,6 @@ def mask_findings(path: Path, releases: Releases) -> Iterator[Finding]:
         why = "labels equal to the padding token, which is the end token here, become -100"
         at = tokenizer.pad_place or place
         yield Finding("pad-is-end", status_of(True), at, why, (place,))
-
-
-def _tokenizers(path: Path) -> Iterator[Tokenizer]:
-    seen: set[int] = set()
-    for _, given in path.calls:
-        for value in (*given.positional, *given.named.values()):
-            if isinstance(value, Tokenizer) and id(value) not in seen:
-                seen.add(id(value))
-                yield value
-    for module in path.modules():
-        for value in module.scope.names.values():
-            if isinstance(value, Tokenizer) and id(value) not in seen:
-                seen.add(id(value))
-                yield value
 
 
 _PAD = re.compile(r"\bpad_token_id\b|\bpad_id\b|\bPAD_ID\b")

@@ -242,7 +242,8 @@ def _accumulation(training: Training, releases: Releases) -> Iterator[Finding]:
 
 def _no_task_type(training: Training, releases: Releases) -> Iterator[Finding]:
     model = training.model
-    config = _made(model.config) if isinstance(model, Model) and model.adapters else None
+    handed = _made(training.given.get("peft_config")) if training.kind == SFT else None
+    config = handed or (_made(model.config) if isinstance(model, Model) and model.adapters else None)
     if config is None or config.open or config.name not in ("peft.LoraConfig", "peft.AdaLoraConfig", "peft.IA3Config"):
         return
     if not is_none(config.get("task_type")) or training.kind not in (TRAINER, SFT):
@@ -271,13 +272,10 @@ def _head(training: Training, releases: Releases) -> Iterator[Finding]:
         return
     if (saved or set()) & _HEAD_NAMES:
         return
-    # From 0.24 RewardTrainer adds the head to modules_to_save where it attaches the adapters itself.
-    attached = training.kind == "trl.RewardTrainer" and not model.adapters
-    inside = releases.inside({"trl": "<0.24.0"}) if attached else True
     kind = "TOKEN_CLS" if "Token" in model.kind else "SEQ_CLS"
     fix = Fix(config.place.node, add={"task_type": f'"{kind}"'})
     why = "the fresh head stays random: PEFT freezes it, and does not save it"
-    yield Finding("head-not-trained", status_of(inside), config.place, why, (training.place,), fix)
+    yield Finding("head-not-trained", Status.HIT, config.place, why, (training.place,), fix)
 
 
 def _new_tokens(training: Training, releases: Releases) -> Iterator[Finding]:
