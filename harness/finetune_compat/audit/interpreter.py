@@ -154,7 +154,7 @@ class Path:
     guarded: int = 0
     """Depth of `try` statements with handlers."""
     _modules: dict[str, Module] = field(default_factory=dict)
-    _steps: int = 0
+    steps: int = 0
     _stack: list[ast.AST] = field(default_factory=list)
     _partly: int = 0
     """Depth of conditions in a loop over parameters, which hold for some of them."""
@@ -196,8 +196,8 @@ class Path:
                 handler(statement, scope)
 
     def _step(self) -> None:
-        self._steps += 1
-        if self._steps > MOST_STEPS:
+        self.steps += 1
+        if self.steps > MOST_STEPS:
             raise Exhausted
 
     def _do_Expr(self, node: ast.Expr, scope: Scope) -> None:

@@ -12,6 +12,9 @@ from finetune_compat.audit.values import Function, Module, Place
 MOST_PATHS = 48
 """Paths of one script. More conditions than that are independent of training, mostly."""
 
+MOST_STEPS = 120_000
+"""Statements and expressions of all paths of one script, so that a large project ends in time."""
+
 
 @dataclass
 class Choice:
@@ -73,13 +76,15 @@ def walk(source: Source, make: Callable[[Plan], Path], functions: Sequence[str] 
         functions: names of its functions that nothing calls, to be followed instead of the script as a program.
     """
     plan: list[Choice] | None = []
+    steps = 0
     for _ in range(MOST_PATHS):
-        if plan is None:
+        if plan is None or steps > MOST_STEPS:
             return
         decisions = Plan(plan)
         path = make(decisions)
         yield Walked(path, decisions.made, _followed(path, source, functions))
         plan = decisions.following()
+        steps += path.steps
 
 
 def _followed(path: Path, source: Source, functions: Sequence[str]) -> bool:
