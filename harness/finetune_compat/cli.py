@@ -542,6 +542,20 @@ def affected(
 
 
 @app.command()
+def advisories(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory for the files.")] = Path("advisories"),
+) -> None:
+    """Write the bugs of the ledger as OSV advisories, for pip-audit, uv audit and osv-scanner."""
+    from finetune_compat.affected.advisories import advisories as records
+    from finetune_compat.affected.advisories import write_advisories
+    from finetune_compat.affected.proofs import read_proofs
+    from finetune_compat.checks.ledger import shipped_ledger
+
+    for path in write_advisories(directory, records(shipped_ledger(), read_proofs())):
+        print(path)
+
+
+@app.command()
 def audit(
     path: Annotated[Path, typer.Argument(help="Script, notebook or project directory.")] = Path(),
     *,

@@ -29,6 +29,8 @@ class Proof:
     """Its directory below reports/baseline."""
     observation: str
     """sha256 of the observation's line in the baseline, in hexadecimal."""
+    measured: str
+    """When the baseline was measured: UTC, with `Z` at the end."""
     command: str
     """Runs the cell again."""
 

@@ -61,7 +61,7 @@ def proofs(ledger: Ledger, baselines: list[Path]) -> dict[Key, Proof]:
                 axis, *version = stack_order(seen.stack.name)
                 rank = (-axis, *version, -len(seen.cell))
                 if key not in found or found[key][0] < rank:
-                    found[key] = (rank, _proof(key, seen, baseline.name, line))
+                    found[key] = (rank, _proof(key, seen, baseline, line))
     return {key: proof for key, (_, proof) in found.items()}
 
 
@@ -81,17 +81,19 @@ def _shown(seen: Observation, ledger: Ledger) -> Iterator[Key]:
                 yield issue.id, place
 
 
-def _proof(key: Key, seen: Observation, baseline: str, line: str) -> Proof:
+def _proof(key: Key, seen: Observation, baseline: Path, line: str) -> Proof:
     stack, _, python = seen.stack.name.rpartition("-py")
     cell = parse_cell(seen.cell)
     tier = " --tier deep-only" if seen.deep else ""
     options = f"--flows {cell.flow} --variants {cell.variant} --python {python[0]}.{python[1:]} --device {cell.device}"
+    measured = json.loads((baseline / "provenance.json").read_bytes())["last_cell"]
     return Proof(
         issue=key[0],
         shows=key[1],
         cell=seen.cell,
-        baseline=baseline,
+        baseline=baseline.name,
         observation=hashlib.sha256(line.encode()).hexdigest(),
+        measured=measured.replace("+00:00", "Z"),
         command=f"compat run {stack} {options}{tier}",
     )
 
