@@ -198,8 +198,8 @@ def table(found: Audit) -> Iterator[tuple[str, str, str]]:
         mine = [one for one in found.examined.of(source.shown) if found.open(one)]
         own = {one.pattern: one for one in mine}
         if mine:
-            status = min((one.status for one in mine), key=tuple(Status).index)
-            told = [_remark(one, source.shown) for one in own.values() if one.status is status]
+            status = min(mine, key=_seriousness).status
+            told = [_remark(one, source.shown) for one in sorted(own.values(), key=_seriousness)]
             yield source.shown, str(status), "; ".join(dict.fromkeys(told))
         elif found.examined.of(source.shown):
             yield source.shown, "accepted", found.why[_key(found.examined.of(source.shown)[0])]
@@ -217,8 +217,13 @@ def _key(one: Finding) -> tuple[str, str]:
 def _remark(one: Finding, file: str) -> str:
     if one.place.source.shown == file:
         return f"{one.pattern}: {one.why}" + (f" (when {one.when})" if one.when else "")
-    part = next(part for part in one.parts if part.source.shown == file)
-    return f"line {part.line} is part of {one.pattern} at {one.place}"
+    lines = sorted({part.line for part in one.parts if part.source.shown == file})
+    places = f"line {lines[0]}" if len(lines) == 1 else f"lines {', '.join(map(str, lines))}"
+    return f"{places}: part of {one.pattern} at {one.place}" + (" (not hit)" if one.status is Status.NOT_HIT else "")
+
+
+def _seriousness(one: Finding) -> int:
+    return tuple(Status).index(one.status)
 
 
 def _page(found: Audit, columns: int) -> Iterator[str]:

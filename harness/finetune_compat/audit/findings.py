@@ -92,6 +92,11 @@ class Releases:
             return True
         return None if None in found else False
 
+    def windows(self, issue: str, package: str) -> tuple[str, ...]:
+        """The windows of an issue for one package, as in the ledger."""
+        entries = (shown for entry in self.ledger.issues if entry.id == issue for shown in entry.shows)
+        return tuple(dict.fromkeys(shown.windows[package] for shown in entries if package in shown.windows))
+
     def text(self, *names: str) -> str:
         """`TRL 0.22.2, Transformers 4.56.0`."""
         words = {"trl": "TRL", "transformers": "Transformers", "peft": "PEFT"}

@@ -64,7 +64,8 @@ def _wrapped_model(training: Training, releases: Releases) -> Iterator[Finding]:
     unsure = model.quantized is None or (training.open and "peft_config" not in training.given)
     why = "SFTTrainer prepares this PeftModel a second time, which freezes its adapters"
     if inside is False:
-        why = f"a PeftModel on a quantized base goes to SFTTrainer: {releases.text('trl')} leaves its adapters trainable"
+        windows = " or ".join(releases.windows("trl#3926", "trl"))
+        why = f"SFTTrainer of {releases.text('trl')} trains this PeftModel; TRL {windows} freezes its adapters"
     if inside is not False and model.quantized is None:
         why += ", if its base is quantized"
     yield Finding("wrapped-model", status_of(inside, unsure), training.place, why, _parts(model, training))
@@ -311,7 +312,7 @@ def _attention(rule: str) -> Callable[[Training, Releases], Iterator[Finding]]:
         if isinstance(asked, str) and asked != rule:
             fix = Fix(model.place.node, add={"attn_implementation": f'"{rule}"'})
             why = f"the model for training is loaded with {asked}; the rule of this project is {rule}"
-            yield Finding("attention", Status.HIT, model.place, why, (training.place,), fix)
+            yield Finding("attention", Status.HIT, model.place, why, (), fix)
 
     return attention
 
