@@ -200,7 +200,7 @@ def _vision(training: Training, releases: Releases) -> Iterator[Finding]:
 def _pad_is_end(training: Training, releases: Releases) -> Iterator[Finding]:
     collator = _made(training.given.get("data_collator"))
     tokenizer = training.given.get("processing_class") or training.given.get("tokenizer")
-    masks: bool | None = None
+    masks: bool | None = False
     if collator and collator.name == "transformers.DataCollatorForLanguageModeling":
         first = collator.get("tokenizer") or (collator.positional[0] if collator.positional else None)
         tokenizer = first or tokenizer
