@@ -206,6 +206,8 @@ class Knowledge:
                 model.config = given.get(1, "peft_config") or given.get(0, "adapter_config") or given.get(0, "peft_config")
             case "load_adapter":
                 self._second(model, given)
+            case "save_pretrained":
+                self._saved(model, given)
             case "set_adapter":
                 model.frozen = None  # PEFT makes the adapter trainable that it makes active
             case "merge_and_unload" | "unload" | "get_base_model":
@@ -222,10 +224,17 @@ class Knowledge:
                 model.off = None
         return Value()
 
+    def _saved(self, model: Model, given: Given) -> None:
+        """PEFT from 0.18.1 on freezes the adapter that it converts while saving."""
+        peft = self.versions.get("peft")
+        converts = not is_none(given.get(None, "path_initial_model_for_weight_conversion"))
+        if converts and peft and Version(peft) >= Version("0.18.1") and model.adapters:
+            model.frozen = model.note("saved with conversion", given.place)
+
     def _second(self, model: Model, given: Given) -> None:
         """PEFT 0.18 to 0.20 freeze the active adapter when a frozen one is loaded beside it."""
-        peft = self.versions.get("peft", "")
-        window = "0.18" <= peft[:4] <= "0.20" if peft else False
+        peft = self.versions.get("peft")
+        window = peft is not None and Version("0.18") <= Version(peft) < Version("0.21")
         if not model.adapters:
             model.adapters, model.wrapped_at = True, given.place
             if const(given.get(None, "is_trainable")) is not True:
@@ -285,6 +294,8 @@ class Knowledge:
         match of:
             case External() if name == "__version__" and of.name in self.versions:
                 return Const(self.versions[of.name])
+            case Const() if name == "parent" and isinstance(of.value, str):
+                return Const(of.value.rpartition("/")[0] or ".", default=of.default)
             case Made() if name in of.given:
                 return of.given[name]
             case Made() if of.name == "options" and not of.open:
@@ -373,8 +384,9 @@ def _remember(training: Training) -> None:
     if isinstance(model, Model):
         if isinstance(known, Table):  # a freeze by code that training calls counts, unless the model was frozen before
             for name, event in (("frozen", model.frozen), ("off", model.off)):
-                if const(known.items[name]) is None:
+                if const(known.items[name]) is None and event is not None:
                     known.items[name] = Const(event)
+                    known.items["while training"] = Const(True)
             return
         training.given["at_start"] = Table(
             {"frozen": Const(model.frozen), "off": Const(model.off), "adapters": Const(model.adapters)}

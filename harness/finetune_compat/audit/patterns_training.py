@@ -36,6 +36,7 @@ _FROZEN = {
     "prepared after wrapping": ("prepared-after-wrapping", Status.HIT),
     "all gradients are switched off": ("frozen-by-code", Status.HIT),
     "a second adapter is loaded": ("second-adapter", Status.HIT),
+    "saved with conversion": ("saved-with-conversion", Status.HIT),
 }
 
 
@@ -91,7 +92,9 @@ def _frozen(training: Training, releases: Releases) -> Iterator[Finding]:
     model = training.model
     start = training.given.get("at_start")
     event = const(start.items["frozen"]) if isinstance(start, Table) else model.frozen if isinstance(model, Model) else None
-    if not isinstance(model, Model) or not isinstance(event, Event) or not model.adapters:
+    # The trainer attaches adapters after it got the model, and before it calls code of the project.
+    later = isinstance(start, Table) and "while training" in start.items
+    if not isinstance(model, Model) or not isinstance(event, Event) or not (model.adapters or later):
         return
     pattern, status = _FROZEN[event.what]
     fix = Fix(event.place.node, add={"is_trainable": "True"}) if pattern == "loaded-frozen" else None
@@ -99,6 +102,7 @@ def _frozen(training: Training, releases: Releases) -> Iterator[Finding]:
         "loaded-frozen": "the adapter is loaded frozen, and trained on",
         "prepared-after-wrapping": "prepare_model_for_kbit_training freezes the adapters that the model has already",
         "frozen-by-code": "every gradient is switched off after the adapters are attached",
+        "saved-with-conversion": f"saving with conversion freezes the adapter in {releases.text('peft')}",
         "second-adapter": f"loading a second adapter freezes the active one in {releases.text('peft')}",
     }[pattern]
     yield Finding(pattern, status, event.place, why, _parts(model, training), fix)

@@ -68,6 +68,12 @@ _TABLE = (
         remedy="Load it with is_trainable=True, or call set_adapter for the active one afterwards.",
     ),
     Pattern(
+        id="saved-with-conversion",
+        title="Saving with conversion to plain LoRA in the middle of training freezes the adapter from PEFT 0.18.1 on",
+        harm=Harm.LEARNS_NOTHING,
+        remedy="Convert after training, from what was saved.",
+    ),
+    Pattern(
         id="checkpointing-cuts-gradients",
         title="Reentrant gradient checkpointing of a PeftModel whose inputs require no gradient",
         harm=Harm.CRASHES,
