@@ -50,6 +50,9 @@ _OFF = {
 _ON = frozenset({"unmerge_adapter", "enable_adapter_layers", "enable_adapters"})
 
 
+_PART = "part of a model"
+
+
 def canonical(name: str) -> str:
     """`trl.trainer.sft_trainer.SFTTrainer` as `trl.SFTTrainer`; a method keeps its class."""
     package, _, rest = name.partition(".")
@@ -178,9 +181,20 @@ class Knowledge:
                 return _of_items(of, name, given)
             case Const() if isinstance(of.value, str):
                 return _of_text(of, name, given)
+            case Made() if of.name == _PART:
+                return self._of_part(path, of, name, given)
             case Made():
                 return self._of_made(of, name, given)
         return Value()
+
+    def _of_part(self, path: Path, part: Made, name: str, given: Given) -> Value:
+        """A method of a part of a model. What it does to gradients does not concern the other parts."""
+        model = part.given["of"]
+        if not isinstance(model, Model) or name == "requires_grad_":
+            return Value()
+        if name in ("parameters", "named_parameters"):
+            return Parameters(model, named=name == "named_parameters", some=True)
+        return self._of_model(path, model, name, given)
 
     def _of_model(self, path: Path, model: Model, name: str, given: Given) -> Value:  # noqa: C901, PLR0912 - one case a method
         match name:
@@ -310,7 +324,11 @@ class Knowledge:
                 return Made("end token", {"of": of}, of.place)
             case Tokenizer() if name == "tokenizer":  # of a processor
                 return of
-            case Model() if name in ("base_model", "model", "module"):
+            case Model() if name == "module":
+                return of
+            case Model() if name in ("base_model", "model"):
+                return Made(_PART, {"of": of}, of.place)
+            case Made() if of.name == _PART and name in ("base_model", "model"):
                 return of
             case Model() if name in ("config", "generation_config", "device", "dtype"):
                 return Value()
