@@ -173,6 +173,7 @@ def _as_json(found: Audit) -> dict[str, Any]:
                 "severity": str(one.of.harm),
                 "file": one.place.source.shown,
                 "line": one.place.line,
+                "where": str(one.place),
                 "why": _sentence(one),
                 "when": one.when or None,
                 "parts": [{"file": part.source.shown, "line": part.line} for part in one.parts],

@@ -776,10 +776,9 @@ class Path:
         base = of.library_base
         made = self.library.call(self, base, Given([], {}, given.place, open=True)) if base else Value()
         if isinstance(made, Training):
-            made.own = of
+            made.own, made.open = of, False
             init = of.find("__init__")
             if isinstance(init, Function):
-                made.open = False
                 self.call_function(_bound(init, made), given)
             else:
                 self.library.method(self, made, "__init__", given)
