@@ -17,7 +17,18 @@ _EVENTS = {
     # "fixed" and "last_affected" exclude each other in one range.
     "not": {"allOf": [{"contains": {"required": ["fixed"]}}, {"contains": {"required": ["last_affected"]}}]},
 }
-_REFERENCE_TYPES = ["ADVISORY", "ARTICLE", "DETECTION", "DISCUSSION", "REPORT", "FIX", "INTRODUCED", "PACKAGE", "EVIDENCE", "WEB"]
+_REFERENCE_TYPES = [
+    "ADVISORY",
+    "ARTICLE",
+    "DETECTION",
+    "DISCUSSION",
+    "REPORT",
+    "FIX",
+    "INTRODUCED",
+    "PACKAGE",
+    "EVIDENCE",
+    "WEB",
+]
 
 SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
-from finetune_compat.affected import annotations, answer_json, sarif, terminal
+from finetune_compat.affected import answer_json, github, sarif, terminal
 from finetune_compat.affected.hits import Answer, Certainty, Hit, answer
 from finetune_compat.affected.ignores import accepted, expired, read_ignores
 from finetune_compat.affected.notes import Level, Note, Rule
@@ -80,7 +80,7 @@ def _text(found: Answer, why: Mapping[str, str], notes: tuple[str, ...], ledger:
         case Form.SARIF:
             return sarif.sarif(_notes(found, why), [rule_of(issue) for issue in ledger.issues])
         case Form.GITHUB:
-            return annotations.annotations(_notes(found, why))
+            return github.commands(_notes(found, why))
         case _:
             return terminal.page(found, why, read_proofs(), notes, terminal.width()).rstrip("\n")
 

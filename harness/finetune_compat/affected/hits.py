@@ -182,7 +182,9 @@ def _candidates(name: str, ledger: Ledger) -> set[Version]:
     """
     windows = (shown.windows.get(name, "") for issue in ledger.issues for shown in issue.shows)
     newest = ledger.newest(name)
-    return {edge for window in windows for edge in edges(SpecifierSet(window))} | ({Version(newest)} if newest else set())
+    return {edge for window in windows for edge in edges(SpecifierSet(window))} | (
+        {Version(newest)} if newest else set()
+    )
 
 
 def _moved(project: Project, asked: Asked, version: Version) -> Project:

@@ -55,7 +55,9 @@ def accepted(ignores: Sequence[Ignore], name: str, file: str, today: datetime.da
 def expired(ignores: Sequence[Ignore], today: datetime.date) -> tuple[str, ...]:
     """One sentence for each entry that no longer applies."""
     return tuple(
-        f"The entry that accepts {ignore.id} expired on {ignore.expires}." for ignore in ignores if ignore.expires < today
+        f"The entry that accepts {ignore.id} expired on {ignore.expires}."
+        for ignore in ignores
+        if ignore.expires < today
     )
 
 
@@ -67,7 +69,10 @@ def read_ignores(path: Path, known: Collection[str]) -> tuple[Ignore, ...]:
     """
     directory = path if path.is_dir() else path.parent
     found: list[Ignore] = []
-    for file, keys in ((directory / PYPROJECT, ("tool", "finetune-compat", "ignore")), (directory / OWN_FILE, ("ignore",))):
+    for file, keys in (
+        (directory / PYPROJECT, ("tool", "finetune-compat", "ignore")),
+        (directory / OWN_FILE, ("ignore",)),
+    ):
         if file.is_file():
             table = _table(file)
             for key in keys:
@@ -93,7 +98,7 @@ def _entries(file: Path, entries: Any, known: Collection[str]) -> Iterator[Ignor
         if not isinstance(entry, dict) or entry.keys() - _FIELDS:
             raise _invalid(file, f"{at} may have {', '.join(sorted(_FIELDS))}, and nothing else")
         name, reason, expires, files = (entry.get(field) for field in ("id", "reason", "expires", "files"))
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise _invalid(file, f"{at}: there is no issue or pattern {name!r}")
         if not isinstance(reason, str) or not reason.strip():
             raise _invalid(file, f"{at} ({name}) has no reason")

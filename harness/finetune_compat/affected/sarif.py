@@ -53,4 +53,4 @@ def _result(note: Note, place: int) -> dict[str, Any]:
 
 
 def _digest(note: Note) -> str:
-    return hashlib.sha256("\0".join((note.rule.id, note.file, note.message)).encode()).hexdigest()
+    return hashlib.sha256(f"{note.rule.id}\0{note.file}\0{note.message}".encode()).hexdigest()

@@ -33,10 +33,14 @@ def page(
 def wrapped(text: str, columns: int, head: str = "", indent: str = "") -> list[str]:
     """`text` in lines of `columns`: the first begins with `head`, the others with spaces in its place."""
     first = f"{indent}{head}"
-    options = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.wrap(
-        one_line(text), columns, initial_indent=first, subsequent_indent=" " * len(first), **options
-    ) or [first.rstrip()]
+    wrapper = textwrap.TextWrapper(
+        columns,
+        initial_indent=first,
+        subsequent_indent=" " * len(first),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return wrapper.wrap(one_line(text)) or [first.rstrip()]
 
 
 def _lines(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_compat.affected import annotations, sarif, terminal
+from finetune_compat.affected import github, sarif, terminal
 from finetune_compat.affected.answer_json import SCHEMA, schema
 from finetune_compat.affected.command import Form
 from finetune_compat.affected.ignores import PYPROJECT, Ignore, accepted, expired, read_ignores
@@ -118,7 +118,7 @@ def _text(found: Audit, form: Form) -> str:
         case Form.SARIF:
             return sarif.sarif(_notes(found), [_rule(pattern) for pattern in PATTERNS.values()])
         case Form.GITHUB:
-            return annotations.annotations(_notes(found))
+            return github.commands(_notes(found))
     return "\n".join(_page(found, terminal.width()))
 
 
@@ -179,14 +179,14 @@ def _as_json(found: Audit) -> dict[str, Any]:
                 "parts": [{"file": part.source.shown, "line": part.line} for part in one.parts],
                 "remedy": one.of.remedy,
                 "accepted": found.why.get((one.pattern, one.place.source.shown)),
-                "command": command(one, found.releases) if one.status is Status.RUN else None,
+                "command": command(one) if one.status is Status.RUN else None,
             }
             for one in found.examined.findings
         ],
     }
 
 
-def command(one: Finding, releases: Releases) -> str:
+def command(one: Finding) -> str:
     """The command that tells whether a finding is true: it runs the script for a few steps."""
     files = [part.source for part in (*one.parts, one.place)]
     script = next((source.shown for source in files if "__main__" in source.text), files[-1].shown)
@@ -230,11 +230,13 @@ def _seriousness(one: Finding) -> int:
 def _page(found: Audit, columns: int) -> Iterator[str]:
     names = found.releases.text("trl", "transformers", "peft")
     origin = f" ({found.origin})" if found.origin else ""
-    yield from terminal.wrapped(f"Versions: {names}{origin}" if names else "Versions: not known; name a lock with --lock", columns)
+    yield from terminal.wrapped(
+        f"Versions: {names}{origin}" if names else "Versions: not known; name a lock with --lock", columns
+    )
     for one in found.examined.findings:
         if one.status is not Status.NOT_HIT and found.open(one):
             yield ""
-            yield from _finding(one, found, columns)
+            yield from _finding(one, columns)
     yield ""
     rows = list(table(found))
     wide = max(len(file) for file, *_ in rows)
@@ -245,14 +247,14 @@ def _page(found: Audit, columns: int) -> Iterator[str]:
         yield from terminal.wrapped(note, columns)
 
 
-def _finding(one: Finding, found: Audit, columns: int) -> Iterator[str]:
+def _finding(one: Finding, columns: int) -> Iterator[str]:
     yield from terminal.wrapped(f"{one.place}  {one.status}  {one.pattern}  ({one.of.harm})", columns)
     facts = [("", _sentence(one))]
     others = [str(part) for part in one.parts if str(part) != str(one.place)]
     facts += [("with", ", ".join(others))] if others else []
     facts += [("do", one.of.remedy)]
     facts += [("issue", one.of.issue)] if one.of.issue else []
-    facts += [("know", command(one, found.releases))] if one.status is Status.RUN else []
+    facts += [("know", command(one))] if one.status is Status.RUN else []
     for name, text in facts:
         yield from terminal.wrapped(text, columns, f"{name:<8}" if name else "", _INDENT)
     if one.fix and one.status is Status.HIT:

@@ -43,7 +43,9 @@ class Examined:
     def of(self, file: str) -> list[Finding]:
         """The findings of a file: those at a place in it, then those that it is part of."""
         own = [one for one in self.findings if one.place.source.shown == file]
-        others = [one for one in self.findings if one not in own and any(part.source.shown == file for part in one.parts)]
+        others = [
+            one for one in self.findings if one not in own and any(part.source.shown == file for part in one.parts)
+        ]
         return own + others
 
 
@@ -62,7 +64,12 @@ class Project:
             for _ in range(level - 1):
                 base = base.parent
             return self._at(base, name)
-        roots = (here, self.root, self.root / "src", *map(File, filter(None, os.environ.get("PYTHONPATH", "").split(":"))))
+        roots = (
+            here,
+            self.root,
+            self.root / "src",
+            *map(File, filter(None, os.environ.get("PYTHONPATH", "").split(":"))),
+        )
         return next((found for root in dict.fromkeys(roots) if (found := self._at(root, name)) is not None), None)
 
     def _at(self, folder: File, name: str) -> Source | None:
@@ -124,8 +131,8 @@ def _of_path(path: Path, releases: Releases, signatures: Signatures, rule: str) 
     yield from training_findings(path, releases)
     yield from argument_findings(path, releases, signatures)
     yield from import_findings(path, releases, signatures)
-    yield from mask_findings(path, releases)
-    yield from evaluation_findings(path, releases)
+    yield from mask_findings(path)
+    yield from evaluation_findings(path)
     if rule:
         yield from attention_findings(path, releases, rule)
 

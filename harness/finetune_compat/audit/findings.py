@@ -103,7 +103,7 @@ class Releases:
         return ", ".join(f"{words.get(name, name)} {self.versions[name]}" for name in names if name in self.versions)
 
 
-def status_of(inside: bool | None, *unsure: object) -> Status:
+def status_of(inside: bool | None, *unsure: object) -> Status:  # noqa: FBT001 - the one value
     """The status: `inside` the window or not or unknown, and reasons that only a run decides."""
     if inside is False:
         return Status.NOT_HIT

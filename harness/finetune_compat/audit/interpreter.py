@@ -1,14 +1,15 @@
 """Follows values along one path through a script. Nothing of the script is executed.
 
-Functions of the project are followed into their bodies, loops once or for each item of a known list. A condition that is
-not known is decided by `Decisions`, which takes every path once (`audit.paths`).
+Functions of the project are followed into their bodies, loops once or for each item of a known list. A condition that
+is not known is decided by `Decisions`, which takes every path once (`audit.paths`).
 """
 
 from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -140,7 +141,7 @@ class Path:
     decisions: Decisions
     library: Library
     find_module: Callable[[str, Source, int], Source | None]
-    """The source of a module of the project: its dotted name, the importing source, and the level of a relative import."""
+    """The source of a module of the project, by its name, the importing source, and the level of a relative import."""
     versions: Mapping[str, str]
     trainings: list[Training] = field(default_factory=list)
     calls: list[tuple[str, Given]] = field(default_factory=list)
@@ -159,6 +160,8 @@ class Path:
     _partly: int = 0
     """Depth of conditions in a loop over parameters, which hold for some of them."""
     _over_parameters: int = 0
+    _soft: Value = field(default_factory=Value)
+    """The value of the last condition."""
 
     # ------------------------------------------------------------------------------------------------------- a script
 
@@ -167,10 +170,8 @@ class Path:
         scope = Scope({"__name__": Const(name), "__file__": Const(str(source.path))}, None, source)
         module = Module(scope)
         self._modules[source.shown] = module
-        try:
+        with suppress(_Return, _Leave):
             self._block(source.tree.body, scope)
-        except (_Return, _Leave):
-            pass
         return module
 
     def enter(self, function: Function) -> None:
@@ -275,10 +276,8 @@ class Path:
 
     def _both(self, node: ast.If, scope: Scope) -> None:
         for block in (node.body, node.orelse):
-            try:
+            with suppress(_Leave):
                 self._block(block, scope)
-            except _Leave:
-                pass
 
     def _do_While(self, node: ast.While, scope: Scope) -> None:
         self.value(node.test, scope)
@@ -308,10 +307,8 @@ class Path:
             self._partly -= over.some
 
     def _loop(self, body: Sequence[ast.stmt], scope: Scope) -> None:
-        try:
+        with suppress(_Leave):
             self._block(body, scope)
-        except _Leave:
-            pass
 
     def _do_With(self, node: ast.With | ast.AsyncWith, scope: Scope) -> None:
         undo = []
@@ -362,7 +359,7 @@ class Path:
                 self._block(case.body, scope)
                 return
 
-    # -------------------------------------------------------------------------------------------------------- imports
+    # ------------------------------------------------------------------------------------------------ names of modules
 
     def _do_Import(self, node: ast.Import, scope: Scope) -> None:
         for alias in node.names:
@@ -455,8 +452,6 @@ class Path:
             return known
         return self._decide(test, scope, self._soft)
 
-    _soft: Value = Value()
-
     def _known(self, test: ast.expr, scope: Scope) -> bool | None:
         """Whether a condition holds; None if that is not known, or follows from defaults of options only."""
         if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
@@ -477,7 +472,7 @@ class Path:
         """What is known of an expression."""
         self._step()
         handler = getattr(self, f"_of_{type(node).__name__}", None)
-        return handler(node, scope) if handler is not None else Value()  # type: ignore[no-any-return]
+        return handler(node, scope) if handler is not None else Value()
 
     def _of_Constant(self, node: ast.Constant, scope: Scope) -> Value:
         return Const(node.value)
@@ -752,7 +747,9 @@ class Path:
         values = [function.bound, *given.positional] if function.bound is not None else given.positional
         defaults = dict(zip(names[len(names) - len(arguments.defaults) :], arguments.defaults, strict=True))
         defaults |= {
-            one.arg: default for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default
+            one.arg: default
+            for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+            if default
         }
         bound = dict(zip(names, values, strict=False))
         for name in (*names, *(one.arg for one in arguments.kwonlyargs)):
@@ -762,7 +759,7 @@ class Path:
                 inner.names[name] = given.named[name]
             elif name in defaults:
                 value = self.value(defaults[name], function.scope)
-                inner.names[name] = _softened(value) if given.open else value
+                inner.names[name] = softened(value) if given.open else value
             else:
                 inner.names[name] = Value()
         if arguments.vararg:
@@ -783,7 +780,7 @@ class Path:
             else:
                 self.library.method(self, made, "__init__", given)
             return made
-        fields = {name: _softened(value) for name, value in _fields(of).items()}
+        fields = {name: softened(value) for name, value in fields_of(of).items()}
         if isinstance(made, Model):
             return made
         if isinstance(made, Made) and _is_dataclass(of):
@@ -797,13 +794,15 @@ class Path:
         return instance
 
 
-def _softened(value: Value) -> Value:
+def softened(value: Value) -> Value:
     """A constant as a default, which may be replaced."""
     return Const(value.value, default=True) if isinstance(value, Const) else value
 
 
 def _bound(function: Function, to: Value) -> Function:
-    static = any(isinstance(one, ast.Name) and one.id == "staticmethod" for one in getattr(function.node, "decorator_list", ()))
+    static = any(
+        isinstance(one, ast.Name) and one.id == "staticmethod" for one in getattr(function.node, "decorator_list", ())
+    )
     return Function(function.node, function.source, function.scope, None if static else to, function.owner)
 
 
@@ -811,13 +810,15 @@ def _is_dataclass(of: Class) -> bool:
     return any("dataclass" in ast.unparse(one) for one in of.node.decorator_list)
 
 
-def _fields(of: Class) -> Iterator[tuple[str, Value]] | dict[str, Value]:
+def fields_of(of: Class) -> dict[str, Value]:
     """The defaults of a dataclass, those of its bases of the project first."""
     found: dict[str, Value] = {}
     for base in of.bases:
         if isinstance(base, Class):
-            found |= dict(_fields(base))
-    return found | {name: _default(value) for name, value in of.members.items() if not isinstance(value, Function | Class)}
+            found |= fields_of(base)
+    return found | {
+        name: _default(value) for name, value in of.members.items() if not isinstance(value, Function | Class)
+    }
 
 
 def _default(value: Value) -> Value:
@@ -849,7 +850,9 @@ def _contains(left: Value, right: Value) -> bool | None:
     if isinstance(right, Table):
         return True if left.value in right.items else None if right.open else False
     if isinstance(right, Items) and all(isinstance(one, Const) for one in right.items):
-        return left.value in [one.value for one in right.items if isinstance(one, Const)] or (None if right.open else False)
+        return left.value in [one.value for one in right.items if isinstance(one, Const)] or (
+            None if right.open else False
+        )
     if isinstance(right, Const) and isinstance(right.value, str) and isinstance(left.value, str):
         return left.value in right.value
     return None
@@ -878,6 +881,9 @@ _OPERATIONS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }
+LARGEST = 1e12
+"""Absolute value of a number that is calculated."""
+
 LONGEST = 10_000
 """Characters of a text that is calculated."""
 
@@ -885,7 +891,7 @@ LONGEST = 10_000
 def _calculated(op: ast.operator, left: Value, right: Value) -> Value:
     if not (isinstance(left, Const) and isinstance(right, Const)):
         return Value()
-    numbers = all(isinstance(one.value, int | float) and abs(one.value) < 1e12 for one in (left, right))
+    numbers = all(isinstance(one.value, int | float) and abs(one.value) < LARGEST for one in (left, right))
     texts = isinstance(op, ast.Add | ast.Div) and all(isinstance(one.value, str) for one in (left, right))
     if not numbers and not texts:
         return Value()
@@ -895,4 +901,6 @@ def _calculated(op: ast.operator, left: Value, right: Value) -> Value:
         made = _OPERATIONS[type(op)](left.value, right.value)
     except (KeyError, ArithmeticError, TypeError, ValueError):
         return Value()
-    return Value() if isinstance(made, str) and len(made) > LONGEST else Const(made, default=left.default or right.default)
+    return (
+        Value() if isinstance(made, str) and len(made) > LONGEST else Const(made, default=left.default or right.default)
+    )

@@ -162,7 +162,7 @@ class Knowledge:
 
     # -------------------------------------------------------------------------------------------------------- methods
 
-    def method(self, path: Path, of: Value, name: str, given: Given) -> Value:
+    def method(self, path: Path, of: Value, name: str, given: Given) -> Value:  # noqa: C901 - one case a kind of object
         """The result of calling a method."""
         match of:
             case Model():
@@ -217,7 +217,9 @@ class Knowledge:
                 model.resized = given.place
             case "add_adapter":
                 model.adapters, model.wrapped_at = True, given.place
-                model.config = given.get(1, "peft_config") or given.get(0, "adapter_config") or given.get(0, "peft_config")
+                model.config = (
+                    given.get(1, "peft_config") or given.get(0, "adapter_config") or given.get(0, "peft_config")
+                )
             case "load_adapter":
                 self._second(model, given)
             case "save_pretrained":
@@ -303,7 +305,7 @@ class Knowledge:
 
     # ----------------------------------------------------------------------------------------------------- attributes
 
-    def attribute(self, path: Path, of: Value, name: str) -> Value | None:
+    def attribute(self, path: Path, of: Value, name: str) -> Value | None:  # noqa: C901, PLR0911, PLR0912 - one case a kind
         """An attribute; None if nothing is known."""
         match of:
             case External() if name == "__version__" and of.name in self.versions:
@@ -374,7 +376,16 @@ class Knowledge:
         return None
 
 
-_HOOKS = ("on_train_begin", "on_epoch_begin", "on_step_begin", "on_step_end", "on_log", "on_evaluate", "on_save", "on_epoch_end")
+_HOOKS = (
+    "on_train_begin",
+    "on_epoch_begin",
+    "on_step_begin",
+    "on_step_end",
+    "on_log",
+    "on_evaluate",
+    "on_save",
+    "on_epoch_end",
+)
 _OVERRIDES = ("training_step", "compute_loss", "prediction_step")
 
 
@@ -611,16 +622,17 @@ def _length(_: Knowledge, path: Path, given: Given) -> Value:
     return Const(len(value.items)) if isinstance(value, Items) and not value.open else Value()
 
 
-def _task(_: Knowledge, path: Path, given: Given) -> Value:
-    """`get_peft_config(model_args)` of TRL: a LoRA configuration if --use_peft is given."""
-    return Value()
+def _some(_: Knowledge, path: Path, given: Given) -> Value:
+    """`filter(lambda p: p.requires_grad, model.parameters())`."""
+    value = given.get(1, "iterable")
+    return value if isinstance(value, Parameters) else Items([], open=True)
 
 
 _PLAIN: Mapping[str, Callable[[Knowledge, Path, Given], Value]] = {
     "peft.get_peft_model": _wrap,
     "peft.prepare_model_for_kbit_training": _prepare,
     "peft.prepare_model_for_int8_training": _prepare,
-    "trl.get_peft_config": _task,
+    "trl.get_peft_config": lambda *_: Value(),  # a configuration if --use_peft is given
     "getattr": _getattr,
     "setattr": _setattr,
     "hasattr": _has,
@@ -634,7 +646,7 @@ _PLAIN: Mapping[str, Callable[[Knowledge, Path, Given], Value]] = {
     "tuple": _listed,
     "set": _listed,
     "sorted": _listed,
-    "filter": lambda known, path, given: _some(given),
+    "filter": _some,
     "len": _length,
     "exit": _exit,
     "quit": _exit,
@@ -658,13 +670,7 @@ _PLAIN: Mapping[str, Callable[[Knowledge, Path, Given], Value]] = {
 }
 
 
-def _some(given: Given) -> Value:
-    """`filter(lambda p: p.requires_grad, model.parameters())`."""
-    value = given.get(1, "iterable")
-    return value if isinstance(value, Parameters) else Items([], open=True)
-
-
-# ---------------------------------------------------------------------------------------------------- options of scripts
+# --------------------------------------------------------------------------------------------------- options of scripts
 
 
 def _parser(made: Made, name: str, given: Given) -> Value:
@@ -698,10 +704,10 @@ def _option(given: Given) -> Value:
 
 def _options(of: Value, made: Made) -> Value:
     """An object that a parser makes of a dataclass: with its defaults."""
-    from finetune_compat.audit.interpreter import _fields, _softened
+    from finetune_compat.audit.interpreter import fields_of, softened
 
     if isinstance(of, Class):
-        fields = {name: _softened(value) for name, value in dict(_fields(of)).items()}
+        fields = {name: softened(value) for name, value in fields_of(of).items()}
         base = of.library_base
         return Made(canonical(base), fields, made.place, open=True) if base else Table(fields, open=True)
     if isinstance(of, External):
@@ -748,5 +754,3 @@ def _of_text(text: Const, name: str, given: Given) -> Value:
     if name in ("open", "read_text"):
         return Made("file", {"path": text}, given.place)
     return Value()
-
-

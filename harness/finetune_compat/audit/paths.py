@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from finetune_compat.audit.interpreter import Ended, Exhausted, Path
@@ -105,7 +106,5 @@ def _enter(path: Path, module: Module, name: str) -> None:
     if owner and found is not None:
         found = path.attribute(found, method)
     if isinstance(found, Function) and found.node not in path.entered:
-        try:
+        with suppress(Ended):
             path.enter(found)
-        except Ended:
-            pass

@@ -13,7 +13,7 @@ from finetune_compat.audit.signatures import ANY, Signatures
 from finetune_compat.audit.successors import successor
 from finetune_compat.audit.values import Class, External, Function, Model, Place, Training
 
-# ---------------------------------------------------------------------------------------------------- arguments, imports
+# -------------------------------------------------------------------------------------------------- arguments and names
 
 
 def argument_findings(path: Path, releases: Releases, signatures: Signatures) -> Iterator[Finding]:
@@ -67,7 +67,7 @@ def import_findings(path: Path, releases: Releases, signatures: Signatures) -> I
 # ------------------------------------------------------------------------------------------------------ masks of labels
 
 
-def mask_findings(path: Path, releases: Releases) -> Iterator[Finding]:
+def mask_findings(path: Path) -> Iterator[Finding]:
     """Code of the project that masks labels equal to the padding token, where that is the end token."""
     tokenizers = [made for made in path.tokenizers if made.pad_is_end and made.pad_place]
     if not tokenizers:
@@ -119,11 +119,15 @@ _ASKS = re.compile(
 _ANSWERS = re.compile(r"answer|gold|label|reference|target|truth|solution|expected|lookup|cache", re.IGNORECASE)
 
 
-def evaluation_findings(path: Path, releases: Releases) -> Iterator[Finding]:
+def evaluation_findings(path: Path) -> Iterator[Finding]:
     """Evaluations that take their answers from the data."""
     for training in path.trainings:
         metrics = training.given.get("compute_metrics")
-        if isinstance(metrics, Function) and not isinstance(metrics.node, ast.Lambda) and _ignores_predictions(metrics.node):
+        if (
+            isinstance(metrics, Function)
+            and not isinstance(metrics.node, ast.Lambda)
+            and _ignores_predictions(metrics.node)
+        ):
             place = Place(metrics.source, metrics.node)
             why = "compute_metrics does not use the predictions"
             yield Finding("evaluation-looks-up", Status.HIT, place, why, (training.place,))
@@ -163,7 +167,11 @@ def _ignores_predictions(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
             case ast.Attribute(value=ast.Name(id=name), attr=attribute) if name == given:
                 used.add(attribute)
             case ast.Assign(targets=[ast.Tuple(elts=[first, second, *_])], value=ast.Name(id=name)) if name == given:
-                names = [other.id for other in ast.walk(node) if isinstance(other, ast.Name) and isinstance(other.ctx, ast.Load)]
+                names = [
+                    other.id
+                    for other in ast.walk(node)
+                    if isinstance(other, ast.Name) and isinstance(other.ctx, ast.Load)
+                ]
                 used |= {"predictions"} if ast.unparse(first) in names else set()
                 used |= {"label_ids"} if ast.unparse(second) in names else set()
     whole = [

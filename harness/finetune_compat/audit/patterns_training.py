@@ -52,7 +52,7 @@ def _is_model(value: Value | None) -> bool:
     return isinstance(value, Model)
 
 
-# ------------------------------------------------------------------------------------------------------- the handing over
+# ----------------------------------------------------------------------------------------------------- the handing over
 
 
 def _wrapped_model(training: Training, releases: Releases) -> Iterator[Finding]:
@@ -78,8 +78,10 @@ def _wrapped_model_and_config(training: Training, releases: Releases) -> Iterato
         return
     late = releases.inside({"trl": ">=0.27.0"})
     inside = True if late else releases.listed("adapter-replaced")
-    why = f"{releases.text('trl')} refuses a PeftModel together with a peft_config" if late else (
-        "the trainer replaces the adapters of this PeftModel by fresh ones"
+    why = (
+        f"{releases.text('trl')} refuses a PeftModel together with a peft_config"
+        if late
+        else ("the trainer replaces the adapters of this PeftModel by fresh ones")
     )
     unsure = training.kind != SFT or not isinstance(config, Made)
     fix = Fix(training.place.node, remove=("peft_config",))
@@ -91,7 +93,9 @@ def _wrapped_model_and_config(training: Training, releases: Releases) -> Iterato
 def _frozen(training: Training, releases: Releases) -> Iterator[Finding]:
     model = training.model
     start = training.given.get("at_start")
-    event = const(start.items["frozen"]) if isinstance(start, Table) else model.frozen if isinstance(model, Model) else None
+    event = (
+        const(start.items["frozen"]) if isinstance(start, Table) else model.frozen if isinstance(model, Model) else None
+    )
     # The trainer attaches adapters after it got the model, and before it calls code of the project.
     later = isinstance(start, Table) and "while training" in start.items
     if not isinstance(model, Model) or not isinstance(event, Event) or not (model.adapters or later):
@@ -112,7 +116,9 @@ def _off(training: Training, releases: Releases) -> Iterator[Finding]:
     model, start = training.model, training.given.get("at_start")
     event = const(start.items["off"]) if isinstance(start, Table) else model.off if isinstance(model, Model) else None
     if isinstance(model, Model) and isinstance(event, Event) and model.adapters:
-        yield Finding("adapters-off", Status.HIT, event.place, f"{event.what}, and nothing undoes it", (training.place,))
+        yield Finding(
+            "adapters-off", Status.HIT, event.place, f"{event.what}, and nothing undoes it", (training.place,)
+        )
 
 
 def _inference_mode(training: Training, releases: Releases) -> Iterator[Finding]:
@@ -124,7 +130,9 @@ def _inference_mode(training: Training, releases: Releases) -> Iterator[Finding]
     mode = config.get("inference_mode")
     if const(mode) is True:
         fix = Fix(config.place.node, add={"inference_mode": "False"})
-        yield Finding("inference-mode", Status.HIT, config.place, "adapters are attached frozen", (training.place,), fix)
+        yield Finding(
+            "inference-mode", Status.HIT, config.place, "adapters are attached frozen", (training.place,), fix
+        )
     elif const(mode) == "saved":
         why = "a configuration read from a saved adapter has inference_mode=True"
         yield Finding("inference-mode", Status.HIT, config.place, why, (training.place,))
@@ -213,7 +221,12 @@ def _pad_is_end(training: Training, releases: Releases) -> Iterator[Finding]:
     elif training.kind == SFT and is_none(training.given.get("data_collator")):
         packed = const(_option(training, "packing")) is True
         masks = False if packed else releases.inside({"trl": "<0.16.1"})
-    if masks is False or not isinstance(tokenizer, Tokenizer) or not tokenizer.pad_is_end or tokenizer.pad_place is None:
+    if (
+        masks is False
+        or not isinstance(tokenizer, Tokenizer)
+        or not tokenizer.pad_is_end
+        or tokenizer.pad_place is None
+    ):
         return
     why = "end tokens get the label -100 together with padding, so the model never learns to stop"
     yield Finding("pad-is-end", status_of(masks), tokenizer.pad_place, why, (training.place,))
@@ -242,7 +255,7 @@ def _accumulation(training: Training, releases: Releases) -> Iterator[Finding]:
         yield Finding("label-smoothing-accumulation", status_of(inside), args.place, why, (), fix)
 
 
-# -------------------------------------------------------------------------------------------------- the configuration
+# ---------------------------------------------------------------------------------------------------- the configuration
 
 
 def _no_task_type(training: Training, releases: Releases) -> Iterator[Finding]:
@@ -269,11 +282,13 @@ def _head(training: Training, releases: Releases) -> Iterator[Finding]:
     if config is None or config.name != "peft.LoraConfig" or config.open:
         return
     task = config.get("task_type")
-    name = const(task) if isinstance(task, Const) else task.name.rpartition(".")[2] if isinstance(task, External) else None
+    name = (
+        const(task) if isinstance(task, Const) else task.name.rpartition(".")[2] if isinstance(task, External) else None
+    )
     if task is not None and not isinstance(task, Const | External):
         return
     saved = texts(config.get("modules_to_save"))
-    if name in ("SEQ_CLS", "TOKEN_CLS") or saved is None and not is_none(config.get("modules_to_save")):
+    if name in ("SEQ_CLS", "TOKEN_CLS") or (saved is None and not is_none(config.get("modules_to_save"))):
         return
     if (saved or set()) & _HEAD_NAMES:
         return
@@ -327,7 +342,7 @@ def attention_findings(path: Path, releases: Releases, rule: str) -> Iterator[Fi
         yield from _attention(rule)(training, releases)
 
 
-# -------------------------------------------------------------------------------------------------------- versions alone
+# ------------------------------------------------------------------------------------------------------- versions alone
 
 
 def _versions(training: Training, releases: Releases) -> Iterator[Finding]:
@@ -336,11 +351,10 @@ def _versions(training: Training, releases: Releases) -> Iterator[Finding]:
         if inside:
             why = f"Trainer calls DPOTrainer.get_batch_samples with other arguments in {releases.text('transformers')}"
             yield Finding("batch-samples", Status.HIT, training.place, why)
-    if training.kind in (SFT, "trl.DPOTrainer") and releases.listed("sft-needs-triton"):
-        if "triton" not in releases.installed:
-            why = f"{releases.text('trl')} calls Triton kernels at every forward"
-            status = Status.HIT if releases.complete else Status.RUN
-            yield Finding("needs-triton", status, training.place, why)
+    needs = training.kind in (SFT, "trl.DPOTrainer") and releases.listed("sft-needs-triton")
+    if needs and "triton" not in releases.installed:
+        why = f"{releases.text('trl')} calls Triton kernels at every forward"
+        yield Finding("needs-triton", Status.HIT if releases.complete else Status.RUN, training.place, why)
     if training.kind == SFT and releases.listed("trl#3589"):
         options = _option(training, "dataset_kwargs")
         skips = isinstance(options, Table) and const(options.items.get("skip_prepare_dataset")) is True

@@ -96,7 +96,7 @@ class Signatures:
         package = name.partition(".")[0]
         place = self.nearest(package, versions[package]) if package in versions else None
         if known is None or place is None:
-            return None if known is None or package in versions else None
+            return None
         return tuple(one for one, spans in known.items() if _inside(spans, place))
 
 

@@ -136,7 +136,7 @@ def _notebook(file: Path, shown: str, text: str) -> Source:
     content = json.loads(text)
     cells = content.get("cells") if isinstance(content, dict) else None
     if not isinstance(cells, list):
-        raise ValueError("not a notebook: it has no cells")
+        raise ValueError("not a notebook: it has no cells")  # noqa: TRY004 - the content of a file
     lines: list[str] = []
     starts: list[tuple[int, int]] = []
     for number, cell in enumerate(cells, 1):

@@ -69,7 +69,9 @@ def main(arguments: Sequence[str]) -> ExitCode:
     """Audit the corpus, and compare the page with reports/affected/, or write it."""
     parser = argparse.ArgumentParser(prog="python -m finetune_compat.evidence.audit_corpus")
     parser.add_argument("--write", action="store_true", help="write reports/affected/")
-    parser.add_argument("--examples", action="append", default=[], metavar="STACK=DIRECTORY", help="further good scripts")
+    parser.add_argument(
+        "--examples", action="append", default=[], metavar="STACK=DIRECTORY", help="further good scripts"
+    )
     options = parser.parse_args(arguments)
     page = places().reports / "affected" / "corpus.md"
     text = report(options.examples)
@@ -87,12 +89,15 @@ def report(examples: Sequence[str] = ()) -> str:
     os.environ["PYTHONPATH"] = str(root / "exam")
     ledger, matrix = load_ledger(), read_matrix()
     bad, good, others = cases(root)
-    told = {name: [tell(case, matrix, ledger) for case in group] for name, group in (("bad", bad), ("good", good), ("others", others))}
+    told = {
+        name: [tell(case, matrix, ledger) for case in group]
+        for name, group in (("bad", bad), ("good", good), ("others", others))
+    }
     own = [tell(case, matrix, ledger) for example in examples for case in _examples(example)]
     return _page(told["bad"], told["good"], told["others"], own, list(lock_files(matrix, ledger)))
 
 
-# ------------------------------------------------------------------------------------------------------------- the cases
+# ------------------------------------------------------------------------------------------------------------ the cases
 
 
 def cases(root: Path) -> tuple[list[Case], list[Case], list[Case]]:
@@ -111,7 +116,9 @@ def cases(root: Path) -> tuple[list[Case], list[Case], list[Case]]:
 
 
 def _own(root: Path, entry: Mapping[str, Any]) -> Case:
-    return Case(root / "audit" / entry["path"], f"audit/{entry['path']}", entry["stack"], tuple(entry.get("patterns", ())))
+    return Case(
+        root / "audit" / entry["path"], f"audit/{entry['path']}", entry["stack"], tuple(entry.get("patterns", ()))
+    )
 
 
 def _exam(root: Path, name: str) -> list[dict[str, Any]]:
@@ -147,7 +154,7 @@ def _releases(stack: str, matrix: Matrix, ledger: Ledger) -> Releases:
     return Releases(versions, complete=True, installed=frozenset(versions), ledger=ledger)
 
 
-# ------------------------------------------------------------------------------------------------------------ lock files
+# ----------------------------------------------------------------------------------------------------------- lock files
 
 
 def lock_files(matrix: Matrix, ledger: Ledger) -> Iterator[tuple[str, set[str], set[str]]]:
@@ -189,6 +196,8 @@ def _page(
     found = sum(one.found for one in bad)
     false = [one for one in good if one.hits]
     wrong = [one for one in bad if one.hits and not one.found]
+    hits = found + len(false) + len(wrong)
+    unsure = sum(bool(one.unsure) and not one.hits for one in good)
     right_locks = sum(listed == told for _, listed, told in locks)
     proven = [one for one in own if one.hits and set(one.hits) <= set(REMOVED)]
     false_own = [one for one in own if set(one.hits) - set(REMOVED)]
@@ -201,9 +210,9 @@ def _page(
         "| | |",
         "|---|---|",
         f"| bad scripts of which a right pattern hits (recall) | {_share(found, len(bad))} |",
-        f"| scripts that are told as a hit, and are bad for that reason (precision) | {_share(found, found + len(false) + len(wrong))} |",
+        f"| scripts that are told as a hit, and are bad for that reason (precision) | {_share(found, hits)} |",
         f"| good scripts that are told as a hit | {len(false)} of {len(good)} |",
-        f"| good scripts of which audit says that only a run decides | {sum(bool(one.unsure) and not one.hits for one in good)} of {len(good)} |",
+        f"| good scripts of which audit says that only a run decides | {unsure} of {len(good)} |",
         f"| examples of TRL and PEFT that are falsely told as a hit | {len(false_own)} of {len(own)} |",
         f"| examples that are rightly told: they call what their release no longer has | {len(proven)} of {len(own)} |",
         f"| lock files whose issues are told exactly as their cells are listed | {right_locks} of {len(locks)} |",
@@ -220,9 +229,17 @@ def _page(
         ("Faults that audit does not look for, and what it tells of them", [one for one in others if one.hits]),
     ):
         lines += ["", f"## {title}", ""]
-        lines += ["| script | stack | right | told as a hit | only a run decides |", "|---|---|---|---|---|"] if group else ["None."]
+        lines += (
+            ["| script | stack | right | told as a hit | only a run decides |", "|---|---|---|---|---|"]
+            if group
+            else ["None."]
+        )
         lines += [_row(one) for one in sorted(group, key=_order)]
-    lines += ["", f"Audit does not look for the faults of {len(others)} further scripts of the exam; `compat watch` does.", ""]
+    lines += [
+        "",
+        f"Audit does not look for the faults of {len(others)} further scripts of the exam; `compat watch` does.",
+        "",
+    ]
     return "\n".join(lines)
 
 

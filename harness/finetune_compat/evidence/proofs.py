@@ -1,7 +1,7 @@
 """Writes `matrices/proofs.json`: for each signature of the ledger a cell of a committed baseline that shows it.
 
-    python -m finetune_compat.evidence.proofs            exit code 1 if the file differs from the baselines
-    python -m finetune_compat.evidence.proofs --write    write it
+python -m finetune_compat.evidence.proofs            exit code 1 if the file differs from the baselines
+python -m finetune_compat.evidence.proofs --write    write it
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from finetune_compat.affected.proofs import PROOFS, Proof
-from finetune_compat.checks.codes import DEEP_CHECKS
 from finetune_compat.checks.ledger import Ledger, load_ledger
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import ExitCode

@@ -94,7 +94,12 @@ def main(arguments: Sequence[str]) -> ExitCode:
         write_atomically(path, text)
         return ExitCode.HEALTHY
     known = json.loads(path.read_bytes())["releases"] if path.exists() else {}
-    missing = [f"{name} {version}" for name, all_of in wanted.items() for version in all_of if version not in known.get(name, ())]
+    missing = [
+        f"{name} {version}"
+        for name, all_of in wanted.items()
+        for version in all_of
+        if version not in known.get(name, ())
+    ]
     if missing:
         print(f"{path}: lacks {', '.join(missing)}. Write it: python -m finetune_compat.evidence.signatures --write")
     return ExitCode.UNHEALTHY if missing else ExitCode.HEALTHY
@@ -104,10 +109,13 @@ def locked_releases() -> dict[str, list[str]]:
     """The releases in the locks of the matrix, by package, from old to new."""
     matrix = read_matrix()
     locks = [locked(plan) for stack in matrix.stacks for plan in matrix.plans(stack)]
-    pins = {(name, version) for lock in locks if not isinstance(lock, Unsolvable) for name, version in lock.requirements.items()}
-    return {
-        package: sorted({version for name, version in pins if name == package}, key=Version) for package in READ
+    pins = {
+        (name, version)
+        for lock in locks
+        if not isinstance(lock, Unsolvable)
+        for name, version in lock.requirements.items()
     }
+    return {package: sorted({version for name, version in pins if name == package}, key=Version) for package in READ}
 
 
 def download(releases: Mapping[str, Sequence[str]], folder: Path) -> None:
@@ -147,7 +155,14 @@ def as_text(releases: Mapping[str, Sequence[str]], wheels: Path) -> str:
                 _extend(names.setdefault(package, {}), release.names, place)
     content = {"releases": releases, "callables": callables, "bases": bases, "names": names}
     # One line for each argument: a new release then changes few lines.
-    return re.sub(r"\[\s+([\d\[\], \n]+?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", json.dumps(content, indent=1)) + "\n"
+    return (
+        re.sub(
+            r"\[\s+([\d\[\], \n]+?)\s+\]",
+            lambda found: f"[{' '.join(found[1].split())}]",
+            json.dumps(content, indent=1),
+        )
+        + "\n"
+    )
 
 
 def _extend(spans: Spans, found: Sequence[str], place: int) -> None:
@@ -203,7 +218,7 @@ def _signature(name: str, defined: Mapping[str, Definition]) -> tuple[list[str],
     owner, _, method = name.partition(".")
     node = defined.get(owner)
     if isinstance(node, ast.FunctionDef):
-        return _arguments(node)[0:], ()
+        return _arguments(node), ()
     if node is None:
         return [], ()
     if method:
@@ -216,7 +231,7 @@ def _of_class(node: ast.ClassDef, defined: Mapping[str, Definition]) -> tuple[li
     init = _method(node, "__init__")
     if init is not None:
         return _arguments(init)[1:], ()
-    own = [name for name in _fields(node)] if _is_dataclass(node) else []
+    own = list(_fields(node)) if _is_dataclass(node) else []
     others: tuple[str, ...] = ()
     for base in node.bases:
         text = ast.unparse(base).rpartition(".")[2]

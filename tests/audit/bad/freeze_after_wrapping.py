@@ -14,5 +14,7 @@ def freeze(model):
 model = AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B")
 model = get_peft_model(model, LoraConfig(r=8, task_type="CAUSAL_LM", target_modules="all-linear"))
 model = freeze(model)
-trainer = Trainer(model, TrainingArguments("out"), train_dataset=load_dataset("json", data_files="t.jsonl", split="train"))
+trainer = Trainer(
+    model, TrainingArguments("out"), train_dataset=load_dataset("json", data_files="t.jsonl", split="train")
+)
 trainer.train()

@@ -12,4 +12,6 @@ model = get_peft_model(model, LoraConfig(r=8, task_type="CAUSAL_LM", target_modu
 for name, parameter in model.named_parameters():
     if "lora_" not in name:
         parameter.requires_grad_(False)
-Trainer(model, TrainingArguments("out"), train_dataset=load_dataset("json", data_files="t.jsonl", split="train")).train()
+Trainer(
+    model, TrainingArguments("out"), train_dataset=load_dataset("json", data_files="t.jsonl", split="train")
+).train()

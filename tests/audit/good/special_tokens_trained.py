@@ -15,6 +15,8 @@ trainer = SFTTrainer(
     args=SFTConfig("out"),
     train_dataset=load_dataset("json", data_files="calls.jsonl", split="train"),
     processing_class=tokenizer,
-    peft_config=LoraConfig(r=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", modules_to_save=["embed_tokens", "lm_head"]),
+    peft_config=LoraConfig(
+        r=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", modules_to_save=["embed_tokens", "lm_head"]
+    ),
 )
 trainer.train()

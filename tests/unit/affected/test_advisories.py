@@ -49,7 +49,9 @@ def test_an_advisory_is_valid(record: dict[str, Any]) -> None:
     jsonschema.validate(record, SCHEMA)
     proofs = record["database_specific"]["proof"]
     assert proofs
-    assert all(proof["command"].startswith("compat run ") and len(proof["observation_sha256"]) == 64 for proof in proofs)
+    assert all(
+        proof["command"].startswith("compat run ") and len(proof["observation_sha256"]) == 64 for proof in proofs
+    )
     assert all(affected["ecosystem_specific"]["imports"] for affected in record["affected"])
 
 
@@ -93,7 +95,7 @@ class TestFiles:
     def test_a_directory_with_other_files_is_refused(self, tmp_path: Path) -> None:
         """Nothing is written."""
         (tmp_path / "package.json").write_text("{}")
-        with pytest.raises(CompatError, match="has other JSON files, such as package.json"):
+        with pytest.raises(CompatError, match=r"has other JSON files, such as package\.json"):
             write_advisories(tmp_path, RECORDS)
         assert [path.name for path in tmp_path.iterdir()] == ["package.json"]
 

@@ -56,9 +56,7 @@ class TestExitCodes:
         assert "r (until 2999-01-01)" in capsys.readouterr().out
 
     @pytest.mark.parametrize("text", ["trl==\n", "\0", "-r nowhere.txt\n"])
-    def test_a_file_that_is_not_valid_is_4(
-        self, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_a_file_that_is_not_valid_is_4(self, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
         """With one message on standard error."""
         assert run(written(tmp_path, text)) == ExitCode.BAD_INPUT
         out, err = capsys.readouterr()
@@ -87,9 +85,7 @@ class TestJson:
         jsonschema.Draft202012Validator.check_schema(schema)
         assert schema["additionalProperties"] is False
 
-    def test_every_bug_has_a_proof_that_can_be_run(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_every_bug_has_a_proof_that_can_be_run(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """The command exists in this version, and names a stack, a flow and a variant."""
         run(written(tmp_path, PINS), "--json")
         bugs = [issue for issue in json.loads(capsys.readouterr().out)["issues"] if issue["counts"]]
@@ -138,8 +134,8 @@ def _locked(name: str) -> str:
     name, _, version = name.partition(" ")
     version = version or "1.0"
     wheel = (
-        f'    {{ url = "https://files.pythonhosted.org/packages/{"ab" * 30}/{name}-{version}-cp311-cp311-'
-        f'manylinux_2_17_x86_64.whl", hash = "sha256:{"0" * 64}", size = 100, upload-time = "2025-01-01T00:00:00Z" }},\n'
+        f'    {{ url = "https://files.pythonhosted.org/packages/{"ab" * 29}/{name}-{version}-cp311-cp311-'
+        f'manylinux_2_17_x86_64.whl", hash = "sha256:{"0" * 64}", size = 100, upload-time = "2025-01-01T00:00:00Z"}},\n'
     )
     return (
         f'\n[[package]]\nname = "{name}"\nversion = "{version}"\n'

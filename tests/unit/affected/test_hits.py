@@ -65,7 +65,8 @@ class TestFlagship:
 def test_the_answers_agree_with_the_ledger_for_every_locked_stack() -> None:
     """A cell for which an issue is listed is in a stack that is told to have it, and the other way round."""
     from finetune_compat.contract.catalog import CATALOG
-    from finetune_compat.stacks.locks import Unsolvable, locked as lock_of
+    from finetune_compat.stacks.locks import Unsolvable
+    from finetune_compat.stacks.locks import locked as lock_of
     from finetune_compat.stacks.matrix import read_matrix
 
     matrix = read_matrix()

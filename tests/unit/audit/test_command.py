@@ -45,7 +45,10 @@ class TestExitCodes:
         assert run(project) == ExitCode.UNHEALTHY
         out = capsys.readouterr().out
         assert "train.py:4 hit loaded-frozen (learns nothing)" in out
-        assert '+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("m"), "adapter", is_trainable=True)' in out
+        assert (
+            '+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("m"), "adapter", '
+            "is_trainable=True)" in out
+        )
 
     def test_no_pattern_is_0(self, project: Path) -> None:
         """The same script, mended."""
@@ -80,7 +83,9 @@ class TestExitCodes:
 
 
 class TestForms:
-    def test_json_is_valid_against_the_published_schema(self, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_json_is_valid_against_the_published_schema(
+        self, project: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         """Nothing else is on standard output."""
         (project / "broken.py").write_text("(")
         run(project, "--json")
@@ -107,7 +112,9 @@ class TestForms:
         run(project, "--fix")
         change = capsys.readouterr().out
         assert (project / "train.py").read_text() == FROZEN
-        subprocess.run(["patch", "-p1"], input=change, text=True, cwd=project, check=True, capture_output=True)
+        subprocess.run(
+            ["/usr/bin/env", "patch", "-p1"], input=change, text=True, cwd=project, check=True, capture_output=True
+        )
         assert "is_trainable=True" in (project / "train.py").read_text()
         run(project, "--fix")
         assert "is_trainable" not in capsys.readouterr().out

@@ -51,7 +51,9 @@ class TestHandedOver:
         [
             LOAD + WRAP + TRAIN,
             f"def main(base='m'):\n    {'    '.join((LOAD + WRAP + TRAIN).splitlines(keepends=True))}\nmain()\n",
-            "class A:\n    def __init__(self, m):\n        self.m = get_peft_model(m, LoraConfig(task_type='CAUSAL_LM'))\n"
+            "class A:\n    def __init__(self, model):\n        "
+            + WRAP
+            + "        self.m = model\n"
             + LOAD
             + "SFTTrainer(A(model).m, SFTConfig('out')).train()\n",
             "options = dict(load_in_4bit=True)\nload = AutoModelForCausalLM.from_pretrained\n"
@@ -59,7 +61,11 @@ class TestHandedOver:
             LOAD + WRAP + "class Mine(SFTTrainer):\n    pass\nMine(model=model, args=SFTConfig('out')).train()\n",
             LOAD + WRAP + "class Mine(SFTTrainer):\n    def __init__(self, *args, **kwargs):\n"
             "        super().__init__(*args, **kwargs)\nMine(model=model, args=SFTConfig('out')).train()\n",
-            LOAD + "model = prepare_model_for_kbit_training(model)\n" + WRAP + "model.print_trainable_parameters()\n" + TRAIN,
+            LOAD
+            + "model = prepare_model_for_kbit_training(model)\n"
+            + WRAP
+            + "model.print_trainable_parameters()\n"
+            + TRAIN,
         ],
     )
     def test_a_wrapped_quantized_model_is_followed(self, tmp_path: Path, way: str) -> None:
@@ -114,7 +120,9 @@ class TestPaths:
 
     def test_a_path_that_raises_trains_nothing(self, tmp_path: Path) -> None:
         """The script refuses that combination."""
-        text = HEAD + LOAD + WRAP + "if hasattr(model, 'peft_config'):\n    raise SystemExit('no')\n" + "exit()\n" + TRAIN
+        text = (
+            HEAD + LOAD + WRAP + "if hasattr(model, 'peft_config'):\n    raise SystemExit('no')\n" + "exit()\n" + TRAIN
+        )
         assert hits(examined(tmp_path, text)) == []
 
     def test_a_script_of_many_conditions_ends(self, tmp_path: Path) -> None:
@@ -126,15 +134,19 @@ class TestPaths:
 class TestModulesAndFiles:
     def test_a_module_of_the_project(self, tmp_path: Path) -> None:
         """The places in it are parts of the finding."""
-        module = HEAD + "def load():\n    return get_peft_model(AutoModelForCausalLM.from_pretrained('m', load_in_4bit=True), LoraConfig(task_type='CAUSAL_LM'))\n"
-        finding = one(examined(tmp_path, HEAD + "import models\nmodel = models.load()\n" + TRAIN, models__py=module), "wrapped-model")
-        assert {(part.source.shown, part.line) for part in finding.parts} >= {("models.py", 5)}
+        module = HEAD + f"def load():\n    {LOAD}    {WRAP}    return model\n"
+        finding = one(
+            examined(tmp_path, HEAD + "import models\nmodel = models.load()\n" + TRAIN, models__py=module),
+            "wrapped-model",
+        )
+        assert {(part.source.shown, part.line) for part in finding.parts} >= {("models.py", 5), ("models.py", 6)}
 
     @pytest.mark.parametrize("name", ["recipe.yaml", "recipe.json"])
     def test_options_in_a_file(self, tmp_path: Path, name: str) -> None:
         """YAML, or JSON."""
         text = (
-            HEAD + f"import yaml\nfrom pathlib import Path\nrecipe = yaml.safe_load(open(Path(__file__).parent / '{name}'))\n"
+            HEAD + "import yaml\nfrom pathlib import Path\n"
+            f"recipe = yaml.safe_load(open(Path(__file__).parent / '{name}'))\n"
             "model = AutoModelForCausalLM.from_pretrained('m')\n"
             "Trainer(get_peft_model(model, LoraConfig(**recipe['lora'])), TrainingArguments('out')).train()\n"
         )
@@ -146,7 +158,8 @@ class TestModulesAndFiles:
         """With the default of the field."""
         text = (
             HEAD + "from dataclasses import dataclass, field\nfrom transformers import HfArgumentParser\n@dataclass\n"
-            "class Options:\n    bits: bool = field(default=True)\n(options,) = HfArgumentParser(Options).parse_args_into_dataclasses()\n"
+            "class Options:\n    bits: bool = field(default=True)\n"
+            "(options,) = HfArgumentParser(Options).parse_args_into_dataclasses()\n"
             "model = AutoModelForCausalLM.from_pretrained('m', load_in_4bit=options.bits)\n" + WRAP + TRAIN
         )
         assert [pattern for pattern, *_ in hits(examined(tmp_path, text))] == ["wrapped-model"]
@@ -161,7 +174,11 @@ class TestModulesAndFiles:
         (tmp_path / "outside.yaml").write_text("load_in_4bit: true\n")
         inside = tmp_path / "inside"
         inside.mkdir()
-        text = HEAD + "import yaml\nmodel = AutoModelForCausalLM.from_pretrained('m', **yaml.safe_load(open('../outside.yaml')))\n"
+        text = (
+            HEAD
+            + "import yaml\noptions = yaml.safe_load(open('../outside.yaml'))\n"
+            + "model = AutoModelForCausalLM.from_pretrained('m', **options)\n"
+        )
         assert one(examined(inside, text + WRAP + TRAIN), "wrapped-model").status is Status.RUN
 
 
@@ -195,5 +212,7 @@ class TestArguments:
 def test_nothing_of_the_project_is_run(tmp_path: Path) -> None:
     """Neither a script, nor a module that it imports, nor a decorator."""
     spoil = f"open({str(tmp_path / 'ran')!r}, 'w')\n"
-    examined(tmp_path, "import models\n" + spoil + "@models.f\ndef g(): ...\n", models__py=spoil + "def f(x): return x\n")
+    examined(
+        tmp_path, "import models\n" + spoil + "@models.f\ndef g(): ...\n", models__py=spoil + "def f(x): return x\n"
+    )
     assert not (tmp_path / "ran").exists()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from finetune_compat.audit.command import audit, table
 from finetune_compat.machine.places import PACKAGE, places
@@ -33,7 +31,9 @@ def test_the_legacy_helpers_are_part_of_it(stack: str, is_hit: bool) -> None:
     """prepare_for_kbit_training and apply_lora of the loader, by their lines."""
     _, note = told(stack)[LOADER]
     text = (PROJECT / LOADER).read_text().splitlines()
-    lines = [number for number, line in enumerate(text, 1) if "return prepare_model" in line or "return get_peft" in line]
+    lines = [
+        number for number, line in enumerate(text, 1) if "return prepare_model" in line or "return get_peft" in line
+    ]
     part = note.partition("lines ")[2]
     assert all(str(number) in part for number in lines)
     assert f"part of wrapped-model at {TRAIN}" in part

@@ -23,7 +23,9 @@ def read(tmp_path: Path, name: str, text: str | bytes) -> Source | Unread:
 
 def test_cells_of_a_notebook_keep_their_numbers_and_lines(tmp_path: Path) -> None:
     """Magics become comments, so that lines stay where they are."""
-    source = read(tmp_path, "a.ipynb", notebook("%pip install trl\nx = 1", "%%bash\nls | wc", "files = !ls\n?x\ny = x\n"))
+    source = read(
+        tmp_path, "a.ipynb", notebook("%pip install trl\nx = 1", "%%bash\nls | wc", "files = !ls\n?x\ny = x\n")
+    )
     assert isinstance(source, Source)
     names = {node.id: node.lineno for node in __import__("ast").walk(source.tree) if hasattr(node, "id")}
     assert source.where(names["y"]) == "a.ipynb, cell 4, line 3"

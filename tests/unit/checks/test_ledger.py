@@ -141,7 +141,11 @@ def test_the_committed_ledger_is_sound() -> None:
         ('remedy = "Hand it the base model."', "", "issue[0].remedy: Field required"),
         ('sees = "0 trainable parameters"', 'sees = " "', "issue[0].sees: is empty or has more than one line"),
         ('needs = "a PeftModel"', r'needs = "a\nb"', "issue[0].needs: is empty or has more than one line"),
-        ('["trl.SFTTrainer"]', "[]", "issue[0].imports: names nothing that affected code uses (such as trl.SFTTrainer)"),
+        (
+            '["trl.SFTTrainer"]',
+            "[]",
+            "issue[0].imports: names nothing that affected code uses (such as trl.SFTTrainer)",
+        ),
         (
             '"trl.SFTTrainer"',
             '"SFTTrainer"',

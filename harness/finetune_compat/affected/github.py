@@ -9,7 +9,7 @@ from finetune_compat.affected.notes import Level, Note
 _COMMANDS = {Level.ERROR: "error", Level.WARNING: "warning", Level.NOTE: "notice"}
 
 
-def annotations(notes: Iterable[Note]) -> str:
+def commands(notes: Iterable[Note]) -> str:
     """One line for each statement that the project does not accept."""
     return "".join(f"{_annotation(note)}\n" for note in notes if not note.accepted)
 
