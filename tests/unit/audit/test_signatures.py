@@ -1,4 +1,4 @@
-"""What releases accept: the committed data against facts that the libraries' changelogs state, and the reader of wheels."""
+"""What releases accept: the committed data against known changes of the libraries, and the reader of wheels."""
 
 from __future__ import annotations
 
@@ -76,10 +76,13 @@ def test_a_successor_is_an_argument_that_the_release_has() -> None:
 
 
 WHEEL = {
-    "trl/__init__.py": "_import_structure = {'trainer': ['OneConfig', 'OneTrainer']}\nfrom .other import helper, _hidden\n",
+    "trl/__init__.py": (
+        "_import_structure = {'trainer': ['OneConfig', 'OneTrainer']}\nfrom .other import helper, _hidden\n"
+    ),
     "trl/trainer/one.py": (
         "from dataclasses import dataclass, field\nfrom typing import ClassVar\n"
-        "@dataclass\nclass _Base(TrainingArguments):\n    a: int = 1\n    b: int = field(init=False)\n    c: ClassVar[int] = 1\n"
+        "@dataclass\nclass _Base(TrainingArguments):\n    a: int = 1\n"
+        "    b: int = field(init=False)\n    c: ClassVar[int] = 1\n"
         "@dataclass\nclass OneConfig(_Base):\n    d: int = 2\n"
         "class OneTrainer(Trainer):\n    @deprecate_kwarg('tokenizer', new_name='processing_class')\n"
         "    def __init__(self, model, *, processing_class=None, **kwargs): ...\n"
@@ -98,7 +101,7 @@ def wheel(folder: Path, version: str, files: dict[str, str]) -> Path:
 
 class TestWheels:
     def test_the_source_of_a_wheel_is_read(self, tmp_path: Path) -> None:
-        """Fields of dataclasses with those of bases, arguments of constructors, and old names that a decorator takes."""
+        """Fields of dataclasses and their bases, arguments of constructors, and old names that a decorator takes."""
         found = read_wheel(wheel(tmp_path, "1", WHEEL), "trl")
         assert found.callables == {
             "OneConfig": ("a", "d"),
