@@ -12,7 +12,7 @@ from pathlib import Path as File
 from finetune_compat.audit.findings import Finding, Releases, Status
 from finetune_compat.audit.interpreter import Path
 from finetune_compat.audit.library import Knowledge
-from finetune_compat.audit.paths import Choice, Plan, Walked, walk
+from finetune_compat.audit.paths import MOST_STEPS, Choice, Plan, Walked, walk
 from finetune_compat.audit.patterns_code import (
     argument_findings,
     evaluation_findings,
@@ -25,6 +25,14 @@ from finetune_compat.audit.sources import Source, Unread, find_sources, read_sou
 
 _GUARDS = re.compile(r"version|signature|hasattr|fields|__annotations__", re.IGNORECASE)
 """Conditions by which code adapts itself to releases."""
+
+_TRAINING = re.compile(
+    r"Trainer|Config|Arguments|from_pretrained|peft|lora|adapter|requires_grad|pad_token|train", re.IGNORECASE
+)
+"""Words without which a function can have no pattern."""
+
+FEW_PATHS = 12
+"""Paths of a function that nothing calls."""
 
 Key = tuple[str, str, int]
 """Pattern, file and line."""
@@ -55,10 +63,17 @@ class Project:
 
     root: File
     known: dict[File, Source | None] = field(default_factory=dict)
+    found: dict[tuple[str, File, int], Source | None] = field(default_factory=dict)
+    """By name of the module, importing directory and level: every path asks again."""
 
     def find(self, name: str, importing: Source, level: int) -> Source | None:
         """The source of a module; None if it is not one of the project."""
-        here = importing.path.parent
+        key = (name, importing.path.parent, level)
+        if key not in self.found:
+            self.found[key] = self._find(*key)
+        return self.found[key]
+
+    def _find(self, name: str, here: File, level: int) -> Source | None:
         if level:
             base = here
             for _ in range(level - 1):
@@ -110,21 +125,36 @@ def examine(path: File, releases: Releases, signatures: Signatures, rule: str = 
         for walked in walks[-1]:
             entered |= walked.path.entered
     for source in sources:
-        names = list(_uncalled(source, entered))
-        walks += [list(walk(source, make, [name])) for name in names]
+        walks += _functions(source, entered, make)
     found = [merged(each, lambda path: _of_path(path, releases, signatures, rule)) for each in walks]
     trains = {one.place.source.shown for each in walks for walked in each for one in walked.path.trainings}
     return Examined(sources, unread, _distinct(one for each in found for one in each), frozenset(trains))
 
 
+def _functions(source: Source, entered: set[ast.AST], make: Callable[[Plan], Path]) -> Iterator[list[Walked]]:
+    """The paths of each function that no script reaches, until `MOST_STEPS` of them are followed."""
+    steps = 0
+    for name in _uncalled(source, entered):
+        walks = list(walk(source, make, [name], FEW_PATHS))
+        steps += sum(walked.path.steps for walked in walks)
+        yield walks
+        if steps > MOST_STEPS:
+            return
+
+
 def _uncalled(source: Source, entered: set[ast.AST]) -> Iterator[str]:
     """Functions and methods that no script reaches."""
     for node in source.tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node not in entered:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_open(node, entered):
             yield node.name
         if isinstance(node, ast.ClassDef):
-            methods = [one for one in node.body if isinstance(one, ast.FunctionDef) and one not in entered]
+            methods = [one for one in node.body if isinstance(one, ast.FunctionDef) and _is_open(one, entered)]
             yield from (f"{node.name}.{one.name}" for one in methods if not one.name.startswith("__"))
+
+
+def _is_open(node: ast.FunctionDef | ast.AsyncFunctionDef, entered: set[ast.AST]) -> bool:
+    """Whether nothing reached a function that has a word of training."""
+    return node not in entered and _TRAINING.search(ast.unparse(node)) is not None
 
 
 def _of_path(path: Path, releases: Releases, signatures: Signatures, rule: str) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from finetune_compat.audit.values import Function, Module, Place
 MOST_PATHS = 48
 """Paths of one script. More conditions than that are independent of training, mostly."""
 
-MOST_STEPS = 120_000
+MOST_STEPS = 60_000
 """Statements and expressions of all paths of one script, so that a large project ends in time."""
 
 
@@ -68,17 +68,20 @@ class Walked:
     """Whether the script raises or exits on it."""
 
 
-def walk(source: Source, make: Callable[[Plan], Path], functions: Sequence[str] = ()) -> Iterator[Walked]:
-    """Every path of a script, up to `MOST_PATHS`.
+def walk(
+    source: Source, make: Callable[[Plan], Path], functions: Sequence[str] = (), most: int = MOST_PATHS
+) -> Iterator[Walked]:
+    """Every path of a script, up to `most`.
 
     Args:
         source: the script.
         make: a new path with these decisions.
         functions: names of its functions that nothing calls, to be followed instead of the script as a program.
+        most: the number of paths.
     """
     plan: list[Choice] | None = []
     steps = 0
-    for _ in range(MOST_PATHS):
+    for _ in range(most):
         if plan is None or steps > MOST_STEPS:
             return
         decisions = Plan(plan)
