@@ -11,9 +11,12 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import typer
+import yaml
 from finetune_compat import cli
 from finetune_compat.affected import answer_json
 from finetune_compat.contract.errors import ExitCode
+from finetune_compat.machine.places import PACKAGE
 
 PINS = "trl==0.22.2\ntransformers==4.56.0\npeft==0.17.1\nbitsandbytes==0.47.0\n"
 CLEAN = "trl==1.16.0\ntransformers==5.20.0\npeft==0.21.2\nbitsandbytes==0.50.2\n"
@@ -150,3 +153,13 @@ def _seconds(path: Path, env: dict[str, str]) -> float:
     assert done.returncode == ExitCode.UNHEALTHY
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_the_hooks_call_commands_that_exist() -> None:
+    """Without options that this version does not have."""
+    root = typer.main.get_command(cli.app)
+    hooks = yaml.safe_load((PACKAGE.parents[1] / ".pre-commit-hooks.yaml").read_text())
+    entries = {hook["id"]: hook["entry"].split() for hook in hooks}
+    for command in ("affected", "audit"):
+        assert entries[f"compat-{command}"] == ["compat", command, "."]
+        assert command in root.commands  # type: ignore[attr-defined]
