@@ -243,13 +243,21 @@ def report(
 @app.command()
 def gate(  # noqa: PLR0913 - one parameter an option
     before: Annotated[
-        list[str],
-        typer.Option("--from", metavar="SIDE", help="Versions in use: a stack, pins, a lock file or an interpreter."),
-    ],
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="SIDE",
+            help="Versions in use: a stack, pins, a project, a lock file or an environment. Default: the project here.",
+        ),
+    ] = None,
     after: Annotated[
-        list[str], typer.Option("--to", metavar="SIDE", help="Versions to upgrade to, in the same forms.")
-    ],
+        list[str] | None, typer.Option("--to", metavar="SIDE", help="Versions to upgrade to, in the same forms.")
+    ] = None,
     *,
+    upgrade: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PACKAGE", help="In place of --to: move this package, and only what must follow."),
+    ] = None,
     flows: Annotated[
         list[str] | None,
         typer.Option(metavar="FLOW", help="Only these flows; separated by commas, or repeat the option."),
@@ -283,8 +291,8 @@ def gate(  # noqa: PLR0913 - one parameter an option
 
     write_runs_to(out)
     request = GateRequest(
-        tuple(before),
-        tuple(after),
+        tuple(before or (".",)),
+        tuple(after or ()),
         tuple(name.strip() for text in flows or () for name in text.split(",")),
         tuple(cell or ()),
         device,
@@ -294,6 +302,7 @@ def gate(  # noqa: PLR0913 - one parameter an option
         flow,
         tuple(arguments or ()),
         steps,
+        tuple(name.strip() for text in upgrade or () for name in text.split(",")),
     )
     return gate_command(request)
 

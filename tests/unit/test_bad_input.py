@@ -26,6 +26,7 @@ from finetune_compat.contract.records import DeviceKind
 from finetune_compat.machine.places import places
 from finetune_compat.run import stack_run
 from finetune_compat.run.estimate import START_S
+from finetune_compat.stacks.project_files.reading import LOCKS, OPEN
 
 BASELINES = places().baselines
 
@@ -51,8 +52,18 @@ RECORDS = (
 )
 FEWEST = "Before step 2 half of a LoRA adapter has no gradient to receive.\nAsk for 2 steps or more."
 CAN_BE = (
-    "A side is a stack (trl0.22), pins (trl==0.22.2), a requirements.txt, uv.lock or pylock.toml, or the path of an "
-    "interpreter or a virtual environment."
+    "A side is a stack (trl0.22), pins (trl==0.22.2), latest, a project folder, a lock or requirements file, or the "
+    "path of an interpreter or a virtual environment."
+)
+PROJECTS = (
+    "Name a project folder, pyproject.toml, uv.lock, poetry.lock, pdm.lock, Pipfile.lock, pylock.toml, "
+    "requirements.txt, environment.yml, conda-lock.yml, a script with inline metadata, the output of `pip freeze` or "
+    "`pip list --format json`, or a virtual environment."
+)
+NO_TARGET = (
+    "compat gate: neither --to nor --upgrade is given\n"
+    "--to names the other versions; --upgrade names packages that move in the versions of --from.\n"
+    "Give one of them: compat gate --from uv.lock --upgrade trl."
 )
 GPU_LIMITS = (
     "No GPU can match these values. The limits are in GB of memory: used by others, and in total.\n"
@@ -90,8 +101,8 @@ GATE = "gate --from trl0.22 --to trl0.23 --device cpu"
 """A valid call; the invalid argument is appended to it."""
 
 BAD = {
-    "gate": f"Missing option '--from'.\n{SEE}",
-    "gate --from trl0.22": f"Missing option '--to'.\n{SEE}",
+    "gate": NO_TARGET,
+    "gate --from trl0.22": NO_TARGET,
     "gate --of trl0.22": f"No such option: --of (Possible options: --from, --out, --to)\n{SEE}",
     f"{GATE} --candidates -1": (f"Invalid value for '--candidates': Input should be greater than or equal to 0\n{SEE}"),
     f"{GATE} --candidates x": f"Invalid value for '--candidates': {NUMBER}\n{SEE}",
@@ -164,12 +175,12 @@ BAD = {
         f"No stack of matrices/stacks.toml looks like it.\n{CAN_BE}"
     ),
     "gate --from trl0.22 --to nope.lock": (
-        "--to nope.lock: there is no such file or folder\n"
-        f"Nothing is at HERE/nope.lock: the path is misspelt, or relative to another folder.\n{CAN_BE}"
+        "nope.lock: there is no such file or folder\n"
+        f"Nothing is at HERE/nope.lock: the path is misspelt, or relative to another folder.\n{PROJECTS}"
     ),
     "gate --from trl0.22 --to empty": (
-        "--to empty: this is neither a Python interpreter, a virtual environment nor a file of versions\n"
-        f"The harness ran empty/bin/python to list its packages, and that failed.\n{CAN_BE}"
+        "empty: this folder is neither a project nor a virtual environment\n"
+        f"It has none of {', '.join((*LOCKS, *OPEN))}, and no pyvenv.cfg.\n{PROJECTS}"
     ),
     "gate --from trl0.22 --to=": f"compat gate: --to is empty\n{CAN_BE}",
     "watch": f"Missing argument 'SCRIPT [ARGUMENT]...'.\n{SEE}",

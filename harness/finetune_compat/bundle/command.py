@@ -20,9 +20,9 @@ from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.version import __version__
 from finetune_compat.machine.files import locked_file
 from finetune_compat.machine.units import bytes_of
+from finetune_compat.stacks.hashed_pins import Malformed, Pin, pins_of
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
 from finetune_compat.stacks.matrix import Matrix, Stack
-from finetune_compat.stacks.requirement_files import Malformed, Pin, pins_of
 from finetune_compat.stacks.uv_tool import install_environ, run_uv
 
 

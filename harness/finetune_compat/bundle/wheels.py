@@ -20,7 +20,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from finetune_compat.contract.errors import InstallError, LockError, RegistryUnreachable
-from finetune_compat.stacks.requirement_files import Pin
+from finetune_compat.stacks.hashed_pins import Pin
 from finetune_compat.stacks.uv_tool import bare_environ
 
 _MANYLINUX = re.compile(r"(?P<arch>[a-z0-9_]+)-manylinux_2_(?P<glibc>[0-9]+)")

@@ -20,7 +20,7 @@ from finetune_compat.contract.redaction import redact, redact_words
 from finetune_compat.gate.decide import Compared, compared_cells, decide
 from finetune_compat.gate.decision import Gate, GateExit, Side
 from finetune_compat.gate.defaults import Defaults, compared
-from finetune_compat.gate.inputs import read_side
+from finetune_compat.gate.inputs import Target, read_side, read_target, read_upgrade
 from finetune_compat.gate.policy import load_policy
 from finetune_compat.gate.report import FILES, publish
 from finetune_compat.gate.report.terminal import print_gate
@@ -32,7 +32,7 @@ from finetune_compat.machine.gpus import kind_of
 from finetune_compat.run import stack_run
 from finetune_compat.run.options import RunOptions
 from finetune_compat.stacks.ask import StackPython
-from finetune_compat.stacks.matrix import read_matrix
+from finetune_compat.stacks.matrix import Matrix, read_matrix
 from finetune_compat.watch.host import SCRIPTS, STEPS, check_script, check_steps
 
 _WHERE = "compat gate"
@@ -58,12 +58,20 @@ class GateRequest:
     arguments: tuple[str, ...] = ()
     """Arguments of the script."""
     steps: int | None = None
+    upgrade: tuple[str, ...] = ()
+    """Packages of the first side that move, in place of `after`."""
+
+    @property
+    def asked_after(self) -> str:
+        """The second side as it was typed, without secrets."""
+        words = redact_words(self.upgrade or self.after)
+        return " ".join(("upgrade", *words) if self.upgrade else words)
 
     @property
     def command(self) -> str:
         """The command line of the call, without `--flows` and `--cell`, and without secrets."""
         words = ["compat", "gate"]
-        for option, values in (("--from", self.before), ("--to", self.after)):
+        for option, values in (("--from", self.before), ("--to", self.after), ("--upgrade", self.upgrade)):
             words += [word for value in values for word in (option, value)]
         candidates = self.candidates if self.candidates != CANDIDATES else None
         given = (
@@ -115,14 +123,13 @@ def run(request: GateRequest) -> Gate:
     matrix, ledger = read_matrix(), load_ledger()
     policy = load_policy(ledger, request.policy, Path(script.file).stem if script else None)
     options = RunOptions(device=request.device or DeviceChoice.AUTO)
-    sides = [
-        (read_side(texts, option, matrix, request.python), " ".join(redact_words(texts)))
-        for texts, option in ((request.before, "--from"), (request.after, "--to"))
-    ]
+    given_before, given_after = _sides(request, matrix)
     selection = _selection(request)
     gpus = stack_run.chosen_gpus(options, _WHERE)
     device = kind_of(gpus)
-    before, after = (resolve(given, text, matrix, device, request.python, _print_progress) for given, text in sides)
+    context = (matrix, device, request.python, _print_progress)
+    before = resolve(given_before, " ".join(redact_words(request.before)), *context)
+    after = resolve(given_after, request.asked_after, *context, before)
     directory = stack_run.this_run()
     runner: Runs
     if script is None:
@@ -151,6 +158,21 @@ def run(request: GateRequest) -> Gate:
     gate = decide(replace(given, results=runner.results()), _defaults(environments), targets)
     publish(gate, directory)
     return gate
+
+
+def _sides(request: GateRequest, matrix: Matrix) -> tuple[Target, Target]:
+    """Both sides as they were asked for."""
+    if bool(request.after) == bool(request.upgrade):
+        raise CompatError(
+            "--to and --upgrade exclude each other" if request.after else "neither --to nor --upgrade is given",
+            where=_WHERE,
+            meaning="--to names the other versions; --upgrade names packages that move in the versions of --from.",
+            todo="Give one of them: compat gate --from uv.lock --upgrade trl.",
+        )
+    before = read_side(request.before, "--from", matrix, request.python)
+    if request.upgrade:
+        return before, read_upgrade(request.upgrade, before, matrix)
+    return before, read_target(request.after, "--to", before, matrix, request.python)
 
 
 def _side_after_run(of: Resolved, directory: Path, runner: Runs) -> Side:

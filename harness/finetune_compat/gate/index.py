@@ -12,7 +12,8 @@ from datetime import date, datetime
 from functools import cache
 from typing import Any
 
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.specifiers import SpecifierSet
+from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
 from packaging.version import Version
 
 from finetune_compat.contract.errors import CompatError, RegistryUnreachable
@@ -61,6 +62,35 @@ def release_day(package: str, version: Version) -> date:
         meaning=f"Its nearest releases are {', '.join((*older, *newer)) or 'none'}.",
         todo="Name an existing release.",
     )
+
+
+def newest_without_wheel(package: str, allowed: SpecifierSet) -> Version | None:
+    """The newest release that `allowed` accepts, if it has only a source distribution; None if it has a wheel.
+
+    Raises:
+        RegistryUnreachable: the index does not answer.
+    """
+    try:
+        files = _files(package, index_url())
+    except RegistryUnreachable:
+        raise
+    except CompatError:
+        return None  # no such package; the resolver says so
+    found: dict[Version, bool] = {}
+    for file in files:
+        name = str(file.get("filename"))
+        version = _version_of(name) or _version_of_source(name)
+        if version is not None and not file.get("yanked"):
+            found[version] = found.get(version, False) or name.endswith(".whl")
+    newest = max(allowed.filter(found), default=None)
+    return None if newest is None or found[newest] else newest
+
+
+def _version_of_source(filename: str) -> Version | None:
+    try:
+        return parse_sdist_filename(filename)[1]
+    except InvalidSdistFilename:
+        return None
 
 
 def index_url() -> str:

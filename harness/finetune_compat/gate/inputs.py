@@ -1,12 +1,10 @@
-"""Parse the values of `--from` and `--to`: a stack, pins, a file, or a live interpreter."""
+"""Parse the values of `--from`, `--to` and `--upgrade`: a stack, pins, a project, or what moves in a project."""
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -19,22 +17,27 @@ from finetune_compat.contract.errors import CompatError, UnknownName
 from finetune_compat.contract.names import shortened
 from finetune_compat.contract.redaction import redact
 from finetune_compat.gate.decision import Rule
+from finetune_compat.gate.left_out import hides, left_out
 from finetune_compat.machine.places import places
+from finetune_compat.stacks.locks import is_platform
 from finetune_compat.stacks.matrix import Matrix, Stack
-from finetune_compat.stacks.requirement_files import NEWEST_PATCH, SUFFIXES, Malformed, Versions, open_file
+from finetune_compat.stacks.project_files.entries import of_address
+from finetune_compat.stacks.project_files.reading import read_project
+from finetune_compat.stacks.project_files.text import read_text, read_toml
+from finetune_compat.stacks.project_files.value import NEWEST_PATCH, Kind, Origin, Package, Project
 
 TORCH = ("torch", "torchvision", "torchaudio")
 """The platform layer: the matrix sets its version, the machine sets its build."""
 
-_PLATFORM = ("nvidia-", "cuda-", "triton", "pytorch-triton")
-_ASK = """
-import importlib.metadata as m, json, platform, sys
-found = [(d.metadata["Name"], d.version, bool(d.read_text("direct_url.json"))) for d in m.distributions()]
-print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "found": [f for f in found if f[0]]}))
-"""
-_ASK_S = 60
+_SUFFIXES = (".txt", ".lock", ".toml", ".in", ".py", ".yml", ".yaml", ".json", ".whl", ".cfg")
+"""Suffixes of values that are paths, also if nothing is there."""
 _LONGEST_STEM = 60
 """Maximum number of characters of a file's name in the name of its stack."""
+_MOST_SHOWN = 8
+"""Maximum number of names in one note."""
+_PUBLIC = re.compile(r"pypi\.org|pythonhosted\.org")
+_NEWEST = re.compile(r"([A-Za-z0-9][\w.-]*)\s*(?:==|@)\s*latest")
+LATEST = "latest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,56 @@ class Wanted:
     not_followed: tuple[str, ...]
     python: str
     """The Python it runs on."""
+    others: tuple[Requirement, ...] = ()
+    """All other packages of the project."""
+    built: tuple[Move, ...] = ()
+    """Packages of the matrix that are built from a repository, a folder or a file."""
+    wheels: tuple[Path, ...] = ()
+    """Folders of wheels that were built for this side."""
 
 
-def read_side(texts: Sequence[str], option: str, matrix: Matrix, python: str | None = None) -> Row | Wanted:
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A package and the release that is asked for: the newest that `specifier` accepts, or what is at an address."""
+
+    name: str
+    specifier: str = ""
+    extras: tuple[str, ...] = ()
+    secret_address: str = field(default="", repr=False)
+    """A URL or path to build the package from; may hold credentials. Empty for a release of the index."""
+
+    def __str__(self) -> str:
+        return f"{self.name} @ {redact(self.secret_address)}" if self.secret_address else f"{self.name}{self.specifier}"
+
+    @property
+    def exact(self) -> Version | None:
+        """The one release; None if the index or a build must tell."""
+        match = re.fullmatch(r"==\s*([^*,]+)", self.specifier)
+        return Version(match[1]) if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """Moves of packages: in the other side, if that is a project, else among packages of the same day."""
+
+    moves: tuple[Move, ...]
+    """Empty for `latest`: all packages of the matrix are the newest that go together."""
+    python: str | None
+    in_project: bool
+    not_followed: tuple[str, ...] = ()
+
+
+Target = Row | Wanted | Upgrade
+"""A side. A `Row` or a `Wanted` needs nothing else to be resolved."""
+
+
+_CAN_BE = (
+    "A side is a stack (trl0.22), pins (trl==0.22.2), latest, a project folder, a lock or requirements file, or the "
+    "path of an interpreter or a virtual environment."
+)
+
+
+def read_side(texts: Sequence[str], option: str, matrix: Matrix, python: str | None = None) -> Target:
     """Parse the values of `--from` or `--to`.
 
     Args:
@@ -91,6 +141,61 @@ def read_side(texts: Sequence[str], option: str, matrix: Matrix, python: str | N
     return _pins(words, option, matrix, python)
 
 
+def read_target(texts: Sequence[str], option: str, before: Target, matrix: Matrix, python: str | None = None) -> Target:
+    """Parse the values of `--to`, where `before` is `--from`.
+
+    Pins, and `latest`, move packages of a project if `before` is one, and only what must follow moves with them.
+
+    Raises:
+        CompatError: as for `read_side`.
+    """
+    found = read_side(texts, option, matrix, python)
+    if not isinstance(before, Wanted) or before.rule not in (Rule.FILE, Rule.LIVE):
+        return found
+    if isinstance(found, Upgrade):
+        return Upgrade(found.moves, before.python, True, found.not_followed)
+    words = [word for text in texts for word in _words(text)]
+    if any(_named(word, matrix) for word in words) or any(_is_path(word) for word in words):
+        return found
+    return Upgrade(tuple(_move(word, option, matrix) for word in words if not _is_torch(word)), before.python, True)
+
+
+def read_upgrade(texts: Sequence[str], before: Target, matrix: Matrix) -> Upgrade:
+    """Parse the values of `--upgrade`: packages of the other side that move, by default to their newest release.
+
+    Raises:
+        CompatError: a value is not a package, or is one that does not move.
+    """
+    option = "--upgrade"
+    words = [word for text in texts for word in _words(text)]
+    if not words:
+        raise CompatError(f"{option} is empty", where="compat gate", todo="Name a package, such as --upgrade trl.")
+    torch = next((word for word in words if _is_torch(word)), None)
+    if torch:
+        raise CompatError(
+            f"{torch} does not move",
+            where=option,
+            meaning="torch is the platform layer: its version is in matrices/stacks.toml, its build is the machine's.",
+            todo=f"Name one or more of {', '.join(matrix.packages)}.",
+        )
+    moves = tuple(_move(word, option, matrix, bare=True) for word in words)
+    known = (
+        {canonicalize_name(item.name) for item in (*before.requirements, *before.others)}
+        if isinstance(before, Wanted)
+        else set()
+    )
+    unknown = next((move for move in moves if move.name not in {*known, *matrix.packages}), None)
+    if unknown:
+        near = get_close_matches(unknown.name, [*matrix.packages, *known], n=3, cutoff=0.6)
+        raise UnknownName(
+            f"{unknown.name} is not a package of this side",
+            where=option,
+            meaning=f"Names that look like it: {', '.join(near)}." if near else "No name looks like it.",
+            todo="Name a package that the project names, or one of the training stack.",
+        )
+    return Upgrade(moves, before.python if isinstance(before, Wanted) else None, True)
+
+
 def _words(text: str) -> list[str]:
     """The values in `text`. A single pin is one value, even with spaces and commas in it."""
     try:
@@ -99,12 +204,6 @@ def _words(text: str) -> list[str]:
         closed = re.sub(r"\s*([=!~<>]=?=?)\s*|\s+(?=\[)", r"\1", text)
         return [word for word in re.split(r"[\s,]+(?![^\[]*\])", closed) if word]
     return [text.strip()]
-
-
-_CAN_BE = (
-    "A side is a stack (trl0.22), pins (trl==0.22.2), a requirements.txt, uv.lock or pylock.toml, or the path of an "
-    "interpreter or a virtual environment."
-)
 
 
 def _named(text: str, matrix: Matrix) -> Row | None:
@@ -126,24 +225,27 @@ def _named(text: str, matrix: Matrix) -> Row | None:
 
 
 def _is_path(text: str) -> bool:
-    if "://" in text:
+    if "://" in text or re.match(r"[\w.-]+\s*(\[[^\]]*\]\s*)?@\s", text):
         return False  # a requirement with a URL
-    return "/" in text or Path(text).suffix in SUFFIXES or Path(text).expanduser().exists()
+    if text == LATEST:
+        return False
+    return "/" in text or text in (".", "..") or Path(text).suffix in _SUFFIXES or Path(text).expanduser().exists()
 
 
 # --------------------------------------------------------------------------------------------------------------- pins
 
 
-def _pins(words: Sequence[str], option: str, matrix: Matrix, python: str | None) -> Row | Wanted:
-    pins = [_pin(word, option, matrix) for word in words]
-    names = [canonicalize_name(pin.name) for pin in pins]
+def _pins(words: Sequence[str], option: str, matrix: Matrix, python: str | None) -> Row | Wanted | Upgrade:
+    if list(words) == [LATEST]:
+        return Upgrade((), _python_for(python, matrix), False)
+    moves = [_move(word, option, matrix) for word in words]
+    names = [move.name for move in moves]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise CompatError(f"{twice} is pinned twice", where=option, todo="Leave one of the pins out.")
-    not_followed = tuple(_platform_note(str(pin)) for pin in pins if _is_platform(pin.name))
-    pins = [pin for pin in pins if not _is_platform(pin.name)]
-    known = [pin for pin in pins if canonicalize_name(pin.name) in matrix.packages]
-    if not known:
+    not_followed = tuple(platform_note(str(move)) for move in moves if _is_platform(move.name))
+    moves = [move for move in moves if not _is_platform(move.name)]
+    if not any(move.name in matrix.packages for move in moves):
         raise CompatError(
             f"no pin of a package that the matrix resolves: {' '.join(words)}",
             where=option,
@@ -152,14 +254,34 @@ def _pins(words: Sequence[str], option: str, matrix: Matrix, python: str | None)
             else "The gate compares the training stack.",
             todo=f"Pin one or more of {', '.join(matrix.packages)}.",
         )
-    if len(pins) == 1 and not not_followed:
-        row = next((stack for stack in matrix.stacks if _is_pin_of(pins[0], stack)), None)
-        if row is not None:
-            extras = (f"{pins[0]}: the committed lock of {row.name} has no extras",) if pins[0].extras else ()
-            return Row(row, None, extras)
     order = {name: place for place, name in enumerate(matrix.packages)}
-    pins.sort(key=lambda pin: (order.get(canonicalize_name(pin.name), len(order)), pin.name))
-    return Wanted(Rule.OF_ITS_DAY, named_after(pins), tuple(pins), (), not_followed, _python_for(python, matrix))
+    moves.sort(key=lambda move: (order.get(move.name, len(order)), move.name))
+    if any(move.exact is None for move in moves):
+        return Upgrade(tuple(moves), _python_for(python, matrix), False, not_followed)
+    pins = [pin_of(move, Version(str(move.exact))) for move in moves]
+    return row_of(pins, matrix, not_followed) or of_its_day(pins, _python_for(python, matrix), not_followed)
+
+
+def row_of(pins: Sequence[Requirement], matrix: Matrix, not_followed: tuple[str, ...] = ()) -> Row | None:
+    """The row of the matrix that has exactly this pin; None if there is none, or there are other pins."""
+    if len(pins) != 1 or not_followed:
+        return None
+    row = next((stack for stack in matrix.stacks if _is_pin_of(pins[0], stack)), None)
+    if row is None:
+        return None
+    extras = (f"{pins[0]}: the committed lock of {row.name} has no extras",) if pins[0].extras else ()
+    return Row(row, None, extras)
+
+
+def of_its_day(pins: Sequence[Requirement], python: str, not_followed: tuple[str, ...] = ()) -> Wanted:
+    """The side of exact pins, with the other packages of their day."""
+    return Wanted(Rule.OF_ITS_DAY, named_after(pins), tuple(pins), (), not_followed, python)
+
+
+def pin_of(move: Move, version: Version) -> Requirement:
+    """The pin of a package at a release."""
+    extras = f"[{','.join(move.extras)}]" if move.extras else ""
+    return Requirement(f"{move.name}{extras}=={version}")
 
 
 def named_after(pins: Iterable[Requirement]) -> str:
@@ -168,22 +290,29 @@ def named_after(pins: Iterable[Requirement]) -> str:
     return shortened("-".join(names))
 
 
-def _pin(word: str, option: str, matrix: Matrix) -> Requirement:
+def _move(word: str, option: str, matrix: Matrix, *, bare: bool = False) -> Move:
+    """A value that names a package and its release. `bare` accepts a name alone, which is its newest release."""
+    if newest := _NEWEST.fullmatch(word):
+        return Move(canonicalize_name(newest[1]))
     try:
         pin = Requirement(word)
     except InvalidRequirement:
         raise _no_side(word, option, matrix) from None
-    if not pin.specifier and not pin.url:
+    if not (pin.specifier or pin.url or bare):
         raise _no_side(word, option, matrix)
-    exact = [item for item in pin.specifier if item.operator == "==" and not item.version.endswith(".*")]
-    if pin.url or pin.marker or len(pin.specifier) != 1 or not exact:
+    if pin.marker or any(item.operator == "===" for item in pin.specifier):
         raise CompatError(
-            f"{word!r} names no single release",
+            f"{word!r} names no release",
             where=option,
-            meaning="A gate runs two stacks, so each side must say which release it means.",
-            todo="Pin it with == and all of the version, such as trl==0.22.2.",
+            meaning="A side has one release of each package: markers and === are for files.",
+            todo="Pin it with ==, such as trl==0.22.2.",
         )
-    return pin
+    name, extras = canonicalize_name(pin.name), tuple(sorted(pin.extras))
+    return Move(name, str(pin.specifier), extras, pin.url or "")
+
+
+def _is_torch(word: str) -> bool:
+    return _is_platform(re.split(r"[^\w.-]", word, maxsplit=1)[0])
 
 
 def _no_side(word: str, option: str, matrix: Matrix) -> UnknownName:
@@ -207,51 +336,47 @@ def _is_pin_of(pin: Requirement, stack: Stack) -> bool:
     return canonicalize_name(pin.name) == stack.package and _version(pin) == Version(stack.pin)
 
 
-# -------------------------------------------------------------------------------------------------------------- paths
+# ----------------------------------------------------------------------------------------------------------- projects
 
 
-def _read_path(path: Path, option: str, matrix: Matrix, asked: str | None) -> Wanted:
-    if not path.exists():
+def _read_path(path: Path, option: str, matrix: Matrix, asked: str | None) -> Wanted | Upgrade:
+    if path.suffix == ".whl" or path.is_dir():
+        name = _source_of(path, matrix)
+        if name:
+            return Upgrade((Move(name, secret_address=str(path.absolute())),), _python_for(asked, matrix), False)
+    if path.suffix == ".whl":
         raise CompatError(
-            "there is no such file or folder",
+            "this is no wheel of a package that the matrix resolves" if path.exists() else "there is no such file",
             where=f"{option} {path}",
-            meaning=f"Nothing is at {path.absolute()}: the path is misspelt, or relative to another folder.",
-            todo=_CAN_BE,
+            meaning="The gate compares the training stack; the name of a wheel begins with its package.",
+            todo=f"Name a wheel of {', '.join(matrix.packages)}.",
         )
-    if path.is_dir() or path.suffix not in SUFFIXES:
-        return _live(path, option, matrix, asked)
-    try:
-        file = open_file(path)
-        python = _python_for(asked, matrix, takes=file.requires_python, where=str(path))
-        return _wanted(file.versions(python), path, matrix, python)
-    except Malformed as problem:
-        raise _unusable(path, str(problem)) from None
+    project = read_project(path)
+    python = _python_for(asked, matrix, takes=project.requires_python, where=str(path))
+    return _wanted(project, path, matrix, python)
 
 
-def _unusable(path: Path, problem: str) -> CompatError:
-    return CompatError(
-        problem,
-        where=str(path),
-        meaning="By its name it is a requirements file, a uv.lock (version 1) or a pylock.toml (PEP 751).",
-        todo="Make it again with the tool that wrote it, or name pins instead.",
-    )
+def _source_of(path: Path, matrix: Matrix) -> str:
+    """The package of the matrix whose wheel or source folder this is; empty for anything else."""
+    if path.suffix == ".whl":
+        name, _ = of_address(path.name)
+        return name if name in matrix.packages and path.is_file() else ""
+    file = path / "pyproject.toml"
+    if not file.is_file():
+        return ""
+    project = read_toml(read_text(file), Kind.PYPROJECT).get("project")
+    stated = canonicalize_name(str(project.get("name", ""))) if isinstance(project, dict) else ""
+    if not stated and (path / "setup.py").is_file() and path.resolve().name in matrix.packages:
+        stated = path.resolve().name
+    return stated if stated in matrix.packages else ""
 
 
-def _wanted(read: Versions, path: Path, matrix: Matrix, python: str, rule: Rule = Rule.FILE) -> Wanted:
-    direct, constraints, notes = [], [], list(read.not_followed)
-    # Packages that the matrix exempts on every device are those that its torch requires.
-    needed = {exempt.package for exempt in matrix.exemptions if exempt.device is None}
-    for item in read.requirements:
-        name = canonicalize_name(item.name)
-        if name in TORCH:
-            notes.append(_platform_note(str(item)))
-        elif name in matrix.packages:
-            direct.append(item)
-        elif name in needed:
-            notes.append(f"{item}: torch {matrix.torch} needs its own")
-        elif item.specifier and not _is_platform(name) and name not in matrix.tools:
-            constraints.append(_without_extras(item))
-    known = {canonicalize_name(item.name) for item in direct}
+def _wanted(project: Project, path: Path, matrix: Matrix, python: str) -> Wanted:
+    """The side of a project: all its packages, and by name what is left out."""
+    sorted_ = _Sorted(project, matrix)
+    for item in sorted_.chosen(project.on(python)):
+        sorted_.take(item)
+    known = {canonicalize_name(item.name) for item in sorted_.direct} | {move.name for move in sorted_.built}
     if not known:
         raise CompatError(
             "it names no package that the matrix resolves",
@@ -260,73 +385,140 @@ def _wanted(read: Versions, path: Path, matrix: Matrix, python: str, rule: Rule 
             todo=f"Give one that holds one or more of {', '.join(matrix.packages)}.",
         )
     missing = [name for name in matrix.packages if name not in known]
+    notes = [*_summed(project), *sorted_.notes]
     if missing:
         notes.append(f"{', '.join(missing)}: not given, but needed by the flows; the resolver chose them")
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", path.resolve().stem).strip("-").lower()[:_LONGEST_STEM] or "env"
-    return Wanted(rule, stem, tuple(direct), tuple(sorted(constraints)), tuple(map(redact, notes)), python)
+    folder = path if path.is_dir() or project.kind is not Kind.ENVIRONMENT else project.path
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", folder.resolve().stem).strip("-").lower()[:_LONGEST_STEM] or "env"
+    rule = Rule.LIVE if project.kind in (Kind.ENVIRONMENT, Kind.PIP_LIST) else Rule.FILE
+    return Wanted(
+        rule,
+        stem,
+        tuple(sorted_.direct),
+        tuple(sorted(sorted_.constraints)),
+        tuple(map(redact, notes)),
+        python,
+        tuple(sorted_.others),
+        tuple(sorted_.built),
+    )
+
+
+class _Sorted:
+    """The packages of a project, sorted by what the gate does with them."""
+
+    def __init__(self, project: Project, matrix: Matrix) -> None:
+        self.matrix = matrix
+        self.direct: list[Requirement] = []
+        self.others: list[Requirement] = []
+        self.built: list[Move] = []
+        self.constraints: list[str] = []
+        self.notes: list[str] = []
+        # Packages that the matrix exempts on every device are those that its torch requires.
+        self.needed = {exempt.package for exempt in matrix.exemptions if exempt.device is None}
+        # A mirror serves the training stack too; an index that does not is the project's own.
+        self.indexes = {item.source.address for item in project.packages if item.name in matrix.packages}
+
+    def chosen(self, packages: Sequence[Package]) -> list[Package]:
+        """The packages that are always installed, and those of extras and groups that bring the training stack."""
+        taken = {group for item in packages if item.name in self.matrix.packages for group in item.groups}
+        used = [item for item in packages if not item.groups or taken & set(item.groups)]
+        for group in sorted({group for item in packages for group in item.groups} - taken):
+            names = [item.name for item in packages if group in item.groups and item not in used]
+            if names:
+                self.notes.append(f"{group} ({_some(names)}): not installed, because it brings no training package")
+        return self._once(used)
+
+    def _once(self, packages: Sequence[Package]) -> list[Package]:
+        """Without second pins of a package, which locks have for conflicting extras. One that is always there wins."""
+        pinned: dict[str, Package] = {}
+        for item in sorted(packages, key=lambda item: bool(item.groups)):
+            if item.version is not None and pinned.setdefault(item.name, item).version != item.version:
+                self.notes.append(f"{item}: {pinned[item.name]} is installed in its place")
+        return [item for item in packages if item.version is None or pinned[item.name].version == item.version]
+
+    def take(self, item: Package) -> None:
+        """Sort one package."""
+        origin, address = item.source.origin, item.source.address
+        if _is_platform(item.name):
+            self.notes.append(platform_note(str(item)))
+        elif item.name in self.needed:
+            self.notes.append(f"{item}: torch {self.matrix.torch} needs its own")
+        elif item.constraint:
+            self._constrain(item)
+        elif origin is not Origin.INDEX and item.name in self.matrix.packages:
+            self._build(item)
+        elif origin is not Origin.INDEX:
+            self.notes.append(left_out(str(item), f"it is from a {_ORIGINS[origin]}, not from an index"))
+        elif item.name in self.matrix.packages:
+            self.direct.append(self._public(item))
+        elif item.name in self.matrix.tools:
+            return
+        elif address and not _PUBLIC.search(address) and address not in self.indexes:
+            self.notes.append(left_out(str(item), f"it is from the index {address}"))
+        elif item.version is not None and Version(item.version).local:
+            self.notes.append(left_out(str(item), "the index has no such build"))
+        else:
+            self.others.append(item.requirement)
+
+    def _constrain(self, item: Package) -> None:
+        if item.specifier and item.source.origin is Origin.INDEX and item.name not in self.matrix.tools:
+            self.constraints.append(f"{item.name}{item.specifier}")
+
+    def _public(self, item: Package) -> Requirement:
+        """A package of the matrix. A local version, which no index has, is replaced by its public one."""
+        version = None if item.version is None else Version(item.version)
+        if version is None or not version.local:
+            return item.requirement
+        self.notes.append(f"{item}: the gate uses {version.public} of the index; changes in this build are not seen")
+        extras = f"[{','.join(item.extras)}]" if item.extras else ""
+        return Requirement(f"{item.name}{extras}=={version.public}")
+
+    def _build(self, item: Package) -> None:
+        address = item.source.secret_address
+        if item.source.origin is Origin.PATH:
+            address = address.removeprefix("file://").partition("#")[0]
+            folder = Path(item.place.file).parent if item.place.line or Path(item.place.file).is_file() else Path()
+            address = str((folder / address).resolve())
+        self.built.append(Move(item.name, item.specifier, item.extras, address))
+
+
+_ORIGINS = {Origin.URL: "URL", Origin.PATH: "folder or file", Origin.GIT: "repository"}
+
+
+def _summed(project: Project) -> list[str]:
+    """What the reader did not read, with one note for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for item in project.unread:
+        by_reason.setdefault(item.reason, []).append(item.what)
+    return [f"{_some(names)}: {reason}" for reason, names in by_reason.items()]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return ", ".join(names[:_MOST_SHOWN]) + more
 
 
 def _is_platform(name: str) -> bool:
-    return canonicalize_name(name) in TORCH or canonicalize_name(name).startswith(_PLATFORM)
+    return canonicalize_name(name) in TORCH or is_platform(canonicalize_name(name)) or name == "pytorch-triton"
 
 
-def _platform_note(text: str) -> str:
-    return f"{text}: torch is the platform layer; its version is the matrix's, its build the machine's"
-
-
-def _without_extras(item: Requirement) -> str:
-    marker = f" ; {item.marker}" if item.marker else ""
-    return f"{item.name}{item.specifier}{marker}"
-
-
-# --------------------------------------------------------------------------------------------------- live interpreters
-
-
-def _live(path: Path, option: str, matrix: Matrix, asked: str | None) -> Wanted:
-    python = path / "bin" / "python" if path.is_dir() else path
-    try:
-        done = subprocess.run(
-            [str(python), "-I", "-c", _ASK], capture_output=True, text=True, check=False, timeout=_ASK_S
-        )
-        answer = json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        raise CompatError(
-            "this is neither a Python interpreter, a virtual environment nor a file of versions",
-            where=f"{option} {path}",
-            meaning=f"The harness ran {python} to list its packages, and that failed.",
-            todo=_CAN_BE,
-        ) from None
-    items = [Requirement(f"{name}=={version}") for name, version, _ in answer["found"] if _public(version)]
-    notes = [
-        f"{name} {version}: not installed from an index; the gate uses version {version} of the index"
-        for name, version, direct in answer["found"]
-        if direct and canonicalize_name(name) in matrix.packages
-    ]
-    folder = path if path.is_dir() else python.parent.parent
-    runs_on = _python_for(asked, matrix, own=answer["python"], where=f"{option} {path}")
-    return _wanted(Versions(tuple(items), tuple(notes)), folder, matrix, runs_on, Rule.LIVE)
-
-
-def _public(version: str) -> bool:
-    """Whether `name==version` is a valid requirement."""
-    try:
-        Requirement(f"x=={version}")
-    except InvalidRequirement:
-        return False
-    return True
+def platform_note(text: str) -> str:
+    """The note for a package of the platform layer. `text` begins with its name."""
+    stated = canonicalize_name(re.split(r"[^\w.-]", text, maxsplit=1)[0])
+    name = stated if stated in TORCH else TORCH[0]
+    return f"{text}: torch is the platform layer; its version is the matrix's, its build the machine's; {hides(name)}"
 
 
 # ------------------------------------------------------------------------------------------------------------ a Python
 
 
-def _python_for(asked: str | None, matrix: Matrix, *, takes: str = "", own: str | None = None, where: str = "") -> str:
-    """The Python of a side that is not a row: the requested one, its own, or the first of the matrix that it accepts.
+def _python_for(asked: str | None, matrix: Matrix, *, takes: str = "", where: str = "") -> str:
+    """The Python of a side that is not a row: the requested one, or the first of the matrix that it accepts.
 
     Args:
         asked: the value of `--python`.
         matrix: locks exist for its Pythons.
-        takes: the version specifier for Python in the side's file.
-        own: the Python version of a live interpreter.
+        takes: the version specifier for Python in the side's file, or the version of its interpreter.
         where: the side, for messages.
 
     Raises:
@@ -339,15 +531,17 @@ def _python_for(asked: str | None, matrix: Matrix, *, takes: str = "", own: str 
             meaning=f"The matrix runs on {', '.join(matrix.pythons)}.",
             todo="Name one of these, or leave --python out.",
         )
+    own = re.fullmatch(r"==(3\.\d+)\.\*", takes)
     try:
-        specifier = SpecifierSet(takes)
+        # Packages of one Python can be installed on another that is asked for.
+        specifier = SpecifierSet("" if own and asked else takes)
     except InvalidSpecifier:
         specifier = SpecifierSet()
-    for python in (asked or own,) if asked or own else matrix.pythons:
-        if python in matrix.pythons and specifier.contains(f"{python}.{NEWEST_PATCH}"):
+    for python in (asked,) if asked else matrix.pythons:
+        if specifier.contains(f"{python}.{NEWEST_PATCH}"):
             return python
     raise CompatError(
-        f"it needs Python {takes or own}",
+        f"it needs Python {own[1] if own else takes}",
         where=where,
         meaning=f"The matrix runs on {', '.join(matrix.pythons)}.",
         todo="Name one of these with --python, or give a file for one of them.",

@@ -24,7 +24,7 @@ from finetune_compat.contract.errors import EnvironmentMismatch, InstallError, R
 from finetune_compat.contract.redaction import redact
 from finetune_compat.machine.files import locked_file
 from finetune_compat.machine.places import places
-from finetune_compat.stacks.locks import Lock
+from finetune_compat.stacks.locks import WHEELS, Lock
 from finetune_compat.stacks.supply import REGISTRY, BasePython, Supply
 from finetune_compat.stacks.uv_tool import Answer, install_environ, run_uv
 
@@ -235,6 +235,8 @@ def _refuse_lacking(lock: Lock, supply: Supply) -> None:
 
 def _uv(venv: _Venv, lock: Lock, supply: Supply, verb: str, *arguments: str) -> None:
     options = supply.options if verb == "install" else ()
+    if verb == "install" and WHEELS in lock.facts:
+        options = (*options, *(word for folder in lock.facts[WHEELS].split() for word in ("--find-links", folder)))
     answer = run_uv(["pip", verb, "--python", str(venv.python), *options, *arguments], environ=supply.environ())
     with venv.log.open("a", encoding="utf-8") as log:
         log.write(redact(f"$ uv pip {verb} {' '.join([*options, *arguments])}\n{answer.output}{answer.complaint}\n"))

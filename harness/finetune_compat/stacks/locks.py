@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 from finetune_compat.contract.errors import ExitCode, LockError
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places
+from finetune_compat.stacks.hashed_pins import Malformed, locked_versions
 from finetune_compat.stacks.matrix import LockPlan
-from finetune_compat.stacks.requirement_files import Malformed, locked_versions
 from finetune_compat.stacks.uv_tool import Answer, lock_environ, one_line, run_uv
 
 AT_ONCE = 4
@@ -30,9 +30,19 @@ PLATFORM_PREFIXES = ("nvidia-", "cuda-", "triton")
 exclude it.
 """
 
+WHEELS = "wheels"
+"""The fact that names the folders of wheels that this machine built. Their paths have no spaces."""
+
 _HEADER = "# Made by `nox -s lock`, from matrices/stacks.toml. Never edited by hand."
+_NO_PLATFORM = ("nvidia-ml-py",)
+"""Names that begin like those of CUDA packages, and are plain Python."""
 _HEADER_ELSE = "# Made for a stack that is no row of matrices/stacks.toml. Never edited by hand."
 _FACT = re.compile(r"# ([a-z-]+): (.*)")
+
+
+def is_platform(name: str) -> bool:
+    """Whether a canonical name is that of a package that only CUDA builds of torch require."""
+    return name.startswith(PLATFORM_PREFIXES) and name not in _NO_PLATFORM
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +110,8 @@ def facts_of(plan: LockPlan) -> dict[str, str]:
         "exempt": " ".join(f"{name}<={until}" for name, until in sorted(plan.exempt.items())) or "none",
         "excluded": " ".join(sorted(plan.excluded)),
         **({"constrained": _digest(plan.constraints)} if plan.constraints else {}),
+        **({"preferred": _digest(plan.preferences)} if plan.preferences else {}),
+        **({WHEELS: " ".join(map(str, plan.wheels))} if plan.wheels else {}),
         "again": plan.again or f"nox -s lock -- {plan.stack.name}",
     }
 
@@ -140,6 +152,16 @@ def read_lock(path: Path) -> Lock:
         LockError: the file is missing, or is not a lock this project wrote.
     """
     return _parse(_text(path), path)
+
+
+def as_of(path: Path) -> str:
+    """The day of a lock, or of the reason why there is none.
+
+    Raises:
+        LockError: it is neither.
+    """
+    facts, _, _ = _split(_text(path), path)
+    return facts.get("as-of", "")
 
 
 def _parse(text: str, path: Path) -> Lock:
@@ -293,10 +315,18 @@ def _resolve(plan: LockPlan) -> Answer:
             constraints = Path(scratch) / "constraints.txt"
             constraints.write_text("\n".join(plan.constraints), encoding="utf-8")
             arguments += ["--constraints", str(constraints)]
+        made = Path(scratch) / "made.txt"
+        if plan.preferences:
+            # uv keeps the versions of an existing output file where it can.
+            made.write_text("\n".join(plan.preferences), encoding="utf-8")
+            arguments += ["--output-file", str(made)]
+        for wheels in plan.wheels:
+            arguments += ["--find-links", str(wheels)]
         for name, until in sorted(plan.exempt.items()):
             arguments += ["--exclude-newer-package", f"{name}={_end_of(until)}"]
         asked = (*plan.requirements, f"torch=={plan.torch}")
-        return run_uv(arguments, environ=lock_environ(), stdin="\n".join(asked))
+        answer = run_uv(arguments, environ=lock_environ(), stdin="\n".join(asked))
+        return replace(answer, output=made.read_text(encoding="utf-8")) if answer.ok and plan.preferences else answer
 
 
 def _end_of(day: date) -> str:
@@ -329,7 +359,7 @@ def _write_unsolvable(plan: LockPlan, complaint: str, locks: Path) -> Result:
 
 def _refuse_platform_packages(text: str, path: Path) -> None:
     names = _parse(text, path).requirements
-    foreign = [name for name in names if name == "torch" or name.startswith(PLATFORM_PREFIXES)]
+    foreign = [name for name in names if name == "torch" or is_platform(name)]
     if foreign:
         raise LockError(
             f"the lock has packages of torch's CUDA build: {', '.join(foreign)}",

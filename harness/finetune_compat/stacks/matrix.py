@@ -82,6 +82,12 @@ class LockPlan:
     platform: str
     constraints: tuple[str, ...] = ()
     """Constraints for packages that the resolver may need; only for stacks that are not in the matrix."""
+    preferences: tuple[str, ...] = ()
+    """Pins that the resolver keeps unless something requires another version; only for stacks that are not in the
+    matrix.
+    """
+    wheels: tuple[Path, ...] = ()
+    """Folders of wheels that this machine built, for packages that the index has no wheel of."""
     again: str = ""
     """The command that makes the lock again; empty for a row of the matrix, where it is `nox -s lock`."""
 

@@ -9,8 +9,8 @@ import pytest
 from finetune_compat.bundle.wheels import Target, gather
 from finetune_compat.contract.errors import ExitCode, InstallError, LockError, RegistryUnreachable
 from finetune_compat.machine.places import places
+from finetune_compat.stacks.hashed_pins import Pin, pins_of
 from finetune_compat.stacks.locks import read_lock
-from finetune_compat.stacks.requirement_files import Pin, pins_of
 from packaging.tags import Tag
 from wheels import make_wheel
 

@@ -467,8 +467,16 @@ class TestExitCodes:
                 (
                     "--from: 'nonsense' is neither a stack, a pin, a file nor an interpreter\n"
                     "No stack of matrices/stacks.toml looks like it.\n"
-                    "A side is a stack (trl0.22), pins (trl==0.22.2), a requirements.txt, uv.lock or pylock.toml, or "
-                    "the path of an interpreter or a virtual environment.\n"
+                    "A side is a stack (trl0.22), pins (trl==0.22.2), latest, a project folder, a lock or requirements "
+                    "file, or the path of an interpreter or a virtual environment.\n"
+                ),
+            ),
+            (
+                {"upgrade": ("trl",)},
+                (
+                    "compat gate: --to and --upgrade exclude each other\n"
+                    "--to names the other versions; --upgrade names packages that move in the versions of --from.\n"
+                    "Give one of them: compat gate --from uv.lock --upgrade trl.\n"
                 ),
             ),
             (

@@ -9,17 +9,19 @@ from pathlib import Path
 import pytest
 from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.gate.decision import Rule
-from finetune_compat.gate.inputs import Row, Wanted, read_side
+from finetune_compat.gate.inputs import Move, Row, Upgrade, Wanted, read_side, read_target, read_upgrade
 from finetune_compat.stacks.matrix import read_matrix
 
 MATRIX = read_matrix()
 CAN_BE = (
-    "A side is a stack (trl0.22), pins (trl==0.22.2), a requirements.txt, uv.lock or pylock.toml, or the path of an "
-    "interpreter or a virtual environment."
+    "A side is a stack (trl0.22), pins (trl==0.22.2), latest, a project folder, a lock or requirements file, or the "
+    "path of an interpreter or a virtual environment."
 )
-KIND = "By its name it is a requirements file, a uv.lock (version 1) or a pylock.toml (PEP 751)."
-AGAIN = "Make it again with the tool that wrote it, or name pins instead."
-PLATFORM = "torch is the platform layer; its version is the matrix's, its build the machine's"
+PLATFORM = (
+    "torch is the platform layer; its version is the matrix's, its build the machine's; a fault of another torch or of "
+    "CUDA is not seen"
+)
+ANY = "a fault that needs it is not seen, and a script that imports it fails on both sides"
 
 UV_LOCK = """version = 1
 requires-python = ">=3.11"
@@ -156,15 +158,32 @@ class TestPins:
         assert wanted("trl==0.22.2", "torch==2.8.0").not_followed == (f"torch==2.8.0: {PLATFORM}",)
 
     @pytest.mark.parametrize(
-        "text",
-        ["trl>=0.22", "trl==0.22.*", "trl>=0.22,<0.23", "trl===0.22.2", "trl >= 0.22", "trl @ https://x.org/trl.whl"],
+        ("text", "moves"),
+        [
+            ("trl>=0.22", (Move("trl", ">=0.22"),)),
+            ("trl==0.22.*", (Move("trl", "==0.22.*"),)),
+            ("trl >= 0.22, < 0.23", (Move("trl", "<0.23,>=0.22"),)),
+            ("trl==latest", (Move("trl"),)),
+            ("trl @ latest", (Move("trl"),)),
+            ("peft==0.17.1 trl==latest", (Move("trl"), Move("peft", "==0.17.1"))),
+            ("latest", ()),
+            (
+                "trl @ git+https://github.com/huggingface/trl@main",
+                (Move("trl", "", (), "git+https://github.com/huggingface/trl@main"),),
+            ),
+        ],
     )
-    def test_what_names_no_single_release(self, text: str) -> None:
-        """A range needs a resolver; a gate compares two stacks."""
+    def test_what_the_index_or_a_build_must_tell(self, text: str, moves: tuple[Move, ...]) -> None:
+        """The newest release of a range, the newest of all, or what is at an address."""
+        assert read_side([text], "--to", MATRIX) == Upgrade(moves, "3.11", in_project=False)
+
+    @pytest.mark.parametrize("text", ["trl===0.22.2", "trl==0.22.2; python_version > '3'"])
+    def test_what_names_no_release(self, text: str) -> None:
+        """Markers and === are for files."""
         assert refusal(text) == (
-            f"--to: {text!r} names no single release\n"
-            "A gate runs two stacks, so each side must say which release it means.\n"
-            "Pin it with == and all of the version, such as trl==0.22.2."
+            f"--to: {text!r} names no release\n"
+            "A side has one release of each package: markers and === are for files.\n"
+            "Pin it with ==, such as trl==0.22.2."
         )
 
     def test_twice(self) -> None:
@@ -223,19 +242,66 @@ class TestRequirements:
             "requirements.txt",
             "# ours\n-r base.txt\ntrl[peft]==0.22.2 \\\n    --hash=sha256:00 \\\n    --hash=sha256:11\n"
             "tokenizers==0.22.0  # as locked\ntorch==2.8.0\nsympy==1.12\n--extra-index-url https://example.org\n"
-            "-e .\n./wheels/ours.whl\nours @ https://example.org/ours.zip\npytest==8.0\n",
+            "-e .\n./wheels/ours-1-py3-none-any.whl\ntheirs @ https://example.org/theirs.zip\npytest==8.0\n",
         )
         found = wanted(path)
         assert list(map(str, found.requirements)) == ["transformers<4.57,>=4.55", "trl[peft]==0.22.2"]
-        assert (found.rule, found.name, found.constraints) == (Rule.FILE, "requirements", ("tokenizers==0.22.0",))
+        assert (found.rule, found.name, found.constraints) == (Rule.FILE, "requirements", ())
+        assert list(map(str, found.others)) == ["tokenizers==0.22.0"]
+        nameless = "a folder, an archive or a repository that states no name"
         assert found.not_followed == (
-            "--extra-index-url https://example.org: an option of pip",
-            "-e .: not from an index",
-            "./wheels/ours.whl: not from an index",
-            "ours @ https://example.org/ours.zip: not from an index",
+            "--extra-index-url https://example.org: another index; packages come from the default index",
+            f".: {nameless}",
             f"torch==2.8.0: {PLATFORM}",
             f"sympy==1.12: torch {MATRIX.torch} needs its own",
+            f"ours @ ./wheels/ours-1-py3-none-any.whl: left out, it is from a folder or file, not from an index; {ANY}",
+            f"theirs @ https://example.org/theirs.zip: left out, it is from a URL, not from an index; {ANY}",
             "peft, bitsandbytes, accelerate, datasets: not given, but needed by the flows; the resolver chose them",
+        )
+
+    def test_constraints_only_limit(self, tmp_path: Path) -> None:
+        """A package that is only in a file of constraints is not installed."""
+        written(tmp_path, "limits.txt", "numpy<2\npeft<0.18\npytest<9\n")
+        found = wanted(written(tmp_path, "requirements.txt", "trl==0.22.2\n-c limits.txt\n"))
+        assert (found.constraints, found.others) == (("numpy<2", "peft<0.18"), ())
+
+    def test_what_this_machine_has_no_build_of(self, tmp_path: Path) -> None:
+        """Left out by name, with what its absence could hide."""
+        text = "trl==0.22.2+ours\nflash-attn==2.7.4+cu12\nwandb==0.21.3\n"
+        found = wanted(written(tmp_path, "requirements.txt", text))
+        assert (list(map(str, found.requirements)), list(map(str, found.others))) == (
+            ["trl==0.22.2"],
+            ["wandb==0.21.3"],
+        )
+        assert found.not_followed[:2] == (
+            "trl==0.22.2+ours: the gate uses 0.22.2 of the index; changes in this build are not seen",
+            (
+                "flash-attn==2.7.4+cu12: left out, the index has no such build; faults of "
+                "attn_implementation='flash_attention_2' and of padding-free batches are not seen"
+            ),
+        )
+
+    def test_a_package_of_the_stack_from_a_repository_is_built(self, tmp_path: Path) -> None:
+        """Its secrets are for the installer only."""
+        text = (
+            "trl @ git+https://oauth2:glpat-abcdefghij0123456789@gitlab.example.com/ours/trl@main\n-e ./peft#egg=peft\n"
+        )
+        found = wanted(written(tmp_path, "requirements.txt", text))
+        assert [move.name for move in found.built] == ["trl", "peft"]
+        assert found.built[0].secret_address.startswith("git+https://oauth2:glpat-")
+        assert "glpat" not in repr(found)
+        assert found.built[1].secret_address == str(tmp_path / "peft")
+
+    def test_extras_and_groups_that_bring_the_training_stack_are_installed(self, tmp_path: Path) -> None:
+        """The others are named."""
+        text = (
+            '[project]\nname = "x"\ndependencies = ["wandb"]\n'
+            '[project.optional-dependencies]\ntrain = ["trl==0.22.2", "rich"]\ndocs = ["sphinx", "furo"]\n'
+        )
+        found = wanted(written(tmp_path, "pyproject.toml", text))
+        assert list(map(str, (*found.requirements, *found.others))) == ["trl==0.22.2", "wandb", "rich"]
+        assert found.not_followed[0] == (
+            "extra docs (sphinx, furo): not installed, because it brings no training package"
         )
 
     def test_one_that_is_called_a_lock(self, tmp_path: Path) -> None:
@@ -250,43 +316,12 @@ class TestRequirements:
         found = wanted(written(tmp_path, "requirements.txt", "\n".join(lines)))
         assert [item.name + str(item.specifier) for item in found.requirements] == ["trl==0.22.2"]
 
-    @pytest.mark.parametrize(
-        ("text", "problem"),
-        [
-            (
-                "trl==0.22.2\n???\n",
-                "line 2 is not a valid requirement: Expected package name at the start of dependency specifier: '???'",
-            ),
-            (
-                "trl==0.22.2; sys_platform ~= 'linux'\n",
-                'a marker has an invalid comparison: sys_platform ~= "linux"',
-            ),
-            ("-r other.txt\n", "line 1 includes {folder}/other.txt, which does not exist"),
-            ("trl\n-r\n", "line 2 does not include a local file: '-r'"),
-            ("-c https://x.org/c.txt\n", "line 1 does not include a local file: '-c https://x.org/c.txt'"),
-            (
-                "-r binary.txt\n",
-                (
-                    "line 1 includes {folder}/binary.txt, which cannot be read: 'utf-8' codec can't decode byte "
-                    "0xff in position 0: invalid start byte"
-                ),
-            ),
-            (
-                "\n-r wrong.txt\n",
-                (
-                    "line 2 includes {folder}/wrong.txt: line 1 is not a valid requirement: Expected package name "
-                    "at the start of dependency specifier: '?'"
-                ),
-            ),
-            ("-r requirements.txt\n", "line 1 includes {folder}/requirements.txt, which includes this file"),
-        ],
-    )
-    def test_a_file_that_is_not_what_its_name_says(self, tmp_path: Path, text: str, problem: str) -> None:
-        """The message has the line and the error."""
-        (tmp_path / "binary.txt").write_bytes(b"\xff")
-        written(tmp_path, "wrong.txt", "?\n")
-        path = written(tmp_path, "requirements.txt", text)
-        assert refusal(path) == f"{path}: {problem.format(folder=tmp_path)}\n{KIND}\n{AGAIN}"
+    def test_a_marker_without_order(self, tmp_path: Path) -> None:
+        """The error has the line; `stacks/project_files` tests all others."""
+        path = written(tmp_path, "requirements.txt", "trl==0.22.2; sys_platform ~= 'linux'\n")
+        assert refusal(path).startswith(
+            f"{path}:1: the marker 'sys_platform ~= \"linux\"' compares what has no order\n"
+        )
 
     def test_without_a_package_of_the_stack(self, tmp_path: Path) -> None:
         """There is nothing to compare."""
@@ -296,117 +331,171 @@ class TestRequirements:
             "Give one that holds one or more of trl, transformers, peft, bitsandbytes, accelerate, datasets."
         )
 
-    def test_not_text(self, tmp_path: Path) -> None:
-        """The message says so, without a traceback."""
-        path = tmp_path / "requirements.txt"
-        path.write_bytes(b"\xff\x80")
-        assert refusal(str(path)) == (
-            f"{path}: it cannot be read: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte\n"
-            f"{KIND}\n{AGAIN}"
-        )
-
 
 class TestLockFiles:
     def test_a_uv_lock(self, tmp_path: Path) -> None:
         """The entry for Linux of each package is used; the project itself is not a package."""
         found = wanted(written(tmp_path, "uv.lock", UV_LOCK))
-        assert (list(map(str, found.requirements)), found.constraints) == (["trl==0.22.2"], ("numpy==2.2.0",))
-        assert found.not_followed[:2] == ("ours: not from an index", f"torch==2.8.0: {PLATFORM}")
+        assert (list(map(str, found.requirements)), list(map(str, found.others))) == (["trl==0.22.2"], ["numpy==2.2.0"])
+        assert found.not_followed[:3] == (
+            "mine: the project itself; it is not installed",
+            f"torch==2.8.0: {PLATFORM}",
+            f"ours @ git+https://example.org/ours: left out, it is from a repository, not from an index; {ANY}",
+        )
         assert found.python == "3.11"
 
     def test_a_pylock(self, tmp_path: Path) -> None:
         """A PEP 751 file gives the same."""
         found = wanted(written(tmp_path, "pylock.toml", PYLOCK))
-        assert (list(map(str, found.requirements)), found.constraints) == (["trl==0.22.2"], ("tokenizers==0.22.0",))
+        pins = (list(map(str, found.requirements)), list(map(str, found.others)))
+        assert pins == (["trl==0.22.2"], ["tokenizers==0.22.0"])
 
-    @pytest.mark.parametrize(
-        ("name", "text", "problem"),
-        [
-            ("uv.lock", "version = 2\n", "uv.lock has version 2, but only version 1 is supported"),
-            ("uv.lock", "version = 1\n", "it has no list of packages"),
-            ("uv.lock", "version = 1\npackage = ['trl']\n", "package[0] is not a valid locked package: 'trl'"),
-            (
-                "uv.lock",
-                "version = 1\n[[package]]\nversion = '1'\n",
-                "package[0] is not a valid locked package: it has no 'name'",
-            ),
-            (
-                "uv.lock",
-                "version = 1\n[[package]]\nname = 'trl'\nversion = 'x y'\nsource = { registry = '' }\n",
-                (
-                    "package[0] is not a valid locked package: "
-                    "Expected semicolon (after name with no version specifier) or end"
-                ),
-            ),
-            (
-                "uv.lock",
-                "version = 1\n[[package]]\nname = 'trl'\nresolution-markers = ['zzz']\n",
-                "package[0] is not a valid locked package: Expected a marker variable or quoted string",
-            ),
-            (
-                "pylock.toml",
-                "lock-version = '1.0'\ncreated-by = 'x'\npackages = [{ name = 'trl', version = '1', marker = 'z' }]\n",
-                "not a valid pylock.toml: Expected a marker variable or quoted string in 'packages[0].marker'",
-            ),
-            (
-                "pylock.toml",
-                "lock-version = '9.0'\ncreated-by = 'x'\npackages = []\n",
-                "not a valid pylock.toml: pylock version 9.0 is not supported",
-            ),
-            ("uv.lock", "= 1", "not TOML: Invalid statement (at line 1, column 1)"),
-            (
-                "pylock.toml",
-                "lock-version = '1.0'\n",
-                "not a valid pylock.toml: Missing required value in 'created-by'",
-            ),
-        ],
-    )
-    def test_one_that_is_none(self, tmp_path: Path, name: str, text: str, problem: str) -> None:
-        """The message has the error and the expected format."""
-        path = written(tmp_path, name, text)
-        assert refusal(path) == f"{path}: {problem}\n{KIND}\n{AGAIN}"
+    def test_packages_of_another_index_are_left_out(self, tmp_path: Path) -> None:
+        """A name of a private index may be another package on the public one. A mirror has the training stack too."""
+        private = UV_LOCK.replace("https://example.org/ours", "x").replace("git =", "registry =")
+        private = private.replace('registry = "x"', 'registry = "https://u:secretpassword@pkg.example.com/simple"')
+        found = wanted(written(tmp_path, "uv.lock", private))
+        assert (
+            f"ours==3: left out, it is from the index https://REDACTED@pkg.example.com/simple; {ANY}"
+            in found.not_followed
+        )
+        mirrored = UV_LOCK.replace("https://pypi.org/simple", "https://mirror.example.com/simple")
+        assert list(map(str, wanted(written(tmp_path, "uv.lock", mirrored)).others)) == ["numpy==2.2.0"]
 
 
 class TestInterpreters:
     def test_what_is_installed_in_one(self, tmp_path: Path) -> None:
-        """The interpreter itself is queried; an environment's folder stands for its interpreter."""
-        (tmp_path / "bin").mkdir()
-        installed = [["trl", "0.22.2", False], ["peft", "0.17.1", True], ["torch", "2.8.0+cpu", False]]
-        answer = json.dumps({"python": "3.11", "found": installed})
-        python = tmp_path / "bin" / "python"
-        python.write_text(f"#!/bin/sh\necho '{answer}'\n")
-        python.chmod(0o755)
+        """Its metadata is read, and the interpreter is not run; an environment's folder stands for its interpreter."""
+        python = environment(tmp_path, "3.11", trl="0.22.2", peft="0.17.1", torch="2.8.0+cpu")
+        url = {"url": "https://github.com/huggingface/peft", "vcs_info": {"vcs": "git", "commit_id": "0f9ab5d"}}
+        (site(tmp_path, "3.11") / "peft-0.17.1.dist-info" / "direct_url.json").write_text(json.dumps(url))
         found = wanted(str(tmp_path))
         assert (found.rule, found.python) == (Rule.LIVE, "3.11")
-        assert list(map(str, found.requirements)) == ["trl==0.22.2", "peft==0.17.1"]
-        assert found.not_followed[:2] == (
-            "peft 0.17.1: not installed from an index; the gate uses version 0.17.1 of the index",
-            f"torch==2.8.0+cpu: {PLATFORM}",
-        )
-        assert wanted(str(python)).requirements == found.requirements
+        assert list(map(str, found.requirements)) == ["trl==0.22.2"]
+        assert list(map(str, found.built)) == ["peft @ git+https://github.com/huggingface/peft@0f9ab5d"]
+        assert found.not_followed[0] == f"torch==2.8.0+cpu: {PLATFORM}"
+        assert wanted(str(python)) == found
+        assert not (tmp_path / "ran").exists()
 
     def test_a_real_one_without_the_stack(self) -> None:
         """This interpreter has no TRL."""
         assert refusal(sys.executable) == (
-            f"{Path(sys.executable).parent.parent}: it names no package that the matrix resolves\n"
+            f"{sys.executable}: it names no package that the matrix resolves\n"
             "The gate compares the training stack.\n"
             "Give one that holds one or more of trl, transformers, peft, bitsandbytes, accelerate, datasets."
         )
 
+    def test_a_program_is_not_run(self, tmp_path: Path) -> None:
+        """Also if it is called python, or is executable."""
+        for name in ("python", "prepare", "deploy.sh"):
+            program = tmp_path / "bin" / name
+            program.parent.mkdir(exist_ok=True)
+            program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+            program.chmod(0o755)
+            refusal(str(program))
+        assert not (tmp_path / "ran").exists()
+
     def test_a_folder_that_is_none(self, tmp_path: Path) -> None:
         """The message names the folder."""
-        assert refusal(str(tmp_path)) == (
-            f"--to {tmp_path}: this is neither a Python interpreter, a virtual environment nor a file of versions\n"
-            f"The harness ran {tmp_path}/bin/python to list its packages, and that failed.\n{CAN_BE}"
+        assert refusal(str(tmp_path)).startswith(
+            f"{tmp_path}: this folder is neither a project nor a virtual environment\n"
         )
 
     def test_a_path_that_is_not_there(self) -> None:
         """A name with a slash or a file extension is a path."""
         for name in ("no/such/place", "missing.txt"):
-            assert refusal(name) == (
-                f"--to {name}: there is no such file or folder\n"
-                f"Nothing is at {Path(name).absolute()}: the path is misspelt, or relative to another folder.\n{CAN_BE}"
+            assert refusal(name).startswith(
+                f"{name}: there is no such file or folder\n"
+                f"Nothing is at {Path(name).absolute()}: the path is misspelt, or relative to another folder.\n"
             )
+
+
+def site(folder: Path, python: str) -> Path:
+    """The site-packages of an environment."""
+    return folder / "lib" / f"python{python}" / "site-packages"
+
+
+def environment(folder: Path, python: str, **packages: str) -> Path:
+    """Make an environment with these packages; its interpreter leaves a file if it is run. Returns the interpreter."""
+    for name, version in packages.items():
+        (site(folder, python) / f"{name}-{version}.dist-info").mkdir(parents=True)
+    (folder / "bin").mkdir()
+    program = folder / "bin" / "python"
+    program.write_text(f"#!/bin/sh\ntouch {folder}/ran\n")
+    program.chmod(0o755)
+    return program
+
+
+class TestMoves:
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Wanted:
+        """A file with two packages."""
+        return wanted(written(tmp_path, "requirements.txt", "trl==0.19.1\nwandb\n"))
+
+    def test_pins_move_packages_of_a_project(self, project: Wanted) -> None:
+        """Also the pin of a row: only what must follow moves."""
+        found = read_target(["trl==0.22.2"], "--to", project, MATRIX)
+        assert found == Upgrade((Move("trl", "==0.22.2"),), "3.11", in_project=True)
+        assert read_target(["latest"], "--to", project, MATRIX) == Upgrade((), "3.11", in_project=True)
+
+    def test_a_stack_and_a_file_are_sides_of_their_own(self, project: Wanted, tmp_path: Path) -> None:
+        """They have all of their versions."""
+        assert read_target(["trl0.22"], "--to", project, MATRIX) == Row(MATRIX.stack("trl0.22"), None)
+        other = written(tmp_path, "new.txt", "trl==0.22.2\n")
+        assert read_target([other], "--to", project, MATRIX) == wanted(other)
+
+    def test_pins_beside_a_stack_are_a_stack(self) -> None:
+        """There is no project in which they could move."""
+        before = read_side(["trl0.19"], "--from", MATRIX)
+        assert read_target(["trl==0.22.2"], "--to", before, MATRIX) == Row(MATRIX.stack("trl0.22"), None)
+
+    def test_an_upgrade_names_packages(self, project: Wanted) -> None:
+        """A name alone is its newest release."""
+        moves = (Move("trl"), Move("wandb", ">=0.20"))
+        assert read_upgrade(["trl", "wandb>=0.20"], project, MATRIX) == Upgrade(moves, "3.11", in_project=True)
+
+    @pytest.mark.parametrize(
+        ("word", "message"),
+        [
+            (
+                "wanbd",
+                (
+                    "--upgrade: wanbd is not a package of this side\nNames that look like it: wandb.\n"
+                    "Name a package that the project names, or one of the training stack."
+                ),
+            ),
+            (
+                "torch==2.9",
+                (
+                    "--upgrade: torch==2.9 does not move\n"
+                    "torch is the platform layer: its version is in matrices/stacks.toml, its build is the machine's.\n"
+                    "Name one or more of trl, transformers, peft, bitsandbytes, accelerate, datasets."
+                ),
+            ),
+            ("", "compat gate: --upgrade is empty\nName a package, such as --upgrade trl."),
+        ],
+    )
+    def test_what_does_not_move(self, project: Wanted, word: str, message: str) -> None:
+        """The message has the nearest name."""
+        with pytest.raises(CompatError) as raised:
+            read_upgrade([word], project, MATRIX)
+        assert str(raised.value) == message
+
+    def test_a_wheel_and_a_source_folder_of_the_stack(self, tmp_path: Path) -> None:
+        """They are built; a folder of another project is read."""
+        wheel = tmp_path / "trl-1.17.0.dev0-py3-none-any.whl"
+        wheel.touch()
+        source = tmp_path / "peft"
+        source.mkdir()
+        written(source, "pyproject.toml", '[project]\nname = "peft"\nversion = "0.18.dev0"\n')
+        for path, name in ((wheel, "trl"), (source, "peft")):
+            found = read_side([str(path)], "--to", MATRIX)
+            assert found == Upgrade((Move(name, secret_address=str(path)),), "3.11", in_project=False)
+        assert refusal(str(tmp_path / "wandb-1-py3-none-any.whl")) == (
+            f"--to {tmp_path}/wandb-1-py3-none-any.whl: there is no such file\n"
+            "The gate compares the training stack; the name of a wheel begins with its package.\n"
+            "Name a wheel of trl, transformers, peft, bitsandbytes, accelerate, datasets."
+        )
 
 
 FOR_PYTHONS = """version = 1
@@ -495,11 +584,9 @@ class TestPython:
 
     def test_an_interpreter_that_nothing_runs_on(self, tmp_path: Path) -> None:
         """This also holds for files, unless another Python is requested."""
-        python = tmp_path / "python"
-        python.write_text("""#!/bin/sh\necho '{"python": "3.10", "found": [["trl", "0.22.2", false]]}'\n""")
-        python.chmod(0o755)
+        python = environment(tmp_path, "3.10", trl="0.22.2")
         assert refusal(str(python)) == (
-            f"--to {python}: it needs Python 3.10\nThe matrix runs on 3.11, 3.12.\n"
+            f"{python}: it needs Python 3.10\nThe matrix runs on 3.11, 3.12.\n"
             "Name one of these with --python, or give a file for one of them."
         )
         found = read_side([str(python)], "--to", MATRIX, "3.11")

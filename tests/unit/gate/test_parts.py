@@ -28,6 +28,7 @@ from finetune_compat.gate.inputs import read_side
 from finetune_compat.stacks import locks
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.stacks.uv_tool import Answer
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 MATRIX = read_matrix()
@@ -259,27 +260,25 @@ class TestLocks:
         told = ("trl[vllm]==0.22.2: the committed lock of trl0.22 has no extras",)
         assert (row.stack, row.not_followed) == ("trl0.22-py311", told)
 
-    def test_a_file_constrains_what_it_does_not_name(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """uv gets its other versions as constraints; another content is another lock."""
+    def test_another_content_of_a_file_is_another_lock(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """uv gets all of its packages."""
         file = tmp_path / "requirements.txt"
         file.write_text("trl==0.22.1\ntokenizers==0.22.0\n")
         one, calls = self.made(str(file), monkeypatch)
-        assert "--constraints" in calls[0] and "trl==0.22.1" in calls[0]
+        assert {"trl==0.22.1", "tokenizers==0.22.0"} <= set(calls[0])
         file.write_text("trl==0.22.1\ntokenizers==0.22.1\n")
         other, _ = self.made(str(file), monkeypatch)
         assert one.stack != other.stack
 
-    def test_all_constraints_of_a_file_on_a_package_are_used(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        """An included file may narrow what it names."""
+    def test_constraints_limit_and_are_not_installed(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """An included file may narrow what the file names, and what others need."""
         (tmp_path / "more.txt").write_text("trl<0.23\nours>=1\n")
         file = tmp_path / "requirements.txt"
         file.write_text("-c more.txt\ntrl>=0.22\n")
         found, _ = self.made(str(file), monkeypatch)
         rest = [name for name in MATRIX.packages if name != "trl"]
-        assert list(found.plan.requirements) == ["trl<0.23", "trl>=0.22", *rest, *MATRIX.tools]
-        assert found.plan.constraints == ("ours>=1",)
+        assert list(found.plan.requirements) == ["trl>=0.22", *rest, *MATRIX.tools]
+        assert found.plan.constraints == ("ours>=1", "trl<0.23")
 
     def test_an_unreachable_registry_is_an_infrastructure_failure(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nothing is known about the versions."""
@@ -297,3 +296,26 @@ class TestLocks:
 def test_a_lock_of_another_matrix_is_stale_for_a_row() -> None:
     """Rows use their committed locks: their header lists constraints only if there are any."""
     assert all("constrained" not in locks.facts_of(plan) for plan in MATRIX.plans(MATRIX.stack("trl0.22")))
+
+
+class TestWheels:
+    @pytest.mark.parametrize(
+        ("allowed", "version"), [("", "2.0"), ("<2", None), ("==2.0", "2.0"), (">=3.0rc1", "3.0rc1"), (">9", None)]
+    )
+    def test_the_newest_release_may_have_only_a_source(
+        self, monkeypatch: pytest.MonkeyPatch, allowed: str, version: str | None
+    ) -> None:
+        """A resolver that takes only wheels would go back years without a word."""
+        names = ("x-1.0-py3-none-any.whl", "x-1.0.tar.gz", "x-2.0.tar.gz", "x-3.0rc1.tar.gz", "x-2.0.exe", "odd")
+        files = [*({"filename": name} for name in names), {"filename": "x-2.1.tar.gz", "yanked": "broken"}]
+        monkeypatch.setattr(index, "_files", lambda *_: files)
+        assert index.newest_without_wheel("x", SpecifierSet(allowed)) == (version and Version(version))
+
+    def test_a_package_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The resolver says so."""
+
+        def files(*_: str) -> None:
+            raise CompatError("there is no package")
+
+        monkeypatch.setattr(index, "_files", files)
+        assert index.newest_without_wheel("x", SpecifierSet()) is None

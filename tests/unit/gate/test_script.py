@@ -13,10 +13,11 @@ from typing import Any
 import pipelines as p
 import pytest
 from finetune_compat.contract.cell_id import CellId
-from finetune_compat.contract.errors import EnvironmentMismatch, Interrupted, Unbuildable
+from finetune_compat.contract.errors import EnvironmentMismatch, InstallError, Interrupted, Unbuildable
 from finetune_compat.contract.records import DeviceKind, DeviceRecord, Failure, Frame, Message, StackRecord, Stage
 from finetune_compat.contract.script import AdapterSetup, Pipeline, Run, UnknownArgument
 from finetune_compat.gate import command, defaults, index, script, sides
+from finetune_compat.gate import resolve as resolve_module
 from finetune_compat.gate.command import GateRequest, gate_command
 from finetune_compat.gate.decision import GateExit
 from finetune_compat.gate.index import Release
@@ -434,27 +435,41 @@ class TestSecrets:
         assert gate_command(given) is GateExit.BLOCK
         gate = answer(tmp_path)
         assert "https://REDACTED@example.com/simple" in "".join(gate["after"]["not_followed"])
-        assert "github.com/huggingface/peft.git@v0.17.1: not from an index" in "".join(gate["after"]["not_followed"])
         assert "--hub_token REDACTED" in gate["command"] and "--lr 1e-4" in gate["command"]
         names = {path.name for path in (tmp_path / "gate").rglob("*") if path.is_file()}
         assert {*FILES, "pipelines.jsonl", "observations.jsonl"} <= names
         assert found_in(tmp_path / "gate") == [] and not any(secret in f"{capsys.readouterr()}" for secret in SECRETS)
 
-    @pytest.mark.parametrize(
-        "side", [f"trl @ git+https://{SECRETS[0]}@github.com/x/trl.git", f"https://u:{SECRETS[0]}@example.com/trl.whl"]
-    )
-    def test_no_message_repeats_one(self, side: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_no_message_repeats_one(self, capsys: pytest.CaptureFixture[str]) -> None:
         """Messages quote an invalid side."""
+        side = f"https://u:{SECRETS[0]}@example.com/trl.whl"
         assert gate_command(GateRequest(("trl0.19",), (side,), device="cpu")) is GateExit.BAD_INPUT
         told = capsys.readouterr().err
         assert "REDACTED@" in told and SECRETS[0] not in told
+
+    def test_the_installer_gets_the_real_one(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Progress and errors of a build have none."""
+        given: list[str] = []
+
+        def build(source: str, *, mark: bool) -> None:
+            given.append(source)
+            raise InstallError(f"fatal: could not read {source}", where=source)
+
+        monkeypatch.setattr(resolve_module, "build", build)
+        side = f"trl @ git+https://{SECRETS[0]}@github.com/x/trl.git"
+        assert gate_command(GateRequest(("trl0.19",), (side,), device="cpu")) is GateExit.COULD_NOT_TELL
+        told = capsys.readouterr().err
+        assert given == [side] and "trl @ git+https://REDACTED@github.com/x/trl.git: fatal" in told
+        assert SECRETS[0] not in told
 
     def test_no_message_on_a_file_repeats_one(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Tracebacks of an internal error contain none either."""
         (tmp_path / "x.txt").write_text(f"-r https://u:{SECRETS[0]}@example.com/r.txt\n")
         assert gate_command(GateRequest(("trl0.19",), (str(tmp_path / "x.txt"),), device="cpu")) is GateExit.BAD_INPUT
         told = capsys.readouterr().err
-        assert "does not include a local file" in told and SECRETS[0] not in told
+        assert "which is not a local file" in told and SECRETS[0] not in told
 
     def test_no_trace_repeats_one(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         """An internal error quotes its values."""

@@ -21,7 +21,7 @@ def read(text: Text) -> Project:
         ProjectFileError: it is neither.
     """
     root = read_yaml(text, Kind.CONDA_ENVIRONMENT)
-    if root.table.get("package", root).items:
+    if "package" in root.table and root.table["package"].items:
         return _lock(text, root)
     if "dependencies" not in root.table:
         raise ProjectFileError(

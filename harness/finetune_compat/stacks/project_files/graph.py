@@ -45,7 +45,7 @@ def reached(starts: Mapping[str, Sequence[Edge]], edges: Callable[[int, str], Se
     todo = [(group, edge, _ALL) for group, found in starts.items() for edge in found]
     while todo:
         group, edge, above = todo.pop()
-        mask = above & _mask(edge.marker)
+        mask = above & mask_of(edge.marker)
         for extra in ("", *edge.extras):
             known = masks.setdefault((edge.to, extra), {})
             if mask & ~known.get(group, 0):
@@ -67,12 +67,12 @@ def _summed(masks: Mapping[str, int]) -> Reached:
 
 
 @cache
-def _mask(marker: str) -> int:
-    """A bit for each of `PYTHONS` where the marker holds on Linux."""
+def mask_of(marker: str, groups: frozenset[str] = frozenset(), extras: tuple[str, ...] = ()) -> int:
+    """A bit for each of `PYTHONS` where the marker holds on Linux with these groups and extras."""
     if not marker:
         return _ALL
     parsed = Marker(marker)
-    return sum(1 << place for place, python in enumerate(PYTHONS) if holds(parsed, python))
+    return sum(1 << place for place, python in enumerate(PYTHONS) if holds(parsed, python, groups, extras))
 
 
 @cache

@@ -8,7 +8,7 @@ from typing import Any
 from finetune_compat.stacks.project_files.entries import checked_marker, checked_specifier, of_pin, source_of_table
 from finetune_compat.stacks.project_files.graph import NOWHERE
 from finetune_compat.stacks.project_files.tables import Locked, only_elsewhere, strings, table_of, tables
-from finetune_compat.stacks.project_files.text import Text, broken, quoted
+from finetune_compat.stacks.project_files.text import Text, other_version
 from finetune_compat.stacks.project_files.value import Kind, Package, Project
 
 _KIND = Kind.PDM_LOCK
@@ -25,7 +25,7 @@ def read(text: Text, raw: Mapping[str, Any]) -> Project:
     version = str(metadata.get("lock_version", "none"))
     if not version.startswith(_VERSION):
         place = text.place(text.key("lock_version"))
-        raise broken(_KIND, place, f"it has lock version {quoted(version)}; version 4 is read")
+        raise other_version(_KIND, place, version, "version 4")
     entries = tables({"package": [], **raw}, "package", text, _KIND)
     place = text.place(text.key("requires_python"))
     targets = metadata.get("targets")

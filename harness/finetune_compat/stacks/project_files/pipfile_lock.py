@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 
 from finetune_compat.stacks.project_files.entries import checked_marker, of_requirement, source_of_table
 from finetune_compat.stacks.project_files.tables import strings, table_of
-from finetune_compat.stacks.project_files.text import Text, broken, quoted
+from finetune_compat.stacks.project_files.text import Text, broken, other_version, quoted
 from finetune_compat.stacks.project_files.value import Kind, Origin, Package, Place, Project, Source
 
 _KIND = Kind.PIPFILE_LOCK
@@ -27,9 +27,7 @@ def read(text: Text, raw: Any) -> Project:
     meta, top = raw["_meta"], text.place()
     version = meta.get("pipfile-spec")
     if version != _VERSION:
-        raise broken(
-            _KIND, text.place(text.find('"pipfile-spec"')), f"it has version {quoted(version)}; version 6 is read"
-        )
+        raise other_version(_KIND, text.place(text.find('"pipfile-spec"')), version, "version 6")
     indexes = {
         str(item.get("name")): str(item.get("url", ""))
         for item in meta.get("sources") or ()

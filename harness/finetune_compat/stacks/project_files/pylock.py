@@ -10,9 +10,9 @@ from packaging.pylock import Package as LockedPackage
 from packaging.pylock import Pylock, PylockValidationError
 
 from finetune_compat.stacks.project_files.entries import checked_marker, first_line, of_pin
-from finetune_compat.stacks.project_files.graph import NOWHERE, PYTHONS, marker_of
+from finetune_compat.stacks.project_files.graph import NOWHERE, marker_of, mask_of
 from finetune_compat.stacks.project_files.text import Text, broken
-from finetune_compat.stacks.project_files.value import Kind, Origin, Package, Place, Project, Source, holds
+from finetune_compat.stacks.project_files.value import Kind, Origin, Package, Place, Project, Source
 
 _KIND = Kind.PYLOCK
 
@@ -54,21 +54,17 @@ def _needed(
     """The marker by Python version, and the extras and groups that bring the package."""
     if marker is None:
         return "", ()
-    checked_marker(str(marker), place, _KIND)
-    always = _mask(marker, default, ())
+    text = checked_marker(str(marker), place, _KIND)
+    always = mask_of(text, default, ())
     if always:
         return marker_of(always), ()
-    by_group = {f"group {name}": _mask(marker, default | {name}, ()) for name in every - default}
-    by_group |= {f"extra {name}": _mask(marker, default, (name,)) for name in extras}
+    by_group = {f"group {name}": mask_of(text, default | {name}, ()) for name in every - default}
+    by_group |= {f"extra {name}": mask_of(text, default, (name,)) for name in extras}
     used = {name: mask for name, mask in by_group.items() if mask}
     whole = 0
     for mask in used.values():
         whole |= mask
     return (marker_of(whole), tuple(sorted(used))) if used else (NOWHERE, ())
-
-
-def _mask(marker: Marker, groups: frozenset[str], extras: tuple[str, ...]) -> int:
-    return sum(1 << place for place, python in enumerate(PYTHONS) if holds(marker, python, groups, extras))
 
 
 def _source(item: LockedPackage) -> Source:

@@ -26,16 +26,18 @@ _KIND = Kind.PYPROJECT
 _CONDA_TOOLS = ("pixi", "conda-lock")
 
 
-def read(text: Text, raw: Mapping[str, Any]) -> Project:
+def read(text: Text, raw: Mapping[str, Any], inside: requirements_txt.Found | None = None) -> Project:
     """The packages that the project names, with those of its extras and groups.
+
+    `inside` is the requirements file that names the project, whose files are not read again.
 
     Raises:
         ProjectFileError: a table is not what its standard says, or names no packages.
     """
-    file = _File(text, raw)
+    file = _File(text, raw, inside)
     packages = [*file.standard(), *file.grouped(), *file.uv(), *file.poetry(), *file.pdm()]
     sourced = [file.with_source(item) for item in packages]
-    if not file.states_packages():
+    if inside is None and not file.states_packages():
         raise ProjectFileError(
             "it names no packages",
             where=str(text.path),
@@ -48,8 +50,8 @@ def read(text: Text, raw: Mapping[str, Any]) -> Project:
 class _File:
     """A pyproject.toml, and what of it is not read."""
 
-    def __init__(self, text: Text, raw: Mapping[str, Any]) -> None:
-        self.text, self.raw = text, raw
+    def __init__(self, text: Text, raw: Mapping[str, Any], inside: requirements_txt.Found | None) -> None:
+        self.text, self.raw, self.inside = text, raw, inside
         self.unread: list[Unread] = []
         self.project = self._table(raw, "project")
         self.tool = self._table(raw, "tool")
@@ -112,10 +114,13 @@ class _File:
         if not isinstance(files, list) or not files:
             self.unread.append(unread("dependencies", "dynamic: the build backend computes them", place))
             return
+        found = requirements_txt.Found(done=self.inside.done if self.inside else set())
         for file in files:
-            inner = requirements_txt.read(read_text(self.text.path.parent / str(file)))
-            self.unread += inner.unread
-            yield from inner.packages
+            path = self.text.path.parent / str(file)
+            if (path.resolve(), False) not in found.done:
+                found.take(read_text(path))
+        self.unread += found.unread
+        yield from found.packages
 
     def grouped(self) -> Iterator[Package]:
         """[dependency-groups], with the groups that they include."""

@@ -141,8 +141,15 @@ def _file(path: Path) -> Project:
         found = _json_or_toml(text, suffix)
         if found is not None:
             return found
-    if suffix == ".toml" or (suffix == ".lock" and _TOML.search(text.content)):
+    if suffix == ".toml" or name in _BY_NAME or (suffix == ".lock" and _TOML.search(text.content)):
         return _toml(text)
+    if text.content.startswith("#!"):
+        raise ProjectFileError(
+            "this is a program, and it is not run",
+            where=str(path),
+            meaning="A file is only read, also if it is executable.",
+            todo=CAN_BE,
+        )
     return requirements_txt.read(text)
 
 

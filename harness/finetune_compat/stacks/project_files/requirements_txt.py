@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
 from finetune_compat.contract.errors import ProjectFileError
 from finetune_compat.stacks.project_files.entries import of_address, of_requirement, source_of_url
-from finetune_compat.stacks.project_files.text import LONGEST, Text, broken, quoted, read_text
+from finetune_compat.stacks.project_files.text import LONGEST, Text, broken, quoted, read_text, read_toml
 from finetune_compat.stacks.project_files.value import Kind, Package, Place, Project, Unread, unread
 
 _KIND = Kind.REQUIREMENTS
 _OPTION = re.compile(r"(-[A-Za-z]|--[a-z][a-z-]*)(?:\s*=\s*|\s+|(?<=^-[A-Za-z]))(.*)|(-[A-Za-z]|--[a-z][a-z-]*)")
+PYPI = "https://pypi.org/simple"
 _INCLUDES = {"-r": False, "--requirement": False, "-c": True, "--constraint": True}
 """Options that include a file, and whether its packages are only constraints."""
 _OF_A_REQUIREMENT = re.compile(r"\s--(?:hash|config-settings?|global-option|install-option)[=\s]\s*\S+")
@@ -61,7 +62,7 @@ class Found:
     kind: Kind = _KIND
     packages: list[Package] = field(default_factory=list)
     unread: list[Unread] = field(default_factory=list)
-    _read: set[tuple[Path, bool]] = field(default_factory=set)
+    done: set[tuple[Path, bool]] = field(default_factory=set)
     """Files that were read, and whether as constraints: a file that is included twice is read once."""
 
     def take(self, text: Text, *, constraint: bool = False, above: tuple[Path, ...] = ()) -> None:
@@ -71,7 +72,7 @@ class Found:
             ProjectFileError: as for `read`.
         """
         here = text.path.resolve()
-        self._read.add((here, constraint))
+        self.done.add((here, constraint))
         for number, line in _logical_lines(text):
             self.line(line, text.place(number), text.path.parent, constraint=constraint, above=(*above, here))
 
@@ -89,18 +90,25 @@ class Found:
         if option in _INCLUDES:
             self._include(value, place, folder, constraint=constraint or _INCLUDES[option], above=above)
         elif option in ("-e", "--editable") or (not option and _is_address(line)):
-            self._address(value if option else line, place)
+            self._address(value if option else line, place, folder)
         elif option:
-            reason = "another index; packages come from the default index" if option in _INDEXES else "an option of pip"
-            self.unread.append(unread(f"{option} {value}".strip(), reason, place))
+            self._option(option, value, place)
         else:
             _refuse_other_format(line, place, self.kind)
             self.packages.append(of_requirement(line, place, self.kind, constraint=constraint))
 
-    def _address(self, address: str, place: Place) -> None:
+    def _option(self, option: str, value: str, place: Place) -> None:
+        if option in ("-i", "--index-url") and value.rstrip("/") == PYPI:
+            return
+        reason = "another index; packages come from the default index" if option in _INDEXES else "an option of pip"
+        self.unread.append(unread(f"{option} {value}".strip(), reason, place))
+
+    def _address(self, address: str, place: Place, folder: Path) -> None:
         """A package that is named by its URL or path alone."""
         bare, _, marker = address.partition(" ;")
         name, version = of_address(bare.strip())
+        if not name and self._local(bare.strip(), place, folder):
+            return
         if not name:
             self.unread.append(unread(address, "a folder, an archive or a repository that states no name", place))
             return
@@ -111,6 +119,24 @@ class Found:
             Package(canonicalize_name(name), specifier, place, version=version, marker=whole.marker, source=source)
         )
 
+    def _local(self, address: str, place: Place, folder: Path) -> bool:
+        """Read the pyproject.toml of a folder: pip installs what it names. False if there is none."""
+        from finetune_compat.stacks.project_files import pyproject
+
+        match = re.fullmatch(r"(?:file:(?://)?)?([^\[\]]+?)(?:\[([^\]]*)\])?", address)
+        file = folder / match[1] / "pyproject.toml" if match and "://" not in match[1] else None
+        if match is None or file is None or not file.is_file():
+            return False
+        if (file.resolve(), False) not in self.done:
+            self.done.add((file.resolve(), False))
+            text = read_text(file)
+            found = pyproject.read(text, read_toml(text, Kind.PYPROJECT), self)
+            chosen = {f"extra {name.strip()}" for name in (match[2] or "").split(",")}
+            taken = [item for item in found.packages if not item.groups or chosen & set(item.groups)]
+            self.packages += [replace(item, groups=()) for item in taken]
+            self.unread.append(unread(address, "a project: what it names is read, and it is not installed", place))
+        return True
+
     def _include(self, value: str, place: Place, folder: Path, *, constraint: bool, above: tuple[Path, ...]) -> None:
         if not value or "://" in value:
             raise broken(self.kind, place, f"it includes {quoted(value)}, which is not a local file")
@@ -118,7 +144,7 @@ class Found:
         here = path.resolve()
         if here in above:
             raise broken(self.kind, place, f"it includes {path}, which includes this file")
-        if (here, constraint) in self._read:
+        if (here, constraint) in self.done:
             return
         try:
             text = read_text(path)

@@ -19,6 +19,8 @@ from finetune_compat.stacks.project_files.value import Kind, Place
 
 LARGEST = 8_000_000
 """Maximum size of a file in bytes. The largest lock files of real projects have 4 MB."""
+MOST_LINES = 200_000
+"""Maximum number of lines of a file. A lock of 1,000 packages with all their hashes has 30,000."""
 LONGEST = 20_000
 """Maximum number of characters of one requirement, marker or version."""
 SHOWN = 120
@@ -41,7 +43,7 @@ _WRITTEN_BY = {
     Kind.PIPFILE_LOCK: ("It was edited by hand, or a merge broke it.", "Make it again: `pipenv lock`."),
     Kind.PYLOCK: ("It is not a lock as PEP 751 defines it.", "Make it again: `uv export --format pylock.toml`."),
     Kind.REQUIREMENTS: (
-        "By its name and content it is a requirements file, as pip reads it.",
+        "It is read as a requirements file, the format of pip, because it is of no other kind.",
         "Correct that line; `pip install --dry-run -r FILE` reads the same format.",
     ),
     Kind.CONDA_ENVIRONMENT: (
@@ -51,7 +53,7 @@ _WRITTEN_BY = {
     Kind.CONDA_LOCK: ("It was edited by hand, or a merge broke it.", "Make it again: `conda-lock`."),
     Kind.SCRIPT: ("The `# /// script` block of a script is TOML in comments (PEP 723).", "Correct the block."),
     Kind.PIP_LIST: (
-        "By its name and content it is JSON that lists installed packages.",
+        "A JSON file must be what `pip list` or `uv pip list` prints, or a Pipfile.lock.",
         "Make it again: `pip list --format json`.",
     ),
     Kind.ENVIRONMENT: (
@@ -65,6 +67,16 @@ def broken(kind: Kind, place: Place, problem: str) -> ProjectFileError:
     """The error for a file that is not what its name says."""
     meaning, todo = _WRITTEN_BY[kind]
     return ProjectFileError(problem, where=str(place), meaning=meaning, todo=todo)
+
+
+def other_version(kind: Kind, place: Place, stated: object, read: str) -> ProjectFileError:
+    """The error for a lock of a format version that is not read."""
+    return ProjectFileError(
+        f"its format has version {quoted(stated)}, and {read} is read",
+        where=str(place),
+        meaning=f"Another release of the tool wrote this {kind}.",
+        todo="Export it as requirements.txt or pylock.toml, which every release of the tool writes alike.",
+    )
 
 
 def quoted(value: object) -> str:
@@ -92,10 +104,6 @@ class Text:
     def place(self, line: int = 0) -> Place:
         """A line, counted from 1, or the whole text."""
         return Place(str(self.path), line + self.first_line - 1 if line else 0)
-
-    def at(self, offset: int) -> Place:
-        """The line of a character."""
-        return self.place(self.content.count("\n", 0, offset) + 1)
 
     def headers(self, header: str, count: int) -> list[int]:
         """The lines that are `header`, if there are `count` of them; else zeros, because one stands in a string."""
@@ -144,7 +152,18 @@ def read_text(path: Path) -> Text:
             meaning="It is a binary file, or UTF-16 without a byte order mark.",
             todo="Save it as UTF-8.",
         )
+    if content.count("\n") > MOST_LINES:
+        raise _too_large(path, f"it has more than {MOST_LINES:,} lines")
     return Text(path, content)
+
+
+def _too_large(path: Path, problem: str) -> ProjectFileError:
+    return ProjectFileError(
+        problem,
+        where=str(path),
+        meaning="No file that names packages is so large: this is another file.",
+        todo="Name the file that lists the packages.",
+    )
 
 
 def _bytes(path: Path) -> bytes:
@@ -169,12 +188,7 @@ def _bytes(path: Path) -> bytes:
             todo="Correct the path or its permissions.",
         ) from None
     if len(raw) > LARGEST:
-        raise ProjectFileError(
-            f"it has more than {LARGEST / 1e6:.0f} MB",
-            where=str(path),
-            meaning="No file that names packages is so large: this is another file.",
-            todo="Name the file that lists the packages.",
-        )
+        raise _too_large(path, f"it has more than {LARGEST / 1e6:.0f} MB")
     return raw
 
 
@@ -239,7 +253,8 @@ class Node:
         return self.table[key].text if key in self.table else ""
 
 
-_MOST_NODES = 2_000_000
+_MOST_NODES = 400_000
+"""Maximum number of values of a YAML file, with those that aliases repeat."""
 
 
 def read_yaml(text: Text, kind: Kind) -> Node:
@@ -250,6 +265,8 @@ def read_yaml(text: Text, kind: Kind) -> Node:
     """
     import yaml
 
+    if sum(map(text.content.count, ",:\n")) > _MOST_NODES:
+        raise _too_large(text.path, f"it has more than {_MOST_NODES:,} values")
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         root = yaml.compose(text.content, Loader=loader)

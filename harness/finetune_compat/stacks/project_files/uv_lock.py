@@ -15,7 +15,7 @@ from finetune_compat.stacks.project_files.entries import (
 )
 from finetune_compat.stacks.project_files.graph import Edge, Reached, reached
 from finetune_compat.stacks.project_files.tables import Locked, strings, table_of, tables
-from finetune_compat.stacks.project_files.text import Text, broken, quoted
+from finetune_compat.stacks.project_files.text import Text, broken, other_version
 from finetune_compat.stacks.project_files.value import Kind, Origin, Package, Project, unread
 
 _KIND = Kind.UV_LOCK
@@ -30,9 +30,7 @@ def read(text: Text, raw: Mapping[str, Any]) -> Project:
         ProjectFileError: it is not a uv.lock, or has another version.
     """
     if raw.get("version") != 1:
-        raise broken(
-            _KIND, text.place(text.key("version")), f"it has version {quoted(raw.get('version'))}; version 1 is read"
-        )
+        raise other_version(_KIND, text.place(text.key("version")), raw.get("version"), "version 1")
     entries = tables(raw, "package", text, _KIND)
     lock = _Lock(text, entries)
     used = lock.reached()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -133,10 +133,10 @@ def unread(what: str, reason: str, place: Place) -> Unread:
     return Unread(redact(what), redact(reason), place)
 
 
-def holds(marker: Marker, python: str, groups: Iterable[str] = (), extras: Iterable[str] = ()) -> bool:
+def holds(marker: Marker, python: str, groups: Iterable[str] = (), extras: Sequence[str] = ()) -> bool:
     """Whether `marker` holds on Linux x86-64, the platform of all locks, on the newest patch of `python`.
 
-    `groups` and `extras` are those that are selected in a pylock.toml.
+    `groups` and `extras` are those that are selected.
 
     Raises:
         UndefinedComparison: it compares what has no order.
@@ -146,5 +146,5 @@ def holds(marker: Marker, python: str, groups: Iterable[str] = (), extras: Itera
     here |= {"sys_platform": "linux", "platform_machine": "x86_64", "platform_system": "Linux", "os_name": "posix"}
     here |= {"python_version": python, "python_full_version": whole, "implementation_version": whole}
     here |= {"implementation_name": "cpython", "platform_python_implementation": "CPython"}
-    here |= {"extra": "", "extras": frozenset(extras), "dependency_groups": frozenset(groups)}
+    here |= {"extra": next(iter(extras), ""), "extras": frozenset(extras), "dependency_groups": frozenset(groups)}
     return marker.evaluate(here, context="lock_file")
