@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from packaging.markers import UndefinedComparison
@@ -15,7 +15,6 @@ from finetune_compat.affected.packages import Asked, Project
 from finetune_compat.contract.errors import ProjectFileError
 from finetune_compat.stacks.project_files import reading
 from finetune_compat.stacks.project_files.value import Kind, Package
-from finetune_compat.stacks.project_files.value import Project as Read
 
 PYTHON = "3.11"
 """The Python for which markers are evaluated: that of the matrix."""
@@ -56,7 +55,7 @@ def read_project(path: Path | None) -> Project:
     root = path if path.is_dir() else path.parent
     packages = {name: _asked(name, [one for one in named if one.name == name], root) for name in {*map(_name, named)}}
     unread = (*map(str, found.unread), *_several(named))
-    return Project(found.path, packages, _complete(found), unread)
+    return Project(found.path, packages, found.kind in _COMPLETE and _whole(packages), unread)
 
 
 BESIDE = ("triton", "flash-attn", "accelerate", "datasets", "torch")
@@ -90,5 +89,6 @@ def _several(named: Sequence[Package]) -> Iterator[str]:
             yield f"{name} {', '.join(map(str, others))}: {name} {first} is told, the file has several versions of it"
 
 
-def _complete(found: Read) -> bool:
-    return found.kind in _COMPLETE
+def _whole(packages: Mapping[str, Asked]) -> bool:
+    """Whether a list that should name every package does: TRL and PEFT cannot be installed without Transformers."""
+    return "transformers" in packages or not {"trl", "peft"} & packages.keys()
