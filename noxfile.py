@@ -3,6 +3,7 @@
 # dependencies = [
 #   "fsspec>=2023.12",
 #   "jinja2>=3.1",
+#   "libcst>=1.5",
 #   "markupsafe>=2.1",
 #   "nox>=2026.8.10",
 #   "numpy>=1.26",

@@ -543,6 +543,69 @@ def inspect(
     return seen.exit_code
 
 
+@app.command()
+def affected(
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="Project directory, lock file, requirements file or environment. Default: the active one."),
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    sarif: Annotated[bool, typer.Option("--sarif", help="Print SARIF 2.1.0, for code scanning.")] = False,
+    github: Annotated[bool, typer.Option("--github", help="Print annotations for GitHub Actions.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of --json, and end.")] = False,
+) -> int:
+    """Which known issues do these versions fall into? Reads files; runs and downloads nothing.
+
+    Exit code 0: none. 1: at least one. 3: no package of the ledger is named. 4: bad input.
+    """
+    from finetune_compat.affected.command import affected as answer
+    from finetune_compat.affected.command import form_of
+
+    return answer(path, form_of("compat affected", json=as_json, sarif=sarif, github=github, schema=schema))
+
+
+@app.command()
+def advisories(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory for the files.")] = Path("advisories"),
+) -> None:
+    """Write the bugs of the ledger as OSV advisories, for pip-audit, uv audit and osv-scanner."""
+    from finetune_compat.affected.advisories import advisories as records
+    from finetune_compat.affected.advisories import write_advisories
+    from finetune_compat.affected.proofs import read_proofs
+    from finetune_compat.checks.ledger import shipped_ledger
+
+    for path in write_advisories(directory, records(shipped_ledger(), read_proofs())):
+        print(path)
+
+
+@app.command()
+def audit(
+    path: Annotated[Path, typer.Argument(help="Script, notebook or project directory.")] = Path(),
+    *,
+    lock: Annotated[
+        Path | None, typer.Option(help="Lock file, project file or environment. Default: the nearest project file.")
+    ] = None,
+    release: Annotated[
+        str, typer.Option("--for", metavar="RELEASE", help="What must change before this upgrade, such as trl==1.16.")
+    ] = "",
+    fix: Annotated[bool, typer.Option("--fix", help="Print the changes as a diff. No file is written.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    sarif: Annotated[bool, typer.Option("--sarif", help="Print SARIF 2.1.0, for code scanning.")] = False,
+    github: Annotated[bool, typer.Option("--github", help="Print annotations for GitHub Actions.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of --json, and end.")] = False,
+) -> int:
+    """Does this code train as it seems to? Reads scripts and notebooks, and never runs or imports them.
+
+    Exit code 0: no pattern. 1: at least one hit. 3: only a run decides. 4: bad input.
+    """
+    from finetune_compat.affected.command import form_of
+    from finetune_compat.audit.command import audit_command
+
+    form = form_of("compat audit", json=as_json, sarif=sarif, github=github, schema=schema)
+    return audit_command(path, form, lock=lock, wanted=release, fix=fix)
+
+
 @app.command(context_settings={"allow_interspersed_args": False})
 def watch(
     given: Annotated[

@@ -31,6 +31,9 @@ kind = "upstream"
 link = "https://github.com/huggingface/trl/issues/3926"
 cause = "SFTTrainer prepares a PeftModel for k-bit training a second time, which freezes every parameter."
 remedy = "Hand the base model and peft_config to SFTTrainer, or use TRL 0.23.1 or newer."
+needs = "a PeftModel"
+sees = "0 trainable parameters"
+imports = ["trl.SFTTrainer"]
 fixed_by = "https://github.com/huggingface/trl/pull/4081"
 
 [[issue.shows]]

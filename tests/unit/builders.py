@@ -877,6 +877,9 @@ def issue(*shows: Signature, name: str = "trl#3926") -> Issue:
         link="https://github.com/huggingface/trl/issues/3926",
         cause="SFTTrainer prepares a PeftModel for k-bit training a second time, which freezes every parameter.",
         remedy="Hand the base model and peft_config to SFTTrainer, or use TRL 0.23.1 or newer.",
+        needs="SFTTrainer is handed a PeftModel",
+        sees="0 trainable parameters",
+        imports=("trl.SFTTrainer",),
         shows=shows or (FLAGSHIP,),
         fixed_by="https://github.com/huggingface/trl/pull/4081",
     )

@@ -83,6 +83,7 @@ def test_the_ledger_accepts_every_code(code: str, tmp_path: Path) -> None:
     path = tmp_path / "known-issues.toml"
     path.write_text(
         '[[issue]]\nid = "one"\ntitle = "t"\nkind = "upstream"\nlink = "l"\ncause = "c"\nremedy = "r"\n'
+        'needs = "n"\nsees = "s"\nimports = ["trl.SFTTrainer"]\n'
         f'[[issue.shows]]\nwindows = {{ trl = ">=1" }}\nflows = ["sft-peft-model"]\ncheck = "{code}"\n'
         'symptom = "flat"\n' + EVIDENCE.get(code, "")
     )

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from builders import FLAGSHIP, FULL, INT8, KBIT, LISTED, NF4, NF4_NOGC, VERSIONS, issue, on_trl
-from finetune_compat.checks.ledger import Ledger, Measured, load_ledger
+from finetune_compat.checks import ledger
+from finetune_compat.checks.ledger import Ledger, Measured, load_ledger, shipped_ledger
 from finetune_compat.contract.errors import ExitCode, MatrixError
 from finetune_compat.contract.records import DeviceKind, Precision, Stage, Variant
+from finetune_compat.machine.places import places
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +25,9 @@ kind = "upstream"
 link = "https://github.com/huggingface/trl/issues/3926"
 cause = "It prepares a second time."
 remedy = "Hand it the base model."
+needs = "a PeftModel"
+sees = "0 trainable parameters"
+imports = ["trl.SFTTrainer"]
 
 [[issue.shows]]
 windows = { trl = ">=0.20.0,<0.23.1" }
@@ -134,6 +139,18 @@ def test_the_committed_ledger_is_sound() -> None:
             f"issue[0].shows[0].windows.tlr: observations do not record 'tlr'; they record {', '.join(VERSIONS)}",
         ),
         ('remedy = "Hand it the base model."', "", "issue[0].remedy: Field required"),
+        ('sees = "0 trainable parameters"', 'sees = " "', "issue[0].sees: is empty or has more than one line"),
+        ('needs = "a PeftModel"', r'needs = "a\nb"', "issue[0].needs: is empty or has more than one line"),
+        (
+            '["trl.SFTTrainer"]',
+            "[]",
+            "issue[0].imports: names nothing that affected code uses (such as trl.SFTTrainer)",
+        ),
+        (
+            '"trl.SFTTrainer"',
+            '"SFTTrainer"',
+            "issue[0].imports: 'SFTTrainer' is not a public name of a library (such as trl.SFTTrainer)",
+        ),
     ],
 )
 def test_a_wrong_entry_is_named_with_its_place(tmp_path: Path, old: str, new: str, fault: str) -> None:
@@ -297,6 +314,9 @@ kind = "upstream"
 link = "https://example.org"
 cause = "c"
 remedy = "r"
+needs = "a PeftModel"
+sees = "0 trainable parameters"
+imports = ["trl.SFTTrainer"]
 [[issue.shows]]
 windows = {{ trl = ">=0.20" }}
 flows = ["sft-full"]
@@ -342,3 +362,18 @@ def test_measured_releases_that_cannot_be_read_are_one_message(tmp_path: Path) -
     path.with_name("measured.json").write_text("{}", encoding="utf-8")
     with pytest.raises(MatrixError, match=r"measured\.json: 2 faults"):
         load_ledger(path)
+
+
+class TestShipped:
+    def test_the_fast_reader_gives_what_the_validating_one_gives(self) -> None:
+        """Every field of every entry, with its type."""
+        assert repr(shipped_ledger()) == repr(load_ledger())
+
+    def test_an_invalid_ledger_is_reported_in_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The message is that of the validating reader."""
+        path = written(tmp_path, ENTRY.replace('kind = "upstream"', 'kind = "odd"'))
+        there = dataclasses.replace(places(), matrices=tmp_path)
+        monkeypatch.setattr(ledger, "places", lambda: there)
+        assert path == there.ledger
+        with pytest.raises(MatrixError, match=r"issue\[0\].kind"):
+            shipped_ledger()

@@ -1,0 +1,50 @@
+"""The proofs: one for each signature of the ledger, and the cell that it names is listed for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from finetune_compat.affected.proofs import read_proofs
+from finetune_compat.checks.ledger import load_ledger
+from finetune_compat.contract.cell_id import parse_cell
+from finetune_compat.contract.errors import RecordsError
+from finetune_compat.evidence.proofs import proofs
+from finetune_compat.machine.places import places
+from finetune_compat.stacks.matrix import read_matrix
+
+LEDGER, PROOFS = load_ledger(), read_proofs()
+
+
+def test_every_signature_has_one() -> None:
+    """A signature without a measured cell would be a belief."""
+    wanted = [(issue.id, place) for issue in LEDGER.issues for place in range(len(issue.shows))]
+    assert sorted((proof.issue, proof.shows) for proof in PROOFS) == sorted(wanted)
+
+
+def test_its_cell_is_of_a_flow_that_the_signature_names() -> None:
+    """On a stack of the matrix, and the command runs it."""
+    issues = {issue.id: issue for issue in LEDGER.issues}
+    stacks = {stack.name for stack in read_matrix().stacks}
+    for proof in PROOFS:
+        cell, shown = parse_cell(proof.cell), issues[proof.issue].shows[proof.shows]
+        assert cell.flow in shown.flows
+        stack = proof.cell.partition("-py")[0]
+        assert stack in stacks
+        assert proof.command.startswith(f"compat run {stack} --flows {cell.flow} --variants {cell.variant} ")
+        assert (places().baselines / proof.baseline).is_dir()
+
+
+def test_a_run_without_deviations_proves_nothing(tmp_path: Path) -> None:
+    """There is no observation in it."""
+    (tmp_path / "observations.jsonl").write_text("")
+    assert proofs(LEDGER, [tmp_path]) == {}
+
+
+@pytest.mark.parametrize("text", ["", "{}x", '[{"issue": 1}]'])
+def test_a_file_that_is_not_valid_is_reported(tmp_path: Path, text: str) -> None:
+    """With the command that writes it."""
+    path = tmp_path / "proofs.json"
+    path.write_text(text)
+    with pytest.raises(RecordsError, match=r"not a list of proofs"):
+        read_proofs(path)
