@@ -32,6 +32,7 @@ from finetune_compat.gate.resolve import Resolved, resolve
 from finetune_compat.history.condition import condition, levels
 from finetune_compat.history.search import Boundary, History, bound, next_runs, runs_left, sampled
 from finetune_compat.machine.capacity import at_once, this_machine
+from finetune_compat.machine.console import silent_stdout
 from finetune_compat.machine.gpus import kind_of
 from finetune_compat.run import stack_run
 from finetune_compat.run.options import RunOptions
@@ -90,7 +91,7 @@ def bisect_command(request: BisectRequest, *, as_json: bool, issue: bool) -> int
     Raises:
         CompatError: an option is invalid, or the index does not answer.
     """
-    with contextlib.redirect_stdout(sys.stderr):  # progress of the runs; the answer alone is on stdout
+    with silent_stdout():
         answer = bisect(request)
     if as_json:
         print(json.dumps(asdict(answer), indent=1))

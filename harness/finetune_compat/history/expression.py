@@ -130,8 +130,8 @@ def _type_of(path: ast.expr, where: str) -> Any:
             return _field(Observation, name, where)
         case ast.Attribute(value=base, attr=name):
             return _field(_type_of(base, where), name, where)
-        case ast.Subscript(value=base, slice=ast.Constant(value=key)):
-            return _item(_type_of(base, where), str(key))
+        case ast.Subscript(value=base, slice=index) if (key := _key(index)) is not None:
+            return _item(_type_of(base, where), key)
     raise _refused(f"{ast.unparse(path)} does not begin with a field of an observation", where)
 
 
@@ -146,8 +146,10 @@ def _field(owner: Any, name: str, where: str) -> Any:
         names = [field.name for field in dataclasses.fields(owner)]
         found = hints.get(name) if name in names else None
         found = _STAGES if owner is Observation and name == _STAGES else found
-    else:
+    elif typing.get_origin(owner) is Mapping:
         return _item(owner, name)
+    else:
+        raise _refused(f"{name!r} is asked of a value that has no fields", where)
     if found is None:
         near = get_close_matches(name, names, n=1, cutoff=0.5)
         raise CompatError(
@@ -159,11 +161,23 @@ def _field(owner: Any, name: str, where: str) -> Any:
     return _bare(found)
 
 
-def _item(owner: Any, name: str) -> Any:
+def _item(owner: Any, key: int | str) -> Any:
     if owner is _STAGES:
         return Census
     arguments = typing.get_args(owner)
-    return _bare(arguments[0 if name.lstrip("-").isdigit() else -1]) if arguments else Any
+    return _bare(arguments[0 if isinstance(key, int) else -1]) if arguments else Any
+
+
+def _key(index: ast.expr) -> int | str | None:
+    """A constant index, also a negative one; None for anything else."""
+    match index:
+        case ast.Constant(value=bool()):
+            return None
+        case ast.Constant(value=int() | str() as key):
+            return key
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as key)):
+            return -key
+    return None
 
 
 def _bare(hint: Any) -> Any:
@@ -220,8 +234,8 @@ def _part(node: ast.expr, names: Mapping[str, Any]) -> Any:
             return names[name]
         case ast.Attribute(value=base, attr=key):
             return _get(_part(base, names), key, base)
-        case ast.Subscript(value=base, slice=ast.Constant(value=key)):
-            return _get(_part(base, names), key, base)
+        case ast.Subscript(value=base, slice=index):
+            return _get(_part(base, names), _key(index), base)
     raise TypeError(f"{ast.unparse(node)} is no part of an observation")
 
 

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -100,6 +100,7 @@ def facts_of(plan: LockPlan) -> dict[str, str]:
         "exempt": " ".join(f"{name}<={until}" for name, until in sorted(plan.exempt.items())) or "none",
         "excluded": " ".join(sorted(plan.excluded)),
         **({"constrained": _digest(plan.constraints)} if plan.constraints else {}),
+        **({"kept": _digest(plan.kept)} if plan.kept else {}),
         "again": plan.again or f"nox -s lock -- {plan.stack.name}",
     }
 
@@ -296,7 +297,12 @@ def _resolve(plan: LockPlan) -> Answer:
         for name, until in sorted(plan.exempt.items()):
             arguments += ["--exclude-newer-package", f"{name}={_end_of(until)}"]
         asked = (*plan.requirements, f"torch=={plan.torch}")
-        return run_uv(arguments, environ=lock_environ(), stdin="\n".join(asked))
+        if not plan.kept:
+            return run_uv(arguments, environ=lock_environ(), stdin="\n".join(asked))
+        kept = Path(scratch) / "kept.txt"  # uv prefers the versions of an output file that exists
+        kept.write_text("\n".join(plan.kept), encoding="utf-8")
+        answer = run_uv([*arguments, "--output-file", str(kept)], environ=lock_environ(), stdin="\n".join(asked))
+        return replace(answer, output=kept.read_text(encoding="utf-8")) if answer.ok else answer
 
 
 def _end_of(day: date) -> str:

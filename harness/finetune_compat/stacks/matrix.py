@@ -82,6 +82,8 @@ class LockPlan:
     platform: str
     constraints: tuple[str, ...] = ()
     """Constraints for packages that the resolver may need; only for stacks that are not in the matrix."""
+    kept: tuple[str, ...] = ()
+    """Versions that the resolver keeps where nothing forbids it, such as `numpy==2.3.1`; only outside the matrix."""
     again: str = ""
     """The command that makes the lock again; empty for a row of the matrix, where it is `nox -s lock`."""
 
