@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
-from finetune_compat.bisect.mixture import Two
 from finetune_compat.bisect.probe import Bench, Probe, subject
 from finetune_compat.checks import drift
 from finetune_compat.checks.ledger import load_ledger
@@ -16,6 +15,7 @@ from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.redaction import redact_words
 from finetune_compat.gate.inputs import read_side
+from finetune_compat.gate.mixture import Two
 from finetune_compat.gate.resolve import Resolved, resolve
 from finetune_compat.history.condition import VERDICT, condition, levels
 from finetune_compat.history.minimal import minimal

@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -221,12 +221,14 @@ class _Walk:
         )
         with ThreadPoolExecutor(width) as pool:
             while places := next_runs(self.history, width):
-                for place, probe in zip(places, pool.map(self.line.probe, places), strict=True):
-                    self.probes[place] = probe
-                    self._say(place, probe)
+                running = {pool.submit(self.line.probe, place): place for place in places}
+                for done in as_completed(running):
+                    self.probes[running[done]] = done.result()
+                    self._say(running[done])
 
-    def _say(self, place: int, probe: Probe) -> None:
-        version, left = self.line.releases[place].version, runs_left(self.history)
+    def _say(self, place: int) -> None:
+        probe, left = self.probes[place], runs_left(self.history)
+        version = self.line.releases[place].version
         head = "skipped: " if probe.measured.state is None else ""
         self.line.bench.progress(
             f"{self.line.package} {version}: {head}{probe.measured.shown} (about {left} runs left)"

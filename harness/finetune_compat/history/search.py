@@ -95,17 +95,17 @@ def sampled(groups: Sequence[Hashable], most: int) -> tuple[int, ...]:
 
 
 def next_runs(history: History[S], width: int) -> tuple[int, ...]:
-    """The releases to run next, at most `width` of them at the same time; empty when the search has ended.
+    """The releases to run next, which do not depend on each other; empty when the search has ended.
 
-    A boundary takes a second run at the same time only if its bound then still suffices.
+    These are the whole sample first, then one release for each boundary. Where that is fewer than `width`, which is how
+    many can run at the same time, a boundary takes several, but only if its bound then still suffices.
     """
-    waiting = [place for place in history.sample if place not in history.answers]
+    waiting = tuple(place for place in history.sample if place not in history.answers)
     if waiting:
-        return tuple(waiting[:width])
-    chosen: list[int] = []
-    for gap in _gaps(history):
-        chosen += _of_gap(gap, width - len(chosen))
-    return tuple(sorted(chosen))
+        return waiting
+    gaps = [gap for gap in _gaps(history) if gap.open and gap.left]
+    together = max(width // max(sum(len(gap.open) for gap in gaps), 1), 1)
+    return tuple(sorted(place for gap in gaps for place in _of_gap(gap, together)))
 
 
 def runs_left(history: History[S]) -> int:
@@ -137,18 +137,17 @@ def _gaps(history: History[S]) -> list[_Gap]:
 
 
 def _of_gap(gap: _Gap, width: int) -> list[int]:
-    """Places to run: one for each boundary; several at once for a boundary that is alone, where its budget allows."""
+    """Places to run: one for each boundary; up to `width` for a boundary that is alone, where its budget allows."""
     if len(gap.open) == 1:
         unseen = gap.open[0].unseen
-        together = next(count for count in range(max(width, 0), -1, -1) if _fits(len(unseen), count, gap.left))
-        return _split(unseen, together)
-    return [one.unseen[len(one.unseen) // 2] for one in gap.open[: max(min(width, gap.left), 0)]]
+        return _split(unseen, next(count for count in range(width, 0, -1) if _fits(len(unseen), count, gap.left)))
+    return [one.unseen[len(one.unseen) // 2] for one in gap.open[: gap.left]]
 
 
 def _fits(unseen: int, together: int, left: int) -> bool:
-    """Whether `together` runs at once leave enough of the budget to finish. A single run only has to be within it."""
-    if together <= 1:
-        return together <= left
+    """Whether `together` runs at once leave enough of the budget to finish. One run needs no more than a budget."""
+    if together == 1:
+        return True
     rest = -(-(unseen - together) // (together + 1))
     return together <= unseen and together + rest.bit_length() <= left
 

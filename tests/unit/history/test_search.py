@@ -32,7 +32,7 @@ def search(truth: list[int | None], history: History[int], width: int) -> tuple[
     """Run the search to its end; return what is known then, and the places that were run."""
     ran: list[int] = []
     while places := next_runs(history, width):
-        assert len(places) <= width
+        assert len(places) == len({*places})
         assert not {*places} & {*history.answers}, "nothing is run twice, nor what is stored"
         ran += places
         history = replace(history, answers={**history.answers, **{place: truth[place] for place in places}})
