@@ -179,6 +179,11 @@ class _Line:
         """Run a release."""
         return self.bench.probe(self.resolved(place))
 
+    def stored(self) -> dict[int, Probe]:
+        """The stored results, by place."""
+        locked = locked_places(self.matrix, self.package, [release.version for release in self.releases])
+        return stored_results(self.resolved, locked, self.bench)
+
 
 class _Walk:
     """The search, with what was found so far."""
@@ -212,8 +217,7 @@ class _Walk:
         """Read what is stored, then run until nothing is left to run."""
         bench = self.line.bench
         width = 1 if bench.subject.script or bench.gpus else min(at_once(this_machine(0)), 4)
-        locked = locked_places(self.line.matrix, self.line.package, [one.version for one in self.line.releases])
-        stored = stored_results(self.line.resolved, locked, bench)
+        stored = self.line.stored()
         self.probes, self.free = dict(stored), frozenset(stored)
         bench.progress(
             f"{len(self.line.releases)} releases of {self.line.package}, {len(stored)} results stored; "
