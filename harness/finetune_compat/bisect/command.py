@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
@@ -20,6 +21,7 @@ from finetune_compat.bisect.known import locked_places, stored_results
 from finetune_compat.bisect.lines import Changed, changed_functions, installed
 from finetune_compat.bisect.probe import Bench, Probe, subject
 from finetune_compat.bisect.render import issue_text, terminal
+from finetune_compat.bisect.reproduction import reproduction
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.contract.options import DeviceChoice
@@ -96,7 +98,7 @@ def bisect_command(request: BisectRequest, *, as_json: bool, issue: bool) -> int
     if as_json:
         print(json.dumps(asdict(answer), indent=1))
     else:
-        print(issue_text(answer) if issue else terminal(answer))
+        print(issue_text(answer, _script(request, answer)) if issue else terminal(answer))
     return ExitCode.HEALTHY if answer.edges else ExitCode.COULD_NOT_TELL
 
 
@@ -321,6 +323,13 @@ def lines_between(before: Probe, after: Probe, bad_after: bool | None) -> tuple[
     if good.python is None or bad.python is None or bad.seen is None:
         return ()
     return changed_functions(installed(good.python, good.versions), installed(bad.python, bad.versions), bad.seen)
+
+
+def _script(request: BisectRequest, answer: BisectAnswer) -> str:
+    """The script to reproduce it: the user's own, else the flow as a script."""
+    if request.script is not None:
+        return Path(request.script).read_text(encoding="utf-8") if request.script.endswith(".py") else ""
+    return reproduction(answer.subject)
 
 
 def _print(line: str) -> None:
