@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import builders as b
+import pytest
+from finetune_compat.checks.judge import judge
+from finetune_compat.contract.catalog import flow_named
+from finetune_compat.contract.records import DeviceKind
+from finetune_compat.gate import search as search_module
 from finetune_compat.gate.decision import SafeTarget, Tried
 from finetune_compat.gate.index import Release
 from finetune_compat.gate.search import search
 from finetune_compat.gate.targets import Suspect
+from finetune_compat.stacks.locks import Unsolvable
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
@@ -17,6 +28,7 @@ from packaging.version import Version
 TRL = ("0.19.0", "0.19.1", "0.20.0", "0.21.0", "0.22.0", "0.22.1", "0.22.2", "0.23.0", "0.23.1", "0.24.0", "1.0.0rc1")
 BROKEN = {"0.20.0", "0.21.0", "0.22.0", "0.22.1", "0.22.2", "0.23.0"}
 ASKED = Suspect("trl", Version("0.19.1"), Version("0.22.2"))
+CELL = "sft-peft-model[qwen2-nf4-gc]@cpu"
 ABOVE, BETWEEN = ("0.23.0", "0.23.1", "0.24.0"), ("0.20.0", "0.21.0", "0.22.0", "0.22.1")
 
 
@@ -89,3 +101,56 @@ class TestSearch:
         target, _ = found({*ABOVE[:above], *BETWEEN[between:]}, bound=20)
         assert (target.version if target.above else None) == (ABOVE[above] if above < len(ABOVE) else None)
         assert target.between == (BETWEEN[between - 1] if between else None)
+
+
+class TestSuspects:
+    """Where nothing names one of several packages that moved, they are moved one at a time."""
+
+    MOVED = ("trl", "transformers", "peft")
+
+    def suspected(
+        self, monkeypatch: pytest.MonkeyPatch, guilty: str, refused: str = ""
+    ) -> tuple[Suspect | None, list[str]]:
+        """The suspect of a cell without a line, and the packages that were moved."""
+        asked: list[str] = []
+        tools = b.healthy("sft-peft-model"), b.frozen(b.healthy("sft-peft-model"))
+        versions = (dict.fromkeys(self.MOVED, "1.0"), dict.fromkeys(self.MOVED, "2.0"))
+
+        class Mixed:
+            def __init__(self, *_: object) -> None: ...
+
+            def moved(self, names: tuple[str]) -> Any:
+                asked.extend(names)
+                lock = Unsolvable(Path("x"), "cause: no", {}) if names == (refused,) else None
+                return SimpleNamespace(stack="mixed", lock=lock)
+
+        class Runs:
+            def cells(self, *_: object) -> None: ...
+
+            def progress(self, _: str) -> None: ...
+
+            def results(self) -> Any:
+                seen = tools[asked[-1] in (guilty, refused)]
+                verdict = judge(seen, flow_named(seen.flow), ())
+                return SimpleNamespace(verdicts=(replace(verdict, cell=f"mixed/{CELL}"),))
+
+        monkeypatch.setattr(search_module, "Two", Mixed)
+        side = SimpleNamespace(pins=())
+        given = SimpleNamespace(
+            before=SimpleNamespace(versions=versions[0]), after=SimpleNamespace(versions=versions[1]), ledger=b.UNLISTED
+        )
+        of = search_module.Search(Any, Runs(), side, side, DeviceKind.CPU, 6)  # type: ignore[arg-type]
+        return of._suspect(given, [SimpleNamespace(name=CELL, after=None)]), asked  # type: ignore[list-item,arg-type]
+
+    def test_the_first_that_fails_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found, asked = self.suspected(monkeypatch, "transformers")
+        assert found == Suspect("transformers", Version("1.0"), Version("2.0"))
+        assert asked == ["trl", "transformers"]
+
+    def test_none_where_none_fails_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found, asked = self.suspected(monkeypatch, "")
+        assert found is None and {*asked} == {*self.MOVED}
+
+    def test_versions_that_do_not_go_together_accuse_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found, _ = self.suspected(monkeypatch, "peft", refused="trl")
+        assert found is not None and found.package == "peft"
