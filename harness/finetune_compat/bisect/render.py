@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Iterator, Sequence
+
+from packaging.version import Version
 
 from finetune_compat.bisect.answer import BisectAnswer, Edge, ReleaseResult
 from finetune_compat.bisect.lines import Changed
@@ -78,14 +81,23 @@ def _rest(answer: BisectAnswer) -> Iterator[str]:
     for result in skipped:
         yield _wrapped(f"skipped {result.version}: {_one_line(result.shown)}")
     if answer.not_looked_at:
-        head = f"Not looked at, between equal results ({len(answer.not_looked_at)}): "
-        yield _wrapped(head + ", ".join(answer.not_looked_at))
+        yield _wrapped(f"Not looked at ({len(answer.not_looked_at)}): {', '.join(_spans(answer))}")
     if answer.older:
         yield f"Older releases were left out: {answer.older} (--releases selects others)."
     yield (
         f"{answer.runs} runs, {answer.sample_runs} of them the sample; {answer.stored} results were stored; "
         f"{answer.seconds:.0f} s. Observations: {answer.run}"
     )
+
+
+def _spans(answer: BisectAnswer) -> Iterator[str]:
+    """The releases that were not looked at; neighbours as one span."""
+    unseen = {*answer.not_looked_at}
+    there = sorted((*unseen, *(result.version for result in answer.results)), key=Version)
+    for missing, group in itertools.groupby(there, key=unseen.__contains__):
+        versions = list(group)
+        if missing:
+            yield versions[0] if len(versions) == 1 else f"{versions[0]} to {versions[-1]} ({len(versions)})"
 
 
 def _wrapped(text: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from finetune_compat.contract.errors import CompatError, LockError, RegistryUnreachable
@@ -61,7 +63,7 @@ class Two:
     def moved(self, names: Collection[str]) -> Resolved:
         """The first side with `names` at the second side's versions.
 
-        The packages of the matrix have exactly these versions. Of the others only those move that must.
+        What a side asks for by name has exactly these versions. Of the rest only those packages move that must.
 
         Raises:
             RegistryUnreachable: the index does not answer.
@@ -79,7 +81,6 @@ class Two:
         return Resolved(asked, Rule.FILE, plan, _lock(plan), (), ())
 
     def _plan(self, versions: dict[str, str], names: Collection[str]) -> LockPlan:
-        pins = tuple(f"{name}=={versions[name]}" for name in self.matrix.packages if name in versions)
         kept = tuple(f"{name}=={version}" for name, version in sorted(versions.items()))
         day = max(self.before.plan.as_of, self.after.plan.as_of)
         python = self.before.plan.python
@@ -87,7 +88,18 @@ class Two:
         name = shortened(f"{self.before.plan.stack.name}-{'-'.join(sorted(names))}")
         stack = Stack("", f"{name}-{digest}", "", day, day, "", (python,))
         base = self.matrix.plan(stack, python, self.device)
-        return replace(base, requirements=(*pins, *self.matrix.tools), kept=kept, again="compat blame")
+        return replace(base, requirements=self._pins(versions), kept=kept, again="compat blame")
+
+    def _pins(self, versions: Mapping[str, str]) -> tuple[str, ...]:
+        """What the sides ask for by name, with these versions."""
+        asked = [Requirement(text) for side in (self.before, self.after) for text in side.plan.requirements]
+        pins: dict[str, str] = {}
+        for item in asked:
+            name = canonicalize_name(item.name)
+            if name in versions:
+                extras = f"[{','.join(sorted(item.extras))}]" if item.extras else ""
+                pins.setdefault(name, f"{name}{extras}=={versions[name]}")
+        return tuple(pins.values())
 
     def followed(self, of: Resolved, names: Collection[str]) -> tuple[str, ...]:
         """The packages that moved in `of` though they are not among `names` (example: `tokenizers 0.21 -> 0.22`)."""

@@ -60,7 +60,8 @@ class TestMoved:
         monkeypatch.setattr(locks, "run_uv", run_uv)
         found = TWO.moved(("transformers",))
         one, other = (lock.requirements for lock in TWO.locks)
-        assert f"transformers=={other['transformers']}" in asked and f"trl=={one['trl']}" in asked
+        wanted = {**one, "transformers": other["transformers"], "torch": MATRIX.torch}
+        assert asked == [f"{name}=={wanted[name]}" for name in (*MATRIX.packages, *MATRIX.tools, "torch")]
         assert kept == {**one, "transformers": other["transformers"]}
         assert TWO.followed(found, ("transformers",)) == (f"tokenizers {one['tokenizers']} -> 0.99.0",)
         assert TWO.moved(("transformers",)) == found, "the lock is read the second time"
