@@ -421,6 +421,9 @@ def transplant(  # noqa: PLR0913 - one parameter an option
             help="Function to exchange; may be repeated. Default: those on the freeze chain or the error's stack.",
         ),
     ] = None,
+    hunk: Annotated[
+        int | None, typer.Option(min=1, help="Exchange only this change of the function, counted as in its diff.")
+    ] = None,
     condition: Annotated[str, typer.Option(help="What is bad, as for `compat bisect`.")] = "verdict",
     device: Annotated[DeviceChoice | None, typer.Option(help=HELP["device"])] = None,
     python: Annotated[str | None, typer.Option(help="Python version of both sides, such as 3.12.")] = None,
@@ -434,7 +437,9 @@ def transplant(  # noqa: PLR0913 - one parameter an option
     from finetune_compat.bisect.prove import TransplantRequest, transplant_command
 
     write_runs_to(out)
-    request = TransplantRequest(tuple(good), tuple(bad), flow, cell, tuple(function or ()), condition, device, python)
+    request = TransplantRequest(
+        tuple(good), tuple(bad), flow, cell, tuple(function or ()), hunk, condition, device, python
+    )
     return transplant_command(request, as_json=as_json)
 
 

@@ -34,6 +34,8 @@ class TransplantRequest:
     cell: str | None = None
     functions: tuple[str, ...] = ()
     """Functions to exchange, as FILE::FUNCTION. Empty: those on the bad side's chains, until one is proven."""
+    hunk: int | None = None
+    """The only change of the function to exchange, counted from 1 in the order of the diff."""
     condition: str = VERDICT
     device: DeviceChoice | None = None
     python: str | None = None
@@ -57,6 +59,13 @@ def transplant(request: TransplantRequest) -> tuple[Proof, ...]:
     Raises:
         CompatError: an option is invalid, the sides do not differ, or the index does not answer.
     """
+    if request.hunk is not None and len(request.functions) != 1:
+        raise CompatError(
+            "--hunk needs one function",
+            where=f"--hunk {request.hunk}",
+            meaning="It counts the changes of a function.",
+            todo="Name the function: --function FILE::FUNCTION.",
+        )
     asked = condition(request.condition, None)
     what = subject(request.flow, request.cell, None, (), STEPS, asked.tier)
     matrix = read_matrix()
@@ -77,7 +86,7 @@ def transplant(request: TransplantRequest) -> tuple[Proof, ...]:
             todo="Name a good and a bad release; `compat bisect` finds them.",
         )
     named = request.functions or _on_the_chains(one, other, bad)
-    return tuple(_until_proven(bench, good, bad, named, every=bool(request.functions)))
+    return tuple(_until_proven(bench, good, bad, named, request))
 
 
 def _on_the_chains(one: Installed, other: Installed, bad: Ran) -> tuple[str, ...]:
@@ -92,11 +101,13 @@ def _on_the_chains(one: Installed, other: Installed, bad: Ran) -> tuple[str, ...
     return tuple(changed.place for changed in found if changed.good_link)
 
 
-def _until_proven(bench: Bench, good: Ran, bad: Ran, named: Sequence[str], *, every: bool) -> Iterator[Proof]:
+def _until_proven(
+    bench: Bench, good: Ran, bad: Ran, named: Sequence[str], request: TransplantRequest
+) -> Iterator[Proof]:
     for place in named:
-        proof = prove(bench, good, bad, place)
+        proof = prove(bench, good, bad, place, request.hunk)
         yield proof
-        if proof.proven and not every:
+        if proof.proven and not request.functions:
             return
 
 

@@ -17,7 +17,7 @@ from finetune_compat.bisect.probe import Bench, Probe
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.gate.resolve import Resolved
 from finetune_compat.history.condition import Measured
-from finetune_compat.history.functions import replaced
+from finetune_compat.history.functions import exchanged
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.results.run_files import judged
 from finetune_compat.run import stack_run
@@ -70,25 +70,26 @@ class Ran:
         return installed(self.probe.python, self.probe.versions)
 
 
-def prove(bench: Bench, good: Ran, bad: Ran, place: str) -> Proof:
-    """Exchange one function between two releases and run the cell on both.
+def prove(bench: Bench, good: Ran, bad: Ran, place: str, hunk: int | None = None) -> Proof:
+    """Exchange one function between two releases, or one change of it, and run the cell on both.
 
     Raises:
-        CompatError: `place` is not FILE::FUNCTION, or both releases have the same function there or one has none.
+        CompatError: `place` is not FILE::FUNCTION, both releases have the same function there or one has none, or the
+            change does not exist or does not stand alone.
     """
     file, _, function = place.partition("::")
-    sources = [side.environment.source(file) for side in (good, bad)]
-    texts = [replaced(sources[0], function, sources[1]), replaced(sources[1], function, sources[0])]
-    if texts[0] is None or texts[1] is None:
+    texts = exchanged(good.environment.source(file), bad.environment.source(file), function, hunk)
+    if texts is None:
         raise CompatError(
             "there is nothing to exchange",
             where=f"--function {place}",
-            meaning="Both releases have the same function there, or one of them has no such function or file.",
+            meaning="Both releases have the same function there, one of them has no such function or file, or the "
+            "change (--hunk) does not exist or is no Python without the others.",
             todo="Write FILE::FUNCTION, such as trl/models/utils.py::prepare_peft_model. `compat bisect` lists them.",
         )
-    broken, repaired = (_with(bench, side, file, text) for side, text in zip((good, bad), texts, strict=True) if text)
+    broken, repaired = (_with(bench, side, file, text) for side, text in zip((good, bad), texts, strict=True))
     return Proof(
-        place=place,
+        place=place if hunk is None else f"{place}, change {hunk}",
         good=good.of.asked,
         bad=bad.of.asked,
         good_shows=good.probe.measured.shown,

@@ -65,48 +65,60 @@ def difference(before: Function | None, after: Function) -> tuple[str, ...]:
     return tuple("..." if line.startswith("@@") else line for line in shown)[1:]
 
 
-def replaced(source: str, name: str, donor: str) -> str | None:
-    """`source` with the function `name` as it is in `donor`; None if one of them lacks it, or if nothing changes.
+def exchanged(one: str, other: str, name: str, hunk: int | None = None) -> tuple[str, str] | None:
+    """Both sources, each with the function `name` of the other; with `hunk`, from 1, only with that change of it.
 
-    Imports of the donor's file that the function needs and `source` lacks are put inside it.
+    Imports of the donor's file that the function needs and the other file lacks are put inside it. None if one of the
+    sources lacks the function, if nothing changes, or if the result is no Python.
     """
-    old, new = functions(source).get(name), functions(donor).get(name)
+    old, new = functions(one).get(name), functions(other).get(name)
     if old is None or new is None or not difference(old, new):
         return None
+    lines = (new.lines, old.lines) if hunk is None else _with_hunk(old.lines, new.lines, hunk)
+    if lines is None:
+        return None
+    first = _put(one, old, _with_imports(lines[0], one, other))
+    second = _put(other, new, _with_imports(lines[1], other, one))
+    return (first, second) if functions(first) and functions(second) else None
+
+
+_Lines = tuple[str, ...]
+
+
+def _with_hunk(old: _Lines, new: _Lines, hunk: int) -> tuple[_Lines, _Lines] | None:
+    """Both versions of a function with one change exchanged; None if there are fewer changes."""
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    changes = [change for change in matcher.get_opcodes() if change[0] != "equal"]
+    if not 1 <= hunk <= len(changes):
+        return None
+    _, a, b, c, d = changes[hunk - 1]
+    return (*old[:a], *new[c:d], *old[b:]), (*new[:c], *old[a:b], *new[d:])
+
+
+def _put(source: str, function: Function, body: Sequence[str]) -> str:
     lines = source.split("\n")
-    body = _with_imports(new, source, donor)
-    text = "\n".join([*lines[: old.first - 1], *body, *lines[old.last :]])
-    return text if functions(text) else None
+    return "\n".join([*lines[: function.first - 1], *body, *lines[function.last :]])
 
 
-def hunks(before: Function, after: Function) -> tuple[tuple[int, int, int, int], ...]:
-    """The changed places of two versions of a function, each as first and end line in `before` and in `after`."""
-    matcher = difflib.SequenceMatcher(None, before.lines, after.lines, autojunk=False)
-    return tuple((a, b, c, d) for kind, a, b, c, d in matcher.get_opcodes() if kind != "equal")
-
-
-def _with_imports(new: Function, source: str, donor: str) -> list[str]:
+def _with_imports(lines: _Lines, source: str, donor: str) -> list[str]:
     """The lines of a function, with imports of names that only the donor's file has."""
-    missing = _names_in(new) & (_module_names(donor) - _module_names(source))
+    try:
+        tree = ast.parse(_dedented("\n".join(lines))).body[0]
+    except SyntaxError:  # a change that does not stand alone
+        return list(lines)
+    if not isinstance(tree, _Definition):
+        return list(lines)
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    missing = names & (_module_names(donor) - _module_names(source))
     imports = [statement for name in sorted(missing) for statement in _import_of(name, donor)]
-    if not imports:
-        return list(new.lines)
-    text = "\n".join(new.lines)
-    tree = ast.parse(_dedented(text)).body[0]
-    assert isinstance(tree, _Definition)  # noqa: S101 - it was found as one
     at = tree.body[0].lineno - 1
-    indent = new.lines[at][: len(new.lines[at]) - len(new.lines[at].lstrip())]
-    return [*new.lines[:at], *(f"{indent}{line}" for line in imports), *new.lines[at:]]
+    indent = lines[at][: len(lines[at]) - len(lines[at].lstrip())]
+    return [*lines[:at], *(f"{indent}{line}" for line in imports), *lines[at:]]
 
 
 def _dedented(text: str) -> str:
     indent = len(text) - len(text.lstrip(" "))
     return "\n".join(line[indent:] if not line[:indent].strip() else line for line in text.split("\n"))
-
-
-def _names_in(function: Function) -> set[str]:
-    tree = ast.parse(_dedented("\n".join(function.lines)))
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def _module_names(source: str) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from finetune_compat.history.functions import around, difference, functions, replaced
+from finetune_compat.history.functions import around, difference, exchanged, functions
 from finetune_compat.history.source_links import source_link
 
 GOOD = textwrap.dedent(
@@ -65,23 +65,40 @@ class TestFunctions:
         assert difference(None, other)[0].startswith("+")
 
 
-class TestReplaced:
+class TestExchanged:
     def test_only_the_function_changes(self) -> None:
-        text = replaced(BAD, "Trainer.prepare", GOOD)
-        assert text is not None
-        assert functions(text)["Trainer.prepare"].lines == functions(GOOD)["Trainer.prepare"].lines
-        assert text.replace("\n".join(functions(text)["Trainer.prepare"].lines), "") == BAD.replace(
-            "\n".join(functions(BAD)["Trainer.prepare"].lines), ""
-        )
+        texts = exchanged(GOOD, BAD, "Trainer.prepare")
+        assert texts is not None
+        _, repaired = texts
+        assert functions(repaired)["Trainer.prepare"].lines == functions(GOOD)["Trainer.prepare"].lines
+        assert without(repaired, "Trainer.prepare") == without(BAD, "Trainer.prepare")
 
     def test_names_that_only_the_donor_imports_come_along(self) -> None:
-        text = replaced(GOOD, "Trainer.prepare", BAD)
-        assert text is not None and "        from tools import again as twice" in text
-        compile(text, "x", "exec")
+        texts = exchanged(GOOD, BAD, "Trainer.prepare")
+        assert texts is not None and "        from tools import again as twice" in texts[0]
+        assert "import again" not in texts[1].replace("from tools import again as twice\n\nclass", "")
+        compile(texts[0], "x", "exec")
+
+    def test_one_change_of_a_function(self) -> None:
+        one = "def f(x):\n    a = 1\n    b = 2\n    return x\n"
+        other = "def f(x):\n    a = 10\n    b = 2\n    return -x\n"
+        assert exchanged(one, other, "f", 1) == (one.replace("a = 1", "a = 10"), other.replace("a = 10", "a = 1"))
+        assert exchanged(one, other, "f", 2) == (one.replace("n x", "n -x"), other.replace("n -x", "n x"))
+        assert exchanged(one, other, "f", 3) is None
+
+    def test_a_change_that_is_no_python_alone(self) -> None:
+        one = "def f(x):\n    a = 1\n    return x\n"
+        other = "def f(x):\n    try:\n        a = 1\n        return x\n    finally:\n        pass\n"
+        assert exchanged(one, other, "f") is not None
+        assert exchanged("def f():\n  a = (\n  1,\n  2)\n", "def f():\n  a = [\n  1,\n  2]\n", "f", 1) is None
 
     def test_nothing_to_exchange(self) -> None:
-        assert replaced(GOOD, "freeze", BAD) is None
-        assert replaced(GOOD, "missing", BAD) is None
+        assert exchanged(BAD, GOOD, "freeze") is None
+        assert exchanged(BAD, GOOD, "missing") is None
+
+
+def without(source: str, name: str) -> str:
+    return source.replace("\n".join(functions(source)[name].lines), "")
 
 
 def test_links_to_the_tag_of_a_release() -> None:
