@@ -64,7 +64,7 @@ def _edge(answer: BisectAnswer, edge: Edge) -> Iterator[str]:
     for changed in edge.lines[:FUNCTIONS]:
         yield from _changed(changed)
     if len(edge.lines) > FUNCTIONS:
-        yield f"  {len(edge.lines) - FUNCTIONS} more functions on the chain differ (--json lists them)"
+        yield f"  {len(edge.lines) - FUNCTIONS} more on the chain differ (--json lists them)"
     yield ""
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import builders as b
 import pytest
 from finetune_compat.bisect import transplant
-from finetune_compat.bisect.lines import changed_functions, installed
+from finetune_compat.bisect.lines import installed
 from finetune_compat.bisect.probe import Bench, Probe, Subject
 from finetune_compat.bisect.transplant import Proof, Ran, prove, scratch_copy
 from finetune_compat.contract.errors import CompatError
-from finetune_compat.contract.records import DeviceKind, Frame
+from finetune_compat.contract.records import DeviceKind
 from finetune_compat.gate.decision import Rule
 from finetune_compat.gate.resolve import Resolved
 from finetune_compat.history.condition import Measured, condition
@@ -124,16 +124,3 @@ class TestScratchCopy:
             assert (installed(copy, {}).site / "trl" / "trainer.py").stat().st_nlink == 1
             root = copy.parent.parent
         assert not root.exists()
-
-
-class TestLines:
-    def test_the_functions_on_the_chain_that_differ(self, sides: tuple[Ran, Ran]) -> None:
-        chain = (Frame("trl/trainer.py", 5, "prepare", ""), Frame("other/__init__.py", 1, "<module>", ""))
-        seen = b.frozen(b.healthy("sft-peft-model"), chain=chain)
-        good, bad = (one.environment for one in sides)
-        (found,) = changed_functions(good, bad, seen)
-        assert found.place == PLACE
-        assert "+        model = freeze(model)" in found.diff
-        assert found.good_link == "https://github.com/huggingface/trl/blob/v0.23.1/trl/trainer.py#L2-L3"
-        assert found.bad_link == "https://github.com/huggingface/trl/blob/v0.23.0/trl/trainer.py#L4-L6"
-        assert changed_functions(good, good, seen) == ()
