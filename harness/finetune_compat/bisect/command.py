@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -225,12 +225,19 @@ class _Walk:
             f"{len(self.line.releases)} releases of {self.line.package}, {len(stored)} results stored; "
             f"sample of {len(self.sample)}, then at most {bound(len(self.line.releases))} runs for each change"
         )
+        while places := next_runs(self.history, width):
+            for place, probe in self._run(places, width):
+                self.probes[place] = probe
+                self._say(place)
+
+    def _run(self, places: Sequence[int], width: int) -> Iterator[tuple[int, Probe]]:
+        """Run releases, `width` at a time, and give each when it has ended."""
+        if width == 1:  # a script is run by the main thread, which alone can handle signals
+            yield from ((place, self.line.probe(place)) for place in places)
+            return
         with ThreadPoolExecutor(width) as pool:
-            while places := next_runs(self.history, width):
-                running = {pool.submit(self.line.probe, place): place for place in places}
-                for done in as_completed(running):
-                    self.probes[running[done]] = done.result()
-                    self._say(running[done])
+            running = {pool.submit(self.line.probe, place): place for place in places}
+            yield from ((running[done], done.result()) for done in as_completed(running))
 
     def _say(self, place: int) -> None:
         probe, left = self.probes[place], runs_left(self.history)

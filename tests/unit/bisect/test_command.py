@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import builders as b
@@ -119,6 +121,22 @@ class TestBisect:
         assert bisect(asked(condition="G402", flow="sft-all-linear")).subject == "sft-all-linear[qwen2-full-gc]"
         with pytest.raises(CompatError, match="the deep tier measures no cell of sft-adapter-reload-frozen"):
             bisect(asked(condition="G402", flow="sft-adapter-reload-frozen"))
+
+    def test_a_script_runs_in_the_main_thread(
+        self, stand: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Only there can signals be handled while it runs."""
+        script = tmp_path / "train.py"
+        script.write_text("pass\n")
+        threads = set()
+
+        def of(version: str) -> Observation:
+            threads.add(threading.current_thread())
+            return flagship(version)
+
+        stand(of)
+        assert edges(bisect(asked(flow=None, script=str(script)))) == [("0.19.2", "0.20.0"), ("0.23.0", "0.23.1")]
+        assert threads == {threading.main_thread()}
 
 
 class TestOutput:
