@@ -10,6 +10,7 @@ from packaging.version import Version
 
 from finetune_compat.bisect.answer import BisectAnswer, Edge, ReleaseResult
 from finetune_compat.bisect.lines import Changed
+from finetune_compat.checks.codes import CODES
 
 DIFF_LINES = 24
 """Maximum number of lines of a diff that the terminal shows."""
@@ -136,6 +137,7 @@ def _issue(answer: BisectAnswer, script: str) -> Iterator[str]:
     yield ""
     for result in (edge.before, edge.after):
         yield f"- {answer.package} {result.version}: {_one_line(result.shown)}"
+    yield from (f"- {code} checks: {CODES[code].title}" for code in CODES if code in edge.after.shown)
     yield ""
     for changed in edge.lines[:1]:
         yield f"**Changed between them, on the call chain:** `{changed.place}`"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from finetune_compat.bisect.answer import BisectAnswer, Edge, ReleaseResult
 from finetune_compat.bisect.lines import Changed
 from finetune_compat.bisect.render import DIFF_LINES, headline, issue_text, terminal
+from finetune_compat.checks.codes import CODES
 
 
 def result(version: str, bad: bool | None, shown: str = "") -> ReleaseResult:
@@ -72,6 +73,10 @@ class TestIssue:
         assert "| peft | 0.16 | 0.17 | - |" in text
         assert "```python\ntrain()\n```" in text
         assert "`trl/a.py::f`" in text and "[0.19](https://good), [0.20](https://bad)" in text
+
+    def test_codes_are_explained(self) -> None:
+        edge = replace(EDGES[0], after=result("0.20", True, "C104 fails, eval loss: flat"))
+        assert f"- C104 checks: {CODES['C104'].title}" in issue_text(replace(ANSWER, edges=(edge,)))
 
     def test_a_window_that_is_open(self) -> None:
         assert "not fixed since" in issue_text(replace(ANSWER, edges=EDGES[:1]))
