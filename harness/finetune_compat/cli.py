@@ -323,6 +323,151 @@ def gate(  # noqa: PLR0913 - one parameter an option
 
 
 @app.command()
+def bisect(  # noqa: PLR0913 - one parameter an option
+    package: Annotated[str, typer.Option(help="Package whose releases to search: trl, transformers, peft, ...")],
+    *,
+    flow: Annotated[str | None, typer.Option(help="Flow of the catalog to run; its first cell.")] = None,
+    cell: Annotated[
+        str | None, typer.Option(metavar="CELL", help="Cell to run, such as 'sft-full\\[qwen2-full-gc]'.")
+    ] = None,
+    script: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Your own script to run. Its arguments follow --.")
+    ] = None,
+    condition: Annotated[
+        str,
+        typer.Option(
+            help="What to search for: verdict, a check code such as C104, or an expression over the observation, such "
+            "as 'stages.trainer.trainable == 0'."
+        ),
+    ] = "verdict",
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help="The condition is a number; search where it changes by more than this share, such as 1e-3."),
+    ] = None,
+    releases: Annotated[
+        str, typer.Option(metavar="SPECIFIER", help="Only these releases, such as '>=0.19,<0.24'.")
+    ] = "",
+    sample: Annotated[int, typer.Option(min=2, help="Number of releases to run first, spread evenly.")] = 16,
+    device: Annotated[DeviceChoice | None, typer.Option(help=HELP["device"])] = None,
+    python: Annotated[str | None, typer.Option(help="Python version, such as 3.12.")] = None,
+    steps: Annotated[int | None, typer.Option(help="With --script: stop each training after this many steps.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    issue: Annotated[bool, typer.Option("--issue", help="Print the text of an upstream issue.")] = False,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENT]...")] = None,
+    out: Out = None,
+) -> int:
+    """Since when? Find the releases of a package between which a result changes: last good, first bad, and so on.
+
+    Safe to interrupt: results of cells are cached, run the same command again to resume. Exit code 3: no change found.
+    """
+    from finetune_compat.bisect.command import BisectRequest, bisect_command
+
+    write_runs_to(out)
+    request = BisectRequest(
+        package,
+        flow,
+        cell,
+        script,
+        tuple(arguments or ()),
+        condition,
+        tolerance,
+        releases,
+        sample,
+        device,
+        python,
+        steps,
+    )
+    return bisect_command(request, as_json=as_json, issue=issue)
+
+
+@app.command()
+def blame(  # noqa: PLR0913 - one parameter an option
+    before: Annotated[
+        list[str],
+        typer.Option("--from", metavar="SIDE", help="One side: a stack, pins, a lock file or an interpreter."),
+    ],
+    after: Annotated[list[str], typer.Option("--to", metavar="SIDE", help="The other side, in the same forms.")],
+    *,
+    flow: Annotated[str | None, typer.Option(help="Flow of the catalog to run; its first cell.")] = None,
+    cell: Annotated[
+        str | None, typer.Option(metavar="CELL", help="Cell to run, such as 'sft-full\\[qwen2-full-gc]'.")
+    ] = None,
+    script: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Your own script to run. Its arguments follow --.")
+    ] = None,
+    condition: Annotated[
+        str, typer.Option(help="What differs, as for `compat bisect`. Default: the verdict, else every drift.")
+    ] = "",
+    tolerance: Annotated[float | None, typer.Option(help="The condition is a number; ignore this share.")] = None,
+    device: Annotated[DeviceChoice | None, typer.Option(help=HELP["device"])] = None,
+    python: Annotated[str | None, typer.Option(help="Python version of both sides, such as 3.12.")] = None,
+    steps: Annotated[int | None, typer.Option(help="With --script: stop each training after this many steps.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENT]...")] = None,
+    out: Out = None,
+) -> int:
+    """Which package? Find the smallest set of package changes that makes two sides differ, and prove it both ways.
+
+    Exit code 3: not proven.
+    """
+    from finetune_compat.bisect.blame import BlameRequest, blame_command
+
+    write_runs_to(out)
+    request = BlameRequest(
+        tuple(before),
+        tuple(after),
+        flow,
+        cell,
+        script,
+        tuple(arguments or ()),
+        condition,
+        tolerance,
+        device,
+        python,
+        steps,
+    )
+    return blame_command(request, as_json=as_json)
+
+
+@app.command()
+def transplant(  # noqa: PLR0913 - one parameter an option
+    good: Annotated[list[str], typer.Option(metavar="SIDE", help="Versions that are good, such as trl==0.23.1.")],
+    bad: Annotated[list[str], typer.Option(metavar="SIDE", help="Versions that are bad, such as trl==0.23.0.")],
+    *,
+    flow: Annotated[str | None, typer.Option(help="Flow of the catalog to run; its first cell.")] = None,
+    cell: Annotated[
+        str | None, typer.Option(metavar="CELL", help="Cell to run, such as 'sft-full\\[qwen2-full-gc]'.")
+    ] = None,
+    function: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE::FUNCTION",
+            help="Function to exchange; may be repeated. Default: those on the freeze chain or the error's stack.",
+        ),
+    ] = None,
+    hunk: Annotated[
+        int | None, typer.Option(min=1, help="Exchange only this change of the function, counted as in its diff.")
+    ] = None,
+    condition: Annotated[str, typer.Option(help="What is bad, as for `compat bisect`.")] = "verdict",
+    device: Annotated[DeviceChoice | None, typer.Option(help=HELP["device"])] = None,
+    python: Annotated[str | None, typer.Option(help="Python version of both sides, such as 3.12.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
+    out: Out = None,
+) -> int:
+    """Which line? Exchange a function between two releases, in scratch copies, and run the cell on both.
+
+    PROVEN (exit code 0): the bad function breaks the good release, and the good one repairs the bad release. Else 3.
+    """
+    from finetune_compat.bisect.prove import TransplantRequest, transplant_command
+
+    write_runs_to(out)
+    request = TransplantRequest(
+        tuple(good), tuple(bad), flow, cell, tuple(function or ()), hunk, condition, device, python
+    )
+    return transplant_command(request, as_json=as_json)
+
+
+@app.command()
 def schema() -> None:
     """Write the JSON Schema of gate.json to the file that the package contains."""
     from finetune_compat.gate.report import answer_json

@@ -172,9 +172,9 @@ class SafeTarget:
     tried: tuple[Tried, ...]
     """In the order they ran."""
     untried: int
-    """Number of releases that were not run because of the bound."""
-    listed: tuple[str, ...] = ()
-    """Releases that were not run because the ledger lists a deviation of these cells for them."""
+    """Number of releases that were not run, if none passes."""
+    between: str | None = None
+    """The newest release between the two sides that was run and passes; None if there is none."""
 
     @property
     def beside(self) -> str:

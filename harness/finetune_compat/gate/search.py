@@ -1,9 +1,16 @@
-"""Search for the nearest safe target of each regression: run other releases in the run of the gate."""
+"""Search for the nearest safe target of each regression: run other releases in the run of the gate.
+
+The releases between the two sides are bisected: the one in use passes, and the requested one does not. Those above are
+run at growing distances until one passes, and then bisected. What the ledger lists does not count: a window that is too
+wide must not hide a release.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from packaging.version import Version
 
 from finetune_compat.checks.comparison import Change, Health, health
 from finetune_compat.checks.script_checks import called_by_the_script
@@ -12,10 +19,12 @@ from finetune_compat.contract.errors import CompatError, RegistryUnreachable
 from finetune_compat.contract.records import REPORTED, DeviceKind
 from finetune_compat.contract.verdict import Verdict
 from finetune_compat.gate.decide import Compared, moved
-from finetune_compat.gate.decision import CellChange, CellSide, Rule, SafeTarget, Tried
+from finetune_compat.gate.decision import CellChange, CellSide, Moved, Rule, SafeTarget, Tried
+from finetune_compat.gate.mixture import Two
 from finetune_compat.gate.resolve import Resolved, of_release
 from finetune_compat.gate.sides import GateSelection, Runs
-from finetune_compat.gate.targets import Bench, Suspect, search, suspect
+from finetune_compat.gate.targets import FOLLOWED, Suspect, candidates, suspect
+from finetune_compat.history.search import History, next_runs
 from finetune_compat.stacks import index
 from finetune_compat.stacks.index import Release
 from finetune_compat.stacks.locks import Unsolvable
@@ -58,15 +67,53 @@ class Search:
         except CompatError as error:
             self.runner.progress(f"no search for a safe target: {error.what}")
             return None
-        selection = GateSelection(cells=tuple(parse_cell(f"/{cell.name}").test for cell in cells))
-        bench = Bench(
-            passes=lambda release: self._try(package, release, selection),
-            listed=lambda release: self._listed(given.after.versions, package, release, cells),
-            bound=self.bound,
-        )
-        return search(package, there, bench)
+        every = tuple(parse_cell(f"/{cell.name}").test for cell in cells)
+        one = GateSelection(cells=every[:1])
+        found = search(package, there, lambda release: self._try(package, release, one), self.bound)
+        return self._confirmed(found, package, there, GateSelection(cells=every)) if len(every) > 1 else found
+
+    def _confirmed(
+        self, found: SafeTarget, package: Suspect, there: Sequence[Release], every: GateSelection
+    ) -> SafeTarget:
+        """`found`, which one cell passes, without releases that the other cells of the cause do not pass."""
+        named = {found.version, found.between}
+        results = {str(one.version): self._try(package, one, every) for one in there if str(one.version) in named}
+        tried = tuple(results.get(one.version) or one for one in found.tried)
+        passing = {version for version, result in results.items() if result is None or result.passes}
+        between = found.between if found.between in passing else None
+        above = found.version if found.above and found.version in passing else None
+        return replace(found, version=above or between, above=above is not None, between=between, tried=tried)
 
     def _suspect(self, given: Compared, cells: Sequence[CellChange]) -> Suspect | None:
+        """The package at fault. Where nothing names one of several that moved, they are moved one at a time."""
+        found = self._named(given, cells)
+        if found is not None:
+            return found
+        both = [item for item in moved(given.before.versions, given.after.versions) if item.before and item.after]
+        selection = GateSelection(cells=tuple(parse_cell(f"/{cell.name}").test for cell in cells[:1]))
+        for item in sorted((item for item in both if item.package in FOLLOWED), key=_likeliest):
+            if self._fails_with(item.package, selection):
+                return Suspect(item.package, Version(str(item.before)), Version(str(item.after)))
+        return None
+
+    def _fails_with(self, package: str, selection: GateSelection) -> bool:
+        """Whether the side in use no longer passes with one package, and what must follow it, of the requested side."""
+        self.runner.progress(f"is it {package}?")
+        try:
+            of = Two(self.matrix, self.device, self.before, self.after).moved((package,))
+            self.runner.cells(of, selection)
+        except CompatError as error:
+            self.runner.progress(f"{package}: {error.what}")
+            return False
+        result = _tried(package, self._verdicts(of, selection), selection, "")
+        return result is not None and not result.passes and not isinstance(of.lock, Unsolvable)
+
+    def _verdicts(self, of: Resolved, selection: GateSelection) -> list[Verdict]:
+        verdicts = self.runner.results().verdicts
+        return [one for one in verdicts if parse_cell(one.cell).stack == of.stack and _asked(one, selection)]
+
+    def _named(self, given: Compared, cells: Sequence[CellChange]) -> Suspect | None:
+        """The package that the ledger, a freezing line or the only pin names."""
         after = cells[0].after
         line = after.line if after else None
         freezes = after.seen.freezes if after and after.seen else ()
@@ -80,19 +127,6 @@ class Search:
             froze=[file for freeze in freezes if (file := called_by_the_script(freeze))],
         )
 
-    def _listed(
-        self, versions: Mapping[str, str], package: Suspect, release: Release, cells: Sequence[CellChange]
-    ) -> bool:
-        """Whether the ledger lists an issue that these cells show for one of them on the release."""
-        there = {**versions, package.package: str(release.version)}
-        issues = {issue for cell in cells if cell.after for issue in cell.after.verdict.issues}
-        variants = [(cell.flow, cell.after.seen.variant) for cell in cells if cell.after and cell.after.seen]
-        return any(
-            item.issue in issues and not item.unmeasured
-            for flow, variant in variants
-            for item in self.runner.ledger.listed(flow, variant, self.device, there)
-        )
-
     def _try(self, package: Suspect, release: Release, selection: GateSelection) -> Tried | None:
         version = str(release.version)
         self.runner.progress(f"does {package.package} {version} pass?")
@@ -104,12 +138,7 @@ class Search:
             return None
         except CompatError as error:
             return Tried(version, False, error.what)
-        verdicts = [
-            verdict
-            for verdict in self.runner.results().verdicts
-            if parse_cell(verdict.cell).stack == of.stack and _asked(verdict, selection)
-        ]
-        return _tried(version, verdicts, selection, self._beside(package, of))
+        return _tried(version, self._verdicts(of, selection), selection, self._beside(package, of))
 
     def _with(self, package: Suspect, release: Release) -> Resolved:
         """The requested side with another release.
@@ -132,6 +161,97 @@ class Search:
         there = moved(self.after.lock.requirements, of.lock.requirements)
         names = [item for item in there if item.package in REPORTED and item.package != package.package]
         return ", ".join(f"{item.package} {item.after}" for item in names if item.after)
+
+
+Passes = Callable[[Release], Tried | None]
+"""Runs the regressed cells on a release; returns None where the machine failed."""
+
+
+def search(of: Suspect, there: Sequence[Release], passes: Passes, bound: int) -> SafeTarget:
+    """The first release above the requested one that passes, and the newest between the two sides that does.
+
+    Args:
+        of: the package with both versions.
+        there: its releases.
+        passes: runs a release.
+        bound: the most releases to run. Half of them are kept for the releases between the sides.
+    """
+    above, below = candidates(of, there)
+    walk = _Walk(passes)
+    higher = walk.above(above, bound - min(len(below), bound // 2))
+    lower = walk.between(tuple(reversed(below)), bound)
+    found = higher or lower
+    return SafeTarget(
+        package=of.package,
+        version=str(found.version) if found else None,
+        above=higher is not None,
+        tried=tuple(walk.tried),
+        untried=0 if found else len(above) + len(below) - len(walk.ran),
+        between=str(lower.version) if lower else None,
+    )
+
+
+@dataclass(slots=True)
+class _Walk:
+    """The releases that were run so far."""
+
+    passes: Passes
+    ran: dict[Release, bool | None] = field(default_factory=dict)
+    """Whether each passes; None where the machine failed."""
+    tried: list[Tried] = field(default_factory=list)
+
+    def above(self, way: Sequence[Release], most: int) -> Release | None:
+        """The first release of `way` that passes. The requested release, which does not pass, lies before it."""
+        failed = 0
+        for distance in _growing(len(way)):
+            if len(self.ran) >= most:
+                return None
+            passed = self._run(way[distance - 1])
+            if passed:
+                inside = way[failed : distance - 1]
+                return next(iter(self._bisected(inside, before=False, most=most)), way[distance - 1])
+            failed = distance if passed is False else failed
+        return None
+
+    def between(self, way: Sequence[Release], most: int) -> Release | None:
+        """The newest release of `way` that passes. It lies between the side in use and the requested one."""
+        passing = self._bisected(way, before=True, most=most)
+        return passing[-1] if passing else None
+
+    def _bisected(self, way: Sequence[Release], *, before: bool, most: int) -> list[Release]:
+        """The passing ones of `way`, oldest first, after its change was bisected. What lies before it passes if
+        `before`, and what lies after it does the opposite.
+        """
+        last = len(way) + 1
+        while True:
+            answers = {place: self.ran[release] for place, release in enumerate(way, 1) if release in self.ran}
+            ends = {0: before, last: not before}
+            history = History(last + 1, (), {**answers, **ends}, frozenset(ends))
+            places = next_runs(history, 1) if len(self.ran) < most else ()
+            if not places:
+                return [release for release in way if self.ran.get(release)]
+            for place in places:
+                self._run(way[place - 1])
+
+    def _run(self, release: Release) -> bool | None:
+        answer = self.passes(release)
+        self.tried += [answer] if answer else []
+        self.ran[release] = answer.passes if answer else None
+        return self.ran[release]
+
+
+def _growing(size: int) -> Iterator[int]:
+    """Distances from 1 to `size`, each twice the one before it; the last is `size`."""
+    distance = 1
+    while distance < size:
+        yield distance
+        distance *= 2
+    if size:
+        yield size
+
+
+def _likeliest(item: Moved) -> int:
+    return FOLLOWED.index(item.package)
 
 
 def _cause(side: CellSide) -> tuple[object, ...]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 from rich.console import Console
 
 PIPED_WIDTH = 120
@@ -23,3 +28,10 @@ def form() -> str:
 def say(line: str) -> None:
     """Print `line` and flush."""
     print(line, flush=True)
+
+
+@contextlib.contextmanager
+def silent_stdout() -> Iterator[None]:
+    """Discard what is printed to stdout, so that only the answer of a command is there. stderr is unchanged."""
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield

@@ -130,6 +130,13 @@ def run_plan(
         print(line, flush=True)
 
 
+def run_unstored(plan: Plan, env_python: Path, gpus: Sequence[Gpu], options: RunOptions) -> None:
+    """Run all cells of `plan` in an environment that equals no lock: the store is neither read nor written."""
+    log = Path(plan.run) / "logs" / f"{plan.stack}.txt"
+    status = run_process(_cells_command(env_python, write_plan(plan), gpus, options, 1), plan, gpus, log)
+    write_row(Path(plan.run), _row(plan, status, ()))
+
+
 def write_plan(plan: Plan) -> Path:
     path = Path(plan.run) / "plans" / f"{plan.stack}.json"
     write_atomically(path, plan.to_json())

@@ -184,8 +184,9 @@ def target(found: SafeTarget, gate: Gate) -> str:
     if found.version is None:
         return f"No safe release of {found.package} was found.{others}{untried}"
     which = "first release above" if found.above else "newest release below"
+    lower = f" {found.between} passes too, below it." if found.above and found.between else ""
     moved = f", with {found.beside} in place of the pinned versions" if found.beside else ""
-    return f"{found.package} {found.version} is the {which} {asked} that passes{moved}.{others}{untried}"
+    return f"{found.package} {found.version} is the {which} {asked} that passes{moved}.{lower}{others}{untried}"
 
 
 def differences(cell: CellChange, gate: Gate) -> tuple[tuple[str, ...], ...]:

@@ -1,0 +1,156 @@
+"""The search for a safe release: what runs, in which order, and what is claimed about releases that did not run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import builders as b
+import pytest
+from finetune_compat.checks.judge import judge
+from finetune_compat.contract.catalog import flow_named
+from finetune_compat.contract.records import DeviceKind
+from finetune_compat.gate import search as search_module
+from finetune_compat.gate.decision import SafeTarget, Tried
+from finetune_compat.gate.search import search
+from finetune_compat.gate.targets import Suspect
+from finetune_compat.stacks.index import Release
+from finetune_compat.stacks.locks import Unsolvable
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.version import Version
+
+TRL = ("0.19.0", "0.19.1", "0.20.0", "0.21.0", "0.22.0", "0.22.1", "0.22.2", "0.23.0", "0.23.1", "0.24.0", "1.0.0rc1")
+BROKEN = {"0.20.0", "0.21.0", "0.22.0", "0.22.1", "0.22.2", "0.23.0"}
+ASKED = Suspect("trl", Version("0.19.1"), Version("0.22.2"))
+CELL = "sft-peft-model[qwen2-nf4-gc]@cpu"
+ABOVE, BETWEEN = ("0.23.0", "0.23.1", "0.24.0"), ("0.20.0", "0.21.0", "0.22.0", "0.22.1")
+
+
+def found(
+    broken: Collection[str],
+    *,
+    bound: int = 6,
+    lost: Collection[str] = (),
+    of: Suspect = ASKED,
+    there: tuple[str, ...] = TRL,
+) -> tuple[SafeTarget, list[str]]:
+    """Return the result of a search, and the releases that ran."""
+    ran: list[str] = []
+
+    def passes(release: Release) -> Tried | None:
+        version = str(release.version)
+        ran.append(version)
+        return None if version in lost else Tried(version, version not in broken, "")
+
+    releases = [Release(Version(version), date(2025, 1, 1)) for version in there]
+    return search(of, releases, passes, bound), ran
+
+
+class TestSearch:
+    def test_the_first_above_and_nothing_between(self) -> None:
+        target, ran = found(BROKEN)
+        assert (target.version, target.above, target.between) == ("0.23.1", True, None)
+        assert ran == ["0.23.0", "0.23.1", "0.21.0", "0.20.0"]
+
+    def test_the_newest_between_as_well(self) -> None:
+        target, ran = found(BROKEN - {"0.20.0", "0.21.0"})
+        assert (target.version, target.above, target.between) == ("0.23.1", True, "0.21.0")
+        assert ran == ["0.23.0", "0.23.1", "0.21.0", "0.22.0"]
+
+    def test_between_where_nothing_above_passes(self) -> None:
+        target, _ = found({*TRL} - {"0.20.0", "0.21.0", "0.22.0"}, bound=8)
+        assert (target.version, target.above, target.between) == ("0.22.0", False, "0.22.0")
+
+    def test_a_passing_release_after_a_long_way_is_bisected(self) -> None:
+        """The first that passes is the 40th above: 1, 2, 4, ... 64, and then between 32 and 64."""
+        there = tuple(f"1.{minor}.0" for minor in range(100))
+        broken = {f"1.{minor}.0" for minor in range(1, 41)}
+        target, ran = found(broken, bound=20, of=Suspect("trl", Version("1.0.0"), Version("1.1.0")), there=there)
+        assert target.version == "1.41.0"
+        assert len(ran) <= 2 * math.ceil(math.log2(64)) + 2
+
+    def test_releases_above_leave_runs_for_those_between(self) -> None:
+        target, ran = found(set(TRL), bound=2)
+        assert (target.version, target.untried, ran) == (None, 5, ["0.23.0", "0.21.0"])
+
+    def test_an_infrastructure_failure_is_no_result(self) -> None:
+        """The release is neither safe nor unsafe; the search continues."""
+        target, _ = found(BROKEN, lost=("0.23.1",))
+        assert target.version == "0.24.0"
+        assert "0.23.1" not in [item.version for item in target.tried]
+
+    @given(st.sets(st.sampled_from(TRL)), st.sets(st.sampled_from(TRL)), st.integers(0, 9))
+    def test_what_it_names_was_run_and_passed(self, broken: set[str], lost: set[str], bound: int) -> None:
+        target, ran = found(broken, lost=lost, bound=bound)
+        assert len(ran) == len(set(ran)) <= bound
+        for version in filter(None, (target.version, target.between)):
+            assert version in ran and version not in broken | lost
+        assert target.between is None or target.between in BETWEEN
+        assert not target.above or target.version in ABOVE
+        assert not {"0.19.1", "0.22.2", "1.0.0rc1"} & set(ran)
+
+    @given(st.integers(0, 3), st.integers(0, 4))
+    def test_with_one_change_each_the_answers_are_the_nearest(self, above: int, between: int) -> None:
+        """The first releases above are broken, and the last ones between."""
+        target, _ = found({*ABOVE[:above], *BETWEEN[between:]}, bound=20)
+        assert (target.version if target.above else None) == (ABOVE[above] if above < len(ABOVE) else None)
+        assert target.between == (BETWEEN[between - 1] if between else None)
+
+
+class TestSuspects:
+    """Where nothing names one of several packages that moved, they are moved one at a time."""
+
+    MOVED = ("trl", "transformers", "peft")
+
+    def suspected(
+        self, monkeypatch: pytest.MonkeyPatch, guilty: str, refused: str = ""
+    ) -> tuple[Suspect | None, list[str]]:
+        """The suspect of a cell without a line, and the packages that were moved."""
+        asked: list[str] = []
+        tools = b.healthy("sft-peft-model"), b.frozen(b.healthy("sft-peft-model"))
+        versions = (dict.fromkeys(self.MOVED, "1.0"), dict.fromkeys(self.MOVED, "2.0"))
+
+        class Mixed:
+            def __init__(self, *_: object) -> None: ...
+
+            def moved(self, names: tuple[str]) -> Any:
+                asked.extend(names)
+                lock = Unsolvable(Path("x"), "cause: no", {}) if names == (refused,) else None
+                return SimpleNamespace(stack="mixed", lock=lock)
+
+        class Runs:
+            def cells(self, *_: object) -> None: ...
+
+            def progress(self, _: str) -> None: ...
+
+            def results(self) -> Any:
+                seen = tools[asked[-1] in (guilty, refused)]
+                verdict = judge(seen, flow_named(seen.flow), ())
+                return SimpleNamespace(verdicts=(replace(verdict, cell=f"mixed/{CELL}"),))
+
+        monkeypatch.setattr(search_module, "Two", Mixed)
+        side = SimpleNamespace(pins=())
+        given = SimpleNamespace(
+            before=SimpleNamespace(versions=versions[0]), after=SimpleNamespace(versions=versions[1]), ledger=b.UNLISTED
+        )
+        of = search_module.Search(Any, Runs(), side, side, DeviceKind.CPU, 6)  # type: ignore[arg-type]
+        return of._suspect(given, [SimpleNamespace(name=CELL, after=None)]), asked  # type: ignore[list-item,arg-type]
+
+    def test_the_first_that_fails_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found, asked = self.suspected(monkeypatch, "transformers")
+        assert found == Suspect("transformers", Version("1.0"), Version("2.0"))
+        assert asked == ["trl", "transformers"]
+
+    def test_none_where_none_fails_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found, asked = self.suspected(monkeypatch, "")
+        assert found is None and {*asked} == {*self.MOVED}
+
+    def test_versions_that_do_not_go_together_accuse_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found, _ = self.suspected(monkeypatch, "peft", refused="trl")
+        assert found is not None and found.package == "peft"
