@@ -30,8 +30,7 @@ def reason(decision: Decision, before: Side, after: Side, cells: Sequence[CellCh
 def is_untrained(cause: Cause) -> bool:
     """Whether its cells cannot be judged because they end in an error before training, on both sides."""
     seen = cause.group is not None and cause.group.finding is not ResultKind.MACHINE
-    alike = cause.change in (Change.STILL_FAILING, Change.INCONCLUSIVE)
-    return seen and alike and cause.effect is Decision.COULD_NOT_TELL
+    return seen and cause.change is Change.INCONCLUSIVE and cause.effect is Decision.COULD_NOT_TELL
 
 
 def _is_new(cell: CellChange) -> bool:

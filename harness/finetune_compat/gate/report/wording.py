@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from finetune_compat.checks.comparison import Change
+from finetune_compat.contract.cell_id import parse_cell
+from finetune_compat.contract.records import DeviceKind, Precision
 from finetune_compat.gate.decision import (
     AppliedException,
     Cause,
@@ -40,7 +42,7 @@ DEFAULTS_HEADS = ("class", "field", "from", "to")
 EXCEPTIONS_TITLE = "Exceptions of the policy"
 EXCEPTIONS_HEADS = ("for", "reason", "expires", "cells")
 LIMITS_TITLE = "What this does not cover"
-UNTRAINED = "Choose versions for the side in use that train, or other cells: these cells cannot be compared."
+UNTRAINED = "Or choose versions for the side in use that train, or other cells: these cannot be compared."
 
 MARKS_NOTES = (
     f"{wording.ALL_GREEN} all cells train",
@@ -140,9 +142,18 @@ def cause_facts(cause: Cause, gate: Gate) -> tuple[str, ...]:
 def cause_advice(cause: Cause, gate: Gate) -> tuple[str, ...]:
     """What to do about a cause, one advice a line."""
     advice = wording.cause_advice(cause.group) if cause.group and bad(cause.change) else ()
-    advice = (*advice, *([UNTRAINED] if is_untrained(cause) else []))
+    if is_untrained(cause):
+        advice = (*advice, *([wording.WITHOUT_GPU] if _quantized_without_gpu(cause) else []), UNTRAINED)
     found = [target(cause.target, gate) + rests(cause.cells, gate)] if cause.target else []
     return (*advice, *found)
+
+
+def _quantized_without_gpu(cause: Cause) -> bool:
+    cells = [parse_cell(f"/{name}") for name in cause.cells]
+    return any(cell.device == DeviceKind.CPU and _QUANTIZED & {*cell.variant.split("-")} for cell in cells)
+
+
+_QUANTIZED = {str(precision) for precision in Precision if precision.quantized}
 
 
 def flow_changes(flow: FlowChange, gate: Gate) -> str:
