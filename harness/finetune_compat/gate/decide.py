@@ -35,7 +35,7 @@ from finetune_compat.gate.policy import Exempted, Policy
 from finetune_compat.gate.reason import reason
 from finetune_compat.report.wording import EMULATED
 from finetune_compat.results.causes import Group, groups_of
-from finetune_compat.results.lines import line_of
+from finetune_compat.results.lines import CellLine, line_of
 from finetune_compat.results.run_files import Results
 
 RANK = tuple(Decision)
@@ -64,6 +64,10 @@ class Compared:
     """Flows or cells that the call selects by name; empty for all of them."""
     applies: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By trainer of a script: the listed issues that apply to it and that it does not show, by id, as text."""
+    lines: Mapping[str, CellLine] = field(default_factory=dict)
+    """Lines of cells without an observation, by cell."""
+    drifts: Mapping[str, tuple[drift.Change, ...]] = field(default_factory=dict)
+    """Differences before any update of cells without observations, by name."""
 
 
 def decide(given: Compared, defaults: Defaults, targets: Mapping[str, SafeTarget]) -> Gate:
@@ -147,9 +151,9 @@ def of_name(name: str) -> CellId:
 
 def _cell(name: str, before: Verdict | None, after: Verdict | None, given: Compared) -> CellChange:
     before, after = _for_a_gate(before, given), _for_a_gate(after, given)
-    one, other = _side(before, given.results), _side(after, given.results)
+    one, other = _side(before, given), _side(after, given)
     seen = (one.seen if one else None, other.seen if other else None)
-    drifts = drift.changes(seen[0], seen[1]) if seen[0] and seen[1] else ()
+    drifts = drift.changes(seen[0], seen[1]) if seen[0] and seen[1] else given.drifts.get(name, ())
     drifts += drift.scaling_changes(
         *(given.results.scaling.get(side.verdict.cell) if side else None for side in (one, other))
     )
@@ -197,18 +201,19 @@ def _for_a_gate(verdict: Verdict | None, given: Compared) -> Verdict | None:
     if verdict is None or verdict.outcome is not Outcome.FAIL or not verdict.failing:
         return verdict
     seen = given.results.observations.get(verdict.cell)
-    error = seen.error if seen else None
+    held = given.lines.get(verdict.cell)
+    error = seen.error if seen else held.error if held else None
     if error is not None and verdict.failing == ("F001",) and without_gpu(error.message):
         return Verdict(verdict.cell, Outcome.INFRASTRUCTURE, unable(error), Symptom.UNKNOWN)
     links = tuple(issue.link for issue in given.ledger.issues if issue.id in verdict.shown)
     return replace(verdict, issues=verdict.shown, links=links)
 
 
-def _side(verdict: Verdict | None, results: Results) -> CellSide | None:
+def _side(verdict: Verdict | None, given: Compared) -> CellSide | None:
     if verdict is None:
         return None
-    seen = results.observations.get(verdict.cell)
-    return CellSide(verdict, line_of(verdict, seen), seen)
+    seen = given.results.observations.get(verdict.cell)
+    return CellSide(verdict, given.lines.get(verdict.cell) or line_of(verdict, seen), seen)
 
 
 def _issues(change: Change, before: Verdict | None, after: Verdict | None) -> tuple[str, ...]:

@@ -175,6 +175,8 @@ class SafeTarget:
     """Number of releases that were not run because of the bound."""
     listed: tuple[str, ...] = ()
     """Releases that were not run because the ledger lists a deviation of these cells for them."""
+    foretold: bool = False
+    """Whether only releases of the baselines were looked at, and none was run."""
 
     @property
     def beside(self) -> str:
@@ -277,6 +279,8 @@ class Gate:
     harness_version: str
     script: str = ""
     """The user's script that was run; empty where cells of the catalog were run."""
+    foretold_by: str = ""
+    """The baseline that gave the answer, if nothing was run; empty where the cells ran."""
 
     def cell(self, name: str) -> CellChange:
         """The cell called `name`.

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from finetune_compat.checks import drift
 from finetune_compat.checks.comparison import Health, health
-from finetune_compat.contract.errors import CompatError, RecordsError
+from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError
 from finetune_compat.contract.records import Failure, Frame
 from finetune_compat.contract.verdict import Verdict
 from finetune_compat.gate.inputs import Row, Wanted
@@ -229,8 +229,10 @@ def _health(known: Known, place: int) -> Health:
 
 
 def order(known: Known | None, before: int | None, after: int | None) -> Mapping[str, int]:
-    """The rank of each cell in a gate, the lowest first: cells that the baselines expect to regress, the shortest first,
-    then the scouts, then the others, the longest first. Empty without a baseline.
+    """The rank of each cell in a gate, the lowest first; empty without a baseline.
+
+    First the shortest cell that the baselines expect to regress, then the scouts, then the other expected cells, then
+    the rest, the longest first.
     """
     if known is None:
         return {}
@@ -257,12 +259,7 @@ def to_json(known: Known) -> str:
     return "{" + ",\n".join(parts) + "}\n"
 
 
-def not_held(side: str, held: Known) -> CompatError:
-    """The error of `--cached` for a side that no baseline holds."""
-    names = ", ".join(stack.name for stack in held.stacks)
-    return CompatError(
-        "no committed baseline holds these versions",
-        where=side,
-        meaning="--cached answers from measurements that were made before, and starts nothing.",
-        todo=f"Leave --cached out, or name two of: {names}.",
-    )
+class NotHeld(CompatError):
+    """`--cached`, and no committed baseline holds both sides."""
+
+    exit_code = ExitCode.COULD_NOT_TELL

@@ -27,6 +27,7 @@ from finetune_compat.gate.resolve import Resolved
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import RowState, StackRow, write_row
 from finetune_compat.run import stack_run
+from finetune_compat.run.workers import Sharing
 from finetune_compat.stacks.environments import Environment
 from finetune_compat.stacks.locks import Lock, Unsolvable
 from packaging.version import Version
@@ -75,8 +76,8 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Ca
     def use(cell_of: Cell) -> list[str]:
         ran: list[str] = []
 
-        def run_plan(plan: Plan, *_: object, alone: bool) -> None:
-            assert alone  # the sides run one after another
+        def run_plan(plan: Plan, *_: object, alone: bool, sharing: Sharing) -> None:
+            assert alone and sharing.pool.take(plan.stack, 0) >= 1
             trl = dict(LOCKED)[plan.stack]
             seen = [cell_of(plan, cell, trl) for cell in plan.cells]
             path = Path(plan.run) / "observations.jsonl"

@@ -48,6 +48,15 @@ def render(gate: Gate) -> str:
     return json.dumps(_jsonable(gate), indent=1, allow_nan=False) + "\n"
 
 
+def parse(text: str) -> Gate:
+    """The answer in `text`, which `render` made.
+
+    Raises:
+        ValidationError: it is not an answer of this version.
+    """
+    return _DOCUMENT.validate_json(text).gate
+
+
 def _jsonable(gate: Gate) -> Any:
     return standard(_DOCUMENT.dump_python(Document(VERSION, gate), mode="json"))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from finetune_compat.checks.comparison import Change
@@ -22,8 +22,10 @@ from finetune_compat.gate.decision import (
     SafeTarget,
     Side,
 )
-from finetune_compat.gate.reason import is_untrained
+from finetune_compat.gate.reason import is_untrained, nearest
 from finetune_compat.gate.report.heat import Differing, Marks
+from finetune_compat.machine.places import short_path
+from finetune_compat.machine.units import counted
 from finetune_compat.report import wording
 from finetune_compat.results.run_files import RowState
 
@@ -54,7 +56,47 @@ MARKS_NOTES = (
 
 def head(gate: Gate) -> str:
     """The decision and both sides, as a title."""
-    return f"{gate.decision}: {gate.before.asked} to {gate.after.asked}"
+    by = f" by {gate.foretold_by}" if gate.foretold_by else ""
+    return f"{gate.decision}{by}: {gate.before.asked} to {gate.after.asked}"
+
+
+def place(cause: Cause) -> str:
+    """The line that froze parameters or raised the error, in one sentence; empty if there is none."""
+    if cause.group is None:
+        return ""
+    if cause.group.freezes:
+        return f"frozen by {wording.chain(cause.group.freezes[0].what)}"
+    error = cause.group.errors[0].what if cause.group.errors else None
+    return f"raised by {wording.chain(error.frames[-1:])}" if error and error.frames else ""
+
+
+def remedy(cause: Cause, gate: Gate) -> str:
+    """The first advice on a cause; empty if there is none."""
+    advice = wording.cause_advice(cause.group) if cause.group and bad(cause.change) else ()
+    if is_untrained(cause):
+        return cause_advice(cause, gate)[-2 if _quantized_without_gpu(cause) else -1]
+    return next(iter(advice), "")
+
+
+def others(causes: Sequence[Cause]) -> str:
+    """Causes in one line: how many, and of how many cells, by decision."""
+    found: dict[Decision, tuple[int, int]] = {}
+    for cause in causes:
+        number, cells = found.get(cause.effect, (0, 0))
+        found[cause.effect] = number + 1, cells + len(cause.cells)
+    parts = [
+        f"{effect} for {counted(number, 'cause')} ({counted(cells, 'cell')})"
+        for effect, (number, cells) in found.items()
+    ]
+    return f"Also: {', '.join(parts)}." if parts else ""
+
+
+def moved_line(gate: Gate) -> str:
+    """The packages that moved, in one line: the main ones by name."""
+    main = [item for item in gate.moved if item.package in wording.PACKAGES]
+    more = len(gate.moved) - len(main)
+    named = [f"{item.package} {item.before or wording.ABSENT} -> {item.after or wording.ABSENT}" for item in main]
+    return f"Moved: {', '.join(named + ([f'{more} more'] if more else []))}." if gate.moved else ""
 
 
 def sides(gate: Gate) -> tuple[tuple[str, str, str], ...]:
@@ -194,7 +236,7 @@ def target(found: SafeTarget, gate: Gate) -> str:
     others = f" Tried and did not pass: {', '.join(failed)}." if failed else ""
     if found.version is None:
         return f"No safe release of {found.package} was found.{others}{untried}"
-    which = "first release above" if found.above else "newest release below"
+    which = nearest(found)
     moved = f", with {found.beside} in place of the pinned versions" if found.beside else ""
     return f"{found.package} {found.version} is the {which} {asked} that passes{moved}.{others}{untried}"
 
@@ -254,6 +296,13 @@ def limits(gate: Gate) -> tuple[str, ...]:
     if rests([cell.name for cell in gate.cells], gate):
         lines += [wording.EMULATED_NOTE]
     return (*lines, *([f"defaults could not be compared: {gate.defaults_unknown}"] if gate.defaults_unknown else []))
+
+
+def more(gate: Gate) -> str:
+    """Where to read more."""
+    if gate.foretold_by:
+        return f"Nothing was run. To confirm: {gate.command}"
+    return f"All of it: compat report {gate.run.name} --details, or {short_path(gate.run)}/gate.html"
 
 
 def left_out(sections: int, bytes_: int) -> str:
