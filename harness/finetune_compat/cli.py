@@ -228,7 +228,10 @@ def report(
     details: Annotated[bool, typer.Option("--details", help="Of a gate: print every cause and difference.")] = False,
     out: Out = None,
 ) -> int:
-    """Judge a stored run with today's checks and known issues, and write and print its reports. Of a gate: its answer."""
+    """Judge a stored run with today's checks and known issues, and write and print its reports.
+
+    Of the run of a gate: print its answer.
+    """
     from finetune_compat.gate.report import stored
     from finetune_compat.report import report_command
 

@@ -30,10 +30,13 @@ def reason(decision: Decision, before: Side, after: Side, cells: Sequence[CellCh
 def certain(cell: CellChange) -> str:
     """The sentence that is said while cells run, when one of them blocks the upgrade."""
     line = cell.after.line if cell.after else None
-    chain = next(iter(line.freezes if line else ()), ()) or (line.error.frames if line and line.error else ())
+    if line is None:
+        return f"BLOCK is certain: {cell.name} {_verb(cell.change, many=False)}"
+    why = "; ".join(f"{code} {message.partition('; frozen by ')[0]}" for code, message in line.failing) or line.reason
+    issues = f" ({', '.join(line.issues)})" if line.issues else ""
+    chain = next(iter(line.freezes), ()) or (line.error.frames if line.error else ())
     place = f"; {wording.chain(chain[-1:])}" if chain else ""
-    why = wording.shortened(cell.after.verdict.reason) if cell.after else ""
-    return f"BLOCK is certain: {cell.name} {_verb(cell.change, many=False)}: {why}{place}"
+    return f"BLOCK is certain: {cell.name} {_verb(cell.change, many=False)}{issues}: {wording.shortened(why)}{place}"
 
 
 def is_untrained(cause: Cause) -> bool:

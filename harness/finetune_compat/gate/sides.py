@@ -19,6 +19,7 @@ from finetune_compat.gate.resolve import Resolved
 from finetune_compat.machine.capacity import at_once, this_machine
 from finetune_compat.machine.gpus import Gpu, kind_of
 from finetune_compat.results.run_files import (
+    Growing,
     Results,
     RowState,
     StackRow,
@@ -93,6 +94,7 @@ class Runner:
     """Expected duration of each cell by name."""
     stop: threading.Event = field(default_factory=threading.Event)
     """Ends the cells that are running when it is set."""
+    read_so_far: Growing = field(default_factory=Growing)
 
     @property
     def progress(self) -> Callable[[str], None]:
@@ -120,7 +122,7 @@ class Runner:
 
     def results(self) -> Results:
         """Everything that ran, judged."""
-        return judged(self.run, self.ledger)
+        return judged(self.run, self.ledger, growing=self.read_so_far)
 
     def _of(self, of: Resolved, selection: GateSelection, pool: Pool) -> StackPython | None:
         try:

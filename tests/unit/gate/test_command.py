@@ -60,7 +60,7 @@ def flagship(plan: Plan, cell: PlannedCell, trl: str) -> Observation | None:
 def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Callable[[Cell], list[str]]:
     """Replace the cells of a stack by the result of a function; return the list of stacks that ran and their cells."""
     monkeypatch.setenv("COMPAT_RUN_ID", "gate")
-    in_places(runs=tmp_path)
+    in_places(runs=tmp_path, environments=tmp_path / "envs")
     monkeypatch.setattr(
         sides, "environment_of", lambda lock: (Path("/envs/bin/python"), Environment("2.13.0+cpu", False, True))
     )
