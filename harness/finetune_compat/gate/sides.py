@@ -133,7 +133,7 @@ class Runner:
             device, lent = kind_of(self.gpus), stack.environment.base_torch
             whole = stack_run.plan_of(of.stack, stack.lock, self.options, self.ledger, device, base_torch=lent)
             chosen = [cell for cell in whole.cells if selection.takes(cell)]
-            chosen.sort(key=lambda cell: self.ranks.get(parse_cell(f"/{whole.id_of(cell)}").name, len(self.ranks)))
+            chosen.sort(key=lambda cell: self.ranks.get(parse_cell(whole.id_of(cell)).name, len(self.ranks)))
             self._run(replace(whole, cells=tuple(chosen)), stack, pool)
             return stack
         finally:

@@ -49,7 +49,7 @@ def _short(gate: Gate, out: Console) -> list[tuple[str, str]]:
         else [
             ("place", "Line", wording.place(worst)),
             ("remedy", "To do", wording.remedy(worst, gate)),
-            ("target", "Safe", wording.target(worst.target, gate) if worst.target else ""),
+            ("target", "Safe", wording.safe(worst.target, gate) if worst.target else ""),
         ]
     )
     for share, label, text in parts:

@@ -32,6 +32,7 @@ from finetune_compat.results.run_files import RowState
 TITLE = "May I upgrade?"
 SIDES_HEADS = ("", "from", "to")
 WINDOW_TITLE = "Flow by flow"
+SAME = "Every cell trains on both sides in:"
 WINDOW_HEADS = ("flow", "decision", "from", "to", "what changed")
 CAUSES_TITLE = "What changed, by cause"
 DIFFERENCES_HEADS = ("what", "at", "from", "to")
@@ -76,6 +77,21 @@ def remedy(cause: Cause, gate: Gate) -> str:
     if is_untrained(cause):
         return cause_advice(cause, gate)[-2 if _quantized_without_gpu(cause) else -1]
     return next(iter(advice), "")
+
+
+def safe(found: SafeTarget, gate: Gate) -> str:
+    """The nearest safe release in one sentence, and the versions that were tried before it."""
+    failed = [tried.version for tried in found.tried if not tried.passes]
+    tried = f" {_listing(failed)} {'does' if len(failed) == 1 else 'do'} not." if failed else ""
+    if found.version is None:
+        return f"no release of {found.package} that was tried passes.{tried}"
+    asked = gate.after.versions.get(found.package, gate.after.asked)
+    beside = f", with {found.beside} in place of the pinned versions" if found.beside else ""
+    return f"{found.package} {found.version} is the {nearest(found)} {asked} that passes{beside}.{tried}"
+
+
+def _listing(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def others(causes: Sequence[Cause]) -> str:
