@@ -116,8 +116,7 @@ def compared_cells(given: Compared) -> tuple[CellChange, ...]:
             named[found.name] = None
     there = {part for name in named for part in (of_name(name).flow, of_name(name).test)}
     named.update(dict.fromkeys(name for name in given.wanted if name not in there))
-    order = {flow.name: place for place, flow in enumerate(CATALOG)}
-    ordered = sorted(named, key=lambda name: order.get(of_name(name).flow, len(order)))
+    ordered = sorted(named, key=_place)
     # A cell without a verdict gets the verdict on its stack, whose reason is why no cell ran.
     before, after = (
         {name: verdicts.get(f"{stack}/{name}", verdicts.get(stack)) for name in ordered} for stack in sides
@@ -127,6 +126,16 @@ def compared_cells(given: Compared) -> tuple[CellChange, ...]:
         return tuple(map(_without_baseline, cells))
     judged = {cell.flow for cell in cells if is_judged(_verdict(cell.after))}
     return tuple(cell if cell.flow in judged else _unjudged(cell) for cell in cells)
+
+
+def _place(name: str) -> tuple[int, int]:
+    """The place of a cell in the catalog, whatever order cells run in; after it for scripts."""
+    cell = of_name(name)
+    return _FLOWS.get(cell.flow, len(_FLOWS)), _TESTS.get(cell.test, -1)
+
+
+_FLOWS = {flow.name: place for place, flow in enumerate(CATALOG)}
+_TESTS = {f"{flow.name}[{variant}]": place for flow in CATALOG for place, variant in enumerate(flow.variants)}
 
 
 def _has_baseline(cell: CellChange) -> bool:

@@ -95,7 +95,7 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Ca
     monkeypatch.setenv("COMPAT_RUN_ID", "gate")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text("import trl\n")
-    in_places(runs=tmp_path)
+    in_places(runs=tmp_path, environments=tmp_path / "envs")
     there = tuple(Release(Version(v), date(2025, 9, 1)) for v in ("0.19.1", "0.22.2", "0.23.0", "0.23.1"))
     environment = Environment("2.13.0+cpu", False, True)
     monkeypatch.setattr(sides, "environment_of", lambda lock: (Path("/envs/bin/python"), environment))
@@ -157,7 +157,7 @@ class TestDecisions:
     ) -> None:
         """The report names what rests on the emulated accelerator."""
         ran = stand(flagship)
-        assert gate_command(asked(steps=4)) is GateExit.BLOCK
+        assert gate_command(asked(steps=4, details=True)) is GateExit.BLOCK
         out = " ".join(capsys.readouterr().out.split())
         assert "frozen by trl/trainer/sft_trainer.py:694 -> trl/models/utils.py:539 -> peft/utils/other.py:142" in out
         assert "trl 0.23.1 is the first release above 0.22.2 that passes" in out
@@ -291,7 +291,7 @@ class TestDecisions:
             return watched(stack, *[p.without_training(p.run())] * trainers, error=error, status=1)
 
         stand(watch)
-        assert gate_command(asked()) is GateExit.BLOCK
+        assert gate_command(asked(details=True)) is GateExit.BLOCK
         assert {cell["change"] for cell in answer(tmp_path)["cells"]} == {"regressed"}
         out = " ".join(capsys.readouterr().out.partition("a BLOCK")[2].split())
         assert "F001 TypeError at peft: unexpected keyword argument 'max_seq_length' (train.py:3)" in out

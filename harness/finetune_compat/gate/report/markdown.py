@@ -89,7 +89,7 @@ def comment(gate: Gate) -> str:
 
 def _facts(cause: Cause, gate: Gate) -> list[str]:
     target = wording.safe(cause.target, gate) if cause.target else ""
-    facts = (("Line", wording.place(cause)), ("To do", wording.remedy(cause, gate)), ("Safe release", target))
+    facts = (("Line", wording.place(cause)), ("To do", wording.remedy(cause)), ("Safe release", target))
     links = cause.group.links if cause.group else ()
     lines = [f"- {label}: {_plain(said.shortened(text))}" for label, text in facts if text]
     lines += [f"- <{link}>" for link in links if link.startswith("https://")]

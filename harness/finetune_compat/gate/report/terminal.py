@@ -48,7 +48,7 @@ def _short(gate: Gate, out: Console) -> list[tuple[str, str]]:
         if worst is None
         else [
             ("place", "Line", wording.place(worst)),
-            ("remedy", "To do", wording.remedy(worst, gate)),
+            ("remedy", "To do", wording.remedy(worst)),
             ("target", "Safe", wording.safe(worst.target, gate) if worst.target else ""),
         ]
     )

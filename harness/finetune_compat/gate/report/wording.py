@@ -8,6 +8,7 @@ from typing import assert_never
 from finetune_compat.checks.comparison import Change
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.records import DeviceKind, Precision
+from finetune_compat.contract.verdict import Kind
 from finetune_compat.gate.decision import (
     AppliedException,
     Cause,
@@ -45,7 +46,7 @@ DEFAULTS_HEADS = ("class", "field", "from", "to")
 EXCEPTIONS_TITLE = "Exceptions of the policy"
 EXCEPTIONS_HEADS = ("for", "reason", "expires", "cells")
 LIMITS_TITLE = "What this does not cover"
-UNTRAINED = "Or choose versions for the side in use that train, or other cells: these cannot be compared."
+UNTRAINED = "Choose versions for the side in use that train, or other cells: these cells cannot be compared."
 
 MARKS_NOTES = (
     f"{wording.ALL_GREEN} all cells train",
@@ -71,11 +72,11 @@ def place(cause: Cause) -> str:
     return f"raised by {wording.chain(error.frames[-1:])}" if error and error.frames else ""
 
 
-def remedy(cause: Cause, gate: Gate) -> str:
+def remedy(cause: Cause) -> str:
     """The first advice on a cause; empty if there is none."""
     advice = wording.cause_advice(cause.group) if cause.group and bad(cause.change) else ()
     if is_untrained(cause):
-        return cause_advice(cause, gate)[-2 if _quantized_without_gpu(cause) else -1]
+        return wording.WITHOUT_GPU if _needs_a_gpu(cause) else UNTRAINED
     return next(iter(advice), "")
 
 
@@ -201,14 +202,16 @@ def cause_advice(cause: Cause, gate: Gate) -> tuple[str, ...]:
     """What to do about a cause, one advice a line."""
     advice = wording.cause_advice(cause.group) if cause.group and bad(cause.change) else ()
     if is_untrained(cause):
-        advice = (*advice, *([wording.WITHOUT_GPU] if _quantized_without_gpu(cause) else []), UNTRAINED)
+        advice = (*advice, *([wording.WITHOUT_GPU] if _needs_a_gpu(cause) else []), UNTRAINED)
     found = [target(cause.target, gate) + rests(cause.cells, gate)] if cause.target else []
     return (*advice, *found)
 
 
-def _quantized_without_gpu(cause: Cause) -> bool:
+def _needs_a_gpu(cause: Cause) -> bool:
+    """Whether quantized cells of a CPU end in an error that the ledger lists as one of this kind of machine."""
     cells = [parse_cell(f"/{name}") for name in cause.cells]
-    return any(cell.device == DeviceKind.CPU and _QUANTIZED & {*cell.variant.split("-")} for cell in cells)
+    quantized = any(cell.device == DeviceKind.CPU and _QUANTIZED & {*cell.variant.split("-")} for cell in cells)
+    return quantized and cause.group is not None and cause.group.kind is Kind.PLATFORM
 
 
 _QUANTIZED = {str(precision) for precision in Precision if precision.quantized}
@@ -294,12 +297,13 @@ def exception(found: AppliedException) -> tuple[str, str, str, str]:
     return ", ".join(about) or "everything", found.reason, expires, str(len(found.cells))
 
 
-def exceptions_line(found: Iterable[AppliedException]) -> str:
-    """The exceptions that allow cells, in one line; empty where there are none."""
-    used = [item for item in found if not item.expired and item.cells]
-    if not used:
-        return ""
-    return "Allowed by exception: " + "; ".join(f"{item.reason} (until {item.expires})" for item in used) + "."
+def exceptions_line(found: Sequence[AppliedException]) -> str:
+    """The exceptions that allow cells, and those that expired, in one line; empty where there are none."""
+    used = [f"{item.reason} (until {item.expires})" for item in found if not item.expired and item.cells]
+    gone = [f"{item.reason} ({item.expires})" for item in found if item.expired]
+    parts = [f"Allowed by exception: {'; '.join(used)}."] if used else []
+    parts += [f"Expired: {'; '.join(gone)}."] if gone else []
+    return " ".join(parts)
 
 
 def limits(gate: Gate) -> tuple[str, ...]:
