@@ -36,6 +36,7 @@ from finetune_compat.gate.resolve import Resolved, resolve
 from finetune_compat.gate.script import Script, ScriptRunner
 from finetune_compat.gate.search import Search
 from finetune_compat.gate.sides import GateSelection, Runner, Runs, side, side_before
+from finetune_compat.gate.taken import with_taken
 from finetune_compat.machine.console import stdout_to_stderr
 from finetune_compat.machine.gpus import Gpu, kind_of
 from finetune_compat.results.run_files import Results, RowState, point_latest_at
@@ -305,7 +306,7 @@ def _run_script(given: Compared, script: Script, gpus: Sequence[Gpu], task: Task
         after = runner.cells(task.after, task.selection)
         shown.phase(task.after.stack, "")
         runner.check_trained(task.before.stack, task.after.stack)
-    return _answer(given, runner, task, lambda: _defaults((before, after)))
+    return with_taken(_answer(given, runner, task, lambda: _defaults((before, after))))
 
 
 def _read(stack: StackPython) -> None:

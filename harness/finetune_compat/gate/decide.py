@@ -162,7 +162,8 @@ def _cell(name: str, before: Verdict | None, after: Verdict | None, given: Compa
     before, after = _for_a_gate(before, given), _for_a_gate(after, given)
     one, other = _side(before, given), _side(after, given)
     seen = (one.seen if one else None, other.seen if other else None)
-    drifts = drift.changes(seen[0], seen[1]) if seen[0] and seen[1] else given.drifts.get(name, ())
+    differ = drift.script_changes if given.script else drift.changes
+    drifts = differ(seen[0], seen[1]) if seen[0] and seen[1] else given.drifts.get(name, ())
     drifts += drift.scaling_changes(
         *(given.results.scaling.get(side.verdict.cell) if side else None for side in (one, other))
     )

@@ -279,6 +279,8 @@ class Gate:
     harness_version: str
     script: str = ""
     """The user's script that was run; empty where cells of the catalog were run."""
+    taken: tuple[DefaultChange, ...] = ()
+    """Those of `defaults` that the user's script takes as they come: of classes that it makes without these fields."""
     foretold_by: str = ""
     """The baseline that gave the answer, if nothing was run; empty where the cells ran."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from finetune_compat.checks.comparison import Change
 from finetune_compat.gate.decide import RANK
@@ -41,13 +40,12 @@ def _changed(row: heat.Row) -> bool:
 
 
 def _by_class(gate: Gate) -> list[tuple[str, list[tuple[str, ...]]]]:
-    """The changed defaults by class: first the classes that the user's script names."""
-    script = Path(gate.script)
-    text = script.read_text(encoding="utf-8", errors="replace") if gate.script and script.is_file() else ""
+    """The changed defaults by class: first the classes whose new defaults the script takes."""
     found: dict[str, list[tuple[str, ...]]] = {}
     for item in gate.defaults:
         found.setdefault(item.config, []).append(wording.default(item)[1:])
-    return sorted(found.items(), key=lambda item: item[0] not in text)
+    mine = {item.config for item in gate.taken}
+    return sorted(found.items(), key=lambda item: item[0] not in mine)
 
 
 def _exhibits(gate: Gate) -> dict[str, Exhibit]:

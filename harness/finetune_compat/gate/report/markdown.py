@@ -80,6 +80,7 @@ def comment(gate: Gate) -> str:
         *_changed_flows(gate),
         _heads(others, gate),
         _folded(f"Allowed causes: {len(allowed)}", _heads(allowed, gate)),
+        _plain(wording.taken_line(gate)),
         _plain(wording.moved_line(gate)),
         "\n".join(f"- Not covered: {_plain(said.shortened(line))}" for line in wording.limits(gate)[:MOST]),
         f"```sh\n{gate.command}\n```",

@@ -57,6 +57,7 @@ def _short(gate: Gate, out: Console) -> list[tuple[str, str]]:
     rest = gate.causes[1:] if worst else gate.causes
     found += [("", line) for line in _lines(wording.others(rest), out, 1)]
     found += [("", line) for line in _lines(wording.exceptions_line(gate.exceptions), out, 2)]
+    found += [("", line) for line in _lines(wording.taken_line(gate), out, 3)]
     found += [("", line) for line in _lines(wording.moved_line(gate), out, 2)]
     limits = wording.limits(gate)
     found += [("", line) for limit in limits[:2] for line in _lines(f"Not covered: {limit}", out, 1)]
@@ -84,6 +85,8 @@ def _print_details(gate: Gate, out: Console) -> None:
             out, f"{label} {side.stack}", [wording.versions(side), wording.rule(side), *_state(wording.state(side))]
         )
     _listed(out, wording.MOVED_TITLE, [_arrow(*wording.moved(item)) for item in gate.moved])
+    if told := wording.taken_line(gate):
+        out.print(Text(f"\n{printable(told)}"))
     _listed(out, wording.DEFAULTS_TITLE, [_default(*wording.default(item)) for item in gate.defaults])
     _listed(out, wording.DIFFERING_TITLE, [_differing(item, gate) for item in differing(gate)])
     for place, cause in enumerate(gate.causes):

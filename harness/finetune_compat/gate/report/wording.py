@@ -108,6 +108,16 @@ def others(causes: Sequence[Cause]) -> str:
     return f"Also: {', '.join(parts)}." if parts else ""
 
 
+def taken_line(gate: Gate) -> str:
+    """The changed defaults that the script takes, in one line; empty if there are none."""
+    fields = [
+        f"{item.config}.{item.field} {item.before or 'no such field'} -> {item.after}"
+        for item in gate.taken
+        if item.before is not None or item.after not in ("None", "False")
+    ]
+    return f"Your script takes these new defaults: {', '.join(fields)}." if fields else ""
+
+
 def moved_line(gate: Gate) -> str:
     """The packages that moved, in one line: the main ones by name."""
     main = [item for item in gate.moved if item.package in wording.PACKAGES]
