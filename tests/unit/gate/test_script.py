@@ -256,6 +256,21 @@ class TestDecisions:
         assert cell["change"] == "objective changed"
         assert "adapter scaling: 1 in 14 modules -> 4 in 14 modules" in answer(tmp_path)["reason"]
 
+    def test_another_loss_before_any_update_holds(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
+        """It trains and learns, from another loss on the same rows."""
+
+        def watch(stack: str) -> Pipeline:
+            run = p.run()
+            assert run.seen.training is not None
+            loss = run.seen.training.eval_before or 0.0
+            return watched(stack, p.training(run, eval_before=loss * (1 if stack == "trl0.19-py311" else 1.01)))
+
+        stand(watch)
+        assert gate_command(asked("trl==0.23.1")) is GateExit.HOLD
+        (cell,) = answer(tmp_path)["cells"]
+        assert cell["change"] == "objective changed"
+        assert "model output: loss before any update" in answer(tmp_path)["reason"]
+
     def test_a_missing_trainer_is_lost_coverage(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
         """Two trainers of a script differ by their number."""
         stand(lambda stack: watched(stack, *[p.run()] * (2 if stack == "trl0.19-py311" else 1)))
