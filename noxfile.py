@@ -117,6 +117,9 @@ def workflows(session: nox.Session) -> None:
     found = sorted(map(str, Path(".github/workflows").glob("*.yml")))
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *found)
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-actions", ".github/actions/gate/action.yml")
+    session.run(
+        "check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", *sorted(map(str, Path("templates").glob("*.yml")))
+    )
     session.run("zizmor", "--offline", "--no-progress", ".github")
 
 
