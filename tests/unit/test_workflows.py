@@ -325,7 +325,9 @@ class TestTheHook:
 
     def test_other_changes_pass(self, repository: Path) -> None:
         """A step without a regression, versions that nobody measured, and a new file."""
-        self.lock(repository, "trl0.18-py311")
+        self.lock(repository, "trl1.10-py311")
+        git("commit", "--quiet", "--all", "--message", "b", at=repository)
+        self.lock(repository, "trl1.11-py311")
         assert hook.main(["requirements.txt"]) == 0
         (repository / "requirements.txt").write_text("trl==0.0.1\n")
         assert hook.main(["requirements.txt"]) == 0
