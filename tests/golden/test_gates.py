@@ -42,11 +42,11 @@ def rendered(name: str, tmp_path: Path) -> dict[str, str]:
         r'<style>.*?</style>|(?<=tabindex="0">)\{.*?(?=</pre>)', "...", found["gate.html"], flags=re.DOTALL
     )
     found["gate.json"] = json.dumps(without_observations(json.loads(found["gate.json"])), indent=1) + "\n"
-    for name, width, details in (("terminal-80.txt", 80, False), ("terminal-100.txt", 100, True)):
+    for file, width, details in (("terminal-80.txt", 80, False), ("terminal-100.txt", 100, True)):
         out = io.StringIO()
         to = Console(file=out, width=width, color_system=None, force_terminal=False)
         print_gate(replace(gate, run=Path(gate.run.name)), to, details=details)
-        found[name] = out.getvalue()
+        found[file] = out.getvalue()
     return {**found, "exit-code.txt": f"{gate.decision.exit_code.name}\n"}
 
 

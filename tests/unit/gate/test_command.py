@@ -20,9 +20,10 @@ from finetune_compat.contract.errors import RegistryUnreachable, StackFailed, Un
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import Frame, Observation, Stage, to_json
 from finetune_compat.gate import command, defaults, index, search, sides
-from finetune_compat.gate.command import GateRequest, gate_command
+from finetune_compat.gate.command import GateRequest, Until, gate_command
 from finetune_compat.gate.decision import GateExit, Rule
 from finetune_compat.gate.index import Release
+from finetune_compat.gate.report import stored
 from finetune_compat.gate.resolve import Resolved
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import RowState, StackRow, write_row
@@ -401,6 +402,76 @@ class TestNothingTrained:
         (cell,) = (cell for cell in answer(tmp_path)["cells"] if cell["flow"] == "rft-all-linear")
         assert cell["again"] == "compat gate --from trl0.4 --to trl0.5 --device cpu --flows rft-all-linear"
         assert gate_command(asked("trl0.4", "trl0.5", flows=("sft-full",))) is GateExit.ALLOW
+
+
+class TestOutput:
+    def test_json_is_alone_on_stdout(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """Everything else goes to stderr."""
+        stand(flagship)
+        assert gate_command(asked(as_json=True)) is GateExit.BLOCK
+        out, err = capfd.readouterr()
+        assert out == (tmp_path / "gate" / "gate.json").read_text()
+        assert "does trl 0.23.1 pass?" in err
+
+    def test_the_baselines_speak_first_and_block_is_said_in_time(
+        self, stand: Callable[[Cell], list[str]], capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """Both before the search for a safe release."""
+        stand(flagship)
+        gate_command(asked())
+        err = capfd.readouterr().err
+        places = [
+            err.index(words) for words in ("BLOCK by the baseline of", "BLOCK is certain: ", "does trl 0.23.1 pass?")
+        ]
+        assert places == sorted(places)
+        assert "peft/utils/other.py:142" in err
+
+    def test_a_gate_that_ends_when_it_is_decided_searches_nothing(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path
+    ) -> None:
+        """And says that it did not see every cell."""
+        ran = stand(flagship)
+        assert gate_command(asked(until=Until.DECIDED)) is GateExit.BLOCK
+        assert len(ran) == 2
+        gate = answer(tmp_path)
+        assert gate["left_out"][-1] == "every cell that had not ended when BLOCK was certain"
+        assert gate["command"].endswith("--until decided --flows sft-peft-model")
+
+    def test_a_gate_that_is_never_certain_of_block_sees_every_cell(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path
+    ) -> None:
+        """ALLOW needs all of them."""
+        stand(flagship)
+        assert gate_command(asked(after="trl==0.23.1", until=Until.DECIDED)) is GateExit.ALLOW
+        assert len(answer(tmp_path)["cells"]) == CELLS
+
+    def test_the_run_is_the_latest(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
+        """`compat report` shows the gate."""
+        stand(flagship)
+        gate_command(asked(after="trl==0.23.1"))
+        assert (tmp_path / "latest").resolve() == tmp_path / "gate"
+        assert stored.is_gate("latest")
+        assert stored.print_stored("latest") is GateExit.ALLOW
+
+    def test_defaults_are_read_once_for_a_lock(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Reading them imports the stack."""
+        asked_of: list[str] = []
+
+        def ask(stack: Any, *_: object) -> dict[str, dict[str, str]]:
+            asked_of.append(stack.name)
+            return {"SFTConfig": {"packing": stack.name}}
+
+        stand(flagship)
+        monkeypatch.setattr(defaults, "ask", ask)
+        gate_command(asked(after="trl==0.23.1"))
+        first = answer(tmp_path)["defaults"]
+        gate_command(asked(after="trl==0.23.1"))
+        assert answer(tmp_path)["defaults"] == first != []
+        assert sorted(asked_of) == ["trl0.19-py311", "trl0.23-py311"]
 
 
 class TestExceptions:

@@ -17,6 +17,7 @@ from finetune_compat.contract.records import Message, Observation, Stage, Starte
 from finetune_compat.machine.files import locked, write_atomically
 from finetune_compat.results import run_files
 from finetune_compat.results.run_files import (
+    Growing,
     RowState,
     StackRow,
     find_run,
@@ -435,3 +436,20 @@ def test_an_observation_is_judged_once_per_process(tmp_path: Path, monkeypatch: 
     run_files.judge_one(SEEN, LISTED)
     run_files.judge_one(dataclasses.replace(SEEN, seed=SEEN.seed + 1), LISTED)
     assert judgements == [SEEN.cell] * 3
+
+
+def test_a_run_that_grows_is_read_as_one_that_ended(tmp_path: Path) -> None:
+    """Each line once, incomplete lines later, and a cell that runs again without its earlier observation."""
+    path, growing = tmp_path / "observations.jsonl", Growing()
+    one, other = healthy(), healthy(stack="trl0.23-py311")
+    assert growing.read(path) == ({}, {})
+    lines = [to_json(one), to_json(Started(cell=one.cell, started="2026-11-30T00:00:00+00:00")), to_json(other)]
+    with path.open("a") as file:
+        for line in lines:
+            file.write(line[:20])
+            file.flush()
+            assert growing.read(path) == read_observations(path)
+            file.write(line[20:] + "\n")
+            file.flush()
+            assert growing.read(path) == read_observations(path)
+    assert set(growing.read(path)[1]) == {other.cell}
