@@ -107,7 +107,12 @@ class Runner:
         pool = Pool(at_once(this_machine(len(self.gpus))), stacks)
         sides = {of.stack: of for of in (before, after)}
         with ThreadPoolExecutor(1 if self.gpus else len(stacks)) as threads:
-            found = dict(zip(sides, threads.map(lambda of: self._of(of, selection, pool), sides.values()), strict=True))
+            try:
+                ran = list(threads.map(lambda of: self._of(of, selection, pool), sides.values()))
+            except BaseException:
+                self.stop.set()  # the other side has nothing left to be compared with
+                raise
+        found = dict(zip(sides, ran, strict=True))
         if self.stop.is_set():
             self._drop_unfinished(tuple(sides))
         return found[before.stack], found[after.stack]

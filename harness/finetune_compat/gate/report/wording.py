@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from finetune_compat.checks.comparison import Change
+from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.records import DeviceKind, Precision
 from finetune_compat.contract.verdict import Kind
@@ -323,6 +324,7 @@ def limits(gate: Gate) -> tuple[str, ...]:
     lines = [f"{side.asked}: {what}" for side in (before, after) for what in side.not_followed if what not in both]
     lines = [*(f"both sides: {what}" for what in both), *lines]
     lines += [f"not selected: {', '.join(gate.left_out)}"] if gate.left_out else []
+    lines += _on_neither_side(gate)
     if rests([cell.name for cell in gate.cells], gate):
         lines += [wording.EMULATED_NOTE]
     return (*lines, *([f"defaults could not be compared: {gate.defaults_unknown}"] if gate.defaults_unknown else []))
@@ -333,6 +335,13 @@ def more(gate: Gate) -> str:
     if gate.foretold_by:
         return f"Nothing was run. To confirm: {gate.command}"
     return f"All of it: compat report {gate.run.name} --details, or {short_path(gate.run)}/gate.html"
+
+
+def _on_neither_side(gate: Gate) -> list[str]:
+    there = {flow.flow for flow in gate.flows}
+    missing = [flow.name for flow in CATALOG if flow.name not in there]
+    selects = bool(gate.script or gate.left_out) or not there
+    return [] if selects or not missing else [f"neither side has these flows: {', '.join(missing)}"]
 
 
 def left_out(sections: int, bytes_: int) -> str:
