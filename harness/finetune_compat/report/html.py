@@ -239,7 +239,7 @@ def source(frame: Frame, versions: Mapping[str, str]) -> str:
     package = frame.file.partition("/")[0]
     version = versions.get(package, "").partition("+")[0]
     tagged = re.fullmatch(r"[0-9]+(\.[0-9]+)*(rc[0-9]+|\.post[0-9]+)?", version)
-    if package not in _SOURCES or not tagged or not re.fullmatch(r"[\w./-]+", frame.file):
+    if package not in _SOURCES or not tagged or ".." in frame.file or not re.fullmatch(r"[\w./-]+", frame.file):
         return ""
     return f"https://github.com/{_SOURCES[package].format(version=version, file=frame.file)}#L{frame.line}"
 
