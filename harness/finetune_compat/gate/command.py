@@ -286,11 +286,13 @@ def _run_cells(given: Compared, runner: Runner, task: Task) -> Gate:
         if task.request.until is Until.DECIDED:
             runner.stop.set()
 
-    with Watcher(runner.run, given, lambda seen: runner.shown.ended(seen.cell, seen.duration_s), blocked):
+    with Watcher(runner.run, given, lambda seen: runner.shown.ended(seen.cell, seen.duration_s), blocked) as watcher:
         environments = runner.both(task.before, task.after, task.selection)
-    if runner.stop.is_set():
-        given = replace(given, left_out=(*given.left_out, "every cell that had not ended when BLOCK was certain"))
-    return _answer(given, runner, task, lambda: _defaults(environments))
+        watcher.look()
+        if runner.dropped:
+            given = replace(given, left_out=(*given.left_out, f"{len(runner.dropped)} cells that had not ended"))
+        # The search runs cells too, and the watcher counts them.
+        return _answer(given, runner, task, lambda: _defaults(environments))
 
 
 def _run_script(given: Compared, script: Script, gpus: Sequence[Gpu], task: Task, shown: GateProgress) -> Gate:

@@ -31,6 +31,7 @@ class Watcher:
     """Called once, with the first cell whose change blocks the upgrade. Nothing that follows can change that."""
     _seen: dict[str, Observation] = field(default_factory=dict)
     _over: threading.Event = field(default_factory=threading.Event)
+    _looking: threading.Lock = field(default_factory=threading.Lock)
     _certain: bool = False
 
     def __enter__(self) -> Self:
@@ -49,13 +50,14 @@ class Watcher:
         self.look()
 
     def look(self) -> None:
-        """Read the observations that were added since the last look."""
-        for line in self._follower.lines():
-            record = read_record(line, str(self.run))
-            if isinstance(record, Observation):
-                self._seen[record.cell] = record
-                self.ended(record)
-                self._compare(record)
+        """Read the observations that were added since the last look. Safe to call from any thread."""
+        with self._looking:
+            for line in self._follower.lines():
+                record = read_record(line, str(self.run))
+                if isinstance(record, Observation):
+                    self._seen[record.cell] = record
+                    self.ended(record)
+                    self._compare(record)
 
     def _compare(self, seen: Observation) -> None:
         name = parse_cell(seen.cell).name

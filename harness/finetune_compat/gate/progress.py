@@ -10,7 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from finetune_compat.machine.console import PIPED_WIDTH
+from finetune_compat.machine.console import PIPED_WIDTH, printable
 from finetune_compat.run.estimate import OUTLIER, pace
 from finetune_compat.run.priority import format_span
 
@@ -54,7 +54,7 @@ class GateProgress:
         """Print a line above the bar."""
         with self._lock:
             self._said_at = time.monotonic()
-            self._console.print(line, soft_wrap=not self._console.is_terminal, highlight=False, markup=False)
+            self._console.print(printable(line), soft_wrap=not self._console.is_terminal, highlight=False, markup=False)
 
     def phase(self, of: str, text: str) -> None:
         """Show what is going on for `of`, a side or the search; an empty text ends it."""
@@ -98,7 +98,7 @@ class GateProgress:
     def _fitting(self) -> str:
         """The text in one line of the terminal, beside the bar and the clock."""
         room = max(20, self._console.width - 34)
-        text = str(self)
+        text = printable(str(self))
         return text if len(text) <= room else f"{text[: room - 3]}..."
 
     def _tick(self) -> None:

@@ -95,6 +95,8 @@ class Runner:
     stop: threading.Event = field(default_factory=threading.Event)
     """Ends the cells that are running when it is set."""
     read_so_far: Growing = field(default_factory=Growing)
+    dropped: list[str] = field(default_factory=list)
+    """Names of the cells that had not ended on both sides when `stop` was set."""
 
     @property
     def progress(self) -> Callable[[str], None]:
@@ -159,13 +161,15 @@ class Runner:
         stack_run.run_plan(plan, stack.lock, stack.python, self.gpus, self.options, log, alone=True, sharing=sharing)
 
     def _drop_unfinished(self, stacks: Sequence[str]) -> None:
-        """Leave only the cells in the rows that ran on both sides."""
+        """Leave only the cells in the rows that ran on both sides, and note the others."""
         _, observed = read_observations(self.run / "observations.jsonl")
         done = [{parse_cell(cell).name for cell in observed if parse_cell(cell).stack == stack} for stack in stacks]
         both = set.intersection(*done)
         for row in read_rows(self.run):
             if row.name in stacks and row.state is not RowState.UNINSTALLABLE:
                 kept = tuple(cell for cell in row.selected if parse_cell(cell).name in both)
+                gone = (parse_cell(cell).name for cell in row.selected if cell not in kept)
+                self.dropped.extend(name for name in gone if name not in self.dropped)
                 write_row(self.run, StackRow(row.name, RowState.RAN, "", kept))
 
 

@@ -431,13 +431,33 @@ class TestOutput:
     def test_a_gate_that_ends_when_it_is_decided_searches_nothing(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path
     ) -> None:
-        """And says that it did not see every cell."""
+        """The command says how to get the rest."""
         ran = stand(flagship)
         assert gate_command(asked(until=Until.DECIDED)) is GateExit.BLOCK
         assert len(ran) == 2
         gate = answer(tmp_path)
-        assert gate["left_out"][-1] == "every cell that had not ended when BLOCK was certain"
+        assert gate["left_out"] == [flow.name for flow in CATALOG if flow.name not in FLOW]
         assert gate["command"].endswith("--until decided --flows sft-peft-model")
+
+    def test_cells_that_had_not_ended_are_left_out_and_counted(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """They are not lost to the machine, and the answer says that it does not rest on them."""
+        stand(flagship)
+        stubbed = stack_run.run_plan
+
+        def stopped(plan: Plan, *given: Any, sharing: Sharing, **how: Any) -> None:
+            ended = plan.cells[:2] if plan.stack == "trl0.22-py311" else plan.cells
+            stubbed(replace(plan, cells=ended), *given, sharing=sharing, **how)
+            write_row(Path(plan.run), StackRow(plan.stack, RowState.RAN, "", tuple(map(plan.id_of, plan.cells))))
+            sharing.stop.set()
+
+        monkeypatch.setattr(stack_run, "run_plan", stopped)
+        gate_command(asked(until=Until.DECIDED))
+        gate = answer(tmp_path)
+        assert len(gate["cells"]) == 2
+        assert "inconclusive" not in {cell["change"] for cell in gate["cells"]}
+        assert gate["left_out"][-1] == f"{CELLS - 2} cells that had not ended"
 
     def test_a_gate_that_is_never_certain_of_block_sees_every_cell(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path

@@ -80,3 +80,10 @@ def test_no_line_of_a_terminal_is_too_wide() -> None:
     shown = GateProgress(to)
     shown.phase("transformers5.23-py311", "making its environment, which is a long story " * 3)
     assert len(shown._fitting()) <= 60 - 34
+
+
+def test_messages_of_libraries_cannot_move_the_cursor() -> None:
+    """A line may hold the message of an error."""
+    to, out = console(terminal=False)
+    GateProgress(to).say("BLOCK is certain: \x1b[2J[red]x[/red]")
+    assert out.getvalue() == "BLOCK is certain: \\x1b[2J[red]x[/red]\n"
