@@ -21,7 +21,7 @@ from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.redaction import redact, redact_words
 from finetune_compat.gate.decide import Compared, compared_cells, decide
-from finetune_compat.gate.decision import CellChange, Decision, Gate, GateExit, Rule, Side
+from finetune_compat.gate.decision import CellChange, Gate, GateExit, Rule, Side
 from finetune_compat.gate.defaults import Defaults, compared, read_defaults
 from finetune_compat.gate.foretold import foretold, word
 from finetune_compat.gate.inputs import Row, Wanted, read_side
@@ -178,7 +178,7 @@ def run(request: GateRequest) -> Gate:
         told = _foretell(known, sides, of, given, selection) if known else None
         if request.cached:
             return _cached(told, known, sides)
-        if told is not None and told.gate.decision is not Decision.COULD_NOT_TELL:
+        if told is not None:
             shown.say(word(told.gate))
         before, after = map(of, sides)
         given = replace(given, before=side_before(before), after=side_before(after))

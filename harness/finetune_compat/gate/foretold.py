@@ -50,13 +50,14 @@ def foretold(known: Known, places: tuple[int, int], given: Compared, selection: 
     gate = replace(gate, foretold_by=f"the baseline of {origin.day}, {origin.processor}")
     if gate.decision is not Decision.ALLOW:
         return gate
-    reason = f"No cell regresses in the baseline, which is no evidence for this machine: {len(gate.cells)} cells."
+    reason = f"None of its {len(gate.cells)} cells regresses, which is no evidence for this machine."
     return replace(gate, decision=Decision.COULD_NOT_TELL, reason=reason)
 
 
 def word(gate: Gate) -> str:
     """The answer of the baselines in one sentence, for a gate that goes on to confirm it."""
-    return f"{gate.decision} by {gate.foretold_by}; confirming. {gate.reason}"
+    confirming = "; confirming" if gate.decision is not Decision.COULD_NOT_TELL else ""
+    return f"{gate.decision} by {gate.foretold_by}{confirming}. {gate.reason}"
 
 
 def _targets(known: Known, places: tuple[int, int], given: Compared) -> dict[str, SafeTarget]:
