@@ -10,8 +10,9 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.machine.console import PIPED_WIDTH, printable
-from finetune_compat.run.estimate import OUTLIER, pace
+from finetune_compat.run.estimate import OUTLIER, START_S, pace
 from finetune_compat.run.priority import format_span
 
 REPORT_EVERY_S = 30.0
@@ -88,7 +89,9 @@ class GateProgress:
             if left:
                 really = [min(self._took[cell], OUTLIER * self._expected[cell]) for cell in self._took]
                 predicted = [self._expected[cell] for cell in self._took]
-                counts += f", about {format_span(sum(left.values()) / self._workers * pace(really, predicted))} left"
+                waiting = {parse_cell(cell).stack for cell in left} - {parse_cell(cell).stack for cell in self._took}
+                seconds = sum(left.values()) / self._workers * pace(really, predicted) + (START_S if waiting else 0)
+                counts += f", about {format_span(seconds)} left"
             return f"{counts}{f'; {phases}' if phases else ''}"
 
     def _refresh(self) -> None:

@@ -10,6 +10,7 @@ import time
 import pytest
 from finetune_compat.gate import progress
 from finetune_compat.gate.progress import GateProgress
+from finetune_compat.run.estimate import START_S
 from rich.console import Console
 
 
@@ -23,13 +24,14 @@ def test_counts_and_time_left() -> None:
     """Two workers share what is left."""
     shown = GateProgress(console(terminal=False)[0])
     assert str(shown) == "starting"
-    shown.expect({"a": 10.0, "b": 10.0, "c": 10.0, "d": 10.0}, 2)
+    shown.expect({f"s/{name}": 10.0 for name in "abcd"}, 2)
     shown.phase("trl0.22-py311", "running cells")
-    shown.ended("a", 10.0)
+    assert str(shown).startswith(f"0 of 4 cells, about {20 + START_S:.0f} s left")  # it imports the stack first
+    shown.ended("s/a", 10.0)
     assert str(shown) == "1 of 4 cells, about 15 s left; trl0.22-py311: running cells"
     shown.ended("elsewhere", 1.0)
     for cell in "bcd":
-        shown.ended(cell, 20.0)
+        shown.ended(f"s/{cell}", 20.0)
     shown.phase("trl0.22-py311", "")
     assert str(shown) == "4 of 4 cells"
 
