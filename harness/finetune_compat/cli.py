@@ -239,12 +239,20 @@ def report(
             metavar="PATTERN", help="Cells to show in full on that page, such as 'trl0.22*nf4*'. Needs --html."
         ),
     ] = None,
+    *,
+    details: Annotated[bool, typer.Option("--details", help="Of a gate: print every cause and difference.")] = False,
     out: Out = None,
 ) -> int:
-    """Judge a stored run with today's checks and known issues, and write and print its reports."""
+    """Judge a stored run with today's checks and known issues, and write and print its reports.
+
+    Of the run of a gate: print its answer.
+    """
+    from finetune_compat.gate.report import stored
     from finetune_compat.report import report_command
 
     write_runs_to(out)
+    if stored.is_gate(run):
+        return stored.print_stored(run, page=html, details=details)
     if cells is not None and html is None:
         raise CompatError(
             "--cells needs --html",
@@ -295,6 +303,19 @@ def gate(  # noqa: PLR0913 - one parameter an option
     steps: Annotated[
         int | None, typer.Option(help="With --flow: stop each training after this many steps. Default: 10.")
     ] = None,
+    limit: Annotated[float | None, typer.Option(metavar="SECONDS", help=HELP["limit"])] = None,
+    until: Annotated[
+        str,
+        typer.Option(
+            metavar="answered|decided", help="With decided: end as soon as BLOCK is certain, and search no release."
+        ),
+    ] = "answered",
+    cached: Annotated[
+        bool,
+        typer.Option("--cached", help="Answer from the committed baselines: start nothing, never say ALLOW."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print gate.json alone on stdout.")] = False,
+    details: Annotated[bool, typer.Option("--details", help="Print every cause and difference.")] = False,
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENT]...")] = None,
     out: Out = None,
 ) -> int:
@@ -302,9 +323,13 @@ def gate(  # noqa: PLR0913 - one parameter an option
 
     Exit code 3: could not tell. 4: bad input.
     """
-    from finetune_compat.gate.command import GateRequest, gate_command
+    from finetune_compat.gate.command import GateRequest, Until, gate_command
 
     write_runs_to(out)
+    if until not in tuple(Until):
+        raise CompatError(
+            f"{until!r} is not a moment at which a gate can end", where="--until", todo="Use answered or decided."
+        )
     request = GateRequest(
         tuple(before or (".",)),
         tuple(after or ()),
@@ -318,6 +343,11 @@ def gate(  # noqa: PLR0913 - one parameter an option
         tuple(arguments or ()),
         steps,
         tuple(name.strip() for text in upgrade or () for name in text.split(",")),
+        limit,
+        Until(until),
+        cached=cached,
+        as_json=as_json,
+        details=details,
     )
     return gate_command(request)
 
@@ -474,6 +504,24 @@ def schema() -> None:
 
     places().the_checkout("compat schema")
     _say(f"wrote {answer_json.write_schema()}")
+
+
+@app.command()
+def known(
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing. Exit code 1 if the file differs from what would be written.")
+    ] = False,
+) -> int:
+    """Derive what gates know before they run from the committed baselines: matrices/known-results.json."""
+    from finetune_compat.evidence.known import known_file, made, write_known
+
+    if not check:
+        _say(f"wrote {write_known()}")
+        return ExitCode.HEALTHY
+    same = known_file().read_text(encoding="utf-8") == made()
+    _say(f"{known_file()}: {'up to date' if same else 'out of date. Make it again: compat known'}")
+    return ExitCode.HEALTHY if same else ExitCode.UNHEALTHY
 
 
 @app.command()

@@ -9,6 +9,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,11 @@ def rendered(name: str, tmp_path: Path) -> dict[str, str]:
         r'<style>.*?</style>|(?<=tabindex="0">)\{.*?(?=</pre>)', "...", found["gate.html"], flags=re.DOTALL
     )
     found["gate.json"] = json.dumps(without_observations(json.loads(found["gate.json"])), indent=1) + "\n"
-    out = io.StringIO()
-    print_gate(gate, Console(file=out, width=100, color_system=None, force_terminal=False))
-    found["terminal-100.txt"] = out.getvalue()
+    for file, width, details in (("terminal-80.txt", 80, False), ("terminal-100.txt", 100, True)):
+        out = io.StringIO()
+        to = Console(file=out, width=width, color_system=None, force_terminal=False)
+        print_gate(replace(gate, run=Path(gate.run.name)), to, details=details)
+        found[file] = out.getvalue()
     return {**found, "exit-code.txt": f"{gate.decision.exit_code.name}\n"}
 
 

@@ -103,7 +103,7 @@ GATE = "gate --from trl0.22 --to trl0.23 --device cpu"
 BAD = {
     "gate": NO_TARGET,
     "gate --from trl0.22": NO_TARGET,
-    "gate --of trl0.22": f"No such option: --of (Possible options: --from, --out, --to)\n{SEE}",
+    "gate --of trl0.22": f"No such option: --of (Possible options: --json, --out, --to)\n{SEE}",
     f"{GATE} --candidates -1": (f"Invalid value for '--candidates': Input should be greater than or equal to 0\n{SEE}"),
     f"{GATE} --candidates x": f"Invalid value for '--candidates': {NUMBER}\n{SEE}",
     f"{GATE} --steps x": f"Invalid value for '--steps': {NUMBER}\n{SEE}",
@@ -169,6 +169,12 @@ BAD = {
         "compat gate: --flow and --flows exclude each other\n"
         "--flow is a script of your own; --flows and --cell choose among the flows of the catalog.\n"
         "Leave one of them out."
+    ),
+    f"{GATE} --until never": "--until: 'never' is not a moment at which a gate can end\nUse answered or decided.",
+    f"{GATE} --limit 0": (
+        "compat gate: --steps 10 --limit 0\n"
+        "Before step 2 half of a LoRA adapter has no gradient to receive; a limit is in seconds.\n"
+        "Ask for 2 steps or more, and for a limit above 0."
     ),
     "gate --from nope --to trl0.22": (
         f"--from: 'nope' is neither a stack, a pin, a file nor an interpreter\n"

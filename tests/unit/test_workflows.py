@@ -1,4 +1,4 @@
-"""The workflows: which lock files the gate of a pull request compares, and what the nightly run contains."""
+"""The workflows, the action and the templates: what they compare, run and write, and what the nightly run contains."""
 
 from __future__ import annotations
 
@@ -12,24 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from finetune_compat.gate import hook
+from finetune_compat.gate.known import COMPARED, read_known
 from finetune_compat.machine.places import places
 
 FAULTS = places().faults
 
 ROOT = Path(__file__).parent.parent.parent
 GATE = ROOT / ".github" / "workflows" / "gate.yml"
+ACTION = ROOT / ".github" / "actions" / "gate"
 
 NIGHTLY, DOCS = GATE.with_name("nightly.yml"), GATE.with_name("docs.yml")
 
 SHELL = ("bash", "-eo", "pipefail", "-c")
 """Options with which GitHub runs a step."""
-
-
-def step(name: str) -> str:
-    """Return the script of a step."""
-    found = re.search(rf"- name: {name}\n.*?run: \|\n(.*?)(?=\n {{0,6}}\S)", GATE.read_text(), re.DOTALL)
-    assert found is not None
-    return textwrap.dedent(found[1])
 
 
 def git(*arguments: str, at: Path) -> str:
@@ -59,7 +55,7 @@ def both_locks(tmp_path: Path) -> Step:
             git("commit", "--quiet", "--allow-empty", "--message", "a", at=root)
         given = {"BASE": git("rev-parse", "HEAD^", at=root), "LOCK": lock, "RUNNER_TEMP": str(temporary)}
         done = subprocess.run(
-            [*SHELL, step("Both locks")],
+            [str(ACTION / "locks.sh")],
             cwd=root,
             env={**os.environ, **given, "GITHUB_OUTPUT": str(outputs)},
             capture_output=True,
@@ -86,7 +82,9 @@ def test_includes_have_the_content_of_their_commit(both_locks: Step, tmp_path: P
     assert (tmp_path / "temporary" / "before" / "more.txt").read_text() == "old"
 
 
-PATHS = "uv.lock, pylock.toml, requirements*.txt, requirements/**, constraints*.txt"
+PATHS = (
+    "uv.lock, poetry.lock, pdm.lock, Pipfile.lock, pylock.toml, requirements*.txt, requirements/**, constraints*.txt"
+)
 
 
 def test_a_pull_request_that_changes_any_of_them_is_gated() -> None:
@@ -122,7 +120,7 @@ def test_a_file_in_a_subfolder_is_not_compared(both_locks: Step, other: str) -> 
     )
 
 
-@pytest.mark.parametrize("lock", ["uv.lock", "pylock.toml"])
+@pytest.mark.parametrize("lock", ["uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "pylock.toml"])
 def test_a_lock_goes_before_requirements(both_locks: Step, lock: str) -> None:
     """A lock pins what the requirements ask for."""
     base = {lock: "a", "requirements.txt": "r", "constraints.txt": "c"}
@@ -205,3 +203,211 @@ class TestRadar:
         assert "contents: read" in latest
         assert not re.search(r"write|secrets\.|github\.token", latest.replace("no write permission", ""))
         assert "compat run" not in rows
+
+
+def commands(folder: Path, **scripts: str) -> dict[str, str]:
+    """Put stand-ins of commands first on the PATH; return the environment."""
+    folder.mkdir()
+    for name, text in scripts.items():
+        (folder / name).write_text(f"#!/bin/bash\n{text}")
+        (folder / name).chmod(0o755)
+    return {"PATH": os.pathsep.join((str(folder), os.environ["PATH"]))}
+
+
+class TestTheAction:
+    def gated(self, tmp_path: Path, code: int, arguments: str = "") -> tuple[int, str, dict[str, str], str]:
+        """Run the gate's step with a command that ends with `code`: status, output, outputs and the step's summary."""
+        report = 'mkdir -p "$OUT/$COMPAT_RUN_ID"; echo "# the answer" > "$OUT/$COMPAT_RUN_ID/gate.md"'
+        given = commands(tmp_path / "bin", compat=f'printf "<%s>" "$@"; {report}; exit {code}')
+        files = {name: tmp_path / name.lower() for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+        for file in files.values():
+            file.touch()
+        environ = {
+            **given,
+            **{name: str(file) for name, file in files.items()},
+            "COMPAT": "compat",
+            "BEFORE": "a lock; touch hacked",
+            "AFTER": "$(touch hacked)",
+            "ARGUMENTS": arguments,
+            "COMPAT_RUN_ID": "gate-1-1",
+            "OUT": str(tmp_path / "out"),
+        }
+        done = subprocess.run(
+            [str(ACTION / "gate.sh")], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+        )
+        lines = files["GITHUB_OUTPUT"].read_text().splitlines()
+        outputs = {key: value for key, _, value in (line.partition("=") for line in lines)}
+        return done.returncode, done.stdout, outputs, files["GITHUB_STEP_SUMMARY"].read_text()
+
+    @pytest.mark.parametrize(
+        ("code", "decision"),
+        [(0, "ALLOW"), (1, "HOLD"), (2, "BLOCK"), (3, "COULD_NOT_TELL"), (4, "BAD_INPUT"), (127, "COULD_NOT_TELL")],
+    )
+    def test_the_decision_is_an_output_and_its_code_that_of_the_step(
+        self, tmp_path: Path, code: int, decision: str
+    ) -> None:
+        """The step fails unless the decision is ALLOW."""
+        status, _, outputs, summary = self.gated(tmp_path, code)
+        assert (status, outputs) == (code, {"decision": decision, "directory": str(tmp_path / "out" / "gate-1-1")})
+        assert summary == "# the answer\n"
+
+    def test_inputs_are_data(self, tmp_path: Path) -> None:
+        """None of them is a command, and each line of the arguments is one argument."""
+        _, out, _, _ = self.gated(tmp_path, 0, "--flows\nsft-peft-config, sft-full\n\n")
+        assert (
+            "<gate><--from><a lock; touch hacked><--to><$(touch hacked)><--out>"
+            f"<{tmp_path / 'out'}><--flows><sft-peft-config, sft-full>"
+        ) in out
+        assert not (tmp_path / "hacked").exists()
+
+    def test_what_packages_print_is_no_command_of_the_runner(self, tmp_path: Path) -> None:
+        """The output is between a token and the same token, which nobody can guess."""
+        _, out, _, _ = self.gated(tmp_path, 0)
+        first, _, last = out.partition("<gate>")
+        token = first.removeprefix("::stop-commands::").strip()
+        assert re.fullmatch(r"[0-9a-f]{32}", token) and last.rstrip().endswith(f"::{token}::")
+
+    def written(self, tmp_path: Path, answer: str, code: int = 0) -> tuple[int, str, str]:
+        """Run the comment's step with a provider that answers so: status, output, and the calls that write."""
+        listing = f'if [[ "$*" == *--jq* ]]; then echo -n "{answer}"; exit 0; fi'
+        given = commands(tmp_path / "bin", gh=f'{listing}\necho "$@" >> "$CALLS"; exit {code}')
+        (tmp_path / "gate-comment.md").write_text("text")
+        environ = {
+            **given,
+            "CALLS": str(tmp_path / "calls"),
+            "BODY": str(tmp_path / "gate-comment.md"),
+            "GH_REPO": "own/pipeline",
+            "NUMBER": "7",
+        }
+        done = subprocess.run([str(ACTION / "comment.sh")], env=environ, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, (tmp_path / "calls").read_text()
+
+    def test_there_is_one_comment(self, tmp_path: Path) -> None:
+        """The first is written, and replaced from then on."""
+        field = f"--field body=@{tmp_path / 'one' / 'gate-comment.md'}\n"
+        (tmp_path / "one").mkdir()
+        assert self.written(tmp_path / "one", "") == (0, "", f"api repos/own/pipeline/issues/7/comments {field}")
+        (tmp_path / "two").mkdir()
+        assert self.written(tmp_path / "two", "42") == (
+            0,
+            "",
+            f"api --method PATCH repos/own/pipeline/issues/comments/42 {field.replace('/one/', '/two/')}",
+        )
+
+    def test_a_token_that_cannot_write_fails_nothing(self, tmp_path: Path) -> None:
+        """Those of forks cannot. The decision stands in the step."""
+        status, out, _ = self.written(tmp_path, "", code=1)
+        assert (status, out.startswith("::warning::the comment could not be written")) == (0, True)
+
+    def test_both_sides_may_be_named(self, tmp_path: Path) -> None:
+        """Then no base commit is needed."""
+        outputs = tmp_path / "outputs"
+        environ = {**os.environ, "FROM": "uv.lock", "TO": "trl==1.16.0", "GITHUB_OUTPUT": str(outputs)}
+        subprocess.run([str(ACTION / "locks.sh")], env=environ, check=True)
+        assert outputs.read_text() == "before=uv.lock\nafter=trl==1.16.0\n"
+
+    def test_every_input_is_used_and_every_step_is_pinned(self) -> None:
+        """By commit: a tag can be moved."""
+        text = (ACTION / "action.yml").read_text()
+        declared = re.findall(r"^  ([a-z-]+):$", text.partition("outputs:")[0], re.MULTILINE)
+        assert declared and all(f"inputs.{name} " in text for name in declared)
+        assert all(re.fullmatch(r"\S+@[0-9a-f]{40} # v[\d.]+", use) for use in re.findall(r"uses: (.*)", text))
+
+
+class TestTheHook:
+    @pytest.fixture
+    def repository(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A repository with a committed lock of TRL 0.19."""
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("COMPAT_RUN_ID", "hook")
+        git("init", "--quiet", at=tmp_path)
+        self.lock(tmp_path, "trl0.19-py311")
+        git("add", "--all", at=tmp_path)
+        git("commit", "--quiet", "--message", "a", at=tmp_path)
+        return tmp_path
+
+    def lock(self, at: Path, stack: str) -> None:
+        """Write the versions of a stack of the baselines."""
+        held = next(one for one in read_known().stacks if one.name == stack)
+        (at / "requirements.txt").write_text("".join(f"{name}=={held.versions[name]}\n" for name in COMPARED))
+
+    def test_a_lock_that_breaks_training_is_refused(self, repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """trl#3926, with its line."""
+        self.lock(repository, "trl0.22-py311")
+        assert hook.main(["requirements.txt"]) == 1
+        assert "trl#3926" in capsys.readouterr().out
+
+    def test_other_changes_pass(self, repository: Path) -> None:
+        """A step without a regression, versions that nobody measured, and a new file."""
+        self.lock(repository, "trl1.10-py311")
+        git("commit", "--quiet", "--all", "--message", "b", at=repository)
+        self.lock(repository, "trl1.11-py311")
+        assert hook.main(["requirements.txt"]) == 0
+        (repository / "requirements.txt").write_text("trl==0.0.1\n")
+        assert hook.main(["requirements.txt"]) == 0
+        (repository / "requirements-new.txt").write_text("trl==1.0.0\n")
+        assert hook.main(["requirements-new.txt"]) == 0
+
+    def test_the_hook_is_declared_for_the_files_that_it_reads(self) -> None:
+        """pre-commit matches the path with `re.search`."""
+        text = (ROOT / ".pre-commit-hooks.yaml").read_text()
+        found = re.search(r"files: (.*)", text)
+        assert found is not None and f"python -m {hook.__name__}" in text
+        for name in ("uv.lock", "a/poetry.lock", "pylock.toml", "pylock.train.toml", "requirements-gpu.txt"):
+            assert re.search(found[1], name)
+        assert not re.search(found[1], "uv.lock.bak")
+
+
+class TestGitLab:
+    TEMPLATE = ROOT / "templates" / "gate.gitlab-ci.yml"
+
+    def script(self) -> str:
+        """The commands of the job, in the order in which a runner runs them in one shell."""
+        found = re.search(r"\n  script:\n(.*?)\n  artifacts:", self.TEMPLATE.read_text(), re.DOTALL)
+        assert found is not None
+        items = re.split(r"(?m)^    - ", found[1])[1:]
+        return "\n".join(textwrap.dedent(item.removeprefix("|\n")) for item in items)
+
+    def run(self, tmp_path: Path, code: int, notes: str) -> tuple[int, str]:
+        """Run the job with a gate that ends with `code` and these notes: status, and the calls of git and curl."""
+        report = 'mkdir -p "gate/$COMPAT_RUN_ID"; echo text > "gate/$COMPAT_RUN_ID/gate-comment.md"'
+        (tmp_path / "notes.json").write_text(notes)
+        log = 'echo "${0##*/} $*" >> "$CALLS"'
+        curl = f'{log}\nif [[ "$*" == *per_page* ]]; then cat "$NOTES"; fi'
+        given = commands(tmp_path / "bin", git=log, curl=curl, pip="", compat=f"{report}; exit {code}")
+        script = re.sub(r"python -m venv \S+ && |/\S+/bin/(?=pip|compat)", "", self.script())
+        environ = {
+            **given,
+            "CALLS": str(tmp_path / "calls"),
+            "NOTES": str(tmp_path / "notes.json"),
+            "COMPAT_RUN_ID": "gate-9",
+            "CI_API_V4_URL": "https://gitlab.example/api/v4",
+            "CI_PROJECT_ID": "1",
+            "CI_MERGE_REQUEST_IID": "7",
+            "CI_MERGE_REQUEST_DIFF_BASE_SHA": "abc",
+            "GATE_LOCK": "uv.lock",
+            "GATE_ARGUMENTS": "",
+            "GATE_TOKEN": "secret",
+            "FINETUNE_COMPAT": "git+https://example",
+        }
+        done = subprocess.run([*SHELL, script], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+        return done.returncode, (tmp_path / "calls").read_text() + done.stderr
+
+    @pytest.mark.parametrize(
+        ("notes", "method", "end"),
+        [
+            ("[]", "POST", "/notes"),
+            (
+                '[{"id": 3, "body": "hi"}, {"id": 5, "body": "<!-- finetune-compat gate -->\\n# BLOCK"}]',
+                "PUT",
+                "/notes/5",
+            ),
+        ],
+    )
+    def test_there_is_one_note_and_the_gate_decides(self, tmp_path: Path, notes: str, method: str, end: str) -> None:
+        """The first is written, and replaced from then on; the job ends with the code of the gate."""
+        status, calls = self.run(tmp_path, 2, notes)
+        assert status == 2
+        assert "git fetch --quiet --depth=1 origin abc" in calls
+        last = calls.splitlines()[-1]
+        assert f"--request {method} " in last and last.endswith(f"merge_requests/7{end}")

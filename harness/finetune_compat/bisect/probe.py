@@ -9,11 +9,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from threading import Lock as Mutex
 
+from rich.console import Console
+
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.catalog import DEEP_CELLS, Tier, cells_on, flow_named
 from finetune_compat.contract.errors import CompatError, RegistryUnreachable, UnknownName
 from finetune_compat.contract.records import DeviceKind, Observation
 from finetune_compat.contract.verdict import Verdict
+from finetune_compat.gate.progress import GateProgress
 from finetune_compat.gate.resolve import Resolved
 from finetune_compat.gate.script import Script, ScriptRunner
 from finetune_compat.gate.sides import GateSelection, Runner
@@ -140,7 +143,8 @@ class Bench:
     def _run(self, of: Resolved, versions: Mapping[str, str]) -> Probe:
         if self.subject.script is not None:
             return self._script(of, versions)
-        runner = Runner(self.run, self.ledger, self.gpus, self.options, lambda _: None)
+        shown = GateProgress(Console(quiet=True))  # one line says what became of a probe
+        runner = Runner(self.run, self.ledger, self.gpus, self.options, shown)
         stack = runner.cells(of, GateSelection(cells=(self.subject.cell,)))
         with self.mutex:
             results = judged(self.run, self.ledger, only=of.stack)

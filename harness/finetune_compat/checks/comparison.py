@@ -41,7 +41,7 @@ class Change(StrEnum):
     FIXED = "fixed"
     """Deviated before, and is healthy after."""
     STILL_FAILING = "still failing"
-    """Deviates before and after, for no new reason. Both sides trained, or both deviate as listed."""
+    """Deviates before and after, for no new reason, and the candidate trained."""
     NEWLY_FAILING = "newly failing"
     """Deviates after, in a way that the baseline does not show: for another reason, silently where the baseline ended
     in an error, or in a cell that the baseline does not have.
@@ -131,9 +131,8 @@ def _deviating(before: Health, baseline: Verdict | None, candidate: Verdict | No
         return Change.NEWLY_FAILING
     if _is_new(baseline, candidate):
         return Change.NEWLY_FAILING
-    # An unlisted error before training may hide what training would show.
-    listed = baseline.outcome is candidate.outcome is Outcome.XFAIL
-    return Change.INCONCLUSIVE if candidate.untrained and not listed else Change.STILL_FAILING
+    # An error before training, listed or not, hides what training would show.
+    return Change.INCONCLUSIVE if candidate.untrained else Change.STILL_FAILING
 
 
 def _is_new(baseline: Verdict, candidate: Verdict) -> bool:

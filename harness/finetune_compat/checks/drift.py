@@ -18,6 +18,11 @@ from finetune_compat.contract.records import REPORTED, Labels, Observation, Stag
 TOLERANCE = 1e-5
 """Relative difference of losses that is ignored. Measured: float32 sums in another order differ by 2e-7."""
 
+SHORT_TOLERANCE = 2e-3
+"""The same for weights in bfloat16 or float16: a bfloat16 has 8 bits of fraction (2 ** -9 = 0.00195), so an output that
+is rounded the other way differs by so much.
+"""
+
 TRAINED_TOLERANCE = 1e-3
 """Relative difference of the loss of the first training step that is ignored. The loss is computed with dropout, and
 releases before Transformers 5.0 log four decimals.
@@ -152,6 +157,35 @@ def changes(before: Observation, after: Observation) -> tuple[Change, ...]:
     trained = None if outputs else _trained(before, after, a, b)
     found = (outputs, _definition(a, b), trained, _batch(before, after), _dtype(before, after))
     return tuple(change for change in found if change is not None)
+
+
+def script_changes(before: Observation, after: Observation) -> tuple[Change, ...]:
+    """The differences between two observations of one trainer of a user's script; empty if either did not train.
+
+    Weights of a script are not digested. So a difference on the same rows may also come from other initial weights.
+    """
+    a, b = before.training, after.training
+    if a is None or b is None:
+        return ()
+    noise = max(_noise(before), _noise(after))
+    outputs = _inputs(a, b) or _loss_before(a, b, noise)
+    trained = None if outputs else _trained(before, after, a, b)
+    found = (outputs, trained, _batch(before, after), _dtype(before, after))
+    return tuple(change for change in found if change is not None)
+
+
+def _noise(seen: Observation) -> float:
+    """Relative difference of the loss before any update that rounding explains in the dtypes of the weights."""
+    short = any("16" in name for census in seen.stages for name in census.dtypes)
+    return SHORT_TOLERANCE if short else TOLERANCE
+
+
+def _loss_before(a: Training, b: Training, noise: float) -> Change | None:
+    """The change of the evaluation loss before any update; None if it was evaluated on other rows, or on none."""
+    size = _relative(a.eval_before, b.eval_before)
+    if a.evaluated is None or b.evaluated is None or size is None or abs(size) <= noise:
+        return None
+    return Change(DriftKind.MODEL, size, f"loss before any update {a.eval_before:.6f} -> {b.eval_before:.6f}")
 
 
 def scaling_changes(before: Mapping[str, int] | None, after: Mapping[str, int] | None) -> tuple[Change, ...]:

@@ -168,10 +168,11 @@ def unable(error: Failure) -> str:
 
 def _conclude(case: Case, opinions: Sequence[Opinion], listed: Sequence[Deviation]) -> tuple[Outcome, str]:
     failed = {opinion.code: opinion.message for opinion in opinions if opinion.result is Result.FAIL}
+    # Also where an issue is listed: a deviation that could not be seen did not stay away.
+    unjudged = [] if failed or case.refused else _unjudged(opinions)
+    if unjudged:
+        return Outcome.INFRASTRUCTURE, f"could not tell: nothing to judge for {', '.join(unjudged)}"
     if not failed and not listed:
-        unjudged = [] if case.refused else _unjudged(opinions)
-        if unjudged:
-            return Outcome.INFRASTRUCTURE, f"could not tell: nothing to judge for {', '.join(unjudged)}"
         return Outcome.PASS, _pass_reason(case)
     if not listed:
         return Outcome.FAIL, f"not listed: {_format(failed)}"

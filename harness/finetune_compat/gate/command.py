@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 import traceback
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from difflib import get_close_matches
+from enum import StrEnum
 from pathlib import Path
 
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.catalog import CATALOG, cells_on
-from finetune_compat.contract.errors import CompatError, ExitCode, UnknownName
+from finetune_compat.contract.errors import CompatError, ExitCode, StackFailed, UnknownName
 from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.redaction import redact, redact_words
 from finetune_compat.gate.decide import Compared, compared_cells, decide
-from finetune_compat.gate.decision import Gate, GateExit, Side
-from finetune_compat.gate.defaults import Defaults, compared
-from finetune_compat.gate.inputs import Target, read_side, read_target, read_upgrade
+from finetune_compat.gate.decision import CellChange, Gate, GateExit, Rule, Side
+from finetune_compat.gate.defaults import Defaults, compared, read_defaults
+from finetune_compat.gate.foretold import foretold, word
+from finetune_compat.gate.inputs import Row, Target, Upgrade, Wanted, read_side, read_target, read_upgrade
+from finetune_compat.gate.known import HeldStack, Known, NotHeld, order, read_known
+from finetune_compat.gate.live import Watcher
 from finetune_compat.gate.policy import load_policy
-from finetune_compat.gate.report import FILES, publish
+from finetune_compat.gate.progress import GateProgress
+from finetune_compat.gate.reason import certain
+from finetune_compat.gate.report import answer_json, publish
 from finetune_compat.gate.report.terminal import print_gate
 from finetune_compat.gate.resolve import Resolved, resolve
 from finetune_compat.gate.script import Script, ScriptRunner
 from finetune_compat.gate.search import Search
-from finetune_compat.gate.sides import GateSelection, Runner, Runs, side
-from finetune_compat.machine.gpus import kind_of
+from finetune_compat.gate.sides import GateSelection, Runner, Runs, side, side_before
+from finetune_compat.gate.taken import with_taken
+from finetune_compat.machine.console import stdout_to_stderr
+from finetune_compat.machine.gpus import Gpu, kind_of
+from finetune_compat.results.run_files import Results, RowState, point_latest_at
 from finetune_compat.run import stack_run
-from finetune_compat.run.options import RunOptions
+from finetune_compat.run.options import RunOptions, checked
 from finetune_compat.stacks.ask import StackPython
 from finetune_compat.stacks.matrix import Matrix, read_matrix
 from finetune_compat.watch.host import SCRIPTS, STEPS, check_script, check_steps
@@ -39,6 +50,19 @@ _WHERE = "compat gate"
 
 CANDIDATES = 6
 """Maximum number of releases to run per cause in the search for a safe target. Each costs an import of the stack."""
+
+
+AskedSide = tuple[Target, str]
+"""A parsed side, and the words that asked for it, without secrets."""
+
+
+class Until(StrEnum):
+    """When a gate ends."""
+
+    ANSWERED = "answered"
+    """When every cell ran and a safe release was searched."""
+    DECIDED = "decided"
+    """As soon as BLOCK is certain; without it, when every cell ran. No safe release is searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +84,15 @@ class GateRequest:
     steps: int | None = None
     upgrade: tuple[str, ...] = ()
     """Packages of the first side that move, in place of `after`."""
+    limit_s: float | None = None
+    """Time limit of a cell."""
+    until: Until = Until.ANSWERED
+    cached: bool = False
+    """Whether to answer from the committed baselines and start nothing."""
+    as_json: bool = False
+    """Whether to print gate.json, alone, on stdout."""
+    details: bool = False
+    """Whether to print everything on the terminal."""
 
     @property
     def asked_after(self) -> str:
@@ -79,6 +112,8 @@ class GateRequest:
             ("--python", self.python),
             ("--candidates", candidates),
             ("--policy", self.policy),
+            ("--limit", None if self.limit_s is None else f"{self.limit_s:g}"),
+            ("--until", None if self.until is Until.ANSWERED else self.until),
         )
         for option, value in given:
             words += [option, str(value)] if value is not None else []
@@ -98,7 +133,8 @@ class GateRequest:
 def gate_command(request: GateRequest) -> GateExit:
     """Run the gate and print its answer. Invalid input ends with exit code 4, any other error with 3."""
     try:
-        gate = run(request)
+        with stdout_to_stderr(when=request.as_json):
+            gate = run(request)
     except CompatError as error:
         print(error, file=sys.stderr)
         return GateExit.BAD_INPUT if error.exit_code is ExitCode.BAD_INPUT else GateExit.COULD_NOT_TELL
@@ -108,13 +144,15 @@ def gate_command(request: GateRequest) -> GateExit:
     except Exception:  # noqa: BLE001 - Python ends with 1 on an uncaught exception, which is the code of HOLD
         print(redact(traceback.format_exc()), file=sys.stderr)
         return GateExit.COULD_NOT_TELL
-    print_gate(gate)
-    print(f"{gate.run} has {', '.join(FILES)}")
+    if request.as_json:
+        print(answer_json.render(gate), end="")
+    else:
+        print_gate(gate, details=request.details)
     return gate.decision.exit_code
 
 
 def run(request: GateRequest) -> Gate:
-    """Return the answer, and write its reports into the directory of its run.
+    """Return the answer, and write its reports into the directory of its run. With `cached`, nothing is written.
 
     Raises:
         CompatError: an option, a file, a stack or the policy is invalid, or the machine failed.
@@ -122,28 +160,16 @@ def run(request: GateRequest) -> Gate:
     script = _script(request)
     matrix, ledger = read_matrix(), load_ledger()
     policy = load_policy(ledger, request.policy, Path(script.file).stem if script else None)
-    options = RunOptions(device=request.device or DeviceChoice.AUTO)
+    options = checked(RunOptions(device=request.device or DeviceChoice.AUTO, limit=request.limit_s), _WHERE)
     given_before, given_after = _sides(request, matrix)
+    sides = ((given_before, " ".join(redact_words(request.before))), (given_after, request.asked_after))
     selection = _selection(request)
     gpus = stack_run.chosen_gpus(options, _WHERE)
     device = kind_of(gpus)
-    context = (matrix, device, request.python, _print_progress)
-    before = resolve(given_before, " ".join(redact_words(request.before)), *context)
-    after = resolve(given_after, request.asked_after, *context, before)
-    directory = stack_run.this_run()
-    runner: Runs
-    if script is None:
-        runner = Runner(directory, ledger, gpus, options, _print_progress)
-        environments = _run_both(runner, before, after, selection, device)
-    else:
-        runner = ScriptRunner(directory, ledger, script, gpus, _print_progress)
-        # One after the other: the script writes to the same places on both sides.
-        environments = tuple(runner.cells(of, selection) for of in (before, after))
-        runner.check_trained(before.stack, after.stack)
     given = Compared(
-        before=_side_after_run(before, directory, runner),
-        after=_side_after_run(after, directory, runner),
-        results=runner.results(),
+        before=_UNRESOLVED,
+        after=_UNRESOLVED,
+        results=Results(stack_run.this_run(), (), {}, ()),
         ledger=ledger,
         policy=policy,
         today=datetime.now(UTC).date(),
@@ -152,12 +178,173 @@ def run(request: GateRequest) -> Gate:
         left_out=_left_out(selection),
         wanted=(*selection.flows, *selection.cells),
         script=script.file if script else "",
+    )
+    with GateProgress() as shown:
+
+        def of(side: AskedSide, beside: Resolved | None = None) -> Resolved:
+            return resolve(*side, matrix, device, request.python, shown.say, beside)
+
+        known = read_known() if device is DeviceKind.CPU and script is None else None
+        told = _foretell(known, sides, of, given, selection) if known else None
+        if request.cached:
+            return _cached(told, known, sides)
+        if told is not None:
+            shown.say(word(told.gate))
+        before = of(sides[0])
+        after = of(sides[1], before)
+        given = replace(given, before=side_before(before), after=side_before(after))
+        if script is not None:
+            gate = _run_script(given, script, gpus, Task(request, matrix, before, after, device, selection), shown)
+        else:
+            ranks = order(known, *(told.places if told else (None, None)))
+            seconds = {cell.name: cell.seconds for cell in known.cells} if known else {}
+            runner = Runner(given.results.run, ledger, gpus, options, shown, ranks, seconds)
+            gate = _run_cells(given, runner, Task(request, matrix, before, after, device, selection))
+        publish(gate, given.results.run)
+    point_latest_at(given.results.run)
+    return gate
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a gate of two resolved sides has to do."""
+
+    request: GateRequest
+    matrix: Matrix
+    before: Resolved
+    after: Resolved
+    device: DeviceKind
+    selection: GateSelection
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The answer of the baselines, and the places of both sides in them."""
+
+    gate: Gate
+    places: tuple[int, int]
+
+
+def _foretell(
+    known: Known,
+    sides: Sequence[AskedSide],
+    of: Callable[[AskedSide], Resolved],
+    given: Compared,
+    selection: GateSelection,
+) -> _Told | None:
+    """The answer of the baselines; None if they do not hold both sides. Resolves rows only, which needs no network."""
+    found: list[tuple[int, Side]] = []
+    for given_side, asked in sides:
+        if isinstance(given_side, Upgrade):
+            return None
+        row = side_before(of((given_side, asked))) if isinstance(given_side, Row) else None
+        place = known.place(given_side, row.stack if row else "", row.lock_sha256 if row else "")
+        if place is None:
+            return None
+        found.append((place, row or _as_held(given_side, asked, known.stacks[place])))
+    (one, before), (other, after) = found
+    if before.stack == after.stack:
+        return None
+    return _Told(foretold(known, (one, other), replace(given, before=before, after=after), selection), (one, other))
+
+
+def _as_held(side: Row | Wanted, asked: str, held: HeldStack) -> Side:
+    rule = Rule.ROW if isinstance(side, Row) else side.rule
+    return replace(
+        _UNRESOLVED,
+        asked=asked,
+        stack=held.name,
+        rule=rule,
+        versions=held.versions,
+        not_followed=side.not_followed,
+        lock_sha256=held.lock_sha256,
+    )
+
+
+_UNRESOLVED = Side(
+    asked="",
+    stack="",
+    rule=Rule.ROW,
+    as_of=date.min,
+    versions={},
+    not_followed=(),
+    lock_sha256="",
+    state=RowState.RAN,
+    reason="",
+)
+"""A side before it is resolved."""
+
+
+def _cached(told: _Told | None, known: Known | None, sides: Sequence[AskedSide]) -> Gate:
+    if told is not None:
+        return told.gate
+    if known is None:
+        raise NotHeld(
+            "the committed baselines hold only cells on a CPU",
+            where="--cached",
+            meaning="They hold neither your script nor runs on a GPU.",
+            todo="Leave --cached out, or leave --flow out and use --device cpu.",
+        )
+    raise NotHeld(
+        "no committed baseline holds these versions",
+        where=" or ".join(dict.fromkeys(asked for _, asked in sides)),
+        meaning="--cached answers from measurements that were made before, and starts nothing.",
+        todo="Leave --cached out, or name two stacks with the Python of the baselines: `compat stacks` lists them.",
+    )
+
+
+def _run_cells(given: Compared, runner: Runner, task: Task) -> Gate:
+    def blocked(cell: CellChange) -> None:
+        runner.progress(certain(cell))
+        if task.request.until is Until.DECIDED:
+            runner.stop.set()
+
+    with Watcher(runner.run, given, lambda seen: runner.shown.ended(seen.cell, seen.duration_s), blocked) as watcher:
+        environments = runner.both(task.before, task.after, task.selection)
+        watcher.look()
+        if runner.dropped:
+            given = replace(given, left_out=(*given.left_out, f"{len(runner.dropped)} cells that had not ended"))
+        # The search runs cells too, and the watcher counts them.
+        return _answer(given, runner, task, lambda: _defaults(environments))
+
+
+def _run_script(given: Compared, script: Script, gpus: Sequence[Gpu], task: Task, shown: GateProgress) -> Gate:
+    runner = ScriptRunner(given.results.run, given.ledger, script, gpus, shown.say)
+    with ThreadPoolExecutor(1) as aside:
+        # One after the other: the script writes to the same places on both sides.
+        shown.phase(task.before.stack, f"running {script.file}")
+        before = runner.cells(task.before, task.selection)
+        shown.phase(task.before.stack, "")
+        if before is not None:  # reading defaults imports the stack, which takes as long as the script's own import
+            aside.submit(_read, before)
+        shown.phase(task.after.stack, f"running {script.file}")
+        after = runner.cells(task.after, task.selection)
+        shown.phase(task.after.stack, "")
+        runner.check_trained(task.before.stack, task.after.stack)
+    return with_taken(_answer(given, runner, task, lambda: _defaults((before, after))))
+
+
+def _read(stack: StackPython) -> None:
+    with contextlib.suppress(StackFailed):  # the comparison says so
+        read_defaults(stack)
+
+
+def _answer(given: Compared, runner: Runs, task: Task, defaults: Callable[[], Defaults]) -> Gate:
+    """Decide from the results of both sides, after the search for a safe target."""
+    given = replace(
+        given,
+        before=_side_after_run(task.before, runner.run, runner),
+        after=_side_after_run(task.after, runner.run, runner),
+        results=runner.results(),
         applies=runner.applies() if isinstance(runner, ScriptRunner) else {},
     )
-    targets = Search(matrix, runner, before, after, device, request.candidates).of(given, compared_cells(given))
-    gate = decide(replace(given, results=runner.results()), _defaults(environments), targets)
-    publish(gate, directory)
-    return gate
+    if task.request.until is Until.DECIDED:
+        return decide(given, Defaults((), "the gate ended when it was decided"), {})
+    with ThreadPoolExecutor(1) as aside:
+        changed = aside.submit(defaults)
+        search = Search(task.matrix, runner, task.before, task.after, task.device, task.request.candidates)
+        targets = search.of(given, compared_cells(given))
+    return decide(replace(given, results=runner.results()), changed.result(), targets)
 
 
 def _sides(request: GateRequest, matrix: Matrix) -> tuple[Target, Target]:
@@ -212,21 +399,6 @@ def _script(request: GateRequest) -> Script | None:
     check_script((script.file,))
     check_steps(steps, _WHERE)
     return script
-
-
-def _print_progress(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _run_both(
-    runner: Runs, before: Resolved, after: Resolved, selection: GateSelection, device: DeviceKind
-) -> tuple[StackPython | None, ...]:
-    """Run both sides; on a CPU in parallel, because a cell process has one thread."""
-    if before.stack == after.stack:
-        found = runner.cells(before, selection)
-        return found, found
-    with ThreadPoolExecutor(2 if device is DeviceKind.CPU else 1) as pool:
-        return tuple(pool.map(lambda of: runner.cells(of, selection), (before, after)))
 
 
 def _defaults(environments: tuple[StackPython | None, ...]) -> Defaults:

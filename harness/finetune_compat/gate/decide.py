@@ -35,7 +35,7 @@ from finetune_compat.gate.policy import Exempted, Policy
 from finetune_compat.gate.reason import reason
 from finetune_compat.report.wording import EMULATED
 from finetune_compat.results.causes import Group, groups_of
-from finetune_compat.results.lines import line_of
+from finetune_compat.results.lines import CellLine, line_of
 from finetune_compat.results.run_files import Results
 
 RANK = tuple(Decision)
@@ -64,6 +64,10 @@ class Compared:
     """Flows or cells that the call selects by name; empty for all of them."""
     applies: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By trainer of a script: the listed issues that apply to it and that it does not show, by id, as text."""
+    lines: Mapping[str, CellLine] = field(default_factory=dict)
+    """Lines of cells without an observation, by cell."""
+    drifts: Mapping[str, tuple[drift.Change, ...]] = field(default_factory=dict)
+    """Differences before any update of cells without observations, by name."""
 
 
 def decide(given: Compared, defaults: Defaults, targets: Mapping[str, SafeTarget]) -> Gate:
@@ -112,8 +116,7 @@ def compared_cells(given: Compared) -> tuple[CellChange, ...]:
             named[found.name] = None
     there = {part for name in named for part in (of_name(name).flow, of_name(name).test)}
     named.update(dict.fromkeys(name for name in given.wanted if name not in there))
-    order = {flow.name: place for place, flow in enumerate(CATALOG)}
-    ordered = sorted(named, key=lambda name: order.get(of_name(name).flow, len(order)))
+    ordered = sorted(named, key=_place)
     # A cell without a verdict gets the verdict on its stack, whose reason is why no cell ran.
     before, after = (
         {name: verdicts.get(f"{stack}/{name}", verdicts.get(stack)) for name in ordered} for stack in sides
@@ -123,6 +126,16 @@ def compared_cells(given: Compared) -> tuple[CellChange, ...]:
         return tuple(map(_without_baseline, cells))
     judged = {cell.flow for cell in cells if is_judged(_verdict(cell.after))}
     return tuple(cell if cell.flow in judged else _unjudged(cell) for cell in cells)
+
+
+def _place(name: str) -> tuple[int, int]:
+    """The place of a cell in the catalog, whatever order cells run in; after it for scripts."""
+    cell = of_name(name)
+    return _FLOWS.get(cell.flow, len(_FLOWS)), _TESTS.get(cell.test, -1)
+
+
+_FLOWS = {flow.name: place for place, flow in enumerate(CATALOG)}
+_TESTS = {f"{flow.name}[{variant}]": place for flow in CATALOG for place, variant in enumerate(flow.variants)}
 
 
 def _has_baseline(cell: CellChange) -> bool:
@@ -147,9 +160,10 @@ def of_name(name: str) -> CellId:
 
 def _cell(name: str, before: Verdict | None, after: Verdict | None, given: Compared) -> CellChange:
     before, after = _for_a_gate(before, given), _for_a_gate(after, given)
-    one, other = _side(before, given.results), _side(after, given.results)
+    one, other = _side(before, given), _side(after, given)
     seen = (one.seen if one else None, other.seen if other else None)
-    drifts = drift.changes(seen[0], seen[1]) if seen[0] and seen[1] else ()
+    differ = drift.script_changes if given.script else drift.changes
+    drifts = differ(seen[0], seen[1]) if seen[0] and seen[1] else given.drifts.get(name, ())
     drifts += drift.scaling_changes(
         *(given.results.scaling.get(side.verdict.cell) if side else None for side in (one, other))
     )
@@ -197,18 +211,19 @@ def _for_a_gate(verdict: Verdict | None, given: Compared) -> Verdict | None:
     if verdict is None or verdict.outcome is not Outcome.FAIL or not verdict.failing:
         return verdict
     seen = given.results.observations.get(verdict.cell)
-    error = seen.error if seen else None
+    held = given.lines.get(verdict.cell)
+    error = seen.error if seen else held.error if held else None
     if error is not None and verdict.failing == ("F001",) and without_gpu(error.message):
         return Verdict(verdict.cell, Outcome.INFRASTRUCTURE, unable(error), Symptom.UNKNOWN)
     links = tuple(issue.link for issue in given.ledger.issues if issue.id in verdict.shown)
     return replace(verdict, issues=verdict.shown, links=links)
 
 
-def _side(verdict: Verdict | None, results: Results) -> CellSide | None:
+def _side(verdict: Verdict | None, given: Compared) -> CellSide | None:
     if verdict is None:
         return None
-    seen = results.observations.get(verdict.cell)
-    return CellSide(verdict, line_of(verdict, seen), seen)
+    seen = given.results.observations.get(verdict.cell)
+    return CellSide(verdict, given.lines.get(verdict.cell) or line_of(verdict, seen), seen)
 
 
 def _issues(change: Change, before: Verdict | None, after: Verdict | None) -> tuple[str, ...]:

@@ -175,6 +175,8 @@ class SafeTarget:
     """Number of releases that were not run, if none passes."""
     between: str | None = None
     """The newest release between the two sides that was run and passes; None if there is none."""
+    foretold: bool = False
+    """Whether only releases of the baselines were looked at, and none was run."""
 
     @property
     def beside(self) -> str:
@@ -277,6 +279,10 @@ class Gate:
     harness_version: str
     script: str = ""
     """The user's script that was run; empty where cells of the catalog were run."""
+    taken: tuple[DefaultChange, ...] = ()
+    """Those of `defaults` that the user's script takes as they come: of classes that it makes without these fields."""
+    foretold_by: str = ""
+    """The baseline that gave the answer, if nothing was run; empty where the cells ran."""
 
     def cell(self, name: str) -> CellChange:
         """The cell called `name`.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from finetune_compat.contract.errors import StackFailed
 from finetune_compat.gate.decision import DefaultChange
+from finetune_compat.machine.files import write_atomically
+from finetune_compat.machine.places import PACKAGE, places
 from finetune_compat.stacks.ask import StackPython, ask
 
 CLASSES = (
@@ -37,14 +42,36 @@ class Defaults:
 
 
 def compared(before: StackPython, after: StackPython) -> Defaults:
-    """The defaults that changed between two environments, read by a process in each of them."""
+    """The defaults that changed between two environments."""
     try:
-        one, other = (
-            ask(side, "finetune_compat.cell.config_defaults", {"classes": list(CLASSES)}) for side in (before, after)
-        )
+        return Defaults(changes(read_defaults(before), read_defaults(after)))
     except StackFailed as error:
         return Defaults((), f"{error.where}: {error.what}")
-    return Defaults(changes(one, other))
+
+
+def read_defaults(stack: StackPython) -> Fields:
+    """The defaults of the configuration classes of an environment, cached by its lock: reading them imports the stack.
+
+    Raises:
+        StackFailed: the libraries of the stack cannot be imported.
+    """
+    file = places().environments / "defaults" / f"{stack.name}-{stack.lock.sha256[:16]}-{_digest()}.json"
+    if file.exists():
+        with contextlib.suppress(ValueError):  # it was cut off: read them again
+            known: Fields = json.loads(file.read_text(encoding="utf-8"))
+            return known
+    found: Fields = ask(stack, _MODULE, {"classes": list(CLASSES)})
+    write_atomically(file, json.dumps(found))
+    return found
+
+
+_MODULE = "finetune_compat.cell.config_defaults"
+
+
+def _digest() -> str:
+    """Of what is asked and who reads it."""
+    source = PACKAGE / "cell" / "config_defaults.py"
+    return hashlib.sha256(source.read_bytes() + " ".join(CLASSES).encode()).hexdigest()[:8]
 
 
 def changes(before: Fields, after: Fields) -> tuple[DefaultChange, ...]:

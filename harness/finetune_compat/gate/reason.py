@@ -27,11 +27,22 @@ def reason(decision: Decision, before: Side, after: Side, cells: Sequence[CellCh
     return f"{_cells(first)} {verb(first.change, many=len(first.cells) != 1)}{_why(first)}{also}{safe}."
 
 
+def certain(cell: CellChange) -> str:
+    """The sentence that is said while cells run, when one of them blocks the upgrade."""
+    line = cell.after.line if cell.after else None
+    if line is None:
+        return f"BLOCK is certain: {cell.name} {_verb(cell.change, many=False)}"
+    why = "; ".join(f"{code} {message.partition('; frozen by ')[0]}" for code, message in line.failing) or line.reason
+    issues = f" ({', '.join(line.issues)})" if line.issues else ""
+    chain = next(iter(line.freezes), ()) or (line.error.frames if line.error else ())
+    place = f"; {wording.chain(chain[-1:])}" if chain else ""
+    return f"BLOCK is certain: {cell.name} {_verb(cell.change, many=False)}{issues}: {wording.shortened(why)}{place}"
+
+
 def is_untrained(cause: Cause) -> bool:
     """Whether its cells cannot be judged because they end in an error before training, on both sides."""
     seen = cause.group is not None and cause.group.finding is not ResultKind.MACHINE
-    alike = cause.change in (Change.STILL_FAILING, Change.INCONCLUSIVE)
-    return seen and alike and cause.effect is Decision.COULD_NOT_TELL
+    return seen and cause.change is Change.INCONCLUSIVE and cause.effect is Decision.COULD_NOT_TELL
 
 
 def _is_new(cell: CellChange) -> bool:
@@ -90,10 +101,17 @@ def _why(cause: Cause) -> str:
     return f": {wording.shortened(cause.reason)}" if cause.reason else ""
 
 
+def nearest(found: SafeTarget) -> str:
+    """Where the safe release is, for the sentence `X is the ... Y that passes`."""
+    which = "first" if found.above else "newest"
+    measured = "measured " if found.foretold else ""
+    return f"{which} {measured}release {'above' if found.above else 'below'}"
+
+
 def _target(found: SafeTarget, after: Side) -> str:
     asked = after.versions.get(found.package, after.asked)
     if found.version is None:
         return f"no other release of {found.package} is known to pass"
-    place = "first release above" if found.above else "newest release below"
+    place = nearest(found)
     beside = f", with {found.beside}" if found.beside else ""
     return f"{found.package} {found.version} is the {place} {asked} that passes{beside}"

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from finetune_compat.checks.ledger import Ledger
+from finetune_compat.contract.cell_id import CellId, parse_cell
 from finetune_compat.contract.errors import EnvironmentMismatch, Unbuildable
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.gate.decision import Side
+from finetune_compat.gate.progress import GateProgress
 from finetune_compat.gate.resolve import Resolved
+from finetune_compat.machine.capacity import at_once, this_machine
 from finetune_compat.machine.gpus import Gpu, kind_of
-from finetune_compat.results.run_files import Results, RowState, StackRow, judged, read_rows, write_row
+from finetune_compat.results.run_files import (
+    Growing,
+    Results,
+    RowState,
+    StackRow,
+    judged,
+    read_observations,
+    read_rows,
+    write_row,
+)
 from finetune_compat.run import stack_run
+from finetune_compat.run.estimate import CELL_S
 from finetune_compat.run.options import RunOptions
+from finetune_compat.run.workers import Pool, Sharing
 from finetune_compat.stacks.ask import StackPython
 from finetune_compat.stacks.environments import environment_of
 from finetune_compat.stacks.locks import Unsolvable
@@ -31,7 +47,14 @@ class GateSelection:
 
     def takes(self, cell: PlannedCell) -> bool:
         """Whether the selection includes `cell`."""
-        return (not self.flows or cell.flow in self.flows) and (not self.cells or str(cell) in self.cells)
+        return self._includes(cell.flow, str(cell))
+
+    def has(self, cell: CellId) -> bool:
+        """Whether the selection includes the cell with this id."""
+        return self._includes(cell.flow, cell.test)
+
+    def _includes(self, flow: str, test: str) -> bool:
+        return (not self.flows or flow in self.flows) and (not self.cells or test in self.cells)
 
 
 class Runs(Protocol):
@@ -64,7 +87,37 @@ class Runner:
     ledger: Ledger
     gpus: Sequence[Gpu]
     options: RunOptions
-    progress: Callable[[str], None]
+    shown: GateProgress
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    """Rank of each cell by name: the lowest run first."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Expected duration of each cell by name."""
+    stop: threading.Event = field(default_factory=threading.Event)
+    """Ends the cells that are running when it is set."""
+    read_so_far: Growing = field(default_factory=Growing)
+    dropped: list[str] = field(default_factory=list)
+    """Names of the cells that had not ended on both sides when `stop` was set."""
+
+    @property
+    def progress(self) -> Callable[[str], None]:
+        """Prints a line."""
+        return self.shown.say
+
+    def both(self, before: Resolved, after: Resolved, selection: GateSelection) -> tuple[StackPython | None, ...]:
+        """Run both sides; on a CPU in parallel, with as many workers together as there are cores."""
+        stacks = dict.fromkeys((before.stack, after.stack))
+        pool = Pool(at_once(this_machine(len(self.gpus))), stacks)
+        sides = {of.stack: of for of in (before, after)}
+        with ThreadPoolExecutor(1 if self.gpus else len(stacks)) as threads:
+            try:
+                ran = list(threads.map(lambda of: self._of(of, selection, pool), sides.values()))
+            except BaseException:
+                self.stop.set()  # the other side has nothing left to be compared with
+                raise
+        found = dict(zip(sides, ran, strict=True))
+        if self.stop.is_set():
+            self._drop_unfinished(tuple(sides))
+        return found[before.stack], found[after.stack]
 
     def cells(self, of: Resolved, selection: GateSelection) -> StackPython | None:
         """Run the selected cells of a side; its row says so where none can be run.
@@ -72,27 +125,52 @@ class Runner:
         Raises:
             RegistryUnreachable, InstallError: an environment cannot be made, and the versions are not at fault.
         """
-        stack = prepared(of, self.run)
-        if stack is None:
-            return None
-        device, lent = kind_of(self.gpus), stack.environment.base_torch
-        whole = stack_run.plan_of(of.stack, stack.lock, self.options, self.ledger, device, base_torch=lent)
-        self._run(replace(whole, cells=tuple(cell for cell in whole.cells if selection.takes(cell))), stack)
-        return stack
+        return self._of(of, selection, Pool(at_once(this_machine(len(self.gpus))), (of.stack,)))
 
     def results(self) -> Results:
         """Everything that ran, judged."""
-        return judged(self.run, self.ledger)
+        return judged(self.run, self.ledger, growing=self.read_so_far)
 
-    def _run(self, plan: Plan, stack: StackPython) -> None:
+    def _of(self, of: Resolved, selection: GateSelection, pool: Pool) -> StackPython | None:
+        try:
+            self.shown.phase(of.stack, "making its environment")
+            stack = prepared(of, self.run)
+            if stack is None:
+                return None
+            device, lent = kind_of(self.gpus), stack.environment.base_torch
+            whole = stack_run.plan_of(of.stack, stack.lock, self.options, self.ledger, device, base_torch=lent)
+            chosen = [cell for cell in whole.cells if selection.takes(cell)]
+            chosen.sort(key=lambda cell: self.ranks.get(parse_cell(whole.id_of(cell)).name, len(self.ranks)))
+            self._run(replace(whole, cells=tuple(chosen)), stack, pool)
+            return stack
+        finally:
+            pool.leave(of.stack)
+            self.shown.phase(of.stack, "")
+
+    def _run(self, plan: Plan, stack: StackPython, pool: Pool) -> None:
         if not plan.cells:
             # No selected cell exists on these versions, so there is nothing to run.
             write_row(self.run, StackRow(plan.stack, RowState.RAN, "", ()))
             return
-        self.progress(f"{plan.stack}: running {len(plan.cells)} cells")
+        ids = [plan.id_of(cell) for cell in plan.cells]
+        expected = {cell: self.seconds.get(parse_cell(cell).name, CELL_S) for cell in ids}
+        self.shown.expect(expected, at_once(this_machine(len(self.gpus))))
+        self.shown.phase(plan.stack, "running cells")
         log = self.run / "logs" / f"{plan.stack}.txt"
-        stack_run.run_plan(plan, stack.lock, stack.python, self.gpus, self.options, log, alone=True)
-        self.progress(f"{plan.stack}: done")
+        sharing = Sharing(pool, self.progress, self.stop)
+        stack_run.run_plan(plan, stack.lock, stack.python, self.gpus, self.options, log, alone=True, sharing=sharing)
+
+    def _drop_unfinished(self, stacks: Sequence[str]) -> None:
+        """Leave only the cells in the rows that ran on both sides, and note the others."""
+        _, observed = read_observations(self.run / "observations.jsonl")
+        done = [{parse_cell(cell).name for cell in observed if parse_cell(cell).stack == stack} for stack in stacks]
+        both = set.intersection(*done)
+        for row in read_rows(self.run):
+            if row.name in stacks and row.state is not RowState.UNINSTALLABLE:
+                kept = tuple(cell for cell in row.selected if parse_cell(cell).name in both)
+                gone = (parse_cell(cell).name for cell in row.selected if cell not in kept)
+                self.dropped.extend(name for name in gone if name not in self.dropped)
+                write_row(self.run, StackRow(row.name, RowState.RAN, "", kept))
 
 
 def prepared(of: Resolved, run: Path) -> StackPython | None:
@@ -118,6 +196,11 @@ def prepared(of: Resolved, run: Path) -> StackPython | None:
 def side(of: Resolved, run: Path) -> Side:
     """A side, after it ran."""
     row = next(row for row in read_rows(run) if row.name == of.stack)
+    return replace(side_before(of), state=row.state, reason=row.reason)
+
+
+def side_before(of: Resolved) -> Side:
+    """A side before it ran, as if its cells ran."""
     lock = None if isinstance(of.lock, Unsolvable) else of.lock
     return Side(
         asked=of.asked,
@@ -127,6 +210,6 @@ def side(of: Resolved, run: Path) -> Side:
         versions={**lock.requirements, "torch": of.plan.torch} if lock else {},
         not_followed=of.not_followed,
         lock_sha256=lock.sha256 if lock else "",
-        state=row.state,
-        reason=row.reason,
+        state=RowState.RAN,
+        reason="",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,16 @@ def form() -> str:
     return f"{console.width} {console.color_system}"
 
 
+def printable(text: str) -> str:
+    """`text` with its control characters, and those that reorder text, as escapes such as `\\x1b`. Line ends stay.
+
+    Messages of libraries and scripts may hold any character, and a terminal obeys some of them.
+    """
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text
+    )
+
+
 def say(line: str) -> None:
     """Print `line` and flush."""
     print(line, flush=True)
@@ -35,3 +46,24 @@ def silent_stdout() -> Iterator[None]:
     """Discard what is printed to stdout, so that only the answer of a command is there. stderr is unchanged."""
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
         yield
+
+
+@contextlib.contextmanager
+def stdout_to_stderr(*, when: bool = True) -> Iterator[None]:
+    """While open, everything that this process and its children write to stdout goes to stderr, if `when` is true.
+
+    For commands that print only JSON on stdout. The descriptor is replaced, because children inherit it.
+    """
+    if not when:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -194,3 +194,8 @@ def _cache() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("finetune-compat")
+
+
+def short_path(path: Path) -> str:
+    """`path` relative to the current directory if it is below it, else unchanged."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -74,7 +74,7 @@ def _exhibit(here: Cell, cells: Mapping[str, Cell], order: Sequence[str]) -> Exh
     return Exhibit(
         here=here,
         before=_nearest_pass(here.line, cells, order),
-        twin=next((cell for cell in beside if _learned(cell)), None),
+        twin=next((cell for cell in beside if learned(cell)), None),
         again=again(here.line, here.seen),
     )
 
@@ -97,7 +97,8 @@ def _project(flow: Flow) -> str:
     return flow.name.partition("-")[0]
 
 
-def _learned(cell: Cell) -> bool:
+def learned(cell: Cell) -> bool:
+    """Whether the cell passes and trained."""
     return cell.line.mark is Mark.PASS and cell.line.eval_after is not None
 
 
@@ -106,7 +107,7 @@ def _nearest_pass(line: CellLine, cells: Mapping[str, Cell], order: Sequence[str
     at, here = order.index(line.stack), parse_cell(line.cell)
     near = [name for name in (*reversed(order[:at]), *order[at + 1 :]) if same_axis(name, line.stack)]
     found = (cells.get(str(replace(here, stack=name))) for name in near)
-    return next((cell for cell in found if cell and _learned(cell)), None)
+    return next((cell for cell in found if cell and learned(cell)), None)
 
 
 def again(line: CellLine, seen: Observation | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from finetune_compat.contract.errors import ExitCode
-from finetune_compat.contract.records import REPORTED, Observation, to_json
+from finetune_compat.contract.records import REPORTED, Frame, Observation, to_json
 from finetune_compat.contract.verdict import Kind
 from finetune_compat.report import charts, measurements, origin, wording
 from finetune_compat.report.exhibits import Cell, Exhibit, again, exhibits_of
@@ -99,6 +100,7 @@ def _environment() -> Environment:
         loss_chart=loss_chart,
         packages=packages,
         raw=raw,
+        source=source,
     )
     found.filters["gated"] = lambda value, word: word(value)
     return found
@@ -220,6 +222,28 @@ def packages(exhibit: Exhibit) -> list[Package]:
 def _package(name: str, before: Mapping[str, str], here: Mapping[str, str], *, compared: bool) -> Package:
     one, other = before.get(name, wording.ABSENT), here.get(name, wording.ABSENT)
     return Package(name, one, other, compared and one != other)
+
+
+_SOURCES = {
+    "trl": "huggingface/trl/blob/v{version}/{file}",
+    "transformers": "huggingface/transformers/blob/v{version}/src/{file}",
+    "peft": "huggingface/peft/blob/v{version}/src/{file}",
+    "accelerate": "huggingface/accelerate/blob/v{version}/src/{file}",
+    "datasets": "huggingface/datasets/blob/{version}/src/{file}",
+    "bitsandbytes": "bitsandbytes-foundation/bitsandbytes/blob/{version}/{file}",
+    "torch": "pytorch/pytorch/blob/v{version}/{file}",
+}
+"""Where a package's files are on github.com, at the tag of a release."""
+
+
+def source(frame: Frame, versions: Mapping[str, str]) -> str:
+    """The URL of a frame's line in the source of the release; empty for other files, and versions without a tag."""
+    package = frame.file.partition("/")[0]
+    version = versions.get(package, "").partition("+")[0]
+    tagged = re.fullmatch(r"[0-9]+(\.[0-9]+)*(rc[0-9]+|\.post[0-9]+)?", version)
+    if package not in _SOURCES or not tagged or ".." in frame.file or not re.fullmatch(r"[\w./-]+", frame.file):
+        return ""
+    return f"https://github.com/{_SOURCES[package].format(version=version, file=frame.file)}#L{frame.line}"
 
 
 def raw(seen: Observation) -> str:

@@ -383,8 +383,44 @@ def remove_row(run: Path, stack: str) -> None:
     (run / "rows" / f"{stack}.json").unlink(missing_ok=True)
 
 
-def judged(run: Path, ledger: Ledger, *, only: str | None = None) -> Results:
+class Growing:
+    """Reads the observations of a run that grows: each line once, however often it is asked."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, Started] = {}
+        self._observed: dict[str, Observation] = {}
+        self._offset = 0
+
+    def read(self, path: Path) -> tuple[dict[str, Started], dict[str, Observation]]:
+        """The same as `read_observations`, for the one file that is always given.
+
+        Raises:
+            RecordsError: a line is not a record of schema 1.
+        """
+        if path.exists():
+            with path.open("rb") as file:
+                file.seek(self._offset)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break  # the next call reads the complete line
+                    self._offset += len(line)
+                    record = read_record(line.decode(), str(path))
+                    if isinstance(record, Started):
+                        self._started[record.cell] = record
+                        self._observed.pop(record.cell, None)  # as in `read_observations`
+                    else:
+                        self._observed[record.cell] = record
+        return dict(self._started), dict(self._observed)
+
+
+def judged(run: Path, ledger: Ledger, *, only: str | None = None, growing: Growing | None = None) -> Results:
     """Read a run and judge every selected cell with `ledger`; if `only` is given, only the cells of that stack.
+
+    Args:
+        run: the directory of the run.
+        ledger: the known issues.
+        only: a stack.
+        growing: what was read before, of a run that is read again while it grows.
 
     Raises:
         RecordsError: a file of the run cannot be read.
@@ -394,7 +430,10 @@ def judged(run: Path, ledger: Ledger, *, only: str | None = None) -> Results:
     others = _for_another(rows)
     # Before anything is read: pages of memory that two processes share are copied when one of them looks.
     with aside(lambda: _judge_apart(file, others, ledger), worth_it=bool(others)) as apart:
-        started, observed = read_observations(file, only=None if only is None else {only})
+        if growing is not None:
+            started, observed = growing.read(file)
+        else:
+            started, observed = read_observations(file, only=None if only is None else {only})
         rows = _with_strays(rows, {*started, *observed})
         names = {row.name for row in others}
         found = {row.name: list(_judge_row(row, started, observed, ledger)) for row in rows if row.name not in names}

@@ -31,7 +31,7 @@ from finetune_compat.machine.capacity import CELL_BYTES, Share, at_once, share, 
 from finetune_compat.machine.console import form, say
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.gpus import Gpu
-from finetune_compat.machine.places import OUT, places
+from finetune_compat.machine.places import OUT, places, short_path
 from finetune_compat.machine.units import counted
 from finetune_compat.report import Summary, publish
 from finetune_compat.results.lines import Mark
@@ -386,8 +386,3 @@ def share_of(request: RunRequest, todo: Sequence[str], gpus: Sequence[Gpu]) -> S
     """How the stacks of `todo` share the machine. Default with real weights: one stack at a time."""
     asked = request.jobs or (1 if request.options.model is not None else None)
     return share(this_machine(len(gpus)), len({parse_cell(cell).stack for cell in todo}), asked=asked)
-
-
-def short_path(path: Path) -> str:
-    """`path` relative to the current directory if it is below it, else unchanged."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

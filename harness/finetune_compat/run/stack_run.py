@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import os
 import secrets
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import assert_never
@@ -23,7 +25,7 @@ from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import DeviceKind, Variant
 from finetune_compat.contract.redaction import redact
-from finetune_compat.machine import scratch
+from finetune_compat.machine import child_processes, console, scratch
 from finetune_compat.machine.capacity import at_once, this_machine
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.gpus import Gpu, choose, kind_of, lines_of, read_gpus, visible
@@ -38,7 +40,7 @@ from finetune_compat.results.run_files import (
 )
 from finetune_compat.run.keyword import selected
 from finetune_compat.run.options import AFTER_DASHES, RunOptions
-from finetune_compat.run.workers import workers_of
+from finetune_compat.run.workers import Sharing, workers_of
 from finetune_compat.stacks import real_weights
 from finetune_compat.stacks.ask import cell_environ
 from finetune_compat.stacks.locks import Lock
@@ -86,6 +88,7 @@ def run_plan(
     log: Path | None = None,
     *,
     alone: bool = False,
+    sharing: Sharing | None = None,
 ) -> None:
     """Run the cells of `plan` that are not cached, copy the cached ones, and write the stack's row into the run.
 
@@ -97,6 +100,7 @@ def run_plan(
         options: the options of the run, with the arguments for pytest.
         log: file for pytest's output; None prints it.
         alone: whether no other stack runs in parallel.
+        sharing: what the stack shares with others of the same process. None: output goes to stdout.
 
     Raises:
         CompatError: pytest rejects its arguments, they select nothing, or the shared store does not answer.
@@ -114,20 +118,26 @@ def run_plan(
         file.unlink(missing_ok=True)
     chosen = selected(plan.cells, options.pytest)
     line = served.describe([plan.id_of(cell) for cell in (plan.cells if chosen is None else chosen)])
-    print(line, flush=True)
+    say = sharing.say if sharing else console.say
+    say(f"{plan.stack}: {line}" if sharing else line)
+    to_run = sum(not cell.stored for cell in (plan.cells if chosen is None else chosen))
+    if chosen is not None:  # at once, because a gate reads them while the others run
+        served.copy(plan.id_of(cell) for cell in chosen)
+    most = sharing.pool.take(plan.stack, to_run) if sharing else None
     if chosen and all(cell.stored for cell in chosen):
         status = 0
         write_atomically(plan.selected_file, "".join(f"{plan.id_of(cell)}\n" for cell in chosen))
     else:
-        to_run = sum(not cell.stored for cell in (plan.cells if chosen is None else chosen))
-        workers = _workers(plan, to_run, gpus, options, alone=alone)
-        status = run_process(_cells_command(env_python, path, gpus, options, workers), plan, gpus, log)
+        workers = _workers(plan, to_run, gpus, options, alone=alone, most=most)
+        stop = sharing.stop if sharing else None
+        status = run_process(_cells_command(env_python, path, gpus, options, workers), plan, gpus, log, stop)
     _refuse_empty_selection(plan, status, options, earlier)
     row = _row(plan, status, earlier)
-    served.copy(row.selected)
+    if chosen is None:
+        served.copy(row.selected)
     write_row(run, row)
     for line in served.finish():
-        print(line, flush=True)
+        say(line)
 
 
 def run_unstored(plan: Plan, env_python: Path, gpus: Sequence[Gpu], options: RunOptions) -> None:
@@ -143,8 +153,16 @@ def write_plan(plan: Plan) -> Path:
     return path
 
 
-def run_process(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu], log: Path | None = None) -> int:
+def run_process(
+    command: Sequence[str],
+    plan: Plan,
+    gpus: Sequence[Gpu],
+    log: Path | None = None,
+    stop: threading.Event | None = None,
+) -> int:
+    """Run the cells' process and return its exit status. `stop` ends it with all its workers when it is set."""
     # In the default directory pytest also removes old files of other projects, which can take seconds.
+    mark = f"PYTEST_DEBUG_TEMPROOT={plan.scratch}"
     environ = {**cell_environ(gpus, hub=_from_hub(plan)), "PYTEST_DEBUG_TEMPROOT": str(plan.scratch)}
     cwd = places().checkout or plan.run
     with scratch.held(plan.scratch, Path(plan.run).parent):
@@ -153,11 +171,28 @@ def run_process(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu], log: Pa
         log.parent.mkdir(parents=True, exist_ok=True)
         try:
             with log.open("a") as out:
-                return subprocess.run(
-                    command, cwd=cwd, env=environ, check=False, stdout=out, stderr=subprocess.STDOUT
-                ).returncode
+                process = subprocess.Popen(command, cwd=cwd, env=environ, stdout=out, stderr=subprocess.STDOUT)
+                return _status(process, mark, stop)
         finally:
             write_atomically(log, redact(log.read_text(encoding="utf-8", errors="replace")))
+
+
+def _status(process: subprocess.Popen[bytes], mark: str, stop: threading.Event | None) -> int:
+    try:
+        while stop is not None and not stop.is_set():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(_LOOK_EVERY_S)
+        if stop is not None:
+            child_processes.end_tree(process, mark)
+        return process.wait()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+
+
+_LOOK_EVERY_S = 0.2
+"""Seconds between two looks at the event that ends the cells of a stack."""
 
 
 def _from_hub(plan: Plan) -> bool:
@@ -254,13 +289,17 @@ def exists(flow: catalog.Flow, variant: Variant, versions: Mapping[str, str]) ->
 _version = functools.cache(Version)  # a matrix parses a few versions some thousands of times
 
 
-def _workers(plan: Plan, to_run: int, gpus: Sequence[Gpu], options: RunOptions, *, alone: bool) -> int:
-    """How many workers run the cells: one for each GPU; on a CPU as many as fit, or as `compat run` gave the stack."""
+def _workers(
+    plan: Plan, to_run: int, gpus: Sequence[Gpu], options: RunOptions, *, alone: bool, most: int | None = None
+) -> int:
+    """How many workers run the cells: one for each GPU; on a CPU as many as fit, or as `compat run` gave the stack.
+    `most` is the stack's share of the cores; None: all of them.
+    """
     if not may_share(options, gpus):
         return max(len(gpus), 1)
     if not alone:
         return plan.workers()
-    most = at_once(this_machine(0))
+    most = most or at_once(this_machine(0))
     return workers_of({plan.stack: to_run}, most, most)[plan.stack]
 
 

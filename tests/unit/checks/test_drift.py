@@ -6,7 +6,15 @@ import dataclasses
 
 import pytest
 from builders import VERSIONS, healthy
-from finetune_compat.checks.drift import TOLERANCE, DriftKind, changes, definitions, drifts
+from finetune_compat.checks.drift import (
+    SHORT_TOLERANCE,
+    TOLERANCE,
+    DriftKind,
+    changes,
+    definitions,
+    drifts,
+    script_changes,
+)
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.records import Labels, Observation, Stage
 from finetune_compat.report import measurements
@@ -203,3 +211,36 @@ def test_neighbours_with_the_same_definition_are_one_window() -> None:
     (found,) = definitions([A, B, C], seen, same_axis)
     assert (found.stacks, found.cells) == ((A, B), ("sft-peft-model[qwen2-nf4-gc]@cpu",))
     assert found.ratio == pytest.approx(0.96)
+
+
+class TestScripts:
+    """The weights of a script are not digested, and its loss has no reference."""
+
+    def seen(self, loss: float = 4.9, dtype: str = "float32", **others: object) -> Observation:
+        """An observation of a script's trainer."""
+        made = dataclasses.replace(measured(loss=loss, **others), weights_sha256=None)
+        stages = tuple(dataclasses.replace(census, dtypes={dtype: 1}) for census in made.stages)
+        return dataclasses.replace(made, stages=stages)
+
+    @pytest.mark.parametrize(("dtype", "noise"), [("float32", TOLERANCE), ("bfloat16", SHORT_TOLERANCE)])
+    def test_more_than_noise_is_drift(self, dtype: str, noise: float) -> None:
+        """The noise follows from the dtype of the weights."""
+        before = self.seen(dtype=dtype)
+        assert script_changes(before, self.seen(4.9 * (1 + noise / 2), dtype)) == ()
+        (found,) = script_changes(before, self.seen(4.9 * (1 + noise * 2), dtype))
+        assert found.kind is DriftKind.MODEL
+        assert found.detail == f"loss before any update 4.900000 -> {4.9 * (1 + noise * 2):.6f}"
+
+    def test_another_first_loss_is_drift_where_nothing_was_evaluated(self) -> None:
+        """A script without evaluation rows has the loss that it trains on."""
+        before, after = (trained(self.seen(), loss, 1.0) for loss in (4.9, 4.4))
+        before, after = (
+            dataclasses.replace(seen, training=dataclasses.replace(seen.training, eval_before=None, evaluated=None))
+            for seen in (before, after)
+            if seen.training
+        )
+        assert [change.kind for change in script_changes(before, after)] == [DriftKind.TRAINED]
+
+    def test_a_trainer_that_did_not_train_is_not_compared(self) -> None:
+        """Its error is the change."""
+        assert script_changes(self.seen(), dataclasses.replace(self.seen(), training=None)) == ()

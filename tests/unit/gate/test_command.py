@@ -20,12 +20,14 @@ from finetune_compat.contract.errors import RegistryUnreachable, StackFailed, Un
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import Frame, Observation, Stage, to_json
 from finetune_compat.gate import command, defaults, search, sides
-from finetune_compat.gate.command import GateRequest, gate_command
+from finetune_compat.gate.command import GateRequest, Until, gate_command
 from finetune_compat.gate.decision import GateExit, Rule
+from finetune_compat.gate.report import stored
 from finetune_compat.gate.resolve import Resolved
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import RowState, StackRow, write_row
 from finetune_compat.run import stack_run
+from finetune_compat.run.workers import Sharing
 from finetune_compat.stacks import index
 from finetune_compat.stacks.environments import Environment
 from finetune_compat.stacks.index import Release
@@ -60,7 +62,7 @@ def flagship(plan: Plan, cell: PlannedCell, trl: str) -> Observation | None:
 def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Callable[[Cell], list[str]]:
     """Replace the cells of a stack by the result of a function; return the list of stacks that ran and their cells."""
     monkeypatch.setenv("COMPAT_RUN_ID", "gate")
-    in_places(runs=tmp_path)
+    in_places(runs=tmp_path, environments=tmp_path / "envs")
     monkeypatch.setattr(
         sides, "environment_of", lambda lock: (Path("/envs/bin/python"), Environment("2.13.0+cpu", False, True))
     )
@@ -76,8 +78,8 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Ca
     def use(cell_of: Cell) -> list[str]:
         ran: list[str] = []
 
-        def run_plan(plan: Plan, *_: object, alone: bool) -> None:
-            assert alone  # the sides run one after another
+        def run_plan(plan: Plan, *_: object, alone: bool, sharing: Sharing) -> None:
+            assert alone and sharing.pool.take(plan.stack, 0) >= 1
             trl = dict(LOCKED)[plan.stack]
             seen = [cell_of(plan, cell, trl) for cell in plan.cells]
             path = Path(plan.run) / "observations.jsonl"
@@ -373,32 +375,24 @@ class TestNothingTrained:
         assert gate_command(asked(after="trl0.23")) is GateExit.ALLOW
         assert {cell["change"] for cell in answer(tmp_path)["cells"]} == {"still failing"}
 
-    def test_a_listed_error_before_training_leaves_other_cells_judged(
-        self, stand: Callable[[Cell], list[str]], tmp_path: Path
+    @pytest.mark.parametrize("trains", ["sft-peft-config[qwen2-full-gc]", "sft-full[qwen2-full-gc]"])
+    def test_a_listed_error_before_training_allows_nothing(
+        self, trains: str, stand: Callable[[Cell], list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """The report says how many cells it does not rest on."""
+        """Training of another flow, or of the same flow with full precision, is no evidence for quantized weights."""
         stand(quantized)
-        cells = ("sft-peft-config[qwen2-nf4-gc]", "sft-peft-config[qwen2-full-gc]")
-        assert gate_command(asked(after="trl0.23", flows=(), cells=cells)) is GateExit.ALLOW
-        assert answer(tmp_path)["reason"] == (
-            "Nothing blocks the upgrade in 2 cells, 1 of them not judged, as it ends in an error before training."
-        )
-
-    def test_a_listed_error_before_training_allows_no_flow_without_other_evidence(
-        self, stand: Callable[[Cell], list[str]], tmp_path: Path
-    ) -> None:
-        """Training of another flow is no evidence."""
-        stand(quantized)
-        cells = ("sft-peft-config[qwen2-nf4-gc]", "sft-full[qwen2-full-gc]")
+        cells = ("sft-peft-config[qwen2-nf4-gc]", trains)
         assert gate_command(asked(after="trl0.23", flows=(), cells=cells)) is GateExit.COULD_NOT_TELL
         assert {cell["change"]: cell["effect"] for cell in answer(tmp_path)["cells"]} == {
-            "still failing": "COULD NOT TELL",
+            "inconclusive": "COULD NOT TELL",
             "unchanged": "ALLOW",
         }
         assert answer(tmp_path)["reason"] == (
             "1 cell of sft-peft-config ends in an error before training, on both sides: "
             "Transformers before 4.53 does not load quantized weights on a CPU (cpu-quantization)."
         )
+        out = " ".join(capsys.readouterr().out.split())
+        assert "To do: Run it on a GPU. Without one, quantized weights need bitsandbytes 0.47 or later" in out
 
     def test_a_flow_that_neither_side_has_allows_nothing(
         self, stand: Callable[[Cell], list[str]], tmp_path: Path
@@ -411,6 +405,96 @@ class TestNothingTrained:
         (cell,) = (cell for cell in answer(tmp_path)["cells"] if cell["flow"] == "rft-all-linear")
         assert cell["again"] == "compat gate --from trl0.4 --to trl0.5 --device cpu --flows rft-all-linear"
         assert gate_command(asked("trl0.4", "trl0.5", flows=("sft-full",))) is GateExit.ALLOW
+
+
+class TestOutput:
+    def test_json_is_alone_on_stdout(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """Everything else goes to stderr."""
+        stand(flagship)
+        assert gate_command(asked(as_json=True)) is GateExit.BLOCK
+        out, err = capfd.readouterr()
+        assert out == (tmp_path / "gate" / "gate.json").read_text()
+        assert "does trl 0.23.1 pass?" in err
+
+    def test_the_baselines_speak_first_and_block_is_said_in_time(
+        self, stand: Callable[[Cell], list[str]], capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """Both before the search for a safe release."""
+        stand(flagship)
+        gate_command(asked())
+        err = capfd.readouterr().err
+        places = [
+            err.index(words) for words in ("BLOCK by the baseline of", "BLOCK is certain: ", "does trl 0.23.1 pass?")
+        ]
+        assert places == sorted(places)
+        assert "peft/utils/other.py:142" in err
+
+    def test_a_gate_that_ends_when_it_is_decided_searches_nothing(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path
+    ) -> None:
+        """The command says how to get the rest."""
+        ran = stand(flagship)
+        assert gate_command(asked(until=Until.DECIDED)) is GateExit.BLOCK
+        assert len(ran) == 2
+        gate = answer(tmp_path)
+        assert gate["left_out"] == [flow.name for flow in CATALOG if flow.name not in FLOW]
+        assert gate["command"].endswith("--until decided --flows sft-peft-model")
+
+    def test_cells_that_had_not_ended_are_left_out_and_counted(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """They are not lost to the machine, and the answer says that it does not rest on them."""
+        stand(flagship)
+        stubbed = stack_run.run_plan
+
+        def stopped(plan: Plan, *given: Any, sharing: Sharing, **how: Any) -> None:
+            ended = plan.cells[:2] if plan.stack == "trl0.22-py311" else plan.cells
+            stubbed(replace(plan, cells=ended), *given, sharing=sharing, **how)
+            write_row(Path(plan.run), StackRow(plan.stack, RowState.RAN, "", tuple(map(plan.id_of, plan.cells))))
+            sharing.stop.set()
+
+        monkeypatch.setattr(stack_run, "run_plan", stopped)
+        gate_command(asked(until=Until.DECIDED))
+        gate = answer(tmp_path)
+        assert len(gate["cells"]) == 2
+        assert "inconclusive" not in {cell["change"] for cell in gate["cells"]}
+        assert gate["left_out"][-1] == f"{CELLS - 2} cells that had not ended"
+
+    def test_a_gate_that_is_never_certain_of_block_sees_every_cell(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path
+    ) -> None:
+        """ALLOW needs all of them."""
+        stand(flagship)
+        assert gate_command(asked(after="trl==0.23.1", until=Until.DECIDED)) is GateExit.ALLOW
+        assert len(answer(tmp_path)["cells"]) == CELLS
+
+    def test_the_run_is_the_latest(self, stand: Callable[[Cell], list[str]], tmp_path: Path) -> None:
+        """`compat report` shows the gate."""
+        stand(flagship)
+        gate_command(asked(after="trl==0.23.1"))
+        assert (tmp_path / "latest").resolve() == tmp_path / "gate"
+        assert stored.is_gate("latest")
+        assert stored.print_stored("latest") is GateExit.ALLOW
+
+    def test_defaults_are_read_once_for_a_lock(
+        self, stand: Callable[[Cell], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Reading them imports the stack."""
+        asked_of: list[str] = []
+
+        def ask(stack: Any, *_: object) -> dict[str, dict[str, str]]:
+            asked_of.append(stack.name)
+            return {"SFTConfig": {"packing": stack.name}}
+
+        stand(flagship)
+        monkeypatch.setattr(defaults, "ask", ask)
+        gate_command(asked(after="trl==0.23.1"))
+        first = answer(tmp_path)["defaults"]
+        gate_command(asked(after="trl==0.23.1"))
+        assert answer(tmp_path)["defaults"] == first != []
+        assert sorted(asked_of) == ["trl0.19-py311", "trl0.23-py311"]
 
 
 class TestExceptions:
@@ -436,7 +520,7 @@ class TestExceptions:
         """The report explains why the gate did not allow."""
         stand(flagship)
         assert gate_command(asked(policy=self.with_exception(tmp_path, "2020-01-01"), candidates=0)) is GateExit.BLOCK
-        assert "2020-01-01, EXPIRED: it no longer applies" in " ".join(capsys.readouterr().out.split())
+        assert "Expired: we hand over the base model (2020-01-01)." in " ".join(capsys.readouterr().out.split())
 
 
 class TestExitCodes:

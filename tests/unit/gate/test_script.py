@@ -97,7 +97,7 @@ def stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Ca
     monkeypatch.setenv("COMPAT_RUN_ID", "gate")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text("import trl\n")
-    in_places(runs=tmp_path)
+    in_places(runs=tmp_path, environments=tmp_path / "envs")
     there = tuple(Release(Version(v), date(2025, 9, 1)) for v in ("0.19.1", "0.22.2", "0.23.0", "0.23.1"))
     environment = Environment("2.13.0+cpu", False, True)
     monkeypatch.setattr(sides, "environment_of", lambda lock: (Path("/envs/bin/python"), environment))
@@ -159,7 +159,7 @@ class TestDecisions:
     ) -> None:
         """The report names what rests on the emulated accelerator."""
         ran = stand(flagship)
-        assert gate_command(asked(steps=4)) is GateExit.BLOCK
+        assert gate_command(asked(steps=4, details=True)) is GateExit.BLOCK
         out = " ".join(capsys.readouterr().out.split())
         assert "frozen by trl/trainer/sft_trainer.py:694 -> trl/models/utils.py:539 -> peft/utils/other.py:142" in out
         assert "trl 0.23.1 is the first release above 0.22.2 that passes" in out
@@ -258,6 +258,21 @@ class TestDecisions:
         assert cell["change"] == "objective changed"
         assert "adapter scaling: 1 in 14 modules -> 4 in 14 modules" in answer(tmp_path)["reason"]
 
+    def test_another_loss_before_any_update_holds(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
+        """It trains and learns, from another loss on the same rows."""
+
+        def watch(stack: str) -> Pipeline:
+            run = p.run()
+            assert run.seen.training is not None
+            loss = run.seen.training.eval_before or 0.0
+            return watched(stack, p.training(run, eval_before=loss * (1 if stack == "trl0.19-py311" else 1.01)))
+
+        stand(watch)
+        assert gate_command(asked("trl==0.23.1")) is GateExit.HOLD
+        (cell,) = answer(tmp_path)["cells"]
+        assert cell["change"] == "objective changed"
+        assert "model output: loss before any update" in answer(tmp_path)["reason"]
+
     def test_a_missing_trainer_is_lost_coverage(self, stand: Callable[[Watched], list[str]], tmp_path: Path) -> None:
         """Two trainers of a script differ by their number."""
         stand(lambda stack: watched(stack, *[p.run()] * (2 if stack == "trl0.19-py311" else 1)))
@@ -293,7 +308,7 @@ class TestDecisions:
             return watched(stack, *[p.without_training(p.run())] * trainers, error=error, status=1)
 
         stand(watch)
-        assert gate_command(asked()) is GateExit.BLOCK
+        assert gate_command(asked(details=True)) is GateExit.BLOCK
         assert {cell["change"] for cell in answer(tmp_path)["cells"]} == {"regressed"}
         out = " ".join(capsys.readouterr().out.partition("a BLOCK")[2].split())
         assert "F001 TypeError at peft: unexpected keyword argument 'max_seq_length' (train.py:3)" in out

@@ -17,6 +17,7 @@ from finetune_compat.contract.records import Message, Observation, Stage, Starte
 from finetune_compat.machine.files import locked, write_atomically
 from finetune_compat.results import run_files
 from finetune_compat.results.run_files import (
+    Growing,
     RowState,
     StackRow,
     find_run,
@@ -444,3 +445,20 @@ def test_provenance_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordsError, match="first_cell") as caught:
         read_origin(tmp_path)
     assert str(tmp_path / "provenance.json") in str(caught.value)
+
+
+def test_a_run_that_grows_is_read_as_one_that_ended(tmp_path: Path) -> None:
+    """Each line once, incomplete lines later, and a cell that runs again without its earlier observation."""
+    path, growing = tmp_path / "observations.jsonl", Growing()
+    one, other = healthy(), healthy(stack="trl0.23-py311")
+    assert growing.read(path) == ({}, {})
+    lines = [to_json(one), to_json(Started(cell=one.cell, started="2026-11-30T00:00:00+00:00")), to_json(other)]
+    with path.open("a") as file:
+        for line in lines:
+            file.write(line[:20])
+            file.flush()
+            assert growing.read(path) == read_observations(path)
+            file.write(line[20:] + "\n")
+            file.flush()
+            assert growing.read(path) == read_observations(path)
+    assert set(growing.read(path)[1]) == {other.cell}

@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 import builders as b
 import pytest
+import store_builders
 from builders import LISTED, UNLISTED, VERSIONS, frozen, healthy, on_trl
 from finetune_compat import nox_session
 from finetune_compat.checks import Outcome
@@ -914,3 +917,16 @@ def test_only_the_deep_tier_plans_deep_cells() -> None:
     assert [str(cell) for cell in deep] == [str(cell) for cell in quick]
     alone = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions, tier=Tier.DEEP_ONLY)
     assert alone == tuple(cell for cell in deep if cell.deep)
+
+
+def test_cells_end_when_they_are_stopped(tmp_path: Path) -> None:
+    """With all their processes, and long before they would."""
+    planned = store_builders.planned(tmp_path / "runs" / "r")
+    (tmp_path / "runs" / "r").mkdir(parents=True)
+    stop = threading.Event()
+    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
+    threading.Timer(0.5, stop.set).start()
+    begin = time.monotonic()
+    status = stack_run.run_process([sys.executable, "-c", child], planned, (), tmp_path / "log.txt", stop)
+    assert status != 0
+    assert time.monotonic() - begin < 30

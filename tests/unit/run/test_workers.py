@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from finetune_compat.run.workers import WORTH_CELLS, workers_of
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from finetune_compat.run import workers
+from finetune_compat.run.workers import WORTH_CELLS, Pool, workers_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,3 +43,29 @@ def test_a_few_cells_have_one_worker() -> None:
     """Starting another worker would take longer than the remaining cells."""
     assert workers_of({"a": WORTH_CELLS - 1}, 4, 9) == {"a": 1}
     assert workers_of({"a": WORTH_CELLS}, 4, 9) == {"a": 2}
+
+
+class TestPool:
+    def test_two_stacks_share_the_cores(self) -> None:
+        """Together they have as many workers as there are cores."""
+        pool = Pool(8, ["a", "b"])
+        with ThreadPoolExecutor(2) as threads:
+            found = list(threads.map(lambda stack: pool.take(stack, 99), ["a", "b"]))
+        assert found == [4, 4]
+
+    def test_a_stack_with_nothing_to_run_leaves_its_cores(self) -> None:
+        """All its cells are cached."""
+        pool = Pool(2, ["a", "b"])
+        assert pool.take("a", 0) == 1
+        assert pool.take("b", 99) == 2
+
+    def test_a_stack_that_cannot_run_leaves_its_cores(self) -> None:
+        """It has no environment."""
+        pool = Pool(2, ["a", "b"])
+        pool.leave("a")
+        assert pool.take("b", 99) == 2
+
+    def test_a_slow_stack_is_not_waited_for_longer_than_is_worth_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The other starts with its share."""
+        monkeypatch.setattr(workers, "PATIENCE_S", 0.01)
+        assert Pool(2, ["a", "b"]).take("a", 99) == 1

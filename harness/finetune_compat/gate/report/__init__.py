@@ -16,7 +16,7 @@ def publish(gate: Gate, directory: Path) -> None:
     rendered = (
         html.render(gate),
         markdown.render(gate, markdown.STEP_SUMMARY),
-        markdown.render(gate, markdown.COMMENT),
+        markdown.comment(gate),
         junit.render(gate),
         answer_json.render(gate),
     )

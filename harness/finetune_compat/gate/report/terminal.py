@@ -14,24 +14,79 @@ from rich.text import Text
 from finetune_compat.gate.decision import Cause, Decision, Gate
 from finetune_compat.gate.report import wording
 from finetune_compat.gate.report.heat import Differing, differing
+from finetune_compat.machine.console import printable
 from finetune_compat.report import wording as said
 
 MOST = 8
 """Maximum number of packages, defaults or differences to list; gate.md and gate.html list all of them."""
 
 
-def print_gate(gate: Gate, console: Console | None = None) -> None:
-    """Print the answer."""
+LINES = 24
+"""Maximum number of lines without details: a terminal of 80 columns shows them at once."""
+
+_SHARES = {"reason": 4, "place": 3, "remedy": 3, "target": 3}
+"""Maximum number of lines of each part of the short answer."""
+
+
+def print_gate(gate: Gate, console: Console | None = None, *, details: bool = False) -> None:
+    """Print the answer, in at most `LINES` lines or with everything that is known."""
     out = console or Console(highlight=False)
-    out.print(Text(wording.head(gate), style=_colour(gate.decision)))
-    out.print(Text(gate.reason))
+    if details:
+        _print_details(gate, out)
+        return
+    for style, line in _short(gate, out):
+        out.print(Text(line, style=style), no_wrap=True, overflow="ellipsis", soft_wrap=False)
+
+
+def _short(gate: Gate, out: Console) -> list[tuple[str, str]]:
+    """The lines of the short answer with their styles: decision, cause, line, remedy, safe release, and limits."""
+    found = [(_colour(gate.decision), line) for line in _lines(wording.head(gate), out, 2)]
+    found += [("", line) for line in _lines(gate.reason, out, _SHARES["reason"])]
+    worst = gate.causes[0] if gate.causes and gate.causes[0].effect is not Decision.ALLOW else None
+    parts = (
+        []
+        if worst is None
+        else [
+            ("place", "Line", wording.place(worst)),
+            ("remedy", "To do", wording.remedy(worst)),
+            ("target", "Safe", wording.safe(worst.target, gate) if worst.target else ""),
+        ]
+    )
+    for share, label, text in parts:
+        found += [("", line) for line in _lines(f"{label}: {text}" if text else "", out, _SHARES[share])]
+    rest = gate.causes[1:] if worst else gate.causes
+    found += [("", line) for line in _lines(wording.others(rest), out, 1)]
+    found += [("", line) for line in _lines(wording.exceptions_line(gate.exceptions), out, 2)]
+    found += [("", line) for line in _lines(wording.taken_line(gate), out, 3)]
+    found += [("", line) for line in _lines(wording.moved_line(gate), out, 2)]
+    limits = wording.limits(gate)
+    found += [("", line) for limit in limits[:2] for line in _lines(f"Not covered: {limit}", out, 1)]
+    end = [("dim", line) for line in _lines(wording.more(gate), out, 2)]
+    return [*found[: LINES - len(end)], *end]
+
+
+def _lines(text: str, out: Console, most: int) -> list[str]:
+    """`text` in lines of the console's width, at most `most` of them."""
+    if not text:
+        return []
+    lines = [line.plain.rstrip() for line in Text(" ".join(printable(text).split())).wrap(out, out.width)]
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"{lines[most - 1][: out.width - 4]} ..."]
+    return lines
+
+
+def _print_details(gate: Gate, out: Console) -> None:
+    out.print(Text(printable(wording.head(gate)), style=_colour(gate.decision)))
+    out.print(Text(printable(gate.reason)))
     if held := wording.exceptions_line(gate.exceptions):
-        out.print(Text(held))
+        out.print(Text(printable(held)))
     for label, side in (("from", gate.before), ("to", gate.after)):
         _titled(
             out, f"{label} {side.stack}", [wording.versions(side), wording.rule(side), *_state(wording.state(side))]
         )
     _listed(out, wording.MOVED_TITLE, [_arrow(*wording.moved(item)) for item in gate.moved])
+    if told := wording.taken_line(gate):
+        out.print(Text(f"\n{printable(told)}"))
     _listed(out, wording.DEFAULTS_TITLE, [_default(*wording.default(item)) for item in gate.defaults])
     _listed(out, wording.DIFFERING_TITLE, [_differing(item, gate) for item in differing(gate)])
     for place, cause in enumerate(gate.causes):
@@ -39,7 +94,7 @@ def print_gate(gate: Gate, console: Console | None = None) -> None:
     _flows(out, gate)
     _titled(out, wording.EXCEPTIONS_TITLE, [", ".join(wording.exception(item)) for item in gate.exceptions])
     _titled(out, wording.LIMITS_TITLE, wording.limits(gate))
-    out.print(Text(f"\n{gate.command}"))
+    out.print(Text(f"\n{printable(gate.command)}"))
 
 
 def _colour(decision: Decision) -> str:
@@ -78,7 +133,7 @@ def _titled(out: Console, title: str, lines: Iterable[str]) -> None:
     if shown:
         out.print(Text(f"\n{title}", style="bold"))
     for line in shown:
-        out.print(Padding(Text(line), (0, 0, 0, 3)))
+        out.print(Padding(Text(printable(line)), (0, 0, 0, 3), expand=False))
 
 
 def _listed(out: Console, title: str, items: list[str]) -> None:
@@ -91,9 +146,9 @@ def _cause(out: Console, letter: str, cause: Cause, earlier: str, gate: Gate) ->
     if cause.effect is not Decision.ALLOW:  # an allowed cause takes one line
         lines += [f"Same facts and advice as under {earlier}."] if earlier else _seen_and_advised(cause, gate)
         lines += [f"Again: {gate.cell(cause.cells[0]).again}"]
-    out.print(Text(f"\n{letter} {wording.cause_head(cause, gate)}", style=_colour(cause.effect)))
+    out.print(Text(f"\n{letter} {printable(wording.cause_head(cause, gate))}", style=_colour(cause.effect)))
     for line in lines:
-        out.print(Padding(Text(line), (0, 0, 0, 3)))
+        out.print(Padding(Text(printable(line)), (0, 0, 0, 3), expand=False))
 
 
 def _seen_and_advised(cause: Cause, gate: Gate) -> list[str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from finetune_compat.checks.comparison import Change
+from finetune_compat.contract.catalog import CATALOG
+from finetune_compat.contract.cell_id import parse_cell
+from finetune_compat.contract.records import DeviceKind, Precision
+from finetune_compat.contract.verdict import Kind
 from finetune_compat.gate.decision import (
     AppliedException,
     Cause,
@@ -20,14 +24,17 @@ from finetune_compat.gate.decision import (
     SafeTarget,
     Side,
 )
-from finetune_compat.gate.reason import is_untrained
+from finetune_compat.gate.reason import is_untrained, nearest
 from finetune_compat.gate.report.heat import Differing, Marks
+from finetune_compat.machine.places import short_path
+from finetune_compat.machine.units import counted
 from finetune_compat.report import wording
 from finetune_compat.results.run_files import RowState
 
 TITLE = "May I upgrade?"
 SIDES_HEADS = ("", "from", "to")
 WINDOW_TITLE = "Flow by flow"
+SAME = "Every cell trains on both sides in:"
 WINDOW_HEADS = ("flow", "decision", "from", "to", "what changed")
 CAUSES_TITLE = "What changed, by cause"
 DIFFERENCES_HEADS = ("what", "at", "from", "to")
@@ -52,7 +59,72 @@ MARKS_NOTES = (
 
 def head(gate: Gate) -> str:
     """The decision and both sides, as a title."""
-    return f"{gate.decision}: {gate.before.asked} to {gate.after.asked}"
+    by = f" by {gate.foretold_by}" if gate.foretold_by else ""
+    return f"{gate.decision}{by}: {gate.before.asked} to {gate.after.asked}"
+
+
+def place(cause: Cause) -> str:
+    """The line that froze parameters or raised the error, in one sentence; empty if there is none."""
+    if cause.group is None:
+        return ""
+    if cause.group.freezes:
+        return f"frozen by {wording.chain(cause.group.freezes[0].what)}"
+    error = cause.group.errors[0].what if cause.group.errors else None
+    return f"raised by {wording.chain(error.frames[-1:])}" if error and error.frames else ""
+
+
+def remedy(cause: Cause) -> str:
+    """The first advice on a cause; empty if there is none."""
+    advice = wording.cause_advice(cause.group) if cause.group and bad(cause.change) else ()
+    if is_untrained(cause):
+        return wording.WITHOUT_GPU if _needs_a_gpu(cause) else UNTRAINED
+    return next(iter(advice), "")
+
+
+def safe(found: SafeTarget, gate: Gate) -> str:
+    """The nearest safe release in one sentence, and the versions that were tried before it."""
+    failed = [tried.version for tried in found.tried if not tried.passes]
+    tried = f" {_listing(failed)} {'does' if len(failed) == 1 else 'do'} not." if failed else ""
+    if found.version is None:
+        return f"no release of {found.package} that was tried passes.{tried}"
+    asked = gate.after.versions.get(found.package, gate.after.asked)
+    beside = f", with {found.beside} in place of the pinned versions" if found.beside else ""
+    return f"{found.package} {found.version} is the {nearest(found)} {asked} that passes{beside}.{tried}"
+
+
+def _listing(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def others(causes: Sequence[Cause]) -> str:
+    """Causes in one line: how many, and of how many cells, by decision."""
+    found: dict[Decision, tuple[int, int]] = {}
+    for cause in causes:
+        number, cells = found.get(cause.effect, (0, 0))
+        found[cause.effect] = number + 1, cells + len(cause.cells)
+    parts = [
+        f"{effect} for {counted(number, 'cause')} ({counted(cells, 'cell')})"
+        for effect, (number, cells) in found.items()
+    ]
+    return f"Also: {', '.join(parts)}." if parts else ""
+
+
+def taken_line(gate: Gate) -> str:
+    """The changed defaults that the script takes, in one line; empty if there are none."""
+    fields = [
+        f"{item.config}.{item.field} {item.before or 'no such field'} -> {item.after}"
+        for item in gate.taken
+        if item.before is not None or item.after not in ("None", "False")
+    ]
+    return f"Your script takes these new defaults: {', '.join(fields)}." if fields else ""
+
+
+def moved_line(gate: Gate) -> str:
+    """The packages that moved, in one line: the main ones by name."""
+    main = [item for item in gate.moved if item.package in wording.PACKAGES]
+    more = len(gate.moved) - len(main)
+    named = [f"{item.package} {item.before or wording.ABSENT} -> {item.after or wording.ABSENT}" for item in main]
+    return f"Moved: {', '.join(named + ([f'{more} more'] if more else []))}." if gate.moved else ""
 
 
 def sides(gate: Gate) -> tuple[tuple[str, str, str], ...]:
@@ -140,9 +212,20 @@ def cause_facts(cause: Cause, gate: Gate) -> tuple[str, ...]:
 def cause_advice(cause: Cause, gate: Gate) -> tuple[str, ...]:
     """What to do about a cause, one advice a line."""
     advice = wording.cause_advice(cause.group) if cause.group and bad(cause.change) else ()
-    advice = (*advice, *([UNTRAINED] if is_untrained(cause) else []))
+    if is_untrained(cause):
+        advice = (*advice, *([wording.WITHOUT_GPU] if _needs_a_gpu(cause) else []), UNTRAINED)
     found = [target(cause.target, gate) + rests(cause.cells, gate)] if cause.target else []
     return (*advice, *found)
+
+
+def _needs_a_gpu(cause: Cause) -> bool:
+    """Whether quantized cells of a CPU end in an error that the ledger lists as one of this kind of machine."""
+    cells = [parse_cell(f"/{name}") for name in cause.cells]
+    quantized = any(cell.device == DeviceKind.CPU and _QUANTIZED & {*cell.variant.split("-")} for cell in cells)
+    return quantized and cause.group is not None and cause.group.kind is Kind.PLATFORM
+
+
+_QUANTIZED = {str(precision) for precision in Precision if precision.quantized}
 
 
 def flow_changes(flow: FlowChange, gate: Gate) -> str:
@@ -183,7 +266,7 @@ def target(found: SafeTarget, gate: Gate) -> str:
     others = f" Tried and did not pass: {', '.join(failed)}." if failed else ""
     if found.version is None:
         return f"No safe release of {found.package} was found.{others}{untried}"
-    which = "first release above" if found.above else "newest release below"
+    which = nearest(found)
     lower = f" {found.between} passes too, below it." if found.above and found.between else ""
     moved = f", with {found.beside} in place of the pinned versions" if found.beside else ""
     return f"{found.package} {found.version} is the {which} {asked} that passes{moved}.{lower}{others}{untried}"
@@ -226,12 +309,13 @@ def exception(found: AppliedException) -> tuple[str, str, str, str]:
     return ", ".join(about) or "everything", found.reason, expires, str(len(found.cells))
 
 
-def exceptions_line(found: Iterable[AppliedException]) -> str:
-    """The exceptions that allow cells, in one line; empty where there are none."""
-    used = [item for item in found if not item.expired and item.cells]
-    if not used:
-        return ""
-    return "Allowed by exception: " + "; ".join(f"{item.reason} (until {item.expires})" for item in used) + "."
+def exceptions_line(found: Sequence[AppliedException]) -> str:
+    """The exceptions that allow cells, and those that expired, in one line; empty where there are none."""
+    used = [f"{item.reason} (until {item.expires})" for item in found if not item.expired and item.cells]
+    gone = [f"{item.reason} ({item.expires})" for item in found if item.expired]
+    parts = [f"Allowed by exception: {'; '.join(used)}."] if used else []
+    parts += [f"Expired: {'; '.join(gone)}."] if gone else []
+    return " ".join(parts)
 
 
 def limits(gate: Gate) -> tuple[str, ...]:
@@ -241,9 +325,24 @@ def limits(gate: Gate) -> tuple[str, ...]:
     lines = [f"{side.asked}: {what}" for side in (before, after) for what in side.not_followed if what not in both]
     lines = [*(f"both sides: {what}" for what in both), *lines]
     lines += [f"not selected: {', '.join(gate.left_out)}"] if gate.left_out else []
+    lines += _on_neither_side(gate)
     if rests([cell.name for cell in gate.cells], gate):
         lines += [wording.EMULATED_NOTE]
     return (*lines, *([f"defaults could not be compared: {gate.defaults_unknown}"] if gate.defaults_unknown else []))
+
+
+def more(gate: Gate) -> str:
+    """Where to read more."""
+    if gate.foretold_by:
+        return f"Nothing was run. To confirm: {gate.command}"
+    return f"All of it: compat report {gate.run.name} --details, or {short_path(gate.run)}/gate.html"
+
+
+def _on_neither_side(gate: Gate) -> list[str]:
+    there = {flow.flow for flow in gate.flows}
+    missing = [flow.name for flow in CATALOG if flow.name not in there]
+    selects = bool(gate.script or gate.left_out) or not there
+    return [] if selects or not missing else [f"neither side has these flows: {', '.join(missing)}"]
 
 
 def left_out(sections: int, bytes_: int) -> str:

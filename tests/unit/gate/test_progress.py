@@ -1,0 +1,91 @@
+"""The progress of a gate: what a person sees, and how often."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+import time
+
+import pytest
+from finetune_compat.gate import progress
+from finetune_compat.gate.progress import GateProgress
+from finetune_compat.run.estimate import START_S
+from rich.console import Console
+
+
+def console(*, terminal: bool, width: int = 80) -> tuple[Console, io.StringIO]:
+    """A console and what is written to it."""
+    out = io.StringIO()
+    return Console(file=out, width=width, force_terminal=terminal, highlight=False), out
+
+
+def test_counts_and_time_left() -> None:
+    """Two workers share what is left."""
+    shown = GateProgress(console(terminal=False)[0])
+    assert str(shown) == "starting"
+    shown.expect({f"s/{name}": 10.0 for name in "abcd"}, 2)
+    shown.phase("trl0.22-py311", "running cells")
+    assert str(shown).startswith(f"0 of 4 cells, about {20 + START_S:.0f} s left")  # it imports the stack first
+    shown.ended("s/a", 10.0)
+    assert str(shown) == "1 of 4 cells, about 15 s left; trl0.22-py311: running cells"
+    shown.ended("elsewhere", 1.0)
+    for cell in "bcd":
+        shown.ended(f"s/{cell}", 20.0)
+    shown.phase("trl0.22-py311", "")
+    assert str(shown) == "4 of 4 cells"
+
+
+def test_a_line_is_due_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log shows that the gate is alive."""
+    monkeypatch.setattr(progress, "REPORT_EVERY_S", 0.6)
+    to, out = console(terminal=False)
+    with GateProgress(to) as shown:
+        shown.phase("trl0.22-py311", "making its environment")
+        time.sleep(2.0)
+    assert out.getvalue().splitlines()[0] == "trl0.22-py311: making its environment"
+    assert 1 <= len(out.getvalue().splitlines()) <= 3
+
+
+def test_a_terminal_is_never_silent() -> None:
+    """The bar is drawn again several times a second, and gone at the end."""
+    to, out = console(terminal=True)
+    with GateProgress(to) as shown:
+        shown.expect({"a": 1.0}, 1)
+        before = len(out.getvalue())
+        time.sleep(1.0)
+        assert len(out.getvalue()) > before
+
+
+def test_lines_of_two_sides_never_mix() -> None:
+    """Both sides report from threads of their own."""
+    to, out = console(terminal=False, width=200)
+
+    def say(side: str) -> None:
+        for number in range(200):
+            shown.say(f"{side * 60}{number}")
+
+    with GateProgress(to) as shown:
+        threads = [threading.Thread(target=say, args=(side,)) for side in "xy"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 400
+    assert all(re.fullmatch(r"(x{60}|y{60})\d+", line) for line in lines)
+
+
+def test_no_line_of_a_terminal_is_too_wide() -> None:
+    """A long state is cut."""
+    to, _ = console(terminal=True, width=60)
+    shown = GateProgress(to)
+    shown.phase("transformers5.23-py311", "making its environment, which is a long story " * 3)
+    assert len(shown._fitting()) <= 60 - 34
+
+
+def test_messages_of_libraries_cannot_move_the_cursor() -> None:
+    """A line may hold the message of an error."""
+    to, out = console(terminal=False)
+    GateProgress(to).say("BLOCK is certain: \x1b[2J[red]x[/red]")
+    assert out.getvalue() == "BLOCK is certain: \\x1b[2J[red]x[/red]\n"
