@@ -22,14 +22,19 @@ class Kept:
     """
 
     def __init__(self, scratch: Path, notes: Notes, *, everything: bool = False) -> None:
-        self._scratch, self._notes, self._everything = scratch.resolve(), notes, everything
-        scratch.mkdir(exist_ok=True)
+        self._notes = notes
+        self.begin_again(scratch, everything=everything)
         self._own: set[Path] = set()
         """Directories that were empty when the script first saved into them. They are not redirected."""
         self._moved: dict[Path, Path] = {}
         """Directories that are redirected, and the directory in scratch that replaces each."""
         self._outputs: dict[Path, Path] = {}
         """The same for the output directories of trainers."""
+
+    def begin_again(self, scratch: Path, *, everything: bool) -> None:
+        """Redirect into `scratch`. Nothing was redirected before."""
+        scratch.mkdir(exist_ok=True)
+        self._scratch, self._everything = scratch.resolve(), everything
 
     def training_arguments(self, arguments: Any) -> None:
         """Change `arguments` so that the trainer writes below `scratch`, uploads nothing and reports to no service."""

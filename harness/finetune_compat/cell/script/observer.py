@@ -84,7 +84,8 @@ class Observer:
     def __init__(
         self, request: WatchRequest, device: DeviceRecord, stack: StackRecord, notes: Notes, kept: Kept, save: Any
     ) -> None:
-        self.notes, self._request, self._device, self._stack, self._save = notes, request, device, stack, save
+        self.notes, self._device, self._save = notes, device, save
+        self.begin_again(request, stack)
         self.kept = kept
         self.without_gpu = device.kind is DeviceKind.CPU
         self._stories = Stories()
@@ -95,10 +96,13 @@ class Observer:
         self._stage = Stage.IMPORT
         self._building = self._training = 0
         self._depth = self._saving = 0
-        self._started = time.time()
         self._wants_adapters = False
         self._handed: Census | None = None
         self.watch()
+
+    def begin_again(self, request: WatchRequest, stack: StackRecord) -> None:
+        """Answer `request`. Nothing was observed before."""
+        self._request, self._stack, self._started = request, stack, time.time()
 
     # ---------------------------------------------------------------------------------------------------------- freezes
 

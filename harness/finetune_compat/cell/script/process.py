@@ -66,6 +66,13 @@ class Process:
         sys.excepthook = self._noting_errors(sys.excepthook)
         atexit.register(self._end)
 
+    def begin_again(self, request: WatchRequest) -> None:
+        """Answer `request` from now on: this process was forked from one that had only imported libraries."""
+        self.request, self._owner = request, os.getpid()
+        self.kept.begin_again(Path(request.folder, SCRATCH), everything=request.throw_away)
+        if self._observer is not None:
+            self._observer.begin_again(request, self._stack())
+
     def _cannot_follow(self, module: str, error: Exception) -> None:
         self.notes.miss(f"calls of {module} were not seen: {type(error).__name__}: {error}")
 
@@ -248,6 +255,11 @@ def _device() -> DeviceRecord:
     return runner._device(kind, None)
 
 
+def request_at(path: str) -> WatchRequest:
+    """The request in the file at `path`."""
+    return WatchRequest(**json.loads(Path(path).read_text(encoding="utf-8")))
+
+
 def begin() -> None:
     """Watch this process. Of several processes that train together, only rank 0 is watched."""
     child_processes.end_with_parent()
@@ -255,7 +267,7 @@ def begin() -> None:
     if int(os.environ.get("RANK", "0") or 0):
         return
     global current  # noqa: PLW0603 - one per process
-    current = Process(WatchRequest(**json.loads(Path(os.environ[REQUEST]).read_text(encoding="utf-8"))))
+    current = Process(request_at(os.environ[REQUEST]))
     current.watch()
 
 
