@@ -138,6 +138,20 @@ _TABLE = (
         tier=Tier.DEEP,
     ),
     Code(
+        "B105",
+        "Training sees different rows",
+        "Look at the data set's __getitem__ and __iter__, at the collator, and at the seed of each loader "
+        "worker. In a loop of your own, build the loader's iterator once an epoch.",
+        _SCRIPT,
+        requires=("L501",),
+    ),
+    Code(
+        "B106",
+        "Held-out rows are not trained on",
+        "Split before rows are copied, split once, and leave the held-out rows out of the training set.",
+        _SCRIPT,
+    ),
+    Code(
         "B201",
         "A later token changes no earlier logit",
         "The model sees the tokens it must predict: look at the causal mask of the attention implementation.",
@@ -267,6 +281,55 @@ _TABLE = (
         requires=("E807", "G406"),
     ),
     Code(
+        "E810",
+        "An evaluation is repeatable",
+        "Look at model.eval(), at overridden eval() and prediction_step, and at functional dropout without training=.",
+        _SCRIPT,
+        requires=("W701",),
+    ),
+    Code(
+        "E811",
+        "Training makes the rows it trains on likelier",
+        "Look at the sign of the loss, at maximize=True, and at labels that are shifted twice.",
+        _SCRIPT,
+        requires=(
+            "L501",
+            "L503",
+            "L507",
+            "G401",
+            "W701",
+            "C104",
+            "C105",
+        ),
+    ),
+    Code(
+        "E812",
+        "The loss is averaged once over accumulated batches",
+        "Look at compute_loss and training_step: num_items_in_batch, and who divides by gradient_accumulation_steps.",
+        _SCRIPT,
+        requires=(
+            "L501",
+            "L503",
+        ),
+    ),
+    Code(
+        "E813",
+        "Training changes the train loss",
+        "Look at the reference model: it must be a copy that stays frozen; and at pairs with equal rows.",
+        _SCRIPT,
+        requires=(
+            "W701",
+            "E803",
+            "L506",
+        ),
+    ),
+    Code(
+        "E814",
+        "The best checkpoint is the one with the best metric",
+        "Set greater_is_better=False for a loss.",
+        _SCRIPT,
+    ),
+    Code(
         "F001",
         "The script runs to its end",
         "Read the error and the library frame that raised it.",
@@ -328,6 +391,19 @@ _TABLE = (
         requires=("G404",),
     ),
     Code(
+        "G408",
+        "Each step begins without old gradients",
+        "Call zero_grad() of the optimizer in every step, and look at what overrides zero_grad or training_step.",
+        _SCRIPT,
+        requires=("O301",),
+    ),
+    Code(
+        "G409",
+        "Completions have different rewards",
+        "Print the reward function's arguments and results: the column's name, special tokens, a cap, a type.",
+        _SCRIPT,
+    ),
+    Code(
         "L501",
         "Rows have labels",
         'Look at next(iter(trainer.get_train_dataloader()))["labels"]: at the collator, the mask, the maximum '
@@ -364,6 +440,20 @@ _TABLE = (
         requires=("L501",),
     ),
     Code(
+        "L506",
+        "Labels and pairs tell rows apart",
+        "Look at how labels are made (case, type, bool of a text), and at truncation that leaves the prompt alone.",
+        _SCRIPT,
+        requires=("L501",),
+    ),
+    Code(
+        "L507",
+        "Labels of a causal model are the tokens of their row",
+        "Look at the collator: inputs and labels must be sorted, padded and cut together.",
+        _SCRIPT,
+        requires=("L503",),
+    ),
+    Code(
         "M901",
         "Memory is released",
         "A global object keeps tensors alive, for example a cache or the last trainer: gc.get_referrers() finds it.",
@@ -384,6 +474,19 @@ _TABLE = (
         "after the backward pass.",
         _CELL,
         requires=("O301", "R601", "G401", "W701", "W703"),
+    ),
+    Code(
+        "O303",
+        "The learning rate lasts as long as training",
+        "Give the schedule the number of optimizer steps of the whole training, and a warm-up that ends within it.",
+        _SCRIPT,
+        requires=("O301",),
+    ),
+    Code(
+        "O304",
+        "Trained weights are not float16",
+        "Load the model in float32 or bfloat16; for mixed precision set fp16=True, which keeps float32 weights.",
+        _SCRIPT,
     ),
     Code(
         "P101",

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Self
 
 from finetune_compat.contract.errors import StackFailed
 from finetune_compat.contract.script import REQUEST, WatchRequest
@@ -135,7 +135,7 @@ class Warm:
         self._process.communicate()
         self._folder.cleanup()
 
-    def __enter__(self) -> Warm:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -24,8 +24,8 @@ _ALWAYS = (
     "adaption_prompt",
     "adaption_gate",
 )
-"""Beginnings of the names of what PEFT adds, as regular expressions: what no tuner declares, and LoRA, which Transformers
-can have without an import of PEFT's tuners.
+"""Beginnings of the names of what PEFT adds, as regular expressions: what no layer declares, and LoRA, whose names are
+known without PEFT.
 """
 
 _AREA_MARKS: tuple[tuple[Area, tuple[str, ...]], ...] = (

@@ -22,6 +22,7 @@ from finetune_compat.cell.instruments.live import rewards_make_the_gradient
 from finetune_compat.cell.script import saves, targets, without_gpu
 from finetune_compat.cell.script.additions import Additions
 from finetune_compat.cell.script.kept import Kept
+from finetune_compat.cell.script.loops import FEWEST_STEPS, Loop, Loops
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.cell.script.stories import Measured, Stories, Story, precision_of
 from finetune_compat.contract.cell_id import CellId
@@ -71,6 +72,7 @@ class _Trained:
         self.peft_config, self.task_type = _adapter_config(trainer.model)
         self.output_dir = str(getattr(arguments, "output_dir", ""))
         self.saves = str(getattr(getattr(arguments, "save_strategy", ""), "value", "")) != "no"
+        self.metric = _metric(arguments)
         self.resume_untried = ""
         self.found = Measured()
         self.error: Failure | None = None
@@ -98,6 +100,10 @@ class Observer:
         self._depth = self._saving = 0
         self._wants_adapters = False
         self._handed: Census | None = None
+        self.loops = Loops(
+            lambda: bool(self._training or self._building),
+            lambda error: self.notes.miss(f"a loop of the script: the instrument failed ({error})"),
+        )
         self.watch()
 
     def begin_again(self, request: WatchRequest, stack: StackRecord) -> None:
@@ -456,8 +462,9 @@ class Observer:
 
     def runs(self) -> tuple[Run, ...]:
         """The runs so far, one per trainer. Without a trainer: one per wrapped model, or one of the first model."""
-        if self._trained:
-            return tuple(self._run(run) for run in self._trained)
+        loops = [loop for loop in self.loops.all if loop.steps >= FEWEST_STEPS]
+        if self._trained or loops:
+            return (*map(self._run, self._trained), *map(self._looped, loops))
         wrapped = [story for story in self._stories.all if story.wrapped]
         found = wrapped or self._stories.all[:1]
         return tuple(self._untrained(story) for story in found)
@@ -500,6 +507,25 @@ class Observer:
             frozen_after=run.found.frozen_after,
             resume_untried=run.resume_untried,
             resume_resets=run.found.resets,
+            seen_batches=run.found.seen_batches,
+            reward=run.found.reward,
+            metric=run.metric,
+            steps_left=run.found.steps_left,
+        )
+
+    def _looped(self, loop: Loop) -> Run:
+        """The run of a loop that the script writes itself. What follows its last step is not judged."""
+        story = self._stories.of(loop.model)
+        earlier = (taken for taken in story.stages if taken.name in (Stage.LOAD, Stage.PREPARE, Stage.PEFT))
+        variant = Variant(story.model_type, precision_of(loop.model), _checkpoints(loop.model))
+        stages = (*earlier, loop.census)
+        seen = self.observation(self._request.flow, variant, stages, None, training=loop.training())
+        return Run(
+            seen=seen,
+            trainer=None,
+            asks_for_adapters=loop.adapted,
+            idle=loop.idle(),
+            seen_batches=loop.batches.seen(),
         )
 
     def _untrained(self, story: Story) -> Run:
@@ -574,6 +600,14 @@ def _adapter_config(model: nn.Module) -> tuple[str, str | None]:
     config = next(iter(configs.values())) if config is None else config
     task = getattr(config, "task_type", None)
     return type(config).__name__, None if task is None else str(getattr(task, "value", task))
+
+
+def _metric(arguments: Any) -> str:
+    """As `Run.metric`."""
+    name = getattr(arguments, "metric_for_best_model", None)
+    if not name or not getattr(arguments, "load_best_model_at_end", False):
+        return ""
+    return f"{'greater' if getattr(arguments, 'greater_is_better', False) else 'smaller'} {name}"
 
 
 def _checkpoints(model: nn.Module) -> bool:

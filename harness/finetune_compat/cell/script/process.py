@@ -142,6 +142,7 @@ class Process:
         from finetune_compat.cell.script.observer import classmethod_of
 
         observer, models = self.observer, module.PreTrainedModel
+        models.__init__ = _then(models.__init__, observer.loops.know)  # type: ignore[method-assign]
         classmethod_of(models, "from_pretrained", observer.load)
         models.save_pretrained = observer.saves_weights(models.save_pretrained)
         models.resize_token_embeddings = observer.resized(models.resize_token_embeddings)
@@ -153,6 +154,7 @@ class Process:
         from finetune_compat.cell.script.observer import classmethod_of
 
         observer, models = self.observer, module.PeftModel
+        models.__init__ = _then(models.__init__, observer.loops.know)  # type: ignore[method-assign]
         classmethod_of(models, "from_pretrained", lambda original: observer.step(original, Stage.PEFT))
         models.save_pretrained = observer.saves_adapter(models.save_pretrained)
         self.kept.savers(module)
@@ -235,6 +237,17 @@ class Process:
         return StackRecord(
             self.request.stack, platform.python_version(), self.request.lock_sha256, wanted, False, found
         )
+
+
+def _then(original: Callable[..., None], note: Callable[[Any], None]) -> Callable[..., None]:
+    """The constructor `original`, followed by a note of what it made."""
+
+    @functools.wraps(original)
+    def init(made: Any, *args: Any, **kwargs: Any) -> None:
+        original(made, *args, **kwargs)
+        note(made)
+
+    return init
 
 
 @functools.cache
