@@ -109,6 +109,14 @@ _TABLE = (
         _SCRIPT,
     ),
     Code(
+        "A207",
+        "What is saved after training was trained",
+        "Save the object that was trained, after train() has returned, with the adapter that was active; do "
+        "not call unload().",
+        _SCRIPT,
+        requires=("W701",),
+    ),
+    Code(
         "B101",
         "The rows trained on are the rows given",
         "Look at what the trainer does to the data set: packing, truncation, filters, a split, the sampler.",
@@ -772,6 +780,13 @@ _TABLE = (
         "Optimizer and gradients are fine, so look at the optimizer step and at the schedule.",
         _CELL,
         requires=("W701", "G405"),
+    ),
+    Code(
+        "W704",
+        "All processes train the same weights",
+        "Look at no_sync(), at losses of the unwrapped model, and at changes after the model was wrapped.",
+        _SCRIPT,
+        requires=("W701",),
     ),
 )
 

@@ -437,6 +437,8 @@ ENGINE = Engine[Run](
     ("E807", _training_loss),
     ("W701", _weights),
     ("W702", _frozen_stay),
+    ("A207", script_loop.saved_is_trained),
+    ("W704", script_loop.ranks_agree),
     ("A204", script_model.without_effect),
     ("E801", _eval_reported),
     ("E803", _eval_moves),

@@ -49,7 +49,10 @@ def rows_repeated(run: Run) -> str | None:
     seen = _seen(run)
     if run.rewarded or seen.batches < FEWEST_BATCHES:
         raise NotApplicable("completions are sampled, or too few batches with tokens were seen")
-    if seen.same_as_last >= OFTEN * seen.batches:
+    if run.trainer is None and seen.data_rows is None:
+        raise NotApplicable("no loader was seen: a script may train on one batch")
+    whole = seen.data_rows is not None and seen.data_rows * seen.batches <= seen.rows  # every batch has all rows
+    if seen.same_as_last >= OFTEN * seen.batches and not whole:
         return f"{seen.same_as_last} of {seen.batches} batches have the same rows as the batch before"
     if seen.data_rows is None:
         return None
@@ -64,6 +67,8 @@ def held_out_trained(run: Run) -> str | None:
     seen = _seen(run)
     if seen.held_out < FEWEST_ROWS:
         raise NotApplicable("training rows and held-out rows could not be compared")
+    if seen.held_out_trained == seen.held_out:
+        raise NotApplicable("all rows of the evaluation set are training rows, as where a script watches its training")
     if seen.held_out_trained <= LEAKED * seen.held_out:
         return None
     return f"{seen.held_out_trained} of {seen.held_out} held-out rows are training rows too: eval loss shows memory"
@@ -111,8 +116,8 @@ def rate_dies(run: Run) -> str | None:
     if len(rates) < FEWEST_BATCHES:
         raise NotApplicable("too few steps")
     if zeros > 1 and (run.steps_left or run.trainer is None):
-        left = f", with {run.steps_left} steps left" if run.steps_left else f" of {len(rates)}"
-        return f"the schedule's learning rate is 0 from step {len(rates) - zeros + 1}{left} on"
+        left = f", with {run.steps_left} more steps left" if run.steps_left else ""
+        return f"the schedule's learning rate is 0 from step {len(rates) - zeros + 1} of {len(rates)} on{left}"
     if run.full_rate and run.steps_left < 10 * len(rates) and 0 < max(rates) < LITTLE * run.full_rate:
         return (
             f"warm-up does not end before training does: the learning rate reaches {max(rates):.2g} in {len(rates)} "
@@ -163,7 +168,7 @@ def accumulated_once(run: Run) -> str | None:
     """E812: the logged loss is that of a batch, not multiplied or divided by the accumulated batches."""
     first, every = _seen(run).first_batch, run.accumulation
     losses = _training(run).loss
-    if first is None or not losses or every is None or every < 2 or not first[0]:
+    if first is None or not losses or not every or every == 1 or not first[0]:
         raise NotApplicable("no accumulation, or no loss of a first batch to compare with")
     ratio = losses[0] / first[0]
     if not (_near(ratio, every) or _near(ratio, 1 / every)):
@@ -215,4 +220,29 @@ def rewards_differ(run: Run) -> str | None:
     return (
         f"the reward is {run.reward[0]:.4g} for every completion in all {len(run.reward)} steps: the reward function "
         f"is constant, and no gradient is left"
+    )
+
+
+def saved_is_trained(run: Run) -> str | None:
+    """A207: what the script saves after training was trained, and loads with the strength it was trained with."""
+    if run.saved_as == "untrained":
+        return "every tensor that the script saves after training has the value it had before: what was trained is lost"
+    if run.saved_as == "early":
+        return "the script saves the model before training, and not after it: what was trained is lost"
+    if run.saved_as.startswith("changed"):
+        return f"the saved adapter_config.json was changed after it was saved: {run.saved_as.partition(' ')[2]}"
+    if not run.saved_as:
+        raise NotApplicable("the script saved nothing after training")
+    return None
+
+
+def ranks_agree(run: Run) -> str | None:
+    """W704: all processes that train together end with the same weights."""
+    if not run.ranks:
+        raise NotApplicable("one process trains")
+    if not run.ranks_differ:
+        return None
+    return (
+        f"after training, {run.ranks_differ} of {run.ranks} other processes hold other weights than rank 0: gradients "
+        f"are not exchanged, or each process changes its weights by itself"
     )

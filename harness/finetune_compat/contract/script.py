@@ -41,6 +41,9 @@ class WatchRequest:
 SCRATCH = "thrown-away"
 """Directory below a request's folder for redirected outputs of the script."""
 
+RANK = ".rank"
+"""File name suffix of the record of a process that is not the first of those that train together."""
+
 SHOWN = ".shown.json"
 """File name suffix of a `Shown` in `SCRATCH`."""
 
@@ -215,6 +218,15 @@ class Run:
     """Logged mean rewards."""
     metric: str = ""
     """Metric by which the best checkpoint is chosen, with `greater` or `smaller` before it; empty if none is chosen."""
+    ranks: int = 0
+    """Other processes that trained together with this one, as far as the weights could be compared."""
+    ranks_differ: int = 0
+    """Those of them with other weights after training."""
+    saved_as: str = ""
+    """What the script saved: `trained`; `untrained`, if every tensor has its value from before training; `early`, if it
+    saved the model before training alone; `changed` and the entries of adapter_config.json that it changed afterwards;
+    empty if it saved nothing.
+    """
     steps_left: int = 0
     """Steps of the script's own training that the watch left out."""
     resume_resets: bool = False

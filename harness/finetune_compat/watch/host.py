@@ -19,8 +19,19 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted, RecordsError, StackFailed, why
+from finetune_compat.contract.records import Stage
 from finetune_compat.contract.redaction import Redactor
-from finetune_compat.contract.script import PIPELINE_SCHEMA, REQUEST, SCRATCH, SHOWN, Pipeline, WatchRequest, ended_with
+from finetune_compat.contract.script import (
+    PIPELINE_SCHEMA,
+    RANK,
+    REQUEST,
+    SCRATCH,
+    SHOWN,
+    Pipeline,
+    Run,
+    WatchRequest,
+    ended_with,
+)
 from finetune_compat.contract.verdict import Outcome, Verdict
 from finetune_compat.machine import child_processes
 from finetune_compat.machine.places import places
@@ -343,7 +354,25 @@ def _read(folder: Path, status: int, given: Sequence[str]) -> Pipeline:
     most = max(records, key=lambda record: (len(record.runs), sum(len(run.seen.stages) for run in record.runs)))
     others = [record for record in records if record is not most and record.runs]
     unseen = (f"{len(others)} other processes of the script trained or loaded models too",) if others else ()
-    return dataclasses.replace(most, status=status, unseen=(*most.unseen, *unseen))
+    together = [_decoded(path) for path in sorted(folder.glob(f"*{RANK}"))]
+    runs = tuple(
+        _compared(run, [other.runs[place] for other in together if place < len(other.runs)])
+        for place, run in enumerate(most.runs)
+    )
+    return dataclasses.replace(most, status=status, runs=runs, unseen=(*most.unseen, *unseen))
+
+
+def _compared(run: Run, others: Sequence[Run]) -> Run:
+    """The run, compared with those of the processes that trained together with it. Shards are not compared."""
+    own = _weights_after(run)
+    found = [weights for other in others if own and (weights := _weights_after(other))]
+    return dataclasses.replace(run, ranks=len(found), ranks_differ=sum(weights != own for weights in found))
+
+
+def _weights_after(run: Run) -> str | None:
+    """The digest of the weights after training; None without one."""
+    after = run.seen.census(Stage.AFTER_TRAINING)
+    return after.subject_sha256 if after is not None and run.seen.training is not None else None
 
 
 def _decoded(path: Path) -> Pipeline:

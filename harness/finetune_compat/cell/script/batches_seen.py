@@ -34,6 +34,8 @@ class BatchLog:
         self._loss: float | None = None
         self.evaluates_alike: bool | None = None
         self.stale_from: int | None = None
+        self.loaded: int | None = None
+        """Rows behind the loader, where there is no trainer."""
 
     def note(self, inputs: Any) -> None:
         """Note one batch, before the model has received it."""
@@ -75,7 +77,7 @@ class BatchLog:
         return Seen(
             rows=self._count,
             distinct=len(self._rows),
-            data_rows=_length(getattr(self._trainer, "train_dataset", None)),
+            data_rows=_length(getattr(self._trainer, "train_dataset", None)) if self._trainer else self.loaded,
             batches=self._batches,
             same_as_last=self._again,
             pairs=self._pairs,
@@ -178,7 +180,7 @@ def _pairs(inputs: Mapping[str, Any], rows: tuple[Hashable, ...]) -> list[tuple[
     for chosen, rejected in (("chosen_input_ids", "rejected_input_ids"), ("input_ids_chosen", "input_ids_rejected")):
         if all(isinstance(inputs.get(name), torch.Tensor) for name in (chosen, rejected)):
             return list(zip(_of(inputs, chosen), _of(inputs, rejected), strict=False))
-    half = len(rows) // 2
+    half = 0 if "labels" in inputs else len(rows) // 2
     return list(zip(rows[:half], rows[half:], strict=True)) if half and 2 * half == len(rows) else []
 
 

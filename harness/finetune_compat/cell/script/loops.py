@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils.data import DataLoader
 
 from finetune_compat.cell.instruments import census
 from finetune_compat.cell.instruments.changes import ClassLog
@@ -156,8 +159,22 @@ class Loops:
         self._busy, self._failed = busy, failed
         self._models: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self.all: list[Loop] = []
+        self._loaded: int | None = None
+        self._follow_loaders()
         register_optimizer_step_pre_hook(lambda optimizer, *_: self._step(optimizer, Loop.begins))
         register_optimizer_step_post_hook(lambda optimizer, *_: self._step(optimizer, Loop.ends))
+
+    def _follow_loaders(self) -> None:
+        """Note the largest data set that a loader reads."""
+        original = DataLoader.__iter__
+
+        @functools.wraps(original)
+        def begin(loader: Any) -> Any:
+            with suppress(TypeError, NotImplementedError):  # a stream has no length
+                self._loaded = max(len(loader.dataset), self._loaded or 0)
+            return original(loader)
+
+        DataLoader.__iter__ = begin  # type: ignore[method-assign]
 
     def know(self, model: nn.Module) -> None:
         """`model` was made: a loop may train it."""
@@ -170,6 +187,7 @@ class Loops:
             held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             loop = self._loop_of(held)
             if loop is not None:
+                loop.batches.loaded = self._loaded
                 note(loop, optimizer, held)
         except Exception as error:  # noqa: BLE001 - an instrument must not end the script
             self._failed(error)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -73,6 +74,11 @@ class _Trained:
         self.output_dir = str(getattr(arguments, "output_dir", ""))
         self.saves = str(getattr(getattr(arguments, "save_strategy", ""), "value", "")) != "no"
         self.metric = _metric(arguments)
+        self.savings: saves.Savings | None = None
+        """What is saved after training; None before."""
+        self.saved_early = False
+        """Whether the script saved the model between the trainer's constructor and training."""
+        self.begun: saves.Savings | None = None
         self.resume_untried = ""
         self.found = Measured()
         self.error: Failure | None = None
@@ -229,6 +235,8 @@ class Observer:
 
         @functools.wraps(original)
         def save(model: Any, place: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self._training:
+                self._note_saved(model)
             self._saving += 1
             try:
                 result = original(model, place, *args, **kwargs)
@@ -236,6 +244,8 @@ class Observer:
                 self._saving -= 1
             with self._instrument("the saved adapter"):
                 for run in () if self._training else self._trained:
+                    if run.savings is not None:
+                        run.savings.wrote(Path(place))
                     if run.story.is_of(model) and run.found.changed_outside:
                         run.found.saved = saves.compared(model, Path(place), run.found.changed_outside)
                 self._save()
@@ -248,8 +258,10 @@ class Observer:
 
         @functools.wraps(original)
         def save(*args: Any, **kwargs: Any) -> Any:
+            saved = next(iter((*args, *kwargs.values())), None)
+            if not self._training:
+                self._note_saved(saved)
             if not self._saving and not self._training:
-                saved = next(iter((*args, *kwargs.values())), None)
                 for run in self._trained:
                     run.found.saved_more = run.found.saved_more or _may_hold(saved, run.story)
             self._saving += 1
@@ -259,6 +271,15 @@ class Observer:
                 self._saving -= 1
 
         return save
+
+    def _note_saved(self, saved: Any) -> None:
+        with self._instrument("what is saved"):
+            whole = isinstance(saved, nn.Module)
+            for run in self._trained:
+                if run.savings is None:
+                    run.saved_early = run.saved_early or (whole and run.story.is_of(saved))
+                elif not whole:
+                    run.savings.note(saved)
 
     # ---------------------------------------------------------------------------------------------------------- models
 
@@ -358,6 +379,7 @@ class Observer:
                 raise
             finally:
                 if run.error is None:
+                    run.savings = run.begun
                     with self._instrument("new parameters"):
                         found.new = additions.compared(found.used, found.tokens) if additions else None
                         found.changed_outside = outside.changed() if outside else ()
@@ -373,6 +395,7 @@ class Observer:
         with self._instrument("new parameters"):
             found.new_from = run.story.rows_before
             additions = Additions(trainer.model, run.story)
+            run.begun = saves.Savings(trainer.model)
             outside = saves.Outside(trainer.model)
         with self._instrument("the targets of the adapters"):
             # A script may change the scaling after it built the trainer.
@@ -417,7 +440,8 @@ class Observer:
             if run.times_trained == 1:
                 run.freezes = self.frozen(trainer.model)
             if run.times_trained == 1 and run.error is None:
-                run.stages.append(census.take(trainer.model, Stage.AFTER_TRAINING, Actor.FLOW, digest=False))
+                together = int(os.environ.get("WORLD_SIZE", "1") or 1) > 1
+                run.stages.append(census.take(trainer.model, Stage.AFTER_TRAINING, Actor.FLOW, digest=together))
         self.watch()
         self._save()
 
@@ -510,6 +534,7 @@ class Observer:
             seen_batches=run.found.seen_batches,
             reward=run.found.reward,
             metric=run.metric,
+            saved_as=_saved_as(run),
             steps_left=run.found.steps_left,
         )
 
@@ -600,6 +625,11 @@ def _adapter_config(model: nn.Module) -> tuple[str, str | None]:
     config = next(iter(configs.values())) if config is None else config
     task = getattr(config, "task_type", None)
     return type(config).__name__, None if task is None else str(getattr(task, "value", task))
+
+
+def _saved_as(run: _Trained) -> str:
+    found = run.savings.saved_as() if run.savings is not None else ""
+    return found or ("early" if run.saved_early and not run.saves else "")
 
 
 def _metric(arguments: Any) -> str:

@@ -22,7 +22,7 @@ from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.contract.records import REPORTED, DeviceKind, DeviceRecord, Failure, StackRecord, Stage
 from finetune_compat.contract.redaction import redact_words
-from finetune_compat.contract.script import REQUEST, SCRATCH, Pipeline, UnknownArgument, WatchRequest
+from finetune_compat.contract.script import RANK, REQUEST, SCRATCH, Pipeline, UnknownArgument, WatchRequest
 from finetune_compat.machine import child_processes
 from finetune_compat.machine.files import write_atomically
 
@@ -225,7 +225,8 @@ class Process:
             error=self._error,
             unknown=self._unknown,
         )
-        write_atomically(Path(self.request.folder, f"{self._owner}.json"), record.to_json())
+        suffix = RANK if int(os.environ.get("RANK", "0") or 0) else ".json"
+        write_atomically(Path(self.request.folder, f"{self._owner}{suffix}"), record.to_json())
 
     def _not_trained(self) -> tuple[str, ...]:
         alone = self._observer.loaded_only() if self._observer else ()
@@ -274,11 +275,9 @@ def request_at(path: str) -> WatchRequest:
 
 
 def begin() -> None:
-    """Watch this process. Of several processes that train together, only rank 0 is watched."""
+    """Watch this process. All processes that train together are watched, so that all end after the same step."""
     child_processes.end_with_parent()
     os.environ.pop(child_processes.PARENT, None)  # processes that the script starts may outlive the script
-    if int(os.environ.get("RANK", "0") or 0):
-        return
     global current  # noqa: PLW0603 - one per process
     current = Process(request_at(os.environ[REQUEST]))
     current.watch()
