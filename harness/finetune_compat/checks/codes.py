@@ -217,6 +217,13 @@ _TABLE = (
         _CELL_SCRIPT,
     ),
     Code(
+        "C121",
+        "AdaLoRA allocates its ranks",
+        "Call model.base_model.update_and_allocate(step) after each step of the optimizer, for example in a callback.",
+        _SCRIPT,
+        requires=("C104",),
+    ),
+    Code(
         "D801",
         "Weights have the requested dtype",
         "Look at dtype (torch_dtype before Transformers 4.56) and at the quantization config.",

@@ -175,9 +175,15 @@ def _wrapping_leaves_something(run: Run) -> str | None:
     return f"0 of {total:,} adapter parameters are trainable at peft: check is_trainable and inference_mode"
 
 
+_BY_DESIGN = "peft/optimizers/"
+"""Files of a library that freeze because the script asks for it: LoRA-FA's optimizer is to leave `lora_A` alone."""
+
+
 def by_the_script(freeze: Freeze) -> bool:
     """Whether a line of the script itself froze, and no library. It is then reported, and not judged."""
-    return bool(freeze.frames) and not _of_a_library(freeze.frames[-1].file)
+    return bool(freeze.frames) and (
+        not _of_a_library(freeze.frames[-1].file) or freeze.frames[-1].file.startswith(_BY_DESIGN)
+    )
 
 
 def _of_a_library(file: str) -> bool:
@@ -416,6 +422,7 @@ ENGINE = Engine[Run](
     ("F001", _runs_to_its_end),
     ("A201", _keeps_the_adapter),
     ("A206", _resume_keeps),
+    ("C121", script_model.ranks_unallocated),
     ("C107", script_model.new_untrained),
     ("A205", script_model.trained_unsaved),
     ("L501", script_labels.unlabelled),

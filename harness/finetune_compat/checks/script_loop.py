@@ -149,14 +149,16 @@ def evaluation_repeats(run: Run) -> str | None:
 
 def likelier(run: Run) -> str | None:
     """E811: training makes the tokens that it trains on likelier."""
-    first = _seen(run).first_batch
+    seen = _seen(run)
+    first = seen.first_batch
     if first is None or run.rewarded:
         raise NotApplicable("no batch of a causal language model has a label for each token")
     training = _training(run)
     if len(training.grad_norm) < FEWEST_BATCHES:
         raise NotApplicable("too few steps")
     before, after = first
-    if math.isfinite(after) and after <= before * RISE:
+    # A preference loss may make both rows of a pair less likely, and KTO undesirable ones.
+    if math.isfinite(after) and after <= before * (rules.DIVERGED if seen.pairs or seen.class_labels else RISE):
         return None
     return (
         f"the labelled tokens of the first batch become less likely: their loss rises from {before:.4f} to "

@@ -218,6 +218,8 @@ class Run:
     """Logged mean rewards."""
     metric: str = ""
     """Metric by which the best checkpoint is chosen, with `greater` or `smaller` before it; empty if none is chosen."""
+    allocations: int | None = None
+    """Calls of AdaLoRA's `update_and_allocate` in training; None in older records."""
     ranks: int = 0
     """Other processes that trained together with this one, as far as the weights could be compared."""
     ranks_differ: int = 0

@@ -74,6 +74,7 @@ class _Trained:
         self.output_dir = str(getattr(arguments, "output_dir", ""))
         self.saves = str(getattr(getattr(arguments, "save_strategy", ""), "value", "")) != "no"
         self.metric = _metric(arguments)
+        self.allocations = 0
         self.savings: saves.Savings | None = None
         """What is saved after training; None before."""
         self.saved_early = False
@@ -224,6 +225,18 @@ class Observer:
                 if before is not None and now is not None and now != before:
                     story.rows_before = before if story.rows_before is None else min(before, story.rows_before)
                     story.rows_now = now
+            return result
+
+        return call
+
+    def allocates(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """AdaLoRA's `update_and_allocate`, followed by a note for the trainer that is training."""
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            for run in self._trained:
+                run.allocations += run.times_trained > 0
             return result
 
         return call
@@ -534,6 +547,7 @@ class Observer:
             seen_batches=run.found.seen_batches,
             reward=run.found.reward,
             metric=run.metric,
+            allocations=run.allocations,
             saved_as=_saved_as(run),
             steps_left=run.found.steps_left,
         )

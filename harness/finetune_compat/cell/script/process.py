@@ -85,6 +85,7 @@ class Process:
             "peft.mapping": self._library,
             "peft.mapping_func": self._library,
             "peft.peft_model": self._peft_model,
+            "peft.tuners.adalora.model": self._adalora,
             "transformers.modeling_utils": self._models,
             "transformers.training_args": self._arguments,
             "transformers.trainer": self._trainers,
@@ -158,6 +159,10 @@ class Process:
         classmethod_of(models, "from_pretrained", lambda original: observer.step(original, Stage.PEFT))
         models.save_pretrained = observer.saves_adapter(models.save_pretrained)
         self.kept.savers(module)
+
+    def _adalora(self, module: ModuleType) -> None:
+        models = module.AdaLoraModel
+        models.update_and_allocate = self.observer.allocates(models.update_and_allocate)
 
     def _arguments(self, module: ModuleType) -> None:
         from finetune_compat.cell.script import without_gpu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -232,6 +233,24 @@ def _few(rows: Any, notes: Notes) -> Any:
 
 
 @contextmanager
+def _unprepared(trainer: Any) -> Iterator[None]:
+    """On exit, Accelerate has not prepared the model if it had not before: what it prepares for an evaluation it does
+    not wrap for training, and then several processes exchange no gradients.
+    """
+    held = getattr(getattr(trainer, "accelerator", None), "_models", None)
+    if not isinstance(held, list) or int(os.environ.get("WORLD_SIZE", "1") or 1) <= 1:
+        yield
+        return
+    before, prepared = list(held), "_is_accelerate_prepared" in vars(trainer.model)
+    try:
+        yield
+    finally:
+        held[:] = before
+        if not prepared:
+            vars(trainer.model).pop("_is_accelerate_prepared", None)
+
+
+@contextmanager
 def _without_traces(trainer: Any) -> Iterator[None]:
     """While open, no callback of `trainer` is called. On exit, its log and all random states are as before."""
     callbacks, trainer.callback_handler.callbacks = trainer.callback_handler.callbacks, []
@@ -240,7 +259,8 @@ def _without_traces(trainer: Any) -> Iterator[None]:
     arrays = np.random.get_state()  # noqa: NPY002 - the generator that scripts and libraries share
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     try:
-        yield
+        with _unprepared(trainer):
+            yield
     finally:
         random.setstate(python)
         np.random.set_state(arrays)  # noqa: NPY002 - likewise
