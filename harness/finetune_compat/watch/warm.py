@@ -73,16 +73,18 @@ class Warm:
         """
         self._folder = tempfile.TemporaryDirectory(prefix="compat-warm-")
         request = Path(self._folder.name, "request")
-        request.write_text(json.dumps(dataclasses.asdict(WatchRequest(self._folder.name, "", stack, 0, "", ""))))
+        asked = WatchRequest(self._folder.name, "", stack, 0, "", "")
+        request.write_text(json.dumps(dataclasses.asdict(asked)))
         self.output = Path(self._folder.name, "output")
-        self._process = subprocess.Popen(
-            [str(python), "-P", "-m", _MODULE],
-            env={**environ, REQUEST: str(request)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.output.open("w"),
-            bufsize=0,  # with a buffer, `select` would not see what has been read already
-        )
+        with self.output.open("w") as output:
+            self._process = subprocess.Popen(
+                [str(python), "-P", "-m", _MODULE],
+                env={**environ, REQUEST: str(request)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                bufsize=0,  # with a buffer, `select` would not see what has been read already
+            )
         if not self._is_ready():
             said = self.output.read_text(errors="replace")[-300:]
             self.close()
