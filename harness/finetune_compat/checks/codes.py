@@ -330,6 +330,12 @@ _TABLE = (
         _SCRIPT,
     ),
     Code(
+        "E815",
+        "Metrics depend on the predictions",
+        "Look at compute_metrics: it must compare predictions with label_ids, and not labels with labels.",
+        _SCRIPT,
+    ),
+    Code(
         "F001",
         "The script runs to its end",
         "Read the error and the library frame that raised it.",

@@ -455,5 +455,6 @@ ENGINE = Engine[Run](
     ("E812", script_loop.accumulated_once),
     ("E813", script_loop.loss_moves),
     ("E814", script_loop.best_is_best),
+    ("E815", script_loop.metrics_ask_the_model),
     follows={"C103": _other_cause, "C104": _other_cause, "A204": _other_cause},
 )

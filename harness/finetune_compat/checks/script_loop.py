@@ -213,6 +213,16 @@ def best_is_best(run: Run) -> str | None:
     return None
 
 
+def metrics_ask_the_model(run: Run) -> str | None:
+    """E815: metrics depend on the predictions."""
+    vary = _seen(run).metrics_vary
+    if vary is None:
+        raise NotApplicable("the script computes no metrics of predictions")
+    if vary:
+        return None
+    return "compute_metrics gives the same result for random predictions: it does not look at what the model predicts"
+
+
 def rewards_differ(run: Run) -> str | None:
     """G409: completions have different rewards."""
     if not run.rewarded or not run.reward:

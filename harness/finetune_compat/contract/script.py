@@ -122,6 +122,8 @@ class Seen:
     """Mean loss of the first batch's labelled tokens before and after training, by a causal model's own logits."""
     evaluates_alike: bool | None = None
     """Whether one batch of an evaluation, computed twice, has the same logits; None if not seen."""
+    metrics_vary: bool | None = None
+    """Whether the script's metrics change with the predictions; None if not seen."""
     stale_from: int | None = None
     """The first step that began with gradients of an earlier one; None if there is none."""
 

@@ -56,6 +56,7 @@ def test_a_healthy_run_passes_all_of_them() -> None:
         (seen(class_labels=80, classes=1), "L506"),
         (seen(stale_from=2), "G408"),
         (seen(evaluates_alike=False), "E810"),
+        (seen(metrics_vary=False), "E815"),
         (seen(first_batch=(4.16, 4.3)), "E811"),
         (seen(first_batch=(4.16, math.nan)), "E811"),
         (seen(first_batch=(4.16, 27.0), pairs=40), "E811"),

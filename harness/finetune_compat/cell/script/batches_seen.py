@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,9 +19,13 @@ from finetune_compat.contract.script import Seen
 _MOST_ROWS = 5000
 """Most rows of a data set that are compared with another one."""
 
+_DRAWS = 8
+"""Random predictions that metrics are computed for. All equal by chance: less than once in 10,000 evaluations."""
+
 _CLOSE = 1e-5
-"""Largest difference of two evaluations, relative to the largest logit. The same
-kernels give the same numbers; dropout in attention changes the logits of a small model by 1e-4."""
+"""Largest difference of two evaluations, relative to the largest logit. The same kernels give the same
+numbers; dropout in attention changes the logits of a small model by 1e-4.
+"""
 
 
 class BatchLog:
@@ -35,6 +42,7 @@ class BatchLog:
         self._loss: float | None = None
         self.evaluates_alike: bool | None = None
         self.stale_from: int | None = None
+        self.metrics_vary: bool | None = None
         self.loaded: int | None = None
         """Rows behind the loader, where there is no trainer."""
 
@@ -88,6 +96,7 @@ class BatchLog:
             first_batch=None if self._loss is None else (self._loss, self._of_the_first() or self._loss),
             evaluates_alike=self.evaluates_alike,
             stale_from=self.stale_from,
+            metrics_vary=self.metrics_vary,
             **_held_out(self._trainer),
         )
 
@@ -113,10 +122,29 @@ class BatchLog:
     def evaluating(self) -> Iterator[None]:
         """While open, the model is evaluated."""
         handle = self._model.register_forward_hook(self.again, with_kwargs=True)
+        original = getattr(self._trainer, "compute_metrics", None)
+        if original is not None:
+            self._trainer.compute_metrics = self._metrics(original)
         try:
             yield
         finally:
             handle.remove()
+            if original is not None:
+                self._trainer.compute_metrics = original
+
+    def _metrics(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`original`, followed by its results for random predictions."""
+
+        @functools.wraps(original)
+        def compute(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            if len(args) == 1 and not kwargs and result and self.metrics_vary is None:
+                with suppress(Exception):  # metrics of generated tokens, for example, do not take random numbers
+                    drawn = [original(_drawn(args[0], seed)) for seed in range(_DRAWS)]
+                    self.metrics_vary = any(one != result for one in drawn)
+            return result
+
+        return compute
 
 
 @contextmanager
@@ -147,8 +175,19 @@ def _copied(value: torch.Tensor) -> torch.Tensor:
 
 
 def _tensor(output: Any) -> torch.Tensor | None:
-    found = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    return found if isinstance(found, torch.Tensor) else None
+    """The logits of a forward; its loss where it keeps no logits."""
+    for name in ("logits", "loss"):
+        found = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+        if isinstance(found, torch.Tensor):
+            return found
+    return None
+
+
+def _drawn(prediction: Any, seed: int) -> Any:
+    """`prediction`, an `EvalPrediction`, with random numbers for what the model predicted."""
+    other = copy.copy(prediction)
+    other.predictions = np.random.default_rng(seed).normal(size=np.shape(prediction.predictions))
+    return other
 
 
 def _alike(one: torch.Tensor | None, other: torch.Tensor | None) -> bool | None:
