@@ -81,6 +81,8 @@ class Script:
     """Other answers that are not wrong."""
     cause: str = ""
     """Regular expression of the words that an explanation of the fault must contain."""
+    missed: str = ""
+    """Why `compat watch` does not answer it right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,8 +340,10 @@ def _by_kind(record: Record) -> Iterator[tuple[str, ...]]:
 
 
 def _wrong(record: Record) -> list[str]:
-    rows = [(answer.path, answer.right, answer.answer, answer.said) for answer in record.answers if not answer.found]
-    return [_table(("answered wrongly", "right", "answer", "said"), rows)] if rows else []
+    reasons = {script.path: script.missed for script in scripts()}
+    wrong = [answer for answer in record.answers if not answer.found]
+    rows = [(one.path, one.right, one.answer, one.said, reasons.get(one.path, "")) for one in wrong]
+    return [_table(("answered wrongly", "right", "answer", "said", "why"), rows)] if rows else []
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

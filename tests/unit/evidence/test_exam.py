@@ -191,3 +191,10 @@ def test_a_part_of_the_exam_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(exam, "scripts", lambda: (FAULTY, HEALTHY))
     monkeypatch.setattr(exam, "save", lambda record: pytest.fail("stored"))
     exam.main(["trl1.16", "-k", "frozen", "-j", "1"])
+
+
+def test_every_fault_that_a_stored_run_missed_has_a_reason() -> None:
+    """The page prints it beside the answer."""
+    reasons = {script.path: script.missed for script in exam.scripts()}
+    wrong = {answer.path for record in exam.read_records() for answer in record.answers if not answer.found}
+    assert not {path for path in wrong if path in reasons and not reasons[path]}
