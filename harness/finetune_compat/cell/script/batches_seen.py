@@ -19,6 +19,9 @@ from finetune_compat.contract.script import Seen
 _MOST_ROWS = 5000
 """Most rows of a data set that are compared with another one."""
 
+_LONG = 8
+"""Least tokens of a row that is looked for in another data set. Shorter rows occur in both by chance."""
+
 _DRAWS = 8
 """Random predictions that metrics are computed for. All equal by chance: less than once in 10,000 evaluations."""
 
@@ -260,4 +263,4 @@ def _tokens(rows: Any) -> list[Hashable]:
     if not hasattr(rows, "__len__") or rows.format["type"] == "custom":
         return []
     few = rows.select_columns("input_ids").with_format(None)
-    return [tuple(row) for row in few[:_MOST_ROWS]["input_ids"]]
+    return [tuple(row) for row in few[:_MOST_ROWS]["input_ids"] if len(row) >= _LONG]
