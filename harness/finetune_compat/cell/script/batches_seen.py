@@ -19,8 +19,8 @@ from finetune_compat.contract.script import Seen
 _MOST_ROWS = 5000
 """Most rows of a data set that are compared with another one."""
 
-_LONG = 8
-"""Least tokens of a row that is looked for in another data set. Shorter rows occur in both by chance."""
+_DIFFERENT = 0.75
+"""Least share of training rows that differ. Where few rows are possible, held-out rows are among them by chance."""
 
 _DRAWS = 8
 """Random predictions that metrics are computed for. All equal by chance: less than once in 10,000 evaluations."""
@@ -253,6 +253,8 @@ def _held_out(trainer: Any) -> dict[str, int]:
     if not known or not asked:
         return {"held_out": 0, "held_out_trained": 0}
     trained = set(known)
+    if len(trained) < _DIFFERENT * len(known):
+        return {"held_out": 0, "held_out_trained": 0}
     return {"held_out": len(asked), "held_out_trained": sum(row in trained for row in asked)}
 
 
@@ -263,4 +265,4 @@ def _tokens(rows: Any) -> list[Hashable]:
     if not hasattr(rows, "__len__") or rows.format["type"] == "custom":
         return []
     few = rows.select_columns("input_ids").with_format(None)
-    return [tuple(row) for row in few[:_MOST_ROWS]["input_ids"] if len(row) >= _LONG]
+    return [tuple(row) for row in few[:_MOST_ROWS]["input_ids"]]
