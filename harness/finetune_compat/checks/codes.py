@@ -109,6 +109,14 @@ _TABLE = (
         _SCRIPT,
     ),
     Code(
+        "A207",
+        "What is saved after training was trained",
+        "Save the object that was trained, after train() has returned, with the adapter that was active; do "
+        "not call unload().",
+        _SCRIPT,
+        requires=("W701",),
+    ),
+    Code(
         "B101",
         "The rows trained on are the rows given",
         "Look at what the trainer does to the data set: packing, truncation, filters, a split, the sampler.",
@@ -136,6 +144,20 @@ _TABLE = (
         _CELL,
         requires=("B101", "B102"),
         tier=Tier.DEEP,
+    ),
+    Code(
+        "B105",
+        "Training sees different rows",
+        "Look at the data set's __getitem__ and __iter__, at the collator, and at the seed of each loader "
+        "worker. In a loop of your own, build the loader's iterator once an epoch.",
+        _SCRIPT,
+        requires=("L501",),
+    ),
+    Code(
+        "B106",
+        "Held-out rows are not trained on",
+        "Split before rows are copied, split once, and leave the held-out rows out of the training set.",
+        _SCRIPT,
     ),
     Code(
         "B201",
@@ -193,6 +215,13 @@ _TABLE = (
         "Compare the matched modules with target_modules: a name may be in another part of the model, be fused with "
         "others (qkv_proj), or be gone. Experts that are parameters are named in target_parameters.",
         _CELL_SCRIPT,
+    ),
+    Code(
+        "C121",
+        "AdaLoRA allocates its ranks",
+        "Call model.base_model.update_and_allocate(step) after each step of the optimizer, for example in a callback.",
+        _SCRIPT,
+        requires=("C104",),
     ),
     Code(
         "D801",
@@ -267,6 +296,46 @@ _TABLE = (
         requires=("E807", "G406"),
     ),
     Code(
+        "E810",
+        "An evaluation is repeatable",
+        "Look at model.eval(), at overridden eval() and prediction_step, and at functional dropout without training=.",
+        _SCRIPT,
+        requires=("W701",),
+    ),
+    Code(
+        "E811",
+        "Training makes the rows it trains on likelier",
+        "Look at the sign of the loss, at maximize=True, and at labels that are shifted twice.",
+        _SCRIPT,
+        requires=("L501", "L503", "L507", "G401", "W701", "C104", "C105"),
+    ),
+    Code(
+        "E812",
+        "The loss is averaged once over accumulated batches",
+        "Look at compute_loss and training_step: num_items_in_batch, and who divides by gradient_accumulation_steps.",
+        _SCRIPT,
+        requires=("L501", "L503"),
+    ),
+    Code(
+        "E813",
+        "Training changes the train loss",
+        "Look at the reference model: it must be a copy that stays frozen; and at pairs with equal rows.",
+        _SCRIPT,
+        requires=("W701", "E803", "E807", "L506"),
+    ),
+    Code(
+        "E814",
+        "The best checkpoint is the one with the best metric",
+        "Set greater_is_better=False for a loss.",
+        _SCRIPT,
+    ),
+    Code(
+        "E815",
+        "Metrics depend on the predictions",
+        "Look at compute_metrics: it must compare predictions with label_ids, and not labels with labels.",
+        _SCRIPT,
+    ),
+    Code(
         "F001",
         "The script runs to its end",
         "Read the error and the library frame that raised it.",
@@ -328,6 +397,19 @@ _TABLE = (
         requires=("G404",),
     ),
     Code(
+        "G408",
+        "Each step begins without old gradients",
+        "Call zero_grad() of the optimizer in every step, and look at what overrides zero_grad or training_step.",
+        _SCRIPT,
+        requires=("O301",),
+    ),
+    Code(
+        "G409",
+        "Completions have different rewards",
+        "Print the reward function's arguments and results: the column's name, special tokens, a cap, a type.",
+        _SCRIPT,
+    ),
+    Code(
         "L501",
         "Rows have labels",
         'Look at next(iter(trainer.get_train_dataloader()))["labels"]: at the collator, the mask, the maximum '
@@ -364,6 +446,20 @@ _TABLE = (
         requires=("L501",),
     ),
     Code(
+        "L506",
+        "Labels and pairs tell rows apart",
+        "Look at how labels are made (case, type, bool of a text), and at truncation that leaves the prompt alone.",
+        _SCRIPT,
+        requires=("L501",),
+    ),
+    Code(
+        "L507",
+        "Labels of a causal model are the tokens of their row",
+        "Look at the collator: inputs and labels must be sorted, padded and cut together.",
+        _SCRIPT,
+        requires=("L503",),
+    ),
+    Code(
         "M901",
         "Memory is released",
         "A global object keeps tensors alive, for example a cache or the last trainer: gc.get_referrers() finds it.",
@@ -384,6 +480,19 @@ _TABLE = (
         "after the backward pass.",
         _CELL,
         requires=("O301", "R601", "G401", "W701", "W703"),
+    ),
+    Code(
+        "O303",
+        "The learning rate lasts as long as training",
+        "Give the schedule the number of optimizer steps of the whole training, and a warm-up that ends within it.",
+        _SCRIPT,
+        requires=("O301",),
+    ),
+    Code(
+        "O304",
+        "Trained weights are not float16",
+        "Load the model in float32 or bfloat16; for mixed precision set fp16=True, which keeps float32 weights.",
+        _SCRIPT,
     ),
     Code(
         "P101",
@@ -669,6 +778,13 @@ _TABLE = (
         "Optimizer and gradients are fine, so look at the optimizer step and at the schedule.",
         _CELL,
         requires=("W701", "G405"),
+    ),
+    Code(
+        "W704",
+        "All processes train the same weights",
+        "Look at no_sync(), at losses of the unwrapped model, and at changes after the model was wrapped.",
+        _SCRIPT,
+        requires=("W701",),
     ),
 )
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
-from finetune_compat.checks import renames, rules, script_labels, script_model
+from finetune_compat.checks import renames, rules, script_labels, script_loop, script_model
 from finetune_compat.checks.case import before_training, freeze_line, signs, symptom
 from finetune_compat.checks.engine import Engine, NotApplicable, failed
 from finetune_compat.checks.judge import machine_failed, unable, without_gpu
@@ -56,11 +56,15 @@ def _of_the_script(seen: Pipeline, *, healthy: bool) -> tuple[Verdict, ...]:
         return (Verdict(cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN),)
     if any(run.seen.error and run.seen.error.message == error.message for run in seen.runs):
         return ()  # the verdict of a trainer reports it
-    if excused(error) or not _by_a_library(error):
+    if excused(error) or not (_by_a_library(error) or error.type in _MISTAKES):
         # The script may reject the result of so few steps.
         return (Verdict(cell, Outcome.INFRASTRUCTURE, f"the script ended in {failure}", Symptom.ERROR),)
     opinions, untrained = (failed("F001", failure),), before_training(error)
     return (Verdict(cell, Outcome.FAIL, f"F001 {failure}", Symptom.ERROR, opinions, untrained=untrained),)
+
+
+_MISTAKES = frozenset({"AttributeError", "ImportError", "IndexError", "KeyError", "NameError", "TypeError"})
+"""Errors that Python raises for a mistake. A script that rejects a result raises others."""
 
 
 def _by_a_library(error: Failure) -> bool:
@@ -171,9 +175,15 @@ def _wrapping_leaves_something(run: Run) -> str | None:
     return f"0 of {total:,} adapter parameters are trainable at peft: check is_trainable and inference_mode"
 
 
+_BY_DESIGN = "peft/optimizers/"
+"""Files of a library that freeze because the script asks for it: LoRA-FA's optimizer is to leave `lora_A` alone."""
+
+
 def by_the_script(freeze: Freeze) -> bool:
     """Whether a line of the script itself froze, and no library. It is then reported, and not judged."""
-    return bool(freeze.frames) and not _of_a_library(freeze.frames[-1].file)
+    return bool(freeze.frames) and (
+        not _of_a_library(freeze.frames[-1].file) or freeze.frames[-1].file.startswith(_BY_DESIGN)
+    )
 
 
 def _of_a_library(file: str) -> bool:
@@ -412,6 +422,7 @@ ENGINE = Engine[Run](
     ("F001", _runs_to_its_end),
     ("A201", _keeps_the_adapter),
     ("A206", _resume_keeps),
+    ("C121", script_model.ranks_unallocated),
     ("C107", script_model.new_untrained),
     ("A205", script_model.trained_unsaved),
     ("L501", script_labels.unlabelled),
@@ -419,15 +430,31 @@ ENGINE = Engine[Run](
     ("L502", script_labels.ends_unlearned),
     ("L504", script_labels.padding_learned),
     ("L505", script_labels.prompt_learned),
+    ("L506", script_loop.one_sided),
+    ("L507", script_loop.foreign),
+    ("B105", script_loop.rows_repeated),
+    ("B106", script_loop.held_out_trained),
     ("O301", _optimizer),
+    ("O303", script_loop.rate_dies),
+    ("O304", script_loop.half_precision),
+    ("G409", script_loop.rewards_differ),
     ("G401", _gradients),
+    ("G408", script_loop.gradients_kept),
     ("G404", _gradient_norm),
     ("E807", _training_loss),
     ("W701", _weights),
     ("W702", _frozen_stay),
+    ("A207", script_loop.saved_is_trained),
+    ("W704", script_loop.ranks_agree),
     ("A204", script_model.without_effect),
     ("E801", _eval_reported),
     ("E803", _eval_moves),
     ("E808", _does_not_diverge),
+    ("E810", script_loop.evaluation_repeats),
+    ("E811", script_loop.likelier),
+    ("E812", script_loop.accumulated_once),
+    ("E813", script_loop.loss_moves),
+    ("E814", script_loop.best_is_best),
+    ("E815", script_loop.metrics_ask_the_model),
     follows={"C103": _other_cause, "C104": _other_cause, "A204": _other_cause},
 )

@@ -36,6 +36,15 @@ def without_effect(run: Run) -> str | None:
     return f"the scaling of the adapter is 0 in all {count} adapted modules: its update is multiplied by 0"
 
 
+def ranks_unallocated(run: Run) -> str | None:
+    """C121: AdaLoRA must allocate its ranks in every step."""
+    if run.peft_config != "AdaLoraConfig" or run.allocations is None:
+        raise NotApplicable("the adapter is not AdaLoRA")
+    if run.seen.training is None or run.allocations:
+        return None
+    return "nothing calls update_and_allocate of AdaLoRA: no rank is taken away, and all stay at init_r"
+
+
 def new_untrained(run: Run) -> str | None:
     """C107: training must change new heads and added rows of the embedding."""
     new = run.new

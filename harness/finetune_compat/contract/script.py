@@ -41,6 +41,9 @@ class WatchRequest:
 SCRATCH = "thrown-away"
 """Directory below a request's folder for redirected outputs of the script."""
 
+RANK = ".rank"
+"""File name suffix of the record of a process that is not the first of those that train together."""
+
 SHOWN = ".shown.json"
 """File name suffix of a `Shown` in `SCRATCH`."""
 
@@ -88,6 +91,41 @@ class Lesson:
     """Tokens that the `labels` of the first rows of the data set mask; None if it has no such labels."""
     shown: str = ""
     """The first row as text. What is learned is in square brackets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What the batches of a training show about its data, its loop and its effect."""
+
+    rows: int
+    """Rows of all batches."""
+    distinct: int
+    """Different rows among them."""
+    data_rows: int | None
+    """Rows of the training set; None for a stream."""
+    batches: int
+    same_as_last: int
+    """Batches with the same rows as the batch before."""
+    pairs: int
+    """Pairs of rows: chosen and rejected, or the halves of a batch."""
+    pairs_alike: int
+    """Pairs of two equal rows."""
+    class_labels: int
+    """Rows with one label for the whole row."""
+    classes: int
+    """Different values of those labels."""
+    held_out: int
+    """Rows of the evaluation set that were compared with the training set."""
+    held_out_trained: int
+    """Those that are rows of the training set too."""
+    first_batch: tuple[float, float] | None = None
+    """Mean loss of the first batch's labelled tokens before and after training, by a causal model's own logits."""
+    evaluates_alike: bool | None = None
+    """Whether one batch of an evaluation, computed twice, has the same logits; None if not seen."""
+    metrics_vary: bool | None = None
+    """Whether the script's metrics change with the predictions; None if not seen."""
+    stale_from: int | None = None
+    """The first step that began with gradients of an earlier one; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +214,25 @@ class Run:
     """Number of steps after which fewer parameters were trainable, until the end; None if there is no such step."""
     resume_untried: str = ""
     """Why a resume that the script asks for was not tried; empty if it was tried, or none was asked for."""
+    seen_batches: Seen | None = None
+    """None if no training was seen, and in older records."""
+    reward: tuple[float, ...] = ()
+    """Logged mean rewards."""
+    metric: str = ""
+    """Metric by which the best checkpoint is chosen, with `greater` or `smaller` before it; empty if none is chosen."""
+    allocations: int | None = None
+    """Calls of AdaLoRA's `update_and_allocate` in training; None in older records."""
+    ranks: int = 0
+    """Other processes that trained together with this one, as far as the weights could be compared."""
+    ranks_differ: int = 0
+    """Those of them with other weights after training."""
+    saved_as: str = ""
+    """What the script saved: `trained`; `untrained`, if every tensor has its value from before training; `early`, if it
+    saved the model before training alone; `changed` and the entries of adapter_config.json that it changed afterwards;
+    empty if it saved nothing.
+    """
+    steps_left: int = 0
+    """Steps of the script's own training that the watch left out."""
     resume_resets: bool = False
     """Whether the weights differ between the end of a resume, when the checkpoint is loaded, and the first step."""
 

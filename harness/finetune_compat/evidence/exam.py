@@ -10,30 +10,38 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import json
 import os
 import re
-import subprocess
+import signal
 import sys
 import tempfile
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from finetune_compat.checks.codes import CODES
+from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.checks.rates import Rate
-from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError
+from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted, RecordsError
+from finetune_compat.contract.verdict import Result, Verdict
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places
 from finetune_compat.machine.provenance import commit
 from finetune_compat.results.order import stack_order
+from finetune_compat.stacks.ask import stack_python
+from finetune_compat.stacks.matrix import read_matrix
+from finetune_compat.watch.host import environ_of, exit_code, of_stack, run_pipeline
+from finetune_compat.watch.page import verdicts_on
+from finetune_compat.watch.warm import Warm
 
 TABLES = ("faulty.toml", "healthy.toml")
 
@@ -73,6 +81,8 @@ class Script:
     """Other answers that are not wrong."""
     cause: str = ""
     """Regular expression of the words that an explanation of the fault must contain."""
+    missed: str = ""
+    """Why `compat watch` does not answer it right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,54 +188,67 @@ def on(stack: str, words: str = "") -> tuple[Script, ...]:
 # ----------------------------------------------------------------------------------------------------------- one script
 
 
-def ask(stack: str, script: Script) -> Answer:
-    """Watch one script on a stack, in an empty working directory."""
-    clock = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="compat-exam-") as folder:
-        status, output = _watch(stack, script, Path(folder))
-    told = _verdicts(output)
-    said = "; ".join(verdict["reason"] for verdict in told)
-    codes = tuple(dict.fromkeys(one["code"] for one in _failing(told)))
-    words = " ".join([said, *(one["message"] for one in _failing(told)), *(CODES[code].advice for code in codes)])
-    return Answer(
-        path=script.path,
-        kind=script.kind,
-        right=script.right,
-        also=script.also,
-        answer=_ANSWERS.get(status, BROKEN) if told else BROKEN,
-        codes=codes,
-        cause_named=bool(script.cause) and re.search(script.cause, words, re.IGNORECASE) is not None,
-        said=said or output[-300:],
-        seconds=round(time.perf_counter() - clock, 1),
-    )
+class Seat:
+    """Where scripts are watched, one after the other: an interpreter, and a process with its libraries to fork from."""
 
+    def __init__(self, stack: str) -> None:
+        path = (str(exam_directory()), os.environ.get("PYTHONPATH", ""))
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+        self.interpreter = of_stack(stack_python(read_matrix(), stack))
+        self.ledger = load_ledger()
+        self.warm = Warm(self.interpreter.python, environ_of(Path()), self.interpreter.name)
 
-def _watch(stack: str, script: Script, folder: Path) -> tuple[int, str]:
-    """Exit status and output of `compat watch`."""
-    directory = exam_directory()
-    path = str(directory / script.path)
-    given = [*script.launcher.split(), path, *script.arguments]
-    command = [sys.executable, "-m", "finetune_compat", "watch", "--stack", stack, "--json", "--", *given]
-    paths = (str(directory), os.environ.get("PYTHONPATH", ""))
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    try:
-        done = subprocess.run(
-            command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=LIMIT_S
+    def ask(self, script: Script) -> Answer:
+        """Watch one script, in an empty working directory."""
+        clock = time.perf_counter()
+        verdicts, trouble = self._watch(script)
+        failing = [one for verdict in verdicts for one in verdict.opinions if one.result is Result.FAIL]
+        said = "; ".join(verdict.reason for verdict in verdicts)
+        codes = tuple(dict.fromkeys(one.code for one in failing))
+        words = " ".join([said, *(one.message for one in failing), *(CODES[code].advice for code in codes)])
+        return Answer(
+            path=script.path,
+            kind=script.kind,
+            right=script.right,
+            also=script.also,
+            answer=_ANSWERS[exit_code(verdicts)] if verdicts else BROKEN,
+            codes=codes,
+            cause_named=bool(script.cause) and re.search(script.cause, words, re.IGNORECASE) is not None,
+            said=said or trouble,
+            seconds=round(time.perf_counter() - clock, 1),
         )
-    except subprocess.TimeoutExpired:
-        return -1, f"it took more than {LIMIT_S:.0f} s"
-    return done.returncode, done.stdout or done.stderr
+
+    def _watch(self, script: Script) -> tuple[tuple[Verdict, ...], str]:
+        """The verdicts, or why there is none."""
+        given = [*script.launcher.split(), str(exam_directory() / script.path), *script.arguments]
+        limit = threading.Timer(LIMIT_S, os.kill, (os.getpid(), signal.SIGTERM))
+        with tempfile.TemporaryDirectory(prefix="compat-exam-") as folder, contextlib.chdir(folder):
+            limit.start()
+            try:
+                return verdicts_on(run_pipeline(given, self.interpreter, warm=self.warm), self.ledger), ""
+            except CompatError as error:
+                return (), str(error)
+            except Interrupted:
+                return (), f"it took more than {LIMIT_S:.0f} s"
+            finally:
+                limit.cancel()
 
 
-def _verdicts(output: str) -> list[dict[str, Any]]:
-    try:
-        return list(json.loads(output)["verdicts"])
-    except (ValueError, KeyError, TypeError):
-        return []
+_seat: Seat | None = None
+"""The seat of a worker process."""
 
 
-def _failing(verdicts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [one for verdict in verdicts for one in verdict["opinions"] if one["result"] == "fail"]
+def _sit(stack: str) -> None:
+    """Prepare a worker process. The output of scripts is not shown."""
+    global _seat  # noqa: PLW0603 - one per process
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    _seat = Seat(stack)
+
+
+def _ask(script: Script) -> Answer:
+    if _seat is None:
+        raise AssertionError("_sit was not called")
+    return _seat.ask(script)
 
 
 # -------------------------------------------------------------------------------------------------------------- records
@@ -241,8 +264,9 @@ def hold(stack: str, words: str, jobs: int, say: Callable[[str], None]) -> Recor
             todo="Name a stack of tests/exam/*.toml, and part of a path or kind.",
         )
     answers: list[Answer] = []
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for answer in pool.map(functools.partial(ask, stack), asked):
+    # Watches note signals, which only the main thread of a process gets.
+    with concurrent.futures.ProcessPoolExecutor(jobs, initializer=_sit, initargs=(stack,)) as pool:
+        for answer in pool.map(_ask, asked):
             answers.append(answer)
             sign = "" if answer.found else f"  WRONG, {answer.right} is right"
             say(f"{stack} {len(answers)} of {len(asked)}: {answer.answer}  {answer.path}{sign}")
@@ -316,8 +340,10 @@ def _by_kind(record: Record) -> Iterator[tuple[str, ...]]:
 
 
 def _wrong(record: Record) -> list[str]:
-    rows = [(answer.path, answer.right, answer.answer, answer.said) for answer in record.answers if not answer.found]
-    return [_table(("answered wrongly", "right", "answer", "said"), rows)] if rows else []
+    reasons = {script.path: script.missed for script in scripts()}
+    wrong = [answer for answer in record.answers if not answer.found]
+    rows = [(one.path, one.right, one.answer, one.said, reasons.get(one.path, "")) for one in wrong]
+    return [_table(("answered wrongly", "right", "answer", "said", "why"), rows)] if rows else []
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -15,10 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import subprocess
+from typing import Protocol
 
 PARENT = "COMPAT_PARENT"
 """Environment variable: the id of the process whose children must end with it."""
@@ -71,7 +68,18 @@ def adopt() -> None:
     os.environ[PARENT] = str(os.getpid())
 
 
-def end_tree(process: subprocess.Popen[bytes], mark: str) -> None:
+class Root(Protocol):
+    """The process at the root of a tree; `subprocess.Popen` is one."""
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+
+    def poll(self) -> int | None:
+        """The exit status; None while it runs."""
+
+
+def end_tree(process: Root, mark: str) -> None:
     """End `process` and all its descendants: SIGTERM first, and SIGKILL for those that live after `PATIENCE_S`.
 
     Args:
@@ -92,7 +100,7 @@ def end_tree(process: subprocess.Popen[bytes], mark: str) -> None:
         time.sleep(_LOOK_EVERY_S)
 
 
-def _tree(process: subprocess.Popen[bytes], mark: str) -> set[int]:
+def _tree(process: Root, mark: str) -> set[int]:
     """Ids of `process` and of its descendants, as far as they are alive."""
     found = {process.pid} if process.poll() is None else set()
     children: dict[int, list[int]] = {}

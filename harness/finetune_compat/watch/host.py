@@ -19,12 +19,24 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted, RecordsError, StackFailed, why
+from finetune_compat.contract.records import Stage
 from finetune_compat.contract.redaction import Redactor
-from finetune_compat.contract.script import PIPELINE_SCHEMA, REQUEST, SCRATCH, SHOWN, Pipeline, WatchRequest, ended_with
+from finetune_compat.contract.script import (
+    PIPELINE_SCHEMA,
+    RANK,
+    REQUEST,
+    SCRATCH,
+    SHOWN,
+    Pipeline,
+    Run,
+    WatchRequest,
+    ended_with,
+)
 from finetune_compat.contract.verdict import Outcome, Verdict
 from finetune_compat.machine import child_processes
 from finetune_compat.machine.places import places
 from finetune_compat.stacks.ask import StackPython
+from finetune_compat.watch.warm import Forked, Warm, may_fork
 
 SCRIPTS = (".py", ".ipynb")
 """Suffixes of scripts and notebooks; any other command is a launcher."""
@@ -230,6 +242,7 @@ def run_pipeline(
     variables: Mapping[str, str] | None = None,
     *,
     throw_away: bool = False,
+    warm: Warm | None = None,
 ) -> Pipeline:
     """Run a script and end each of its trainings after `steps` steps. Its output goes to stderr.
 
@@ -240,6 +253,7 @@ def run_pipeline(
         variables: environment variables to add to the inherited ones.
         throw_away: whether to discard everything the script saves. If false, only the output of trainers
             and what would replace existing files is discarded.
+        warm: a process with the interpreter's libraries, to fork the script from it.
 
     Raises:
         CompatError: there is no such script, or `steps` is too small.
@@ -255,9 +269,9 @@ def run_pipeline(
         request = WatchRequest(folder, flow, interpreter.name, steps, lock, torch, throw_away)
         asked = Path(folder, "request")
         asked.write_text(json.dumps(dataclasses.asdict(request)), encoding="utf-8")
-        environ = {**_environ(asked, interpreter.added), **(variables or {})}
+        environ = {**environ_of(asked, interpreter.added), **(variables or {})}
         try:
-            status = _run(command, environ, signals)
+            status = _run(command, environ, signals, warm if may_fork(given) else None)
         finally:
             _remove_links(Path(folder, SCRATCH).resolve())
         return without_secrets(_read(Path(folder), status, given), given)
@@ -292,14 +306,15 @@ def _noted_signals() -> Iterator[list[int]]:
             raise Interrupted(noted[0])
 
 
-def _run(command: Sequence[str], environ: Mapping[str, str], signals: Sequence[int]) -> int:
+def _run(command: Sequence[str], environ: Mapping[str, str], signals: Sequence[int], warm: Warm | None) -> int:
     """Run the script and return its exit status. At the first of `signals`, end all processes that it started.
 
     Raises:
         Interrupted: a signal arrived.
     """
     # stdout is reserved for the output of compat: with --json it holds only the record.
-    process = subprocess.Popen(command, env=environ, stdout=sys.stderr)
+    process: subprocess.Popen[bytes] | Forked
+    process = warm.start(command, environ) if warm else subprocess.Popen(command, env=environ, stdout=sys.stderr)
     while not signals:
         with contextlib.suppress(subprocess.TimeoutExpired):
             status = process.wait(_POLL_S)
@@ -322,7 +337,7 @@ def _remove_links(scratch: Path) -> None:
                 Path(made).rmdir()
 
 
-def _environ(request: Path, added: Path | None = None) -> dict[str, str]:
+def environ_of(request: Path, added: Path | None = None) -> dict[str, str]:
     """The inherited environment variables, and those that make Python load the watch first, and find `added`."""
     site = places().import_path() / "finetune_compat" / "cell" / "site"
     more = (os.environ.get("PYTHONPATH"), str(added) if added else None)
@@ -339,7 +354,25 @@ def _read(folder: Path, status: int, given: Sequence[str]) -> Pipeline:
     most = max(records, key=lambda record: (len(record.runs), sum(len(run.seen.stages) for run in record.runs)))
     others = [record for record in records if record is not most and record.runs]
     unseen = (f"{len(others)} other processes of the script trained or loaded models too",) if others else ()
-    return dataclasses.replace(most, status=status, unseen=(*most.unseen, *unseen))
+    together = [_decoded(path) for path in sorted(folder.glob(f"*{RANK}"))]
+    runs = tuple(
+        _compared(run, [other.runs[place] for other in together if place < len(other.runs)])
+        for place, run in enumerate(most.runs)
+    )
+    return dataclasses.replace(most, status=status, runs=runs, unseen=(*most.unseen, *unseen))
+
+
+def _compared(run: Run, others: Sequence[Run]) -> Run:
+    """The run, compared with those of the processes that trained together with it. Shards are not compared."""
+    own = _weights_after(run)
+    found = [weights for other in others if own and (weights := _weights_after(other))]
+    return dataclasses.replace(run, ranks=len(found), ranks_differ=sum(weights != own for weights in found))
+
+
+def _weights_after(run: Run) -> str | None:
+    """The digest of the weights after training; None without one."""
+    after = run.seen.census(Stage.AFTER_TRAINING)
+    return after.subject_sha256 if after is not None and run.seen.training is not None else None
 
 
 def _decoded(path: Path) -> Pipeline:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import os
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from finetune_compat.contract.errors import CompatError, RecordsError
+from finetune_compat.contract.errors import CompatError, Interrupted, RecordsError
+from finetune_compat.contract.verdict import Opinion, Outcome, Result, Symptom, Verdict
 from finetune_compat.evidence import exam
 from finetune_compat.evidence.exam import Answer, Record, Script
 from finetune_compat.stacks.matrix import read_matrix
+from finetune_compat.watch.host import Interpreter
 
 FAULTY = Script(
     path="faulty/frozen.py",
@@ -27,21 +28,28 @@ FAULTY = Script(
 HEALTHY = dataclasses.replace(FAULTY, path="healthy/plain.py", right="healthy", kind="plain", cause="")
 
 
-def verdict(reason: str, *failing: str) -> dict[str, Any]:
-    """A verdict as `compat watch --json` prints it."""
-    opinions = [{"code": code, "result": "fail", "message": f"{reason} ({code})"} for code in failing]
-    return {"reason": reason, "opinions": [*opinions, {"code": "L501", "result": "pass", "message": ""}]}
+def verdict(outcome: Outcome, reason: str, *failing: str) -> Verdict:
+    """A verdict of `compat watch`."""
+    opinions = tuple(Opinion(code, "", Result.FAIL, f"{reason} ({code})") for code in failing)
+    passed = Opinion("L501", "", Result.PASS, "")
+    return Verdict("cell", outcome, reason, Symptom.UNKNOWN, (*opinions, passed))
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, status: int, output: str) -> list[dict[str, Any]]:
-    """Let every watched script end like this; collect the commands."""
-    asked: list[dict[str, Any]] = []
+def answering(monkeypatch: pytest.MonkeyPatch, *verdicts: Verdict, error: BaseException | None = None) -> list[Any]:
+    """Let every watched script end like this; collect what is started, and where."""
+    asked: list[Any] = []
 
-    def run(command: list[str], **how: Any) -> subprocess.CompletedProcess[str]:
-        asked.append({"command": command, **how})
-        return subprocess.CompletedProcess(command, status, output, "a traceback")
+    def run_pipeline(given: list[str], interpreter: Any, *, warm: Any) -> None:
+        asked.append((given, Path.cwd(), os.environ["PYTHONPATH"]))
+        if error is not None:
+            raise error
 
-    monkeypatch.setattr(exam.subprocess, "run", run)
+    monkeypatch.setenv("PYTHONPATH", "/mine")
+    monkeypatch.setattr(exam, "run_pipeline", run_pipeline)
+    monkeypatch.setattr(exam, "verdicts_on", lambda seen, ledger: verdicts)
+    monkeypatch.setattr(exam, "stack_python", lambda matrix, name: name)
+    monkeypatch.setattr(exam, "of_stack", lambda stack: Interpreter(stack, Path("python")))
+    monkeypatch.setattr(exam, "Warm", lambda *given: None)
     return asked
 
 
@@ -77,46 +85,44 @@ def test_the_exam_has_as_many_scripts_as_it_promises() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "output", "answer", "codes", "named"),
+    ("given", "answer", "codes", "named"),
     [
-        (1, json.dumps({"verdicts": [verdict("adapters are frozen", "C104")]}), "unhealthy", ("C104",), True),
-        (1, json.dumps({"verdicts": [verdict("eval loss is flat", "E803")]}), "unhealthy", ("E803",), False),
-        (0, json.dumps({"verdicts": [verdict("8 parameters train")]}), "healthy", (), False),
-        (3, json.dumps({"verdicts": [verdict("no training was seen")]}), "could not tell", (), False),
-        (5, "", "no answer", (), False),
-        (1, "not JSON", "no answer", (), False),
-        (0, json.dumps({"verdicts": []}), "no answer", (), False),
+        ((verdict(Outcome.FAIL, "adapters are frozen", "C104"),), "unhealthy", ("C104",), True),
+        ((verdict(Outcome.FAIL, "eval loss is flat", "E803"),), "unhealthy", ("E803",), False),
+        ((verdict(Outcome.PASS, "8 parameters train"),), "healthy", (), False),
+        ((verdict(Outcome.INFRASTRUCTURE, "no training was seen"),), "could not tell", (), False),
+        ((), "no answer", (), False),
     ],
 )
-def test_an_answer_is_the_exit_code_with_its_findings(
-    monkeypatch: pytest.MonkeyPatch, status: int, output: str, answer: str, codes: tuple[str, ...], *, named: bool
+def test_an_answer_is_the_conclusion_with_its_findings(
+    monkeypatch: pytest.MonkeyPatch, given: tuple[Verdict, ...], answer: str, codes: tuple[str, ...], *, named: bool
 ) -> None:
-    """Without verdicts there is no answer, whatever the exit code is."""
-    answering(monkeypatch, status, output)
-    found = exam.ask("trl1.16", FAULTY)
+    """Without verdicts there is no answer."""
+    answering(monkeypatch, *given)
+    found = exam.Seat("trl1.16").ask(FAULTY)
     assert (found.answer, found.codes, found.cause_named) == (answer, codes, named)
 
 
 def test_a_script_runs_in_an_empty_directory_with_the_exam_on_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """It starts as its table says."""
-    asked = answering(monkeypatch, 0, "{}")
-    exam.ask("trl0.22", dataclasses.replace(FAULTY, launcher="torchrun --nproc-per-node 2", arguments=("--lr", "1")))
-    [given] = asked
-    place = str(exam.exam_directory())
-    assert given["command"][3:] == [
-        *("watch", "--stack", "trl0.22", "--json", "--", "torchrun", "--nproc-per-node", "2"),
-        *(f"{place}/faulty/frozen.py", "--lr", "1"),
-    ]
-    assert given["env"]["PYTHONPATH"].split(":")[0] == place
-    assert given["cwd"] != Path.cwd()
+    asked = answering(monkeypatch)
+    script = dataclasses.replace(FAULTY, launcher="torchrun --nproc-per-node 2", arguments=("--lr", "1"))
+    exam.Seat("trl0.22").ask(script)
+    [(given, place, path)] = asked
+    exams = str(exam.exam_directory())
+    assert given == ["torchrun", "--nproc-per-node", "2", f"{exams}/faulty/frozen.py", "--lr", "1"]
+    assert path.split(":") == [exams, "/mine"]
+    assert place != Path.cwd()
 
 
-def test_a_script_that_takes_too_long_has_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(command: list[str], **how: Any) -> None:
-        raise subprocess.TimeoutExpired(command, how["timeout"])
-
-    monkeypatch.setattr(exam.subprocess, "run", run)
-    assert exam.ask("trl1.16", FAULTY).answer == exam.BROKEN
+@pytest.mark.parametrize("error", [Interrupted(15), CompatError("no", where="a", todo="b")])
+def test_a_script_that_is_stopped_or_cannot_run_has_no_answer(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """The record says why."""
+    answering(monkeypatch, error=error)
+    found = exam.Seat("trl1.16").ask(FAULTY)
+    assert (found.answer, bool(found.said)) == (exam.BROKEN, True)
 
 
 def test_rates_count_misses_causes_and_false_alarms() -> None:
@@ -174,9 +180,21 @@ def test_bad_input_ends_with_one_sentence(capsys: pytest.CaptureFixture[str]) ->
     assert "no script runs on trl99" in capsys.readouterr().err
 
 
+def _healthy(script: Script) -> Answer:
+    return answer_of(script, "healthy")
+
+
 def test_a_part_of_the_exam_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its rates would be of other scripts."""
-    answering(monkeypatch, 3, json.dumps({"verdicts": [verdict("no training was seen")]}))
+    monkeypatch.setattr(exam, "_sit", lambda stack: None)
+    monkeypatch.setattr(exam, "_ask", _healthy)
     monkeypatch.setattr(exam, "scripts", lambda: (FAULTY, HEALTHY))
     monkeypatch.setattr(exam, "save", lambda record: pytest.fail("stored"))
     exam.main(["trl1.16", "-k", "frozen", "-j", "1"])
+
+
+def test_every_fault_that_a_stored_run_missed_has_a_reason() -> None:
+    """The page prints it beside the answer."""
+    reasons = {script.path: script.missed for script in exam.scripts()}
+    wrong = {answer.path for record in exam.read_records() for answer in record.answers if not answer.found}
+    assert not {path for path in wrong if path in reasons and not reasons[path]}

@@ -221,9 +221,9 @@ class TestTheRun:
     def test_the_environment_is_the_users(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The user's PYTHONPATH comes after one directory of the harness; nothing else of the checkout is on it."""
         monkeypatch.setenv("PYTHONPATH", "/mine")
-        assert host._environ(Path("/r"))["PYTHONPATH"] == f"{PACKAGE}/cell/site:/mine"
+        assert host.environ_of(Path("/r"))["PYTHONPATH"] == f"{PACKAGE}/cell/site:/mine"
         # What the environment lacks comes last.
-        assert host._environ(Path("/r"), Path("/with"))["PYTHONPATH"] == f"{PACKAGE}/cell/site:/mine:/with"
+        assert host.environ_of(Path("/r"), Path("/with"))["PYTHONPATH"] == f"{PACKAGE}/cell/site:/mine:/with"
 
     def test_a_script_without_any_library_is_reported_as_such(self) -> None:
         """The watch is loaded for real, records nothing and writes nothing; the script does not notice."""

@@ -5,19 +5,30 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from finetune_compat.contract.records import ActiveAdapters, Actor, Area, AreaCount, Census, Stage
 
-ADAPTER_MARKS = ("lora_", "modules_to_save", "trainable_tokens_")
-"""Parts of the names of parameters that PEFT adds."""
+_ALWAYS = (
+    "lora_",
+    "modules_to_save",
+    "trainable_tokens_",
+    # Segment Anything has a prompt_encoder too, with other parts.
+    r"prompt_encoder(?=\.[^.]+\.(?:\w*embedding|transform|mlp_head|lstm_head|prefix_task_\w+)\b)",
+    "adaption_prompt",
+    "adaption_gate",
+)
+"""Beginnings of the names of what PEFT adds, as regular expressions: what no layer declares, and LoRA, whose names are
+known without PEFT.
+"""
 
 _AREA_MARKS: tuple[tuple[Area, tuple[str, ...]], ...] = (
-    (Area.ADAPTER, ADAPTER_MARKS),
     (Area.PROJECTOR, ("visual.merger", "multi_modal_projector", "model.connector.")),
     (Area.VISION, ("visual.", "vision_tower", "vision_model.")),
     # Llama and most families; GPT-2; Falcon and BLOOM; GPT-NeoX.
@@ -27,16 +38,49 @@ _AREA_MARKS: tuple[tuple[Area, tuple[str, ...]], ...] = (
 )
 
 
+def adapter_marks() -> tuple[str, ...]:
+    """`_ALWAYS`, and the names that the layers of the imported PEFT declare as theirs."""
+    return _marks_of(sys.modules.get("peft.tuners.tuners_utils"))
+
+
 @functools.cache
+def _marks_of(tuners: Any) -> tuple[str, ...]:
+    layers = _below(getattr(tuners, "BaseTunerLayer", None))
+    names = (name for layer in layers for name in getattr(layer, "adapter_layer_names", ()))
+    return tuple(dict.fromkeys((*_ALWAYS, *names)))
+
+
+def _below(kind: type[Any] | None) -> Iterator[type[Any]]:
+    for lower in kind.__subclasses__() if kind is not None else ():
+        yield lower
+        yield from _below(lower)
+
+
+@functools.cache
+def _pattern(before: str, marks: tuple[str, ...], after: str) -> re.Pattern[str]:
+    return re.compile(f"{before}(?:{'|'.join(marks)}){after}")
+
+
+def adapter_part(name: str) -> str | None:
+    """The part of the parameter name `name` that PEFT added, such as `lora_A`; None if PEFT added none."""
+    return _part(name, adapter_marks())
+
+
+@functools.cache
+def _part(name: str, marks: tuple[str, ...]) -> str | None:
+    found = _pattern(r"(?:^|\.)(", marks, r"\w*)(?:\.|$)").search(name)
+    return found[1] if found else None
+
+
 def area_of(name: str) -> Area:
     """The area of the parameter called `name`; without a mark, the language model's layers."""
-    return next((area for area, marks in _AREA_MARKS if any(mark in name for mark in marks)), Area.LANGUAGE)
+    return seat_of(name) if adapter_part(name) is None else Area.ADAPTER
 
 
 @functools.cache
 def seat_of(name: str) -> Area:
     """The area of the module that the adapter parameter called `name` sits on."""
-    return next((area for area, marks in _AREA_MARKS[1:] if any(mark in name for mark in marks)), Area.LANGUAGE)
+    return next((area for area, marks in _AREA_MARKS if any(mark in name for mark in marks)), Area.LANGUAGE)
 
 
 def is_adapter(name: str) -> bool:
@@ -70,8 +114,15 @@ def active_adapters(model: nn.Module) -> tuple[str, ...]:
     Read from the layers and not from `PeftModel`: the layers decide what is computed, and Transformers adds adapters
     without a `PeftModel`.
     """
-    layers = (module for module in model.modules() if _is_adapter_layer(type(module)))
-    return tuple(sorted({name for layer in layers for name in layer.active_adapters}))  # type: ignore[union-attr]
+    return tuple(sorted({name for module in model.modules() for name in _active_of(module)}))
+
+
+def _active_of(module: Any) -> Iterable[str]:
+    if _is_adapter_layer(type(module)):
+        return tuple(module.active_adapters)
+    # Methods that put virtual tokens before the input have no layers in the model.
+    active = module.active_adapter if isinstance(getattr(module, "prompt_encoder", None), nn.ModuleDict) else None
+    return (active,) if isinstance(active, str) else ()
 
 
 def _is_adapter_layer(kind: type[nn.Module]) -> bool:
@@ -79,13 +130,9 @@ def _is_adapter_layer(kind: type[nn.Module]) -> bool:
     return any(base.__name__ == "BaseTunerLayer" for base in kind.__mro__)
 
 
-_ADAPTER_NAME = re.compile(rf"(?:^|\.)(?:{'|'.join(ADAPTER_MARKS)})\w*\.([^.]+)")
-
-
-@functools.cache
 def _adapter_name(name: str) -> str | None:
     """The adapter of the parameter called `name`: PEFT puts the adapter's name into the parameter's name."""
-    found = _ADAPTER_NAME.search(name)
+    found = _pattern(r"(?:^|\.)", adapter_marks(), r"\w*\.([^.]+)").search(name)
     return found[1] if found else None
 
 
@@ -129,12 +176,9 @@ def _active(named: Mapping[str, nn.Parameter], names: tuple[str, ...]) -> Active
 
 def _adapted(names: Iterable[str]) -> dict[str, int]:
     """Number of modules with an adapter, by the last part of their name."""
-    modules = {seat[1] for name in names if (seat := _SEAT.match(name))}
+    seats = _pattern(r"(.+?)\.", adapter_marks(), "")
+    modules = {seat[1] for name in names if (seat := seats.match(name))}
     return dict(sorted(Counter(module.rpartition(".")[2] for module in modules).items()))
-
-
-_SEAT = re.compile(rf"(.+?)\.(?:{'|'.join(ADAPTER_MARKS)})")
-"""Matches the module that an adapter's parameter sits on."""
 
 
 def _checkpointing(model: nn.Module) -> str:

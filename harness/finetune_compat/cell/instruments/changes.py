@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import nn
 
-from finetune_compat.cell.instruments.census import area_of, is_adapter, seat_of
+from finetune_compat.cell.instruments.census import adapter_part, seat_of
 from finetune_compat.cell.instruments.fingerprints import fingerprints, read
 from finetune_compat.contract.records import Area, Frozen, ParameterClass
 
@@ -20,17 +20,13 @@ def class_of(name: str) -> str:
     """The class of the parameter called `name`: its suffix, for example `lora_A`, preceded by the area of the model if
     that is the vision encoder or the projector.
     """
-    suffix, seat = (_adapter_suffix(name), seat_of(name)) if is_adapter(name) else (_suffix(name), area_of(name))
+    added, seat = adapter_part(name), seat_of(name)
+    suffix = added or _suffix(name)
     return f"{seat} {suffix}" if seat in (Area.VISION, Area.PROJECTOR) else suffix
 
 
-def _adapter_suffix(name: str) -> str:
-    parts = name.split(".")
-    return next((part for part in parts if part.startswith("lora_")), "modules_to_save")
-
-
 def _suffix(name: str) -> str:
-    area = area_of(name)
+    area = seat_of(name)
     if area in (Area.EMBEDDING, Area.NORM, Area.HEAD):
         return str(area)
     owner, _, leaf = name.rpartition(".")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,14 +23,20 @@ class Kept:
     """
 
     def __init__(self, scratch: Path, notes: Notes, *, everything: bool = False) -> None:
-        self._scratch, self._notes, self._everything = scratch.resolve(), notes, everything
-        scratch.mkdir(exist_ok=True)
+        self._notes = notes
+        self.begin_again(scratch, everything=everything)
+        self._numbered = 0
         self._own: set[Path] = set()
         """Directories that were empty when the script first saved into them. They are not redirected."""
         self._moved: dict[Path, Path] = {}
         """Directories that are redirected, and the directory in scratch that replaces each."""
         self._outputs: dict[Path, Path] = {}
         """The same for the output directories of trainers."""
+
+    def begin_again(self, scratch: Path, *, everything: bool) -> None:
+        """Redirect into `scratch`. Nothing was redirected before."""
+        scratch.mkdir(exist_ok=True)
+        self._scratch, self._everything = scratch.resolve(), everything
 
     def training_arguments(self, arguments: Any) -> None:
         """Change `arguments` so that the trainer writes below `scratch`, uploads nothing and reports to no service."""
@@ -42,6 +49,7 @@ class Kept:
             wanted = Path(asked).resolve()
             if wanted not in self._outputs:
                 self._outputs[wanted] = self._elsewhere(asked)
+                self._make(Path(asked), self._outputs[wanted])
             arguments.output_dir = str(self._outputs[wanted])
             if getattr(arguments, "logging_dir", None):
                 arguments.logging_dir = str(self._elsewhere("logs"))
@@ -150,13 +158,26 @@ class Kept:
             new = {link: entry for link, entry in links.items() if not link.is_symlink() or link.readlink() != entry}
             if any(link.exists() or link.is_symlink() for link in new):
                 return
+            self._make(directory, instead)
+            for link, entry in new.items():
+                link.symlink_to(entry)
+
+    def _make(self, directory: Path, instead: Path) -> None:
+        """Make `directory`, as a trainer would, with a record of what the host removes if it is empty."""
+        with suppress(OSError):
+            directory = directory.absolute()
             record = instead.with_name(f"{instead.name}{SHOWN}")
             if not record.exists():
                 made = [str(place) for place in (directory, *directory.parents) if not place.exists()]
                 record.write_text(json.dumps(dataclasses.asdict(Shown(str(directory), tuple(made)))), encoding="utf-8")
             directory.mkdir(parents=True, exist_ok=True)
-            for link, entry in new.items():
-                link.symlink_to(entry)
 
     def _elsewhere(self, name: str) -> Path:
-        return Path(tempfile.mkdtemp(prefix=f"{Path(name).name or 'out'}-", dir=self._scratch))
+        stem = Path(name).name or "out"
+        if int(os.environ.get("WORLD_SIZE", "1") or 1) <= 1:
+            return Path(tempfile.mkdtemp(prefix=f"{stem}-", dir=self._scratch))
+        # Processes that train together write to the same directory.
+        self._numbered += 1
+        place = self._scratch / f"{stem}-{self._numbered}"
+        place.mkdir(exist_ok=True)
+        return place

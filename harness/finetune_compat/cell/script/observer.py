@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,6 +23,7 @@ from finetune_compat.cell.instruments.live import rewards_make_the_gradient
 from finetune_compat.cell.script import saves, targets, without_gpu
 from finetune_compat.cell.script.additions import Additions
 from finetune_compat.cell.script.kept import Kept
+from finetune_compat.cell.script.loops import FEWEST_STEPS, Loop, Loops
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.cell.script.stories import Measured, Stories, Story, precision_of
 from finetune_compat.contract.cell_id import CellId
@@ -71,6 +73,13 @@ class _Trained:
         self.peft_config, self.task_type = _adapter_config(trainer.model)
         self.output_dir = str(getattr(arguments, "output_dir", ""))
         self.saves = str(getattr(getattr(arguments, "save_strategy", ""), "value", "")) != "no"
+        self.metric = _metric(arguments)
+        self.allocations = 0
+        self.savings: saves.Savings | None = None
+        """What is saved after training; None before."""
+        self.saved_early = False
+        """Whether the script saved the model between the trainer's constructor and training."""
+        self.begun: saves.Savings | None = None
         self.resume_untried = ""
         self.found = Measured()
         self.error: Failure | None = None
@@ -84,7 +93,8 @@ class Observer:
     def __init__(
         self, request: WatchRequest, device: DeviceRecord, stack: StackRecord, notes: Notes, kept: Kept, save: Any
     ) -> None:
-        self.notes, self._request, self._device, self._stack, self._save = notes, request, device, stack, save
+        self.notes, self._device, self._save = notes, device, save
+        self.begin_again(request, stack)
         self.kept = kept
         self.without_gpu = device.kind is DeviceKind.CPU
         self._stories = Stories()
@@ -95,10 +105,17 @@ class Observer:
         self._stage = Stage.IMPORT
         self._building = self._training = 0
         self._depth = self._saving = 0
-        self._started = time.time()
         self._wants_adapters = False
         self._handed: Census | None = None
+        self.loops = Loops(
+            lambda: bool(self._training or self._building),
+            lambda error: self.notes.miss(f"a loop of the script: the instrument failed ({error})"),
+        )
         self.watch()
+
+    def begin_again(self, request: WatchRequest, stack: StackRecord) -> None:
+        """Answer `request`. Nothing was observed before."""
+        self._request, self._stack, self._started = request, stack, time.time()
 
     # ---------------------------------------------------------------------------------------------------------- freezes
 
@@ -212,6 +229,18 @@ class Observer:
 
         return call
 
+    def allocates(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """AdaLoRA's `update_and_allocate`, followed by a note for the trainer that is training."""
+
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            for run in self._trained:
+                run.allocations += run.times_trained > 0
+            return result
+
+        return call
+
     # ----------------------------------------------------------------------------------------------------------- saves
 
     def saves_adapter(self, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -219,6 +248,8 @@ class Observer:
 
         @functools.wraps(original)
         def save(model: Any, place: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self._training:
+                self._note_saved(model)
             self._saving += 1
             try:
                 result = original(model, place, *args, **kwargs)
@@ -226,6 +257,8 @@ class Observer:
                 self._saving -= 1
             with self._instrument("the saved adapter"):
                 for run in () if self._training else self._trained:
+                    if run.savings is not None:
+                        run.savings.wrote(Path(place))
                     if run.story.is_of(model) and run.found.changed_outside:
                         run.found.saved = saves.compared(model, Path(place), run.found.changed_outside)
                 self._save()
@@ -238,8 +271,10 @@ class Observer:
 
         @functools.wraps(original)
         def save(*args: Any, **kwargs: Any) -> Any:
+            saved = next(iter((*args, *kwargs.values())), None)
+            if not self._training:
+                self._note_saved(saved)
             if not self._saving and not self._training:
-                saved = next(iter((*args, *kwargs.values())), None)
                 for run in self._trained:
                     run.found.saved_more = run.found.saved_more or _may_hold(saved, run.story)
             self._saving += 1
@@ -249,6 +284,15 @@ class Observer:
                 self._saving -= 1
 
         return save
+
+    def _note_saved(self, saved: Any) -> None:
+        with self._instrument("what is saved"):
+            whole = isinstance(saved, nn.Module)
+            for run in self._trained:
+                if run.savings is None:
+                    run.saved_early = run.saved_early or (whole and run.story.is_of(saved))
+                elif not whole:
+                    run.savings.note(saved)
 
     # ---------------------------------------------------------------------------------------------------------- models
 
@@ -348,6 +392,7 @@ class Observer:
                 raise
             finally:
                 if run.error is None:
+                    run.savings = run.begun
                     with self._instrument("new parameters"):
                         found.new = additions.compared(found.used, found.tokens) if additions else None
                         found.changed_outside = outside.changed() if outside else ()
@@ -363,6 +408,7 @@ class Observer:
         with self._instrument("new parameters"):
             found.new_from = run.story.rows_before
             additions = Additions(trainer.model, run.story)
+            run.begun = saves.Savings(trainer.model)
             outside = saves.Outside(trainer.model)
         with self._instrument("the targets of the adapters"):
             # A script may change the scaling after it built the trainer.
@@ -407,7 +453,8 @@ class Observer:
             if run.times_trained == 1:
                 run.freezes = self.frozen(trainer.model)
             if run.times_trained == 1 and run.error is None:
-                run.stages.append(census.take(trainer.model, Stage.AFTER_TRAINING, Actor.FLOW, digest=False))
+                together = int(os.environ.get("WORLD_SIZE", "1") or 1) > 1
+                run.stages.append(census.take(trainer.model, Stage.AFTER_TRAINING, Actor.FLOW, digest=together))
         self.watch()
         self._save()
 
@@ -452,8 +499,9 @@ class Observer:
 
     def runs(self) -> tuple[Run, ...]:
         """The runs so far, one per trainer. Without a trainer: one per wrapped model, or one of the first model."""
-        if self._trained:
-            return tuple(self._run(run) for run in self._trained)
+        loops = [loop for loop in self.loops.all if loop.steps >= FEWEST_STEPS]
+        if self._trained or loops:
+            return (*map(self._run, self._trained), *map(self._looped, loops))
         wrapped = [story for story in self._stories.all if story.wrapped]
         found = wrapped or self._stories.all[:1]
         return tuple(self._untrained(story) for story in found)
@@ -496,6 +544,27 @@ class Observer:
             frozen_after=run.found.frozen_after,
             resume_untried=run.resume_untried,
             resume_resets=run.found.resets,
+            seen_batches=run.found.seen_batches,
+            reward=run.found.reward,
+            metric=run.metric,
+            allocations=run.allocations,
+            saved_as=_saved_as(run),
+            steps_left=run.found.steps_left,
+        )
+
+    def _looped(self, loop: Loop) -> Run:
+        """The run of a loop that the script writes itself. What follows its last step is not judged."""
+        story = self._stories.of(loop.model)
+        earlier = (taken for taken in story.stages if taken.name in (Stage.LOAD, Stage.PREPARE, Stage.PEFT))
+        variant = Variant(story.model_type, precision_of(loop.model), _checkpoints(loop.model))
+        stages = (*earlier, loop.census)
+        seen = self.observation(self._request.flow, variant, stages, None, training=loop.training())
+        return Run(
+            seen=seen,
+            trainer=None,
+            asks_for_adapters=loop.adapted,
+            idle=loop.idle(),
+            seen_batches=loop.batches.seen(),
         )
 
     def _untrained(self, story: Story) -> Run:
@@ -570,6 +639,19 @@ def _adapter_config(model: nn.Module) -> tuple[str, str | None]:
     config = next(iter(configs.values())) if config is None else config
     task = getattr(config, "task_type", None)
     return type(config).__name__, None if task is None else str(getattr(task, "value", task))
+
+
+def _saved_as(run: _Trained) -> str:
+    found = run.savings.saved_as() if run.savings is not None else ""
+    return found or ("early" if run.saved_early and not run.saves else "")
+
+
+def _metric(arguments: Any) -> str:
+    """As `Run.metric`."""
+    name = getattr(arguments, "metric_for_best_model", None)
+    if not name or not getattr(arguments, "load_best_model_at_end", False):
+        return ""
+    return f"{'greater' if getattr(arguments, 'greater_is_better', False) else 'smaller'} {name}"
 
 
 def _checkpoints(model: nn.Module) -> bool:

@@ -22,7 +22,7 @@ from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.contract.records import REPORTED, DeviceKind, DeviceRecord, Failure, StackRecord, Stage
 from finetune_compat.contract.redaction import redact_words
-from finetune_compat.contract.script import REQUEST, SCRATCH, Pipeline, UnknownArgument, WatchRequest
+from finetune_compat.contract.script import RANK, REQUEST, SCRATCH, Pipeline, UnknownArgument, WatchRequest
 from finetune_compat.machine import child_processes
 from finetune_compat.machine.files import write_atomically
 
@@ -66,6 +66,13 @@ class Process:
         sys.excepthook = self._noting_errors(sys.excepthook)
         atexit.register(self._end)
 
+    def begin_again(self, request: WatchRequest) -> None:
+        """Answer `request` from now on: this process was forked from one that had only imported libraries."""
+        self.request, self._owner = request, os.getpid()
+        self.kept.begin_again(Path(request.folder, SCRATCH), everything=request.throw_away)
+        if self._observer is not None:
+            self._observer.begin_again(request, self._stack())
+
     def _cannot_follow(self, module: str, error: Exception) -> None:
         self.notes.miss(f"calls of {module} were not seen: {type(error).__name__}: {error}")
 
@@ -78,6 +85,7 @@ class Process:
             "peft.mapping": self._library,
             "peft.mapping_func": self._library,
             "peft.peft_model": self._peft_model,
+            "peft.tuners.adalora.model": self._adalora,
             "transformers.modeling_utils": self._models,
             "transformers.training_args": self._arguments,
             "transformers.trainer": self._trainers,
@@ -135,6 +143,7 @@ class Process:
         from finetune_compat.cell.script.observer import classmethod_of
 
         observer, models = self.observer, module.PreTrainedModel
+        models.__init__ = _then(models.__init__, observer.loops.know)  # type: ignore[method-assign]
         classmethod_of(models, "from_pretrained", observer.load)
         models.save_pretrained = observer.saves_weights(models.save_pretrained)
         models.resize_token_embeddings = observer.resized(models.resize_token_embeddings)
@@ -146,9 +155,14 @@ class Process:
         from finetune_compat.cell.script.observer import classmethod_of
 
         observer, models = self.observer, module.PeftModel
+        models.__init__ = _then(models.__init__, observer.loops.know)  # type: ignore[method-assign]
         classmethod_of(models, "from_pretrained", lambda original: observer.step(original, Stage.PEFT))
         models.save_pretrained = observer.saves_adapter(models.save_pretrained)
         self.kept.savers(module)
+
+    def _adalora(self, module: ModuleType) -> None:
+        models = module.AdaLoraModel
+        models.update_and_allocate = self.observer.allocates(models.update_and_allocate)
 
     def _arguments(self, module: ModuleType) -> None:
         from finetune_compat.cell.script import without_gpu
@@ -216,7 +230,8 @@ class Process:
             error=self._error,
             unknown=self._unknown,
         )
-        write_atomically(Path(self.request.folder, f"{self._owner}.json"), record.to_json())
+        suffix = RANK if int(os.environ.get("RANK", "0") or 0) else ".json"
+        write_atomically(Path(self.request.folder, f"{self._owner}{suffix}"), record.to_json())
 
     def _not_trained(self) -> tuple[str, ...]:
         alone = self._observer.loaded_only() if self._observer else ()
@@ -228,6 +243,17 @@ class Process:
         return StackRecord(
             self.request.stack, platform.python_version(), self.request.lock_sha256, wanted, False, found
         )
+
+
+def _then(original: Callable[..., None], note: Callable[[Any], None]) -> Callable[..., None]:
+    """The constructor `original`, followed by a note of what it made."""
+
+    @functools.wraps(original)
+    def init(made: Any, *args: Any, **kwargs: Any) -> None:
+        original(made, *args, **kwargs)
+        note(made)
+
+    return init
 
 
 @functools.cache
@@ -248,14 +274,17 @@ def _device() -> DeviceRecord:
     return runner._device(kind, None)
 
 
+def request_at(path: str) -> WatchRequest:
+    """The request in the file at `path`."""
+    return WatchRequest(**json.loads(Path(path).read_text(encoding="utf-8")))
+
+
 def begin() -> None:
-    """Watch this process. Of several processes that train together, only rank 0 is watched."""
+    """Watch this process. All processes that train together are watched, so that all end after the same step."""
     child_processes.end_with_parent()
     os.environ.pop(child_processes.PARENT, None)  # processes that the script starts may outlive the script
-    if int(os.environ.get("RANK", "0") or 0):
-        return
     global current  # noqa: PLW0603 - one per process
-    current = Process(WatchRequest(**json.loads(Path(os.environ[REQUEST]).read_text(encoding="utf-8"))))
+    current = Process(request_at(os.environ[REQUEST]))
     current.watch()
 
 

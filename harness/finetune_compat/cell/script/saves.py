@@ -36,6 +36,68 @@ class Outside:
         return tuple(weakref.ref(parameter) for parameter, before in self._before if _sums(parameter) != before)
 
 
+Value = tuple[tuple[int, ...], float, float]
+"""Shape and two sums of a tensor."""
+
+
+class Savings:
+    """What the script saves of one trained model, compared with its values before training."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._before = frozenset(map(_value, model.state_dict().values()))
+        self._trained = self._untrained = False
+        self._configs: dict[Path, Mapping[str, Any]] = {}
+
+    def note(self, saved: Any) -> None:
+        """Note tensors that are saved after training."""
+        values = [_value(tensor) for tensor in _tensors(saved) if tensor.is_floating_point() and tensor.numel() > 1]
+        if values and all(value in self._before for value in values):
+            self._untrained = True
+        elif values:
+            self._trained = True
+
+    def wrote(self, directory: Path) -> None:
+        """Note the configuration of an adapter that was just saved to `directory`."""
+        for file in directory.glob("**/adapter_config.json"):
+            self._configs[file] = _settings(file)
+
+    def saved_as(self) -> str:
+        """As `Run.saved_as`, without `early`."""
+        changed = [
+            f"{name} {old!r} -> {now[name]!r}"
+            for file, before in self._configs.items()
+            if file.is_file()
+            for now in (_settings(file),)
+            for name, old in before.items()
+            if name in now and now[name] != old
+        ]
+        if changed:
+            return f"changed {', '.join(changed)}"
+        return "trained" if self._trained else "untrained" if self._untrained else ""
+
+
+_STRENGTH = ("lora_alpha", "r", "use_rslora", "use_dora", "alpha_pattern", "rank_pattern")
+"""Entries of adapter_config.json on which the result of a loaded adapter depends."""
+
+
+def _settings(file: Path) -> Mapping[str, Any]:
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return {name: found[name] for name in _STRENGTH if name in found}
+
+
+def _tensors(saved: Any) -> list[torch.Tensor]:
+    """The tensors of what is passed to a function that saves."""
+    if isinstance(saved, nn.Module):
+        return list(saved.state_dict().values())
+    if isinstance(saved, Mapping):
+        return [one for value in saved.values() for one in _tensors(value)]
+    return [saved] if isinstance(saved, torch.Tensor) else []
+
+
+def _value(tensor: torch.Tensor) -> Value:
+    return (tuple(tensor.shape), *_sums(tensor))
+
+
 def _has_virtual_tokens(model: nn.Module) -> bool:
     configs = (getattr(module, "peft_config", None) for module in model.modules())
     found = (config for one in configs if isinstance(one, dict) for config in one.values())
@@ -45,6 +107,8 @@ def _has_virtual_tokens(model: nn.Module) -> bool:
 def _sums(parameter: torch.Tensor) -> tuple[float, float]:
     """Two sums over all elements. Every step of an optimizer changes them."""
     values = parameter.detach()
+    if not values.is_floating_point():
+        values = values.float()
     return float(values.sum(dtype=torch.float64)), float(torch.linalg.vector_norm(values, dtype=torch.float64))
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from finetune_compat.cell.instruments import census
 from finetune_compat.cell.script.saves import Changed
 from finetune_compat.contract.records import Actor, Census, Labels, Precision, Stage, Training
-from finetune_compat.contract.script import Lesson, NewParameters, SavedAdapter
+from finetune_compat.contract.script import Lesson, NewParameters, SavedAdapter, Seen
 
 
 class Story:
@@ -68,6 +68,9 @@ class Measured:
         self.logged_at: tuple[int, ...] = ()
         self.frozen_after: int | None = None
         self.resets = False
+        self.seen_batches: Seen | None = None
+        self.reward: tuple[float, ...] = ()
+        self.steps_left = 0
         self.cut = False
         """Whether the watch ended training before its last step."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from finetune_compat.cell.instruments.batches import LabelLog
 from finetune_compat.cell.instruments.census import subject
 from finetune_compat.cell.instruments.changes import compared
 from finetune_compat.cell.instruments.training import Probe, logged
-from finetune_compat.cell.script import resuming
+from finetune_compat.cell.script import batches_seen, resuming
+from finetune_compat.cell.script.batches_seen import BatchLog
 from finetune_compat.cell.script.labels import Teaching, counting, heard
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.cell.script.stories import Measured
@@ -32,13 +34,13 @@ class _Ends(TrainerCallback):
 
     def __init__(self, steps: int) -> None:
         self._left = steps
-        self.cut = False
-        """Whether steps were left when it ended training."""
+        self.left_out = 0
+        """Steps that were left when it ended training."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         self._left -= 1
         if self._left <= 0:
-            self.cut = state.global_step < state.max_steps
+            self.left_out = max(0, state.max_steps - state.global_step)
             control.should_training_stop = True
 
 
@@ -52,6 +54,8 @@ class _ScriptProbe(Probe):
         self.whole = False
         self.frozen_after: int | None = None
         """Number of steps after which fewer parameters were trainable, until now; None if there is no such step."""
+        self.stale_from: int | None = None
+        """The first step that began with gradients of an earlier one."""
         self._trainable: list[nn.Parameter] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
@@ -65,6 +69,8 @@ class _ScriptProbe(Probe):
     def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         super().on_step_begin(args, state, control, **given)
         self._note_frozen(state)
+        if self.stale_from is None and any(p.grad is not None and bool(p.grad.any()) for p in self._trainable):
+            self.stale_from = int(state.global_step) + 1
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         super().on_step_end(args, state, control, **given)
@@ -87,6 +93,7 @@ def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, not
     labels, trained = LabelLog(end), _to_train(trainer.model)
     teaching = Teaching(trainer, found, notes)
     probe, ends = _ScriptProbe(trained, notes), _Ends(steps)
+    batches = BatchLog(trainer.model, trainer)
     before, of_evaluation = _evaluated(trainer, end, found, notes)
     trainer.add_callback(probe)
     trainer.add_callback(ends)
@@ -95,6 +102,7 @@ def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, not
         with (
             heard(trainer.model, counting(labels)),
             teaching.listening(),
+            batches_seen.listening(trainer, batches, lambda error: _failed(notes, error)),
             resuming.watched(trainer, trained) as loading,
         ):
             result = run()
@@ -104,14 +112,20 @@ def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, not
         probe.gradients.detach()
         found.labels, found.idle = labels.labels(), probe.gradients.idle()
         teaching.end()
-        found.frozen_after, found.cut = probe.frozen_after, ends.cut
+        found.frozen_after, found.cut, found.steps_left = probe.frozen_after, ends.left_out > 0, ends.left_out
+        batches.stale_from = probe.stale_from
     found.resets = loading.resets
     frozen = compared(probe.frozen, trainer.model) if probe.whole else None
-    after, _ = _evaluated(trainer, end, found, notes)
+    with batches.evaluating():
+        after, _ = _evaluated(trainer, end, found, notes)
+    try:
+        found.seen_batches = batches.seen()
+    except Exception as error:  # noqa: BLE001 - an instrument must not end the script
+        _failed(notes, error)
     # `train()` begins a new log.
     log = trainer.state.log_history
     log = log[before_it:] if len(log) > before_it else log
-    found.rewards_alike = _rewards_alike(log)
+    found.rewards_alike, found.reward = _rewards_alike(log), logged(log, "reward")
     found.logged_at = tuple(int(entry["step"]) for entry in log if entry.get("loss") is not None and "step" in entry)
     if probe.whole:
         found.training = Training(
@@ -137,6 +151,10 @@ def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, not
             grad_norm_logged=logged(log, "grad_norm"),
         )
     return result
+
+
+def _failed(notes: Notes, error: Exception) -> None:
+    notes.miss(f"batches: the instrument failed ({type(error).__name__}: {str(error)[:200]})")
 
 
 def _to_train(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -215,6 +233,24 @@ def _few(rows: Any, notes: Notes) -> Any:
 
 
 @contextmanager
+def _unprepared(trainer: Any) -> Iterator[None]:
+    """On exit, Accelerate has not prepared the model if it had not before: what it prepares for an evaluation it does
+    not wrap for training, and then several processes exchange no gradients.
+    """
+    held = getattr(getattr(trainer, "accelerator", None), "_models", None)
+    if not isinstance(held, list) or int(os.environ.get("WORLD_SIZE", "1") or 1) <= 1:
+        yield
+        return
+    before, prepared = list(held), "_is_accelerate_prepared" in vars(trainer.model)
+    try:
+        yield
+    finally:
+        held[:] = before
+        if not prepared:
+            vars(trainer.model).pop("_is_accelerate_prepared", None)
+
+
+@contextmanager
 def _without_traces(trainer: Any) -> Iterator[None]:
     """While open, no callback of `trainer` is called. On exit, its log and all random states are as before."""
     callbacks, trainer.callback_handler.callbacks = trainer.callback_handler.callbacks, []
@@ -223,7 +259,8 @@ def _without_traces(trainer: Any) -> Iterator[None]:
     arrays = np.random.get_state()  # noqa: NPY002 - the generator that scripts and libraries share
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     try:
-        yield
+        with _unprepared(trainer):
+            yield
     finally:
         random.setstate(python)
         np.random.set_state(arrays)  # noqa: NPY002 - likewise

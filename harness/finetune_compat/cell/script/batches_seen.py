@@ -1,0 +1,268 @@
+"""What the batches of a training show about its data, its loop and its effect."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from finetune_compat.cell.instruments.batches import asked_again
+from finetune_compat.cell.script.labels import labelled, shifts_labels
+from finetune_compat.contract.script import Seen
+
+_MOST_ROWS = 5000
+"""Most rows of a data set that are compared with another one."""
+
+_DIFFERENT = 0.75
+"""Least share of training rows that differ. Where few rows are possible, held-out rows are among them by chance."""
+
+_DRAWS = 8
+"""Random predictions that metrics are computed for. All equal by chance: less than once in 10,000 evaluations."""
+
+_CLOSE = 1e-5
+"""Largest difference of two evaluations, relative to the largest logit. The same kernels give the same
+numbers; dropout in attention changes the logits of a small model by 1e-4.
+"""
+
+
+class BatchLog:
+    """Notes every training batch: as the loss of `trainer` receives it, or without a trainer as `model` does."""
+
+    def __init__(self, model: nn.Module, trainer: Any = None) -> None:
+        self._model, self._trainer = model, trainer
+        self._busy = False
+        self._rows: set[Hashable] = set()
+        self._count = self._batches = self._again = self._pairs = self._alike = self._labels = 0
+        self._last: Hashable = None
+        self._values: set[Any] = set()
+        self._first: dict[str, Any] | None = None
+        self._loss: float | None = None
+        self.evaluates_alike: bool | None = None
+        self.stale_from: int | None = None
+        self.metrics_vary: bool | None = None
+        self.loaded: int | None = None
+        """Rows behind the loader, where there is no trainer."""
+
+    def note(self, inputs: Any) -> None:
+        """Note one batch, before the model has received it."""
+        if self._busy or not isinstance(inputs, Mapping):
+            return
+        rows = _rows(inputs)
+        if rows:
+            self._batches += 1
+            self._count += len(rows)
+            self._again += rows == self._last
+            self._last = rows
+            self._rows |= set(rows)
+        pairs = _pairs(inputs, rows)
+        self._pairs += len(pairs)
+        self._alike += sum(chosen == rejected for chosen, rejected in pairs)
+        values = _classes(inputs)
+        self._labels += len(values)
+        self._values |= set(values)
+        if self._first is None and labelled(inputs) is not None and shifts_labels(self._model):
+            self._first = {name: _copied(value) for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+            self._loss = self._of_the_first()
+
+    def _of_the_first(self) -> float | None:
+        """Mean loss of the tokens of the first batch that have a label; None without a batch."""
+        batch = labelled(self._first)
+        if self._first is None or batch is None or "input_ids" not in self._first:
+            return None
+        names = ("input_ids", "attention_mask", "position_ids", "token_type_ids")
+        given = {name: self._first[name] for name in names if name in self._first}
+        with self._apart():
+            logits = asked_again(self._model, given)[:, :-1]
+        ids, kept = batch.ids[:, 1:].cpu(), (batch.labels[:, 1:] != nn.CrossEntropyLoss().ignore_index).cpu()
+        if logits.shape[:2] != ids.shape or not bool(kept.any()):
+            return None
+        return float(nn.functional.cross_entropy(logits[kept], ids[kept]))
+
+    def seen(self) -> Seen:
+        """What was noted so far. The loss of the first batch is measured now."""
+        return Seen(
+            rows=self._count,
+            distinct=len(self._rows),
+            data_rows=_length(getattr(self._trainer, "train_dataset", None)) if self._trainer else self.loaded,
+            batches=self._batches,
+            same_as_last=self._again,
+            pairs=self._pairs,
+            pairs_alike=self._alike,
+            class_labels=self._labels,
+            classes=len(self._values),
+            first_batch=None if self._loss is None else (self._loss, self._of_the_first() or self._loss),
+            evaluates_alike=self.evaluates_alike,
+            stale_from=self.stale_from,
+            metrics_vary=self.metrics_vary,
+            **_held_out(self._trainer),
+        )
+
+    @contextmanager
+    def _apart(self) -> Iterator[None]:
+        """While open, nothing is noted. On exit, the random state is as before."""
+        self._busy = True
+        try:
+            with torch.random.fork_rng():
+                yield
+        finally:
+            self._busy = False
+
+    def again(self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        """A forward hook: compute the first batch of an evaluation once more, in the mode that it is evaluated in."""
+        # A forward with a cache changes the cache.
+        if self._busy or self.evaluates_alike is not None or kwargs.get("past_key_values") is not None:
+            return
+        with self._apart(), torch.no_grad():
+            self.evaluates_alike = _alike(_tensor(output), _tensor(module(*args, **kwargs)))
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """While open, the model is evaluated."""
+        handle = self._model.register_forward_hook(self.again, with_kwargs=True)
+        original = getattr(self._trainer, "compute_metrics", None)
+        if original is not None:
+            self._trainer.compute_metrics = self._metrics(original)
+        try:
+            yield
+        finally:
+            handle.remove()
+            if original is not None:
+                self._trainer.compute_metrics = original
+
+    def _metrics(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`original`, followed by its results for random predictions."""
+
+        @functools.wraps(original)
+        def compute(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            if len(args) == 1 and not kwargs and result and self.metrics_vary is None:
+                with suppress(Exception):  # metrics of generated tokens, for example, do not take random numbers
+                    drawn = [original(_drawn(args[0], seed)) for seed in range(_DRAWS)]
+                    self.metrics_vary = any(one != result for one in drawn)
+            return result
+
+        return compute
+
+
+@contextmanager
+def listening(trainer: Any, log: BatchLog, failed: Callable[[Exception], None]) -> Iterator[None]:
+    """While open, note every batch that the loss of `trainer` receives in training in `log`."""
+    original, own = trainer.compute_loss, "compute_loss" in vars(trainer)
+
+    def compute_loss(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if getattr(model, "training", False):
+            try:
+                log.note(inputs)
+            except Exception as error:  # noqa: BLE001 - an instrument must not end the script
+                failed(error)
+        return original(model, inputs, *args, **kwargs)
+
+    trainer.compute_loss = compute_loss
+    try:
+        yield
+    finally:
+        if own:
+            trainer.compute_loss = original
+        else:
+            del trainer.compute_loss
+
+
+def _copied(value: torch.Tensor) -> torch.Tensor:
+    return value.detach().clone()
+
+
+def _tensor(output: Any) -> torch.Tensor | None:
+    """The logits of a forward; its loss where it keeps no logits."""
+    for name in ("logits", "loss"):
+        found = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+        if isinstance(found, torch.Tensor):
+            return found
+    return None
+
+
+def _drawn(prediction: Any, seed: int) -> Any:
+    """`prediction`, an `EvalPrediction`, with random numbers for what the model predicted."""
+    other = copy.copy(prediction)
+    other.predictions = np.random.default_rng(seed).normal(size=np.shape(prediction.predictions))
+    return other
+
+
+def _alike(one: torch.Tensor | None, other: torch.Tensor | None) -> bool | None:
+    if one is None or other is None or one.shape != other.shape or not one.numel():
+        return None
+    first, second = one.detach().float(), other.detach().float()
+    if not bool(torch.isfinite(first).all() and torch.isfinite(second).all()):
+        return None
+    return bool((first - second).abs().max() <= _CLOSE * first.abs().max())
+
+
+_IDS = ("input_ids", "chosen_input_ids", "input_ids_chosen", "completion_input_ids", "prompt_input_ids")
+
+
+def _rows(inputs: Mapping[str, Any]) -> tuple[Hashable, ...]:
+    """The tokens of each row of a batch, without what attention leaves out; empty if it has no tokens."""
+    name = next((name for name in _IDS if isinstance(inputs.get(name), torch.Tensor)), None)
+    return _of(inputs, name) if name else ()
+
+
+def _of(inputs: Mapping[str, Any], name: str) -> tuple[Hashable, ...]:
+    ids, mask = inputs[name], inputs.get(name.replace("input_ids", "attention_mask"))
+    kept = mask if isinstance(mask, torch.Tensor) and mask.shape == ids.shape else torch.ones_like(ids)
+    pairs = zip(ids.tolist(), kept.tolist(), strict=True)
+    return tuple(tuple(one for one, real in zip(*row, strict=True) if real) for row in pairs)
+
+
+def _pairs(inputs: Mapping[str, Any], rows: tuple[Hashable, ...]) -> list[tuple[Hashable, Hashable]]:
+    """Chosen and rejected rows: under two names, or as the halves of a batch, as later releases of TRL have them."""
+    for chosen, rejected in (("chosen_input_ids", "rejected_input_ids"), ("input_ids_chosen", "input_ids_rejected")):
+        if all(isinstance(inputs.get(name), torch.Tensor) for name in (chosen, rejected)):
+            return list(zip(_of(inputs, chosen), _of(inputs, rejected), strict=False))
+    half = 0 if "labels" in inputs else len(rows) // 2
+    return list(zip(rows[:half], rows[half:], strict=True)) if half and 2 * half == len(rows) else []
+
+
+def _classes(inputs: Mapping[str, Any]) -> list[Any]:
+    """One label for each row, as a classifier or KTO has them; empty if the batch has none."""
+    found = inputs.get("labels", inputs.get("label"))
+    if isinstance(found, torch.Tensor):
+        whole = found.dim() == 1 and not found.is_floating_point()
+        return found.tolist() if whole else []
+    flags = isinstance(found, (list, tuple)) and all(isinstance(one, (bool, int)) for one in found)
+    return list(found) if flags else []
+
+
+def _length(rows: Any) -> int | None:
+    try:
+        return len(rows)
+    except (TypeError, AttributeError, NotImplementedError):
+        return None  # a stream
+
+
+def _held_out(trainer: Any) -> dict[str, int]:
+    """Rows of the evaluation set that can be compared, and those of them that are training rows."""
+    held_out = getattr(trainer, "eval_dataset", None)  # without a trainer there is none
+    if isinstance(held_out, dict):
+        held_out = next(iter(held_out.values()), None)
+    known, asked = _tokens(getattr(trainer, "train_dataset", None)), _tokens(held_out)
+    if not known or not asked:
+        return {"held_out": 0, "held_out_trained": 0}
+    trained = set(known)
+    if len(trained) < _DIFFERENT * len(known):
+        return {"held_out": 0, "held_out_trained": 0}
+    return {"held_out": len(asked), "held_out_trained": sum(row in trained for row in asked)}
+
+
+def _tokens(rows: Any) -> list[Hashable]:
+    """The tokens of the first rows of a data set of the library datasets. Reading others may change what is trained."""
+    if not type(rows).__module__.startswith("datasets.") or "input_ids" not in (rows.column_names or ()):
+        return []
+    if not hasattr(rows, "__len__") or rows.format["type"] == "custom":
+        return []
+    few = rows.select_columns("input_ids").with_format(None)
+    return [tuple(row) for row in few[:_MOST_ROWS]["input_ids"]]
