@@ -32,6 +32,7 @@ APART = (
     "finetune_compat.contract.errors",
     "finetune_compat.machine.child_processes",
     "finetune_compat.machine.files",
+    "finetune_compat.machine.foreign",
     "finetune_compat.contract.plan",
     "finetune_compat.contract.recipe",
     "finetune_compat.contract.verdict",

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import safetensors
 
 from finetune_compat.contract.errors import AdapterError
-from finetune_compat.inspect.nesting import parsed
+from finetune_compat.machine.foreign import parsed
 from finetune_compat.inspect.values import NO_VALUES, READABLE, Values, together, values_of
 
 WEIGHTS = "adapter_model.safetensors"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_compat.contract.errors import CompatError
+from finetune_compat.machine.foreign import parsed, read_whole
 
 UNFINISHED = ".part-"
 """Prefix of the names of temporary files. A killed process leaves its temporary files behind."""
@@ -136,7 +136,7 @@ def read_object(file: Path) -> dict[str, Any]:
         CompatError: the file is missing, cannot be read, or is not a JSON object.
     """
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        raw = parsed(read_whole(file))
     except OSError as error:
         raise CompatError(
             f"cannot be read: {error.strerror}",
@@ -145,7 +145,7 @@ def read_object(file: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise CompatError(
-            f"not JSON: {error}",
+            str(error).removeprefix("is "),
             where=str(file),
             meaning="It was cut off, or edited by hand.",
             todo="Take the file from the model's repository again.",

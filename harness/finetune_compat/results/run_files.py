@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gzip
 import io
 import json
 import zlib
@@ -36,6 +35,7 @@ from finetune_compat.contract.redaction import redact
 from finetune_compat.contract.verdict import Deviation
 from finetune_compat.machine.aside import another_core, aside
 from finetune_compat.machine.files import link_atomically, write_atomically
+from finetune_compat.machine.foreign import expanded
 from finetune_compat.machine.places import places
 from finetune_compat.results.branches import Uncovered, trace_of, uncovered
 from finetune_compat.results.lacking import lacking
@@ -204,9 +204,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         if not path.exists() and not packed.exists():
             return
-        with path.open("rb") if path.exists() else io.BytesIO(gzip.decompress(packed.read_bytes())) as file:
+        with path.open("rb") if path.exists() else io.BytesIO(expanded(packed)) as file:
             yield from ((number, line.decode()) for number, line in enumerate(file, 1))
-    except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise _unreadable(str(path), f"cannot be read as text: {why(error)}") from None
 
 
