@@ -43,8 +43,14 @@ def recipe_of(observation: Observation, **changes: object) -> Recipe:
 def stored_object(
     observation: Observation | None = None, at: str = "2026-01-02T03:04:05.000006+00:00", **changes: object
 ) -> Stored:
-    """An observation as the store holds it; `changes` apply to the recipe."""
+    """An observation as the store holds it. `changes` apply to the recipe, and to the observation where it says the
+    same.
+    """
     what = observation or seen()
+    if "seed" in changes:
+        what = replace(what, seed=changes["seed"])  # type: ignore[arg-type]
+    if "lock_sha256" in changes:
+        what = replace(what, stack=replace(what.stack, lock_sha256=str(changes["lock_sha256"])))
     return Stored(
         recipe=recipe_of(what, **changes), line=to_json(what), recorded_at=at, harness="0.1.0", outcome="pass"
     )

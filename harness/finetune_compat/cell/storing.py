@@ -7,7 +7,7 @@ from __future__ import annotations
 import datetime
 import functools
 import importlib.metadata
-import os
+import json
 import sys
 from pathlib import Path
 
@@ -16,8 +16,18 @@ from finetune_compat.contract.plan import Plan, PlannedCell, apart
 from finetune_compat.contract.recipe import contradiction
 from finetune_compat.contract.records import Observation, to_json
 from finetune_compat.contract.version import __version__
+from finetune_compat.machine.files import append
 from finetune_compat.store import stored_files
 from finetune_compat.store.stored_files import Stored
+
+
+def record(plan: Plan, seen: Observation) -> None:
+    """Append `seen` to the observations of the run.
+
+    Raises:
+        OSError: the disk is full. The cell has no observation then.
+    """
+    append(Path(plan.run) / "observations.jsonl", f"{to_json(seen)}\n".encode())
 
 
 def keep(plan: Plan, planned: PlannedCell, seen: Observation, verdict: Verdict) -> None:
@@ -28,18 +38,22 @@ def keep(plan: Plan, planned: PlannedCell, seen: Observation, verdict: Verdict) 
     """
     if plan.store is None or planned.recipe is None or verdict.outcome is Outcome.INFRASTRUCTURE:
         return
-    problem = contradiction(planned.recipe, seen) or _other_beside(planned.recipe.beside) or _unaccounted(plan)
+    line, store = to_json(seen), Path(plan.store)
+    problem = (
+        contradiction(planned.recipe, json.loads(line)) or _other_beside(planned.recipe.beside) or _unaccounted(plan)
+    )
     if not problem:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
         stored = Stored(
             recipe=planned.recipe,
-            line=to_json(seen),
+            line=line,
+            counter=stored_files.next_counter(store, planned.recipe.address),
             recorded_at=now,
             harness=__version__,
             outcome=verdict.outcome.value,
         )
         try:
-            stored_files.write(Path(plan.store), stored)
+            stored_files.write(store, stored)
         except OSError as error:
             problem = f"{plan.store} cannot be written to: {error.strerror}"
     if problem:
@@ -70,8 +84,4 @@ def _unaccounted(plan: Plan) -> str:
 
 def _report(plan: Plan, line: str) -> None:
     plan.unkept_file.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(plan.unkept_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(handle, line.encode())
-    finally:
-        os.close(handle)
+    append(plan.unkept_file, line.encode())

@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 import safetensors
 
 from finetune_compat.contract.errors import AdapterError
-from finetune_compat.machine.foreign import parsed
 from finetune_compat.inspect.values import NO_VALUES, READABLE, Values, together, values_of
+from finetune_compat.machine.foreign import parsed
 
 WEIGHTS = "adapter_model.safetensors"
 """PEFT's name of the file."""

@@ -19,8 +19,11 @@ UNFINISHED = ".part-"
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file in the directory of `path`. On exit it replaces `path`; after an error it is removed."""
+def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """A temporary file in the directory of `path`. On exit it replaces `path`; after an error it is removed.
+
+    With `durable` the new file is on the disk when this returns: after a power failure it is not empty.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
     os.close(handle)
@@ -28,14 +31,29 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.chmod(0o644)  # mkstemp's files are private; runs and stores are shared between users
+        if durable:
+            sync(part)
         part.replace(path)
+        if durable:
+            sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace `path` with `content`, text as UTF-8. A reader sees the old file or the new file."""
-    with replacing(path) as part:
+def sync(path: Path) -> None:
+    """Wait until the content of a file, or the names in a directory, are on the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomically(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+    """Replace `path` with `content`, text as UTF-8. A reader sees the old file or the new file. `durable`: see
+    `replacing`.
+    """
+    with replacing(path, durable=durable) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
@@ -91,6 +109,21 @@ def _next_to(folder: Path) -> Iterator[Path]:
         whole = Path(scratch, folder.name)
         whole.mkdir()
         yield whole
+
+
+def append(path: Path, content: bytes) -> None:
+    """Append whole lines in one write, so that parallel processes do not mix their lines.
+
+    Raises:
+        OSError: not all of it could be written. On a full disk the last line is incomplete, and the next process that
+            appends continues it.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        while content:
+            content = content[os.write(handle, content) :]
+    finally:
+        os.close(handle)
 
 
 def link_atomically(link: Path, target: str) -> None:

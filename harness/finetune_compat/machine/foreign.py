@@ -127,7 +127,7 @@ class _Expanding:
         size = path.stat().st_size
         if size > LARGEST:
             raise ValueError(f"has {size:,} bytes, and at most {LARGEST:,} are read")
-        self._file = gzip.open(path, "rb")
+        self._file = gzip.open(path, "rb")  # noqa: SIM115 - `__exit__` closes it
         self._left = most_of(size)
 
     def __enter__(self) -> Self:

@@ -161,6 +161,13 @@ _CELL = '{"cell":"'
 """The beginning of a line that `to_json` wrote."""
 
 
+def untorn(line: str) -> str:
+    """`line`, without an incomplete record at its beginning. A full disk cuts a record off, and the next process that
+    appends continues its line. The cell of the incomplete record has no observation then.
+    """
+    return line if line.find(_CELL, 1) < 0 else _CELL + line.rpartition(_CELL)[2]
+
+
 def cell_of(line: str) -> str:
     """The cell id in a line that `to_json` wrote, without decoding the whole line."""
     return line[len(_CELL) :].partition('"')[0]
@@ -205,7 +212,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         if not path.exists() and not packed.exists():
             return
         with path.open("rb") if path.exists() else io.BytesIO(expanded(packed)) as file:
-            yield from ((number, line.decode()) for number, line in enumerate(file, 1))
+            yield from ((number, untorn(line.decode())) for number, line in enumerate(file, 1))
     except (ValueError, OSError, EOFError, zlib.error) as error:
         raise _unreadable(str(path), f"cannot be read as text: {why(error)}") from None
 

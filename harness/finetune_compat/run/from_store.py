@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.recipe import Recipe
+from finetune_compat.machine.files import append
 from finetune_compat.machine.gpus import Gpu
 from finetune_compat.run.estimate import cells_longest_first, expected
 from finetune_compat.stacks.locks import Lock
@@ -37,7 +37,7 @@ class Served:
         """Write the cached observations of `cells` into the run, as the cells would; return their number."""
         lines = [self.answers[cell].line for cell in cells if cell in self.answers]
         if lines:
-            _append(Path(self.plan.run) / "observations.jsonl", lines)
+            append(Path(self.plan.run) / "observations.jsonl", "".join(f"{line}\n" for line in lines).encode())
         return len(lines)
 
     def describe(self, cells: Collection[str]) -> str:
@@ -89,17 +89,6 @@ def look_up(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], *, fr
     plan = addressed(plan, wanted, store.root)
     cells = tuple(dataclasses.replace(cell, stored=plan.id_of(cell) in answers) for cell in plan.cells)
     return Served(dataclasses.replace(plan, cells=cells), store, wanted, answers, fresh)
-
-
-def _append(path: Path, lines: Iterable[str]) -> None:
-    """Append in one write, as the cells do, so that parallel sessions do not mix lines."""
-    content = "".join(f"{line}\n" for line in lines).encode()
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        while content:
-            content = content[os.write(handle, content) :]
-    finally:
-        os.close(handle)
 
 
 def _not_stored(path: Path) -> list[str]:

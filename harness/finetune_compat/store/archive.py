@@ -24,6 +24,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError, RecordsError, why
@@ -214,21 +215,7 @@ def _checked(source: Path) -> tuple[str, dict[str, bytes]]:
     try:
         files = foreign.members(source, lambda name: name == _MANIFEST or _is_member(name), "`compat store export`")
         manifest = foreign.parsed(files.pop(_MANIFEST))
-        if manifest["format"] != FORMAT:
-            raise _refused(source, f"its format is {manifest['format']!r}, this harness reads {FORMAT!r}")
-        digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        wrong = sorted(
-            name
-            for name in digests.keys() | manifest["files"].keys()
-            if digests.get(name) != manifest["files"].get(name)
-        )
-        if wrong:
-            raise _refused(source, f"{wrong[0]} differs from the exported file ({len(wrong)} such files in all)")
-        if not is_run_id(manifest["run"]):
-            raise _refused(source, f"{manifest['run']!r} is not a valid name of a run")
-        for name, content in files.items():
-            if name.startswith(f"{stored_files.OBJECTS}/"):
-                stored_files.parsed(PurePosixPath(name).name, content)
+        _refuse_other_contents(source, manifest, files)
         _refuse_unreadable_run(files)
     except FileNotFoundError:
         raise CompatError(
@@ -245,6 +232,23 @@ def _checked(source: Path) -> tuple[str, dict[str, bytes]]:
     except RecordsError as error:
         raise _refused(source, f"its run cannot be read: {error.what}") from None
     return str(manifest["run"]), files
+
+
+def _refuse_other_contents(source: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+    """Refuse files that are not those of the manifest, and cached observations that are damaged."""
+    if manifest["format"] != FORMAT:
+        raise _refused(source, f"its format is {manifest['format']!r}, this harness reads {FORMAT!r}")
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    wrong = sorted(
+        name for name in digests.keys() | manifest["files"].keys() if digests.get(name) != manifest["files"].get(name)
+    )
+    if wrong:
+        raise _refused(source, f"{wrong[0]} differs from the exported file ({len(wrong)} such files in all)")
+    if not is_run_id(manifest["run"]):
+        raise _refused(source, f"{manifest['run']!r} is not a valid name of a run")
+    for name, content in files.items():
+        if name.startswith(f"{stored_files.OBJECTS}/"):
+            stored_files.parsed(PurePosixPath(name).name, content)
 
 
 _UNREADABLE = (
