@@ -33,6 +33,7 @@ APART = (
     "finetune_compat.machine.child_processes",
     "finetune_compat.machine.files",
     "finetune_compat.machine.foreign",
+    "finetune_compat.machine.wheel_records",
     "finetune_compat.contract.plan",
     "finetune_compat.contract.recipe",
     "finetune_compat.contract.verdict",
