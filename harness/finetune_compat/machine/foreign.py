@@ -6,9 +6,7 @@ A file larger than `LARGEST`, a compressed file that expands further than `most_
 
 from __future__ import annotations
 
-import errno
 import gzip
-import io
 import json
 import os
 import stat
@@ -44,19 +42,17 @@ def read_whole(path: Path, most: int = LARGEST) -> bytes:
         OSError: it cannot be read.
     """
     # O_NONBLOCK: opening a pipe without a writer would wait for one.
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb", buffering=0) if not stat.S_ISDIR(os.fstat(handle).st_mode) else _no(handle) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    with open(path, "rb", opener=_without_waiting) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
             raise ValueError("is not a regular file")
-        size = os.fstat(file.fileno()).st_size
-        if size > most:
-            raise ValueError(f"has {size:,} bytes, and at most {most:,} are read")
-        return io.BufferedReader(file).read(most)
+        if found.st_size > most:
+            raise ValueError(f"has {found.st_size:,} bytes, and at most {most:,} are read")
+        return file.read(most)
 
 
-def _no(handle: int) -> io.FileIO:
-    os.close(handle)
-    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_text(path: Path, most: int = LARGEST) -> str:

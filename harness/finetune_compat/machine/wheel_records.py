@@ -1,5 +1,5 @@
-"""Compare the files of installed packages with the hashes in their wheels' RECORD. Standard library only: both sides use
-it.
+"""The files of installed packages, and the hashes of them in their wheels' RECORD. Standard library only: both sides
+use it.
 
 Installers hard-link files from a cache, so one edit in place changes every environment that has the file. The RECORD
 still has the hash of the wheel's file.

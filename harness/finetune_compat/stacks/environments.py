@@ -161,7 +161,7 @@ def prepare_environment(python: Path, lock: Lock, torch: str, supply: Supply = R
         _install(venv, lock, stamp, supply)
         _refuse_differences(venv, lock, stamp)
         venv.stamp.write_text(json.dumps(asdict(stamp)), encoding="utf-8")
-    _refuse_changed(venv, lock)
+    _refuse_changed(venv)
     installed = _torch_in(venv, stamp)
     other = Version(installed).base_version != Version(torch).base_version
     return Environment(installed, base_torch=other, reused=reused)
@@ -372,7 +372,7 @@ def _refuse_differences(venv: _Venv, lock: Lock, stamp: _Stamp) -> None:
     )
 
 
-def _refuse_changed(venv: _Venv, lock: Lock) -> None:
+def _refuse_changed(venv: _Venv) -> None:
     """Refuse an environment with files that are not those of its wheels.
 
     Raises:

@@ -126,3 +126,10 @@ def test_a_durable_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, mo
     assert done == [".part", "folde"]
     write_atomically(tmp_path / "folder" / "x", "content")
     assert len(done) == 2
+
+
+def test_lines_are_appended_in_one_piece(tmp_path: Path) -> None:
+    """Existing lines stay."""
+    (tmp_path / "x").write_text("a\n")
+    files.append(tmp_path / "x", b"b\nc\n")
+    assert (tmp_path / "x").read_text() == "a\nb\nc\n"

@@ -34,6 +34,7 @@ from finetune_compat.store.predicted import Predicted
 from finetune_compat.store.remote import Remote, StoreUnreachable
 from finetune_compat.store.store import Past, Store
 from finetune_compat.store.stored_files import Stored
+from store_builders import fitting
 
 STACK = "trl0.22-py311"
 CELLS = ("sft-full[qwen2-full-gc]", "sft-full[qwen2-full-nogc]", "sft-full[llama-full-gc]")
@@ -113,7 +114,7 @@ def nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Nox:
 def stored_now(recipe: Recipe, seen: Observation) -> Stored:
     """Return `seen` as the store holds it, recorded now."""
     now = datetime.now(UTC).isoformat(timespec="microseconds")
-    return Stored(recipe=recipe, line=to_json(seen), recorded_at=now, harness="0.1.0", outcome="pass")
+    return Stored(recipe=recipe, line=to_json(fitting(recipe, seen)), recorded_at=now, harness="0.1.0", outcome="pass")
 
 
 def stored_cells(monkeypatch: pytest.MonkeyPatch, *cells: str) -> dict[str, Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -345,11 +344,3 @@ def test_a_shared_store_out_of_reach_stops_before_anything_runs(
         session(tmp_path / "one")
     assert process.number == 0
     assert list((tmp_path / "one").iterdir()) == []
-
-
-def test_a_run_is_appended_to_in_one_piece(tmp_path: Path) -> None:
-    """Existing observations stay."""
-    path = tmp_path / "observations.jsonl"
-    path.write_text('{"a":1}\n')
-    from_store._append(path, ['{"b":2}', '{"c":3}'])
-    assert [json.loads(line) for line in path.read_text().splitlines()] == [{"a": 1}, {"b": 2}, {"c": 3}]
