@@ -531,6 +531,7 @@ def watch(
     ] = None,
     stack: Annotated[str | None, typer.Option(help="Run it on this stack of the matrix, such as trl0.22.")] = None,
     steps: Annotated[int, typer.Option(help="Stop each training after this many steps.")] = 10,
+    limit: Annotated[float, typer.Option(min=1, help="Seconds that the script may take before it is ended.")] = 3600,
     packages: Annotated[
         list[str] | None,
         typer.Option("--with", metavar="PACKAGE", help="Package that the environment lacks; may be repeated."),
@@ -542,10 +543,17 @@ def watch(
     Exit code 0: healthy. 1: unhealthy. 3: could not tell. 4: bad input.
     """
     import dataclasses
-    import tempfile
 
     from finetune_compat.checks.ledger import load_ledger
-    from finetune_compat.watch.host import check_script, check_steps, exit_code, of_stack, own_interpreter, run_pipeline
+    from finetune_compat.watch.host import (
+        check_script,
+        check_steps,
+        exit_code,
+        of_stack,
+        own_interpreter,
+        run_pipeline,
+        temporary_folder,
+    )
     from finetune_compat.watch.page import as_json as jsonable
     from finetune_compat.watch.page import page, verdicts_on
 
@@ -563,13 +571,13 @@ def watch(
 
         interpreter = of_stack(stack_python(read_matrix(), stack))
     ledger = load_ledger()
-    with tempfile.TemporaryDirectory(prefix="compat-with-") as folder:
+    with temporary_folder() as folder:
         if packages:
             from finetune_compat.stacks.added import add_packages
 
             add_packages(interpreter.python, packages, Path(folder))
             interpreter = dataclasses.replace(interpreter, added=Path(folder))
-        seen = run_pipeline(given, interpreter, steps)
+        seen = run_pipeline(given, interpreter, steps, limit_s=limit)
     verdicts = verdicts_on(seen, ledger)
     print(json.dumps(jsonable(seen, verdicts), indent=2, allow_nan=False) if as_json else page(seen, verdicts, ledger))
     return exit_code(verdicts)

@@ -62,24 +62,39 @@ def stack_python(matrix: Matrix, name: str, python: str | None = None) -> StackP
     return StackPython(stack.on(version), interpreter, lock, environment)
 
 
+LIMIT_S = 300.0
+"""Seconds that an answer may take. The import of a stack takes 13 CPU seconds, and the largest families a few more."""
+
+
 def ask(stack: StackPython, module: str, request: Mapping[str, Any]) -> Any:
     """The output of `module` of `finetune_compat.cell` for `request`, run in the environment of `stack` on a CPU.
 
     Raises:
-        StackFailed: the process ended without output; the message has the last line of its stderr.
+        StackFailed: the process ended without output, and the message has the last line of its stderr; or it took
+            longer than `LIMIT_S`.
     """
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = Path(folder, "request.json"), Path(folder, "answer.json")
         asked.write_text(json.dumps(request), encoding="utf-8")
-        done = subprocess.run(
-            # -P: modules in the current directory must not be importable.
-            [str(stack.python), "-P", "-m", module, str(asked), str(answered)],
-            cwd=folder,
-            env=cell_environ(()),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        # -P: modules in the current directory must not be importable.
+        command = [str(stack.python), "-P", "-m", "finetune_compat.cell.answering", module, str(asked), str(answered)]
+        try:
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                env=cell_environ(()),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=LIMIT_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise StackFailed(
+                f"{module} took longer than {LIMIT_S:g} s, and was ended",
+                where=stack.name,
+                meaning="The model of the config is too large to build, or the machine is busy.",
+                todo="Check the numbers in the config, such as num_hidden_layers.",
+            ) from None
         if done.returncode or not answered.exists():
             raise _failed(stack, module, done)
         return json.loads(answered.read_text(encoding="utf-8"))
