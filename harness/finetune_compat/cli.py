@@ -167,6 +167,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     gpus: Annotated[int, typer.Option(help=HELP["gpus"])] = USUAL.most,
     gpu_idle_below: Annotated[float, typer.Option(help=HELP["gpu-idle-below"])] = USUAL.idle_below,
     gpu_larger_than: Annotated[float, typer.Option(help=HELP["gpu-larger-than"])] = USUAL.larger_than,
+    pass_env: Annotated[list[str] | None, typer.Option("--pass-env", metavar="NAME", help=HELP["pass-env"])] = None,
     offline: Annotated[bool, typer.Option("--offline", help=HELP["offline"])] = False,
     wheelhouse: Annotated[Path | None, typer.Option(help=HELP["wheelhouse"])] = None,
     base_python: Annotated[str | None, typer.Option(help=HELP["base-python"])] = None,
@@ -195,6 +196,7 @@ def run(  # noqa: PLR0913 - one parameter an option
         model=model,
         gpus=Wanted(gpus, gpu_idle_below, gpu_larger_than),
         fresh=fresh,
+        pass_env=tuple(pass_env or ()),
         supply=supply_of(
             where=WHERE, offline=offline, wheelhouse=wheelhouse, base_python=base_python, base_torch=base_torch
         ),

@@ -7,7 +7,7 @@ import functools
 import os
 import secrets
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -121,7 +121,9 @@ def run_plan(
     else:
         to_run = sum(not cell.stored for cell in (plan.cells if chosen is None else chosen))
         workers = _workers(plan, to_run, gpus, options, alone=alone)
-        status = run_process(_cells_command(env_python, path, gpus, options, workers), plan, gpus, log)
+        status = run_process(
+            _cells_command(env_python, path, gpus, options, workers), plan, gpus, log, options.pass_env
+        )
     _refuse_empty_selection(plan, status, options, earlier)
     row = _row(plan, status, earlier)
     served.copy(row.selected)
@@ -136,9 +138,16 @@ def write_plan(plan: Plan) -> Path:
     return path
 
 
-def run_process(command: Sequence[str], plan: Plan, gpus: Sequence[Gpu], log: Path | None = None) -> int:
+def run_process(
+    command: Sequence[str],
+    plan: Plan,
+    gpus: Sequence[Gpu],
+    log: Path | None = None,
+    pass_env: Collection[str] = (),
+) -> int:
     # In the default directory pytest also removes old files of other projects, which can take seconds.
-    environ = {**cell_environ(gpus, hub=_from_hub(plan)), "PYTEST_DEBUG_TEMPROOT": str(plan.scratch)}
+    variables = cell_environ(gpus, hub=_from_hub(plan), more=pass_env)
+    environ = {**variables, "PYTEST_DEBUG_TEMPROOT": str(plan.scratch)}
     cwd = places().checkout or plan.run
     with scratch.held(plan.scratch, Path(plan.run).parent):
         if log is None:
