@@ -23,6 +23,7 @@ from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.redaction import redact
 from finetune_compat.contract.version import __version__
 from finetune_compat.machine.gpus import USUAL, Wanted
+from finetune_compat.machine.guarded_output import guarded_output
 from finetune_compat.machine.places import places, write_runs_to
 from finetune_compat.store.command import app as store_app
 
@@ -649,6 +650,11 @@ def _cells(row: dict[str, Any]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
     gc.set_threshold(COLLECT_AFTER)
+    with guarded_output():
+        _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> NoReturn:
     try:
         code = app(arguments, standalone_mode=False)
     except CompatError as error:

@@ -30,6 +30,7 @@ APART = (
     "finetune_compat.contract.cell_id",
     "finetune_compat.contract.closed_forms",  # what checks expect
     "finetune_compat.contract.errors",
+    "finetune_compat.contract.foreign_text",
     "finetune_compat.machine.child_processes",
     "finetune_compat.machine.files",
     "finetune_compat.machine.foreign",
