@@ -284,18 +284,23 @@ def _without_extras(item: Requirement) -> str:
 
 def _live(path: Path, option: str, matrix: Matrix, asked: str | None) -> Wanted:
     python = path / "bin" / "python" if path.is_dir() else path
+    no_side = CompatError(
+        "this is neither a Python interpreter, a virtual environment nor a file of versions",
+        where=f"{option} {path}",
+        meaning=f"The harness ran {python} to list its packages, and that failed."
+        if (named := _NAMES_OF_PYTHON.fullmatch(python.name))
+        else "It is a program. The harness runs only a file called python, to list its packages.",
+        todo=_CAN_BE,
+    )
+    if not named:
+        raise no_side
     try:
         done = subprocess.run(
             [str(python), "-I", "-c", _ASK], capture_output=True, text=True, check=False, timeout=_ASK_S
         )
         answer = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired):
-        raise CompatError(
-            "this is neither a Python interpreter, a virtual environment nor a file of versions",
-            where=f"{option} {path}",
-            meaning=f"The harness ran {python} to list its packages, and that failed.",
-            todo=_CAN_BE,
-        ) from None
+        raise no_side from None
     items = [Requirement(f"{name}=={version}") for name, version, _ in answer["found"] if _public(version)]
     notes = [
         f"{name} {version}: not installed from an index; the gate uses version {version} of the index"
@@ -305,6 +310,9 @@ def _live(path: Path, option: str, matrix: Matrix, asked: str | None) -> Wanted:
     folder = path if path.is_dir() else python.parent.parent
     runs_on = _python_for(asked, matrix, own=answer["python"], where=f"{option} {path}")
     return _wanted(Versions(tuple(items), tuple(notes)), folder, matrix, runs_on, Rule.LIVE)
+
+
+_NAMES_OF_PYTHON = re.compile(r"(?:python|pypy)[0-9.]*(?:\.exe)?")
 
 
 def _public(version: str) -> bool:

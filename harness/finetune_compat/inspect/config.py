@@ -36,7 +36,7 @@ def _positive(value: int) -> int:
 def _pattern(text: str) -> str:
     try:
         re.compile(text)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(text) from error
     return text
 

@@ -11,6 +11,7 @@ import json
 import os
 import stat
 import tarfile
+import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +21,12 @@ DEEPEST = 100
 
 LARGEST = 64 * 1024 * 1024
 """Maximum size in bytes of a file that is read as a whole. The largest measured one, a tokenizer.json, has 33 MB."""
+
+LONGEST_TOML = 4 * 1024 * 1024
+"""Maximum number of characters of a TOML file. Python reads a million of them in a second."""
+
+LONGEST_NUMBER = 20
+"""Maximum number of digits of a whole number in JSON: those of 2^64. Longer ones cannot be printed everywhere."""
 
 EXPANSION = 30
 """Bytes that one compressed byte may become. The results of a whole matrix expand 19 times, gzip's maximum is 1,032."""
@@ -73,7 +80,7 @@ def parsed(data: bytes, **options: Any) -> Any:
             the file, for example "is not JSON: ...".
     """
     try:
-        found = json.loads(data.decode("utf-8"), **options)
+        found = json.loads(data.decode("utf-8"), **{"parse_int": _whole, **options})
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     except ValueError as error:
@@ -81,6 +88,32 @@ def parsed(data: bytes, **options: Any) -> Any:
     if _deeper_than(DEEPEST, found):
         raise ValueError(_TOO_DEEP)
     return found
+
+
+def parsed_toml(text: str) -> dict[str, Any]:
+    """Parse TOML.
+
+    Raises:
+        ValueError: the text is too long, is not TOML, or is nested more than `DEEPEST` levels deep. The message is a
+            predicate of the file.
+    """
+    if len(text) > LONGEST_TOML:
+        raise ValueError(f"has {len(text):,} characters, and at most {LONGEST_TOML:,} are read")
+    try:
+        found = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    except ValueError as error:
+        raise ValueError(f"is not TOML: {error}") from None
+    if _deeper_than(DEEPEST, found):
+        raise ValueError(_TOO_DEEP)
+    return found
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(digits):,} digits")
+    return int(digits)
 
 
 _TOO_DEEP = f"is nested more than {DEEPEST} levels deep"

@@ -275,6 +275,8 @@ def _decode_in_steps(line: str, where: str) -> Started | Observation:
         raise _unreadable(where, _first(error)) from None
     except AttributeError:
         raise _unreadable(where, "not a JSON object") from None
+    except RecursionError:
+        raise _unreadable(where, "not a JSON object: it is nested too deep") from None
     except ValueError as error:
         raise _unreadable(where, f"not a JSON object: {error}") from None
 

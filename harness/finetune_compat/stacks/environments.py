@@ -259,6 +259,13 @@ def _install_error(venv: _Venv, lock: Lock, answer: Answer) -> InstallError:
             meaning=f"This machine has no network, or needs a proxy or a mirror (UV_DEFAULT_INDEX). {log}",
             todo="Check the connection and run the session again. Downloaded files are cached.",
         )
+    if answer.lacking:
+        return RegistryUnreachable(
+            f"the package registry lacks what the lock names: {line}",
+            where=where,
+            meaning=f"A mirror is incomplete, or answers with something else, such as a login page. {log}",
+            todo="Check UV_DEFAULT_INDEX and its credentials, and run the session again.",
+        )
     if "Hash mismatch" in answer.complaint:
         return InstallError(
             f"a downloaded file is not the one that was locked: {line}",

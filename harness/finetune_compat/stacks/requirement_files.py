@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import codecs
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from finetune_compat.contract.errors import why
+from finetune_compat.machine.foreign import parsed_toml, read_whole
 
 SUFFIXES = (".txt", ".lock", ".toml", ".in")
 """Suffixes of the files that are read here."""
@@ -102,11 +102,12 @@ def open_file(path: Path) -> RequirementFile:
     try:
         text = text_of(path)
         is_toml = path.name == "uv.lock" or path.suffix == ".toml"
-        return RequirementFile(path, text, tomllib.loads(text) if is_toml else None)
-    except tomllib.TOMLDecodeError as error:
-        raise Malformed(f"not TOML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # a ValueError: a zero byte in the path, or a file that is no text
         raise Malformed(f"it cannot be read: {why(error)}") from None
+    try:
+        return RequirementFile(path, text, parsed_toml(text) if is_toml else None)
+    except ValueError as error:
+        raise Malformed(str(error).removeprefix("is ")) from None
 
 
 def text_of(path: Path) -> str:
@@ -115,7 +116,7 @@ def text_of(path: Path) -> str:
     Raises:
         OSError, UnicodeDecodeError: it cannot be read.
     """
-    content = path.read_bytes()
+    content = read_whole(path)
     mark, encoding = next(((mark, name) for mark, name in _BOMS if content.startswith(mark)), (b"", "utf-8"))
     return content.removeprefix(mark).decode(encoding)
 

@@ -20,8 +20,16 @@ _UNREACHABLE = (
     "client error (Connect)",
     "the network was disabled",
     "network connectivity is disabled",
+    "Received some unexpected",
+    "error decoding response body",
+    "was not found in the package registry",
 )
-"""Parts of uv's errors that mean that a registry does not answer."""
+"""Parts of uv's errors that mean that a registry does not answer, or answers with something else than its packages: a
+login page, an error, or an index that lacks a package. Every package that is asked for exists.
+"""
+
+_LACKING = "there is no version of"
+"""The same about a pinned version. When versions are resolved, a user may have named one that does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,11 @@ class Answer:
     def unreachable(self) -> bool:
         """Whether a registry did not answer, so that nothing is known about the packages."""
         return not self.ok and any(sign in self.complaint for sign in _UNREACHABLE)
+
+    @property
+    def lacking(self) -> bool:
+        """Whether the index has no file of a version that an earlier answer of it had."""
+        return not self.ok and _LACKING in self.complaint
 
     @property
     def unsolvable(self) -> bool:

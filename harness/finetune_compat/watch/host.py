@@ -26,6 +26,7 @@ from finetune_compat.contract.redaction import Redactor
 from finetune_compat.contract.script import PIPELINE_SCHEMA, REQUEST, SCRATCH, SHOWN, Pipeline, WatchRequest, ended_with
 from finetune_compat.contract.verdict import Outcome, Verdict
 from finetune_compat.machine import child_processes
+from finetune_compat.machine.foreign import parsed, read_whole
 from finetune_compat.machine.places import places
 from finetune_compat.stacks.ask import StackPython
 
@@ -182,9 +183,9 @@ def check_script(given: Sequence[str]) -> None:
 
 def _check_notebook(script: Path) -> None:
     try:
-        cells = json.loads(script.read_text(encoding="utf-8"))["cells"]
-        whole = all("cell_type" in cell and "source" in cell for cell in cells)
-        problem = "" if whole else "a cell has no type or no source"
+        cells = parsed(read_whole(script))["cells"]
+        whole = all(isinstance(cell["cell_type"], str) and _is_source(cell["source"]) for cell in cells)
+        problem = "" if whole else "the source of a cell is not text"
     except KeyError as missing:
         problem = f"it has no {missing}"
     except TypeError:
@@ -200,6 +201,11 @@ def _check_notebook(script: Path) -> None:
         )
 
 
+def _is_source(source: object) -> bool:
+    lines = source if isinstance(source, list) else [source]
+    return all(isinstance(line, str) for line in lines)
+
+
 CALLS = ("build", "train", "evaluate")
 """The functions that a file of three calls defines."""
 
@@ -208,7 +214,7 @@ def is_three_calls(script: Path) -> bool:
     """Whether `script` defines `build`, `train` and `evaluate`, and has no other top-level statements that act."""
     try:
         body = ast.parse(script.read_text(encoding="utf-8")).body
-    except (SyntaxError, UnicodeDecodeError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False  # Python reports the error when it runs the script
     defined = {node.name for node in body if isinstance(node, ast.FunctionDef)}
     passive = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)

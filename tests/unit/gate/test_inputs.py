@@ -393,6 +393,16 @@ class TestInterpreters:
             "Give one that holds one or more of trl, transformers, peft, bitsandbytes, accelerate, datasets."
         )
 
+    def test_a_program_is_not_run(self, tmp_path: Path) -> None:
+        """Whatever file is named, only a Python interpreter is started."""
+        program = tmp_path / "train"
+        program.write_text("#!/bin/sh\ntouch ran\n")
+        program.chmod(0o755)
+        assert refusal(str(program)).startswith(
+            f"--to {program}: this is neither a Python interpreter, a virtual environment nor a file of versions\n"
+        )
+        assert not (tmp_path / "ran").exists() and not Path("ran").exists()
+
     def test_a_folder_that_is_none(self, tmp_path: Path) -> None:
         """The message names the folder."""
         assert refusal(str(tmp_path)) == (

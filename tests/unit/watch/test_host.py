@@ -112,10 +112,15 @@ class TestTheCommand:
     @pytest.mark.parametrize(
         ("text", "problem"),
         [
-            ("import trl", "Expecting value: line 1 column 1 (char 0)"),
+            ("import trl", "is not JSON: Expecting value: line 1 column 1 (char 0)"),
             ('{"worksheets": []}', "it has no 'cells'"),
             ("[]", "it is not a JSON object"),
-            ('{"cells": [{}]}', "a cell has no type or no source"),
+            ('{"cells": [{}]}', "it has no 'cell_type'"),
+            ('{"cells": [{"cell_type": "code"}]}', "it has no 'source'"),
+            ('{"cells": [{"cell_type": "code", "source": 5}]}', "the source of a cell is not text"),
+            ('{"cells": [{"cell_type": "code", "source": ["x", 5]}]}', "the source of a cell is not text"),
+            ('{"cells": [{"cell_type": ["code"], "source": ""}]}', "the source of a cell is not text"),
+            ("[" * 200_000, "is nested more than 100 levels deep"),
         ],
     )
     def test_an_invalid_notebook_is_bad_input(self, tmp_path: Path, text: str, problem: str) -> None:
