@@ -12,6 +12,7 @@ from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.recipe import Recipe
 from finetune_compat.machine.files import append
 from finetune_compat.machine.gpus import Gpu
+from finetune_compat.machine.units import counted
 from finetune_compat.run.estimate import cells_longest_first, expected
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.store.addresses import addressed, installed, recipes
@@ -52,7 +53,7 @@ class Served:
 
     def finish(self) -> tuple[str, ...]:
         """Copy new observations to the shared store; return one line for each reason why some could not be stored."""
-        lines = _not_stored(self.plan.unkept_file)
+        lines = not_stored([self.plan.unkept_file])
         try:
             self.store.push(recipe.address for recipe in self.recipes.values())
         except StoreUnreachable as error:
@@ -91,9 +92,8 @@ def look_up(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], *, fr
     return Served(dataclasses.replace(plan, cells=cells), store, wanted, answers, fresh)
 
 
-def _not_stored(path: Path) -> list[str]:
-    """Why cells did not store their observations: one line for each reason."""
-    if not path.exists():
-        return []
-    reasons = Counter(line.partition(": ")[2] for line in path.read_text(encoding="utf-8").splitlines())
-    return [f"store: {number} observations are not stored: {reason}" for reason, number in reasons.items()]
+def not_stored(files: Iterable[Path]) -> list[str]:
+    """Why cells did not store their observations: one line for each reason in `files`."""
+    lines = [line for path in files if path.exists() for line in path.read_text(encoding="utf-8").splitlines()]
+    reasons = Counter(line.partition(": ")[2] for line in lines)
+    return [f"store: {counted(number, 'observation')} not stored: {reason}" for reason, number in reasons.items()]

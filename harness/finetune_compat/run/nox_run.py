@@ -28,8 +28,9 @@ from finetune_compat.checks import Outcome
 from finetune_compat.checks.ledger import Ledger, load_ledger
 from finetune_compat.contract.cell_id import CellId, parse_cell
 from finetune_compat.contract.errors import CompatError, LockError
-from finetune_compat.contract.plan import WORKERS, read_plan, workers_file
+from finetune_compat.contract.plan import UNKEPT, WORKERS, read_plan, workers_file
 from finetune_compat.contract.records import Started
+from finetune_compat.contract.redaction import redact
 from finetune_compat.machine import child_processes, scratch
 from finetune_compat.machine.capacity import CELL_BYTES, Share, at_once, share, this_machine
 from finetune_compat.machine.console import form, open_console, say
@@ -57,6 +58,7 @@ from finetune_compat.results.run_files import (
 )
 from finetune_compat.run import replay, stack_run
 from finetune_compat.run.estimate import START_S, cells_longest_first, expected, loads, longest_first
+from finetune_compat.run.from_store import not_stored
 from finetune_compat.run.options import OPTIONS_FILE, write_options
 from finetune_compat.run.priority import Cut, Task, Why, cut, edges, format_span
 from finetune_compat.run.progress import Follower, Progress
@@ -178,6 +180,8 @@ class Execution:
                 self._rounds({cell: seconds[cell] for cell in kept}, deadline, left_out)
         except (Stopped, KeyboardInterrupt) as stop:
             return self._stopped(kept, stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+        for line in not_stored(sorted((self.path / UNKEPT).glob("*.txt"))):
+            say(line)
         self._share()
         summary = publish(self.path, self.ledger)
         text = _text(summary)
@@ -271,6 +275,7 @@ class Execution:
                 return self._watch(nox, progress, follower, deadline)
             finally:
                 end(nox)
+                _redact_file(self.path / NOX_LOG)
                 scratch.sweep(places().runs)  # removes the scratch of sessions that were killed
 
     def _command(self, stacks: Sequence[str], options: Path, jobs: int) -> list[str]:
@@ -389,6 +394,13 @@ class Execution:
                 last[cell_of(line)] = line.rstrip("\n")
         addresses = selection.addresses.items()
         return all(address in cached and last.get(cell) == cached[address].line for cell, address in addresses)
+
+
+def _redact_file(path: Path) -> None:
+    """Remove secrets from the output of nox: it has that of pip, of plugins and of libraries."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if redact(text) != text:
+        write_atomically(path, redact(text))
 
 
 def nox_reason(log: str, session: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import os
@@ -25,7 +26,7 @@ from finetune_compat.contract.records import DeviceKind, Variant
 from finetune_compat.contract.redaction import redact
 from finetune_compat.machine import scratch
 from finetune_compat.machine.capacity import at_once, this_machine
-from finetune_compat.machine.files import write_atomically
+from finetune_compat.machine.files import sync, write_atomically
 from finetune_compat.machine.gpus import Gpu, choose, kind_of, lines_of, read_gpus, visible
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import (
@@ -124,6 +125,8 @@ def run_plan(
         status = run_process(
             _cells_command(env_python, path, gpus, options, workers), plan, gpus, log, options.pass_env
         )
+    with contextlib.suppress(FileNotFoundError):  # no cell began
+        sync(run / "observations.jsonl")
     _refuse_empty_selection(plan, status, options, earlier)
     row = _row(plan, status, earlier)
     served.copy(row.selected)

@@ -441,3 +441,12 @@ def test_an_edge_is_one_though_its_neighbour_was_not_asked_for() -> None:
     cell = "sft-peft-model[qwen2-nf4-gc]@cpu"
     assert at_edges("trl0.20") == {f"trl0.20-py311/{cell}"}
     assert at_edges("trl0.22", "trl0.24") == set()
+
+
+def test_the_output_of_nox_holds_no_secret_afterwards(tmp_path: Path) -> None:
+    """pip, plugins and libraries write into it."""
+    (tmp_path / "nox.log").write_text(
+        "Looking in indexes: https://me:hunter2hunter2@host/simple\nHF_TOKEN=hf_abcdefgh12345678x\n"
+    )
+    nox_run._redact_file(tmp_path / "nox.log")
+    assert (tmp_path / "nox.log").read_text() == "Looking in indexes: https://REDACTED@host/simple\nHF_TOKEN=REDACTED\n"
