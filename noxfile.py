@@ -1,20 +1,20 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = [
-#   "fsspec>=2023.12",
-#   "jinja2>=3.1",
-#   "markupsafe>=2.1",
-#   "nox>=2026.8.10",
-#   "numpy>=1.26",
-#   "nvidia-ml-py>=12.535.77",
-#   "packaging>=26.3",
-#   "pip>=23.2",
-#   "platformdirs>=4.4",
-#   "pydantic>=2.7",
-#   "rich>=13.8",
-#   "safetensors>=0.6.2",
-#   "typer>=0.28",
-#   "uv>=0.13",
+#   "fsspec>=2023.12,<2027",
+#   "jinja2>=3.1,<4",
+#   "markupsafe>=2.1,<4",
+#   "nox>=2026.8.10,<2027",
+#   "numpy>=1.26,<3",
+#   "nvidia-ml-py>=12.535.77,<14",
+#   "packaging>=26.3,<27",
+#   "pip>=23.2,<27",
+#   "platformdirs>=4.4,<5",
+#   "pydantic>=2.7,<3",
+#   "rich>=13.8,<16",
+#   "safetensors>=0.6.2,<1",
+#   "typer>=0.28,<1",
+#   "uv>=0.13,<1",
 # ]
 # ///
 """Does fine-tuning still train on these versions? Sessions that run stacks, compare versions, and test the harness.
