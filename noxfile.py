@@ -46,6 +46,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tomllib
 from pathlib import Path
 
 import nox
@@ -145,6 +146,23 @@ def exam(session: nox.Session) -> None:
     """Is compat watch right about scripts it does not know? nox -s exam -- [STACK]... [-k WORDS] [-j N]."""
     env = {"PYTHONPATH": str(HERE / "harness")}
     session.run(sys.executable, "-m", "finetune_compat.evidence.exam", *session.posargs, external=True, env=env)
+
+
+@nox.session
+def trust(session: nox.Session) -> None:
+    """What the harness itself withstands: faults, fuzzing, decisions between equal sides; -- N examples."""
+    examples = session.posargs[0] if session.posargs else "500"
+    session.install("--editable", ".[host]", "--group", "dev")
+    matrix = tomllib.loads((HERE / "tests" / "fault_matrix.toml").read_text(encoding="utf-8"))["fault"]
+    found = Path(session.create_tmp()).resolve()
+    # A test that fails is a row of the page; `evidence.trust` then fails the session.
+    ids = [row["test"] for row in matrix if row["test"]]
+    session.run("pytest", *ids, "--junitxml", str(found / "tests.xml"), success_codes=[0, 1])
+    fuzz = ("tests/unit/test_fuzz.py", "--junitxml", str(found / "fuzz.xml"))
+    session.run("pytest", *fuzz, env={"COMPAT_FUZZ_EXAMPLES": examples}, success_codes=[0, 1])
+    session.run("python", "-m", "finetune_compat.evidence.false_alarms", success_codes=[0, 1])
+    files = ("--tests", str(found / "tests.xml"), "--fuzz", str(found / "fuzz.xml"), "--examples", examples)
+    session.run("python", "-m", "finetune_compat.evidence.trust", *files)
 
 
 @nox.session(python=False)
