@@ -82,12 +82,12 @@ def _summary(
     number, decisions = len(matrix) - len(covered), Counter[str](alarms["decisions"])
     false, all_of_them = decisions.total() - decisions["ALLOW"], decisions.total()
     wrong, hours = fuzz["failed"], fuzz["seconds"] / 3600
+    wrong_tests = f"{wrong} tests found one that ended in neither an answer nor one error."
     lines = [
         f"Faults of the machine and of people: {held} of {len(covered)} with a test held; {number} without a test.",
         f"False alarms: {false} of {all_of_them:,} decisions between equal sides were not ALLOW.",
         f"Planted faults: {_score()}.",
-        f"Fuzzing: {fuzz['examples']:,} contents of {fuzz['readers']} kinds of files in {hours:.2f} hours. {wrong} tests "
-        "of a kind found a content that ended in neither an answer nor one error.",
+        f"Fuzzing: {fuzz['examples']:,} contents of {fuzz['readers']} kinds of files, {hours:.2f} hours. {wrong_tests}",
     ]
     return "\n".join(f"- {line}" for line in lines)
 
@@ -97,9 +97,9 @@ def _runs(alarms: Mapping[str, Any]) -> str:
     spread = ", ".join(alarms["spread"]) or "nothing"
     equal = "equal bit for bit" if alarms["identical"] else "not equal bit for bit"
     sentences = [
-        f"{alarms['runs']:,} runs of {len(alarms['cells'])} cells on {alarms['stack']}, with several seeds, in shuffled",
-        "order, in one process and in two at once. A gate decided between every two runs of a seed, each as either",
-        f"side: {answers}. More than rounding differed in {spread}; the measured facts were {equal}.",
+        f"{alarms['runs']:,} runs of {len(alarms['cells'])} cells on {alarms['stack']}, with several seeds, in",
+        "shuffled order, in one process and in two at once. A gate decided between every two runs of a seed, each as",
+        f"either side: {answers}. More than rounding differed in {spread}; the measured facts were {equal}.",
     ]
     return "\n".join(sentences)
 

@@ -58,5 +58,5 @@ def test_the_page_counts_what_held(monkeypatch: Any) -> None:
     text = page(matrix, {"test_a": "failed", "test_b": "passed"}, fuzz, ALARMS)
     assert "1 of 3 with a test held; 1 without a test" in text
     assert "2 of 132 decisions between equal sides were not ALLOW" in text
-    assert "1,000 contents of 2 kinds of files in 1.00 hours. 1 tests of a kind found" in text
+    assert "1,000 contents of 2 kinds of files, 1.00 hours. 1 tests found" in text
     assert "| c | x | no test |" in text and "| d | x | not run |" in text
