@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from finetune_compat.contract.foreign_text import inert_log
-from finetune_compat.contract.redaction import redact
+from finetune_compat.contract.redaction import redact_here
 
 
 class ExitCode(IntEnum):
@@ -79,7 +79,7 @@ class CompatError(Exception):
     exit_code = ExitCode.BAD_INPUT
 
     def __init__(self, what: str, *, where: str = "", meaning: str = "", todo: str = "") -> None:
-        texts = (inert_log(redact(text)) for text in (what, where, meaning, todo))
+        texts = (inert_log(redact_here(text)) for text in (what, where, meaning, todo))
         self.what, self.where, self.meaning, self.todo = texts
         super().__init__(self.what)
 

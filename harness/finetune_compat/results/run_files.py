@@ -31,7 +31,7 @@ from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError, RecordsError, UnknownName, why
 from finetune_compat.contract.names import LATEST, is_stack
 from finetune_compat.contract.records import SCHEMA, End, EndCause, Observation, Started
-from finetune_compat.contract.redaction import redact
+from finetune_compat.contract.redaction import redact_here
 from finetune_compat.contract.verdict import Deviation
 from finetune_compat.machine.aside import another_core, aside
 from finetune_compat.machine.files import link_atomically, write_atomically
@@ -326,7 +326,7 @@ def write_row(run: Path, row: StackRow) -> None:
     """
     if not is_stack(row.name):
         raise _unreadable(str(run), f"{row.name!r} cannot be the name of a stack")
-    row = dataclasses.replace(row, reason=redact(row.reason))
+    row = dataclasses.replace(row, reason=redact_here(row.reason))
     write_atomically(run / "rows" / f"{row.name}.json", json.dumps(dataclasses.asdict(row), indent=1) + "\n")
 
 

@@ -30,7 +30,7 @@ from finetune_compat.contract.cell_id import CellId, parse_cell
 from finetune_compat.contract.errors import CompatError, LockError
 from finetune_compat.contract.plan import UNKEPT, WORKERS, read_plan, workers_file
 from finetune_compat.contract.records import Started
-from finetune_compat.contract.redaction import redact
+from finetune_compat.contract.redaction import redact_here
 from finetune_compat.machine import child_processes, scratch
 from finetune_compat.machine.capacity import CELL_BYTES, Share, at_once, share, this_machine
 from finetune_compat.machine.console import form, open_console, say
@@ -399,8 +399,9 @@ class Execution:
 def _redact_file(path: Path) -> None:
     """Remove secrets from the output of nox: it has that of pip, of plugins and of libraries."""
     text = path.read_text(encoding="utf-8", errors="replace")
-    if redact(text) != text:
-        write_atomically(path, redact(text))
+    shown = redact_here(text)
+    if shown != text:
+        write_atomically(path, shown)
 
 
 def nox_reason(log: str, session: str) -> str:

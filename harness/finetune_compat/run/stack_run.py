@@ -23,7 +23,7 @@ from finetune_compat.contract.names import check_run_id
 from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import DeviceKind, Variant
-from finetune_compat.contract.redaction import redact
+from finetune_compat.contract.redaction import redact_here
 from finetune_compat.machine import scratch
 from finetune_compat.machine.capacity import at_once, this_machine
 from finetune_compat.machine.files import sync, write_atomically
@@ -162,7 +162,7 @@ def run_process(
                     command, cwd=cwd, env=environ, check=False, stdout=out, stderr=subprocess.STDOUT
                 ).returncode
         finally:
-            write_atomically(log, redact(log.read_text(encoding="utf-8", errors="replace")))
+            write_atomically(log, redact_here(log.read_text(encoding="utf-8", errors="replace")))
 
 
 def _from_hub(plan: Plan) -> bool:

@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from finetune_compat.contract.errors import EnvironmentMismatch, InstallError, RegistryUnreachable, Unbuildable, why
-from finetune_compat.contract.redaction import redact
+from finetune_compat.contract.redaction import redact_here
 from finetune_compat.machine.files import locked_file
 from finetune_compat.machine.places import places
 from finetune_compat.stacks.contents import changed
@@ -244,7 +244,8 @@ def _uv(venv: _Venv, lock: Lock, supply: Supply, verb: str, *arguments: str) -> 
     options = supply.options if verb == "install" else ()
     answer = run_uv(["pip", verb, "--python", str(venv.python), *options, *arguments], environ=supply.environ())
     with venv.log.open("a", encoding="utf-8") as log:
-        log.write(redact(f"$ uv pip {verb} {' '.join([*options, *arguments])}\n{answer.output}{answer.complaint}\n"))
+        words = " ".join([*options, *arguments])
+        log.write(redact_here(f"$ uv pip {verb} {words}\n{answer.output}{answer.complaint}\n"))
     if not answer.ok:
         raise _install_error(venv, lock, answer)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from finetune_compat.contract.errors import InstallError
-from finetune_compat.contract.redaction import redact
+from finetune_compat.contract.redaction import redact_here
 
 _UNREACHABLE = (
     "error sending request",
@@ -81,7 +81,7 @@ def run_uv(arguments: Sequence[str], *, environ: Mapping[str, str], stdin: str =
     """
     command = [_uv(), "--color", "never", "--no-progress", *arguments]
     done = subprocess.run(command, env=dict(environ), input=stdin, capture_output=True, text=True, check=False)
-    return Answer(done.returncode, done.stdout, redact(done.stderr.strip()))
+    return Answer(done.returncode, done.stdout, redact_here(done.stderr.strip()))
 
 
 @cache
