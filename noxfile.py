@@ -1,24 +1,24 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = [
-#   "fsspec>=2023.12",
-#   "jinja2>=3.1",
-#   "libcst>=1.5",
-#   "markupsafe>=2.1",
-#   "nox>=2026.8.10",
-#   "numpy>=1.26",
-#   "nvidia-ml-py>=12.535.77",
-#   "packaging>=26.3",
-#   "pip>=23.2",
-#   "platformdirs>=4.4",
-#   "poetry-core>=1.9",
-#   "pydantic>=2.7",
-#   "pyyaml>=6.0.1",
-#   "rich>=13.8",
-#   "safetensors>=0.6.2",
-#   "tomli>=2.5",
-#   "typer>=0.28",
-#   "uv>=0.13",
+#   "fsspec>=2023.12,<2027",
+#   "jinja2>=3.1,<4",
+#   "libcst>=1.5,<2",
+#   "markupsafe>=2.1,<4",
+#   "nox>=2026.8.10,<2027",
+#   "numpy>=1.26,<3",
+#   "nvidia-ml-py>=12.535.77,<14",
+#   "packaging>=26.3,<27",
+#   "pip>=23.2,<27",
+#   "platformdirs>=4.4,<5",
+#   "poetry-core>=1.9,<3",
+#   "pydantic>=2.7,<3",
+#   "pyyaml>=6.0.1,<7",
+#   "rich>=13.8,<16",
+#   "safetensors>=0.6.2,<1",
+#   "tomli>=2.5,<3",
+#   "typer>=0.28,<1",
+#   "uv>=0.13,<1",
 # ]
 # ///
 """Does fine-tuning still train on these versions? Sessions that run stacks, compare versions, and test the harness.
@@ -32,7 +32,8 @@ Arguments after -- of compat sessions; `compat run` has the same ones, and unkno
 (for example -k sft-peft-model):
 
   cells       --cells FILE (one id per line), --tier quick|deep|deep-only, --steps N, --model ID_OR_PATH (real weights),
-              --fresh (also run cached cells), --limit SECONDS and --memory-limit SIZE of a cell
+              --fresh (also run cached cells), --limit SECONDS and --memory-limit SIZE of a cell, --pass-env NAME (a
+              variable that cells get too)
   device      --device cpu|cuda|auto, --gpus N, --gpu-idle-below GB, --gpu-larger-than GB, --attention NAME
   packages    --base-python PY (use its torch), --base-torch (use the torch of the Python that runs nox), --offline,
               --wheelhouse DIR (docs/air-gapped.md)
@@ -50,6 +51,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tomllib
 from pathlib import Path
 
 import nox
@@ -154,6 +156,23 @@ def exam(session: nox.Session) -> None:
     """Is compat watch right about scripts it does not know? nox -s exam -- [STACK]... [-k WORDS] [-j N]."""
     env = {"PYTHONPATH": str(HERE / "harness")}
     session.run(sys.executable, "-m", "finetune_compat.evidence.exam", *session.posargs, external=True, env=env)
+
+
+@nox.session
+def trust(session: nox.Session) -> None:
+    """What the harness itself withstands: faults, fuzzing, decisions between equal sides; -- N examples."""
+    examples = session.posargs[0] if session.posargs else "500"
+    session.install("--editable", ".[host]", "--group", "dev")
+    matrix = tomllib.loads((HERE / "tests" / "fault_matrix.toml").read_text(encoding="utf-8"))["fault"]
+    found = Path(session.create_tmp()).resolve()
+    # A test that fails is a row of the page; `evidence.trust` then fails the session.
+    ids = [row["test"] for row in matrix if row["test"]]
+    session.run("pytest", *ids, "--junitxml", str(found / "tests.xml"), success_codes=[0, 1])
+    fuzz = ("tests/unit/test_fuzz.py", "--junitxml", str(found / "fuzz.xml"))
+    session.run("pytest", *fuzz, env={"COMPAT_FUZZ_EXAMPLES": examples}, success_codes=[0, 1])
+    session.run("python", "-m", "finetune_compat.evidence.false_alarms", success_codes=[0, 1])
+    files = ("--tests", str(found / "tests.xml"), "--fuzz", str(found / "fuzz.xml"), "--examples", examples)
+    session.run("python", "-m", "finetune_compat.evidence.trust", *files)
 
 
 @nox.session(python=False)

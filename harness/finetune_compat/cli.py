@@ -23,6 +23,7 @@ from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.redaction import redact
 from finetune_compat.contract.version import __version__
 from finetune_compat.machine.gpus import USUAL, Wanted
+from finetune_compat.machine.guarded_output import guarded_output
 from finetune_compat.machine.places import places, write_runs_to
 from finetune_compat.store.command import app as store_app
 
@@ -182,6 +183,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     gpus: Annotated[int, typer.Option(help=HELP["gpus"])] = USUAL.most,
     gpu_idle_below: Annotated[float, typer.Option(help=HELP["gpu-idle-below"])] = USUAL.idle_below,
     gpu_larger_than: Annotated[float, typer.Option(help=HELP["gpu-larger-than"])] = USUAL.larger_than,
+    pass_env: Annotated[list[str] | None, typer.Option("--pass-env", metavar="NAME", help=HELP["pass-env"])] = None,
     offline: Annotated[bool, typer.Option("--offline", help=HELP["offline"])] = False,
     wheelhouse: Annotated[Path | None, typer.Option(help=HELP["wheelhouse"])] = None,
     base_python: Annotated[str | None, typer.Option(help=HELP["base-python"])] = None,
@@ -210,6 +212,7 @@ def run(  # noqa: PLR0913 - one parameter an option
         model=model,
         gpus=Wanted(gpus, gpu_idle_below, gpu_larger_than),
         fresh=fresh,
+        pass_env=tuple(pass_env or ()),
         supply=supply_of(
             where=WHERE, offline=offline, wheelhouse=wheelhouse, base_python=base_python, base_torch=base_torch
         ),
@@ -811,6 +814,7 @@ def watch(
     ] = None,
     stack: Annotated[str | None, typer.Option(help="Run it on this stack of the matrix, such as trl0.22.")] = None,
     steps: Annotated[int, typer.Option(help="Stop each training after this many steps.")] = 10,
+    limit: Annotated[float, typer.Option(min=1, help="Seconds that the script may take before it is ended.")] = 3600,
     packages: Annotated[
         list[str] | None,
         typer.Option("--with", metavar="PACKAGE", help="Package that the environment lacks; may be repeated."),
@@ -822,10 +826,17 @@ def watch(
     Exit code 0: healthy. 1: unhealthy. 3: could not tell. 4: bad input.
     """
     import dataclasses
-    import tempfile
 
     from finetune_compat.checks.ledger import load_ledger
-    from finetune_compat.watch.host import check_script, check_steps, exit_code, of_stack, own_interpreter, run_pipeline
+    from finetune_compat.watch.host import (
+        check_script,
+        check_steps,
+        exit_code,
+        of_stack,
+        own_interpreter,
+        run_pipeline,
+        temporary_folder,
+    )
     from finetune_compat.watch.page import as_json as jsonable
     from finetune_compat.watch.page import page, verdicts_on
 
@@ -843,13 +854,13 @@ def watch(
 
         interpreter = of_stack(stack_python(read_matrix(), stack))
     ledger = load_ledger()
-    with tempfile.TemporaryDirectory(prefix="compat-with-") as folder:
+    with temporary_folder() as folder:
         if packages:
             from finetune_compat.stacks.added import add_packages
 
             add_packages(interpreter.python, packages, Path(folder))
             interpreter = dataclasses.replace(interpreter, added=Path(folder))
-        seen = run_pipeline(given, interpreter, steps)
+        seen = run_pipeline(given, interpreter, steps, limit_s=limit)
     verdicts = verdicts_on(seen, ledger)
     print(json.dumps(jsonable(seen, verdicts), indent=2, allow_nan=False) if as_json else page(seen, verdicts, ledger))
     return exit_code(verdicts)
@@ -919,6 +930,11 @@ def _cells(row: dict[str, Any]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
     gc.set_threshold(COLLECT_AFTER)
+    with guarded_output():
+        _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> NoReturn:
     try:
         code = app(arguments, standalone_mode=False)
     except CompatError as error:

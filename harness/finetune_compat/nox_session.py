@@ -133,9 +133,8 @@ def run_stack(
     if options.instead is not None:
         plan = branches.traced(plan, options.pytest) if options.instead is Instead.BRANCHES else plan
         # One GPU: a Trainer in one process that sees two GPUs spreads its model over both.
-        status = stack_run.run_process(
-            _instead_command(options.instead, env_python, stack_run.write_plan(plan), options), plan, gpus[:1]
-        )
+        command = _instead_command(options.instead, env_python, stack_run.write_plan(plan), options)
+        status = stack_run.run_process(command, plan, gpus[:1], pass_env=options.pass_env)
         if options.instead is Instead.FAULTS:
             _save_faults(plan, status, options)
         if options.instead is Instead.BRANCHES:

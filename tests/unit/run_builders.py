@@ -23,6 +23,7 @@ from finetune_compat.store import stored_files
 from finetune_compat.store.addresses import addresses, recipes
 from finetune_compat.store.store import Store
 from finetune_compat.store.stored_files import Stored
+from store_builders import fitting
 
 STACK = "trl0.22-py311"
 CELLS = ("sft-full[qwen2-full-gc]", "sft-full[qwen2-full-nogc]", "sft-full[llama-full-gc]")
@@ -81,7 +82,7 @@ def _variant(flow: str, name: str) -> Variant:
 def stored_now(recipe: Recipe, seen: Observation) -> Stored:
     """Return `seen` as the store holds it, recorded now."""
     now = datetime.now(UTC).isoformat(timespec="microseconds")
-    return Stored(recipe=recipe, line=to_json(seen), recorded_at=now, harness="0.1.0", outcome="pass")
+    return Stored(recipe=recipe, line=to_json(fitting(recipe, seen)), recorded_at=now, harness="0.1.0", outcome="pass")
 
 
 def stored_cells(monkeypatch: pytest.MonkeyPatch, *cells: str) -> dict[str, Path]:

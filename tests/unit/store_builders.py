@@ -46,14 +46,29 @@ def recipe_of(observation: Observation, **changes: object) -> Recipe:
     return replace(recipe, **changes)  # type: ignore[arg-type]
 
 
+def fitting(recipe: Recipe, observation: Observation) -> Observation:
+    """The observation, as a cell of `recipe` would record it."""
+    stack = replace(
+        observation.stack,
+        lock_sha256=recipe.lock_sha256,
+        python=recipe.python,
+        base_torch=recipe.base_torch,
+        resolved={**observation.stack.resolved, "torch": recipe.torch},
+    )
+    device = replace(observation.device, features=recipe.features)
+    return replace(observation, stack=stack, device=device, seed=recipe.seed)
+
+
 def stored_object(
     observation: Observation | None = None, at: str = "2026-01-02T03:04:05.000006+00:00", **changes: object
 ) -> Stored:
-    """An observation as the store holds it; `changes` apply to the recipe."""
+    """An observation as the store holds it. `changes` apply to the recipe, and to the observation where it says the
+    same.
+    """
     what = observation or seen()
-    return Stored(
-        recipe=recipe_of(what, **changes), line=to_json(what), recorded_at=at, harness="0.1.0", outcome="pass"
-    )
+    recipe = recipe_of(what, **changes)
+    line = to_json(fitting(recipe, what))
+    return Stored(recipe=recipe, line=line, recorded_at=at, harness="0.1.0", outcome="pass")
 
 
 def planned(run: object, *cells: PlannedCell) -> Plan:

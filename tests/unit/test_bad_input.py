@@ -339,7 +339,7 @@ BAD = {
             "The file was truncated or changed, or `compat store export` did not write it. Nothing was written.\n"
             "Copy it again, or export it again."
         )
-        for source, why in (("text", "not a gzip file"), ("empty", "Is a directory"))
+        for source, why in (("text", "Not a gzipped file (b'x')"), ("empty", "Is a directory"))
     },
     "store push": "COMPAT_STORE_REMOTE: there is no shared store\nSet it to its URL, such as s3://bucket/compat.",
     "bundle": f"Missing argument 'STACK...'.\n{SEE}",

@@ -182,6 +182,6 @@ class TestWatch:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "train.py").touch()
         monkeypatch.setattr(host, "own_interpreter", called.append)
-        monkeypatch.setattr(host, "run_pipeline", lambda *given: called.append(given) or pipeline(healthy()))
+        monkeypatch.setattr(host, "run_pipeline", lambda *given, **_: called.append(given) or pipeline(healthy()))
         assert run("watch", "--steps", "4", "train.py", "--steps", "900", "--json") == ExitCode.HEALTHY
         assert called == [None, (["train.py", "--steps", "900", "--json"], None, 4)]

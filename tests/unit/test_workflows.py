@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import textwrap
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from finetune_compat.gate import hook
 from finetune_compat.gate.known import COMPARED, read_known
 from finetune_compat.machine.places import places
+from packaging.requirements import Requirement
 
 FAULTS = places().faults
 
@@ -169,7 +171,7 @@ def test_every_relative_link_of_the_site_resolves(tmp_path: Path) -> None:
     checkout, commands = tmp_path / "checkout", tmp_path / "bin"
     for folder in ("docs", "reports", "harness/finetune_compat/gate/report"):
         shutil.copytree(ROOT / folder, checkout / folder, ignore=shutil.ignore_patterns("runs", "__pycache__"))
-    for name in ("README.md", "CONTRIBUTING.md"):
+    for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"):
         shutil.copy(ROOT / name, checkout)
     commands.mkdir()
     (commands / "compat").write_text('#!/bin/sh\necho "$@"\n: > site/index.html\n')
@@ -411,3 +413,39 @@ class TestGitLab:
         assert "git fetch --quiet --depth=1 origin abc" in calls
         last = calls.splitlines()[-1]
         assert f"--request {method} " in last and last.endswith(f"merge_requests/7{end}")
+
+
+WORKFLOWS = [*sorted(GATE.parent.glob("*.yml")), ROOT / ".github" / "actions" / "gate" / "action.yml"]
+
+each_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+
+
+@each_workflow
+def test_what_a_job_installs_is_locked_with_hashes(path: Path) -> None:
+    """A job may write issues and comments: a release of an hour ago must not run in it."""
+    text = path.read_text()
+    assert re.findall(r"pip\S* install|uvx? |pipx |npm ", text) == []
+    assert re.findall(r"(?m)^ *(?:- )?uses: (?!\./)[^\n@]+@(?![0-9a-f]{40} )", text) == []
+
+
+@pytest.mark.parametrize("path", WORKFLOWS[:-1], ids=lambda path: path.name)
+def test_a_job_has_the_permissions_that_it_names(path: Path) -> None:
+    """Without the line at the top, a job would have those of the repository."""
+    text = path.read_text()
+    assert re.search(r"^permissions: \{\}$", text, re.MULTILINE)
+    jobs = text.partition("\njobs:\n")[2]
+    assert len(re.findall(r"^ {4}permissions:", jobs, re.MULTILINE)) == len(
+        re.findall(r"^ {2}[\w-]+:$", jobs, re.MULTILINE)
+    )
+
+
+def test_the_lock_of_ci_is_of_todays_dependencies() -> None:
+    """Every dependency is in it with a hash, and within the bounds: the upper ones are tested with it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    text = (ROOT / ".ci" / "requirements.txt").read_text()
+    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+) \\\n    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE))
+    assert len(pins) == len(re.findall(r"^[a-z0-9-]+==", text, re.MULTILINE))
+    for line in project["optional-dependencies"]["host"]:
+        need = Requirement(line)
+        assert {item.operator for item in need.specifier} == {">=", "<"}
+        assert need.specifier.contains(pins[need.name])

@@ -25,6 +25,8 @@ import transformers
 from peft import PeftModel, PromptLearningConfig, get_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
+from finetune_compat.cell.model_classes import model_class
+
 _HEADS = {
     "SEQ_CLS": "AutoModelForSequenceClassification",
     "TOKEN_CLS": "AutoModelForTokenClassification",
@@ -157,9 +159,9 @@ def base_model(
     if task in _HEADS and labels:
         parsed.num_labels = labels[0]
     with torch.device("meta"):
-        saved_as = [name for name in parsed.architectures or () if hasattr(transformers, name)]
-        if task not in _HEADS and saved_as:
-            return getattr(transformers, saved_as[0])._from_config(parsed)
+        saved_as = model_class(parsed.architectures)
+        if task not in _HEADS and saved_as is not None:
+            return saved_as._from_config(parsed)
         auto = _HEADS.get(task or "", _OTHERWISE.get(task or "", "AutoModelForCausalLM"))
         return getattr(transformers, auto).from_config(parsed)
 

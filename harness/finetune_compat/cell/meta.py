@@ -21,6 +21,7 @@ from transformers.models.auto import configuration_auto, modeling_auto
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers import AutoHfQuantizer
 
+from finetune_compat.cell.model_classes import model_class
 from finetune_compat.contract.census import LoadDtype, Quantization
 
 # torch imports its compiler, 800 modules, when it first computes with meta tensors. Imported here, it does not count as
@@ -74,9 +75,9 @@ def class_of(config: PretrainedConfig) -> type[PreTrainedModel]:
     Raises:
         NoClass: this Transformers has no such class.
     """
-    named = [name for name in config.architectures or () if hasattr(transformers, name)]
-    if named:
-        return getattr(transformers, named[0])
+    named = model_class(config.architectures)
+    if named is not None:
+        return named
     mappings = [getattr(modeling_auto, name, {}) for name in _AUTO_MAPPINGS]
     found = next((mapping[type(config)] for mapping in mappings if type(config) in mapping), None)
     if found is None or config.architectures:

@@ -14,6 +14,7 @@ from typing import cast
 import pytest
 
 from finetune_compat.cell.gpus import GPU, Gpus
+from finetune_compat.cell.own_time import own_time
 from finetune_compat.cell.time_limit import limited
 from finetune_compat.cell.worker_limits import Watch
 from finetune_compat.contract.plan import Plan, PlannedCell, read_plan
@@ -100,5 +101,5 @@ def plan(pytestconfig: pytest.Config) -> Plan:
 @pytest.fixture(autouse=True)
 def _limit(plan: Plan) -> Iterator[None]:
     """End the process when a cell exceeds its time limit."""
-    with limited(plan.limit_s):
+    with limited(plan.limit_s), own_time(plan.limit_s):
         yield

@@ -1,5 +1,5 @@
-"""Watch the workers from xdist's controller: kill a worker above the memory limit, and record how a worker ended in the
-middle of a cell.
+"""Watch the workers from xdist's controller: kill a worker that is above the memory limit or stopped, and record how a
+worker ended in the middle of a cell.
 
 Resident memory is read from /proc. A limit on address space (RLIMIT_AS) would count the tens of gigabytes that torch
 and CUDA reserve and never use, and would appear as whatever error a library makes of a failed allocation. A cgroup
@@ -39,6 +39,14 @@ def resident(pid: int) -> int:
         return 0
 
 
+def stopped(pid: int) -> bool:
+    """Whether a process is stopped (SIGSTOP). It then ends by no timer of its own."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"T"
+    except (OSError, IndexError):
+        return False
+
+
 def _pid(node: Any) -> int:
     """The process id of a worker, from execnet's handle: a request to the worker would wait for its cell to end."""
     return int(node.gateway._io.popen.pid)
@@ -54,6 +62,8 @@ class Watch:
         self._began: dict[str, float] = {}
         self._held: dict[int, int] = {}
         """Bytes at the last reading, by process id."""
+        self._stopped: dict[int, float] = {}
+        """Since when a process is stopped, by process id."""
         self._ended: set[int] = set()
         """Processes killed because of their memory."""
         self._over = threading.Event()
@@ -97,7 +107,12 @@ class Watch:
                 self.look(pid)
 
     def look(self, pid: int) -> None:
-        """Read the memory of one process, and kill the process if it is above the limit."""
+        """Read the memory and the state of one process. Kill it if it is above the memory limit, or stopped for as long
+        as a cell may take.
+        """
+        since = self._stopped.setdefault(pid, time.monotonic()) if stopped(pid) else self._stopped.pop(pid, None)
+        if pid in self._stopped and since is not None and time.monotonic() - since > self._plan.limit_s:
+            os.kill(pid, signal.SIGKILL)
         held = self._look(pid)
         if not held or pid in self._ended:
             return

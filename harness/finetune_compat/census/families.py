@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from finetune_compat.census.limits import check_config
 from finetune_compat.contract.errors import CompatError, UnknownName
 from finetune_compat.machine.files import read_object
 
@@ -92,6 +93,7 @@ def _subject(file: Path) -> Subject:
             if adapter
             else "Pass the config.json from the folder of a model's weights.",
         )
+    check_config(raw, file)
     title = file.parent.name if file.name == "config.json" and file.parent.name else file.name
     method = _stored_as(raw)
     if not method:

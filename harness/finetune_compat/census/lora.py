@@ -151,7 +151,7 @@ def _refuse_impossible(lora: Lora) -> None:
         _refuse_impossible_keys(lora, what)
     try:
         re.compile(lora.regex or "")
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise CompatError(
             f"{lora.regex!r} is not a regular expression: {error}",
             where=lora.source,
@@ -164,7 +164,7 @@ def _refuse_impossible_keys(lora: Lora, what: str) -> None:
     for key in lora.options.get(what) or {}:
         try:
             re.compile(key)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise CompatError(
                 f"{what}: {key!r} is not a regular expression: {error}",
                 where=lora.source,

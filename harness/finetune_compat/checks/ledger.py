@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from finetune_compat.contract.catalog import CATALOG, MODELS
 from finetune_compat.contract.errors import Fault, MatrixError
 from finetune_compat.contract.records import REPORTED, Area, DeviceKind, Precision, Stage, Variant
 from finetune_compat.contract.verdict import Kind
+from finetune_compat.machine.foreign import parsed_toml, read_text
 from finetune_compat.machine.places import places
 
 if TYPE_CHECKING:
@@ -281,17 +281,16 @@ def load_ledger(path: Path | None = None) -> Ledger:
     path = path or places().ledger
     todo = "Correct the file and run again; docs/extending.md describes the fields."
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        file = TypeAdapter(_File).validate_python(raw)
+        file = TypeAdapter(_File).validate_python(parsed_toml(read_text(path)))
     except OSError as error:
         raise MatrixError(str(path), (Fault("", f"cannot be read: {error.strerror}"),), todo=todo) from None
-    except UnicodeDecodeError as error:
-        raise MatrixError(str(path), (Fault("", f"not UTF-8: {error}"),), todo=todo) from None
-    except tomllib.TOMLDecodeError as error:
-        raise MatrixError(str(path), (Fault("", f"not TOML: {error}"),), todo=todo) from None
     except ValidationError as error:
         faults = tuple(Fault(_place(item["loc"]), item["msg"]) for item in error.errors())
         raise MatrixError(str(path), faults, todo=todo) from None
+    except UnicodeDecodeError as error:
+        raise MatrixError(str(path), (Fault("", f"not UTF-8: {error}"),), todo=todo) from None
+    except ValueError as error:
+        raise MatrixError(str(path), (Fault("", str(error).removeprefix("is ")),), todo=todo) from None
     faults = (*_place_faults(file.place), *_faults(file.issue, {place.name for place in file.place}))
     if faults:
         raise MatrixError(str(path), faults, todo=todo)
@@ -306,7 +305,7 @@ def shipped_ledger() -> Ledger:
     """
     path = places().ledger
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = parsed_toml(read_text(path))
         measured = path.with_name(MEASURED)
         return Ledger(
             issues=tuple(_issue(issue) for issue in raw["issue"]),

@@ -10,7 +10,8 @@ import signal
 from dataclasses import dataclass
 from enum import IntEnum
 
-from finetune_compat.contract.redaction import redact
+from finetune_compat.contract.foreign_text import inert_log
+from finetune_compat.contract.redaction import redact_here
 
 
 class ExitCode(IntEnum):
@@ -66,7 +67,7 @@ class Interrupted(BaseException):
 
 
 class CompatError(Exception):
-    """Base of all errors shown to a user. Secrets are removed from the texts.
+    """Base of all errors shown to a user. Its texts have no secrets, and nothing that a terminal or a CI log runs.
 
     Args:
         what: what is wrong, one sentence.
@@ -78,7 +79,8 @@ class CompatError(Exception):
     exit_code = ExitCode.BAD_INPUT
 
     def __init__(self, what: str, *, where: str = "", meaning: str = "", todo: str = "") -> None:
-        self.what, self.where, self.meaning, self.todo = map(redact, (what, where, meaning, todo))
+        texts = (inert_log(redact_here(text)) for text in (what, where, meaning, todo))
+        self.what, self.where, self.meaning, self.todo = texts
         super().__init__(self.what)
 
     def __str__(self) -> str:

@@ -49,6 +49,7 @@ HELP = {
     "gpu-idle-below": "Use only GPUs where other processes hold less than this many GB.",
     "gpu-larger-than": "Use only GPUs with more than this many GB.",
     "fresh": "Also run cells whose observation is cached.",
+    "pass-env": "Environment variable that cells get too, such as HF_TOKEN for a gated model; may be repeated.",
     "offline": "Contact no registry.",
     "wheelhouse": "Folder of wheels, or an unpacked bundle.",
     "base-python": "Use the torch of that Python.",

@@ -17,11 +17,15 @@ from finetune_compat.contract.verdict import Deviation, Kind, Symptom
 WORKERS = "workers"
 """Folder in the run's directory with the number of workers of each stack that may have more than one."""
 
+UNKEPT = "unkept"
+"""Folder in the run's directory with the observations of each stack that could not be cached, and why."""
+
 APART = (
     "finetune_compat",  # the version, and names for users' training code
     "finetune_compat.contract.catalog",  # counted by value
     "finetune_compat.cell.fixtures",  # for users' tests
     "finetune_compat.cell.gpus",
+    "finetune_compat.cell.own_time",
     "finetune_compat.cell.storing",
     "finetune_compat.cell.plugin",
     "finetune_compat.cell.session",
@@ -30,8 +34,11 @@ APART = (
     "finetune_compat.contract.cell_id",
     "finetune_compat.contract.closed_forms",  # what checks expect
     "finetune_compat.contract.errors",
+    "finetune_compat.contract.foreign_text",
     "finetune_compat.machine.child_processes",
     "finetune_compat.machine.files",
+    "finetune_compat.machine.foreign",
+    "finetune_compat.machine.wheel_records",
     "finetune_compat.contract.plan",
     "finetune_compat.contract.recipe",
     "finetune_compat.contract.verdict",
@@ -107,7 +114,7 @@ class Plan:
     @property
     def unkept_file(self) -> Path:
         """File in which cells write why their observations are not cached, one reason per line."""
-        return Path(self.run) / "unkept" / f"{self.stack}.txt"
+        return Path(self.run) / UNKEPT / f"{self.stack}.txt"
 
     @property
     def workers_file(self) -> Path:

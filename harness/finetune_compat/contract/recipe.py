@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_compat.contract.records import SCHEMA, DeviceKind, Observation
+from finetune_compat.contract.records import SCHEMA, DeviceKind
 
 TINY = "tiny"
 """`Recipe.model` of cells with a tiny model: `sources` and `given` determine the model."""
@@ -94,26 +94,34 @@ def from_dict(raw: Mapping[str, Any]) -> Recipe:
     return Recipe(**{**raw, "features": tuple(raw["features"]), "beside": tuple(raw.get("beside", ()))})
 
 
-def contradiction(recipe: Recipe, seen: Observation) -> str:
+def contradiction(recipe: Recipe, seen: Mapping[str, Any]) -> str:
     """The differences between `seen` and `recipe` (example: `torch 2.14.0, expected 2.13.0+cpu`); empty if they agree.
 
     The host writes the recipe without importing the stack. The observation records what was found inside the stack.
+
+    Args:
+        recipe: what the observation depends on.
+        seen: the observation as parsed JSON.
+
+    Raises:
+        KeyError, TypeError, AttributeError: `seen` is not an observation.
     """
+    stack, device, resolved = seen["stack"], seen["device"], seen["stack"]["resolved"]
     pairs: dict[str, tuple[Any, Any]] = {
-        "cell": (seen.cell, recipe.cell),
-        "lock": (seen.stack.lock_sha256, recipe.lock_sha256),
-        "Python": (seen.stack.python, recipe.python),
-        "torch": (seen.stack.resolved.get("torch"), recipe.torch),
-        "another torch": (seen.stack.base_torch, recipe.base_torch),
-        "features": (tuple(seen.device.features), recipe.features),
-        "seed": (seen.seed, recipe.seed),
-        "handicap": (seen.handicap, recipe.handicap),
-        "schema": (seen.schema, recipe.schema),
+        "cell": (seen["cell"], recipe.cell),
+        "lock": (stack["lock_sha256"], recipe.lock_sha256),
+        "Python": (stack["python"], recipe.python),
+        "torch": (resolved.get("torch"), recipe.torch),
+        "another torch": (stack["base_torch"], recipe.base_torch),
+        "features": (tuple(device["features"]), recipe.features),
+        "seed": (seen["seed"], recipe.seed),
+        "handicap": (seen["handicap"], recipe.handicap),
+        "schema": (seen["schema"], recipe.schema),
     }
-    if seen.device.kind is DeviceKind.CUDA:
-        pairs["device"] = (seen.device.name, recipe.device)
-    if seen.attention is not None:
-        pairs["attention"] = (seen.attention.asked, recipe.attention)
-    if seen.training is not None:
-        pairs["steps"] = (seen.training.steps, recipe.steps)
+    if device["kind"] == DeviceKind.CUDA:
+        pairs["device"] = (device["name"], recipe.device)
+    if seen["attention"] is not None:
+        pairs["attention"] = (seen["attention"]["asked"], recipe.attention)
+    if seen["training"] is not None:
+        pairs["steps"] = (seen["training"]["steps"], recipe.steps)
     return "; ".join(f"{what} {found}, expected {asked}" for what, (found, asked) in pairs.items() if found != asked)

@@ -207,7 +207,7 @@ def page(
         INTRODUCTION,
         "## Scores",
         SCORES,
-        table(("stack", "written with the checks in view", "written from reports", "quick"), _scores(records, others)),
+        table(("stack", "written with the checks in view", "written from reports", "quick"), scores(records, others)),
         "## Written from reports: missed",
         MISSED,
         table(("fault", "what it breaks", *names, "why"), independent.rows_of_missed(others, reasons or {})),
@@ -222,7 +222,7 @@ def page(
     return "\n\n".join(parts) + "\n"
 
 
-def _scores(records: Sequence[Record], others: Sequence[independent.Record]) -> list[tuple[str, ...]]:
+def scores(records: Sequence[Record], others: Sequence[independent.Record]) -> list[tuple[str, ...]]:
     """Faults that are named, of those with an effect, by stack and set. A kept record names every fault of its set."""
     first = {(record.stack, record.device): f"{len(record.named)} of {len(record.named)}" for record in records}
     second = {(record.stack, record.device): (record.score, record.quick_score) for record in others}

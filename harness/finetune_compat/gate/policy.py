@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -16,6 +15,7 @@ from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.errors import Fault, MatrixError
 from finetune_compat.contract.verdict import Kind, Verdict
 from finetune_compat.gate.decision import Decision
+from finetune_compat.machine.foreign import parsed_toml, read_text
 from finetune_compat.machine.places import places
 
 NEVER_ALLOWED = (Change.LOST_COVERAGE, Change.INCONCLUSIVE)
@@ -82,9 +82,9 @@ def load_policy(ledger: Ledger, path: Path | None = None, script: str | None = N
     path = path or places().policy
     where = places().shown(path)
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        problem = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else f"not TOML: {error}"
+        raw = parsed_toml(read_text(path))
+    except (OSError, ValueError) as error:
+        problem = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error).removeprefix("is ")
         raise MatrixError(where, (Fault("", problem),), todo=_TODO) from None
     faults = [Fault(key, "is not a key this file knows") for key in raw if key not in ("effects", "exception")]
     effects = _effects(raw.get("effects", {}), faults)
@@ -106,11 +106,11 @@ def _effects(raw: Any, faults: list[Fault]) -> dict[str, Decision]:
     faults += [Fault(f"effects.{name}", "is missing") for name in names if name not in raw]
     never = {change.name.lower() for change in NEVER_ALLOWED}
     for name, word in raw.items():
-        if word not in _EFFECTS:
+        if not isinstance(word, str) or word not in _EFFECTS:
             faults.append(Fault(f"effects.{name}", f"must be allow, hold or block, not {word!r}"))
         elif name in never and word == "allow":
             faults.append(Fault(f"effects.{name}", "can never be allowed: nothing would be known of these cells"))
-    return {name: _EFFECTS[word] for name, word in raw.items() if word in _EFFECTS}
+    return {name: _EFFECTS[word] for name, word in raw.items() if isinstance(word, str) and word in _EFFECTS}
 
 
 def _exceptions(raw: Any, ledger: Ledger, script: str | None, faults: list[Fault]) -> tuple[Exempted, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finetune_compat.inspect.nesting import parsed
+from finetune_compat.machine.foreign import parsed
 
 CARD, LOG = "README.md", "trainer_state.json"
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Strict, TypeAdapter, ValidationError
 
 from finetune_compat.contract.errors import AdapterError, Fault, listed
-from finetune_compat.inspect.nesting import parsed
+from finetune_compat.machine.foreign import parsed
 
 LORA = "LORA"
 """The `peft_type` of LoRA, rsLoRA and DoRA, the methods that the checks judge in depth."""
@@ -36,7 +36,7 @@ def _positive(value: int) -> int:
 def _pattern(text: str) -> str:
     try:
         re.compile(text)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(text) from error
     return text
 

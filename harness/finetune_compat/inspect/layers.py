@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from finetune_compat.inspect import patterns
 from finetune_compat.inspect.config import ALL_LINEAR, AdapterConfig
 from finetune_compat.inspect.names import Name, Part
 from finetune_compat.inspect.weights import Tensor
@@ -103,7 +104,7 @@ def asked(pattern: Mapping[str, _T] | None, module: str, otherwise: _T) -> _T:
 
 def ends_as(pattern: str, module: str) -> bool:
     """Whether `pattern` matches the whole name `module`, or its end from the beginning of a part."""
-    return re.fullmatch(rf"(.*\.)?({pattern})", module) is not None
+    return patterns.full(rf"(.*\.)?({pattern})", module) is not None
 
 
 def targets(config: AdapterConfig, module: str) -> bool:
@@ -112,7 +113,7 @@ def targets(config: AdapterConfig, module: str) -> bool:
     if excluded(config, module):
         return False
     if isinstance(wanted, str):
-        return wanted == ALL_LINEAR or re.fullmatch(wanted, module) is not None
+        return wanted == ALL_LINEAR or patterns.full(wanted, module) is not None
     # PEFT checks the layer index only if a target is the end of a name, not if it is the whole name.
     named = wanted or ()
     return module in named or (any(ends_with(module, name) for name in named) and _in_layers(config, module))
@@ -122,7 +123,7 @@ def excluded(config: AdapterConfig, module: str) -> bool:
     """Whether `exclude_modules` names `module`."""
     names = config.exclude_modules
     if isinstance(names, str):
-        return re.fullmatch(names, module) is not None
+        return patterns.full(names, module) is not None
     return any(ends_with(module, name) for name in names or ())
 
 
@@ -141,9 +142,9 @@ def _in_layers(config: AdapterConfig, module: str) -> bool:
     chosen = config.layers_to_transform
     if chosen is None or chosen == ():
         return True
-    patterns = config.layers_pattern or r"[^.]*"
-    each = (patterns,) if isinstance(patterns, str) else patterns
-    found = next((hit for hit in (re.match(rf"(?:^|.*?\.){p}\.(\d+)\.", module) for p in each) if hit), None)
+    given = config.layers_pattern or r"[^.]*"
+    each = (given,) if isinstance(given, str) else given
+    found = next((hit for hit in (patterns.begin(rf"(?:^|.*?\.){p}\.(\d+)\.", module) for p in each) if hit), None)
     return found is not None and int(found[1]) in ((chosen,) if isinstance(chosen, int) else chosen)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from finetune_compat.census.families import find
 from finetune_compat.contract.errors import AdapterError
 from finetune_compat.inspect.beside import token_rows
-from finetune_compat.inspect.nesting import parsed
 from finetune_compat.inspect.saved import Saved
+from finetune_compat.machine.foreign import parsed
 from finetune_compat.stacks.ask import ask, stack_python
 from finetune_compat.stacks.matrix import read_matrix
 

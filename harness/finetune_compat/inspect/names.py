@@ -88,7 +88,8 @@ def parse(name: str) -> Name:
     steps = name.split(".")
     wrappers = [index for index in range(len(steps)) if _wraps(steps, index)]
     wrapper = steps[wrappers[0]] if wrappers else ""
-    unwrapped = ".".join(step for index, step in enumerate(steps) if index not in wrappers)
+    without = set(wrappers)
+    unwrapped = ".".join(step for index, step in enumerate(steps) if index not in without)
     prefixed, bare = unwrapped.startswith(PREFIX), unwrapped.removeprefix(PREFIX)
     found = _LORA.fullmatch(bare)
     if found is None:
@@ -104,8 +105,10 @@ def parse(name: str) -> Name:
 
 def _wraps(steps: list[str], index: int) -> bool:
     """Whether the part at `index` belongs to a wrapper. Only the outermost `module` does: a model may have its own."""
+    if steps[index] not in WRAPPERS:
+        return False
     outermost = index == 0 or ".".join(steps[:index]) + "." == PREFIX
-    return steps[index] in WRAPPERS and (steps[index] != "module" or outermost)
+    return steps[index] != "module" or outermost
 
 
 def _whole(bare: str) -> tuple[str, Part, str]:

@@ -10,6 +10,7 @@ import hashlib
 import math
 import re
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +20,8 @@ from typing import Any, BinaryIO
 import safetensors
 
 from finetune_compat.contract.errors import AdapterError
-from finetune_compat.inspect.nesting import parsed
 from finetune_compat.inspect.values import NO_VALUES, READABLE, Values, together, values_of
+from finetune_compat.machine.foreign import parsed
 
 WEIGHTS = "adapter_model.safetensors"
 """PEFT's name of the file."""
@@ -35,6 +36,12 @@ _LENGTH = 8
 
 _LONGEST_HEADER = 100_000_000
 """Maximum size of a header in the format, in bytes. A larger value means that the file has another format."""
+
+_LARGEST_HEADER = 32 * 1024 * 1024
+_MOST_TENSORS = 100_000
+_LONGEST_NAME = 1_000
+_MOST_PARTS = 64
+"""Limits of what is read: several times what the largest adapters have."""
 
 _PICKLE = re.compile(rb"PK\x03\x04|\x80[\x02-\x05][\x28-\xff]")
 """First bytes of files of torch.save (a zip; a bare pickle before torch 1.6) and pickle.dump.
@@ -172,13 +179,31 @@ def _other_format(path: Path) -> AdapterError | None:
 def _decoded(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(_LENGTH))
-        header: dict[str, Any] = parsed(file.read(length), object_pairs_hook=partial(_without_repetition, path))
+        if length > _LARGEST_HEADER:
+            raise _too_much(path, f"its header has {length:,} bytes, and at most {_LARGEST_HEADER:,} are read")
+        try:
+            header: dict[str, Any] = parsed(file.read(length), object_pairs_hook=partial(_without_repetition, path))
+        except ValueError as error:
+            raise _too_much(path, f"its header {error}") from None
+    long = next((name for name in header if len(name) > _LONGEST_NAME or name.count(".") > _MOST_PARTS), None)
+    if len(header) > _MOST_TENSORS or long is not None:
+        what = f"{len(header):,} tensors" if long is None else f"a tensor with a name of {len(long):,} characters"
+        raise _too_much(path, f"it has {what}")
     return header
 
 
+def _too_much(path: Path, what: str) -> AdapterError:
+    return AdapterError(
+        what,
+        where=str(path),
+        meaning="No library saves such an adapter: the largest have 40,000 tensors, with names of 100 characters.",
+        todo="Save the adapter again with save_pretrained.",
+    )
+
+
 def _without_repetition(path: Path, items: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in items]
-    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    counts = Counter(name for name, _ in items)
+    repeated = sorted(name for name, count in counts.items() if count > 1)
     if repeated:
         raise AdapterError(
             f"names the same tensor twice: {', '.join(repeated)}",

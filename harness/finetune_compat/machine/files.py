@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import fcntl
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -14,14 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from finetune_compat.contract.errors import CompatError
+from finetune_compat.machine.foreign import parsed, read_whole
 
 UNFINISHED = ".part-"
 """Prefix of the names of temporary files. A killed process leaves its temporary files behind."""
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file in the directory of `path`. On exit it replaces `path`; after an error it is removed."""
+def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """A temporary file in the directory of `path`. On exit it replaces `path`; after an error it is removed.
+
+    With `durable` the new file is on the disk when this returns: after a power failure it is not empty.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
     os.close(handle)
@@ -29,14 +32,29 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.chmod(0o644)  # mkstemp's files are private; runs and stores are shared between users
+        if durable:
+            sync(part)
         part.replace(path)
+        if durable:
+            sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace `path` with `content`, text as UTF-8. A reader sees the old file or the new file."""
-    with replacing(path) as part:
+def sync(path: Path) -> None:
+    """Wait until the content of a file, or the names in a directory, are on the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomically(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+    """Replace `path` with `content`, text as UTF-8. A reader sees the old file or the new file. `durable`: see
+    `replacing`.
+    """
+    with replacing(path, durable=durable) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
@@ -94,6 +112,21 @@ def _next_to(folder: Path) -> Iterator[Path]:
         yield whole
 
 
+def append(path: Path, content: bytes) -> None:
+    """Append whole lines in one write, so that parallel processes do not mix their lines.
+
+    Raises:
+        OSError: not all of it could be written. On a full disk the last line is incomplete, and the next process that
+            appends continues it.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        while content:
+            content = content[os.write(handle, content) :]
+    finally:
+        os.close(handle)
+
+
 def link_atomically(link: Path, target: str) -> None:
     """Make `link` a symbolic link to `target`. A reader sees the old link or the new link."""
     with tempfile.TemporaryDirectory(dir=link.parent, prefix=f".{link.name}.") as scratch:
@@ -143,7 +176,7 @@ def read_object(file: Path) -> dict[str, Any]:
         CompatError: the file is missing, cannot be read, or is not a JSON object.
     """
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        raw = parsed(read_whole(file))
     except OSError as error:
         raise CompatError(
             f"cannot be read: {error.strerror}",
@@ -152,7 +185,7 @@ def read_object(file: Path) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise CompatError(
-            f"not JSON: {error}",
+            str(error).removeprefix("is "),
             where=str(file),
             meaning="It was cut off, or edited by hand.",
             todo="Take the file from the model's repository again.",

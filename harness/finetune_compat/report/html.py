@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from finetune_compat.contract.errors import ExitCode
+from finetune_compat.contract.foreign_text import inert
 from finetune_compat.contract.records import REPORTED, Frame, Observation, to_json
 from finetune_compat.contract.verdict import Kind
 from finetune_compat.report import charts, measurements, origin, wording
@@ -85,7 +86,14 @@ def rendered(template: str, **values: object) -> str:
 @cache
 def _environment() -> Environment:
     loader = PackageLoader("finetune_compat.report", "templates")
-    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: inert(value) if type(value) is str else value,
+    )
     found.globals.update(
         wording=wording,
         measurements=measurements,

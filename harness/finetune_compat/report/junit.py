@@ -6,20 +6,17 @@ command itself does not, and no change to the code under test could correct that
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import assert_never
 from xml.etree import ElementTree as ET
 
 from finetune_compat.checks import Outcome
 from finetune_compat.contract.cell_id import parse_cell
+from finetune_compat.contract.foreign_text import inert
 from finetune_compat.report import wording
 from finetune_compat.results.causes import Group
 from finetune_compat.results.lines import CellLine
 from finetune_compat.results.summary import StackSummary, Summary
-
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that XML 1.0 cannot represent, for example the escape characters of coloured messages."""
 
 
 def render(summary: Summary) -> str:
@@ -29,8 +26,7 @@ def render(summary: Summary) -> str:
         root.append(_suite(stack))
     if summary.left_out:
         root.append(_left_out(summary.left_out))
-    ET.indent(root)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+    return xml(root)
 
 
 def _left_out(cells: Sequence[str]) -> ET.Element:
@@ -56,7 +52,7 @@ def _suite(stack: StackSummary) -> ET.Element:
     if stack.versions:
         properties = ET.SubElement(suite, "properties")
         for name, version in sorted({**stack.versions, "python": stack.python, "device": stack.device}.items()):
-            ET.SubElement(properties, "property", name=name, value=writable(version))
+            ET.SubElement(properties, "property", name=name, value=version)
     causes = {cell: group for group in stack.groups for cell in group.cells}
     for line in stack.lines:
         suite.append(_case(stack.name, line, causes.get(line.cell)))
@@ -66,7 +62,7 @@ def _suite(stack: StackSummary) -> ET.Element:
 def _case(stack: str, line: CellLine, cause: Group | None) -> ET.Element:
     name = parse_cell(line.cell).name or "environment"
     case = ET.Element("testcase", classname=stack, name=name, time=seconds(line.duration_s))
-    reason = writable(wording.shortened(line.reason))
+    reason = wording.shortened(line.reason)
     match line.outcome:
         case Outcome.PASS:
             pass
@@ -76,9 +72,9 @@ def _case(stack: str, line: CellLine, cause: Group | None) -> ET.Element:
         case Outcome.UNINSTALLABLE:
             ET.SubElement(case, "skipped", type="uninstallable", message=reason)
         case Outcome.FAIL:
-            ET.SubElement(case, "failure", message=reason).text = writable(_details(line, cause))
+            ET.SubElement(case, "failure", message=reason).text = _details(line, cause)
         case Outcome.INFRASTRUCTURE:
-            ET.SubElement(case, "error", type="infrastructure", message=reason).text = writable(_details(line, cause))
+            ET.SubElement(case, "error", type="infrastructure", message=reason).text = _details(line, cause)
         case _:
             assert_never(line.outcome)
     return case
@@ -97,6 +93,15 @@ def seconds(duration: float) -> str:
     return f"{duration:.3f}"
 
 
-def writable(text: str) -> str:
-    """`text`, with characters that XML cannot represent as `\\x..` escapes."""
-    return _FORBIDDEN.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+def xml(root: ET.Element) -> str:
+    """The document of `root`. Its texts are inert, and of characters that XML can represent."""
+    for element in root.iter():
+        element.attrib.update({name: _writable(value) for name, value in element.attrib.items()})
+        element.text = element.text and _writable(element.text)
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _writable(text: str) -> str:
+    # Of the characters that XML cannot represent, `inert` leaves these two.
+    return inert(text).replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from finetune_compat.contract.foreign_text import inert
 from finetune_compat.report import measurements, origin, wording
 from finetune_compat.results.causes import Group
 from finetune_compat.results.lines import CellLine, CountColumn, Mark, count_columns
@@ -113,8 +114,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` on one line, with the markup of Markdown and HTML escaped."""
-    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+    """`text` on one line, with the markup of Markdown and HTML escaped. It names no user, issue or address."""
+    line = _MARKUP.sub(r"\\\g<0>", inert(" ".join(text.split())))
+    return _ALIVE.sub(r"\g<0><!-- -->", line)
 
 
 _MARKUP = re.compile(r"[\\|*_`\[\]<&]")
+
+_ALIVE = re.compile(r"(?<![\w\]])@(?=\w)|(?<!\w)(?:#|GH-)(?=\d)|\b(?:https?|ftp):(?=//)|\bwww(?=\.)", re.IGNORECASE)
+"""Beginnings of what a forge makes a link of in a comment, and notifies people of: users, issues and addresses. The
+name of a cell (`...]@cpu`) is none.
+"""

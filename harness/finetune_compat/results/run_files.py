@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gzip
 import io
 import json
 import zlib
@@ -32,10 +31,11 @@ from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError, RecordsError, UnknownName, why
 from finetune_compat.contract.names import LATEST, is_stack
 from finetune_compat.contract.records import SCHEMA, End, EndCause, Observation, Started
-from finetune_compat.contract.redaction import redact
+from finetune_compat.contract.redaction import redact_here
 from finetune_compat.contract.verdict import Deviation
 from finetune_compat.machine.aside import another_core, aside
 from finetune_compat.machine.files import link_atomically, write_atomically
+from finetune_compat.machine.foreign import expanded
 from finetune_compat.machine.places import places
 from finetune_compat.results.branches import Uncovered, trace_of, uncovered
 from finetune_compat.results.lacking import lacking
@@ -161,6 +161,13 @@ _CELL = '{"cell":"'
 """The beginning of a line that `to_json` wrote."""
 
 
+def untorn(line: str) -> str:
+    """`line`, without an incomplete record at its beginning. A full disk cuts a record off, and the next process that
+    appends continues its line. The cell of the incomplete record has no observation then.
+    """
+    return line if line.find(_CELL, 1) < 0 else _CELL + line.rpartition(_CELL)[2]
+
+
 def cell_of(line: str) -> str:
     """The cell id in a line that `to_json` wrote, without decoding the whole line."""
     return line[len(_CELL) :].partition('"')[0]
@@ -204,9 +211,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         if not path.exists() and not packed.exists():
             return
-        with path.open("rb") if path.exists() else io.BytesIO(gzip.decompress(packed.read_bytes())) as file:
-            yield from ((number, line.decode()) for number, line in enumerate(file, 1))
-    except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
+        with path.open("rb") if path.exists() else io.BytesIO(expanded(packed)) as file:
+            yield from ((number, untorn(line.decode())) for number, line in enumerate(file, 1))
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise _unreadable(str(path), f"cannot be read as text: {why(error)}") from None
 
 
@@ -268,6 +275,8 @@ def _decode_in_steps(line: str, where: str) -> Started | Observation:
         raise _unreadable(where, _first(error)) from None
     except AttributeError:
         raise _unreadable(where, "not a JSON object") from None
+    except RecursionError:
+        raise _unreadable(where, "not a JSON object: it is nested too deep") from None
     except ValueError as error:
         raise _unreadable(where, f"not a JSON object: {error}") from None
 
@@ -317,7 +326,7 @@ def write_row(run: Path, row: StackRow) -> None:
     """
     if not is_stack(row.name):
         raise _unreadable(str(run), f"{row.name!r} cannot be the name of a stack")
-    row = dataclasses.replace(row, reason=redact(row.reason))
+    row = dataclasses.replace(row, reason=redact_here(row.reason))
     write_atomically(run / "rows" / f"{row.name}.json", json.dumps(dataclasses.asdict(row), indent=1) + "\n")
 
 

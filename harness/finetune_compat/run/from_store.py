@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,9 @@ from pathlib import Path
 
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.recipe import Recipe
+from finetune_compat.machine.files import append
 from finetune_compat.machine.gpus import Gpu
+from finetune_compat.machine.units import counted
 from finetune_compat.run.estimate import cells_longest_first, expected
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.store.addresses import addressed, installed, recipes
@@ -37,7 +38,7 @@ class Served:
         """Write the cached observations of `cells` into the run, as the cells would; return their number."""
         lines = [self.answers[cell].line for cell in cells if cell in self.answers]
         if lines:
-            _append(Path(self.plan.run) / "observations.jsonl", lines)
+            append(Path(self.plan.run) / "observations.jsonl", "".join(f"{line}\n" for line in lines).encode())
         return len(lines)
 
     def describe(self, cells: Collection[str]) -> str:
@@ -52,7 +53,7 @@ class Served:
 
     def finish(self) -> tuple[str, ...]:
         """Copy new observations to the shared store; return one line for each reason why some could not be stored."""
-        lines = _not_stored(self.plan.unkept_file)
+        lines = not_stored([self.plan.unkept_file])
         try:
             self.store.push(recipe.address for recipe in self.recipes.values())
         except StoreUnreachable as error:
@@ -91,20 +92,8 @@ def look_up(plan: Plan, lock: Lock, env_python: Path, gpus: Sequence[Gpu], *, fr
     return Served(dataclasses.replace(plan, cells=cells), store, wanted, answers, fresh)
 
 
-def _append(path: Path, lines: Iterable[str]) -> None:
-    """Append in one write, as the cells do, so that parallel sessions do not mix lines."""
-    content = "".join(f"{line}\n" for line in lines).encode()
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        while content:
-            content = content[os.write(handle, content) :]
-    finally:
-        os.close(handle)
-
-
-def _not_stored(path: Path) -> list[str]:
-    """Why cells did not store their observations: one line for each reason."""
-    if not path.exists():
-        return []
-    reasons = Counter(line.partition(": ")[2] for line in path.read_text(encoding="utf-8").splitlines())
-    return [f"store: {number} observations are not stored: {reason}" for reason, number in reasons.items()]
+def not_stored(files: Iterable[Path]) -> list[str]:
+    """Why cells did not store their observations: one line for each reason in `files`."""
+    lines = [line for path in files if path.exists() for line in path.read_text(encoding="utf-8").splitlines()]
+    reasons = Counter(line.partition(": ")[2] for line in lines)
+    return [f"store: {counted(number, 'observation')} not stored: {reason}" for reason, number in reasons.items()]

@@ -24,8 +24,9 @@ from finetune_compat.checks import Outcome
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError
-from finetune_compat.contract.plan import WORKERS, read_plan, workers_file
+from finetune_compat.contract.plan import UNKEPT, WORKERS, read_plan, workers_file
 from finetune_compat.contract.records import Started
+from finetune_compat.contract.redaction import redact_here
 from finetune_compat.machine import child_processes, scratch
 from finetune_compat.machine.capacity import CELL_BYTES, Share, at_once, share, this_machine
 from finetune_compat.machine.console import form, say
@@ -54,6 +55,7 @@ from finetune_compat.run import replay, stack_run
 from finetune_compat.run.cached_run import text_of, write_rows, write_stored
 from finetune_compat.run.display import Display
 from finetune_compat.run.estimate import START_S, cells_longest_first, expected, order_of
+from finetune_compat.run.from_store import not_stored
 from finetune_compat.run.importance import edge_cells, was_red
 from finetune_compat.run.options import OPTIONS_FILE, write_options
 from finetune_compat.run.priority import Cut, Task, Why, cut, format_span
@@ -124,6 +126,8 @@ class Execution:
                 self._rounds({cell: seconds[cell] for cell in kept}, deadline, left_out)
         except (Stopped, KeyboardInterrupt) as stop:
             return self._stopped(kept, stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+        for line in not_stored(sorted((self.path / UNKEPT).glob("*.txt"))):
+            say(line)
         self._share()
         summary = publish(self.path, self.ledger)
         text = text_of(summary)
@@ -217,6 +221,7 @@ class Execution:
                 return self._watch(nox, progress, follower, deadline)
             finally:
                 end(nox)
+                _redact_file(self.path / NOX_LOG)
                 scratch.sweep(places().runs)  # removes the scratch of sessions that were killed
 
     def _command(self, stacks: Sequence[str], options: Path, jobs: int) -> list[str]:
@@ -335,6 +340,14 @@ class Execution:
                 last[cell_of(line)] = line.rstrip("\n")
         addresses = selection.addresses.items()
         return all(address in cached and last.get(cell) == cached[address].line for cell, address in addresses)
+
+
+def _redact_file(path: Path) -> None:
+    """Remove secrets from the output of nox: it has that of pip, of plugins and of libraries."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    shown = redact_here(text)
+    if shown != text:
+        write_atomically(path, shown)
 
 
 def nox_reason(log: str, session: str) -> str:

@@ -70,6 +70,8 @@ class RunOptions:
     """Ids of the only cells to run, in their order; None: all."""
     fresh: bool = False
     """Also run cells whose observation is cached. The new observation replaces it."""
+    pass_env: tuple[str, ...] = ()
+    """Names of environment variables that cells get in addition to those that they need."""
     instead: Instead | None = None
     """What to do in place of running the cells."""
     supply: Supply = REGISTRY
@@ -151,6 +153,7 @@ def parse_options(posargs: Sequence[str]) -> RunOptions:
         ) from None
     given = vars(found)
     given |= {name: kind(given[name]) for name, kind in _CHOICES.items() if name in given}
+    given |= {"pass_env": tuple(given["pass_env"])} if "pass_env" in given else {}
     gpus = {field: given.pop(field) for field in ("most", "idle_below", "larger_than") if field in given}
     supply = {name: given.pop(name) for name in ("offline", "wheelhouse", "base_python", "base_torch") if name in given}
     options = RunOptions(
@@ -187,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     add("gpu-idle-below", type=float, dest="idle_below", metavar="GB")
     add("gpu-larger-than", type=float, dest="larger_than", metavar="GB")
     add("fresh", action="store_true")
+    add("pass-env", action="append", metavar="NAME")
     add("offline", action="store_true")
     add("wheelhouse", type=Path, metavar="FOLDER")
     add("base-python", metavar="PYTHON")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from finetune_compat.checks import Outcome
 from finetune_compat.contract.cell_id import parse_cell
+from finetune_compat.results.run_files import untorn
 from finetune_compat.run.estimate import OUTLIER, loads, makespan, pace
 from finetune_compat.run.priority import format_span
 
@@ -29,7 +30,7 @@ class Follower:
                 if not line.endswith(b"\n"):
                     return  # the next call reads the complete line
                 self._offset += len(line)
-                yield line.decode()
+                yield untorn(line.decode())
 
 
 @dataclass(slots=True)

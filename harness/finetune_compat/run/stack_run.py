@@ -9,7 +9,7 @@ import os
 import secrets
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -24,10 +24,10 @@ from finetune_compat.contract.names import check_run_id
 from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import DeviceKind, Variant
-from finetune_compat.contract.redaction import redact
+from finetune_compat.contract.redaction import redact_here
 from finetune_compat.machine import child_processes, console, scratch
 from finetune_compat.machine.capacity import at_once, this_machine
-from finetune_compat.machine.files import write_atomically
+from finetune_compat.machine.files import sync, write_atomically
 from finetune_compat.machine.gpus import Gpu, choose, kind_of, lines_of, read_gpus, visible
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import (
@@ -130,7 +130,10 @@ def run_plan(
     else:
         workers = _workers(plan, to_run, gpus, options, alone=alone, most=most)
         stop = sharing.stop if sharing else None
-        status = run_process(_cells_command(env_python, path, gpus, options, workers), plan, gpus, log, stop)
+        command = _cells_command(env_python, path, gpus, options, workers)
+        status = run_process(command, plan, gpus, log, stop, options.pass_env)
+    with contextlib.suppress(FileNotFoundError):  # no cell began
+        sync(run / "observations.jsonl")
     _refuse_empty_selection(plan, status, options, earlier)
     row = _row(plan, status, earlier)
     if chosen is None:
@@ -159,11 +162,13 @@ def run_process(
     gpus: Sequence[Gpu],
     log: Path | None = None,
     stop: threading.Event | None = None,
+    pass_env: Collection[str] = (),
 ) -> int:
     """Run the cells' process and return its exit status. `stop` ends it with all its workers when it is set."""
     # In the default directory pytest also removes old files of other projects, which can take seconds.
     mark = f"PYTEST_DEBUG_TEMPROOT={plan.scratch}"
-    environ = {**cell_environ(gpus, hub=_from_hub(plan)), "PYTEST_DEBUG_TEMPROOT": str(plan.scratch)}
+    variables = cell_environ(gpus, hub=_from_hub(plan), more=pass_env)
+    environ = {**variables, "PYTEST_DEBUG_TEMPROOT": str(plan.scratch)}
     cwd = places().checkout or plan.run
     with scratch.held(plan.scratch, Path(plan.run).parent):
         if log is None:
@@ -174,7 +179,7 @@ def run_process(
                 process = subprocess.Popen(command, cwd=cwd, env=environ, stdout=out, stderr=subprocess.STDOUT)
                 return _status(process, mark, stop)
         finally:
-            write_atomically(log, redact(log.read_text(encoding="utf-8", errors="replace")))
+            write_atomically(log, redact_here(log.read_text(encoding="utf-8", errors="replace")))
 
 
 def _status(process: subprocess.Popen[bytes], mark: str, stop: threading.Event | None) -> int:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from finetune_compat.contract.errors import LockError, StackFailed
+from finetune_compat.contract.redaction import is_secret
 from finetune_compat.machine import child_processes
 from finetune_compat.machine.gpus import Gpu
 from finetune_compat.machine.places import places
@@ -67,24 +69,39 @@ def stack_python(matrix: Matrix, name: str, python: str | None = None) -> StackP
     return StackPython(stack.on(version), interpreter, lock, environment)
 
 
+LIMIT_S = 300.0
+"""Seconds that an answer may take. The import of a stack takes 13 CPU seconds, and the largest families a few more."""
+
+
 def ask(stack: StackPython, module: str, request: Mapping[str, Any]) -> Any:
     """The output of `module` of `finetune_compat.cell` for `request`, run in the environment of `stack` on a CPU.
 
     Raises:
-        StackFailed: the process ended without output; the message has the last line of its stderr.
+        StackFailed: the process ended without output, and the message has the last line of its stderr; or it took
+            longer than `LIMIT_S`.
     """
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = Path(folder, "request.json"), Path(folder, "answer.json")
         asked.write_text(json.dumps(request), encoding="utf-8")
-        done = subprocess.run(
-            # -P: modules in the current directory must not be importable.
-            [str(stack.python), "-P", "-m", module, str(asked), str(answered)],
-            cwd=folder,
-            env=cell_environ(()),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        # -P: modules in the current directory must not be importable.
+        command = [str(stack.python), "-P", "-m", "finetune_compat.cell.answering", module, str(asked), str(answered)]
+        try:
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                env=cell_environ(()),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=LIMIT_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise StackFailed(
+                f"{module} took longer than {LIMIT_S:g} s, and was ended",
+                where=stack.name,
+                meaning="The model of the config is too large to build, or the machine is busy.",
+                todo="Check the numbers in the config, such as num_hidden_layers.",
+            ) from None
         if done.returncode or not answered.exists():
             raise _failed(stack, module, done)
         return json.loads(answered.read_text(encoding="utf-8"))
@@ -101,15 +118,30 @@ def _failed(stack: StackPython, module: str, done: subprocess.CompletedProcess[s
     )
 
 
-def cell_environ(gpus: Sequence[Gpu], *, hub: bool = False) -> dict[str, str]:
+_HANDED_ON = re.compile(
+    # the system: programs, languages, temporary files, libraries and certificates
+    r"PATH|HOME|USER|LOGNAME|SHELL|TERM|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|TEMP|TMP|XDG_\w+|LD_\w+|SSL_CERT_\w+|MALLOC_\w+"
+    # threads and devices
+    r"|(?:OMP|KMP|GOMP|MKL|OPENBLAS|NUMEXPR|CUDA|NVIDIA|NCCL|HIP|ROCR)_\w+"
+    # caches and settings of the libraries that run in a cell
+    r"|(?:TORCH|PYTORCH|TORCHINDUCTOR|TRITON|BNB|BITSANDBYTES|SAFETENSORS|TOKENIZERS|TRANSFORMERS|DATASETS)_\w+"
+    r"|HF_(?:HOME|HUB_CACHE|HUB_OFFLINE|HUB_DOWNLOAD_TIMEOUT|HUB_ETAG_TIMEOUT|XET_CACHE|ASSETS_CACHE|DATASETS_\w+|ENDPOINT)"
+)
+"""Names of the variables that a cell process gets. Every package of a stack can read them: no token is among them."""
+
+
+def cell_environ(gpus: Sequence[Gpu], *, hub: bool = False, more: Collection[str] = ()) -> dict[str, str]:
     """The environment variables of a cell process that may use `gpus`; without any, only the CPU.
 
+    It gets the variables that the system and the libraries need, those called `more`, and no others of this process.
     This package is importable, bytecode is written, and the hub is offline unless `hub` is true. OMP_NUM_THREADS is 1
     unless it is already set.
     """
-    # These variables of the user's shell would change how a cell runs.
-    foreign = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTEST_", "ACCELERATE_")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name in more or (_HANDED_ON.fullmatch(name) and not is_secret(name))
+    }
     return {
         # Tiny models gain nothing from a second thread, and stacks run in parallel. `compat run` gives real ones more.
         "OMP_NUM_THREADS": "1",

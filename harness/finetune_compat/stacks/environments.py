@@ -20,10 +20,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from finetune_compat.contract.errors import EnvironmentMismatch, InstallError, RegistryUnreachable, Unbuildable
-from finetune_compat.contract.redaction import redact
+from finetune_compat.contract.errors import EnvironmentMismatch, InstallError, RegistryUnreachable, Unbuildable, why
+from finetune_compat.contract.redaction import redact_here
 from finetune_compat.machine.files import locked_file
 from finetune_compat.machine.places import places
+from finetune_compat.stacks.contents import changed
 from finetune_compat.stacks.locks import WHEELS, Lock
 from finetune_compat.stacks.supply import REGISTRY, BasePython, Supply
 from finetune_compat.stacks.uv_tool import Answer, install_environ, run_uv
@@ -82,6 +83,11 @@ class _Venv:
     @property
     def log(self) -> Path:
         return self.root / "compat-install.log"
+
+    @property
+    def contents(self) -> Path:
+        """The cached digest of its files."""
+        return self.root / "compat-contents.txt"
 
     @property
     def lent(self) -> Path:
@@ -144,7 +150,7 @@ def prepare_environment(python: Path, lock: Lock, torch: str, supply: Supply = R
         InstallError: the interpreter is missing, a package does not build, a hash differs, the wheelhouse
             lacks a wheel, or the base Python has no torch for the environment's Python.
         RegistryUnreachable: the registry does not answer.
-        EnvironmentMismatch: the environment differs from the lock after the installation.
+        EnvironmentMismatch: the environment differs from the lock after the installation, or its files from the wheels.
     """
     venv = _venv(python)
     stamp = _Stamp(lock.sha256, torch, None if supply.base is None else supply.base.executable)
@@ -155,6 +161,7 @@ def prepare_environment(python: Path, lock: Lock, torch: str, supply: Supply = R
         _install(venv, lock, stamp, supply)
         _refuse_differences(venv, lock, stamp)
         venv.stamp.write_text(json.dumps(asdict(stamp)), encoding="utf-8")
+    _refuse_changed(venv)
     installed = _torch_in(venv, stamp)
     other = Version(installed).base_version != Version(torch).base_version
     return Environment(installed, base_torch=other, reused=reused)
@@ -239,7 +246,8 @@ def _uv(venv: _Venv, lock: Lock, supply: Supply, verb: str, *arguments: str) -> 
         options = (*options, *(word for folder in lock.facts[WHEELS].split() for word in ("--find-links", folder)))
     answer = run_uv(["pip", verb, "--python", str(venv.python), *options, *arguments], environ=supply.environ())
     with venv.log.open("a", encoding="utf-8") as log:
-        log.write(redact(f"$ uv pip {verb} {' '.join([*options, *arguments])}\n{answer.output}{answer.complaint}\n"))
+        words = " ".join([*options, *arguments])
+        log.write(redact_here(f"$ uv pip {verb} {words}\n{answer.output}{answer.complaint}\n"))
     if not answer.ok:
         raise _install_error(venv, lock, answer)
 
@@ -253,6 +261,13 @@ def _install_error(venv: _Venv, lock: Lock, answer: Answer) -> InstallError:
             where=where,
             meaning=f"This machine has no network, or needs a proxy or a mirror (UV_DEFAULT_INDEX). {log}",
             todo="Check the connection and run the session again. Downloaded files are cached.",
+        )
+    if answer.lacking:
+        return RegistryUnreachable(
+            f"the package registry lacks what the lock names: {line}",
+            where=where,
+            meaning=f"A mirror is incomplete, or answers with something else, such as a login page. {log}",
+            todo="Check UV_DEFAULT_INDEX and its credentials, and run the session again.",
         )
     if "Hash mismatch" in answer.complaint:
         return InstallError(
@@ -364,6 +379,32 @@ def _refuse_differences(venv: _Venv, lock: Lock, stamp: _Stamp) -> None:
         where=lock.path.stem,
         meaning="Another program installs into this environment, or an installation was interrupted.",
         todo=f"Delete {venv.root} and run the session again.",
+    )
+
+
+def _refuse_changed(venv: _Venv) -> None:
+    """Refuse an environment with files that are not those of its wheels.
+
+    Raises:
+        EnvironmentMismatch: a file was edited, deleted or added.
+    """
+    try:
+        found = changed(venv.site, venv.contents, venv.stamp.stat().st_mtime, frozenset({venv.lent_pth.name}))
+    except (OSError, ValueError) as error:
+        problem, cached = f"its files cannot be read: {why(error)}", ""
+    else:
+        kinds = (("edited", found.edited), ("missing", found.missing), ("in no package", found.foreign))
+        lines = "\n".join(f"  {kind}: {_some(paths)}" for kind, paths in kinds if paths)
+        problem = f"the environment's files are not those of its wheels\n{lines}"
+        if not found:
+            return
+        # An edit in place is in the cache too, because the installer links files from there.
+        cached = f" Run `uv cache clean {' '.join(found.packages)}`." if found.packages else ""
+    raise EnvironmentMismatch(
+        problem,
+        where=str(venv.site),
+        meaning="What it would observe is not what these versions do. Files were changed after they were installed.",
+        todo=f"Delete {venv.root}.{cached} Then run the command again, which installs them again.",
     )
 
 

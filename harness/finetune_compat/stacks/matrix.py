@@ -7,7 +7,6 @@ The file is validated once, when it is read. All of its faults are reported toge
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -21,6 +20,7 @@ from pydantic import AfterValidator, Strict, TypeAdapter, ValidationError
 
 from finetune_compat.contract.errors import Fault, MatrixError, UnknownName
 from finetune_compat.contract.records import DeviceKind
+from finetune_compat.machine.foreign import parsed_toml, read_text
 from finetune_compat.machine.places import places
 
 _T = TypeVar("_T")
@@ -364,11 +364,11 @@ def read_matrix(path: Path | None = None) -> Matrix:
     path = path or places().stacks
     where = places().shown(path)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = parsed_toml(read_text(path))
     except FileNotFoundError:
         raise MatrixError(where, (Fault("", "the file does not exist"),), todo="Restore it from git.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        fault = Fault("", f"not a readable TOML file: {error}")
+    except (OSError, ValueError) as error:
+        fault = Fault("", f"not a readable TOML file: {str(error).removeprefix('is not TOML: ')}")
         raise MatrixError(where, (fault,), todo="Correct the file at that place.") from None
     return parse_matrix(data, where)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from finetune_compat.contract.errors import InstallError
-from finetune_compat.contract.redaction import redact
+from finetune_compat.contract.redaction import redact_here
 
 _UNREACHABLE = (
     "error sending request",
@@ -20,8 +20,16 @@ _UNREACHABLE = (
     "client error (Connect)",
     "the network was disabled",
     "network connectivity is disabled",
+    "Received some unexpected",
+    "error decoding response body",
+    "was not found in the package registry",
 )
-"""Parts of uv's errors that mean that a registry does not answer."""
+"""Parts of uv's errors that mean that a registry does not answer, or answers with something else than its packages: a
+login page, an error, or an index that lacks a package. Every package that is asked for exists.
+"""
+
+_LACKING = "there is no version of"
+"""The same about a pinned version. When versions are resolved, a user may have named one that does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,11 @@ class Answer:
     def unreachable(self) -> bool:
         """Whether a registry did not answer, so that nothing is known about the packages."""
         return not self.ok and any(sign in self.complaint for sign in _UNREACHABLE)
+
+    @property
+    def lacking(self) -> bool:
+        """Whether the index has no file of a version that an earlier answer of it had."""
+        return not self.ok and _LACKING in self.complaint
 
     @property
     def unsolvable(self) -> bool:
@@ -68,7 +81,7 @@ def run_uv(arguments: Sequence[str], *, environ: Mapping[str, str], stdin: str =
     """
     command = [_uv(), "--color", "never", "--no-progress", *arguments]
     done = subprocess.run(command, env=dict(environ), input=stdin, capture_output=True, text=True, check=False)
-    return Answer(done.returncode, done.stdout, redact(done.stderr.strip()))
+    return Answer(done.returncode, done.stdout, redact_here(done.stderr.strip()))
 
 
 @cache

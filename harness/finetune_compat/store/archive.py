@@ -24,6 +24,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError, RecordsError, why
@@ -31,6 +32,7 @@ from finetune_compat.contract.names import is_run_id, is_stack
 from finetune_compat.contract.plan import Plan, read_plan
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.version import __version__
+from finetune_compat.machine import foreign
 from finetune_compat.machine.files import making, replacing
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import read_addresses, read_left_out, read_observations, read_rows
@@ -211,22 +213,9 @@ def _write_run(run: Path, files: Mapping[str, bytes]) -> None:
 def _checked(source: Path) -> tuple[str, dict[str, bytes]]:
     """The name of the run, and the files of the archive. Raises a CompatError unless all of it is valid."""
     try:
-        files = _regular_files(source)
-        manifest = json.loads(files.pop(_MANIFEST))
-        if manifest["format"] != FORMAT:
-            raise _refused(source, f"its format is {manifest['format']!r}, this harness reads {FORMAT!r}")
-        digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        wrong = sorted(
-            name
-            for name in digests.keys() | manifest["files"].keys()
-            if digests.get(name) != manifest["files"].get(name)
-        )
-        if wrong:
-            raise _refused(source, f"{wrong[0]} differs from the exported file ({len(wrong)} such files in all)")
-        _refuse_strange_names(source, manifest["run"], files)
-        for name, content in files.items():
-            if name.startswith(f"{stored_files.OBJECTS}/"):
-                stored_files.parsed(PurePosixPath(name).name, content)
+        files = foreign.members(source, lambda name: name == _MANIFEST or _is_member(name), "`compat store export`")
+        manifest = foreign.parsed(files.pop(_MANIFEST))
+        _refuse_other_contents(source, manifest, files)
         _refuse_unreadable_run(files)
     except FileNotFoundError:
         raise CompatError(
@@ -234,6 +223,8 @@ def _checked(source: Path) -> tuple[str, dict[str, bytes]]:
         ) from None
     except KeyError as missing:
         raise _refused(source, f"it has no {missing}") from None
+    except foreign.Refused as refusal:
+        raise _refused(source, str(refusal)) from None
     except _UNREADABLE as error:
         raise _refused(source, f"it cannot be read: {why(error)}") from None
     except Damaged as damage:
@@ -243,34 +234,28 @@ def _checked(source: Path) -> tuple[str, dict[str, bytes]]:
     return str(manifest["run"]), files
 
 
+def _refuse_other_contents(source: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+    """Refuse files that are not those of the manifest, and cached observations that are damaged."""
+    if manifest["format"] != FORMAT:
+        raise _refused(source, f"its format is {manifest['format']!r}, this harness reads {FORMAT!r}")
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    wrong = sorted(
+        name for name in digests.keys() | manifest["files"].keys() if digests.get(name) != manifest["files"].get(name)
+    )
+    if wrong:
+        raise _refused(source, f"{wrong[0]} differs from the exported file ({len(wrong)} such files in all)")
+    if not is_run_id(manifest["run"]):
+        raise _refused(source, f"{manifest['run']!r} is not a valid name of a run")
+    for name, content in files.items():
+        if name.startswith(f"{stored_files.OBJECTS}/"):
+            stored_files.parsed(PurePosixPath(name).name, content)
+
+
 _UNREADABLE = (
     *(tarfile.TarError, OSError, EOFError, zlib.error),
     *(TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError),
 )
 """Exceptions from reading a file that is not an archive, or is malicious."""
-
-
-def _regular_files(source: Path) -> dict[str, bytes]:
-    """The content of each file of an archive, by name. Entries that are not regular files are refused."""
-    files: dict[str, bytes] = {}
-    with tarfile.open(source, "r:gz") as archive:
-        for member in archive:
-            if member.name in files:
-                raise _refused(source, f"it has two files called {member.name!r}")
-            opened = archive.extractfile(member) if member.isfile() else None
-            if opened is None:
-                raise _refused(source, f"it has an entry that is not a regular file: {member.name!r}")
-            files[member.name] = opened.read()
-    return files
-
-
-def _refuse_strange_names(source: Path, run: object, files: Mapping[str, bytes]) -> None:
-    """Refuse names that `export` does not write, so that nothing is written outside the store and the run."""
-    strange = next((name for name in files if not _is_member(name)), None)
-    if strange is not None:
-        raise _refused(source, f"it has a file that `compat store export` does not write: {strange!r}")
-    if not is_run_id(run):
-        raise _refused(source, f"{run!r} is not a valid name of a run")
 
 
 def _refuse_unreadable_run(files: Mapping[str, bytes]) -> None:

@@ -151,7 +151,8 @@ class Store:
             CompatError: the observation contradicts the recipe.
             OSError: the directory cannot be written to.
         """
-        other = contradiction(recipe, seen)
+        line = to_json(seen)
+        other = contradiction(recipe, json.loads(line))
         if other:
             raise CompatError(
                 f"the observation is not of its recipe: {other}",
@@ -159,8 +160,10 @@ class Store:
                 meaning="The environment differs from what the host expected.",
                 todo="Delete the environment and run the stack again.",
             )
-        stored = Stored(recipe=recipe, line=to_json(seen), recorded_at=_now(), harness=__version__, outcome=None)
-        stored_files.write(self.root, stored)
+        counter = stored_files.next_counter(self.root, recipe.address)
+        stored_files.write(
+            self.root, Stored(recipe=recipe, line=line, counter=counter, recorded_at=_now(), harness=__version__)
+        )
 
     def push(self, addresses: Iterable[str] | None = None) -> int:
         """Upload the files that the shared store lacks, of `addresses` or all; return their number.
@@ -299,11 +302,10 @@ def _directory(root: Path) -> Path:
 
 
 def latest(found: Mapping[str, Stored]) -> Stored:
-    """The valid one of several observations of one address, by file name: the last recorded, so that `--fresh` counts.
-
-    The choice is the same on every machine, in any order of the files.
+    """The one of several observations of one address that counts, given by file name: the last, so that `--fresh`
+    counts. The choice is the same on every machine, in any order of the files.
     """
-    return max(found.items(), key=lambda each: (each[1].recorded_at, each[0]))[1]
+    return max(found.items(), key=stored_files.order)[1]
 
 
 def _now() -> str:

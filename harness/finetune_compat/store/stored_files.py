@@ -19,11 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_compat.contract.recipe import Recipe, from_dict, to_dict
+from finetune_compat.contract.recipe import Recipe, contradiction, from_dict, to_dict
 from finetune_compat.machine.files import write_atomically
 
 FORMAT = 1
 """Version of the file format."""
+
+HIGHEST = 10**9
+"""Highest counter of an observation."""
 
 OBJECTS = "objects"
 
@@ -41,8 +44,12 @@ class Stored:
     recipe: Recipe
     line: str
     """The observation as a line of `observations.jsonl`, without the line end."""
+    counter: int = 0
+    """Of several observations of one address the one with the highest counter counts. A clock may have been wrong, so
+    the time decides only between equal counters: of two machines, and of files of an older harness, which have 0.
+    """
     recorded_at: str
-    """UTC, ISO 8601 with microseconds. Of several observations of one address the latest counts."""
+    """UTC, ISO 8601 with microseconds."""
     harness: str
     """Version of the harness that recorded it."""
     outcome: str | None = None
@@ -59,6 +66,7 @@ class Stored:
         """The file: a JSON object whose second line is the observation, byte for byte."""
         head = {
             "format": FORMAT,
+            **({"counter": self.counter} if self.counter else {}),
             "recorded_at": self.recorded_at,
             "harness": self.harness,
             "outcome": self.outcome,
@@ -106,23 +114,48 @@ def parsed(name: str, content: bytes) -> Stored:
     try:
         head, line, tail = content.decode("utf-8").split("\n", 2)
         stored = _stored(json.loads(f"{head}null}}"), line)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Damaged(f"it is not a cached observation: {error}") from None
-    if tail != "}\n" or stored.recipe.address != match[1]:
+        address = stored.recipe.address
+        # Whoever wrote the file calculated its digest too. Only the observation says what was observed.
+        other = contradiction(stored.recipe, stored.observation)
+        float(stored.observation["duration_s"])
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged(f"it is not a cached observation: {type(error).__name__}: {error}") from None
+    if tail != "}\n" or address != match[1]:
         raise Damaged("its recipe does not match the address in its name")
+    if other:
+        raise Damaged(f"the observation is not of its recipe: {other}")
     return stored
 
 
 def _stored(head: Mapping[str, Any], line: str) -> Stored:
     if head["format"] != FORMAT:
         raise ValueError(f"format {head['format']!r}, this harness reads {FORMAT}")
+    counter = head.get("counter", 0)
+    if type(counter) is not int or not 0 <= counter <= HIGHEST:
+        raise ValueError(f"counter {counter!r}")
     return Stored(
         recipe=from_dict(head["recipe"]),
         line=line,
+        counter=counter,
         recorded_at=str(head["recorded_at"]),
         harness=str(head["harness"]),
-        outcome=head["outcome"],
+        outcome=None if head["outcome"] is None else str(head["outcome"]),
     )
+
+
+def order(each: tuple[str, Stored]) -> tuple[int, str, str]:
+    """Sort key of name and observation, of several of one address: the last counts. The same on every machine."""
+    name, stored = each
+    return stored.counter, stored.recorded_at, name
+
+
+def next_counter(root: Path, address: str) -> int:
+    """The counter of the next observation of `address` in the store at `root`."""
+    counters = [0]
+    for name in names(root, [address]).get(address, ()):
+        with contextlib.suppress(Damaged):
+            counters.append(read(root, name).counter)
+    return min(max(counters) + 1, HIGHEST)
 
 
 def read(root: Path, name: str) -> Stored:
@@ -145,13 +178,16 @@ def write(root: Path, stored: Stored) -> str:
         OSError: the store cannot be written to.
     """
     name = name_of(stored)
-    write_content(root, name, stored.content)
+    write_content(root, name, stored.content, durable=True)
     return name
 
 
-def write_content(root: Path, name: str, content: bytes) -> None:
-    """Write the file `name` atomically. Processes that write the same name in parallel write the same content."""
-    write_atomically(path_of(root, name), content)
+def write_content(root: Path, name: str, content: bytes, *, durable: bool = False) -> None:
+    """Write the file `name` atomically. Processes that write the same name in parallel write the same content.
+
+    With `durable` the file survives a power failure. A copy needs not: its digest shows the damage.
+    """
+    write_atomically(path_of(root, name), content, durable=durable)
 
 
 def names(root: Path, addresses: Iterable[str] | None = None) -> dict[str, list[str]]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +37,7 @@ from finetune_compat.contract.script import (
 )
 from finetune_compat.contract.verdict import Outcome, Verdict
 from finetune_compat.machine import child_processes
+from finetune_compat.machine.foreign import parsed, read_whole
 from finetune_compat.machine.places import places
 from finetune_compat.stacks.ask import StackPython
 from finetune_compat.watch.warm import Forked, Warm, may_fork
@@ -43,6 +47,15 @@ SCRIPTS = (".py", ".ipynb")
 
 STEPS = 10
 """Default number of steps of each training."""
+
+LIMIT_S = 3600.0
+"""Default number of seconds that a script may take. A few steps take minutes; the download of a model may take more."""
+
+_PREFIX = "compat-watch-"
+"""Beginning of the names of the directories of watches."""
+
+_HELD = "held"
+"""File in such a directory, locked while its watch lives: the kernel releases the lock of a killed process."""
 
 _POLL_S = 0.2
 """Seconds between two checks for a signal while a script runs."""
@@ -182,9 +195,9 @@ def check_script(given: Sequence[str]) -> None:
 
 def _check_notebook(script: Path) -> None:
     try:
-        cells = json.loads(script.read_text(encoding="utf-8"))["cells"]
-        whole = all("cell_type" in cell and "source" in cell for cell in cells)
-        problem = "" if whole else "a cell has no type or no source"
+        cells = parsed(read_whole(script))["cells"]
+        whole = all(isinstance(cell["cell_type"], str) and _is_source(cell["source"]) for cell in cells)
+        problem = "" if whole else "the source of a cell is not text"
     except KeyError as missing:
         problem = f"it has no {missing}"
     except TypeError:
@@ -200,6 +213,11 @@ def _check_notebook(script: Path) -> None:
         )
 
 
+def _is_source(source: object) -> bool:
+    lines = source if isinstance(source, list) else [source]
+    return all(isinstance(line, str) for line in lines)
+
+
 CALLS = ("build", "train", "evaluate")
 """The functions that a file of three calls defines."""
 
@@ -208,7 +226,7 @@ def is_three_calls(script: Path) -> bool:
     """Whether `script` defines `build`, `train` and `evaluate`, and has no other top-level statements that act."""
     try:
         body = ast.parse(script.read_text(encoding="utf-8")).body
-    except (SyntaxError, UnicodeDecodeError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False  # Python reports the error when it runs the script
     defined = {node.name for node in body if isinstance(node, ast.FunctionDef)}
     passive = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
@@ -243,6 +261,7 @@ def run_pipeline(
     *,
     throw_away: bool = False,
     warm: Warm | None = None,
+    limit_s: float = LIMIT_S,
 ) -> Pipeline:
     """Run a script and end each of its trainings after `steps` steps. Its output goes to stderr.
 
@@ -254,9 +273,11 @@ def run_pipeline(
         throw_away: whether to discard everything the script saves. If false, only the output of trainers
             and what would replace existing files is discarded.
         warm: a process with the interpreter's libraries, to fork the script from it.
+        limit_s: seconds that the script may take. Then all of its processes are ended.
 
     Raises:
         CompatError: there is no such script, or `steps` is too small.
+        StackFailed: the script took longer than `limit_s`.
         NothingSeen: the process left no record.
         RecordsError: a record cannot be read.
         Interrupted: SIGINT, SIGTERM or SIGHUP arrived. All processes of the script have ended, and its links are
@@ -264,17 +285,39 @@ def run_pipeline(
     """
     check_steps(steps, "compat watch")
     flow, command = command_of(interpreter.python, given)
-    with _noted_signals() as signals, tempfile.TemporaryDirectory(prefix="compat-watch-") as folder:
+    with _noted_signals() as signals, temporary_folder() as folder:
         lock, torch = interpreter.lock_sha256, interpreter.torch_wanted
         request = WatchRequest(folder, flow, interpreter.name, steps, lock, torch, throw_away)
         asked = Path(folder, "request")
         asked.write_text(json.dumps(dataclasses.asdict(request)), encoding="utf-8")
         environ = {**environ_of(asked, interpreter.added), **(variables or {})}
+        status = _run(command, environ, signals, limit_s, warm if may_fork(given) else None)
+        return without_secrets(_read(Path(folder), status, given), given)
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[str]:
+    """A temporary directory of a watch. On exit it is removed, with the links into it. What watches left that were
+    killed is removed first.
+    """
+    _sweep(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, Path(folder, _HELD).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            status = _run(command, environ, signals, warm if may_fork(given) else None)
+            yield folder
         finally:
             _remove_links(Path(folder, SCRATCH).resolve())
-        return without_secrets(_read(Path(folder), status, given), given)
+
+
+def _sweep(temporary: Path) -> None:
+    """Remove the directories of watches that were killed, and the links into them."""
+    for mark in temporary.glob(f"{_PREFIX}*/{_HELD}"):
+        # The lock is held while the watch lives. Another user's directory could name any directory of this one's.
+        with contextlib.suppress(OSError), mark.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if mark.stat().st_uid == mark.parent.stat().st_uid == os.getuid():
+                _remove_links((mark.parent / SCRATCH).resolve())
+                shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 def without_secrets(seen: Pipeline, given: Sequence[str]) -> Pipeline:
@@ -306,22 +349,34 @@ def _noted_signals() -> Iterator[list[int]]:
             raise Interrupted(noted[0])
 
 
-def _run(command: Sequence[str], environ: Mapping[str, str], signals: Sequence[int], warm: Warm | None) -> int:
-    """Run the script and return its exit status. At the first of `signals`, end all processes that it started.
+def _run(
+    command: Sequence[str], environ: Mapping[str, str], signals: Sequence[int], limit_s: float, warm: Warm | None
+) -> int:
+    """Run the script and return its exit status. At the first of `signals`, and after `limit_s` seconds, end all
+    processes that it started.
 
     Raises:
         Interrupted: a signal arrived.
+        StackFailed: the script took too long.
     """
+    ends_at = time.monotonic() + limit_s
     # stdout is reserved for the output of compat: with --json it holds only the record.
     process: subprocess.Popen[bytes] | Forked
     process = warm.start(command, environ) if warm else subprocess.Popen(command, env=environ, stdout=sys.stderr)
-    while not signals:
+    while not signals and time.monotonic() < ends_at:
         with contextlib.suppress(subprocess.TimeoutExpired):
             status = process.wait(_POLL_S)
             if not signals:  # Ctrl-C ends the script too: its exit status then means nothing
                 return status
     child_processes.end_tree(process, f"{REQUEST}={environ[REQUEST]}")
-    raise Interrupted(signals[0])
+    if signals:
+        raise Interrupted(signals[0])
+    raise StackFailed(
+        f"it took longer than {limit_s:g} s, and was ended",
+        where=shlex.join(command),
+        meaning="It waits for something, or does much before its first training: each training ends after a few steps.",
+        todo="Give it more time (--limit SECONDS), or fewer data.",
+    )
 
 
 def _remove_links(scratch: Path) -> None:
@@ -342,8 +397,7 @@ def environ_of(request: Path, added: Path | None = None) -> dict[str, str]:
     site = places().import_path() / "finetune_compat" / "cell" / "site"
     more = (os.environ.get("PYTHONPATH"), str(added) if added else None)
     path = os.pathsep.join([str(site), *filter(None, more)])
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**inherited, "PYTHONPATH": path, REQUEST: str(request), child_processes.PARENT: str(os.getpid())}
+    return {**os.environ, "PYTHONPATH": path, REQUEST: str(request), child_processes.PARENT: str(os.getpid())}
 
 
 def _read(folder: Path, status: int, given: Sequence[str]) -> Pipeline:

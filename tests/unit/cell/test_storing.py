@@ -12,6 +12,7 @@ from finetune_compat.cell import storing
 from finetune_compat.checks import Outcome, Symptom, Verdict
 from finetune_compat.contract.plan import PlannedCell
 from finetune_compat.contract.recipe import Recipe
+from finetune_compat.machine.wheel_records import digest
 from finetune_compat.store import stored_files
 from store_builders import planned, recipe_of, seen, store
 
@@ -70,6 +71,42 @@ def test_with_another_package_next_to_the_lock_nothing_is_stored(tmp_path: Path,
     assert stored_files.names(store().root) == {}
     stored_by(tmp_path, recipe=recipe_of(seen(), beside=(own,)))
     assert store().history()[seen().cell].outcome == "pass"
+
+
+@pytest.mark.parametrize("change", ["edited", "deleted", "added", None])
+@pytest.mark.parametrize("before", [True, False])
+def test_with_an_edited_environment_nothing_is_stored(
+    tmp_path: Path, modules: dict[str, object], monkeypatch: pytest.MonkeyPatch, change: str | None, before: bool
+) -> None:
+    """The host compared the files before the first cell. They may change while cells run, and be restored later."""
+    site = tmp_path / "site-packages"
+    (site / "peft-0.21.2.dist-info").mkdir(parents=True)
+    for name in ("peft.py", "other.py"):
+        (site / name).write_text("whole")
+    sha256 = digest(site / "peft.py")
+    rows = [f"{name},sha256={sha256},5" for name in ("peft.py", "other.py")]
+    (site / "peft-0.21.2.dist-info" / "RECORD").write_text("\n".join(rows))
+    modules |= {"peft": SimpleNamespace(__file__=f"{site}/peft.py"), "elsewhere": SimpleNamespace(__file__="/x.py")}
+    monkeypatch.setattr(storing.sysconfig, "get_paths", lambda: {"purelib": str(site)})
+    storing._recorded.cache_clear()
+    if before:
+        assert stored_by(tmp_path) == ""
+    (site / "other.py").write_text("of no loaded module")
+    match change:
+        case "edited":
+            (site / "peft.py").write_text("WHOLE")
+        case "deleted":
+            (site / "peft.py").unlink()
+        case "added":
+            (site / "peft.py").unlink()
+            (site / "peft").mkdir()
+            (site / "peft" / "__init__.py").touch()
+            modules["peft"] = SimpleNamespace(__file__=f"{site}/peft/__init__.py")
+        case _:
+            pass
+    name = "peft/__init__.py" if change == "added" else "peft.py"
+    said = stored_by(tmp_path)
+    assert said == ("" if change is None else f"{seen().cell}: files are not those of their wheels: {name}\n")
 
 
 def test_a_store_that_cannot_be_written_to_costs_no_observation(tmp_path: Path, modules: dict[str, object]) -> None:

@@ -8,10 +8,17 @@ import json
 
 import pytest
 from finetune_compat.contract.recipe import Recipe, contradiction, from_dict, to_dict
-from finetune_compat.contract.records import DeviceKind
+from finetune_compat.contract.records import DeviceKind, Observation, to_json
 from hypothesis import given
 from hypothesis import strategies as st
 from store_builders import recipe_of, seen
+
+
+def parsed(observation: Observation) -> dict[str, object]:
+    """The observation as parsed JSON."""
+    found: dict[str, object] = json.loads(to_json(observation))
+    return found
+
 
 OTHER: dict[str, object] = {
     "cell": "trl0.23-py311/sft-full[qwen2-full-gc]@cpu",
@@ -67,7 +74,7 @@ def test_a_recipe_survives_json(features: tuple[str, ...], seed: int, name: str)
 
 def test_an_observation_of_its_recipe_contradicts_nothing() -> None:
     """The CPU's model name is not part of the recipe."""
-    assert contradiction(recipe_of(seen()), seen()) == ""
+    assert contradiction(recipe_of(seen()), parsed(seen())) == ""
 
 
 @pytest.mark.parametrize(
@@ -83,12 +90,14 @@ def test_an_observation_of_its_recipe_contradicts_nothing() -> None:
 )
 def test_a_contradicting_field_is_named(field: str, value: object, said: str) -> None:
     """The message has both values."""
-    assert contradiction(recipe_of(seen(), **{field: value}), seen()).startswith(said)
+    assert contradiction(recipe_of(seen(), **{field: value}), parsed(seen())).startswith(said)
 
 
 def test_on_a_gpu_its_name_must_agree() -> None:
     """On a CPU the recipe has the architecture's name, which an observation does not hold."""
     device = dataclasses.replace(seen().device, kind=DeviceKind.CUDA, name="NVIDIA H200")
     found = dataclasses.replace(seen(), device=device)
-    assert contradiction(recipe_of(found, device="NVIDIA H200"), found) == ""
-    assert contradiction(recipe_of(found, device="NVIDIA L4"), found) == "device NVIDIA H200, expected NVIDIA L4"
+    assert contradiction(recipe_of(found, device="NVIDIA H200"), parsed(found)) == ""
+    assert (
+        contradiction(recipe_of(found, device="NVIDIA L4"), parsed(found)) == "device NVIDIA H200, expected NVIDIA L4"
+    )

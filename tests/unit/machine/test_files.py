@@ -112,3 +112,40 @@ def test_the_digest_of_a_file_is_that_of_its_content(tmp_path: Path, size: int) 
     """However it is read."""
     (tmp_path / "a").write_bytes(b"\5" * size)
     assert sha256_of(tmp_path / "a") == hashlib.sha256(b"\5" * size).hexdigest()
+
+
+def test_a_short_write_is_an_error_and_not_a_lost_tail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system may write less than it was given; on a full disk it then says so."""
+    import errno
+    import os
+
+    real, room = os.write, [3, 4, 10]
+
+    def short(handle: int, content: bytes) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(handle, content[: room.pop(0)])
+
+    monkeypatch.setattr(files.os, "write", short)
+    files.append(tmp_path / "x", b"0123456789\n")
+    assert (tmp_path / "x").read_bytes() == b"0123456789\n"
+    with pytest.raises(OSError, match="No space left on device"):
+        files.append(tmp_path / "x", b"0123456789\n")
+
+
+def test_a_durable_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power failure the name would otherwise be there, and the content empty."""
+    done: list[str] = []
+    real = files.sync
+    monkeypatch.setattr(files, "sync", lambda path: (done.append(path.name[:5]), real(path)))
+    write_atomically(tmp_path / "folder" / "x", "content", durable=True)
+    assert done == [".part", "folde"]
+    write_atomically(tmp_path / "folder" / "x", "content")
+    assert len(done) == 2
+
+
+def test_lines_are_appended_in_one_piece(tmp_path: Path) -> None:
+    """Existing lines stay."""
+    (tmp_path / "x").write_text("a\n")
+    files.append(tmp_path / "x", b"b\nc\n")
+    assert (tmp_path / "x").read_text() == "a\nb\nc\n"

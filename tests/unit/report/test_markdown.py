@@ -14,6 +14,7 @@ from builders import FULL, INT8, LISTED, NF4, NF4_NOGC, frozen, frozen_loud, hea
 from finetune_compat.contract.catalog import cells_on
 from finetune_compat.contract.records import DeviceKind, Frame, Observation, Stage, Variant
 from finetune_compat.report import markdown, summarize
+from finetune_compat.report.markdown import plain
 from finetune_compat.results.run_files import StackRow, judged
 from report_builders import at
 
@@ -171,3 +172,22 @@ def test_a_loss_is_shown_with_the_decimals_it_takes(variant: Variant) -> None:
     barely = dataclasses.replace(seen.training, eval_before=4.892134, eval_after=4.892121)
     assert "| 4.8921 -> 4.4012 |" in rendered(seen)
     assert "| 4.892134 -> 4.892121 |" in rendered(dataclasses.replace(seen, training=barely))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ask @maintainer", "ask @<!-- -->maintainer"),
+        ("see #1 and GH-2", "see #<!-- -->1 and GH-<!-- -->2"),
+        (
+            "at https://evil.example and www.evil.example",
+            "at https:<!-- -->//evil.example and www<!-- -->.evil.example",
+        ),
+        ("[x](javascript:y) <img>", r"\[x\](javascript:y) \<img>"),
+        ("\x1b]0;x\x07\u202e", r"\\x1b\]0;x\\x07\\u202e"),
+        ("trl#3926 in sft-full[qwen2]@cpu", r"trl#3926 in sft-full\[qwen2\]@cpu"),
+    ],
+)
+def test_foreign_text_names_nobody_and_links_nowhere(text: str, shown: str) -> None:
+    """In a comment of a pull request a name notifies, and a number links."""
+    assert plain(text) == shown

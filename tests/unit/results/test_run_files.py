@@ -23,6 +23,7 @@ from finetune_compat.results.run_files import (
     find_run,
     judge_one,
     judged,
+    observation_lines,
     point_latest_at,
     read_observations,
     read_origin,
@@ -32,6 +33,7 @@ from finetune_compat.results.run_files import (
     verdict_lines,
     write_row,
 )
+from finetune_compat.run.progress import Follower
 
 STACK = "trl0.22-py311"
 SEEN = healthy(stack=STACK, versions=on_trl("0.22.2"))
@@ -75,6 +77,18 @@ def test_a_cut_off_last_line_is_a_killed_cell_and_no_fault(tmp_path: Path, cut: 
     """The lines before it are read."""
     path = stored(tmp_path, STARTED, cut_off=to_json(SEEN)[:cut])
     assert read_observations(path) == ({SEEN.cell: STARTED}, {})
+
+
+@pytest.mark.parametrize("cut", [10, 400, -1])
+def test_a_line_that_a_full_disk_cut_off_costs_one_cell(tmp_path: Path, cut: int) -> None:
+    """The next process that appends continues the incomplete line. Its own record and all others are read."""
+    other = dataclasses.replace(SEEN, cell=f"{SEEN.cell}x")
+    path = stored(tmp_path, STARTED, cut_off=f"{to_json(other)[:cut]}{to_json(SEEN)}\n")
+    assert read_observations(path) == ({SEEN.cell: STARTED}, {SEEN.cell: SEEN})
+    assert observation_lines(tmp_path) == {SEEN.cell: to_json(SEEN)}
+    follower = Follower(path)
+    follower._offset = 0
+    assert [*follower.lines()] == [f"{to_json(record)}\n" for record in (STARTED, SEEN)]
 
 
 def test_a_run_without_observations_has_none(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -219,7 +218,7 @@ def test_each_reason_for_storing_nothing_is_printed_once(
     monkeypatch.setattr(storing, "contradiction", lambda *_: "torch 2.14.0, expected 2.13.0+cpu")
     session(tmp_path / "one")
     assert capsys.readouterr().out.splitlines()[1:] == [
-        "store: 3 observations are not stored: torch 2.14.0, expected 2.13.0+cpu"
+        "store: 3 observations not stored: torch 2.14.0, expected 2.13.0+cpu"
     ]
 
 
@@ -279,9 +278,11 @@ def test_a_shared_store_out_of_reach_stops_before_anything_runs(
     assert list((tmp_path / "one").iterdir()) == []
 
 
-def test_a_run_is_appended_to_in_one_piece(tmp_path: Path) -> None:
-    """Existing observations stay."""
-    path = tmp_path / "observations.jsonl"
-    path.write_text('{"a":1}\n')
-    from_store._append(path, ['{"b":2}', '{"c":3}'])
-    assert [json.loads(line) for line in path.read_text().splitlines()] == [{"a": 1}, {"b": 2}, {"c": 3}]
+def test_observations_that_were_not_stored_are_named_for_all_stacks(tmp_path: Path) -> None:
+    """`compat run` prints them after its last session: they are run again next time."""
+    for name, text in (("a", "a/x: disk full\na/y: disk full\n"), ("b", "b/x: disk full\nb/y: torch 2, expected 1\n")):
+        (tmp_path / f"{name}.txt").write_text(text)
+    assert from_store.not_stored([tmp_path / "a.txt", tmp_path / "b.txt", tmp_path / "none.txt"]) == [
+        "store: 3 observations not stored: disk full",
+        "store: 1 observation not stored: torch 2, expected 1",
+    ]

@@ -419,17 +419,40 @@ def environment(monkeypatch: pytest.MonkeyPatch, *gpus: Gpu, **inherited: str) -
 
 
 def test_cells_see_this_project_one_thread_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller's own path does not matter; other variables are inherited."""
-    made = environment(monkeypatch, PYTHONPATH="/elsewhere", MINE="kept")
-    ours = ("OMP_NUM_THREADS", "PYTHONPATH", "PYTHONHASHSEED", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "MINE")
+    """The caller's own path does not matter; where caches are is inherited."""
+    made = environment(monkeypatch, PYTHONPATH="/elsewhere", HF_HOME="/cache")
+    ours = ("OMP_NUM_THREADS", "PYTHONPATH", "PYTHONHASHSEED", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "HF_HOME")
     assert {name: made[name] for name in ours} == {
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT / "harness"),
         "PYTHONHASHSEED": "0",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
-        "MINE": "kept",
+        "HF_HOME": "/cache",
     }
+
+
+SECRETS = (
+    *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    *("GITHUB_TOKEN", "WANDB_API_KEY", "UV_INDEX_PRIVATE_PASSWORD", "UV_DEFAULT_INDEX", "PIP_INDEX_URL"),
+    *("COMPAT_STORE_REMOTE", "HTTPS_PROXY", "SSH_AUTH_SOCK", "TORCH_HUB_TOKEN", "TRANSFORMERS_API_KEY", "MINE"),
+)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_cell_gets_no_variable_that_it_does_not_need(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Every package of an untrusted lock could read it. A user can name it."""
+    assert name not in environment(monkeypatch, **{name: "planted"})
+    assert ask.cell_environ((), more=[name])[name] == "planted"
+
+
+def test_a_named_variable_reaches_the_cells(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the whole session."""
+    monkeypatch.setenv("MINE", "kept")
+    monkeypatch.setenv("OTHER", "dropped")
+    run_stack("--pass-env", "MINE", "--pass-env", "MISSING")
+    assert cells.environ["MINE"] == "kept"
+    assert not {"OTHER", "MISSING"} & cells.environ.keys()
 
 
 @pytest.mark.parametrize("run_id", ["latest", ".lock", "../x", "/abs", ""])

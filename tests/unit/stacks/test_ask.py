@@ -4,13 +4,16 @@ stack's.
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from finetune_compat.contract.errors import ExitCode, LockError, StackFailed, UnknownName
+from finetune_compat.machine.places import PACKAGE
 from finetune_compat.stacks import ask as stack_python
 from finetune_compat.stacks import locks
 from finetune_compat.stacks.ask import StackPython, ask
@@ -105,3 +108,50 @@ class TestEnvironment:
             "The resolver found no solution for this stack, so it has no environment.\n"
             "Name another stack; `compat stacks` lists all of them."
         )
+
+
+def test_an_answer_that_takes_too_long_is_could_not_tell(
+    module: Callable[[str], StackPython], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process is ended."""
+    monkeypatch.setattr(stack_python, "LIMIT_S", 3.0)
+    with pytest.raises(StackFailed, match="answering took longer than 3 s, and was ended") as raised:
+        ask(module("import time; time.sleep(600)"), "answering", {})
+    assert raised.value.exit_code is ExitCode.COULD_NOT_TELL
+
+
+ASKS = """
+import os, sys
+from pathlib import Path
+sys.path[:0] = sys.argv[1:]
+from finetune_compat.stacks import ask
+from finetune_compat.stacks.environments import Environment
+from finetune_compat.stacks.locks import Lock
+plain = ask.cell_environ
+ask.cell_environ = lambda gpus: {**plain(gpus), "PYTHONPATH": os.pathsep.join(sys.argv[1:])}
+lock = Lock(Path("trl0.22-py311.txt"), "", {}, {})
+stack = ask.StackPython("trl0.22-py311", Path(sys.executable), lock, Environment("2.13.0", False, True))
+ask.ask(stack, "sleeping", {})
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals the children of a killed process")
+def test_the_process_in_a_stack_ends_with_its_host(tmp_path: Path) -> None:
+    """Also if the host is killed: a model on the meta device may have gigabytes."""
+    pid = tmp_path / "pid"
+    (tmp_path / "sleeping.py").write_text(
+        f"import os, pathlib, time\npathlib.Path({str(pid)!r}).write_text(str(os.getpid()))\ntime.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", ASKS, str(PACKAGE.parent), str(tmp_path)]) as host:
+        try:
+            _eventually(lambda: pid.exists() and pid.read_text() != "")
+        finally:
+            host.kill()
+    _eventually(lambda: not Path(f"/proc/{pid.read_text()}").exists())
+
+
+def _eventually(condition: Callable[[], bool]) -> None:
+    ends_at = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < ends_at
+        time.sleep(0.05)

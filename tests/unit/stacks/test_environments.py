@@ -127,6 +127,25 @@ class TestInstalling:
         assert not place.prepare(lock).reused
         assert place.installed() == {"trl-0.22.2", "filelock-1.0", "torch-2.13.0"}
 
+    def test_an_edited_file_is_refused(self, place: Place) -> None:
+        """The version is the lock's, and the file is not: through the installer's cache it is in other environments
+        too.
+        """
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+        place.prepare(lock)
+        (place.site / "trl" / "__init__.py").write_text("edited")
+        (place.site / "sitecustomize.py").touch()
+        for _ in range(2):
+            with pytest.raises(EnvironmentMismatch) as raised:
+                place.prepare(lock)
+            assert str(raised.value) == (
+                f"{place.site}: the environment's files are not those of its wheels\n"
+                "  edited: trl/__init__.py\n  in no package: sitecustomize.py\n"
+                "What it would observe is not what these versions do. Files were changed after they were installed.\n"
+                f"Delete {place.root}/env. Run `uv cache clean trl`. Then run the command again, which installs them "
+                "again."
+            )
+
     def test_what_torch_itself_needs_is_not_an_extra(self, place: Place) -> None:
         """The CUDA packages of a build are found through torch's metadata, including markers and extras."""
         place.wheel("torch", "2.13.0", "cuda-toolkit[cublas]")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -124,3 +128,51 @@ class TestUv:
             "uv makes the locks and the environments of all stacks.",
             "Install this project with its dependencies, which include uv: `pip install -e '.[host]'`.",
         ]
+
+
+ANSWERS = {
+    "a login page": (200, "text/html", b"<html>Please log in</html>"),
+    "garbage": (200, "text/html", b"\x00\xff garbage"),
+    "JSON of something else": (200, "application/vnd.pypi.simple.v1+json", b'{"x": 1}'),
+    "not found": (404, "text/plain", b""),
+    "forbidden": (403, "text/plain", b""),
+    "unauthorized": (401, "text/plain", b""),
+    "an error": (500, "text/plain", b""),
+}
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_a_registry_that_lies_is_out_of_reach(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had the locked file when the lock was made: the machine fails, and neither the lock nor the disk."""
+    status, content_type, body = ANSWERS[kind]
+
+    class Lies(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("content-type", content_type)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Lies) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "UV_FIND_LINKS", "UV_INDEX", "UV_OFFLINE"):
+            monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name.lower(), raising=False)
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{server.server_port}/simple")
+        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+        monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+        (tmp_path / "lock.txt").write_text(f"six==1.16.0 --hash=sha256:{'0' * 64}\n")
+        answer = run_uv(
+            [
+                *("pip", "install", "--dry-run", "--require-hashes", "--no-deps", "--python", sys.executable),
+                *("--requirements", str(tmp_path / "lock.txt"), "--target", str(tmp_path / "there")),
+            ],
+            environ=os.environ,
+        )
+        server.shutdown()
+    assert not answer.ok
+    assert answer.unreachable or answer.lacking, answer.complaint

@@ -149,7 +149,7 @@ def in_manifest(files: dict[str, bytes], **changes: object) -> None:
         (
             lambda files: files.update({"run/x": b""}),
             False,
-            "run/x differs from the exported file (1 such files in all)",
+            "it has a file that `compat store export` does not write: 'run/x'",
         ),
         (lambda files: files.pop("repro.txt"), False, "repro.txt differs from the exported file (1 such files in all)"),
         (damaged, True, "a cached observation in it is damaged: its content does not match the digest in its name"),
@@ -351,7 +351,7 @@ def test_a_partial_file_is_not_exported(run: Path, tmp_path: Path) -> None:
     ("content", "problem"),
     [
         (b"", "empty file"),
-        (b"not a tar", "not a gzip file"),
+        (b"not a tar", "Not a gzipped file (b'no')"),
         # The time would give the example another name in each process.
         (gzip.compress(b"not a tar", mtime=0), "truncated header"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import os
 import signal
@@ -17,9 +19,10 @@ from finetune_compat.machine.places import PACKAGE
 from finetune_compat.store import stored_files
 from finetune_compat.store.store import Store
 from finetune_compat.store.stored_files import Damaged
+from finetune_compat.store.verify import verify
 from hypothesis import given
 from hypothesis import strategies as st
-from store_builders import seen, stored_object
+from store_builders import recipe_of, seen, stored_object
 
 ROOT = PACKAGE.parents[1]
 
@@ -98,14 +101,75 @@ def test_a_content_under_anothers_address_is_damage() -> None:
         stored_files.parsed(f"{other.recipe.address}.{digest}.json", given.content)
 
 
-def test_another_format_is_damage() -> None:
-    """Files of a newer harness are not interpreted."""
-    import hashlib
+def named(content: bytes) -> str:
+    """The name of a file of this content: whoever writes a file calculates its digest too."""
+    return f"{stored_object().recipe.address}.{hashlib.sha256(content).hexdigest()[:12]}.json"
 
-    content = stored_object().content.replace(b'{"format":1,', b'{"format":2,')
-    name = f"{stored_object().recipe.address}.{hashlib.sha256(content).hexdigest()[:12]}.json"
-    with pytest.raises(Damaged, match="format 2, this harness reads 1"):
-        stored_files.parsed(name, content)
+
+LINE = to_json(seen()).encode()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (b'{"format":1,', b'{"format":2,', "format 2, this harness reads 1"),
+        (b'{"format":1,', b'{"format":1,"counter":-1,', "counter -1"),
+        (b'{"format":1,', b'{"format":1,"counter":1000000001,', "counter 1000000001"),
+        (b'{"format":1,', b'{"format":1,"counter":true,', "counter True"),
+        (LINE, b"no JSON", "JSONDecodeError: Expecting value"),
+        (LINE, b"[" * 100_000, "RecursionError"),
+        (LINE, b"[]", "TypeError: list indices"),
+        (LINE, b"{}", "KeyError: 'stack'"),
+        (LINE, LINE.replace(b'"duration_s":', b'"duration_s":"x","other":'), "ValueError: could not convert"),
+        (LINE, b"\xff", "UnicodeDecodeError"),
+    ],
+)
+def test_what_is_no_observation_is_damage(tmp_path: Path, old: bytes, new: bytes, problem: str) -> None:
+    """Its digest fits, and no command ends in a traceback."""
+    content = stored_object().content.replace(old, new)
+    assert content != stored_object().content
+    with pytest.raises(Damaged, match=problem):
+        stored_files.parsed(named(content), content)
+    stored_files.write_content(tmp_path, named(content), content)
+    assert Store(tmp_path).history() == {}
+    assert [*verify(tmp_path).damaged] == [named(content)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (b'"torch":"2.13.0', b'"torch":"2.14.0', r"torch 2\.14\.0"),
+        (b'"python":"3.11.', b'"python":"3.12.', r"Python 3\.12"),
+        (f'"seed":{seen().seed},'.encode(), b'"seed":12345,', "seed 12345, expected"),
+    ],
+)
+def test_an_observation_of_another_recipe_is_never_an_answer(
+    tmp_path: Path, old: bytes, new: bytes, problem: str
+) -> None:
+    """However late it was recorded: the file says one thing in its recipe and another in its observation."""
+    name = stored_files.write(tmp_path, stored_object())
+    late = dataclasses.replace(
+        stored_object(at="2099-01-01T00:00:00.000000+00:00"), line=LINE.replace(old, new).decode()
+    )
+    assert late.line != stored_object().line
+    other = named(late.content)
+    stored_files.write_content(tmp_path, other, late.content)
+    with pytest.raises(Damaged, match=f"the observation is not of its recipe: {problem}"):
+        stored_files.read(tmp_path, other)
+    address = stored_object().recipe.address
+    assert Store(tmp_path).read([address])[address] == stored_files.read(tmp_path, name)
+
+
+def test_a_clock_that_was_wrong_once_decides_nothing(tmp_path: Path) -> None:
+    """A file of an older harness has no counter. What is observed after it counts, whatever the clock says."""
+    wrong = stored_object(at="2099-01-01T00:00:00.000000+00:00")
+    assert b"counter" not in wrong.content
+    stored_files.write(tmp_path, wrong)
+    for count in (1, 2):
+        again = seen(duration_s=float(count))
+        Store(tmp_path).put(recipe_of(again), again)
+        found = Store(tmp_path).read([wrong.recipe.address])[wrong.recipe.address]
+        assert (found.counter, found.observation["duration_s"]) == (count, float(count))
 
 
 def test_concurrent_writers_lose_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -98,10 +99,15 @@ class TestTheCommand:
     @pytest.mark.parametrize(
         ("text", "problem"),
         [
-            ("import trl", "Expecting value: line 1 column 1 (char 0)"),
+            ("import trl", "is not JSON: Expecting value: line 1 column 1 (char 0)"),
             ('{"worksheets": []}', "it has no 'cells'"),
             ("[]", "it is not a JSON object"),
-            ('{"cells": [{}]}', "a cell has no type or no source"),
+            ('{"cells": [{}]}', "it has no 'cell_type'"),
+            ('{"cells": [{"cell_type": "code"}]}', "it has no 'source'"),
+            ('{"cells": [{"cell_type": "code", "source": 5}]}', "the source of a cell is not text"),
+            ('{"cells": [{"cell_type": "code", "source": ["x", 5]}]}', "the source of a cell is not text"),
+            ('{"cells": [{"cell_type": ["code"], "source": ""}]}', "the source of a cell is not text"),
+            ("[" * 200_000, "is nested more than 100 levels deep"),
         ],
     )
     def test_an_invalid_notebook_is_bad_input(self, tmp_path: Path, text: str, problem: str) -> None:
@@ -393,8 +399,8 @@ class TestASignal:
             process.terminate()
             assert process.wait(60) == 143
 
-    def test_that_nobody_can_catch_ends_the_script(self) -> None:
-        """The kernel signals the script; the script's children continue, and folders stay."""
+    def test_that_nobody_can_catch_ends_the_script(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The kernel signals the script; the script's children continue. The next watch removes folders and links."""
         with watching("watch", {}) as (process, pids):
             process.kill()
             process.wait()
@@ -403,6 +409,35 @@ class TestASignal:
                     break
                 time.sleep(0.1)
             assert gone(pids[0])
+        left = Path("temporary").resolve()
+        assert Path("full/model").is_symlink() and len(list(left.iterdir())) == 2
+        monkeypatch.setattr(tempfile, "tempdir", str(left))
+        with host.temporary_folder() as own:
+            assert [path.name for path in Path("full").iterdir()] == ["mine"]
+            assert [str(path) for path in left.iterdir()] == [own]
+            with host.temporary_folder() as other:
+                assert Path(own).is_dir() and Path(other).is_dir()  # a watch that lives keeps its folder
+        assert list(left.iterdir()) == []
+
+
+def test_a_script_that_takes_too_long_is_ended() -> None:
+    """Nothing is known of it then, and all of its processes have ended."""
+    Path("train.py").write_text("import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)")
+    with pytest.raises(StackFailed) as raised:
+        run_pipeline(["train.py"], HERE, limit_s=5.0)
+    assert str(raised.value) == (
+        f"{sys.executable} train.py: it took longer than 5 s, and was ended\n"
+        "It waits for something, or does much before its first training: each training ends after a few steps.\n"
+        "Give it more time (--limit SECONDS), or fewer data."
+    )
+    assert raised.value.exit_code is ExitCode.COULD_NOT_TELL
+    assert gone(int(Path("pid").read_text()))
+
+
+def test_the_bytecode_of_a_script_is_its_users_affair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the user's shell says about bytecode is handed on."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert host._environ(Path("request"))["PYTHONDONTWRITEBYTECODE"] == "1"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def test_flow(plan: Plan, planned: PlannedCell) -> None:
         # Stored before it is appended to the run: a finished cell is cached, even if the process is killed here.
         storing.keep(plan, planned, seen, verdict)
     finally:
-        runner.append(plan, seen)
+        storing.record(plan, seen)
     if verdict.outcome is Outcome.XFAIL:
         pytest.xfail(verdict.reason)
     if verdict.outcome is not Outcome.PASS:

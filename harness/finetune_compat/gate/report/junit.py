@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 from finetune_compat.gate.decision import CellChange, Decision, Gate
 from finetune_compat.gate.report import wording
 from finetune_compat.report import wording as said
-from finetune_compat.report.junit import seconds, writable
+from finetune_compat.report.junit import seconds, xml
 
 
 def render(gate: Gate) -> str:
@@ -26,7 +26,7 @@ def render(gate: Gate) -> str:
         kinds.append("error")
     suite = ET.Element(
         "testsuite",
-        name=writable(f"{gate.before.asked} to {gate.after.asked}"),
+        name=f"{gate.before.asked} to {gate.after.asked}",
         tests=str(len(cases)),
         failures=str(kinds.count("failure")),
         errors=str(kinds.count("error")),
@@ -35,31 +35,30 @@ def render(gate: Gate) -> str:
     )
     properties = ET.SubElement(suite, "properties")
     for name, value in (("decision", str(gate.decision)), ("reason", gate.reason), ("command", gate.command)):
-        ET.SubElement(properties, "property", name=name, value=writable(value))
+        ET.SubElement(properties, "property", name=name, value=value)
     suite.extend(cases)
     root = ET.Element("testsuites", name="finetune-compat gate")
     root.append(suite)
-    ET.indent(root)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+    return xml(root)
 
 
 def _of_the_whole(gate: Gate) -> ET.Element:
-    case = ET.Element("testcase", classname="gate", name=writable(gate.decision), time=seconds(0.0))
+    case = ET.Element("testcase", classname="gate", name=str(gate.decision), time=seconds(0.0))
     text = f"run it again: {gate.command}"
-    ET.SubElement(case, "error", type=str(gate.decision), message=writable(gate.reason)).text = writable(text)
+    ET.SubElement(case, "error", type=str(gate.decision), message=gate.reason).text = text
     return case
 
 
 def _case(cell: CellChange, advice: tuple[str, ...], gate: Gate) -> ET.Element:
     time = cell.after.line.duration_s if cell.after else 0.0
-    case = ET.Element("testcase", classname=cell.flow, name=writable(cell.name), time=seconds(time))
-    text = writable(f"{cell.effect}: {cell.change}: {said.shortened(_reason(cell))}{wording.rests([cell.name], gate)}")
+    case = ET.Element("testcase", classname=cell.flow, name=cell.name, time=seconds(time))
+    text = f"{cell.effect}: {cell.change}: {said.shortened(_reason(cell))}{wording.rests([cell.name], gate)}"
     match cell.effect:
         case Decision.ALLOW if not wording.bad(cell.change):
             pass
         case Decision.ALLOW:
             by = f" Allowed by exception: {cell.exception}." if cell.exception else ""
-            ET.SubElement(case, "skipped", type=str(cell.change), message=writable(text + by))
+            ET.SubElement(case, "skipped", type=str(cell.change), message=text + by)
         case Decision.HOLD | Decision.BLOCK:
             ET.SubElement(case, "failure", type=str(cell.change), message=text).text = _details(cell, advice, gate)
         case Decision.COULD_NOT_TELL:
@@ -84,13 +83,11 @@ def _details(cell: CellChange, advice: tuple[str, ...], gate: Gate) -> str:
     lines = [f"{text}{mark}" for text in seen]
     lines += [f"to do: {text}" for text in advice]
     lines += [" ".join(part for part in row if part) for row in wording.differences(cell, gate)]
-    return writable(
-        "\n".join(
-            [
-                *lines,
-                f"run it again: {cell.again}",
-                *(line.links if line else ()),
-                *([said.EMULATED_NOTE] if mark else []),
-            ]
-        )
+    return "\n".join(
+        [
+            *lines,
+            f"run it again: {cell.again}",
+            *(line.links if line else ()),
+            *([said.EMULATED_NOTE] if mark else []),
+        ]
     )
