@@ -324,29 +324,38 @@ def shards(
     jobs: Annotated[int, typer.Option(help="Maximum number of machines.")] = 8,
     baseline: Annotated[str, typer.Option(help="Committed baseline to take durations from.")] = "cpu",
     *,
+    device: Annotated[DeviceKind, typer.Option(help="Device of the cells.")] = DeviceKind.CPU,
+    tier: Annotated[Tier, typer.Option(help=HELP["tier"])] = Tier.QUICK,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="New directory for plan.json and the cells of each part, part-N.txt."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a job matrix for GitHub Actions.")] = False,
 ) -> None:
-    """Split the matrix into parts of similar duration, to run on several machines."""
-    from dataclasses import asdict
+    """Split the cells of the matrix into parts of similar duration, to run on several machines.
 
-    from finetune_compat.evidence.shards import shards_of
+    A machine runs its part with `nox -s SESSIONS -- --cells DIR/part-N.txt`, and with --device and --tier as here.
+    """
+    from finetune_compat.evidence.shards import job_matrix, shards_of, write_shards
     from finetune_compat.stacks.matrix import read_matrix
 
-    parts = shards_of(read_matrix(), jobs, baseline)
+    parts = shards_of(read_matrix(), jobs, baseline, device, tier)
+    if out is not None:
+        write_shards(parts, out)
     if as_json:
-        print(json.dumps({"include": [asdict(part) for part in parts]}))
-    else:
-        for part in parts:
-            _say(f"{part.name}: {part.seconds:.0f} s, {', '.join(part.stacks)}")
+        print(job_matrix(parts))
+        return
+    for part in parts:
+        _say(f"{part.name}: {part.seconds:.0f} s, {len(part.ids):,} cells, {', '.join(part.stacks)}")
 
 
 @app.command()
 def collect(
     parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="Run directories to merge.")],
-    plan: Annotated[Path, typer.Option(metavar="FILE", help="Output of `compat shards --json`.")],
+    plan: Annotated[Path, typer.Option(metavar="FILE", help="The plan.json of `compat shards --out`.")],
     run: Annotated[Path, typer.Option(metavar="DIR", help="Directory for the merged run.")],
 ) -> None:
-    """Merge runs of several machines into one. A stack that no part has is reported as an infrastructure failure."""
+    """Merge runs of several machines into one. A cell that no part has is reported as an infrastructure failure."""
     from finetune_compat.evidence.shards import collect as put_together
     from finetune_compat.evidence.shards import planned
 

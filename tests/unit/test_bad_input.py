@@ -72,7 +72,8 @@ FILES = {
     "text": "x",
     "list.json": "[]",
     "empty.json": "{}",
-    "plan.json": '{"include": [{"stacks": ["trl0.22-py311"]}]}',
+    "plan.json": '{"include": [{"stacks": ["trl0.22-py311"], "cells": "part-1.txt"}]}',
+    "part-1.txt": "",
     "ia3.json": '{"peft_type": "IA3"}',
     "rank.json": '{"peft_type": "LORA", "r": "x"}',
     "quantized/config.json": '{"model_type": "qwen2", "quantization_config": {"bits": 4}}',
@@ -454,8 +455,8 @@ BAD = {
     ),
     **{
         f"collect run --plan {name} --run whole": (
-            f"{name}: not a plan: {problem}\nWithout the plan, a stack whose machine was lost would not be noticed.\n"
-            f"Make it with: compat shards --json > {name}"
+            f"{name}: not a plan: {problem}\nWithout the plan, a cell whose machine was lost would not be noticed.\n"
+            "Make it with: compat shards --out DIR"
         )
         for name, problem in (
             ("none.json", "No such file or directory"),
