@@ -66,10 +66,10 @@ def execute(request: RunRequest) -> Ended:
 
         _share(store, files)
         return _show(cached_run.judge_stored(selection, files, lines))
-    from finetune_compat.run import nox_run
+    from finetune_compat.run import execution, nox_run
 
-    execution = nox_run.Execution(request, selection, store)
-    return Ended(execution.path, execution.run(todo, lines))
+    run, engine = stack_run.this_run(), nox_run.NoxEngine(request, selection, todo)
+    return Ended(run, execution.Execution(request, selection, store, engine, run).run(todo, lines))
 
 
 def _first_line(selection: Selection, todo: int, *, fresh: bool = False) -> str:

@@ -30,7 +30,7 @@ from finetune_compat.evidence.renew import Reason, RenewRequest, list_only, read
 from finetune_compat.machine.places import places
 from finetune_compat.results.digests import Digests, read_digests, write_digests
 from finetune_compat.results.run_files import RowState, StackRow, read_rows, write_row
-from finetune_compat.run import cached_run, command, nox_run, stack_run
+from finetune_compat.run import cached_run, command, execution, nox_run, stack_run
 from finetune_compat.run import request as requested
 from finetune_compat.run.options import RunOptions, read_options
 from finetune_compat.run.selection import AskedCells, cells_of
@@ -117,8 +117,8 @@ def nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Nox:
     (tmp_path / "env" / "pyvenv.cfg").write_text("version_info = 3.11.7\n")
     monkeypatch.setattr(requested, "env_python", lambda _: tmp_path / "env" / "bin" / "python")
     monkeypatch.setattr(nox_run.subprocess, "Popen", stand_in)
-    monkeypatch.setattr(nox_run, "POLL_EVERY_S", 0.0)
-    for module in (nox_run, cached_run):
+    monkeypatch.setattr(execution, "POLL_EVERY_S", 0.0)
+    for module in (execution, cached_run):
         monkeypatch.setattr(module, "load_ledger", lambda: UNLISTED)
     monkeypatch.setattr(os, "nice", lambda _: 0)
     monkeypatch.setattr(baseline, "write_measured", lambda: None)  # it writes beside the ledger of this project

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from builders import UNLISTED
-from finetune_compat.run import cached_run, nox_run
+from finetune_compat.run import cached_run, execution, nox_run
 from finetune_compat.run import request as requested
 from run_builders import Nox
 
@@ -24,8 +24,8 @@ def nox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> Nox:
     monkeypatch.setattr(requested, "env_python", lambda _: tmp_path / "env" / "bin" / "python")
     monkeypatch.setattr(nox_run.subprocess, "Popen", stand_in)
     in_places(runs=tmp_path / "runs")
-    monkeypatch.setattr(nox_run, "POLL_EVERY_S", 0.0)
-    for module in (nox_run, cached_run):
+    monkeypatch.setattr(execution, "POLL_EVERY_S", 0.0)
+    for module in (execution, cached_run):
         monkeypatch.setattr(module, "load_ledger", lambda: UNLISTED)
     # A run sets both for its child processes.
     for name in ("COMPAT_RUN_ID", "COMPAT_PARENT"):
