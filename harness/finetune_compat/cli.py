@@ -18,7 +18,7 @@ import typer
 from finetune_compat.contract.catalog import STEPS, Tier
 from finetune_compat.contract.census import LoadDtype, Quantization
 from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted
-from finetune_compat.contract.options import HELP, Attention, DeviceChoice
+from finetune_compat.contract.options import HELP, Attention, DeviceChoice, EngineChoice
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.redaction import redact
 from finetune_compat.contract.version import __version__
@@ -157,6 +157,13 @@ def run(  # noqa: PLR0913 - one parameter an option
         int | None,
         typer.Option("--jobs", "-j", min=1, help="Parallel stacks or workers. Default: from cores and memory."),
     ] = None,
+    engine: Annotated[
+        EngineChoice, typer.Option(help="nox on this machine, or a Ray cluster (docs/cluster.md).")
+    ] = EngineChoice.NOX,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster, such as 10.0.0.1:6379. Default: RAY_ADDRESS, or a Ray on this machine."),
+    ] = None,
     device: Annotated[DeviceChoice, typer.Option(help=HELP["device"])] = DeviceChoice.AUTO,
     tier: Annotated[Tier, typer.Option(help=HELP["tier"])] = Tier.QUICK,
     steps: Annotated[int, typer.Option(help=HELP["steps"])] = STEPS,
@@ -205,6 +212,8 @@ def run(  # noqa: PLR0913 - one parameter an option
         budget_s=parse_span(budget, "--budget") if budget else None,
         retries=retry,
         jobs=jobs,
+        engine=engine,
+        address=address,
         options=checked(options, WHERE),
     )
     return command.run(request)

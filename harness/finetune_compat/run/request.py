@@ -13,6 +13,7 @@ from packaging.version import Version
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.cell_id import EXAMPLE, parse_cell
 from finetune_compat.contract.errors import CompatError, InstallError
+from finetune_compat.contract.options import EngineChoice
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.records import DeviceKind, Variant
 from finetune_compat.machine.gpus import Gpu, kind_of
@@ -44,6 +45,9 @@ class RunRequest:
     retries: int = 0
     """Maximum number of retries of cells lost to infrastructure failures."""
     jobs: int | None = None
+    engine: EngineChoice = EngineChoice.NOX
+    address: str | None = None
+    """Address of the Ray cluster; None: RAY_ADDRESS, or else a Ray on this machine."""
     options: RunOptions = field(default_factory=RunOptions)
     """Options of the sessions."""
 
