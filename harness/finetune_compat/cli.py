@@ -191,6 +191,8 @@ def run(  # noqa: PLR0913 - one parameter an option
     from finetune_compat.run.selection import AskedCells
     from finetune_compat.stacks.supply import supply_of
 
+    if address is not None and engine is not EngineChoice.RAY:
+        raise CompatError("--address needs --engine ray", where=WHERE, todo="Add --engine ray, or leave it out.")
     write_runs_to(out)
     options = RunOptions(
         device=device,
