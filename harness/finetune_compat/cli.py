@@ -342,14 +342,21 @@ def shards(
         typer.Option(metavar="DIR", help="New directory for plan.json and the cells of each part, part-N.txt."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a job matrix for GitHub Actions.")] = False,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Print what more cores and GPUs save, and write reports/benchmarks/.")
+    ] = False,
 ) -> None:
     """Split the cells of the matrix into parts of similar duration, to run on several machines.
 
     A machine runs its part with `nox -s SESSIONS -- --cells DIR/part-N.txt`, and with --device and --tier as here.
     """
+    from finetune_compat.evidence.scaling import write_page
     from finetune_compat.evidence.shards import job_matrix, shards_of, write_shards
     from finetune_compat.stacks.matrix import read_matrix
 
+    if scaling:
+        print(write_page(baseline), end="")
+        return
     parts = shards_of(read_matrix(), jobs, baseline, device, tier)
     if out is not None:
         write_shards(parts, out)

@@ -13,7 +13,7 @@ from pathlib import Path
 from conftest import STACKS, Nodes
 from finetune_compat.results.run_files import observation_lines, read_rows
 
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 """Seconds in which something must happen on a loaded machine."""
 
 
