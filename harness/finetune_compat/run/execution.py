@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 from finetune_compat.checks import Outcome
 from finetune_compat.checks.ledger import load_ledger
@@ -101,6 +101,7 @@ class Execution:
     def __init__(self, request: RunRequest, selection: Selection, store: Store, engine: Engine, path: Path) -> None:
         self.request, self.selection, self.store, self.engine, self.path = request, selection, store, engine, path
         self.ledger = load_ledger()
+        self._signals: list[int] = []
 
     def run(self, todo: Sequence[str], lines: Mapping[str, str]) -> int:
         """Run the cells of `todo`, print the report of these and the cached cells, and return its exit code.
@@ -124,10 +125,10 @@ class Execution:
             say(line)
         point_latest_at(self.path)
         try:
-            with _stoppable():
+            with _signals_noted() as self._signals:
                 self._rounds({cell: seconds[cell] for cell in kept}, deadline, left_out)
-        except (Stopped, KeyboardInterrupt) as stop:
-            return self._stopped(kept, stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+        except Stopped as stop:
+            return self._stopped(kept, stop.number)
         self._share()
         summary = publish(self.path, self.ledger)
         text = text_of(summary)
@@ -199,6 +200,8 @@ class Execution:
                 for line in follower.lines():
                     self._record(line, progress, display)
                 display.refresh()
+                if self._signals:
+                    raise Stopped(self._signals[0])
                 if over:
                     return True
                 if deadline is not None and time.monotonic() >= deadline:
@@ -300,17 +303,25 @@ def left_out_lines(tasks: Sequence[Task], run: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """In this context, SIGTERM interrupts the run as Ctrl-C does."""
+def _signals_noted() -> Iterator[list[int]]:
+    """In this context, the first SIGTERM or Ctrl-C is added to the list. The second has its usual effect.
 
-    def stop(number: int, _frame: object) -> NoReturn:
-        raise Stopped(number)
+    A handler that raises an exception would raise it inside an engine's library, which may swallow or wrap it.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    noted: list[int] = []
 
-    before = signal.signal(signal.SIGTERM, stop)
+    def note(number: int, _frame: object) -> None:
+        noted.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, note)
     try:
-        yield
+        yield noted
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def short_path(path: Path) -> str:
