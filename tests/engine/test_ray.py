@@ -36,49 +36,58 @@ def selected(run: Path) -> set[str]:
     return {cell for row in read_rows(run) for cell in row.selected}
 
 
+def came_back(run: Path) -> set[str]:
+    """Return the cells whose observation is in the run."""
+    return set(observation_lines(run))
+
+
+def twice(nodes: Nodes) -> set[str]:
+    """Return the cells that began more than once."""
+    began = Counter(cell for event, cell, _ in nodes.log() if event == "begins")
+    return {cell for cell, times in began.items() if times > 1}
+
+
 def test_a_lost_node_costs_what_was_in_flight(nodes: Nodes, tmp_path: Path) -> None:
     """The other node runs the rest, and the report is that of a whole run. No store serves what is repeated."""
-    process = nodes.run(tmp_path, "--fresh")
-    wait_for(lambda: sum(event == "ends" and node == "two" for event, _, node in nodes.log()) >= 3)
+    process, latest = nodes.run(tmp_path, "--fresh"), tmp_path / "out" / "latest"
+
+    def on_two() -> set[str]:
+        return {cell for _, cell, node in nodes.log() if node == "two"}
+
+    wait_for(lambda: len(came_back(latest) & on_two()) >= 3)
+    before = came_back(latest)
     nodes.kill("two")
+    in_flight = on_two() - before
     code, output = ended(process)
     assert code == 0, output
-    run = (tmp_path / "out" / "latest").resolve()
-    assert observation_lines(run).keys() == selected(run)
-    assert len({row.name for row in read_rows(run)}) == len(STACKS)
-    log = nodes.log()
-    began = Counter(cell for event, cell, _ in log if event == "begins")
-    assert began.keys() == selected(run)
-    again = {cell for cell, times in began.items() if times > 1}
-    # One ran when the node was lost; the one before may have ended a moment ago, and not have been delivered.
-    assert len(again) <= 2
-    assert all(began[cell] == 2 for cell in again)
-    assert again <= {cell for _, cell, node in log if node == "two"}
-    assert len({node for _, _, node in log}) == 2
+    assert came_back(latest) == selected(latest)
+    assert len(read_rows(latest.resolve())) == len(STACKS)
+    assert {cell for _, cell, _ in nodes.log()} == selected(latest)
+    assert in_flight
+    assert twice(nodes) <= in_flight
+    assert all(sum(name == cell for _, name, _ in nodes.log()) <= 4 for cell in in_flight)  # begins and ends, twice
+    assert on_two() & before
 
 
 def test_an_interrupted_run_is_resumed(nodes: Nodes, tmp_path: Path) -> None:
     """What came back is cached where the run was asked for, and its processes on the nodes have ended."""
     for store in nodes.folder.glob("store-*"):
         shutil.rmtree(store)
-    process = nodes.run(tmp_path)
-    wait_for(lambda: sum(event == "ends" for event, _, _ in nodes.log()) >= 4)
+    process, latest = nodes.run(tmp_path), tmp_path / "out" / "latest"
+    wait_for(lambda: len(came_back(latest)) >= 4)
     process.send_signal(signal.SIGTERM)
     code, output = ended(process)
     assert code == 128 + signal.SIGTERM, output
-    before = nodes.log()
+    log, done = nodes.log(), came_back(latest)
     time.sleep(1.5)  # three cells
-    assert nodes.log() == before
-    done = len(observation_lines((tmp_path / "out" / "latest").resolve()))
-    assert f"interrupted: {done} of " in output
+    assert nodes.log() == log
+    assert f"interrupted: {len(done)} of " in output
     code, output = ended(nodes.run(tmp_path))
     assert code == 0, output
-    assert f": {done} cached, " in output
-    whole = selected((tmp_path / "out" / "latest").resolve())
-    began = Counter(cell for event, cell, _ in nodes.log() if event == "begins")
-    assert began.keys() == whole
-    # On each of two nodes one ran, and one may have ended and not been delivered.
-    assert sum(began.values()) - len(whole) <= 4
+    assert f": {len(done)} cached, " in output
+    assert came_back(latest) == selected(latest)
+    assert {cell for _, cell, _ in nodes.log()} == selected(latest)
+    assert not twice(nodes) & done
 
 
 def test_a_node_with_other_sources_is_refused(nodes: Nodes, tmp_path: Path, other_package: Callable[[], Path]) -> None:
