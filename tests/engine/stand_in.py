@@ -42,8 +42,8 @@ def main() -> None:
         append(lines, to_json(Started(cell=name, started=datetime.now(UTC).isoformat())))
         time.sleep(CELL_S)
         seen = observed(name, cell.recipe.features)
+        stored_files.write(Path(plan.store), stored_now(cell.recipe, seen))  # first, as cells do
         append(lines, to_json(seen))
-        stored_files.write(Path(plan.store), stored_now(cell.recipe, seen))
         append(log, f"ends {name} {node}")
 
 
