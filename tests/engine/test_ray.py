@@ -62,17 +62,14 @@ def test_a_lost_node_costs_what_was_in_flight(nodes: Nodes, tmp_path: Path) -> N
     wait_for(in_the_middle)
     before = came_back(latest)
     nodes.kill("two")
-    in_flight = on_two() - before
     code, output = ended(process)
     assert code == 0, output
     assert came_back(latest) == selected(latest)
     assert len(read_rows(latest.resolve())) == len(STACKS)
     assert {cell for _, cell, _ in nodes.log()} == selected(latest)
-    assert twice(nodes) <= in_flight
-    # What ran when the node was lost never ended there, so another node ran it again.
-    began, ends = ({c for e, c, node in nodes.log() if e == event and node == "two"} for event in ("begins", "ends"))
-    assert began - ends == {cell for cell in twice(nodes) if cell not in ends}
-    assert began - ends
+    assert twice(nodes) <= on_two() - before
+    # The node's processes may run for a second after it is lost: the cell that ran, and two more.
+    assert len(twice(nodes)) <= 3
 
 
 def test_an_interrupted_run_is_resumed(nodes: Nodes, tmp_path: Path) -> None:
