@@ -68,8 +68,6 @@ def test_a_lost_node_costs_what_was_in_flight(nodes: Nodes, tmp_path: Path) -> N
     assert len(read_rows(latest.resolve())) == len(STACKS)
     assert {cell for _, cell, _ in nodes.log()} == selected(latest)
     assert twice(nodes) <= on_two() - before
-    # The node's processes may run for a second after it is lost: the cell that ran, and two more.
-    assert len(twice(nodes)) <= 3
 
 
 def test_an_interrupted_run_is_resumed(nodes: Nodes, tmp_path: Path) -> None:
