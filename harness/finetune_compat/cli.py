@@ -192,7 +192,12 @@ def run(  # noqa: PLR0913 - one parameter an option
     from finetune_compat.stacks.supply import supply_of
 
     if address is not None and engine is not EngineChoice.RAY:
-        raise CompatError("--address needs --engine ray", where=WHERE, todo="Add --engine ray, or leave it out.")
+        raise CompatError(
+            "--address needs --engine ray",
+            where=WHERE,
+            meaning="Without it the cells run on this machine.",
+            todo="Add --engine ray, or leave the address out.",
+        )
     write_runs_to(out)
     options = RunOptions(
         device=device,

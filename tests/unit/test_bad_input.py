@@ -433,6 +433,11 @@ BAD = {
         "ia3.json: not a model's config: it has no model_type\nIt is the config of an adapter.\n"
         "Pass this file as --lora, and the config.json of its base model here."
     ),
+    "run --address 10.0.0.1:6379": (
+        "compat run: --address needs --engine ray\nWithout it the cells run on this machine.\n"
+        "Add --engine ray, or leave the address out."
+    ),
+    "shards --out empty": "empty: the directory exists already\nName a directory that does not exist.",
     "shards more": f"Got unexpected extra argument(s) (more)\n{SEE}",
     "shards --jobs x": f"Invalid value for '--jobs': {NUMBER}\n{SEE}",
     **{
