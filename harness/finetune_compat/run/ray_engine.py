@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import math
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_compat.contract.cell_id import parse_cell
-from finetune_compat.contract.errors import CompatError, ExitCode
+from finetune_compat.contract.errors import CompatError, ExitCode, why
 from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.plan import read_plan
 from finetune_compat.contract.records import Started
@@ -63,6 +64,9 @@ POLL_EVERY_S = 0.25
 PATIENCE_S = 10.0
 """Seconds in which a cancelled task can end its processes and remove its files, before Ray kills it."""
 
+KNOCK_S = 10.0
+"""Seconds in which the head node must accept a connection."""
+
 RAY_LOG = "ray.log"
 """File in the run's directory with the output of the parts."""
 
@@ -88,12 +92,14 @@ def connected(request: RunRequest) -> Iterator[RayEngine]:
     _refuse(request)
     ray = _imported()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = request.address or os.environ.get("RAY_ADDRESS", "")
     try:
-        ray.init(address=request.address, log_to_driver=False, logging_level=logging.ERROR)
+        _knock(address)
+        ray.init(address=address or None, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, OSError, RuntimeError) as error:
         raise CompatError(
-            f"no cluster answers: {error}",
-            where=f"{WHERE} --address {request.address}" if request.address else WHERE,
+            f"no cluster answers: {why(error)}",
+            where=f"{WHERE} --address {address}" if address else WHERE,
             meaning="The address is that of the head node, for example 10.0.0.1:6379, and Ray must have the same "
             "version there.",
             todo="`ray status --address ADDRESS` on this machine shows whether the cluster answers.",
@@ -110,6 +116,13 @@ def connected(request: RunRequest) -> Iterator[RayEngine]:
         ) from None
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise an OSError if nothing listens at `address`: Ray would try for minutes. Names such as `auto` are Ray's."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_S).close()
 
 
 def _imported() -> Any:

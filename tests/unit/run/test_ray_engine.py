@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,6 +59,23 @@ def test_packages_of_this_machine_are_refused() -> None:
         ray_engine.connected(request(options=options)),
     ):
         pass
+
+
+def test_an_address_where_nothing_listens_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray alone would try for minutes."""
+    monkeypatch.setattr(ray_engine, "_imported", lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        ray_engine._knock(f"ray://127.0.0.1:{port}")
+    for given in ("auto", ""):
+        ray_engine._knock(given)
+    asked = request(address=f"127.0.0.1:{port}")
+    with (
+        pytest.raises(CompatError, match="no cluster answers: Connection refused") as caught,
+        ray_engine.connected(asked),
+    ):
+        pass
+    assert caught.value.where == f"--engine ray --address 127.0.0.1:{port}"
 
 
 class RayError(Exception):
