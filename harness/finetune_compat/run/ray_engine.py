@@ -217,7 +217,7 @@ class RayEngine:
         self.at_once = self.most = sum(map(self._fitting, nodes))
         if not self.at_once:
             raise CompatError(
-                f"no node can run a cell: {len(nodes)} nodes with a core",
+                f"no node can run a cell, among {counted(len(nodes), 'node')} with a core",
                 where=WHERE,
                 meaning=f"A part needs {self.needs}.",
                 todo="`ray status` shows what the nodes have.",

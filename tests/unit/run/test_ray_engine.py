@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from finetune_compat.contract.errors import CompatError
+from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.records import End, EndCause, Started, to_json
 from finetune_compat.machine.capacity import CELL_BYTES
-from finetune_compat.machine.gpus import Gpu
+from finetune_compat.machine.gpus import Gpu, GpuFailed
 from finetune_compat.results.run_files import RowState, StackRow, observation_lines, read_rows, unfinished, write_row
 from finetune_compat.run import part_run, ray_engine
 from finetune_compat.run.options import RunOptions
@@ -306,3 +307,74 @@ def test_a_cell_that_crashed_does_not_run_again_when_its_node_is_lost(end: End |
     """Its second record says how it ended; the first only that it started."""
     assert ray_engine._has_ended(to_json(Started(cell=IDS[0], started="2026-01-01T00:00:00+00:00", end=end))) is over
     assert ray_engine._has_ended(to_json(observed(IDS[0])))
+
+
+class Nodes:
+    """Stands in for Ray's view of the nodes."""
+
+    exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+
+    def __init__(self, *nodes: dict[str, float], answer: tuple[Gpu, ...] | Exception = ()) -> None:
+        self._nodes, self._answer = nodes, answer
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return the nodes, and one that was lost."""
+        lost = {"Alive": False, "Resources": {"CPU": 99, "memory": 99 * CELL_BYTES}}
+        return [lost, *({"Alive": True, "Resources": node} for node in self._nodes)]
+
+    def cluster_resources(self) -> dict[str, float]:
+        """Return what all nodes have together."""
+        return {"GPU": sum(node.get("GPU", 0) for node in self._nodes)}
+
+    def remote(self, _: object) -> Nodes:
+        """Return a task's function."""
+        return self
+
+    def options(self, **_: object) -> SimpleNamespace:
+        """Return a function that submits."""
+        return SimpleNamespace(remote=lambda *_: "task")
+
+    def get(self, _: str) -> tuple[Gpu, ...]:
+        """Return the GPUs that the node's process chose."""
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+
+def on(device: str, *nodes: dict[str, float], jobs: int | None = None, **answer: Any) -> ray_engine.RayEngine:
+    """Return the engine for a request on that device."""
+    options = dataclasses.replace(request().options, device=DeviceChoice(device))
+    return ray_engine.RayEngine(Nodes(*nodes, **answer), request(options=options, jobs=jobs))
+
+
+def test_parts_at_once_are_limited_by_cores_memory_and_gpus() -> None:
+    """A head node without cores runs nothing."""
+    large, small, head = {"CPU": 8, "memory": 3.5 * CELL_BYTES}, {"CPU": 2, "memory": 99 * CELL_BYTES}, {"CPU": 0}
+    engine = on("cpu", large, small, head)
+    assert (engine.at_once, engine.nodes, engine.gpus) == (3 + 2, 2, ())
+    assert on("cpu", large, small, jobs=4).at_once == 4
+    gpu = {"CPU": 64, "memory": 99 * CELL_BYTES, "GPU": 1}
+    engine = on("cuda", gpu, small, answer=(FAST,))
+    assert (engine.at_once, engine.gpus) == (40, (FAST,))
+
+
+def test_auto_is_a_gpu_where_the_cluster_has_one() -> None:
+    """As on one machine."""
+    node = {"CPU": 1, "memory": CELL_BYTES}
+    assert on("auto", node).gpus == ()
+    assert on("auto", {**node, "GPU": 1}, answer=(FAST,)).gpus == (FAST,)
+
+
+def test_a_cluster_that_cannot_run_a_cell_is_an_error() -> None:
+    """Ray itself would wait for ever."""
+    with pytest.raises(CompatError, match="no node can run a cell, among 1 node with a core"):
+        on("cpu", {"CPU": 1, "memory": CELL_BYTES / 2})
+    with pytest.raises(CompatError, match="--device cuda, and no node has a GPU"):
+        on("cuda", {"CPU": 1, "memory": CELL_BYTES})
+
+
+def test_a_driver_that_does_not_answer_on_a_node_is_its_own_error() -> None:
+    """It is not wrapped in an error of Ray."""
+    failed = RayTaskError(GpuFailed("NVML: lost"))
+    with pytest.raises(GpuFailed, match="NVML: lost"):
+        on("cuda", {"CPU": 1, "memory": CELL_BYTES, "GPU": 1}, answer=failed)
