@@ -119,6 +119,20 @@ def pages(session: nox.Session) -> None:
 
 
 @nox.session(allow_parallel=True)
+def engine(session: nox.Session) -> None:
+    """Test `compat run --engine ray` on a Ray cluster of several node processes, of which one is killed."""
+    session.install("--editable", ".[host,ray]", "--group", "dev")
+    session.run("pytest", "-c", "tests/engine/pytest.ini", "tests/engine", *session.posargs)
+
+
+@nox.session(name="engine-lowest", allow_parallel=True)
+def engine_lowest(session: nox.Session) -> None:
+    """The same tests with the oldest release of Ray, and of every other dependency, that pyproject.toml allows."""
+    session.install("--resolution", "lowest-direct", "--editable", ".[host,ray]", "--group", "dev")
+    session.run("pytest", "-c", "tests/engine/pytest.ini", "tests/engine", *session.posargs)
+
+
+@nox.session(allow_parallel=True)
 def workflows(session: nox.Session) -> None:
     """Check the workflows of .github against the provider's schema, and for unsafe patterns."""
     session.install("--group", "workflows")

@@ -18,7 +18,7 @@ import typer
 from finetune_compat.contract.catalog import STEPS, Tier
 from finetune_compat.contract.census import LoadDtype, Quantization
 from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted
-from finetune_compat.contract.options import HELP, Attention, DeviceChoice
+from finetune_compat.contract.options import HELP, Attention, DeviceChoice, EngineChoice
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.contract.redaction import redact
 from finetune_compat.contract.version import __version__
@@ -173,6 +173,13 @@ def run(  # noqa: PLR0913 - one parameter an option
         int | None,
         typer.Option("--jobs", "-j", min=1, help="Parallel stacks or workers. Default: from cores and memory."),
     ] = None,
+    engine: Annotated[
+        EngineChoice, typer.Option(help="nox on this machine, or a Ray cluster (docs/cluster.md).")
+    ] = EngineChoice.NOX,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster, such as 10.0.0.1:6379. Default: RAY_ADDRESS, or a Ray on this machine."),
+    ] = None,
     device: Annotated[DeviceChoice, typer.Option(help=HELP["device"])] = DeviceChoice.AUTO,
     tier: Annotated[Tier, typer.Option(help=HELP["tier"])] = Tier.QUICK,
     steps: Annotated[int, typer.Option(help=HELP["steps"])] = STEPS,
@@ -201,6 +208,13 @@ def run(  # noqa: PLR0913 - one parameter an option
     from finetune_compat.run.selection import AskedCells
     from finetune_compat.stacks.supply import supply_of
 
+    if address is not None and engine is not EngineChoice.RAY:
+        raise CompatError(
+            "--address needs --engine ray",
+            where=WHERE,
+            meaning="Without it the cells run on this machine.",
+            todo="Add --engine ray, or leave the address out.",
+        )
     write_runs_to(out)
     options = RunOptions(
         device=device,
@@ -223,6 +237,8 @@ def run(  # noqa: PLR0913 - one parameter an option
         budget_s=parse_span(budget, "--budget") if budget else None,
         retries=retry,
         jobs=jobs,
+        engine=engine,
+        address=address,
         options=checked(options, WHERE),
     )
     return command.run(request)
@@ -544,29 +560,45 @@ def shards(
     jobs: Annotated[int, typer.Option(help="Maximum number of machines.")] = 8,
     baseline: Annotated[str, typer.Option(help="Committed baseline to take durations from.")] = "cpu",
     *,
+    device: Annotated[DeviceKind, typer.Option(help="Device of the cells.")] = DeviceKind.CPU,
+    tier: Annotated[Tier, typer.Option(help=HELP["tier"])] = Tier.QUICK,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="New directory for plan.json and the cells of each part, part-N.txt."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a job matrix for GitHub Actions.")] = False,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Print what more cores and GPUs save, and write reports/benchmarks/.")
+    ] = False,
 ) -> None:
-    """Split the matrix into parts of similar duration, to run on several machines."""
-    from dataclasses import asdict
+    """Split the cells of the matrix into parts of similar duration, to run on several machines.
 
-    from finetune_compat.evidence.shards import shards_of
+    A machine runs its part with `nox -s SESSIONS -- --cells DIR/part-N.txt`, and with --device and --tier as here.
+    """
+    from finetune_compat.evidence.scaling import write_page
+    from finetune_compat.evidence.shards import job_matrix, shards_of, write_shards
     from finetune_compat.stacks.matrix import read_matrix
 
-    parts = shards_of(read_matrix(), jobs, baseline)
+    if scaling:
+        print(write_page(baseline), end="")
+        return
+    parts = shards_of(read_matrix(), jobs, baseline, device, tier)
+    if out is not None:
+        write_shards(parts, out)
     if as_json:
-        print(json.dumps({"include": [asdict(part) for part in parts]}))
-    else:
-        for part in parts:
-            _say(f"{part.name}: {part.seconds:.0f} s, {', '.join(part.stacks)}")
+        print(job_matrix(parts))
+        return
+    for part in parts:
+        _say(f"{part.name}: {part.seconds:.0f} s, {len(part.ids):,} cells, {', '.join(part.stacks)}")
 
 
 @app.command()
 def collect(
     parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="Run directories to merge.")],
-    plan: Annotated[Path, typer.Option(metavar="FILE", help="Output of `compat shards --json`.")],
+    plan: Annotated[Path, typer.Option(metavar="FILE", help="The plan.json of `compat shards --out`.")],
     run: Annotated[Path, typer.Option(metavar="DIR", help="Directory for the merged run.")],
 ) -> None:
-    """Merge runs of several machines into one. A stack that no part has is reported as an infrastructure failure."""
+    """Merge runs of several machines into one. A cell that no part has is reported as an infrastructure failure."""
     from finetune_compat.evidence.shards import collect as put_together
     from finetune_compat.evidence.shards import planned
 

@@ -14,7 +14,7 @@ from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.recipe import Recipe
 from finetune_compat.contract.records import Observation, Variant, to_json
 from finetune_compat.results.run_files import RowState, StackRow, read_rows, write_row
-from finetune_compat.run import cached_run, nox_run, stack_run
+from finetune_compat.run import cached_run, execution, nox_run, stack_run
 from finetune_compat.run import request as requested
 from finetune_compat.run.options import RunOptions, read_options
 from finetune_compat.run.request import RunRequest
@@ -119,8 +119,8 @@ def without_processes(stand_in: object, tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "env" / "pyvenv.cfg").write_text("version_info = 3.11.7\n")
     monkeypatch.setattr(requested, "env_python", lambda _: tmp_path / "env" / "bin" / "python")
     monkeypatch.setattr(nox_run.subprocess, "Popen", stand_in)
-    monkeypatch.setattr(nox_run, "POLL_EVERY_S", 0.0)
-    for module in (nox_run, cached_run):
+    monkeypatch.setattr(execution, "POLL_EVERY_S", 0.0)
+    for module in (execution, cached_run):
         monkeypatch.setattr(module, "load_ledger", lambda: UNLISTED)
     # A run sets both for its child processes.
     for name in ("COMPAT_RUN_ID", "COMPAT_PARENT"):

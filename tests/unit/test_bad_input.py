@@ -83,7 +83,8 @@ FILES = {
     "text": "x",
     "list.json": "[]",
     "empty.json": "{}",
-    "plan.json": '{"include": [{"stacks": ["trl0.22-py311"]}]}',
+    "plan.json": '{"include": [{"stacks": ["trl0.22-py311"], "cells": "part-1.txt"}]}',
+    "part-1.txt": "",
     "ia3.json": '{"peft_type": "IA3"}',
     "rank.json": '{"peft_type": "LORA", "r": "x"}',
     "quantized/config.json": '{"model_type": "qwen2", "quantization_config": {"bits": 4}}',
@@ -449,6 +450,11 @@ BAD = {
         "ia3.json: not a model's config: it has no model_type\nIt is the config of an adapter.\n"
         "Pass this file as --lora, and the config.json of its base model here."
     ),
+    "run --address 10.0.0.1:6379": (
+        "compat run: --address needs --engine ray\nWithout it the cells run on this machine.\n"
+        "Add --engine ray, or leave the address out."
+    ),
+    "shards --out empty": "empty: the directory exists already\nName a directory that does not exist.",
     "shards more": f"Got unexpected extra argument(s) (more)\n{SEE}",
     "shards --jobs x": f"Invalid value for '--jobs': {NUMBER}\n{SEE}",
     **{
@@ -471,8 +477,8 @@ BAD = {
     ),
     **{
         f"collect run --plan {name} --run whole": (
-            f"{name}: not a plan: {problem}\nWithout the plan, a stack whose machine was lost would not be noticed.\n"
-            f"Make it with: compat shards --json > {name}"
+            f"{name}: not a plan: {problem}\nWithout the plan, a cell whose machine was lost would not be noticed.\n"
+            "Make it with: compat shards --out DIR"
         )
         for name, problem in (
             ("none.json", "No such file or directory"),

@@ -166,6 +166,15 @@ def test_every_night_plants_the_faults_on_the_stacks_whose_records_are_committed
     assert found[2] == "nox -s \"compat-3.11(trl='$TRL')\" -- --faults --device cpu"
 
 
+def test_every_night_runs_the_cells_of_the_plan() -> None:
+    """The jobs run the cells of their part, on the device and tier that the plan was made for."""
+    text = NIGHTLY.read_text(encoding="utf-8")
+    assert 'compat shards --jobs "$JOBS" --device cuda --tier deep --out plan --json' in text
+    assert "CELLS: plan/${{ matrix.cells }}\n" in text
+    assert '-- --cells "$CELLS" --device cuda --tier deep' in text
+    assert "--plan parts/plan/plan.json" in text
+
+
 def test_every_relative_link_of_the_site_resolves(tmp_path: Path) -> None:
     """The site has the paths of the repository. Its first page is replaced here, because it has no relative links."""
     checkout, commands = tmp_path / "checkout", tmp_path / "bin"

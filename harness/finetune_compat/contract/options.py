@@ -16,6 +16,13 @@ class DeviceChoice(StrEnum):
     CUDA = "cuda"
 
 
+class EngineChoice(StrEnum):
+    """What `--engine` accepts: this machine, or a Ray cluster."""
+
+    NOX = "nox"
+    RAY = "ray"
+
+
 class Attention(StrEnum):
     """Attention implementations of Transformers. The first is what users train with."""
 

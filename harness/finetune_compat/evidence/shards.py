@@ -2,44 +2,65 @@
 
 from __future__ import annotations
 
-import heapq
+import dataclasses
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune_compat.checks.ledger import Ledger
+from finetune_compat.contract import catalog
+from finetune_compat.contract.catalog import Tier
+from finetune_compat.contract.cell_id import CellId, parse_cell
 from finetune_compat.contract.errors import CompatError, why
 from finetune_compat.contract.names import check_run_id, is_stack
-from finetune_compat.contract.records import Observation
+from finetune_compat.contract.records import DeviceKind
 from finetune_compat.machine.files import making, write_atomically
 from finetune_compat.machine.places import places
-from finetune_compat.results.run_files import RowState, StackRow, read_observations, read_rows, whole_lines, write_row
+from finetune_compat.results.run_files import StackRow, read_observations, read_rows, whole_lines, write_row
+from finetune_compat.run.estimate import expected
+from finetune_compat.run.parts import Part, merged_row, split
+from finetune_compat.run.stack_run import planned_cells
+from finetune_compat.stacks.locks import Unsolvable, locked
 from finetune_compat.stacks.matrix import Matrix, session_of
 
 MOST_JOBS = 256
 """Maximum number of jobs in a matrix of GitHub Actions."""
 
+PLAN = "plan.json"
+"""File with the job matrix. The files with the cells of the parts are next to it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The stacks that one machine runs."""
+    """The cells that one machine runs."""
 
     name: str
     stacks: tuple[str, ...]
     sessions: tuple[str, ...]
     """nox sessions, one for each stack."""
+    cells: str
+    """File with the ids of the cells, one per line, for the option `--cells` of the sessions."""
     seconds: float
-    """Duration of the cells of these stacks in the baseline."""
+    """Expected duration on one core."""
+    ids: tuple[str, ...]
+    """The content of the file. Not in the job matrix: an output of a job in GitHub Actions is limited to 1 MB."""
+
+    def job(self) -> dict[str, object]:
+        """The shard as a job of the matrix."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if key != "ids"}
 
 
-def shards_of(matrix: Matrix, jobs: int, baseline: str) -> tuple[Shard, ...]:
-    """Split the stacks of the matrix into at most `jobs` parts of similar duration, by a committed baseline.
+def shards_of(
+    matrix: Matrix, jobs: int, baseline: str, device: DeviceKind = DeviceKind.CPU, tier: Tier = Tier.QUICK
+) -> tuple[Shard, ...]:
+    """Split the cells of the matrix into at most `jobs` parts of similar duration, by the durations of a baseline.
 
-    For a stack without a duration in the baseline, the median is used.
+    A stack that cannot be installed has no cells. Its session reports why, on the machine with the shortest part.
 
     Raises:
         CompatError: the baseline does not exist, or `jobs` is not from 1 to `MOST_JOBS`.
+        LockError: a lock is missing or stale.
         RecordsError: the baseline cannot be read.
     """
     if not 1 <= jobs <= MOST_JOBS:
@@ -49,79 +70,137 @@ def shards_of(matrix: Matrix, jobs: int, baseline: str) -> tuple[Shard, ...]:
             meaning=f"GitHub Actions starts at most {MOST_JOBS} jobs of a matrix, and 0 jobs run nothing.",
             todo=f"Give a number from 1 to {MOST_JOBS}.",
         )
+    by_stack = cells_of_matrix(matrix, device, tier)
+    cells = [cell for found in by_stack.values() for cell in found]
+    parts = split(expected(cells, durations(baseline, device, tier)), jobs) or (Part((), 0.0),)
+    absent = [stack for stack, found in by_stack.items() if not found]
+    return tuple(
+        _shard(part, (*part.stacks, *(absent if number == len(parts) else ())), number, len(parts))
+        for number, part in enumerate(parts, 1)
+    )
+
+
+def cells_of_matrix(matrix: Matrix, device: DeviceKind, tier: Tier) -> dict[str, tuple[str, ...]]:
+    """Ids of all cells by stack; none for a stack that cannot be installed."""
+    found: dict[str, tuple[str, ...]] = {}
+    for stack in matrix.stacks:
+        for python in stack.pythons:
+            name, lock = stack.on(python), locked(matrix.plan(stack, python, device))
+            # An empty ledger: what is listed does not change which cells there are.
+            cells = (
+                ()
+                if isinstance(lock, Unsolvable)
+                else planned_cells(
+                    Ledger(issues=()), device, {**lock.requirements, "torch": lock.facts["torch"]}, tier=tier
+                )
+            )
+            found[name] = tuple(str(CellId(name, cell.flow, str(cell.variant), device)) for cell in cells)
+    return found
+
+
+def durations(baseline: str, device: DeviceKind, tier: Tier) -> dict[str, float]:
+    """Seconds by cell in a committed baseline, as if its cells were of `device`.
+
+    With a deep tier, the durations in the baseline's own deep tier, if there is one, replace those of the quick tier.
+
+    Raises:
+        CompatError: the baseline does not exist.
+        RecordsError: it cannot be read.
+    """
     baselines = places().baselines
     there = sorted(found.name for found in baselines.iterdir() if found.is_dir())
     if baseline not in there:
         raise CompatError(
             f"there is no baseline {baseline!r}", where=str(baselines), todo=f"There are: {', '.join(there)}."
         )
-    names = [stack.on(python) for stack in matrix.stacks for python in stack.pythons]
-    _, observed = read_observations(baselines / baseline / "observations.jsonl")
-    return _packed(names, _durations(observed), jobs)
+    names = [baseline] if tier is Tier.QUICK else [baseline, f"{baseline}-deep"]
+    found: dict[str, float] = {}
+    for name in names:
+        _, observed = read_observations(baselines / name / "observations.jsonl")
+        for cell, seen in observed.items():
+            found[str(dataclasses.replace(parse_cell(cell), device=device))] = seen.duration_s
+    return found
 
 
-def _durations(observed: Mapping[str, Observation]) -> dict[str, float]:
-    taken: dict[str, float] = {}
-    for seen in observed.values():
-        taken[seen.stack.name] = taken.get(seen.stack.name, 0.0) + seen.duration_s
-    return taken
-
-
-def _packed(names: Sequence[str], taken: Mapping[str, float], jobs: int) -> tuple[Shard, ...]:
-    """Assign the longest stacks first, each to the machine with the least work: at most 4/3 of the optimal duration."""
-    usual = statistics.median(taken.values()) if taken else 0.0
-    count = min(jobs, len(names))
-    free: list[tuple[float, int]] = [(0.0, place) for place in range(count)]
-    parts: list[list[str]] = [[] for _ in range(count)]
-    for name in sorted(names, key=lambda name: (-taken.get(name, usual), name)):
-        seconds, place = heapq.heappop(free)
-        parts[place].append(name)
-        heapq.heappush(free, (seconds + taken.get(name, usual), place))
-    return tuple(
-        Shard(
-            name=f"{place} of {count}",
-            stacks=tuple(part),
-            sessions=tuple(session for name in part if (session := session_of(name)) is not None),
-            seconds=round(sum(taken.get(name, usual) for name in part), 1),
-        )
-        for place, part in enumerate(parts, 1)
+def _shard(part: Part, stacks: Sequence[str], number: int, count: int) -> Shard:
+    return Shard(
+        name=f"{number} of {count}",
+        stacks=tuple(stacks),
+        sessions=tuple(session for name in stacks if (session := session_of(name)) is not None),
+        cells=f"part-{number}.txt",
+        seconds=round(part.seconds, 1),
+        ids=part.cells,
     )
 
 
-def planned(path: Path) -> tuple[str, ...]:
-    """The stacks in the output of `compat shards --json`.
+def job_matrix(shards: Sequence[Shard]) -> str:
+    """The shards as a job matrix of GitHub Actions: one line of JSON."""
+    return json.dumps({"include": [shard.job() for shard in shards]})
+
+
+def write_shards(shards: Sequence[Shard], folder: Path) -> None:
+    """Write the job matrix and the cells of each shard into a new folder.
 
     Raises:
-        CompatError: the file cannot be read, or is not such an output.
+        CompatError: the folder exists.
+    """
+    _refuse_existing(folder)
+    with making(folder) as whole:
+        for shard in shards:
+            write_atomically(whole / shard.cells, "".join(f"{cell}\n" for cell in shard.ids))
+        write_atomically(whole / PLAN, f"{job_matrix(shards)}\n")
+
+
+def planned(path: Path) -> dict[str, tuple[str, ...]]:
+    """The cells of each stack in a plan that `write_shards` wrote.
+
+    Raises:
+        CompatError: a file cannot be read, or is not such a plan.
     """
     try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
-        names = tuple(str(name) for part in plan["include"] for name in part["stacks"])
+        jobs = json.loads(path.read_text(encoding="utf-8"))["include"]
+        found: dict[str, list[str]] = {str(name): [] for job in jobs for name in job["stacks"]}
+        files = [str(job["cells"]) for job in jobs]
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = "it has another structure" if isinstance(error, TypeError) else why(error)
         raise _no_plan(path, f"it has no {error}" if isinstance(error, KeyError) else problem) from None
-    odd = next((name for name in names if not is_stack(name)), None)
+    odd = next((name for name in found if not is_stack(name)), None)
     if odd is not None:
         raise _no_plan(path, f"{odd!r} is not a valid name of a stack")
-    return names
+    for file in files:
+        for cell in _cells_in(path, file):
+            if (stack := parse_cell(cell).stack) not in found:
+                raise _no_plan(path, f"{file} has a cell of {stack!r}, which the plan does not name")
+            found[stack].append(cell)
+    return {stack: tuple(cells) for stack, cells in found.items()}
+
+
+def _cells_in(plan: Path, file: str) -> list[str]:
+    if Path(file).name != file:
+        raise _no_plan(plan, f"{file!r} is not the name of a file next to it")
+    try:
+        return plan.with_name(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _no_plan(plan, f"{file}: {why(error)}") from None
 
 
 def _no_plan(path: Path, problem: str) -> CompatError:
     return CompatError(
         f"not a plan: {problem}",
         where=str(path),
-        meaning="Without the plan, a stack whose machine was lost would not be noticed.",
-        todo=f"Make it with: compat shards --json > {path}",
+        meaning="Without the plan, a cell whose machine was lost would not be noticed.",
+        todo="Make it with: compat shards --out DIR",
     )
 
 
-def collect(stacks: Sequence[str], parts: Sequence[Path], run: Path) -> None:
+def collect(plan: Mapping[str, Sequence[str]], parts: Sequence[Path], run: Path) -> None:
     """Merge the runs of several machines into one.
 
-    A stack without a row, because its machine was lost, gets an infrastructure row, so that the run is not healthy.
+    A stack may be in several parts. A cell of the plan that no part brought back, because its machine was lost, is an
+    infrastructure failure, so that the run is not healthy.
 
     Args:
-        stacks: all stacks of the plan.
+        plan: the cells of each stack.
         parts: directories of runs; a missing one has no results.
         run: directory for the merged run.
 
@@ -130,16 +209,31 @@ def collect(stacks: Sequence[str], parts: Sequence[Path], run: Path) -> None:
         RecordsError: a file of a part cannot be read, or a stack has an invalid name. Nothing is written.
     """
     check_run_id(run.absolute().name, f"--run {run}")
-    if run.exists():
-        raise CompatError("the directory exists already", where=str(run), todo="Name a directory that does not exist.")
-    found: dict[str, StackRow] = {row.name: row for part in parts for row in read_rows(part)}
+    _refuse_existing(run)
+    rows: dict[str, list[StackRow]] = {name: [] for name in plan}
+    for part in parts:
+        for row in read_rows(part):
+            rows.setdefault(row.name, []).append(row)
     # An incomplete last line, of a lost machine, must not merge with the first line of the next part.
     texts = [whole_lines(part / "observations.jsonl") for part in parts]
     with making(run) as whole:
         write_atomically(whole / "observations.jsonl", "".join(texts))
-        for name in dict.fromkeys((*stacks, *found)):
-            write_row(whole, found.get(name) or _lost(name))
+        for name, found in rows.items():
+            write_row(whole, merged_row(name, found, _cells(plan.get(name, ()), found)))
 
 
-def _lost(stack: str) -> StackRow:
-    return StackRow(stack, RowState.INFRASTRUCTURE, "its machine left no results: it never started, or was lost", ())
+def _cells(planned_ones: Sequence[str], rows: Sequence[StackRow]) -> tuple[str, ...]:
+    """All cells of a stack, in the order of the catalog."""
+    place = {
+        CellId("", flow.name, str(variant)).test: number
+        for number, (flow, variant) in enumerate(catalog.cells_on(DeviceKind.CPU))
+    }
+    cells = dict.fromkeys((*planned_ones, *(cell for row in rows for cell in row.selected)))
+    return tuple(sorted(cells, key=lambda cell: place.get(parse_cell(cell).test, len(place))))
+
+
+def _refuse_existing(folder: Path) -> None:
+    if folder.exists():
+        raise CompatError(
+            "the directory exists already", where=str(folder), todo="Name a directory that does not exist."
+        )

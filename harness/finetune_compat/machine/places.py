@@ -23,6 +23,10 @@ OUT = "COMPAT_OUT"
 STORE = "COMPAT_STORE"
 """Environment variable that names the directory of the store."""
 
+ENVIRONMENTS = "COMPAT_ENVIRONMENTS"
+"""Environment variable that names the directory of environments. On a cluster with a shared file system, a local disk
+of each node."""
+
 IN_CURRENT_DIRECTORY = "compat-reports"
 """Directory of runs of an installed package, below the current directory."""
 
@@ -141,12 +145,12 @@ class Places:
 
 
 def of_checkout(root: Path) -> Places:
-    """The places of a checkout at `root`. COMPAT_OUT and COMPAT_STORE override two of them."""
+    """The places of a checkout at `root`. COMPAT_OUT, COMPAT_STORE and COMPAT_ENVIRONMENTS override three."""
     return Places(
         checkout=root,
         matrices=root / "matrices",
         runs=_named(OUT) or root / "reports" / "runs",
-        environments=root / ".envs",
+        environments=_named(ENVIRONMENTS) or root / ".envs",
         nox=root / ".nox",
         store=_named(STORE) or _cache() / "store",
         importable=PACKAGE.parent,
@@ -154,13 +158,13 @@ def of_checkout(root: Path) -> Places:
 
 
 def of_wheel() -> Places:
-    """The places of an installed package. COMPAT_OUT and COMPAT_STORE override two of them."""
+    """The places of an installed package. COMPAT_OUT, COMPAT_STORE and COMPAT_ENVIRONMENTS override three."""
     cache = _cache()
     return Places(
         checkout=None,
         matrices=PACKAGE / "data" / "matrices",
         runs=_named(OUT) or Path.cwd() / IN_CURRENT_DIRECTORY,
-        environments=cache / "envs",
+        environments=_named(ENVIRONMENTS) or cache / "envs",
         nox=cache / "nox",
         store=_named(STORE) or cache / "store",
         importable=cache / "importable" / hashlib.sha256(str(PACKAGE).encode()).hexdigest()[:16],

@@ -6,11 +6,14 @@ If every cell is cached, this module starts no process and does not import the m
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from finetune_compat.contract.options import EngineChoice
 from finetune_compat.machine.console import form, say
+from finetune_compat.machine.gpus import Gpu
 from finetune_compat.machine.places import places
 from finetune_compat.machine.units import counted
 from finetune_compat.results.run_files import point_latest_at, refuse_other_latest
@@ -19,6 +22,9 @@ from finetune_compat.run.replay import Answer
 from finetune_compat.run.request import WHERE, RunRequest, Selection, question, select, stored_files, stored_lines
 from finetune_compat.store.remote import StoreUnreachable
 from finetune_compat.store.store import Store
+
+if TYPE_CHECKING:
+    from finetune_compat.run.execution import Engine
 
 INTERRUPTED = 128
 """Exit codes above this one are those of an interrupted run."""
@@ -49,7 +55,17 @@ def execute(request: RunRequest) -> Ended:
         CompatError: a name, a lock, the ledger or a results file is invalid.
     """
     refuse_other_latest(places().runs)
-    selection = select(request, stack_run.chosen_gpus(request.options, WHERE))
+    if request.engine is EngineChoice.RAY:
+        from finetune_compat.run import ray_engine
+
+        with ray_engine.connected(request) as engine:
+            return _execute(request, engine.gpus, engine)
+    return _execute(request, stack_run.chosen_gpus(request.options, WHERE), None)
+
+
+def _execute(request: RunRequest, gpus: Sequence[Gpu], engine: Engine | None) -> Ended:
+    """As `execute`, on these GPUs; without an `engine`, with nox on this machine."""
+    selection = select(request, gpus)
     store = Store.configured()
     files = {} if request.options.fresh else stored_files(store, selection)
     known = replay.find(question(selection, files), form()) if len(files) == len(selection.cells) else None
@@ -66,10 +82,10 @@ def execute(request: RunRequest) -> Ended:
 
         _share(store, files)
         return _show(cached_run.judge_stored(selection, files, lines))
-    from finetune_compat.run import nox_run
+    from finetune_compat.run import execution, nox_run
 
-    execution = nox_run.Execution(request, selection, store)
-    return Ended(execution.path, execution.run(todo, lines))
+    run, engine = stack_run.this_run(), engine or nox_run.NoxEngine(request, selection, todo)
+    return Ended(run, execution.Execution(request, selection, store, engine, run).run(todo, lines))
 
 
 def _first_line(selection: Selection, todo: int, *, fresh: bool = False) -> str:

@@ -1,75 +1,35 @@
-"""Run cells with `nox --parallel`, follow their observations, and print the report of all selected cells.
+"""The engine of `compat run` on this machine: `nox --parallel`.
 
-This process runs no cell. nox starts the sessions of noxfile.py, with parallel stacks in the given order, and
-pytest-xdist starts the workers. This process reads each cell's observation when the cell finishes.
+nox starts the sessions of noxfile.py, with parallel stacks in the given order, and pytest-xdist starts the workers.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from finetune_compat.checks import Outcome
-from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.cell_id import parse_cell
-from finetune_compat.contract.errors import CompatError
-from finetune_compat.contract.plan import UNKEPT, WORKERS, read_plan, workers_file
-from finetune_compat.contract.records import Started
+from finetune_compat.contract.plan import WORKERS, workers_file
 from finetune_compat.contract.redaction import redact_here
 from finetune_compat.machine import child_processes, scratch
 from finetune_compat.machine.capacity import CELL_BYTES, Share, at_once, share, this_machine
-from finetune_compat.machine.console import form, say
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.gpus import Gpu
 from finetune_compat.machine.places import OUT, places, short_path
 from finetune_compat.machine.units import counted
-from finetune_compat.report import Summary, publish
-from finetune_compat.results.lines import Mark
-from finetune_compat.results.run_files import (
-    RowState,
-    StackRow,
-    cell_of,
-    how_it_ended,
-    judge_one,
-    judged,
-    point_latest_at,
-    read_observations,
-    read_record,
-    read_rows,
-    unfinished,
-    write_left_out,
-    write_row,
-)
-from finetune_compat.run import replay, stack_run
-from finetune_compat.run.cached_run import text_of, write_rows, write_stored
-from finetune_compat.run.display import Display
-from finetune_compat.run.estimate import START_S, cells_longest_first, expected, order_of
-from finetune_compat.run.from_store import not_stored
-from finetune_compat.run.importance import edge_cells, was_red
+from finetune_compat.results.run_files import read_rows, unfinished, write_row
+from finetune_compat.run import stack_run
+from finetune_compat.run.estimate import cells_longest_first, order_of
 from finetune_compat.run.options import OPTIONS_FILE, write_options
-from finetune_compat.run.priority import Cut, Task, Why, cut, format_span
-from finetune_compat.run.progress import Follower, Progress
-from finetune_compat.run.replay import Answer
-from finetune_compat.run.request import RunRequest, Selection, question, select, stored_files
+from finetune_compat.run.request import RunRequest, Selection
 from finetune_compat.run.workers import workers_of
-from finetune_compat.stacks.matrix import read_matrix
-from finetune_compat.store.remote import StoreUnreachable
-from finetune_compat.store.store import Past, Store
-
-POLL_EVERY_S = 0.25
-"""Seconds between two reads of the cells' observations."""
-
 
 NOX_LOG = "nox.log"
 """File in the run's directory with the output of the sessions."""
@@ -78,136 +38,31 @@ PATIENCE_S = 5.0
 """Seconds from SIGTERM to SIGKILL."""
 
 
-class Stopped(Exception):
-    """The run was interrupted by signal `number`."""
+class NoxEngine:
+    """Runs the cells of a request on this machine."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
-
-
-class Execution:
-    """One run with cells to run."""
-
-    def __init__(self, request: RunRequest, selection: Selection, store: Store) -> None:
-        self.request, self.selection, self.store = request, selection, store
-        self.ledger = load_ledger()
-        self.path = stack_run.this_run()
-
-    def run(self, todo: Sequence[str], lines: Mapping[str, str]) -> int:
-        """Run the cells of `todo`, print the report of these and the cached cells, and return its exit code.
-
-        Args:
-            todo: ids of the cells to run.
-            lines: cached observations by cell.
-
-        Raises:
-            CompatError: the budget is too small for any cell, or a results file cannot be read.
-        """
-        self.share = share_of(self.request, todo, self.selection.gpus)
+    def __init__(self, request: RunRequest, selection: Selection, todo: Sequence[str]) -> None:
+        self.request, self.selection = request, selection
+        self.share = share_of(request, todo, selection.gpus)
         self.at_once, self.most = self.share.jobs, 0
-        if stack_run.may_share(self.request.options, self.selection.gpus):
+        if stack_run.may_share(request.options, selection.gpus):
             machine = this_machine(0)
-            self.at_once = at_once(machine, asked=self.request.jobs)
-            self.most = self.request.jobs or machine.memory // CELL_BYTES
-        past = self.store.history()
-        seconds = expected(todo, {cell: known.duration_s for cell, known in past.items()})
-        chosen = self._within_budget(seconds, past)
-        kept = [task.cell for task in chosen.kept]
-        left_out = [task.cell for task in chosen.left_out]
-        deadline = None if self.request.budget_s is None else time.monotonic() + self.request.budget_s
-        write_stored(self.path, self.selection, lines)
-        write_rows(self.path, self.selection, kept, left_out)
-        for line in left_out_lines(chosen.left_out, self.path):
-            say(line)
-        point_latest_at(self.path)
-        try:
-            with _stoppable():
-                self._rounds({cell: seconds[cell] for cell in kept}, deadline, left_out)
-        except (Stopped, KeyboardInterrupt) as stop:
-            return self._stopped(kept, stop.number if isinstance(stop, Stopped) else signal.SIGINT)
-        for line in not_stored(sorted((self.path / UNKEPT).glob("*.txt"))):
-            say(line)
-        self._share()
-        summary = publish(self.path, self.ledger)
-        text = text_of(summary)
-        self._remember_lost(summary, kept)
-        self._remember(summary, text)
-        sys.stdout.write(text)
-        return int(summary.exit_code)
+            self.at_once = at_once(machine, asked=request.jobs)
+            self.most = request.jobs or machine.memory // CELL_BYTES
 
-    def _rounds(self, seconds: Mapping[str, float], deadline: float | None, left_out: Sequence[str]) -> None:
-        """Run cells, and retry cells lost to infrastructure failures up to `retries` times."""
-        for attempt in range(self.request.retries + 1):
-            if attempt:
-                lost = self._lost(seconds)
-                if not lost:
-                    return
-                seconds = {cell: seconds[cell] for cell in lost}
-                cells = counted(len(lost), "cell")
-                say(f"retry {attempt} of {self.request.retries}: {cells} lost to infrastructure failures")
-            if not self._run_nox(seconds, deadline):
-                self._cut_off(seconds, left_out)
-                return
-            self._explain()
-
-    def _explain(self) -> None:
-        """If a session ended before it wrote its stack's row, write the reason that nox logged into the row."""
-        log = (self.path / NOX_LOG).read_text(encoding="utf-8", errors="replace")
-        for row in read_rows(self.path):
-            on = self.selection.stacks.get(row.name)
-            reason = "" if on is None else nox_reason(log, on.session)
-            if reason and row == unfinished(row.name, row.selected):
-                write_row(self.path, dataclasses.replace(row, reason=f"its session ended before any cell: {reason}"))
-
-    def _within_budget(self, seconds: Mapping[str, float], past: Mapping[str, Past]) -> Cut:
-        if self.request.budget_s is None:
-            return Cut(tuple(Task(cell, needs, frozenset()) for cell, needs in seconds.items()), ())
-        tasks = [Task(cell, seconds[cell], why) for cell, why in self._why(seconds, past).items()]
-        chosen = cut(tasks, self.request.budget_s, self.at_once, self.most)
-        if not chosen.kept:
-            raise CompatError(
-                f"no cell fits into {format_span(self.request.budget_s)}",
-                where="--budget",
-                meaning=f"A stack takes about {START_S:.0f} s before its first cell.",
-                todo="Give a longer time.",
-            )
-        return chosen
-
-    def _why(self, cells: Iterable[str], past: Mapping[str, Past]) -> dict[str, frozenset[Why]]:
-        """The reasons why each cell is important."""
-        at_edges = edge_cells(self.selection, self.ledger, read_matrix())
-        lost = self.store.lost()
-        found: dict[str, frozenset[Why]] = {}
-        for cell in cells:
-            known = past.get(cell)
-            reasons = {
-                Why.CHANGED: known is None or known.address != self.selection.addresses.get(cell),
-                Why.RED: was_red(known, lost.get(cell)),
-                Why.EDGE: cell in at_edges,
-            }
-            found[cell] = frozenset(why for why, holds in reasons.items() if holds)
-        return found
-
-    def _run_nox(self, seconds: Mapping[str, float], deadline: float | None) -> bool:
-        """Run these cells with nox; return whether it finished before `deadline`."""
+    def start(self, run: Path, seconds: Mapping[str, float]) -> NoxRunning:
+        """Start nox with the sessions of these cells."""
         by_importance = self.request.budget_s is not None
         stacks = order_of(seconds, by_importance=by_importance)
-        file = self.path / "options.json"
+        file = run / "options.json"
         in_turn = by_importance or len(self.selection.gpus) < 2  # noqa: PLR2004 - one worker: order has no effect
         cells = seconds if in_turn else cells_longest_first(seconds)
         write_options(dataclasses.replace(self.request.options, cells=tuple(cells)), file)
         jobs = min(self.share.jobs, len(stacks))
-        progress = Progress(seconds, self.at_once, self._share_out(stacks, seconds))
-        say(
-            f"{counted(len(seconds), 'cell')} on {counted(len(stacks), 'stack')}, {jobs} in parallel with "
-            f"{counted(self._threads, 'thread')} each: about {format_span(progress.left_s)}; "
-            f"output of nox: {short_path(self.path / NOX_LOG)}"
-        )
-        follower = Follower(self.path / "observations.jsonl")
+        workers = self._share_out(run, stacks, seconds)
         child_processes.adopt()
-        with (self.path / NOX_LOG).open("a") as log:
-            nox = subprocess.Popen(
+        with (run / NOX_LOG).open("a") as log:
+            process = subprocess.Popen(
                 self._command(stacks, file, jobs),
                 # nox changes to the directory of its file, and this path may be relative to the current directory.
                 env={"OMP_NUM_THREADS": str(self._threads), **os.environ, OUT: str(places().runs)},
@@ -217,12 +72,8 @@ class Execution:
                 # Ctrl-C must reach this process only, which ends the others.
                 start_new_session=True,
             )
-            try:
-                return self._watch(nox, progress, follower, deadline)
-            finally:
-                end(nox)
-                _redact_file(self.path / NOX_LOG)
-                scratch.sweep(places().runs)  # removes the scratch of sessions that were killed
+        how = f"{jobs} in parallel with {counted(self._threads, 'thread')} each, output: {short_path(run / NOX_LOG)}"
+        return NoxRunning(process, run, how, workers, {name: on.session for name, on in self.selection.stacks.items()})
 
     def _command(self, stacks: Sequence[str], options: Path, jobs: int) -> list[str]:
         return [
@@ -236,110 +87,49 @@ class Execution:
         """Threads per stack. Tiny models use one: more threads are not faster, and change the last digits of a loss."""
         return 1 if self.request.options.model is None else self.share.threads
 
-    def _watch(
-        self, nox: subprocess.Popen[bytes], progress: Progress, follower: Follower, deadline: float | None
-    ) -> bool:
-        with Display(progress) as display:
-            while True:
-                over = nox.poll() is not None  # polled first, so that everything written before the end is read
-                for line in follower.lines():
-                    self._record(line, progress, display)
-                display.refresh()
-                if over:
-                    return True
-                if deadline is not None and time.monotonic() >= deadline:
-                    return False
-                time.sleep(POLL_EVERY_S)
-
-    def _share_out(self, stacks: Sequence[str], cells: Iterable[str]) -> dict[str, int]:
+    def _share_out(self, run: Path, stacks: Sequence[str], cells: Iterable[str]) -> dict[str, int]:
         """Write for the sessions how many workers each has, and return it."""
-        shutil.rmtree(self.path / WORKERS, ignore_errors=True)  # of an earlier round
+        shutil.rmtree(run / WORKERS, ignore_errors=True)  # of an earlier round
         to_run = Counter(parse_cell(cell).stack for cell in cells)
         workers = workers_of({stack: to_run[stack] for stack in stacks}, self.at_once, self.most)
         for stack, number in workers.items():
             if number > 1:
-                write_atomically(workers_file(self.path, stack), f"{number}")
+                write_atomically(workers_file(run, stack), f"{number}")
         return workers
 
-    def _record(self, line: str, progress: Progress, display: Display) -> None:
-        record = read_record(line, "observations.jsonl")
-        if not isinstance(record, Started):
-            outcome = judge_one(record, self.ledger).outcome
-            progress.ends(record.cell, record.duration_s, outcome)
-            if record.cell in progress.failed:
-                display.say(f"{outcome}: {record.cell}")
-        elif record.end is not None:
-            progress.ends(record.cell, record.end.seconds, Outcome.INFRASTRUCTURE)
-            display.say(f"{Outcome.INFRASTRUCTURE}: {record.cell}: {how_it_ended(record.end)}")
-        else:
-            progress.begins(record.cell)
 
-    def _lost(self, cells: Iterable[str]) -> list[str]:
-        """Cells lost to infrastructure failures: without an observation, or with an infrastructure verdict."""
-        results = judged(self.path, self.ledger)
-        known = {verdict.cell for verdict in results.verdicts if verdict.outcome is not Outcome.INFRASTRUCTURE}
-        return [cell for cell in cells if cell not in known and parse_cell(cell).stack not in known]
+@dataclasses.dataclass(frozen=True, slots=True)
+class NoxRunning:
+    """A nox that runs sessions."""
 
-    def _cut_off(self, cells: Iterable[str], left_out: Sequence[str]) -> None:
-        """Add cells that the end of the budget cut off to those left out; not cells lost before it."""
-        started, observed = read_observations(self.path / "observations.jsonl")
-        ended = {cell for cell, record in started.items() if record.end is not None}
-        cut_off = [cell for cell in cells if cell not in observed and cell not in ended]
-        say(f"the budget is spent: {counted(len(cut_off), 'cell')} more left out")
-        write_left_out(self.path, [*left_out, *cut_off])
-        gone = frozenset(cut_off)
-        for row in read_rows(self.path):
-            rest = tuple(cell for cell in row.selected if cell not in gone)
-            if rest != row.selected:
-                write_row(self.path, StackRow(row.name, RowState.RAN, "", rest))
+    process: subprocess.Popen[bytes]
+    run: Path
+    how: str
+    workers: Mapping[str, int]
+    sessions: Mapping[str, str]
+    """By stack."""
 
-    def _stopped(self, cells: Sequence[str], number: int) -> int:
-        _, observed = read_observations(self.path / "observations.jsonl")
-        done = len(observed.keys() & set(cells))
-        self._share()
-        say(
-            f"interrupted: {done:,} of {counted(len(cells), 'cell')} ran and are cached; "
-            f"run the same command again to run the other {len(cells) - done:,}"
-        )
-        return 128 + number
+    def over(self) -> bool:
+        """Whether nox has ended. Then every row has the reason why its session ran no cell."""
+        if self.process.poll() is None:
+            return False
+        self._explain()
+        return True
 
-    def _share(self) -> None:
-        """Copy the cached observations of these cells to the shared store. Interrupted sessions, of this run or an
-        earlier one, did not copy theirs.
-        """
-        if self.store.remote is None:
-            return
-        plans = [read_plan(path) for path in (self.path / "plans").glob("*.json")]
-        ran = {cell.recipe.address for plan in plans for cell in plan.cells if cell.recipe}
-        try:
-            self.store.push(ran | set(self.selection.addresses.values()))
-        except StoreUnreachable as error:
-            say(str(error))
+    def stop(self) -> None:
+        """End nox and its sessions."""
+        end(self.process)
+        _redact_file(self.run / NOX_LOG)
+        scratch.sweep(places().runs)  # removes the scratch of sessions that were killed
 
-    def _remember_lost(self, summary: Summary, ran: Sequence[str]) -> None:
-        """Store which of the cells that ran were lost to infrastructure failures, because a budget runs them first."""
-        marks = {line.cell: line.mark for stack in summary.stacks for line in stack.lines}
-        lost = [cell for cell in ran if marks.get(cell) is Mark.INFRASTRUCTURE]
-        self.store.remember(lost=lost, observed=set(ran) & marks.keys() - set(lost))
-
-    def _remember(self, summary: Summary, text: str) -> None:
-        """Cache the answer for the same request, if the store would answer it with exactly this run."""
-        if summary.left_out:
-            return
-        again = select(self.request, self.selection.gpus)
-        files = stored_files(self.store, again)
-        if len(files) == len(again.cells) and self._equals_the_store(again):
-            key = question(again, files)
-            replay.save(key, Answer(self.path.name, int(summary.exit_code), form(), text))
-
-    def _equals_the_store(self, selection: Selection) -> bool:
-        cached = self.store.read(selection.addresses.values())
-        last: dict[str, str] = {}
-        with (self.path / "observations.jsonl").open(encoding="utf-8") as file:
-            for line in file:
-                last[cell_of(line)] = line.rstrip("\n")
-        addresses = selection.addresses.items()
-        return all(address in cached and last.get(cell) == cached[address].line for cell, address in addresses)
+    def _explain(self) -> None:
+        """If a session ended before it wrote its stack's row, write the reason that nox logged into the row."""
+        log = (self.run / NOX_LOG).read_text(encoding="utf-8", errors="replace")
+        for row in read_rows(self.run):
+            session = self.sessions.get(row.name)
+            reason = "" if session is None else nox_reason(log, session)
+            if reason and row == unfinished(row.name, row.selected):
+                write_row(self.run, dataclasses.replace(row, reason=f"its session ended before any cell: {reason}"))
 
 
 def _redact_file(path: Path) -> None:
@@ -354,33 +144,6 @@ def nox_reason(log: str, session: str) -> str:
     """The last reason in nox's log why a session ended, such as `Python interpreter 3.12 not found`; empty if none."""
     reasons = re.findall(rf"^nox > Session {re.escape(session)} (?:failed|aborted): (.*)$", log, re.MULTILINE)
     return re.sub(r" \(took [^)]*\)\.$", "", reasons[-1]) if reasons else ""
-
-
-def left_out_lines(tasks: Sequence[Task], run: Path) -> list[str]:
-    """Describe the cells that a budget leaves out: their number, reasons and stacks, and the file that lists them."""
-    if not tasks:
-        return []
-    reasons = Counter(task.reasons for task in tasks)
-    stacks = Counter(parse_cell(task.cell).stack for task in tasks)
-    why = ", ".join(f"{number:,} {reason}" for reason, number in reasons.most_common())
-    return [
-        f"left out: {counted(len(tasks), 'cell')} ({why}), listed in {short_path(run / 'left-out.txt')}",
-        f"  on {', '.join(f'{stack} ({n})' for stack, n in stacks.items())}",
-    ]
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """In this context, SIGTERM interrupts the run as Ctrl-C does."""
-
-    def stop(number: int, _frame: object) -> NoReturn:
-        raise Stopped(number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -13,6 +13,7 @@ from packaging.version import Version
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.cell_id import EXAMPLE, parse_cell
 from finetune_compat.contract.errors import CompatError, InstallError
+from finetune_compat.contract.options import EngineChoice
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.records import DeviceKind, Variant
 from finetune_compat.machine.gpus import Gpu, kind_of
@@ -21,7 +22,7 @@ from finetune_compat.results.run_files import RowState, StackRow
 from finetune_compat.run import replay, stack_run
 from finetune_compat.run.options import RunOptions
 from finetune_compat.run.selection import AskedCells, On, cells_of, stacks_of
-from finetune_compat.stacks.environments import lender_of
+from finetune_compat.stacks.environments import lender_of, python_of
 from finetune_compat.stacks.locks import Lock, Unsolvable, locked
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.stacks.supply import Supply
@@ -44,6 +45,9 @@ class RunRequest:
     retries: int = 0
     """Maximum number of retries of cells lost to infrastructure failures."""
     jobs: int | None = None
+    engine: EngineChoice = EngineChoice.NOX
+    address: str | None = None
+    """Address of the Ray cluster; None: RAY_ADDRESS, or else a Ray on this machine."""
     options: RunOptions = field(default_factory=RunOptions)
     """Options of the sessions."""
 
@@ -108,7 +112,9 @@ def select(request: RunRequest, gpus: Sequence[Gpu], *, always: bool = False) ->
         for cell in plan.cells:
             cells.append(plan.id_of(cell))
             variants[cells[-1]] = (cell.flow, cell.variant)
-        by_cell |= _addresses(plan, on, lock, gpus, request.options, always=always)
+        # nox has its own environments; the nodes of a cluster have those of the commands that run without nox.
+        python = env_python(on) if request.engine is EngineChoice.NOX else python_of(lock)
+        by_cell |= _addresses(plan, on, lock, python, gpus, request.options, always=always)
     if not cells and not absent:
         raise CompatError(
             "no cell matches",
@@ -120,12 +126,12 @@ def select(request: RunRequest, gpus: Sequence[Gpu], *, always: bool = False) ->
 
 
 def _addresses(
-    plan: Plan, on: On, lock: Lock, gpus: Sequence[Gpu], options: RunOptions, *, always: bool
+    plan: Plan, on: On, lock: Lock, python: Path, gpus: Sequence[Gpu], options: RunOptions, *, always: bool
 ) -> Mapping[str, str]:
     """Addresses by cell. Empty if the environment does not exist and its contents cannot be predicted: then the session
     looks its cells up in the store itself.
     """
-    environment = _environment(env_python(on), lock, options.supply)
+    environment = _environment(python, lock, options.supply)
     if environment is None and not options.fresh and (always or Store.configured().holds_anything):
         predicted = predict(on.python, plan.torch_wanted, options.supply)
         environment = None if predicted is None else predicted.installed(lock)

@@ -108,12 +108,17 @@ def environment_of(lock: Lock, envs: Path | None = None) -> tuple[Path, Environm
         InstallError: the lock's Python is not on this machine, or as for `prepare_environment`.
         RegistryUnreachable, EnvironmentMismatch: as for `prepare_environment`.
     """
-    folder = (envs or places().environments) / lock.path.stem
-    python = folder / "bin" / "python"
+    python = python_of(lock, envs)
+    folder = python.parent.parent
     with _alone(folder):
         if not python.exists():
             _make_venv(folder, lock)
         return python, prepare_environment(python, lock, lock.facts["torch"])
+
+
+def python_of(lock: Lock, envs: Path | None = None) -> Path:
+    """The interpreter of the environment of `lock` for commands that run without nox. It may not exist."""
+    return (envs or places().environments) / lock.path.stem / "bin" / "python"
 
 
 @contextmanager

@@ -2,59 +2,110 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
 import builders as b
 import pytest
+from finetune_compat.checks import Outcome
 from finetune_compat.checks.ledger import Ledger
+from finetune_compat.contract.catalog import Tier, cells_on
+from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError, ExitCode, RecordsError
-from finetune_compat.evidence.shards import MOST_JOBS, _packed, collect, planned, shards_of
+from finetune_compat.contract.records import DeviceKind, Observation
+from finetune_compat.evidence import shards
+from finetune_compat.evidence.shards import (
+    cells_of_matrix,
+    collect,
+    job_matrix,
+    planned,
+    shards_of,
+    write_shards,
+)
 from finetune_compat.machine.places import places
-from finetune_compat.results.run_files import judged
+from finetune_compat.results.run_files import RowState, StackRow, judged
 from finetune_compat.results.summary import summarize
+from finetune_compat.run.estimate import expected
+from finetune_compat.run.parts import split
 from finetune_compat.stacks.matrix import read_matrix
-from hypothesis import given
-from hypothesis import strategies as st
 
 BASELINES = places().baselines
 
-TAKEN = st.dictionaries(st.from_regex(r"trl0\.[0-9]{1,3}-py311", fullmatch=True), st.floats(0.1, 1000), min_size=1)
+
+@pytest.fixture(autouse=True)
+def _baselines_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading one takes seconds."""
+    monkeypatch.setattr(shards, "durations", READ_ONCE)
 
 
-@given(taken=TAKEN, jobs=st.integers(1, MOST_JOBS))
-def test_every_stack_is_in_exactly_one_part(taken: dict[str, float], jobs: int) -> None:
-    """No part is empty."""
-    parts = _packed([*taken], taken, jobs)
-    assert sorted(name for part in parts for name in part.stacks) == sorted(taken)
-    assert len(parts) == min(jobs, len(taken))
-    assert all(part.stacks and len(part.sessions) == len(part.stacks) for part in parts)
+READ_ONCE = functools.cache(shards.durations)
 
 
-@given(taken=TAKEN, jobs=st.integers(1, MOST_JOBS))
-def test_no_part_is_much_longer_than_it_must_be(taken: dict[str, float], jobs: int) -> None:
-    """No division is shorter than the mean or the longest stack; longest-first stays within that sum."""
-    parts = _packed([*taken], taken, jobs)
-    least = max(sum(taken.values()) / len(parts), *taken.values())
-    assert max(part.seconds for part in parts) <= 2 * least + 0.1
-
-
-def test_a_stack_that_was_not_measured_counts_as_the_median() -> None:
-    """Counting it as zero would put all new releases on one machine."""
-    taken = {"trl0.1-py311": 10.0, "trl0.2-py311": 20.0, "trl0.3-py311": 90.0}
-    (part,) = _packed(["trl0.9-py311"], taken, 1)
-    assert part.seconds == 20
-
-
-def test_the_matrix_is_cut_whole() -> None:
-    """Every stack is there on each of its Pythons, under the name of a real session."""
+@pytest.mark.parametrize(("device", "tier"), [(DeviceKind.CPU, Tier.QUICK), (DeviceKind.CUDA, Tier.DEEP)])
+def test_the_matrix_is_cut_whole(device: DeviceKind, tier: Tier) -> None:
+    """Every cell is in one part, on each Python of its stack, and each stack of a part has a real session."""
     matrix = read_matrix()
-    parts = shards_of(matrix, 3, "cpu")
-    assert {name for part in parts for name in part.stacks} == {
-        stack.on(python) for stack in matrix.stacks for python in stack.pythons
-    }
+    by_stack = cells_of_matrix(matrix, device, tier)
+    parts = shards_of(matrix, 3, "cpu", device, tier)
+    assert sorted(cell for part in parts for cell in part.ids) == sorted(
+        c for cells in by_stack.values() for c in cells
+    )
+    assert by_stack.keys() == {stack.on(python) for stack in matrix.stacks for python in stack.pythons}
+    assert {name for part in parts for name in part.stacks} == by_stack.keys()
     assert "compat-3.11(trl='0.22')" in {session for part in parts for session in part.sessions}
-    assert len(json.dumps([part.sessions for part in parts])) < 1_000_000  # GitHub limits an output of a job to 1 MB
+    assert all(len(part.sessions) == len(part.stacks) for part in parts)
+
+
+def test_the_parts_of_the_committed_baseline_are_even() -> None:
+    """With a job for each measured stack. By whole stacks, the longest was 3.4 times the mean."""
+    took = READ_ONCE("cpu", DeviceKind.CPU, Tier.QUICK)
+    parts = split(expected(took, took), len({parse_cell(cell).stack for cell in took}))
+    longest, total = max(part.seconds for part in parts), sum(part.seconds for part in parts)
+    assert longest <= 1.05 * total / len(parts)
+
+
+def test_a_job_matrix_of_the_most_jobs_is_small_enough() -> None:
+    """GitHub limits an output of a job to 1 MB."""
+    assert len(job_matrix(shards_of(read_matrix(), 256, "cpu"))) < 1_000_000
+
+
+def test_the_deep_tier_takes_longer() -> None:
+    """Its own durations replace those of the quick tier."""
+    quick, deep = (READ_ONCE("cpu", DeviceKind.CPU, tier) for tier in (Tier.QUICK, Tier.DEEP))
+    assert sum(deep.values()) > sum(quick.values())
+
+
+def test_a_stack_that_cannot_be_installed_is_reported_by_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no cells, and its session says why."""
+    first, second = two_cells()
+    by_stack = {"trl0.22-py311": (), "trl0.24-py311": (first.cell, second.cell)}
+    monkeypatch.setattr(shards, "cells_of_matrix", lambda *_: by_stack)
+    (part,) = shards_of(read_matrix(), 4, "cpu")
+    assert part.stacks == ("trl0.24-py311", "trl0.22-py311")
+    assert part.ids == (first.cell, second.cell)
+    monkeypatch.setattr(shards, "cells_of_matrix", lambda *_: {"trl0.22-py311": ()})
+    assert [part.sessions for part in shards_of(read_matrix(), 4, "cpu")] == [("compat-3.11(trl='0.22')",)]
+
+
+def test_a_written_plan_is_read_again(tmp_path: Path) -> None:
+    """Its cells are those of the files next to it."""
+    parts = shards_of(read_matrix(), 5, "cpu")
+    write_shards(parts, tmp_path / "plan")
+    plan = planned(tmp_path / "plan" / "plan.json")
+    assert {name: set(cells) for name, cells in plan.items()} == {
+        name: set(cells) for name, cells in cells_of_matrix(read_matrix(), DeviceKind.CPU, Tier.QUICK).items()
+    }
+    for job in json.loads((tmp_path / "plan" / "plan.json").read_text())["include"]:
+        assert {parse_cell(cell).stack for cell in (tmp_path / "plan" / job["cells"]).read_text().splitlines()} <= set(
+            job["stacks"]
+        )
+
+
+def test_no_plan_is_overwritten(tmp_path: Path) -> None:
+    """A machine may be running it."""
+    with pytest.raises(CompatError, match="the directory exists already"):
+        write_shards(shards_of(read_matrix(), 2, "cpu"), tmp_path)
 
 
 @pytest.mark.parametrize("jobs", [0, 257])
@@ -76,21 +127,63 @@ def test_a_missing_baseline_is_refused() -> None:
     assert str(caught.value) == f"{BASELINES}: there is no baseline 'gpu'\nThere are: {there}."
 
 
+def cells(*seen: Observation) -> dict[str, tuple[str, ...]]:
+    """Return a plan of exactly these cells."""
+    found: dict[str, tuple[str, ...]] = {}
+    for each in seen:
+        found[each.stack.name] = (*found.get(each.stack.name, ()), each.cell)
+    return found
+
+
 def test_parts_become_one_run(tmp_path: Path) -> None:
     """It has the rows and cells of all parts."""
     first, second = b.healthy(stack="trl0.24-py311"), b.healthy(stack="trl0.22-py311")
     b.stored(tmp_path / "one", [b.ran(first)], first)
     b.stored(tmp_path / "two", [b.ran(second)], second)
-    collect(["trl0.22-py311", "trl0.24-py311"], [tmp_path / "one", tmp_path / "two"], tmp_path / "whole")
+    collect(cells(first, second), [tmp_path / "one", tmp_path / "two"], tmp_path / "whole")
     results = judged(tmp_path / "whole", b.UNLISTED)
     assert [verdict.outcome for verdict in results.verdicts] == ["pass", "pass"]
 
 
+def two_cells() -> tuple[Observation, Observation]:
+    """Return two cells of one stack, in the order of the catalog."""
+    pairs = [(flow, variant) for flow, variant in cells_on(DeviceKind.CPU) if flow.name == "sft-full"][:2]
+    first, second = (b.healthy(flow.name, variant, stack="trl0.24-py311") for flow, variant in pairs)
+    return first, second
+
+
+def test_a_stack_in_two_parts_has_the_cells_of_both(tmp_path: Path) -> None:
+    """They are in the order of the catalog, whatever the order of the parts."""
+    first, second = two_cells()
+    b.stored(tmp_path / "one", [b.ran(second)], second)
+    b.stored(tmp_path / "two", [b.ran(first)], first)
+    collect(cells(second, first), [tmp_path / "one", tmp_path / "two"], tmp_path / "whole")
+    summary = summarize(judged(tmp_path / "whole", b.UNLISTED), Ledger(issues=()))
+    assert summary.exit_code is ExitCode.HEALTHY
+    assert [line.cell for line in summary.stack("trl0.24-py311").lines] == [first.cell, second.cell]
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_cell_that_no_part_has_is_never_green(left: bool, tmp_path: Path) -> None:
+    """Another part of its stack came back, and its own did not, or could not make the environment."""
+    first, second = two_cells()
+    b.stored(tmp_path / "one", [b.ran(first)], first)
+    if left:
+        b.stored(tmp_path / "two", [StackRow("trl0.24-py311", RowState.INFRASTRUCTURE, "no registry", ())])
+    collect(cells(first, second), [tmp_path / "one", tmp_path / "two"], tmp_path / "whole")
+    results = judged(tmp_path / "whole", b.UNLISTED)
+    assert [(verdict.cell, verdict.outcome) for verdict in results.verdicts] == [
+        (first.cell, Outcome.PASS),
+        (second.cell, Outcome.INFRASTRUCTURE),
+    ]
+    assert summarize(results, Ledger(issues=())).exit_code is ExitCode.COULD_NOT_TELL
+
+
 def test_a_lost_machine_is_never_green(tmp_path: Path) -> None:
     """Its stacks are in the plan and in no part."""
-    seen = b.healthy(stack="trl0.24-py311")
+    seen, lost = b.healthy(stack="trl0.24-py311"), b.healthy(stack="trl0.22-py311")
     b.stored(tmp_path / "one", [b.ran(seen)], seen)
-    collect(["trl0.22-py311", "trl0.24-py311"], [tmp_path / "one", tmp_path / "gone"], tmp_path / "whole")
+    collect(cells(lost, seen), [tmp_path / "one", tmp_path / "gone"], tmp_path / "whole")
     summary = summarize(judged(tmp_path / "whole", b.UNLISTED), Ledger(issues=()))
     assert summary.exit_code is ExitCode.COULD_NOT_TELL
     assert summary.stack("trl0.22-py311").reason == "its machine left no results: it never started, or was lost"
@@ -103,14 +196,14 @@ def test_a_line_cut_off_does_not_swallow_the_next_part(tmp_path: Path) -> None:
     with (tmp_path / "one" / "observations.jsonl").open("a") as file:
         file.write('{"cell": "trl0.22')
     b.stored(tmp_path / "two", [b.ran(second)], second)
-    collect([], [tmp_path / "one", tmp_path / "two"], tmp_path / "whole")
+    collect({}, [tmp_path / "one", tmp_path / "two"], tmp_path / "whole")
     assert len(judged(tmp_path / "whole", b.UNLISTED).observations) == 2
 
 
 def test_no_run_is_overwritten(tmp_path: Path) -> None:
     """It may be the only copy of a nightly run."""
     with pytest.raises(CompatError) as caught:
-        collect([], [], tmp_path)
+        collect({}, [], tmp_path)
     assert str(caught.value) == f"{tmp_path}: the directory exists already\nName a directory that does not exist."
 
 
@@ -122,7 +215,7 @@ def test_a_row_cannot_leave_the_directory(name: str, tmp_path: Path) -> None:
     row.write_text(json.dumps({**json.loads(row.read_text()), "name": name, "selected": []}))
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(RecordsError) as caught:
-        collect([], [part], tmp_path / "deep" / "whole")
+        collect({}, [part], tmp_path / "deep" / "whole")
     assert caught.value.what == f"is the row of the stack {name!r}, but has another name"
     assert caught.value.exit_code is ExitCode.BAD_INPUT
     assert sorted(tmp_path.rglob("*")) == before
@@ -132,11 +225,11 @@ def test_a_row_cannot_leave_the_directory(name: str, tmp_path: Path) -> None:
 def test_a_stack_of_a_plan_cannot_leave_the_directory(name: str, tmp_path: Path) -> None:
     """A name given in another way is refused too; what was written is removed."""
     path = tmp_path / "plan.json"
-    path.write_text(json.dumps({"include": [{"stacks": ["trl0.22-py311", name]}]}))
+    path.write_text(json.dumps({"include": [{"stacks": ["trl0.22-py311", name], "cells": "part-1.txt"}]}))
     with pytest.raises(CompatError, match=r"not a plan: .* is not a valid name of a stack"):
         planned(path)
     with pytest.raises(CompatError, match="cannot be the name of a stack"):
-        collect(["trl0.22-py311", name], [], tmp_path / "whole")
+        collect({"trl0.22-py311": (), name: ()}, [], tmp_path / "whole")
     assert [found.name for found in tmp_path.iterdir()] == ["plan.json"]
 
 
@@ -144,7 +237,7 @@ def test_a_stack_of_a_plan_cannot_leave_the_directory(name: str, tmp_path: Path)
 def test_no_run_is_collected_under_a_reserved_name(name: str, tmp_path: Path) -> None:
     """`latest` is a link: a directory in its place would break every later run."""
     with pytest.raises(CompatError, match="cannot be the name of a run"):
-        collect([], [], tmp_path / name)
+        collect({}, [], tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -154,15 +247,23 @@ def test_no_run_is_collected_under_a_reserved_name(name: str, tmp_path: Path) ->
         ("", "Expecting value: line 1 column 1 (char 0)"),
         ("[]", "it has another structure"),
         ('{"include": [{}]}', "it has no 'stacks'"),
+        ('{"include": [{"stacks": []}]}', "it has no 'cells'"),
+        ('{"include": [{"stacks": [], "cells": "gone.txt"}]}', "gone.txt: No such file or directory"),
+        ('{"include": [{"stacks": [], "cells": "../odd.txt"}]}', "'../odd.txt' is not the name of a file next to it"),
+        (
+            '{"include": [{"stacks": [], "cells": "odd.txt"}]}',
+            "odd.txt has a cell of 'trl0.22-py311', which the plan does not name",
+        ),
     ],
 )
 def test_an_invalid_plan_is_refused(text: str, problem: str, tmp_path: Path) -> None:
     """Otherwise lost stacks would be unnoticed."""
     path = tmp_path / "plan.json"
     path.write_text(text)
+    (tmp_path / "odd.txt").write_text("trl0.22-py311/sft-full[qwen2-full-gc]@cpu\n")
     with pytest.raises(CompatError) as caught:
         planned(path)
     assert str(caught.value) == (
-        f"{path}: not a plan: {problem}\nWithout the plan, a stack whose machine was lost would not be noticed.\n"
-        f"Make it with: compat shards --json > {path}"
+        f"{path}: not a plan: {problem}\nWithout the plan, a cell whose machine was lost would not be noticed.\n"
+        "Make it with: compat shards --out DIR"
     )
