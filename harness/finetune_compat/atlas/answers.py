@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from packaging.version import Version
-
 from finetune_compat.atlas.survey import Column, State, Survey
 from finetune_compat.contract.catalog import Flow
 from finetune_compat.results.order import AXES
@@ -104,9 +102,3 @@ def best(survey: Survey) -> Best | None:
 
 def _trained(column: Column, flows: Iterable[Flow], survey: Survey) -> tuple[Flow, ...]:
     return tuple(flow for flow in flows if survey.square(flow.name, column.stack).state is State.TRAINS)
-
-
-def newest_measured(survey: Survey, package: str) -> str:
-    """The newest version of a package in any stack; empty if none has it."""
-    versions = {column.versions[package] for column in survey.columns if package in column.versions}
-    return max(versions, key=Version, default="")

@@ -55,7 +55,9 @@ class Strip:
 
     package: str
     windows: tuple[str, ...]
-    """Version specifiers of the ledger, without duplicates; none if the issue does not depend on the package."""
+    """Version specifiers of the ledger, without duplicates."""
+    always: bool
+    """Whether the ledger lists some of its cells for every release of the package."""
     releases: tuple[Release, ...]
 
     @property
@@ -160,10 +162,11 @@ def _strip(package: str, issue: Issue, survey: Survey) -> Strip:
     for sight in survey.sights:
         if sight.seen and package in sight.seen.stack.resolved and could_show(sight.seen, issue.shows):
             found[sight.seen.stack.resolved[package]].append(sight)
-    windows = (signature.windows.get(package, "") for signature in issue.shows)
+    windows = dict.fromkeys(signature.windows.get(package, "") for signature in issue.shows)
     return Strip(
         package=package,
-        windows=tuple(dict.fromkeys(filter(None, windows))),
+        windows=tuple(filter(None, windows)),
+        always="" in windows,
         releases=tuple(_release(version, issue, found[version]) for version in sorted(found, key=Version)),
     )
 

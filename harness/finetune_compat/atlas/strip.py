@@ -9,26 +9,27 @@ from markupsafe import Markup
 from finetune_compat.atlas import wording
 from finetune_compat.atlas.issues import Release, Strip
 
-STEP = 9.0
-"""Width of a release."""
+WIDTH = 420.0
+"""Width of a strip, in the units of its text, so that the text of all strips has one size."""
 
-LEAST = 24
-"""A strip of fewer releases is as wide as one of this many, so that its text fits."""
+WIDEST = 24.0
+"""Maximum width of a release."""
 
 _TOP, _HEIGHT, _TEXT = 2.0, 14.0, 11.0
+_LETTER = 5.0
+"""Width of a digit of the labels."""
 
 
 def drawn(strip: Strip) -> Markup:
     """The strip: a bar a release, with its text at hand, and the names of the releases at the edges."""
-    width = STEP * max(len(strip.releases), LEAST)
-    step = width / max(len(strip.releases), 1)
+    step = min(WIDEST, WIDTH / max(len(strip.releases), 1))
     bars = Markup().join(_bar(strip, one, place * step, step) for place, one in enumerate(strip.releases))
-    labels = Markup().join(_label(text, x, width) for text, x in _labels(strip.releases, step))
+    labels = Markup().join(_label(text, x) for text, x in _labels(strip.releases, step))
     head = f"{wording.package(strip.package)}: {wording.seen_on(strip)}"
     return Markup(
         '<svg class="strip" role="img" viewBox="0 0 {:.0f} {:.0f}" xmlns="http://www.w3.org/2000/svg">'
         "<title>{}</title>{}{}</svg>"
-    ).format(width, _TOP + _HEIGHT + _TEXT + 2, head, bars, labels)
+    ).format(WIDTH, _TOP + _HEIGHT + _TEXT + 2, head, bars, labels)
 
 
 def _bar(strip: Strip, release: Release, x: float, step: float) -> Markup:
@@ -47,14 +48,16 @@ def _labels(releases: Sequence[Release], step: float) -> list[tuple[str, float]]
     taken: list[tuple[str, float]] = []
     for place in dict.fromkeys(wanted):
         x = (place + 0.5) * step
-        if all(abs(x - other) > 4.0 * max(len(text), len(releases[place].version)) + _TEXT for text, other in taken):
+        if all(
+            abs(x - other) > _LETTER * max(len(text), len(releases[place].version)) + _TEXT for text, other in taken
+        ):
             taken.append((releases[place].version, x))
     return taken
 
 
-def _label(text: str, x: float, width: float) -> Markup:
-    margin = 3.0 * len(text)
-    anchor, at = ("start", 0.0) if x < margin else ("end", width) if x > width - margin else ("middle", x)
+def _label(text: str, x: float) -> Markup:
+    margin = _LETTER / 2 * len(text)
+    anchor, at = ("start", 0.0) if x < margin else ("end", WIDTH) if x > WIDTH - margin else ("middle", x)
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
         at, _TOP + _HEIGHT + _TEXT, anchor, text
     )

@@ -14,8 +14,8 @@ from finetune_compat.results.lines import CellLine, Mark
 
 TITLE = "What works with what?"
 LEAD = (
-    "Which releases of TRL, Transformers and PEFT train which fine-tuning script, since when and until when: measured by "
-    "running all of them."
+    "Which releases of TRL, Transformers and PEFT train which fine-tuning script, since when and until when. "
+    "All of it was measured by running the scripts."
 )
 ANSWERS_TITLE = "Which release should I be on?"
 NEWS_TITLE = "New since the atlas before"
@@ -75,8 +75,8 @@ GRID_NOTE = (
     "A square is all variants (model, precision, gradient checkpointing) of a flow on one release. It has the sign of "
     "the most serious state among them. A number says how many have it, if not all."
 )
-MISTAKE = "a mistake"
 DOCUMENTED = "documented usage"
+UNDOCUMENTED = "not documented"
 OTHER_STACKS = "Other stacks"
 NO_SCRIPTS = "Every cell is below and can be searched with the browser. With scripts there are filters too."
 
@@ -146,7 +146,7 @@ def newest(found: Trains) -> str:
     """The newest release on which a flow trains."""
     if found.newest is None:
         return "on none"
-    return f"{found.newest}{' (the newest measured)' if found.ranges[-1].newest else ''}"
+    return f"{found.newest}{' (newest)' if found.ranges[-1].newest else ''}"
 
 
 def trains_on(found: Trains) -> str:
@@ -156,7 +156,7 @@ def trains_on(found: Trains) -> str:
 
 def usage(answer: Answer) -> str:
     """Whether the libraries document what the flow does."""
-    return DOCUMENTED if answer.flow.correct else MISTAKE
+    return DOCUMENTED if answer.flow.correct else UNDOCUMENTED
 
 
 # -------------------------------------------------------------------------------------------------------------- issues
@@ -183,10 +183,8 @@ def seen_on(strip: Strip) -> str:
     """The first and the last release that shows an issue."""
     if strip.first is None:
         return f"{package(strip.package)}: seen on no release"
-    until = "and on no release after it is it gone" if strip.reaches_the_newest else "last"
-    if strip.reaches_the_newest:
-        return f"{package(strip.package)}: first {strip.first}, last {strip.last}, {until}"
-    return f"{package(strip.package)}: first {strip.first}, last {strip.last}"
+    newer = " (no newer one is known to be without it)" if strip.reaches_the_newest else ""
+    return f"{package(strip.package)}: first {strip.first}, last {strip.last}{newer}"
 
 
 def without(strip: Strip) -> str:
@@ -201,7 +199,10 @@ def without(strip: Strip) -> str:
 
 def window(strip: Strip) -> str:
     """The windows of the ledger."""
-    return " or ".join(strip.windows) or "every release"
+    some = " or ".join(strip.windows)
+    if strip.always:
+        return f"every release; some variants only {some}" if some else "every release"
+    return some
 
 
 def release(strip: Strip, found: Release) -> str:
