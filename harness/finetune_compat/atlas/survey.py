@@ -140,6 +140,11 @@ class Square:
         """The most serious state of a cell. Unknown ones count only if all are."""
         return worst(self.counts)
 
+    @property
+    def mixed(self) -> bool:
+        """Whether some cells train and others do not."""
+        return State.TRAINS in self.counts and self.state is not State.TRAINS
+
 
 EMPTY = Square(())
 """A flow that was not run on a stack."""

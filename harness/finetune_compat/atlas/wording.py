@@ -73,7 +73,7 @@ SIGHTING_CLASSES = {
 
 GRID_NOTE = (
     "A square is all variants (model, precision, gradient checkpointing) of a flow on one release. It has the sign of "
-    "the most serious state among them. A number says how many have it, if not all."
+    "the most serious state among them. A number says how many have it, if not all. A green corner: others train."
 )
 DOCUMENTED = "documented usage"
 UNDOCUMENTED = "not documented"

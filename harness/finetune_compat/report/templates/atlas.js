@@ -25,6 +25,7 @@ function sort() {
   list.append(...[...issues].sort(order[by]));
 }
 
+for (const grid of document.querySelectorAll(".tall")) grid.scrollLeft = grid.scrollWidth; // the newest releases
 form.hidden = false;
 form.addEventListener("submit", event => event.preventDefault());
 form.addEventListener("input", () => { apply(); sort(); });
