@@ -145,12 +145,14 @@ def range_(found: Range) -> str:
 def newest(found: Trains) -> str:
     """The newest release on which a flow trains."""
     if found.newest is None:
-        return "on none"
+        return "not known" if found.newest_state is State.UNKNOWN else "on none"
     return f"{found.newest}{' (newest)' if found.ranges[-1].newest else ''}"
 
 
 def trains_on(found: Trains) -> str:
     """All releases on which a flow trains."""
+    if found.newest_state is State.UNKNOWN:
+        return "not known"
     return ", ".join(map(range_, found.ranges)) or f"no release; on the newest: {found.newest_state}"
 
 

@@ -1,4 +1,4 @@
-"""The Markdown file: small, with a row for each issue and flow, and foreign text escaped. tests/golden has all of it."""
+"""The Markdown file: small, with a row for each issue and flow, and foreign text escaped. See tests/golden."""
 
 from __future__ import annotations
 
