@@ -8,6 +8,7 @@ from finetune_compat.atlas.answers import Answer, Best, Range, Trains
 from finetune_compat.atlas.issues import Line, Release, Sighting, Strip
 from finetune_compat.atlas.survey import Cell, Column, Square, State, Survey
 from finetune_compat.contract.records import REPORTED
+from finetune_compat.contract.verdict import Symptom
 from finetune_compat.machine.units import counted
 from finetune_compat.report.wording import EMULATED_NOTE, KINDS, PACKAGES, shortened
 from finetune_compat.results.lines import CellLine, Mark
@@ -78,6 +79,11 @@ GRID_NOTE = (
 DOCUMENTED = "documented usage"
 UNDOCUMENTED = "not documented"
 OTHER_STACKS = "Other stacks"
+VARIANTS_NOTE = (
+    "A variant is a tiny model (qwen2, llama; vl: with a vision encoder; +vision: adapters on it too), how its weights "
+    "are stored (full: float32; bf16: bfloat16; int8: 8 bits; nf4: 4 bits as on an accelerator; nf4-plain: 4 bits as on a "
+    "CPU; nf4-bf16: 4 bits, trained in bfloat16), and gradient checkpointing: gc with it, nogc without."
+)
 NO_SCRIPTS = "Every cell is below and can be searched with the browser. With scripts there are filters too."
 
 
@@ -177,8 +183,12 @@ def severity(line: Line) -> str:
 def symptom(line: Line) -> str:
     """What the user sees: the ending of the flow, from the ledger."""
     errors = dict.fromkeys(shows.error for shows in line.issue.shows if shows.error)
-    losses = dict.fromkeys(f"eval loss: {shows.symptom}" for shows in line.issue.shows if shows.symptom)
+    losses = dict.fromkeys(_loss(shows.symptom) for shows in line.issue.shows if shows.symptom)
     return "; ".join([*losses, *errors])
+
+
+def _loss(symptom: Symptom) -> str:
+    return "nothing: eval loss falls as it should" if symptom is Symptom.FALLS else f"eval loss: {symptom}"
 
 
 def seen_on(strip: Strip) -> str:
