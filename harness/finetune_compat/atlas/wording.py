@@ -81,8 +81,8 @@ UNDOCUMENTED = "not documented"
 OTHER_STACKS = "Other stacks"
 VARIANTS_NOTE = (
     "A variant is a tiny model (qwen2, llama; vl: with a vision encoder; +vision: adapters on it too), how its weights "
-    "are stored (full: float32; bf16: bfloat16; int8: 8 bits; nf4: 4 bits as on an accelerator; nf4-plain: 4 bits as on a "
-    "CPU; nf4-bf16: 4 bits, trained in bfloat16), and gradient checkpointing: gc with it, nogc without."
+    "are stored (full: float32; bf16: bfloat16; int8: 8 bits; nf4: 4 bits as on an accelerator; nf4-plain: 4 bits as "
+    "on a CPU; nf4-bf16: 4 bits, trained in bfloat16), and gradient checkpointing: gc with it, nogc without."
 )
 NO_SCRIPTS = "Every cell is below and can be searched with the browser. With scripts there are filters too."
 
