@@ -65,6 +65,14 @@ def test_its_script_filters(page: Page, atlas: Path) -> None:
     assert page.evaluate(rows) == ["sft-peft-model-and-config"]
 
 
+def test_a_link_shows_what_a_filter_left_out(page: Page, atlas: Path) -> None:
+    """A link that leads nowhere would look as if nothing were there."""
+    page.show(atlas, *DESK)
+    page.evaluate("search.value = 'no such issue'; filters.dispatchEvent(new Event('input'))")
+    page.evaluate("dispatchEvent((location.hash = '#flow-sft-full', new Event('hashchange')))")
+    assert page.evaluate("document.getElementById('flow-sft-full').getBoundingClientRect().height") > 0
+
+
 def test_it_is_accessible(page: Page, atlas: Path) -> None:
     """Headings skip no rank, table headers have their scope, and drawings have names."""
     page.show(atlas, *DESK)

@@ -62,7 +62,7 @@ SIGHTINGS = {
     Sighting.SEEN: "shows the issue",
     Sighting.PARTLY: "shows it on some stacks only: another package decides too",
     Sighting.CLEAR: "does not show it",
-    Sighting.UNKNOWN: "not known: no cell that could show it ran to that point",
+    Sighting.UNKNOWN: "unknown: no cell that could show it ran to that point",
 }
 
 SIGHTING_CLASSES = {

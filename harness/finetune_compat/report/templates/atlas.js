@@ -25,6 +25,12 @@ function sort() {
   list.append(...[...issues].sort(order[by]));
 }
 
+// A link to something that a filter left out shows it.
+addEventListener("hashchange", () => {
+  const target = byId(decodeURIComponent(location.hash.slice(1)));
+  target?.closest(".left-out")?.classList.remove("left-out");
+  target?.scrollIntoView();
+});
 for (const grid of document.querySelectorAll(".tall")) grid.scrollLeft = grid.scrollWidth; // the newest releases
 form.hidden = false;
 form.addEventListener("submit", event => event.preventDefault());
