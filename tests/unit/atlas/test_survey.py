@@ -100,3 +100,11 @@ def test_counts_say_how_many_of_each() -> None:
     square = survey(FIELD).square("sft-peft-model", "trl0.22-py311")
     assert list(square.counts.items()) == [(State.SILENT, 1), (State.CRASHES, 1)]
     assert square.state is State.SILENT
+
+
+def test_a_square_is_mixed_if_some_cells_train_and_others_do_not() -> None:
+    """Cells of which nothing is known do not make it mixed."""
+    bad, good = b.frozen(on("0.22.2")), on("0.22.2", variant=b.FULL)
+    lost = b.out_of_memory(on("0.22.2", variant=b.FULL))
+    for cells, mixed in (((bad, good), True), ((bad,), False), ((good,), False), ((bad, lost), False)):
+        assert survey({"cpu": kept(*cells)}).square("sft-peft-model", "trl0.22-py311").mixed is mixed
