@@ -654,6 +654,14 @@ def renew(
 
 
 @app.command()
+def atlas() -> None:
+    """Write reports/atlas from all committed baselines: what works with what, since when and until when."""
+    from finetune_compat.atlas.command import atlas_command
+
+    _say(f"written to {places().shown(atlas_command())}: index.html, atlas.md and atlas.json")
+
+
+@app.command()
 def hidden(
     baseline: Annotated[str, typer.Argument(help="Name of a baseline, or name or directory of a run.")] = "cpu",
 ) -> int:

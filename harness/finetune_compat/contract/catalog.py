@@ -340,7 +340,7 @@ CATALOG: tuple[Flow, ...] = (
     ),
     Flow(
         name="rft-all-linear",
-        story="The same on rows that the user tokenized, with labels only on the completion.",
+        story="LoRA on all linear layers, on rows that the user tokenized, with labels only on the completion.",
         correct=True,
         subject=Subject.ADAPTER,
         expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
@@ -353,7 +353,7 @@ CATALOG: tuple[Flow, ...] = (
     ),
     Flow(
         name="rft-labels-masked",
-        story="The same, and the mask found no completion in any row: every label is -100.",
+        story="LoRA on rows that the user tokenized, whose mask found no completion: every label is -100.",
         correct=False,
         subject=Subject.ADAPTER,
         expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},

@@ -95,6 +95,11 @@ class Places:
         return self.reports / "baseline"
 
     @property
+    def atlas(self) -> Path:
+        """What all baselines say together; raises as `reports`."""
+        return self.reports / "atlas"
+
+    @property
     def learning(self) -> Path:
         """Sweeps over seeds; raises as `reports`."""
         return self.reports / "learning"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from importlib.resources import files
 from typing import assert_never
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -83,6 +84,11 @@ def rendered(template: str, **values: object) -> str:
     return _environment().get_template(template).render(values)
 
 
+def asset(name: str) -> str:
+    """The text of a file in templates/ that is no template: a style sheet or a script."""
+    return files("finetune_compat.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
 @cache
 def _environment() -> Environment:
     loader = PackageLoader("finetune_compat.report", "templates")
@@ -98,7 +104,7 @@ def _environment() -> Environment:
         wording=wording,
         measurements=measurements,
         origin=origin,
-        style=Markup(loader.get_source(found, "style.css")[0]),  # noqa: S704 - a file of this package
+        style=Markup(asset("style.css")),  # noqa: S704 - a file of this package
         same_axis=same_axis,
         count_columns=count_columns,
         tone_of_mark=tone_of_mark,

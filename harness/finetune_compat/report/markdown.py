@@ -16,7 +16,10 @@ LARGEST = 1_000_000
 
 
 def render(summary: Summary) -> str:
-    """The run, up to `LARGEST` bytes: verdict, window, causes with the most urgent first, then each stack."""
+    """The run, up to `LARGEST` bytes: verdict, window, causes with the most urgent first, then each stack.
+
+    That of a committed baseline, which people read, ends before the stacks: its thousands of cells are in the page.
+    """
     letters = wording.letters(summary.groups)
     verdict = wording.conclusion(summary.exit_code, summary.tally)
     provenance = origin.provenance(summary)
@@ -28,7 +31,7 @@ def render(summary: Summary) -> str:
     ]
     causes = [cause(wording.marker(index), group) for index, group in enumerate(summary.groups)]
     window = [_window(summary)] if len(summary.stacks) > 1 else []
-    stacks = [_stack(stack, letters) for stack in summary.stacks]
+    stacks = [wording.CELLS_ELSEWHERE] if summary.origin else [_stack(one, letters) for one in summary.stacks]
     return within([*head, *window, *_drift(summary), *reversed(causes), *stacks], LARGEST, wording.left_out)
 
 

@@ -441,6 +441,13 @@ def conclusion(code: ExitCode, tally: Tally) -> str:
     assert_never(code)
 
 
+CELLS_ELSEWHERE = (
+    "Cell by cell: `compat report reports/baseline/NAME`, where NAME is the name of this directory, writes report.html "
+    "(each stack and each cause) and verdicts.jsonl (each check of each cell). All baselines together: reports/atlas/."
+)
+"""Markdown: where the cells of a committed baseline are, whose summary does not list them."""
+
+
 def files(run: Path) -> str:
     """The run's directory, as a short path, and its files."""
     return f"{_from_here(run)}/ has {', '.join(FILES[:-1])} and {FILES[-1]}"

@@ -75,6 +75,22 @@ def test_a_baseline_has_its_day_and_its_sources(tmp_path: Path) -> None:
     assert "Not judged" not in rendered(at(variant=FULL))
 
 
+def test_a_baseline_ends_before_its_cells(tmp_path: Path) -> None:
+    """Totals, window and causes remain, with the command that writes the cells."""
+    first, second = frozen(at()), healthy(stack="trl0.24-py311")
+    run = b.stored(tmp_path, [ran(first), ran(second)], first, second)
+    whole = markdown.render(summarize(judged(run, LISTED), LISTED))
+    origin = dict.fromkeys(("first_cell", "last_cell"), "2026-11-20T16:38:10+00:00")
+    origin |= {"harness_version": "0.1.0", "kept_at_commit": "5f" * 20}
+    (run / "provenance.json").write_text(json.dumps(origin), encoding="utf-8")
+    text = markdown.render(summarize(judged(run, LISTED), LISTED))
+    assert "## trl0.22-py311" in whole and "## trl0.22-py311" not in text
+    assert "qwen2-nf4-gc" not in text
+    assert "| trl0.22-py311 | 0.22.2 |" in text and "### a. xfail trl#3926" in text
+    assert text.endswith("All baselines together: reports/atlas/.\n")
+    assert "compat report reports/baseline/NAME" in text
+
+
 def test_plain_passes_are_folded_away() -> None:
     """Everything else is visible; passes open at a click."""
     text = rendered(frozen(at()), at(variant=FULL))

@@ -1,0 +1,226 @@
+"""Known issues over the releases of the packages that they depend on: where cells show them, and where not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from packaging.version import Version
+
+from finetune_compat.atlas.survey import Baseline, Sight, State, Survey
+from finetune_compat.checks.codes import DEEP_CHECKS
+from finetune_compat.checks.ledger import Issue, Ledger, Signature
+from finetune_compat.contract.records import REPORTED, Frame, Observation
+from finetune_compat.results.lines import OWN_FILES
+
+
+class Sighting(StrEnum):
+    """What cells of one release say about an issue."""
+
+    SEEN = "seen"
+    PARTLY = "seen on some stacks"
+    """Some stacks with this release show it, and others do not: it also depends on another package."""
+    CLEAR = "not seen"
+    UNKNOWN = "unknown"
+    """No cell could show it: none was run, or another fault ended them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One release of a package, and the cells that could show the issue on it."""
+
+    version: str
+    seen: int
+    clear: int
+    unknown: int
+    stacks: tuple[str, ...]
+    """Stacks whose cells show it."""
+    clear_stacks: int
+    """Number of stacks with cells that could, of which none does."""
+
+    @property
+    def sighting(self) -> Sighting:
+        """What these cells say together."""
+        if self.seen:
+            return Sighting.PARTLY if self.clear_stacks else Sighting.SEEN
+        return Sighting.CLEAR if self.clear else Sighting.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """An issue over all measured releases of one package, oldest first."""
+
+    package: str
+    windows: tuple[str, ...]
+    """Version specifiers of the ledger, without duplicates."""
+    always: bool
+    """Whether the ledger lists some of its cells for every release of the package."""
+    releases: tuple[Release, ...]
+
+    @property
+    def first(self) -> str | None:
+        """The first release that shows it."""
+        return next((one.version for one in self.releases if one.seen), None)
+
+    @property
+    def last(self) -> str | None:
+        """The last release that shows it."""
+        return next((one.version for one in reversed(self.releases) if one.seen), None)
+
+    @property
+    def reaches_the_newest(self) -> bool:
+        """Whether no release after the last that shows it was measured without it."""
+        return self.last is not None and self.nearest_after is None
+
+    @property
+    def nearest_after(self) -> str | None:
+        """The first release without it after the last release with it."""
+        at = [one.seen > 0 for one in self.releases]
+        after = self.releases[len(at) - at[::-1].index(True) :] if any(at) else ()
+        return next((one.version for one in after if one.sighting is Sighting.CLEAR), None)
+
+    @property
+    def nearest_before(self) -> str | None:
+        """The last release without it before the first release with it."""
+        at = [one.seen > 0 for one in self.releases]
+        before = self.releases[: at.index(True)] if any(at) else ()
+        return next((one.version for one in reversed(before) if one.sighting is Sighting.CLEAR), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A call chain that froze or raised, in the versions of one stack."""
+
+    frames: tuple[Frame, ...]
+    message: str
+    """Type and message of the error; empty for a freeze."""
+    stack: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One issue, with all that the baselines show of it."""
+
+    issue: Issue
+    strips: tuple[Strip, ...]
+    """By package of its windows; TRL alone for an issue without windows. At least one."""
+    states: Mapping[State, int]
+    """Cells that show it, by what the user gets; a limit of this machine by how the cell ended."""
+    evidence: tuple[tuple[Baseline, int], ...]
+    """Baselines with cells that show it, and how many."""
+    first_day: str
+    last_day: str
+    """Days of the first and the last of these cells; empty if there are none."""
+    flows: tuple[str, ...]
+    chains: tuple[Chain, ...]
+    """Distinct chains, each on the newest stack that has it."""
+
+    @property
+    def cells(self) -> int:
+        """Number of cells that show it."""
+        return sum(number for _, number in self.evidence)
+
+
+def lines(survey: Survey, ledger: Ledger) -> tuple[Line, ...]:
+    """All known issues in the order of the ledger."""
+    return tuple(_line(issue, survey) for issue in ledger.issues)
+
+
+def _line(issue: Issue, survey: Survey) -> Line:
+    shown = [sight for sight in survey.sights if issue.id in sight.verdict.shown]
+    baselines = Counter(sight.baseline.name for sight in shown)
+    days = sorted(sight.day for sight in shown if sight.day)
+    order = {column.stack: place for place, column in enumerate(survey.columns)}
+    seen = sorted((sight.seen for sight in shown if sight.seen), key=lambda one: order[one.stack.name], reverse=True)
+    states = Counter(State.CRASHES if sight.seen and sight.seen.error else State.SILENT for sight in shown)
+    return Line(
+        issue=issue,
+        strips=tuple(_strip(package, issue, survey) for package in packages_of(issue)),
+        states={state: states[state] for state in State if states[state]},
+        evidence=tuple((one, baselines[one.name]) for one in survey.baselines if baselines[one.name]),
+        first_day=days[0] if days else "",
+        last_day=days[-1] if days else "",
+        flows=tuple(flow.name for flow in survey.flows if any(one.flow == flow.name for one in seen)),
+        chains=_distinct(chain for one in seen for chain in _chains(one, issue)),
+    )
+
+
+def packages_of(issue: Issue) -> tuple[str, ...]:
+    """The packages in the windows of an issue, in the order of reports; TRL if there are no windows."""
+    named = {package for signature in issue.shows for package in signature.windows}
+    return tuple(package for package in REPORTED if package in named) or ("trl",)
+
+
+def _strip(package: str, issue: Issue, survey: Survey) -> Strip:
+    found: dict[str, list[Sight]] = {
+        column.versions[package]: [] for column in survey.columns if package in column.versions
+    }
+    for sight in survey.sights:
+        if sight.seen and package in sight.seen.stack.resolved and could_show(sight.seen, issue.shows):
+            found[sight.seen.stack.resolved[package]].append(sight)
+    windows = dict.fromkeys(signature.windows.get(package, "") for signature in issue.shows)
+    return Strip(
+        package=package,
+        windows=tuple(filter(None, windows)),
+        always="" in windows,
+        releases=tuple(_release(version, issue, found[version]) for version in sorted(found, key=Version)),
+    )
+
+
+def could_show(seen: Observation, signatures: Sequence[Signature]) -> bool:
+    """Whether the cell is of a flow and variant that `signatures` list, in whichever releases."""
+    cell = (seen.flow, seen.variant, seen.device.kind)
+    return any(
+        dataclasses.replace(signature, windows={}).takes_in(*cell, {})
+        and (signature.check not in DEEP_CHECKS or seen.deep is not None or seen.error is not None)
+        for signature in signatures
+    )
+
+
+def _release(version: str, issue: Issue, sights: Sequence[Sight]) -> Release:
+    seen = [sight for sight in sights if issue.id in sight.verdict.shown]
+    clear = [sight for sight in sights if issue.id not in sight.verdict.shown and _reached(sight, issue)]
+    stacks = dict.fromkeys(sight.seen.stack.name for sight in seen if sight.seen)
+    others = {sight.seen.stack.name for sight in clear if sight.seen}
+    return Release(
+        version=version,
+        seen=len(seen),
+        clear=len(clear),
+        unknown=len(sights) - len(seen) - len(clear),
+        stacks=tuple(stacks),
+        clear_stacks=len(others - stacks.keys()),
+    )
+
+
+def _reached(sight: Sight, issue: Issue) -> bool:
+    """Whether the cell would show the issue if it were there: it is not listed for the cell, and nothing ended it."""
+    if issue.id in sight.verdict.issues:
+        return False
+    return sight.state in (State.TRAINS, State.REFUSES) or (sight.state is State.SILENT and bool(sight.verdict.shown))
+
+
+def _chains(seen: Observation, issue: Issue) -> Iterable[Chain]:
+    freezes = any(signature.froze for signature in issue.shows)
+    if freezes:
+        for freeze in seen.freezes:
+            yield Chain(_library_part(freeze.frames), "", seen.stack.name, seen.stack.resolved)
+    elif seen.error and any(signature.error for signature in issue.shows):
+        message = f"{seen.error.type}: {seen.error.message}"
+        yield Chain(_library_part(seen.error.frames), message, seen.stack.name, seen.stack.resolved)
+
+
+def _library_part(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    return tuple(frame for frame in frames if not frame.file.startswith(OWN_FILES))
+
+
+def _distinct(chains: Iterable[Chain]) -> tuple[Chain, ...]:
+    """The first of each: line numbers do not count, because they differ between releases."""
+    found: dict[object, Chain] = {}
+    for chain in chains:
+        if chain.frames:
+            found.setdefault(tuple((frame.file, frame.function) for frame in chain.frames), chain)
+    return tuple(found.values())
