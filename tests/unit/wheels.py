@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import zipfile
 from collections.abc import Sequence
@@ -20,13 +21,19 @@ def make_wheel(folder: Path, name: str, version: str, requires: Sequence[str] = 
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    record = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
+    record = "".join(f"{path},{_hashed(text)},{len(text)}\n" for path, text in files.items()) + f"{info}/RECORD,,\n"
     path = folder / f"{module}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:
         for place, text in {**files, f"{info}/RECORD": record}.items():
             # A fixed time: the same wheel always has the same hash.
             wheel.writestr(zipfile.ZipInfo(place, (2025, 1, 1, 0, 0, 0)), text)
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _hashed(text: str) -> str:
+    """The hash of a file as RECORD states it (Binary distribution format, "The .dist-info directory")."""
+    digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
+    return f"sha256={digest.decode().rstrip('=')}"
 
 
 def _make_broken_source(folder: Path, name: str, version: str) -> str:

@@ -17,6 +17,7 @@ from finetune_compat.checks.harm import Harm
 from finetune_compat.checks.ledger import Issue, Ledger, shipped_ledger
 from finetune_compat.checks.patterns import PATTERNS
 from finetune_compat.contract.errors import CompatError, ExitCode
+from finetune_compat.machine.guarded_output import say_to_the_runner
 
 
 class Form(StrEnum):
@@ -61,7 +62,11 @@ def affected(path: Path | None, form: Form) -> ExitCode:
     known = {issue.id for issue in ledger.issues} | PATTERNS.keys()
     ignores = read_ignores(project.path, known) if path else ()
     why = {hit.issue.id: text for hit in found.hits if (text := accepted(ignores, hit.issue.id, "", today))}
-    print(_text(found, why, expired(ignores, today), ledger, form), end="" if form is Form.GITHUB else "\n")
+    text = _text(found, why, expired(ignores, today), ledger, form)
+    if form is Form.GITHUB:
+        say_to_the_runner(text)
+    else:
+        print(text)
     return exit_code(found, why)
 
 

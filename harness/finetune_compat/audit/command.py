@@ -25,6 +25,7 @@ from finetune_compat.checks.ledger import shipped_ledger
 from finetune_compat.checks.patterns import PATTERNS, Pattern
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.version import __version__
+from finetune_compat.machine.guarded_output import say_to_the_runner
 from finetune_compat.machine.places import places
 
 _INDENT = " " * 3
@@ -69,8 +70,10 @@ def audit_command(path: Path, form: Form, *, lock: Path | None, wanted: str, fix
     found = audit(path, lock=lock, wanted=wanted)
     if fix:
         print("".join(diff(source, _hits(found)) for source in found.examined.sources), end="")
+    elif form is Form.GITHUB:
+        say_to_the_runner(_text(found, form))
     else:
-        print(_text(found, form), end="" if form is Form.GITHUB else "\n")
+        print(_text(found, form))
     return found.exit_code
 
 

@@ -21,6 +21,12 @@ def guarded_output() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
+def say_to_the_runner(commands: str) -> None:
+    """Print commands for the runner of a CI job, such as `::error file=a.py::text`, whose data are escaped already."""
+    stream = sys.stdout
+    print(commands, end="", file=stream.raw if isinstance(stream, _Guarded) else stream, flush=True)
+
+
 class _Guarded:
     """A text stream that changes what is written to it. Everything else is that of the stream."""
 
@@ -29,6 +35,11 @@ class _Guarded:
         self._inert = inert_terminal if stream.isatty() else inert_log
         self._begun = False
         """Whether the last line has been begun: a command is one at the start of a line only."""
+
+    @property
+    def raw(self) -> TextIO:
+        """The stream itself."""
+        return self._stream
 
     def write(self, text: object) -> int:
         """Write `text` without what would be run; return its length.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,10 +23,17 @@ _UNREACHABLE = (
     "network connectivity is disabled",
     "Received some unexpected",
     "error decoding response body",
-    "was not found in the package registry",
 )
 """Parts of uv's errors that mean that a registry does not answer, or answers with something else than its packages: a
-login page, an error, or an index that lacks a package. Every package that is asked for exists.
+login page, or an error.
+"""
+
+_NOT_FOUND = re.compile(r"(\S+) was not found in the package registry")
+_EXISTING = frozenset(
+    {"trl", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "pytest", "pytest-xdist"}
+)
+"""Packages that every index has. One that lacks them answers with something else than its packages. Other names are a
+user's, and may be on another index.
 """
 
 _LACKING = "there is no version of"
@@ -49,7 +57,8 @@ class Answer:
     @property
     def unreachable(self) -> bool:
         """Whether a registry did not answer, so that nothing is known about the packages."""
-        return not self.ok and any(sign in self.complaint for sign in _UNREACHABLE)
+        lied = not _EXISTING.isdisjoint(_NOT_FOUND.findall(self.complaint))
+        return not self.ok and (lied or any(sign in self.complaint for sign in _UNREACHABLE))
 
     @property
     def lacking(self) -> bool:

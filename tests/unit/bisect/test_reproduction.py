@@ -14,7 +14,7 @@ WITH_SCRIPT = [cell for cell in CELLS if reproduction(cell)]
 
 def test_every_flow_of_text_has_one_unless_its_rows_are_its_own() -> None:
     without = {cell.partition("[")[0] for cell in CELLS} - {cell.partition("[")[0] for cell in WITH_SCRIPT}
-    assert without == {"rft-all-linear", "rft-labels-masked", "dpo-peft-config"}
+    assert without == {"rft-all-linear", "rft-labels-masked", "dpo-peft-config", "dpo-peft-model"}
 
 
 @pytest.mark.parametrize("cell", WITH_SCRIPT)

@@ -95,7 +95,9 @@ class TestCached:
         assert gate.causes[0].group.freezes[0].what[-1].file == "peft/utils/other.py"
         assert gate.foretold_by.startswith("the baseline of 20")
 
-    @pytest.mark.parametrize(("before", "after"), [*itertools.pairwise(stack.name for stack in MATRIX.stacks)])
+    @pytest.mark.parametrize(
+        ("before", "after"), [*itertools.pairwise(stack.name for stack in MATRIX.stacks if stack.package)]
+    )
     def test_no_step_of_the_matrix_is_allowed(self, before: str, after: str) -> None:
         """A measurement on another machine is no evidence for this one."""
         assert run(cached(before, after)).decision is not Decision.ALLOW

@@ -138,3 +138,12 @@ def test_real_weights_run_one_stack_at_a_time(
     if "model" in changes:
         asked = dataclasses.replace(asked, options=dataclasses.replace(asked.options, model=changes["model"]))
     assert nox_run.share_of(asked, ["a/f[x]@cpu", "b/f[x]@cpu", "b/g[x]@cpu"], ()).jobs == jobs
+
+
+def test_the_output_of_nox_holds_no_secret_afterwards(tmp_path: Path) -> None:
+    """pip, plugins and libraries write into it."""
+    (tmp_path / "nox.log").write_text(
+        "Looking in indexes: https://me:hunter2hunter2@host/simple\nHF_TOKEN=hf_abcdefgh12345678x\n"
+    )
+    nox_run._redact_file(tmp_path / "nox.log")
+    assert (tmp_path / "nox.log").read_text() == "Looking in indexes: https://REDACTED@host/simple\nHF_TOKEN=REDACTED\n"

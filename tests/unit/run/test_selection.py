@@ -56,7 +56,7 @@ def test_a_session_has_the_name_that_nox_gives_it(matrix: Matrix) -> None:
         ),
         (
             AskedCells(axes=("torch",)),
-            "--axis: there is no axis 'torch'\nNames that look like it: trl.\nThere are: trl, transformers, peft.",
+            "--axis: there is no axis 'torch'\nNo name looks like it.\nThere are: trl, transformers, peft.",
         ),
         (
             AskedCells(stacks=("trl0.2?",), axes=("peft",)),
@@ -123,7 +123,7 @@ def test_an_unknown_flow_and_an_invalid_expression_are_refused() -> None:
         cells_of(cells, AskedCells(flows=("sft-pefd-model",)))
     assert str(unknown.value) == (
         "--flows: there is no flow 'sft-pefd-model'\n"
-        "Names that look like it: sft-peft-model, trainer-peft-model, sft-peft-model-unprepared.\n"
+        "Names that look like it: sft-peft-model, dpo-peft-model, trainer-peft-model.\n"
         f"There are: {', '.join(flow.name for flow in CATALOG)}."
     )
     with pytest.raises(CompatError) as wrong:

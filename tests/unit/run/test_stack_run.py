@@ -543,8 +543,8 @@ def test_every_cell_of_the_device_is_planned_with_what_is_listed_for_it() -> Non
         ("transformers", "4.48.3", {"qwen2.5-vl", "qwen2.5-vl+vision"}),
         ("transformers", "4.49.0", set()),
         ("transformers", "5.3.0", set()),
-        ("trl", "0.7.11", {"rft-all-linear", "rft-labels-masked", "dpo-peft-config"}),
-        ("trl", "0.8.0", {"dpo-peft-config"}),
+        ("trl", "0.7.11", {"rft-all-linear", "rft-labels-masked", "dpo-peft-config", "dpo-peft-model"}),
+        ("trl", "0.8.0", {"dpo-peft-config", "dpo-peft-model"}),
         ("trl", "0.9.2", set()),
     ],
 )
@@ -568,6 +568,7 @@ def test_real_weights_are_planned_under_their_name_whatever_the_transformers() -
         "rft-all-linear",
         "rft-labels-masked",
         "dpo-peft-config",
+        "dpo-peft-model",
     }
 
 

@@ -165,7 +165,7 @@ def test_a_registry_that_lies_is_out_of_reach(kind: str, tmp_path: Path, monkeyp
         monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{server.server_port}/simple")
         monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
         monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-        (tmp_path / "lock.txt").write_text(f"six==1.16.0 --hash=sha256:{'0' * 64}\n")
+        (tmp_path / "lock.txt").write_text(f"trl==0.22.2 --hash=sha256:{'0' * 64}\n")
         answer = run_uv(
             [
                 *("pip", "install", "--dry-run", "--require-hashes", "--no-deps", "--python", sys.executable),

@@ -93,7 +93,8 @@ def test_damage_and_disagreement_are_named(capsys: pytest.CaptureFixture[str]) -
 
 def test_an_observation_under_a_recipe_it_contradicts_is_damage(capsys: pytest.CaptureFixture[str]) -> None:
     """The file is whole, but does not belong to its address."""
-    name = stored_files.write(store().root, stored_object(torch="9.9"))
+    other = replace(stored_object(), recipe=stored_object(torch="9.9").recipe)
+    name = stored_files.write(store().root, other)
     assert compat("verify", "--json") == ExitCode.UNHEALTHY
     found = json.loads(capsys.readouterr().out)["damaged"]
     assert found[name].startswith("the observation is not of its recipe: torch ")

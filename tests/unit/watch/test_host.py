@@ -437,7 +437,7 @@ def test_a_script_that_takes_too_long_is_ended() -> None:
 def test_the_bytecode_of_a_script_is_its_users_affair(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the user's shell says about bytecode is handed on."""
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    assert host._environ(Path("request"))["PYTHONDONTWRITEBYTECODE"] == "1"
+    assert host.environ_of(Path("request"))["PYTHONDONTWRITEBYTECODE"] == "1"
 
 
 @pytest.mark.parametrize(

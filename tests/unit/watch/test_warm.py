@@ -13,7 +13,7 @@ import pytest
 from finetune_compat.contract.errors import StackFailed
 from finetune_compat.contract.script import REQUEST
 from finetune_compat.watch.host import environ_of
-from finetune_compat.watch.warm import Warm, may_fork
+from finetune_compat.watch.warm import Forked, Warm, may_fork
 
 SCRIPT = """\
 import json, os, random, sys
@@ -28,8 +28,8 @@ def warm() -> Iterator[Warm]:
         yield made
 
 
-def start(warm: Warm, folder: Path, text: str, *arguments: str, **variables: str) -> int:
-    """The exit status of a script in `folder`."""
+def begun(warm: Warm, folder: Path, text: str, *arguments: str, **variables: str) -> Forked:
+    """A script in `folder` that runs."""
     script, request = folder / "script.py", folder / "request"
     script.write_text(text)
     fields = {
@@ -42,7 +42,12 @@ def start(warm: Warm, folder: Path, text: str, *arguments: str, **variables: str
     }
     request.write_text(json.dumps(fields))
     environ = {**os.environ, REQUEST: str(request), **variables}
-    return warm.start([sys.executable, str(script), *arguments], environ).wait(60)
+    return warm.start([sys.executable, str(script), *arguments], environ)
+
+
+def start(warm: Warm, folder: Path, text: str, *arguments: str, **variables: str) -> int:
+    """The exit status of a script in `folder`."""
+    return begun(warm, folder, text, *arguments, **variables).wait(60)
 
 
 def test_a_forked_script_starts_like_a_fresh_one(warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,10 +92,7 @@ def test_one_script_ends_as_it_does_and_the_next_one_runs(
 
 def test_a_script_can_be_waited_for_and_stopped(warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "script.py").write_text("import time; time.sleep(60)")
-    (tmp_path / "request").write_text("{}")
-    environ = {**os.environ, REQUEST: str(tmp_path / "request")}
-    forked = warm.start([sys.executable, str(tmp_path / "script.py")], environ)
+    forked = begun(warm, tmp_path, "import time; time.sleep(60)")
     with pytest.raises(subprocess.TimeoutExpired):
         forked.wait(0.1)
     assert forked.poll() is None

@@ -81,13 +81,13 @@ def read(path: Path) -> Project | ProjectFileError:
 @pytest.mark.parametrize("content", CONTENTS)
 @pytest.mark.parametrize("name", NAMES)
 def test_hostile_content_ends_in_time(tmp_path: Path, name: str, content: str) -> None:
-    """With a project or with one error, whatever the file's name says."""
+    """With a project or with one short error, whatever the file's name says."""
     path = tmp_path / name
     path.write_bytes(CONTENTS[content])
     begun = time.process_time()
     found = read(path)
     assert time.process_time() - begun < LIMIT_S
-    assert len(str(found)) < 100_000
+    assert isinstance(found, Project) or len(str(found)) < 100_000
 
 
 @pytest.mark.parametrize("name", NAMES)
