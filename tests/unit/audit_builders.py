@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetune_compat.audit.examine import Examined, examine
 from finetune_compat.audit.findings import Finding, Releases, Status
+from finetune_compat.audit.interpreter import Path as Followed
+from finetune_compat.audit.library import Knowledge
 from finetune_compat.audit.signatures import read_signatures
+from finetune_compat.audit.sources import Source
+from finetune_compat.audit.values import Const, Items, Place, Table, Value
 from finetune_compat.checks.ledger import load_ledger
 
 LEDGER = load_ledger()
@@ -42,3 +47,47 @@ def hits(found: Examined) -> list[tuple[str, str, int]]:
 def one(found: Examined, pattern: str) -> Finding:
     (finding,) = (finding for finding in found.findings if finding.pattern == pattern)
     return finding
+
+
+def source(text: str, name: str = "train.py", root: Path = Path()) -> Source:
+    """A script."""
+    return Source(root / name, name, text)
+
+
+@dataclass
+class Decided:
+    """Takes every unknown condition the same way, and remembers what it was asked."""
+
+    way: bool = True
+    asked: list[tuple[str, bool, bool]] = field(default_factory=list)
+    """Each condition, the branch that is to be tried first, and whether it follows from defaults."""
+
+    def take(self, key: str, place: Place, first: bool, default: bool) -> bool:
+        """Decide one condition."""
+        self.asked.append((key, first, default))
+        return self.way
+
+
+def path_of(decisions: Decided | None = None, root: Path = Path(), **modules: str) -> Followed:
+    """A path without a step, in a project with these modules."""
+
+    def find(name: str, importing: Source, level: int) -> Source | None:
+        return source(modules[name], f"{name}.py") if name in modules else None
+
+    return Followed(decisions or Decided(), Knowledge(read_signatures(), VERSIONS, root), find, VERSIONS)
+
+
+def value_of(text: str, name: str = "x", path: Followed | None = None, root: Path = Path()) -> Value | None:
+    """What is known of a name after a script."""
+    return (path or path_of(root=root)).run(source(text, root=root)).scope.find(name)
+
+
+def plain(value: Value | None) -> object:
+    """A known value as Python has it, with lists for all sequences; the class of an unknown one."""
+    if isinstance(value, Const):
+        return value.value
+    if isinstance(value, Items):
+        return [plain(one) for one in value.items]
+    if isinstance(value, Table):
+        return {key: plain(one) for key, one in value.items.items()}
+    return type(value)

@@ -92,8 +92,10 @@ def test_what_is_no_bug_of_these_releases_is_listed_apart() -> None:
         (project(trl="==99.0"), "Newer than every measured release, so nothing is known about it: trl 99.0."),
         (
             project(trl=">=0.19", complete=False),
-            "Not named, so what depends on them alone is not told: "
-            "transformers, peft, bitsandbytes. A lock file tells.",
+            (
+                "Not named, so what depends on them alone is not told: "
+                "transformers, peft, bitsandbytes. A lock file tells."
+            ),
         ),
     ],
 )
