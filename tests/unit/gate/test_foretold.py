@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from finetune_compat.gate.command import GateRequest, gate_command, run
 from finetune_compat.gate.decision import Decision, GateExit
+from finetune_compat.gate.foretold import NOTHING_RUN, word
 from finetune_compat.stacks.matrix import read_matrix
+from gate_builders import AFTER, BEFORE, cell, gate
 
 MATRIX = read_matrix()
 
@@ -39,6 +42,15 @@ class TestCached:
         """A measurement on another machine is no evidence for this one."""
         assert run(cached(before, after)).decision is not Decision.ALLOW
 
+    def test_a_step_without_a_regression_is_no_evidence_for_this_machine(self) -> None:
+        """A baseline was measured elsewhere: ALLOW becomes could not tell."""
+        found = run(cached("trl0.22.0", "trl0.22"))
+        assert found.decision is Decision.COULD_NOT_TELL
+        assert found.reason == (
+            f"None of its {len(found.cells)} cells regresses, which is no evidence for this machine."
+        )
+        assert found.defaults_unknown == NOTHING_RUN
+
     def test_versions_that_no_baseline_holds(self, capsys: pytest.CaptureFixture[str]) -> None:
         """Could not tell, and what to do."""
         assert gate_command(cached("trl==0.19.1", "trl==0.22.1")) is GateExit.COULD_NOT_TELL
@@ -54,3 +66,14 @@ class TestCached:
         request = GateRequest(("trl0.19",), ("trl0.22",), cached=True, flow=str(tmp_path / "train.py"))
         assert gate_command(request) is GateExit.COULD_NOT_TELL
         assert capsys.readouterr().err.startswith("--cached: the committed baselines hold only cells on a CPU\n")
+
+
+@pytest.mark.parametrize(
+    ("decision", "confirming"),
+    [(Decision.BLOCK, "; confirming"), (Decision.HOLD, "; confirming"), (Decision.COULD_NOT_TELL, "")],
+)
+def test_the_word_of_the_baselines(decision: Decision, confirming: str) -> None:
+    """A gate that runs goes on to confirm what they say."""
+    answer = gate([cell(BEFORE)], [cell(AFTER)])
+    answer = replace(answer, decision=decision, reason="Why.", foretold_by="the baseline of 2026-11-24, a CPU")
+    assert word(answer) == f"{decision} by the baseline of 2026-11-24, a CPU{confirming}. Why."
