@@ -77,6 +77,17 @@ class TestReason:
         """With what was fixed."""
         assert gate([before(cell(BEFORE))], [after(cell(AFTER))]).reason == sentence
 
+    def test_a_cell_that_is_not_judged_is_counted(self) -> None:
+        """It ends before training on both sides, and another cell of its flow trains."""
+        kinds = (b.NF4, b.INT8)
+        before, after = ([cell(stack, variant=kind) for kind in kinds] for stack in (BEFORE, AFTER))
+        one, other = (b.failed(cells[0], "ValueError", "no", Stage.TRAINER) for cells in (before, after))
+        answer = gate([one, before[1]], [other, after[1]])
+        allowed = reason(Decision.ALLOW, answer.before, answer.after, answer.cells, ())
+        assert allowed == (
+            "Nothing blocks the upgrade in 2 cells, 1 of them not judged, as it ends in an error before training."
+        )
+
     def test_accepted_cells_are_counted(self) -> None:
         """They did not pass."""
         accepted = Exempted("sft-peft-model", None, None, "why", TODAY)
