@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from audit_builders import HEAD, LOAD, TRAIN, WRAP, examined, hits, one
+from audit_builders import HEAD, LOAD, TRAIN, WRAP, examined, hits, one, path_of, source
 from finetune_compat.audit.findings import Status
+from finetune_compat.audit.interpreter import Path as Followed
+from finetune_compat.audit.paths import Plan, walk
 
 
 class TestPaths:
@@ -39,3 +42,47 @@ class TestPaths:
         """The number of paths is limited."""
         text = HEAD + "import os\n" + "".join(f"if os.environ.get('A{n}'):\n    x{n} = 1\n" for n in range(40))
         assert hits(examined(tmp_path, text + LOAD + WRAP + TRAIN)) == [("wrapped-model", "train.py", 87)]
+
+
+def walked(text: str, functions: Sequence[str] = (), most: int = 48) -> list[tuple[list[bool], bool, list[str]]]:
+    """Each path: its decisions, whether it ends early, and the library calls on it."""
+
+    def make(plan: Plan) -> Followed:
+        path = path_of()
+        path.decisions = plan
+        return path
+
+    return [
+        ([choice.taken for choice in one.choices], one.ended, [name for name, _ in one.path.calls])
+        for one in walk(source(text), make, functions, most)
+    ]
+
+
+def test_every_combination_is_one_path() -> None:
+    """Each once; a condition that is asked again is decided as before."""
+    text = "import a\nif a.b:\n    a.one()\nif a.c:\n    a.two()\nif a.b:\n    a.three()\n"
+    assert sorted(walked(text)) == [
+        ([False, False], False, []),
+        ([False, True], False, ["a.two"]),
+        ([True, False], False, ["a.one", "a.three"]),
+        ([True, True], False, ["a.one", "a.two", "a.three"]),
+    ]
+    assert len(walked(text, most=3)) == 3
+
+
+def test_a_path_that_raises_has_ended() -> None:
+    """The other one has not."""
+    assert walked("import a\nif a.b:\n    raise ValueError\na.one()\n") == [
+        ([True], True, []),
+        ([False], False, ["a.one"]),
+    ]
+
+
+def test_functions_are_followed_in_place_of_the_program() -> None:
+    """Methods by their class; a function that another one calls is followed once; one that is not there is left out."""
+    text = (
+        "import a\nif __name__ == '__main__':\n    a.program()\ndef f():\n    a.one()\ndef g():\n    f()\n"
+        "class C:\n    def h(self):\n        a.two()\n    def i(self):\n        raise ValueError\n"
+    )
+    assert walked(text) == [([], False, ["a.program"])]
+    assert walked(text, ("g", "f", "C.i", "C.h", "gone", "Gone.h")) == [([], False, ["a.one", "a.two"])]

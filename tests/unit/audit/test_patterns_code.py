@@ -104,3 +104,13 @@ def test_an_evaluation_asks_the_model(tmp_path: Path, bad: str, good: str) -> No
     """One that takes its answers from the data measures nothing."""
     assert "evaluation-looks-up" in [name for name, *_ in hits(examined(tmp_path, bad))]
     assert "evaluation-looks-up" not in [name for name, *_ in hits(examined(tmp_path, good))]
+
+
+def test_an_argument_of_a_trainer_of_the_project_is_one_of_the_library(tmp_path: Path) -> None:
+    """Unless its own constructor takes it. One that no release had is its own."""
+    given = "Mine('m', SFTConfig('out'), {}=None).train()\n"
+    plain = HEAD + "class Mine(SFTTrainer):\n    pass\n"
+    own = HEAD + "class Mine(SFTTrainer):\n    def __init__(self, *args, tokenizer=None): ...\n"
+    assert [name for name, *_ in hits(examined(tmp_path, plain + given.format("tokenizer")))] == ["removed-argument"]
+    for text in (plain + given.format("mine"), plain + given.format("callbacks"), own + given.format("tokenizer")):
+        assert hits(examined(tmp_path, text)) == []

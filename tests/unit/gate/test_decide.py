@@ -59,6 +59,17 @@ def test_a_cell_on_both_sides(
     assert found.decision is decision
 
 
+def test_each_cell_has_the_command_that_runs_it_again() -> None:
+    """A script is run as a whole, and a flow that no side has by its name."""
+    given = compared([cell(BEFORE)], [cell(AFTER)], wanted=("sft-full",))
+    assert {one.name: one.again for one in compared_cells(given)} == {
+        NAME: f"{given.command} --cell 'sft-peft-model[qwen2-nf4-gc]'",
+        "sft-full": f"{given.command} --flows sft-full",
+    }
+    script = compared([cell(BEFORE)], [cell(AFTER)], script="train.py")
+    assert [one.again for one in compared_cells(script)] == [script.command]
+
+
 class TestTheWhole:
     FLOWS = ("sft-peft-model", "sft-full", "trainer-peft-model")
 
