@@ -152,7 +152,8 @@ def test_a_process_that_cannot_collect_selects_nothing(cells: pytest.Pytester, t
 
 
 @pytest.mark.parametrize(
-    ("fate", "limit_s"), [("os._exit(139)", 60.0), ("time.sleep(60)", 2.0), ("[os.kill(os.getpid(), 19) for _ in iter(int, 1)]", 2.0)]
+    ("fate", "limit_s"),
+    [("os._exit(139)", 60.0), ("time.sleep(60)", 2.0), ("[os.kill(os.getpid(), 19) for _ in iter(int, 1)]", 2.0)],
 )
 def test_a_worker_that_crashes_hangs_or_is_stopped_loses_its_cell_alone(
     cells: pytest.Pytester, tmp_path: Path, fate: str, limit_s: float

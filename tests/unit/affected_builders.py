@@ -1,9 +1,10 @@
-"""Projects for tests."""
+"""Projects and statements for tests."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from finetune_compat.affected.notes import Level, Note, Rule
 from finetune_compat.affected.packages import Asked, Project
 from packaging.specifiers import SpecifierSet
 
@@ -22,3 +23,13 @@ def project(*, complete: bool = True, **packages: str) -> Project:
 def locked(**others: str) -> Project:
     """A lock file with the versions of the flagship, and others in their place."""
     return project(**{**LOCKED, **others})
+
+
+RULE = Rule(id="trl#3926", title="a, b: c", help="Do.", link="https://example.org/")
+BARE = Rule(id="pad-is-end", title="t", help="h")
+
+
+def note(**fields: object) -> Note:
+    """A statement with these fields."""
+    base = {"rule": RULE, "level": Level.ERROR, "message": "m", "file": "a b/train.py", "line": 3}
+    return Note(**{**base, **fields})  # type: ignore[arg-type]

@@ -17,9 +17,6 @@ HERE = Path(__file__).parent
 STACK = {"accelerate", "bitsandbytes", "datasets", "peft", "tokenizers", "torch", "transformers", "trl"}
 """Packages of a stack. The host has none of them."""
 
-NOT_YET = {"gate"}
-"""Rooms whose tests are not in order yet."""
-
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
@@ -77,7 +74,7 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0] if path.parent != PACKAGE else ""
 
 
-@pytest.mark.parametrize("path", [path for path in modules() if room_of(path) not in NOT_YET], ids=name_of)
+@pytest.mark.parametrize("path", [*modules()], ids=name_of)
 def test_a_module_with_behaviour_has_tests_under_its_name(path: Path) -> None:
     """Who changes a module finds its tests without a search."""
     assert mirror_of(path).is_file(), f"there is no {mirror_of(path).relative_to(HERE.parents[1])}"
@@ -89,9 +86,3 @@ def test_only_the_cell_side_runs_inside_a_stack() -> None:
     assert PACKAGE / "cell" / "recorder.py" in inside_a_stack()
     assert PACKAGE / "cell" / "runner.py" in inside_a_stack()
     assert PACKAGE / "cell" / "gpus.py" not in inside_a_stack()
-
-
-@pytest.mark.parametrize("room", sorted(NOT_YET))
-def test_a_room_that_is_in_order_is_no_exception(room: str) -> None:
-    """Remove it from `NOT_YET` then."""
-    assert not all(mirror_of(path).is_file() for path in modules() if room_of(path) == room)

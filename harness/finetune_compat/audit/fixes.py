@@ -43,13 +43,13 @@ class _Change(cst.CSTTransformer):
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call) -> cst.Call:
         at = self.get_metadata(PositionProvider, original_node).start
         fix = self._fixes.pop((at.line, at.column), None)
-        return updated_node if fix is None else updated_node.with_changes(args=_arguments(updated_node.args, fix))
+        return updated_node if fix is None else updated_node.with_changes(args=_arguments(updated_node, fix))
 
 
-def _arguments(arguments: Sequence[cst.Arg], fix: Fix) -> list[cst.Arg]:
+def _arguments(call: cst.Call, fix: Fix) -> list[cst.Arg]:
     changed: list[cst.Arg] = []
     missing = dict(fix.add)
-    for one in arguments:
+    for one in call.args:
         name = one.keyword.value if one.keyword else ""
         if name in fix.remove:
             continue
@@ -58,29 +58,45 @@ def _arguments(arguments: Sequence[cst.Arg], fix: Fix) -> list[cst.Arg]:
         elif name in missing:
             one = one.with_changes(value=cst.parse_expression(missing.pop(name)))  # noqa: PLW2901 - likewise
         changed.append(one)
-    return [*changed, *_appended(changed, missing)] if missing else _without_last_comma(changed, arguments)
+    if missing:
+        return _appended(changed, missing, call.whitespace_before_args)
+    return _without_last_comma(changed, call.args)
 
 
-def _appended(before: list[cst.Arg], missing: dict[str, str]) -> list[cst.Arg]:
-    """New keyword arguments in the layout of those before."""
-    last = before[-1] if before else None
-    comma = next((one.comma for one in before if isinstance(one.comma, cst.Comma)), None)
-    end = last.comma if last is not None else cst.MaybeSentinel.DEFAULT
-    if last is not None and not isinstance(end, cst.Comma):
-        before[-1] = last.with_changes(comma=comma or cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")))
-    elif last is not None and isinstance(comma, cst.Comma):
-        before[-1] = last.with_changes(comma=comma)
+def _appended(
+    before: list[cst.Arg], missing: dict[str, str], first: cst.BaseParenthesizableWhitespace
+) -> list[cst.Arg]:
+    """`before` and new keyword arguments in their layout. `first` is the space before the first argument."""
+    inner = next((one.comma.whitespace_after for one in before[:-1] if isinstance(one.comma, cst.Comma)), first)
+    between = _without_comment(inner) if isinstance(inner, cst.ParenthesizedWhitespace) else cst.SimpleWhitespace(" ")
     made = [
         cst.Arg(
             cst.parse_expression(text),
             keyword=cst.Name(name),
             equal=cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace("")),
-            comma=comma or cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")),
+            comma=cst.Comma(whitespace_after=between),
         )
         for name, text in missing.items()
     ]
-    made[-1] = made[-1].with_changes(comma=end)
-    return made
+    if not before:
+        made[-1] = made[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
+        return made
+    last, end = before[-1], before[-1].comma
+    comma = cst.Comma(whitespace_after=between)
+    if isinstance(end, cst.Comma) and isinstance(after := end.whitespace_after, cst.ParenthesizedWhitespace):
+        # A comment after the last argument stays there.
+        comma = end.with_changes(whitespace_after=after.with_changes(last_line=_indentation(between)))
+        end = end.with_changes(whitespace_after=_without_comment(after))
+    made[-1] = made[-1].with_changes(comma=end, whitespace_after_arg=last.whitespace_after_arg)
+    return [*before[:-1], last.with_changes(comma=comma, whitespace_after_arg=cst.SimpleWhitespace("")), *made]
+
+
+def _without_comment(space: cst.ParenthesizedWhitespace) -> cst.ParenthesizedWhitespace:
+    return space.with_changes(first_line=cst.TrailingWhitespace(), empty_lines=[])
+
+
+def _indentation(space: cst.BaseParenthesizableWhitespace) -> cst.SimpleWhitespace:
+    return space.last_line if isinstance(space, cst.ParenthesizedWhitespace) else cst.SimpleWhitespace("")
 
 
 def _without_last_comma(changed: list[cst.Arg], before: Sequence[cst.Arg]) -> list[cst.Arg]:

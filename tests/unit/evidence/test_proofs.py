@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from finetune_compat.affected.proofs import read_proofs
 from finetune_compat.checks.ledger import load_ledger
 from finetune_compat.contract.cell_id import parse_cell
-from finetune_compat.contract.errors import RecordsError
 from finetune_compat.evidence.proofs import proofs
 from finetune_compat.machine.places import places
 from finetune_compat.stacks.matrix import read_matrix
@@ -39,12 +37,3 @@ def test_a_run_without_deviations_proves_nothing(tmp_path: Path) -> None:
     """There is no observation in it."""
     (tmp_path / "observations.jsonl").write_text("")
     assert proofs(LEDGER, [tmp_path]) == {}
-
-
-@pytest.mark.parametrize("text", ["", "{}x", '[{"issue": 1}]'])
-def test_a_file_that_is_not_valid_is_reported(tmp_path: Path, text: str) -> None:
-    """With the command that writes it."""
-    path = tmp_path / "proofs.json"
-    path.write_text(text)
-    with pytest.raises(RecordsError, match=r"not a list of proofs"):
-        read_proofs(path)

@@ -8,15 +8,12 @@ from pathlib import Path
 import pytest
 from finetune_compat.checks.comparison import Health, health
 from finetune_compat.contract.errors import RecordsError
-from finetune_compat.gate.command import GateRequest, gate_command, run
-from finetune_compat.gate.decision import Decision, GateExit
 from finetune_compat.gate.inputs import read_side
 from finetune_compat.gate.known import NONE, Known, order, read_known, scouts
 from finetune_compat.stacks.matrix import read_matrix
 
-KNOWN, MATRIX = read_known(), read_matrix()
-PINNED = [stack.name for stack in MATRIX.stacks if stack.package]
-"""`latest` is resolved anew when it is a side."""
+KNOWN = read_known()
+MATRIX = read_matrix()
 AT = {stack.name: place for place, stack in enumerate(KNOWN.stacks)}
 CELLS = {cell.name: cell for cell in KNOWN.cells}
 
@@ -74,49 +71,6 @@ def test_a_file_with_the_versions_of_a_stack_is_that_stack(tmp_path: Path) -> No
     assert KNOWN.place(side, "", "") == AT["trl0.22-py311"]
     file.write_text(file.read_text().replace(f"peft=={versions['peft']}", "peft==0.15.0"))
     assert KNOWN.place(read_side([str(file)], "--to", MATRIX), "", "") is None
-
-
-def cached(before: str, after: str) -> GateRequest:
-    """A call of `compat gate --cached`."""
-    return GateRequest((before,), (after,), cached=True)
-
-
-class TestCached:
-    @pytest.fixture(autouse=True)
-    def _elsewhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("COMPAT_RUN_ID", "gate")
-        monkeypatch.setattr("finetune_compat.run.stack_run.chosen_gpus", lambda *_: ())
-
-    def test_the_flagship_blocks_with_its_line_and_a_measured_release(self) -> None:
-        """trl#3926 came with 0.20.0 and left with 0.23.1 (huggingface/trl#3926)."""
-        gate = run(cached("trl==0.19.1", "trl==0.22.2"))
-        assert (gate.decision, gate.causes[0].group and gate.causes[0].group.issues) == (Decision.BLOCK, ("trl#3926",))
-        target = gate.causes[0].target
-        assert target is not None and (target.version, target.foretold) == ("0.23.1", True)
-        assert gate.causes[0].group is not None
-        assert gate.causes[0].group.freezes[0].what[-1].file == "peft/utils/other.py"
-        assert gate.foretold_by.startswith("the baseline of 20")
-
-    @pytest.mark.parametrize(("before", "after"), [*itertools.pairwise(PINNED)])
-    def test_no_step_of_the_matrix_is_allowed(self, before: str, after: str) -> None:
-        """A measurement on another machine is no evidence for this one."""
-        assert run(cached(before, after)).decision is not Decision.ALLOW
-
-    def test_versions_that_no_baseline_holds(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """Could not tell, and what to do."""
-        assert gate_command(cached("trl==0.19.1", "trl==0.22.1")) is GateExit.COULD_NOT_TELL
-        assert capsys.readouterr().err == (
-            "trl==0.19.1 or trl==0.22.1: no committed baseline holds these versions\n"
-            "--cached answers from measurements that were made before, and starts nothing.\n"
-            "Leave --cached out, or name two stacks with the Python of the baselines: `compat stacks` lists them.\n"
-        )
-
-    def test_scripts_are_not_held(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """A baseline holds cells of the catalog."""
-        (tmp_path / "train.py").write_text("")
-        request = GateRequest(("trl0.19",), ("trl0.22",), cached=True, flow=str(tmp_path / "train.py"))
-        assert gate_command(request) is GateExit.COULD_NOT_TELL
-        assert capsys.readouterr().err.startswith("--cached: the committed baselines hold only cells on a CPU\n")
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

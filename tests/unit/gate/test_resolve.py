@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finetune_compat.contract.errors import CompatError, InstallError
+from finetune_compat.contract.errors import CompatError, InstallError, RegistryUnreachable
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.gate import resolve
 from finetune_compat.gate.decision import Rule
@@ -229,3 +229,78 @@ class TestUpgrades:
         monkeypatch.setattr(resolve, "build", lambda source, *, mark: Built("peft", "1+h", tmp_path))
         with pytest.raises(CompatError, match="it is peft, and not trl"):
             resolved("trl==0.22.2\n", tmp_path, "trl @ git+https://x.org/peft@main")
+
+
+BODY = f"trl==0.22.1 \\\n    --hash=sha256:{'0' * 64}\n"
+
+
+class TestLocks:
+    @pytest.fixture(autouse=True)
+    def _elsewhere(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Any) -> None:
+        in_places(environments=tmp_path)
+        monkeypatch.setattr(index, "release_day", lambda package, version: date(2025, 8, 29))
+
+    def made(self, text: str, monkeypatch: pytest.MonkeyPatch) -> tuple[resolve.Resolved, list[list[str]]]:
+        """Return the resolved side and the calls of uv."""
+        calls: list[list[str]] = []
+
+        def run_uv(arguments: list[str], **how: Any) -> Answer:
+            calls.append([*arguments, *how["stdin"].split("\n")])
+            return Answer(0, BODY, "")
+
+        monkeypatch.setattr(locks, "run_uv", run_uv)
+        side = read_side([text], "--to", MATRIX)
+        return resolve.resolve(side, text, MATRIX, DeviceKind.CPU, None, lambda _: None), calls
+
+    def test_a_pin_is_resolved_as_a_row_of_its_day_would_be(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """uv gets its requirement, the matrix's other packages and the end of its day, once."""
+        found, calls = self.made("trl==0.22.1", monkeypatch)
+        row = MATRIX.plan(MATRIX.stack("trl0.22.0"), "3.11")
+        expected = tuple("trl==0.22.1" if item == "trl==0.22.0" else item for item in row.requirements)
+        assert (found.stack, found.plan.requirements, found.plan.as_of) == ("trl0.22.1-py311", expected, row.as_of)
+        assert (found.plan.exempt, found.plan.excluded, found.plan.torch) == (row.exempt, row.excluded, row.torch)
+        assert "2025-08-30T00:00:00Z" in calls[0]
+        again, no_calls = self.made("trl==0.22.1", monkeypatch)
+        assert (again, no_calls) == (found, [])
+
+    def test_extras_are_requested_or_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """This also holds for releases that are tried as a safe target; the lock of a row has no extras."""
+        found, _ = self.made("trl[vllm]==0.22.1", monkeypatch)
+        assert (found.stack, found.not_followed) == ("trl-vllm0.22.1-py311", ())
+        other = resolve.of_release(found, "trl", Version("0.22.2"), date(2025, 9, 3), MATRIX, DeviceKind.CPU)
+        assert other.stack == "trl-vllm0.22.2-py311" and "trl[vllm]==0.22.2" in other.plan.requirements
+        row, _ = self.made("trl[vllm]==0.22.2", monkeypatch)
+        told = ("trl[vllm]==0.22.2: the committed lock of trl0.22 has no extras",)
+        assert (row.stack, row.not_followed) == ("trl0.22-py311", told)
+
+    def test_another_content_of_a_file_is_another_lock(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """uv gets all of its packages."""
+        file = tmp_path / "requirements.txt"
+        file.write_text("trl==0.22.1\ntokenizers==0.22.0\n")
+        one, calls = self.made(str(file), monkeypatch)
+        assert {"trl==0.22.1", "tokenizers==0.22.0"} <= set(calls[0])
+        file.write_text("trl==0.22.1\ntokenizers==0.22.1\n")
+        other, _ = self.made(str(file), monkeypatch)
+        assert one.stack != other.stack
+
+    def test_constraints_limit_and_are_not_installed(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """An included file may narrow what the file names, and what others need."""
+        (tmp_path / "more.txt").write_text("trl<0.23\nours>=1\n")
+        file = tmp_path / "requirements.txt"
+        file.write_text("-c more.txt\ntrl>=0.22\n")
+        found, _ = self.made(str(file), monkeypatch)
+        rest = [name for name in MATRIX.packages if name != "trl"]
+        assert list(found.plan.requirements) == ["trl>=0.22", *rest, *MATRIX.tools]
+        assert found.plan.constraints == ("ours>=1", "trl<0.23")
+
+    def test_an_unreachable_registry_is_an_infrastructure_failure(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing is known about the versions."""
+        monkeypatch.setattr(locks, "run_uv", lambda *_, **__: Answer(2, "", "error: Failed to fetch: `https://x`"))
+        side = read_side(["trl==0.22.1"], "--to", MATRIX)
+        with pytest.raises(RegistryUnreachable) as raised:
+            resolve.resolve(side, "trl==0.22.1", MATRIX, DeviceKind.CPU, None, lambda _: None)
+        assert str(raised.value) == (
+            "trl0.22.1-py311: no lock could be made: Failed to fetch: `https://x`\n"
+            "The package index did not answer, or uv itself failed.\n"
+            "Check the connection and run the gate again, or name stacks of the matrix: they have locks."
+        )

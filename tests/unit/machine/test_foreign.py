@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import json
 import os
 import tarfile
 import tracemalloc
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from finetune_compat.machine import foreign
+from finetune_compat.machine.foreign import DEEPEST, parsed
 
 
 def packed(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
@@ -131,9 +133,35 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         (b'{"a": ' + b"1" * 5_000 + b"}", "is not JSON: a number of 5,000 digits"),
         (b"\xff\xfe", "is not JSON: 'utf-8' codec"),
         (b"", "is not JSON: "),
+        (b"{", "is not JSON: "),
+        (b"NaN]", "is not JSON: "),
     ],
 )
 def test_what_is_no_json_is_one_error(content: bytes, problem: str) -> None:
-    """No depth and no number of digits ends in another exception."""
-    with pytest.raises(ValueError, match=problem):
+    """No depth and no number of digits ends in another exception. The message can follow the name of the file."""
+    with pytest.raises(ValueError, match=f"^{problem}"):
         foreign.parsed(content)
+
+
+def nested(levels: int, opening: str, closing: str) -> bytes:
+    return (opening * levels + "1" + closing * levels).encode()
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a": ', "}")])
+def test_what_is_nested_deeper_than_any_real_file_is_refused(opening: str, closing: str) -> None:
+    """The limit itself is allowed. Far beyond it, the parser of the standard library would raise RecursionError."""
+    text = nested(DEEPEST, opening, closing)
+    assert parsed(text) == json.loads(text)
+    for levels in (DEEPEST + 1, 200_000):
+        with pytest.raises(ValueError, match=f"^is nested more than {DEEPEST} levels deep$"):
+            parsed(nested(levels, opening, closing))
+
+
+def test_many_items_beside_each_other_are_not_deep() -> None:
+    """A vocabulary has a hundred thousand."""
+    assert len(parsed(b"[" + b"[1]," * 100_000 + b"[1]]")) == 100_001
+
+
+def test_options_are_those_of_the_standard_library() -> None:
+    """A reader may refuse duplicate keys."""
+    assert parsed(b'{"a": 1, "a": 2}', object_pairs_hook=list) == [("a", 1), ("a", 2)]

@@ -360,3 +360,9 @@ class TestCommittedLocks:
             assert not [
                 line for line in path.read_text().splitlines() if "file:" in line or line.startswith(("-", "--"))
             ]
+
+
+def test_a_lock_of_another_matrix_is_stale_for_a_row() -> None:
+    """Rows use their committed locks: their header lists constraints only if there are any."""
+    matrix = read_matrix()
+    assert all("constrained" not in locks.facts_of(plan) for plan in matrix.plans(matrix.stack("trl0.22")))

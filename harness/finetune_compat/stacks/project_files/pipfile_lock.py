@@ -61,7 +61,7 @@ def _package(name: str, table: Mapping[str, Any], place: Place, section: str, in
         source = Source(Origin.INDEX, indexes.get(str(table.get("index")), ""))
     version = str(table.get("version") or "")
     found = of_requirement(
-        f"{name}{f'[{chr(44).join(extras)}]' if extras else ''}{version if version != '*' else ''}", place, _KIND
+        f"{name}{f'[{chr(44).join(extras)}]' if extras else ''} {version if version != '*' else ''}", place, _KIND
     )
     groups = {"default": (), "develop": ("group dev",)}.get(section, (f"group {section}",))
     return Package(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,29 +9,10 @@ from pathlib import Path
 import pytest
 from finetune_compat.contract.errors import ExitCode, ProjectFileError
 from finetune_compat.stacks.project_files.reading import read_project
-from finetune_compat.stacks.project_files.value import Kind, Project
-from finetune_compat.stacks.uv_tool import bare_environ, run_uv
-from packaging.requirements import Requirement
+from finetune_compat.stacks.project_files.value import Kind
+from project_builders import CASES, read, shown
 
-CASES = Path(__file__).parent / "cases"
 SHA = "0f9ab5d1c2b3a4958677665544332211ffeeddcc"
-
-
-def read(case: str) -> Project:
-    """The project of a case."""
-    return read_project(CASES / case)
-
-
-def shown(found: Project) -> list[str]:
-    """Each package, with `on LINE`, `if MARKER`, `in GROUP` and `only a limit` where it applies."""
-    return [
-        str(item)
-        + (f" on {item.place.line}" if item.place.line else "")
-        + (f" if {item.marker}" if item.marker else "")
-        + (f" in {', '.join(item.groups)}" if item.groups else "")
-        + (" only a limit" if item.constraint else "")
-        for item in found.packages
-    ]
 
 
 FLASH = (
@@ -259,55 +239,6 @@ def test_what_is_not_read_is_named_with_the_reason(case: str) -> None:
     assert list(map(str, read(case).unread)) == UNREAD[case]
 
 
-def test_a_real_uv_lock_has_what_uv_itself_exports() -> None:
-    """With all groups, and with none: uv reads its own file right."""
-    found = read("uv/uv.lock")
-    every = ("--all-groups", "--all-extras")
-    for options, packages in ((every, found.on("3.11")), (("--no-dev",), _always(found))):
-        assert {str(item) for item in packages} == _exported(*options)
-    groups = {group for item in found.packages for group in item.groups}
-    assert groups == {"extra quant", "extra all", "group dev", "group test"}
-
-
-def _always(found: Project) -> list[object]:
-    return [item for item in found.on("3.11") if not item.groups]
-
-
-def _exported(*options: str) -> set[str]:
-    """The pins that uv exports from the lock, of those that hold on Linux with Python 3.11."""
-    project = ("--project", str(CASES / "uv"), "--frozen", "--offline", "--python", sys.executable)
-    words = ("--no-hashes", "--no-annotate", "--no-header", "--no-emit-project", *options)
-    answer = run_uv(("export", *project, *words), environ=bare_environ())
-    assert answer.ok, answer.complaint
-    pins = [Requirement(line) for line in answer.output.splitlines() if "==" in line]
-    linux = {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"}
-    python = {"python_version": "3.11", "python_full_version": "3.11.9"}
-    return {f"{pin.name}{pin.specifier}" for pin in pins if not pin.marker or pin.marker.evaluate({**linux, **python})}
-
-
-def test_a_real_pylock_says_the_same_as_the_uv_lock_it_was_exported_from() -> None:
-    """All groups and extras were exported, so all of its packages are always installed."""
-    locked = {str(item) for item in read("uv/uv.lock").packages}
-    assert {str(item) for item in read("pylock/pylock.toml").packages} == locked
-    assert not any(item.groups for item in read("pylock/pylock.toml").packages)
-    assert {str(item) for item in read("pylock/pylock.toml").on("3.11")} == {
-        str(item) for item in read("uv/uv.lock").on("3.11")
-    }
-
-
-def test_a_real_pipfile_lock() -> None:
-    """Every entry is a package; those of `develop` are in the group dev."""
-    found = read("pipenv/Pipfile.lock")
-    text = (CASES / "pipenv" / "Pipfile.lock").read_text()
-    assert len(found.packages) == len(re.findall(r'"version": "==', text))
-    lines = text.splitlines()
-    assert all(f'"{item.name}": {{' in lines[item.place.line - 1].lower() for item in found.packages)
-    assert {item.name for item in found.packages if item.groups} == {
-        *("iniconfig", "packaging", "pluggy", "pygments", "pytest")
-    }
-    assert "trl==0.22.2" in map(str, found.packages)
-
-
 KINDS = (
     "Name a project folder, pyproject.toml, uv.lock, poetry.lock, pdm.lock, Pipfile.lock, pylock.toml, "
     "requirements.txt, environment.yml, conda-lock.yml, a script with inline metadata, the output of `pip freeze` or "
@@ -399,14 +330,6 @@ def test_what_is_no_such_file_is_refused_with_one_sentence(case: str) -> None:
     assert raised.value.exit_code is ExitCode.BAD_INPUT
 
 
-def test_files_that_include_each_other() -> None:
-    """The line of the include that closes the circle."""
-    folder = CASES / "refused" / "cyclic"
-    with pytest.raises(ProjectFileError) as raised:
-        read_project(folder / "a.txt")
-    assert str(raised.value) == f"{folder / 'b.txt'}:1: it includes {folder / 'a.txt'}, which includes this file\n{TXT}"
-
-
 def test_nothing_there(tmp_path: Path) -> None:
     """A misspelt path, a broken link, a link to itself, and an empty folder."""
     (tmp_path / "broken.txt").symlink_to(tmp_path / "gone")
@@ -442,18 +365,6 @@ def test_a_project_with_settings_of_tools_only_has_its_requirements(tmp_path: Pa
     (tmp_path / "pyproject.toml").write_text("[tool.ruff]\nline-length = 100\n")
     (tmp_path / "environment.yml").write_text("dependencies:\n  - pip:\n    - trl==0.22.2\n")
     assert shown(read_project(tmp_path)) == ["trl==0.22.2 on 3"]
-
-
-def test_a_requirements_file_that_names_its_own_project(tmp_path: Path) -> None:
-    """`-e .[train]` installs what the project names, with that extra."""
-    (tmp_path / "requirements.txt").write_text("-e .[train]\n")
-    (tmp_path / "pyproject.toml").write_text(
-        '[project]\nname = "x"\ndependencies = ["peft"]\n'
-        '[project.optional-dependencies]\ntrain = ["trl==0.22.2"]\ndocs = ["sphinx"]\n'
-    )
-    found = read_project(tmp_path / "requirements.txt")
-    assert shown(found) == ["peft on 3", "trl==0.22.2 on 5"]
-    assert list(map(str, found.unread)) == [".[train]: a project: what it names is read, and it is not installed"]
 
 
 def test_a_pipe_of_the_shell_is_read() -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 from finetune_compat.contract.errors import ProjectFileError
 from finetune_compat.stacks.project_files.reading import read_project
+from finetune_compat.stacks.project_files.value import Project
+from finetune_compat.stacks.uv_tool import bare_environ, run_uv
+from packaging.requirements import Requirement
+from project_builders import CASES, read
 
 LOCK = """version = 1
 requires-python = ">=3.11"
@@ -89,3 +94,29 @@ def test_a_damaged_entry_is_named_with_its_line(tmp_path: Path, old: str, new: s
         read_project(path)
     assert problem in str(raised.value)
     assert str(raised.value).endswith("\nIt was edited by hand, or a merge broke it.\nMake it again: `uv lock`.")
+
+
+def test_a_real_uv_lock_has_what_uv_itself_exports() -> None:
+    """With all groups, and with none: uv reads its own file right."""
+    found = read("uv/uv.lock")
+    every = ("--all-groups", "--all-extras")
+    for options, packages in ((every, found.on("3.11")), (("--no-dev",), _always(found))):
+        assert {str(item) for item in packages} == _exported(*options)
+    groups = {group for item in found.packages for group in item.groups}
+    assert groups == {"extra quant", "extra all", "group dev", "group test"}
+
+
+def _always(found: Project) -> list[object]:
+    return [item for item in found.on("3.11") if not item.groups]
+
+
+def _exported(*options: str) -> set[str]:
+    """The pins that uv exports from the lock, of those that hold on Linux with Python 3.11."""
+    project = ("--project", str(CASES / "uv"), "--frozen", "--offline", "--python", sys.executable)
+    words = ("--no-hashes", "--no-annotate", "--no-header", "--no-emit-project", *options)
+    answer = run_uv(("export", *project, *words), environ=bare_environ())
+    assert answer.ok, answer.complaint
+    pins = [Requirement(line) for line in answer.output.splitlines() if "==" in line]
+    linux = {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64"}
+    python = {"python_version": "3.11", "python_full_version": "3.11.9"}
+    return {f"{pin.name}{pin.specifier}" for pin in pins if not pin.marker or pin.marker.evaluate({**linux, **python})}

@@ -1,0 +1,146 @@
+"""Cells of a side are selected, run in the environment of its lock, and reported in its row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import builders as b
+import pytest
+from finetune_compat.contract.cell_id import parse_cell
+from finetune_compat.contract.errors import EnvironmentMismatch, RegistryUnreachable, Unbuildable
+from finetune_compat.contract.plan import PlannedCell
+from finetune_compat.contract.records import Observation
+from finetune_compat.gate import sides
+from finetune_compat.gate.decision import Rule
+from finetune_compat.gate.progress import GateProgress
+from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.sides import GateSelection, Runner, prepared, side, side_before
+from finetune_compat.results.run_files import RowState, StackRow, read_rows, write_row
+from finetune_compat.run.options import RunOptions
+from finetune_compat.stacks.locks import Lock, Unsolvable
+from rich.console import Console
+from stack_builders import lock_plan
+
+LOCK = Lock(Path("lock"), "5f" * 32, {"trl": "0.22.2"}, {})
+PLAN = lock_plan()
+STACK = PLAN.stack.on(PLAN.python)
+
+
+def resolved(lock: Lock | Unsolvable = LOCK) -> Resolved:
+    """A side."""
+    return Resolved("trl==0.22.2", Rule.ROW, PLAN, lock, ("torch: it is the machine's",), ())
+
+
+def row_of(run: Path) -> StackRow:
+    """The one row of a run."""
+    (row,) = read_rows(run)
+    return row
+
+
+class TestSelection:
+    @pytest.mark.parametrize(
+        ("selection", "taken"),
+        [
+            (GateSelection(), True),
+            (GateSelection(flows=("sft-peft-model",)), True),
+            (GateSelection(flows=("sft-full",)), False),
+            (GateSelection(cells=("sft-peft-model[qwen2-nf4-gc]",)), True),
+            (GateSelection(cells=("sft-peft-model[qwen2-int8-gc]",)), False),
+            (GateSelection(("sft-full",), ("sft-peft-model[qwen2-nf4-gc]",)), False),
+        ],
+    )
+    def test_flows_and_cells_limit(self, selection: GateSelection, taken: bool) -> None:
+        """A planned cell, and the id of one, in the same way on every stack and device."""
+        assert selection.takes(PlannedCell("sft-peft-model", b.NF4, ())) is taken
+        assert selection.has(parse_cell("trl0.22-py311/sft-peft-model[qwen2-nf4-gc]@cuda")) is taken
+
+
+class TestEnvironments:
+    @pytest.fixture
+    def failing(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+        """Make the environment fail with this error."""
+
+        def use(error: Exception) -> None:
+            def environment_of(_: Lock) -> None:
+                raise error
+
+            monkeypatch.setattr(sides, "environment_of", environment_of)
+
+        return use
+
+    def test_a_lock_without_a_solution_is_uninstallable(self, tmp_path: Path) -> None:
+        """For the reason of the resolver."""
+        assert prepared(resolved(Unsolvable(Path("lock"), "cause: trl needs peft>=9", {})), tmp_path) is None
+        assert row_of(tmp_path) == StackRow(STACK, RowState.UNINSTALLABLE, "trl needs peft>=9", ())
+
+    def test_a_package_that_does_not_build_is_uninstallable(self, tmp_path: Path, failing: Any) -> None:
+        """The versions are at fault."""
+        failing(Unbuildable("tokenizers does not build"))
+        assert prepared(resolved(), tmp_path) is None
+        assert row_of(tmp_path) == StackRow(STACK, RowState.UNINSTALLABLE, "tokenizers does not build", ())
+
+    def test_an_environment_that_is_not_as_its_lock_is_the_machine_s(self, tmp_path: Path, failing: Any) -> None:
+        """Nothing is known of the versions."""
+        failing(EnvironmentMismatch("trl is 0.1"))
+        assert prepared(resolved(), tmp_path) is None
+        assert row_of(tmp_path) == StackRow(STACK, RowState.INFRASTRUCTURE, "trl is 0.1", ())
+
+    def test_a_registry_that_does_not_answer_ends_the_gate(self, tmp_path: Path, failing: Any) -> None:
+        """No row says anything."""
+        failing(RegistryUnreachable("no route"))
+        with pytest.raises(RegistryUnreachable):
+            prepared(resolved(), tmp_path)
+        assert list(read_rows(tmp_path)) == []
+
+
+class TestSide:
+    def test_before_it_ran(self) -> None:
+        """As if its cells ran; torch is of the plan, and not of the lock."""
+        found = side_before(resolved())
+        assert (found.asked, found.stack, found.state, found.reason) == ("trl==0.22.2", STACK, RowState.RAN, "")
+        assert found.versions == {"trl": "0.22.2", "torch": PLAN.torch}
+        assert (found.lock_sha256, found.not_followed) == (LOCK.sha256, ("torch: it is the machine's",))
+
+    def test_without_a_lock_it_has_no_versions(self) -> None:
+        """Nothing was installed."""
+        found = side_before(resolved(Unsolvable(Path("lock"), "cause: why", {})))
+        assert (found.versions, found.lock_sha256) == ({}, "")
+
+    def test_after_it_ran(self, tmp_path: Path) -> None:
+        """Its row says how."""
+        write_row(tmp_path, StackRow("another", RowState.RAN, "", ()))
+        write_row(tmp_path, StackRow(STACK, RowState.INFRASTRUCTURE, "no disk space", ()))
+        found = side(resolved(), tmp_path)
+        assert (found.state, found.reason) == (RowState.INFRASTRUCTURE, "no disk space")
+
+
+ONE, OTHER = "trl0.19-py311", "trl0.22-py311"
+
+
+def interrupted(run: Path, rows: list[StackRow], *seen: Observation) -> list[str]:
+    """What a gate leaves out that ends after these cells, between the two stacks of the rows."""
+    b.stored(run, rows, *seen)
+    runner = Runner(run, b.UNLISTED, (), RunOptions(), GateProgress(Console(quiet=True)))
+    runner._drop_unfinished(tuple(row.name for row in rows))
+    return runner.dropped
+
+
+def test_a_cell_that_one_side_did_not_finish_is_left_out_on_both(tmp_path: Path) -> None:
+    """It could not be compared. The row holds the others."""
+    one, other = ([b.healthy(variant=kind, stack=stack) for kind in (b.NF4, b.INT8)] for stack in (ONE, OTHER))
+    assert interrupted(tmp_path, [b.ran(*one), b.ran(*other)], *one, other[0]) == [
+        "sft-peft-model[qwen2-int8-gc]@cpu",
+    ]
+    assert {row.name: row.selected for row in read_rows(tmp_path)} == {ONE: (one[0].cell,), OTHER: (other[0].cell,)}
+
+
+def test_a_side_that_cannot_be_installed_stays_so(tmp_path: Path) -> None:
+    """Its row has the reason."""
+    one = b.healthy(stack=ONE)
+    gone = b.uninstallable(OTHER)
+    assert interrupted(tmp_path, [b.ran(one), gone], one) == ["sft-peft-model[qwen2-nf4-gc]@cpu"]
+    assert {row.name: row for row in read_rows(tmp_path)} == {
+        ONE: StackRow(ONE, RowState.RAN, "", ()),
+        OTHER: gone,
+    }
