@@ -39,7 +39,7 @@ _LONGEST_HEADER = 100_000_000
 
 _LARGEST_HEADER = 32 * 1024 * 1024
 _MOST_TENSORS = 100_000
-_LONGEST_NAME = 10_000
+_LONGEST_NAME = 4_000  # Python reads no number of 4,300 digits
 _MOST_PARTS = 64
 """Limits of what is read: several times what the largest adapters have."""
 
