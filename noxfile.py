@@ -13,7 +13,7 @@
 #   "platformdirs>=4.4,<5",
 #   "poetry-core>=1.9,<3",
 #   "pydantic>=2.7,<3",
-#   "pyyaml>=6.0.1,<7",
+#   "pyyaml>=6.0.4,<7",
 #   "rich>=13.8,<16",
 #   "safetensors>=0.6.2,<1",
 #   "tomli>=2.5,<3",

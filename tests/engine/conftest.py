@@ -25,6 +25,10 @@ MEMORY = 80_000_000
 """Bytes of a node's object store: what passes through it is small."""
 
 
+PASSED = ("--pass-env", "STAND_IN_LOG", "--pass-env", "STAND_IN_NODE")
+"""The stand-in needs them, and cells get no other variables."""
+
+
 @dataclass
 class Nodes:
     """The cluster, and what its nodes have in common with the process that asks."""
@@ -55,7 +59,7 @@ class Nodes:
         """Start `compat run` on the cluster. The asking machine has a store of its own in `runs`."""
         environ = {**os.environ, **self.environ, "COMPAT_STORE": str(runs / "store"), "COMPAT_OUT": str(runs / "out")}
         filters = (*STACKS, "--flows", "sft-full", "--device", "cpu")
-        command = ("run", *filters, "--engine", "ray", "--address", self.cluster.address, *arguments)
+        command = ("run", *filters, *PASSED, "--engine", "ray", "--address", self.cluster.address, *arguments)
         return subprocess.Popen(
             [sys.executable, "-m", "finetune_compat", *command],
             env=environ,
