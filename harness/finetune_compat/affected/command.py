@@ -115,5 +115,5 @@ def _notes(found: Answer, why: Mapping[str, str]) -> list[Note]:
 def _level(hit: Hit) -> Level:
     if hit.certainty is not Certainty.HIT:
         return Level.WARNING
-    # A crash is loud by itself. What ends well and trained nothing is what nobody notices.
+    # Users see a crash. They do not see a run that ends without an error and trained nothing.
     return Level.WARNING if hit.harm is Harm.CRASHES else Level.ERROR
