@@ -172,6 +172,13 @@ def exam(session: nox.Session) -> None:
     session.run(sys.executable, "-m", "finetune_compat.evidence.exam", *session.posargs, external=True, env=env)
 
 
+@nox.session(python=False)
+def corpus(session: nox.Session) -> None:
+    """Which adapters saved by which PEFT does which newer one load? Writes reports/adapters/."""
+    env = {"PYTHONPATH": str(HERE / "harness")}
+    session.run(sys.executable, "-m", "finetune_compat.evidence.adapter_corpus", external=True, env=env)
+
+
 @nox.session
 def trust(session: nox.Session) -> None:
     """What the harness itself withstands: faults, fuzzing, decisions between equal sides; -- N examples."""

@@ -758,6 +758,13 @@ _TABLE = (
         severity=Severity.NOTE,
     ),
     Code(
+        "S406",
+        "Names and shapes are enough to foretell whether it loads",
+        "Load it once with its base, and compare the answers with those after training.",
+        _ADAPTER,
+        severity=Severity.NOTE,
+    ),
+    Code(
         "W701",
         "Trained weights change",
         "Optimizer and gradients are fine, so look at the optimizer step: the learning rate and its schedule. Train in "
