@@ -6,8 +6,10 @@ from pathlib import Path
 
 import finetune_compat
 import pytest
+from finetune_compat.evidence.adapter_corpus import stacks_by_peft
 from finetune_compat.evidence.adapter_page import page, spans
 from finetune_compat.evidence.adapter_record import Corpus, Load, Outcome, Save, read_corpus
+from finetune_compat.stacks.matrix import read_matrix
 
 COMMITTED = Path(finetune_compat.__file__).parents[2] / "reports" / "adapters"
 
@@ -83,6 +85,11 @@ def test_releases_are_written_as_ranges(found: list[str], expected: str) -> None
 def test_the_committed_page_is_what_the_record_says_today() -> None:
     """No sentence changed without it."""
     assert (COMMITTED / "adapters.md").read_text(encoding="utf-8") == page(read_corpus(COMMITTED / "corpus.json"))
+
+
+def test_the_record_has_every_release_of_the_matrix() -> None:
+    """A new one is a run of `nox -s corpus`."""
+    assert list(read_corpus(COMMITTED / "corpus.json").versions) == list(stacks_by_peft(read_matrix()))
 
 
 def test_inspect_reports_no_trained_adapter_of_any_release_as_unhealthy() -> None:
