@@ -31,9 +31,9 @@
 Arguments after -- of compat sessions; `compat run` has the same ones, and unknown arguments are passed to pytest
 (for example -k sft-peft-model):
 
-  cells       --cells FILE (one id per line), --tier quick|deep|deep-only, --steps N, --model ID_OR_PATH (real weights),
-              --fresh (also run cached cells), --limit SECONDS and --memory-limit SIZE of a cell, --pass-env NAME (a
-              variable that cells get too)
+  cells       --tier default (cells that tell releases apart)|full|deep|deep-only, --cells FILE (one id per line),
+              --steps N, --model ID_OR_PATH (real weights), --fresh (also run cached cells), --limit SECONDS and
+              --memory-limit SIZE of a cell, --pass-env NAME (a variable that cells get too)
   device      --device cpu|cuda|auto, --gpus N, --gpu-idle-below GB, --gpu-larger-than GB, --attention NAME
   packages    --base-python PY (use its torch), --base-torch (use the torch of the Python that runs nox), --offline,
               --wheelhouse DIR (docs/air-gapped.md)

@@ -181,7 +181,7 @@ def run(  # noqa: PLR0913 - one parameter an option
         typer.Option(help="Ray cluster, such as 10.0.0.1:6379. Default: RAY_ADDRESS, or a Ray on this machine."),
     ] = None,
     device: Annotated[DeviceChoice, typer.Option(help=HELP["device"])] = DeviceChoice.AUTO,
-    tier: Annotated[Tier, typer.Option(help=HELP["tier"])] = Tier.QUICK,
+    tier: Annotated[Tier, typer.Option(help=HELP["tier"])] = Tier.DEFAULT,
     steps: Annotated[int, typer.Option(help=HELP["steps"])] = STEPS,
     model: Annotated[str | None, typer.Option(help=HELP["model"])] = None,
     attention: Annotated[Attention, typer.Option(help=HELP["attention"])] = Attention.SDPA,
@@ -202,7 +202,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     Safe to interrupt: run the same command again to resume.
     """
     from finetune_compat.run import command
-    from finetune_compat.run.options import RunOptions, checked
+    from finetune_compat.run.options import RunOptions, checked, narrowed
     from finetune_compat.run.priority import parse_span
     from finetune_compat.run.request import WHERE, RunRequest
     from finetune_compat.run.selection import AskedCells
@@ -239,7 +239,7 @@ def run(  # noqa: PLR0913 - one parameter an option
         jobs=jobs,
         engine=engine,
         address=address,
-        options=checked(options, WHERE),
+        options=checked(narrowed(options, named=bool(flows or variants or words)), WHERE),
     )
     return command.run(request)
 
@@ -532,11 +532,11 @@ def known(
         bool, typer.Option("--check", help="Write nothing. Exit code 1 if the file differs from what would be written.")
     ] = False,
 ) -> int:
-    """Derive what gates know before they run from the committed baselines: matrices/known-results.json."""
+    """Derive what gates know before they run, and the default tier, from the committed baselines."""
     from finetune_compat.evidence.known import known_file, made, write_known
 
     if not check:
-        _say(f"wrote {write_known()}")
+        _say(f"wrote {' and '.join(map(str, write_known()))}")
         return ExitCode.HEALTHY
     same = known_file().read_text(encoding="utf-8") == made()
     _say(f"{known_file()}: {'up to date' if same else 'out of date. Make it again: compat known'}")
@@ -561,7 +561,7 @@ def shards(
     baseline: Annotated[str, typer.Option(help="Committed baseline to take durations from.")] = "cpu",
     *,
     device: Annotated[DeviceKind, typer.Option(help="Device of the cells.")] = DeviceKind.CPU,
-    tier: Annotated[Tier, typer.Option(help=HELP["tier"])] = Tier.QUICK,
+    tier: Annotated[Tier, typer.Option(help=HELP["tier"])] = Tier.FULL,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="New directory for plan.json and the cells of each part, part-N.txt."),

@@ -78,7 +78,7 @@ def subject(
             )
         check_script((script,))
         return Subject(script=Script((script, *arguments), steps))
-    deep = tier is not Tier.QUICK
+    deep = tier is not Tier.FULL
     cells = DEEP_CELLS if deep else [(known.name, variant) for known, variant in cells_on(DeviceKind.CPU)]
     known = [f"{name}[{variant}]" for name, variant in cells]
     if flow is not None:

@@ -47,7 +47,7 @@ class Code:
     applies_to: frozenset[AppliesTo]
     requires: tuple[str, ...] = ()
     """Codes whose failure explains a failure of this code. Codes that do not apply to the subject are ignored."""
-    tier: Tier = Tier.QUICK
+    tier: Tier = Tier.FULL
     """The tier that measures the data of this check."""
     severity: Severity = Severity.UNHEALTHY
 

@@ -69,7 +69,9 @@ class Subject(StrEnum):
 class Tier(StrEnum):
     """How much is measured."""
 
-    QUICK = "quick"
+    DEFAULT = "default"
+    """The cells that tell the measured releases apart, and every cell of what was not measured."""
+    FULL = "full"
     """Every cell once."""
     DEEP = "deep"
     """Every cell once, and the extra measurements of `DEEP_CELLS`."""
