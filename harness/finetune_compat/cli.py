@@ -197,7 +197,7 @@ def run(  # noqa: PLR0913 - one parameter an option
     base_torch: Annotated[bool, typer.Option("--base-torch", help=HELP["base-torch"])] = False,
     out: Out = None,
 ) -> int:
-    """Run the selected cells that are not cached, several stacks in parallel. Default: all cells.
+    """Run the selected cells that are not cached, several stacks in parallel. Default: the default tier of all stacks.
 
     Safe to interrupt: run the same command again to resume.
     """
