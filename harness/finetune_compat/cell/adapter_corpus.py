@@ -170,12 +170,15 @@ def _found(base: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     predicted = prediction_of({"adapter": given["config"], "tensors": given["tensors"], "base": config})
     bare = _loaded(base)
     drift = _distance(_logits(bare), before)
-    try:
-        loaded, error = _logits(PeftModel.from_pretrained(bare, str(directory))), ""
-    except Exception as raised:  # noqa: BLE001 - likewise
-        loaded, error = before, _text(raised)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            loaded, error = _logits(PeftModel.from_pretrained(bare, str(directory))), ""
+        except Exception as raised:  # noqa: BLE001 - likewise
+            loaded, error = before, _text(raised)
     return {
         "error": error,
+        "warned": [_line(str(one.message)) for one in caught if issubclass(one.category, UserWarning)],
         "moved": _distance(after, before),
         "off": _distance(loaded, after),
         "off_base": _distance(loaded, before),
@@ -191,7 +194,11 @@ def _distance(left: torch.Tensor, right: torch.Tensor) -> float:
 
 
 def _text(raised: BaseException) -> str:
-    return f"{type(raised).__name__}: {' '.join(str(raised).split())[:300]}"
+    return f"{type(raised).__name__}: {_line(str(raised))}"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:300]
 
 
 if __name__ == "__main__":

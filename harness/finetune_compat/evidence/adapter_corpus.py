@@ -23,7 +23,7 @@ from packaging.version import Version
 from finetune_compat.checks.codes import Severity
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.evidence.adapter_page import page
-from finetune_compat.evidence.adapter_record import Corpus, Load, Save, corpus_text, outcome
+from finetune_compat.evidence.adapter_record import Corpus, Load, Outcome, Save, corpus_text, outcome
 from finetune_compat.inspect.inspection import inspected
 from finetune_compat.inspect.loading import loading_of, shapes_of
 from finetune_compat.inspect.saved import Saved, read_adapter
@@ -120,12 +120,13 @@ def _loads(stack: StackPython, release: str, base: Path, adapters: Mapping[str, 
         saved = adapters[saved_by][method]
         alone = _unhealthy(inspected(saved, None, None).findings)
         whole = _unhealthy(inspected(saved, loading_of(stack.name, facts["predicted"]), None).findings)
+        became = outcome(facts["error"], facts["moved"], facts["off"], facts["off_base"], facts["drift"])
         yield Load(
             method=method,
             saved_by=saved_by,
             loaded_by=release,
-            outcome=outcome(facts["error"], facts["moved"], facts["off"], facts["off_base"], facts["drift"]),
-            error=facts["error"],
+            outcome=became,
+            said=facts["error"] or ("" if became is Outcome.LOADS else next(iter(facts["warned"]), "")),
             foretold=tuple(code for code in whole if code not in alone),
         )
 

@@ -17,7 +17,7 @@ and shapes alone. Written by `nox -s corpus`.\
 """
 
 METHODS = ("method", "saved by PEFT", "loads", "does not", "cannot be told", "found by inspect alone")
-LOSSES = ("method", "saved by PEFT", "loaded by PEFT", "outcome", "error", "foretold by inspect")
+LOSSES = ("method", "saved by PEFT", "loaded by PEFT", "outcome", "error or warning", "foretold by inspect")
 REFUSALS = ("method", "PEFT", "error")
 
 
@@ -76,27 +76,19 @@ def _grouped(loads: Sequence[Load], releases: Sequence[str]) -> Iterator[list[st
     """A row for each method, loading releases and outcome; adapters of several releases share it."""
     by_save: dict[tuple[str, str, str, Outcome, tuple[str, ...]], list[str]] = {}
     for load in loads:
-        key = (load.method, load.saved_by, _kind(load.error), load.outcome, load.foretold)
+        key = (load.method, load.saved_by, load.said, load.outcome, load.foretold)
         by_save.setdefault(key, []).append(load.loaded_by)
     rows: dict[tuple[str, str, str, Outcome, tuple[str, ...]], list[str]] = {}
-    for (method, saved_by, error, outcome, foretold), loaded_by in by_save.items():
-        key = (method, spans(loaded_by, releases), error, outcome, foretold)
+    for (method, saved_by, said, outcome, foretold), loaded_by in by_save.items():
+        key = (method, spans(loaded_by, releases), said, outcome, foretold)
         rows.setdefault(key, []).append(saved_by)
-    for (method, loaded, error, outcome, foretold), saved in rows.items():
+    for (method, loaded, said, outcome, foretold), saved in rows.items():
         told = ", ".join(foretold) or "no"
-        yield [f"`{method}`", spans(saved, releases), loaded, outcome, _error(error), told]
+        yield [f"`{method}`", spans(saved, releases), loaded, outcome, _said(said), told]
 
 
-def _error(text: str) -> str:
+def _said(text: str) -> str:
     return plain(shortened(text)) if text else ""
-
-
-def _kind(error: str) -> str:
-    """The error without addresses and numbers that differ between runs of the same fault."""
-    return error.split("(", 1)[0].strip() if len(error) > _LONG else error
-
-
-_LONG = 200
 
 
 def _refusals(corpus: Corpus, releases: Sequence[str]) -> Iterator[list[str]]:
@@ -105,7 +97,7 @@ def _refusals(corpus: Corpus, releases: Sequence[str]) -> Iterator[list[str]]:
         if save.error:
             found.setdefault((save.method, save.error), []).append(save.peft)
     for (method, error), pefts in found.items():
-        yield [f"`{method}`", spans(pefts, releases), _error(error)]
+        yield [f"`{method}`", spans(pefts, releases), _said(error)]
 
 
 def spans(found: Collection[str], order: Sequence[str]) -> str:

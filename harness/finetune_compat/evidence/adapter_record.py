@@ -74,7 +74,8 @@ class Load:
     loaded_by: str
     """Releases of PEFT."""
     outcome: Outcome
-    error: str
+    said: str
+    """The error; without one, the first warning, if the adapter is not loaded whole."""
     foretold: tuple[str, ...]
     """Codes with which `compat inspect --base` says that it does not load whole."""
 

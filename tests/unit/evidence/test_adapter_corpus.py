@@ -16,7 +16,7 @@ from finetune_compat.evidence.adapter_record import Outcome, read_corpus
 from finetune_compat.stacks.matrix import read_matrix
 from packaging.version import Version
 
-FACTS = {"error": "", "moved": 4.0, "off": 0.0, "off_base": 4.0, "drift": 0.0}
+FACTS = {"error": "", "warned": ["Retrain it."], "moved": 4.0, "off": 0.0, "off_base": 4.0, "drift": 0.0}
 PREDICTED = {
     "versions": {"peft": "0.21.2", "transformers": "5.20.0", "torch": "2.13.0"},
     "base": "LlamaForCausalLM",
@@ -83,6 +83,8 @@ def test_each_release_loads_its_own_adapters_and_those_of_all_older_ones(
         ("POLY", "0.21.2", "ValueError"),
     ]
     assert {load.foretold for load in found.loads} == {()}
+    # Warnings of a healthy load say nothing about it.
+    assert [load.said for load in found.loads] == ["", "Retrain it.", ""]
 
 
 def test_a_stack_is_chosen_for_each_release_of_peft() -> None:
