@@ -40,6 +40,7 @@ from finetune_compat.machine import child_processes
 from finetune_compat.machine.foreign import parsed, read_whole
 from finetune_compat.machine.places import places
 from finetune_compat.stacks.ask import StackPython
+from finetune_compat.watch import put_back
 from finetune_compat.watch.warm import Forked, Warm, may_fork
 
 SCRIPTS = (".py", ".ipynb")
@@ -270,8 +271,8 @@ def run_pipeline(
         interpreter: the interpreter to run the script with.
         steps: number of steps of each training.
         variables: environment variables to add to the inherited ones.
-        throw_away: whether to discard everything the script saves. If false, only the output of trainers
-            and what would replace existing files is discarded.
+        throw_away: whether to discard everything the script saves through the libraries. If false, only the output of
+            trainers and what would replace existing files is discarded.
         warm: a process with the interpreter's libraries, to fork the script from it.
         limit_s: seconds that the script may take. Then all of its processes are ended.
 
@@ -292,13 +293,18 @@ def run_pipeline(
         asked.write_text(json.dumps(dataclasses.asdict(request)), encoding="utf-8")
         environ = {**environ_of(asked, interpreter.added), **(variables or {})}
         status = _run(command, environ, signals, limit_s, warm if may_fork(given) else None)
-        return without_secrets(_read(Path(folder), status, given), given)
+        seen = _read(Path(folder), status, given)
+        seen = dataclasses.replace(seen, changed=(*seen.changed, *put_back.sentences(put_back.read(Path(folder)))))
+        return without_secrets(seen, given)
 
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[str]:
-    """A temporary directory of a watch. On exit it is removed, with the links into it. What watches left that were
-    killed is removed first.
+    """A temporary directory of a watch. On exit it is removed, with the links into it, and the files that existed
+    before the script are put back. What watches left that were killed is removed first.
+
+    Raises:
+        CompatError: on exit, if a file could not be put back.
     """
     _sweep(Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, Path(folder, _HELD).open("w") as lock:
@@ -307,16 +313,18 @@ def temporary_folder() -> Iterator[str]:
             yield folder
         finally:
             _remove_links(Path(folder, SCRATCH).resolve())
+            put_back.put_back(Path(folder))
 
 
 def _sweep(temporary: Path) -> None:
-    """Remove the directories of watches that were killed, and the links into them."""
+    """Remove the directories of watches that were killed, and the links into them, and put back the user's files."""
     for mark in temporary.glob(f"{_PREFIX}*/{_HELD}"):
         # The lock is held while the watch lives. Another user's directory could name any directory of this one's.
         with contextlib.suppress(OSError), mark.open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if mark.stat().st_uid == mark.parent.stat().st_uid == os.getuid():
                 _remove_links((mark.parent / SCRATCH).resolve())
+                put_back.put_back(mark.parent, ended_at=mark.stat().st_mtime)
                 shutil.rmtree(mark.parent, ignore_errors=True)
 
 
@@ -364,6 +372,7 @@ def _run(
     process: subprocess.Popen[bytes] | Forked
     process = warm.start(command, environ) if warm else subprocess.Popen(command, env=environ, stdout=sys.stderr)
     while not signals and time.monotonic() < ends_at:
+        os.utime(Path(environ[REQUEST]).with_name(_HELD))  # when it was killed, should it be killed
         with contextlib.suppress(subprocess.TimeoutExpired):
             status = process.wait(_POLL_S)
             if not signals:  # Ctrl-C ends the script too: its exit status then means nothing
