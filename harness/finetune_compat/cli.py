@@ -517,6 +517,25 @@ def transplant(  # noqa: PLR0913 - one parameter an option
 
 
 @app.command()
+def windows(
+    issues: Annotated[
+        list[str] | None, typer.Argument(metavar="[ISSUE]...", help="Known issues, such as 'trl#3926'. Default: all.")
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
+    out: Out = None,
+) -> int:
+    """Measure whether windows of known issues begin and end at these releases: matrices/windows.json.
+
+    Each edge takes two cells: the neighbouring release replaces the one inside, and nothing else moves.
+    """
+    from finetune_compat.evidence.windows import windows_command
+
+    write_runs_to(out)
+    return windows_command(tuple(issues or ()), as_json=as_json)
+
+
+@app.command()
 def schema() -> None:
     """Write the JSON Schema of gate.json to the file that the package contains."""
     from finetune_compat.gate.report import answer_json
