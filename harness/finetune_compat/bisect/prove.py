@@ -1,4 +1,4 @@
-"""`compat transplant`: which line, proven. Exchange functions between two releases, and run both with a cell or script."""
+"""`compat transplant`: which line, proven. Exchange functions between two releases, and run a cell or a script."""
 
 from __future__ import annotations
 
