@@ -487,6 +487,9 @@ def transplant(  # noqa: PLR0913 - one parameter an option
     cell: Annotated[
         str | None, typer.Option(metavar="CELL", help="Cell to run, such as 'sft-full\\[qwen2-full-gc]'.")
     ] = None,
+    script: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Your own script to run. Its arguments follow --.")
+    ] = None,
     function: Annotated[
         list[str] | None,
         typer.Option(
@@ -495,15 +498,17 @@ def transplant(  # noqa: PLR0913 - one parameter an option
         ),
     ] = None,
     hunk: Annotated[
-        int | None, typer.Option(min=1, help="Exchange only this change of the function, counted as in its diff.")
+        int | None, typer.Option(min=1, help="Exchange only this change of the function, counted from 1.")
     ] = None,
     condition: Annotated[str, typer.Option(help="What is bad, as for `compat bisect`.")] = "verdict",
     device: Annotated[DeviceChoice | None, typer.Option(help=HELP["device"])] = None,
     python: Annotated[str | None, typer.Option(help="Python version of both sides, such as 3.12.")] = None,
+    steps: Annotated[int | None, typer.Option(help="With --script: stop each training after this many steps.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENT]...")] = None,
     out: Out = None,
 ) -> int:
-    """Which line? Exchange a function between two releases, in scratch copies, and run the cell on both.
+    """Which line? Exchange a function between two releases, in scratch copies, and run the cell or script on both.
 
     PROVEN (exit code 0): the bad function breaks the good release, and the good one repairs the bad release. Else 3.
     """
@@ -511,9 +516,39 @@ def transplant(  # noqa: PLR0913 - one parameter an option
 
     write_runs_to(out)
     request = TransplantRequest(
-        tuple(good), tuple(bad), flow, cell, tuple(function or ()), hunk, condition, device, python
+        tuple(good),
+        tuple(bad),
+        flow,
+        cell,
+        script,
+        tuple(arguments or ()),
+        tuple(function or ()),
+        hunk,
+        condition,
+        device,
+        python,
+        steps,
     )
     return transplant_command(request, as_json=as_json)
+
+
+@app.command()
+def windows(
+    issues: Annotated[
+        list[str] | None, typer.Argument(metavar="[ISSUE]...", help="Known issues, such as 'trl#3926'. Default: all.")
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
+    out: Out = None,
+) -> int:
+    """Measure whether windows of known issues begin and end at these releases: matrices/windows.json.
+
+    Each edge takes two cells: the neighbouring release replaces the one inside, and nothing else moves.
+    """
+    from finetune_compat.evidence.windows import windows_command
+
+    write_runs_to(out)
+    return windows_command(tuple(issues or ()), as_json=as_json)
 
 
 @app.command()

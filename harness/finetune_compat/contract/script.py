@@ -299,6 +299,14 @@ class Pipeline:
     """All unknown arguments of the call that ended the script."""
     status: int | None = None
     """Exit status of the process; negative for a signal. None until the host sets it."""
+    read: tuple[str, ...] | None = None
+    """Files outside the environment that the script read or imported, as far as Python opened them. None if there are
+    too many, if it wrote one of them, and in older records.
+    """
+    read_sha256: str = ""
+    """Digest of their contents; only in a cached record."""
+    hosts: tuple[str, ...] = ()
+    """Other machines that the script looked up or connected to."""
     schema: int = PIPELINE_SCHEMA
 
     def to_json(self) -> str:

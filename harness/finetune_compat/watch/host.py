@@ -19,13 +19,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
-from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted, RecordsError, StackFailed, why
+from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted, StackFailed, why
 from finetune_compat.contract.records import Stage
 from finetune_compat.contract.redaction import Redactor
 from finetune_compat.contract.script import (
-    PIPELINE_SCHEMA,
     RANK,
     REQUEST,
     SCRATCH,
@@ -39,6 +36,7 @@ from finetune_compat.contract.verdict import Outcome, Verdict
 from finetune_compat.machine import child_processes
 from finetune_compat.machine.foreign import parsed, read_whole
 from finetune_compat.machine.places import places
+from finetune_compat.results.pipelines import read_pipeline
 from finetune_compat.stacks.ask import StackPython
 from finetune_compat.watch import put_back
 from finetune_compat.watch.warm import Forked, Warm, may_fork
@@ -63,8 +61,6 @@ _POLL_S = 0.2
 
 FEWEST_STEPS = 2
 """lora_B starts at zero, so lora_A receives its first gradient at step 2."""
-
-_PIPELINE = TypeAdapter(Pipeline)
 
 _PROBE = (
     "import importlib.util as u, sys; "
@@ -422,7 +418,28 @@ def _read(folder: Path, status: int, given: Sequence[str]) -> Pipeline:
         _compared(run, [other.runs[place] for other in together if place < len(other.runs)])
         for place, run in enumerate(most.runs)
     )
-    return dataclasses.replace(most, status=status, runs=runs, unseen=(*most.unseen, *unseen))
+    return dataclasses.replace(
+        most,
+        status=status,
+        runs=runs,
+        unseen=(*most.unseen, *unseen),
+        read=_read_by_any(records, folder),
+        hosts=tuple(dict.fromkeys(host for record in records for host in record.hosts)),
+    )
+
+
+def _read_by_any(records: Iterable[Pipeline], folder: Path) -> tuple[str, ...] | None:
+    """Files that any process read outside `folder`, relative to the current directory if they are below it. None if a
+    process has no list.
+    """
+    found: set[str] = set()
+    for record in records:
+        if record.read is None:
+            return None
+        found.update(record.read)
+    here, own = Path.cwd(), folder.resolve()
+    paths = [path for path in map(Path, sorted(found)) if not path.is_relative_to(own)]
+    return tuple(str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths)
 
 
 def _compared(run: Run, others: Sequence[Run]) -> Run:
@@ -439,26 +456,7 @@ def _weights_after(run: Run) -> str | None:
 
 
 def _decoded(path: Path) -> Pipeline:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(raw, dict) or raw.get("schema") != PIPELINE_SCHEMA:
-            schema = raw.get("schema") if isinstance(raw, dict) else None
-            raise _unreadable(path, f"schema {schema!r}, this harness reads {PIPELINE_SCHEMA}")
-        return _PIPELINE.validate_python(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise _unreadable(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except ValueError as error:
-        raise _unreadable(path, f"not JSON: {error}") from None
-
-
-def _unreadable(path: Path, problem: str) -> RecordsError:
-    return RecordsError(
-        f"not a record of a watched process: {problem}",
-        where=path.name,
-        meaning="Another program wrote or changed this file in the directory of the watch.",
-        todo="Run the script again.",
-    )
+    return read_pipeline(path.read_text(encoding="utf-8", errors="replace"), path.name)
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> ExitCode:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from finetune_compat.cell.instruments import frames
 from finetune_compat.cell.script import hub
 from finetune_compat.cell.script.imports import AfterImport, Change
+from finetune_compat.cell.script.inputs import Inputs
 from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.cell.script.originals import Originals
@@ -53,6 +54,7 @@ class Process:
         self.request, self.notes = request, Notes()
         self.kept = Kept(Path(request.folder, SCRATCH), self.notes, everything=request.throw_away)
         self.originals = Originals(Path(request.folder))
+        self._inputs = Inputs((str(Path(__file__).parents[2]),))
         self._owner = os.getpid()
         self._error: Failure | None = None
         self._unknown: tuple[UnknownArgument, ...] = ()
@@ -63,6 +65,7 @@ class Process:
     def watch(self) -> None:
         """Start watching."""
         self.originals.watch()
+        self._inputs.begin()
         frames.tell_users_lines()
         finder = AfterImport(self._changes(), {"trl": self._library}, self._cannot_follow)
         sys.meta_path.insert(0, finder)  # type: ignore[arg-type]  # a finder has no base class
@@ -242,6 +245,8 @@ class Process:
             unseen=(*self.notes.unseen, *self._not_trained()),
             error=self._error,
             unknown=self._unknown,
+            read=self._inputs.read,
+            hosts=self._inputs.hosts,
         )
         suffix = RANK if int(os.environ.get("RANK", "0") or 0) else ".json"
         write_atomically(Path(self.request.folder, f"{self._owner}{suffix}"), record.to_json())
