@@ -108,7 +108,7 @@ def cell_of(signature: Signature) -> tuple[str, bool]:
     """The first cell of a CPU that shows a signature, without its stack, and whether the deep tier measures it. Cells
     without quantization come first, because every release runs them on a CPU.
     """
-    deep = condition(signature.check, None).tier is not Tier.QUICK
+    deep = condition(signature.check, None).tier is not Tier.FULL
     cells = DEEP_CELLS if deep else tuple((flow.name, variant) for flow, variant in cells_on(DeviceKind.CPU))
     anywhere = dataclasses.replace(signature, windows={})
     fitting = [cell for cell in cells if anywhere.takes_in(*cell, DeviceKind.CPU, {})]
@@ -134,7 +134,7 @@ def edges_among(package: str, window: str, releases: Sequence[Version]) -> Itera
 
 
 def _bench(cell: str, *, deep: bool, say: Callable[[str], None]) -> Bench:
-    tier = Tier.DEEP_ONLY if deep else Tier.QUICK
+    tier = Tier.DEEP_ONLY if deep else Tier.FULL
     options = RunOptions(device=DeviceChoice.CPU, tier=tier)
     asked = condition("verdict", None)
     return Bench(stack_run.this_run(), load_ledger(), Subject(cell=cell), asked, DeviceKind.CPU, (), options, say)
