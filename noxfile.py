@@ -31,9 +31,9 @@
 Arguments after -- of compat sessions; `compat run` has the same ones, and unknown arguments are passed to pytest
 (for example -k sft-peft-model):
 
-  cells       --cells FILE (one id per line), --tier quick|deep|deep-only, --steps N, --model ID_OR_PATH (real weights),
-              --fresh (also run cached cells), --limit SECONDS and --memory-limit SIZE of a cell, --pass-env NAME (a
-              variable that cells get too)
+  cells       --tier default (cells that tell releases apart)|full|deep|deep-only, --cells FILE (one id per line),
+              --steps N, --model ID_OR_PATH (real weights), --fresh (also run cached cells), --limit SECONDS and
+              --memory-limit SIZE of a cell, --pass-env NAME (a variable that cells get too)
   device      --device cpu|cuda|auto, --gpus N, --gpu-idle-below GB, --gpu-larger-than GB, --attention NAME
   packages    --base-python PY (use its torch), --base-torch (use the torch of the Python that runs nox), --offline,
               --wheelhouse DIR (docs/air-gapped.md)
@@ -167,9 +167,16 @@ def gate(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def exam(session: nox.Session) -> None:
-    """Is compat watch right about scripts it does not know? nox -s exam -- [STACK]... [-k WORDS] [-j N]."""
+    """Is compat watch right about scripts it does not know? -- [STACK]... [-k WORDS] [-j N] [--planted]."""
     env = {"PYTHONPATH": str(HERE / "harness")}
     session.run(sys.executable, "-m", "finetune_compat.evidence.exam", *session.posargs, external=True, env=env)
+
+
+@nox.session(python=False)
+def corpus(session: nox.Session) -> None:
+    """Which adapters saved by which PEFT does which newer one load? Writes reports/adapters/."""
+    env = {"PYTHONPATH": str(HERE / "harness")}
+    session.run(sys.executable, "-m", "finetune_compat.evidence.adapter_corpus", external=True, env=env)
 
 
 @nox.session

@@ -181,7 +181,7 @@ def run(  # noqa: PLR0913 - one parameter an option
         typer.Option(help="Ray cluster, such as 10.0.0.1:6379. Default: RAY_ADDRESS, or a Ray on this machine."),
     ] = None,
     device: Annotated[DeviceChoice, typer.Option(help=HELP["device"])] = DeviceChoice.AUTO,
-    tier: Annotated[Tier, typer.Option(help=HELP["tier"])] = Tier.QUICK,
+    tier: Annotated[Tier, typer.Option(help=HELP["tier"])] = Tier.DEFAULT,
     steps: Annotated[int, typer.Option(help=HELP["steps"])] = STEPS,
     model: Annotated[str | None, typer.Option(help=HELP["model"])] = None,
     attention: Annotated[Attention, typer.Option(help=HELP["attention"])] = Attention.SDPA,
@@ -197,12 +197,12 @@ def run(  # noqa: PLR0913 - one parameter an option
     base_torch: Annotated[bool, typer.Option("--base-torch", help=HELP["base-torch"])] = False,
     out: Out = None,
 ) -> int:
-    """Run the selected cells that are not cached, several stacks in parallel. Default: all cells.
+    """Run the selected cells that are not cached, several stacks in parallel. Default: the default tier of all stacks.
 
     Safe to interrupt: run the same command again to resume.
     """
     from finetune_compat.run import command
-    from finetune_compat.run.options import RunOptions, checked
+    from finetune_compat.run.options import RunOptions, checked, narrowed
     from finetune_compat.run.priority import parse_span
     from finetune_compat.run.request import WHERE, RunRequest
     from finetune_compat.run.selection import AskedCells
@@ -239,7 +239,7 @@ def run(  # noqa: PLR0913 - one parameter an option
         jobs=jobs,
         engine=engine,
         address=address,
-        options=checked(options, WHERE),
+        options=checked(narrowed(options, named=bool(flows or variants or words)), WHERE),
     )
     return command.run(request)
 
@@ -487,6 +487,9 @@ def transplant(  # noqa: PLR0913 - one parameter an option
     cell: Annotated[
         str | None, typer.Option(metavar="CELL", help="Cell to run, such as 'sft-full\\[qwen2-full-gc]'.")
     ] = None,
+    script: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Your own script to run. Its arguments follow --.")
+    ] = None,
     function: Annotated[
         list[str] | None,
         typer.Option(
@@ -495,15 +498,17 @@ def transplant(  # noqa: PLR0913 - one parameter an option
         ),
     ] = None,
     hunk: Annotated[
-        int | None, typer.Option(min=1, help="Exchange only this change of the function, counted as in its diff.")
+        int | None, typer.Option(min=1, help="Exchange only this change of the function, counted from 1.")
     ] = None,
     condition: Annotated[str, typer.Option(help="What is bad, as for `compat bisect`.")] = "verdict",
     device: Annotated[DeviceChoice | None, typer.Option(help=HELP["device"])] = None,
     python: Annotated[str | None, typer.Option(help="Python version of both sides, such as 3.12.")] = None,
+    steps: Annotated[int | None, typer.Option(help="With --script: stop each training after this many steps.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENT]...")] = None,
     out: Out = None,
 ) -> int:
-    """Which line? Exchange a function between two releases, in scratch copies, and run the cell on both.
+    """Which line? Exchange a function between two releases, in scratch copies, and run the cell or script on both.
 
     PROVEN (exit code 0): the bad function breaks the good release, and the good one repairs the bad release. Else 3.
     """
@@ -511,9 +516,39 @@ def transplant(  # noqa: PLR0913 - one parameter an option
 
     write_runs_to(out)
     request = TransplantRequest(
-        tuple(good), tuple(bad), flow, cell, tuple(function or ()), hunk, condition, device, python
+        tuple(good),
+        tuple(bad),
+        flow,
+        cell,
+        script,
+        tuple(arguments or ()),
+        tuple(function or ()),
+        hunk,
+        condition,
+        device,
+        python,
+        steps,
     )
     return transplant_command(request, as_json=as_json)
+
+
+@app.command()
+def windows(
+    issues: Annotated[
+        list[str] | None, typer.Argument(metavar="[ISSUE]...", help="Known issues, such as 'trl#3926'. Default: all.")
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
+    out: Out = None,
+) -> int:
+    """Measure whether windows of known issues begin and end at these releases: matrices/windows.json.
+
+    Each edge takes two cells: the neighbouring release replaces the one inside, and nothing else moves.
+    """
+    from finetune_compat.evidence.windows import windows_command
+
+    write_runs_to(out)
+    return windows_command(tuple(issues or ()), as_json=as_json)
 
 
 @app.command()
@@ -532,11 +567,11 @@ def known(
         bool, typer.Option("--check", help="Write nothing. Exit code 1 if the file differs from what would be written.")
     ] = False,
 ) -> int:
-    """Derive what gates know before they run from the committed baselines: matrices/known-results.json."""
+    """Derive what gates know before they run, and the default tier, from the committed baselines."""
     from finetune_compat.evidence.known import known_file, made, write_known
 
     if not check:
-        _say(f"wrote {write_known()}")
+        _say(f"wrote {' and '.join(map(str, write_known()))}")
         return ExitCode.HEALTHY
     same = known_file().read_text(encoding="utf-8") == made()
     _say(f"{known_file()}: {'up to date' if same else 'out of date. Make it again: compat known'}")
@@ -561,7 +596,7 @@ def shards(
     baseline: Annotated[str, typer.Option(help="Committed baseline to take durations from.")] = "cpu",
     *,
     device: Annotated[DeviceKind, typer.Option(help="Device of the cells.")] = DeviceKind.CPU,
-    tier: Annotated[Tier, typer.Option(help=HELP["tier"])] = Tier.QUICK,
+    tier: Annotated[Tier, typer.Option(help=HELP["tier"])] = Tier.FULL,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="New directory for plan.json and the cells of each part, part-N.txt."),

@@ -97,6 +97,36 @@ def test_existing_files_are_not_overwritten(watch: Any, script: Any, model: Path
     assert left in seen.pipeline["changed"]
 
 
+WRITES_ITSELF = """
+import torch
+from safetensors.torch import load_file, save_file
+
+torch.save({"w": torch.ones(2)}, "mine.pt")
+assert torch.load("mine.pt")["w"].sum() == 2
+save_file({"w": torch.ones(2)}, "mine.safetensors")
+assert load_file("mine.safetensors")["w"].sum() == 2
+torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), "mine.ts")
+AutoTokenizer.from_pretrained(place).backend_tokenizer.save("mine.json")
+__import__("pandas").DataFrame({"a": [1]}).to_parquet("mine.parquet")
+datasets = __import__("datasets")
+datasets.Dataset.from_dict({"a": [1]}).to_json("mine.jsonl")
+with open("log", "a") as log:
+    log.write("more")
+"""
+"""Writes through C++ and Rust, and through Python."""
+
+
+def test_what_the_script_writes_itself_replaces_nothing(watch: Any, script: Any, model: Path, tmp_path: Path) -> None:
+    """Each library writes where its user says, reads back what it wrote, and leaves the earlier file."""
+    names = ("mine.pt", "mine.safetensors", "mine.ts", "mine.json", "mine.parquet", "mine.jsonl", "log")
+    for name in names:
+        (tmp_path / name).write_text("weeks of training")
+    seen = watch(script(*PLAIN, ('trainer.save_model("out/final")', WRITES_ITSELF)), str(model))
+    assert (seen.pipeline["error"], seen.pipeline["status"]) == (None, 0)
+    assert {(tmp_path / name).read_text() for name in names} == {"weeks of training"}
+    assert any("that existed before are as they were" in sentence for sentence in seen.pipeline["changed"])
+
+
 def test_files_of_one_side_of_a_gate_are_not_visible_to_the_other(
     watch: Any, script: Any, model: Path, tmp_path: Path
 ) -> None:

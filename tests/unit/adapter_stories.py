@@ -631,7 +631,7 @@ def loading(**given: Any) -> Loading:
     """An adapter that loads, with changes."""
     versions = {"peft": "0.21.2", "transformers": "5.20.0", "torch": "2.13.0"}
     facts: dict[str, Any] = {"error": "", "fitting": 8, "missing": (), "unexpected": (), "mismatched": ()}
-    facts |= {"unknown_options": (), "tied": False}
+    facts |= {"unknown_options": (), "tied": False, "untold": ""}
     return Loading("trl1.16-py311", versions, **{"base": "Qwen2ForCausalLM", **facts, **given})
 
 

@@ -98,6 +98,7 @@ LOADS = Loading(
     missing=(),
     unexpected=(),
     mismatched=(),
+    untold="",
     unknown_options=(),
 )
 

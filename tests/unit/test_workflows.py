@@ -210,7 +210,7 @@ class TestRadar:
     def test_the_job_that_installs_young_releases_can_write_nothing(self) -> None:
         """A malicious release finds no token that writes, and no secret."""
         latest, _, rows = self.JOBS.partition("\n  rows:\n")
-        assert "compat run latest pre" in latest
+        assert "compat run --tier full latest pre" in latest
         assert "contents: read" in latest
         assert not re.search(r"write|secrets\.|github\.token", latest.replace("no write permission", ""))
         assert "compat run" not in rows

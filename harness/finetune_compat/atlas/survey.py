@@ -15,6 +15,7 @@ from finetune_compat.contract.catalog import CATALOG, Flow
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.records import REPORTED, Observation
 from finetune_compat.contract.verdict import Kind, Outcome, Verdict
+from finetune_compat.results.branches import Uncovered
 from finetune_compat.results.order import AXES, stack_order
 from finetune_compat.results.run_files import Results, StackRow
 
@@ -111,6 +112,8 @@ class Column:
     """Of the packages in `REPORTED`; empty if no cell left an observation."""
     reason: str
     """Why it did not run; empty if it ran."""
+    uncovered: Uncovered | None = None
+    """Count of its device-dependent branches; None if none was recorded for its lock."""
 
     @property
     def newness(self) -> tuple[Version, ...]:
@@ -192,6 +195,12 @@ class Survey:
         """The cells of a flow on a stack."""
         return self.squares.get((flow, stack), EMPTY)
 
+    @property
+    def uncovered(self) -> Mapping[str, Uncovered]:
+        """The device-dependent branches of the stacks in which some were recorded, by stack."""
+        found = {column.stack: column.uncovered for column in self.columns}
+        return {stack: counts for stack, counts in found.items() if counts is not None and counts.branches}
+
     def on_axis(self, axis: str) -> tuple[Column, ...]:
         """The stacks of an axis; with an empty name, those on no axis."""
         return tuple(column for column in self.columns if column.axis == axis)
@@ -230,15 +239,20 @@ def _baseline(name: str, results: Results) -> Baseline:
 def _columns(results: Iterable[Results]) -> tuple[Column, ...]:
     rows: dict[str, StackRow] = {}
     versions: dict[str, Mapping[str, str]] = {}
+    uncovered: dict[str, Uncovered] = {}
     for found in results:
         rows |= {row.name: row for row in found.rows if row.name not in rows or not row.reason}
         versions |= {seen.stack.name: seen.stack.resolved for seen in found.observations.values()}
-    return tuple(_column(rows[name], versions.get(name, {})) for name in sorted(rows, key=stack_order))
+        uncovered |= found.uncovered
+    return tuple(
+        _column(rows[name], versions.get(name, {}), uncovered.get(name)) for name in sorted(rows, key=stack_order)
+    )
 
 
-def _column(row: StackRow, versions: Mapping[str, str]) -> Column:
+def _column(row: StackRow, versions: Mapping[str, str], uncovered: Uncovered | None) -> Column:
     place = stack_order(row.name)[0]
     axis = AXES[place] if place < len(AXES) else ""
     own = row.name.partition("-py")[0]
     release = versions.get(axis, own.removeprefix(axis)) if axis else own
-    return Column(row.name, axis, release, {name: versions[name] for name in REPORTED if name in versions}, row.reason)
+    known = {name: versions[name] for name in REPORTED if name in versions}
+    return Column(row.name, axis, release, known, row.reason, uncovered)

@@ -32,8 +32,18 @@ def render(survey: Survey, lines: Sequence[Line], record: Record) -> str:
         f"## {wording.ISSUES_TITLE}",
         _issues(lines),
         f"{plain(wording.emulation(survey))}",
+        *(
+            [f"{plain(wording.uncovered_lead(survey))} [Which ones](../branches/branches.md)."]
+            if survey.uncovered
+            else []
+        ),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _uncovered(survey: Survey) -> str:
+    lead = plain(wording.uncovered_lead(survey))
+    return f"{lead} [Which ones](../branches/branches.md)." if lead else ""
 
 
 def _answers(survey: Survey) -> str:

@@ -11,6 +11,7 @@ from finetune_compat.contract.records import REPORTED
 from finetune_compat.contract.verdict import Symptom
 from finetune_compat.machine.units import counted
 from finetune_compat.report.wording import EMULATED_NOTE, KINDS, PACKAGES, shortened
+from finetune_compat.results.branches import Uncovered
 from finetune_compat.results.lines import CellLine, Mark
 
 TITLE = "What works with what?"
@@ -23,6 +24,7 @@ NEWS_TITLE = "New since the atlas before"
 ISSUES_TITLE = "Known issues"
 GRID_TITLE = "Flows by release"
 CELLS_TITLE = "Every cell"
+UNCOVERED_TITLE = "What this device cannot show"
 BASELINES_TITLE = "Where this comes from"
 
 SIGNS = {
@@ -263,6 +265,28 @@ def provenance(survey: Survey) -> str:
 def emulation(survey: Survey) -> str:
     """What was emulated; empty if nothing was."""
     return EMULATED_NOTE.removeprefix("* ") if survey.emulates else ""
+
+
+def uncovered_lead(survey: Survey) -> str:
+    """How much of what depends on the device was not covered; empty if no stack was traced."""
+    shares = [f"{found.untaken / found.branches:.0%}" for found in survey.uncovered.values()]
+    if not shares:
+        return ""
+    least, most = min(shares, key=_share), max(shares, key=_share)
+    share = least if least == most else f"{least} to {most}"
+    return (
+        f"Some branches of the libraries depend on the device. Of those whose condition a cell reached, {share} were "
+        f"not taken on this device ({counted(len(shares), 'stack')}): a fault in them is not found here."
+    )
+
+
+def _share(text: str) -> int:
+    return int(text.removesuffix("%"))
+
+
+def uncovered(found: Uncovered) -> str:
+    """How many device-dependent branches of a stack no cell took."""
+    return f"{found.untaken:,} of {found.branches:,}"
 
 
 def days(first: str, last: str) -> str:

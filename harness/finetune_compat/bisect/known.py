@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from packaging.version import Version
 
-from finetune_compat.bisect.probe import Bench, Probe
+from finetune_compat.bisect.probe import Bench, Probe, of_script
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.script_results import ScriptResults
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import judge_one, read_line
 from finetune_compat.run import stack_run
@@ -29,18 +30,25 @@ def locked_places(matrix: Matrix, package: str, versions: Sequence[Version]) -> 
 
 
 def stored_results(resolved: Callable[[int], Resolved], locked: Sequence[int], bench: Bench) -> dict[int, Probe]:
-    """The stored result of each locked release that has one, by place. A script has none."""
-    if bench.subject.script is not None:
-        return {}
+    """The stored result of each locked release that has one, by place."""
     found = {}
     for place in locked:
-        probe = _stored(resolved(place), bench)
+        probe = (_of_script if bench.subject.script else _of_cell)(resolved(place), bench)
         if probe is not None and probe.measured.state is not None:
             found[place] = bench.done[probe.stack] = probe
     return found
 
 
-def _stored(of: Resolved, bench: Bench) -> Probe | None:
+def _of_script(of: Resolved, bench: Bench) -> Probe | None:
+    script = bench.subject.script
+    if script is None or isinstance(of.lock, Unsolvable):
+        return None
+    seen = ScriptResults(script.given, script.steps, bench.gpus).without_environment(of)
+    versions = {**of.lock.requirements, "torch": of.plan.torch}
+    return replace(of_script(of.stack, versions, bench.condition, seen), ran=False) if seen else None
+
+
+def _of_cell(of: Resolved, bench: Bench) -> Probe | None:
     if isinstance(of.lock, Unsolvable):
         return None
     predicted = predict(of.plan.python, of.plan.torch, REGISTRY)

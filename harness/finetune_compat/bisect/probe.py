@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,9 +12,11 @@ from threading import Lock as Mutex
 from rich.console import Console
 
 from finetune_compat.checks.ledger import Ledger
+from finetune_compat.checks.script_checks import judge
 from finetune_compat.contract.catalog import DEEP_CELLS, Tier, cells_on, flow_named
 from finetune_compat.contract.errors import CompatError, RegistryUnreachable, UnknownName
 from finetune_compat.contract.records import DeviceKind, Observation
+from finetune_compat.contract.script import Pipeline
 from finetune_compat.contract.verdict import Verdict
 from finetune_compat.gate.progress import GateProgress
 from finetune_compat.gate.resolve import Resolved
@@ -78,7 +80,7 @@ def subject(
             )
         check_script((script,))
         return Subject(script=Script((script, *arguments), steps))
-    deep = tier is not Tier.QUICK
+    deep = tier is not Tier.FULL
     cells = DEEP_CELLS if deep else [(known.name, variant) for known, variant in cells_on(DeviceKind.CPU)]
     known = [f"{name}[{variant}]" for name, variant in cells]
     if flow is not None:
@@ -167,8 +169,13 @@ class Bench:
             status = runner.silent.get(of.stack)
             what = "no environment" if status is None else f"the script ended with status {status} and trained nothing"
             return Probe(of.stack, versions, Measured(None, what), python=python)
-        verdict = worst(runner.judged[of.stack])
-        seen = next((run.seen for run in runner.seen[of.stack].runs), None)
-        if verdict is None:
-            return Probe(of.stack, versions, Measured(None, "the script trained nothing"), python=python)
-        return Probe(of.stack, versions, self.condition.of(verdict, seen), verdict, seen, python)
+        found = of_script(of.stack, versions, self.condition, runner.seen[of.stack])
+        return replace(found, python=python, ran=of.stack not in runner.cached)
+
+
+def of_script(stack: str, versions: Mapping[str, str], condition: Condition, seen: Pipeline) -> Probe:
+    """What the record of a script gives."""
+    verdict, first = worst(judge(seen)), next((run.seen for run in seen.runs), None)
+    if verdict is None:
+        return Probe(stack, versions, Measured(None, "the script trained nothing"))
+    return Probe(stack, versions, condition.of(verdict, first), verdict, first)

@@ -1,4 +1,4 @@
-"""`compat transplant`: which line, proven. Exchange functions between two releases, and run the cell on both."""
+"""`compat transplant`: which line, proven. Exchange functions between two releases, and run a cell or a script."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ class TransplantRequest:
     bad: tuple[str, ...]
     flow: str | None = None
     cell: str | None = None
+    script: str | None = None
+    arguments: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
     """Functions to exchange, as FILE::FUNCTION. Empty: those on the bad side's chains, until one is proven."""
     hunk: int | None = None
@@ -39,6 +41,7 @@ class TransplantRequest:
     condition: str = VERDICT
     device: DeviceChoice | None = None
     python: str | None = None
+    steps: int | None = None
 
 
 def transplant_command(request: TransplantRequest, *, as_json: bool) -> int:
@@ -67,7 +70,7 @@ def transplant(request: TransplantRequest) -> tuple[Proof, ...]:
             todo="Name the function: --function FILE::FUNCTION.",
         )
     asked = condition(request.condition, None)
-    what = subject(request.flow, request.cell, None, (), STEPS, asked.tier)
+    what = subject(request.flow, request.cell, request.script, request.arguments, request.steps or STEPS, asked.tier)
     matrix = read_matrix()
     options = RunOptions(device=request.device or DeviceChoice.AUTO, tier=asked.tier)
     gpus = stack_run.chosen_gpus(options, "compat transplant")
@@ -114,14 +117,16 @@ def _until_proven(
 def _terminal(proofs: Sequence[Proof]) -> Iterator[str]:
     for proof in proofs:
         yield proof.place
+        yield from (f"    {line}" for line in proof.change)
         yield f"  {proof.good}: {proof.good_shows}"
         yield f"  {proof.bad}: {proof.bad_shows}"
-        yield f"  {proof.good} with the function of {proof.bad}: {proof.good_with_bad}"
-        yield f"  {proof.bad} with the function of {proof.good}: {proof.bad_with_good}"
+        what = "change" if proof.change else "function"
+        yield f"  {proof.good} with the {what} of {proof.bad}: {proof.good_with_bad}"
+        yield f"  {proof.bad} with the {what} of {proof.good}: {proof.bad_with_good}"
         breaks = "breaks" if proof.breaks else "does not break"
         repairs = "repairs" if proof.repairs else "does not repair"
-        yield f"  {'PROVEN' if proof.proven else 'NOT PROVEN'}: the bad function {breaks} the good release, and"
-        yield f"  the good function {repairs} the bad release"
+        yield f"  {'PROVEN' if proof.proven else 'NOT PROVEN'}: the bad {what} {breaks} the good release, and"
+        yield f"  the good {what} {repairs} the bad release"
 
 
 def _say(line: str) -> None:

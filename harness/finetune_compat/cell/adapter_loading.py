@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import struct
 import sys
 import tempfile
@@ -43,12 +44,18 @@ _CLASSIFIERS = ("score.weight", "classifier.weight", "classifier.out_proj.weight
 _BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16}
 """Bits of an element by dtype; 8 for other dtypes."""
 
+_NEEDS_VALUES = re.compile(r"\b[Mm]eta (?:tensor|kernel|backend)", re.IGNORECASE)
+"""In errors of torch: an operation that the meta device does not have, because its tensors have no values."""
+
+_DRAWN_AGAIN = re.compile(r"base_model\.vera_[AB]\b")
+"""Names of tensors that PEFT saves and also draws again from `projection_prng_key`: the file's are not needed."""
+
 Shape = tuple[int, ...]
 
 
 def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
     """The result of loading: versions, base class, error, and the tensors that fit, are missing, unexpected or differ
-    in shape.
+    in shape. `untold` is the error of a method that calculates with values while it is loaded: there are none here.
 
     Args:
         request: `adapter`, the adapter's configuration; `tensors`, dtype and shape by name; `base`, the base's
@@ -57,7 +64,7 @@ def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
     tensors = {name: (str(dtype), tuple(shape)) for name, (dtype, shape) in request["tensors"].items()}
     given, in_file = dict[str, Shape](), {name: shape for name, (_, shape) in tensors.items()}
     prompt = learns_a_prompt(request["adapter"])
-    model, base, tied, error = None, "", None, ""
+    model, base, tied, error, untold = None, "", None, "", ""
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings(), loads_seen(given) as seen:
         warnings.simplefilter("ignore")
         try:
@@ -68,13 +75,15 @@ def answer_to(request: Mapping[str, Any]) -> dict[str, Any]:
                 # Trainable, because requires_grad then marks the adapter's parameters. PEFT refuses this for a prompt.
                 model = PeftModel.from_pretrained(bare, str(adapter), is_trainable=not prompt)
         except Exception as raised:  # noqa: BLE001 - every exception of a library is the answer
-            error = f"{type(raised).__name__}: {raised}"
-        model = model or (seen[0] if seen else None)
+            text = f"{type(raised).__name__}: {raised}"
+            error, untold = ("", text) if _NEEDS_VALUES.search(text) else (text, "")
+        model = None if untold else model or (seen[0] if seen else None)
     return {
         "versions": {library.__name__: library.__version__ for library in (peft, transformers, torch)},
         "base": base,
         "tied": tied,
         **compared(model, in_file if prompt else given, error, prompt=prompt),
+        "untold": untold,
         "unknown_options": unknown_options(request["adapter"]),
     }
 
@@ -98,15 +107,24 @@ def compared(model: Any, given: Mapping[str, Shape], error: str, *, prompt: bool
         has, wanted = shapes_of(model.state_dict()) | saved | joined_to_inputs(model, saved), list(saved)
     else:
         has = shapes_of(model.state_dict())
-        wanted = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        wanted = [names[0] for names in trainable_names(model) if not given.keys() & set(names)]
     mismatched = [(name, shape, has[name]) for name, shape in given.items() if has.get(name, shape) != shape]
     return {
         "error": "" if mismatched else error,
         "fitting": sum(has.get(name) == shape for name, shape in given.items()),
         "missing": [name for name in wanted if name not in given],
-        "unexpected": [name for name in given if name not in has],
+        "unexpected": [name for name in given if name not in has and not _DRAWN_AGAIN.match(name)],
         "mismatched": mismatched,
     }
+
+
+def trainable_names(model: Any) -> list[list[str]]:
+    """The names of each trainable parameter. One that layers share, as in VB-LoRA, has several, and a file has one."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter.requires_grad:
+            names.setdefault(id(parameter), []).append(name)
+    return list(names.values())
 
 
 def joined_to_inputs(model: Any, saved: Mapping[str, Shape]) -> dict[str, Shape]:

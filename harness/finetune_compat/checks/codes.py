@@ -47,7 +47,7 @@ class Code:
     applies_to: frozenset[AppliesTo]
     requires: tuple[str, ...] = ()
     """Codes whose failure explains a failure of this code. Codes that do not apply to the subject are ignored."""
-    tier: Tier = Tier.QUICK
+    tier: Tier = Tier.FULL
     """The tier that measures the data of this check."""
     severity: Severity = Severity.UNHEALTHY
 
@@ -754,6 +754,13 @@ _TABLE = (
         "S405",
         "PEFT supports every option that is switched on",
         "Load the adapter with a PEFT that supports these options: this one ignores them.",
+        _ADAPTER,
+        severity=Severity.NOTE,
+    ),
+    Code(
+        "S406",
+        "Names and shapes are enough to foretell whether it loads",
+        "Load it once with its base, and compare the answers with those after training.",
         _ADAPTER,
         severity=Severity.NOTE,
     ),

@@ -409,6 +409,11 @@ def _eval_moves(run: Run) -> str | None:
     return rules.eval_loss_flat(before, after)
 
 
+def _frozen_since_wrapping(run: Run, causes: frozenset[str]) -> bool:
+    """C103: no adapter parameter was trainable before the trainer, and none is in it."""
+    return "C103" in causes and not _adapters(_at(run, Stage.TRAINER))[0]
+
+
 def _other_cause(_: Run, __: frozenset[str]) -> bool:
     """A target that the model lacks freezes nothing. A scaling of 0 is no consequence of missing gradients."""
     return False
@@ -456,5 +461,5 @@ ENGINE = Engine[Run](
     ("E813", script_loop.loss_moves),
     ("E814", script_loop.best_is_best),
     ("E815", script_loop.metrics_ask_the_model),
-    follows={"C103": _other_cause, "C104": _other_cause, "A204": _other_cause},
+    follows={"C103": _other_cause, "C104": _frozen_since_wrapping, "A204": _other_cause},
 )

@@ -69,7 +69,9 @@ class Subject(StrEnum):
 class Tier(StrEnum):
     """How much is measured."""
 
-    QUICK = "quick"
+    DEFAULT = "default"
+    """The cells that tell the measured releases apart, and every cell of what was not measured."""
+    FULL = "full"
     """Every cell once."""
     DEEP = "deep"
     """Every cell once, and the extra measurements of `DEEP_CELLS`."""
@@ -463,19 +465,18 @@ DEEP_CELLS: tuple[tuple[str, Variant], ...] = (
 
 
 TRACED_CELLS: tuple[tuple[str, Variant], ...] = (
-    # The weights that a trainer prepares for itself, and those that it must leave alone, in each precision.
+    # Weights that the trainer prepares, and weights that it must leave alone: as on a GPU, as on a CPU, in 8 bits.
     *(
-        (flow, Variant(QWEN2, precision, precision.quantized))
+        (flow, Variant(QWEN2, precision, True))
         for flow in ("sft-peft-config", "sft-peft-model")
-        for precision in Precision
+        for precision in (Precision.NF4, Precision.NF4_PLAIN, Precision.INT8)
     ),
-    # Without TRL, without PEFT, and with another trainer.
-    ("trainer-peft-model", Variant(QWEN2, Precision.NF4, True)),
+    # In bfloat16, with TRL and without it.
+    ("sft-peft-config", Variant(QWEN2, Precision.NF4_BF16, True)),
     ("trainer-peft-model", Variant(QWEN2, Precision.NF4_BF16, True)),
+    # Without PEFT, and with another trainer.
     ("sft-full", Variant(QWEN2, Precision.FULL, False)),
-    ("sft-full", Variant(QWEN2, Precision.BF16, False)),
     ("dpo-peft-config", Variant(QWEN2, Precision.NF4, True)),
-    ("dpo-peft-config", Variant(QWEN2, Precision.NF4_BF16, True)),
 )
 """The cells whose device-dependent branches are recorded, by flow and variant."""
 

@@ -50,7 +50,7 @@ HELP = {
     "steps": "Training steps of a cell.",
     "limit": "Time limit of a cell, in seconds. Default: 120, or 3600 with --model.",
     "memory-limit": "Memory limit of a cell's process (example: 3GiB). Default: 8GiB, or none with --model.",
-    "tier": "quick, deep or deep-only.",
+    "tier": "default (the cells that tell releases apart), full, deep or deep-only. Named cells run in any case.",
     "model": "Real weights in place of the tiny models: a directory or a hub id.",
     "gpus": "At most this many GPUs, each with one worker.",
     "gpu-idle-below": "Use only GPUs where other processes hold less than this many GB.",

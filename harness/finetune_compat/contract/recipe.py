@@ -21,6 +21,9 @@ from finetune_compat.contract.records import SCHEMA, DeviceKind
 TINY = "tiny"
 """`Recipe.model` of cells with a tiny model: `sources` and `given` determine the model."""
 
+SCRIPT = "script"
+"""`Recipe.model` of a user's script: `given` has its content. Its observation is a `contract.script.Pipeline`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -43,11 +46,13 @@ class Recipe:
     features: tuple[str, ...]
     """The same as `DeviceRecord.features`."""
     sources: str
-    """sha256 of the files of this project that run inside the cell."""
+    """sha256 of the files of this project that run inside the cell, or that watch the script."""
     given: str
-    """sha256 of the catalog values of the cell: sizes, LoRA configuration, learning rates; without expectations."""
+    """sha256 of the catalog values of the cell: sizes, LoRA configuration, learning rates; without expectations. Of a
+    script: its bytes, its arguments, and the files and variables that they name.
+    """
     model: str
-    """`tiny`, or `sha256:` followed by the digest of the directory of real weights."""
+    """`tiny`, `script`, or `sha256:` followed by the digest of the directory of real weights."""
     steps: int
     seed: int
     attention: str
@@ -108,20 +113,32 @@ def contradiction(recipe: Recipe, seen: Mapping[str, Any]) -> str:
     """
     stack, device, resolved = seen["stack"], seen["device"], seen["stack"]["resolved"]
     pairs: dict[str, tuple[Any, Any]] = {
-        "cell": (seen["cell"], recipe.cell),
         "lock": (stack["lock_sha256"], recipe.lock_sha256),
         "Python": (stack["python"], recipe.python),
         "torch": (resolved.get("torch"), recipe.torch),
-        "another torch": (stack["base_torch"], recipe.base_torch),
         "features": (tuple(device["features"]), recipe.features),
-        "seed": (seen["seed"], recipe.seed),
-        "handicap": (seen["handicap"], recipe.handicap),
         "schema": (seen["schema"], recipe.schema),
     }
     if device["kind"] == DeviceKind.CUDA:
         pairs["device"] = (device["name"], recipe.device)
+    pairs |= _of_script(recipe, seen) if recipe.model == SCRIPT else _of_cell(recipe, seen)
+    return "; ".join(f"{what} {found}, expected {asked}" for what, (found, asked) in pairs.items() if found != asked)
+
+
+def _of_cell(recipe: Recipe, seen: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    pairs = {
+        "cell": (seen["cell"], recipe.cell),
+        "another torch": (seen["stack"]["base_torch"], recipe.base_torch),
+        "seed": (seen["seed"], recipe.seed),
+        "handicap": (seen["handicap"], recipe.handicap),
+    }
     if seen["attention"] is not None:
         pairs["attention"] = (seen["attention"]["asked"], recipe.attention)
     if seen["training"] is not None:
         pairs["steps"] = (seen["training"]["steps"], recipe.steps)
-    return "; ".join(f"{what} {found}, expected {asked}" for what, (found, asked) in pairs.items() if found != asked)
+    return pairs
+
+
+def _of_script(recipe: Recipe, seen: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    cell = f"{seen['stack']['name']}/{seen['script']}@{seen['device']['kind']}"
+    return {"script": (cell, recipe.cell), "steps": (seen["steps"], recipe.steps)}

@@ -57,6 +57,28 @@ class Shown:
     """Directories that were created for the links, innermost first."""
 
 
+ORIGINALS = "originals"
+"""File in a request's folder with a line of JSON for each `Original`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A file or directory that the script was about to change, or to make. The host undoes it, the last line first."""
+
+    path: str
+    """Absolute, without symbolic links in the directories."""
+    aside: str = ""
+    """Where a file that existed is, so that it can be put back."""
+    mode: int | None = None
+    """Permission bits of a directory that existed and that the script removed."""
+    made: bool = False
+    """Whether nothing was at `path`: what the script makes itself is its own."""
+
+    def line(self) -> bytes:
+        """As a line of the file."""
+        return json.dumps(dataclasses.asdict(self)).encode() + b"\n"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesson:
     """What the labels of the training rows teach. A row is one sequence of tokens. Padding is what attention leaves
@@ -277,6 +299,14 @@ class Pipeline:
     """All unknown arguments of the call that ended the script."""
     status: int | None = None
     """Exit status of the process; negative for a signal. None until the host sets it."""
+    read: tuple[str, ...] | None = None
+    """Files outside the environment that the script read or imported, as far as Python opened them. None if there are
+    too many, if it wrote one of them, and in older records.
+    """
+    read_sha256: str = ""
+    """Digest of their contents; only in a cached record."""
+    hosts: tuple[str, ...] = ()
+    """Other machines that the script looked up or connected to."""
     schema: int = PIPELINE_SCHEMA
 
     def to_json(self) -> str:

@@ -172,7 +172,7 @@ def _lacks_cells(row: StackRow, results: Results, part: _Part, *, only_deep: boo
 def tier_of(observations: Collection[Observation]) -> Tier:
     """The tier that the cells of a run were measured in."""
     deep = [seen.deep is not None and (seen.flow, seen.variant) in DEEP_CELLS for seen in observations]
-    return Tier.DEEP_ONLY if all(deep) else Tier.DEEP if any(deep) else Tier.QUICK
+    return Tier.DEEP_ONLY if all(deep) else Tier.DEEP if any(deep) else Tier.FULL
 
 
 def _provenance(results: Results, part: _Part) -> dict[str, object]:
@@ -201,7 +201,7 @@ def _command(part: _Part, tier: Tier) -> str:
     """The command that measures all of it again."""
     if part.options:
         return f"compat run {part.options}; compat keep {part.options}"
-    return f"nox -s compat-3.11 -j 2{'' if tier is Tier.QUICK else f' -- --tier {tier}'}; compat keep"
+    return f"nox -s compat-3.11 -j 2 -- --tier {tier}; compat keep"
 
 
 def _device(seen: Observation) -> str:

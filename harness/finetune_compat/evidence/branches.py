@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from finetune_compat.contract.plan import Plan
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import places
 from finetune_compat.machine.provenance import commit, short
+from finetune_compat.report import wording
 from finetune_compat.report.markdown import plain, table
 from finetune_compat.results.branches import (
     covered_by_emulation,
@@ -29,7 +30,7 @@ from finetune_compat.results.branches import (
     read_trace,
     uncovered,
 )
-from finetune_compat.results.order import stack_order
+from finetune_compat.results.order import spans_of, stack_order
 from finetune_compat.run.keyword import selected
 
 
@@ -74,7 +75,7 @@ def save(plan: Plan, status: int, arguments: Sequence[str]) -> str:
         )
     found = dataclasses.replace(read_trace(plan.branches_file), commit=commit())
     path = places().branches / file_of(plan.stack, plan.device)
-    write_atomically(path, json.dumps(dataclasses.asdict(found), indent=1) + "\n")
+    write_atomically(path, json.dumps(dataclasses.asdict(found), separators=(",", ":")) + "\n")
     write_atomically(places().branches / "branches.md", page(read_kept(places().branches)))
     return f"Stored in {path}."
 
@@ -97,7 +98,8 @@ A guard is a condition of TRL, PEFT, Transformers, Accelerate or bitsandbytes wh
 device: a fault in it is not found. Only guards that a cell evaluated are listed. Guards that only name accelerators of
 other makers are counted and not listed, because a CUDA GPU decides none of them. A guard is found in the source by its
 names; a value that a function returns is followed only if the function's name says that it depends on the device.
-Written by `-- --branches`. The JSON file of the stack has the cells of each side.\
+Written by `-- --branches`. The JSON file of the stack has the cells of each side. Line numbers are those of the newest
+stack of a row.\
 """
 
 COUNTS = (
@@ -113,21 +115,39 @@ COUNTS = (
     "at",
 )
 
-UNTAKEN = ("where", "function", "condition", "never")
+ENDED = ("cell", "error", "stacks")
 
-EMULATED = ("where", "function", "condition", "flow", "not taken", "by", "under emulation by")
+UNTAKEN = ("where", "function", "condition", "never", "stacks")
+
+EMULATED = ("where", "function", "condition", "flow", "not taken", "by", "under emulation by", "stacks")
+
+Row = tuple[str, ...]
 
 
 def page(traces: Sequence[BranchTrace]) -> str:
-    """The page, in Markdown."""
-    parts = ["# Which branches need a GPU?", INTRODUCTION, table(COUNTS, map(_counts, traces))]
-    return "\n\n".join([*parts, *(part for trace in traces for part in _stack(trace))]) + "\n"
+    """The page, in Markdown. A row of its tables is what stacks have in common.
+
+    Args:
+        traces: records in the order of their stacks.
+    """
+    parts = [
+        "# Which branches need a GPU?",
+        INTRODUCTION,
+        table(COUNTS, map(_counts, traces)),
+        "## Not covered on this device",
+        _shared(UNTAKEN, traces, _untaken),
+        "## Covered under emulation",
+        _shared(EMULATED, traces, _emulated),
+        "## Cells that ended in an error",
+        _shared(ENDED, traces, _ended),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def _counts(trace: BranchTrace) -> list[str]:
     found, guards = uncovered(trace), cuda_guards(trace)
     return [
-        f"[{trace.stack}](#{_anchor(trace.stack)})",
+        trace.stack,
         ", ".join(f"{name} {version}" for name, version in trace.versions.items()),
         f"Python {trace.python}, {trace.device}",
         *map(str, (len(trace.cells), len(guards), found.branches, found.untaken, found.emulated)),
@@ -136,38 +156,58 @@ def _counts(trace: BranchTrace) -> list[str]:
     ]
 
 
-def _anchor(stack: str) -> str:
-    """GitHub's anchor of a heading."""
-    return stack.lower().replace(".", "")
+def _shared(
+    head: Sequence[str], traces: Sequence[BranchTrace], rows: Callable[[BranchTrace], Iterable[tuple[str, Row]]]
+) -> str:
+    """A table of the rows of all traces, each once, with its stacks.
+
+    Args:
+        head: the columns.
+        traces: records in the order of their stacks.
+        rows: the rows of a record: the first column, which may differ between stacks, and the others.
+    """
+    first: dict[Row, str] = {}
+    stacks: dict[Row, list[str]] = {}
+    for trace in traces:
+        for place, row in rows(trace):
+            first[row] = place
+            stacks.setdefault(row, []).append(trace.stack)
+    order = [trace.stack for trace in traces]
+    found = [
+        [first[row], *row[1:], ", ".join(map(wording.span, spans_of(having, order)))] for row, having in stacks.items()
+    ]
+    return table(head, sorted(found)) if found else "Nothing."
 
 
-def _stack(trace: BranchTrace) -> Iterator[str]:
-    yield f"## {trace.stack}"
-    ended = [f"{cell.name} ({cell.error})" for cell in trace.cells if cell.error]
-    if ended:
-        yield plain(f"Ended in an error: {', '.join(ended)}.")
-    yield "### Not covered on this device"
-    rows = [row for guard in cuda_guards(trace) for row in _untaken(guard)]
-    yield table(UNTAKEN, rows) if rows else "Nothing."
-    yield "### Covered under emulation"
-    emulated = list(_emulated(trace))
-    yield table(EMULATED, emulated) if emulated else "Nothing."
+def _ended(trace: BranchTrace) -> Iterator[tuple[str, Row]]:
+    for cell in trace.cells:
+        if cell.error:
+            yield plain(cell.name), (cell.name, plain(cell.error))
 
 
-def _untaken(guard: Guard) -> list[list[str]]:
-    return [[*_where(guard), str(side).lower()] for side in (True, False) if not guard.took(side)]
+def _untaken(trace: BranchTrace) -> Iterator[tuple[str, Row]]:
+    for guard in cuda_guards(trace):
+        for side in (True, False):
+            if not guard.took(side):
+                yield _place(guard), (*_condition(guard), str(side).lower())
 
 
-def _where(guard: Guard) -> list[str]:
-    return [f"`{guard.file}:{guard.line}`", f"`{guard.function}`", f"`{guard.condition.replace('|', chr(92) + '|')}`"]
+def _place(guard: Guard) -> str:
+    return f"`{guard.file}:{guard.line}`"
 
 
-def _emulated(trace: BranchTrace) -> Iterator[list[str]]:
-    """One row for each branch and flow: flows with the same cells share a row."""
+def _condition(guard: Guard) -> Row:
+    """File, function and condition: what identifies a guard in releases that moved its line."""
+    return guard.file, f"`{guard.function}`", f"`{guard.condition.replace('|', chr(92) + '|')}`"
+
+
+def _emulated(trace: BranchTrace) -> Iterator[tuple[str, Row]]:
+    """One row for each branch and set of flows: flows with the same cells share a row."""
     by_cells = groupby(
         covered_by_emulation(trace), key=lambda found: (found.guard, found.side, found.cells, found.emulated)
     )
     for (guard, side, cells, emulated), group in by_cells:
         flows = ", ".join(found.flow for found in group)
         only = " (no other cell)" if only_emulated(trace, guard.took(side)) else ""
-        yield [*_where(guard), flows, str(side).lower(), ", ".join(cells), ", ".join(emulated) + only]
+        row = (*_condition(guard), flows, str(side).lower(), ", ".join(cells), ", ".join(emulated) + only)
+        yield _place(guard), row

@@ -16,6 +16,7 @@ from finetune_compat.contract.catalog import Tier
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.records import REPORTED, Frame, Observation
 from finetune_compat.contract.verdict import Outcome, Verdict
+from finetune_compat.evidence.tier import tier_of
 from finetune_compat.gate.known import (
     FILE,
     NONE,
@@ -25,12 +26,14 @@ from finetune_compat.gate.known import (
     HeldStack,
     Known,
     Origin,
+    read_known,
     to_json,
 )
 from finetune_compat.machine.files import read_object, write_atomically
 from finetune_compat.machine.places import places
 from finetune_compat.results.lines import line_of
 from finetune_compat.results.run_files import PROVENANCE, Results, judged
+from finetune_compat.run import default_tier
 from finetune_compat.stacks.matrix import Matrix, read_matrix
 
 MOST_FAILING = 2
@@ -42,10 +45,14 @@ def known_file() -> Path:
     return places().the_checkout(f"matrices/{FILE}") / "matrices" / FILE
 
 
-def write_known() -> Path:
-    """Judge the committed baselines with today's checks and ledger, write the results, and return the file."""
+def write_known() -> tuple[Path, ...]:
+    """Judge the committed baselines with today's checks and ledger, write the results and the default tier that follows
+    from them, and return both files.
+    """
     write_atomically(known_file(), made())
-    return known_file()
+    tier = known_file().with_name(default_tier.FILE)
+    write_atomically(tier, default_tier.to_json(tier_of(read_known(known_file()))))
+    return known_file(), tier
 
 
 def made() -> str:
@@ -57,9 +64,9 @@ def made() -> str:
 
 
 def baselines() -> tuple[Path, ...]:
-    """The committed baselines of the quick tier: a gate runs no other."""
+    """The committed baselines without the deep tier: a gate runs no other."""
     found = sorted(path for path in places().baselines.iterdir() if (path / PROVENANCE).exists())
-    return tuple(path for path in found if read_object(path / PROVENANCE).get("tier") == Tier.QUICK)
+    return tuple(path for path in found if read_object(path / PROVENANCE).get("tier") == Tier.FULL)
 
 
 def inputs() -> str:

@@ -299,7 +299,7 @@ def _took(old: Baseline, store: Store) -> dict[str, float]:
     """Earlier duration of each cell: in the baseline, or in the store if it was measured since."""
     took = {cell: seen.duration_s for cell, seen in old.observations.items()}
     # The store's history does not say in which tier a cell was measured.
-    return took | {cell: past.duration_s for cell, past in store.history().items() if old.tier is Tier.QUICK}
+    return took | {cell: past.duration_s for cell, past in store.history().items() if old.tier is Tier.FULL}
 
 
 def put_current(old: Baseline, found: Renewal) -> None:

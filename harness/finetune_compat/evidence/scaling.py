@@ -34,7 +34,7 @@ def scaling(baseline: str) -> str:
         CompatError: the baseline does not exist.
         RecordsError: it cannot be read.
     """
-    took = durations(baseline, DeviceKind.CPU, Tier.QUICK)
+    took = durations(baseline, DeviceKind.CPU, Tier.FULL)
     seconds = expected(took, took)
     stacks = {parse_cell(cell).stack for cell in seconds}
     head = f"{counted(len(seconds), 'cell')} of {counted(len(stacks), 'stack')}"

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract import catalog
 from finetune_compat.contract.catalog import Tier
 from finetune_compat.contract.cell_id import CellId, parse_cell
@@ -20,7 +19,7 @@ from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import StackRow, read_observations, read_rows, whole_lines, write_row
 from finetune_compat.run.estimate import expected
 from finetune_compat.run.parts import Part, merged_row, split
-from finetune_compat.run.stack_run import planned_cells
+from finetune_compat.run.stack_run import all_cells
 from finetune_compat.stacks.locks import Unsolvable, locked
 from finetune_compat.stacks.matrix import Matrix, session_of
 
@@ -52,7 +51,7 @@ class Shard:
 
 
 def shards_of(
-    matrix: Matrix, jobs: int, baseline: str, device: DeviceKind = DeviceKind.CPU, tier: Tier = Tier.QUICK
+    matrix: Matrix, jobs: int, baseline: str, device: DeviceKind = DeviceKind.CPU, tier: Tier = Tier.FULL
 ) -> tuple[Shard, ...]:
     """Split the cells of the matrix into at most `jobs` parts of similar duration, by the durations of a baseline.
 
@@ -86,14 +85,7 @@ def cells_of_matrix(matrix: Matrix, device: DeviceKind, tier: Tier) -> dict[str,
     for stack in matrix.stacks:
         for python in stack.pythons:
             name, lock = stack.on(python), locked(matrix.plan(stack, python, device))
-            # An empty ledger: what is listed does not change which cells there are.
-            cells = (
-                ()
-                if isinstance(lock, Unsolvable)
-                else planned_cells(
-                    Ledger(issues=()), device, {**lock.requirements, "torch": lock.facts["torch"]}, tier=tier
-                )
-            )
+            cells = () if isinstance(lock, Unsolvable) else all_cells(lock, device, tier)
             found[name] = tuple(str(CellId(name, cell.flow, str(cell.variant), device)) for cell in cells)
     return found
 
@@ -113,7 +105,7 @@ def durations(baseline: str, device: DeviceKind, tier: Tier) -> dict[str, float]
         raise CompatError(
             f"there is no baseline {baseline!r}", where=str(baselines), todo=f"There are: {', '.join(there)}."
         )
-    names = [baseline] if tier is Tier.QUICK else [baseline, f"{baseline}-deep"]
+    names = [baseline] if tier is Tier.FULL else [baseline, f"{baseline}-deep"]
     found: dict[str, float] = {}
     for name in names:
         _, observed = read_observations(baselines / name / "observations.jsonl")

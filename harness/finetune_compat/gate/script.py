@@ -22,6 +22,7 @@ from finetune_compat.contract.records import Failure, Observation, to_json
 from finetune_compat.contract.script import Pipeline, ended_with
 from finetune_compat.contract.verdict import Outcome, Symptom, Verdict
 from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.script_results import ScriptResults
 from finetune_compat.gate.sides import GateSelection, prepared
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.gpus import Gpu
@@ -72,6 +73,13 @@ class ScriptRunner:
     """The first stack that ran the script; empty before."""
     silent: dict[str, int] = field(default_factory=dict)
     """Exit status by stack, where the script imported no library of the stack."""
+    cached: set[str] = field(default_factory=set)
+    """Stacks whose record was in the store."""
+
+    @property
+    def results_stored(self) -> ScriptResults:
+        """The script's results in the store."""
+        return ScriptResults(self.script.given, self.script.steps, self.gpus)
 
     def cells(self, of: Resolved, _: GateSelection) -> StackPython | None:
         """Run the script on a side. If it cannot run, the side's row holds the reason.
@@ -82,6 +90,13 @@ class ScriptRunner:
         stack = prepared(of, self.run)
         if stack is None or of.stack in self.seen:
             return stack
+        recipe = self.results_stored.recipe(stack)
+        stored = self.results_stored.look_up(recipe)
+        if stored is not None:
+            self.cached.add(of.stack)
+            self._add(stack, stored)
+            self.progress(f"{of.stack}: {self.script.file} is cached")
+            return stack
         self.progress(f"{of.stack}: running {self.script.file}")
         places = {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in self.gpus)}
         try:
@@ -91,14 +106,18 @@ class ScriptRunner:
             self.silent[of.stack] = error.status
             write_row(self.run, StackRow(of.stack, RowState.INFRASTRUCTURE, error.what, ()))
         else:
-            self.seen[of.stack] = without_secrets(seen, self.script.given)
-            self.judged[of.stack] = judge(self.seen[of.stack])
-            write_row(self.run, StackRow(of.stack, RowState.RAN, "", ()))
-            self._write()
-            self._ask_for_signatures(self.seen[of.stack])
-            self.first.extend([stack] if not self.first else [])
+            self._add(stack, without_secrets(seen, self.script.given))
+            self.results_stored.keep(recipe, stack, self.seen[of.stack], self.judged[of.stack], self.progress)
         self.progress(f"{of.stack}: done")
         return stack
+
+    def _add(self, stack: StackPython, seen: Pipeline) -> None:
+        self.seen[stack.name] = seen
+        self.judged[stack.name] = judge(seen)
+        write_row(self.run, StackRow(stack.name, RowState.RAN, "", ()))
+        self._write()
+        self._ask_for_signatures(seen)
+        self.first.extend([stack] if not self.first else [])
 
     def _ask_for_signatures(self, seen: Pipeline) -> None:
         """Read the signatures of the first stack, to find the new names of arguments that this one does not have."""

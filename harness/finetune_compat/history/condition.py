@@ -46,10 +46,10 @@ class Condition:
     @property
     def tier(self) -> Tier:
         """The tier that measures it."""
-        deep = (self.code and CODES[self.code].tier is not Tier.QUICK) or (
+        deep = (self.code and CODES[self.code].tier is not Tier.FULL) or (
             self.expression is not None and self.expression.text.startswith("deep")
         )
-        return Tier.DEEP_ONLY if deep else Tier.QUICK
+        return Tier.DEEP_ONLY if deep else Tier.FULL
 
     def of(self, verdict: Verdict, seen: Observation | None) -> Measured:
         """What a release gives, from its verdict and observation."""

@@ -65,6 +65,14 @@ def difference(before: Function | None, after: Function) -> tuple[str, ...]:
     return tuple("..." if line.startswith("@@") else line for line in shown)[1:]
 
 
+def changes(before: Function, after: Function) -> tuple[tuple[str, ...], ...]:
+    """The single changes from `before` to `after`, in order, each as its removed and added lines with - and +."""
+    return tuple(
+        (*(f"-{line}" for line in before.lines[a:b]), *(f"+{line}" for line in after.lines[c:d]))
+        for _, a, b, c, d in _opcodes(before.lines, after.lines)
+    )
+
+
 def exchanged(one: str, other: str, name: str, hunk: int | None = None) -> tuple[str, str] | None:
     """Both sources, each with the function `name` of the other; with `hunk`, from 1, only with that change of it.
 
@@ -87,12 +95,16 @@ _Lines = tuple[str, ...]
 
 def _with_hunk(old: _Lines, new: _Lines, hunk: int) -> tuple[_Lines, _Lines] | None:
     """Both versions of a function with one change exchanged; None if there are fewer changes."""
-    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
-    changes = [change for change in matcher.get_opcodes() if change[0] != "equal"]
-    if not 1 <= hunk <= len(changes):
+    found = _opcodes(old, new)
+    if not 1 <= hunk <= len(found):
         return None
-    _, a, b, c, d = changes[hunk - 1]
+    _, a, b, c, d = found[hunk - 1]
     return (*old[:a], *new[c:d], *old[b:]), (*new[:c], *old[a:b], *new[d:])
+
+
+def _opcodes(old: _Lines, new: _Lines) -> list[tuple[str, int, int, int, int]]:
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    return [change for change in matcher.get_opcodes() if change[0] != "equal"]
 
 
 def _put(source: str, function: Function, body: Sequence[str]) -> str:

@@ -43,5 +43,6 @@ ENGINE = Engine[Case](
     ("S403", load_checks.nothing_dropped),
     ("S404", load_checks.shapes_fit),
     ("S405", load_checks.options_known),
+    ("S406", load_checks.foretold),
 )
 """All checks of a saved adapter; those that explain other findings come first."""

@@ -46,8 +46,18 @@ def inspect_adapter(directory: Path, *, base: str | None = None, stack: str | No
         CompatError: the stack has no environment, or its process failed.
     """
     saved = read_adapter(directory)
-    loading = load_under(saved, base, stack) if base and stack else None
-    return Inspection(saved, loading, findings_of(Case(saved, loading, vocabulary_of(saved, base))))
+    return inspected(saved, load_under(saved, base, stack) if base and stack else None, vocabulary_of(saved, base))
+
+
+def inspected(saved: Saved, loading: Loading | None, vocabulary: int | None) -> Inspection:
+    """The inspection of an adapter that was read, and perhaps loaded.
+
+    Args:
+        saved: the adapter.
+        loading: what became of it under a stack; None if it was not loaded.
+        vocabulary: rows of the base's vocabulary; None if they are not known.
+    """
+    return Inspection(saved, loading, findings_of(Case(saved, loading, vocabulary)))
 
 
 def as_json(seen: Inspection) -> dict[str, Any]:

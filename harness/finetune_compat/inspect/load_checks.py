@@ -67,3 +67,11 @@ def options_known(case: Case) -> Seen | None:
     options = loading.unknown_options
     version = loading.versions["peft"]
     return Seen(f"{_under(loading)} PEFT {version} does not know and ignores {', '.join(options)}.", options)
+
+
+def foretold(case: Case) -> Seen | None:
+    """Names and shapes are enough to say whether the adapter loads."""
+    loading = case.loading
+    if loading is None or not loading.untold:
+        return None
+    return Seen(f"{_under(loading)} nothing is foretold: loading this method needs values ({loading.untold[:200]})")

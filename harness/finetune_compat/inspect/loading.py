@@ -41,6 +41,9 @@ class Loading:
     """Whether the base ties its input embeddings to its output layer; None if its config does not define it."""
     error: str
     """The error that ended loading, other than a shape mismatch; empty if there is none."""
+    untold: str
+    """The error of a method that calculates with values while it is loaded, so that nothing can be foretold from names
+    and shapes; empty if there is none."""
     fitting: int
     """Number of tensors with a place of the same shape in the model."""
     missing: tuple[str, ...]
@@ -66,8 +69,8 @@ def load_under(saved: Saved, base: str, stack: str) -> Loading:
     """
     config = _base_config(base)
     there = stack_python(read_matrix(), stack)
-    answer = ask(there, MODULE, {"adapter": saved.config_raw, "tensors": _shapes(saved), "base": config})
-    return _parsed(there.name, answer)
+    answer = ask(there, MODULE, {"adapter": saved.config_raw, "tensors": shapes_of(saved), "base": config})
+    return loading_of(there.name, answer)
 
 
 def vocabulary_of(saved: Saved, base: str | None) -> int | None:
@@ -87,7 +90,8 @@ def vocabulary_of(saved: Saved, base: str | None) -> int | None:
     return max(rows, token_rows(Path(base or recorded)) or 0) if isinstance(rows, int) else None
 
 
-def _shapes(saved: Saved) -> dict[str, list[Any]]:
+def shapes_of(saved: Saved) -> dict[str, list[Any]]:
+    """The dtype and shape of each saved tensor, by name, as `MODULE` wants them."""
     return {tensor.name: [tensor.dtype, tensor.shape] for tensor in saved.weights.tensors}
 
 
@@ -114,13 +118,15 @@ def _base_config(base: str) -> Mapping[str, Any]:
     )
 
 
-def _parsed(stack: str, answer: Mapping[str, Any]) -> Loading:
+def loading_of(stack: str, answer: Mapping[str, Any]) -> Loading:
+    """The answer of `MODULE` under the stack called `stack`."""
     return Loading(
         stack=stack,
         versions=answer["versions"],
         base=answer["base"],
         tied=answer["tied"],
         error=answer["error"],
+        untold=answer["untold"],
         fitting=answer["fitting"],
         missing=tuple(answer["missing"]),
         unexpected=tuple(answer["unexpected"]),

@@ -115,6 +115,11 @@ class Places:
         return self.reports / "faults"
 
     @property
+    def adapters(self) -> Path:
+        """Which saved adapters load; raises as `reports`."""
+        return self.reports / "adapters"
+
+    @property
     def branches(self) -> Path:
         """Records of device-dependent branches; raises as `reports`."""
         return self.reports / "branches"

@@ -13,8 +13,9 @@ from finetune_compat.contract.records import Failure, Frame, Freeze, Labels, Sta
 from finetune_compat.contract.verdict import Kind
 from finetune_compat.machine.units import counted
 from finetune_compat.report.exhibits import Exhibit
-from finetune_compat.results.causes import Group, Span
+from finetune_compat.results.causes import Group
 from finetune_compat.results.lines import CellLine, CountColumn, Mark, ResultKind, count_columns
+from finetune_compat.results.order import Span
 from finetune_compat.results.run_files import RowState
 from finetune_compat.results.summary import Heat, StackSummary, Tally
 

@@ -13,7 +13,7 @@ from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.records import Failure, Frame
 from finetune_compat.contract.verdict import Kind, Sign, worst
 from finetune_compat.results.lines import CellLine, Mark, ResultKind
-from finetune_compat.results.order import same_axis
+from finetune_compat.results.order import Span, spans_of
 
 T = TypeVar("T")
 
@@ -24,15 +24,6 @@ class Sighting(Generic[T]):
 
     what: T
     stack: str
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Consecutive stacks of one axis, from `first` to `last` inclusive."""
-
-    first: str
-    last: str
-    stacks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +148,7 @@ def _group(finding: ResultKind, lines: Sequence[CellLine], ledger: Ledger, order
         reason=first.reason,
         cells=tuple(line.cell for line in lines),
         flows=tuple(dict.fromkeys(line.flow for line in lines if line.flow)),
-        spans=_spans({line.stack for line in lines}, order),
+        spans=spans_of({line.stack for line in lines}, order),
     )
 
 
@@ -174,14 +165,3 @@ def _chain_key(chain: tuple[Frame, ...]) -> object:
 
 def _error_key(error: Failure) -> object:
     return error.type, _without_numbers(error.message), _chain_key(error.frames[-1:])
-
-
-def _spans(stacks: set[str], order: Sequence[str]) -> tuple[Span, ...]:
-    """`stacks` as spans of consecutive stacks in `order`. A span has stacks of one axis only."""
-    runs: list[list[str]] = []
-    for before, name in zip((None, *order), order, strict=False):
-        if name in stacks and runs and runs[-1][-1] == before and same_axis(before, name):
-            runs[-1].append(name)
-        elif name in stacks:
-            runs.append([name])
-    return tuple(Span(run[0], run[-1], len(run)) for run in runs)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 from packaging.version import Version
@@ -31,3 +33,23 @@ def stack_order(name: str) -> tuple[int, Version, bool, Version, int, str]:
 def same_axis(left: str, right: str) -> bool:
     """Whether two stacks vary the same package."""
     return stack_order(left)[0] == stack_order(right)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Consecutive stacks of one axis, from `first` to `last` inclusive."""
+
+    first: str
+    last: str
+    stacks: int
+
+
+def spans_of(stacks: Collection[str], order: Sequence[str]) -> tuple[Span, ...]:
+    """`stacks` as spans of consecutive stacks in `order`. A span has stacks of one axis only."""
+    runs: list[list[str]] = []
+    for before, name in zip((None, *order), order, strict=False):
+        if name in stacks and runs and runs[-1][-1] == before and same_axis(before, name):
+            runs[-1].append(name)
+        elif name in stacks:
+            runs.append([name])
+    return tuple(Span(run[0], run[-1], len(run)) for run in runs)

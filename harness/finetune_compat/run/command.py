@@ -91,6 +91,8 @@ def _execute(request: RunRequest, gpus: Sequence[Gpu], engine: Engine | None) ->
 def _first_line(selection: Selection, todo: int, *, fresh: bool = False) -> str:
     cached = len(selection.cells) - todo
     head = f"{counted(len(selection.cells), 'cell')} on {counted(len(selection.rows), 'stack')}"
+    if selection.left_out:
+        head += f" (--tier full runs {selection.left_out:,} more)"
     if fresh:
         return f"{head}, all to run: cached results are ignored (--fresh)"
     if not todo:

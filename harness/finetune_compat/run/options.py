@@ -60,7 +60,7 @@ class RunOptions:
     """Seconds, if given."""
     memory_limit: int | None = None
     """Bytes, if given."""
-    tier: Tier = Tier.QUICK
+    tier: Tier = Tier.FULL
     seeds: Seeds | None = None
     """Calibrate the learning test with these seeds instead of running the cells."""
     model: str | None = None
@@ -151,7 +151,7 @@ def parse_options(posargs: Sequence[str]) -> RunOptions:
         raise CompatError(
             str(error), where=AFTER_DASHES, todo="Correct it. Other options are passed to pytest unchanged."
         ) from None
-    given = vars(found)
+    given = {"tier": str(Tier.DEFAULT), **vars(found)}
     given |= {name: kind(given[name]) for name, kind in _CHOICES.items() if name in given}
     given |= {"pass_env": tuple(given["pass_env"])} if "pass_env" in given else {}
     gpus = {field: given.pop(field) for field in ("most", "idle_below", "larger_than") if field in given}
@@ -162,7 +162,18 @@ def parse_options(posargs: Sequence[str]) -> RunOptions:
         supply=supply_of(**supply, where=AFTER_DASHES),
         pytest=tuple(rest),
     )
-    return checked(options, AFTER_DASHES)
+    return checked(narrowed(options, named=options.cells is not None or "-k" in rest), AFTER_DASHES)
+
+
+def narrowed(options: RunOptions, *, named: bool) -> RunOptions:
+    """`options`, whose default tier is the full one if it would hide what was asked for.
+
+    Args:
+        options: as given.
+        named: whether flows, variants or cells were named.
+    """
+    whole = named or options.model is not None or options.seeds is not None or options.instead is not None
+    return dataclasses.replace(options, tier=Tier.FULL) if whole and options.tier is Tier.DEFAULT else options
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from finetune_compat.checks.ledger import Ledger
+from finetune_compat.contract.catalog import Tier
 from finetune_compat.contract.cell_id import EXAMPLE, parse_cell
 from finetune_compat.contract.errors import CompatError, InstallError
 from finetune_compat.contract.options import EngineChoice
@@ -68,6 +69,8 @@ class Selection:
     """Flow and variant, by cell."""
     gpus: tuple[Gpu, ...]
     """GPUs to run on; empty for the CPU."""
+    left_out: int = 0
+    """Number of cells of these stacks that only the full tier has."""
 
     @property
     def device(self) -> DeviceKind:
@@ -100,6 +103,7 @@ def select(request: RunRequest, gpus: Sequence[Gpu], *, always: bool = False) ->
     cells: list[str] = []
     by_cell: dict[str, str] = {}
     variants: dict[str, tuple[str, Variant]] = {}
+    left_out = 0
     for on in stacks_of(matrix, request.asked, request.python):
         lock = locked(matrix.plan(on.stack, on.python, device))
         if isinstance(lock, Unsolvable):
@@ -107,6 +111,8 @@ def select(request: RunRequest, gpus: Sequence[Gpu], *, always: bool = False) ->
             continue
         # An empty ledger: addresses do not depend on listed issues, and looking them up takes a second for a matrix.
         plan = stack_run.plan_of(on.name, lock, request.options, Ledger(issues=()), device, base_torch=False)
+        if request.options.tier is Tier.DEFAULT:
+            left_out += len(stack_run.all_cells(lock, device)) - len(plan.cells)
         plan = dataclasses.replace(plan, cells=cells_of(plan.cells, request.asked))
         stacks[on.name] = on
         for cell in plan.cells:
@@ -122,7 +128,7 @@ def select(request: RunRequest, gpus: Sequence[Gpu], *, always: bool = False) ->
             meaning=f"A cell's name looks like {EXAMPLE}.",
             todo="Use fewer filters: stacks, --axis, --flows, --variants or -k.",
         )
-    return Selection(stacks, tuple(absent), tuple(cells), by_cell, variants, tuple(gpus))
+    return Selection(stacks, tuple(absent), tuple(cells), by_cell, variants, tuple(gpus), left_out)
 
 
 def _addresses(

@@ -38,6 +38,7 @@ from finetune_compat.results.run_files import (
     unfinished,
     write_row,
 )
+from finetune_compat.run.default_tier import default_tier
 from finetune_compat.run.keyword import selected
 from finetune_compat.run.options import AFTER_DASHES, RunOptions
 from finetune_compat.run.workers import Sharing, workers_of
@@ -61,6 +62,8 @@ def plan_of(
     run = this_run()
     versions = {**lock.requirements, "torch": lock.facts["torch"]}
     cells = planned_cells(ledger, device, versions, tier=options.tier, model=options.model)
+    if options.tier is Tier.DEFAULT:
+        cells = default_tier().kept(cells, lock.sha256, device)
     by_id = {str(CellId(stack, cell.flow, str(cell.variant), device)): cell for cell in cells}
     return Plan(
         run=str(run),
@@ -264,13 +267,13 @@ def planned_cells(
     device: DeviceKind,
     versions: Mapping[str, str],
     *,
-    tier: Tier = Tier.QUICK,
+    tier: Tier = Tier.FULL,
     model: str | None = None,
 ) -> tuple[PlannedCell, ...]:
     """All cells of `device` that exist on these versions, with the deviations that the ledger lists for them. With
     `model`, the cells of these real weights.
     """
-    deep = () if tier is Tier.QUICK else catalog.DEEP_CELLS
+    deep = catalog.DEEP_CELLS if tier in (Tier.DEEP, Tier.DEEP_ONLY) else ()
     cells = catalog.cells_on(device) if model is None else catalog.cells_with(real_weights.cell_name(model), device)
     return tuple(
         PlannedCell(
@@ -282,6 +285,11 @@ def planned_cells(
         for flow, variant in cells
         if exists(flow, variant, versions) and (tier is not Tier.DEEP_ONLY or (flow.name, variant) in deep)
     )
+
+
+def all_cells(lock: Lock, device: DeviceKind, tier: Tier = Tier.FULL) -> tuple[PlannedCell, ...]:
+    """The cells of `device` that exist on the versions of `lock`, without what the ledger lists for them."""
+    return planned_cells(Ledger(issues=()), device, {**lock.requirements, "torch": lock.facts["torch"]}, tier=tier)
 
 
 def exists(flow: catalog.Flow, variant: Variant, versions: Mapping[str, str]) -> bool:

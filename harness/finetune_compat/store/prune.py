@@ -49,8 +49,8 @@ def _kept(root: Path, name: str, reach: tuple[frozenset[str], frozenset[str]] | 
 
 
 def _reach() -> tuple[frozenset[str], frozenset[str]]:
-    """The digests of the sources and of the locks that cells of this checkout can have."""
-    found = {sources().digest(flow, real=real) for flow in CATALOG for real in (False, True)}
+    """The digests of the sources and of the locks that cells and scripts of this checkout can have."""
+    found = {sources().digest(flow, real=real) for flow in CATALOG for real in (False, True)} | {sources().watch()}
     locks = {read_lock(path).sha256 for path in places().locks.glob("*.txt") if ".unsolvable" not in path.name}
     return frozenset(found), frozenset(locks)
 

@@ -27,6 +27,16 @@ from finetune_compat.machine.places import PACKAGE
 ENTRANCES = ("finetune_compat.cell.runner", "finetune_compat.cell.execution")
 """The modules that a cell process calls. `execution` also runs the modules of the flow and of its objective."""
 
+WATCH = (
+    "finetune_compat.cell.script.process",
+    "finetune_compat.cell.script.notebook",
+    "finetune_compat.cell.script.calls",
+)
+"""The modules that a watched process of a script imports or runs."""
+
+STARTER = "finetune_compat.cell.site.sitecustomize"
+"""The file that imports them. It is no module of the package: Python finds it in a directory on its path."""
+
 REAL = "finetune_compat.cell.real"
 """Only imported for real weights."""
 
@@ -70,6 +80,15 @@ class Sources:
             self._digests[key] = _sha256([(name, closure[name].sha256) for name in sorted(closure)])
         return self._digests[key]
 
+    def watch(self) -> str:
+        """sha256 over what runs in a watched process of a script: files, and the catalog's constants they import."""
+        if ("watch",) not in self._digests:
+            closure = dict(self._walk([*WATCH, STARTER], set()))
+            constants = {name: getattr(catalog, name) for name in self._constants(closure)}
+            files = [(name, closure[name].sha256) for name in sorted(closure)]
+            self._digests["watch",] = _sha256([files, constants])
+        return self._digests["watch",]
+
     def given(self, flow: Flow, model: str, *, real: bool) -> str:
         """sha256 over the catalog's values for a cell of `flow` with the model of that name."""
         key = (flow.name, model, str(real))
@@ -83,8 +102,11 @@ class Sources:
         """Names of the catalog's constants that `modules` import. Functions and classes are left out, because what they
         return is hashed.
         """
-        names = {name for module in self._closure(flow, real=real).values() for name in module.from_catalog}
-        return frozenset(name for name in names - _NOT_BY_VALUE if not callable(getattr(catalog, name)))
+        return self._constants(self._closure(flow, real=real)) - _NOT_BY_VALUE
+
+    def _constants(self, closure: Mapping[str, _Module]) -> frozenset[str]:
+        names = {name for module in closure.values() for name in module.from_catalog}
+        return frozenset(name for name in names if not callable(getattr(catalog, name)))
 
     def _closure(self, flow: Flow, *, real: bool) -> dict[str, _Module]:
         key = (flow.name, real)

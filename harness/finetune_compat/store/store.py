@@ -23,6 +23,7 @@ from typing import Any
 from finetune_compat.contract.errors import CompatError, UnknownName
 from finetune_compat.contract.recipe import Recipe, contradiction
 from finetune_compat.contract.records import Observation, to_json
+from finetune_compat.contract.script import Pipeline
 from finetune_compat.contract.version import __version__
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.places import STORE, places
@@ -142,7 +143,7 @@ class Store:
                 found[cell] = kept.recipe
         return found
 
-    def put(self, recipe: Recipe, seen: Observation) -> None:
+    def put(self, recipe: Recipe, seen: Observation | Pipeline) -> None:
         """Store `seen` at the address of `recipe` in the directory.
 
         The caller must not pass observations of an exhausted machine. `push` writes the shared store.
@@ -151,12 +152,12 @@ class Store:
             CompatError: the observation contradicts the recipe.
             OSError: the directory cannot be written to.
         """
-        line = to_json(seen)
+        line = seen.to_json() if isinstance(seen, Pipeline) else to_json(seen)
         other = contradiction(recipe, json.loads(line))
         if other:
             raise CompatError(
                 f"the observation is not of its recipe: {other}",
-                where=seen.cell,
+                where=recipe.cell,
                 meaning="The environment differs from what the host expected.",
                 todo="Delete the environment and run the stack again.",
             )
@@ -313,8 +314,7 @@ def _now() -> str:
 
 
 def _facts(kept: Stored) -> list[Any]:
-    seen = kept.observation
-    return [seen["cell"], seen["duration_s"], kept.outcome, kept.recorded_at]
+    return [kept.recipe.cell, kept.duration_s, kept.outcome, kept.recorded_at]
 
 
 def _warn(problem: str, see: str = "compat store verify") -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune_compat.contract.recipe import Recipe, contradiction, from_dict, to_dict
+from finetune_compat.contract.recipe import SCRIPT, Recipe, contradiction, from_dict, to_dict
 from finetune_compat.machine.files import write_atomically
 
 FORMAT = 1
@@ -60,6 +60,17 @@ class Stored:
         """The observation as parsed JSON."""
         parsed: dict[str, Any] = json.loads(self.line)
         return parsed
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of the cell, or of all trainings of a script.
+
+        Raises:
+            KeyError, TypeError, ValueError: the observation has none.
+        """
+        seen = self.observation
+        of_script = self.recipe.model == SCRIPT
+        return sum(float(run["seen"]["duration_s"]) for run in seen["runs"]) if of_script else float(seen["duration_s"])
 
     @property
     def content(self) -> bytes:
@@ -117,7 +128,7 @@ def parsed(name: str, content: bytes) -> Stored:
         address = stored.recipe.address
         # Whoever wrote the file calculated its digest too. Only the observation says what was observed.
         other = contradiction(stored.recipe, stored.observation)
-        float(stored.observation["duration_s"])
+        _ = stored.duration_s
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(f"it is not a cached observation: {type(error).__name__}: {error}") from None
     if tail != "}\n" or address != match[1]:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from finetune_compat.contract.errors import RecordsError
+from finetune_compat.contract.recipe import SCRIPT
+from finetune_compat.results.pipelines import read_pipeline
 from finetune_compat.results.run_files import read_line
 from finetune_compat.store import stored_files
 from finetune_compat.store.stored_files import Damaged, Stored
@@ -72,7 +74,7 @@ def verify(root: Path) -> Found:
 def _checked(root: Path, name: str) -> Stored:
     kept = stored_files.read(root, name)
     try:
-        read_line(kept.line, name)
+        (read_pipeline if kept.recipe.model == SCRIPT else read_line)(kept.line, name)
     except RecordsError as error:
         raise Damaged(error.what) from None
     return kept

@@ -19,13 +19,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
-from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted, RecordsError, StackFailed, why
+from finetune_compat.contract.errors import CompatError, ExitCode, Interrupted, StackFailed, why
 from finetune_compat.contract.records import Stage
 from finetune_compat.contract.redaction import Redactor
 from finetune_compat.contract.script import (
-    PIPELINE_SCHEMA,
     RANK,
     REQUEST,
     SCRATCH,
@@ -39,7 +36,9 @@ from finetune_compat.contract.verdict import Outcome, Verdict
 from finetune_compat.machine import child_processes
 from finetune_compat.machine.foreign import parsed, read_whole
 from finetune_compat.machine.places import places
+from finetune_compat.results.pipelines import read_pipeline
 from finetune_compat.stacks.ask import StackPython
+from finetune_compat.watch import put_back
 from finetune_compat.watch.warm import Forked, Warm, may_fork
 
 SCRIPTS = (".py", ".ipynb")
@@ -62,8 +61,6 @@ _POLL_S = 0.2
 
 FEWEST_STEPS = 2
 """lora_B starts at zero, so lora_A receives its first gradient at step 2."""
-
-_PIPELINE = TypeAdapter(Pipeline)
 
 _PROBE = (
     "import importlib.util as u, sys; "
@@ -270,8 +267,8 @@ def run_pipeline(
         interpreter: the interpreter to run the script with.
         steps: number of steps of each training.
         variables: environment variables to add to the inherited ones.
-        throw_away: whether to discard everything the script saves. If false, only the output of trainers
-            and what would replace existing files is discarded.
+        throw_away: whether to discard everything the script saves through the libraries. If false, only the output of
+            trainers and what would replace existing files is discarded.
         warm: a process with the interpreter's libraries, to fork the script from it.
         limit_s: seconds that the script may take. Then all of its processes are ended.
 
@@ -292,13 +289,18 @@ def run_pipeline(
         asked.write_text(json.dumps(dataclasses.asdict(request)), encoding="utf-8")
         environ = {**environ_of(asked, interpreter.added), **(variables or {})}
         status = _run(command, environ, signals, limit_s, warm if may_fork(given) else None)
-        return without_secrets(_read(Path(folder), status, given), given)
+        seen = _read(Path(folder), status, given)
+        seen = dataclasses.replace(seen, changed=(*seen.changed, *put_back.sentences(put_back.read(Path(folder)))))
+        return without_secrets(seen, given)
 
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[str]:
-    """A temporary directory of a watch. On exit it is removed, with the links into it. What watches left that were
-    killed is removed first.
+    """A temporary directory of a watch. On exit it is removed, with the links into it, and the files that existed
+    before the script are put back. What watches left that were killed is removed first.
+
+    Raises:
+        CompatError: on exit, if a file could not be put back.
     """
     _sweep(Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, Path(folder, _HELD).open("w") as lock:
@@ -307,16 +309,18 @@ def temporary_folder() -> Iterator[str]:
             yield folder
         finally:
             _remove_links(Path(folder, SCRATCH).resolve())
+            put_back.put_back(Path(folder))
 
 
 def _sweep(temporary: Path) -> None:
-    """Remove the directories of watches that were killed, and the links into them."""
+    """Remove the directories of watches that were killed, and the links into them, and put back the user's files."""
     for mark in temporary.glob(f"{_PREFIX}*/{_HELD}"):
         # The lock is held while the watch lives. Another user's directory could name any directory of this one's.
         with contextlib.suppress(OSError), mark.open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if mark.stat().st_uid == mark.parent.stat().st_uid == os.getuid():
                 _remove_links((mark.parent / SCRATCH).resolve())
+                put_back.put_back(mark.parent, ended_at=mark.stat().st_mtime)
                 shutil.rmtree(mark.parent, ignore_errors=True)
 
 
@@ -364,6 +368,7 @@ def _run(
     process: subprocess.Popen[bytes] | Forked
     process = warm.start(command, environ) if warm else subprocess.Popen(command, env=environ, stdout=sys.stderr)
     while not signals and time.monotonic() < ends_at:
+        os.utime(Path(environ[REQUEST]).with_name(_HELD))  # when it was killed, should it be killed
         with contextlib.suppress(subprocess.TimeoutExpired):
             status = process.wait(_POLL_S)
             if not signals:  # Ctrl-C ends the script too: its exit status then means nothing
@@ -413,7 +418,28 @@ def _read(folder: Path, status: int, given: Sequence[str]) -> Pipeline:
         _compared(run, [other.runs[place] for other in together if place < len(other.runs)])
         for place, run in enumerate(most.runs)
     )
-    return dataclasses.replace(most, status=status, runs=runs, unseen=(*most.unseen, *unseen))
+    return dataclasses.replace(
+        most,
+        status=status,
+        runs=runs,
+        unseen=(*most.unseen, *unseen),
+        read=_read_by_any(records, folder),
+        hosts=tuple(dict.fromkeys(host for record in records for host in record.hosts)),
+    )
+
+
+def _read_by_any(records: Iterable[Pipeline], folder: Path) -> tuple[str, ...] | None:
+    """Files that any process read outside `folder`, relative to the current directory if they are below it. None if a
+    process has no list.
+    """
+    found: set[str] = set()
+    for record in records:
+        if record.read is None:
+            return None
+        found.update(record.read)
+    here, own = Path.cwd(), folder.resolve()
+    paths = [path for path in map(Path, sorted(found)) if not path.is_relative_to(own)]
+    return tuple(str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths)
 
 
 def _compared(run: Run, others: Sequence[Run]) -> Run:
@@ -430,26 +456,7 @@ def _weights_after(run: Run) -> str | None:
 
 
 def _decoded(path: Path) -> Pipeline:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(raw, dict) or raw.get("schema") != PIPELINE_SCHEMA:
-            schema = raw.get("schema") if isinstance(raw, dict) else None
-            raise _unreadable(path, f"schema {schema!r}, this harness reads {PIPELINE_SCHEMA}")
-        return _PIPELINE.validate_python(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise _unreadable(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except ValueError as error:
-        raise _unreadable(path, f"not JSON: {error}") from None
-
-
-def _unreadable(path: Path, problem: str) -> RecordsError:
-    return RecordsError(
-        f"not a record of a watched process: {problem}",
-        where=path.name,
-        meaning="Another program wrote or changed this file in the directory of the watch.",
-        todo="Run the script again.",
-    )
+    return read_pipeline(path.read_text(encoding="utf-8", errors="replace"), path.name)
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> ExitCode:

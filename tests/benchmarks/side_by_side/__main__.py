@@ -274,7 +274,7 @@ def _whole(bench: Benchmark, work: Path) -> None:
     timed(fill, log=log, cwd=place.checkout, environ=environ)
     cells = int(log.read_text(encoding="utf-8").splitlines()[-1])
     bench.note(f"a store of {cells:,} simulated observations")
-    command = [sys.executable, "-m", "finetune_compat", "run", "--device", "cpu"]
+    command = [sys.executable, "-m", "finetune_compat", "run", "--device", "cpu", "--tier", "full"]
     took = []
     for number in range(REPEATS + 1):
         log = bench.logs / f"whole-{number}.log"

@@ -109,7 +109,11 @@ class Place:
         try:
             with progress(log, self.tell):
                 return timed(
-                    [*command, "--device", "cpu"], log=log, cwd=self.checkout, environ=self.environ, statuses=FAILING
+                    [*command, "--device", "cpu", "--tier", "full"],
+                    log=log,
+                    cwd=self.checkout,
+                    environ=self.environ,
+                    statuses=FAILING,
                 )
         finally:
             sessions = self.checkout / "reports" / "runs" / "latest" / "nox.log"
@@ -120,7 +124,7 @@ class Place:
         """Return the events of one session of nox in which every cell runs."""
         selected = ("-k", self.flows.replace(",", " or ")) if self.flows else ()
         command = [sys.executable, "-m", "nox", "--no-color", "-s", on.session, "--"]
-        options = ("--device", "cpu", "--fresh", "-n", "1", "-p", PLUGIN, *selected)
+        options = ("--device", "cpu", "--tier", "full", "--fresh", "-n", "1", "-p", PLUGIN, *selected)
         return seen([*command, *options], log=self.logs / "session.log", cwd=self.checkout, environ=self.environ)
 
     def overhead(self, on: On) -> float:

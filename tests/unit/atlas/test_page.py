@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import re
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from finetune_compat.atlas import page
 from finetune_compat.atlas.survey import State, survey
 from finetune_compat.contract.records import Frame, Stage
 from finetune_compat.report.html import asset
+from finetune_compat.results.branches import Uncovered
 from finetune_compat.results.run_files import Results
 
 HOSTILE = "<img src=x onerror=alert(1)> & \"quoted\" 'text' </script>"
@@ -132,3 +134,13 @@ def test_a_section_of_the_documents_is_linked_from_the_folder_of_the_page() -> N
     """An upstream report is linked as it is."""
     assert page.reference("docs/evidence.md#x") == "../../docs/evidence.md#x"
     assert page.reference("https://example.org") == "https://example.org"
+
+
+def test_what_the_device_cannot_show_is_said_by_stack() -> None:
+    """In a table and in the head of the grid; without records there is no such section."""
+    traced = dataclasses.replace(FIELD["cpu"], uncovered={"trl0.22-py311": Uncovered(58, 28, 4)})
+    shown = text({**FIELD, "cpu": traced})
+    assert '<th scope="row">trl0.22-py311</th><td>28 of 58</td><td>4</td>' in shown
+    assert "Not covered on this device: 28 of 58" in shown
+    assert 'id="uncovered"' in shown
+    assert 'id="uncovered"' not in text()

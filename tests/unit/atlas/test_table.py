@@ -10,6 +10,7 @@ from atlas_builders import FIELD, drawn, kept, on
 from finetune_compat.atlas import table
 from finetune_compat.atlas.record import Record, Said
 from finetune_compat.checks.ledger import Ledger
+from finetune_compat.results.branches import Uncovered
 
 
 def test_every_row_has_the_columns_of_its_head() -> None:
@@ -37,3 +38,11 @@ def test_without_a_stack_to_be_on_there_is_nothing_to_install() -> None:
     text = table.render(*drawn({"cpu": kept(b.frozen(on("0.22.2")))}))
     assert "No measured stack trains any flow of documented usage." in text
     assert "pip install" not in text
+
+
+def test_the_branches_that_no_cell_took_are_a_sentence_with_a_link() -> None:
+    """To the page that lists them."""
+    traced = dataclasses.replace(FIELD["cpu"], uncovered={"trl0.22-py311": Uncovered(58, 28, 4)})
+    assert "48% were not taken on this device" in table.render(*drawn({**FIELD, "cpu": traced}))
+    assert "[Which ones](../branches/branches.md)" in table.render(*drawn({**FIELD, "cpu": traced}))
+    assert "branches.md" not in table.render(*drawn(FIELD))

@@ -10,6 +10,7 @@ from finetune_compat.atlas import wording
 from finetune_compat.atlas.answers import best
 from finetune_compat.atlas.survey import EMPTY, State, survey
 from finetune_compat.checks.ledger import Ledger
+from finetune_compat.results.branches import Uncovered
 
 
 def test_every_state_has_a_sign_a_class_and_a_meaning() -> None:
@@ -69,3 +70,16 @@ def test_an_issue_says_what_its_user_sees() -> None:
     assert wording.severity(line) == "silently does not or crashes"
     assert wording.seen_on(line.strips[0]) == "TRL: first 0.20.0, last 0.22.2"
     assert wording.without(line.strips[0]) == "TRL 0.24.0 (newer), TRL 0.19.1 (older)"
+
+
+def test_the_share_of_branches_that_no_cell_took() -> None:
+    """A range over the stacks; nothing where no stack was traced."""
+    found = kept(b.frozen(on("0.20.0")), b.frozen(on("0.22.2")))
+    traced = {"trl0.20-py311": Uncovered(100, 40, 2), "trl0.22-py311": Uncovered(1_000, 455, 0)}
+    both = survey({"cpu": dataclasses.replace(found, uncovered=traced)})
+    assert "40% to 46% were not taken on this device (2 stacks)" in wording.uncovered_lead(both)
+    assert wording.uncovered(both.uncovered["trl0.22-py311"]) == "455 of 1,000"
+    one = survey({"cpu": dataclasses.replace(found, uncovered={"trl0.20-py311": Uncovered(100, 40, 2)})})
+    assert "40% were not taken on this device (1 stack)" in wording.uncovered_lead(one)
+    for nothing in ({}, {"trl0.20-py311": Uncovered(0, 0, 0)}):
+        assert wording.uncovered_lead(survey({"cpu": dataclasses.replace(found, uncovered=nothing)})) == ""

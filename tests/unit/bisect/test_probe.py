@@ -27,7 +27,7 @@ ROW = Resolved("trl0.24", Rule.ROW, PLAN, locked(PLAN), (), ())
 
 class TestSubject:
     def test_the_first_cell_of_a_flow(self) -> None:
-        found = subject("sft-peft-model", None, None, (), 10, Tier.QUICK)
+        found = subject("sft-peft-model", None, None, (), 10, Tier.FULL)
         assert str(found) == "sft-peft-model[qwen2-nf4-gc]"
 
     def test_the_first_that_the_deep_tier_measures(self) -> None:
@@ -36,7 +36,7 @@ class TestSubject:
     def test_a_script_with_its_arguments(self, tmp_path: Path) -> None:
         script = tmp_path / "train.py"
         script.write_text("pass\n")
-        found = subject(None, None, str(script), ("--fast",), 5, Tier.QUICK)
+        found = subject(None, None, str(script), ("--fast",), 5, Tier.FULL)
         assert found.script is not None and found.script.given == (str(script), "--fast")
 
     @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ class TestSubject:
     )
     def test_what_is_refused(self, given: tuple[str | None, str | None, str | None], why: str) -> None:
         with pytest.raises(CompatError, match=why):
-            subject(*given, (), 10, Tier.QUICK)
+            subject(*given, (), 10, Tier.FULL)
 
 
 class TestProbe:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import builders as b
+import pipelines as p
 import pytest
 from finetune_compat.bisect import transplant
 from finetune_compat.bisect.lines import installed
@@ -17,16 +19,20 @@ from finetune_compat.bisect.probe import Bench, Probe, Subject
 from finetune_compat.bisect.transplant import Proof, Ran, prove, scratch_copy
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.records import DeviceKind
+from finetune_compat.contract.script import Pipeline
 from finetune_compat.gate.decision import Rule
 from finetune_compat.gate.resolve import Resolved
+from finetune_compat.gate.script import Script
 from finetune_compat.history.condition import Measured, condition
 from finetune_compat.run.options import RunOptions
 from finetune_compat.stacks.locks import Lock
 from finetune_compat.stacks.matrix import Stack, read_matrix
+from finetune_compat.watch.host import Interpreter, NothingSeen
 
-GOOD = "class Trainer:\n    def prepare(self, model):\n        return model\n"
+GOOD = "class Trainer:\n    def prepare(self, model):\n        return model\n    def same(self):\n        pass\n"
 BAD = (
     "import os\n\nclass Trainer:\n    def prepare(self, model):\n        model = freeze(model)\n        return model\n"
+    "    def same(self):\n        pass\n"
 )
 PLACE = "trl/trainer.py::Trainer.prepare"
 
@@ -105,12 +111,78 @@ class TestProof:
         assert (tmp_path / "good-cached.py").read_text() == GOOD
         assert (tmp_path / "bad-cached.py").read_text() == BAD
 
-    @pytest.mark.parametrize("place", ["trl/trainer.py::Trainer.missing", "trl/missing.py::f", "trl/trainer.py"])
-    def test_what_cannot_be_exchanged_is_refused(self, sides: tuple[Ran, Ran], tmp_path: Path, place: str) -> None:
+    @pytest.mark.parametrize(
+        ("place", "hunk", "why"),
+        [
+            (
+                "trl/trainer.py::Trainer.prepar",
+                None,
+                r"no Trainer.prepar in .*\nNames .*: Trainer.prepare",
+            ),
+            ("trl/missing.py::f", None, "it has no Python file trl/missing.py"),
+            ("trl/trainer.py", None, "it has no function in trl/trainer.py"),
+            ("trl/trainer.py::Trainer.same", None, "nothing to exchange"),
+            (PLACE, 2, r"--hunk 2: the function has 1 changes\n1: \+model = freeze\(model\);"),
+        ],
+    )
+    def test_what_cannot_be_exchanged_is_refused(
+        self, sides: tuple[Ran, Ran], tmp_path: Path, place: str, hunk: int | None, why: str
+    ) -> None:
         subject, asked = Subject("x"), condition("verdict", None)
         bench = Bench(tmp_path, b.UNLISTED, subject, asked, DeviceKind.CPU, (), RunOptions(), lambda _: None)
-        with pytest.raises(CompatError, match="nothing to exchange"):
-            prove(bench, *sides, place)
+        with pytest.raises(CompatError, match=why):
+            prove(bench, *sides, place, hunk)
+
+    def test_a_change_that_is_no_python_alone(self, sides: tuple[Ran, Ran], tmp_path: Path) -> None:
+        for one, text in zip(
+            sides, ("def f():\n  a = (\n  1,\n  2)\n", "def f():\n  a = [\n  1,\n  2]\n"), strict=True
+        ):
+            assert one.probe.python is not None
+            (installed(one.probe.python, {}).site / "trl" / "other.py").write_text(text)
+        subject, asked = Subject("x"), condition("verdict", None)
+        bench = Bench(tmp_path, b.UNLISTED, subject, asked, DeviceKind.CPU, (), RunOptions(), lambda _: None)
+        with pytest.raises(CompatError, match="change 1 is no Python without the others"):
+            prove(bench, *sides, "trl/other.py::f", 1)
+
+
+class TestScript:
+    """A script runs in the scratch copy, where it is watched as in a gate."""
+
+    def test_it_is_measured_by_the_condition(
+        self, sides: tuple[Ran, Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ran: list[tuple[Any, ...]] = []
+
+        def run_pipeline(
+            given: Any, interpreter: Interpreter, steps: int, variables: Any, *, throw_away: bool
+        ) -> Pipeline:
+            text = installed(interpreter.python, {}).source("trl/trainer.py")
+            ran.append((given, interpreter.name, steps, throw_away))
+            return p.pipeline(p.frozen() if "freeze(model)" in text else p.run())
+
+        monkeypatch.setattr(transplant, "run_pipeline", run_pipeline)
+        asked = condition("stages.trainer.trainable == 0", None)
+        subject = Subject(script=Script(("train.py", "--fast"), 4))
+        bench = Bench(tmp_path, b.UNLISTED, subject, asked, DeviceKind.CPU, (), RunOptions(), lambda _: None)
+        good, bad = (
+            replace(one, probe=replace(one.probe, measured=Measured(state, "")))
+            for one, state in zip(sides, (False, True), strict=True)
+        )
+        proof = prove(bench, good, bad, PLACE, 1)
+        assert proof.proven and proof.change == ("+        model = freeze(model)",)
+        assert ran == [(("train.py", "--fast"), stack, 4, True) for stack in (good.of.stack, bad.of.stack)]
+
+    def test_a_script_that_imports_nothing_gives_no_result(
+        self, sides: tuple[Ran, Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def run_pipeline(*_: Any, **__: Any) -> Pipeline:
+            raise NothingSeen(1, "train.py")
+
+        monkeypatch.setattr(transplant, "run_pipeline", run_pipeline)
+        subject, asked = Subject(script=Script(("train.py",), 4)), condition("verdict", None)
+        bench = Bench(tmp_path, b.UNLISTED, subject, asked, DeviceKind.CPU, (), RunOptions(), lambda _: None)
+        proof = prove(bench, *sides, PLACE)
+        assert not proof.proven and "status 1" in proof.good_with_bad
 
 
 class TestScratchCopy:

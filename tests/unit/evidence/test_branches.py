@@ -78,23 +78,31 @@ def test_the_page_names_each_branch_that_no_cell_took() -> None:
     """With its place, and those that cells took under emulation; other makers are only counted."""
     ended = dataclasses.replace(TRACE.cells[2], error="ValueError at trainer")
     page = branches.page([dataclasses.replace(TRACE, cells=(*TRACE.cells[:2], ended, TRACE.cells[3]))])
-    place = "| `trl/models/utils.py:538` | `prepare_peft_model` |"
-    untaken, emulated = page.split("### Covered under emulation")
-    assert f"{place} `torch.cuda.is_available()` | true |" in untaken
+    place, stack = "| `trl/models/utils.py:538` | `prepare_peft_model` |", "trl0.24-py311 |"
+    untaken, emulated = page.split("## Covered under emulation")
+    assert f"{place} `torch.cuda.is_available()` | true | {stack}" in untaken
     assert untaken.count(place) == 1
-    assert f"{place} `is_sharded_qlora` | {MODEL} | false | qwen2-nf4-plain-gc | qwen2-nf4-gc |" in emulated
-    assert (
-        f"{place} `emulated_alone` | {MODEL} | true | qwen2-nf4-plain-gc | qwen2-nf4-gc (no other cell) |" in emulated
-    )
+    assert f"{place} `is_sharded_qlora` | {MODEL} | false | qwen2-nf4-plain-gc | qwen2-nf4-gc | {stack}" in emulated
+    alone = "| true | qwen2-nf4-plain-gc | qwen2-nf4-gc (no other cell) |"
+    assert f"{place} `emulated_alone` | {MODEL} {alone} {stack}" in emulated
     assert "| 4 | 3 | 6 | 1 | 1 | 1 |" in untaken
     assert "is_torch_xpu_available" not in page
-    assert f"Ended in an error: {MODEL}\\[qwen2-int8-gc\\] (ValueError at trainer)." in page
-    assert "[trl0.24-py311](#trl024-py311)" in page
+    assert f"| {MODEL}\\[qwen2-int8-gc\\] | ValueError at trainer | {stack}" in page
 
 
-def test_a_stack_whose_branches_are_all_taken_says_so() -> None:
-    """Twice: there is nothing to emulate either."""
-    assert branches.page([dataclasses.replace(TRACE, guards=())]).count("Nothing.") == 2
+def test_a_branch_that_moved_between_releases_is_one_row() -> None:
+    """With the line of the newest stack."""
+    moved = tuple(dataclasses.replace(guard, line=540) for guard in TRACE.guards)
+    newer = dataclasses.replace(TRACE, stack="trl0.25-py311", guards=moved)
+    untaken = branches.page([TRACE, newer]).split("## Not covered")[1].split("## Covered")[0]
+    assert "trl/models/utils.py:538" not in untaken
+    assert untaken.count("| `trl/models/utils.py:540` |") == 1
+    assert "| true | trl0.24-py311 to trl0.25-py311 (2 stacks) |" in untaken
+
+
+def test_where_all_branches_are_taken_the_page_says_so() -> None:
+    """Nothing is emulated either, and no cell ended in an error."""
+    assert branches.page([dataclasses.replace(TRACE, guards=())]).count("Nothing.") == 3
 
 
 # ----------------------------------------------------------------------------------------------------------- committed
@@ -118,6 +126,9 @@ def test_a_plain_cpu_misses_the_branch_of_trl3926_and_emulation_covers_it() -> N
         and opened.guard.line == PREPARES
     ]
     assert found == [
-        (flow, ("qwen2-nf4-plain-gc",), ("qwen2-nf4-gc", "qwen2-nf4-bf16-gc"))
-        for flow in ("sft-peft-config", "sft-peft-model")
+        (flow, ("qwen2-nf4-plain-gc",), emulated)
+        for flow, emulated in (
+            ("sft-peft-config", ("qwen2-nf4-gc", "qwen2-nf4-bf16-gc")),
+            ("sft-peft-model", ("qwen2-nf4-gc",)),
+        )
     ]

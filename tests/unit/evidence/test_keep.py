@@ -80,7 +80,7 @@ def test_a_kept_run_reads_as_the_run_did(run: Path) -> None:
     assert read_observations(target / "observations.jsonl")[1] == {SEEN.cell: SEEN}
     provenance = json.loads((target / "provenance.json").read_text(encoding="utf-8"))
     assert (provenance["run"], provenance["cells"], provenance["base_torch"]) == ("one", 1, False)
-    assert provenance["command"] == "nox -s compat-3.11 -j 2; compat keep"
+    assert provenance["command"] == "nox -s compat-3.11 -j 2 -- --tier full; compat keep"
 
 
 def test_a_baseline_has_the_digests_of_what_it_was_measured_with(run: Path) -> None:

@@ -286,7 +286,7 @@ def test_a_baseline_is_measured_in_its_own_tier_and_flows(nox: Nox) -> None:
     old = read_baseline("cpu")
     asked = run_request(old, RenewRequest("cpu", jobs=2))
     assert (asked.asked, asked.jobs, asked.python) == (AskedCells(flows=FLOWS), 2, "3.11")
-    assert (asked.options.tier, asked.options.device, asked.options.limit) == ("quick", "cpu", renew.LIMIT_S)
+    assert (asked.options.tier, asked.options.device, asked.options.limit) == ("full", "cpu", renew.LIMIT_S)
     whole = {cell: deep(seen) for cell, seen in old.observations.items() if seen.flow == "sft-full"}
     in_depth = {cell: seen for cell, seen in whole.items() if (seen.flow, seen.variant) in DEEP_CELLS}
     (old.path / "observations.jsonl.gz").unlink()

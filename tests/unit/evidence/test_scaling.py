@@ -16,7 +16,7 @@ from finetune_compat.run.parts import least, split
 @pytest.fixture(scope="module")
 def seconds() -> Mapping[str, float]:
     """Expected seconds of the cells of the baseline. Reading it takes seconds."""
-    took = shards.durations("cpu", DeviceKind.CPU, Tier.QUICK)
+    took = shards.durations("cpu", DeviceKind.CPU, Tier.FULL)
     return expected(took, took)
 
 

@@ -42,7 +42,7 @@ def _baselines_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 READ_ONCE = functools.cache(shards.durations)
 
 
-@pytest.mark.parametrize(("device", "tier"), [(DeviceKind.CPU, Tier.QUICK), (DeviceKind.CUDA, Tier.DEEP)])
+@pytest.mark.parametrize(("device", "tier"), [(DeviceKind.CPU, Tier.FULL), (DeviceKind.CUDA, Tier.DEEP)])
 def test_the_matrix_is_cut_whole(device: DeviceKind, tier: Tier) -> None:
     """Every cell is in one part, on each Python of its stack, and each stack of a part has a real session."""
     matrix = read_matrix()
@@ -59,7 +59,7 @@ def test_the_matrix_is_cut_whole(device: DeviceKind, tier: Tier) -> None:
 
 def test_the_parts_of_the_committed_baseline_are_even() -> None:
     """With a job for each measured stack. By whole stacks, the longest was 3.4 times the mean."""
-    took = READ_ONCE("cpu", DeviceKind.CPU, Tier.QUICK)
+    took = READ_ONCE("cpu", DeviceKind.CPU, Tier.FULL)
     parts = split(expected(took, took), len({parse_cell(cell).stack for cell in took}))
     longest, total = max(part.seconds for part in parts), sum(part.seconds for part in parts)
     assert longest <= 1.05 * total / len(parts)
@@ -72,7 +72,7 @@ def test_a_job_matrix_of_the_most_jobs_is_small_enough() -> None:
 
 def test_the_deep_tier_takes_longer() -> None:
     """Its own durations replace those of the quick tier."""
-    quick, deep = (READ_ONCE("cpu", DeviceKind.CPU, tier) for tier in (Tier.QUICK, Tier.DEEP))
+    quick, deep = (READ_ONCE("cpu", DeviceKind.CPU, tier) for tier in (Tier.FULL, Tier.DEEP))
     assert sum(deep.values()) > sum(quick.values())
 
 
@@ -94,7 +94,7 @@ def test_a_written_plan_is_read_again(tmp_path: Path) -> None:
     write_shards(parts, tmp_path / "plan")
     plan = planned(tmp_path / "plan" / "plan.json")
     assert {name: set(cells) for name, cells in plan.items()} == {
-        name: set(cells) for name, cells in cells_of_matrix(read_matrix(), DeviceKind.CPU, Tier.QUICK).items()
+        name: set(cells) for name, cells in cells_of_matrix(read_matrix(), DeviceKind.CPU, Tier.FULL).items()
     }
     for job in json.loads((tmp_path / "plan" / "plan.json").read_text())["include"]:
         assert {parse_cell(cell).stack for cell in (tmp_path / "plan" / job["cells"]).read_text().splitlines()} <= set(

@@ -73,11 +73,11 @@ class TestCondition:
     @pytest.mark.parametrize(
         ("text", "tier"),
         [
-            ("verdict", Tier.QUICK),
-            ("C104", Tier.QUICK),
+            ("verdict", Tier.FULL),
+            ("C104", Tier.FULL),
             ("G402", Tier.DEEP_ONLY),
             ("deep.accumulation.same_labels", Tier.DEEP_ONLY),
-            ("training.loss[0] > 1", Tier.QUICK),
+            ("training.loss[0] > 1", Tier.FULL),
         ],
     )
     def test_the_tier_that_measures_it(self, text: str, tier: Tier) -> None:

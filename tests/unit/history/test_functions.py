@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from finetune_compat.history.functions import around, difference, exchanged, functions
+from finetune_compat.history.functions import around, changes, difference, exchanged, functions
 
 GOOD = textwrap.dedent(
     """
@@ -98,3 +98,9 @@ class TestExchanged:
 
 def without(source: str, name: str) -> str:
     return source.replace("\n".join(functions(source)[name].lines), "")
+
+
+def test_changes_are_counted_as_they_are_exchanged() -> None:
+    one, other = (functions(text)["f"] for text in ("def f():\n  a\n  b\n  c\n", "def f():\n  A\n  b\n"))
+    assert changes(one, other) == (("-  a", "+  A"), ("-  c",))
+    assert changes(one, one) == ()

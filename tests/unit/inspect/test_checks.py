@@ -5,7 +5,7 @@ from __future__ import annotations
 from adapter_stories import STORIES
 from finetune_compat.inspect.checks import ENGINE
 
-WITH_TESTS_OF_THEIR_OWN = {"S107", "S108", "S209", "S210", "S310", "S401", "S402", "S403", "S404", "S405"}
+WITH_TESTS_OF_THEIR_OWN = {"S107", "S108", "S209", "S210", "S310", "S401", "S402", "S403", "S404", "S405", "S406"}
 
 
 def test_every_check_has_a_bad_and_a_good_case() -> None:

@@ -65,6 +65,14 @@ LOADED_B = f"{PREFIX}{Q0}.lora_B.default.weight"
             "S405",
             "Under trl1.16-py311 PEFT 0.21.2 does not know and ignores use_dora, eva_config.",
         ),
+        (
+            {"untold": "RuntimeError: Tensor.item() cannot be called on meta tensors"},
+            "S406",
+            (
+                "Under trl1.16-py311 nothing is foretold: loading this method needs values (RuntimeError: "
+                "Tensor.item() cannot be called on meta tensors)"
+            ),
+        ),
         ({}, None, None),
         ({"error": "TypeError: use_dora", "unknown_options": ("use_dora",)}, "S401", None),
     ],

@@ -13,8 +13,9 @@ from finetune_compat.checks.codes import CODES
 from finetune_compat.contract.errors import ExitCode
 from finetune_compat.contract.records import Failure, Frame, Labels, Observation, Stage
 from finetune_compat.report import wording
-from finetune_compat.results.causes import Group, Span
+from finetune_compat.results.causes import Group
 from finetune_compat.results.lines import CellLine
+from finetune_compat.results.order import Span
 from finetune_compat.results.run_files import RowState, StackRow
 from finetune_compat.results.summary import Heat, Tally
 from report_builders import STACK, at

@@ -10,8 +10,9 @@ from builders import FULL, INT8, LISTED, NF4, NF4_NOGC, frozen, frozen_loud, iss
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.contract.catalog import CATALOG
 from finetune_compat.contract.records import Frame, Observation, Stage
-from finetune_compat.results.causes import Group, Span
+from finetune_compat.results.causes import Group
 from finetune_compat.results.lines import Mark, ResultKind
+from finetune_compat.results.order import Span
 from finetune_compat.results.summary import Summary, summarize
 from hypothesis import given
 from hypothesis import strategies as st

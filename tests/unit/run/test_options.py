@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from finetune_compat.contract.catalog import Tier
 from finetune_compat.contract.options import HELP
 from finetune_compat.run.options import OPTIONS_FILE, RunOptions, parse_options, write_options
 
@@ -40,5 +41,21 @@ def test_help_shows_every_option(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_options_are_compared_by_value() -> None:
-    """Missing options have their defaults."""
-    assert parse_options(()) == RunOptions()
+    """Missing options have their defaults. A session is the default tier; other commands choose their own cells."""
+    assert parse_options(()) == RunOptions(tier=Tier.DEFAULT)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [("-k", "sft-full"), ("--model", "gpt2"), ("--seeds", "9"), ("--faults",), ("--branches", "-k", "nogc")],
+)
+def test_what_is_named_is_not_hidden_by_the_default_tier(given: tuple[str, ...]) -> None:
+    """Cells that a user names run, also if they tell no two releases apart. So do planted faults and sweeps."""
+    assert parse_options(given).tier is Tier.FULL
+    assert parse_options(("--tier", "deep", *given)).tier is Tier.DEEP
+
+
+def test_a_file_of_cells_is_run_whole(tmp_path: Path) -> None:
+    """As a part of a plan is."""
+    (tmp_path / "cells.txt").write_text("trl0.22-py311/sft-full[qwen2-full-gc]@cpu")
+    assert parse_options(("--cells", str(tmp_path / "cells.txt"))).tier is Tier.FULL

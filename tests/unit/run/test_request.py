@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from finetune_compat.contract.catalog import Tier
+from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.results.run_files import RowState, StackRow
@@ -51,6 +53,17 @@ def test_cells_are_grouped_by_stack_in_their_order() -> None:
     assert selection.device is DeviceKind.CPU
     assert set(selection.variants) == set(IDS)
     assert dataclasses.replace(selection, cells=()).rows == {}
+
+
+def test_the_default_tier_says_how_many_cells_it_leaves_out() -> None:
+    """Nothing is left out of a full run, and nothing that was named."""
+    whole = requested.select(dataclasses.replace(request(), asked=AskedCells(stacks=("trl0.22",))), ())
+    options = dataclasses.replace(request().options, tier=Tier.DEFAULT)
+    asked = dataclasses.replace(request(), asked=AskedCells(stacks=("trl0.22",)), options=options)
+    default = requested.select(asked, ())
+    assert set(default.cells) < set(whole.cells)
+    assert (default.left_out, whole.left_out) == (len(whole.cells) - len(default.cells), 0)
+    assert {parse_cell(cell).flow for cell in default.cells} == {parse_cell(cell).flow for cell in whole.cells}
 
 
 def test_a_selection_without_cells_is_refused() -> None:

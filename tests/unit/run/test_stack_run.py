@@ -61,7 +61,7 @@ def test_without_arguments_a_cell_has_its_usual_length_and_limit() -> None:
         Attention.SDPA,
         steps=10,
         instead=None,
-        tier=Tier.QUICK,
+        tier=Tier.DEFAULT,
         seeds=None,
         pytest=(),
         gpus=Wanted(2, 2.0, 40.0),
@@ -91,7 +91,7 @@ def test_known_options_are_removed_and_the_rest_keeps_its_order() -> None:
         steps=20,
         limit=7.5,
         instead=None,
-        tier=Tier.QUICK,
+        tier=Tier.FULL,
         seeds=None,
         pytest=("-k", "nf4 and not llama", "-x", "--lf"),
         gpus=Wanted(4, 0.5, 16.0),
@@ -164,7 +164,7 @@ def test_a_prefix_of_an_option_is_passed_to_pytest() -> None:
         ),
         (
             ("--tier", "shallow"),
-            r"argument --tier: invalid choice: 'shallow' \(choose from '?quick'?, '?deep'?, '?deep-only'?\)",
+            r"argument --tier: invalid choice: 'shallow' \(choose from '?default'?, '?full'?, [^)]+\)",
         ),
         (("--steps", "ten"), r"argument --steps: invalid int value: 'ten'"),
         (("--steps", "2.5"), r"argument --steps: invalid int value: '2\.5'"),
@@ -934,11 +934,11 @@ def test_what_runs_instead_of_the_cells_has_its_own_result(
 def test_only_the_deep_tier_plans_deep_cells() -> None:
     """The deep tier adds those of its list."""
     versions = {"trl": "0.29.0", "transformers": "4.57.0"}
-    quick = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions)
+    full = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions)
     deep = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions, tier=Tier.DEEP)
     assert {(cell.flow, cell.variant) for cell in deep if cell.deep} == set(catalog.DEEP_CELLS)
-    assert not any(cell.deep for cell in quick)
-    assert [str(cell) for cell in deep] == [str(cell) for cell in quick]
+    assert not any(cell.deep for cell in full)
+    assert [str(cell) for cell in deep] == [str(cell) for cell in full]
     alone = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions, tier=Tier.DEEP_ONLY)
     assert alone == tuple(cell for cell in deep if cell.deep)
 

@@ -267,7 +267,7 @@ class TestTheRun:
             host._read(tmp_path, 0, ["x.py"])
         assert str(raised.value) == (
             f"1.json: not a record of a watched process: {problem}\n"
-            "Another program wrote or changed this file in the directory of the watch.\nRun the script again."
+            "Another program wrote or changed this file.\nRun the script again."
         )
 
     def test_one_step_is_too_few(self) -> None:

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 from finetune_compat.cell.instruments import frames
 from finetune_compat.cell.script import hub
 from finetune_compat.cell.script.imports import AfterImport, Change
+from finetune_compat.cell.script.inputs import Inputs
 from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.notes import Notes
+from finetune_compat.cell.script.originals import Originals
 from finetune_compat.contract.records import REPORTED, DeviceKind, DeviceRecord, Failure, StackRecord, Stage
 from finetune_compat.contract.redaction import redact_words
 from finetune_compat.contract.script import RANK, REQUEST, SCRATCH, Pipeline, UnknownArgument, WatchRequest
@@ -51,6 +53,8 @@ class Process:
     def __init__(self, request: WatchRequest) -> None:
         self.request, self.notes = request, Notes()
         self.kept = Kept(Path(request.folder, SCRATCH), self.notes, everything=request.throw_away)
+        self.originals = Originals(Path(request.folder))
+        self._inputs = Inputs((str(Path(__file__).parents[2]),))
         self._owner = os.getpid()
         self._error: Failure | None = None
         self._unknown: tuple[UnknownArgument, ...] = ()
@@ -60,6 +64,8 @@ class Process:
 
     def watch(self) -> None:
         """Start watching."""
+        self.originals.watch()
+        self._inputs.begin()
         frames.tell_users_lines()
         finder = AfterImport(self._changes(), {"trl": self._library}, self._cannot_follow)
         sys.meta_path.insert(0, finder)  # type: ignore[arg-type]  # a finder has no base class
@@ -69,6 +75,7 @@ class Process:
     def begin_again(self, request: WatchRequest) -> None:
         """Answer `request` from now on: this process was forked from one that had only imported libraries."""
         self.request, self._owner = request, os.getpid()
+        self.originals.begin_again(Path(request.folder))
         self.kept.begin_again(Path(request.folder, SCRATCH), everything=request.throw_away)
         if self._observer is not None:
             self._observer.begin_again(request, self._stack())
@@ -79,7 +86,10 @@ class Process:
     def _changes(self) -> dict[str, Change]:
         return {
             "torch": self._torch,
+            "safetensors": lambda module: self._writes(module, "serialize_file", 1, "filename"),
             "safetensors.torch": self._safetensors,
+            "tokenizers": lambda module: self._writes(module.Tokenizer, "save", 1, "path"),
+            "pyarrow.parquet.core": lambda module: self._writes(module.ParquetWriter, "__init__", 1, "where"),
             "bitsandbytes": self._bitsandbytes,
             "peft.utils.other": self._library,
             "peft.mapping": self._library,
@@ -110,7 +120,13 @@ class Process:
             from finetune_compat.cell.script.without_gpu import place_on_cpu
 
             place_on_cpu(module, self.notes)
+        self._writes(module._C, "PyTorchFileWriter", 0, "file_name")
+        self._writes(module.jit, "save", 1, "f")
         module.save = self._weights(module.save)  # type: ignore[attr-defined]
+
+    def _writes(self, owner: Any, function: str, position: int, name: str) -> None:
+        """`function` of `owner` writes the file that its argument `name` names, and not through Python."""
+        setattr(owner, function, self.originals.writing(getattr(owner, function), position, name))
 
     def _safetensors(self, module: ModuleType) -> None:
         module.save_file = self._weights(module.save_file)  # type: ignore[attr-defined]
@@ -229,6 +245,8 @@ class Process:
             unseen=(*self.notes.unseen, *self._not_trained()),
             error=self._error,
             unknown=self._unknown,
+            read=self._inputs.read,
+            hosts=self._inputs.hosts,
         )
         suffix = RANK if int(os.environ.get("RANK", "0") or 0) else ".json"
         write_atomically(Path(self.request.folder, f"{self._owner}{suffix}"), record.to_json())

@@ -1,0 +1,99 @@
+"""Which edges of the ledger's windows were measured by package: `windows.json` beside the ledger.
+
+`compat windows` measures and writes them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
+
+from finetune_compat.contract.errors import RecordsError
+from finetune_compat.machine.places import places
+
+WINDOWS = "windows.json"
+"""The file, in the folder of the ledger."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One release at an edge, and what the cell shows there."""
+
+    version: str
+    stack: str
+    versions: Mapping[str, str]
+    """Locked versions of the reported packages."""
+    shows: str
+    """The reason of the verdict, with the committed ledger."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredEdge:
+    """Two neighbouring releases at an edge of a window, measured."""
+
+    issue: str
+    shows: int
+    """The place of the signature among those of its issue, from 0."""
+    package: str
+    edge: str
+    """For example `trl>=0.20.0` or `trl<0.23.1`."""
+    cell: str
+    """Without stack, for example `sft-peft-model[qwen2-nf4-gc]`."""
+    inside: Side
+    outside: Side
+    moved: tuple[str, ...]
+    """All other packages whose versions differ between the sides."""
+    holds: bool | None
+    """Whether the signature is shown inside and not outside. None: a side gave no result."""
+    measured: str
+    """When: UTC, with `Z` at the end."""
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """What identifies it."""
+        return self.issue, self.shows, self.edge
+
+    @property
+    def by_package(self) -> bool:
+        """Whether the edge holds and the package alone makes it."""
+        return self.holds is True and not self.moved
+
+    @property
+    def answer(self) -> str:
+        """The result in a few words."""
+        if self.holds is None:
+            return "could not be measured"
+        if not self.holds:
+            return "does not hold"
+        return "measured by package" if self.by_package else "holds, with other packages that moved"
+
+
+def edge_name(package: str, inside: str, outside: str) -> str:
+    """The name of the edge between two neighbouring releases, for example `trl>=0.20.0` or `trl<0.23.1`."""
+    below = Version(outside) < Version(inside)
+    return f"{package}>={inside}" if below else f"{package}<{outside}"
+
+
+def read_windows(path: Path | None = None) -> tuple[MeasuredEdge, ...]:
+    """The measured edges in `path`, by default those beside the ledger; none without the file.
+
+    Raises:
+        RecordsError: the file is invalid.
+    """
+    path = path or places().ledger.with_name(WINDOWS)
+    try:
+        return tuple(_edge(entry) for entry in json.loads(path.read_bytes())) if path.exists() else ()
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RecordsError(
+            "not a list of measured edges", where=str(path), meaning=str(error), todo="Write it again: compat windows"
+        ) from None
+
+
+def _edge(raw: Mapping[str, Any]) -> MeasuredEdge:
+    sides = {name: Side(**raw[name]) for name in ("inside", "outside")}
+    return MeasuredEdge(**{**raw, **sides, "moved": tuple(raw["moved"])})
