@@ -209,3 +209,17 @@ def test_planted_scripts_are_asked_in_place_of_the_exam(
     monkeypatch.setattr(faults, "publish", lambda: done.append("published"))
     exam.main(["trl1.16", "--planted", "-k", "C104", "-j", "1"])
     assert (capsys.readouterr().out, done) == ("trl1.16 C104 1\n", ["published"])
+
+
+def test_a_stack_without_a_seat_ends_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool whose workers fail to start would report nothing but that."""
+
+    def no_seat(stack: str) -> None:
+        raise CompatError(f"{stack} cannot be imported", where="here", todo="Look.")
+
+    monkeypatch.setattr(exam, "Seat", no_seat)
+    monkeypatch.setattr(exam, "_seat", None)
+    monkeypatch.setattr(exam.os, "dup2", lambda *_: None)
+    exam._sit("trl0.4")
+    with pytest.raises(CompatError, match=r"trl0\.4 cannot be imported"):
+        exam._ask(FAULTY)
