@@ -84,6 +84,14 @@ def test_the_exam_has_as_many_scripts_as_it_promises() -> None:
     assert rights.count(True) >= 70
 
 
+def test_forty_scripts_run_on_an_old_two_middle_and_the_newest_stack() -> None:
+    """What differs between their answers differs by the stack, and not by the script."""
+    stacks = {"trl0.15", "trl0.22", "trl1.0", "trl1.16"}
+    everywhere = [script for script in exam.scripts() if stacks <= {script.stack, *script.stacks}]
+    assert len(everywhere) >= 40
+    assert {script.right for script in everywhere} == {exam.HEALTHY, exam.UNHEALTHY}
+
+
 @pytest.mark.parametrize(
     ("given", "answer", "codes", "named"),
     [
