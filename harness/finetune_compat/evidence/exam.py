@@ -234,20 +234,25 @@ class Seat:
                 limit.cancel()
 
 
-_seat: Seat | None = None
-"""The seat of a worker process."""
+_seat: Seat | CompatError | None = None
+"""The seat of a worker process, or why there is none."""
 
 
 def _sit(stack: str) -> None:
     """Prepare a worker process. The output of scripts is not shown."""
     global _seat  # noqa: PLW0603 - one per process
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-    _seat = Seat(stack)
+    try:
+        _seat = Seat(stack)
+    except CompatError as error:
+        _seat = error  # An error here would break the pool without a message.
 
 
 def _ask(script: Script) -> Answer:
     if _seat is None:
         raise AssertionError("_sit was not called")
+    if isinstance(_seat, CompatError):
+        raise _seat
     return _seat.ask(script)
 
 

@@ -84,6 +84,14 @@ def test_the_exam_has_as_many_scripts_as_it_promises() -> None:
     assert rights.count(True) >= 70
 
 
+def test_forty_scripts_run_on_an_old_two_middle_and_the_newest_stack() -> None:
+    """What differs between their answers differs by the stack, and not by the script."""
+    stacks = {"trl0.15", "trl0.22", "trl1.0", "trl1.16"}
+    everywhere = [script for script in exam.scripts() if stacks <= {script.stack, *script.stacks}]
+    assert len(everywhere) >= 40
+    assert {script.right for script in everywhere} == {exam.HEALTHY, exam.UNHEALTHY}
+
+
 @pytest.mark.parametrize(
     ("given", "answer", "codes", "named"),
     [
@@ -209,3 +217,17 @@ def test_planted_scripts_are_asked_in_place_of_the_exam(
     monkeypatch.setattr(faults, "publish", lambda: done.append("published"))
     exam.main(["trl1.16", "--planted", "-k", "C104", "-j", "1"])
     assert (capsys.readouterr().out, done) == ("trl1.16 C104 1\n", ["published"])
+
+
+def test_a_stack_without_a_seat_ends_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool whose workers fail to start would report nothing but that."""
+
+    def no_seat(stack: str) -> None:
+        raise CompatError(f"{stack} cannot be imported", where="here", todo="Look.")
+
+    monkeypatch.setattr(exam, "Seat", no_seat)
+    monkeypatch.setattr(exam, "_seat", None)
+    monkeypatch.setattr(exam.os, "dup2", lambda *_: None)
+    exam._sit("trl0.4")
+    with pytest.raises(CompatError, match=r"trl0\.4 cannot be imported"):
+        exam._ask(FAULTY)
