@@ -167,7 +167,7 @@ def gate(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def exam(session: nox.Session) -> None:
-    """Is compat watch right about scripts it does not know? nox -s exam -- [STACK]... [-k WORDS] [-j N]."""
+    """Is compat watch right about scripts it does not know? -- [STACK]... [-k WORDS] [-j N] [--planted]."""
     env = {"PYTHONPATH": str(HERE / "harness")}
     session.run(sys.executable, "-m", "finetune_compat.evidence.exam", *session.posargs, external=True, env=env)
 

@@ -104,7 +104,7 @@ def test_a_trainer_that_activates_another_adapter_is_a_fault(watch: Any, model: 
     """The given adapter is unchanged, and another one trains instead."""
     seen = watch(SCRIPT, str(model), "switch")
     assert (seen.code, failing(seen)) == (1, ["A201"])
-    assert "'own' in place of 'default'" in seen.verdicts[0]["reason"]
+    assert "'own' instead of 'default'" in seen.verdicts[0]["reason"]
 
 
 @pytest.mark.skipif(not Version("0.22") <= TRL < Version("0.27"), reason="other releases keep the adapter, or refuse")

@@ -61,7 +61,7 @@ HANDED = (
         ("C105",),
         ("from step 4 on", "r08b_pissa_save_freezes_gc.py:", "-> peft/"),
     ),
-    Handed("r11b_grpo_constant_reward", NEW, 3, words=("same reward",)),
+    Handed("r11b_grpo_constant_reward", NEW, 1, ("G409",), ("the reward is 0 for every completion",)),
     Handed("r12_sft_lora_eval_loss", (("trl", "~=0.19.0"),), 1, ("E801",), ("LoraConfig has no task_type",)),
     Handed(
         "r15_upgrade_0_16_to_1_9",

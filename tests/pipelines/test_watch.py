@@ -342,8 +342,8 @@ def test_rewards_that_are_all_equal_are_never_called_training(
     assert run["rewarded"]
     if kind == "same":
         assert (run["rewards_alike"], run["seen"]["training"]["subject_delta"]) == (True, 0.0)
-        assert (seen.code, verdict["outcome"]) == (3, "infrastructure")
-        assert verdict["reason"].startswith("no trained weight changed: all completions of each prompt have the same")
+        assert (seen.code, verdict["outcome"]) == (1, "fail")
+        assert verdict["reason"].startswith("G409 the reward is 0 for every completion in all 10 steps")
     else:
         assert run["rewards_alike"] is False
         assert (seen.code, verdict["outcome"]) == (0, "pass"), verdict["reason"]

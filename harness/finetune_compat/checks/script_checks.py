@@ -451,6 +451,11 @@ def _why_flat(run: Run, training: Training, loss: float) -> str:
     )
 
 
+def _frozen_since_wrapping(run: Run, causes: frozenset[str]) -> bool:
+    """C103: no adapter parameter was trainable before the trainer, and none is in it."""
+    return "C103" in causes and not _adapters(_at(run, Stage.TRAINER))[0]
+
+
 def _other_cause(_: Run, __: frozenset[str]) -> bool:
     """A target that the model lacks freezes nothing. A scaling of 0 is no consequence of missing gradients."""
     return False
@@ -502,5 +507,5 @@ ENGINE = Engine[Run](
     ("E817", script_loop.pairs_the_same_way),
     ("A203", script_loop.loads_alike),
     ("D803", script_loop.computed_as_asked),
-    follows={"C103": _other_cause, "C104": _other_cause, "A204": _other_cause},
+    follows={"C103": _other_cause, "C104": _frozen_since_wrapping, "A204": _other_cause},
 )

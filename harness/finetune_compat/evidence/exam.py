@@ -234,20 +234,25 @@ class Seat:
                 limit.cancel()
 
 
-_seat: Seat | None = None
-"""The seat of a worker process."""
+_seat: Seat | CompatError | None = None
+"""The seat of a worker process, or why there is none."""
 
 
 def _sit(stack: str) -> None:
     """Prepare a worker process. The output of scripts is not shown."""
     global _seat  # noqa: PLW0603 - one per process
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-    _seat = Seat(stack)
+    try:
+        _seat = Seat(stack)
+    except CompatError as error:
+        _seat = error  # An error here would break the pool without a message.
 
 
 def _ask(script: Script) -> Answer:
     if _seat is None:
         raise AssertionError("_sit was not called")
+    if isinstance(_seat, CompatError):
+        raise _seat
     return _seat.ask(script)
 
 
@@ -263,6 +268,11 @@ def hold(stack: str, words: str, jobs: int, say: Callable[[str], None]) -> Recor
             where="nox -s exam",
             todo="Name a stack of tests/exam/*.toml, and part of a path or kind.",
         )
+    return record_of(stack, answers_to(stack, asked, jobs, say))
+
+
+def answers_to(stack: str, asked: Sequence[Script], jobs: int, say: Callable[[str], None]) -> tuple[Answer, ...]:
+    """Watch the scripts on `stack`, `jobs` at once, and report progress. One answer for each, in the same order."""
     answers: list[Answer] = []
     # Watches note signals, which only the main thread of a process gets.
     with concurrent.futures.ProcessPoolExecutor(jobs, initializer=_sit, initargs=(stack,)) as pool:
@@ -270,7 +280,12 @@ def hold(stack: str, words: str, jobs: int, say: Callable[[str], None]) -> Recor
             answers.append(answer)
             sign = "" if answer.found else f"  WRONG, {answer.right} is right"
             say(f"{stack} {len(answers)} of {len(asked)}: {answer.answer}  {answer.path}{sign}")
-    return Record(stack, commit(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), tuple(answers))
+    return tuple(answers)
+
+
+def record_of(stack: str, answers: tuple[Answer, ...]) -> Record:
+    """The record of answers that were given just now."""
+    return Record(stack, commit(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), answers)
 
 
 def save(record: Record, directory: Path | None = None) -> Path:
@@ -356,21 +371,32 @@ def _cell(text: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """`nox -s exam -- [STACK]... [-k WORDS] [-j N]`: hold the exam, and store its records if no script was left out."""
+    """`nox -s exam -- [STACK]... [-k WORDS] [-j N] [--planted]`: store the records if no script was left out."""
     parser = argparse.ArgumentParser(prog="nox -s exam --", description="Hold the exam of compat watch.")
     parser.add_argument("stacks", nargs="*", default=["trl1.16"], help="Stacks of the matrix. Default: trl1.16.")
     parser.add_argument("-k", default="", metavar="WORDS", help="Only scripts whose path or kind contains this.")
     parser.add_argument("-j", type=int, default=os.cpu_count() or 1, metavar="N", help="Scripts at once.")
+    parser.add_argument("--planted", action="store_true", help="The planted faults of every check, not the exam.")
     given = parser.parse_args(arguments)
     try:
         for stack in given.stacks:
+            if given.planted:
+                _plant(stack, given.k, given.j)
+                continue
             record = hold(stack, given.k, given.j, functools.partial(print, flush=True))
             print(*_scores(record), sep=" | ")
             if not given.k:
                 print(f"stored in {save(record)}")
     except CompatError as error:
         print(error, file=sys.stderr)
-        raise SystemExit(ExitCode.BAD_INPUT) from None
+        raise SystemExit(error.exit_code) from None
+
+
+def _plant(stack: str, words: str, jobs: int) -> None:
+    from finetune_compat.evidence import faults, planted_scripts
+
+    print(planted_scripts.hold(stack, words, jobs, functools.partial(print, flush=True)))
+    faults.publish()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 reports/faults/
     <stack>.json    one run of `-- --faults`: every fault, the check that named it, and its message
     independent/    the same for faults that were written without reading the checks (`independent_faults`)
+    scripts/        the same for the checks of watched scripts (`planted_scripts`)
     faults.md       derived from all records
 """
 
@@ -20,7 +21,7 @@ from finetune_compat.checks import CHECKS
 from finetune_compat.checks.codes import CODES
 from finetune_compat.contract.plan import Plan
 from finetune_compat.contract.records import Observation
-from finetune_compat.evidence import fault_records
+from finetune_compat.evidence import fault_records, planted_scripts
 from finetune_compat.evidence import independent_faults as independent
 from finetune_compat.evidence.fault_records import FaultRecord
 from finetune_compat.machine.files import write_atomically
@@ -106,9 +107,8 @@ def publish() -> None:
     Raises:
         RecordsError: a stored record cannot be read.
     """
-    write_atomically(
-        places().faults / "faults.md", page(read_records(), independent.read_records(), independent.listed())
-    )
+    stored = read_records(), independent.read_records(), independent.listed(), planted_scripts.read_records()
+    write_atomically(places().faults / "faults.md", page(*stored))
 
 
 def read_run(plan: Plan) -> Record:
@@ -145,7 +145,8 @@ def read_records(faults: Path | None = None) -> tuple[Record, ...]:
 
 INTRODUCTION = """\
 Faults like those of a broken release are planted into a stack, one at a time, and all checks judge the cell. There are
-two sets. `-- --faults` runs both and stores only complete runs.\
+two sets. `-- --faults` runs both and stores only complete runs. `nox -s exam -- --planted` does the same for watched
+scripts.\
 """
 
 SCORES = """\
@@ -166,11 +167,17 @@ IN_VIEW = """\
 Exactly the check that names the fault must fail. The JSON file of the stack has the message for each fault.\
 """
 
+OF_SCRIPTS = """\
+For each check that judges a script under `compat watch`, a script with a fault that this check alone must name, on the
+stack it is about. Those in `planted/` were written with the checks in view; all others are scripts of the exam.\
+"""
+
 
 def page(
     records: Sequence[Record],
     others: Sequence[independent.Record] = (),
     reasons: Mapping[str, independent.Missed] | None = None,
+    scripts: Sequence[planted_scripts.Record] = (),
 ) -> str:
     """The page, in Markdown.
 
@@ -178,6 +185,7 @@ def page(
         records: the records of the faults that were written with the checks in view.
         others: the records of the independent faults.
         reasons: why faults are missed, by name.
+        scripts: the records of the faults of watched scripts.
     """
     stacks = [
         (
@@ -218,6 +226,13 @@ def page(
         IN_VIEW,
         table(("stack", "versions", "on", "faults", "measured", "harness at"), stacks),
         table(("check", "its claim", "planted fault", *(record.stack for record in records)), rows),
+        "## Watched scripts",
+        OF_SCRIPTS,
+        table(
+            ("stack", "faults", "measured", "harness at"),
+            [(one.stack, str(len(one.named)), one.measured, f"`{short(one.commit)}`") for one in scripts],
+        ),
+        table(("check", "its claim", "script, in tests/exam", "stack"), planted_scripts.rows(scripts)),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -86,13 +86,13 @@ class Warm:
                 bufsize=0,  # with a buffer, `select` would not see what has been read already
             )
         if not self._is_ready():
-            said = self.output.read_text(errors="replace")[-300:]
+            said = self.output.read_text(errors="replace")[-300:] if self._ends() else f"not in {_IMPORT_S:g} s"
             self.close()
             raise StackFailed(
                 f"its libraries cannot be imported: {said}",
                 where=stack,
-                meaning="A library of this stack fails when it is imported, or the machine ran out of memory.",
-                todo="Watch one script on this stack: its record says where it fails.",
+                meaning="A library of this stack fails when it is imported, or the machine is busy or out of memory.",
+                todo="Watch one script on this stack: its record says where it fails. On a busy machine, try later.",
             )
 
     def _is_ready(self) -> bool:
@@ -102,6 +102,14 @@ class Warm:
             if line in (b"ready\n", b""):
                 return bool(line)
         return False
+
+    def _ends(self) -> bool:
+        """Whether the process has closed its output because it ends, and is not busy."""
+        try:
+            self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
         asks, answers = self._process.stdin, self._process.stdout

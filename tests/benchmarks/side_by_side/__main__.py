@@ -12,6 +12,7 @@
 | whole    | nothing changed, all axes: simulated observations fill a store         | 1 min             |
 | session  | where the time of one session goes                                     | 6 min             |
 | recorder | a recorded flow beside the same flow without a recorder                | 4 min             |
+| watch    | a script under `compat watch` beside the script alone, two sizes       | 5 min             |
 | matrix   | 8 stacks, all flows: ours, the floor, and the plain way, each cold and | 100 min           |
 |          | warm, one after another and as many at once as ours, in two parts      |                   |
 | axis     | the whole TRL axis, all flows, over its floor, in five parts           | 90 min            |
@@ -48,7 +49,9 @@ from finetune_compat.machine.places import PACKAGE
 from finetune_compat.machine.provenance import commit, short
 from finetune_compat.machine.units import counted
 from finetune_compat.run.selection import On
+from finetune_compat.stacks.ask import stack_python
 from finetune_compat.stacks.matrix import Stack, read_matrix
+from finetune_compat.watch.host import of_stack
 from pydantic import TypeAdapter
 
 from side_by_side.children import end_all, pinned, sampled, side_by_side, timed
@@ -63,6 +66,7 @@ from side_by_side.figures import (
     Reported,
     Reports,
     Session,
+    Watch,
     Whole,
     markdown,
     missed,
@@ -70,6 +74,7 @@ from side_by_side.figures import (
 )
 from side_by_side.session import parts
 from side_by_side.simulated import simulate
+from side_by_side.watching import PAIRS, pairs
 from side_by_side.ways import PYTHON, Place, of_flows, spread
 
 ROOT = PACKAGE.parents[1]
@@ -88,6 +93,9 @@ REPEATS = 3
 
 RECORDED_STACK = "trl0.22"
 """The stack whose flows the recorder is compared on, and whose session is measured, as in the README."""
+
+WATCHED_STACK = "trl1.16"
+"""The stack of the watched script: the newest, on which watches have most to see."""
 
 _MEASURED = TypeAdapter(Measured)
 
@@ -319,6 +327,12 @@ def _recorder(bench: Benchmark, work: Path) -> None:
     bench.note(f"a recorded flow over one without a recorder: {bench.seen.recorder.ratio:.2f}")
 
 
+def _watch(bench: Benchmark, _: Path) -> None:
+    interpreter = of_stack(stack_python(read_matrix(), WATCHED_STACK))
+    wanted = dict.fromkeys(PAIRS, 1) if bench.asked.quick else PAIRS
+    bench.seen.watch = Watch(interpreter.name, pairs(interpreter, bench.logs, bench.note, wanted))
+
+
 # ------------------------------------------------------------------------------------------------------------- of many
 
 
@@ -430,6 +444,7 @@ PARTS: dict[str, Callable[[Benchmark, Path], None]] = {
     "whole": _whole,
     "session": _session,
     "recorder": _recorder,
+    "watch": _watch,
     "matrix": _matrix,
     "axis": _axis,
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +18,9 @@ from finetune_compat.contract.errors import CompatError
 from finetune_compat.report import summarize
 from finetune_compat.results.run_files import judged
 from finetune_compat.stacks.matrix import read_matrix
-from side_by_side import CONTROLLER, WORKER
-from side_by_side.children import sampled, timed
+from finetune_compat.watch.host import Interpreter
+from side_by_side import CONTROLLER, WORKER, watching
+from side_by_side.children import Took, sampled, timed
 from side_by_side.compared import compared
 from side_by_side.figures import (
     Axis,
@@ -29,6 +32,7 @@ from side_by_side.figures import (
     Recorder,
     Reported,
     Reports,
+    Watch,
     Whole,
     markdown,
     missed,
@@ -92,6 +96,7 @@ MEASURED = Measured(
     reports=Reports(linear((100, 0.5, 90_000_000), (500, 0.9, 98_000_000), (1_000, 1.4, 108_000_000))),
     lookup=Lookup(10_000, 0.05, 2.0),
     recorder=Recorder("trl0.22", 1.125),
+    watch=Watch("trl1.16-py311", {"tiny": [(5.0, 7.0), (5.0, 5.5), (6.0, 6.6)], "66M": [(50.0, 50.5), (50.0, 50.5)]}),
 )
 """Figures that meet every target."""
 
@@ -124,6 +129,8 @@ The TRL axis: 31 stacks with all flows, 3,441 cells, 2 at once.
 | report of 1,000 cells: later cells over earlier ones | at most 1.25: linear | time 1.00, memory 1.00 | yes |
 | look-up of 10,000 addresses | under 0.5 s | 0.05 s | yes |
 | a recorded flow over the same flow without a recorder | at most 1.15 (our own) | 1.12 | yes |
+| a watched script over the script alone, tiny model | at most 1.2 (our own) | 1.100 (median of 3 pairs) | yes |
+| a watched script over the script alone, 66M model | at most 1.02 (our own) | 1.010 (median of 2 pairs) | yes |
 
 ## Nothing installed
 
@@ -362,3 +369,36 @@ def test_the_memory_of_all_processes_counts(tmp_path: Path) -> None:
     with sampled() as peak:
         timed([sys.executable, "-c", code], log=tmp_path / "log", cwd=tmp_path, environ={"PATH": "/usr/bin:/bin"})
     assert 100_000_000 < peak[0] < 250_000_000
+
+
+def test_a_script_alone_and_watched_are_measured_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each pair has both; the watched script runs in the environment of the script alone."""
+    asked: list[str] = []
+
+    def timed(command: list[str], **_: Any) -> Took:
+        asked.append(f"alone {command[-1]}")
+        return Took(9.0, 2.0)
+
+    def run_pipeline(given: list[str], interpreter: Interpreter) -> Any:
+        asked.append(f"watched {given[-1]} {os.environ['OMP_NUM_THREADS']}")
+        clock.append(clock[-1] + 3.0)
+        return SimpleNamespace(error=None, runs=[SimpleNamespace(seen=SimpleNamespace(training="seen"))])
+
+    clock = [0.0]
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    monkeypatch.setattr(watching, "timed", timed)
+    monkeypatch.setattr(watching, "run_pipeline", run_pipeline)
+    monkeypatch.setattr(watching, "_of_children", lambda: clock[-1])
+    found = watching.pairs(Interpreter("trl1.16", Path("python")), tmp_path, lambda _: None, {"tiny": 2})
+    assert found == {"tiny": [(2.0, 3.0), (2.0, 3.0)]}
+    assert asked == ["alone tiny", "watched tiny 1"] * 2
+    assert os.environ["OMP_NUM_THREADS"] == "8"
+
+
+def test_a_watch_that_sees_no_training_has_no_cost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It would be cheap for the wrong reason."""
+    monkeypatch.setattr(watching, "timed", lambda *_, **__: Took(1.0, 1.0))
+    monkeypatch.setattr(watching, "run_pipeline", lambda *_: SimpleNamespace(error="no memory", runs=[]))
+    with pytest.raises(CompatError, match="no training") as caught:
+        watching.pairs(Interpreter("trl1.16", Path("python")), tmp_path, lambda _: None, {"tiny": 1})
+    assert "no memory" in str(caught.value)

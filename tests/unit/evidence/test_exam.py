@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from finetune_compat.contract.errors import CompatError, Interrupted, RecordsError
 from finetune_compat.contract.verdict import Opinion, Outcome, Result, Symptom, Verdict
-from finetune_compat.evidence import exam
+from finetune_compat.evidence import exam, faults, planted_scripts
 from finetune_compat.evidence.exam import Answer, Record, Script
 from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.watch.host import Interpreter
@@ -198,3 +198,28 @@ def test_every_fault_that_a_stored_run_missed_has_a_reason() -> None:
     reasons = {script.path: script.missed for script in exam.scripts()}
     wrong = {answer.path for record in exam.read_records() for answer in record.answers if not answer.found}
     assert not {path for path in wrong if path in reasons and not reasons[path]}
+
+
+def test_planted_scripts_are_asked_in_place_of_the_exam(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page of faults is written again."""
+    done: list[str] = []
+    monkeypatch.setattr(planted_scripts, "hold", lambda stack, words, jobs, say: f"{stack} {words} {jobs}")
+    monkeypatch.setattr(faults, "publish", lambda: done.append("published"))
+    exam.main(["trl1.16", "--planted", "-k", "C104", "-j", "1"])
+    assert (capsys.readouterr().out, done) == ("trl1.16 C104 1\n", ["published"])
+
+
+def test_a_stack_without_a_seat_ends_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool whose workers fail to start would report nothing but that."""
+
+    def no_seat(stack: str) -> None:
+        raise CompatError(f"{stack} cannot be imported", where="here", todo="Look.")
+
+    monkeypatch.setattr(exam, "Seat", no_seat)
+    monkeypatch.setattr(exam, "_seat", None)
+    monkeypatch.setattr(exam.os, "dup2", lambda *_: None)
+    exam._sit("trl0.4")
+    with pytest.raises(CompatError, match=r"trl0\.4 cannot be imported"):
+        exam._ask(FAULTY)

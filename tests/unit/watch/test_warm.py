@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from finetune_compat.contract.errors import StackFailed
 from finetune_compat.contract.script import REQUEST
+from finetune_compat.watch import warm as watch_warm
 from finetune_compat.watch.host import environ_of
 from finetune_compat.watch.warm import Forked, Warm, may_fork
 
@@ -107,6 +108,16 @@ def test_an_interpreter_that_cannot_start_is_one_error(tmp_path: Path) -> None:
     broken.chmod(0o755)
     with pytest.raises(StackFailed, match="no torch"):
         Warm(broken, {}, "here")
+
+
+def test_an_import_that_takes_too_long_is_another_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine is busy; nothing is wrong with the libraries."""
+    monkeypatch.setattr(watch_warm, "_IMPORT_S", 0.5)
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    with pytest.raises(StackFailed, match=r"not in 0\.5 s"):
+        Warm(slow, dict(os.environ), "here")
 
 
 @pytest.mark.parametrize(
