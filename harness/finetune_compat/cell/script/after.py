@@ -5,6 +5,7 @@ compared.
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -105,22 +106,39 @@ def again(model: Any, place: Path, probe: Probe, trained: torch.Tensor | None) -
 
 
 def _adapter_again(model: Any, place: Path, probe: Probe) -> Reload | None:
-    """The adapter that was just saved to `place`, loaded into a copy of `model`; None if it is not one adapter."""
-    active = active_adapters(model)
-    if len(active) != 1 or not hasattr(model, "load_adapter"):
+    """The adapter that was just saved to `place`, loaded over a copy of its base as a user loads it; None if the base
+    cannot be had back.
+    """
+    peft, active = sys.modules.get("peft"), active_adapters(model)
+    if peft is None or not isinstance(model, peft.PeftModel) or len(active) != 1:
         return None
-    folders = (place / active[0], place)
-    folder = next((one for one in folders if (one / "adapter_config.json").is_file()), None)
-    trained = logits_of(model, probe) if folder is not None else None
-    if folder is None or trained is None:
+    folder = place if active[0] == "default" else place / active[0]
+    if not (folder / "adapter_config.json").is_file() or _changes_its_base(model.peft_config[active[0]]):
         return None
-    twin = copy.deepcopy(model)
+    trained, base = logits_of(model, probe), _base_of(model)
+    if trained is None or base is None:
+        return None
     try:
-        twin.load_adapter(str(folder), adapter_name="loaded_again")
-        twin.set_adapter("loaded_again")
+        again = peft.PeftModel.from_pretrained(base, str(folder))
     except Exception as error:  # noqa: BLE001 - whatever loading raises is the finding
         return Reload(what="adapter", difference=None, allowed=0.0, error=_said(error))
-    return _compared("adapter", trained, logits_of(twin, probe), model)
+    return _compared("adapter", trained, logits_of(again, probe), model)
+
+
+def _changes_its_base(config: Any) -> bool:
+    """Whether the adapter was made out of the weights of its base, and took them out of it, as PiSSA does: it is loaded
+    into the base as it was before.
+    """
+    started = getattr(config, "init_lora_weights", True)
+    return isinstance(started, str) and started != "gaussian"
+
+
+def _base_of(model: Any) -> Any:
+    """A copy of the base of `model` without its adapters; None if PEFT cannot take them off."""
+    twin = copy.deepcopy(model)
+    if getattr(twin.active_peft_config, "is_prompt_learning", False):
+        return twin.get_base_model()
+    return twin.unload() if hasattr(twin.base_model, "unload") else None
 
 
 def _model_again(model: Any, place: Path, probe: Probe, trained: torch.Tensor | None) -> Reload | None:

@@ -315,7 +315,7 @@ class Observer:
                 result = original(*args, **kwargs)
             finally:
                 self._saving -= 1
-            if isinstance(saved, nn.Module):
+            if isinstance(saved, nn.Module) and not kwargs.get("variant"):  # its files have other names
                 with self._instrument("the saved model"):
                     place = args[1] if len(args) > 1 else kwargs.get("save_directory")
                     self._load_again(saved, Path(str(place)))
