@@ -138,7 +138,11 @@ def _base_of(model: Any) -> Any:
     twin = copy.deepcopy(model)
     if getattr(twin.active_peft_config, "is_prompt_learning", False):
         return twin.get_base_model()
-    return twin.unload() if hasattr(twin.base_model, "unload") else None
+    if not hasattr(twin.base_model, "unload"):
+        return None
+    base = twin.unload()
+    vars(base).pop("peft_config", None)  # PEFT would take it for a further adapter
+    return base
 
 
 def _model_again(model: Any, place: Path, probe: Probe, trained: torch.Tensor | None) -> Reload | None:
@@ -180,7 +184,7 @@ def unscaled(trained: nn.Module, saved: nn.Module) -> str:
     """
     factors, wanted = [], []
     adapted = set(adapter_layers(trained))
-    layers = {name: layer for name, layer in root(trained).named_modules() if layer in adapted}
+    layers: dict[str, Any] = {name: layer for name, layer in root(trained).named_modules() if layer in adapted}
     weights = dict(root(saved).named_parameters())
     for name, layer in layers.items():
         found = weights.get(f"{name}.weight")
@@ -188,7 +192,7 @@ def unscaled(trained: nn.Module, saved: nn.Module) -> str:
         if factor is None:
             return ""
         factors.append(factor)
-        wanted.append(float(layer.scaling[layer.active_adapters[0]]))  # type: ignore[index, operator]
+        wanted.append(float(layer.scaling[layer.active_adapters[0]]))
     if not factors:
         return ""
     if all(abs(scale - 1) > _FACTOR and _same(one * scale, 1) for one, scale in zip(factors, wanted, strict=True)):

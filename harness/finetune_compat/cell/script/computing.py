@@ -47,7 +47,7 @@ def load_asked(options: dict[str, Any]) -> str:
     if isinstance(asked, torch.dtype):
         return _name(asked)
     plain = isinstance(asked, str) and isinstance(getattr(torch, asked, None), torch.dtype)
-    return asked if plain else ""
+    return str(asked) if plain else ""
 
 
 def dtypes_of(model: nn.Module) -> tuple[str, ...]:

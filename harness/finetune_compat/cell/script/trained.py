@@ -174,7 +174,10 @@ def train(
     found.computed = Computed(asked=computing.asked_of(trainer.args), seen=tuple(sorted(computed)))
     if loaded is not None:
         found.put_back = PutBack(compared=loaded.compared, differ=loaded.differ)
-    frozen = compared(probe.frozen, trainer.model) if probe.whole else None
+    # What a schedule of the script has opened meanwhile may change.
+    closed = {name for name, parameter in trainer.model.named_parameters() if not parameter.requires_grad}
+    still = {name: digest for name, digest in probe.frozen.items() if name in closed}
+    frozen = compared(still, trainer.model) if probe.whole else None
     with batches.evaluating():
         later, _ = _evaluated(trainer, end, found, notes)
     try:
@@ -265,6 +268,7 @@ def _evaluated(trainer: Any, end: int, found: Measured, notes: Notes) -> tuple[f
     try:
         with _without_traces(trainer), heard(trainer.model, counting(labels)):
             metrics = trainer.evaluate(rows)
+            metrics = {**next(iter(trainer.state.log_history[-1:]), {}), **metrics}  # TRL only logs the accuracy
     except Exception as error:  # noqa: BLE001 - an evaluation that the script does not call must not end the script
         notes.miss(f"evaluation raised {type(error).__name__}: {str(error)[:200]}")
         return None, None

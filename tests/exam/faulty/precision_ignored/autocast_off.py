@@ -23,6 +23,7 @@ trainer = Trainer(
         max_steps=16,
         learning_rate=3e-3,
         bf16=True,
+        remove_unused_columns=False,
         use_cpu=True,
         report_to="none",
         logging_steps=4,
