@@ -241,6 +241,9 @@ def pairs_the_same_way(run: Run) -> str | None:
     if run.accuracy is None or not rows or not pairs or run.rewarded:
         raise NotApplicable("no accuracy on pairs was reported")
     before, after = run.accuracy
+    training = _training(run)
+    if training.eval_before is None or training.eval_after is None or training.eval_after <= training.eval_before:
+        return None
     right = round(after * rows)
     chance = sum(math.comb(rows, count) for count in range(right + 1)) / 2**rows
     if after >= before or chance > BY_CHANCE:
@@ -251,8 +254,10 @@ def pairs_the_same_way(run: Run) -> str | None:
     )
 
 
-BY_CHANCE = 1e-4
-"""Largest probability of so few preferred pairs, if each is a coin toss: a model that memorises its rows is one."""
+BY_CHANCE = 1e-3
+"""Largest probability of so few preferred pairs, if each is a coin toss: so are the pairs of a model that memorises its
+rows. Its eval loss must have risen too.
+"""
 
 
 def metrics_ask_the_model(run: Run) -> str | None:

@@ -35,6 +35,12 @@ def seen(**changes: object) -> Run:
     return run(seen_batches=dataclasses.replace(SEEN, **changes))  # type: ignore[arg-type]
 
 
+TURNED = dataclasses.replace(
+    training(seen(pairs=80), eval_before=0.69, eval_after=0.91), accuracy=(0.5, 4 / 24), rows_evaluated=24
+)
+"""A reward model that prefers the rejected rows after training."""
+
+
 def result(made: Run, code: str) -> Result:
     return next(opinion.result for opinion in ENGINE.opinions(made) if opinion.code == code)
 
@@ -78,8 +84,8 @@ def test_a_healthy_run_passes_all_of_them() -> None:
         (dataclasses.replace(seen(in_groups=24, in_groups_alike=24), rewarded=True, rewards_alike=True), "G409"),
         (run(put_back=PutBack(compared=28, differ=28)), "E816"),
         (run(put_back=PutBack(itself=True)), "E816"),
-        # 1 of 24 pairs: by chance once in 670,000 evaluations.
-        (dataclasses.replace(seen(pairs=80), accuracy=(4 / 24, 1 / 24), rows_evaluated=24), "E817"),
+        # 4 of 24 pairs: by chance once in 1,300 evaluations.
+        (TURNED, "E817"),
         (run(unscaled="8 times too small: the scaling (lora_alpha / r) is left out"), "A203"),
         (run(reloads=(Reload(what="adapter", difference=0.3, allowed=1e-3),)), "A203"),
         (run(reloads=(Reload(what="model", difference=None, allowed=0.0, error="ValueError: shape"),)), "A203"),
@@ -120,9 +126,10 @@ def test_each_fault_is_named_by_its_check(made: Run, code: str) -> None:
         dataclasses.replace(seen(in_groups=24, in_groups_alike=4), rewarded=True, rewards_alike=False),
         run(put_back=PutBack(compared=28)),
         # A model that memorises its rows guesses: 8 of 24 or fewer are right once in 13 evaluations.
-        dataclasses.replace(seen(pairs=80), accuracy=(14 / 24, 8 / 24), rows_evaluated=24),
-        # It was as low before training.
-        dataclasses.replace(seen(pairs=80), accuracy=(1 / 24, 1 / 24), rows_evaluated=24),
+        dataclasses.replace(TURNED, accuracy=(14 / 24, 8 / 24)),
+        # It was as low before training, or the eval loss fell.
+        dataclasses.replace(TURNED, accuracy=(4 / 24, 4 / 24)),
+        training(TURNED, eval_before=0.91, eval_after=0.69),
         run(reloads=(Reload(what="merged model", difference=1e-6, allowed=1e-3),)),
         # A router of experts is kept in float32, and so are norms of a loaded model.
         run(computed=Computed(asked="bfloat16", seen=("bfloat16", "float32"))),

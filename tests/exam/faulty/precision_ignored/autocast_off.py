@@ -8,9 +8,9 @@ import tiny
 
 
 class Careful(LlamaForCausalLM):
-    def forward(self, *args, **kwargs):
+    def forward(self, input_ids=None, attention_mask=None, labels=None, **kwargs):
         with torch.autocast("cpu", enabled=False):
-            return super().forward(*args, **kwargs)
+            return super().forward(input_ids=input_ids, attention_mask=attention_mask, labels=labels, **kwargs)
 
 
 tok = tiny.tokenizer()
@@ -23,7 +23,6 @@ trainer = Trainer(
         max_steps=16,
         learning_rate=3e-3,
         bf16=True,
-        remove_unused_columns=False,
         use_cpu=True,
         report_to="none",
         logging_steps=4,
