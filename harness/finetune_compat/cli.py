@@ -894,6 +894,13 @@ def watch(
         list[str] | None,
         typer.Option("--with", metavar="PACKAGE", help="Package that the environment lacks; may be repeated."),
     ] = None,
+    after: Annotated[
+        bool | None,
+        typer.Option(
+            "--after/--no-after",
+            help="Load again what the script saves, and its best checkpoint, and compare. Default: below 1 GiB.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> int:
     """Run an unmodified training script for a few steps: what is trainable at each stage, and does it learn?
@@ -935,7 +942,7 @@ def watch(
 
             add_packages(interpreter.python, packages, Path(folder))
             interpreter = dataclasses.replace(interpreter, added=Path(folder))
-        seen = run_pipeline(given, interpreter, steps, limit_s=limit)
+        seen = run_pipeline(given, interpreter, steps, limit_s=limit, after=after)
     verdicts = verdicts_on(seen, ledger)
     print(json.dumps(jsonable(seen, verdicts), indent=2, allow_nan=False) if as_json else page(seen, verdicts, ledger))
     return exit_code(verdicts)

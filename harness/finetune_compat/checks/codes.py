@@ -84,8 +84,8 @@ _TABLE = (
     Code(
         "A203",
         "A reload gives the same logits",
-        "The saved configuration (alpha, targets) or the base model differs from training.",
-        _CELL,
+        "The saved configuration (alpha, targets), the base model or the arithmetic of a merge differs from training.",
+        _CELL_SCRIPT,
         requires=("A201", "A202", "A204", "C104", "P103", "W701", "W702"),
     ),
     Code(
@@ -98,7 +98,8 @@ _TABLE = (
     Code(
         "A205",
         "A saved adapter has everything that was trained",
-        "PEFT saves adapters and modules_to_save. Name the modules in modules_to_save, or use bias='all' for biases.",
+        "PEFT saves adapters and modules_to_save. Name the modules in modules_to_save. Use bias='all' for "
+        "biases: PEFT before 0.21 does not save those of bias='lora_only'.",
         _SCRIPT,
         requires=("C104",),
     ),
@@ -231,6 +232,13 @@ _TABLE = (
     ),
     Code("D802", "Adapters keep one dtype", "Look at autocast_adapter_dtype, and at casts by the trainer.", _CELL),
     Code(
+        "D803",
+        "Training computes in the precision asked for",
+        "Look at the name of the argument (torch_dtype before Transformers 4.56, dtype later), at casts, and at what "
+        "switches autocast off.",
+        _SCRIPT,
+    ),
+    Code(
         "E801",
         "Eval loss is reported",
         "Look at label_names and at the columns of the evaluation set.",
@@ -334,6 +342,20 @@ _TABLE = (
         "Metrics depend on the predictions",
         "Look at compute_metrics: it must compare predictions with label_ids, and not labels with labels.",
         _SCRIPT,
+    ),
+    Code(
+        "E816",
+        "The best weights are put back when training ends",
+        "Look at _load_best_model and _save of the trainer. Keep weights of your own as copies: "
+        "copy.deepcopy(model.state_dict()).",
+        _SCRIPT,
+    ),
+    Code(
+        "E817",
+        "Training does not turn preferences around",
+        "Compare a few training rows with a few held-out rows: which column is chosen, and which is not.",
+        _SCRIPT,
+        requires=("L506",),
     ),
     Code(
         "F001",

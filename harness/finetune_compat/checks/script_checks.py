@@ -175,6 +175,9 @@ def _wrapping_leaves_something(run: Run) -> str | None:
     return f"0 of {total:,} adapter parameters are trainable at peft: check is_trainable and inference_mode"
 
 
+CLIPPED = 1e-4
+"""Share of every gradient norm below which clipping leaves next to nothing. Common limits leave a tenth or more."""
+
 _BY_DESIGN = "peft/optimizers/"
 """Files of a library that freeze because the script asks for it: LoRA-FA's optimizer is to leave `lora_A` alone."""
 
@@ -278,6 +281,12 @@ def _runs_to_its_end(run: Run) -> str | None:
 
 def _keeps_the_adapter(run: Run) -> str | None:
     given, kept = run.handed, _at(run, Stage.TRAINER)
+    if run.adapters is not None and run.adapters.other_from is not None:
+        names = " and ".join(map(repr, run.adapters.other)) or "none"
+        return (
+            f"from step {run.adapters.other_from} on the active adapter is {names}. The optimizer holds nothing of it, "
+            f"and the adapter that is to train takes no part: look for set_adapter"
+        )
     if given is None or run.trainer is None:
         raise NotApplicable("no adapter was passed to a trainer")
     if _names(given) != _names(kept):
@@ -303,6 +312,11 @@ def _gradients(run: Run) -> str | None:
     wrong = rules.gradients_absent(
         Gradients(seen.tensors, seen.silent if dead else 0, seen.zero if dead else 0, seen.non_finite), moved=moved
     )
+    if not wrong and run.own_idle:
+        return (
+            f"{' and '.join(run.own_idle)}, which the script defines and the optimizer holds, never got a gradient: "
+            f"it is not used in the forward pass, or detached there (detach, data, tolist, no_grad)"
+        )
     return f"{wrong}, although the rewards differ" if wrong and run.rewarded and dead else wrong
 
 
@@ -320,7 +334,17 @@ def _weights(run: Run) -> str | None:
     classes = {name: seen for name, seen in training.classes.items() if name not in held}
     still = [name for name, seen in classes.items() if seen.unchanged == seen.tensors]
     places = [*still, *training.still_layers]
-    return f"while others changed, nothing changed in {', '.join(places)}" if places else None
+    if not places:
+        return None
+    return f"while others changed, nothing changed in {', '.join(places)}{_clipped(run, training)}"
+
+
+def _clipped(run: Run, training: Training) -> str:
+    """A part of a message: gradients are clipped to next to nothing; empty if they are not."""
+    largest, norms = run.max_grad_norm, [norm for norm in training.grad_norm if math.isfinite(norm)]
+    if largest is None or not norms or largest > CLIPPED * min(norms):
+        return ""
+    return f"; max_grad_norm={largest:g} clips gradients with norms from {min(norms):.2g} on to next to nothing"
 
 
 def _dead(seen: Gradients) -> bool:
@@ -406,7 +430,25 @@ def _eval_moves(run: Run) -> str | None:
     done = run.full_steps
     if done is not None and training.optimizer.parameters and done < FULL_STEPS:
         raise NotApplicable(f"warm-up: the steps equal {done:.1f} steps at the full learning rate; ask for more")
-    return rules.eval_loss_flat(before, after)
+    flat = rules.eval_loss_flat(before, after)
+    return f"{flat}{_why_flat(run, training, before)}" if flat else None
+
+
+def _why_flat(run: Run, training: Training, loss: float) -> str:
+    """A part of a message: what keeps an eval loss where it is, though weights changed; empty if nothing is known."""
+    if math.isclose(loss, math.log(2), abs_tol=1e-6):
+        return f", which is ln 2: {script_loop.SAME}"
+    if clipped := _clipped(run, training):
+        return clipped
+    census = next((taken for taken in run.seen.stages if taken.name is Stage.TRAINER), None)
+    trained = () if census is None else census.adapter_dtypes if run.asks_for_adapters else tuple(census.dtypes)
+    if "bfloat16" not in trained or not training.learning_rate:
+        return ""
+    rate = max(training.learning_rate)
+    return (
+        f"; the trained weights are bfloat16, which has 8 bits: steps of {rate:.2g} are rounded away where a weight is "
+        f"above {rate * 256:.2g}. Hold them in float32, or use a higher learning rate"
+    )
 
 
 def _frozen_since_wrapping(run: Run, causes: frozenset[str]) -> bool:
@@ -461,5 +503,9 @@ ENGINE = Engine[Run](
     ("E813", script_loop.loss_moves),
     ("E814", script_loop.best_is_best),
     ("E815", script_loop.metrics_ask_the_model),
+    ("E816", script_loop.best_is_put_back),
+    ("E817", script_loop.pairs_the_same_way),
+    ("A203", script_loop.loads_alike),
+    ("D803", script_loop.computed_as_asked),
     follows={"C103": _other_cause, "C104": _frozen_since_wrapping, "A204": _other_cause},
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from finetune_compat.checks.engine import NotApplicable
-from finetune_compat.contract.script import Lesson, Run
+from finetune_compat.contract.script import Lesson, Run, Taught
 
 FEWEST_ROWS = 4
 """Minimum number of rows for an opinion on their ends."""
@@ -18,6 +18,10 @@ PADDING_SHARE = 0.1
 
 SHIFTED_SHARE = 0.9
 """Least share of the labels that are not the token at their position, from which on labels count as shifted."""
+
+
+FEWEST_POSITIONS = 16
+"""Minimum number of positions for an opinion on what they are taught."""
 
 
 def lesson_of(run: Run) -> Lesson:
@@ -45,7 +49,9 @@ def unlabelled(run: Run) -> str | None:
 
 
 def shifted(run: Run) -> str | None:
-    """L503: a model that shifts labels must not receive the next token as the label."""
+    """L503: a position is taught the next token, however labels and loss are shifted."""
+    if run.taught is not None and (message := _wrongly_taught(run.taught)):
+        return message
     lesson = lesson_of(run)
     if not lesson.shifts:
         raise NotApplicable("no causal language model of Transformers received the labels")
@@ -57,9 +63,28 @@ def shifted(run: Run) -> str | None:
     )
 
 
+def _wrongly_taught(taught: Taught) -> str:
+    """What the gradient of the loss shows of a wrong shift; empty if it shows none."""
+    if taught.positions < FEWEST_POSITIONS:
+        return ""
+    if taught.after_next >= SHIFTED_SHARE * taught.positions:
+        return (
+            f"the loss teaches {taught.after_next} of {taught.positions} positions the token after the next: labels "
+            f"are shifted twice, by the collator and by the loss"
+        )
+    if taught.itself >= SHIFTED_SHARE * taught.positions:
+        return (
+            f"the loss teaches {taught.itself} of {taught.positions} positions the token that stands there: neither "
+            f"labels nor loss are shifted, and the model learns to copy"
+        )
+    return ""
+
+
 def ends_unlearned(run: Run) -> str | None:
     """L502: some row must end with an end token that is a label."""
     lesson = _own_tokens(run)
+    if run.rewarded:
+        raise NotApplicable("completions are sampled: a limit of their length may cut off every end")
     ends = " or ".join(lesson.end_tokens)
     if not ends:
         raise NotApplicable("neither tokenizer nor model names an end token")

@@ -103,8 +103,8 @@ def gradients_kept(run: Run) -> str | None:
     if seen.stale_from is None:
         return None
     return (
-        f"gradients are not cleared between steps: step {seen.stale_from} began with those of the step before, and "
-        f"adds its own to them"
+        f"gradients are not cleared between steps: step {seen.stale_from} used those of the step before, summed with "
+        f"its own"
     )
 
 
@@ -190,6 +190,10 @@ def _near(ratio: float, factor: float) -> bool:
     return ratio > 0 and abs(math.log(ratio / factor)) < _ABOUT
 
 
+SAME = "policy and reference, or the two rows of each pair, are the same"
+"""What a preference loss of ln 2 means."""
+
+
 def loss_moves(run: Run) -> str | None:
     """E813: training changes the train loss."""
     losses = _training(run).loss
@@ -199,7 +203,7 @@ def loss_moves(run: Run) -> str | None:
     if len(texts) > 1:
         return None
     equal = math.isclose(losses[0], math.log(2), abs_tol=1e-6)
-    why = ", which is ln 2: policy and reference, or the two rows of each pair, are the same" if equal else ""
+    why = f", which is ln 2: {SAME}" if equal else ""
     return f"the train loss is {losses[0]:.{rules.DECIMALS}f} in all {len(losses)} entries{why}"
 
 
@@ -211,6 +215,49 @@ def best_is_best(run: Run) -> str | None:
     if greater == "greater" and re.search(r"loss|perplexity", name):
         return f"greater_is_better is True for {name}: the worst checkpoint is loaded as the best"
     return None
+
+
+def best_is_put_back(run: Run) -> str | None:
+    """E816: the weights that are put back at the end are those that were kept."""
+    found = run.put_back
+    if found is not None and found.itself:
+        return (
+            "the script loads the model's own tensors into the model, so the best weights are not restored: "
+            "state_dict() gives references, and no copies"
+        )
+    if found is None or not found.compared:
+        raise NotApplicable("no best checkpoint was loaded")
+    if not found.differ:
+        return None
+    return (
+        f"load_best_model_at_end does not load the best checkpoint: {found.differ} of {found.compared} trained tensors "
+        f"do not get its values"
+    )
+
+
+def pairs_the_same_way(run: Run) -> str | None:
+    """E817: training does not turn the preference on held-out pairs around."""
+    rows, pairs = run.rows_evaluated, _seen(run).pairs
+    if run.accuracy is None or not rows or not pairs or run.rewarded:
+        raise NotApplicable("no accuracy on pairs was reported")
+    before, after = run.accuracy
+    training = _training(run)
+    if training.eval_before is None or training.eval_after is None or training.eval_after <= training.eval_before:
+        return None
+    right = round(after * rows)
+    chance = sum(math.comb(rows, count) for count in range(right + 1)) / 2**rows
+    if after >= before or chance > BY_CHANCE:
+        return None
+    return (
+        f"on {rows} held-out pairs the chosen row is preferred in {right} (before training in {round(before * rows)}), "
+        f"which is fewer than chance gives: chosen and rejected are swapped in the training or in the held-out rows"
+    )
+
+
+BY_CHANCE = 1e-3
+"""Largest probability of so few preferred pairs, if each is a coin toss: so are the pairs of a model that memorises its
+rows. Its eval loss must have risen too.
+"""
 
 
 def metrics_ask_the_model(run: Run) -> str | None:
@@ -225,6 +272,12 @@ def metrics_ask_the_model(run: Run) -> str | None:
 
 def rewards_differ(run: Run) -> str | None:
     """G409: completions have different rewards."""
+    seen = run.seen_batches
+    if seen is not None and seen.in_groups >= FEWEST_ROWS and seen.in_groups_alike == seen.in_groups:
+        return (
+            f"all {seen.in_groups} completions are the same tokens as the others of their prompt: sampling has no "
+            f"choice (top_k, temperature), so rewards are the same, advantages are 0 and no gradient is left"
+        )
     if not run.rewarded or not run.reward:
         raise NotApplicable("no rewards were logged")
     if len(run.reward) < FEWEST_BATCHES or not run.rewards_alike or len(set(run.reward)) > 1:
@@ -245,6 +298,37 @@ def saved_is_trained(run: Run) -> str | None:
         return f"the saved adapter_config.json was changed after it was saved: {run.saved_as.partition(' ')[2]}"
     if not run.saved_as:
         raise NotApplicable("the script saved nothing after training")
+    return None
+
+
+def loads_alike(run: Run) -> str | None:
+    """A203: what was saved after training gives the same logits when it is loaded again."""
+    if run.unscaled:
+        return f"the weights that the script merged by itself and saved have an update that is {run.unscaled}"
+    for one in run.reloads:
+        if one.difference is None:
+            return f"the saved {one.what} cannot be loaded again: {one.error}"
+        if one.difference > one.allowed:
+            return (
+                f"the saved {one.what}, loaded again, gives other logits than the trained one: they differ by "
+                f"{one.difference:.2g} of the largest, and rounding explains {one.allowed:.2g}"
+            )
+    if not run.reloads:
+        raise NotApplicable("nothing that was saved after training could be loaded again and compared")
+    return None
+
+
+def computed_as_asked(run: Run) -> str | None:
+    """D803: the model is loaded and trained in the precision asked for."""
+    found = run.computed
+    if found is None or not (found.asked or found.load_asked):
+        raise NotApplicable("no precision was asked for")
+    if found.load_asked and found.load_found and found.load_asked not in found.load_found:
+        kinds = " and ".join(found.load_found)
+        return f"the model was to be loaded in {found.load_asked}, and its weights are {kinds}"
+    if found.asked and found.seen and found.asked not in found.seen:
+        kinds = " and ".join(found.seen)
+        return f"training is to compute in {found.asked}, and its linear layers compute in {kinds}"
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from finetune_compat.checks.engine import NotApplicable
-from finetune_compat.contract.script import Run
+from finetune_compat.contract.script import AdapterStates, Run
 
 _NAMED = 3
 """Number of names in a message."""
@@ -27,13 +27,27 @@ def targets_unreached(run: Run) -> str | None:
 
 
 def without_effect(run: Run) -> str | None:
-    """A204: some adapter's update must be multiplied by another factor than 0."""
+    """A204: the adapters take part in training, with another factor than 0."""
+    if run.adapters is not None and (message := _apart(run.adapters)):
+        return message
     if run.setup is None or not run.setup.scaling:
         raise NotApplicable("no adapter has a scaling")
     if any(map(float, run.setup.scaling)):
         return None
     count = sum(run.setup.scaling.values())
     return f"the scaling of the adapter is 0 in all {count} adapted modules: its update is multiplied by 0"
+
+
+def _apart(seen: AdapterStates) -> str:
+    """Why the adapters do not take part in any step; empty if they do in one."""
+    steps = f"when each of {seen.steps} steps ends"
+    if seen.disabled == seen.steps:
+        return f"the adapters are disabled {steps}: disable_adapter_layers() or disable_adapters() was not undone"
+    if seen.merged == seen.steps:
+        return f"the adapters are merged into their base {steps} and get no gradient: unmerge_adapter() was not called"
+    if seen.without_strength == seen.steps:
+        return f"the scaling of the adapter is 0 {steps}: its update is multiplied by 0"
+    return ""
 
 
 def ranks_unallocated(run: Run) -> str | None:

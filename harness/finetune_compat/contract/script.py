@@ -36,6 +36,8 @@ class WatchRequest:
     """Whether all saved files are discarded, because the script runs again. Otherwise only those that would replace a
     file.
     """
+    after: bool | None = None
+    """Whether what was saved after training is loaded again; None: if the model is small."""
 
 
 SCRATCH = "thrown-away"
@@ -147,7 +149,11 @@ class Seen:
     metrics_vary: bool | None = None
     """Whether the script's metrics change with the predictions; None if not seen."""
     stale_from: int | None = None
-    """The first step that began with gradients of an earlier one; None if there is none."""
+    """The first step that used gradients of an earlier one; None if there is none."""
+    in_groups: int = 0
+    """Sampled completions that have another one of the same prompt in their batch."""
+    in_groups_alike: int = 0
+    """Those of them that are the same tokens as all others of their prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +192,76 @@ class AdapterSetup:
     """Keys of `rank_pattern` and `alpha_pattern` that match no module."""
     scaling: Mapping[str, int] = field(default_factory=dict)
     """Number of adapted modules by the factor that multiplies their update when training begins (example: `2`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterStates:
+    """What the adapter layers computed with at the end of each training step."""
+
+    steps: int
+    disabled: int
+    """Steps at whose end all layers were switched off."""
+    merged: int
+    """Steps at whose end all layers were merged into their base."""
+    without_strength: int
+    """Steps at whose end every update was multiplied by 0."""
+    other: tuple[str, ...] = ()
+    """The active adapters at the end, if the optimizer holds no parameter of them."""
+    other_from: int | None = None
+    """The step since which they are active; None if there are none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taught:
+    """Positions of training rows by the token that the loss teaches them, as the gradient of the logits shows."""
+
+    positions: int
+    following: int
+    """They are taught the next token."""
+    after_next: int
+    """They are taught the token after the next."""
+    itself: int
+    """They are taught their own token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutBack:
+    """The weights that are put back when training ends: those of the best checkpoint, or those that a script kept."""
+
+    compared: int = 0
+    """Trained tensors that were compared with the best checkpoint; 0 if none was loaded."""
+    differ: int = 0
+    """Those that do not have the values of the checkpoint."""
+    itself: bool = False
+    """Whether the script loads into the model what `state_dict()` gave it: the model's own tensors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reload:
+    """What the script saved after training, loaded again at once and compared by its logits."""
+
+    what: str
+    """`adapter`, `model` or `merged model`."""
+    difference: float | None
+    """Largest difference of a logit, relative to the largest logit; None if loading failed."""
+    allowed: float
+    """Largest difference that rounding explains."""
+    error: str = ""
+    """What loading raised."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """Precision: what the script asks for, and what was found."""
+
+    asked: str = ""
+    """The data type that the trainer's arguments ask to compute in (example: `bfloat16`); empty if none."""
+    seen: tuple[str, ...] = ()
+    """Data types that linear layers gave in training."""
+    load_asked: str = ""
+    """The data type that the model was to be loaded in; empty if none."""
+    load_found: tuple[str, ...] = ()
+    """Data types of the loaded floating point weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +331,26 @@ class Run:
     """
     steps_left: int = 0
     """Steps of the script's own training that the watch left out."""
+    adapters: AdapterStates | None = None
+    """None without adapter layers, and in older records."""
+    taught: Taught | None = None
+    """None if no causal language model gave logits with a gradient, and in older records."""
+    put_back: PutBack | None = None
+    reloads: tuple[Reload, ...] = ()
+    """What was saved after training and loaded again; empty also if it was too large."""
+    unscaled: str = ""
+    """The factor that is missing, or there twice, in weights that the script merged by itself and saved (example:
+    `8 times too small`); empty if there are none.
+    """
+    computed: Computed | None = None
+    own_idle: tuple[str, ...] = ()
+    """Names of the parameters of `nn.Module` classes of the script that the optimizer holds and that never received a
+    gradient.
+    """
+    max_grad_norm: float | None = None
+    """Norm to which gradients are clipped; None if unknown."""
+    accuracy: tuple[float, float] | None = None
+    """Share of held-out pairs whose chosen row is preferred, before and after training; None if not reported."""
     resume_resets: bool = False
     """Whether the weights differ between the end of a resume, when the checkpoint is loaded, and the first step."""
 

@@ -51,6 +51,8 @@ class Named:
     code: str
     path: str
     said: str
+    later: str = ""
+    """When and at which commit, if not with the whole record."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,6 +259,7 @@ def run_pipeline(
     throw_away: bool = False,
     warm: Warm | None = None,
     limit_s: float = LIMIT_S,
+    after: bool | None = None,
 ) -> Pipeline:
     """Run a script and end each of its trainings after `steps` steps. Its output goes to stderr.
 
@@ -271,6 +272,8 @@ def run_pipeline(
             trainers and what would replace existing files is discarded.
         warm: a process with the interpreter's libraries, to fork the script from it.
         limit_s: seconds that the script may take. Then all of its processes are ended.
+        after: whether to load again what the script saves after training, and the best checkpoint; None: if the model
+            is small.
 
     Raises:
         CompatError: there is no such script, or `steps` is too small.
@@ -284,7 +287,7 @@ def run_pipeline(
     flow, command = command_of(interpreter.python, given)
     with _noted_signals() as signals, temporary_folder() as folder:
         lock, torch = interpreter.lock_sha256, interpreter.torch_wanted
-        request = WatchRequest(folder, flow, interpreter.name, steps, lock, torch, throw_away)
+        request = WatchRequest(folder, flow, interpreter.name, steps, lock, torch, throw_away, after)
         asked = Path(folder, "request")
         asked.write_text(json.dumps(dataclasses.asdict(request)), encoding="utf-8")
         environ = {**environ_of(asked, interpreter.added), **(variables or {})}

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 from finetune_compat.checks.script_checks import judge_run
-from finetune_compat.contract.script import Lesson, Run
+from finetune_compat.contract.script import Lesson, Run, Taught
 from finetune_compat.contract.verdict import Outcome, Result
 from pipelines import run
 
@@ -110,3 +110,33 @@ def test_labels_of_other_rows_are_a_fault_of_a_causal_model() -> None:
     """They are neither the token nor the next one. Other models have other labels."""
     assert judge_run(taught(foreign=640, ahead=20)).failing == ("L507",)
     assert judge_run(taught(foreign=640, ahead=20, shifts=False, ends_learned=0)).outcome is Outcome.PASS
+
+
+@pytest.mark.parametrize(
+    ("after_next", "itself", "words"),
+    [(120, 0, "the token after the next: labels are shifted twice"), (0, 120, "the token that stands there")],
+)
+def test_the_gradient_of_the_logits_shows_a_wrong_shift_of_any_loss(after_next: int, itself: int, words: str) -> None:
+    shown = Taught(positions=124, following=0, after_next=after_next, itself=itself)
+    verdict = judge_run(dataclasses.replace(run(), taught=shown))
+    assert verdict.failing == ("L503",)
+    assert words in verdict.reason
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        Taught(positions=124, following=120, after_next=0, itself=0),
+        # A loss of several parts teaches other tokens too, such as a distillation.
+        Taught(positions=124, following=0, after_next=60, itself=0),
+        Taught(positions=10, following=0, after_next=10, itself=0),
+    ],
+)
+def test_what_positions_are_taught_may_be_mixed(shown: Taught) -> None:
+    assert judge_run(dataclasses.replace(run(), taught=shown)).outcome is Outcome.PASS
+
+
+def test_ends_of_completions_that_are_sampled_are_not_judged() -> None:
+    """A limit of their length cuts off every end."""
+    made = dataclasses.replace(taught(ends=0, ends_learned=0), rewarded=True)
+    assert results(made)["L502"][0] is Result.NOT_APPLICABLE

@@ -9,7 +9,7 @@ import builders
 import pytest
 from finetune_compat.checks.script_checks import ENGINE, judge_run
 from finetune_compat.contract.records import Stage
-from finetune_compat.contract.script import Run, Seen
+from finetune_compat.contract.script import Computed, PutBack, Reload, Run, Seen
 from finetune_compat.contract.verdict import Outcome, Result
 from pipelines import run, training
 
@@ -33,6 +33,12 @@ SEEN = Seen(
 def seen(**changes: object) -> Run:
     """A healthy trainer whose batches were seen."""
     return run(seen_batches=dataclasses.replace(SEEN, **changes))  # type: ignore[arg-type]
+
+
+TURNED = dataclasses.replace(
+    training(seen(pairs=80), eval_before=0.69, eval_after=0.91), accuracy=(0.5, 4 / 24), rows_evaluated=24
+)
+"""A reward model that prefers the rejected rows after training."""
 
 
 def result(made: Run, code: str) -> Result:
@@ -74,6 +80,17 @@ def test_a_healthy_run_passes_all_of_them() -> None:
         (run(peft_config="AdaLoraConfig", allocations=0), "C121"),
         (run(builders.at_stage(run().seen, Stage.TRAINER, adapter_dtypes=("float16",))), "O304"),
         (run(rewarded=True, rewards_alike=True, reward=(0.0,) * 6), "G409"),
+        # Rewards differ between prompts, and the completions of a prompt are one.
+        (dataclasses.replace(seen(in_groups=24, in_groups_alike=24), rewarded=True, rewards_alike=True), "G409"),
+        (run(put_back=PutBack(compared=28, differ=28)), "E816"),
+        (run(put_back=PutBack(itself=True)), "E816"),
+        # 4 of 24 pairs: by chance once in 1,300 evaluations.
+        (TURNED, "E817"),
+        (run(unscaled="8 times too small: the scaling (lora_alpha / r) is left out"), "A203"),
+        (run(reloads=(Reload(what="adapter", difference=0.3, allowed=1e-3),)), "A203"),
+        (run(reloads=(Reload(what="model", difference=None, allowed=0.0, error="ValueError: shape"),)), "A203"),
+        (run(computed=Computed(asked="bfloat16", seen=("float32",))), "D803"),
+        (run(computed=Computed(load_asked="bfloat16", load_found=("float32",))), "D803"),
     ],
     ids=lambda one: one if isinstance(one, str) else "",
 )
@@ -105,6 +122,20 @@ def test_each_fault_is_named_by_its_check(made: Run, code: str) -> None:
         # One of several steps had rewards that differ.
         run(rewarded=True, rewards_alike=False, reward=(0.0,) * 6),
         run(rewarded=True, rewards_alike=True, reward=(0.1, 0.2, 0.1, 0.3)),
+        # In one of six groups all completions are the same.
+        dataclasses.replace(seen(in_groups=24, in_groups_alike=4), rewarded=True, rewards_alike=False),
+        run(put_back=PutBack(compared=28)),
+        # A model that memorises its rows guesses: 8 of 24 or fewer are right once in 13 evaluations.
+        dataclasses.replace(TURNED, accuracy=(14 / 24, 8 / 24)),
+        # It was as low before training, or the eval loss fell.
+        dataclasses.replace(TURNED, accuracy=(4 / 24, 4 / 24)),
+        training(TURNED, eval_before=0.91, eval_after=0.69),
+        run(reloads=(Reload(what="merged model", difference=1e-6, allowed=1e-3),)),
+        # A router of experts is kept in float32, and so are norms of a loaded model.
+        run(computed=Computed(asked="bfloat16", seen=("bfloat16", "float32"))),
+        run(computed=Computed(load_asked="bfloat16", load_found=("bfloat16", "float32"))),
+        # A script may use autocast by itself.
+        run(computed=Computed(seen=("bfloat16",))),
     ],
 )
 def test_what_is_unusual_is_no_fault(made: Run) -> None:

@@ -7,9 +7,17 @@ import dataclasses
 import pytest
 from finetune_compat.checks.script_checks import judge_run
 from finetune_compat.contract.records import Gradients
-from finetune_compat.contract.script import AdapterSetup, NewParameters, Run, SavedAdapter
+from finetune_compat.contract.script import AdapterSetup, AdapterStates, NewParameters, Run, SavedAdapter
 from finetune_compat.contract.verdict import Outcome, Result
 from pipelines import frozen, run, training
+
+
+def states(disabled: int, merged: int, without_strength: int) -> AdapterStates:
+    """Ten steps, of which so many ended so."""
+    return AdapterStates(steps=10, disabled=disabled, merged=merged, without_strength=without_strength)
+
+
+OTHER = AdapterStates(steps=10, disabled=0, merged=0, without_strength=0, other=("old",), other_from=6)
 
 TARGETS = ("down_proj", "gate_proj", "q_proj")
 CODES = ("A204", "A205", "C107", "C120")
@@ -39,6 +47,23 @@ def result_of(made: Run, code: str) -> Result:
             "A204",
             "the scaling of the adapter is 0 in all 14 adapted modules",
         ),
+        (
+            {"adapters": states(10, 0, 0)},
+            "A204",
+            "disabled when each of 10 steps ends",
+        ),
+        (
+            {"adapters": states(0, 10, 0)},
+            "A204",
+            "merged into their base",
+        ),
+        (
+            {"adapters": states(0, 0, 10)},
+            "A204",
+            "the scaling of the adapter is 0",
+        ),
+        ({"adapters": OTHER}, "A201", "from step 6 on the active adapter is 'old'"),
+        ({"own_idle": ("prompt",)}, "G401", "prompt, which the script defines"),
         ({"new": NewParameters(heads=("score",)), "setup": AdapterSetup()}, "C107", "the new head score is frozen"),
         (
             {"new": NewParameters(rows=2, rows_unchanged=("<think>", "</think>")), "setup": AdapterSetup()},
@@ -96,3 +121,8 @@ def test_a_scaling_of_zero_is_named_beside_the_gradients_that_it_takes_away() ->
     zeros = {"gradients": Gradients(28, 0, 28, 0), "grad_norm": (0.0,) * 10, "subject_delta": 0.0}
     made = training(run(setup=AdapterSetup(scaling={"0": 14})), **zeros)
     assert judge_run(made).failing == ("G401", "A204")
+
+
+def test_adapters_that_rest_in_some_steps_are_healthy() -> None:
+    """A strength may rise from 0, and a reference may be computed with the adapters switched off."""
+    assert judge_run(run(adapters=states(1, 1, 4))).outcome is Outcome.PASS

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from finetune_compat.cell.instruments.batches import asked_again
+from finetune_compat.cell.script.after import probe_of
 from finetune_compat.cell.script.labels import labelled, shifts_labels
 from finetune_compat.contract.script import Seen
 
@@ -46,6 +47,9 @@ class BatchLog:
         self.evaluates_alike: bool | None = None
         self.stale_from: int | None = None
         self.metrics_vary: bool | None = None
+        self.probe: Mapping[str, torch.Tensor] | None = None
+        """A few tokens of the first batch."""
+        self._groups = self._groups_alike = 0
         self.loaded: int | None = None
         """Rows behind the loader, where there is no trainer."""
 
@@ -53,6 +57,10 @@ class BatchLog:
         """Note one batch, before the model has received it."""
         if self._busy or not isinstance(inputs, Mapping):
             return
+        self.probe = self.probe or probe_of(inputs)
+        completed, alike = _groups(inputs)
+        self._groups += completed
+        self._groups_alike += alike
         rows = _rows(inputs)
         if rows:
             self._batches += 1
@@ -100,6 +108,8 @@ class BatchLog:
             evaluates_alike=self.evaluates_alike,
             stale_from=self.stale_from,
             metrics_vary=self.metrics_vary,
+            in_groups=self._groups,
+            in_groups_alike=self._groups_alike,
             **_held_out(self._trainer),
         )
 
@@ -212,7 +222,11 @@ def _rows(inputs: Mapping[str, Any]) -> tuple[Hashable, ...]:
 
 
 def _of(inputs: Mapping[str, Any], name: str) -> tuple[Hashable, ...]:
-    ids, mask = inputs[name], inputs.get(name.replace("input_ids", "attention_mask"))
+    return _kept(inputs[name], inputs.get(name.replace("input_ids", "attention_mask")))
+
+
+def _kept(ids: torch.Tensor, mask: Any) -> tuple[Hashable, ...]:
+    """The tokens of each row of `ids` that `mask` does not leave out."""
     kept = mask if isinstance(mask, torch.Tensor) and mask.shape == ids.shape else torch.ones_like(ids)
     pairs = zip(ids.tolist(), kept.tolist(), strict=True)
     return tuple(tuple(one for one, real in zip(*row, strict=True) if real) for row in pairs)
@@ -225,6 +239,22 @@ def _pairs(inputs: Mapping[str, Any], rows: tuple[Hashable, ...]) -> list[tuple[
             return list(zip(_of(inputs, chosen), _of(inputs, rejected), strict=False))
     half = 0 if "labels" in inputs else len(rows) // 2
     return list(zip(rows[:half], rows[half:], strict=True)) if half and 2 * half == len(rows) else []
+
+
+def _groups(inputs: Mapping[str, Any]) -> tuple[int, int]:
+    """Sampled completions with another one of the same prompt in the batch, and those of them that equal all others of
+    their prompt.
+    """
+    if not all(isinstance(inputs.get(name), torch.Tensor) for name in ("prompt_ids", "completion_ids")):
+        return 0, 0
+    prompts, completions = (
+        _kept(inputs[f"{part}_ids"], inputs.get(f"{part}_mask")) for part in ("prompt", "completion")
+    )
+    groups: dict[Hashable, list[Hashable]] = {}
+    for prompt, completion in zip(prompts, completions, strict=False):
+        groups.setdefault(prompt, []).append(completion)
+    several = [group for group in groups.values() if len(group) > 1]
+    return sum(map(len, several)), sum(len(group) for group in several if len(set(group)) == 1)
 
 
 def _classes(inputs: Mapping[str, Any]) -> list[Any]:

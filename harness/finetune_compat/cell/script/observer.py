@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -43,7 +44,7 @@ from finetune_compat.contract.records import (
     Stage,
     Variant,
 )
-from finetune_compat.contract.script import AdapterSetup, Run, WatchRequest
+from finetune_compat.contract.script import AdapterSetup, Reload, Run, WatchRequest
 
 PREPARATIONS = ("prepare_model_for_kbit_training", "prepare_model_for_int8_training")
 WRAPPINGS = ("get_peft_model", "inject_adapter_in_model")
@@ -62,7 +63,8 @@ class _Trained:
         checkpointing = bool(getattr(arguments, "gradient_checkpointing", False))
         self.variant = Variant(story.model_type, story.precision, checkpointing or _checkpoints(trainer.model))
         self.attention = getattr(getattr(trainer.model, "config", None), "_attn_implementation", None)
-        self.asks_for_adapters = story.wrapped
+        # Transformers sets this when it adds an adapter, and refuses to train a quantised model without.
+        self.asks_for_adapters = story.wrapped or getattr(trainer.model, "_hf_peft_config_loaded", False) is True
         self.stages: list[Census] = []
         self.handed: Census | None = None
         self.freezes: tuple[Freeze, ...] = ()
@@ -74,6 +76,9 @@ class _Trained:
         self.output_dir = str(getattr(arguments, "output_dir", ""))
         self.saves = str(getattr(getattr(arguments, "save_strategy", ""), "value", "")) != "no"
         self.metric = _metric(arguments)
+        self.max_grad_norm = float(getattr(arguments, "max_grad_norm", 0) or 0) or None
+        self.reloads: list[Reload] = []
+        self.unscaled = ""
         self.allocations = 0
         self.savings: saves.Savings | None = None
         """What is saved after training; None before."""
@@ -189,9 +194,36 @@ class Observer:
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             options = without_gpu.load_options(kwargs, self.notes) if self.without_gpu else kwargs
-            return step(*args, **options)
+            loaded = step(*args, **options)
+            with self._instrument("the data type of the loaded model"):
+                self._note_loaded(loaded, options)
+            return loaded
 
         return call
+
+    def _note_loaded(self, loaded: Any, options: dict[str, Any]) -> None:
+        from finetune_compat.cell.script import computing
+
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if self._training or self._depth or not isinstance(model, nn.Module):
+            return
+        story = self._stories.of(model)
+        if getattr(model, "hf_quantizer", None) is None:  # a quantiser chooses the type of what it leaves alone
+            story.load_asked, story.load_found = computing.load_asked(options), computing.dtypes_of(model)
+
+    def puts_back(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`Module.load_state_dict`, with a note of a script that loads a model's own tensors into it."""
+
+        @functools.wraps(original)
+        def load(model: nn.Module, state: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._trained and "site-packages" not in sys._getframe(1).f_code.co_filename:
+                with self._instrument("the weights that are put back"):
+                    from finetune_compat.cell.script import follow_up
+
+                    follow_up.note_put_back(self._trained, model, state)
+            return original(model, state, *args, **kwargs)
+
+        return load
 
     def _noting_missing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """`from_pretrained`, which also notes the parameters that it did not find in the files."""
@@ -261,6 +293,7 @@ class Observer:
                         run.savings.wrote(Path(place))
                     if run.story.is_of(model) and run.found.changed_outside:
                         run.found.saved = saves.compared(model, Path(place), run.found.changed_outside)
+                self._load_again(model, Path(place))
                 self._save()
             return result
 
@@ -279,11 +312,27 @@ class Observer:
                     run.found.saved_more = run.found.saved_more or _may_hold(saved, run.story)
             self._saving += 1
             try:
-                return original(*args, **kwargs)
+                result = original(*args, **kwargs)
             finally:
                 self._saving -= 1
+            if isinstance(saved, nn.Module) and not kwargs.get("variant"):  # its files have other names
+                with self._instrument("the saved model"):
+                    place = args[1] if len(args) > 1 else kwargs.get("save_directory")
+                    self._load_again(saved, Path(str(place)))
+            return result
 
         return save
+
+    def _load_again(self, model: nn.Module, place: Path) -> None:
+        if self._training or self._saving:
+            return
+        from finetune_compat.cell.script import follow_up
+
+        self._training += 1  # what follows is not the script's
+        try:
+            follow_up.load_again(self._trained, model, place, self._request.after)
+        finally:
+            self._training -= 1
 
     def _note_saved(self, saved: Any) -> None:
         with self._instrument("what is saved"):
@@ -396,6 +445,10 @@ class Observer:
                     with self._instrument("new parameters"):
                         found.new = additions.compared(found.used, found.tokens) if additions else None
                         found.changed_outside = outside.changed() if outside else ()
+                    with self._instrument("the logits of the trained model"):
+                        from finetune_compat.cell.script import follow_up
+
+                        follow_up.note_logits(trainer.model, found, self._request.after)
                 self._training_ends(trainer, run)
 
         return train
@@ -442,7 +495,9 @@ class Observer:
         self.notes.change(f"every training was ended after {steps} steps, with the schedule of the full run")
         call = resuming.Call(trainer, args, kwargs, original)
         checkpoint = self._checkpoint(trainer, run, call.wanted) if call.wanted else None
-        result = trained.train(trainer, lambda: call.resuming(checkpoint), steps, found, self.notes)
+        result = trained.train(
+            trainer, lambda: call.resuming(checkpoint), steps, found, self.notes, again=self._request.after
+        )
         if call.wanted and checkpoint is None:
             self._resume(trainer, run, call.resuming)
         return result
@@ -512,6 +567,8 @@ class Observer:
         return tuple(story.model_type for story in alone) if self._trained else ()
 
     def _run(self, run: _Trained) -> Run:
+        from finetune_compat.cell.script import follow_up
+
         return Run(
             seen=self.observation(
                 run.flow,
@@ -550,6 +607,15 @@ class Observer:
             allocations=run.allocations,
             saved_as=_saved_as(run),
             steps_left=run.found.steps_left,
+            adapters=run.found.adapters,
+            taught=run.found.taught,
+            put_back=follow_up.put_back(run.found),
+            reloads=tuple(run.reloads),
+            unscaled=run.unscaled,
+            computed=follow_up.computed(run.found, run.story),
+            own_idle=run.found.own_idle,
+            max_grad_norm=run.max_grad_norm,
+            accuracy=_pair(run.found.accuracies),
         )
 
     def _looped(self, loop: Loop) -> Run:
@@ -639,6 +705,10 @@ def _adapter_config(model: nn.Module) -> tuple[str, str | None]:
     config = next(iter(configs.values())) if config is None else config
     task = getattr(config, "task_type", None)
     return type(config).__name__, None if task is None else str(getattr(task, "value", task))
+
+
+def _pair(values: tuple[float, ...]) -> tuple[float, float] | None:
+    return (values[0], values[1]) if len(values) == 2 else None  # noqa: PLR2004 - before and after
 
 
 def _saved_as(run: _Trained) -> str:

@@ -164,7 +164,7 @@ class Process:
         models.save_pretrained = observer.saves_weights(models.save_pretrained)
         models.resize_token_embeddings = observer.resized(models.resize_token_embeddings)
         nn = sys.modules["torch"].nn
-        nn.Module.load_state_dict = noting_loads(nn.Module.load_state_dict)
+        nn.Module.load_state_dict = observer.puts_back(noting_loads(nn.Module.load_state_dict))
         self.kept.savers(module)
 
     def _peft_model(self, module: ModuleType) -> None:

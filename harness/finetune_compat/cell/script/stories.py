@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from finetune_compat.cell.instruments import census
 from finetune_compat.cell.script.saves import Changed
 from finetune_compat.contract.records import Actor, Census, Labels, Precision, Stage, Training
-from finetune_compat.contract.script import Lesson, NewParameters, SavedAdapter, Seen
+from finetune_compat.contract.script import (
+    AdapterStates,
+    Computed,
+    Lesson,
+    NewParameters,
+    PutBack,
+    SavedAdapter,
+    Seen,
+    Taught,
+)
 
 
 class Story:
@@ -30,8 +40,16 @@ class Story:
         self.rows_before: int | None = None
         """Rows of the embedding before the script added the first ones; None if it added none."""
         self.rows_now: int | None = None
+        self.load_asked = ""
+        """The data type that the script asks to load the model in; empty if it asks for none."""
+        self.load_found: tuple[str, ...] = ()
+        """The data types that loading gave."""
         self.trained_heads: set[str] = set()
         """New heads that an earlier training changed."""
+
+    def model(self) -> nn.Module | None:
+        """The model inside its wrappers; None if the script has freed it."""
+        return self._model()
 
     def is_of(self, model: nn.Module) -> bool:
         """Whether `model` is this model, or a wrapper around it."""
@@ -71,6 +89,19 @@ class Measured:
         self.seen_batches: Seen | None = None
         self.reward: tuple[float, ...] = ()
         self.steps_left = 0
+        self.adapters: AdapterStates | None = None
+        self.taught: Taught | None = None
+        self.put_back: PutBack | None = None
+        self.itself = False
+        """Whether the script put back the model's own tensors."""
+        self.computed: Computed | None = None
+        self.own_idle: tuple[str, ...] = ()
+        self.accuracies: tuple[float, ...] = ()
+        """Accuracies of the evaluations before and after training."""
+        self.probe: Mapping[str, Tensor] | None = None
+        """A few tokens of a training batch."""
+        self.logits: Any = None
+        """The logits for `probe` when training ended; None if not measured."""
         self.cut = False
         """Whether the watch ended training before its last step."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,33 +16,58 @@ from transformers import TrainerCallback
 
 from finetune_compat.cell.guard import owner_of_shards
 from finetune_compat.cell.instruments.batches import LabelLog
-from finetune_compat.cell.instruments.census import subject
+from finetune_compat.cell.instruments.census import area_of, subject
 from finetune_compat.cell.instruments.changes import compared
+from finetune_compat.cell.instruments.optimizer import parameters_held
 from finetune_compat.cell.instruments.training import Probe, logged
-from finetune_compat.cell.script import batches_seen, resuming
+from finetune_compat.cell.script import after, batches_seen, best, computing, resuming, taught
+from finetune_compat.cell.script.adapter_states import AdapterLog
 from finetune_compat.cell.script.batches_seen import BatchLog
+from finetune_compat.cell.script.kept_gradients import KeptGradients
 from finetune_compat.cell.script.labels import Teaching, counting, heard
 from finetune_compat.cell.script.notes import Notes
 from finetune_compat.cell.script.stories import Measured
-from finetune_compat.contract.records import Labels, Training
+from finetune_compat.contract.records import Area, Labels, Training
+from finetune_compat.contract.script import Computed, PutBack
+
+_ACCURACIES = ("eval_accuracy", "eval_rewards/accuracies")
+"""Names of the share of pairs whose chosen row is preferred: of a reward model, and of a preference loss."""
 
 EVAL_ROWS = 256
 """Most rows of an evaluation: enough to see whether the loss changes at all."""
 
 
-class _Ends(TrainerCallback):
-    """Ends training after `steps` steps of this call."""
+_LONGER = 4
+"""Factor by which a training may last longer that has closed all its layers: a schedule may open them."""
 
-    def __init__(self, steps: int) -> None:
-        self._left = steps
+
+class _Ends(TrainerCallback):
+    """Ends training after `steps` steps of this call.
+
+    A script that freezes all layers in training gets more steps, until it opens them or `_LONGER` times as many are
+    done: a schedule that opens layers is not told from a mistake before.
+    """
+
+    def __init__(self, steps: int, model: nn.Module) -> None:
+        self._steps, self._done = steps, 0
+        self._areas = _open_areas(model)
         self.left_out = 0
         """Steps that were left when it ended training."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        self._left -= 1
-        if self._left <= 0:
-            self.left_out = max(0, state.max_steps - state.global_step)
-            control.should_training_stop = True
+        self._done += 1
+        if self._done < self._steps:
+            return
+        closed = self._areas - _open_areas(given["model"]) if "model" in given else frozenset()
+        if self._done < _LONGER * self._steps and closed & {Area.ADAPTER, Area.LANGUAGE}:
+            return
+        self.left_out = max(0, state.max_steps - state.global_step)
+        control.should_training_stop = True
+
+
+def _open_areas(model: nn.Module) -> frozenset[Area]:
+    """The parts of `model` that have a trainable parameter."""
+    return frozenset(area_of(name) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 class _ScriptProbe(Probe):
@@ -56,6 +82,8 @@ class _ScriptProbe(Probe):
         """Number of steps after which fewer parameters were trainable, until now; None if there is no such step."""
         self.stale_from: int | None = None
         """The first step that began with gradients of an earlier one."""
+        self.own: set[str] = set()
+        """Names of the parameters of the script's own modules that the optimizer holds."""
         self._trainable: list[nn.Parameter] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
@@ -64,6 +92,8 @@ class _ScriptProbe(Probe):
             return
         self.whole = True
         self._trainable = [parameter for parameter in given["model"].parameters() if parameter.requires_grad]
+        held = parameters_held(given["optimizer"])
+        self.own = {name for name, parameter in own_parameters(given["model"]) if id(parameter) in held}
         super().on_train_begin(args, state, control, **given)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
@@ -83,8 +113,26 @@ class _ScriptProbe(Probe):
             self.frozen_after = int(state.global_step)
 
 
-def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, notes: Notes) -> Any:
+def _is_own(module: str) -> bool:
+    """Whether a class of `module` is the script's: no library has it, and no repository of a model."""
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    return module == "__main__" or not (module.startswith("transformers_modules") or "site-packages" in file)
+
+
+def own_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters that a class of the script defines by itself, and not through a layer of a library."""
+    for place, module in model.named_modules():
+        if _is_own(type(module).__module__):
+            yield from ((f"{place}.{name}".lstrip("."), p) for name, p in module.named_parameters(recurse=False))
+
+
+def train(
+    trainer: Any, run: Callable[[], Any], steps: int, found: Measured, notes: Notes, *, again: bool | None = None
+) -> Any:
     """Evaluate, let `run` train for `steps` steps, and evaluate again. Fills `found`, in part if `run` raises.
+
+    Args:
+        again: whether to try the loading of the best checkpoint; None: if the model is small.
 
     Returns:
         What `run` returns.
@@ -92,11 +140,13 @@ def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, not
     end = _end_token(trainer)
     labels, trained = LabelLog(end), _to_train(trainer.model)
     teaching = Teaching(trainer, found, notes)
-    probe, ends = _ScriptProbe(trained, notes), _Ends(steps)
+    probe, ends = _ScriptProbe(trained, notes), _Ends(steps, trainer.model)
+    states, kept = AdapterLog(), KeptGradients(list(trained.values()))
+    callbacks = (probe, ends, states, kept)
     batches = BatchLog(trainer.model, trainer)
     before, of_evaluation = _evaluated(trainer, end, found, notes)
-    trainer.add_callback(probe)
-    trainer.add_callback(ends)
+    for callback in callbacks:
+        trainer.add_callback(callback)
     before_it = len(trainer.state.log_history)
     try:
         with (
@@ -104,20 +154,32 @@ def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, not
             teaching.listening(),
             batches_seen.listening(trainer, batches, lambda error: _failed(notes, error)),
             resuming.watched(trainer, trained) as loading,
+            taught.listening(trainer.model) as lessons,
+            computing.listening(trainer.model) as computed,
+            best.followed(trainer, tried=after.is_due(trainer.model, again)) as loaded,
         ):
             result = run()
     finally:
-        trainer.remove_callback(probe)
-        trainer.remove_callback(ends)
+        for callback in callbacks:
+            trainer.remove_callback(callback)
         probe.gradients.detach()
+        kept.detach()
         found.labels, found.idle = labels.labels(), probe.gradients.idle()
         teaching.end()
         found.frozen_after, found.cut, found.steps_left = probe.frozen_after, ends.left_out > 0, ends.left_out
-        batches.stale_from = probe.stale_from
-    found.resets = loading.resets
-    frozen = compared(probe.frozen, trainer.model) if probe.whole else None
+        batches.stale_from = probe.stale_from or kept.first()
+        found.adapters = states.states()
+        found.own_idle = tuple(name for name in probe.gradients.silent() if name in probe.own)
+    found.resets, found.taught, found.probe = loading.resets, lessons.taught(), batches.probe
+    found.computed = Computed(asked=computing.asked_of(trainer.args), seen=tuple(sorted(computed)))
+    if loaded is not None:
+        found.put_back = PutBack(compared=loaded.compared, differ=loaded.differ)
+    # What a schedule of the script has opened meanwhile may change.
+    closed = {name for name, parameter in trainer.model.named_parameters() if not parameter.requires_grad}
+    still = {name: digest for name, digest in probe.frozen.items() if name in closed}
+    frozen = compared(still, trainer.model) if probe.whole else None
     with batches.evaluating():
-        after, _ = _evaluated(trainer, end, found, notes)
+        later, _ = _evaluated(trainer, end, found, notes)
     try:
         found.seen_batches = batches.seen()
     except Exception as error:  # noqa: BLE001 - an instrument must not end the script
@@ -129,14 +191,14 @@ def train(trainer: Any, run: Callable[[], Any], steps: int, found: Measured, not
     found.logged_at = tuple(int(entry["step"]) for entry in log if entry.get("loss") is not None and "step" in entry)
     if probe.whole:
         found.training = Training(
-            steps=min(steps, len(probe.gradients.norms)),
+            steps=len(probe.gradients.norms),
             # If `logging_steps` exceeds the steps, the log has only the mean over all of them.
             loss=logged(log, "loss") or logged(log, "train_loss"),
             grad_norm=tuple(probe.gradients.norms),
             learning_rate=tuple(probe.learning_rates),
             learning_rate_asked=(),
             eval_before=before,
-            eval_after=after,
+            eval_after=later,
             accuracy_before=None,
             accuracy_after=None,
             subject_delta=max(probe.classes.changes().values(), default=0.0),
@@ -206,11 +268,13 @@ def _evaluated(trainer: Any, end: int, found: Measured, notes: Notes) -> tuple[f
     try:
         with _without_traces(trainer), heard(trainer.model, counting(labels)):
             metrics = trainer.evaluate(rows)
+            metrics = {**next(iter(trainer.state.log_history[-1:]), {}), **metrics}  # TRL only logs the accuracy
     except Exception as error:  # noqa: BLE001 - an evaluation that the script does not call must not end the script
         notes.miss(f"evaluation raised {type(error).__name__}: {str(error)[:200]}")
         return None, None
     found.rows = len(rows) if hasattr(rows, "__len__") else EVAL_ROWS
     loss = metrics.get("eval_loss")
+    found.accuracies += tuple(float(metrics[name]) for name in _ACCURACIES if metrics.get(name) is not None)
     return (None if loss is None else float(loss)), labels.labels()
 
 
