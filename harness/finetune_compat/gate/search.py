@@ -23,8 +23,9 @@ from finetune_compat.gate.decision import CellChange, CellSide, Moved, Rule, Saf
 from finetune_compat.gate.mixture import Two
 from finetune_compat.gate.resolve import Resolved, of_release
 from finetune_compat.gate.sides import GateSelection, Runs
-from finetune_compat.gate.targets import FOLLOWED, Suspect, candidates, suspect
+from finetune_compat.gate.targets import Suspect, candidates, suspect
 from finetune_compat.history.search import History, next_runs
+from finetune_compat.results.order import AXES
 from finetune_compat.stacks import index
 from finetune_compat.stacks.index import Release
 from finetune_compat.stacks.locks import Unsolvable
@@ -91,7 +92,7 @@ class Search:
             return found
         both = [item for item in moved(given.before.versions, given.after.versions) if item.before and item.after]
         selection = GateSelection(cells=tuple(parse_cell(f"/{cell.name}").test for cell in cells[:1]))
-        for item in sorted((item for item in both if item.package in FOLLOWED), key=_likeliest):
+        for item in sorted((item for item in both if item.package in AXES), key=_likeliest):
             if self._fails_with(item.package, selection):
                 return Suspect(item.package, Version(str(item.before)), Version(str(item.after)))
         return None
@@ -251,7 +252,7 @@ def _growing(size: int) -> Iterator[int]:
 
 
 def _likeliest(item: Moved) -> int:
-    return FOLLOWED.index(item.package)
+    return AXES.index(item.package)
 
 
 def _cause(side: CellSide) -> tuple[object, ...]:
