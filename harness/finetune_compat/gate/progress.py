@@ -97,7 +97,9 @@ class GateProgress:
 
     def __str__(self) -> str:
         with self._lock:
-            phases = "; ".join(f"{of}: {text}" for of, text in self._phases.items())
+            texts = dict.fromkeys(self._phases.values())
+            sides = {text: ", ".join(of for of, what in self._phases.items() if what == text) for text in texts}
+            phases = "; ".join(f"{of}: {text}" for text, of in sides.items())
             if not self._expected:
                 return phases or "starting"
             counts = f"{len(self._done)} of {len(self._expected)} cells"

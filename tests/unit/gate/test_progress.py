@@ -45,6 +45,17 @@ def test_counts_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(shown) == f"4 of 5 cells, about {5 + START_S:.0f} s left"
 
 
+def test_sides_that_do_the_same_share_a_text() -> None:
+    """So that the line fits a terminal of 80 columns."""
+    to, _ = console(terminal=True)
+    shown = GateProgress(to)
+    for side in ("trl0.19-py311", "trl0.22-py311"):
+        shown.phase(side, "making the environment")
+    assert shown._fitting() == "trl0.19-py311, trl0.22-py311: making the environment"
+    shown.phase("trl0.19-py311", "running cells")
+    assert str(shown) == "trl0.19-py311: running cells; trl0.22-py311: making the environment"
+
+
 def test_a_line_is_due_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log shows that the gate is alive."""
     monkeypatch.setattr(progress, "REPORT_EVERY_S", 0.6)
