@@ -11,6 +11,7 @@ from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.gate.decision import Rule
 from finetune_compat.gate.inputs import Move, Row, Upgrade, Wanted, read_side, read_target, read_upgrade
 from finetune_compat.stacks.matrix import read_matrix
+from project_builders import uv_lock
 
 MATRIX = read_matrix()
 CAN_BE = (
@@ -23,41 +24,14 @@ PLATFORM = (
 )
 ANY = "a fault that needs it is not seen, and a script that imports it fails on both sides"
 
-UV_LOCK = """version = 1
-requires-python = ">=3.11"
-
-[[package]]
-name = "mine"
-version = "0.1"
-source = { editable = "." }
-
-[[package]]
-name = "trl"
-version = "0.22.2"
-source = { registry = "https://pypi.org/simple" }
-
-[[package]]
-name = "torch"
-version = "2.8.0"
-source = { registry = "https://download.pytorch.org/whl/cu126" }
-
-[[package]]
-name = "numpy"
-version = "1.26.4"
-source = { registry = "https://pypi.org/simple" }
-resolution-markers = ["sys_platform == 'win32'"]
-
-[[package]]
-name = "numpy"
-version = "2.2.0"
-source = { registry = "https://pypi.org/simple" }
-resolution-markers = ["sys_platform != 'win32'"]
-
-[[package]]
-name = "ours"
-version = "3"
-source = { git = "https://example.org/ours" }
-"""
+UV_LOCK = uv_lock(
+    'mine 0.1 editable = "."',
+    "trl 0.22.2",
+    'torch 2.8.0 registry = "https://download.pytorch.org/whl/cu126"',
+    "numpy 1.26.4\nresolution-markers = [\"sys_platform == 'win32'\"]",
+    "numpy 2.2.0\nresolution-markers = [\"sys_platform != 'win32'\"]",
+    'ours 3 git = "https://example.org/ours"',
+)
 PYLOCK = """lock-version = "1.0"
 created-by = "test"
 requires-python = ">=3.11"
