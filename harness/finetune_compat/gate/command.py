@@ -210,7 +210,7 @@ def run(request: GateRequest) -> Gate:
             ranks = order(known, *(told.places if told else (None, None)))
             seconds = {cell.name: cell.seconds for cell in known.cells} if known else {}
             runner = Runner(given.results.run, ledger, gpus, options, shown, ranks, seconds)
-            gate = _run_cells(given, runner, Task(request, matrix, before, after, device, selection))
+            gate = _run_cells(given, runner, Task(request, matrix, before, after, device, selection, known))
         publish(gate, given.results.run)
     point_latest_at(given.results.run)
     return gate
@@ -226,6 +226,8 @@ class Task:
     after: Resolved
     device: DeviceKind
     selection: GateSelection
+    known: Known | None = None
+    """The baselines; None for a script."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +355,8 @@ def _answer(given: Compared, runner: Runs, task: Task, defaults: Callable[[], De
         return decide(given, Defaults((), "the gate ended when it was decided"), {})
     with ThreadPoolExecutor(1) as aside:
         changed = aside.submit(defaults)
-        search = Search(task.matrix, runner, task.before, task.after, task.device, task.request.candidates)
+        most = task.request.candidates
+        search = Search(task.matrix, runner, task.before, task.after, task.device, most, task.known)
         targets = search.of(given, compared_cells(given))
     return decide(replace(given, results=runner.results()), changed.result(), targets)
 
