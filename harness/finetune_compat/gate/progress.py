@@ -74,9 +74,10 @@ class GateProgress:
     def phase(self, of: str, text: str) -> None:
         """Show what is going on for `of`, a side or the search; an empty text ends it."""
         with self._lock:
-            self._phases.pop(of, None)
             if text:
                 self._phases[of] = text
+            else:
+                self._phases.pop(of, None)
             self._refresh()
 
     def expect(self, seconds: Mapping[str, float], workers: int) -> None:
@@ -110,8 +111,8 @@ class GateProgress:
     def _left_s(self) -> float:
         """Expected seconds until all cells are done: at the speed since the first of them ended, if that is known."""
         left = {cell: seconds for cell, seconds in self._expected.items() if cell not in self._done}
-        waiting = {parse_cell(cell).stack for cell in left} - {parse_cell(cell).stack for cell in self._done}
         ended = sorted((when, cell) for cell, when in self._done.items() if when >= self._since)
+        waiting = {parse_cell(cell).stack for cell in left} - {parse_cell(cell).stack for _, cell in ended}
         # The first cell ends after the import, which is no part of the speed.
         work = sum(self._expected[cell] for _, cell in ended[1:])
         took = time.monotonic() - ended[0][0] if ended else 0.0

@@ -41,7 +41,7 @@ def test_counts_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     shown.phase("trl0.22-py311", "")
     assert str(shown) == "4 of 4 cells"
     now = 500.0  # the search made an environment, which says nothing about the speed of cells
-    shown.expect({"t/a": 10.0}, 2)
+    shown.expect({"s/e": 10.0}, 2)  # on a stack that must be started again
     assert str(shown) == f"4 of 5 cells, about {5 + START_S:.0f} s left"
 
 
