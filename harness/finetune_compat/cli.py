@@ -333,6 +333,9 @@ def gate(  # noqa: PLR0913 - one parameter an option
         bool,
         typer.Option("--cached", help="Answer from the committed baselines: start nothing, never say ALLOW."),
     ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Also run cached cells, and build again what did not build before.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print gate.json alone on stdout.")] = False,
     details: Annotated[bool, typer.Option("--details", help="Print every cause and difference.")] = False,
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENT]...")] = None,
@@ -367,6 +370,7 @@ def gate(  # noqa: PLR0913 - one parameter an option
         cached=cached,
         as_json=as_json,
         details=details,
+        fresh=fresh,
     )
     return gate_command(request)
 

@@ -45,3 +45,15 @@ def refused(call: Callable[[], object]) -> str:
     assert error.exit_code is ExitCode.BAD_INPUT
     assert error.meaning and error.todo
     return f"{error.where}: {error.what}"
+
+
+def uv_lock(*packages: str) -> str:
+    """A uv.lock of packages `NAME VERSION [SOURCE]`, by default from PyPI; more lines are the entry's."""
+    entries = ['version = 1\nrequires-python = ">=3.11"\n']
+    for package in packages:
+        first, *more = package.split("\n")
+        name, version, *source = first.split(" ", 2)
+        of = source[0] if source else 'registry = "https://pypi.org/simple"'
+        lines = (f'name = "{name}"', f'version = "{version}"', f"source = {{ {of} }}", *more)
+        entries.append("\n".join(("[[package]]", *lines, "")))
+    return "\n".join(entries)

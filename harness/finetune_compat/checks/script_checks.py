@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable
 
 from finetune_compat.checks import renames, rules, script_labels, script_loop, script_model
@@ -45,7 +46,7 @@ def _of_the_script(seen: Pipeline, *, healthy: bool) -> tuple[Verdict, ...]:
         opinions, untrained = (failed("F001", failure),), before_training(error)
         return (Verdict(cell, Outcome.FAIL, f"F001 {failure}", Symptom.ERROR, opinions, untrained=untrained),)
     if not seen.runs:
-        reason = f"nothing was seen: {failure or 'no model of Transformers was loaded'}"
+        reason = f"nothing was seen: {failure or 'no model of Transformers was loaded'}{_lacking(error)}"
         return (Verdict(cell, Outcome.INFRASTRUCTURE, reason, Symptom.UNKNOWN),)
     if error is None:
         if not seen.status or any(run.seen.error for run in seen.runs):
@@ -61,6 +62,18 @@ def _of_the_script(seen: Pipeline, *, healthy: bool) -> tuple[Verdict, ...]:
         return (Verdict(cell, Outcome.INFRASTRUCTURE, f"the script ended in {failure}", Symptom.ERROR),)
     opinions, untrained = (failed("F001", failure),), before_training(error)
     return (Verdict(cell, Outcome.FAIL, f"F001 {failure}", Symptom.ERROR, opinions, untrained=untrained),)
+
+
+def _lacking(error: Failure | None) -> str:
+    """What to do about a module that the environment does not have; empty for another error."""
+    module = (
+        re.match(r"No module named '(\w+)", error.message) if error and error.type == "ModuleNotFoundError" else None
+    )
+    if module is None:
+        return ""
+    if module[1] in ("torchvision", "torchaudio"):
+        return f". Install the {module[1]} of this build of torch: the wheels of the package index need a CUDA build"
+    return ". A gate installs what the project's file names; `compat watch --with PACKAGE` adds a package to a stack"
 
 
 _MISTAKES = frozenset({"AttributeError", "ImportError", "IndexError", "KeyError", "NameError", "TypeError"})

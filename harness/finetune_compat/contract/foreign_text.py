@@ -12,6 +12,7 @@ _INVISIBLE = (
     r"\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"  # direction of text, and characters without width
     r"\u2028\u2029"  # line ends of some programs
     r"\ud800-\udfff"  # halves of characters, which no encoding has
+    r"\xad\U000e0000-\U000e007f"  # hyphens and tags that are not shown
 )
 _CONTROLS = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_INVISIBLE}]")
 _CONTROLS_BUT_ESC = re.compile(
@@ -41,4 +42,6 @@ def inert_terminal(text: str) -> str:
 
 def _escaped(found: re.Match[str]) -> str:
     number = ord(found[0])
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"  # noqa: PLR2004 - as Python writes them
+    if number < 0x100:  # noqa: PLR2004 - as Python writes them
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"  # noqa: PLR2004

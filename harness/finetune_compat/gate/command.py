@@ -93,6 +93,8 @@ class GateRequest:
     """Whether to print gate.json, alone, on stdout."""
     details: bool = False
     """Whether to print everything on the terminal."""
+    fresh: bool = False
+    """Whether to run also cells that are cached, and build what did not build before."""
 
     @property
     def asked_after(self) -> str:
@@ -157,10 +159,19 @@ def run(request: GateRequest) -> Gate:
     Raises:
         CompatError: an option, a file, a stack or the policy is invalid, or the machine failed.
     """
+    if request.cached and request.fresh:
+        raise CompatError(
+            "--cached and --fresh exclude each other",
+            where=_WHERE,
+            meaning="--cached starts nothing; --fresh also runs what is cached.",
+            todo="Leave one of them out.",
+        )
     script = _script(request)
     matrix, ledger = read_matrix(), load_ledger()
     policy = load_policy(ledger, request.policy, Path(script.file).stem if script else None)
-    options = checked(RunOptions(device=request.device or DeviceChoice.AUTO, limit=request.limit_s), _WHERE)
+    options = checked(
+        RunOptions(device=request.device or DeviceChoice.AUTO, limit=request.limit_s, fresh=request.fresh), _WHERE
+    )
     given_before, given_after = _sides(request, matrix)
     sides = ((given_before, " ".join(redact_words(request.before))), (given_after, request.asked_after))
     selection = _selection(request)
@@ -182,7 +193,7 @@ def run(request: GateRequest) -> Gate:
     with GateProgress() as shown:
 
         def of(side: AskedSide, beside: Resolved | None = None) -> Resolved:
-            return resolve(*side, matrix, device, request.python, shown.say, beside)
+            return resolve(*side, matrix, device, request.python, shown.say, beside, fresh=request.fresh)
 
         known = read_known() if device is DeviceKind.CPU and script is None else None
         told = _foretell(known, sides, of, given, selection) if known else None
@@ -199,7 +210,7 @@ def run(request: GateRequest) -> Gate:
             ranks = order(known, *(told.places if told else (None, None)))
             seconds = {cell.name: cell.seconds for cell in known.cells} if known else {}
             runner = Runner(given.results.run, ledger, gpus, options, shown, ranks, seconds)
-            gate = _run_cells(given, runner, Task(request, matrix, before, after, device, selection))
+            gate = _run_cells(given, runner, Task(request, matrix, before, after, device, selection, known))
         publish(gate, given.results.run)
     point_latest_at(given.results.run)
     return gate
@@ -215,6 +226,8 @@ class Task:
     after: Resolved
     device: DeviceKind
     selection: GateSelection
+    known: Known | None = None
+    """The baselines; None for a script."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +312,7 @@ def _run_cells(given: Compared, runner: Runner, task: Task) -> Gate:
         if task.request.until is Until.DECIDED:
             runner.stop.set()
 
-    with Watcher(runner.run, given, lambda seen: runner.shown.ended(seen.cell, seen.duration_s), blocked) as watcher:
+    with Watcher(runner.run, given, lambda seen: runner.shown.ended(seen.cell), blocked) as watcher:
         environments = runner.both(task.before, task.after, task.selection)
         watcher.look()
         if runner.dropped:
@@ -342,7 +355,8 @@ def _answer(given: Compared, runner: Runs, task: Task, defaults: Callable[[], De
         return decide(given, Defaults((), "the gate ended when it was decided"), {})
     with ThreadPoolExecutor(1) as aside:
         changed = aside.submit(defaults)
-        search = Search(task.matrix, runner, task.before, task.after, task.device, task.request.candidates)
+        most = task.request.candidates
+        search = Search(task.matrix, runner, task.before, task.after, task.device, most, task.known)
         targets = search.of(given, compared_cells(given))
     return decide(replace(given, results=runner.results()), changed.result(), targets)
 

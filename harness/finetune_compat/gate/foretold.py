@@ -86,14 +86,9 @@ def _target(known: Known, places: tuple[int, int], given: Compared, names: Seque
     )
     if package is None:
         return None
-    axis = _axis(known.stacks[places[1]].name)
-    passing = sorted(
-        Version(stack.versions[package.package])
-        for at, stack in enumerate(known.stacks)
-        if package.package in stack.versions
-        and _axis(stack.name) == axis == package.package
-        and _pass(known, at, names)
-    )
+    if _axis(known.stacks[places[1]].name) != package.package:
+        return None
+    passing = sorted(version for version, passes in on_releases(known, package.package, names).items() if passes)
     above = [version for version in passing if version > package.after]
     below = [version for version in passing if package.before < version < package.after]
     if not above and not below:
@@ -101,6 +96,17 @@ def _target(known: Known, places: tuple[int, int], given: Compared, names: Seque
     nearest = above[0] if above else below[-1]
     tried = (Tried(str(nearest), True, ""),)
     return SafeTarget(package.package, str(nearest), bool(above), tried, 0, foretold=True)
+
+
+def on_releases(known: Known, package: str, names: Sequence[str]) -> dict[Version, bool]:
+    """Whether cells pass on the releases of a package that the baselines hold, each with the packages of its day."""
+    if not any(cell.name in names for cell in known.cells):
+        return {}
+    return {
+        Version(stack.versions[package]): _pass(known, at, names)
+        for at, stack in enumerate(known.stacks)
+        if package in stack.versions and _axis(stack.name) == package
+    }
 
 
 def _axis(stack: str) -> str:

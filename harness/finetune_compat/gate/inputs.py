@@ -24,9 +24,11 @@ from finetune_compat.stacks.matrix import Matrix, Stack
 from finetune_compat.stacks.project_files.entries import of_address
 from finetune_compat.stacks.project_files.reading import read_project
 from finetune_compat.stacks.project_files.text import read_text, read_toml
-from finetune_compat.stacks.project_files.value import NEWEST_PATCH, Kind, Origin, Package, Project
+from finetune_compat.stacks.project_files.value import NEWEST_PATCH, OF_CONDA, Kind, Origin, Package, Project
 
-TORCH = ("torch", "torchvision", "torchaudio")
+OF_A_BUILD = ("torchvision", "torchaudio")
+"""Libraries of which each wheel belongs to one version and build of torch."""
+TORCH = ("torch", *OF_A_BUILD)
 """The platform layer: the matrix sets its version, the machine sets its build."""
 
 _SUFFIXES = (".txt", ".lock", ".toml", ".in", ".py", ".yml", ".yaml", ".json", ".whl", ".cfg")
@@ -36,6 +38,8 @@ _LONGEST_STEM = 60
 _MOST_SHOWN = 8
 """Maximum number of names in one note."""
 _PUBLIC = re.compile(r"pypi\.org|pythonhosted\.org")
+_BUILT_BY_CONDA = re.compile(r"/(?:feedstock_root|croot|conda-bld)/")
+"""Folders in which conda builds packages. `pip freeze` in a conda environment names them."""
 _NEWEST = re.compile(r"([A-Za-z0-9][\w.-]*)\s*(?:==|@)\s*latest")
 LATEST = "latest"
 
@@ -68,6 +72,8 @@ class Wanted:
     """Packages of the matrix that are built from a repository, a folder or a file."""
     wheels: tuple[Path, ...] = ()
     """Folders of wheels that were built for this side."""
+    overrides: tuple[str, ...] = ()
+    """Requirements in place of all others on their packages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,13 +387,17 @@ def _wanted(project: Project, path: Path, matrix: Matrix, python: str) -> Wanted
     known = {canonicalize_name(item.name) for item in sorted_.direct} | {move.name for move in sorted_.built}
     if not known:
         raise CompatError(
-            "it names no package that the matrix resolves",
+            "it names no package that the matrix resolves" if project.packages else "it names no packages",
             where=str(path),
-            meaning="The gate compares the training stack.",
+            meaning=" ".join(("The gate compares the training stack.", *(f"{note}." for note in _summed(project)))),
             todo=f"Give one that holds one or more of {', '.join(matrix.packages)}.",
         )
     missing = [name for name in matrix.packages if name not in known]
     notes = [*_summed(project), *sorted_.notes]
+    of_conda = [item for item in project.unread if item.reason == OF_CONDA and _name_in_conda(item.what) in missing]
+    if of_conda:
+        names = ", ".join(item.what for item in of_conda)
+        notes.append(f"{names}: other versions are measured than those that conda installs")
     if missing:
         notes.append(f"{', '.join(missing)}: not given, but needed by the flows; the resolver chose them")
     folder = path if path.is_dir() or project.kind is not Kind.ENVIRONMENT else project.path
@@ -402,7 +412,13 @@ def _wanted(project: Project, path: Path, matrix: Matrix, python: str) -> Wanted
         python,
         tuple(sorted_.others),
         tuple(sorted_.built),
+        overrides=tuple(sorted(sorted_.overrides)),
     )
+
+
+def _name_in_conda(spec: str) -> str:
+    """The package in a spec of conda, such as `conda-forge::trl=0.22.2`."""
+    return canonicalize_name(re.split(r"[=<>!~\s\[]", spec.rpartition("::")[2], maxsplit=1)[0])
 
 
 class _Sorted:
@@ -414,6 +430,7 @@ class _Sorted:
         self.others: list[Requirement] = []
         self.built: list[Move] = []
         self.constraints: list[str] = []
+        self.overrides: list[str] = []
         self.notes: list[str] = []
         # Packages that the matrix exempts on every device are those that its torch requires.
         self.needed = {exempt.package for exempt in matrix.exemptions if exempt.device is None}
@@ -434,9 +451,15 @@ class _Sorted:
         """Without second pins of a package, which locks have for conflicting extras. One that is always there wins."""
         pinned: dict[str, Package] = {}
         for item in sorted(packages, key=lambda item: bool(item.groups)):
-            if item.version is not None and pinned.setdefault(item.name, item).version != item.version:
+            if item.version is None or item.override:
+                continue
+            if pinned.setdefault(item.name, item).version != item.version:
                 self.notes.append(f"{item}: {pinned[item.name]} is installed in its place")
-        return [item for item in packages if item.version is None or pinned[item.name].version == item.version]
+        return [
+            item
+            for item in packages
+            if item.version is None or item.override or pinned[item.name].version == item.version
+        ]
 
     def take(self, item: Package) -> None:
         """Sort one package."""
@@ -447,10 +470,8 @@ class _Sorted:
             self.notes.append(f"{item}: torch {self.matrix.torch} needs its own")
         elif item.constraint:
             self._constrain(item)
-        elif origin is not Origin.INDEX and item.name in self.matrix.packages:
-            self._build(item)
         elif origin is not Origin.INDEX:
-            self.notes.append(left_out(str(item), f"it is from a {_ORIGINS[origin]}, not from an index"))
+            self._from_elsewhere(item)
         elif item.name in self.matrix.packages:
             self.direct.append(self._public(item))
         elif item.name in self.matrix.tools:
@@ -462,9 +483,27 @@ class _Sorted:
         else:
             self.others.append(item.requirement)
 
+    def _from_elsewhere(self, item: Package) -> None:
+        """A package from a URL, a path or a repository: those of the matrix are built."""
+        of_conda = item.source.origin is Origin.PATH and _BUILT_BY_CONDA.search(item.source.address)
+        if item.name not in self.matrix.packages:
+            reason = f"it is from a {_ORIGINS[item.source.origin]}, not from an index"
+            self.notes.append(left_out(str(item), "conda built it" if of_conda else reason))
+        elif of_conda:
+            raise CompatError(
+                f"it does not state the version of {item.name}",
+                where=str(item.place),
+                meaning="conda installed it, and `pip freeze` writes the folder in which conda built it.",
+                todo="Write the list with `pip list --format json`, which has the versions.",
+            )
+        else:
+            self._build(item)
+
     def _constrain(self, item: Package) -> None:
-        if item.specifier and item.source.origin is Origin.INDEX and item.name not in self.matrix.tools:
-            self.constraints.append(f"{item.name}{item.specifier}")
+        if item.override and item.source.origin is not Origin.INDEX:
+            self.notes.append(f"{item}: an override that is not from an index; the resolver chose another version")
+        elif item.specifier and item.source.origin is Origin.INDEX and item.name not in self.matrix.tools:
+            (self.overrides if item.override else self.constraints).append(f"{item.name}{item.specifier}")
 
     def _public(self, item: Package) -> Requirement:
         """A package of the matrix. A local version, which no index has, is replaced by its public one."""
@@ -507,8 +546,11 @@ def _is_platform(name: str) -> bool:
 def platform_note(text: str) -> str:
     """The note for a package of the platform layer. `text` begins with its name."""
     stated = canonicalize_name(re.split(r"[^\w.-]", text, maxsplit=1)[0])
-    name = stated if stated in TORCH else TORCH[0]
-    return f"{text}: torch is the platform layer; its version is the matrix's, its build the machine's; {hides(name)}"
+    if stated in OF_A_BUILD:
+        return left_out(text, "it belongs to one version and build of torch, and both are the machine's")
+    return (
+        f"{text}: torch is the platform layer; its version is the matrix's, its build the machine's; {hides('torch')}"
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ a Python

@@ -18,7 +18,18 @@ from finetune_compat.contract.errors import CompatError, InstallError, LockError
 from finetune_compat.contract.names import shortened
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.gate.decision import Rule
-from finetune_compat.gate.inputs import Move, Row, Target, Upgrade, Wanted, named_after, of_its_day, pin_of, row_of
+from finetune_compat.gate.inputs import (
+    OF_A_BUILD,
+    Move,
+    Row,
+    Target,
+    Upgrade,
+    Wanted,
+    named_after,
+    of_its_day,
+    pin_of,
+    row_of,
+)
 from finetune_compat.gate.left_out import Obstacle, left_out, obstacle
 from finetune_compat.machine.places import places
 from finetune_compat.stacks import index
@@ -68,6 +79,8 @@ class _Context:
     matrix: Matrix
     device: DeviceKind
     progress: Progress
+    fresh: bool = False
+    """Whether to build again what did not build before."""
 
 
 def resolve(
@@ -78,6 +91,8 @@ def resolve(
     python: str | None,
     progress: Progress,
     before: Resolved | None = None,
+    *,
+    fresh: bool = False,
 ) -> Resolved:
     """The lock of a side. Read it if it exists, else make it.
 
@@ -89,13 +104,14 @@ def resolve(
         python: the Python to run a row on. If None, the row's own.
         progress: called with each line of progress.
         before: the other side, in which an upgrade moves packages.
+        fresh: build again what did not build before.
 
     Raises:
         CompatError: a pin names no existing release, or a row is not locked for that Python.
         InstallError: a package of the training stack is built from source, and does not build.
         RegistryUnreachable: a lock must be made, and the index does not answer.
     """
-    context = _Context(matrix, device, progress)
+    context = _Context(matrix, device, progress, fresh)
     if isinstance(side, Upgrade):
         if side.in_project and before is not None:
             return _upgraded(side, asked, before, context)
@@ -150,7 +166,8 @@ def _of_its_day(side: Wanted, asked: str, context: _Context) -> Resolved:
     day = _today() if built or not released else max(released)
     plan = _plan(context.matrix, side, side.name, (day, max(day, context.matrix.floor)), context.device)
     context.progress(f"{asked}: resolving, {describe_rule(side.rule, plan.as_of)}")
-    return Resolved(asked, side.rule, plan, _locked(plan), side.not_followed, side.requirements, side)
+    plan, lock, notes = _lock_for_here(plan, context.device, side.not_followed)
+    return Resolved(asked, side.rule, plan, lock, (*side.not_followed, *notes), side.requirements, side)
 
 
 def of_release(
@@ -177,7 +194,8 @@ def of_release(
     wanted = Wanted(Rule.OF_ITS_DAY, name, (pin, *others), (), (), python)
     newest = max(day, resolved.plan.stack.released) if others else day
     plan = _plan(matrix, wanted, name, (newest, max(newest, matrix.floor)), device)
-    return Resolved(asked, wanted.rule, plan, _locked(plan), (), wanted.requirements, wanted)
+    plan, lock, notes = _lock_for_here(plan, device)
+    return Resolved(asked, wanted.rule, plan, lock, notes, wanted.requirements, wanted)
 
 
 def _version(pin: Requirement) -> Version:
@@ -208,7 +226,7 @@ def _releases(moves: Iterable[Move], context: _Context) -> tuple[tuple[Requireme
     for move in moves:
         if move.secret_address:
             context.progress(f"{move}: building its wheel")
-            made = _built(move)
+            made = _built(move, context)
             wheels.append(made.folder)
             pins.append(pin_of(move, Version(made.version)))
         else:
@@ -237,7 +255,7 @@ def _release(move: Move) -> Version:
     return found
 
 
-def _built(move: Move) -> Built:
+def _built(move: Move, context: _Context) -> Built:
     """The wheel of a move.
 
     Raises:
@@ -245,7 +263,8 @@ def _built(move: Move) -> Built:
     """
     extras = f"[{','.join(move.extras)}]" if move.extras else ""
     remote = "://" in move.secret_address
-    made = build(f"{move.name}{extras} @ {move.secret_address}" if remote else move.secret_address, mark=True)
+    source = f"{move.name}{extras} @ {move.secret_address}" if remote else move.secret_address
+    made = build(source, mark=True, fresh=context.fresh)
     if made.name != move.name:
         raise CompatError(
             f"it is {made.name}, and not {move.name}",
@@ -329,12 +348,16 @@ def _without_pins(wanted: Wanted, pins: Sequence[Requirement], moving: set[str],
 
     direct = [pin for pin in new if canonicalize_name(pin.name) in matrix.packages]
     others = [pin for pin in new if pin not in direct]
-    constraints = (text for text in wanted.constraints if canonicalize_name(Requirement(text).name) not in moving)
+    constraints, overrides = (
+        [text for text in texts if canonicalize_name(Requirement(text).name) not in moving]
+        for texts in (wanted.constraints, wanted.overrides)
+    )
     return replace(
         wanted,
         requirements=(*loosened(wanted.requirements), *direct),
         others=(*loosened(wanted.others), *others),
         constraints=tuple(text for text in constraints if _is_range(Requirement(text))),
+        overrides=tuple(overrides),
     )
 
 
@@ -385,7 +408,7 @@ def _of_project(side: Wanted, asked: str, preferences: tuple[str, ...], context:
     for _ in range(_MOST_ROUNDS):
         plan = _of_today(side, preferences, context)
         known = lock_path(plan, places().gate_locks).exists()
-        lock = _locked(plan)
+        plan, lock, notes = _lock_for_here(plan, context.device, side.not_followed)
         if isinstance(lock, Unsolvable):
             _refuse_unknown_release(side, lock.reason)
             found = obstacle(lock.reason, side.others, context.matrix.torch)
@@ -396,7 +419,7 @@ def _of_project(side: Wanted, asked: str, preferences: tuple[str, ...], context:
         side = _without(side, found, tried, context)
         if not isinstance(lock, Unsolvable):
             lock.path.unlink()  # with releases that are years old, because only they have wheels
-    return Resolved(asked, side.rule, plan, lock, side.not_followed, side.requirements, side)
+    return Resolved(asked, side.rule, plan, lock, (*side.not_followed, *notes), side.requirements, side)
 
 
 def _refuse_unknown_release(side: Wanted, reason: str) -> None:
@@ -433,7 +456,7 @@ def _without(side: Wanted, found: Obstacle, tried: set[str], context: _Context) 
         tried |= {found.source, found.name}
         context.progress(f"{found.source}: building its wheel, because the index has none")
         try:
-            made = build(found.source, mark=False)
+            made = build(found.source, mark=False, fresh=context.fresh)
         except InstallError as error:
             reason = f"{reason}, and {error.what}"
         else:
@@ -460,6 +483,7 @@ def _of_today(side: Wanted, preferences: tuple[str, ...], context: _Context) -> 
     The name holds a digest of the requirements, so the same file gets the same lock on a later day.
     """
     stated = (*map(str, (*side.requirements, *side.others)), *side.constraints, *preferences, *map(str, side.wheels))
+    stated += tuple(f"override {text}" for text in side.overrides)
     name = shortened(f"{side.name}-{hashlib.sha256(chr(10).join(stated).encode()).hexdigest()[:8]}")
     today = _today()
     plan = _plan(context.matrix, side, name, (today, today), context.device, preferences)
@@ -497,10 +521,31 @@ def _plan(
         base,
         requirements=(*direct, *map(str, side.others), *matrix.tools),
         constraints=side.constraints,
+        overrides=side.overrides,
         preferences=preferences,
         wheels=side.wheels,
         again="compat gate",
     )
+
+
+def _lock_for_here(
+    plan: LockPlan, device: DeviceKind, noted: Sequence[str] = ()
+) -> tuple[LockPlan, Lock | Unsolvable, tuple[str, ...]]:
+    """The lock of `plan`; on a CPU without the libraries that belong to a build of torch, each with a note.
+
+    The wheels that the index has of them load libraries of CUDA. Where they are installed and cannot be imported,
+    Transformers cannot be imported either.
+    """
+    lock = _locked(plan)
+    bound = [] if isinstance(lock, Unsolvable) else [name for name in OF_A_BUILD if name in lock.requirements]
+    if device is not DeviceKind.CPU or isinstance(lock, Unsolvable) or not bound:
+        return plan, lock, ()
+    reason = "a package needs it, and the index has it for CUDA builds of torch only"
+    new = (name for name in bound if not any(note.startswith(name) for note in noted))
+    notes = tuple(left_out(f"{name}=={lock.requirements[name]}", reason) for name in new)
+    name = shortened(f"{plan.name}-without-{'-'.join(bound)}")
+    without = replace(plan, name=name, excluded=(*plan.excluded, *bound))
+    return without, _locked(without), notes
 
 
 def _locked(plan: LockPlan) -> Lock | Unsolvable:

@@ -1,14 +1,15 @@
 """Search for the nearest safe target of each regression: run other releases in the run of the gate.
 
 The releases between the two sides are bisected: the one in use passes, and the requested one does not. Those above are
-run at growing distances until one passes, and then bisected. What the ledger lists does not count: a window that is too
-wide must not hide a release.
+run at growing distances until one passes, and then bisected. Both begin where the baselines expect the change. What the
+ledger lists does not count: a window that is too wide must not hide a release.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from packaging.version import Version
 
@@ -20,11 +21,14 @@ from finetune_compat.contract.records import REPORTED, DeviceKind
 from finetune_compat.contract.verdict import Verdict
 from finetune_compat.gate.decide import Compared, moved
 from finetune_compat.gate.decision import CellChange, CellSide, Moved, Rule, SafeTarget, Tried
+from finetune_compat.gate.foretold import on_releases
+from finetune_compat.gate.known import Known
 from finetune_compat.gate.mixture import Two
 from finetune_compat.gate.resolve import Resolved, of_release
 from finetune_compat.gate.sides import GateSelection, Runs
-from finetune_compat.gate.targets import FOLLOWED, Suspect, candidates, suspect
+from finetune_compat.gate.targets import Suspect, candidates, suspect
 from finetune_compat.history.search import History, next_runs
+from finetune_compat.results.order import AXES
 from finetune_compat.stacks import index
 from finetune_compat.stacks.index import Release
 from finetune_compat.stacks.locks import Unsolvable
@@ -45,6 +49,8 @@ class Search:
     device: DeviceKind
     bound: int
     """Maximum number of releases to run for one cause."""
+    known: Known | None = None
+    """The baselines, which say where a change is expected. What they expect is run like all else."""
 
     def of(self, given: Compared, cells: Sequence[CellChange]) -> dict[str, SafeTarget]:
         """The nearest safe target by regressed cell. A cell is missing where the package to search is unknown."""
@@ -69,7 +75,8 @@ class Search:
             return None
         every = tuple(parse_cell(f"/{cell.name}").test for cell in cells)
         one = GateSelection(cells=every[:1])
-        found = search(package, there, lambda release: self._try(package, release, one), self.bound)
+        expected = on_releases(self.known, package.package, [cell.name for cell in cells]) if self.known else {}
+        found = search(package, there, lambda release: self._try(package, release, one), self.bound, expected)
         return self._confirmed(found, package, there, GateSelection(cells=every)) if len(every) > 1 else found
 
     def _confirmed(
@@ -91,7 +98,7 @@ class Search:
             return found
         both = [item for item in moved(given.before.versions, given.after.versions) if item.before and item.after]
         selection = GateSelection(cells=tuple(parse_cell(f"/{cell.name}").test for cell in cells[:1]))
-        for item in sorted((item for item in both if item.package in FOLLOWED), key=_likeliest):
+        for item in sorted((item for item in both if item.package in AXES), key=_likeliest):
             if self._fails_with(item.package, selection):
                 return Suspect(item.package, Version(str(item.before)), Version(str(item.after)))
         return None
@@ -167,7 +174,13 @@ Passes = Callable[[Release], Tried | None]
 """Runs the regressed cells on a release; returns None where the machine failed."""
 
 
-def search(of: Suspect, there: Sequence[Release], passes: Passes, bound: int) -> SafeTarget:
+def search(
+    of: Suspect,
+    there: Sequence[Release],
+    passes: Passes,
+    bound: int,
+    expected: Mapping[Version, bool] = MappingProxyType({}),
+) -> SafeTarget:
     """The first release above the requested one that passes, and the newest between the two sides that does.
 
     Args:
@@ -175,9 +188,10 @@ def search(of: Suspect, there: Sequence[Release], passes: Passes, bound: int) ->
         there: its releases.
         passes: runs a release.
         bound: the most releases to run. Half of them are kept for the releases between the sides.
+        expected: whether releases pass elsewhere. It orders the runs, and is no result.
     """
     above, below = candidates(of, there)
-    walk = _Walk(passes)
+    walk = _Walk(passes, expected)
     higher = walk.above(above, bound - min(len(below), bound // 2))
     lower = walk.between(tuple(reversed(below)), bound)
     found = higher or lower
@@ -196,6 +210,7 @@ class _Walk:
     """The releases that were run so far."""
 
     passes: Passes
+    expected: Mapping[Version, bool]
     ran: dict[Release, bool | None] = field(default_factory=dict)
     """Whether each passes; None where the machine failed."""
     tried: list[Tried] = field(default_factory=list)
@@ -203,31 +218,41 @@ class _Walk:
     def above(self, way: Sequence[Release], most: int) -> Release | None:
         """The first release of `way` that passes. The requested release, which does not pass, lies before it."""
         failed = 0
-        for distance in _growing(len(way)):
+        first = next((place for place, one in enumerate(way, 1) if self.expected.get(one.version)), 0)
+        for distance in (*([first] if first else []), *(one for one in _growing(len(way)) if one > first)):
             if len(self.ran) >= most:
                 return None
             passed = self._run(way[distance - 1])
             if passed:
                 inside = way[failed : distance - 1]
-                return next(iter(self._bisected(inside, before=False, most=most)), way[distance - 1])
+                sample = (len(inside),) if distance == first and inside else ()
+                found = self._bisected(inside, before=False, most=most, sample=sample)
+                return next(iter(found), way[distance - 1])
             failed = distance if passed is False else failed
         return None
 
     def between(self, way: Sequence[Release], most: int) -> Release | None:
         """The newest release of `way` that passes. It lies between the side in use and the requested one."""
-        passing = self._bisected(way, before=True, most=most)
+        passing = self._bisected(way, before=True, most=most, sample=self._edge(way))
         return passing[-1] if passing else None
 
-    def _bisected(self, way: Sequence[Release], *, before: bool, most: int) -> list[Release]:
+    def _edge(self, way: Sequence[Release]) -> tuple[int, ...]:
+        """The last place of `way` that is expected to pass, and the first after it that is not; fewer if unknown."""
+        known = {place: self.expected[one.version] for place, one in enumerate(way, 1) if one.version in self.expected}
+        last = max((place for place, passes in known.items() if passes), default=0)
+        fails = next((place for place, passes in known.items() if place > last and not passes), 0)
+        return tuple(place for place in (last, fails) if place)
+
+    def _bisected(self, way: Sequence[Release], *, before: bool, most: int, sample: tuple[int, ...]) -> list[Release]:
         """The passing ones of `way`, oldest first, after its change was bisected. What lies before it passes if
-        `before`, and what lies after it does the opposite.
+        `before`, and what lies after it does the opposite. The places of `sample`, from 1, are run first.
         """
         last = len(way) + 1
         while True:
             answers = {place: self.ran[release] for place, release in enumerate(way, 1) if release in self.ran}
             ends = {0: before, last: not before}
-            history = History(last + 1, (), {**answers, **ends}, frozenset(ends))
-            places = next_runs(history, 1) if len(self.ran) < most else ()
+            history = History(last + 1, sample, {**answers, **ends}, frozenset(ends))
+            places = next_runs(history, 1)[: max(0, most - len(self.ran))]
             if not places:
                 return [release for release in way if self.ran.get(release)]
             for place in places:
@@ -251,7 +276,7 @@ def _growing(size: int) -> Iterator[int]:
 
 
 def _likeliest(item: Moved) -> int:
-    return FOLLOWED.index(item.package)
+    return AXES.index(item.package)
 
 
 def _cause(side: CellSide) -> tuple[object, ...]:

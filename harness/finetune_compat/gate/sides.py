@@ -133,7 +133,7 @@ class Runner:
 
     def _of(self, of: Resolved, selection: GateSelection, pool: Pool) -> StackPython | None:
         try:
-            self.shown.phase(of.stack, "making its environment")
+            self.shown.phase(of.stack, "making the environment")
             stack = prepared(of, self.run)
             if stack is None:
                 return None

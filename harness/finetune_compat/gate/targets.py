@@ -10,10 +10,8 @@ from packaging.version import Version
 
 from finetune_compat.checks.ledger import Ledger
 from finetune_compat.gate.decision import Moved
+from finetune_compat.results.order import AXES
 from finetune_compat.stacks.index import Release
-
-FOLLOWED = ("trl", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
-"""Packages whose releases can be searched, the likeliest cause first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ def suspect(
         ledger: the ledger with the version windows.
         froze: files of the library functions that the script called and that froze parameters.
     """
-    both = {item.package: item for item in moved if item.before and item.after and item.package in FOLLOWED}
+    both = {item.package: item for item in moved if item.before and item.after and item.package in AXES}
     windows = [name for issue in ledger.issues if issue.id in issues for shows in issue.shows for name in shows.windows]
     stated = [canonicalize_name(name) for name in pinned if canonicalize_name(name) in both]
     called, seen = ([file.partition("/")[0] for file in paths] for paths in (froze, files))

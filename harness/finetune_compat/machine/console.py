@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 
@@ -26,16 +27,6 @@ def form() -> str:
     return f"{console.width} {console.color_system}"
 
 
-def printable(text: str) -> str:
-    """`text` with its control characters, and those that reorder text, as escapes such as `\\x1b`. Line ends stay.
-
-    Messages of libraries and scripts may hold any character, and a terminal obeys some of them.
-    """
-    return "".join(
-        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text
-    )
-
-
 def say(line: str) -> None:
     """Print `line` and flush."""
     print(line, flush=True)
@@ -43,25 +34,29 @@ def say(line: str) -> None:
 
 @contextlib.contextmanager
 def silent_stdout() -> Iterator[None]:
-    """Discard what is printed to stdout, so that only the answer of a command is there. stderr is unchanged."""
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+    """Discard what this process and its children write to stdout, so that only the answer of a command is there."""
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, _stdout_to(nowhere):
         yield
 
 
 @contextlib.contextmanager
 def stdout_to_stderr(*, when: bool = True) -> Iterator[None]:
-    """While open, everything that this process and its children write to stdout goes to stderr, if `when` is true.
+    """Send what this process and its children write to stdout to stderr, if `when` is true.
 
-    For commands that print only JSON on stdout. The descriptor is replaced, because children inherit it.
+    For commands that print only JSON on stdout.
     """
-    if not when:
+    with _stdout_to(sys.stderr) if when else contextlib.nullcontext():
         yield
-        return
+
+
+@contextlib.contextmanager
+def _stdout_to(stream: TextIO) -> Iterator[None]:
+    """While open, `stream` takes what is written to stdout. The descriptor is replaced, because children inherit it."""
     sys.stdout.flush()
     kept = os.dup(1)
-    os.dup2(2, 1)
+    os.dup2(2 if stream is sys.stderr else stream.fileno(), 1)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(stream):
             yield
     finally:
         sys.stdout.flush()

@@ -10,7 +10,10 @@ from functools import cache
 from packaging.version import Version
 
 AXES = ("trl", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
-"""Axes in the order of reports. Stacks with any other name come last."""
+"""Axes in the order of reports, which is that of a search for the package at fault: the likeliest first.
+
+Stacks with any other name come last.
+"""
 
 _STACK = re.compile(r"(?P<axis>[a-z]+)(?P<version>[0-9]+(\.[0-9]+)*)(-py3(?P<python>[0-9]+))?")
 

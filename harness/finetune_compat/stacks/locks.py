@@ -110,6 +110,7 @@ def facts_of(plan: LockPlan) -> dict[str, str]:
         "exempt": " ".join(f"{name}<={until}" for name, until in sorted(plan.exempt.items())) or "none",
         "excluded": " ".join(sorted(plan.excluded)),
         **({"constrained": _digest(plan.constraints)} if plan.constraints else {}),
+        **({"overridden": _digest(plan.overrides)} if plan.overrides else {}),
         **({"preferred": _digest(plan.preferences)} if plan.preferences else {}),
         **({WHEELS: " ".join(map(str, plan.wheels))} if plan.wheels else {}),
         **({"prereleases": "allowed"} if plan.prereleases else {}),
@@ -316,6 +317,10 @@ def _resolve(plan: LockPlan) -> Answer:
             constraints = Path(scratch) / "constraints.txt"
             constraints.write_text("\n".join(plan.constraints), encoding="utf-8")
             arguments += ["--constraints", str(constraints)]
+        if plan.overrides:
+            overrides = Path(scratch) / "overrides.txt"
+            overrides.write_text("\n".join(plan.overrides), encoding="utf-8")
+            arguments += ["--overrides", str(overrides)]
         made = Path(scratch) / "made.txt"
         if plan.preferences:
             # uv keeps the versions of an existing output file where it can.

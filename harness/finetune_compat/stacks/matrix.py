@@ -100,6 +100,8 @@ class LockPlan:
     platform: str
     constraints: tuple[str, ...] = ()
     """Constraints for packages that the resolver may need; only for stacks that are not in the matrix."""
+    overrides: tuple[str, ...] = ()
+    """Requirements that replace all others on their packages; only for stacks that are not in the matrix."""
     preferences: tuple[str, ...] = ()
     """Pins that the resolver keeps unless something requires another version; only for stacks that are not in the
     matrix.

@@ -408,6 +408,24 @@ def test_a_script_in_which_nothing_was_seen_could_not_be_told() -> None:
 
 
 @pytest.mark.parametrize(
+    ("module", "todo"),
+    [
+        (
+            "torchvision.io",
+            "Install the torchvision of this build of torch: the wheels of the package index need a CUDA",
+        ),
+        ("wandb", "A gate installs what the project's file names; `compat watch --with PACKAGE` adds a package"),
+    ],
+)
+def test_a_module_that_the_environment_lacks(module: str, todo: str) -> None:
+    """The answer says what to do."""
+    error = Failure("ModuleNotFoundError", f"No module named '{module}'", Stage.IMPORT, ())
+    (verdict,) = judge(pipeline(error=error))
+    assert verdict.outcome is Outcome.INFRASTRUCTURE
+    assert verdict.reason.startswith(f"nothing was seen: ModuleNotFoundError at import: {error.message}. {todo}")
+
+
+@pytest.mark.parametrize(
     ("file", "message", "outcome"),
     [
         ("trl/trainer/dpo_trainer.py", "no", Outcome.FAIL),

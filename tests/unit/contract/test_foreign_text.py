@@ -19,6 +19,7 @@ from hypothesis import strategies as st
         ("a\rb\x00\x7f\x9b31m", "a\\x0db\\x00\\x7f\\x9b31m"),
         ("\u202egnp.exe\u2066\u200b", "\\u202egnp.exe\\u2066\\u200b"),
         ("line\u2028line\udcff", "line\\u2028line\\udcff"),
+        ("pass\u00adword\U000e0041", "pass\\xadword\\U000e0041"),
         ("line\n\tline é 漢", "line\n\tline é 漢"),
     ],
 )

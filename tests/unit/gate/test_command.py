@@ -150,8 +150,8 @@ class TestDecisions:
         stand(flagship)
         of_row, of_release = command.resolve, search.of_release
 
-        def resolved(*given: Any) -> Resolved:
-            return replace(of_row(*given), rule=Rule.FILE)
+        def resolved(*given: Any, **how: Any) -> Resolved:
+            return replace(of_row(*given, **how), rule=Rule.FILE)
 
         def released(side: Resolved, *given: Any) -> Resolved:
             found = of_release(replace(side, rule=Rule.ROW), *given)
@@ -172,7 +172,9 @@ class TestDecisions:
         """A bare pin brings the packages of its day, for any release."""
         stand(flagship)
         of_row = command.resolve
-        monkeypatch.setattr(command, "resolve", lambda *given: replace(of_row(*given), rule=Rule.OF_ITS_DAY))
+        monkeypatch.setattr(
+            command, "resolve", lambda *given, **how: replace(of_row(*given, **how), rule=Rule.OF_ITS_DAY)
+        )
         assert gate_command(asked()) is GateExit.BLOCK
         assert answer(tmp_path)["reason"].endswith("trl 0.23.1 is the first release above 0.22.2 that passes.")
 
@@ -564,6 +566,13 @@ class TestExitCodes:
                     "compat gate: --to and --upgrade exclude each other\n"
                     "--to names the other versions; --upgrade names packages that move in the versions of --from.\n"
                     "Give one of them: compat gate --from uv.lock --upgrade trl.\n"
+                ),
+            ),
+            (
+                {"cached": True, "fresh": True},
+                (
+                    "compat gate: --cached and --fresh exclude each other\n"
+                    "--cached starts nothing; --fresh also runs what is cached.\nLeave one of them out.\n"
                 ),
             ),
             (

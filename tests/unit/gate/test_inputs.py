@@ -11,6 +11,7 @@ from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.gate.decision import Rule
 from finetune_compat.gate.inputs import Move, Row, Upgrade, Wanted, read_side, read_target, read_upgrade
 from finetune_compat.stacks.matrix import read_matrix
+from project_builders import uv_lock
 
 MATRIX = read_matrix()
 CAN_BE = (
@@ -23,41 +24,14 @@ PLATFORM = (
 )
 ANY = "a fault that needs it is not seen, and a script that imports it fails on both sides"
 
-UV_LOCK = """version = 1
-requires-python = ">=3.11"
-
-[[package]]
-name = "mine"
-version = "0.1"
-source = { editable = "." }
-
-[[package]]
-name = "trl"
-version = "0.22.2"
-source = { registry = "https://pypi.org/simple" }
-
-[[package]]
-name = "torch"
-version = "2.8.0"
-source = { registry = "https://download.pytorch.org/whl/cu126" }
-
-[[package]]
-name = "numpy"
-version = "1.26.4"
-source = { registry = "https://pypi.org/simple" }
-resolution-markers = ["sys_platform == 'win32'"]
-
-[[package]]
-name = "numpy"
-version = "2.2.0"
-source = { registry = "https://pypi.org/simple" }
-resolution-markers = ["sys_platform != 'win32'"]
-
-[[package]]
-name = "ours"
-version = "3"
-source = { git = "https://example.org/ours" }
-"""
+UV_LOCK = uv_lock(
+    'mine 0.1 editable = "."',
+    "trl 0.22.2",
+    'torch 2.8.0 registry = "https://download.pytorch.org/whl/cu126"',
+    "numpy 1.26.4\nresolution-markers = [\"sys_platform == 'win32'\"]",
+    "numpy 2.2.0\nresolution-markers = [\"sys_platform != 'win32'\"]",
+    'ours 3 git = "https://example.org/ours"',
+)
 PYLOCK = """lock-version = "1.0"
 created-by = "test"
 requires-python = ">=3.11"
@@ -264,6 +238,41 @@ class TestRequirements:
         written(tmp_path, "limits.txt", "numpy<2\npeft<0.18\npytest<9\n")
         found = wanted(written(tmp_path, "requirements.txt", "trl==0.22.2\n-c limits.txt\n"))
         assert (found.constraints, found.others) == (("numpy<2", "peft<0.18"), ())
+
+    def test_overrides_replace(self, tmp_path: Path) -> None:
+        """[tool.uv]. What the project pins is not installed, and an override of no index is named."""
+        text = (
+            '[project]\ndependencies = ["trl==0.22.2", "transformers==4.55.0"]\n[tool.uv]\n'
+            'override-dependencies = ["transformers==4.56.2", "torch==2.8.0", "peft @ git+https://x.org/peft"]\n'
+        )
+        found = wanted(written(tmp_path, "pyproject.toml", text))
+        assert (found.overrides, found.constraints) == (("transformers==4.56.2",), ())
+        assert found.not_followed[:2] == (
+            f"torch==2.8.0: {PLATFORM}",
+            "peft @ git+https://x.org/peft: an override that is not from an index; the resolver chose another version",
+        )
+
+    def test_what_conda_installed(self, tmp_path: Path) -> None:
+        """The answer is about other versions of these packages; those that pip installs too are known."""
+        conda = "dependencies:\n- conda-forge::transformers=4.56\n- trl=0.22\n- numpy=2\n- pip:\n  - trl==0.22.2\n"
+        found = wanted(written(tmp_path, "environment.yml", conda))
+        measured = "other versions are measured than those that conda installs"
+        assert found.not_followed[1] == f"conda-forge::transformers=4.56: {measured}"
+        only = written(tmp_path, "environment.yml", "dependencies:\n- trl=0.22\n")
+        assert refusal(only) == (
+            f"{only}: it names no packages\nThe gate compares the training stack. trl=0.22: a package of conda, and "
+            "only those of pip are read.\nGive one that holds one or more of trl, transformers, peft, bitsandbytes, "
+            "accelerate, datasets."
+        )
+
+    def test_a_list_of_pip_in_a_conda_environment(self, tmp_path: Path) -> None:
+        """`pip freeze` has lost the versions of what conda built."""
+        text = "trl==0.22.2\nmkl @ file:///croot/mkl_1/work\n"
+        built = "file:///home/conda/feedstock_root/build_artifacts/peft_1/work"
+        found = wanted(written(tmp_path, "requirements.txt", text))
+        assert found.not_followed[0] == f"mkl @ file:///croot/mkl_1/work: left out, conda built it; {ANY}"
+        path = written(tmp_path, "requirements.txt", f"{text}peft @ {built}\n")
+        assert refusal(path).startswith(f"{path}:3: it does not state the version of peft\nconda installed it")
 
     def test_what_this_machine_has_no_build_of(self, tmp_path: Path) -> None:
         """Left out by name, with what its absence could hide."""

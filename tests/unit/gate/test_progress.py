@@ -20,20 +20,40 @@ def console(*, terminal: bool, width: int = 80) -> tuple[Console, io.StringIO]:
     return Console(file=out, width=width, force_terminal=terminal, highlight=False), out
 
 
-def test_counts_and_time_left() -> None:
-    """Two workers share what is left."""
+def test_counts_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers share what is left. A machine that needs twice the time has twice the time left."""
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     shown = GateProgress(console(terminal=False)[0])
     assert str(shown) == "starting"
     shown.expect({f"s/{name}": 10.0 for name in "abcd"}, 2)
     shown.phase("trl0.22-py311", "running cells")
     assert str(shown).startswith(f"0 of 4 cells, about {20 + START_S:.0f} s left")  # it imports the stack first
-    shown.ended("s/a", 10.0)
+    now = 30.0
+    shown.ended("s/a")
     assert str(shown) == "1 of 4 cells, about 15 s left; trl0.22-py311: running cells"
-    shown.ended("elsewhere", 1.0)
-    for cell in "bcd":
-        shown.ended(f"s/{cell}", 20.0)
+    shown.ended("elsewhere")
+    now = 50.0
+    shown.ended("s/b")  # 10 expected seconds in 20
+    assert str(shown).startswith("2 of 4 cells, about 40 s left")
+    shown.ended("s/c")
+    shown.ended("s/d")
     shown.phase("trl0.22-py311", "")
     assert str(shown) == "4 of 4 cells"
+    now = 500.0  # the search made an environment, which says nothing about the speed of cells
+    shown.expect({"s/e": 10.0}, 2)  # on a stack that must be started again
+    assert str(shown) == f"4 of 5 cells, about {5 + START_S:.0f} s left"
+
+
+def test_sides_that_do_the_same_share_a_text() -> None:
+    """So that the line fits a terminal of 80 columns."""
+    to, _ = console(terminal=True)
+    shown = GateProgress(to)
+    for side in ("trl0.19-py311", "trl0.22-py311"):
+        shown.phase(side, "making the environment")
+    assert shown._fitting() == "trl0.19-py311, trl0.22-py311: making the environment"
+    shown.phase("trl0.19-py311", "running cells")
+    assert str(shown) == "trl0.19-py311: running cells; trl0.22-py311: making the environment"
 
 
 def test_a_line_is_due_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +101,7 @@ def test_no_line_of_a_terminal_is_too_wide() -> None:
     to, _ = console(terminal=True, width=60)
     shown = GateProgress(to)
     shown.phase("transformers5.23-py311", "making its environment, which is a long story " * 3)
-    assert len(shown._fitting()) <= 60 - 34
+    assert len(shown._fitting()) <= 60 - 24
 
 
 def test_messages_of_libraries_cannot_move_the_cursor() -> None:

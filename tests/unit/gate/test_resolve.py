@@ -40,6 +40,8 @@ class Uv:
     """Why there is no solution for these requirements; None if there is one."""
     asked: list[list[str]] = field(default_factory=list)
     preferred: list[str] = field(default_factory=list)
+    brings: dict[str, str] = field(default_factory=dict)
+    """The pin of another package that a package needs, unless it is excluded."""
 
     def __call__(self, arguments: Sequence[str], **how: Any) -> Answer:
         """One call."""
@@ -49,6 +51,10 @@ class Uv:
         if cause is not None:
             return unsolvable(cause)
         pins = {line.partition("[")[0].partition("=")[0].partition("<")[0].partition(">")[0]: line for line in wanted}
+        excluded = Path(arguments[arguments.index("--excludes") + 1]).read_text().split()
+        for pin in (pin for name, pin in self.brings.items() if name in pins):
+            if pin.partition("=")[0] not in excluded:
+                pins[pin.partition("=")[0]] = pin
         kept = {}
         if "--output-file" in arguments:
             made = Path(arguments[arguments.index("--output-file") + 1])
@@ -118,6 +124,27 @@ class TestProjects:
         (again,) = resolved("trl==0.22.2\nacme==1\nother==2\nwandb==0.21.3\n", tmp_path)
         assert (again, len(uv.asked)) == (found, asked)
 
+    def test_libraries_of_a_build_of_torch_are_left_out_on_a_cpu(self, uv: Uv, tmp_path: Path) -> None:
+        """The index has torchvision for CUDA only: `import torchvision` fails, and with it that of Transformers."""
+        uv.brings, text = {"timm": "torchvision==0.28.0"}, "trl==0.22.2\ntimm==1.0\n"
+        (found,) = resolved(text, tmp_path)
+        assert "torchvision" not in versions(found) and versions(found)["trl"] == "0.22.2"
+        assert found.not_followed[-1] == (
+            "torchvision==0.28.0: left out, a package needs it, and the index has it for CUDA builds of torch only; a "
+            "package or script that imports it fails on both sides, such as qwen-vl-utils"
+        )
+        asked = len(uv.asked)
+        (again,) = resolved(text, tmp_path)
+        assert (again.lock, again.not_followed, len(uv.asked)) == (found.lock, found.not_followed, asked)
+
+    def test_a_gpu_has_them(self, uv: Uv, tmp_path: Path) -> None:
+        """Its torch is the index's CUDA build."""
+        uv.brings = {"timm": "torchvision==0.28.0"}
+        (tmp_path / "requirements.txt").write_text("trl==0.22.2\ntimm==1.0\n")
+        side = read_side([str(tmp_path / "requirements.txt")], "--from", MATRIX)
+        found = resolve.resolve(side, "a", MATRIX, DeviceKind.CUDA, None, lambda _: None)
+        assert versions(found)["torchvision"] == "0.28.0"
+
     def test_a_conflict_is_the_answer(self, uv: Uv, tmp_path: Path) -> None:
         """Nothing is left out to avoid it."""
         uv.refuse = lambda _: "unsloth==2025.8 depends on trl<0.20 and you require trl==0.22.2"
@@ -131,7 +158,7 @@ class TestProjects:
         """The build of a package with CUDA kernels fails here."""
         wheels = tmp_path / "wheels" / "rouge-score-0.1.2"
 
-        def build(source: str, *, mark: bool) -> Built:
+        def build(source: str, *, mark: bool, fresh: bool) -> Built:
             assert (source, mark) == ("rouge-score==0.1.2", False)
             if not builds:
                 raise InstallError("it does not build here")
@@ -211,7 +238,7 @@ class TestUpgrades:
     ) -> None:
         """No index has it, so no other wheel can take its place."""
         folder = tmp_path / "wheels" / "trl-1.17.0.dev0+habc"
-        monkeypatch.setattr(resolve, "build", lambda source, *, mark: Built("trl", "1.17.0.dev0+habc", folder))
+        monkeypatch.setattr(resolve, "build", lambda source, *, mark, fresh: Built("trl", "1.17.0.dev0+habc", folder))
         _, after = resolved("trl==0.22.2\nwandb==0.21.3\n", tmp_path, "trl @ git+https://x.org/trl@main")
         assert (versions(after)["trl"], after.plan.wheels) == ("1.17.0.dev0+habc", (folder,))
         alone = resolve.resolve(
@@ -226,7 +253,7 @@ class TestUpgrades:
         self, uv: Uv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The address is wrong."""
-        monkeypatch.setattr(resolve, "build", lambda source, *, mark: Built("peft", "1+h", tmp_path))
+        monkeypatch.setattr(resolve, "build", lambda source, *, mark, fresh: Built("peft", "1+h", tmp_path))
         with pytest.raises(CompatError, match="it is peft, and not trl"):
             resolved("trl==0.22.2\n", tmp_path, "trl @ git+https://x.org/peft@main")
 

@@ -469,7 +469,7 @@ class TestSecrets:
         """Progress and errors of a build have none."""
         given: list[str] = []
 
-        def build(source: str, *, mark: bool) -> None:
+        def build(source: str, *, mark: bool, fresh: bool) -> None:
             given.append(source)
             raise InstallError(f"fatal: could not read {source}", where=source)
 
@@ -515,12 +515,12 @@ class TestSecrets:
         assert found_in(tmp_path / "gate") == []
 
 
-def of_a_file(side: Row | Wanted, asked: str, *given: Any) -> Resolved:
+def of_a_file(side: Row | Wanted, asked: str, *given: Any, **how: Any) -> Resolved:
     """The lock of the row whose TRL a file pins."""
     assert isinstance(side, Wanted)
     (trl,) = (item for item in side.requirements if item.name == "trl")
     row = read_side([str(trl)], "--to", given[0])
-    return dataclasses.replace(resolve(row, asked, *given), rule=side.rule, not_followed=side.not_followed)
+    return dataclasses.replace(resolve(row, asked, *given, **how), rule=side.rule, not_followed=side.not_followed)
 
 
 def found_in(run: Path) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import builders as b
@@ -39,6 +39,7 @@ def found(
     lost: Collection[str] = (),
     of: Suspect = ASKED,
     there: tuple[str, ...] = TRL,
+    expected: Mapping[str, bool] = MappingProxyType({}),
 ) -> tuple[SafeTarget, list[str]]:
     """Return the result of a search, and the releases that ran."""
     ran: list[str] = []
@@ -49,7 +50,7 @@ def found(
         return None if version in lost else Tried(version, version not in broken, "")
 
     releases = [Release(Version(version), date(2025, 1, 1)) for version in there]
-    return search(of, releases, passes, bound), ran
+    return search(of, releases, passes, bound, {Version(one): passes for one, passes in expected.items()}), ran
 
 
 class TestSearch:
@@ -62,6 +63,28 @@ class TestSearch:
         target, ran = found(BROKEN - {"0.20.0", "0.21.0"})
         assert (target.version, target.above, target.between) == ("0.23.1", True, "0.21.0")
         assert ran == ["0.23.0", "0.23.1", "0.21.0", "0.22.0"]
+
+    def test_what_the_baselines_expect_is_confirmed_first(self) -> None:
+        """Two runs for each answer at most: the change that was expected, from both sides."""
+        target, ran = found(BROKEN, expected={one: one not in BROKEN for one in TRL})
+        assert (target.version, target.between, ran) == ("0.23.1", None, ["0.23.1", "0.23.0", "0.20.0"])
+        there = tuple(f"1.{minor}.0" for minor in range(100))
+        broken = {f"1.{minor}.0" for minor in range(1, 41)}
+        of = Suspect("trl", Version("1.0.0"), Version("1.1.0"))
+        target, ran = found(broken, of=of, there=there, expected={one: one not in broken for one in there})
+        assert (target.version, ran) == ("1.41.0", ["1.41.0", "1.40.0"])
+
+    @given(
+        st.integers(0, 3),
+        st.integers(0, 4),
+        st.dictionaries(st.sampled_from(TRL), st.booleans()),
+    )
+    def test_what_is_expected_changes_no_answer(self, above: int, between: int, expected: dict[str, bool]) -> None:
+        """It may be wrong, or of another machine."""
+        target, ran = found({*ABOVE[:above], *BETWEEN[between:]}, bound=20, expected=expected)
+        assert (target.version if target.above else None) == (ABOVE[above] if above < len(ABOVE) else None)
+        assert target.between == (BETWEEN[between - 1] if between else None)
+        assert len(ran) == len(set(ran))
 
     def test_between_where_nothing_above_passes(self) -> None:
         target, _ = found({*TRL} - {"0.20.0", "0.21.0", "0.22.0"}, bound=8)
@@ -85,9 +108,16 @@ class TestSearch:
         assert target.version == "0.24.0"
         assert "0.23.1" not in [item.version for item in target.tried]
 
-    @given(st.sets(st.sampled_from(TRL)), st.sets(st.sampled_from(TRL)), st.integers(0, 9))
-    def test_what_it_names_was_run_and_passed(self, broken: set[str], lost: set[str], bound: int) -> None:
-        target, ran = found(broken, lost=lost, bound=bound)
+    @given(
+        st.sets(st.sampled_from(TRL)),
+        st.sets(st.sampled_from(TRL)),
+        st.integers(0, 9),
+        st.dictionaries(st.sampled_from(TRL), st.booleans()),
+    )
+    def test_what_it_names_was_run_and_passed(
+        self, broken: set[str], lost: set[str], bound: int, expected: dict[str, bool]
+    ) -> None:
+        target, ran = found(broken, lost=lost, bound=bound, expected=expected)
         assert len(ran) == len(set(ran)) <= bound
         for version in filter(None, (target.version, target.between)):
             assert version in ran and version not in broken | lost

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
+import re
 import subprocess
+import time
 import zipfile
 from pathlib import Path
 
@@ -95,6 +98,60 @@ def test_what_does_not_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ou
     with pytest.raises(InstallError) as raised:
         build("x @ git+https://u:topsecretword@h/x", mark=True, wheels=tmp_path)
     assert (raised.value.what, raised.value.where) == (problem, "x @ git+https://REDACTED@h/x")
+
+
+class TestFailuresAreRemembered:
+    """A gate does not wait again for a build that must fail."""
+
+    BACKEND = "error: subprocess-exited-with-error\nERROR: Failed to build 'x'\n"
+
+    def test_for_a_day_or_until_it_is_asked_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The reason says when it was tried."""
+        tries: list[str] = []
+
+        def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+            tries.append(command[-1])
+            return subprocess.CompletedProcess([], 1, "", self.BACKEND)
+
+        monkeypatch.setattr(subprocess, "run", run)
+
+        def reason(**how: bool) -> str:
+            with pytest.raises(InstallError) as raised:
+                build("x>=1", mark=False, wheels=tmp_path, **how)
+            return raised.value.what
+
+        once = reason()
+        assert once == "it does not build here: Failed to build 'x'"
+        again = reason()
+        assert re.fullmatch(rf"{re.escape(once)} \(tried at 20[-\d]+ \d\d:\d\d UTC; --fresh tries again\)", again)
+        assert len(tries) == 1
+        assert "tried at" not in reason(fresh=True)
+        assert len(tries) == 2
+        (file,) = (tmp_path / "failed").iterdir()
+        yesterday = time.time() - built.FAILED_FOR_S - 1
+        os.utime(file, (yesterday, yesterday))
+        reason()
+        assert len(tries) == 3
+
+    @pytest.mark.parametrize(
+        ("source", "output"),
+        [
+            ("x @ git+https://x.org/x", BACKEND),
+            ("/home/me/x", BACKEND),
+            ("x==1", "ERROR: Could not find a version that satisfies the requirement x==1\n"),
+            ("x==1", f"{BACKEND}pip subprocess to install build dependencies did not run successfully.\n"),
+        ],
+    )
+    def test_but_not_what_may_change(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, output: str
+    ) -> None:
+        """A folder is edited, a branch moves on, and the index answers again."""
+        failed = subprocess.CompletedProcess([], 1, "", output)
+        monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+        for _ in range(2):
+            with pytest.raises(InstallError) as raised:
+                build(source, mark=True, wheels=tmp_path)
+            assert "tried at" not in raised.value.what
 
 
 def test_a_build_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from finetune_compat.contract.foreign_text import inert
 from finetune_compat.gate.decision import Cause, CellChange, Decision, Gate
 from finetune_compat.gate.report import heat, wording
-from finetune_compat.machine.console import printable
 from finetune_compat.report import wording as said
 from finetune_compat.report.markdown import plain, table, within
 
@@ -26,10 +26,10 @@ MARKER = "<!-- finetune-compat gate -->"
 def render(gate: Gate, largest: int) -> str:
     """The answer in at most `largest` bytes: the decision, both sides, the flows, then causes, the worst first."""
     decided = [
-        f"{MARKER}\n# {_plain(wording.head(gate))}",
-        f"**{_plain(gate.reason)}**",
-        _plain(wording.exceptions_line(gate.exceptions)),
-        table(wording.SIDES_HEADS, ([_plain(cell) for cell in row] for row in wording.sides(gate))),
+        f"{MARKER}\n# {plain(wording.head(gate))}",
+        f"**{plain(gate.reason)}**",
+        plain(wording.exceptions_line(gate.exceptions)),
+        table(wording.SIDES_HEADS, ([plain(cell) for cell in row] for row in wording.sides(gate))),
     ]
     flows = [
         [
@@ -73,16 +73,16 @@ def comment(gate: Gate) -> str:
     allowed = [cause for cause in gate.causes if cause.effect is Decision.ALLOW]
     others = [cause for cause in gate.causes if cause.effect is not Decision.ALLOW and cause is not worst]
     sections = [
-        f"{MARKER}\n## {_plain(wording.head(gate))}",
-        f"**{_plain(gate.reason)}**",
-        _plain(wording.exceptions_line(gate.exceptions)),
+        f"{MARKER}\n## {plain(wording.head(gate))}",
+        f"**{plain(gate.reason)}**",
+        plain(wording.exceptions_line(gate.exceptions)),
         *(_facts(worst, gate) if worst else []),
         *_changed_flows(gate),
         _heads(others, gate),
         _folded(f"Allowed causes: {len(allowed)}", _heads(allowed, gate)),
-        _plain(wording.taken_line(gate)),
-        _plain(wording.moved_line(gate)),
-        "\n".join(f"- Not covered: {_plain(said.shortened(line))}" for line in wording.limits(gate)[:MOST]),
+        plain(wording.taken_line(gate)),
+        plain(wording.moved_line(gate)),
+        "\n".join(f"- Not covered: {plain(said.shortened(line))}" for line in wording.limits(gate)[:MOST]),
         f"```sh\n{gate.command}\n```",
     ]
     return within([section for section in sections if section], COMMENT, lambda left: wording.left_out(left, COMMENT))
@@ -92,7 +92,7 @@ def _facts(cause: Cause, gate: Gate) -> list[str]:
     target = wording.safe(cause.target, gate) if cause.target else ""
     facts = (("Line", wording.place(cause)), ("To do", wording.remedy(cause)), ("Safe release", target))
     links = cause.group.links if cause.group else ()
-    lines = [f"- {label}: {_plain(said.shortened(text))}" for label, text in facts if text]
+    lines = [f"- {label}: {plain(said.shortened(text))}" for label, text in facts if text]
     lines += [f"- <{link}>" for link in links if link.startswith("https://")]
     return ["\n".join(lines)] if lines else []
 
@@ -107,7 +107,7 @@ def _changed_flows(gate: Gate) -> list[str]:
 
 
 def _heads(causes: Sequence[Cause], gate: Gate) -> str:
-    lines = [f"- {_plain(said.shortened(wording.cause_head(cause, gate)))}: {len(cause.cells)}" for cause in causes]
+    lines = [f"- {plain(said.shortened(wording.cause_head(cause, gate)))}: {len(cause.cells)}" for cause in causes]
     more = [f"- and {len(lines) - MOST} more causes"] if len(lines) > MOST else []
     return "\n".join([*lines[:MOST], *more])
 
@@ -116,22 +116,17 @@ def _folded(summary: str, body: str) -> str:
     return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>" if body else ""
 
 
-def _plain(text: str) -> str:
-    """`text` on one line without markup. A name after `@` would notify a person."""
-    return plain(printable(text)).replace("@", "&#64;")
-
-
 def _cause(letter: str, cause: Cause, gate: Gate) -> str:
     first = gate.cell(cause.cells[0])
     # A code fence: messages of libraries can hold any text, and none of it may act as markup.
-    facts = printable("\n".join(wording.cause_facts(cause, gate))).replace("```", "'''")
+    facts = inert("\n".join(wording.cause_facts(cause, gate))).replace("```", "'''")
     links = cause.group.links if cause.group else ()
     lines = [
-        f"### {letter}. {_plain(wording.cause_head(cause, gate))}",
-        f"{_plain(wording.cause_cells(cause))}, for example `{first.name}`.",
+        f"### {letter}. {plain(wording.cause_head(cause, gate))}",
+        f"{plain(wording.cause_cells(cause))}, for example `{first.name}`.",
         *([f"```text\n{facts}\n```"] if facts else []),
-        *(f"<{link}>" if link.startswith("https://") else _plain(link) for link in links),
-        *(f"To do: {_plain(advice)}" for advice in wording.cause_advice(cause, gate)),
+        *(f"<{link}>" if link.startswith("https://") else plain(link) for link in links),
+        *(f"To do: {plain(advice)}" for advice in wording.cause_advice(cause, gate)),
         *([table(wording.DIFFERENCES_HEADS, _differences(first, gate))] if first.differences else []),
         f"Run it again:\n\n```sh\n{first.again}\n```",
     ]
@@ -139,14 +134,14 @@ def _cause(letter: str, cause: Cause, gate: Gate) -> str:
 
 
 def _differences(cell: CellChange, gate: Gate) -> list[list[str]]:
-    return [[_plain(text) for text in row] for row in wording.differences(cell, gate)]
+    return [[plain(text) for text in row] for row in wording.differences(cell, gate)]
 
 
 def _titled(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    cells = [[_plain(cell) for cell in row] for row in rows]
+    cells = [[plain(cell) for cell in row] for row in rows]
     return [f"<details><summary>{title}: {len(rows)}</summary>\n\n{table(heads, cells)}\n\n</details>"] if rows else []
 
 
 def _limits(gate: Gate) -> list[str]:
-    lines = [f"- {_plain(line)}" for line in wording.limits(gate)]
+    lines = [f"- {plain(line)}" for line in wording.limits(gate)]
     return [f"## {wording.LIMITS_TITLE}", "\n".join(lines)] if lines else []

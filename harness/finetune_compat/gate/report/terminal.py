@@ -11,10 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from finetune_compat.contract.foreign_text import inert
 from finetune_compat.gate.decision import Cause, Decision, Gate
 from finetune_compat.gate.report import wording
 from finetune_compat.gate.report.heat import Differing, differing
-from finetune_compat.machine.console import printable
 from finetune_compat.report import wording as said
 
 MOST = 8
@@ -69,24 +69,24 @@ def _lines(text: str, out: Console, most: int) -> list[str]:
     """`text` in lines of the console's width, at most `most` of them."""
     if not text:
         return []
-    lines = [line.plain.rstrip() for line in Text(" ".join(printable(text).split())).wrap(out, out.width)]
+    lines = [line.plain.rstrip() for line in Text(" ".join(inert(text).split())).wrap(out, out.width)]
     if len(lines) > most:
         lines = [*lines[: most - 1], f"{lines[most - 1][: out.width - 4]} ..."]
     return lines
 
 
 def _print_details(gate: Gate, out: Console) -> None:
-    out.print(Text(printable(wording.head(gate)), style=_colour(gate.decision)))
-    out.print(Text(printable(gate.reason)))
+    out.print(Text(inert(wording.head(gate)), style=_colour(gate.decision)))
+    out.print(Text(inert(gate.reason)))
     if held := wording.exceptions_line(gate.exceptions):
-        out.print(Text(printable(held)))
+        out.print(Text(inert(held)))
     for label, side in (("from", gate.before), ("to", gate.after)):
         _titled(
             out, f"{label} {side.stack}", [wording.versions(side), wording.rule(side), *_state(wording.state(side))]
         )
     _listed(out, wording.MOVED_TITLE, [_arrow(*wording.moved(item)) for item in gate.moved])
     if told := wording.taken_line(gate):
-        out.print(Text(f"\n{printable(told)}"))
+        out.print(Text(f"\n{inert(told)}"))
     _listed(out, wording.DEFAULTS_TITLE, [_default(*wording.default(item)) for item in gate.defaults])
     _listed(out, wording.DIFFERING_TITLE, [_differing(item, gate) for item in differing(gate)])
     for place, cause in enumerate(gate.causes):
@@ -94,7 +94,7 @@ def _print_details(gate: Gate, out: Console) -> None:
     _flows(out, gate)
     _titled(out, wording.EXCEPTIONS_TITLE, [", ".join(wording.exception(item)) for item in gate.exceptions])
     _titled(out, wording.LIMITS_TITLE, wording.limits(gate))
-    out.print(Text(f"\n{printable(gate.command)}"))
+    out.print(Text(f"\n{inert(gate.command)}"))
 
 
 def _colour(decision: Decision) -> str:
@@ -133,7 +133,7 @@ def _titled(out: Console, title: str, lines: Iterable[str]) -> None:
     if shown:
         out.print(Text(f"\n{title}", style="bold"))
     for line in shown:
-        out.print(Padding(Text(printable(line)), (0, 0, 0, 3), expand=False))
+        out.print(Padding(Text(inert(line)), (0, 0, 0, 3), expand=False))
 
 
 def _listed(out: Console, title: str, items: list[str]) -> None:
@@ -146,9 +146,9 @@ def _cause(out: Console, letter: str, cause: Cause, earlier: str, gate: Gate) ->
     if cause.effect is not Decision.ALLOW:  # an allowed cause takes one line
         lines += [f"Same facts and advice as under {earlier}."] if earlier else _seen_and_advised(cause, gate)
         lines += [f"Again: {gate.cell(cause.cells[0]).again}"]
-    out.print(Text(f"\n{letter} {printable(wording.cause_head(cause, gate))}", style=_colour(cause.effect)))
+    out.print(Text(f"\n{letter} {inert(wording.cause_head(cause, gate))}", style=_colour(cause.effect)))
     for line in lines:
-        out.print(Padding(Text(printable(line)), (0, 0, 0, 3), expand=False))
+        out.print(Padding(Text(inert(line)), (0, 0, 0, 3), expand=False))
 
 
 def _seen_and_advised(cause: Cause, gate: Gate) -> list[str]:

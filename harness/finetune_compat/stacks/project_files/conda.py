@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
 from finetune_compat.contract.errors import ProjectFileError
 from finetune_compat.stacks.project_files.entries import of_pin, source_of_url
 from finetune_compat.stacks.project_files.requirements_txt import Found
 from finetune_compat.stacks.project_files.text import Node, Text, broken, quoted, read_yaml
-from finetune_compat.stacks.project_files.value import DEFAULT_INDEX, Kind, Origin, Project, unread
+from finetune_compat.stacks.project_files.value import DEFAULT_INDEX, OF_CONDA, Kind, Origin, Project, unread
 
-_OF_CONDA = "a package of conda, which is not on the package index"
 _PLATFORM = "linux-64"
 
 
@@ -46,16 +47,23 @@ def _environment(text: Text, root: Node) -> Project:
                 found.line(line.text.strip(), text.place(line.line), text.path.parent)
         elif item.text:
             python = _python(item.text) or python
-            found.unread.append(unread(item.text, _OF_CONDA, place))
+            found.unread.append(unread(item.text, OF_CONDA, place))
         else:
             raise broken(Kind.CONDA_ENVIRONMENT, place, "an entry of `dependencies` is neither text nor `pip:`")
     return Project(Kind.CONDA_ENVIRONMENT, text.path, tuple(found.packages), tuple(found.unread), python)
 
 
 def _python(spec: str) -> str:
-    """The specifier for Python in a spec of conda such as `python=3.11` or `conda-forge::python=3.11.9=h1_0`."""
-    match = re.fullmatch(r"(?:[\w-]+::)?python\s*={1,2}\s*(3\.\d+)(?:[.=*].*)?", spec)
-    return f"=={match[1]}.*" if match else ""
+    """The specifier for Python in a spec of conda such as `python=3.11`, `python 3.11.*` or `python>=3.11,<3.13`."""
+    match = re.fullmatch(r"(?:[\w-]+::)?python(?![\w-])\s*(.*)", spec)
+    if match is None:
+        return ""
+    if minor := re.match(r"={0,2}\s*(3\.\d+)(?:[.=*\s]|$)", match[1]):
+        return f"=={minor[1]}.*"
+    try:
+        return str(SpecifierSet(match[1].partition(" ")[0]))
+    except InvalidSpecifier:
+        return ""
 
 
 def _lock(text: Text, root: Node) -> Project:
@@ -69,7 +77,7 @@ def _lock(text: Text, root: Node) -> Project:
         match item.get("manager"):
             case "conda":
                 python = f"=={'.'.join(version.split('.')[:2])}.*" if name == "python" else python
-                notes.append(unread(f"{name} {version}", _OF_CONDA, place))
+                notes.append(unread(f"{name} {version}", OF_CONDA, place))
             case "pip":
                 url = item.get("url")
                 source = source_of_url(url) if url.startswith("git+") else DEFAULT_INDEX

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,10 @@ from finetune_compat.stacks.project_files.text import LONGEST, broken, quoted
 from finetune_compat.stacks.project_files.value import DEFAULT_INDEX, Kind, Origin, Package, Place, Source, holds
 
 _ANY_PYTHON = "3.11"
+_REPOSITORY = re.compile(
+    r"github\.com[/:](huggingface/(?:trl|transformers|peft|accelerate|datasets)|[\w-]+/bitsandbytes)\b(?!-)"
+)
+"""Repositories whose package has their name. An address of any other repository states no name."""
 
 
 def of_requirement(
@@ -163,11 +168,16 @@ def source_of_table(table: Mapping[str, Any], *, index: Iterable[str] = ("regist
 
 
 def of_address(address: str) -> tuple[str, str | None]:
-    """The canonical name and the version of the package at a URL or path, from its `#egg=` or wheel name; else ''."""
+    """The canonical name and the version of the package at a URL or path; '' if the address does not state the name.
+
+    It is stated by `#egg=`, by the name of a wheel, and by the repositories of the training stack.
+    """
     path, _, fragment = address.partition("#")
     egg = next((part.removeprefix("egg=") for part in fragment.split("&") if part.startswith("egg=")), "")
     if egg:
         return canonicalize_name(egg.partition("[")[0].partition("==")[0]), None
+    if repository := _REPOSITORY.search(path):
+        return repository[1].partition("/")[2], None
     file = path.rpartition("/")[2].replace("%2B", "+").replace("%2b", "+")
     try:
         name, version, *_ = parse_wheel_filename(file)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from packaging.utils import canonicalize_name
@@ -19,11 +22,13 @@ from finetune_compat.stacks.project_files.entries import (
 )
 from finetune_compat.stacks.project_files.poetry_versions import python_specifier, specifier_of
 from finetune_compat.stacks.project_files.tables import strings, table_of
-from finetune_compat.stacks.project_files.text import Text, broken, quoted, read_text
+from finetune_compat.stacks.project_files.text import Text, broken, quoted, read_text, read_toml
 from finetune_compat.stacks.project_files.value import Kind, Origin, Package, Place, Project, Source, Unread, unread
 
 _KIND = Kind.PYPROJECT
 _CONDA_TOOLS = ("pixi", "conda-lock")
+_MOST_MEMBERS = 1000
+"""Maximum number of folders that a pattern of a workspace is followed into. The largest workspaces have 100."""
 
 
 def read(text: Text, raw: Mapping[str, Any], inside: requirements_txt.Found | None = None) -> Project:
@@ -37,6 +42,7 @@ def read(text: Text, raw: Mapping[str, Any], inside: requirements_txt.Found | No
     file = _File(text, raw, inside)
     packages = [*file.standard(), *file.grouped(), *file.uv(), *file.poetry(), *file.pdm()]
     sourced = [file.with_source(item) for item in packages]
+    sourced += list(file.below(sourced))
     if inside is None and not file.states_packages():
         raise ProjectFileError(
             "it names no packages",
@@ -61,7 +67,7 @@ class _File:
             if tool in self.tool:
                 place = text.place(text.find(f"[tool.{tool}"))
                 self.unread.append(
-                    unread(f"[tool.{tool}]", "conda packages, which are not on the package index", place)
+                    unread(f"[tool.{tool}]", "packages of conda and of pip that another tool resolves together", place)
                 )
 
     def _table(self, raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -153,8 +159,9 @@ class _File:
         """[tool.uv]: older development dependencies, constraints and overrides."""
         uv = self._table(self.tool, "uv")
         yield from self._listed(uv.get("dev-dependencies", ()), "dev-dependencies", "group dev")
-        for key in ("constraint-dependencies", "override-dependencies"):
-            yield from self._listed(uv.get(key, ()), key, constraint=True)
+        yield from self._listed(uv.get("constraint-dependencies", ()), "constraint-dependencies", constraint=True)
+        for item in self._listed(uv.get("override-dependencies", ()), "override-dependencies", constraint=True):
+            yield replace(item, override=True)
         self._name_indexes(uv.get("index"), "[[tool.uv.index]]")
 
     def _name_indexes(self, indexes: Any, header: str) -> None:
@@ -172,6 +179,8 @@ class _File:
         if not isinstance(stated, Mapping) or package.source.origin is not Origin.INDEX:
             return package
         source = source_of_table(stated)
+        if stated.get("workspace"):
+            return replace(package, source=Source(Origin.PATH, self._member(package.name)))
         if source.origin is Origin.INDEX:
             listed = self._table(self.tool, "uv").get("index")
             urls = (
@@ -182,13 +191,42 @@ class _File:
             source = Source(Origin.INDEX, urls.get(stated.get("index"), str(stated.get("index", ""))))
         return replace(package, source=source)
 
+    def below(self, packages: Sequence[Package]) -> Iterator[Package]:
+        """What the projects in other folders need that this one names: members of its workspace, and paths."""
+        inside = self.inside or requirements_txt.Found(done={(self.text.path.resolve(), False)})
+        for item in packages:
+            if item.source.origin is Origin.PATH:
+                extras = f"[{','.join(item.extras)}]" if item.extras else ""
+                for found in inside.project(item.source.secret_address + extras, self.text.path.parent) or ():
+                    both = " and ".join(f"({marker})" for marker in (item.marker, found.marker) if marker)
+                    yield replace(found, groups=item.groups, marker=both)
+
+    def _member(self, name: str) -> str:
+        """The folder of a member of the uv workspace around this project; `.` if there is none of this name."""
+        for root in (self.text.path.parent.resolve(), *self.text.path.resolve().parents[1:]):
+            file = root / "pyproject.toml"
+            raw = read_toml(read_text(file), _KIND) if file.is_file() else {}
+            workspace = self._table(self._table(self._table(raw, "tool"), "uv"), "workspace")
+            for pattern in strings(workspace, "members", Place(str(file)), _KIND):
+                for folder in islice(_matching(root, pattern), _MOST_MEMBERS):
+                    if _name_of(folder) == name:
+                        return str(folder)
+            if workspace:
+                break
+        return "."
+
     def pdm(self) -> Iterator[Package]:
-        """[tool.pdm.dev-dependencies]."""
+        """[tool.pdm]: development dependencies, and overrides, whose values are versions or specifiers."""
         pdm = self._table(self.tool, "pdm")
         for group, listed in self._table(pdm, "dev-dependencies").items():
             yield from self._listed(
                 [item for item in listed if not str(item).startswith("-e")], group, f"group {group}"
             )
+        for name, stated in self._table(self._table(pdm, "resolution"), "overrides").items():
+            text = str(stated)
+            item = f"{name} @ {text}" if "://" in text else f"{name}{text if text[:1] in '<>=!~' else f'=={text}'}"
+            (found,) = self._listed([item], name, constraint=True)
+            yield replace(found, override=True)
         self._name_indexes(pdm.get("source"), "[[tool.pdm.source]]")
 
     def poetry(self) -> Iterator[Package]:
@@ -256,6 +294,19 @@ class _File:
         listed = self._table(self.tool, "poetry").get("source")
         urls = [i for i in listed if isinstance(i, Mapping)] if isinstance(listed, list) else []
         return next((str(item.get("url", name)) for item in urls if item.get("name") == name), name)
+
+
+def _matching(root: Path, pattern: str) -> Iterator[Path]:
+    """The folders that match a pattern below `root`; none if the pattern is empty or absolute."""
+    with contextlib.suppress(ValueError, NotImplementedError):
+        yield from root.glob(pattern)
+
+
+def _name_of(folder: Path) -> str:
+    """The canonical name of the project in a folder; empty if it states none."""
+    file = folder / "pyproject.toml"
+    project = read_toml(read_text(file), _KIND).get("project") if file.is_file() else None
+    return canonicalize_name(str(project.get("name", ""))) if isinstance(project, Mapping) else ""
 
 
 def _specifiers(text: str) -> Iterator[Any]:

@@ -33,11 +33,22 @@ CAN_BE = (
     "requirements.txt, environment.yml, conda-lock.yml, a script with inline metadata, the output of `pip freeze` or "
     "`pip list --format json`, or a virtual environment."
 )
-_PROGRAMS = {
+_NOT_READ = {
     "setup.py": "It is a program that computes the packages, and it is never run.",
     "setup.cfg": "setuptools reads it together with a program.",
     "Pipfile": "It is the input of pipenv, without exact versions.",
+    "pixi.toml": "pixi resolves packages of conda and of pip together.",
+    "pixi.lock": "pixi resolves packages of conda and of pip together.",
 }
+_ELSEWHERE = (
+    "requirements*.txt",
+    "requirements/*.txt",
+    "*/requirements.txt",
+    "*/pyproject.toml",
+    "*/uv.lock",
+)
+"""Where projects keep their packages that have no file of a usual name."""
+_MOST_NAMED = 5
 _TOML = re.compile(r"^\s*\[\[?[\w.\"-]+\]\]?\s*(?:#.*)?$", re.MULTILINE)
 
 
@@ -82,12 +93,7 @@ def _folder(path: Path) -> Project:
     there = [name for name in (*LOCKS, *OPEN) if (path / name).is_file()]
     there += sorted(file.name for file in path.glob("pylock.*.toml"))
     if not there:
-        raise ProjectFileError(
-            "this folder is neither a project nor a virtual environment",
-            where=str(path),
-            meaning=f"It has none of {', '.join((*LOCKS, *OPEN))}, and no pyvenv.cfg.",
-            todo=CAN_BE,
-        )
+        raise _no_project(path)
     failed: ProjectFileError | None = None
     for place, name in enumerate(there):
         try:
@@ -102,6 +108,20 @@ def _folder(path: Path) -> Project:
         notes = [unread(item, f"{name} is read in its place", Place(str(path / item))) for item in beside]
         return Project(found.kind, found.path, found.packages, (*found.unread, *notes), found.requires_python)
     raise failed or AssertionError(there)
+
+
+def _no_project(path: Path) -> ProjectFileError:
+    """The error for a folder without a file to read: it names files that may be meant, and why others are not read."""
+    others = [str(file.relative_to(path)) for pattern in _ELSEWHERE for file in sorted(path.glob(pattern))]
+    maybe = [name for name in dict.fromkeys(others) if name not in _NOT_READ][:_MOST_NAMED]
+    closed = (f"Its {name} is not read. {why}" for name, why in _NOT_READ.items() if (path / name).is_file())
+    lacks = f"It has none of {', '.join((*LOCKS, *OPEN))}, and no pyvenv.cfg."
+    return ProjectFileError(
+        "this folder is neither a project nor a virtual environment",
+        where=str(path),
+        meaning=next(closed, lacks),
+        todo=f"Name the file that is meant, such as {', '.join(maybe)}." if maybe else CAN_BE,
+    )
 
 
 def _interpreter(path: Path) -> Project:
@@ -122,11 +142,11 @@ def _interpreter(path: Path) -> Project:
 
 def _file(path: Path) -> Project:
     name = path.name
-    if name in _PROGRAMS:
+    if name in _NOT_READ:
         raise ProjectFileError(
             "it is not read",
             where=str(path),
-            meaning=_PROGRAMS[name],
+            meaning=_NOT_READ[name],
             todo="Name a lock file, a requirements.txt or the output of `pip freeze` of this project.",
         )
     text = read_text(path)

@@ -36,10 +36,16 @@ _OTHER_FORMATS = (
         "Name the output of `pip freeze` in that environment, or its environment.yml.",
     ),
     (
-        re.compile(r"Package\s+Version(?:\s+.*)?"),
-        "this is the table that `pip list` prints",
+        re.compile(r"Package\s+Version(?:\s+.*)?|[\w.-]+ {2,}\d[\w.+!]*(?: {2,}.*)?"),
+        "this is a table that `pip list` or `conda list` prints",
         "It is made for people; names in it can be cut off.",
         "Write it with `pip freeze` or `pip list --format json`.",
+    ),
+    (
+        re.compile(r"(?!.*://).*\$\{\w+\}.*"),
+        "it takes this version from an environment variable",
+        "Variables are not read: their values are those of another machine, or secrets.",
+        "Write the version in the file, or name the output of `pip freeze`.",
     ),
 )
 
@@ -107,7 +113,10 @@ class Found:
         """A package that is named by its URL or path alone."""
         bare, _, marker = address.partition(" ;")
         name, version = of_address(bare.strip())
-        if not name and self._local(bare.strip(), place, folder):
+        taken = None if name else self.project(bare.strip(), folder)
+        if taken is not None:
+            self.packages += taken
+            self.unread.append(unread(address, "a project: what it names is read, and it is not installed", place))
             return
         if not name:
             self.unread.append(unread(address, "a folder, an archive or a repository that states no name", place))
@@ -119,23 +128,27 @@ class Found:
             Package(canonicalize_name(name), specifier, place, version=version, marker=whole.marker, source=source)
         )
 
-    def _local(self, address: str, place: Place, folder: Path) -> bool:
-        """Read the pyproject.toml of a folder: pip installs what it names. False if there is none."""
+    def project(self, address: str, folder: Path) -> list[Package] | None:
+        """What the pyproject.toml at an address below `folder` names, which pip installs with it, without groups.
+
+        None if there is no such file, and nothing if it was read before. `[name]` after the address chooses an extra.
+
+        Raises:
+            ProjectFileError: it is not valid.
+        """
         from finetune_compat.stacks.project_files import pyproject
 
         match = re.fullmatch(r"(?:file:(?://)?)?([^\[\]]+?)(?:\[([^\]]*)\])?", address)
         file = folder / match[1] / "pyproject.toml" if match and "://" not in match[1] else None
         if match is None or file is None or not file.is_file():
-            return False
-        if (file.resolve(), False) not in self.done:
-            self.done.add((file.resolve(), False))
-            text = read_text(file)
-            found = pyproject.read(text, read_toml(text, Kind.PYPROJECT), self)
-            chosen = {f"extra {name.strip()}" for name in (match[2] or "").split(",")}
-            taken = [item for item in found.packages if not item.groups or chosen & set(item.groups)]
-            self.packages += [replace(item, groups=()) for item in taken]
-            self.unread.append(unread(address, "a project: what it names is read, and it is not installed", place))
-        return True
+            return None
+        if (file.resolve(), False) in self.done:
+            return []
+        self.done.add((file.resolve(), False))
+        text = read_text(file)
+        found = pyproject.read(text, read_toml(text, Kind.PYPROJECT), self)
+        chosen = {f"extra {name.strip()}" for name in (match[2] or "").split(",")}
+        return [replace(item, groups=()) for item in found.packages if not item.groups or chosen & set(item.groups)]
 
     def _include(self, value: str, place: Place, folder: Path, *, constraint: bool, above: tuple[Path, ...]) -> None:
         if not value or "://" in value:

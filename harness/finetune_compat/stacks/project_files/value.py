@@ -12,6 +12,8 @@ from packaging.requirements import Requirement
 
 from finetune_compat.contract.redaction import redact
 
+OF_CONDA = "a package of conda, and only those of pip are read"
+"""The reason why a package of conda is not read: conda's builds and names are not those of the package index."""
 NEWEST_PATCH = 99
 """A patch number above those of all Python releases."""
 
@@ -88,6 +90,8 @@ class Package:
     source: Source = DEFAULT_INDEX
     constraint: bool = False
     """Whether it is not installed, and only its version is limited if another package needs it."""
+    override: bool = False
+    """Whether a constraint replaces what the project and its packages require of it, as an override of uv or PDM."""
 
     @property
     def requirement(self) -> Requirement:

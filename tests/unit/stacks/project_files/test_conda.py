@@ -32,14 +32,18 @@ class TestEnvironments:
             ("python==3.10", "==3.10.*"),
             ("python=3.11.9=h955ad1f_0", "==3.11.*"),
             ("conda-forge::python=3.12", "==3.12.*"),
-            ("python 3.11.*", ""),
+            ("python 3.11.*", "==3.11.*"),
+            ("python 3.12.4 h955ad1f_0", "==3.12.*"),
             ("python", ""),
-            ("python>=3.10", ""),
+            ("python>=3.10", ">=3.10"),
+            ("python >=3.11,<3.13", "<3.13,>=3.11"),
+            ("python 3.1?", ""),
             ("python-dateutil=2.9", ""),
+            ("python_abi=3.11", ""),
         ],
     )
     def test_the_python_of_a_spec(self, spec: str, python: str) -> None:
-        """`=` of conda accepts every patch. A range names no Python."""
+        """`=` of conda accepts every patch."""
         assert read(text(ENVIRONMENT.format(python=spec))).requires_python == python
 
     @pytest.mark.parametrize(

@@ -183,9 +183,14 @@ class TestSources:
             ("./vendor/my_pkg-0.1-py3-none-any.whl", ("my-pkg", "0.1")),
             ("https://x.org/trl-1.0.tar.gz", ("", None)),
             ("../ours", ("", None)),
+            ("git+https://github.com/huggingface/transformers.git@v4.56.2", ("transformers", None)),
+            ("git+ssh://git@github.com/bitsandbytes-foundation/bitsandbytes", ("bitsandbytes", None)),
+            ("https://github.com/huggingface/peft/archive/refs/tags/v0.17.1.zip", ("peft", None)),
+            ("git+https://github.com/huggingface/datasets-server", ("", None)),
+            ("git+https://github.com/ours/trl", ("", None)),
             ("https://x.org/odd.whl", ("", None)),
         ],
     )
     def test_an_address_may_name_its_package(self, address: str, found: tuple[str, str | None]) -> None:
-        """In the fragment of pip, or in the name of a wheel (PEP 427)."""
+        """In the fragment of pip, in the name of a wheel (PEP 427), or as a repository that everybody installs from."""
         assert of_address(address) == found

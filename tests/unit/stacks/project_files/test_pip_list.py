@@ -30,6 +30,13 @@ def test_an_editable_installation_has_its_folder() -> None:
     assert shown(listed({**TRL, "editable_project_location": "/home/me/trl"})) == ["trl @ /home/me/trl on 1"]
 
 
+def test_packages_of_conda_are_named() -> None:
+    """`conda list --json` has a channel for each package; `pypi` is what pip installed."""
+    found = listed({**TRL, "channel": "pypi"}, {"name": "libgcc-ng", "version": "13.2.0", "channel": "conda-forge"})
+    assert [item.name for item in found.packages] == ["trl"]
+    assert list(map(str, found.unread)) == ["libgcc-ng 13.2.0: a package of conda, and only those of pip are read"]
+
+
 def test_nothing_may_be_installed() -> None:
     """An empty environment is a project without packages."""
     assert listed().packages == ()

@@ -114,6 +114,40 @@ class TestUv:
             "numpy<2 on 3 only a limit",
             "torch==2.8.0 on 4 only a limit",
         ]
+        assert [item.name for item in found.packages if item.override] == ["torch"]
+
+    def test_members_of_a_workspace_are_followed(self, tmp_path: Path) -> None:
+        """uv installs what they need. A member finds the others through the root above it."""
+        projects = {".": ("root", "pkg-a"), "packages/a": ("Pkg_A", "pkg-b"), "packages/b": ("pkg-b", "trl")}
+        for folder, (name, needs) in projects.items():
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / "pyproject.toml").write_text(
+                f'[project]\nname = "{name}"\ndependencies = ["{needs}"]\n'
+                + ('[tool.uv.workspace]\nmembers = ["packages/*"]\n' if folder == "." else "")
+                + (f"[tool.uv.sources]\n{needs} = {{workspace = true}}\n" if needs != "trl" else "")
+            )
+        for folder, names in ((".", ["pkg-a", "pkg-b", "trl"]), ("packages/a", ["pkg-b", "trl"])):
+            of = read_text(tmp_path / folder / "pyproject.toml")
+            assert sorted(item.name for item in read(of, read_toml(of, Kind.PYPROJECT)).packages) == names
+
+    def test_a_path_source_is_followed_for_its_group_and_marker(self, tmp_path: Path) -> None:
+        """Two projects that name each other end."""
+        (tmp_path / "lib").mkdir()
+        (tmp_path / "lib" / "pyproject.toml").write_text(
+            '[project]\nname = "lib"\ndependencies = ["peft ; python_version < \'3.13\'", "top"]\n'
+            '[project.optional-dependencies]\ntrain = ["trl"]\ndocs = ["furo"]\n'
+            '[tool.uv.sources]\ntop = {path = ".."}\n'
+        )
+        (tmp_path / "pyproject.toml").write_text(
+            '[project]\nname = "top"\n[dependency-groups]\n'
+            "gpu = [\"lib[train] ; sys_platform == 'linux'\"]\n"
+            '[tool.uv.sources]\nlib = {path = "lib"}\n'
+        )
+        of = read_text(tmp_path / "pyproject.toml")
+        found = {item.name: item for item in read(of, read_toml(of, Kind.PYPROJECT)).packages}
+        assert {"lib", "peft", "trl", "furo"} - found.keys() == {"furo"}
+        assert (found["trl"].groups, found["trl"].marker) == (("group gpu",), '(sys_platform == "linux")')
+        assert found["peft"].marker == '(sys_platform == "linux") and (python_version < "3.13")'
 
     @pytest.mark.parametrize(
         ("source", "origin", "address"),

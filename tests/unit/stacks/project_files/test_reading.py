@@ -215,10 +215,10 @@ UNREAD: dict[str, list[str]] = {
         for address in (".", "git+ssh://git@github.com/ours/internal-utils.git@main", "../shared")
     ],
     "conda/environment.yml": [
-        f"{spec}: a package of conda, which is not on the package index"
+        f"{spec}: a package of conda, and only those of pip are read"
         for spec in ("python=3.11", "pytorch::pytorch=2.8.0=py3.11_cuda12.6_cudnn9_0", "numpy=2.2", "pip")
     ],
-    "pep621/pyproject.toml": ["[tool.pixi]: conda packages, which are not on the package index"],
+    "pep621/pyproject.toml": ["[tool.pixi]: packages of conda and of pip that another tool resolves together"],
     "poetry-open/pyproject.toml": [
         "numpy 1.26.4 || 2.2.0: PEP 440 has no such range",
         "https://download.pytorch.org/whl/cu126: another index; packages come from the default index",
@@ -277,8 +277,8 @@ REFUSED = {
         f"`conda list --export` writes such lines; pip does not read them.\n{OF_CONDA}"
     ),
     "table.txt": (
-        "{}:1: this is the table that `pip list` prints\nIt is made for people; names in it can be cut off.\n"
-        "Write it with `pip freeze` or `pip list --format json`."
+        "{}:1: this is a table that `pip list` or `conda list` prints\n"
+        "It is made for people; names in it can be cut off.\nWrite it with `pip freeze` or `pip list --format json`."
     ),
     "plain.py": (
         "{}: it names no packages\n"
@@ -344,6 +344,29 @@ def test_nothing_there(tmp_path: Path) -> None:
         with pytest.raises(ProjectFileError) as raised:
             read_project(tmp_path / name)
         assert raised.value.what == problem
+
+
+@pytest.mark.parametrize(
+    ("file", "meaning", "todo"),
+    [
+        (
+            "requirements-gpu.txt",
+            "It has none of uv.lock, ",
+            "Name the file that is meant, such as requirements-gpu.txt.",
+        ),
+        ("requirements/a.txt", "It has none of uv.lock, ", "Name the file that is meant, such as requirements/a.txt."),
+        ("setup.py", "Its setup.py is not read. It is a program that computes", KINDS),
+        ("pixi.lock", "Its pixi.lock is not read. pixi resolves packages of conda", KINDS),
+    ],
+)
+def test_a_folder_without_a_usual_file(tmp_path: Path, file: str, meaning: str, todo: str) -> None:
+    """Names the files that may be meant, or why one is not read."""
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("trl\n")
+    with pytest.raises(ProjectFileError) as raised:
+        read_project(tmp_path)
+    assert str(raised.value.meaning).startswith(meaning)
+    assert raised.value.todo == todo
 
 
 def test_a_lock_precedes_what_it_was_made_from(tmp_path: Path) -> None:

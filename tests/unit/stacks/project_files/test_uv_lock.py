@@ -11,47 +11,19 @@ from finetune_compat.stacks.project_files.reading import read_project
 from finetune_compat.stacks.project_files.value import Project
 from finetune_compat.stacks.uv_tool import bare_environ, run_uv
 from packaging.requirements import Requirement
-from project_builders import CASES, read
+from project_builders import CASES, read, uv_lock
 
-LOCK = """version = 1
-requires-python = ">=3.11"
-
-[[package]]
-name = "app"
-version = "1"
-source = { virtual = "." }
-dependencies = [{ name = "lib" }, { name = "trl" }]
-
-[package.optional-dependencies]
+OF_EXTRAS = """[package.optional-dependencies]
 old = [{ name = "peft", version = "0.16.0", source = { registry = "https://pypi.org/simple" } }]
-new = [{ name = "peft", version = "0.17.1", source = { registry = "https://pypi.org/simple" } }]
-
-[[package]]
-name = "lib"
-version = "1"
-source = { editable = "packages/lib" }
-dependencies = [{ name = "rich" }]
-
-[[package]]
-name = "peft"
-version = "0.16.0"
-source = { registry = "https://pypi.org/simple" }
-
-[[package]]
-name = "peft"
-version = "0.17.1"
-source = { registry = "https://pypi.org/simple" }
-
-[[package]]
-name = "rich"
-version = "14.1.0"
-source = { registry = "https://pypi.org/simple" }
-
-[[package]]
-name = "trl"
-version = "0.23.0.dev0"
-source = { git = "https://github.com/huggingface/trl?rev=main#0f9ab5d1c2b3a4958677665544332211ffeeddcc" }
-"""
+new = [{ name = "peft", version = "0.17.1", source = { registry = "https://pypi.org/simple" } }]"""
+LOCK = uv_lock(
+    f'app 1 virtual = "."\ndependencies = [{{ name = "lib" }}, {{ name = "trl" }}]\n\n{OF_EXTRAS}',
+    'lib 1 editable = "packages/lib"\ndependencies = [{ name = "rich" }]',
+    "peft 0.16.0",
+    "peft 0.17.1",
+    "rich 14.1.0",
+    'trl 0.23.0.dev0 git = "https://github.com/huggingface/trl?rev=main#0f9ab5d1c2b3a4958677665544332211ffeeddcc"',
+)
 
 
 def test_workspaces_extras_and_repositories(tmp_path: Path) -> None:
