@@ -2,7 +2,8 @@
 
 torch is the platform layer. Its version comes from the matrix. Its build depends on the machine: a CPU wheel if an
 index offers one, else the registry's CUDA build, or, on request, the torch of another Python. Published builds are
-compared with the hashes in matrices/torch-VERSION.txt. A stamp file records which lock an environment was made from. An environment whose stamp and contents match is reused.
+compared with the hashes in matrices/torch-VERSION.txt. A stamp file records which lock an environment was made from.
+An environment whose stamp and contents match is reused.
 """
 
 from __future__ import annotations

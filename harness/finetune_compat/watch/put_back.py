@@ -45,7 +45,7 @@ def sentences(found: Sequence[Original]) -> tuple[str, ...]:
     changed = [Path(one.path) for one in found if one.aside or one.mode is not None]
     folders = dict.fromkeys(_shown(path.parent) for path in changed)
     named = tuple(
-        f"files in {folder!r} that existed before are as they were: what the script wrote to them was deleted afterwards"
+        f"files in {folder!r} that existed before are as they were: what the script wrote to them was deleted"
         for folder in list(folders)[:_NAMED]
     )
     more = len(folders) - len(named)
