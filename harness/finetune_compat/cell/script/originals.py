@@ -159,7 +159,7 @@ class Originals:
                     self._note(record, Original(place, mode=mode))
 
     def _makes(self, place: str) -> None:
-        if place in self._made or os.path.lexists(place):
+        if self._is_own(place) or os.path.lexists(place):
             return
         with self._deciding(place) as record:
             if record and not self._is_own(place):
