@@ -179,21 +179,35 @@ def corpus(session: nox.Session) -> None:
     session.run(sys.executable, "-m", "finetune_compat.evidence.adapter_corpus", external=True, env=env)
 
 
+TRUST = ("faults", "fuzz", "alarms")
+"""Parts of `nox -s trust`: tests of tests/fault_matrix.toml, tests/unit/test_fuzz.py, decisions between equal sides."""
+
+
 @nox.session
 def trust(session: nox.Session) -> None:
-    """What the harness itself withstands: faults, fuzzing, decisions between equal sides; -- N examples."""
-    examples = session.posargs[0] if session.posargs else "500"
+    """What the harness itself withstands; `-- faults fuzz alarms 500`: parts to run, and examples of the fuzzing."""
+    # Each part is stored when it ends, and the page has the last result of each: an interrupted session costs one part.
+    unknown = [word for word in session.posargs if word not in TRUST and not word.isdecimal()]
+    if unknown:
+        session.error(f"{unknown[0]}: not one of {', '.join(TRUST)}, or a number of examples")
+    parts = [word for word in TRUST if word in session.posargs] or TRUST
+    examples = next((word for word in session.posargs if word.isdecimal()), "500")
     session.install("--editable", ".[host]", "--group", "dev")
     matrix = tomllib.loads((HERE / "tests" / "fault_matrix.toml").read_text(encoding="utf-8"))["fault"]
     found = Path(session.create_tmp()).resolve()
-    # A test that fails is a row of the page; `evidence.trust` then fails the session.
-    ids = [row["test"] for row in matrix if row["test"]]
-    session.run("pytest", *ids, "--junitxml", str(found / "tests.xml"), success_codes=[0, 1])
-    fuzz = ("tests/unit/test_fuzz.py", "--junitxml", str(found / "fuzz.xml"))
-    session.run("pytest", *fuzz, env={"COMPAT_FUZZ_EXAMPLES": examples}, success_codes=[0, 1])
-    session.run("python", "-m", "finetune_compat.evidence.false_alarms", success_codes=[0, 1])
-    files = ("--tests", str(found / "tests.xml"), "--fuzz", str(found / "fuzz.xml"), "--examples", examples)
-    session.run("python", "-m", "finetune_compat.evidence.trust", *files)
+    write = ("python", "-m", "finetune_compat.evidence.trust")
+    # A test that fails is a row of the page, and the session fails at its end.
+    if "faults" in parts:
+        ids = [row["test"] for row in matrix if row["test"]]
+        session.run("pytest", *ids, "--junitxml", str(found / "tests.xml"), success_codes=[0, 1])
+        session.run(*write, "--tests", str(found / "tests.xml"), success_codes=[0, 1])
+    if "fuzz" in parts:
+        fuzz = ("tests/unit/test_fuzz.py", "--junitxml", str(found / "fuzz.xml"))
+        session.run("pytest", *fuzz, env={"COMPAT_FUZZ_EXAMPLES": examples}, success_codes=[0, 1])
+        session.run(*write, "--fuzz", str(found / "fuzz.xml"), "--examples", examples, success_codes=[0, 1])
+    if "alarms" in parts:
+        session.run("python", "-m", "finetune_compat.evidence.false_alarms", success_codes=[0, 1])
+    session.run(*write)
 
 
 @nox.session(python=False)

@@ -63,7 +63,10 @@ def run_compat(
         stack_run.record_absent(stack.on(python), RowState.INFRASTRUCTURE, error.what)
         raise
     how, seconds = "reused" if environment.reused else "made", time.perf_counter() - start
-    print(f"environment {how} in {seconds:.1f} s from {lock.path.name}, torch {environment.torch}", flush=True)
+    print(
+        f"environment {how} in {seconds:.1f} s from {lock.path.name}, torch {environment.torch}{environment.note}",
+        flush=True,
+    )
     return run_stack(
         stack=stack,
         python=python,

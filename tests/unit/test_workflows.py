@@ -164,6 +164,7 @@ def test_every_night_plants_the_faults_on_the_stacks_whose_records_are_committed
     nightly = {f"trl{label}-py311" for label in json.loads(found[1])}
     assert nightly == {path.stem for path in FAULTS.glob("*.json")}
     assert found[2] == "nox -s \"compat-3.11(trl='$TRL')\" -- --faults --device cpu"
+    assert "run: python -m finetune_compat.evidence.score_floors\n" in text
 
 
 def test_every_night_runs_the_cells_of_the_plan() -> None:

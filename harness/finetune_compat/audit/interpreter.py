@@ -41,6 +41,12 @@ MOST_STEPS = 40_000
 MOST_ITEMS = 8
 """Items of a list for which a loop is followed."""
 
+MOST_HELD = 10_000
+"""Items of a list. Forty lines that double one would fill any memory."""
+
+LARGEST_WHOLE = 2**64
+"""Absolute value of a whole number in a script. Python prints no number of more than 4,300 digits."""
+
 
 class Decisions(Protocol):
     """Decides conditions that are not known."""
@@ -217,7 +223,7 @@ class Path:
         left = self.value(node.target, scope) if not isinstance(node.target, ast.Starred) else Value()
         right = self.value(node.value, scope)
         if isinstance(left, Items) and isinstance(right, Items):
-            self._bind(node.target, Items([*left.items, *right.items], left.open or right.open), scope)
+            self._bind(node.target, _chained(left, right), scope)
         else:
             self._bind(node.target, _calculated(node.op, left, right), scope)
 
@@ -475,7 +481,8 @@ class Path:
         return handler(node, scope) if handler is not None else Value()
 
     def _of_Constant(self, node: ast.Constant, scope: Scope) -> Value:
-        return Const(node.value)
+        known = not isinstance(node.value, int) or abs(node.value) < LARGEST_WHOLE
+        return Const(node.value) if known else Value()
 
     def _of_Name(self, node: ast.Name, scope: Scope) -> Value:
         found = scope.find(node.id)
@@ -483,17 +490,17 @@ class Path:
 
     def _of_JoinedStr(self, node: ast.JoinedStr, scope: Scope) -> Value:
         parts = [self.value(one.value if isinstance(one, ast.FormattedValue) else one, scope) for one in node.values]
-        if all(isinstance(part, Const) for part in parts):
-            return Const("".join(str(part.value) for part in parts if isinstance(part, Const)), default=_any(parts))
-        return Value()
+        texts = [str(part.value) for part in parts if isinstance(part, Const)]
+        if len(texts) < len(parts) or sum(map(len, texts)) > LONGEST:
+            return Value()
+        return Const("".join(texts), default=_any(parts))
 
     def _of_List(self, node: ast.List | ast.Tuple | ast.Set, scope: Scope) -> Value:
         found = Items([])
         for one in node.elts:
             if isinstance(one, ast.Starred):
                 inner = self.value(one.value, scope)
-                found.items += inner.items if isinstance(inner, Items) else []
-                found.open |= not isinstance(inner, Items) or inner.open
+                found = _chained(found, inner if isinstance(inner, Items) else Items([], open=True))
             else:
                 found.items.append(self.value(one, scope))
         return found
@@ -518,7 +525,7 @@ class Path:
     def _of_BinOp(self, node: ast.BinOp, scope: Scope) -> Value:
         left, right = self.value(node.left, scope), self.value(node.right, scope)
         if isinstance(left, Items) and isinstance(right, Items) and isinstance(node.op, ast.Add):
-            return Items([*left.items, *right.items], left.open or right.open)
+            return _chained(left, right)
         if isinstance(node.op, ast.BitOr) and isinstance(left, Table) and isinstance(right, Table):
             return Table({**left.items, **right.items}, left.open or right.open)
         return _calculated(node.op, left, right)
@@ -688,8 +695,8 @@ class Path:
         for one in node.args:
             value = self.value(one, scope)
             if isinstance(one, ast.Starred):
-                positional += value.items if isinstance(value, Items) else []
-                is_open |= not isinstance(value, Items) or value.open
+                more = _chained(Items(positional), value if isinstance(value, Items) else Items([], open=True))
+                positional, is_open = more.items, is_open or more.open
             else:
                 positional.append(value)
         for keyword in node.keywords:
@@ -886,6 +893,13 @@ LARGEST = 1e12
 
 LONGEST = 10_000
 """Characters of a text that is calculated."""
+
+
+def _chained(one: Items, other: Items) -> Items:
+    """The items of both lists; of more than `MOST_HELD`, the first ones."""
+    if len(one.items) + len(other.items) > MOST_HELD:
+        return Items([*one.items, *other.items[: max(0, MOST_HELD - len(one.items))]], open=True)
+    return Items([*one.items, *other.items], one.open or other.open)
 
 
 def _calculated(op: ast.operator, left: Value, right: Value) -> Value:

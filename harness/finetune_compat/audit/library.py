@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path as File
 
 from packaging.version import InvalidVersion, Version
 
-from finetune_compat.audit.interpreter import Given, Parameter, Parameters, Path
+from finetune_compat.audit.interpreter import LONGEST, Given, Parameter, Parameters, Path
 from finetune_compat.audit.signatures import ANY, Signatures
 from finetune_compat.audit.values import (
     Class,
@@ -28,6 +29,7 @@ from finetune_compat.audit.values import (
     const,
     is_none,
 )
+from finetune_compat.machine.foreign import read_text
 
 PACKAGES = ("trl", "transformers", "peft")
 _TRAINERS = re.compile(r"(?:trl|transformers|sentence_transformers)\.\w*Trainer")
@@ -529,6 +531,7 @@ def _load(known: Knowledge, path: Path, given: Given) -> Value:
     text = const(name)
     if not isinstance(text, str):
         return Table({}, open=True)
+    path.steps += STEPS_OF_A_FILE
     if "\n" in text or text.lstrip().startswith("{"):
         return _as_value(_parsed(text))
     places = [File(text), known.root / text, given.place.source.path.parent / text]
@@ -539,14 +542,18 @@ def _load(known: Knowledge, path: Path, given: Given) -> Value:
 LARGEST_FILE = 200_000
 """Bytes of a configuration."""
 
+STEPS_OF_A_FILE = 100
+"""How many statements reading one counts as. A script may read the same file in each of 10,000 lines."""
+
 
 def _parsed_file(file: File) -> object:
     try:
-        return _parsed(file.read_text(encoding="utf-8")) if file.stat().st_size <= LARGEST_FILE else None
+        return _parsed(read_text(file, LARGEST_FILE))
     except (OSError, ValueError):
         return None
 
 
+@lru_cache(maxsize=64)
 def _parsed(text: str) -> object:
     """JSON is YAML too."""
     import yaml
@@ -575,7 +582,8 @@ def _first(_: Knowledge, path: Path, given: Given) -> Value:
 
 def _joined(_: Knowledge, path: Path, given: Given) -> Value:
     parts = [const(one) for one in given.positional]
-    return Const("/".join(parts)) if parts and all(isinstance(part, str) for part in parts) else Value()
+    known = parts and all(isinstance(part, str) for part in parts) and sum(map(len, parts)) < LONGEST
+    return Const("/".join(parts)) if known else Value()
 
 
 def _version(_: Knowledge, path: Path, given: Given) -> Value:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import re
 import warnings
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from finetune_compat.affected.notes import one_line
 from finetune_compat.contract.errors import CompatError
+from finetune_compat.machine.foreign import parsed, read_text
 
 LARGEST = 2_000_000
 """Bytes of a file. A larger one is data in the form of code."""
@@ -116,9 +116,7 @@ def read_source(file: Path, root: Path) -> Source | Unread:
     """The parsed file, or why it could not be read."""
     shown = one_line(file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file))
     try:
-        if file.stat().st_size > LARGEST:
-            return Unread(shown, 1, f"larger than {LARGEST:,} bytes")
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file, LARGEST).removeprefix("\ufeff")
         source = _notebook(file, shown, text) if file.suffix == ".ipynb" else Source(file, shown, text)
         source.tree  # noqa: B018 - parsed here, so that every source has a tree
     except SyntaxError as error:
@@ -133,7 +131,7 @@ def read_source(file: Path, root: Path) -> Source | Unread:
 
 def _notebook(file: Path, shown: str, text: str) -> Source:
     """Raises ValueError if it is no notebook."""
-    content = json.loads(text)
+    content = parsed(text.encode())
     cells = content.get("cells") if isinstance(content, dict) else None
     if not isinstance(cells, list):
         raise ValueError("not a notebook: it has no cells")  # noqa: TRY004 - the content of a file

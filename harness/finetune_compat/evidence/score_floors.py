@@ -67,7 +67,9 @@ def fallen(found: tuple[Score, ...], floors: Mapping[tuple[str, str], Score]) ->
     A score is below if its share of right answers is smaller, or if it is of fewer faults.
     """
     there = {(one.set, one.stack): one for one in found}
-    problems = [f"{name} on {stack}: no record, at least {floors[name, stack]}" for name, stack in floors.keys() - there]
+    problems = [
+        f"{name} on {stack}: no record, at least {floors[name, stack]}" for name, stack in floors.keys() - there
+    ]
     for place, one in there.items():
         floor = floors.get(place)
         if floor is None:

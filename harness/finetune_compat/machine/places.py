@@ -70,6 +70,10 @@ class Places:
         """Locks of the stacks in the matrix."""
         return self.matrices / "locks"
 
+    def torch_pins(self, torch: str) -> Path:
+        """Hashes of the published files of torch `torch` and of its CUDA parts."""
+        return self.matrices / f"torch-{torch}.txt"
+
     @property
     def gate_locks(self) -> Path:
         """Locks of stacks that are not in the matrix, made for gates."""

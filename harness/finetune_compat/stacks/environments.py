@@ -1,13 +1,15 @@
 """Environments: install a lock plus torch into a virtual environment, and verify the result.
 
 torch is the platform layer. Its version comes from the matrix. Its build depends on the machine: a CPU wheel if an
-index offers one, else the registry's CUDA build, or, on request, the torch of another Python. A stamp file records
-which lock an environment was made from. An environment whose stamp and contents match is reused.
+index offers one, else the registry's CUDA build, or, on request, the torch of another Python. Published builds are
+compared with the hashes in matrices/torch-VERSION.txt. A stamp file records which lock an environment was made from.
+An environment whose stamp and contents match is reused.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +33,9 @@ from finetune_compat.stacks.uv_tool import Answer, install_environ, run_uv
 
 SEEDS = frozenset({"pip", "uv", "virtualenv"})
 """Packages that tools install into a new environment. setuptools and wheel are not listed, because stacks lock them."""
+_CHOSEN = re.compile(r"^ \+ torch==(\S+)", re.MULTILINE)
+"""The line in which uv says which torch it would install."""
+
 NAMED = 8
 """Most packages that an error message names."""
 
@@ -45,6 +50,11 @@ class Environment:
     """Whether its version differs from the version in the matrix, because the user asked for another Python's torch."""
     reused: bool
     """Whether nothing had to be installed."""
+
+    @property
+    def note(self) -> str:
+        """What a person should know of this torch; empty for a build that PyPI publishes."""
+        return " (not on PyPI: not compared with a published hash)" if Version(self.torch).local else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +230,12 @@ def _install(venv: _Venv, lock: Lock, stamp: _Stamp, supply: Supply) -> None:
 
 
 def _install_torch(venv: _Venv, lock: Lock, stamp: _Stamp, supply: Supply) -> None:
+    pins = places().torch_pins(stamp.torch)
+    hashed = pins.is_file() and not _is_local_build(venv, stamp, supply)
     try:
-        _uv(venv, lock, supply, "install", f"torch=={stamp.torch}")
+        # uv compares what it downloads with the hashes of constraints too.
+        constraints = ("--constraints", str(pins)) if hashed else ()
+        _uv(venv, lock, supply, "install", "--verify-hashes", *constraints, f"torch=={stamp.torch}")
     except InstallError:
         if not supply.offline:
             raise
@@ -231,6 +245,15 @@ def _install_torch(venv: _Venv, lock: Lock, stamp: _Stamp, supply: Supply) -> No
             meaning=f"--offline uses no registry, and a bundle does not contain torch. uv's output is in {venv.log}.",
             todo="Take the torch of a Python on this machine: --base-python PY.",
         ) from None
+
+
+def _is_local_build(venv: _Venv, stamp: _Stamp, supply: Supply) -> bool:
+    """Whether uv would install a build with a local version, such as 2.13.0+cpu. PyPI accepts none, so none has a hash
+    there.
+    """
+    words = ("pip", "install", "--dry-run", "--python", str(venv.python), *supply.options, f"torch=={stamp.torch}")
+    found = _CHOSEN.search(run_uv(words, environ=supply.environ()).complaint)
+    return found is not None and Version(found[1]).local is not None
 
 
 def _refuse_lacking(lock: Lock, supply: Supply) -> None:

@@ -15,6 +15,7 @@ only the files above, with exactly these names. Links, devices and folders are r
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -226,6 +227,8 @@ def _checked(source: Path) -> tuple[str, dict[str, bytes]]:
     except foreign.Refused as refusal:
         raise _refused(source, str(refusal)) from None
     except _UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+            raise
         raise _refused(source, f"it cannot be read: {why(error)}") from None
     except Damaged as damage:
         raise _refused(source, f"a cached observation in it is damaged: {damage}") from None
@@ -256,6 +259,10 @@ _UNREADABLE = (
     *(TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError),
 )
 """Exceptions from reading a file that is not an archive, or is malicious."""
+
+
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO)
+"""Errors that say nothing about the archive. Its run is written to a temporary directory to be read."""
 
 
 def _refuse_unreadable_run(files: Mapping[str, bytes]) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +15,9 @@ from finetune_compat.contract.script import ORIGINALS, Original
 
 _AFTER_S = 2.0
 """Seconds after the last sign of a killed watch in which its script may still have written."""
+
+_REPLACED = "replaced"
+"""Directory in the request's folder for what the script put in the way. The folder is deleted."""
 
 _NAMED = 5
 """Directories that sentences name. A script may remove a directory with many others in it."""
@@ -45,7 +47,7 @@ def sentences(found: Sequence[Original]) -> tuple[str, ...]:
     changed = [Path(one.path) for one in found if one.aside or one.mode is not None]
     folders = dict.fromkeys(_shown(path.parent) for path in changed)
     named = tuple(
-        f"files in {folder!r} that existed before are as they were: what the script wrote to them was deleted afterwards"
+        f"files in {folder!r} that existed before are as they were: what the script wrote to them was deleted"
         for folder in list(folders)[:_NAMED]
     )
     more = len(folders) - len(named)
@@ -70,21 +72,20 @@ def put_back(folder: Path, ended_at: float | None = None) -> None:
     """
     found = read(folder)
     failed: list[tuple[Original, OSError]] = []
-    with tempfile.TemporaryDirectory(prefix="replaced-", dir=folder) as replaced:
-        for number, one in enumerate(reversed(found)):
-            try:
-                _put_back(one, Path(replaced, str(number)), ended_at)
-            except OSError as error:
-                failed.append((one, error))
+    for number, one in enumerate(reversed(found)):
+        try:
+            _put_back(one, folder / _REPLACED / str(number), ended_at)
+        except OSError as error:
+            failed.append((one, error))
     for directory in {Path(one.aside).parent for one in found if one.aside}:
         left = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
         if not {name for name in left if name.isdecimal()}:  # what is not an original is a copy that was not finished
             shutil.rmtree(directory, ignore_errors=True)
     if failed:
-        one, error = failed[0]
+        one, problem = failed[0]
         more = f", and {len(failed) - 1} more in the same way" if len(failed) > 1 else ""
         raise CompatError(
-            f"it could not be put back: {error.strerror}{more}",
+            f"it could not be put back: {problem.strerror}{more}",
             where=one.path,
             meaning="The script changed this file of yours under a watch, which had set the original aside.",
             todo=f"The original is {one.aside or 'an empty directory'}. Move it back.",
@@ -119,6 +120,7 @@ def _free(place: Path) -> Path:
 
 
 def _clear(place: Path, replaced: Path) -> None:
-    """Move what the script put in the way of a file or directory to `replaced`, which is deleted."""
+    """Move what the script put in the way of a file or directory to `replaced`."""
     if os.path.lexists(place):
+        replaced.parent.mkdir(exist_ok=True)  # made only now: on a full disk everything else can still be put back
         shutil.move(place, replaced)

@@ -19,6 +19,7 @@ from typing import IO, Self
 
 from finetune_compat.contract.errors import StackFailed
 from finetune_compat.contract.script import REQUEST, WatchRequest
+from finetune_compat.watch.put_back import put_back
 
 _IMPORT_S = 300.0
 """Seconds in which the libraries must be imported."""
@@ -143,6 +144,7 @@ class Warm:
         """End the process."""
         self._process.kill()
         self._process.communicate()
+        put_back(Path(self._folder.name))  # what the libraries changed when they were imported
         self._folder.cleanup()
 
     def __enter__(self) -> Self:

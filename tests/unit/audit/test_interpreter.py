@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from audit_builders import Decided, path_of, plain, source, value_of
-from finetune_compat.audit.interpreter import DEEPEST, MOST_STEPS, Ended, Exhausted, truthy
+from finetune_compat.audit.interpreter import DEEPEST, MOST_HELD, MOST_STEPS, Ended, Exhausted, truthy
 from finetune_compat.audit.values import Const, External, Instance, Items, Model, Table, Value, const
 
 PROGRAMS = [
@@ -93,6 +93,9 @@ def test_known_values_are_those_of_python(program: str) -> None:
         "x = 'a' - 'b'",
         "a, b = [1, 2, 3]\nx = a",
         "x = 'a' < 1",
+        f"x = 0x{'f' * 5000}",
+        f"y = 0x{'f' * 5000}\nx = f'{{y}}'",
+        "x = 'a'\n" + "x = f'{x}{x}'\n" * 20,
     ],
 )
 def test_what_is_not_known_is_no_value(program: str) -> None:
@@ -108,6 +111,14 @@ def test_an_unknown_item_leaves_the_rest_known() -> None:
     listed_ = value_of("import elsewhere\nx = [1, *elsewhere.more()]")
     assert isinstance(listed_, Items)
     assert (plain(listed_.items[0]), listed_.open) == (1, True)
+
+
+@pytest.mark.parametrize("line", ["x = x + x", "x += x", "x = [*x, *x]", "x = f(*x, *x)"])
+def test_a_list_that_doubles_has_an_end(line: str) -> None:
+    """Forty such lines would fill any memory."""
+    found = value_of("def f(*items):\n    return items\nx = [1]\n" + f"{line}\n" * 18)
+    assert isinstance(found, Items)
+    assert (len(found.items), found.open) == (MOST_HELD, True)
 
 
 class TestConditions:

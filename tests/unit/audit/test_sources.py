@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_cells_of_a_notebook_keep_their_numbers_and_lines(tmp_path: Path) -> Non
         ("a.py", b"\xff\xfe\x00", "codec"),
         ("a.py", "x = 1\0", "not Python 3"),
         ("a.py", "(" * 200_000, "not Python 3"),
-        ("a.py", "x = 1\n" * (LARGEST // 5), "larger than"),
+        ("a.py", "x = 1\n" * (LARGEST // 5), "at most 2,000,000 are read"),
         ("a.ipynb", "{}", "not a notebook"),
         ("a.ipynb", "[" * 100_000, ""),
         ("a.ipynb", "nothing", "Expecting value"),
@@ -52,6 +53,20 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, text: str | byt
     assert isinstance(found, Unread)
     assert problem in found.problem
     assert "\n" not in found.problem
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """A pipe has no end, and a device may give bytes without end."""
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "zero.py").symlink_to("/dev/zero")
+    (tmp_path / "deep.ipynb").write_text("[" * 200_000)
+    sources, unread = find_sources(tmp_path)
+    assert sources == []
+    assert {one.shown: one.problem for one in unread} == {
+        "deep.ipynb": "is nested more than 100 levels deep",
+        "pipe.py": "is not a regular file",
+        "zero.py": "is not a regular file",
+    }
 
 
 def test_environments_and_hidden_folders_are_left_out(tmp_path: Path) -> None:

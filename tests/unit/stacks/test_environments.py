@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,9 +13,12 @@ from typing import Any
 
 import pytest
 from finetune_compat.contract.errors import EnvironmentMismatch, ExitCode, InstallError, RegistryUnreachable
+from finetune_compat.machine.places import Places, places
 from finetune_compat.stacks import environments
 from finetune_compat.stacks.environments import Environment, environment_of, prepare_environment
+from finetune_compat.stacks.hashed_pins import pins_of
 from finetune_compat.stacks.locks import Lock, read_lock
+from finetune_compat.stacks.matrix import read_matrix
 from finetune_compat.stacks.supply import BasePython, Supply
 from finetune_compat.stacks.uv_tool import Answer
 from uv import find_uv_bin
@@ -74,8 +78,9 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A new environment; uv sees only the wheels next to it."""
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_places: Callable[..., Places]) -> Place:
+    """A new environment; uv sees only the wheels next to it. The matrix has no hashes of their torch."""
+    in_places(matrices=tmp_path / "matrices")
     place = Place(tmp_path)
     place.wheel("torch", "2.13.0", "filelock", 'triton==3.0; sys_platform == "plan9"')
     place.wheel("filelock", "1.0")
@@ -158,6 +163,45 @@ class TestInstalling:
         place.uv("install", "nvidia-other")
         assert not place.prepare(lock).reused
         assert "nvidia_other-1.0" not in place.installed()
+
+    @pytest.mark.parametrize("lying", ["torch", "triton"])
+    def test_a_published_torch_has_its_published_hash(self, place: Place, lying: str) -> None:
+        """This holds for its CUDA parts too, which no lock has. What is not the published file is not installed."""
+        place.wheel("triton", "3.7.1")
+        place.wheel("torch", "2.13.0", "filelock", "triton")
+        pinned = {name: place.hashes[name] for name in ("torch==2.13.0", "triton==3.7.1")}
+        lock = place.lock("trl==0.22.2", "filelock==1.0")
+
+        def pin(hashes: Mapping[str, str]) -> None:
+            pins = places().torch_pins("2.13.0")
+            pins.parent.mkdir(exist_ok=True)
+            pins.write_text("".join(f"{name} --hash=sha256:{digest}\n" for name, digest in hashes.items()))
+
+        pin({name: "0" * 64 if name.startswith(lying) else digest for name, digest in pinned.items()})
+        with pytest.raises(InstallError) as raised:
+            place.prepare(lock)
+        assert raised.value.what.startswith("a downloaded file is not the one that was locked: ")
+        assert lying in raised.value.what
+        assert not {name for name in place.installed() if name.startswith(("torch-", "triton-"))}
+        pin(pinned)
+        assert place.prepare(lock) == Environment("2.13.0", base_torch=False, reused=False)
+
+    def test_a_local_build_of_torch_has_no_published_hash(self, place: Place) -> None:
+        """It is installed, and the session says so."""
+        pins = places().torch_pins("2.13.0")
+        pins.parent.mkdir()
+        pins.write_text(f"torch==2.13.0 --hash=sha256:{'0' * 64}\n")
+        place.wheel("torch", "2.13.0+cpu", "filelock")
+        found = place.prepare(place.lock("trl==0.22.2", "filelock==1.0"))
+        assert (found.torch, found.note) == ("2.13.0+cpu", " (not on PyPI: not compared with a published hash)")
+
+    def test_the_matrix_has_the_hashes_of_its_torch_and_of_all_its_cuda_parts(self) -> None:
+        matrix = read_matrix()
+        lines = places().torch_pins(matrix.torch).read_text().splitlines()
+        pins = {pin.name: pin.version for pin in pins_of(line for line in lines if not line.startswith("#"))}
+        assert pins["torch"] == matrix.torch
+        platform = tomllib.loads(places().stacks.read_text())["torch"]["platform"]
+        assert set(platform) <= set(pins)
 
     def test_a_local_build_of_torch_is_the_wanted_torch(self, place: Place) -> None:
         """`2.13.0+cpu` is 2.13.0, and is reported with its build."""

@@ -31,7 +31,7 @@ CHANGES = {
     "remove a link": 'os.unlink("link")',
     "rmtree": 'shutil.rmtree("full"); Path("full/deep").mkdir(parents=True); Path("full/deep/file").write_text("new")',
     "rmtree, then a file": 'shutil.rmtree("full"); Path("full").write_text("new")',
-    "move": 'shutil.move("full", "away"); assert Path("away/deep/file").read_text() == "old"; assert not exists("full")',
+    "move": 'shutil.move("full", "away"); assert Path("away/deep/file").read_text() == "old" and not exists("full")',
     "copy": 'Path("part").write_text("new"); shutil.copy("part", "file")',
     "truncate": 'os.truncate("file", 1); assert Path("file").read_text() == "o"',
     "chmod": 'os.chmod("file", 0o600); Path("file").touch()',
@@ -42,7 +42,7 @@ CHANGES = {
     'assert load_file("file")["a"].sum() == 3',
     "memmap": 'm = np.load("array.npy", mmap_mode="r+"); m[0] = 5; m.flush(); assert np.load("array.npy")[0] == 5',
     "savez": 'np.savez("file", a=np.ones(2)); os.replace("file.npz", "file")',
-    "child": 'import subprocess; subprocess.run([sys.executable, "-c", "open(\'file\', \'w\')"], check=True)',
+    "child": "import subprocess; subprocess.run([sys.executable, \"-c\", \"open('file', 'w')\"], check=True)",
     "fork": "p = os.fork()\nif not p: open('file', 'w').write('new'); os._exit(0)\nos.waitpid(p, 0)",
     "then killed": 'Path("file").write_text("new"); os.kill(os.getpid(), 9)',
     "then os._exit": 'Path("file").write_text("new"); os._exit(0)',
@@ -95,7 +95,7 @@ def test_the_record_says_what_was_undone() -> None:
         Original("/elsewhere/gone", mode=0o755),
         Original(f"{Path.cwd()}/new/file", made=True),
     ]
-    told = "that existed before are as they were: what the script wrote to them was deleted afterwards"
+    told = "that existed before are as they were: what the script wrote to them was deleted"
     assert sentences(found[:1]) == (f"files in 'a' {told}",)
     assert sentences(found)[4:] == (f"files in 'e' {told}", "and files in 3 other directories")
     assert sentences([found[-2]]) == (f"files in '/elsewhere' {told}",)

@@ -1,7 +1,7 @@
 """Set the user's files aside before a watched script changes, replaces or removes them. The host puts them back.
 
-The script reads back what it wrote, because every path stays the same: at the path is a copy, or an empty file where the
-script overwrites everything. The original is moved within its file system, and nothing writes to it.
+The script reads back what it wrote, because every path stays the same: at the path is a copy, or an empty file where
+the script overwrites everything. The original is moved within its file system, and nothing writes to it.
 
 Python raises an audit event before each of these changes, whichever library asks for it (PEP 578). Libraries that open
 files in C++ or Rust raise none: `writing` wraps them by name. Programs that the script starts are not followed, unless
@@ -116,7 +116,7 @@ class Originals:
 
         return write
 
-    # ------------------------------------------------------------------------------------------------------------ events
+    # ----------------------------------------------------------------------------------------------------------- events
 
     def _opened(self, path: Any, mode: object, flags: object) -> None:
         if not isinstance(flags, int) or not flags & _WRITES or isinstance(path, int):
@@ -159,13 +159,13 @@ class Originals:
                     self._note(record, Original(place, mode=mode))
 
     def _makes(self, place: str) -> None:
-        if place in self._made or os.path.lexists(place):
+        if self._is_own(place) or os.path.lexists(place):
             return
         with self._deciding(place) as record:
             if record and not self._is_own(place):
                 self._note(record, Original(place, made=True))
 
-    # ------------------------------------------------------------------------------------------------------ setting aside
+    # ---------------------------------------------------------------------------------------------------- setting aside
 
     def _leaves(self, place: str, *, content: bool = False) -> None:
         """What is at `place` is about to be changed: set it aside, and leave a copy there, or an empty file."""
@@ -203,7 +203,9 @@ class Originals:
             else:
                 self._learn(one)
                 return
-        raise _refused(place, "be overwritten or removed", f"it cannot be set aside ({problem or 'no directory for it'})")
+        raise _refused(
+            place, "be overwritten or removed", f"it cannot be set aside ({problem or 'no directory for it'})"
+        )
 
     def _directories(self, place: str) -> Iterator[Path]:
         """Directories for originals, on the file system of `place`, as far as possible from what a script removes."""
@@ -214,7 +216,7 @@ class Originals:
             if one.stat().st_dev == device and os.access(one, os.W_OK):
                 yield one / f".{self._folder.name}{ASIDE}"
 
-    # ---------------------------------------------------------------------------------------------------------- the record
+    # ------------------------------------------------------------------------------------------------------- the record
 
     @contextlib.contextmanager
     def _deciding(self, place: str) -> Iterator[int]:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from finetune_compat.contract.errors import why
+from finetune_compat.machine.foreign import read_whole
 from finetune_compat.stacks.project_files.entries import is_version, of_pin
 from finetune_compat.stacks.project_files.text import broken
 from finetune_compat.stacks.project_files.value import (
@@ -28,7 +29,7 @@ _KIND = Kind.ENVIRONMENT
 _METADATA = re.compile(r"(.+?)-([^-]+?)(?:-py\d\.\d+)?\.(?:dist-info|egg-info)")
 _SITES = ("lib/python3*/site-packages", "lib64/python3*/site-packages", "lib/pypy3*/site-packages")
 _OF_DEBIAN = ("lib/python3/dist-packages", "local/lib/python3*/dist-packages", "lib/python3*/dist-packages")
-_LARGEST_URL_FILE = 100_000
+_LARGEST_FILE = 100_000
 
 
 def is_environment(folder: Path) -> bool:
@@ -78,7 +79,11 @@ def _settings(folder: Path) -> dict[str, str]:
     file = folder / "pyvenv.cfg"
     if not file.is_file():
         return {}
-    lines = (line.partition("=") for line in file.read_text(encoding="utf-8", errors="replace").splitlines())
+    try:
+        text = read_whole(file, _LARGEST_FILE).decode("utf-8", "replace")
+    except ValueError:
+        return {}
+    lines = (line.partition("=") for line in text.splitlines())
     return {key.strip().lower(): value.strip() for key, _, value in lines}
 
 
@@ -114,7 +119,7 @@ def _source(metadata: Path) -> Source:
     """The source in direct_url.json, which installers write for everything that is not from an index."""
     try:
         file = metadata / "direct_url.json"
-        if not file.is_file() or file.stat().st_size > _LARGEST_URL_FILE:
+        if not file.is_file() or file.stat().st_size > _LARGEST_FILE:
             return DEFAULT_INDEX
         raw = json.loads(file.read_bytes())
         address = str(raw["url"])

@@ -54,7 +54,7 @@ class TestWhatIsSetAside:
         opens(Originals(folder), mine, APPENDS)
         (one,) = read(folder)
         assert mine.read_text() == Path(one.aside).read_text() == "weeks of training"
-        assert not os.path.samefile(mine, one.aside) and mine.stat().st_mode & 0o777 == 0o640
+        assert not mine.samefile(one.aside) and mine.stat().st_mode & 0o777 == 0o640
 
     def test_once(self, folder: Path, mine: Path) -> None:
         """What the script wrote is not set aside, whichever of its processes writes again."""
@@ -70,9 +70,7 @@ class TestWhatIsSetAside:
         opens(Originals(folder), tmp_path / "link")
         assert [one.path for one in read(folder)] == [str(mine)]
 
-    def test_a_file_system_without_hard_links(
-        self, folder: Path, mine: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_file_system_without_hard_links(self, folder: Path, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def fails(*_: object, **__: object) -> None:
             raise PermissionError(errno.EPERM, "Operation not permitted")
 
