@@ -14,6 +14,7 @@ from finetune_compat.atlas.survey import Baseline, Sight, State, Survey
 from finetune_compat.checks.codes import DEEP_CHECKS
 from finetune_compat.checks.ledger import Issue, Ledger, Signature
 from finetune_compat.contract.records import REPORTED, Frame, Observation
+from finetune_compat.history.search import History
 from finetune_compat.results.lines import OWN_FILES
 
 
@@ -61,14 +62,22 @@ class Strip:
     releases: tuple[Release, ...]
 
     @property
+    def history(self) -> History[bool]:
+        """The releases as a search sees them: whether cells show the issue; None where no cell could."""
+        answers = {
+            place: None if one.sighting is Sighting.UNKNOWN else one.seen > 0 for place, one in enumerate(self.releases)
+        }
+        return History(len(self.releases), (), answers)
+
+    @property
     def first(self) -> str | None:
         """The first release that shows it."""
-        return next((one.version for one in self.releases if one.seen), None)
+        return self._version(self._seen[:1])
 
     @property
     def last(self) -> str | None:
         """The last release that shows it."""
-        return next((one.version for one in reversed(self.releases) if one.seen), None)
+        return self._version(self._seen[-1:])
 
     @property
     def reaches_the_newest(self) -> bool:
@@ -78,16 +87,19 @@ class Strip:
     @property
     def nearest_after(self) -> str | None:
         """The first release without it after the last release with it."""
-        at = [one.seen > 0 for one in self.releases]
-        after = self.releases[len(at) - at[::-1].index(True) :] if any(at) else ()
-        return next((one.version for one in after if one.sighting is Sighting.CLEAR), None)
+        return self._version([edge.after for edge in self.history.boundaries if [edge.before] == self._seen[-1:]])
 
     @property
     def nearest_before(self) -> str | None:
         """The last release without it before the first release with it."""
-        at = [one.seen > 0 for one in self.releases]
-        before = self.releases[: at.index(True)] if any(at) else ()
-        return next((one.version for one in reversed(before) if one.sighting is Sighting.CLEAR), None)
+        return self._version([edge.before for edge in self.history.boundaries if [edge.after] == self._seen[:1]])
+
+    @property
+    def _seen(self) -> list[int]:
+        return [place for place, seen in self.history.results.items() if seen]
+
+    def _version(self, places: Sequence[int]) -> str | None:
+        return self.releases[places[0]].version if places else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from packaging.version import Version
 from finetune_compat.bisect.answer import BisectAnswer, Edge, ReleaseResult
 from finetune_compat.bisect.lines import Changed
 from finetune_compat.checks.codes import CODES
+from finetune_compat.history.condition import VERDICT
 
 DIFF_LINES = 24
 """Maximum number of lines of a diff that the terminal shows."""
@@ -126,7 +127,9 @@ def _issue(answer: BisectAnswer, script: str) -> Iterator[str]:
         (one for one in answer.edges if one.before.bad and not one.after.bad and _later(answer, edge, one)), None
     )
     until = f"until {fixed.before.version}, good again in {fixed.after.version}" if fixed else "not fixed since"
-    yield f"### {answer.package} {edge.after.version}: {_one_line(edge.after.shown)}"
+    of_fields = answer.condition != VERDICT and answer.condition not in CODES
+    earlier = f" ({edge.before.version}: {_one_line(edge.before.shown)})" if of_fields else ""
+    yield f"### {answer.package} {edge.after.version}: {_one_line(edge.after.shown)}{earlier}"
     yield ""
     yield f"Since {edge.after.version} (last good release: {edge.before.version}), {until}."
     yield ""

@@ -85,7 +85,22 @@ def condition(text: str, tolerance: float | None) -> Condition:
                 todo="Leave --tolerance out, or give an expression such as training.eval_before.",
             )
         return Condition(text, code="" if text == VERDICT else text)
-    return Condition(text, expression=parse(text, where), tolerance=tolerance)
+    expression = parse(text, where)
+    if expression.is_number is True and tolerance is None:
+        raise CompatError(
+            "a number needs a tolerance",
+            where=where,
+            meaning="It neither holds nor not: a release is bad if the number differs by more than the tolerance.",
+            todo=f"Add --tolerance 1e-3 (`compat transplant` takes none), or compare it: '{text} > 1'.",
+        )
+    if expression.is_number is False and tolerance is not None:
+        raise CompatError(
+            "a tolerance needs a number",
+            where=where,
+            meaning="This expression either holds or does not.",
+            todo="Leave --tolerance out, or give a number such as training.eval_before.",
+        )
+    return Condition(text, expression=expression, tolerance=tolerance)
 
 
 def levels(numbers: Sequence[float], tolerance: float) -> tuple[int, ...]:

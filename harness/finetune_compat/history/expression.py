@@ -56,6 +56,20 @@ class Expression:
     text: str
     _root: ast.expr
 
+    @property
+    def is_number(self) -> bool | None:
+        """Whether its value is a number; False if it holds or not; None where the declared types do not say."""
+        match self._root:
+            case ast.Compare() | ast.BoolOp() | ast.UnaryOp(op=ast.Not()):
+                return False
+            case ast.BinOp() | ast.UnaryOp() | ast.Call():
+                return True
+            case ast.Name() | ast.Attribute() | ast.Subscript():
+                declared = _type_of(self._root, self.text)
+                return {bool: False, int: True, float: True}.get(declared)
+            case _:
+                return None
+
     def value(self, seen: Observation) -> Any:
         """The value for one observation.
 

@@ -81,5 +81,10 @@ class TestIssue:
     def test_a_window_that_is_open(self) -> None:
         assert "not fixed since" in issue_text(replace(ANSWER, edges=EDGES[:1]))
 
+    def test_a_number_is_named_with_what_it_was(self) -> None:
+        head = issue_text(replace(ANSWER, condition="training.eval_before")).splitlines()[0]
+        edge = ANSWER.first_bad
+        assert edge is not None and head.endswith(f"{edge.after.shown} ({edge.before.version}: {edge.before.shown})")
+
     def test_nothing_to_report(self) -> None:
         assert "No release of trl turns" in issue_text(replace(ANSWER, edges=EDGES[1:]))

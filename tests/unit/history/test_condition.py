@@ -83,7 +83,18 @@ class TestCondition:
     def test_the_tier_that_measures_it(self, text: str, tier: Tier) -> None:
         assert condition(text, None).tier is tier
 
-    @pytest.mark.parametrize(("text", "tolerance"), [("C104", 1e-3), ("training.steps", 0.0), ("C999", None)])
+    @pytest.mark.parametrize(
+        ("text", "tolerance"),
+        [
+            ("C104", 1e-3),
+            ("training.steps", 0.0),
+            ("C999", None),
+            ("training.eval_before", None),
+            ("training.grad_norm[0] / 2", None),
+            ("stages.trainer.trainable == 0", 1e-3),
+            ("not training.subject_finite", 1e-3),
+        ],
+    )
     def test_what_makes_no_sense_is_refused(self, text: str, tolerance: float | None) -> None:
         with pytest.raises(CompatError):
             condition(text, tolerance)

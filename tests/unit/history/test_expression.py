@@ -94,3 +94,21 @@ class TestRefusals:
         with pytest.raises(CompatError) as caught:
             parse(text, "--condition")
         assert f"closest name is {near}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("training.eval_before", True),
+        ("training.grad_norm[0]", True),
+        ("-training.eval_before", True),
+        ("len(freezes)", True),
+        ("training.eval_after < 1", False),
+        ("not freezes", False),
+        ("training.subject_finite", False),
+        ("training.subject_finite and freezes", False),
+        ("error", None),
+    ],
+)
+def test_whether_it_is_a_number_follows_from_its_form_and_the_declared_types(text: str, number: bool | None) -> None:
+    assert parse(text, "--condition").is_number is number
