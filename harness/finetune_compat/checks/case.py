@@ -93,7 +93,7 @@ class Case:
             NotApplicable: neither is known.
         """
         if self.seen.model is not None:
-            return closed_forms.sizes(self.seen.model, self.seen.variant.precision, self.seen.lora)
+            return closed_forms.sizes(self.seen.model, self.seen.variant.precision, self.seen.lora, self.flow.head)
         if self.seen.sizes is None:
             raise NotApplicable("the sizes of the model are not known")
         return self.seen.sizes

@@ -27,10 +27,12 @@ def eval_loss_present(case: Case) -> str | None:
 
 
 def eval_loss_plausible(case: Case) -> str | None:
-    """Before training, the eval loss is near the value of a model that has learned nothing, by objective."""
-    before, start = case.training.eval_before, case.rules.start(case.seen.model)
+    """Before training, the eval loss is near the value of a model that has learned nothing, by objective. Where it
+    depends on random weights, it is the loss of the model's own output.
+    """
+    before, start = case.training.eval_before, case.rules.start(case.seen.model, case.training)
     if start is None or before is None:
-        raise NotApplicable("no expected eval loss for real weights, or no eval loss was reported")
+        raise NotApplicable("no expected eval loss for these weights, or no eval loss was reported")
     if math.isclose(before, start.loss, rel_tol=start.tolerance):
         return None
     return f"eval_loss was {before:.4f} before training, expected about {start.loss:.4f}: {start.why}"

@@ -85,6 +85,8 @@ def _repeated(rows: Sequence[int]) -> int:
 def rows_are_shuffled(case: Case) -> str | None:
     """The order of the training rows is not that of the training set, and each epoch has another."""
     rows = _rows(case)
+    if case.rules.in_order is not None:
+        raise NotApplicable(f"the rows keep their order: {case.rules.in_order}")
     first = rows.trained[: rows.given]
     if not first:
         raise NotApplicable("no training row was seen")

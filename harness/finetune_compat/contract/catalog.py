@@ -50,6 +50,10 @@ class Objective(StrEnum):
 
     SFT = "sft"
     PREFERENCE = "preference"
+    UNPAIRED = "unpaired"
+    """Preference without pairs: each completion is desirable or not."""
+    REWARD = "reward"
+    """A score for each sequence, higher for the chosen one of two."""
     PLAIN = "plain"
     """Next-token prediction by `transformers.Trainer`, without TRL."""
 
@@ -57,6 +61,17 @@ class Objective(StrEnum):
     def module(self) -> str:
         """Name of the objective's module on the cell side."""
         return f"finetune_compat.cell.objectives.{self}"
+
+
+class Head(StrEnum):
+    """What the model of a flow has behind its last layer."""
+
+    TOKENS = "tokens"
+    """Logits of the next token."""
+    SCORE = "score"
+    """One number for a sequence. The head is new, so adapters alone are not enough: PEFT trains and saves a copy of it
+    (`modules_to_save`), which counts as part of the adapter.
+    """
 
 
 class Subject(StrEnum):
@@ -117,6 +132,7 @@ class Flow:
     """First TRL release that supports the flow."""
     trained_before: bool = False
     """Whether the adapter that is handed over was trained before, so that it has an effect when training begins."""
+    head: Head = Head.TOKENS
 
     @property
     def module(self) -> str:
@@ -223,6 +239,9 @@ _VISION_MAIN = (
 )
 
 _ALL_LINEAR = replace(LORA, alpha=4 * LORA.r, dropout=0.0, target_modules=(ALL_LINEAR,))
+
+_SCORED = replace(LORA, dropout=0.0)
+"""Without dropout: a step has two forwards or one, and releases differ in whether the trainer switches it off."""
 
 _N4 = (
     Variant(QWEN2, Precision.NF4, True),
@@ -417,6 +436,69 @@ CATALOG: tuple[Flow, ...] = (
         since="0.9.2",  # with DPOConfig
     ),
     Flow(
+        name="kto-peft-config",
+        story="The base model and a LoraConfig go to KTOTrainer, which prepares it, attaches the adapters, and takes "
+        "the model without them as its reference.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        objective=Objective.UNPAIRED,
+        row_labels=(COMPLETION_WORDS + 1,),
+        since="0.8.1",  # with KTOConfig
+    ),
+    Flow(
+        name="kto-peft-model",
+        story="The user prepares and wraps the model, and passes the PeftModel to KTOTrainer without peft_config.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        objective=Objective.UNPAIRED,
+        row_labels=(COMPLETION_WORDS + 1,),
+        since="0.8.1",  # with KTOConfig
+    ),
+    Flow(
+        name="reward-peft-config",
+        story="A model with a new score head and a LoraConfig that saves the head go to RewardTrainer, which prepares "
+        "the model and attaches the adapters.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=(
+            Variant(QWEN2, Precision.NF4, True),
+            Variant(QWEN2, Precision.NF4_BF16, True),
+            Variant(QWEN2, Precision.FULL, False),
+        ),
+        objective=Objective.REWARD,
+        lora=_SCORED,
+        row_labels=(1,),
+        since="0.7.11",  # with RewardConfig, which 0.7.2 does not have
+        head=Head.SCORE,
+    ),
+    Flow(
+        name="reward-peft-model",
+        story="The user prepares and wraps a model with a new score head, and passes the PeftModel to RewardTrainer "
+        "without peft_config.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal=None,
+        variants=(*_both_gc(QWEN2, (Precision.NF4,)), Variant(QWEN2, Precision.FULL, False)),
+        objective=Objective.REWARD,
+        lora=_SCORED,
+        row_labels=(1,),
+        since="0.7.11",  # with RewardConfig, which 0.7.2 does not have
+        head=Head.SCORE,
+    ),
+    Flow(
         name="trainer-add-adapter",
         story="Transformers itself adds the adapter with model.add_adapter, and transformers.Trainer trains the model.",
         correct=True,
@@ -516,5 +598,11 @@ def cells_on(device: DeviceKind) -> tuple[tuple[Flow, Variant], ...]:
 
 
 def cells_with(model: str, device: DeviceKind) -> tuple[tuple[Flow, Variant], ...]:
-    """All flow x variant pairs of the tiny Qwen2, with `model` in its place."""
-    return tuple((flow, replace(variant, model=model)) for flow, variant in cells_on(device) if variant.model == QWEN2)
+    """All flow x variant pairs of the tiny Qwen2, with `model` in its place. Flows with a head that the weights do not
+    have are left out: their sizes follow from the shape of a tiny model only.
+    """
+    return tuple(
+        (flow, replace(variant, model=model))
+        for flow, variant in cells_on(device)
+        if variant.model == QWEN2 and flow.head is Head.TOKENS
+    )

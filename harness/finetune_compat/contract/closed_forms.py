@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
+from finetune_compat.contract.catalog import Head
 from finetune_compat.contract.records import ALL_LINEAR, Area, LoraShape, ModelShape, ModelSizes, Precision, VisionShape
 
 
@@ -124,18 +125,22 @@ def adapters_on(model: ModelShape, lora: LoraShape) -> Mapping[Area, int]:
 
 
 @cache  # called ten times per cell, for a few models
-def sizes(model: ModelShape, precision: Precision, lora: LoraShape | None) -> ModelSizes:
-    """All sizes of a tiny model: linear layers in `precision`, all other weights in float32 or bfloat16."""
-    stored = base_stored(model, precision)
+def sizes(model: ModelShape, precision: Precision, lora: LoraShape | None, head: Head = Head.TOKENS) -> ModelSizes:
+    """All sizes of a tiny model: linear layers in `precision`, all other weights in float32 or bfloat16. With adapters,
+    a score head has a trained copy.
+    """
+    less = 0 if head is Head.TOKENS else model.vocab_size * model.hidden_size - model.hidden_size
+    copied = {Area.HEAD: model.hidden_size} if head is Head.SCORE else {}
+    stored = base_stored(model, precision) - less
     # From Transformers 5 on, biases of quantized layers are trainable at load; before, the whole layer is frozen. Both
     # are correct: the biases are not quantized, and preparation freezes them later.
-    rest = never_linear(model)
+    rest = never_linear(model) - less
     unquantized = "bfloat16" if precision.bf16 else "float32"
     return ModelSizes(
-        logical=base_logical(model),
+        logical=base_logical(model) - less,
         stored=stored,
         at_load=(rest, rest + linear_biases(model)) if precision.quantized else (stored,),
-        adapters_on=adapters_on(model, lora) if lora else {},
+        adapters_on={**adapters_on(model, lora), **copied} if lora else {},
         dtypes=(unquantized, *((("uint8" if precision.four_bit else "int8"),) if precision.quantized else ())),
     )
 
