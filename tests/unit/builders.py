@@ -13,7 +13,7 @@ from pathlib import Path
 
 from finetune_compat.checks import Symptom
 from finetune_compat.checks.ledger import Issue, Ledger, Signature
-from finetune_compat.contract.catalog import MODELS, Head, Objective, flow_named
+from finetune_compat.contract.catalog import MODELS, Extra, Head, Objective, flow_named
 from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.records import (
     CENSUS_STAGES,
@@ -63,6 +63,20 @@ HEAD = 8_192
 """128 x 64: the head that a model with tied embeddings does not have."""
 SCORE = 64
 """1 x 64: a head that gives one number. Adapters have a trained copy of it."""
+EXTRAS = {
+    Extra.NOTHING: {},
+    Extra.MAGNITUDES: {Area.LANGUAGE: 1_024},
+    Extra.MODULES: {Area.EMBEDDING: 8_192, Area.HEAD: 8_192},
+    Extra.TOKENS: {Area.EMBEDDING: 192},
+}
+"""2 layers x (q 64 + k 32 + v 32 + o 64 + gate 128 + up 128 + down 64); 128 x 64 each; 3 tokens x 64."""
+EXTRA_CLASSES = {
+    Extra.NOTHING: {},
+    Extra.MAGNITUDES: {"lora_magnitude_vector": 14},
+    Extra.MODULES: {"modules_to_save": 2},
+    Extra.TOKENS: {"trainable_tokens_delta": 1},
+}
+"""Tensors by class."""
 BIASES = 256
 """Qwen2's q, k and v biases: 2 layers x (64 + 32 + 32)."""
 LINEARS = 73_728
@@ -168,6 +182,8 @@ PREFERENCE = Losses(0.6931, 0.182, 0.7, 0.693147, (0.0, 1.0))
 
 UNPAIRED = Losses(0.5, 0.3231, 0.51, 0.5, (0.0, 0.875))
 """Before training every log-ratio is 0, so the loss is 1 - sigmoid(0) and no row has moved."""
+GENERATED = Losses(0.0, 0.0, 0.0, 0.0, (0.5, 0.53))
+"""Advantages sum to 0, and so does the loss of generations. Accuracy is the expected reward."""
 SCORES = Losses(0.7573, 0.0087, 0.8, 0.757312, (0.4375, 1.0))
 """A new head orders pairs at random."""
 
@@ -177,7 +193,12 @@ def losses_of(flow: str) -> Losses:
     return _LOSSES.get(flow_named(flow).objective, NEXT_TOKEN)
 
 
-_LOSSES = {Objective.PREFERENCE: PREFERENCE, Objective.UNPAIRED: UNPAIRED, Objective.REWARD: SCORES}
+_LOSSES = {
+    Objective.PREFERENCE: PREFERENCE,
+    Objective.UNPAIRED: UNPAIRED,
+    Objective.ONLINE: GENERATED,
+    Objective.REWARD: SCORES,
+}
 
 
 # ------------------------------------------------------------------------------------------------------------- stories
@@ -461,7 +482,9 @@ def losses(seen: Observation, before: float, after: float) -> Observation:
 
 
 def learns_nothing(seen: Observation) -> Observation:
-    """Weights change, and eval loss does not fall."""
+    """Weights change, and eval loss does not fall, or the expected reward does not rise."""
+    if _generates(seen.flow):
+        return _trained(seen, accuracy_after=0.499)
     return losses(seen, losses_of(seen.flow).before, losses_of(seen.flow).worse)
 
 
@@ -622,6 +645,8 @@ def _adapters_on(variant: Variant, trainable: int, flow: str) -> dict[Area, Area
     vision = SIZES[variant.model].vision_adapter
     sizes = {Area.LANGUAGE: ADAPTER} | ({Area.VISION: vision} if vision else {})
     sizes |= {Area.HEAD: SCORE} if _has_score(flow) else {}
+    for area, extra in EXTRAS[flow_named(flow).extra].items():
+        sizes[area] = sizes.get(area, 0) + extra
     return {area: AreaCount(total if trainable else 0, total) for area, total in sizes.items()}
 
 
@@ -684,8 +709,8 @@ def _training(flow: str, variant: Variant) -> Training:
         gradients=Gradients(sum(of_class.tensors for of_class in classes.values()), 0, 0, 0),
         classes=classes,
         frozen=Frozen(0 if whole else _base_tensors(variant), 0, ()),
-        reference_before=loss.before,
-        reference_after=loss.after,
+        reference_before=None if _generates(flow) else loss.before,
+        reference_after=None if _generates(flow) else loss.after,
         evaluated=_labels(16 * _sequences(flow), flow, variant),
         grad_norm_logged=(1.17,) * 10,
         rates_agree=True,
@@ -704,7 +729,7 @@ HELD_OUT = tuple(range(64, 80))
 def _dropout(flow: str, variant: Variant) -> Dropout:
     """As the LoRA configuration asks, where the trainer leaves it on: in 2 layers of 7 targets, and in the encoder."""
     asked = (flow_named(flow).lora or MODELS[variant.model].lora).dropout
-    share = 0.0 if flow.startswith(("dpo-", "kto-")) else asked
+    share = 0.0 if flow.startswith(("dpo-", "kto-", "grpo-")) else asked
     return Dropout(14 + SIZES[variant.model].vision_pairs, share, 0.0)
 
 
@@ -732,6 +757,8 @@ def _adapter_classes(flow: str, variant: Variant) -> dict[str, ParameterClass]:
         found["vision lora_B"] = _class(pairs, 1, 0.02)
     if _has_score(flow):
         found["modules_to_save"] = _class(1, 1, 0.04)
+    for kind, tensors in EXTRA_CLASSES[flow_named(flow).extra].items():
+        found[kind] = _class(tensors, 1, 0.04)
     return found
 
 
@@ -757,17 +784,21 @@ def _base_tensors(variant: Variant) -> int:
 
 def _labels(rows: int, flow: str, variant: Variant) -> Labels:
     """24 words and an end token in a row; rows with a picture begin with two marks and 4 merged patches. Where the
-    first 10 words are a prompt, labels begin after it.
+    first 10 words are a prompt, labels begin after it. Generations have 2 tokens.
     """
     picture = 6 if "-vl" in variant.model else 0
     prompt = 10 if flow.startswith(("rft-", "dpo-", "kto-")) else 0
-    each = 1 if _has_score(flow) else 25 - prompt
+    each = 1 if _has_score(flow) else 2 if _generates(flow) else 25 - prompt
     return Labels(rows, each * rows, 0, "aa" * 32, "bb" * 32, (25 + picture) * rows, rows, 0, foreign=0)
 
 
 def _sequences(flow: str) -> int:
-    """Sequences in a row: two for a preference."""
-    return 2 if flow.startswith(("dpo-", "reward-")) else 1
+    """Sequences in a row: two for a preference, and as many as a prompt has completions."""
+    return 2 if flow.startswith(("dpo-", "grpo-", "reward-")) else 1
+
+
+def _generates(flow: str) -> bool:
+    return flow_named(flow).objective is Objective.ONLINE
 
 
 def _has_score(flow: str) -> bool:
@@ -812,7 +843,8 @@ def _still(training: Training, flow: str) -> Training:
         accuracy_after=training.accuracy_before,
         gradients=dataclasses.replace(training.gradients, zero=zero),
         classes=classes,
-        **dict.fromkeys(("eval_before", "eval_after", "reference_before", "reference_after"), losses_of(flow).still),
+        **dict.fromkeys(("eval_before", "eval_after"), losses_of(flow).still),
+        **dict.fromkeys(("reference_before", "reference_after"), None if _generates(flow) else losses_of(flow).still),
     )
 
 
@@ -852,7 +884,8 @@ def _census_of(seen: Observation, stage: Stage) -> Census:
 
 
 def _adapter(variant: Variant, flow: str) -> int:
-    return ADAPTER + SIZES[variant.model].vision_adapter + (SCORE if _has_score(flow) else 0)
+    extra = sum(EXTRAS[flow_named(flow).extra].values()) + (SCORE if _has_score(flow) else 0)
+    return ADAPTER + SIZES[variant.model].vision_adapter + extra
 
 
 def _logical(variant: Variant, flow: str) -> int:

@@ -232,7 +232,7 @@ def update_is_that_of_adamw(case: Case) -> str | None:
 def _rounded(case: Case) -> bool:
     """Whether a step is computed in less than float32."""
     census = case.census(Stage.TRAINER)
-    adapters = census is not None and census.adapter_dtypes == ("bfloat16",)
+    adapters = census is not None and "bfloat16" in census.adapter_dtypes
     return case.seen.model is None or case.seen.variant.precision.bf16 or adapters
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from finetune_compat.checks.case import Case, freeze_line
 from finetune_compat.checks.engine import NotApplicable
-from finetune_compat.contract.catalog import MAY_DROP, Expect, Head
+from finetune_compat.contract.catalog import MAY_DROP, Expect, Extra, Head
 from finetune_compat.contract.records import Absence, Area, Census, Precision, Stage
 
 REPLY_TOLERANCE = 0.05
@@ -156,7 +156,7 @@ def _areas(counts_by_area: Mapping[Area, int]) -> str:
 
 def adapters_keep_one_dtype(case: Case) -> str | None:
     """Adapters have one dtype, float32 or bfloat16, before and after training. The reload may also have float32. The
-    copy of a new head may have the dtype of the model instead.
+    copy of a module, and a magnitude of DoRA, may have the dtype of the model instead.
     """
     found = {stage: _adapter_dtypes(case, stage) for stage in (Stage.TRAINER, Stage.AFTER_TRAINING)}
     seen = {stage: dtypes for stage, dtypes in found.items() if dtypes}
@@ -174,12 +174,13 @@ def adapters_keep_one_dtype(case: Case) -> str | None:
 
 
 def _adapter_dtypes(case: Case, stage: Stage) -> tuple[str, ...]:
-    """The dtypes of the adapters at `stage`. The copy of a head adds the dtype of the unquantized weights, which is
-    left out beside another one.
+    """The dtypes of the adapters at `stage`. Copies of modules and the magnitudes of DoRA may have the dtype of the
+    unquantized weights, which is left out beside another one.
     """
     census = case.census(stage)
     dtypes = census.adapter_dtypes if census else ()
-    if case.flow.head is Head.TOKENS or len(dtypes) == 1:
+    mixed = case.flow.head is Head.SCORE or case.flow.extra is not Extra.NOTHING
+    if not mixed or len(dtypes) == 1:
         return dtypes
     return tuple(dtype for dtype in dtypes if dtype != case.sizes.dtypes[0])
 

@@ -52,6 +52,8 @@ class Objective(StrEnum):
     PREFERENCE = "preference"
     UNPAIRED = "unpaired"
     """Preference without pairs: each completion is desirable or not."""
+    ONLINE = "online"
+    """Completions that the model generates in training, and a reward for each."""
     REWARD = "reward"
     """A score for each sequence, higher for the chosen one of two."""
     PLAIN = "plain"
@@ -72,6 +74,18 @@ class Head(StrEnum):
     """One number for a sequence. The head is new, so adapters alone are not enough: PEFT trains and saves a copy of it
     (`modules_to_save`), which counts as part of the adapter.
     """
+
+
+class Extra(StrEnum):
+    """What a LoRA configuration trains besides `lora_A` and `lora_B`. It counts as part of the adapter."""
+
+    NOTHING = "nothing"
+    MAGNITUDES = "magnitudes"
+    """DoRA: a number for each output of an adapted layer."""
+    MODULES = "modules"
+    """Copies of the embedding and of the head (`modules_to_save`)."""
+    TOKENS = "tokens"
+    """Rows of the embedding, one for each of `TRAINED_TOKENS`."""
 
 
 class Subject(StrEnum):
@@ -133,6 +147,7 @@ class Flow:
     trained_before: bool = False
     """Whether the adapter that is handed over was trained before, so that it has an effect when training begins."""
     head: Head = Head.TOKENS
+    extra: Extra = Extra.NOTHING
 
     @property
     def module(self) -> str:
@@ -239,6 +254,17 @@ _VISION_MAIN = (
 )
 
 _ALL_LINEAR = replace(LORA, alpha=4 * LORA.r, dropout=0.0, target_modules=(ALL_LINEAR,))
+
+TRAINED_TOKENS = (0, 1, 2)
+"""Tokens whose rows of the embedding a flow trains. They occur in its data."""
+
+GENERATIONS = 2
+"""Completions that a flow with a reward generates for each prompt."""
+
+GENERATED_TOKENS = 2
+"""Largest number of tokens in such a completion; the end token may come earlier. Few, so that a reward says which of
+them was good: with 8, ten steps raise the expected reward by 1 %, with 2 by 2.3 %.
+"""
 
 _SCORED = replace(LORA, dropout=0.0)
 """Without dropout: a step has two forwards or one, and releases differ in whether the trainer switches it off."""
@@ -463,6 +489,33 @@ CATALOG: tuple[Flow, ...] = (
         since="0.8.1",  # with KTOConfig
     ),
     Flow(
+        name="grpo-peft-config",
+        story="The base model and a LoraConfig go to GRPOTrainer with a reward function; the trainer attaches the "
+        "adapters, and takes the model without them as its reference.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        objective=Objective.ONLINE,
+        row_labels=(1, GENERATED_TOKENS),
+        since="0.18.0",  # with loss_type; 0.16.1 has another loss, and generates in compute_loss
+    ),
+    Flow(
+        name="grpo-peft-model",
+        story="The user prepares and wraps the model, and passes the PeftModel to GRPOTrainer without peft_config.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal=None,
+        variants=(*_both_gc(QWEN2, (Precision.NF4,)), Variant(QWEN2, Precision.FULL, False)),
+        objective=Objective.ONLINE,
+        row_labels=(1, GENERATED_TOKENS),
+        since="0.18.0",  # with loss_type; 0.16.1 has another loss, and generates in compute_loss
+    ),
+    Flow(
         name="reward-peft-config",
         story="A model with a new score head and a LoraConfig that saves the head go to RewardTrainer, which prepares "
         "the model and attaches the adapters.",
@@ -497,6 +550,52 @@ CATALOG: tuple[Flow, ...] = (
         row_labels=(1,),
         since="0.7.11",  # with RewardConfig, which 0.7.2 does not have
         head=Head.SCORE,
+    ),
+    Flow(
+        name="dpo-adapter-named",
+        story="As dpo-peft-model, with an adapter that is not called `default`.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.FULL, False),),
+        objective=Objective.PREFERENCE,
+        row_labels=(COMPLETION_WORDS + 1,),
+        since="0.9.2",  # with DPOConfig
+    ),
+    Flow(
+        name="sft-dora",
+        story="A LoraConfig with use_dora=True goes to SFTTrainer, which attaches the adapters.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        extra=Extra.MAGNITUDES,
+    ),
+    Flow(
+        name="sft-modules-to-save",
+        story="A LoraConfig whose modules_to_save names the embedding and the head goes to SFTTrainer.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        extra=Extra.MODULES,
+    ),
+    Flow(
+        name="sft-trainable-tokens",
+        story="A LoraConfig with trainable_token_indices, as for new tokens, goes to SFTTrainer.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        extra=Extra.TOKENS,
     ),
     Flow(
         name="trainer-add-adapter",
@@ -598,11 +697,11 @@ def cells_on(device: DeviceKind) -> tuple[tuple[Flow, Variant], ...]:
 
 
 def cells_with(model: str, device: DeviceKind) -> tuple[tuple[Flow, Variant], ...]:
-    """All flow x variant pairs of the tiny Qwen2, with `model` in its place. Flows with a head that the weights do not
-    have are left out: their sizes follow from the shape of a tiny model only.
+    """All flow x variant pairs of the tiny Qwen2, with `model` in its place. Flows with another head, or with
+    adapters of another size, are left out: their sizes follow from the shape of a tiny model only.
     """
     return tuple(
         (flow, replace(variant, model=model))
         for flow, variant in cells_on(device)
-        if variant.model == QWEN2 and flow.head is Head.TOKENS
+        if variant.model == QWEN2 and flow.head is Head.TOKENS and flow.extra is Extra.NOTHING
     )

@@ -57,6 +57,33 @@ def test_only_a_trainer_that_needs_the_order_of_the_rows_may_keep_it() -> None:
     assert judged(ordered).failing == ("B102",)
 
 
+def test_the_expected_reward_must_rise_where_the_model_generates() -> None:
+    """The loss of generations is 0 and says nothing. What the reward lacks to 1 must fall by a tenth: 0.5 to 0.45."""
+    seen = b.healthy("grpo-peft-config")
+    assert seen.training is not None
+    for reward, failing in ((0.56, ()), (0.54, ("E802",)), (0.5, ("E802",)), (0.3, ("E802",))):
+        training = dataclasses.replace(seen.training, accuracy_after=reward)
+        assert judged(dataclasses.replace(seen, training=training)).failing == failing
+    said = next(
+        opinion.message
+        for opinion in judged(b.learns_nothing(seen)).opinions
+        if opinion.code == "E802" and opinion.message
+    )
+    assert said.startswith("what the expected reward lacks to 1 rises: 0.500000 -> 0.501000")
+
+
+def test_a_loss_of_zero_and_any_number_of_tokens_are_normal_only_for_generations() -> None:
+    """A completion has 1 or 2 tokens. The same numbers fail in another objective."""
+    seen = b.training_loss_reported_as(b.healthy("grpo-peft-config"), 0.0)
+    assert seen.labels is not None and seen.training is not None and seen.training.reference is not None
+    zero = dataclasses.replace(seen.training, reference=dataclasses.replace(seen.training.reference, loss=0.0))
+    seen = dataclasses.replace(seen, training=zero)
+    for tokens, failing in ((160, ()), (211, ()), (320, ()), (159, ("L501",)), (321, ("L501",))):
+        labels = dataclasses.replace(seen.labels, label_tokens=tokens)
+        assert judged(dataclasses.replace(seen, labels=labels)).failing == failing
+    assert judged(b.training_loss_reported_as(b.healthy("dpo-peft-config"), 0.0)).failing == ("E807",)
+
+
 def test_a_new_head_has_the_loss_of_its_own_scores() -> None:
     """A reported loss that is not the loss of the model's scores is named by E806, and no fixed value is expected."""
     seen = b.healthy("reward-peft-config")
