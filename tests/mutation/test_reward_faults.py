@@ -56,10 +56,6 @@ def _freeze(part: str) -> Change:
     return freeze
 
 
-def _train_the_base_head_too(trainer: Any) -> None:
-    trainer.model.base_model.model.score.original_module.weight.requires_grad = True
-
-
 def _forget_the_head(patch: pytest.MonkeyPatch) -> None:
     """The adapter is saved without the trained head, as if `modules_to_save` were ignored."""
     original = peft.PeftModel.save_pretrained
@@ -109,7 +105,6 @@ def _with_a_margin(batch: Any) -> dict[str, Any]:
 PLANTED: tuple[tuple[str, Plant, str], ...] = (
     ("freeze-the-adapters", _after_construction(_freeze("lora_")), "C104"),
     ("freeze-the-head", _after_construction(_freeze("modules_to_save")), "C104"),
-    ("train-the-base-head-too", _after_construction(_train_the_base_head_too), "C104"),
     ("forget-the-head", _forget_the_head, "A202"),
     ("reward-the-rejected", _change_the_loss(_swapped), "G406"),
     ("add-a-margin", _change_the_loss(_with_a_margin), "G406"),

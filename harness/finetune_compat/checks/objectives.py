@@ -144,9 +144,9 @@ _UNPAIRED = Rules(
 
 # ----------------------------------------------------------------------------------------------- rewards of generations
 
-MINIMUM_REWARD_RISE = 0.1
-"""Share by which what the expected reward lacks to 1 must fall in ten steps of a healthy cell. Not yet measured over
-seeds.
+MINIMUM_REWARD_RISE = 0.02
+"""Share by which what the expected reward lacks to 1 must fall in ten steps of a healthy cell. With four seeds on TRL
+0.22 and 1.16 it fell by 4.6 % or more, and by at most 0.2 % with steps in random directions.
 """
 
 

@@ -181,8 +181,7 @@ def _each_batch(trainer: Any, note: Callable[[Sequences], None]) -> Iterator[Non
     """While open, call `note` with every batch before its loss is computed. Up to TRL 0.23 an evaluation first prints
     scores of a part of its rows, which is left out.
     """
-    original, prints = trainer.compute_loss, getattr(trainer, "visualize_samples", None)
-    printing = False
+    original, printing = trainer.compute_loss, False
 
     @functools.wraps(original)
     def noted(model: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
@@ -190,7 +189,7 @@ def _each_batch(trainer: Any, note: Callable[[Sequences], None]) -> Iterator[Non
             note(sequences_of(batch))
         return original(model, batch, *args, **kwargs)
 
-    def printed(*args: Any, **kwargs: Any) -> None:
+    def printed(prints: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         nonlocal printing
         printing = True
         try:
@@ -198,15 +197,16 @@ def _each_batch(trainer: Any, note: Callable[[Sequences], None]) -> Iterator[Non
         finally:
             printing = False
 
-    trainer.compute_loss = noted
-    if prints is not None:
-        trainer.visualize_samples = printed
+    changed: dict[str, Callable[..., Any]] = {"compute_loss": noted}
+    if hasattr(trainer, "visualize_samples"):
+        changed["visualize_samples"] = functools.partial(printed, trainer.visualize_samples)
+    for name, function in changed.items():
+        setattr(trainer, name, function)
     try:
         yield
     finally:
-        del trainer.compute_loss
-        if prints is not None:
-            del trainer.visualize_samples
+        for name in changed:
+            delattr(trainer, name)
 
 
 # ------------------------------------------------------------------------------------------------------------- answers
