@@ -105,7 +105,7 @@ def _subject(named: Mapping[str, nn.Parameter], active: tuple[str, ...]) -> dict
 
 
 def _owned(adapters: Mapping[str, nn.Parameter], by: tuple[str, ...]) -> dict[str, nn.Parameter]:
-    return {name: p for name, p in adapters.items() if adapter_name(name) in by}
+    return {name: p for name, p in adapters.items() if _adapter_name(name) in by}
 
 
 def active_adapters(model: nn.Module) -> tuple[str, ...]:
@@ -115,11 +115,6 @@ def active_adapters(model: nn.Module) -> tuple[str, ...]:
     without a `PeftModel`.
     """
     return tuple(sorted({name for module in model.modules() for name in _active_of(module)}))
-
-
-def adapter_layers(model: nn.Module) -> Iterator[nn.Module]:
-    """The layers of `model` that PEFT adapts."""
-    return (module for module in model.modules() if _is_adapter_layer(type(module)))
 
 
 def _active_of(module: Any) -> Iterable[str]:
@@ -135,7 +130,7 @@ def _is_adapter_layer(kind: type[nn.Module]) -> bool:
     return any(base.__name__ == "BaseTunerLayer" for base in kind.__mro__)
 
 
-def adapter_name(name: str) -> str | None:
+def _adapter_name(name: str) -> str | None:
     """The adapter of the parameter called `name`: PEFT puts the adapter's name into the parameter's name."""
     found = _pattern(r"(?:^|\.)", adapter_marks(), r"\w*\.([^.]+)").search(name)
     return found[1] if found else None

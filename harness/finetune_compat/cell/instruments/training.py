@@ -71,10 +71,6 @@ class GradientLog:
         """Names of the tensors that never received a gradient other than zero."""
         return tuple(sorted(self._zero))
 
-    def silent(self) -> tuple[str, ...]:
-        """Names of the tensors that never received a gradient."""
-        return tuple(sorted(self._silent))
-
     def gradients(self) -> Gradients:
         """The counts of the received gradients."""
         zero = self._zero - self._silent

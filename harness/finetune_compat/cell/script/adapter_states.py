@@ -4,13 +4,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from torch import nn
 from transformers import TrainerCallback
 
-from finetune_compat.cell.instruments.census import adapter_layers, adapter_name
+from finetune_compat.cell.instruments import census
 from finetune_compat.cell.instruments.optimizer import parameters_held
 from finetune_compat.contract.script import AdapterStates
+
+
+def adapter_layers(model: nn.Module) -> Iterator[nn.Module]:
+    """The layers of `model` that PEFT adapts."""
+    return (module for module in model.modules() if census._is_adapter_layer(type(module)))
 
 
 class AdapterLog(TrainerCallback):
@@ -27,7 +34,7 @@ class AdapterLog(TrainerCallback):
         self._layers = list(adapter_layers(given["model"]))
         held = parameters_held(given["optimizer"])
         named = given["model"].named_parameters()
-        self._held = {adapter_name(name) for name, p in named if id(p) in held} - {None}
+        self._held = {census._adapter_name(name) for name, p in named if id(p) in held} - {None}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         if not self._layers:

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from finetune_compat.cell.instruments.census import active_adapters, adapter_layers, has_adapters
+from finetune_compat.cell.instruments.census import active_adapters, has_adapters
+from finetune_compat.cell.script.adapter_states import adapter_layers
 from finetune_compat.cell.script.stories import root
 from finetune_compat.contract.script import Reload
 

@@ -169,7 +169,7 @@ def train(
         found.frozen_after, found.cut, found.steps_left = probe.frozen_after, ends.left_out > 0, ends.left_out
         batches.stale_from = probe.stale_from or kept.first()
         found.adapters = states.states()
-        found.own_idle = tuple(name for name in probe.gradients.silent() if name in probe.own)
+        found.own_idle = tuple(sorted(probe.gradients._silent & set(probe.own)))
     found.resets, found.taught, found.probe = loading.resets, lessons.taught(), batches.probe
     found.computed = Computed(asked=computing.asked_of(trainer.args), seen=tuple(sorted(computed)))
     if loaded is not None:
