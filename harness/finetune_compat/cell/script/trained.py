@@ -233,7 +233,7 @@ def resume(trainer: Any, run: Callable[[], Any]) -> bool:
     Returns:
         Whether the weights differ between the end of loading the checkpoint and the first step.
     """
-    ends = _Ends(1)
+    ends = _Ends(1, trainer.model)
     trainer.add_callback(ends)
     try:
         with resuming.watched(trainer, _to_train(trainer.model)) as loading:
