@@ -70,7 +70,7 @@ HANDED = (
         ("F001",),
         ("max_seq_length (closest name: max_length)", "warmup_ratio"),
     ),
-    Handed("r19b_diverges", NEW, 1, ("E808",), ("eval loss diverges",)),
+    Handed("r19b_diverges", NEW, 1, ("E808", "E811"), ("eval loss diverges",)),
 )
 
 
