@@ -59,12 +59,14 @@ class Search:
             if cell.change is Change.REGRESSED and cell.exception is None and cell.after is not None:
                 by_cause.setdefault(_cause(cell.after), []).append(cell)
         found: dict[str, SafeTarget] = {}
+        # Starting a stack takes longer than a cell: what runs for one cause is cached for the next.
+        firsts = tuple(parse_cell(f"/{same[0].name}").test for same in by_cause.values())
         for same in by_cause.values() if self.bound else ():
-            target = self._of_cause(given, same)
+            target = self._of_cause(given, same, firsts)
             found.update({cell.name: target for cell in same} if target else {})
         return found
 
-    def _of_cause(self, given: Compared, cells: Sequence[CellChange]) -> SafeTarget | None:
+    def _of_cause(self, given: Compared, cells: Sequence[CellChange], firsts: tuple[str, ...]) -> SafeTarget | None:
         package = self._suspect(given, cells)
         if package is None:
             return None
@@ -76,7 +78,7 @@ class Search:
         every = tuple(parse_cell(f"/{cell.name}").test for cell in cells)
         one = GateSelection(cells=every[:1])
         expected = on_releases(self.known, package.package, [cell.name for cell in cells]) if self.known else {}
-        found = search(package, there, lambda release: self._try(package, release, one), self.bound, expected)
+        found = search(package, there, lambda release: self._try(package, release, one, firsts), self.bound, expected)
         return self._confirmed(found, package, there, GateSelection(cells=every)) if len(every) > 1 else found
 
     def _confirmed(
@@ -134,12 +136,15 @@ class Search:
             froze=[file for freeze in freezes if (file := called_by_the_script(freeze))],
         )
 
-    def _try(self, package: Suspect, release: Release, selection: GateSelection) -> Tried | None:
+    def _try(
+        self, package: Suspect, release: Release, selection: GateSelection, also: tuple[str, ...] = ()
+    ) -> Tried | None:
+        """The result of the selected cells on a release. The cells of `also` run with them."""
         version = str(release.version)
         self.runner.progress(f"does {package.package} {version} pass?")
         try:
             of = self._with(package, release)
-            self.runner.cells(of, selection)
+            self.runner.cells(of, GateSelection(cells=tuple(dict.fromkeys((*selection.cells, *also)))))
         except RegistryUnreachable as error:
             self.runner.progress(f"{version}: {error.what}")
             return None

@@ -14,10 +14,12 @@ import builders as b
 import pytest
 from finetune_compat.checks.judge import judge
 from finetune_compat.contract.catalog import flow_named
+from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.gate import search as search_module
-from finetune_compat.gate.decision import SafeTarget, Tried
+from finetune_compat.gate.decision import Rule, SafeTarget, Tried
 from finetune_compat.gate.search import search
+from finetune_compat.gate.sides import GateSelection
 from finetune_compat.gate.targets import Suspect
 from finetune_compat.stacks.index import Release
 from finetune_compat.stacks.locks import Unsolvable
@@ -131,6 +133,34 @@ class TestSearch:
         target, _ = found({*ABOVE[:above], *BETWEEN[between:]}, bound=20)
         assert (target.version if target.above else None) == (ABOVE[above] if above < len(ABOVE) else None)
         assert target.between == (BETWEEN[between - 1] if between else None)
+
+
+def test_cells_of_all_causes_run_in_one_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search for the next cause finds them in the store. Each cause is judged by its own cell."""
+    ran: list[tuple[str, ...]] = []
+    seen = b.healthy("sft-peft-model")
+    verdicts = tuple(
+        replace(judge(one, flow_named(seen.flow), ()), cell=f"trl0.23-py311/{name}")
+        for one, name in ((seen, CELL), (b.frozen(seen), CELL.replace("nf4", "int8")))
+    )
+
+    class Runs:
+        def cells(self, _: object, selection: GateSelection) -> None:
+            ran.append(selection.cells)
+
+        def progress(self, _: str) -> None: ...
+
+        def results(self) -> Any:
+            return SimpleNamespace(verdicts=verdicts)
+
+    release = SimpleNamespace(stack="trl0.23-py311", lock=None, rule=Rule.ROW)
+    monkeypatch.setattr(search_module, "of_release", lambda *_: release)
+    of = search_module.Search(Any, Runs(), release, release, DeviceKind.CPU, 6)  # type: ignore[arg-type]
+    one, other = (parse_cell(verdict.cell).test for verdict in verdicts)
+    for own, passes in ((one, True), (other, False)):
+        found = of._try(ASKED, Release(Version("0.23.1"), date(2025, 9, 1)), GateSelection(cells=(own,)), (one, other))
+        assert found is not None and found.passes is passes
+    assert ran == [(one, other), (other, one)]
 
 
 class TestSuspects:

@@ -262,8 +262,12 @@ def target(found: SafeTarget, gate: Gate) -> str:
     """The nearest safe release, and the extent of the search."""
     asked = gate.after.versions.get(found.package, gate.after.asked)
     untried = f" {found.untried} more were not tried." if found.untried else ""
-    failed = [f"{tried.version} ({wording.shortened(tried.reason)})" for tried in found.tried if not tried.passes]
-    others = f" Tried and did not pass: {', '.join(failed)}." if failed else ""
+    failed: dict[str, list[str]] = {}
+    for tried in found.tried:
+        if not tried.passes:  # the line that froze has its own place, and moves from release to release
+            failed.setdefault(tried.reason.partition("; frozen by ")[0], []).append(tried.version)
+    each = (f"{', '.join(versions)} ({wording.shortened(reason)})" for reason, versions in failed.items())
+    others = f" Tried and did not pass: {'; '.join(each)}." if failed else ""
     if found.version is None:
         return f"No safe release of {found.package} was found.{others}{untried}"
     which = nearest(found)

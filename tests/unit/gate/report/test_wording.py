@@ -132,6 +132,12 @@ class TestTargets:
             "trl 0.23.1 is the first release above 0.22.2 that passes. 0.20.0 passes too, below it. "
             "Tried and did not pass: 0.23.0 (C104 fails)."
         )
+        reason = "trl#3926: C104 0 trainable at trainer"
+        same = tuple(Tried(version, False, f"{reason}; frozen by a.py:{version}") for version in ("0.23.0", "0.21.0"))
+        tried = (*same, Tried("0.20.0", False, "another"), Tried("0.23.1", True, ""))
+        assert wording.target(replace(TARGET, tried=tried), flagship).endswith(
+            f"Tried and did not pass: 0.23.0, 0.21.0 ({reason}); 0.20.0 (another)."
+        )
         none = replace(TARGET, version=None, tried=TARGET.tried[:1], untried=4)
         assert wording.target(none, flagship) == (
             "No safe release of trl was found. Tried and did not pass: 0.23.0 (C104 fails). 4 more were not tried."
