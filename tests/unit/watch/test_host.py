@@ -306,7 +306,7 @@ pathlib.Path("pids.part").write_text(" ".join(map(str, pids)))
 os.rename("pids.part", "pids")
 time.sleep(600)
 """
-"""A script that saves, overwrites a file, and starts processes in other process groups, one of which has lost its parent."""
+"""A script that saves, overwrites a file, and starts processes in other process groups. One has lost its parent."""
 
 RUNS_IT = """
 import sys
