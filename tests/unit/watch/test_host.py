@@ -289,6 +289,7 @@ def save(owner, place):
 
 for place in ("full", "deep/new"):
     process.current.kept.saving(save)(None, place)
+pathlib.Path("full/mine").write_text("a few steps of training")
 sleeps = "print(0, flush=True); import time; time.sleep(600)"
 refuses = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + sleeps
 alone = {"start_new_session": True}
@@ -305,7 +306,7 @@ pathlib.Path("pids.part").write_text(" ".join(map(str, pids)))
 os.rename("pids.part", "pids")
 time.sleep(600)
 """
-"""A script that saves, and starts processes in other process groups, one of which has lost its parent."""
+"""A script that saves, overwrites a file, and starts processes in other process groups. One has lost its parent."""
 
 RUNS_IT = """
 import sys
@@ -326,7 +327,7 @@ cli.main(watching if sys.argv[2] == "watch" else ["gate", "--from", "a", "--to",
 def watching(command: str, signals: Mapping[signal.Signals, Any]) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """Run the command while its script sleeps; yield the pids of the script and of its child processes."""
     Path("full").mkdir()
-    Path("full", "mine").touch()
+    Path("full", "mine").write_text("weeks of training")
     Path("temporary").mkdir()
     Path("train.py").write_text(STARTS_OTHERS)
     before = {number: signal.signal(number, handler) for number, handler in signals.items()}
@@ -342,6 +343,7 @@ def watching(command: str, signals: Mapping[signal.Signals, Any]) -> Iterator[tu
                 time.sleep(0.05)
             pids += map(int, Path("pids").read_text().split())
             assert Path("full/model").is_symlink() and Path("full/model").exists()
+            assert Path("full/mine").read_text() == "a few steps of training"
             assert Path("deep/new/model").is_symlink() is (command == "gate")
             yield process, pids
         finally:
@@ -366,7 +368,7 @@ def with_default_handlers(*numbers: signal.Signals) -> dict[signal.Signals, Any]
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 class TestASignal:
-    """A terminated watch leaves no process, no link and no folder."""
+    """A terminated watch leaves no process, no link, no folder, and no file of the user that the script overwrote."""
 
     @pytest.mark.parametrize(
         ("command", "number", "code"),
@@ -385,6 +387,7 @@ class TestASignal:
             assert [pid for pid in pids if not gone(pid)] == []
         assert (process.returncode, error.splitlines()[-1]) == (code, f"interrupted by {number.name}")
         assert [path.name for path in Path("full").iterdir()] == ["mine"]
+        assert Path("full/mine").read_text() == "weeks of training"
         assert Path("deep").exists() is (command == "watch")  # a watch does not redirect what the script saves
         assert list(Path("temporary").iterdir()) == []
 
@@ -414,6 +417,7 @@ class TestASignal:
         monkeypatch.setattr(tempfile, "tempdir", str(left))
         with host.temporary_folder() as own:
             assert [path.name for path in Path("full").iterdir()] == ["mine"]
+            assert Path("full/mine").read_text() == "weeks of training"
             assert [str(path) for path in left.iterdir()] == [own]
             with host.temporary_folder() as other:
                 assert Path(own).is_dir() and Path(other).is_dir()  # a watch that lives keeps its folder
