@@ -24,7 +24,7 @@ from finetune_compat.contract.catalog import DEEP_CELLS, Tier, cells_on
 from finetune_compat.contract.errors import CompatError, ExitCode, UnknownName
 from finetune_compat.contract.options import DeviceChoice
 from finetune_compat.contract.records import REPORTED, DeviceKind
-from finetune_compat.contract.verdict import Outcome
+from finetune_compat.contract.verdict import Kind, Outcome
 from finetune_compat.gate.inputs import read_side
 from finetune_compat.gate.mixture import Two
 from finetune_compat.gate.resolve import Resolved, resolve
@@ -156,7 +156,7 @@ class _Measuring:
         inner, outer = self._inside(), self._resolved(self.edge.outside)
         inside = self.bench.probe(inner)
         outside = self.bench.probe(self._alone(inner, outer))
-        if outside.measured.state is None:
+        if not _ran(outside):
             outside = self.bench.probe(outer)
         return MeasuredEdge(
             issue=self.issue.id,
@@ -206,13 +206,17 @@ class _Measuring:
 
     def _holds(self, inside: Probe, outside: Probe) -> bool | None:
         """Whether the cell is as listed inside, as listed outside, and the signature is listed inside only."""
-        if any(probe.verdict is None or probe.measured.state is None for probe in (inside, outside)):
-            return None
         one, other = inside.verdict, outside.verdict
-        if one is None or other is None or other.outcome is Outcome.INFRASTRUCTURE:
+        if one is None or other is None or not (_ran(inside) and _ran(outside)):
             return None
+        if other.kind is Kind.PLATFORM and self.issue.kind is not Kind.PLATFORM:
+            return None  # the machine ends the cell before the issue could show
         listed_inside = one.outcome is Outcome.XFAIL and self.issue.id in one.issues
         return listed_inside and other.outcome in (Outcome.PASS, Outcome.XFAIL)
+
+
+def _ran(probe: Probe) -> bool:
+    return probe.verdict is not None and probe.verdict.outcome not in (Outcome.INFRASTRUCTURE, Outcome.UNINSTALLABLE)
 
 
 def _side(version: Version, probe: Probe) -> Side:

@@ -13,7 +13,7 @@ from finetune_compat.bisect.probe import Bench, Probe
 from finetune_compat.checks.ledger import Signature, load_ledger
 from finetune_compat.checks.windows_measured import MeasuredEdge, read_windows
 from finetune_compat.contract.errors import UnknownName
-from finetune_compat.contract.verdict import Outcome, Symptom, Verdict
+from finetune_compat.contract.verdict import Kind, Outcome, Symptom, Verdict
 from finetune_compat.evidence import windows
 from finetune_compat.evidence.windows import cell_of, chosen, edges_among, measure, windows_command
 from finetune_compat.gate.resolve import Resolved
@@ -99,7 +99,7 @@ def stand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, in_places: Any) -> Ca
             version = "0.20.0" if verdict is inside else "0.19.1"
             versions = {"trl": version, "peft": "0.16.0" if moved else "0.15.2"}
             missing = "with" in of.asked and not alone
-            return Probe(of.asked, versions, Measured(None if missing else "x", "no environment"), verdict)
+            return Probe(of.asked, versions, Measured(None, "no environment"), None if missing else verdict)
 
         def resolve(_: Any, asked: str, *__: Any) -> Any:
             lock = type("Lock", (), {"requirements": {"trl": asked.rpartition("=")[2]}})()
@@ -147,8 +147,9 @@ class TestMeasuring:
             (PASSED, PASSED, False),
             (dataclasses.replace(SHOWN, issues=("other",)), PASSED, False),
             (SHOWN, LOST, None),
+            (SHOWN, dataclasses.replace(SHOWN, issues=("cpu",), kind=Kind.PLATFORM), None),
         ],
-        ids=["gone", "another issue outside", "unlisted outside", "not inside", "another inside", "lost"],
+        ids=["gone", "another outside", "unlisted outside", "not inside", "another inside", "lost", "machine outside"],
     )
     def test_an_edge_holds_where_both_sides_are_as_listed(
         self, stand: Callable[..., list[str]], inside: Verdict, outside: Verdict, holds: bool | None
