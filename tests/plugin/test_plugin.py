@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from builders import NF4, UNLISTED
 from finetune_compat.checks import Outcome
+from finetune_compat.contract.catalog import cells_on
 from finetune_compat.contract.plan import Plan, PlannedCell
 from finetune_compat.contract.records import DeviceKind, EndCause, Precision, Variant
 from finetune_compat.machine.places import PACKAGE
@@ -26,6 +27,7 @@ CELL = """
 import os, time
 import builders
 from finetune_compat.cell import runner
+from finetune_compat.contract.catalog import cells_on
 from finetune_compat.contract.plan import Plan, PlannedCell
 
 def test_flow(plan: Plan, planned: PlannedCell) -> None:
@@ -151,19 +153,21 @@ def test_a_process_that_cannot_collect_selects_nothing(cells: pytest.Pytester, t
 # ------------------------------------------------------------------------------------------------------- lost processes
 
 
+@pytest.mark.parametrize("fork", [False, True])
 @pytest.mark.parametrize(
     ("fate", "limit_s"),
     [("os._exit(139)", 60.0), ("time.sleep(60)", 2.0), ("[os.kill(os.getpid(), 19) for _ in iter(int, 1)]", 2.0)],
 )
 def test_a_worker_that_crashes_hangs_or_is_stopped_loses_its_cell_alone(
-    cells: pytest.Pytester, tmp_path: Path, fate: str, limit_s: float
+    cells: pytest.Pytester, tmp_path: Path, fate: str, limit_s: float, *, fork: bool
 ) -> None:
     """The worker is replaced, other cells are unaffected, and the lost cell is an infrastructure failure.
 
     The stopped one stops itself for ever: a kernel continues the stopped processes of an orphaned process group.
     """
     plan = planned(tmp_path / "run", limit_s=limit_s)
-    result = run(cells, plan, "-n", "1", "--max-worker-restart=3", fate=fate)
+    forked = ("--fork-after", "pytest") if fork else ()
+    result = run(cells, plan, "-n", "1", "--max-worker-restart=3", *forked, fate=fate)
     result.assert_outcomes(passed=2, failed=1)
     assert selected(plan) == IDS
     assert outcomes(plan, result.ret) == {
@@ -177,13 +181,16 @@ HOARD = "held = bytearray(1 << 30); time.sleep(60)"
 """Fill a gigabyte of zeroes page by page; the process is ended long before a minute is over."""
 
 
+@pytest.mark.parametrize("forked", [(), ("--fork-after", "pytest")])
 def test_a_worker_that_holds_too_much_memory_is_ended_and_its_cell_alone(
-    cells: pytest.Pytester, tmp_path: Path
+    cells: pytest.Pytester, tmp_path: Path, forked: tuple[str, ...]
 ) -> None:
-    """The file has the reason and the amount; other cells are unaffected."""
+    """The file has the reason and the amount; other cells are unaffected. A forked worker is not the process that
+    xdist started.
+    """
     limit = 400 * 2**20
     plan = planned(tmp_path / "run", memory_limit=limit)
-    result = run(cells, plan, "-n", "1", "--max-worker-restart=3", fate=HOARD)
+    result = run(cells, plan, "-n", "1", "--max-worker-restart=3", *forked, fate=HOARD)
     result.assert_outcomes(passed=2, failed=1)
     assert outcomes(plan, result.ret)[IDS[1]] is Outcome.INFRASTRUCTURE
     started, _ = read_observations(Path(plan.run) / "observations.jsonl")
@@ -210,6 +217,72 @@ def test_the_limit_is_for_one_cell_and_not_for_all(cells: pytest.Pytester, tmp_p
     )
     result = cells.runpytest_subprocess(*_configured(), "--plan", f"{plan.run}/plan.json", str(file))
     result.assert_outcomes(passed=3)
+
+
+# ------------------------------------------------------------------------------------------------------- more workers
+
+MANY = tuple(PlannedCell(flow.name, variant, ()) for flow, variant in cells_on(DeviceKind.CPU)[:40])
+
+NAMES_ITS_WORKER = """
+import os
+import time
+from pathlib import Path
+
+LOG = Path(__file__).with_name("ran")
+
+def workers():
+    return {line.split(" ", 1)[0] for line in LOG.read_text().splitlines()}
+
+def test_flow(plan, planned):
+    with LOG.open("a") as file:
+        file.write(f"{os.environ['PYTEST_XDIST_WORKER']} {os.getppid()} {planned}\\n")
+    end = time.monotonic() + PATIENCE
+    while len(workers()) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+"""
+"""Cells that wait as long as PATIENCE for a second worker to have one."""
+
+
+def who_ran(cells: pytest.Pytester, plan: Plan, *arguments: str, patience: float) -> list[list[str]]:
+    """Worker, the worker's parent, and cell of everything that ran."""
+    file = cells.makepyfile(test_flows=NAMES_ITS_WORKER.replace("PATIENCE", f"{patience}"))
+    result = cells.runpytest_subprocess(
+        *_configured(), "--plan", f"{plan.run}/plan.json", "-n", "1", "--maxschedchunk=1", *arguments, str(file)
+    )
+    result.assert_outcomes(passed=len(plan.cells))
+    log = file.with_name("ran").read_text(encoding="utf-8")
+    return [line.split(" ", 2) for line in log.splitlines()]
+
+
+def allow(plan: Plan, workers: int) -> None:
+    """Do as the host when cores are idle."""
+    plan.workers_file.parent.mkdir()
+    plan.workers_file.write_text(f"{workers}", encoding="utf-8")
+
+
+@pytest.mark.parametrize("forked", [True, False])
+def test_workers_join_as_many_as_the_host_allows(cells: pytest.Pytester, tmp_path: Path, *, forked: bool) -> None:
+    """Each cell runs once. Forked workers have one parent, which is not the process that distributes the cells."""
+    plan = planned(tmp_path / "run", MANY)
+    allow(plan, 3)
+    more = ("--fork-after", "pytest,finetune_compat.checks") if forked else ()
+    ran = who_ran(cells, plan, "--joining", *more, patience=60)
+    assert sorted(cell for _, _, cell in ran) == sorted(map(str, MANY))
+    assert {worker for worker, _, _ in ran} <= {"gw0", "gw1", "gw2"}
+    assert len({worker for worker, _, _ in ran}) > 1
+    assert len({parent for _, parent, _ in ran}) == 1
+    assert selected(plan) == [plan.id_of(cell) for cell in MANY]
+
+
+@pytest.mark.parametrize(("allowed", "arguments"), [(1, ("--joining",)), (2, ())])
+def test_none_joins_unless_it_is_allowed(
+    cells: pytest.Pytester, tmp_path: Path, allowed: int, arguments: tuple[str, ...]
+) -> None:
+    """The host knows whether other stacks need the core."""
+    plan = planned(tmp_path / "run", MANY[:10])
+    allow(plan, allowed)
+    ran = who_ran(cells, plan, *arguments, patience=0)
+    assert [worker for worker, _, _ in ran] == ["gw0"] * 10
 
 
 # ---------------------------------------------------------------------------------------------------------------- GPUs

@@ -13,6 +13,7 @@ from typing import cast
 
 import pytest
 
+from finetune_compat.cell.forking.workers import ForkServer, Joining
 from finetune_compat.cell.gpus import GPU, Gpus
 from finetune_compat.cell.own_time import own_time
 from finetune_compat.cell.time_limit import limited
@@ -28,6 +29,8 @@ _PLAN = pytest.StashKey[Plan]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--plan` names the host's plan file."""
     parser.addoption("--plan", type=Path, help="plan file written by the host (finetune_compat.contract.plan)")
+    parser.addoption("--joining", action="store_true", help="add workers while the plan's workers file allows more")
+    parser.addoption("--fork-after", default="", help="fork the workers from a process that imported these modules")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,23 +47,30 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker is None:
         _watch(config, plan)
     if plan.device is DeviceKind.CUDA:
-        _pin_gpu(config)
+        _pin_gpu(config, plan)
 
 
-def _pin_gpu(config: pytest.Config) -> None:
+def _pin_gpu(config: pytest.Config, plan: Plan) -> None:
     """In a worker, make only the GPU visible that the controller assigned. In the controller, register `Gpus`."""
     workers = getattr(config.option, "numprocesses", None)
     if hasattr(config, "workerinput"):
         os.environ["CUDA_VISIBLE_DEVICES"] = config.workerinput[GPU]
     elif workers:
         seen = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
-        config.pluginmanager.register(Gpus(seen or [str(number) for number in range(workers)]), "compat-gpus")
+        gpus = Gpus(seen or [str(number) for number in range(workers)], Path(plan.run) / "gpus")
+        config.pluginmanager.register(gpus, "compat-gpus")
 
 
 def _watch(config: pytest.Config, plan: Plan) -> None:
     """In the controller, register what watches and adds workers. Without workers, no memory limit applies."""
     if getattr(config.option, "numprocesses", None):
         config.pluginmanager.register(Watch(plan), "compat-watch")
+        if config.option.joining:
+            config.pluginmanager.register(Joining(plan, config), "compat-joining")
+        if config.option.fork_after:
+            server = ForkServer(config.option.fork_after.split(","), plan.scratch)
+            config.add_cleanup(server.close)
+            config.option.tx = [server.spec] * len(config.option.tx)
     elif plan.memory_limit is not None and not config.option.collectonly:
         print("the memory limit does not apply: there is no worker (-n 0)", flush=True)
 

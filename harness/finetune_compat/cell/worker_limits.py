@@ -47,9 +47,8 @@ def stopped(pid: int) -> bool:
         return False
 
 
-def _pid(node: Any) -> int:
-    """The process id of a worker, from execnet's handle: a request to the worker would wait for its cell to end."""
-    return int(node.gateway._io.popen.pid)
+_ASK = "import os; channel.send(os.getpid())"
+"""What a worker runs to send its process id. What execnet started may be a client of the server that forked it."""
 
 
 class Watch:
@@ -60,6 +59,8 @@ class Watch:
         self._look = look
         self._cells = {str(cell): cell for cell in plan.cells}
         self._began: dict[str, float] = {}
+        self._pids: dict[str, int] = {}
+        """Process id by worker."""
         self._held: dict[int, int] = {}
         """Bytes at the last reading, by process id."""
         self._stopped: dict[int, float] = {}
@@ -77,9 +78,16 @@ class Watch:
         self._over.set()
 
     @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Called before a worker is set up: ask for its process id. Later, an answer would wait for its cells."""
+        answer = node.gateway.remote_exec(_ASK)
+        self._pids[node.gateway.id] = answer.receive()
+        answer.waitclose()
+
+    @pytest.hookimpl(optionalhook=True)
     def pytest_testnodeready(self, node: Any) -> None:
         """Called when a worker is ready: watch its process."""
-        self._held[_pid(node)] = 0
+        self._held[self._pids[node.gateway.id]] = 0
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Called when a worker begins a cell: note the time."""
@@ -90,7 +98,7 @@ class Watch:
         """Called when a worker ended in the middle of a cell: append a line with the cause, as far as known."""
         cell = self._cells.get(crashitem.partition("[")[2].removesuffix("]"))
         if cell is not None:
-            runner.append(self._plan, self._started(cell, crashitem, _pid(report.node)))
+            runner.append(self._plan, self._started(cell, crashitem, self._pids[report.node.gateway.id]))
 
     def _started(self, cell: PlannedCell, nodeid: str, pid: int) -> Started:
         seconds = time.monotonic() - self._began.get(nodeid, time.monotonic())

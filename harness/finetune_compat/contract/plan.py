@@ -24,6 +24,7 @@ APART = (
     "finetune_compat",  # the version, and names for users' training code
     "finetune_compat.contract.catalog",  # counted by value
     "finetune_compat.cell.fixtures",  # for users' tests
+    "finetune_compat.cell.forking",
     "finetune_compat.cell.gpus",
     "finetune_compat.cell.own_time",
     "finetune_compat.cell.storing",

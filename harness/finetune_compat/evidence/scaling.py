@@ -7,28 +7,55 @@ slower when others are busy.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from finetune_compat.contract.catalog import Tier
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.evidence.shards import durations
-from finetune_compat.machine.gpus import USUAL
+from finetune_compat.evidence.simulation import simulated
 from finetune_compat.machine.places import places
 from finetune_compat.machine.units import counted
-from finetune_compat.run.estimate import START_S, expected, makespan
-from finetune_compat.run.parts import Part, least, split, whole_stacks
+from finetune_compat.run.estimate import START_S, expected, least, loads, makespan
+from finetune_compat.run.parts import split
+from finetune_compat.run.ray_engine import parts_of
+from finetune_compat.run.workers import JOIN_S
 
 CORES = (2, 16, 64, 128)
 GPUS = (1, 2, 4, 8)
+JOBS = (16, 61)
 
 ON_A_GPU = 8
-"""Processes with tiny models that share a GPU in the model. `ray_engine.CELL_GPU_BYTES` allows as many on 16 GB."""
+"""Processes with tiny models that share a GPU in the model. `gpus.CELL_BYTES` allows as many on 16 GB."""
 
 PAGE = "scaling.md"
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a run of the same cells takes in three ways, in seconds."""
+
+    on: str
+    bound: float
+    """No schedule is below it."""
+    local: float
+    """By the engine of one machine."""
+    ray: float
+    """By the engine of a Ray cluster with as many cores."""
+
+
+def rows_of(seconds: Mapping[str, float]) -> tuple[Row, ...]:
+    """The rows of the table for cells with these durations."""
+    machines = {f"{cores} cores": cores for cores in CORES}
+    machines |= {counted(gpus, "GPU"): gpus * ON_A_GPU for gpus in GPUS}
+    return tuple(
+        Row(on, _bound(seconds, cores), simulated(seconds, cores), _ray(seconds, cores))
+        for on, cores in machines.items()
+    )
+
+
 def scaling(baseline: str) -> str:
-    """The table as Markdown.
+    """The tables as Markdown.
 
     Raises:
         CompatError: the baseline does not exist.
@@ -37,16 +64,13 @@ def scaling(baseline: str) -> str:
     took = durations(baseline, DeviceKind.CPU, Tier.FULL)
     seconds = expected(took, took)
     stacks = {parse_cell(cell).stack for cell in seconds}
-    head = f"{counted(len(seconds), 'cell')} of {counted(len(stacks), 'stack')}"
-    rows = [_row(f"{cores} cores", seconds, cores, _longest(whole_stacks(seconds, cores))) for cores in CORES]
-    rows += [_row(f"{counted(gpus, 'GPU')}", seconds, gpus * ON_A_GPU, one_by_one(seconds, gpus)) for gpus in GPUS]
     return _PAGE.format(
-        head=head,
+        head=f"{counted(len(seconds), 'cell')} of {counted(len(stacks), 'stack')}",
         baseline=baseline,
         start=START_S,
-        rows="\n".join(rows),
-        default=one_by_one(seconds, USUAL.most) / 60,
-        most=USUAL.most,
+        join=JOIN_S,
+        rows="\n".join(map(_line, rows_of(seconds))),
+        shards="\n".join(_shards(seconds, jobs) for jobs in JOBS),
         shared=ON_A_GPU,
     )
 
@@ -55,19 +79,26 @@ _PAGE = """\
 # How a run scales
 
 Minutes for {head}: a model with the durations of the committed baseline `{baseline}`. The start of a stack takes
-{start:.0f} s. `compat shards --scaling` prints the table and writes this page.
+{start:.0f} s. `compat shards --scaling` prints the tables and writes this page.
 
-| on | lower bound | by stacks | by parts of cells | parts / bound |
-|---|---|---|---|---|
+| on | lower bound | `compat run` | / bound | `compat run --engine ray` | / bound |
+|---|---|---|---|---|---|
 {rows}
 
 - The lower bound is the time of all cells, with one start for each stack and core, divided by the cores, and at least
   that of the longest cell with a start. No schedule is below it.
-- By stacks: on cores, each stack on one core, the longest first. On GPUs, one stack after another, with a worker on
-  each GPU, as nox runs them: {default:.1f} minutes with the default of {most} GPUs.
-- By parts of cells: `compat run --engine ray` and `compat shards`. A stack may be in several parts, and each part
-  starts it. {shared} processes share a GPU.
-- Cells are taken to be as long on a GPU as on a CPU: none was measured on a GPU.
+- `compat run`: stacks start the longest first, one on each core. When none waits, an idle core gets a worker of the
+  stack that would end last, which takes at most {join:.1f} s to join. The model makes the decisions of the engine.
+- `compat run --engine ray`: cells are split into parts, and each part starts its stacks. The next part goes to the
+  first idle core.
+- {shared} processes share a GPU, and each has a core. Cells are taken to be as long on a GPU as on a CPU: none was
+  measured on a GPU.
+
+Parts of `compat shards`, for machines that do not know of each other:
+
+| jobs | longest part | mean part | longest / mean |
+|---|---|---|---|
+{shards}
 """
 
 
@@ -82,19 +113,20 @@ def write_page(baseline: str) -> str:
     return text
 
 
-def one_by_one(seconds: Mapping[str, float], gpus: int) -> float:
-    """Seconds of all stacks one after another, with a worker on each GPU."""
-    by_stack: dict[str, list[float]] = {}
-    for cell, needs in seconds.items():
-        by_stack.setdefault(parse_cell(cell).stack, []).append(needs)
-    return sum(START_S + makespan(cells, gpus) for cells in by_stack.values())
+def _bound(seconds: Mapping[str, float], cores: int) -> float:
+    return least(loads(seconds).values(), max(seconds.values()), cores)
 
 
-def _row(on: str, seconds: Mapping[str, float], workers: int, today: float) -> str:
-    bound, parts = least(seconds, workers), _longest(split(seconds, workers))
-    figures = (f"{each / 60:.2f}" for each in (bound, today, parts))
-    return f"| {on} | {' | '.join(figures)} | {parts / bound:.2f} |"
+def _ray(seconds: Mapping[str, float], cores: int) -> float:
+    return makespan([part.seconds for part in parts_of(seconds, cores)], cores)
 
 
-def _longest(parts: list[Part] | tuple[Part, ...]) -> float:
-    return max(part.seconds for part in parts)
+def _line(row: Row) -> str:
+    local, ray = (f"{each / 60:.2f} | {each / row.bound:.2f}" for each in (row.local, row.ray))
+    return f"| {row.on} | {row.bound / 60:.2f} | {local} | {ray} |"
+
+
+def _shards(seconds: Mapping[str, float], jobs: int) -> str:
+    parts = [part.seconds for part in split(seconds, jobs)]
+    longest, mean = max(parts), sum(parts) / len(parts)
+    return f"| {jobs} | {longest / 60:.2f} | {mean / 60:.2f} | {longest / mean:.2f} |"

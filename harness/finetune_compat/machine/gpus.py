@@ -86,6 +86,22 @@ USUAL = Wanted(most=2, idle_below=2.0, larger_than=40.0)
 """The default: idle GPUs with enough memory for QLoRA on a model with eight billion parameters."""
 
 
+CELL_BYTES = 2_000_000_000
+"""Memory of a GPU to reserve for a process with tiny models: CUDA's context and kernels, which take most of it, and
+torch's cache. Not yet measured.
+"""
+
+
+def fitting(gpus: Sequence[Gpu]) -> int:
+    """Processes with tiny models that fit into the free memory of these GPUs; at least one for each."""
+    return sum(max(1, gpu.free // CELL_BYTES) for gpu in gpus)
+
+
+def as_given(number: int) -> Wanted:
+    """Asks for `number` visible GPUs, however busy: they were chosen, and other sessions of the same run use them."""
+    return Wanted(most=number, idle_below=float(2**40), larger_than=0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The GPUs to run on, and the reasons against the others."""

@@ -5,7 +5,7 @@ machine     how many stacks at once, and threads each, from cores, memory and GP
 priority    what a budget is spent on first, and what it leaves out
 importance  why a cell is important, from the store and the ledger
 estimate    what cells will take, by what they took
-workers     how many workers each stack has
+workers     how many workers each stack has, while it runs
 parts       cells in parts of similar duration, for cores and machines
 progress    what is done, failed and left, from a run's observations as they come
 cached_run  a run of cached observations

@@ -6,7 +6,6 @@ import heapq
 import statistics
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from types import MappingProxyType
 
 from finetune_compat.contract.cell_id import parse_cell
 
@@ -35,16 +34,12 @@ def expected(cells: Iterable[str], took: Mapping[str, float]) -> dict[str, float
     return {cell: min(took.get(cell, like), OUTLIER * max(like, usual)) for cell, like in alone.items()}
 
 
-def loads(
-    seconds: Mapping[str, float], begun: frozenset[str] = frozenset(), workers: Mapping[str, int] = MappingProxyType({})
-) -> dict[str, float]:
-    """Seconds of each stack that has cells among these, on its `workers` (default: one). A stack that has not `begun`
-    starts first.
-    """
+def loads(seconds: Mapping[str, float], begun: frozenset[str] = frozenset()) -> dict[str, float]:
+    """Seconds of each stack that has cells among these, on one core. A stack that has not `begun` starts first."""
     found: dict[str, float] = {}
     for cell, needs in seconds.items():
         stack = parse_cell(cell).stack
-        found[stack] = found.get(stack, 0.0 if stack in begun else START_S) + needs / workers.get(stack, 1)
+        found[stack] = found.get(stack, 0.0 if stack in begun else START_S) + needs
     return found
 
 
@@ -66,6 +61,17 @@ def makespan(load: Collection[float], jobs: int) -> float:
     for seconds in sorted(load, reverse=True):
         heapq.heapreplace(ends, ends[0] + seconds)
     return max(ends)
+
+
+def least(load: Collection[float], longest: float, cores: int) -> float:
+    """Seconds that no run on `cores` can be below: each stack and each core needs a start before its first cell.
+
+    Args:
+        load: seconds of each stack, with its start.
+        longest: seconds of the longest cell.
+        cores: workers at once.
+    """
+    return max((sum(load) + START_S * max(0, cores - len(load))) / cores, START_S + longest) if load else 0.0
 
 
 def pace(actual: Sequence[float], predicted: Sequence[float]) -> float:

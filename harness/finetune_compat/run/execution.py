@@ -63,9 +63,8 @@ class Running(Protocol):
     def how(self) -> str:
         """What runs in parallel, and where its output is."""
 
-    @property
-    def workers(self) -> Mapping[str, int]:
-        """Processes that run cells of each stack."""
+    def share(self, progress: Progress) -> None:
+        """Give workers that no stack waits for to stacks with cells left."""
 
     def over(self) -> bool:
         """Whether all have ended. Then the rows of their stacks are written."""
@@ -79,11 +78,11 @@ class Engine(Protocol):
 
     @property
     def at_once(self) -> int:
-        """Stacks in parallel, if there are as many."""
+        """Workers in parallel."""
 
     @property
-    def most(self) -> int:
-        """Processes in parallel."""
+    def splits(self) -> bool:
+        """Whether a stack may have several of them."""
 
     def start(self, run: Path, seconds: Mapping[str, float]) -> Running:
         """Start cells, given with their expected seconds, and return at once."""
@@ -159,7 +158,7 @@ class Execution:
         if self.request.budget_s is None:
             return Cut(tuple(Task(cell, needs, frozenset()) for cell, needs in seconds.items()), ())
         tasks = [Task(cell, seconds[cell], why) for cell, why in self._why(seconds, past).items()]
-        chosen = cut(tasks, self.request.budget_s, self.engine.at_once, self.engine.most)
+        chosen = cut(tasks, self.request.budget_s, self.engine.at_once, splits=self.engine.splits)
         if not chosen.kept:
             raise CompatError(
                 f"no cell fits into {format_span(self.request.budget_s)}",
@@ -189,7 +188,7 @@ class Execution:
         follower = Follower(self.path / "observations.jsonl")
         running = self.engine.start(self.path, seconds)
         try:
-            progress = Progress(seconds, self.engine.at_once, running.workers)
+            progress = Progress(seconds, self.engine.at_once, self.engine.splits)
             stacks = {parse_cell(cell).stack for cell in seconds}
             cells = f"{counted(len(seconds), 'cell')} on {counted(len(stacks), 'stack')}"
             say(f"{cells}, {running.how}: about {format_span(progress.left_s)}")
@@ -204,6 +203,7 @@ class Execution:
                 for line in follower.lines():
                     self._record(line, progress, display)
                 display.refresh()
+                running.share(progress)
                 if self._signals:
                     raise Stopped(self._signals[0])
                 if over:

@@ -11,25 +11,25 @@ import re
 import shutil
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.plan import WORKERS, workers_file
 from finetune_compat.contract.redaction import redact_here
 from finetune_compat.machine import child_processes, scratch
-from finetune_compat.machine.capacity import CELL_BYTES, Share, at_once, share, this_machine
+from finetune_compat.machine.capacity import Share, share, this_machine
 from finetune_compat.machine.files import write_atomically
-from finetune_compat.machine.gpus import Gpu
+from finetune_compat.machine.gpus import Gpu, as_given
 from finetune_compat.machine.places import OUT, places, short_path
 from finetune_compat.machine.units import counted
 from finetune_compat.results.run_files import read_rows, unfinished, write_row
 from finetune_compat.run import stack_run
 from finetune_compat.run.estimate import cells_longest_first, order_of
 from finetune_compat.run.options import OPTIONS_FILE, write_options
+from finetune_compat.run.progress import Progress
 from finetune_compat.run.request import RunRequest, Selection
-from finetune_compat.run.workers import workers_of
+from finetune_compat.run.workers import shared_out
 
 NOX_LOG = "nox.log"
 """File in the run's directory with the output of the sessions."""
@@ -44,28 +44,33 @@ class NoxEngine:
     def __init__(self, request: RunRequest, selection: Selection, todo: Sequence[str]) -> None:
         self.request, self.selection = request, selection
         self.share = share_of(request, todo, selection.gpus)
-        self.at_once, self.most = self.share.jobs, 0
-        if stack_run.may_share(request.options, selection.gpus):
-            machine = this_machine(0)
-            self.at_once = at_once(machine, asked=request.jobs)
-            self.most = request.jobs or machine.memory // CELL_BYTES
+        self.splits = stack_run.may_share(request.options)
+        self.at_once = self.share.jobs
+        if self.splits:
+            self.at_once = request.jobs or stack_run.tiny_at_once(selection.gpus)
 
     def start(self, run: Path, seconds: Mapping[str, float]) -> NoxRunning:
         """Start nox with the sessions of these cells."""
         by_importance = self.request.budget_s is not None
         stacks = order_of(seconds, by_importance=by_importance)
         file = run / "options.json"
-        in_turn = by_importance or len(self.selection.gpus) < 2  # noqa: PLR2004 - one worker: order has no effect
+        in_turn = by_importance or (self.at_once if self.splits else len(self.selection.gpus)) == 1
         cells = seconds if in_turn else cells_longest_first(seconds)
-        write_options(dataclasses.replace(self.request.options, cells=tuple(cells)), file)
-        jobs = min(self.share.jobs, len(stacks))
-        workers = self._share_out(run, stacks, seconds)
+        options = dataclasses.replace(self.request.options, cells=tuple(cells))
+        if self.selection.gpus:
+            options = dataclasses.replace(options, gpus=as_given(len(self.selection.gpus)))
+        write_options(options, file)
+        jobs = min(self.at_once, len(stacks))
+        shutil.rmtree(run / WORKERS, ignore_errors=True)  # of an earlier round
+        if self.splits and self.at_once > 1:
+            for stack in stacks:  # with this file, a session lets workers join
+                write_atomically(workers_file(run, stack), "1")
         child_processes.adopt()
         with (run / NOX_LOG).open("a") as log:
             process = subprocess.Popen(
                 self._command(stacks, file, jobs),
                 # nox changes to the directory of its file, and this path may be relative to the current directory.
-                env={"OMP_NUM_THREADS": str(self._threads), **os.environ, OUT: str(places().runs)},
+                env={"OMP_NUM_THREADS": str(self._threads), **os.environ, OUT: str(places().runs), **self._visible()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -73,7 +78,15 @@ class NoxEngine:
                 start_new_session=True,
             )
         how = f"{jobs} in parallel with {counted(self._threads, 'thread')} each, output: {short_path(run / NOX_LOG)}"
-        return NoxRunning(process, run, how, workers, {name: on.session for name, on in self.selection.stacks.items()})
+        running = NoxRunning(
+            process,
+            run,
+            how,
+            {name: on.session for name, on in self.selection.stacks.items()},
+            cores=self.at_once if self.splits else 0,
+        )
+        running.share(Progress(seconds, self.at_once, self.splits))
+        return running
 
     def _command(self, stacks: Sequence[str], options: Path, jobs: int) -> list[str]:
         return [
@@ -87,15 +100,10 @@ class NoxEngine:
         """Threads per stack. Tiny models use one: more threads are not faster, and change the last digits of a loss."""
         return 1 if self.request.options.model is None else self.share.threads
 
-    def _share_out(self, run: Path, stacks: Sequence[str], cells: Iterable[str]) -> dict[str, int]:
-        """Write for the sessions how many workers each has, and return it."""
-        shutil.rmtree(run / WORKERS, ignore_errors=True)  # of an earlier round
-        to_run = Counter(parse_cell(cell).stack for cell in cells)
-        workers = workers_of({stack: to_run[stack] for stack in stacks}, self.at_once, self.most)
-        for stack, number in workers.items():
-            if number > 1:
-                write_atomically(workers_file(run, stack), f"{number}")
-        return workers
+    def _visible(self) -> dict[str, str]:
+        """The GPUs of this run for its sessions, which would choose others while these are busy."""
+        gpus = self.selection.gpus
+        return {"CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in gpus)} if gpus else {}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,9 +113,25 @@ class NoxRunning:
     process: subprocess.Popen[bytes]
     run: Path
     how: str
-    workers: Mapping[str, int]
     sessions: Mapping[str, str]
     """By stack."""
+    cores: int = 0
+    """Workers at once, if a stack may have several; else 0."""
+    _granted: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Workers that each stack may have; one if it is missing."""
+
+    def share(self, progress: Progress) -> None:
+        """Write for the sessions how many workers their stacks may have now. A stack that waits for a core gets it."""
+        cells = progress.left()
+        if len(cells) > self.cores:
+            return
+        left = {stack: sum(seconds.values()) for stack, seconds in cells.items()}
+        # A worker without a cell has ended.
+        now = {stack: min(self._granted.get(stack, 1), len(seconds)) for stack, seconds in cells.items()}
+        for stack, number in shared_out(left, now, self.cores).items():
+            if number > self._granted.get(stack, 1):
+                self._granted[stack] = number
+                write_atomically(workers_file(self.run, stack), f"{number}")
 
     def over(self) -> bool:
         """Whether nox has ended. Then every row has the reason why its session ran no cell."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.results.run_files import RowState, StackRow
-from finetune_compat.run.estimate import START_S, cells_longest_first, loads, longest_first
+from finetune_compat.run.estimate import START_S, cells_longest_first, least, loads, longest_first
 
 SHORTEST_S = 2 * START_S
 """Seconds below which no part is split further: most of it would be starts."""
@@ -55,7 +55,8 @@ def split(seconds: Mapping[str, float], number: int) -> tuple[Part, ...]:
     if not seconds:
         return ()
     best = whole_stacks(seconds, number)
-    low, high = max(_least(seconds, number), SHORTEST_S), _longest(best)
+    bound = least(loads(seconds).values(), max(seconds.values()), number)
+    low, high = max(bound, SHORTEST_S), _longest(best)
     for _ in range(HALVINGS):
         deadline = (low + high) / 2
         found = _filled(seconds, number, deadline)
@@ -77,17 +78,6 @@ def whole_stacks(seconds: Mapping[str, float], number: int) -> list[Part]:
         bins[place].add(stack, cells)
         heapq.heappush(free, (bins[place].seconds, place))
     return [found.part() for found in bins]
-
-
-def least(seconds: Mapping[str, float], number: int) -> float:
-    """Seconds that no split into `number` parts can be below: each stack and each part needs at least one start."""
-    return _least(seconds, number) if seconds else 0.0
-
-
-def _least(seconds: Mapping[str, float], number: int) -> float:
-    starts = max(len({parse_cell(cell).stack for cell in seconds}), number)
-    work = (sum(seconds.values()) + START_S * starts) / number
-    return max(work, max(seconds.values()) + START_S)
 
 
 @dataclass(slots=True)

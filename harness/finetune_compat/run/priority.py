@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.contract.errors import CompatError
-from finetune_compat.run.estimate import START_S, makespan
-from finetune_compat.run.workers import workers_of
+from finetune_compat.run.estimate import START_S, least, makespan
+from finetune_compat.run.workers import JOIN_S
 
 
 class Why(StrEnum):
@@ -54,29 +53,34 @@ def by_importance(tasks: Iterable[Task]) -> tuple[Task, ...]:
     return tuple(sorted(tasks, key=lambda task: ([why not in task.why for why in Why], task.seconds, task.cell)))
 
 
-def cut(tasks: Iterable[Task], budget_s: float, jobs: int, most: int = 0) -> Cut:
-    """As many of `tasks` as end within `budget_s` on `jobs` stacks at once, the most important first.
+def cut(tasks: Iterable[Task], budget_s: float, cores: int, *, splits: bool) -> Cut:
+    """As many of `tasks` as end within `budget_s` on `cores`, the most important first.
 
-    A last round of stacks has up to `most` workers (`workers_of`).
+    With `splits`, the cells of a stack run on any number of them, else on one.
 
     The first cell of a stack also costs the start of the stack. A task that does not fit is left out; a shorter task
     after it may still fit.
     """
     load: dict[str, float] = {}
     kept, left_out = [], []
-    ordered = by_importance(tasks)
-    cells = Counter(parse_cell(task.cell).stack for task in ordered)
-    for task in ordered:
+    longest = 0.0
+    for task in by_importance(tasks):
         stack = parse_cell(task.cell).stack
         tried = {**load, stack: load.get(stack, START_S) + task.seconds}
-        workers = workers_of({name: cells[name] for name in tried}, jobs, most)
-        shared = [START_S + (seconds - START_S) / workers[name] for name, seconds in tried.items()]
-        if makespan(shared, jobs) <= budget_s:
-            load = tried
+        dearest = max(longest, task.seconds)
+        needs = _shared(tried, dearest, cores) if splits else makespan(tried.values(), cores)
+        if needs <= budget_s:
+            load, longest = tried, dearest
             kept.append(task)
         else:
             left_out.append(task)
     return Cut(tuple(kept), tuple(left_out))
+
+
+def _shared(load: Mapping[str, float], longest: float, cores: int) -> float:
+    """Seconds until all is done, where another worker joins a stack if its cells take longer than `JOIN_S`."""
+    alone = START_S + min(JOIN_S, max(load.values()) - START_S)
+    return max(alone, least(load.values(), longest, cores))
 
 
 def edges(listed: Mapping[str, Sequence[object]]) -> frozenset[str]:

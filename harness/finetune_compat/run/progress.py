@@ -9,7 +9,7 @@ from pathlib import Path
 from finetune_compat.checks import Outcome
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.results.run_files import untorn
-from finetune_compat.run.estimate import OUTLIER, loads, makespan, pace
+from finetune_compat.run.estimate import OUTLIER, START_S, loads, makespan, pace
 from finetune_compat.run.priority import format_span
 
 
@@ -39,10 +39,10 @@ class Progress:
 
     expected: Mapping[str, float]
     """Expected seconds by cell to run."""
-    jobs: int
-    """Stacks at once, if there are as many."""
-    workers: Mapping[str, int] = field(default_factory=dict)
-    """Of each stack that has more than one."""
+    cores: int
+    """Workers at once."""
+    splits: bool = False
+    """Whether a stack may have several of them."""
     took: dict[str, float] = field(default_factory=dict)
     """Seconds by finished cell."""
     failed: dict[str, Outcome] = field(default_factory=dict)
@@ -72,12 +72,15 @@ class Progress:
     @property
     def at_work(self) -> int:
         """Number of started stacks that have cells left."""
-        return len(self.begun & {parse_cell(cell).stack for cell in self.expected if cell not in self.took})
+        return len(self.begun & self.left().keys())
 
-    def left(self) -> dict[str, float]:
-        """Seconds by stack with cells left; with the start of those that wait."""
-        cells = {cell: seconds for cell, seconds in self.expected.items() if cell not in self.took}
-        return loads(cells, frozenset(self.begun), self.workers)
+    def left(self) -> dict[str, dict[str, float]]:
+        """Expected seconds of the cells that are not finished, by stack and cell."""
+        found: dict[str, dict[str, float]] = {}
+        for cell, seconds in self.expected.items():
+            if cell not in self.took:
+                found.setdefault(parse_cell(cell).stack, {})[cell] = seconds
+        return found
 
     @property
     def left_s(self) -> float:
@@ -85,7 +88,15 @@ class Progress:
         predicted = [self.expected[cell] for cell in self.took]
         # The first cell of a process imports the stack, which says nothing of the others.
         really = [min(self.took[cell], OUTLIER * self.expected[cell]) for cell in self.took]
-        return makespan(self.left().values(), self.jobs) * pace(really, predicted)
+        return self._left_s() * pace(really, predicted)
+
+    def _left_s(self) -> float:
+        cells = {cell: seconds for cell, seconds in self.expected.items() if cell not in self.took}
+        load = loads(cells, frozenset(self.begun)).values()
+        if not self.splits:
+            return makespan(load, self.cores)
+        longest = max(cells.values(), default=0.0) + (0.0 if self.begun else START_S)
+        return max(sum(load) / self.cores, longest)
 
     def __str__(self) -> str:
         red = f", {len(self.failed)} failed" if self.failed else ""

@@ -30,6 +30,7 @@ from finetune_compat.contract.records import Started
 from finetune_compat.contract.redaction import redact
 from finetune_compat.machine import child_processes
 from finetune_compat.machine.capacity import CELL_BYTES
+from finetune_compat.machine.gpus import CELL_BYTES as CELL_GPU_BYTES
 from finetune_compat.machine.gpus import Gpu
 from finetune_compat.machine.places import OUT, places, short_path
 from finetune_compat.machine.units import counted
@@ -37,7 +38,7 @@ from finetune_compat.results.run_files import RowState, StackRow, cell_of, read_
 from finetune_compat.run import part_run, stack_run
 from finetune_compat.run.options import RunOptions
 from finetune_compat.run.parts import Part, merged_row, split
-from finetune_compat.run.progress import Follower
+from finetune_compat.run.progress import Follower, Progress
 from finetune_compat.run.request import RunRequest
 from finetune_compat.stacks.supply import REGISTRY
 from finetune_compat.store import stored_files
@@ -48,11 +49,6 @@ WHERE = "--engine ray"
 
 PART_S = 60.0
 """Seconds that a part should take: short enough that the last parts of a run end together, and six times a start."""
-
-CELL_GPU_BYTES = 2_000_000_000
-"""Memory of a GPU to reserve for a process with tiny models: CUDA's context and kernels, which take most of it, and
-torch's cache. Not yet measured.
-"""
 
 LOSSES = 3
 """Times that a part may be lost in a row without any cell that comes back. Then its cells are infrastructure."""
@@ -203,6 +199,12 @@ def needs_of(options: RunOptions, gpus: Sequence[Gpu], smallest: int) -> Needs:
     return Needs(1, CELL_BYTES, min(1.0, share))
 
 
+def parts_of(seconds: Mapping[str, float], at_once: int) -> tuple[Part, ...]:
+    """The parts that a cluster runs, `at_once` of them at a time, each about `PART_S` long."""
+    rounds = max(1, round(sum(seconds.values()) / at_once / PART_S))
+    return split(seconds, rounds * at_once)
+
+
 class RayEngine:
     """Runs cells on the nodes of a cluster."""
 
@@ -213,7 +215,8 @@ class RayEngine:
         self.nodes = len(nodes)
         smallest = min((int(node["CPU"]) for node in nodes), default=0)
         self.needs = needs_of(request.options, self.gpus, smallest)
-        self.at_once = self.most = sum(map(self._fitting, nodes))
+        self.at_once = sum(map(self._fitting, nodes))
+        self.splits = True
         if not self.at_once:
             raise CompatError(
                 f"no node can run a cell, among {counted(len(nodes), 'node')} with a core",
@@ -222,12 +225,11 @@ class RayEngine:
                 todo="`ray status` shows what the nodes have.",
             )
         if request.jobs is not None:
-            self.at_once = self.most = min(self.at_once, request.jobs)
+            self.at_once = min(self.at_once, request.jobs)
 
     def start(self, run: Path, seconds: Mapping[str, float]) -> RayRunning:
         """Submit the cells in parts, the longest first."""
-        rounds = max(1, round(sum(seconds.values()) / self.at_once / PART_S))
-        parts = split(seconds, rounds * self.at_once)
+        parts = parts_of(seconds, self.at_once)
         device = DeviceChoice.CUDA if self.gpus else DeviceChoice.CPU
         job = part_run.Job(part_run.sources_here(), dataclasses.replace(self._request.options, device=device))
         how = f"{counted(len(parts), 'part')}, {self.at_once} in parallel on {counted(self.nodes, 'node')}"
@@ -300,7 +302,7 @@ class RayRunning:
         self._rows: dict[str, list[StackRow]] = {}
         self._waiting = [_Submitted(part) for part in parts]
         self._tasks: dict[Any, _Submitted] = {}
-        self.workers = Counter(stack for part in parts for stack in part.stacks)
+        self._parts = Counter(stack for part in parts for stack in part.stacks)
         self.how = f"{how}, output: {short_path(run / RAY_LOG)}"
         self._inbox = self._new_inbox()
         self._submit()
@@ -318,6 +320,9 @@ class RayRunning:
             self._take(task)
         self._submit()
         return not self._tasks and not self._waiting
+
+    def share(self, progress: Progress) -> None:
+        """The parts of a stack are on the cores that Ray found for them."""
 
     def stop(self) -> None:
         """Cancel the tasks, and receive what they delivered."""
@@ -401,7 +406,7 @@ class RayRunning:
         selected = {row.name: row.selected for row in read_rows(self._run)}
         for row in rows:
             self._rows.setdefault(row.name, []).append(row)
-            if len(self._rows[row.name]) == self.workers[row.name]:
+            if len(self._rows[row.name]) == self._parts[row.name]:
                 write_row(self._run, merged_row(row.name, self._rows[row.name], selected.get(row.name, ())))
 
 

@@ -28,7 +28,7 @@ from finetune_compat.contract.redaction import redact_here
 from finetune_compat.machine import child_processes, console, scratch
 from finetune_compat.machine.capacity import at_once, this_machine
 from finetune_compat.machine.files import sync, write_atomically
-from finetune_compat.machine.gpus import Gpu, choose, kind_of, lines_of, read_gpus, visible
+from finetune_compat.machine.gpus import Gpu, choose, fitting, kind_of, lines_of, read_gpus, visible
 from finetune_compat.machine.places import places
 from finetune_compat.results.run_files import (
     RowState,
@@ -41,7 +41,7 @@ from finetune_compat.results.run_files import (
 from finetune_compat.run.default_tier import default_tier
 from finetune_compat.run.keyword import selected
 from finetune_compat.run.options import AFTER_DASHES, RunOptions
-from finetune_compat.run.workers import Sharing, workers_of
+from finetune_compat.run.workers import Sharing, workers_alone
 from finetune_compat.stacks import real_weights
 from finetune_compat.stacks.ask import cell_environ
 from finetune_compat.stacks.locks import Lock
@@ -114,7 +114,8 @@ def run_plan(
     if len(gpus) > 1 and options.cells is None:
         plan = longest_first(plan)
     served = look_up(plan, lock, env_python, gpus, fresh=options.fresh)
-    plan, path = served.plan, write_plan(served.plan)
+    plan = served.plan
+    write_plan(plan)
     earlier = _earlier_selection(run, plan.stack)
     write_row(run, unfinished(plan.stack, earlier))
     for file in (plan.selected_file, plan.unkept_file):
@@ -133,7 +134,7 @@ def run_plan(
     else:
         workers = _workers(plan, to_run, gpus, options, alone=alone, most=most)
         stop = sharing.stop if sharing else None
-        command = _cells_command(env_python, path, gpus, options, workers)
+        command = _cells_command(env_python, plan, gpus, options, workers)
         status = run_process(command, plan, gpus, log, stop, options.pass_env)
     with contextlib.suppress(FileNotFoundError):  # no cell began
         sync(run / "observations.jsonl")
@@ -149,14 +150,19 @@ def run_plan(
 def run_unstored(plan: Plan, env_python: Path, gpus: Sequence[Gpu], options: RunOptions) -> None:
     """Run all cells of `plan` in an environment that equals no lock: the store is neither read nor written."""
     log = Path(plan.run) / "logs" / f"{plan.stack}.txt"
-    status = run_process(_cells_command(env_python, write_plan(plan), gpus, options, 1), plan, gpus, log)
+    write_plan(plan)
+    status = run_process(_cells_command(env_python, plan, gpus, options, 1), plan, gpus, log)
     write_row(Path(plan.run), _row(plan, status, ()))
 
 
 def write_plan(plan: Plan) -> Path:
-    path = Path(plan.run) / "plans" / f"{plan.stack}.json"
+    path = _plan_file(plan)
     write_atomically(path, plan.to_json())
     return path
+
+
+def _plan_file(plan: Plan) -> Path:
+    return Path(plan.run) / "plans" / f"{plan.stack}.json"
 
 
 def run_process(
@@ -305,21 +311,27 @@ _version = functools.cache(Version)  # a matrix parses a few versions some thous
 def _workers(
     plan: Plan, to_run: int, gpus: Sequence[Gpu], options: RunOptions, *, alone: bool, most: int | None = None
 ) -> int:
-    """How many workers run the cells: one for each GPU; on a CPU as many as fit, or as `compat run` gave the stack.
-    `most` is the stack's share of the cores; None: all of them.
+    """How many workers run the cells: as many as fit, or as `compat run` gave the stack. Real weights have one for each
+    GPU. `most` is the stack's share of the cores; None: all of them.
     """
-    if not may_share(options, gpus):
+    if not may_share(options) or not (alone or plan.workers_file.exists()):
         return max(len(gpus), 1)
     if not alone:
         return plan.workers()
-    most = most or at_once(this_machine(0))
-    return workers_of({plan.stack: to_run}, most, most)[plan.stack]
+    return workers_alone(to_run, max(most or tiny_at_once(gpus), len(gpus)))
 
 
-def _cells_command(env_python: Path, plan: Path, gpus: Sequence[Gpu], options: RunOptions, workers: int) -> list[str]:
+def tiny_at_once(gpus: Sequence[Gpu]) -> int:
+    """Processes with tiny models that this machine runs at once: a core and memory for each, also of the GPUs."""
+    most = at_once(this_machine(0))
+    return min(most, fitting(gpus)) if gpus else most
+
+
+def _cells_command(env_python: Path, plan: Plan, gpus: Sequence[Gpu], options: RunOptions, workers: int) -> list[str]:
     return [
-        *pytest_command(env_python, plan),
+        *pytest_command(env_python, _plan_file(plan)),
         *("-n", str(workers)),
+        *_joining(plan, workers),
         # Cells may come longest first: a larger batch would leave the other workers too little.
         "--maxschedchunk=1",
         # A cell that kills its worker is lost alone, however many there are.
@@ -328,13 +340,32 @@ def _cells_command(env_python: Path, plan: Path, gpus: Sequence[Gpu], options: R
     ]
 
 
-def may_share(options: RunOptions, gpus: Sequence[Gpu]) -> bool:
-    """Whether a stack may have several workers on a CPU: with tiny models, which take one core and little memory each,
-    unless pytest-xdist's own options are given.
+def _joining(plan: Plan, workers: int) -> tuple[str, ...]:
+    """Options for a stack that has or may get several workers: further ones join, and on a CPU they are forked."""
+    joining = ("--joining",) if plan.workers_file.exists() else ()
+    if workers == 1 and not joining:
+        return ()
+    # A forked process cannot use CUDA if its parent did, and real weights have one worker.
+    if plan.device is not DeviceKind.CPU or plan.model is not None:
+        return joining
+    return (*joining, "--fork-after", ",".join(_imports(plan)))
+
+
+def _imports(plan: Plan) -> tuple[str, ...]:
+    """What a worker imports before its first cell ends, in this order."""
+    flows = [catalog.flow_named(cell.flow) for cell in plan.cells if not cell.stored]
+    modules = [module for flow in flows for module in (flow.objective.module, flow.module)]
+    first = ("pytest", "finetune_compat.checks", "finetune_compat.cell.execution", "bitsandbytes")
+    return (*first, *dict.fromkeys(modules))
+
+
+def may_share(options: RunOptions) -> bool:
+    """Whether a stack may have several workers: with tiny models, which take one core and little memory each, unless
+    pytest-xdist's own options are given.
     """
     chosen = ("-n", "--numprocesses", "--maxprocesses", "--dist", "--tx")
     given = any(word.startswith(chosen) for word in options.pytest)
-    return not gpus and options.model is None and not given
+    return options.model is None and not given
 
 
 def pytest_command(env_python: Path, plan: Path) -> list[str]:

@@ -9,8 +9,8 @@ from finetune_compat.contract.catalog import Tier
 from finetune_compat.contract.records import DeviceKind
 from finetune_compat.evidence import scaling, shards
 from finetune_compat.machine.places import places
-from finetune_compat.run.estimate import START_S, expected
-from finetune_compat.run.parts import least, split
+from finetune_compat.run.estimate import expected
+from finetune_compat.run.parts import split
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +20,27 @@ def seconds() -> Mapping[str, float]:
     return expected(took, took)
 
 
-@pytest.mark.parametrize(
-    ("workers", "most"),
-    [*((cores, 1.1) for cores in scaling.CORES), *((gpus * scaling.ON_A_GPU, 1.2) for gpus in scaling.GPUS)],
-)
-def test_parts_of_cells_are_close_to_the_bound(workers: int, most: float, seconds: Mapping[str, float]) -> None:
-    """No schedule is below it."""
-    assert max(part.seconds for part in split(seconds, workers)) <= most * least(seconds, workers)
+@pytest.fixture(scope="module")
+def rows(seconds: Mapping[str, float]) -> Mapping[str, scaling.Row]:
+    """The rows of the table, by machine."""
+    return {row.on: row for row in scaling.rows_of(seconds)}
+
+
+@pytest.mark.parametrize(("on", "most"), [*((f"{cores} cores", 1.1) for cores in (2, 16, 64, 128)), ("8 GPUs", 1.2)])
+def test_one_machine_is_used_whole(on: str, most: float, rows: Mapping[str, scaling.Row]) -> None:
+    """No schedule is below the bound."""
+    assert rows[on].local <= most * rows[on].bound
+
+
+def test_a_cluster_is_close_to_the_bound(rows: Mapping[str, scaling.Row]) -> None:
+    """Its parts start their stacks more often."""
+    assert all(row.bound <= row.ray <= 1.1 * row.bound for row in rows.values())
+
+
+def test_shards_are_of_similar_duration(seconds: Mapping[str, float]) -> None:
+    """The longest of 61 is at most 5 % above the mean."""
+    parts = [part.seconds for part in split(seconds, 61)]
+    assert max(parts) <= 1.05 * sum(parts) / len(parts)
 
 
 def test_the_page_is_that_of_the_baseline(seconds: Mapping[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,10 +48,3 @@ def test_the_page_is_that_of_the_baseline(seconds: Mapping[str, float], monkeypa
     monkeypatch.setattr(scaling, "durations", lambda *_: dict(seconds))
     page = places().reports / "benchmarks" / scaling.PAGE
     assert page.read_text(encoding="utf-8") == scaling.scaling("cpu")
-
-
-def test_stacks_one_by_one_on_several_gpus() -> None:
-    """Each stack is started, and its cells share the GPUs."""
-    seconds = {f"trl0.{stack}-py311/sft-full[v{cell}]@cuda": 3.0 for stack in range(2) for cell in range(5)}
-    assert scaling.one_by_one(seconds, 1) == 2 * (START_S + 15)
-    assert scaling.one_by_one(seconds, 2) == 2 * (START_S + 9)

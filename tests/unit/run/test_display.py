@@ -12,7 +12,7 @@ from finetune_compat.run.progress import Progress
 @pytest.fixture
 def progress() -> Progress:
     """Two cells of one stack."""
-    return Progress({"a/f[x]@cpu": 2.0, "a/g[x]@cpu": 2.0}, jobs=1)
+    return Progress({"a/f[x]@cpu": 2.0, "a/g[x]@cpu": 2.0}, cores=1)
 
 
 def test_a_log_has_a_line_now_and_then(

@@ -9,13 +9,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from finetune_compat.checks import Outcome
 from finetune_compat.machine.capacity import Machine
+from finetune_compat.machine.gpus import Gpu
 from finetune_compat.machine.places import places
-from finetune_compat.run import nox_run
+from finetune_compat.run import nox_run, stack_run
 from finetune_compat.run.command import run
+from finetune_compat.run.progress import Progress
+from finetune_compat.run.request import Selection
 from finetune_compat.run.selection import AskedCells
 from finetune_compat.store import archive
 from finetune_compat.store.store import Store
@@ -55,19 +59,66 @@ class SlowNox(Nox):
         ({"asked": AskedCells(("trl0.22",)), "jobs": 3}, 4, "3"),
         ({"asked": AskedCells(("trl0.22",))}, 1, None),
         ({"asked": AskedCells(("trl0.22",)), "pytest": ("-n", "1")}, 4, None),
-        ({}, 4, None),
+        ({}, 4, "1"),
     ],
 )
 def test_a_core_that_no_other_stack_needs_goes_to_the_last(
     nox: Nox, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], at_most: int, workers: str | None
 ) -> None:
-    """It gets as many as fit or were requested; none where workers exist, and none for three cells."""
+    """It gets as many as fit or were requested; one for three cells, to which none would be worth its start; no number
+    where there can be only one.
+    """
     slow = SlowNox()
     monkeypatch.setattr(nox_run.subprocess, "Popen", slow)
-    monkeypatch.setattr(nox_run, "at_once", lambda _, asked: asked or at_most)
-    monkeypatch.setattr(nox_run, "CELL_BYTES", 1)
+    monkeypatch.setattr(stack_run, "tiny_at_once", lambda _: at_most)
     run(request(**changes))
     assert slow.given == [{} if workers is None else {STACK: workers}] * len(slow.given)
+
+
+def running(run: Path, cores: int) -> nox_run.NoxRunning:
+    """A nox that runs sessions, with so many workers in all."""
+    return nox_run.NoxRunning(cast("subprocess.Popen[bytes]", None), run, "", {}, cores)
+
+
+def granted(run: Path) -> dict[str, str]:
+    """Return how many workers each stack may have."""
+    return {file.stem: file.read_text() for file in (run / "workers").glob("*.txt")}
+
+
+def many(stack: str, number: int) -> dict[str, float]:
+    """Return the seconds of equal cells of a stack."""
+    return {f"{stack}/sft-full[v{cell}]@cpu": 1.0 for cell in range(number)}
+
+
+def test_workers_are_granted_when_no_stack_waits_and_never_taken_away(tmp_path: Path) -> None:
+    """Three stacks on two cores: the third waits. When the first has ended, the others have the cores. When one has a
+    cell left, its second worker has ended, and the other gets the core.
+    """
+    cells = [many(name, 40) for name in "abc"]
+    progress = Progress({cell: needs for found in cells for cell, needs in found.items()}, cores=4, splits=True)
+    two, four = running(tmp_path / "two", 2), running(tmp_path / "four", 4)
+    two.share(progress)
+    assert granted(tmp_path / "two") == {}
+    for cell in cells[0]:
+        progress.ends(cell, 1.0, Outcome.PASS)
+    two.share(progress)
+    assert granted(tmp_path / "two") == {}
+    four.share(progress)
+    assert granted(tmp_path / "four") == {"b": "2", "c": "2"}
+    for cell in [*cells[1]][:39]:
+        progress.ends(cell, 1.0, Outcome.PASS)
+    four.share(progress)
+    assert granted(tmp_path / "four") == {"b": "2", "c": "3"}
+
+
+def test_sessions_that_run_at_once_get_the_gpus_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would choose others while these are busy. Tiny cells share them, as many as their memory takes."""
+    gpus = tuple(Gpu(index, None, f"GPU-{index}f", f"GPU-{index}f", "A", 80 * 10**9, 72 * 10**9) for index in (0, 2))
+    monkeypatch.setattr(stack_run, "this_machine", lambda _: Machine(cores=16, memory=64 * 2**30))
+    selection = Selection({}, (), (), {}, {}, gpus)
+    engine = nox_run.NoxEngine(request(), selection, ())
+    assert engine.at_once == 8
+    assert engine._visible() == {"CUDA_VISIBLE_DEVICES": "GPU-0f,GPU-2f"}
 
 
 def test_a_run_is_exported_with_cached_cells_and_nox_output(

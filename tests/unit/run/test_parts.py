@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from finetune_compat.contract.cell_id import parse_cell
 from finetune_compat.results.run_files import RowState, StackRow
-from finetune_compat.run.estimate import START_S
-from finetune_compat.run.parts import SHORTEST_S, Part, least, merged_row, split, whole_stacks
+from finetune_compat.run.estimate import START_S, least, loads
+from finetune_compat.run.parts import SHORTEST_S, Part, merged_row, split, whole_stacks
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,7 +48,7 @@ def test_every_cell_is_in_exactly_one_part(seconds: dict[str, float], number: in
 def test_the_longest_part_is_between_the_bound_and_that_of_whole_stacks(seconds: dict[str, float], number: int) -> None:
     """Whole stacks are a valid split, so cells cannot do worse."""
     found = longest(split(seconds, number))
-    assert least(seconds, number) <= found + 1e-6
+    assert least(loads(seconds).values(), max(seconds.values()), number) <= found + 1e-6
     assert found <= longest(whole_stacks(seconds, number)) + 1e-6
 
 
@@ -85,7 +85,7 @@ def test_the_cells_of_a_part_are_in_the_given_order() -> None:
 def test_nothing_has_no_parts() -> None:
     """There is nothing to run."""
     assert split({}, 3) == ()
-    assert least({}, 3) == 0
+    assert least([], 0.0, 3) == 0
 
 
 RAN = StackRow("a", RowState.RAN, "", ("x",))

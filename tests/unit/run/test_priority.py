@@ -36,7 +36,7 @@ def test_changed_cells_come_first_then_failures_then_edges_then_the_rest() -> No
 @given(TASKS, st.floats(0, 500), st.integers(1, 4))
 def test_a_budget_is_kept_to_and_loses_nothing(tasks: list[Task], budget: float, jobs: int) -> None:
     """The chosen cells end in time, including starts; chosen and omitted cells are exactly the given ones."""
-    found = cut(tasks, budget, jobs)
+    found = cut(tasks, budget, jobs, splits=False)
     assert sorted((*found.kept, *found.left_out), key=lambda t: t.cell) == sorted(tasks, key=lambda t: t.cell)
     load: dict[str, float] = {}
     for kept in found.kept:
@@ -47,21 +47,21 @@ def test_a_budget_is_kept_to_and_loses_nothing(tasks: list[Task], budget: float,
 @given(TASKS)
 def test_with_time_enough_nothing_is_left_out(tasks: list[Task]) -> None:
     """This is a budget above the sum of all durations."""
-    assert cut(tasks, sum(t.seconds for t in tasks) + 3 * START_S + 1, 1).left_out == ()
+    assert cut(tasks, sum(t.seconds for t in tasks) + 3 * START_S + 1, 1, splits=False).left_out == ()
 
 
 def test_a_cell_that_does_not_fit_makes_room_for_a_smaller_one() -> None:
     """A cell that is too long does not end the selection."""
     long, short = task("a", 100.0, Why.CHANGED), task("b", 1.0)
-    found = cut([long, short], START_S + 5, 1)
+    found = cut([long, short], START_S + 5, 1, splits=False)
     assert (found.kept, found.left_out) == ((short,), (long,))
 
 
 def test_more_fits_on_several_workers() -> None:
     """Twenty cells of 3 s on one stack take one worker 60 s after its start, and two workers 30 s."""
     tasks = [Task(f"a/f[{number}]@cpu", 3.0, frozenset()) for number in range(20)]
-    assert len(cut(tasks, START_S + 30, 2).kept) == 10
-    assert len(cut(tasks, START_S + 30, 2, most=2).kept) == 20
+    assert len(cut(tasks, START_S + 30, 2, splits=False).kept) == 10
+    assert len(cut(tasks, START_S + 30, 2, splits=True).kept) == 20
 
 
 def test_an_edge_is_where_neighbours_have_other_issues_listed() -> None:

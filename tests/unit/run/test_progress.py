@@ -37,7 +37,7 @@ def test_a_file_that_is_not_there_yet_has_no_lines(tmp_path: Path) -> None:
 
 def test_it_counts_finished_failed_running_and_remaining_cells() -> None:
     """A stack whose cells are all finished is not running; a stack that has not begun costs its start."""
-    progress = Progress(CELLS, jobs=1)
+    progress = Progress(CELLS, cores=1)
     assert str(progress) == f"0 of 3 cells, 0 stacks running, about {2 * START_S + 8:.0f} s left"
     progress.begins("a/f[x]@cpu")
     progress.ends("a/f[x]@cpu", 2.0, Outcome.PASS)
@@ -48,17 +48,21 @@ def test_it_counts_finished_failed_running_and_remaining_cells() -> None:
     assert str(progress) == "3 of 3 cells, 2 failed, 0 stacks running"
 
 
-def test_a_stack_with_two_workers_is_through_in_half_the_time() -> None:
-    """Each worker needs its own start."""
-    progress = Progress(CELLS, jobs=2, workers={"b": 2})
+def test_what_is_left_is_divided_among_the_cores_if_stacks_have_several() -> None:
+    """It never takes less than the longest cell. Without several workers, it takes as long as the longest stack."""
+    progress = Progress(CELLS, cores=2, splits=True)
     progress.begins("a/f[x]@cpu")
-    assert progress.left() == {"a": 4.0, "b": START_S + 2.0}
-    assert progress.left_s == START_S + 2.0
+    assert progress.left() == {"a": {"a/f[x]@cpu": 2.0, "a/g[x]@cpu": 2.0}, "b": {"b/f[x]@cpu": 4.0}}
+    assert progress.left_s == (START_S + 8) / 2
+    assert Progress(CELLS, cores=100, splits=True).left_s == START_S + 4
+    alone = Progress(CELLS, cores=2)
+    alone.begins("a/f[x]@cpu")
+    assert alone.left_s == START_S + 4
 
 
 def test_a_cell_that_runs_again_counts_once() -> None:
     """The result of an earlier try no longer counts."""
-    progress = Progress(CELLS, jobs=1)
+    progress = Progress(CELLS, cores=1)
     progress.ends("a/f[x]@cpu", 2.0, Outcome.INFRASTRUCTURE)
     progress.begins("a/f[x]@cpu")
     assert (progress.done, progress.failed) == (0, {})
@@ -68,6 +72,6 @@ def test_a_cell_that_runs_again_counts_once() -> None:
 
 def test_a_cell_that_was_not_requested_is_not_counted() -> None:
     """A run may have cells of an earlier selection."""
-    progress = Progress(CELLS, jobs=1)
+    progress = Progress(CELLS, cores=1)
     progress.ends("c/f[x]@cpu", 2.0, Outcome.FAIL)
     assert (progress.done, progress.failed) == (0, {})

@@ -191,7 +191,7 @@ def deliver(running: RayRunning, *cells: str) -> None:
 def test_a_stack_has_ended_when_all_of_its_parts_have(ray: Ray, start: Any, tmp_path: Path) -> None:
     """Before that its row says that it is running."""
     running = start(IDS[:2], IDS[2:])
-    assert running.workers == {STACK: 2}
+    assert running._parts == {STACK: 2}
     ray.ends = [ended(RAN), None]
     deliver(running, *IDS[:2])
     assert not running.over()

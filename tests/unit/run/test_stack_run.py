@@ -28,6 +28,7 @@ from finetune_compat.contract.errors import CompatError, ExitCode
 from finetune_compat.contract.options import Attention, DeviceChoice, Instead
 from finetune_compat.contract.plan import Plan, PlannedCell, read_plan, workers_file
 from finetune_compat.contract.records import DeviceKind, Observation, to_json
+from finetune_compat.machine.capacity import Machine
 from finetune_compat.machine.files import write_atomically
 from finetune_compat.machine.gpus import Gpu, Wanted
 from finetune_compat.machine.places import PACKAGE
@@ -305,14 +306,19 @@ def test_a_requested_gpu_that_is_missing_is_bad_input(
 # --------------------------------------------------------------------------------------------------- the cells' process
 
 
+FEW = Plan("/runs/one", STACK, "5f" * 32, "2.13.0", True, DeviceKind.CPU, "sdpa", 10, 0, 9.0, ())
+"""A plan without a cell, of a run that is nowhere."""
+
+
 def test_cells_are_run_by_the_environments_own_pytest() -> None:
     """The whole command: it is quiet, because the harness prints the table, and unknown options come before the
     folder.
     """
-    assert stack_run._cells_command(ENV, PLAN, (), parse_options(("-k", "nf4", "--steps", "3")), 2) == [
+    command = stack_run._cells_command(ENV, FEW, (), parse_options(("-k", "nf4", "--steps", "3")), 1)
+    assert command == [
         *("/env/bin/python", "-P", "-m", "pytest", "-c", str(SESSION / "pytest.ini"), "--rootdir", str(ROOT)),
         *("-p", "finetune_compat.cell.plugin", "--plan", "/runs/one/plans/trl0.22-py311.json"),
-        *("-n", "2", "--maxschedchunk=1"),
+        *("-n", "1", "--maxschedchunk=1"),
         f"--max-worker-restart={len(catalog.cells_on(DeviceKind.CPU))}",
         *("-q", "--no-header", "--no-summary", "--tb=no", "-k", "nf4", str(SESSION / "test_flows.py")),
     ]
@@ -322,32 +328,27 @@ def test_cells_are_run_by_the_environments_own_pytest() -> None:
 def test_there_is_one_worker_on_a_cpu_and_one_for_each_gpu(chosen: int, device: str, workers: str) -> None:
     """A worker dies with its cell if needed, so each has one device."""
     gpus, options = [gpu(index) for index in range(chosen)], parse_options(())
-    planned = Plan("/runs/one", STACK, "5f" * 32, "2.13.0", True, DeviceKind.CPU, "sdpa", 10, 0, 9.0, ())
-    number = stack_run._workers(planned, 99, gpus, options, alone=False)
-    command = stack_run._cells_command(ENV, PLAN, gpus, options, number)
+    number = stack_run._workers(FEW, 99, gpus, options, alone=False)
+    command = stack_run._cells_command(ENV, FEW, gpus, options, number)
     assert command[command.index("-n") + 1] == workers
     assert f"--max-worker-restart={len(catalog.cells_on(DeviceKind(device)))}" in command
 
 
 @pytest.mark.parametrize(
-    ("posargs", "gpus_there", "several"),
+    ("posargs", "several"),
     [
-        ((), 0, True),
-        (("-k", "nf4", "--no-cov"), 0, True),
-        ((), 1, False),
-        (("--model", "org/some"), 0, False),
-        (("-n", "1"), 0, False),
-        (("-n4",), 0, False),
-        (("--numprocesses=2",), 0, False),
-        (("--dist", "loadfile"), 0, False),
+        ((), True),
+        (("-k", "nf4", "--no-cov"), True),
+        (("--model", "org/some"), False),
+        (("-n", "1"), False),
+        (("-n4",), False),
+        (("--numprocesses=2",), False),
+        (("--dist", "loadfile"), False),
     ],
 )
-def test_tiny_cells_of_a_cpu_have_several_workers_unless_a_number_is_given(
-    posargs: tuple[str, ...], gpus_there: int, several: bool
-) -> None:
-    """A GPU has one worker, and real weights need the memory and cores of many tiny models."""
-    chosen = [gpu(index) for index in range(gpus_there)]
-    assert stack_run.may_share(parse_options(posargs), chosen) is several
+def test_tiny_cells_have_several_workers_unless_a_number_is_given(posargs: tuple[str, ...], *, several: bool) -> None:
+    """Real weights need the memory and cores of many tiny models."""
+    assert stack_run.may_share(parse_options(posargs)) is several
 
 
 def instead(*posargs: str) -> list[str]:
@@ -400,7 +401,7 @@ def test_one_thing_runs_instead_of_the_cells() -> None:
 def test_files_that_commands_name_are_there() -> None:
     """They are run from the checkout."""
     commands = [
-        stack_run._cells_command(ENV, PLAN, (), parse_options(()), 1),
+        stack_run._cells_command(ENV, FEW, (), parse_options(()), 1),
         *(instead(f"--{each}") for each in Instead),
     ]
     named = {word for command in commands for word in command if word.startswith("tests/")}
@@ -672,11 +673,53 @@ def test_a_stack_alone_has_a_worker_for_every_core(
     cells: Cells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: bool, posargs: tuple[str, ...], workers: str
 ) -> None:
     """With other stacks it has as many as `compat run` requests; a few cells have one."""
-    monkeypatch.setattr(stack_run, "at_once", lambda _: 7)
+    monkeypatch.setattr(stack_run, "tiny_at_once", lambda _: 7)
     write_atomically(workers_file(tmp_path / "one", STACK), "3")
     run_stack(*posargs, alone=alone)
     [command] = cells.commands
     assert command[command.index("-n") + 1] == workers
+
+
+@pytest.mark.parametrize(
+    ("granted", "posargs", "on", "joining", "forked"),
+    [
+        ("1", (), (), True, True),
+        (None, (), (), False, False),
+        ("1", (), (gpu(0),), True, False),
+    ],
+)
+def test_workers_join_where_a_number_is_granted_and_are_forked_on_a_cpu(
+    cells: Cells,
+    tmp_path: Path,
+    granted: str | None,
+    posargs: tuple[str, ...],
+    on: tuple[Gpu, ...],
+    *,
+    joining: bool,
+    forked: bool,
+) -> None:
+    """A forked process cannot use CUDA. The server imports what a worker imports: the libraries, then the flows."""
+    if granted:
+        write_atomically(workers_file(tmp_path / "one", STACK), granted)
+    run_stack(*posargs, on=on, alone=False)
+    [command] = cells.commands
+    assert ("--joining" in command, "--fork-after" in command) == (joining, forked)
+    if forked:
+        modules = command[command.index("--fork-after") + 1].split(",")
+        assert modules[:4] == ["pytest", "finetune_compat.checks", "finetune_compat.cell.execution", "bitsandbytes"]
+        assert "finetune_compat.cell.flows.sft_full" in modules
+        assert len(modules) == len(set(modules))
+
+
+@pytest.mark.parametrize(("used", "number"), [(0, 16), (150 * 10**9, 5), (160 * 10**9, 1)])
+def test_tiny_cells_share_a_gpu_as_many_as_its_memory_takes(
+    monkeypatch: pytest.MonkeyPatch, used: int, number: int
+) -> None:
+    """Each also has a core. A GPU that is chosen has one at least."""
+    monkeypatch.setattr(stack_run, "this_machine", lambda _: Machine(cores=16, memory=2**40))
+    one = replace(gpu(0), total=160 * 10**9, used=used)
+    assert stack_run.tiny_at_once([one]) == number
+    assert stack_run.tiny_at_once(()) == 16
 
 
 def test_the_plan_has_everything_a_cell_needs(cells: Cells, tmp_path: Path) -> None:
@@ -719,7 +762,7 @@ def test_the_plan_names_the_weights_to_train(cells: Cells, tmp_path: Path) -> No
 
 
 def test_cells_run_on_the_gpus_that_were_chosen(cells: Cells, tmp_path: Path) -> None:
-    """Each GPU has one worker, and the cells are those of a GPU."""
+    """Each GPU has a worker, and the cells are those of a GPU."""
     cells.plays = lambda plan, cell: healthy(
         cell.flow, cell.variant, stack=plan.stack, versions=on_trl("0.22.2"), device=DeviceKind.CUDA
     )

@@ -6,43 +6,41 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from finetune_compat.run import workers
-from finetune_compat.run.workers import WORTH_CELLS, Pool, workers_of
+from finetune_compat.run.workers import JOIN_S, WORTH_CELLS, Pool, shared_out, workers_alone
 from hypothesis import given
 from hypothesis import strategies as st
 
 
-@given(st.integers(0, 40), st.integers(1, 16), st.integers(0, 64))
-def test_no_core_is_idle_in_the_last_round_unless_memory_is_short(stacks: int, jobs: int, most: int) -> None:
-    """Every other round has a stack on each core."""
-    names = [f"s{number}" for number in range(stacks)]
-    found = workers_of(dict.fromkeys(names, 999), jobs, most)
-    last = names[len(names) - len(names) % jobs :]
-    assert list(found) == names
-    assert all(found[name] == 1 for name in names if name not in last)
-    used = sum(found[name] for name in last)
-    assert not last or used >= min(jobs, most - len(last) + 1)
-    assert used <= max(most, len(last))
+@given(st.dictionaries(st.sampled_from("abcdefgh"), st.floats(0.1, 500), min_size=1), st.integers(1, 64))
+def test_no_core_is_idle_while_a_worker_would_help(left: dict[str, float], cores: int) -> None:
+    """No stack loses a worker, and together they have no more than there are cores."""
+    now = dict.fromkeys(left, 1)
+    found = shared_out(left, now, cores)
+    assert all(found[stack] >= 1 for stack in left)
+    assert sum(found.values()) <= max(cores, len(left))
+    idle = cores - sum(found.values())
+    assert idle <= 0 or all(seconds / found[stack] <= JOIN_S for stack, seconds in left.items())
 
 
-def many(stacks: str) -> dict[str, int]:
-    """Stacks with many cells each."""
-    return dict.fromkeys(stacks, 111)
+def test_the_stack_that_would_end_last_gets_the_next_worker() -> None:
+    """Five cores: 100 s of cells on three of them end after 33 s, and 40 s on two after 20 s."""
+    assert shared_out({"long": 100.0, "short": 40.0}, {"long": 1, "short": 1}, 5) == {"long": 3, "short": 2}
+    assert shared_out({"long": 100.0, "short": 40.0}, {"long": 2, "short": 1}, 3) == {"long": 2, "short": 1}
 
 
-def test_the_stacks_of_the_last_round_have_as_many_each() -> None:
-    """The number is rounded up if memory allows it."""
-    assert workers_of(many("a"), 4, 9) == {"a": 4}
-    assert workers_of(many("abc"), 2, 9) == {"a": 1, "b": 1, "c": 2}
-    assert workers_of(many("abc"), 4, 9) == {"a": 2, "b": 2, "c": 2}
-    assert workers_of(many("abc"), 4, 5) == {"a": 1, "b": 1, "c": 1}
-    assert workers_of(many("ab"), 2, 9) == {"a": 1, "b": 1}
-    assert workers_of(many("a"), 4, 0) == {"a": 1}
+def test_a_worker_that_would_join_too_late_is_not_started() -> None:
+    """The stack ends before its import."""
+    assert shared_out({"a": JOIN_S}, {"a": 1}, 8) == {"a": 1}
+    assert shared_out({}, {}, 8) == {}
 
 
-def test_a_few_cells_have_one_worker() -> None:
-    """Starting another worker would take longer than the remaining cells."""
-    assert workers_of({"a": WORTH_CELLS - 1}, 4, 9) == {"a": 1}
-    assert workers_of({"a": WORTH_CELLS}, 4, 9) == {"a": 2}
+@pytest.mark.parametrize(
+    ("cells", "cores", "number"),
+    [(0, 4, 1), (WORTH_CELLS - 1, 4, 1), (WORTH_CELLS, 4, 2), (111, 4, 4), (111, 1, 1)],
+)
+def test_a_stack_alone_has_as_many_as_are_worth_their_start(cells: int, cores: int, number: int) -> None:
+    """For a few cells, an import takes longer than the cells."""
+    assert workers_alone(cells, cores) == number
 
 
 class TestPool:
