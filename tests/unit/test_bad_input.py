@@ -583,7 +583,7 @@ def test_the_error_is_one_message(here: Path, line: str, capsys: pytest.CaptureF
 def test_a_budget_that_nothing_fits_into(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A budget that is too small is refused once the cells are known."""
     with pytest.raises(SystemExit) as caught:
-        cli.main(["run", "trl0.22", "--device", "cpu", "--budget", "1s"])
+        cli.main(["run", "trl0.22", "--tier", "full", "--device", "cpu", "--budget", "1s"])
     out, err = capsys.readouterr()
     cells = len(cells_on(DeviceKind.CPU))
     assert out == f"{cells} cells on 1 stack: 0 cached, {cells} to run\n"

@@ -120,7 +120,7 @@ class TestProof:
                 r"no Trainer.prepar in .*\nNames .*: Trainer.prepare",
             ),
             ("trl/missing.py::f", None, "it has no Python file trl/missing.py"),
-            ("trl/trainer.py", None, "it has no function in trl/trainer.py"),
+            ("trl/trainer.py", None, "has no function in trl/trainer.py"),
             ("trl/trainer.py::Trainer.same", None, "nothing to exchange"),
             (PLACE, 2, r"--hunk 2: the function has 1 changes\n1: \+model = freeze\(model\);"),
         ],

@@ -32,9 +32,9 @@ def test_one_machine_is_used_whole(on: str, most: float, rows: Mapping[str, scal
     assert rows[on].local <= most * rows[on].bound
 
 
-def test_a_cluster_is_close_to_the_bound(rows: Mapping[str, scaling.Row]) -> None:
-    """Its parts start their stacks more often."""
-    assert all(row.bound <= row.ray <= 1.1 * row.bound for row in rows.values())
+def test_a_cluster_is_not_far_from_the_bound(rows: Mapping[str, scaling.Row]) -> None:
+    """Its parts start their stacks more often, and are not cut again while they run."""
+    assert all(row.bound <= row.ray <= 1.6 * row.bound for row in rows.values())
 
 
 def test_shards_are_of_similar_duration(seconds: Mapping[str, float]) -> None:
