@@ -183,7 +183,8 @@ def test_gradients_of_the_step_before_are_found(kept: bool, first: int | None) -
     """Clipping multiplies, and is no difference."""
     torch.manual_seed(0)
     model = nn.Linear(6, 6)
-    log, old = KeptGradients(list(model.parameters())), {}
+    log = KeptGradients(list(model.parameters()))
+    old: dict[str, Any] = {}
     for _ in range(6):
         model.zero_grad()
         model(torch.randn(4, 6)).pow(2).sum().backward()
