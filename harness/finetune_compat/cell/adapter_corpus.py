@@ -30,7 +30,7 @@ _TARGETS: dict[str, Any] = {"target_modules": ["q_proj", "v_proj"]}
 _TASK: dict[str, Any] = {"task_type": "CAUSAL_LM"}
 
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    # Sizes for a model of this width; what a method needs beside its defaults.
+    # Sizes that fit a model of this width, and arguments without a usable default.
     "ADALORA": {**_TARGETS, "init_r": 6, "target_r": 4, "total_step": 100, "tinit": 10, "tfinal": 10},
     "ADAPTION_PROMPT": {**_TASK, "adapter_len": 4, "adapter_layers": 1},
     "C3A": {**_TARGETS, "block_size": 4},

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from finetune_compat.evidence.adapter_record import Corpus, Load, Outcome
 from finetune_compat.report.markdown import plain, table
 from finetune_compat.report.wording import shortened
+from finetune_compat.results.order import runs_of
 
 INTRODUCTION = """\
 Every release of PEFT in the matrix trained an adapter of each of its methods on a tiny Llama and saved it. The same
@@ -102,12 +103,5 @@ def _refusals(corpus: Corpus, releases: Sequence[str]) -> Iterator[list[str]]:
 
 def spans(found: Collection[str], order: Sequence[str]) -> str:
     """Releases as ranges of what is consecutive in `order` (example: `0.15.2 to 0.18.1, 0.20.0`)."""
-    runs: list[list[str]] = []
-    for before, release in zip((None, *order), order, strict=False):
-        if release not in found:
-            continue
-        if runs and runs[-1][-1] == before:
-            runs[-1].append(release)
-        else:
-            runs.append([release])
+    runs = runs_of(found, order)
     return ", ".join(run[0] if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -49,10 +49,17 @@ class Span:
 
 def spans_of(stacks: Collection[str], order: Sequence[str]) -> tuple[Span, ...]:
     """`stacks` as spans of consecutive stacks in `order`. A span has stacks of one axis only."""
+    return tuple(Span(run[0], run[-1], len(run)) for run in runs_of(stacks, order, same_axis))
+
+
+def runs_of(
+    names: Collection[str], order: Sequence[str], joined: Callable[[str, str], bool] = lambda _, __: True
+) -> list[list[str]]:
+    """`names` as runs of what is consecutive in `order`. Neighbours are in one run only if they are `joined`."""
     runs: list[list[str]] = []
     for before, name in zip((None, *order), order, strict=False):
-        if name in stacks and runs and runs[-1][-1] == before and same_axis(before, name):
+        if name in names and runs and runs[-1][-1] == before and joined(before, name):
             runs[-1].append(name)
-        elif name in stacks:
+        elif name in names:
             runs.append([name])
-    return tuple(Span(run[0], run[-1], len(run)) for run in runs)
+    return runs

@@ -19,7 +19,7 @@ from finetune_compat.cell.script.stories import root
 from finetune_compat.contract.script import Reload
 
 _SMALL = 1 << 30
-"""Most bytes of a model that is loaded again where nobody asks for it: a second one needs as many."""
+"""Largest model, in bytes, that is loaded again by default: the second copy needs as much memory."""
 
 _ROWS, _TOKENS = 2, 32
 """Rows and tokens of the batch whose logits are compared."""

@@ -1,7 +1,7 @@
 """Does the trainer load the best checkpoint at the end? Tried with other weights in their place.
 
-Where the best checkpoint is the last one, loading it changes nothing, and a loading that fails cannot be told from one
-that works. So the trained weights are replaced before it, and compared with what the checkpoint was saved from.
+If the best checkpoint is the last one, loading it changes nothing, and a failed load looks like a successful one. So
+the trained weights are replaced before the load, and compared afterwards with those that the checkpoint was saved from.
 """
 
 from __future__ import annotations

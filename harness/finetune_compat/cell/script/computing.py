@@ -1,4 +1,4 @@
-"""In which precision a model is loaded and trained, beside what the script asks for."""
+"""The precision in which a model is loaded and trained, and the precision that the script asks for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a step use gradients of the step before, beside those that its own backward passes gave?
+"""Does a step use gradients of the step before, in addition to those of its own backward passes?
 
 Clearing `grad` does not show it: a training step of the script may add a copy of its own.
 """
