@@ -89,9 +89,12 @@ class Search:
             found = self._looked_up(package, there, started, one, expected)
             there = tuple(release for release in there if release.version in started)
         else:
-            found = search(
-                package, there, lambda release: self._try(package, release, one, firsts), self.bound, expected
-            )
+
+            def passes(release: Release) -> Tried | None:
+                # A release that is expected to pass must then pass every cell: one start of it serves both.
+                return self._try(package, release, one, (*firsts, *(every if expected.get(release.version) else ())))
+
+            found = search(package, there, passes, self.bound, expected)
         return self._confirmed(found, package, there, GateSelection(cells=every)) if len(every) > 1 else found
 
     def _is_held(self, package: Suspect, cells: Sequence[CellChange], expected: Mapping[Version, bool]) -> bool:

@@ -221,6 +221,8 @@ class TestFurtherCauses:
     """Releases are started for the most urgent cause. For others the baselines answer where they show them too."""
 
     BOTH = "sft-peft-model-and-config[qwen2-full-nogc]@cpu"
+    TWIN = CELL.replace("nf4", "int8")
+    """A cell of the more urgent cause, which is that of `CELL`."""
     RELEASES = (*TRL[:-1], "0.25.0", "0.25.1", "0.26.0")
     HELD = ("0.19.1", "0.20.0", "0.22.2", "0.23.0", "0.23.1", "0.24.0", "0.25.1", "0.26.0")
     """Releases of the baselines. They have no 0.25.0."""
@@ -234,15 +236,15 @@ class TestFurtherCauses:
         here: Collection[str] = LATE,
         held: Collection[str] = HELD,
         rule: Rule = Rule.OF_ITS_DAY,
-    ) -> tuple[dict[str, SafeTarget], list[str]]:
-        """Return the targets by cell and the releases that were started, each once.
+    ) -> tuple[dict[str, SafeTarget], dict[str, tuple[str, ...]]]:
+        """Return the targets by cell, and the releases that were started with the cells of their first start.
 
         Args:
             here: releases that the second cause is in, on this machine. In the baselines it is in `LATE`.
             held: releases of the baselines.
             rule: of the requested side.
         """
-        ran: list[str] = []
+        ran: dict[str, tuple[str, ...]] = {}
         seen = b.healthy("sft-peft-model")
         healthy, frozen = (judge(one, flow_named(seen.flow), ()) for one in (seen, b.frozen(seen)))
 
@@ -252,9 +254,10 @@ class TestFurtherCauses:
         class Runs:
             verdicts: tuple[Any, ...] = ()
 
-            def cells(self, of: Any, _: object) -> None:
-                ran.append(of.version)
-                broken = {CELL: of.version in BROKEN, TestFurtherCauses.BOTH: of.version in here}
+            def cells(self, of: Any, selection: GateSelection) -> None:
+                ran.setdefault(of.version, selection.cells)
+                first = of.version in BROKEN
+                broken = {CELL: first, TestFurtherCauses.TWIN: first, TestFurtherCauses.BOTH: of.version in here}
                 self.verdicts += tuple(
                     replace(frozen if ill else healthy, cell=f"{of.stack}/{name}") for name, ill in broken.items()
                 )
@@ -265,7 +268,7 @@ class TestFurtherCauses:
                 return self
 
         def expected(_: object, __: str, names: list[str]) -> dict[Version, bool]:
-            broken = BROKEN if names == [CELL] else self.LATE
+            broken = BROKEN if CELL in names else self.LATE
             return {Version(one): one not in broken for one in held}
 
         monkeypatch.setattr(search_module, "of_release", released)
@@ -273,11 +276,15 @@ class TestFurtherCauses:
         there = [Release(Version(one), date(2025, 1, 1)) for one in self.RELEASES]
         monkeypatch.setattr(search_module.index, "releases", lambda _: there)
         monkeypatch.setattr(search_module.Search, "_named", lambda *_: ASKED)
-        known = SimpleNamespace(cells=[SimpleNamespace(name=name) for name in (CELL, self.BOTH)])
+        known = SimpleNamespace(cells=[SimpleNamespace(name=name) for name in (CELL, self.TWIN, self.BOTH)])
         side = SimpleNamespace(rule=rule, pins=())
         of = search_module.Search(Any, Runs(), side, side, DeviceKind.CPU, 12, known)  # type: ignore[arg-type]
-        cells = [self.regressed(self.BOTH, Decision.HOLD, ("A204",)), self.regressed(CELL, Decision.BLOCK, ("C104",))]
-        return of.of(Any, cells), list(dict.fromkeys(ran))  # type: ignore[arg-type]
+        cells = [
+            self.regressed(self.BOTH, Decision.HOLD, ("A204",)),
+            self.regressed(CELL, Decision.BLOCK, ("C104",)),
+            self.regressed(self.TWIN, Decision.BLOCK, ("C104",)),
+        ]
+        return of.of(Any, cells), ran  # type: ignore[arg-type]
 
     @staticmethod
     def regressed(name: str, effect: Decision, failing: tuple[str, ...]) -> Any:
@@ -288,16 +295,25 @@ class TestFurtherCauses:
     def test_nothing_is_started_for_what_the_baselines_show(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The more urgent cause is the second of the catalog. 0.25.1 is the first measured release of the other."""
         targets, ran = self.searched(monkeypatch)
-        assert ran == ["0.23.1", "0.23.0", "0.20.0"]
+        assert [*ran] == ["0.23.1", "0.23.0", "0.20.0"]
         assert (targets[CELL].version, targets[CELL].foretold) == ("0.23.1", False)
         found = targets[self.BOTH]
         assert (found.version, found.above, found.between, found.foretold) == ("0.25.1", True, None, True)
         assert "0.25.0" not in {one.version for one in found.tried}
 
+    def test_a_release_that_is_expected_to_pass_runs_every_cell_in_one_start(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """All cells of the cause must pass on the release that is named. Others run the first cell of each cause."""
+        _, ran = self.searched(monkeypatch)
+        one, twin, both = (parse_cell(f"/{name}").test for name in (CELL, self.TWIN, self.BOTH))
+        assert {*ran["0.23.1"]} == {one, twin, both}
+        assert {*ran["0.23.0"]} == {*ran["0.20.0"]} == {one, both}
+
     def test_what_was_started_counts_more_than_the_baselines(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Here the second cause is gone in 0.23.1 already, and the baselines say that it is not."""
         targets, ran = self.searched(monkeypatch, here=BROKEN)
-        assert ran == ["0.23.1", "0.23.0", "0.20.0"]
+        assert [*ran] == ["0.23.1", "0.23.0", "0.20.0"]
         assert targets[self.BOTH].version == "0.23.1"
 
     @pytest.mark.parametrize(
