@@ -67,11 +67,23 @@ def held_out_trained(run: Run) -> str | None:
     seen = _seen(run)
     if seen.held_out < FEWEST_ROWS:
         raise NotApplicable("training rows and held-out rows could not be compared")
-    if seen.held_out_trained == seen.held_out:
+    how = _mistaken(seen)
+    if seen.held_out_trained == seen.held_out and not how:
         raise NotApplicable("all rows of the evaluation set are training rows, as where a script watches its training")
     if seen.held_out_trained <= LEAKED * seen.held_out:
         return None
-    return f"{seen.held_out_trained} of {seen.held_out} held-out rows are training rows too: eval loss shows memory"
+    return (
+        f"{seen.held_out_trained} of {seen.held_out} held-out rows are training rows too: eval loss shows memory{how}"
+    )
+
+
+def _mistaken(seen: Seen) -> str:
+    """A part of a message: how held-out rows came to be training rows, where that shows a mistake; else empty."""
+    if seen.held_out_tail:
+        return ". They were cut from the end of the training set, which still has them"
+    if seen.held_out_copies:
+        return f". Rows were copied before the split: {seen.held_out_copies} of a kind lie on both sides of it"
+    return ""
 
 
 def one_sided(run: Run) -> str | None:

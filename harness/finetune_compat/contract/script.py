@@ -142,6 +142,12 @@ class Seen:
     """Rows of the evaluation set that were compared with the training set."""
     held_out_trained: int
     """Those that are rows of the training set too."""
+    held_out_copies: int = 0
+    """The number of times that repeated rows occur in both sets together, where other rows occur once: rows were copied
+    before the split. 0 if nothing shows that.
+    """
+    held_out_tail: bool = False
+    """Whether the evaluation set is the end of the training set, cut from it and left in it."""
     first_batch: tuple[float, float] | None = None
     """Mean loss of the first batch's labelled tokens before and after training, by a causal model's own logits."""
     evaluates_alike: bool | None = None

@@ -58,6 +58,8 @@ def test_a_healthy_run_passes_all_of_them() -> None:
         (seen(same_as_last=5), "B105"),
         (seen(data_rows=None, same_as_last=5), "B105"),
         (seen(held_out_trained=12), "B106"),
+        (seen(held_out_trained=16, held_out_tail=True), "B106"),
+        (seen(held_out_trained=16, held_out_copies=4), "B106"),
         (seen(pairs=40, pairs_alike=40), "L506"),
         (seen(class_labels=80, classes=1), "L506"),
         (seen(stale_from=2), "G408"),
@@ -108,6 +110,8 @@ def test_each_fault_is_named_by_its_check(made: Run, code: str) -> None:
         seen(distinct=20),
         # The evaluation set is a part of the training set.
         seen(held_out_trained=16),
+        # Rare rows were copied after the split.
+        seen(held_out_trained=0, held_out_copies=4),
         # A few rows are of one class by chance.
         seen(class_labels=8, classes=1),
         # A preference loss makes both rows of a pair less likely.

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from finetune_compat.cell import runner
 from finetune_compat.cell.instruments import census, emulation, freezes
 from finetune_compat.cell.instruments.live import rewards_make_the_gradient
-from finetune_compat.cell.script import saves, targets, without_gpu
+from finetune_compat.cell.script import held_out, saves, targets, without_gpu
 from finetune_compat.cell.script.additions import Additions
 from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.loops import FEWEST_STEPS, Loop, Loops
@@ -112,6 +112,7 @@ class Observer:
         self._depth = self._saving = 0
         self._wants_adapters = False
         self._handed: Census | None = None
+        self._tail = False
         self.loops = Loops(
             lambda: bool(self._training or self._building),
             lambda error: self.notes.miss(f"a loop of the script: the instrument failed ({error})"),
@@ -385,6 +386,9 @@ class Observer:
                 self._handed = None
                 with self._instrument("the model passed to the trainer"):
                     self._handed = _handed_over(args, kwargs)
+                self._tail = False
+                with self._instrument("the evaluation set passed to the trainer"):
+                    self._tail = held_out.is_tail(kwargs)
             self._building += 1
             try:
                 original(trainer, *args, **kwargs)
@@ -411,7 +415,7 @@ class Observer:
         run = _Trained(trainer, story, self._flow())
         run.asks_for_adapters = run.asks_for_adapters or self._wants_adapters
         run.stages = [taken for taken in story.stages if taken.name in (Stage.LOAD, Stage.PREPARE, Stage.PEFT)]
-        run.handed = self._handed
+        run.handed, run.found.tail = self._handed, self._tail
         adapted = census.has_adapters(trainer.model)
         run.stages.append(census.take(trainer.model, Stage.TRAINER, Actor.FLOW, digest=adapted))
         run.freezes = self.frozen(trainer.model)

@@ -87,6 +87,8 @@ class Measured:
         self.frozen_after: int | None = None
         self.resets = False
         self.seen_batches: Seen | None = None
+        self.tail = False
+        """As `Seen.held_out_tail`."""
         self.reward: tuple[float, ...] = ()
         self.steps_left = 0
         self.adapters: AdapterStates | None = None

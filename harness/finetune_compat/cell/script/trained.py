@@ -144,6 +144,7 @@ def train(
     states, kept = AdapterLog(), KeptGradients(list(trained.values()))
     callbacks = (probe, ends, states, kept)
     batches = BatchLog(trainer.model, trainer)
+    batches.tail = found.tail
     before, of_evaluation = _evaluated(trainer, end, found, notes)
     for callback in callbacks:
         trainer.add_callback(callback)
