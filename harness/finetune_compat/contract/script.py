@@ -115,6 +115,14 @@ class Lesson:
     """Tokens that the `labels` of the first rows of the data set mask; None if it has no such labels."""
     shown: str = ""
     """The first row as text. What is learned is in square brackets."""
+    prompt_masked: tuple[int, int] | None = None
+    """Tokens that the labels of every row mask at its beginning, and tokens of the longest prompt, where the script
+    tokenizes the prompts alone and their lengths are greater; else None.
+    """
+    marker_missing: str = ""
+    """Text of the marker up to which the script's collator would mask a row, and that no row has; empty if there is
+    none.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

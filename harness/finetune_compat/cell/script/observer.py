@@ -26,6 +26,7 @@ from finetune_compat.cell.script.additions import Additions
 from finetune_compat.cell.script.kept import Kept
 from finetune_compat.cell.script.loops import FEWEST_STEPS, Loop, Loops
 from finetune_compat.cell.script.notes import Notes
+from finetune_compat.cell.script.prompts import Ids
 from finetune_compat.cell.script.stories import Measured, Stories, Story, precision_of
 from finetune_compat.contract.cell_id import CellId
 from finetune_compat.contract.records import (
@@ -102,6 +103,8 @@ class Observer:
         self.begin_again(request, stack)
         self.kept = kept
         self.without_gpu = device.kind is DeviceKind.CPU
+        self.prompts: set[Ids] = set()
+        """The prompts that the script tokenizes alone."""
         self._stories = Stories()
         self._trained: list[_Trained] = []
         self._of: dict[int, _Trained] = {}
@@ -463,7 +466,7 @@ class Observer:
         """The copies that are compared after training; None where an instrument failed."""
         additions = outside = None
         with self._instrument("new parameters"):
-            found.new_from = run.story.rows_before
+            found.new_from, found.prompts = run.story.rows_before, self.prompts
             additions = Additions(trainer.model, run.story)
             run.begun = saves.Savings(trainer.model)
             outside = saves.Outside(trainer.model)

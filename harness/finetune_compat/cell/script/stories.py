@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from finetune_compat.cell.instruments import census
+from finetune_compat.cell.script.prompts import Ids
 from finetune_compat.cell.script.saves import Changed
 from finetune_compat.contract.records import Actor, Census, Labels, Precision, Stage, Training
 from finetune_compat.contract.script import (
@@ -77,6 +78,8 @@ class Measured:
         self.tokens: Any = None
         """The `labels.Tokens` of the training rows."""
         self.lesson: Lesson | None = None
+        self.prompts: set[Ids] = set()
+        """As `prompts.Prompts.read`."""
         self.new: NewParameters | None = None
         self.changed_outside: Changed = ()
         """Parameters in no adapter that training changed."""
