@@ -223,6 +223,10 @@ class AdapterStates:
     """The active adapters at the end, if the optimizer holds no parameter of them."""
     other_from: int | None = None
     """The step since which they are active; None if there are none."""
+    unused: tuple[str, ...] = ()
+    """Adapters that an earlier trainer of the script trained on the same rows, and that the script saved and loaded,
+    never made active and did not save again.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import builders
 import pytest
 from finetune_compat.checks.script_checks import ENGINE, judge_run
 from finetune_compat.contract.records import Stage
-from finetune_compat.contract.script import Computed, PutBack, Reload, Run, Seen
+from finetune_compat.contract.script import AdapterStates, Computed, PutBack, Reload, Run, Seen
 from finetune_compat.contract.verdict import Outcome, Result
 from pipelines import run, training
 
@@ -75,6 +75,7 @@ def test_a_healthy_run_passes_all_of_them() -> None:
         (dataclasses.replace(training(run(), learning_rate=(0.1,) * 4 + (0.0,) * 6), steps_left=22), "O303"),
         (dataclasses.replace(training(run(), learning_rate=(0.1,) * 4 + (0.0,) * 6), trainer=None), "O303"),
         (dataclasses.replace(training(run(), learning_rate=(1e-9,) * 10), full_rate=1e-4, steps_left=10), "O303"),
+        (run(adapters=AdapterStates(steps=10, disabled=0, merged=0, without_strength=0, unused=("first",))), "A206"),
         (run(saved_as="untrained"), "A207"),
         (run(saved_as="early"), "A207"),
         (run(saved_as="changed lora_alpha 64 -> 16"), "A207"),

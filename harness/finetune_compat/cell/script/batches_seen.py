@@ -89,6 +89,11 @@ class BatchLog:
             return None
         return float(nn.functional.cross_entropy(logits[kept], ids[kept]))
 
+    @property
+    def row_set(self) -> frozenset[Hashable]:
+        """The tokens of all rows."""
+        return frozenset(self._rows)
+
     def seen(self) -> Seen:
         """What was noted so far. The loss of the first batch is measured now."""
         shared = held_out.compared(self._trainer)

@@ -65,7 +65,8 @@ def is_tail(given: Mapping[str, Any]) -> bool:
     """Whether the evaluation set among a trainer's arguments was cut from the end of its training set, which still has
     these rows. A set of training rows that is to be watched is taken from the beginning, or at random.
     """
-    training, evaluation = given.get("train_dataset"), given.get("eval_dataset")
+    training: Any = given.get("train_dataset")
+    evaluation: Any = given.get("eval_dataset")
     if not (_is_table(training) and _is_table(evaluation)):
         return False
     rows, cut = len(training), len(evaluation)

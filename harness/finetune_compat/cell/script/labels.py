@@ -289,7 +289,7 @@ class LessonLog:
         if not self._counts["rows"]:
             return None
         return Lesson(
-            **self._counts,
+            **self._counts,  # type: ignore[arg-type]  # the names are those of _COUNTS
             end_tokens=tuple(self._tokens.text([end]) for end in self._tokens.ends),
             pad_is_end=self._pad_is_end,
             lengths_differ=len(self._lengths) > 1,

@@ -10,7 +10,7 @@ import inspect
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -286,6 +286,7 @@ class Observer:
         def save(model: Any, place: Any, *args: Any, **kwargs: Any) -> Any:
             if not self._training:
                 self._note_saved(model)
+                self._uses(model, kwargs.get("selected_adapters") or model.peft_config)
             self._saving += 1
             try:
                 result = original(model, place, *args, **kwargs)
@@ -302,6 +303,34 @@ class Observer:
             return result
 
         return save
+
+    def loads_adapter(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`load_adapter` of PEFT's models, followed by a note of where the adapter was loaded from."""
+
+        @functools.wraps(original)
+        def load(model: Any, place: Any, adapter_name: str, *args: Any, **kwargs: Any) -> Any:
+            result = original(model, place, adapter_name, *args, **kwargs)
+            with self._instrument("the loaded adapter"):
+                from finetune_compat.cell.script import follow_up
+
+                follow_up.note_loaded(self._stories.of(model), place, adapter_name)
+            return result
+
+        return load
+
+    def uses_adapters(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """A method of PEFT's models whose first argument names the adapters that it uses, with a note of them."""
+
+        @functools.wraps(original)
+        def use(model: Any, names: Any, *args: Any, **kwargs: Any) -> Any:
+            with self._instrument("the adapters that are used"):
+                self._uses(model, [names] if isinstance(names, str) else names)
+            return original(model, names, *args, **kwargs)
+
+        return use
+
+    def _uses(self, model: nn.Module, names: Iterable[str]) -> None:
+        self._stories.of(model).used_adapters |= set(names)
 
     def saves_weights(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """A function that saves a whole model or tensors. What it saves may hold all that was trained."""
@@ -614,7 +643,7 @@ class Observer:
             allocations=run.allocations,
             saved_as=_saved_as(run),
             steps_left=run.found.steps_left,
-            adapters=run.found.adapters,
+            adapters=follow_up.adapters(self._trained, run),
             taught=run.found.taught,
             put_back=follow_up.put_back(run.found),
             reloads=tuple(run.reloads),

@@ -181,6 +181,8 @@ class Process:
         models.__init__ = _then(models.__init__, observer.loops.know)  # type: ignore[method-assign]
         classmethod_of(models, "from_pretrained", lambda original: observer.step(original, Stage.PEFT))
         models.save_pretrained = observer.saves_adapter(models.save_pretrained)
+        models.load_adapter = observer.loads_adapter(models.load_adapter)
+        models.set_adapter = observer.uses_adapters(models.set_adapter)
         self.kept.savers(module)
 
     def _adalora(self, module: ModuleType) -> None:

@@ -161,10 +161,12 @@ def train(
         teaching.end()
         found.frozen_after, found.cut, found.steps_left = probe.frozen_after, ends.left_out > 0, ends.left_out
         batches.stale_from = probe.stale_from or kept.first()
-        found.adapters = states.states()
+        found.adapters, found.row_set = states.states(), batches.row_set
+        found.adapter_names = frozenset(getattr(trainer.model, "peft_config", None) or ())
         found.own_idle = tuple(sorted(probe.gradients._silent & set(probe.own)))
     found.resets, found.taught, found.probe = loading.resets, lessons.taught(), batches.probe
     found.computed = Computed(asked=computing.asked_of(trainer.args), seen=tuple(sorted(computed)))
+    found.active_adapters = frozenset(states.active)
     if loaded is not None:
         found.put_back = PutBack(compared=loaded.compared, differ=loaded.differ)
     # What a schedule of the script has opened meanwhile may change.
