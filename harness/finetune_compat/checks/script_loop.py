@@ -65,25 +65,19 @@ def rows_repeated(run: Run) -> str | None:
 def held_out_trained(run: Run) -> str | None:
     """B106: held-out rows are not trained on."""
     seen = _seen(run)
+    if seen.held_out_tail:
+        return "the evaluation set is the end of the training set, which still has these rows: eval loss shows memory"
     if seen.held_out < FEWEST_ROWS:
         raise NotApplicable("training rows and held-out rows could not be compared")
-    how = _mistaken(seen)
-    if seen.held_out_trained == seen.held_out and not how:
+    if seen.held_out_trained == seen.held_out and not seen.held_out_copies:
         raise NotApplicable("all rows of the evaluation set are training rows, as where a script watches its training")
     if seen.held_out_trained <= LEAKED * seen.held_out:
         return None
+    copied = seen.held_out_copies
+    how = f". Rows were copied before the split: {copied} of a kind lie on both sides of it" if copied else ""
     return (
         f"{seen.held_out_trained} of {seen.held_out} held-out rows are training rows too: eval loss shows memory{how}"
     )
-
-
-def _mistaken(seen: Seen) -> str:
-    """A part of a message: how held-out rows came to be training rows, where that shows a mistake; else empty."""
-    if seen.held_out_tail:
-        return ". They were cut from the end of the training set, which still has them"
-    if seen.held_out_copies:
-        return f". Rows were copied before the split: {seen.held_out_copies} of a kind lie on both sides of it"
-    return ""
 
 
 def one_sided(run: Run) -> str | None:

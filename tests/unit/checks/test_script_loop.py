@@ -59,6 +59,8 @@ def test_a_healthy_run_passes_all_of_them() -> None:
         (seen(data_rows=None, same_as_last=5), "B105"),
         (seen(held_out_trained=12), "B106"),
         (seen(held_out_trained=16, held_out_tail=True), "B106"),
+        # The rows of a preference set have no tokens to compare.
+        (seen(held_out=0, held_out_trained=0, held_out_tail=True), "B106"),
         (seen(held_out_trained=16, held_out_copies=4), "B106"),
         (seen(pairs=40, pairs_alike=40), "L506"),
         (seen(class_labels=80, classes=1), "L506"),
