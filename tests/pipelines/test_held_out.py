@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from datasets import Dataset, concatenate_datasets
 from finetune_compat.cell.script.held_out import Shared, compared, is_tail
 
-ROWS = [(number, number + 1) for number in range(60)]
+ROWS: list[tuple[int, ...]] = [(number, number + 1) for number in range(60)]
 OFTEN = dict.fromkeys(ROWS[:40], 4)
 """The rows that are taken several times, and how often."""
 

@@ -17,7 +17,7 @@ from finetune_compat.cell.script.markers import missing
 MASK = -100
 PROMPT = (7, 8, 9, 6)
 ROWS = [[*PROMPT, 20 + number, 30, 31] for number in range(8)]
-PROMPTS = {PROMPT}
+PROMPTS: set[tuple[int, ...]] = {PROMPT}
 
 
 def masks(masked: Sequence[int], *, together: bool = True, rows: Sequence[Sequence[int]] = ROWS) -> LeadingMasks:
@@ -145,7 +145,7 @@ def test_other_collators_look_for_no_marker(collator: Callable[..., Any] | None)
 def test_a_collator_of_a_library_is_not_called() -> None:
     from transformers import DataCollatorForSeq2Seq
 
-    assert missing(trainer(DataCollatorForSeq2Seq(None)), None) == []  # type: ignore[arg-type]
+    assert missing(trainer(DataCollatorForSeq2Seq(None)), None) == []
 
 
 def test_rows_of_a_class_of_the_script_are_not_read() -> None:
