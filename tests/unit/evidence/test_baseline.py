@@ -87,10 +87,10 @@ def test_every_stack_of_the_matrix_is_measured_with_every_flow(flow: str) -> Non
 
 
 def test_every_pinned_stack_is_measured_in_the_deep_tier() -> None:
-    """What an index gives today moves every day: its quick tier is measured."""
+    """What an index gives today moves every day: it may be missing."""
     pinned = {stack.on("3.11") for stack in read_matrix().stacks if stack.package}
     deep = next(baseline for baseline in KEPT if baseline.name == "cpu-deep")
-    assert {row.name for row in read_rows(deep)} == pinned & stacks_with({seen.flow for seen in of(deep)})
+    assert pinned & stacks_with({seen.flow for seen in of(deep)}) <= {row.name for row in read_rows(deep)}
 
 
 @each_baseline
