@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -93,7 +94,8 @@ class Case:
             NotApplicable: neither is known.
         """
         if self.seen.model is not None:
-            return closed_forms.sizes(self.seen.model, self.seen.variant.precision, self.seen.lora)
+            own = (self.seen.model, self.seen.variant.precision, self.seen.lora)
+            return closed_forms.sizes(*own, self.flow.head, self.flow.extra)
         if self.seen.sizes is None:
             raise NotApplicable("the sizes of the model are not known")
         return self.seen.sizes
@@ -117,14 +119,20 @@ class Case:
         return RULES[self.flow.objective]
 
     @cached_property
+    def watched(self) -> Observation:
+        """The observation, with what falls while the flow learns in place of its eval losses."""
+        training = self.seen.training
+        return self.seen if training is None else dataclasses.replace(self.seen, training=self.rules.watched(training))
+
+    @cached_property
     def symptom(self) -> Symptom:
         """What the user of the flow sees."""
-        return symptom(self.seen, self.rules.minimum_fall)
+        return symptom(self.watched, self.rules.minimum_fall)
 
     @cached_property
     def signs(self) -> tuple[Sign, ...]:
         """What the user sees if the flow does not learn; empty if it learns."""
-        return signs(self.seen, self.rules.minimum_fall)
+        return signs(self.watched, self.rules.minimum_fall)
 
     @cached_property
     def adapter(self) -> int:

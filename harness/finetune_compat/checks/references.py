@@ -85,6 +85,8 @@ def _repeated(rows: Sequence[int]) -> int:
 def rows_are_shuffled(case: Case) -> str | None:
     """The order of the training rows is not that of the training set, and each epoch has another."""
     rows = _rows(case)
+    if case.rules.in_order is not None:
+        raise NotApplicable(f"the rows keep their order: {case.rules.in_order}")
     first = rows.trained[: rows.given]
     if not first:
         raise NotApplicable("no training row was seen")
@@ -230,7 +232,7 @@ def update_is_that_of_adamw(case: Case) -> str | None:
 def _rounded(case: Case) -> bool:
     """Whether a step is computed in less than float32."""
     census = case.census(Stage.TRAINER)
-    adapters = census is not None and census.adapter_dtypes == ("bfloat16",)
+    adapters = census is not None and "bfloat16" in census.adapter_dtypes
     return case.seen.model is None or case.seen.variant.precision.bf16 or adapters
 
 
