@@ -146,6 +146,8 @@ class Flow:
     """Allowed numbers of label tokens in a sequence. Releases differ in whether they append an end token."""
     since: str = "0"
     """First TRL release that supports the flow."""
+    since_peft: str = "0"
+    """First PEFT release that supports the flow."""
     trained_before: bool = False
     """Whether the adapter that is handed over was trained before, so that it has an effect when training begins."""
     head: Head = Head.TOKENS
@@ -598,6 +600,7 @@ CATALOG: tuple[Flow, ...] = (
         refusal=None,
         variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
         extra=Extra.TOKENS,
+        since_peft="0.15.0",  # with trainable_token_indices
     ),
     Flow(
         name="trainer-add-adapter",

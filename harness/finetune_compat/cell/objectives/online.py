@@ -18,7 +18,7 @@ from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from finetune_compat.cell import adapt, data
+from finetune_compat.cell import adapt, constructors, data
 from finetune_compat.cell.data import IGNORED, MARKS, WORDS
 from finetune_compat.cell.instruments.batches import Batch, LabelLog, asked_again, without_adapters
 from finetune_compat.cell.instruments.rows import Given
@@ -61,7 +61,7 @@ def arguments(setup: Setup) -> dict[str, Any]:
     # A term of later releases, which equation 4 does not have.
     asked |= {"use_bias_correction_kl": False} if "use_bias_correction_kl" in known else {}
     config = adapt.configured(trl.GRPOConfig, {**adapt.training_options(setup), **asked}, setup)
-    return {"args": config, **adapt.named(adapt.parameters(trl.GRPOTrainer.__init__), given, setup)}
+    return {"args": config, **adapt.named(constructors.options(trl.GRPOTrainer), given, setup)}
 
 
 def _tokenizer(setup: Setup) -> PreTrainedTokenizerBase:

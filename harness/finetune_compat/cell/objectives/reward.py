@@ -18,7 +18,7 @@ from peft import LoraConfig
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from finetune_compat.cell import adapt, data
+from finetune_compat.cell import adapt, constructors, data
 from finetune_compat.cell.data import IGNORED, MARKS, USED_WORDS
 from finetune_compat.cell.instruments.batches import Batch, LabelLog, asked_again
 from finetune_compat.cell.instruments.rows import Given
@@ -75,7 +75,7 @@ def arguments(setup: Setup) -> dict[str, Any]:
     }
     options = {**adapt.training_options(setup), "max_length": setup.model.max_length, **_IN_ONE_BACKWARD}
     config = adapt.configured(trl.RewardConfig, options, setup)
-    return {"args": config, **adapt.named(adapt.parameters(trl.RewardTrainer.__init__), given, setup)}
+    return {"args": config, **adapt.named(constructors.options(trl.RewardTrainer), given, setup)}
 
 
 def _takes_tokens() -> bool:

@@ -15,7 +15,7 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from finetune_compat.cell import adapt, data
+from finetune_compat.cell import adapt, constructors, data
 from finetune_compat.cell.data import IGNORED, MARKS, USED_WORDS
 from finetune_compat.cell.instruments.batches import Batch, LabelLog, asked_again, without_adapters
 from finetune_compat.cell.instruments.rows import Given
@@ -44,7 +44,7 @@ def arguments(setup: Setup) -> dict[str, Any]:
     }
     asked = {"beta": BETA, "max_length": setup.model.max_length, "desirable_weight": 1.0, "undesirable_weight": 1.0}
     config = adapt.configured(trl.KTOConfig, {**adapt.training_options(setup), **asked}, setup)
-    return {"args": config, **adapt.named(adapt.parameters(trl.KTOTrainer.__init__), given, setup)}
+    return {"args": config, **adapt.named(constructors.options(trl.KTOTrainer), given, setup)}
 
 
 def _rows(texts: list[str]) -> Dataset:
