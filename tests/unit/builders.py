@@ -234,7 +234,7 @@ def healthy(
         training=_training(flow, variant),
         labels=_labels(80 * _sequences(flow), flow, variant),
         reply=Reply(2.2 if adapters else None, 0.0),
-        forward=Forward(spread=0.5, earlier=0.0, last=0.2, padded=6e-7),
+        forward=None if _has_score(flow) else Forward(spread=0.5, earlier=0.0, last=0.2, padded=6e-7),
         weights_sha256="77" * 32,
         memory=Memory(2_048, 2_048, 900_000),
         duration_s=0.5,

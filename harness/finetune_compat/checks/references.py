@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from finetune_compat.checks.case import NOT_RECORDED, Case, ended_in
 from finetune_compat.checks.engine import NotApplicable
 from finetune_compat.checks.steps import EXACT_STEP, LOSS_TOLERANCE, ROUNDED_STEP
+from finetune_compat.contract.catalog import Head
 from finetune_compat.contract.records import ClassDifference, Forward, Reference, Rows, Stage
 
 ROUNDED_LOSS = 1e-4
@@ -241,6 +242,8 @@ def _rounded(case: Case) -> bool:
 
 def _forward(case: Case) -> Forward:
     forward = case.seen.forward
+    if case.flow.head is Head.SCORE:
+        raise NotApplicable("the model has one score for each sequence, and no logits of its tokens")
     if forward is None and case.seen.training is None:
         raise NotApplicable("training did not finish")
     if forward is None or case.seen.model is None:
