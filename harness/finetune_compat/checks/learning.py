@@ -43,10 +43,10 @@ def eval_loss_falls(case: Case) -> str | None:
     its completions, the expected reward rises instead.
     """
     training, watched = case.training, case.rules.watched(case.training)
-    before, after = watched.eval_before, watched.eval_after
+    before, after = watched.before, watched.after
     if before is None or after is None:
         raise NotApplicable(f"{case.rules.watches} was not measured")
-    if symptom_of_losses(watched, case.rules.minimum_fall) is Symptom.FALLS:
+    if symptom_of_losses(training, case.rules) is Symptom.FALLS:
         return case.rules.unlearned(training)
     return f"{case.rules.watches} {_how(before, after, case.rules.minimum_fall)}{_other_signs(training, case.signs)}"
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from finetune_compat.contract.catalog import GENERATIONS, Objective
-from finetune_compat.contract.records import ModelShape, Training
+from finetune_compat.contract.records import LossPair, ModelShape, Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +39,8 @@ class Rules:
     """
     watches: str = "eval loss"
     """What falls while a flow learns, for messages."""
-    watched: Callable[[Training], Training] = lambda training: training
-    """The training, with the values of `watches` before and after it in place of the eval losses."""
+    watched: Callable[[Training], LossPair] = lambda training: LossPair(training.eval_before, training.eval_after)
+    """The values of `watches` before and after training."""
     in_order: str | None = None
     """Why the trainer goes through the rows in their order; None if it has to shuffle them."""
     unlearned: Callable[[Training], str | None] = lambda _: None
@@ -69,7 +68,7 @@ def _of_a_guess(model: ModelShape | None, _: Training) -> Start | None:
     return Start(math.log(model.vocab_size), FROM_A_GUESS, "a random model guesses uniformly")
 
 
-_NEXT_TOKEN = Rules(1, MINIMUM_FALL, _of_a_guess)
+NEXT_TOKEN = Rules(1, MINIMUM_FALL, _of_a_guess)
 
 # ---------------------------------------------------------------------------------------------------------- preference
 
@@ -152,14 +151,12 @@ and 1.16 it fell by 1.7 % or more; with 4 seeds by at most 0.2 % with steps in r
 """
 
 
-def _by_reward(training: Training) -> Training:
+def _by_reward(training: Training) -> LossPair:
     """Rewards lie between 0 and 1. The eval loss of generations is about 0 before and after training: advantages of one
     prompt sum to 0.
     """
-    before, after = (
-        None if reward is None else 1 - reward for reward in (training.accuracy_before, training.accuracy_after)
-    )
-    return dataclasses.replace(training, eval_before=before, eval_after=after)
+    rewards = (training.accuracy_before, training.accuracy_after)
+    return LossPair(*(None if reward is None else 1 - reward for reward in rewards))
 
 
 _ONLINE = Rules(
@@ -198,8 +195,8 @@ _REWARD = Rules(
 )
 
 RULES: Mapping[Objective, Rules] = {
-    Objective.SFT: _NEXT_TOKEN,
-    Objective.PLAIN: _NEXT_TOKEN,
+    Objective.SFT: NEXT_TOKEN,
+    Objective.PLAIN: NEXT_TOKEN,
     Objective.PREFERENCE: _PREFERENCE,
     Objective.UNPAIRED: _UNPAIRED,
     Objective.ONLINE: _ONLINE,
