@@ -1,7 +1,7 @@
 """Kahneman-Tversky optimisation with TRL's `KTOTrainer`: desirable completions must become likelier and the others less
 likely, both relative to the reference model and to a KL term (KTO, arXiv:2402.01306, equation 7).
 
-Windows: TRL 0.12.0 brought `processing_class`; a batch has names with `completion_` until 1.4, and a mask in 1.9.
+Windows: TRL 0.12.0 brought `processing_class`; a batch has names with `completion_` until 1.7, and from 1.6 on a mask.
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ def batch_of(batch: Mapping[str, Any]) -> Batch:
     Raises:
         KeyError: the format of the batch is unknown.
     """
+    name = "completion_" if "completion_input_ids" in batch else ""
+    ids, attended = batch[f"{name}input_ids"], batch[f"{name}attention_mask"]
     if "completion_mask" in batch:
-        ids, learned = batch["input_ids"], batch["completion_mask"]
-        return Batch(ids, ids.masked_fill(learned == 0, IGNORED), batch["attention_mask"])
-    ids = batch["completion_input_ids"]
-    return Batch(ids, batch["completion_labels"], batch["completion_attention_mask"])
+        return Batch(ids, ids.masked_fill(batch["completion_mask"] == 0, IGNORED), attended)
+    return Batch(ids, batch["completion_labels"], attended)
 
 
 def listening(trainer: Any, labels: LabelLog) -> AbstractContextManager[None]:
