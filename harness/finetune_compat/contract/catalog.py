@@ -50,6 +50,12 @@ class Objective(StrEnum):
 
     SFT = "sft"
     PREFERENCE = "preference"
+    UNPAIRED = "unpaired"
+    """Preference without pairs: each completion is desirable or not."""
+    ONLINE = "online"
+    """Completions that the model generates in training, and a reward for each."""
+    REWARD = "reward"
+    """A score for each sequence, higher for the chosen one of two."""
     PLAIN = "plain"
     """Next-token prediction by `transformers.Trainer`, without TRL."""
 
@@ -57,6 +63,29 @@ class Objective(StrEnum):
     def module(self) -> str:
         """Name of the objective's module on the cell side."""
         return f"finetune_compat.cell.objectives.{self}"
+
+
+class Head(StrEnum):
+    """What the model of a flow has behind its last layer."""
+
+    TOKENS = "tokens"
+    """Logits of the next token."""
+    SCORE = "score"
+    """One number for a sequence. The head is new, so adapters alone are not enough: PEFT trains and saves a copy of it
+    (`modules_to_save`), which counts as part of the adapter.
+    """
+
+
+class Extra(StrEnum):
+    """What a LoRA configuration trains besides `lora_A` and `lora_B`. It counts as part of the adapter."""
+
+    NOTHING = "nothing"
+    MAGNITUDES = "magnitudes"
+    """DoRA: a number for each output of an adapted layer."""
+    MODULES = "modules"
+    """Copies of the embedding and of the head (`modules_to_save`)."""
+    TOKENS = "tokens"
+    """Rows of the embedding, one for each of `TRAINED_TOKENS`."""
 
 
 class Subject(StrEnum):
@@ -117,8 +146,12 @@ class Flow:
     """Allowed numbers of label tokens in a sequence. Releases differ in whether they append an end token."""
     since: str = "0"
     """First TRL release that supports the flow."""
+    since_peft: str = "0"
+    """First PEFT release that supports the flow."""
     trained_before: bool = False
     """Whether the adapter that is handed over was trained before, so that it has an effect when training begins."""
+    head: Head = Head.TOKENS
+    extra: Extra = Extra.NOTHING
 
     @property
     def module(self) -> str:
@@ -225,6 +258,20 @@ _VISION_MAIN = (
 )
 
 _ALL_LINEAR = replace(LORA, alpha=4 * LORA.r, dropout=0.0, target_modules=(ALL_LINEAR,))
+
+TRAINED_TOKENS = (0, 1, 2)
+"""Tokens whose rows of the embedding a flow trains. They occur in its data."""
+
+GENERATIONS = 2
+"""Completions that a flow with a reward generates for each prompt."""
+
+GENERATED_TOKENS = 2
+"""Largest number of tokens in such a completion; the end token may come earlier. Few, so that a reward says which of
+them was good: with 8, ten steps raised the expected reward from 0.503 to 0.514, with 2 to 0.527.
+"""
+
+_SCORED = replace(LORA, dropout=0.0)
+"""Without dropout: a step has two forwards or one, and releases differ in whether the trainer switches it off."""
 
 _N4 = (
     Variant(QWEN2, Precision.NF4, True),
@@ -419,6 +466,143 @@ CATALOG: tuple[Flow, ...] = (
         since="0.9.2",  # with DPOConfig
     ),
     Flow(
+        name="kto-peft-config",
+        story="The base model and a LoraConfig go to KTOTrainer, which prepares it, attaches the adapters, and takes "
+        "the model without them as its reference.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        objective=Objective.UNPAIRED,
+        row_labels=(COMPLETION_WORDS + 1,),
+        since="0.8.1",  # with KTOConfig
+    ),
+    Flow(
+        name="kto-peft-model",
+        story="The user prepares and wraps the model, and passes the PeftModel to KTOTrainer without peft_config.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        objective=Objective.UNPAIRED,
+        row_labels=(COMPLETION_WORDS + 1,),
+        since="0.8.1",  # with KTOConfig
+    ),
+    Flow(
+        name="grpo-peft-config",
+        story="The base model and a LoraConfig go to GRPOTrainer with a reward function; the trainer attaches the "
+        "adapters, and takes the model without them as its reference.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        objective=Objective.ONLINE,
+        row_labels=(1, GENERATED_TOKENS),
+        since="0.18.0",  # with loss_type; 0.16.1 has another loss, and generates in compute_loss
+    ),
+    Flow(
+        name="grpo-peft-model",
+        story="The user prepares and wraps the model, and passes the PeftModel to GRPOTrainer without peft_config.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal=None,
+        variants=(*_both_gc(QWEN2, (Precision.NF4,)), Variant(QWEN2, Precision.FULL, False)),
+        objective=Objective.ONLINE,
+        row_labels=(1, GENERATED_TOKENS),
+        since="0.18.0",  # with loss_type; 0.16.1 has another loss, and generates in compute_loss
+    ),
+    Flow(
+        name="reward-peft-config",
+        story="A model with a new score head and a LoraConfig that saves the head go to RewardTrainer, which prepares "
+        "the model and attaches the adapters.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=(
+            Variant(QWEN2, Precision.NF4, True),
+            Variant(QWEN2, Precision.NF4_BF16, True),
+            Variant(QWEN2, Precision.FULL, False),
+        ),
+        objective=Objective.REWARD,
+        lora=_SCORED,
+        row_labels=(1,),
+        since="0.7.11",  # with RewardConfig, which 0.7.2 does not have
+        head=Head.SCORE,
+    ),
+    Flow(
+        name="reward-peft-model",
+        story="The user prepares and wraps a model with a new score head, and passes the PeftModel to RewardTrainer "
+        "without peft_config.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal=None,
+        variants=(*_both_gc(QWEN2, (Precision.NF4,)), Variant(QWEN2, Precision.FULL, False)),
+        objective=Objective.REWARD,
+        lora=_SCORED,
+        row_labels=(1,),
+        since="0.7.11",  # with RewardConfig, which 0.7.2 does not have
+        head=Head.SCORE,
+    ),
+    Flow(
+        name="dpo-adapter-named",
+        story="As dpo-peft-model, with an adapter that is not called `default`.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects=_PREPARED_BY_USER,
+        handed_over=True,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.FULL, False),),
+        objective=Objective.PREFERENCE,
+        row_labels=(COMPLETION_WORDS + 1,),
+        since="0.9.2",  # with DPOConfig
+    ),
+    Flow(
+        name="sft-dora",
+        story="A LoraConfig with use_dora=True goes to SFTTrainer, which attaches the adapters.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        extra=Extra.MAGNITUDES,
+    ),
+    Flow(
+        name="sft-modules-to-save",
+        story="A LoraConfig whose modules_to_save names the embedding and the head goes to SFTTrainer.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        extra=Extra.MODULES,
+    ),
+    Flow(
+        name="sft-trainable-tokens",
+        story="A LoraConfig with trainable_token_indices, as for new tokens, goes to SFTTrainer.",
+        correct=True,
+        subject=Subject.ADAPTER,
+        expects={**_ATTACHED_BY_TRAINER, Stage.PEFT: Expect.ADAPTER},
+        handed_over=False,
+        refusal=None,
+        variants=(Variant(QWEN2, Precision.NF4, True), Variant(QWEN2, Precision.FULL, False)),
+        extra=Extra.TOKENS,
+        since_peft="0.15.0",  # with trainable_token_indices
+    ),
+    Flow(
         name="trainer-add-adapter",
         story="Transformers itself adds the adapter with model.add_adapter, and transformers.Trainer trains the model.",
         correct=True,
@@ -517,5 +701,11 @@ def cells_on(device: DeviceKind) -> tuple[tuple[Flow, Variant], ...]:
 
 
 def cells_with(model: str, device: DeviceKind) -> tuple[tuple[Flow, Variant], ...]:
-    """All flow x variant pairs of the tiny Qwen2, with `model` in its place."""
-    return tuple((flow, replace(variant, model=model)) for flow, variant in cells_on(device) if variant.model == QWEN2)
+    """All flow x variant pairs of the tiny Qwen2, with `model` in its place. Flows with another head, or with
+    adapters of another size, are left out: their sizes follow from the shape of a tiny model only.
+    """
+    return tuple(
+        (flow, replace(variant, model=model))
+        for flow, variant in cells_on(device)
+        if variant.model == QWEN2 and flow.head is Head.TOKENS and flow.extra is Extra.NOTHING
+    )

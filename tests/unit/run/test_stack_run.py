@@ -535,6 +535,12 @@ def test_every_cell_of_the_device_is_planned_with_what_is_listed_for_it() -> Non
         }
 
 
+TOKENIZED = frozenset({"rft-all-linear", "rft-labels-masked"})
+PAIRED = frozenset({"dpo-peft-config", "dpo-peft-model", "dpo-adapter-named"})
+UNPAIRED = frozenset({"kto-peft-config", "kto-peft-model"})
+ONLINE = frozenset({"grpo-peft-config", "grpo-peft-model"})
+
+
 @pytest.mark.parametrize(
     ("package", "version", "gone"),
     [
@@ -544,13 +550,19 @@ def test_every_cell_of_the_device_is_planned_with_what_is_listed_for_it() -> Non
         ("transformers", "4.48.3", {"qwen2.5-vl", "qwen2.5-vl+vision"}),
         ("transformers", "4.49.0", set()),
         ("transformers", "5.3.0", set()),
-        ("trl", "0.7.11", {"rft-all-linear", "rft-labels-masked", "dpo-peft-config", "dpo-peft-model"}),
-        ("trl", "0.8.0", {"dpo-peft-config", "dpo-peft-model"}),
-        ("trl", "0.9.2", set()),
+        ("trl", "0.7.11", {*TOKENIZED, *UNPAIRED, *PAIRED, *ONLINE}),
+        ("trl", "0.8.0", {*UNPAIRED, *PAIRED, *ONLINE}),
+        ("trl", "0.8.1", {*PAIRED, *ONLINE}),
+        ("trl", "0.9.2", ONLINE),
+        ("trl", "0.18.0", set()),
+        ("peft", "0.14.0", {"sft-trainable-tokens"}),
+        ("peft", "0.15.0", set()),
     ],
 )
-def test_cells_that_need_other_versions_are_not_planned(package: str, version: str, gone: set[str]) -> None:
-    """Older Transformers lack an architecture, older TRL an API: such cells are neither missing nor failed."""
+def test_cells_that_need_other_versions_are_not_planned(
+    package: str, version: str, gone: frozenset[str] | set[str]
+) -> None:
+    """Older Transformers lack an architecture, older TRL and PEFT an API: such cells are neither missing nor failed."""
     every = catalog.cells_on(DeviceKind.CPU)
     planned = stack_run.planned_cells(UNLISTED, DeviceKind.CPU, {**VERSIONS, package: version})
     kept = [(cell.flow, cell.variant) for cell in planned]
@@ -565,12 +577,7 @@ def test_real_weights_are_planned_under_their_name_whatever_the_transformers() -
     assert [cell.variant for cell in cells] == [v for _, v in catalog.cells_with("Some-Model_1.5", DeviceKind.CPU)]
     assert {cell.flow for cell in cells if cell.listed} == {"sft-peft-model"}
     old = stack_run.planned_cells(UNLISTED, DeviceKind.CPU, {**versions, "trl": "0.7.11"}, model="org/Some-Model_1.5")
-    assert {cell.flow for cell in cells} - {cell.flow for cell in old} == {
-        "rft-all-linear",
-        "rft-labels-masked",
-        "dpo-peft-config",
-        "dpo-peft-model",
-    }
+    assert {cell.flow for cell in cells} - {cell.flow for cell in old} == {*TOKENIZED, *UNPAIRED, *PAIRED, *ONLINE}
 
 
 def test_models_are_loaded_with_the_attention_that_was_asked_for(cells: Cells, tmp_path: Path) -> None:
@@ -976,7 +983,7 @@ def test_what_runs_instead_of_the_cells_has_its_own_result(
 
 def test_only_the_deep_tier_plans_deep_cells() -> None:
     """The deep tier adds those of its list."""
-    versions = {"trl": "0.29.0", "transformers": "4.57.0"}
+    versions = {"trl": "0.29.0", "transformers": "4.57.0", "peft": "0.18.0"}
     full = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions)
     deep = stack_run.planned_cells(Ledger(issues=()), DeviceKind.CPU, versions, tier=Tier.DEEP)
     assert {(cell.flow, cell.variant) for cell in deep if cell.deep} == set(catalog.DEEP_CELLS)

@@ -174,7 +174,8 @@ def test_a_value_a_cell_is_given_moves_all(checkout: Path, monkeypatch: pytest.M
 
 def test_a_value_of_some_objectives_moves_their_cells(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows without completions do not depend on them."""
-    having = flows_of(Objective.SFT) | flows_of(Objective.PREFERENCE)
+    with_completions = (Objective.SFT, Objective.PREFERENCE, Objective.UNPAIRED, Objective.ONLINE, Objective.REWARD)
+    having = set().union(*map(flows_of, with_completions))
     assert moved(checkout, lambda: monkeypatch.setattr(catalog, "COMPLETION_WORDS", 99)) == having
 
 
